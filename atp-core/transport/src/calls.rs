@@ -1,0 +1,264 @@
+//! The calls under way to one host, and how many there may be.
+//!
+//! A blocking call cannot be stopped, and a hung VM holds one of the daemon's few workers for as long as it
+//! hangs. So each call is admitted through up to four limits, always in this order: its VM's lane (one
+//! call at a time), the share of VMs that have not answered lately, its connection, its host. What is
+//! admitted is an [`InFlight`] token that travels with the call to wherever it really runs, and gives
+//! everything back when dropped there, however long after the caller has left.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::config::{CallConfig, ReconnectConfig};
+
+/// A queue in which calls to one VM follow one another. The transport does not look inside the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lane {
+    /// Whose lane it is: a VM's UUID as a number.
+    pub target: u128,
+    /// Which of the target's lanes, for a target that can answer on several at once.
+    pub kind: u8,
+}
+
+/// The call table of one host.
+pub(crate) struct HostCalls {
+    config: CallConfig,
+    host: Arc<Semaphore>,
+    unproven: Arc<Semaphore>,
+    attempts: Arc<Semaphore>,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    next_id: u64,
+    under_way: HashMap<u64, Record>,
+    lanes: HashMap<Lane, LaneState>,
+}
+
+struct Record {
+    deadline: Instant,
+    /// Which connection it is on, known by the semaphore that limits that connection's calls.
+    connection: Option<Arc<Semaphore>>,
+}
+
+struct LaneState {
+    turn: Arc<Semaphore>,
+    answered: Option<Instant>,
+}
+
+/// A call, or an attempt to connect, that is under way. Whoever runs it drops this when it is really over.
+#[must_use = "dropping the token says that the call is over"]
+pub struct InFlight {
+    calls: Arc<HostCalls>,
+    id: u64,
+    _permits: Permits,
+    /// Keeps the connection from being closed under the call.
+    pub(crate) activity: Option<TaskTrackerToken>,
+}
+
+/// Held for their drop alone.
+type Permits = [Option<OwnedSemaphorePermit>; 4];
+
+impl HostCalls {
+    pub(crate) fn new(config: &CallConfig, reconnect: &ReconnectConfig) -> Arc<Self> {
+        Arc::new(HostCalls {
+            config: config.clone(),
+            host: Arc::new(Semaphore::new(config.max_per_host)),
+            unproven: Arc::new(Semaphore::new(config.max_unproven_per_host)),
+            attempts: Arc::new(Semaphore::new(reconnect.max_hung_attempts)),
+            table: Mutex::default(),
+        })
+    }
+
+    /// Waits until a call may be sent. Cancel safe: a place in line is given up.
+    pub(crate) async fn admit(
+        self: &Arc<Self>,
+        connection: &Arc<Semaphore>,
+        lane: Option<Lane>,
+        deadline: Instant,
+    ) -> InFlight {
+        let (turn, unproven) = match lane {
+            None => (None, None),
+            Some(lane) => {
+                let turn = acquire(&self.turn_of(lane)).await;
+                // Asked only now: the call before may just have shown that the VM answers.
+                let unproven = if self.is_proven(lane) { None } else { acquire(&self.unproven).await };
+                (turn, unproven)
+            }
+        };
+        let place = acquire(connection).await;
+        let host = acquire(&self.host).await;
+        let record = Record { deadline, connection: Some(connection.clone()) };
+        self.record(record, [turn, unproven, place, host])
+    }
+
+    /// Marks an attempt to connect as under way; none when too many hang.
+    pub(crate) fn begin_attempt(self: &Arc<Self>, deadline: Instant) -> Option<InFlight> {
+        let permit = self.attempts.clone().try_acquire_owned().ok()?;
+        Some(self.record(Record { deadline, connection: None }, [Some(permit), None, None, None]))
+    }
+
+    /// The VM answered a call in this lane: its calls are not held back for a while.
+    pub(crate) fn answered(&self, lane: Lane) {
+        let mut table = self.table();
+        if let Some(state) = table.lanes.get_mut(&lane) {
+            state.answered = Some(Instant::now());
+        }
+    }
+
+    /// A call in this lane overran its deadline: the VM has to prove itself again.
+    pub(crate) fn overran(&self, lane: Lane) {
+        let mut table = self.table();
+        if let Some(state) = table.lanes.get_mut(&lane) {
+            state.answered = None;
+        }
+    }
+
+    /// Calls under way, with those that overran.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.table().under_way.len()
+    }
+
+    /// Calls that are past their deadline and have not returned.
+    pub(crate) fn stuck(&self) -> usize {
+        let now = Instant::now();
+        self.table().under_way.values().filter(|call| call.deadline <= now).count()
+    }
+
+    /// Whether a call on this connection is past its deadline and has not returned.
+    pub(crate) fn is_stuck(&self, connection: &Arc<Semaphore>) -> bool {
+        let now = Instant::now();
+        self.table().under_way.values().any(|call| {
+            call.deadline <= now && call.connection.as_ref().is_some_and(|on| Arc::ptr_eq(on, connection))
+        })
+    }
+
+    /// Forgets lanes that nobody uses and whose VM has not answered lately.
+    pub(crate) fn tidy(&self) {
+        let proven_for = self.config.proven_for;
+        self.table().lanes.retain(|_, lane| {
+            let in_use = Arc::strong_count(&lane.turn) > 1;
+            in_use || lane.answered.is_some_and(|at| at.elapsed() < proven_for)
+        });
+    }
+
+    fn turn_of(&self, lane: Lane) -> Arc<Semaphore> {
+        let mut table = self.table();
+        let state = table
+            .lanes
+            .entry(lane)
+            .or_insert_with(|| LaneState { turn: Arc::new(Semaphore::new(1)), answered: None });
+        state.turn.clone()
+    }
+
+    fn is_proven(&self, lane: Lane) -> bool {
+        let table = self.table();
+        let answered = table.lanes.get(&lane).and_then(|state| state.answered);
+        answered.is_some_and(|at| at.elapsed() < self.config.proven_for)
+    }
+
+    fn record(self: &Arc<Self>, record: Record, permits: Permits) -> InFlight {
+        let mut table = self.table();
+        let id = table.next_id;
+        table.next_id += 1;
+        table.under_way.insert(id, record);
+        InFlight { calls: self.clone(), id, _permits: permits, activity: None }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Nothing under this lock can panic half-way, so a poisoned table is still whole.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.calls.table().under_way.remove(&self.id);
+    }
+}
+
+/// Semaphores here are never closed, so there is always a permit in the end.
+async fn acquire(semaphore: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    semaphore.clone().acquire_owned().await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn lane(target: u128) -> Option<Lane> {
+        Some(Lane { target, kind: 0 })
+    }
+
+    fn calls(config: CallConfig) -> Arc<HostCalls> {
+        HostCalls::new(&config, &ReconnectConfig::default())
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(1)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_call_at_a_time_in_a_lane() {
+        let calls = calls(CallConfig::default());
+        let connection = Arc::new(Semaphore::new(4));
+        let first = calls.admit(&connection, lane(1), soon()).await;
+        assert!(calls.admit(&connection, lane(1), soon()).now_or_never().is_none());
+        let other = calls.admit(&connection, lane(2), soon()).now_or_never();
+        assert!(other.is_some(), "another VM's lane was held up");
+        drop(first);
+        assert!(calls.admit(&connection, lane(1), soon()).now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hung_vms_leave_room_for_those_that_answer() {
+        let calls = calls(CallConfig { max_unproven_per_host: 2, ..CallConfig::default() });
+        let connection = Arc::new(Semaphore::new(100));
+        drop(calls.admit(&connection, lane(9), soon()).await);
+        calls.answered(lane(9).unwrap());
+        let _hung = [
+            calls.admit(&connection, lane(1), soon()).await,
+            calls.admit(&connection, lane(2), soon()).await,
+        ];
+        assert!(calls.admit(&connection, lane(3), soon()).now_or_never().is_none());
+        assert!(calls.admit(&connection, lane(9), soon()).now_or_never().is_some());
+        assert!(calls.admit(&connection, None, soon()).now_or_never().is_some());
+        calls.overran(lane(9).unwrap());
+        assert!(calls.admit(&connection, lane(9), soon()).now_or_never().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_past_its_deadline_is_stuck_until_it_returns() {
+        let calls = calls(CallConfig::default());
+        let connection = Arc::new(Semaphore::new(4));
+        let call = calls.admit(&connection, None, soon()).await;
+        assert_eq!((calls.in_flight(), calls.stuck()), (1, 0));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!((calls.in_flight(), calls.stuck()), (1, 1));
+        drop(call);
+        assert_eq!((calls.in_flight(), calls.stuck()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn giving_up_in_line_gives_everything_back() {
+        let calls = calls(CallConfig { max_per_host: 1, ..CallConfig::default() });
+        let connection = Arc::new(Semaphore::new(1));
+        let first = calls.admit(&connection, lane(1), soon()).await;
+        let mut waiting = Box::pin(calls.admit(&connection, lane(2), soon()));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(waiting);
+        drop(first);
+        assert!(calls.admit(&connection, lane(2), soon()).now_or_never().is_some());
+        calls.tidy();
+        assert!(calls.table().lanes.is_empty());
+    }
+}

@@ -1,0 +1,350 @@
+//! Every tunable of the transport, as plain data with its default.
+//!
+//! Durations are written as `30s`, `5m`, `250ms`. No other module holds a time-out or a size.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How hosts are connected to, and how work is run on them.
+///
+/// ```
+/// use atp_transport::TransportConfig;
+///
+/// let config: TransportConfig = toml::from_str(r#"
+///     connect_timeout = "5s"
+///     [pool]
+///     max_connections_per_host = 4
+/// "#)?;
+/// config.validate()?;
+/// assert_eq!(config.pool.idle_timeout.as_secs(), 300);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TransportConfig {
+    /// Longest one attempt to open a connection may take.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// Longest a call may take, where the work was given no deadline of its own.
+    #[serde(with = "humantime_serde")]
+    pub call_timeout: Duration,
+    /// How long a connection may be quiet before it is probed with a real call.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat_interval: Duration,
+    /// Longest a probe may take before the connection counts as lost.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat_timeout: Duration,
+    /// Whether a lost connection is opened again by itself.
+    pub auto_reconnect: bool,
+    /// The pool of each host.
+    pub pool: PoolConfig,
+    /// How a lost connection is opened again.
+    pub reconnect: ReconnectConfig,
+    /// Limits on calls under way.
+    pub calls: CallConfig,
+    /// libvirt's own keepalive messages.
+    pub keepalive: KeepaliveConfig,
+}
+
+impl Default for TransportConfig {
+    fn default() -> Self {
+        TransportConfig {
+            connect_timeout: Duration::from_secs(30),
+            call_timeout: Duration::from_secs(30),
+            heartbeat_interval: Duration::from_secs(60),
+            heartbeat_timeout: Duration::from_secs(10),
+            auto_reconnect: true,
+            pool: PoolConfig::default(),
+            reconnect: ReconnectConfig::default(),
+            calls: CallConfig::default(),
+            keepalive: KeepaliveConfig::default(),
+        }
+    }
+}
+
+/// The pool of connections each host has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PoolConfig {
+    /// Most connections to one host. Connections that were replaced because a call hangs on them do not count.
+    pub max_connections_per_host: usize,
+    /// Connections kept open even when idle. With 0 nothing connects to a host that no work needs.
+    pub min_connections_per_host: usize,
+    /// How long a connection beyond the minimum may be unused before it is closed.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// How long work waits for a connection, where it was given no deadline of its own.
+    #[serde(with = "humantime_serde")]
+    pub acquire_timeout: Duration,
+    /// How long work waits for a further connection to open before it shares one that is in use. While the
+    /// pool can grow, a connection is lent no more often than it may have calls in flight.
+    #[serde(with = "humantime_serde")]
+    pub grow_patience: Duration,
+    /// How often idle connections are looked for and the minimum is refilled.
+    #[serde(with = "humantime_serde")]
+    pub maintenance_interval: Duration,
+    /// How long work under way may go on when its host is removed.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+    /// Most leases on one connection at once. libvirt connections carry several; 1 for links that cannot.
+    pub max_uses_per_connection: usize,
+    /// Which connection the next lease gets.
+    pub strategy: Strategy,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        PoolConfig {
+            max_connections_per_host: 10,
+            min_connections_per_host: 1,
+            idle_timeout: Duration::from_secs(300),
+            acquire_timeout: Duration::from_secs(30),
+            grow_patience: Duration::from_secs(1),
+            maintenance_interval: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(10),
+            max_uses_per_connection: 16,
+            strategy: Strategy::RoundRobin,
+        }
+    }
+}
+
+/// How a pool chooses among its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Strategy {
+    /// One after the other.
+    RoundRobin,
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Strategy::RoundRobin => "round_robin",
+        })
+    }
+}
+
+/// Exponential backoff with full jitter: before attempt n the wait is a random part of
+/// `initial_delay × multiplierⁿ⁻¹`, and never more than `max_delay`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReconnectConfig {
+    /// Attempts before the host counts as failed and work for it fails at once; 0 means for ever.
+    /// A failed host is still tried again, at the pace of `max_delay`.
+    pub max_attempts: u32,
+    /// Longest wait before the first attempt.
+    #[serde(with = "humantime_serde")]
+    pub initial_delay: Duration,
+    /// Longest wait before any attempt.
+    #[serde(with = "humantime_serde")]
+    pub max_delay: Duration,
+    /// Growth of the wait from one attempt to the next.
+    pub multiplier: f64,
+    /// How long a connection must have stayed up for the next loss to start again at `initial_delay`.
+    #[serde(with = "humantime_serde")]
+    pub reset_after: Duration,
+    /// Most attempts to one host that may hang in the C library at once: an attempt that overran its time
+    /// cannot be stopped. When so many hang, no further one is made until one returns.
+    pub max_hung_attempts: usize,
+}
+
+impl Default for ReconnectConfig {
+    fn default() -> Self {
+        ReconnectConfig {
+            max_attempts: 5,
+            initial_delay: Duration::from_secs(1),
+            max_delay: Duration::from_secs(60),
+            multiplier: 2.0,
+            reset_after: Duration::from_secs(30),
+            max_hung_attempts: 4,
+        }
+    }
+}
+
+/// Limits on calls under way. They keep a hung VM from taking all that its host's daemon has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CallConfig {
+    /// Most calls in flight on one connection. Keep it below the daemon's `max_client_requests` (5 by
+    /// default): calls beyond that wait in the daemon, the heartbeat with them.
+    pub max_per_connection: usize,
+    /// Most calls in flight to one host. Keep it below the daemon's `max_workers` (20 by default).
+    pub max_per_host: usize,
+    /// Most monitor and agent calls in flight to VMs of one host that have not answered lately. A hung VM
+    /// holds one of the daemon's workers until it answers; this is how many of them may be lost to such VMs.
+    pub max_unproven_per_host: usize,
+    /// For how long a VM that answered counts as answering.
+    #[serde(with = "humantime_serde")]
+    pub proven_for: Duration,
+    /// Most threads for blocking calls, all hosts together.
+    pub max_threads: usize,
+    /// How long such a thread is kept for the next call.
+    #[serde(with = "humantime_serde")]
+    pub thread_idle_timeout: Duration,
+}
+
+impl Default for CallConfig {
+    fn default() -> Self {
+        CallConfig {
+            max_per_connection: 4,
+            max_per_host: 15,
+            max_unproven_per_host: 8,
+            proven_for: Duration::from_secs(60),
+            max_threads: 4096,
+            thread_idle_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// libvirt's keepalive: a connection whose daemon is silent for `interval × count` is closed by the C library.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeepaliveConfig {
+    /// Time between messages, whole seconds; 0 turns keepalive off.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// Messages without an answer before the connection is closed.
+    pub count: u32,
+}
+
+impl Default for KeepaliveConfig {
+    fn default() -> Self {
+        KeepaliveConfig { interval: Duration::from_secs(5), count: 5 }
+    }
+}
+
+/// All that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// One entry for each value that cannot be used.
+    pub problems: Vec<ConfigProblem>,
+}
+
+/// A value that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigProblem {
+    /// Where it stands, from the top of [`TransportConfig`]: `pool.max_connections_per_host`.
+    pub path: &'static str,
+    /// What is wrong, and what would be right.
+    pub problem: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, ConfigProblem { path, problem }) in self.problems.iter().enumerate() {
+            let separator = if n == 0 { "" } else { "; " };
+            write!(f, "{separator}{path} {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl TransportConfig {
+    /// Checks all values and the relations between them.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        let mut check = |ok: bool, path: &'static str, problem: String| {
+            if !ok {
+                problems.push(ConfigProblem { path, problem });
+            }
+        };
+        for (path, value) in [
+            ("connect_timeout", self.connect_timeout),
+            ("call_timeout", self.call_timeout),
+            ("heartbeat_interval", self.heartbeat_interval),
+            ("heartbeat_timeout", self.heartbeat_timeout),
+            ("pool.idle_timeout", self.pool.idle_timeout),
+            ("pool.acquire_timeout", self.pool.acquire_timeout),
+            ("pool.maintenance_interval", self.pool.maintenance_interval),
+            ("reconnect.initial_delay", self.reconnect.initial_delay),
+        ] {
+            check(!value.is_zero(), path, "is 0s; it must be longer".to_owned());
+        }
+        for (path, value) in [
+            ("pool.max_connections_per_host", self.pool.max_connections_per_host),
+            ("pool.max_uses_per_connection", self.pool.max_uses_per_connection),
+            ("calls.max_per_connection", self.calls.max_per_connection),
+            ("calls.max_per_host", self.calls.max_per_host),
+            ("calls.max_unproven_per_host", self.calls.max_unproven_per_host),
+            ("calls.max_threads", self.calls.max_threads),
+            ("reconnect.max_hung_attempts", self.reconnect.max_hung_attempts),
+        ] {
+            check(value > 0, path, "is 0; it must be at least 1".to_owned());
+        }
+        let (min, max) = (self.pool.min_connections_per_host, self.pool.max_connections_per_host);
+        check(
+            min <= max,
+            "pool.min_connections_per_host",
+            format!("is {min}, more than pool.max_connections_per_host, which is {max}"),
+        );
+        let multiplier = self.reconnect.multiplier;
+        check(
+            multiplier.is_finite() && multiplier >= 1.0,
+            "reconnect.multiplier",
+            format!("is {multiplier}; it must be a number of at least 1"),
+        );
+        let (initial, longest) = (self.reconnect.initial_delay, self.reconnect.max_delay);
+        check(
+            initial <= longest,
+            "reconnect.max_delay",
+            format!("is {longest:?}, shorter than reconnect.initial_delay, which is {initial:?}"),
+        );
+        let interval = self.keepalive.interval;
+        check(
+            interval.subsec_nanos() == 0 && interval.as_secs() <= i32::MAX as u64,
+            "keepalive.interval",
+            format!("is {interval:?}; libvirt takes whole seconds"),
+        );
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        TransportConfig::default().validate().unwrap();
+    }
+
+    #[test]
+    fn every_problem_is_reported_with_its_path() {
+        let mut config = TransportConfig { connect_timeout: Duration::ZERO, ..TransportConfig::default() };
+        config.pool.max_connections_per_host = 0;
+        config.reconnect.multiplier = f64::NAN;
+        config.keepalive.interval = Duration::from_millis(1500);
+        let error = config.validate().unwrap_err();
+        let paths: Vec<_> = error.problems.iter().map(|p| p.path).collect();
+        assert_eq!(
+            paths,
+            [
+                "connect_timeout",
+                "pool.max_connections_per_host",
+                "pool.min_connections_per_host",
+                "reconnect.multiplier",
+                "keepalive.interval"
+            ]
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_errors() {
+        let error = toml::from_str::<TransportConfig>("[pool]\nmax_conections_per_host = 3").unwrap_err();
+        assert!(error.to_string().contains("max_conections_per_host"), "{error}");
+    }
+
+    #[test]
+    fn a_written_configuration_reads_back_the_same() {
+        let config = TransportConfig::default();
+        assert_eq!(toml::from_str::<TransportConfig>(&toml::to_string(&config).unwrap()).unwrap(), config);
+    }
+}

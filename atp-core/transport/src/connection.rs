@@ -1,0 +1,573 @@
+//! One link to one host: its states, its reconnect, its heartbeat.
+//!
+//! ```text
+//!  Idle ──► Connecting ──ok──► Connected ──lost (heartbeat, call)──► Reconnecting(n) ◄─┐
+//!               │               │     ▲                                │   │   └─failed─┘
+//!               │               │     └───────────────ok───────────────┘   │ attempts spent
+//!             failed            └─ a call overran ──► Suspect ──► Closed   │
+//!               └────────────────────────► Failed ◄────────────────────────┘
+//!                                            └─ max_delay passes ──► Reconnecting(1)
+//! ```
+//!
+//! A task of the connection's own drives it through these states; everyone else only looks, and tells it
+//! of trouble. A suspect connection takes no new leases; those it has may go on using it, and it is closed
+//! when the last of them and its last call are gone.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::backoff;
+use crate::calls::{InFlight, Lane};
+use crate::config::TransportConfig;
+use crate::connector::{CallFailure, Connector};
+use crate::context::HostContext;
+use crate::error::{ConnectError, ErrorKind, Result, TransportError};
+use crate::host::HostId;
+
+/// Where a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionState {
+    /// Made, and its task has not run yet.
+    Idle,
+    /// The first attempt to connect is under way.
+    Connecting,
+    /// Up.
+    Connected,
+    /// Lost, and being opened again.
+    Reconnecting {
+        /// The number of the attempt that is waited for or under way, from 1.
+        attempt: u32,
+    },
+    /// A call overran its deadline and cannot be stopped: no new work, and closed when all is returned.
+    Suspect,
+    /// All attempts are spent. The host is tried again when `max_delay` has passed.
+    Failed,
+    /// Gone for good.
+    Closed,
+}
+
+impl fmt::Display for ConnectionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectionState::Idle => f.write_str("idle"),
+            ConnectionState::Connecting => f.write_str("connecting"),
+            ConnectionState::Connected => f.write_str("connected"),
+            ConnectionState::Reconnecting { attempt } => write!(f, "reconnecting (attempt {attempt})"),
+            ConnectionState::Suspect => f.write_str("suspect"),
+            ConnectionState::Failed => f.write_str("failed"),
+            ConnectionState::Closed => f.write_str("closed"),
+        }
+    }
+}
+
+/// What a connection has done so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionMetrics {
+    /// Leases on it now.
+    pub active_uses: usize,
+    /// Calls made.
+    pub requests: u64,
+    /// Calls that failed, for whatever reason.
+    pub errors: u64,
+    /// Times the link was opened again after it had been lost.
+    pub reconnects: u64,
+    /// When the connection was made.
+    pub created: Instant,
+    /// When the last call was answered, or the link opened.
+    pub last_active: Instant,
+}
+
+/// One link to one host, kept open.
+pub struct HostConnection<C: Connector> {
+    host: Arc<HostContext<C>>,
+    state: watch::Sender<ConnectionState>,
+    core: Mutex<Core<C>>,
+    calls: Arc<Semaphore>,
+    /// One token a lease and one a call; when none is left a suspect connection may be closed.
+    activity: TaskTracker,
+    /// One clone a lease, to count them by.
+    uses: Arc<()>,
+    trouble: Notify,
+    closing: CancellationToken,
+    on_change: Box<dyn Fn() + Send + Sync>,
+    created: Instant,
+    /// Up, and no trouble reported since.
+    usable: AtomicBool,
+    requests: AtomicU64,
+    errors: AtomicU64,
+}
+
+struct Core<C: Connector> {
+    link: Option<Arc<C::Link>>,
+    trouble: Option<Trouble>,
+    connected_at: Instant,
+    state_since: Instant,
+    last_active: Instant,
+    last_used: Instant,
+    /// When the last of the calls whose callers went away should have returned.
+    abandoned: Option<Instant>,
+    reconnects: u64,
+    /// No attempt has succeeded since the last were spent.
+    gave_up: bool,
+}
+
+/// What ends a link's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    Lost,
+    Suspect,
+}
+
+/// Runs when the caller of a call goes away before its answer: nobody will then see the call overrun, so
+/// the driving task is told when to look.
+struct OnAbandon<'a, C: Connector> {
+    connection: &'a HostConnection<C>,
+    deadline: Instant,
+}
+
+impl<C: Connector> Drop for OnAbandon<'_, C> {
+    fn drop(&mut self) {
+        let mut core = self.connection.core();
+        core.abandoned = core.abandoned.max(Some(self.deadline));
+        self.connection.trouble.notify_one();
+    }
+}
+
+/// A lease's share in a connection: counted while it lives.
+pub(crate) struct Use {
+    _count: Arc<()>,
+    _activity: TaskTrackerToken,
+}
+
+impl<C: Connector> HostConnection<C> {
+    /// Makes a connection that is driven by [`drive`](Self::drive); `on_change` is told of each change of state.
+    pub(crate) fn new(
+        host: Arc<HostContext<C>>,
+        closing: CancellationToken,
+        on_change: impl Fn() + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let now = Instant::now();
+        let calls = Arc::new(Semaphore::new(host.config.calls.max_per_connection));
+        Arc::new(HostConnection {
+            host,
+            state: watch::Sender::new(ConnectionState::Idle),
+            core: Mutex::new(Core {
+                link: None,
+                trouble: None,
+                connected_at: now,
+                state_since: now,
+                last_active: now,
+                last_used: now,
+                abandoned: None,
+                reconnects: 0,
+                gave_up: false,
+            }),
+            calls,
+            activity: TaskTracker::new(),
+            uses: Arc::new(()),
+            trouble: Notify::new(),
+            closing,
+            on_change: Box::new(on_change),
+            created: now,
+            usable: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+        })
+    }
+
+    /// The host it leads to.
+    pub fn host_id(&self) -> &HostId {
+        &self.host.id
+    }
+
+    /// Where it stands now.
+    pub fn state(&self) -> ConnectionState {
+        *self.state.borrow()
+    }
+
+    /// What it has done so far.
+    pub fn metrics(&self) -> ConnectionMetrics {
+        let core = self.core();
+        ConnectionMetrics {
+            active_uses: self.active_uses(),
+            requests: self.requests.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+            reconnects: core.reconnects,
+            created: self.created,
+            last_active: core.last_active,
+        }
+    }
+
+    /// Why the host could not be reached when it was last tried, if it could not.
+    pub fn last_connect_error(&self) -> Option<Arc<ConnectError>> {
+        self.host.reconnect.last_error()
+    }
+
+    /// Whether new work may be given to it.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.usable.load(Ordering::Acquire)
+    }
+
+    /// Whether it has had no lease for `idle_timeout`, and stands in no state that will end by itself.
+    pub(crate) fn is_reapable(&self, idle_timeout: Duration) -> bool {
+        let settled = matches!(self.state(), ConnectionState::Connected | ConnectionState::Failed);
+        settled && self.active_uses() == 0 && self.last_used().elapsed() >= idle_timeout
+    }
+
+    /// When the last lease came back.
+    pub(crate) fn last_used(&self) -> Instant {
+        self.core().last_used
+    }
+
+    pub(crate) fn config(&self) -> &TransportConfig {
+        &self.host.config
+    }
+
+    /// Leases on this connection.
+    pub(crate) fn active_uses(&self) -> usize {
+        Arc::strong_count(&self.uses) - 1
+    }
+
+    /// Whether its attempts are spent, and no later one has succeeded.
+    pub(crate) fn gave_up(&self) -> bool {
+        self.core().gave_up
+    }
+
+    /// How long it has been in its present state.
+    pub(crate) fn in_state_for(&self) -> Duration {
+        self.core().state_since.elapsed()
+    }
+
+    pub(crate) fn last_active(&self) -> Instant {
+        self.core().last_active
+    }
+
+    pub(crate) fn begin_use(&self) -> Use {
+        Use { _count: self.uses.clone(), _activity: self.activity.token() }
+    }
+
+    pub(crate) fn end_use(&self, in_use: Use) {
+        drop(in_use);
+        self.core().last_used = Instant::now();
+    }
+
+    /// Ends the connection: its task stops, its link is closed when the last call on it is over.
+    pub(crate) fn close(&self) {
+        self.usable.store(false, Ordering::Release);
+        self.closing.cancel();
+    }
+
+    /// Lives the connection's life, to its end. To be run as a task.
+    pub(crate) async fn drive(self: Arc<Self>) {
+        tokio::select! {
+            () = self.closing.cancelled() => {}
+            () = self.live() => {}
+        }
+        self.disconnected();
+        self.enter(ConnectionState::Closed);
+    }
+
+    async fn live(&self) {
+        let HostContext { id, info, config, connector, calls, reconnect } = &*self.host;
+        let mut first = true;
+        let mut waiting = ConnectionState::Connecting;
+        let mut attempt = 1;
+        loop {
+            self.enter(waiting);
+            let on_start = || {
+                if waiting == ConnectionState::Failed {
+                    self.enter(ConnectionState::Reconnecting { attempt: 1 });
+                }
+            };
+            match reconnect.attempt(&**connector, info, config, calls, on_start).await {
+                Err(error) => {
+                    tracing::debug!(host = %id, attempt, %error, "cannot connect");
+                    waiting = match reconnect.failed(config, first) {
+                        Some(next) => {
+                            attempt = next;
+                            ConnectionState::Reconnecting { attempt }
+                        }
+                        None => {
+                            tracing::warn!(host = %id, %error, "host failed");
+                            self.core().gave_up = true;
+                            ConnectionState::Failed
+                        }
+                    };
+                }
+                Ok(link) => {
+                    self.connected(link, first);
+                    first = false;
+                    match self.watch().await {
+                        Trouble::Suspect => {
+                            self.usable.store(false, Ordering::Release);
+                            tracing::warn!(host = %id, "a call hangs; its connection is replaced");
+                            self.enter(ConnectionState::Suspect);
+                            self.activity.close();
+                            return self.activity.wait().await;
+                        }
+                        Trouble::Lost => {
+                            let up_for = self.disconnected();
+                            tracing::info!(host = %id, ?up_for, "connection lost");
+                            if !config.auto_reconnect {
+                                return;
+                            }
+                            attempt = reconnect.lost(config, up_for);
+                            waiting = ConnectionState::Reconnecting { attempt };
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Probes a quiet link, until there is trouble with it.
+    async fn watch(&self) -> Trouble {
+        let config = &self.host.config;
+        let mut interval = backoff::spread(config.heartbeat_interval);
+        loop {
+            let (next_probe, abandoned) = {
+                let core = self.core();
+                if let Some(trouble) = core.trouble {
+                    return trouble;
+                }
+                (core.last_active + interval, core.abandoned)
+            };
+            tokio::select! {
+                () = self.trouble.notified() => {}
+                () = sleep_until(abandoned.unwrap_or(next_probe)), if abandoned.is_some() => {
+                    self.core().abandoned = None;
+                    if self.host.calls.is_stuck(&self.calls) {
+                        return Trouble::Suspect;
+                    }
+                }
+                () = sleep_until(next_probe) => {
+                    if self.last_active() + interval > Instant::now() {
+                        continue;
+                    }
+                    interval = backoff::spread(config.heartbeat_interval);
+                    if self.probe(Instant::now() + config.heartbeat_timeout).await.is_err() {
+                        return Trouble::Lost;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the far side for a sign of life.
+    async fn probe(&self, deadline: Instant) -> Result<(), Arc<ConnectError>> {
+        let Some(link) = self.link() else {
+            return Err(Arc::new(ConnectError::new(
+                ErrorKind::ConnectionLost,
+                format!("the connection is {}", self.state()),
+            )));
+        };
+        let probe = self.host.connector.probe(&link, deadline);
+        match timeout_at(deadline, probe).await {
+            Ok(Ok(())) => {
+                self.core().last_active = Instant::now();
+                Ok(())
+            }
+            Ok(Err(error)) => Err(Arc::new(error)),
+            Err(_) => Err(Arc::new(ConnectError::new(
+                ErrorKind::CallTimeout,
+                "the probe was not answered in time".to_owned(),
+            ))),
+        }
+    }
+
+    /// Whether the host answers over this connection: it is up, its socket is open, and a cheap real call
+    /// is answered by `deadline`.
+    ///
+    /// A connection that turns out dead is replaced. Cancel safe.
+    pub(crate) async fn is_alive_by(&self, deadline: Instant) -> bool {
+        let Some(link) = self.link() else { return false };
+        if self.host.connector.is_open(&link) && self.probe(deadline).await.is_ok() {
+            return true;
+        }
+        self.report(Trouble::Lost, &link);
+        false
+    }
+
+    /// Runs one call over the link; see [`PooledConnection::call`](crate::PooledConnection::call).
+    pub(crate) async fn call<T, F, Fut>(
+        &self,
+        operation: &'static str,
+        lane: Option<Lane>,
+        deadline: Instant,
+        start: F,
+    ) -> Result<T>
+    where
+        F: FnOnce(Arc<C::Link>, InFlight) -> Fut,
+        Fut: Future<Output = Result<T, CallFailure>>,
+    {
+        let result = self.call_uncounted(operation, lane, deadline, start).await;
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if result.is_err() {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    async fn call_uncounted<T, F, Fut>(
+        &self,
+        operation: &'static str,
+        lane: Option<Lane>,
+        deadline: Instant,
+        start: F,
+    ) -> Result<T>
+    where
+        F: FnOnce(Arc<C::Link>, InFlight) -> Fut,
+        Fut: Future<Output = Result<T, CallFailure>>,
+    {
+        let host = self.host.id.clone();
+        let calls = &self.host.calls;
+        let asked = Instant::now();
+        let not_sent = || match calls.stuck() {
+            0 => TransportError::CallTimeout {
+                host: host.clone(),
+                operation,
+                after: asked.elapsed(),
+                sent: false,
+            },
+            stuck => TransportError::StuckCalls { host: host.clone(), operation, stuck },
+        };
+        let link = match timeout_at(deadline, self.ready(operation)).await {
+            Ok(link) => link?,
+            Err(_) => return Err(not_sent()),
+        };
+        let Ok(mut in_flight) = timeout_at(deadline, calls.admit(&self.calls, lane, deadline)).await else {
+            return Err(not_sent());
+        };
+        in_flight.activity = Some(self.activity.token());
+        let abandoned = OnAbandon { connection: self, deadline };
+        let answer = timeout_at(deadline, start(link.clone(), in_flight)).await;
+        // The caller is still here; the guard holds nothing to free.
+        std::mem::forget(abandoned);
+
+        let Ok(answer) = answer else {
+            self.report(Trouble::Suspect, &link);
+            if let Some(lane) = lane {
+                calls.overran(lane);
+            }
+            return Err(TransportError::CallTimeout { host, operation, after: asked.elapsed(), sent: true });
+        };
+        if matches!(answer, Ok(_) | Err(CallFailure::Refused { .. })) {
+            self.core().last_active = Instant::now();
+            if let Some(lane) = lane {
+                calls.answered(lane);
+            }
+        }
+        answer.map_err(|failure| match failure {
+            CallFailure::Refused { kind, source } => {
+                TransportError::Libvirt { host, operation, kind, source }
+            }
+            CallFailure::Lost { sent, source } => {
+                self.report(Trouble::Lost, &link);
+                TransportError::ConnectionLost { host, operation, sent, source }
+            }
+            CallFailure::NoThread { threads } => TransportError::NoThread { host, operation, threads },
+            CallFailure::Panicked { message } => TransportError::Panicked { host, message },
+        })
+    }
+
+    /// The link, once it is up: a lease that outlives its link waits for the reconnect.
+    async fn ready(&self, operation: &'static str) -> Result<Arc<C::Link>> {
+        let mut state = self.state.subscribe();
+        loop {
+            let now = *state.borrow_and_update();
+            if let Some(link) = self.link() {
+                return Ok(link);
+            }
+            let host = self.host.id.clone();
+            match now {
+                ConnectionState::Failed => {
+                    return Err(match self.last_connect_error() {
+                        Some(source) => TransportError::Connect { host, source },
+                        None => TransportError::ConnectionLost { host, operation, sent: false, source: None },
+                    });
+                }
+                ConnectionState::Closed => return Err(TransportError::Closed { host }),
+                _ => {}
+            }
+            // Fails only if the sender is gone, and the sender is a field of self.
+            if state.changed().await.is_err() {
+                return Err(TransportError::Closed { host });
+            }
+        }
+    }
+
+    fn link(&self) -> Option<Arc<C::Link>> {
+        self.core().link.clone()
+    }
+
+    fn connected(&self, link: C::Link, first: bool) {
+        let now = Instant::now();
+        {
+            let mut core = self.core();
+            core.link = Some(Arc::new(link));
+            core.trouble = None;
+            core.connected_at = now;
+            core.last_active = now;
+            core.gave_up = false;
+            if !first {
+                core.reconnects += 1;
+            }
+            self.usable.store(!self.closing.is_cancelled(), Ordering::Release);
+        }
+        tracing::debug!(host = %self.host.id, "connected");
+        self.enter(ConnectionState::Connected);
+    }
+
+    /// Lets go of a lost link; tells how long it had been up.
+    fn disconnected(&self) -> Duration {
+        self.usable.store(false, Ordering::Release);
+        let mut core = self.core();
+        core.link = None;
+        core.connected_at.elapsed()
+    }
+
+    /// Tells the driving task of trouble with a link, unless that link has been replaced since.
+    fn report(&self, trouble: Trouble, link: &Arc<C::Link>) {
+        let mut core = self.core();
+        let current = core.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link));
+        if current && core.trouble.is_none() {
+            core.trouble = Some(trouble);
+            if trouble == Trouble::Lost {
+                // Calls on leases that are out wait for the next link from now on.
+                core.link = None;
+            }
+            self.usable.store(false, Ordering::Release);
+            self.trouble.notify_one();
+        }
+    }
+
+    fn enter(&self, state: ConnectionState) {
+        self.core().state_since = Instant::now();
+        self.state.send_replace(state);
+        (self.on_change)();
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core<C>> {
+        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C: Connector> fmt::Debug for HostConnection<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostConnection")
+            .field("host", &self.host.id)
+            .field("state", &self.state())
+            .field("active_uses", &self.active_uses())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+//! How a link to a host is opened, probed and closed: the seam between the pool and libvirt.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::calls::InFlight;
+use crate::error::{ConnectError, ErrorKind, LibvirtError};
+use crate::host::HostInfo;
+
+/// Opens links to hosts.
+///
+/// Everything above this trait (states, reconnects, heartbeat, pool, limits) knows nothing of libvirt.
+/// [`LibvirtConnector`](crate::LibvirtConnector) is the implementation for real hosts; tests script their own.
+pub trait Connector: Send + Sync + 'static {
+    /// An open link. Dropping the last handle closes it; that must neither block nor panic.
+    type Link: Send + Sync + 'static;
+
+    /// Checks what can be checked about a host without contacting it.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong with the host's URI.
+    fn validate(&self, host: &HostInfo) -> Result<(), String>;
+
+    /// Opens a link. The future ends by `deadline`, whatever hangs below.
+    ///
+    /// `in_flight` marks the attempt as under way: an implementation that cannot stop a blocked attempt
+    /// moves it there and drops it when the attempt is really over.
+    ///
+    /// Cancel safe: a link opened for nobody is closed.
+    fn connect(
+        &self,
+        host: &HostInfo,
+        deadline: Instant,
+        in_flight: InFlight,
+    ) -> impl Future<Output = Result<Self::Link, ConnectError>> + Send;
+
+    /// Makes a cheap real call over the link, to learn whether the far side answers. Ends by `deadline`.
+    ///
+    /// # Errors
+    /// Why the link counts as lost.
+    fn probe(
+        &self,
+        link: &Arc<Self::Link>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), ConnectError>> + Send;
+
+    /// Whether the link's socket is open, as far as is known here; does not ask the far side.
+    fn is_open(&self, link: &Self::Link) -> bool;
+}
+
+/// How a call over a link failed, other than by its deadline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallFailure {
+    /// The far side answered with an error.
+    Refused {
+        /// The kind of the error.
+        kind: ErrorKind,
+        /// The error itself.
+        source: LibvirtError,
+    },
+    /// The link broke.
+    Lost {
+        /// Whether the request may have been sent.
+        sent: bool,
+        /// What the library said of it.
+        source: Option<LibvirtError>,
+    },
+    /// No thread could be had to make the call on; nothing was sent.
+    NoThread {
+        /// Threads in use for calls, all hosts together.
+        threads: usize,
+    },
+    /// The code of the call panicked.
+    Panicked {
+        /// The panic's message.
+        message: String,
+    },
+}

@@ -1,0 +1,150 @@
+//! What libvirt says about a domain (a virtual machine), as plain data.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The state of a domain, worded as `virsh list` words it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DomainState {
+    /// The domain has no state, or one this version does not know.
+    #[serde(rename = "no state")]
+    NoState,
+    /// Running.
+    #[serde(rename = "running")]
+    Running,
+    /// Active, but blocked on a resource (Xen only; still counts as running).
+    #[serde(rename = "idle")]
+    Blocked,
+    /// Paused: vCPUs do not run.
+    #[serde(rename = "paused")]
+    Paused,
+    /// Asked to shut down and on its way.
+    #[serde(rename = "in shutdown")]
+    ShuttingDown,
+    /// Defined but not running.
+    #[serde(rename = "shut off")]
+    ShutOff,
+    /// Crashed and not restarted.
+    #[serde(rename = "crashed")]
+    Crashed,
+    /// Suspended by the guest's own power management.
+    #[serde(rename = "pmsuspended")]
+    PmSuspended,
+}
+
+impl DomainState {
+    /// The words `virsh list` uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DomainState::NoState => "no state",
+            DomainState::Running => "running",
+            DomainState::Blocked => "idle",
+            DomainState::Paused => "paused",
+            DomainState::ShuttingDown => "in shutdown",
+            DomainState::ShutOff => "shut off",
+            DomainState::Crashed => "crashed",
+            DomainState::PmSuspended => "pmsuspended",
+        }
+    }
+
+    /// Whether a QEMU process (or its like) exists for the domain, running or paused.
+    pub fn is_active(self) -> bool {
+        !matches!(self, DomainState::ShutOff | DomainState::Crashed | DomainState::NoState)
+    }
+}
+
+impl fmt::Display for DomainState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A domain in a listing of its host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DomainInfo {
+    /// The name, unique on its host. May hold any character but `/` and line feed.
+    pub name: String,
+    /// The identity of the domain; stays when it is renamed.
+    pub uuid: Uuid,
+    /// libvirt's number for the running domain; none when it is not active.
+    pub id: Option<u32>,
+    /// The state at the time of the call.
+    pub state: DomainState,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Memory in use by the guest, KiB.
+    pub memory_kib: u64,
+    /// The most memory the guest may get, KiB.
+    pub max_memory_kib: u64,
+}
+
+/// What more is known of one domain, from its definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DomainDetails {
+    /// What a listing says of it.
+    #[serde(flatten)]
+    pub info: DomainInfo,
+    /// Whether the host keeps a definition of it when it is shut off.
+    pub persistent: bool,
+    /// Whether it starts with the host; unknown where the driver cannot say.
+    pub autostart: Option<bool>,
+    /// The guest agent's channel, as the hypervisor sees it.
+    pub agent: AgentChannel,
+    /// The title in the definition, if any.
+    pub title: Option<String>,
+}
+
+/// The state of the virtio-serial channel the guest agent listens on (`org.qemu.guest_agent.0`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AgentChannel {
+    /// The domain has no such channel: no agent can ever answer.
+    NotConfigured,
+    /// The channel is there and nothing in the guest has opened it.
+    Disconnected,
+    /// A process in the guest, the agent, has the channel open.
+    Connected,
+}
+
+/// A change of a domain's state that can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lifecycle {
+    /// Boot a domain that is shut off (`virDomainCreate`).
+    Start,
+    /// Ask the guest to power off (`virDomainShutdown`).
+    Shutdown,
+    /// Ask the guest to restart (`virDomainReboot`).
+    Reboot,
+    /// Press the reset button (`virDomainReset`).
+    Reset,
+    /// Pull the plug (`virDomainDestroy`).
+    Destroy,
+    /// Stop the vCPUs (`virDomainSuspend`).
+    Suspend,
+    /// Let suspended vCPUs run on (`virDomainResume`).
+    Resume,
+}
+
+impl Lifecycle {
+    /// The verb, as the command line has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Lifecycle::Start => "start",
+            Lifecycle::Shutdown => "shutdown",
+            Lifecycle::Reboot => "reboot",
+            Lifecycle::Reset => "reset",
+            Lifecycle::Destroy => "destroy",
+            Lifecycle::Suspend => "suspend",
+            Lifecycle::Resume => "resume",
+        }
+    }
+}
+
+impl fmt::Display for Lifecycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,459 @@
+//! Why work on a host failed: what, where, whether it may have happened, whether a retry can help.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::ConfigError;
+use crate::effect::Effect;
+use crate::host::HostId;
+use crate::stats::PoolStats;
+
+/// The result of everything in this crate.
+pub type Result<T, E = TransportError> = std::result::Result<T, E>;
+
+/// A stable word for the kind of a failure, for programs to match on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// No host of that id is registered.
+    UnknownHost,
+    /// A host of that id is registered already.
+    DuplicateHost,
+    /// The host's id is not a valid one.
+    InvalidHostId,
+    /// The host's URI is not one, or not one that can be opened from here.
+    InvalidUri,
+    /// The configuration has values that cannot be used.
+    InvalidConfig,
+    /// The host's name has no address.
+    NameNotResolved,
+    /// The host is up, and nothing listens at that port.
+    ConnectionRefused,
+    /// No answer, or no route.
+    HostUnreachable,
+    /// A connection was made, but the daemon did not finish the opening in time.
+    ConnectTimeout,
+    /// The daemon wants other credentials, or other certificates.
+    AuthFailed,
+    /// The daemon answered the opening with an error that has no kind of its own.
+    ConnectFailed,
+    /// Every connection of the host was taken until the deadline passed.
+    PoolExhausted,
+    /// The call was not answered by its deadline.
+    CallTimeout,
+    /// So many calls to this host hang that no more are sent.
+    StuckCalls,
+    /// No thread could be had to make a blocking call on.
+    ThreadsExhausted,
+    /// The connection broke while the call was under way.
+    ConnectionLost,
+    /// The host was removed, or the pool closed.
+    Closed,
+    /// The closure panicked.
+    Panicked,
+    /// No domain of that name or UUID.
+    VmNotFound,
+    /// The domain is not running.
+    VmNotRunning,
+    /// The domain is in a state in which the operation is not possible.
+    OperationInvalid,
+    /// The domain has no guest agent channel, or nothing in the guest listens on it.
+    AgentNotConnected,
+    /// The guest agent did not answer in time.
+    AgentUnresponsive,
+    /// Another monitor or agent command holds the domain.
+    MonitorBusy,
+    /// The daemon's access control says no.
+    AccessDenied,
+    /// The driver or hypervisor has no such operation.
+    NotSupported,
+    /// Any other error of libvirt; see its code and domain.
+    LibvirtError,
+}
+
+impl ErrorKind {
+    /// The word, in kebab case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorKind::UnknownHost => "unknown-host",
+            ErrorKind::DuplicateHost => "duplicate-host",
+            ErrorKind::InvalidHostId => "invalid-host-id",
+            ErrorKind::InvalidUri => "invalid-uri",
+            ErrorKind::InvalidConfig => "invalid-config",
+            ErrorKind::NameNotResolved => "name-not-resolved",
+            ErrorKind::ConnectionRefused => "connection-refused",
+            ErrorKind::HostUnreachable => "host-unreachable",
+            ErrorKind::ConnectTimeout => "connect-timeout",
+            ErrorKind::AuthFailed => "auth-failed",
+            ErrorKind::ConnectFailed => "connect-failed",
+            ErrorKind::PoolExhausted => "pool-exhausted",
+            ErrorKind::CallTimeout => "call-timeout",
+            ErrorKind::StuckCalls => "stuck-calls",
+            ErrorKind::ThreadsExhausted => "threads-exhausted",
+            ErrorKind::ConnectionLost => "connection-lost",
+            ErrorKind::Closed => "closed",
+            ErrorKind::Panicked => "panicked",
+            ErrorKind::VmNotFound => "vm-not-found",
+            ErrorKind::VmNotRunning => "vm-not-running",
+            ErrorKind::OperationInvalid => "operation-invalid",
+            ErrorKind::AgentNotConnected => "agent-not-connected",
+            ErrorKind::AgentUnresponsive => "agent-unresponsive",
+            ErrorKind::MonitorBusy => "monitor-busy",
+            ErrorKind::AccessDenied => "access-denied",
+            ErrorKind::NotSupported => "not-supported",
+            ErrorKind::LibvirtError => "libvirt-error",
+        }
+    }
+
+    /// Whether the same work, done again later, may well succeed.
+    ///
+    /// Says nothing of whether it is safe to repeat: see [`TransportError::effect`].
+    pub fn is_retryable(self) -> bool {
+        matches!(
+            self,
+            ErrorKind::NameNotResolved
+                | ErrorKind::ConnectionRefused
+                | ErrorKind::HostUnreachable
+                | ErrorKind::ConnectTimeout
+                | ErrorKind::ConnectFailed
+                | ErrorKind::PoolExhausted
+                | ErrorKind::CallTimeout
+                | ErrorKind::StuckCalls
+                | ErrorKind::ThreadsExhausted
+                | ErrorKind::ConnectionLost
+                | ErrorKind::AgentNotConnected
+                | ErrorKind::AgentUnresponsive
+                | ErrorKind::MonitorBusy
+        )
+    }
+
+    /// Whether the host could not be reached at all, as opposed to having answered with an error.
+    pub fn is_unreachable(self) -> bool {
+        matches!(
+            self,
+            ErrorKind::NameNotResolved
+                | ErrorKind::ConnectionRefused
+                | ErrorKind::HostUnreachable
+                | ErrorKind::ConnectTimeout
+                | ErrorKind::AuthFailed
+                | ErrorKind::ConnectFailed
+                | ErrorKind::InvalidUri
+        )
+    }
+
+    /// What a person can try.
+    pub fn hint(self) -> &'static str {
+        match self {
+            ErrorKind::UnknownHost => "check the host's id against the inventory (`atp host list`)",
+            ErrorKind::DuplicateHost => "give each host an id of its own",
+            ErrorKind::InvalidHostId => "use letters, digits, '.', '_' and '-' only",
+            ErrorKind::InvalidUri => {
+                "a libvirt URI looks like qemu+tcp://HOST/system, qemu+ssh://USER@HOST/system or qemu:///system"
+            }
+            ErrorKind::InvalidConfig => "correct the values named above",
+            ErrorKind::NameNotResolved => "check the spelling, DNS and /etc/hosts, or use an IP address",
+            ErrorKind::ConnectionRefused => {
+                "check that the daemon runs there and listens on TCP (libvirtd --listen, or virtproxyd-tcp.socket), and the port"
+            }
+            ErrorKind::HostUnreachable => {
+                "check that the host is up, the route to it and the firewalls between"
+            }
+            ErrorKind::ConnectTimeout => {
+                "the port answers and the daemon does not: check whether it is hung or stopped (systemctl status libvirtd)"
+            }
+            ErrorKind::AuthFailed => {
+                "check the user, the password or the certificates, and the daemon's auth_* settings"
+            }
+            ErrorKind::ConnectFailed => {
+                "try the same URI with `virsh -c URI list`, and read the daemon's log"
+            }
+            ErrorKind::PoolExhausted => {
+                "raise max_connections_per_host or max_uses_per_connection, or run fewer targets at once"
+            }
+            ErrorKind::CallTimeout => {
+                "the daemon or the VM does not answer: check the VM with `virsh domcontrol`, or give more time"
+            }
+            ErrorKind::StuckCalls => {
+                "earlier calls to this host never returned: find the hung VMs (`virsh domcontrol`), destroy or resume them"
+            }
+            ErrorKind::ThreadsExhausted => "many hosts hang at once: find them, or raise calls.max_threads",
+            ErrorKind::ConnectionLost => {
+                "the daemon restarted or the network broke; check before repeating the work"
+            }
+            ErrorKind::Closed => "the host was removed while work for it was waiting",
+            ErrorKind::Panicked => "this is a bug in the code that was run on the host",
+            ErrorKind::VmNotFound => "check the name (`atp vm list`)",
+            ErrorKind::VmNotRunning => "start it first (`atp vm start`)",
+            ErrorKind::OperationInvalid => "check the VM's state (`atp vm info`)",
+            ErrorKind::AgentNotConnected => {
+                "check that qemu-guest-agent is installed and runs in the guest, and that the domain has its channel"
+            }
+            ErrorKind::AgentUnresponsive => "the guest may still be booting or hang: look at its console",
+            ErrorKind::MonitorBusy => {
+                "another command holds the VM; wait for it, or look with `virsh domcontrol`"
+            }
+            ErrorKind::AccessDenied => "ask for the right in the daemon's access control (polkit)",
+            ErrorKind::NotSupported => "this driver or version has no such operation",
+            ErrorKind::LibvirtError => "read the daemon's log on the host",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An error as libvirt reported it (`virError`).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message} (libvirt error {code}, domain {domain})")]
+pub struct LibvirtError {
+    /// `virErrorNumber`.
+    pub code: u32,
+    /// `virErrorDomain`: the part of libvirt that raised it.
+    pub domain: u32,
+    /// `virErrorLevel`: 1 is a warning, 2 an error.
+    pub level: u32,
+    /// libvirt's words.
+    pub message: String,
+}
+
+/// Why a connection to a host could not be opened.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{reason}")]
+pub struct ConnectError {
+    /// The kind: one of those for which [`ErrorKind::is_unreachable`] is true.
+    pub kind: ErrorKind,
+    /// What was tried and what came of it.
+    pub reason: String,
+    /// libvirt's error, where it was libvirt that failed.
+    #[source]
+    pub source: Option<LibvirtError>,
+}
+
+impl ConnectError {
+    /// A failure that did not come from libvirt.
+    pub fn new(kind: ErrorKind, reason: impl Into<String>) -> Self {
+        ConnectError { kind, reason: reason.into(), source: None }
+    }
+}
+
+/// What a caller was waiting for when its time ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcquireStage {
+    /// No connection was open yet: the host was being connected to.
+    Connecting,
+    /// Connections were open, and all of them fully used.
+    AllInUse,
+}
+
+impl fmt::Display for AcquireStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AcquireStage::Connecting => "while connecting",
+            AcquireStage::AllInUse => "with all connections in use",
+        })
+    }
+}
+
+/// Everything that can go wrong between asking for work on a host and its result.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransportError {
+    /// No host of that id is registered.
+    #[error("host {host:?} is not registered")]
+    UnknownHost {
+        /// The id asked for.
+        host: String,
+    },
+    /// A host of that id is registered already.
+    #[error("host {host} is registered already")]
+    DuplicateHost {
+        /// The id.
+        host: HostId,
+    },
+    /// The host's id is not a valid one.
+    #[error(transparent)]
+    InvalidHostId(#[from] crate::host::InvalidHostId),
+    /// The host's URI cannot be used.
+    #[error("host {host}: {reason}")]
+    InvalidUri {
+        /// The host.
+        host: HostId,
+        /// What is wrong with the URI; never holds a password.
+        reason: String,
+    },
+    /// The configuration has values that cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The host could not be connected to; nothing was sent.
+    #[error("host {host}: cannot connect")]
+    Connect {
+        /// The host.
+        host: HostId,
+        /// Why the last attempt failed.
+        #[source]
+        source: Arc<ConnectError>,
+    },
+    /// No connection could be had by the deadline; nothing was sent.
+    #[error("host {host}: no connection after {waited:?}, {stage} ({stats})")]
+    AcquireTimeout {
+        /// The host.
+        host: HostId,
+        /// What was being waited for.
+        stage: AcquireStage,
+        /// How long the caller waited.
+        waited: Duration,
+        /// The pool when the caller gave up.
+        stats: Box<PoolStats>,
+        /// Why the last attempt to connect failed, if one did.
+        #[source]
+        source: Option<Arc<ConnectError>>,
+    },
+    /// The call was not answered by its deadline.
+    #[error("host {host}: {operation}: {} after {after:?}", if *.sent { "no answer" } else { "not sent, other calls hold the way," })]
+    CallTimeout {
+        /// The host.
+        host: HostId,
+        /// The operation, by libvirt's name for it.
+        operation: &'static str,
+        /// How long the caller waited.
+        after: Duration,
+        /// Whether the request had been handed to libvirt.
+        sent: bool,
+    },
+    /// So many calls to this host hang that no more are sent.
+    #[error("host {host}: {operation}: not sent, {stuck} calls to this host hang")]
+    StuckCalls {
+        /// The host.
+        host: HostId,
+        /// The operation, by libvirt's name for it.
+        operation: &'static str,
+        /// Calls that overran their deadline and never returned.
+        stuck: usize,
+    },
+    /// No thread could be had to make a blocking call on; nothing was sent.
+    #[error("host {host}: {operation}: not sent, all {threads} threads for calls are in use")]
+    NoThread {
+        /// The host.
+        host: HostId,
+        /// The operation, by libvirt's name for it.
+        operation: &'static str,
+        /// Threads in use, all hosts together.
+        threads: usize,
+    },
+    /// The connection broke while the call was under way.
+    #[error("host {host}: {operation}: connection lost")]
+    ConnectionLost {
+        /// The host.
+        host: HostId,
+        /// The operation, by libvirt's name for it.
+        operation: &'static str,
+        /// Whether the request had been handed to libvirt.
+        sent: bool,
+        /// What libvirt said.
+        #[source]
+        source: Option<LibvirtError>,
+    },
+    /// libvirt answered with an error.
+    #[error("host {host}: {operation}")]
+    Libvirt {
+        /// The host.
+        host: HostId,
+        /// The operation, by libvirt's name for it.
+        operation: &'static str,
+        /// The kind, told from code, domain and message.
+        kind: ErrorKind,
+        /// The error itself.
+        #[source]
+        source: LibvirtError,
+    },
+    /// The host was removed, or the pool closed.
+    #[error("host {host}: closed")]
+    Closed {
+        /// The host.
+        host: HostId,
+    },
+    /// The closure run on the host panicked.
+    #[error("host {host}: the work panicked: {message}")]
+    Panicked {
+        /// The host.
+        host: HostId,
+        /// The panic's message.
+        message: String,
+    },
+}
+
+impl TransportError {
+    /// The kind, for programs to match on.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            TransportError::UnknownHost { .. } => ErrorKind::UnknownHost,
+            TransportError::DuplicateHost { .. } => ErrorKind::DuplicateHost,
+            TransportError::InvalidHostId(_) => ErrorKind::InvalidHostId,
+            TransportError::InvalidUri { .. } => ErrorKind::InvalidUri,
+            TransportError::Config(_) => ErrorKind::InvalidConfig,
+            TransportError::Connect { source, .. } => source.kind,
+            TransportError::AcquireTimeout { stage: AcquireStage::AllInUse, .. } => ErrorKind::PoolExhausted,
+            TransportError::AcquireTimeout { source: Some(source), .. } => source.kind,
+            TransportError::AcquireTimeout { .. } => ErrorKind::ConnectTimeout,
+            TransportError::CallTimeout { .. } => ErrorKind::CallTimeout,
+            TransportError::StuckCalls { .. } => ErrorKind::StuckCalls,
+            TransportError::NoThread { .. } => ErrorKind::ThreadsExhausted,
+            TransportError::ConnectionLost { .. } => ErrorKind::ConnectionLost,
+            TransportError::Libvirt { kind, .. } => *kind,
+            TransportError::Closed { .. } => ErrorKind::Closed,
+            TransportError::Panicked { .. } => ErrorKind::Panicked,
+        }
+    }
+
+    /// Whether the work may have happened: [`Effect::Unknown`] once a request was handed to libvirt and
+    /// no answer came, or when a closure panicked half-way; otherwise [`Effect::None`].
+    pub fn effect(&self) -> Effect {
+        match self {
+            TransportError::CallTimeout { sent: true, .. }
+            | TransportError::ConnectionLost { sent: true, .. }
+            | TransportError::Panicked { .. } => Effect::Unknown,
+            // The agent was given the command and did not answer; libvirt says so by the same code whether
+            // the silence came before the command (the sync) or after it.
+            TransportError::Libvirt { kind: ErrorKind::AgentUnresponsive, .. } => Effect::Unknown,
+            _ => Effect::None,
+        }
+    }
+
+    /// Whether the same work, done again later, may well succeed. See also [`effect`](Self::effect).
+    pub fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
+
+    /// Whether the host could not be reached at all.
+    pub fn is_unreachable(&self) -> bool {
+        self.kind().is_unreachable()
+    }
+
+    /// Whether a deadline of ours ended the work.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, TransportError::AcquireTimeout { .. } | TransportError::CallTimeout { .. })
+    }
+
+    /// What a person can try.
+    pub fn hint(&self) -> &'static str {
+        self.kind().hint()
+    }
+
+    /// libvirt's own error, where one is behind this.
+    pub fn libvirt(&self) -> Option<&LibvirtError> {
+        match self {
+            TransportError::Libvirt { source, .. } => Some(source),
+            TransportError::ConnectionLost { source, .. } => source.as_ref(),
+            TransportError::Connect { source, .. } => source.source.as_ref(),
+            TransportError::AcquireTimeout { source: Some(source), .. } => source.source.as_ref(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Who a host is: its id, its address and how libvirt is reached there.
+
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of a host within one fleet: one or more of `A-Z a-z 0-9 . _ -`.
+///
+/// Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HostId(Arc<str>);
+
+/// A host id with characters outside `A-Z a-z 0-9 . _ -`, or with none at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("host id {0:?} is not one or more of A-Z a-z 0-9 . _ -")]
+pub struct InvalidHostId(pub String);
+
+impl HostId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HostId {
+    type Err = InvalidHostId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let valid =
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if valid { Ok(HostId(text.into())) } else { Err(InvalidHostId(text.to_owned())) }
+    }
+}
+
+impl TryFrom<String> for HostId {
+    type Error = InvalidHostId;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<HostId> for String {
+    fn from(id: HostId) -> String {
+        id.0.as_ref().to_owned()
+    }
+}
+
+impl fmt::Display for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl AsRef<str> for HostId {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for HostId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A host as it is given to [`TransportManager::add_host`](crate::TransportManager::add_host).
+///
+/// The id and the URI are checked there, not here, so that building one never fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostInfo {
+    /// The host's name within the fleet.
+    pub id: String,
+    /// Network address or name, for people and for the default URI.
+    pub address: String,
+    /// libvirt connection URI. When absent it is `qemu+tcp://ADDRESS/system`.
+    pub uri: Option<String>,
+    /// Names under which this host can be chosen together with others.
+    pub groups: Vec<String>,
+    /// Free key-value pairs to select by.
+    pub labels: BTreeMap<String, String>,
+    /// Share of the work this host gets where work is spread by weight; 1 by default.
+    pub weight: u32,
+}
+
+impl HostInfo {
+    /// A host by id and address, reached at `qemu+tcp://ADDRESS/system`.
+    pub fn new(id: impl Into<String>, address: impl Into<String>) -> Self {
+        HostInfo {
+            id: id.into(),
+            address: address.into(),
+            uri: None,
+            groups: Vec::new(),
+            labels: BTreeMap::new(),
+            weight: 1,
+        }
+    }
+
+    /// A host by id and libvirt URI; the address is the URI's host part, or `localhost` where it has none.
+    pub fn from_uri(id: impl Into<String>, uri: impl Into<String>) -> Self {
+        let uri = uri.into();
+        let address = url::Url::parse(&uri)
+            .ok()
+            .and_then(|url| url.host_str().map(str::to_owned))
+            .filter(|host| !host.is_empty())
+            .unwrap_or_else(|| "localhost".to_owned());
+        HostInfo::new(id, address).with_uri(uri)
+    }
+
+    /// Sets the libvirt connection URI.
+    pub fn with_uri(mut self, uri: impl Into<String>) -> Self {
+        self.uri = Some(uri.into());
+        self
+    }
+
+    /// Adds the host to a group.
+    pub fn with_group(mut self, group: impl Into<String>) -> Self {
+        self.groups.push(group.into());
+        self
+    }
+
+    /// Adds a label.
+    pub fn with_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Sets the share of work spread by weight.
+    pub fn with_weight(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// The URI that is opened: the one set, or `qemu+tcp://ADDRESS/system`.
+    pub fn effective_uri(&self) -> String {
+        match &self.uri {
+            Some(uri) => uri.clone(),
+            None if self.address.contains(':') && !self.address.starts_with('[') => {
+                format!("qemu+tcp://[{}]/system", self.address)
+            }
+            None => format!("qemu+tcp://{}/system", self.address),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_letters_digits_dot_underscore_dash() {
+        for good in ["h1", "rack-2.node_7", "A"] {
+            assert_eq!(good.parse::<HostId>().unwrap().as_str(), good);
+        }
+        for bad in ["", "a b", "a/b", "@x", "é", "a*"] {
+            assert!(bad.parse::<HostId>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn the_default_uri_is_tcp_to_the_address() {
+        assert_eq!(HostInfo::new("a", "10.0.0.1").effective_uri(), "qemu+tcp://10.0.0.1/system");
+        assert_eq!(HostInfo::new("a", "fd00::1").effective_uri(), "qemu+tcp://[fd00::1]/system");
+        assert_eq!(HostInfo::new("a", "x").with_uri("test:///default").effective_uri(), "test:///default");
+    }
+
+    #[test]
+    fn the_address_of_a_uri_is_its_host() {
+        assert_eq!(HostInfo::from_uri("a", "qemu+tcp://node7:16509/system").address, "node7");
+        assert_eq!(HostInfo::from_uri("a", "test:///default").address, "localhost");
+    }
+}

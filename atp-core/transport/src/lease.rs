@@ -1,0 +1,108 @@
+//! The lease of a connection.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::calls::{InFlight, Lane};
+use crate::connection::{HostConnection, Use};
+use crate::connector::{CallFailure, Connector};
+use crate::error::Result;
+use crate::pool::Shared;
+
+/// A connection on loan from its pool. It counts as one active use until it is dropped, which also happens
+/// when the work panics or is cancelled.
+///
+/// Several leases may share one connection. The operations that libvirt offers are methods of
+/// [`LibvirtConnection`](crate::LibvirtConnection).
+pub struct PooledConnection<C: Connector> {
+    pool: Arc<Shared<C>>,
+    connection: Arc<HostConnection<C>>,
+    in_use: Option<Use>,
+    deadline: Option<Instant>,
+}
+
+impl<C: Connector> PooledConnection<C> {
+    pub(crate) fn new(pool: Arc<Shared<C>>, connection: Arc<HostConnection<C>>) -> Self {
+        let in_use = Some(connection.begin_use());
+        PooledConnection { pool, connection, in_use, deadline: None }
+    }
+
+    /// Bounds every call made through this lease.
+    pub(crate) fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// When work on this lease has to be done. Every call ends by then. Without one, each call may take
+    /// [`call_timeout`](crate::TransportConfig::call_timeout).
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Runs one call over the link: the way for a [`Connector`] to give its leases methods.
+    ///
+    /// Waits for a place among the calls in flight, then hands the link to `start`, with the token that
+    /// marks the call as under way; whoever really runs the call drops the token when it is over. `lane` is
+    /// the queue the call stands in, for calls that may not overtake one another and may hang.
+    ///
+    /// # Errors
+    /// [`TransportError::CallTimeout`](crate::TransportError::CallTimeout) at the deadline at the latest: the
+    /// lease's, or `call_timeout` from now. The connection then becomes suspect. A lost link is opened again.
+    ///
+    /// Cancel safe in that nothing leaks. A call that was handed to `start` goes on, its effect unknown.
+    pub async fn call<T, F, Fut>(&self, operation: &'static str, lane: Option<Lane>, start: F) -> Result<T>
+    where
+        F: FnOnce(Arc<C::Link>, InFlight) -> Fut,
+        Fut: Future<Output = Result<T, CallFailure>>,
+    {
+        self.connection.call(operation, lane, self.call_deadline(), start).await
+    }
+
+    /// When a call that starts now has to be done.
+    pub(crate) fn call_deadline(&self) -> Instant {
+        self.deadline.unwrap_or_else(|| Instant::now() + self.connection.config().call_timeout)
+    }
+
+    /// Whether the host answers over this connection: it is up, its socket is open, and a cheap real call
+    /// is answered within [`heartbeat_timeout`](crate::TransportConfig::heartbeat_timeout).
+    ///
+    /// A connection that turns out dead is opened again by itself. Cancel safe.
+    ///
+    /// # Errors
+    /// None at present; a `Result` because libvirt's own `virConnectIsAlive` can fail, and closures return one.
+    pub async fn is_alive(&self) -> Result<bool> {
+        let patience = Instant::now() + self.connection.config().heartbeat_timeout;
+        let deadline = self.deadline.map_or(patience, |deadline| deadline.min(patience));
+        Ok(self.connection.is_alive_by(deadline).await)
+    }
+}
+
+impl<C: Connector> Deref for PooledConnection<C> {
+    type Target = HostConnection<C>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.connection
+    }
+}
+
+impl<C: Connector> Drop for PooledConnection<C> {
+    fn drop(&mut self) {
+        if let Some(in_use) = self.in_use.take() {
+            self.connection.end_use(in_use);
+        }
+        self.pool.give_back();
+    }
+}
+
+impl<C: Connector> fmt::Debug for PooledConnection<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PooledConnection")
+            .field("connection", &self.connection)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}

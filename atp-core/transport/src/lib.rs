@@ -1,0 +1,91 @@
+//! Healthy connections to every libvirt host, and work run over them in parallel.
+//!
+//! A [`TransportManager`] holds the hosts. Each host has a [`ConnectionPool`] of [`HostConnection`]s, which
+//! open themselves again when they are lost. A closure that is run on a host gets a lease of one of them,
+//! a [`LibvirtConnection`], whose async methods are the operations ATP needs of libvirt.
+//!
+//! ```no_run
+//! use atp_transport::{HostInfo, TransportConfig, TransportManager};
+//!
+//! # async fn example() -> atp_transport::Result<()> {
+//! let manager = TransportManager::new(TransportConfig::default());
+//! manager.add_host(HostInfo::new("host1", "10.0.0.11").with_uri("qemu+tcp://10.0.0.11/system")).await?;
+//!
+//! let version = manager.execute_on_host("host1", |conn| async move { conn.lib_version().await }).await?;
+//! let alive   = manager.execute_on_hosts(&["host1", "host2"], |conn| async move { conn.is_alive().await }).await;
+//! for (host_id, result) in manager.execute_on_all_hosts(|conn| async move { conn.hostname().await }).await {
+//!     println!("{host_id}: {result:?}");
+//! }
+//! for (host_id, stats) in manager.stats().await {
+//!     println!("{host_id}: {} connections, {} active", stats.total_connections, stats.active_connections);
+//! }
+//! # let _ = (version, alive);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it promises, whatever hangs on the other side:
+//!
+//! - **Work ends by its deadline.** The C library's calls block, some for ever. They run on threads of our
+//!   own; a caller leaves at its deadline, with an error that says at which stage, and the connection is
+//!   replaced.
+//! - **No host and no VM holds up another.** The calls under way are limited per VM, per connection and per
+//!   host, below what a daemon can take, so that hung VMs leave room for those that answer.
+//! - **Errors say what happened**: the [kind](ErrorKind), whether it may have had an [`Effect`], whether a retry
+//!   can help, and what to try.
+//!
+//! The driver that needs no daemon is handy to try things out:
+//!
+//! ```
+//! use atp_transport::{HostInfo, TransportConfig, TransportManager};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> atp_transport::Result<()> {
+//! let manager = TransportManager::new(TransportConfig::default());
+//! manager.add_host(HostInfo::from_uri("demo", "test:///default")).await?;
+//! let domains = manager.execute_on_host("demo", |conn| async move { conn.list_domains().await }).await?;
+//! assert_eq!(domains[0].name, "test");
+//! # Ok(())
+//! # }
+//! ```
+
+// Hosts and the work run on them.
+mod effect;
+mod error;
+mod host;
+mod lease;
+mod libvirt;
+mod manager;
+
+// One host's connections.
+mod connection;
+mod connector;
+mod pool;
+
+// Tunables and numbers.
+mod config;
+mod stats;
+
+// Underneath.
+mod backoff;
+mod calls;
+mod context;
+mod reconnect;
+
+pub mod domain;
+
+pub use calls::{InFlight, Lane};
+pub use config::{
+    CallConfig, ConfigError, ConfigProblem, KeepaliveConfig, PoolConfig, ReconnectConfig, Strategy,
+    TransportConfig,
+};
+pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
+pub use connector::{CallFailure, Connector};
+pub use effect::Effect;
+pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, TransportError};
+pub use host::{HostId, HostInfo, InvalidHostId};
+pub use lease::PooledConnection;
+pub use libvirt::{Hypervisor, LibvirtConnection, LibvirtConnector, LibvirtLink, Version};
+pub use manager::{ExecuteOptions, TransportManager};
+pub use pool::ConnectionPool;
+pub use stats::PoolStats;

@@ -1,0 +1,270 @@
+//! The operations ATP needs of libvirt, as methods of a lease.
+//!
+//! Each is one blocking call on a thread, or a few that belong together. Each ends by the lease's
+//! deadline, or after `call_timeout` where it has none, with [`TransportError::CallTimeout`](crate::TransportError);
+//! dropping the future of one leaves nothing behind, but a call that was sent goes on and may have its effect.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use tokio::time::Instant;
+use uuid::Uuid;
+use virt::connect::Connect;
+use virt::domain::{Domain, DomainState as VirtState};
+use virt::error::{Error, ErrorNumber};
+
+use super::LibvirtConnection;
+use super::definition::Definition;
+use super::link::Handles;
+use crate::calls::Lane;
+use crate::domain::{DomainDetails, DomainInfo, DomainState, Lifecycle};
+use crate::error::Result;
+
+/// A version as libvirt counts them: `9.0.0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// First number.
+    pub major: u32,
+    /// Second number.
+    pub minor: u32,
+    /// Third number.
+    pub release: u32,
+}
+
+impl Version {
+    /// From libvirt's single number: `major × 1,000,000 + minor × 1,000 + release`.
+    fn from_number(number: u32) -> Self {
+        Version { major: number / 1_000_000, minor: number / 1_000 % 1_000, release: number % 1_000 }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.release)
+    }
+}
+
+impl Serialize for Version {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What runs a host's domains.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Hypervisor {
+    /// The driver's name for it: `QEMU`, `TEST`.
+    pub kind: String,
+    /// Its version.
+    pub version: Version,
+}
+
+/// The monitor of a VM and its agent each take one command at a time.
+fn monitor_lane(uuid: Uuid) -> Option<Lane> {
+    Some(Lane { target: uuid.as_u128(), kind: 0 })
+}
+
+fn agent_lane(uuid: Uuid) -> Option<Lane> {
+    Some(Lane { target: uuid.as_u128(), kind: 1 })
+}
+
+impl LibvirtConnection {
+    /// The version of the daemon's libvirt (`virConnectGetLibVersion`).
+    pub async fn lib_version(&self) -> Result<Version> {
+        let number = self.run("virConnectGetLibVersion", None, |on| on.connect.lib_version()).await?;
+        Ok(Version::from_number(number))
+    }
+
+    /// The hypervisor and its version (`virConnectGetType`, `virConnectGetVersion`).
+    pub async fn hypervisor(&self) -> Result<Hypervisor> {
+        self.run("virConnectGetVersion", None, |on| {
+            let kind = on.connect.driver_type()?;
+            Ok(Hypervisor { kind, version: Version::from_number(on.connect.hyp_version()?) })
+        })
+        .await
+    }
+
+    /// The host's own name for itself (`virConnectGetHostname`).
+    pub async fn hostname(&self) -> Result<String> {
+        self.run("virConnectGetHostname", None, |on| on.connect.hostname()).await
+    }
+
+    /// All domains of the host, running or not, in no particular order (`virConnectListAllDomains`,
+    /// `virDomainGetInfo`).
+    ///
+    /// A domain that goes away between the two calls is left out. Answers also while a VM of the host hangs.
+    pub async fn list_domains(&self) -> Result<Vec<DomainInfo>> {
+        self.run("virConnectListAllDomains", None, |on| {
+            let mut known = HashMap::new();
+            let mut listed = Vec::new();
+            for domain in on.connect.list_all_domains(0)? {
+                match info(&domain) {
+                    Ok(info) => {
+                        known.insert(info.uuid, Arc::new(domain));
+                        listed.push(info);
+                    }
+                    Err(error) if is_gone(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            on.set_domains(known);
+            Ok(listed)
+        })
+        .await
+    }
+
+    /// The domain of that name (`virDomainLookupByName`).
+    ///
+    /// # Errors
+    /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is none.
+    pub async fn domain_by_name(&self, name: &str) -> Result<DomainInfo> {
+        let name = name.to_owned();
+        self.run("virDomainLookupByName", None, move |on| info(&on.connect.lookup_domain_by_name(&name)?))
+            .await
+    }
+
+    /// The domain of that UUID as it is now (`virDomainLookupByUUID`, `virDomainGetInfo`).
+    ///
+    /// # Errors
+    /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is none.
+    pub async fn domain_info(&self, uuid: Uuid) -> Result<DomainInfo> {
+        self.run("virDomainGetInfo", None, move |on| info(on.fresh_domain(uuid)?.as_ref())).await
+    }
+
+    /// What a domain's definition says of it (`virDomainGetXMLDesc`).
+    ///
+    /// # Errors
+    /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is none.
+    pub async fn domain_details(&self, uuid: Uuid) -> Result<DomainDetails> {
+        self.run("virDomainGetXMLDesc", None, move |on| {
+            let domain = on.fresh_domain(uuid)?;
+            let definition = Definition::parse(&domain.xml_desc(0)?);
+            Ok(DomainDetails {
+                info: info(&domain)?,
+                persistent: domain.is_persistent()?,
+                autostart: domain.autostart().ok(),
+                agent: definition.agent,
+                title: definition.title,
+            })
+        })
+        .await
+    }
+
+    /// Asks for a change of a domain's state. Returns when libvirt has taken the request, which for
+    /// [`Shutdown`](Lifecycle::Shutdown) and [`Reboot`](Lifecycle::Reboot) is before the guest has followed it.
+    ///
+    /// # Errors
+    /// Kind [`VmNotRunning`](crate::ErrorKind::VmNotRunning) or
+    /// [`OperationInvalid`](crate::ErrorKind::OperationInvalid) when the state does not allow it.
+    pub async fn domain_lifecycle(&self, uuid: Uuid, action: Lifecycle) -> Result<()> {
+        let (operation, lane) = match action {
+            Lifecycle::Start => ("virDomainCreate", None),
+            // Has to get through where the monitor hangs, so it stands in no line.
+            Lifecycle::Destroy => ("virDomainDestroy", None),
+            Lifecycle::Shutdown => ("virDomainShutdown", monitor_lane(uuid)),
+            Lifecycle::Reboot => ("virDomainReboot", monitor_lane(uuid)),
+            Lifecycle::Reset => ("virDomainReset", monitor_lane(uuid)),
+            Lifecycle::Suspend => ("virDomainSuspend", monitor_lane(uuid)),
+            Lifecycle::Resume => ("virDomainResume", monitor_lane(uuid)),
+        };
+        self.run(operation, lane, move |on| {
+            let domain = on.domain(uuid)?;
+            match action {
+                Lifecycle::Start => domain.create(),
+                Lifecycle::Shutdown => domain.shutdown(),
+                Lifecycle::Reboot => domain.reboot(0),
+                Lifecycle::Reset => domain.reset(),
+                Lifecycle::Destroy => domain.destroy(),
+                Lifecycle::Suspend => domain.suspend(),
+                Lifecycle::Resume => domain.resume(),
+            }
+        })
+        .await
+    }
+
+    /// Sends a JSON command to a domain's QEMU monitor and returns its JSON reply, which may be an error
+    /// reply (`virDomainQemuMonitorCommand`). One command at a time is under way for a domain.
+    ///
+    /// libvirt has no time-out for this call: it hangs for as long as QEMU does.
+    pub async fn monitor_command(&self, uuid: Uuid, command: &str) -> Result<String> {
+        let command = command.to_owned();
+        self.run("virDomainQemuMonitorCommand", monitor_lane(uuid), move |on| {
+            on.domain(uuid)?.qemu_monitor_command(&command, 0)
+        })
+        .await
+    }
+
+    /// Sends a JSON command to a domain's guest agent and returns its JSON reply
+    /// (`virDomainQemuAgentCommand`). One command at a time is under way for a domain.
+    ///
+    /// The agent gets as many whole seconds to answer as are left until the deadline, and at least one.
+    ///
+    /// # Errors
+    /// Kinds [`AgentNotConnected`](crate::ErrorKind::AgentNotConnected),
+    /// [`AgentUnresponsive`](crate::ErrorKind::AgentUnresponsive). An error reply of the agent arrives as a
+    /// libvirt error with code 1.
+    pub async fn agent_command(&self, uuid: Uuid, command: &str) -> Result<String> {
+        let command = command.to_owned();
+        let deadline = self.call_deadline();
+        self.run("virDomainQemuAgentCommand", agent_lane(uuid), move |on| {
+            let left = deadline.saturating_duration_since(Instant::now()).as_secs();
+            let seconds = i32::try_from(left.max(1)).unwrap_or(i32::MAX);
+            on.domain(uuid)?.qemu_agent_command(&command, seconds, 0)
+        })
+        .await
+    }
+
+    /// Lends the connection to a blocking closure, on a thread for such calls, for whatever of libvirt's
+    /// API has no method here. `operation` names it in errors and logs.
+    ///
+    /// Deadline, limits and metrics are those of every other call. The closure cannot be stopped: one that
+    /// overruns its deadline makes the connection suspect.
+    pub async fn run_blocking<T, F>(&self, operation: &'static str, call: F) -> Result<T>
+    where
+        F: FnOnce(&Connect) -> std::result::Result<T, Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.run(operation, None, move |on| call(&on.connect)).await
+    }
+
+    async fn run<T, F>(&self, operation: &'static str, lane: Option<Lane>, call: F) -> Result<T>
+    where
+        F: FnOnce(&Handles) -> std::result::Result<T, Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.call(operation, lane, |link, in_flight| link.start(Some(in_flight), call)).await
+    }
+}
+
+fn info(domain: &Domain) -> std::result::Result<DomainInfo, Error> {
+    let info = domain.info()?;
+    Ok(DomainInfo {
+        name: domain.name()?,
+        uuid: domain.uuid()?,
+        id: domain.id(),
+        state: state(info.state),
+        vcpus: info.nr_virt_cpu,
+        memory_kib: info.memory,
+        max_memory_kib: info.max_mem,
+    })
+}
+
+fn is_gone(error: &Error) -> bool {
+    error.code().is(ErrorNumber::NoDomain)
+}
+
+fn state(state: virt::domain::DomainStateEnum) -> DomainState {
+    use virt::enumutil::Enum;
+    match state {
+        Enum::Known(VirtState::Running) => DomainState::Running,
+        Enum::Known(VirtState::Blocked) => DomainState::Blocked,
+        Enum::Known(VirtState::Paused) => DomainState::Paused,
+        Enum::Known(VirtState::Shutdown) => DomainState::ShuttingDown,
+        Enum::Known(VirtState::Shutoff) => DomainState::ShutOff,
+        Enum::Known(VirtState::Crashed) => DomainState::Crashed,
+        Enum::Known(VirtState::PMSuspended) => DomainState::PmSuspended,
+        Enum::Known(VirtState::NoState) | Enum::Unknown(_) => DomainState::NoState,
+    }
+}

@@ -1,0 +1,149 @@
+//! An open libvirt connection, and the way calls are made on it.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+use virt::connect::Connect;
+use virt::domain::Domain;
+
+use super::error::call_failure;
+use super::threads::{CallThreads, ThreadsExhausted};
+use crate::calls::InFlight;
+use crate::connector::CallFailure;
+use crate::error::LibvirtError;
+use crate::manager::panic_message;
+
+/// An open libvirt connection. Dropping it hands the closing, which can block, to another thread.
+pub struct LibvirtLink {
+    /// None only while dropping.
+    handles: Option<Handles>,
+    threads: CallThreads,
+    closer: mpsc::Sender<Handles>,
+}
+
+/// What belongs to a connection in the C library. Dropping it closes the connection, and can block.
+pub(crate) struct Handles {
+    /// Domains by UUID, so that a call on a known one takes one round trip and not two. They come before
+    /// the connection, which must be the last to go.
+    domains: Mutex<HashMap<Uuid, Arc<Domain>>>,
+    pub(crate) connect: Connect,
+}
+
+impl LibvirtLink {
+    pub(crate) fn new(connect: Connect, threads: CallThreads, closer: mpsc::Sender<Handles>) -> Self {
+        LibvirtLink { handles: Some(Handles { domains: Mutex::default(), connect }), threads, closer }
+    }
+
+    /// Starts a blocking call on a thread at once; the future is its answer. The call, and `in_flight`
+    /// with it, lives on until it returns, whether the future is awaited or not.
+    pub(crate) fn start<T: Send + 'static>(
+        self: Arc<Self>,
+        in_flight: Option<InFlight>,
+        call: impl FnOnce(&Handles) -> Result<T, virt::error::Error> + Send + 'static,
+    ) -> impl Future<Output = Result<T, CallFailure>> + Send {
+        let (answer, answered) = oneshot::channel();
+        let threads = self.threads.clone();
+        let started = threads.run(move || {
+            let result = self.make(call);
+            // Nothing of the call may be left when its answer is seen: the next may need its place.
+            drop(in_flight);
+            drop(self);
+            // Fails when nobody waits any more.
+            let _unwanted = answer.send(result);
+        });
+        async move {
+            started.map_err(|ThreadsExhausted { threads }| CallFailure::NoThread { threads })?;
+            match answered.await {
+                Ok(result) => result,
+                Err(_) => Err(CallFailure::Panicked { message: "the call gave no answer".to_owned() }),
+            }
+        }
+    }
+
+    fn make<T>(
+        &self,
+        call: impl FnOnce(&Handles) -> Result<T, virt::error::Error>,
+    ) -> Result<T, CallFailure> {
+        let Some(handles) = &self.handles else {
+            return Err(CallFailure::Lost { sent: false, source: None });
+        };
+        match catch_unwind(AssertUnwindSafe(|| call(handles))) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => match call_failure(&error) {
+                CallFailure::Refused { .. } if !self.is_open() => {
+                    Err(CallFailure::Lost { sent: true, source: Some(LibvirtError::from(&error)) })
+                }
+                failure => Err(failure),
+            },
+            Err(panic) => Err(CallFailure::Panicked { message: panic_message(panic.as_ref()) }),
+        }
+    }
+
+    /// Whether the socket is open, as far as the C library knows.
+    pub(crate) fn is_open(&self) -> bool {
+        self.handles.as_ref().is_some_and(|handles| handles.connect.is_alive().unwrap_or(false))
+    }
+}
+
+impl Drop for LibvirtLink {
+    fn drop(&mut self) {
+        if let Some(handles) = self.handles.take()
+            && let Err(mpsc::SendError(handles)) = self.closer.send(handles)
+        {
+            // The closer never ends before the last link; should it have died, a leak is better than a block.
+            std::mem::forget(handles);
+        }
+    }
+}
+
+impl Handles {
+    /// The domain of that UUID, looked up the first time.
+    pub(crate) fn domain(&self, uuid: Uuid) -> Result<Arc<Domain>, virt::error::Error> {
+        let known = self.domains().get(&uuid).cloned();
+        match known {
+            Some(domain) => Ok(domain),
+            None => self.fresh_domain(uuid),
+        }
+    }
+
+    /// The domain of that UUID, looked up now: its id is the present one.
+    pub(crate) fn fresh_domain(&self, uuid: Uuid) -> Result<Arc<Domain>, virt::error::Error> {
+        let found = self.connect.lookup_domain_by_uuid(uuid).map(Arc::new);
+        let mut domains = self.domains();
+        match &found {
+            Ok(domain) => domains.insert(uuid, domain.clone()),
+            Err(_) => domains.remove(&uuid),
+        };
+        found
+    }
+
+    /// Replaces all known domains by those of a listing.
+    pub(crate) fn set_domains(&self, domains: HashMap<Uuid, Arc<Domain>>) {
+        *self.domains() = domains;
+    }
+
+    fn domains(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Domain>>> {
+        self.domains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts the thread that closes connections nobody holds any more. It ends with the last sender.
+pub(crate) fn closer(threads: CallThreads) -> mpsc::Sender<Handles> {
+    let (sender, receiver) = mpsc::channel::<Handles>();
+    let closing = std::thread::Builder::new().name("atp-closer".to_owned()).spawn(move || {
+        for handles in receiver {
+            // A daemon that hangs holds up the closing of its own connection only.
+            if threads.run(move || drop(handles)).is_err() {
+                tracing::warn!("no thread to close a connection on; the closer did it itself");
+            }
+        }
+    });
+    if let Err(error) = closing {
+        tracing::error!(%error, "cannot start the thread that closes connections; they will stay open");
+    }
+    sender
+}

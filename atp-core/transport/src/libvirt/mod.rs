@@ -1,0 +1,178 @@
+//! Hosts reached through libvirt. The only place that knows the `virt` crate.
+
+mod definition;
+mod domain;
+mod error;
+mod event_loop;
+mod link;
+mod threads;
+mod uri;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, mpsc};
+
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+use virt::connect::Connect;
+
+use crate::calls::InFlight;
+use crate::config::{KeepaliveConfig, TransportConfig};
+use crate::connector::Connector;
+use crate::error::{ConnectError, ErrorKind};
+use crate::host::HostInfo;
+use crate::lease::PooledConnection;
+use link::{Handles, closer};
+use threads::{CallThreads, ThreadsExhausted};
+use uri::LibvirtUri;
+
+pub use domain::{Hypervisor, Version};
+pub use link::LibvirtLink;
+
+/// A lease of a libvirt connection: what closures run by a [`TransportManager`](crate::TransportManager) get.
+pub type LibvirtConnection = PooledConnection<LibvirtConnector>;
+
+/// Opens libvirt connections, and runs the C library's blocking calls on threads of its own.
+pub struct LibvirtConnector {
+    threads: CallThreads,
+    keepalive: KeepaliveConfig,
+    closer: mpsc::Sender<Handles>,
+}
+
+impl LibvirtConnector {
+    /// A connector with its own threads. Starts none until there is work.
+    pub fn new(config: &TransportConfig) -> Self {
+        let threads = CallThreads::new(config.calls.max_threads, config.calls.thread_idle_timeout);
+        let closer = closer(threads.clone());
+        LibvirtConnector { threads, keepalive: config.keepalive.clone(), closer }
+    }
+
+    /// Finds out by a plain TCP connection, within the deadline, whether anything listens there: the C
+    /// library would try for minutes, and say less.
+    async fn knock(&self, host: &str, port: u16, deadline: Instant) -> Result<(), ConnectError> {
+        let addresses = self.resolve(host, port, deadline).await?;
+        let mut failure = ConnectError::new(ErrorKind::NameNotResolved, format!("{host} has no address"));
+        for (tried, address) in addresses.iter().enumerate() {
+            let now = Instant::now();
+            // The addresses share what time is left, so that a dead one does not use up that of the others.
+            let share = deadline.saturating_duration_since(now) / (addresses.len() - tried) as u32;
+            failure = match timeout_at(now + share, TcpStream::connect(address)).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                    ConnectError::new(ErrorKind::ConnectionRefused, format!("{address} refuses connections"))
+                }
+                Ok(Err(error)) => {
+                    ConnectError::new(ErrorKind::HostUnreachable, format!("{address}: {error}"))
+                }
+                Err(_) => ConnectError::new(ErrorKind::HostUnreachable, format!("{address} does not answer")),
+            };
+        }
+        Err(failure)
+    }
+
+    /// Resolves a name on a thread of ours: a resolver can hang for as long as any C call.
+    async fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<Vec<SocketAddr>, ConnectError> {
+        let (answer, resolved) = oneshot::channel();
+        let name = host.to_owned();
+        self.threads
+            .run(move || {
+                let addresses = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
+                // Fails when nobody waits any more.
+                let _unwanted = answer.send(addresses);
+            })
+            .map_err(no_thread)?;
+        match timeout_at(deadline, resolved).await {
+            Ok(Ok(Ok(addresses))) => Ok(addresses),
+            Ok(Ok(Err(error))) => {
+                Err(ConnectError::new(ErrorKind::NameNotResolved, format!("cannot resolve {host}: {error}")))
+            }
+            Ok(Err(_)) | Err(_) => Err(ConnectError::new(
+                ErrorKind::NameNotResolved,
+                format!("cannot resolve {host}: no answer from the resolver"),
+            )),
+        }
+    }
+}
+
+impl Connector for LibvirtConnector {
+    type Link = LibvirtLink;
+
+    fn validate(&self, host: &HostInfo) -> Result<(), String> {
+        LibvirtUri::parse(&host.effective_uri()).map(drop)
+    }
+
+    async fn connect(
+        &self,
+        host: &HostInfo,
+        deadline: Instant,
+        in_flight: InFlight,
+    ) -> Result<LibvirtLink, ConnectError> {
+        event_loop::start().map_err(|reason| ConnectError::new(ErrorKind::ConnectFailed, reason))?;
+        let uri = LibvirtUri::parse(&host.effective_uri())
+            .map_err(|reason| ConnectError::new(ErrorKind::InvalidUri, reason))?;
+        if let Some((host, port)) = &uri.socket {
+            self.knock(host, *port, deadline).await?;
+        }
+        let started = Instant::now();
+        let (answer, opened) = oneshot::channel();
+        let shown = uri.shown.clone();
+        let (threads, closer, keepalive) =
+            (self.threads.clone(), self.closer.clone(), self.keepalive.clone());
+        self.threads
+            .run(move || {
+                let link = open(&uri, &keepalive).map(|connect| LibvirtLink::new(connect, threads, closer));
+                drop(in_flight);
+                // When nobody waits any more the link comes back, and is closed by its drop.
+                let _unwanted = answer.send(link);
+            })
+            .map_err(no_thread)?;
+        match timeout_at(deadline, opened).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => {
+                Err(ConnectError::new(ErrorKind::ConnectFailed, format!("opening {shown} panicked")))
+            }
+            Err(_) => Err(ConnectError::new(
+                ErrorKind::ConnectTimeout,
+                format!("{shown} accepts connections and does not answer ({:.1?})", started.elapsed()),
+            )),
+        }
+    }
+
+    async fn probe(&self, link: &Arc<LibvirtLink>, deadline: Instant) -> Result<(), ConnectError> {
+        let call = link.clone().start(None, |handles| handles.connect.lib_version());
+        match timeout_at(deadline, call).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(failure)) => Err(ConnectError::new(ErrorKind::ConnectionLost, format!("{failure:?}"))),
+            Err(_) => Err(ConnectError::new(ErrorKind::CallTimeout, "the daemon does not answer")),
+        }
+    }
+
+    fn is_open(&self, link: &LibvirtLink) -> bool {
+        link.is_open()
+    }
+}
+
+/// Opens a connection and turns keepalive on, where there is a wire to keep alive. Blocks.
+fn open(uri: &LibvirtUri, keepalive: &KeepaliveConfig) -> Result<Connect, ConnectError> {
+    let connect = Connect::open(Some(&uri.text)).map_err(|error| error::connect_error(&uri.shown, &error))?;
+    let interval = i32::try_from(keepalive.interval.as_secs()).unwrap_or(i32::MAX);
+    if interval > 0
+        && let Err(error) = connect.set_keep_alive(interval, keepalive.count)
+    {
+        // Drivers inside the library have no wire and say so.
+        tracing::debug!(uri = uri.shown, error = error.message(), "no keepalive");
+    }
+    Ok(connect)
+}
+
+fn no_thread(ThreadsExhausted { threads }: ThreadsExhausted) -> ConnectError {
+    ConnectError::new(
+        ErrorKind::ThreadsExhausted,
+        format!("all {threads} threads for blocking calls are in use"),
+    )
+}

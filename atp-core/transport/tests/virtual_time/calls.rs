@@ -1,0 +1,226 @@
+//! Calls that are answered, refused, lost, abandoned, and that never return; in virtual time.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use atp_transport::{
+    CallConfig, CallFailure, Effect, ErrorKind, ExecuteOptions, HostInfo, InFlight, Lane, LibvirtError,
+    PooledConnection, Result, TransportConfig, TransportError, TransportManager,
+};
+use futures_util::FutureExt;
+use tokio::time::{Instant, sleep};
+
+use crate::scripted::{Attempt, Script};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+type Lease = PooledConnection<Script>;
+
+/// Calls that hang until they are let go, as C calls do: whether anyone waits for them or not.
+#[derive(Clone, Default)]
+struct Hung {
+    held: Arc<Mutex<Vec<InFlight>>>,
+}
+
+impl Hung {
+    async fn call(&self, lease: &Lease, vm: u128) -> Result<()> {
+        let held = self.held.clone();
+        lease
+            .call("hangs", Some(Lane { target: vm, kind: 0 }), |_link, in_flight| async move {
+                held.lock().unwrap().push(in_flight);
+                std::future::pending().await
+            })
+            .await
+    }
+
+    fn let_go(&self) {
+        self.held.lock().unwrap().clear();
+    }
+}
+
+async fn answered(lease: &Lease, vm: u128) -> Result<u32> {
+    lease
+        .call("answers", Some(Lane { target: vm, kind: 0 }), |_link, _in_flight| async {
+            sleep(Duration::from_millis(5)).await;
+            Ok(42)
+        })
+        .await
+}
+
+async fn one_host(script: &Script, config: TransportConfig) -> TransportManager<Script> {
+    let manager = TransportManager::with_connector(config, script.clone());
+    manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();
+    manager
+}
+
+async fn lease(manager: &TransportManager<Script>) -> Lease {
+    manager.pool("h1").unwrap().acquire(Instant::now() + SECOND).await.unwrap()
+}
+
+/// Runs work that has to be done within five seconds.
+async fn within_five_seconds<T, Fut>(
+    manager: &TransportManager<Script>,
+    work: impl FnOnce(Lease) -> Fut,
+) -> Result<T>
+where
+    Fut: Future<Output = Result<T>>,
+{
+    manager.execute_on_host_with("h1", ExecuteOptions::by(Instant::now() + 5 * SECOND), work).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_hangs_costs_its_caller_the_deadline_and_the_host_one_connection() {
+    let script = Script::default();
+    let manager = one_host(&script, TransportConfig::default()).await;
+    let (hung, asked) = (Hung::default(), Instant::now());
+    let neighbour = lease(&manager).await;
+    let error = within_five_seconds(&manager, |lease| {
+        let hung = hung.clone();
+        async move { hung.call(&lease, 1).await }
+    })
+    .await
+    .unwrap_err();
+    assert_eq!(asked.elapsed(), 5 * SECOND);
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::CallTimeout, Effect::Unknown));
+
+    // The neighbour's lease of the same connection goes on working, and new work gets a new connection.
+    assert_eq!(answered(&neighbour, 2).await.unwrap(), 42);
+    let fresh = lease(&manager).await;
+    assert_eq!(answered(&fresh, 2).await.unwrap(), 42);
+    let stats = manager.pool("h1").unwrap().stats();
+    assert_eq!((stats.suspect, stats.active_connections, stats.stuck_calls), (1, 1, 1));
+
+    // The suspect is closed when both its last lease and its last call are gone.
+    drop(neighbour);
+    sleep(60 * SECOND).await;
+    assert_eq!(script.open_links(), 2);
+    hung.let_go();
+    sleep(SECOND).await;
+    let stats = manager.pool("h1").unwrap().stats();
+    assert_eq!((stats.total_connections, stats.suspect, stats.stuck_calls), (1, 0, 0));
+    assert_eq!(script.open_links(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_caller_went_away_is_found_out_at_its_deadline() {
+    let script = Script::default();
+    let manager = one_host(&script, TransportConfig::default()).await;
+    let (hung, lease) = (Hung::default(), lease(&manager).await);
+    assert!(hung.call(&lease, 1).now_or_never().is_none(), "the call was to hang");
+    sleep(29 * SECOND).await;
+    assert_eq!(manager.pool("h1").unwrap().stats().suspect, 0);
+    sleep(2 * SECOND).await;
+    let stats = manager.pool("h1").unwrap().stats();
+    assert_eq!((stats.suspect, stats.stuck_calls), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_behind_one_that_hangs_was_never_sent() {
+    let manager = one_host(&Script::default(), TransportConfig::default()).await;
+    let (hung, first) = (Hung::default(), lease(&manager).await);
+    assert!(hung.call(&first, 1).now_or_never().is_none());
+    let error =
+        within_five_seconds(&manager, |lease| async move { answered(&lease, 1).await }).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::CallTimeout, Effect::None));
+    assert_eq!(
+        within_five_seconds(&manager, |lease| async move { answered(&lease, 2).await }).await.unwrap(),
+        42
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_hung_vms_as_allowed_do_not_touch_a_vm_that_answers() {
+    let config = TransportConfig::default();
+    let limit = config.calls.max_unproven_per_host;
+    let manager = one_host(&Script::default(), config).await;
+    within_five_seconds(&manager, |lease| async move { answered(&lease, 99).await }).await.unwrap();
+    let hung = Hung::default();
+    let mut running = Vec::new();
+    for vm in 0..20 {
+        let (manager, hung) = (manager.clone(), hung.clone());
+        running.push(tokio::spawn(async move {
+            within_five_seconds(&manager, |lease| async move { hung.call(&lease, vm).await }).await
+        }));
+    }
+    sleep(SECOND).await;
+    assert_eq!(manager.pool("h1").unwrap().stats().calls_in_flight, limit);
+    let asked = Instant::now();
+    within_five_seconds(&manager, |lease| async move { answered(&lease, 99).await }).await.unwrap();
+    assert!(asked.elapsed() < SECOND, "a VM that answers was held up by others that hang");
+
+    let mut sent = 0;
+    for task in running {
+        let error = task.await.unwrap().unwrap_err();
+        sent += usize::from(error.effect() == Effect::Unknown);
+    }
+    assert_eq!(sent, limit, "calls beyond the limit were sent");
+    assert_eq!(manager.pool("h1").unwrap().stats().stuck_calls, limit);
+    let error =
+        within_five_seconds(&manager, |lease| async move { answered(&lease, 7).await }).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::StuckCalls, Effect::None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_in_flight_stay_within_the_limits() {
+    let config = TransportConfig {
+        calls: CallConfig { max_per_host: 6, max_unproven_per_host: 100, ..CallConfig::default() },
+        ..TransportConfig::default()
+    };
+    let manager = one_host(&Script::default(), config).await;
+    let hung = Hung::default();
+    for vm in 0..30 {
+        let (manager, hung) = (manager.clone(), hung.clone());
+        tokio::spawn(async move {
+            within_five_seconds(&manager, |lease| async move { hung.call(&lease, vm).await }).await
+        });
+    }
+    sleep(SECOND).await;
+    assert_eq!(manager.pool("h1").unwrap().stats().calls_in_flight, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_leaves_the_connection_as_it_was() {
+    let script = Script::default();
+    let manager = one_host(&script, TransportConfig::default()).await;
+    let lease = lease(&manager).await;
+    let source = LibvirtError { code: 42, domain: 10, level: 2, message: "Domain not found".to_owned() };
+    let refusal = CallFailure::Refused { kind: ErrorKind::VmNotFound, source };
+    let error = lease.call::<(), _, _>("refused", None, |_, _| async { Err(refusal) }).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::VmNotFound, Effect::None));
+    assert_eq!(answered(&lease, 1).await.unwrap(), 42);
+    assert_eq!(script.attempts_made().len(), 1);
+    assert_eq!((lease.metrics().requests, lease.metrics().errors), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_link_is_opened_again_and_the_same_lease_goes_on() {
+    let script = Script::default();
+    let manager = one_host(&script, TransportConfig::default()).await;
+    let lease = lease(&manager).await;
+    script.then([Attempt::Fails(SECOND), Attempt::Opens(SECOND)]);
+    let lost = CallFailure::Lost { sent: true, source: None };
+    let error = lease.call::<(), _, _>("lost", None, |_, _| async { Err(lost) }).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::ConnectionLost, Effect::Unknown));
+    assert_eq!(answered(&lease, 1).await.unwrap(), 42);
+    assert_eq!((script.attempts_made().len(), script.open_links()), (3, 1));
+    assert_eq!(lease.metrics().reconnects, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_does_not_come_back_fails_work_with_the_last_reason() {
+    let script = Script::default();
+    let manager = one_host(&script, TransportConfig::default()).await;
+    let lease = lease(&manager).await;
+    script.then(vec![Attempt::Fails(Duration::ZERO); 5]);
+    let lost = CallFailure::Lost { sent: false, source: None };
+    let error = lease.call::<(), _, _>("lost", None, |_, _| async { Err(lost) }).await.unwrap_err();
+    assert_eq!(error.effect(), Effect::None);
+    drop(lease);
+    let asked = Instant::now();
+    let options = ExecuteOptions::by(asked + 600 * SECOND);
+    let result =
+        manager.execute_on_host_with("h1", options, |lease| async move { answered(&lease, 1).await }).await;
+    assert!(matches!(result, Err(TransportError::Connect { .. })), "{result:?}");
+    assert!(asked.elapsed() <= 31 * SECOND, "five attempts take at most 1+2+4+8+16 s");
+    assert_eq!(script.attempts_made().len(), 6);
+}

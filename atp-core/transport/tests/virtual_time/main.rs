@@ -1,0 +1,7 @@
+//! Everything above the `Connector`, over hosts that do what a script says, in virtual time.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod calls;
+mod pool;
+mod scripted;

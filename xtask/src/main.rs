@@ -1,0 +1,3 @@
+//! TODO front page.
+
+fn main() {}
