@@ -1,1 +1,61 @@
-//! TODO front page.
+//! What is said to a VM: to QEMU over its monitor (QMP), and to the QEMU guest agent inside it (QGA).
+//!
+//! A [`Carrier`] takes one JSON command to one VM and brings the reply back; [`LibvirtCarrier`] does so over a
+//! connection leased from `atp-transport`. Everything else in this crate is written against the trait: any
+//! command as a person types it ([`RawCommand`]), any command of the crate [`qapi`] with its typed reply, and
+//! running a program in the guest ([`exec`]).
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use atp_protocol::{ExecSpec, LibvirtCarrier, ProtocolError, RawCommand, agent, exec, monitor};
+//! use atp_transport::LibvirtConnection;
+//! use tokio::time::Instant;
+//! use uuid::Uuid;
+//!
+//! async fn look_around(connection: &LibvirtConnection, vm: Uuid) -> Result<(), ProtocolError> {
+//!     let carrier = LibvirtCarrier::new(connection, vm);
+//!     let deadline = Instant::now() + Duration::from_secs(10);
+//!
+//!     let output = exec::run(&carrier, &ExecSpec::new("uname").arg("-r"), deadline).await?;
+//!     println!("{:?}: {}", output.exit_code, String::from_utf8_lossy(&output.stdout));
+//!
+//!     let info = agent::execute(&carrier, &qapi::qga::guest_info {}, deadline).await?;
+//!     println!("agent {} with {} commands", info.version, info.supported_commands.len());
+//!
+//!     let command = RawCommand::from_words(["query-status"]).expect("a constant that is well-formed");
+//!     println!("{}", monitor::execute_raw(&carrier, &command, deadline).await?);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A failure is a [`ProtocolError`]. It says who failed, on the way or at the far end, what can be tried, and
+//! what is known of the [`Effect`](atp_transport::Effect): an error reply means that nothing was done; an
+//! answer that never came means that it may have been.
+//!
+//! Deadlines are instants of [`tokio::time`]. Dropping any future of this crate is safe and gives up the
+//! wait; it cannot call back a command that was sent.
+
+// Public API
+pub mod agent;
+pub mod exec;
+pub mod monitor;
+pub use carrier::{Carrier, Channel};
+pub use command::{RawCommand, RawCommandError};
+pub use error::{ProtocolError, Result};
+pub use exec::{ExecOutput, ExecSpec, Polling};
+pub use libvirt::LibvirtCarrier;
+/// The commands and types of QMP and QGA.
+pub use qapi;
+pub use refusal::{Refusal, RefusalKind};
+
+// Implementation
+mod carrier;
+mod command;
+mod error;
+mod libvirt;
+mod refusal;
+mod reply;
+
+#[cfg(test)]
+mod script;

@@ -15,6 +15,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -331,7 +332,9 @@ impl<C: Connector> HostConnection<C> {
 
     /// Probes a quiet link, until there is trouble with it.
     async fn watch(&self) -> Trouble {
-        let config = &self.host.config;
+        let Some(link) = self.link() else { return Trouble::Lost };
+        let HostContext { config, connector, .. } = &*self.host;
+        let mut lost = pin!(connector.lost(&link));
         let mut interval = backoff::spread(config.heartbeat_interval);
         loop {
             let (next_probe, abandoned) = {
@@ -343,6 +346,7 @@ impl<C: Connector> HostConnection<C> {
             };
             tokio::select! {
                 () = self.trouble.notified() => {}
+                () = &mut lost => return Trouble::Lost,
                 () = sleep_until(abandoned.unwrap_or(next_probe)), if abandoned.is_some() => {
                     self.core().abandoned = None;
                     if self.host.calls.is_stuck(&self.calls) {

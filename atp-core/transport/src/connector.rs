@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::calls::InFlight;
 use crate::error::{ConnectError, ErrorKind, LibvirtError};
 use crate::host::HostInfo;
+use crate::reconnect::Attempt;
 
 /// Opens links to hosts.
 ///
@@ -23,17 +23,13 @@ pub trait Connector: Send + Sync + 'static {
     /// A sentence about what is wrong with the host's URI.
     fn validate(&self, host: &HostInfo) -> Result<(), String>;
 
-    /// Opens a link. The future ends by `deadline`, whatever hangs below.
-    ///
-    /// `in_flight` marks the attempt as under way: an implementation that cannot stop a blocked attempt
-    /// moves it there and drops it when the attempt is really over.
+    /// Opens a link. The future ends by the attempt's deadline, whatever hangs below.
     ///
     /// Cancel safe: a link opened for nobody is closed.
     fn connect(
         &self,
         host: &HostInfo,
-        deadline: Instant,
-        in_flight: InFlight,
+        attempt: Attempt,
     ) -> impl Future<Output = Result<Self::Link, ConnectError>> + Send;
 
     /// Makes a cheap real call over the link, to learn whether the far side answers. Ends by `deadline`.
@@ -45,6 +41,12 @@ pub trait Connector: Send + Sync + 'static {
         link: &Arc<Self::Link>,
         deadline: Instant,
     ) -> impl Future<Output = Result<(), ConnectError>> + Send;
+
+    /// Returns when the link has noticed by itself that it is lost; never, for links that cannot. Cancel safe.
+    fn lost(&self, link: &Self::Link) -> impl Future<Output = ()> + Send {
+        let _cannot = link;
+        std::future::pending()
+    }
 
     /// Whether the link's socket is open, as far as is known here; does not ask the far side.
     fn is_open(&self, link: &Self::Link) -> bool;

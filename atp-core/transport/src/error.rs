@@ -65,6 +65,8 @@ pub enum ErrorKind {
     AgentNotConnected,
     /// The guest agent did not answer in time.
     AgentUnresponsive,
+    /// libvirt has given up the agent's channel after an error; waiting does not bring it back.
+    AgentBroken,
     /// Another monitor or agent command holds the domain.
     MonitorBusy,
     /// The daemon's access control says no.
@@ -102,6 +104,7 @@ impl ErrorKind {
             ErrorKind::OperationInvalid => "operation-invalid",
             ErrorKind::AgentNotConnected => "agent-not-connected",
             ErrorKind::AgentUnresponsive => "agent-unresponsive",
+            ErrorKind::AgentBroken => "agent-broken",
             ErrorKind::MonitorBusy => "monitor-busy",
             ErrorKind::AccessDenied => "access-denied",
             ErrorKind::NotSupported => "not-supported",
@@ -193,6 +196,7 @@ impl ErrorKind {
                 "check that qemu-guest-agent is installed and runs in the guest, and that the domain has its channel"
             }
             ErrorKind::AgentUnresponsive => "the guest may still be booting or hang: look at its console",
+            ErrorKind::AgentBroken => "restart the agent in the guest, or reset the VM",
             ErrorKind::MonitorBusy => {
                 "another command holds the VM; wait for it, or look with `virsh domcontrol`"
             }

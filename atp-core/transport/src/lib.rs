@@ -88,4 +88,5 @@ pub use lease::PooledConnection;
 pub use libvirt::{Hypervisor, LibvirtConnection, LibvirtConnector, LibvirtLink, Version};
 pub use manager::{ExecuteOptions, TransportManager};
 pub use pool::ConnectionPool;
+pub use reconnect::Attempt;
 pub use stats::PoolStats;

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::backoff;
-use crate::calls::HostCalls;
+use crate::calls::{HostCalls, InFlight};
 use crate::config::TransportConfig;
 use crate::connector::Connector;
 use crate::error::{ConnectError, ErrorKind};
@@ -16,7 +16,33 @@ use crate::host::HostInfo;
 /// The attempts to connect to one host.
 pub(crate) struct Reconnect {
     turn: Semaphore,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
+}
+
+/// One attempt to open a link, as the [`Connector`] gets it.
+pub struct Attempt {
+    deadline: Instant,
+    in_flight: InFlight,
+    state: Arc<Mutex<State>>,
+}
+
+impl Attempt {
+    /// When the attempt has to have ended.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Says what the attempt waits for next: the error to report should the time of the attempt, or of a
+    /// caller, run out meanwhile.
+    pub fn waits_for(&self, error: ConnectError) {
+        lock(&self.state).last_error = Some(Arc::new(error));
+    }
+
+    /// The token that marks the attempt as under way. An implementation that cannot stop a blocked attempt
+    /// moves it there and drops it when the attempt is really over.
+    pub fn into_in_flight(self) -> InFlight {
+        self.in_flight
+    }
 }
 
 #[derive(Default)]
@@ -41,7 +67,7 @@ impl State {
 
 impl Reconnect {
     pub(crate) fn new() -> Self {
-        Reconnect { turn: Semaphore::new(1), state: Mutex::default() }
+        Reconnect { turn: Semaphore::new(1), state: Arc::default() }
     }
 
     /// Waits for its turn and for the backoff to pass, then tries once to open a link.
@@ -65,14 +91,15 @@ impl Reconnect {
         let deadline = Instant::now() + config.connect_timeout;
         let result = match calls.begin_attempt(deadline) {
             // The connector keeps the deadline itself and says why; the time-out here is for one that does not.
-            Some(in_flight) => timeout_at(deadline, connector.connect(host, deadline, in_flight))
-                .await
-                .unwrap_or_else(|_| {
+            Some(in_flight) => {
+                let attempt = Attempt { deadline, in_flight, state: self.state.clone() };
+                timeout_at(deadline, connector.connect(host, attempt)).await.unwrap_or_else(|_| {
                     Err(ConnectError::new(
                         ErrorKind::ConnectTimeout,
                         format!("no connection within {:?}", config.connect_timeout),
                     ))
-                }),
+                })
+            }
             None => Err(ConnectError::new(
                 ErrorKind::ConnectTimeout,
                 format!("{} earlier attempts to connect still hang", config.reconnect.max_hung_attempts),
@@ -122,12 +149,17 @@ impl Reconnect {
         state.failures.saturating_add(1)
     }
 
-    /// Why the last attempt failed, if it did.
+    /// Why the last attempt failed, or what the present one waits for.
     pub(crate) fn last_error(&self) -> Option<Arc<ConnectError>> {
         self.state().last_error.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -88,6 +88,8 @@ fn call_kind(error: &LibvirtError) -> ErrorKind {
         || (is(error, ErrorNumber::ArgumentUnsupported) && message.contains("agent is not configured"))
     {
         ErrorKind::AgentNotConnected
+    } else if is(error, ErrorNumber::AgentUnresponsive) && message.contains("not available due to an error") {
+        ErrorKind::AgentBroken
     } else if is(error, ErrorNumber::AgentUnresponsive) || is(error, ErrorNumber::AgentUnsynced) {
         ErrorKind::AgentUnresponsive
     } else if is(error, ErrorNumber::OperationTimeout) || is(error, ErrorNumber::ResourceBusy) {
@@ -146,6 +148,14 @@ mod tests {
             (
                 error(ErrorNumber::ArgumentUnsupported, Qemu, "QEMU guest agent is not configured"),
                 ErrorKind::AgentNotConnected,
+            ),
+            (
+                error(
+                    ErrorNumber::AgentUnresponsive,
+                    Qemu,
+                    "QEMU guest agent is not available due to an error",
+                ),
+                ErrorKind::AgentBroken,
             ),
             (
                 error(ErrorNumber::OperationTimeout, Qemu, "cannot acquire state change lock"),

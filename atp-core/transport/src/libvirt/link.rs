@@ -10,6 +10,7 @@ use uuid::Uuid;
 use virt::connect::Connect;
 use virt::domain::Domain;
 
+use super::close_notice::CloseNotice;
 use super::error::call_failure;
 use super::threads::{CallThreads, ThreadsExhausted};
 use crate::calls::InFlight;
@@ -27,6 +28,7 @@ pub struct LibvirtLink {
 
 /// What belongs to a connection in the C library. Dropping it closes the connection, and can block.
 pub(crate) struct Handles {
+    notice: CloseNotice,
     /// Domains by UUID, so that a call on a known one takes one round trip and not two. They come before
     /// the connection, which must be the last to go.
     domains: Mutex<HashMap<Uuid, Arc<Domain>>>,
@@ -34,8 +36,10 @@ pub(crate) struct Handles {
 }
 
 impl LibvirtLink {
+    /// Blocks, as opening did.
     pub(crate) fn new(connect: Connect, threads: CallThreads, closer: mpsc::Sender<Handles>) -> Self {
-        LibvirtLink { handles: Some(Handles { domains: Mutex::default(), connect }), threads, closer }
+        let handles = Handles { notice: CloseNotice::ask(&connect), domains: Mutex::default(), connect };
+        LibvirtLink { handles: Some(handles), threads, closer }
     }
 
     /// Starts a blocking call on a thread at once; the future is its answer. The call, and `in_flight`
@@ -83,6 +87,14 @@ impl LibvirtLink {
         }
     }
 
+    /// Returns when libvirt has given notice that the connection was closed from outside.
+    pub(crate) async fn closed(&self) {
+        match &self.handles {
+            Some(handles) => handles.notice.closed().cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Whether the socket is open, as far as the C library knows.
     pub(crate) fn is_open(&self) -> bool {
         self.handles.as_ref().is_some_and(|handles| handles.connect.is_alive().unwrap_or(false))
@@ -97,6 +109,12 @@ impl Drop for LibvirtLink {
             // The closer never ends before the last link; should it have died, a leak is better than a block.
             std::mem::forget(handles);
         }
+    }
+}
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        self.notice.withdraw(&self.connect);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Hosts reached through libvirt. The only place that knows the `virt` crate.
 
+mod close_notice;
 mod definition;
 mod domain;
 mod error;
@@ -16,12 +17,12 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use virt::connect::Connect;
 
-use crate::calls::InFlight;
 use crate::config::{KeepaliveConfig, TransportConfig};
 use crate::connector::Connector;
 use crate::error::{ConnectError, ErrorKind};
 use crate::host::HostInfo;
 use crate::lease::PooledConnection;
+use crate::reconnect::Attempt;
 use link::{Handles, closer};
 use threads::{CallThreads, ThreadsExhausted};
 use uri::LibvirtUri;
@@ -49,13 +50,15 @@ impl LibvirtConnector {
 
     /// Finds out by a plain TCP connection, within the deadline, whether anything listens there: the C
     /// library would try for minutes, and say less.
-    async fn knock(&self, host: &str, port: u16, deadline: Instant) -> Result<(), ConnectError> {
-        let addresses = self.resolve(host, port, deadline).await?;
+    async fn knock(&self, host: &str, port: u16, attempt: &Attempt) -> Result<(), ConnectError> {
+        let addresses = self.resolve(host, port, attempt).await?;
         let mut failure = ConnectError::new(ErrorKind::NameNotResolved, format!("{host} has no address"));
         for (tried, address) in addresses.iter().enumerate() {
+            let silent = ConnectError::new(ErrorKind::HostUnreachable, format!("{address} does not answer"));
+            attempt.waits_for(silent.clone());
             let now = Instant::now();
             // The addresses share what time is left, so that a dead one does not use up that of the others.
-            let share = deadline.saturating_duration_since(now) / (addresses.len() - tried) as u32;
+            let share = attempt.deadline().saturating_duration_since(now) / (addresses.len() - tried) as u32;
             failure = match timeout_at(now + share, TcpStream::connect(address)).await {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
@@ -64,7 +67,7 @@ impl LibvirtConnector {
                 Ok(Err(error)) => {
                     ConnectError::new(ErrorKind::HostUnreachable, format!("{address}: {error}"))
                 }
-                Err(_) => ConnectError::new(ErrorKind::HostUnreachable, format!("{address} does not answer")),
+                Err(_) => silent,
             };
         }
         Err(failure)
@@ -75,8 +78,13 @@ impl LibvirtConnector {
         &self,
         host: &str,
         port: u16,
-        deadline: Instant,
+        attempt: &Attempt,
     ) -> Result<Vec<SocketAddr>, ConnectError> {
+        let silent = ConnectError::new(
+            ErrorKind::NameNotResolved,
+            format!("cannot resolve {host}: no answer from the resolver"),
+        );
+        attempt.waits_for(silent.clone());
         let (answer, resolved) = oneshot::channel();
         let name = host.to_owned();
         self.threads
@@ -86,15 +94,12 @@ impl LibvirtConnector {
                 let _unwanted = answer.send(addresses);
             })
             .map_err(no_thread)?;
-        match timeout_at(deadline, resolved).await {
+        match timeout_at(attempt.deadline(), resolved).await {
             Ok(Ok(Ok(addresses))) => Ok(addresses),
             Ok(Ok(Err(error))) => {
                 Err(ConnectError::new(ErrorKind::NameNotResolved, format!("cannot resolve {host}: {error}")))
             }
-            Ok(Err(_)) | Err(_) => Err(ConnectError::new(
-                ErrorKind::NameNotResolved,
-                format!("cannot resolve {host}: no answer from the resolver"),
-            )),
+            Ok(Err(_)) | Err(_) => Err(silent),
         }
     }
 }
@@ -106,19 +111,20 @@ impl Connector for LibvirtConnector {
         LibvirtUri::parse(&host.effective_uri()).map(drop)
     }
 
-    async fn connect(
-        &self,
-        host: &HostInfo,
-        deadline: Instant,
-        in_flight: InFlight,
-    ) -> Result<LibvirtLink, ConnectError> {
+    async fn connect(&self, host: &HostInfo, attempt: Attempt) -> Result<LibvirtLink, ConnectError> {
         event_loop::start().map_err(|reason| ConnectError::new(ErrorKind::ConnectFailed, reason))?;
         let uri = LibvirtUri::parse(&host.effective_uri())
             .map_err(|reason| ConnectError::new(ErrorKind::InvalidUri, reason))?;
         if let Some((host, port)) = &uri.socket {
-            self.knock(host, *port, deadline).await?;
+            self.knock(host, *port, &attempt).await?;
         }
-        let started = Instant::now();
+        let silent = ConnectError::new(
+            ErrorKind::ConnectTimeout,
+            format!("{} accepts connections, and the daemon does not answer", uri.shown),
+        );
+        attempt.waits_for(silent.clone());
+        let deadline = attempt.deadline();
+        let in_flight = attempt.into_in_flight();
         let (answer, opened) = oneshot::channel();
         let shown = uri.shown.clone();
         let (threads, closer, keepalive) =
@@ -136,10 +142,7 @@ impl Connector for LibvirtConnector {
             Ok(Err(_)) => {
                 Err(ConnectError::new(ErrorKind::ConnectFailed, format!("opening {shown} panicked")))
             }
-            Err(_) => Err(ConnectError::new(
-                ErrorKind::ConnectTimeout,
-                format!("{shown} accepts connections and does not answer ({:.1?})", started.elapsed()),
-            )),
+            Err(_) => Err(silent),
         }
     }
 
@@ -150,6 +153,10 @@ impl Connector for LibvirtConnector {
             Ok(Err(failure)) => Err(ConnectError::new(ErrorKind::ConnectionLost, format!("{failure:?}"))),
             Err(_) => Err(ConnectError::new(ErrorKind::CallTimeout, "the daemon does not answer")),
         }
+    }
+
+    async fn lost(&self, link: &LibvirtLink) {
+        link.closed().await;
     }
 
     fn is_open(&self, link: &LibvirtLink) -> bool {

@@ -10,7 +10,7 @@ use atp_transport::{
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};
 
-use crate::scripted::{Attempt, Script};
+use crate::scripted::{Script, Step};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -197,7 +197,7 @@ async fn a_lost_link_is_opened_again_and_the_same_lease_goes_on() {
     let script = Script::default();
     let manager = one_host(&script, TransportConfig::default()).await;
     let lease = lease(&manager).await;
-    script.then([Attempt::Fails(SECOND), Attempt::Opens(SECOND)]);
+    script.then([Step::Fails(SECOND), Step::Opens(SECOND)]);
     let lost = CallFailure::Lost { sent: true, source: None };
     let error = lease.call::<(), _, _>("lost", None, |_, _| async { Err(lost) }).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (ErrorKind::ConnectionLost, Effect::Unknown));
@@ -211,7 +211,7 @@ async fn a_host_that_does_not_come_back_fails_work_with_the_last_reason() {
     let script = Script::default();
     let manager = one_host(&script, TransportConfig::default()).await;
     let lease = lease(&manager).await;
-    script.then(vec![Attempt::Fails(Duration::ZERO); 5]);
+    script.then(vec![Step::Fails(Duration::ZERO); 5]);
     let lost = CallFailure::Lost { sent: false, source: None };
     let error = lease.call::<(), _, _>("lost", None, |_, _| async { Err(lost) }).await.unwrap_err();
     assert_eq!(error.effect(), Effect::None);

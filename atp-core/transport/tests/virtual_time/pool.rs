@@ -11,7 +11,7 @@ use atp_transport::{
 use tokio::sync::Barrier;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::scripted::{Attempt, Script};
+use crate::scripted::{Script, Step};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -93,7 +93,7 @@ async fn a_pool_that_can_grow_lends_no_connection_more_often_than_it_can_carry_c
 
 #[tokio::test(start_paused = true)]
 async fn work_shares_a_connection_when_the_next_is_long_in_opening() {
-    let script = Script::attempts([Attempt::Opens(Duration::ZERO), Attempt::Hangs]);
+    let script = Script::attempts([Step::Opens(Duration::ZERO), Step::Hangs]);
     let manager = one_host(&script, TransportConfig::default()).await;
     let pool = manager.pool("h1").unwrap();
     let asked = Instant::now();
@@ -148,7 +148,7 @@ async fn a_pool_with_all_leases_out_says_so_at_the_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_hangs_at_connecting_is_told_so_at_the_deadline() {
-    let script = Script::attempts([Attempt::Hangs]);
+    let script = Script::attempts([Step::Hangs]);
     let manager = one_host(&script, config(exclusive(1))).await;
     let asked = Instant::now();
     let error = manager.pool("h1").unwrap().acquire(asked + 5 * SECOND).await.unwrap_err();
@@ -159,7 +159,7 @@ async fn a_host_that_hangs_at_connecting_is_told_so_at_the_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_refuses_fails_its_callers_at_once_with_the_reason() {
-    let script = Script::attempts(vec![Attempt::Fails(Duration::ZERO); 3]);
+    let script = Script::attempts(vec![Step::Fails(Duration::ZERO); 3]);
     let manager = one_host(&script, config(exclusive(1))).await;
     let pool = manager.pool("h1").unwrap();
     let asked = Instant::now();
@@ -173,7 +173,7 @@ async fn a_host_that_refuses_fails_its_callers_at_once_with_the_reason() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_host_is_tried_again_at_the_slowest_pace() {
-    let script = Script::attempts(vec![Attempt::Fails(Duration::ZERO); 3]);
+    let script = Script::attempts(vec![Step::Fails(Duration::ZERO); 3]);
     let pool = PoolConfig { min_connections_per_host: 1, ..PoolConfig::default() };
     let manager = one_host(&script, config(pool)).await;
     settle().await;
@@ -194,7 +194,7 @@ async fn a_silent_link_is_noticed_by_the_heartbeat_and_opened_again() {
     let manager = one_host(&script, TransportConfig::default()).await;
     settle().await;
     script.set_silent(true);
-    script.then([Attempt::Fails(20 * SECOND)]);
+    script.then([Step::Fails(20 * SECOND)]);
     sleep(67 * SECOND + TransportConfig::default().heartbeat_timeout).await;
     let stats = manager.pool("h1").unwrap().stats();
     assert_eq!((stats.reconnecting, stats.total_connections), (1, 1));
@@ -207,12 +207,25 @@ async fn a_silent_link_is_noticed_by_the_heartbeat_and_opened_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_link_that_notices_its_loss_is_opened_again_at_once() {
+    let script = Script::default();
+    let manager = one_host(&script, TransportConfig::default()).await;
+    settle().await;
+    script.cut();
+    settle().await;
+    settle().await;
+    let connections = manager.pool("h1").unwrap().connections();
+    assert_eq!(connections[0].state(), ConnectionState::Connected);
+    assert_eq!((connections[0].metrics().reconnects, script.open_links()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn work_sent_while_reconnecting_waits_and_is_done() {
     let script = Script::default();
     let manager = one_host(&script, TransportConfig::default()).await;
     settle().await;
     script.set_silent(true);
-    script.then([Attempt::Opens(3 * SECOND)]);
+    script.then([Step::Opens(3 * SECOND)]);
     sleep(67 * SECOND + TransportConfig::default().heartbeat_timeout).await;
     script.set_silent(false);
     let alive = manager.execute_on_host("h1", |conn| async move { conn.is_alive().await }).await;
@@ -345,7 +358,7 @@ async fn bad_hosts_are_refused_when_they_are_added() {
 
 #[tokio::test(start_paused = true)]
 async fn attempts_that_hang_are_bounded() {
-    let script = Script::attempts(vec![Attempt::Hangs; 50]);
+    let script = Script::attempts(vec![Step::Hangs; 50]);
     let config = TransportConfig {
         reconnect: atp_transport::ReconnectConfig { max_delay: SECOND, ..Default::default() },
         ..TransportConfig::default()

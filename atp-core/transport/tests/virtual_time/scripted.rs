@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use atp_transport::{ConnectError, Connector, ErrorKind, HostInfo, InFlight};
+use atp_transport::{Attempt, ConnectError, Connector, ErrorKind, HostInfo};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 /// What one attempt to connect does.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Attempt {
+pub(crate) enum Step {
     /// Succeeds after a while.
     Opens(Duration),
     /// Fails after a while.
@@ -27,7 +28,7 @@ pub(crate) struct Script {
 
 #[derive(Default)]
 struct Shared {
-    attempts: Mutex<VecDeque<Attempt>>,
+    attempts: Mutex<VecDeque<Step>>,
     /// When each attempt was made.
     log: Mutex<Vec<Instant>>,
     under_way: AtomicUsize,
@@ -35,6 +36,7 @@ struct Shared {
     open_links: AtomicUsize,
     probes: AtomicUsize,
     silent: AtomicBool,
+    cut: Notify,
 }
 
 /// A link of a scripted host.
@@ -50,19 +52,24 @@ impl Drop for Link {
 
 impl Script {
     /// The coming attempts, in order. When none are left, attempts open at once.
-    pub(crate) fn attempts(attempts: impl IntoIterator<Item = Attempt>) -> Self {
+    pub(crate) fn attempts(attempts: impl IntoIterator<Item = Step>) -> Self {
         let script = Script::default();
         script.then(attempts);
         script
     }
 
-    pub(crate) fn then(&self, attempts: impl IntoIterator<Item = Attempt>) {
+    pub(crate) fn then(&self, attempts: impl IntoIterator<Item = Step>) {
         self.shared.attempts.lock().unwrap().extend(attempts);
     }
 
     /// Probes of this host's links get no answer from now on, or get one again.
     pub(crate) fn set_silent(&self, silent: bool) {
         self.shared.silent.store(silent, Ordering::SeqCst);
+    }
+
+    /// Every link notices that it is lost.
+    pub(crate) fn cut(&self) {
+        self.shared.cut.notify_waiters();
     }
 
     pub(crate) fn attempts_made(&self) -> Vec<Instant> {
@@ -106,23 +113,23 @@ impl Connector for Script {
         Ok(())
     }
 
-    async fn connect(&self, _: &HostInfo, _: Instant, in_flight: InFlight) -> Result<Link, ConnectError> {
+    async fn connect(&self, _: &HostInfo, attempt: Attempt) -> Result<Link, ConnectError> {
+        let in_flight = attempt.into_in_flight();
         let _under_way = UnderWay::new(&self.shared);
         self.shared.log.lock().unwrap().push(Instant::now());
-        let attempt =
-            self.shared.attempts.lock().unwrap().pop_front().unwrap_or(Attempt::Opens(Duration::ZERO));
-        match attempt {
-            Attempt::Opens(after) => {
+        let step = self.shared.attempts.lock().unwrap().pop_front().unwrap_or(Step::Opens(Duration::ZERO));
+        match step {
+            Step::Opens(after) => {
                 sleep(after).await;
                 drop(in_flight);
                 self.shared.open_links.fetch_add(1, Ordering::SeqCst);
                 Ok(Link { shared: self.shared.clone() })
             }
-            Attempt::Fails(after) => {
+            Step::Fails(after) => {
                 sleep(after).await;
                 Err(ConnectError::new(ErrorKind::ConnectionRefused, "scripted"))
             }
-            Attempt::Hangs => {
+            Step::Hangs => {
                 // The attempt stays in flight when the caller gives up, as a stuck C call does.
                 std::mem::forget(in_flight);
                 std::future::pending().await
@@ -133,6 +140,10 @@ impl Connector for Script {
     async fn probe(&self, _: &Arc<Link>, _: Instant) -> Result<(), ConnectError> {
         self.shared.probes.fetch_add(1, Ordering::SeqCst);
         if self.shared.silent.load(Ordering::SeqCst) { std::future::pending().await } else { Ok(()) }
+    }
+
+    async fn lost(&self, _: &Link) {
+        self.shared.cut.notified().await;
     }
 
     fn is_open(&self, _: &Link) -> bool {

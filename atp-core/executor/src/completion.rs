@@ -1,0 +1,85 @@
+//! How one target's work ended, before it is known as whose outcome.
+
+use std::time::Duration;
+
+use atp_protocol::ProtocolError;
+use atp_transport::Effect;
+use tokio::time::Instant;
+
+use crate::error::OutcomeError;
+use crate::outcome::{Data, Outcome, Status};
+use crate::plan::Target;
+use crate::run::millis;
+
+/// The part of an [`Outcome`] that the work on a target decides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completion {
+    /// How it went.
+    pub status: Status,
+    /// Whether anything happened to the VM.
+    pub effect: Effect,
+    /// What it yields.
+    pub data: Option<Data>,
+    /// What went wrong.
+    pub error: Option<OutcomeError>,
+}
+
+impl Completion {
+    /// Success.
+    pub fn ok(effect: Effect, data: impl Into<Option<Data>>) -> Self {
+        Completion { status: Status::Ok, effect, data: data.into(), error: None }
+    }
+
+    /// The state asked for was reached already.
+    pub fn unchanged(data: impl Into<Option<Data>>) -> Self {
+        Completion { status: Status::Unchanged, effect: Effect::None, data: data.into(), error: None }
+    }
+
+    /// Anything that is no success.
+    pub fn failed(status: Status, effect: Effect, error: OutcomeError) -> Self {
+        Completion { status, effect, data: None, error: Some(error) }
+    }
+
+    /// What an error of the layers below comes to, for work that was to end by `deadline`.
+    ///
+    /// A timeout that came before the deadline, such as that of a single call, is a failure like others.
+    pub(crate) fn from_error(error: &ProtocolError, deadline: Instant) -> Self {
+        let status = if error.is_unreachable() {
+            Status::Unreachable
+        } else if error.is_timeout() && Instant::now() >= deadline {
+            Status::Timeout
+        } else {
+            Status::Failed
+        };
+        Completion::failed(status, error.effect(), error.into())
+    }
+
+    /// The same, of work that only looked: whatever was sent had no effect.
+    pub(crate) fn of_a_look(mut self) -> Self {
+        self.effect = Effect::None;
+        self
+    }
+
+    /// The outcome of `target`.
+    pub(crate) fn into_outcome(
+        self,
+        target: Target,
+        op: &'static str,
+        attempts: u32,
+        took: Duration,
+    ) -> Outcome {
+        let uuid = target.uuid();
+        Outcome {
+            host: Some(target.host),
+            vm: target.domain.map(|domain| domain.name),
+            uuid,
+            op,
+            status: self.status,
+            effect: self.effect,
+            attempts,
+            duration_ms: millis(took),
+            data: self.data,
+            error: self.error,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What went wrong with a target, as data: a stable kind, a message, a hint, and the causes underneath.
+
+use std::error::Error;
+
+use atp_protocol::ProtocolError;
+use atp_transport::{LibvirtError, TransportError};
+use serde::Serialize;
+
+/// The error of an [`Outcome`](crate::Outcome).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutcomeError {
+    /// A stable kebab-case word, for programs to match on.
+    pub kind: String,
+    /// What went wrong, in one sentence without its causes.
+    pub message: String,
+    /// What a person can try.
+    pub hint: Option<String>,
+    /// Whether the same work, done again later, may well succeed. It says nothing of whether repeating is
+    /// safe: that is the outcome's effect.
+    pub retryable: bool,
+    /// libvirt's error numbers, where libvirt raised the error.
+    pub libvirt: Option<LibvirtCode>,
+    /// The causes, nearest first, none of them repeating what stands before it.
+    pub causes: Vec<String>,
+}
+
+/// An error of libvirt by its numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LibvirtCode {
+    /// `virErrorNumber`.
+    pub code: u32,
+    /// `virErrorDomain`.
+    pub domain: u32,
+}
+
+impl From<&LibvirtError> for LibvirtCode {
+    fn from(error: &LibvirtError) -> Self {
+        LibvirtCode { code: error.code, domain: error.domain }
+    }
+}
+
+impl OutcomeError {
+    /// An error that a retry does not mend.
+    pub fn new(kind: &str, message: impl Into<String>) -> Self {
+        OutcomeError {
+            kind: kind.to_owned(),
+            message: message.into(),
+            hint: None,
+            retryable: false,
+            libvirt: None,
+            causes: Vec::new(),
+        }
+    }
+
+    /// Adds what a person can try.
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says that a retry may help.
+    pub fn retryable(mut self) -> Self {
+        self.retryable = true;
+        self
+    }
+}
+
+impl From<&TransportError> for OutcomeError {
+    fn from(error: &TransportError) -> Self {
+        OutcomeError {
+            kind: error.kind().as_str().to_owned(),
+            message: error.to_string(),
+            hint: Some(error.hint().to_owned()),
+            retryable: error.is_retryable(),
+            libvirt: error.libvirt().map(LibvirtCode::from),
+            causes: causes(error),
+        }
+    }
+}
+
+impl From<&ProtocolError> for OutcomeError {
+    fn from(error: &ProtocolError) -> Self {
+        OutcomeError {
+            kind: error.kind().to_owned(),
+            message: error.to_string(),
+            hint: Some(error.hint().to_owned()),
+            retryable: error.is_retryable(),
+            libvirt: error.libvirt().map(LibvirtCode::from),
+            causes: causes(error),
+        }
+    }
+}
+
+/// The messages of an error's sources, without those that only repeat what was said before.
+fn causes(error: &dyn Error) -> Vec<String> {
+    let mut said = error.to_string();
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let message = cause.to_string();
+        if !message.is_empty() && !said.contains(&message) {
+            said.clone_from(&message);
+            causes.push(message);
+        }
+        next = cause.source();
+    }
+    causes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        #[source]
+        source: Option<Box<Layer>>,
+    }
+
+    fn chain(texts: &[&'static str]) -> Layer {
+        let (text, rest) = texts.split_first().unwrap();
+        Layer { text, source: (!rest.is_empty()).then(|| Box::new(chain(rest))) }
+    }
+
+    #[test]
+    fn causes_are_nearest_first() {
+        assert_eq!(causes(&chain(&["top", "middle", "bottom"])), ["middle", "bottom"]);
+        assert!(causes(&chain(&["alone"])).is_empty());
+    }
+
+    #[test]
+    fn causes_do_not_repeat() {
+        assert_eq!(
+            causes(&chain(&["cannot connect: refused", "refused", "errno 111", "errno 111"])),
+            ["errno 111"]
+        );
+    }
+}

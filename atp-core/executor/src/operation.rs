@@ -1,0 +1,190 @@
+//! What is done to each target.
+
+use std::fmt;
+
+use atp_protocol::{ExecSpec, RawCommand};
+use atp_transport::domain::{DomainState, Lifecycle};
+
+/// One operation, the same for every target of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operation {
+    /// Connect to the host and ask what it is. The targets are hosts, not VMs.
+    HostCheck,
+    /// Report what the listing of the host says of the VM; nothing more is asked.
+    VmList,
+    /// Ask for everything known of the VM.
+    VmInfo,
+    /// Change the VM's state.
+    Lifecycle {
+        /// The change.
+        action: Lifecycle,
+        /// Whether the operation ends only when the state is reached (see [`Operation::goal`]), or the
+        /// target's deadline has passed.
+        wait: bool,
+    },
+    /// Run a process in the guest.
+    Exec(ExecSpec),
+    /// Send one command to QEMU's monitor.
+    Qmp(RawCommand),
+    /// Send one command to the guest agent.
+    Qga(RawCommand),
+}
+
+/// What an operation will do to a VM, told from the VM's state alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forecast {
+    /// It will be carried out.
+    Proceed,
+    /// The state asked for is reached already: nothing will be sent.
+    Unchanged,
+    /// It needs a VM that is running: nothing will be sent.
+    NotRunning,
+}
+
+impl Operation {
+    /// The name in every outcome: `host-check`, `vm-list`, `vm-start`, `exec`, …
+    pub fn name(&self) -> &'static str {
+        match self {
+            Operation::HostCheck => "host-check",
+            Operation::VmList => "vm-list",
+            Operation::VmInfo => "vm-info",
+            Operation::Lifecycle { action, .. } => match action {
+                Lifecycle::Start => "vm-start",
+                Lifecycle::Shutdown => "vm-shutdown",
+                Lifecycle::Reboot => "vm-reboot",
+                Lifecycle::Reset => "vm-reset",
+                Lifecycle::Destroy => "vm-destroy",
+                Lifecycle::Suspend => "vm-suspend",
+                Lifecycle::Resume => "vm-resume",
+            },
+            Operation::Exec(_) => "exec",
+            Operation::Qmp(_) => "qmp",
+            Operation::Qga(_) => "qga",
+        }
+    }
+
+    /// Whether it takes a running VM away from its users, so that a person is asked before it is done to
+    /// several.
+    pub fn is_disruptive(&self) -> bool {
+        matches!(
+            self,
+            Operation::Lifecycle {
+                action: Lifecycle::Shutdown
+                    | Lifecycle::Reboot
+                    | Lifecycle::Reset
+                    | Lifecycle::Destroy
+                    | Lifecycle::Suspend,
+                ..
+            }
+        )
+    }
+
+    /// The state a lifecycle operation leads to; none for the others.
+    ///
+    /// A restart (`reboot`, `reset`) leads to `running`. libvirt shows a guest that restarts as running all
+    /// the while, so waiting for it says that the VM did not stop for good, not that the guest is up again.
+    pub fn goal(&self) -> Option<DomainState> {
+        let Operation::Lifecycle { action, .. } = self else { return None };
+        Some(match action {
+            Lifecycle::Start | Lifecycle::Resume | Lifecycle::Reboot | Lifecycle::Reset => {
+                DomainState::Running
+            }
+            Lifecycle::Shutdown | Lifecycle::Destroy => DomainState::ShutOff,
+            Lifecycle::Suspend => DomainState::Paused,
+        })
+    }
+
+    /// What it will do to a VM in this state.
+    pub fn forecast(&self, state: DomainState) -> Forecast {
+        let needs_running = match self {
+            Operation::HostCheck | Operation::VmList | Operation::VmInfo => false,
+            Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) => true,
+            Operation::Lifecycle { action: Lifecycle::Reboot | Lifecycle::Reset, .. } => true,
+            Operation::Lifecycle { action, .. } => {
+                if self.goal().is_some_and(|goal| reached(goal, state)) {
+                    return Forecast::Unchanged;
+                }
+                matches!(action, Lifecycle::Suspend | Lifecycle::Resume)
+            }
+        };
+        if needs_running && state == DomainState::ShutOff { Forecast::NotRunning } else { Forecast::Proceed }
+    }
+}
+
+/// Whether a VM in this state is where a lifecycle operation was to lead it.
+pub(crate) fn reached(goal: DomainState, state: DomainState) -> bool {
+    // A blocked domain waits for a resource (Xen); it runs all the same.
+    state == goal || (goal == DomainState::Running && state == DomainState::Blocked)
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lifecycle(action: Lifecycle) -> Operation {
+        Operation::Lifecycle { action, wait: false }
+    }
+
+    #[test]
+    fn a_state_already_reached_is_unchanged() {
+        for (action, state) in [
+            (Lifecycle::Start, DomainState::Running),
+            (Lifecycle::Start, DomainState::Blocked),
+            (Lifecycle::Resume, DomainState::Running),
+            (Lifecycle::Shutdown, DomainState::ShutOff),
+            (Lifecycle::Destroy, DomainState::ShutOff),
+            (Lifecycle::Suspend, DomainState::Paused),
+        ] {
+            assert_eq!(lifecycle(action).forecast(state), Forecast::Unchanged, "{action} when {state}");
+        }
+    }
+
+    #[test]
+    fn a_restart_is_never_unchanged() {
+        for action in [Lifecycle::Reboot, Lifecycle::Reset] {
+            assert_eq!(lifecycle(action).forecast(DomainState::Running), Forecast::Proceed);
+            assert_eq!(lifecycle(action).forecast(DomainState::ShutOff), Forecast::NotRunning);
+        }
+    }
+
+    #[test]
+    fn a_vm_that_is_shut_off_can_be_started_and_listed_only() {
+        assert_eq!(lifecycle(Lifecycle::Start).forecast(DomainState::ShutOff), Forecast::Proceed);
+        assert_eq!(Operation::VmList.forecast(DomainState::ShutOff), Forecast::Proceed);
+        assert_eq!(Operation::VmInfo.forecast(DomainState::ShutOff), Forecast::Proceed);
+        assert_eq!(lifecycle(Lifecycle::Suspend).forecast(DomainState::ShutOff), Forecast::NotRunning);
+        assert_eq!(lifecycle(Lifecycle::Resume).forecast(DomainState::ShutOff), Forecast::NotRunning);
+    }
+
+    #[test]
+    fn what_takes_a_vm_away_asks_first() {
+        let disruptive: Vec<_> = [
+            Lifecycle::Start,
+            Lifecycle::Shutdown,
+            Lifecycle::Reboot,
+            Lifecycle::Reset,
+            Lifecycle::Destroy,
+            Lifecycle::Suspend,
+            Lifecycle::Resume,
+        ]
+        .into_iter()
+        .filter(|&action| lifecycle(action).is_disruptive())
+        .collect();
+        assert_eq!(
+            disruptive,
+            [
+                Lifecycle::Shutdown,
+                Lifecycle::Reboot,
+                Lifecycle::Reset,
+                Lifecycle::Destroy,
+                Lifecycle::Suspend
+            ]
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! Commands to a running VM: a process in the guest, a monitor command, an agent command.
+
+use atp_protocol::{ExecSpec, LibvirtCarrier, ProtocolError, RawCommand, agent, exec, monitor};
+use atp_transport::domain::{DomainInfo, DomainState};
+use atp_transport::{Effect, ErrorKind, LibvirtConnection};
+
+use super::Job;
+use crate::completion::Completion;
+use crate::error::OutcomeError;
+use crate::operation::{Forecast, Operation};
+use crate::outcome::{Data, ExecReport, Status};
+
+/// What came of asking a VM.
+enum Asked<T> {
+    Answered(T),
+    /// The VM is not in a state to answer. Nothing was sent, unless the effect says otherwise.
+    NotRunning(DomainState, Effect),
+}
+
+pub(super) async fn exec(
+    job: &Job<'_>,
+    operation: &Operation,
+    domain: &DomainInfo,
+    spec: &ExecSpec,
+) -> Completion {
+    let deadline = job.attempt.deadline();
+    let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        if let Some(state) = not_running(&connection, operation, domain).await? {
+            return Ok(Asked::NotRunning(state, Effect::None));
+        }
+        job.attempt.mark_sent();
+        let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+        let output = exec::run(&carrier, spec, deadline).await;
+        explain(&connection, operation, domain, output).await
+    });
+    finish(job, domain, asked.await, |output| exec_completion(output.into()))
+}
+
+pub(super) async fn qmp(
+    job: &Job<'_>,
+    operation: &Operation,
+    domain: &DomainInfo,
+    command: &RawCommand,
+) -> Completion {
+    let deadline = job.attempt.deadline();
+    let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        if let Some(state) = not_running(&connection, operation, domain).await? {
+            return Ok(Asked::NotRunning(state, Effect::None));
+        }
+        job.attempt.mark_sent();
+        let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+        let reply = monitor::execute_raw(&carrier, command, deadline).await;
+        explain(&connection, operation, domain, reply).await
+    });
+    finish(job, domain, asked.await, |reply| Completion::ok(Effect::Done, Data::Reply(reply)))
+}
+
+pub(super) async fn qga(
+    job: &Job<'_>,
+    operation: &Operation,
+    domain: &DomainInfo,
+    command: &RawCommand,
+) -> Completion {
+    let deadline = job.attempt.deadline();
+    let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        if let Some(state) = not_running(&connection, operation, domain).await? {
+            return Ok(Asked::NotRunning(state, Effect::None));
+        }
+        job.attempt.mark_sent();
+        let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+        let reply = agent::execute_raw(&carrier, command, deadline).await;
+        explain(&connection, operation, domain, reply).await
+    });
+    finish(job, domain, asked.await, |reply| Completion::ok(Effect::Done, Data::Reply(reply)))
+}
+
+/// The state of a VM that was not running when it was listed and is not now, so that nothing is sent to it.
+async fn not_running(
+    connection: &LibvirtConnection,
+    operation: &Operation,
+    domain: &DomainInfo,
+) -> Result<Option<DomainState>, ProtocolError> {
+    if operation.forecast(domain.state) != Forecast::NotRunning {
+        return Ok(None);
+    }
+    // The target may have queued for a while since the listing.
+    let state = connection.domain_info(domain.uuid).await?.state;
+    Ok((operation.forecast(state) == Forecast::NotRunning).then_some(state))
+}
+
+/// Looks again at a VM that refused: it may have stopped after the listing, and libvirt's word for that is
+/// a general one.
+async fn explain<T>(
+    connection: &LibvirtConnection,
+    operation: &Operation,
+    domain: &DomainInfo,
+    result: Result<T, ProtocolError>,
+) -> Result<Asked<T>, ProtocolError> {
+    let error = match result {
+        Ok(answer) => return Ok(Asked::Answered(answer)),
+        Err(error) => error,
+    };
+    let suspicious = [ErrorKind::OperationInvalid, ErrorKind::VmNotRunning, ErrorKind::AgentNotConnected];
+    if suspicious.iter().any(|kind| kind.as_str() == error.kind())
+        // If this look fails too, the first error is the one to report.
+        && let Ok(now) = connection.domain_info(domain.uuid).await
+        && !can_answer(operation, now.state)
+    {
+        return Ok(Asked::NotRunning(now.state, error.effect()));
+    }
+    Err(error)
+}
+
+/// Whether a VM in this state can answer at all: QEMU's monitor can when paused, the guest cannot.
+fn can_answer(operation: &Operation, state: DomainState) -> bool {
+    match operation {
+        Operation::Qmp(_) => state.is_active(),
+        _ => !matches!(state, DomainState::Paused | DomainState::PmSuspended) && state.is_active(),
+    }
+}
+
+fn finish<T>(
+    job: &Job<'_>,
+    domain: &DomainInfo,
+    asked: Result<Asked<T>, ProtocolError>,
+    answered: impl FnOnce(T) -> Completion,
+) -> Completion {
+    match asked {
+        Ok(Asked::Answered(answer)) => answered(answer),
+        Ok(Asked::NotRunning(state, effect)) => job.not_running(domain, state, effect),
+        Err(error) => job.failure(&error),
+    }
+}
+
+/// A process that ran is `done`; it has failed if it says so.
+fn exec_completion(report: ExecReport) -> Completion {
+    if report.is_success() {
+        return Completion::ok(Effect::Done, Data::Exec(report));
+    }
+    let message = match (report.exit_code, report.signal) {
+        (_, Some(signal)) => format!("the process died of signal {signal}"),
+        (Some(code), None) => format!("the process exited with code {code}"),
+        (None, None) => "the process ended, and the guest does not say how".to_owned(),
+    };
+    let error = OutcomeError::new("exit-nonzero", message).with_hint("read what it wrote to standard error");
+    let mut completion = Completion::failed(Status::Failed, Effect::Done, error);
+    completion.data = Some(Data::Exec(report));
+    completion
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Stream;
+
+    fn report(exit_code: Option<i32>, signal: Option<i32>) -> ExecReport {
+        ExecReport { exit_code, signal, stdout: Stream::default(), stderr: Stream::default() }
+    }
+
+    #[test]
+    fn a_process_that_ends_well_is_ok() {
+        let completion = exec_completion(report(Some(0), None));
+        assert_eq!((completion.status, completion.effect), (Status::Ok, Effect::Done));
+        assert_eq!(completion.error, None);
+    }
+
+    #[test]
+    fn a_process_that_ends_badly_failed_with_its_data() {
+        for (ended, message) in [(report(Some(3), None), "code 3"), (report(None, Some(9)), "signal 9")] {
+            let completion = exec_completion(ended.clone());
+            assert_eq!((completion.status, completion.effect), (Status::Failed, Effect::Done));
+            assert_eq!(completion.data, Some(Data::Exec(ended)));
+            let error = completion.error.unwrap();
+            assert_eq!(error.kind, "exit-nonzero");
+            assert!(error.message.contains(message), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn a_paused_vm_has_a_monitor_and_no_agent() {
+        let command = RawCommand::from_words(["query-status"]).unwrap();
+        assert!(can_answer(&Operation::Qmp(command.clone()), DomainState::Paused));
+        assert!(!can_answer(&Operation::Qga(command.clone()), DomainState::Paused));
+        assert!(!can_answer(&Operation::Qmp(command.clone()), DomainState::ShutOff));
+        assert!(can_answer(&Operation::Qga(command), DomainState::Running));
+    }
+}

@@ -1,0 +1,41 @@
+//! Checking a host: what it is, and how fast it answers.
+
+use std::time::Duration;
+
+use atp_protocol::ProtocolError;
+use atp_transport::Effect;
+use tokio::time::Instant;
+
+use super::Job;
+use crate::completion::Completion;
+use crate::outcome::{Data, HostReport};
+
+pub(super) async fn check(job: &Job<'_>) -> Completion {
+    let asked = Instant::now();
+    let report = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        let connected = Instant::now();
+        let daemon_version = connection.lib_version().await?;
+        let answered = Instant::now();
+        let hypervisor = connection.hypervisor().await?;
+        let domains = connection.list_domains().await?;
+        Ok::<_, ProtocolError>(HostReport {
+            hostname: connection.hostname().await?,
+            daemon_version,
+            hypervisor: hypervisor.kind,
+            hypervisor_version: hypervisor.version,
+            connect_ms: fractional_millis(connected - asked),
+            latency_ms: fractional_millis(answered - connected),
+            domains: domains.len(),
+            active_domains: domains.iter().filter(|domain| domain.state.is_active()).count(),
+        })
+    });
+    match report.await {
+        Ok(report) => Completion::ok(Effect::None, Data::Host(report)),
+        Err(error) => job.failure(&error).of_a_look(),
+    }
+}
+
+/// Milliseconds to the microsecond.
+fn fractional_millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

@@ -1,0 +1,235 @@
+//! Changing a VM's state, and waiting for it.
+
+use atp_protocol::ProtocolError;
+use atp_transport::domain::{DomainInfo, DomainState, Lifecycle};
+use atp_transport::{Effect, ErrorKind, LibvirtConnection, TransportError};
+use tokio::time::{self, Instant};
+
+use super::Job;
+use crate::completion::Completion;
+use crate::error::OutcomeError;
+use crate::operation::{Forecast, Operation, reached};
+use crate::outcome::{Data, Status};
+use crate::policy::Policy;
+
+/// What came of asking for the change.
+enum Asked {
+    /// It was carried out, or, for a change that the guest makes, the guest was asked. The state is the
+    /// one right after, if it could be had.
+    Done(Option<DomainState>),
+    Unchanged(DomainState),
+    NotRunning(DomainState),
+}
+
+/// Asks for the change and, with a policy for it, waits until its state is reached.
+pub(super) async fn change(
+    job: &Job<'_>,
+    operation: &Operation,
+    action: Lifecycle,
+    domain: &DomainInfo,
+    wait: Option<&Policy>,
+) -> Completion {
+    let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        ask(&connection, job, operation, action, domain).await
+    });
+    match (asked.await, wait, operation.goal()) {
+        (Err(error), ..) => job.failure(&error),
+        (Ok(Asked::NotRunning(state)), ..) => job.not_running(domain, state, Effect::None),
+        (Ok(Asked::Unchanged(state)), ..) => Completion::unchanged(Data::Lifecycle { state }),
+        (Ok(Asked::Done(now)), Some(policy), Some(goal)) if !now.is_some_and(|now| reached(goal, now)) => {
+            wait_for(job, domain, goal, policy).await
+        }
+        (Ok(Asked::Done(now)), ..) => {
+            Completion::ok(Effect::Done, now.map(|state| Data::Lifecycle { state }))
+        }
+    }
+}
+
+/// Looks at the state as it is now, not as it was listed: a person may have thought about the prompt for long.
+async fn ask(
+    connection: &LibvirtConnection,
+    job: &Job<'_>,
+    operation: &Operation,
+    action: Lifecycle,
+    domain: &DomainInfo,
+) -> Result<Asked, ProtocolError> {
+    let settled = |state| match operation.forecast(state) {
+        Forecast::Proceed => None,
+        Forecast::Unchanged => Some(Asked::Unchanged(state)),
+        Forecast::NotRunning => Some(Asked::NotRunning(state)),
+    };
+    let before = connection.domain_info(domain.uuid).await?.state;
+    if let Some(asked) = settled(before) {
+        return Ok(asked);
+    }
+    job.attempt.mark_sent();
+    let error = match connection.domain_lifecycle(domain.uuid, action).await {
+        Ok(()) => return Ok(Asked::Done(state_now(connection, operation, domain).await.ok())),
+        Err(error) => error,
+    };
+    // If the second look fails as well, the first error is the one to report.
+    match error.kind() {
+        // The state has changed since the first look.
+        ErrorKind::OperationInvalid | ErrorKind::VmNotRunning | ErrorKind::VmNotFound => {
+            if let Ok(now) = connection.domain_info(domain.uuid).await
+                && let Some(asked) = settled(now.state)
+            {
+                return Ok(asked);
+            }
+        }
+        // QEMU may go down with the question: destroying a hung one reports a monitor failure and does it.
+        ErrorKind::LibvirtError if action == Lifecycle::Destroy => {
+            if let Ok(now) = state_now(connection, operation, domain).await
+                && now == DomainState::ShutOff
+            {
+                return Ok(Asked::Done(Some(now)));
+            }
+        }
+        _ => {}
+    }
+    Err(error.into())
+}
+
+/// The state of a VM that was there. One without a definition is gone once it is shut off.
+async fn state_now(
+    connection: &LibvirtConnection,
+    operation: &Operation,
+    domain: &DomainInfo,
+) -> Result<DomainState, TransportError> {
+    match connection.domain_info(domain.uuid).await {
+        Ok(info) => Ok(info.state),
+        Err(error)
+            if error.kind() == ErrorKind::VmNotFound && operation.goal() == Some(DomainState::ShutOff) =>
+        {
+            Ok(DomainState::ShutOff)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits for the goal. Each look has a connection of its own: one is not held through a long wait.
+async fn wait_for(job: &Job<'_>, domain: &DomainInfo, goal: DomainState, policy: &Policy) -> Completion {
+    let look = || {
+        job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+            connection.domain_info(domain.uuid).await.map(|info| info.state)
+        })
+    };
+    match poll_until(goal, job.attempt.deadline(), policy, look).await {
+        Ok(state) => Completion::ok(Effect::Done, Data::Lifecycle { state }),
+        Err(NotReached::Late(last)) => too_late(job, domain, goal, &last),
+        Err(NotReached::Failed(error)) => {
+            let mut completion = job.failure(&error.into());
+            completion.effect = Effect::Done;
+            completion
+        }
+    }
+}
+
+/// Why a state was not seen.
+enum NotReached {
+    /// The deadline passed; this is the last that was known.
+    Late(String),
+    /// It cannot be looked at, and looking again would not help.
+    Failed(TransportError),
+}
+
+/// Looks at the state, with growing pauses, until it is the goal or the deadline passes.
+async fn poll_until<F>(
+    goal: DomainState,
+    deadline: Instant,
+    policy: &Policy,
+    mut look: impl FnMut() -> F,
+) -> Result<DomainState, NotReached>
+where
+    F: Future<Output = Result<DomainState, TransportError>>,
+{
+    let mut pause = policy.poll_initial;
+    let mut last = String::from("its state is not known");
+    loop {
+        match look().await {
+            Ok(state) if reached(goal, state) => return Ok(state),
+            Ok(state) => last = format!("it is {state}"),
+            // It had no definition, and is gone with its process.
+            Err(error) if error.kind() == ErrorKind::VmNotFound && goal == DomainState::ShutOff => {
+                return Ok(DomainState::ShutOff);
+            }
+            // The deadline cut this look off: what the one before saw is worth more.
+            Err(_) if Instant::now() >= deadline => {}
+            // The daemon may be back before the deadline.
+            Err(error) if error.is_retryable() => last = format!("its state could not be asked for: {error}"),
+            Err(error) => return Err(NotReached::Failed(error)),
+        }
+        let now = Instant::now();
+        if now >= deadline {
+            return Err(NotReached::Late(last));
+        }
+        time::sleep_until(deadline.min(now + pause)).await;
+        pause = (pause * 2).min(policy.poll_max);
+    }
+}
+
+fn too_late(job: &Job<'_>, domain: &DomainInfo, goal: DomainState, last: &str) -> Completion {
+    let message =
+        format!("host {}: VM {:?} was not {goal} by the deadline: {last}", job.target.host, domain.name);
+    let hint = match goal {
+        DomainState::ShutOff => {
+            "the guest may ignore the request: look at its console, or pull the plug (`atp vm destroy`)"
+        }
+        _ => "look at the VM's console, or give more time (`--timeout`)",
+    };
+    let error = OutcomeError::new("state-not-reached", message).with_hint(hint).retryable();
+    Completion::failed(Status::Timeout, Effect::Done, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn libvirt(kind: ErrorKind) -> TransportError {
+        let source = atp_transport::LibvirtError { code: 42, domain: 10, level: 2, message: "no".into() };
+        TransportError::Libvirt { host: "h1".parse().unwrap(), operation: "virDomainGetInfo", kind, source }
+    }
+
+    /// What polling comes to, how many looks it took and how long, when the looks see these one after the
+    /// other and then the last one for ever.
+    async fn poll(
+        goal: DomainState,
+        seen: Vec<Result<DomainState, ErrorKind>>,
+    ) -> (Result<DomainState, NotReached>, usize, Duration) {
+        let (began, policy) = (Instant::now(), Policy::default());
+        let mut looks = 0;
+        let result = poll_until(goal, began + Duration::from_secs(60), &policy, || {
+            let now = seen[looks.min(seen.len() - 1)];
+            looks += 1;
+            std::future::ready(now.map_err(libvirt))
+        });
+        let result = result.await;
+        (result, looks, began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn polling_ends_when_the_state_is_seen() {
+        let seen = vec![Ok(DomainState::Running), Err(ErrorKind::ConnectionLost), Ok(DomainState::ShutOff)];
+        let (result, looks, took) = poll(DomainState::ShutOff, seen).await;
+        assert!(matches!(result, Ok(DomainState::ShutOff)));
+        assert_eq!((looks, took), (3, Duration::from_millis(20 + 40)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn polling_ends_at_the_deadline_with_what_was_seen_last() {
+        let (result, looks, took) = poll(DomainState::ShutOff, vec![Ok(DomainState::Running)]).await;
+        assert!(matches!(result, Err(NotReached::Late(last)) if last == "it is running"));
+        assert_eq!(took, Duration::from_secs(60));
+        assert!(looks < 80, "{looks} looks: the pauses do not grow");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_vm_without_a_definition_is_shut_off_when_it_is_gone() {
+        let gone = || vec![Ok(DomainState::Running), Err(ErrorKind::VmNotFound)];
+        assert!(matches!(poll(DomainState::ShutOff, gone()).await.0, Ok(DomainState::ShutOff)));
+        let (result, looks, _) = poll(DomainState::Paused, gone()).await;
+        assert!(matches!(result, Err(NotReached::Failed(error)) if error.kind() == ErrorKind::VmNotFound));
+        assert_eq!(looks, 2);
+    }
+}

@@ -1,0 +1,78 @@
+//! What each operation does on one target.
+
+mod guest;
+mod host;
+mod inspect;
+mod lifecycle;
+
+use atp_protocol::ProtocolError;
+use atp_transport::domain::{DomainInfo, DomainState};
+use atp_transport::{Effect, ErrorKind, ExecuteOptions, TransportManager};
+
+use crate::completion::Completion;
+use crate::error::OutcomeError;
+use crate::operation::Operation;
+use crate::outcome::{Data, Status};
+use crate::plan::Target;
+use crate::policy::Policy;
+use crate::run::Attempt;
+
+/// Carries out `operation` on `target`, by the attempt's deadline.
+pub(crate) async fn perform(
+    manager: &TransportManager,
+    operation: &Operation,
+    policy: &Policy,
+    target: &Target,
+    attempt: &Attempt,
+) -> Completion {
+    let job = Job { manager, target, attempt };
+    let Some(domain) = &target.domain else {
+        return host::check(&job).await;
+    };
+    match operation {
+        Operation::HostCheck => host::check(&job).await,
+        Operation::VmList => Completion::ok(Effect::None, Data::Domain(domain.clone())),
+        Operation::VmInfo => inspect::info(&job, domain).await,
+        &Operation::Lifecycle { action, wait } => {
+            let wait = wait.then_some(policy);
+            lifecycle::change(&job, operation, action, domain, wait).await
+        }
+        Operation::Exec(spec) => guest::exec(&job, operation, domain, spec).await,
+        Operation::Qmp(command) => guest::qmp(&job, operation, domain, command).await,
+        Operation::Qga(command) => guest::qga(&job, operation, domain, command).await,
+    }
+}
+
+/// One target's work and what it works with.
+struct Job<'a> {
+    manager: &'a TransportManager,
+    target: &'a Target,
+    attempt: &'a Attempt,
+}
+
+impl Job<'_> {
+    fn host(&self) -> &str {
+        self.target.host.as_str()
+    }
+
+    fn options(&self) -> ExecuteOptions {
+        ExecuteOptions::by(self.attempt.deadline())
+    }
+
+    fn failure(&self, error: &ProtocolError) -> Completion {
+        Completion::from_error(error, self.attempt.deadline())
+    }
+
+    /// The VM is in a state in which the operation is not possible; nothing was sent, unless `effect` says
+    /// otherwise.
+    fn not_running(&self, domain: &DomainInfo, state: DomainState, effect: Effect) -> Completion {
+        let hint = if state == DomainState::Paused {
+            "resume it first (`atp vm resume`)"
+        } else {
+            ErrorKind::VmNotRunning.hint()
+        };
+        let message = format!("host {}: VM {:?} is not running: {state}", self.target.host, domain.name);
+        let error = OutcomeError::new(ErrorKind::VmNotRunning.as_str(), message).with_hint(hint);
+        Completion::failed(Status::Failed, effect, error)
+    }
+}

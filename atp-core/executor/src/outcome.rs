@@ -1,0 +1,290 @@
+//! What came of one target: the unit every reporter renders and every script reads.
+//!
+//! An [`Outcome`] serialises to the JSON object of the command line's contract, field for field.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt;
+
+use atp_protocol::ExecOutput;
+use atp_transport::domain::{DomainDetails, DomainInfo, DomainState};
+use atp_transport::{Effect, HostId, Version};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use crate::error::OutcomeError;
+
+/// The result of one operation on one target. Every target of a run gets exactly one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outcome {
+    /// The host. None only for a VM name that was asked for on several hosts and found on none of them.
+    pub host: Option<HostId>,
+    /// The VM's name. None where the target is the host itself, or where the host could not be asked
+    /// which VMs it has.
+    pub vm: Option<String>,
+    /// The VM's identity, where it is known.
+    pub uuid: Option<Uuid>,
+    /// The operation's name, such as `exec` or `vm-start`; see [`Operation::name`](crate::Operation::name).
+    pub op: &'static str,
+    /// How it went.
+    pub status: Status,
+    /// Whether anything happened to the VM.
+    pub effect: Effect,
+    /// How often the operation was tried; 0 if it was never started.
+    pub attempts: u32,
+    /// Milliseconds from admission into the window of running targets to the end.
+    pub duration_ms: u64,
+    /// What the operation yields, where it yields something.
+    pub data: Option<Data>,
+    /// What went wrong; none for [`Status::Ok`] and [`Status::Unchanged`].
+    pub error: Option<OutcomeError>,
+}
+
+impl Outcome {
+    /// The order of reports: by host, then VM. What names no VM stands before the VMs of its host; what names
+    /// no host stands at the end.
+    pub fn report_order(&self, other: &Outcome) -> Ordering {
+        (self.host.is_none(), &self.host, &self.vm).cmp(&(other.host.is_none(), &other.host, &other.vm))
+    }
+}
+
+/// How a target's operation went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Done.
+    Ok,
+    /// The state asked for was reached already; nothing was done.
+    Unchanged,
+    /// It did not work; the error says why.
+    Failed,
+    /// The target's own deadline passed.
+    Timeout,
+    /// The host could not be reached.
+    Unreachable,
+    /// Never started, because the run was stopped before.
+    Skipped,
+    /// Started, and stopped by us before it ended.
+    Cancelled,
+}
+
+impl Status {
+    /// Every status, in the order in which summaries count them.
+    pub const ALL: [Status; 7] = [
+        Status::Ok,
+        Status::Unchanged,
+        Status::Failed,
+        Status::Timeout,
+        Status::Unreachable,
+        Status::Skipped,
+        Status::Cancelled,
+    ];
+
+    /// The word used in every output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Unchanged => "unchanged",
+            Status::Failed => "failed",
+            Status::Timeout => "timeout",
+            Status::Unreachable => "unreachable",
+            Status::Skipped => "skipped",
+            Status::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether the target is as it was asked to be.
+    pub fn is_success(self) -> bool {
+        matches!(self, Status::Ok | Status::Unchanged)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What an operation yields; serialised as the bare object, without a tag.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Data {
+    /// A process in the guest, ended.
+    Exec(ExecReport),
+    /// A row of a listing.
+    Domain(DomainInfo),
+    /// Everything known of one VM.
+    Details(Box<DomainDetails>),
+    /// What a host said of itself.
+    Host(HostReport),
+    /// The reply to a raw monitor or agent command: what QEMU or the agent put under `return`.
+    Reply(serde_json::Value),
+    /// The state a lifecycle operation left the VM in.
+    Lifecycle {
+        /// The state when it was last asked.
+        state: DomainState,
+    },
+}
+
+/// A process that ended in a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExecReport {
+    /// The exit code; none if the process died of a signal.
+    pub exit_code: Option<i32>,
+    /// The signal it died of.
+    pub signal: Option<i32>,
+    /// Its standard output.
+    pub stdout: Stream,
+    /// Its standard error.
+    pub stderr: Stream,
+}
+
+impl ExecReport {
+    /// Whether the process exited with code 0.
+    pub fn is_success(&self) -> bool {
+        self.exit_code == Some(0) && self.signal.is_none()
+    }
+}
+
+impl From<ExecOutput> for ExecReport {
+    fn from(output: ExecOutput) -> Self {
+        ExecReport {
+            exit_code: output.exit_code,
+            signal: output.signal,
+            stdout: Stream { bytes: output.stdout, truncated: output.stdout_truncated },
+            stderr: Stream { bytes: output.stderr, truncated: output.stderr_truncated },
+        }
+    }
+}
+
+/// The bytes a process wrote to one stream.
+///
+/// Serialised as `{"text","encoding","truncated"}`: the text itself when the bytes are UTF-8, else base64.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stream {
+    /// The bytes as they were written.
+    pub bytes: Vec<u8>,
+    /// Whether the guest agent kept less than the process wrote.
+    pub truncated: bool,
+}
+
+impl Serialize for Stream {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (text, encoding) = match std::str::from_utf8(&self.bytes) {
+            Ok(text) => (Cow::Borrowed(text), "utf-8"),
+            Err(_) => (Cow::Owned(BASE64.encode(&self.bytes)), "base64"),
+        };
+        let mut stream = serializer.serialize_struct("Stream", 3)?;
+        stream.serialize_field("text", &text)?;
+        stream.serialize_field("encoding", encoding)?;
+        stream.serialize_field("truncated", &self.truncated)?;
+        stream.end()
+    }
+}
+
+/// What a host answered when it was checked.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HostReport {
+    /// The host's own name for itself (`virConnectGetHostname`).
+    pub hostname: String,
+    /// libvirt's version in the daemon.
+    pub daemon_version: Version,
+    /// The hypervisor's kind, such as `QEMU`.
+    pub hypervisor: String,
+    /// The hypervisor's version.
+    pub hypervisor_version: Version,
+    /// Milliseconds from asking for a connection to having one.
+    pub connect_ms: f64,
+    /// Milliseconds of one small call there and back.
+    pub latency_ms: f64,
+    /// Domains the host has, active or not.
+    pub domains: usize,
+    /// Domains that are active.
+    pub active_domains: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn outcome() -> Outcome {
+        Outcome {
+            host: Some("h1".parse().unwrap()),
+            vm: Some("web-1".into()),
+            uuid: Some(Uuid::nil()),
+            op: "exec",
+            status: Status::Ok,
+            effect: Effect::Done,
+            attempts: 1,
+            duration_ms: 41,
+            data: Some(Data::Exec(ExecReport {
+                exit_code: Some(0),
+                signal: None,
+                stdout: Stream { bytes: b"hi\n".to_vec(), truncated: false },
+                stderr: Stream { bytes: vec![0xff, 0xfe], truncated: true },
+            })),
+            error: None,
+        }
+    }
+
+    #[test]
+    fn an_outcome_is_the_contracts_json() {
+        let expected = concat!(
+            r#"{"host":"h1","vm":"web-1","uuid":"00000000-0000-0000-0000-000000000000","op":"exec","#,
+            r#""status":"ok","effect":"done","attempts":1,"duration_ms":41,"#,
+            r#""data":{"exit_code":0,"signal":null,"#,
+            r#""stdout":{"text":"hi\n","encoding":"utf-8","truncated":false},"#,
+            r#""stderr":{"text":"//4=","encoding":"base64","truncated":true}},"error":null}"#,
+        );
+        assert_eq!(serde_json::to_string(&outcome()).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_not_there_is_null() {
+        let bare = Outcome { host: None, vm: None, uuid: None, data: None, ..outcome() };
+        let json = serde_json::to_value(&bare).unwrap();
+        for field in ["host", "vm", "uuid", "data", "error"] {
+            assert_eq!(json[field], json!(null), "{field}");
+            assert!(json.as_object().unwrap().contains_key(field), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_lifecycle_reports_the_state_in_virsh_words() {
+        let data = Data::Lifecycle { state: DomainState::ShutOff };
+        assert_eq!(serde_json::to_value(data).unwrap(), json!({"state": "shut off"}));
+    }
+
+    #[test]
+    fn reports_are_ordered_by_host_then_vm() {
+        let named = |host: Option<&str>, vm: Option<&str>| Outcome {
+            host: host.map(|id| id.parse().unwrap()),
+            vm: vm.map(str::to_owned),
+            ..outcome()
+        };
+        let mut outcomes = [
+            named(None, Some("a")),
+            named(Some("h2"), Some("a")),
+            named(Some("h1"), Some("b")),
+            named(Some("h1"), None),
+            named(Some("h1"), Some("a")),
+        ];
+        outcomes.sort_by(Outcome::report_order);
+        let order: Vec<_> =
+            outcomes.iter().map(|o| (o.host.as_ref().map(HostId::as_str), o.vm.as_deref())).collect();
+        assert_eq!(
+            order,
+            [
+                (Some("h1"), None),
+                (Some("h1"), Some("a")),
+                (Some("h1"), Some("b")),
+                (Some("h2"), Some("a")),
+                (None, Some("a")),
+            ]
+        );
+    }
+}

@@ -1,0 +1,202 @@
+//! What a run will do, as a value: the targets in order, the operation, the policy, and the outcomes that are
+//! settled already because a host could not be listed or a VM does not exist.
+
+use std::fmt;
+
+use atp_transport::HostId;
+use atp_transport::domain::{DomainInfo, DomainState};
+use uuid::Uuid;
+
+use crate::operation::{Forecast, Operation};
+use crate::outcome::Outcome;
+use crate::policy::Policy;
+
+/// One thing an operation is done to: a VM, or a host where the operation is for hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The host.
+    pub host: HostId,
+    /// The VM as it was listed; none where the host itself is the target. A VM's identity is its UUID: it
+    /// stays the same VM when it is renamed.
+    pub domain: Option<DomainInfo>,
+}
+
+impl Target {
+    /// The VM's name.
+    pub fn vm(&self) -> Option<&str> {
+        self.domain.as_ref().map(|domain| domain.name.as_str())
+    }
+
+    /// The VM's identity.
+    pub fn uuid(&self) -> Option<Uuid> {
+        self.domain.as_ref().map(|domain| domain.uuid)
+    }
+
+    /// The VM's state when it was listed.
+    pub fn state(&self) -> Option<DomainState> {
+        self.domain.as_ref().map(|domain| domain.state)
+    }
+}
+
+impl fmt::Display for Target {
+    /// `HOST/VM` or `HOST`, with control characters of the name escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.host)?;
+        match self.vm() {
+            Some(vm) => write!(f, "/{}", Printable(vm)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A run before it is run. [`Display`](fmt::Display) prints it for a person.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What is done to each target.
+    pub operation: Operation,
+    /// How the run goes about it.
+    pub policy: Policy,
+    /// The targets, by host and then VM, each once.
+    pub targets: Vec<Target>,
+    /// Outcomes that no run can change: hosts that could not be listed, VMs that do not exist.
+    pub settled: Vec<Outcome>,
+}
+
+impl Plan {
+    /// Whether there is nothing to do and nothing to report: the selectors matched nothing, on hosts that
+    /// could all be listed.
+    pub fn matched_nothing(&self) -> bool {
+        self.targets.is_empty() && self.settled.is_empty()
+    }
+
+    /// The targets, each with what the operation will do to it, as far as the state at listing tells.
+    pub fn forecasts(&self) -> impl Iterator<Item = (&Target, Forecast)> {
+        self.targets.iter().map(|target| {
+            let forecast = target.state().map_or(Forecast::Proceed, |state| self.operation.forecast(state));
+            (target, forecast)
+        })
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}: {} target{}, at most {} at once, at most {:?} each",
+            self.operation,
+            self.targets.len(),
+            if self.targets.len() == 1 { "" } else { "s" },
+            self.policy.parallel.max(1),
+            self.policy.timeout,
+        )?;
+        let width = self.targets.iter().map(|target| target.to_string().chars().count()).max().unwrap_or(0);
+        for (target, forecast) in self.forecasts() {
+            let target_text = target.to_string();
+            let Some(state) = target.state() else {
+                writeln!(f, "  {target_text}")?;
+                continue;
+            };
+            let note = match forecast {
+                Forecast::Proceed => "",
+                Forecast::Unchanged => ": nothing to do",
+                Forecast::NotRunning => ": will fail, it needs a running VM",
+            };
+            writeln!(f, "  {target_text:width$}  {state}{note}")?;
+        }
+        for outcome in &self.settled {
+            let host = outcome.host.as_ref().map_or("", HostId::as_str);
+            let slash = if outcome.host.is_some() && outcome.vm.is_some() { "/" } else { "" };
+            let vm = Printable(outcome.vm.as_deref().unwrap_or_default());
+            let message = outcome.error.as_ref().map_or("", |error| error.message.as_str());
+            writeln!(f, "  {host}{slash}{vm}  {}: {}", outcome.status, Printable(message))?;
+        }
+        Ok(())
+    }
+}
+
+/// Text from outside, with control characters escaped so that it cannot drive a terminal.
+struct Printable<'a>(&'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no plan: something in the request is wrong, and nothing was done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// There is no host at all.
+    #[error("there are no hosts to work on")]
+    NoHosts,
+    /// A selector names a host that is not registered.
+    #[error("selector {selector:?} names the host {host:?}, which is not in the inventory (hosts: {known})")]
+    UnknownHost {
+        /// The selector's text.
+        selector: String,
+        /// The host it names.
+        host: String,
+        /// The hosts there are.
+        known: Names,
+    },
+    /// A selector names a group that no host is in.
+    #[error("selector {selector:?} names the group {group:?}, which no host is in (groups: {known})")]
+    UnknownGroup {
+        /// The selector's text.
+        selector: String,
+        /// The group it names.
+        group: String,
+        /// The groups there are.
+        known: Names,
+    },
+}
+
+impl PlanError {
+    /// The kind, for programs to match on.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            PlanError::NoHosts => "no-hosts",
+            PlanError::UnknownHost { .. } => "unknown-host",
+            PlanError::UnknownGroup { .. } => "unknown-group",
+        }
+    }
+
+    /// What a person can try.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            PlanError::NoHosts => "add a host to the configuration, or name one with --host ID=URI",
+            PlanError::UnknownHost { .. } => {
+                "check the spelling against `atp host list`, or add the host with --host ID=URI"
+            }
+            PlanError::UnknownGroup { .. } => {
+                "check the spelling, or add hosts to the group in the configuration"
+            }
+        }
+    }
+}
+
+/// Names for an error message; only the first few are printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names(pub Vec<String>);
+
+impl Names {
+    /// How many names are printed.
+    const SHOWN: usize = 8;
+}
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        f.write_str(&self.0[..self.0.len().min(Names::SHOWN)].join(", "))?;
+        match self.0.len().saturating_sub(Names::SHOWN) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! From a selection and the listings of the hosts concerned to targets and settled outcomes. Pure: whatever
+//! was asked of hosts was asked before.
+//!
+//! How the contract is read where several hosts are involved:
+//!
+//! - A selector without a host part, or with a glob or group there, stands for as many VMs as it finds. On a
+//!   host that cannot be listed it yields one `unreachable` without a VM, also when its VM part is a literal
+//!   and was found on another host: names are unique on one host only.
+//! - A literal VM name that is on none of the hosts that were listed is one `vm-not-found`, also when other
+//!   hosts could not be listed: those have their own outcome. It names a host only if the selector can mean
+//!   just one.
+//! - A VM that exists but is excluded, or is in another state than asked for, was found.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use atp_transport::domain::DomainInfo;
+use atp_transport::{Effect, ErrorKind, HostId, HostInfo};
+
+use crate::error::OutcomeError;
+use crate::outcome::{Outcome, Status};
+use crate::plan::{Names, PlanError, Target};
+use crate::selection::Selection;
+use crate::selector::Selector;
+
+/// What asking a host for its VMs came to.
+pub(crate) struct Listing {
+    /// The host's id, checked.
+    pub(crate) id: HostId,
+    /// The host.
+    pub(crate) host: HostInfo,
+    /// Its VMs, or why it could not be listed.
+    pub(crate) domains: Result<Vec<DomainInfo>, OutcomeError>,
+    /// How long that took.
+    pub(crate) took: Duration,
+}
+
+/// Checks that every host and group that a selector names literally exists.
+pub(crate) fn check_names(selection: &Selection, hosts: &[HostInfo]) -> Result<(), PlanError> {
+    if hosts.is_empty() {
+        return Err(PlanError::NoHosts);
+    }
+    for selector in selection.selectors.iter().chain(&selection.exclude) {
+        if hosts.iter().any(|host| selector.host().matches(host)) {
+            continue;
+        }
+        if let Some(host) = selector.host().id_literal() {
+            return Err(PlanError::UnknownHost {
+                selector: selector.to_string(),
+                host: host.to_owned(),
+                known: Names(hosts.iter().map(|host| host.id.clone()).collect()),
+            });
+        }
+        if let Some(group) = selector.host().group_literal() {
+            let groups: BTreeSet<_> = hosts.iter().flat_map(|host| host.groups.iter().cloned()).collect();
+            return Err(PlanError::UnknownGroup {
+                selector: selector.to_string(),
+                group: group.to_owned(),
+                known: Names(groups.into_iter().collect()),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The targets, by host and VM, and the outcomes that are settled.
+pub(crate) fn resolve(
+    op: &'static str,
+    selection: &Selection,
+    mut listings: Vec<Listing>,
+) -> (Vec<Target>, Vec<Outcome>) {
+    listings.sort_by(|a, b| a.id.cmp(&b.id));
+    let selectors = distinct(&selection.selectors);
+    let mut settled: Vec<Outcome> = Vec::new();
+    for listing in &listings {
+        if let Err(error) = &listing.domains {
+            settled.extend(unreachable(op, selection, &selectors, listing, error));
+        }
+    }
+    for selector in &selectors {
+        settled.extend(not_found(op, selection, selector, &listings));
+    }
+    settled.sort_by(Outcome::report_order);
+
+    let mut targets = Vec::new();
+    for Listing { id, host, domains, .. } in listings {
+        let mut domains = domains.unwrap_or_default();
+        domains.retain(|domain| {
+            selectors
+                .iter()
+                .any(|selector| selector.host().matches(&host) && selector.matches_vm(&domain.name))
+                && selection.state.matches(domain.state)
+                && !selection.excludes(&host, &domain.name)
+        });
+        domains.sort_by(|a, b| a.name.cmp(&b.name));
+        targets.extend(domains.into_iter().map(|domain| Target { host: id.clone(), domain: Some(domain) }));
+    }
+    (targets, settled)
+}
+
+/// The selectors without those that say the same again.
+fn distinct(selectors: &[Selector]) -> Vec<&Selector> {
+    let mut seen = BTreeSet::new();
+    selectors
+        .iter()
+        .filter(|selector| match selector.vm_literal() {
+            Some(vm) => seen.insert((selector.host().to_string(), vm.to_owned())),
+            None => seen.insert((selector.to_string(), String::new())),
+        })
+        .collect()
+}
+
+/// One outcome for each selector that could have matched on a host that could not be listed.
+fn unreachable(
+    op: &'static str,
+    selection: &Selection,
+    selectors: &[&Selector],
+    listing: &Listing,
+    error: &OutcomeError,
+) -> Vec<Outcome> {
+    let here: Vec<_> = selectors.iter().filter(|selector| selector.host().matches(&listing.host)).collect();
+    let mut outcomes = Vec::new();
+    for selector in &here {
+        let vm = selector.host().id_literal().and(selector.vm_literal());
+        if vm.is_some_and(|vm| selection.excludes(&listing.host, vm)) {
+            continue;
+        }
+        let mut error = error.clone();
+        if here.len() > 1 && vm.is_none() {
+            // Otherwise several outcomes of one host could not be told apart.
+            error.message = format!("{} (selector {selector})", error.message);
+        }
+        outcomes.push(settle(op, Some(listing.id.clone()), vm, Status::Unreachable, error, listing.took));
+    }
+    outcomes
+}
+
+/// The outcome of a literal VM name that is on none of the hosts that were listed, if it is one.
+fn not_found(
+    op: &'static str,
+    selection: &Selection,
+    selector: &Selector,
+    listings: &[Listing],
+) -> Option<Outcome> {
+    let vm = selector.vm_literal()?;
+    let possible: Vec<_> = listings.iter().filter(|listing| selector.host().matches(&listing.host)).collect();
+    let mut listed = Vec::new();
+    let mut took = Duration::ZERO;
+    for listing in &possible {
+        let Ok(domains) = &listing.domains else { continue };
+        if domains.iter().any(|domain| domain.name == vm) {
+            return None;
+        }
+        if !selection.excludes(&listing.host, vm) {
+            listed.push(listing.id.to_string());
+            took = took.max(listing.took);
+        }
+    }
+    if listed.is_empty() {
+        return None;
+    }
+    let host = match possible[..] {
+        [only] => Some(only.id.clone()),
+        _ => None,
+    };
+    let error = OutcomeError::new(
+        ErrorKind::VmNotFound.as_str(),
+        format!("no VM is named {vm:?} on {}", Names(listed)),
+    )
+    .with_hint(not_found_hint(vm, listings));
+    Some(settle(op, host, Some(vm), Status::Failed, error, took))
+}
+
+/// A host or group typed without its `/` reads as a VM name: say so.
+fn not_found_hint(vm: &str, listings: &[Listing]) -> String {
+    let is_host = listings.iter().any(|listing| listing.host.id == vm);
+    let is_group = vm.strip_prefix('@').is_some_and(|name| {
+        listings.iter().any(|listing| listing.host.groups.iter().any(|group| group == name))
+    });
+    if is_host || is_group {
+        format!("for all VMs of {vm} write {vm}/")
+    } else {
+        ErrorKind::VmNotFound.hint().to_owned()
+    }
+}
+
+fn settle(
+    op: &'static str,
+    host: Option<HostId>,
+    vm: Option<&str>,
+    status: Status,
+    error: OutcomeError,
+    took: Duration,
+) -> Outcome {
+    Outcome {
+        host,
+        vm: vm.map(str::to_owned),
+        uuid: None,
+        op,
+        status,
+        effect: Effect::None,
+        attempts: 0,
+        duration_ms: crate::run::millis(took),
+        data: None,
+        error: Some(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::selection::StateFilter;
+    use atp_transport::domain::DomainState;
+    use uuid::Uuid;
+
+    fn domain(name: &str, state: DomainState) -> DomainInfo {
+        DomainInfo {
+            name: name.to_owned(),
+            uuid: Uuid::from_u128(name.bytes().fold(7, |hash, byte| hash * 131 + u128::from(byte))),
+            id: None,
+            state,
+            vcpus: 1,
+            memory_kib: 1,
+            max_memory_kib: 1,
+        }
+    }
+
+    fn listed(id: &str, vms: &[&str]) -> Listing {
+        Listing {
+            id: id.parse().unwrap(),
+            host: HostInfo::new(id, "x").with_group("lab"),
+            domains: Ok(vms.iter().map(|name| domain(name, DomainState::Running)).collect()),
+            took: Duration::from_millis(3),
+        }
+    }
+
+    fn dead(id: &str) -> Listing {
+        Listing {
+            domains: Err(OutcomeError::new("connection-refused", format!("host {id}: cannot connect"))),
+            ..listed(id, &[])
+        }
+    }
+
+    fn selection(selectors: &[&str], exclude: &[&str]) -> Selection {
+        let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        Selection { selectors: parse(selectors), exclude: parse(exclude), ..Selection::default() }
+    }
+
+    /// Targets as `host/vm`, settled outcomes as `host/vm status kind`.
+    fn outline(selection: &Selection, listings: Vec<Listing>) -> (Vec<String>, Vec<String>) {
+        let (targets, settled) = resolve("exec", selection, listings);
+        let settled = settled.iter().map(|outcome| {
+            assert_eq!((outcome.effect, outcome.attempts), (Effect::None, 0));
+            format!(
+                "{}/{} {} {}",
+                outcome.host.as_ref().map_or("-", HostId::as_str),
+                outcome.vm.as_deref().unwrap_or("-"),
+                outcome.status,
+                outcome.error.as_ref().unwrap().kind
+            )
+        });
+        (targets.iter().map(Target::to_string).collect(), settled.collect())
+    }
+
+    #[test]
+    fn targets_are_ordered_and_each_there_once() {
+        let listings = vec![listed("h2", &["b", "a"]), listed("h1", &["c", "a"])];
+        let (targets, settled) = outline(&selection(&["*", "a", "h1/", "@lab/c"], &[]), listings);
+        assert_eq!(targets, ["h1/a", "h1/c", "h2/a", "h2/b"]);
+        assert!(settled.is_empty());
+    }
+
+    #[test]
+    fn a_dead_host_is_one_outcome_a_glob_and_one_a_literal() {
+        let listings = vec![listed("h1", &["web-1"]), dead("h2")];
+        let selectors = ["web-*", "h2/db", r"h2/d\b", "h1/web-1", "@lab/x?", "web-*"];
+        let (targets, settled) = outline(&selection(&selectors, &[]), listings);
+        assert_eq!(targets, ["h1/web-1"]);
+        assert_eq!(
+            settled,
+            [
+                "h2/- unreachable connection-refused",
+                "h2/- unreachable connection-refused",
+                "h2/db unreachable connection-refused",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_literal_for_every_host_is_unknown_on_a_dead_one_even_if_found_elsewhere() {
+        let (targets, settled) =
+            outline(&selection(&["web-1"], &[]), vec![listed("h1", &["web-1"]), dead("h2")]);
+        assert_eq!(targets, ["h1/web-1"]);
+        assert_eq!(settled, ["h2/- unreachable connection-refused"]);
+    }
+
+    #[test]
+    fn a_literal_that_is_nowhere_is_one_outcome() {
+        let hosts = || vec![listed("h1", &["a"]), listed("h2", &["b"])];
+        let (targets, settled) = outline(&selection(&["web-1", "h2/a", "z*"], &[]), hosts());
+        assert!(targets.is_empty());
+        assert_eq!(settled, ["h2/a failed vm-not-found", "-/web-1 failed vm-not-found"]);
+        let (_, settled) = outline(&selection(&["web-1"], &[]), vec![listed("h1", &[])]);
+        assert_eq!(settled, ["h1/web-1 failed vm-not-found"]);
+        let (_, settled) = outline(&selection(&["web-1"], &[]), vec![listed("h1", &[]), dead("h2")]);
+        assert_eq!(settled, ["h2/- unreachable connection-refused", "-/web-1 failed vm-not-found"]);
+        let (_, settled) = outline(&selection(&["web-1"], &[]), vec![dead("h2")]);
+        assert_eq!(settled, ["h2/- unreachable connection-refused"]);
+    }
+
+    #[test]
+    fn globs_that_match_nothing_are_nothing() {
+        let (targets, settled) = outline(&selection(&["z*", "h1//q/"], &[]), vec![listed("h1", &["a"])]);
+        assert!(targets.is_empty() && settled.is_empty());
+    }
+
+    #[test]
+    fn what_is_excluded_is_gone_without_a_word() {
+        let (targets, settled) = outline(
+            &selection(&["*", "h1/a", "h1/nosuch", "h2/x"], &["a", "h1/no*", "h2/x"]),
+            vec![listed("h1", &["a", "b"]), dead("h2")],
+        );
+        assert_eq!(targets, ["h1/b"]);
+        assert_eq!(settled, ["h2/- unreachable connection-refused"]);
+    }
+
+    #[test]
+    fn a_vm_in_another_state_was_found() {
+        let mut listing = listed("h1", &["a"]);
+        listing.domains.as_mut().unwrap().push(domain("off", DomainState::ShutOff));
+        let running = Selection { state: StateFilter::Running, ..selection(&["off", "a"], &[]) };
+        let (targets, settled) = outline(&running, vec![listing]);
+        assert_eq!(targets, ["h1/a"]);
+        assert!(settled.is_empty());
+    }
+
+    #[test]
+    fn a_host_typed_without_its_slash_gets_a_hint() {
+        for (text, hint) in [("h1", "write h1/"), ("@lab", "write @lab/"), ("nosuch", "atp vm list")] {
+            let (_, settled) = resolve("exec", &selection(&[text], &[]), vec![listed("h1", &["a"])]);
+            let said = settled[0].error.as_ref().unwrap().hint.clone().unwrap();
+            assert!(said.contains(hint), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn names_of_hosts_and_groups_are_checked() {
+        let hosts = [HostInfo::new("h1", "x").with_group("lab"), HostInfo::new("h2", "x")];
+        assert_eq!(check_names(&selection(&["h1/a", "@lab/", "h9*/x", "a"], &["h2/"]), &hosts), Ok(()));
+        let unknown = check_names(&selection(&["h3/a"], &[]), &hosts).unwrap_err();
+        assert_eq!(unknown.kind(), "unknown-host");
+        assert!(unknown.to_string().contains("h1, h2"), "{unknown}");
+        assert_eq!(check_names(&selection(&["*"], &["h3/a"]), &hosts).unwrap_err().kind(), "unknown-host");
+        assert_eq!(check_names(&selection(&["@dev/"], &[]), &hosts).unwrap_err().kind(), "unknown-group");
+        assert_eq!(check_names(&selection(&["*"], &[]), &[]), Err(PlanError::NoHosts));
+    }
+}

@@ -1,0 +1,202 @@
+//! Which targets a run is for: selectors that add up, selectors that take away, and filters that narrow.
+
+use std::str::FromStr;
+
+use atp_transport::HostInfo;
+use atp_transport::domain::DomainState;
+
+use crate::selector::{HostSelector, Selector};
+
+/// A choice of VMs, before anything is known of which there are.
+///
+/// The default selects nothing; see [`Selection::all`].
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// What is chosen; several add up.
+    pub selectors: Vec<Selector>,
+    /// What is taken away again.
+    pub exclude: Vec<Selector>,
+    /// Only VMs in this state.
+    pub state: StateFilter,
+    /// Only hosts that have every one of these labels.
+    pub labels: Vec<LabelFilter>,
+}
+
+impl Selection {
+    /// Every VM of every host.
+    pub fn all() -> Self {
+        Selection::of([Selector::all()])
+    }
+
+    /// What any of the selectors chooses.
+    pub fn of(selectors: impl IntoIterator<Item = Selector>) -> Self {
+        Selection { selectors: selectors.into_iter().collect(), ..Selection::default() }
+    }
+
+    /// Whole hosts.
+    pub fn hosts(hosts: impl IntoIterator<Item = HostSelector>) -> Self {
+        Selection::of(hosts.into_iter().map(Selector::all_of))
+    }
+
+    /// Whether some VM of the host could be selected, so that the host has to be asked.
+    pub fn concerns(&self, host: &HostInfo) -> bool {
+        self.labels.iter().all(|label| label.matches(host))
+            && self.selectors.iter().any(|selector| selector.host().matches(host))
+            && !self.exclude.iter().any(|selector| selector.is_all_vms() && selector.host().matches(host))
+    }
+
+    /// Whether the VM of this name is taken away again.
+    pub fn excludes(&self, host: &HostInfo, vm: &str) -> bool {
+        self.exclude.iter().any(|selector| selector.host().matches(host) && selector.matches_vm(vm))
+    }
+}
+
+/// A state that VMs must be in to be selected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StateFilter {
+    /// Any state.
+    #[default]
+    Any,
+    /// Running.
+    Running,
+    /// Defined but not running.
+    ShutOff,
+    /// Paused.
+    Paused,
+}
+
+impl StateFilter {
+    /// Whether a VM in this state passes.
+    pub fn matches(self, state: DomainState) -> bool {
+        match self {
+            StateFilter::Any => true,
+            StateFilter::Running => matches!(state, DomainState::Running | DomainState::Blocked),
+            StateFilter::ShutOff => state == DomainState::ShutOff,
+            StateFilter::Paused => state == DomainState::Paused,
+        }
+    }
+}
+
+/// A label that hosts must have to be selected: `key=value`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelFilter {
+    /// The label's key.
+    pub key: String,
+    /// The value it must have.
+    pub value: String,
+}
+
+impl LabelFilter {
+    /// Whether the host has the label.
+    pub fn matches(&self, host: &HostInfo) -> bool {
+        host.labels.get(&self.key) == Some(&self.value)
+    }
+}
+
+/// Why a text is not a filter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}, not {input:?}")]
+pub struct FilterError {
+    /// The text.
+    pub input: String,
+    /// What it should be.
+    pub expected: &'static str,
+}
+
+impl FromStr for StateFilter {
+    type Err = FilterError;
+
+    fn from_str(input: &str) -> Result<Self, FilterError> {
+        match input {
+            "any" => Ok(StateFilter::Any),
+            "running" => Ok(StateFilter::Running),
+            "shut-off" => Ok(StateFilter::ShutOff),
+            "paused" => Ok(StateFilter::Paused),
+            _ => Err(FilterError {
+                input: input.to_owned(),
+                expected: "a state (running, shut-off, paused or any)",
+            }),
+        }
+    }
+}
+
+impl FromStr for LabelFilter {
+    type Err = FilterError;
+
+    fn from_str(input: &str) -> Result<Self, FilterError> {
+        match input.split_once('=') {
+            Some((key, value)) if !key.is_empty() => {
+                Ok(LabelFilter { key: key.to_owned(), value: value.to_owned() })
+            }
+            _ => Err(FilterError { input: input.to_owned(), expected: "a label (key=value)" }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(id: &str) -> HostInfo {
+        HostInfo::new(id, "127.0.0.1").with_group("lab").with_label("arch", "x86").with_label("zone", "a")
+    }
+
+    fn selection(selectors: &[&str], exclude: &[&str], labels: &[&str]) -> Selection {
+        let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        Selection {
+            selectors: parse(selectors),
+            exclude: parse(exclude),
+            state: StateFilter::Any,
+            labels: labels.iter().map(|text| text.parse().unwrap()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_host_is_concerned_if_a_selector_can_match_there() {
+        for (selectors, concerned) in [
+            (&["web"][..], true),
+            (&["h1/web"], true),
+            (&["h2/web", "@lab/x"], true),
+            (&["h2/web"], false),
+            (&[], false),
+        ] {
+            assert_eq!(selection(selectors, &[], &[]).concerns(&host("h1")), concerned, "{selectors:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_excluded_as_a_whole_is_not_concerned() {
+        for exclude in ["h1/", "h1/*", "@lab/", "*"] {
+            assert!(!selection(&["*"], &[exclude], &[]).concerns(&host("h1")), "{exclude}");
+        }
+        for exclude in ["h1/web*", "h2/"] {
+            assert!(selection(&["*"], &[exclude], &[]).concerns(&host("h1")), "{exclude}");
+        }
+    }
+
+    #[test]
+    fn all_labels_must_match() {
+        assert!(selection(&["*"], &[], &["arch=x86", "zone=a"]).concerns(&host("h1")));
+        assert!(!selection(&["*"], &[], &["arch=x86", "zone=b"]).concerns(&host("h1")));
+        assert!(!selection(&["*"], &[], &["rack=1"]).concerns(&host("h1")));
+    }
+
+    #[test]
+    fn the_default_selects_nothing() {
+        assert!(!Selection::default().concerns(&host("h1")));
+        assert!(Selection::all().concerns(&host("h1")));
+    }
+
+    #[test]
+    fn filters_parse_or_say_what_they_want() {
+        assert_eq!("shut-off".parse(), Ok(StateFilter::ShutOff));
+        assert_eq!(
+            "off".parse::<StateFilter>().unwrap_err().to_string(),
+            r#"expected a state (running, shut-off, paused or any), not "off""#
+        );
+        let label: LabelFilter = "a=b=c".parse().unwrap();
+        assert_eq!((label.key.as_str(), label.value.as_str()), ("a", "b=c"));
+        assert!("=x".parse::<LabelFilter>().is_err());
+        assert!("x".parse::<LabelFilter>().is_err());
+    }
+}

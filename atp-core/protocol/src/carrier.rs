@@ -1,0 +1,43 @@
+//! How a command reaches a VM: the trait everything in this crate speaks through.
+
+use std::fmt;
+use std::future::Future;
+
+use tokio::time::Instant;
+
+use crate::error::Result;
+
+/// Who answers a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// QEMU itself, over its monitor (QMP).
+    Monitor,
+    /// The guest agent inside the VM (QGA).
+    Agent,
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Channel::Monitor => "QEMU",
+            Channel::Agent => "the guest agent",
+        })
+    }
+}
+
+/// Carries one JSON command to one VM and its reply back.
+///
+/// A carrier does not look inside a command. It returns the reply as it came: `{"return": …}` or
+/// `{"error": …}`. Where the way itself turns an error reply into an error of its own, as libvirt does
+/// for the agent, the carrier turns it back into [`ProtocolError::Refused`](crate::ProtocolError::Refused).
+pub trait Carrier: Send + Sync {
+    /// Sends `command` and waits for its reply, until `deadline` at the latest.
+    ///
+    /// Dropping the future gives up the wait; the command may have been sent by then.
+    fn send(
+        &self,
+        channel: Channel,
+        command: &str,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<String>> + Send;
+}

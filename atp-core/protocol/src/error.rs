@@ -1,0 +1,247 @@
+//! Why a command to a VM failed, who said so, and whether it may have happened.
+
+use atp_transport::{Effect, LibvirtError, TransportError};
+
+use crate::carrier::Channel;
+use crate::refusal::{Refusal, RefusalKind};
+
+/// The result of everything in this crate.
+pub type Result<T, E = ProtocolError> = std::result::Result<T, E>;
+
+/// Everything that can go wrong between a command and its decoded reply.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// The host, the daemon or the way there failed.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The command cannot be expressed; nothing was sent.
+    #[error("the command cannot be sent: {reason}")]
+    InvalidCommand {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The command is longer than the carrier takes; nothing was sent.
+    #[error("the command is {size} bytes of JSON, and at most {limit} can be carried")]
+    CommandTooLarge {
+        /// Its length, bytes.
+        size: usize,
+        /// The most that can be carried, bytes.
+        limit: usize,
+    },
+    /// No reply by the deadline.
+    #[error("{channel}: {}", if *.sent { "no answer by the deadline" } else { "not asked, the deadline had passed" })]
+    Timeout {
+        /// Who was asked.
+        channel: Channel,
+        /// Whether the command may have left.
+        sent: bool,
+    },
+    /// QEMU or the guest agent answered with an error.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
+    /// The program could not be started in the guest.
+    #[error("cannot run {program:?} in the guest: {reason}")]
+    ExecFailed {
+        /// The program, or the shell.
+        program: String,
+        /// The guest's words.
+        reason: String,
+        /// libvirt's error, where libvirt carried the answer.
+        libvirt: Option<LibvirtError>,
+    },
+    /// The command was carried out, and its reply is too large to be carried.
+    #[error("{channel} answered more than can be carried")]
+    OutputTooLarge {
+        /// Who answered.
+        channel: Channel,
+        /// Whether libvirt gave the agent's channel up over it, and so every later command to this agent.
+        channel_lost: bool,
+        /// libvirt's words.
+        #[source]
+        libvirt: LibvirtError,
+    },
+    /// The reply is not one to this command.
+    #[error("{channel}: {command}: the reply cannot be read: {detail}")]
+    InvalidReply {
+        /// Who answered.
+        channel: Channel,
+        /// The command.
+        command: String,
+        /// What is wrong with the reply.
+        detail: String,
+    },
+    /// A process started in the guest had not ended by the deadline. It runs on.
+    #[error("{program:?} was still running in the guest at the deadline (process {pid})")]
+    StillRunning {
+        /// The program, or the shell.
+        program: String,
+        /// Its process id in the guest.
+        pid: i64,
+        /// Why the last question after it failed, if it did.
+        #[source]
+        source: Option<Box<ProtocolError>>,
+    },
+    /// The guest agent does not know the process it started any more.
+    #[error("{program:?} was started in the guest (process {pid}), and the agent has forgotten it since")]
+    ProcessLost {
+        /// The program, or the shell.
+        program: String,
+        /// Its process id in the guest.
+        pid: i64,
+    },
+    /// A process was started in the guest, and how it ended could not be learnt.
+    #[error("{program:?} was started in the guest (process {pid}), and its result did not arrive")]
+    ResultLost {
+        /// The program, or the shell.
+        program: String,
+        /// Its process id in the guest.
+        pid: i64,
+        /// Why.
+        #[source]
+        source: Box<ProtocolError>,
+    },
+}
+
+impl ProtocolError {
+    /// A stable kebab-case word for the kind of the failure; the transport's own kinds pass through.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            ProtocolError::Transport(error) => error.kind().as_str(),
+            ProtocolError::InvalidCommand { .. } => "invalid-command",
+            ProtocolError::CommandTooLarge { .. } => "command-too-large",
+            ProtocolError::Timeout { .. } => "call-timeout",
+            ProtocolError::Refused(refusal) => refusal.kind.as_str(),
+            ProtocolError::ExecFailed { .. } => "guest-exec-failed",
+            ProtocolError::OutputTooLarge { .. } => "output-too-large",
+            ProtocolError::InvalidReply { .. } => "invalid-reply",
+            ProtocolError::StillRunning { .. } => "exec-timeout",
+            ProtocolError::ProcessLost { .. } => "process-lost",
+            ProtocolError::ResultLost { source, .. } => source.kind(),
+        }
+    }
+
+    /// Whether the command may have happened. An error reply means that it did not; a reply that cannot be
+    /// read means nothing; once a process has been started the answer is never [`Effect::None`].
+    pub fn effect(&self) -> Effect {
+        match self {
+            ProtocolError::Transport(error) => error.effect(),
+            ProtocolError::InvalidCommand { .. }
+            | ProtocolError::CommandTooLarge { .. }
+            | ProtocolError::Timeout { sent: false, .. }
+            | ProtocolError::Refused(_)
+            | ProtocolError::ExecFailed { .. } => Effect::None,
+            ProtocolError::OutputTooLarge { .. } => Effect::Done,
+            ProtocolError::Timeout { sent: true, .. }
+            | ProtocolError::InvalidReply { .. }
+            | ProtocolError::StillRunning { .. }
+            | ProtocolError::ProcessLost { .. } => Effect::Unknown,
+            ProtocolError::ResultLost { source, .. } => match source.effect() {
+                // The agent sends output only with the end of the process.
+                Effect::Done => Effect::Done,
+                Effect::None | Effect::Unknown => Effect::Unknown,
+            },
+        }
+    }
+
+    /// Whether the same command, sent again later, may well succeed. See also [`effect`](Self::effect).
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            ProtocolError::Transport(error) => error.is_retryable(),
+            ProtocolError::Timeout { .. } => true,
+            ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
+            ProtocolError::ResultLost { source, .. } => source.is_retryable(),
+            _ => false,
+        }
+    }
+
+    /// Whether a deadline of ours ended the work.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            ProtocolError::Transport(error) => error.is_timeout(),
+            ProtocolError::Timeout { .. } | ProtocolError::StillRunning { .. } => true,
+            ProtocolError::ResultLost { source, .. } => source.is_timeout(),
+            _ => false,
+        }
+    }
+
+    /// Whether the host could not be reached at all.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, ProtocolError::Transport(error) if error.is_unreachable())
+    }
+
+    /// What a person can try.
+    pub fn hint(&self) -> &str {
+        match self {
+            ProtocolError::Transport(error) => error.hint(),
+            ProtocolError::InvalidCommand { .. } => "correct the command",
+            ProtocolError::CommandTooLarge { .. } => {
+                "send less at once: standard input travels inside the command and grows by a third; put more than \
+                 that into a file in the guest, in pieces (`guest-file-write`)"
+            }
+            ProtocolError::Timeout { .. } => {
+                "look whether the VM hangs (`virsh domcontrol`), or give more time"
+            }
+            ProtocolError::Refused(refusal) => refusal.hint(),
+            ProtocolError::ExecFailed { .. } => {
+                "check the program's name, its path in the guest and that it may be executed there"
+            }
+            ProtocolError::OutputTooLarge { channel_lost: true, .. } => {
+                "libvirt has given up the channel to this agent: restart qemu-guest-agent in the guest, or reset the \
+                 VM; then let the command write to a file in the guest"
+            }
+            ProtocolError::OutputTooLarge { channel: Channel::Agent, .. } => {
+                "let the command write to a file in the guest, or print less"
+            }
+            ProtocolError::OutputTooLarge { channel: Channel::Monitor, .. } => "ask for less at once",
+            ProtocolError::InvalidReply { .. } => {
+                "check what state the VM is in before repeating the command"
+            }
+            ProtocolError::StillRunning { .. } => {
+                "it runs on: look for the process in the guest, or give more time"
+            }
+            ProtocolError::ProcessLost { .. } => {
+                "the agent or the guest was restarted, or another client took the result: check in the guest what was done"
+            }
+            ProtocolError::ResultLost { source, .. } => source.hint(),
+        }
+    }
+
+    /// libvirt's own error, where one is behind this.
+    pub fn libvirt(&self) -> Option<&LibvirtError> {
+        match self {
+            ProtocolError::Transport(error) => error.libvirt(),
+            ProtocolError::Refused(refusal) => refusal.libvirt.as_ref(),
+            ProtocolError::ExecFailed { libvirt, .. } => libvirt.as_ref(),
+            ProtocolError::OutputTooLarge { libvirt, .. } => Some(libvirt),
+            ProtocolError::StillRunning { source: Some(source), .. }
+            | ProtocolError::ResultLost { source, .. } => source.libvirt(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_start_the_effect_is_never_none() {
+        let lost =
+            |source| ProtocolError::ResultLost { program: "p".into(), pid: 1, source: Box::new(source) };
+        let libvirt = LibvirtError { code: 39, domain: 7, level: 2, message: "m".into() };
+        let refused = Refusal::new(Channel::Agent, "guest-exec-status", None, "no", None);
+        for (error, effect) in [
+            (lost(ProtocolError::Refused(Box::new(refused))), Effect::Unknown),
+            (lost(ProtocolError::Timeout { channel: Channel::Agent, sent: false }), Effect::Unknown),
+            (
+                lost(ProtocolError::OutputTooLarge { channel: Channel::Agent, channel_lost: false, libvirt }),
+                Effect::Done,
+            ),
+            (ProtocolError::ProcessLost { program: "p".into(), pid: 1 }, Effect::Unknown),
+            (ProtocolError::StillRunning { program: "p".into(), pid: 1, source: None }, Effect::Unknown),
+        ] {
+            assert_eq!(error.effect(), effect, "{error}");
+        }
+    }
+}

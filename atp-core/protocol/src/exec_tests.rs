@@ -1,0 +1,225 @@
+//! Guest exec against a scripted agent, in virtual time.
+
+use std::error::Error;
+
+use atp_transport::{Effect, ErrorKind, HostId, LibvirtError, TransportError};
+use serde_json::json;
+
+use super::*;
+use crate::carrier::Channel;
+use crate::script::{Script, Step};
+
+const STARTED: &str = r#"{"return":{"pid":41}}"#;
+const RUNNING: &str = r#"{"return":{"exited":false}}"#;
+const ENDED: &str = r#"{"return":{"exited":true,"exitcode":0}}"#;
+const NO_SUCH_PID: &str = r#"{"error":{"class":"GenericError","desc":"Invalid parameter 'pid'"}}"#;
+
+fn spec() -> ExecSpec {
+    ExecSpec::new("uname").arg("-r")
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}
+
+fn transport(kind: ErrorKind) -> ProtocolError {
+    let source = LibvirtError { code: 86, domain: 20, level: 2, message: "not now".into() };
+    let host: HostId = "h1".parse().unwrap();
+    TransportError::Libvirt { host, operation: "virDomainQemuAgentCommand", kind, source }.into()
+}
+
+async fn outcome<R: Into<Step>>(replies: impl IntoIterator<Item = R>) -> Result<ExecOutput> {
+    run(&Script::new(replies), &spec(), soon()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_command_is_two_round_trips() {
+    let script = Script::new([STARTED, r#"{"return":{"exited":true,"exitcode":0,"out-data":"Ni4xCg=="}}"#]);
+    let output = run(&script, &spec(), soon()).await.unwrap();
+    assert_eq!(output, ExecOutput { exit_code: Some(0), stdout: b"6.1\n".into(), ..ExecOutput::default() });
+    assert!(output.success());
+
+    let sent: Vec<_> = script.sent().into_iter().map(|(_, command)| command).collect();
+    let start = json!({"path": "uname", "arg": ["-r"], "capture-output": true});
+    assert_eq!(
+        sent,
+        [
+            json!({"execute": "guest-exec", "arguments": start}),
+            json!({"execute": "guest-exec-status", "arguments": {"pid": 41}}),
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_questions_start_fast_back_off_and_end_just_before_the_deadline() {
+    let script = Script::new([STARTED, RUNNING]);
+    let start = Instant::now();
+    let deadline = start + Duration::from_secs(10);
+    let error = run(&script, &spec(), deadline).await.unwrap_err();
+
+    assert_eq!((error.kind(), error.effect(), error.is_timeout()), ("exec-timeout", Effect::Unknown, true));
+    assert!(error.to_string().contains("process 41"), "{error}");
+    let first = Polling::default().first;
+    assert!(Instant::now() <= deadline && deadline - Instant::now() <= first);
+
+    let times: Vec<_> = script.sent().into_iter().map(|(time, _)| time).collect();
+    let gaps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // The clock of the runtime ticks in milliseconds.
+    assert!(gaps[0] <= first + Duration::from_millis(1), "first after {:?}", gaps[0]);
+    let longest = gaps.iter().position(|gap| *gap >= Polling::default().longest).unwrap();
+    assert!(gaps[..longest].is_sorted(), "{gaps:?}");
+    assert!(longest < 15, "the longest pause is reached after {longest} questions");
+    assert!(gaps.iter().all(|gap| *gap <= Polling::default().longest + Duration::from_millis(1)));
+    assert!(deadline - times[times.len() - 1] < Duration::from_millis(10), "an end just before it is seen");
+    assert!(times.len() < 70, "{} commands in 10 s", times.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_question_is_cut_off_by_the_deadline_when_the_agent_is_slow() {
+    let slow = || Step::late(Duration::from_millis(80), RUNNING);
+    let started = Step::late(Duration::from_millis(80), STARTED);
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let error = run(&Script::new([started, slow()]), &spec(), deadline).await.unwrap_err();
+    assert_eq!(error.kind(), "exec-timeout", "{error}");
+    assert!(Instant::now() <= deadline);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paces_numbers_cannot_make_it_panic() {
+    for factor in [f64::NAN, f64::INFINITY, -3.0, 1e300, 0.0] {
+        let polling = Polling { factor, ..Polling::default() };
+        let error = run_with(&Script::new([STARTED, RUNNING]), &spec(), polling, soon()).await.unwrap_err();
+        assert_eq!(error.kind(), "exec-timeout");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_codes_signals_and_truncation_come_through() {
+    let ended = |fields: &str| format!(r#"{{"return":{{"exited":true,{fields}}}}}"#);
+    let failed = ended(r#""exitcode":3,"out-data":"//4A","err-data":"ZQ==","out-truncated":true"#);
+    let output = outcome([STARTED, RUNNING, &failed]).await.unwrap();
+    assert_eq!(
+        output,
+        ExecOutput {
+            exit_code: Some(3),
+            signal: None,
+            stdout: vec![0xff, 0xfe, 0x00],
+            stderr: b"e".into(),
+            stdout_truncated: true,
+            stderr_truncated: false,
+        }
+    );
+    assert!(!output.success());
+
+    let killed = outcome([STARTED, &ended(r#""signal":9,"err-truncated":true"#)]).await.unwrap();
+    assert_eq!((killed.exit_code, killed.signal, killed.stderr_truncated), (None, Some(9), true));
+    assert!(!killed.success());
+
+    let windows = outcome([STARTED, &ended(r#""exitcode":3221225477"#)]).await.unwrap();
+    assert_eq!(windows.exit_code, Some(0xC000_0005_u32 as i32));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_to_start_did_nothing() {
+    let missing = r#"{"error":{"class":"GenericError","desc":"Guest agent command failed, error was 'Failed to execute child process “nope” (No such file or directory)'"}}"#;
+    let error = outcome([missing]).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), ("guest-exec-failed", Effect::None));
+    assert_eq!(
+        error.to_string(),
+        r#"cannot run "uname" in the guest: Failed to execute child process “nope” (No such file or directory)"#
+    );
+
+    let disabled = r#"{"error":{"class":"CommandNotFound","desc":"Command guest-exec has been disabled"}}"#;
+    let error = outcome([disabled]).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), ("agent-command-disabled", Effect::None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_to_the_start_leaves_the_effect_unknown() {
+    let never = Step::late(Duration::from_secs(3600), STARTED);
+    let error = outcome([never]).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect(), error.is_timeout()), ("call-timeout", Effect::Unknown, true));
+
+    for garbage in ["", "not json", r#"{"return":{}}"#, r#"{"return":{"pid":"41"}}"#] {
+        let error = outcome([garbage]).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), ("invalid-reply", Effect::Unknown), "{garbage:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_result_keeps_its_reason_and_the_process_id() {
+    let late = Step::late(Duration::from_secs(3600), ENDED);
+    let error = outcome([STARTED.into(), late]).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect(), error.is_timeout()), ("call-timeout", Effect::Unknown, true));
+    assert!(error.to_string().contains("process 41"), "{error}");
+    assert!(error.source().is_some());
+
+    let gone = outcome([STARTED.into(), transport(ErrorKind::AgentNotConnected).into()] as [Step; 2]).await;
+    let error = gone.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), ("agent-not-connected", Effect::Unknown));
+
+    let garbage = outcome([STARTED, r#"{"return":{"exited":true,"out-data":"%%%"}}"#]).await.unwrap_err();
+    assert_eq!((garbage.kind(), garbage.effect()), ("invalid-reply", Effect::Unknown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn output_that_cannot_be_carried_means_that_the_program_ended() {
+    let libvirt = LibvirtError { code: 39, domain: 7, level: 2, message: "Unable to encode".into() };
+    let too_large = ProtocolError::OutputTooLarge { channel: Channel::Agent, channel_lost: false, libvirt };
+    let error = outcome([STARTED.into(), too_large.into()] as [Step; 2]).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), ("output-too-large", Effect::Done));
+    assert_eq!(error.libvirt().unwrap().code, 39);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_failed_for_now_is_asked_again() {
+    for kind in [ErrorKind::MonitorBusy, ErrorKind::AgentUnresponsive] {
+        let replies = [STARTED.into(), transport(kind).into(), RUNNING.into(), ENDED.into()] as [Step; 4];
+        assert!(outcome(replies).await.unwrap().success());
+    }
+    // The answer was lost with the failure, and the agent has forgotten the process with it.
+    let replies = [STARTED.into(), transport(ErrorKind::AgentUnresponsive).into(), NO_SUCH_PID.into()];
+    let error = outcome(replies as [Step; 3]).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), ("process-lost", Effect::Unknown));
+
+    let busy = outcome([STARTED.into(), transport(ErrorKind::MonitorBusy).into()] as [Step; 2]).await;
+    let error = busy.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), ("exec-timeout", Effect::Unknown));
+    assert!(error.source().is_some(), "the last failure is kept as the cause");
+}
+
+#[test]
+fn the_command_has_what_the_spec_says() {
+    let wire = |spec: ExecSpec| serde_json::to_value(spec.to_command().unwrap()).unwrap();
+    assert_eq!(
+        wire(
+            ExecSpec::shell("cat >/tmp/x;").arg("exit").arg("3").with_stdin(*b"\0\xff").with_env("A", "b=c")
+        ),
+        json!({
+            "path": "/bin/sh",
+            "arg": ["-c", "cat >/tmp/x; exit 3"],
+            "input-data": "AP8=",
+            "env": ["A=b=c", format!("PATH={DEFAULT_PATH}")],
+            "capture-output": true,
+        })
+    );
+    let own_path = wire(ExecSpec::new("ls").args(["-l"]).with_env("PATH", "/opt"));
+    assert_eq!(own_path["env"], json!(["PATH=/opt"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_guest_would_cut_or_misread_is_not_sent() {
+    for bad in [
+        ExecSpec::new(""),
+        ExecSpec::new("a\0b"),
+        ExecSpec::new("a").arg("\0"),
+        ExecSpec::new("a").with_env("", "v"),
+        ExecSpec::new("a").with_env("A=B", "v"),
+        ExecSpec::new("a").with_env("A", "\0"),
+    ] {
+        let script = Script::new([STARTED]);
+        let error = run(&script, &bad, soon()).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), ("invalid-command", Effect::None), "{bad:?}");
+        assert!(script.sent().is_empty());
+    }
+}

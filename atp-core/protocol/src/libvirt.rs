@@ -1,0 +1,161 @@
+//! Commands through libvirt (`virDomainQemuMonitorCommand`, `virDomainQemuAgentCommand`).
+
+use atp_transport::{LibvirtConnection, TransportError};
+use tokio::time::{self, Instant};
+use uuid::Uuid;
+
+use crate::carrier::{Carrier, Channel};
+use crate::error::{ProtocolError, Result};
+use crate::refusal::Refusal;
+
+/// The longest string libvirt's RPC takes, bytes (`REMOTE_STRING_MAX`). It bounds commands and replies.
+const STRING_MAX: usize = 4 * 1024 * 1024;
+
+/// The longest command that is given to an agent, bytes.
+///
+/// One that does not fit into the socket buffer of the agent's channel (212,992 bytes unless the host sets
+/// another `wmem_default`) reaches the agent mangled: when the buffer is full, libvirt starts the command again
+/// from its beginning. The agent never answers it, nor the next one.
+const AGENT_COMMAND_MAX: usize = 128 * 1024;
+
+/// Carries commands to one domain over a leased connection.
+pub struct LibvirtCarrier<'c> {
+    connection: &'c LibvirtConnection,
+    domain: Uuid,
+}
+
+impl<'c> LibvirtCarrier<'c> {
+    /// A carrier to the domain of that UUID.
+    pub fn new(connection: &'c LibvirtConnection, domain: Uuid) -> Self {
+        LibvirtCarrier { connection, domain }
+    }
+}
+
+impl Carrier for LibvirtCarrier<'_> {
+    /// Ends at `deadline`, at the lease's deadline or when the call's own time is up, whichever is first.
+    async fn send(&self, channel: Channel, command: &str, deadline: Instant) -> Result<String> {
+        check_length(channel, command.len())?;
+        if Instant::now() >= deadline {
+            return Err(ProtocolError::Timeout { channel, sent: false });
+        }
+        let call = async {
+            match channel {
+                Channel::Monitor => self.connection.monitor_command(self.domain, command).await,
+                Channel::Agent => self.connection.agent_command(self.domain, command).await,
+            }
+        };
+        time::timeout_at(deadline, call)
+            .await
+            .map_err(|_| ProtocolError::Timeout { channel, sent: true })?
+            .map_err(|error| translate(channel, error))
+    }
+}
+
+/// Refuses what is too long before it is sent: of a command over `STRING_MAX`, of which nothing is sent, the C
+/// library says the same words as of a reply over it, when everything is done.
+fn check_length(channel: Channel, size: usize) -> Result<()> {
+    let limit = match channel {
+        Channel::Monitor => STRING_MAX,
+        Channel::Agent => AGENT_COMMAND_MAX,
+    };
+    if size > limit { Err(ProtocolError::CommandTooLarge { size, limit }) } else { Ok(()) }
+}
+
+/// Tells from libvirt's words what is not libvirt's own failure: an error reply of the guest agent, of which
+/// libvirt keeps only the description, and a reply too large to be carried.
+fn translate(channel: Channel, error: TransportError) -> ProtocolError {
+    let Some(libvirt) = error.libvirt() else {
+        return error.into();
+    };
+    // Longer than `STRING_MAX`; or longer than the 10 MiB that the daemon reads of an agent's reply.
+    let over_daemon = libvirt.message.contains("No complete agent response found in");
+    if over_daemon || libvirt.message.contains("Unable to encode message payload") {
+        let libvirt = libvirt.clone();
+        return ProtocolError::OutputTooLarge { channel, channel_lost: over_daemon, libvirt };
+    }
+    match agent_refusal(&libvirt.message) {
+        Some((command, desc)) if channel == Channel::Agent => {
+            let refusal = Refusal::new(channel, command, None, desc, Some(libvirt.clone()));
+            ProtocolError::Refused(Box::new(refusal))
+        }
+        _ => error.into(),
+    }
+}
+
+/// Takes `[internal error: ]unable to execute QEMU agent command 'NAME'[: DESC]` apart.
+fn agent_refusal(message: &str) -> Option<(&str, &str)> {
+    let (_, rest) = message.split_once("unable to execute QEMU agent command '")?;
+    let (command, rest) = rest.split_once('\'')?;
+    Some((command, rest.strip_prefix(": ").unwrap_or(rest)))
+}
+
+#[cfg(test)]
+mod tests {
+    use atp_transport::{Effect, ErrorKind, HostId, LibvirtError};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn libvirt(code: u32, domain: u32, message: &str) -> TransportError {
+        TransportError::Libvirt {
+            host: "h1".parse::<HostId>().unwrap(),
+            operation: "virDomainQemuAgentCommand",
+            kind: ErrorKind::LibvirtError,
+            source: LibvirtError { code, domain, level: 2, message: message.into() },
+        }
+    }
+
+    #[test]
+    fn an_agent_error_that_libvirt_put_into_words_is_a_refusal_again() {
+        let message = "internal error: unable to execute QEMU agent command 'guest-exec': \
+                       Command guest-exec has been disabled: the command is not allowed";
+        let error = translate(Channel::Agent, libvirt(1, 10, message));
+        assert_eq!((error.kind(), error.effect()), ("agent-command-disabled", Effect::None));
+        assert!(error.hint().contains("block-rpcs"), "{}", error.hint());
+        assert_eq!(error.libvirt().unwrap().code, 1);
+        assert_eq!(
+            error.to_string(),
+            "the guest agent refused guest-exec: Command guest-exec has been disabled: the command is not allowed"
+        );
+    }
+
+    #[test]
+    fn what_the_carrier_itself_says_stays_the_transports() {
+        for channel in [Channel::Agent, Channel::Monitor] {
+            let error = translate(channel, libvirt(1, 10, "internal error: something else"));
+            assert_eq!(error.kind(), "libvirt-error");
+        }
+        let words = "unable to execute QEMU agent command 'x': y";
+        assert_eq!(translate(Channel::Monitor, libvirt(1, 10, words)).kind(), "libvirt-error");
+    }
+
+    #[test]
+    fn a_reply_too_large_to_carry_means_that_it_was_done() {
+        let carried = "Unable to encode message payload";
+        let read = "No complete agent response found in 10485760 bytes: Numerical result out of range";
+        for (code, domain, message, word) in [(39, 7, carried, "to a file"), (38, 0, read, "restart")] {
+            let error = translate(Channel::Agent, libvirt(code, domain, message));
+            assert_eq!((error.kind(), error.effect()), ("output-too-large", Effect::Done));
+            assert!(error.hint().contains(word), "{}", error.hint());
+            assert_eq!(error.libvirt().unwrap().code, code);
+        }
+    }
+
+    #[test]
+    fn a_command_too_long_to_be_carried_is_not_sent() {
+        for (channel, limit) in [(Channel::Agent, AGENT_COMMAND_MAX), (Channel::Monitor, STRING_MAX)] {
+            assert!(check_length(channel, limit).is_ok());
+            let error = check_length(channel, limit + 1).unwrap_err();
+            assert_eq!((error.kind(), error.effect()), ("command-too-large", Effect::None));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_words_of_libvirt_make_it_panic(message in r"(unable to execute QEMU agent command ')?\PC{0,20}'?:?\PC{0,20}") {
+            if let Some((command, _)) = agent_refusal(&message) {
+                prop_assert!(!command.contains('\''));
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The error replies of QEMU and of the guest agent, and what they mean.
+
+use atp_transport::LibvirtError;
+
+use crate::carrier::Channel;
+
+/// An error reply, from QEMU or from the guest agent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{channel} refused {command}: {}", .desc)]
+pub struct Refusal {
+    /// Who refused.
+    pub channel: Channel,
+    /// What kind of refusal it is.
+    pub kind: RefusalKind,
+    /// The command.
+    pub command: String,
+    /// The error's class, such as `GenericError`; libvirt does not hand it on for the agent.
+    pub class: Option<String>,
+    /// The error's description.
+    pub desc: String,
+    /// libvirt's error, where libvirt carried the refusal as one.
+    pub libvirt: Option<LibvirtError>,
+}
+
+/// The kinds of error replies that are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusalKind {
+    /// QEMU refused.
+    Qmp,
+    /// The guest agent's configuration forbids the command.
+    CommandDisabled,
+    /// The guest agent is too old, or was built without the command.
+    CommandUnknown,
+    /// The guest's filesystems are frozen: the agent refuses all but a few commands until they are thawed.
+    GuestFrozen,
+    /// The guest agent refused for another reason.
+    Guest,
+}
+
+impl RefusalKind {
+    /// The word, in kebab case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RefusalKind::Qmp => "qmp-error",
+            RefusalKind::CommandDisabled => "agent-command-disabled",
+            RefusalKind::CommandUnknown => "agent-command-unknown",
+            RefusalKind::GuestFrozen => "guest-frozen",
+            RefusalKind::Guest => "guest-error",
+        }
+    }
+}
+
+impl Refusal {
+    /// An error reply of `command`, with its kind told from what it says.
+    pub fn new(
+        channel: Channel,
+        command: impl Into<String>,
+        class: Option<String>,
+        desc: impl Into<String>,
+        libvirt: Option<LibvirtError>,
+    ) -> Self {
+        let mut desc = desc.into();
+        if desc.is_empty() {
+            desc.push_str("no reason given");
+        }
+        let kind = match channel {
+            Channel::Monitor => RefusalKind::Qmp,
+            Channel::Agent => agent_kind(class.as_deref(), &desc),
+        };
+        Refusal { channel, kind, command: command.into(), class, desc, libvirt }
+    }
+
+    /// What a person can try.
+    pub fn hint(&self) -> &'static str {
+        match self.kind {
+            RefusalKind::Qmp if self.desc.ends_with("has not been found") => {
+                "`query-commands` lists what this QEMU has"
+            }
+            RefusalKind::Qmp => "check the arguments against the QMP reference of the host's QEMU version",
+            RefusalKind::CommandDisabled => {
+                "in the guest, take the command out of block-rpcs (older: blacklist), or add it to allow-rpcs, in \
+                 /etc/qemu/qemu-ga.conf or /etc/sysconfig/qemu-ga, and restart qemu-guest-agent"
+            }
+            RefusalKind::CommandUnknown => {
+                "`guest-info` lists what this agent has; a newer qemu-guest-agent may have more"
+            }
+            RefusalKind::GuestFrozen => "thaw the guest's filesystems first (`guest-fsfreeze-thaw`)",
+            RefusalKind::Guest => "check the arguments, and the agent's log in the guest",
+        }
+    }
+}
+
+/// The agent says these things in prose only: a disabled command has the class of an unknown one.
+fn agent_kind(class: Option<&str>, desc: &str) -> RefusalKind {
+    // Anchored, for a description may quote anything: file names, program names.
+    let about_the_command = desc.starts_with("Command ") || desc.starts_with("The command ");
+    if about_the_command && desc.contains("has been disabled") {
+        if desc.contains("frozen state") { RefusalKind::GuestFrozen } else { RefusalKind::CommandDisabled }
+    } else if class == Some("CommandNotFound") || about_the_command && desc.contains("has not been found") {
+        RefusalKind::CommandUnknown
+    } else {
+        RefusalKind::Guest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agents_prose_tells_its_refusals_apart() {
+        for (desc, kind) in [
+            ("Command guest-exec has been disabled", RefusalKind::CommandDisabled),
+            (
+                "Command guest-exec has been disabled: the command is not allowed",
+                RefusalKind::CommandDisabled,
+            ),
+            ("The command guest-exec has been disabled for this instance", RefusalKind::CommandDisabled),
+            ("The command has been disabled for this instance", RefusalKind::CommandDisabled),
+            ("Command guest-exec has been disabled: the agent is in frozen state", RefusalKind::GuestFrozen),
+            ("The command guest-nope has not been found", RefusalKind::CommandUnknown),
+            ("failed to open file 'Command x has been disabled'", RefusalKind::Guest),
+            ("Invalid parameter 'pid'", RefusalKind::Guest),
+            ("", RefusalKind::Guest),
+        ] {
+            assert_eq!(Refusal::new(Channel::Agent, "c", None, desc, None).kind, kind, "{desc}");
+        }
+        let disabled = Some("CommandNotFound".to_owned());
+        let desc = "Command guest-exec has been disabled";
+        assert_eq!(
+            Refusal::new(Channel::Agent, "c", disabled, desc, None).kind,
+            RefusalKind::CommandDisabled,
+            "the class of an unknown command does not hide that it is disabled"
+        );
+    }
+}

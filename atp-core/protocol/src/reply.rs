@@ -1,0 +1,136 @@
+//! One command there, one reply back: encoding is the caller's, decoding is here.
+
+use qapi::{Command, Execute};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer};
+use tokio::time::Instant;
+
+use crate::carrier::{Carrier, Channel};
+use crate::command::RawCommand;
+use crate::error::{ProtocolError, Result};
+use crate::refusal::Refusal;
+
+/// The most of a decoder's complaint that is kept: it can quote the reply, and a reply can be megabytes.
+const DETAIL_MAX: usize = 200;
+
+/// Sends a command given as text; the reply stays JSON.
+pub(crate) async fn send_raw(
+    carrier: &impl Carrier,
+    channel: Channel,
+    command: &RawCommand,
+    deadline: Instant,
+) -> Result<serde_json::Value> {
+    let reply = carrier.send(channel, &command.to_json(), deadline).await?;
+    decode(channel, command.name(), &reply)
+}
+
+/// Sends a command of a type `qapi` defines and decodes the reply into the type that belongs to it.
+pub(crate) async fn send_typed<C: Command>(
+    carrier: &impl Carrier,
+    channel: Channel,
+    command: &C,
+    deadline: Instant,
+) -> Result<C::Ok> {
+    let text = serde_json::to_string(&Execute::<&C>::from(command))
+        .map_err(|error| ProtocolError::InvalidCommand { reason: error.to_string() })?;
+    let reply = carrier.send(channel, &text, deadline).await?;
+    decode(channel, C::NAME, &reply)
+}
+
+/// A reply of either kind. Fields not named here (`id`) do not matter.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "T: DeserializeOwned"))]
+struct Reply<T> {
+    #[serde(rename = "return", default, deserialize_with = "present")]
+    value: Option<T>,
+    error: Option<ErrorReply>,
+}
+
+#[derive(Deserialize)]
+struct ErrorReply {
+    class: Option<String>,
+    desc: Option<String>,
+}
+
+/// Keeps `"return": null`, which is a reply, apart from no `return` at all.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
+}
+
+/// Decodes the text of a reply to `command`.
+pub(crate) fn decode<T: DeserializeOwned>(channel: Channel, command: &str, reply: &str) -> Result<T> {
+    let invalid = |detail: String| ProtocolError::InvalidReply {
+        channel,
+        command: command.to_owned(),
+        detail: shortened(detail),
+    };
+    match serde_json::from_str::<Reply<T>>(reply).map_err(|error| invalid(error.to_string()))? {
+        Reply { error: Some(ErrorReply { class, desc }), .. } => {
+            let desc = desc.or_else(|| class.clone()).unwrap_or_default();
+            Err(ProtocolError::Refused(Box::new(Refusal::new(channel, command, class, desc, None))))
+        }
+        Reply { value: Some(value), error: None } => Ok(value),
+        Reply { value: None, error: None } => Err(invalid("it has neither `return` nor `error`".to_owned())),
+    }
+}
+
+fn shortened(mut detail: String) -> String {
+    if detail.len() > DETAIL_MAX {
+        detail.truncate(detail.floor_char_boundary(DETAIL_MAX));
+        detail.push('…');
+    }
+    detail
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use qapi::qga::GuestExecStatus;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::refusal::RefusalKind;
+
+    #[test]
+    fn a_return_is_the_reply_even_when_it_is_null() {
+        let decoded: Value = decode(Channel::Monitor, "c", r#"{"return":{"a":1},"id":"libvirt-7"}"#).unwrap();
+        assert_eq!(decoded, json!({"a": 1}));
+        assert_eq!(decode::<Value>(Channel::Monitor, "c", r#"{"return":null}"#).unwrap(), Value::Null);
+    }
+
+    #[test]
+    fn an_error_reply_is_a_refusal_with_class_and_description() {
+        let reply = r#"{"id":"libvirt-9","error":{"class":"CommandNotFound","desc":"The command x has not been found"}}"#;
+        let ProtocolError::Refused(refusal) = decode::<Value>(Channel::Monitor, "x", reply).unwrap_err()
+        else {
+            panic!("not a refusal");
+        };
+        assert_eq!(refusal.kind, RefusalKind::Qmp);
+        assert_eq!(refusal.class.as_deref(), Some("CommandNotFound"));
+        assert_eq!(refusal.to_string(), "QEMU refused x: The command x has not been found");
+
+        let agent = decode::<Value>(Channel::Agent, "x", reply).unwrap_err();
+        assert_eq!(agent.kind(), "agent-command-unknown");
+    }
+
+    #[test]
+    fn what_is_not_a_reply_is_said_to_be_none_and_quoted_briefly() {
+        for garbage in ["", "{", "[]", "17", "{}", "{\"event\":\"STOP\"}", "\u{0}", "{\"return\":{}"] {
+            let error = decode::<Value>(Channel::Agent, "guest-ping", garbage).unwrap_err();
+            assert_eq!(error.kind(), "invalid-reply", "{garbage:?}");
+            assert_eq!(error.effect(), atp_transport::Effect::Unknown, "{garbage:?}");
+        }
+        let long = format!(r#"{{"return":{{"exited":true,"out-data":"{}"}}}}"#, "é".repeat(100_000));
+        let error = decode::<GuestExecStatus>(Channel::Agent, "guest-exec-status", &long).unwrap_err();
+        assert!(error.to_string().len() < 400, "{} bytes of message", error.to_string().len());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_decoder_panic(text in any::<String>(), inner in r#"[\[\]{}":,a-z0-9\\]{0,40}"#) {
+            let _ = decode::<Value>(Channel::Agent, "c", &text);
+            let _ = decode::<GuestExecStatus>(Channel::Agent, "c", &format!("{{\"return\":{inner}}}"));
+            let _ = decode::<GuestExecStatus>(Channel::Agent, "c", &format!("{{\"error\":{inner}}}"));
+        }
+    }
+}
