@@ -82,7 +82,7 @@ pub struct PoolConfig {
     /// pool can grow, a connection is lent no more often than it may have calls in flight.
     #[serde(with = "humantime_serde")]
     pub grow_patience: Duration,
-    /// How often idle connections are looked for and the minimum is refilled.
+    /// How often the pool looks after itself: load, idle and old connections, the minimum, long leases.
     #[serde(with = "humantime_serde")]
     pub maintenance_interval: Duration,
     /// How long work under way may go on when its host is removed.
@@ -92,6 +92,21 @@ pub struct PoolConfig {
     pub max_uses_per_connection: usize,
     /// Which connection the next lease gets.
     pub strategy: Strategy,
+    /// How old a connection may get before it is replaced, give or take a tenth; 0 for no limit.
+    #[serde(with = "humantime_serde")]
+    pub max_lifetime: Duration,
+    /// A connection that has been quiet for longer is asked for a sign of life before it is lent.
+    #[serde(with = "humantime_serde")]
+    pub validate_after: Duration,
+    /// A connection with more leases than this is highly loaded.
+    pub high_load_uses: usize,
+    /// The pool grows when at least this share of its connections is highly loaded; 0 to 1.
+    pub scale_up_threshold: f64,
+    /// The pool closes an idle connection when less than this share is highly loaded; 0 to 1.
+    pub scale_down_threshold: f64,
+    /// A lease held for longer is reported, with where it was taken; 0 for never.
+    #[serde(with = "humantime_serde")]
+    pub report_leases_after: Duration,
 }
 
 impl Default for PoolConfig {
@@ -106,24 +121,49 @@ impl Default for PoolConfig {
             drain_timeout: Duration::from_secs(10),
             max_uses_per_connection: 16,
             strategy: Strategy::RoundRobin,
+            max_lifetime: Duration::ZERO,
+            validate_after: Duration::from_secs(30),
+            high_load_uses: 5,
+            scale_up_threshold: 0.8,
+            scale_down_threshold: 0.2,
+            report_leases_after: Duration::from_secs(600),
         }
     }
 }
 
-/// How a pool chooses among its connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How a pool chooses among the connections that can carry another lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[non_exhaustive]
 pub enum Strategy {
     /// One after the other.
     RoundRobin,
+    /// At random, in proportion to how many more leases each can carry.
+    Weighted,
+    /// The one with the fewest leases.
+    LeastConnections,
+    /// At random, each alike.
+    Random,
+}
+
+impl Strategy {
+    /// All of them.
+    pub const ALL: [Strategy; 4] =
+        [Strategy::RoundRobin, Strategy::Weighted, Strategy::LeastConnections, Strategy::Random];
+
+    /// The word for it in configuration files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Strategy::RoundRobin => "round_robin",
+            Strategy::Weighted => "weighted",
+            Strategy::LeastConnections => "least_connections",
+            Strategy::Random => "random",
+        }
+    }
 }
 
 impl fmt::Display for Strategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Strategy::RoundRobin => "round_robin",
-        })
+        f.write_str(self.as_str())
     }
 }
 
@@ -149,6 +189,9 @@ pub struct ReconnectConfig {
     /// Most attempts to one host that may hang in the C library at once: an attempt that overran its time
     /// cannot be stopped. When so many hang, no further one is made until one returns.
     pub max_hung_attempts: usize,
+    /// Most attempts to open lost connections a second, all hosts together, so that a rack coming back is
+    /// not a storm.
+    pub max_per_second: u32,
 }
 
 impl Default for ReconnectConfig {
@@ -160,6 +203,7 @@ impl Default for ReconnectConfig {
             multiplier: 2.0,
             reset_after: Duration::from_secs(30),
             max_hung_attempts: 4,
+            max_per_second: 100,
         }
     }
 }
@@ -176,6 +220,10 @@ pub struct CallConfig {
     /// Most monitor and agent calls in flight to VMs of one host that have not answered lately. A hung VM
     /// holds one of the daemon's workers until it answers; this is how many of them may be lost to such VMs.
     pub max_unproven_per_host: usize,
+    /// Before a monitor command to a VM that has not answered lately, libvirt is asked whether the VM's monitor
+    /// is occupied. If it is for longer than this, by whomever, nothing is sent.
+    #[serde(with = "humantime_serde")]
+    pub monitor_busy_after: Duration,
     /// For how long a VM that answered counts as answering.
     #[serde(with = "humantime_serde")]
     pub proven_for: Duration,
@@ -192,6 +240,7 @@ impl Default for CallConfig {
             max_per_connection: 4,
             max_per_host: 15,
             max_unproven_per_host: 8,
+            monitor_busy_after: Duration::from_secs(5),
             proven_for: Duration::from_secs(60),
             max_threads: 4096,
             thread_idle_timeout: Duration::from_secs(10),
@@ -276,6 +325,7 @@ impl TransportConfig {
             ("calls.max_unproven_per_host", self.calls.max_unproven_per_host),
             ("calls.max_threads", self.calls.max_threads),
             ("reconnect.max_hung_attempts", self.reconnect.max_hung_attempts),
+            ("reconnect.max_per_second", self.reconnect.max_per_second as usize),
         ] {
             check(value > 0, path, "is 0; it must be at least 1".to_owned());
         }
@@ -290,6 +340,15 @@ impl TransportConfig {
             multiplier.is_finite() && multiplier >= 1.0,
             "reconnect.multiplier",
             format!("is {multiplier}; it must be a number of at least 1"),
+        );
+        let (down, up) = (self.pool.scale_down_threshold, self.pool.scale_up_threshold);
+        for (path, share) in [("pool.scale_down_threshold", down), ("pool.scale_up_threshold", up)] {
+            check((0.0..=1.0).contains(&share), path, format!("is {share}; it must be from 0 to 1"));
+        }
+        check(
+            down <= up || !(0.0..=1.0).contains(&up),
+            "pool.scale_down_threshold",
+            format!("is {down}, more than pool.scale_up_threshold, which is {up}"),
         );
         let (initial, longest) = (self.reconnect.initial_delay, self.reconnect.max_delay);
         check(

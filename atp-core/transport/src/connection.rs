@@ -16,7 +16,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ use crate::connector::{CallFailure, Connector};
 use crate::context::HostContext;
 use crate::error::{ConnectError, ErrorKind, Result, TransportError};
 use crate::host::HostId;
+use crate::latency::{Latencies, Percentiles};
+use crate::stats::Counts;
 
 /// Where a connection stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub enum ConnectionState {
     },
     /// A call overran its deadline and cannot be stopped: no new work, and closed when all is returned.
     Suspect,
+    /// Old, or one too many: no new work, and closed when all is returned.
+    Draining,
     /// All attempts are spent. The host is tried again when `max_delay` has passed.
     Failed,
     /// Gone for good.
@@ -64,6 +68,7 @@ impl fmt::Display for ConnectionState {
             ConnectionState::Connected => f.write_str("connected"),
             ConnectionState::Reconnecting { attempt } => write!(f, "reconnecting (attempt {attempt})"),
             ConnectionState::Suspect => f.write_str("suspect"),
+            ConnectionState::Draining => f.write_str("draining"),
             ConnectionState::Failed => f.write_str("failed"),
             ConnectionState::Closed => f.write_str("closed"),
         }
@@ -71,7 +76,7 @@ impl fmt::Display for ConnectionState {
 }
 
 /// What a connection has done so far.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ConnectionMetrics {
     /// Leases on it now.
     pub active_uses: usize,
@@ -79,12 +84,16 @@ pub struct ConnectionMetrics {
     pub requests: u64,
     /// Calls that failed, for whatever reason.
     pub errors: u64,
+    /// The last failure of a call, and when it was.
+    pub last_error: Option<(Instant, TransportError)>,
     /// Times the link was opened again after it had been lost.
     pub reconnects: u64,
     /// When the connection was made.
     pub created: Instant,
     /// When the last call was answered, or the link opened.
     pub last_active: Instant,
+    /// How long its calls took, those that failed included.
+    pub latency: Percentiles,
 }
 
 /// One link to one host, kept open.
@@ -101,10 +110,11 @@ pub struct HostConnection<C: Connector> {
     closing: CancellationToken,
     on_change: Box<dyn Fn() + Send + Sync>,
     created: Instant,
+    /// Drawn once, so that connections opened together do not end together.
+    expires: Option<Instant>,
     /// Up, and no trouble reported since.
     usable: AtomicBool,
-    requests: AtomicU64,
-    errors: AtomicU64,
+    counts: Counts,
 }
 
 struct Core<C: Connector> {
@@ -117,6 +127,10 @@ struct Core<C: Connector> {
     /// When the last of the calls whose callers went away should have returned.
     abandoned: Option<Instant>,
     reconnects: u64,
+    /// An attempt to connect is under way, and not only waited for.
+    attempting: bool,
+    latencies: Latencies,
+    last_error: Option<(Instant, TransportError)>,
     /// No attempt has succeeded since the last were spent.
     gave_up: bool,
 }
@@ -126,6 +140,7 @@ struct Core<C: Connector> {
 enum Trouble {
     Lost,
     Suspect,
+    Retired,
 }
 
 /// Runs when the caller of a call goes away before its answer: nobody will then see the call overrun, so
@@ -158,6 +173,8 @@ impl<C: Connector> HostConnection<C> {
     ) -> Arc<Self> {
         let now = Instant::now();
         let calls = Arc::new(Semaphore::new(host.config.calls.max_per_connection));
+        let lifetime = host.config.pool.max_lifetime;
+        let expires = (!lifetime.is_zero()).then(|| now + backoff::spread(lifetime));
         Arc::new(HostConnection {
             host,
             state: watch::Sender::new(ConnectionState::Idle),
@@ -170,6 +187,9 @@ impl<C: Connector> HostConnection<C> {
                 last_used: now,
                 abandoned: None,
                 reconnects: 0,
+                attempting: false,
+                latencies: Latencies::default(),
+                last_error: None,
                 gave_up: false,
             }),
             calls,
@@ -179,9 +199,9 @@ impl<C: Connector> HostConnection<C> {
             closing,
             on_change: Box::new(on_change),
             created: now,
+            expires,
             usable: AtomicBool::new(false),
-            requests: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
+            counts: Counts::default(),
         })
     }
 
@@ -200,11 +220,13 @@ impl<C: Connector> HostConnection<C> {
         let core = self.core();
         ConnectionMetrics {
             active_uses: self.active_uses(),
-            requests: self.requests.load(Ordering::Relaxed),
-            errors: self.errors.load(Ordering::Relaxed),
+            requests: self.counts.requests(),
+            errors: self.counts.errors(),
+            last_error: core.last_error.clone(),
             reconnects: core.reconnects,
             created: self.created,
             last_active: core.last_active,
+            latency: core.latencies.percentiles(),
         }
     }
 
@@ -218,10 +240,21 @@ impl<C: Connector> HostConnection<C> {
         self.usable.load(Ordering::Acquire)
     }
 
-    /// Whether it has had no lease for `idle_timeout`, and stands in no state that will end by itself.
-    pub(crate) fn is_reapable(&self, idle_timeout: Duration) -> bool {
+    /// Whether it has no lease, and stands in no state that will end by itself.
+    pub(crate) fn is_settled_and_idle(&self) -> bool {
         let settled = matches!(self.state(), ConnectionState::Connected | ConnectionState::Failed);
-        settled && self.active_uses() == 0 && self.last_used().elapsed() >= idle_timeout
+        settled && self.active_uses() == 0
+    }
+
+    /// Whether its first attempt to connect has not begun yet.
+    pub(crate) fn waits_its_turn(&self) -> bool {
+        let core = self.core();
+        !core.attempting && matches!(self.state(), ConnectionState::Idle | ConnectionState::Connecting)
+    }
+
+    /// Whether it is older than it may get.
+    pub(crate) fn has_outlived(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
     }
 
     /// When the last lease came back.
@@ -256,15 +289,21 @@ impl<C: Connector> HostConnection<C> {
         Use { _count: self.uses.clone(), _activity: self.activity.token() }
     }
 
-    pub(crate) fn end_use(&self, in_use: Use) {
+    pub(crate) fn end_use(&self, in_use: Use, now: Instant) {
         drop(in_use);
-        self.core().last_used = Instant::now();
+        self.core().last_used = now;
     }
 
-    /// Ends the connection: its task stops, its link is closed when the last call on it is over.
-    pub(crate) fn close(&self) {
+    /// Ends the connection when it has no lease left; it gets no new ones.
+    pub(crate) fn retire(&self) {
         self.usable.store(false, Ordering::Release);
-        self.closing.cancel();
+        let mut core = self.core();
+        if core.link.is_some() {
+            core.trouble.get_or_insert(Trouble::Retired);
+            self.trouble.notify_one();
+        } else {
+            self.closing.cancel();
+        }
     }
 
     /// Lives the connection's life, to its end. To be run as a task.
@@ -278,18 +317,21 @@ impl<C: Connector> HostConnection<C> {
     }
 
     async fn live(&self) {
-        let HostContext { id, info, config, connector, calls, reconnect } = &*self.host;
+        let HostContext { id, info, config, connector, calls, reconnect, .. } = &*self.host;
         let mut first = true;
         let mut waiting = ConnectionState::Connecting;
         let mut attempt = 1;
         loop {
             self.enter(waiting);
             let on_start = || {
+                self.core().attempting = true;
                 if waiting == ConnectionState::Failed {
                     self.enter(ConnectionState::Reconnecting { attempt: 1 });
                 }
             };
-            match reconnect.attempt(&**connector, info, config, calls, on_start).await {
+            let result = reconnect.attempt(&**connector, info, config, calls, !first, on_start).await;
+            self.core().attempting = false;
+            match result {
                 Err(error) => {
                     tracing::debug!(host = %id, attempt, %error, "cannot connect");
                     waiting = match reconnect.failed(config, first) {
@@ -309,12 +351,10 @@ impl<C: Connector> HostConnection<C> {
                     first = false;
                     match self.watch().await {
                         Trouble::Suspect => {
-                            self.usable.store(false, Ordering::Release);
                             tracing::warn!(host = %id, "a call hangs; its connection is replaced");
-                            self.enter(ConnectionState::Suspect);
-                            self.activity.close();
-                            return self.activity.wait().await;
+                            return self.run_out(ConnectionState::Suspect).await;
                         }
+                        Trouble::Retired => return self.run_out(ConnectionState::Draining).await,
                         Trouble::Lost => {
                             let up_for = self.disconnected();
                             tracing::info!(host = %id, ?up_for, "connection lost");
@@ -328,6 +368,14 @@ impl<C: Connector> HostConnection<C> {
                 }
             }
         }
+    }
+
+    /// Waits, out of service, for the last lease and the last call to end.
+    async fn run_out(&self, state: ConnectionState) {
+        self.usable.store(false, Ordering::Release);
+        self.enter(state);
+        self.activity.close();
+        self.activity.wait().await;
     }
 
     /// Probes a quiet link, until there is trouble with it.
@@ -413,11 +461,17 @@ impl<C: Connector> HostConnection<C> {
         F: FnOnce(Arc<C::Link>, InFlight) -> Fut,
         Fut: Future<Output = Result<T, CallFailure>>,
     {
+        let asked = Instant::now();
         let result = self.call_uncounted(operation, lane, deadline, start).await;
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        if result.is_err() {
-            self.errors.fetch_add(1, Ordering::Relaxed);
+        self.counts.add(result.is_err());
+        self.host.counts.add(result.is_err());
+        let mut core = self.core();
+        let now = Instant::now();
+        core.latencies.record(now - asked);
+        if let Err(error) = &result {
+            core.last_error = Some((now, error.clone()));
         }
+        drop(core);
         result
     }
 

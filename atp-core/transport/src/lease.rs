@@ -11,6 +11,7 @@ use crate::calls::{InFlight, Lane};
 use crate::connection::{HostConnection, Use};
 use crate::connector::{CallFailure, Connector};
 use crate::error::Result;
+use crate::leases::LeaseKey;
 use crate::pool::Shared;
 
 /// A connection on loan from its pool. It counts as one active use until it is dropped, which also happens
@@ -21,14 +22,15 @@ use crate::pool::Shared;
 pub struct PooledConnection<C: Connector> {
     pool: Arc<Shared<C>>,
     connection: Arc<HostConnection<C>>,
+    key: LeaseKey,
     in_use: Option<Use>,
     deadline: Option<Instant>,
 }
 
 impl<C: Connector> PooledConnection<C> {
-    pub(crate) fn new(pool: Arc<Shared<C>>, connection: Arc<HostConnection<C>>) -> Self {
+    pub(crate) fn new(pool: Arc<Shared<C>>, connection: Arc<HostConnection<C>>, key: LeaseKey) -> Self {
         let in_use = Some(connection.begin_use());
-        PooledConnection { pool, connection, in_use, deadline: None }
+        PooledConnection { pool, connection, key, in_use, deadline: None }
     }
 
     /// Bounds every call made through this lease.
@@ -76,8 +78,18 @@ impl<C: Connector> PooledConnection<C> {
     /// None at present; a `Result` because libvirt's own `virConnectIsAlive` can fail, and closures return one.
     pub async fn is_alive(&self) -> Result<bool> {
         let patience = Instant::now() + self.connection.config().heartbeat_timeout;
-        let deadline = self.deadline.map_or(patience, |deadline| deadline.min(patience));
-        Ok(self.connection.is_alive_by(deadline).await)
+        Ok(self.is_alive_by(self.deadline.unwrap_or(patience)).await)
+    }
+
+    /// As [`is_alive`](Self::is_alive), by `deadline` at the latest.
+    pub(crate) async fn is_alive_by(&self, deadline: Instant) -> bool {
+        let patience = Instant::now() + self.connection.config().heartbeat_timeout;
+        self.connection.is_alive_by(deadline.min(patience)).await
+    }
+
+    /// Whether the connection was heard of so lately that it needs no probing before it is lent.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.connection.last_active().elapsed() < self.connection.config().pool.validate_after
     }
 }
 
@@ -91,10 +103,11 @@ impl<C: Connector> Deref for PooledConnection<C> {
 
 impl<C: Connector> Drop for PooledConnection<C> {
     fn drop(&mut self) {
+        let now = Instant::now();
         if let Some(in_use) = self.in_use.take() {
-            self.connection.end_use(in_use);
+            self.connection.end_use(in_use, now);
         }
-        self.pool.give_back();
+        self.pool.give_back(self.key, now);
     }
 }
 

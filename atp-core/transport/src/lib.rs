@@ -64,12 +64,20 @@ mod pool;
 
 // Tunables and numbers.
 mod config;
+mod latency;
 mod stats;
 
-// Underneath.
+// Underneath: a pool's state and its choices.
+mod autoscale;
+mod leases;
+mod members;
+mod strategy;
+
+// Underneath: a connection's calls and its ways back.
 mod backoff;
 mod calls;
 mod context;
+mod pace;
 mod reconnect;
 
 pub mod domain;
@@ -84,6 +92,7 @@ pub use connector::{CallFailure, Connector};
 pub use effect::Effect;
 pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, TransportError};
 pub use host::{HostId, HostInfo, InvalidHostId};
+pub use latency::Percentiles;
 pub use lease::PooledConnection;
 pub use libvirt::{Hypervisor, LibvirtConnection, LibvirtConnector, LibvirtLink, Version};
 pub use manager::{ExecuteOptions, TransportManager};

@@ -19,6 +19,7 @@ use crate::error::{Result, TransportError};
 use crate::host::{HostId, HostInfo};
 use crate::lease::PooledConnection;
 use crate::libvirt::LibvirtConnector;
+use crate::pace::Pace;
 use crate::pool::ConnectionPool;
 use crate::stats::PoolStats;
 
@@ -32,6 +33,8 @@ pub struct TransportManager<C: Connector = LibvirtConnector> {
 struct Shared<C: Connector> {
     config: TransportConfig,
     connector: Arc<C>,
+    /// One for all hosts.
+    pace: Arc<Pace>,
     hosts: RwLock<BTreeMap<HostId, Host<C>>>,
 }
 
@@ -70,7 +73,8 @@ impl TransportManager<LibvirtConnector> {
 impl<C: Connector> TransportManager<C> {
     /// A manager of hosts that `connector` reaches.
     pub fn with_connector(config: TransportConfig, connector: C) -> Self {
-        let shared = Shared { config, connector: Arc::new(connector), hosts: RwLock::default() };
+        let pace = Arc::new(Pace::new(config.reconnect.max_per_second));
+        let shared = Shared { config, connector: Arc::new(connector), pace, hosts: RwLock::default() };
         TransportManager { shared: Arc::new(shared) }
     }
 
@@ -94,7 +98,13 @@ impl<C: Connector> TransportManager<C> {
         if hosts.contains_key(&id) {
             return Err(TransportError::DuplicateHost { host: id });
         }
-        let context = HostContext::new(id.clone(), info.clone(), self.shared.config.clone(), connector);
+        let context = HostContext::new(
+            id.clone(),
+            info.clone(),
+            self.shared.config.clone(),
+            connector,
+            self.shared.pace.clone(),
+        );
         hosts.insert(id, Host { info, pool: Arc::new(ConnectionPool::new(context)) });
         Ok(())
     }

@@ -4,8 +4,9 @@
 //! the pool's own, the keeper, so that a caller who gives up never aborts a connect that others wait for,
 //! and giving a lease back needs no runtime.
 
-use std::collections::VecDeque;
 use std::fmt;
+use std::future::Future;
+use std::panic::Location;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,12 +16,13 @@ use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::config::Strategy;
-use crate::connection::{ConnectionState, HostConnection};
+use crate::connection::HostConnection;
 use crate::connector::Connector;
 use crate::context::HostContext;
 use crate::error::{AcquireStage, Result, TransportError};
 use crate::lease::PooledConnection;
+use crate::leases::LeaseKey;
+use crate::members::Members;
 use crate::stats::PoolStats;
 
 /// The connections of one host.
@@ -42,35 +44,17 @@ pub(crate) struct Shared<C: Connector> {
     tasks: TaskTracker,
 }
 
-struct Members<C: Connector> {
-    connections: Vec<Arc<HostConnection<C>>>,
-    waiters: VecDeque<Waiter<C>>,
-    next_waiter: u64,
-    /// Where round robin goes on.
-    turn: usize,
-    draining: bool,
-}
-
-struct Waiter<C: Connector> {
-    id: u64,
-    grant: oneshot::Sender<Result<PooledConnection<C>>>,
-}
-
 impl<C: Connector> ConnectionPool<C> {
     /// Starts the pool of a host; connections up to the minimum are opened in the background.
     ///
     /// Must be called within a tokio runtime.
     pub(crate) fn new(host: Arc<HostContext<C>>) -> Self {
         let closing = CancellationToken::new();
+        let pool = &host.config.pool;
+        let members = Members::new(pool.min_connections_per_host, pool.max_connections_per_host);
         let shared = Arc::new(Shared {
             host,
-            members: Mutex::new(Members {
-                connections: Vec::new(),
-                waiters: VecDeque::new(),
-                next_waiter: 0,
-                turn: 0,
-                draining: false,
-            }),
+            members: Mutex::new(members),
             attention: Notify::new(),
             returned: Notify::new(),
             closing: closing.clone(),
@@ -87,9 +71,31 @@ impl<C: Connector> ConnectionPool<C> {
     /// with what was being waited for; [`TransportError::Closed`].
     ///
     /// Cancel safe: the place in line is given up, and a lease that was on its way goes to the next.
-    pub async fn acquire(&self, deadline: Instant) -> Result<PooledConnection<C>> {
+    #[track_caller]
+    pub fn acquire(&self, deadline: Instant) -> impl Future<Output = Result<PooledConnection<C>>> + Send {
+        self.acquire_from(deadline, Location::caller())
+    }
+
+    pub(crate) async fn acquire_from(
+        &self,
+        deadline: Instant,
+        taken_at: &'static Location<'static>,
+    ) -> Result<PooledConnection<C>> {
+        loop {
+            let lease = self.next_lease(deadline, taken_at).await?;
+            if lease.is_fresh() || lease.is_alive_by(deadline).await {
+                return Ok(lease);
+            }
+        }
+    }
+
+    async fn next_lease(
+        &self,
+        deadline: Instant,
+        taken_at: &'static Location<'static>,
+    ) -> Result<PooledConnection<C>> {
         let asked = Instant::now();
-        let (id, mut granted) = match self.shared.ask() {
+        let (id, mut granted) = match self.shared.ask(asked, taken_at) {
             Asked::Granted(lease) => return Ok(lease),
             Asked::Refused(error) => return Err(error),
             Asked::Waiting(id, granted) => (id, granted),
@@ -105,12 +111,29 @@ impl<C: Connector> ConnectionPool<C> {
 
     /// Counts the connections and what they do, at this moment.
     pub fn stats(&self) -> PoolStats {
-        self.shared.stats()
+        self.shared.members().stats(&self.shared.host)
     }
 
     /// The connections, whatever their state.
     pub fn connections(&self) -> Vec<Arc<HostConnection<C>>> {
         self.shared.members().connections.clone()
+    }
+
+    /// Sets how many connections there may be. Connections that are too many are closed when their leases are
+    /// back; those missing to the minimum are opened in the background.
+    ///
+    /// # Errors
+    /// [`TransportError::Config`] when `max` is 0 or less than `min`.
+    pub fn resize(&self, min: usize, max: usize) -> Result<()> {
+        let mut config = self.shared.host.config.clone();
+        config.pool.min_connections_per_host = min;
+        config.pool.max_connections_per_host = max;
+        config.validate()?;
+        let mut members = self.shared.members();
+        (members.min, members.max) = (min, max);
+        drop(members);
+        self.shared.attention.notify_one();
+        Ok(())
     }
 
     /// Takes no new work, waits up to `drain` for leases to come back, then closes every connection.
@@ -164,7 +187,7 @@ impl<C: Connector> Drop for Place<'_, C> {
 }
 
 impl<C: Connector> Shared<C> {
-    fn ask(self: &Arc<Self>) -> Asked<C> {
+    fn ask(self: &Arc<Self>, asked: Instant, taken_at: &'static Location<'static>) -> Asked<C> {
         let mut members = self.members();
         if members.draining {
             return Asked::Refused(self.closed());
@@ -172,23 +195,36 @@ impl<C: Connector> Shared<C> {
         if members.waiters.is_empty()
             && let Some(connection) = members.choose(&self.host)
         {
-            return Asked::Granted(PooledConnection::new(self.clone(), connection));
+            return Asked::Granted(self.lend(&mut members, connection, asked, asked, taken_at));
         }
         if let Some(error) = members.hopeless(&self.host) {
             return Asked::Refused(error);
         }
-        let (grant, granted) = oneshot::channel();
-        let id = members.next_waiter;
-        members.next_waiter += 1;
-        members.waiters.push_back(Waiter { id, grant });
+        let (id, granted) = members.queue(asked, taken_at);
         drop(members);
         self.attention.notify_one();
         Asked::Waiting(id, granted)
     }
 
-    /// Takes note that a lease has come back. Neither blocks nor spawns: it runs when a lease is dropped.
-    pub(crate) fn give_back(self: &Arc<Self>) {
-        let members = self.members();
+    fn lend(
+        self: &Arc<Self>,
+        members: &mut Members<C>,
+        connection: Arc<HostConnection<C>>,
+        asked: Instant,
+        now: Instant,
+        taken_at: &'static Location<'static>,
+    ) -> PooledConnection<C> {
+        members.waits.record(now - asked);
+        let key = members.leases.take(now, taken_at);
+        PooledConnection::new(self.clone(), connection, key)
+    }
+
+    /// Takes a lease back. Neither blocks nor spawns: it runs when a lease is dropped.
+    pub(crate) fn give_back(self: &Arc<Self>, key: LeaseKey, now: Instant) {
+        let mut members = self.members();
+        if let Some(held_for) = members.leases.give_back(key, now) {
+            members.uses.record(held_for);
+        }
         if members.draining {
             self.returned.notify_waiters();
         }
@@ -203,19 +239,19 @@ impl<C: Connector> Shared<C> {
     fn serve(self: &Arc<Self>) {
         let mut unclaimed = Vec::new();
         {
+            let now = Instant::now();
             let mut members = self.members();
-            members.connections.retain(|connection| connection.state() != ConnectionState::Closed);
-            while !members.waiters.is_empty() {
+            members.sweep();
+            while let Some(waiter) = members.waiters.pop_front() {
                 let result = if let Some(connection) = members.choose(&self.host) {
-                    Ok(PooledConnection::new(self.clone(), connection))
+                    Ok(self.lend(&mut members, connection, waiter.asked, now, waiter.taken_at))
                 } else if let Some(error) = members.hopeless(&self.host) {
                     Err(error)
                 } else {
+                    members.waiters.push_front(waiter);
                     break;
                 };
-                if let Some(waiter) = members.waiters.pop_front()
-                    && let Err(result) = waiter.grant.send(result)
-                {
+                if let Err(result) = waiter.grant.send(result) {
                     unclaimed.push(result);
                 }
             }
@@ -227,25 +263,43 @@ impl<C: Connector> Shared<C> {
 
     /// Opens and closes connections until their number is right. Runs in the keeper's task only.
     fn maintain(self: &Arc<Self>) {
-        self.host.calls.tidy();
-        let pool = &self.host.config.pool;
         let mut members = self.members();
-        members.connections.retain(|connection| connection.state() != ConnectionState::Closed);
+        members.sweep();
         if members.draining {
             return;
         }
-        while members.wants_more(&self.host) {
+        while members.wants_more() {
+            tracing::debug!(host = %self.host.id, connections = members.connections.len() + 1, "opening a connection");
             let connection = self.open();
             members.connections.push(connection.clone());
             self.tasks.spawn(connection.drive());
         }
-        let surplus = members.in_service().count().saturating_sub(pool.min_connections_per_host);
-        let mut idle: Vec<_> =
-            members.connections.iter().filter(|c| c.is_reapable(pool.idle_timeout)).collect();
-        idle.sort_by_key(|connection| connection.last_used());
-        for connection in idle.into_iter().take(surplus) {
-            tracing::debug!(host = %self.host.id, "closing an idle connection");
-            connection.close();
+        for connection in members.surplus(&self.host) {
+            tracing::debug!(host = %self.host.id, "closing a connection that is not needed");
+            connection.retire();
+        }
+    }
+
+    /// Looks after what only time changes. Runs in the keeper's task only.
+    fn look_around(self: &Arc<Self>) {
+        self.host.calls.tidy();
+        let now = Instant::now();
+        let mut members = self.members();
+        members.look_at_load(&self.host);
+        let limit = self.host.config.pool.report_leases_after;
+        if !limit.is_zero() {
+            for lease in members.leases.newly_long_held(limit, now) {
+                tracing::warn!(
+                    host = %self.host.id, held_for = ?lease.held_for, taken_at = %lease.taken_at,
+                    "a lease is held for long; was it forgotten?"
+                );
+            }
+        }
+        for connection in &members.connections {
+            if connection.has_outlived(now) {
+                tracing::debug!(host = %self.host.id, "replacing an old connection");
+                connection.retire();
+            }
         }
     }
 
@@ -264,49 +318,11 @@ impl<C: Connector> Shared<C> {
         loop {
             let mut returned = pin!(self.returned.notified());
             returned.as_mut().enable();
-            if self.stats().active_uses == 0 {
+            if self.members().leases.count() == 0 {
                 return;
             }
             returned.await;
         }
-    }
-
-    fn stats(&self) -> PoolStats {
-        let members = self.members();
-        let mut stats = PoolStats {
-            total_connections: 0,
-            idle_connections: 0,
-            active_connections: 0,
-            connecting: 0,
-            reconnecting: 0,
-            failed: 0,
-            suspect: 0,
-            waiting: members.waiters.len(),
-            active_uses: 0,
-            calls_in_flight: self.host.calls.in_flight(),
-            stuck_calls: self.host.calls.stuck(),
-            requests: 0,
-            errors: 0,
-            strategy: self.host.config.pool.strategy,
-        };
-        for connection in &members.connections {
-            let metrics = connection.metrics();
-            let class = match connection.state() {
-                ConnectionState::Closed => continue,
-                ConnectionState::Idle | ConnectionState::Connecting => &mut stats.connecting,
-                ConnectionState::Connected if metrics.active_uses == 0 => &mut stats.idle_connections,
-                ConnectionState::Connected => &mut stats.active_connections,
-                ConnectionState::Reconnecting { .. } => &mut stats.reconnecting,
-                ConnectionState::Failed => &mut stats.failed,
-                ConnectionState::Suspect => &mut stats.suspect,
-            };
-            *class += 1;
-            stats.total_connections += 1;
-            stats.active_uses += metrics.active_uses;
-            stats.requests += metrics.requests;
-            stats.errors += metrics.errors;
-        }
-        stats
     }
 
     fn closed(&self) -> TransportError {
@@ -314,7 +330,7 @@ impl<C: Connector> Shared<C> {
     }
 
     fn timed_out(&self, asked: Instant) -> TransportError {
-        let stats = self.stats();
+        let stats = self.members().stats(&self.host);
         let connected = stats.idle_connections + stats.active_connections;
         TransportError::AcquireTimeout {
             host: self.host.id.clone(),
@@ -331,83 +347,6 @@ impl<C: Connector> Shared<C> {
     }
 }
 
-impl<C: Connector> Members<C> {
-    /// The connection for the next lease, if one can carry it.
-    ///
-    /// A connection is lent no more often than it may have calls in flight: a lease beyond that could find
-    /// every place taken by calls that hang. Only when the pool cannot grow, or takes long to, are
-    /// connections lent up to the configured limit.
-    fn choose(&mut self, host: &HostContext<C>) -> Option<Arc<HostConnection<C>>> {
-        let most = host.config.pool.max_uses_per_connection;
-        let roomy = most.min(host.config.calls.max_per_connection);
-        let at = self.next_with_room(host, roomy).or_else(|| {
-            let shares = most > roomy && !self.grows(host);
-            shares.then(|| self.next_with_room(host, most)).flatten()
-        })?;
-        self.turn = at + 1;
-        self.connections.get(at).cloned()
-    }
-
-    /// Where the connection is that the strategy picks among those with fewer leases than `room`.
-    fn next_with_room(&self, host: &HostContext<C>, room: usize) -> Option<usize> {
-        let count = self.connections.len();
-        let has_room =
-            |at: &usize| self.connections.get(*at).is_some_and(|c| c.active_uses() < room && c.is_usable());
-        match host.config.pool.strategy {
-            Strategy::RoundRobin => (0..count).map(|step| (self.turn + step) % count).find(has_room),
-        }
-    }
-
-    /// Why waiting would be in vain: there are connections, and all of them have given up.
-    fn hopeless(&self, host: &HostContext<C>) -> Option<TransportError> {
-        let mut members = self.connections.iter().filter(|c| c.state() != ConnectionState::Closed).peekable();
-        members.peek()?;
-        let source = host.reconnect.last_error()?;
-        members
-            .all(|connection| connection.gave_up())
-            .then(|| TransportError::Connect { host: host.id.clone(), source })
-    }
-
-    /// Whether a further connection can be had before long.
-    fn grows(&self, host: &HostContext<C>) -> bool {
-        let pool = &host.config.pool;
-        let (mut opening, mut delayed) = (false, false);
-        for connection in self.in_service().filter(|c| !c.is_usable()) {
-            if connection.gave_up() || connection.in_state_for() >= pool.grow_patience {
-                delayed = true;
-            } else {
-                opening = true;
-            }
-        }
-        opening || (!delayed && self.in_service().count() < pool.max_connections_per_host)
-    }
-
-    /// Whether another connection should be opened now. Beyond the minimum that is one at a time, for
-    /// somebody who waits, and none while the host cannot be reached.
-    fn wants_more(&self, host: &HostContext<C>) -> bool {
-        let pool = &host.config.pool;
-        let count = self.in_service().count();
-        let settled = || self.in_service().all(|c| c.state() == ConnectionState::Connected);
-        count < pool.min_connections_per_host
-            || (!self.waiters.is_empty() && count < pool.max_connections_per_host && settled())
-    }
-
-    /// When those who wait for a connection to open should rather share one that is in use.
-    fn patience_ends(&self, host: &HostContext<C>) -> Option<Instant> {
-        let patience = host.config.pool.grow_patience;
-        let opening = self.in_service().filter(|c| !c.is_usable() && c.in_state_for() < patience);
-        let longest = opening.map(|c| c.in_state_for()).max()?;
-        (!self.waiters.is_empty()).then(|| Instant::now() + (patience - longest))
-    }
-
-    /// The connections that count against the maximum.
-    fn in_service(&self) -> impl Iterator<Item = &Arc<HostConnection<C>>> {
-        self.connections
-            .iter()
-            .filter(|c| !matches!(c.state(), ConnectionState::Suspect | ConnectionState::Closed))
-    }
-}
-
 /// The keeper: minds the number of connections whenever something changes, and now and then.
 async fn keep<C: Connector>(shared: Arc<Shared<C>>) {
     let mut tick = tokio::time::interval(shared.host.config.pool.maintenance_interval);
@@ -420,7 +359,7 @@ async fn keep<C: Connector>(shared: Arc<Shared<C>>) {
             () = sleep_until(patience_ends.unwrap_or_else(Instant::now)), if patience_ends.is_some() => {
                 shared.serve();
             }
-            _ = tick.tick() => {}
+            _ = tick.tick() => shared.look_around(),
         }
         shared.maintain();
     }

@@ -12,10 +12,12 @@ use crate::config::TransportConfig;
 use crate::connector::Connector;
 use crate::error::{ConnectError, ErrorKind};
 use crate::host::HostInfo;
+use crate::pace::Pace;
 
 /// The attempts to connect to one host.
 pub(crate) struct Reconnect {
     turn: Semaphore,
+    pace: Arc<Pace>,
     state: Arc<Mutex<State>>,
 }
 
@@ -66,19 +68,21 @@ impl State {
 }
 
 impl Reconnect {
-    pub(crate) fn new() -> Self {
-        Reconnect { turn: Semaphore::new(1), state: Arc::default() }
+    pub(crate) fn new(pace: Arc<Pace>) -> Self {
+        Reconnect { turn: Semaphore::new(1), pace, state: Arc::default() }
     }
 
     /// Waits for its turn and for the backoff to pass, then tries once to open a link.
     ///
-    /// `on_start` is called when the waiting is over. Cancel safe.
+    /// Only attempts to open a link `again` keep to the pace of all hosts: work does not wait for that of other
+    /// hosts. `on_start` is called when the waiting is over. Cancel safe.
     pub(crate) async fn attempt<C: Connector>(
         &self,
         connector: &C,
         host: &HostInfo,
         config: &TransportConfig,
         calls: &Arc<HostCalls>,
+        again: bool,
         on_start: impl FnOnce(),
     ) -> Result<C::Link, Arc<ConnectError>> {
         // The semaphore is never closed.
@@ -86,6 +90,9 @@ impl Reconnect {
         let not_before = self.state().not_before;
         if let Some(not_before) = not_before {
             sleep_until(not_before).await;
+        }
+        if again {
+            self.pace.turn().await;
         }
         on_start();
         let deadline = Instant::now() + config.connect_timeout;

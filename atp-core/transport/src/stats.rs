@@ -1,14 +1,17 @@
 //! What a pool looks like at one moment.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
 use crate::config::Strategy;
+use crate::latency::Percentiles;
 
 /// The connections of one host, counted at one moment under one lock.
 ///
-/// `idle + active + connecting + reconnecting + failed + suspect` is always `total`.
+/// `idle + active + connecting + reconnecting + failed + suspect + draining` is always `total`, and that is
+/// at most the configured maximum, suspect and draining ones not counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PoolStats {
     /// All connections, in whatever state.
@@ -25,25 +28,36 @@ pub struct PoolStats {
     pub failed: usize,
     /// Out of service because a call on them hangs.
     pub suspect: usize,
+    /// Out of service because they are old, or too many; closed when their last lease is back.
+    pub draining: usize,
     /// Callers waiting for a lease.
     pub waiting: usize,
     /// Leases.
     pub active_uses: usize,
+    /// Leases held for longer than [`report_leases_after`](crate::PoolConfig::report_leases_after).
+    pub long_held_leases: usize,
     /// Calls under way, with those that hang.
     pub calls_in_flight: usize,
     /// Calls past their deadline that have not returned.
     pub stuck_calls: usize,
-    /// Calls made on connections that are in the pool now.
+    /// Calls made since the host was added.
     pub requests: u64,
-    /// Calls that failed, likewise.
+    /// Calls that failed since the host was added.
     pub errors: u64,
     /// How the pool chooses.
     pub strategy: Strategy,
+    /// How long callers waited for a lease.
+    pub wait_time: Percentiles,
+    /// How long leases were held.
+    pub use_time: Percentiles,
 }
 
 impl fmt::Display for PoolStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} connections", self.total_connections)?;
+        match self.total_connections {
+            1 => f.write_str("1 connection")?,
+            n => write!(f, "{n} connections")?,
+        }
         for (count, what) in [
             (self.idle_connections, "idle"),
             (self.active_connections, "in use"),
@@ -51,6 +65,7 @@ impl fmt::Display for PoolStats {
             (self.reconnecting, "reconnecting"),
             (self.failed, "failed"),
             (self.suspect, "suspect"),
+            (self.draining, "draining"),
             (self.active_uses, "leases"),
             (self.waiting, "waiting"),
             (self.stuck_calls, "stuck calls"),
@@ -60,5 +75,29 @@ impl fmt::Display for PoolStats {
             }
         }
         Ok(())
+    }
+}
+
+/// Calls made, and calls that failed.
+#[derive(Default)]
+pub(crate) struct Counts {
+    requests: AtomicU64,
+    errors: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn add(&self, failed: bool) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if failed {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
     }
 }
