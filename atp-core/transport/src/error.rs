@@ -305,7 +305,7 @@ pub enum TransportError {
         source: Arc<ConnectError>,
     },
     /// No connection could be had by the deadline; nothing was sent.
-    #[error("host {host}: no connection after {waited:?}, {stage} ({stats})")]
+    #[error("host {host}: no connection after {waited:.1?}, {stage} ({stats})")]
     AcquireTimeout {
         /// The host.
         host: HostId,
@@ -320,7 +320,7 @@ pub enum TransportError {
         source: Option<Arc<ConnectError>>,
     },
     /// The call was not answered by its deadline.
-    #[error("host {host}: {operation}: {} after {after:?}", if *.sent { "no answer" } else { "not sent, other calls hold the way," })]
+    #[error("host {host}: {operation}: {} after {after:.1?}", if *.sent { "no answer" } else { "not sent, other calls hold the way," })]
     CallTimeout {
         /// The host.
         host: HostId,

@@ -1,0 +1,85 @@
+//! How long things take: a histogram of durations, and its percentiles.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// The longest duration told apart, microseconds: an hour. Longer ones count as this.
+const LONGEST_US: u64 = 3_600_000_000;
+/// Two digits: a percentile is off by less than 1 %. A histogram grows with what is recorded, to about 20 KiB.
+const DIGITS: u8 = 2;
+
+/// Durations, in microseconds. Takes no room before the first is recorded.
+#[derive(Default)]
+pub(crate) struct Latencies {
+    histogram: Option<Histogram<u64>>,
+}
+
+/// What share of durations were no longer than so much.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Percentiles {
+    /// How many were recorded.
+    pub count: u64,
+    /// Half of them.
+    pub p50: Duration,
+    /// 90 % of them.
+    pub p90: Duration,
+    /// 99 % of them.
+    pub p99: Duration,
+    /// All of them.
+    pub max: Duration,
+}
+
+impl Latencies {
+    pub(crate) fn record(&mut self, duration: Duration) {
+        if self.histogram.is_none() {
+            // Fails for a number of digits that makes no sense only.
+            self.histogram = Histogram::new(DIGITS).ok();
+        }
+        if let Some(histogram) = &mut self.histogram {
+            let micros = u64::try_from(duration.as_micros()).unwrap_or(LONGEST_US).min(LONGEST_US);
+            // Fails for values a histogram that grows cannot have only.
+            let _recorded = histogram.record(micros);
+        }
+    }
+
+    pub(crate) fn percentiles(&self) -> Percentiles {
+        let Some(histogram) = &self.histogram else { return Percentiles::default() };
+        let at = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile));
+        Percentiles {
+            count: histogram.len(),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            max: Duration::from_micros(histogram.max()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_within_one_percent() {
+        let mut latencies = Latencies::default();
+        assert_eq!(latencies.percentiles(), Percentiles::default());
+        for millis in 1..=1000 {
+            latencies.record(Duration::from_millis(millis));
+        }
+        let Percentiles { count, p50, p99, max, .. } = latencies.percentiles();
+        assert_eq!(count, 1000);
+        for (measured, exact) in [(p50, 500.0), (p99, 990.0), (max, 1000.0)] {
+            let ratio = measured.as_secs_f64() * 1000.0 / exact;
+            assert!((0.99..=1.01).contains(&ratio), "{measured:?} for {exact} ms");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_counts_as_the_longest() {
+        let mut latencies = Latencies::default();
+        latencies.record(Duration::MAX);
+        assert!(latencies.percentiles().max >= Duration::from_secs(3599));
+    }
+}

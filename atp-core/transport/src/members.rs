@@ -1,0 +1,225 @@
+//! The state of a pool: its connections, its leases, its waiters. All of it is behind one lock, and nothing
+//! here waits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::autoscale::{self, Scaling};
+use crate::connection::{ConnectionState, HostConnection};
+use crate::connector::Connector;
+use crate::context::HostContext;
+use crate::error::{Result, TransportError};
+use crate::latency::Latencies;
+use crate::lease::PooledConnection;
+use crate::leases::Leases;
+use crate::stats::PoolStats;
+use crate::strategy::{self, Candidate};
+
+pub(crate) struct Members<C: Connector> {
+    pub(crate) connections: Vec<Arc<HostConnection<C>>>,
+    pub(crate) leases: Leases,
+    pub(crate) waiters: VecDeque<Waiter<C>>,
+    next_waiter: u64,
+    /// Where round robin goes on.
+    turn: usize,
+    /// How many connections there may be; changes by `resize`.
+    pub(crate) min: usize,
+    pub(crate) max: usize,
+    /// Takes no new work.
+    pub(crate) draining: bool,
+    /// What the last look at the load said.
+    pub(crate) scaling: Scaling,
+    pub(crate) waits: Latencies,
+    pub(crate) uses: Latencies,
+}
+
+pub(crate) struct Waiter<C: Connector> {
+    pub(crate) id: u64,
+    pub(crate) grant: oneshot::Sender<Result<PooledConnection<C>>>,
+}
+
+impl<C: Connector> Members<C> {
+    pub(crate) fn new(min: usize, max: usize) -> Self {
+        Members {
+            connections: Vec::new(),
+            leases: Leases::default(),
+            waiters: VecDeque::new(),
+            next_waiter: 0,
+            turn: 0,
+            min,
+            max,
+            draining: false,
+            scaling: Scaling::Keep,
+            waits: Latencies::default(),
+            uses: Latencies::default(),
+        }
+    }
+
+    /// Puts a caller at the end of the line.
+    pub(crate) fn queue(&mut self) -> (u64, oneshot::Receiver<Result<PooledConnection<C>>>) {
+        let (grant, granted) = oneshot::channel();
+        let id = self.next_waiter;
+        self.next_waiter += 1;
+        self.waiters.push_back(Waiter { id, grant });
+        (id, granted)
+    }
+
+    /// The connection for the next lease, if one can carry it.
+    ///
+    /// A connection is lent no more often than it may have calls in flight: a lease beyond that could find
+    /// every place taken by calls that hang. Only when the pool cannot grow, or takes long to, are
+    /// connections lent up to the configured limit.
+    pub(crate) fn choose(&mut self, host: &HostContext<C>) -> Option<Arc<HostConnection<C>>> {
+        let most = host.config.pool.max_uses_per_connection;
+        let roomy = most.min(host.config.calls.max_per_connection);
+        let at = self.choose_below(host, roomy).or_else(|| {
+            let shares = most > roomy && !self.grows(host);
+            shares.then(|| self.choose_below(host, most)).flatten()
+        })?;
+        self.turn = at + 1;
+        self.connections.get(at).cloned()
+    }
+
+    /// Where the connection is that the strategy picks among those with fewer leases than `room`.
+    fn choose_below(&self, host: &HostContext<C>, room: usize) -> Option<usize> {
+        let candidates = self.connections.iter().enumerate().filter_map(|(index, connection)| {
+            let uses = connection.active_uses();
+            (uses < room && connection.is_usable()).then_some(Candidate { index, uses, free: room - uses })
+        });
+        strategy::choose(host.config.pool.strategy, candidates, self.turn, fastrand::f64)
+    }
+
+    /// Why waiting would be in vain: there are connections, and all of them have given up.
+    pub(crate) fn hopeless(&self, host: &HostContext<C>) -> Option<TransportError> {
+        let mut open = self.connections.iter().filter(|c| c.state() != ConnectionState::Closed).peekable();
+        open.peek()?;
+        let source = host.reconnect.last_error()?;
+        open.all(|connection| connection.gave_up())
+            .then(|| TransportError::Connect { host: host.id.clone(), source })
+    }
+
+    /// Whether a further connection can be had before long.
+    fn grows(&self, host: &HostContext<C>) -> bool {
+        let patience = host.config.pool.grow_patience;
+        let (mut opening, mut delayed) = (false, false);
+        for connection in self.in_service().filter(|c| !c.is_usable()) {
+            if connection.gave_up() || connection.in_state_for() >= patience {
+                delayed = true;
+            } else {
+                opening = true;
+            }
+        }
+        opening || (!delayed && self.in_service().count() < self.max)
+    }
+
+    /// Looks at the load anew.
+    pub(crate) fn look_at_load(&mut self, host: &HostContext<C>) {
+        let uses: Vec<usize> = self.in_service().map(|connection| connection.active_uses()).collect();
+        self.scaling = autoscale::decide(uses.into_iter(), &host.config.pool);
+    }
+
+    /// Whether another connection should be opened now: below the minimum always; beyond it one at a time,
+    /// for somebody who waits or because of the load, and none while the host cannot be reached.
+    pub(crate) fn wants_more(&self) -> bool {
+        let count = self.in_service().count();
+        let settled = || self.in_service().all(|c| c.state() == ConnectionState::Connected);
+        let wanted = !self.waiters.is_empty() || self.scaling == Scaling::Grow;
+        count < self.min || (wanted && count < self.max && settled())
+    }
+
+    /// The connections to close or to let run out now, worst first.
+    pub(crate) fn surplus(&mut self, host: &HostContext<C>) -> Vec<Arc<HostConnection<C>>> {
+        let pool = &host.config.pool;
+        let count = self.in_service().count();
+        let (over_min, over_max) = (count.saturating_sub(self.min), count.saturating_sub(self.max));
+        let mut idle: Vec<_> = self.in_service().filter(|c| c.is_settled_and_idle()).cloned().collect();
+        idle.sort_by_key(|connection| connection.last_used());
+        let mut surplus: Vec<_> =
+            idle.iter().filter(|c| c.last_used().elapsed() >= pool.idle_timeout).take(over_min).cloned().collect();
+        // What waits to be opened for somebody who has been served meanwhile needs not be opened at all.
+        if self.waiters.is_empty() && self.scaling != Scaling::Grow {
+            let needless = self.in_service().filter(|c| c.waits_its_turn()).take(over_min);
+            surplus.extend(needless.cloned());
+        }
+        if surplus.is_empty() && self.scaling == Scaling::Shrink && over_min > 0 {
+            // One at a look, and none that was in use since the last.
+            let unused = |c: &&Arc<HostConnection<C>>| c.last_used().elapsed() >= pool.maintenance_interval;
+            surplus.extend(idle.iter().find(unused).cloned());
+            self.scaling = Scaling::Keep;
+        }
+        if surplus.len() < over_max {
+            // The pool was made smaller: those in use run out.
+            let mut rest: Vec<_> = self.in_service().filter(|c| !surplus.iter().any(|s| Arc::ptr_eq(s, c))).collect();
+            rest.sort_by_key(|connection| connection.active_uses());
+            let more: Vec<_> = rest.into_iter().take(over_max - surplus.len()).cloned().collect();
+            surplus.extend(more);
+        }
+        surplus
+    }
+
+    /// When those who wait for a connection to open should rather share one that is in use.
+    pub(crate) fn patience_ends(&self, host: &HostContext<C>) -> Option<Instant> {
+        let patience = host.config.pool.grow_patience;
+        let opening = self.in_service().filter(|c| !c.is_usable()).map(|c| c.in_state_for());
+        let longest = opening.filter(|waited| *waited < patience).max()?;
+        (!self.waiters.is_empty()).then(|| Instant::now() + (patience - longest))
+    }
+
+    /// The connections that count against the maximum.
+    pub(crate) fn in_service(&self) -> impl Iterator<Item = &Arc<HostConnection<C>>> {
+        use ConnectionState::{Closed, Draining, Suspect};
+        self.connections.iter().filter(|c| !matches!(c.state(), Suspect | Draining | Closed))
+    }
+
+    /// Lets go of connections that have ended.
+    pub(crate) fn sweep(&mut self) {
+        self.connections.retain(|connection| connection.state() != ConnectionState::Closed);
+    }
+
+    pub(crate) fn stats(&self, host: &HostContext<C>) -> PoolStats {
+        let pool = &host.config.pool;
+        let long_held = match pool.report_leases_after {
+            Duration::ZERO => 0,
+            limit => self.leases.long_held(limit, Instant::now()),
+        };
+        let mut stats = PoolStats {
+            total_connections: 0,
+            idle_connections: 0,
+            active_connections: 0,
+            connecting: 0,
+            reconnecting: 0,
+            failed: 0,
+            suspect: 0,
+            draining: 0,
+            waiting: self.waiters.len(),
+            active_uses: self.leases.count(),
+            long_held_leases: long_held,
+            calls_in_flight: host.calls.in_flight(),
+            stuck_calls: host.calls.stuck(),
+            requests: host.counts.requests(),
+            errors: host.counts.errors(),
+            strategy: pool.strategy,
+            wait_time: self.waits.percentiles(),
+            use_time: self.uses.percentiles(),
+        };
+        for connection in &self.connections {
+            let class = match connection.state() {
+                ConnectionState::Closed => continue,
+                ConnectionState::Idle | ConnectionState::Connecting => &mut stats.connecting,
+                ConnectionState::Connected if connection.active_uses() == 0 => &mut stats.idle_connections,
+                ConnectionState::Connected => &mut stats.active_connections,
+                ConnectionState::Reconnecting { .. } => &mut stats.reconnecting,
+                ConnectionState::Failed => &mut stats.failed,
+                ConnectionState::Suspect => &mut stats.suspect,
+                ConnectionState::Draining => &mut stats.draining,
+            };
+            *class += 1;
+            stats.total_connections += 1;
+        }
+        stats
+    }
+}

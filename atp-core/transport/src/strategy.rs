@@ -1,0 +1,114 @@
+//! Which connection the next lease gets: plain functions over one snapshot of a pool.
+
+use crate::config::Strategy;
+
+/// A connection that can carry another lease, as a strategy sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    /// Its place in the pool.
+    pub(crate) index: usize,
+    /// Leases on it.
+    pub(crate) uses: usize,
+    /// Leases it can carry beyond those.
+    pub(crate) free: usize,
+}
+
+/// The place in the pool of the candidate that is chosen; none if there are none.
+///
+/// `turn` is where round robin goes on; `random` is anywhere from 0 to below 1.
+pub(crate) fn choose(
+    strategy: Strategy,
+    candidates: impl Iterator<Item = Candidate> + Clone,
+    turn: usize,
+    random: impl FnOnce() -> f64,
+) -> Option<usize> {
+    let chosen = match strategy {
+        Strategy::RoundRobin => round_robin(candidates, turn),
+        Strategy::LeastConnections => least_connections(candidates, turn),
+        Strategy::Weighted => weighted(candidates, random()),
+        Strategy::Random => at_random(candidates, random()),
+    };
+    chosen.map(|candidate| candidate.index)
+}
+
+/// The first at or after `turn`, and else the first of all.
+fn round_robin(mut candidates: impl Iterator<Item = Candidate> + Clone, turn: usize) -> Option<Candidate> {
+    let first = candidates.clone().next();
+    candidates.find(|candidate| candidate.index >= turn).or(first)
+}
+
+/// The one with the fewest leases; among equals they take turns.
+fn least_connections(candidates: impl Iterator<Item = Candidate> + Clone, turn: usize) -> Option<Candidate> {
+    candidates.min_by_key(|candidate| (candidate.uses, candidate.index < turn))
+}
+
+/// At random, in proportion to how many more leases each can carry.
+fn weighted(candidates: impl Iterator<Item = Candidate> + Clone, random: f64) -> Option<Candidate> {
+    let total: usize = candidates.clone().map(|candidate| candidate.free).sum();
+    let mut point = (total as f64 * random) as usize;
+    candidates.clone().find(|candidate| {
+        let here = point < candidate.free;
+        point = point.saturating_sub(candidate.free);
+        here
+    })
+}
+
+/// At random, each alike.
+fn at_random(mut candidates: impl Iterator<Item = Candidate> + Clone, random: f64) -> Option<Candidate> {
+    let count = candidates.clone().count();
+    candidates.nth((count as f64 * random) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn with_uses(uses: &[usize]) -> Vec<Candidate> {
+        uses.iter().enumerate().map(|(index, &uses)| Candidate { index, uses, free: 16 - uses }).collect()
+    }
+
+    fn pick(strategy: Strategy, candidates: &[Candidate], turn: usize, random: f64) -> Option<usize> {
+        choose(strategy, candidates.iter().copied(), turn, || random)
+    }
+
+    #[test]
+    fn round_robin_goes_on_and_starts_over() {
+        let mut three = with_uses(&[0, 0, 0]);
+        assert_eq!(pick(Strategy::RoundRobin, &three, 1, 0.0), Some(1));
+        assert_eq!(pick(Strategy::RoundRobin, &three, 3, 0.0), Some(0));
+        three.remove(1);
+        assert_eq!(pick(Strategy::RoundRobin, &three, 1, 0.0), Some(2));
+    }
+
+    #[test]
+    fn least_connections_takes_the_least_used_and_turns_among_equals() {
+        assert_eq!(pick(Strategy::LeastConnections, &with_uses(&[3, 1, 2]), 0, 0.0), Some(1));
+        assert_eq!(pick(Strategy::LeastConnections, &with_uses(&[1, 1, 1]), 1, 0.0), Some(1));
+        assert_eq!(pick(Strategy::LeastConnections, &with_uses(&[1, 1, 1]), 3, 0.0), Some(0));
+    }
+
+    #[test]
+    fn weighted_goes_by_what_is_free() {
+        let candidates = with_uses(&[15, 4]);
+        let picks = (0..13).map(|n| pick(Strategy::Weighted, &candidates, 0, f64::from(n) / 13.0));
+        assert_eq!(picks.filter(|pick| *pick == Some(0)).count(), 1, "1 free of 13");
+    }
+
+    proptest! {
+        #[test]
+        fn every_strategy_picks_one_of_the_candidates(
+            uses in proptest::collection::vec(0usize..16, 0..20),
+            turn in 0usize..40,
+            random in 0.0f64..1.0,
+        ) {
+            let candidates = with_uses(&uses);
+            for strategy in Strategy::ALL {
+                let picked = pick(strategy, &candidates, turn, random);
+                prop_assert_eq!(picked.is_some(), !candidates.is_empty(), "{}", strategy);
+                prop_assert!(picked.is_none_or(|index| index < candidates.len()));
+            }
+        }
+    }
+}
