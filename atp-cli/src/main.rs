@@ -1,3 +1,96 @@
-//! TODO front page.
+//! `atp`: batch operations on virtual machines, from the command line.
+//!
+//! Arguments are parsed ([`args`]), resolved to settings ([`settings`]) and carried out ([`commands`]); what
+//! comes of it is rendered ([`render`]) and told by the exit code ([`exit`]). The work itself is done by
+//! `atp-executor` and the crates below it: nothing here is missing for those who use them as libraries.
 
-fn main() {}
+mod args;
+mod commands;
+mod confirm;
+mod console;
+mod examples;
+mod exit;
+mod inventory;
+mod output;
+mod problem;
+mod render;
+mod settings;
+mod signals;
+mod terminal;
+
+use std::panic;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Cli, LogFormat};
+use crate::commands::Context;
+use crate::console::Console;
+use crate::problem::{Failure, Problem};
+use crate::settings::{Settings, Sources};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse_from(args::gather_hosts(std::env::args_os())) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout and are no failure; a reader that left does not matter.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE));
+        }
+    };
+    let console = Console::new(cli.global.log_format.unwrap_or(LogFormat::Text), cli.global.quiet);
+    report_panics(console);
+    let code = panic::catch_unwind(|| start(cli, console)).unwrap_or(exit::BUG);
+    ExitCode::from(code)
+}
+
+/// Resolves the settings and carries out the command on a runtime. Returns the exit code.
+fn start(cli: Cli, console: Console) -> u8 {
+    if let Some(color) = cli.global.color {
+        console::set_colors(color);
+    }
+    let settings = match Settings::resolve(&Sources::of_process(cli.global.clone())) {
+        Ok(settings) => settings,
+        Err(problems) => return fail(&console, &Failure::Usage(problems)),
+    };
+    console::set_colors(settings.color);
+    let console = Console::new(settings.log_format, cli.global.quiet);
+    console::start_log(settings.log_format, cli.global.verbose);
+
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return fail(&console, &Problem::new("the runtime cannot be started").because(&error).into());
+        }
+    };
+    let context = Context { settings, console, dry_run: cli.global.dry_run, yes: cli.global.yes };
+    let result = runtime.block_on(commands::run(cli.command, &context));
+    // Without waiting: a call that hangs in the C library must not keep the process.
+    runtime.shutdown_background();
+    result.unwrap_or_else(|failure| fail(&console, &failure))
+}
+
+fn fail(console: &Console, failure: &Failure) -> u8 {
+    match failure {
+        Failure::Usage(problems) => console.problems(problems),
+        Failure::Interrupted(_) => console.warning("interrupted; nothing was done"),
+        Failure::Bug(problem) => console.problem(problem),
+    }
+    failure.code()
+}
+
+/// Says a panic in one line; the standard library's report, with its backtrace, comes only if asked for by
+/// `RUST_BACKTRACE`.
+fn report_panics(console: Console) {
+    if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
+        return;
+    }
+    panic::set_hook(Box::new(move |info| {
+        let message = info.payload_as_str().unwrap_or("no message");
+        let at = info.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
+        console.problem(
+            &Problem::new(format!("internal error: {message}{at}"))
+                .hint("this is a bug in atp: please report it; RUST_BACKTRACE=1 shows where it came from"),
+        );
+    }));
+}

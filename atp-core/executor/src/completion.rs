@@ -42,11 +42,13 @@ impl Completion {
 
     /// What an error of the layers below comes to, for work that was to end by `deadline`.
     ///
-    /// A timeout that came before the deadline, such as that of a single call, is a failure like others.
+    /// A timeout that came before the deadline, such as that of a single call, is a failure like others. A process
+    /// that still ran is one of the target's own time, though said a moment before it is over.
     pub(crate) fn from_error(error: &ProtocolError, deadline: Instant) -> Self {
+        let out_of_time = matches!(error, ProtocolError::StillRunning { .. }) || Instant::now() >= deadline;
         let status = if error.is_unreachable() {
             Status::Unreachable
-        } else if error.is_timeout() && Instant::now() >= deadline {
+        } else if error.is_timeout() && out_of_time {
             Status::Timeout
         } else {
             Status::Failed
@@ -81,5 +83,21 @@ impl Completion {
             data: self.data,
             error: self.error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_targets_own_time_makes_a_timeout() {
+        let running = ProtocolError::StillRunning { program: "p".into(), pid: 1, source: None };
+        let unanswered = ProtocolError::Timeout { channel: atp_protocol::Channel::Monitor, sent: true };
+        let deadline = Instant::now() + Duration::from_millis(3);
+        assert_eq!(Completion::from_error(&running, deadline).status, Status::Timeout);
+        assert_eq!(Completion::from_error(&unanswered, deadline).status, Status::Failed);
+        tokio::time::advance(Duration::from_millis(3)).await;
+        assert_eq!(Completion::from_error(&unanswered, deadline).status, Status::Timeout);
     }
 }

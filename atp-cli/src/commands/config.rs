@@ -1,0 +1,44 @@
+//! `atp config show` and `atp config check`.
+
+use crate::args::OutputFormat;
+use crate::commands::{Context, host};
+use crate::inventory;
+use crate::output::Output;
+use crate::problem::Failure;
+use crate::render::{json, table};
+
+/// Every setting with its value and origin.
+pub(crate) fn show(context: &Context) -> Result<u8, Failure> {
+    let entries = &context.settings.entries;
+    let mut output = Output::stdout();
+    match context.settings.output {
+        OutputFormat::Table => output.write(&table::settings(entries)),
+        OutputFormat::Json => output.write(&json::array(entries)),
+        OutputFormat::Jsonl => entries.iter().for_each(|entry| output.write(&json::line(entry))),
+    }
+    Ok(host::end(output, context))
+}
+
+/// Says that the settings, which were read and checked before, are good; the hosts' URIs are checked here.
+pub(crate) async fn check(context: &Context) -> Result<u8, Failure> {
+    inventory::register(&context.settings).await?;
+    let settings = &context.settings;
+    let files: Vec<_> = settings.files.iter().map(|file| file.display().to_string()).collect();
+    let mut output = Output::stdout();
+    match context.settings.output {
+        OutputFormat::Table => {
+            let from =
+                if files.is_empty() { "no file (there is none)".to_owned() } else { files.join(" and ") };
+            let hosts = settings.hosts.len();
+            output.write(&format!(
+                "ok: {from} read, {hosts} host{} defined\n",
+                if hosts == 1 { "" } else { "s" }
+            ));
+        }
+        OutputFormat::Json | OutputFormat::Jsonl => {
+            let hosts: Vec<_> = settings.hosts.iter().map(|host| host.id.as_str()).collect();
+            output.write(&json::line(&serde_json::json!({"status": "ok", "files": files, "hosts": hosts})));
+        }
+    }
+    Ok(host::end(output, context))
+}

@@ -1,0 +1,67 @@
+//! `atp host list` and `atp host check`.
+
+use atp_executor::{Data, HostSelector, Operation, Outcome, Selection, Status};
+use atp_transport::{Effect, HostId, HostInfo};
+use serde_json::json;
+
+use crate::args::OutputFormat;
+use crate::commands::{Context, batch};
+use crate::exit::{SUCCESS, TARGETS_FAILED};
+use crate::inventory;
+use crate::output::Output;
+use crate::problem::{Failure, Problem};
+use crate::render::{json as json_form, table};
+use crate::settings::mask_uri;
+
+/// The inventory as it is configured; no host is connected to.
+pub(crate) async fn list(context: &Context) -> Result<u8, Failure> {
+    let hosts = inventory::open(&context.settings).await?.hosts();
+    let mut output = Output::stdout();
+    match context.settings.output {
+        OutputFormat::Table => output.write(&table::hosts(&hosts)),
+        OutputFormat::Json => output.write(&json_form::array(&rows(&hosts))),
+        OutputFormat::Jsonl => rows(&hosts).iter().for_each(|row| output.write(&json_form::line(row))),
+    }
+    Ok(end(output, context))
+}
+
+/// Connects to hosts, all of them if none is named.
+pub(crate) async fn check(hosts: Vec<HostSelector>, context: &Context) -> Result<u8, Failure> {
+    let selection = if hosts.is_empty() { Selection::all() } else { Selection::hosts(hosts) };
+    batch::run(selection, Operation::HostCheck, context).await
+}
+
+/// Ends a report that has no targets. Returns the exit code.
+pub(crate) fn end(output: Output, context: &Context) -> u8 {
+    match output.finish() {
+        Ok(()) => SUCCESS,
+        Err(error) => {
+            context
+                .console
+                .problem(&Problem::new("the report could not be written to stdout").because(&error));
+            TARGETS_FAILED
+        }
+    }
+}
+
+fn rows(hosts: &[HostInfo]) -> Vec<Outcome> {
+    let row = |host: &HostInfo| Outcome {
+        host: host.id.parse::<HostId>().ok(),
+        vm: None,
+        uuid: None,
+        op: "host-list",
+        status: Status::Ok,
+        effect: Effect::None,
+        attempts: 1,
+        duration_ms: 0,
+        data: Some(Data::Reply(json!({
+            "uri": mask_uri(&host.effective_uri()),
+            "address": host.address,
+            "groups": host.groups,
+            "labels": host.labels,
+            "weight": host.weight,
+        }))),
+        error: None,
+    };
+    hosts.iter().map(row).collect()
+}

@@ -1,0 +1,114 @@
+//! Asking before a running VM is taken away from its users.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use atp_executor::Plan;
+
+use crate::commands::Context;
+use crate::problem::{Failure, Problem};
+use crate::render::target_name;
+use crate::signals::Interrupts;
+use crate::terminal::{HEADING, styled};
+
+/// Targets named in the question; of more, the number.
+const NAMED: usize = 20;
+
+/// What is to happen before a plan is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Consent {
+    NotNeeded,
+    Ask,
+    /// It is needed, and nobody can be asked.
+    Refuse,
+}
+
+fn consent(is_disruptive: bool, targets: usize, yes: bool, can_ask: bool) -> Consent {
+    match (is_disruptive && targets > 1, yes, can_ask) {
+        (false, _, _) | (_, true, _) => Consent::NotNeeded,
+        (true, false, true) => Consent::Ask,
+        (true, false, false) => Consent::Refuse,
+    }
+}
+
+/// Gets consent to a plan, where the contract asks for it.
+///
+/// # Errors
+/// It was refused, or a signal came.
+pub(crate) async fn confirm(plan: &Plan, context: &Context, interrupts: &Interrupts) -> Result<(), Failure> {
+    let can_ask = io::stdin().is_terminal() && io::stderr().is_terminal();
+    match consent(plan.operation.is_disruptive(), plan.targets.len(), context.yes, can_ask) {
+        Consent::NotNeeded => Ok(()),
+        Consent::Refuse => {
+            let what = plan.operation.name();
+            let problem = format!("{what} of {} VMs needs consent; nothing was done", plan.targets.len());
+            Err(Problem::new(problem).hint("add --yes to go ahead, or --dry-run to see the targets").into())
+        }
+        Consent::Ask => ask(plan, interrupts).await,
+    }
+}
+
+async fn ask(plan: &Plan, interrupts: &Interrupts) -> Result<(), Failure> {
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    let question = question(plan);
+    // A thread of its own: reading from a terminal cannot be stopped, and must not keep the process.
+    std::thread::spawn(move || {
+        let mut stderr = anstream::stderr().lock();
+        let _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
+        drop(stderr);
+        let mut line = String::new();
+        let _ = io::stdin().lock().read_line(&mut line);
+        let _ = answer.send(is_yes(&line));
+    });
+    let agreed = tokio::select! {
+        agreed = answered => agreed.unwrap_or(false),
+        signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
+    };
+    if agreed { Ok(()) } else { Err(Problem::new("not confirmed; nothing was done").into()) }
+}
+
+fn question(plan: &Plan) -> String {
+    let count = plan.targets.len();
+    let mut text = format!("{}\n", styled(HEADING, format!("{} of {count} VMs:", plan.operation.name())));
+    for target in plan.targets.iter().take(NAMED) {
+        let state = target.state().map(|state| format!(" ({state})")).unwrap_or_default();
+        text.push_str(&format!("  {}{state}\n", target_name(Some(&target.host), target.vm())));
+    }
+    if count > NAMED {
+        text.push_str(&format!("  … and {} more\n", count - NAMED));
+    }
+    text.push_str("Go ahead? [y/N] ");
+    text
+}
+
+fn is_yes(line: &str) -> bool {
+    matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_disruptive_work_on_several_vms_needs_consent() {
+        for (is_disruptive, targets, yes, can_ask, expected) in [
+            (true, 2, false, true, Consent::Ask),
+            (true, 2, false, false, Consent::Refuse),
+            (true, 2, true, false, Consent::NotNeeded),
+            (true, 1, false, false, Consent::NotNeeded),
+            (true, 0, false, false, Consent::NotNeeded),
+            (false, 9, false, false, Consent::NotNeeded),
+        ] {
+            assert_eq!(consent(is_disruptive, targets, yes, can_ask), expected);
+        }
+    }
+
+    #[test]
+    fn nothing_but_yes_is_yes() {
+        for yes in ["y\n", "Y", "yes\r\n", " Yes "] {
+            assert!(is_yes(yes), "{yes:?}");
+        }
+        for no in ["", "\n", "n", "yep", "all"] {
+            assert!(!is_yes(no), "{no:?}");
+        }
+    }
+}

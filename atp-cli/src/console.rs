@@ -1,0 +1,148 @@
+//! Everything said on stderr: errors, notes, the summary and the log, as text or as JSON lines.
+
+use std::io::Write as _;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::args::{ColorMode, LogFormat};
+use crate::problem::Problem;
+use crate::render::json;
+use crate::terminal::{self, ERROR, HINT, WARNING, styled};
+
+/// The crates whose log lines are shown.
+const LOGGED: [&str; 4] = ["atp", "atp_executor", "atp_protocol", "atp_transport"];
+
+/// Where people are spoken to. Nothing here ever fails: with stderr gone there is nobody to tell.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Console {
+    format: LogFormat,
+    quiet: bool,
+}
+
+impl Console {
+    /// A console; `quiet` leaves only errors.
+    pub(crate) fn new(format: LogFormat, quiet: bool) -> Self {
+        Console { format, quiet }
+    }
+
+    /// Says what is wrong.
+    pub(crate) fn problem(&self, problem: &Problem) {
+        match self.format {
+            LogFormat::Json => self.json(serde_json::json!({
+                "level": "ERROR", "message": problem.message, "causes": problem.causes, "hint": problem.hint,
+            })),
+            LogFormat::Text => self.text(&problem_text(problem)),
+        }
+    }
+
+    /// Says everything that is wrong, an empty line between two problems.
+    pub(crate) fn problems(&self, problems: &[Problem]) {
+        for (n, problem) in problems.iter().enumerate() {
+            if n > 0 {
+                self.styled("\n");
+            }
+            self.problem(problem);
+        }
+    }
+
+    /// Says something that needs attention, also when asked to be quiet.
+    pub(crate) fn warning(&self, message: &str) {
+        match self.format {
+            LogFormat::Json => self.json(serde_json::json!({"level": "WARN", "message": message})),
+            LogFormat::Text => {
+                self.text(&format!("{}: {}\n", styled(WARNING, "warning"), terminal::line(message)));
+            }
+        }
+    }
+
+    /// Writes one structured line in the JSON format; says nothing in the text format.
+    pub(crate) fn record(&self, record: serde_json::Value) {
+        if self.format == LogFormat::Json && !self.quiet {
+            self.json(record);
+        }
+    }
+
+    /// Writes text that is already safe and styled; says nothing in the JSON format.
+    pub(crate) fn styled(&self, text: &str) {
+        if self.format == LogFormat::Text {
+            self.text(text);
+        }
+    }
+
+    /// Whether notes are wanted.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    fn text(&self, text: &str) {
+        let mut stderr = anstream::stderr().lock();
+        let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+    }
+
+    fn json(&self, record: serde_json::Value) {
+        let _ = writeln!(std::io::stderr().lock(), "{}", json::compact(&record));
+    }
+}
+
+/// `error: …`, the causes, an empty line, `hint: …`.
+fn problem_text(problem: &Problem) -> String {
+    let mut text = format!("{}: {}\n", styled(ERROR, "error"), terminal::block(&problem.message));
+    for cause in &problem.causes {
+        text.push_str(&format!("  caused by: {}\n", terminal::block(cause).replace('\n', "\n    ")));
+    }
+    if let Some(hint) = &problem.hint {
+        text.push_str(&format!("\n{}: {}\n", styled(HINT, "hint"), terminal::block(hint)));
+    }
+    text
+}
+
+/// Sets whether stdout and stderr are coloured, from here on. With `auto` they are on a terminal, unless
+/// `NO_COLOR` is set.
+pub(crate) fn set_colors(mode: ColorMode) {
+    match mode {
+        ColorMode::Auto => anstream::ColorChoice::Auto,
+        ColorMode::Always => anstream::ColorChoice::Always,
+        ColorMode::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
+}
+
+/// Starts the log on stderr: errors only by default; `-v` says what is done, `-vv` everything.
+pub(crate) fn start_log(format: LogFormat, verbosity: u8) {
+    let level = match verbosity {
+        0 => LevelFilter::ERROR,
+        1 => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
+    };
+    let targets = Targets::new().with_targets(LOGGED.map(|target| (target, level)));
+    let colored = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colored);
+    let registry = tracing_subscriber::registry().with(targets);
+    // Fails only where a log was started before, which then goes on.
+    let _ = match format {
+        LogFormat::Text => registry.with(lines).try_init(),
+        LogFormat::Json => registry.with(lines.json()).try_init(),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_error_causes_hint() {
+        let problem = Problem {
+            message: "host h1: cannot \x1b[31mconnect".into(),
+            causes: vec!["connection refused".into()],
+            hint: Some("check the port".into()),
+        };
+        let text = anstream::adapter::strip_str(&problem_text(&problem)).to_string();
+        assert_eq!(
+            text,
+            "error: host h1: cannot \\x1b[31mconnect\n  caused by: connection refused\n\nhint: check the port\n"
+        );
+    }
+}

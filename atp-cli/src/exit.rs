@@ -1,0 +1,87 @@
+//! The exit codes, and which of several wins.
+
+/// Every target is `ok` or `unchanged`.
+pub(crate) const SUCCESS: u8 = 0;
+/// At least one target is not.
+pub(crate) const TARGETS_FAILED: u8 = 1;
+/// A usage or configuration error, or a refused prompt; nothing was done.
+pub(crate) const USAGE: u8 = 2;
+/// The selectors, all of them globs, matched nothing.
+pub(crate) const MATCHED_NOTHING: u8 = 4;
+/// A bug in atp.
+pub(crate) const BUG: u8 = 70;
+
+/// A signal that asks the program to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// SIGINT, as Ctrl-C sends it.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+}
+
+impl Signal {
+    /// The exit code of a process this signal ended: 128 and the signal's number.
+    pub(crate) fn exit_code(self) -> u8 {
+        match self {
+            Signal::Interrupt => 130,
+            Signal::Terminate => 143,
+        }
+    }
+}
+
+/// What is known about a run when it has ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ending {
+    /// Something happened that only a bug explains.
+    pub(crate) bug: bool,
+    /// The signal that interrupted the run.
+    pub(crate) signal: Option<Signal>,
+    /// At least one target is neither `ok` nor `unchanged`, or its report could not be written.
+    pub(crate) failures: bool,
+    /// The selectors matched nothing, every host having been listed.
+    pub(crate) matched_nothing: bool,
+}
+
+impl Ending {
+    /// The exit code: a bug before a signal, a signal before failures, failures before an empty match.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Ending { bug: true, .. } => BUG,
+            Ending { signal: Some(signal), .. } => signal.exit_code(),
+            Ending { failures: true, .. } => TARGETS_FAILED,
+            Ending { matched_nothing: true, .. } => MATCHED_NOTHING,
+            _ => SUCCESS,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gravest_reason_wins() {
+        let int = Some(Signal::Interrupt);
+        let term = Some(Signal::Terminate);
+        // bug, signal, failures, matched nothing, expected code
+        let table = [
+            (false, None, false, false, 0),
+            (false, None, false, true, 4),
+            (false, None, true, false, 1),
+            (false, None, true, true, 1),
+            (false, int, false, false, 130),
+            (false, term, false, false, 143),
+            (false, int, true, true, 130),
+            (false, term, true, false, 143),
+            (true, None, false, false, 70),
+            (true, None, true, true, 70),
+            (true, int, true, false, 70),
+            (true, term, false, true, 70),
+        ];
+        for (bug, signal, failures, matched_nothing, code) in table {
+            let ending = Ending { bug, signal, failures, matched_nothing };
+            assert_eq!(ending.code(), code, "{ending:?}");
+        }
+    }
+}

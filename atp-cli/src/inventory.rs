@@ -1,0 +1,89 @@
+//! From the hosts in the settings to a manager that knows them. Nothing is connected to here, with one
+//! exception: where no host is configured at all, the daemon of this machine is asked whether it answers.
+
+use std::time::Duration;
+
+use atp_transport::{ExecuteOptions, HostInfo, TransportError, TransportManager};
+use tokio::time::Instant;
+
+use crate::problem::Problem;
+use crate::settings::{Settings, mask_uri};
+
+/// The host there is without any configuration.
+const LOCAL_ID: &str = "local";
+const LOCAL_URI: &str = "qemu:///system";
+
+/// Longest the daemon of this machine may take to answer, where it is only tried.
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A manager of the hosts in the settings, or of this machine's daemon where there are none.
+///
+/// # Errors
+/// Hosts that cannot be used, every one of them; or no host at all.
+pub(crate) async fn open(settings: &Settings) -> Result<TransportManager, Vec<Problem>> {
+    let manager = register(settings).await?;
+    if !settings.hosts.is_empty() {
+        return Ok(manager);
+    }
+    if settings.has_inventory {
+        return Err(vec![empty_inventory(settings)]);
+    }
+    match try_local(&manager, settings.timeout.min(LOCAL_TIMEOUT)).await {
+        Ok(()) => Ok(manager),
+        Err(error) => Err(vec![no_hosts(&error)]),
+    }
+}
+
+/// A manager of exactly the hosts in the settings.
+///
+/// # Errors
+/// Hosts that cannot be used, every one of them.
+pub(crate) async fn register(settings: &Settings) -> Result<TransportManager, Vec<Problem>> {
+    let manager = TransportManager::new(settings.transport.clone());
+    let mut problems = Vec::new();
+    for host in &settings.hosts {
+        if let Err(error) = manager.add_host(host.clone()).await {
+            problems.push(unusable(settings, host, &error));
+        }
+    }
+    if problems.is_empty() { Ok(manager) } else { Err(problems) }
+}
+
+async fn try_local(manager: &TransportManager, timeout: Duration) -> Result<(), TransportError> {
+    manager.add_host(HostInfo::from_uri(LOCAL_ID, LOCAL_URI)).await?;
+    let options = ExecuteOptions::by(Instant::now() + timeout);
+    let version = manager
+        .execute_on_host_with(LOCAL_ID, options, |connection| async move { connection.lib_version().await });
+    version.await.map(|_| ())
+}
+
+fn unusable(settings: &Settings, host: &HostInfo, error: &TransportError) -> Problem {
+    let origin = settings.origin_of_host(&host.id).unwrap_or("the settings");
+    let uri = mask_uri(&host.effective_uri());
+    let problem =
+        Problem::new(format!("{origin}: host {} has the URI {uri:?}, which cannot be used", host.id));
+    let problem = match error {
+        // The rest of this error names the host again.
+        TransportError::InvalidUri { reason, .. } => problem.cause(reason),
+        error => problem.because(error),
+    };
+    problem.hint(error.hint())
+}
+
+fn empty_inventory(settings: &Settings) -> Problem {
+    let files: Vec<_> = settings.files.iter().map(|file| file.display().to_string()).collect();
+    Problem::new(format!("the inventory is empty: {} defines no host", files.join(" and "))).hint(
+        "add a section such as [hosts.node7] with uri = \"qemu+tcp://10.0.0.7/system\", or use --host ID=URI",
+    )
+}
+
+fn no_hosts(error: &TransportError) -> Problem {
+    Problem::new(format!("there is no host to work on: none is configured, and {LOCAL_URI} does not answer"))
+        .because(error)
+        .hint(format!(
+            "any one of these helps:\n  \
+             - name a host with --host ID=URI; to try it out: atp --host demo=test:///default vm list\n  \
+             - define hosts in ~/.config/atp/config.toml\n  \
+             - start this machine's libvirt daemon, which is then used as host {LOCAL_ID}"
+        ))
+}

@@ -1,0 +1,84 @@
+//! stdout: data only. When nobody reads it any more, printing ends and the work goes on.
+
+use std::io::{self, ErrorKind, Write};
+
+/// The way out for data.
+pub(crate) struct Output {
+    writer: Box<dyn Write + Send>,
+    state: State,
+}
+
+enum State {
+    Open,
+    /// The reader is gone; the rest is dropped without a word, as a pipe into `head` expects.
+    ReaderGone,
+    /// Writing failed otherwise, as on a full disk: data is lost and that must be told.
+    Failed(io::Error),
+}
+
+impl Output {
+    /// The process's stdout; styles are kept or stripped as the colour setting says.
+    pub(crate) fn stdout() -> Self {
+        Output::to(Box::new(anstream::stdout()))
+    }
+
+    fn to(writer: Box<dyn Write + Send>) -> Self {
+        Output { writer, state: State::Open }
+    }
+
+    /// Writes text and passes it on at once.
+    pub(crate) fn write(&mut self, text: &str) {
+        if !matches!(self.state, State::Open) {
+            return;
+        }
+        let result = self.writer.write_all(text.as_bytes()).and_then(|()| self.writer.flush());
+        if let Err(error) = result {
+            self.state = match error.kind() {
+                ErrorKind::BrokenPipe => State::ReaderGone,
+                _ => State::Failed(error),
+            };
+        }
+    }
+
+    /// Ends writing.
+    ///
+    /// # Errors
+    /// The first error, unless it was only that the reader went away.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        match self.state {
+            State::Failed(error) => Err(error),
+            State::Open | State::ReaderGone => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Broken(ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_error() {
+        let mut output = Output::to(Box::new(Broken(ErrorKind::BrokenPipe)));
+        output.write("a");
+        output.write("b");
+        assert!(output.finish().is_ok());
+    }
+
+    #[test]
+    fn lost_data_is_an_error() {
+        let mut output = Output::to(Box::new(Broken(ErrorKind::StorageFull)));
+        output.write("a");
+        assert_eq!(output.finish().unwrap_err().kind(), ErrorKind::StorageFull);
+    }
+}

@@ -1,0 +1,79 @@
+//! Errors for people: what is wrong, why, and what to try.
+
+use std::error::Error;
+
+use crate::exit::{self, Signal};
+
+/// One thing that is wrong, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// What is wrong, and where.
+    pub(crate) message: String,
+    /// Why, nearest cause first.
+    pub(crate) causes: Vec<String>,
+    /// What can be tried.
+    pub(crate) hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem without causes or a hint.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Problem { message: message.into(), causes: Vec::new(), hint: None }
+    }
+
+    /// Adds an error as the cause, with the errors underneath it.
+    pub(crate) fn because(mut self, error: &dyn Error) -> Self {
+        let mut next = Some(error);
+        while let Some(cause) = next {
+            self.causes.push(cause.to_string());
+            next = cause.source();
+        }
+        self
+    }
+
+    /// Adds a cause in words.
+    pub(crate) fn cause(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
+    }
+
+    /// Adds what can be tried.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Why a command ended without a run to report.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The arguments, the configuration or the answer to a prompt do not allow it. Nothing was done.
+    Usage(Vec<Problem>),
+    /// A signal came before there was anything to report.
+    Interrupted(Signal),
+    /// A bug in this program.
+    Bug(Problem),
+}
+
+impl Failure {
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => exit::USAGE,
+            Failure::Interrupted(signal) => signal.exit_code(),
+            Failure::Bug(_) => exit::BUG,
+        }
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Failure::Usage(vec![problem])
+    }
+}
+
+impl From<Vec<Problem>> for Failure {
+    fn from(problems: Vec<Problem>) -> Self {
+        Failure::Usage(problems)
+    }
+}

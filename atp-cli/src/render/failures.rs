@@ -1,0 +1,181 @@
+//! What went wrong, for people: targets with the same trouble together, and each hint once.
+
+use atp_executor::{Outcome, OutcomeError, Status};
+use atp_transport::Effect;
+
+use crate::render::{View, group_by, groups, name_of};
+use crate::terminal::{self, ERROR, HINT, WARNING, styled};
+
+/// The report on those outcomes that have an error and are not told otherwise.
+pub(crate) fn failures(view: View, outcomes: &[Outcome]) -> String {
+    let untold = outcomes.iter().filter(|outcome| {
+        // What a dry run says of its targets stands in its table.
+        let is_forecast = view == View::Forecast && outcome.status == Status::Skipped;
+        outcome.error.is_some() && !groups::is_told(outcome) && !is_forecast
+    });
+    let troubles = group_by(untold, |outcome| {
+        let error = outcome.error.as_ref();
+        (outcome.status, outcome.effect, error.map(|error| (&error.kind, &error.hint)))
+    });
+    troubles.iter().map(|members| trouble(members)).collect()
+}
+
+/// One kind of trouble, and whose it is.
+fn trouble(members: &[&Outcome]) -> String {
+    let Some((outcome, error)) = members.first().and_then(|first| Some((first, first.error.as_ref()?)))
+    else {
+        return String::new();
+    };
+    let status = outcome.status;
+    let label = match status {
+        Status::Skipped | Status::Cancelled => styled(WARNING, "warning"),
+        _ => styled(ERROR, "error"),
+    };
+    let reports = group_by(members.iter().copied(), report);
+    let (word, kind) = (word(status), terminal::line(&error.kind));
+    let mut text = match members {
+        [only] => format!("{label}: {} {word} ({kind})", name_of(only)),
+        several => format!("{label}: {} targets {word} ({kind})", several.len()),
+    };
+    if reports.len() > 1 {
+        text.push_str(":\n");
+        for members in &reports {
+            let report: Vec<_> = members.first().map(|first| report(first)).unwrap_or_default();
+            text.push_str(&format!("  {}: {}\n", names(members), terminal::line(&report.join(": "))));
+        }
+    } else {
+        if members.len() > 1 {
+            text.push_str(&format!(": {}", names(members)));
+        }
+        text.push('\n');
+        text.push_str(&indented(&report(outcome)));
+    }
+    if outcome.effect == Effect::Unknown {
+        text.push_str("  it was sent, and may have taken effect all the same\n");
+    }
+    match &error.hint {
+        Some(hint) => text.push_str(&format!("\n{}: {}\n\n", styled(HINT, "hint"), terminal::block(hint))),
+        None => text.push('\n'),
+    }
+    text
+}
+
+fn word(status: Status) -> &'static str {
+    match status {
+        Status::Timeout => "timed out",
+        other => other.as_str(),
+    }
+}
+
+fn names(members: &[&Outcome]) -> String {
+    members.iter().map(|outcome| name_of(outcome)).collect::<Vec<_>>().join(", ")
+}
+
+/// Message and causes, without what names the target: that stands beside them, and so those of several
+/// targets are the same.
+fn report(outcome: &Outcome) -> Vec<String> {
+    let Some(OutcomeError { message, causes, .. }) = &outcome.error else { return Vec::new() };
+    let mut message = message.clone();
+    if let Some(host) = &outcome.host {
+        let named = format!("host {host}: ");
+        message = message.strip_prefix(&named).unwrap_or(&message).to_owned();
+    }
+    if let Some(vm) = &outcome.vm {
+        message = message.replace(&format!("VM {vm:?}"), "the VM");
+    }
+    let mut report = [vec![message], causes.clone()].concat();
+    // A message that only names a libvirt function reads better with what the function said.
+    if report.len() > 1 && !report[0].contains(char::is_whitespace) {
+        let said = report.remove(1);
+        report[0] = format!("{}: {said}", report[0]);
+    }
+    report
+}
+
+fn indented(report: &[String]) -> String {
+    let line = |(depth, line): (usize, &String)| {
+        let because = if depth > 0 { "caused by: " } else { "" };
+        format!("  {because}{}\n", terminal::block(line).replace('\n', "\n    "))
+    };
+    report.iter().enumerate().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(host: &str, vm: &str, kind: &str, message: &str) -> Outcome {
+        Outcome {
+            host: Some(host.parse().unwrap()),
+            vm: Some(vm.to_owned()),
+            uuid: None,
+            op: "exec",
+            status: Status::Failed,
+            effect: Effect::None,
+            attempts: 1,
+            duration_ms: 0,
+            data: None,
+            error: Some(OutcomeError {
+                kind: kind.to_owned(),
+                message: message.to_owned(),
+                hint: Some(format!("mend {kind}")),
+                retryable: false,
+                libvirt: None,
+                causes: Vec::new(),
+            }),
+        }
+    }
+
+    fn plain(outcomes: &[Outcome]) -> String {
+        anstream::adapter::strip_str(&failures(View::Outputs, outcomes)).to_string()
+    }
+
+    #[test]
+    fn the_same_trouble_is_told_once_with_all_its_targets() {
+        let outcomes: Vec<_> = (0..100)
+            .map(|n| {
+                let vm = format!("vm{n}");
+                failed("h1", &vm, "vm-not-running", &format!("host h1: VM {vm:?} is not running: shut off"))
+            })
+            .collect();
+        let text = plain(&outcomes);
+        assert!(text.starts_with("error: 100 targets failed (vm-not-running): h1/vm0, h1/vm1, "), "{text}");
+        assert_eq!(text.matches("the VM is not running: shut off").count(), 1, "{text}");
+        assert_eq!(text.matches("hint: mend vm-not-running").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn different_reports_of_one_kind_share_the_hint() {
+        let text = plain(&[
+            failed("h1", "a", "call-timeout", "host h1: no answer after 1s"),
+            failed("h2", "b", "call-timeout", "host h2: no answer after 2s"),
+        ]);
+        assert_eq!(
+            text,
+            "error: 2 targets failed (call-timeout):\n  h1/a: no answer after 1s\n  h2/b: no answer after 2s\n\n\
+             hint: mend call-timeout\n\n"
+        );
+    }
+
+    #[test]
+    fn a_bare_function_name_stands_before_what_it_said() {
+        let mut outcome = failed("h1", "a", "not-supported", "host h1: virDomainReset");
+        outcome.error.as_mut().unwrap().causes = vec!["no such function".to_owned(), "deeper".to_owned()];
+        assert!(
+            plain(&[outcome]).contains("\n  virDomainReset: no such function\n  caused by: deeper\n"),
+            "the causes are not joined"
+        );
+    }
+
+    #[test]
+    fn an_unknown_effect_is_said() {
+        let outcome = Outcome { effect: Effect::Unknown, ..failed("h1", "a", "call-timeout", "no answer") };
+        assert!(plain(&[outcome]).contains("may have taken effect all the same"));
+    }
+
+    #[test]
+    fn messages_cannot_steer_the_terminal() {
+        let text = plain(&[failed("h1", "a\x1b[31m", "x", "bad \x1b[2J")]);
+        assert!(!text.contains('\x1b'), "{text:?}");
+    }
+}

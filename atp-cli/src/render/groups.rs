@@ -1,0 +1,155 @@
+//! Outputs of guests and of QEMU, targets with the same output together, as `clush -b` does it:
+//!
+//! ```text
+//! ---------------
+//! h1/web-1, h2/web-1 (2)
+//! ---------------
+//! what they wrote to stdout
+//! [stderr]
+//! what they wrote to stderr
+//! [exit code 3]
+//! ```
+
+use atp_executor::{Data, ExecReport, Outcome, Stream};
+
+use crate::render::{group_by, json, name_of};
+use crate::terminal::{self, DIM, ERROR, HEADING, WARNING, styled};
+
+const RULE: &str = "---------------";
+
+/// The groups of those outcomes that have an output.
+pub(crate) fn outputs(outcomes: &[Outcome]) -> String {
+    let with_output =
+        outcomes.iter().filter(|outcome| matches!(outcome.data, Some(Data::Exec(_) | Data::Reply(_))));
+    group_by(with_output, |outcome| json::compact(&outcome.data))
+        .into_iter()
+        .filter_map(|members| {
+            let body = output(members.first()?)?;
+            Some(format!("{}{body}", heading(&members)))
+        })
+        .collect()
+}
+
+/// Whether the outcome is told by its group, and needs no further word.
+pub(crate) fn is_told(outcome: &Outcome) -> bool {
+    matches!(outcome.data, Some(Data::Exec(_)))
+}
+
+fn heading(members: &[&Outcome]) -> String {
+    let names: Vec<_> = members.iter().map(|outcome| name_of(outcome)).collect();
+    let count = if names.len() > 1 { format!(" ({})", names.len()) } else { String::new() };
+    format!("{RULE}\n{}\n{RULE}\n", styled(HEADING, format!("{}{count}", names.join(", "))))
+}
+
+fn output(outcome: &Outcome) -> Option<String> {
+    match outcome.data.as_ref()? {
+        Data::Exec(report) => Some(exec(report)),
+        Data::Reply(reply) => Some(format!("{}\n", terminal::block(&json::pretty(reply)))),
+        _ => None,
+    }
+}
+
+fn exec(report: &ExecReport) -> String {
+    let mut text = stream(&report.stdout);
+    let stderr = stream(&report.stderr);
+    if !stderr.is_empty() {
+        text.push_str(&format!("{}\n{stderr}", styled(WARNING, "[stderr]")));
+    }
+    match (report.exit_code, report.signal) {
+        (_, Some(signal)) => text.push_str(&format!("{}\n", styled(ERROR, format!("[signal {signal}]")))),
+        (Some(0), None) => {}
+        (Some(code), None) => text.push_str(&format!("{}\n", styled(ERROR, format!("[exit code {code}]")))),
+        (None, None) => text.push_str(&format!("{}\n", styled(ERROR, "[no exit code]"))),
+    }
+    if text.is_empty() {
+        text = format!("{}\n", styled(DIM, "[no output]"));
+    }
+    text
+}
+
+/// A stream, ended by a line feed if it has any text.
+fn stream(stream: &Stream) -> String {
+    let mut text = terminal::byte_block(&stream.bytes);
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    if stream.truncated {
+        text.push_str(&format!("{}\n", styled(WARNING, "[cut off here by the guest agent]")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atp_executor::Status;
+    use atp_transport::Effect;
+
+    fn outcome(vm: &str, data: Data) -> Outcome {
+        Outcome {
+            host: Some("h1".parse().unwrap()),
+            vm: Some(vm.to_owned()),
+            uuid: None,
+            op: "exec",
+            status: Status::Ok,
+            effect: Effect::Done,
+            attempts: 1,
+            duration_ms: 0,
+            data: Some(data),
+            error: None,
+        }
+    }
+
+    fn ran(exit_code: Option<i32>, signal: Option<i32>, stdout: &[u8], stderr: &[u8]) -> Data {
+        let stream = |bytes: &[u8]| Stream { bytes: bytes.to_vec(), truncated: false };
+        Data::Exec(ExecReport { exit_code, signal, stdout: stream(stdout), stderr: stream(stderr) })
+    }
+
+    fn plain(outcomes: &[Outcome]) -> String {
+        anstream::adapter::strip_str(&outputs(outcomes)).to_string()
+    }
+
+    #[test]
+    fn targets_with_the_same_output_stand_together() {
+        let text = plain(&[
+            outcome("a", ran(Some(0), None, b"6.1\n", b"")),
+            outcome("b", ran(Some(0), None, b"5.10\n", b"")),
+            outcome("c", ran(Some(0), None, b"6.1\n", b"")),
+        ]);
+        assert_eq!(text, format!("{RULE}\nh1/a, h1/c (2)\n{RULE}\n6.1\n{RULE}\nh1/b\n{RULE}\n5.10\n"));
+    }
+
+    #[test]
+    fn another_exit_code_is_another_group() {
+        let text = plain(&[
+            outcome("a", ran(Some(0), None, b"x", b"")),
+            outcome("b", ran(Some(1), None, b"x", b"")),
+        ]);
+        assert!(text.contains("h1/a\n") && text.contains("h1/b\n"), "{text}");
+    }
+
+    #[test]
+    fn both_streams_and_the_end_are_shown() {
+        let text = plain(&[outcome("a", ran(Some(3), None, b"out", b"err\n"))]);
+        assert!(text.ends_with("out\n[stderr]\nerr\n[exit code 3]\n"), "{text}");
+        let text = plain(&[outcome("a", ran(None, Some(9), b"", b""))]);
+        assert!(text.ends_with("[signal 9]\n"), "{text}");
+        let text = plain(&[outcome("a", ran(Some(0), None, b"", b""))]);
+        assert!(text.ends_with("[no output]\n"), "{text}");
+    }
+
+    #[test]
+    fn what_guests_write_cannot_steer_the_terminal() {
+        let text = outputs(&[outcome("\x1b]0;x\x07", ran(Some(0), None, b"\x1b[2J\xff\r\n", b""))]);
+        let text = anstream::adapter::strip_str(&text).to_string();
+        assert!(text.contains("h1/\\x1b]0;x\\x07"), "{text}");
+        assert!(text.ends_with("\\x1b[2J\\xff\n"), "{text}");
+    }
+
+    #[test]
+    fn replies_are_grouped_too() {
+        let reply = || Data::Reply(serde_json::json!({"status": "running"}));
+        let text = plain(&[outcome("a", reply()), outcome("b", reply())]);
+        assert_eq!(text, format!("{RULE}\nh1/a, h1/b (2)\n{RULE}\n{{\n  \"status\": \"running\"\n}}\n"));
+    }
+}

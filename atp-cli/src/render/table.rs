@@ -1,0 +1,294 @@
+//! Tables for people: one line a row, no borders, so that they can be cut and grepped too.
+
+use anstyle::Style;
+use atp_executor::{Data, Outcome, Status};
+use atp_transport::HostInfo;
+use atp_transport::domain::DomainInfo;
+use comfy_table::{Table, presets};
+
+use crate::settings::{Entry, mask_uri};
+use crate::terminal::{self, ERROR, HEADING, styled};
+
+/// What stands where there is nothing to say.
+const NOTHING: &str = "-";
+
+/// A table under construction.
+struct Rows {
+    table: Table,
+    styles: Vec<Style>,
+}
+
+impl Rows {
+    fn new(header: &[&str]) -> Self {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(header.to_vec());
+        Rows { table, styles: Vec::new() }
+    }
+
+    /// Adds a row; its cells are made harmless here.
+    fn add(&mut self, style: Style, cells: &[&str]) {
+        self.table.add_row(cells.iter().map(|cell| terminal::line(cell).into_owned()).collect::<Vec<_>>());
+        self.styles.push(style);
+    }
+
+    /// Adds a row about an outcome: one that is no success stands out.
+    fn add_outcome(&mut self, outcome: &Outcome, cells: &[&str]) {
+        let host = outcome.host.as_ref().map_or(NOTHING, |host| host.as_str());
+        let style = if outcome.status.is_success() || outcome.status == Status::Skipped {
+            Style::new()
+        } else {
+            ERROR
+        };
+        self.add(style, &[&[host], cells].concat());
+    }
+
+    /// The text; nothing at all if there are no rows.
+    fn finish(mut self) -> String {
+        if self.styles.is_empty() {
+            return String::new();
+        }
+        for column in self.table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        let styles = [HEADING].into_iter().chain(self.styles);
+        self.table
+            .lines()
+            .zip(styles)
+            .map(|(line, style)| format!("{}\n", styled(style, line.trim_end())))
+            .collect()
+    }
+}
+
+/// `atp host list`.
+pub(crate) fn hosts(hosts: &[HostInfo]) -> String {
+    let mut rows = Rows::new(&["HOST", "URI", "GROUPS", "LABELS"]);
+    for host in hosts {
+        let labels: Vec<_> = host.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        rows.add(
+            Style::new(),
+            &[
+                &host.id,
+                &mask_uri(&host.effective_uri()),
+                some(&host.groups.join(",")),
+                some(&labels.join(",")),
+            ],
+        );
+    }
+    rows.finish()
+}
+
+/// `atp config show`.
+pub(crate) fn settings(entries: &[Entry]) -> String {
+    let mut rows = Rows::new(&["KEY", "VALUE", "ORIGIN"]);
+    for entry in entries {
+        let style = if entry.is_default() { terminal::DIM } else { Style::new() };
+        rows.add(style, &[&entry.key, &entry.value.to_string(), &entry.origin]);
+    }
+    rows.finish()
+}
+
+/// `atp vm list`. A host that could not be listed has a row too.
+pub(crate) fn listing(outcomes: &[Outcome]) -> String {
+    let mut rows = Rows::new(&["HOST", "VM", "STATE", "VCPUS", "MEMORY"]);
+    for outcome in outcomes {
+        let vm = vm(outcome);
+        match &outcome.data {
+            Some(Data::Domain(domain)) => {
+                let (state, vcpus, memory) =
+                    (domain.state.as_str(), domain.vcpus.to_string(), memory(domain));
+                rows.add_outcome(outcome, &[vm, state, &vcpus, &memory]);
+            }
+            _ => rows.add_outcome(outcome, &[vm, reason(outcome), NOTHING, NOTHING]),
+        }
+    }
+    rows.finish()
+}
+
+/// `atp host check`.
+pub(crate) fn checks(outcomes: &[Outcome]) -> String {
+    let header =
+        ["HOST", "STATUS", "HYPERVISOR", "LIBVIRT", "HOSTNAME", "CONNECT", "LATENCY", "VMS", "ACTIVE"];
+    let mut rows = Rows::new(&header);
+    for outcome in outcomes {
+        match &outcome.data {
+            Some(Data::Host(host)) => rows.add_outcome(
+                outcome,
+                &[
+                    outcome.status.as_str(),
+                    &format!("{} {}", host.hypervisor, host.hypervisor_version),
+                    &host.daemon_version.to_string(),
+                    &host.hostname,
+                    &milliseconds(host.connect_ms),
+                    &milliseconds(host.latency_ms),
+                    &host.domains.to_string(),
+                    &host.active_domains.to_string(),
+                ],
+            ),
+            _ => rows.add_outcome(outcome, &[&[status(outcome).as_str()][..], &[NOTHING; 7]].concat()),
+        }
+    }
+    rows.finish()
+}
+
+/// `atp vm start` and its like.
+pub(crate) fn changes(outcomes: &[Outcome]) -> String {
+    let mut rows = Rows::new(&["HOST", "VM", "RESULT", "STATE", "TIME"]);
+    for outcome in outcomes {
+        let state = match &outcome.data {
+            Some(Data::Lifecycle { state }) => state.as_str(),
+            _ => NOTHING,
+        };
+        let time =
+            if outcome.attempts > 0 { format!("{} ms", outcome.duration_ms) } else { NOTHING.to_owned() };
+        rows.add_outcome(outcome, &[vm(outcome), &status(outcome), state, &time]);
+    }
+    rows.finish()
+}
+
+/// `--dry-run`, whatever the command.
+pub(crate) fn forecast(outcomes: &[Outcome]) -> String {
+    let mut rows = Rows::new(&["HOST", "VM", "STATE", "WOULD"]);
+    for outcome in outcomes {
+        let state = match &outcome.data {
+            Some(Data::Domain(domain)) => domain.state.as_str(),
+            _ => NOTHING,
+        };
+        let would = match (outcome.status, &outcome.error) {
+            (Status::Skipped, None) => outcome.op.to_owned(),
+            (Status::Skipped, Some(error)) => format!("fail: {}", error.kind),
+            (Status::Unchanged, _) => "do nothing".to_owned(),
+            _ => status(outcome),
+        };
+        rows.add_outcome(outcome, &[vm(outcome), state, &would]);
+    }
+    rows.finish()
+}
+
+fn vm(outcome: &Outcome) -> &str {
+    outcome.vm.as_deref().unwrap_or(NOTHING)
+}
+
+fn some(text: &str) -> &str {
+    if text.is_empty() { NOTHING } else { text }
+}
+
+/// Why there is no data: `unreachable`, or the kind of the error.
+fn reason(outcome: &Outcome) -> &str {
+    match &outcome.error {
+        Some(error) if outcome.status == Status::Failed => &error.kind,
+        _ => outcome.status.as_str(),
+    }
+}
+
+/// The status, with the kind of the error behind it.
+fn status(outcome: &Outcome) -> String {
+    match &outcome.error {
+        Some(error) => format!("{}: {}", outcome.status, error.kind),
+        None => outcome.status.to_string(),
+    }
+}
+
+/// The memory in use, in the largest unit that keeps one decimal exact enough to read.
+fn memory(domain: &DomainInfo) -> String {
+    size(domain.memory_kib)
+}
+
+/// KiB as `96 MiB`, `1.5 GiB`.
+pub(crate) fn size(kib: u64) -> String {
+    const MIB: u64 = 1 << 10;
+    const GIB: u64 = 1 << 20;
+    let (unit, name) = match kib {
+        GIB.. => (GIB, "GiB"),
+        MIB.. => (MIB, "MiB"),
+        _ => (1, "KiB"),
+    };
+    let tenths = (u128::from(kib) * 10 + u128::from(unit / 2)) / u128::from(unit);
+    if tenths % 10 == 0 {
+        format!("{} {name}", tenths / 10)
+    } else {
+        format!("{}.{} {name}", tenths / 10, tenths % 10)
+    }
+}
+
+fn milliseconds(value: f64) -> String {
+    format!("{value:.1} ms")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atp_executor::OutcomeError;
+    use atp_transport::Effect;
+    use atp_transport::domain::DomainState;
+
+    fn plain(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
+    }
+
+    fn outcome(host: &str, vm: Option<&str>) -> Outcome {
+        Outcome {
+            host: Some(host.parse().unwrap()),
+            vm: vm.map(str::to_owned),
+            uuid: None,
+            op: "vm-list",
+            status: Status::Ok,
+            effect: Effect::None,
+            attempts: 1,
+            duration_ms: 0,
+            data: vm.map(|name| {
+                Data::Domain(DomainInfo {
+                    name: name.to_owned(),
+                    uuid: Default::default(),
+                    id: Some(1),
+                    state: DomainState::ShutOff,
+                    vcpus: 2,
+                    memory_kib: 1536 * 1024,
+                    max_memory_kib: 1536 * 1024,
+                })
+            }),
+            error: None,
+        }
+    }
+
+    #[test]
+    fn a_listing_has_a_line_a_vm_and_shows_dead_hosts() {
+        let dead = Outcome {
+            status: Status::Unreachable,
+            error: Some(OutcomeError {
+                kind: "connection-refused".into(),
+                message: "m".into(),
+                hint: None,
+                retryable: true,
+                libvirt: None,
+                causes: Vec::new(),
+            }),
+            ..outcome("h2", None)
+        };
+        let text = plain(&listing(&[outcome("h1", Some("web\x1b[31m\n")), dead]));
+        assert_eq!(
+            text,
+            "HOST  VM             STATE        VCPUS  MEMORY\n\
+             h1    web\\x1b[31m\\n  shut off     2      1.5 GiB\n\
+             h2    -              unreachable  -      -\n"
+        );
+    }
+
+    #[test]
+    fn no_rows_no_table() {
+        assert_eq!(listing(&[]), "");
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        for (kib, text) in [
+            (0, "0 KiB"),
+            (512, "512 KiB"),
+            (96 * 1024, "96 MiB"),
+            (1536 * 1024, "1.5 GiB"),
+            (8 * 1024 * 1024, "8 GiB"),
+            (u64::MAX, "17592186044416 GiB"),
+        ] {
+            assert_eq!(size(kib), text);
+        }
+    }
+}

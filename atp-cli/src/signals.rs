@@ -1,0 +1,83 @@
+//! SIGINT and SIGTERM: the first lets what runs finish, the second gives up at once, the third ends the process
+//! as it stands.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use atp_executor::RunControl;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::exit::Signal;
+
+/// The signals that came, and what they mean for a run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Interrupts {
+    control: RunControl,
+    first: Arc<OnceLock<Signal>>,
+}
+
+impl Interrupts {
+    /// Starts to listen. Must be called within the runtime.
+    ///
+    /// # Errors
+    /// The system does not let us listen.
+    pub(crate) fn listen() -> io::Result<Self> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let interrupts = Interrupts::default();
+        let told = interrupts.clone();
+        tokio::spawn(async move {
+            for count in 1.. {
+                let signal = tokio::select! {
+                    _ = interrupt.recv() => Signal::Interrupt,
+                    _ = terminate.recv() => Signal::Terminate,
+                };
+                told.take(signal, count);
+            }
+        });
+        Ok(interrupts)
+    }
+
+    fn take(&self, signal: Signal, count: u32) {
+        let first = *self.first.get_or_init(|| signal);
+        match count {
+            1 => self.control.stop.cancel(),
+            2 => self.control.abort.cancel(),
+            // The report itself is stuck, for instance in a pipe that nobody reads.
+            _ => std::process::exit(first.exit_code().into()),
+        }
+    }
+
+    /// What a run is stopped by.
+    pub(crate) fn control(&self) -> &RunControl {
+        &self.control
+    }
+
+    /// The first signal that came, if one did.
+    pub(crate) fn received(&self) -> Option<Signal> {
+        self.first.get().copied()
+    }
+
+    /// Waits for the first signal.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn first(&self) -> Signal {
+        self.control.stop.cancelled().await;
+        self.received().unwrap_or(Signal::Interrupt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_stops_and_the_second_aborts() {
+        let interrupts = Interrupts::default();
+        interrupts.take(Signal::Terminate, 1);
+        assert!(interrupts.control().stop.is_cancelled() && !interrupts.control().abort.is_cancelled());
+        interrupts.take(Signal::Interrupt, 2);
+        assert!(interrupts.control().abort.is_cancelled());
+        assert_eq!(interrupts.received(), Some(Signal::Terminate));
+    }
+}

@@ -1,0 +1,126 @@
+//! Running the binary in surroundings of its own.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::Value;
+
+/// A host that needs no daemon: one running domain, `test`.
+pub(crate) const DEMO: &str = "demo=test:///default";
+
+/// A home folder of its own, with no configuration but what a test writes.
+pub(crate) struct Home {
+    folder: PathBuf,
+}
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("home-{}-{number}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        Home { folder }
+    }
+
+    /// Writes a file below the home folder and returns its path.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A host of the test driver with VMs of these names, all of them running.
+    pub(crate) fn host(&self, id: &str, vms: &[&str]) -> String {
+        let domain = |vm: &&str| {
+            let name = vm.replace('&', "&amp;").replace('<', "&lt;");
+            format!(
+                "<domain type='test'><name>{name}</name><memory>65536</memory><os><type>hvm</type></os></domain>"
+            )
+        };
+        let node = format!("<node>{}</node>", vms.iter().map(domain).collect::<String>());
+        format!("{id}=test://{}", self.write(&format!("{id}.xml"), &node).display())
+    }
+
+    /// The command, in this home.
+    pub(crate) fn atp<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_atp"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ATP_")) {
+            command.env_remove(name);
+        }
+        for name in ["XDG_CONFIG_HOME", "NO_COLOR", "CLICOLOR_FORCE", "CLICOLOR", "RUST_BACKTRACE"] {
+            command.env_remove(name);
+        }
+        command.env("HOME", &self.folder).current_dir(&self.folder).stdin(Stdio::null()).args(args);
+        command
+    }
+
+    /// Runs the command to its end.
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
+        Run::of(&mut self.atp(args))
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) status: ExitStatus,
+}
+
+impl Run {
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let output = command.output().unwrap();
+        Run {
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+            status: output.status,
+        }
+    }
+
+    /// Checks the exit code.
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        assert_eq!(self.status.code(), Some(code), "{self:#?}");
+        self
+    }
+
+    /// Checks that stderr has all of these texts.
+    #[track_caller]
+    pub(crate) fn says(self, texts: &[&str]) -> Self {
+        for text in texts {
+            assert!(self.stderr.contains(text), "no {text:?} in {self:#?}");
+        }
+        self
+    }
+
+    /// Checks that there is no data at all.
+    #[track_caller]
+    pub(crate) fn without_data(self) -> Self {
+        assert_eq!(self.stdout, "", "{self:#?}");
+        self
+    }
+
+    /// The outcomes of `-o json`.
+    #[track_caller]
+    pub(crate) fn outcomes(&self) -> Vec<Value> {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+}
+
+/// Runs with the demo host, in a home of its own.
+#[track_caller]
+pub(crate) fn demo(args: &[&str]) -> Run {
+    Home::new().run(["--host", DEMO].iter().chain(args))
+}

@@ -1,0 +1,139 @@
+//! Hosts that cannot be reached, and what cannot be done on the test driver: kinds, hints and exit codes.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::atp::{DEMO, Home, demo};
+
+/// A port of this machine at which nothing listens.
+fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn a_name_that_does_not_resolve() {
+    let home = Home::new();
+    let run = home
+        .run(["--host", "dead=qemu+tcp://nosuchhost.invalid/system", "vm", "list", "-o", "json"])
+        .exits(1);
+    let outcome = &run.outcomes()[0];
+    assert_eq!(
+        (&outcome["host"], &outcome["vm"], &outcome["status"]),
+        (&json!("dead"), &json!(null), &json!("unreachable"))
+    );
+    assert_eq!(outcome["error"]["kind"], "name-not-resolved");
+    assert_eq!(outcome["effect"], "none");
+}
+
+#[test]
+fn a_port_that_refuses_next_to_a_host_that_works() {
+    let dead = format!("dead=qemu+tcp://127.0.0.1:{}/system", closed_port());
+    let run = Home::new().run(["--host", DEMO, "--host", &dead, "vm", "list"]).exits(1).says(&[
+        "error: dead unreachable (connection-refused)",
+        "hint:",
+        "2 targets: 1 ok, 1 unreachable",
+    ]);
+    assert!(
+        run.stdout.contains("demo  test  running") && run.stdout.contains("dead  -     unreachable"),
+        "{run:#?}"
+    );
+}
+
+#[test]
+fn a_literal_vm_on_a_dead_host_is_named() {
+    let dead = format!("dead=qemu+tcp://127.0.0.1:{}/system", closed_port());
+    let run = Home::new().run(["--host", &dead, "exec", "dead/web-1", "-o", "json", "--", "true"]).exits(1);
+    assert_eq!(run.outcomes()[0]["vm"], "web-1");
+    assert_eq!(run.outcomes()[0]["attempts"], 0);
+}
+
+#[test]
+fn a_host_no_selector_can_match_is_not_contacted() {
+    let dead = format!("dead=qemu+tcp://127.0.0.1:{}/system", closed_port());
+    Home::new().run(["--host", DEMO, "--host", &dead, "vm", "list", "demo/*"]).exits(0);
+}
+
+#[test]
+fn a_host_that_never_answers_costs_its_timeout_and_no_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("silent=qemu+tcp://{}/system", listener.local_addr().unwrap());
+    let started = Instant::now();
+    let run = Home::new()
+        .run(["--host", DEMO, "--host", &silent, "vm", "list", "--timeout", "1s", "-o", "json"])
+        .exits(1);
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    let statuses: Vec<_> = run.outcomes().iter().map(|outcome| outcome["status"].clone()).collect();
+    assert_eq!(statuses, ["ok", "unreachable"]);
+}
+
+#[test]
+fn a_uri_that_is_none_is_told_before_any_work() {
+    let home = Home::new();
+    for uri in ["foo", "qemu+tcp:///system", "qemu+smoke://h/system", "qemu+ssh://me:hunter2@[/system"] {
+        let run = home
+            .run(["--host", DEMO, "--host", &format!("bad={uri}"), "vm", "list"])
+            .exits(2)
+            .without_data()
+            .says(&["host bad", "a libvirt URI looks like qemu+tcp://HOST/system"]);
+        assert!(!run.stderr.contains("hunter2"), "{run:#?}");
+    }
+    let run =
+        home.run(["--host", "a=foo", "--host", "b=bar", "vm", "list"]).exits(2).says(&["host a", "host b"]);
+    assert!(run.stderr.contains("\"foo\"") && run.stderr.contains("\"bar\""), "{run:#?}");
+}
+
+#[test]
+fn the_test_driver_has_neither_monitor_nor_agent() {
+    for command in [
+        &["exec", "test", "--", "uname"][..],
+        &["qmp", "test", "--", "query-status"],
+        &["qga", "test", "--", "guest-ping"],
+    ] {
+        let run = demo(command).exits(1).without_data().says(&["error: demo/test failed (", "hint:"]);
+        assert!(!run.stderr.contains("panicked"), "{run:#?}");
+        let outcome = &demo(&[&["-o", "json"], command].concat()).exits(1).outcomes()[0];
+        assert_eq!((&outcome["op"], &outcome["status"]), (&json!(command[0]), &json!("failed")));
+        assert_eq!(outcome["data"], json!(null));
+        for field in ["kind", "message", "hint", "retryable", "libvirt", "causes"] {
+            assert!(outcome["error"].as_object().unwrap().contains_key(field), "{field}");
+        }
+    }
+}
+
+#[test]
+fn an_input_file_that_is_missing_is_told_before_any_work() {
+    demo(&["exec", "test", "--stdin", "/nonexistent", "--", "cat"])
+        .exits(2)
+        .without_data()
+        .says(&["--stdin /nonexistent", "caused by: No such file"]);
+}
+
+#[test]
+fn without_any_host_this_machine_s_daemon_is_used_or_asked_for() {
+    let run = Home::new().run(["host", "list"]);
+    match run.status.code() {
+        Some(0) => assert!(run.stdout.contains("local") && run.stdout.contains("qemu:///system"), "{run:#?}"),
+        _ => {
+            run.exits(2).without_data().says(&[
+                "no host to work on",
+                "qemu:///system",
+                "--host demo=test:///default",
+            ]);
+        }
+    }
+}
+
+#[test]
+fn an_inventory_that_is_empty_is_not_filled_by_guessing() {
+    let home = Home::new();
+    let file = home.write("empty.toml", "timeout = \"5s\"\n");
+    for command in [&["vm", "list"][..], &["host", "list"], &["exec", "*", "--", "true"]] {
+        home.run(["--config", file.to_str().unwrap()].iter().chain(command)).exits(2).without_data().says(&[
+            "the inventory is empty",
+            "empty.toml",
+            "[hosts.node7]",
+        ]);
+    }
+}

@@ -1,0 +1,85 @@
+//! SIGINT and SIGTERM, with a call that hangs in the C library.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::atp::Home;
+
+/// A host that takes connections and never says a word.
+struct Silent {
+    listener: TcpListener,
+}
+
+impl Silent {
+    fn new() -> Self {
+        Silent { listener: TcpListener::bind("127.0.0.1:0").unwrap() }
+    }
+
+    fn host(&self, id: &str) -> String {
+        format!("{id}=qemu+tcp://{}/system", self.listener.local_addr().unwrap())
+    }
+
+    /// Waits until a client speaks: it is then waiting for the answer.
+    fn hear(&self) -> TcpStream {
+        loop {
+            let (mut client, _) = self.listener.accept().unwrap();
+            // Another connection may come first that only looks whether the port is open.
+            if client.read(&mut [0]).unwrap() == 1 {
+                return client;
+            }
+        }
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn a_signal_while_hosts_are_listed_ends_at_once() {
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let (home, silent) = (Home::new(), Silent::new());
+        let child = home
+            .atp(["--host", &silent.host("h1"), "exec", "*", "--timeout", "10m", "--", "true"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let _client = silent.hear();
+        signal(&child, name);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        assert!(output.stdout.is_empty());
+        assert!(String::from_utf8(output.stderr).unwrap().contains("nothing was done"));
+    }
+}
+
+#[test]
+fn the_first_signal_stops_and_the_second_aborts() {
+    let (home, silent) = (Home::new(), Silent::new());
+    let args = ["host", "check", "--timeout", "10m", "--parallel", "1", "-o", "json"];
+    let mut child = home
+        .atp(["--host", &silent.host("h1"), "--host", &silent.host("h2")].into_iter().chain(args))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _client = silent.hear();
+    signal(&child, "TERM");
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("interrupted"), "{line}");
+    signal(&child, "INT");
+    let output = child.wait_with_output().unwrap();
+
+    // The first signal gives the exit code.
+    assert_eq!(output.status.code(), Some(143));
+    let outcomes: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let statuses: Vec<_> = outcomes.iter().map(|outcome| outcome["status"].as_str().unwrap()).collect();
+    assert_eq!(statuses, ["cancelled", "skipped"]);
+}

@@ -1,0 +1,12 @@
+//! `atp` as its users meet it: the real binary, on libvirt's test driver, which needs no daemon.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test that calls it")]
+
+mod atp;
+mod configuration;
+mod errors;
+mod help;
+mod interrupts;
+mod lifecycle;
+mod listing;
+mod output;
