@@ -156,7 +156,8 @@ impl HostCalls {
         state.turn.clone()
     }
 
-    fn is_proven(&self, lane: Lane) -> bool {
+    /// Whether the VM of this lane has answered lately.
+    pub(crate) fn is_proven(&self, lane: Lane) -> bool {
         let table = self.table();
         let answered = table.lanes.get(&lane).and_then(|state| state.answered);
         answered.is_some_and(|at| at.elapsed() < self.config.proven_for)

@@ -16,7 +16,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -98,6 +98,7 @@ pub struct ConnectionMetrics {
 
 /// One link to one host, kept open.
 pub struct HostConnection<C: Connector> {
+    id: u64,
     host: Arc<HostContext<C>>,
     state: watch::Sender<ConnectionState>,
     core: Mutex<Core<C>>,
@@ -175,7 +176,9 @@ impl<C: Connector> HostConnection<C> {
         let calls = Arc::new(Semaphore::new(host.config.calls.max_per_connection));
         let lifetime = host.config.pool.max_lifetime;
         let expires = (!lifetime.is_zero()).then(|| now + backoff::spread(lifetime));
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         Arc::new(HostConnection {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             host,
             state: watch::Sender::new(ConnectionState::Idle),
             core: Mutex::new(Core {
@@ -208,6 +211,11 @@ impl<C: Connector> HostConnection<C> {
     /// The host it leads to.
     pub fn host_id(&self) -> &HostId {
         &self.host.id
+    }
+
+    /// Tells the connections of one process apart; stays the same when the link is opened again.
+    pub fn connection_id(&self) -> u64 {
+        self.id
     }
 
     /// Where it stands now.
@@ -292,6 +300,11 @@ impl<C: Connector> HostConnection<C> {
     pub(crate) fn end_use(&self, in_use: Use, now: Instant) {
         drop(in_use);
         self.core().last_used = now;
+    }
+
+    /// Whether the VM of this lane has answered lately.
+    pub(crate) fn is_proven(&self, lane: Lane) -> bool {
+        self.host.calls.is_proven(lane)
     }
 
     /// Ends the connection when it has no lease left; it gets no new ones.
@@ -532,6 +545,9 @@ impl<C: Connector> HostConnection<C> {
                 self.report(Trouble::Lost, &link);
                 TransportError::ConnectionLost { host, operation, sent, source }
             }
+            CallFailure::Busy { occupied_for } => {
+                TransportError::MonitorBusy { host, operation, occupied_for }
+            }
             CallFailure::NoThread { threads } => TransportError::NoThread { host, operation, threads },
             CallFailure::Panicked { message } => TransportError::Panicked { host, message },
         })
@@ -623,6 +639,7 @@ impl<C: Connector> HostConnection<C> {
 impl<C: Connector> fmt::Debug for HostConnection<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HostConnection")
+            .field("id", &self.id)
             .field("host", &self.host.id)
             .field("state", &self.state())
             .field("active_uses", &self.active_uses())

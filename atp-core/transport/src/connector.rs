@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -68,6 +69,11 @@ pub enum CallFailure {
         sent: bool,
         /// What the library said of it.
         source: Option<LibvirtError>,
+    },
+    /// Nothing was sent: another command, anybody's, occupies the VM.
+    Busy {
+        /// For how long it has.
+        occupied_for: Duration,
     },
     /// No thread could be had to make the call on; nothing was sent.
     NoThread {

@@ -341,6 +341,18 @@ pub enum TransportError {
         /// Calls that overran their deadline and never returned.
         stuck: usize,
     },
+    /// Another command has occupied the VM's monitor for long; nothing was sent.
+    #[error(
+        "host {host}: {operation}: not sent, another command has occupied the monitor for {occupied_for:.1?}"
+    )]
+    MonitorBusy {
+        /// The host.
+        host: HostId,
+        /// The operation, by libvirt's name for it.
+        operation: &'static str,
+        /// For how long QEMU has not answered that command.
+        occupied_for: Duration,
+    },
     /// No thread could be had to make a blocking call on; nothing was sent.
     #[error("host {host}: {operation}: not sent, all {threads} threads for calls are in use")]
     NoThread {
@@ -408,6 +420,7 @@ impl TransportError {
             TransportError::AcquireTimeout { .. } => ErrorKind::ConnectTimeout,
             TransportError::CallTimeout { .. } => ErrorKind::CallTimeout,
             TransportError::StuckCalls { .. } => ErrorKind::StuckCalls,
+            TransportError::MonitorBusy { .. } => ErrorKind::MonitorBusy,
             TransportError::NoThread { .. } => ErrorKind::ThreadsExhausted,
             TransportError::ConnectionLost { .. } => ErrorKind::ConnectionLost,
             TransportError::Libvirt { kind, .. } => *kind,

@@ -52,6 +52,7 @@
 // Hosts and the work run on them.
 mod effect;
 mod error;
+mod execute;
 mod host;
 mod lease;
 mod libvirt;
@@ -91,11 +92,12 @@ pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
 pub use effect::Effect;
 pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, TransportError};
+pub use execute::ExecuteOptions;
 pub use host::{HostId, HostInfo, InvalidHostId};
 pub use latency::Percentiles;
 pub use lease::PooledConnection;
 pub use libvirt::{Hypervisor, LibvirtConnection, LibvirtConnector, LibvirtLink, Version};
-pub use manager::{ExecuteOptions, TransportManager};
+pub use manager::TransportManager;
 pub use pool::ConnectionPool;
 pub use reconnect::Attempt;
 pub use stats::PoolStats;

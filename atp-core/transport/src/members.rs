@@ -138,6 +138,13 @@ impl<C: Connector> Members<C> {
         count < self.min || (wanted && count < self.max && settled())
     }
 
+    /// A connection was opened: whether the load asks for a further one is seen at the next look.
+    pub(crate) fn has_grown(&mut self) {
+        if self.scaling == Scaling::Grow {
+            self.scaling = Scaling::Keep;
+        }
+    }
+
     /// The connections to close or to let run out now, worst first.
     pub(crate) fn surplus(&mut self, host: &HostContext<C>) -> Vec<Arc<HostConnection<C>>> {
         let pool = &host.config.pool;

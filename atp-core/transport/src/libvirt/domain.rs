@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
@@ -16,8 +17,9 @@ use virt::domain::{Domain, DomainState as VirtState};
 use virt::error::{Error, ErrorNumber};
 
 use super::LibvirtConnection;
+use super::control_info;
 use super::definition::Definition;
-use super::link::Handles;
+use super::link::{Failure, Handles};
 use crate::calls::Lane;
 use crate::domain::{DomainDetails, DomainInfo, DomainState, Lifecycle};
 use crate::error::Result;
@@ -62,18 +64,18 @@ pub struct Hypervisor {
 }
 
 /// The monitor of a VM and its agent each take one command at a time.
-fn monitor_lane(uuid: Uuid) -> Option<Lane> {
-    Some(Lane { target: uuid.as_u128(), kind: 0 })
+fn monitor_lane(uuid: Uuid) -> Lane {
+    Lane { target: uuid.as_u128(), kind: 0 }
 }
 
-fn agent_lane(uuid: Uuid) -> Option<Lane> {
-    Some(Lane { target: uuid.as_u128(), kind: 1 })
+fn agent_lane(uuid: Uuid) -> Lane {
+    Lane { target: uuid.as_u128(), kind: 1 }
 }
 
 impl LibvirtConnection {
     /// The version of the daemon's libvirt (`virConnectGetLibVersion`).
     pub async fn lib_version(&self) -> Result<Version> {
-        let number = self.run("virConnectGetLibVersion", None, |on| on.connect.lib_version()).await?;
+        let number = self.run("virConnectGetLibVersion", None, |on| Ok(on.connect.lib_version()?)).await?;
         Ok(Version::from_number(number))
     }
 
@@ -88,7 +90,7 @@ impl LibvirtConnection {
 
     /// The host's own name for itself (`virConnectGetHostname`).
     pub async fn hostname(&self) -> Result<String> {
-        self.run("virConnectGetHostname", None, |on| on.connect.hostname()).await
+        self.run("virConnectGetHostname", None, |on| Ok(on.connect.hostname()?)).await
     }
 
     /// All domains of the host, running or not, in no particular order (`virConnectListAllDomains`,
@@ -106,7 +108,7 @@ impl LibvirtConnection {
                         listed.push(info);
                     }
                     Err(error) if is_gone(&error) => {}
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(error.into()),
                 }
             }
             on.set_domains(known);
@@ -121,8 +123,10 @@ impl LibvirtConnection {
     /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is none.
     pub async fn domain_by_name(&self, name: &str) -> Result<DomainInfo> {
         let name = name.to_owned();
-        self.run("virDomainLookupByName", None, move |on| info(&on.connect.lookup_domain_by_name(&name)?))
-            .await
+        self.run("virDomainLookupByName", None, move |on| {
+            Ok(info(&on.connect.lookup_domain_by_name(&name)?)?)
+        })
+        .await
     }
 
     /// The domain of that UUID as it is now (`virDomainLookupByUUID`, `virDomainGetInfo`).
@@ -130,7 +134,7 @@ impl LibvirtConnection {
     /// # Errors
     /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is none.
     pub async fn domain_info(&self, uuid: Uuid) -> Result<DomainInfo> {
-        self.run("virDomainGetInfo", None, move |on| info(on.fresh_domain(uuid)?.as_ref())).await
+        self.run("virDomainGetInfo", None, move |on| Ok(info(on.fresh_domain(uuid)?.as_ref())?)).await
     }
 
     /// What a domain's definition says of it (`virDomainGetXMLDesc`).
@@ -163,15 +167,17 @@ impl LibvirtConnection {
             Lifecycle::Start => ("virDomainCreate", None),
             // Has to get through where the monitor hangs, so it stands in no line.
             Lifecycle::Destroy => ("virDomainDestroy", None),
-            Lifecycle::Shutdown => ("virDomainShutdown", monitor_lane(uuid)),
-            Lifecycle::Reboot => ("virDomainReboot", monitor_lane(uuid)),
-            Lifecycle::Reset => ("virDomainReset", monitor_lane(uuid)),
-            Lifecycle::Suspend => ("virDomainSuspend", monitor_lane(uuid)),
-            Lifecycle::Resume => ("virDomainResume", monitor_lane(uuid)),
+            Lifecycle::Shutdown => ("virDomainShutdown", Some(monitor_lane(uuid))),
+            Lifecycle::Reboot => ("virDomainReboot", Some(monitor_lane(uuid))),
+            Lifecycle::Reset => ("virDomainReset", Some(monitor_lane(uuid))),
+            Lifecycle::Suspend => ("virDomainSuspend", Some(monitor_lane(uuid))),
+            Lifecycle::Resume => ("virDomainResume", Some(monitor_lane(uuid))),
         };
+        let busy_after = lane.and_then(|lane| self.busy_after(lane));
         self.run(operation, lane, move |on| {
             let domain = on.domain(uuid)?;
-            match action {
+            check_monitor(&domain, busy_after)?;
+            Ok(match action {
                 Lifecycle::Start => domain.create(),
                 Lifecycle::Shutdown => domain.shutdown(),
                 Lifecycle::Reboot => domain.reboot(0),
@@ -179,7 +185,7 @@ impl LibvirtConnection {
                 Lifecycle::Destroy => domain.destroy(),
                 Lifecycle::Suspend => domain.suspend(),
                 Lifecycle::Resume => domain.resume(),
-            }
+            }?)
         })
         .await
     }
@@ -187,11 +193,19 @@ impl LibvirtConnection {
     /// Sends a JSON command to a domain's QEMU monitor and returns its JSON reply, which may be an error
     /// reply (`virDomainQemuMonitorCommand`). One command at a time is under way for a domain.
     ///
-    /// libvirt has no time-out for this call: it hangs for as long as QEMU does.
+    /// libvirt has no time-out for this call: it hangs for as long as QEMU does. So if the VM has not answered
+    /// lately, libvirt is asked first whether the monitor is occupied, by whomever.
+    ///
+    /// # Errors
+    /// [`TransportError::MonitorBusy`](crate::TransportError::MonitorBusy) if it has been for longer than
+    /// [`monitor_busy_after`](crate::CallConfig::monitor_busy_after); nothing was sent then.
     pub async fn monitor_command(&self, uuid: Uuid, command: &str) -> Result<String> {
-        let command = command.to_owned();
-        self.run("virDomainQemuMonitorCommand", monitor_lane(uuid), move |on| {
-            on.domain(uuid)?.qemu_monitor_command(&command, 0)
+        let (command, lane) = (command.to_owned(), monitor_lane(uuid));
+        let busy_after = self.busy_after(lane);
+        self.run("virDomainQemuMonitorCommand", Some(lane), move |on| {
+            let domain = on.domain(uuid)?;
+            check_monitor(&domain, busy_after)?;
+            Ok(domain.qemu_monitor_command(&command, 0)?)
         })
         .await
     }
@@ -208,10 +222,10 @@ impl LibvirtConnection {
     pub async fn agent_command(&self, uuid: Uuid, command: &str) -> Result<String> {
         let command = command.to_owned();
         let deadline = self.call_deadline();
-        self.run("virDomainQemuAgentCommand", agent_lane(uuid), move |on| {
+        self.run("virDomainQemuAgentCommand", Some(agent_lane(uuid)), move |on| {
             let left = deadline.saturating_duration_since(Instant::now()).as_secs();
             let seconds = i32::try_from(left.max(1)).unwrap_or(i32::MAX);
-            on.domain(uuid)?.qemu_agent_command(&command, seconds, 0)
+            Ok(on.domain(uuid)?.qemu_agent_command(&command, seconds, 0)?)
         })
         .await
     }
@@ -226,16 +240,33 @@ impl LibvirtConnection {
         F: FnOnce(&Connect) -> std::result::Result<T, Error> + Send + 'static,
         T: Send + 'static,
     {
-        self.run(operation, None, move |on| call(&on.connect)).await
+        self.run(operation, None, move |on| Ok(call(&on.connect)?)).await
+    }
+
+    /// After how long an occupied monitor is reason not to send; none for a VM that has answered lately.
+    fn busy_after(&self, lane: Lane) -> Option<Duration> {
+        (!self.is_proven(lane)).then(|| self.config().calls.monitor_busy_after)
     }
 
     async fn run<T, F>(&self, operation: &'static str, lane: Option<Lane>, call: F) -> Result<T>
     where
-        F: FnOnce(&Handles) -> std::result::Result<T, Error> + Send + 'static,
+        F: FnOnce(&Handles) -> std::result::Result<T, Failure> + Send + 'static,
         T: Send + 'static,
     {
         self.call(operation, lane, |link, in_flight| link.start(Some(in_flight), call)).await
     }
+}
+
+/// Fails if the monitor has been occupied for longer than `busy_after`. A driver that cannot tell, or a domain
+/// that is not running, is left to the call itself.
+fn check_monitor(domain: &Domain, busy_after: Option<Duration>) -> std::result::Result<(), Failure> {
+    if let Some(limit) = busy_after
+        && let Ok(Some(occupied_for)) = control_info::occupied_for(domain)
+        && occupied_for > limit
+    {
+        return Err(Failure::Occupied(occupied_for));
+    }
+    Ok(())
 }
 
 fn info(domain: &Domain) -> std::result::Result<DomainInfo, Error> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -16,7 +17,7 @@ use super::threads::{CallThreads, ThreadsExhausted};
 use crate::calls::InFlight;
 use crate::connector::CallFailure;
 use crate::error::LibvirtError;
-use crate::manager::panic_message;
+use crate::execute::panic_message;
 
 /// An open libvirt connection. Dropping it hands the closing, which can block, to another thread.
 pub struct LibvirtLink {
@@ -35,6 +36,19 @@ pub(crate) struct Handles {
     pub(crate) connect: Connect,
 }
 
+/// Why a call made on a thread failed.
+pub(crate) enum Failure {
+    Libvirt(virt::error::Error),
+    /// Nothing was sent: the VM's monitor has been occupied for so long.
+    Occupied(Duration),
+}
+
+impl From<virt::error::Error> for Failure {
+    fn from(error: virt::error::Error) -> Self {
+        Failure::Libvirt(error)
+    }
+}
+
 impl LibvirtLink {
     /// Blocks, as opening did.
     pub(crate) fn new(connect: Connect, threads: CallThreads, closer: mpsc::Sender<Handles>) -> Self {
@@ -47,7 +61,7 @@ impl LibvirtLink {
     pub(crate) fn start<T: Send + 'static>(
         self: Arc<Self>,
         in_flight: Option<InFlight>,
-        call: impl FnOnce(&Handles) -> Result<T, virt::error::Error> + Send + 'static,
+        call: impl FnOnce(&Handles) -> Result<T, Failure> + Send + 'static,
     ) -> impl Future<Output = Result<T, CallFailure>> + Send {
         let (answer, answered) = oneshot::channel();
         let threads = self.threads.clone();
@@ -68,16 +82,14 @@ impl LibvirtLink {
         }
     }
 
-    fn make<T>(
-        &self,
-        call: impl FnOnce(&Handles) -> Result<T, virt::error::Error>,
-    ) -> Result<T, CallFailure> {
+    fn make<T>(&self, call: impl FnOnce(&Handles) -> Result<T, Failure>) -> Result<T, CallFailure> {
         let Some(handles) = &self.handles else {
             return Err(CallFailure::Lost { sent: false, source: None });
         };
         match catch_unwind(AssertUnwindSafe(|| call(handles))) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => match call_failure(&error) {
+            Ok(Err(Failure::Occupied(time))) => Err(CallFailure::Busy { occupied_for: time }),
+            Ok(Err(Failure::Libvirt(error))) => match call_failure(&error) {
                 CallFailure::Refused { .. } if !self.is_open() => {
                     Err(CallFailure::Lost { sent: true, source: Some(LibvirtError::from(&error)) })
                 }

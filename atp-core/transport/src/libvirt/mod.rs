@@ -1,6 +1,7 @@
 //! Hosts reached through libvirt. The only place that knows the `virt` crate.
 
 mod close_notice;
+mod control_info;
 mod definition;
 mod domain;
 mod error;
@@ -147,7 +148,7 @@ impl Connector for LibvirtConnector {
     }
 
     async fn probe(&self, link: &Arc<LibvirtLink>, deadline: Instant) -> Result<(), ConnectError> {
-        let call = link.clone().start(None, |handles| handles.connect.lib_version());
+        let call = link.clone().start(None, |handles| Ok(handles.connect.lib_version()?));
         match timeout_at(deadline, call).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(failure)) => Err(ConnectError::new(ErrorKind::ConnectionLost, format!("{failure:?}"))),

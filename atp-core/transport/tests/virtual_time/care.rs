@@ -1,0 +1,240 @@
+//! How a pool cares for its connections: load, age, validation, long leases, resizing.
+
+use std::time::Duration;
+
+use atp_transport::{
+    ErrorKind, ExecuteOptions, HostInfo, PoolConfig, PooledConnection, ReconnectConfig, Strategy,
+    TransportConfig, TransportError, TransportManager,
+};
+use futures_util::StreamExt;
+use tokio::time::{Instant, sleep};
+
+use crate::scripted::{Script, Step};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn one_host(script: &Script, pool: PoolConfig) -> TransportManager<Script> {
+    let config = TransportConfig { pool, ..TransportConfig::default() };
+    let manager = TransportManager::with_connector(config, script.clone());
+    manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();
+    manager
+}
+
+async fn leases(manager: &TransportManager<Script>, count: usize) -> Vec<PooledConnection<Script>> {
+    let pool = manager.pool("h1").unwrap();
+    let mut leases = Vec::new();
+    for _ in 0..count {
+        leases.push(pool.acquire(Instant::now() + 5 * SECOND).await.unwrap());
+    }
+    leases
+}
+
+fn total(manager: &TransportManager<Script>) -> usize {
+    manager.pool("h1").unwrap().stats().total_connections
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_under_load_grows_by_one_a_look_and_shrinks_again() {
+    // Room for calls is not what makes it grow here: no lease ever has to wait.
+    let pool = PoolConfig { high_load_uses: 2, max_connections_per_host: 3, ..PoolConfig::default() };
+    let manager = one_host(&Script::default(), pool).await;
+    let held = leases(&manager, 3).await;
+    assert_eq!(total(&manager), 1);
+    sleep(31 * SECOND).await;
+    assert_eq!(total(&manager), 2, "one connection highly loaded out of one");
+    sleep(31 * SECOND).await;
+    assert_eq!(total(&manager), 2, "one out of two is less than the threshold");
+    drop(held);
+    sleep(91 * SECOND).await;
+    assert_eq!(total(&manager), 1, "no load, and nothing idle for long enough to be reaped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn load_never_grows_a_pool_past_its_maximum() {
+    let pool = PoolConfig { high_load_uses: 0, max_connections_per_host: 2, ..PoolConfig::default() };
+    let manager = one_host(&Script::default(), pool).await;
+    let _held = leases(&manager, 10).await;
+    sleep(600 * SECOND).await;
+    assert_eq!(total(&manager), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_that_has_become_needless_is_not_made() {
+    let script = Script::attempts([Step::Opens(Duration::ZERO), Step::Fails(Duration::ZERO)]);
+    let pool = PoolConfig { max_uses_per_connection: 1, ..PoolConfig::default() };
+    let manager = one_host(&script, pool).await;
+    let held = leases(&manager, 1).await;
+    // A second caller makes the pool knock again, in vain, and wait before the next attempt.
+    let pool = manager.pool("h1").unwrap();
+    let waiting = tokio::spawn(async move { pool.acquire(Instant::now() + 5 * SECOND).await.map(drop) });
+    sleep(SECOND).await;
+    drop(held);
+    waiting.await.unwrap().unwrap();
+    let made = script.attempts_made().len();
+    sleep(400 * SECOND).await;
+    assert!(
+        script.attempts_made().len() <= made + 7,
+        "the failed connection is tried at the slowest pace only"
+    );
+    assert_eq!(total(&manager), 1, "and reaped when nobody needs it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_connections_are_replaced_when_their_leases_are_back() {
+    let script = Script::default();
+    let pool = PoolConfig { max_lifetime: 600 * SECOND, ..PoolConfig::default() };
+    let manager = one_host(&script, pool).await;
+    let held = leases(&manager, 1).await;
+    sleep(700 * SECOND).await;
+    let stats = manager.pool("h1").unwrap().stats();
+    assert_eq!((stats.draining, stats.idle_connections), (1, 1), "{stats}");
+    assert!(held[0].is_alive().await.unwrap(), "a lease lost its connection to old age");
+    drop(held);
+    sleep(SECOND).await;
+    assert_eq!((total(&manager), script.open_links()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_connection_is_asked_before_it_is_lent() {
+    let script = Script::default();
+    let manager = one_host(&script, PoolConfig::default()).await;
+    drop(leases(&manager, 1).await);
+    assert_eq!(script.probes(), 0, "a connection opened a moment ago was probed");
+    sleep(40 * SECOND).await;
+    drop(leases(&manager, 1).await);
+    assert_eq!(script.probes(), 1);
+    drop(leases(&manager, 1).await);
+    assert_eq!(script.probes(), 1, "probed twice in one moment");
+
+    // One that does not answer is not lent, and the caller gets another.
+    sleep(40 * SECOND).await;
+    script.set_silent(true);
+    let asked = Instant::now();
+    let lease = manager.pool("h1").unwrap().acquire(asked + 60 * SECOND).await.unwrap();
+    assert_eq!(lease.metrics().reconnects, 1);
+    let patience = TransportConfig::default().heartbeat_timeout;
+    assert!(asked.elapsed() >= patience && asked.elapsed() < patience + 2 * SECOND, "{:?}", asked.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_held_for_long_are_counted() {
+    let pool = PoolConfig { report_leases_after: 60 * SECOND, ..PoolConfig::default() };
+    let manager = one_host(&Script::default(), pool).await;
+    let held = leases(&manager, 2).await;
+    sleep(59 * SECOND).await;
+    assert_eq!(manager.pool("h1").unwrap().stats().long_held_leases, 0);
+    sleep(2 * SECOND).await;
+    assert_eq!(manager.pool("h1").unwrap().stats().long_held_leases, 2);
+    drop(held);
+    let stats = manager.pool("h1").unwrap().stats();
+    assert_eq!((stats.long_held_leases, stats.use_time.count), (0, 2));
+    assert!(stats.use_time.p50 >= 60 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_made_smaller_lets_what_is_used_run_out() {
+    let script = Script::default();
+    let pool = PoolConfig { max_uses_per_connection: 1, ..PoolConfig::default() };
+    let manager = one_host(&script, pool).await;
+    let mut held = leases(&manager, 6).await;
+    let pool = manager.pool("h1").unwrap();
+    pool.resize(1, 2).unwrap();
+    sleep(SECOND).await;
+    let stats = pool.stats();
+    assert_eq!((stats.active_connections, stats.draining), (2, 4), "{stats}");
+    held.clear();
+    sleep(SECOND).await;
+    assert_eq!(total(&manager), 2);
+    pool.resize(5, 10).unwrap();
+    sleep(SECOND).await;
+    assert_eq!(total(&manager), 5);
+    assert_eq!(pool.resize(3, 2).unwrap_err().kind(), ErrorKind::InvalidConfig);
+    assert_eq!(total(&manager), 5, "a refused size had an effect");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_strategy_spreads_leases_over_the_connections() {
+    for strategy in Strategy::ALL {
+        let pool = PoolConfig { strategy, min_connections_per_host: 4, ..PoolConfig::default() };
+        let manager = one_host(&Script::default(), pool).await;
+        sleep(SECOND).await;
+        let held = leases(&manager, 16).await;
+        let connections = manager.pool("h1").unwrap().connections();
+        let uses: Vec<_> = connections.iter().map(|c| c.metrics().active_uses).collect();
+        assert!(uses.iter().all(|uses| *uses == 4), "{strategy}: {uses:?}");
+        drop(held);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn least_connections_fills_up_what_is_least_used() {
+    let pool = PoolConfig {
+        strategy: Strategy::LeastConnections,
+        min_connections_per_host: 3,
+        ..PoolConfig::default()
+    };
+    let manager = one_host(&Script::default(), pool).await;
+    sleep(SECOND).await;
+    let mut held = leases(&manager, 9).await;
+    let emptied = held[0].connection_id();
+    held.retain(|lease| lease.connection_id() != emptied);
+    for lease in leases(&manager, 3).await {
+        assert_eq!(lease.connection_id(), emptied);
+        held.push(lease);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_that_were_lost_together_come_back_one_after_the_other() {
+    let script = Script::default();
+    let config = TransportConfig {
+        reconnect: ReconnectConfig {
+            max_per_second: 10,
+            initial_delay: Duration::from_millis(1),
+            ..ReconnectConfig::default()
+        },
+        ..TransportConfig::default()
+    };
+    let manager = TransportManager::with_connector(config, script.clone());
+    for n in 0..50 {
+        manager.add_host(HostInfo::new(format!("h{n}"), "192.0.2.1")).await.unwrap();
+    }
+    sleep(SECOND).await;
+    assert_eq!(script.open_links(), 50, "work that is new waits for no pace");
+    script.cut();
+    let lost = Instant::now();
+    sleep(10 * SECOND).await;
+    assert_eq!(script.open_links(), 50);
+    let last = *script.attempts_made().last().unwrap() - lost;
+    assert!(
+        last >= Duration::from_millis(4800) && last <= 6 * SECOND,
+        "50 attempts at 10 a second took {last:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn results_stream_as_they_come_and_no_more_hosts_are_worked_on_than_asked() {
+    let manager = TransportManager::with_connector(TransportConfig::default(), Script::default());
+    let ids: Vec<String> = (1..=6).map(|n| format!("h{n}")).collect();
+    for id in &ids {
+        manager.add_host(HostInfo::new(id.as_str(), "192.0.2.1")).await.unwrap();
+    }
+    sleep(SECOND).await;
+    // The first takes longest: it would come last if results waited for one another.
+    let work = |conn: PooledConnection<Script>| async move {
+        let n: u32 = conn.host_id().as_str().trim_start_matches('h').parse().unwrap();
+        sleep((10 - n) * SECOND).await;
+        Ok::<_, TransportError>(n)
+    };
+    let started = Instant::now();
+    let all: Vec<_> = manager.stream_on_hosts(&ids, ExecuteOptions::default(), work).collect().await;
+    let order: Vec<_> = all.into_iter().map(|(_, n)| n.unwrap()).collect();
+    assert_eq!(order, [6, 5, 4, 3, 2, 1]);
+    assert_eq!(started.elapsed().as_secs(), 9);
+
+    let started = Instant::now();
+    let two_at_once = ExecuteOptions::default().with_concurrency(2);
+    let results = manager.execute_on_hosts_with(&ids, two_at_once, work).await;
+    assert!(results.iter().map(|(id, _)| id).eq(&ids), "not in the order of asking");
+    assert_eq!(started.elapsed().as_secs(), 9 + 7 + 5 - 1, "h1 and h2, h3 and h4, h5 and h6");
+}
