@@ -34,6 +34,8 @@ pub(crate) struct Members<C: Connector> {
     pub(crate) draining: bool,
     /// What the last look at the load said.
     pub(crate) scaling: Scaling,
+    /// The connection that was last opened because of the load, for nobody in particular.
+    opened_for_load: Option<u64>,
     pub(crate) waits: Latencies,
     pub(crate) uses: Latencies,
 }
@@ -57,6 +59,7 @@ impl<C: Connector> Members<C> {
             max,
             draining: false,
             scaling: Scaling::Keep,
+            opened_for_load: None,
             waits: Latencies::default(),
             uses: Latencies::default(),
         }
@@ -139,9 +142,10 @@ impl<C: Connector> Members<C> {
     }
 
     /// A connection was opened: whether the load asks for a further one is seen at the next look.
-    pub(crate) fn has_grown(&mut self) {
+    pub(crate) fn has_grown(&mut self, by: &HostConnection<C>) {
         if self.scaling == Scaling::Grow {
             self.scaling = Scaling::Keep;
+            self.opened_for_load = Some(by.connection_id());
         }
     }
 
@@ -159,8 +163,9 @@ impl<C: Connector> Members<C> {
             .cloned()
             .collect();
         // What waits to be opened for somebody who has been served meanwhile needs not be opened at all.
-        if self.waiters.is_empty() && self.scaling != Scaling::Grow {
-            let needless = self.in_service().filter(|c| c.waits_its_turn()).take(over_min);
+        if self.waiters.is_empty() {
+            let for_load = |c: &&Arc<HostConnection<C>>| self.opened_for_load == Some(c.connection_id());
+            let needless = self.in_service().filter(|c| c.waits_its_turn() && !for_load(c)).take(over_min);
             surplus.extend(needless.cloned());
         }
         if surplus.is_empty() && self.scaling == Scaling::Shrink && over_min > 0 {

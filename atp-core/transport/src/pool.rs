@@ -272,7 +272,7 @@ impl<C: Connector> Shared<C> {
             tracing::debug!(host = %self.host.id, connections = members.connections.len() + 1, "opening a connection");
             let connection = self.open();
             members.connections.push(connection.clone());
-            members.has_grown();
+            members.has_grown(&connection);
             self.tasks.spawn(connection.drive());
         }
         for connection in members.surplus(&self.host) {
