@@ -8,7 +8,7 @@ use atp_executor::{HostSelector, LabelFilter, Selector, StateFilter};
 use atp_transport::HostId;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::examples;
 
@@ -83,7 +83,7 @@ pub(crate) struct AdHocHost {
 }
 
 /// The form of the data on stdout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum OutputFormat {
     /// For people: tables, and equal outputs grouped
@@ -95,7 +95,7 @@ pub(crate) enum OutputFormat {
 }
 
 /// When to use colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ColorMode {
     /// On a terminal, unless NO_COLOR is set
@@ -107,7 +107,7 @@ pub(crate) enum ColorMode {
 }
 
 /// The form of the messages on stderr.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
     /// For people

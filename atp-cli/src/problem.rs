@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use atp_transport::ConfigProblem;
+
 use crate::exit::{self, Signal};
 
 /// One thing that is wrong, in words.
@@ -41,6 +43,14 @@ impl Problem {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+impl From<ConfigProblem> for Problem {
+    fn from(problem: ConfigProblem) -> Self {
+        let message = problem.to_string();
+        Problem::new(message)
+            .hint(problem.hint.as_deref().unwrap_or("`atp config show` prints every setting"))
     }
 }
 

@@ -2,9 +2,6 @@
 //! origin, and everything that is wrong with them reported at once.
 
 mod hosts;
-mod kind;
-mod layer;
-mod schema;
 mod secret;
 
 use std::collections::BTreeSet;
@@ -13,20 +10,25 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use atp_transport::settings::{Kind, Layer, Schema, Settings as Section, key_text};
 use atp_transport::{HostInfo, TransportConfig};
-use config::{Config, Map, Value, ValueKind};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::args::{ColorMode, GlobalArgs, LogFormat, OutputFormat};
 use crate::problem::Problem;
-use layer::Layer;
-use schema::Node;
+use crate::settings::hosts::read_hosts;
 
 pub(crate) use secret::mask_uri;
 
 /// The file for all users of the machine.
 const SYSTEM_FILE: &str = "/etc/atp/config.toml";
+
+/// What the names of the environment variables start with, an underscore after it.
+const ENV_PREFIX: &str = "ATP";
+
+/// The origin of values nobody set.
+const DEFAULT: &str = "default";
 
 /// The file of one user, below the folder for configurations.
 const USER_FILE: &str = "atp/config.toml";
@@ -85,7 +87,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// Whether nobody set it.
     pub(crate) fn is_default(&self) -> bool {
-        self.origin == layer::DEFAULT
+        self.origin == DEFAULT
     }
 }
 
@@ -121,34 +123,31 @@ impl Settings {
     /// # Errors
     /// Every problem that was found.
     pub(crate) fn resolve(sources: &Sources) -> Result<Settings, Vec<Problem>> {
-        let mut problems = Vec::new();
-        let keys = Node::all();
-        let (mut layers, files) = read_layers(sources, &mut problems);
-        let has_inventory = sources.is_explicit
-            || layers.iter().any(|layer| !layer.is_text && layer.table.contains_key("hosts"));
-        layers.iter_mut().for_each(|layer| keys.check(layer, &mut problems));
-        layers.insert(0, Layer::defaults(&defaults()));
+        let (mut problems, mut found) = (Vec::new(), Vec::new());
+        let (layers, files, has_hosts) = read_layers(sources, &mut problems);
+        let schema = schema();
+        let mut settings = match defaults() {
+            Ok(defaults) => defaults,
+            Err(error) => return Err(vec![unexpected(&error.to_string())]),
+        };
+        for layer in layers {
+            settings.overlay(schema.check(layer, &mut found));
+        }
+        problems.extend(found.into_iter().map(Problem::from));
 
-        let merged = match merge(&layers) {
-            Ok(merged) => merged,
+        let section = |name| settings.section(&[name]).cloned().unwrap_or_default();
+        let common = TransportConfig::builder().settings("transport", &section("transport"));
+        let transport = match common.clone().build() {
+            Ok(config) => Some(config),
             Err(error) => {
-                problems.push(unexpected(&error));
-                return Err(problems);
+                problems.extend(error.problems.into_iter().map(Problem::from));
+                None
             }
         };
-        let transport = read_transport(&merged, &mut problems);
-        let hosts = match merged.get("hosts").map(|hosts| hosts.kind.clone()) {
-            Some(ValueKind::Table(table)) => {
-                hosts::read_hosts(table, |id| origin(&layers, &["hosts", id]), &mut problems)
-            }
-            _ => Vec::new(),
-        };
-        let root = Value::new(None, merged);
-        let entries = entries(&root);
-        let top =
-            root.try_deserialize::<Top>().map_err(|error| unexpected(&error)).map_err(|p| problems.push(p));
+        let hosts = read_hosts(&section("hosts"), transport.is_some().then_some(&common), &mut problems);
+        let top = settings.read::<Top>().map_err(|error| problems.push(unexpected(error.message()))).ok();
         match (top, transport) {
-            (Ok(top), Some(transport)) if problems.is_empty() => Ok(Settings {
+            (Some(top), Some(transport)) if problems.is_empty() => Ok(Settings {
                 output: top.output,
                 parallel: top.parallel,
                 timeout: top.timeout,
@@ -156,9 +155,9 @@ impl Settings {
                 log_format: top.log_format,
                 transport,
                 hosts,
-                entries,
+                entries: entries(&settings),
                 files,
-                has_inventory,
+                has_inventory: sources.is_explicit || has_hosts,
             }),
             _ => Err(problems),
         }
@@ -167,14 +166,14 @@ impl Settings {
     /// Where a host's URI, or else its address, is set.
     pub(crate) fn origin_of_host(&self, id: &str) -> Option<&str> {
         ["uri", "address"].iter().find_map(|field| {
-            let key = schema::key_text(&["hosts".to_owned(), id.to_owned(), (*field).to_owned()]);
+            let key = key_text(&["hosts", id, field]);
             self.entries.iter().find(|entry| entry.key == key).map(|entry| entry.origin.as_str())
         })
     }
 }
 
 /// The settings at the top of a file.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Top {
     output: OutputFormat,
     parallel: usize,
@@ -185,34 +184,59 @@ struct Top {
 }
 
 /// An error in values that were all checked before.
-fn unexpected(error: &config::ConfigError) -> Problem {
-    Problem::new("the settings cannot be put together").because(error)
+fn unexpected(message: &str) -> Problem {
+    Problem::new("the settings cannot be put together").cause(message)
+}
+
+/// Every key of every section.
+fn schema() -> Schema {
+    Schema::section([
+        ("output", Schema::Value(choice::<OutputFormat>())),
+        ("parallel", Schema::Value(Kind::AtLeastOne)),
+        ("timeout", Schema::Value(Kind::Timeout)),
+        ("color", Schema::Value(choice::<ColorMode>())),
+        ("log_format", Schema::Value(choice::<LogFormat>())),
+        ("transport", TransportConfig::schema()),
+        ("hosts", Schema::Each(Box::new(hosts::schema()))),
+    ])
 }
 
 /// The defaults of every setting that has one.
-fn defaults() -> serde_json::Value {
+fn defaults() -> Result<Section, toml::ser::Error> {
+    #[derive(Serialize)]
+    struct Defaults {
+        #[serde(flatten)]
+        top: Top,
+        transport: TransportConfig,
+    }
     let policy = atp_executor::Policy::default();
-    json!({
-        "output": "table",
-        "parallel": policy.parallel,
-        "timeout": humantime::format_duration(policy.timeout).to_string(),
-        "color": "auto",
-        "log_format": "text",
-        "transport": schema::transport_defaults(),
-    })
+    let top = Top {
+        output: OutputFormat::Table,
+        parallel: policy.parallel,
+        timeout: policy.timeout,
+        color: ColorMode::Auto,
+        log_format: LogFormat::Text,
+    };
+    let mut transport = TransportConfig::default();
+    // Nothing connects to a host that no work needs.
+    transport.pool.min_connections_per_host = 0;
+    Section::of(DEFAULT, &Defaults { top, transport })
 }
 
-/// Reads the files, the environment and the flags, lowest first.
-fn read_layers(sources: &Sources, problems: &mut Vec<Problem>) -> (Vec<Layer>, Vec<PathBuf>) {
-    let mut layers = Vec::new();
-    let mut files = Vec::new();
+/// Reads the files, the environment and the flags, lowest first; and the names of the files, and whether one of
+/// them has a `[hosts]` section.
+fn read_layers(sources: &Sources, problems: &mut Vec<Problem>) -> (Vec<Layer>, Vec<PathBuf>, bool) {
+    let (mut layers, mut files, mut has_hosts) = (Vec::new(), Vec::new(), false);
     for path in &sources.files {
         match std::fs::read_to_string(path) {
             Ok(text) => {
                 files.push(path.clone());
-                match Layer::file(path, &text) {
-                    Ok(layer) => layers.push(layer),
-                    Err(problem) => problems.push(problem),
+                match Layer::toml(&path.display().to_string(), &text) {
+                    Ok(layer) => {
+                        has_hosts |= layer.settings().get(&["hosts"]).is_some();
+                        layers.push(layer);
+                    }
+                    Err(problem) => problems.push(problem.into()),
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && !sources.is_explicit => {}
@@ -223,15 +247,15 @@ fn read_layers(sources: &Sources, problems: &mut Vec<Problem>) -> (Vec<Layer>, V
             ),
         }
     }
-    layers.push(Layer::environment(&sources.variables));
+    layers.push(Layer::environment(ENV_PREFIX, sources.variables.iter().cloned()));
     layers.push(flag_layer(&sources.flags, problems));
-    (layers, files)
+    (layers, files, has_hosts)
 }
 
 fn flag_layer(flags: &GlobalArgs, problems: &mut Vec<Problem>) -> Layer {
-    let mut layer = Layer::empty();
+    let mut layer = Section::default();
     if let Some(output) = flags.output {
-        layer.set(&["output"], "--output", name_of(output));
+        layer.set(&["output"], "--output", name_of(&output));
     }
     if let Some(parallel) = flags.parallel {
         layer.set(&["parallel"], "--parallel", i64::try_from(parallel).unwrap_or(i64::MAX));
@@ -240,10 +264,10 @@ fn flag_layer(flags: &GlobalArgs, problems: &mut Vec<Problem>) -> Layer {
         layer.set(&["timeout"], "--timeout", humantime::format_duration(timeout).to_string());
     }
     if let Some(color) = flags.color {
-        layer.set(&["color"], "--color", name_of(color));
+        layer.set(&["color"], "--color", name_of(&color));
     }
     if let Some(format) = flags.log_format {
-        layer.set(&["log_format"], "--log-format", name_of(format));
+        layer.set(&["log_format"], "--log-format", name_of(&format));
     }
     let mut seen = BTreeSet::new();
     for host in &flags.hosts {
@@ -255,114 +279,35 @@ fn flag_layer(flags: &GlobalArgs, problems: &mut Vec<Problem>) -> Layer {
         }
         layer.set(&["hosts", host.id.as_str(), "uri"], "--host", host.uri.as_str());
     }
-    layer
-}
-
-fn merge(layers: &[Layer]) -> Result<Map<String, Value>, config::ConfigError> {
-    let builder = layers.iter().fold(Config::builder(), |builder, layer| builder.add_source(layer.clone()));
-    builder.build()?.cache.into_table()
-}
-
-/// The transport's settings, each tried by itself so that every one that does not fit is named.
-fn read_transport(merged: &Map<String, Value>, problems: &mut Vec<Problem>) -> Option<TransportConfig> {
-    let section = merged.get("transport")?;
-    let defaults = schema::transport_defaults();
-    let before = problems.len();
-    let mut leaves = Vec::new();
-    collect_leaves(&mut Vec::new(), section, &mut leaves);
-    for (path, value) in &leaves {
-        let mut alone = defaults.clone();
-        let pointer = format!("/{}", path.join("/"));
-        let Some(place) = alone.pointer_mut(&pointer) else { continue };
-        *place = layer::to_json(value);
-        if let Err(error) = serde_json::from_value::<TransportConfig>(alone) {
-            problems.push(
-                Problem::new(format!(
-                    "{}: `transport.{}` is {value}: {error}",
-                    value.origin().unwrap_or(layer::DEFAULT),
-                    path.join("."),
-                ))
-                .hint("correct the value, or take the setting out to use its default"),
-            );
-        }
-    }
-    if problems.len() > before {
-        return None;
-    }
-    let config = serde_json::from_value::<TransportConfig>(layer::to_json(section));
-    let config = config
-        .map_err(|error| {
-            problems.push(Problem::new("the settings in [transport] do not fit").because(&error))
-        })
-        .ok()?;
-    if let Err(error) = config.validate() {
-        for wrong in error.problems {
-            let at = leaves.iter().find(|(path, _)| path.join(".") == wrong.path);
-            let origin = at.and_then(|(_, value)| value.origin()).unwrap_or(layer::DEFAULT);
-            problems.push(
-                Problem::new(format!("{origin}: `transport.{}` {}", wrong.path, wrong.problem))
-                    .hint("correct the value, or take the setting out to use its default"),
-            );
-        }
-        return None;
-    }
-    Some(config)
-}
-
-fn collect_leaves<'a>(path: &mut Vec<String>, value: &'a Value, leaves: &mut Vec<(Vec<String>, &'a Value)>) {
-    match &value.kind {
-        ValueKind::Table(table) => {
-            let mut keys: Vec<_> = table.iter().collect();
-            keys.sort_by_key(|(key, _)| key.as_str());
-            for (key, value) in keys {
-                path.push(key.clone());
-                collect_leaves(path, value, leaves);
-                path.pop();
-            }
-        }
-        _ => leaves.push((path.clone(), value)),
-    }
+    Layer::new(layer)
 }
 
 /// Every setting: first those at the top, then the transport's, then the hosts.
-fn entries(root: &Value) -> Vec<Entry> {
-    let mut leaves = Vec::new();
-    collect_leaves(&mut Vec::new(), root, &mut leaves);
-    leaves.sort_by_key(|(path, _)| match path.first().map(String::as_str) {
-        Some("transport") => 1,
-        Some("hosts") => 2,
+fn entries(settings: &Section) -> Vec<Entry> {
+    let mut values = settings.values();
+    values.sort_by_key(|(path, ..)| match path.first() {
+        Some(&"transport") => 1,
+        Some(&"hosts") => 2,
         _ => 0,
     });
-    leaves
-        .into_iter()
-        .map(|(path, value)| {
-            let is_uri = path.first().is_some_and(|section| section == "hosts")
-                && path.last().is_some_and(|field| field == "uri" || field == "address");
-            Entry {
-                key: schema::key_text(&path),
-                value: if is_uri { mask_uri(&value.to_string()).into() } else { layer::to_json(value) },
-                origin: value.origin().unwrap_or(layer::DEFAULT).to_owned(),
-            }
-        })
-        .collect()
-}
-
-fn name_of(value: impl clap::ValueEnum) -> String {
-    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-}
-
-/// Where the table at a path is defined: by the layer that has the last word on it.
-fn origin(layers: &[Layer], path: &[&str]) -> String {
-    let find = |layer: &Layer| {
-        let (first, rest) = path.split_first()?;
-        let mut value = layer.table.get(*first)?;
-        for part in rest {
-            let ValueKind::Table(table) = &value.kind else { return None };
-            value = table.get(*part)?;
-        }
-        value.origin().map(str::to_owned)
+    let entry = |(path, origin, value): (Vec<&str>, &str, &toml::Value)| Entry {
+        key: key_text(&path),
+        value: match (&path[..], value) {
+            (["hosts", _, "uri" | "address"], toml::Value::String(uri)) => mask_uri(uri).into(),
+            _ => serde_json::to_value(value).unwrap_or_default(),
+        },
+        origin: origin.to_owned(),
     };
-    layers.iter().rev().find_map(find).unwrap_or_else(|| layer::DEFAULT.to_owned())
+    values.into_iter().map(entry).collect()
+}
+
+/// The words of an option of the command line.
+fn choice<T: ValueEnum>() -> Kind {
+    Kind::Choice(T::value_variants().iter().map(name_of).collect())
+}
+
+fn name_of(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -134,6 +134,50 @@ fn every_problem_of_every_source_is_reported() {
 }
 
 #[test]
+fn a_host_has_transport_settings_of_its_own_over_the_common_ones() {
+    let file = File::new(
+        "own",
+        "[transport]\ncall_timeout = \"7s\"\n[hosts.node1]\nuri = \"test:///default\"\n\
+         [hosts.node1.transport]\nconnect_timeout = \"2s\"\n[hosts.node2]\nuri = \"test:///default\"\n",
+    );
+    let variables = [("ATP_HOSTS__NODE1__TRANSPORT__POOL__MAX_CONNECTIONS_PER_HOST", "3")];
+    let settings = Settings::resolve(&sources(&[&file], &variables, GlobalArgs::default())).unwrap();
+    let own = settings.hosts[0].config.as_ref().unwrap();
+    assert_eq!(own.call_timeout, Duration::from_secs(7));
+    assert_eq!(own.connect_timeout, Duration::from_secs(2));
+    assert_eq!((own.pool.max_connections_per_host, own.pool.min_connections_per_host), (3, 0));
+    assert_eq!(settings.hosts[1].config, None);
+    let origin = &entry(&settings, "hosts.node1.transport.connect_timeout").origin;
+    assert_eq!(*origin, format!("{}:6", file.path().display()));
+}
+
+#[test]
+fn what_is_wrong_with_a_host_s_own_settings_is_named_in_full() {
+    let file = File::new(
+        "own-problems",
+        "[transport.pool]\nmin_connections_per_host = 5\n[hosts.node1]\nuri = \"test:///default\"\n\
+         [hosts.node1.transport]\ncall_timeout = \"0s\"\n[hosts.node1.transport.pool]\nstrategy = \"fastest\"\n\
+         max_connections_per_host = 2\n[hosts.node1.transport.calls]\nmax_threads = 3\n",
+    );
+    let problems = Settings::resolve(&sources(&[&file], &[], GlobalArgs::default())).unwrap_err();
+    let path = file.path();
+    let mut expected = [
+        (11, "unknown key `hosts.node1.transport.calls.max_threads`"),
+        (8, "`hosts.node1.transport.pool.strategy` is \"fastest\""),
+        (6, "`hosts.node1.transport.call_timeout` is 0s"),
+        (2, "`hosts.node1.transport.pool.min_connections_per_host` is 5, more than"),
+    ]
+    .map(|(line, text)| format!("{}:{line}: {text}", path.display()))
+    .into_iter();
+    for problem in &problems {
+        let expected = expected.next().unwrap();
+        assert!(problem.message.starts_with(&expected), "{expected}: {problems:#?}");
+    }
+    assert_eq!(expected.next(), None, "{problems:#?}");
+    assert_eq!(problems[0].hint.as_deref(), Some("did you mean `transport.calls.max_threads`?"));
+}
+
+#[test]
 fn a_word_that_is_none_of_the_transport_s_is_named() {
     let file = File::new("strategy", "[transport.pool]\nstrategy = \"fastest\"\n");
     let problems = Settings::resolve(&sources(&[&file], &[], GlobalArgs::default())).unwrap_err();

@@ -20,7 +20,7 @@ pub(crate) fn decide(uses: impl ExactSizeIterator<Item = usize>, config: &PoolCo
     }
     let loaded = uses.filter(|uses| *uses > config.high_load_uses).count();
     let share = loaded as f64 / count as f64;
-    if share >= config.scale_up_threshold {
+    if loaded > 0 && share >= config.scale_up_threshold {
         Scaling::Grow
     } else if share < config.scale_down_threshold {
         Scaling::Shrink
@@ -50,5 +50,8 @@ mod tests {
         assert_eq!(decided(&[6, 0, 0, 0, 0]), Scaling::Keep);
         assert_eq!(decided(&[6, 0, 0, 0, 0, 0]), Scaling::Shrink);
         assert_eq!(decided(&[]), Scaling::Keep);
+        let eager =
+            PoolConfig { scale_up_threshold: 0.0, scale_down_threshold: 0.0, ..PoolConfig::default() };
+        assert_eq!(decide([0, 0].into_iter(), &eager), Scaling::Keep, "no load is no reason to grow");
     }
 }

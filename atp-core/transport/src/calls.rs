@@ -138,6 +138,13 @@ impl HostCalls {
         })
     }
 
+    /// When the first of the calls on this connection should have returned.
+    pub(crate) fn next_deadline(&self, connection: &Arc<Semaphore>) -> Option<Instant> {
+        let table = self.table();
+        let here = |call: &&Record| call.connection.as_ref().is_some_and(|on| Arc::ptr_eq(on, connection));
+        table.under_way.values().filter(here).map(|call| call.deadline).min()
+    }
+
     /// Forgets lanes that nobody uses and whose VM has not answered lately.
     pub(crate) fn tidy(&self) {
         let proven_for = self.config.proven_for;

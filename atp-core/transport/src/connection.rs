@@ -15,8 +15,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +23,6 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::backoff;
 use crate::calls::{InFlight, Lane};
@@ -34,6 +32,7 @@ use crate::context::HostContext;
 use crate::error::{ConnectError, ErrorKind, Result, TransportError};
 use crate::host::HostId;
 use crate::latency::{Latencies, Percentiles};
+use crate::moment::Moment;
 use crate::stats::Counts;
 
 /// Where a connection stands.
@@ -103,11 +102,17 @@ pub struct HostConnection<C: Connector> {
     state: watch::Sender<ConnectionState>,
     core: Mutex<Core<C>>,
     calls: Arc<Semaphore>,
-    /// One token a lease and one a call; when none is left a suspect connection may be closed.
+    /// One token a call; when none is left, and no lease, a suspect connection may be closed.
     activity: TaskTracker,
-    /// One clone a lease, to count them by.
-    uses: Arc<()>,
+    /// Leases. Only the making and the dropping of one change it.
+    uses: AtomicUsize,
+    /// The last lease came back to a connection that is out of service.
+    unused: Notify,
+    last_active: Moment,
+    last_used: Moment,
     trouble: Notify,
+    /// Tells the driving task that a call has to be looked at, at the time noted in the core.
+    was_abandoned: Notify,
     closing: CancellationToken,
     on_change: Box<dyn Fn() + Send + Sync>,
     created: Instant,
@@ -122,10 +127,9 @@ struct Core<C: Connector> {
     link: Option<Arc<C::Link>>,
     trouble: Option<Trouble>,
     connected_at: Instant,
-    state_since: Instant,
-    last_active: Instant,
-    last_used: Instant,
-    /// When the last of the calls whose callers went away should have returned.
+    /// Since when it has not been usable, if it is not.
+    down_since: Instant,
+    /// When the first of the calls whose callers went away should have returned.
     abandoned: Option<Instant>,
     reconnects: u64,
     /// An attempt to connect is under way, and not only waited for.
@@ -154,15 +158,10 @@ struct OnAbandon<'a, C: Connector> {
 impl<C: Connector> Drop for OnAbandon<'_, C> {
     fn drop(&mut self) {
         let mut core = self.connection.core();
-        core.abandoned = core.abandoned.max(Some(self.deadline));
-        self.connection.trouble.notify_one();
+        let due = core.abandoned.map_or(self.deadline, |due| due.min(self.deadline));
+        core.abandoned = Some(due);
+        self.connection.was_abandoned.notify_one();
     }
-}
-
-/// A lease's share in a connection: counted while it lives.
-pub(crate) struct Use {
-    _count: Arc<()>,
-    _activity: TaskTrackerToken,
 }
 
 impl<C: Connector> HostConnection<C> {
@@ -185,9 +184,7 @@ impl<C: Connector> HostConnection<C> {
                 link: None,
                 trouble: None,
                 connected_at: now,
-                state_since: now,
-                last_active: now,
-                last_used: now,
+                down_since: now,
                 abandoned: None,
                 reconnects: 0,
                 attempting: false,
@@ -197,8 +194,12 @@ impl<C: Connector> HostConnection<C> {
             }),
             calls,
             activity: TaskTracker::new(),
-            uses: Arc::new(()),
+            uses: AtomicUsize::new(0),
+            unused: Notify::new(),
+            last_active: Moment::new(now),
+            last_used: Moment::new(now),
             trouble: Notify::new(),
+            was_abandoned: Notify::new(),
             closing,
             on_change: Box::new(on_change),
             created: now,
@@ -233,7 +234,7 @@ impl<C: Connector> HostConnection<C> {
             last_error: core.last_error.clone(),
             reconnects: core.reconnects,
             created: self.created,
-            last_active: core.last_active,
+            last_active: self.last_active(),
             latency: core.latencies.percentiles(),
         }
     }
@@ -267,7 +268,7 @@ impl<C: Connector> HostConnection<C> {
 
     /// When the last lease came back.
     pub(crate) fn last_used(&self) -> Instant {
-        self.core().last_used
+        self.last_used.get()
     }
 
     pub(crate) fn config(&self) -> &TransportConfig {
@@ -276,7 +277,7 @@ impl<C: Connector> HostConnection<C> {
 
     /// Leases on this connection.
     pub(crate) fn active_uses(&self) -> usize {
-        Arc::strong_count(&self.uses) - 1
+        self.uses.load(Ordering::Acquire)
     }
 
     /// Whether its attempts are spent, and no later one has succeeded.
@@ -284,22 +285,37 @@ impl<C: Connector> HostConnection<C> {
         self.core().gave_up
     }
 
-    /// How long it has been in its present state.
-    pub(crate) fn in_state_for(&self) -> Duration {
-        self.core().state_since.elapsed()
+    /// How long it has been waited for: since it was made, or lost.
+    pub(crate) fn down_for(&self) -> Duration {
+        self.core().down_since.elapsed()
     }
 
     pub(crate) fn last_active(&self) -> Instant {
-        self.core().last_active
+        self.last_active.get()
     }
 
-    pub(crate) fn begin_use(&self) -> Use {
-        Use { _count: self.uses.clone(), _activity: self.activity.token() }
+    /// For a lease, before it is made. Returns false, with nothing done, if the connection has just gone out
+    /// of service.
+    pub(crate) fn begin_use(&self) -> bool {
+        // `run_out` takes the connection out of service before it counts: one of the two sees the other.
+        self.uses.fetch_add(1, Ordering::SeqCst);
+        let usable = self.usable.load(Ordering::SeqCst);
+        if !usable {
+            self.forget_use();
+        }
+        usable
     }
 
-    pub(crate) fn end_use(&self, in_use: Use, now: Instant) {
-        drop(in_use);
-        self.core().last_used = now;
+    /// For a lease, when it is dropped.
+    pub(crate) fn end_use(&self, now: Instant) {
+        self.last_used.set(now);
+        self.forget_use();
+    }
+
+    fn forget_use(&self) {
+        if self.uses.fetch_sub(1, Ordering::SeqCst) == 1 && !self.usable.load(Ordering::SeqCst) {
+            self.unused.notify_one();
+        }
     }
 
     /// Whether the VM of this lane has answered lately.
@@ -322,6 +338,7 @@ impl<C: Connector> HostConnection<C> {
     /// Lives the connection's life, to its end. To be run as a task.
     pub(crate) async fn drive(self: Arc<Self>) {
         tokio::select! {
+            biased;
             () = self.closing.cancelled() => {}
             () = self.live() => {}
         }
@@ -385,44 +402,68 @@ impl<C: Connector> HostConnection<C> {
 
     /// Waits, out of service, for the last lease and the last call to end.
     async fn run_out(&self, state: ConnectionState) {
-        self.usable.store(false, Ordering::Release);
+        self.usable.store(false, Ordering::SeqCst);
         self.enter(state);
+        while self.uses.load(Ordering::SeqCst) > 0 {
+            self.unused.notified().await;
+        }
         self.activity.close();
         self.activity.wait().await;
     }
 
-    /// Probes a quiet link, until there is trouble with it.
+    /// Probes a quiet link, until there is trouble with it. A probe under way holds up no other trouble.
     async fn watch(&self) -> Trouble {
         let Some(link) = self.link() else { return Trouble::Lost };
-        let HostContext { config, connector, .. } = &*self.host;
-        let mut lost = pin!(connector.lost(&link));
-        let mut interval = backoff::spread(config.heartbeat_interval);
+        tokio::select! {
+            biased;
+            trouble = self.reported() => trouble,
+            () = self.host.connector.lost(&link) => Trouble::Lost,
+            () = self.overrun() => Trouble::Suspect,
+            () = self.silence() => Trouble::Lost,
+        }
+    }
+
+    /// Returns when somebody has reported trouble.
+    async fn reported(&self) -> Trouble {
         loop {
-            let (next_probe, abandoned) = {
-                let core = self.core();
-                if let Some(trouble) = core.trouble {
-                    return trouble;
-                }
-                (core.last_active + interval, core.abandoned)
-            };
+            if let Some(trouble) = self.core().trouble {
+                return trouble;
+            }
+            self.trouble.notified().await;
+        }
+    }
+
+    /// Returns when a call that nobody waits for any more is overdue.
+    async fn overrun(&self) {
+        loop {
+            let due = self.core().abandoned;
             tokio::select! {
-                () = self.trouble.notified() => {}
-                () = &mut lost => return Trouble::Lost,
-                () = sleep_until(abandoned.unwrap_or(next_probe)), if abandoned.is_some() => {
-                    self.core().abandoned = None;
+                biased;
+                () = self.was_abandoned.notified() => {}
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     if self.host.calls.is_stuck(&self.calls) {
-                        return Trouble::Suspect;
+                        return;
                     }
+                    // Those abandoned later are looked at in their time.
+                    let next = self.host.calls.next_deadline(&self.calls);
+                    self.core().abandoned = next;
                 }
-                () = sleep_until(next_probe) => {
-                    if self.last_active() + interval > Instant::now() {
-                        continue;
-                    }
-                    interval = backoff::spread(config.heartbeat_interval);
-                    if self.probe(Instant::now() + config.heartbeat_timeout).await.is_err() {
-                        return Trouble::Lost;
-                    }
-                }
+            }
+        }
+    }
+
+    /// Returns when a quiet link leaves a probe unanswered.
+    async fn silence(&self) {
+        let config = &self.host.config;
+        loop {
+            let interval = backoff::spread(config.heartbeat_interval);
+            while let Some(left) = interval.checked_sub(self.last_active().elapsed())
+                && !left.is_zero()
+            {
+                tokio::time::sleep(left).await;
+            }
+            if self.probe(Instant::now() + config.heartbeat_timeout).await.is_err() {
+                return;
             }
         }
     }
@@ -438,7 +479,7 @@ impl<C: Connector> HostConnection<C> {
         let probe = self.host.connector.probe(&link, deadline);
         match timeout_at(deadline, probe).await {
             Ok(Ok(())) => {
-                self.core().last_active = Instant::now();
+                self.last_active.set(Instant::now());
                 Ok(())
             }
             Ok(Err(error)) => Err(Arc::new(error)),
@@ -455,8 +496,14 @@ impl<C: Connector> HostConnection<C> {
     /// A connection that turns out dead is replaced. Cancel safe.
     pub(crate) async fn is_alive_by(&self, deadline: Instant) -> bool {
         let Some(link) = self.link() else { return false };
-        if self.host.connector.is_open(&link) && self.probe(deadline).await.is_ok() {
-            return true;
+        let patience = Instant::now() + self.host.config.heartbeat_timeout;
+        if self.host.connector.is_open(&link) {
+            match self.probe(deadline.min(patience)).await {
+                Ok(()) => return true,
+                // The caller had less patience than a link may ask for: that says nothing of the link.
+                Err(error) if error.kind == ErrorKind::CallTimeout && deadline < patience => return false,
+                Err(_) => {}
+            }
         }
         self.report(Trouble::Lost, &link);
         false
@@ -511,13 +558,13 @@ impl<C: Connector> HostConnection<C> {
             },
             stuck => TransportError::StuckCalls { host: host.clone(), operation, stuck },
         };
-        let link = match timeout_at(deadline, self.ready(operation)).await {
-            Ok(link) => link?,
-            Err(_) => return Err(not_sent()),
+        let admitted = tokio::select! {
+            biased;
+            admitted = timeout_at(deadline, self.admit(operation, lane, deadline)) => admitted,
+            () = self.closing.cancelled() => return Err(TransportError::Closed { host }),
         };
-        let Ok(mut in_flight) = timeout_at(deadline, calls.admit(&self.calls, lane, deadline)).await else {
-            return Err(not_sent());
-        };
+        let Ok(admitted) = admitted else { return Err(not_sent()) };
+        let (link, mut in_flight) = admitted?;
         in_flight.activity = Some(self.activity.token());
         let abandoned = OnAbandon { connection: self, deadline };
         let answer = timeout_at(deadline, start(link.clone(), in_flight)).await;
@@ -532,7 +579,7 @@ impl<C: Connector> HostConnection<C> {
             return Err(TransportError::CallTimeout { host, operation, after: asked.elapsed(), sent: true });
         };
         if matches!(answer, Ok(_) | Err(CallFailure::Refused { .. })) {
-            self.core().last_active = Instant::now();
+            self.last_active.set(Instant::now());
             if let Some(lane) = lane {
                 calls.answered(lane);
             }
@@ -553,13 +600,30 @@ impl<C: Connector> HostConnection<C> {
         })
     }
 
-    /// The link, once it is up: a lease that outlives its link waits for the reconnect.
-    async fn ready(&self, operation: &'static str) -> Result<Arc<C::Link>> {
+    /// Waits for the link and for a place among the calls in flight.
+    async fn admit(
+        &self,
+        operation: &'static str,
+        lane: Option<Lane>,
+        deadline: Instant,
+    ) -> Result<(Arc<C::Link>, InFlight)> {
+        loop {
+            self.ready(operation).await?;
+            let in_flight = self.host.calls.admit(&self.calls, lane, deadline).await;
+            // The link may have been lost while the call stood in line.
+            if let Some(link) = self.link() {
+                return Ok((link, in_flight));
+            }
+        }
+    }
+
+    /// Waits for the link to be up: a lease that outlives its link waits for the reconnect.
+    async fn ready(&self, operation: &'static str) -> Result<()> {
         let mut state = self.state.subscribe();
         loop {
             let now = *state.borrow_and_update();
-            if let Some(link) = self.link() {
-                return Ok(link);
+            if self.link().is_some() {
+                return Ok(());
             }
             let host = self.host.id.clone();
             match now {
@@ -590,11 +654,11 @@ impl<C: Connector> HostConnection<C> {
             core.link = Some(Arc::new(link));
             core.trouble = None;
             core.connected_at = now;
-            core.last_active = now;
             core.gave_up = false;
             if !first {
                 core.reconnects += 1;
             }
+            self.last_active.set(now);
             self.usable.store(!self.closing.is_cancelled(), Ordering::Release);
         }
         tracing::debug!(host = %self.host.id, "connected");
@@ -603,8 +667,10 @@ impl<C: Connector> HostConnection<C> {
 
     /// Lets go of a lost link; tells how long it had been up.
     fn disconnected(&self) -> Duration {
-        self.usable.store(false, Ordering::Release);
         let mut core = self.core();
+        if self.usable.swap(false, Ordering::AcqRel) {
+            core.down_since = Instant::now();
+        }
         core.link = None;
         core.connected_at.elapsed()
     }
@@ -619,13 +685,14 @@ impl<C: Connector> HostConnection<C> {
                 // Calls on leases that are out wait for the next link from now on.
                 core.link = None;
             }
-            self.usable.store(false, Ordering::Release);
+            if self.usable.swap(false, Ordering::AcqRel) {
+                core.down_since = Instant::now();
+            }
             self.trouble.notify_one();
         }
     }
 
     fn enter(&self, state: ConnectionState) {
-        self.core().state_since = Instant::now();
         self.state.send_replace(state);
         (self.on_change)();
     }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::TransportConfig;
+
 /// The name of a host within one fleet: one or more of `A-Z a-z 0-9 . _ -`.
 ///
 /// Cheap to clone.
@@ -78,7 +80,7 @@ impl Borrow<str> for HostId {
 /// A host as it is given to [`TransportManager::add_host`](crate::TransportManager::add_host).
 ///
 /// The id and the URI are checked there, not here, so that building one never fails.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HostInfo {
     /// The host's name within the fleet.
     pub id: String,
@@ -92,6 +94,9 @@ pub struct HostInfo {
     pub labels: BTreeMap<String, String>,
     /// Share of the work this host gets where work is spread by weight; 1 by default.
     pub weight: u32,
+    /// The host's own configuration; without it, it has the manager's. What holds for all hosts together
+    /// (`calls.max_threads`, `calls.thread_idle_timeout`, `reconnect.max_per_second`) must be the manager's.
+    pub config: Option<TransportConfig>,
 }
 
 impl HostInfo {
@@ -104,6 +109,7 @@ impl HostInfo {
             groups: Vec::new(),
             labels: BTreeMap::new(),
             weight: 1,
+            config: None,
         }
     }
 
@@ -139,6 +145,21 @@ impl HostInfo {
     /// Sets the share of work spread by weight.
     pub fn with_weight(mut self, weight: u32) -> Self {
         self.weight = weight;
+        self
+    }
+
+    /// Gives the host a configuration of its own, most often made from the common one.
+    ///
+    /// ```
+    /// use atp_transport::{HostInfo, TransportConfig};
+    ///
+    /// let common = TransportConfig::default();
+    /// let small = common.to_builder().with(|config| config.pool.max_connections_per_host = 2).build()?;
+    /// let host = HostInfo::new("edge-7", "10.0.7.1").with_config(small);
+    /// # Ok::<(), atp_transport::ConfigError>(())
+    /// ```
+    pub fn with_config(mut self, config: TransportConfig) -> Self {
+        self.config = Some(config);
         self
     }
 

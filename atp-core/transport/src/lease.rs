@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::calls::{InFlight, Lane};
-use crate::connection::{HostConnection, Use};
+use crate::connection::HostConnection;
 use crate::connector::{CallFailure, Connector};
 use crate::error::Result;
 use crate::leases::LeaseKey;
@@ -23,14 +23,21 @@ pub struct PooledConnection<C: Connector> {
     pool: Arc<Shared<C>>,
     connection: Arc<HostConnection<C>>,
     key: LeaseKey,
-    in_use: Option<Use>,
+    fresh: bool,
     deadline: Option<Instant>,
 }
 
 impl<C: Connector> PooledConnection<C> {
-    pub(crate) fn new(pool: Arc<Shared<C>>, connection: Arc<HostConnection<C>>, key: LeaseKey) -> Self {
-        let in_use = Some(connection.begin_use());
-        PooledConnection { pool, connection, key, in_use, deadline: None }
+    /// For a use of the connection that has [begun](HostConnection::begin_use): the lease ends it.
+    pub(crate) fn new(
+        pool: Arc<Shared<C>>,
+        connection: Arc<HostConnection<C>>,
+        key: LeaseKey,
+        now: Instant,
+    ) -> Self {
+        let quiet_for = now.saturating_duration_since(connection.last_active());
+        let fresh = quiet_for < connection.config().pool.validate_after;
+        PooledConnection { pool, connection, key, fresh, deadline: None }
     }
 
     /// Bounds every call made through this lease.
@@ -83,13 +90,12 @@ impl<C: Connector> PooledConnection<C> {
 
     /// As [`is_alive`](Self::is_alive), by `deadline` at the latest.
     pub(crate) async fn is_alive_by(&self, deadline: Instant) -> bool {
-        let patience = Instant::now() + self.connection.config().heartbeat_timeout;
-        self.connection.is_alive_by(deadline.min(patience)).await
+        self.connection.is_alive_by(deadline).await
     }
 
     /// Whether the connection was heard of so lately that it needs no probing before it is lent.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.connection.last_active().elapsed() < self.connection.config().pool.validate_after
+        self.fresh
     }
 }
 
@@ -104,10 +110,8 @@ impl<C: Connector> Deref for PooledConnection<C> {
 impl<C: Connector> Drop for PooledConnection<C> {
     fn drop(&mut self) {
         let now = Instant::now();
-        if let Some(in_use) = self.in_use.take() {
-            self.connection.end_use(in_use, now);
-        }
-        self.pool.give_back(self.key, now);
+        self.connection.end_use(now);
+        self.pool.give_back(&self.connection, self.key, now);
     }
 }
 

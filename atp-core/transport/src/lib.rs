@@ -78,15 +78,17 @@ mod strategy;
 mod backoff;
 mod calls;
 mod context;
+mod moment;
 mod pace;
 mod reconnect;
 
 pub mod domain;
+pub mod settings;
 
 pub use calls::{InFlight, Lane};
 pub use config::{
     CallConfig, ConfigError, ConfigProblem, KeepaliveConfig, PoolConfig, ReconnectConfig, Strategy,
-    TransportConfig,
+    TransportConfig, TransportConfigBuilder,
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
@@ -101,3 +103,8 @@ pub use manager::TransportManager;
 pub use pool::ConnectionPool;
 pub use reconnect::Attempt;
 pub use stats::PoolStats;
+
+/// Compiles the examples of the page.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/configuration.md")]
+struct ConfigurationPage;

@@ -60,11 +60,16 @@ impl<C: Connector> TransportManager<C> {
     ///
     /// # Errors
     /// [`TransportError::InvalidHostId`], [`TransportError::InvalidUri`], [`TransportError::DuplicateHost`],
-    /// and [`TransportError::Config`] when the manager's configuration is not valid.
+    /// and [`TransportError::Config`] when the manager's configuration, or the host's own, is not valid.
     ///
     /// Cancel safe: does not wait for anything.
     pub async fn add_host(&self, info: HostInfo) -> Result<()> {
-        self.shared.config.validate()?;
+        let common = &self.shared.config;
+        common.validate()?;
+        if let Some(own) = &info.config {
+            common.validate_for_host(own)?;
+        }
+        let config = info.config.as_ref().unwrap_or(common).clone();
         let id: HostId = info.id.parse()?;
         let connector = self.shared.connector.clone();
         if let Err(reason) = connector.validate(&info) {
@@ -74,13 +79,8 @@ impl<C: Connector> TransportManager<C> {
         if hosts.contains_key(&id) {
             return Err(TransportError::DuplicateHost { host: id });
         }
-        let context = HostContext::new(
-            id.clone(),
-            info.clone(),
-            self.shared.config.clone(),
-            connector,
-            self.shared.pace.clone(),
-        );
+        let pace = self.shared.pace.clone();
+        let context = HostContext::new(id.clone(), info.clone(), config, connector, pace);
         hosts.insert(id, Host { info, pool: Arc::new(ConnectionPool::new(context)) });
         Ok(())
     }
@@ -95,7 +95,7 @@ impl<C: Connector> TransportManager<C> {
     pub async fn remove_host(&self, id: &str) -> Result<()> {
         let removed = self.shared.hosts_mut().remove(id);
         let host = removed.ok_or_else(|| TransportError::UnknownHost { host: id.to_owned() })?;
-        if !host.pool.close(self.shared.config.pool.drain_timeout).await {
+        if !host.pool.close(host.pool.config().pool.drain_timeout).await {
             tracing::warn!(host = id, "removed with work under way");
         }
         Ok(())
@@ -106,7 +106,8 @@ impl<C: Connector> TransportManager<C> {
         self.shared.hosts().keys().cloned().collect()
     }
 
-    pub(crate) fn config(&self) -> &TransportConfig {
+    /// The configuration of the hosts that have none of their own.
+    pub fn config(&self) -> &TransportConfig {
         &self.shared.config
     }
 

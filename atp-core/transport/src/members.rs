@@ -30,6 +30,8 @@ pub(crate) struct Members<C: Connector> {
     /// How many connections there may be; changes by `resize`.
     pub(crate) min: usize,
     pub(crate) max: usize,
+    /// There are as many connections as there may be, and all are in service: those who wait can but wait.
+    pub(crate) complete: bool,
     /// Takes no new work.
     pub(crate) draining: bool,
     /// What the last look at the load said.
@@ -57,6 +59,7 @@ impl<C: Connector> Members<C> {
             turn: 0,
             min,
             max,
+            complete: false,
             draining: false,
             scaling: Scaling::Keep,
             opened_for_load: None,
@@ -78,7 +81,14 @@ impl<C: Connector> Members<C> {
         (id, granted)
     }
 
-    /// The connection for the next lease, if one can carry it.
+    /// Leaves the line; nothing happens if the caller has been served.
+    pub(crate) fn leave(&mut self, id: u64) {
+        if let Ok(at) = self.waiters.binary_search_by_key(&id, |waiter| waiter.id) {
+            self.waiters.remove(at);
+        }
+    }
+
+    /// The connection for the next lease, if one can carry it. Its use has begun.
     ///
     /// A connection is lent no more often than it may have calls in flight: a lease beyond that could find
     /// every place taken by calls that hang. Only when the pool cannot grow, or takes long to, are
@@ -86,26 +96,39 @@ impl<C: Connector> Members<C> {
     pub(crate) fn choose(&mut self, host: &HostContext<C>) -> Option<Arc<HostConnection<C>>> {
         let most = host.config.pool.max_uses_per_connection;
         let roomy = most.min(host.config.calls.max_per_connection);
-        let at = self.choose_below(host, roomy).or_else(|| {
-            let shares = most > roomy && !self.grows(host);
-            shares.then(|| self.choose_below(host, most)).flatten()
-        })?;
-        self.turn = at + 1;
-        self.connections.get(at).cloned()
+        loop {
+            let at = self.choose_below(host, roomy).or_else(|| {
+                let shares = most > roomy && !self.grows(host);
+                shares.then(|| self.choose_below(host, most)).flatten()
+            })?;
+            self.turn = at + 1;
+            let connection = self.connections.get(at)?;
+            if connection.begin_use() {
+                return Some(connection.clone());
+            }
+        }
+    }
+
+    /// Begins another use of a connection, unless it has as many as it may have calls in flight.
+    pub(crate) fn use_again(&self, host: &HostContext<C>, connection: &HostConnection<C>) -> bool {
+        let roomy = host.config.pool.max_uses_per_connection.min(host.config.calls.max_per_connection);
+        connection.active_uses() < roomy && connection.begin_use()
     }
 
     /// Where the connection is that the strategy picks among those with fewer leases than `room`.
     fn choose_below(&self, host: &HostContext<C>, room: usize) -> Option<usize> {
-        let candidates = self.connections.iter().enumerate().filter_map(|(index, connection)| {
+        let (before, after) = self.connections.split_at(self.turn.min(self.connections.len()));
+        let (before, after) = (before.iter().enumerate(), (self.turn..).zip(after));
+        let candidates = after.chain(before).filter_map(|(index, connection)| {
             let uses = connection.active_uses();
             (uses < room && connection.is_usable()).then(|| Candidate { index, uses, free: room - uses })
         });
-        strategy::choose(host.config.pool.strategy, candidates, self.turn, fastrand::f64)
+        strategy::choose(host.config.pool.strategy, candidates, fastrand::f64)
     }
 
     /// Why waiting would be in vain: there are connections, and all of them have given up.
     pub(crate) fn hopeless(&self, host: &HostContext<C>) -> Option<TransportError> {
-        let mut open = self.connections.iter().filter(|c| c.state() != ConnectionState::Closed).peekable();
+        let mut open = self.in_service().peekable();
         open.peek()?;
         let source = host.reconnect.last_error()?;
         open.all(|connection| connection.gave_up())
@@ -117,7 +140,7 @@ impl<C: Connector> Members<C> {
         let patience = host.config.pool.grow_patience;
         let (mut opening, mut delayed) = (false, false);
         for connection in self.in_service().filter(|c| !c.is_usable()) {
-            if connection.gave_up() || connection.in_state_for() >= patience {
+            if connection.gave_up() || connection.down_for() >= patience {
                 delayed = true;
             } else {
                 opening = true;
@@ -188,7 +211,7 @@ impl<C: Connector> Members<C> {
     /// When those who wait for a connection to open should rather share one that is in use.
     pub(crate) fn patience_ends(&self, host: &HostContext<C>) -> Option<Instant> {
         let patience = host.config.pool.grow_patience;
-        let opening = self.in_service().filter(|c| !c.is_usable()).map(|c| c.in_state_for());
+        let opening = self.in_service().filter(|c| !c.is_usable()).map(|c| c.down_for());
         let longest = opening.filter(|waited| *waited < patience).max()?;
         (!self.waiters.is_empty()).then(|| Instant::now() + (patience - longest))
     }
@@ -199,9 +222,12 @@ impl<C: Connector> Members<C> {
         self.connections.iter().filter(|c| !matches!(c.state(), Suspect | Draining | Closed))
     }
 
-    /// Lets go of connections that have ended.
+    /// Lets go of connections that have ended, and looks whether the pool is complete. To be called after
+    /// every change of a connection's state.
     pub(crate) fn sweep(&mut self) {
         self.connections.retain(|connection| connection.state() != ConnectionState::Closed);
+        let all_usable = || self.connections.iter().all(|connection| connection.is_usable());
+        self.complete = self.connections.len() >= self.max && all_usable();
     }
 
     pub(crate) fn stats(&self, host: &HostContext<C>) -> PoolStats {

@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::config::TransportConfig;
 use crate::connection::HostConnection;
 use crate::connector::Connector;
 use crate::context::HostContext;
@@ -64,6 +65,11 @@ impl<C: Connector> ConnectionPool<C> {
         ConnectionPool { shared, _closing: closing.drop_guard() }
     }
 
+    /// The configuration the pool was made with.
+    pub fn config(&self) -> &TransportConfig {
+        &self.shared.host.config
+    }
+
     /// Lends a connection, as soon as one can carry another lease, and by `deadline` at the latest.
     ///
     /// # Errors
@@ -81,10 +87,15 @@ impl<C: Connector> ConnectionPool<C> {
         deadline: Instant,
         taken_at: &'static Location<'static>,
     ) -> Result<PooledConnection<C>> {
+        let asked = Instant::now();
         loop {
             let lease = self.next_lease(deadline, taken_at).await?;
             if lease.is_fresh() || lease.is_alive_by(deadline).await {
                 return Ok(lease);
+            }
+            drop(lease);
+            if Instant::now() >= deadline {
+                return Err(self.shared.timed_out(asked));
             }
         }
     }
@@ -100,9 +111,13 @@ impl<C: Connector> ConnectionPool<C> {
             Asked::Refused(error) => return Err(error),
             Asked::Waiting(id, granted) => (id, granted),
         };
-        let _place = Place { shared: &self.shared, id };
+        let place = Place { shared: &self.shared, id };
         match timeout_at(deadline, &mut granted).await {
-            Ok(Ok(result)) => result,
+            Ok(Ok(result)) => {
+                // Served, and so out of the line already; the place holds nothing to free.
+                std::mem::forget(place);
+                result
+            }
             Ok(Err(_)) => Err(self.shared.closed()),
             // A grant may have come in the same instant; it is in the channel then.
             Err(_) => granted.try_recv().unwrap_or_else(|_| Err(self.shared.timed_out(asked))),
@@ -130,7 +145,7 @@ impl<C: Connector> ConnectionPool<C> {
         config.pool.max_connections_per_host = max;
         config.validate()?;
         let mut members = self.shared.members();
-        (members.min, members.max) = (min, max);
+        (members.min, members.max, members.complete) = (min, max, false);
         drop(members);
         self.shared.attention.notify_one();
         Ok(())
@@ -182,7 +197,7 @@ struct Place<'a, C: Connector> {
 
 impl<C: Connector> Drop for Place<'_, C> {
     fn drop(&mut self) {
-        self.shared.members().waiters.retain(|waiter| waiter.id != self.id);
+        self.shared.members().leave(self.id);
     }
 }
 
@@ -197,12 +212,15 @@ impl<C: Connector> Shared<C> {
         {
             return Asked::Granted(self.lend(&mut members, connection, asked, asked, taken_at));
         }
-        if let Some(error) = members.hopeless(&self.host) {
+        let complete = members.complete;
+        if !complete && let Some(error) = members.hopeless(&self.host) {
             return Asked::Refused(error);
         }
         let (id, granted) = members.queue(asked, taken_at);
         drop(members);
-        self.attention.notify_one();
+        if !complete {
+            self.attention.notify_one();
+        }
         Asked::Waiting(id, granted)
     }
 
@@ -216,11 +234,16 @@ impl<C: Connector> Shared<C> {
     ) -> PooledConnection<C> {
         members.waits.record(now - asked);
         let key = members.leases.take(now, taken_at);
-        PooledConnection::new(self.clone(), connection, key)
+        PooledConnection::new(self.clone(), connection, key, now)
     }
 
     /// Takes a lease back. Neither blocks nor spawns: it runs when a lease is dropped.
-    pub(crate) fn give_back(self: &Arc<Self>, key: LeaseKey, now: Instant) {
+    pub(crate) fn give_back(
+        self: &Arc<Self>,
+        connection: &Arc<HostConnection<C>>,
+        key: LeaseKey,
+        now: Instant,
+    ) {
         let mut members = self.members();
         if let Some(held_for) = members.leases.give_back(key, now) {
             members.uses.record(held_for);
@@ -228,9 +251,20 @@ impl<C: Connector> Shared<C> {
         if members.draining {
             self.returned.notify_waiters();
         }
-        let waiting = !members.waiters.is_empty();
-        drop(members);
-        if waiting {
+        if members.waiters.is_empty() {
+            return;
+        }
+        // Nothing else came free, or those who wait would have it: whoever is first gets what came back.
+        if members.complete
+            && members.use_again(&self.host, connection)
+            && let Some(waiter) = members.waiters.pop_front()
+        {
+            let lease = self.lend(&mut members, connection.clone(), waiter.asked, now, waiter.taken_at);
+            drop(members);
+            // A lease nobody claims is dropped here, and goes to the next.
+            let _unclaimed = waiter.grant.send(Ok(lease));
+        } else {
+            drop(members);
             self.serve();
         }
     }
@@ -355,12 +389,14 @@ async fn keep<C: Connector>(shared: Arc<Shared<C>>) {
     loop {
         let patience_ends = shared.members().patience_ends(&shared.host);
         tokio::select! {
+            // Attention may be called for all the time, and must not keep the rest from its turn.
+            biased;
             () = shared.closing.cancelled() => return,
-            () = shared.attention.notified() => {}
+            _ = tick.tick() => shared.look_around(),
             () = sleep_until(patience_ends.unwrap_or_else(Instant::now)), if patience_ends.is_some() => {
                 shared.serve();
             }
-            _ = tick.tick() => shared.look_around(),
+            () = shared.attention.notified() => {}
         }
         shared.maintain();
     }

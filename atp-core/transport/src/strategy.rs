@@ -15,31 +15,25 @@ pub(crate) struct Candidate {
 
 /// The place in the pool of the candidate that is chosen; none if there are none.
 ///
-/// `turn` is where round robin goes on; `random` is anywhere from 0 to below 1.
+/// The candidates come in the order of their turns, the one whose turn it is first; `random` is anywhere from
+/// 0 to below 1.
 pub(crate) fn choose(
     strategy: Strategy,
-    candidates: impl Iterator<Item = Candidate> + Clone,
-    turn: usize,
+    mut candidates: impl Iterator<Item = Candidate> + Clone,
     random: impl FnOnce() -> f64,
 ) -> Option<usize> {
     let chosen = match strategy {
-        Strategy::RoundRobin => round_robin(candidates, turn),
-        Strategy::LeastConnections => least_connections(candidates, turn),
+        Strategy::RoundRobin => candidates.next(),
+        Strategy::LeastConnections => least_connections(candidates),
         Strategy::Weighted => weighted(candidates, random()),
         Strategy::Random => at_random(candidates, random()),
     };
     chosen.map(|candidate| candidate.index)
 }
 
-/// The first at or after `turn`, and else the first of all.
-fn round_robin(mut candidates: impl Iterator<Item = Candidate> + Clone, turn: usize) -> Option<Candidate> {
-    let first = candidates.clone().next();
-    candidates.find(|candidate| candidate.index >= turn).or(first)
-}
-
-/// The one with the fewest leases; among equals they take turns.
-fn least_connections(candidates: impl Iterator<Item = Candidate> + Clone, turn: usize) -> Option<Candidate> {
-    candidates.min_by_key(|candidate| (candidate.uses, candidate.index < turn))
+/// The one with the fewest leases; among equals the one whose turn comes first.
+fn least_connections(candidates: impl Iterator<Item = Candidate>) -> Option<Candidate> {
+    candidates.min_by_key(|candidate| candidate.uses)
 }
 
 /// At random, in proportion to how many more leases each can carry.
@@ -70,7 +64,8 @@ mod tests {
     }
 
     fn pick(strategy: Strategy, candidates: &[Candidate], turn: usize, random: f64) -> Option<usize> {
-        choose(strategy, candidates.iter().copied(), turn, || random)
+        let (before, after) = candidates.split_at(candidates.partition_point(|c| c.index < turn));
+        choose(strategy, after.iter().chain(before).copied(), || random)
     }
 
     #[test]

@@ -1,25 +1,35 @@
 //! Every tunable of the transport, as plain data with its default.
 //!
 //! Durations are written as `30s`, `5m`, `250ms`. No other module holds a time-out or a size.
+//! `docs/configuration.md` says how to choose each; a test compares it with these types.
+
+mod builder;
+mod error;
+mod validate;
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use builder::TransportConfigBuilder;
+pub use error::{ConfigError, ConfigProblem};
+
 /// How hosts are connected to, and how work is run on them.
 ///
-/// ```
-/// use atp_transport::TransportConfig;
+/// It is plain data; [`builder`](Self::builder) reads it from files, the environment and maps.
 ///
-/// let config: TransportConfig = toml::from_str(r#"
-///     connect_timeout = "5s"
-///     [pool]
-///     max_connections_per_host = 4
-/// "#)?;
+/// ```
+/// use std::time::Duration;
+/// use atp_transport::{PoolConfig, TransportConfig};
+///
+/// let config = TransportConfig {
+///     connect_timeout: Duration::from_secs(5),
+///     pool: PoolConfig { max_connections_per_host: 4, ..PoolConfig::default() },
+///     ..TransportConfig::default()
+/// };
 /// config.validate()?;
-/// assert_eq!(config.pool.idle_timeout.as_secs(), 300);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), atp_transport::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -262,148 +272,5 @@ pub struct KeepaliveConfig {
 impl Default for KeepaliveConfig {
     fn default() -> Self {
         KeepaliveConfig { interval: Duration::from_secs(5), count: 5 }
-    }
-}
-
-/// All that is wrong with a configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// One entry for each value that cannot be used.
-    pub problems: Vec<ConfigProblem>,
-}
-
-/// A value that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigProblem {
-    /// Where it stands, from the top of [`TransportConfig`]: `pool.max_connections_per_host`.
-    pub path: &'static str,
-    /// What is wrong, and what would be right.
-    pub problem: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, ConfigProblem { path, problem }) in self.problems.iter().enumerate() {
-            let separator = if n == 0 { "" } else { "; " };
-            write!(f, "{separator}{path} {problem}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
-impl TransportConfig {
-    /// Checks all values and the relations between them.
-    ///
-    /// # Errors
-    /// Every problem at once.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let mut problems = Vec::new();
-        let mut check = |ok: bool, path: &'static str, problem: String| {
-            if !ok {
-                problems.push(ConfigProblem { path, problem });
-            }
-        };
-        for (path, value) in [
-            ("connect_timeout", self.connect_timeout),
-            ("call_timeout", self.call_timeout),
-            ("heartbeat_interval", self.heartbeat_interval),
-            ("heartbeat_timeout", self.heartbeat_timeout),
-            ("pool.idle_timeout", self.pool.idle_timeout),
-            ("pool.acquire_timeout", self.pool.acquire_timeout),
-            ("pool.maintenance_interval", self.pool.maintenance_interval),
-            ("reconnect.initial_delay", self.reconnect.initial_delay),
-        ] {
-            check(!value.is_zero(), path, "is 0s; it must be longer".to_owned());
-        }
-        for (path, value) in [
-            ("pool.max_connections_per_host", self.pool.max_connections_per_host),
-            ("pool.max_uses_per_connection", self.pool.max_uses_per_connection),
-            ("calls.max_per_connection", self.calls.max_per_connection),
-            ("calls.max_per_host", self.calls.max_per_host),
-            ("calls.max_unproven_per_host", self.calls.max_unproven_per_host),
-            ("calls.max_threads", self.calls.max_threads),
-            ("reconnect.max_hung_attempts", self.reconnect.max_hung_attempts),
-            ("reconnect.max_per_second", self.reconnect.max_per_second as usize),
-        ] {
-            check(value > 0, path, "is 0; it must be at least 1".to_owned());
-        }
-        let (min, max) = (self.pool.min_connections_per_host, self.pool.max_connections_per_host);
-        check(
-            min <= max,
-            "pool.min_connections_per_host",
-            format!("is {min}, more than pool.max_connections_per_host, which is {max}"),
-        );
-        let multiplier = self.reconnect.multiplier;
-        check(
-            multiplier.is_finite() && multiplier >= 1.0,
-            "reconnect.multiplier",
-            format!("is {multiplier}; it must be a number of at least 1"),
-        );
-        let (down, up) = (self.pool.scale_down_threshold, self.pool.scale_up_threshold);
-        for (path, share) in [("pool.scale_down_threshold", down), ("pool.scale_up_threshold", up)] {
-            check((0.0..=1.0).contains(&share), path, format!("is {share}; it must be from 0 to 1"));
-        }
-        check(
-            down <= up || !(0.0..=1.0).contains(&up),
-            "pool.scale_down_threshold",
-            format!("is {down}, more than pool.scale_up_threshold, which is {up}"),
-        );
-        let (initial, longest) = (self.reconnect.initial_delay, self.reconnect.max_delay);
-        check(
-            initial <= longest,
-            "reconnect.max_delay",
-            format!("is {longest:?}, shorter than reconnect.initial_delay, which is {initial:?}"),
-        );
-        let interval = self.keepalive.interval;
-        check(
-            interval.subsec_nanos() == 0 && interval.as_secs() <= i32::MAX as u64,
-            "keepalive.interval",
-            format!("is {interval:?}; libvirt takes whole seconds"),
-        );
-        if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_defaults_are_valid() {
-        TransportConfig::default().validate().unwrap();
-    }
-
-    #[test]
-    fn every_problem_is_reported_with_its_path() {
-        let mut config = TransportConfig { connect_timeout: Duration::ZERO, ..TransportConfig::default() };
-        config.pool.max_connections_per_host = 0;
-        config.reconnect.multiplier = f64::NAN;
-        config.keepalive.interval = Duration::from_millis(1500);
-        let error = config.validate().unwrap_err();
-        let paths: Vec<_> = error.problems.iter().map(|p| p.path).collect();
-        assert_eq!(
-            paths,
-            [
-                "connect_timeout",
-                "pool.max_connections_per_host",
-                "pool.min_connections_per_host",
-                "reconnect.multiplier",
-                "keepalive.interval"
-            ]
-        );
-    }
-
-    #[test]
-    fn unknown_keys_are_errors() {
-        let error = toml::from_str::<TransportConfig>("[pool]\nmax_conections_per_host = 3").unwrap_err();
-        assert!(error.to_string().contains("max_conections_per_host"), "{error}");
-    }
-
-    #[test]
-    fn a_written_configuration_reads_back_the_same() {
-        let config = TransportConfig::default();
-        assert_eq!(toml::from_str::<TransportConfig>(&toml::to_string(&config).unwrap()).unwrap(), config);
     }
 }

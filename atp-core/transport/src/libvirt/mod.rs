@@ -128,8 +128,8 @@ impl Connector for LibvirtConnector {
         let in_flight = attempt.into_in_flight();
         let (answer, opened) = oneshot::channel();
         let shown = uri.shown.clone();
-        let (threads, closer, keepalive) =
-            (self.threads.clone(), self.closer.clone(), self.keepalive.clone());
+        let keepalive = host.config.as_ref().map_or(&self.keepalive, |config| &config.keepalive).clone();
+        let (threads, closer) = (self.threads.clone(), self.closer.clone());
         self.threads
             .run(move || {
                 let link = open(&uri, &keepalive).map(|connect| LibvirtLink::new(connect, threads, closer));

@@ -4,5 +4,6 @@
 
 mod calls;
 mod care;
+mod hosts;
 mod pool;
 mod scripted;

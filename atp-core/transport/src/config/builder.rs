@@ -1,0 +1,309 @@
+//! A configuration put together from files, the environment, maps and code.
+
+use std::env;
+use std::path::Path;
+
+use super::{ConfigError, ConfigProblem, TransportConfig};
+use crate::settings::{CORRECT_IT, Layer, Schema, Settings, key_text};
+
+/// Puts a [`TransportConfig`] together; the later value counts. See [`TransportConfig::builder`].
+#[derive(Debug, Clone)]
+pub struct TransportConfigBuilder {
+    config: TransportConfig,
+    /// What sources said, for the origins.
+    said: Settings,
+    /// What stands before the transport's keys in the source.
+    prefix: String,
+    problems: Vec<ConfigProblem>,
+}
+
+impl TransportConfig {
+    /// Starts with the defaults, and takes what is set by any mix of sources, the later over the earlier. All
+    /// problems of all of them are reported at the end, each with the key and where it was set.
+    ///
+    /// ```
+    /// use atp_transport::{Strategy, TransportConfig};
+    ///
+    /// let config = TransportConfig::builder()
+    ///     .with(|config| config.pool.strategy = Strategy::LeastConnections)
+    ///     .toml("call_timeout = '20s'\n[pool]\nmax_connections_per_host = 4")
+    ///     .environment("MYTOOL") // MYTOOL_POOL__MAX_CONNECTIONS_PER_HOST=8
+    ///     .map("--set", [("pool.idle_timeout", "2m")])
+    ///     .build()?;
+    /// assert_eq!(config.pool.max_connections_per_host, 4);
+    ///
+    /// let error = TransportConfig::builder().toml("[pool]\nmax_conections_per_host = 4").build().unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "TOML:2: unknown key `pool.max_conections_per_host` (did you mean `max_connections_per_host`?)"
+    /// );
+    /// # Ok::<(), atp_transport::ConfigError>(())
+    /// ```
+    pub fn builder() -> TransportConfigBuilder {
+        TransportConfig::default().to_builder()
+    }
+
+    /// As [`builder`](Self::builder), but starts with these values. So a host gets a configuration of its own
+    /// that differs from the common one in what is set here.
+    pub fn to_builder(&self) -> TransportConfigBuilder {
+        let (said, prefix) = (Settings::default(), String::new());
+        TransportConfigBuilder { config: self.clone(), said, prefix, problems: Vec::new() }
+    }
+
+    /// The keys there are, and what each takes.
+    pub fn schema() -> Schema {
+        Schema::of_defaults(&table(&TransportConfig::default()).unwrap_or_default())
+    }
+
+    /// As [`schema`](Self::schema), without the keys that hold for all hosts together.
+    pub fn host_schema() -> Schema {
+        let mut schema = TransportConfig::schema();
+        for (path, _) in TransportConfig::default().shared() {
+            schema.remove(&path.split('.').collect::<Vec<_>>());
+        }
+        schema
+    }
+}
+
+impl TransportConfigBuilder {
+    /// Takes values from the text of a TOML file, with the keys of [`TransportConfig`] at its top.
+    pub fn toml(self, text: &str) -> Self {
+        self.source(Layer::toml("TOML", text))
+    }
+
+    /// Takes values from a TOML file; it is an error if there is none. Reads the file now, and blocks for it.
+    pub fn toml_file(self, path: impl AsRef<Path>) -> Self {
+        let name = path.as_ref().display().to_string();
+        let source = match std::fs::read_to_string(&path) {
+            Ok(text) => Layer::toml(&name, &text),
+            Err(error) => Err(ConfigProblem::new("", Some(name), format!("cannot be read: {error}"))),
+        };
+        self.source(source)
+    }
+
+    /// Takes values from the variables of this process's environment that start with `prefix` and an
+    /// underscore: `PREFIX_POOL__MAX_CONNECTIONS_PER_HOST` is `pool.max_connections_per_host`.
+    pub fn environment(self, prefix: &str) -> Self {
+        // What is not UTF-8 is a bad value of a setting, or none of ours.
+        let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
+        self.variables(prefix, env::vars_os().map(|(name, value)| (text(name), text(value))))
+    }
+
+    /// As [`environment`](Self::environment), from variables that are given.
+    pub fn variables(self, prefix: &str, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.source(Ok(Layer::environment(prefix, variables)))
+    }
+
+    /// Takes values from a map by keys with dots, such as `pool.max_connections_per_host`. Values may be text, as
+    /// in the environment. `origin` is what the map is called in messages.
+    pub fn map<K, V>(self, origin: &str, entries: impl IntoIterator<Item = (K, V)>) -> Self
+    where
+        K: AsRef<str>,
+        V: Into<toml::Value>,
+    {
+        self.source(Ok(Layer::map(origin, entries)))
+    }
+
+    /// Sets values in code.
+    pub fn with(mut self, change: impl FnOnce(&mut TransportConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Takes values from settings that were checked against [`TransportConfig::schema`]. `prefix` is what stands
+    /// before the transport's keys in messages from now on: where the transport's settings are the section
+    /// `[transport]` of a larger whole, `transport`.
+    pub fn settings(mut self, prefix: &str, settings: &Settings) -> Self {
+        prefix.clone_into(&mut self.prefix);
+        for (path, origin, value) in settings.values() {
+            match with_value(&self.config, &path, value) {
+                Ok(config) => self.config = config,
+                Err(error) => {
+                    let key = self.key(&key_text(&path));
+                    let problem = format!("`{key}` is {value}: {}", error.trim());
+                    let problem = ConfigProblem::new(key, Some(origin.to_owned()), problem);
+                    self.problems.push(problem.hint(CORRECT_IT));
+                }
+            }
+        }
+        self.said.overlay(settings.clone());
+        self
+    }
+
+    /// The configuration.
+    ///
+    /// # Errors
+    /// Every problem of every source, and every value that [`validate`](TransportConfig::validate) finds fault
+    /// with.
+    pub fn build(mut self) -> Result<TransportConfig, ConfigError> {
+        let values = table(&self.config).unwrap_or_default();
+        for (path, wrong) in self.config.problems() {
+            let key = self.key(path);
+            let parts: Vec<_> = path.split('.').collect();
+            // What a source said counts as the origin only if code did not set another value since.
+            let now = value_at(&values, &parts).map(ToString::to_string);
+            let origin = self.said.values().into_iter().find_map(|(said, origin, value)| {
+                (said == parts && Some(value.to_string()) == now).then(|| origin.to_owned())
+            });
+            let problem = ConfigProblem::new(key.clone(), origin, format!("`{key}` {wrong}"));
+            self.problems.push(problem.hint(CORRECT_IT));
+        }
+        ConfigError::unless_empty(self.problems).map(|()| self.config)
+    }
+
+    fn source(mut self, layer: Result<Layer, ConfigProblem>) -> Self {
+        match layer {
+            Ok(layer) => {
+                let settings = TransportConfig::schema().check(layer, &mut self.problems);
+                self.settings("", &settings)
+            }
+            Err(problem) => {
+                self.problems.push(problem);
+                self
+            }
+        }
+    }
+
+    fn key(&self, path: &str) -> String {
+        if self.prefix.is_empty() { path.to_owned() } else { format!("{}.{path}", self.prefix) }
+    }
+}
+
+/// The configuration as a table. Fails for numbers beyond 63 bits, which TOML does not have.
+fn table(config: &TransportConfig) -> Result<toml::Table, String> {
+    toml::Table::try_from(config).map_err(|error| error.to_string())
+}
+
+fn value_at<'a>(table: &'a toml::Table, path: &[&str]) -> Option<&'a toml::Value> {
+    let (last, sections) = path.split_last()?;
+    sections.iter().try_fold(table, |table, key| table.get(*key)?.as_table())?.get(*last)
+}
+
+/// The configuration with one value set.
+fn with_value(
+    config: &TransportConfig,
+    path: &[&str],
+    value: &toml::Value,
+) -> Result<TransportConfig, String> {
+    let mut root = table(config)?;
+    if let Some((last, sections)) = path.split_last() {
+        let mut table = Some(&mut root);
+        for key in sections {
+            table = table.and_then(|table| table.get_mut(*key)?.as_table_mut());
+        }
+        let table = table.ok_or("there is no such section")?;
+        table.insert((*last).to_owned(), value.clone());
+    }
+    root.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Strategy;
+
+    fn variable(name: &str, value: &str) -> [(String, String); 1] {
+        [(name.to_owned(), value.to_owned())]
+    }
+
+    /// Path, origin and text of each problem.
+    fn problems(builder: TransportConfigBuilder) -> Vec<(String, Option<String>, String)> {
+        let problems = builder.build().unwrap_err().problems;
+        problems.into_iter().map(|it| (it.path.clone(), it.origin.clone(), it.to_string())).collect()
+    }
+
+    #[test]
+    fn the_later_source_counts() {
+        let builder = TransportConfig::builder()
+            .with(|config| config.call_timeout = Duration::from_secs(1))
+            .toml("call_timeout = '2s'\nconnect_timeout = '2s'\nheartbeat_timeout = '2s'\n[pool]\nstrategy = 'random'")
+            .variables("T", variable("T_CONNECT_TIMEOUT", "3s"))
+            .map("map", [("heartbeat_timeout", "4s"), ("pool.max_connections_per_host", "5")]);
+        let config = builder.clone().build().unwrap();
+        assert_eq!(config.call_timeout, Duration::from_secs(2));
+        assert_eq!(config.connect_timeout, Duration::from_secs(3));
+        assert_eq!(config.heartbeat_timeout, Duration::from_secs(4));
+        assert_eq!((config.pool.max_connections_per_host, config.pool.strategy), (5, Strategy::Random));
+        let config = builder.with(|config| config.call_timeout = Duration::from_secs(9)).build().unwrap();
+        assert_eq!(config.call_timeout, Duration::from_secs(9));
+    }
+
+    #[test]
+    fn values_of_a_map_have_types_or_are_text() {
+        let values: [(&str, toml::Value); 3] = [
+            ("pool.max_connections_per_host", 3.into()),
+            ("reconnect.multiplier", 2.into()),
+            ("auto_reconnect", "false".into()),
+        ];
+        let config = TransportConfig::builder().map("map", values).build().unwrap();
+        assert_eq!(config.pool.max_connections_per_host, 3);
+        assert!(!config.auto_reconnect);
+    }
+
+    #[test]
+    fn every_problem_of_every_source_is_reported_with_its_origin() {
+        let builder = TransportConfig::builder()
+            .toml("[pool]\nmax_conections_per_host = 3\nstrategy = 'fastest'")
+            .toml("call_timeout =")
+            .toml_file("/nonexistent/transport.toml")
+            .variables("T", variable("T_RECONNECT__MULTIPLIER", "0.5"))
+            .map("--set", [("reconnect.max_attempts", "5000000000"), ("call_timeout", "soon")])
+            .with(|config| config.keepalive.interval = Duration::from_millis(1));
+        let problems = problems(builder);
+        let expected = [
+            ("pool.max_conections_per_host", Some("TOML:2"), "unknown key `pool.max_conections_per_host`"),
+            ("pool.strategy", Some("TOML:3"), "`pool.strategy` is \"fastest\": unknown variant"),
+            ("", Some("TOML:1"), "TOML:1: "),
+            ("", Some("/nonexistent/transport.toml"), "cannot be read"),
+            ("call_timeout", Some("--set"), "`call_timeout` is \"soon\"; expected a duration"),
+            ("reconnect.max_attempts", Some("--set"), "`reconnect.max_attempts` is 5000000000: "),
+            ("reconnect.multiplier", Some("T_RECONNECT__MULTIPLIER"), "is 0.5; it must be"),
+            ("keepalive.interval", None, "`keepalive.interval` is 1ms; libvirt takes whole seconds"),
+        ];
+        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+        for ((path, origin, text), (wanted_path, wanted_origin, part)) in problems.iter().zip(expected) {
+            assert_eq!((path.as_str(), origin.as_deref()), (wanted_path, wanted_origin), "{problems:#?}");
+            assert!(text.contains(part), "{text} has no {part}");
+        }
+    }
+
+    #[test]
+    fn a_value_set_in_code_has_no_origin_and_hides_that_of_an_earlier_one() {
+        let builder = TransportConfig::builder().toml("call_timeout = '0s'");
+        let [(_, origin, _)] = &problems(builder.clone())[..] else { panic!() };
+        assert_eq!(origin.as_deref(), Some("TOML:1"));
+        let builder = builder.toml("[reconnect]\nmultiplier = 0.5").with(|config| {
+            config.call_timeout = Duration::from_secs(1);
+            config.reconnect.multiplier = 0.25;
+        });
+        let [(path, origin, _)] = &problems(builder)[..] else { panic!() };
+        assert_eq!((path.as_str(), origin), ("reconnect.multiplier", &None));
+    }
+
+    #[test]
+    fn settings_of_a_larger_whole_are_named_in_full() {
+        let mut settings = Settings::default();
+        settings.set(&["pool", "max_connections_per_host"], "f.toml:7", 0);
+        let problems = problems(TransportConfig::builder().settings("hosts.h1.transport", &settings));
+        let (path, origin, _) = &problems[0];
+        assert_eq!(path, "hosts.h1.transport.pool.max_connections_per_host");
+        assert_eq!(origin.as_deref(), Some("f.toml:7"));
+    }
+
+    #[test]
+    fn a_host_s_configuration_differs_in_what_is_set() {
+        let common = TransportConfig::builder().toml("call_timeout = '9s'").build().unwrap();
+        let own = common.to_builder().toml("[pool]\nmax_connections_per_host = 2").build().unwrap();
+        assert_eq!((own.call_timeout, own.pool.max_connections_per_host), (common.call_timeout, 2));
+        common.validate_for_host(&own).unwrap();
+    }
+
+    #[test]
+    fn every_default_is_read_back_as_it_is() {
+        let defaults = TransportConfig::default();
+        let text = toml::to_string(&defaults).unwrap();
+        assert_eq!(TransportConfig::builder().toml(&text).build().unwrap(), defaults);
+    }
+}

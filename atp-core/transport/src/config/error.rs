@@ -1,0 +1,68 @@
+//! What is wrong with a configuration.
+
+use std::fmt;
+
+/// All that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// One entry for each value or source that cannot be used.
+    pub problems: Vec<ConfigProblem>,
+}
+
+/// A value or a source that cannot be used. Its text is a sentence that says where and what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigProblem {
+    /// The key, as it is written in a file: `pool.max_connections_per_host`. Empty where a source as a whole
+    /// cannot be read.
+    pub path: String,
+    /// Where the value was set: `FILE:LINE`, the name of a variable; none for one set in code.
+    pub origin: Option<String>,
+    /// What is wrong, with the key, and what would be right.
+    pub problem: String,
+    /// What can be tried; for an unknown key, the nearest known one.
+    pub hint: Option<String>,
+}
+
+impl ConfigProblem {
+    pub(crate) fn new(path: impl Into<String>, origin: Option<String>, problem: impl Into<String>) -> Self {
+        ConfigProblem { path: path.into(), origin, problem: problem.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for ConfigProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Some(origin) => write!(f, "{origin}: {}", self.problem),
+            None => f.write_str(&self.problem),
+        }
+    }
+}
+
+impl std::error::Error for ConfigProblem {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, problem) in self.problems.iter().enumerate() {
+            let separator = if n == 0 { "" } else { "; " };
+            write!(f, "{separator}{problem}")?;
+            if let Some(hint) = &problem.hint {
+                write!(f, " ({hint})")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl ConfigError {
+    /// `Ok` if there is no problem.
+    pub(crate) fn unless_empty(problems: Vec<ConfigProblem>) -> Result<(), Self> {
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
+    }
+}

@@ -1,0 +1,28 @@
+//! A moment that many write and read without a lock.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// An instant, kept as nanoseconds since another.
+pub(crate) struct Moment {
+    since: Instant,
+    nanos: AtomicU64,
+}
+
+impl Moment {
+    pub(crate) fn new(now: Instant) -> Self {
+        Moment { since: now, nanos: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn set(&self, now: Instant) {
+        let nanos = now.saturating_duration_since(self.since).as_nanos();
+        // After five hundred years it stands still.
+        self.nanos.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> Instant {
+        self.since + Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,370 @@
+//! The keys there are, and what each takes. What a source says is checked against it.
+
+use std::collections::BTreeMap;
+
+use crate::config::ConfigProblem;
+use crate::settings::kind::Kind;
+use crate::settings::layer::{Form, Layer};
+use crate::settings::{Setting, Settings, Value, key_text};
+
+/// How like a known key an unknown one must be for the known one to be suggested (0 to 1).
+const LIKENESS: f64 = 0.5;
+
+/// How like a setting's name the name of an environment variable must be, that is none, to be taken for a
+/// slip of the pen and not for some other program's.
+const VARIABLE_LIKENESS: f64 = 0.75;
+
+/// What can be tried with a value that cannot be used.
+pub(crate) const CORRECT_IT: &str = "correct the value, or take the setting out to use its default";
+
+/// A part of the tree of keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Schema {
+    /// A section with known keys.
+    Section(BTreeMap<String, Schema>),
+    /// A section with keys of the user's choice, each with the same inside.
+    Each(Box<Schema>),
+    /// A value.
+    Value(Kind),
+}
+
+impl Schema {
+    /// A section with these keys.
+    pub fn section<const N: usize>(keys: [(&str, Schema); N]) -> Self {
+        Schema::Section(keys.into_iter().map(|(key, schema)| (key.to_owned(), schema)).collect())
+    }
+
+    /// The keys and kinds that these defaults show, so that none can be forgotten.
+    pub fn of_defaults(defaults: &toml::Table) -> Self {
+        let below = |value: &toml::Value| match value {
+            toml::Value::Table(table) => Schema::of_defaults(table),
+            value => Schema::Value(Kind::of(value)),
+        };
+        Schema::Section(defaults.iter().map(|(key, value)| (key.clone(), below(value))).collect())
+    }
+
+    /// Takes a key out. A path that leads nowhere changes nothing.
+    pub(crate) fn remove(&mut self, path: &[&str]) {
+        let (Schema::Section(keys), Some((first, rest))) = (self, path.split_first()) else { return };
+        match keys.get_mut(*first) {
+            Some(schema) if !rest.is_empty() => schema.remove(rest),
+            _ => drop(keys.remove(*first)),
+        }
+    }
+
+    /// Checks a source: returns what can be used of it, and adds what cannot to `problems`.
+    ///
+    /// A variable whose name, without the prefix, has one part and is not like any key is passed over: other
+    /// programs may have variables that start alike.
+    pub fn check(&self, layer: Layer, problems: &mut Vec<ConfigProblem>) -> Settings {
+        let mut check = Check { root: self, form: layer.form, path: Vec::new(), problems };
+        check.section(self, layer.settings)
+    }
+
+    /// The full paths of all keys; a key of the user's choice is `*`.
+    fn paths(&self, prefix: &[String], found: &mut Vec<Vec<String>>) {
+        let below = |key: &str| [prefix, &[key.to_owned()]].concat();
+        match self {
+            Schema::Section(keys) => keys.iter().for_each(|(key, schema)| {
+                found.push(below(key));
+                schema.paths(&below(key), found);
+            }),
+            Schema::Each(schema) => schema.paths(&below("*"), found),
+            Schema::Value(_) => {}
+        }
+    }
+}
+
+/// One check of one source under way.
+struct Check<'a> {
+    root: &'a Schema,
+    form: Form,
+    path: Vec<String>,
+    problems: &'a mut Vec<ConfigProblem>,
+}
+
+impl Check<'_> {
+    fn section(&mut self, schema: &Schema, settings: Settings) -> Settings {
+        let mut usable = Settings::default();
+        for (key, setting) in settings.entries {
+            self.path.push(key.clone());
+            let inner = match schema {
+                Schema::Section(keys) => keys.get(&key),
+                Schema::Each(schema) => Some(schema.as_ref()),
+                Schema::Value(_) => None,
+            };
+            match inner {
+                Some(schema) => {
+                    if let Some(setting) = self.setting(schema, setting) {
+                        usable.entries.insert(key, setting);
+                    }
+                }
+                None => self.unknown(&setting),
+            }
+            self.path.pop();
+        }
+        usable
+    }
+
+    fn setting(&mut self, schema: &Schema, setting: Setting) -> Option<Setting> {
+        let Setting { origin, value } = setting;
+        match (schema, value) {
+            (Schema::Value(kind), Value::Plain(value)) => match kind.read(&value, self.form.is_text()) {
+                Some(read) => Some(Setting { origin, value: Value::Plain(read) }),
+                None => {
+                    self.unusable(origin, &shown(&value), &kind.expectation());
+                    None
+                }
+            },
+            (Schema::Value(kind), Value::Section(_)) => {
+                self.unusable(origin, "a section", &kind.expectation());
+                None
+            }
+            (schema, Value::Section(settings)) => {
+                Some(Setting { origin, value: Value::Section(self.section(schema, settings)) })
+            }
+            (_, Value::Plain(value)) => {
+                self.unusable(origin, &shown(&value), "a section with keys of its own");
+                None
+            }
+        }
+    }
+
+    fn unusable(&mut self, origin: String, found: &str, expectation: &str) {
+        let key = key_text(&self.path);
+        let problem = format!("`{key}` is {found}; expected {expectation}");
+        self.problems.push(ConfigProblem::new(key, Some(origin), problem).hint(CORRECT_IT));
+    }
+
+    fn unknown(&mut self, setting: &Setting) {
+        let nearest = nearest(self.root, &self.path);
+        if let Form::Variables(_) = self.form
+            && self.path.len() == 1
+            && nearest.as_ref().is_none_or(|(_, like)| *like < VARIABLE_LIKENESS)
+        {
+            return;
+        }
+        // For a whole section, the first value in it: that is where a variable has its name.
+        let origin = match &setting.value {
+            Value::Section(section) => {
+                section.values().first().map_or(&*setting.origin, |(_, origin, _)| origin)
+            }
+            Value::Plain(_) => &setting.origin,
+        };
+        let key = key_text(&self.path);
+        let mut problem =
+            ConfigProblem::new(key.clone(), Some(origin.to_owned()), format!("unknown key `{key}`"));
+        if let Some((path, _)) = nearest {
+            let in_place = path[..path.len() - 1] == self.path[..self.path.len() - 1];
+            let known = match (&self.form, path.last()) {
+                (Form::Typed, Some(last)) if in_place => last.clone(),
+                (form, _) => form.key(&path),
+            };
+            problem = problem.hint(format!("did you mean `{known}`?"));
+        }
+        self.problems.push(problem);
+    }
+}
+
+/// A value in a message. Text that may be a URI is not shown: it may hold a password.
+fn shown(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) if text.contains('@') || text.contains("://") => "text".to_owned(),
+        toml::Value::String(text) => format!("{text:?}"),
+        toml::Value::Table(_) => "a section".to_owned(),
+        toml::Value::Array(_) => "a list".to_owned(),
+        value => value.to_string(),
+    }
+}
+
+/// The known key most like an unknown one, and how like it is: by the last part of the key, or by the whole.
+fn nearest(root: &Schema, unknown: &[String]) -> Option<(Vec<String>, f64)> {
+    let mut known = Vec::new();
+    root.paths(&[], &mut known);
+    let (last, section) = unknown.split_last()?;
+    let fits = |known: &[String]| {
+        known.len() == section.len()
+            && known.iter().zip(section).all(|(known, ours)| known == "*" || known == ours)
+    };
+    let mut best: Option<(Vec<String>, f64)> = None;
+    for path in known {
+        let Some((name, of)) = path.split_last() else { continue };
+        let mut like = strsim::normalized_damerau_levenshtein(name, last);
+        if !fits(of) {
+            // A key put in the wrong section, or a section misspelled: less likely than a slip in the key.
+            let whole = strsim::normalized_damerau_levenshtein(&path.join("."), &unknown.join("."));
+            like = 0.8 * like.max(whole) + 0.1 * whole;
+        }
+        if like >= LIKENESS && best.as_ref().is_none_or(|(_, most)| like > *most) {
+            best = Some((path, like));
+        }
+    }
+    best.map(|(mut path, like)| {
+        // The user's own keys, as far as the two go the same way.
+        for (part, ours) in path.iter_mut().zip(unknown) {
+            if part == "*" {
+                part.clone_from(ours);
+            }
+            if part != ours {
+                break;
+            }
+        }
+        (path, like)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TransportConfig;
+
+    /// A schema as a program with hosts has it.
+    fn schema() -> Schema {
+        let host = Schema::section([
+            ("uri", Schema::Value(Kind::Text)),
+            ("groups", Schema::Value(Kind::TextList)),
+            ("labels", Schema::Each(Box::new(Schema::Value(Kind::Text)))),
+            ("transport", TransportConfig::host_schema()),
+        ]);
+        Schema::section([
+            ("output", Schema::Value(Kind::Choice(vec!["table".to_owned(), "jsonl".to_owned()]))),
+            ("parallel", Schema::Value(Kind::AtLeastOne)),
+            ("timeout", Schema::Value(Kind::Timeout)),
+            ("transport", TransportConfig::schema()),
+            ("hosts", Schema::Each(Box::new(host))),
+        ])
+    }
+
+    fn problems_of(text: &str) -> Vec<ConfigProblem> {
+        let mut problems = Vec::new();
+        schema().check(Layer::toml("f.toml", text).unwrap(), &mut problems);
+        problems
+    }
+
+    fn problems_of_variable(name: &str, value: &str) -> Vec<ConfigProblem> {
+        let mut problems = Vec::new();
+        schema().check(Layer::environment("ATP", [(name.to_owned(), value.to_owned())]), &mut problems);
+        problems
+    }
+
+    #[test]
+    fn an_unknown_key_gets_the_nearest_known_one() {
+        for (text, unknown, suggestion) in [
+            ("paralel = 3", "paralel", "`parallel`"),
+            (
+                "[transport.pool]\nmax_conections_per_host = 3",
+                "transport.pool.max_conections_per_host",
+                "`max_connections_per_host`",
+            ),
+            (
+                "[transport]\nmax_connections_per_host = 3",
+                "transport.max_connections_per_host",
+                "`transport.pool.max_connections_per_host`",
+            ),
+            (
+                "[hosts.h1.transport]\nmax_connections_per_host = 3",
+                "hosts.h1.transport.max_connections_per_host",
+                "`hosts.h1.transport.pool.max_connections_per_host`",
+            ),
+            (
+                "[hosts.h1.transport.calls]\nmax_threads = 3",
+                "hosts.h1.transport.calls.max_threads",
+                "`transport.calls.max_threads`",
+            ),
+            ("[transprot]\ncall_timeout = \"3s\"", "transprot", "`transport`"),
+            ("[hosts.\"a.b\"]\nurl = \"x\"", "hosts.\"a.b\".url", "`uri`"),
+            ("[hosts.h1]\ngroup = [\"x\"]", "hosts.h1.group", "`groups`"),
+        ] {
+            let [problem] = &problems_of(text)[..] else { panic!("{text}: {:?}", problems_of(text)) };
+            assert_eq!(problem.path, unknown);
+            assert!(problem.to_string().starts_with("f.toml:"), "{problem}");
+            assert_eq!(problem.hint.as_deref(), Some(&*format!("did you mean {suggestion}?")));
+        }
+    }
+
+    #[test]
+    fn a_key_like_no_other_gets_no_suggestion() {
+        let [problem] = &problems_of("zzzzzz = 1")[..] else { panic!() };
+        assert_eq!(problem.hint, None);
+    }
+
+    #[test]
+    fn values_of_the_wrong_type_are_named_with_what_was_expected() {
+        for (text, key, expectation) in [
+            ("parallel = \"many\"", "`parallel`", "at least 1"),
+            ("parallel = 0", "`parallel`", "at least 1"),
+            ("parallel = 99999999999999999999", "`parallel`", "at least 1"),
+            ("parallel.x = 1", "`parallel`", "at least 1"),
+            ("timeout = 30", "`timeout`", "30s"),
+            ("timeout = \"0s\"", "`timeout`", "longer than 0"),
+            ("output = \"xml\"", "`output`", "\"jsonl\""),
+            ("transport = 3", "`transport`", "section"),
+            ("[transport]\nauto_reconnect = \"yes\"", "`transport.auto_reconnect`", "true or false"),
+            (
+                "[transport.pool]\nmax_connections_per_host = -1",
+                "`transport.pool.max_connections_per_host`",
+                "whole number",
+            ),
+            ("[transport.reconnect]\nmultiplier = \"x\"", "`transport.reconnect.multiplier`", "a number"),
+            ("[hosts]\nh1 = \"test:///default\"", "`hosts.h1`", "section"),
+            ("[hosts.h1]\ngroups = \"a\"", "`hosts.h1.groups`", "list"),
+            ("[hosts.h1.labels]\nrack = 2", "`hosts.h1.labels.rack`", "quotes"),
+        ] {
+            let [problem] = &problems_of(text)[..] else { panic!("{text}: {:?}", problems_of(text)) };
+            assert!(problem.problem.contains(key) && problem.problem.contains(expectation), "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn text_that_may_hold_a_password_is_not_shown() {
+        for text in
+            ["[hosts]\nh1 = \"qemu+ssh://me:hunter2@h/system\"", "[hosts.h1]\ngroups = \"me:hunter2@h\""]
+        {
+            let [problem] = &problems_of(text)[..] else { panic!("{text}") };
+            assert!(!format!("{problem:?}").contains("hunter2"), "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn all_problems_of_a_source_are_reported_and_the_rest_is_used() {
+        let mut problems = Vec::new();
+        let text = "paralel = 3\nparallel = 4\ntimeout = 3\n[transport]\ncall_timeout = 5\n";
+        let settings = schema().check(Layer::toml("f.toml", text).unwrap(), &mut problems);
+        assert_eq!(problems.len(), 3);
+        assert_eq!(settings.values(), [(vec!["parallel"], "f.toml:2", &4.into())]);
+    }
+
+    #[test]
+    fn text_of_the_environment_is_read_as_what_is_wanted() {
+        for (name, value) in [
+            ("ATP_PARALLEL", "8"),
+            ("ATP_TIMEOUT", "5s"),
+            ("ATP_TRANSPORT__AUTO_RECONNECT", "false"),
+            ("ATP_TRANSPORT__RECONNECT__MULTIPLIER", "1.5"),
+            ("ATP_TRANSPORT__RECONNECT__MULTIPLIER", "2"),
+            ("ATP_HOSTS__H1__GROUPS", "a, b"),
+            ("ATP_HOSTS__H1__LABELS__RACK", "2"),
+        ] {
+            assert_eq!(problems_of_variable(name, value), [], "{name}={value}");
+        }
+        let [problem] = &problems_of_variable("ATP_PARALLEL", "many")[..] else { panic!() };
+        assert!(problem.to_string().starts_with("ATP_PARALLEL: `parallel` is \"many\""), "{problem}");
+    }
+
+    #[test]
+    fn variables_that_are_no_setting() {
+        for (name, suggestion) in [
+            (
+                "ATP_TRANSPORT__POOL__MAX_CONECTIONS_PER_HOST",
+                "did you mean `ATP_TRANSPORT__POOL__MAX_CONNECTIONS_PER_HOST`?",
+            ),
+            ("ATP_TRANSPROT__CALL_TIMEOUT", "did you mean `ATP_TRANSPORT`?"),
+            ("ATP_PARALEL", "did you mean `ATP_PARALLEL`?"),
+        ] {
+            let [problem] = &problems_of_variable(name, "3")[..] else { panic!("{name}") };
+            assert_eq!(problem.origin.as_deref(), Some(name));
+            assert_eq!(problem.hint.as_deref(), Some(suggestion));
+        }
+        assert_eq!(problems_of_variable("ATP_RANKINGS", "tennis"), []);
+    }
+}

@@ -1,0 +1,62 @@
+//! Hosts with a configuration of their own.
+
+use std::time::Duration;
+
+use atp_transport::{ErrorKind, HostInfo, TransportConfig, TransportError, TransportManager};
+use tokio::time::Instant;
+
+use crate::scripted::{Script, Step};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn common() -> TransportConfig {
+    TransportConfig::builder().with(|config| config.pool.min_connections_per_host = 0).build().unwrap()
+}
+
+fn host(id: &str) -> HostInfo {
+    HostInfo::new(id, "192.0.2.1")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_goes_by_its_own_configuration_and_others_by_the_common_one() {
+    let script = Script::attempts([Step::Hangs, Step::Hangs]);
+    let manager = TransportManager::with_connector(common(), script);
+    let own =
+        manager.config().to_builder().toml("[pool]\nacquire_timeout = '3s'\nmax_connections_per_host = 1");
+    manager.add_host(host("own").with_config(own.build().unwrap())).await.unwrap();
+    manager.add_host(host("common")).await.unwrap();
+    for (id, most, patience) in [("own", 1, 3 * SECOND), ("common", 10, 30 * SECOND)] {
+        assert_eq!(manager.pool(id).unwrap().config().pool.max_connections_per_host, most);
+        let asked = Instant::now();
+        let work = manager.execute_on_host(id, |_| async { Ok::<_, TransportError>(()) });
+        work.await.unwrap_err();
+        assert_eq!(asked.elapsed().as_secs(), patience.as_secs(), "{id}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_removed_drains_for_as_long_as_it_says() {
+    let manager = TransportManager::with_connector(common(), Script::default());
+    let own = common().to_builder().with(|config| config.pool.drain_timeout = 2 * SECOND).build().unwrap();
+    manager.add_host(host("h1").with_config(own)).await.unwrap();
+    let _lease = manager.pool("h1").unwrap().acquire(Instant::now() + SECOND).await.unwrap();
+    let asked = Instant::now();
+    manager.remove_host("h1").await.unwrap();
+    assert_eq!(asked.elapsed().as_secs(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_a_host_cannot_have_is_refused() {
+    let manager = TransportManager::with_connector(common(), Script::default());
+    let mut not_valid = common();
+    not_valid.pool.max_connections_per_host = 0;
+    let mut of_all_hosts = common();
+    of_all_hosts.calls.max_threads += 1;
+    for (config, path) in [(not_valid, "pool.max_connections_per_host"), (of_all_hosts, "calls.max_threads")]
+    {
+        let error = manager.add_host(host("h1").with_config(config)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        assert!(error.to_string().contains(path), "{error}");
+    }
+    assert!(manager.hosts().is_empty());
+}

@@ -1,0 +1,26 @@
+//! The peer: the `virt` crate alone, with connections and keepalive as the transport's are.
+
+use anyhow::Result;
+use atp_transport::{HostInfo, KeepaliveConfig, TransportConfig, TransportManager, TransportError};
+use virt::connect::Connect;
+
+/// Opens a connection, with the transport's default keepalive.
+pub(crate) fn open(uri: &str) -> Result<Connect> {
+    let connect = Connect::open(Some(uri))?;
+    let KeepaliveConfig { interval, count } = KeepaliveConfig::default();
+    connect.set_keep_alive(i32::try_from(interval.as_secs())?, count)?;
+    Ok(connect)
+}
+
+/// Has the transport register and run its event loop in this process, as it does when it first connects.
+/// Connections of the bare library use it from then on.
+pub(crate) fn use_our_event_loop() -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let manager = TransportManager::new(TransportConfig::default());
+        manager.add_host(HostInfo::from_uri("none", "test:///default")).await?;
+        manager.execute_on_host("none", |connection| async move { connection.hostname().await }).await?;
+        Ok::<_, TransportError>(())
+    })?;
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! What hosts cost the client: CPU, memory and threads, when nothing is asked of them and when all are busy.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use atp_transport::{HostInfo, TransportConfig, TransportError, TransportManager};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+
+use crate::child;
+use crate::usage::{Usage, cpu_time};
+
+const HOSTS: [usize; 5] = [0, 1, 10, 100, 1_000];
+/// Long enough for keepalive, and for some heartbeats.
+const IDLE: Duration = Duration::from_secs(20);
+const BUSY: Duration = Duration::from_secs(5);
+/// Hosts connected to at once while there are more to come: they share a few daemons, which let in no more than
+/// 20 clients each at a time.
+const CONNECTING: usize = 16;
+
+/// What a child is to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Work {
+    hosts: usize,
+    uris: Vec<String>,
+}
+
+/// What that many hosts cost.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Cost {
+    idle: Usage,
+    /// CPU time in a second of idleness.
+    idle_cpu: Duration,
+    busy: Usage,
+    busy_cpu: Duration,
+    busy_for: Duration,
+    calls: usize,
+}
+
+/// Measures, and prints a table.
+pub(crate) fn report(uris: &[String]) -> Result<()> {
+    println!("\nCost of hosts, one connection each; busy: `hostname` on all of them at once, again and again");
+    println!(
+        "{:>6} | {:>9}{:>9}{:>10} | {:>9}{:>9}{:>9}{:>13}",
+        "hosts", "idle MiB", "threads", "CPU ms/s", "busy MiB", "threads", "calls/s", "CPU µs/call"
+    );
+    for hosts in HOSTS {
+        let cost: Cost = child::ask(child::HOSTS, &Work { hosts, uris: uris.to_vec() })?;
+        let mib = |usage: Usage| usage.memory_kib as f64 / 1024.0;
+        let calls = cost.calls as f64;
+        print!(
+            "{hosts:>6} | {:>9.1}{:>9}{:>10.2} | ",
+            mib(cost.idle),
+            cost.idle.threads,
+            cost.idle_cpu.as_secs_f64() * 1e3
+        );
+        match cost.calls {
+            0 => println!(),
+            _ => println!(
+                "{:>9.1}{:>9}{:>9.0}{:>13.1}",
+                mib(cost.busy),
+                cost.busy.threads,
+                calls / cost.busy_for.as_secs_f64(),
+                cost.busy_cpu.as_secs_f64() * 1e6 / calls
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// Connects to the hosts, is idle for a while, then keeps all of them busy.
+pub(crate) fn measure(Work { hosts, uris }: Work) -> Result<Cost> {
+    let runtime = Runtime::new()?;
+    let manager = TransportManager::new(TransportConfig::default());
+    runtime.block_on(connect(&manager, hosts, &uris))?;
+
+    let cpu = cpu_time();
+    sleep(IDLE);
+    let (idle, idle_cpu) = (Usage::now()?, (cpu_time() - cpu).div_f64(IDLE.as_secs_f64()));
+
+    let (cpu, start, mut calls) = (cpu_time(), Instant::now(), 0);
+    while hosts > 0 && start.elapsed() < BUSY {
+        let work = manager.execute_on_all_hosts(|connection| async move { connection.hostname().await });
+        for (_, result) in runtime.block_on(work) {
+            result?;
+            calls += 1;
+        }
+    }
+    let (busy_cpu, busy_for, busy) = (cpu_time() - cpu, start.elapsed(), Usage::now()?);
+    Ok(Cost { idle, idle_cpu, busy, busy_cpu, busy_for, calls })
+}
+
+/// Adds the hosts, and waits until all of them are connected.
+async fn connect(manager: &TransportManager, hosts: usize, uris: &[String]) -> Result<(), TransportError> {
+    for (n, uri) in (0..hosts).zip(uris.iter().cycle()) {
+        manager.add_host(HostInfo::from_uri(format!("h{n}"), uri)).await?;
+        if n % CONNECTING == CONNECTING - 1 || n == hosts - 1 {
+            while manager.stats().await.iter().any(|(_, stats)| stats.idle_connections == 0) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+    Ok(())
+}
