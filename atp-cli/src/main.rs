@@ -74,7 +74,7 @@ fn fail(console: &Console, failure: &Failure) -> u8 {
     match failure {
         Failure::Usage(problems) => console.problems(problems),
         Failure::Interrupted(_) => console.warning("interrupted; nothing was done"),
-        Failure::Bug(problem) => console.problem(problem),
+        Failure::Bug(error) => console.problem(&error.into()),
     }
     failure.code()
 }

@@ -24,12 +24,12 @@ impl Problem {
     }
 
     /// Adds an error as the cause, with the errors underneath it.
-    pub(crate) fn because(mut self, error: &dyn Error) -> Self {
-        let mut next = Some(error);
-        while let Some(cause) = next {
-            self.causes.push(cause.to_string());
-            next = cause.source();
-        }
+    pub(crate) fn because(self, error: &(dyn Error + 'static)) -> Self {
+        self.because_of(anyhow::Chain::new(error))
+    }
+
+    fn because_of<'a>(mut self, causes: impl Iterator<Item = &'a (dyn Error + 'static)>) -> Self {
+        self.causes.extend(causes.map(ToString::to_string));
         self
     }
 
@@ -54,6 +54,12 @@ impl From<ConfigProblem> for Problem {
     }
 }
 
+impl From<&anyhow::Error> for Problem {
+    fn from(error: &anyhow::Error) -> Self {
+        Problem::new(error.to_string()).because_of(error.chain().skip(1))
+    }
+}
+
 /// Why a command ended without a run to report.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -61,8 +67,8 @@ pub(crate) enum Failure {
     Usage(Vec<Problem>),
     /// A signal came before there was anything to report.
     Interrupted(Signal),
-    /// A bug in this program.
-    Bug(Problem),
+    /// A bug in this program, or something of the system that it cannot do without.
+    Bug(anyhow::Error),
 }
 
 impl Failure {

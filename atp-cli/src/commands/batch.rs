@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use atp_executor::{
     Data, Executor, Forecast, Operation, Outcome, OutcomeError, Plan, Policy, RunEvent, Selection, Status,
 };
@@ -32,8 +33,7 @@ pub(crate) async fn run(
     context: &Context,
 ) -> Result<u8, Failure> {
     let started = Instant::now();
-    let interrupts = Interrupts::listen()
-        .map_err(|error| Failure::Bug(Problem::new("signals cannot be listened to").because(&error)))?;
+    let interrupts = Interrupts::listen().context("signals cannot be listened to").map_err(Failure::Bug)?;
     let policy = Policy {
         parallel: context.settings.parallel,
         timeout: context.settings.timeout,

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use atp_transport::settings::{Kind, Schema, Setting, Settings, Value, key_text};
+use atp_transport::settings::{Kind, Schema, key_text};
 use atp_transport::{HostId, HostInfo, TransportConfig, TransportConfigBuilder};
+use config::{ConfigError, Map, Value};
 use serde::Deserialize;
 
 use crate::problem::Problem;
@@ -39,24 +40,27 @@ pub(crate) fn schema() -> Schema {
     ])
 }
 
-/// The hosts of a checked `hosts` section, in the order of their ids. A host that has transport settings of its
-/// own has them over the `common` ones; where those are not usable, they are not looked at.
+/// The hosts of a checked `hosts` section, in the order of their ids. `origin` tells where a host is defined. A
+/// host that has transport settings of its own has them over the `common` ones; where those are not usable, they
+/// are not looked at.
 pub(crate) fn read_hosts(
-    section: &Settings,
+    sections: Map<String, Value>,
+    origin: impl Fn(&str) -> String,
     common: Option<&TransportConfigBuilder>,
     problems: &mut Vec<Problem>,
 ) -> Vec<HostInfo> {
     let mut hosts = Vec::new();
-    for (id, setting) in section.iter() {
-        let mut host = match read_host(id, setting) {
+    for (id, section) in BTreeMap::from_iter(sections) {
+        let own = own_transport(&section);
+        let mut host = match read_host(&id, &origin(&id), section) {
             Ok(host) => host,
             Err(problem) => {
                 problems.push(problem);
                 continue;
             }
         };
-        if let (Some(common), Some(own)) = (common, section.section(&[id, "transport"])) {
-            match common.clone().settings(&key_text(&["hosts", id, "transport"]), own).build() {
+        if let (Some(common), Some(own)) = (common, own) {
+            match common.clone().settings(&key_text(&["hosts", &id, "transport"]), &own).build() {
                 Ok(config) => host.config = Some(config),
                 Err(error) => problems.extend(error.problems.into_iter().map(Problem::from)),
             }
@@ -66,17 +70,19 @@ pub(crate) fn read_hosts(
     hosts
 }
 
-fn read_host(id: &str, setting: &Setting) -> Result<HostInfo, Problem> {
-    let Setting { origin, value: Value::Section(section) } = setting else {
-        return Err(Problem::new(format!("{}: host {id} is no section", setting.origin)));
-    };
+/// The `transport` section of a host's. It is taken as it is: read as a type, its values would lose their origins.
+fn own_transport(section: &Value) -> Option<Map<String, Value>> {
+    section.clone().into_table().ok()?.remove("transport")?.into_table().ok()
+}
+
+fn read_host(id: &str, origin: &str, section: Value) -> Result<HostInfo, Problem> {
     if let Err(error) = id.parse::<HostId>() {
         return Err(Problem::new(format!("{origin}: `{}`: {error}", key_text(&["hosts", id])))
             .hint("rename the section; an id with dots stands in quotes: [hosts.\"node.7\"]"));
     }
-    let section = section.read::<HostSection>().map_err(|error| {
+    let section: HostSection = section.try_deserialize().map_err(|error: ConfigError| {
         Problem::new(format!("{origin}: host {id} cannot be read"))
-            .cause(error.message())
+            .because(&error)
             .hint("`atp config show` prints every setting")
     })?;
     let mut host = match (section.uri, section.address) {

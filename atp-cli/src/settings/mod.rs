@@ -10,9 +10,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use atp_transport::settings::{Kind, Layer, Schema, Settings as Section, key_text};
+use atp_transport::settings::{self, Kind, Layer, Schema, key_text};
 use atp_transport::{HostInfo, TransportConfig};
 use clap::ValueEnum;
+use config::{Config, ConfigError, Map, Value, ValueKind};
 use serde::{Deserialize, Serialize};
 
 use crate::args::{ColorMode, GlobalArgs, LogFormat, OutputFormat};
@@ -123,19 +124,17 @@ impl Settings {
     /// # Errors
     /// Every problem that was found.
     pub(crate) fn resolve(sources: &Sources) -> Result<Settings, Vec<Problem>> {
-        let (mut problems, mut found) = (Vec::new(), Vec::new());
-        let (layers, files, has_hosts) = read_layers(sources, &mut problems);
-        let schema = schema();
-        let mut settings = match defaults() {
-            Ok(defaults) => defaults,
-            Err(error) => return Err(vec![unexpected(&error.to_string())]),
+        let mut problems = Vec::new();
+        let (mut layers, files) = read_files(sources, &mut problems);
+        let has_inventory = sources.is_explicit || layers.iter().any(|layer| layer.get(&["hosts"]).is_some());
+        layers.push(Layer::environment(ENV_PREFIX, sources.variables.iter().cloned()));
+        layers.push(flag_layer(&sources.flags, &mut problems));
+        let (layers, merged) = match merge(layers, &mut problems) {
+            Ok(merged) => merged,
+            Err(error) => return Err(vec![unexpected(&error)]),
         };
-        for layer in layers {
-            settings.overlay(schema.check(layer, &mut found));
-        }
-        problems.extend(found.into_iter().map(Problem::from));
 
-        let section = |name| settings.section(&[name]).cloned().unwrap_or_default();
+        let section = |name| merged.get_table(name).unwrap_or_default();
         let common = TransportConfig::builder().settings("transport", &section("transport"));
         let transport = match common.clone().build() {
             Ok(config) => Some(config),
@@ -144,8 +143,11 @@ impl Settings {
                 None
             }
         };
-        let hosts = read_hosts(&section("hosts"), transport.is_some().then_some(&common), &mut problems);
-        let top = settings.read::<Top>().map_err(|error| problems.push(unexpected(error.message()))).ok();
+        let origin = |id: &str| origin(&layers, &["hosts", id]);
+        let common = transport.is_some().then_some(&common);
+        let hosts = read_hosts(section("hosts"), origin, common, &mut problems);
+        let entries = merged.cache.clone().into_table().map(|table| entries(&table)).unwrap_or_default();
+        let top = merged.try_deserialize::<Top>().map_err(|error| problems.push(unexpected(&error))).ok();
         match (top, transport) {
             (Some(top), Some(transport)) if problems.is_empty() => Ok(Settings {
                 output: top.output,
@@ -155,9 +157,9 @@ impl Settings {
                 log_format: top.log_format,
                 transport,
                 hosts,
-                entries: entries(&settings),
+                entries,
                 files,
-                has_inventory: sources.is_explicit || has_hosts,
+                has_inventory,
             }),
             _ => Err(problems),
         }
@@ -184,8 +186,8 @@ struct Top {
 }
 
 /// An error in values that were all checked before.
-fn unexpected(message: &str) -> Problem {
-    Problem::new("the settings cannot be put together").cause(message)
+fn unexpected(error: &ConfigError) -> Problem {
+    Problem::new("the settings cannot be put together").because(error)
 }
 
 /// Every key of every section.
@@ -202,7 +204,7 @@ fn schema() -> Schema {
 }
 
 /// The defaults of every setting that has one.
-fn defaults() -> Result<Section, toml::ser::Error> {
+fn defaults() -> Result<Layer, ConfigError> {
     #[derive(Serialize)]
     struct Defaults {
         #[serde(flatten)]
@@ -220,22 +222,38 @@ fn defaults() -> Result<Section, toml::ser::Error> {
     let mut transport = TransportConfig::default();
     // Nothing connects to a host that no work needs.
     transport.pool.min_connections_per_host = 0;
-    Section::of(DEFAULT, &Defaults { top, transport })
+    let table = Config::try_from(&Defaults { top, transport })?.cache.into_table()?;
+    let mut layer = Layer::default();
+    for (path, value) in settings::values(&table) {
+        layer.set(&path, DEFAULT, value.kind.clone());
+    }
+    Ok(layer)
 }
 
-/// Reads the files, the environment and the flags, lowest first; and the names of the files, and whether one of
-/// them has a `[hosts]` section.
-fn read_layers(sources: &Sources, problems: &mut Vec<Problem>) -> (Vec<Layer>, Vec<PathBuf>, bool) {
-    let (mut layers, mut files, mut has_hosts) = (Vec::new(), Vec::new(), false);
+/// Checks the layers and lays each over the ones before it, all of them over the defaults.
+fn merge(layers: Vec<Layer>, problems: &mut Vec<Problem>) -> Result<(Vec<Layer>, Config), ConfigError> {
+    let (schema, mut found) = (schema(), Vec::new());
+    let layers: Vec<_> = layers.into_iter().map(|layer| schema.check(layer, &mut found)).collect();
+    problems.extend(found.into_iter().map(Problem::from));
+    let merged = Config::builder().add_source(defaults()?).add_source(layers.clone()).build()?;
+    Ok((layers, merged))
+}
+
+/// Where the section at a path is defined: by the layer that has the last word on it.
+fn origin(layers: &[Layer], path: &[&str]) -> String {
+    let last = layers.iter().rev().find_map(|layer| layer.get(path)?.origin());
+    last.unwrap_or(DEFAULT).to_owned()
+}
+
+/// Reads the files, lowest first; and the names of those there are.
+fn read_files(sources: &Sources, problems: &mut Vec<Problem>) -> (Vec<Layer>, Vec<PathBuf>) {
+    let (mut layers, mut files) = (Vec::new(), Vec::new());
     for path in &sources.files {
         match std::fs::read_to_string(path) {
             Ok(text) => {
                 files.push(path.clone());
                 match Layer::toml(&path.display().to_string(), &text) {
-                    Ok(layer) => {
-                        has_hosts |= layer.settings().get(&["hosts"]).is_some();
-                        layers.push(layer);
-                    }
+                    Ok(layer) => layers.push(layer),
                     Err(problem) => problems.push(problem.into()),
                 }
             }
@@ -247,13 +265,11 @@ fn read_layers(sources: &Sources, problems: &mut Vec<Problem>) -> (Vec<Layer>, V
             ),
         }
     }
-    layers.push(Layer::environment(ENV_PREFIX, sources.variables.iter().cloned()));
-    layers.push(flag_layer(&sources.flags, problems));
-    (layers, files, has_hosts)
+    (layers, files)
 }
 
 fn flag_layer(flags: &GlobalArgs, problems: &mut Vec<Problem>) -> Layer {
-    let mut layer = Section::default();
+    let mut layer = Layer::default();
     if let Some(output) = flags.output {
         layer.set(&["output"], "--output", name_of(&output));
     }
@@ -279,24 +295,24 @@ fn flag_layer(flags: &GlobalArgs, problems: &mut Vec<Problem>) -> Layer {
         }
         layer.set(&["hosts", host.id.as_str(), "uri"], "--host", host.uri.as_str());
     }
-    Layer::new(layer)
+    layer
 }
 
 /// Every setting: first those at the top, then the transport's, then the hosts.
-fn entries(settings: &Section) -> Vec<Entry> {
-    let mut values = settings.values();
-    values.sort_by_key(|(path, ..)| match path.first() {
+fn entries(settings: &Map<String, Value>) -> Vec<Entry> {
+    let mut values = settings::values(settings);
+    values.sort_by_key(|(path, _)| match path.first() {
         Some(&"transport") => 1,
         Some(&"hosts") => 2,
         _ => 0,
     });
-    let entry = |(path, origin, value): (Vec<&str>, &str, &toml::Value)| Entry {
+    let entry = |(path, value): (Vec<&str>, &Value)| Entry {
         key: key_text(&path),
-        value: match (&path[..], value) {
-            (["hosts", _, "uri" | "address"], toml::Value::String(uri)) => mask_uri(uri).into(),
-            _ => serde_json::to_value(value).unwrap_or_default(),
+        value: match (&path[..], &value.kind) {
+            (["hosts", _, "uri" | "address"], ValueKind::String(uri)) => mask_uri(uri).into(),
+            _ => value.clone().try_deserialize().unwrap_or_default(),
         },
-        origin: origin.to_owned(),
+        origin: value.origin().unwrap_or(DEFAULT).to_owned(),
     };
     values.into_iter().map(entry).collect()
 }

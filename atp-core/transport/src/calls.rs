@@ -126,8 +126,17 @@ impl HostCalls {
 
     /// Calls that are past their deadline and have not returned.
     pub(crate) fn stuck(&self) -> usize {
+        self.overdue(|call| call.connection.is_some())
+    }
+
+    /// Attempts to connect that are past their deadline and have not returned.
+    pub(crate) fn stuck_attempts(&self) -> usize {
+        self.overdue(|call| call.connection.is_none())
+    }
+
+    fn overdue(&self, counts: impl Fn(&Record) -> bool) -> usize {
         let now = Instant::now();
-        self.table().under_way.values().filter(|call| call.deadline <= now).count()
+        self.table().under_way.values().filter(|call| call.deadline <= now && counts(call)).count()
     }
 
     /// Whether a call on this connection is past its deadline and has not returned.

@@ -160,7 +160,7 @@ impl ErrorKind {
             ErrorKind::InvalidConfig => "correct the values named above",
             ErrorKind::NameNotResolved => "check the spelling, DNS and /etc/hosts, or use an IP address",
             ErrorKind::ConnectionRefused => {
-                "check that the daemon runs there and listens on TCP (libvirtd --listen, or virtproxyd-tcp.socket), and the port"
+                "check that the daemon runs there and listens: for TCP by libvirtd --listen or virtproxyd-tcp.socket, on that port"
             }
             ErrorKind::HostUnreachable => {
                 "check that the host is up, the route to it and the firewalls between"
@@ -195,7 +195,9 @@ impl ErrorKind {
             ErrorKind::AgentNotConnected => {
                 "check that qemu-guest-agent is installed and runs in the guest, and that the domain has its channel"
             }
-            ErrorKind::AgentUnresponsive => "the guest may still be booting or hang: look at its console",
+            ErrorKind::AgentUnresponsive => {
+                "the guest may be booting or hang, or its agent has just stopped: look at its console"
+            }
             ErrorKind::AgentBroken => "restart the agent in the guest, or reset the VM",
             ErrorKind::MonitorBusy => {
                 "another command holds the VM; wait for it, or look with `virsh domcontrol`"

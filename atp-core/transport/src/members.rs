@@ -68,7 +68,7 @@ impl<C: Connector> Members<C> {
         }
     }
 
-    /// Puts a caller at the end of the line.
+    /// Puts a caller in line, behind all who asked before.
     pub(crate) fn queue(
         &mut self,
         asked: Instant,
@@ -77,13 +77,14 @@ impl<C: Connector> Members<C> {
         let (grant, granted) = oneshot::channel();
         let id = self.next_waiter;
         self.next_waiter += 1;
-        self.waiters.push_back(Waiter { id, asked, taken_at, grant });
+        let place = self.waiters.partition_point(|waiter| waiter.asked <= asked);
+        self.waiters.insert(place, Waiter { id, asked, taken_at, grant });
         (id, granted)
     }
 
     /// Leaves the line; nothing happens if the caller has been served.
-    pub(crate) fn leave(&mut self, id: u64) {
-        if let Ok(at) = self.waiters.binary_search_by_key(&id, |waiter| waiter.id) {
+    pub(crate) fn leave(&mut self, asked: Instant, id: u64) {
+        if let Ok(at) = self.waiters.binary_search_by_key(&(asked, id), |waiter| (waiter.asked, waiter.id)) {
             self.waiters.remove(at);
         }
     }
@@ -250,6 +251,7 @@ impl<C: Connector> Members<C> {
             long_held_leases: long_held,
             calls_in_flight: host.calls.in_flight(),
             stuck_calls: host.calls.stuck(),
+            stuck_attempts: host.calls.stuck_attempts(),
             requests: host.counts.requests(),
             errors: host.counts.errors(),
             strategy: pool.strategy,

@@ -89,7 +89,8 @@ impl<C: Connector> ConnectionPool<C> {
     ) -> Result<PooledConnection<C>> {
         let asked = Instant::now();
         loop {
-            let lease = self.next_lease(deadline, taken_at).await?;
+            // A caller whose connection turns out dead keeps the place it got by asking first.
+            let lease = self.next_lease(asked, deadline, taken_at).await?;
             if lease.is_fresh() || lease.is_alive_by(deadline).await {
                 return Ok(lease);
             }
@@ -102,16 +103,16 @@ impl<C: Connector> ConnectionPool<C> {
 
     async fn next_lease(
         &self,
+        asked: Instant,
         deadline: Instant,
         taken_at: &'static Location<'static>,
     ) -> Result<PooledConnection<C>> {
-        let asked = Instant::now();
         let (id, mut granted) = match self.shared.ask(asked, taken_at) {
             Asked::Granted(lease) => return Ok(lease),
             Asked::Refused(error) => return Err(error),
             Asked::Waiting(id, granted) => (id, granted),
         };
-        let place = Place { shared: &self.shared, id };
+        let place = Place { shared: &self.shared, asked, id };
         match timeout_at(deadline, &mut granted).await {
             Ok(Ok(result)) => {
                 // Served, and so out of the line already; the place holds nothing to free.
@@ -192,12 +193,13 @@ enum Asked<C: Connector> {
 /// A caller's place in line, given up when the caller goes away.
 struct Place<'a, C: Connector> {
     shared: &'a Shared<C>,
+    asked: Instant,
     id: u64,
 }
 
 impl<C: Connector> Drop for Place<'_, C> {
     fn drop(&mut self) {
-        self.shared.members().leave(self.id);
+        self.shared.members().leave(self.asked, self.id);
     }
 }
 
@@ -207,7 +209,7 @@ impl<C: Connector> Shared<C> {
         if members.draining {
             return Asked::Refused(self.closed());
         }
-        if members.waiters.is_empty()
+        if members.waiters.front().is_none_or(|first| first.asked > asked)
             && let Some(connection) = members.choose(&self.host)
         {
             return Asked::Granted(self.lend(&mut members, connection, asked, asked, taken_at));

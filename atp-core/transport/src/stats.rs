@@ -40,6 +40,8 @@ pub struct PoolStats {
     pub calls_in_flight: usize,
     /// Calls past their deadline that have not returned.
     pub stuck_calls: usize,
+    /// Attempts to connect past their deadline that have not returned.
+    pub stuck_attempts: usize,
     /// Calls made since the host was added.
     pub requests: u64,
     /// Calls that failed since the host was added.
@@ -69,6 +71,7 @@ impl fmt::Display for PoolStats {
             (self.active_uses, "leases"),
             (self.waiting, "waiting"),
             (self.stuck_calls, "stuck calls"),
+            (self.stuck_attempts, "stuck attempts to connect"),
         ] {
             if count > 0 {
                 write!(f, ", {count} {what}")?;

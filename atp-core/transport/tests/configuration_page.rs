@@ -48,7 +48,7 @@ fn keys() -> BTreeMap<String, (String, String)> {
             Schema::Value(Kind::Count) => "whole number",
             Schema::Value(Kind::Number) => "number",
             Schema::Value(Kind::Duration) => "duration",
-            Schema::Value(Kind::Text) => "word",
+            Schema::Value(Kind::Choice(_)) => "word",
             other => panic!("{key} takes {other:?}: the page has no word for that"),
         };
         let default = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

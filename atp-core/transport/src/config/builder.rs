@@ -1,17 +1,20 @@
 //! A configuration put together from files, the environment, maps and code.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::path::Path;
 
-use super::{ConfigError, ConfigProblem, TransportConfig};
-use crate::settings::{CORRECT_IT, Layer, Schema, Settings, key_text};
+use config::{Config, Map, Value, ValueKind};
+
+use super::{ConfigError, ConfigProblem, Strategy, TransportConfig};
+use crate::settings::{self, CORRECT_IT, Kind, Layer, Schema};
 
 /// Puts a [`TransportConfig`] together; the later value counts. See [`TransportConfig::builder`].
 #[derive(Debug, Clone)]
 pub struct TransportConfigBuilder {
     config: TransportConfig,
-    /// What sources said, for the origins.
-    said: Settings,
+    /// What sources said last of each key, for the origins.
+    said: BTreeMap<String, Value>,
     /// What stands before the transport's keys in the source.
     prefix: String,
     problems: Vec<ConfigProblem>,
@@ -46,20 +49,23 @@ impl TransportConfig {
     /// As [`builder`](Self::builder), but starts with these values. So a host gets a configuration of its own
     /// that differs from the common one in what is set here.
     pub fn to_builder(&self) -> TransportConfigBuilder {
-        let (said, prefix) = (Settings::default(), String::new());
+        let (said, prefix) = (BTreeMap::new(), String::new());
         TransportConfigBuilder { config: self.clone(), said, prefix, problems: Vec::new() }
     }
 
     /// The keys there are, and what each takes.
     pub fn schema() -> Schema {
-        Schema::of_defaults(&table(&TransportConfig::default()).unwrap_or_default())
+        let mut schema = Schema::of_defaults(&table(&TransportConfig::default()));
+        let strategies = Strategy::ALL.iter().map(ToString::to_string).collect();
+        schema.replace(&["pool", "strategy"], Some(Schema::Value(Kind::Choice(strategies))));
+        schema
     }
 
     /// As [`schema`](Self::schema), without the keys that hold for all hosts together.
     pub fn host_schema() -> Schema {
         let mut schema = TransportConfig::schema();
         for (path, _) in TransportConfig::default().shared() {
-            schema.remove(&path.split('.').collect::<Vec<_>>());
+            schema.replace(&path.split('.').collect::<Vec<_>>(), None);
         }
         schema
     }
@@ -89,8 +95,7 @@ impl TransportConfigBuilder {
         self.variables(prefix, env::vars_os().map(|(name, value)| (text(name), text(value))))
     }
 
-    /// As [`environment`](Self::environment), from variables that are given.
-    pub fn variables(self, prefix: &str, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+    fn variables(self, prefix: &str, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         self.source(Ok(Layer::environment(prefix, variables)))
     }
 
@@ -99,7 +104,7 @@ impl TransportConfigBuilder {
     pub fn map<K, V>(self, origin: &str, entries: impl IntoIterator<Item = (K, V)>) -> Self
     where
         K: AsRef<str>,
-        V: Into<toml::Value>,
+        V: Into<ValueKind>,
     {
         self.source(Ok(Layer::map(origin, entries)))
     }
@@ -110,23 +115,24 @@ impl TransportConfigBuilder {
         self
     }
 
-    /// Takes values from settings that were checked against [`TransportConfig::schema`]. `prefix` is what stands
+    /// Takes values from a table that was checked against [`TransportConfig::schema`]. `prefix` is what stands
     /// before the transport's keys in messages from now on: where the transport's settings are the section
     /// `[transport]` of a larger whole, `transport`.
-    pub fn settings(mut self, prefix: &str, settings: &Settings) -> Self {
+    pub fn settings(mut self, prefix: &str, table: &Map<String, Value>) -> Self {
         prefix.clone_into(&mut self.prefix);
-        for (path, origin, value) in settings.values() {
+        for (path, value) in settings::values(table) {
+            let path = path.join(".");
             match with_value(&self.config, &path, value) {
                 Ok(config) => self.config = config,
                 Err(error) => {
-                    let key = self.key(&key_text(&path));
-                    let problem = format!("`{key}` is {value}: {}", error.trim());
-                    let problem = ConfigProblem::new(key, Some(origin.to_owned()), problem);
-                    self.problems.push(problem.hint(CORRECT_IT));
+                    let key = self.key(&path);
+                    let problem = format!("`{key}` is {value}: {}", reason(error));
+                    let origin = value.origin().map(str::to_owned);
+                    self.problems.push(ConfigProblem::new(key, origin, problem).hint(CORRECT_IT));
                 }
             }
+            self.said.insert(path, value.clone());
         }
-        self.said.overlay(settings.clone());
         self
     }
 
@@ -136,15 +142,16 @@ impl TransportConfigBuilder {
     /// Every problem of every source, and every value that [`validate`](TransportConfig::validate) finds fault
     /// with.
     pub fn build(mut self) -> Result<TransportConfig, ConfigError> {
-        let values = table(&self.config).unwrap_or_default();
+        let table = table(&self.config);
+        let values: BTreeMap<_, _> = settings::values(&table)
+            .into_iter()
+            .map(|(path, value)| (path.join("."), value.to_string()))
+            .collect();
         for (path, wrong) in self.config.problems() {
             let key = self.key(path);
-            let parts: Vec<_> = path.split('.').collect();
             // What a source said counts as the origin only if code did not set another value since.
-            let now = value_at(&values, &parts).map(ToString::to_string);
-            let origin = self.said.values().into_iter().find_map(|(said, origin, value)| {
-                (said == parts && Some(value.to_string()) == now).then(|| origin.to_owned())
-            });
+            let said = self.said.get(path).filter(|said| values.get(path) == Some(&said.to_string()));
+            let origin = said.and_then(|said| said.origin().map(str::to_owned));
             let problem = ConfigProblem::new(key.clone(), origin, format!("`{key}` {wrong}"));
             self.problems.push(problem.hint(CORRECT_IT));
         }
@@ -154,8 +161,8 @@ impl TransportConfigBuilder {
     fn source(mut self, layer: Result<Layer, ConfigProblem>) -> Self {
         match layer {
             Ok(layer) => {
-                let settings = TransportConfig::schema().check(layer, &mut self.problems);
-                self.settings("", &settings)
+                let usable = TransportConfig::schema().check(layer, &mut self.problems);
+                self.settings("", &usable.table)
             }
             Err(problem) => {
                 self.problems.push(problem);
@@ -169,32 +176,27 @@ impl TransportConfigBuilder {
     }
 }
 
-/// The configuration as a table. Fails for numbers beyond 63 bits, which TOML does not have.
-fn table(config: &TransportConfig) -> Result<toml::Table, String> {
-    toml::Table::try_from(config).map_err(|error| error.to_string())
-}
-
-fn value_at<'a>(table: &'a toml::Table, path: &[&str]) -> Option<&'a toml::Value> {
-    let (last, sections) = path.split_last()?;
-    sections.iter().try_fold(table, |table, key| table.get(*key)?.as_table())?.get(*last)
+/// The configuration as a table. Plain data always is one.
+fn table(config: &TransportConfig) -> Map<String, Value> {
+    Config::try_from(config).and_then(|config| config.cache.into_table()).unwrap_or_default()
 }
 
 /// The configuration with one value set.
 fn with_value(
     config: &TransportConfig,
-    path: &[&str],
-    value: &toml::Value,
-) -> Result<TransportConfig, String> {
-    let mut root = table(config)?;
-    if let Some((last, sections)) = path.split_last() {
-        let mut table = Some(&mut root);
-        for key in sections {
-            table = table.and_then(|table| table.get_mut(*key)?.as_table_mut());
-        }
-        let table = table.ok_or("there is no such section")?;
-        table.insert((*last).to_owned(), value.clone());
+    path: &str,
+    value: &Value,
+) -> Result<TransportConfig, config::ConfigError> {
+    let builder = Config::builder().add_source(Config::try_from(config)?);
+    builder.set_override(path, value.clone())?.build()?.try_deserialize()
+}
+
+/// What is wrong, without the key and the origin, which stand before it.
+fn reason(error: config::ConfigError) -> String {
+    match error {
+        config::ConfigError::At { error, .. } => reason(*error),
+        error => error.to_string(),
     }
-    root.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
 }
 
 #[cfg(test)]
@@ -202,7 +204,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::Strategy;
 
     fn variable(name: &str, value: &str) -> [(String, String); 1] {
         [(name.to_owned(), value.to_owned())]
@@ -232,7 +233,7 @@ mod tests {
 
     #[test]
     fn values_of_a_map_have_types_or_are_text() {
-        let values: [(&str, toml::Value); 3] = [
+        let values: [(&str, ValueKind); 3] = [
             ("pool.max_connections_per_host", 3.into()),
             ("reconnect.multiplier", 2.into()),
             ("auto_reconnect", "false".into()),
@@ -254,7 +255,7 @@ mod tests {
         let problems = problems(builder);
         let expected = [
             ("pool.max_conections_per_host", Some("TOML:2"), "unknown key `pool.max_conections_per_host`"),
-            ("pool.strategy", Some("TOML:3"), "`pool.strategy` is \"fastest\": unknown variant"),
+            ("pool.strategy", Some("TOML:3"), "`pool.strategy` is \"fastest\"; expected one of"),
             ("", Some("TOML:1"), "TOML:1: "),
             ("", Some("/nonexistent/transport.toml"), "cannot be read"),
             ("call_timeout", Some("--set"), "`call_timeout` is \"soon\"; expected a duration"),
@@ -284,9 +285,9 @@ mod tests {
 
     #[test]
     fn settings_of_a_larger_whole_are_named_in_full() {
-        let mut settings = Settings::default();
-        settings.set(&["pool", "max_connections_per_host"], "f.toml:7", 0);
-        let problems = problems(TransportConfig::builder().settings("hosts.h1.transport", &settings));
+        let mut layer = Layer::default();
+        layer.set(&["pool", "max_connections_per_host"], "f.toml:7", 0);
+        let problems = problems(TransportConfig::builder().settings("hosts.h1.transport", &layer.table));
         let (path, origin, _) = &problems[0];
         assert_eq!(path, "hosts.h1.transport.pool.max_connections_per_host");
         assert_eq!(origin.as_deref(), Some("f.toml:7"));

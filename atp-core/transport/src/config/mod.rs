@@ -234,6 +234,12 @@ pub struct CallConfig {
     /// is occupied. If it is for longer than this, by whomever, nothing is sent.
     #[serde(with = "humantime_serde")]
     pub monitor_busy_after: Duration,
+    /// How long a call may be without an answer, while others are under way on its connection, before the
+    /// connection is nudged by one more, cheap call; then at growing intervals. libvirt's client before 9.10
+    /// may leave a call unsent until something else happens on the connection, and beside a call that hangs
+    /// nothing does.
+    #[serde(with = "humantime_serde")]
+    pub nudge_after: Duration,
     /// For how long a VM that answered counts as answering.
     #[serde(with = "humantime_serde")]
     pub proven_for: Duration,
@@ -251,6 +257,7 @@ impl Default for CallConfig {
             max_per_host: 15,
             max_unproven_per_host: 8,
             monitor_busy_after: Duration::from_secs(5),
+            nudge_after: Duration::from_millis(50),
             proven_for: Duration::from_secs(60),
             max_threads: 4096,
             thread_idle_timeout: Duration::from_secs(10),

@@ -1,6 +1,6 @@
 //! What a setting takes, and how that is read from a file or from text such as a variable's.
 
-use toml::Value;
+use config::{Value, ValueKind};
 
 /// What a value is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,14 +27,14 @@ pub enum Kind {
 
 impl Kind {
     /// The kind a default shows.
-    pub(super) fn of(default: &Value) -> Self {
+    pub(super) fn of(default: &ValueKind) -> Self {
         match default {
-            Value::Boolean(_) => Kind::Bool,
-            Value::Integer(_) => Kind::Count,
-            Value::Float(_) => Kind::Number,
-            Value::Array(_) => Kind::TextList,
-            Value::String(text) if humantime::parse_duration(text).is_ok() => Kind::Duration,
-            Value::String(_) | Value::Datetime(_) | Value::Table(_) => Kind::Text,
+            ValueKind::Boolean(_) => Kind::Bool,
+            ValueKind::I64(_) | ValueKind::U64(_) => Kind::Count,
+            ValueKind::Float(_) => Kind::Number,
+            ValueKind::Array(_) => Kind::TextList,
+            ValueKind::String(text) if humantime::parse_duration(text).is_ok() => Kind::Duration,
+            _ => Kind::Text,
         }
     }
 
@@ -59,41 +59,39 @@ impl Kind {
     }
 
     /// The value as this kind; from text too if `is_text`. None if it is something else.
-    pub(super) fn read(&self, value: &Value, is_text: bool) -> Option<Value> {
-        let text = value.as_str();
+    pub(super) fn read(&self, value: &Value, is_text: bool) -> Option<ValueKind> {
+        let text = match &value.kind {
+            ValueKind::String(text) => Some(text.as_str()),
+            _ => None,
+        };
         let spelled = text.filter(|_| is_text).map(str::trim);
-        match self {
-            Kind::Bool => match (value, spelled) {
-                (Value::Boolean(_), _) => Some(value.clone()),
-                (_, Some(text)) => text.parse::<bool>().ok().map(Value::from),
-                _ => None,
-            },
-            Kind::Count | Kind::AtLeastOne => {
-                let least = i64::from(*self == Kind::AtLeastOne);
-                let number = match (value, spelled) {
-                    (Value::Integer(number), _) => Some(*number),
-                    (_, Some(text)) => text.parse().ok(),
-                    _ => None,
+        match (self, &value.kind) {
+            (Kind::Bool, ValueKind::Boolean(value)) => Some((*value).into()),
+            (Kind::Bool, _) => spelled?.parse::<bool>().ok().map(Into::into),
+            (Kind::Count | Kind::AtLeastOne, kind) => {
+                let number: u64 = match kind {
+                    ValueKind::I64(_) | ValueKind::U64(_) => value.clone().into_uint().ok()?,
+                    _ => spelled?.parse().ok()?,
                 };
-                number.filter(|&number| number >= least).map(Value::from)
+                (number > 0 || *self == Kind::Count).then(|| number.into())
             }
-            Kind::Number => match (value, spelled) {
-                (Value::Float(number), _) => Some((*number).into()),
-                (Value::Integer(number), _) => Some((*number as f64).into()),
-                (_, Some(text)) => text.parse::<f64>().ok().map(Value::from),
-                _ => None,
-            },
-            Kind::Duration | Kind::Timeout => text
-                .and_then(|text| humantime::parse_duration(text.trim()).ok())
+            (Kind::Number, ValueKind::Float(_) | ValueKind::I64(_) | ValueKind::U64(_)) => {
+                value.clone().into_float().ok().map(Into::into)
+            }
+            (Kind::Number, _) => spelled?.parse::<f64>().ok().map(Into::into),
+            (Kind::Duration | Kind::Timeout, _) => humantime::parse_duration(text?.trim())
+                .ok()
                 .filter(|duration| *self == Kind::Duration || !duration.is_zero())
                 .map(|duration| humantime::format_duration(duration).to_string().into()),
-            Kind::Text => text.map(Value::from),
-            Kind::TextList => match (value, spelled) {
-                (Value::Array(items), _) => items.iter().all(Value::is_str).then(|| value.clone()),
-                (_, Some(text)) => Some(text.split(',').map(str::trim).collect::<Vec<_>>().into()),
-                _ => None,
-            },
-            Kind::Choice(words) => text.filter(|text| words.iter().any(|word| word == text)).map(Value::from),
+            (Kind::Text, _) => text.map(Into::into),
+            (Kind::TextList, ValueKind::Array(items)) => {
+                let is_text = |item: &Value| matches!(item.kind, ValueKind::String(_));
+                items.iter().all(is_text).then(|| value.kind.clone())
+            }
+            (Kind::TextList, _) => Some(spelled?.split(',').map(str::trim).collect::<Vec<_>>().into()),
+            (Kind::Choice(words), _) => {
+                text.filter(|text| words.iter().any(|word| word == text)).map(Into::into)
+            }
         }
     }
 }

@@ -1,27 +1,28 @@
-//! One source of settings: a file, the environment, a map.
+//! One source of settings: a file, the environment, a map, flags. Each of its values remembers where it stands.
 
 use std::borrow::Cow;
 
+use config::{ConfigError, Environment, Map, Source, Value, ValueKind};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::ConfigProblem;
-use crate::settings::{Setting, Settings, Value};
 
 /// What stands between the parts of a key in the name of an environment variable.
 const SEPARATOR: &str = "__";
 
-/// The settings of one source, before they are [checked](crate::settings::Schema::check).
-#[derive(Debug, Clone)]
+/// One source of settings. [Check](crate::settings::Schema::check) it before it is added to others.
+#[derive(Debug, Clone, Default)]
 pub struct Layer {
     pub(super) form: Form,
-    pub(super) settings: Settings,
+    pub(crate) table: Map<String, Value>,
 }
 
 /// How a source writes keys and values.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Form {
     /// Values have types.
+    #[default]
     Typed,
     /// Values may be text, to be read as what is wanted.
     Text,
@@ -29,17 +30,17 @@ pub(super) enum Form {
     Variables(String),
 }
 
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Ok(self.table.clone())
+    }
+}
+
 impl Layer {
-    /// Settings put together by a program.
-    pub fn new(settings: Settings) -> Self {
-        Layer { form: Form::Typed, settings }
-    }
-
-    /// What the source says.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
     /// The text of a TOML file. The origin of each value is `NAME:LINE`.
     ///
     /// # Errors
@@ -47,7 +48,7 @@ impl Layer {
     pub fn toml(name: &str, text: &str) -> Result<Self, ConfigProblem> {
         let origin = |at: usize| format!("{name}:{}", line_of(text, at));
         match DeTable::parse(text) {
-            Ok(table) => Ok(Layer::new(of_toml(table.get_ref(), &origin))),
+            Ok(table) => Ok(Layer { form: Form::Typed, table: of_toml(table.get_ref(), &origin) }),
             Err(error) => {
                 let at = error.span().map_or(0, |span| span.start);
                 Err(ConfigProblem::new("", Some(origin(at)), error.message()).hint(
@@ -60,15 +61,17 @@ impl Layer {
     /// The environment variables whose names start with `prefix` and an underscore:
     /// `PREFIX_POOL__IDLE_TIMEOUT` is `pool.idle_timeout`. The origin of each value is the variable's name.
     pub fn environment(prefix: &str, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        let source = Environment::with_prefix(prefix).prefix_separator("_").separator(SEPARATOR);
         let prefix = format!("{prefix}_");
-        let mut settings = Settings::default();
-        for (name, value) in variables {
-            if let Some(key) = name.strip_prefix(&prefix) {
-                let key = key.to_lowercase();
-                settings.set(&key.split(SEPARATOR).collect::<Vec<_>>(), &name, value);
+        let mut layer = Layer { form: Form::Variables(prefix.clone()), ..Layer::default() };
+        for (name, text) in variables.into_iter().filter(|(name, _)| name.starts_with(&prefix)) {
+            // One at a time: the source itself does not tell which variable a value is from.
+            let one = source.clone().source(Some(Map::from_iter([(name.clone(), text)])));
+            for (key, value) in one.collect().unwrap_or_default() {
+                layer.set(&key.split('.').collect::<Vec<_>>(), &name, value.kind);
             }
         }
-        Layer { form: Form::Variables(prefix), settings }
+        layer
     }
 
     /// Keys with dots, and their values: `("pool.idle_timeout", "5m")`. Values may be text, as in variables.
@@ -76,22 +79,47 @@ impl Layer {
     pub fn map<K, V>(origin: &str, entries: impl IntoIterator<Item = (K, V)>) -> Self
     where
         K: AsRef<str>,
-        V: Into<toml::Value>,
+        V: Into<ValueKind>,
     {
-        let mut settings = Settings::default();
+        let mut layer = Layer { form: Form::Text, ..Layer::default() };
         for (key, value) in entries {
-            settings.set(&key.as_ref().split('.').collect::<Vec<_>>(), origin, value);
+            layer.set(&key.as_ref().split('.').collect::<Vec<_>>(), origin, value);
         }
-        Layer { form: Form::Text, settings }
+        layer
+    }
+
+    /// Sets one value; the sections above it are made as needed. An empty path is no place and sets nothing.
+    pub fn set(&mut self, path: &[&str], origin: &str, value: impl Into<ValueKind>) {
+        let Some((last, sections)) = path.split_last() else { return };
+        let origin = origin.to_owned();
+        let mut table = &mut self.table;
+        for key in sections {
+            let section = table.entry((*key).to_owned()).or_default();
+            if !matches!(section.kind, ValueKind::Table(_)) {
+                *section = Value::new(Some(&origin), Map::<String, Value>::new());
+            }
+            let ValueKind::Table(inner) = &mut section.kind else { return };
+            table = inner;
+        }
+        table.insert((*last).to_owned(), Value::new(Some(&origin), value));
+    }
+
+    /// What stands at a path: a value, or a table of further ones.
+    pub fn get(&self, path: &[&str]) -> Option<&Value> {
+        let (first, rest) = path.split_first()?;
+        rest.iter().try_fold(self.table.get(*first)?, |value, key| match &value.kind {
+            ValueKind::Table(table) => table.get(*key),
+            _ => None,
+        })
+    }
+
+    /// Every value with its path, by key.
+    pub fn values(&self) -> Vec<(Vec<&str>, &Value)> {
+        super::values(&self.table)
     }
 }
 
 impl Form {
-    /// Whether values are text, to be read as what is wanted.
-    pub(super) fn is_text(&self) -> bool {
-        *self != Form::Typed
-    }
-
     /// A key as this source writes it.
     pub(super) fn key(&self, path: &[String]) -> String {
         match self {
@@ -105,20 +133,15 @@ fn line_of(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1
 }
 
-fn of_toml(table: &DeTable<'_>, origin: &impl Fn(usize) -> String) -> Settings {
+fn of_toml(table: &DeTable<'_>, origin: &impl Fn(usize) -> String) -> Map<String, Value> {
     let entry = |(key, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
-        let origin_here = origin(value.span().start);
-        let value = match value.get_ref() {
-            DeValue::Table(table) => Value::Section(of_toml(table, origin)),
-            plain => Value::Plain(plain_value(plain)),
-        };
-        (key.get_ref().to_string(), Setting { origin: origin_here, value })
+        (key.get_ref().to_string(), of_toml_value(value, origin))
     };
-    Settings { entries: table.iter().map(entry).collect() }
+    table.iter().map(entry).collect()
 }
 
-fn plain_value(value: &DeValue<'_>) -> toml::Value {
-    match value {
+fn of_toml_value(value: &Spanned<DeValue<'_>>, origin: &impl Fn(usize) -> String) -> Value {
+    let kind: ValueKind = match value.get_ref() {
         DeValue::String(text) => text.as_ref().into(),
         DeValue::Boolean(value) => (*value).into(),
         // A number beyond 64 bits is left as text, and is then of the wrong type wherever it stands.
@@ -130,40 +153,35 @@ fn plain_value(value: &DeValue<'_>) -> toml::Value {
             Ok(number) => number.into(),
             Err(_) => number.as_str().into(),
         },
-        DeValue::Datetime(time) => (*time).into(),
+        DeValue::Datetime(time) => time.to_string().into(),
         DeValue::Array(items) => {
-            items.iter().map(|item| plain_value(item.get_ref())).collect::<Vec<_>>().into()
+            items.iter().map(|item| of_toml_value(item, origin)).collect::<Vec<_>>().into()
         }
-        DeValue::Table(table) => {
-            let entry = |(key, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
-                (key.get_ref().to_string(), plain_value(value.get_ref()))
-            };
-            table.iter().map(entry).collect::<toml::Table>().into()
-        }
-    }
+        DeValue::Table(table) => of_toml(table, origin).into(),
+    };
+    Value::new(Some(&origin(value.span().start)), kind)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at<'a>(layer: &'a Layer, path: &[&str]) -> (&'a str, &'a Value) {
-        let setting = layer.settings.get(path).unwrap();
-        (&setting.origin, &setting.value)
-    }
-
-    fn plain(value: impl Into<toml::Value>) -> Value {
-        Value::Plain(value.into())
+    /// Origin and text of a value.
+    fn at<'a>(layer: &'a Layer, path: &[&str]) -> (Option<&'a str>, String) {
+        let value = layer.get(path).unwrap();
+        (value.origin(), value.to_string())
     }
 
     #[test]
     fn values_of_a_file_know_their_line() {
         let text = "timeout = \"5s\"\n\n[hosts.\"node.1\"]\nuri = \"test:///default\"\ngroups = [\"a\"]\n";
         let layer = Layer::toml("/x/atp.toml", text).unwrap();
-        assert_eq!(at(&layer, &["timeout"]), ("/x/atp.toml:1", &plain("5s")));
-        assert_eq!(at(&layer, &["hosts", "node.1"]).0, "/x/atp.toml:3");
-        assert_eq!(at(&layer, &["hosts", "node.1", "uri"]), ("/x/atp.toml:4", &plain("test:///default")));
-        assert_eq!(at(&layer, &["hosts", "node.1", "groups"]).1, &plain(vec!["a"]));
+        assert_eq!(at(&layer, &["timeout"]), (Some("/x/atp.toml:1"), "5s".to_owned()));
+        assert_eq!(at(&layer, &["hosts", "node.1"]).0, Some("/x/atp.toml:3"));
+        let uri = at(&layer, &["hosts", "node.1", "uri"]);
+        assert_eq!(uri, (Some("/x/atp.toml:4"), "test:///default".to_owned()));
+        let groups = layer.get(&["hosts", "node.1", "groups"]).unwrap().clone();
+        assert_eq!(groups.try_deserialize::<Vec<String>>().unwrap(), ["a"]);
     }
 
     #[test]
@@ -185,9 +203,17 @@ mod tests {
         let layer = Layer::environment("ATP", variables);
         assert_eq!(
             at(&layer, &["transport", "pool", "idle_timeout"]),
-            ("ATP_TRANSPORT__POOL__IDLE_TIMEOUT", &plain("9s"))
+            (Some("ATP_TRANSPORT__POOL__IDLE_TIMEOUT"), "9s".to_owned())
         );
-        assert_eq!(layer.settings.values().len(), 2);
+        assert_eq!(layer.values().len(), 2);
         assert_eq!(layer.form.key(&["hosts".into(), "h1".into(), "uri".into()]), "ATP_HOSTS__H1__URI");
+    }
+
+    #[test]
+    fn a_section_takes_the_place_of_a_value() {
+        let mut layer = Layer::default();
+        layer.set(&["a"], "one", 1);
+        layer.set(&["a", "b"], "two", 2);
+        assert_eq!(at(&layer, &["a", "b"]), (Some("two"), "2".to_owned()));
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use config::{Map, Value, ValueKind};
+
 use crate::config::ConfigProblem;
 use crate::settings::kind::Kind;
 use crate::settings::layer::{Form, Layer};
-use crate::settings::{Setting, Settings, Value, key_text};
+use crate::settings::{key_text, sorted, values};
 
 /// How like a known key an unknown one must be for the known one to be suggested (0 to 1).
 const LIKENESS: f64 = 0.5;
@@ -35,19 +37,20 @@ impl Schema {
     }
 
     /// The keys and kinds that these defaults show, so that none can be forgotten.
-    pub fn of_defaults(defaults: &toml::Table) -> Self {
-        let below = |value: &toml::Value| match value {
-            toml::Value::Table(table) => Schema::of_defaults(table),
-            value => Schema::Value(Kind::of(value)),
+    pub(crate) fn of_defaults(defaults: &Map<String, Value>) -> Self {
+        let below = |value: &Value| match &value.kind {
+            ValueKind::Table(table) => Schema::of_defaults(table),
+            kind => Schema::Value(Kind::of(kind)),
         };
         Schema::Section(defaults.iter().map(|(key, value)| (key.clone(), below(value))).collect())
     }
 
-    /// Takes a key out. A path that leads nowhere changes nothing.
-    pub(crate) fn remove(&mut self, path: &[&str]) {
+    /// Puts another schema, or none, in the place of a key. A path that leads nowhere changes nothing.
+    pub(crate) fn replace(&mut self, path: &[&str], by: Option<Schema>) {
         let (Schema::Section(keys), Some((first, rest))) = (self, path.split_first()) else { return };
-        match keys.get_mut(*first) {
-            Some(schema) if !rest.is_empty() => schema.remove(rest),
+        match (keys.get_mut(*first), by) {
+            (Some(schema), by) if !rest.is_empty() => schema.replace(rest, by),
+            (Some(schema), Some(by)) => *schema = by,
             _ => drop(keys.remove(*first)),
         }
     }
@@ -56,9 +59,11 @@ impl Schema {
     ///
     /// A variable whose name, without the prefix, has one part and is not like any key is passed over: other
     /// programs may have variables that start alike.
-    pub fn check(&self, layer: Layer, problems: &mut Vec<ConfigProblem>) -> Settings {
-        let mut check = Check { root: self, form: layer.form, path: Vec::new(), problems };
-        check.section(self, layer.settings)
+    pub fn check(&self, layer: Layer, problems: &mut Vec<ConfigProblem>) -> Layer {
+        let Layer { form, table } = layer;
+        let mut check = Check { root: self, form: &form, path: Vec::new(), problems };
+        let table = check.section(self, &table);
+        Layer { form, table }
     }
 
     /// The full paths of all keys; a key of the user's choice is `*`.
@@ -78,65 +83,61 @@ impl Schema {
 /// One check of one source under way.
 struct Check<'a> {
     root: &'a Schema,
-    form: Form,
+    form: &'a Form,
     path: Vec<String>,
     problems: &'a mut Vec<ConfigProblem>,
 }
 
 impl Check<'_> {
-    fn section(&mut self, schema: &Schema, settings: Settings) -> Settings {
-        let mut usable = Settings::default();
-        for (key, setting) in settings.entries {
-            self.path.push(key.clone());
+    fn section(&mut self, schema: &Schema, table: &Map<String, Value>) -> Map<String, Value> {
+        let mut usable = Map::new();
+        for (key, value) in sorted(table) {
+            self.path.push(key.to_owned());
             let inner = match schema {
-                Schema::Section(keys) => keys.get(&key),
+                Schema::Section(keys) => keys.get(key),
                 Schema::Each(schema) => Some(schema.as_ref()),
                 Schema::Value(_) => None,
             };
             match inner {
                 Some(schema) => {
-                    if let Some(setting) = self.setting(schema, setting) {
-                        usable.entries.insert(key, setting);
+                    if let Some(kind) = self.value(schema, value) {
+                        usable.insert(
+                            key.to_owned(),
+                            Value::new(value.origin().map(str::to_owned).as_ref(), kind),
+                        );
                     }
                 }
-                None => self.unknown(&setting),
+                None => self.unknown(value),
             }
             self.path.pop();
         }
         usable
     }
 
-    fn setting(&mut self, schema: &Schema, setting: Setting) -> Option<Setting> {
-        let Setting { origin, value } = setting;
-        match (schema, value) {
-            (Schema::Value(kind), Value::Plain(value)) => match kind.read(&value, self.form.is_text()) {
-                Some(read) => Some(Setting { origin, value: Value::Plain(read) }),
-                None => {
-                    self.unusable(origin, &shown(&value), &kind.expectation());
-                    None
+    fn value(&mut self, schema: &Schema, value: &Value) -> Option<ValueKind> {
+        match (schema, &value.kind) {
+            (Schema::Value(kind), _) => {
+                let read = kind.read(value, *self.form != Form::Typed);
+                if read.is_none() {
+                    self.unusable(value, &kind.expectation());
                 }
-            },
-            (Schema::Value(kind), Value::Section(_)) => {
-                self.unusable(origin, "a section", &kind.expectation());
-                None
+                read
             }
-            (schema, Value::Section(settings)) => {
-                Some(Setting { origin, value: Value::Section(self.section(schema, settings)) })
-            }
-            (_, Value::Plain(value)) => {
-                self.unusable(origin, &shown(&value), "a section with keys of its own");
+            (schema, ValueKind::Table(table)) => Some(self.section(schema, table).into()),
+            _ => {
+                self.unusable(value, "a section with keys of its own");
                 None
             }
         }
     }
 
-    fn unusable(&mut self, origin: String, found: &str, expectation: &str) {
-        let key = key_text(&self.path);
-        let problem = format!("`{key}` is {found}; expected {expectation}");
-        self.problems.push(ConfigProblem::new(key, Some(origin), problem).hint(CORRECT_IT));
+    fn unusable(&mut self, value: &Value, expectation: &str) {
+        let (key, origin) = (key_text(&self.path), value.origin().map(str::to_owned));
+        let problem = format!("`{key}` is {}; expected {expectation}", shown(value));
+        self.problems.push(ConfigProblem::new(key, origin, problem).hint(CORRECT_IT));
     }
 
-    fn unknown(&mut self, setting: &Setting) {
+    fn unknown(&mut self, value: &Value) {
         let nearest = nearest(self.root, &self.path);
         if let Form::Variables(_) = self.form
             && self.path.len() == 1
@@ -145,18 +146,16 @@ impl Check<'_> {
             return;
         }
         // For a whole section, the first value in it: that is where a variable has its name.
-        let origin = match &setting.value {
-            Value::Section(section) => {
-                section.values().first().map_or(&*setting.origin, |(_, origin, _)| origin)
-            }
-            Value::Plain(_) => &setting.origin,
+        let first = match &value.kind {
+            ValueKind::Table(table) => values(table).first().map_or(value, |(_, first)| *first),
+            _ => value,
         };
+        let origin = first.origin().map(str::to_owned);
         let key = key_text(&self.path);
-        let mut problem =
-            ConfigProblem::new(key.clone(), Some(origin.to_owned()), format!("unknown key `{key}`"));
+        let mut problem = ConfigProblem::new(key.clone(), origin, format!("unknown key `{key}`"));
         if let Some((path, _)) = nearest {
             let in_place = path[..path.len() - 1] == self.path[..self.path.len() - 1];
-            let known = match (&self.form, path.last()) {
+            let known = match (self.form, path.last()) {
                 (Form::Typed, Some(last)) if in_place => last.clone(),
                 (form, _) => form.key(&path),
             };
@@ -167,13 +166,13 @@ impl Check<'_> {
 }
 
 /// A value in a message. Text that may be a URI is not shown: it may hold a password.
-fn shown(value: &toml::Value) -> String {
-    match value {
-        toml::Value::String(text) if text.contains('@') || text.contains("://") => "text".to_owned(),
-        toml::Value::String(text) => format!("{text:?}"),
-        toml::Value::Table(_) => "a section".to_owned(),
-        toml::Value::Array(_) => "a list".to_owned(),
-        value => value.to_string(),
+fn shown(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::String(text) if text.contains('@') || text.contains("://") => "text".to_owned(),
+        ValueKind::String(text) => format!("{text:?}"),
+        ValueKind::Table(_) => "a section".to_owned(),
+        ValueKind::Array(_) => "a list".to_owned(),
+        kind => kind.to_string(),
     }
 }
 
@@ -329,9 +328,13 @@ mod tests {
     fn all_problems_of_a_source_are_reported_and_the_rest_is_used() {
         let mut problems = Vec::new();
         let text = "paralel = 3\nparallel = 4\ntimeout = 3\n[transport]\ncall_timeout = 5\n";
-        let settings = schema().check(Layer::toml("f.toml", text).unwrap(), &mut problems);
+        let usable = schema().check(Layer::toml("f.toml", text).unwrap(), &mut problems);
         assert_eq!(problems.len(), 3);
-        assert_eq!(settings.values(), [(vec!["parallel"], "f.toml:2", &4.into())]);
+        let [(path, value)] = &usable.values()[..] else { panic!() };
+        assert_eq!(
+            (&path[..], value.origin(), value.to_string()),
+            (&["parallel"][..], Some("f.toml:2"), "4".to_owned())
+        );
     }
 
     #[test]

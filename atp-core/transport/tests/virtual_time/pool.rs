@@ -367,7 +367,7 @@ async fn attempts_that_hang_are_bounded() {
     let manager = one_host(&script, config).await;
     sleep(3600 * SECOND).await;
     assert_eq!(script.attempts_made().len(), max);
-    assert_eq!(manager.pool("h1").unwrap().stats().stuck_calls, max);
+    assert_eq!(manager.pool("h1").unwrap().stats().stuck_attempts, max);
 }
 
 #[tokio::test(start_paused = true)]
