@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Everything here fails the calling test by panicking: it has no other users. A test never waits without end:
-//! `atp` is killed at a deadline, [`within`] bounds what is done through the library, and [`eventually`] bounds
-//! waiting for a state.
+//! `atp` is killed at a deadline, [`within`] bounds what is done through the library, and [`eventually`] and
+//! [`becomes`] bound waiting for a state.
 
 mod atp;
 mod bed;
@@ -26,4 +26,4 @@ pub use bed::{Bed, bed};
 pub use outcome::{Failure, LibvirtCode, Outcome};
 pub use process::{Resources, is_stopped};
 pub use run::{Run, Running};
-pub use wait::{eventually, within};
+pub use wait::{becomes, eventually, within};

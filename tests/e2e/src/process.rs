@@ -10,16 +10,20 @@ pub fn is_stopped(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T'))
 }
 
-/// What this process holds on to, and what work that has ended should have let go of.
+/// What the library holds in this process, and lets go of when its work has ended. Nobody but the test that has the
+/// testbed has any of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resources {
-    /// Open sockets. Nobody but the test that has the testbed has any.
+    /// Open sockets.
     pub sockets: usize,
     /// Threads for calls of the C library.
     pub call_threads: usize,
 }
 
 impl Resources {
+    /// What is held when there is no manager.
+    pub const NONE: Resources = Resources { sockets: 0, call_threads: 0 };
+
     /// What is held now.
     pub fn now() -> Self {
         let sockets = entries("/proc/self/fd")

@@ -148,6 +148,11 @@ impl Run {
         text_of(&self.lines)
     }
 
+    /// When each line of stdout came, counted from the start.
+    pub fn line_times(&self) -> Vec<Duration> {
+        self.lines.iter().map(|line| line.at).collect()
+    }
+
     /// How long it went on after the last line it wrote to stdout.
     #[track_caller]
     pub fn took_after_last_line(&self) -> Duration {

@@ -1,5 +1,6 @@
 //! Waiting, never without end.
 
+use std::fmt::Debug;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,18 +27,27 @@ pub fn within<F: Future>(limit: Duration, work: F) -> F::Output {
     }
 }
 
-/// Waits until `look` finds something, and returns that.
+/// Waits until `look` finds something, and returns that; what it sees instead is told when the test fails.
 ///
 /// Fails the test if it has not after `limit`. Blocks the thread; whatever else a runtime has to do goes on on its
 /// other threads.
 #[track_caller]
-pub fn eventually<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T, S: Debug>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<T, S>) -> T {
     let start = Instant::now();
     loop {
-        if let Some(found) = look() {
-            return found;
+        match look() {
+            Ok(found) => return found,
+            Err(seen) => assert!(start.elapsed() < limit, "{what}: not after {limit:?}, but {seen:?}"),
         }
-        assert!(start.elapsed() < limit, "{what}: not after {limit:?}");
         thread::sleep(POLL);
     }
+}
+
+/// Waits until a value is what it should be.
+#[track_caller]
+pub fn becomes<T: Debug + PartialEq>(what: &str, limit: Duration, expected: T, mut look: impl FnMut() -> T) {
+    eventually(what, limit, || {
+        let seen = look();
+        if seen == expected { Ok(()) } else { Err(seen) }
+    });
 }

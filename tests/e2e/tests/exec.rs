@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use atp_e2e::bed;
 use base64::Engine as _;
@@ -209,6 +210,21 @@ fn a_process_that_runs_on_is_a_timeout() {
     ]);
     run.exits_with(1).took_between(2, 12);
     assert_eq!(run.brief(), ["h1/vm1 timeout unknown exec-timeout", "h2/vm1 timeout unknown exec-timeout"]);
+}
+
+#[test]
+fn outcomes_are_told_as_they_come() {
+    let bed = bed();
+    let script = "[ $(hostname) = vm2 ] || sleep 3";
+    let run = bed.atp(&["exec", "h1/", "h2/", "--", "sh", "-c", script]).output("jsonl").run();
+    run.exits_with(0);
+    let mut names = run.names();
+    // In each half whoever is first.
+    names[..2].sort();
+    names[2..].sort();
+    assert_eq!(names, ["h1/vm2", "h2/vm2", "h1/vm1", "h2/vm1"]);
+    let at = run.line_times();
+    assert!(at[2] - at[1] > Duration::from_secs(1), "{at:?}");
 }
 
 #[test]

@@ -17,10 +17,10 @@ fn guest(bed: &Bed) -> Guest {
     host(bed).guest("vm2").unwrap()
 }
 
-/// A short command in all guests, five seconds for each.
+/// A short command in all guests, three seconds for each.
 #[track_caller]
 fn exec_everywhere(bed: &Bed) -> Run {
-    let run = bed.run(&["--timeout", "5s", "exec", "*", "--", "true"]);
+    let run = bed.run(&["--timeout", "3s", "exec", "*", "--", "true"]);
     run.exits_with(1);
     run
 }
@@ -57,7 +57,7 @@ fn a_stopped_daemon() {
     let bed = bed();
     host(&bed).pause_daemon().unwrap();
     let run = exec_everywhere(&bed);
-    run.took_between(5, 15);
+    run.took_between(3, 13);
     only_h2_is_unreachable(&run, "connect-timeout", "the daemon does not answer");
 }
 
@@ -66,7 +66,7 @@ fn a_killed_daemon() {
     let bed = bed();
     host(&bed).kill_daemon().unwrap();
     let run = exec_everywhere(&bed);
-    run.took_between(0, 5);
+    run.took_between(0, 3);
     only_h2_is_unreachable(&run, "connection-refused", "refuses connections");
 }
 
@@ -75,7 +75,7 @@ fn a_link_that_is_down() {
     let bed = bed();
     host(&bed).link_down().unwrap();
     let run = exec_everywhere(&bed);
-    run.took_between(2, 15);
+    run.took_between(2, 13);
     // Depending on what the machine still knows of the way, nothing answers or there is no route.
     only_h2_is_unreachable(&run, "host-unreachable", &host(&bed).address().to_string());
 }
@@ -85,7 +85,7 @@ fn packets_that_are_dropped() {
     let bed = bed();
     host(&bed).drop_packets().unwrap();
     let run = exec_everywhere(&bed);
-    run.took_between(5, 15);
+    run.took_between(3, 13);
     only_h2_is_unreachable(&run, "host-unreachable", "does not answer");
 }
 
@@ -94,7 +94,7 @@ fn packets_that_are_rejected() {
     let bed = bed();
     host(&bed).reject_packets().unwrap();
     let run = exec_everywhere(&bed);
-    run.took_between(0, 5);
+    run.took_between(0, 3);
     only_h2_is_unreachable(&run, "connection-refused", "refuses connections");
 }
 
@@ -104,7 +104,7 @@ fn everything_is_stopped() {
     bed.hosts().iter().for_each(|host| host.pause_daemon().unwrap());
     let run = exec_everywhere(&bed);
     // All hosts at the same time, not one after the other.
-    run.took_between(5, 15);
+    run.took_between(3, 13);
     assert_eq!(
         run.brief(),
         ["h1", "h2", "h3"].map(|host| format!("{host} unreachable none connect-timeout"))
@@ -143,7 +143,11 @@ fn an_agent_that_is_stopped() {
     // QEMU tells libvirt of it up to a second later; until then a command would be sent, and lost.
     eventually("libvirt knows that the agent is gone", Duration::from_secs(20), || {
         let agents = host(&bed).virsh(&["dumpxml", guest(&bed).uuid()]).unwrap();
-        agents.contains("name='org.qemu.guest_agent.0' state='disconnected'").then_some(())
+        if agents.contains("name='org.qemu.guest_agent.0' state='disconnected'") {
+            Ok(())
+        } else {
+            Err(agents)
+        }
     });
     let run = exec_everywhere(&bed);
     run.took_between(0, 15);
@@ -166,8 +170,8 @@ fn a_monitor_of_a_stopped_qemu() {
     guest(&bed).pause_qemu().unwrap();
     // The second finds the monitor occupied by the first, which is gone and still waited for by the daemon.
     for _ in 0..2 {
-        let run = bed.run(&["--timeout", "4s", "qmp", "*", "--", "query-status"]);
-        run.exits_with(1).took_between(4, 14);
+        let run = bed.run(&["--timeout", "3s", "qmp", "*", "--", "query-status"]);
+        run.exits_with(1).took_between(3, 13);
         only_the_guest_failed(&run, "h2/vm2 timeout unknown call-timeout");
     }
     // Looking does not need the monitor.
@@ -175,6 +179,27 @@ fn a_monitor_of_a_stopped_qemu() {
     look.exits_with(0).took_between(0, 15);
     guest(&bed).resume_qemu().unwrap();
     assert_eq!(bed.run(&["qmp", "h2/vm2", "--", "query-status"]).exits_with(0).brief(), ["h2/vm2 ok done"]);
+}
+
+#[test]
+fn more_hung_vms_than_a_connection_carries_calls() {
+    let bed = bed();
+    let host = host(&bed);
+    let hung: Vec<Guest> = (1..=6).map(|n| host.boot_guest(&format!("hung{n}")).unwrap()).collect();
+    hung.iter().for_each(|guest| guest.pause_qemu().unwrap());
+    // The hung ones come first, by their names.
+    let run = bed.run(&["--timeout", "5s", "qmp", "h2/", "--", "query-status"]);
+    hung.iter().for_each(|guest| guest.kill_qemu().unwrap());
+
+    run.exits_with(1).took_between(5, 15);
+    let (healthy, others): (Vec<_>, Vec<_>) =
+        run.outcomes().into_iter().partition(|outcome| outcome.status == "ok");
+    assert_eq!(healthy.iter().map(|outcome| outcome.name()).collect::<Vec<_>>(), ["h2/vm1", "h2/vm2"]);
+    assert!(healthy.iter().all(|outcome| outcome.duration_ms < 4000), "{healthy:#?}");
+    for (n, outcome) in (1..).zip(&others) {
+        assert_eq!(outcome.brief(), format!("h2/hung{n} timeout unknown call-timeout"));
+    }
+    assert_eq!(others.len(), 6);
 }
 
 #[test]
@@ -203,14 +228,14 @@ fn a_daemon_that_stops_under_way() {
     let bed = bed();
     let script = "mkfifo /tmp/under-way; cat /tmp/under-way";
     let running =
-        bed.atp(&["--timeout", "8s", "exec", "*/vm2", "--", "sh", "-c", script]).output("json").start();
+        bed.atp(&["--timeout", "6s", "exec", "*/vm2", "--", "sh", "-c", script]).output("json").start();
     let wait = "until [ -p /tmp/under-way ]; do sleep 1; done";
     bed.run(&["exec", "*/vm2", "--", "sh", "-c", wait]).exits_with(0);
     host(&bed).pause_daemon().unwrap();
     bed.run(&["exec", "h1/vm2", "h3/vm2", "--", "sh", "-c", "echo > /tmp/under-way; rm /tmp/under-way"])
         .exits_with(0);
     let run = running.finish();
-    run.exits_with(1).took_between(8, 18);
+    run.exits_with(1).took_between(6, 16);
     let brief = run.brief();
     assert_eq!([&brief[0], &brief[2]], ["h1/vm2 ok done", "h3/vm2 ok done"]);
     // It was started, and that is all anybody knows.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atp_e2e::{Bed, bed, eventually};
+use atp_e2e::{Bed, becomes, bed};
 use serde_json::{Value, json};
 
 /// Host, name, state, id and UUID of every VM, in `virsh`'s words.
@@ -79,8 +79,8 @@ fn vm_info_knows_whether_the_agent_is_there() {
     }
     guest.stop_agent().unwrap();
     // QEMU tells libvirt of it up to a second later.
-    eventually("the agent's channel is disconnected", Duration::from_secs(20), || {
-        (info("h1/vm1").data["agent"] == "disconnected").then_some(())
+    becomes("the agent's channel", Duration::from_secs(20), json!("disconnected"), || {
+        info("h1/vm1").data["agent"].clone()
     });
     assert_eq!(info("h1/vm2").data["agent"], "connected");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atp_e2e::{Bed, Resources, bed, eventually, within};
+use atp_e2e::{Bed, Resources, becomes, bed, eventually, within};
 use atp_testbed::Proxy;
 use atp_transport::domain::DomainInfo;
 use atp_transport::{
@@ -46,6 +46,12 @@ fn vm(bed: &Bed, name: &str) -> Uuid {
     bed.host("h1").unwrap().guest(name).unwrap().uuid().parse().unwrap()
 }
 
+/// Waits until nothing is left of managers that are gone.
+#[track_caller]
+fn nothing_is_held() {
+    becomes("what is held", SOON, Resources::NONE, Resources::now);
+}
+
 /// The state of the only connection to the host.
 fn state(manager: &TransportManager, host: &str) -> ConnectionState {
     let connections = manager.pool(host).unwrap().connections();
@@ -66,17 +72,16 @@ fn a_daemon_that_is_killed_is_noticed_at_once_and_its_restart_too() {
         assert_eq!(state(&manager, "h2"), ConnectionState::Connected);
 
         bed.host("h2").unwrap().kill_daemon().unwrap();
-        eventually("the loss is noticed", SOON, || {
-            matches!(state(&manager, "h2"), ConnectionState::Reconnecting { .. }).then_some(())
+        eventually("the loss is noticed", SOON, || match state(&manager, "h2") {
+            ConnectionState::Reconnecting { .. } => Ok(()),
+            other => Err(other),
         });
         let error = list(&manager, "h2", 2).await.unwrap_err();
         assert_eq!((error.kind(), error.effect()), (ErrorKind::ConnectionRefused, Effect::None), "{error:?}");
         assert_eq!(list(&manager, "h1", 20).await.unwrap().len(), 2);
 
         bed.host("h2").unwrap().start_daemon().unwrap();
-        eventually("it is connected again by itself", SOON, || {
-            (state(&manager, "h2") == ConnectionState::Connected).then_some(())
-        });
+        becomes("the state", SOON, ConnectionState::Connected, || state(&manager, "h2"));
         assert_eq!(list(&manager, "h2", 20).await.unwrap().len(), 2);
         assert_eq!(manager.pool("h2").unwrap().connections()[0].metrics().reconnects, 1);
     });
@@ -93,9 +98,7 @@ fn a_daemon_killed_under_a_call_is_a_lost_connection() {
             let (manager, vm) = (manager.clone(), vm(&bed, "vm1"));
             async move { query_status(&manager, vm, 60).await }
         });
-        eventually("the call is under way", SOON, || {
-            (manager.pool("h1").unwrap().stats().calls_in_flight == 1).then_some(())
-        });
+        becomes("calls in flight", SOON, 1, || manager.pool("h1").unwrap().stats().calls_in_flight);
         // It may have been on its way only; the daemon answers a later call when it has read this one.
         bed.host("h1").unwrap().virsh(&["hostname"]).unwrap();
         bed.host("h1").unwrap().kill_daemon().unwrap();
@@ -108,7 +111,7 @@ fn a_daemon_killed_under_a_call_is_a_lost_connection() {
 #[test]
 fn a_daemon_that_is_stopped_is_lost_by_keepalive_and_found_again() {
     let bed = bed();
-    let before = Resources::now();
+    nothing_is_held();
     within(LIMIT, async {
         let mut config = config();
         config.keepalive.interval = Duration::from_secs(1);
@@ -128,14 +131,14 @@ fn a_daemon_that_is_stopped_is_lost_by_keepalive_and_found_again() {
         bed.host("h3").unwrap().resume_daemon().unwrap();
         assert_eq!(list(&manager, "h3", 30).await.unwrap().len(), 2);
         assert!(manager.close(SOON).await);
-        eventually("nothing is left", SOON, || (Resources::now() == before).then_some(()));
+        nothing_is_held();
     });
 }
 
 #[test]
 fn a_hung_vm_costs_its_caller_the_deadline_and_nobody_else_anything() {
     let bed = bed();
-    let before = Resources::now();
+    nothing_is_held();
     let hung = bed.host("h1").unwrap().guest("vm1").unwrap();
     let (vm1, vm2) = (vm(&bed, "vm1"), vm(&bed, "vm2"));
     within(LIMIT, async {
@@ -149,12 +152,12 @@ fn a_hung_vm_costs_its_caller_the_deadline_and_nobody_else_anything() {
             let manager = manager.clone();
             async move { (query_status(&manager, vm1, 4).await, asked.elapsed()) }
         });
-        eventually("the call is under way", SOON, || (stats().calls_in_flight == 1).then_some(()));
+        becomes("calls in flight", SOON, 1, || stats().calls_in_flight);
         // The healthy VM of the same host answers before the hung one's time is up, and more than once.
         for _ in 0..3 {
             query_status(&manager, vm2, 20).await.unwrap();
         }
-        assert!(!stuck.is_finished(), "the healthy VM waited for the hung one");
+        assert!(!stuck.is_finished(), "the healthy VM waited for the hung one: {:?}", stuck.await);
 
         let (result, took) = stuck.await.unwrap();
         let error = result.unwrap_err();
@@ -163,26 +166,27 @@ fn a_hung_vm_costs_its_caller_the_deadline_and_nobody_else_anything() {
         assert!((4..14).contains(&took.as_secs()), "{took:?}");
 
         // The connection is out of service, and replaced as soon as there is work.
-        eventually("the connection is suspect", SOON, || (stats().suspect == 1).then_some(()));
+        becomes("suspect connections", SOON, 1, || stats().suspect);
         assert_eq!(stats().stuck_calls, 1);
         query_status(&manager, vm2, 20).await.unwrap();
         assert_eq!(list(&manager, "h1", 20).await.unwrap().len(), 2);
         assert!(stats().total_connections >= 2, "{}", stats());
 
         hung.resume_qemu().unwrap();
-        eventually("the call returns and its connection is closed", SOON, || {
-            (stats().suspect == 0 && stats().stuck_calls == 0 && stats().calls_in_flight == 0).then_some(())
+        // The call returns, and its connection is closed.
+        becomes("calls in flight and suspect connections", SOON, (0, 0), || {
+            (stats().calls_in_flight, stats().suspect)
         });
         query_status(&manager, vm1, 20).await.unwrap();
         assert!(manager.close(SOON).await);
-        eventually("nothing is left", SOON, || (Resources::now() == before).then_some(()));
+        nothing_is_held();
     });
 }
 
 #[test]
 fn a_manager_is_closed_though_a_call_hangs() {
     let bed = bed();
-    let before = Resources::now();
+    nothing_is_held();
     let hung = bed.host("h1").unwrap().guest("vm1").unwrap();
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
@@ -195,7 +199,7 @@ fn a_manager_is_closed_though_a_call_hangs() {
         drop(manager);
 
         hung.resume_qemu().unwrap();
-        eventually("nothing is left", SOON, || (Resources::now() == before).then_some(()));
+        nothing_is_held();
     });
 }
 
@@ -248,9 +252,7 @@ fn a_trickle_is_cut_off_at_the_deadline() {
 
         proxy.pass();
         assert_eq!(capabilities(&manager, 20).await.unwrap(), whole);
-        eventually("the cut off call is over", SOON, || {
-            (manager.pool("x").unwrap().stats().stuck_calls == 0).then_some(())
-        });
+        becomes("stuck calls", SOON, 0, || manager.pool("x").unwrap().stats().stuck_calls);
     });
 }
 
@@ -270,10 +272,8 @@ fn silence_is_cut_off_at_the_deadline_and_found_by_keepalive() {
         let error = list(&manager, "x", 2).await.unwrap_err();
         assert!(matches!(error, TransportError::CallTimeout { sent: true, .. }), "{error:?}");
         assert!((2..12).contains(&asked.elapsed().as_secs()), "{:?}", asked.elapsed());
-        // What hung is freed by the C library when it gives the connection up.
-        eventually("the hung call is over", SOON, || {
-            (manager.pool("x").unwrap().stats().stuck_calls == 0).then_some(())
-        });
+        // The call that hung returns when the C library gives the connection up.
+        becomes("suspect connections", SOON, 0, || manager.pool("x").unwrap().stats().suspect);
 
         proxy.pass();
         assert_eq!(list(&manager, "x", 30).await.unwrap().len(), 2);
@@ -312,9 +312,7 @@ fn a_direction_that_ends_is_a_lost_connection() {
         let first = manager.pool("x").unwrap().connections().remove(0);
 
         proxy.half_close();
-        eventually("the loss is noticed and mended", SOON, || {
-            (first.metrics().reconnects == 1).then_some(())
-        });
+        becomes("reconnects", SOON, 1, || first.metrics().reconnects);
         assert_eq!(list(&manager, "x", 20).await.unwrap().len(), 2);
     });
 }

@@ -115,12 +115,14 @@ impl Daemon {
                     "--mount",
                     "--propagation",
                     "private",
+                    "--uts",
                     "sh",
                     "-c",
                     include_str!("daemon.sh"),
                     "daemon.sh",
                 ]);
-                command.arg(folder);
+                // With a dot in it, libvirt takes the name for complete and does not ask a name server.
+                command.arg(folder).arg(format!("{}.atp.test", self.host.id));
                 command
             }
             None => {

@@ -1,8 +1,11 @@
 #!/bin/sh
-# Starts the libvirt daemon of one host in root mode. Runs inside the host's network namespace and a mount
-# namespace of its own, in which the host's folder stands where the machine's libvirt files are.
+# Starts the libvirt daemon of one host in root mode: daemon.sh FOLDER HOSTNAME. Runs inside the host's network
+# namespace and in namespaces of its own for mounts, where the host's folder stands in for the machine's libvirt
+# files, and for the host name.
 set -eu
 host=$1
+
+echo "$2" >/proc/sys/kernel/hostname
 
 mkdir -p /etc/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt
 mount --bind "$host/etc" /etc/libvirt

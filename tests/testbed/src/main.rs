@@ -2,7 +2,8 @@
 
 use std::env;
 use std::io::{self, Write};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use atp_testbed::{Builder, Error, Guest, Host, Mode, Testbed};
@@ -40,6 +41,9 @@ Examples:
   testbed up --hosts 3 --guests 2
   testbed fault h1/vm2 pause-qemu
 ";
+
+/// How long the command of `testbed run` may take to end after a signal.
+const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -189,11 +193,28 @@ fn up(builder: Builder) -> Result<ExitCode, Failure> {
 fn run(builder: Builder, program: &str, arguments: &[String]) -> Result<ExitCode, Failure> {
     interrupt::defer();
     let bed = builder.start()?;
-    let status = Command::new(program).args(arguments).env("ATP_TESTBED", bed.number().to_string()).status();
+    let child = Command::new(program).args(arguments).env("ATP_TESTBED", bed.number().to_string()).spawn();
+    let status = child.and_then(|mut child| wait(&mut child));
     bed.down()?;
     let status = status.map_err(|error| Failure::Usage(format!("cannot run {program}: {error}")))?;
     let code = interrupt::exit_code().unwrap_or_else(|| code_of(status));
     Ok(ExitCode::from(code))
+}
+
+/// Waits for a child. After a signal to this process, which the child may have got as well, it is given some time.
+fn wait(child: &mut Child) -> io::Result<ExitStatus> {
+    let mut interrupted = None;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if interrupt::exit_code().is_some() && interrupted.get_or_insert_with(Instant::now).elapsed() > GRACE
+        {
+            child.kill()?;
+            return child.wait();
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// The exit code a shell would give.

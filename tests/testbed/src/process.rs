@@ -115,9 +115,12 @@ impl Members {
     /// Kills all members, those that appear meanwhile too, and waits until none is left.
     pub(crate) fn kill(&self) -> Result<()> {
         let start = Instant::now();
+        // A process just being started has no environment to be found by for a moment, so one look is not enough.
+        let mut empty_looks = 0;
         loop {
             let members = self.find();
-            if members.is_empty() {
+            empty_looks = if members.is_empty() { empty_looks + 1 } else { 0 };
+            if empty_looks == 3 {
                 return Ok(());
             }
             if start.elapsed() > KILL_DEADLINE {
@@ -175,5 +178,56 @@ fn send(pid: u32, signal: Signal) -> Result<()> {
     match error.raw_os_error() {
         Some(libc::ESRCH) => Ok(()),
         _ => Err(Error::io(format!("sending {signal:?} to process {pid}"))(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn signals_work_before_the_call_returns() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = Process::find(child.id()).unwrap();
+        assert!(process.is_alive() && !process.is_stopped());
+        process.signal(Signal::Stop).unwrap();
+        assert!(process.is_stopped());
+        process.signal(Signal::Continue).unwrap();
+        assert!(!process.is_stopped());
+        process.signal(Signal::Kill).unwrap();
+        // It is a zombie now, and then nothing.
+        assert!(!process.is_alive());
+        child.wait().unwrap();
+        process.signal(Signal::Kill).unwrap();
+    }
+
+    #[test]
+    fn another_process_with_the_same_number_is_another_process() {
+        let own = Process::current().unwrap();
+        assert!(own.is_alive());
+        assert!(!Process { started: own.started + 1, ..own }.is_alive());
+    }
+
+    #[test]
+    fn members_are_found_by_their_home_and_nobody_else_is() {
+        let home = std::env::temp_dir().join(format!("atp-testbed-home-{}", std::process::id()));
+        let spawn = |home: &Path| Command::new("sleep").arg("1000").env("HOME", home).spawn().unwrap();
+        let mut beside = spawn(&home.with_extension("more"));
+        let mut inside = spawn(&home.join("h1"));
+        let members = Members { namespaces: Vec::new(), home };
+        let start = Instant::now();
+        let mut found = members.find();
+        while found.is_empty() && start.elapsed() < KILL_DEADLINE {
+            found = members.find();
+        }
+        members.kill().unwrap();
+        let survives = Process::find(beside.id()).is_some();
+        beside.kill().unwrap();
+        inside.wait().unwrap();
+        beside.wait().unwrap();
+        assert_eq!(found.iter().map(|process| process.pid()).collect::<Vec<_>>(), [inside.id()]);
+        assert!(survives);
     }
 }

@@ -233,14 +233,18 @@ impl Relay {
             let mut rest = &buffer[..length];
             while !rest.is_empty() {
                 let Some(now) = self.wait(rest.len()) else { return };
-                let allowed = if direction == Direction::ToClient { self.allowed(now) } else { now };
+                let (allowed, last) = match direction {
+                    Direction::ToClient => self.take(now),
+                    Direction::ToDaemon => (now, false),
+                };
                 if to.write_all(&rest[..allowed]).is_err() {
                     // Half closed, or gone: the source is read on, so that it does not notice.
                     break;
                 }
                 rest = &rest[allowed..];
-                if direction == Direction::ToClient {
-                    self.count(allowed);
+                if last {
+                    self.cut();
+                    return;
                 }
             }
         }
@@ -277,21 +281,155 @@ impl Relay {
         }
     }
 
-    /// How much of this a client may still get.
-    fn allowed(&self, length: usize) -> usize {
-        let left = self.state().cut_after.unwrap_or(u64::MAX);
-        length.min(usize::try_from(left).unwrap_or(usize::MAX))
+    /// Takes from what clients may still get: how much of this it is, and whether that was the last of it.
+    fn take(&self, length: usize) -> (usize, bool) {
+        let mut state = self.state();
+        let Some(left) = state.cut_after.as_mut() else { return (length, false) };
+        let allowed = length.min(usize::try_from(*left).unwrap_or(usize::MAX));
+        *left -= allowed as u64;
+        (allowed, *left == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+    /// Nothing comes in this time: everything here stays on the loopback.
+    const SILENT: Duration = Duration::from_millis(200);
+
+    /// A daemon that answers everything with itself, and reports what it got from each connection when it ends.
+    fn echo() -> (SocketAddr, Receiver<Vec<u8>>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (report, reports) = channel();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let report = report.clone();
+                thread::spawn(move || {
+                    let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
+                    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                        received.extend_from_slice(&buffer[..length]);
+                        // The client may not listen any more.
+                        let _ = stream.write_all(&buffer[..length]);
+                    }
+                    drop(report.send(received));
+                });
+            }
+        });
+        (address, reports)
     }
 
-    /// Takes note of what a client got, and cuts when that was the last of it.
-    fn count(&self, sent: usize) {
-        let mut state = self.state();
-        if let Some(left) = state.cut_after.as_mut() {
-            *left = left.saturating_sub(sent as u64);
-            if *left == 0 {
-                drop(state);
-                self.cut();
-            }
+    fn proxy() -> (Proxy, Receiver<Vec<u8>>) {
+        let (address, reports) = echo();
+        (Proxy::start(address, |address| format!("test://{address}")).unwrap(), reports)
+    }
+
+    fn client(proxy: &Proxy) -> TcpStream {
+        let stream = TcpStream::connect(proxy.address()).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream
+    }
+
+    fn exchange(stream: &mut TcpStream, data: &[u8]) -> io::Result<Duration> {
+        let start = Instant::now();
+        stream.write_all(data)?;
+        let mut answer = vec![0; data.len()];
+        stream.read_exact(&mut answer)?;
+        assert_eq!(answer, data);
+        Ok(start.elapsed())
+    }
+
+    #[test]
+    fn everything_passes_until_told_otherwise() {
+        let (proxy, _reports) = proxy();
+        let mut stream = client(&proxy);
+        exchange(&mut stream, &vec![7; 100_000]).unwrap();
+    }
+
+    #[test]
+    fn delays_and_trickles_take_their_time() {
+        let (proxy, _reports) = proxy();
+        let mut stream = client(&proxy);
+        proxy.set_delay(Duration::from_millis(50));
+        assert!(exchange(&mut stream, b"x").unwrap() >= Duration::from_millis(100), "there and back");
+        proxy.trickle(1000);
+        assert!(exchange(&mut stream, &[1; 200]).unwrap() >= Duration::from_millis(190));
+        // A change reaches what waits already.
+        proxy.set_delay(Duration::from_secs(3600));
+        stream.write_all(b"y").unwrap();
+        proxy.pass();
+        stream.read_exact(&mut [0]).unwrap();
+    }
+
+    #[test]
+    fn held_data_comes_later() {
+        let (proxy, _reports) = proxy();
+        let mut stream = client(&proxy);
+        exchange(&mut stream, b"a").unwrap();
+        proxy.hold();
+        stream.write_all(b"b").unwrap();
+        stream.set_read_timeout(Some(SILENT)).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        proxy.pass();
+        stream.read_exact(&mut [0]).unwrap();
+    }
+
+    #[test]
+    fn a_cut_ends_old_and_new_connections() {
+        let (proxy, reports) = proxy();
+        let mut stream = client(&proxy);
+        exchange(&mut stream, b"a").unwrap();
+        proxy.cut();
+        assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
+        assert_eq!(reports.recv_timeout(LONG).unwrap(), b"a", "the daemon notices as well");
+        assert!(exchange(&mut client(&proxy), b"b").is_err());
+        proxy.pass();
+        exchange(&mut client(&proxy), b"c").unwrap();
+    }
+
+    #[test]
+    fn a_cut_in_mid_message_lets_exactly_so_much_through() {
+        let (proxy, _reports) = proxy();
+        let mut stream = client(&proxy);
+        exchange(&mut stream, b"before").unwrap();
+        proxy.cut_after(1000);
+        stream.write_all(&[5; 3000]).unwrap();
+        let mut received = Vec::new();
+        // Ends with EOF, or with a reset for what the proxy did not read any more.
+        let _ = stream.read_to_end(&mut received);
+        assert_eq!(received, [5; 1000]);
+    }
+
+    #[test]
+    fn half_closed_to_the_client_the_daemon_still_hears_it() {
+        let (proxy, reports) = proxy();
+        let mut stream = client(&proxy);
+        exchange(&mut stream, b"one ").unwrap();
+        proxy.half_close();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        stream.write_all(b"two").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(reports.recv_timeout(LONG).unwrap(), b"one two");
+    }
+
+    #[test]
+    fn a_dropped_proxy_is_gone() {
+        let (proxy, _reports) = proxy();
+        let mut stream = client(&proxy);
+        exchange(&mut stream, b"a").unwrap();
+        proxy.hold();
+        let address = proxy.address();
+        drop(proxy);
+        assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
+        // The port closes when the thread that accepts has seen it.
+        let start = Instant::now();
+        while TcpStream::connect(address).is_ok() {
+            assert!(start.elapsed() < LONG);
         }
     }
 }

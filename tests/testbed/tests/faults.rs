@@ -47,6 +47,7 @@ fn a_bed_is_what_was_asked_for() {
     assert_eq!(ids, ["h1", "h2", "h3"]);
     for host in bed.hosts() {
         assert_eq!(host.uri(), format!("qemu+tcp://{}/system", host.address().ip()));
+        assert_eq!(host.virsh(&["hostname"]).unwrap().trim(), format!("{}.atp.test", host.id()));
         let guests = host.guests();
         let names: Vec<&str> = guests.iter().map(|guest| guest.name()).collect();
         assert_eq!(names, ["vm1", "vm2"]);
