@@ -1,3 +1,64 @@
-//! TODO front page.
+//! `cargo xtask`: everything there is to do with the project, on a machine that has nothing but Rust.
+//!
+//! Built from the standard library alone, so that it is there in seconds.
 
-fn main() {}
+use std::env;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+mod cargo;
+mod demo;
+mod setup;
+mod test;
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+  demo              two hosts with two guests each, and atp's main job on them
+  test [ARGS…]      every test; ARGS go to `cargo test --workspace`
+  testbed ARGS…     hosts and guests to try things on: up, status, down, … (see `testbed --help`)
+  ci                what has to pass before a change lands
+  setup             install what building and testing needs; the others do it as well
+
+Examples:
+  cargo xtask testbed up --hosts 3 --guests 2
+  cargo xtask test -p atp-testbed
+";
+
+/// The result of a step; the error is a message for a person.
+type Result<T> = std::result::Result<T, String>;
+
+fn main() -> ExitCode {
+    let mut arguments = env::args_os().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<OsString> = arguments.collect();
+    let result = match command.to_str() {
+        Some("demo") => demo::run(),
+        Some(demo::STEPS) => demo::steps(),
+        Some("test") => test::run(&rest),
+        Some("testbed") => testbed(&rest),
+        Some("ci") => cargo::exec(&cargo::root().join(".ci/run"), &rest),
+        Some("setup") => setup::run().map(|()| ExitCode::SUCCESS),
+        Some("help" | "-h" | "--help") => {
+            print!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    result.unwrap_or_else(|message| {
+        eprintln!("error: {message}");
+        ExitCode::FAILURE
+    })
+}
+
+fn testbed(arguments: &[OsString]) -> Result<ExitCode> {
+    // Looking at beds and removing them needs nothing that a bed did not need before.
+    if arguments.first().is_some_and(|command| command == "up" || command == "run") {
+        setup::run()?;
+    }
+    cargo::build(&["atp-testbed"])?;
+    cargo::exec(&cargo::binary("testbed")?, arguments)
+}

@@ -1,1 +1,52 @@
-//! TODO front page.
+//! Real libvirt daemons and real QEMU guests with a real guest agent, on one small machine, for tests.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! let bed = atp_testbed::Testbed::builder().hosts(3).guests(2).start()?;
+//! let host = bed.host("h1")?;
+//! println!("{} runs {} guests", host.uri(), host.guests().len());
+//!
+//! host.guest("vm1")?.pause_qemu()?; // its monitor and its agent hang from now on
+//! bed.host("h2")?.pause_daemon()?; // nothing answers on this host
+//! bed.host("h3")?.drop_packets()?; // and this one is a black hole
+//!
+//! bed.restore()?; // all is well again
+//! host.boot_guest("vm3")?.wait_agent(Duration::from_secs(30))?;
+//! # Ok::<(), atp_testbed::Error>(())
+//! ```
+//!
+//! Everything is synchronous, and everything that can hang is under a deadline. libvirt is reached through `virsh`
+//! child processes only, never through the code that is under test, so [`Host::virsh`] also serves as a witness.
+//!
+//! **Root mode** gives each host a network namespace, an address and system daemon of its own
+//! (`qemu+tcp://10.231.N.11/system`); **rootless mode** runs session daemons on ports of 127.0.0.1. The machine's own
+//! libvirt, if it has one, is never touched. Nothing is installed by this crate; `cargo xtask setup` does that.
+//!
+//! A bed is removed when it is dropped. What a killed process leaves is removed by the next start or by
+//! `testbed down`. See [`Testbed`] for more.
+
+mod bed;
+mod error;
+mod guest;
+mod host;
+mod proxy;
+mod state;
+
+pub use bed::{Builder, Summary, Testbed};
+pub use error::{Error, LogTail, Result};
+pub use guest::Guest;
+pub use host::Host;
+pub use proxy::Proxy;
+pub use state::Mode;
+
+mod cache;
+mod command;
+mod cpio;
+mod daemon;
+mod image;
+mod layout;
+mod network;
+mod parallel;
+mod process;
+mod virsh;

@@ -71,10 +71,14 @@ async fn ask(
     match error.kind() {
         // The state has changed since the first look.
         ErrorKind::OperationInvalid | ErrorKind::VmNotRunning | ErrorKind::VmNotFound => {
-            if let Ok(now) = connection.domain_info(domain.uuid).await
-                && let Some(asked) = settled(now.state)
-            {
-                return Ok(asked);
+            if let Ok(now) = connection.domain_info(domain.uuid).await {
+                if let Some(asked) = settled(now.state) {
+                    return Ok(asked);
+                }
+                // A paused guest cannot follow a request; libvirt's words leave out that it is paused.
+                if error.kind() == ErrorKind::VmNotRunning && now.state == DomainState::Paused {
+                    return Ok(Asked::NotRunning(now.state));
+                }
             }
         }
         // QEMU may go down with the question: destroying a hung one reports a monitor failure and does it.

@@ -1,0 +1,157 @@
+//! The library on real hosts: work in parallel, and work that goes wrong by itself.
+
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use atp_e2e::{Bed, Resources, becomes, bed, within};
+use atp_transport::{
+    Effect, ErrorKind, ExecuteOptions, HostInfo, TransportConfig, TransportError, TransportManager,
+};
+use tokio::time::Instant;
+
+/// Longest any of these tests may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Longest anything may take that should happen soon; the machine may be busy.
+const SOON: Duration = Duration::from_secs(20);
+const IDS: [&str; 3] = ["h1", "h2", "h3"];
+
+/// The defaults, but for threads that soon end when there is nothing to do.
+fn config() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config.calls.thread_idle_timeout = Duration::from_millis(500);
+    config
+}
+
+/// A manager of the hosts of the bed.
+pub(crate) async fn manager(bed: &Bed, config: TransportConfig) -> TransportManager {
+    let manager = TransportManager::new(config);
+    for host in bed.hosts() {
+        manager.add_host(HostInfo::from_uri(host.id(), host.uri())).await.unwrap();
+    }
+    manager
+}
+
+pub(crate) fn in_seconds(seconds: u64) -> ExecuteOptions {
+    ExecuteOptions::by(Instant::now() + Duration::from_secs(seconds))
+}
+
+#[test]
+fn hosts_are_worked_on_in_parallel() {
+    let bed = bed();
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        // Nobody passes before all three are there: one after the other would wait for ever.
+        let meeting = Arc::new(tokio::sync::Barrier::new(3));
+        let results = manager
+            .execute_on_hosts_with(&IDS, in_seconds(30), move |connection| {
+                let meeting = meeting.clone();
+                async move {
+                    let hostname = connection.hostname().await?;
+                    meeting.wait().await;
+                    Ok::<_, TransportError>(hostname)
+                }
+            })
+            .await;
+        assert_eq!(results.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), IDS);
+        assert!(results.iter().all(|(_, result)| result.is_ok()), "{results:?}");
+    });
+}
+
+#[test]
+fn blocking_calls_to_hosts_run_in_parallel() {
+    let bed = bed();
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        // The same inside the calls, each of which blocks its thread.
+        let meeting = Arc::new(Barrier::new(3));
+        let options = in_seconds(30);
+        let work = move |connection: atp_transport::LibvirtConnection| {
+            let meeting = meeting.clone();
+            async move {
+                let both = move |version| {
+                    meeting.wait();
+                    version
+                };
+                connection
+                    .run_blocking("virConnectGetLibVersion", |connect| connect.lib_version().map(both))
+                    .await
+            }
+        };
+        let results = manager.execute_on_all_hosts_with(options, work).await;
+        assert_eq!(results.len(), 3);
+        assert!(results.iter().all(|(_, result)| matches!(result, Ok(9_000_000..))), "{results:?}");
+    });
+}
+
+#[test]
+fn a_panic_is_an_error_of_its_host_alone() {
+    let bed = bed();
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        let work = |connection: atp_transport::LibvirtConnection| async move {
+            let domains = connection.list_domains().await?.len();
+            if connection.host_id().as_str() == "h2" {
+                // As a panic does it, without the report on stderr.
+                std::panic::resume_unwind(Box::new("the closure is broken"));
+            }
+            Ok::<_, TransportError>(domains)
+        };
+        let results = manager.execute_on_all_hosts(work).await;
+        assert!(matches!(results[0], (_, Ok(2))) && matches!(results[2], (_, Ok(2))), "{results:?}");
+        let error = results[1].1.as_ref().unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::Panicked, Effect::Unknown));
+        assert!(error.to_string().contains("the closure is broken"), "{error}");
+
+        // The connection came back, and works.
+        let stats = manager.pool("h2").unwrap().stats();
+        assert_eq!((stats.active_uses, stats.idle_connections), (0, 1), "{stats}");
+        manager.execute_on_host("h2", |connection| async move { connection.hostname().await }).await.unwrap();
+    });
+}
+
+#[test]
+fn many_at_once_on_one_host_all_get_their_answer() {
+    let bed = bed();
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        let uuids: Vec<uuid::Uuid> =
+            bed.host("h1").unwrap().guests().iter().map(|guest| guest.uuid().parse().unwrap()).collect();
+        let mut tasks = tokio::task::JoinSet::new();
+        for n in 0..200 {
+            let (manager, uuid) = (manager.clone(), uuids[n % 2]);
+            tasks.spawn(async move {
+                let work = |connection: atp_transport::LibvirtConnection| async move {
+                    connection
+                        .agent_command(
+                            uuid,
+                            &format!(r#"{{"execute":"guest-sync","arguments":{{"id":{n}}}}}"#),
+                        )
+                        .await
+                };
+                (n, manager.execute_on_host("h1", work).await)
+            });
+        }
+        // Each its own: nobody's answer is given to another.
+        for (n, answer) in tasks.join_all().await {
+            assert_eq!(answer.unwrap(), format!(r#"{{"return":{n}}}"#));
+        }
+        let stats = manager.pool("h1").unwrap().stats();
+        assert!(stats.total_connections <= 10 && stats.calls_in_flight == 0, "{stats}");
+    });
+}
+
+#[test]
+fn a_closed_manager_leaves_nothing_behind() {
+    let bed = bed();
+    becomes("what is held", SOON, Resources::NONE, Resources::now);
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        let results =
+            manager.execute_on_all_hosts(|connection| async move { connection.list_domains().await }).await;
+        assert!(results.iter().all(|(_, result)| result.is_ok()), "{results:?}");
+        assert_eq!(Resources::now().sockets, 3);
+        assert!(manager.close(Duration::from_secs(5)).await);
+        assert!(manager.hosts().is_empty());
+        becomes("what is held", SOON, Resources::NONE, Resources::now);
+    });
+}

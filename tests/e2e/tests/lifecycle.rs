@@ -1,0 +1,154 @@
+//! `atp vm start|shutdown|reboot|reset|destroy|suspend|resume` on real guests.
+
+use std::fs;
+use std::time::Duration;
+
+use atp_e2e::{Bed, Outcome, becomes, bed};
+
+const BOOT: Duration = Duration::from_secs(60);
+
+/// Runs a lifecycle command on one VM and checks its outcome and the state libvirt says it is in then.
+#[track_caller]
+fn changes(bed: &Bed, words: &str, expected: &str, state: &str) {
+    let mut args = vec!["vm"];
+    args.extend(words.split(' '));
+    let run = bed.run(&args);
+    let code = if expected.starts_with("failed") { 1 } else { 0 };
+    run.exits_with(code);
+    assert_eq!(run.brief(), [format!("h1/vm1 {expected}")], "{words}");
+    assert_eq!(bed.host("h1").unwrap().guest("vm1").unwrap().state().unwrap(), state, "{words}");
+}
+
+/// Which boot of the guest this is.
+#[track_caller]
+fn boot_id(bed: &Bed) -> String {
+    let run = bed.run(&["exec", "h1/vm1", "--", "cat", "/proc/sys/kernel/random/boot_id"]);
+    run.exits_with(0).outcome("h1/vm1").stream("stdout").to_owned()
+}
+
+#[test]
+fn each_state_is_reached_once() {
+    let bed = bed();
+    changes(&bed, "suspend h1/vm1 --wait", "ok done", "paused");
+    changes(&bed, "suspend h1/vm1 --wait", "unchanged none", "paused");
+    changes(&bed, "resume h1/vm1 --wait", "ok done", "running");
+    changes(&bed, "resume h1/vm1", "unchanged none", "running");
+    changes(&bed, "start h1/vm1", "unchanged none", "running");
+    changes(&bed, "shutdown h1/vm1 --wait", "ok done", "shut off");
+    changes(&bed, "shutdown h1/vm1 --wait", "unchanged none", "shut off");
+    changes(&bed, "destroy h1/vm1", "unchanged none", "shut off");
+    for verb in ["suspend", "resume", "reboot", "reset"] {
+        changes(&bed, &format!("{verb} h1/vm1"), "failed none vm-not-running", "shut off");
+    }
+    changes(&bed, "start h1/vm1 --wait", "ok done", "running");
+    bed.host("h1").unwrap().guest("vm1").unwrap().wait_agent(BOOT).unwrap();
+    changes(&bed, "destroy h1/vm1 --wait", "ok done", "shut off");
+}
+
+#[test]
+fn reboot_and_reset_boot_the_guest_anew() {
+    let bed = bed();
+    let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
+    // An earlier test may have left more than one boot there.
+    guest.destroy().unwrap();
+    guest.start().unwrap();
+    guest.wait_agent(BOOT).unwrap();
+    // What the guest writes on its console when it is nearly up; the console lasts as long as the QEMU process.
+    let boots = || fs::read_to_string(guest.console()).unwrap().matches("init: starting the agent").count();
+    assert_eq!(boots(), 1);
+    for (verb, count) in [("reboot", 2), ("reset", 3)] {
+        let before = boot_id(&bed);
+        changes(&bed, &format!("{verb} h1/vm1 --wait"), "ok done", "running");
+        becomes("boots", BOOT, count, boots);
+        guest.wait_agent(BOOT).unwrap();
+        assert_ne!(boot_id(&bed), before);
+    }
+}
+
+#[test]
+fn several_vms_are_not_taken_away_without_consent() {
+    let bed = bed();
+    for verb in ["destroy", "reset", "reboot", "shutdown", "suspend"] {
+        let run = bed.atp(&["vm", verb, "*/vm1"]).run();
+        run.exits_with(2);
+        assert_eq!(run.stdout(), "");
+        assert!(run.stderr.contains("3 VMs needs consent; nothing was done"), "{}", run.stderr);
+        assert!(run.stderr.contains("--yes"), "{}", run.stderr);
+    }
+    assert!(bed.guests().iter().all(|guest| guest.state().unwrap() == "running"));
+
+    // What takes nothing away needs no consent, nor does a single VM.
+    assert_eq!(bed.run(&["vm", "resume", "*/vm1"]).exits_with(0).brief().len(), 3);
+    let run = bed.run(&["vm", "suspend", "*/vm1", "--yes"]);
+    assert_eq!(run.exits_with(0).brief(), ["h1/vm1 ok done", "h2/vm1 ok done", "h3/vm1 ok done"]);
+    let run = bed.run(&["vm", "resume", "*"]);
+    assert_eq!(
+        run.exits_with(0).brief(),
+        [
+            "h1/vm1 ok done",
+            "h1/vm2 unchanged none",
+            "h2/vm1 ok done",
+            "h2/vm2 unchanged none",
+            "h3/vm1 ok done",
+            "h3/vm2 unchanged none",
+        ]
+    );
+}
+
+#[test]
+fn a_dry_run_touches_nothing() {
+    let bed = bed();
+    bed.host("h2").unwrap().guest("vm2").unwrap().destroy().unwrap();
+    let before = bed.run(&["vm", "list"]).outcomes();
+    let run = bed.run(&["vm", "destroy", "h1/", "h2/", "--dry-run"]);
+    run.exits_with(0);
+    assert_eq!(
+        run.brief(),
+        ["h1/vm1 skipped none", "h1/vm2 skipped none", "h2/vm1 skipped none", "h2/vm2 unchanged none"]
+    );
+    assert!(run.outcomes().iter().all(|outcome| outcome.attempts == 0));
+    let exec = bed.run(&["exec", "h1/vm1", "--dry-run", "--", "touch", "/tmp/dry"]);
+    assert_eq!(exec.exits_with(0).brief(), ["h1/vm1 skipped none"]);
+    assert_eq!(
+        bed.run(&["exec", "h1/vm1", "--", "test", "-e", "/tmp/dry"]).brief(),
+        ["h1/vm1 failed done exit-nonzero"]
+    );
+    let states = |outcomes: Vec<Outcome>| -> Vec<_> {
+        outcomes.into_iter().map(|outcome| (outcome.name(), outcome.data)).collect()
+    };
+    assert_eq!(states(bed.run(&["vm", "list"]).outcomes()), states(before));
+}
+
+#[test]
+fn a_guest_that_ignores_the_request_is_a_timeout() {
+    let bed = bed();
+    let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
+    // Neither the power button nor the agent leads anywhere now.
+    bed.run(&["exec", "h1/vm1", "--", "killall", "acpid"]).exits_with(0);
+    guest.stop_agent().unwrap();
+    let run = bed.run(&["--timeout", "3s", "vm", "shutdown", "h1/vm1", "--wait"]);
+    run.exits_with(1).took_between(3, 13);
+    assert_eq!(run.brief(), ["h1/vm1 timeout done state-not-reached"]);
+    assert_eq!(guest.state().unwrap(), "running");
+    // What is left of it is not for other tests.
+    guest.destroy().unwrap();
+}
+
+#[test]
+fn a_paused_vm_cannot_be_asked_to_shut_down() {
+    let bed = bed();
+    bed.host("h1").unwrap().virsh(&["suspend", "vm1"]).unwrap();
+    changes(&bed, "shutdown h1/vm1 --wait", "failed none vm-not-running", "paused");
+    let run = bed.run(&["vm", "shutdown", "h1/vm1"]);
+    let failure = run.outcome("h1/vm1").failure().clone();
+    assert!(failure.message.contains("paused"), "{failure:?}");
+    assert!(failure.hint.as_ref().unwrap().contains("resume"), "{failure:?}");
+}
+
+#[test]
+fn a_hung_vm_can_be_destroyed() {
+    let bed = bed();
+    let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
+    guest.pause_qemu().unwrap();
+    changes(&bed, "destroy h1/vm1 --wait", "ok done", "shut off");
+}

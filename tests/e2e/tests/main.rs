@@ -1,0 +1,14 @@
+//! End to end: the real `atp` and the library, on real daemons and real guests.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test that calls it")]
+
+mod exec;
+mod faults;
+mod interrupt;
+mod library;
+mod lifecycle;
+mod listing;
+mod messages;
+mod raw;
+mod selectors;
+mod transport;

@@ -1,0 +1,69 @@
+//! Which VMs a selection stands for.
+
+use std::fs;
+use std::path::PathBuf;
+
+use atp_e2e::{Atp, Bed, bed};
+
+/// A configuration file with the hosts of the bed, in groups and with labels.
+fn configuration(bed: &Bed, name: &str) -> PathBuf {
+    let sections = [("h1", "front", "east"), ("h2", "front", "west"), ("h3", "back", "west")];
+    let text: String = sections
+        .iter()
+        .map(|(id, group, site)| {
+            let uri = bed.host(id).unwrap().uri();
+            format!(
+                "[hosts.{id}]\nuri = \"{uri}\"\ngroups = [\"{group}\"]\nlabels = {{ site = \"{site}\" }}\n"
+            )
+        })
+        .collect();
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn selectors_add_up_and_narrow() {
+    let bed = bed();
+    bed.host("h2").unwrap().virsh(&["suspend", "vm1"]).unwrap();
+    bed.host("h3").unwrap().guest("vm2").unwrap().destroy().unwrap();
+    let configuration = configuration(&bed, "selectors.toml");
+
+    for (selection, expected) in [
+        ("", "h1/vm1 h1/vm2 h2/vm1 h2/vm2 h3/vm1 h3/vm2"),
+        ("*", "h1/vm1 h1/vm2 h2/vm1 h2/vm2 h3/vm1 h3/vm2"),
+        ("h1/", "h1/vm1 h1/vm2"),
+        ("vm1", "h1/vm1 h2/vm1 h3/vm1"),
+        ("h2/vm2", "h2/vm2"),
+        ("*/vm1", "h1/vm1 h2/vm1 h3/vm1"),
+        ("h[12]/vm?", "h1/vm1 h1/vm2 h2/vm1 h2/vm2"),
+        ("h{1,3}/*2", "h1/vm2 h3/vm2"),
+        ("@front/", "h1/vm1 h1/vm2 h2/vm1 h2/vm2"),
+        ("@back/vm1 h1/vm2", "h1/vm2 h3/vm1"),
+        ("h3/vm1 * h3/", "h1/vm1 h1/vm2 h2/vm1 h2/vm2 h3/vm1 h3/vm2"),
+        ("/2$/", "h1/vm2 h2/vm2 h3/vm2"),
+        ("h2//^VM|m1/", "h2/vm1"),
+        ("* --exclude h1/ --exclude */vm2", "h2/vm1 h3/vm1"),
+        ("@front/ --exclude @front/vm2", "h1/vm1 h2/vm1"),
+        ("* --label site=west", "h2/vm1 h2/vm2 h3/vm1 h3/vm2"),
+        ("* --state running", "h1/vm1 h1/vm2 h2/vm2 h3/vm1"),
+        ("* --state paused", "h2/vm1"),
+        ("* --state shut-off", "h3/vm2"),
+        ("@back/ --state any", "h3/vm1 h3/vm2"),
+    ] {
+        let mut args = vec!["--config", configuration.to_str().unwrap(), "vm", "list"];
+        args.extend(selection.split_whitespace());
+        let run = Atp::new(&args).output("json").run();
+        assert_eq!(run.exits_with(0).names().join(" "), expected, "{selection}");
+    }
+}
+
+#[test]
+fn a_host_no_selector_can_match_is_not_contacted() {
+    let bed = bed();
+    bed.host("h3").unwrap().pause_daemon().unwrap();
+    let run = bed.run(&["exec", "h1/", "vm2", "--exclude", "h3/", "--", "true"]);
+    // Its listing would take the whole minute that is the default.
+    run.exits_with(0).took_between(0, 30);
+    assert_eq!(run.brief(), ["h1/vm1 ok done", "h1/vm2 ok done", "h2/vm2 ok done"]);
+}

@@ -1,0 +1,318 @@
+//! The library's connections, when what they lead to breaks, hangs or is slow.
+
+use std::time::Duration;
+
+use atp_e2e::{Bed, Resources, becomes, bed, eventually, within};
+use atp_testbed::Proxy;
+use atp_transport::domain::DomainInfo;
+use atp_transport::{
+    ConnectionState, Effect, ErrorKind, HostInfo, LibvirtConnection, Result, TransportConfig, TransportError,
+    TransportManager,
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::library::{in_seconds, manager};
+
+/// Longest any of these tests may take.
+const LIMIT: Duration = Duration::from_secs(90);
+/// Longest anything may take that should happen at once, or soon; the machine may be busy.
+const SOON: Duration = Duration::from_secs(20);
+const QUERY_STATUS: &str = r#"{"execute":"query-status"}"#;
+
+/// Quick to connect again, and to let go of threads.
+fn config() -> TransportConfig {
+    let mut config =
+        TransportConfig { connect_timeout: Duration::from_secs(3), ..TransportConfig::default() };
+    config.reconnect.initial_delay = Duration::from_millis(200);
+    config.reconnect.max_delay = Duration::from_secs(1);
+    config.reconnect.max_attempts = 0;
+    config.calls.thread_idle_timeout = Duration::from_millis(500);
+    config
+}
+
+async fn list(manager: &TransportManager, host: &str, seconds: u64) -> Result<Vec<DomainInfo>> {
+    let work = |connection: LibvirtConnection| async move { connection.list_domains().await };
+    manager.execute_on_host_with(host, in_seconds(seconds), work).await
+}
+
+async fn query_status(manager: &TransportManager, vm: Uuid, seconds: u64) -> Result<String> {
+    let work =
+        |connection: LibvirtConnection| async move { connection.monitor_command(vm, QUERY_STATUS).await };
+    manager.execute_on_host_with("h1", in_seconds(seconds), work).await
+}
+
+fn vm(bed: &Bed, name: &str) -> Uuid {
+    bed.host("h1").unwrap().guest(name).unwrap().uuid().parse().unwrap()
+}
+
+/// Waits until nothing is left of managers that are gone.
+#[track_caller]
+fn nothing_is_held() {
+    becomes("what is held", SOON, Resources::NONE, Resources::now);
+}
+
+/// The state of the only connection to the host.
+fn state(manager: &TransportManager, host: &str) -> ConnectionState {
+    let connections = manager.pool(host).unwrap().connections();
+    assert_eq!(connections.len(), 1, "{connections:?}");
+    connections[0].state()
+}
+
+#[test]
+fn a_daemon_that_is_killed_is_noticed_at_once_and_its_restart_too() {
+    let bed = bed();
+    within(LIMIT, async {
+        // Neither a heartbeat nor keepalive would notice within the test: only libvirt's notice can.
+        let mut config = config();
+        config.heartbeat_interval = Duration::from_secs(3600);
+        config.keepalive.interval = Duration::from_secs(3600);
+        let manager = manager(&bed, config).await;
+        list(&manager, "h2", 20).await.unwrap();
+        assert_eq!(state(&manager, "h2"), ConnectionState::Connected);
+
+        bed.host("h2").unwrap().kill_daemon().unwrap();
+        eventually("the loss is noticed", SOON, || match state(&manager, "h2") {
+            ConnectionState::Reconnecting { .. } => Ok(()),
+            other => Err(other),
+        });
+        let error = list(&manager, "h2", 2).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::ConnectionRefused, Effect::None), "{error:?}");
+        assert_eq!(list(&manager, "h1", 20).await.unwrap().len(), 2);
+
+        bed.host("h2").unwrap().start_daemon().unwrap();
+        becomes("the state", SOON, ConnectionState::Connected, || state(&manager, "h2"));
+        assert_eq!(list(&manager, "h2", 20).await.unwrap().len(), 2);
+        assert_eq!(manager.pool("h2").unwrap().connections()[0].metrics().reconnects, 1);
+    });
+}
+
+#[test]
+fn a_daemon_killed_under_a_call_is_a_lost_connection() {
+    let bed = bed();
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        // The call hangs in the daemon, since its QEMU is stopped.
+        bed.host("h1").unwrap().guest("vm1").unwrap().pause_qemu().unwrap();
+        let hung = tokio::spawn({
+            let (manager, vm) = (manager.clone(), vm(&bed, "vm1"));
+            async move { query_status(&manager, vm, 60).await }
+        });
+        becomes("calls in flight", SOON, 1, || manager.pool("h1").unwrap().stats().calls_in_flight);
+        // It may have been on its way only; the daemon answers a later call when it has read this one.
+        bed.host("h1").unwrap().virsh(&["hostname"]).unwrap();
+        bed.host("h1").unwrap().kill_daemon().unwrap();
+        let error = hung.await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::ConnectionLost, Effect::Unknown), "{error:?}");
+        assert!(error.libvirt().is_some(), "{error:?}");
+    });
+}
+
+#[test]
+fn a_daemon_that_is_stopped_is_lost_by_keepalive_and_found_again() {
+    let bed = bed();
+    nothing_is_held();
+    within(LIMIT, async {
+        let mut config = config();
+        config.keepalive.interval = Duration::from_secs(1);
+        config.keepalive.count = 2;
+        let manager = manager(&bed, config).await;
+        list(&manager, "h3", 20).await.unwrap();
+
+        bed.host("h3").unwrap().pause_daemon().unwrap();
+        let asked = Instant::now();
+        let error = list(&manager, "h3", 60).await.unwrap_err();
+        // Three seconds by the settings, and not the minute the call would have had.
+        assert!(asked.elapsed() < Duration::from_secs(30), "{error:?} after {:?}", asked.elapsed());
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::ConnectionLost, Effect::Unknown), "{error:?}");
+        let error = list(&manager, "h3", 5).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::ConnectTimeout, Effect::None), "{error:?}");
+
+        bed.host("h3").unwrap().resume_daemon().unwrap();
+        assert_eq!(list(&manager, "h3", 30).await.unwrap().len(), 2);
+        assert!(manager.close(SOON).await);
+        nothing_is_held();
+    });
+}
+
+#[test]
+fn a_hung_vm_costs_its_caller_the_deadline_and_nobody_else_anything() {
+    let bed = bed();
+    nothing_is_held();
+    let hung = bed.host("h1").unwrap().guest("vm1").unwrap();
+    let (vm1, vm2) = (vm(&bed, "vm1"), vm(&bed, "vm2"));
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        let stats = || manager.pool("h1").unwrap().stats();
+        query_status(&manager, vm1, 20).await.unwrap();
+
+        hung.pause_qemu().unwrap();
+        let asked = Instant::now();
+        let stuck = tokio::spawn({
+            let manager = manager.clone();
+            async move { (query_status(&manager, vm1, 4).await, asked.elapsed()) }
+        });
+        becomes("calls in flight", SOON, 1, || stats().calls_in_flight);
+        // The healthy VM of the same host answers before the hung one's time is up, and more than once.
+        for _ in 0..3 {
+            query_status(&manager, vm2, 20).await.unwrap();
+        }
+        assert!(!stuck.is_finished(), "the healthy VM waited for the hung one: {:?}", stuck.await);
+
+        let (result, took) = stuck.await.unwrap();
+        let error = result.unwrap_err();
+        assert!(matches!(error, TransportError::CallTimeout { sent: true, .. }), "{error:?}");
+        assert_eq!(error.effect(), Effect::Unknown);
+        assert!((4..14).contains(&took.as_secs()), "{took:?}");
+
+        // The connection is out of service, and replaced as soon as there is work.
+        becomes("suspect connections", SOON, 1, || stats().suspect);
+        assert_eq!(stats().stuck_calls, 1);
+        query_status(&manager, vm2, 20).await.unwrap();
+        assert_eq!(list(&manager, "h1", 20).await.unwrap().len(), 2);
+        assert!(stats().total_connections >= 2, "{}", stats());
+
+        hung.resume_qemu().unwrap();
+        // The call returns, and its connection is closed.
+        becomes("calls in flight and suspect connections", SOON, (0, 0), || {
+            (stats().calls_in_flight, stats().suspect)
+        });
+        query_status(&manager, vm1, 20).await.unwrap();
+        assert!(manager.close(SOON).await);
+        nothing_is_held();
+    });
+}
+
+#[test]
+fn a_manager_is_closed_though_a_call_hangs() {
+    let bed = bed();
+    nothing_is_held();
+    let hung = bed.host("h1").unwrap().guest("vm1").unwrap();
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        hung.pause_qemu().unwrap();
+        let error = query_status(&manager, vm(&bed, "vm1"), 2).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::CallTimeout, "{error:?}");
+        let asked = Instant::now();
+        manager.close(Duration::from_secs(2)).await;
+        assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
+        drop(manager);
+
+        hung.resume_qemu().unwrap();
+        nothing_is_held();
+    });
+}
+
+/// A manager of one host, `x`, behind a proxy.
+async fn behind(proxy: &Proxy, config: TransportConfig) -> TransportManager {
+    let manager = TransportManager::new(config);
+    manager.add_host(HostInfo::from_uri("x", proxy.uri())).await.unwrap();
+    manager
+}
+
+/// Some ten thousand bytes in one message.
+async fn capabilities(manager: &TransportManager, seconds: u64) -> Result<String> {
+    let work = |connection: LibvirtConnection| async move {
+        connection.run_blocking("virConnectGetCapabilities", |connect| connect.capabilities()).await
+    };
+    manager.execute_on_host_with("x", in_seconds(seconds), work).await
+}
+
+#[test]
+fn a_slow_network_is_slow_and_works() {
+    let bed = bed();
+    let proxy = bed.host("h1").unwrap().proxy().unwrap();
+    within(LIMIT, async {
+        proxy.set_delay(Duration::from_millis(100));
+        let manager = behind(&proxy, TransportConfig::default()).await;
+        let asked = Instant::now();
+        assert_eq!(list(&manager, "x", 60).await.unwrap().len(), 2);
+        assert!(
+            asked.elapsed() >= Duration::from_millis(200),
+            "{:?}: the proxy was passed by",
+            asked.elapsed()
+        );
+    });
+}
+
+#[test]
+fn a_trickle_is_cut_off_at_the_deadline() {
+    let bed = bed();
+    let proxy = bed.host("h1").unwrap().proxy().unwrap();
+    within(LIMIT, async {
+        let manager = behind(&proxy, config()).await;
+        let whole = capabilities(&manager, 20).await.unwrap();
+        assert!(whole.len() > 4000, "{} bytes are too few for this test", whole.len());
+
+        proxy.trickle(400);
+        let asked = Instant::now();
+        let error = capabilities(&manager, 3).await.unwrap_err();
+        assert!(matches!(error, TransportError::CallTimeout { sent: true, .. }), "{error:?}");
+        assert!((3..13).contains(&asked.elapsed().as_secs()), "{:?}", asked.elapsed());
+
+        proxy.pass();
+        assert_eq!(capabilities(&manager, 20).await.unwrap(), whole);
+        becomes("stuck calls", SOON, 0, || manager.pool("x").unwrap().stats().stuck_calls);
+    });
+}
+
+#[test]
+fn silence_is_cut_off_at_the_deadline_and_found_by_keepalive() {
+    let bed = bed();
+    let proxy = bed.host("h1").unwrap().proxy().unwrap();
+    within(LIMIT, async {
+        let mut config = config();
+        config.keepalive.interval = Duration::from_secs(2);
+        config.keepalive.count = 2;
+        let manager = behind(&proxy, config).await;
+        list(&manager, "x", 20).await.unwrap();
+
+        proxy.hold();
+        let asked = Instant::now();
+        let error = list(&manager, "x", 2).await.unwrap_err();
+        assert!(matches!(error, TransportError::CallTimeout { sent: true, .. }), "{error:?}");
+        assert!((2..12).contains(&asked.elapsed().as_secs()), "{:?}", asked.elapsed());
+        // The call that hung returns when the C library gives the connection up.
+        becomes("suspect connections", SOON, 0, || manager.pool("x").unwrap().stats().suspect);
+
+        proxy.pass();
+        assert_eq!(list(&manager, "x", 30).await.unwrap().len(), 2);
+    });
+}
+
+#[test]
+fn a_message_cut_in_the_middle_is_a_lost_connection() {
+    let bed = bed();
+    let proxy = bed.host("h1").unwrap().proxy().unwrap();
+    within(LIMIT, async {
+        let manager = behind(&proxy, config()).await;
+        let whole = capabilities(&manager, 20).await.unwrap();
+
+        proxy.cut_after(1000);
+        let asked = Instant::now();
+        let error = capabilities(&manager, 60).await.unwrap_err();
+        assert!(asked.elapsed() < SOON, "{error:?} after {:?}", asked.elapsed());
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::ConnectionLost, Effect::Unknown), "{error:?}");
+
+        proxy.pass();
+        assert_eq!(capabilities(&manager, 30).await.unwrap(), whole);
+    });
+}
+
+#[test]
+fn a_direction_that_ends_is_a_lost_connection() {
+    let bed = bed();
+    let proxy = bed.host("h1").unwrap().proxy().unwrap();
+    within(LIMIT, async {
+        let mut config = config();
+        config.heartbeat_interval = Duration::from_secs(3600);
+        config.keepalive.interval = Duration::from_secs(3600);
+        let manager = behind(&proxy, config).await;
+        list(&manager, "x", 20).await.unwrap();
+        let first = manager.pool("x").unwrap().connections().remove(0);
+
+        proxy.half_close();
+        becomes("reconnects", SOON, 1, || first.metrics().reconnects);
+        assert_eq!(list(&manager, "x", 20).await.unwrap().len(), 2);
+    });
+}

@@ -1,0 +1,289 @@
+//! The libvirt daemon of one host: its configuration, its process and what it learnt about QEMU.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cache;
+use crate::error::{Error, LogTail, Result};
+use crate::layout::Layout;
+use crate::network::HostNetwork;
+use crate::process::{Members, Process, Signal};
+use crate::state::HostState;
+use crate::virsh::virsh;
+
+/// The port libvirt daemons listen on, and the one of URIs that name none.
+pub(crate) const LIBVIRT_PORT: u16 = 16509;
+
+/// How long a daemon may take from its start to its first answer. Without known capabilities it starts each QEMU
+/// binary of the machine twice, at 2 s a time on an idle machine.
+const START_DEADLINE: Duration = Duration::from_secs(120);
+
+/// How often a daemon that starts is looked at.
+const POLL: Duration = Duration::from_millis(5);
+
+/// User and group `nobody`, who run the daemons of a rootless bed that root started.
+const NOBODY: u32 = 65534;
+
+/// Namespaces, users and security labels are the machine's business, and there is no virtlogd.
+const QEMU_CONFIG: &str = "\
+user = \"root\"
+group = \"root\"
+dynamic_ownership = 0
+remember_owner = 0
+security_driver = \"none\"
+namespaces = []
+cgroup_controllers = []
+stdio_handler = \"file\"
+";
+
+/// One libvirt daemon.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    host: HostState,
+    layout: Layout,
+    /// The host's network; none in rootless mode.
+    network: Option<HostNetwork>,
+    /// The process, if it is our child: then it has to be waited for when it ends.
+    child: Mutex<Option<Child>>,
+}
+
+impl Daemon {
+    pub(crate) fn new(host: HostState, layout: Layout, network: Option<HostNetwork>) -> Self {
+        Self { host, layout, network, child: Mutex::new(None) }
+    }
+
+    /// The libvirt URI with this address in it.
+    pub(crate) fn uri(&self, address: SocketAddr) -> String {
+        let path = if self.network.is_some() { "system" } else { "session" };
+        if address.port() == LIBVIRT_PORT {
+            format!("qemu+tcp://{}/{path}", address.ip())
+        } else {
+            format!("qemu+tcp://{address}/{path}")
+        }
+    }
+
+    /// Where the daemon listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from((self.host.address, self.host.port))
+    }
+
+    /// Writes its configuration and hands it the capabilities known from earlier runs.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        self.layout.create()?;
+        let HostState { uuid, address, port, .. } = &self.host;
+        let config = format!(
+            "listen_tls = 0\n\
+             listen_tcp = 1\n\
+             listen_addr = \"{address}\"\n\
+             tcp_port = \"{port}\"\n\
+             auth_tcp = \"none\"\n\
+             auth_unix_ro = \"none\"\n\
+             auth_unix_rw = \"none\"\n\
+             unix_sock_group = \"root\"\n\
+             host_uuid = \"{uuid}\"\n\
+             log_outputs = \"3:stderr\"\n"
+        );
+        let qemu_config = if self.network.is_some() { QEMU_CONFIG } else { "stdio_handler = \"file\"\n" };
+        for (path, content) in
+            [(self.layout.daemon_config(), config.as_str()), (self.layout.qemu_config(), qemu_config)]
+        {
+            fs::write(&path, content).map_err(Error::io(format!("writing {}", path.display())))?;
+        }
+        copy_files(&self.known_capabilities()?, &self.layout.capabilities())?;
+        if self.runs_as_nobody()? { give_to_nobody(self.layout.folder()) } else { Ok(()) }
+    }
+
+    /// Starts the process, which has to be gone or never started.
+    pub(crate) fn spawn(&self) -> Result<()> {
+        let path = self.layout.daemon_log();
+        let log = File::options().create(true).append(true).open(&path);
+        let log = log.map_err(Error::io(format!("opening {}", path.display())))?;
+        let errors = log.try_clone().map_err(Error::io("duplicating a file descriptor"))?;
+
+        let folder = self.layout.folder();
+        let mut command = match self.network {
+            Some(network) => {
+                let mut command = network.command("unshare");
+                command.args([
+                    "--mount",
+                    "--propagation",
+                    "private",
+                    "--uts",
+                    "sh",
+                    "-c",
+                    include_str!("daemon.sh"),
+                    "daemon.sh",
+                ]);
+                // With a dot in it, libvirt takes the name for complete and does not ask a name server.
+                command.arg(folder).arg(format!("{}.atp.test", self.host.id));
+                command
+            }
+            None => {
+                let mut command = Command::new("libvirtd");
+                command.arg("--listen").arg("--config").arg(self.layout.daemon_config());
+                if self.runs_as_nobody()? {
+                    command.uid(NOBODY).gid(NOBODY);
+                }
+                command
+            }
+        };
+        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        // HOME also tells which bed the processes of a session belong to.
+        command.env("HOME", folder);
+        if self.network.is_none() {
+            for (name, below) in [
+                ("XDG_RUNTIME_DIR", "run"),
+                ("XDG_CONFIG_HOME", "config"),
+                ("XDG_CACHE_HOME", "cache"),
+                ("XDG_DATA_HOME", "data"),
+            ] {
+                command.env(name, folder.join(below));
+            }
+        }
+        // A group of its own: Ctrl-C in the terminal of a test is not meant for the daemon.
+        command.process_group(0).current_dir("/");
+        command.stdin(Stdio::null()).stdout(log).stderr(errors);
+        let child =
+            command.spawn().map_err(|source| Error::Program { program: "libvirtd".into(), source })?;
+        *self.child() = Some(child);
+        Ok(())
+    }
+
+    /// Waits until the daemon answers and is the one that was started here.
+    pub(crate) fn wait_ready(&self) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let left = START_DEADLINE.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Err(Error::Deadline {
+                    what: format!("the start of the libvirt daemon of host {}", self.host.id),
+                    after: START_DEADLINE,
+                    log: LogTail::of(&self.layout.daemon_log()),
+                });
+            }
+            if self.process().is_none() {
+                return Err(self.failed("ended"));
+            }
+            if TcpStream::connect_timeout(&self.address(), left).is_ok() {
+                // The first answer comes when all drivers are up.
+                match virsh(&self.uri(self.address()), &["capabilities"], left) {
+                    Ok(capabilities) if capabilities.contains(&self.host.uuid) => return Ok(()),
+                    Ok(_) => {
+                        return Err(
+                            self.failed(&format!("is not the one that listens on {}", self.address()))
+                        );
+                    }
+                    // It may have ended meanwhile, which the next round tells.
+                    Err(_) if self.process().is_none() => {}
+                    Err(error) => return Err(self.failed(&format!("does not work: {error}"))),
+                }
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// The process, if it runs.
+    pub(crate) fn process(&self) -> Option<Process> {
+        match self.child().as_ref() {
+            Some(child) => Process::find(child.id()),
+            None => self.members().of_pid_file(&self.layout.daemon_pid_file()),
+        }
+    }
+
+    /// All processes of the host: the daemon, its QEMUs and what these started.
+    pub(crate) fn members(&self) -> Members {
+        Members {
+            namespaces: self.network.iter().map(|network| network.namespace()).collect(),
+            home: self.layout.folder().to_owned(),
+        }
+    }
+
+    /// Sends a signal to the process.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let process = self.process().ok_or_else(|| self.failed("does not run"))?;
+        process.signal(signal)?;
+        if signal == Signal::Kill {
+            self.reap();
+        }
+        Ok(())
+    }
+
+    /// Waits for a child that was killed, so that no zombie stays.
+    pub(crate) fn reap(&self) {
+        if let Some(mut child) = self.child().take() {
+            // Its status is known: it was killed.
+            let _ = child.wait();
+        }
+    }
+
+    /// Keeps what the daemon learnt about QEMU for those started later. libvirt itself checks whether it is still
+    /// true.
+    pub(crate) fn keep_capabilities(&self) -> Result<()> {
+        copy_files(&self.layout.capabilities(), &self.known_capabilities()?)
+    }
+
+    fn failed(&self, problem: &str) -> Error {
+        Error::Daemon {
+            host: self.host.id.clone(),
+            problem: problem.to_owned(),
+            log: LogTail::of(&self.layout.daemon_log()),
+        }
+    }
+
+    /// Capabilities depend on whether the daemon may open `/dev/kvm`, so system and session have their own.
+    fn known_capabilities(&self) -> Result<PathBuf> {
+        let name = if self.network.is_some() { "capabilities-system" } else { "capabilities-session" };
+        let folder = cache::folder()?.join(name);
+        cache::make_folder(&folder, 0o755)?;
+        Ok(folder)
+    }
+
+    fn runs_as_nobody(&self) -> Result<bool> {
+        Ok(self.network.is_none() && cache::user_id()? == 0)
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Copies the files of one folder to another, but for those that are there already with the same content.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    let entries = fs::read_dir(from).map_err(Error::io(format!("reading {}", from.display())))?;
+    for entry in entries {
+        let path = entry.map_err(Error::io(format!("reading {}", from.display())))?.path();
+        // Another process may be writing here: an unfinished file has another suffix.
+        if path.extension().is_none_or(|extension| extension != "xml") {
+            continue;
+        }
+        let content = fs::read(&path).map_err(Error::io(format!("reading {}", path.display())))?;
+        let copy = to.join(path.file_name().unwrap_or_default());
+        if fs::read(&copy).is_ok_and(|present| present == content) {
+            continue;
+        }
+        cache::write_atomically(&copy, &content)?;
+    }
+    Ok(())
+}
+
+/// Gives a folder and everything in it to the user `nobody`.
+fn give_to_nobody(folder: &Path) -> Result<()> {
+    let what = || format!("giving {} to the user nobody", folder.display());
+    chown(folder, Some(NOBODY), Some(NOBODY)).map_err(Error::io(what()))?;
+    for entry in fs::read_dir(folder).map_err(Error::io(what()))? {
+        let path = entry.map_err(Error::io(what()))?.path();
+        if path.is_dir() {
+            give_to_nobody(&path)?;
+        } else {
+            chown(&path, Some(NOBODY), Some(NOBODY)).map_err(Error::io(what()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! Which beds there are: a folder for each, with a file that says whose it is.
+//!
+//! A bed is found, and removed, from this folder and its number alone: everything it makes has a name that begins
+//! with the number or lies in the folder. So what a crashed process left can be removed by any other.
+
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cache;
+use crate::error::{Error, Result};
+use crate::network::Network;
+use crate::process::{Members, Process};
+
+/// How the hosts of a bed run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// System daemons, each with an address and a network namespace of its own.
+    Root,
+    /// Session daemons on ports of 127.0.0.1. Under root they run as the user `nobody`.
+    Rootless,
+}
+
+/// What the state file of a bed says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BedState {
+    pub(crate) mode: Mode,
+    /// The process that removes the bed when it ends; none for a bed that stays until `down`.
+    pub(crate) owner: Option<Process>,
+    /// Process numbers and namespaces of an earlier boot mean nothing.
+    pub(crate) boot: String,
+    pub(crate) hosts: Vec<HostState>,
+}
+
+/// What the state file says of a host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct HostState {
+    pub(crate) id: String,
+    pub(crate) uuid: String,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) port: u16,
+}
+
+impl BedState {
+    /// Whether the process that would remove the bed is gone.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.owner.is_some_and(|owner| !owner.is_alive()) || boot_id().is_ok_and(|boot| boot != self.boot)
+    }
+
+    /// Reads the state of a bed.
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(STATE_FILE);
+        let text = fs::read(&path).map_err(Error::io(format!("reading {}", path.display())))?;
+        serde_json::from_slice(&text).map_err(|error| Error::State(format!("{}: {error}", path.display())))
+    }
+
+    /// Writes the state of a bed.
+    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).map_err(|error| Error::State(error.to_string()))?;
+        cache::write_atomically(&folder.join(STATE_FILE), &text)
+    }
+}
+
+const STATE_FILE: &str = "state.json";
+
+/// The folder with all beds of one user.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    folder: PathBuf,
+    root: bool,
+}
+
+impl Store {
+    /// Opens the store of this user: `/run/atp-testbed` for root, else in `$XDG_RUNTIME_DIR` or the folder for
+    /// temporary files.
+    pub(crate) fn open() -> Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+
+        let user = cache::user_id()?;
+        let folder = if user == 0 {
+            PathBuf::from("/run/atp-testbed")
+        } else if let Some(runtime) =
+            std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_dir())
+        {
+            runtime.join("atp-testbed")
+        } else {
+            std::env::temp_dir().join(format!("atp-testbed-{user}"))
+        };
+        // The daemons of a rootless bed that root started run as somebody else, and look into it.
+        cache::make_folder(&folder, if user == 0 { 0o755 } else { 0o700 })?;
+        let owner = fs::symlink_metadata(&folder).map_err(Error::io(folder.display().to_string()))?.uid();
+        if owner != user {
+            return Err(Error::State(format!("{} belongs to user {owner}, not to {user}", folder.display())));
+        }
+        Ok(Self { folder, root: user == 0 })
+    }
+
+    /// Holds off every other process that claims, lists or removes beds of this user.
+    pub(crate) fn lock(&self) -> Result<File> {
+        cache::lock(&self.folder.join("lock"))
+    }
+
+    /// The folder of a bed, whether it is there or not.
+    pub(crate) fn bed_folder(&self, bed: u8) -> PathBuf {
+        self.folder.join(bed.to_string())
+    }
+
+    /// The numbers of all beds, in order.
+    /// Those being made or removed by others are among them, unless the lock is held.
+    pub(crate) fn beds(&self) -> Result<Vec<u8>> {
+        let entries =
+            fs::read_dir(&self.folder).map_err(Error::io(format!("reading {}", self.folder.display())))?;
+        let mut beds: Vec<u8> =
+            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        beds.sort_unstable();
+        Ok(beds)
+    }
+
+    /// Takes the first free number and makes the folder of the bed. The lock must be held until its state is
+    /// written: a bed without one counts as left over.
+    pub(crate) fn claim(&self, _lock: &File) -> Result<u8> {
+        for bed in 1..=254 {
+            let folder = self.bed_folder(bed);
+            if folder.exists() || (self.root && Network::new(bed).is_taken()?) {
+                continue;
+            }
+            cache::make_folder(&folder, 0o755)?;
+            return Ok(bed);
+        }
+        Err(Error::State(format!("all 254 testbeds of {} are in use", self.folder.display())))
+    }
+
+    /// All processes of a bed.
+    pub(crate) fn members(&self, bed: u8) -> Members {
+        let namespaces = if self.root { Network::new(bed).namespaces() } else { Vec::new() };
+        Members { namespaces, home: self.bed_folder(bed) }
+    }
+
+    /// Removes a bed, as far as it is there: processes, network, files, in this order. The folder goes last, so
+    /// that the number is not taken again before everything else is gone. The lock must be held.
+    pub(crate) fn remove(&self, _lock: &File, bed: u8) -> Result<()> {
+        self.members(bed).kill()?;
+        if self.root {
+            Network::new(bed).remove()?;
+        }
+        let folder = self.bed_folder(bed);
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(format!("removing {}", folder.display()))(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the beds whose owners are gone, and returns their numbers. The lock must be held.
+    pub(crate) fn remove_stale(&self, lock: &File) -> Result<Vec<u8>> {
+        let mut removed = Vec::new();
+        for bed in self.beds()? {
+            // Unreadable state under the lock: its owner died before it was written, or while removing it.
+            if BedState::read(&self.bed_folder(bed)).map_or(true, |state| state.is_stale()) {
+                self.remove(lock, bed)?;
+                removed.push(bed);
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Names the boot of this machine.
+pub(crate) fn boot_id() -> Result<String> {
+    read_kernel_id("/proc/sys/kernel/random/boot_id")
+}
+
+/// A new random UUID.
+pub(crate) fn new_uuid() -> Result<String> {
+    read_kernel_id("/proc/sys/kernel/random/uuid")
+}
+
+fn read_kernel_id(path: &str) -> Result<String> {
+    Ok(fs::read_to_string(path).map_err(Error::io(path))?.trim().to_owned())
+}

@@ -1,0 +1,76 @@
+//! The Debian packages that building and testing needs.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+
+use crate::Result;
+
+/// `libvirt-daemon`, not `libvirt-daemon-system`: the programs and drivers are all the testbed needs, and the latter
+/// would start a daemon of the machine's own and bring systemd units with it.
+const PACKAGES: [&str; 9] = [
+    "gcc",
+    "iproute2",
+    "iptables",
+    "libc6-dev",
+    "libvirt-clients",
+    "libvirt-daemon",
+    "libvirt-dev",
+    "pkg-config",
+    "qemu-system-x86",
+];
+
+/// Installs the packages that are missing, as root; else says which they are.
+pub(crate) fn run() -> Result<()> {
+    let missing = missing()?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
+        return Err(format!(
+            "these Debian packages are missing: {list}\n\n\
+             hint: as root: apt-get update && apt-get install --no-install-recommends {list}"
+        ));
+    }
+    eprintln!("installing {list}");
+    // A source that cannot be reached may not matter; if it does, the installation tells.
+    if let Err(message) = apt_get(&["update"]) {
+        eprintln!("warning: {message}");
+    }
+    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
+    arguments.extend(&missing);
+    apt_get(&arguments)
+}
+
+fn missing() -> Result<Vec<&'static str>> {
+    let output = Command::new("dpkg-query")
+        .args(["--show", "--showformat", "${Package} ${db:Status-Status}\n"])
+        .args(PACKAGES)
+        .output()
+        .map_err(|error| {
+            format!(
+                "cannot run dpkg-query: {error}\n\n\
+                 hint: this project is built and tested on Debian 12, with the packages {}",
+                PACKAGES.join(" ")
+            )
+        })?;
+    // Its exit status only tells that one of them is unknown.
+    let known = String::from_utf8_lossy(&output.stdout);
+    let installed: Vec<&str> = known.lines().filter_map(|line| line.strip_suffix(" installed")).collect();
+    Ok(PACKAGES.into_iter().filter(|package| !installed.contains(package)).collect())
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let status = Command::new("apt-get")
+        .args(["-qq", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120"])
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .status()
+        .map_err(|error| format!("cannot run apt-get: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("`apt-get {}` failed ({status})", arguments.join(" ")))
+    }
+}
