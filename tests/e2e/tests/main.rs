@@ -8,6 +8,7 @@ mod interrupt;
 mod library;
 mod lifecycle;
 mod listing;
+mod load;
 mod messages;
 mod raw;
 mod selectors;

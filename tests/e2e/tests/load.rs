@@ -1,0 +1,305 @@
+//! The library under load and in numbers: daemons that go and come back, many hung VMs, many connections.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use atp_e2e::{Bed, Resources, becomes, bed, eventually, within};
+use atp_transport::{
+    Effect, ErrorKind, LibvirtConnection, Result, TransportConfig, TransportError, TransportManager,
+};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::library::{in_seconds, manager};
+
+/// Longest any of these tests may take.
+const LIMIT: Duration = Duration::from_secs(180);
+/// Longest anything may take that should happen soon; the machine may be busy.
+const SOON: Duration = Duration::from_secs(30);
+const QUERY_STATUS: &str = r#"{"execute":"query-status"}"#;
+
+/// Quick to connect again, to notice silence, and to let go of threads.
+fn config() -> TransportConfig {
+    let mut config =
+        TransportConfig { connect_timeout: Duration::from_secs(3), ..TransportConfig::default() };
+    config.reconnect.initial_delay = Duration::from_millis(200);
+    config.reconnect.max_delay = Duration::from_secs(1);
+    config.keepalive.interval = Duration::from_secs(1);
+    config.keepalive.count = 2;
+    config.calls.thread_idle_timeout = Duration::from_millis(500);
+    config
+}
+
+async fn hostname(connection: LibvirtConnection) -> Result<String> {
+    connection.hostname().await
+}
+
+async fn query_status(manager: &TransportManager, host: &str, vm: Uuid, seconds: u64) -> Result<String> {
+    let work =
+        |connection: LibvirtConnection| async move { connection.monitor_command(vm, QUERY_STATUS).await };
+    manager.execute_on_host_with(host, in_seconds(seconds), work).await
+}
+
+fn vm(bed: &Bed, host: &str, name: &str) -> Uuid {
+    bed.host(host).unwrap().guest(name).unwrap().uuid().parse().unwrap()
+}
+
+/// Work that callers keep sending to one host, each piece counted when it is sent and when its result is there.
+struct Load {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
+    failed: Arc<AtomicUsize>,
+    callers: JoinSet<usize>,
+}
+
+impl Load {
+    fn on(manager: &TransportManager, host: &'static str) -> Self {
+        let (stop, done, failed) = <(Arc<AtomicBool>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+        let mut callers = JoinSet::new();
+        for _ in 0..8 {
+            let (manager, stop, done, failed) = (manager.clone(), stop.clone(), done.clone(), failed.clone());
+            callers.spawn(async move {
+                let mut sent = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    sent += 1;
+                    match manager.execute_on_host_with(host, in_seconds(10), hostname).await {
+                        Ok(_) => done.fetch_add(1, Ordering::SeqCst),
+                        Err(_) => failed.fetch_add(1, Ordering::SeqCst),
+                    };
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                sent
+            });
+        }
+        Load { stop, done, failed, callers }
+    }
+
+    fn done(&self) -> usize {
+        self.done.load(Ordering::SeqCst)
+    }
+
+    fn failed(&self) -> usize {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    /// Waits until work is being done; returns how long that took.
+    fn wait_for_work(&self, what: &str) -> Duration {
+        let (asked, before) = (std::time::Instant::now(), self.done());
+        eventually(what, SOON, || if self.done() > before { Ok(()) } else { Err(self.failed()) });
+        asked.elapsed()
+    }
+
+    /// Stops sending; every piece of work sent must have had one result.
+    async fn finish(mut self) -> (usize, usize) {
+        self.stop.store(true, Ordering::SeqCst);
+        let mut sent = 0;
+        while let Some(caller) = self.callers.join_next().await {
+            sent += caller.unwrap();
+        }
+        assert_eq!(sent, self.done() + self.failed(), "results were lost or doubled");
+        (self.done(), self.failed())
+    }
+}
+
+#[test]
+fn a_daemon_killed_and_restarted_under_load() {
+    let bed = bed();
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        let (hurt, spared) = (Load::on(&manager, "h2"), Load::on(&manager, "h1"));
+        hurt.wait_for_work("work on h2");
+        spared.wait_for_work("work on h1");
+
+        let host = bed.host("h2").unwrap();
+        host.kill_daemon().unwrap();
+        eventually("work on h2 fails", SOON, || if hurt.failed() > 0 { Ok(()) } else { Err(hurt.done()) });
+        host.start_daemon().unwrap();
+        let recovery = hurt.wait_for_work("work on h2 goes on");
+        println!("time to recovery after the daemon is back: {recovery:.1?}");
+
+        let (_, failed) = spared.finish().await;
+        assert_eq!(failed, 0, "another host's work failed");
+        let (done, failed) = hurt.finish().await;
+        println!("{done} done and {failed} failed on the host that was hurt");
+        let stats = manager.pool("h2").unwrap().stats();
+        assert_eq!((stats.active_uses, stats.waiting, stats.stuck_calls), (0, 0, 0), "{stats}");
+    });
+}
+
+#[test]
+fn a_link_cut_without_a_word_and_restored() {
+    let bed = bed();
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        let load = Load::on(&manager, "h3");
+        load.wait_for_work("work on h3");
+        let host = bed.host("h3").unwrap();
+        host.drop_packets().unwrap();
+        eventually("work on h3 fails", SOON, || if load.failed() > 0 { Ok(()) } else { Err(load.done()) });
+        host.heal().unwrap();
+        let recovery = load.wait_for_work("work on h3 goes on");
+        println!("time to recovery after the link is back: {recovery:.1?}");
+        load.finish().await;
+    });
+}
+
+#[test]
+fn a_monitor_that_another_program_hangs_on_is_left_alone() {
+    let bed = bed();
+    let host = bed.host("h1").unwrap();
+    host.guest("vm1").unwrap().pause_qemu().unwrap();
+    let (vm1, vm2) = (vm(&bed, "h1", "vm1"), vm(&bed, "h1", "vm2"));
+    within(LIMIT, async {
+        let mut config = config();
+        config.calls.monitor_busy_after = Duration::from_secs(1);
+        let manager = manager(&bed, config).await;
+        std::thread::scope(|scope| {
+            // The other program, with two commands that hang until its deadline.
+            for _ in 0..2 {
+                let host = &host;
+                scope.spawn(move || {
+                    let command = ["qemu-monitor-command", "vm1", QUERY_STATUS];
+                    host.virsh_within(&command, Duration::from_secs(10)).unwrap_err()
+                });
+            }
+            tokio::task::block_in_place(|| {
+                let runtime = tokio::runtime::Handle::current();
+                runtime.block_on(async {
+                    // Until the monitor has been occupied for long, the call is sent and hangs; then it is not.
+                    let refused = loop {
+                        let error = query_status(&manager, "h1", vm1, 2).await.unwrap_err();
+                        if error.kind() == ErrorKind::MonitorBusy {
+                            break error;
+                        }
+                        assert_eq!(error.kind(), ErrorKind::CallTimeout, "{error:?}");
+                    };
+                    assert_eq!(refused.effect(), Effect::None, "{refused:?}");
+                    assert!(matches!(refused, TransportError::MonitorBusy { .. }), "{refused:?}");
+                    // The healthy VM of that host is none the worse.
+                    for _ in 0..20 {
+                        query_status(&manager, "h1", vm2, 20).await.unwrap();
+                    }
+                });
+                host.virsh_within(&["dumpxml", "vm2"], SOON).unwrap();
+            });
+        });
+    });
+}
+
+#[test]
+fn twenty_hung_vms_take_neither_the_daemon_nor_another_host() {
+    let bed = bed();
+    let host = bed.host("h1").unwrap();
+    let mut hung = vec![vm(&bed, "h1", "vm1")];
+    host.guest("vm1").unwrap().pause_qemu().unwrap();
+    for n in 0..19 {
+        // They need not boot: a QEMU that is stopped at once hangs as well as any.
+        let guest = host.define_guest(&format!("hung{n}")).unwrap();
+        guest.start().unwrap();
+        guest.pause_qemu().unwrap();
+        hung.push(guest.uuid().parse().unwrap());
+    }
+    let (healthy, elsewhere) = (vm(&bed, "h1", "vm2"), vm(&bed, "h2", "vm1"));
+    within(LIMIT, async {
+        let config = config();
+        let (unproven, per_host) = (config.calls.max_unproven_per_host, config.calls.max_per_host);
+        let manager = manager(&bed, config).await;
+        query_status(&manager, "h1", healthy, 20).await.unwrap();
+
+        let asked = Instant::now();
+        let mut tasks = JoinSet::new();
+        for vm in hung.iter().copied() {
+            let manager = manager.clone();
+            tasks.spawn(async move { query_status(&manager, "h1", vm, 8).await });
+        }
+        let stats = || manager.pool("h1").unwrap().stats();
+        becomes("calls in flight", SOON, unproven, || stats().calls_in_flight);
+        // A VM that answers, and the daemon's other workers, go on being there; and so does another host.
+        for _ in 0..10 {
+            query_status(&manager, "h1", healthy, 20).await.unwrap();
+            query_status(&manager, "h2", elsewhere, 20).await.unwrap();
+            assert!(stats().calls_in_flight <= per_host, "{}", stats());
+        }
+        host.virsh(&["dumpxml", "vm2"]).unwrap();
+        assert!(!tasks.is_empty());
+
+        let mut sent = 0;
+        while let Some(outcome) = tasks.join_next().await {
+            let error = outcome.unwrap().unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::CallTimeout | ErrorKind::StuckCalls), "{error:?}");
+            sent += usize::from(error.effect() == Effect::Unknown);
+        }
+        assert!(asked.elapsed() < Duration::from_secs(8) + SOON, "the deadline passed unheeded");
+        assert_eq!(sent, unproven, "more calls were sent than may hang");
+        assert_eq!(stats().stuck_calls, unproven);
+    });
+}
+
+#[test]
+fn a_thousand_connections_come_and_go() {
+    let bed = bed();
+    becomes("what is held", SOON, Resources::NONE, Resources::now);
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        let pool = manager.pool("h1").unwrap();
+        manager.execute_on_host("h1", hostname).await.unwrap();
+        let before = memory_kib();
+
+        pool.resize(1000, 1000).unwrap();
+        let limit = Duration::from_secs(90);
+        becomes("connections", limit, 1000, || pool.stats().idle_connections);
+        assert!(Resources::now().sockets >= 1000);
+        // Round robin takes each of them once.
+        let mut calls = JoinSet::new();
+        for _ in 0..1000 {
+            let manager = manager.clone();
+            calls.spawn(async move { manager.execute_on_host_with("h1", in_seconds(60), hostname).await });
+        }
+        while let Some(result) = calls.join_next().await {
+            result.unwrap().unwrap();
+        }
+        let during = memory_kib();
+
+        pool.resize(0, 1).unwrap();
+        becomes("connections", SOON, true, || pool.stats().total_connections <= 1);
+        assert!(manager.close(SOON).await);
+        drop((pool, manager));
+        becomes("what is held", SOON, Resources::NONE, Resources::now);
+        let after = memory_kib();
+        println!("memory: {before} KiB with one connection, {during} with a thousand, {after} after");
+        // What the allocators keep for next time is no leak; a thousand connections' worth of it would be.
+        assert!(
+            after.saturating_sub(before) < during.saturating_sub(before).max(64 * 1024),
+            "memory is kept"
+        );
+    });
+}
+
+#[test]
+fn work_that_never_ends_is_ended_by_its_deadline() {
+    let bed = bed();
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        let asked = Instant::now();
+        let result: Result<()> = manager
+            .execute_on_host_with("h1", in_seconds(2), |connection| async move {
+                connection.hostname().await?;
+                std::future::pending().await
+            })
+            .await;
+        let error = result.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::CallTimeout, Effect::Unknown), "{error:?}");
+        assert!(asked.elapsed() < Duration::from_secs(2) + SOON);
+        assert_eq!(manager.pool("h1").unwrap().stats().active_uses, 0);
+        manager.execute_on_host("h1", hostname).await.unwrap();
+    });
+}
+
+/// Memory of this process that is in use now.
+fn memory_kib() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
