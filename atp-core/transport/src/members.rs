@@ -93,13 +93,14 @@ impl<C: Connector> Members<C> {
     ///
     /// A connection is lent no more often than it may have calls in flight: a lease beyond that could find
     /// every place taken by calls that hang. Only when the pool cannot grow, or takes long to, are
-    /// connections lent up to the configured limit.
-    pub(crate) fn choose(&mut self, host: &HostContext<C>) -> Option<Arc<HostConnection<C>>> {
+    /// connections lent up to the configured limit, and to a caller who has waited for as long.
+    pub(crate) fn choose(&mut self, host: &HostContext<C>, asked: Instant) -> Option<Arc<HostConnection<C>>> {
         let most = host.config.pool.max_uses_per_connection;
         let roomy = most.min(host.config.calls.max_per_connection);
         loop {
             let at = self.choose_below(host, roomy).or_else(|| {
-                let shares = most > roomy && !self.grows(host);
+                let waited = || asked.elapsed() >= host.config.pool.grow_patience;
+                let shares = most > roomy && (waited() || !self.grows(host));
                 shares.then(|| self.choose_below(host, most)).flatten()
             })?;
             self.turn = at + 1;
@@ -212,9 +213,10 @@ impl<C: Connector> Members<C> {
     /// When those who wait for a connection to open should rather share one that is in use.
     pub(crate) fn patience_ends(&self, host: &HostContext<C>) -> Option<Instant> {
         let patience = host.config.pool.grow_patience;
+        let first = self.waiters.front()?.asked.elapsed();
         let opening = self.in_service().filter(|c| !c.is_usable()).map(|c| c.down_for());
-        let longest = opening.filter(|waited| *waited < patience).max()?;
-        (!self.waiters.is_empty()).then(|| Instant::now() + (patience - longest))
+        let longest = opening.chain([first]).filter(|waited| *waited < patience).max()?;
+        Some(Instant::now() + (patience - longest))
     }
 
     /// The connections that count against the maximum.

@@ -210,7 +210,7 @@ impl<C: Connector> Shared<C> {
             return Asked::Refused(self.closed());
         }
         if members.waiters.front().is_none_or(|first| first.asked > asked)
-            && let Some(connection) = members.choose(&self.host)
+            && let Some(connection) = members.choose(&self.host, asked)
         {
             return Asked::Granted(self.lend(&mut members, connection, asked, asked, taken_at));
         }
@@ -271,50 +271,58 @@ impl<C: Connector> Shared<C> {
         }
     }
 
-    /// Grants leases to those who wait, as far as there is room. Neither blocks nor spawns.
+    /// Grants leases to those who wait, as far as there is room, and has the keeper see to the rest. Neither
+    /// blocks nor spawns.
     fn serve(self: &Arc<Self>) {
-        let mut unclaimed = Vec::new();
-        {
-            let now = Instant::now();
-            let mut members = self.members();
-            members.sweep();
-            while let Some(waiter) = members.waiters.pop_front() {
-                let result = if let Some(connection) = members.choose(&self.host) {
-                    Ok(self.lend(&mut members, connection, waiter.asked, now, waiter.taken_at))
-                } else if let Some(error) = members.hopeless(&self.host) {
-                    Err(error)
-                } else {
-                    members.waiters.push_front(waiter);
-                    break;
-                };
-                if let Err(result) = waiter.grant.send(result) {
-                    unclaimed.push(result);
-                }
-            }
-        }
+        let mut members = self.members();
+        let unclaimed = self.grant(&mut members);
+        drop(members);
         // A lease nobody claimed is given back here, outside the lock it takes to do so.
         drop(unclaimed);
         self.attention.notify_one();
     }
 
+    /// Grants leases to those who wait, as far as there is room; returns those whose callers had left.
+    #[must_use = "leases are given back when dropped, which takes the lock"]
+    fn grant(self: &Arc<Self>, members: &mut Members<C>) -> Vec<Result<PooledConnection<C>>> {
+        let now = Instant::now();
+        let mut unclaimed = Vec::new();
+        members.sweep();
+        while let Some(waiter) = members.waiters.pop_front() {
+            let result = if let Some(connection) = members.choose(&self.host, waiter.asked) {
+                Ok(self.lend(members, connection, waiter.asked, now, waiter.taken_at))
+            } else if let Some(error) = members.hopeless(&self.host) {
+                Err(error)
+            } else {
+                members.waiters.push_front(waiter);
+                break;
+            };
+            if let Err(result) = waiter.grant.send(result) {
+                unclaimed.push(result);
+            }
+        }
+        unclaimed
+    }
+
     /// Opens and closes connections until their number is right. Runs in the keeper's task only.
     fn maintain(self: &Arc<Self>) {
         let mut members = self.members();
-        members.sweep();
-        if members.draining {
-            return;
+        // First those who can be served: a connection is opened only for somebody who still waits then.
+        let unclaimed = self.grant(&mut members);
+        if !members.draining {
+            while members.wants_more() {
+                let connection = self.open();
+                members.connections.push(connection.clone());
+                members.has_grown(&connection);
+                self.tasks.spawn(connection.drive());
+            }
+            for connection in members.surplus(&self.host) {
+                tracing::debug!(host = %self.host.id, "closing a connection that is not needed");
+                connection.retire();
+            }
         }
-        while members.wants_more() {
-            tracing::debug!(host = %self.host.id, connections = members.connections.len() + 1, "opening a connection");
-            let connection = self.open();
-            members.connections.push(connection.clone());
-            members.has_grown(&connection);
-            self.tasks.spawn(connection.drive());
-        }
-        for connection in members.surplus(&self.host) {
-            tracing::debug!(host = %self.host.id, "closing a connection that is not needed");
-            connection.retire();
-        }
+        drop(members);
+        drop(unclaimed);
     }
 
     /// Looks after what only time changes. Runs in the keeper's task only.
@@ -395,9 +403,7 @@ async fn keep<C: Connector>(shared: Arc<Shared<C>>) {
             biased;
             () = shared.closing.cancelled() => return,
             _ = tick.tick() => shared.look_around(),
-            () = sleep_until(patience_ends.unwrap_or_else(Instant::now)), if patience_ends.is_some() => {
-                shared.serve();
-            }
+            () = sleep_until(patience_ends.unwrap_or_else(Instant::now)), if patience_ends.is_some() => {}
             () = shared.attention.notified() => {}
         }
         shared.maintain();

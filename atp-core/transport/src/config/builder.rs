@@ -195,6 +195,7 @@ fn with_value(
 fn reason(error: config::ConfigError) -> String {
     match error {
         config::ConfigError::At { error, .. } => reason(*error),
+        config::ConfigError::Type { expected, .. } => format!("expected {expected}"),
         error => error.to_string(),
     }
 }
@@ -259,7 +260,11 @@ mod tests {
             ("", Some("TOML:1"), "TOML:1: "),
             ("", Some("/nonexistent/transport.toml"), "cannot be read"),
             ("call_timeout", Some("--set"), "`call_timeout` is \"soon\"; expected a duration"),
-            ("reconnect.max_attempts", Some("--set"), "`reconnect.max_attempts` is 5000000000: "),
+            (
+                "reconnect.max_attempts",
+                Some("--set"),
+                "`reconnect.max_attempts` is 5000000000: expected an unsigned 32 bit integer",
+            ),
             ("reconnect.multiplier", Some("T_RECONNECT__MULTIPLIER"), "is 0.5; it must be"),
             ("keepalive.interval", None, "`keepalive.interval` is 1ms; libvirt takes whole seconds"),
         ];
