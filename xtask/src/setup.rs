@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::Result;
 
@@ -33,7 +33,7 @@ pub(crate) fn run() -> Result<()> {
              hint: as root: apt-get update && apt-get install --no-install-recommends {list}"
         ));
     }
-    eprintln!("installing {list}");
+    eprintln!("installing the Debian packages {list} …");
     // A source that cannot be reached may not matter; if it does, the installation tells.
     if let Err(message) = apt_get(&["update"]) {
         eprintln!("warning: {message}");
@@ -61,16 +61,18 @@ fn missing() -> Result<Vec<&'static str>> {
     Ok(PACKAGES.into_iter().filter(|package| !installed.contains(package)).collect())
 }
 
+/// Runs apt-get, and shows what it says only if it fails: hundreds of lines that nobody needs otherwise.
 fn apt_get(arguments: &[&str]) -> Result<()> {
-    let status = Command::new("apt-get")
-        .args(["-qq", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120"])
+    let output = Command::new("apt-get")
+        .args(["--quiet", "--quiet", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120"])
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")
-        .status()
+        .stdin(Stdio::null())
+        .output()
         .map_err(|error| format!("cannot run apt-get: {error}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("`apt-get {}` failed ({status})", arguments.join(" ")))
+    if output.status.success() {
+        return Ok(());
     }
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Err(format!("`apt-get {}` failed ({}):\n{stdout}{stderr}", arguments.join(" "), output.status))
 }

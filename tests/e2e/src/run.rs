@@ -65,9 +65,14 @@ impl Running {
     #[track_caller]
     pub fn wait_for_stderr(&self, text: &str) {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let is_there =
-            self.stderr.lines.wait_for(left, |lines| lines.iter().any(|line| line.text.contains(text)));
-        assert!(is_there, "no {text:?} on stderr: {:?}", self.stderr.lines.get());
+        let is_there = |lines: &[Line]| lines.iter().any(|line| line.text.contains(text));
+        let came = self.stderr.lines.wait_for(left, is_there);
+        assert!(
+            came,
+            "{text:?} did not come\nstdout: {:?}\nstderr: {:?}",
+            self.stdout.lines.get(),
+            self.stderr.lines.get()
+        );
     }
 
     /// Waits for its end.

@@ -16,6 +16,7 @@ use crate::network::Network;
 use crate::parallel;
 use crate::process::Process;
 use crate::state::{BedState, HostState, Mode, Store, boot_id, new_uuid};
+use crate::sys;
 
 /// Ports for session daemons: below those the kernel gives to clients, so that none takes one meanwhile.
 const SESSION_PORTS: std::ops::Range<u16> = 20_000..30_000;
@@ -190,7 +191,7 @@ impl Testbed {
         let store = Store::open()?;
         let lock = store.lock()?;
         for bed in store.beds()? {
-            if BedState::read(&store.bed_folder(bed))?.owner.is_none() {
+            if BedState::read(&store.bed_folder(bed)).is_ok_and(|state| state.owner.is_none()) {
                 store.remove(&lock, bed)?;
                 removed.push(bed);
             }
@@ -337,11 +338,7 @@ fn remove_at_exit(store: &Store, number: u8) {
             let _ = remove_bed(&store, number);
         }
     }
-    REGISTER.call_once(|| {
-        // SAFETY: the handler is a plain function, is called once and cannot unwind: nothing in it panics. Should
-        // it not be registered for want of memory, the beds are removed by the next start of one.
-        unsafe { libc::atexit(at_exit) };
-    });
+    REGISTER.call_once(|| sys::at_exit(at_exit));
     owned().push((store.clone(), number));
 }
 

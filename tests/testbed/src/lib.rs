@@ -23,6 +23,9 @@
 //! (`qemu+tcp://10.231.N.11/system`); **rootless mode** runs session daemons on ports of 127.0.0.1. The machine's own
 //! libvirt, if it has one, is never touched. Nothing is installed by this crate; `cargo xtask setup` does that.
 //!
+//! The daemons let in everybody who reaches them, as tests need it: every user of this machine can control the hosts
+//! of a bed while it is up, and system daemons run as root. From other machines they cannot be reached.
+//!
 //! A bed is removed when it is dropped. What a killed process leaves is removed by the next start or by
 //! `testbed down`. See [`Testbed`] for more.
 
@@ -49,4 +52,5 @@ mod layout;
 mod network;
 mod parallel;
 mod process;
+mod sys;
 mod virsh;

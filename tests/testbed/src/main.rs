@@ -53,10 +53,17 @@ fn main() -> ExitCode {
             eprintln!("error: {message}\n\nhint: `testbed --help` tells how it is used");
             ExitCode::from(2)
         }
-        Err(Failure::Bed(error)) => {
-            eprintln!("error: {error}");
-            interrupt::exit_code().map_or(ExitCode::FAILURE, ExitCode::from)
-        }
+        Err(Failure::Bed(error)) => match interrupt::exit_code() {
+            // Then the error is only that a child was interrupted as well.
+            Some(code) => {
+                eprintln!("interrupted");
+                ExitCode::from(code)
+            }
+            None => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, LogTail, Result};
+use crate::sys;
 
 /// How long killed processes may take to be gone.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
@@ -169,15 +170,10 @@ fn send(pid: u32, signal: Signal) -> Result<()> {
         Signal::Continue => libc::SIGCONT,
         Signal::Kill => libc::SIGKILL,
     };
-    let target = libc::pid_t::try_from(pid).map_err(|_| Error::State(format!("{pid} is no process id")))?;
-    // SAFETY: kill(2) takes two integers and touches no memory of ours.
-    if unsafe { libc::kill(target, number) } == 0 {
-        return Ok(());
-    }
-    let error = std::io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::ESRCH) => Ok(()),
-        _ => Err(Error::io(format!("sending {signal:?} to process {pid}"))(error)),
+    match sys::kill(pid, number) {
+        // It ended by itself.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        result => result.map_err(Error::io(format!("sending {signal:?} to process {pid}"))),
     }
 }
 
