@@ -222,6 +222,8 @@ fn defaults() -> Result<Layer, ConfigError> {
     let mut transport = TransportConfig::default();
     // Nothing connects to a host that no work needs.
     transport.pool.min_connections_per_host = 0;
+    // As many as targets at once: none has to share a connection with one that hangs.
+    transport.pool.max_connections_per_host = 64;
     let table = Config::try_from(&Defaults { top, transport })?.cache.into_table()?;
     let mut layer = Layer::default();
     for (path, value) in settings::values(&table) {

@@ -34,15 +34,18 @@ impl Home {
         path
     }
 
-    /// A host of the test driver with VMs of these names, all of them running.
+    /// A host of the test driver with VMs of these names, all of them running. Each connection has VMs of its
+    /// own, so they are given their UUIDs here.
     pub(crate) fn host(&self, id: &str, vms: &[&str]) -> String {
-        let domain = |vm: &&str| {
+        let domain = |(n, vm): (usize, &&str)| {
+            let uuid = format!("{n:08}-0000-4000-8000-000000000000");
             let name = vm.replace('&', "&amp;").replace('<', "&lt;");
             format!(
-                "<domain type='test'><name>{name}</name><memory>65536</memory><os><type>hvm</type></os></domain>"
+                "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory>\
+                 <os><type>hvm</type></os></domain>"
             )
         };
-        let node = format!("<node>{}</node>", vms.iter().map(domain).collect::<String>());
+        let node = format!("<node>{}</node>", vms.iter().enumerate().map(domain).collect::<String>());
         format!("{id}=test://{}", self.write(&format!("{id}.xml"), &node).display())
     }
 

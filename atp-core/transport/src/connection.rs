@@ -462,6 +462,11 @@ impl<C: Connector> HostConnection<C> {
             {
                 tokio::time::sleep(left).await;
             }
+            // While calls are in flight on it, they are its probe.
+            let Ok(_place) = self.calls.try_acquire() else {
+                tokio::time::sleep(interval).await;
+                continue;
+            };
             if self.probe(Instant::now() + config.heartbeat_timeout).await.is_err() {
                 return;
             }
@@ -496,6 +501,8 @@ impl<C: Connector> HostConnection<C> {
     /// A connection that turns out dead is replaced. Cancel safe.
     pub(crate) async fn is_alive_by(&self, deadline: Instant) -> bool {
         let Some(link) = self.link() else { return false };
+        // Behind the calls in flight, which say nothing of the link until they end.
+        let Ok(_place) = timeout_at(deadline, self.calls.acquire()).await else { return false };
         let patience = Instant::now() + self.host.config.heartbeat_timeout;
         if self.host.connector.is_open(&link) {
             match self.probe(deadline.min(patience)).await {

@@ -203,7 +203,9 @@ fn twenty_hung_vms_take_neither_the_daemon_nor_another_host() {
     }
     let (healthy, elsewhere) = (vm(&bed, "h1", "vm2"), vm(&bed, "h2", "vm1"));
     within(LIMIT, async {
-        let config = config();
+        let mut config = config();
+        // Each VM worked on at once has a connection of its own.
+        config.pool.max_connections_per_host = 32;
         let (unproven, per_host) = (config.calls.max_unproven_per_host, config.calls.max_per_host);
         let manager = manager(&bed, config).await;
         query_status(&manager, "h1", healthy, 20).await.unwrap();

@@ -98,7 +98,9 @@ async fn round<P: Pool>(callers: usize, leases: usize, between: Between) -> Roun
                 drop(lease);
                 waits += u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
                 match between {
-                    Between::Everyone => drop(everyone.wait().await),
+                    Between::Everyone => {
+                        everyone.wait().await;
+                    }
                     Between::ATurn => yield_now().await,
                     Between::Nothing => {}
                 }

@@ -7,6 +7,8 @@
 //! All three have as many connections, lend each to one caller at a time, bound the wait for one by the same
 //! time-out, and ask no connection for a sign of life. They run on one runtime, in turns.
 
+#![expect(clippy::expect_used, reason = "a benchmark that cannot be set up has nothing to measure")]
+
 mod contended;
 mod pools;
 

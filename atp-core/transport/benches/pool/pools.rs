@@ -67,7 +67,7 @@ impl Pool for Ours {
         config.pool.max_connections_per_host = slots;
         config.pool.max_uses_per_connection = 1;
         // No connection is ever quiet for so long that it would be asked for a sign of life.
-        config.pool.validate_after = Duration::MAX;
+        config.pool.validate_after = Duration::from_secs(24 * 60 * 60);
         let manager = TransportManager::with_connector(config, AtOnce);
         manager.add_host(HostInfo::new("host", "host")).await.expect("the host is new");
         let pool = manager.pool("host").expect("the host was added");

@@ -222,8 +222,10 @@ impl Default for ReconnectConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CallConfig {
-    /// Most calls in flight on one connection. Keep it below the daemon's `max_client_requests` (5 by
-    /// default): calls beyond that wait in the daemon, the heartbeat with them.
+    /// Most calls in flight on one connection. More than one is asking for trouble: libvirt's client (9.0 at
+    /// least) can leave a call unsent beside one that hangs, and corrupts its memory when a connection with
+    /// several calls in flight dies of its keepalive. In any case keep it below the daemon's
+    /// `max_client_requests` (5 by default).
     pub max_per_connection: usize,
     /// Most calls in flight to one host. Keep it below the daemon's `max_workers` (20 by default).
     pub max_per_host: usize,
@@ -234,12 +236,6 @@ pub struct CallConfig {
     /// is occupied. If it is for longer than this, by whomever, nothing is sent.
     #[serde(with = "humantime_serde")]
     pub monitor_busy_after: Duration,
-    /// How long a call may be without an answer, while others are under way on its connection, before the
-    /// connection is nudged by one more, cheap call; then at growing intervals. libvirt's client before 9.10
-    /// may leave a call unsent until something else happens on the connection, and beside a call that hangs
-    /// nothing does.
-    #[serde(with = "humantime_serde")]
-    pub nudge_after: Duration,
     /// For how long a VM that answered counts as answering.
     #[serde(with = "humantime_serde")]
     pub proven_for: Duration,
@@ -253,11 +249,10 @@ pub struct CallConfig {
 impl Default for CallConfig {
     fn default() -> Self {
         CallConfig {
-            max_per_connection: 4,
+            max_per_connection: 1,
             max_per_host: 15,
             max_unproven_per_host: 8,
             monitor_busy_after: Duration::from_secs(5),
-            nudge_after: Duration::from_millis(50),
             proven_for: Duration::from_secs(60),
             max_threads: 4096,
             thread_idle_timeout: Duration::from_secs(10),

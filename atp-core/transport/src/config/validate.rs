@@ -79,7 +79,6 @@ impl TransportConfig {
             ("reconnect.max_delay", reconnect.max_delay, Zero::Means),
             ("reconnect.reset_after", reconnect.reset_after, Zero::Means),
             ("calls.monitor_busy_after", calls.monitor_busy_after, Zero::Means),
-            ("calls.nudge_after", calls.nudge_after, Zero::IsWrong),
             ("calls.proven_for", calls.proven_for, Zero::Means),
             ("calls.thread_idle_timeout", calls.thread_idle_timeout, Zero::Means),
             ("keepalive.interval", keepalive.interval, Zero::Means),

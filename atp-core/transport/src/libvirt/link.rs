@@ -3,12 +3,10 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 use uuid::Uuid;
 use virt::connect::Connect;
 use virt::domain::Domain;
@@ -27,11 +25,6 @@ pub struct LibvirtLink {
     handles: Option<Handles>,
     threads: CallThreads,
     closer: mpsc::Sender<Handles>,
-    nudge_after: Duration,
-    /// Calls on threads now.
-    under_way: AtomicUsize,
-    /// A nudge is under way.
-    nudging: AtomicBool,
 }
 
 /// What belongs to a connection in the C library. Dropping it closes the connection, and can block.
@@ -58,21 +51,9 @@ impl From<virt::error::Error> for Failure {
 
 impl LibvirtLink {
     /// Blocks, as opening did.
-    pub(crate) fn new(
-        connect: Connect,
-        threads: CallThreads,
-        closer: mpsc::Sender<Handles>,
-        nudge_after: Duration,
-    ) -> Self {
+    pub(crate) fn new(connect: Connect, threads: CallThreads, closer: mpsc::Sender<Handles>) -> Self {
         let handles = Handles { notice: CloseNotice::ask(&connect), domains: Mutex::default(), connect };
-        LibvirtLink {
-            handles: Some(handles),
-            threads,
-            closer,
-            nudge_after,
-            under_way: AtomicUsize::new(0),
-            nudging: AtomicBool::new(false),
-        }
+        LibvirtLink { handles: Some(handles), threads, closer }
     }
 
     /// Starts a blocking call on a thread at once; the future is its answer. The call, and `in_flight`
@@ -83,11 +64,9 @@ impl LibvirtLink {
         call: impl FnOnce(&Handles) -> Result<T, Failure> + Send + 'static,
     ) -> impl Future<Output = Result<T, CallFailure>> + Send {
         let (answer, answered) = oneshot::channel();
-        let link = self.clone();
-        link.under_way.fetch_add(1, Ordering::Relaxed);
-        let started = link.threads.run(move || {
+        let threads = self.threads.clone();
+        let started = threads.run(move || {
             let result = self.make(call);
-            self.under_way.fetch_sub(1, Ordering::Relaxed);
             // Nothing of the call may be left when its answer is seen: the next may need its place.
             drop(in_flight);
             drop(self);
@@ -95,42 +74,11 @@ impl LibvirtLink {
             let _unwanted = answer.send(result);
         });
         async move {
-            if let Err(ThreadsExhausted { threads }) = started {
-                link.under_way.fetch_sub(1, Ordering::Relaxed);
-                return Err(CallFailure::NoThread { threads });
+            started.map_err(|ThreadsExhausted { threads }| CallFailure::NoThread { threads })?;
+            match answered.await {
+                Ok(result) => result,
+                Err(_) => Err(CallFailure::Panicked { message: "the call gave no answer".to_owned() }),
             }
-            let mut answered = answered;
-            let mut pause = link.nudge_after;
-            loop {
-                match timeout(pause, &mut answered).await {
-                    Ok(Ok(result)) => return result,
-                    Ok(Err(_)) => {
-                        return Err(CallFailure::Panicked { message: "the call gave no answer".to_owned() });
-                    }
-                    Err(_) => link.nudge(),
-                }
-                pause *= 2;
-            }
-        }
-    }
-
-    /// Makes one more call if others are under way. In libvirt's client one thread at a time reads and writes
-    /// the socket, for all; one that adds a call wakes it. Before libvirt 9.10 that wake-up can come in the
-    /// moment before the other goes to sleep, and is lost: the call stays unsent until something else wakes the
-    /// sleeper. This is something else.
-    fn nudge(self: &Arc<Self>) {
-        if self.under_way.load(Ordering::Relaxed) < 2 || self.nudging.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        tracing::trace!("nudging a connection");
-        let link = self.clone();
-        let job = move || {
-            // Its answer does not matter, nor its failure.
-            let _nudged = link.make(|on| Ok(on.connect.lib_version()?));
-            link.nudging.store(false, Ordering::Relaxed);
-        };
-        if self.threads.run(job).is_err() {
-            self.nudging.store(false, Ordering::Relaxed);
         }
     }
 

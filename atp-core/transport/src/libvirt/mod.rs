@@ -12,7 +12,6 @@ mod uri;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -39,7 +38,6 @@ pub type LibvirtConnection = PooledConnection<LibvirtConnector>;
 pub struct LibvirtConnector {
     threads: CallThreads,
     keepalive: KeepaliveConfig,
-    nudge_after: Duration,
     closer: mpsc::Sender<Handles>,
 }
 
@@ -48,12 +46,7 @@ impl LibvirtConnector {
     pub fn new(config: &TransportConfig) -> Self {
         let threads = CallThreads::new(config.calls.max_threads, config.calls.thread_idle_timeout);
         let closer = closer(threads.clone());
-        LibvirtConnector {
-            threads,
-            keepalive: config.keepalive.clone(),
-            nudge_after: config.calls.nudge_after,
-            closer,
-        }
+        LibvirtConnector { threads, keepalive: config.keepalive.clone(), closer }
     }
 
     /// Finds out by a plain TCP connection, within the deadline, whether anything listens there: the C
@@ -135,15 +128,11 @@ impl Connector for LibvirtConnector {
         let in_flight = attempt.into_in_flight();
         let (answer, opened) = oneshot::channel();
         let shown = uri.shown.clone();
-        let (keepalive, nudge_after) = match &host.config {
-            Some(config) => (config.keepalive.clone(), config.calls.nudge_after),
-            None => (self.keepalive.clone(), self.nudge_after),
-        };
+        let keepalive = host.config.as_ref().map_or(&self.keepalive, |config| &config.keepalive).clone();
         let (threads, closer) = (self.threads.clone(), self.closer.clone());
         self.threads
             .run(move || {
-                let link = open(&uri, &keepalive)
-                    .map(|connect| LibvirtLink::new(connect, threads, closer, nudge_after));
+                let link = open(&uri, &keepalive).map(|connect| LibvirtLink::new(connect, threads, closer));
                 drop(in_flight);
                 // When nobody waits any more the link comes back, and is closed by its drop.
                 let _unwanted = answer.send(link);

@@ -10,7 +10,7 @@ use atp_transport::{
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};
 
-use crate::scripted::{Script, Step};
+use crate::scripted::{Script, Step, multiplexed};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -71,7 +71,7 @@ where
 #[tokio::test(start_paused = true)]
 async fn a_call_that_hangs_costs_its_caller_the_deadline_and_the_host_one_connection() {
     let script = Script::default();
-    let manager = one_host(&script, TransportConfig::default()).await;
+    let manager = one_host(&script, multiplexed()).await;
     let (hung, asked) = (Hung::default(), Instant::now());
     let neighbour = lease(&manager).await;
     let error = within_five_seconds(&manager, |lease| {
@@ -104,7 +104,7 @@ async fn a_call_that_hangs_costs_its_caller_the_deadline_and_the_host_one_connec
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_caller_went_away_is_found_out_at_its_deadline() {
     let script = Script::default();
-    let manager = one_host(&script, TransportConfig::default()).await;
+    let manager = one_host(&script, multiplexed()).await;
     let (hung, lease) = (Hung::default(), lease(&manager).await);
     assert!(hung.call(&lease, 1).now_or_never().is_none(), "the call was to hang");
     sleep(29 * SECOND).await;
@@ -116,7 +116,7 @@ async fn a_call_whose_caller_went_away_is_found_out_at_its_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_behind_one_that_hangs_was_never_sent() {
-    let manager = one_host(&Script::default(), TransportConfig::default()).await;
+    let manager = one_host(&Script::default(), multiplexed()).await;
     let (hung, first) = (Hung::default(), lease(&manager).await);
     assert!(hung.call(&first, 1).now_or_never().is_none());
     let error =
@@ -130,7 +130,7 @@ async fn a_call_behind_one_that_hangs_was_never_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn as_many_hung_vms_as_allowed_do_not_touch_a_vm_that_answers() {
-    let config = TransportConfig::default();
+    let config = multiplexed();
     let limit = config.calls.max_unproven_per_host;
     let manager = one_host(&Script::default(), config).await;
     within_five_seconds(&manager, |lease| async move { answered(&lease, 99).await }).await.unwrap();
@@ -163,8 +163,8 @@ async fn as_many_hung_vms_as_allowed_do_not_touch_a_vm_that_answers() {
 #[tokio::test(start_paused = true)]
 async fn calls_in_flight_stay_within_the_limits() {
     let config = TransportConfig {
-        calls: CallConfig { max_per_host: 6, max_unproven_per_host: 100, ..CallConfig::default() },
-        ..TransportConfig::default()
+        calls: CallConfig { max_per_host: 6, max_unproven_per_host: 100, ..multiplexed().calls },
+        ..multiplexed()
     };
     let manager = one_host(&Script::default(), config).await;
     let hung = Hung::default();
@@ -181,7 +181,7 @@ async fn calls_in_flight_stay_within_the_limits() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_leaves_the_connection_as_it_was() {
     let script = Script::default();
-    let manager = one_host(&script, TransportConfig::default()).await;
+    let manager = one_host(&script, multiplexed()).await;
     let lease = lease(&manager).await;
     let source = LibvirtError { code: 42, domain: 10, level: 2, message: "Domain not found".to_owned() };
     let refusal = CallFailure::Refused { kind: ErrorKind::VmNotFound, source };
@@ -195,7 +195,7 @@ async fn a_refusal_leaves_the_connection_as_it_was() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_link_is_opened_again_and_the_same_lease_goes_on() {
     let script = Script::default();
-    let manager = one_host(&script, TransportConfig::default()).await;
+    let manager = one_host(&script, multiplexed()).await;
     let lease = lease(&manager).await;
     script.then([Step::Fails(SECOND), Step::Opens(SECOND)]);
     let lost = CallFailure::Lost { sent: true, source: None };
@@ -209,7 +209,7 @@ async fn a_lost_link_is_opened_again_and_the_same_lease_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn a_host_that_does_not_come_back_fails_work_with_the_last_reason() {
     let script = Script::default();
-    let manager = one_host(&script, TransportConfig::default()).await;
+    let manager = one_host(&script, multiplexed()).await;
     let lease = lease(&manager).await;
     script.then(vec![Step::Fails(Duration::ZERO); 5]);
     let lost = CallFailure::Lost { sent: false, source: None };

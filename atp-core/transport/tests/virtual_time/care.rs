@@ -9,12 +9,12 @@ use atp_transport::{
 use futures_util::StreamExt;
 use tokio::time::{Instant, sleep};
 
-use crate::scripted::{Script, Step};
+use crate::scripted::{Script, Step, multiplexed};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 async fn one_host(script: &Script, pool: PoolConfig) -> TransportManager<Script> {
-    let config = TransportConfig { pool, ..TransportConfig::default() };
+    let config = TransportConfig { pool, ..multiplexed() };
     let manager = TransportManager::with_connector(config, script.clone());
     manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();
     manager
@@ -112,7 +112,7 @@ async fn a_quiet_connection_is_asked_before_it_is_lent() {
     let asked = Instant::now();
     let lease = manager.pool("h1").unwrap().acquire(asked + 60 * SECOND).await.unwrap();
     assert_eq!(lease.metrics().reconnects, 1);
-    let patience = TransportConfig::default().heartbeat_timeout;
+    let patience = multiplexed().heartbeat_timeout;
     assert!(asked.elapsed() >= patience && asked.elapsed() < patience + 2 * SECOND, "{:?}", asked.elapsed());
 }
 
@@ -193,7 +193,7 @@ async fn hosts_that_were_lost_together_come_back_one_after_the_other() {
             initial_delay: Duration::from_millis(1),
             ..ReconnectConfig::default()
         },
-        ..TransportConfig::default()
+        ..multiplexed()
     };
     let manager = TransportManager::with_connector(config, script.clone());
     for n in 0..50 {
@@ -214,7 +214,7 @@ async fn hosts_that_were_lost_together_come_back_one_after_the_other() {
 
 #[tokio::test(start_paused = true)]
 async fn results_stream_as_they_come_and_no_more_hosts_are_worked_on_than_asked() {
-    let manager = TransportManager::with_connector(TransportConfig::default(), Script::default());
+    let manager = TransportManager::with_connector(multiplexed(), Script::default());
     let ids: Vec<String> = (1..=6).map(|n| format!("h{n}")).collect();
     for id in &ids {
         manager.add_host(HostInfo::new(id.as_str(), "192.0.2.1")).await.unwrap();

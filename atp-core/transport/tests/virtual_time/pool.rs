@@ -11,12 +11,12 @@ use atp_transport::{
 use tokio::sync::Barrier;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::scripted::{Script, Step};
+use crate::scripted::{Script, Step, multiplexed};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn config(pool: PoolConfig) -> TransportConfig {
-    TransportConfig { pool, ..TransportConfig::default() }
+    TransportConfig { pool, ..multiplexed() }
 }
 
 /// A pool that opens nothing by itself and lends each connection once.
@@ -80,7 +80,7 @@ async fn leases_go_round_the_connections() {
 #[tokio::test(start_paused = true)]
 async fn a_pool_that_can_grow_lends_no_connection_more_often_than_it_can_carry_calls() {
     let script = Script::default();
-    let manager = one_host(&script, TransportConfig::default()).await;
+    let manager = one_host(&script, multiplexed()).await;
     let pool = manager.pool("h1").unwrap();
     let mut leases = Vec::new();
     for _ in 0..40 {
@@ -94,7 +94,7 @@ async fn a_pool_that_can_grow_lends_no_connection_more_often_than_it_can_carry_c
 #[tokio::test(start_paused = true)]
 async fn work_shares_a_connection_when_the_next_is_long_in_opening() {
     let script = Script::attempts([Step::Opens(Duration::ZERO), Step::Hangs]);
-    let manager = one_host(&script, TransportConfig::default()).await;
+    let manager = one_host(&script, multiplexed()).await;
     let pool = manager.pool("h1").unwrap();
     let asked = Instant::now();
     let mut leases = Vec::new();
@@ -191,11 +191,11 @@ async fn a_failed_host_is_tried_again_at_the_slowest_pace() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_link_is_noticed_by_the_heartbeat_and_opened_again() {
     let script = Script::default();
-    let manager = one_host(&script, TransportConfig::default()).await;
+    let manager = one_host(&script, multiplexed()).await;
     settle().await;
     script.set_silent(true);
     script.then([Step::Fails(20 * SECOND)]);
-    sleep(67 * SECOND + TransportConfig::default().heartbeat_timeout).await;
+    sleep(67 * SECOND + multiplexed().heartbeat_timeout).await;
     let stats = manager.pool("h1").unwrap().stats();
     assert_eq!((stats.reconnecting, stats.total_connections), (1, 1));
     script.set_silent(false);
@@ -209,7 +209,7 @@ async fn a_silent_link_is_noticed_by_the_heartbeat_and_opened_again() {
 #[tokio::test(start_paused = true)]
 async fn a_link_that_notices_its_loss_is_opened_again_at_once() {
     let script = Script::default();
-    let manager = one_host(&script, TransportConfig::default()).await;
+    let manager = one_host(&script, multiplexed()).await;
     settle().await;
     script.cut();
     settle().await;
@@ -222,11 +222,11 @@ async fn a_link_that_notices_its_loss_is_opened_again_at_once() {
 #[tokio::test(start_paused = true)]
 async fn work_sent_while_reconnecting_waits_and_is_done() {
     let script = Script::default();
-    let manager = one_host(&script, TransportConfig::default()).await;
+    let manager = one_host(&script, multiplexed()).await;
     settle().await;
     script.set_silent(true);
     script.then([Step::Opens(3 * SECOND)]);
-    sleep(67 * SECOND + TransportConfig::default().heartbeat_timeout).await;
+    sleep(67 * SECOND + multiplexed().heartbeat_timeout).await;
     script.set_silent(false);
     let alive = manager.execute_on_host("h1", |conn| async move { conn.is_alive().await }).await;
     assert!(alive.unwrap());
@@ -269,7 +269,7 @@ async fn idle_connections_are_closed_down_to_the_minimum() {
 
 #[tokio::test(start_paused = true)]
 async fn hosts_work_in_parallel_and_each_answers_for_itself() {
-    let manager = TransportManager::with_connector(TransportConfig::default(), Script::default());
+    let manager = TransportManager::with_connector(multiplexed(), Script::default());
     for id in ["h1", "h2", "h3"] {
         manager.add_host(HostInfo::new(id, "192.0.2.1")).await.unwrap();
     }
@@ -302,7 +302,7 @@ async fn hosts_work_in_parallel_and_each_answers_for_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn work_that_never_ends_ends_at_its_deadline() {
-    let manager = one_host(&Script::default(), TransportConfig::default()).await;
+    let manager = one_host(&Script::default(), multiplexed()).await;
     let asked = Instant::now();
     let options = ExecuteOptions::by(asked + 5 * SECOND);
     let result: Result<()> = manager
@@ -321,7 +321,7 @@ async fn work_that_never_ends_ends_at_its_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_removed_host_finishes_its_work_and_takes_no_more() {
     let script = Script::default();
-    let manager = one_host(&script, TransportConfig::default()).await;
+    let manager = one_host(&script, multiplexed()).await;
     let pool = manager.pool("h1").unwrap();
     let finished = Arc::new(AtomicUsize::new(0));
     let (worker, count) = (manager.clone(), finished.clone());
@@ -347,7 +347,7 @@ async fn a_removed_host_finishes_its_work_and_takes_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn bad_hosts_are_refused_when_they_are_added() {
-    let manager = one_host(&Script::default(), TransportConfig::default()).await;
+    let manager = one_host(&Script::default(), multiplexed()).await;
     let kind = |result: Result<()>| result.unwrap_err().kind();
     assert_eq!(kind(manager.add_host(HostInfo::new("h1", "x")).await), ErrorKind::DuplicateHost);
     assert_eq!(kind(manager.add_host(HostInfo::new("a b", "x")).await), ErrorKind::InvalidHostId);
@@ -361,7 +361,7 @@ async fn attempts_that_hang_are_bounded() {
     let script = Script::attempts(vec![Step::Hangs; 50]);
     let config = TransportConfig {
         reconnect: atp_transport::ReconnectConfig { max_delay: SECOND, ..Default::default() },
-        ..TransportConfig::default()
+        ..multiplexed()
     };
     let max = config.reconnect.max_hung_attempts;
     let manager = one_host(&script, config).await;
@@ -373,7 +373,7 @@ async fn attempts_that_hang_are_bounded() {
 #[tokio::test(start_paused = true)]
 async fn dropping_the_manager_closes_everything() {
     let script = Script::default();
-    let manager = one_host(&script, TransportConfig::default()).await;
+    let manager = one_host(&script, multiplexed()).await;
     settle().await;
     assert_eq!(script.open_links(), 1);
     drop(manager);

@@ -5,9 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use atp_transport::{Attempt, ConnectError, Connector, ErrorKind, HostInfo};
+use atp_transport::{Attempt, ConnectError, Connector, ErrorKind, HostInfo, TransportConfig};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
+
+/// The defaults, for links that carry several calls at once.
+pub(crate) fn multiplexed() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config.calls.max_per_connection = 4;
+    config
+}
 
 /// What one attempt to connect does.
 #[derive(Debug, Clone, Copy)]
