@@ -209,7 +209,12 @@ fn a_process_that_runs_on_is_a_timeout() {
         "[ $(hostname) = vm2 ] || sleep 60",
     ]);
     run.exits_with(1).took_between(2, 12);
-    assert_eq!(run.brief(), ["h1/vm1 timeout unknown exec-timeout", "h2/vm1 timeout unknown exec-timeout"]);
+    // On a busy machine the last question whether it has ended may itself be without an answer at the deadline.
+    for (line, vm) in run.brief().iter().zip(["h1/vm1", "h2/vm1"]) {
+        let ends = ["exec-timeout", "call-timeout"].map(|kind| format!("{vm} timeout unknown {kind}"));
+        assert!(ends.contains(line), "{line}");
+    }
+    assert_eq!(run.brief().len(), 2);
 }
 
 #[test]
