@@ -290,6 +290,11 @@ impl<C: Connector> HostConnection<C> {
         self.core().down_since.elapsed()
     }
 
+    /// Whether another call could be sent at once.
+    pub(crate) fn has_free_place(&self) -> bool {
+        self.calls.available_permits() > 0
+    }
+
     pub(crate) fn last_active(&self) -> Instant {
         self.last_active.get()
     }

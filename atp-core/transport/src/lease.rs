@@ -36,7 +36,8 @@ impl<C: Connector> PooledConnection<C> {
         now: Instant,
     ) -> Self {
         let quiet_for = now.saturating_duration_since(connection.last_active());
-        let fresh = quiet_for < connection.config().pool.validate_after;
+        // A call in flight is a probe by itself, and the connection's own would have to wait for it.
+        let fresh = quiet_for < connection.config().pool.validate_after || !connection.has_free_place();
         PooledConnection { pool, connection, key, fresh, deadline: None }
     }
 

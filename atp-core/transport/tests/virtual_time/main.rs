@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod calls;
+mod cancel;
 mod care;
 mod hosts;
+mod laws;
 mod pool;
 mod scripted;

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use atp_transport::{Attempt, ConnectError, Connector, ErrorKind, HostInfo, TransportConfig};
-use tokio::sync::Notify;
+use atp_transport::{Attempt, ConnectError, Connector, ErrorKind, HostInfo, InFlight, TransportConfig};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 /// The defaults, for links that carry several calls at once.
 pub(crate) fn multiplexed() -> TransportConfig {
@@ -27,6 +27,26 @@ pub(crate) enum Step {
     Hangs,
 }
 
+impl Default for Step {
+    fn default() -> Self {
+        Step::Opens(Duration::ZERO)
+    }
+}
+
+/// How a probe goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Probe {
+    Begins,
+    Answered,
+    /// Refused, or given up by whoever asked.
+    InVain,
+}
+
+tokio::task_local! {
+    /// Told of the probes made by the task at hand: those with which it validates what it is lent.
+    pub(crate) static PROBES: Box<dyn Fn(Probe) + Send + Sync>;
+}
+
 /// A host under the test's control. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Script {
@@ -36,29 +56,48 @@ pub(crate) struct Script {
 #[derive(Default)]
 struct Shared {
     attempts: Mutex<VecDeque<Step>>,
+    /// What attempts do when none are listed.
+    standing: Mutex<Step>,
+    /// The attempts that hang, with when they should have ended.
+    hung: Mutex<Vec<(Instant, InFlight)>>,
     /// When each attempt was made.
     log: Mutex<Vec<Instant>>,
     under_way: AtomicUsize,
     most_under_way: AtomicUsize,
+    /// Attempts under way that will end.
+    answering: AtomicUsize,
     open_links: AtomicUsize,
+    closed_links: AtomicUsize,
     probes: AtomicUsize,
     silent: AtomicBool,
-    cut: Notify,
+    probe_time: Mutex<Duration>,
+    /// Cancelled for the links that are open when they are cut.
+    cut: Mutex<CancellationToken>,
 }
 
 /// A link of a scripted host.
 pub(crate) struct Link {
     shared: Arc<Shared>,
+    cut: CancellationToken,
+}
+
+impl Link {
+    /// Cancelled when the link is cut.
+    pub(crate) fn is_cut(&self) -> &CancellationToken {
+        &self.cut
+    }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
         self.shared.open_links.fetch_sub(1, Ordering::SeqCst);
+        self.shared.closed_links.fetch_add(1, Ordering::SeqCst);
     }
 }
 
 impl Script {
-    /// The coming attempts, in order. When none are left, attempts open at once.
+    /// The coming attempts, in order. When none are left, attempts open at once, or do what was
+    /// [set](Self::set_attempts).
     pub(crate) fn attempts(attempts: impl IntoIterator<Item = Step>) -> Self {
         let script = Script::default();
         script.then(attempts);
@@ -69,14 +108,37 @@ impl Script {
         self.shared.attempts.lock().unwrap().extend(attempts);
     }
 
+    /// What attempts do that are not listed one by one.
+    pub(crate) fn set_attempts(&self, step: Step) {
+        *self.shared.standing.lock().unwrap() = step;
+    }
+
+    /// The attempts that hang return, below; nobody waits for them any more.
+    pub(crate) fn let_attempts_go(&self) {
+        self.shared.hung.lock().unwrap().clear();
+    }
+
+    /// How many attempts are under way, with those that hang, and how many of them are overdue.
+    pub(crate) fn attempts_under_way(&self) -> (usize, usize) {
+        let now = Instant::now();
+        let hung = self.shared.hung.lock().unwrap();
+        let overdue = hung.iter().filter(|(deadline, _)| *deadline <= now).count();
+        (self.shared.answering.load(Ordering::SeqCst) + hung.len(), overdue)
+    }
+
     /// Probes of this host's links get no answer from now on, or get one again.
     pub(crate) fn set_silent(&self, silent: bool) {
         self.shared.silent.store(silent, Ordering::SeqCst);
     }
 
-    /// Every link notices that it is lost.
+    /// How long probes take to be answered.
+    pub(crate) fn set_probe_time(&self, time: Duration) {
+        *self.shared.probe_time.lock().unwrap() = time;
+    }
+
+    /// Every open link is lost, and notices.
     pub(crate) fn cut(&self) {
-        self.shared.cut.notify_waiters();
+        std::mem::take(&mut *self.shared.cut.lock().unwrap()).cancel();
     }
 
     pub(crate) fn attempts_made(&self) -> Vec<Instant> {
@@ -91,26 +153,53 @@ impl Script {
         self.shared.open_links.load(Ordering::SeqCst)
     }
 
+    /// The number of links that were opened and are no more.
+    pub(crate) fn closed_links(&self) -> usize {
+        self.shared.closed_links.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn probes(&self) -> usize {
         self.shared.probes.load(Ordering::SeqCst)
     }
 }
 
-/// Counts an attempt for as long as it is under way.
-struct UnderWay<'a>(&'a Shared);
+/// Counts something for as long as it lasts.
+struct Counted<'a>(&'a AtomicUsize);
 
-impl<'a> UnderWay<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        let now = shared.under_way.fetch_add(1, Ordering::SeqCst) + 1;
-        shared.most_under_way.fetch_max(now, Ordering::SeqCst);
-        UnderWay(shared)
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Counted(count)
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
+}
+
+/// Tells whoever asked for it how a probe went.
+struct Probing {
+    result: Probe,
+}
+
+impl Probing {
+    fn begin() -> Self {
+        tell(Probe::Begins);
+        Probing { result: Probe::InVain }
+    }
+}
+
+impl Drop for Probing {
+    fn drop(&mut self) {
+        tell(self.result);
+    }
+}
+
+fn tell(probe: Probe) {
+    // Only tasks that asked to be told have an ear for it.
+    let _heard = PROBES.try_with(|tell| tell(probe));
 }
 
 impl Connector for Script {
@@ -121,39 +210,61 @@ impl Connector for Script {
     }
 
     async fn connect(&self, _: &HostInfo, attempt: Attempt) -> Result<Link, ConnectError> {
+        let shared = &self.shared;
+        let deadline = attempt.deadline();
         let in_flight = attempt.into_in_flight();
-        let _under_way = UnderWay::new(&self.shared);
-        self.shared.log.lock().unwrap().push(Instant::now());
-        let step = self.shared.attempts.lock().unwrap().pop_front().unwrap_or(Step::Opens(Duration::ZERO));
-        match step {
+        let _under_way = Counted::new(&shared.under_way);
+        shared.most_under_way.fetch_max(shared.under_way.load(Ordering::SeqCst), Ordering::SeqCst);
+        shared.log.lock().unwrap().push(Instant::now());
+        let listed = shared.attempts.lock().unwrap().pop_front();
+        match listed.unwrap_or_else(|| *shared.standing.lock().unwrap()) {
             Step::Opens(after) => {
+                let _answering = Counted::new(&shared.answering);
                 sleep(after).await;
                 drop(in_flight);
-                self.shared.open_links.fetch_add(1, Ordering::SeqCst);
-                Ok(Link { shared: self.shared.clone() })
+                shared.open_links.fetch_add(1, Ordering::SeqCst);
+                let cut = shared.cut.lock().unwrap().clone();
+                Ok(Link { shared: shared.clone(), cut })
             }
             Step::Fails(after) => {
+                let _answering = Counted::new(&shared.answering);
                 sleep(after).await;
                 Err(ConnectError::new(ErrorKind::ConnectionRefused, "scripted"))
             }
             Step::Hangs => {
                 // The attempt stays in flight when the caller gives up, as a stuck C call does.
-                std::mem::forget(in_flight);
+                shared.hung.lock().unwrap().push((deadline, in_flight));
                 std::future::pending().await
             }
         }
     }
 
-    async fn probe(&self, _: &Arc<Link>, _: Instant) -> Result<(), ConnectError> {
+    async fn probe(&self, link: &Arc<Link>, _: Instant) -> Result<(), ConnectError> {
         self.shared.probes.fetch_add(1, Ordering::SeqCst);
-        if self.shared.silent.load(Ordering::SeqCst) { std::future::pending().await } else { Ok(()) }
+        let mut probing = Probing::begin();
+        if self.shared.silent.load(Ordering::SeqCst) {
+            link.cut.cancelled().await;
+        }
+        let time = *self.shared.probe_time.lock().unwrap();
+        if !time.is_zero() {
+            sleep(time).await;
+        }
+        if link.cut.is_cancelled() {
+            return Err(ConnectError::new(ErrorKind::ConnectionLost, "scripted"));
+        }
+        probing.result = Probe::Answered;
+        Ok(())
     }
 
-    async fn lost(&self, _: &Link) {
-        self.shared.cut.notified().await;
+    async fn lost(&self, link: &Link) {
+        link.cut.cancelled().await;
     }
 
-    fn is_open(&self, _: &Link) -> bool {
-        true
+    fn is_open(&self, link: &Link) -> bool {
+        let open = !link.cut.is_cancelled();
+        if !open {
+            tell(Probe::InVain);
+        }
+        open
     }
 }

@@ -1,0 +1,428 @@
+//! A host, its pool and everybody who uses it: performs the steps of a schedule and keeps its own books of
+//! who holds and waits for what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use atp_transport::{
+    CallFailure, ConnectionPool, ConnectionState, ErrorKind, ExecuteOptions, HostInfo, InFlight, Lane,
+    LibvirtError, PooledConnection, Result, TransportConfig, TransportError, TransportManager,
+};
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::{Instant, advance, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::line::Line;
+use super::schedule::{Ends, Step, WorkEnds};
+use crate::scripted::{Link, PROBES, Script};
+
+/// Timers are exact to a millisecond.
+pub(crate) const TICK: Duration = Duration::from_millis(2);
+
+pub(crate) struct World {
+    pub(crate) script: Script,
+    pub(crate) pool: Arc<ConnectionPool<Script>>,
+    pub(crate) limits: (usize, usize),
+    pub(crate) closing: Option<Closing>,
+    /// Whether anything was done that can end a link.
+    pub(crate) links_break: bool,
+    pub(crate) books: Arc<Books>,
+    manager: TransportManager<Script>,
+    pub(crate) start: Instant,
+    acquires: Vec<AbortHandle>,
+    works: Vec<AbortHandle>,
+    calls: Vec<AbortHandle>,
+}
+
+/// What is going on, by the account of those who do it.
+pub(crate) struct Books {
+    pub(crate) config: TransportConfig,
+    pub(crate) line: Arc<Line>,
+    /// Leases at the callers' disposal; none once they go home.
+    at_hand: Mutex<Option<Vec<Arc<Held>>>>,
+    /// All leases, those that only calls or work still hold included.
+    out: Mutex<Vec<Weak<Held>>>,
+    threads: Mutex<BTreeMap<u64, Thread>>,
+    next_thread: AtomicU64,
+    /// VMs that have ever answered.
+    pub(crate) answered: Mutex<BTreeSet<u8>>,
+    /// Calls whose callers heard how they ended, and those that ended badly.
+    ended: (AtomicU64, AtomicU64),
+    /// Tasks of this world, for telling them from the pool's.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) violations: Mutex<Vec<String>>,
+}
+
+/// A lease that is out.
+pub(crate) struct Held {
+    lease: PooledConnection<Script>,
+    pub(crate) since: Instant,
+}
+
+/// A call that really runs, as a blocking call does: whether anybody waits for it or not.
+#[derive(Clone)]
+pub(crate) struct Thread {
+    _in_flight: Arc<InFlight>,
+    _link: Arc<Link>,
+    pub(crate) vm: Option<u8>,
+    pub(crate) deadline: Instant,
+    pub(crate) connection: u64,
+    /// Which link of that connection it runs over.
+    pub(crate) reconnects: u64,
+    end: CancellationToken,
+}
+
+/// A removal under way.
+pub(crate) struct Closing {
+    pub(crate) deadline: Instant,
+    pub(crate) task: JoinHandle<bool>,
+}
+
+impl World {
+    pub(crate) async fn new(config: TransportConfig) -> Self {
+        let script = Script::default();
+        let manager = TransportManager::with_connector(config.clone(), script.clone());
+        manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();
+        World {
+            pool: manager.pool("h1").unwrap(),
+            limits: (config.pool.min_connections_per_host, config.pool.max_connections_per_host),
+            closing: None,
+            links_break: false,
+            books: Arc::new(Books::new(config)),
+            script,
+            manager,
+            start: Instant::now(),
+            acquires: Vec::new(),
+            works: Vec::new(),
+            calls: Vec::new(),
+        }
+    }
+
+    /// Performs one step, apart from letting time pass.
+    pub(crate) async fn perform(&mut self, step: &Step) {
+        match *step {
+            Step::Attempts(attempts) => self.script.set_attempts(attempts),
+            Step::LetAttemptsGo => self.script.let_attempts_go(),
+            Step::Cut => {
+                self.links_break = true;
+                self.script.cut();
+            }
+            Step::Silent(silent) => {
+                self.links_break |= silent;
+                self.script.set_silent(silent);
+            }
+            Step::ProbesTake(time) => {
+                let time = Duration::from_millis(time);
+                self.links_break |= time >= self.books.config.heartbeat_timeout;
+                self.script.set_probe_time(time);
+            }
+            Step::Acquire { callers, within } => {
+                for _ in 0..callers {
+                    let task = acquire(self.books.clone(), self.pool.clone(), Duration::from_millis(within));
+                    self.acquires.push(self.books.spawn(task));
+                    asks().await;
+                }
+            }
+            Step::CancelAcquire { which } => abort(&mut self.acquires, which),
+            Step::Return { which } => drop(self.books.take(which)),
+            Step::Call { lease, vm, ends } => {
+                if let Some(held) = self.books.pick(lease) {
+                    self.links_break |= matches!(ends, Ends::Lost { .. });
+                    self.calls.push(self.books.spawn(call(self.books.clone(), held, vm, ends)));
+                }
+            }
+            Step::AbandonCall { which } => abort(&mut self.calls, which),
+            Step::LetCallGo { which } => {
+                let threads = self.books.threads();
+                if let Some(thread) = pick(&threads, which) {
+                    thread.end.cancel();
+                }
+            }
+            Step::Work { within, ends } => {
+                let (books, manager) = (self.books.clone(), self.manager.clone());
+                self.works.push(self.books.spawn(work(books, manager, within, ends)));
+                asks().await;
+            }
+            Step::CancelWork { which } => abort(&mut self.works, which),
+            Step::Resize { min, max } => {
+                self.limits = (min, max);
+                self.pool.resize(min, max).unwrap();
+            }
+            Step::Close { drain } => self.close(Duration::from_millis(drain)),
+            Step::Pass(_) => {}
+        }
+        reach_a_whole_millisecond(self.start).await;
+    }
+
+    pub(crate) fn close(&mut self, drain: Duration) {
+        if self.closing.is_none() {
+            let (manager, deadline) = (self.manager.clone(), Instant::now() + drain);
+            let task = self.books.tasks.spawn(async move { manager.close(drain).await });
+            self.closing = Some(Closing { deadline, task });
+        }
+    }
+
+    /// The host is up and answers, everybody goes home, and nothing hangs.
+    pub(crate) fn make_peace(&mut self) {
+        self.script.set_attempts(crate::scripted::Step::default());
+        self.script.let_attempts_go();
+        self.script.set_silent(false);
+        self.script.set_probe_time(Duration::ZERO);
+        for task in self.works.drain(..).chain(self.calls.drain(..)) {
+            task.abort();
+        }
+        for thread in self.books.threads() {
+            thread.end.cancel();
+        }
+        *self.books.at_hand.lock().unwrap() = None;
+    }
+}
+
+impl Books {
+    fn new(config: TransportConfig) -> Self {
+        Books {
+            config,
+            line: Arc::default(),
+            at_hand: Mutex::new(Some(Vec::new())),
+            out: Mutex::default(),
+            threads: Mutex::default(),
+            next_thread: AtomicU64::new(0),
+            answered: Mutex::default(),
+            ended: Default::default(),
+            tasks: TaskTracker::new(),
+            violations: Mutex::default(),
+        }
+    }
+
+    /// All leases that are out.
+    pub(crate) fn out(&self) -> Vec<Arc<Held>> {
+        let mut out = self.out.lock().unwrap();
+        out.retain(|held| held.strong_count() > 0);
+        out.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Whether a link was closed or opened again under a lease that is out.
+    pub(crate) fn a_link_was_lost(&self) -> bool {
+        self.out()
+            .iter()
+            .any(|held| held.lease.state() == ConnectionState::Closed || held.lease.metrics().reconnects > 0)
+    }
+
+    /// How many calls ended that somebody waited for, and how many of them badly.
+    pub(crate) fn ended(&self) -> (u64, u64) {
+        (self.ended.0.load(Ordering::SeqCst), self.ended.1.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn threads(&self) -> Vec<Thread> {
+        self.threads.lock().unwrap().values().cloned().collect()
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.tasks.spawn(task).abort_handle()
+    }
+
+    fn hold(&self, lease: PooledConnection<Script>, since: Instant) -> Arc<Held> {
+        let held = Arc::new(Held { lease, since });
+        self.out.lock().unwrap().push(Arc::downgrade(&held));
+        held
+    }
+
+    fn pick(&self, which: u8) -> Option<Arc<Held>> {
+        pick(self.at_hand.lock().unwrap().as_deref()?, which)
+    }
+
+    fn take(&self, which: u8) -> Option<Arc<Held>> {
+        let mut at_hand = self.at_hand.lock().unwrap();
+        let at_hand = at_hand.as_mut()?;
+        let index = usize::from(which).checked_rem(at_hand.len())?;
+        Some(at_hand.remove(index))
+    }
+
+    fn object(&self, violation: String) {
+        self.violations.lock().unwrap().push(violation);
+    }
+
+    /// Runs a call "in the C library".
+    fn start(self: Arc<Self>, thread: Thread, ends: Ends) -> impl Future<Output = Result<u8, CallFailure>> {
+        let id = self.next_thread.fetch_add(1, Ordering::SeqCst);
+        let (end, cut, vm) = (thread.end.clone(), thread._link.is_cut().clone(), thread.vm);
+        self.threads.lock().unwrap().insert(id, thread);
+        let (answer, answered) = oneshot::channel();
+        let books = self.clone();
+        self.tasks.spawn(async move {
+            let result = tokio::select! {
+                biased;
+                () = cut.cancelled() => Err(CallFailure::Lost { sent: true, source: None }),
+                result = returns(ends) => result,
+                () = end.cancelled() => Ok(42),
+            };
+            if let (Some(vm), Ok(_) | Err(CallFailure::Refused { .. })) = (vm, &result) {
+                books.answered.lock().unwrap().insert(vm);
+            }
+            books.threads.lock().unwrap().remove(&id);
+            // Nobody may be listening any more.
+            let _heard = answer.send(result);
+        });
+        async { answered.await.unwrap() }
+    }
+}
+
+async fn returns(ends: Ends) -> Result<u8, CallFailure> {
+    let after = match ends {
+        Ends::Answered(after) | Ends::Refused(after) | Ends::Lost { after, .. } | Ends::Panics(after) => {
+            after
+        }
+        Ends::NotSent => 0,
+        Ends::Never => std::future::pending().await,
+    };
+    if after > 0 {
+        sleep(Duration::from_millis(after)).await;
+    }
+    match ends {
+        Ends::Refused(_) => {
+            let source = LibvirtError { code: 42, domain: 10, level: 2, message: "scripted".to_owned() };
+            Err(CallFailure::Refused { kind: ErrorKind::VmNotFound, source })
+        }
+        Ends::Lost { sent, .. } => Err(CallFailure::Lost { sent, source: None }),
+        Ends::NotSent => Err(CallFailure::NoThread { threads: 1 }),
+        Ends::Panics(_) => Err(CallFailure::Panicked { message: "scripted".to_owned() }),
+        Ends::Answered(_) | Ends::Never => Ok(42),
+    }
+}
+
+async fn acquire(books: Arc<Books>, pool: Arc<ConnectionPool<Script>>, within: Duration) {
+    let deadline = Instant::now() + within;
+    let caller = books.line.ask(deadline);
+    match PROBES.scope(caller.listener(), pool.acquire(deadline)).await {
+        Ok(lease) => {
+            let held = books.hold(lease, caller.granted());
+            if let Some(at_hand) = &mut *books.at_hand.lock().unwrap() {
+                at_hand.push(held);
+            }
+        }
+        Err(error) => books.look_at_refusal(&error, deadline),
+    }
+}
+
+async fn work(books: Arc<Books>, manager: TransportManager<Script>, within: Option<u64>, ends: WorkEnds) {
+    let asked = Instant::now();
+    let deadline = within.map(|within| asked + Duration::from_millis(within));
+    let options = deadline.map(ExecuteOptions::by).unwrap_or_default();
+    let caller = books.line.ask(deadline.unwrap_or(asked + books.config.pool.acquire_timeout));
+    let listener = caller.listener();
+    let started = CancellationToken::new();
+    let (holder, start) = (books.clone(), started.clone());
+    let running = manager.execute_on_host_with("h1", options, |lease| async move {
+        start.cancel();
+        let _held = holder.hold(lease, caller.granted());
+        match ends {
+            WorkEnds::Well(after) => sleep(Duration::from_millis(after)).await,
+            WorkEnds::Panics(after) => {
+                sleep(Duration::from_millis(after)).await;
+                // Panics as any panic does, and prints nothing.
+                std::panic::resume_unwind(Box::new("scripted"));
+            }
+            WorkEnds::Never => std::future::pending().await,
+        }
+        Ok(())
+    });
+    let result: Result<()> = PROBES.scope(listener, running).await;
+    let now = Instant::now();
+    let late = deadline.is_some_and(|deadline| now > deadline + TICK);
+    let as_told = match (&result, ends) {
+        (Ok(()), WorkEnds::Well(_)) => true,
+        (Err(TransportError::Panicked { .. }), WorkEnds::Panics(_)) => true,
+        (Err(TransportError::UnknownHost { .. }), _) => true,
+        (Err(TransportError::CallTimeout { .. }), _) => deadline.is_some_and(|deadline| now >= deadline),
+        (Err(error), _) if !started.is_cancelled() => {
+            books.look_at_refusal(error, deadline.unwrap_or(asked + books.config.pool.acquire_timeout));
+            true
+        }
+        _ => false,
+    };
+    if late || !as_told {
+        books.object(format!("work that ends {ends:?} gave {result:?}, late: {late}"));
+    }
+}
+
+async fn call(books: Arc<Books>, held: Arc<Held>, vm: Option<u8>, ends: Ends) {
+    let lane = vm.map(|vm| Lane { target: u128::from(vm), kind: 0 });
+    let deadline = Instant::now() + books.config.call_timeout;
+    let (starter, connection) = (books.clone(), held.lease.connection_id());
+    let reconnects = || held.lease.metrics().reconnects;
+    let result = held
+        .lease
+        .call("scripted", lane, |link, in_flight| {
+            let thread = Thread {
+                _in_flight: Arc::new(in_flight),
+                _link: link,
+                vm,
+                deadline,
+                connection,
+                reconnects: reconnects(),
+                end: CancellationToken::new(),
+            };
+            starter.start(thread, ends)
+        })
+        .await;
+    books.ended.0.fetch_add(1, Ordering::SeqCst);
+    books.ended.1.fetch_add(u64::from(result.is_err()), Ordering::SeqCst);
+    let now = Instant::now();
+    let timely = match &result {
+        Err(error) if error.is_timeout() || error.kind() == ErrorKind::StuckCalls => now >= deadline,
+        _ => true,
+    };
+    if !timely || now > deadline + TICK {
+        books.object(format!(
+            "a call ended {:?} after its deadline with {result:?}",
+            now.checked_duration_since(deadline)
+        ));
+    }
+}
+
+impl Books {
+    /// A caller was refused a lease: whether it may have been.
+    fn look_at_refusal(&self, error: &TransportError, deadline: Instant) {
+        let now = Instant::now();
+        let fair = match error {
+            TransportError::AcquireTimeout { .. } => now >= deadline,
+            TransportError::Connect { .. } | TransportError::Closed { .. } => true,
+            _ => false,
+        };
+        if !fair || now > deadline + TICK {
+            self.object(format!(
+                "refused {:?} before the deadline: {error:?}",
+                deadline.checked_duration_since(now)
+            ));
+        }
+    }
+}
+
+/// Lets a caller ask that was spawned just now, at a time of its own.
+async fn asks() {
+    advance(Duration::from_nanos(1)).await;
+}
+
+/// Timers go by whole milliseconds: at other times some that are due have not gone off.
+async fn reach_a_whole_millisecond(start: Instant) {
+    let beyond = start.elapsed().subsec_nanos() % 1_000_000;
+    if beyond > 0 {
+        advance(Duration::from_nanos(u64::from(1_000_000 - beyond))).await;
+    }
+}
+
+fn pick<T: Clone>(among: &[T], which: u8) -> Option<T> {
+    let index = usize::from(which).checked_rem(among.len())?;
+    among.get(index).cloned()
+}
+
+fn abort(tasks: &mut Vec<AbortHandle>, which: u8) {
+    tasks.retain(|task| !task.is_finished());
+    if let Some(task) = pick(tasks, which) {
+        task.abort();
+    }
+}
