@@ -1,4 +1,4 @@
-//! Settings from several sources: files, the environment, maps. The [`config`](::config) crate lays them over
+//! Settings from several sources: files, the environment, maps. The `config` crate lays them over
 //! each other and reads them as types. Here is what it lacks: each value remembers its line or variable, and
 //! everything that is wrong is reported at once, with its key, its origin and the nearest known key.
 //!
