@@ -229,7 +229,8 @@ fn outcomes_are_told_as_they_come() {
     names[2..].sort();
     assert_eq!(names, ["h1/vm2", "h2/vm2", "h1/vm1", "h2/vm1"]);
     let at = run.line_times();
-    assert!(at[2] - at[1] > Duration::from_secs(1), "{at:?}");
+    // Much less than three seconds: the clock of a guest that was stopped in an earlier test may run ahead for a while.
+    assert!(at[2] - at[1] > Duration::from_millis(100), "{at:?}");
 }
 
 #[test]
