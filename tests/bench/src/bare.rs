@@ -1,7 +1,7 @@
 //! The peer: the `virt` crate alone, with connections and keepalive as the transport's are.
 
 use anyhow::Result;
-use atp_transport::{HostInfo, KeepaliveConfig, TransportConfig, TransportManager, TransportError};
+use atp_transport::{HostInfo, KeepaliveConfig, TransportConfig, TransportError, TransportManager};
 use virt::connect::Connect;
 
 /// Opens a connection, with the transport's default keepalive.

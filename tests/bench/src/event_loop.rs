@@ -57,13 +57,12 @@ pub(crate) fn report(uris: &[String]) -> Result<()> {
     );
     println!("{:<26}{:>10}{:>10}{:>16}", "", "CPU s", "calls/s", "of the default");
     let cpu = |costs: &[Cost]| median(costs.iter().map(|cost| cost.cpu.as_secs_f64()));
-    for (name, costs) in [
-        ("epoll, keepalive", &ours),
-        ("libvirt's own, keepalive", &default),
-        ("none, no keepalive", &none),
-    ] {
+    for (name, costs) in
+        [("epoll, keepalive", &ours), ("libvirt's own, keepalive", &default), ("none, no keepalive", &none)]
+    {
         let rate = median(costs.iter().map(|cost| CALLS as f64 / cost.wall.as_secs_f64()));
-        let share = median(costs.iter().zip(&default).map(|(it, default)| it.cpu.div_duration_f64(default.cpu)));
+        let share =
+            median(costs.iter().zip(&default).map(|(it, default)| it.cpu.div_duration_f64(default.cpu)));
         println!("{name:<26}{:>10.2}{rate:>10.0}{:>14.0} %", cpu(costs), 100.0 * share);
     }
     println!("goal: epoll at most 25 % of the default");
@@ -79,9 +78,7 @@ pub(crate) fn measure(Work { event_loop, uris }: Work) -> Result<Cost> {
         }
         Loop::Default => {
             event_register_default_impl()?;
-            thread::spawn(|| {
-                while event_run_default_impl().is_ok() {}
-            });
+            thread::spawn(|| while event_run_default_impl().is_ok() {});
             bare::open
         }
         Loop::None => |uri| Ok(Connect::open(Some(uri))?),

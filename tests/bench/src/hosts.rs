@@ -40,7 +40,9 @@ pub(crate) struct Cost {
 
 /// Measures, and prints a table.
 pub(crate) fn report(uris: &[String]) -> Result<()> {
-    println!("\nCost of hosts, one connection each; busy: `hostname` on all of them at once, again and again");
+    println!(
+        "\nCost of hosts, one connection each; busy: `hostname` on all of them at once, again and again"
+    );
     println!(
         "{:>6} | {:>9}{:>9}{:>10} | {:>9}{:>9}{:>9}{:>13}",
         "hosts", "idle MiB", "threads", "CPU ms/s", "busy MiB", "threads", "calls/s", "CPU µs/call"
