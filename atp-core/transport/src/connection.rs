@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, watch};
+use arc_swap::Guard;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,6 +33,7 @@ use crate::context::HostContext;
 use crate::error::{ConnectError, ErrorKind, Result, TransportError};
 use crate::host::HostId;
 use crate::latency::{Latencies, Percentiles};
+use crate::limit::Limit;
 use crate::moment::Moment;
 use crate::stats::Counts;
 
@@ -101,7 +103,7 @@ pub struct HostConnection<C: Connector> {
     host: Arc<HostContext<C>>,
     state: watch::Sender<ConnectionState>,
     core: Mutex<Core<C>>,
-    calls: Arc<Semaphore>,
+    calls: Arc<Limit>,
     /// One token a call; when none is left, and no lease, a suspect connection may be closed.
     activity: TaskTracker,
     /// Leases. Only the making and the dropping of one change it.
@@ -172,8 +174,10 @@ impl<C: Connector> HostConnection<C> {
         on_change: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Self> {
         let now = Instant::now();
-        let calls = Arc::new(Semaphore::new(host.config.calls.max_per_connection));
-        let lifetime = host.config.pool.max_lifetime;
+        let (calls, lifetime) = {
+            let config = host.config();
+            (Limit::new(config.calls.max_per_connection), config.pool.max_lifetime)
+        };
         let expires = (!lifetime.is_zero()).then(|| now + backoff::spread(lifetime));
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         Arc::new(HostConnection {
@@ -271,8 +275,13 @@ impl<C: Connector> HostConnection<C> {
         self.last_used.get()
     }
 
-    pub(crate) fn config(&self) -> &TransportConfig {
-        &self.host.config
+    pub(crate) fn config(&self) -> Guard<Arc<TransportConfig>> {
+        self.host.config()
+    }
+
+    /// Takes over what the configuration says of every connection. Calls of this must not overlap.
+    pub(crate) fn reconfigure(&self, config: &TransportConfig) {
+        self.calls.resize(config.calls.max_per_connection);
     }
 
     /// Leases on this connection.
@@ -292,7 +301,7 @@ impl<C: Connector> HostConnection<C> {
 
     /// Whether another call could be sent at once.
     pub(crate) fn has_free_place(&self) -> bool {
-        self.calls.available_permits() > 0
+        self.calls.has_free()
     }
 
     pub(crate) fn last_active(&self) -> Instant {
@@ -352,7 +361,7 @@ impl<C: Connector> HostConnection<C> {
     }
 
     async fn live(&self) {
-        let HostContext { id, info, config, connector, calls, reconnect, .. } = &*self.host;
+        let HostContext { id, reconnect, .. } = &*self.host;
         let mut first = true;
         let mut waiting = ConnectionState::Connecting;
         let mut attempt = 1;
@@ -364,12 +373,12 @@ impl<C: Connector> HostConnection<C> {
                     self.enter(ConnectionState::Reconnecting { attempt: 1 });
                 }
             };
-            let result = reconnect.attempt(&**connector, info, config, calls, !first, on_start).await;
+            let result = reconnect.attempt(&self.host, !first, on_start).await;
             self.core().attempting = false;
             match result {
                 Err(error) => {
                     tracing::debug!(host = %id, attempt, %error, "cannot connect");
-                    waiting = match reconnect.failed(config, first) {
+                    waiting = match reconnect.failed(&self.host.config(), first) {
                         Some(next) => {
                             attempt = next;
                             ConnectionState::Reconnecting { attempt }
@@ -393,10 +402,10 @@ impl<C: Connector> HostConnection<C> {
                         Trouble::Lost => {
                             let up_for = self.disconnected();
                             tracing::info!(host = %id, ?up_for, "connection lost");
-                            if !config.auto_reconnect {
+                            if !self.host.config().auto_reconnect {
                                 return;
                             }
-                            attempt = reconnect.lost(config, up_for);
+                            attempt = reconnect.lost(&self.host.config(), up_for);
                             waiting = ConnectionState::Reconnecting { attempt };
                         }
                     }
@@ -459,8 +468,8 @@ impl<C: Connector> HostConnection<C> {
 
     /// Returns when a quiet link leaves a probe unanswered.
     async fn silence(&self) {
-        let config = &self.host.config;
         loop {
+            let config = self.host.config();
             let interval = backoff::spread(config.heartbeat_interval);
             while let Some(left) = interval.checked_sub(self.last_active().elapsed())
                 && !left.is_zero()
@@ -468,7 +477,7 @@ impl<C: Connector> HostConnection<C> {
                 tokio::time::sleep(left).await;
             }
             // While calls are in flight on it, they are its probe.
-            let Ok(_place) = self.calls.try_acquire() else {
+            let Some(_place) = self.calls.try_acquire() else {
                 tokio::time::sleep(interval).await;
                 continue;
             };
@@ -508,7 +517,7 @@ impl<C: Connector> HostConnection<C> {
         let Some(link) = self.link() else { return false };
         // Behind the calls in flight, which say nothing of the link until they end.
         let Ok(_place) = timeout_at(deadline, self.calls.acquire()).await else { return false };
-        let patience = Instant::now() + self.host.config.heartbeat_timeout;
+        let patience = Instant::now() + self.host.config().heartbeat_timeout;
         if self.host.connector.is_open(&link) {
             match self.probe(deadline.min(patience)).await {
                 Ok(()) => return true,
