@@ -8,4 +8,5 @@ mod care;
 mod hosts;
 mod laws;
 mod pool;
+mod reload;
 mod scripted;
