@@ -9,6 +9,7 @@ use crate::config::TransportConfig;
 use crate::connector::Connector;
 use crate::context::HostContext;
 use crate::error::{Result, TransportError};
+use crate::events::{EventBus, EventKind, EventStream, TransportEvent};
 use crate::host::{HostId, HostInfo};
 use crate::libvirt::LibvirtConnector;
 use crate::pace::Pace;
@@ -27,6 +28,7 @@ struct Shared<C: Connector> {
     connector: Arc<C>,
     /// One for all hosts.
     pace: Arc<Pace>,
+    events: Arc<EventBus>,
     hosts: RwLock<BTreeMap<HostId, Host<C>>>,
 }
 
@@ -50,7 +52,9 @@ impl<C: Connector> TransportManager<C> {
     /// A manager of hosts that `connector` reaches.
     pub fn with_connector(config: TransportConfig, connector: C) -> Self {
         let pace = Arc::new(Pace::new(config.reconnect.max_per_second));
-        let shared = Shared { config, connector: Arc::new(connector), pace, hosts: RwLock::default() };
+        let events = Arc::new(EventBus::new(&config.events));
+        let connector = Arc::new(connector);
+        let shared = Shared { config, connector, pace, events, hosts: RwLock::default() };
         TransportManager { shared: Arc::new(shared) }
     }
 
@@ -79,8 +83,10 @@ impl<C: Connector> TransportManager<C> {
         if hosts.contains_key(&id) {
             return Err(TransportError::DuplicateHost { host: id });
         }
-        let pace = self.shared.pace.clone();
-        let context = HostContext::new(id.clone(), info.clone(), config, connector, pace);
+        let (pace, events) = (self.shared.pace.clone(), self.shared.events.clone());
+        let context = HostContext::new(id.clone(), info.clone(), config, connector, pace, events);
+        // Before the pool's own, and nobody waits under the lock of the events.
+        self.shared.events.emit(Some(&id), TransportEvent::HostAdded);
         hosts.insert(id, Host { info, pool: Arc::new(ConnectionPool::new(context)) });
         Ok(())
     }
@@ -95,6 +101,7 @@ impl<C: Connector> TransportManager<C> {
     pub async fn remove_host(&self, id: &str) -> Result<()> {
         let removed = self.shared.hosts_mut().remove(id);
         let host = removed.ok_or_else(|| TransportError::UnknownHost { host: id.to_owned() })?;
+        self.shared.events.emit(Some(host.pool.host_id()), TransportEvent::HostRemoved);
         if !host.pool.close(host.pool.config().pool.drain_timeout).await {
             tracing::warn!(host = id, "removed with work under way");
         }
@@ -135,11 +142,24 @@ impl<C: Connector> TransportManager<C> {
         hosts.iter().map(|(id, host)| (id.to_string(), host.pool.stats())).collect()
     }
 
+    /// Listens to what happens to the hosts from now on. Any number may listen, and none holds anything up.
+    pub fn events(&self) -> EventStream {
+        self.shared.events.subscribe()
+    }
+
+    /// How many events of each kind there have been since the manager was made, heard or not.
+    pub fn event_counts(&self) -> BTreeMap<EventKind, u64> {
+        self.shared.events.counts()
+    }
+
     /// Removes every host; work under way has `drain` to end. Returns whether all of it had ended.
     ///
     /// Cancel safe: all hosts are out at once.
     pub async fn close(&self, drain: Duration) -> bool {
         let hosts = std::mem::take(&mut *self.shared.hosts_mut());
+        for id in hosts.keys() {
+            self.shared.events.emit(Some(id), TransportEvent::HostRemoved);
+        }
         let closing = hosts.values().map(|host| host.pool.close(drain));
         futures_util::future::join_all(closing).await.into_iter().all(|drained| drained)
     }
