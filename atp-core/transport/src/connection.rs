@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, watch};
+use arc_swap::Guard;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,6 +34,7 @@ use crate::error::{ConnectError, ErrorKind, Result, TransportError};
 use crate::events::{LossCause, TransportEvent};
 use crate::host::HostId;
 use crate::latency::{Latencies, Percentiles};
+use crate::limit::Limit;
 use crate::moment::Moment;
 use crate::stats::Counts;
 
@@ -102,7 +104,7 @@ pub struct HostConnection<C: Connector> {
     host: Arc<HostContext<C>>,
     state: watch::Sender<ConnectionState>,
     core: Mutex<Core<C>>,
-    calls: Arc<Semaphore>,
+    calls: Arc<Limit>,
     /// One token a call; when none is left, and no lease, a suspect connection may be closed.
     activity: TaskTracker,
     /// Leases. Only the making and the dropping of one change it.
@@ -174,8 +176,10 @@ impl<C: Connector> HostConnection<C> {
         on_change: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Self> {
         let now = Instant::now();
-        let calls = Arc::new(Semaphore::new(host.config.calls.max_per_connection));
-        let lifetime = host.config.pool.max_lifetime;
+        let (calls, lifetime) = {
+            let config = host.config();
+            (Limit::new(config.calls.max_per_connection), config.pool.max_lifetime)
+        };
         let expires = (!lifetime.is_zero()).then(|| now + backoff::spread(lifetime));
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         Arc::new(HostConnection {
@@ -273,8 +277,13 @@ impl<C: Connector> HostConnection<C> {
         self.last_used.get()
     }
 
-    pub(crate) fn config(&self) -> &TransportConfig {
-        &self.host.config
+    pub(crate) fn config(&self) -> Guard<Arc<TransportConfig>> {
+        self.host.config()
+    }
+
+    /// Takes over what the configuration says of every connection. Calls of this must not overlap.
+    pub(crate) fn reconfigure(&self, config: &TransportConfig) {
+        self.calls.resize(config.calls.max_per_connection);
     }
 
     /// Leases on this connection.
@@ -294,7 +303,7 @@ impl<C: Connector> HostConnection<C> {
 
     /// Whether another call could be sent at once.
     pub(crate) fn has_free_place(&self) -> bool {
-        self.calls.available_permits() > 0
+        self.calls.has_free()
     }
 
     pub(crate) fn last_active(&self) -> Instant {
@@ -359,7 +368,7 @@ impl<C: Connector> HostConnection<C> {
     }
 
     async fn live(&self) {
-        let HostContext { id, info, config, connector, calls, reconnect, .. } = &*self.host;
+        let HostContext { id, reconnect, .. } = &*self.host;
         let mut first = true;
         let mut waiting = ConnectionState::Connecting;
         let mut attempt = 1;
@@ -382,12 +391,12 @@ impl<C: Connector> HostConnection<C> {
                     self.emit_reconnecting(1, &last_error);
                 }
             };
-            let result = reconnect.attempt(&**connector, info, config, calls, !first, on_start).await;
+            let result = reconnect.attempt(&self.host, !first, on_start).await;
             self.core().attempting = false;
             match result {
                 Err(error) => {
                     tracing::debug!(host = %id, attempt, %error, "cannot connect");
-                    waiting = match reconnect.failed(config, first) {
+                    waiting = match reconnect.failed(&self.host.config(), first) {
                         Some(next) => {
                             attempt = next;
                             ConnectionState::Reconnecting { attempt }
@@ -406,7 +415,7 @@ impl<C: Connector> HostConnection<C> {
                     match self.watch().await {
                         Trouble::Suspect(operation) => {
                             tracing::warn!(host = %id, operation, "a call hangs; its connection is replaced");
-                            let stuck_calls = calls.stuck();
+                            let stuck_calls = self.host.calls.stuck();
                             let connection = self.id;
                             self.host.emit(TransportEvent::Suspect { connection, operation, stuck_calls });
                             self.host.look_at_stuck_calls();
@@ -417,10 +426,10 @@ impl<C: Connector> HostConnection<C> {
                             let up_for = self.disconnected();
                             tracing::info!(host = %id, ?cause, ?up_for, "connection lost");
                             self.host.emit(TransportEvent::Lost { connection: self.id, cause, up_for });
-                            if !config.auto_reconnect {
+                            if !self.host.config().auto_reconnect {
                                 return;
                             }
-                            attempt = reconnect.lost(config, up_for);
+                            attempt = reconnect.lost(&self.host.config(), up_for);
                             waiting = ConnectionState::Reconnecting { attempt };
                         }
                     }
@@ -483,8 +492,8 @@ impl<C: Connector> HostConnection<C> {
 
     /// Returns when a quiet link leaves a probe unanswered.
     async fn silence(&self) {
-        let config = &self.host.config;
         loop {
+            let config = self.host.config();
             let interval = backoff::spread(config.heartbeat_interval);
             while let Some(left) = interval.checked_sub(self.last_active().elapsed())
                 && !left.is_zero()
@@ -492,7 +501,7 @@ impl<C: Connector> HostConnection<C> {
                 tokio::time::sleep(left).await;
             }
             // While calls are in flight on it, they are its probe.
-            let Ok(_place) = self.calls.try_acquire() else {
+            let Some(_place) = self.calls.try_acquire() else {
                 tokio::time::sleep(interval).await;
                 continue;
             };
@@ -532,7 +541,7 @@ impl<C: Connector> HostConnection<C> {
         let Some(link) = self.link() else { return false };
         // Behind the calls in flight, which say nothing of the link until they end.
         let Ok(_place) = timeout_at(deadline, self.calls.acquire()).await else { return false };
-        let patience = Instant::now() + self.host.config.heartbeat_timeout;
+        let patience = Instant::now() + self.host.config().heartbeat_timeout;
         let mut cause = LossCause::Closed;
         if self.host.connector.is_open(&link) {
             cause = LossCause::ProbeFailed;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::{ArcSwap, Guard};
+
 use crate::calls::HostCalls;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
@@ -14,8 +16,9 @@ use crate::stats::Counts;
 
 pub(crate) struct HostContext<C> {
     pub(crate) id: HostId,
-    pub(crate) info: HostInfo,
-    pub(crate) config: TransportConfig,
+    /// What is known of the host, and its configuration: both change while work runs.
+    info: ArcSwap<HostInfo>,
+    config: ArcSwap<TransportConfig>,
     pub(crate) connector: Arc<C>,
     pub(crate) calls: Arc<HostCalls>,
     pub(crate) reconnect: Reconnect,
@@ -38,6 +41,7 @@ impl<C: Connector> HostContext<C> {
     ) -> Arc<Self> {
         let calls = HostCalls::new(&config.calls, &config.reconnect);
         let (reconnect, counts) = (Reconnect::new(pace), Counts::default());
+        let (info, config) = (ArcSwap::from_pointee(info), ArcSwap::from_pointee(config));
         let stuck_cap_told = AtomicBool::new(false);
         Arc::new(HostContext {
             id,
@@ -59,10 +63,27 @@ impl<C: Connector> HostContext<C> {
 
     /// Tells, once, when so many calls hang that the limit on them is reached.
     pub(crate) fn look_at_stuck_calls(&self) {
-        let (stuck_calls, cap) = (self.calls.stuck(), self.config.calls.max_unproven_per_host);
+        let (stuck_calls, cap) = (self.calls.stuck(), self.config().calls.max_unproven_per_host);
         let reached = stuck_calls >= cap;
         if self.stuck_cap_told.swap(reached, Ordering::Relaxed) != reached && reached {
             self.emit(TransportEvent::StuckCapReached { stuck_calls, cap });
         }
+    }
+
+    /// What is known of the host now.
+    pub(crate) fn info(&self) -> Arc<HostInfo> {
+        self.info.load_full()
+    }
+
+    /// The configuration as it is now, to be looked at; `Guard::into_inner` makes of it what can be kept.
+    pub(crate) fn config(&self) -> Guard<Arc<TransportConfig>> {
+        self.config.load()
+    }
+
+    /// Has what is known of the host, and its configuration, be these from now on. Calls of this must not overlap.
+    pub(crate) fn reconfigure(&self, info: HostInfo, config: TransportConfig) {
+        self.calls.reconfigure(&config.calls, &config.reconnect);
+        self.info.store(Arc::new(info));
+        self.config.store(Arc::new(config));
     }
 }

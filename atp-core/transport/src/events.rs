@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::config::EventConfig;
 use crate::error::{AcquireStage, ErrorKind};
+use crate::fleet::Changes;
 use crate::health::HealthState;
 use crate::host::HostId;
 
@@ -187,8 +188,8 @@ pub enum TransportEvent {
     },
     /// A new configuration is in force.
     ConfigurationApplied {
-        /// The keys whose values changed.
-        changed: Vec<String>,
+        /// What that changed, by host.
+        changes: Changes,
     },
     /// A new configuration could not be used; the one before stays in force.
     ConfigurationRefused {

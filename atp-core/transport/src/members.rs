@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::autoscale::{self, Scaling};
+use crate::config::TransportConfig;
 use crate::connection::{ConnectionState, HostConnection};
 use crate::connector::Connector;
 use crate::context::HostContext;
@@ -99,13 +100,14 @@ impl<C: Connector> Members<C> {
     /// every place taken by calls that hang. Only when the pool cannot grow, or takes long to, are
     /// connections lent up to the configured limit, and to a caller who has waited for as long.
     pub(crate) fn choose(&mut self, host: &HostContext<C>, asked: Instant) -> Option<Arc<HostConnection<C>>> {
-        let most = host.config.pool.max_uses_per_connection;
-        let roomy = most.min(host.config.calls.max_per_connection);
+        let config = host.config();
+        let most = config.pool.max_uses_per_connection;
+        let roomy = most.min(config.calls.max_per_connection);
         loop {
-            let at = self.choose_below(host, roomy).or_else(|| {
-                let waited = || asked.elapsed() >= host.config.pool.grow_patience;
-                let shares = most > roomy && (waited() || !self.grows(host));
-                shares.then(|| self.choose_below(host, most)).flatten()
+            let at = self.choose_below(&config, roomy).or_else(|| {
+                let waited = || asked.elapsed() >= config.pool.grow_patience;
+                let shares = most > roomy && (waited() || !self.grows(&config));
+                shares.then(|| self.choose_below(&config, most)).flatten()
             })?;
             self.turn = at + 1;
             let connection = self.connections.get(at)?;
@@ -117,19 +119,20 @@ impl<C: Connector> Members<C> {
 
     /// Begins another use of a connection, unless it has as many as it may have calls in flight.
     pub(crate) fn use_again(&self, host: &HostContext<C>, connection: &HostConnection<C>) -> bool {
-        let roomy = host.config.pool.max_uses_per_connection.min(host.config.calls.max_per_connection);
+        let config = host.config();
+        let roomy = config.pool.max_uses_per_connection.min(config.calls.max_per_connection);
         connection.active_uses() < roomy && connection.begin_use()
     }
 
     /// Where the connection is that the strategy picks among those with fewer leases than `room`.
-    fn choose_below(&self, host: &HostContext<C>, room: usize) -> Option<usize> {
+    fn choose_below(&self, config: &TransportConfig, room: usize) -> Option<usize> {
         let (before, after) = self.connections.split_at(self.turn.min(self.connections.len()));
         let (before, after) = (before.iter().enumerate(), (self.turn..).zip(after));
         let candidates = after.chain(before).filter_map(|(index, connection)| {
             let uses = connection.active_uses();
             (uses < room && connection.is_usable()).then(|| Candidate { index, uses, free: room - uses })
         });
-        strategy::choose(host.config.pool.strategy, candidates, fastrand::f64)
+        strategy::choose(config.pool.strategy, candidates, fastrand::f64)
     }
 
     /// Why waiting would be in vain: there are connections, and all of them have given up.
@@ -142,8 +145,8 @@ impl<C: Connector> Members<C> {
     }
 
     /// Whether a further connection can be had before long.
-    fn grows(&self, host: &HostContext<C>) -> bool {
-        let patience = host.config.pool.grow_patience;
+    fn grows(&self, config: &TransportConfig) -> bool {
+        let patience = config.pool.grow_patience;
         let (mut opening, mut delayed) = (false, false);
         for connection in self.in_service().filter(|c| !c.is_usable()) {
             if connection.gave_up() || connection.down_for() >= patience {
@@ -159,7 +162,7 @@ impl<C: Connector> Members<C> {
     pub(crate) fn look_at_load(&mut self, host: &HostContext<C>) {
         self.at_limit &= !self.waiters.is_empty();
         let uses: Vec<usize> = self.in_service().map(|connection| connection.active_uses()).collect();
-        self.scaling = autoscale::decide(uses.into_iter(), &host.config.pool);
+        self.scaling = autoscale::decide(uses.into_iter(), &host.config().pool);
     }
 
     /// What to tell when somebody has begun to wait: that the pool can not grow for it, if that is news.
@@ -198,7 +201,8 @@ impl<C: Connector> Members<C> {
 
     /// The connections to close or to let run out now, worst first, and why.
     pub(crate) fn surplus(&mut self, host: &HostContext<C>) -> Vec<(Arc<HostConnection<C>>, ReapReason)> {
-        let pool = &host.config.pool;
+        let config = host.config();
+        let pool = &config.pool;
         let count = self.in_service().count();
         let (over_min, over_max) = (count.saturating_sub(self.min), count.saturating_sub(self.max));
         let mut idle: Vec<_> = self.in_service().filter(|c| c.is_settled_and_idle()).cloned().collect();
@@ -234,7 +238,7 @@ impl<C: Connector> Members<C> {
 
     /// When those who wait for a connection to open should rather share one that is in use.
     pub(crate) fn patience_ends(&self, host: &HostContext<C>) -> Option<Instant> {
-        let patience = host.config.pool.grow_patience;
+        let patience = host.config().pool.grow_patience;
         let first = self.waiters.front()?.asked.elapsed();
         let opening = self.in_service().filter(|c| !c.is_usable()).map(|c| c.down_for());
         let longest = opening.chain([first]).filter(|waited| *waited < patience).max()?;
@@ -256,7 +260,8 @@ impl<C: Connector> Members<C> {
     }
 
     pub(crate) fn stats(&self, host: &HostContext<C>) -> PoolStats {
-        let pool = &host.config.pool;
+        let config = host.config();
+        let pool = &config.pool;
         let long_held = match pool.report_leases_after {
             Duration::ZERO => 0,
             limit => self.leases.long_held(limit, Instant::now()),

@@ -11,8 +11,9 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::Guard;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -22,7 +23,7 @@ use crate::connector::Connector;
 use crate::context::HostContext;
 use crate::error::{AcquireStage, Result, TransportError};
 use crate::events::{ReapReason, TransportEvent};
-use crate::host::HostId;
+use crate::host::{HostId, HostInfo};
 use crate::lease::PooledConnection;
 use crate::leases::{LeaseKey, LongHeld};
 use crate::members::Members;
@@ -53,8 +54,10 @@ impl<C: Connector> ConnectionPool<C> {
     /// Must be called within a tokio runtime.
     pub(crate) fn new(host: Arc<HostContext<C>>) -> Self {
         let closing = CancellationToken::new();
-        let pool = &host.config.pool;
-        let members = Members::new(pool.min_connections_per_host, pool.max_connections_per_host);
+        let members = {
+            let pool = &host.config().pool;
+            Members::new(pool.min_connections_per_host, pool.max_connections_per_host)
+        };
         let shared = Arc::new(Shared {
             host,
             members: Mutex::new(members),
@@ -72,9 +75,14 @@ impl<C: Connector> ConnectionPool<C> {
         &self.shared.host.id
     }
 
-    /// The configuration the pool was made with.
-    pub fn config(&self) -> &TransportConfig {
-        &self.shared.host.config
+    /// What is known of the host now.
+    pub fn info(&self) -> Arc<HostInfo> {
+        self.shared.host.info()
+    }
+
+    /// The host's configuration as it is now.
+    pub fn config(&self) -> Arc<TransportConfig> {
+        Guard::into_inner(self.shared.host.config())
     }
 
     /// Lends a connection, as soon as one can carry another lease, and by `deadline` at the latest.
@@ -148,7 +156,7 @@ impl<C: Connector> ConnectionPool<C> {
     /// # Errors
     /// [`TransportError::Config`] when `max` is 0 or less than `min`.
     pub fn resize(&self, min: usize, max: usize) -> Result<()> {
-        let mut config = self.shared.host.config.clone();
+        let mut config = TransportConfig::clone(&self.shared.host.config());
         config.pool.min_connections_per_host = min;
         config.pool.max_connections_per_host = max;
         config.validate()?;
@@ -157,6 +165,31 @@ impl<C: Connector> ConnectionPool<C> {
         drop(members);
         self.shared.attention.notify_one();
         Ok(())
+    }
+
+    /// Has the host be known and configured like this from now on, without dropping work. What is drawn or counted
+    /// when a connection is made (its lifetime), and keepalive, hold for connections opened from then on. Calls
+    /// of this must not overlap.
+    pub(crate) fn reconfigure(&self, info: HostInfo, config: TransportConfig) {
+        let shared = &self.shared;
+        let before = Guard::into_inner(shared.host.config());
+        let size = |config: &TransportConfig| {
+            (config.pool.min_connections_per_host, config.pool.max_connections_per_host)
+        };
+        let (old_size, new_size) = (size(&before), size(&config));
+        let mut members = shared.members();
+        // A size set by `resize` stays until the configuration has another to say.
+        if new_size != old_size {
+            (members.min, members.max) = new_size;
+        }
+        members.complete = false;
+        for connection in &members.connections {
+            connection.reconfigure(&config);
+        }
+        shared.host.reconfigure(info, config);
+        drop(members);
+        // Those who wait may find room now.
+        shared.serve();
     }
 
     /// Takes no new work, waits up to `drain` for leases to come back, then closes every connection.
@@ -354,7 +387,7 @@ impl<C: Connector> Shared<C> {
         let now = Instant::now();
         let mut members = self.members();
         members.look_at_load(&self.host);
-        let limit = self.host.config.pool.report_leases_after;
+        let limit = self.host.config().pool.report_leases_after;
         let long_held = if limit.is_zero() { Vec::new() } else { members.leases.newly_long_held(limit, now) };
         let outlived = members.connections.iter().filter(|c| c.has_outlived(now));
         let expired: Vec<_> = outlived.filter(|c| c.retire()).map(|c| c.connection_id()).collect();
@@ -421,9 +454,12 @@ impl<C: Connector> Shared<C> {
 
 /// The keeper: minds the number of connections whenever something changes, and now and then.
 async fn keep<C: Connector>(shared: Arc<Shared<C>>) {
-    let mut tick = tokio::time::interval(shared.host.config.pool.maintenance_interval);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let interval = || shared.host.config().pool.maintenance_interval;
+    let mut tick = every(interval());
     loop {
+        if tick.period() != interval() {
+            tick = every(interval());
+        }
         let patience_ends = shared.members().patience_ends(&shared.host);
         tokio::select! {
             // Attention may be called for all the time, and must not keep the rest from its turn.
@@ -435,4 +471,10 @@ async fn keep<C: Connector>(shared: Arc<Shared<C>>) {
         }
         shared.maintain();
     }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut tick = tokio::time::interval(period);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atp_transport::{
-    AcquireStage, CallConfig, ErrorKind, Event, EventConfig, EventKind, EventStream, ExecuteOptions,
+    AcquireStage, CallConfig, ErrorKind, Event, EventConfig, EventKind, EventStream, ExecuteOptions, Fleet,
     GrowthReason, HostInfo, LossCause, PoolConfig, PooledConnection, ReapReason, ReconnectConfig,
     TransportConfig, TransportEvent, TransportManager,
 };
@@ -292,4 +292,26 @@ async fn events_are_written_as_flat_objects() {
             assert_eq!((&json["cause"], &json["up_for"]), (&"closed".into(), &2.0.into()));
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_that_is_applied_or_refused_is_told() {
+    let (manager, mut events) = one_host(&Script::default(), multiplexed()).await;
+    sleep(SECOND).await;
+    heard(&mut events);
+    let mut fleet = Fleet { config: multiplexed(), hosts: vec![HostInfo::new("h2", "192.0.2.2")] };
+    fleet.config.pool.max_connections_per_host = 0;
+    manager.apply(fleet.clone()).unwrap_err();
+    let refused = heard(&mut events);
+    let [event] = &refused[..] else { panic!("{refused:#?}") };
+    let TransportEvent::ConfigurationRefused { problems } = &event.what else { panic!("{event:?}") };
+    assert!(problems[0].contains("pool.max_connections_per_host"), "{problems:?}");
+    assert_eq!(event.host, None);
+
+    fleet.config.pool.max_connections_per_host = 2;
+    let changes = manager.apply(fleet).unwrap();
+    let applied = heard(&mut events);
+    use EventKind::{ConfigurationApplied, HostAdded, HostRemoved};
+    assert_eq!(kinds(&applied), [HostRemoved, HostAdded, ConfigurationApplied]);
+    assert_eq!(applied[2].what, TransportEvent::ConfigurationApplied { changes });
 }
