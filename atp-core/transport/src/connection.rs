@@ -31,6 +31,7 @@ use crate::config::TransportConfig;
 use crate::connector::{CallFailure, Connector};
 use crate::context::HostContext;
 use crate::error::{ConnectError, ErrorKind, Result, TransportError};
+use crate::events::{LossCause, TransportEvent};
 use crate::host::HostId;
 use crate::latency::{Latencies, Percentiles};
 use crate::limit::Limit;
@@ -145,8 +146,9 @@ struct Core<C: Connector> {
 /// What ends a link's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
-    Lost,
-    Suspect,
+    Lost(LossCause),
+    /// With the operation that overran, where its caller was there to see it.
+    Suspect(Option<&'static str>),
     Retired,
 }
 
@@ -337,15 +339,20 @@ impl<C: Connector> HostConnection<C> {
         self.host.calls.is_proven(lane)
     }
 
-    /// Ends the connection when it has no lease left; it gets no new ones.
-    pub(crate) fn retire(&self) {
+    /// Ends the connection when it has no lease left; it gets no new ones. Returns false if something else was
+    /// about to end it already.
+    pub(crate) fn retire(&self) -> bool {
         self.usable.store(false, Ordering::Release);
         let mut core = self.core();
         if core.link.is_some() {
+            let ends_anyway = core.trouble.is_some();
             core.trouble.get_or_insert(Trouble::Retired);
             self.trouble.notify_one();
+            !ends_anyway
         } else {
+            let ends_anyway = self.closing.is_cancelled();
             self.closing.cancel();
+            !ends_anyway
         }
     }
 
@@ -365,12 +372,23 @@ impl<C: Connector> HostConnection<C> {
         let mut first = true;
         let mut waiting = ConnectionState::Connecting;
         let mut attempt = 1;
+        let mut last_error: Option<Arc<ConnectError>> = None;
         loop {
             self.enter(waiting);
+            match (waiting, &last_error) {
+                (ConnectionState::Reconnecting { attempt }, error) => self.emit_reconnecting(attempt, error),
+                (ConnectionState::Failed, Some(error)) => self.host.emit(TransportEvent::Failed {
+                    connection: self.id,
+                    kind: error.kind,
+                    error: error.to_string(),
+                }),
+                _ => {}
+            }
             let on_start = || {
                 self.core().attempting = true;
                 if waiting == ConnectionState::Failed {
                     self.enter(ConnectionState::Reconnecting { attempt: 1 });
+                    self.emit_reconnecting(1, &last_error);
                 }
             };
             let result = reconnect.attempt(&self.host, !first, on_start).await;
@@ -389,19 +407,25 @@ impl<C: Connector> HostConnection<C> {
                             ConnectionState::Failed
                         }
                     };
+                    last_error = Some(error);
                 }
                 Ok(link) => {
                     self.connected(link, first);
-                    first = false;
+                    (first, last_error) = (false, None);
                     match self.watch().await {
-                        Trouble::Suspect => {
-                            tracing::warn!(host = %id, "a call hangs; its connection is replaced");
+                        Trouble::Suspect(operation) => {
+                            tracing::warn!(host = %id, operation, "a call hangs; its connection is replaced");
+                            let stuck_calls = self.host.calls.stuck();
+                            let connection = self.id;
+                            self.host.emit(TransportEvent::Suspect { connection, operation, stuck_calls });
+                            self.host.look_at_stuck_calls();
                             return self.run_out(ConnectionState::Suspect).await;
                         }
                         Trouble::Retired => return self.run_out(ConnectionState::Draining).await,
-                        Trouble::Lost => {
+                        Trouble::Lost(cause) => {
                             let up_for = self.disconnected();
-                            tracing::info!(host = %id, ?up_for, "connection lost");
+                            tracing::info!(host = %id, ?cause, ?up_for, "connection lost");
+                            self.host.emit(TransportEvent::Lost { connection: self.id, cause, up_for });
                             if !self.host.config().auto_reconnect {
                                 return;
                             }
@@ -427,13 +451,13 @@ impl<C: Connector> HostConnection<C> {
 
     /// Probes a quiet link, until there is trouble with it. A probe under way holds up no other trouble.
     async fn watch(&self) -> Trouble {
-        let Some(link) = self.link() else { return Trouble::Lost };
+        let Some(link) = self.link() else { return Trouble::Lost(LossCause::Closed) };
         tokio::select! {
             biased;
             trouble = self.reported() => trouble,
-            () = self.host.connector.lost(&link) => Trouble::Lost,
-            () = self.overrun() => Trouble::Suspect,
-            () = self.silence() => Trouble::Lost,
+            () = self.host.connector.lost(&link) => Trouble::Lost(LossCause::Closed),
+            () = self.overrun() => Trouble::Suspect(None),
+            () = self.silence() => Trouble::Lost(LossCause::ProbeFailed),
         }
     }
 
@@ -518,7 +542,9 @@ impl<C: Connector> HostConnection<C> {
         // Behind the calls in flight, which say nothing of the link until they end.
         let Ok(_place) = timeout_at(deadline, self.calls.acquire()).await else { return false };
         let patience = Instant::now() + self.host.config().heartbeat_timeout;
+        let mut cause = LossCause::Closed;
         if self.host.connector.is_open(&link) {
+            cause = LossCause::ProbeFailed;
             match self.probe(deadline.min(patience)).await {
                 Ok(()) => return true,
                 // The caller had less patience than a link may ask for: that says nothing of the link.
@@ -526,7 +552,7 @@ impl<C: Connector> HostConnection<C> {
                 Err(_) => {}
             }
         }
-        self.report(Trouble::Lost, &link);
+        self.report(Trouble::Lost(cause), &link);
         false
     }
 
@@ -593,7 +619,7 @@ impl<C: Connector> HostConnection<C> {
         std::mem::forget(abandoned);
 
         let Ok(answer) = answer else {
-            self.report(Trouble::Suspect, &link);
+            self.report(Trouble::Suspect(Some(operation)), &link);
             if let Some(lane) = lane {
                 calls.overran(lane);
             }
@@ -610,7 +636,7 @@ impl<C: Connector> HostConnection<C> {
                 TransportError::Libvirt { host, operation, kind, source }
             }
             CallFailure::Lost { sent, source } => {
-                self.report(Trouble::Lost, &link);
+                self.report(Trouble::Lost(LossCause::CallFailed), &link);
                 TransportError::ConnectionLost { host, operation, sent, source }
             }
             CallFailure::Busy { occupied_for } => {
@@ -670,7 +696,7 @@ impl<C: Connector> HostConnection<C> {
 
     fn connected(&self, link: C::Link, first: bool) {
         let now = Instant::now();
-        {
+        let down_for = {
             let mut core = self.core();
             core.link = Some(Arc::new(link));
             core.trouble = None;
@@ -681,9 +707,20 @@ impl<C: Connector> HostConnection<C> {
             }
             self.last_active.set(now);
             self.usable.store(!self.closing.is_cancelled(), Ordering::Release);
-        }
+            core.down_since.elapsed()
+        };
         tracing::debug!(host = %self.host.id, "connected");
         self.enter(ConnectionState::Connected);
+        let connection = self.id;
+        self.host.emit(match first {
+            true => TransportEvent::Connected { connection },
+            false => TransportEvent::Recovered { connection, down_for },
+        });
+    }
+
+    fn emit_reconnecting(&self, attempt: u32, last_error: &Option<Arc<ConnectError>>) {
+        let error = last_error.as_ref().map(ToString::to_string);
+        self.host.emit(TransportEvent::Reconnecting { connection: self.id, attempt, error });
     }
 
     /// Lets go of a lost link; tells how long it had been up.
@@ -702,7 +739,7 @@ impl<C: Connector> HostConnection<C> {
         let current = core.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link));
         if current && core.trouble.is_none() {
             core.trouble = Some(trouble);
-            if trouble == Trouble::Lost {
+            if matches!(trouble, Trouble::Lost(_)) {
                 // Calls on leases that are out wait for the next link from now on.
                 core.link = None;
             }

@@ -1,12 +1,14 @@
 //! What all connections of one host share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
 use crate::calls::HostCalls;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
+use crate::events::{EventBus, TransportEvent};
 use crate::host::{HostId, HostInfo};
 use crate::pace::Pace;
 use crate::reconnect::Reconnect;
@@ -21,21 +23,51 @@ pub(crate) struct HostContext<C> {
     pub(crate) calls: Arc<HostCalls>,
     pub(crate) reconnect: Reconnect,
     pub(crate) counts: Counts,
+    /// One for all hosts.
+    events: Arc<EventBus>,
+    /// So many calls hang that the limit on them is reached, and that has been told.
+    stuck_cap_told: AtomicBool,
 }
 
 impl<C: Connector> HostContext<C> {
-    /// `pace` is shared by all hosts.
+    /// `pace` and `events` are shared by all hosts.
     pub(crate) fn new(
         id: HostId,
         info: HostInfo,
         config: TransportConfig,
         connector: Arc<C>,
         pace: Arc<Pace>,
+        events: Arc<EventBus>,
     ) -> Arc<Self> {
         let calls = HostCalls::new(&config.calls, &config.reconnect);
         let (reconnect, counts) = (Reconnect::new(pace), Counts::default());
         let (info, config) = (ArcSwap::from_pointee(info), ArcSwap::from_pointee(config));
-        Arc::new(HostContext { id, info, config, connector, calls, reconnect, counts })
+        let stuck_cap_told = AtomicBool::new(false);
+        Arc::new(HostContext {
+            id,
+            info,
+            config,
+            connector,
+            calls,
+            reconnect,
+            counts,
+            events,
+            stuck_cap_told,
+        })
+    }
+
+    /// Tells whoever listens what happened to this host. Not to be called under a lock.
+    pub(crate) fn emit(&self, what: TransportEvent) {
+        self.events.emit(Some(&self.id), what);
+    }
+
+    /// Tells, once, when so many calls hang that the limit on them is reached.
+    pub(crate) fn look_at_stuck_calls(&self) {
+        let (stuck_calls, cap) = (self.calls.stuck(), self.config().calls.max_unproven_per_host);
+        let reached = stuck_calls >= cap;
+        if self.stuck_cap_told.swap(reached, Ordering::Relaxed) != reached && reached {
+            self.emit(TransportEvent::StuckCapReached { stuck_calls, cap });
+        }
     }
 
     /// What is known of the host now.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::config::{ConfigError, ConfigProblem, TransportConfig};
 use crate::connector::Connector;
 use crate::error::{ErrorKind, TransportError};
+use crate::events::TransportEvent;
 use crate::host::{HostId, HostInfo};
 use crate::manager::{TransportManager, drain};
 use crate::settings::{Layer, Schema, host_schema, read_hosts};
@@ -115,17 +116,26 @@ impl<C: Connector> TransportManager<C> {
     ///
     /// Must be called within a tokio runtime.
     pub fn apply(&self, fleet: Fleet) -> Result<Changes, TransportError> {
-        let mut hosts = self.check(&fleet)?;
+        let mut hosts = match self.check(&fleet) {
+            Ok(hosts) => hosts,
+            Err(error) => {
+                let problems = error.problems.iter().map(ToString::to_string).collect();
+                self.emit_for_all(TransportEvent::ConfigurationRefused { problems });
+                return Err(error.into());
+            }
+        };
         let mut state = self.state_mut();
         self.adopt(&mut state, fleet.config);
         let mut changes = Changes::default();
         for (id, pool) in mem::take(&mut state.hosts) {
             match hosts.remove(&id) {
                 None => {
+                    self.emit(&id, TransportEvent::HostRemoved);
                     tokio::spawn(drain(pool));
                     changes.removed.push(id);
                 }
                 Some(info) if info.effective_uri() != pool.info().effective_uri() => {
+                    self.emit(&id, TransportEvent::HostRemoved);
                     tokio::spawn(drain(pool));
                     changes.replaced.push(id.clone());
                     self.open_pool(&mut state, id, info);
@@ -144,6 +154,8 @@ impl<C: Connector> TransportManager<C> {
             changes.added.push(id.clone());
             self.open_pool(&mut state, id, info);
         }
+        drop(state);
+        self.emit_for_all(TransportEvent::ConfigurationApplied { changes: changes.clone() });
         Ok(changes)
     }
 

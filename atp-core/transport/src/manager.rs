@@ -9,6 +9,7 @@ use crate::config::TransportConfig;
 use crate::connector::Connector;
 use crate::context::HostContext;
 use crate::error::{Result, TransportError};
+use crate::events::{EventBus, EventKind, EventStream, TransportEvent};
 use crate::host::{HostId, HostInfo};
 use crate::libvirt::LibvirtConnector;
 use crate::pace::Pace;
@@ -26,6 +27,7 @@ struct Shared<C: Connector> {
     connector: Arc<C>,
     /// One for all hosts.
     pace: Arc<Pace>,
+    events: Arc<EventBus>,
     state: RwLock<State<C>>,
 }
 
@@ -51,8 +53,9 @@ impl<C: Connector> TransportManager<C> {
     /// A manager of hosts that `connector` reaches.
     pub fn with_connector(config: TransportConfig, connector: C) -> Self {
         let pace = Arc::new(Pace::new(config.reconnect.max_per_second));
+        let (connector, events) = (Arc::new(connector), Arc::new(EventBus::new(&config.events)));
         let state = RwLock::new(State { config, hosts: BTreeMap::new() });
-        TransportManager { shared: Arc::new(Shared { connector: Arc::new(connector), pace, state }) }
+        TransportManager { shared: Arc::new(Shared { connector, pace, events, state }) }
     }
 
     /// Registers a host and starts opening its minimum of connections in the background.
@@ -85,7 +88,9 @@ impl<C: Connector> TransportManager<C> {
     pub(crate) fn open_pool(&self, state: &mut State<C>, id: HostId, info: HostInfo) {
         let config = info.config.as_ref().unwrap_or(&state.config).clone();
         let (connector, pace) = (self.shared.connector.clone(), self.shared.pace.clone());
-        let context = HostContext::new(id.clone(), info, config, connector, pace);
+        // Told before what the host's pool tells.
+        self.emit(&id, TransportEvent::HostAdded);
+        let context = HostContext::new(id.clone(), info, config, connector, pace, self.shared.events.clone());
         state.hosts.insert(id, Arc::new(ConnectionPool::new(context)));
     }
 
@@ -105,7 +110,9 @@ impl<C: Connector> TransportManager<C> {
     /// Cancel safe: the host is out at once; when cancelled its connections close without waiting for work.
     pub async fn remove_host(&self, id: &str) -> Result<()> {
         let removed = self.state_mut().hosts.remove(id);
-        drain(removed.ok_or_else(|| TransportError::UnknownHost { host: id.to_owned() })?).await;
+        let pool = removed.ok_or_else(|| TransportError::UnknownHost { host: id.to_owned() })?;
+        self.emit(pool.host_id(), TransportEvent::HostRemoved);
+        drain(pool).await;
         Ok(())
     }
 
@@ -143,6 +150,16 @@ impl<C: Connector> TransportManager<C> {
         pools.into_iter().map(|(id, pool)| (id.to_string(), pool.stats())).collect()
     }
 
+    /// Tells whoever listens what happened to a host.
+    pub(crate) fn emit(&self, host: &HostId, what: TransportEvent) {
+        self.shared.events.emit(Some(host), what);
+    }
+
+    /// Tells whoever listens what happened to all of them.
+    pub(crate) fn emit_for_all(&self, what: TransportEvent) {
+        self.shared.events.emit(None, what);
+    }
+
     pub(crate) fn connector(&self) -> &C {
         &self.shared.connector
     }
@@ -156,11 +173,24 @@ impl<C: Connector> TransportManager<C> {
         self.shared.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Listens to what happens to the hosts from now on. Any number may listen, and none holds anything up.
+    pub fn events(&self) -> EventStream {
+        self.shared.events.subscribe()
+    }
+
+    /// How many events of each kind there have been since the manager was made, heard or not.
+    pub fn event_counts(&self) -> BTreeMap<EventKind, u64> {
+        self.shared.events.counts()
+    }
+
     /// Removes every host; work under way has `drain` to end. Returns whether all of it had ended.
     ///
     /// Cancel safe: all hosts are out at once.
     pub async fn close(&self, drain: Duration) -> bool {
         let hosts = std::mem::take(&mut self.state_mut().hosts);
+        for id in hosts.keys() {
+            self.emit(id, TransportEvent::HostRemoved);
+        }
         let closing = hosts.values().map(|pool| pool.close(drain));
         futures_util::future::join_all(closing).await.into_iter().all(|drained| drained)
     }

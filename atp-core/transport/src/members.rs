@@ -15,6 +15,7 @@ use crate::connection::{ConnectionState, HostConnection};
 use crate::connector::Connector;
 use crate::context::HostContext;
 use crate::error::{Result, TransportError};
+use crate::events::{GrowthReason, ReapReason, TransportEvent};
 use crate::latency::Latencies;
 use crate::lease::PooledConnection;
 use crate::leases::Leases;
@@ -39,6 +40,8 @@ pub(crate) struct Members<C: Connector> {
     pub(crate) scaling: Scaling,
     /// The connection that was last opened because of the load, for nobody in particular.
     opened_for_load: Option<u64>,
+    /// Somebody waited with no room to grow, since the last look at which nobody waited.
+    at_limit: bool,
     pub(crate) waits: Latencies,
     pub(crate) uses: Latencies,
 }
@@ -64,6 +67,7 @@ impl<C: Connector> Members<C> {
             draining: false,
             scaling: Scaling::Keep,
             opened_for_load: None,
+            at_limit: false,
             waits: Latencies::default(),
             uses: Latencies::default(),
         }
@@ -156,17 +160,35 @@ impl<C: Connector> Members<C> {
 
     /// Looks at the load anew.
     pub(crate) fn look_at_load(&mut self, host: &HostContext<C>) {
+        self.at_limit &= !self.waiters.is_empty();
         let uses: Vec<usize> = self.in_service().map(|connection| connection.active_uses()).collect();
         self.scaling = autoscale::decide(uses.into_iter(), &host.config().pool);
     }
 
-    /// Whether another connection should be opened now: below the minimum always; beyond it one at a time,
+    /// What to tell when somebody has begun to wait: that the pool can not grow for it, if that is news.
+    pub(crate) fn newly_at_limit(&mut self) -> Option<TransportEvent> {
+        if self.at_limit || self.in_service().count() < self.max {
+            return None;
+        }
+        self.at_limit = true;
+        let active_uses = self.leases.count();
+        Some(TransportEvent::PoolLimitReached { max_connections: self.max, active_uses })
+    }
+
+    /// Why another connection should be opened now, if one should: below the minimum always; beyond it one at a time,
     /// for somebody who waits or because of the load, and none while the host cannot be reached.
-    pub(crate) fn wants_more(&self) -> bool {
+    pub(crate) fn wants_more(&self) -> Option<GrowthReason> {
         let count = self.in_service().count();
         let settled = || self.in_service().all(|c| c.state() == ConnectionState::Connected);
-        let wanted = !self.waiters.is_empty() || self.scaling == Scaling::Grow;
-        count < self.min || (wanted && count < self.max && settled())
+        if count < self.min {
+            return Some(GrowthReason::Minimum);
+        }
+        let wanted = match (self.waiters.is_empty(), self.scaling) {
+            (false, _) => GrowthReason::Waiting,
+            (true, Scaling::Grow) => GrowthReason::Load,
+            (true, _) => return None,
+        };
+        (count < self.max && settled()).then_some(wanted)
     }
 
     /// A connection was opened: whether the load asks for a further one is seen at the next look.
@@ -177,8 +199,8 @@ impl<C: Connector> Members<C> {
         }
     }
 
-    /// The connections to close or to let run out now, worst first.
-    pub(crate) fn surplus(&mut self, host: &HostContext<C>) -> Vec<Arc<HostConnection<C>>> {
+    /// The connections to close or to let run out now, worst first, and why.
+    pub(crate) fn surplus(&mut self, host: &HostContext<C>) -> Vec<(Arc<HostConnection<C>>, ReapReason)> {
         let config = host.config();
         let pool = &config.pool;
         let count = self.in_service().count();
@@ -189,27 +211,27 @@ impl<C: Connector> Members<C> {
             .iter()
             .filter(|c| c.last_used().elapsed() >= pool.idle_timeout)
             .take(over_min)
-            .cloned()
+            .map(|c| (c.clone(), ReapReason::Idle))
             .collect();
         // What waits to be opened for somebody who has been served meanwhile needs not be opened at all.
         if self.waiters.is_empty() {
             let for_load = |c: &&Arc<HostConnection<C>>| self.opened_for_load == Some(c.connection_id());
             let needless = self.in_service().filter(|c| c.waits_its_turn() && !for_load(c)).take(over_min);
-            surplus.extend(needless.cloned());
+            surplus.extend(needless.map(|c| (c.clone(), ReapReason::NotNeeded)));
         }
         if surplus.is_empty() && self.scaling == Scaling::Shrink && over_min > 0 {
             // One at a look, and none that was in use since the last.
             let unused = |c: &&Arc<HostConnection<C>>| c.last_used().elapsed() >= pool.maintenance_interval;
-            surplus.extend(idle.iter().find(unused).cloned());
+            surplus.extend(idle.iter().find(unused).map(|c| (c.clone(), ReapReason::LowLoad)));
             self.scaling = Scaling::Keep;
         }
         if surplus.len() < over_max {
             // The pool was made smaller: those in use run out.
             let mut rest: Vec<_> =
-                self.in_service().filter(|c| !surplus.iter().any(|s| Arc::ptr_eq(s, c))).collect();
+                self.in_service().filter(|c| !surplus.iter().any(|(s, _)| Arc::ptr_eq(s, c))).collect();
             rest.sort_by_key(|connection| connection.active_uses());
             let more: Vec<_> = rest.into_iter().take(over_max - surplus.len()).cloned().collect();
-            surplus.extend(more);
+            surplus.extend(more.into_iter().map(|c| (c, ReapReason::OverMaximum)));
         }
         surplus
     }

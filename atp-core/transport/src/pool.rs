@@ -22,9 +22,10 @@ use crate::connection::HostConnection;
 use crate::connector::Connector;
 use crate::context::HostContext;
 use crate::error::{AcquireStage, Result, TransportError};
+use crate::events::{ReapReason, TransportEvent};
 use crate::host::{HostId, HostInfo};
 use crate::lease::PooledConnection;
-use crate::leases::LeaseKey;
+use crate::leases::{LeaseKey, LongHeld};
 use crate::members::Members;
 use crate::stats::PoolStats;
 
@@ -258,7 +259,11 @@ impl<C: Connector> Shared<C> {
             return Asked::Refused(error);
         }
         let (id, granted) = members.queue(asked, taken_at);
+        let limit = members.newly_at_limit();
         drop(members);
+        if let Some(limit) = limit {
+            self.host.emit(limit);
+        }
         if !complete {
             self.attention.notify_one();
         }
@@ -348,20 +353,32 @@ impl<C: Connector> Shared<C> {
         let mut members = self.members();
         // First those who can be served: a connection is opened only for somebody who still waits then.
         let unclaimed = self.grant(&mut members);
+        let (mut opened, mut events) = (Vec::new(), Vec::new());
         if !members.draining {
-            while members.wants_more() {
+            while let Some(reason) = members.wants_more() {
                 let connection = self.open();
                 members.connections.push(connection.clone());
                 members.has_grown(&connection);
-                self.tasks.spawn(connection.drive());
+                let connections = members.in_service().count();
+                let id = connection.connection_id();
+                events.push(TransportEvent::PoolGrown { connection: id, reason, connections });
+                opened.push(connection);
             }
-            for connection in members.surplus(&self.host) {
-                tracing::debug!(host = %self.host.id, "closing a connection that is not needed");
-                connection.retire();
+            for (connection, reason) in members.surplus(&self.host) {
+                tracing::debug!(host = %self.host.id, ?reason, "closing a connection");
+                if connection.retire() {
+                    let connection = connection.connection_id();
+                    events.push(TransportEvent::PoolReaped { connection, reason });
+                }
             }
         }
         drop(members);
         drop(unclaimed);
+        // What a connection does is told after that it was opened.
+        events.into_iter().for_each(|event| self.host.emit(event));
+        for connection in opened {
+            self.tasks.spawn(connection.drive());
+        }
     }
 
     /// Looks after what only time changes. Runs in the keeper's task only.
@@ -371,20 +388,21 @@ impl<C: Connector> Shared<C> {
         let mut members = self.members();
         members.look_at_load(&self.host);
         let limit = self.host.config().pool.report_leases_after;
-        if !limit.is_zero() {
-            for lease in members.leases.newly_long_held(limit, now) {
-                tracing::warn!(
-                    host = %self.host.id, held_for = ?lease.held_for, taken_at = %lease.taken_at,
-                    "a lease is held for long; was it forgotten?"
-                );
-            }
+        let long_held = if limit.is_zero() { Vec::new() } else { members.leases.newly_long_held(limit, now) };
+        let outlived = members.connections.iter().filter(|c| c.has_outlived(now));
+        let expired: Vec<_> = outlived.filter(|c| c.retire()).map(|c| c.connection_id()).collect();
+        drop(members);
+        for LongHeld { held_for, taken_at } in long_held {
+            tracing::warn!(
+                host = %self.host.id, ?held_for, %taken_at, "a lease is held for long; was it forgotten?"
+            );
+            self.host.emit(TransportEvent::LeaseHeldLong { held_for, taken_at: taken_at.to_string() });
         }
-        for connection in &members.connections {
-            if connection.has_outlived(now) {
-                tracing::debug!(host = %self.host.id, "replacing an old connection");
-                connection.retire();
-            }
+        for connection in expired {
+            tracing::debug!(host = %self.host.id, connection, "replacing an old connection");
+            self.host.emit(TransportEvent::PoolReaped { connection, reason: ReapReason::Expired });
         }
+        self.host.look_at_stuck_calls();
     }
 
     fn open(self: &Arc<Self>) -> Arc<HostConnection<C>> {
@@ -416,10 +434,13 @@ impl<C: Connector> Shared<C> {
     fn timed_out(&self, asked: Instant) -> TransportError {
         let stats = self.members().stats(&self.host);
         let connected = stats.idle_connections + stats.active_connections;
+        let stage = if connected > 0 { AcquireStage::AllInUse } else { AcquireStage::Connecting };
+        let waited = asked.elapsed();
+        self.host.emit(TransportEvent::AcquireTimedOut { stage, waited });
         TransportError::AcquireTimeout {
             host: self.host.id.clone(),
-            stage: if connected > 0 { AcquireStage::AllInUse } else { AcquireStage::Connecting },
-            waited: asked.elapsed(),
+            stage,
+            waited,
             source: if connected > 0 { None } else { self.host.reconnect.last_error() },
             stats: Box::new(stats),
         }

@@ -5,6 +5,7 @@
 mod calls;
 mod cancel;
 mod care;
+mod events;
 mod hosts;
 mod laws;
 mod pool;
