@@ -11,7 +11,9 @@ use crate::config::TransportConfig;
 use crate::connector::Connector;
 use crate::events::{EventBus, TransportEvent};
 use crate::host::{HostId, HostInfo};
+use crate::interceptor::Interceptors;
 use crate::pace::Pace;
+use crate::rate_limit::RateLimit;
 use crate::reconnect::Reconnect;
 use crate::share::OpenShare;
 use crate::stats::Counts;
@@ -30,6 +32,9 @@ pub(crate) struct HostContext<C> {
     /// So many calls hang that the limit on them is reached, and that has been told.
     stuck_cap_told: AtomicBool,
     pub(crate) breaker: Breaker,
+    /// One chain for all hosts.
+    pub(crate) interceptors: Arc<Interceptors>,
+    pub(crate) rate_limit: RateLimit,
 }
 
 /// What all hosts share.
@@ -39,6 +44,7 @@ pub(crate) struct Common {
     pub(crate) events: Arc<EventBus>,
     /// Of the breakers that may be open at once.
     pub(crate) open_share: Arc<OpenShare>,
+    pub(crate) interceptors: Arc<Interceptors>,
 }
 
 impl<C: Connector> HostContext<C> {
@@ -52,6 +58,7 @@ impl<C: Connector> HostContext<C> {
         let calls = HostCalls::new(&config.calls, &config.reconnect);
         let (reconnect, counts) = (Reconnect::new(common.pace.clone()), Counts::default());
         let breaker = Breaker::new(common.open_share.clone());
+        let rate_limit = RateLimit::new(&config.rate_limit);
         let (info, config) = (ArcSwap::from_pointee(info), ArcSwap::from_pointee(config));
         let stuck_cap_told = AtomicBool::new(false);
         Arc::new(HostContext {
@@ -63,6 +70,8 @@ impl<C: Connector> HostContext<C> {
             reconnect,
             counts,
             breaker,
+            interceptors: common.interceptors.clone(),
+            rate_limit,
             events: common.events.clone(),
             stuck_cap_told,
         })
@@ -95,6 +104,7 @@ impl<C: Connector> HostContext<C> {
     /// Has what is known of the host, and its configuration, be these from now on. Calls of this must not overlap.
     pub(crate) fn reconfigure(&self, info: HostInfo, config: TransportConfig) {
         self.calls.reconfigure(&config.calls, &config.reconnect);
+        self.rate_limit.reconfigure(&config.rate_limit);
         self.info.store(Arc::new(info));
         self.config.store(Arc::new(config));
     }

@@ -57,6 +57,7 @@ mod execute;
 mod fleet;
 mod health;
 mod host;
+mod interceptor;
 mod lease;
 mod libvirt;
 mod manager;
@@ -90,6 +91,7 @@ mod context;
 mod limit;
 mod moment;
 mod pace;
+mod rate_limit;
 mod reconnect;
 
 pub mod domain;
@@ -99,7 +101,7 @@ pub use breaker::{BreakerState, BreakerStatus};
 pub use calls::{InFlight, Lane};
 pub use config::{
     BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, KeepaliveConfig, PoolConfig,
-    ReconnectConfig, Strategy, TransportConfig, TransportConfigBuilder,
+    RateLimitConfig, ReconnectConfig, Strategy, TransportConfig, TransportConfigBuilder,
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
@@ -110,6 +112,7 @@ pub use execute::ExecuteOptions;
 pub use fleet::{Changes, Fleet};
 pub use health::HealthState;
 pub use host::{HostId, HostInfo, InvalidHostId};
+pub use interceptor::{CallInfo, Interceptor, Verdict};
 pub use latency::Percentiles;
 pub use lease::PooledConnection;
 pub use libvirt::{Hypervisor, LibvirtConnection, LibvirtConnector, LibvirtLink, Version};
