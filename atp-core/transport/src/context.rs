@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::{ArcSwap, Guard};
 
 use crate::breaker::Breaker;
+use crate::budget::RetryBudget;
 use crate::calls::HostCalls;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
@@ -35,6 +36,7 @@ pub(crate) struct HostContext<C> {
     /// One chain for all hosts.
     pub(crate) interceptors: Arc<Interceptors>,
     pub(crate) rate_limit: RateLimit,
+    pub(crate) retry_budget: RetryBudget,
 }
 
 /// What all hosts share.
@@ -72,6 +74,7 @@ impl<C: Connector> HostContext<C> {
             breaker,
             interceptors: common.interceptors.clone(),
             rate_limit,
+            retry_budget: RetryBudget::default(),
             events: common.events.clone(),
             stuck_cap_told,
         })

@@ -61,6 +61,7 @@ mod interceptor;
 mod lease;
 mod libvirt;
 mod manager;
+mod retry;
 
 // One host's connections.
 mod connection;
@@ -80,6 +81,7 @@ mod strategy;
 
 // Underneath: hosts that fail.
 mod breaker;
+mod budget;
 mod evidence;
 mod share;
 mod window;
@@ -101,7 +103,7 @@ pub use breaker::{BreakerState, BreakerStatus};
 pub use calls::{InFlight, Lane};
 pub use config::{
     BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, KeepaliveConfig, PoolConfig,
-    RateLimitConfig, ReconnectConfig, Strategy, TransportConfig, TransportConfigBuilder,
+    RateLimitConfig, ReconnectConfig, RetryConfig, Strategy, TransportConfig, TransportConfigBuilder,
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
@@ -119,6 +121,7 @@ pub use libvirt::{Hypervisor, LibvirtConnection, LibvirtConnector, LibvirtLink, 
 pub use manager::TransportManager;
 pub use pool::ConnectionPool;
 pub use reconnect::Attempt;
+pub use retry::Failure;
 pub use stats::PoolStats;
 
 /// Compiles the examples of the page.

@@ -62,7 +62,8 @@ impl TransportConfig {
 
     /// Every value that cannot be used: its path, and what is wrong with it.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
-        let TransportConfig { pool, reconnect, calls, keepalive, breaker, rate_limit, events, .. } = self;
+        let TransportConfig { pool, reconnect, calls, keepalive, breaker, retry, rate_limit, events, .. } =
+            self;
         let mut problems = Vec::new();
         let mut check = |ok: bool, path: &'static str, problem: String| {
             if !ok {
@@ -93,6 +94,9 @@ impl TransportConfig {
             ("breaker.min_wait", breaker.min_wait, Zero::Means),
             ("breaker.cool_down", breaker.cool_down, Zero::IsWrong),
             ("breaker.max_cool_down", breaker.max_cool_down, Zero::IsWrong),
+            ("retry.initial_delay", retry.initial_delay, Zero::Means),
+            ("retry.max_delay", retry.max_delay, Zero::Means),
+            ("retry.budget_window", retry.budget_window, Zero::IsWrong),
         ] {
             check(!time.is_zero() || zero == Zero::Means, path, "is 0s; it must be longer".to_owned());
             check(
@@ -110,6 +114,7 @@ impl TransportConfig {
             ("calls.max_threads", calls.max_threads),
             ("reconnect.max_hung_attempts", reconnect.max_hung_attempts),
             ("reconnect.max_per_second", reconnect.max_per_second as usize),
+            ("retry.max_tries", retry.max_tries as usize),
             ("rate_limit.burst", rate_limit.burst as usize),
             ("events.capacity", events.capacity),
         ] {
@@ -123,9 +128,11 @@ impl TransportConfig {
             "pool.min_connections_per_host",
             format!("is {min}, more than pool.max_connections_per_host, which is {max}"),
         );
-        for (path, multiplier) in
-            [("reconnect.multiplier", reconnect.multiplier), ("breaker.multiplier", breaker.multiplier)]
-        {
+        for (path, multiplier) in [
+            ("reconnect.multiplier", reconnect.multiplier),
+            ("breaker.multiplier", breaker.multiplier),
+            ("retry.multiplier", retry.multiplier),
+        ] {
             check(
                 multiplier.is_finite() && multiplier >= 1.0,
                 path,
@@ -138,6 +145,7 @@ impl TransportConfig {
             ("pool.scale_up_threshold", up),
             ("breaker.failure_rate", breaker.failure_rate),
             ("breaker.max_open_share", breaker.max_open_share),
+            ("retry.budget_share", retry.budget_share),
         ] {
             check((0.0..=1.0).contains(&share), path, format!("is {share}; it must be from 0 to 1"));
         }
@@ -149,6 +157,7 @@ impl TransportConfig {
         for (path, longest, initial_path, initial) in [
             ("reconnect.max_delay", reconnect.max_delay, "reconnect.initial_delay", reconnect.initial_delay),
             ("breaker.max_cool_down", breaker.max_cool_down, "breaker.cool_down", breaker.cool_down),
+            ("retry.max_delay", retry.max_delay, "retry.initial_delay", retry.initial_delay),
         ] {
             let (shown, initial_shown) = (format_duration(longest), format_duration(initial));
             check(

@@ -14,4 +14,5 @@ mod laws;
 mod pool;
 mod rate;
 mod reload;
+mod retry;
 mod scripted;
