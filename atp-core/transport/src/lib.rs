@@ -55,6 +55,7 @@ mod error;
 mod events;
 mod execute;
 mod fleet;
+mod follow;
 mod health;
 mod host;
 mod lease;
@@ -101,6 +102,7 @@ pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, Tra
 pub use events::{Event, EventKind, EventStream, GrowthReason, LossCause, ReapReason, TransportEvent};
 pub use execute::ExecuteOptions;
 pub use fleet::{Changes, Fleet};
+pub use follow::Following;
 pub use health::HealthState;
 pub use host::{HostId, HostInfo, InvalidHostId};
 pub use latency::Percentiles;
