@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::TransportConfig;
 use crate::error::{ConnectError, ErrorKind, LibvirtError};
 use crate::host::HostInfo;
 use crate::reconnect::Attempt;
@@ -23,6 +24,12 @@ pub trait Connector: Send + Sync + 'static {
     /// # Errors
     /// A sentence about what is wrong with the host's URI.
     fn validate(&self, host: &HostInfo) -> Result<(), String>;
+
+    /// A host's configuration, with what links of this kind cannot do taken out: for one that can be opened only
+    /// once, a pool of one connection.
+    fn adapt(&self, config: TransportConfig) -> TransportConfig {
+        config
+    }
 
     /// Opens a link. The future ends by the attempt's deadline, whatever hangs below.
     ///

@@ -69,9 +69,9 @@ impl<C: Connector> TransportManager<C> {
         if let Some(own) = &info.config {
             common.validate_for_host(own)?;
         }
-        let config = info.config.as_ref().unwrap_or(common).clone();
         let id: HostId = info.id.parse()?;
         let connector = self.shared.connector.clone();
+        let config = connector.adapt(info.config.as_ref().unwrap_or(common).clone());
         if let Err(reason) = connector.validate(&info) {
             return Err(TransportError::InvalidUri { host: id, reason });
         }
