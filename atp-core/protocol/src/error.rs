@@ -1,9 +1,10 @@
 //! Why a command to a VM failed, who said so, and whether it may have happened.
 
-use atp_transport::{Effect, LibvirtError, TransportError};
+use atp_transport::{Effect, ErrorKind, LibvirtError, TransportError};
 
 use crate::carrier::Channel;
 use crate::refusal::{Refusal, RefusalKind};
+use crate::socket::LinkEnd;
 
 /// The result of everything in this crate.
 pub type Result<T, E = ProtocolError> = std::result::Result<T, E>;
@@ -37,6 +38,25 @@ pub enum ProtocolError {
         /// Whether the command may have left.
         sent: bool,
     },
+    /// The carrier has no way to that channel; nothing was sent.
+    #[error("{channel}: there is no connection to it, only to the VM's other side")]
+    NoChannel {
+        /// Who should have been asked.
+        channel: Channel,
+    },
+    /// The link to the socket ended.
+    #[error("{channel}: {}{end}", if *.sent { "no answer, " } else { "not asked, " })]
+    LinkLost {
+        /// Who was asked.
+        channel: Channel,
+        /// Whether the command may have left.
+        sent: bool,
+        /// Why it ended.
+        end: LinkEnd,
+    },
+    /// The agent did not answer the synchronisation that comes before a command; nothing was sent.
+    #[error("the guest agent: not asked, it does not answer")]
+    AgentSilent,
     /// QEMU or the guest agent answered with an error.
     #[error(transparent)]
     Refused(Box<Refusal>),
@@ -57,9 +77,9 @@ pub enum ProtocolError {
         channel: Channel,
         /// Whether libvirt gave the agent's channel up over it, and so every later command to this agent.
         channel_lost: bool,
-        /// libvirt's words.
+        /// libvirt's words, where libvirt carried it.
         #[source]
-        libvirt: LibvirtError,
+        libvirt: Option<LibvirtError>,
     },
     /// The reply is not one to this command.
     #[error("{channel}: {command}: the reply cannot be read: {detail}")]
@@ -111,6 +131,9 @@ impl ProtocolError {
             ProtocolError::InvalidCommand { .. } => "invalid-command",
             ProtocolError::CommandTooLarge { .. } => "command-too-large",
             ProtocolError::Timeout { .. } => "call-timeout",
+            ProtocolError::NoChannel { .. } => "no-channel",
+            ProtocolError::LinkLost { .. } => ErrorKind::ConnectionLost.as_str(),
+            ProtocolError::AgentSilent => ErrorKind::AgentUnresponsive.as_str(),
             ProtocolError::Refused(refusal) => refusal.kind.as_str(),
             ProtocolError::ExecFailed { .. } => "guest-exec-failed",
             ProtocolError::OutputTooLarge { .. } => "output-too-large",
@@ -129,10 +152,14 @@ impl ProtocolError {
             ProtocolError::InvalidCommand { .. }
             | ProtocolError::CommandTooLarge { .. }
             | ProtocolError::Timeout { sent: false, .. }
+            | ProtocolError::NoChannel { .. }
+            | ProtocolError::LinkLost { sent: false, .. }
+            | ProtocolError::AgentSilent
             | ProtocolError::Refused(_)
             | ProtocolError::ExecFailed { .. } => Effect::None,
             ProtocolError::OutputTooLarge { .. } => Effect::Done,
             ProtocolError::Timeout { sent: true, .. }
+            | ProtocolError::LinkLost { sent: true, .. }
             | ProtocolError::InvalidReply { .. }
             | ProtocolError::StillRunning { .. }
             | ProtocolError::ProcessLost { .. } => Effect::Unknown,
@@ -148,7 +175,9 @@ impl ProtocolError {
     pub fn is_retryable(&self) -> bool {
         match self {
             ProtocolError::Transport(error) => error.is_retryable(),
-            ProtocolError::Timeout { .. } => true,
+            ProtocolError::Timeout { .. } | ProtocolError::LinkLost { .. } | ProtocolError::AgentSilent => {
+                true
+            }
             ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
             ProtocolError::ResultLost { source, .. } => source.is_retryable(),
             _ => false,
@@ -182,6 +211,13 @@ impl ProtocolError {
             ProtocolError::Timeout { .. } => {
                 "look whether the VM hangs (`virsh domcontrol`), or give more time"
             }
+            ProtocolError::NoChannel { .. } => {
+                "QEMU's monitor and the guest agent have a socket each: connect to that one too"
+            }
+            ProtocolError::LinkLost { .. } => {
+                "QEMU ended, or its socket was given to another client; check before repeating the command"
+            }
+            ProtocolError::AgentSilent => ErrorKind::AgentUnresponsive.hint(),
             ProtocolError::Refused(refusal) => refusal.hint(),
             ProtocolError::ExecFailed { .. } => {
                 "check the program's name, its path in the guest and that it may be executed there"
@@ -213,7 +249,7 @@ impl ProtocolError {
             ProtocolError::Transport(error) => error.libvirt(),
             ProtocolError::Refused(refusal) => refusal.libvirt.as_ref(),
             ProtocolError::ExecFailed { libvirt, .. } => libvirt.as_ref(),
-            ProtocolError::OutputTooLarge { libvirt, .. } => Some(libvirt),
+            ProtocolError::OutputTooLarge { libvirt, .. } => libvirt.as_ref(),
             ProtocolError::StillRunning { source: Some(source), .. }
             | ProtocolError::ResultLost { source, .. } => source.libvirt(),
             _ => None,
@@ -235,7 +271,11 @@ mod tests {
             (lost(ProtocolError::Refused(Box::new(refused))), Effect::Unknown),
             (lost(ProtocolError::Timeout { channel: Channel::Agent, sent: false }), Effect::Unknown),
             (
-                lost(ProtocolError::OutputTooLarge { channel: Channel::Agent, channel_lost: false, libvirt }),
+                lost(ProtocolError::OutputTooLarge {
+                    channel: Channel::Agent,
+                    channel_lost: false,
+                    libvirt: Some(libvirt),
+                }),
                 Effect::Done,
             ),
             (ProtocolError::ProcessLost { program: "p".into(), pid: 1 }, Effect::Unknown),
