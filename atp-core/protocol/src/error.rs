@@ -3,6 +3,7 @@
 use atp_transport::{Effect, ErrorKind, LibvirtError, TransportError};
 
 use crate::carrier::Channel;
+use crate::files::FileError;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::socket::LinkEnd;
 
@@ -121,6 +122,20 @@ pub enum ProtocolError {
         #[source]
         source: Box<ProtocolError>,
     },
+    /// A process in the guest has ended, and the files with its output could not be fetched.
+    #[error("{program:?} has ended in the guest (process {pid}), and its output could not be fetched")]
+    OutputLost {
+        /// The program, or the shell.
+        program: String,
+        /// Its process id in the guest.
+        pid: i64,
+        /// Why.
+        #[source]
+        source: Box<ProtocolError>,
+    },
+    /// A file could not be looked at or carried over.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 impl ProtocolError {
@@ -140,7 +155,10 @@ impl ProtocolError {
             ProtocolError::InvalidReply { .. } => "invalid-reply",
             ProtocolError::StillRunning { .. } => "exec-timeout",
             ProtocolError::ProcessLost { .. } => "process-lost",
-            ProtocolError::ResultLost { source, .. } => source.kind(),
+            ProtocolError::ResultLost { source, .. } | ProtocolError::OutputLost { source, .. } => {
+                source.kind()
+            }
+            ProtocolError::File(error) => error.kind(),
         }
     }
 
@@ -157,7 +175,8 @@ impl ProtocolError {
             | ProtocolError::AgentSilent
             | ProtocolError::Refused(_)
             | ProtocolError::ExecFailed { .. } => Effect::None,
-            ProtocolError::OutputTooLarge { .. } => Effect::Done,
+            ProtocolError::OutputTooLarge { .. } | ProtocolError::OutputLost { .. } => Effect::Done,
+            ProtocolError::File(error) => error.effect(),
             ProtocolError::Timeout { sent: true, .. }
             | ProtocolError::LinkLost { sent: true, .. }
             | ProtocolError::InvalidReply { .. }
@@ -179,7 +198,10 @@ impl ProtocolError {
                 true
             }
             ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
-            ProtocolError::ResultLost { source, .. } => source.is_retryable(),
+            ProtocolError::ResultLost { source, .. } | ProtocolError::OutputLost { source, .. } => {
+                source.is_retryable()
+            }
+            ProtocolError::File(error) => error.is_retryable(),
             _ => false,
         }
     }
@@ -189,7 +211,9 @@ impl ProtocolError {
         match self {
             ProtocolError::Transport(error) => error.is_timeout(),
             ProtocolError::Timeout { .. } | ProtocolError::StillRunning { .. } => true,
-            ProtocolError::ResultLost { source, .. } => source.is_timeout(),
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::File(FileError::Stopped { source, .. }) => source.is_timeout(),
             _ => false,
         }
     }
@@ -227,7 +251,7 @@ impl ProtocolError {
                  VM; then let the command write to a file in the guest"
             }
             ProtocolError::OutputTooLarge { channel: Channel::Agent, .. } => {
-                "let the command write to a file in the guest, or print less"
+                "let its output go through files in the guest (`--spool`), let it write to a file there, or print less"
             }
             ProtocolError::OutputTooLarge { channel: Channel::Monitor, .. } => "ask for less at once",
             ProtocolError::InvalidReply { .. } => {
@@ -239,7 +263,10 @@ impl ProtocolError {
             ProtocolError::ProcessLost { .. } => {
                 "the agent or the guest was restarted, or another client took the result: check in the guest what was done"
             }
-            ProtocolError::ResultLost { source, .. } => source.hint(),
+            ProtocolError::ResultLost { source, .. } | ProtocolError::OutputLost { source, .. } => {
+                source.hint()
+            }
+            ProtocolError::File(error) => error.hint(),
         }
     }
 
@@ -251,7 +278,9 @@ impl ProtocolError {
             ProtocolError::ExecFailed { libvirt, .. } => libvirt.as_ref(),
             ProtocolError::OutputTooLarge { libvirt, .. } => libvirt.as_ref(),
             ProtocolError::StillRunning { source: Some(source), .. }
-            | ProtocolError::ResultLost { source, .. } => source.libvirt(),
+            | ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::File(FileError::Stopped { source, .. }) => source.libvirt(),
             _ => None,
         }
     }

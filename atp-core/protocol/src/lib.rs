@@ -40,12 +40,14 @@
 // Public API
 pub mod agent;
 pub mod exec;
+pub mod files;
 pub mod monitor;
 pub mod socket;
 pub use carrier::{Carrier, Channel};
 pub use command::{RawCommand, RawCommandError};
+pub use encoding::{TextEncoding, UnknownEncoding};
 pub use error::{ProtocolError, Result};
-pub use exec::{ExecOutput, ExecSpec, Polling};
+pub use exec::{ExecOutput, ExecPolicy, ExecSpec, Polling, SpoolPolicy};
 pub use libvirt::LibvirtCarrier;
 /// The commands and types of QMP and QGA.
 pub use qapi;
@@ -54,10 +56,12 @@ pub use refusal::{Refusal, RefusalKind};
 // Implementation
 mod carrier;
 mod command;
+mod encoding;
 mod error;
 mod libvirt;
 mod refusal;
 mod reply;
+mod shell;
 
 #[cfg(test)]
 mod script;
