@@ -20,6 +20,7 @@ use crate::config::TransportConfig;
 use crate::connection::HostConnection;
 use crate::connector::Connector;
 use crate::context::HostContext;
+use crate::dedicated::Dedicated;
 use crate::error::{AcquireStage, Result, TransportError};
 use crate::lease::PooledConnection;
 use crate::leases::LeaseKey;
@@ -68,6 +69,11 @@ impl<C: Connector> ConnectionPool<C> {
     /// The configuration the pool was made with.
     pub fn config(&self) -> &TransportConfig {
         &self.shared.host.config
+    }
+
+    /// The way to links of one's own beside the pool.
+    pub(crate) fn dedicated(&self) -> Dedicated<C> {
+        Dedicated::new(self.shared.host.clone(), self.shared.closing.clone())
     }
 
     /// Lends a connection, as soon as one can carry another lease, and by `deadline` at the latest.
