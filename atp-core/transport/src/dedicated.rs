@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::Guard;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -32,8 +33,8 @@ impl<C: Connector> Dedicated<C> {
         &self.host.id
     }
 
-    pub(crate) fn config(&self) -> &TransportConfig {
-        &self.host.config
+    pub(crate) fn config(&self) -> Guard<Arc<TransportConfig>> {
+        self.host.config()
     }
 
     /// Returns when the host has been removed.
@@ -43,12 +44,11 @@ impl<C: Connector> Dedicated<C> {
 
     /// Makes one attempt, after those of others and the backoff; `again` to open a link that was lost. Cancel safe.
     pub(crate) async fn open(&self, again: bool) -> Result<Arc<C::Link>, Arc<ConnectError>> {
-        let HostContext { info, config, connector, calls, reconnect, .. } = &*self.host;
-        let attempt = reconnect.attempt(&**connector, info, config, calls, again, || {});
-        match attempt.await {
+        let reconnect = &self.host.reconnect;
+        match reconnect.attempt(&self.host, again, || {}).await {
             Ok(link) => Ok(Arc::new(link)),
             Err(error) => {
-                reconnect.failed(config, false);
+                reconnect.failed(&self.host.config(), false);
                 Err(error)
             }
         }
@@ -79,11 +79,12 @@ impl<C: Connector> Dedicated<C> {
 
     /// Returns when the link is lost: it noticed by itself, or leaves a probe unanswered. Cancel safe.
     pub(crate) async fn lost(&self, link: &Arc<C::Link>) {
-        let HostContext { config, connector, .. } = &*self.host;
+        let connector = &self.host.connector;
         let silence = async {
             loop {
-                sleep(backoff::spread(config.heartbeat_interval)).await;
-                let deadline = Instant::now() + config.heartbeat_timeout;
+                let interval = backoff::spread(self.config().heartbeat_interval);
+                sleep(interval).await;
+                let deadline = Instant::now() + self.config().heartbeat_timeout;
                 if !matches!(timeout_at(deadline, connector.probe(link, deadline)).await, Ok(Ok(()))) {
                     return;
                 }
@@ -97,6 +98,6 @@ impl<C: Connector> Dedicated<C> {
 
     /// Sets the pace of the next attempt, after a link that had been up since `opened`.
     pub(crate) fn note_loss(&self, opened: Instant) {
-        self.host.reconnect.lost(&self.host.config, opened.elapsed());
+        self.host.reconnect.lost(&self.config(), opened.elapsed());
     }
 }

@@ -125,12 +125,12 @@ fn what_happens_on_any_host_is_told() {
         vm("h3", "vm2").start().unwrap();
         event(&mut events, "h3/vm2", "started (booted)").await;
         vm("h3", "vm1").kill_qemu().unwrap();
-        until(&mut events, "the crash", |item| match item {
+        until(&mut events, "the end", |item| match item {
             WatchItem::Event { host, event, .. } if host.as_str() == "h3" && event.name == "vm1" => {
                 assert_eq!(event.uuid.to_string(), vm("h3", "vm1").uuid());
-                let crashed =
-                    DomainEventKind::Lifecycle { change: LifecycleChange::Stopped, detail: "crashed" };
-                (event.kind == crashed).then_some(())
+                let failed =
+                    DomainEventKind::Lifecycle { change: LifecycleChange::Stopped, detail: "failed" };
+                (event.kind == failed).then_some(())
             }
             _ => None,
         })
