@@ -631,19 +631,11 @@ impl<C: Connector> HostConnection<C> {
                 calls.answered(lane);
             }
         }
-        answer.map_err(|failure| match failure {
-            CallFailure::Refused { kind, source } => {
-                TransportError::Libvirt { host, operation, kind, source }
-            }
-            CallFailure::Lost { sent, source } => {
+        answer.map_err(|failure| {
+            if matches!(failure, CallFailure::Lost { .. }) {
                 self.report(Trouble::Lost(LossCause::CallFailed), &link);
-                TransportError::ConnectionLost { host, operation, sent, source }
             }
-            CallFailure::Busy { occupied_for } => {
-                TransportError::MonitorBusy { host, operation, occupied_for }
-            }
-            CallFailure::NoThread { threads } => TransportError::NoThread { host, operation, threads },
-            CallFailure::Panicked { message } => TransportError::Panicked { host, message },
+            failure.into_error(host, operation)
         })
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::TransportConfig;
-use crate::error::{ConnectError, ErrorKind, LibvirtError};
-use crate::host::HostInfo;
+use crate::error::{ConnectError, ErrorKind, LibvirtError, TransportError};
+use crate::host::{HostId, HostInfo};
 use crate::reconnect::Attempt;
 
 /// Opens links to hosts.
@@ -98,4 +98,23 @@ pub enum CallFailure {
         /// The panic's message.
         message: String,
     },
+}
+
+impl CallFailure {
+    /// The failure of `operation` on `host`, as callers see it.
+    pub(crate) fn into_error(self, host: HostId, operation: &'static str) -> TransportError {
+        match self {
+            CallFailure::Refused { kind, source } => {
+                TransportError::Libvirt { host, operation, kind, source }
+            }
+            CallFailure::Lost { sent, source } => {
+                TransportError::ConnectionLost { host, operation, sent, source }
+            }
+            CallFailure::Busy { occupied_for } => {
+                TransportError::MonitorBusy { host, operation, occupied_for }
+            }
+            CallFailure::NoThread { threads } => TransportError::NoThread { host, operation, threads },
+            CallFailure::Panicked { message } => TransportError::Panicked { host, message },
+        }
+    }
 }

@@ -82,6 +82,7 @@ mod strategy;
 mod backoff;
 mod calls;
 mod context;
+mod dedicated;
 mod limit;
 mod moment;
 mod pace;
@@ -107,7 +108,10 @@ pub use health::HealthState;
 pub use host::{HostId, HostInfo, InvalidHostId};
 pub use latency::Percentiles;
 pub use lease::PooledConnection;
-pub use libvirt::{Hypervisor, LibvirtConnection, LibvirtConnector, LibvirtLink, Version};
+pub use libvirt::{
+    ChannelError, ChannelOptions, DomainChannel, DomainEvents, Hypervisor, LibvirtConnection,
+    LibvirtConnector, LibvirtLink, RawImage, Version, WatchItem, WatchOptions,
+};
 pub use manager::TransportManager;
 pub use pool::ConnectionPool;
 pub use reconnect::Attempt;

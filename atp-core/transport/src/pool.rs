@@ -21,6 +21,7 @@ use crate::config::TransportConfig;
 use crate::connection::HostConnection;
 use crate::connector::Connector;
 use crate::context::HostContext;
+use crate::dedicated::Dedicated;
 use crate::error::{AcquireStage, Result, TransportError};
 use crate::events::{ReapReason, TransportEvent};
 use crate::host::{HostId, HostInfo};
@@ -83,6 +84,11 @@ impl<C: Connector> ConnectionPool<C> {
     /// The host's configuration as it is now.
     pub fn config(&self) -> Arc<TransportConfig> {
         Guard::into_inner(self.shared.host.config())
+    }
+
+    /// The way to links of one's own beside the pool.
+    pub(crate) fn dedicated(&self) -> Dedicated<C> {
+        Dedicated::new(self.shared.host.clone(), self.shared.closing.clone())
     }
 
     /// Lends a connection, as soon as one can carry another lease, and by `deadline` at the latest.
