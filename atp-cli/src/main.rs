@@ -63,7 +63,14 @@ fn start(cli: Cli, console: Console) -> u8 {
             return fail(&console, &Problem::new("the runtime cannot be started").because(&error).into());
         }
     };
-    let context = Context { settings, console, dry_run: cli.global.dry_run, yes: cli.global.yes };
+    let context = Context {
+        settings,
+        console,
+        dry_run: cli.global.dry_run,
+        differences: cli.command.shows_differences(),
+        junit: cli.global.junit,
+        yes: cli.global.yes,
+    };
     let result = runtime.block_on(commands::run(cli.command, &context));
     // Without waiting: a call that hangs in the C library must not keep the process.
     runtime.shutdown_background();

@@ -1,4 +1,5 @@
-//! What comes of a run, told as it comes and at its end.
+//! What comes of a run, told as it comes and at its end, to everyone who wants to know: stdout, a JUnit file, the log,
+//! and the exit code.
 
 use atp_executor::{Outcome, Plan};
 use atp_transport::{ErrorKind, HostId};
@@ -8,6 +9,7 @@ use crate::commands::Context;
 use crate::exit::Ending;
 use crate::output::Output;
 use crate::problem::Problem;
+use crate::render::junit::Junit;
 use crate::render::summary::Summary;
 use crate::render::{Reporter, target_name};
 
@@ -16,21 +18,33 @@ pub(crate) struct Report<'a> {
     context: &'a Context,
     output: Output,
     reporter: Reporter,
+    junit: Option<Junit>,
     summary: Summary,
     /// What the exit code is told from.
     pub(crate) ending: Ending,
 }
 
 impl<'a> Report<'a> {
-    /// A report of the operation of a plan, in the form that the settings ask for.
-    pub(crate) fn new(plan: &Plan, context: &'a Context) -> Self {
-        Report {
+    /// A report of the operation of a plan, in the forms that are asked for.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub(crate) fn new(plan: &Plan, context: &'a Context) -> Result<Self, Problem> {
+        let junit = context.junit.as_ref().map(|path| {
+            Junit::create(path, plan.operation.name()).map_err(|error| {
+                Problem::new(format!("--junit {}: cannot be written; nothing was done", path.display()))
+                    .because(&error)
+                    .hint("check the folder and its permissions")
+            })
+        });
+        Ok(Report {
             context,
             output: Output::stdout(),
-            reporter: Reporter::new(context.settings.output, &plan.operation, context.dry_run),
+            reporter: Reporter::new(&plan.operation, context),
+            junit: junit.transpose()?,
             summary: Summary::default(),
             ending: Ending::default(),
-        }
+        })
     }
 
     /// A target was admitted.
@@ -56,20 +70,32 @@ impl<'a> Report<'a> {
     /// Reports an outcome without a say in how the run ends.
     pub(crate) fn show(&mut self, outcome: Outcome) {
         self.summary.count(outcome.status);
+        if let Some(junit) = &mut self.junit {
+            junit.take(&outcome);
+        }
         self.reporter.take(outcome, &mut self.output);
     }
 
     /// Writes what was kept for the end, and the summary. Returns the exit code.
     pub(crate) fn finish(mut self, started: Instant) -> u8 {
         let console = &self.context.console;
+        let took = started.elapsed();
         let failures = self.reporter.finish(&mut self.output);
         if let Err(error) = self.output.finish() {
             console.problem(&Problem::new("the report could not be written to stdout").because(&error));
             self.ending.failures = true;
         }
+        if let Some(junit) = self.junit {
+            let path = junit.path().display().to_string();
+            if let Err(error) = junit.finish(took) {
+                console
+                    .problem(&Problem::new(format!("--junit {path}: could not be written")).because(&error));
+                self.ending.failures = true;
+            }
+        }
         console.styled(&failures);
         if !self.ending.matched_nothing {
-            self.summary.print(console, self.context.dry_run, started.elapsed());
+            self.summary.print(console, self.context.dry_run, took);
         }
         self.ending.code()
     }

@@ -64,6 +64,17 @@ pub(crate) enum Command {
     Config(ConfigCommand),
 }
 
+impl Command {
+    /// Whether outputs are shown by what differs from the commonest of them.
+    pub(crate) fn shows_differences(&self) -> bool {
+        match self {
+            Command::Exec(args) => args.diff,
+            Command::Qmp(args) | Command::Qga(args) => args.diff,
+            _ => false,
+        }
+    }
+}
+
 const EXAMPLES: &str = "\
 Selectors of VMs, [HOST/]VM:
   'web-*'           the VMs of that name on every host

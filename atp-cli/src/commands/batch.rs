@@ -46,7 +46,7 @@ pub(crate) async fn run(
         signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
     };
 
-    let mut report = Report::new(&plan, context);
+    let mut report = Report::new(&plan, context)?;
     if plan.matched_nothing() {
         report.ending.matched_nothing = true;
         explain_empty(&selection, context);

@@ -10,7 +10,7 @@ use crate::exit::{SUCCESS, TARGETS_FAILED};
 use crate::inventory;
 use crate::output::Output;
 use crate::problem::{Failure, Problem};
-use crate::render::{json as json_form, table};
+use crate::render::{csv, json as json_form, name, table};
 use crate::settings::mask_uri;
 
 pub(crate) async fn run(command: HostCommand, context: &Context) -> Result<u8, Failure> {
@@ -28,6 +28,8 @@ async fn list(context: &Context) -> Result<u8, Failure> {
         OutputFormat::Table => output.write(&table::hosts(&hosts)),
         OutputFormat::Json => output.write(&json_form::array(&rows(&hosts))),
         OutputFormat::Jsonl => rows(&hosts).iter().for_each(|row| output.write(&json_form::line(row))),
+        OutputFormat::Csv => output.write(&csv::outcomes(csv::HOST_LIST, &rows(&hosts))),
+        OutputFormat::Name => output.write(&name::names(&rows(&hosts))),
     }
     Ok(end(output, context))
 }

@@ -8,6 +8,8 @@ mod host;
 mod raw;
 mod vm;
 
+use std::path::PathBuf;
+
 use atp_executor::Selection;
 
 use crate::args::{Command, NarrowArgs, TargetArgs};
@@ -22,6 +24,10 @@ pub(crate) struct Context {
     pub(crate) console: Console,
     /// Show what would be done, and do nothing.
     pub(crate) dry_run: bool,
+    /// Show what differs from the commonest output, and not all outputs.
+    pub(crate) differences: bool,
+    /// A file for the outcomes as JUnit XML.
+    pub(crate) junit: Option<PathBuf>,
     /// Consent was given on the command line.
     pub(crate) yes: bool,
 }

@@ -5,6 +5,7 @@
 mod atp;
 mod configuration;
 mod errors;
+mod forms;
 mod help;
 mod interrupts;
 mod lifecycle;
