@@ -12,6 +12,7 @@ mod exit;
 mod inventory;
 mod output;
 mod problem;
+mod progress;
 mod render;
 mod report;
 mod settings;
@@ -69,6 +70,7 @@ fn start(cli: Cli, console: Console) -> u8 {
         dry_run: cli.global.dry_run,
         differences: cli.command.shows_differences(),
         junit: cli.global.junit,
+        verbosity: cli.global.verbose,
         yes: cli.global.yes,
     };
     let result = runtime.block_on(commands::run(cli.command, &context));

@@ -9,6 +9,7 @@ use crate::commands::Context;
 use crate::exit::Ending;
 use crate::output::Output;
 use crate::problem::Problem;
+use crate::progress::Progress;
 use crate::render::junit::Junit;
 use crate::render::summary::Summary;
 use crate::render::{Reporter, target_name};
@@ -19,6 +20,7 @@ pub(crate) struct Report<'a> {
     output: Output,
     reporter: Reporter,
     junit: Option<Junit>,
+    progress: Progress,
     summary: Summary,
     /// What the exit code is told from.
     pub(crate) ending: Ending,
@@ -42,6 +44,7 @@ impl<'a> Report<'a> {
             output: Output::stdout(),
             reporter: Reporter::new(&plan.operation, context),
             junit: junit.transpose()?,
+            progress: Progress::new(plan.targets.len() + plan.settled.len(), context),
             summary: Summary::default(),
             ending: Ending::default(),
         })
@@ -49,18 +52,22 @@ impl<'a> Report<'a> {
 
     /// A target was admitted.
     pub(crate) fn started(&mut self, host: &HostId, vm: Option<&str>) {
-        tracing::info!(target = target_name(Some(host), vm), "started");
+        let name = target_name(Some(host), vm);
+        tracing::info!(target = name, "started");
+        self.progress.started(name);
     }
 
     /// A target has its outcome.
     pub(crate) fn take(&mut self, outcome: Outcome) {
+        let name = target_name(outcome.host.as_ref(), outcome.vm.as_deref());
         tracing::info!(
-            target = target_name(outcome.host.as_ref(), outcome.vm.as_deref()),
+            target = name,
             status = outcome.status.as_str(),
             effect = outcome.effect.as_str(),
             duration_ms = outcome.duration_ms,
             "finished"
         );
+        self.progress.finished(&name, &outcome, &self.context.console);
         self.ending.failures |= !outcome.status.is_success();
         self.ending.bug |=
             outcome.error.as_ref().is_some_and(|error| error.kind == ErrorKind::Panicked.as_str());
@@ -76,10 +83,21 @@ impl<'a> Report<'a> {
         self.reporter.take(outcome, &mut self.output);
     }
 
+    /// To be called every [`TICK`](crate::progress::TICK) while the run lasts.
+    pub(crate) fn tick(&mut self) {
+        self.progress.tick(&self.context.console);
+    }
+
+    /// Says something that needs attention while the run lasts.
+    pub(crate) fn warn(&self, message: &str) {
+        self.progress.suspend(|| self.context.console.warning(message));
+    }
+
     /// Writes what was kept for the end, and the summary. Returns the exit code.
     pub(crate) fn finish(mut self, started: Instant) -> u8 {
         let console = &self.context.console;
         let took = started.elapsed();
+        self.progress.finish();
         let failures = self.reporter.finish(&mut self.output);
         if let Err(error) = self.output.finish() {
             console.problem(&Problem::new("the report could not be written to stdout").because(&error));

@@ -28,6 +28,8 @@ pub(crate) struct Context {
     pub(crate) differences: bool,
     /// A file for the outcomes as JUnit XML.
     pub(crate) junit: Option<PathBuf>,
+    /// How much is logged on stderr; 0 is errors only.
+    pub(crate) verbosity: u8,
     /// Consent was given on the command line.
     pub(crate) yes: bool,
 }

@@ -11,3 +11,4 @@ mod interrupts;
 mod lifecycle;
 mod listing;
 mod output;
+mod progress;
