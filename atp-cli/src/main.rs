@@ -50,7 +50,9 @@ fn start(cli: Cli, console: Console) -> u8 {
     if let Some(color) = cli.global.color {
         console::set_colors(color);
     }
-    let settings = match Settings::resolve(&Sources::of_process(cli.global.clone())) {
+    let mut sources = Sources::of_process(cli.global.clone());
+    sources.must_exist &= !cli.command.makes_settings();
+    let settings = match Settings::resolve(&sources) {
         Ok(settings) => settings,
         Err(problems) => return fail(&console, &Failure::Usage(problems)),
     };

@@ -1,11 +1,11 @@
-//! `atp host list` and `atp host check`.
+//! `atp host …`; what changes the inventory is in [`inventory_file`].
 
 use atp_executor::{Data, HostSelector, Operation, Outcome, Selection, Status};
 use atp_transport::{Effect, HostId, HostInfo};
 use serde_json::json;
 
 use crate::args::{HostCommand, OutputFormat};
-use crate::commands::{Context, batch};
+use crate::commands::{Context, batch, inventory_file};
 use crate::exit::{SUCCESS, TARGETS_FAILED};
 use crate::inventory;
 use crate::output::Output;
@@ -17,6 +17,8 @@ pub(crate) async fn run(command: HostCommand, context: &Context) -> Result<u8, F
     match command {
         HostCommand::List => list(context).await,
         HostCommand::Check { hosts } => check(hosts, context).await,
+        HostCommand::Add(args) => inventory_file::add(args, context).await,
+        HostCommand::Remove { id } => inventory_file::remove(&id, context),
     }
 }
 

@@ -5,6 +5,7 @@ mod config;
 mod exec;
 mod forecast;
 mod host;
+mod inventory_file;
 mod raw;
 mod vm;
 

@@ -8,6 +8,7 @@ mod errors;
 mod forms;
 mod help;
 mod interrupts;
+mod inventory;
 mod lifecycle;
 mod listing;
 mod output;
