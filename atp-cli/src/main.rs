@@ -12,6 +12,7 @@ mod exit;
 mod inventory;
 mod output;
 mod problem;
+mod progress;
 mod render;
 mod report;
 mod settings;
@@ -49,7 +50,9 @@ fn start(cli: Cli, console: Console) -> u8 {
     if let Some(color) = cli.global.color {
         console::set_colors(color);
     }
-    let settings = match Settings::resolve(&Sources::of_process(cli.global.clone())) {
+    let mut sources = Sources::of_process(cli.global.clone());
+    sources.must_exist &= !cli.command.makes_settings();
+    let settings = match Settings::resolve(&sources) {
         Ok(settings) => settings,
         Err(problems) => return fail(&console, &Failure::Usage(problems)),
     };
@@ -63,7 +66,15 @@ fn start(cli: Cli, console: Console) -> u8 {
             return fail(&console, &Problem::new("the runtime cannot be started").because(&error).into());
         }
     };
-    let context = Context { settings, console, dry_run: cli.global.dry_run, yes: cli.global.yes };
+    let context = Context {
+        settings,
+        console,
+        dry_run: cli.global.dry_run,
+        differences: cli.command.shows_differences(),
+        junit: cli.global.junit,
+        verbosity: cli.global.verbose,
+        yes: cli.global.yes,
+    };
     let result = runtime.block_on(commands::run(cli.command, &context));
     // Without waiting: a call that hangs in the C library must not keep the process.
     runtime.shutdown_background();

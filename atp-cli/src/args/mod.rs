@@ -18,7 +18,7 @@ pub(crate) use exec::ExecArgs;
 #[cfg(test)]
 pub(crate) use global::AdHocHost;
 pub(crate) use global::{ColorMode, GlobalArgs, LogFormat, OutputFormat};
-pub(crate) use host::HostCommand;
+pub(crate) use host::{HostAddArgs, HostCommand};
 pub(crate) use raw::RawArgs;
 pub(crate) use targets::{NarrowArgs, TargetArgs};
 pub(crate) use vm::{LifecycleArgs, VmCommand};
@@ -39,7 +39,7 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// List and check the hosts
+    /// List, check, add and remove the hosts
     #[command(subcommand, after_help = host::EXAMPLES)]
     Host(HostCommand),
 
@@ -62,6 +62,22 @@ pub(crate) enum Command {
     /// Show and check the settings
     #[command(subcommand, after_help = config::EXAMPLES)]
     Config(ConfigCommand),
+}
+
+impl Command {
+    /// Whether the settings' file is made if there is none.
+    pub(crate) fn makes_settings(&self) -> bool {
+        matches!(self, Command::Host(HostCommand::Add(_)))
+    }
+
+    /// Whether outputs are shown by what differs from the commonest of them.
+    pub(crate) fn shows_differences(&self) -> bool {
+        match self {
+            Command::Exec(args) => args.diff,
+            Command::Qmp(args) | Command::Qga(args) => args.diff,
+            _ => false,
+        }
+    }
 }
 
 const EXAMPLES: &str = "\

@@ -11,6 +11,7 @@ use crate::commands::forecast::forecast;
 use crate::confirm::confirm;
 use crate::inventory;
 use crate::problem::{Failure, Problem};
+use crate::progress;
 use crate::report::Report;
 use crate::signals::Interrupts;
 
@@ -42,11 +43,11 @@ pub(crate) async fn run(
         Ok::<_, Failure>((manager, executor, plan))
     };
     let (manager, executor, plan) = tokio::select! {
-        planned = planning => planned?,
+        planned = progress::while_waiting("asking the hosts for their VMs", context, planning) => planned?,
         signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
     };
 
-    let mut report = Report::new(&plan, context);
+    let mut report = Report::new(&plan, context)?;
     if plan.matched_nothing() {
         report.ending.matched_nothing = true;
         explain_empty(&selection, context);
@@ -56,6 +57,7 @@ pub(crate) async fn run(
         confirm(&plan, context, &interrupts).await?;
         let mut run = executor.run(plan, interrupts.control());
         let mut told = false;
+        let mut ticks = tokio::time::interval(progress::TICK);
         loop {
             tokio::select! {
                 event = run.next() => match event {
@@ -63,9 +65,10 @@ pub(crate) async fn run(
                     Some(RunEvent::Started { host, vm }) => report.started(&host, vm.as_deref()),
                     None => break,
                 },
+                _ = ticks.tick() => report.tick(),
                 _ = interrupts.first(), if !told => {
                     told = true;
-                    context.console.warning("interrupted: what runs is finished first; once more stops it at once");
+                    report.warn("interrupted: what runs is finished first; once more stops it at once");
                 }
             }
         }

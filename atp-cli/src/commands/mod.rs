@@ -5,8 +5,11 @@ mod config;
 mod exec;
 mod forecast;
 mod host;
+mod inventory_file;
 mod raw;
 mod vm;
+
+use std::path::PathBuf;
 
 use atp_executor::Selection;
 
@@ -22,6 +25,12 @@ pub(crate) struct Context {
     pub(crate) console: Console,
     /// Show what would be done, and do nothing.
     pub(crate) dry_run: bool,
+    /// Show what differs from the commonest output, and not all outputs.
+    pub(crate) differences: bool,
+    /// A file for the outcomes as JUnit XML.
+    pub(crate) junit: Option<PathBuf>,
+    /// How much is logged on stderr; 0 is errors only.
+    pub(crate) verbosity: u8,
     /// Consent was given on the command line.
     pub(crate) yes: bool,
 }

@@ -1,6 +1,7 @@
 //! The settings a run goes by: flags over the environment over files over defaults, each value with its
 //! origin, and everything that is wrong with them reported at once.
 
+pub(crate) mod edit;
 mod secret;
 
 use std::collections::BTreeSet;
@@ -37,8 +38,10 @@ const USER_FILE: &str = "atp/config.toml";
 pub(crate) struct Sources {
     /// Files, the later over the earlier; those that need not exist are passed over when they do not.
     pub(crate) files: Vec<PathBuf>,
-    /// Whether the file was named by the user, and so must exist.
+    /// Whether the file was named by the user: it is then the inventory, even if it is empty.
     pub(crate) is_explicit: bool,
+    /// Whether a file that is not there is an error.
+    pub(crate) must_exist: bool,
     /// The environment.
     pub(crate) variables: Vec<(String, String)>,
     /// The flags.
@@ -56,7 +59,7 @@ impl Sources {
             Some(file) => vec![file.clone()],
             None => [Some(PathBuf::from(SYSTEM_FILE)), user_file(&variables)].into_iter().flatten().collect(),
         };
-        Sources { files, is_explicit, variables, flags }
+        Sources { files, is_explicit, must_exist: is_explicit, variables, flags }
     }
 }
 
@@ -111,6 +114,8 @@ pub(crate) struct Settings {
     pub(crate) entries: Vec<Entry>,
     /// The files that were read.
     pub(crate) files: Vec<PathBuf>,
+    /// The file that commands write settings to: the one the user named, or else the user's own.
+    pub(crate) own_file: Option<PathBuf>,
     /// Whether the user named a file, or a file has a `[hosts]` section: the inventory is then what they say,
     /// even if it is empty.
     pub(crate) has_inventory: bool,
@@ -159,6 +164,7 @@ impl Settings {
                 hosts,
                 entries,
                 files,
+                own_file: sources.files.last().cloned(),
                 has_inventory,
             }),
             _ => Err(problems),
@@ -259,7 +265,7 @@ fn read_files(sources: &Sources, problems: &mut Vec<Problem>) -> (Vec<Layer>, Ve
                     Err(problem) => problems.push(problem.into()),
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !sources.is_explicit => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !sources.must_exist => {}
             Err(error) => problems.push(
                 Problem::new(format!("the settings in {} cannot be read", path.display()))
                     .because(&error)

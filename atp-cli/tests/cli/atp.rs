@@ -62,6 +62,19 @@ impl Home {
         command
     }
 
+    /// Runs the command to its end on a terminal: all that it writes, control sequences included, is the `stdout`
+    /// of the run.
+    pub(crate) fn run_on_terminal(&self, args: &[&str], variables: &[(&str, &str)]) -> Run {
+        let quoted = |word: &str| format!("'{}'", word.replace('\'', "'\\''"));
+        let words = [env!("CARGO_BIN_EXE_atp")].iter().chain(args).map(|word| quoted(word));
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &words.collect::<Vec<_>>().join(" "), "/dev/null"]);
+        command.envs(self.atp([""; 0]).get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("TERM", "xterm").env_remove("CI").env_remove("NO_COLOR").current_dir(&self.folder);
+        command.envs(variables.iter().copied()).stdin(Stdio::null());
+        Run::of(&mut command)
+    }
+
     /// Runs the command to its end.
     pub(crate) fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
         Run::of(&mut self.atp(args))

@@ -220,6 +220,11 @@ impl<C: Connector> HostConnection<C> {
         &self.host.id
     }
 
+    /// The connector that opens it.
+    pub fn connector(&self) -> &C {
+        &self.host.connector
+    }
+
     /// Tells the connections of one process apart; stays the same when the link is opened again.
     pub fn connection_id(&self) -> u64 {
         self.id
