@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
+use crate::breaker::Breaker;
 use crate::calls::HostCalls;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
@@ -12,6 +13,7 @@ use crate::events::{EventBus, TransportEvent};
 use crate::host::{HostId, HostInfo};
 use crate::pace::Pace;
 use crate::reconnect::Reconnect;
+use crate::share::OpenShare;
 use crate::stats::Counts;
 
 pub(crate) struct HostContext<C> {
@@ -27,20 +29,29 @@ pub(crate) struct HostContext<C> {
     events: Arc<EventBus>,
     /// So many calls hang that the limit on them is reached, and that has been told.
     stuck_cap_told: AtomicBool,
+    pub(crate) breaker: Breaker,
+}
+
+/// What all hosts share.
+pub(crate) struct Common {
+    /// Of the attempts to open lost connections.
+    pub(crate) pace: Arc<Pace>,
+    pub(crate) events: Arc<EventBus>,
+    /// Of the breakers that may be open at once.
+    pub(crate) open_share: Arc<OpenShare>,
 }
 
 impl<C: Connector> HostContext<C> {
-    /// `pace` and `events` are shared by all hosts.
     pub(crate) fn new(
         id: HostId,
         info: HostInfo,
         config: TransportConfig,
         connector: Arc<C>,
-        pace: Arc<Pace>,
-        events: Arc<EventBus>,
+        common: &Common,
     ) -> Arc<Self> {
         let calls = HostCalls::new(&config.calls, &config.reconnect);
-        let (reconnect, counts) = (Reconnect::new(pace), Counts::default());
+        let (reconnect, counts) = (Reconnect::new(common.pace.clone()), Counts::default());
+        let breaker = Breaker::new(common.open_share.clone());
         let (info, config) = (ArcSwap::from_pointee(info), ArcSwap::from_pointee(config));
         let stuck_cap_told = AtomicBool::new(false);
         Arc::new(HostContext {
@@ -51,7 +62,8 @@ impl<C: Connector> HostContext<C> {
             calls,
             reconnect,
             counts,
-            events,
+            breaker,
+            events: common.events.clone(),
             stuck_cap_told,
         })
     }

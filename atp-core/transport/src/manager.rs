@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::TransportConfig;
 use crate::connector::Connector;
-use crate::context::HostContext;
+use crate::context::{Common, HostContext};
 use crate::error::{Result, TransportError};
 use crate::events::{EventBus, EventKind, EventStream, TransportEvent};
 use crate::host::{HostId, HostInfo};
@@ -25,9 +25,7 @@ pub struct TransportManager<C: Connector = LibvirtConnector> {
 
 struct Shared<C: Connector> {
     connector: Arc<C>,
-    /// One for all hosts.
-    pace: Arc<Pace>,
-    events: Arc<EventBus>,
+    common: Common,
     state: RwLock<State<C>>,
 }
 
@@ -53,9 +51,10 @@ impl<C: Connector> TransportManager<C> {
     /// A manager of hosts that `connector` reaches.
     pub fn with_connector(config: TransportConfig, connector: C) -> Self {
         let pace = Arc::new(Pace::new(config.reconnect.max_per_second));
-        let (connector, events) = (Arc::new(connector), Arc::new(EventBus::new(&config.events)));
+        let common =
+            Common { pace, events: Arc::new(EventBus::new(&config.events)), open_share: Arc::default() };
         let state = RwLock::new(State { config, hosts: BTreeMap::new() });
-        TransportManager { shared: Arc::new(Shared { connector, pace, events, state }) }
+        TransportManager { shared: Arc::new(Shared { connector: Arc::new(connector), common, state }) }
     }
 
     /// Registers a host and starts opening its minimum of connections in the background.
@@ -87,10 +86,10 @@ impl<C: Connector> TransportManager<C> {
     /// Makes the pool of a host that was checked.
     pub(crate) fn open_pool(&self, state: &mut State<C>, id: HostId, info: HostInfo) {
         let config = self.config_of(state, &info);
-        let (connector, pace) = (self.shared.connector.clone(), self.shared.pace.clone());
+        let connector = self.shared.connector.clone();
         // Told before what the host's pool tells.
         self.emit(&id, TransportEvent::HostAdded);
-        let context = HostContext::new(id.clone(), info, config, connector, pace, self.shared.events.clone());
+        let context = HostContext::new(id.clone(), info, config, connector, &self.shared.common);
         state.hosts.insert(id, Arc::new(ConnectionPool::new(context)));
     }
 
@@ -102,7 +101,7 @@ impl<C: Connector> TransportManager<C> {
     /// Takes over a common configuration that was checked.
     pub(crate) fn adopt(&self, state: &mut State<C>, config: TransportConfig) {
         self.shared.connector.configure(&config);
-        self.shared.pace.set(config.reconnect.max_per_second);
+        self.shared.common.pace.set(config.reconnect.max_per_second);
         state.config = config;
     }
 
@@ -157,12 +156,12 @@ impl<C: Connector> TransportManager<C> {
 
     /// Tells whoever listens what happened to a host.
     pub(crate) fn emit(&self, host: &HostId, what: TransportEvent) {
-        self.shared.events.emit(Some(host), what);
+        self.shared.common.events.emit(Some(host), what);
     }
 
     /// Tells whoever listens what happened to all of them.
     pub(crate) fn emit_for_all(&self, what: TransportEvent) {
-        self.shared.events.emit(None, what);
+        self.shared.common.events.emit(None, what);
     }
 
     pub(crate) fn connector(&self) -> &C {
@@ -180,12 +179,12 @@ impl<C: Connector> TransportManager<C> {
 
     /// Listens to what happens to the hosts from now on. Any number may listen, and none holds anything up.
     pub fn events(&self) -> EventStream {
-        self.shared.events.subscribe()
+        self.shared.common.events.subscribe()
     }
 
     /// How many events of each kind there have been since the manager was made, heard or not.
     pub fn event_counts(&self) -> BTreeMap<EventKind, u64> {
-        self.shared.events.counts()
+        self.shared.common.events.counts()
     }
 
     /// Removes every host; work under way has `drain` to end. Returns whether all of it had ended.
