@@ -9,10 +9,11 @@ use crate::calls::HostCalls;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
 use crate::events::{EventBus, TransportEvent};
+use crate::health::{FleetWatch, HostHealth};
 use crate::host::{HostId, HostInfo};
 use crate::pace::Pace;
 use crate::reconnect::Reconnect;
-use crate::stats::Counts;
+use crate::tally::Tally;
 
 pub(crate) struct HostContext<C> {
     pub(crate) id: HostId,
@@ -22,7 +23,8 @@ pub(crate) struct HostContext<C> {
     pub(crate) connector: Arc<C>,
     pub(crate) calls: Arc<HostCalls>,
     pub(crate) reconnect: Reconnect,
-    pub(crate) counts: Counts,
+    pub(crate) tally: Tally,
+    pub(crate) health: HostHealth,
     /// One for all hosts.
     events: Arc<EventBus>,
     /// So many calls hang that the limit on them is reached, and that has been told.
@@ -30,7 +32,7 @@ pub(crate) struct HostContext<C> {
 }
 
 impl<C: Connector> HostContext<C> {
-    /// `pace` and `events` are shared by all hosts.
+    /// `pace`, `events` and `fleet` are shared by all hosts.
     pub(crate) fn new(
         id: HostId,
         info: HostInfo,
@@ -38,9 +40,10 @@ impl<C: Connector> HostContext<C> {
         connector: Arc<C>,
         pace: Arc<Pace>,
         events: Arc<EventBus>,
+        fleet: Arc<FleetWatch>,
     ) -> Arc<Self> {
         let calls = HostCalls::new(&config.calls, &config.reconnect);
-        let (reconnect, counts) = (Reconnect::new(pace), Counts::default());
+        let reconnect = Reconnect::new(pace);
         let (info, config) = (ArcSwap::from_pointee(info), ArcSwap::from_pointee(config));
         let stuck_cap_told = AtomicBool::new(false);
         Arc::new(HostContext {
@@ -50,7 +53,8 @@ impl<C: Connector> HostContext<C> {
             connector,
             calls,
             reconnect,
-            counts,
+            tally: Tally::default(),
+            health: HostHealth::new(fleet),
             events,
             stuck_cap_told,
         })

@@ -70,6 +70,7 @@ mod pool;
 mod config;
 mod latency;
 mod stats;
+mod tally;
 
 // Underneath: a pool's state and its choices.
 mod autoscale;
@@ -91,8 +92,8 @@ pub mod settings;
 
 pub use calls::{InFlight, Lane};
 pub use config::{
-    CallConfig, ConfigError, ConfigProblem, EventConfig, KeepaliveConfig, PoolConfig, ReconnectConfig,
-    Strategy, TransportConfig, TransportConfigBuilder,
+    CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig, PoolConfig,
+    ReconnectConfig, Strategy, TransportConfig, TransportConfigBuilder,
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
@@ -101,7 +102,7 @@ pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, Tra
 pub use events::{Event, EventKind, EventStream, GrowthReason, LossCause, ReapReason, TransportEvent};
 pub use execute::ExecuteOptions;
 pub use fleet::{Changes, Fleet};
-pub use health::HealthState;
+pub use health::{FleetHealth, Health, HealthState, Vitals};
 pub use host::{HostId, HostInfo, InvalidHostId};
 pub use latency::Percentiles;
 pub use lease::PooledConnection;

@@ -10,6 +10,7 @@ use crate::connector::Connector;
 use crate::context::HostContext;
 use crate::error::{Result, TransportError};
 use crate::events::{EventBus, EventKind, EventStream, TransportEvent};
+use crate::health::{FleetHealth, FleetWatch};
 use crate::host::{HostId, HostInfo};
 use crate::libvirt::LibvirtConnector;
 use crate::pace::Pace;
@@ -28,6 +29,7 @@ struct Shared<C: Connector> {
     /// One for all hosts.
     pace: Arc<Pace>,
     events: Arc<EventBus>,
+    health: Arc<FleetWatch>,
     state: RwLock<State<C>>,
 }
 
@@ -54,8 +56,9 @@ impl<C: Connector> TransportManager<C> {
     pub fn with_connector(config: TransportConfig, connector: C) -> Self {
         let pace = Arc::new(Pace::new(config.reconnect.max_per_second));
         let (connector, events) = (Arc::new(connector), Arc::new(EventBus::new(&config.events)));
+        let health = Arc::new(FleetWatch::new(&config.health, events.clone()));
         let state = RwLock::new(State { config, hosts: BTreeMap::new() });
-        TransportManager { shared: Arc::new(Shared { connector, pace, events, state }) }
+        TransportManager { shared: Arc::new(Shared { connector, pace, events, health, state }) }
     }
 
     /// Registers a host and starts opening its minimum of connections in the background.
@@ -90,7 +93,8 @@ impl<C: Connector> TransportManager<C> {
         let (connector, pace) = (self.shared.connector.clone(), self.shared.pace.clone());
         // Told before what the host's pool tells.
         self.emit(&id, TransportEvent::HostAdded);
-        let context = HostContext::new(id.clone(), info, config, connector, pace, self.shared.events.clone());
+        let (events, fleet) = (self.shared.events.clone(), self.shared.health.clone());
+        let context = HostContext::new(id.clone(), info, config, connector, pace, events, fleet);
         state.hosts.insert(id, Arc::new(ConnectionPool::new(context)));
     }
 
@@ -98,6 +102,7 @@ impl<C: Connector> TransportManager<C> {
     pub(crate) fn adopt(&self, state: &mut State<C>, config: TransportConfig) {
         self.shared.connector.configure(&config);
         self.shared.pace.set(config.reconnect.max_per_second);
+        self.shared.health.configure(&config.health);
         state.config = config;
     }
 
@@ -171,6 +176,14 @@ impl<C: Connector> TransportManager<C> {
 
     pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State<C>> {
         self.shared.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the hosts and the fleet were when they were last looked at, at most
+    /// [`health.interval`](crate::HealthConfig::interval) ago. Without looks, all count as healthy.
+    pub fn health(&self) -> FleetHealth {
+        let pools = self.state().hosts.clone();
+        let hosts = pools.into_iter().map(|(id, pool)| (id, pool.health())).collect();
+        self.shared.health.report(hosts)
     }
 
     /// Listens to what happens to the hosts from now on. Any number may listen, and none holds anything up.

@@ -46,6 +46,10 @@ pub struct PoolStats {
     pub requests: u64,
     /// Calls that failed since the host was added.
     pub errors: u64,
+    /// Callers that got no connection by their deadline since the host was added.
+    pub acquire_timeouts: u64,
+    /// Times a lost connection was opened again since the host was added.
+    pub reconnects: u64,
     /// How the pool chooses.
     pub strategy: Strategy,
     /// How long callers waited for a lease.

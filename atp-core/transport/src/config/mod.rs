@@ -5,6 +5,7 @@
 
 mod builder;
 mod error;
+mod health;
 mod validate;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use builder::TransportConfigBuilder;
 pub use error::{ConfigError, ConfigProblem};
+pub use health::HealthConfig;
 
 /// How hosts are connected to, and how work is run on them.
 ///
@@ -56,6 +58,8 @@ pub struct TransportConfig {
     pub calls: CallConfig,
     /// libvirt's own keepalive messages.
     pub keepalive: KeepaliveConfig,
+    /// When a host counts as healthy.
+    pub health: HealthConfig,
     /// The stream of events.
     pub events: EventConfig,
 }
@@ -72,6 +76,7 @@ impl Default for TransportConfig {
             reconnect: ReconnectConfig::default(),
             calls: CallConfig::default(),
             keepalive: KeepaliveConfig::default(),
+            health: HealthConfig::default(),
             events: EventConfig::default(),
         }
     }
