@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
+use std::path::Path;
 
 use serde::Serialize;
 
 use crate::config::{ConfigError, ConfigProblem, TransportConfig};
 use crate::connector::Connector;
-use crate::error::{ErrorKind, Result};
+use crate::error::{ErrorKind, TransportError};
 use crate::events::TransportEvent;
 use crate::host::{HostId, HostInfo};
 use crate::manager::{TransportManager, drain};
+use crate::settings::{Layer, Schema, host_schema, read_hosts};
 
 /// All hosts of a fleet, and the configuration of those that have none of their own.
 ///
@@ -36,6 +38,62 @@ pub struct Changes {
     pub reconfigured: Vec<HostId>,
 }
 
+impl Fleet {
+    /// The keys of a file that describes a fleet: the sections `transport` and `hosts`.
+    pub fn schema() -> Schema {
+        let hosts = Schema::Each(Box::new(host_schema()));
+        Schema::section([("transport", TransportConfig::schema()), ("hosts", hosts)])
+    }
+
+    /// Reads the text of a TOML file; `name` is what the file is called in messages.
+    ///
+    /// ```
+    /// use atp_transport::Fleet;
+    ///
+    /// let fleet = Fleet::from_toml(
+    ///     "fleet.toml",
+    ///     "[transport]\ncall_timeout = '20s'\n[hosts.node7]\nuri = 'qemu+tcp://10.0.0.7/system'\nweight = 2",
+    /// )?;
+    /// assert_eq!((fleet.hosts[0].id.as_str(), fleet.hosts[0].weight), ("node7", 2));
+    ///
+    /// let error = Fleet::from_toml("fleet.toml", "[hosts.node7]\nurl = 'x'").unwrap_err();
+    /// assert!(error.to_string().starts_with("fleet.toml:2: unknown key `hosts.node7.url`"));
+    /// # Ok::<(), atp_transport::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Every problem at once, each with its key and its line.
+    pub fn from_toml(name: &str, text: &str) -> Result<Self, ConfigError> {
+        let layer = Layer::toml(name, text).map_err(|problem| ConfigError { problems: vec![problem] })?;
+        let mut problems = Vec::new();
+        let layer = Fleet::schema().check(layer, &mut problems);
+        let section = |name: &str| layer.get(&[name]).and_then(|value| value.clone().into_table().ok());
+        let common =
+            TransportConfig::builder().settings("transport", &section("transport").unwrap_or_default());
+        let config = common.clone().build().map_err(|error| problems.extend(error.problems)).ok();
+        let origin = |id: &str| layer.get(&["hosts", id])?.origin().map(str::to_owned);
+        let common = config.is_some().then_some(&common);
+        let hosts = read_hosts(section("hosts").unwrap_or_default(), origin, common, &mut problems);
+        ConfigError::unless_empty(problems)?;
+        Ok(Fleet { config: config.unwrap_or_default(), hosts })
+    }
+
+    /// Reads a TOML file. Blocks while it does.
+    ///
+    /// # Errors
+    /// As [`from_toml`](Self::from_toml), and when the file cannot be read.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let name = path.as_ref().display().to_string();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Fleet::from_toml(&name, &text),
+            Err(error) => {
+                let problem = ConfigProblem::new("", Some(name), format!("cannot be read: {error}"));
+                Err(ConfigError { problems: vec![problem] })
+            }
+        }
+    }
+}
+
 impl Changes {
     /// Whether all was as it should be already.
     pub fn is_empty(&self) -> bool {
@@ -57,7 +115,7 @@ impl<C: Connector> TransportManager<C> {
     /// (`transport.…`, `hosts.ID.…`). Nothing has changed then.
     ///
     /// Must be called within a tokio runtime.
-    pub fn apply(&self, fleet: Fleet) -> Result<Changes> {
+    pub fn apply(&self, fleet: Fleet) -> Result<Changes, TransportError> {
         let mut hosts = match self.check(&fleet) {
             Ok(hosts) => hosts,
             Err(error) => {

@@ -10,4 +10,5 @@ mod health;
 mod hosts;
 mod laws;
 mod pool;
+mod reload;
 mod scripted;
