@@ -136,6 +136,11 @@ impl<C: Connector> TransportManager<C> {
         self.state().hosts.values().map(|pool| HostInfo::clone(&pool.info())).collect()
     }
 
+    /// The pools of all hosts, by their ids.
+    pub fn pools(&self) -> Vec<Arc<ConnectionPool<C>>> {
+        self.state().hosts.values().cloned().collect()
+    }
+
     /// The pool of a host.
     ///
     /// # Errors

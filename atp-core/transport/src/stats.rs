@@ -30,6 +30,8 @@ pub struct PoolStats {
     pub suspect: usize,
     /// Out of service because they are old, or too many; closed when their last lease is back.
     pub draining: usize,
+    /// Most connections there may be, suspect and draining ones not counted.
+    pub max_connections: usize,
     /// Callers waiting for a lease.
     pub waiting: usize,
     /// Leases.
@@ -40,6 +42,10 @@ pub struct PoolStats {
     pub calls_in_flight: usize,
     /// Calls past their deadline that have not returned.
     pub stuck_calls: usize,
+    /// Calls under way to VMs that had not answered lately, with those that hang.
+    pub unproven_calls: usize,
+    /// Lanes in use, or whose VM has answered lately.
+    pub lanes: usize,
     /// Attempts to connect past their deadline that have not returned.
     pub stuck_attempts: usize,
     /// Calls made since the host was added.
