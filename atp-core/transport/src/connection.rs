@@ -587,9 +587,9 @@ impl<C: Connector> HostConnection<C> {
         let asked = Instant::now();
         let result = self.call_uncounted(operation, lane, deadline, start).await;
         self.counts.add(result.is_err());
-        self.host.counts.add(result.is_err());
-        let mut core = self.core();
         let now = Instant::now();
+        self.host.tally.call(&result, now - asked);
+        let mut core = self.core();
         core.latencies.record(now - asked);
         if let Err(error) = &result {
             core.last_error = Some((now, error.clone()));
@@ -737,6 +737,9 @@ impl<C: Connector> HostConnection<C> {
         tracing::debug!(host = %self.host.id, "connected");
         self.enter(ConnectionState::Connected);
         let connection = self.id;
+        if !first {
+            self.host.tally.reconnected();
+        }
         self.host.emit(match first {
             true => TransportEvent::Connected { connection },
             false => TransportEvent::Recovered { connection, down_for },

@@ -71,6 +71,7 @@ mod pool;
 mod config;
 mod latency;
 mod stats;
+mod tally;
 
 // Underneath: a pool's state and its choices.
 mod autoscale;
@@ -100,8 +101,8 @@ pub mod settings;
 pub use breaker::{BreakerState, BreakerStatus};
 pub use calls::{InFlight, Lane};
 pub use config::{
-    BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, KeepaliveConfig, PoolConfig,
-    ReconnectConfig, Strategy, TransportConfig, TransportConfigBuilder,
+    BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig,
+    PoolConfig, ReconnectConfig, Strategy, TransportConfig, TransportConfigBuilder,
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
@@ -111,7 +112,7 @@ pub use events::{Event, EventKind, EventStream, GrowthReason, LossCause, ReapRea
 pub use execute::ExecuteOptions;
 pub use fleet::{Changes, Fleet};
 pub use follow::Following;
-pub use health::HealthState;
+pub use health::{FleetHealth, Health, HealthState, Vitals};
 pub use host::{HostId, HostInfo, InvalidHostId};
 pub use latency::Percentiles;
 pub use lease::PooledConnection;

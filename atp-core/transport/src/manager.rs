@@ -10,6 +10,7 @@ use crate::connector::Connector;
 use crate::context::{Common, HostContext};
 use crate::error::{Result, TransportError};
 use crate::events::{EventBus, EventKind, EventStream, TransportEvent};
+use crate::health::{FleetHealth, FleetWatch};
 use crate::host::{HostId, HostInfo};
 use crate::libvirt::LibvirtConnector;
 use crate::pace::Pace;
@@ -51,8 +52,9 @@ impl<C: Connector> TransportManager<C> {
     /// A manager of hosts that `connector` reaches.
     pub fn with_connector(config: TransportConfig, connector: C) -> Self {
         let pace = Arc::new(Pace::new(config.reconnect.max_per_second));
-        let common =
-            Common { pace, events: Arc::new(EventBus::new(&config.events)), open_share: Arc::default() };
+        let events = Arc::new(EventBus::new(&config.events));
+        let health = Arc::new(FleetWatch::new(&config.health, events.clone()));
+        let common = Common { pace, events, health, open_share: Arc::default() };
         let state = RwLock::new(State { config, hosts: BTreeMap::new() });
         TransportManager { shared: Arc::new(Shared { connector: Arc::new(connector), common, state }) }
     }
@@ -102,6 +104,7 @@ impl<C: Connector> TransportManager<C> {
     pub(crate) fn adopt(&self, state: &mut State<C>, config: TransportConfig) {
         self.shared.connector.configure(&config);
         self.shared.common.pace.set(config.reconnect.max_per_second);
+        self.shared.common.health.configure(&config.health);
         state.config = config;
     }
 
@@ -133,6 +136,11 @@ impl<C: Connector> TransportManager<C> {
     /// The hosts, by id.
     pub fn hosts(&self) -> Vec<HostInfo> {
         self.state().hosts.values().map(|pool| HostInfo::clone(&pool.info())).collect()
+    }
+
+    /// The pools of all hosts, by their ids.
+    pub fn pools(&self) -> Vec<Arc<ConnectionPool<C>>> {
+        self.state().hosts.values().cloned().collect()
     }
 
     /// The pool of a host.
@@ -175,6 +183,14 @@ impl<C: Connector> TransportManager<C> {
 
     pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State<C>> {
         self.shared.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the hosts and the fleet were when they were last looked at, at most
+    /// [`health.interval`](crate::HealthConfig::interval) ago. Without looks, all count as healthy.
+    pub fn health(&self) -> FleetHealth {
+        let pools = self.state().hosts.clone();
+        let hosts = pools.into_iter().map(|(id, pool)| (id, pool.health())).collect();
+        self.shared.common.health.report(hosts)
     }
 
     /// Listens to what happens to the hosts from now on. Any number may listen, and none holds anything up.

@@ -6,6 +6,7 @@
 mod breaker;
 mod builder;
 mod error;
+mod health;
 mod validate;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use crate::backoff::Backoff;
 pub use breaker::BreakerConfig;
 pub use builder::TransportConfigBuilder;
 pub use error::{ConfigError, ConfigProblem};
+pub use health::HealthConfig;
 
 /// How hosts are connected to, and how work is run on them.
 ///
@@ -62,6 +64,8 @@ pub struct TransportConfig {
     pub keepalive: KeepaliveConfig,
     /// When a host is left alone for a while.
     pub breaker: BreakerConfig,
+    /// When a host counts as healthy.
+    pub health: HealthConfig,
     /// The stream of events.
     pub events: EventConfig,
 }
@@ -79,6 +83,7 @@ impl Default for TransportConfig {
             calls: CallConfig::default(),
             keepalive: KeepaliveConfig::default(),
             breaker: BreakerConfig::default(),
+            health: HealthConfig::default(),
             events: EventConfig::default(),
         }
     }
