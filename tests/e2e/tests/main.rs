@@ -13,4 +13,5 @@ mod load;
 mod messages;
 mod raw;
 mod selectors;
+mod sockets;
 mod transport;

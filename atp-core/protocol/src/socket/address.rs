@@ -77,11 +77,11 @@ impl FromStr for SocketAddress {
                 let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
                     Some(address) if address.parse::<std::net::Ipv6Addr>().is_ok() => address,
                     Some(_) => return Err(wrong("no IPv6 address in the brackets")),
+                    None if host.is_empty() || host.contains(['/', '@', ':', '[', ']', ' ', '\0']) => {
+                        return Err(wrong("no host"));
+                    }
                     None => host,
                 };
-                if host.is_empty() || host.contains(['/', '@', '[', ']', ' ', '\0']) {
-                    return Err(wrong("no host"));
-                }
                 Place::Tcp { host: host.to_owned(), port }
             }
             _ => return Err(wrong("unknown scheme")),
@@ -140,6 +140,7 @@ mod tests {
             ("qmp+tcp://h:99999", "no valid port"),
             ("qmp+tcp://:1", "no host"),
             ("qmp+tcp://u@h:1", "no host"),
+            ("qmp+tcp://a:b:1", "no host"),
             ("qmp+tcp://[h]:1", "no IPv6 address in the brackets"),
         ] {
             assert_eq!(uri.parse::<SocketAddress>().unwrap_err().reason, reason, "{uri}");

@@ -106,9 +106,8 @@ impl Decoder for LineCodec {
 
     fn decode(&mut self, buffer: &mut BytesMut) -> io::Result<Option<Frame>> {
         let frame = loop {
-            let ends = |byte: &u8| *byte == b'\n' || *byte == SENTINEL;
-            let Some(length) = buffer[self.scanned..].iter().position(ends).map(|at| self.scanned + at)
-            else {
+            let end = memchr::memchr2(b'\n', SENTINEL, &buffer[self.scanned..]);
+            let Some(length) = end.map(|at| self.scanned + at) else {
                 self.scanned = buffer.len();
                 if self.skipped.is_some() || buffer.len() > self.max {
                     self.skipped.get_or_insert_default().add(buffer);
@@ -201,7 +200,7 @@ mod tests {
         let mut codec = LineCodec::new(10, Oversized::Disconnect);
         let frame = codec.decode(&mut BytesMut::from(&b"{\"id\": 7, and so on"[..])).unwrap().unwrap();
         let Content::TooLong(skipped) = frame.content else { panic!("{frame:?}") };
-        assert_eq!((skipped.size, &skipped.head[..9]), (20, &b"{\"id\": 7,"[..]));
+        assert_eq!((skipped.size, &skipped.head[..9]), (19, &b"{\"id\": 7,"[..]));
     }
 
     #[test]

@@ -35,11 +35,13 @@ impl MonitorEvent {
         Some(Duration::new(seconds, micros.checked_mul(1000).filter(|nanos| *nanos < 1_000_000_000)?))
     }
 
-    /// As the type that [`qapi::qmp`] defines; none for an event it does not know.
+    /// As the type that [`qapi::qmp`] defines, with the time 0 if QEMU could not tell it; none for an event that is
+    /// not defined there.
     pub fn typed(&self) -> Option<qapi::qmp::Event> {
-        let Timestamp { seconds, microseconds } = self.timestamp;
-        let mut event =
-            json!({"event": self.name, "timestamp": {"seconds": seconds, "microseconds": microseconds}});
+        // The type has no way to say that the time is not known.
+        let time = self.time().unwrap_or_default();
+        let timestamp = json!({"seconds": time.as_secs(), "microseconds": time.subsec_micros()});
+        let mut event = json!({"event": self.name, "timestamp": timestamp});
         if !self.data.is_null()
             && let Some(fields) = event.as_object_mut()
         {

@@ -221,6 +221,7 @@ impl Session {
             Kind::Monitor { session, .. } => session.end(),
             Kind::Agent(session) => session.end(),
         }
+        self.outbox.close();
     }
 }
 

@@ -42,3 +42,6 @@ pub use connector::{SocketConnection, SocketConnector};
 pub use end::LinkEnd;
 pub use events::{MonitorEvent, MonitorEvents, MonitorNotice};
 pub use link::SocketLink;
+
+#[cfg(test)]
+mod tests;

@@ -98,8 +98,12 @@ impl Monitor {
     }
 
     fn message(&self, text: String) -> Result<(), LinkEnd> {
-        let message: Message =
-            serde_json::from_str(&text).map_err(|_| LinkEnd::not_a_message(text.as_bytes()))?;
+        let not_a_message = || LinkEnd::not_a_message(text.as_bytes());
+        // A list of the right length would do for serde as well.
+        if !text.starts_with('{') {
+            return Err(not_a_message());
+        }
+        let message: Message = serde_json::from_str(&text).map_err(|_| not_a_message())?;
         if message.event.is_some() {
             self.event(&text);
             return Ok(());

@@ -24,13 +24,14 @@ pub(super) struct Outbox {
 }
 
 struct Half {
-    writer: Box<dyn AsyncWrite + Send + Unpin>,
+    /// None when the link has ended.
+    writer: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     buffer: BytesMut,
 }
 
 impl Outbox {
     pub(super) fn new(writer: impl AsyncWrite + Send + Unpin + 'static) -> Self {
-        let half = Half { writer: Box::new(writer), buffer: BytesMut::new() };
+        let half = Half { writer: Some(Box::new(writer)), buffer: BytesMut::new() };
         Outbox { half: Mutex::new(half), filled: Notify::new(), emptied: Notify::new() }
     }
 
@@ -55,7 +56,8 @@ impl Outbox {
             half.buffer.extend_from_slice(part);
         }
         // Whoever drains asks the socket again, with a waker of its own, and meets the error if there is one.
-        if half.poll_write(&mut Context::from_waker(Waker::noop())).is_ready_ok() {
+        let written = half.poll_write(&mut Context::from_waker(Waker::noop()));
+        if matches!(written, Poll::Ready(Ok(()))) {
             self.emptied.notify_one();
         } else {
             self.filled.notify_one();
@@ -75,6 +77,16 @@ impl Outbox {
         }
     }
 
+    /// Closes the sending half. What is put in from now on is thrown away.
+    pub(super) fn close(&self) {
+        let mut half = self.half();
+        half.buffer = BytesMut::new();
+        let writer = half.writer.take();
+        drop(half);
+        drop(writer);
+        self.emptied.notify_one();
+    }
+
     fn half(&self) -> MutexGuard<'_, Half> {
         // A writer that panicked left at worst a message half sent, and the peer will say so.
         self.half.lock().unwrap_or_else(PoisonError::into_inner)
@@ -84,24 +96,17 @@ impl Outbox {
 impl Half {
     /// Ready when nothing is left.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(writer) = &mut self.writer else {
+            self.buffer.clear();
+            return Poll::Ready(Ok(()));
+        };
         while !self.buffer.is_empty() {
-            let written = ready!(Pin::new(&mut self.writer).poll_write(context, &self.buffer))?;
+            let written = ready!(Pin::new(&mut *writer).poll_write(context, &self.buffer))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.buffer.advance(written);
         }
-        Pin::new(&mut self.writer).poll_flush(context)
-    }
-}
-
-/// Whether a poll came to a good end.
-trait IsReadyOk {
-    fn is_ready_ok(&self) -> bool;
-}
-
-impl IsReadyOk for Poll<io::Result<()>> {
-    fn is_ready_ok(&self) -> bool {
-        matches!(self, Poll::Ready(Ok(())))
+        Pin::new(writer).poll_flush(context)
     }
 }
