@@ -101,9 +101,47 @@ pub enum ProtocolError {
         #[source]
         source: Box<ProtocolError>,
     },
+    /// Some of what was to be done with the keyboard or the mouse was done, and then it failed.
+    #[error("the input ended early: {done} of {total} {unit}s were sent")]
+    InputIncomplete {
+        /// What is counted: `key`.
+        unit: &'static str,
+        /// How many were sent.
+        done: usize,
+        /// How many there are.
+        total: usize,
+        /// Why not all.
+        #[source]
+        source: Box<ProtocolError>,
+    },
+    /// A screenshot is larger than it may be.
+    #[error("the picture of the screen is larger than {limit} bytes")]
+    ImageTooLarge {
+        /// The most it may have, bytes.
+        limit: usize,
+    },
+    /// A screenshot is not one.
+    #[error("the picture of the screen cannot be read: {detail}")]
+    InvalidImage {
+        /// What is wrong with it.
+        detail: String,
+    },
 }
 
 impl ProtocolError {
+    /// The failure of input of which `done` parts had been sent: nothing special, if none had.
+    pub(crate) fn incomplete_input(
+        unit: &'static str,
+        done: usize,
+        total: usize,
+        error: ProtocolError,
+    ) -> Self {
+        match done {
+            0 => error,
+            _ => ProtocolError::InputIncomplete { unit, done, total, source: Box::new(error) },
+        }
+    }
+
     /// A stable kebab-case word for the kind of the failure; the transport's own kinds pass through.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -117,7 +155,11 @@ impl ProtocolError {
             ProtocolError::InvalidReply { .. } => "invalid-reply",
             ProtocolError::StillRunning { .. } => "exec-timeout",
             ProtocolError::ProcessLost { .. } => "process-lost",
-            ProtocolError::ResultLost { source, .. } => source.kind(),
+            ProtocolError::ResultLost { source, .. } | ProtocolError::InputIncomplete { source, .. } => {
+                source.kind()
+            }
+            ProtocolError::ImageTooLarge { .. } => "image-too-large",
+            ProtocolError::InvalidImage { .. } => "invalid-image",
         }
     }
 
@@ -130,7 +172,9 @@ impl ProtocolError {
             | ProtocolError::CommandTooLarge { .. }
             | ProtocolError::Timeout { sent: false, .. }
             | ProtocolError::Refused(_)
-            | ProtocolError::ExecFailed { .. } => Effect::None,
+            | ProtocolError::ExecFailed { .. }
+            | ProtocolError::ImageTooLarge { .. }
+            | ProtocolError::InvalidImage { .. } => Effect::None,
             ProtocolError::OutputTooLarge { .. } => Effect::Done,
             ProtocolError::Timeout { sent: true, .. }
             | ProtocolError::InvalidReply { .. }
@@ -141,6 +185,11 @@ impl ProtocolError {
                 Effect::Done => Effect::Done,
                 Effect::None | Effect::Unknown => Effect::Unknown,
             },
+            ProtocolError::InputIncomplete { source, .. } => match source.effect() {
+                Effect::Unknown => Effect::Unknown,
+                // What came before it was done.
+                Effect::None | Effect::Done => Effect::Done,
+            },
         }
     }
 
@@ -150,7 +199,9 @@ impl ProtocolError {
             ProtocolError::Transport(error) => error.is_retryable(),
             ProtocolError::Timeout { .. } => true,
             ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
-            ProtocolError::ResultLost { source, .. } => source.is_retryable(),
+            ProtocolError::ResultLost { source, .. } | ProtocolError::InputIncomplete { source, .. } => {
+                source.is_retryable()
+            }
             _ => false,
         }
     }
@@ -160,7 +211,9 @@ impl ProtocolError {
         match self {
             ProtocolError::Transport(error) => error.is_timeout(),
             ProtocolError::Timeout { .. } | ProtocolError::StillRunning { .. } => true,
-            ProtocolError::ResultLost { source, .. } => source.is_timeout(),
+            ProtocolError::ResultLost { source, .. } | ProtocolError::InputIncomplete { source, .. } => {
+                source.is_timeout()
+            }
             _ => false,
         }
     }
@@ -203,7 +256,13 @@ impl ProtocolError {
             ProtocolError::ProcessLost { .. } => {
                 "the agent or the guest was restarted, or another client took the result: check in the guest what was done"
             }
-            ProtocolError::ResultLost { source, .. } => source.hint(),
+            ProtocolError::ResultLost { source, .. } | ProtocolError::InputIncomplete { source, .. } => {
+                source.hint()
+            }
+            ProtocolError::ImageTooLarge { .. } => "allow more, or lower the resolution in the guest",
+            ProtocolError::InvalidImage { .. } => {
+                "the VM may have stopped meanwhile, or its hypervisor makes pictures of another kind"
+            }
         }
     }
 
@@ -215,7 +274,8 @@ impl ProtocolError {
             ProtocolError::ExecFailed { libvirt, .. } => libvirt.as_ref(),
             ProtocolError::OutputTooLarge { libvirt, .. } => Some(libvirt),
             ProtocolError::StillRunning { source: Some(source), .. }
-            | ProtocolError::ResultLost { source, .. } => source.libvirt(),
+            | ProtocolError::ResultLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. } => source.libvirt(),
             _ => None,
         }
     }

@@ -38,8 +38,11 @@
 
 // Public API
 pub mod agent;
+pub mod channel;
 pub mod exec;
+pub mod input;
 pub mod monitor;
+pub mod screenshot;
 pub use carrier::{Carrier, Channel};
 pub use command::{RawCommand, RawCommandError};
 pub use error::{ProtocolError, Result};
