@@ -136,9 +136,47 @@ pub enum ProtocolError {
     /// A file could not be looked at or carried over.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Some of what was to be done with the keyboard or the mouse was done, and then it failed.
+    #[error("the input ended early: {done} of {total} {unit}s were sent")]
+    InputIncomplete {
+        /// What is counted: `key`.
+        unit: &'static str,
+        /// How many were sent.
+        done: usize,
+        /// How many there are.
+        total: usize,
+        /// Why not all.
+        #[source]
+        source: Box<ProtocolError>,
+    },
+    /// A screenshot is larger than it may be.
+    #[error("the picture of the screen is larger than {limit} bytes")]
+    ImageTooLarge {
+        /// The most it may have, bytes.
+        limit: usize,
+    },
+    /// A screenshot is not one.
+    #[error("the picture of the screen cannot be read: {detail}")]
+    InvalidImage {
+        /// What is wrong with it.
+        detail: String,
+    },
 }
 
 impl ProtocolError {
+    /// The failure of input of which `done` parts had been sent: nothing special, if none had.
+    pub(crate) fn incomplete_input(
+        unit: &'static str,
+        done: usize,
+        total: usize,
+        error: ProtocolError,
+    ) -> Self {
+        match done {
+            0 => error,
+            _ => ProtocolError::InputIncomplete { unit, done, total, source: Box::new(error) },
+        }
+    }
+
     /// A stable kebab-case word for the kind of the failure; the transport's own kinds pass through.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -155,10 +193,12 @@ impl ProtocolError {
             ProtocolError::InvalidReply { .. } => "invalid-reply",
             ProtocolError::StillRunning { .. } => "exec-timeout",
             ProtocolError::ProcessLost { .. } => "process-lost",
-            ProtocolError::ResultLost { source, .. } | ProtocolError::OutputLost { source, .. } => {
-                source.kind()
-            }
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. } => source.kind(),
             ProtocolError::File(error) => error.kind(),
+            ProtocolError::ImageTooLarge { .. } => "image-too-large",
+            ProtocolError::InvalidImage { .. } => "invalid-image",
         }
     }
 
@@ -174,7 +214,9 @@ impl ProtocolError {
             | ProtocolError::LinkLost { sent: false, .. }
             | ProtocolError::AgentSilent
             | ProtocolError::Refused(_)
-            | ProtocolError::ExecFailed { .. } => Effect::None,
+            | ProtocolError::ExecFailed { .. }
+            | ProtocolError::ImageTooLarge { .. }
+            | ProtocolError::InvalidImage { .. } => Effect::None,
             ProtocolError::OutputTooLarge { .. } | ProtocolError::OutputLost { .. } => Effect::Done,
             ProtocolError::File(error) => error.effect(),
             ProtocolError::Timeout { sent: true, .. }
@@ -187,6 +229,11 @@ impl ProtocolError {
                 Effect::Done => Effect::Done,
                 Effect::None | Effect::Unknown => Effect::Unknown,
             },
+            ProtocolError::InputIncomplete { source, .. } => match source.effect() {
+                Effect::Unknown => Effect::Unknown,
+                // What came before it was done.
+                Effect::None | Effect::Done => Effect::Done,
+            },
         }
     }
 
@@ -198,9 +245,9 @@ impl ProtocolError {
                 true
             }
             ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
-            ProtocolError::ResultLost { source, .. } | ProtocolError::OutputLost { source, .. } => {
-                source.is_retryable()
-            }
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. } => source.is_retryable(),
             ProtocolError::File(error) => error.is_retryable(),
             _ => false,
         }
@@ -213,6 +260,7 @@ impl ProtocolError {
             ProtocolError::Timeout { .. } | ProtocolError::StillRunning { .. } => true,
             ProtocolError::ResultLost { source, .. }
             | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. }
             | ProtocolError::File(FileError::Stopped { source, .. }) => source.is_timeout(),
             _ => false,
         }
@@ -263,10 +311,14 @@ impl ProtocolError {
             ProtocolError::ProcessLost { .. } => {
                 "the agent or the guest was restarted, or another client took the result: check in the guest what was done"
             }
-            ProtocolError::ResultLost { source, .. } | ProtocolError::OutputLost { source, .. } => {
-                source.hint()
-            }
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. } => source.hint(),
             ProtocolError::File(error) => error.hint(),
+            ProtocolError::ImageTooLarge { .. } => "allow more, or lower the resolution in the guest",
+            ProtocolError::InvalidImage { .. } => {
+                "the VM may have stopped meanwhile, or its hypervisor makes pictures of another kind"
+            }
         }
     }
 
@@ -280,6 +332,7 @@ impl ProtocolError {
             ProtocolError::StillRunning { source: Some(source), .. }
             | ProtocolError::ResultLost { source, .. }
             | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. }
             | ProtocolError::File(FileError::Stopped { source, .. }) => source.libvirt(),
             _ => None,
         }

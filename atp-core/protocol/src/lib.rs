@@ -39,9 +39,12 @@
 
 // Public API
 pub mod agent;
+pub mod channel;
 pub mod exec;
 pub mod files;
+pub mod input;
 pub mod monitor;
+pub mod screenshot;
 pub mod socket;
 pub use carrier::{Carrier, Channel};
 pub use command::{RawCommand, RawCommandError};

@@ -6,21 +6,22 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 
 use super::LibvirtConnector;
 use super::domain::{info, is_gone};
 use super::domain_events::{Registration, Sink};
-use super::link::{Handles, LibvirtLink};
+use super::link::{Failure, Handles, LibvirtLink};
 use crate::connector::CallFailure;
 use crate::dedicated::Dedicated;
-use crate::domain::{DomainEvent, DomainInfo};
+use crate::domain::{DomainEvent, DomainInfo, DomainState};
 use crate::error::{ConnectError, ErrorKind, Result, TransportError};
 use crate::host::HostId;
 use crate::manager::TransportManager;
@@ -34,11 +35,15 @@ pub struct WatchOptions {
     /// Whether the events of QEMU's monitors are wanted too. They are many, and their names and contents are
     /// QEMU's own. Default no.
     pub monitor_events: bool,
+    /// How long after a connection was opened the domains are listed once more, and told if the list has changed. A
+    /// daemon that has just started finds out by and by which of its VMs still run, and tells nobody of those
+    /// that do not. Default 3 s.
+    pub settle: Duration,
 }
 
 impl Default for WatchOptions {
     fn default() -> Self {
-        WatchOptions { buffer: 4096, monitor_events: false }
+        WatchOptions { buffer: 4096, monitor_events: false, settle: Duration::from_secs(3) }
     }
 }
 
@@ -47,8 +52,8 @@ impl Default for WatchOptions {
 #[serde(tag = "item", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum WatchItem {
-    /// The host is watched from here on, and these are its domains now: the first item of a host, and the first
-    /// after a gap. Some of the events that follow may be in these states already.
+    /// The host is watched, and these are its domains now: the first item of a host, and the first after a gap; a
+    /// moment later once more, if that shows other states. Events that follow may be in these states already.
     Present {
         /// The host.
         host: HostId,
@@ -252,33 +257,53 @@ impl Watch {
             state: Mutex::new(State::Held { events: VecDeque::new(), dropped: 0 }),
         });
         let (sink, monitor) = (feed.clone(), self.options.monitor_events);
-        let asked = link.clone().start(None, move |on| {
-            let sink: Arc<dyn Sink> = sink;
-            let registration = Registration::ask(&on.connect, &sink, monitor)?;
-            // It is the first and only one on this connection.
-            let _one = on.events.set(registration);
-            Ok(list(on)?)
-        });
+        let domains = self
+            .ask(link, move |on| {
+                let sink: Arc<dyn Sink> = sink;
+                let registration = Registration::ask(&on.connect, &sink, monitor)?;
+                // It is the first and only one on this connection.
+                let _one = on.events.set(registration);
+                Ok(list(on)?)
+            })
+            .await?;
+        feed.open(Some(domains.clone()));
+        let _closes = Closes(&feed);
+        let settle = async {
+            sleep(self.options.settle).await;
+            feed.hold();
+            let now = self.ask(link, |on| Ok(list(on)?)).await?;
+            feed.open(Some(now).filter(|now| states(now) != states(&domains)));
+            std::future::pending::<()>().await;
+            Ok(())
+        };
+        tokio::select! {
+            () = self.host.lost(link) => Ok(()),
+            failed = settle => failed,
+        }
+    }
+
+    /// Makes a blocking call on the connection.
+    async fn ask<T: Send + 'static>(
+        &self,
+        link: &Arc<LibvirtLink>,
+        call: impl FnOnce(&Handles) -> std::result::Result<T, Failure> + Send + 'static,
+    ) -> std::result::Result<T, ConnectError> {
         let deadline = Instant::now() + self.host.config().call_timeout;
-        let domains = match timeout_at(deadline, asked).await {
-            Ok(Ok(domains)) => domains,
+        match timeout_at(deadline, link.clone().start(None, call)).await {
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(CallFailure::Refused { source, .. })) => {
-                let reason = "cannot ask for events".to_owned();
-                return Err(ConnectError { kind: ErrorKind::ConnectFailed, reason, source: Some(source) });
+                let reason = "the daemon does not tell what happens to its domains".to_owned();
+                Err(ConnectError { kind: ErrorKind::ConnectFailed, reason, source: Some(source) })
             }
             Ok(Err(failure)) => {
                 let reason = format!("the connection broke while events were asked for ({failure:?})");
-                return Err(ConnectError::new(ErrorKind::ConnectFailed, reason));
+                Err(ConnectError::new(ErrorKind::ConnectFailed, reason))
             }
             Err(_) => {
                 let reason = "the daemon does not answer when asked for events";
-                return Err(ConnectError::new(ErrorKind::ConnectTimeout, reason));
+                Err(ConnectError::new(ErrorKind::ConnectTimeout, reason))
             }
-        };
-        feed.open(domains);
-        let _closes = Closes(&feed);
-        self.host.lost(link).await;
-        Ok(())
+        }
     }
 
     fn tell(&self, item: WatchItem) {
@@ -315,12 +340,20 @@ enum State {
 }
 
 impl Feed {
-    fn open(&self, domains: Vec<DomainInfo>) {
+    /// Lets no events pass until the domains have been listed.
+    fn hold(&self) {
+        *self.state() = State::Held { events: VecDeque::new(), dropped: 0 };
+    }
+
+    /// Tells what was listed, if it is to be told, and then the events that came meanwhile.
+    fn open(&self, domains: Option<Vec<DomainInfo>>) {
         let (host, at) = (self.host.clone(), SystemTime::now());
         let mut state = self.state();
         let held = std::mem::replace(&mut *state, State::Open);
         // Under the lock, which the callbacks wait for: nothing may come between.
-        let _unheard = self.items.send(WatchItem::Present { host, at, domains: domains.into() });
+        if let Some(domains) = domains {
+            let _unheard = self.items.send(WatchItem::Present { host, at, domains: domains.into() });
+        }
         if let State::Held { events, dropped } = held {
             if dropped > 0 {
                 let _unheard = self.items.send(WatchItem::Missed { count: dropped });
@@ -360,6 +393,11 @@ impl Sink for Feed {
             State::Closed => {}
         }
     }
+}
+
+/// What of a listing is worth telling when it changes.
+fn states(domains: &[DomainInfo]) -> Vec<(Uuid, DomainState)> {
+    domains.iter().map(|domain| (domain.uuid, domain.state)).collect()
 }
 
 fn list(on: &Handles) -> std::result::Result<Vec<DomainInfo>, virt::error::Error> {
