@@ -5,6 +5,7 @@ mod config;
 mod exec;
 mod global;
 mod host;
+mod manual;
 mod raw;
 mod targets;
 mod vm;
@@ -19,6 +20,7 @@ pub(crate) use exec::ExecArgs;
 pub(crate) use global::AdHocHost;
 pub(crate) use global::{ColorMode, GlobalArgs, LogFormat, OutputFormat};
 pub(crate) use host::{HostAddArgs, HostCommand};
+pub(crate) use manual::{CompletionsArgs, ManArgs};
 pub(crate) use raw::RawArgs;
 pub(crate) use targets::{NarrowArgs, TargetArgs};
 pub(crate) use vm::{LifecycleArgs, VmCommand};
@@ -62,6 +64,14 @@ pub(crate) enum Command {
     /// Show and check the settings
     #[command(subcommand, after_help = config::EXAMPLES)]
     Config(ConfigCommand),
+
+    /// Print the script that lets a shell complete commands, options, hosts, groups and VMs
+    #[command(after_help = manual::COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+
+    /// Print the manual page, or write those of all commands to a folder
+    #[command(after_help = manual::MAN_EXAMPLES)]
+    Man(ManArgs),
 }
 
 impl Command {

@@ -6,6 +6,7 @@ mod exec;
 mod forecast;
 mod host;
 mod inventory_file;
+pub(crate) mod manual;
 mod raw;
 mod vm;
 
@@ -47,6 +48,8 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<u8, Failu
         Command::Qmp(args) => raw::qmp(args, context).await,
         Command::Qga(args) => raw::qga(args, context).await,
         Command::Config(command) => config::run(command, context).await,
+        Command::Completions(args) => Ok(manual::completions(&args, &context.console)),
+        Command::Man(args) => Ok(manual::man(&args, &context.console)),
     }
 }
 
