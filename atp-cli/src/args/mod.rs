@@ -2,6 +2,7 @@
 //! of it is in [`crate::settings`].
 
 mod config;
+mod doctor;
 mod exec;
 mod global;
 mod host;
@@ -15,6 +16,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 pub(crate) use config::ConfigCommand;
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use exec::ExecArgs;
 #[cfg(test)]
 pub(crate) use global::AdHocHost;
@@ -60,6 +62,10 @@ pub(crate) enum Command {
     /// Send a command to the guest agents
     #[command(after_help = raw::QGA_EXAMPLES)]
     Qga(RawArgs),
+
+    /// Find what is wrong between here and the guest agents, and what to do about it
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(DoctorArgs),
 
     /// Show and check the settings
     #[command(subcommand, after_help = config::EXAMPLES)]

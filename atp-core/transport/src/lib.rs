@@ -105,7 +105,7 @@ pub use health::HealthState;
 pub use host::{HostId, HostInfo, InvalidHostId};
 pub use latency::Percentiles;
 pub use lease::PooledConnection;
-pub use libvirt::{Hypervisor, LibvirtConnection, LibvirtConnector, LibvirtLink, Version};
+pub use libvirt::{Hypervisor, LibvirtConnection, LibvirtConnector, LibvirtLink, Version, daemon_socket};
 pub use manager::TransportManager;
 pub use pool::ConnectionPool;
 pub use reconnect::Attempt;

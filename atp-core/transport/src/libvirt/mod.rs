@@ -31,6 +31,12 @@ use uri::LibvirtUri;
 pub use domain::{Hypervisor, Version};
 pub use link::LibvirtLink;
 
+/// Name and port of the daemon's own socket in a URI, where it is reached by TCP or TLS; none by other ways, and of what
+/// is no URI.
+pub fn daemon_socket(uri: &str) -> Option<(String, u16)> {
+    LibvirtUri::parse(uri).ok()?.socket
+}
+
 /// A lease of a libvirt connection: what closures run by a [`TransportManager`](crate::TransportManager) get.
 pub type LibvirtConnection = PooledConnection<LibvirtConnector>;
 
