@@ -6,6 +6,7 @@
 
 mod args;
 mod commands;
+mod completer;
 mod confirm;
 mod console;
 mod exit;
@@ -24,13 +25,15 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::args::{Cli, LogFormat};
+use crate::args::{Cli, Command, LogFormat};
 use crate::commands::Context;
 use crate::console::Console;
 use crate::problem::{Failure, Problem};
 use crate::settings::{Settings, Sources};
 
 fn main() -> ExitCode {
+    // Ends the process where a shell asks for completions.
+    completer::environment().complete();
     let cli = match Cli::try_parse_from(args::gather_hosts(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
@@ -47,6 +50,12 @@ fn main() -> ExitCode {
 
 /// Resolves the settings and carries out the command on a runtime. Returns the exit code.
 fn start(cli: Cli, console: Console) -> u8 {
+    // What belongs to the installation works whatever the settings are.
+    match &cli.command {
+        Command::Completions(args) => return commands::manual::completions(args, &console),
+        Command::Man(args) => return commands::manual::man(args, &console),
+        _ => {}
+    }
     if let Some(color) = cli.global.color {
         console::set_colors(color);
     }

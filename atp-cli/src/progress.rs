@@ -108,6 +108,11 @@ impl Progress {
         }
     }
 
+    /// There are more targets.
+    pub(crate) fn expect(&mut self, more: usize) {
+        self.counts.total += more;
+    }
+
     /// A target was admitted. The name is harmless for a terminal.
     pub(crate) fn started(&mut self, name: String) {
         if self.mode != Mode::Silent {
@@ -136,8 +141,7 @@ impl Progress {
         match self.mode {
             Mode::Silent => {}
             Mode::Bar => {
-                let total = self.counts.total;
-                let bar = self.bar.get_or_insert_with(|| Bar::new(total));
+                let bar = self.bar.get_or_insert_with(Bar::new);
                 bar.draw(self.counts, now - self.started, &below(&self.running, now));
             }
             Mode::Lines if now < self.line_due => {}
@@ -180,9 +184,9 @@ struct Bar {
 }
 
 impl Bar {
-    fn new(total: usize) -> Self {
+    fn new() -> Self {
         let lines = MultiProgress::new();
-        let head = lines.add(ProgressBar::new(total as u64));
+        let head = lines.add(ProgressBar::new(0));
         head.set_style(style("[{bar:30}] {pos}/{len}{msg}").progress_chars("=> "));
         Bar { lines, head, below: Vec::new() }
     }
@@ -190,6 +194,7 @@ impl Bar {
     fn draw(&mut self, counts: Counts, elapsed: Duration, texts: &[String]) {
         let failed = if counts.failed > 0 { format!(", {} failed", counts.failed) } else { String::new() };
         self.head.set_message(format!("{failed}, {} s", elapsed.as_secs()));
+        self.head.set_length(counts.total as u64);
         self.head.set_position(counts.done as u64);
         while self.below.len() < texts.len() {
             let line = self.lines.add(ProgressBar::no_length());

@@ -50,6 +50,11 @@ impl<'a> Report<'a> {
         })
     }
 
+    /// There are more targets than those of the plan.
+    pub(crate) fn expect(&mut self, more: usize) {
+        self.progress.expect(more);
+    }
+
     /// A target was admitted.
     pub(crate) fn started(&mut self, host: &HostId, vm: Option<&str>) {
         let name = target_name(Some(host), vm);

@@ -68,6 +68,13 @@ pub(crate) struct AdHocHost {
     pub(crate) uri: String,
 }
 
+impl GlobalArgs {
+    /// Reads the value of `--host`, if it is good.
+    pub(crate) fn host(text: &str) -> Option<AdHocHost> {
+        parse_host(text).ok()
+    }
+}
+
 /// The form of the data on stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

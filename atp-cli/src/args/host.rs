@@ -4,6 +4,8 @@ use atp_executor::{HostSelector, LabelFilter};
 use atp_transport::HostId;
 use clap::{Args, Subcommand};
 
+use crate::completer;
+
 /// `atp host …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum HostCommand {
@@ -15,7 +17,7 @@ pub(crate) enum HostCommand {
     #[command(after_help = CHECK)]
     Check {
         /// Host ids, globs on them, or @GROUP; all hosts if none is given
-        #[arg(value_name = "HOST")]
+        #[arg(value_name = "HOST", add = completer::hosts())]
         hosts: Vec<HostSelector>,
     },
 
@@ -30,7 +32,7 @@ pub(crate) enum HostCommand {
     #[command(after_help = REMOVE)]
     Remove {
         /// The host's id
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", add = completer::host_ids())]
         id: HostId,
     },
 }

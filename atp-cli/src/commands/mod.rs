@@ -2,10 +2,12 @@
 
 mod batch;
 mod config;
+mod doctor;
 mod exec;
 mod forecast;
 mod host;
 mod inventory_file;
+pub(crate) mod manual;
 mod raw;
 mod vm;
 
@@ -46,7 +48,10 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<u8, Failu
         Command::Exec(args) => exec::run(args, context).await,
         Command::Qmp(args) => raw::qmp(args, context).await,
         Command::Qga(args) => raw::qga(args, context).await,
+        Command::Doctor(args) => doctor::run(args, context).await,
         Command::Config(command) => config::run(command, context).await,
+        Command::Completions(args) => Ok(manual::completions(&args, &context.console)),
+        Command::Man(args) => Ok(manual::man(&args, &context.console)),
     }
 }
 

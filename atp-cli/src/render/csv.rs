@@ -61,6 +61,7 @@ pub(crate) fn columns(operation: &Operation) -> Columns {
             "domains",
             "active_domains",
         ],
+        Operation::ExamineHost | Operation::ExamineAgent => &["findings"],
         Operation::Lifecycle { .. } => &["state"],
         _ => &["data"],
     }

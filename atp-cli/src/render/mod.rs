@@ -2,6 +2,7 @@
 
 pub(crate) mod csv;
 mod details;
+mod doctor;
 mod failures;
 mod groups;
 pub(crate) mod json;
@@ -41,6 +42,8 @@ pub(crate) enum Reporter {
 pub(crate) enum View {
     /// A row for each VM.
     Listing,
+    /// A row for each finding.
+    Findings,
     /// A block for each VM.
     Details,
     /// A row for each host.
@@ -60,6 +63,7 @@ impl View {
         match operation {
             _ if context.dry_run => View::Forecast,
             Operation::HostCheck => View::Hosts,
+            Operation::ExamineHost | Operation::ExamineAgent => View::Findings,
             Operation::VmList => View::Listing,
             Operation::VmInfo => View::Details,
             Operation::Lifecycle { .. } => View::Changes,
@@ -73,6 +77,7 @@ impl View {
     fn text(self, outcomes: &[Outcome]) -> String {
         match self {
             View::Listing => table::listing(outcomes),
+            View::Findings => doctor::findings(outcomes),
             View::Details => details::details(outcomes),
             View::Hosts => table::checks(outcomes),
             View::Changes => table::changes(outcomes),
@@ -124,6 +129,7 @@ impl Reporter {
         };
         output.write(&text);
         match &self {
+            Reporter::People(View::Findings, outcomes) => doctor::advice(outcomes),
             Reporter::People(view, outcomes) => failures::failures(*view, outcomes),
             // The outcomes themselves tell it.
             Reporter::Json(_) | Reporter::JsonLines | Reporter::Csv(..) => String::new(),

@@ -7,7 +7,7 @@ mod secret;
 use std::collections::BTreeSet;
 use std::env;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atp_transport::settings::{self, Kind, Layer, Schema, host_schema, key_text, read_hosts};
@@ -84,6 +84,9 @@ pub(crate) struct Entry {
     pub(crate) value: serde_json::Value,
     /// Where it was set: `FILE:LINE`, a variable of the environment, a flag, or `default`.
     pub(crate) origin: String,
+    /// Whether something was masked.
+    #[serde(skip)]
+    is_secret: bool,
 }
 
 impl Entry {
@@ -169,6 +172,12 @@ impl Settings {
             }),
             _ => Err(problems),
         }
+    }
+
+    /// Whether a file holds a secret: a password in a URI.
+    pub(crate) fn has_secrets(&self, file: &Path) -> bool {
+        let place = format!("{}:", file.display());
+        self.entries.iter().any(|entry| entry.is_secret && entry.origin.starts_with(&place))
     }
 
     /// Where a host's URI, or else its address, is set.
@@ -314,13 +323,19 @@ fn entries(settings: &Map<String, Value>) -> Vec<Entry> {
         Some(&"hosts") => 2,
         _ => 0,
     });
-    let entry = |(path, value): (Vec<&str>, &Value)| Entry {
-        key: key_text(&path),
-        value: match (&path[..], &value.kind) {
-            (["hosts", _, "uri" | "address"], ValueKind::String(uri)) => mask_uri(uri).into(),
-            _ => value.clone().try_deserialize().unwrap_or_default(),
-        },
-        origin: value.origin().unwrap_or(DEFAULT).to_owned(),
+    let entry = |(path, value): (Vec<&str>, &Value)| {
+        let masked = match (&path[..], &value.kind) {
+            (["hosts", _, "uri" | "address"], ValueKind::String(uri)) => {
+                Some(mask_uri(uri)).filter(|masked| masked != uri)
+            }
+            _ => None,
+        };
+        Entry {
+            key: key_text(&path),
+            is_secret: masked.is_some(),
+            value: masked.map_or_else(|| value.clone().try_deserialize().unwrap_or_default(), Into::into),
+            origin: value.origin().unwrap_or(DEFAULT).to_owned(),
+        }
     };
     values.into_iter().map(entry).collect()
 }

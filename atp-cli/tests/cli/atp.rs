@@ -34,6 +34,11 @@ impl Home {
         path
     }
 
+    /// A path below the home folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// A host of the test driver with VMs of these names, all of them running. Each connection has VMs of its
     /// own, so they are given their UUIDs here.
     pub(crate) fn host(&self, id: &str, vms: &[&str]) -> String {

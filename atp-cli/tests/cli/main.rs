@@ -13,3 +13,4 @@ mod lifecycle;
 mod listing;
 mod output;
 mod progress;
+mod shells;

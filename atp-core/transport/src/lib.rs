@@ -118,7 +118,7 @@ pub use latency::Percentiles;
 pub use lease::PooledConnection;
 pub use libvirt::{
     ChannelError, ChannelOptions, DomainChannel, DomainEvents, Hypervisor, LibvirtConnection,
-    LibvirtConnector, LibvirtLink, RawImage, Version, WatchItem, WatchOptions,
+    LibvirtConnector, LibvirtLink, RawImage, Version, WatchItem, WatchOptions, daemon_socket,
 };
 pub use manager::TransportManager;
 pub use pool::ConnectionPool;
