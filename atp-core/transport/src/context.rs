@@ -11,13 +11,14 @@ use crate::calls::HostCalls;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
 use crate::events::{EventBus, TransportEvent};
+use crate::health::{FleetWatch, HostHealth};
 use crate::host::{HostId, HostInfo};
 use crate::interceptor::Interceptors;
 use crate::pace::Pace;
 use crate::rate_limit::RateLimit;
 use crate::reconnect::Reconnect;
 use crate::share::OpenShare;
-use crate::stats::Counts;
+use crate::tally::Tally;
 
 pub(crate) struct HostContext<C> {
     pub(crate) id: HostId,
@@ -27,7 +28,8 @@ pub(crate) struct HostContext<C> {
     pub(crate) connector: Arc<C>,
     pub(crate) calls: Arc<HostCalls>,
     pub(crate) reconnect: Reconnect,
-    pub(crate) counts: Counts,
+    pub(crate) tally: Tally,
+    pub(crate) health: HostHealth,
     /// One for all hosts.
     events: Arc<EventBus>,
     /// So many calls hang that the limit on them is reached, and that has been told.
@@ -44,6 +46,8 @@ pub(crate) struct Common {
     /// Of the attempts to open lost connections.
     pub(crate) pace: Arc<Pace>,
     pub(crate) events: Arc<EventBus>,
+    /// Of the fleet as a whole.
+    pub(crate) health: Arc<FleetWatch>,
     /// Of the breakers that may be open at once.
     pub(crate) open_share: Arc<OpenShare>,
     pub(crate) interceptors: Arc<Interceptors>,
@@ -58,7 +62,7 @@ impl<C: Connector> HostContext<C> {
         common: &Common,
     ) -> Arc<Self> {
         let calls = HostCalls::new(&config.calls, &config.reconnect);
-        let (reconnect, counts) = (Reconnect::new(common.pace.clone()), Counts::default());
+        let reconnect = Reconnect::new(common.pace.clone());
         let breaker = Breaker::new(common.open_share.clone());
         let rate_limit = RateLimit::new(&config.rate_limit);
         let (info, config) = (ArcSwap::from_pointee(info), ArcSwap::from_pointee(config));
@@ -70,7 +74,8 @@ impl<C: Connector> HostContext<C> {
             connector,
             calls,
             reconnect,
-            counts,
+            tally: Tally::default(),
+            health: HostHealth::new(common.health.clone()),
             breaker,
             interceptors: common.interceptors.clone(),
             rate_limit,

@@ -55,6 +55,7 @@ mod error;
 mod events;
 mod execute;
 mod fleet;
+mod follow;
 mod health;
 mod host;
 mod interceptor;
@@ -72,6 +73,7 @@ mod pool;
 mod config;
 mod latency;
 mod stats;
+mod tally;
 
 // Underneath: a pool's state and its choices.
 mod autoscale;
@@ -90,6 +92,7 @@ mod window;
 mod backoff;
 mod calls;
 mod context;
+mod dedicated;
 mod limit;
 mod moment;
 mod pace;
@@ -102,7 +105,7 @@ pub mod settings;
 pub use breaker::{BreakerState, BreakerStatus};
 pub use calls::{InFlight, Lane};
 pub use config::{
-    BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, KeepaliveConfig, PoolConfig,
+    BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig, PoolConfig,
     RateLimitConfig, ReconnectConfig, RetryConfig, Strategy, TransportConfig, TransportConfigBuilder,
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
@@ -112,12 +115,16 @@ pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, Tra
 pub use events::{Event, EventKind, EventStream, GrowthReason, LossCause, ReapReason, TransportEvent};
 pub use execute::ExecuteOptions;
 pub use fleet::{Changes, Fleet};
-pub use health::HealthState;
+pub use follow::Following;
+pub use health::{FleetHealth, Health, HealthState, Vitals};
 pub use host::{HostId, HostInfo, InvalidHostId};
 pub use interceptor::{CallInfo, Interceptor, Verdict};
 pub use latency::Percentiles;
 pub use lease::PooledConnection;
-pub use libvirt::{Hypervisor, LibvirtConnection, LibvirtConnector, LibvirtLink, Version};
+pub use libvirt::{
+    ChannelError, ChannelOptions, DomainChannel, DomainEvents, Hypervisor, LibvirtConnection,
+    LibvirtConnector, LibvirtLink, RawImage, Version, WatchItem, WatchOptions, daemon_socket,
+};
 pub use manager::TransportManager;
 pub use pool::ConnectionPool;
 pub use reconnect::Attempt;

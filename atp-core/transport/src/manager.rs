@@ -10,6 +10,7 @@ use crate::connector::Connector;
 use crate::context::{Common, HostContext};
 use crate::error::{Result, TransportError};
 use crate::events::{EventBus, EventKind, EventStream, TransportEvent};
+use crate::health::{FleetHealth, FleetWatch};
 use crate::host::{HostId, HostInfo};
 use crate::interceptor::Interceptor;
 use crate::libvirt::LibvirtConnector;
@@ -52,12 +53,10 @@ impl<C: Connector> TransportManager<C> {
     /// A manager of hosts that `connector` reaches.
     pub fn with_connector(config: TransportConfig, connector: C) -> Self {
         let pace = Arc::new(Pace::new(config.reconnect.max_per_second.into(), 1));
-        let common = Common {
-            pace,
-            events: Arc::new(EventBus::new(&config.events)),
-            open_share: Arc::default(),
-            interceptors: Arc::default(),
-        };
+        let events = Arc::new(EventBus::new(&config.events));
+        let health = Arc::new(FleetWatch::new(&config.health, events.clone()));
+        let (open_share, interceptors) = (Arc::default(), Arc::default());
+        let common = Common { pace, events, health, open_share, interceptors };
         let state = RwLock::new(State { config, hosts: BTreeMap::new() });
         TransportManager { shared: Arc::new(Shared { connector: Arc::new(connector), common, state }) }
     }
@@ -90,7 +89,7 @@ impl<C: Connector> TransportManager<C> {
 
     /// Makes the pool of a host that was checked.
     pub(crate) fn open_pool(&self, state: &mut State<C>, id: HostId, info: HostInfo) {
-        let config = info.config.as_ref().unwrap_or(&state.config).clone();
+        let config = self.config_of(state, &info);
         let connector = self.shared.connector.clone();
         // Told before what the host's pool tells.
         self.emit(&id, TransportEvent::HostAdded);
@@ -98,10 +97,16 @@ impl<C: Connector> TransportManager<C> {
         state.hosts.insert(id, Arc::new(ConnectionPool::new(context)));
     }
 
+    /// The configuration a host goes by.
+    pub(crate) fn config_of(&self, state: &State<C>, info: &HostInfo) -> TransportConfig {
+        self.shared.connector.adapt(info.config.as_ref().unwrap_or(&state.config).clone())
+    }
+
     /// Takes over a common configuration that was checked.
     pub(crate) fn adopt(&self, state: &mut State<C>, config: TransportConfig) {
         self.shared.connector.configure(&config);
         self.shared.common.pace.set(config.reconnect.max_per_second.into(), 1);
+        self.shared.common.health.configure(&config.health);
         state.config = config;
     }
 
@@ -151,6 +156,11 @@ impl<C: Connector> TransportManager<C> {
         self.state().hosts.values().map(|pool| HostInfo::clone(&pool.info())).collect()
     }
 
+    /// The pools of all hosts, by their ids.
+    pub fn pools(&self) -> Vec<Arc<ConnectionPool<C>>> {
+        self.state().hosts.values().cloned().collect()
+    }
+
     /// The pool of a host.
     ///
     /// # Errors
@@ -191,6 +201,14 @@ impl<C: Connector> TransportManager<C> {
 
     pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State<C>> {
         self.shared.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the hosts and the fleet were when they were last looked at, at most
+    /// [`health.interval`](crate::HealthConfig::interval) ago. Without looks, all count as healthy.
+    pub fn health(&self) -> FleetHealth {
+        let pools = self.state().hosts.clone();
+        let hosts = pools.into_iter().map(|(id, pool)| (id, pool.health())).collect();
+        self.shared.common.health.report(hosts)
     }
 
     /// Listens to what happens to the hosts from now on. Any number may listen, and none holds anything up.

@@ -22,8 +22,10 @@ use crate::config::TransportConfig;
 use crate::connection::HostConnection;
 use crate::connector::Connector;
 use crate::context::HostContext;
+use crate::dedicated::Dedicated;
 use crate::error::{AcquireStage, Result, TransportError};
 use crate::events::{ReapReason, TransportEvent};
+use crate::health::Health;
 use crate::host::{HostId, HostInfo};
 use crate::lease::PooledConnection;
 use crate::leases::{LeaseKey, LongHeld};
@@ -88,6 +90,11 @@ impl<C: Connector> ConnectionPool<C> {
     /// The host's configuration as it is now.
     pub fn config(&self) -> Arc<TransportConfig> {
         Guard::into_inner(self.shared.host.config())
+    }
+
+    /// The way to links of one's own beside the pool.
+    pub(crate) fn dedicated(&self) -> Dedicated<C> {
+        Dedicated::new(self.shared.host.clone(), self.shared.closing.clone())
     }
 
     /// Lends a connection, as soon as one can carry another lease, and by `deadline` at the latest.
@@ -190,6 +197,11 @@ impl<C: Connector> ConnectionPool<C> {
         self.shared.members().stats(&self.shared.host)
     }
 
+    /// How the host was when it was last looked at: see [`TransportManager::health`](crate::TransportManager::health).
+    pub fn health(&self) -> Health {
+        self.shared.host.health.report()
+    }
+
     /// The connections, whatever their state.
     pub fn connections(&self) -> Vec<Arc<HostConnection<C>>> {
         self.shared.members().connections.clone()
@@ -243,6 +255,7 @@ impl<C: Connector> ConnectionPool<C> {
     /// Cancel safe: when cancelled the pool stays closed to new work.
     pub async fn close(&self, drain: Duration) -> bool {
         let deadline = Instant::now() + drain;
+        self.shared.host.health.leave();
         let waiters = {
             let mut members = self.shared.members();
             members.draining = true;
@@ -450,6 +463,18 @@ impl<C: Connector> Shared<C> {
         self.host.look_at_stuck_calls();
     }
 
+    /// Looks at how the host is, and tells if that has changed. Runs in the keeper's task only.
+    fn look_at_health(&self) {
+        let Shared { host, .. } = self;
+        let changed = host
+            .health
+            .look(&host.tally.now(), &host.config().health, |lately| self.members().vitals(host, &lately));
+        if let Some(event) = changed {
+            host.emit(event);
+        }
+        host.health.look_at_fleet();
+    }
+
     fn open(self: &Arc<Self>) -> Arc<HostConnection<C>> {
         let pool = Arc::downgrade(self);
         let on_change = move || {
@@ -481,6 +506,7 @@ impl<C: Connector> Shared<C> {
         let connected = stats.idle_connections + stats.active_connections;
         let stage = if connected > 0 { AcquireStage::AllInUse } else { AcquireStage::Connecting };
         let waited = asked.elapsed();
+        self.host.tally.acquire_timed_out(stage);
         self.host.emit(TransportEvent::AcquireTimedOut { stage, waited });
         TransportError::AcquireTimeout {
             host: self.host.id.clone(),
@@ -501,16 +527,23 @@ impl<C: Connector> Shared<C> {
 async fn keep<C: Connector>(shared: Arc<Shared<C>>) {
     let interval = || shared.host.config().pool.maintenance_interval;
     let mut tick = every(interval());
+    let mut looked = Instant::now();
     loop {
         if tick.period() != interval() {
             tick = every(interval());
         }
         let patience_ends = shared.members().patience_ends(&shared.host);
+        let look_every = shared.host.config().health.interval;
         tokio::select! {
             // Attention may be called for all the time, and must not keep the rest from its turn.
             biased;
             () = shared.closing.cancelled() => return,
             _ = tick.tick() => shared.look_around(),
+            () = sleep_until(looked + look_every), if !look_every.is_zero() => {
+                shared.look_at_health();
+                looked = Instant::now();
+                continue;
+            }
             () = sleep_until(patience_ends.unwrap_or_else(Instant::now)), if patience_ends.is_some() => {}
             () = shared.attention.notified() => {}
         }

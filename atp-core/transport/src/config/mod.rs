@@ -6,6 +6,7 @@
 mod breaker;
 mod builder;
 mod error;
+mod health;
 mod rate_limit;
 mod retry;
 mod validate;
@@ -20,6 +21,7 @@ use crate::backoff::Backoff;
 pub use breaker::BreakerConfig;
 pub use builder::TransportConfigBuilder;
 pub use error::{ConfigError, ConfigProblem};
+pub use health::HealthConfig;
 pub use rate_limit::RateLimitConfig;
 pub use retry::RetryConfig;
 
@@ -70,6 +72,8 @@ pub struct TransportConfig {
     pub retry: RetryConfig,
     /// How many calls a host gets.
     pub rate_limit: RateLimitConfig,
+    /// When a host counts as healthy.
+    pub health: HealthConfig,
     /// The stream of events.
     pub events: EventConfig,
 }
@@ -89,6 +93,7 @@ impl Default for TransportConfig {
             breaker: BreakerConfig::default(),
             retry: RetryConfig::default(),
             rate_limit: RateLimitConfig::default(),
+            health: HealthConfig::default(),
             events: EventConfig::default(),
         }
     }

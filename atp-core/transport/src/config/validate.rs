@@ -48,7 +48,7 @@ impl TransportConfig {
     }
 
     /// The values that hold for all hosts together, so that no host can have its own.
-    pub(super) fn shared(&self) -> [(&'static str, String); 6] {
+    pub(super) fn shared(&self) -> [(&'static str, String); 9] {
         let thread_idle_timeout = format_duration(self.calls.thread_idle_timeout).to_string();
         [
             ("calls.max_threads", self.calls.max_threads.to_string()),
@@ -56,14 +56,16 @@ impl TransportConfig {
             ("reconnect.max_per_second", self.reconnect.max_per_second.to_string()),
             ("breaker.max_open_share", self.breaker.max_open_share.to_string()),
             ("breaker.min_hosts_for_share", self.breaker.min_hosts_for_share.to_string()),
+            ("health.interval", format_duration(self.health.interval).to_string()),
+            ("health.fleet_degraded_share", self.health.fleet_degraded_share.to_string()),
+            ("health.fleet_unavailable_share", self.health.fleet_unavailable_share.to_string()),
             ("events.capacity", self.events.capacity.to_string()),
         ]
     }
 
     /// Every value that cannot be used: its path, and what is wrong with it.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
-        let TransportConfig { pool, reconnect, calls, keepalive, breaker, retry, rate_limit, events, .. } =
-            self;
+        let TransportConfig { pool, reconnect, calls, keepalive, breaker, retry, rate_limit, health, events, .. } = self;
         let mut problems = Vec::new();
         let mut check = |ok: bool, path: &'static str, problem: String| {
             if !ok {
@@ -97,6 +99,11 @@ impl TransportConfig {
             ("retry.initial_delay", retry.initial_delay, Zero::Means),
             ("retry.max_delay", retry.max_delay, Zero::Means),
             ("retry.budget_window", retry.budget_window, Zero::IsWrong),
+            ("health.interval", health.interval, Zero::Means),
+            ("health.window", health.window, Zero::IsWrong),
+            ("health.slow_mean", health.slow_mean, Zero::Means),
+            ("health.slow_p99", health.slow_p99, Zero::Means),
+            ("health.better_after", health.better_after, Zero::Means),
         ] {
             check(!time.is_zero() || zero == Zero::Means, path, "is 0s; it must be longer".to_owned());
             check(
@@ -116,6 +123,7 @@ impl TransportConfig {
             ("reconnect.max_per_second", reconnect.max_per_second as usize),
             ("retry.max_tries", retry.max_tries as usize),
             ("rate_limit.burst", rate_limit.burst as usize),
+            ("health.worse_after", health.worse_after as usize),
             ("events.capacity", events.capacity),
         ] {
             check(number > 0, path, "is 0; it must be at least 1".to_owned());
@@ -146,6 +154,10 @@ impl TransportConfig {
             ("breaker.failure_rate", breaker.failure_rate),
             ("breaker.max_open_share", breaker.max_open_share),
             ("retry.budget_share", retry.budget_share),
+            ("health.degraded_error_rate", health.degraded_error_rate),
+            ("health.unavailable_error_rate", health.unavailable_error_rate),
+            ("health.fleet_degraded_share", health.fleet_degraded_share),
+            ("health.fleet_unavailable_share", health.fleet_unavailable_share),
         ] {
             check((0.0..=1.0).contains(&share), path, format!("is {share}; it must be from 0 to 1"));
         }
@@ -176,6 +188,32 @@ impl TransportConfig {
                 CALLS_PER_SECOND.end()
             ),
         );
+        let utilisation = health.high_utilisation;
+        check(
+            utilisation.is_finite() && utilisation >= 0.0,
+            "health.high_utilisation",
+            format!("is {utilisation}; it must be a number of at least 0"),
+        );
+        for (path, lower, name, higher) in [
+            (
+                "health.degraded_error_rate",
+                health.degraded_error_rate,
+                "health.unavailable_error_rate",
+                health.unavailable_error_rate,
+            ),
+            (
+                "health.fleet_degraded_share",
+                health.fleet_degraded_share,
+                "health.fleet_unavailable_share",
+                health.fleet_unavailable_share,
+            ),
+        ] {
+            check(
+                lower <= higher || higher.is_nan(),
+                path,
+                format!("is {lower}, more than {name}, which is {higher}"),
+            );
+        }
         let interval = keepalive.interval;
         check(
             interval.subsec_nanos() == 0 && interval.as_secs() <= i32::MAX as u64,
