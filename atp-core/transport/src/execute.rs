@@ -89,7 +89,7 @@ impl<C: Connector> TransportManager<C> {
         let pool = self.pool(id)?;
         let asked = Instant::now();
         let deadline = options.deadline.unwrap_or_else(|| asked + pool.config().pool.acquire_timeout);
-        let lease = pool.acquire_from(deadline, taken_at).await?.with_deadline(options.deadline);
+        let lease = pool.acquire_from(asked, deadline, taken_at).await?.with_deadline(options.deadline);
         let host = lease.host_id().clone();
         // The closure's state is dropped with it; nothing of it is looked at after a panic.
         let contained = AssertUnwindSafe(async move { work(lease).await }).catch_unwind();
