@@ -105,8 +105,9 @@ pub mod settings;
 pub use breaker::{BreakerState, BreakerStatus};
 pub use calls::{InFlight, Lane};
 pub use config::{
-    BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig, PoolConfig,
-    RateLimitConfig, ReconnectConfig, RetryConfig, Strategy, TransportConfig, TransportConfigBuilder,
+    BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig,
+    PoolConfig, RateLimitConfig, ReconnectConfig, RetryConfig, Strategy, TransportConfig,
+    TransportConfigBuilder,
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
