@@ -81,6 +81,7 @@ mod strategy;
 mod backoff;
 mod calls;
 mod context;
+mod credentials;
 mod limit;
 mod moment;
 mod pace;
@@ -96,6 +97,7 @@ pub use config::{
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
+pub use credentials::{Credentials, Password, PasswordSource};
 pub use effect::Effect;
 pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, TransportError};
 pub use events::{Event, EventKind, EventStream, GrowthReason, LossCause, ReapReason, TransportEvent};
