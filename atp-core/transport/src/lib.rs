@@ -92,6 +92,7 @@ mod window;
 mod backoff;
 mod calls;
 mod context;
+mod credentials;
 mod dedicated;
 mod limit;
 mod moment;
@@ -111,6 +112,7 @@ pub use config::{
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
+pub use credentials::{Credentials, Password, PasswordSource};
 pub use effect::Effect;
 pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, TransportError};
 pub use events::{Event, EventKind, EventStream, GrowthReason, LossCause, ReapReason, TransportEvent};
