@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
+use crate::breaker::Breaker;
 use crate::calls::HostCalls;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
@@ -13,6 +14,7 @@ use crate::health::{FleetWatch, HostHealth};
 use crate::host::{HostId, HostInfo};
 use crate::pace::Pace;
 use crate::reconnect::Reconnect;
+use crate::share::OpenShare;
 use crate::tally::Tally;
 
 pub(crate) struct HostContext<C> {
@@ -29,21 +31,30 @@ pub(crate) struct HostContext<C> {
     events: Arc<EventBus>,
     /// So many calls hang that the limit on them is reached, and that has been told.
     stuck_cap_told: AtomicBool,
+    pub(crate) breaker: Breaker,
+}
+
+/// What all hosts share.
+pub(crate) struct Common {
+    /// Of the attempts to open lost connections.
+    pub(crate) pace: Arc<Pace>,
+    pub(crate) events: Arc<EventBus>,
+    pub(crate) health: Arc<FleetWatch>,
+    /// Of the breakers that may be open at once.
+    pub(crate) open_share: Arc<OpenShare>,
 }
 
 impl<C: Connector> HostContext<C> {
-    /// `pace`, `events` and `fleet` are shared by all hosts.
     pub(crate) fn new(
         id: HostId,
         info: HostInfo,
         config: TransportConfig,
         connector: Arc<C>,
-        pace: Arc<Pace>,
-        events: Arc<EventBus>,
-        fleet: Arc<FleetWatch>,
+        common: &Common,
     ) -> Arc<Self> {
         let calls = HostCalls::new(&config.calls, &config.reconnect);
-        let reconnect = Reconnect::new(pace);
+        let reconnect = Reconnect::new(common.pace.clone());
+        let breaker = Breaker::new(common.open_share.clone());
         let (info, config) = (ArcSwap::from_pointee(info), ArcSwap::from_pointee(config));
         let stuck_cap_told = AtomicBool::new(false);
         Arc::new(HostContext {
@@ -54,8 +65,9 @@ impl<C: Connector> HostContext<C> {
             calls,
             reconnect,
             tally: Tally::default(),
-            health: HostHealth::new(fleet),
-            events,
+            health: HostHealth::new(common.health.clone()),
+            breaker,
+            events: common.events.clone(),
             stuck_cap_told,
         })
     }

@@ -78,6 +78,12 @@ mod leases;
 mod members;
 mod strategy;
 
+// Underneath: hosts that fail.
+mod breaker;
+mod evidence;
+mod share;
+mod window;
+
 // Underneath: a connection's calls and its ways back.
 mod backoff;
 mod calls;
@@ -90,10 +96,11 @@ mod reconnect;
 pub mod domain;
 pub mod settings;
 
+pub use breaker::{BreakerState, BreakerStatus};
 pub use calls::{InFlight, Lane};
 pub use config::{
-    CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig, PoolConfig,
-    ReconnectConfig, Strategy, TransportConfig, TransportConfigBuilder,
+    BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig,
+    PoolConfig, ReconnectConfig, Strategy, TransportConfig, TransportConfigBuilder,
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until, timeout_at
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::breaker::{BreakerStatus, Probe};
 use crate::config::TransportConfig;
 use crate::connection::HostConnection;
 use crate::connector::Connector;
@@ -104,6 +105,20 @@ impl<C: Connector> ConnectionPool<C> {
         taken_at: &'static Location<'static>,
     ) -> Result<PooledConnection<C>> {
         let asked = Instant::now();
+        let result = self.live_lease(asked, deadline, taken_at).await;
+        if let Err(error) = &result {
+            self.shared.host.heard_of_acquire(asked, error);
+        }
+        result
+    }
+
+    /// A lease of a connection that answers, if it was quiet for long.
+    async fn live_lease(
+        &self,
+        asked: Instant,
+        deadline: Instant,
+        taken_at: &'static Location<'static>,
+    ) -> Result<PooledConnection<C>> {
         loop {
             // A caller whose connection turns out dead keeps the place it got by asking first.
             let lease = self.next_lease(asked, deadline, taken_at).await?;
@@ -139,6 +154,32 @@ impl<C: Connector> ConnectionPool<C> {
             // A grant may have come in the same instant; it is in the channel then.
             Err(_) => granted.try_recv().unwrap_or_else(|_| Err(self.shared.timed_out(asked))),
         }
+    }
+
+    /// Asks whether work may be sent to the host; with a probe's place, if the work has to find out whether it
+    /// answers.
+    ///
+    /// # Errors
+    /// [`TransportError::CircuitOpen`]; and what [`acquire`](Self::acquire) would say at once to a host that counts
+    /// as failed: while the pool cannot connect, that is the better answer, and no probe.
+    pub(crate) fn admit(&self) -> Result<Option<Probe<'_>>> {
+        let host = &self.shared.host;
+        if host.breaker.is_closed() {
+            return Ok(None);
+        }
+        let hopeless = self.shared.members().hopeless(host);
+        hopeless.map_or_else(|| host.admit(), Err)
+    }
+
+    /// The error for work whose probe was not answered.
+    pub(crate) fn still_open(&self, probe: Probe<'_>) -> TransportError {
+        drop(probe);
+        self.shared.host.circuit_open()
+    }
+
+    /// The host's circuit breaker, at this moment.
+    pub fn breaker(&self) -> BreakerStatus {
+        self.shared.host.breaker.status()
     }
 
     /// Counts the connections and what they do, at this moment.

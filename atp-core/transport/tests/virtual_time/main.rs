@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod answers;
+mod breaker;
 mod calls;
 mod cancel;
 mod care;
