@@ -36,7 +36,6 @@ mod fleet;
 #[cfg(feature = "http")]
 mod http;
 
-pub use calls::CallMetrics;
 pub use exporter::{Exporter, ExporterConfig, render};
 #[cfg(feature = "http")]
 pub use http::{Endpoint, EndpointConfig, EndpointError};

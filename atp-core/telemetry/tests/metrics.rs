@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use atp_telemetry::{CallMetrics, Exporter, ExporterConfig, render};
-use atp_transport::{ErrorKind, EventKind, HostInfo, TransportConfig, TransportManager};
+use atp_telemetry::{Exporter, ExporterConfig, render};
+use atp_transport::{CallFailure, ErrorKind, EventKind, HostInfo, TransportConfig, TransportManager};
 use tokio::time::{Instant, sleep};
 
 /// The value of a series, if it is there.
@@ -84,31 +84,36 @@ async fn a_host_that_cannot_be_reached_shows() {
     assert!(events[&EventKind::Failed] >= 1 && events[&EventKind::HealthChanged] >= 1, "{events:?}");
 }
 
-#[test]
-fn durations_and_failures_are_kept_apart_by_host_and_operation() {
-    use prometheus_client::registry::Registry;
-
-    let calls = CallMetrics::new(&[0.1, 1.0]);
-    let (one, two) = ("h1".parse().unwrap(), "h2".parse().unwrap());
-    let seconds = Duration::from_secs_f64;
-    calls.record(&one, "a", seconds(0.05), None);
-    calls.record(&one, "a", seconds(0.5), Some(ErrorKind::CallTimeout));
-    calls.record(&one, "b", seconds(5.0), None);
-    calls.record(&two, "a", seconds(0.5), None);
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(calls));
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    for (series, expected) in [
-        (r#"atp_call_duration_seconds_bucket{le="0.1",host="h1",operation="a"}"#, 1.0),
-        (r#"atp_call_duration_seconds_bucket{le="1.0",host="h1",operation="a"}"#, 2.0),
-        (r#"atp_call_duration_seconds_bucket{le="1.0",host="h1",operation="b"}"#, 0.0),
-        (r#"atp_call_duration_seconds_bucket{le="+Inf",host="h1",operation="b"}"#, 1.0),
-        (r#"atp_call_duration_seconds_sum{host="h1",operation="a"}"#, 0.55),
-        (r#"atp_call_duration_seconds_count{host="h2",operation="a"}"#, 1.0),
-        (r#"atp_call_failures_total{host="h1",operation="a",kind="call-timeout"}"#, 1.0),
-    ] {
-        let found = value(&text, series).unwrap_or_else(|| panic!("no {series} in\n{text}"));
-        assert!((found - expected).abs() < 1e-9, "{series} is {found}");
+#[tokio::test]
+async fn durations_and_failures_are_kept_apart_by_host_and_operation() {
+    let manager = TransportManager::new(TransportConfig::default());
+    let exporter = Exporter::new(&manager, &ExporterConfig { call_buckets: vec![0.0, 1e6] });
+    for id in ["h1", "h2"] {
+        manager.add_host(HostInfo::from_uri(id, "test:///default")).await.unwrap();
+        manager.execute_on_host(id, |conn| async move { conn.hostname().await }).await.unwrap();
     }
+    // A caller that goes away, with its call under way.
+    let gone = manager.execute_on_host("h2", |conn| async move {
+        conn.call("hangs", None, |_, _in_flight| std::future::pending::<Result<(), CallFailure>>()).await
+    });
+    tokio::time::timeout(Duration::from_millis(50), gone).await.unwrap_err();
+    let text = exporter.render();
+    let operation = "virConnectGetHostname";
+    for (series, expected) in [
+        (format!(r#"atp_call_duration_seconds_bucket{{le="0.0",host="h1",operation="{operation}"}}"#), 0.0),
+        (
+            format!(
+                r#"atp_call_duration_seconds_bucket{{le="1000000.0",host="h1",operation="{operation}"}}"#
+            ),
+            1.0,
+        ),
+        (format!(r#"atp_call_duration_seconds_bucket{{le="+Inf",host="h1",operation="{operation}"}}"#), 1.0),
+        (format!(r#"atp_call_duration_seconds_count{{host="h2",operation="{operation}"}}"#), 1.0),
+        (r#"atp_call_failures_total{host="h2",operation="hangs",kind="abandoned"}"#.to_owned(), 1.0),
+    ] {
+        assert_eq!(value(&text, &series), Some(expected), "{series} in\n{text}");
+    }
+    let sum = value(&text, &format!(r#"atp_call_duration_seconds_sum{{host="h1",operation="{operation}"}}"#));
+    assert!(sum.is_some_and(|seconds| seconds > 0.0), "{text}");
+    assert_eq!(value(&text, r#"atp_calls_in_flight{host="h2"}"#), Some(0.0));
 }

@@ -12,7 +12,9 @@ use crate::connector::Connector;
 use crate::events::{EventBus, TransportEvent};
 use crate::health::{FleetWatch, HostHealth};
 use crate::host::{HostId, HostInfo};
+use crate::interceptor::Interceptors;
 use crate::pace::Pace;
+use crate::rate_limit::RateLimit;
 use crate::reconnect::Reconnect;
 use crate::share::OpenShare;
 use crate::tally::Tally;
@@ -32,6 +34,9 @@ pub(crate) struct HostContext<C> {
     /// So many calls hang that the limit on them is reached, and that has been told.
     stuck_cap_told: AtomicBool,
     pub(crate) breaker: Breaker,
+    /// One chain for all hosts.
+    pub(crate) interceptors: Arc<Interceptors>,
+    pub(crate) rate_limit: RateLimit,
 }
 
 /// What all hosts share.
@@ -42,6 +47,7 @@ pub(crate) struct Common {
     pub(crate) health: Arc<FleetWatch>,
     /// Of the breakers that may be open at once.
     pub(crate) open_share: Arc<OpenShare>,
+    pub(crate) interceptors: Arc<Interceptors>,
 }
 
 impl<C: Connector> HostContext<C> {
@@ -55,6 +61,7 @@ impl<C: Connector> HostContext<C> {
         let calls = HostCalls::new(&config.calls, &config.reconnect);
         let reconnect = Reconnect::new(common.pace.clone());
         let breaker = Breaker::new(common.open_share.clone());
+        let rate_limit = RateLimit::new(&config.rate_limit);
         let (info, config) = (ArcSwap::from_pointee(info), ArcSwap::from_pointee(config));
         let stuck_cap_told = AtomicBool::new(false);
         Arc::new(HostContext {
@@ -67,6 +74,8 @@ impl<C: Connector> HostContext<C> {
             tally: Tally::default(),
             health: HostHealth::new(common.health.clone()),
             breaker,
+            interceptors: common.interceptors.clone(),
+            rate_limit,
             events: common.events.clone(),
             stuck_cap_told,
         })
@@ -99,6 +108,7 @@ impl<C: Connector> HostContext<C> {
     /// Has what is known of the host, and its configuration, be these from now on. Calls of this must not overlap.
     pub(crate) fn reconfigure(&self, info: HostInfo, config: TransportConfig) {
         self.calls.reconfigure(&config.calls, &config.reconnect);
+        self.rate_limit.reconfigure(&config.rate_limit);
         self.info.store(Arc::new(info));
         self.config.store(Arc::new(config));
     }

@@ -57,6 +57,7 @@ mod execute;
 mod fleet;
 mod health;
 mod host;
+mod interceptor;
 mod lease;
 mod libvirt;
 mod manager;
@@ -91,6 +92,7 @@ mod context;
 mod limit;
 mod moment;
 mod pace;
+mod rate_limit;
 mod reconnect;
 
 pub mod domain;
@@ -100,7 +102,7 @@ pub use breaker::{BreakerState, BreakerStatus};
 pub use calls::{InFlight, Lane};
 pub use config::{
     BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig,
-    PoolConfig, ReconnectConfig, Strategy, TransportConfig, TransportConfigBuilder,
+    PoolConfig, RateLimitConfig, ReconnectConfig, Strategy, TransportConfig, TransportConfigBuilder,
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
@@ -111,6 +113,7 @@ pub use execute::ExecuteOptions;
 pub use fleet::{Changes, Fleet};
 pub use health::{FleetHealth, Health, HealthState, Vitals};
 pub use host::{HostId, HostInfo, InvalidHostId};
+pub use interceptor::{CallInfo, Interceptor, Verdict};
 pub use latency::Percentiles;
 pub use lease::PooledConnection;
 pub use libvirt::{Hypervisor, LibvirtConnection, LibvirtConnector, LibvirtLink, Version};

@@ -7,6 +7,7 @@ mod breaker;
 mod builder;
 mod error;
 mod health;
+mod rate_limit;
 mod validate;
 
 use std::fmt;
@@ -20,6 +21,7 @@ pub use breaker::BreakerConfig;
 pub use builder::TransportConfigBuilder;
 pub use error::{ConfigError, ConfigProblem};
 pub use health::HealthConfig;
+pub use rate_limit::RateLimitConfig;
 
 /// How hosts are connected to, and how work is run on them.
 ///
@@ -64,6 +66,8 @@ pub struct TransportConfig {
     pub keepalive: KeepaliveConfig,
     /// When a host is left alone for a while.
     pub breaker: BreakerConfig,
+    /// How many calls a host gets.
+    pub rate_limit: RateLimitConfig,
     /// When a host counts as healthy.
     pub health: HealthConfig,
     /// The stream of events.
@@ -83,6 +87,7 @@ impl Default for TransportConfig {
             calls: CallConfig::default(),
             keepalive: KeepaliveConfig::default(),
             breaker: BreakerConfig::default(),
+            rate_limit: RateLimitConfig::default(),
             health: HealthConfig::default(),
             events: EventConfig::default(),
         }

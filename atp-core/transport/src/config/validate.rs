@@ -1,5 +1,6 @@
 //! Which values can be used, by themselves and together.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use humantime::format_duration;
@@ -9,6 +10,9 @@ use super::{ConfigError, ConfigProblem, EventConfig, TransportConfig};
 
 /// No time is longer than a hundred years: clocks cannot be counted forward without bound.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// A pace that can be kept, and that somebody can wait for.
+const CALLS_PER_SECOND: RangeInclusive<f64> = 0.001..=1_000_000.0;
 
 /// Whether a time may be nothing at all.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,7 +65,9 @@ impl TransportConfig {
 
     /// Every value that cannot be used: its path, and what is wrong with it.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
-        let TransportConfig { pool, reconnect, calls, keepalive, breaker, health, events, .. } = self;
+        let TransportConfig {
+            pool, reconnect, calls, keepalive, breaker, rate_limit, health, events, ..
+        } = self;
         let mut problems = Vec::new();
         let mut check = |ok: bool, path: &'static str, problem: String| {
             if !ok {
@@ -114,6 +120,7 @@ impl TransportConfig {
             ("calls.max_threads", calls.max_threads),
             ("reconnect.max_hung_attempts", reconnect.max_hung_attempts),
             ("reconnect.max_per_second", reconnect.max_per_second as usize),
+            ("rate_limit.burst", rate_limit.burst as usize),
             ("health.worse_after", health.worse_after as usize),
             ("events.capacity", events.capacity),
         ] {
@@ -191,6 +198,16 @@ impl TransportConfig {
                 format!("is {shown}, shorter than {initial_path}, which is {initial_shown}"),
             );
         }
+        let per_second = rate_limit.calls_per_second;
+        check(
+            per_second == 0.0 || CALLS_PER_SECOND.contains(&per_second),
+            "rate_limit.calls_per_second",
+            format!(
+                "is {per_second}; it must be 0, or from {} to {}",
+                CALLS_PER_SECOND.start(),
+                CALLS_PER_SECOND.end()
+            ),
+        );
         let interval = keepalive.interval;
         check(
             interval.subsec_nanos() == 0 && interval.as_secs() <= i32::MAX as u64,

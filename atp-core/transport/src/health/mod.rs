@@ -76,7 +76,7 @@ pub struct Vitals {
     pub breaker: BreakerState,
     /// Callers waiting for a lease.
     pub waiting: usize,
-    /// Callers that got no connection by their deadline, all being in use.
+    /// Callers that got no connection by their deadline, all being in use, and calls over the rate limit.
     pub rejected: u64,
     /// Calls that ended.
     pub calls: u64,
