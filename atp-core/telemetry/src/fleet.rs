@@ -19,6 +19,7 @@ pub(crate) struct Snapshot {
     hosts: Vec<Host>,
     health: FleetHealth,
     events: BTreeMap<EventKind, u64>,
+    interceptor_panics: u64,
 }
 
 #[derive(Debug)]
@@ -44,7 +45,8 @@ impl Snapshot {
             }
         };
         let hosts = manager.pools().iter().map(|pool| host(pool)).collect();
-        Snapshot { hosts, health, events: manager.event_counts() }
+        let (events, interceptor_panics) = (manager.event_counts(), manager.interceptor_panics());
+        Snapshot { hosts, health, events, interceptor_panics }
     }
 
     fn encode_fleet(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
@@ -62,7 +64,10 @@ impl Snapshot {
         for (kind, count) in &self.events {
             metric.encode_family(&[("event", kind.as_str())])?.encode_counter(count, NO_EXEMPLAR)?;
         }
-        Ok(())
+        let help = "Panics of interceptors";
+        let mut metric =
+            encoder.encode_descriptor("atp_interceptor_panics", help, None, MetricType::Counter)?;
+        metric.encode_counter(&self.interceptor_panics, NO_EXEMPLAR)
     }
 
     fn encode_hosts(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
@@ -119,8 +124,11 @@ impl Collector for Snapshot {
 /// No example of a call stands beside its count.
 const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, u64>> = None;
 
-/// Name, help and value of what goes up and down with a host.
-const GAUGES: [(&str, &str, fn(&Host) -> f64); 12] = [
+/// Name, help and value of a metric that a host has.
+type OfHost<V> = (&'static str, &'static str, fn(&Host) -> V);
+
+/// What goes up and down.
+const GAUGES: [OfHost<f64>; 12] = [
     ("atp_host_health", "Health of a host: 0 healthy, 1 degraded, 2 overloaded, 3 unavailable", |host| {
         f64::from(host.health as u32)
     }),
@@ -157,8 +165,8 @@ const GAUGES: [(&str, &str, fn(&Host) -> f64); 12] = [
     ),
 ];
 
-/// Name, help and value of what only grows.
-const COUNTERS: [(&str, &str, fn(&Host) -> u64); 5] = [
+/// What only grows.
+const COUNTERS: [OfHost<u64>; 5] = [
     ("atp_calls", "Calls that ended", |host| host.stats.requests),
     ("atp_calls_failed", "Calls that failed, answers with errors included", |host| host.stats.errors),
     ("atp_acquire_timeouts", "Callers that got no lease by their deadline", |host| {
