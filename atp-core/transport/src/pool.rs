@@ -11,18 +11,24 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::Guard;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::breaker::{BreakerStatus, Probe};
 use crate::config::TransportConfig;
 use crate::connection::HostConnection;
 use crate::connector::Connector;
 use crate::context::HostContext;
+use crate::dedicated::Dedicated;
 use crate::error::{AcquireStage, Result, TransportError};
+use crate::events::{ReapReason, TransportEvent};
+use crate::health::Health;
+use crate::host::{HostId, HostInfo};
 use crate::lease::PooledConnection;
-use crate::leases::LeaseKey;
+use crate::leases::{LeaseKey, LongHeld};
 use crate::members::Members;
 use crate::stats::PoolStats;
 
@@ -51,8 +57,10 @@ impl<C: Connector> ConnectionPool<C> {
     /// Must be called within a tokio runtime.
     pub(crate) fn new(host: Arc<HostContext<C>>) -> Self {
         let closing = CancellationToken::new();
-        let pool = &host.config.pool;
-        let members = Members::new(pool.min_connections_per_host, pool.max_connections_per_host);
+        let members = {
+            let pool = &host.config().pool;
+            Members::new(pool.min_connections_per_host, pool.max_connections_per_host)
+        };
         let shared = Arc::new(Shared {
             host,
             members: Mutex::new(members),
@@ -65,9 +73,24 @@ impl<C: Connector> ConnectionPool<C> {
         ConnectionPool { shared, _closing: closing.drop_guard() }
     }
 
-    /// The configuration the pool was made with.
-    pub fn config(&self) -> &TransportConfig {
-        &self.shared.host.config
+    /// The host it leads to.
+    pub fn host_id(&self) -> &HostId {
+        &self.shared.host.id
+    }
+
+    /// What is known of the host now.
+    pub fn info(&self) -> Arc<HostInfo> {
+        self.shared.host.info()
+    }
+
+    /// The host's configuration as it is now.
+    pub fn config(&self) -> Arc<TransportConfig> {
+        Guard::into_inner(self.shared.host.config())
+    }
+
+    /// The way to links of one's own beside the pool.
+    pub(crate) fn dedicated(&self) -> Dedicated<C> {
+        Dedicated::new(self.shared.host.clone(), self.shared.closing.clone())
     }
 
     /// Lends a connection, as [`acquire`](Self::acquire) does, within the configured
@@ -80,7 +103,8 @@ impl<C: Connector> ConnectionPool<C> {
         let taken_at = Location::caller();
         async move {
             let asked = Instant::now();
-            self.acquire_from(asked, asked + self.config().pool.acquire_timeout, taken_at).await
+            let patience = self.shared.host.config().pool.acquire_timeout;
+            self.acquire_from(asked, asked + patience, taken_at).await
         }
     }
 
@@ -99,6 +123,20 @@ impl<C: Connector> ConnectionPool<C> {
 
     /// For a caller who asked at some moment: its place in line goes by that.
     pub(crate) async fn acquire_from(
+        &self,
+        asked: Instant,
+        deadline: Instant,
+        taken_at: &'static Location<'static>,
+    ) -> Result<PooledConnection<C>> {
+        let result = self.live_lease(asked, deadline, taken_at).await;
+        if let Err(error) = &result {
+            self.shared.host.heard_of_acquire(asked, error);
+        }
+        result
+    }
+
+    /// A lease of a connection that answers, if it was quiet for long.
+    async fn live_lease(
         &self,
         asked: Instant,
         deadline: Instant,
@@ -141,9 +179,40 @@ impl<C: Connector> ConnectionPool<C> {
         }
     }
 
+    /// Asks whether work may be sent to the host; with a probe's place, if the work has to find out whether it
+    /// answers.
+    ///
+    /// # Errors
+    /// [`TransportError::CircuitOpen`]; and what [`acquire`](Self::acquire) would say at once to a host that counts
+    /// as failed: while the pool cannot connect, that is the better answer, and no probe.
+    pub(crate) fn admit(&self) -> Result<Option<Probe<'_>>> {
+        let host = &self.shared.host;
+        if host.breaker.is_closed() {
+            return Ok(None);
+        }
+        let hopeless = self.shared.members().hopeless(host);
+        hopeless.map_or_else(|| host.admit(), Err)
+    }
+
+    /// The error for work whose probe was not answered.
+    pub(crate) fn still_open(&self, probe: Probe<'_>) -> TransportError {
+        drop(probe);
+        self.shared.host.circuit_open()
+    }
+
+    /// The host's circuit breaker, at this moment.
+    pub fn breaker(&self) -> BreakerStatus {
+        self.shared.host.breaker.status()
+    }
+
     /// Counts the connections and what they do, at this moment.
     pub fn stats(&self) -> PoolStats {
         self.shared.members().stats(&self.shared.host)
+    }
+
+    /// How the host was when it was last looked at: see [`TransportManager::health`](crate::TransportManager::health).
+    pub fn health(&self) -> Health {
+        self.shared.host.health.report()
     }
 
     /// The connections, whatever their state.
@@ -157,7 +226,7 @@ impl<C: Connector> ConnectionPool<C> {
     /// # Errors
     /// [`TransportError::Config`] when `max` is 0 or less than `min`.
     pub fn resize(&self, min: usize, max: usize) -> Result<()> {
-        let mut config = self.shared.host.config.clone();
+        let mut config = TransportConfig::clone(&self.shared.host.config());
         config.pool.min_connections_per_host = min;
         config.pool.max_connections_per_host = max;
         config.validate()?;
@@ -168,12 +237,38 @@ impl<C: Connector> ConnectionPool<C> {
         Ok(())
     }
 
+    /// Has the host be known and configured like this from now on, without dropping work. What is drawn or counted
+    /// when a connection is made (its lifetime), and keepalive, hold for connections opened from then on. Calls
+    /// of this must not overlap.
+    pub(crate) fn reconfigure(&self, info: HostInfo, config: TransportConfig) {
+        let shared = &self.shared;
+        let before = Guard::into_inner(shared.host.config());
+        let size = |config: &TransportConfig| {
+            (config.pool.min_connections_per_host, config.pool.max_connections_per_host)
+        };
+        let (old_size, new_size) = (size(&before), size(&config));
+        let mut members = shared.members();
+        // A size set by `resize` stays until the configuration has another to say.
+        if new_size != old_size {
+            (members.min, members.max) = new_size;
+        }
+        members.complete = false;
+        for connection in &members.connections {
+            connection.reconfigure(&config);
+        }
+        shared.host.reconfigure(info, config);
+        drop(members);
+        // Those who wait may find room now.
+        shared.serve();
+    }
+
     /// Takes no new work, waits up to `drain` for leases to come back, then closes every connection.
     ///
     /// Work still running then finds its connection closed. Returns whether all leases had come back.
     /// Cancel safe: when cancelled the pool stays closed to new work.
     pub async fn close(&self, drain: Duration) -> bool {
         let deadline = Instant::now() + drain;
+        self.shared.host.health.leave();
         let waiters = {
             let mut members = self.shared.members();
             members.draining = true;
@@ -235,7 +330,11 @@ impl<C: Connector> Shared<C> {
             return Asked::Refused(error);
         }
         let (id, granted) = members.queue(asked, taken_at);
+        let limit = members.newly_at_limit();
         drop(members);
+        if let Some(limit) = limit {
+            self.host.emit(limit);
+        }
         if !complete {
             self.attention.notify_one();
         }
@@ -325,20 +424,32 @@ impl<C: Connector> Shared<C> {
         let mut members = self.members();
         // First those who can be served: a connection is opened only for somebody who still waits then.
         let unclaimed = self.grant(&mut members);
+        let (mut opened, mut events) = (Vec::new(), Vec::new());
         if !members.draining {
-            while members.wants_more() {
+            while let Some(reason) = members.wants_more() {
                 let connection = self.open();
                 members.connections.push(connection.clone());
                 members.has_grown(&connection);
-                self.tasks.spawn(connection.drive());
+                let connections = members.in_service().count();
+                let id = connection.connection_id();
+                events.push(TransportEvent::PoolGrown { connection: id, reason, connections });
+                opened.push(connection);
             }
-            for connection in members.surplus(&self.host) {
-                tracing::debug!(host = %self.host.id, "closing a connection that is not needed");
-                connection.retire();
+            for (connection, reason) in members.surplus(&self.host) {
+                tracing::debug!(host = %self.host.id, ?reason, "closing a connection");
+                if connection.retire() {
+                    let connection = connection.connection_id();
+                    events.push(TransportEvent::PoolReaped { connection, reason });
+                }
             }
         }
         drop(members);
         drop(unclaimed);
+        // What a connection does is told after that it was opened.
+        events.into_iter().for_each(|event| self.host.emit(event));
+        for connection in opened {
+            self.tasks.spawn(connection.drive());
+        }
     }
 
     /// Looks after what only time changes. Runs in the keeper's task only.
@@ -347,21 +458,34 @@ impl<C: Connector> Shared<C> {
         let now = Instant::now();
         let mut members = self.members();
         members.look_at_load(&self.host);
-        let limit = self.host.config.pool.report_leases_after;
-        if !limit.is_zero() {
-            for lease in members.leases.newly_long_held(limit, now) {
-                tracing::warn!(
-                    host = %self.host.id, held_for = ?lease.held_for, taken_at = %lease.taken_at,
-                    "a lease is held for long; was it forgotten?"
-                );
-            }
+        let limit = self.host.config().pool.report_leases_after;
+        let long_held = if limit.is_zero() { Vec::new() } else { members.leases.newly_long_held(limit, now) };
+        let outlived = members.connections.iter().filter(|c| c.has_outlived(now));
+        let expired: Vec<_> = outlived.filter(|c| c.retire()).map(|c| c.connection_id()).collect();
+        drop(members);
+        for LongHeld { held_for, taken_at } in long_held {
+            tracing::warn!(
+                host = %self.host.id, ?held_for, %taken_at, "a lease is held for long; was it forgotten?"
+            );
+            self.host.emit(TransportEvent::LeaseHeldLong { held_for, taken_at: taken_at.to_string() });
         }
-        for connection in &members.connections {
-            if connection.has_outlived(now) {
-                tracing::debug!(host = %self.host.id, "replacing an old connection");
-                connection.retire();
-            }
+        for connection in expired {
+            tracing::debug!(host = %self.host.id, connection, "replacing an old connection");
+            self.host.emit(TransportEvent::PoolReaped { connection, reason: ReapReason::Expired });
         }
+        self.host.look_at_stuck_calls();
+    }
+
+    /// Looks at how the host is, and tells if that has changed. Runs in the keeper's task only.
+    fn look_at_health(&self) {
+        let Shared { host, .. } = self;
+        let changed = host
+            .health
+            .look(&host.tally.now(), &host.config().health, |lately| self.members().vitals(host, &lately));
+        if let Some(event) = changed {
+            host.emit(event);
+        }
+        host.health.look_at_fleet();
     }
 
     fn open(self: &Arc<Self>) -> Arc<HostConnection<C>> {
@@ -393,10 +517,14 @@ impl<C: Connector> Shared<C> {
     fn timed_out(&self, asked: Instant) -> TransportError {
         let stats = self.members().stats(&self.host);
         let connected = stats.idle_connections + stats.active_connections;
+        let stage = if connected > 0 { AcquireStage::AllInUse } else { AcquireStage::Connecting };
+        let waited = asked.elapsed();
+        self.host.tally.acquire_timed_out(stage);
+        self.host.emit(TransportEvent::AcquireTimedOut { stage, waited });
         TransportError::AcquireTimeout {
             host: self.host.id.clone(),
-            stage: if connected > 0 { AcquireStage::AllInUse } else { AcquireStage::Connecting },
-            waited: asked.elapsed(),
+            stage,
+            waited,
             source: if connected > 0 { None } else { self.host.reconnect.last_error() },
             stats: Box::new(stats),
         }
@@ -410,18 +538,34 @@ impl<C: Connector> Shared<C> {
 
 /// The keeper: minds the number of connections whenever something changes, and now and then.
 async fn keep<C: Connector>(shared: Arc<Shared<C>>) {
-    let mut tick = tokio::time::interval(shared.host.config.pool.maintenance_interval);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let interval = || shared.host.config().pool.maintenance_interval;
+    let mut tick = every(interval());
+    let mut looked = Instant::now();
     loop {
+        if tick.period() != interval() {
+            tick = every(interval());
+        }
         let patience_ends = shared.members().patience_ends(&shared.host);
+        let look_every = shared.host.config().health.interval;
         tokio::select! {
             // Attention may be called for all the time, and must not keep the rest from its turn.
             biased;
             () = shared.closing.cancelled() => return,
             _ = tick.tick() => shared.look_around(),
+            () = sleep_until(looked + look_every), if !look_every.is_zero() => {
+                shared.look_at_health();
+                looked = Instant::now();
+                continue;
+            }
             () = sleep_until(patience_ends.unwrap_or_else(Instant::now)), if patience_ends.is_some() => {}
             () = shared.attention.notified() => {}
         }
         shared.maintain();
     }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut tick = tokio::time::interval(period);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick
 }

@@ -3,8 +3,10 @@
 //! Durations are written as `30s`, `5m`, `250ms`. No other module holds a time-out or a size.
 //! `docs/configuration.md` says how to choose each; a test compares it with these types.
 
+mod breaker;
 mod builder;
 mod error;
+mod health;
 mod validate;
 
 use std::fmt;
@@ -12,8 +14,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backoff::Backoff;
+
+pub use breaker::BreakerConfig;
 pub use builder::TransportConfigBuilder;
 pub use error::{ConfigError, ConfigProblem};
+pub use health::HealthConfig;
 
 /// How hosts are connected to, and how work is run on them.
 ///
@@ -56,6 +62,12 @@ pub struct TransportConfig {
     pub calls: CallConfig,
     /// libvirt's own keepalive messages.
     pub keepalive: KeepaliveConfig,
+    /// When a host is left alone for a while.
+    pub breaker: BreakerConfig,
+    /// When a host counts as healthy.
+    pub health: HealthConfig,
+    /// The stream of events.
+    pub events: EventConfig,
 }
 
 impl Default for TransportConfig {
@@ -70,6 +82,9 @@ impl Default for TransportConfig {
             reconnect: ReconnectConfig::default(),
             calls: CallConfig::default(),
             keepalive: KeepaliveConfig::default(),
+            breaker: BreakerConfig::default(),
+            health: HealthConfig::default(),
+            events: EventConfig::default(),
         }
     }
 }
@@ -218,6 +233,12 @@ impl Default for ReconnectConfig {
     }
 }
 
+impl ReconnectConfig {
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff { initial: self.initial_delay, multiplier: self.multiplier, longest: self.max_delay }
+    }
+}
+
 /// Limits on calls under way. They keep a hung VM from taking all that its host's daemon has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -274,5 +295,25 @@ pub struct KeepaliveConfig {
 impl Default for KeepaliveConfig {
     fn default() -> Self {
         KeepaliveConfig { interval: Duration::from_secs(5), count: 5 }
+    }
+}
+
+/// The stream of events: [`TransportManager::events`](crate::TransportManager::events).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventConfig {
+    /// Most events kept for a listener that does not keep up; a power of two, or the next. When there are more the
+    /// oldest are lost to it, and it is told how many.
+    pub capacity: usize,
+}
+
+impl EventConfig {
+    /// Room for events is set aside beforehand, so there is an end to it.
+    pub(crate) const MOST: usize = 1 << 20;
+}
+
+impl Default for EventConfig {
+    fn default() -> Self {
+        EventConfig { capacity: 4096 }
     }
 }

@@ -6,9 +6,12 @@
 //! per host, before they come here.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
+
+use crate::moment::Span;
 
 /// libvirt's client keeps its buffers on the heap; a quarter of the usual stack is plenty.
 const STACK_BYTES: usize = 512 * 1024;
@@ -22,9 +25,9 @@ pub(crate) struct CallThreads {
 }
 
 struct Shared {
-    max: usize,
+    max: AtomicUsize,
     /// How long a thread waits for its next job before it ends.
-    patience: Duration,
+    patience: Span,
     crew: Mutex<Crew>,
 }
 
@@ -56,7 +59,14 @@ pub(crate) struct ThreadsExhausted {
 
 impl CallThreads {
     pub(crate) fn new(max: usize, patience: Duration) -> Self {
+        let (max, patience) = (AtomicUsize::new(max), Span::new(patience));
         CallThreads { shared: Arc::new(Shared { max, patience, crew: Mutex::default() }) }
+    }
+
+    /// Has there be at most `max` threads from now on, and each kept for as long as `patience` after its last job.
+    pub(crate) fn resize(&self, max: usize, patience: Duration) {
+        self.shared.max.store(max, Ordering::Relaxed);
+        self.shared.patience.set(patience);
     }
 
     /// Starts a job at once, on an idle thread or a new one. What comes of it is handed to `answer`, which must
@@ -81,7 +91,7 @@ impl CallThreads {
             return Ok(());
         }
         let exhausted = ThreadsExhausted { threads: crew.threads };
-        if crew.threads >= self.shared.max {
+        if crew.threads >= self.shared.max.load(Ordering::Relaxed) {
             return Err(exhausted);
         }
         crew.threads += 1;
@@ -135,7 +145,7 @@ impl Shared {
             if let Some(job) = desk.take() {
                 return Some(job);
             }
-            match self.patience.checked_sub(idle_since.elapsed()) {
+            match self.patience.get().checked_sub(idle_since.elapsed()) {
                 Some(left) if !left.is_zero() => thread::park_timeout(left),
                 _ if self.leave(desk) => return None,
                 // Somebody is just bringing a job.

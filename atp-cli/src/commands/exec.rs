@@ -1,0 +1,39 @@
+//! `atp exec`: a command in the guests.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use atp_executor::Operation;
+use atp_protocol::ExecSpec;
+
+use crate::args::ExecArgs;
+use crate::commands::{Context, batch, selection};
+use crate::problem::{Failure, Problem};
+
+/// The file name that stands for this process's standard input.
+const STDIN: &str = "-";
+
+pub(crate) async fn run(args: ExecArgs, context: &Context) -> Result<u8, Failure> {
+    let stdin = args.stdin.as_deref().map(read_input).transpose()?;
+    let mut words = args.command.into_iter();
+    let program = words.next().unwrap_or_default();
+    let spec = ExecSpec {
+        program,
+        args: words.collect(),
+        env: args.env,
+        stdin,
+        shell: args.shell,
+        ..ExecSpec::default()
+    };
+    batch::run(selection(args.targets), Operation::Exec(spec), context).await
+}
+
+fn read_input(path: &Path) -> Result<Vec<u8>, Problem> {
+    let read = if path == Path::new(STDIN) {
+        let mut input = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut input).map(|_| input)
+    } else {
+        std::fs::read(path)
+    };
+    read.map_err(|error| Problem::new(format!("--stdin {}: cannot be read", path.display())).because(&error))
+}
