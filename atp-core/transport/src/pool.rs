@@ -107,7 +107,8 @@ impl<C: Connector> ConnectionPool<C> {
         let taken_at = Location::caller();
         async move {
             let asked = Instant::now();
-            self.acquire_from(asked, asked + self.config().pool.acquire_timeout, taken_at).await
+            let patience = self.shared.host.config().pool.acquire_timeout;
+            self.acquire_from(asked, asked + patience, taken_at).await
         }
     }
 
