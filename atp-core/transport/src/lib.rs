@@ -56,12 +56,14 @@ mod events;
 mod execute;
 mod fleet;
 mod follow;
+mod groups;
 mod health;
 mod host;
 mod interceptor;
 mod lease;
 mod libvirt;
 mod manager;
+mod pick;
 mod retry;
 
 // One host's connections.
@@ -105,8 +107,9 @@ pub mod settings;
 pub use breaker::{BreakerState, BreakerStatus};
 pub use calls::{InFlight, Lane};
 pub use config::{
-    BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig, PoolConfig,
-    RateLimitConfig, ReconnectConfig, RetryConfig, Strategy, TransportConfig, TransportConfigBuilder,
+    BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig,
+    PoolConfig, RateLimitConfig, ReconnectConfig, RetryConfig, Strategy, TransportConfig,
+    TransportConfigBuilder,
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
@@ -126,6 +129,7 @@ pub use libvirt::{
     LibvirtConnector, LibvirtLink, RawImage, Version, WatchItem, WatchOptions, daemon_socket,
 };
 pub use manager::TransportManager;
+pub use pick::Pick;
 pub use pool::ConnectionPool;
 pub use reconnect::Attempt;
 pub use retry::Failure;

@@ -65,7 +65,18 @@ impl TransportConfig {
 
     /// Every value that cannot be used: its path, and what is wrong with it.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
-        let TransportConfig { pool, reconnect, calls, keepalive, breaker, retry, rate_limit, health, events, .. } = self;
+        let TransportConfig {
+            pool,
+            reconnect,
+            calls,
+            keepalive,
+            breaker,
+            retry,
+            rate_limit,
+            health,
+            events,
+            ..
+        } = self;
         let mut problems = Vec::new();
         let mut check = |ok: bool, path: &'static str, problem: String| {
             if !ok {
