@@ -4,11 +4,14 @@
 //! cargo bench -p atp-transport
 //! ```
 //!
+//! And what the circuit breaker, the rate limit and interceptors add to a call.
+//!
 //! All three have as many connections, lend each to one caller at a time, bound the wait for one by the same
 //! time-out, and ask no connection for a sign of life. They run on one runtime, in turns.
 
 #![expect(clippy::expect_used, reason = "a benchmark that cannot be set up has nothing to measure")]
 
+mod chain;
 mod contended;
 mod pools;
 
@@ -29,6 +32,7 @@ fn main() {
     uncontended::<Ours>(&mut criterion, &runtime);
     uncontended::<Bb8>(&mut criterion, &runtime);
     uncontended::<Deadpool>(&mut criterion, &runtime);
+    chain::around_a_call(&mut criterion, &runtime);
     criterion.final_summary();
 
     // Without `--bench` this is a test run, which is to show only that it works.
