@@ -198,6 +198,18 @@ impl<C: Connector> ConnectionPool<C> {
         hopeless.map_or_else(|| host.admit(), Err)
     }
 
+    /// Whether work would be taken now, and not refused at once.
+    pub(crate) fn is_ready(&self) -> bool {
+        let host = &self.shared.host;
+        self.shared.members().hopeless(host).is_none() && host.breaker.would_admit(Instant::now())
+    }
+
+    /// Leases, and callers who wait for one.
+    pub(crate) fn in_flight(&self) -> usize {
+        let members = self.shared.members();
+        members.leases.count() + members.waiters.len()
+    }
+
     /// The error for work whose probe was not answered.
     pub(crate) fn still_open(&self, probe: Probe<'_>) -> TransportError {
         drop(probe);
