@@ -222,6 +222,11 @@ impl<C: Connector> HostConnection<C> {
         &self.host.id
     }
 
+    /// The connector that opens it.
+    pub fn connector(&self) -> &C {
+        &self.host.connector
+    }
+
     /// Tells the connections of one process apart; stays the same when the link is opened again.
     pub fn connection_id(&self) -> u64 {
         self.id
@@ -672,19 +677,11 @@ impl<C: Connector> HostConnection<C> {
             }
         }
         let host = self.host.id.clone();
-        answer.map_err(|failure| match failure {
-            CallFailure::Refused { kind, source } => {
-                TransportError::Libvirt { host, operation, kind, source }
-            }
-            CallFailure::Lost { sent, source } => {
+        answer.map_err(|failure| {
+            if matches!(failure, CallFailure::Lost { .. }) {
                 self.report(Trouble::Lost(LossCause::CallFailed), link);
-                TransportError::ConnectionLost { host, operation, sent, source }
             }
-            CallFailure::Busy { occupied_for } => {
-                TransportError::MonitorBusy { host, operation, occupied_for }
-            }
-            CallFailure::NoThread { threads } => TransportError::NoThread { host, operation, threads },
-            CallFailure::Panicked { message } => TransportError::Panicked { host, message },
+            failure.into_error(host, operation)
         })
     }
 

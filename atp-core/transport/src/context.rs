@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::{ArcSwap, Guard};
 
 use crate::breaker::Breaker;
+use crate::budget::RetryBudget;
 use crate::calls::HostCalls;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
@@ -37,6 +38,7 @@ pub(crate) struct HostContext<C> {
     /// One chain for all hosts.
     pub(crate) interceptors: Arc<Interceptors>,
     pub(crate) rate_limit: RateLimit,
+    pub(crate) retry_budget: RetryBudget,
 }
 
 /// What all hosts share.
@@ -44,6 +46,7 @@ pub(crate) struct Common {
     /// Of the attempts to open lost connections.
     pub(crate) pace: Arc<Pace>,
     pub(crate) events: Arc<EventBus>,
+    /// Of the fleet as a whole.
     pub(crate) health: Arc<FleetWatch>,
     /// Of the breakers that may be open at once.
     pub(crate) open_share: Arc<OpenShare>,
@@ -76,6 +79,7 @@ impl<C: Connector> HostContext<C> {
             breaker,
             interceptors: common.interceptors.clone(),
             rate_limit,
+            retry_budget: RetryBudget::default(),
             events: common.events.clone(),
             stuck_cap_told,
         })

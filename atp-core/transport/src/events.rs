@@ -170,7 +170,7 @@ pub enum TransportEvent {
         open_for: Duration,
     },
     /// Retries have used up their share of all calls; failed work is not repeated until others have succeeded.
-    /// Emitted when that begins.
+    /// Emitted when that begins, and again only after a window in which no retry was refused.
     RetryBudgetSpent {
         /// Retries in the window.
         retries: u64,

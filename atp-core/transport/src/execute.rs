@@ -28,12 +28,21 @@ pub struct ExecuteOptions {
     /// Most hosts worked on at once; all of them without it. Hosts that wait their turn do so under the same
     /// deadline.
     pub concurrency: Option<usize>,
+    /// Most tries of work that may be repeated, the first included; 0 counts as 1. Without it,
+    /// [`max_tries`](crate::RetryConfig::max_tries) on one host, and all hosts of a group. Other work is tried once.
+    pub max_tries: Option<u32>,
 }
 
 impl ExecuteOptions {
     /// Work that has to be done by `deadline`.
     pub fn by(deadline: Instant) -> Self {
         ExecuteOptions { deadline: Some(deadline), ..ExecuteOptions::default() }
+    }
+
+    /// Tries work that may be repeated at most so often.
+    pub fn with_max_tries(mut self, tries: u32) -> Self {
+        self.max_tries = Some(tries);
+        self
     }
 
     /// Works on at most `hosts` at once; 0 counts as 1.
@@ -105,8 +114,7 @@ impl<C: Connector> TransportManager<C> {
         E: From<TransportError>,
     {
         let pool = self.pool(id)?;
-        let asked = Instant::now();
-        let acquire_by = options.deadline.unwrap_or_else(|| asked + pool.config().pool.acquire_timeout);
+        let acquire_by = pool.acquire_by(options.deadline);
         pool.execute(options.deadline, acquire_by, this, work).await
     }
 
@@ -275,6 +283,10 @@ impl<C: Connector> ConnectionPool<C> {
         let span = tracing::debug_span!("execute", %host, attempt = this.number);
         let execution = async {
             let asked = Instant::now();
+            if this.number == 1 {
+                let host = self.host();
+                host.retry_budget.earn(&host.config().retry, asked);
+            }
             let (lease, _probe) = self.admitted_lease(acquire_by, this).await?;
             let lease = lease.with_deadline(deadline).for_attempt(this.number);
             // The closure's state is dropped with it; nothing of it is looked at after a panic.

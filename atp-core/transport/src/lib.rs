@@ -55,12 +55,14 @@ mod error;
 mod events;
 mod execute;
 mod fleet;
+mod follow;
 mod health;
 mod host;
 mod interceptor;
 mod lease;
 mod libvirt;
 mod manager;
+mod retry;
 
 // One host's connections.
 mod connection;
@@ -81,6 +83,7 @@ mod strategy;
 
 // Underneath: hosts that fail.
 mod breaker;
+mod budget;
 mod evidence;
 mod share;
 mod window;
@@ -89,6 +92,7 @@ mod window;
 mod backoff;
 mod calls;
 mod context;
+mod dedicated;
 mod limit;
 mod moment;
 mod pace;
@@ -102,7 +106,8 @@ pub use breaker::{BreakerState, BreakerStatus};
 pub use calls::{InFlight, Lane};
 pub use config::{
     BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig,
-    PoolConfig, RateLimitConfig, ReconnectConfig, Strategy, TransportConfig, TransportConfigBuilder,
+    PoolConfig, RateLimitConfig, ReconnectConfig, RetryConfig, Strategy, TransportConfig,
+    TransportConfigBuilder,
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
@@ -111,15 +116,20 @@ pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, Tra
 pub use events::{Event, EventKind, EventStream, GrowthReason, LossCause, ReapReason, TransportEvent};
 pub use execute::ExecuteOptions;
 pub use fleet::{Changes, Fleet};
+pub use follow::Following;
 pub use health::{FleetHealth, Health, HealthState, Vitals};
 pub use host::{HostId, HostInfo, InvalidHostId};
 pub use interceptor::{CallInfo, Interceptor, Verdict};
 pub use latency::Percentiles;
 pub use lease::PooledConnection;
-pub use libvirt::{Hypervisor, LibvirtConnection, LibvirtConnector, LibvirtLink, Version};
+pub use libvirt::{
+    ChannelError, ChannelOptions, DomainChannel, DomainEvents, Hypervisor, LibvirtConnection,
+    LibvirtConnector, LibvirtLink, RawImage, Version, WatchItem, WatchOptions, daemon_socket,
+};
 pub use manager::TransportManager;
 pub use pool::ConnectionPool;
 pub use reconnect::Attempt;
+pub use retry::Failure;
 pub use stats::PoolStats;
 
 /// Compiles the examples of the page.

@@ -89,12 +89,17 @@ impl<C: Connector> TransportManager<C> {
 
     /// Makes the pool of a host that was checked.
     pub(crate) fn open_pool(&self, state: &mut State<C>, id: HostId, info: HostInfo) {
-        let config = info.config.as_ref().unwrap_or(&state.config).clone();
+        let config = self.config_of(state, &info);
         let connector = self.shared.connector.clone();
         // Told before what the host's pool tells.
         self.emit(&id, TransportEvent::HostAdded);
         let context = HostContext::new(id.clone(), info, config, connector, &self.shared.common);
         state.hosts.insert(id, Arc::new(ConnectionPool::new(context)));
+    }
+
+    /// The configuration a host goes by.
+    pub(crate) fn config_of(&self, state: &State<C>, info: &HostInfo) -> TransportConfig {
+        self.shared.connector.adapt(info.config.as_ref().unwrap_or(&state.config).clone())
     }
 
     /// Takes over a common configuration that was checked.

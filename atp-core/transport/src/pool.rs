@@ -22,6 +22,7 @@ use crate::config::TransportConfig;
 use crate::connection::HostConnection;
 use crate::connector::Connector;
 use crate::context::HostContext;
+use crate::dedicated::Dedicated;
 use crate::error::{AcquireStage, Result, TransportError};
 use crate::events::{ReapReason, TransportEvent};
 use crate::health::Health;
@@ -77,6 +78,10 @@ impl<C: Connector> ConnectionPool<C> {
         &self.shared.host.id
     }
 
+    pub(crate) fn host(&self) -> &HostContext<C> {
+        &self.shared.host
+    }
+
     /// What is known of the host now.
     pub fn info(&self) -> Arc<HostInfo> {
         self.shared.host.info()
@@ -85,6 +90,11 @@ impl<C: Connector> ConnectionPool<C> {
     /// The host's configuration as it is now.
     pub fn config(&self) -> Arc<TransportConfig> {
         Guard::into_inner(self.shared.host.config())
+    }
+
+    /// The way to links of one's own beside the pool.
+    pub(crate) fn dedicated(&self) -> Dedicated<C> {
+        Dedicated::new(self.shared.host.clone(), self.shared.closing.clone())
     }
 
     /// Lends a connection, as soon as one can carry another lease, and by `deadline` at the latest.

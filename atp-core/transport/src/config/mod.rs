@@ -8,6 +8,7 @@ mod builder;
 mod error;
 mod health;
 mod rate_limit;
+mod retry;
 mod validate;
 
 use std::fmt;
@@ -22,6 +23,7 @@ pub use builder::TransportConfigBuilder;
 pub use error::{ConfigError, ConfigProblem};
 pub use health::HealthConfig;
 pub use rate_limit::RateLimitConfig;
+pub use retry::RetryConfig;
 
 /// How hosts are connected to, and how work is run on them.
 ///
@@ -66,6 +68,8 @@ pub struct TransportConfig {
     pub keepalive: KeepaliveConfig,
     /// When a host is left alone for a while.
     pub breaker: BreakerConfig,
+    /// How work is tried again, where a program asks for it.
+    pub retry: RetryConfig,
     /// How many calls a host gets.
     pub rate_limit: RateLimitConfig,
     /// When a host counts as healthy.
@@ -87,6 +91,7 @@ impl Default for TransportConfig {
             calls: CallConfig::default(),
             keepalive: KeepaliveConfig::default(),
             breaker: BreakerConfig::default(),
+            retry: RetryConfig::default(),
             rate_limit: RateLimitConfig::default(),
             health: HealthConfig::default(),
             events: EventConfig::default(),

@@ -54,11 +54,11 @@ impl TransportConfig {
             ("calls.max_threads", self.calls.max_threads.to_string()),
             ("calls.thread_idle_timeout", thread_idle_timeout),
             ("reconnect.max_per_second", self.reconnect.max_per_second.to_string()),
+            ("breaker.max_open_share", self.breaker.max_open_share.to_string()),
+            ("breaker.min_hosts_for_share", self.breaker.min_hosts_for_share.to_string()),
             ("health.interval", format_duration(self.health.interval).to_string()),
             ("health.fleet_degraded_share", self.health.fleet_degraded_share.to_string()),
             ("health.fleet_unavailable_share", self.health.fleet_unavailable_share.to_string()),
-            ("breaker.max_open_share", self.breaker.max_open_share.to_string()),
-            ("breaker.min_hosts_for_share", self.breaker.min_hosts_for_share.to_string()),
             ("events.capacity", self.events.capacity.to_string()),
         ]
     }
@@ -66,7 +66,16 @@ impl TransportConfig {
     /// Every value that cannot be used: its path, and what is wrong with it.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let TransportConfig {
-            pool, reconnect, calls, keepalive, breaker, rate_limit, health, events, ..
+            pool,
+            reconnect,
+            calls,
+            keepalive,
+            breaker,
+            retry,
+            rate_limit,
+            health,
+            events,
+            ..
         } = self;
         let mut problems = Vec::new();
         let mut check = |ok: bool, path: &'static str, problem: String| {
@@ -98,6 +107,9 @@ impl TransportConfig {
             ("breaker.min_wait", breaker.min_wait, Zero::Means),
             ("breaker.cool_down", breaker.cool_down, Zero::IsWrong),
             ("breaker.max_cool_down", breaker.max_cool_down, Zero::IsWrong),
+            ("retry.initial_delay", retry.initial_delay, Zero::Means),
+            ("retry.max_delay", retry.max_delay, Zero::Means),
+            ("retry.budget_window", retry.budget_window, Zero::IsWrong),
             ("health.interval", health.interval, Zero::Means),
             ("health.window", health.window, Zero::IsWrong),
             ("health.slow_mean", health.slow_mean, Zero::Means),
@@ -120,6 +132,7 @@ impl TransportConfig {
             ("calls.max_threads", calls.max_threads),
             ("reconnect.max_hung_attempts", reconnect.max_hung_attempts),
             ("reconnect.max_per_second", reconnect.max_per_second as usize),
+            ("retry.max_tries", retry.max_tries as usize),
             ("rate_limit.burst", rate_limit.burst as usize),
             ("health.worse_after", health.worse_after as usize),
             ("events.capacity", events.capacity),
@@ -134,9 +147,11 @@ impl TransportConfig {
             "pool.min_connections_per_host",
             format!("is {min}, more than pool.max_connections_per_host, which is {max}"),
         );
-        for (path, multiplier) in
-            [("reconnect.multiplier", reconnect.multiplier), ("breaker.multiplier", breaker.multiplier)]
-        {
+        for (path, multiplier) in [
+            ("reconnect.multiplier", reconnect.multiplier),
+            ("breaker.multiplier", breaker.multiplier),
+            ("retry.multiplier", retry.multiplier),
+        ] {
             check(
                 multiplier.is_finite() && multiplier >= 1.0,
                 path,
@@ -149,6 +164,7 @@ impl TransportConfig {
             ("pool.scale_up_threshold", up),
             ("breaker.failure_rate", breaker.failure_rate),
             ("breaker.max_open_share", breaker.max_open_share),
+            ("retry.budget_share", retry.budget_share),
             ("health.degraded_error_rate", health.degraded_error_rate),
             ("health.unavailable_error_rate", health.unavailable_error_rate),
             ("health.fleet_degraded_share", health.fleet_degraded_share),
@@ -160,6 +176,28 @@ impl TransportConfig {
             down <= up || !(0.0..=1.0).contains(&up),
             "pool.scale_down_threshold",
             format!("is {down}, more than pool.scale_up_threshold, which is {up}"),
+        );
+        for (path, longest, initial_path, initial) in [
+            ("reconnect.max_delay", reconnect.max_delay, "reconnect.initial_delay", reconnect.initial_delay),
+            ("breaker.max_cool_down", breaker.max_cool_down, "breaker.cool_down", breaker.cool_down),
+            ("retry.max_delay", retry.max_delay, "retry.initial_delay", retry.initial_delay),
+        ] {
+            let (shown, initial_shown) = (format_duration(longest), format_duration(initial));
+            check(
+                initial <= longest,
+                path,
+                format!("is {shown}, shorter than {initial_path}, which is {initial_shown}"),
+            );
+        }
+        let per_second = rate_limit.calls_per_second;
+        check(
+            per_second == 0.0 || CALLS_PER_SECOND.contains(&per_second),
+            "rate_limit.calls_per_second",
+            format!(
+                "is {per_second}; it must be 0, or from {} to {}",
+                CALLS_PER_SECOND.start(),
+                CALLS_PER_SECOND.end()
+            ),
         );
         let utilisation = health.high_utilisation;
         check(
@@ -187,27 +225,6 @@ impl TransportConfig {
                 format!("is {lower}, more than {name}, which is {higher}"),
             );
         }
-        for (path, longest, initial_path, initial) in [
-            ("reconnect.max_delay", reconnect.max_delay, "reconnect.initial_delay", reconnect.initial_delay),
-            ("breaker.max_cool_down", breaker.max_cool_down, "breaker.cool_down", breaker.cool_down),
-        ] {
-            let (shown, initial_shown) = (format_duration(longest), format_duration(initial));
-            check(
-                initial <= longest,
-                path,
-                format!("is {shown}, shorter than {initial_path}, which is {initial_shown}"),
-            );
-        }
-        let per_second = rate_limit.calls_per_second;
-        check(
-            per_second == 0.0 || CALLS_PER_SECOND.contains(&per_second),
-            "rate_limit.calls_per_second",
-            format!(
-                "is {per_second}; it must be 0, or from {} to {}",
-                CALLS_PER_SECOND.start(),
-                CALLS_PER_SECOND.end()
-            ),
-        );
         let interval = keepalive.interval;
         check(
             interval.subsec_nanos() == 0 && interval.as_secs() <= i32::MAX as u64,

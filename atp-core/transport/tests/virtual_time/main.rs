@@ -15,4 +15,5 @@ mod laws;
 mod pool;
 mod rate;
 mod reload;
+mod retry;
 mod scripted;
