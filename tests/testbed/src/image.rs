@@ -37,6 +37,7 @@ const MODULES: [&str; 9] = [
 const INIT: &str = include_str!("../guest/init");
 const SHUTDOWN: &str = include_str!("../guest/shutdown");
 const POWER_BUTTON: &str = include_str!("../guest/power-button");
+const CHANNEL_PEER: &str = include_str!("../guest/channel-peer");
 const OS_RELEASE: &str = include_str!("../guest/os-release");
 
 /// Downloading some 30 MB, on a slow line too.
@@ -88,7 +89,8 @@ impl Image {
 /// Names the recipe: another recipe is another image.
 fn key() -> String {
     let mut hasher = DefaultHasher::new();
-    (RECIPE_VERSION, KERNEL_METAPACKAGE, MODULES, INIT, SHUTDOWN, POWER_BUTTON, OS_RELEASE).hash(&mut hasher);
+    (RECIPE_VERSION, KERNEL_METAPACKAGE, MODULES, INIT, SHUTDOWN, POWER_BUTTON, CHANNEL_PEER, OS_RELEASE)
+        .hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 
@@ -173,6 +175,7 @@ fn initramfs(files: &Path) -> Result<Vec<u8>> {
     for name in ["poweroff", "reboot", "halt"] {
         archive.symlink(&format!("sbin/{name}"), "shutdown");
     }
+    archive.file("sbin/channel-peer", 0o755, CHANNEL_PEER.as_bytes());
     archive.file("etc/acpi/PWRF/00000080", 0o755, POWER_BUTTON.as_bytes());
     archive.file("etc/os-release", 0o644, OS_RELEASE.as_bytes());
     archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n");
