@@ -16,7 +16,7 @@ use crate::signals::Interrupts;
 
 /// Longest the connections may take to be closed when all is reported. A daemon logs an error for each client that
 /// goes without a word.
-const FAREWELL: Duration = Duration::from_millis(200);
+pub(crate) const FAREWELL: Duration = Duration::from_millis(200);
 
 /// Carries out an operation on the selected targets and reports it. Returns the exit code.
 ///

@@ -2,10 +2,13 @@
 
 mod batch;
 mod config;
+mod events;
 mod exec;
 mod forecast;
 mod host;
+mod input;
 mod raw;
+mod screenshot;
 mod vm;
 
 use atp_executor::Selection;
@@ -37,6 +40,11 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<u8, Failu
         Command::Exec(args) => exec::run(args, context).await,
         Command::Qmp(args) => raw::qmp(args, context).await,
         Command::Qga(args) => raw::qga(args, context).await,
+        Command::Key(args) => input::key(args, context).await,
+        Command::Type(args) => input::text(args, context).await,
+        Command::Mouse(args) => input::mouse(args, context).await,
+        Command::Screenshot(args) => screenshot::run(args, context).await,
+        Command::Events(args) => events::run(args, context).await,
         Command::Config(command) => config::run(command, context).await,
     }
 }

@@ -1,6 +1,7 @@
 //! Outcomes as a person or a program reads them.
 
 mod details;
+pub(crate) mod events;
 mod failures;
 mod groups;
 pub(crate) mod json;
@@ -39,6 +40,8 @@ pub(crate) enum View {
     Hosts,
     /// A row for each VM with what became of it.
     Changes,
+    /// A row for each VM with the file of its picture.
+    Screenshots,
     /// Outputs, targets with the same one together.
     Outputs,
     /// A row for each target with what would be done.
@@ -53,6 +56,8 @@ impl View {
             Operation::VmList => View::Listing,
             Operation::VmInfo => View::Details,
             Operation::Lifecycle { .. } => View::Changes,
+            Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) => View::Changes,
+            Operation::Screenshot(_) => View::Screenshots,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) => View::Outputs,
         }
     }
@@ -86,6 +91,7 @@ impl Reporter {
                     View::Details => details::details(&outcomes),
                     View::Hosts => table::checks(&outcomes),
                     View::Changes => table::changes(&outcomes),
+                    View::Screenshots => table::screenshots(&outcomes),
                     View::Outputs => groups::outputs(&outcomes),
                     View::Forecast => table::forecast(&outcomes),
                 });
