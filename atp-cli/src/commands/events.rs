@@ -5,7 +5,7 @@ use atp_executor::{Executor, Selection};
 use atp_transport::{WatchItem, WatchOptions};
 use tokio::time::{Instant, sleep_until};
 
-use crate::args::EventsArgs;
+use crate::args::{EventsArgs, OutputFormat};
 use crate::commands::batch::FAREWELL;
 use crate::commands::{Context, host};
 use crate::exit::MATCHED_NOTHING;
@@ -17,6 +17,10 @@ use crate::signals::Interrupts;
 
 /// Tells until it is stopped, or has told enough.
 pub(crate) async fn run(args: EventsArgs, context: &Context) -> Result<u8, Failure> {
+    if matches!(context.settings.output, OutputFormat::Csv | OutputFormat::Name) {
+        let problem = Problem::new("events are told as table, json or jsonl, not as csv or name");
+        return Err(problem.hint("use -o jsonl: one object a line, as it happens").into());
+    }
     let interrupts = Interrupts::listen().context("signals cannot be listened to").map_err(Failure::Bug)?;
     let all = if args.selectors.is_empty() { Selection::all() } else { Selection::of(args.selectors) };
     let selection = Selection { exclude: args.exclude, labels: args.labels, ..all };
@@ -29,9 +33,9 @@ pub(crate) async fn run(args: EventsArgs, context: &Context) -> Result<u8, Failu
         .watch(&selection, &options)
         .map_err(|error| Problem::new(error.to_string()).hint(error.hint()))?;
     if watch.hosts() == 0 {
-        context.console.problem(
-            &Problem::new("no host is left to watch").hint("--exclude and --label take hosts away"),
-        );
+        context
+            .console
+            .problem(&Problem::new("no host is left to watch").hint("--exclude and --label take hosts away"));
         return Ok(MATCHED_NOTHING);
     }
 

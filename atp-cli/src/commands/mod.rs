@@ -2,14 +2,19 @@
 
 mod batch;
 mod config;
+mod doctor;
 mod events;
 mod exec;
 mod forecast;
 mod host;
 mod input;
+mod inventory_file;
+pub(crate) mod manual;
 mod raw;
 mod screenshot;
 mod vm;
+
+use std::path::PathBuf;
 
 use atp_executor::Selection;
 
@@ -25,6 +30,12 @@ pub(crate) struct Context {
     pub(crate) console: Console,
     /// Show what would be done, and do nothing.
     pub(crate) dry_run: bool,
+    /// Show what differs from the commonest output, and not all outputs.
+    pub(crate) differences: bool,
+    /// A file for the outcomes as JUnit XML.
+    pub(crate) junit: Option<PathBuf>,
+    /// How much is logged on stderr; 0 is errors only.
+    pub(crate) verbosity: u8,
     /// Consent was given on the command line.
     pub(crate) yes: bool,
 }
@@ -45,7 +56,10 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<u8, Failu
         Command::Mouse(args) => input::mouse(args, context).await,
         Command::Screenshot(args) => screenshot::run(args, context).await,
         Command::Events(args) => events::run(args, context).await,
+        Command::Doctor(args) => doctor::run(args, context).await,
         Command::Config(command) => config::run(command, context).await,
+        Command::Completions(args) => Ok(manual::completions(&args, &context.console)),
+        Command::Man(args) => Ok(manual::man(&args, &context.console)),
     }
 }
 

@@ -30,7 +30,7 @@ impl Teller {
                 let before = if std::mem::replace(&mut self.begun, true) { ",\n" } else { "[\n" };
                 output.write(&format!("{before}{}", json::compact(item)));
             }
-            OutputFormat::Table => output.write(&lines(item)),
+            OutputFormat::Table | OutputFormat::Csv | OutputFormat::Name => output.write(&lines(item)),
         }
     }
 

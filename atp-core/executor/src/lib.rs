@@ -41,6 +41,7 @@
 // Public API
 mod completion;
 mod error;
+mod examination;
 mod executor;
 mod input;
 mod operation;
@@ -61,6 +62,7 @@ mod safe_name;
 
 pub use completion::Completion;
 pub use error::{LibvirtCode, OutcomeError};
+pub use examination::{Examination, Finding, Verdict};
 pub use executor::Executor;
 pub use input::{KeySpec, MouseSpec};
 pub use operation::{Forecast, Operation};

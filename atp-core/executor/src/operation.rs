@@ -13,6 +13,10 @@ use crate::screenshot::ScreenshotSpec;
 pub enum Operation {
     /// Connect to the host and ask what it is. The targets are hosts, not VMs.
     HostCheck,
+    /// Go the way to the host's daemon and find what is wrong on it. The targets are hosts, not VMs.
+    ExamineHost,
+    /// Find what is wrong between the host and the VM's guest agent.
+    ExamineAgent,
     /// Report what the listing of the host says of the VM; nothing more is asked.
     VmList,
     /// Ask for everything known of the VM.
@@ -57,6 +61,7 @@ impl Operation {
     pub fn name(&self) -> &'static str {
         match self {
             Operation::HostCheck => "host-check",
+            Operation::ExamineHost | Operation::ExamineAgent => "doctor",
             Operation::VmList => "vm-list",
             Operation::VmInfo => "vm-info",
             Operation::Lifecycle { action, .. } => match action {
@@ -76,6 +81,11 @@ impl Operation {
             Operation::Mouse(_) => "mouse",
             Operation::Screenshot(_) => "screenshot",
         }
+    }
+
+    /// Whether its targets are hosts, and not VMs.
+    pub fn is_for_hosts(&self) -> bool {
+        matches!(self, Operation::HostCheck | Operation::ExamineHost)
     }
 
     /// Whether it takes a running VM away from its users, so that a person is asked before it is done to
@@ -112,7 +122,8 @@ impl Operation {
     /// What it will do to a VM in this state.
     pub fn forecast(&self, state: DomainState) -> Forecast {
         let needs_running = match self {
-            Operation::HostCheck | Operation::VmList | Operation::VmInfo => false,
+            Operation::HostCheck | Operation::ExamineHost | Operation::ExamineAgent => false,
+            Operation::VmList | Operation::VmInfo => false,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) => true,
             Operation::Screenshot(_) => true,
             Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) if state == DomainState::Paused => {

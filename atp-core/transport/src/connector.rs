@@ -25,10 +25,16 @@ pub trait Connector: Send + Sync + 'static {
     /// A sentence about what is wrong with the host's URI.
     fn validate(&self, host: &HostInfo) -> Result<(), String>;
 
-    /// Takes over what the configuration of all hosts together says of the connector; called before the first host
-    /// is added, and whenever the manager gets another configuration.
+    /// Takes over what the configuration of all hosts together says of the connector.
+    /// Called whenever the manager gets another configuration.
     fn configure(&self, config: &TransportConfig) {
         let _nothing_to_configure = config;
+    }
+
+    /// A host's configuration, with what links of this kind cannot do taken out: for one that can be opened only
+    /// once, a pool of one connection.
+    fn adapt(&self, config: TransportConfig) -> TransportConfig {
+        config
     }
 
     /// Opens a link. The future ends by the attempt's deadline, whatever hangs below.

@@ -16,4 +16,5 @@ mod messages;
 mod raw;
 mod screenshot;
 mod selectors;
+mod sockets;
 mod transport;

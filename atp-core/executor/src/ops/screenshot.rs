@@ -43,7 +43,9 @@ pub(super) async fn take(
     };
     match write(report.file.clone(), picture.png).await {
         Ok(()) => Completion::ok(Effect::None, Data::Screenshot(report)),
-        Err(error) => Completion::failed(Status::Failed, Effect::None, unwritten(&job.target.host, &report, &error)),
+        Err(error) => {
+            Completion::failed(Status::Failed, Effect::None, unwritten(&job.target.host, &report, &error))
+        }
     }
 }
 

@@ -40,6 +40,12 @@ pub use link::LibvirtLink;
 pub use screenshot::RawImage;
 pub use watch::{DomainEvents, WatchItem, WatchOptions};
 
+/// Name and port of the daemon's own socket in a URI, where it is reached by TCP or TLS; none by other ways, and of what
+/// is no URI.
+pub fn daemon_socket(uri: &str) -> Option<(String, u16)> {
+    LibvirtUri::parse(uri).ok()?.socket
+}
+
 /// A lease of a libvirt connection: what closures run by a [`TransportManager`](crate::TransportManager) get.
 pub type LibvirtConnection = PooledConnection<LibvirtConnector>;
 
