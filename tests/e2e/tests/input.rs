@@ -178,3 +178,34 @@ fn the_mouse_moves_clicks_scrolls_and_drags() {
     let y: Vec<i32> = moves.iter().filter(|event| event.code == 1).map(|event| event.value).collect();
     assert_eq!(y.last(), Some(&0x4000), "{y:?}");
 }
+
+#[test]
+fn the_verbs_press_type_and_point() {
+    let bed = bed();
+    // Pixels need the size of the screen, which is asked for.
+    let right_click = key(RIGHT_BUTTON, false);
+    let events = record(&bed, "virtio tablet", right_click, || {
+        let run = bed.run(&["mouse", "h1/vm1", "--", "click", "right", "360", "200"]);
+        run.exits_with(0);
+        assert_eq!(run.brief(), ["h1/vm1 ok done"]);
+    });
+    let x = events.iter().find(|event| event.kind == ABSOLUTE && event.code == 0).unwrap();
+    assert_eq!(x.value, 0x8000 * 721 / 1440);
+
+    let events = record(&bed, "virtio keyboard", key(RIGHT_SHIFT, false), || {
+        bed.run(&["type", "h1/*", "--", "a"]).exits_with(0);
+        bed.run(&["key", "h1/vm1", "--hold", "20ms", "--", "shift_r"]).exits_with(0);
+    });
+    assert_eq!(events.len(), 4, "{events:?}");
+
+    // QEMU would drop it without a word.
+    bed.host("h1").unwrap().virsh(&["suspend", "vm1"]).unwrap();
+    for args in [["key", "h1/vm1", "--", "a"], ["mouse", "h1/vm1", "--", "click"]] {
+        let run = bed.run(&args);
+        assert_eq!(run.exits_with(1).brief(), ["h1/vm1 failed none vm-not-running"]);
+    }
+    // What does not fit into the time is left out, and told.
+    let run =
+        bed.run(&["type", "h1/vm2", "--timeout", "2s", "--hold", "100ms", "--", "aaaaaaaaaaaaaaaaaaaa"]);
+    assert_eq!(run.exits_with(1).brief(), ["h1/vm2 timeout done call-timeout"]);
+}

@@ -79,3 +79,33 @@ fn what_goes_wrong_leaves_no_stream_behind() {
         assert_eq!(error.kind(), ErrorKind::VmNotRunning.as_str(), "{error:?}");
     });
 }
+
+#[test]
+fn each_vm_has_its_picture_in_a_file_whatever_it_is_called() {
+    let bed = bed();
+    let folder = std::env::temp_dir().join(format!("atp-e2e-shots-{}", std::process::id()));
+    let odd = bed.host("h2").unwrap().define_guest("odd \u{e4} & .png").unwrap();
+    odd.start().unwrap();
+    bed.host("h3").unwrap().guest("vm2").unwrap().destroy().unwrap();
+    let run = bed.run(&["screenshot", "h2/*", "h3/*", "-d", &folder.to_string_lossy()]);
+    run.exits_with(1);
+    assert_eq!(
+        run.brief(),
+        [
+            "h2/odd \u{e4} & .png ok none",
+            "h2/vm1 ok none",
+            "h2/vm2 ok none",
+            "h3/vm1 ok none",
+            "h3/vm2 failed none vm-not-running",
+        ]
+    );
+    for outcome in run.outcomes().iter().filter(|outcome| outcome.status == "ok") {
+        let file = std::path::Path::new(outcome.data["file"].as_str().unwrap());
+        assert_eq!(file.parent().and_then(|parent| parent.parent()), Some(folder.as_path()));
+        let png = std::fs::read(file).unwrap();
+        assert_eq!(outcome.data["bytes"], png.len());
+        assert!(png.starts_with(b"\x89PNG"), "{file:?}");
+    }
+    odd.remove().unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+}
