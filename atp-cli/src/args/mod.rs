@@ -3,11 +3,14 @@
 
 mod config;
 mod doctor;
+mod events;
 mod exec;
 mod global;
 mod host;
+mod input;
 mod manual;
 mod raw;
+mod screenshot;
 mod targets;
 mod vm;
 
@@ -17,13 +20,16 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use config::ConfigCommand;
 pub(crate) use doctor::DoctorArgs;
+pub(crate) use events::EventsArgs;
 pub(crate) use exec::ExecArgs;
 #[cfg(test)]
 pub(crate) use global::AdHocHost;
 pub(crate) use global::{ColorMode, GlobalArgs, LogFormat, OutputFormat};
 pub(crate) use host::{HostAddArgs, HostCommand};
+pub(crate) use input::{KeyArgs, MouseArgs, TypeArgs};
 pub(crate) use manual::{CompletionsArgs, ManArgs};
 pub(crate) use raw::RawArgs;
+pub(crate) use screenshot::ScreenshotArgs;
 pub(crate) use targets::{NarrowArgs, TargetArgs};
 pub(crate) use vm::{LifecycleArgs, VmCommand};
 
@@ -62,6 +68,26 @@ pub(crate) enum Command {
     /// Send a command to the guest agents
     #[command(after_help = raw::QGA_EXAMPLES)]
     Qga(RawArgs),
+
+    /// Press keys, as if someone sat at the VMs
+    #[command(after_help = input::KEY_EXAMPLES)]
+    Key(KeyArgs),
+
+    /// Type text on the VMs' keyboards
+    #[command(after_help = input::TYPE_EXAMPLES)]
+    Type(TypeArgs),
+
+    /// Move, click, scroll and drag with the VMs' mice
+    #[command(after_help = input::MOUSE_EXAMPLES)]
+    Mouse(MouseArgs),
+
+    /// Take pictures of the VMs' screens, a PNG for each
+    #[command(after_help = screenshot::EXAMPLES)]
+    Screenshot(ScreenshotArgs),
+
+    /// Tell what happens to VMs, on all hosts at once, until stopped
+    #[command(after_help = events::EXAMPLES)]
+    Events(EventsArgs),
 
     /// Find what is wrong between here and the guest agents, and what to do about it
     #[command(after_help = doctor::EXAMPLES)]

@@ -3,6 +3,7 @@
 pub(crate) mod csv;
 mod details;
 mod doctor;
+pub(crate) mod events;
 mod failures;
 mod groups;
 pub(crate) mod json;
@@ -50,6 +51,8 @@ pub(crate) enum View {
     Hosts,
     /// A row for each VM with what became of it.
     Changes,
+    /// A row for each VM with the file of its picture.
+    Screenshots,
     /// Outputs, targets with the same one together.
     Outputs,
     /// The commonest output, and what differs from it in the others.
@@ -67,6 +70,8 @@ impl View {
             Operation::VmList => View::Listing,
             Operation::VmInfo => View::Details,
             Operation::Lifecycle { .. } => View::Changes,
+            Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) => View::Changes,
+            Operation::Screenshot(_) => View::Screenshots,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) if context.differences => {
                 View::Differences
             }
@@ -81,6 +86,7 @@ impl View {
             View::Details => details::details(outcomes),
             View::Hosts => table::checks(outcomes),
             View::Changes => table::changes(outcomes),
+            View::Screenshots => table::screenshots(outcomes),
             View::Outputs => groups::outputs(outcomes),
             View::Differences => groups::differences(outcomes),
             View::Forecast => table::forecast(outcomes),

@@ -43,27 +43,34 @@ mod completion;
 mod error;
 mod examination;
 mod executor;
+mod input;
 mod operation;
 mod outcome;
 mod plan;
 mod policy;
 mod run;
+mod screenshot;
 mod selection;
 mod selector;
+mod watch;
 
 // Implementation
 mod ops;
 mod pattern;
 mod resolve;
+mod safe_name;
 
 pub use completion::Completion;
 pub use error::{LibvirtCode, OutcomeError};
 pub use examination::{Examination, Finding, Verdict};
 pub use executor::Executor;
+pub use input::{KeySpec, MouseSpec};
 pub use operation::{Forecast, Operation};
 pub use outcome::{Data, ExecReport, HostReport, Outcome, Status, Stream};
 pub use plan::{Names, Plan, PlanError, Target};
 pub use policy::Policy;
 pub use run::{Attempt, Run, RunControl, RunEvent, run_targets};
+pub use screenshot::{ScreenshotReport, ScreenshotSpec};
 pub use selection::{FilterError, LabelFilter, Selection, StateFilter};
 pub use selector::{HostSelector, Selector, SelectorError, escape};
+pub use watch::Watch;

@@ -5,6 +5,9 @@ use std::fmt;
 use atp_protocol::{ExecSpec, RawCommand};
 use atp_transport::domain::{DomainState, Lifecycle};
 
+use crate::input::{KeySpec, MouseSpec};
+use crate::screenshot::ScreenshotSpec;
+
 /// One operation, the same for every target of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
@@ -32,6 +35,14 @@ pub enum Operation {
     Qmp(RawCommand),
     /// Send one command to the guest agent.
     Qga(RawCommand),
+    /// Press keys.
+    Key(KeySpec),
+    /// Type a text.
+    Type(KeySpec),
+    /// Do something with the mouse.
+    Mouse(MouseSpec),
+    /// Take a picture of the screen.
+    Screenshot(ScreenshotSpec),
 }
 
 /// What an operation will do to a VM, told from the VM's state alone.
@@ -65,6 +76,10 @@ impl Operation {
             Operation::Exec(_) => "exec",
             Operation::Qmp(_) => "qmp",
             Operation::Qga(_) => "qga",
+            Operation::Key(_) => "key",
+            Operation::Type(_) => "type",
+            Operation::Mouse(_) => "mouse",
+            Operation::Screenshot(_) => "screenshot",
         }
     }
 
@@ -110,6 +125,11 @@ impl Operation {
             Operation::HostCheck | Operation::ExamineHost | Operation::ExamineAgent => false,
             Operation::VmList | Operation::VmInfo => false,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) => true,
+            Operation::Screenshot(_) => true,
+            Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) if state == DomainState::Paused => {
+                return Forecast::NotRunning;
+            }
+            Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) => true,
             Operation::Lifecycle { action: Lifecycle::Reboot | Lifecycle::Reset, .. } => true,
             Operation::Lifecycle { action, .. } => {
                 if self.goal().is_some_and(|goal| reached(goal, state)) {

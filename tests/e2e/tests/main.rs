@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test that calls it")]
 
+mod channels;
 mod events;
 mod exec;
 mod faults;
+mod input;
 mod interrupt;
 mod library;
 mod lifecycle;
@@ -12,6 +14,7 @@ mod listing;
 mod load;
 mod messages;
 mod raw;
+mod screenshot;
 mod selectors;
 mod sockets;
 mod transport;

@@ -11,7 +11,7 @@ use crate::operation::{Forecast, Operation};
 use crate::outcome::{Data, ExecReport, Status};
 
 /// What came of asking a VM.
-enum Asked<T> {
+pub(super) enum Asked<T> {
     Answered(T),
     /// The VM is not in a state to answer. Nothing was sent, unless the effect says otherwise.
     NotRunning(DomainState, Effect),
@@ -75,7 +75,7 @@ pub(super) async fn qga(
 }
 
 /// The state of a VM that was not running when it was listed and is not now, so that nothing is sent to it.
-async fn not_running(
+pub(super) async fn not_running(
     connection: &LibvirtConnection,
     operation: &Operation,
     domain: &DomainInfo,
@@ -90,7 +90,7 @@ async fn not_running(
 
 /// Looks again at a VM that refused: it may have stopped after the listing, and libvirt's word for that is
 /// a general one.
-async fn explain<T>(
+pub(super) async fn explain<T>(
     connection: &LibvirtConnection,
     operation: &Operation,
     domain: &DomainInfo,
@@ -114,12 +114,12 @@ async fn explain<T>(
 /// Whether a VM in this state can answer at all: QEMU's monitor can when paused, the guest cannot.
 fn can_answer(operation: &Operation, state: DomainState) -> bool {
     match operation {
-        Operation::Qmp(_) => state.is_active(),
+        Operation::Qmp(_) | Operation::Screenshot(_) => state.is_active(),
         _ => !matches!(state, DomainState::Paused | DomainState::PmSuspended) && state.is_active(),
     }
 }
 
-fn finish<T>(
+pub(super) fn finish<T>(
     job: &Job<'_>,
     domain: &DomainInfo,
     asked: Result<Asked<T>, ProtocolError>,

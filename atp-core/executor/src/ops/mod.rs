@@ -3,8 +3,10 @@
 mod examine;
 mod guest;
 mod host;
+mod input;
 mod inspect;
 mod lifecycle;
+mod screenshot;
 
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainInfo, DomainState};
@@ -46,6 +48,9 @@ pub(crate) async fn perform(
         Operation::Exec(spec) => guest::exec(&job, operation, domain, spec).await,
         Operation::Qmp(command) => guest::qmp(&job, operation, domain, command).await,
         Operation::Qga(command) => guest::qga(&job, operation, domain, command).await,
+        Operation::Key(spec) | Operation::Type(spec) => input::keys(&job, operation, domain, spec).await,
+        Operation::Mouse(spec) => input::mouse(&job, operation, domain, spec).await,
+        Operation::Screenshot(spec) => screenshot::take(&job, operation, domain, spec).await,
     }
 }
 
