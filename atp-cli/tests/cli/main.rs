@@ -14,3 +14,4 @@ mod listing;
 mod output;
 mod progress;
 mod shells;
+mod snapshots;

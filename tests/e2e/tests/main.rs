@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test that calls it")]
 
+mod doctor;
 mod events;
 mod exec;
 mod faults;
@@ -12,6 +13,7 @@ mod listing;
 mod load;
 mod messages;
 mod raw;
+mod sasl;
 mod selectors;
 mod sockets;
 mod transport;
