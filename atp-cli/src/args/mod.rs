@@ -220,6 +220,32 @@ mod tests {
     }
 
     #[test]
+    fn every_command_and_option_is_on_the_page() {
+        const PAGE: &str = include_str!("../../../docs/cli.md");
+        fn check(command: &clap::Command, path: &str, missing: &mut Vec<String>) {
+            for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+                let is_there = PAGE.match_indices(&format!("--{option}")).any(|(at, name)| {
+                    !PAGE[at + name.len()..].starts_with(|c: char| c == '-' || c.is_ascii_alphanumeric())
+                });
+                if !is_there {
+                    missing.push(format!("{path} --{option}"));
+                }
+            }
+            let subs: Vec<_> = command.get_subcommands().filter(|sub| sub.get_name() != "help").collect();
+            if subs.is_empty() && !PAGE.contains(&format!("`{path} ")) && !PAGE.contains(&format!("`{path}`"))
+            {
+                missing.push(path.to_owned());
+            }
+            for sub in subs {
+                check(sub, &format!("{path} {}", sub.get_name()), missing);
+            }
+        }
+        let mut missing = Vec::new();
+        check(&Cli::command(), "atp", &mut missing);
+        assert!(missing.is_empty(), "not in docs/cli.md: {missing:#?}");
+    }
+
+    #[test]
     fn global_options_stand_before_or_after_the_command() {
         for args in [
             ["atp", "-o", "json", "vm", "list"],

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test that calls it")]
 
 mod channels;
+mod doctor;
 mod events;
 mod exec;
 mod faults;
@@ -14,6 +15,7 @@ mod listing;
 mod load;
 mod messages;
 mod raw;
+mod sasl;
 mod screenshot;
 mod selectors;
 mod sockets;
