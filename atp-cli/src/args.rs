@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use atp_executor::{HostSelector, LabelFilter, Selector, StateFilter};
+use atp_protocol::TextEncoding;
 use atp_transport::HostId;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -274,6 +275,19 @@ pub(crate) struct ExecArgs {
     /// Run the command through the guest's shell, its words joined by spaces
     #[arg(long)]
     pub(crate) shell: bool,
+
+    /// Run it in this directory of the guest
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<String>,
+
+    /// Let the output go through files in the guest, so that it may be of any size; they are put into DIR, and
+    /// removed in the end [default of DIR: /tmp]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "/tmp")]
+    pub(crate) spool: Option<String>,
+
+    /// What the command prints is text in this encoding, such as utf-16le or windows-1252 [default: utf-8]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) encoding: Option<TextEncoding>,
 
     /// The command and its arguments, after --
     #[arg(last = true, required = true, value_name = "CMD")]

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 
-use atp_protocol::ExecOutput;
+use atp_protocol::{ExecOutput, TextEncoding};
 use atp_transport::domain::{DomainDetails, DomainInfo, DomainState};
 use atp_transport::{Effect, HostId, Version};
 use base64::Engine as _;
@@ -149,37 +149,51 @@ impl ExecReport {
     }
 }
 
-impl From<ExecOutput> for ExecReport {
-    fn from(output: ExecOutput) -> Self {
+impl ExecReport {
+    /// What a process printed, as text in `encoding` if there is one.
+    pub fn new(output: ExecOutput, encoding: Option<TextEncoding>) -> Self {
+        let stream = |bytes, truncated| Stream { bytes, truncated, encoding };
         ExecReport {
             exit_code: output.exit_code,
             signal: output.signal,
-            stdout: Stream { bytes: output.stdout, truncated: output.stdout_truncated },
-            stderr: Stream { bytes: output.stderr, truncated: output.stderr_truncated },
+            stdout: stream(output.stdout, output.stdout_truncated),
+            stderr: stream(output.stderr, output.stderr_truncated),
         }
     }
 }
 
 /// The bytes a process wrote to one stream.
 ///
-/// Serialised as `{"text","encoding","truncated"}`: the text itself when the bytes are UTF-8, else base64.
+/// Serialised as `{"text","encoding","truncated"}`: the text itself when the bytes are text in the encoding they are
+/// said to be in, which is UTF-8 unless another is named, else base64.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stream {
     /// The bytes as they were written.
     pub bytes: Vec<u8>,
-    /// Whether the guest agent kept less than the process wrote.
+    /// Whether less was kept of them than the process wrote.
     pub truncated: bool,
+    /// The encoding they are said to be in; none stands for UTF-8.
+    pub encoding: Option<TextEncoding>,
+}
+
+impl Stream {
+    /// The text, and the name of its encoding; none if the bytes are no text in it.
+    pub fn text(&self) -> Option<(Cow<'_, str>, Cow<'static, str>)> {
+        match self.encoding {
+            Some(encoding) => Some((encoding.decode(&self.bytes)?, Cow::Owned(encoding.name()))),
+            None => Some((Cow::Borrowed(std::str::from_utf8(&self.bytes).ok()?), Cow::Borrowed("utf-8"))),
+        }
+    }
 }
 
 impl Serialize for Stream {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (text, encoding) = match std::str::from_utf8(&self.bytes) {
-            Ok(text) => (Cow::Borrowed(text), "utf-8"),
-            Err(_) => (Cow::Owned(BASE64.encode(&self.bytes)), "base64"),
-        };
+        let (text, encoding) = self
+            .text()
+            .unwrap_or_else(|| (Cow::Owned(BASE64.encode(&self.bytes)), Cow::Borrowed("base64")));
         let mut stream = serializer.serialize_struct("Stream", 3)?;
         stream.serialize_field("text", &text)?;
-        stream.serialize_field("encoding", encoding)?;
+        stream.serialize_field("encoding", &encoding)?;
         stream.serialize_field("truncated", &self.truncated)?;
         stream.end()
     }
@@ -224,8 +238,8 @@ mod tests {
             data: Some(Data::Exec(ExecReport {
                 exit_code: Some(0),
                 signal: None,
-                stdout: Stream { bytes: b"hi\n".to_vec(), truncated: false },
-                stderr: Stream { bytes: vec![0xff, 0xfe], truncated: true },
+                stdout: Stream { bytes: b"hi\n".to_vec(), ..Stream::default() },
+                stderr: Stream { bytes: vec![0xff, 0xfe], truncated: true, encoding: None },
             })),
             error: None,
         }
@@ -241,6 +255,18 @@ mod tests {
             r#""stderr":{"text":"//4=","encoding":"base64","truncated":true}},"error":null}"#,
         );
         assert_eq!(serde_json::to_string(&outcome()).unwrap(), expected);
+    }
+
+    #[test]
+    fn text_is_decoded_by_its_encoding_and_what_is_none_is_base64() {
+        let json = |bytes: &[u8], name: &str| {
+            let encoding = Some(name.parse().unwrap());
+            serde_json::to_value(Stream { bytes: bytes.to_vec(), truncated: false, encoding }).unwrap()
+        };
+        let text = |text: &str, encoding: &str| json!({"text": text, "encoding": encoding, "truncated": false});
+        assert_eq!(json(b"Gr\xfc\xdfe", "latin1"), text("Grüße", "windows-1252"));
+        assert_eq!(json(b"h\0i\0", "utf-16le"), text("hi", "utf-16le"));
+        assert_eq!(json(b"h\0i", "utf-16le"), text("aABp", "base64"));
     }
 
     #[test]

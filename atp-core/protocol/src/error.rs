@@ -113,6 +113,12 @@ pub enum ProtocolError {
         #[source]
         source: Box<ProtocolError>,
     },
+    /// File systems of the guest had to be thawed before the work they were frozen for had ended.
+    #[error("the guest's file systems were thawed after {after:.1?}, before the work had ended")]
+    ThawedEarly {
+        /// For how long they were frozen.
+        after: std::time::Duration,
+    },
     /// A file could not be looked at or carried over.
     #[error(transparent)]
     File(#[from] FileError),
@@ -135,6 +141,7 @@ impl ProtocolError {
             ProtocolError::ResultLost { source, .. } | ProtocolError::OutputLost { source, .. } => {
                 source.kind()
             }
+            ProtocolError::ThawedEarly { .. } => "thawed-early",
             ProtocolError::File(error) => error.kind(),
         }
     }
@@ -149,7 +156,9 @@ impl ProtocolError {
             | ProtocolError::Timeout { sent: false, .. }
             | ProtocolError::Refused(_)
             | ProtocolError::ExecFailed { .. } => Effect::None,
-            ProtocolError::OutputTooLarge { .. } | ProtocolError::OutputLost { .. } => Effect::Done,
+            ProtocolError::OutputTooLarge { .. }
+            | ProtocolError::OutputLost { .. }
+            | ProtocolError::ThawedEarly { .. } => Effect::Done,
             ProtocolError::File(error) => error.effect(),
             ProtocolError::Timeout { sent: true, .. }
             | ProtocolError::InvalidReply { .. }
@@ -230,6 +239,7 @@ impl ProtocolError {
             ProtocolError::ResultLost { source, .. } | ProtocolError::OutputLost { source, .. } => {
                 source.hint()
             }
+            ProtocolError::ThawedEarly { .. } => "what was copied meanwhile may not be consistent: do less at once",
             ProtocolError::File(error) => error.hint(),
         }
     }

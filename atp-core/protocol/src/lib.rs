@@ -40,6 +40,7 @@
 pub mod agent;
 pub mod exec;
 pub mod files;
+pub mod guest;
 pub mod monitor;
 pub use carrier::{Carrier, Channel};
 pub use command::{RawCommand, RawCommandError};

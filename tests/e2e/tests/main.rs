@@ -4,6 +4,7 @@
 
 mod exec;
 mod faults;
+mod files;
 mod interrupt;
 mod library;
 mod lifecycle;

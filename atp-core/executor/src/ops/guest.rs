@@ -33,7 +33,7 @@ pub(super) async fn exec(
         let output = exec::run(&carrier, spec, deadline).await;
         explain(&connection, operation, domain, output).await
     });
-    finish(job, domain, asked.await, |output| exec_completion(output.into()))
+    finish(job, domain, asked.await, |output| exec_completion(ExecReport::new(output, spec.encoding)))
 }
 
 pub(super) async fn qmp(
