@@ -39,6 +39,8 @@ pub(crate) enum View {
     Hosts,
     /// A row for each VM with what became of it.
     Changes,
+    /// A row for each file that was copied.
+    Copies,
     /// Outputs, targets with the same one together.
     Outputs,
     /// A row for each target with what would be done.
@@ -52,7 +54,8 @@ impl View {
             Operation::HostCheck => View::Hosts,
             Operation::VmList => View::Listing,
             Operation::VmInfo => View::Details,
-            Operation::Lifecycle { .. } => View::Changes,
+            Operation::Lifecycle { .. } | Operation::Wait(_) => View::Changes,
+            Operation::Push(_) | Operation::Pull(_) => View::Copies,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) => View::Outputs,
         }
     }
@@ -86,6 +89,7 @@ impl Reporter {
                     View::Details => details::details(&outcomes),
                     View::Hosts => table::checks(&outcomes),
                     View::Changes => table::changes(&outcomes),
+                    View::Copies => table::copies(&outcomes),
                     View::Outputs => groups::outputs(&outcomes),
                     View::Forecast => table::forecast(&outcomes),
                 });

@@ -5,6 +5,8 @@ use std::fmt;
 use atp_protocol::{ExecSpec, RawCommand};
 use atp_transport::domain::{DomainState, Lifecycle};
 
+use crate::copy::{PullSpec, PushSpec};
+
 /// One operation, the same for every target of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
@@ -24,10 +26,37 @@ pub enum Operation {
     },
     /// Run a process in the guest.
     Exec(ExecSpec),
+    /// Copy a file into the guest.
+    Push(PushSpec),
+    /// Copy a file out of the guest.
+    Pull(PullSpec),
+    /// Wait until something is true of the VM, or its deadline has passed.
+    Wait(Condition),
     /// Send one command to QEMU's monitor.
     Qmp(RawCommand),
     /// Send one command to the guest agent.
     Qga(RawCommand),
+}
+
+/// What can be waited for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Condition {
+    /// The guest's agent answers.
+    Agent,
+    /// The VM is in this state.
+    State(DomainState),
+    /// This program, run in the guest over and over, ends with exit code 0.
+    Exec(ExecSpec),
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Condition::Agent => f.write_str("its agent answers"),
+            Condition::State(state) => write!(f, "it is {state}"),
+            Condition::Exec(spec) => write!(f, "{:?} ends with exit code 0 in it", spec.program),
+        }
+    }
 }
 
 /// What an operation will do to a VM, told from the VM's state alone.
@@ -58,8 +87,21 @@ impl Operation {
                 Lifecycle::Resume => "vm-resume",
             },
             Operation::Exec(_) => "exec",
+            Operation::Push(_) | Operation::Pull(_) => "cp",
+            Operation::Wait(_) => "wait",
             Operation::Qmp(_) => "qmp",
             Operation::Qga(_) => "qga",
+        }
+    }
+
+    /// The same over so many targets: files of several VMs do not go to one place.
+    pub(crate) fn over(self, targets: usize) -> Self {
+        match self {
+            Operation::Pull(pull) => {
+                let separate = pull.separate || targets > 1;
+                Operation::Pull(PullSpec { separate, ..pull })
+            }
+            other => other,
         }
     }
 
@@ -97,8 +139,12 @@ impl Operation {
     /// What it will do to a VM in this state.
     pub fn forecast(&self, state: DomainState) -> Forecast {
         let needs_running = match self {
-            Operation::HostCheck | Operation::VmList | Operation::VmInfo => false,
-            Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) => true,
+            Operation::HostCheck | Operation::VmList | Operation::VmInfo | Operation::Wait(_) => false,
+            Operation::Exec(_)
+            | Operation::Push(_)
+            | Operation::Pull(_)
+            | Operation::Qmp(_)
+            | Operation::Qga(_) => true,
             Operation::Lifecycle { action: Lifecycle::Reboot | Lifecycle::Reset, .. } => true,
             Operation::Lifecycle { action, .. } => {
                 if self.goal().is_some_and(|goal| reached(goal, state)) {

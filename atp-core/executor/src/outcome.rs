@@ -5,7 +5,9 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
+use std::net::IpAddr;
 
+use atp_protocol::guest::Interface;
 use atp_protocol::{ExecOutput, TextEncoding};
 use atp_transport::domain::{DomainDetails, DomainInfo, DomainState};
 use atp_transport::{Effect, HostId, Version};
@@ -15,6 +17,7 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::copy::FileReport;
 use crate::error::OutcomeError;
 
 /// The result of one operation on one target. Every target of a run gets exactly one.
@@ -117,7 +120,11 @@ pub enum Data {
     /// A row of a listing.
     Domain(DomainInfo),
     /// Everything known of one VM.
-    Details(Box<DomainDetails>),
+    Vm(Box<VmReport>),
+    /// A file that was copied.
+    File(FileReport),
+    /// How a VM was when what was waited for was seen.
+    Waited(WaitReport),
     /// What a host said of itself.
     Host(HostReport),
     /// The reply to a raw monitor or agent command: what QEMU or the agent put under `return`.
@@ -188,15 +195,61 @@ impl Stream {
 
 impl Serialize for Stream {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (text, encoding) = self
-            .text()
-            .unwrap_or_else(|| (Cow::Owned(BASE64.encode(&self.bytes)), Cow::Borrowed("base64")));
+        let (text, encoding) =
+            self.text().unwrap_or_else(|| (Cow::Owned(BASE64.encode(&self.bytes)), Cow::Borrowed("base64")));
         let mut stream = serializer.serialize_struct("Stream", 3)?;
         stream.serialize_field("text", &text)?;
         stream.serialize_field("encoding", &encoding)?;
         stream.serialize_field("truncated", &self.truncated)?;
         stream.end()
     }
+}
+
+/// Everything known of one VM.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VmReport {
+    /// What its host knows.
+    #[serde(flatten)]
+    pub details: DomainDetails,
+    /// What its guest says; none where no agent is connected, or it does not answer.
+    pub guest: Option<GuestReport>,
+    /// Why an agent that is connected did not answer.
+    pub guest_error: Option<OutcomeError>,
+}
+
+/// What a guest says of itself, by its agent. What the agent has no command for is left out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GuestReport {
+    /// Its own name for itself.
+    pub hostname: Option<String>,
+    /// Its operating system.
+    pub os: Option<OsReport>,
+    /// The addresses it can be reached by: neither loopback nor bound to one link.
+    pub addresses: Vec<IpAddr>,
+    /// Its network interfaces, with all their addresses.
+    pub interfaces: Vec<Interface>,
+}
+
+/// A guest's operating system, as far as it tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OsReport {
+    /// Its name for people, such as `Debian GNU/Linux 12 (bookworm)`.
+    pub name: Option<String>,
+    /// Its name for programs, such as `debian` or `mswindows`.
+    pub id: Option<String>,
+    /// Its version, such as `12`.
+    pub version: Option<String>,
+    /// Its kernel's release.
+    pub kernel: Option<String>,
+    /// The machine it runs on, such as `x86_64`.
+    pub machine: Option<String>,
+}
+
+/// How a VM was when what was waited for was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WaitReport {
+    /// How often it was looked at.
+    pub looks: u64,
 }
 
 /// What a host answered when it was checked.
@@ -263,7 +316,8 @@ mod tests {
             let encoding = Some(name.parse().unwrap());
             serde_json::to_value(Stream { bytes: bytes.to_vec(), truncated: false, encoding }).unwrap()
         };
-        let text = |text: &str, encoding: &str| json!({"text": text, "encoding": encoding, "truncated": false});
+        let text =
+            |text: &str, encoding: &str| json!({"text": text, "encoding": encoding, "truncated": false});
         assert_eq!(json(b"Gr\xfc\xdfe", "latin1"), text("Grüße", "windows-1252"));
         assert_eq!(json(b"h\0i\0", "utf-16le"), text("hi", "utf-16le"));
         assert_eq!(json(b"h\0i", "utf-16le"), text("aABp", "base64"));

@@ -239,7 +239,9 @@ impl ProtocolError {
             ProtocolError::ResultLost { source, .. } | ProtocolError::OutputLost { source, .. } => {
                 source.hint()
             }
-            ProtocolError::ThawedEarly { .. } => "what was copied meanwhile may not be consistent: do less at once",
+            ProtocolError::ThawedEarly { .. } => {
+                "what was copied meanwhile may not be consistent: do less at once"
+            }
             ProtocolError::File(error) => error.hint(),
         }
     }

@@ -1,9 +1,13 @@
 //! What each operation does on one target.
 
+mod again;
+mod copy;
+mod exec;
 mod guest;
 mod host;
 mod inspect;
 mod lifecycle;
+mod wait;
 
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainInfo, DomainState};
@@ -32,12 +36,15 @@ pub(crate) async fn perform(
     match operation {
         Operation::HostCheck => host::check(&job).await,
         Operation::VmList => Completion::ok(Effect::None, Data::Domain(domain.clone())),
-        Operation::VmInfo => inspect::info(&job, domain).await,
+        Operation::VmInfo => inspect::info(&job, domain, policy).await,
         &Operation::Lifecycle { action, wait } => {
             let wait = wait.then_some(policy);
             lifecycle::change(&job, operation, action, domain, wait).await
         }
-        Operation::Exec(spec) => guest::exec(&job, operation, domain, spec).await,
+        Operation::Exec(spec) => exec::run(&job, operation, domain, spec, policy).await,
+        Operation::Push(push) => copy::push(&job, operation, domain, push, policy).await,
+        Operation::Pull(pull) => copy::pull(&job, operation, domain, pull, policy).await,
+        Operation::Wait(condition) => wait::until(&job, operation, domain, condition, policy).await,
         Operation::Qmp(command) => guest::qmp(&job, operation, domain, command).await,
         Operation::Qga(command) => guest::qga(&job, operation, domain, command).await,
     }

@@ -100,7 +100,6 @@ pub async fn remove_ssh_keys(
     keys: &[String],
     deadline: Instant,
 ) -> Result<()> {
-    let command =
-        qga::guest_ssh_remove_authorized_keys { username: user.to_owned(), keys: keys.to_vec() };
+    let command = qga::guest_ssh_remove_authorized_keys { username: user.to_owned(), keys: keys.to_vec() };
     agent::execute(carrier, &command, deadline).await.map(drop)
 }

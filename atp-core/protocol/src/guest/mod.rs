@@ -12,5 +12,6 @@ pub use access::{Password, add_ssh_keys, remove_ssh_keys, set_password, ssh_keys
 pub use freeze::{FreezePolicy, freeze, frozen, thaw, with_frozen};
 pub use power::{PowerAction, PowerPolicy, PoweredBy, power};
 pub use system::{
-    Address, Interface, disks, filesystems, host_name, info, interfaces, os, ping, set_time, time, timezone, users,
+    Address, Interface, disks, filesystems, host_name, info, interfaces, os, ping, set_time, time, timezone,
+    users,
 };
