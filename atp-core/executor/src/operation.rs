@@ -52,9 +52,9 @@ pub enum Condition {
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Condition::Agent => f.write_str("its agent answers"),
-            Condition::State(state) => write!(f, "it is {state}"),
-            Condition::Exec(spec) => write!(f, "{:?} ends with exit code 0 in it", spec.program),
+            Condition::Agent => f.write_str("its agent to answer"),
+            Condition::State(state) => write!(f, "the state {state:?}", state = state.as_str()),
+            Condition::Exec(spec) => write!(f, "{:?} to end with exit code 0", spec.program),
         }
     }
 }

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test that calls it")]
 
 mod exec;
+mod exec_full;
 mod faults;
 mod files;
+mod guest_info;
 mod interrupt;
 mod library;
 mod lifecycle;
@@ -14,3 +16,4 @@ mod messages;
 mod raw;
 mod selectors;
 mod transport;
+mod wait;

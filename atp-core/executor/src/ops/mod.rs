@@ -44,7 +44,7 @@ pub(crate) async fn perform(
         Operation::Exec(spec) => exec::run(&job, operation, domain, spec, policy).await,
         Operation::Push(push) => copy::push(&job, operation, domain, push, policy).await,
         Operation::Pull(pull) => copy::pull(&job, operation, domain, pull, policy).await,
-        Operation::Wait(condition) => wait::until(&job, operation, domain, condition, policy).await,
+        Operation::Wait(condition) => wait::until(&job, domain, condition, policy).await,
         Operation::Qmp(command) => guest::qmp(&job, operation, domain, command).await,
         Operation::Qga(command) => guest::qga(&job, operation, domain, command).await,
     }

@@ -8,7 +8,7 @@ use tokio::time::{self, Instant};
 use super::Job;
 use crate::completion::Completion;
 use crate::error::OutcomeError;
-use crate::operation::{Condition, Operation, reached};
+use crate::operation::{Condition, reached};
 use crate::outcome::{Data, Status, WaitReport};
 use crate::policy::Policy;
 
@@ -24,7 +24,6 @@ enum Seen {
 /// that can.
 pub(super) async fn until(
     job: &Job<'_>,
-    operation: &Operation,
     domain: &DomainInfo,
     condition: &Condition,
     policy: &Policy,
@@ -47,7 +46,7 @@ pub(super) async fn until(
         }
         let now = Instant::now();
         if now >= deadline {
-            return too_late(job, operation, domain, condition, effect, &last);
+            return too_late(job, domain, condition, effect, &last);
         }
         time::sleep_until(deadline.min(now + pause)).await;
         pause = (pause * 2).min(policy.poll_max);
@@ -103,16 +102,13 @@ fn may_pass(error: &ProtocolError) -> bool {
 
 fn too_late(
     job: &Job<'_>,
-    operation: &Operation,
     domain: &DomainInfo,
     condition: &Condition,
     effect: Effect,
     last: &str,
 ) -> Completion {
-    let message = format!(
-        "host {}: VM {:?}: {operation} ended at its deadline without {condition}: {last}",
-        job.target.host, domain.name
-    );
+    let message =
+        format!("host {}: VM {:?}: waited in vain for {condition}: {last}", job.target.host, domain.name);
     let hint = "look at the VM's console, or give more time (`--timeout`)";
     let error = OutcomeError::new("condition-not-met", message).with_hint(hint).retryable();
     Completion::failed(Status::Timeout, effect, error)
