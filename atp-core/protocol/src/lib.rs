@@ -63,4 +63,6 @@ mod reply;
 mod shell;
 
 #[cfg(test)]
+mod local_guest;
+#[cfg(test)]
 mod script;

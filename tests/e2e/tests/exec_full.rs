@@ -64,7 +64,7 @@ fn twenty_megabytes_come_through_files() {
 
         let names: Vec<_> =
             list(&carrier, "/data", deadline).await?.into_iter().map(|entry| entry.name).collect();
-        assert_eq!(names, [b"lost+found".to_vec(), b"printed".to_vec()]);
+        assert!(!names.iter().any(|name| name.starts_with(b".atp")), "{names:?}");
         exec::run(&carrier, &ExecSpec::new("rm").arg("/data/printed"), deadline).await.map(drop)
     });
 }

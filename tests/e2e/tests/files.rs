@@ -82,7 +82,7 @@ fn sixty_four_megabytes_each_way_are_the_same_bytes() {
         // Nothing is left of either way.
         let names: Vec<_> =
             list(&carrier, "/data", deadline).await?.into_iter().map(|entry| entry.name).collect();
-        assert_eq!(names, [b"copy".to_vec(), b"lost+found".to_vec()]);
+        assert!(!names.iter().any(|name| name.starts_with(b".atp")), "{names:?}");
         assert_eq!(fs::read_dir(copy.parent().unwrap()).unwrap().count(), 2);
         exec::run(&carrier, &ExecSpec::new("rm").arg("/data/copy"), deadline).await.map(drop)
     });

@@ -78,8 +78,8 @@ impl Process {
             if let Err(source) = spool.fetch(carrier, &policy.spool, work_deadline).await {
                 return Err(self.lost(source));
             }
-            spool.take(&mut output);
             spool.remove(carrier, &policy.spool, deadline).await;
+            spool.take(&mut output);
         }
         Ok(output)
     }

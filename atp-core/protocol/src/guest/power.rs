@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use atp_transport::{Effect, ErrorKind};
 use qapi::qga::{GuestShutdownMode, guest_shutdown};
 use qapi::qmp::system_powerdown;
 use tokio::time::Instant;
 
+use super::system::ping;
 use crate::carrier::Carrier;
-use crate::error::{ProtocolError, Result};
+use crate::error::Result;
 use crate::{agent, monitor};
 
 /// How a guest's system is to end.
@@ -22,7 +24,7 @@ pub enum PowerAction {
 /// How long the agent is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PowerPolicy {
-    /// How long the agent may take to refuse; 2 s by default. It says nothing when it does what it is asked to.
+    /// How long the agent may take to show that it is there, and then to refuse; 2 s each by default.
     pub patience: Duration,
 }
 
@@ -43,8 +45,8 @@ pub enum PoweredBy {
 
 /// Asks a guest to end its system. Returns when the request is taken, before the guest has followed it.
 ///
-/// The agent is asked first. If nothing reached it, or it refuses, the power button is pressed; there is none for a
-/// restart. An agent that follows does not answer: so silence for [`patience`](PowerPolicy::patience) is consent.
+/// The agent is asked first, if it answers at all. If it does not, or refuses, the power button is pressed; there is
+/// none for a restart. An agent that follows says nothing more: so its silence is consent.
 ///
 /// # Errors
 /// What pressing the button came to; for a restart, what asking the agent came to.
@@ -56,21 +58,35 @@ pub async fn power(
     policy: PowerPolicy,
     deadline: Instant,
 ) -> Result<PoweredBy> {
+    match by_agent(carrier, action, policy, deadline).await {
+        Ok(()) => Ok(PoweredBy::Agent),
+        Err(error) if action == PowerAction::Reboot => Err(error),
+        Err(_) => {
+            monitor::execute(carrier, &system_powerdown {}, deadline).await?;
+            Ok(PoweredBy::PowerButton)
+        }
+    }
+}
+
+async fn by_agent(
+    carrier: &impl Carrier,
+    action: PowerAction,
+    policy: PowerPolicy,
+    deadline: Instant,
+) -> Result<()> {
     let mode = match action {
         PowerAction::Shutdown => GuestShutdownMode::Powerdown,
         PowerAction::Reboot => GuestShutdownMode::Reboot,
     };
-    let patience = deadline.min(Instant::now() + policy.patience);
-    let refused = match agent::execute(carrier, &guest_shutdown { mode: Some(mode) }, patience).await {
-        Ok(_) | Err(ProtocolError::Timeout { sent: true, .. }) => return Ok(PoweredBy::Agent),
-        Err(error) if error.effect() == atp_transport::Effect::None => error,
-        // It was sent, and the guest is already going, or its connection.
-        Err(error) if error.is_timeout() => return Ok(PoweredBy::Agent),
+    let patience = || deadline.min(Instant::now() + policy.patience);
+    ping(carrier, patience()).await?;
+    let error = match agent::execute(carrier, &guest_shutdown { mode: Some(mode) }, patience()).await {
+        Ok(_) => return Ok(()),
         Err(error) => error,
     };
-    if action == PowerAction::Reboot {
-        return Err(refused);
-    }
-    monitor::execute(carrier, &system_powerdown {}, deadline).await?;
-    Ok(PoweredBy::PowerButton)
+    // libvirt says so of an agent that goes down with the guest before it has answered, and so does its own clock,
+    // which counts whole seconds and may end the wait a moment before ours.
+    let is_unresponsive = error.kind() == ErrorKind::AgentUnresponsive.as_str();
+    let is_silent = error.is_timeout() && error.effect() == Effect::Unknown;
+    if is_unresponsive || is_silent { Ok(()) } else { Err(error) }
 }
