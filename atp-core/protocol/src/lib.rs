@@ -42,9 +42,10 @@ pub mod agent;
 pub mod exec;
 pub mod monitor;
 pub mod socket;
+pub use capabilities::{AgentCapabilities, CapabilityCache, CheckedCarrier, Support};
 pub use carrier::{Carrier, Channel};
 pub use command::{RawCommand, RawCommandError};
-pub use error::{ProtocolError, Result};
+pub use error::{Origin, ProtocolError, Result};
 pub use exec::{ExecOutput, ExecSpec, Polling};
 pub use libvirt::LibvirtCarrier;
 /// The commands and types of QMP and QGA.
@@ -52,6 +53,7 @@ pub use qapi;
 pub use refusal::{Refusal, RefusalKind};
 
 // Implementation
+mod capabilities;
 mod carrier;
 mod command;
 mod error;
@@ -59,5 +61,7 @@ mod libvirt;
 mod refusal;
 mod reply;
 
+#[cfg(test)]
+mod page_tests;
 #[cfg(test)]
 mod script;

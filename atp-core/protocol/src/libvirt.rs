@@ -1,6 +1,8 @@
 //! Commands through libvirt (`virDomainQemuMonitorCommand`, `virDomainQemuAgentCommand`).
 
-use atp_transport::{LibvirtConnection, TransportError};
+use std::time::Duration;
+
+use atp_transport::{ErrorKind, LibvirtConnection, TransportError};
 use tokio::time::{self, Instant};
 use uuid::Uuid;
 
@@ -17,6 +19,14 @@ const STRING_MAX: usize = 4 * 1024 * 1024;
 /// another `wmem_default`) reaches the agent mangled: when the buffer is full, libvirt starts the command again
 /// from its beginning. The agent never answers it, nor the next one.
 const AGENT_COMMAND_MAX: usize = 128 * 1024;
+
+/// A guest that has used more processor time than this has booted.
+const BOOT_CPU_TIME: Duration = Duration::from_secs(60);
+
+/// A guest is busy that uses at least one of so many parts of a processor in this time. One that boots on a crowded
+/// host gets no more; one that idles uses less than half of that, emulated too.
+const BUSY_SHARE: u32 = 5;
+const BUSY_WINDOW: Duration = Duration::from_millis(200);
 
 /// Carries commands to one domain over a leased connection.
 pub struct LibvirtCarrier<'c> {
@@ -44,10 +54,36 @@ impl Carrier for LibvirtCarrier<'_> {
                 Channel::Agent => self.connection.agent_command(self.domain, command).await,
             }
         };
-        time::timeout_at(deadline, call)
+        let result = time::timeout_at(deadline, call)
             .await
-            .map_err(|_| ProtocolError::Timeout { channel, sent: true })?
-            .map_err(|error| translate(channel, error))
+            .map_err(|_| ProtocolError::Timeout { channel, sent: true })?;
+        match result {
+            Ok(reply) => Ok(reply),
+            Err(error) if error.kind() == ErrorKind::AgentNotConnected => {
+                // If it cannot be found out, then there is no agent, which is as true.
+                match time::timeout_at(deadline, self.booting()).await {
+                    Ok(Some(cpu_time)) => {
+                        Err(ProtocolError::GuestBooting { cpu_time, source: Box::new(error) })
+                    }
+                    _ => Err(error.into()),
+                }
+            }
+            Err(error) => Err(translate(channel, error)),
+        }
+    }
+}
+
+impl LibvirtCarrier<'_> {
+    /// How much processor time the guest has used, if it looks as if it were booting: that is little, and it is busy
+    /// using more. libvirt does not tell for how long a guest has been running.
+    async fn booting(&self) -> Option<Duration> {
+        let before = self.connection.domain_cpu_time(self.domain).await.ok()?;
+        if before > BOOT_CPU_TIME {
+            return None;
+        }
+        time::sleep(BUSY_WINDOW).await;
+        let after = self.connection.domain_cpu_time(self.domain).await.ok()?;
+        (after.checked_sub(before)? >= BUSY_WINDOW / BUSY_SHARE).then_some(after)
     }
 }
 
@@ -91,7 +127,7 @@ fn agent_refusal(message: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use atp_transport::{Effect, ErrorKind, HostId, LibvirtError};
+    use atp_transport::{Effect, HostId, LibvirtError};
     use proptest::prelude::*;
 
     use super::*;

@@ -80,7 +80,8 @@ impl Refusal {
             RefusalKind::Qmp => "check the arguments against the QMP reference of the host's QEMU version",
             RefusalKind::CommandDisabled => {
                 "in the guest, take the command out of block-rpcs (older: blacklist), or add it to allow-rpcs, in \
-                 /etc/qemu/qemu-ga.conf or /etc/sysconfig/qemu-ga, and restart qemu-guest-agent"
+                 /etc/qemu/qemu-ga.conf; on Fedora and its kin out of BLACKLIST_RPC or FILTER_RPC_ARGS in \
+                 /etc/sysconfig/qemu-ga; and restart qemu-guest-agent"
             }
             RefusalKind::CommandUnknown => {
                 "`guest-info` lists what this agent has; a newer qemu-guest-agent may have more"

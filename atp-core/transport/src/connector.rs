@@ -31,6 +31,12 @@ pub trait Connector: Send + Sync + 'static {
         config
     }
 
+    /// Takes over what the configuration of all hosts together says of the connector; called before the first host
+    /// is added, and whenever the manager gets another configuration.
+    fn configure(&self, config: &TransportConfig) {
+        let _nothing_to_configure = config;
+    }
+
     /// Opens a link. The future ends by the attempt's deadline, whatever hangs below.
     ///
     /// Cancel safe: a link opened for nobody is closed.
