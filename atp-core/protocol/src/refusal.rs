@@ -71,6 +71,15 @@ impl Refusal {
         Refusal { channel, kind, command: command.into(), class, desc, libvirt }
     }
 
+    /// The guest agent's error reply that libvirt put into words of its own, of which it keeps the description only:
+    /// `[internal error: ]unable to execute QEMU agent command 'NAME'[: DESC]`. None if these are not such words.
+    pub fn from_libvirt(error: &LibvirtError) -> Option<Self> {
+        let (_, rest) = error.message.split_once("unable to execute QEMU agent command '")?;
+        let (command, rest) = rest.split_once('\'')?;
+        let desc = rest.strip_prefix(": ").unwrap_or(rest);
+        Some(Refusal::new(Channel::Agent, command, None, desc, Some(error.clone())))
+    }
+
     /// What a person can try.
     pub fn hint(&self) -> &'static str {
         match self.kind {
