@@ -41,6 +41,7 @@
 // Public API
 mod completion;
 mod error;
+mod examination;
 mod executor;
 mod operation;
 mod outcome;
@@ -57,6 +58,7 @@ mod resolve;
 
 pub use completion::Completion;
 pub use error::{LibvirtCode, OutcomeError};
+pub use examination::{Examination, Finding, Verdict};
 pub use executor::Executor;
 pub use operation::{Forecast, Operation};
 pub use outcome::{Data, ExecReport, HostReport, Outcome, Status, Stream};

@@ -16,6 +16,7 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::error::OutcomeError;
+use crate::examination::Examination;
 
 /// The result of one operation on one target. Every target of a run gets exactly one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -120,6 +121,8 @@ pub enum Data {
     Details(Box<DomainDetails>),
     /// What a host said of itself.
     Host(HostReport),
+    /// What an examination found.
+    Examination(Examination),
     /// The reply to a raw monitor or agent command: what QEMU or the agent put under `return`.
     Reply(serde_json::Value),
     /// The state a lifecycle operation left the VM in.

@@ -197,6 +197,10 @@ impl<C: Carrier, K: Eq + Hash + Clone + Send + Sync> Carrier for CheckedCarrier<
         }
         result
     }
+
+    fn command_max(&self, channel: Channel) -> usize {
+        self.carrier.command_max(channel)
+    }
 }
 
 /// The commands by which an agent is found out about, which no configuration forbids with sense.

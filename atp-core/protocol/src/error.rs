@@ -6,6 +6,7 @@ use std::time::Duration;
 use atp_transport::{Effect, ErrorKind, LibvirtError, TransportError};
 
 use crate::carrier::Channel;
+use crate::files::FileError;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::socket::LinkEnd;
 
@@ -134,12 +135,51 @@ pub enum ProtocolError {
         #[source]
         source: Box<ProtocolError>,
     },
+    /// A process in the guest has ended, and the files with its output could not be fetched.
+    #[error("{program:?} has ended in the guest (process {pid}), and its output could not be fetched")]
+    OutputLost {
+        /// The program, or the shell.
+        program: String,
+        /// Its process id in the guest.
+        pid: i64,
+        /// Why.
+        #[source]
+        source: Box<ProtocolError>,
+    },
+    /// A file could not be looked at or carried over.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Some of what was to be done with the keyboard or the mouse was done, and then it failed.
+    #[error("the input ended early: {done} of {total} {unit}s were sent")]
+    InputIncomplete {
+        /// What is counted: `key`.
+        unit: &'static str,
+        /// How many were sent.
+        done: usize,
+        /// How many there are.
+        total: usize,
+        /// Why not all.
+        #[source]
+        source: Box<ProtocolError>,
+    },
+    /// A screenshot is larger than it may be.
+    #[error("the picture of the screen is larger than {limit} bytes")]
+    ImageTooLarge {
+        /// The most it may have, bytes.
+        limit: usize,
+    },
+    /// A screenshot is not one.
+    #[error("the picture of the screen cannot be read: {detail}")]
+    InvalidImage {
+        /// What is wrong with it.
+        detail: String,
+    },
 }
 
 /// Who said that something failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// Nobody out there: the command was found wanting before it was sent.
+    /// Nobody out there: it was found, or it failed, on this side.
     Caller,
     /// The way to the VM: a connection, its pool, a deadline.
     Carrier,
@@ -189,7 +229,12 @@ impl ProtocolError {
             ProtocolError::Refused(refusal) => refusal.channel.into(),
             ProtocolError::InvalidReply { channel, .. } => (*channel).into(),
             ProtocolError::ExecFailed { .. } | ProtocolError::ProcessLost { .. } => Origin::Guest,
-            ProtocolError::ResultLost { source, .. } => source.origin(),
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. } => source.origin(),
+            ProtocolError::File(error) => error.origin(),
+            // The picture comes by a stream of libvirt's.
+            ProtocolError::ImageTooLarge { .. } | ProtocolError::InvalidImage { .. } => Origin::Libvirt,
         }
     }
 
@@ -209,8 +254,23 @@ impl ProtocolError {
             ProtocolError::GuestBooting { .. }
             | ProtocolError::LinkLost { .. }
             | ProtocolError::AgentSilent => true,
-            ProtocolError::ResultLost { source, .. } => source.is_agent_gone(),
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::File(FileError::Stopped { source, .. }) => source.is_agent_gone(),
             _ => false,
+        }
+    }
+
+    /// The failure of input of which `done` parts had been sent: nothing special, if none had.
+    pub(crate) fn incomplete_input(
+        unit: &'static str,
+        done: usize,
+        total: usize,
+        error: ProtocolError,
+    ) -> Self {
+        match done {
+            0 => error,
+            _ => ProtocolError::InputIncomplete { unit, done, total, source: Box::new(error) },
         }
     }
 
@@ -231,7 +291,12 @@ impl ProtocolError {
             ProtocolError::InvalidReply { .. } => "invalid-reply",
             ProtocolError::StillRunning { .. } => "exec-timeout",
             ProtocolError::ProcessLost { .. } => "process-lost",
-            ProtocolError::ResultLost { source, .. } => source.kind(),
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. } => source.kind(),
+            ProtocolError::File(error) => error.kind(),
+            ProtocolError::ImageTooLarge { .. } => "image-too-large",
+            ProtocolError::InvalidImage { .. } => "invalid-image",
         }
     }
 
@@ -248,8 +313,11 @@ impl ProtocolError {
             | ProtocolError::AgentSilent
             | ProtocolError::GuestBooting { .. }
             | ProtocolError::Refused(_)
-            | ProtocolError::ExecFailed { .. } => Effect::None,
-            ProtocolError::OutputTooLarge { .. } => Effect::Done,
+            | ProtocolError::ExecFailed { .. }
+            | ProtocolError::ImageTooLarge { .. }
+            | ProtocolError::InvalidImage { .. } => Effect::None,
+            ProtocolError::OutputTooLarge { .. } | ProtocolError::OutputLost { .. } => Effect::Done,
+            ProtocolError::File(error) => error.effect(),
             ProtocolError::Timeout { sent: true, .. }
             | ProtocolError::LinkLost { sent: true, .. }
             | ProtocolError::InvalidReply { .. }
@@ -260,6 +328,11 @@ impl ProtocolError {
                 Effect::Done => Effect::Done,
                 Effect::None | Effect::Unknown => Effect::Unknown,
             },
+            ProtocolError::InputIncomplete { source, .. } => match source.effect() {
+                Effect::Unknown => Effect::Unknown,
+                // What came before it was done.
+                Effect::None | Effect::Done => Effect::Done,
+            },
         }
     }
 
@@ -267,11 +340,15 @@ impl ProtocolError {
     pub fn is_retryable(&self) -> bool {
         match self {
             ProtocolError::Transport(error) => error.is_retryable(),
-            ProtocolError::Timeout { .. } | ProtocolError::LinkLost { .. } | ProtocolError::AgentSilent => {
-                true
-            }
+            ProtocolError::Timeout { .. }
+            | ProtocolError::LinkLost { .. }
+            | ProtocolError::AgentSilent
+            | ProtocolError::GuestBooting { .. } => true,
             ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
-            ProtocolError::ResultLost { source, .. } => source.is_retryable(),
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. } => source.is_retryable(),
+            ProtocolError::File(error) => error.is_retryable(),
             _ => false,
         }
     }
@@ -281,7 +358,10 @@ impl ProtocolError {
         match self {
             ProtocolError::Transport(error) => error.is_timeout(),
             ProtocolError::Timeout { .. } | ProtocolError::StillRunning { .. } => true,
-            ProtocolError::ResultLost { source, .. } => source.is_timeout(),
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. }
+            | ProtocolError::File(FileError::Stopped { source, .. }) => source.is_timeout(),
             _ => false,
         }
     }
@@ -322,7 +402,7 @@ impl ProtocolError {
                  VM; then let the command write to a file in the guest"
             }
             ProtocolError::OutputTooLarge { channel: Channel::Agent, .. } => {
-                "let the command write to a file in the guest, or print less"
+                "let its output go through files in the guest (`--spool`), let it write to a file there, or print less"
             }
             ProtocolError::OutputTooLarge { channel: Channel::Monitor, .. } => "ask for less at once",
             ProtocolError::InvalidReply { .. } => {
@@ -334,7 +414,14 @@ impl ProtocolError {
             ProtocolError::ProcessLost { .. } => {
                 "the agent or the guest was restarted, or another client took the result: check in the guest what was done"
             }
-            ProtocolError::ResultLost { source, .. } => source.hint(),
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. } => source.hint(),
+            ProtocolError::File(error) => error.hint(),
+            ProtocolError::ImageTooLarge { .. } => "allow more, or lower the resolution in the guest",
+            ProtocolError::InvalidImage { .. } => {
+                "the VM may have stopped meanwhile, or its hypervisor makes pictures of another kind"
+            }
         }
     }
 
@@ -347,7 +434,10 @@ impl ProtocolError {
             ProtocolError::ExecFailed { libvirt, .. } => libvirt.as_ref(),
             ProtocolError::OutputTooLarge { libvirt, .. } => libvirt.as_ref(),
             ProtocolError::StillRunning { source: Some(source), .. }
-            | ProtocolError::ResultLost { source, .. } => source.libvirt(),
+            | ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. }
+            | ProtocolError::File(FileError::Stopped { source, .. }) => source.libvirt(),
             _ => None,
         }
     }

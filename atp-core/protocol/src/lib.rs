@@ -39,14 +39,19 @@
 
 // Public API
 pub mod agent;
+pub mod channel;
 pub mod exec;
+pub mod files;
+pub mod input;
 pub mod monitor;
+pub mod screenshot;
 pub mod socket;
 pub use capabilities::{AgentCapabilities, CapabilityCache, CheckedCarrier, Support};
 pub use carrier::{Carrier, Channel};
 pub use command::{RawCommand, RawCommandError};
+pub use encoding::{TextEncoding, UnknownEncoding};
 pub use error::{Origin, ProtocolError, Result};
-pub use exec::{ExecOutput, ExecSpec, Polling};
+pub use exec::{ExecOutput, ExecPolicy, ExecSpec, Polling, SpoolPolicy};
 pub use libvirt::LibvirtCarrier;
 /// The commands and types of QMP and QGA.
 pub use qapi;
@@ -56,10 +61,12 @@ pub use refusal::{Refusal, RefusalKind};
 mod capabilities;
 mod carrier;
 mod command;
+mod encoding;
 mod error;
 mod libvirt;
 mod refusal;
 mod reply;
+mod shell;
 
 #[cfg(test)]
 mod page_tests;

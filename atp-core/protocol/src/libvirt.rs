@@ -71,6 +71,10 @@ impl Carrier for LibvirtCarrier<'_> {
             Err(error) => Err(translate(channel, error)),
         }
     }
+
+    fn command_max(&self, channel: Channel) -> usize {
+        command_max(channel)
+    }
 }
 
 impl LibvirtCarrier<'_> {
@@ -87,13 +91,17 @@ impl LibvirtCarrier<'_> {
     }
 }
 
+fn command_max(channel: Channel) -> usize {
+    match channel {
+        Channel::Monitor => STRING_MAX,
+        Channel::Agent => AGENT_COMMAND_MAX,
+    }
+}
+
 /// Refuses what is too long before it is sent: of a command over `STRING_MAX`, of which nothing is sent, the C
 /// library says the same words as of a reply over it, when everything is done.
 fn check_length(channel: Channel, size: usize) -> Result<()> {
-    let limit = match channel {
-        Channel::Monitor => STRING_MAX,
-        Channel::Agent => AGENT_COMMAND_MAX,
-    };
+    let limit = command_max(channel);
     if size > limit { Err(ProtocolError::CommandTooLarge { size, limit }) } else { Ok(()) }
 }
 

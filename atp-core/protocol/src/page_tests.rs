@@ -1,19 +1,21 @@
 //! The table of errors in `docs/protocols.md` says what the code says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use atp_transport::{ErrorKind, HostId, LibvirtError, TransportError};
 
 use crate::carrier::Channel;
 use crate::error::ProtocolError;
+use crate::files::{Digest, FileError};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::socket::LinkEnd;
 
 const PAGE: &str = include_str!("../../../docs/protocols.md");
 
 /// The kinds of the transport that say something of a VM. The rest say something of the way to its host.
-const OF_A_VM: [ErrorKind; 15] = [
+const OF_A_VM: [ErrorKind; 13] = [
     ErrorKind::VmNotFound,
     ErrorKind::VmNotRunning,
     ErrorKind::OperationInvalid,
@@ -24,8 +26,6 @@ const OF_A_VM: [ErrorKind; 15] = [
     ErrorKind::AgentBroken,
     ErrorKind::AgentBusy,
     ErrorKind::MonitorBusy,
-    ErrorKind::CallTimeout,
-    ErrorKind::ConnectionLost,
     ErrorKind::AccessDenied,
     ErrorKind::NotSupported,
     ErrorKind::LibvirtError,
@@ -52,6 +52,15 @@ fn samples() -> Vec<ProtocolError> {
         ProtocolError::Refused(Box::new(refusal))
     };
     let mut samples: Vec<ProtocolError> = OF_A_VM.map(|kind| libvirt(kind).into()).into();
+    let host = || "h1".parse::<HostId>().unwrap();
+    let (after, operation, sent) = (Duration::ZERO, "o", true);
+    samples.extend(
+        [
+            TransportError::CallTimeout { host: host(), operation, after, sent },
+            TransportError::ConnectionLost { host: host(), operation, sent, source: None },
+        ]
+        .map(ProtocolError::from),
+    );
     let (program, pid, channel) = (|| "p".to_owned(), 1, Channel::Agent);
     samples.extend([
         ProtocolError::InvalidCommand { reason: "r".into() },
@@ -72,8 +81,27 @@ fn samples() -> Vec<ProtocolError> {
         ProtocolError::InvalidReply { channel, command: "c".into(), detail: "d".into() },
         ProtocolError::StillRunning { program: program(), pid, source: None },
         ProtocolError::ProcessLost { program: program(), pid },
+        ProtocolError::ImageTooLarge { limit: 1 },
+        ProtocolError::InvalidImage { detail: "d".into() },
     ]);
+    samples.extend(file_samples().map(ProtocolError::from));
     samples
+}
+
+fn file_samples() -> [FileError; 8] {
+    let (path, action) = (|| "p".to_owned(), "a");
+    let source = Arc::new(std::io::Error::other("e"));
+    let digest = || Digest::of(b"d");
+    [
+        FileError::NotFound { path: path() },
+        FileError::IsDirectory { path: path() },
+        FileError::NotDirectory { path: path() },
+        FileError::NotRegular { path: path() },
+        FileError::Guest { action, path: path(), reason: "r".into() },
+        FileError::Local { action, path: path().into(), source },
+        FileError::Busy { path: path().into() },
+        FileError::Checksum { path: path(), expected: digest(), found: digest() },
+    ]
 }
 
 /// The rows of the page's table: kind, who says it, effect, whether to try again, hint.
@@ -107,7 +135,9 @@ fn every_kind_has_a_row_that_says_what_the_code_says() {
     }
     assert!(missing.is_empty(), "docs/protocols.md should have these rows:\n{}", missing.join("\n"));
     let mut kinds = kinds_in(include_str!("error.rs"), "pub fn kind(&self)");
+    kinds.extend(kinds_in(include_str!("files/error.rs"), "pub fn kind(&self)"));
     kinds.extend(kinds_in(include_str!("refusal.rs"), "pub fn as_str(self)"));
+    kinds.insert(ErrorKind::ConnectionLost.as_str().to_owned());
     kinds.extend(OF_A_VM.map(|kind| kind.as_str().to_owned()));
     let in_page: BTreeSet<String> = rows.into_keys().collect();
     assert_eq!(in_page, kinds, "the kinds in the page, and those in the code");

@@ -64,6 +64,10 @@ pub(crate) fn reply(bytes: &[u8]) {
         async fn send(&self, _: Channel, _: &str, _: Instant) -> Result<String, ProtocolError> {
             Ok(self.0.clone())
         }
+
+        fn command_max(&self, _: Channel) -> usize {
+            usize::MAX
+        }
     }
     let carrier = Fixed(text(bytes));
     let Ok(command) = RawCommand::from_words(["c"]) else { panic!("a command's name is refused") };

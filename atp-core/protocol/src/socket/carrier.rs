@@ -97,6 +97,11 @@ impl Carrier for SocketCarrier<'_> {
             Err(_) => Err(progress.timed_out(channel)),
         }
     }
+
+    fn command_max(&self, _channel: Channel) -> usize {
+        let limits = self.links.iter().flatten().map(|link| link.connector().config().max_command);
+        limits.min().unwrap_or(0)
+    }
 }
 
 /// None if this link leads to another channel.

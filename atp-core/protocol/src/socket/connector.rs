@@ -56,6 +56,11 @@ impl SocketConnector {
     pub fn new(config: SocketConfig) -> Self {
         SocketConnector { config }
     }
+
+    /// The limits links of this connector go by.
+    pub fn config(&self) -> &SocketConfig {
+        &self.config
+    }
 }
 
 impl Connector for SocketConnector {
