@@ -78,6 +78,10 @@ impl<C: Connector> ConnectionPool<C> {
         &self.shared.host.id
     }
 
+    pub(crate) fn host(&self) -> &HostContext<C> {
+        &self.shared.host
+    }
+
     /// What is known of the host now.
     pub fn info(&self) -> Arc<HostInfo> {
         self.shared.host.info()
