@@ -23,6 +23,7 @@ use std::env;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use machine::Priority;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// A thing to measure, by the name it is asked for.
@@ -65,7 +66,7 @@ fn run(names: &[&str]) -> ExitCode {
     if let Err(error) = allow_many_files() {
         eprintln!("warning: the limit on open files stays as it is: {error:#}");
     }
-    machine::prefer();
+    let _raised = Priority::raise();
     machine::report();
     let mut result = ExitCode::SUCCESS;
     for Part { name, report } in PARTS {
