@@ -1,6 +1,8 @@
 //! Why a command to a VM failed, who said so, and whether it may have happened.
 
-use atp_transport::{Effect, ErrorKind, LibvirtError, TransportError};
+use std::time::Duration;
+
+use atp_transport::{Effect, ErrorKind, Failure, LibvirtError, TransportError};
 
 use crate::carrier::Channel;
 use crate::files::FileError;
@@ -334,6 +336,23 @@ impl ProtocolError {
             | ProtocolError::OutputLost { source, .. }
             | ProtocolError::InputIncomplete { source, .. }
             | ProtocolError::File(FileError::Stopped { source, .. }) => source.libvirt(),
+            _ => None,
+        }
+    }
+}
+
+impl Failure for ProtocolError {
+    fn effect(&self) -> Effect {
+        ProtocolError::effect(self)
+    }
+
+    fn is_retryable(&self) -> bool {
+        ProtocolError::is_retryable(self)
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ProtocolError::Transport(error) => error.retry_after(),
             _ => None,
         }
     }

@@ -26,10 +26,11 @@ use crate::share::{Membership, OpenPlace, OpenShare};
 use crate::window::{Tally, Window};
 
 /// Where a host's circuit breaker stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BreakerState {
     /// Work is sent to the host.
+    #[default]
     Closed,
     /// Work is refused.
     Open,

@@ -53,6 +53,10 @@ pub enum ErrorKind {
     ConnectionLost,
     /// The host has failed so often that it is left alone for a while.
     CircuitOpen,
+    /// The call would have had to wait past its deadline for its turn.
+    RateLimited,
+    /// An interceptor refused the call.
+    CallRefused,
     /// The host was removed, or the pool closed.
     Closed,
     /// The closure panicked.
@@ -100,6 +104,8 @@ impl ErrorKind {
             ErrorKind::ThreadsExhausted => "threads-exhausted",
             ErrorKind::ConnectionLost => "connection-lost",
             ErrorKind::CircuitOpen => "circuit-open",
+            ErrorKind::RateLimited => "rate-limited",
+            ErrorKind::CallRefused => "call-refused",
             ErrorKind::Closed => "closed",
             ErrorKind::Panicked => "panicked",
             ErrorKind::VmNotFound => "vm-not-found",
@@ -132,6 +138,7 @@ impl ErrorKind {
                 | ErrorKind::ThreadsExhausted
                 | ErrorKind::ConnectionLost
                 | ErrorKind::CircuitOpen
+                | ErrorKind::RateLimited
                 | ErrorKind::AgentNotConnected
                 | ErrorKind::AgentUnresponsive
                 | ErrorKind::MonitorBusy
@@ -194,6 +201,8 @@ impl ErrorKind {
             ErrorKind::CircuitOpen => {
                 "the host keeps failing, see the cause; it is probed from time to time and used again once it answers"
             }
+            ErrorKind::RateLimited => "give the work more time, do less at once, or raise the limit",
+            ErrorKind::CallRefused => "this program was set up to refuse such calls: see the reason",
             ErrorKind::Closed => "the host was removed while work for it was waiting",
             ErrorKind::Panicked => "this is a bug in the code that was run on the host",
             ErrorKind::VmNotFound => "check the name (`atp vm list`)",
@@ -410,6 +419,32 @@ pub enum TransportError {
         #[source]
         last_failure: Option<Arc<TransportError>>,
     },
+    /// The call would have had to wait past its deadline for its turn; it was not sent.
+    #[error(
+        "host {host}: {operation}: not sent, {by} holds it back for {wait:.1?}, which is past its deadline"
+    )]
+    RateLimited {
+        /// The host.
+        host: HostId,
+        /// The operation, by libvirt's name for it.
+        operation: &'static str,
+        /// Whose limit it is.
+        by: String,
+        /// When its turn would have come.
+        wait: Duration,
+    },
+    /// An interceptor refused the call; it was not sent.
+    #[error("host {host}: {operation}: not sent, refused by {by}: {reason}")]
+    Refused {
+        /// The host.
+        host: HostId,
+        /// The operation, by libvirt's name for it.
+        operation: &'static str,
+        /// The interceptor's name.
+        by: String,
+        /// Its reason.
+        reason: String,
+    },
     /// The host was removed, or the pool closed.
     #[error("host {host}: closed")]
     Closed {
@@ -446,6 +481,8 @@ impl TransportError {
             TransportError::ConnectionLost { .. } => ErrorKind::ConnectionLost,
             TransportError::Libvirt { kind, .. } => *kind,
             TransportError::CircuitOpen { .. } => ErrorKind::CircuitOpen,
+            TransportError::RateLimited { .. } => ErrorKind::RateLimited,
+            TransportError::Refused { .. } => ErrorKind::CallRefused,
             TransportError::Closed { .. } => ErrorKind::Closed,
             TransportError::Panicked { .. } => ErrorKind::Panicked,
         }

@@ -58,9 +58,11 @@ mod fleet;
 mod follow;
 mod health;
 mod host;
+mod interceptor;
 mod lease;
 mod libvirt;
 mod manager;
+mod retry;
 
 // One host's connections.
 mod connection;
@@ -81,6 +83,7 @@ mod strategy;
 
 // Underneath: hosts that fail.
 mod breaker;
+mod budget;
 mod evidence;
 mod share;
 mod window;
@@ -94,6 +97,7 @@ mod dedicated;
 mod limit;
 mod moment;
 mod pace;
+mod rate_limit;
 mod reconnect;
 
 pub mod domain;
@@ -103,7 +107,8 @@ pub use breaker::{BreakerState, BreakerStatus};
 pub use calls::{InFlight, Lane};
 pub use config::{
     BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig,
-    PoolConfig, ReconnectConfig, Strategy, TransportConfig, TransportConfigBuilder,
+    PoolConfig, RateLimitConfig, ReconnectConfig, RetryConfig, Strategy, TransportConfig,
+    TransportConfigBuilder,
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
@@ -116,6 +121,7 @@ pub use fleet::{Changes, Fleet};
 pub use follow::Following;
 pub use health::{FleetHealth, Health, HealthState, Vitals};
 pub use host::{HostId, HostInfo, InvalidHostId};
+pub use interceptor::{CallInfo, Interceptor, Verdict};
 pub use latency::Percentiles;
 pub use lease::PooledConnection;
 pub use libvirt::{
@@ -125,6 +131,7 @@ pub use libvirt::{
 pub use manager::TransportManager;
 pub use pool::ConnectionPool;
 pub use reconnect::Attempt;
+pub use retry::Failure;
 pub use stats::PoolStats;
 
 /// Compiles the examples of the page.

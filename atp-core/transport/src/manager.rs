@@ -12,6 +12,7 @@ use crate::error::{Result, TransportError};
 use crate::events::{EventBus, EventKind, EventStream, TransportEvent};
 use crate::health::{FleetHealth, FleetWatch};
 use crate::host::{HostId, HostInfo};
+use crate::interceptor::Interceptor;
 use crate::libvirt::LibvirtConnector;
 use crate::pace::Pace;
 use crate::pool::ConnectionPool;
@@ -51,10 +52,11 @@ impl TransportManager<LibvirtConnector> {
 impl<C: Connector> TransportManager<C> {
     /// A manager of hosts that `connector` reaches.
     pub fn with_connector(config: TransportConfig, connector: C) -> Self {
-        let pace = Arc::new(Pace::new(config.reconnect.max_per_second));
+        let pace = Arc::new(Pace::new(config.reconnect.max_per_second.into(), 1));
         let events = Arc::new(EventBus::new(&config.events));
         let health = Arc::new(FleetWatch::new(&config.health, events.clone()));
-        let common = Common { pace, events, health, open_share: Arc::default() };
+        let (open_share, interceptors) = (Arc::default(), Arc::default());
+        let common = Common { pace, events, health, open_share, interceptors };
         let state = RwLock::new(State { config, hosts: BTreeMap::new() });
         TransportManager { shared: Arc::new(Shared { connector: Arc::new(connector), common, state }) }
     }
@@ -103,7 +105,7 @@ impl<C: Connector> TransportManager<C> {
     /// Takes over a common configuration that was checked.
     pub(crate) fn adopt(&self, state: &mut State<C>, config: TransportConfig) {
         self.shared.connector.configure(&config);
-        self.shared.common.pace.set(config.reconnect.max_per_second);
+        self.shared.common.pace.set(config.reconnect.max_per_second.into(), 1);
         self.shared.common.health.configure(&config.health);
         state.config = config;
     }
@@ -121,6 +123,22 @@ impl<C: Connector> TransportManager<C> {
         self.emit(pool.host_id(), TransportEvent::HostRemoved);
         drain(pool).await;
         Ok(())
+    }
+
+    /// As [`add_interceptor`](Self::add_interceptor), when the manager is made.
+    pub fn with_interceptor(self, interceptor: impl Interceptor) -> Self {
+        self.add_interceptor(interceptor);
+        self
+    }
+
+    /// Puts an interceptor around each call that is made from now on, behind those that are there.
+    pub fn add_interceptor(&self, interceptor: impl Interceptor) {
+        self.shared.common.interceptors.add(Arc::new(interceptor));
+    }
+
+    /// How often interceptors have panicked.
+    pub fn interceptor_panics(&self) -> u64 {
+        self.shared.common.interceptors.panics()
     }
 
     /// The ids of all hosts, in order.

@@ -111,11 +111,11 @@ impl LibvirtConnector {
         let (answer, resolved) = oneshot::channel();
         let name = host.to_owned();
         self.threads
-            .run(move || {
-                let addresses = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
+            .run(
+                move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect),
                 // Fails when nobody waits any more.
-                let _unwanted = answer.send(addresses);
-            })
+                move |addresses| drop(answer.send(addresses)),
+            )
             .map_err(no_thread)?;
         match timeout_at(attempt.deadline(), resolved).await {
             Ok(Ok(Ok(addresses))) => Ok(addresses),
@@ -160,13 +160,17 @@ impl Connector for LibvirtConnector {
         let (threads, closer) = (self.threads.clone(), self.closer.clone());
         let credentials = host.credentials.clone();
         self.threads
-            .run(move || {
-                let link = open(&uri, credentials.as_ref(), &keepalive)
-                    .map(|connect| LibvirtLink::new(connect, threads, closer));
-                drop(in_flight);
-                // When nobody waits any more the link comes back, and is closed by its drop.
-                let _unwanted = answer.send(link);
-            })
+            .run(
+                move || {
+                    let link = open(&uri, credentials.as_ref(), &keepalive);
+                    (link.map(|connect| LibvirtLink::new(connect, threads, closer)), in_flight)
+                },
+                move |(link, in_flight)| {
+                    drop(in_flight);
+                    // When nobody waits any more the link comes back, and is closed by its drop.
+                    drop(answer.send(link));
+                },
+            )
             .map_err(no_thread)?;
         match timeout_at(deadline, opened).await {
             Ok(Ok(result)) => result,
