@@ -56,12 +56,14 @@ mod events;
 mod execute;
 mod fleet;
 mod follow;
+mod groups;
 mod health;
 mod host;
 mod interceptor;
 mod lease;
 mod libvirt;
 mod manager;
+mod pick;
 mod retry;
 
 // One host's connections.
@@ -129,6 +131,7 @@ pub use libvirt::{
     LibvirtConnector, LibvirtLink, RawImage, Version, WatchItem, WatchOptions, daemon_socket,
 };
 pub use manager::TransportManager;
+pub use pick::Pick;
 pub use pool::ConnectionPool;
 pub use reconnect::Attempt;
 pub use retry::Failure;

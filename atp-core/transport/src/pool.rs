@@ -107,7 +107,8 @@ impl<C: Connector> ConnectionPool<C> {
         let taken_at = Location::caller();
         async move {
             let asked = Instant::now();
-            self.acquire_from(asked, asked + self.config().pool.acquire_timeout, taken_at).await
+            let patience = self.shared.host.config().pool.acquire_timeout;
+            self.acquire_from(asked, asked + patience, taken_at).await
         }
     }
 
@@ -195,6 +196,18 @@ impl<C: Connector> ConnectionPool<C> {
         }
         let hopeless = self.shared.members().hopeless(host);
         hopeless.map_or_else(|| host.admit(), Err)
+    }
+
+    /// Whether work would be taken now, and not refused at once.
+    pub(crate) fn is_ready(&self) -> bool {
+        let host = &self.shared.host;
+        self.shared.members().hopeless(host).is_none() && host.breaker.would_admit(Instant::now())
+    }
+
+    /// Leases, and callers who wait for one.
+    pub(crate) fn in_flight(&self) -> usize {
+        let members = self.shared.members();
+        members.leases.count() + members.waiters.len()
     }
 
     /// The error for work whose probe was not answered.

@@ -4,12 +4,15 @@
 //! cargo bench -p atp-transport
 //! ```
 //!
+//! And what the circuit breaker, the rate limit and interceptors add to a call.
+//!
 //! All three have as many connections, lend each to one caller at a time, bound the wait for one by the same
 //! time-out, and ask no connection for a sign of life. They run on one runtime, in turns. Tables are printed in
 //! Markdown, as they stand in `docs/benchmarks.md`.
 
 #![expect(clippy::expect_used, reason = "a benchmark that cannot be set up has nothing to measure")]
 
+mod chain;
 mod contended;
 mod pools;
 mod uncontended;
@@ -24,6 +27,7 @@ fn main() {
     let runtime = Runtime::new().expect("a runtime can be had");
     let mut criterion = Criterion::default().configure_from_args();
     uncontended::criterion(&mut criterion, &runtime);
+    chain::around_a_call(&mut criterion, &runtime);
     criterion.final_summary();
 
     // Without `--bench` this is a test run, which is to show only that it works.
