@@ -15,3 +15,4 @@ mod raw;
 mod selectors;
 mod sockets;
 mod transport;
+mod watching;
