@@ -171,6 +171,16 @@ impl Breaker {
         (admitted, change)
     }
 
+    /// Whether work that asked now would be let through.
+    pub(crate) fn would_admit(&self, now: Instant) -> bool {
+        self.is_closed()
+            || match self.inner().position {
+                Position::Closed => true,
+                Position::Open { until, .. } => until <= now,
+                Position::HalfOpen { probe, .. } => probe.is_none(),
+            }
+    }
+
     /// The host answered something that was asked at `began`, or later.
     pub(crate) fn answered(&self, config: &BreakerConfig, began: Instant, now: Instant) -> Option<Change> {
         if !config.enabled {

@@ -21,6 +21,8 @@ pub type Result<T, E = TransportError> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// No host of that id is registered.
     UnknownHost,
+    /// No host is in a group of that name.
+    UnknownGroup,
     /// A host of that id is registered already.
     DuplicateHost,
     /// The host's id is not a valid one.
@@ -88,6 +90,7 @@ impl ErrorKind {
     pub fn as_str(self) -> &'static str {
         match self {
             ErrorKind::UnknownHost => "unknown-host",
+            ErrorKind::UnknownGroup => "unknown-group",
             ErrorKind::DuplicateHost => "duplicate-host",
             ErrorKind::InvalidHostId => "invalid-host-id",
             ErrorKind::InvalidUri => "invalid-uri",
@@ -163,6 +166,9 @@ impl ErrorKind {
     pub fn hint(self) -> &'static str {
         match self {
             ErrorKind::UnknownHost => "check the host's id against the inventory (`atp host list`)",
+            ErrorKind::UnknownGroup => {
+                "check the group's name against those of the inventory (`atp host list`)"
+            }
             ErrorKind::DuplicateHost => "give each host an id of its own",
             ErrorKind::InvalidHostId => "use letters, digits, '.', '_' and '-' only",
             ErrorKind::InvalidUri => {
@@ -293,6 +299,14 @@ pub enum TransportError {
     UnknownHost {
         /// The id asked for.
         host: String,
+    },
+    /// No host is in a group of that name.
+    #[error("no host is in a group {group:?}; {}", groups(known))]
+    UnknownGroup {
+        /// The name asked for.
+        group: String,
+        /// The groups there are.
+        known: Vec<String>,
     },
     /// A host of that id is registered already.
     #[error("host {host} is registered already")]
@@ -466,6 +480,7 @@ impl TransportError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             TransportError::UnknownHost { .. } => ErrorKind::UnknownHost,
+            TransportError::UnknownGroup { .. } => ErrorKind::UnknownGroup,
             TransportError::DuplicateHost { .. } => ErrorKind::DuplicateHost,
             TransportError::InvalidHostId(_) => ErrorKind::InvalidHostId,
             TransportError::InvalidUri { .. } => ErrorKind::InvalidUri,
@@ -536,6 +551,10 @@ impl TransportError {
             _ => None,
         }
     }
+}
+
+fn groups(known: &[String]) -> String {
+    if known.is_empty() { "no host is in any".to_owned() } else { format!("there are {}", known.join(", ")) }
 }
 
 fn next_probe(next_in: Duration) -> String {

@@ -287,7 +287,7 @@ impl<C: Connector> ConnectionPool<C> {
                 let host = self.host();
                 host.retry_budget.earn(&host.config().retry, asked);
             }
-            let (lease, _probe) = self.admitted_lease(acquire_by, this).await?;
+            let (lease, _probe) = self.admitted_lease(asked, acquire_by, this).await?;
             let lease = lease.with_deadline(deadline).for_attempt(this.number);
             // The closure's state is dropped with it; nothing of it is looked at after a panic.
             let contained = AssertUnwindSafe(async move { work(lease).await }).catch_unwind();
@@ -316,11 +316,12 @@ impl<C: Connector> ConnectionPool<C> {
     /// to find out whether the host answers.
     async fn admitted_lease(
         &self,
+        asked: Instant,
         acquire_by: Instant,
         this: Try,
     ) -> Result<(PooledConnection<C>, Option<Probe<'_>>)> {
         let probe = self.admit()?;
-        let lease = self.acquire_from(acquire_by, this.taken_at).await?;
+        let lease = self.acquire_from(asked, acquire_by, this.taken_at).await?;
         match probe {
             // A heartbeat puts no work at risk. It would have to wait where all places on the connection are taken.
             Some(probe) if lease.has_free_place() => {

@@ -56,12 +56,14 @@ mod events;
 mod execute;
 mod fleet;
 mod follow;
+mod groups;
 mod health;
 mod host;
 mod interceptor;
 mod lease;
 mod libvirt;
 mod manager;
+mod pick;
 mod retry;
 
 // One host's connections.
@@ -92,6 +94,7 @@ mod window;
 mod backoff;
 mod calls;
 mod context;
+mod credentials;
 mod dedicated;
 mod limit;
 mod moment;
@@ -111,6 +114,7 @@ pub use config::{
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
+pub use credentials::{Credentials, Password, PasswordSource};
 pub use effect::Effect;
 pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, TransportError};
 pub use events::{Event, EventKind, EventStream, GrowthReason, LossCause, ReapReason, TransportEvent};
@@ -127,6 +131,7 @@ pub use libvirt::{
     LibvirtConnector, LibvirtLink, RawImage, Version, WatchItem, WatchOptions, daemon_socket,
 };
 pub use manager::TransportManager;
+pub use pick::Pick;
 pub use pool::ConnectionPool;
 pub use reconnect::Attempt;
 pub use retry::Failure;

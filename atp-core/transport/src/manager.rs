@@ -1,8 +1,8 @@
 //! All hosts: added, removed, counted. How work is run on them stands in `execute.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use crate::config::TransportConfig;
@@ -15,6 +15,7 @@ use crate::host::{HostId, HostInfo};
 use crate::interceptor::Interceptor;
 use crate::libvirt::LibvirtConnector;
 use crate::pace::Pace;
+use crate::pick::Turns;
 use crate::pool::ConnectionPool;
 use crate::stats::PoolStats;
 
@@ -28,6 +29,8 @@ pub struct TransportManager<C: Connector = LibvirtConnector> {
 struct Shared<C: Connector> {
     connector: Arc<C>,
     common: Common,
+    /// Whose turn it is in each group.
+    turns: Mutex<HashMap<String, Turns>>,
     state: RwLock<State<C>>,
 }
 
@@ -58,7 +61,14 @@ impl<C: Connector> TransportManager<C> {
         let (open_share, interceptors) = (Arc::default(), Arc::default());
         let common = Common { pace, events, health, open_share, interceptors };
         let state = RwLock::new(State { config, hosts: BTreeMap::new() });
-        TransportManager { shared: Arc::new(Shared { connector: Arc::new(connector), common, state }) }
+        TransportManager {
+            shared: Arc::new(Shared {
+                connector: Arc::new(connector),
+                common,
+                turns: Mutex::default(),
+                state,
+            }),
+        }
     }
 
     /// Registers a host and starts opening its minimum of connections in the background.
@@ -188,6 +198,10 @@ impl<C: Connector> TransportManager<C> {
     /// Tells whoever listens what happened to all of them.
     pub(crate) fn emit_for_all(&self, what: TransportEvent) {
         self.shared.common.events.emit(None, what);
+    }
+
+    pub(crate) fn turns(&self) -> &Mutex<HashMap<String, Turns>> {
+        &self.shared.turns
     }
 
     pub(crate) fn connector(&self) -> &C {

@@ -75,7 +75,8 @@ pub(crate) fn choose(pick: Pick, candidates: &[Candidate], turns: &mut Turns, ra
     let by_weight = matches!(pick, Pick::WeightedRoundRobin | Pick::WeightedRandom);
     let rank = |candidate: &Candidate| (!candidate.is_ready, by_weight && candidate.weight == 0);
     let best = candidates.iter().map(rank).min()?;
-    let eligible: Vec<_> = candidates.iter().enumerate().filter(|(_, candidate)| rank(candidate) == best).collect();
+    let eligible: Vec<_> =
+        candidates.iter().enumerate().filter(|(_, candidate)| rank(candidate) == best).collect();
     let (at, chosen) = match pick {
         Pick::RoundRobin => next_in_turn(&eligible, turns),
         Pick::WeightedRoundRobin => most_owed(&eligible, turns),
@@ -127,7 +128,8 @@ fn weighted<'a>(eligible: &[Eligible<'a>], random: f64) -> Option<Eligible<'a>> 
 
 fn least_in_flight<'a>(eligible: &[Eligible<'a>], turns: &Turns) -> Option<Eligible<'a>> {
     let least = eligible.iter().map(|(_, candidate)| candidate.in_flight).min()?;
-    let equals: Vec<_> = eligible.iter().filter(|(_, candidate)| candidate.in_flight == least).copied().collect();
+    let equals: Vec<_> =
+        eligible.iter().filter(|(_, candidate)| candidate.in_flight == least).copied().collect();
     next_in_turn(&equals, turns)
 }
 

@@ -274,6 +274,32 @@ mod tests {
     }
 
     #[test]
+    fn shares_paces_and_their_bounds_are_checked() {
+        let mut config = TransportConfig::default();
+        config.breaker.failure_rate = 1.5;
+        config.breaker.max_cool_down = Duration::from_secs(1);
+        config.breaker.multiplier = f64::INFINITY;
+        config.retry.max_tries = 0;
+        config.retry.budget_share = -0.1;
+        config.rate_limit.calls_per_second = f64::NAN;
+        config.rate_limit.burst = 0;
+        let mut found = paths(config.validate());
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                "breaker.failure_rate",
+                "breaker.max_cool_down",
+                "breaker.multiplier",
+                "rate_limit.burst",
+                "rate_limit.calls_per_second",
+                "retry.budget_share",
+                "retry.max_tries",
+            ]
+        );
+    }
+
+    #[test]
     fn a_host_can_have_its_own_but_for_what_all_share() {
         let common = TransportConfig::default();
         let mut host = common.clone();

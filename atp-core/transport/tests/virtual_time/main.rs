@@ -8,6 +8,7 @@ mod calls;
 mod cancel;
 mod care;
 mod events;
+mod groups;
 mod health;
 mod hosts;
 mod interceptors;
