@@ -15,6 +15,7 @@ mod child;
 mod event_loop;
 mod hosts;
 mod machine;
+mod protocol;
 mod rate;
 mod table;
 mod usage;
@@ -33,10 +34,11 @@ struct Part {
 }
 
 /// All there is to measure, in the order of the page.
-const PARTS: [Part; 3] = [
+const PARTS: [Part; 4] = [
     Part { name: "rate", report: rate::report },
     Part { name: "event-loop", report: event_loop::report },
     Part { name: "hosts", report: hosts::report },
+    Part { name: "protocol", report: protocol::report },
 ];
 
 fn main() -> ExitCode {
