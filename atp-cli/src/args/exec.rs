@@ -39,6 +39,10 @@ pub(crate) struct ExecArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) encoding: Option<TextEncoding>,
 
+    /// Show the commonest output in full, and of the others what differs from it
+    #[arg(long)]
+    pub(crate) diff: bool,
+
     /// The command and its arguments, after --
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,

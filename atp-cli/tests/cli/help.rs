@@ -26,10 +26,13 @@ fn only_options_that_work_are_in_the_help() {
         "--env",
         "--shell",
         "--exclude",
+        "--junit",
+        "--diff",
+        "csv",
     ] {
         assert!(run.stdout.contains(option), "{option}");
     }
-    for option in ["--junit", "--retries", "--journal", "--serial", "--spool", "--per-host", "csv"] {
+    for option in ["--retries", "--journal", "--serial", "--spool", "--per-host"] {
         assert!(!run.stdout.contains(option), "{option}");
     }
 }

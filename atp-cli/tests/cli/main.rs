@@ -5,8 +5,12 @@
 mod atp;
 mod configuration;
 mod errors;
+mod forms;
 mod help;
 mod interrupts;
+mod inventory;
 mod lifecycle;
 mod listing;
 mod output;
+mod progress;
+mod shells;

@@ -42,6 +42,7 @@
 mod completion;
 mod copy;
 mod error;
+mod examination;
 mod executor;
 mod operation;
 mod outcome;
@@ -60,6 +61,7 @@ mod safe_name;
 pub use completion::Completion;
 pub use copy::{FileReport, PullSpec, PushSpec};
 pub use error::{LibvirtCode, OutcomeError};
+pub use examination::{Examination, Finding, Verdict};
 pub use executor::Executor;
 pub use operation::{Condition, Forecast, Operation};
 pub use outcome::{

@@ -12,6 +12,10 @@ use crate::copy::{PullSpec, PushSpec};
 pub enum Operation {
     /// Connect to the host and ask what it is. The targets are hosts, not VMs.
     HostCheck,
+    /// Go the way to the host's daemon and find what is wrong on it. The targets are hosts, not VMs.
+    ExamineHost,
+    /// Find what is wrong between the host and the VM's guest agent.
+    ExamineAgent,
     /// Report what the listing of the host says of the VM; nothing more is asked.
     VmList,
     /// Ask for everything known of the VM.
@@ -75,6 +79,7 @@ impl Operation {
     pub fn name(&self) -> &'static str {
         match self {
             Operation::HostCheck => "host-check",
+            Operation::ExamineHost | Operation::ExamineAgent => "doctor",
             Operation::VmList => "vm-list",
             Operation::VmInfo => "vm-info",
             Operation::Lifecycle { action, .. } => match action {
@@ -103,6 +108,11 @@ impl Operation {
             }
             other => other,
         }
+    }
+
+    /// Whether its targets are hosts, and not VMs.
+    pub fn is_for_hosts(&self) -> bool {
+        matches!(self, Operation::HostCheck | Operation::ExamineHost)
     }
 
     /// Whether it takes a running VM away from its users, so that a person is asked before it is done to
@@ -139,12 +149,10 @@ impl Operation {
     /// What it will do to a VM in this state.
     pub fn forecast(&self, state: DomainState) -> Forecast {
         let needs_running = match self {
-            Operation::HostCheck | Operation::VmList | Operation::VmInfo | Operation::Wait(_) => false,
-            Operation::Exec(_)
-            | Operation::Push(_)
-            | Operation::Pull(_)
-            | Operation::Qmp(_)
-            | Operation::Qga(_) => true,
+            Operation::HostCheck | Operation::ExamineHost | Operation::ExamineAgent => false,
+            Operation::VmList | Operation::VmInfo | Operation::Wait(_) => false,
+            Operation::Exec(_) | Operation::Push(_) | Operation::Pull(_) => true,
+            Operation::Qmp(_) | Operation::Qga(_) => true,
             Operation::Lifecycle { action: Lifecycle::Reboot | Lifecycle::Reset, .. } => true,
             Operation::Lifecycle { action, .. } => {
                 if self.goal().is_some_and(|goal| reached(goal, state)) {

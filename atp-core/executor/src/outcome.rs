@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::copy::FileReport;
 use crate::error::OutcomeError;
+use crate::examination::Examination;
 
 /// The result of one operation on one target. Every target of a run gets exactly one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -127,6 +128,8 @@ pub enum Data {
     Waited(WaitReport),
     /// What a host said of itself.
     Host(HostReport),
+    /// What an examination found.
+    Examination(Examination),
     /// The reply to a raw monitor or agent command: what QEMU or the agent put under `return`.
     Reply(serde_json::Value),
     /// The state a lifecycle operation left the VM in.

@@ -81,7 +81,7 @@ fn translate(channel: Channel, error: TransportError) -> ProtocolError {
     // Longer than `STRING_MAX`; or longer than the 10 MiB that the daemon reads of an agent's reply.
     let over_daemon = libvirt.message.contains("No complete agent response found in");
     if over_daemon || libvirt.message.contains("Unable to encode message payload") {
-        let libvirt = libvirt.clone();
+        let libvirt = Some(libvirt.clone());
         return ProtocolError::OutputTooLarge { channel, channel_lost: over_daemon, libvirt };
     }
     match agent_refusal(&libvirt.message) {

@@ -1,9 +1,15 @@
 //! What libvirt says about a domain (a virtual machine), as plain data.
 
+mod event;
+mod graphics;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub use event::{DomainEvent, DomainEventKind, LifecycleChange};
+pub use graphics::{Graphics, GraphicsKind, Listener};
 
 /// The state of a domain, worded as `virsh list` words it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -100,6 +106,8 @@ pub struct DomainDetails {
     pub agent: AgentChannel,
     /// The title in the definition, if any.
     pub title: Option<String>,
+    /// Where its screen can be looked at over the network.
+    pub graphics: Vec<Graphics>,
 }
 
 /// The state of the virtio-serial channel the guest agent listens on (`org.qemu.guest_agent.0`).

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test that calls it")]
 
+mod events;
 mod exec;
 mod exec_full;
 mod faults;
@@ -15,5 +16,6 @@ mod load;
 mod messages;
 mod raw;
 mod selectors;
+mod sockets;
 mod transport;
 mod wait;

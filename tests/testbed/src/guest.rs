@@ -345,7 +345,7 @@ impl Guest {
 }
 
 /// Everything after `quiet` saves time only: an emulated boot took 1.5 s with it and 2.4 s without.
-const KERNEL_ARGUMENTS: &str = "console=tty0 console=ttyS0 quiet mitigations=off tsc=reliable no_timer_check \
+pub(crate) const KERNEL_ARGUMENTS: &str = "console=tty0 console=ttyS0 quiet mitigations=off tsc=reliable no_timer_check \
     cryptomgr.notests random.trust_cpu=on 8250.nr_uarts=2 noreplace-smp";
 
 /// Text for an XML element.

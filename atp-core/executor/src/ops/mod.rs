@@ -2,6 +2,7 @@
 
 mod again;
 mod copy;
+mod examine;
 mod exec;
 mod guest;
 mod host;
@@ -31,10 +32,15 @@ pub(crate) async fn perform(
 ) -> Completion {
     let job = Job { manager, target, attempt };
     let Some(domain) = &target.domain else {
-        return host::check(&job).await;
+        return match operation {
+            Operation::ExamineHost => examine::host(&job).await,
+            _ => host::check(&job).await,
+        };
     };
     match operation {
         Operation::HostCheck => host::check(&job).await,
+        Operation::ExamineHost => examine::host(&job).await,
+        Operation::ExamineAgent => examine::agent(&job, domain).await,
         Operation::VmList => Completion::ok(Effect::None, Data::Domain(domain.clone())),
         Operation::VmInfo => inspect::info(&job, domain, policy).await,
         &Operation::Lifecycle { action, wait } => {

@@ -168,7 +168,11 @@ async fn a_lost_result_keeps_its_reason_and_the_process_id() {
 #[tokio::test(start_paused = true)]
 async fn output_that_cannot_be_carried_means_that_the_program_ended() {
     let libvirt = LibvirtError { code: 39, domain: 7, level: 2, message: "Unable to encode".into() };
-    let too_large = ProtocolError::OutputTooLarge { channel: Channel::Agent, channel_lost: false, libvirt };
+    let too_large = ProtocolError::OutputTooLarge {
+        channel: Channel::Agent,
+        channel_lost: false,
+        libvirt: Some(libvirt),
+    };
     let error = outcome([STARTED.into(), too_large.into()] as [Step; 2]).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), ("output-too-large", Effect::Done));
     assert_eq!(error.libvirt().unwrap().code, 39);

@@ -64,7 +64,7 @@ pub struct Hypervisor {
 }
 
 /// The monitor of a VM and its agent each take one command at a time.
-fn monitor_lane(uuid: Uuid) -> Lane {
+pub(super) fn monitor_lane(uuid: Uuid) -> Lane {
     Lane { target: uuid.as_u128(), kind: 0 }
 }
 
@@ -151,6 +151,7 @@ impl LibvirtConnection {
                 autostart: domain.autostart().ok(),
                 agent: definition.agent,
                 title: definition.title,
+                graphics: definition.graphics,
             })
         })
         .await
@@ -244,11 +245,11 @@ impl LibvirtConnection {
     }
 
     /// After how long an occupied monitor is reason not to send; none for a VM that has answered lately.
-    fn busy_after(&self, lane: Lane) -> Option<Duration> {
+    pub(super) fn busy_after(&self, lane: Lane) -> Option<Duration> {
         (!self.is_proven(lane)).then(|| self.config().calls.monitor_busy_after)
     }
 
-    async fn run<T, F>(&self, operation: &'static str, lane: Option<Lane>, call: F) -> Result<T>
+    pub(super) async fn run<T, F>(&self, operation: &'static str, lane: Option<Lane>, call: F) -> Result<T>
     where
         F: FnOnce(&Handles) -> std::result::Result<T, Failure> + Send + 'static,
         T: Send + 'static,
@@ -259,7 +260,10 @@ impl LibvirtConnection {
 
 /// Fails if the monitor has been occupied for longer than `busy_after`. A driver that cannot tell, or a domain
 /// that is not running, is left to the call itself.
-fn check_monitor(domain: &Domain, busy_after: Option<Duration>) -> std::result::Result<(), Failure> {
+pub(super) fn check_monitor(
+    domain: &Domain,
+    busy_after: Option<Duration>,
+) -> std::result::Result<(), Failure> {
     if let Some(limit) = busy_after
         && let Ok(Some(occupied_for)) = control_info::occupied_for(domain)
         && occupied_for > limit
@@ -269,7 +273,7 @@ fn check_monitor(domain: &Domain, busy_after: Option<Duration>) -> std::result::
     Ok(())
 }
 
-fn info(domain: &Domain) -> std::result::Result<DomainInfo, Error> {
+pub(super) fn info(domain: &Domain) -> std::result::Result<DomainInfo, Error> {
     let info = domain.info()?;
     Ok(DomainInfo {
         name: domain.name()?,
@@ -282,7 +286,7 @@ fn info(domain: &Domain) -> std::result::Result<DomainInfo, Error> {
     })
 }
 
-fn is_gone(error: &Error) -> bool {
+pub(super) fn is_gone(error: &Error) -> bool {
     error.code().is(ErrorNumber::NoDomain)
 }
 

@@ -1,14 +1,20 @@
 //! Hosts reached through libvirt. The only place that knows the `virt` crate.
 
+mod channel;
 mod close_notice;
 mod control_info;
 mod definition;
 mod domain;
+mod domain_events;
 mod error;
 mod event_loop;
+mod event_words;
 mod link;
+mod screenshot;
+mod stream;
 mod threads;
 mod uri;
+mod watch;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -28,8 +34,17 @@ use link::{Handles, closer};
 use threads::{CallThreads, ThreadsExhausted};
 use uri::LibvirtUri;
 
+pub use channel::{ChannelError, ChannelOptions, DomainChannel};
 pub use domain::{Hypervisor, Version};
 pub use link::LibvirtLink;
+pub use screenshot::RawImage;
+pub use watch::{DomainEvents, WatchItem, WatchOptions};
+
+/// Name and port of the daemon's own socket in a URI, where it is reached by TCP or TLS; none by other ways, and of what
+/// is no URI.
+pub fn daemon_socket(uri: &str) -> Option<(String, u16)> {
+    LibvirtUri::parse(uri).ok()?.socket
+}
 
 /// A lease of a libvirt connection: what closures run by a [`TransportManager`](crate::TransportManager) get.
 pub type LibvirtConnection = PooledConnection<LibvirtConnector>;
