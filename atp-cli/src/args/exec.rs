@@ -26,6 +26,10 @@ pub(crate) struct ExecArgs {
     #[arg(long)]
     pub(crate) shell: bool,
 
+    /// Show the commonest output in full, and of the others what differs from it
+    #[arg(long)]
+    pub(crate) diff: bool,
+
     /// Run it in this directory of the guest
     #[arg(long, value_name = "DIR")]
     pub(crate) cwd: Option<String>,
@@ -38,10 +42,6 @@ pub(crate) struct ExecArgs {
     /// What the command prints is text in this encoding, such as utf-16le or windows-1252 [default: utf-8]
     #[arg(long, value_name = "NAME")]
     pub(crate) encoding: Option<TextEncoding>,
-
-    /// Show the commonest output in full, and of the others what differs from it
-    #[arg(long)]
-    pub(crate) diff: bool,
 
     /// The command and its arguments, after --
     #[arg(last = true, required = true, value_name = "CMD")]

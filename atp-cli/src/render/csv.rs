@@ -69,6 +69,7 @@ pub(crate) fn columns(operation: &Operation) -> Columns {
         ],
         Operation::ExamineHost | Operation::ExamineAgent => &["findings"],
         Operation::Lifecycle { .. } => &["state"],
+        Operation::Screenshot(_) => &["file", "width", "height", "bytes"],
         _ => &["data"],
     }
 }

@@ -1,7 +1,7 @@
 //! `atp vm info`: a block of lines for each VM.
 
 use atp_executor::{Data, GuestReport, Outcome, VmReport};
-use atp_transport::domain::AgentChannel;
+use atp_transport::domain::{AgentChannel, Graphics, Listener};
 
 use crate::render::name_of;
 use crate::render::table::size;
@@ -30,6 +30,7 @@ fn block(name: &str, report: &VmReport) -> String {
         ("vcpus", info.vcpus.to_string()),
         ("memory", format!("{} of at most {}", size(info.memory_kib), size(info.max_memory_kib))),
         ("agent", agent(details.agent).to_owned()),
+        ("graphics", graphics(&details.graphics)),
         ("persistent", yes_no(details.persistent).to_owned()),
         ("autostart", details.autostart.map_or_else(unknown, |autostart| yes_no(autostart).to_owned())),
         ("title", details.title.clone().unwrap_or_else(|| "none".to_owned())),
@@ -70,6 +71,49 @@ fn agent(channel: AgentChannel) -> &'static str {
     }
 }
 
+/// Where the screen can be looked at, as a viewer takes it.
+fn graphics(servers: &[Graphics]) -> String {
+    if servers.is_empty() {
+        return "none".to_owned();
+    }
+    let place = |listener: &Listener| match listener {
+        Listener::Tcp { address, port, tls_port } => {
+            let plain = port.map(|port| port.to_string());
+            let tls = tls_port.map(|port| format!("{port} (TLS)"));
+            let ports: Vec<_> = plain.into_iter().chain(tls).collect();
+            let address = if address.contains(':') { format!("[{address}]") } else { address.clone() };
+            format!("{address}:{}", ports.join(" or "))
+        }
+        Listener::Unix { path } => path.clone(),
+    };
+    let server = |server: &Graphics| {
+        let places: Vec<_> = server.listen.iter().map(place).collect();
+        let places = if places.is_empty() { "not listening".to_owned() } else { places.join(", ") };
+        format!("{} {places}", server.kind)
+    };
+    servers.iter().map(server).collect::<Vec<_>>().join("; ")
+}
+
 fn yes_no(value: bool) -> &'static str {
     if value { "yes" } else { "no" }
+}
+
+#[cfg(test)]
+mod tests {
+    use atp_transport::domain::GraphicsKind;
+
+    use super::*;
+
+    #[test]
+    fn graphics_are_addresses() {
+        let tcp = |address: &str, port, tls_port| Listener::Tcp { address: address.into(), port, tls_port };
+        let servers = [
+            Graphics { kind: GraphicsKind::Vnc, listen: vec![tcp("127.0.0.1", Some(5900), None)] },
+            Graphics { kind: GraphicsKind::Spice, listen: vec![tcp("::1", Some(5901), Some(5902))] },
+            Graphics { kind: GraphicsKind::Vnc, listen: vec![] },
+        ];
+        let expected = "vnc 127.0.0.1:5900; spice [::1]:5901 or 5902 (TLS); vnc not listening";
+        assert_eq!(graphics(&servers), expected);
+        assert_eq!(graphics(&[]), "none");
+    }
 }

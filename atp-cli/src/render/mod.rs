@@ -3,6 +3,7 @@
 pub(crate) mod csv;
 mod details;
 mod doctor;
+pub(crate) mod events;
 mod failures;
 mod groups;
 pub(crate) mod json;
@@ -50,6 +51,8 @@ pub(crate) enum View {
     Hosts,
     /// A row for each VM with what became of it.
     Changes,
+    /// A row for each VM with the file of its picture.
+    Screenshots,
     /// A row for each file that was copied.
     Copies,
     /// Outputs, targets with the same one together.
@@ -70,6 +73,8 @@ impl View {
             Operation::VmInfo => View::Details,
             Operation::Lifecycle { .. } | Operation::Wait(_) => View::Changes,
             Operation::Push(_) | Operation::Pull(_) => View::Copies,
+            Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) => View::Changes,
+            Operation::Screenshot(_) => View::Screenshots,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) if context.differences => {
                 View::Differences
             }
@@ -85,6 +90,7 @@ impl View {
             View::Hosts => table::checks(outcomes),
             View::Changes => table::changes(outcomes),
             View::Copies => table::copies(outcomes),
+            View::Screenshots => table::screenshots(outcomes),
             View::Outputs => groups::outputs(outcomes),
             View::Differences => groups::differences(outcomes),
             View::Forecast => table::forecast(outcomes),

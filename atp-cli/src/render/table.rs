@@ -161,6 +161,25 @@ pub(crate) fn changes(outcomes: &[Outcome]) -> String {
     rows.finish()
 }
 
+/// `atp screenshot`.
+pub(crate) fn screenshots(outcomes: &[Outcome]) -> String {
+    let mut rows = Rows::new(&["HOST", "VM", "FILE", "SIZE"]);
+    for outcome in outcomes {
+        match &outcome.data {
+            Some(Data::Screenshot(picture)) => rows.add_outcome(
+                outcome,
+                &[
+                    vm(outcome),
+                    &picture.file.to_string_lossy(),
+                    &format!("{}x{}", picture.width, picture.height),
+                ],
+            ),
+            _ => rows.add_outcome(outcome, &[vm(outcome), reason(outcome), NOTHING]),
+        }
+    }
+    rows.finish()
+}
+
 /// `--dry-run`, whatever the command.
 pub(crate) fn forecast(outcomes: &[Outcome]) -> String {
     let mut rows = Rows::new(&["HOST", "VM", "STATE", "WOULD"]);

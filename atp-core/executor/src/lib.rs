@@ -44,13 +44,16 @@ mod copy;
 mod error;
 mod examination;
 mod executor;
+mod input;
 mod operation;
 mod outcome;
 mod plan;
 mod policy;
 mod run;
+mod screenshot;
 mod selection;
 mod selector;
+mod watch;
 
 // Implementation
 mod ops;
@@ -63,6 +66,7 @@ pub use copy::{FileReport, PullSpec, PushSpec};
 pub use error::{LibvirtCode, OutcomeError};
 pub use examination::{Examination, Finding, Verdict};
 pub use executor::Executor;
+pub use input::{KeySpec, MouseSpec};
 pub use operation::{Condition, Forecast, Operation};
 pub use outcome::{
     Data, ExecReport, GuestReport, HostReport, OsReport, Outcome, Status, Stream, VmReport, WaitReport,
@@ -70,5 +74,7 @@ pub use outcome::{
 pub use plan::{Names, Plan, PlanError, Target};
 pub use policy::Policy;
 pub use run::{Attempt, Run, RunControl, RunEvent, run_targets};
+pub use screenshot::{ScreenshotReport, ScreenshotSpec};
 pub use selection::{FilterError, LabelFilter, Selection, StateFilter};
 pub use selector::{HostSelector, Selector, SelectorError, escape};
+pub use watch::Watch;

@@ -6,6 +6,8 @@ use atp_protocol::{ExecSpec, RawCommand};
 use atp_transport::domain::{DomainState, Lifecycle};
 
 use crate::copy::{PullSpec, PushSpec};
+use crate::input::{KeySpec, MouseSpec};
+use crate::screenshot::ScreenshotSpec;
 
 /// One operation, the same for every target of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +42,14 @@ pub enum Operation {
     Qmp(RawCommand),
     /// Send one command to the guest agent.
     Qga(RawCommand),
+    /// Press keys.
+    Key(KeySpec),
+    /// Type a text.
+    Type(KeySpec),
+    /// Do something with the mouse.
+    Mouse(MouseSpec),
+    /// Take a picture of the screen.
+    Screenshot(ScreenshotSpec),
 }
 
 /// What can be waited for.
@@ -96,7 +106,16 @@ impl Operation {
             Operation::Wait(_) => "wait",
             Operation::Qmp(_) => "qmp",
             Operation::Qga(_) => "qga",
+            Operation::Key(_) => "key",
+            Operation::Type(_) => "type",
+            Operation::Mouse(_) => "mouse",
+            Operation::Screenshot(_) => "screenshot",
         }
+    }
+
+    /// Whether its targets are hosts, and not VMs.
+    pub fn is_for_hosts(&self) -> bool {
+        matches!(self, Operation::HostCheck | Operation::ExamineHost)
     }
 
     /// The same over so many targets: files of several VMs do not go to one place.
@@ -108,11 +127,6 @@ impl Operation {
             }
             other => other,
         }
-    }
-
-    /// Whether its targets are hosts, and not VMs.
-    pub fn is_for_hosts(&self) -> bool {
-        matches!(self, Operation::HostCheck | Operation::ExamineHost)
     }
 
     /// Whether it takes a running VM away from its users, so that a person is asked before it is done to
@@ -151,8 +165,12 @@ impl Operation {
         let needs_running = match self {
             Operation::HostCheck | Operation::ExamineHost | Operation::ExamineAgent => false,
             Operation::VmList | Operation::VmInfo | Operation::Wait(_) => false,
-            Operation::Exec(_) | Operation::Push(_) | Operation::Pull(_) => true,
-            Operation::Qmp(_) | Operation::Qga(_) => true,
+            Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) => true,
+            Operation::Push(_) | Operation::Pull(_) | Operation::Screenshot(_) => true,
+            Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) if state == DomainState::Paused => {
+                return Forecast::NotRunning;
+            }
+            Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) => true,
             Operation::Lifecycle { action: Lifecycle::Reboot | Lifecycle::Reset, .. } => true,
             Operation::Lifecycle { action, .. } => {
                 if self.goal().is_some_and(|goal| reached(goal, state)) {

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::copy::FileReport;
 use crate::error::OutcomeError;
 use crate::examination::Examination;
+use crate::screenshot::ScreenshotReport;
 
 /// The result of one operation on one target. Every target of a run gets exactly one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -132,6 +133,8 @@ pub enum Data {
     Examination(Examination),
     /// The reply to a raw monitor or agent command: what QEMU or the agent put under `return`.
     Reply(serde_json::Value),
+    /// A picture of the screen.
+    Screenshot(ScreenshotReport),
     /// The state a lifecycle operation left the VM in.
     Lifecycle {
         /// The state when it was last asked.

@@ -1,6 +1,8 @@
 //! Why a command to a VM failed, who said so, and whether it may have happened.
 
-use atp_transport::{Effect, ErrorKind, LibvirtError, TransportError};
+use std::time::Duration;
+
+use atp_transport::{Effect, ErrorKind, Failure, LibvirtError, TransportError};
 
 use crate::carrier::Channel;
 use crate::files::FileError;
@@ -137,7 +139,7 @@ pub enum ProtocolError {
     #[error("the guest's file systems were thawed after {after:.1?}, before the work had ended")]
     ThawedEarly {
         /// For how long they were frozen.
-        after: std::time::Duration,
+        after: Duration,
     },
     /// A file could not be looked at or carried over.
     #[error(transparent)]
@@ -346,6 +348,23 @@ impl ProtocolError {
             | ProtocolError::OutputLost { source, .. }
             | ProtocolError::InputIncomplete { source, .. }
             | ProtocolError::File(FileError::Stopped { source, .. }) => source.libvirt(),
+            _ => None,
+        }
+    }
+}
+
+impl Failure for ProtocolError {
+    fn effect(&self) -> Effect {
+        ProtocolError::effect(self)
+    }
+
+    fn is_retryable(&self) -> bool {
+        ProtocolError::is_retryable(self)
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ProtocolError::Transport(error) => error.retry_after(),
             _ => None,
         }
     }

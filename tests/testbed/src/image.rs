@@ -40,6 +40,7 @@ const SHUTDOWN: &str = include_str!("../guest/shutdown");
 const POWER_BUTTON: &str = include_str!("../guest/power-button");
 const MOUNT_DATA: &str = include_str!("../guest/mount-data");
 const CHPASSWD: &str = include_str!("../guest/chpasswd");
+const CHANNEL_PEER: &str = include_str!("../guest/channel-peer");
 const OS_RELEASE: &str = include_str!("../guest/os-release");
 
 /// Downloading some 30 MB, on a slow line too.
@@ -92,7 +93,7 @@ impl Image {
 fn key() -> String {
     let mut hasher = DefaultHasher::new();
     (RECIPE_VERSION, KERNEL_METAPACKAGE, MODULES, INIT).hash(&mut hasher);
-    (SHUTDOWN, POWER_BUTTON, MOUNT_DATA, CHPASSWD, OS_RELEASE).hash(&mut hasher);
+    (SHUTDOWN, POWER_BUTTON, MOUNT_DATA, CHPASSWD, CHANNEL_PEER, OS_RELEASE).hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 
@@ -195,6 +196,7 @@ fn initramfs(files: &Path) -> Result<Vec<u8>> {
     // The agent looks for it in this place.
     archive.symlink("sbin/hwclock", "../bin/busybox");
     archive.file("sbin/chpasswd", 0o755, CHPASSWD.as_bytes());
+    archive.file("sbin/channel-peer", 0o755, CHANNEL_PEER.as_bytes());
     archive.file("etc/acpi/PWRF/00000080", 0o755, POWER_BUTTON.as_bytes());
     archive.file("etc/os-release", 0o644, OS_RELEASE.as_bytes());
     archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n");

@@ -94,7 +94,7 @@ pub(super) async fn explain<T>(
 /// Whether a VM in this state can answer at all: QEMU's monitor can when paused, the guest cannot.
 fn can_answer(operation: &Operation, state: DomainState) -> bool {
     match operation {
-        Operation::Qmp(_) => state.is_active(),
+        Operation::Qmp(_) | Operation::Screenshot(_) => state.is_active(),
         _ => !matches!(state, DomainState::Paused | DomainState::PmSuspended) && state.is_active(),
     }
 }
