@@ -2,6 +2,7 @@
 
 mod batch;
 mod config;
+mod copy;
 mod doctor;
 mod events;
 mod exec;
@@ -13,6 +14,7 @@ pub(crate) mod manual;
 mod raw;
 mod screenshot;
 mod vm;
+mod wait;
 
 use std::path::PathBuf;
 
@@ -49,6 +51,8 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<u8, Failu
         Command::Host(command) => host::run(command, context).await,
         Command::Vm(command) => vm::run(command, context).await,
         Command::Exec(args) => exec::run(args, context).await,
+        Command::Cp(args) => copy::run(args, context).await,
+        Command::Wait(args) => wait::run(args, context).await,
         Command::Qmp(args) => raw::qmp(args, context).await,
         Command::Qga(args) => raw::qga(args, context).await,
         Command::Key(args) => input::key(args, context).await,

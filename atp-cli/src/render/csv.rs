@@ -186,7 +186,7 @@ mod tests {
     }
 
     fn ran(stdout: &[u8]) -> Option<Data> {
-        let stream = |bytes: &[u8]| Stream { bytes: bytes.to_vec(), truncated: false };
+        let stream = |bytes: &[u8]| Stream { bytes: bytes.to_vec(), ..Stream::default() };
         Some(Data::Exec(ExecReport {
             exit_code: Some(0),
             signal: None,

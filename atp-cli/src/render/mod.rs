@@ -53,6 +53,8 @@ pub(crate) enum View {
     Changes,
     /// A row for each VM with the file of its picture.
     Screenshots,
+    /// A row for each file that was copied.
+    Copies,
     /// Outputs, targets with the same one together.
     Outputs,
     /// The commonest output, and what differs from it in the others.
@@ -69,7 +71,8 @@ impl View {
             Operation::ExamineHost | Operation::ExamineAgent => View::Findings,
             Operation::VmList => View::Listing,
             Operation::VmInfo => View::Details,
-            Operation::Lifecycle { .. } => View::Changes,
+            Operation::Lifecycle { .. } | Operation::Wait(_) => View::Changes,
+            Operation::Push(_) | Operation::Pull(_) => View::Copies,
             Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) => View::Changes,
             Operation::Screenshot(_) => View::Screenshots,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) if context.differences => {
@@ -86,6 +89,7 @@ impl View {
             View::Details => details::details(outcomes),
             View::Hosts => table::checks(outcomes),
             View::Changes => table::changes(outcomes),
+            View::Copies => table::copies(outcomes),
             View::Screenshots => table::screenshots(outcomes),
             View::Outputs => groups::outputs(outcomes),
             View::Differences => groups::differences(outcomes),

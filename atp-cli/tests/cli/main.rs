@@ -16,3 +16,4 @@ mod listing;
 mod output;
 mod progress;
 mod shells;
+mod snapshots;

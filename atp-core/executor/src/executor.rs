@@ -64,6 +64,7 @@ impl Executor {
             let listings = join_all(concerned.map(|(id, host)| self.list(id, host, &policy))).await;
             resolve::resolve(operation.name(), selection, listings)
         };
+        let operation = operation.over(targets.len() + settled.len());
         Ok(Plan { operation, policy, targets, settled })
     }
 

@@ -40,6 +40,7 @@
 
 // Public API
 mod completion;
+mod copy;
 mod error;
 mod examination;
 mod executor;
@@ -61,12 +62,15 @@ mod resolve;
 mod safe_name;
 
 pub use completion::Completion;
+pub use copy::{FileReport, PullSpec, PushSpec};
 pub use error::{LibvirtCode, OutcomeError};
 pub use examination::{Examination, Finding, Verdict};
 pub use executor::Executor;
 pub use input::{KeySpec, MouseSpec};
-pub use operation::{Forecast, Operation};
-pub use outcome::{Data, ExecReport, HostReport, Outcome, Status, Stream};
+pub use operation::{Condition, Forecast, Operation};
+pub use outcome::{
+    Data, ExecReport, GuestReport, HostReport, OsReport, Outcome, Status, Stream, VmReport, WaitReport,
+};
 pub use plan::{Names, Plan, PlanError, Target};
 pub use policy::Policy;
 pub use run::{Attempt, Run, RunControl, RunEvent, run_targets};

@@ -16,7 +16,7 @@ use crate::cpio::Archive;
 use crate::error::{Error, Result};
 
 /// To be raised when the code below builds something else from the same inputs.
-const RECIPE_VERSION: u32 = 1;
+const RECIPE_VERSION: u32 = 2;
 
 /// The package that depends on the newest kernel package.
 const KERNEL_METAPACKAGE: &str = "linux-image-cloud-amd64";
@@ -193,6 +193,8 @@ fn initramfs(files: &Path) -> Result<Vec<u8>> {
         archive.symlink(&format!("sbin/{name}"), "shutdown");
     }
     archive.file("sbin/mount-data", 0o755, MOUNT_DATA.as_bytes());
+    // The agent looks for it in this place.
+    archive.symlink("sbin/hwclock", "../bin/busybox");
     archive.file("sbin/chpasswd", 0o755, CHPASSWD.as_bytes());
     archive.file("sbin/channel-peer", 0o755, CHANNEL_PEER.as_bytes());
     archive.file("etc/acpi/PWRF/00000080", 0o755, POWER_BUTTON.as_bytes());
