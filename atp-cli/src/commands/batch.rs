@@ -36,7 +36,7 @@ pub(crate) async fn run(
         ..Policy::default()
     };
     let planning = async {
-        let manager = inventory::open(&context.settings).await?;
+        let manager = inventory::open_for(&selection, &context.settings).await?;
         let executor = Executor::new(manager.clone());
         let plan = executor.plan(&selection, operation, policy).await;
         let plan = plan.map_err(|error| Problem::new(error.to_string()).hint(error.hint()))?;

@@ -3,6 +3,7 @@
 pub(crate) mod csv;
 mod details;
 mod doctor;
+pub(crate) mod events;
 mod failures;
 mod groups;
 pub(crate) mod json;
@@ -50,6 +51,10 @@ pub(crate) enum View {
     Hosts,
     /// A row for each VM with what became of it.
     Changes,
+    /// A row for each VM with the file of its picture.
+    Screenshots,
+    /// A row for each file that was copied.
+    Copies,
     /// Outputs, targets with the same one together.
     Outputs,
     /// The commonest output, and what differs from it in the others.
@@ -66,7 +71,10 @@ impl View {
             Operation::ExamineHost | Operation::ExamineAgent => View::Findings,
             Operation::VmList => View::Listing,
             Operation::VmInfo => View::Details,
-            Operation::Lifecycle { .. } => View::Changes,
+            Operation::Lifecycle { .. } | Operation::Wait(_) => View::Changes,
+            Operation::Push(_) | Operation::Pull(_) => View::Copies,
+            Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) => View::Changes,
+            Operation::Screenshot(_) => View::Screenshots,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) if context.differences => {
                 View::Differences
             }
@@ -81,6 +89,8 @@ impl View {
             View::Details => details::details(outcomes),
             View::Hosts => table::checks(outcomes),
             View::Changes => table::changes(outcomes),
+            View::Copies => table::copies(outcomes),
+            View::Screenshots => table::screenshots(outcomes),
             View::Outputs => groups::outputs(outcomes),
             View::Differences => groups::differences(outcomes),
             View::Forecast => table::forecast(outcomes),

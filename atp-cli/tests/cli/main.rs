@@ -5,8 +5,10 @@
 mod atp;
 mod configuration;
 mod errors;
+mod events;
 mod forms;
 mod help;
+mod input;
 mod interrupts;
 mod inventory;
 mod lifecycle;
@@ -14,3 +16,4 @@ mod listing;
 mod output;
 mod progress;
 mod shells;
+mod snapshots;

@@ -29,6 +29,11 @@ impl Executor {
         Executor { manager }
     }
 
+    /// The hosts.
+    pub(crate) fn manager(&self) -> &TransportManager {
+        &self.manager
+    }
+
     /// Finds out what `selection` stands for, by asking the hosts concerned for their VMs, all at once and each
     /// for at most [`Policy::timeout`]. A host that cannot be listed does not fail the plan: it is
     /// among the plan's settled outcomes. Nothing is changed on any host.
@@ -59,6 +64,7 @@ impl Executor {
             let listings = join_all(concerned.map(|(id, host)| self.list(id, host, &policy))).await;
             resolve::resolve(operation.name(), selection, listings)
         };
+        let operation = operation.over(targets.len() + settled.len());
         Ok(Plan { operation, policy, targets, settled })
     }
 

@@ -40,30 +40,41 @@
 
 // Public API
 mod completion;
+mod copy;
 mod error;
 mod examination;
 mod executor;
+mod input;
 mod operation;
 mod outcome;
 mod plan;
 mod policy;
 mod run;
+mod screenshot;
 mod selection;
 mod selector;
+mod watch;
 
 // Implementation
 mod ops;
 mod pattern;
 mod resolve;
+mod safe_name;
 
 pub use completion::Completion;
+pub use copy::{FileReport, PullSpec, PushSpec};
 pub use error::{LibvirtCode, OutcomeError};
 pub use examination::{Examination, Finding, Verdict};
 pub use executor::Executor;
-pub use operation::{Forecast, Operation};
-pub use outcome::{Data, ExecReport, HostReport, Outcome, Status, Stream};
+pub use input::{KeySpec, MouseSpec};
+pub use operation::{Condition, Forecast, Operation};
+pub use outcome::{
+    Data, ExecReport, GuestReport, HostReport, OsReport, Outcome, Status, Stream, VmReport, WaitReport,
+};
 pub use plan::{Names, Plan, PlanError, Target};
 pub use policy::Policy;
 pub use run::{Attempt, Run, RunControl, RunEvent, run_targets};
+pub use screenshot::{ScreenshotReport, ScreenshotSpec};
 pub use selection::{FilterError, LabelFilter, Selection, StateFilter};
 pub use selector::{HostSelector, Selector, SelectorError, escape};
+pub use watch::Watch;

@@ -41,6 +41,7 @@ const POLICY: Policy = Policy {
     grace: Duration::from_millis(500),
     poll_initial: Duration::from_millis(20),
     poll_max: Duration::from_secs(1),
+    agent_patience: Duration::from_secs(5),
 };
 
 fn target(host: usize, vm: usize) -> Target {

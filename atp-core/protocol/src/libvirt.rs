@@ -1,5 +1,6 @@
 //! Commands through libvirt (`virDomainQemuMonitorCommand`, `virDomainQemuAgentCommand`).
 
+use std::borrow::Borrow;
 use std::time::Duration;
 
 use atp_transport::{ErrorKind, LibvirtConnection, TransportError};
@@ -28,30 +29,31 @@ const BOOT_CPU_TIME: Duration = Duration::from_secs(60);
 const BUSY_SHARE: u32 = 5;
 const BUSY_WINDOW: Duration = Duration::from_millis(200);
 
-/// Carries commands to one domain over a leased connection.
-pub struct LibvirtCarrier<'c> {
-    connection: &'c LibvirtConnection,
+/// Carries commands to one domain over a leased connection, which it borrows or owns.
+pub struct LibvirtCarrier<C> {
+    connection: C,
     domain: Uuid,
 }
 
-impl<'c> LibvirtCarrier<'c> {
+impl<C: Borrow<LibvirtConnection>> LibvirtCarrier<C> {
     /// A carrier to the domain of that UUID.
-    pub fn new(connection: &'c LibvirtConnection, domain: Uuid) -> Self {
+    pub fn new(connection: C, domain: Uuid) -> Self {
         LibvirtCarrier { connection, domain }
     }
 }
 
-impl Carrier for LibvirtCarrier<'_> {
+impl<C: Borrow<LibvirtConnection> + Send + Sync> Carrier for LibvirtCarrier<C> {
     /// Ends at `deadline`, at the lease's deadline or when the call's own time is up, whichever is first.
     async fn send(&self, channel: Channel, command: &str, deadline: Instant) -> Result<String> {
         check_length(channel, command.len())?;
         if Instant::now() >= deadline {
             return Err(ProtocolError::Timeout { channel, sent: false });
         }
+        let connection = self.connection.borrow();
         let call = async {
             match channel {
-                Channel::Monitor => self.connection.monitor_command(self.domain, command).await,
-                Channel::Agent => self.connection.agent_command(self.domain, command).await,
+                Channel::Monitor => connection.monitor_command(self.domain, command).await,
+                Channel::Agent => connection.agent_command(self.domain, command).await,
             }
         };
         let result = time::timeout_at(deadline, call)
@@ -77,16 +79,17 @@ impl Carrier for LibvirtCarrier<'_> {
     }
 }
 
-impl LibvirtCarrier<'_> {
+impl<C: Borrow<LibvirtConnection> + Send + Sync> LibvirtCarrier<C> {
     /// How much processor time the guest has used, if it looks as if it were booting: that is little, and it is busy
     /// using more. libvirt does not tell for how long a guest has been running.
     async fn booting(&self) -> Option<Duration> {
-        let before = self.connection.domain_cpu_time(self.domain).await.ok()?;
+        let connection = self.connection.borrow();
+        let before = connection.domain_cpu_time(self.domain).await.ok()?;
         if before > BOOT_CPU_TIME {
             return None;
         }
         time::sleep(BUSY_WINDOW).await;
-        let after = self.connection.domain_cpu_time(self.domain).await.ok()?;
+        let after = connection.domain_cpu_time(self.domain).await.ok()?;
         (after.checked_sub(before)? >= BUSY_WINDOW / BUSY_SHARE).then_some(after)
     }
 }
