@@ -82,6 +82,7 @@ fn samples() -> Vec<ProtocolError> {
         ProtocolError::InvalidReply { channel, command: "c".into(), detail: "d".into() },
         ProtocolError::StillRunning { program: program(), pid, source: None },
         ProtocolError::ProcessLost { program: program(), pid },
+        ProtocolError::ThawedEarly { after: Duration::ZERO },
         ProtocolError::ImageTooLarge { limit: 1 },
         ProtocolError::InvalidImage { detail: "d".into() },
     ]);
