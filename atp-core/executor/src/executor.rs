@@ -9,12 +9,13 @@ use futures_util::future::join_all;
 use tokio::time::{self, Instant};
 
 use crate::error::OutcomeError;
+use crate::journal::Journal;
 use crate::operation::Operation;
 use crate::ops;
 use crate::plan::{Plan, PlanError, Target};
 use crate::policy::Policy;
 use crate::resolve::{self, Listing};
-use crate::run::{Run, RunControl, run_targets};
+use crate::run::{Run, RunControl, RunSpec, run_targets};
 use crate::selection::Selection;
 
 /// Plans and runs operations over the hosts of a [`TransportManager`].
@@ -45,6 +46,7 @@ impl Executor {
         operation: Operation,
         policy: Policy,
     ) -> Result<Plan, PlanError> {
+        let began = Instant::now();
         let hosts = self.manager.hosts();
         resolve::check_names(selection, &hosts)?;
         // Registered ids are valid.
@@ -58,13 +60,15 @@ impl Executor {
             let listings = join_all(concerned.map(|(id, host)| self.list(id, host, &policy))).await;
             resolve::resolve(operation.name(), selection, listings)
         };
-        Ok(Plan { operation, policy, targets, settled })
+        let planned_in = began.elapsed();
+        Ok(Plan { operation, policy, targets, settled, notices: Vec::new(), done_before: 0, planned_in })
     }
 
     /// Asks one host for its VMs.
     async fn list(&self, id: HostId, host: HostInfo, policy: &Policy) -> Listing {
         let started = Instant::now();
-        let deadline = started + policy.timeout;
+        let budget = policy.deadline.map_or(policy.timeout, |whole| whole.min(policy.timeout));
+        let deadline = started + budget;
         let options = ExecuteOptions::by(deadline);
         let listing = self.manager.execute_on_host_with(id.as_str(), options, |connection| async move {
             Ok::<_, ProtocolError>(connection.list_domains().await?)
@@ -72,7 +76,7 @@ impl Executor {
         // The transport ends by the deadline and says where it was; the rest is for the case that it does not.
         let domains = match time::timeout_at(deadline + policy.grace, listing).await {
             Ok(result) => result.map_err(|error| OutcomeError::from(&error)),
-            Err(_) => Err(given_up(&id, policy.timeout + policy.grace)),
+            Err(_) => Err(given_up(&id, budget + policy.grace)),
         };
         Listing { id, host, domains, took: started.elapsed() }
     }
@@ -81,11 +85,21 @@ impl Executor {
     ///
     /// Must be called within a tokio runtime.
     pub fn run(&self, plan: Plan, control: &RunControl) -> Run {
-        let Plan { operation, policy, targets, settled } = plan;
-        let op = operation.name();
+        self.run_noted(plan, None, control)
+    }
+
+    /// As [`run`](Self::run), with a journal in which every target is noted before it is started and before its
+    /// outcome is told.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn run_noted(&self, plan: Plan, journal: Option<Journal>, control: &RunControl) -> Run {
+        let Plan { operation, policy, targets, settled, planned_in, .. } = plan;
         let manager = self.manager.clone();
         let shared = Arc::new((operation, policy.clone()));
-        run_targets(op, targets, settled, &policy, control, move |target, attempt| {
+        let deadline = policy.deadline.map(|whole| whole.saturating_sub(planned_in));
+        let policy = Policy { deadline, ..policy };
+        let spec = RunSpec { op: shared.0.name(), targets, settled, policy, journal };
+        run_targets(spec, control, move |target, attempt| {
             let (manager, shared) = (manager.clone(), Arc::clone(&shared));
             async move {
                 let (operation, policy) = &*shared;

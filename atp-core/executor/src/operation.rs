@@ -79,6 +79,11 @@ impl Operation {
         )
     }
 
+    /// Whether it only looks, so that doing it again after an unknown end does no harm.
+    pub fn only_looks(&self) -> bool {
+        matches!(self, Operation::HostCheck | Operation::VmList | Operation::VmInfo)
+    }
+
     /// The state a lifecycle operation leads to; none for the others.
     ///
     /// A restart (`reboot`, `reset`) leads to `running`. libvirt shows a guest that restarts as running all
