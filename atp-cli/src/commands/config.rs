@@ -1,14 +1,21 @@
 //! `atp config show` and `atp config check`.
 
-use crate::args::OutputFormat;
+use crate::args::{ConfigCommand, OutputFormat};
 use crate::commands::{Context, host};
 use crate::inventory;
 use crate::output::Output;
 use crate::problem::Failure;
 use crate::render::{json, table};
 
+pub(crate) async fn run(command: ConfigCommand, context: &Context) -> Result<u8, Failure> {
+    match command {
+        ConfigCommand::Show => show(context),
+        ConfigCommand::Check => check(context).await,
+    }
+}
+
 /// Every setting with its value and origin.
-pub(crate) fn show(context: &Context) -> Result<u8, Failure> {
+fn show(context: &Context) -> Result<u8, Failure> {
     let entries = &context.settings.entries;
     let mut output = Output::stdout();
     match context.settings.output {
@@ -20,7 +27,7 @@ pub(crate) fn show(context: &Context) -> Result<u8, Failure> {
 }
 
 /// Says that the settings, which were read and checked before, are good; the hosts' URIs are checked here.
-pub(crate) async fn check(context: &Context) -> Result<u8, Failure> {
+async fn check(context: &Context) -> Result<u8, Failure> {
     inventory::register(&context.settings).await?;
     let settings = &context.settings;
     let files: Vec<_> = settings.files.iter().map(|file| file.display().to_string()).collect();

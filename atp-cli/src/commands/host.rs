@@ -4,7 +4,7 @@ use atp_executor::{Data, HostSelector, Operation, Outcome, Selection, Status};
 use atp_transport::{Effect, HostId, HostInfo};
 use serde_json::json;
 
-use crate::args::OutputFormat;
+use crate::args::{HostCommand, OutputFormat};
 use crate::commands::{Context, batch};
 use crate::exit::{SUCCESS, TARGETS_FAILED};
 use crate::inventory;
@@ -13,8 +13,15 @@ use crate::problem::{Failure, Problem};
 use crate::render::{json as json_form, table};
 use crate::settings::mask_uri;
 
+pub(crate) async fn run(command: HostCommand, context: &Context) -> Result<u8, Failure> {
+    match command {
+        HostCommand::List => list(context).await,
+        HostCommand::Check { hosts } => check(hosts, context).await,
+    }
+}
+
 /// The inventory as it is configured; no host is connected to.
-pub(crate) async fn list(context: &Context) -> Result<u8, Failure> {
+async fn list(context: &Context) -> Result<u8, Failure> {
     let hosts = inventory::open(&context.settings).await?.hosts();
     let mut output = Output::stdout();
     match context.settings.output {
@@ -26,7 +33,7 @@ pub(crate) async fn list(context: &Context) -> Result<u8, Failure> {
 }
 
 /// Connects to hosts, all of them if none is named.
-pub(crate) async fn check(hosts: Vec<HostSelector>, context: &Context) -> Result<u8, Failure> {
+async fn check(hosts: Vec<HostSelector>, context: &Context) -> Result<u8, Failure> {
     let selection = if hosts.is_empty() { Selection::all() } else { Selection::hosts(hosts) };
     batch::run(selection, Operation::HostCheck, context).await
 }

@@ -1,14 +1,16 @@
-//! What each command does. Most are an operation over a selection of VMs, carried out by [`batch`].
+//! What each command does, a noun a file. Most are an operation over a selection of VMs, carried out by [`batch`].
 
 mod batch;
 mod config;
-mod guest;
+mod exec;
+mod forecast;
 mod host;
+mod raw;
+mod vm;
 
-use atp_executor::{Operation, Selection};
-use atp_transport::domain::Lifecycle;
+use atp_executor::Selection;
 
-use crate::args::{Command, ConfigCommand, HostCommand, LifecycleArgs, NarrowArgs, TargetArgs, VmCommand};
+use crate::args::{Command, NarrowArgs, TargetArgs};
 use crate::console::Console;
 use crate::problem::Failure;
 use crate::settings::Settings;
@@ -30,34 +32,16 @@ pub(crate) struct Context {
 /// Why there is no run to report.
 pub(crate) async fn run(command: Command, context: &Context) -> Result<u8, Failure> {
     match command {
-        Command::Host(HostCommand::List) => host::list(context).await,
-        Command::Host(HostCommand::Check { hosts }) => host::check(hosts, context).await,
-        Command::Vm(VmCommand::List { selectors, narrow }) => {
-            let all = if selectors.is_empty() { Selection::all() } else { Selection::of(selectors) };
-            batch::run(narrowed(all, narrow), Operation::VmList, context).await
-        }
-        Command::Vm(VmCommand::Info(targets)) => {
-            batch::run(selection(targets), Operation::VmInfo, context).await
-        }
-        Command::Vm(VmCommand::Start(args)) => lifecycle(Lifecycle::Start, args, context).await,
-        Command::Vm(VmCommand::Shutdown(args)) => lifecycle(Lifecycle::Shutdown, args, context).await,
-        Command::Vm(VmCommand::Reboot(args)) => lifecycle(Lifecycle::Reboot, args, context).await,
-        Command::Vm(VmCommand::Reset(args)) => lifecycle(Lifecycle::Reset, args, context).await,
-        Command::Vm(VmCommand::Destroy(args)) => lifecycle(Lifecycle::Destroy, args, context).await,
-        Command::Vm(VmCommand::Suspend(args)) => lifecycle(Lifecycle::Suspend, args, context).await,
-        Command::Vm(VmCommand::Resume(args)) => lifecycle(Lifecycle::Resume, args, context).await,
-        Command::Exec(args) => guest::exec(args, context).await,
-        Command::Qmp(args) => guest::qmp(args, context).await,
-        Command::Qga(args) => guest::qga(args, context).await,
-        Command::Config(ConfigCommand::Show) => config::show(context),
-        Command::Config(ConfigCommand::Check) => config::check(context).await,
+        Command::Host(command) => host::run(command, context).await,
+        Command::Vm(command) => vm::run(command, context).await,
+        Command::Exec(args) => exec::run(args, context).await,
+        Command::Qmp(args) => raw::qmp(args, context).await,
+        Command::Qga(args) => raw::qga(args, context).await,
+        Command::Config(command) => config::run(command, context).await,
     }
 }
 
-async fn lifecycle(action: Lifecycle, args: LifecycleArgs, context: &Context) -> Result<u8, Failure> {
-    batch::run(selection(args.targets), Operation::Lifecycle { action, wait: args.wait }, context).await
-}
-
+/// The VMs that a command's arguments select.
 fn selection(targets: TargetArgs) -> Selection {
     narrowed(Selection::of(targets.selectors), targets.narrow)
 }

@@ -1,7 +1,6 @@
 //! The settings a run goes by: flags over the environment over files over defaults, each value with its
 //! origin, and everything that is wrong with them reported at once.
 
-mod hosts;
 mod secret;
 
 use std::collections::BTreeSet;
@@ -10,7 +9,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use atp_transport::settings::{self, Kind, Layer, Schema, key_text};
+use atp_transport::settings::{self, Kind, Layer, Schema, host_schema, key_text, read_hosts};
 use atp_transport::{HostInfo, TransportConfig};
 use clap::ValueEnum;
 use config::{Config, ConfigError, Map, Value, ValueKind};
@@ -18,7 +17,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::{ColorMode, GlobalArgs, LogFormat, OutputFormat};
 use crate::problem::Problem;
-use crate::settings::hosts::read_hosts;
 
 pub(crate) use secret::mask_uri;
 
@@ -143,9 +141,11 @@ impl Settings {
                 None
             }
         };
-        let origin = |id: &str| origin(&layers, &["hosts", id]);
+        let origin = |id: &str| Some(origin(&layers, &["hosts", id]));
         let common = transport.is_some().then_some(&common);
-        let hosts = read_hosts(section("hosts"), origin, common, &mut problems);
+        let mut found = Vec::new();
+        let hosts = read_hosts(section("hosts"), origin, common, &mut found);
+        problems.extend(found.into_iter().map(Problem::from));
         let entries = merged.cache.clone().into_table().map(|table| entries(&table)).unwrap_or_default();
         let top = merged.try_deserialize::<Top>().map_err(|error| problems.push(unexpected(&error))).ok();
         match (top, transport) {
@@ -199,7 +199,7 @@ fn schema() -> Schema {
         ("color", Schema::Value(choice::<ColorMode>())),
         ("log_format", Schema::Value(choice::<LogFormat>())),
         ("transport", TransportConfig::schema()),
-        ("hosts", Schema::Each(Box::new(hosts::schema()))),
+        ("hosts", Schema::Each(Box::new(host_schema()))),
     ])
 }
 

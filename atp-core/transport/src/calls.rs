@@ -9,11 +9,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::config::{CallConfig, ReconnectConfig};
+use crate::limit::{Limit, Permit};
+use crate::moment::Span;
 
 /// A queue in which calls to one VM follow one another. The transport does not look inside the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,10 +27,11 @@ pub struct Lane {
 
 /// The call table of one host.
 pub(crate) struct HostCalls {
-    config: CallConfig,
-    host: Arc<Semaphore>,
-    unproven: Arc<Semaphore>,
-    attempts: Arc<Semaphore>,
+    /// For how long a VM that answered counts as answering.
+    proven_for: Span,
+    host: Arc<Limit>,
+    unproven: Arc<Limit>,
+    attempts: Arc<Limit>,
     table: Mutex<Table>,
 }
 
@@ -42,12 +44,12 @@ struct Table {
 
 struct Record {
     deadline: Instant,
-    /// Which connection it is on, known by the semaphore that limits that connection's calls.
-    connection: Option<Arc<Semaphore>>,
+    /// Which connection it is on, known by the limit of that connection's calls.
+    connection: Option<Arc<Limit>>,
 }
 
 struct LaneState {
-    turn: Arc<Semaphore>,
+    turn: Arc<Limit>,
     answered: Option<Instant>,
 }
 
@@ -62,44 +64,52 @@ pub struct InFlight {
 }
 
 /// Held for their drop alone.
-type Permits = [Option<OwnedSemaphorePermit>; 4];
+type Permits = [Option<Permit>; 4];
 
 impl HostCalls {
     pub(crate) fn new(config: &CallConfig, reconnect: &ReconnectConfig) -> Arc<Self> {
         Arc::new(HostCalls {
-            config: config.clone(),
-            host: Arc::new(Semaphore::new(config.max_per_host)),
-            unproven: Arc::new(Semaphore::new(config.max_unproven_per_host)),
-            attempts: Arc::new(Semaphore::new(reconnect.max_hung_attempts)),
+            proven_for: Span::new(config.proven_for),
+            host: Limit::new(config.max_per_host),
+            unproven: Limit::new(config.max_unproven_per_host),
+            attempts: Limit::new(reconnect.max_hung_attempts),
             table: Mutex::default(),
         })
+    }
+
+    /// Has the limits be these from now on. Calls of this must not overlap.
+    pub(crate) fn reconfigure(&self, config: &CallConfig, reconnect: &ReconnectConfig) {
+        self.proven_for.set(config.proven_for);
+        self.host.resize(config.max_per_host);
+        self.unproven.resize(config.max_unproven_per_host);
+        self.attempts.resize(reconnect.max_hung_attempts);
     }
 
     /// Waits until a call may be sent. Cancel safe: a place in line is given up.
     pub(crate) async fn admit(
         self: &Arc<Self>,
-        connection: &Arc<Semaphore>,
+        connection: &Arc<Limit>,
         lane: Option<Lane>,
         deadline: Instant,
     ) -> InFlight {
         let (turn, unproven) = match lane {
             None => (None, None),
             Some(lane) => {
-                let turn = acquire(&self.turn_of(lane)).await;
+                let turn = self.turn_of(lane).acquire().await;
                 // Asked only now: the call before may just have shown that the VM answers.
-                let unproven = if self.is_proven(lane) { None } else { acquire(&self.unproven).await };
-                (turn, unproven)
+                let unproven = if self.is_proven(lane) { None } else { Some(self.unproven.acquire().await) };
+                (Some(turn), unproven)
             }
         };
-        let place = acquire(connection).await;
-        let host = acquire(&self.host).await;
+        let place = connection.acquire().await;
+        let host = self.host.acquire().await;
         let record = Record { deadline, connection: Some(connection.clone()) };
-        self.record(record, [turn, unproven, place, host])
+        self.record(record, [turn, unproven, Some(place), Some(host)])
     }
 
     /// Marks an attempt to connect as under way; none when too many hang.
     pub(crate) fn begin_attempt(self: &Arc<Self>, deadline: Instant) -> Option<InFlight> {
-        let permit = self.attempts.clone().try_acquire_owned().ok()?;
+        let permit = self.attempts.try_acquire()?;
         Some(self.record(Record { deadline, connection: None }, [Some(permit), None, None, None]))
     }
 
@@ -140,7 +150,7 @@ impl HostCalls {
     }
 
     /// Whether a call on this connection is past its deadline and has not returned.
-    pub(crate) fn is_stuck(&self, connection: &Arc<Semaphore>) -> bool {
+    pub(crate) fn is_stuck(&self, connection: &Arc<Limit>) -> bool {
         let now = Instant::now();
         self.table().under_way.values().any(|call| {
             call.deadline <= now && call.connection.as_ref().is_some_and(|on| Arc::ptr_eq(on, connection))
@@ -148,7 +158,7 @@ impl HostCalls {
     }
 
     /// When the first of the calls on this connection should have returned.
-    pub(crate) fn next_deadline(&self, connection: &Arc<Semaphore>) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self, connection: &Arc<Limit>) -> Option<Instant> {
         let table = self.table();
         let here = |call: &&Record| call.connection.as_ref().is_some_and(|on| Arc::ptr_eq(on, connection));
         table.under_way.values().filter(here).map(|call| call.deadline).min()
@@ -156,19 +166,17 @@ impl HostCalls {
 
     /// Forgets lanes that nobody uses and whose VM has not answered lately.
     pub(crate) fn tidy(&self) {
-        let proven_for = self.config.proven_for;
+        let proven_for = self.proven_for.get();
         self.table().lanes.retain(|_, lane| {
             let in_use = Arc::strong_count(&lane.turn) > 1;
             in_use || lane.answered.is_some_and(|at| at.elapsed() < proven_for)
         });
     }
 
-    fn turn_of(&self, lane: Lane) -> Arc<Semaphore> {
+    fn turn_of(&self, lane: Lane) -> Arc<Limit> {
         let mut table = self.table();
-        let state = table
-            .lanes
-            .entry(lane)
-            .or_insert_with(|| LaneState { turn: Arc::new(Semaphore::new(1)), answered: None });
+        let state =
+            table.lanes.entry(lane).or_insert_with(|| LaneState { turn: Limit::new(1), answered: None });
         state.turn.clone()
     }
 
@@ -176,7 +184,7 @@ impl HostCalls {
     pub(crate) fn is_proven(&self, lane: Lane) -> bool {
         let table = self.table();
         let answered = table.lanes.get(&lane).and_then(|state| state.answered);
-        answered.is_some_and(|at| at.elapsed() < self.config.proven_for)
+        answered.is_some_and(|at| at.elapsed() < self.proven_for.get())
     }
 
     fn record(self: &Arc<Self>, record: Record, permits: Permits) -> InFlight {
@@ -197,11 +205,6 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.calls.table().under_way.remove(&self.id);
     }
-}
-
-/// Semaphores here are never closed, so there is always a permit in the end.
-async fn acquire(semaphore: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    semaphore.clone().acquire_owned().await.ok()
 }
 
 #[cfg(test)]
@@ -227,7 +230,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_call_at_a_time_in_a_lane() {
         let calls = calls(CallConfig::default());
-        let connection = Arc::new(Semaphore::new(4));
+        let connection = Limit::new(4);
         let first = calls.admit(&connection, lane(1), soon()).await;
         assert!(calls.admit(&connection, lane(1), soon()).now_or_never().is_none());
         let other = calls.admit(&connection, lane(2), soon()).now_or_never();
@@ -239,7 +242,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn hung_vms_leave_room_for_those_that_answer() {
         let calls = calls(CallConfig { max_unproven_per_host: 2, ..CallConfig::default() });
-        let connection = Arc::new(Semaphore::new(100));
+        let connection = Limit::new(100);
         drop(calls.admit(&connection, lane(9), soon()).await);
         calls.answered(lane(9).unwrap());
         let _hung = [
@@ -256,7 +259,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_past_its_deadline_is_stuck_until_it_returns() {
         let calls = calls(CallConfig::default());
-        let connection = Arc::new(Semaphore::new(4));
+        let connection = Limit::new(4);
         let call = calls.admit(&connection, None, soon()).await;
         assert_eq!((calls.in_flight(), calls.stuck()), (1, 0));
         tokio::time::advance(Duration::from_secs(2)).await;
@@ -268,7 +271,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn giving_up_in_line_gives_everything_back() {
         let calls = calls(CallConfig { max_per_host: 1, ..CallConfig::default() });
-        let connection = Arc::new(Semaphore::new(1));
+        let connection = Limit::new(1);
         let first = calls.admit(&connection, lane(1), soon()).await;
         let mut waiting = Box::pin(calls.admit(&connection, lane(2), soon()));
         assert!(waiting.as_mut().now_or_never().is_none());

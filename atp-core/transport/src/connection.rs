@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, watch};
+use arc_swap::Guard;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,8 +31,10 @@ use crate::config::TransportConfig;
 use crate::connector::{CallFailure, Connector};
 use crate::context::HostContext;
 use crate::error::{ConnectError, ErrorKind, Result, TransportError};
+use crate::events::{LossCause, TransportEvent};
 use crate::host::HostId;
 use crate::latency::{Latencies, Percentiles};
+use crate::limit::Limit;
 use crate::moment::Moment;
 use crate::stats::Counts;
 
@@ -101,7 +104,7 @@ pub struct HostConnection<C: Connector> {
     host: Arc<HostContext<C>>,
     state: watch::Sender<ConnectionState>,
     core: Mutex<Core<C>>,
-    calls: Arc<Semaphore>,
+    calls: Arc<Limit>,
     /// One token a call; when none is left, and no lease, a suspect connection may be closed.
     activity: TaskTracker,
     /// Leases. Only the making and the dropping of one change it.
@@ -143,8 +146,9 @@ struct Core<C: Connector> {
 /// What ends a link's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
-    Lost,
-    Suspect,
+    Lost(LossCause),
+    /// With the operation that overran, where its caller was there to see it.
+    Suspect(Option<&'static str>),
     Retired,
 }
 
@@ -172,8 +176,10 @@ impl<C: Connector> HostConnection<C> {
         on_change: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Self> {
         let now = Instant::now();
-        let calls = Arc::new(Semaphore::new(host.config.calls.max_per_connection));
-        let lifetime = host.config.pool.max_lifetime;
+        let (calls, lifetime) = {
+            let config = host.config();
+            (Limit::new(config.calls.max_per_connection), config.pool.max_lifetime)
+        };
         let expires = (!lifetime.is_zero()).then(|| now + backoff::spread(lifetime));
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         Arc::new(HostConnection {
@@ -271,8 +277,13 @@ impl<C: Connector> HostConnection<C> {
         self.last_used.get()
     }
 
-    pub(crate) fn config(&self) -> &TransportConfig {
-        &self.host.config
+    pub(crate) fn config(&self) -> Guard<Arc<TransportConfig>> {
+        self.host.config()
+    }
+
+    /// Takes over what the configuration says of every connection. Calls of this must not overlap.
+    pub(crate) fn reconfigure(&self, config: &TransportConfig) {
+        self.calls.resize(config.calls.max_per_connection);
     }
 
     /// Leases on this connection.
@@ -292,7 +303,7 @@ impl<C: Connector> HostConnection<C> {
 
     /// Whether another call could be sent at once.
     pub(crate) fn has_free_place(&self) -> bool {
-        self.calls.available_permits() > 0
+        self.calls.has_free()
     }
 
     pub(crate) fn last_active(&self) -> Instant {
@@ -328,15 +339,20 @@ impl<C: Connector> HostConnection<C> {
         self.host.calls.is_proven(lane)
     }
 
-    /// Ends the connection when it has no lease left; it gets no new ones.
-    pub(crate) fn retire(&self) {
+    /// Ends the connection when it has no lease left; it gets no new ones. Returns false if something else was
+    /// about to end it already.
+    pub(crate) fn retire(&self) -> bool {
         self.usable.store(false, Ordering::Release);
         let mut core = self.core();
         if core.link.is_some() {
+            let ends_anyway = core.trouble.is_some();
             core.trouble.get_or_insert(Trouble::Retired);
             self.trouble.notify_one();
+            !ends_anyway
         } else {
+            let ends_anyway = self.closing.is_cancelled();
             self.closing.cancel();
+            !ends_anyway
         }
     }
 
@@ -352,24 +368,35 @@ impl<C: Connector> HostConnection<C> {
     }
 
     async fn live(&self) {
-        let HostContext { id, info, config, connector, calls, reconnect, .. } = &*self.host;
+        let HostContext { id, reconnect, .. } = &*self.host;
         let mut first = true;
         let mut waiting = ConnectionState::Connecting;
         let mut attempt = 1;
+        let mut last_error: Option<Arc<ConnectError>> = None;
         loop {
             self.enter(waiting);
+            match (waiting, &last_error) {
+                (ConnectionState::Reconnecting { attempt }, error) => self.emit_reconnecting(attempt, error),
+                (ConnectionState::Failed, Some(error)) => self.host.emit(TransportEvent::Failed {
+                    connection: self.id,
+                    kind: error.kind,
+                    error: error.to_string(),
+                }),
+                _ => {}
+            }
             let on_start = || {
                 self.core().attempting = true;
                 if waiting == ConnectionState::Failed {
                     self.enter(ConnectionState::Reconnecting { attempt: 1 });
+                    self.emit_reconnecting(1, &last_error);
                 }
             };
-            let result = reconnect.attempt(&**connector, info, config, calls, !first, on_start).await;
+            let result = reconnect.attempt(&self.host, !first, on_start).await;
             self.core().attempting = false;
             match result {
                 Err(error) => {
                     tracing::debug!(host = %id, attempt, %error, "cannot connect");
-                    waiting = match reconnect.failed(config, first) {
+                    waiting = match reconnect.failed(&self.host.config(), first) {
                         Some(next) => {
                             attempt = next;
                             ConnectionState::Reconnecting { attempt }
@@ -380,23 +407,29 @@ impl<C: Connector> HostConnection<C> {
                             ConnectionState::Failed
                         }
                     };
+                    last_error = Some(error);
                 }
                 Ok(link) => {
                     self.connected(link, first);
-                    first = false;
+                    (first, last_error) = (false, None);
                     match self.watch().await {
-                        Trouble::Suspect => {
-                            tracing::warn!(host = %id, "a call hangs; its connection is replaced");
+                        Trouble::Suspect(operation) => {
+                            tracing::warn!(host = %id, operation, "a call hangs; its connection is replaced");
+                            let stuck_calls = self.host.calls.stuck();
+                            let connection = self.id;
+                            self.host.emit(TransportEvent::Suspect { connection, operation, stuck_calls });
+                            self.host.look_at_stuck_calls();
                             return self.run_out(ConnectionState::Suspect).await;
                         }
                         Trouble::Retired => return self.run_out(ConnectionState::Draining).await,
-                        Trouble::Lost => {
+                        Trouble::Lost(cause) => {
                             let up_for = self.disconnected();
-                            tracing::info!(host = %id, ?up_for, "connection lost");
-                            if !config.auto_reconnect {
+                            tracing::info!(host = %id, ?cause, ?up_for, "connection lost");
+                            self.host.emit(TransportEvent::Lost { connection: self.id, cause, up_for });
+                            if !self.host.config().auto_reconnect {
                                 return;
                             }
-                            attempt = reconnect.lost(config, up_for);
+                            attempt = reconnect.lost(&self.host.config(), up_for);
                             waiting = ConnectionState::Reconnecting { attempt };
                         }
                     }
@@ -418,13 +451,13 @@ impl<C: Connector> HostConnection<C> {
 
     /// Probes a quiet link, until there is trouble with it. A probe under way holds up no other trouble.
     async fn watch(&self) -> Trouble {
-        let Some(link) = self.link() else { return Trouble::Lost };
+        let Some(link) = self.link() else { return Trouble::Lost(LossCause::Closed) };
         tokio::select! {
             biased;
             trouble = self.reported() => trouble,
-            () = self.host.connector.lost(&link) => Trouble::Lost,
-            () = self.overrun() => Trouble::Suspect,
-            () = self.silence() => Trouble::Lost,
+            () = self.host.connector.lost(&link) => Trouble::Lost(LossCause::Closed),
+            () = self.overrun() => Trouble::Suspect(None),
+            () = self.silence() => Trouble::Lost(LossCause::ProbeFailed),
         }
     }
 
@@ -459,8 +492,8 @@ impl<C: Connector> HostConnection<C> {
 
     /// Returns when a quiet link leaves a probe unanswered.
     async fn silence(&self) {
-        let config = &self.host.config;
         loop {
+            let config = self.host.config();
             let interval = backoff::spread(config.heartbeat_interval);
             while let Some(left) = interval.checked_sub(self.last_active().elapsed())
                 && !left.is_zero()
@@ -468,7 +501,7 @@ impl<C: Connector> HostConnection<C> {
                 tokio::time::sleep(left).await;
             }
             // While calls are in flight on it, they are its probe.
-            let Ok(_place) = self.calls.try_acquire() else {
+            let Some(_place) = self.calls.try_acquire() else {
                 tokio::time::sleep(interval).await;
                 continue;
             };
@@ -508,8 +541,10 @@ impl<C: Connector> HostConnection<C> {
         let Some(link) = self.link() else { return false };
         // Behind the calls in flight, which say nothing of the link until they end.
         let Ok(_place) = timeout_at(deadline, self.calls.acquire()).await else { return false };
-        let patience = Instant::now() + self.host.config.heartbeat_timeout;
+        let patience = Instant::now() + self.host.config().heartbeat_timeout;
+        let mut cause = LossCause::Closed;
         if self.host.connector.is_open(&link) {
+            cause = LossCause::ProbeFailed;
             match self.probe(deadline.min(patience)).await {
                 Ok(()) => return true,
                 // The caller had less patience than a link may ask for: that says nothing of the link.
@@ -517,7 +552,7 @@ impl<C: Connector> HostConnection<C> {
                 Err(_) => {}
             }
         }
-        self.report(Trouble::Lost, &link);
+        self.report(Trouble::Lost(cause), &link);
         false
     }
 
@@ -584,7 +619,7 @@ impl<C: Connector> HostConnection<C> {
         std::mem::forget(abandoned);
 
         let Ok(answer) = answer else {
-            self.report(Trouble::Suspect, &link);
+            self.report(Trouble::Suspect(Some(operation)), &link);
             if let Some(lane) = lane {
                 calls.overran(lane);
             }
@@ -601,7 +636,7 @@ impl<C: Connector> HostConnection<C> {
                 TransportError::Libvirt { host, operation, kind, source }
             }
             CallFailure::Lost { sent, source } => {
-                self.report(Trouble::Lost, &link);
+                self.report(Trouble::Lost(LossCause::CallFailed), &link);
                 TransportError::ConnectionLost { host, operation, sent, source }
             }
             CallFailure::Busy { occupied_for } => {
@@ -661,7 +696,7 @@ impl<C: Connector> HostConnection<C> {
 
     fn connected(&self, link: C::Link, first: bool) {
         let now = Instant::now();
-        {
+        let down_for = {
             let mut core = self.core();
             core.link = Some(Arc::new(link));
             core.trouble = None;
@@ -672,9 +707,20 @@ impl<C: Connector> HostConnection<C> {
             }
             self.last_active.set(now);
             self.usable.store(!self.closing.is_cancelled(), Ordering::Release);
-        }
+            core.down_since.elapsed()
+        };
         tracing::debug!(host = %self.host.id, "connected");
         self.enter(ConnectionState::Connected);
+        let connection = self.id;
+        self.host.emit(match first {
+            true => TransportEvent::Connected { connection },
+            false => TransportEvent::Recovered { connection, down_for },
+        });
+    }
+
+    fn emit_reconnecting(&self, attempt: u32, last_error: &Option<Arc<ConnectError>>) {
+        let error = last_error.as_ref().map(ToString::to_string);
+        self.host.emit(TransportEvent::Reconnecting { connection: self.id, attempt, error });
     }
 
     /// Lets go of a lost link; tells how long it had been up.
@@ -693,7 +739,7 @@ impl<C: Connector> HostConnection<C> {
         let current = core.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link));
         if current && core.trouble.is_none() {
             core.trouble = Some(trouble);
-            if trouble == Trouble::Lost {
+            if matches!(trouble, Trouble::Lost(_)) {
                 // Calls on leases that are out wait for the next link from now on.
                 core.link = None;
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::TransportConfig;
 use crate::error::{ConnectError, ErrorKind, LibvirtError};
 use crate::host::HostInfo;
 use crate::reconnect::Attempt;
@@ -23,6 +24,12 @@ pub trait Connector: Send + Sync + 'static {
     /// # Errors
     /// A sentence about what is wrong with the host's URI.
     fn validate(&self, host: &HostInfo) -> Result<(), String>;
+
+    /// Takes over what the configuration of all hosts together says of the connector; called before the first host
+    /// is added, and whenever the manager gets another configuration.
+    fn configure(&self, config: &TransportConfig) {
+        let _nothing_to_configure = config;
+    }
 
     /// Opens a link. The future ends by the attempt's deadline, whatever hangs below.
     ///

@@ -1,10 +1,14 @@
 //! What all connections of one host share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::{ArcSwap, Guard};
 
 use crate::calls::HostCalls;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
+use crate::events::{EventBus, TransportEvent};
 use crate::host::{HostId, HostInfo};
 use crate::pace::Pace;
 use crate::reconnect::Reconnect;
@@ -12,25 +16,74 @@ use crate::stats::Counts;
 
 pub(crate) struct HostContext<C> {
     pub(crate) id: HostId,
-    pub(crate) info: HostInfo,
-    pub(crate) config: TransportConfig,
+    /// What is known of the host, and its configuration: both change while work runs.
+    info: ArcSwap<HostInfo>,
+    config: ArcSwap<TransportConfig>,
     pub(crate) connector: Arc<C>,
     pub(crate) calls: Arc<HostCalls>,
     pub(crate) reconnect: Reconnect,
     pub(crate) counts: Counts,
+    /// One for all hosts.
+    events: Arc<EventBus>,
+    /// So many calls hang that the limit on them is reached, and that has been told.
+    stuck_cap_told: AtomicBool,
 }
 
 impl<C: Connector> HostContext<C> {
-    /// `pace` is shared by all hosts.
+    /// `pace` and `events` are shared by all hosts.
     pub(crate) fn new(
         id: HostId,
         info: HostInfo,
         config: TransportConfig,
         connector: Arc<C>,
         pace: Arc<Pace>,
+        events: Arc<EventBus>,
     ) -> Arc<Self> {
         let calls = HostCalls::new(&config.calls, &config.reconnect);
         let (reconnect, counts) = (Reconnect::new(pace), Counts::default());
-        Arc::new(HostContext { id, info, config, connector, calls, reconnect, counts })
+        let (info, config) = (ArcSwap::from_pointee(info), ArcSwap::from_pointee(config));
+        let stuck_cap_told = AtomicBool::new(false);
+        Arc::new(HostContext {
+            id,
+            info,
+            config,
+            connector,
+            calls,
+            reconnect,
+            counts,
+            events,
+            stuck_cap_told,
+        })
+    }
+
+    /// Tells whoever listens what happened to this host. Not to be called under a lock.
+    pub(crate) fn emit(&self, what: TransportEvent) {
+        self.events.emit(Some(&self.id), what);
+    }
+
+    /// Tells, once, when so many calls hang that the limit on them is reached.
+    pub(crate) fn look_at_stuck_calls(&self) {
+        let (stuck_calls, cap) = (self.calls.stuck(), self.config().calls.max_unproven_per_host);
+        let reached = stuck_calls >= cap;
+        if self.stuck_cap_told.swap(reached, Ordering::Relaxed) != reached && reached {
+            self.emit(TransportEvent::StuckCapReached { stuck_calls, cap });
+        }
+    }
+
+    /// What is known of the host now.
+    pub(crate) fn info(&self) -> Arc<HostInfo> {
+        self.info.load_full()
+    }
+
+    /// The configuration as it is now, to be looked at; `Guard::into_inner` makes of it what can be kept.
+    pub(crate) fn config(&self) -> Guard<Arc<TransportConfig>> {
+        self.config.load()
+    }
+
+    /// Has what is known of the host, and its configuration, be these from now on. Calls of this must not overlap.
+    pub(crate) fn reconfigure(&self, info: HostInfo, config: TransportConfig) {
+        self.calls.reconfigure(&config.calls, &config.reconnect);
+        self.info.store(Arc::new(info));
+        self.config.store(Arc::new(config));
     }
 }

@@ -250,7 +250,8 @@ impl ConnectError {
 }
 
 /// What a caller was waiting for when its time ran out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AcquireStage {
     /// No connection was open yet: the host was being connected to.
     Connecting,

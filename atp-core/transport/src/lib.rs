@@ -52,7 +52,10 @@
 // Hosts and the work run on them.
 mod effect;
 mod error;
+mod events;
 mod execute;
+mod fleet;
+mod health;
 mod host;
 mod lease;
 mod libvirt;
@@ -78,6 +81,7 @@ mod strategy;
 mod backoff;
 mod calls;
 mod context;
+mod limit;
 mod moment;
 mod pace;
 mod reconnect;
@@ -87,14 +91,17 @@ pub mod settings;
 
 pub use calls::{InFlight, Lane};
 pub use config::{
-    CallConfig, ConfigError, ConfigProblem, KeepaliveConfig, PoolConfig, ReconnectConfig, Strategy,
-    TransportConfig, TransportConfigBuilder,
+    CallConfig, ConfigError, ConfigProblem, EventConfig, KeepaliveConfig, PoolConfig, ReconnectConfig,
+    Strategy, TransportConfig, TransportConfigBuilder,
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
 pub use effect::Effect;
 pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, TransportError};
+pub use events::{Event, EventKind, EventStream, GrowthReason, LossCause, ReapReason, TransportEvent};
 pub use execute::ExecuteOptions;
+pub use fleet::{Changes, Fleet};
+pub use health::HealthState;
 pub use host::{HostId, HostInfo, InvalidHostId};
 pub use latency::Percentiles;
 pub use lease::PooledConnection;

@@ -9,6 +9,7 @@ use crate::config::TransportConfig;
 use crate::connector::Connector;
 use crate::context::HostContext;
 use crate::error::{Result, TransportError};
+use crate::events::{EventBus, EventKind, EventStream, TransportEvent};
 use crate::host::{HostId, HostInfo};
 use crate::libvirt::LibvirtConnector;
 use crate::pace::Pace;
@@ -23,16 +24,18 @@ pub struct TransportManager<C: Connector = LibvirtConnector> {
 }
 
 struct Shared<C: Connector> {
-    config: TransportConfig,
     connector: Arc<C>,
     /// One for all hosts.
     pace: Arc<Pace>,
-    hosts: RwLock<BTreeMap<HostId, Host<C>>>,
+    events: Arc<EventBus>,
+    state: RwLock<State<C>>,
 }
 
-struct Host<C: Connector> {
-    info: HostInfo,
-    pool: Arc<ConnectionPool<C>>,
+/// What changes: hosts come and go, and the configuration with them.
+pub(crate) struct State<C: Connector> {
+    /// The configuration of the hosts that have none of their own.
+    pub(crate) config: TransportConfig,
+    pub(crate) hosts: BTreeMap<HostId, Arc<ConnectionPool<C>>>,
 }
 
 impl TransportManager<LibvirtConnector> {
@@ -50,8 +53,9 @@ impl<C: Connector> TransportManager<C> {
     /// A manager of hosts that `connector` reaches.
     pub fn with_connector(config: TransportConfig, connector: C) -> Self {
         let pace = Arc::new(Pace::new(config.reconnect.max_per_second));
-        let shared = Shared { config, connector: Arc::new(connector), pace, hosts: RwLock::default() };
-        TransportManager { shared: Arc::new(shared) }
+        let (connector, events) = (Arc::new(connector), Arc::new(EventBus::new(&config.events)));
+        let state = RwLock::new(State { config, hosts: BTreeMap::new() });
+        TransportManager { shared: Arc::new(Shared { connector, pace, events, state }) }
     }
 
     /// Registers a host and starts opening its minimum of connections in the background.
@@ -64,25 +68,37 @@ impl<C: Connector> TransportManager<C> {
     ///
     /// Cancel safe: does not wait for anything.
     pub async fn add_host(&self, info: HostInfo) -> Result<()> {
-        let common = &self.shared.config;
-        common.validate()?;
+        let mut state = self.state_mut();
+        state.config.validate()?;
         if let Some(own) = &info.config {
-            common.validate_for_host(own)?;
+            state.config.validate_for_host(own)?;
         }
-        let config = info.config.as_ref().unwrap_or(common).clone();
         let id: HostId = info.id.parse()?;
-        let connector = self.shared.connector.clone();
-        if let Err(reason) = connector.validate(&info) {
+        if let Err(reason) = self.shared.connector.validate(&info) {
             return Err(TransportError::InvalidUri { host: id, reason });
         }
-        let mut hosts = self.shared.hosts_mut();
-        if hosts.contains_key(&id) {
+        if state.hosts.contains_key(&id) {
             return Err(TransportError::DuplicateHost { host: id });
         }
-        let pace = self.shared.pace.clone();
-        let context = HostContext::new(id.clone(), info.clone(), config, connector, pace);
-        hosts.insert(id, Host { info, pool: Arc::new(ConnectionPool::new(context)) });
+        self.open_pool(&mut state, id, info);
         Ok(())
+    }
+
+    /// Makes the pool of a host that was checked.
+    pub(crate) fn open_pool(&self, state: &mut State<C>, id: HostId, info: HostInfo) {
+        let config = info.config.as_ref().unwrap_or(&state.config).clone();
+        let (connector, pace) = (self.shared.connector.clone(), self.shared.pace.clone());
+        // Told before what the host's pool tells.
+        self.emit(&id, TransportEvent::HostAdded);
+        let context = HostContext::new(id.clone(), info, config, connector, pace, self.shared.events.clone());
+        state.hosts.insert(id, Arc::new(ConnectionPool::new(context)));
+    }
+
+    /// Takes over a common configuration that was checked.
+    pub(crate) fn adopt(&self, state: &mut State<C>, config: TransportConfig) {
+        self.shared.connector.configure(&config);
+        self.shared.pace.set(config.reconnect.max_per_second);
+        state.config = config;
     }
 
     /// Takes a host out. New work for it fails at once; work under way has
@@ -93,27 +109,26 @@ impl<C: Connector> TransportManager<C> {
     ///
     /// Cancel safe: the host is out at once; when cancelled its connections close without waiting for work.
     pub async fn remove_host(&self, id: &str) -> Result<()> {
-        let removed = self.shared.hosts_mut().remove(id);
-        let host = removed.ok_or_else(|| TransportError::UnknownHost { host: id.to_owned() })?;
-        if !host.pool.close(host.pool.config().pool.drain_timeout).await {
-            tracing::warn!(host = id, "removed with work under way");
-        }
+        let removed = self.state_mut().hosts.remove(id);
+        let pool = removed.ok_or_else(|| TransportError::UnknownHost { host: id.to_owned() })?;
+        self.emit(pool.host_id(), TransportEvent::HostRemoved);
+        drain(pool).await;
         Ok(())
     }
 
     /// The ids of all hosts, in order.
     pub(crate) fn ids(&self) -> Vec<HostId> {
-        self.shared.hosts().keys().cloned().collect()
+        self.state().hosts.keys().cloned().collect()
     }
 
     /// The configuration of the hosts that have none of their own.
-    pub fn config(&self) -> &TransportConfig {
-        &self.shared.config
+    pub fn config(&self) -> TransportConfig {
+        self.state().config.clone()
     }
 
     /// The hosts, by id.
     pub fn hosts(&self) -> Vec<HostInfo> {
-        self.shared.hosts().values().map(|host| host.info.clone()).collect()
+        self.state().hosts.values().map(|pool| HostInfo::clone(&pool.info())).collect()
     }
 
     /// The pool of a host.
@@ -121,8 +136,8 @@ impl<C: Connector> TransportManager<C> {
     /// # Errors
     /// [`TransportError::UnknownHost`].
     pub fn pool(&self, id: &str) -> Result<Arc<ConnectionPool<C>>> {
-        match self.shared.hosts().get(id) {
-            Some(host) => Ok(host.pool.clone()),
+        match self.state().hosts.get(id) {
+            Some(pool) => Ok(pool.clone()),
             None => Err(TransportError::UnknownHost { host: id.to_owned() }),
         }
     }
@@ -131,16 +146,52 @@ impl<C: Connector> TransportManager<C> {
     ///
     /// Cancel safe: does not wait for anything.
     pub async fn stats(&self) -> Vec<(String, PoolStats)> {
-        let hosts = self.shared.hosts();
-        hosts.iter().map(|(id, host)| (id.to_string(), host.pool.stats())).collect()
+        let pools = self.state().hosts.clone();
+        pools.into_iter().map(|(id, pool)| (id.to_string(), pool.stats())).collect()
+    }
+
+    /// Tells whoever listens what happened to a host.
+    pub(crate) fn emit(&self, host: &HostId, what: TransportEvent) {
+        self.shared.events.emit(Some(host), what);
+    }
+
+    /// Tells whoever listens what happened to all of them.
+    pub(crate) fn emit_for_all(&self, what: TransportEvent) {
+        self.shared.events.emit(None, what);
+    }
+
+    pub(crate) fn connector(&self) -> &C {
+        &self.shared.connector
+    }
+
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State<C>> {
+        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
+        self.shared.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State<C>> {
+        self.shared.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Listens to what happens to the hosts from now on. Any number may listen, and none holds anything up.
+    pub fn events(&self) -> EventStream {
+        self.shared.events.subscribe()
+    }
+
+    /// How many events of each kind there have been since the manager was made, heard or not.
+    pub fn event_counts(&self) -> BTreeMap<EventKind, u64> {
+        self.shared.events.counts()
     }
 
     /// Removes every host; work under way has `drain` to end. Returns whether all of it had ended.
     ///
     /// Cancel safe: all hosts are out at once.
     pub async fn close(&self, drain: Duration) -> bool {
-        let hosts = std::mem::take(&mut *self.shared.hosts_mut());
-        let closing = hosts.values().map(|host| host.pool.close(drain));
+        let hosts = std::mem::take(&mut self.state_mut().hosts);
+        for id in hosts.keys() {
+            self.emit(id, TransportEvent::HostRemoved);
+        }
+        let closing = hosts.values().map(|pool| pool.close(drain));
         futures_util::future::join_all(closing).await.into_iter().all(|drained| drained)
     }
 }
@@ -153,17 +204,14 @@ impl<C: Connector> Clone for TransportManager<C> {
 
 impl<C: Connector> fmt::Debug for TransportManager<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hosts = self.shared.hosts();
-        f.debug_struct("TransportManager").field("hosts", &hosts.keys()).finish_non_exhaustive()
+        f.debug_struct("TransportManager").field("hosts", &self.state().hosts.keys()).finish_non_exhaustive()
     }
 }
 
-impl<C: Connector> Shared<C> {
-    fn hosts(&self) -> RwLockReadGuard<'_, BTreeMap<HostId, Host<C>>> {
-        self.hosts.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn hosts_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<HostId, Host<C>>> {
-        self.hosts.write().unwrap_or_else(PoisonError::into_inner)
+/// Waits for a host's work to end, for as long as its configuration says, and closes its connections.
+pub(crate) async fn drain<C: Connector>(pool: Arc<ConnectionPool<C>>) {
+    let drain_timeout = pool.config().pool.drain_timeout;
+    if !pool.close(drain_timeout).await {
+        tracing::warn!(host = %pool.host_id(), "removed with work under way");
     }
 }

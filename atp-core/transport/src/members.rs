@@ -10,10 +10,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::autoscale::{self, Scaling};
+use crate::config::TransportConfig;
 use crate::connection::{ConnectionState, HostConnection};
 use crate::connector::Connector;
 use crate::context::HostContext;
 use crate::error::{Result, TransportError};
+use crate::events::{GrowthReason, ReapReason, TransportEvent};
 use crate::latency::Latencies;
 use crate::lease::PooledConnection;
 use crate::leases::Leases;
@@ -38,6 +40,8 @@ pub(crate) struct Members<C: Connector> {
     pub(crate) scaling: Scaling,
     /// The connection that was last opened because of the load, for nobody in particular.
     opened_for_load: Option<u64>,
+    /// Somebody waited with no room to grow, since the last look at which nobody waited.
+    at_limit: bool,
     pub(crate) waits: Latencies,
     pub(crate) uses: Latencies,
 }
@@ -63,6 +67,7 @@ impl<C: Connector> Members<C> {
             draining: false,
             scaling: Scaling::Keep,
             opened_for_load: None,
+            at_limit: false,
             waits: Latencies::default(),
             uses: Latencies::default(),
         }
@@ -95,13 +100,14 @@ impl<C: Connector> Members<C> {
     /// every place taken by calls that hang. Only when the pool cannot grow, or takes long to, are
     /// connections lent up to the configured limit, and to a caller who has waited for as long.
     pub(crate) fn choose(&mut self, host: &HostContext<C>, asked: Instant) -> Option<Arc<HostConnection<C>>> {
-        let most = host.config.pool.max_uses_per_connection;
-        let roomy = most.min(host.config.calls.max_per_connection);
+        let config = host.config();
+        let most = config.pool.max_uses_per_connection;
+        let roomy = most.min(config.calls.max_per_connection);
         loop {
-            let at = self.choose_below(host, roomy).or_else(|| {
-                let waited = || asked.elapsed() >= host.config.pool.grow_patience;
-                let shares = most > roomy && (waited() || !self.grows(host));
-                shares.then(|| self.choose_below(host, most)).flatten()
+            let at = self.choose_below(&config, roomy).or_else(|| {
+                let waited = || asked.elapsed() >= config.pool.grow_patience;
+                let shares = most > roomy && (waited() || !self.grows(&config));
+                shares.then(|| self.choose_below(&config, most)).flatten()
             })?;
             self.turn = at + 1;
             let connection = self.connections.get(at)?;
@@ -113,19 +119,20 @@ impl<C: Connector> Members<C> {
 
     /// Begins another use of a connection, unless it has as many as it may have calls in flight.
     pub(crate) fn use_again(&self, host: &HostContext<C>, connection: &HostConnection<C>) -> bool {
-        let roomy = host.config.pool.max_uses_per_connection.min(host.config.calls.max_per_connection);
+        let config = host.config();
+        let roomy = config.pool.max_uses_per_connection.min(config.calls.max_per_connection);
         connection.active_uses() < roomy && connection.begin_use()
     }
 
     /// Where the connection is that the strategy picks among those with fewer leases than `room`.
-    fn choose_below(&self, host: &HostContext<C>, room: usize) -> Option<usize> {
+    fn choose_below(&self, config: &TransportConfig, room: usize) -> Option<usize> {
         let (before, after) = self.connections.split_at(self.turn.min(self.connections.len()));
         let (before, after) = (before.iter().enumerate(), (self.turn..).zip(after));
         let candidates = after.chain(before).filter_map(|(index, connection)| {
             let uses = connection.active_uses();
             (uses < room && connection.is_usable()).then(|| Candidate { index, uses, free: room - uses })
         });
-        strategy::choose(host.config.pool.strategy, candidates, fastrand::f64)
+        strategy::choose(config.pool.strategy, candidates, fastrand::f64)
     }
 
     /// Why waiting would be in vain: there are connections, and all of them have given up.
@@ -138,8 +145,8 @@ impl<C: Connector> Members<C> {
     }
 
     /// Whether a further connection can be had before long.
-    fn grows(&self, host: &HostContext<C>) -> bool {
-        let patience = host.config.pool.grow_patience;
+    fn grows(&self, config: &TransportConfig) -> bool {
+        let patience = config.pool.grow_patience;
         let (mut opening, mut delayed) = (false, false);
         for connection in self.in_service().filter(|c| !c.is_usable()) {
             if connection.gave_up() || connection.down_for() >= patience {
@@ -153,17 +160,35 @@ impl<C: Connector> Members<C> {
 
     /// Looks at the load anew.
     pub(crate) fn look_at_load(&mut self, host: &HostContext<C>) {
+        self.at_limit &= !self.waiters.is_empty();
         let uses: Vec<usize> = self.in_service().map(|connection| connection.active_uses()).collect();
-        self.scaling = autoscale::decide(uses.into_iter(), &host.config.pool);
+        self.scaling = autoscale::decide(uses.into_iter(), &host.config().pool);
     }
 
-    /// Whether another connection should be opened now: below the minimum always; beyond it one at a time,
+    /// What to tell when somebody has begun to wait: that the pool can not grow for it, if that is news.
+    pub(crate) fn newly_at_limit(&mut self) -> Option<TransportEvent> {
+        if self.at_limit || self.in_service().count() < self.max {
+            return None;
+        }
+        self.at_limit = true;
+        let active_uses = self.leases.count();
+        Some(TransportEvent::PoolLimitReached { max_connections: self.max, active_uses })
+    }
+
+    /// Why another connection should be opened now, if one should: below the minimum always; beyond it one at a time,
     /// for somebody who waits or because of the load, and none while the host cannot be reached.
-    pub(crate) fn wants_more(&self) -> bool {
+    pub(crate) fn wants_more(&self) -> Option<GrowthReason> {
         let count = self.in_service().count();
         let settled = || self.in_service().all(|c| c.state() == ConnectionState::Connected);
-        let wanted = !self.waiters.is_empty() || self.scaling == Scaling::Grow;
-        count < self.min || (wanted && count < self.max && settled())
+        if count < self.min {
+            return Some(GrowthReason::Minimum);
+        }
+        let wanted = match (self.waiters.is_empty(), self.scaling) {
+            (false, _) => GrowthReason::Waiting,
+            (true, Scaling::Grow) => GrowthReason::Load,
+            (true, _) => return None,
+        };
+        (count < self.max && settled()).then_some(wanted)
     }
 
     /// A connection was opened: whether the load asks for a further one is seen at the next look.
@@ -174,9 +199,10 @@ impl<C: Connector> Members<C> {
         }
     }
 
-    /// The connections to close or to let run out now, worst first.
-    pub(crate) fn surplus(&mut self, host: &HostContext<C>) -> Vec<Arc<HostConnection<C>>> {
-        let pool = &host.config.pool;
+    /// The connections to close or to let run out now, worst first, and why.
+    pub(crate) fn surplus(&mut self, host: &HostContext<C>) -> Vec<(Arc<HostConnection<C>>, ReapReason)> {
+        let config = host.config();
+        let pool = &config.pool;
         let count = self.in_service().count();
         let (over_min, over_max) = (count.saturating_sub(self.min), count.saturating_sub(self.max));
         let mut idle: Vec<_> = self.in_service().filter(|c| c.is_settled_and_idle()).cloned().collect();
@@ -185,34 +211,34 @@ impl<C: Connector> Members<C> {
             .iter()
             .filter(|c| c.last_used().elapsed() >= pool.idle_timeout)
             .take(over_min)
-            .cloned()
+            .map(|c| (c.clone(), ReapReason::Idle))
             .collect();
         // What waits to be opened for somebody who has been served meanwhile needs not be opened at all.
         if self.waiters.is_empty() {
             let for_load = |c: &&Arc<HostConnection<C>>| self.opened_for_load == Some(c.connection_id());
             let needless = self.in_service().filter(|c| c.waits_its_turn() && !for_load(c)).take(over_min);
-            surplus.extend(needless.cloned());
+            surplus.extend(needless.map(|c| (c.clone(), ReapReason::NotNeeded)));
         }
         if surplus.is_empty() && self.scaling == Scaling::Shrink && over_min > 0 {
             // One at a look, and none that was in use since the last.
             let unused = |c: &&Arc<HostConnection<C>>| c.last_used().elapsed() >= pool.maintenance_interval;
-            surplus.extend(idle.iter().find(unused).cloned());
+            surplus.extend(idle.iter().find(unused).map(|c| (c.clone(), ReapReason::LowLoad)));
             self.scaling = Scaling::Keep;
         }
         if surplus.len() < over_max {
             // The pool was made smaller: those in use run out.
             let mut rest: Vec<_> =
-                self.in_service().filter(|c| !surplus.iter().any(|s| Arc::ptr_eq(s, c))).collect();
+                self.in_service().filter(|c| !surplus.iter().any(|(s, _)| Arc::ptr_eq(s, c))).collect();
             rest.sort_by_key(|connection| connection.active_uses());
             let more: Vec<_> = rest.into_iter().take(over_max - surplus.len()).cloned().collect();
-            surplus.extend(more);
+            surplus.extend(more.into_iter().map(|c| (c, ReapReason::OverMaximum)));
         }
         surplus
     }
 
     /// When those who wait for a connection to open should rather share one that is in use.
     pub(crate) fn patience_ends(&self, host: &HostContext<C>) -> Option<Instant> {
-        let patience = host.config.pool.grow_patience;
+        let patience = host.config().pool.grow_patience;
         let first = self.waiters.front()?.asked.elapsed();
         let opening = self.in_service().filter(|c| !c.is_usable()).map(|c| c.down_for());
         let longest = opening.chain([first]).filter(|waited| *waited < patience).max()?;
@@ -234,7 +260,8 @@ impl<C: Connector> Members<C> {
     }
 
     pub(crate) fn stats(&self, host: &HostContext<C>) -> PoolStats {
-        let pool = &host.config.pool;
+        let config = host.config();
+        let pool = &config.pool;
         let long_held = match pool.report_leases_after {
             Duration::ZERO => 0,
             limit => self.leases.long_held(limit, Instant::now()),

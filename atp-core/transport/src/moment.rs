@@ -1,4 +1,4 @@
-//! A moment that many write and read without a lock.
+//! Times that many write and read without a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,5 +24,25 @@ impl Moment {
 
     pub(crate) fn get(&self) -> Instant {
         self.since + Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
+    }
+}
+
+/// A length of time, to the nanosecond.
+pub(crate) struct Span(AtomicU64);
+
+impl Span {
+    pub(crate) fn new(length: Duration) -> Self {
+        let span = Span(AtomicU64::new(0));
+        span.set(length);
+        span
+    }
+
+    /// Five hundred years and more count as that.
+    pub(crate) fn set(&self, length: Duration) {
+        self.0.store(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
     }
 }

@@ -5,16 +5,23 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::moment::Span;
+
 /// Hands out turns. Waiting for one's own turn holds up nobody else's, and a turn is not held: whoever got it
 /// may take as long as it likes.
 pub(crate) struct Pace {
-    spacing: Duration,
+    spacing: Span,
     next: Mutex<Option<Instant>>,
 }
 
 impl Pace {
     pub(crate) fn new(per_second: u32) -> Self {
-        Pace { spacing: Duration::from_secs(1) / per_second.max(1), next: Mutex::new(None) }
+        Pace { spacing: Span::new(spacing(per_second)), next: Mutex::new(None) }
+    }
+
+    /// Has turns follow at another pace from now on.
+    pub(crate) fn set(&self, per_second: u32) {
+        self.spacing.set(spacing(per_second));
     }
 
     /// Waits for the next turn. Cancel safe: a turn given up is lost, and takes nobody else's place.
@@ -24,11 +31,15 @@ impl Pace {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
             let at = next.map_or(now, |next| next.max(now));
-            *next = Some(at + self.spacing);
+            *next = Some(at + self.spacing.get());
             at
         };
         sleep_until(at).await;
     }
+}
+
+fn spacing(per_second: u32) -> Duration {
+    Duration::from_secs(1) / per_second.max(1)
 }
 
 #[cfg(test)]

@@ -3,15 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::Guard;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::backoff;
-use crate::calls::{HostCalls, InFlight};
+use crate::calls::InFlight;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
+use crate::context::HostContext;
 use crate::error::{ConnectError, ErrorKind};
-use crate::host::HostInfo;
 use crate::pace::Pace;
 
 /// The attempts to connect to one host.
@@ -78,10 +79,7 @@ impl Reconnect {
     /// hosts. `on_start` is called when the waiting is over. Cancel safe.
     pub(crate) async fn attempt<C: Connector>(
         &self,
-        connector: &C,
-        host: &HostInfo,
-        config: &TransportConfig,
-        calls: &Arc<HostCalls>,
+        host: &HostContext<C>,
         again: bool,
         on_start: impl FnOnce(),
     ) -> Result<C::Link, Arc<ConnectError>> {
@@ -95,12 +93,13 @@ impl Reconnect {
             self.pace.turn().await;
         }
         on_start();
+        let (info, config) = (host.info(), Guard::into_inner(host.config()));
         let deadline = Instant::now() + config.connect_timeout;
-        let result = match calls.begin_attempt(deadline) {
+        let result = match host.calls.begin_attempt(deadline) {
             // The connector keeps the deadline itself and says why; the time-out here is for one that does not.
             Some(in_flight) => {
                 let attempt = Attempt { deadline, in_flight, state: self.state.clone() };
-                timeout_at(deadline, connector.connect(host, attempt)).await.unwrap_or_else(|_| {
+                timeout_at(deadline, host.connector.connect(&info, attempt)).await.unwrap_or_else(|_| {
                     Err(ConnectError::new(
                         ErrorKind::ConnectTimeout,
                         format!("no connection within {:?}", config.connect_timeout),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::settings::key_text;
+
 /// All that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
@@ -26,6 +28,13 @@ pub struct ConfigProblem {
 impl ConfigProblem {
     pub(crate) fn new(path: impl Into<String>, origin: Option<String>, problem: impl Into<String>) -> Self {
         ConfigProblem { path: path.into(), origin, problem: problem.into(), hint: None }
+    }
+
+    /// The same problem, where the configuration it is in is a section of a larger whole.
+    pub(crate) fn below(self, section: &[&str]) -> Self {
+        let section = key_text(section);
+        let path = [section.as_str(), &self.path].join(".").trim_end_matches('.').to_owned();
+        ConfigProblem { path, problem: format!("in `{section}`: {}", self.problem), ..self }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

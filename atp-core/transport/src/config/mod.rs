@@ -56,6 +56,8 @@ pub struct TransportConfig {
     pub calls: CallConfig,
     /// libvirt's own keepalive messages.
     pub keepalive: KeepaliveConfig,
+    /// The stream of events.
+    pub events: EventConfig,
 }
 
 impl Default for TransportConfig {
@@ -70,6 +72,7 @@ impl Default for TransportConfig {
             reconnect: ReconnectConfig::default(),
             calls: CallConfig::default(),
             keepalive: KeepaliveConfig::default(),
+            events: EventConfig::default(),
         }
     }
 }
@@ -274,5 +277,25 @@ pub struct KeepaliveConfig {
 impl Default for KeepaliveConfig {
     fn default() -> Self {
         KeepaliveConfig { interval: Duration::from_secs(5), count: 5 }
+    }
+}
+
+/// The stream of events: [`TransportManager::events`](crate::TransportManager::events).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventConfig {
+    /// Most events kept for a listener that does not keep up; a power of two, or the next. When there are more the
+    /// oldest are lost to it, and it is told how many.
+    pub capacity: usize,
+}
+
+impl EventConfig {
+    /// Room for events is set aside beforehand, so there is an end to it.
+    pub(crate) const MOST: usize = 1 << 20;
+}
+
+impl Default for EventConfig {
+    fn default() -> Self {
+        EventConfig { capacity: 4096 }
     }
 }

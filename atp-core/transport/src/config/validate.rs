@@ -5,7 +5,7 @@ use std::time::Duration;
 use humantime::format_duration;
 use tokio::sync::Semaphore;
 
-use super::{ConfigError, ConfigProblem, TransportConfig};
+use super::{ConfigError, ConfigProblem, EventConfig, TransportConfig};
 
 /// No time is longer than a hundred years: clocks cannot be counted forward without bound.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -44,18 +44,19 @@ impl TransportConfig {
     }
 
     /// The values that hold for all hosts together, so that no host can have its own.
-    pub(super) fn shared(&self) -> [(&'static str, String); 3] {
+    pub(super) fn shared(&self) -> [(&'static str, String); 4] {
         let thread_idle_timeout = format_duration(self.calls.thread_idle_timeout).to_string();
         [
             ("calls.max_threads", self.calls.max_threads.to_string()),
             ("calls.thread_idle_timeout", thread_idle_timeout),
             ("reconnect.max_per_second", self.reconnect.max_per_second.to_string()),
+            ("events.capacity", self.events.capacity.to_string()),
         ]
     }
 
     /// Every value that cannot be used: its path, and what is wrong with it.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
-        let TransportConfig { pool, reconnect, calls, keepalive, .. } = self;
+        let TransportConfig { pool, reconnect, calls, keepalive, events, .. } = self;
         let mut problems = Vec::new();
         let mut check = |ok: bool, path: &'static str, problem: String| {
             if !ok {
@@ -99,9 +100,10 @@ impl TransportConfig {
             ("calls.max_threads", calls.max_threads),
             ("reconnect.max_hung_attempts", reconnect.max_hung_attempts),
             ("reconnect.max_per_second", reconnect.max_per_second as usize),
+            ("events.capacity", events.capacity),
         ] {
             check(number > 0, path, "is 0; it must be at least 1".to_owned());
-            let most = Semaphore::MAX_PERMITS;
+            let most = if path == "events.capacity" { EventConfig::MOST } else { Semaphore::MAX_PERMITS };
             check(number <= most, path, format!("is {number}; it must be at most {most}"));
         }
         let (min, max) = (pool.min_connections_per_host, pool.max_connections_per_host);

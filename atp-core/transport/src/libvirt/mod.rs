@@ -11,7 +11,7 @@ mod threads;
 mod uri;
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -37,7 +37,7 @@ pub type LibvirtConnection = PooledConnection<LibvirtConnector>;
 /// Opens libvirt connections, and runs the C library's blocking calls on threads of its own.
 pub struct LibvirtConnector {
     threads: CallThreads,
-    keepalive: KeepaliveConfig,
+    keepalive: Mutex<KeepaliveConfig>,
     closer: mpsc::Sender<Handles>,
 }
 
@@ -46,7 +46,12 @@ impl LibvirtConnector {
     pub fn new(config: &TransportConfig) -> Self {
         let threads = CallThreads::new(config.calls.max_threads, config.calls.thread_idle_timeout);
         let closer = closer(threads.clone());
-        LibvirtConnector { threads, keepalive: config.keepalive.clone(), closer }
+        LibvirtConnector { threads, keepalive: Mutex::new(config.keepalive.clone()), closer }
+    }
+
+    fn keepalive(&self) -> MutexGuard<'_, KeepaliveConfig> {
+        // Nothing under this lock can panic.
+        self.keepalive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finds out by a plain TCP connection, within the deadline, whether anything listens there: the C
@@ -112,6 +117,11 @@ impl Connector for LibvirtConnector {
         LibvirtUri::parse(&host.effective_uri()).map(drop)
     }
 
+    fn configure(&self, config: &TransportConfig) {
+        self.threads.resize(config.calls.max_threads, config.calls.thread_idle_timeout);
+        *self.keepalive() = config.keepalive.clone();
+    }
+
     async fn connect(&self, host: &HostInfo, attempt: Attempt) -> Result<LibvirtLink, ConnectError> {
         event_loop::start().map_err(|reason| ConnectError::new(ErrorKind::ConnectFailed, reason))?;
         let uri = LibvirtUri::parse(&host.effective_uri())
@@ -128,7 +138,8 @@ impl Connector for LibvirtConnector {
         let in_flight = attempt.into_in_flight();
         let (answer, opened) = oneshot::channel();
         let shown = uri.shown.clone();
-        let keepalive = host.config.as_ref().map_or(&self.keepalive, |config| &config.keepalive).clone();
+        let keepalive =
+            host.config.as_ref().map_or_else(|| self.keepalive().clone(), |own| own.keepalive.clone());
         let (threads, closer) = (self.threads.clone(), self.closer.clone());
         self.threads
             .run(move || {

@@ -7,8 +7,11 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use crate::moment::Span;
 
 /// libvirt's client keeps its buffers on the heap; a quarter of the usual stack is plenty.
 const STACK_BYTES: usize = 512 * 1024;
@@ -22,9 +25,9 @@ pub(crate) struct CallThreads {
 }
 
 struct Shared {
-    max: usize,
+    max: AtomicUsize,
     /// How long a thread waits for its next job before it ends.
-    idle: Duration,
+    idle: Span,
     crew: Mutex<Crew>,
     work: Condvar,
 }
@@ -44,7 +47,15 @@ pub(crate) struct ThreadsExhausted {
 
 impl CallThreads {
     pub(crate) fn new(max: usize, idle: Duration) -> Self {
+        let (max, idle) = (AtomicUsize::new(max), Span::new(idle));
         CallThreads { shared: Arc::new(Shared { max, idle, crew: Mutex::default(), work: Condvar::new() }) }
+    }
+
+    /// Has there be at most `max` threads from now on, and each kept for as long as `idle`. Those that are too many end
+    /// when they have been idle for so long.
+    pub(crate) fn resize(&self, max: usize, idle: Duration) {
+        self.shared.max.store(max, Ordering::Relaxed);
+        self.shared.idle.set(idle);
     }
 
     /// Starts a job at once, on an idle thread or a new one.
@@ -58,7 +69,7 @@ impl CallThreads {
             return Ok(());
         }
         let exhausted = ThreadsExhausted { threads: crew.threads };
-        if crew.threads >= self.shared.max {
+        if crew.threads >= self.shared.max.load(Ordering::Relaxed) {
             return Err(exhausted);
         }
         crew.threads += 1;
@@ -90,7 +101,7 @@ impl Shared {
         crew.idle += 1;
         let (mut crew, _) = self
             .work
-            .wait_timeout_while(crew, self.idle, |crew| crew.jobs.is_empty())
+            .wait_timeout_while(crew, self.idle.get(), |crew| crew.jobs.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
         crew.idle -= 1;
         let job = crew.jobs.pop_front();

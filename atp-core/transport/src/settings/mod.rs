@@ -30,12 +30,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod hosts;
 mod kind;
 mod layer;
 mod schema;
 
 use config::{Map, Value, ValueKind};
 
+pub use hosts::{host_schema, read_hosts};
 pub use kind::Kind;
 pub use layer::Layer;
 pub(crate) use schema::CORRECT_IT;

@@ -5,7 +5,9 @@
 mod calls;
 mod cancel;
 mod care;
+mod events;
 mod hosts;
 mod laws;
 mod pool;
+mod reload;
 mod scripted;

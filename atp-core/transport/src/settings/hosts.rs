@@ -1,13 +1,13 @@
-//! The hosts of the settings: `[hosts.ID]` sections and `--host`.
+//! Hosts as sections `[hosts.ID]` of a file.
 
 use std::collections::BTreeMap;
 
-use atp_transport::settings::{Kind, Schema, key_text};
-use atp_transport::{HostId, HostInfo, TransportConfig, TransportConfigBuilder};
-use config::{ConfigError, Map, Value};
+use config::{Map, Value};
 use serde::Deserialize;
 
-use crate::problem::Problem;
+use super::{Kind, Schema, key_text};
+use crate::config::{ConfigProblem, TransportConfig, TransportConfigBuilder};
+use crate::host::{HostId, HostInfo};
 
 /// A `[hosts.ID]` section, but for its `transport`.
 #[derive(Debug, Deserialize)]
@@ -28,8 +28,8 @@ fn one() -> u32 {
     1
 }
 
-/// The keys of a `[hosts.ID]` section.
-pub(crate) fn schema() -> Schema {
+/// The keys of a section `[hosts.ID]`.
+pub fn host_schema() -> Schema {
     Schema::section([
         ("uri", Schema::Value(Kind::Text)),
         ("address", Schema::Value(Kind::Text)),
@@ -40,29 +40,30 @@ pub(crate) fn schema() -> Schema {
     ])
 }
 
-/// The hosts of a checked `hosts` section, in the order of their ids. `origin` tells where a host is defined. A
-/// host that has transport settings of its own has them over the `common` ones; where those are not usable, they
-/// are not looked at.
-pub(crate) fn read_hosts(
+/// The hosts of a `hosts` section that was checked against [`host_schema`], in the order of their ids. `origin` tells
+/// where a host is defined. A host that has transport settings of its own has them over the `common` ones; where those are
+/// not usable, they are not looked at. Sections that cannot be used are left out, and added to `problems`.
+pub fn read_hosts(
     sections: Map<String, Value>,
-    origin: impl Fn(&str) -> String,
+    origin: impl Fn(&str) -> Option<String>,
     common: Option<&TransportConfigBuilder>,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<ConfigProblem>,
 ) -> Vec<HostInfo> {
     let mut hosts = Vec::new();
     for (id, section) in BTreeMap::from_iter(sections) {
         let own = own_transport(&section);
-        let mut host = match read_host(&id, &origin(&id), section) {
+        let mut host = match read_host(&id, section) {
             Ok(host) => host,
-            Err(problem) => {
-                problems.push(problem);
+            Err((problem, hint)) => {
+                let key = key_text(&["hosts", &id]);
+                problems.push(ConfigProblem::new(key, origin(&id), problem).hint(hint));
                 continue;
             }
         };
         if let (Some(common), Some(own)) = (common, own) {
             match common.clone().settings(&key_text(&["hosts", &id, "transport"]), &own).build() {
                 Ok(config) => host.config = Some(config),
-                Err(error) => problems.extend(error.problems.into_iter().map(Problem::from)),
+                Err(error) => problems.extend(error.problems),
             }
         }
         hosts.push(host);
@@ -75,23 +76,24 @@ fn own_transport(section: &Value) -> Option<Map<String, Value>> {
     section.clone().into_table().ok()?.remove("transport")?.into_table().ok()
 }
 
-fn read_host(id: &str, origin: &str, section: Value) -> Result<HostInfo, Problem> {
+/// A host, or what is wrong with its section and what can be tried.
+fn read_host(id: &str, section: Value) -> Result<HostInfo, (String, &'static str)> {
     if let Err(error) = id.parse::<HostId>() {
-        return Err(Problem::new(format!("{origin}: `{}`: {error}", key_text(&["hosts", id])))
-            .hint("rename the section; an id with dots stands in quotes: [hosts.\"node.7\"]"));
+        let problem = format!("`{}`: {error}", key_text(&["hosts", id]));
+        return Err((problem, "rename the section; an id with dots stands in quotes: [hosts.\"node.7\"]"));
     }
-    let section: HostSection = section.try_deserialize().map_err(|error: ConfigError| {
-        Problem::new(format!("{origin}: host {id} cannot be read"))
-            .because(&error)
-            .hint("`atp config show` prints every setting")
+    let section: HostSection = section.try_deserialize().map_err(|error| {
+        (format!("host {id} cannot be read: {error}"), "compare the section with the example configuration")
     })?;
     let mut host = match (section.uri, section.address) {
         (Some(uri), None) => HostInfo::from_uri(id, uri),
         (Some(uri), Some(address)) => HostInfo::new(id, address).with_uri(uri),
         (None, Some(address)) => HostInfo::new(id, address),
         (None, None) => {
-            return Err(Problem::new(format!("{origin}: host {id} has neither `uri` nor `address`"))
-                .hint(r#"add, for example, uri = "qemu+tcp://10.0.0.7/system""#));
+            return Err((
+                format!("host {id} has neither `uri` nor `address`"),
+                r#"add, for example, uri = "qemu+tcp://10.0.0.7/system""#,
+            ));
         }
     };
     host.groups = section.groups;

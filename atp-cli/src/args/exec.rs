@@ -1,0 +1,43 @@
+//! `atp exec`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::targets::TargetArgs;
+
+/// `atp exec …`
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    #[command(flatten)]
+    pub(crate) targets: TargetArgs,
+
+    /// Give this file to the command's standard input; - is atp's own standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stdin: Option<PathBuf>,
+
+    /// Set an environment variable of the command; may be repeated. The command then has these and a PATH,
+    /// and no others
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_env)]
+    pub(crate) env: Vec<(String, String)>,
+
+    /// Run the command through the guest's shell, its words joined by spaces
+    #[arg(long)]
+    pub(crate) shell: bool,
+
+    /// The command and its arguments, after --
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<String>,
+}
+
+fn parse_env(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE, such as LANG=C".to_owned()),
+    }
+}
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  atp exec 'web-*' -- systemctl is-active nginx
+  atp exec 'node7/' --shell -- 'df -h | tail -n +2'";

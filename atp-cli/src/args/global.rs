@@ -1,0 +1,119 @@
+//! The options that stand before or after any command.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use atp_transport::HostId;
+use clap::{ArgAction, Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+/// Options that stand before or after the command.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// Read the settings from this file instead of those found by themselves
+    /// ($XDG_CONFIG_HOME/atp/config.toml over /etc/atp/config.toml)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Add a host for this run, or give a configured host another URI; may be repeated
+    #[arg(id = "ad-hoc-host", long = "host", global = true, value_name = "ID=URI", value_parser = parse_host)]
+    pub(crate) hosts: Vec<AdHocHost>,
+
+    /// Form of the data on stdout [default: table]
+    #[arg(short, long, global = true, value_name = "FORM")]
+    pub(crate) output: Option<OutputFormat>,
+
+    /// Targets worked on at once [default: 64]
+    #[arg(long, global = true, value_name = "N", value_parser = parse_count)]
+    pub(crate) parallel: Option<usize>,
+
+    /// Time for listing a host, and then for each target, as in 30s or 2m [default: 1m]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = parse_timeout)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// Show the targets and what would be done; change nothing
+    #[arg(long, global = true)]
+    pub(crate) dry_run: bool,
+
+    /// Do not ask before destroy, reset, reboot, shutdown or suspend of more than one VM
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
+
+    /// When to use colours [default: auto]
+    #[arg(long, global = true, value_name = "WHEN")]
+    pub(crate) color: Option<ColorMode>,
+
+    /// Say on stderr what is done; twice for more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+
+    /// Form of the messages on stderr [default: text]
+    #[arg(long, global = true, value_name = "FORM")]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// A host given by `--host ID=URI`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AdHocHost {
+    pub(crate) id: HostId,
+    pub(crate) uri: String,
+}
+
+/// The form of the data on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OutputFormat {
+    /// For people: tables, and equal outputs grouped
+    Table,
+    /// One array of outcomes, sorted, at the end
+    Json,
+    /// One outcome a line, as each target finishes
+    Jsonl,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ColorMode {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The form of the messages on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+fn parse_host(text: &str) -> Result<AdHocHost, String> {
+    let (id, uri) = text
+        .split_once('=')
+        .filter(|(_, uri)| !uri.is_empty())
+        .ok_or("expected ID=URI, such as demo=test:///default or node7=qemu+tcp://10.0.0.7/system")?;
+    let id = id.parse::<HostId>().map_err(|error| error.to_string())?;
+    Ok(AdHocHost { id, uri: uri.to_owned() })
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected a number of at least 1".to_owned())
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|timeout| !timeout.is_zero())
+        .ok_or_else(|| "expected a duration such as 30s, 2m or 500ms".to_owned())
+}

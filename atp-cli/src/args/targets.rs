@@ -1,0 +1,38 @@
+//! The VMs a command is for.
+
+use atp_executor::{LabelFilter, Selector, StateFilter};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+/// The VMs to work on.
+#[derive(Debug, Args)]
+pub(crate) struct TargetArgs {
+    /// VMs, as [HOST/]VM: both are globs, HOST may be @GROUP, HOST/ alone is all VMs there,
+    /// [HOST/]/RE/ is a regular expression on the VM's name
+    #[arg(value_name = "SEL", required = true)]
+    pub(crate) selectors: Vec<Selector>,
+    #[command(flatten)]
+    pub(crate) narrow: NarrowArgs,
+}
+
+/// What takes VMs away from a selection.
+#[derive(Debug, Default, Args)]
+pub(crate) struct NarrowArgs {
+    /// Leave out the VMs this selects; may be repeated
+    #[arg(long, value_name = "SEL")]
+    pub(crate) exclude: Vec<Selector>,
+
+    /// Only VMs in this state
+    #[arg(long, value_name = "STATE", default_value = "any", value_parser = state_parser())]
+    pub(crate) state: StateFilter,
+
+    /// Only VMs of hosts with this label; may be repeated, and then all must fit
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<LabelFilter>,
+}
+
+/// Reads a state, and lets the help list those there are.
+fn state_parser() -> impl TypedValueParser<Value = StateFilter> {
+    PossibleValuesParser::new(["running", "shut-off", "paused", "any"])
+        .try_map(|text| text.parse::<StateFilter>())
+}

@@ -1,0 +1,200 @@
+//! What a fleet should be, and how a manager is brought in line with it while work runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::config::{ConfigError, ConfigProblem, TransportConfig};
+use crate::connector::Connector;
+use crate::error::{ErrorKind, TransportError};
+use crate::events::TransportEvent;
+use crate::host::{HostId, HostInfo};
+use crate::manager::{TransportManager, drain};
+use crate::settings::{Layer, Schema, host_schema, read_hosts};
+
+/// All hosts of a fleet, and the configuration of those that have none of their own.
+///
+/// [`TransportManager::apply`] brings a manager in line with one.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Fleet {
+    /// The common configuration.
+    pub config: TransportConfig,
+    /// The hosts.
+    pub hosts: Vec<HostInfo>,
+}
+
+/// What applying a fleet changed, by host id.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    /// Hosts that were not there before.
+    pub added: Vec<HostId>,
+    /// Hosts that are there no more. Work under way on them has their `drain_timeout` to end.
+    pub removed: Vec<HostId>,
+    /// Hosts that are reached in another way than before: drained as if removed, and added anew.
+    pub replaced: Vec<HostId>,
+    /// Hosts with another configuration, weight, groups or labels than before; work on them goes on.
+    pub reconfigured: Vec<HostId>,
+}
+
+impl Fleet {
+    /// The keys of a file that describes a fleet: the sections `transport` and `hosts`.
+    pub fn schema() -> Schema {
+        let hosts = Schema::Each(Box::new(host_schema()));
+        Schema::section([("transport", TransportConfig::schema()), ("hosts", hosts)])
+    }
+
+    /// Reads the text of a TOML file; `name` is what the file is called in messages.
+    ///
+    /// ```
+    /// use atp_transport::Fleet;
+    ///
+    /// let fleet = Fleet::from_toml(
+    ///     "fleet.toml",
+    ///     "[transport]\ncall_timeout = '20s'\n[hosts.node7]\nuri = 'qemu+tcp://10.0.0.7/system'\nweight = 2",
+    /// )?;
+    /// assert_eq!((fleet.hosts[0].id.as_str(), fleet.hosts[0].weight), ("node7", 2));
+    ///
+    /// let error = Fleet::from_toml("fleet.toml", "[hosts.node7]\nurl = 'x'").unwrap_err();
+    /// assert!(error.to_string().starts_with("fleet.toml:2: unknown key `hosts.node7.url`"));
+    /// # Ok::<(), atp_transport::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Every problem at once, each with its key and its line.
+    pub fn from_toml(name: &str, text: &str) -> Result<Self, ConfigError> {
+        let layer = Layer::toml(name, text).map_err(|problem| ConfigError { problems: vec![problem] })?;
+        let mut problems = Vec::new();
+        let layer = Fleet::schema().check(layer, &mut problems);
+        let section = |name: &str| layer.get(&[name]).and_then(|value| value.clone().into_table().ok());
+        let common =
+            TransportConfig::builder().settings("transport", &section("transport").unwrap_or_default());
+        let config = common.clone().build().map_err(|error| problems.extend(error.problems)).ok();
+        let origin = |id: &str| layer.get(&["hosts", id])?.origin().map(str::to_owned);
+        let common = config.is_some().then_some(&common);
+        let hosts = read_hosts(section("hosts").unwrap_or_default(), origin, common, &mut problems);
+        ConfigError::unless_empty(problems)?;
+        Ok(Fleet { config: config.unwrap_or_default(), hosts })
+    }
+
+    /// Reads a TOML file. Blocks while it does.
+    ///
+    /// # Errors
+    /// As [`from_toml`](Self::from_toml), and when the file cannot be read.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let name = path.as_ref().display().to_string();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Fleet::from_toml(&name, &text),
+            Err(error) => {
+                let problem = ConfigProblem::new("", Some(name), format!("cannot be read: {error}"));
+                Err(ConfigError { problems: vec![problem] })
+            }
+        }
+    }
+}
+
+impl Changes {
+    /// Whether all was as it should be already.
+    pub fn is_empty(&self) -> bool {
+        let Changes { added, removed, replaced, reconfigured } = self;
+        [added, removed, replaced, reconfigured].iter().all(|hosts| hosts.is_empty())
+    }
+}
+
+impl<C: Connector> TransportManager<C> {
+    /// Brings the manager in line with `fleet` without dropping work: adds hosts, removes them, and has those that
+    /// stay go by their new configuration, limits, weights, groups and labels at once.
+    ///
+    /// Where a limit is lowered, calls that are under way go on; connections that are too many are closed when
+    /// their leases are back. What is settled when a connection is opened (its lifetime, keepalive) holds for
+    /// connections opened from then on. Removed and replaced hosts drain in the background.
+    ///
+    /// # Errors
+    /// [`TransportError::Config`](crate::TransportError::Config) with every problem at once, each under its key
+    /// (`transport.…`, `hosts.ID.…`). Nothing has changed then.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn apply(&self, fleet: Fleet) -> Result<Changes, TransportError> {
+        let mut hosts = match self.check(&fleet) {
+            Ok(hosts) => hosts,
+            Err(error) => {
+                let problems = error.problems.iter().map(ToString::to_string).collect();
+                self.emit_for_all(TransportEvent::ConfigurationRefused { problems });
+                return Err(error.into());
+            }
+        };
+        let mut state = self.state_mut();
+        self.adopt(&mut state, fleet.config);
+        let mut changes = Changes::default();
+        for (id, pool) in mem::take(&mut state.hosts) {
+            match hosts.remove(&id) {
+                None => {
+                    self.emit(&id, TransportEvent::HostRemoved);
+                    tokio::spawn(drain(pool));
+                    changes.removed.push(id);
+                }
+                Some(info) if info.effective_uri() != pool.info().effective_uri() => {
+                    self.emit(&id, TransportEvent::HostRemoved);
+                    tokio::spawn(drain(pool));
+                    changes.replaced.push(id.clone());
+                    self.open_pool(&mut state, id, info);
+                }
+                Some(info) => {
+                    let config = info.config.clone().unwrap_or_else(|| state.config.clone());
+                    if config != *pool.config() || info != *pool.info() {
+                        changes.reconfigured.push(id.clone());
+                        pool.reconfigure(info, config);
+                    }
+                    state.hosts.insert(id, pool);
+                }
+            }
+        }
+        for (id, info) in hosts {
+            changes.added.push(id.clone());
+            self.open_pool(&mut state, id, info);
+        }
+        drop(state);
+        self.emit_for_all(TransportEvent::ConfigurationApplied { changes: changes.clone() });
+        Ok(changes)
+    }
+
+    /// The hosts of a fleet by their ids, if everything about it can be used.
+    fn check(&self, fleet: &Fleet) -> Result<BTreeMap<HostId, HostInfo>, ConfigError> {
+        let mut problems = Vec::new();
+        let mut add = |section: &[&str], error: ConfigError| {
+            problems.extend(error.problems.into_iter().map(|problem| problem.below(section)));
+        };
+        if let Err(error) = fleet.config.validate() {
+            add(&["transport"], error);
+        }
+        let (mut hosts, mut seen) = (BTreeMap::new(), BTreeSet::new());
+        for info in &fleet.hosts {
+            let section = ["hosts", info.id.as_str()];
+            let problem = |text: String, kind: ErrorKind| ConfigError {
+                problems: vec![ConfigProblem::new("", None, text).hint(kind.hint())],
+            };
+            let id = match info.id.parse::<HostId>() {
+                Ok(id) => id,
+                Err(error) => {
+                    add(&section, problem(error.to_string(), ErrorKind::InvalidHostId));
+                    continue;
+                }
+            };
+            if !seen.insert(id.clone()) {
+                let twice = format!("the host {id} is given twice");
+                add(&section, problem(twice, ErrorKind::DuplicateHost));
+            }
+            if let Err(reason) = self.connector().validate(info) {
+                add(&section, problem(format!("host {id}: {reason}"), ErrorKind::InvalidUri));
+            }
+            if let Some(own) = &info.config
+                && let Err(error) = fleet.config.validate_for_host(own)
+            {
+                add(&["hosts", info.id.as_str(), "transport"], error);
+            }
+            hosts.insert(id, info.clone());
+        }
+        ConfigError::unless_empty(problems).map(|()| hosts)
+    }
+}

@@ -1,0 +1,144 @@
+//! A manager brought in line with another configuration while work runs.
+
+use std::time::Duration;
+
+use atp_transport::{
+    ErrorKind, Fleet, HostId, HostInfo, Strategy, TransportConfig, TransportError, TransportManager,
+};
+use tokio::time::{Instant, sleep};
+
+use crate::scripted::{Script, Step};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn with(change: impl FnOnce(&mut TransportConfig)) -> TransportConfig {
+    TransportConfig::builder()
+        .with(|config| config.pool.min_connections_per_host = 0)
+        .with(change)
+        .build()
+        .unwrap()
+}
+
+fn host(id: &str) -> HostInfo {
+    HostInfo::new(id, "192.0.2.1")
+}
+
+fn fleet<const N: usize>(config: TransportConfig, hosts: [&str; N]) -> Fleet {
+    Fleet { config, hosts: hosts.map(host).into() }
+}
+
+fn manager(script: &Script) -> TransportManager<Script> {
+    TransportManager::with_connector(with(|_| {}), script.clone())
+}
+
+fn ids(hosts: &[HostId]) -> Vec<&str> {
+    hosts.iter().map(HostId::as_str).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_come_and_go_and_change_and_work_on_them_goes_on() {
+    let manager = manager(&Script::default());
+    let changes = manager.apply(fleet(with(|_| {}), ["gone", "kept", "moved", "weighed"])).unwrap();
+    assert_eq!(ids(&changes.added), ["gone", "kept", "moved", "weighed"]);
+
+    let work = |id: &'static str| {
+        let manager = manager.clone();
+        tokio::spawn(async move {
+            let work = manager.execute_on_host(id, |lease| async move {
+                sleep(5 * SECOND).await;
+                lease.is_alive().await
+            });
+            work.await
+        })
+    };
+    let under_way = ["gone", "kept", "moved", "weighed"].map(work);
+    sleep(SECOND).await;
+
+    let mut wanted = fleet(with(|_| {}), ["kept", "new"]);
+    wanted.hosts.push(host("weighed").with_weight(7).with_group("web"));
+    wanted.hosts.push(HostInfo::new("moved", "192.0.2.9"));
+    let changes = manager.apply(wanted.clone()).unwrap();
+    assert_eq!(
+        [&changes.added, &changes.removed, &changes.replaced, &changes.reconfigured].map(|hosts| ids(hosts)),
+        [vec!["new"], vec!["gone"], vec!["moved"], vec!["weighed"]]
+    );
+    let refused = manager.execute_on_host("gone", |lease| async move { lease.is_alive().await }).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::UnknownHost);
+    let weighed = manager.hosts().into_iter().find(|host| host.id == "weighed").unwrap();
+    assert_eq!((weighed.weight, weighed.groups), (7, vec!["web".to_owned()]));
+
+    for under_way in under_way {
+        assert!(under_way.await.unwrap().unwrap(), "work under way was dropped");
+    }
+    assert!(manager.apply(wanted).unwrap().is_empty(), "all was as it should be");
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_and_strategies_hold_at_once() {
+    let script = Script::default();
+    let manager = manager(&script);
+    manager.apply(fleet(with(|config| config.pool.max_connections_per_host = 1), ["h1"])).unwrap();
+    let pool = manager.pool("h1").unwrap();
+    let soon = || Instant::now() + SECOND;
+    let mut leases: Vec<_> = Vec::new();
+    for _ in 0..pool.config().pool.max_uses_per_connection {
+        leases.push(pool.acquire(soon()).await.unwrap());
+    }
+    let waiting = pool.acquire(soon());
+    let config = with(|config| {
+        config.pool.max_connections_per_host = 3;
+        config.pool.strategy = Strategy::LeastConnections;
+    });
+    let (granted, changes) = tokio::join!(waiting, async { manager.apply(fleet(config, ["h1"])).unwrap() });
+    assert_eq!(ids(&changes.reconfigured), ["h1"]);
+    granted.unwrap();
+    assert_eq!(pool.stats().strategy, Strategy::LeastConnections);
+    assert_eq!(script.open_links(), 2, "one connection more, for the one who waited");
+
+    // Fewer again: the connections too many go when their leases are back, and none before.
+    manager.apply(fleet(with(|config| config.pool.max_connections_per_host = 1), ["h1"])).unwrap();
+    sleep(SECOND).await;
+    leases.clear();
+    sleep(SECOND).await;
+    assert_eq!((script.open_links(), pool.stats().total_connections), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shorter_patience_and_another_pace_hold_for_what_comes_next() {
+    let script = Script::default();
+    script.set_attempts(Step::Hangs);
+    let manager = manager(&script);
+    manager.apply(fleet(with(|_| {}), ["h1"])).unwrap();
+    manager.apply(fleet(with(|config| config.pool.acquire_timeout = 2 * SECOND), ["h1"])).unwrap();
+    let asked = Instant::now();
+    manager.execute_on_host("h1", |_| async { Ok::<_, TransportError>(()) }).await.unwrap_err();
+    assert_eq!(asked.elapsed().as_secs(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_used_changes_nothing_and_says_all_that_is_wrong() {
+    let manager = manager(&Script::default());
+    let good = fleet(with(|_| {}), ["h1"]);
+    manager.apply(good.clone()).unwrap();
+    let before = (manager.hosts(), manager.config());
+
+    let mut config = with(|_| {});
+    config.pool.max_connections_per_host = 0;
+    let mut bad = fleet(config, ["h1", "h1", "not an id"]);
+    let mut own = with(|_| {});
+    own.calls.max_threads += 1;
+    bad.hosts.push(host("h2").with_config(own));
+    let error = manager.apply(bad).unwrap_err();
+    let TransportError::Config(error) = error else { panic!("{error}") };
+    let paths: Vec<_> = error.problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "transport.pool.max_connections_per_host",
+            "hosts.h1",
+            "hosts.\"not an id\"",
+            "hosts.h2.transport.calls.max_threads"
+        ]
+    );
+    assert_eq!((manager.hosts(), manager.config()), before);
+}
