@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::args::{Cli, LogFormat};
+use crate::args::{Cli, GlobalArgs, LogFormat};
 use crate::commands::Context;
 use crate::console::Console;
 use crate::problem::{Failure, Problem};
@@ -63,7 +63,8 @@ fn start(cli: Cli, console: Console) -> u8 {
             return fail(&console, &Problem::new("the runtime cannot be started").because(&error).into());
         }
     };
-    let context = Context { settings, console, dry_run: cli.global.dry_run, yes: cli.global.yes };
+    let GlobalArgs { policy, dry_run, yes, .. } = cli.global;
+    let context = Context { settings, console, policy, dry_run, yes };
     let result = runtime.block_on(commands::run(cli.command, &context));
     // Without waiting: a call that hangs in the C library must not keep the process.
     runtime.shutdown_background();

@@ -1,6 +1,6 @@
 //! What comes of a run, told as it comes and at its end.
 
-use atp_executor::{Outcome, Plan};
+use atp_executor::{Outcome, Plan, StopReason};
 use atp_transport::{ErrorKind, HostId};
 use tokio::time::Instant;
 
@@ -36,6 +36,23 @@ impl<'a> Report<'a> {
     /// A target was admitted.
     pub(crate) fn started(&mut self, host: &HostId, vm: Option<&str>) {
         tracing::info!(target = target_name(Some(host), vm), "started");
+    }
+
+    /// The run ends early.
+    pub(crate) fn stopping(&mut self, reason: &StopReason) {
+        let console = &self.context.console;
+        match reason {
+            // Whoever asked for it knows.
+            StopReason::Requested | StopReason::Aborted => {}
+            StopReason::JournalFailed(error) => {
+                self.ending.failures = true;
+                console.problem(&error.clone().into());
+            }
+            reason => {
+                self.ending.stopped_early = true;
+                console.warning(&format!("stopped early: {reason}"));
+            }
+        }
     }
 
     /// A target has its outcome.

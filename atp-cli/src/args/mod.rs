@@ -5,6 +5,7 @@ mod config;
 mod exec;
 mod global;
 mod host;
+mod policy;
 mod raw;
 mod targets;
 mod vm;
@@ -19,6 +20,7 @@ pub(crate) use exec::ExecArgs;
 pub(crate) use global::AdHocHost;
 pub(crate) use global::{ColorMode, GlobalArgs, LogFormat, OutputFormat};
 pub(crate) use host::HostCommand;
+pub(crate) use policy::PolicyArgs;
 pub(crate) use raw::RawArgs;
 pub(crate) use targets::{NarrowArgs, TargetArgs};
 pub(crate) use vm::{LifecycleArgs, VmCommand};
@@ -77,7 +79,7 @@ Examples:
 
 Exit codes:
   0 all targets ok   1 some are not   2 usage or configuration   4 nothing matched
-  70 a bug in atp    130, 143 interrupted";
+  5 stopped early   70 a bug in atp    130, 143 interrupted";
 
 /// Moves every `--host` before the command to right behind the program's name.
 ///

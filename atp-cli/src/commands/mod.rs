@@ -5,12 +5,13 @@ mod config;
 mod exec;
 mod forecast;
 mod host;
+mod journal;
 mod raw;
 mod vm;
 
-use atp_executor::Selection;
+use atp_executor::{Policy, Selection};
 
-use crate::args::{Command, NarrowArgs, TargetArgs};
+use crate::args::{Command, NarrowArgs, PolicyArgs, TargetArgs};
 use crate::console::Console;
 use crate::problem::Failure;
 use crate::settings::Settings;
@@ -20,10 +21,24 @@ use crate::settings::Settings;
 pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) console: Console,
+    /// What was typed of how a run goes about its targets.
+    pub(crate) policy: PolicyArgs,
     /// Show what would be done, and do nothing.
     pub(crate) dry_run: bool,
     /// Consent was given on the command line.
     pub(crate) yes: bool,
+}
+
+impl Context {
+    /// How a run goes about its targets.
+    pub(crate) fn policy(&self) -> Policy {
+        let settings = &self.settings;
+        self.policy.over(Policy {
+            parallel: settings.parallel,
+            timeout: settings.timeout,
+            ..Policy::default()
+        })
+    }
 }
 
 /// Carries out a command. Returns the exit code.

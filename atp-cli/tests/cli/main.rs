@@ -10,3 +10,4 @@ mod interrupts;
 mod lifecycle;
 mod listing;
 mod output;
+mod runs;

@@ -5,6 +5,7 @@
 mod exec;
 mod faults;
 mod interrupt;
+mod journal;
 mod library;
 mod lifecycle;
 mod listing;

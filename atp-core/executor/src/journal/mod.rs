@@ -62,7 +62,7 @@ pub enum JournalError {
         path: String,
     },
     /// A line could not be written, as on a full disk.
-    #[error("the journal {path} cannot be written: {source}")]
+    #[error("the journal {path} cannot be written")]
     Write {
         /// The file.
         path: String,
@@ -275,4 +275,65 @@ fn cannot(doing: &'static str, path: &str, source: io::Error) -> JournalError {
 
 fn failed(path: &str, source: io::Error) -> JournalError {
     JournalError::Write { path: path.to_owned(), source: Arc::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::completion::Completion;
+    use crate::outcome::Status;
+    use crate::policy::Policy;
+    use crate::run::{RunControl, RunEvent, RunSpec, StopReason, run_targets};
+    use atp_transport::Effect;
+
+    /// A device that takes nothing: every write finds it full.
+    fn full() -> File {
+        OpenOptions::new().write(true).open("/dev/full").unwrap()
+    }
+
+    fn hosts(count: usize) -> Vec<Target> {
+        (0..count).map(|n| Target { host: format!("h{n}").parse().unwrap(), domain: None }).collect()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_started_that_cannot_be_noted() {
+        let journal = Journal::on(full(), "j".to_owned());
+        let policy = Policy { parallel: 2, ..Policy::default() };
+        let spec =
+            RunSpec { op: "exec", targets: hosts(5), settled: Vec::new(), policy, journal: Some(journal) };
+        let mut run =
+            run_targets(spec, &RunControl::default(), |_, _| async { Completion::ok(Effect::Done, None) });
+        let (mut reasons, mut outcomes) = (Vec::new(), Vec::new());
+        while let Some(event) = run.next().await {
+            match event {
+                RunEvent::Started { host, .. } => panic!("{host} was started"),
+                RunEvent::Stopping(reason) => reasons.push(reason),
+                RunEvent::Finished(outcome) => outcomes.push(outcome),
+            }
+        }
+        assert!(
+            matches!(reasons[..], [StopReason::JournalFailed(JournalError::Write { .. })]),
+            "{reasons:?}"
+        );
+        assert_eq!(outcomes.len(), 5);
+        for outcome in outcomes {
+            assert_eq!((outcome.status, outcome.effect), (Status::Skipped, Effect::None));
+            let error = outcome.error.unwrap();
+            assert_eq!(error.kind, "journal-failed");
+            assert!(error.causes[0].contains("No space left"), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_failure_nothing_more_is_written() {
+        let (reader, writer) = io::pipe().unwrap();
+        let journal = Journal::on(File::from(std::os::fd::OwnedFd::from(writer)), "j".to_owned());
+        // A pipe cannot be synced: the first line is written, and fails.
+        let target = &hosts(1)[0];
+        assert!(journal.started(target).await.is_err());
+        assert!(journal.started(target).await.is_err());
+        drop(journal);
+        let lines = tokio::task::spawn_blocking(|| io::read_to_string(reader)).await.unwrap().unwrap();
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+    }
 }

@@ -68,6 +68,10 @@ where
             else => break,
         }
     }
+    if let Some(StopReason::JournalFailed(_)) = shared.stop.reason() {
+        // Nothing may be left that was not started, and yet the journal lacks what came of the last.
+        limits.tell_once(&shared).await;
+    }
 }
 
 /// What the policy allows, and how much of it is used up.

@@ -1,5 +1,6 @@
 //! Why a run starts nothing more.
 
+use std::error::Error as _;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -52,7 +53,10 @@ impl StopReason {
     pub(super) fn not_started(&self) -> OutcomeError {
         let error = OutcomeError::new(self.kind(), format!("not started: {self}")).retryable();
         match self {
-            StopReason::JournalFailed(error_of_journal) => error.with_hint(error_of_journal.hint()),
+            StopReason::JournalFailed(failure) => {
+                let causes = failure.source().map(ToString::to_string).into_iter().collect();
+                OutcomeError { causes, ..error.with_hint(failure.hint()) }
+            }
             _ => error,
         }
     }
