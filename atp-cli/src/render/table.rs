@@ -3,7 +3,6 @@
 use anstyle::Style;
 use atp_executor::{Data, Outcome, Status};
 use atp_transport::HostInfo;
-use atp_transport::domain::DomainInfo;
 use comfy_table::{Table, presets};
 
 use crate::settings::{Entry, mask_uri};
@@ -95,7 +94,7 @@ pub(crate) fn listing(outcomes: &[Outcome]) -> String {
         match &outcome.data {
             Some(Data::Domain(domain)) => {
                 let (state, vcpus, memory) =
-                    (domain.state.as_str(), domain.vcpus.to_string(), memory(domain));
+                    (domain.state.as_str(), number(domain.vcpus), size(domain.memory_kib));
                 rows.add_outcome(outcome, &[vm, state, &vcpus, &memory]);
             }
             _ => rows.add_outcome(outcome, &[vm, reason(outcome), NOTHING, NOTHING]),
@@ -188,13 +187,14 @@ fn status(outcome: &Outcome) -> String {
     }
 }
 
-/// The memory in use, in the largest unit that keeps one decimal exact enough to read.
-fn memory(domain: &DomainInfo) -> String {
-    size(domain.memory_kib)
+/// A number that may not be known.
+pub(crate) fn number(number: Option<u32>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
-/// KiB as `96 MiB`, `1.5 GiB`.
-pub(crate) fn size(kib: u64) -> String {
+/// KiB as `96 MiB`, `1.5 GiB`: in the largest unit that keeps one decimal exact enough to read.
+pub(crate) fn size(kib: Option<u64>) -> String {
+    let Some(kib) = kib else { return "-".to_owned() };
     const MIB: u64 = 1 << 10;
     const GIB: u64 = 1 << 20;
     let (unit, name) = match kib {
@@ -219,6 +219,7 @@ mod tests {
     use super::*;
     use atp_executor::OutcomeError;
     use atp_transport::Effect;
+    use atp_transport::domain::DomainInfo;
     use atp_transport::domain::DomainState;
 
     fn plain(text: &str) -> String {
@@ -241,9 +242,9 @@ mod tests {
                     uuid: Default::default(),
                     id: Some(1),
                     state: DomainState::ShutOff,
-                    vcpus: 2,
-                    memory_kib: 1536 * 1024,
-                    max_memory_kib: 1536 * 1024,
+                    vcpus: Some(2),
+                    memory_kib: Some(1536 * 1024),
+                    max_memory_kib: Some(1536 * 1024),
                 })
             }),
             error: None,
@@ -288,7 +289,7 @@ mod tests {
             (8 * 1024 * 1024, "8 GiB"),
             (u64::MAX, "17592186044416 GiB"),
         ] {
-            assert_eq!(size(kib), text);
+            assert_eq!(size(Some(kib)), text);
         }
     }
 }

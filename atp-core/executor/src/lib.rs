@@ -53,6 +53,7 @@ mod selection;
 mod selector;
 
 // Implementation
+mod aliases;
 mod ops;
 mod pattern;
 mod resolve;

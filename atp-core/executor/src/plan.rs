@@ -73,6 +73,15 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
+    /// Two host ids lead to the same daemon. Its VMs are targets under the first id only.
+    SameDaemon {
+        /// The id that is kept.
+        host: HostId,
+        /// The other one.
+        alias: HostId,
+        /// The VMs that were selected under both.
+        vms: usize,
+    },
     /// What was left of a journal's run.
     Resumed {
         /// Targets it had done, and with success.
@@ -87,6 +96,9 @@ pub enum Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Notice::SameDaemon { host, alias, vms } => {
+                write!(f, "{alias} is the same host as {host}: {vms} VMs selected under both are taken once")
+            }
             Notice::Resumed { done, to_do, new } => {
                 write!(f, "of the journal's run {done} targets are done, {to_do} are to do")?;
                 match new {

@@ -7,12 +7,14 @@ use std::process::Command;
 
 use atp_e2e::{Bed, Outcome, Running, bed};
 
+type Wait = fn(&Running);
+
 /// Adds a line to a file in the guest, so that it can be counted how often it ran, and takes a while over it.
 const COUNTED: &str = "echo ran >> /tmp/ran; sleep 1";
 
 #[test]
 fn killed_at_any_moment_it_repeats_nothing_and_loses_nothing_that_was_shown() {
-    let moments: [(&str, fn(&Running)); 3] = [
+    let moments: [(&str, Wait); 3] = [
         ("when work was started", |run| run.wait_for_stderr("started")),
         ("when one was shown", |run| run.wait_for_lines(1)),
         ("when three were shown", |run| run.wait_for_lines(3)),

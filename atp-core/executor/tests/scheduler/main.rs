@@ -31,9 +31,9 @@ fn target(host: usize, vm: usize) -> Target {
             uuid: Uuid::from_u128((host * 1000 + vm) as u128),
             id: Some(1),
             state: DomainState::Running,
-            vcpus: 1,
-            memory_kib: 1,
-            max_memory_kib: 1,
+            vcpus: None,
+            memory_kib: None,
+            max_memory_kib: None,
         }),
     }
 }

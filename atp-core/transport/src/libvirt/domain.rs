@@ -15,10 +15,12 @@ use uuid::Uuid;
 use virt::connect::Connect;
 use virt::domain::{Domain, DomainState as VirtState};
 use virt::error::{Error, ErrorNumber};
+use virt_sys as sys;
 
 use super::LibvirtConnection;
 use super::control_info;
 use super::definition::Definition;
+use super::domain_stats;
 use super::link::{Failure, Handles};
 use crate::calls::Lane;
 use crate::domain::{DomainDetails, DomainInfo, DomainState, Lifecycle};
@@ -115,6 +117,41 @@ impl LibvirtConnection {
             Ok(listed)
         })
         .await
+    }
+
+    /// The states of all domains of the host, running or not, in no particular order and in one round trip
+    /// (`virConnectGetAllDomainStats`). vCPUs and memory are not asked for.
+    ///
+    /// Answers also while a VM of the host hangs. A driver that has no such call is asked as by
+    /// [`list_domains`](Self::list_domains).
+    pub async fn list_domain_states(&self) -> Result<Vec<DomainInfo>> {
+        let listed = self.run("virConnectGetAllDomainStats", None, |on| {
+            let listed = match domain_stats::all_states(&on.connect) {
+                Err(error) if error.code().is(ErrorNumber::NoSupport) => return Ok(None),
+                listed => listed?,
+            };
+            let mut known = HashMap::new();
+            let mut states = Vec::with_capacity(listed.len());
+            for (domain, state) in listed {
+                let (name, uuid, id) = (domain.name()?, domain.uuid()?, domain.id());
+                states.push(DomainInfo {
+                    name,
+                    uuid,
+                    id,
+                    state,
+                    vcpus: None,
+                    memory_kib: None,
+                    max_memory_kib: None,
+                });
+                known.insert(uuid, Arc::new(domain));
+            }
+            on.set_domains(known);
+            Ok(Some(states))
+        });
+        match listed.await? {
+            Some(listed) => Ok(listed),
+            None => self.list_domains().await,
+        }
     }
 
     /// The domain of that name (`virDomainLookupByName`).
@@ -248,7 +285,7 @@ impl LibvirtConnection {
         (!self.is_proven(lane)).then(|| self.config().calls.monitor_busy_after)
     }
 
-    async fn run<T, F>(&self, operation: &'static str, lane: Option<Lane>, call: F) -> Result<T>
+    pub(super) async fn run<T, F>(&self, operation: &'static str, lane: Option<Lane>, call: F) -> Result<T>
     where
         F: FnOnce(&Handles) -> std::result::Result<T, Failure> + Send + 'static,
         T: Send + 'static,
@@ -276,10 +313,24 @@ fn info(domain: &Domain) -> std::result::Result<DomainInfo, Error> {
         uuid: domain.uuid()?,
         id: domain.id(),
         state: state(info.state),
-        vcpus: info.nr_virt_cpu,
-        memory_kib: info.memory,
-        max_memory_kib: info.max_mem,
+        vcpus: Some(info.nr_virt_cpu),
+        memory_kib: Some(info.memory),
+        max_memory_kib: Some(info.max_mem),
     })
+}
+
+/// The state of libvirt's number for it (`virDomainState`).
+pub(super) fn state_of(number: i32) -> DomainState {
+    match u32::try_from(number) {
+        Ok(sys::VIR_DOMAIN_RUNNING) => DomainState::Running,
+        Ok(sys::VIR_DOMAIN_BLOCKED) => DomainState::Blocked,
+        Ok(sys::VIR_DOMAIN_PAUSED) => DomainState::Paused,
+        Ok(sys::VIR_DOMAIN_SHUTDOWN) => DomainState::ShuttingDown,
+        Ok(sys::VIR_DOMAIN_SHUTOFF) => DomainState::ShutOff,
+        Ok(sys::VIR_DOMAIN_CRASHED) => DomainState::Crashed,
+        Ok(sys::VIR_DOMAIN_PMSUSPENDED) => DomainState::PmSuspended,
+        _ => DomainState::NoState,
+    }
 }
 
 fn is_gone(error: &Error) -> bool {

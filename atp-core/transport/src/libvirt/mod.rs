@@ -4,9 +4,12 @@ mod close_notice;
 mod control_info;
 mod definition;
 mod domain;
+mod domain_stats;
 mod error;
 mod event_loop;
+mod labels;
 mod link;
+mod machine;
 mod threads;
 mod uri;
 
