@@ -7,6 +7,7 @@ mod global;
 mod host;
 mod policy;
 mod raw;
+mod run;
 mod targets;
 mod vm;
 
@@ -22,6 +23,7 @@ pub(crate) use global::{ColorMode, GlobalArgs, LogFormat, OutputFormat};
 pub(crate) use host::HostCommand;
 pub(crate) use policy::PolicyArgs;
 pub(crate) use raw::RawArgs;
+pub(crate) use run::RunArgs;
 pub(crate) use targets::{NarrowArgs, TargetArgs};
 pub(crate) use vm::{LifecycleArgs, VmCommand};
 
@@ -60,6 +62,10 @@ pub(crate) enum Command {
     /// Send a command to the guest agents
     #[command(after_help = raw::QGA_EXAMPLES)]
     Qga(RawArgs),
+
+    /// Take VMs through the steps of a scenario file
+    #[command(after_help = run::EXAMPLES)]
+    Run(RunArgs),
 
     /// Show and check the settings
     #[command(subcommand, after_help = config::EXAMPLES)]

@@ -7,6 +7,7 @@ mod forecast;
 mod host;
 mod journal;
 mod raw;
+mod run;
 mod vm;
 
 use atp_executor::{Policy, Selection};
@@ -52,6 +53,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<u8, Failu
         Command::Exec(args) => exec::run(args, context).await,
         Command::Qmp(args) => raw::qmp(args, context).await,
         Command::Qga(args) => raw::qga(args, context).await,
+        Command::Run(args) => run::run(args, context).await,
         Command::Config(command) => config::run(command, context).await,
     }
 }

@@ -39,6 +39,8 @@ pub(crate) enum View {
     Hosts,
     /// A row for each VM with what became of it.
     Changes,
+    /// A row for each VM with how far it got through a scenario.
+    Steps,
     /// Outputs, targets with the same one together.
     Outputs,
     /// A row for each target with what would be done.
@@ -53,6 +55,7 @@ impl View {
             Operation::VmList => View::Listing,
             Operation::VmInfo => View::Details,
             Operation::Lifecycle { .. } => View::Changes,
+            Operation::Scenario(_) => View::Steps,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) => View::Outputs,
         }
     }
@@ -86,6 +89,7 @@ impl Reporter {
                     View::Details => details::details(&outcomes),
                     View::Hosts => table::checks(&outcomes),
                     View::Changes => table::changes(&outcomes),
+                    View::Steps => table::steps(&outcomes),
                     View::Outputs => groups::outputs(&outcomes),
                     View::Forecast => table::forecast(&outcomes),
                 });

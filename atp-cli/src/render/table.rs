@@ -1,7 +1,7 @@
 //! Tables for people: one line a row, no borders, so that they can be cut and grepped too.
 
 use anstyle::Style;
-use atp_executor::{Data, Outcome, Status};
+use atp_executor::{Data, Outcome, Status, StepReport};
 use atp_transport::HostInfo;
 use comfy_table::{Table, presets};
 
@@ -140,6 +140,25 @@ pub(crate) fn changes(outcomes: &[Outcome]) -> String {
         let time =
             if outcome.attempts > 0 { format!("{} ms", outcome.duration_ms) } else { NOTHING.to_owned() };
         rows.add_outcome(outcome, &[vm(outcome), &status(outcome), state, &time]);
+    }
+    rows.finish()
+}
+
+/// How far each VM got through a scenario.
+pub(crate) fn steps(outcomes: &[Outcome]) -> String {
+    let mut rows = Rows::new(&["HOST", "VM", "RESULT", "STEPS", "TEARDOWN", "TIME"]);
+    for outcome in outcomes {
+        let count = |steps: &[StepReport]| steps.iter().filter(|step| step.status.is_success()).count();
+        let (done, undone) = match &outcome.data {
+            Some(Data::Scenario(report)) => (
+                format!("{} of {}", count(&report.steps), report.steps_total),
+                format!("{} of {}", count(&report.teardown), report.teardown.len()),
+            ),
+            _ => (NOTHING.to_owned(), NOTHING.to_owned()),
+        };
+        let time =
+            if outcome.attempts > 0 { format!("{} ms", outcome.duration_ms) } else { NOTHING.to_owned() };
+        rows.add_outcome(outcome, &[vm(outcome), &status(outcome), &done, &undone, &time]);
     }
     rows.finish()
 }

@@ -11,3 +11,4 @@ mod lifecycle;
 mod listing;
 mod output;
 mod runs;
+mod scenarios;

@@ -143,7 +143,13 @@ impl Executor {
         let manager = self.manager.clone();
         let shared = Arc::new((operation, policy.clone()));
         let deadline = policy.deadline.map(|whole| whole.saturating_sub(planned_in));
-        let policy = Policy { deadline, ..policy };
+        let policy = match &shared.0 {
+            // Its steps have the time and the retries of a target each.
+            Operation::Scenario(scenario) => {
+                Policy { deadline, timeout: scenario.budget(policy.timeout), retries: 0, ..policy }
+            }
+            _ => Policy { deadline, ..policy },
+        };
         let spec = RunSpec { op: shared.0.name(), targets, settled, policy, journal };
         run_targets(spec, control, move |target, attempt| {
             let (manager, shared) = (manager.clone(), Arc::clone(&shared));

@@ -49,6 +49,7 @@ mod plan;
 mod policy;
 mod portion;
 mod run;
+mod scenario;
 mod selection;
 mod selector;
 
@@ -68,5 +69,9 @@ pub use plan::{Names, Notice, Plan, PlanError, Target};
 pub use policy::Policy;
 pub use portion::Portion;
 pub use run::{Attempt, Run, RunControl, RunEvent, RunReader, RunSpec, StopReason, run_targets};
+pub use scenario::{
+    Action, Assertion, Condition, ExecTemplate, Matcher, Place, Scenario, ScenarioError, ScenarioReport,
+    Step, StepOperation, StepReport, Template, schema as scenario_schema,
+};
 pub use selection::{FilterError, LabelFilter, Selection, StateFilter};
 pub use selector::{HostSelector, Selector, SelectorError, escape};

@@ -1,9 +1,12 @@
 //! What is done to each target.
 
 use std::fmt;
+use std::sync::Arc;
 
 use atp_protocol::{ExecSpec, RawCommand};
 use atp_transport::domain::{DomainState, Lifecycle};
+
+use crate::scenario::Scenario;
 
 /// One operation, the same for every target of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +31,8 @@ pub enum Operation {
     Qmp(RawCommand),
     /// Send one command to the guest agent.
     Qga(RawCommand),
+    /// Go through the steps of a scenario.
+    Scenario(Arc<Scenario>),
 }
 
 /// What an operation will do to a VM, told from the VM's state alone.
@@ -60,28 +65,34 @@ impl Operation {
             Operation::Exec(_) => "exec",
             Operation::Qmp(_) => "qmp",
             Operation::Qga(_) => "qga",
+            Operation::Scenario(_) => "run",
         }
     }
 
     /// Whether it takes a running VM away from its users, so that a person is asked before it is done to
     /// several.
     pub fn is_disruptive(&self) -> bool {
-        matches!(
-            self,
-            Operation::Lifecycle {
-                action: Lifecycle::Shutdown
+        match self {
+            Operation::Lifecycle { action, .. } => matches!(
+                action,
+                Lifecycle::Shutdown
                     | Lifecycle::Reboot
                     | Lifecycle::Reset
                     | Lifecycle::Destroy
-                    | Lifecycle::Suspend,
-                ..
-            }
-        )
+                    | Lifecycle::Suspend
+            ),
+            Operation::Scenario(scenario) => scenario.is_disruptive(),
+            _ => false,
+        }
     }
 
     /// Whether it only looks, so that doing it again after an unknown end does no harm.
     pub fn only_looks(&self) -> bool {
-        matches!(self, Operation::HostCheck | Operation::VmList | Operation::VmInfo)
+        match self {
+            Operation::HostCheck | Operation::VmList | Operation::VmInfo => true,
+            Operation::Scenario(scenario) => scenario.only_looks(),
+            _ => false,
+        }
     }
 
     /// The state a lifecycle operation leads to; none for the others.
@@ -102,7 +113,7 @@ impl Operation {
     /// What it will do to a VM in this state.
     pub fn forecast(&self, state: DomainState) -> Forecast {
         let needs_running = match self {
-            Operation::HostCheck | Operation::VmList | Operation::VmInfo => false,
+            Operation::HostCheck | Operation::VmList | Operation::VmInfo | Operation::Scenario(_) => false,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) => true,
             Operation::Lifecycle { action: Lifecycle::Reboot | Lifecycle::Reset, .. } => true,
             Operation::Lifecycle { action, .. } => {

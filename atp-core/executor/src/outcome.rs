@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::error::OutcomeError;
+use crate::scenario::ScenarioReport;
 
 /// The result of one operation on one target. Every target of a run gets exactly one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -122,6 +123,8 @@ pub enum Data {
     Host(HostReport),
     /// The reply to a raw monitor or agent command: what QEMU or the agent put under `return`.
     Reply(serde_json::Value),
+    /// What the steps of a scenario came to.
+    Scenario(ScenarioReport),
     /// The state a lifecycle operation left the VM in.
     Lifecycle {
         /// The state when it was last asked.

@@ -12,5 +12,6 @@ mod listing;
 mod load;
 mod messages;
 mod raw;
+mod scenarios;
 mod selectors;
 mod transport;

@@ -40,6 +40,9 @@ pub(crate) async fn perform(
         Operation::Exec(spec) => guest::exec(&job, operation, domain, spec).await,
         Operation::Qmp(command) => guest::qmp(&job, operation, domain, command).await,
         Operation::Qga(command) => guest::qga(&job, operation, domain, command).await,
+        Operation::Scenario(scenario) => {
+            crate::scenario::perform(manager, scenario, policy, target, attempt).await
+        }
     }
 }
 

@@ -18,11 +18,22 @@ use crate::outcome::Status;
 pub struct Attempt {
     deadline: Instant,
     sent: Arc<AtomicBool>,
+    stop: CancellationToken,
 }
 
 impl Attempt {
-    pub(super) fn new(deadline: Instant) -> Self {
-        Attempt { deadline, sent: Arc::default() }
+    pub(super) fn new(deadline: Instant, stop: CancellationToken) -> Self {
+        Attempt { deadline, sent: Arc::default(), stop }
+    }
+
+    /// An attempt at a part of the work, with a deadline of its own. What it sends it marks for itself.
+    pub(crate) fn part(&self, deadline: Instant) -> Self {
+        Attempt::new(deadline, self.stop.clone())
+    }
+
+    /// Whether the run was asked to stop. Work that goes through several stages is to end with the one it is in.
+    pub fn is_stop_requested(&self) -> bool {
+        self.stop.is_cancelled()
     }
 
     /// When the work has to have ended.
@@ -41,7 +52,7 @@ impl Attempt {
     }
 
     /// Waits for the work to end, in whatever way, and says when it did.
-    pub(super) async fn supervise(
+    pub(crate) async fn supervise(
         &self,
         mut work: AbortOnDropHandle<(Completion, Instant)>,
         grace: Duration,

@@ -38,6 +38,7 @@ use crate::policy::Policy;
 
 pub use attempt::Attempt;
 pub use fan_out::RunReader;
+pub(crate) use scheduler::may_repeat;
 pub use stop::StopReason;
 
 /// How a run is ended early from outside. The default never does.

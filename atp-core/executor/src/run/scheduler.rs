@@ -243,7 +243,7 @@ where
     }
 
     async fn attempt(self: &Arc<Self>, target: &Target, deadline: Instant) -> (Completion, Instant) {
-        let attempt = Attempt::new(deadline);
+        let attempt = Attempt::new(deadline, self.stop.requested().clone());
         let (shared, given, told) = (Arc::clone(self), target.clone(), attempt.clone());
         // A task of its own: it panics alone.
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -255,7 +255,7 @@ where
 }
 
 /// Whether a target may be tried again: nothing happened, and it may well go better.
-fn may_repeat(completion: &Completion) -> bool {
+pub(crate) fn may_repeat(completion: &Completion) -> bool {
     matches!(completion.status, Status::Failed | Status::Unreachable)
         && completion.effect == Effect::None
         && completion.error.as_ref().is_some_and(|error| error.retryable)

@@ -105,6 +105,11 @@ impl Stop {
         self.halted.cancel();
     }
 
+    /// That it is stopped from outside.
+    pub(super) fn requested(&self) -> &CancellationToken {
+        &self.requested
+    }
+
     /// What was asked to be given up at once.
     pub(super) fn abort(&self) -> &CancellationToken {
         &self.abort

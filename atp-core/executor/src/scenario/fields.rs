@@ -49,7 +49,11 @@ pub(super) const SCENARIO: &[Field] = &[
     field("state", Shape::Choice(&["any", "running", "shut-off", "paused"]), "Only VMs in this state"),
     field("labels", Shape::Named, "Only VMs with all of these labels"),
     field("steps", Shape::Steps, "What each VM goes through, until a step fails"),
-    field("teardown", Shape::Steps, "What each VM goes through at the end in any case, each step whatever came before"),
+    field(
+        "teardown",
+        Shape::Steps,
+        "What each VM goes through at the end in any case, each step whatever came before",
+    ),
 ];
 
 /// One step: one of the verbs, and what goes with any of them.
@@ -57,11 +61,19 @@ pub(super) const STEP: &[Field] = &[
     field("name", Shape::Text, "What reports call the step; by default, what it does"),
     field("timeout", Shape::Duration, "The time for this step; by default that of --timeout"),
     field("capture", Shape::Text, "A variable to keep what it yields in: its standard output, or JSON"),
-    field("exec", Shape::Either(EXEC), "Run a command in the guest: a line for its shell, or a list of words"),
+    field(
+        "exec",
+        Shape::Either(EXEC),
+        "Run a command in the guest: a line for its shell, or a list of words",
+    ),
     field("qmp", Shape::Texts, "Send a command to QEMU's monitor: COMMAND, and key=value or JSON"),
     field("qga", Shape::Texts, "Send a command to the guest agent: COMMAND, and key=value or JSON"),
     field("vm", Shape::Either(VM), "Change the VM's state, or ask for all that is known of it"),
-    field("wait", Shape::Either(WAIT), "Wait until the guest agent answers, the VM is in a state, or a command exits with 0"),
+    field(
+        "wait",
+        Shape::Either(WAIT),
+        "Wait until the guest agent answers, the VM is in a state, or a command exits with 0",
+    ),
     field("assert", Shape::Map(ASSERT), "Compare what the step before yielded; all of it has to be so"),
 ];
 
@@ -71,7 +83,11 @@ pub(super) const VERBS: &[&str] = &["exec", "qmp", "qga", "vm", "wait", "assert"
 const EXEC: &[Shape] = &[Shape::Texts, Shape::Map(EXEC_MAP)];
 
 pub(super) const EXEC_MAP: &[Field] = &[
-    field("command", Shape::Texts, "A line for the guest's shell, or the program and its arguments as a list"),
+    field(
+        "command",
+        Shape::Texts,
+        "A line for the guest's shell, or the program and its arguments as a list",
+    ),
     field("env", Shape::Named, "Variables of its environment; it then has these and a PATH, and no others"),
     field("stdin", Shape::Text, "What it reads"),
 ];
@@ -87,12 +103,20 @@ const WAIT: &[Shape] = &[Shape::Choice(&["agent"]), Shape::Map(WAIT_MAP)];
 
 pub(super) const WAIT_MAP: &[Field] = &[
     field("state", Shape::Choice(STATES), "The state to wait for"),
-    field("exec", Shape::Either(EXEC), "The command that has to exit with 0; it is run again and again until then"),
+    field(
+        "exec",
+        Shape::Either(EXEC),
+        "The command that has to exit with 0; it is run again and again until then",
+    ),
 ];
 
 pub(super) const ASSERT: &[Field] = &[
     field("exit_code", Shape::Integer, "The exit code of the process before"),
-    field("stdout", Shape::Text, "A regular expression on its standard output, or on the JSON that a step yielded"),
+    field(
+        "stdout",
+        Shape::Text,
+        "A regular expression on its standard output, or on the JSON that a step yielded",
+    ),
     field("stderr", Shape::Text, "A regular expression on its standard error"),
     field("state", Shape::Choice(STATES), "The state that the VM is in"),
 ];

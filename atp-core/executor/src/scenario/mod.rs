@@ -34,7 +34,7 @@ mod schema;
 mod step;
 mod template;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -49,8 +49,8 @@ pub use schema::schema;
 pub use step::{Action, Assertion, Condition, ExecTemplate, Matcher, Step, StepOperation};
 pub use template::Template;
 
-pub(crate) use run::perform;
 use error::nearest;
+pub(crate) use run::perform;
 use template::Values;
 
 /// A scenario, parsed and checked. Parse it from the text of its file.
@@ -65,8 +65,6 @@ pub struct Scenario {
     labels: BTreeMap<String, (Place, Template)>,
     steps: Vec<Step>,
     teardown: Vec<Step>,
-    /// The names that steps capture values under.
-    captured: BTreeSet<String>,
 }
 
 /// What each target knows of itself.
@@ -119,9 +117,8 @@ impl Scenario {
         let selectors = |templates: &[(Place, Template)]| {
             let selector = |(place, template): &(Place, Template)| {
                 let text = self.fill(*place, template)?;
-                text.parse::<Selector>().map_err(|error| {
-                    ScenarioError::at(*place, error.to_string()).with_hint(error.hint())
-                })
+                text.parse::<Selector>()
+                    .map_err(|error| ScenarioError::at(*place, error.to_string()).with_hint(error.hint()))
             };
             templates.iter().map(selector).collect::<Result<Vec<_>, _>>()
         };

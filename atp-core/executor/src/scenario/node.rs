@@ -48,6 +48,7 @@ impl Node {
             // The rest of its message draws the line, which the caller does not need.
             let message = error.without_snippet().to_string();
             let message = message.lines().next().unwrap_or_default();
+            let message = message.split_once(" at line ").map_or(message, |(message, _)| message);
             ScenarioError::at(place, message.to_owned())
         })?;
         Ok(Node::of(raw, text))
@@ -58,9 +59,10 @@ impl Node {
         let value = match raw.value {
             Raw::Nothing => Value::Nothing,
             Raw::Text(scalar) => Value::Scalar(scalar, Kind::Text),
-            Raw::Bool(truth) => {
-                Value::Scalar(written(text, raw.defined).unwrap_or_else(|| truth.to_string()), Kind::Bool(truth))
-            }
+            Raw::Bool(truth) => Value::Scalar(
+                written(text, raw.defined).unwrap_or_else(|| truth.to_string()),
+                Kind::Bool(truth),
+            ),
             Raw::Number(number) => Value::Scalar(written(text, raw.defined).unwrap_or(number), Kind::Number),
             Raw::List(items) => Value::List(items.into_iter().map(|item| Node::of(item, text)).collect()),
             Raw::Map(entries) => Value::Map(

@@ -24,16 +24,18 @@ pub(super) fn scenario(text: &str) -> Result<Scenario> {
     for (place, name, value) in named(top.get("variables"))? {
         if OWN.contains(&name) || !is_name(name) {
             let hint = "letters, digits and _, and not host, vm or uuid, which every VM has of its own";
-            return Err(ScenarioError::at(place, format!("a variable cannot be named {name:?}")).with_hint(hint));
+            return Err(
+                ScenarioError::at(place, format!("a variable cannot be named {name:?}")).with_hint(hint)
+            );
         }
         variables.insert(name.to_owned(), scalar(value)?);
     }
-    let mut names = Names { known: OWN.into_iter().map(str::to_owned).collect(), captured: BTreeSet::new() };
+    let mut names = Names { known: OWN.into_iter().map(str::to_owned).collect() };
     names.known.extend(variables.keys().cloned());
 
-    let file_only = Names { known: variables.keys().cloned().collect(), captured: BTreeSet::new() };
+    let file_only = Names { known: variables.keys().cloned().collect() };
     let selectors = |node: Option<&Node>| {
-        let texts = node.map(|node| texts(node)).transpose()?.unwrap_or_default();
+        let texts = node.map(texts).transpose()?.unwrap_or_default();
         texts.into_iter().map(|node| Ok((node.place, file_only.template(node)?))).collect::<Result<Vec<_>>>()
     };
     let mut labels = BTreeMap::new();
@@ -57,7 +59,6 @@ pub(super) fn scenario(text: &str) -> Result<Scenario> {
         steps: steps(top.need("steps")?, &mut names)?,
         // In the teardown it is not known how far a target got: what is not there then is told then.
         teardown: top.get("teardown").map(|node| steps(node, &mut names)).transpose()?.unwrap_or_default(),
-        captured: names.captured,
         variables,
     };
     // What can be known to be no selector is told with its place.
@@ -68,7 +69,6 @@ pub(super) fn scenario(text: &str) -> Result<Scenario> {
 /// The names that a text may refer to.
 struct Names {
     known: BTreeSet<String>,
-    captured: BTreeSet<String>,
 }
 
 impl Names {
@@ -93,7 +93,6 @@ impl Names {
             return Err(ScenarioError::at(node.place, format!("a variable cannot be named {name:?}")));
         }
         self.known.insert(name.clone());
-        self.captured.insert(name.clone());
         Ok(name)
     }
 }
@@ -104,16 +103,21 @@ fn steps(node: &Node, names: &mut Names) -> Result<Vec<Step>> {
         let step = step(node, names)?;
         if let Action::Assert(assertion) = &step.action {
             let judged = steps.iter_mut().rev().find(|step| !matches!(step.action, Action::Assert(_)));
-            let is_exec = judged.as_ref().is_some_and(|step| {
-                matches!(step.action, Action::Do(StepOperation::Exec(_)))
-            });
+            let is_exec =
+                judged.as_ref().is_some_and(|step| matches!(step.action, Action::Do(StepOperation::Exec(_))));
             if (assertion.exit_code.is_some() || assertion.stderr.is_some()) && !is_exec {
-                return Err(ScenarioError::at(node.place, "exit_code and stderr are of an exec step just before"));
+                return Err(ScenarioError::at(
+                    node.place,
+                    "exit_code and stderr are of an exec step just before",
+                ));
             }
             match judged {
                 Some(judged) => judged.exit_is_judged |= assertion.exit_code.is_some(),
                 None if assertion.stdout.is_some() => {
-                    return Err(ScenarioError::at(node.place, "no step before yields what this could look at"));
+                    return Err(ScenarioError::at(
+                        node.place,
+                        "no step before yields what this could look at",
+                    ));
                 }
                 None => {}
             }
@@ -133,8 +137,11 @@ fn step(node: &Node, names: &mut Names) -> Result<Step> {
                 .with_hint(format!("one of {}", VERBS.join(", "))));
         }
         [_, (second, at), ..] => {
-            return Err(ScenarioError::at(at.place, format!("a step does one thing, and this is a second: {second}"))
-                .with_hint("make it a step of its own"));
+            return Err(ScenarioError::at(
+                at.place,
+                format!("a step does one thing, and this is a second: {second}"),
+            )
+            .with_hint("make it a step of its own"));
         }
     };
     let action = match verb {
@@ -169,7 +176,10 @@ fn exec(node: &Node, names: &Names) -> Result<ExecTemplate> {
     let keys = Keys::of(node, EXEC_MAP, "exec")?;
     let env = named(keys.get("env"))?.into_iter().map(|(place, name, value)| {
         if name.is_empty() || name.contains('=') {
-            return Err(ScenarioError::at(place, format!("{name:?} is not the name of an environment variable")));
+            return Err(ScenarioError::at(
+                place,
+                format!("{name:?} is not the name of an environment variable"),
+            ));
         }
         Ok((name.to_owned(), names.template(value)?))
     });
@@ -295,9 +305,8 @@ impl<'a> Keys<'a> {
     }
 
     fn need(&self, name: &'static str) -> Result<&'a Node> {
-        self.get(name).ok_or_else(|| {
-            ScenarioError::at(self.place, format!("{} needs the key {name:?}", self.what))
-        })
+        self.get(name)
+            .ok_or_else(|| ScenarioError::at(self.place, format!("{} needs the key {name:?}", self.what)))
     }
 }
 

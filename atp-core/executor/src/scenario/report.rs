@@ -65,10 +65,13 @@ impl ScenarioReport {
         };
         let stopped = || {
             let (done, all) = (self.steps.len(), self.steps_total);
-            let message = format!("stopped after {done} of {all} steps, as was asked; the teardown was carried out");
+            let message =
+                format!("stopped after {done} of {all} steps, as was asked; the teardown was carried out");
             is_stopped.then(|| (Status::Cancelled, OutcomeError::new("stopped", message)))
         };
-        let ended = failure(&self.steps, "step").or_else(stopped).or_else(|| failure(&self.teardown, "teardown step"));
+        let ended = failure(&self.steps, "step")
+            .or_else(stopped)
+            .or_else(|| failure(&self.teardown, "teardown step"));
         let (status, error) = match ended {
             // Whether it may be tried again is for whoever knows what the steps before it did.
             Some((status, error)) => (status, Some(OutcomeError { retryable: false, ..error })),

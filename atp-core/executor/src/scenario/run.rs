@@ -13,10 +13,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::Scenario;
 use super::report::{ScenarioReport, StepReport};
 use super::step::{Action, Assertion, Condition, Step};
 use super::template::Values;
-use super::Scenario;
 use crate::completion::Completion;
 use crate::error::OutcomeError;
 use crate::operation::{Operation, reached};
@@ -144,9 +144,9 @@ impl Walk<'_> {
     /// Tries again and again until it is so, or the deadline has passed.
     async fn wait(&self, condition: &Condition, deadline: Instant) -> Completion {
         let operation = match condition {
-            Condition::Agent => {
-                RawCommand::new("guest-ping", Map::new()).map(Operation::Qga).map_err(|error| error.to_string())
-            }
+            Condition::Agent => RawCommand::new("guest-ping", Map::new())
+                .map(Operation::Qga)
+                .map_err(|error| error.to_string()),
             Condition::Exec(exec) => exec.fill(&self.values).map(Operation::Exec),
             Condition::State(_) => Ok(Operation::VmInfo),
         };
@@ -159,14 +159,17 @@ impl Walk<'_> {
         loop {
             let last = match condition {
                 Condition::State(goal) => match self.state(deadline).await {
-                    Ok(state) if reached(*goal, state) => return Completion::ok(Effect::None, Data::Lifecycle { state }),
+                    Ok(state) if reached(*goal, state) => {
+                        return Completion::ok(Effect::None, Data::Lifecycle { state });
+                    }
                     Ok(state) => OutcomeError::new("state-not-reached", format!("it is {state}")),
                     Err(error) => error,
                 },
                 Condition::Agent | Condition::Exec(_) => {
                     let completion = self.attempt(&operation, deadline).await;
                     if completion.status.is_success() {
-                        let effect = if *condition == Condition::Agent { Effect::None } else { completion.effect };
+                        let effect =
+                            if *condition == Condition::Agent { Effect::None } else { completion.effect };
                         return Completion { effect, ..completion };
                     }
                     if completion.effect != Effect::None && *condition != Condition::Agent {
@@ -175,8 +178,12 @@ impl Walk<'_> {
                     completion.error.unwrap_or_else(|| OutcomeError::new("wait-timed-out", "it failed"))
                 }
             };
+            if self.attempt.is_stop_requested() {
+                let error = OutcomeError::new("stopped", "stopped while it was waited for, as was asked");
+                return Completion::failed(Status::Cancelled, effect, error);
+            }
             let is_over = Instant::now() + pause >= deadline;
-            if is_over || last.kind == ErrorKind::VmNotFound.as_str() || self.attempt.is_stop_requested() {
+            if is_over || last.kind == ErrorKind::VmNotFound.as_str() {
                 if is_over {
                     sleep_until(deadline).await;
                 }
@@ -213,9 +220,10 @@ impl Walk<'_> {
     async fn state(&self, deadline: Instant) -> Result<DomainState, OutcomeError> {
         let uuid = self.target.uuid().unwrap_or_default();
         let options = ExecuteOptions::by(deadline);
-        let asked = self.manager.execute_on_host_with(self.target.host.as_str(), options, |connection| async move {
-            connection.domain_info(uuid).await.map(|info| info.state)
-        });
+        let asked =
+            self.manager.execute_on_host_with(self.target.host.as_str(), options, |connection| async move {
+                connection.domain_info(uuid).await.map(|info| info.state)
+            });
         asked.await.map_err(|error| OutcomeError::from(&error))
     }
 }

@@ -42,7 +42,9 @@ fn shape(shape: &Shape) -> Value {
         Shape::Text => text,
         Shape::Integer => json!({"type": "integer"}),
         Shape::Bool => json!({"type": "boolean"}),
-        Shape::Duration => json!({"type": "string", "pattern": "^[0-9]+ ?(ms|s|m|h|min|sec)", "examples": ["30s", "2m"]}),
+        Shape::Duration => {
+            json!({"type": "string", "pattern": "^[0-9]+ ?(ms|s|m|h|min|sec)", "examples": ["30s", "2m"]})
+        }
         Shape::Texts => json!({"anyOf": [text, {"type": "array", "items": text, "minItems": 1}]}),
         Shape::Named => json!({"type": "object", "additionalProperties": text}),
         Shape::Choice(words) => json!({"enum": words}),

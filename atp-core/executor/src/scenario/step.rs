@@ -144,7 +144,9 @@ impl StepOperation {
 
     pub(super) fn is_disruptive(&self) -> bool {
         match *self {
-            StepOperation::Lifecycle { action, wait } => Operation::Lifecycle { action, wait }.is_disruptive(),
+            StepOperation::Lifecycle { action, wait } => {
+                Operation::Lifecycle { action, wait }.is_disruptive()
+            }
             _ => false,
         }
     }
@@ -178,11 +180,6 @@ impl ExecTemplate {
             shell: self.shell,
             ..ExecSpec::default()
         })
-    }
-
-    /// Every text in it.
-    pub(super) fn templates(&self) -> impl Iterator<Item = &Template> {
-        self.words.iter().chain(self.env.iter().map(|(_, value)| value)).chain(&self.stdin)
     }
 }
 

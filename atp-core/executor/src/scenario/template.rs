@@ -28,10 +28,13 @@ impl Template {
                 literal.push('$');
                 rest = after;
             } else if let Some(open) = after.strip_prefix('{') {
-                let end = open.find('}').ok_or("'${' is not closed: expected ${NAME}, or $$ for a dollar sign")?;
+                let end =
+                    open.find('}').ok_or("'${' is not closed: expected ${NAME}, or $$ for a dollar sign")?;
                 let name = &open[..end];
                 if !is_name(name) {
-                    return Err(format!("{name:?} is not the name of a variable: expected letters, digits and _"));
+                    return Err(format!(
+                        "{name:?} is not the name of a variable: expected letters, digits and _"
+                    ));
                 }
                 if !literal.is_empty() {
                     parts.push(Part::Text(std::mem::take(&mut literal)));
