@@ -83,6 +83,11 @@ impl Console {
         }
     }
 
+    /// Whether messages are JSON lines.
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == LogFormat::Json
+    }
+
     /// Whether notes are wanted.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use atp_transport::{ExecuteOptions, HostInfo, TransportError, TransportManager};
+use atp_transport::{ExecuteOptions, HostInfo, TransportConfig, TransportError, TransportManager};
 use tokio::time::Instant;
 
 use crate::problem::Problem;
@@ -49,6 +49,18 @@ pub(crate) async fn register(settings: &Settings) -> Result<TransportManager, Ve
     if problems.is_empty() { Ok(manager) } else { Err(problems) }
 }
 
+/// Whether a host could be registered.
+///
+/// # Errors
+/// Why not.
+pub(crate) async fn check(host: &HostInfo) -> Result<(), TransportError> {
+    let mut config = TransportConfig::default();
+    // Nothing is connected to.
+    config.pool.min_connections_per_host = 0;
+    let manager = TransportManager::new(config);
+    manager.add_host(host.clone()).await
+}
+
 async fn try_local(manager: &TransportManager, timeout: Duration) -> Result<(), TransportError> {
     manager.add_host(HostInfo::from_uri(LOCAL_ID, LOCAL_URI)).await?;
     let options = ExecuteOptions::by(Instant::now() + timeout);
@@ -62,12 +74,15 @@ fn unusable(settings: &Settings, host: &HostInfo, error: &TransportError) -> Pro
     let uri = mask_uri(&host.effective_uri());
     let problem =
         Problem::new(format!("{origin}: host {} has the URI {uri:?}, which cannot be used", host.id));
-    let problem = match error {
-        // The rest of this error names the host again.
-        TransportError::InvalidUri { reason, .. } => problem.cause(reason),
-        error => problem.because(error),
-    };
-    problem.hint(error.hint())
+    problem.cause(reason(error)).hint(error.hint())
+}
+
+/// Why a host cannot be used, without naming it again.
+pub(crate) fn reason(error: &TransportError) -> String {
+    match error {
+        TransportError::InvalidUri { reason, .. } => reason.clone(),
+        error => error.to_string(),
+    }
 }
 
 fn empty_inventory(settings: &Settings) -> Problem {

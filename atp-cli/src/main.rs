@@ -6,12 +6,14 @@
 
 mod args;
 mod commands;
+mod completer;
 mod confirm;
 mod console;
 mod exit;
 mod inventory;
 mod output;
 mod problem;
+mod progress;
 mod render;
 mod report;
 mod settings;
@@ -23,13 +25,15 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::args::{Cli, GlobalArgs, LogFormat};
+use crate::args::{Cli, Command, LogFormat};
 use crate::commands::Context;
 use crate::console::Console;
 use crate::problem::{Failure, Problem};
 use crate::settings::{Settings, Sources};
 
 fn main() -> ExitCode {
+    // Ends the process where a shell asks for completions.
+    completer::environment().complete();
     let cli = match Cli::try_parse_from(args::gather_hosts(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
@@ -46,10 +50,18 @@ fn main() -> ExitCode {
 
 /// Resolves the settings and carries out the command on a runtime. Returns the exit code.
 fn start(cli: Cli, console: Console) -> u8 {
+    // What belongs to the installation works whatever the settings are.
+    match &cli.command {
+        Command::Completions(args) => return commands::manual::completions(args, &console),
+        Command::Man(args) => return commands::manual::man(args, &console),
+        _ => {}
+    }
     if let Some(color) = cli.global.color {
         console::set_colors(color);
     }
-    let settings = match Settings::resolve(&Sources::of_process(cli.global.clone())) {
+    let mut sources = Sources::of_process(cli.global.clone());
+    sources.must_exist &= !cli.command.makes_settings();
+    let settings = match Settings::resolve(&sources) {
         Ok(settings) => settings,
         Err(problems) => return fail(&console, &Failure::Usage(problems)),
     };
@@ -63,8 +75,16 @@ fn start(cli: Cli, console: Console) -> u8 {
             return fail(&console, &Problem::new("the runtime cannot be started").because(&error).into());
         }
     };
-    let GlobalArgs { policy, dry_run, yes, .. } = cli.global;
-    let context = Context { settings, console, policy, dry_run, yes };
+    let context = Context {
+        settings,
+        console,
+        policy: cli.global.policy,
+        dry_run: cli.global.dry_run,
+        differences: cli.command.shows_differences(),
+        junit: cli.global.junit,
+        verbosity: cli.global.verbose,
+        yes: cli.global.yes,
+    };
     let result = runtime.block_on(commands::run(cli.command, &context));
     // Without waiting: a call that hangs in the C library must not keep the process.
     runtime.shutdown_background();

@@ -1,4 +1,5 @@
-//! What comes of a run, told as it comes and at its end.
+//! What comes of a run, told as it comes and at its end, to everyone who wants to know: stdout, a JUnit file, the log,
+//! and the exit code.
 
 use atp_executor::{Outcome, Plan, StopReason};
 use atp_transport::{ErrorKind, HostId};
@@ -8,6 +9,8 @@ use crate::commands::Context;
 use crate::exit::Ending;
 use crate::output::Output;
 use crate::problem::Problem;
+use crate::progress::Progress;
+use crate::render::junit::Junit;
 use crate::render::summary::Summary;
 use crate::render::{Reporter, target_name};
 
@@ -16,54 +19,76 @@ pub(crate) struct Report<'a> {
     context: &'a Context,
     output: Output,
     reporter: Reporter,
+    junit: Option<Junit>,
+    progress: Progress,
     summary: Summary,
     /// What the exit code is told from.
     pub(crate) ending: Ending,
 }
 
 impl<'a> Report<'a> {
-    /// A report of the operation of a plan, in the form that the settings ask for.
-    pub(crate) fn new(plan: &Plan, context: &'a Context) -> Self {
-        Report {
+    /// A report of the operation of a plan, in the forms that are asked for.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub(crate) fn new(plan: &Plan, context: &'a Context) -> Result<Self, Problem> {
+        let junit = context.junit.as_ref().map(|path| {
+            Junit::create(path, plan.operation.name()).map_err(|error| {
+                Problem::new(format!("--junit {}: cannot be written; nothing was done", path.display()))
+                    .because(&error)
+                    .hint("check the folder and its permissions")
+            })
+        });
+        Ok(Report {
             context,
             output: Output::stdout(),
-            reporter: Reporter::new(context.settings.output, &plan.operation, context.dry_run),
+            reporter: Reporter::new(&plan.operation, context),
+            junit: junit.transpose()?,
+            progress: Progress::new(plan.targets.len() + plan.settled.len(), context),
             summary: Summary::default(),
             ending: Ending::default(),
-        }
+        })
+    }
+
+    /// There are more targets than those of the plan.
+    pub(crate) fn expect(&mut self, more: usize) {
+        self.progress.expect(more);
     }
 
     /// A target was admitted.
     pub(crate) fn started(&mut self, host: &HostId, vm: Option<&str>) {
-        tracing::info!(target = target_name(Some(host), vm), "started");
+        let name = target_name(Some(host), vm);
+        tracing::info!(target = name, "started");
+        self.progress.started(name);
     }
 
     /// The run ends early.
     pub(crate) fn stopping(&mut self, reason: &StopReason) {
-        let console = &self.context.console;
         match reason {
             // Whoever asked for it knows.
             StopReason::Requested | StopReason::Aborted => {}
             StopReason::JournalFailed(error) => {
                 self.ending.failures = true;
-                console.problem(&error.clone().into());
+                self.progress.suspend(|| self.context.console.problem(&error.clone().into()));
             }
             reason => {
                 self.ending.stopped_early = true;
-                console.warning(&format!("stopped early: {reason}"));
+                self.warn(&format!("stopped early: {reason}"));
             }
         }
     }
 
     /// A target has its outcome.
     pub(crate) fn take(&mut self, outcome: Outcome) {
+        let name = target_name(outcome.host.as_ref(), outcome.vm.as_deref());
         tracing::info!(
-            target = target_name(outcome.host.as_ref(), outcome.vm.as_deref()),
+            target = name,
             status = outcome.status.as_str(),
             effect = outcome.effect.as_str(),
             duration_ms = outcome.duration_ms,
             "finished"
         );
+        self.progress.finished(&name, &outcome, &self.context.console);
         self.ending.failures |= !outcome.status.is_success();
         self.ending.bug |=
             outcome.error.as_ref().is_some_and(|error| error.kind == ErrorKind::Panicked.as_str());
@@ -73,20 +98,43 @@ impl<'a> Report<'a> {
     /// Reports an outcome without a say in how the run ends.
     pub(crate) fn show(&mut self, outcome: Outcome) {
         self.summary.count(outcome.status);
+        if let Some(junit) = &mut self.junit {
+            junit.take(&outcome);
+        }
         self.reporter.take(outcome, &mut self.output);
+    }
+
+    /// To be called every [`TICK`](crate::progress::TICK) while the run lasts.
+    pub(crate) fn tick(&mut self) {
+        self.progress.tick(&self.context.console);
+    }
+
+    /// Says something that needs attention while the run lasts.
+    pub(crate) fn warn(&self, message: &str) {
+        self.progress.suspend(|| self.context.console.warning(message));
     }
 
     /// Writes what was kept for the end, and the summary. Returns the exit code.
     pub(crate) fn finish(mut self, started: Instant) -> u8 {
         let console = &self.context.console;
+        let took = started.elapsed();
+        self.progress.finish();
         let failures = self.reporter.finish(&mut self.output);
         if let Err(error) = self.output.finish() {
             console.problem(&Problem::new("the report could not be written to stdout").because(&error));
             self.ending.failures = true;
         }
+        if let Some(junit) = self.junit {
+            let path = junit.path().display().to_string();
+            if let Err(error) = junit.finish(took) {
+                console
+                    .problem(&Problem::new(format!("--junit {path}: could not be written")).because(&error));
+                self.ending.failures = true;
+            }
+        }
         console.styled(&failures);
         if !self.ending.matched_nothing {
-            self.summary.print(console, self.context.dry_run, started.elapsed());
+            self.summary.print(console, self.context.dry_run, took);
         }
         self.ending.code()
     }

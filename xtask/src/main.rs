@@ -6,6 +6,7 @@ use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+mod bench;
 mod cargo;
 mod demo;
 mod setup;
@@ -16,6 +17,7 @@ Usage: cargo xtask COMMAND
 
   demo              two hosts with two guests each, and atp's main job on them
   test [ARGS…]      every test; ARGS go to `cargo test --workspace`
+  bench [PART…]     what the transport costs: pool, rate, event-loop, hosts, or all of them
   testbed ARGS…     hosts and guests to try things on: up, status, down, … (see `testbed --help`)
   ci                what has to pass before a change lands
   setup             install what building and testing needs; the others do it as well
@@ -23,6 +25,7 @@ Usage: cargo xtask COMMAND
 Examples:
   cargo xtask testbed up --hosts 3 --guests 2
   cargo xtask test -p atp-testbed
+  cargo xtask bench event-loop
 ";
 
 /// The result of a step; the error is a message for a person.
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Some("demo") => demo::run(),
         Some(demo::STEPS) => demo::steps(),
         Some("test") => test::run(&rest),
+        Some("bench") => bench::run(&rest),
         Some("testbed") => testbed(&rest),
         Some("ci") => cargo::exec(&cargo::root().join(".ci/run"), &rest),
         Some("setup") => setup::run().map(|()| ExitCode::SUCCESS),

@@ -25,6 +25,10 @@ pub(crate) struct ExecArgs {
     #[arg(long)]
     pub(crate) shell: bool,
 
+    /// Show the commonest output in full, and of the others what differs from it
+    #[arg(long)]
+    pub(crate) diff: bool,
+
     /// The command and its arguments, after --
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,

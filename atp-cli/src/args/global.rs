@@ -26,6 +26,10 @@ pub(crate) struct GlobalArgs {
     #[arg(short, long, global = true, value_name = "FORM")]
     pub(crate) output: Option<OutputFormat>,
 
+    /// Write the outcomes to this file as JUnit XML too, for CI to show
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+
     /// Targets worked on at once [default: 64]
     #[arg(long, global = true, value_name = "N", value_parser = parse_count)]
     pub(crate) parallel: Option<usize>,
@@ -69,6 +73,13 @@ pub(crate) struct AdHocHost {
     pub(crate) uri: String,
 }
 
+impl GlobalArgs {
+    /// Reads the value of `--host`, if it is good.
+    pub(crate) fn host(text: &str) -> Option<AdHocHost> {
+        parse_host(text).ok()
+    }
+}
+
 /// The form of the data on stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -79,6 +90,10 @@ pub(crate) enum OutputFormat {
     Json,
     /// One outcome a line, as each target finishes
     Jsonl,
+    /// A header and a row for each outcome, sorted, at the end
+    Csv,
+    /// A selector for each target that is well, sorted, at the end: what other calls of atp take
+    Name,
 }
 
 /// When to use colours.

@@ -2,9 +2,11 @@
 //! of it is in [`crate::settings`].
 
 mod config;
+mod doctor;
 mod exec;
 mod global;
 mod host;
+mod manual;
 mod policy;
 mod raw;
 mod run;
@@ -16,11 +18,13 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 pub(crate) use config::ConfigCommand;
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use exec::ExecArgs;
 #[cfg(test)]
 pub(crate) use global::AdHocHost;
 pub(crate) use global::{ColorMode, GlobalArgs, LogFormat, OutputFormat};
-pub(crate) use host::HostCommand;
+pub(crate) use host::{HostAddArgs, HostCommand};
+pub(crate) use manual::{CompletionsArgs, ManArgs};
 pub(crate) use policy::PolicyArgs;
 pub(crate) use raw::RawArgs;
 pub(crate) use run::RunArgs;
@@ -43,7 +47,7 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// List and check the hosts
+    /// List, check, add and remove the hosts
     #[command(subcommand, after_help = host::EXAMPLES)]
     Host(HostCommand),
 
@@ -67,9 +71,37 @@ pub(crate) enum Command {
     #[command(after_help = run::EXAMPLES)]
     Run(RunArgs),
 
+    /// Find what is wrong between here and the guest agents, and what to do about it
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(DoctorArgs),
+
     /// Show and check the settings
     #[command(subcommand, after_help = config::EXAMPLES)]
     Config(ConfigCommand),
+
+    /// Print the script that lets a shell complete commands, options, hosts, groups and VMs
+    #[command(after_help = manual::COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+
+    /// Print the manual page, or write those of all commands to a folder
+    #[command(after_help = manual::MAN_EXAMPLES)]
+    Man(ManArgs),
+}
+
+impl Command {
+    /// Whether the settings' file is made if there is none.
+    pub(crate) fn makes_settings(&self) -> bool {
+        matches!(self, Command::Host(HostCommand::Add(_)))
+    }
+
+    /// Whether outputs are shown by what differs from the commonest of them.
+    pub(crate) fn shows_differences(&self) -> bool {
+        match self {
+            Command::Exec(args) => args.diff,
+            Command::Qmp(args) | Command::Qga(args) => args.diff,
+            _ => false,
+        }
+    }
 }
 
 const EXAMPLES: &str = "\

@@ -10,6 +10,10 @@ pub(crate) struct RawArgs {
     #[command(flatten)]
     pub(crate) targets: TargetArgs,
 
+    /// Show the commonest answer in full, and of the others what differs from it
+    #[arg(long)]
+    pub(crate) diff: bool,
+
     /// COMMAND [KEY=VALUE… | JSON], after --; a value is JSON if it parses as JSON, else a string
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,

@@ -4,12 +4,14 @@ use atp_executor::{LabelFilter, Selector, StateFilter};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use crate::completer;
+
 /// The VMs to work on.
 #[derive(Debug, Args)]
 pub(crate) struct TargetArgs {
     /// VMs, as [HOST/]VM: both are globs, HOST may be @GROUP, HOST/ alone is all VMs there,
     /// [HOST/]/RE/ is a regular expression on the VM's name
-    #[arg(value_name = "SEL", required = true)]
+    #[arg(value_name = "SEL", required = true, add = completer::selectors())]
     pub(crate) selectors: Vec<Selector>,
     #[command(flatten)]
     pub(crate) narrow: NarrowArgs,
@@ -19,7 +21,7 @@ pub(crate) struct TargetArgs {
 #[derive(Debug, Default, Args)]
 pub(crate) struct NarrowArgs {
     /// Leave out the VMs this selects; may be repeated
-    #[arg(long, value_name = "SEL")]
+    #[arg(long, value_name = "SEL", add = completer::selectors())]
     pub(crate) exclude: Vec<Selector>,
 
     /// Only VMs in this state

@@ -3,6 +3,8 @@
 use atp_executor::Selector;
 use clap::{Args, Subcommand};
 
+use crate::completer;
+
 use super::targets::{NarrowArgs, TargetArgs};
 
 /// `atp vm …`
@@ -12,7 +14,7 @@ pub(crate) enum VmCommand {
     #[command(after_help = LIST)]
     List {
         /// VMs to list, as [HOST/]VM; all VMs of all hosts if none is given
-        #[arg(value_name = "SEL")]
+        #[arg(value_name = "SEL", add = completer::selectors())]
         selectors: Vec<Selector>,
         #[command(flatten)]
         narrow: NarrowArgs,

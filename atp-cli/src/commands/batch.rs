@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use atp_executor::{Executor, Operation, RunEvent, Selection};
+use atp_executor::{Executor, Operation, Outcome, Run, RunEvent, Selection};
 use tokio::time::Instant;
 
 use crate::commands::forecast::forecast;
@@ -11,12 +11,13 @@ use crate::commands::{Context, journal};
 use crate::confirm::confirm;
 use crate::inventory;
 use crate::problem::{Failure, Problem};
+use crate::progress;
 use crate::report::Report;
 use crate::signals::Interrupts;
 
 /// Longest the connections may take to be closed when all is reported. A daemon logs an error for each client that
 /// goes without a word.
-const FAREWELL: Duration = Duration::from_millis(200);
+pub(crate) const FAREWELL: Duration = Duration::from_millis(200);
 
 /// Carries out an operation on the selected targets and reports it. Returns the exit code.
 ///
@@ -42,12 +43,12 @@ pub(crate) async fn run(
         Ok::<_, Failure>((manager, executor, plan))
     };
     let (manager, executor, plan) = tokio::select! {
-        planned = planning => planned?,
+        planned = progress::while_waiting("asking the hosts for their VMs", context, planning) => planned?,
         signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
     };
 
     plan.notices.iter().for_each(|notice| context.console.note(&notice.to_string()));
-    let mut report = Report::new(&plan, context);
+    let mut report = Report::new(&plan, context)?;
     if plan.matched_nothing() {
         report.ending.matched_nothing = true;
         explain_empty(&selection, context);
@@ -56,28 +57,43 @@ pub(crate) async fn run(
     } else {
         confirm(&plan, context, &interrupts).await?;
         let journal = journal::open(&plan, history.as_ref(), context).await?;
-        let mut run = executor.run_noted(plan, journal, interrupts.control());
-        let mut told = false;
-        loop {
-            tokio::select! {
-                event = run.next() => match event {
-                    Some(RunEvent::Finished(outcome)) => report.take(*outcome),
-                    Some(RunEvent::Started { host, vm }) => report.started(&host, vm.as_deref()),
-                    Some(RunEvent::Stopping(reason)) => report.stopping(&reason),
-                    None => break,
-                },
-                _ = interrupts.first(), if !told => {
-                    told = true;
-                    context.console.warning("interrupted: what runs is finished first; once more stops it at once");
-                }
-            }
-        }
+        let run = executor.run_noted(plan, journal, interrupts.control());
+        drive(run, &mut report, &interrupts, |_| {}).await;
         report.ending.signal = interrupts.received();
     }
     let code = report.finish(started);
     // Whatever hangs is left behind.
     let _ = tokio::time::timeout(FAREWELL, manager.close(Duration::ZERO)).await;
     Ok(code)
+}
+
+/// Tells everything that happens in a run; `seen` is shown each outcome first.
+pub(crate) async fn drive(
+    mut run: Run,
+    report: &mut Report<'_>,
+    interrupts: &Interrupts,
+    mut seen: impl FnMut(&Outcome),
+) {
+    let mut told = false;
+    let mut ticks = tokio::time::interval(progress::TICK);
+    loop {
+        tokio::select! {
+            event = run.next() => match event {
+                Some(RunEvent::Finished(outcome)) => {
+                    seen(&outcome);
+                    report.take(*outcome);
+                }
+                Some(RunEvent::Started { host, vm }) => report.started(&host, vm.as_deref()),
+                Some(RunEvent::Stopping(reason)) => report.stopping(&reason),
+                None => break,
+            },
+            _ = ticks.tick() => report.tick(),
+            _ = interrupts.first(), if !told => {
+                told = true;
+                report.warn("interrupted: what runs is finished first; once more stops it at once");
+            }
+        }
+    }
 }
 
 fn explain_empty(selection: &Selection, context: &Context) {

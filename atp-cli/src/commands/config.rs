@@ -5,7 +5,7 @@ use crate::commands::{Context, host};
 use crate::inventory;
 use crate::output::Output;
 use crate::problem::Failure;
-use crate::render::{json, table};
+use crate::render::{csv, json, table};
 
 pub(crate) async fn run(command: ConfigCommand, context: &Context) -> Result<u8, Failure> {
     match command {
@@ -21,6 +21,8 @@ fn show(context: &Context) -> Result<u8, Failure> {
     match context.settings.output {
         OutputFormat::Table => output.write(&table::settings(entries)),
         OutputFormat::Json => output.write(&json::array(entries)),
+        OutputFormat::Csv => output.write(&csv::settings(entries)),
+        OutputFormat::Name => entries.iter().for_each(|entry| output.write(&format!("{}\n", entry.key))),
         OutputFormat::Jsonl => entries.iter().for_each(|entry| output.write(&json::line(entry))),
     }
     Ok(host::end(output, context))
@@ -33,7 +35,7 @@ async fn check(context: &Context) -> Result<u8, Failure> {
     let files: Vec<_> = settings.files.iter().map(|file| file.display().to_string()).collect();
     let mut output = Output::stdout();
     match context.settings.output {
-        OutputFormat::Table => {
+        OutputFormat::Table | OutputFormat::Csv => {
             let from =
                 if files.is_empty() { "no file (there is none)".to_owned() } else { files.join(" and ") };
             let hosts = settings.hosts.len();
@@ -41,6 +43,9 @@ async fn check(context: &Context) -> Result<u8, Failure> {
                 "ok: {from} read, {hosts} host{} defined\n",
                 if hosts == 1 { "" } else { "s" }
             ));
+        }
+        OutputFormat::Name => {
+            settings.hosts.iter().for_each(|host| output.write(&format!("{}\n", host.id)));
         }
         OutputFormat::Json | OutputFormat::Jsonl => {
             let hosts: Vec<_> = settings.hosts.iter().map(|host| host.id.as_str()).collect();

@@ -17,7 +17,14 @@ pub(crate) async fn run(args: ExecArgs, context: &Context) -> Result<u8, Failure
     let stdin = args.stdin.as_deref().map(read_input).transpose()?;
     let mut words = args.command.into_iter();
     let program = words.next().unwrap_or_default();
-    let spec = ExecSpec { program, args: words.collect(), env: args.env, stdin, shell: args.shell };
+    let spec = ExecSpec {
+        program,
+        args: words.collect(),
+        env: args.env,
+        stdin,
+        shell: args.shell,
+        ..ExecSpec::default()
+    };
     batch::run(selection(args.targets), Operation::Exec(spec), context).await
 }
 

@@ -1,22 +1,24 @@
-//! `atp host list` and `atp host check`.
+//! `atp host …`; what changes the inventory is in [`inventory_file`].
 
 use atp_executor::{Data, HostSelector, Operation, Outcome, Selection, Status};
 use atp_transport::{Effect, HostId, HostInfo};
 use serde_json::json;
 
 use crate::args::{HostCommand, OutputFormat};
-use crate::commands::{Context, batch};
+use crate::commands::{Context, batch, inventory_file};
 use crate::exit::{SUCCESS, TARGETS_FAILED};
 use crate::inventory;
 use crate::output::Output;
 use crate::problem::{Failure, Problem};
-use crate::render::{json as json_form, table};
+use crate::render::{csv, json as json_form, name, table};
 use crate::settings::mask_uri;
 
 pub(crate) async fn run(command: HostCommand, context: &Context) -> Result<u8, Failure> {
     match command {
         HostCommand::List => list(context).await,
         HostCommand::Check { hosts } => check(hosts, context).await,
+        HostCommand::Add(args) => inventory_file::add(args, context).await,
+        HostCommand::Remove { id } => inventory_file::remove(&id, context),
     }
 }
 
@@ -28,6 +30,8 @@ async fn list(context: &Context) -> Result<u8, Failure> {
         OutputFormat::Table => output.write(&table::hosts(&hosts)),
         OutputFormat::Json => output.write(&json_form::array(&rows(&hosts))),
         OutputFormat::Jsonl => rows(&hosts).iter().for_each(|row| output.write(&json_form::line(row))),
+        OutputFormat::Csv => output.write(&csv::outcomes(csv::HOST_LIST, &rows(&hosts))),
+        OutputFormat::Name => output.write(&name::names(&rows(&hosts))),
     }
     Ok(end(output, context))
 }

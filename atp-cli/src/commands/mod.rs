@@ -2,13 +2,18 @@
 
 mod batch;
 mod config;
+mod doctor;
 mod exec;
 mod forecast;
 mod host;
+mod inventory_file;
 mod journal;
+pub(crate) mod manual;
 mod raw;
 mod run;
 mod vm;
+
+use std::path::PathBuf;
 
 use atp_executor::{Policy, Selection};
 
@@ -26,6 +31,12 @@ pub(crate) struct Context {
     pub(crate) policy: PolicyArgs,
     /// Show what would be done, and do nothing.
     pub(crate) dry_run: bool,
+    /// Show what differs from the commonest output, and not all outputs.
+    pub(crate) differences: bool,
+    /// A file for the outcomes as JUnit XML.
+    pub(crate) junit: Option<PathBuf>,
+    /// How much is logged on stderr; 0 is errors only.
+    pub(crate) verbosity: u8,
     /// Consent was given on the command line.
     pub(crate) yes: bool,
 }
@@ -54,7 +65,10 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<u8, Failu
         Command::Qmp(args) => raw::qmp(args, context).await,
         Command::Qga(args) => raw::qga(args, context).await,
         Command::Run(args) => run::run(args, context).await,
+        Command::Doctor(args) => doctor::run(args, context).await,
         Command::Config(command) => config::run(command, context).await,
+        Command::Completions(args) => Ok(manual::completions(&args, &context.console)),
+        Command::Man(args) => Ok(manual::man(&args, &context.console)),
     }
 }
 

@@ -10,22 +10,66 @@
 //! [exit code 3]
 //! ```
 
+use anstyle::Style;
 use atp_executor::{Data, ExecReport, Outcome, Stream};
+use similar::{ChangeTag, TextDiff};
 
 use crate::render::{group_by, json, name_of};
-use crate::terminal::{self, DIM, ERROR, HEADING, WARNING, styled};
+use crate::terminal::{self, DIM, ERROR, GOOD, HEADING, WARNING, styled};
+
+/// Lines shown around each difference.
+const CONTEXT: usize = 1;
 
 const RULE: &str = "---------------";
 
 /// The groups of those outcomes that have an output.
 pub(crate) fn outputs(outcomes: &[Outcome]) -> String {
+    groups(outcomes).iter().map(|(members, body)| format!("{}{body}", heading(members))).collect()
+}
+
+/// The commonest output in full, and of each other one what differs from it. Of several that are equally common it is
+/// the first.
+pub(crate) fn differences(outcomes: &[Outcome]) -> String {
+    let groups = groups(outcomes);
+    // The first of the greatest, where `max_by_key` finds the last.
+    let Some((common, reference)) = groups.iter().rev().max_by_key(|(members, _)| members.len()) else {
+        return String::new();
+    };
+    let plain = |body: &str| anstream::adapter::strip_str(body).to_string();
+    let mut text = format!("{}{reference}", heading(common));
+    let reference = plain(reference);
+    for (members, body) in &groups {
+        if members.first() == common.first() {
+            continue;
+        }
+        text.push_str(&heading(members));
+        let body = plain(body);
+        let difference = TextDiff::from_lines(&reference, &body);
+        for hunk in difference.unified_diff().context_radius(CONTEXT).iter_hunks() {
+            text.push_str(&format!("{}\n", styled(DIM, hunk.header())));
+            for change in hunk.iter_changes() {
+                let style = match change.tag() {
+                    ChangeTag::Delete => ERROR,
+                    ChangeTag::Insert => GOOD,
+                    ChangeTag::Equal => Style::new(),
+                };
+                let line = change.value().trim_end_matches('\n');
+                text.push_str(&format!("{}\n", styled(style, format!("{}{line}", change.tag()))));
+            }
+        }
+    }
+    text
+}
+
+/// The outcomes that have an output, those with the same one together with how it looks.
+fn groups(outcomes: &[Outcome]) -> Vec<(Vec<&Outcome>, String)> {
     let with_output =
         outcomes.iter().filter(|outcome| matches!(outcome.data, Some(Data::Exec(_) | Data::Reply(_))));
     group_by(with_output, |outcome| json::compact(&outcome.data))
         .into_iter()
         .filter_map(|members| {
             let body = output(members.first()?)?;
-            Some(format!("{}{body}", heading(&members)))
+            Some((members, body))
         })
         .collect()
 }
@@ -117,6 +161,25 @@ mod tests {
             outcome("c", ran(Some(0), None, b"6.1\n", b"")),
         ]);
         assert_eq!(text, format!("{RULE}\nh1/a, h1/c (2)\n{RULE}\n6.1\n{RULE}\nh1/b\n{RULE}\n5.10\n"));
+    }
+
+    #[test]
+    fn differences_are_told_from_the_commonest_output() {
+        let text = differences(&[
+            outcome("a", ran(Some(0), None, b"one\ntwo\nthree\nfour\n", b"")),
+            outcome("b", ran(Some(0), None, b"one\nTWO\nthree\nfour\n", b"")),
+            outcome("c", ran(Some(3), None, b"one\nTWO\nthree\nfour\n", b"")),
+            outcome("d", ran(Some(0), None, b"one\nTWO\nthree\nfour\n", b"")),
+        ]);
+        assert_eq!(
+            anstream::adapter::strip_str(&text).to_string(),
+            format!(
+                "{RULE}\nh1/b, h1/d (2)\n{RULE}\none\nTWO\nthree\nfour\n\
+                 {RULE}\nh1/a\n{RULE}\n@@ -1,3 +1,3 @@\n one\n-TWO\n+two\n three\n\
+                 {RULE}\nh1/c\n{RULE}\n@@ -4 +4,2 @@\n four\n+[exit code 3]\n"
+            )
+        );
+        assert_eq!(differences(&[]), "");
     }
 
     #[test]

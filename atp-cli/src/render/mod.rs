@@ -1,9 +1,13 @@
 //! Outcomes as a person or a program reads them.
 
+pub(crate) mod csv;
 mod details;
+mod doctor;
 mod failures;
 mod groups;
 pub(crate) mod json;
+pub(crate) mod junit;
+pub(crate) mod name;
 pub(crate) mod summary;
 pub(crate) mod table;
 
@@ -14,6 +18,7 @@ use atp_executor::{Operation, Outcome};
 use atp_transport::HostId;
 
 use crate::args::OutputFormat;
+use crate::commands::Context;
 use crate::output::Output;
 use crate::terminal;
 
@@ -26,6 +31,10 @@ pub(crate) enum Reporter {
     Json(Vec<Outcome>),
     /// A line for each, as it comes.
     JsonLines,
+    /// A header and a row for each, at the end.
+    Csv(csv::Columns, Vec<Outcome>),
+    /// A selector for each that is well, at the end.
+    Names(Vec<Outcome>),
 }
 
 /// What people are shown of an operation.
@@ -33,6 +42,8 @@ pub(crate) enum Reporter {
 pub(crate) enum View {
     /// A row for each VM.
     Listing,
+    /// A row for each finding.
+    Findings,
     /// A block for each VM.
     Details,
     /// A row for each host.
@@ -43,64 +54,90 @@ pub(crate) enum View {
     Steps,
     /// Outputs, targets with the same one together.
     Outputs,
+    /// The commonest output, and what differs from it in the others.
+    Differences,
     /// A row for each target with what would be done.
     Forecast,
 }
 
 impl View {
-    fn of(operation: &Operation, dry_run: bool) -> Self {
+    fn of(operation: &Operation, context: &Context) -> Self {
         match operation {
-            _ if dry_run => View::Forecast,
+            _ if context.dry_run => View::Forecast,
             Operation::HostCheck => View::Hosts,
+            Operation::ExamineHost | Operation::ExamineAgent => View::Findings,
             Operation::VmList => View::Listing,
             Operation::VmInfo => View::Details,
             Operation::Lifecycle { .. } => View::Changes,
             Operation::Scenario(_) => View::Steps,
+            Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) if context.differences => {
+                View::Differences
+            }
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) => View::Outputs,
+        }
+    }
+
+    fn text(self, outcomes: &[Outcome]) -> String {
+        match self {
+            View::Listing => table::listing(outcomes),
+            View::Findings => doctor::findings(outcomes),
+            View::Details => details::details(outcomes),
+            View::Hosts => table::checks(outcomes),
+            View::Changes => table::changes(outcomes),
+            View::Steps => table::steps(outcomes),
+            View::Outputs => groups::outputs(outcomes),
+            View::Differences => groups::differences(outcomes),
+            View::Forecast => table::forecast(outcomes),
         }
     }
 }
 
 impl Reporter {
-    /// A reporter of the outcomes of an operation.
-    pub(crate) fn new(format: OutputFormat, operation: &Operation, dry_run: bool) -> Self {
-        match format {
-            OutputFormat::Table => Reporter::People(View::of(operation, dry_run), Vec::new()),
+    /// A reporter of the outcomes of an operation, in the form that the settings ask for.
+    pub(crate) fn new(operation: &Operation, context: &Context) -> Self {
+        match context.settings.output {
+            OutputFormat::Table => Reporter::People(View::of(operation, context), Vec::new()),
             OutputFormat::Json => Reporter::Json(Vec::new()),
             OutputFormat::Jsonl => Reporter::JsonLines,
+            OutputFormat::Csv => Reporter::Csv(csv::columns(operation), Vec::new()),
+            OutputFormat::Name => Reporter::Names(Vec::new()),
         }
     }
 
     /// Takes one outcome.
     pub(crate) fn take(&mut self, outcome: Outcome, output: &mut Output) {
         match self {
-            Reporter::People(_, outcomes) | Reporter::Json(outcomes) => outcomes.push(outcome),
+            Reporter::People(_, outcomes)
+            | Reporter::Json(outcomes)
+            | Reporter::Csv(_, outcomes)
+            | Reporter::Names(outcomes) => outcomes.push(outcome),
             Reporter::JsonLines => output.write(&json::line(&outcome)),
         }
     }
 
     /// Writes what was kept for the end. Returns what is to be said of failures on stderr.
-    pub(crate) fn finish(self, output: &mut Output) -> String {
-        match self {
-            Reporter::People(view, mut outcomes) => {
-                outcomes.sort_by(Outcome::report_order);
-                output.write(&match view {
-                    View::Listing => table::listing(&outcomes),
-                    View::Details => details::details(&outcomes),
-                    View::Hosts => table::checks(&outcomes),
-                    View::Changes => table::changes(&outcomes),
-                    View::Steps => table::steps(&outcomes),
-                    View::Outputs => groups::outputs(&outcomes),
-                    View::Forecast => table::forecast(&outcomes),
-                });
-                failures::failures(view, &outcomes)
-            }
-            Reporter::Json(mut outcomes) => {
-                outcomes.sort_by(Outcome::report_order);
-                output.write(&json::array(&outcomes));
-                String::new()
-            }
+    pub(crate) fn finish(mut self, output: &mut Output) -> String {
+        match &mut self {
+            Reporter::People(_, outcomes)
+            | Reporter::Json(outcomes)
+            | Reporter::Csv(_, outcomes)
+            | Reporter::Names(outcomes) => outcomes.sort_by(Outcome::report_order),
+            Reporter::JsonLines => {}
+        }
+        let text = match &self {
+            Reporter::People(view, outcomes) => view.text(outcomes),
+            Reporter::Json(outcomes) => json::array(outcomes),
+            Reporter::Csv(columns, outcomes) => csv::outcomes(columns, outcomes),
+            Reporter::Names(outcomes) => name::names(outcomes),
             Reporter::JsonLines => String::new(),
+        };
+        output.write(&text);
+        match &self {
+            Reporter::People(View::Findings, outcomes) => doctor::advice(outcomes),
+            Reporter::People(view, outcomes) => failures::failures(*view, outcomes),
+            // The outcomes themselves tell it.
+            Reporter::Json(_) | Reporter::JsonLines | Reporter::Csv(..) => String::new(),
+            Reporter::Names(outcomes) => failures::failures(View::Listing, outcomes),
         }
     }
 }

@@ -12,20 +12,20 @@ use crate::terminal::{self, ERROR, HEADING, styled};
 const NOTHING: &str = "-";
 
 /// A table under construction.
-struct Rows {
+pub(super) struct Rows {
     table: Table,
     styles: Vec<Style>,
 }
 
 impl Rows {
-    fn new(header: &[&str]) -> Self {
+    pub(super) fn new(header: &[&str]) -> Self {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(header.to_vec());
         Rows { table, styles: Vec::new() }
     }
 
     /// Adds a row; its cells are made harmless here.
-    fn add(&mut self, style: Style, cells: &[&str]) {
+    pub(super) fn add(&mut self, style: Style, cells: &[&str]) {
         self.table.add_row(cells.iter().map(|cell| terminal::line(cell).into_owned()).collect::<Vec<_>>());
         self.styles.push(style);
     }
@@ -42,7 +42,7 @@ impl Rows {
     }
 
     /// The text; nothing at all if there are no rows.
-    fn finish(mut self) -> String {
+    pub(super) fn finish(mut self) -> String {
         if self.styles.is_empty() {
             return String::new();
         }

@@ -1,12 +1,13 @@
 //! The settings a run goes by: flags over the environment over files over defaults, each value with its
 //! origin, and everything that is wrong with them reported at once.
 
+pub(crate) mod edit;
 mod secret;
 
 use std::collections::BTreeSet;
 use std::env;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atp_transport::settings::{self, Kind, Layer, Schema, host_schema, key_text, read_hosts};
@@ -37,8 +38,10 @@ const USER_FILE: &str = "atp/config.toml";
 pub(crate) struct Sources {
     /// Files, the later over the earlier; those that need not exist are passed over when they do not.
     pub(crate) files: Vec<PathBuf>,
-    /// Whether the file was named by the user, and so must exist.
+    /// Whether the file was named by the user: it is then the inventory, even if it is empty.
     pub(crate) is_explicit: bool,
+    /// Whether a file that is not there is an error.
+    pub(crate) must_exist: bool,
     /// The environment.
     pub(crate) variables: Vec<(String, String)>,
     /// The flags.
@@ -56,7 +59,7 @@ impl Sources {
             Some(file) => vec![file.clone()],
             None => [Some(PathBuf::from(SYSTEM_FILE)), user_file(&variables)].into_iter().flatten().collect(),
         };
-        Sources { files, is_explicit, variables, flags }
+        Sources { files, is_explicit, must_exist: is_explicit, variables, flags }
     }
 }
 
@@ -81,6 +84,9 @@ pub(crate) struct Entry {
     pub(crate) value: serde_json::Value,
     /// Where it was set: `FILE:LINE`, a variable of the environment, a flag, or `default`.
     pub(crate) origin: String,
+    /// Whether something was masked.
+    #[serde(skip)]
+    is_secret: bool,
 }
 
 impl Entry {
@@ -111,6 +117,8 @@ pub(crate) struct Settings {
     pub(crate) entries: Vec<Entry>,
     /// The files that were read.
     pub(crate) files: Vec<PathBuf>,
+    /// The file that commands write settings to: the one the user named, or else the user's own.
+    pub(crate) own_file: Option<PathBuf>,
     /// Whether the user named a file, or a file has a `[hosts]` section: the inventory is then what they say,
     /// even if it is empty.
     pub(crate) has_inventory: bool,
@@ -159,10 +167,17 @@ impl Settings {
                 hosts,
                 entries,
                 files,
+                own_file: sources.files.last().cloned(),
                 has_inventory,
             }),
             _ => Err(problems),
         }
+    }
+
+    /// Whether a file holds a secret: a password in a URI.
+    pub(crate) fn has_secrets(&self, file: &Path) -> bool {
+        let place = format!("{}:", file.display());
+        self.entries.iter().any(|entry| entry.is_secret && entry.origin.starts_with(&place))
     }
 
     /// Where a host's URI, or else its address, is set.
@@ -259,7 +274,7 @@ fn read_files(sources: &Sources, problems: &mut Vec<Problem>) -> (Vec<Layer>, Ve
                     Err(problem) => problems.push(problem.into()),
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !sources.is_explicit => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !sources.must_exist => {}
             Err(error) => problems.push(
                 Problem::new(format!("the settings in {} cannot be read", path.display()))
                     .because(&error)
@@ -308,13 +323,19 @@ fn entries(settings: &Map<String, Value>) -> Vec<Entry> {
         Some(&"hosts") => 2,
         _ => 0,
     });
-    let entry = |(path, value): (Vec<&str>, &Value)| Entry {
-        key: key_text(&path),
-        value: match (&path[..], &value.kind) {
-            (["hosts", _, "uri" | "address"], ValueKind::String(uri)) => mask_uri(uri).into(),
-            _ => value.clone().try_deserialize().unwrap_or_default(),
-        },
-        origin: value.origin().unwrap_or(DEFAULT).to_owned(),
+    let entry = |(path, value): (Vec<&str>, &Value)| {
+        let masked = match (&path[..], &value.kind) {
+            (["hosts", _, "uri" | "address"], ValueKind::String(uri)) => {
+                Some(mask_uri(uri)).filter(|masked| masked != uri)
+            }
+            _ => None,
+        };
+        Entry {
+            key: key_text(&path),
+            is_secret: masked.is_some(),
+            value: masked.map_or_else(|| value.clone().try_deserialize().unwrap_or_default(), Into::into),
+            origin: value.origin().unwrap_or(DEFAULT).to_owned(),
+        }
     };
     values.into_iter().map(entry).collect()
 }

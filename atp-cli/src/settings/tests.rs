@@ -33,6 +33,7 @@ fn sources(files: &[&File], variables: &[(&str, &str)], flags: GlobalArgs) -> So
     Sources {
         files: files.iter().map(|file| file.path()).collect(),
         is_explicit: true,
+        must_exist: true,
         variables: variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         flags,
     }
@@ -199,7 +200,7 @@ fn secrets_of_uris_are_not_among_the_entries() {
 #[test]
 fn a_file_that_was_named_must_be_there_and_others_need_not() {
     let missing = PathBuf::from("/nonexistent/atp.toml");
-    let named = Sources { files: vec![missing.clone()], is_explicit: true, ..Sources::default() };
+    let named = Sources { files: vec![missing.clone()], must_exist: true, ..Sources::default() };
     let problems = Settings::resolve(&named).unwrap_err();
     assert!(problems[0].message.contains("/nonexistent/atp.toml"), "{problems:?}");
     let found = Sources { files: vec![missing], ..Sources::default() };

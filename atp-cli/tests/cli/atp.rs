@@ -34,6 +34,11 @@ impl Home {
         path
     }
 
+    /// A path below the home folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// A host of the test driver with VMs of these names, all of them running. Each connection has VMs of its
     /// own, so they are given their UUIDs here.
     pub(crate) fn host(&self, id: &str, vms: &[&str]) -> String {
@@ -60,6 +65,19 @@ impl Home {
         }
         command.env("HOME", &self.folder).current_dir(&self.folder).stdin(Stdio::null()).args(args);
         command
+    }
+
+    /// Runs the command to its end on a terminal: all that it writes, control sequences included, is the `stdout`
+    /// of the run.
+    pub(crate) fn run_on_terminal(&self, args: &[&str], variables: &[(&str, &str)]) -> Run {
+        let quoted = |word: &str| format!("'{}'", word.replace('\'', "'\\''"));
+        let words = [env!("CARGO_BIN_EXE_atp")].iter().chain(args).map(|word| quoted(word));
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &words.collect::<Vec<_>>().join(" "), "/dev/null"]);
+        command.envs(self.atp([""; 0]).get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("TERM", "xterm").env_remove("CI").env_remove("NO_COLOR").current_dir(&self.folder);
+        command.envs(variables.iter().copied()).stdin(Stdio::null());
+        Run::of(&mut command)
     }
 
     /// Runs the command to its end.

@@ -5,10 +5,14 @@
 mod atp;
 mod configuration;
 mod errors;
+mod forms;
 mod help;
 mod interrupts;
+mod inventory;
 mod lifecycle;
 mod listing;
 mod output;
+mod progress;
 mod runs;
 mod scenarios;
+mod shells;

@@ -36,7 +36,8 @@ impl Executor {
     /// for at most [`Policy::timeout`]. A host that cannot be listed does not fail the plan: it is
     /// among the plan's settled outcomes. Nothing is changed on any host.
     ///
-    /// For [`Operation::HostCheck`] the targets are the hosts themselves, and none of them is asked anything.
+    /// For an operation [on hosts](Operation::is_for_hosts) the targets are the hosts themselves, and none of them is
+    /// asked anything.
     ///
     /// # Errors
     /// When there are no hosts, or a selector names a host or group that does not exist.
@@ -56,7 +57,7 @@ impl Executor {
             .into_iter()
             .filter(|host| selection.concerns(host))
             .filter_map(|host| Some((host.id.parse::<HostId>().ok()?, host)));
-        let (targets, settled, notices) = if operation == Operation::HostCheck {
+        let (targets, settled, notices) = if operation.is_for_hosts() {
             (concerned.map(|(host, _)| Target { host, domain: None }).collect(), Vec::new(), Vec::new())
         } else {
             let list = |(id, host)| self.list(id, host, selection, &operation, &policy);

@@ -41,6 +41,7 @@
 // Public API
 mod completion;
 mod error;
+mod examination;
 mod executor;
 mod journal;
 mod operation;
@@ -61,6 +62,7 @@ mod resolve;
 
 pub use completion::Completion;
 pub use error::{LibvirtCode, OutcomeError};
+pub use examination::{Examination, Finding, Verdict};
 pub use executor::Executor;
 pub use journal::{History, Journal, JournalError};
 pub use operation::{Forecast, Operation};

@@ -13,6 +13,10 @@ use crate::scenario::Scenario;
 pub enum Operation {
     /// Connect to the host and ask what it is. The targets are hosts, not VMs.
     HostCheck,
+    /// Go the way to the host's daemon and find what is wrong on it. The targets are hosts, not VMs.
+    ExamineHost,
+    /// Find what is wrong between the host and the VM's guest agent.
+    ExamineAgent,
     /// Report what the listing of the host says of the VM; nothing more is asked.
     VmList,
     /// Ask for everything known of the VM.
@@ -51,6 +55,7 @@ impl Operation {
     pub fn name(&self) -> &'static str {
         match self {
             Operation::HostCheck => "host-check",
+            Operation::ExamineHost | Operation::ExamineAgent => "doctor",
             Operation::VmList => "vm-list",
             Operation::VmInfo => "vm-info",
             Operation::Lifecycle { action, .. } => match action {
@@ -67,6 +72,11 @@ impl Operation {
             Operation::Qga(_) => "qga",
             Operation::Scenario(_) => "run",
         }
+    }
+
+    /// Whether its targets are hosts, and not VMs.
+    pub fn is_for_hosts(&self) -> bool {
+        matches!(self, Operation::HostCheck | Operation::ExamineHost)
     }
 
     /// Whether it takes a running VM away from its users, so that a person is asked before it is done to
@@ -89,7 +99,8 @@ impl Operation {
     /// Whether it only looks, so that doing it again after an unknown end does no harm.
     pub fn only_looks(&self) -> bool {
         match self {
-            Operation::HostCheck | Operation::VmList | Operation::VmInfo => true,
+            Operation::HostCheck | Operation::ExamineHost | Operation::ExamineAgent => true,
+            Operation::VmList | Operation::VmInfo => true,
             Operation::Scenario(scenario) => scenario.only_looks(),
             _ => false,
         }
@@ -113,7 +124,8 @@ impl Operation {
     /// What it will do to a VM in this state.
     pub fn forecast(&self, state: DomainState) -> Forecast {
         let needs_running = match self {
-            Operation::HostCheck | Operation::VmList | Operation::VmInfo | Operation::Scenario(_) => false,
+            Operation::HostCheck | Operation::ExamineHost | Operation::ExamineAgent => false,
+            Operation::VmList | Operation::VmInfo | Operation::Scenario(_) => false,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) => true,
             Operation::Lifecycle { action: Lifecycle::Reboot | Lifecycle::Reset, .. } => true,
             Operation::Lifecycle { action, .. } => {

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::error::OutcomeError;
+use crate::examination::Examination;
 use crate::scenario::ScenarioReport;
 
 /// The result of one operation on one target. Every target of a run gets exactly one.
@@ -121,6 +122,8 @@ pub enum Data {
     Details(Box<DomainDetails>),
     /// What a host said of itself.
     Host(HostReport),
+    /// What an examination found.
+    Examination(Examination),
     /// The reply to a raw monitor or agent command: what QEMU or the agent put under `return`.
     Reply(serde_json::Value),
     /// What the steps of a scenario came to.

@@ -40,4 +40,7 @@ pub trait Carrier: Send + Sync {
         command: &str,
         deadline: Instant,
     ) -> impl Future<Output = Result<String>> + Send;
+
+    /// The longest command this carrier takes to that one, bytes of JSON.
+    fn command_max(&self, channel: Channel) -> usize;
 }

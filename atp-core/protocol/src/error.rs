@@ -1,9 +1,11 @@
 //! Why a command to a VM failed, who said so, and whether it may have happened.
 
-use atp_transport::{Effect, LibvirtError, TransportError};
+use atp_transport::{Effect, ErrorKind, LibvirtError, TransportError};
 
 use crate::carrier::Channel;
+use crate::files::FileError;
 use crate::refusal::{Refusal, RefusalKind};
+use crate::socket::LinkEnd;
 
 /// The result of everything in this crate.
 pub type Result<T, E = ProtocolError> = std::result::Result<T, E>;
@@ -37,6 +39,25 @@ pub enum ProtocolError {
         /// Whether the command may have left.
         sent: bool,
     },
+    /// The carrier has no way to that channel; nothing was sent.
+    #[error("{channel}: there is no connection to it, only to the VM's other side")]
+    NoChannel {
+        /// Who should have been asked.
+        channel: Channel,
+    },
+    /// The link to the socket ended.
+    #[error("{channel}: {}{end}", if *.sent { "no answer, " } else { "not asked, " })]
+    LinkLost {
+        /// Who was asked.
+        channel: Channel,
+        /// Whether the command may have left.
+        sent: bool,
+        /// Why it ended.
+        end: LinkEnd,
+    },
+    /// The agent did not answer the synchronisation that comes before a command; nothing was sent.
+    #[error("the guest agent: not asked, it does not answer")]
+    AgentSilent,
     /// QEMU or the guest agent answered with an error.
     #[error(transparent)]
     Refused(Box<Refusal>),
@@ -57,9 +78,9 @@ pub enum ProtocolError {
         channel: Channel,
         /// Whether libvirt gave the agent's channel up over it, and so every later command to this agent.
         channel_lost: bool,
-        /// libvirt's words.
+        /// libvirt's words, where libvirt carried it.
         #[source]
-        libvirt: LibvirtError,
+        libvirt: Option<LibvirtError>,
     },
     /// The reply is not one to this command.
     #[error("{channel}: {command}: the reply cannot be read: {detail}")]
@@ -101,9 +122,61 @@ pub enum ProtocolError {
         #[source]
         source: Box<ProtocolError>,
     },
+    /// A process in the guest has ended, and the files with its output could not be fetched.
+    #[error("{program:?} has ended in the guest (process {pid}), and its output could not be fetched")]
+    OutputLost {
+        /// The program, or the shell.
+        program: String,
+        /// Its process id in the guest.
+        pid: i64,
+        /// Why.
+        #[source]
+        source: Box<ProtocolError>,
+    },
+    /// A file could not be looked at or carried over.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Some of what was to be done with the keyboard or the mouse was done, and then it failed.
+    #[error("the input ended early: {done} of {total} {unit}s were sent")]
+    InputIncomplete {
+        /// What is counted: `key`.
+        unit: &'static str,
+        /// How many were sent.
+        done: usize,
+        /// How many there are.
+        total: usize,
+        /// Why not all.
+        #[source]
+        source: Box<ProtocolError>,
+    },
+    /// A screenshot is larger than it may be.
+    #[error("the picture of the screen is larger than {limit} bytes")]
+    ImageTooLarge {
+        /// The most it may have, bytes.
+        limit: usize,
+    },
+    /// A screenshot is not one.
+    #[error("the picture of the screen cannot be read: {detail}")]
+    InvalidImage {
+        /// What is wrong with it.
+        detail: String,
+    },
 }
 
 impl ProtocolError {
+    /// The failure of input of which `done` parts had been sent: nothing special, if none had.
+    pub(crate) fn incomplete_input(
+        unit: &'static str,
+        done: usize,
+        total: usize,
+        error: ProtocolError,
+    ) -> Self {
+        match done {
+            0 => error,
+            _ => ProtocolError::InputIncomplete { unit, done, total, source: Box::new(error) },
+        }
+    }
+
     /// A stable kebab-case word for the kind of the failure; the transport's own kinds pass through.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -111,13 +184,21 @@ impl ProtocolError {
             ProtocolError::InvalidCommand { .. } => "invalid-command",
             ProtocolError::CommandTooLarge { .. } => "command-too-large",
             ProtocolError::Timeout { .. } => "call-timeout",
+            ProtocolError::NoChannel { .. } => "no-channel",
+            ProtocolError::LinkLost { .. } => ErrorKind::ConnectionLost.as_str(),
+            ProtocolError::AgentSilent => ErrorKind::AgentUnresponsive.as_str(),
             ProtocolError::Refused(refusal) => refusal.kind.as_str(),
             ProtocolError::ExecFailed { .. } => "guest-exec-failed",
             ProtocolError::OutputTooLarge { .. } => "output-too-large",
             ProtocolError::InvalidReply { .. } => "invalid-reply",
             ProtocolError::StillRunning { .. } => "exec-timeout",
             ProtocolError::ProcessLost { .. } => "process-lost",
-            ProtocolError::ResultLost { source, .. } => source.kind(),
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. } => source.kind(),
+            ProtocolError::File(error) => error.kind(),
+            ProtocolError::ImageTooLarge { .. } => "image-too-large",
+            ProtocolError::InvalidImage { .. } => "invalid-image",
         }
     }
 
@@ -129,10 +210,17 @@ impl ProtocolError {
             ProtocolError::InvalidCommand { .. }
             | ProtocolError::CommandTooLarge { .. }
             | ProtocolError::Timeout { sent: false, .. }
+            | ProtocolError::NoChannel { .. }
+            | ProtocolError::LinkLost { sent: false, .. }
+            | ProtocolError::AgentSilent
             | ProtocolError::Refused(_)
-            | ProtocolError::ExecFailed { .. } => Effect::None,
-            ProtocolError::OutputTooLarge { .. } => Effect::Done,
+            | ProtocolError::ExecFailed { .. }
+            | ProtocolError::ImageTooLarge { .. }
+            | ProtocolError::InvalidImage { .. } => Effect::None,
+            ProtocolError::OutputTooLarge { .. } | ProtocolError::OutputLost { .. } => Effect::Done,
+            ProtocolError::File(error) => error.effect(),
             ProtocolError::Timeout { sent: true, .. }
+            | ProtocolError::LinkLost { sent: true, .. }
             | ProtocolError::InvalidReply { .. }
             | ProtocolError::StillRunning { .. }
             | ProtocolError::ProcessLost { .. } => Effect::Unknown,
@@ -141,6 +229,11 @@ impl ProtocolError {
                 Effect::Done => Effect::Done,
                 Effect::None | Effect::Unknown => Effect::Unknown,
             },
+            ProtocolError::InputIncomplete { source, .. } => match source.effect() {
+                Effect::Unknown => Effect::Unknown,
+                // What came before it was done.
+                Effect::None | Effect::Done => Effect::Done,
+            },
         }
     }
 
@@ -148,9 +241,14 @@ impl ProtocolError {
     pub fn is_retryable(&self) -> bool {
         match self {
             ProtocolError::Transport(error) => error.is_retryable(),
-            ProtocolError::Timeout { .. } => true,
+            ProtocolError::Timeout { .. } | ProtocolError::LinkLost { .. } | ProtocolError::AgentSilent => {
+                true
+            }
             ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
-            ProtocolError::ResultLost { source, .. } => source.is_retryable(),
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. } => source.is_retryable(),
+            ProtocolError::File(error) => error.is_retryable(),
             _ => false,
         }
     }
@@ -160,7 +258,10 @@ impl ProtocolError {
         match self {
             ProtocolError::Transport(error) => error.is_timeout(),
             ProtocolError::Timeout { .. } | ProtocolError::StillRunning { .. } => true,
-            ProtocolError::ResultLost { source, .. } => source.is_timeout(),
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. }
+            | ProtocolError::File(FileError::Stopped { source, .. }) => source.is_timeout(),
             _ => false,
         }
     }
@@ -182,6 +283,13 @@ impl ProtocolError {
             ProtocolError::Timeout { .. } => {
                 "look whether the VM hangs (`virsh domcontrol`), or give more time"
             }
+            ProtocolError::NoChannel { .. } => {
+                "QEMU's monitor and the guest agent have a socket each: connect to that one too"
+            }
+            ProtocolError::LinkLost { .. } => {
+                "QEMU ended, or its socket was given to another client; check before repeating the command"
+            }
+            ProtocolError::AgentSilent => ErrorKind::AgentUnresponsive.hint(),
             ProtocolError::Refused(refusal) => refusal.hint(),
             ProtocolError::ExecFailed { .. } => {
                 "check the program's name, its path in the guest and that it may be executed there"
@@ -191,7 +299,7 @@ impl ProtocolError {
                  VM; then let the command write to a file in the guest"
             }
             ProtocolError::OutputTooLarge { channel: Channel::Agent, .. } => {
-                "let the command write to a file in the guest, or print less"
+                "let its output go through files in the guest (`--spool`), let it write to a file there, or print less"
             }
             ProtocolError::OutputTooLarge { channel: Channel::Monitor, .. } => "ask for less at once",
             ProtocolError::InvalidReply { .. } => {
@@ -203,7 +311,14 @@ impl ProtocolError {
             ProtocolError::ProcessLost { .. } => {
                 "the agent or the guest was restarted, or another client took the result: check in the guest what was done"
             }
-            ProtocolError::ResultLost { source, .. } => source.hint(),
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. } => source.hint(),
+            ProtocolError::File(error) => error.hint(),
+            ProtocolError::ImageTooLarge { .. } => "allow more, or lower the resolution in the guest",
+            ProtocolError::InvalidImage { .. } => {
+                "the VM may have stopped meanwhile, or its hypervisor makes pictures of another kind"
+            }
         }
     }
 
@@ -213,9 +328,12 @@ impl ProtocolError {
             ProtocolError::Transport(error) => error.libvirt(),
             ProtocolError::Refused(refusal) => refusal.libvirt.as_ref(),
             ProtocolError::ExecFailed { libvirt, .. } => libvirt.as_ref(),
-            ProtocolError::OutputTooLarge { libvirt, .. } => Some(libvirt),
+            ProtocolError::OutputTooLarge { libvirt, .. } => libvirt.as_ref(),
             ProtocolError::StillRunning { source: Some(source), .. }
-            | ProtocolError::ResultLost { source, .. } => source.libvirt(),
+            | ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. }
+            | ProtocolError::File(FileError::Stopped { source, .. }) => source.libvirt(),
             _ => None,
         }
     }
@@ -235,7 +353,11 @@ mod tests {
             (lost(ProtocolError::Refused(Box::new(refused))), Effect::Unknown),
             (lost(ProtocolError::Timeout { channel: Channel::Agent, sent: false }), Effect::Unknown),
             (
-                lost(ProtocolError::OutputTooLarge { channel: Channel::Agent, channel_lost: false, libvirt }),
+                lost(ProtocolError::OutputTooLarge {
+                    channel: Channel::Agent,
+                    channel_lost: false,
+                    libvirt: Some(libvirt),
+                }),
                 Effect::Done,
             ),
             (ProtocolError::ProcessLost { program: "p".into(), pid: 1 }, Effect::Unknown),

@@ -1,7 +1,8 @@
 //! What is said to a VM: to QEMU over its monitor (QMP), and to the QEMU guest agent inside it (QGA).
 //!
 //! A [`Carrier`] takes one JSON command to one VM and brings the reply back; [`LibvirtCarrier`] does so over a
-//! connection leased from `atp-transport`. Everything else in this crate is written against the trait: any
+//! connection leased from `atp-transport`, and [`SocketCarrier`](socket::SocketCarrier) over a socket of a QEMU or
+//! an agent that libvirt does not own. Everything else in this crate is written against the trait: any
 //! command as a person types it ([`RawCommand`]), any command of the crate [`qapi`] with its typed reply, and
 //! running a program in the guest ([`exec`]).
 //!
@@ -38,12 +39,18 @@
 
 // Public API
 pub mod agent;
+pub mod channel;
 pub mod exec;
+pub mod files;
+pub mod input;
 pub mod monitor;
+pub mod screenshot;
+pub mod socket;
 pub use carrier::{Carrier, Channel};
 pub use command::{RawCommand, RawCommandError};
+pub use encoding::{TextEncoding, UnknownEncoding};
 pub use error::{ProtocolError, Result};
-pub use exec::{ExecOutput, ExecSpec, Polling};
+pub use exec::{ExecOutput, ExecPolicy, ExecSpec, Polling, SpoolPolicy};
 pub use libvirt::LibvirtCarrier;
 /// The commands and types of QMP and QGA.
 pub use qapi;
@@ -52,10 +59,12 @@ pub use refusal::{Refusal, RefusalKind};
 // Implementation
 mod carrier;
 mod command;
+mod encoding;
 mod error;
 mod libvirt;
 mod refusal;
 mod reply;
+mod shell;
 
 #[cfg(test)]
 mod script;

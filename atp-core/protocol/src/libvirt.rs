@@ -49,15 +49,23 @@ impl Carrier for LibvirtCarrier<'_> {
             .map_err(|_| ProtocolError::Timeout { channel, sent: true })?
             .map_err(|error| translate(channel, error))
     }
+
+    fn command_max(&self, channel: Channel) -> usize {
+        command_max(channel)
+    }
+}
+
+fn command_max(channel: Channel) -> usize {
+    match channel {
+        Channel::Monitor => STRING_MAX,
+        Channel::Agent => AGENT_COMMAND_MAX,
+    }
 }
 
 /// Refuses what is too long before it is sent: of a command over `STRING_MAX`, of which nothing is sent, the C
 /// library says the same words as of a reply over it, when everything is done.
 fn check_length(channel: Channel, size: usize) -> Result<()> {
-    let limit = match channel {
-        Channel::Monitor => STRING_MAX,
-        Channel::Agent => AGENT_COMMAND_MAX,
-    };
+    let limit = command_max(channel);
     if size > limit { Err(ProtocolError::CommandTooLarge { size, limit }) } else { Ok(()) }
 }
 
@@ -70,7 +78,7 @@ fn translate(channel: Channel, error: TransportError) -> ProtocolError {
     // Longer than `STRING_MAX`; or longer than the 10 MiB that the daemon reads of an agent's reply.
     let over_daemon = libvirt.message.contains("No complete agent response found in");
     if over_daemon || libvirt.message.contains("Unable to encode message payload") {
-        let libvirt = libvirt.clone();
+        let libvirt = Some(libvirt.clone());
         return ProtocolError::OutputTooLarge { channel, channel_lost: over_daemon, libvirt };
     }
     match agent_refusal(&libvirt.message) {

@@ -64,6 +64,10 @@ pub(crate) fn decode<T: DeserializeOwned>(channel: Channel, command: &str, reply
         command: command.to_owned(),
         detail: shortened(detail),
     };
+    // A list of the right length would do for serde as well.
+    if !reply.trim_start().starts_with('{') {
+        return Err(invalid("it is no JSON object".to_owned()));
+    }
     match serde_json::from_str::<Reply<T>>(reply).map_err(|error| invalid(error.to_string()))? {
         Reply { error: Some(ErrorReply { class, desc }), .. } => {
             let desc = desc.or_else(|| class.clone()).unwrap_or_default();
@@ -115,7 +119,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_reply_is_said_to_be_none_and_quoted_briefly() {
-        for garbage in ["", "{", "[]", "17", "{}", "{\"event\":\"STOP\"}", "\u{0}", "{\"return\":{}"] {
+        for garbage in
+            ["", "{", "[]", "[1,null]", "17", "{}", "{\"event\":\"STOP\"}", "\u{0}", "{\"return\":{}"]
+        {
             let error = decode::<Value>(Channel::Agent, "guest-ping", garbage).unwrap_err();
             assert_eq!(error.kind(), "invalid-reply", "{garbage:?}");
             assert_eq!(error.effect(), atp_transport::Effect::Unknown, "{garbage:?}");

@@ -40,6 +40,10 @@ impl Carrier for Script {
             .map_err(|_| ProtocolError::Timeout { channel, sent: true })?;
         reply
     }
+
+    fn command_max(&self, _channel: Channel) -> usize {
+        1 << 20
+    }
 }
 
 /// One reply and its delay.

@@ -144,6 +144,16 @@ impl HostCalls {
         self.overdue(|call| call.connection.is_none())
     }
 
+    /// Calls under way to VMs that had not answered lately.
+    pub(crate) fn unproven(&self) -> usize {
+        self.unproven.taken()
+    }
+
+    /// Lanes that are remembered.
+    pub(crate) fn lanes(&self) -> usize {
+        self.table().lanes.len()
+    }
+
     fn overdue(&self, counts: impl Fn(&Record) -> bool) -> usize {
         let now = Instant::now();
         self.table().under_way.values().filter(|call| call.deadline <= now && counts(call)).count()

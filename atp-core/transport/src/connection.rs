@@ -220,6 +220,11 @@ impl<C: Connector> HostConnection<C> {
         &self.host.id
     }
 
+    /// The connector that opens it.
+    pub fn connector(&self) -> &C {
+        &self.host.connector
+    }
+
     /// Tells the connections of one process apart; stays the same when the link is opened again.
     pub fn connection_id(&self) -> u64 {
         self.id
@@ -384,7 +389,9 @@ impl<C: Connector> HostConnection<C> {
                 }),
                 _ => {}
             }
+            let mut began = Instant::now();
             let on_start = || {
+                began = Instant::now();
                 self.core().attempting = true;
                 if waiting == ConnectionState::Failed {
                     self.enter(ConnectionState::Reconnecting { attempt: 1 });
@@ -396,6 +403,7 @@ impl<C: Connector> HostConnection<C> {
             match result {
                 Err(error) => {
                     tracing::debug!(host = %id, attempt, %error, "cannot connect");
+                    self.host.heard_of_attempt(began, &error);
                     waiting = match reconnect.failed(&self.host.config(), first) {
                         Some(next) => {
                             attempt = next;
@@ -410,6 +418,11 @@ impl<C: Connector> HostConnection<C> {
                     last_error = Some(error);
                 }
                 Ok(link) => {
+                    // That a further connection opens at once says little of a host that leaves calls unanswered;
+                    // that it can be connected to again says a lot.
+                    if waiting != ConnectionState::Connecting {
+                        self.host.heard_of_reconnect();
+                    }
                     self.connected(link, first);
                     (first, last_error) = (false, None);
                     match self.watch().await {
@@ -519,8 +532,9 @@ impl<C: Connector> HostConnection<C> {
                 format!("the connection is {}", self.state()),
             )));
         };
+        let began = Instant::now();
         let probe = self.host.connector.probe(&link, deadline);
-        match timeout_at(deadline, probe).await {
+        let result = match timeout_at(deadline, probe).await {
             Ok(Ok(())) => {
                 self.last_active.set(Instant::now());
                 Ok(())
@@ -530,7 +544,9 @@ impl<C: Connector> HostConnection<C> {
                 ErrorKind::CallTimeout,
                 "the probe was not answered in time".to_owned(),
             ))),
-        }
+        };
+        self.host.heard_of_heartbeat(began, &result);
+        result
     }
 
     /// Whether the host answers over this connection: it is up, its socket is open, and a cheap real call
@@ -571,9 +587,9 @@ impl<C: Connector> HostConnection<C> {
         let asked = Instant::now();
         let result = self.call_uncounted(operation, lane, deadline, start).await;
         self.counts.add(result.is_err());
-        self.host.counts.add(result.is_err());
-        let mut core = self.core();
         let now = Instant::now();
+        self.host.tally.call(&result, now - asked);
+        let mut core = self.core();
         core.latencies.record(now - asked);
         if let Err(error) = &result {
             core.last_error = Some((now, error.clone()));
@@ -614,36 +630,45 @@ impl<C: Connector> HostConnection<C> {
         let (link, mut in_flight) = admitted?;
         in_flight.activity = Some(self.activity.token());
         let abandoned = OnAbandon { connection: self, deadline };
+        let began = Instant::now();
         let answer = timeout_at(deadline, start(link.clone(), in_flight)).await;
         // The caller is still here; the guard holds nothing to free.
         std::mem::forget(abandoned);
 
-        let Ok(answer) = answer else {
-            self.report(Trouble::Suspect(Some(operation)), &link);
-            if let Some(lane) = lane {
-                calls.overran(lane);
+        let result = match answer {
+            Ok(answer) => self.ended(operation, lane, &link, answer),
+            Err(_) => {
+                self.report(Trouble::Suspect(Some(operation)), &link);
+                if let Some(lane) = lane {
+                    calls.overran(lane);
+                }
+                Err(TransportError::CallTimeout { host, operation, after: asked.elapsed(), sent: true })
             }
-            return Err(TransportError::CallTimeout { host, operation, after: asked.elapsed(), sent: true });
         };
+        self.host.heard_of_call(began, lane, &result);
+        result
+    }
+
+    /// Takes note of how a call ended, and says it in our words.
+    fn ended<T>(
+        &self,
+        operation: &'static str,
+        lane: Option<Lane>,
+        link: &Arc<C::Link>,
+        answer: Result<T, CallFailure>,
+    ) -> Result<T> {
         if matches!(answer, Ok(_) | Err(CallFailure::Refused { .. })) {
             self.last_active.set(Instant::now());
             if let Some(lane) = lane {
-                calls.answered(lane);
+                self.host.calls.answered(lane);
             }
         }
-        answer.map_err(|failure| match failure {
-            CallFailure::Refused { kind, source } => {
-                TransportError::Libvirt { host, operation, kind, source }
+        let host = self.host.id.clone();
+        answer.map_err(|failure| {
+            if matches!(failure, CallFailure::Lost { .. }) {
+                self.report(Trouble::Lost(LossCause::CallFailed), link);
             }
-            CallFailure::Lost { sent, source } => {
-                self.report(Trouble::Lost(LossCause::CallFailed), &link);
-                TransportError::ConnectionLost { host, operation, sent, source }
-            }
-            CallFailure::Busy { occupied_for } => {
-                TransportError::MonitorBusy { host, operation, occupied_for }
-            }
-            CallFailure::NoThread { threads } => TransportError::NoThread { host, operation, threads },
-            CallFailure::Panicked { message } => TransportError::Panicked { host, message },
+            failure.into_error(host, operation)
         })
     }
 
@@ -712,6 +737,9 @@ impl<C: Connector> HostConnection<C> {
         tracing::debug!(host = %self.host.id, "connected");
         self.enter(ConnectionState::Connected);
         let connection = self.id;
+        if !first {
+            self.host.tally.reconnected();
+        }
         self.host.emit(match first {
             true => TransportEvent::Connected { connection },
             false => TransportEvent::Recovered { connection, down_for },

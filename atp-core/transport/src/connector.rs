@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::TransportConfig;
-use crate::error::{ConnectError, ErrorKind, LibvirtError};
-use crate::host::HostInfo;
+use crate::error::{ConnectError, ErrorKind, LibvirtError, TransportError};
+use crate::host::{HostId, HostInfo};
 use crate::reconnect::Attempt;
 
 /// Opens links to hosts.
@@ -25,10 +25,16 @@ pub trait Connector: Send + Sync + 'static {
     /// A sentence about what is wrong with the host's URI.
     fn validate(&self, host: &HostInfo) -> Result<(), String>;
 
-    /// Takes over what the configuration of all hosts together says of the connector; called before the first host
-    /// is added, and whenever the manager gets another configuration.
+    /// Takes over what the configuration of all hosts together says of the connector.
+    /// Called whenever the manager gets another configuration.
     fn configure(&self, config: &TransportConfig) {
         let _nothing_to_configure = config;
+    }
+
+    /// A host's configuration, with what links of this kind cannot do taken out: for one that can be opened only
+    /// once, a pool of one connection.
+    fn adapt(&self, config: TransportConfig) -> TransportConfig {
+        config
     }
 
     /// Opens a link. The future ends by the attempt's deadline, whatever hangs below.
@@ -92,4 +98,23 @@ pub enum CallFailure {
         /// The panic's message.
         message: String,
     },
+}
+
+impl CallFailure {
+    /// The failure of `operation` on `host`, as callers see it.
+    pub(crate) fn into_error(self, host: HostId, operation: &'static str) -> TransportError {
+        match self {
+            CallFailure::Refused { kind, source } => {
+                TransportError::Libvirt { host, operation, kind, source }
+            }
+            CallFailure::Lost { sent, source } => {
+                TransportError::ConnectionLost { host, operation, sent, source }
+            }
+            CallFailure::Busy { occupied_for } => {
+                TransportError::MonitorBusy { host, operation, occupied_for }
+            }
+            CallFailure::NoThread { threads } => TransportError::NoThread { host, operation, threads },
+            CallFailure::Panicked { message } => TransportError::Panicked { host, message },
+        }
+    }
 }

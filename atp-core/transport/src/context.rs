@@ -5,14 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
+use crate::breaker::Breaker;
 use crate::calls::HostCalls;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
 use crate::events::{EventBus, TransportEvent};
+use crate::health::{FleetWatch, HostHealth};
 use crate::host::{HostId, HostInfo};
 use crate::pace::Pace;
 use crate::reconnect::Reconnect;
-use crate::stats::Counts;
+use crate::share::OpenShare;
+use crate::tally::Tally;
 
 pub(crate) struct HostContext<C> {
     pub(crate) id: HostId,
@@ -22,25 +25,37 @@ pub(crate) struct HostContext<C> {
     pub(crate) connector: Arc<C>,
     pub(crate) calls: Arc<HostCalls>,
     pub(crate) reconnect: Reconnect,
-    pub(crate) counts: Counts,
+    pub(crate) tally: Tally,
+    pub(crate) health: HostHealth,
     /// One for all hosts.
     events: Arc<EventBus>,
     /// So many calls hang that the limit on them is reached, and that has been told.
     stuck_cap_told: AtomicBool,
+    pub(crate) breaker: Breaker,
+}
+
+/// What all hosts share.
+pub(crate) struct Common {
+    /// Of the attempts to open lost connections.
+    pub(crate) pace: Arc<Pace>,
+    pub(crate) events: Arc<EventBus>,
+    /// Of the fleet as a whole.
+    pub(crate) health: Arc<FleetWatch>,
+    /// Of the breakers that may be open at once.
+    pub(crate) open_share: Arc<OpenShare>,
 }
 
 impl<C: Connector> HostContext<C> {
-    /// `pace` and `events` are shared by all hosts.
     pub(crate) fn new(
         id: HostId,
         info: HostInfo,
         config: TransportConfig,
         connector: Arc<C>,
-        pace: Arc<Pace>,
-        events: Arc<EventBus>,
+        common: &Common,
     ) -> Arc<Self> {
         let calls = HostCalls::new(&config.calls, &config.reconnect);
-        let (reconnect, counts) = (Reconnect::new(pace), Counts::default());
+        let reconnect = Reconnect::new(common.pace.clone());
+        let breaker = Breaker::new(common.open_share.clone());
         let (info, config) = (ArcSwap::from_pointee(info), ArcSwap::from_pointee(config));
         let stuck_cap_told = AtomicBool::new(false);
         Arc::new(HostContext {
@@ -50,8 +65,10 @@ impl<C: Connector> HostContext<C> {
             connector,
             calls,
             reconnect,
-            counts,
-            events,
+            tally: Tally::default(),
+            health: HostHealth::new(common.health.clone()),
+            breaker,
+            events: common.events.clone(),
             stuck_cap_told,
         })
     }

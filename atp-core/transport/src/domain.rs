@@ -1,9 +1,15 @@
 //! What libvirt says about a domain (a virtual machine), as plain data.
 
+mod event;
+mod graphics;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub use event::{DomainEvent, DomainEventKind, LifecycleChange};
+pub use graphics::{Graphics, GraphicsKind, Listener};
 
 /// The XML namespace of the element that holds a domain's labels in the metadata of its definition. Once written, a
 /// namespace never changes; another form would have another number.
@@ -98,6 +104,8 @@ pub struct DomainDetails {
     pub agent: AgentChannel,
     /// The title in the definition, if any.
     pub title: Option<String>,
+    /// Where its screen can be looked at over the network.
+    pub graphics: Vec<Graphics>,
 }
 
 /// The state of the virtio-serial channel the guest agent listens on (`org.qemu.guest_agent.0`).

@@ -51,6 +51,8 @@ pub enum ErrorKind {
     ThreadsExhausted,
     /// The connection broke while the call was under way.
     ConnectionLost,
+    /// The host has failed so often that it is left alone for a while.
+    CircuitOpen,
     /// The host was removed, or the pool closed.
     Closed,
     /// The closure panicked.
@@ -97,6 +99,7 @@ impl ErrorKind {
             ErrorKind::StuckCalls => "stuck-calls",
             ErrorKind::ThreadsExhausted => "threads-exhausted",
             ErrorKind::ConnectionLost => "connection-lost",
+            ErrorKind::CircuitOpen => "circuit-open",
             ErrorKind::Closed => "closed",
             ErrorKind::Panicked => "panicked",
             ErrorKind::VmNotFound => "vm-not-found",
@@ -128,6 +131,7 @@ impl ErrorKind {
                 | ErrorKind::StuckCalls
                 | ErrorKind::ThreadsExhausted
                 | ErrorKind::ConnectionLost
+                | ErrorKind::CircuitOpen
                 | ErrorKind::AgentNotConnected
                 | ErrorKind::AgentUnresponsive
                 | ErrorKind::MonitorBusy
@@ -186,6 +190,9 @@ impl ErrorKind {
             ErrorKind::ThreadsExhausted => "many hosts hang at once: find them, or raise calls.max_threads",
             ErrorKind::ConnectionLost => {
                 "the daemon restarted or the network broke; check before repeating the work"
+            }
+            ErrorKind::CircuitOpen => {
+                "the host keeps failing, see the cause; it is probed from time to time and used again once it answers"
             }
             ErrorKind::Closed => "the host was removed while work for it was waiting",
             ErrorKind::Panicked => "this is a bug in the code that was run on the host",
@@ -392,6 +399,17 @@ pub enum TransportError {
         #[source]
         source: LibvirtError,
     },
+    /// The host has failed so often that work for it is refused for a while; nothing was sent.
+    #[error("host {host}: circuit open, {}", next_probe(*.next_probe_in))]
+    CircuitOpen {
+        /// The host.
+        host: HostId,
+        /// When the next probe is let through; 0 while the host is being probed.
+        next_probe_in: Duration,
+        /// The last failure of the host.
+        #[source]
+        last_failure: Option<Arc<TransportError>>,
+    },
     /// The host was removed, or the pool closed.
     #[error("host {host}: closed")]
     Closed {
@@ -427,6 +445,7 @@ impl TransportError {
             TransportError::NoThread { .. } => ErrorKind::ThreadsExhausted,
             TransportError::ConnectionLost { .. } => ErrorKind::ConnectionLost,
             TransportError::Libvirt { kind, .. } => *kind,
+            TransportError::CircuitOpen { .. } => ErrorKind::CircuitOpen,
             TransportError::Closed { .. } => ErrorKind::Closed,
             TransportError::Panicked { .. } => ErrorKind::Panicked,
         }
@@ -451,9 +470,12 @@ impl TransportError {
         self.kind().is_retryable()
     }
 
-    /// Whether the host could not be reached at all.
+    /// Whether the host could not be reached at all: just now, or when it was last tried.
     pub fn is_unreachable(&self) -> bool {
-        self.kind().is_unreachable()
+        match self {
+            TransportError::CircuitOpen { last_failure: Some(failure), .. } => failure.is_unreachable(),
+            _ => self.kind().is_unreachable(),
+        }
     }
 
     /// Whether a deadline of ours ended the work.
@@ -473,7 +495,16 @@ impl TransportError {
             TransportError::ConnectionLost { source, .. } => source.as_ref(),
             TransportError::Connect { source, .. } => source.source.as_ref(),
             TransportError::AcquireTimeout { source: Some(source), .. } => source.source.as_ref(),
+            TransportError::CircuitOpen { last_failure: Some(failure), .. } => failure.libvirt(),
             _ => None,
         }
+    }
+}
+
+fn next_probe(next_in: Duration) -> String {
+    if next_in.is_zero() {
+        "the host is being probed".to_owned()
+    } else {
+        format!("next probe in {next_in:.1?}")
     }
 }

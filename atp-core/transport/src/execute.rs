@@ -89,7 +89,19 @@ impl<C: Connector> TransportManager<C> {
         let pool = self.pool(id)?;
         let asked = Instant::now();
         let deadline = options.deadline.unwrap_or_else(|| asked + pool.config().pool.acquire_timeout);
+        let probe = pool.admit()?;
         let lease = pool.acquire_from(deadline, taken_at).await?.with_deadline(options.deadline);
+        // The host has failed before: a heartbeat finds out whether it answers, and puts no work at risk. Where all
+        // places on the connection are taken, the work itself is the probe.
+        let _probe = match probe {
+            Some(probe) if lease.has_free_place() => {
+                if !lease.is_alive_by(deadline).await {
+                    return Err(pool.still_open(probe).into());
+                }
+                None
+            }
+            probe => probe,
+        };
         let host = lease.host_id().clone();
         // The closure's state is dropped with it; nothing of it is looked at after a panic.
         let contained = AssertUnwindSafe(async move { work(lease).await }).catch_unwind();

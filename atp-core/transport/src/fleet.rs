@@ -141,7 +141,7 @@ impl<C: Connector> TransportManager<C> {
                     self.open_pool(&mut state, id, info);
                 }
                 Some(info) => {
-                    let config = info.config.clone().unwrap_or_else(|| state.config.clone());
+                    let config = self.config_of(&state, &info);
                     if config != *pool.config() || info != *pool.info() {
                         changes.reconfigured.push(id.clone());
                         pool.reconfigure(info, config);

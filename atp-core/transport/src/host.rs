@@ -95,7 +95,8 @@ pub struct HostInfo {
     /// Share of the work this host gets where work is spread by weight; 1 by default.
     pub weight: u32,
     /// The host's own configuration; without it, it has the manager's. What holds for all hosts together
-    /// (`calls.max_threads`, `calls.thread_idle_timeout`, `reconnect.max_per_second`) must be the manager's.
+    /// (`calls.max_threads`, `calls.thread_idle_timeout`, `reconnect.max_per_second`, `breaker.max_open_share`,
+    /// `breaker.min_hosts_for_share`) must be the manager's.
     pub config: Option<TransportConfig>,
 }
 

@@ -55,6 +55,7 @@ mod error;
 mod events;
 mod execute;
 mod fleet;
+mod follow;
 mod health;
 mod host;
 mod lease;
@@ -70,6 +71,7 @@ mod pool;
 mod config;
 mod latency;
 mod stats;
+mod tally;
 
 // Underneath: a pool's state and its choices.
 mod autoscale;
@@ -77,10 +79,17 @@ mod leases;
 mod members;
 mod strategy;
 
+// Underneath: hosts that fail.
+mod breaker;
+mod evidence;
+mod share;
+mod window;
+
 // Underneath: a connection's calls and its ways back.
 mod backoff;
 mod calls;
 mod context;
+mod dedicated;
 mod limit;
 mod moment;
 mod pace;
@@ -89,10 +98,11 @@ mod reconnect;
 pub mod domain;
 pub mod settings;
 
+pub use breaker::{BreakerState, BreakerStatus};
 pub use calls::{InFlight, Lane};
 pub use config::{
-    CallConfig, ConfigError, ConfigProblem, EventConfig, KeepaliveConfig, PoolConfig, ReconnectConfig,
-    Strategy, TransportConfig, TransportConfigBuilder,
+    BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig,
+    PoolConfig, ReconnectConfig, Strategy, TransportConfig, TransportConfigBuilder,
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
@@ -101,11 +111,15 @@ pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, Tra
 pub use events::{Event, EventKind, EventStream, GrowthReason, LossCause, ReapReason, TransportEvent};
 pub use execute::ExecuteOptions;
 pub use fleet::{Changes, Fleet};
-pub use health::HealthState;
+pub use follow::Following;
+pub use health::{FleetHealth, Health, HealthState, Vitals};
 pub use host::{HostId, HostInfo, InvalidHostId};
 pub use latency::Percentiles;
 pub use lease::PooledConnection;
-pub use libvirt::{Hypervisor, LibvirtConnection, LibvirtConnector, LibvirtLink, Version};
+pub use libvirt::{
+    ChannelError, ChannelOptions, DomainChannel, DomainEvents, Hypervisor, LibvirtConnection,
+    LibvirtConnector, LibvirtLink, RawImage, Version, WatchItem, WatchOptions, daemon_socket,
+};
 pub use manager::TransportManager;
 pub use pool::ConnectionPool;
 pub use reconnect::Attempt;

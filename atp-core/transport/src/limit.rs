@@ -46,6 +46,12 @@ impl Limit {
         self.permits.available_permits() > 0
     }
 
+    /// How many are out.
+    pub(crate) fn taken(&self) -> usize {
+        let all = self.size.load(Ordering::Relaxed) + self.surplus.load(Ordering::Relaxed);
+        all.saturating_sub(self.permits.available_permits())
+    }
+
     /// Changes how many permits there are. When they become fewer, those that are out stay out, and as many as are
     /// too many do not come back. Calls of this must not overlap.
     pub(crate) fn resize(&self, size: usize) {

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use crate::config::TransportConfig;
 use crate::connector::Connector;
-use crate::context::HostContext;
+use crate::context::{Common, HostContext};
 use crate::error::{Result, TransportError};
 use crate::events::{EventBus, EventKind, EventStream, TransportEvent};
+use crate::health::{FleetHealth, FleetWatch};
 use crate::host::{HostId, HostInfo};
 use crate::libvirt::LibvirtConnector;
 use crate::pace::Pace;
@@ -25,9 +26,7 @@ pub struct TransportManager<C: Connector = LibvirtConnector> {
 
 struct Shared<C: Connector> {
     connector: Arc<C>,
-    /// One for all hosts.
-    pace: Arc<Pace>,
-    events: Arc<EventBus>,
+    common: Common,
     state: RwLock<State<C>>,
 }
 
@@ -53,9 +52,11 @@ impl<C: Connector> TransportManager<C> {
     /// A manager of hosts that `connector` reaches.
     pub fn with_connector(config: TransportConfig, connector: C) -> Self {
         let pace = Arc::new(Pace::new(config.reconnect.max_per_second));
-        let (connector, events) = (Arc::new(connector), Arc::new(EventBus::new(&config.events)));
+        let events = Arc::new(EventBus::new(&config.events));
+        let health = Arc::new(FleetWatch::new(&config.health, events.clone()));
+        let common = Common { pace, events, health, open_share: Arc::default() };
         let state = RwLock::new(State { config, hosts: BTreeMap::new() });
-        TransportManager { shared: Arc::new(Shared { connector, pace, events, state }) }
+        TransportManager { shared: Arc::new(Shared { connector: Arc::new(connector), common, state }) }
     }
 
     /// Registers a host and starts opening its minimum of connections in the background.
@@ -86,18 +87,24 @@ impl<C: Connector> TransportManager<C> {
 
     /// Makes the pool of a host that was checked.
     pub(crate) fn open_pool(&self, state: &mut State<C>, id: HostId, info: HostInfo) {
-        let config = info.config.as_ref().unwrap_or(&state.config).clone();
-        let (connector, pace) = (self.shared.connector.clone(), self.shared.pace.clone());
+        let config = self.config_of(state, &info);
+        let connector = self.shared.connector.clone();
         // Told before what the host's pool tells.
         self.emit(&id, TransportEvent::HostAdded);
-        let context = HostContext::new(id.clone(), info, config, connector, pace, self.shared.events.clone());
+        let context = HostContext::new(id.clone(), info, config, connector, &self.shared.common);
         state.hosts.insert(id, Arc::new(ConnectionPool::new(context)));
+    }
+
+    /// The configuration a host goes by.
+    pub(crate) fn config_of(&self, state: &State<C>, info: &HostInfo) -> TransportConfig {
+        self.shared.connector.adapt(info.config.as_ref().unwrap_or(&state.config).clone())
     }
 
     /// Takes over a common configuration that was checked.
     pub(crate) fn adopt(&self, state: &mut State<C>, config: TransportConfig) {
         self.shared.connector.configure(&config);
-        self.shared.pace.set(config.reconnect.max_per_second);
+        self.shared.common.pace.set(config.reconnect.max_per_second);
+        self.shared.common.health.configure(&config.health);
         state.config = config;
     }
 
@@ -131,6 +138,11 @@ impl<C: Connector> TransportManager<C> {
         self.state().hosts.values().map(|pool| HostInfo::clone(&pool.info())).collect()
     }
 
+    /// The pools of all hosts, by their ids.
+    pub fn pools(&self) -> Vec<Arc<ConnectionPool<C>>> {
+        self.state().hosts.values().cloned().collect()
+    }
+
     /// The pool of a host.
     ///
     /// # Errors
@@ -152,12 +164,12 @@ impl<C: Connector> TransportManager<C> {
 
     /// Tells whoever listens what happened to a host.
     pub(crate) fn emit(&self, host: &HostId, what: TransportEvent) {
-        self.shared.events.emit(Some(host), what);
+        self.shared.common.events.emit(Some(host), what);
     }
 
     /// Tells whoever listens what happened to all of them.
     pub(crate) fn emit_for_all(&self, what: TransportEvent) {
-        self.shared.events.emit(None, what);
+        self.shared.common.events.emit(None, what);
     }
 
     pub(crate) fn connector(&self) -> &C {
@@ -173,14 +185,22 @@ impl<C: Connector> TransportManager<C> {
         self.shared.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How the hosts and the fleet were when they were last looked at, at most
+    /// [`health.interval`](crate::HealthConfig::interval) ago. Without looks, all count as healthy.
+    pub fn health(&self) -> FleetHealth {
+        let pools = self.state().hosts.clone();
+        let hosts = pools.into_iter().map(|(id, pool)| (id, pool.health())).collect();
+        self.shared.common.health.report(hosts)
+    }
+
     /// Listens to what happens to the hosts from now on. Any number may listen, and none holds anything up.
     pub fn events(&self) -> EventStream {
-        self.shared.events.subscribe()
+        self.shared.common.events.subscribe()
     }
 
     /// How many events of each kind there have been since the manager was made, heard or not.
     pub fn event_counts(&self) -> BTreeMap<EventKind, u64> {
-        self.shared.events.counts()
+        self.shared.common.events.counts()
     }
 
     /// Removes every host; work under way has `drain` to end. Returns whether all of it had ended.

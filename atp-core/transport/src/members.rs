@@ -16,11 +16,13 @@ use crate::connector::Connector;
 use crate::context::HostContext;
 use crate::error::{Result, TransportError};
 use crate::events::{GrowthReason, ReapReason, TransportEvent};
+use crate::health::Vitals;
 use crate::latency::Latencies;
 use crate::lease::PooledConnection;
 use crate::leases::Leases;
 use crate::stats::PoolStats;
 use crate::strategy::{self, Candidate};
+use crate::tally::Counted;
 
 pub(crate) struct Members<C: Connector> {
     pub(crate) connections: Vec<Arc<HostConnection<C>>>,
@@ -259,6 +261,37 @@ impl<C: Connector> Members<C> {
         self.complete = self.connections.len() >= self.max && all_usable();
     }
 
+    /// The numbers health is judged by, with what was counted lately.
+    pub(crate) fn vitals(&self, host: &HostContext<C>, lately: &Counted) -> Vitals {
+        let config = host.config();
+        let unshared = self.max * config.pool.max_uses_per_connection.min(config.calls.max_per_connection);
+        let mut vitals = Vitals {
+            utilisation: self.leases.count() as f64 / unshared.max(1) as f64,
+            waiting: self.waiters.len(),
+            rejected: lately.refusals,
+            calls: lately.requests,
+            unanswered: lately.unanswered,
+            mean_latency: lately.mean(),
+            p99_latency: lately.p99(),
+            stuck_calls: host.calls.stuck(),
+            ..Vitals::default()
+        };
+        for connection in &self.connections {
+            let class = match connection.state() {
+                ConnectionState::Idle | ConnectionState::Connecting => &mut vitals.connecting,
+                ConnectionState::Connected => &mut vitals.connected,
+                ConnectionState::Reconnecting { .. } => &mut vitals.reconnecting,
+                ConnectionState::Failed => &mut vitals.failed,
+                ConnectionState::Suspect | ConnectionState::Draining | ConnectionState::Closed => continue,
+            };
+            *class += 1;
+        }
+        if vitals.reconnecting + vitals.failed > 0 {
+            vitals.last_connect_error = host.reconnect.last_error().map(|error| error.to_string());
+        }
+        vitals
+    }
+
     pub(crate) fn stats(&self, host: &HostContext<C>) -> PoolStats {
         let config = host.config();
         let pool = &config.pool;
@@ -266,6 +299,7 @@ impl<C: Connector> Members<C> {
             Duration::ZERO => 0,
             limit => self.leases.long_held(limit, Instant::now()),
         };
+        let tally = host.tally.now();
         let mut stats = PoolStats {
             total_connections: 0,
             idle_connections: 0,
@@ -275,14 +309,19 @@ impl<C: Connector> Members<C> {
             failed: 0,
             suspect: 0,
             draining: 0,
+            max_connections: self.max,
             waiting: self.waiters.len(),
             active_uses: self.leases.count(),
             long_held_leases: long_held,
             calls_in_flight: host.calls.in_flight(),
             stuck_calls: host.calls.stuck(),
+            unproven_calls: host.calls.unproven(),
+            lanes: host.calls.lanes(),
             stuck_attempts: host.calls.stuck_attempts(),
-            requests: host.counts.requests(),
-            errors: host.counts.errors(),
+            requests: tally.requests,
+            errors: tally.errors,
+            acquire_timeouts: tally.acquire_timeouts,
+            reconnects: tally.reconnects,
             strategy: pool.strategy,
             wait_time: self.waits.percentiles(),
             use_time: self.uses.percentiles(),

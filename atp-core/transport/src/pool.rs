@@ -17,12 +17,15 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until, timeout_at
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::breaker::{BreakerStatus, Probe};
 use crate::config::TransportConfig;
 use crate::connection::HostConnection;
 use crate::connector::Connector;
 use crate::context::HostContext;
+use crate::dedicated::Dedicated;
 use crate::error::{AcquireStage, Result, TransportError};
 use crate::events::{ReapReason, TransportEvent};
+use crate::health::Health;
 use crate::host::{HostId, HostInfo};
 use crate::lease::PooledConnection;
 use crate::leases::{LeaseKey, LongHeld};
@@ -85,6 +88,11 @@ impl<C: Connector> ConnectionPool<C> {
         Guard::into_inner(self.shared.host.config())
     }
 
+    /// The way to links of one's own beside the pool.
+    pub(crate) fn dedicated(&self) -> Dedicated<C> {
+        Dedicated::new(self.shared.host.clone(), self.shared.closing.clone())
+    }
+
     /// Lends a connection, as soon as one can carry another lease, and by `deadline` at the latest.
     ///
     /// # Errors
@@ -103,6 +111,20 @@ impl<C: Connector> ConnectionPool<C> {
         taken_at: &'static Location<'static>,
     ) -> Result<PooledConnection<C>> {
         let asked = Instant::now();
+        let result = self.live_lease(asked, deadline, taken_at).await;
+        if let Err(error) = &result {
+            self.shared.host.heard_of_acquire(asked, error);
+        }
+        result
+    }
+
+    /// A lease of a connection that answers, if it was quiet for long.
+    async fn live_lease(
+        &self,
+        asked: Instant,
+        deadline: Instant,
+        taken_at: &'static Location<'static>,
+    ) -> Result<PooledConnection<C>> {
         loop {
             // A caller whose connection turns out dead keeps the place it got by asking first.
             let lease = self.next_lease(asked, deadline, taken_at).await?;
@@ -140,9 +162,40 @@ impl<C: Connector> ConnectionPool<C> {
         }
     }
 
+    /// Asks whether work may be sent to the host; with a probe's place, if the work has to find out whether it
+    /// answers.
+    ///
+    /// # Errors
+    /// [`TransportError::CircuitOpen`]; and what [`acquire`](Self::acquire) would say at once to a host that counts
+    /// as failed: while the pool cannot connect, that is the better answer, and no probe.
+    pub(crate) fn admit(&self) -> Result<Option<Probe<'_>>> {
+        let host = &self.shared.host;
+        if host.breaker.is_closed() {
+            return Ok(None);
+        }
+        let hopeless = self.shared.members().hopeless(host);
+        hopeless.map_or_else(|| host.admit(), Err)
+    }
+
+    /// The error for work whose probe was not answered.
+    pub(crate) fn still_open(&self, probe: Probe<'_>) -> TransportError {
+        drop(probe);
+        self.shared.host.circuit_open()
+    }
+
+    /// The host's circuit breaker, at this moment.
+    pub fn breaker(&self) -> BreakerStatus {
+        self.shared.host.breaker.status()
+    }
+
     /// Counts the connections and what they do, at this moment.
     pub fn stats(&self) -> PoolStats {
         self.shared.members().stats(&self.shared.host)
+    }
+
+    /// How the host was when it was last looked at: see [`TransportManager::health`](crate::TransportManager::health).
+    pub fn health(&self) -> Health {
+        self.shared.host.health.report()
     }
 
     /// The connections, whatever their state.
@@ -198,6 +251,7 @@ impl<C: Connector> ConnectionPool<C> {
     /// Cancel safe: when cancelled the pool stays closed to new work.
     pub async fn close(&self, drain: Duration) -> bool {
         let deadline = Instant::now() + drain;
+        self.shared.host.health.leave();
         let waiters = {
             let mut members = self.shared.members();
             members.draining = true;
@@ -405,6 +459,18 @@ impl<C: Connector> Shared<C> {
         self.host.look_at_stuck_calls();
     }
 
+    /// Looks at how the host is, and tells if that has changed. Runs in the keeper's task only.
+    fn look_at_health(&self) {
+        let Shared { host, .. } = self;
+        let changed = host
+            .health
+            .look(&host.tally.now(), &host.config().health, |lately| self.members().vitals(host, &lately));
+        if let Some(event) = changed {
+            host.emit(event);
+        }
+        host.health.look_at_fleet();
+    }
+
     fn open(self: &Arc<Self>) -> Arc<HostConnection<C>> {
         let pool = Arc::downgrade(self);
         let on_change = move || {
@@ -436,6 +502,7 @@ impl<C: Connector> Shared<C> {
         let connected = stats.idle_connections + stats.active_connections;
         let stage = if connected > 0 { AcquireStage::AllInUse } else { AcquireStage::Connecting };
         let waited = asked.elapsed();
+        self.host.tally.acquire_timed_out(stage);
         self.host.emit(TransportEvent::AcquireTimedOut { stage, waited });
         TransportError::AcquireTimeout {
             host: self.host.id.clone(),
@@ -456,16 +523,23 @@ impl<C: Connector> Shared<C> {
 async fn keep<C: Connector>(shared: Arc<Shared<C>>) {
     let interval = || shared.host.config().pool.maintenance_interval;
     let mut tick = every(interval());
+    let mut looked = Instant::now();
     loop {
         if tick.period() != interval() {
             tick = every(interval());
         }
         let patience_ends = shared.members().patience_ends(&shared.host);
+        let look_every = shared.host.config().health.interval;
         tokio::select! {
             // Attention may be called for all the time, and must not keep the rest from its turn.
             biased;
             () = shared.closing.cancelled() => return,
             _ = tick.tick() => shared.look_around(),
+            () = sleep_until(looked + look_every), if !look_every.is_zero() => {
+                shared.look_at_health();
+                looked = Instant::now();
+                continue;
+            }
             () = sleep_until(patience_ends.unwrap_or_else(Instant::now)), if patience_ends.is_some() => {}
             () = shared.attention.notified() => {}
         }

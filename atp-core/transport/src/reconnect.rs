@@ -64,7 +64,7 @@ impl State {
     fn delay(&self, config: &TransportConfig) -> Duration {
         // The first early loss is waited for as any loss is.
         let slowed_by = self.failures.saturating_add(self.early_losses.saturating_sub(1));
-        backoff::delay(&config.reconnect, slowed_by.saturating_add(1))
+        config.reconnect.backoff().delay(slowed_by.saturating_add(1))
     }
 }
 

@@ -30,6 +30,8 @@ pub struct PoolStats {
     pub suspect: usize,
     /// Out of service because they are old, or too many; closed when their last lease is back.
     pub draining: usize,
+    /// Most connections there may be, suspect and draining ones not counted.
+    pub max_connections: usize,
     /// Callers waiting for a lease.
     pub waiting: usize,
     /// Leases.
@@ -40,12 +42,20 @@ pub struct PoolStats {
     pub calls_in_flight: usize,
     /// Calls past their deadline that have not returned.
     pub stuck_calls: usize,
+    /// Calls under way to VMs that had not answered lately, with those that hang.
+    pub unproven_calls: usize,
+    /// Lanes in use, or whose VM has answered lately.
+    pub lanes: usize,
     /// Attempts to connect past their deadline that have not returned.
     pub stuck_attempts: usize,
     /// Calls made since the host was added.
     pub requests: u64,
     /// Calls that failed since the host was added.
     pub errors: u64,
+    /// Callers that got no connection by their deadline since the host was added.
+    pub acquire_timeouts: u64,
+    /// Times a lost connection was opened again since the host was added.
+    pub reconnects: u64,
     /// How the pool chooses.
     pub strategy: Strategy,
     /// How long callers waited for a lease.

@@ -2,8 +2,10 @@
 
 use std::env;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -12,13 +14,30 @@ pub(crate) const EVENT_LOOP: &str = "child-event-loop";
 /// The first argument of a child that measures what hosts cost.
 pub(crate) const HOSTS: &str = "child-hosts";
 
+/// No work takes a child so long, on however busy a machine.
+const HANGS: Duration = Duration::from_secs(180);
+
 /// Has a child do some work, and waits for its answer.
 pub(crate) fn ask<W: Serialize, A: DeserializeOwned>(name: &str, work: &W) -> Result<A> {
     let mut command = Command::new(env::current_exe()?);
-    command.arg(name).arg(serde_json::to_string(work)?).stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = command.output()?;
-    ensure!(output.status.success(), "{name} ended with {}", output.status);
-    Ok(serde_json::from_slice(&output.stdout)?)
+    command.arg(name).arg(serde_json::to_string(work)?).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let start = Instant::now();
+    // Its answer is one short line, which it need not wait for anybody to read.
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if start.elapsed() > HANGS {
+            child.kill()?;
+            child.wait()?;
+            bail!("{name} still ran after {HANGS:?}");
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    ensure!(status.success(), "{name} ended with {status}");
+    let stdout = child.stdout.take().context("the child's output is not there")?;
+    Ok(serde_json::from_reader(stdout)?)
 }
 
 /// Does the work a child was given, and answers.

@@ -3,20 +3,24 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use atp_testbed::Testbed;
 use atp_transport::{HostInfo, TransportConfig, TransportError, TransportManager};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use crate::child;
+use crate::table::Table;
 use crate::usage::{Usage, cpu_time};
 
 const HOSTS: [usize; 5] = [0, 1, 10, 100, 1_000];
-/// Long enough for keepalive, and for some heartbeats.
-const IDLE: Duration = Duration::from_secs(20);
+/// Daemons that share the hosts.
+const DAEMONS: u8 = 4;
+/// Long enough for keepalive, twice.
+const IDLE: Duration = Duration::from_secs(12);
 const BUSY: Duration = Duration::from_secs(5);
-/// Hosts connected to at once while there are more to come: they share a few daemons, which let in no more than
-/// 20 clients each at a time.
+/// Hosts connected to at once while there are more to come: each daemon lets in no more than 20 clients at
+/// a time that are still connecting.
 const CONNECTING: usize = 16;
 
 /// What a child is to do.
@@ -39,36 +43,42 @@ pub(crate) struct Cost {
 }
 
 /// Measures, and prints a table.
-pub(crate) fn report(uris: &[String]) -> Result<()> {
-    println!(
-        "\nCost of hosts, one connection each; busy: `hostname` on all of them at once, again and again"
-    );
-    println!(
-        "{:>6} | {:>9}{:>9}{:>10} | {:>9}{:>9}{:>9}{:>13}",
-        "hosts", "idle MiB", "threads", "CPU ms/s", "busy MiB", "threads", "calls/s", "CPU µs/call"
-    );
+pub(crate) fn report() -> Result<()> {
+    let bed = Testbed::builder().hosts(DAEMONS).guests(0).start()?;
+    let uris: Vec<String> = bed.hosts().iter().map(|host| host.uri()).collect();
+    let mut table = Table::new([
+        "hosts",
+        "idle: MiB",
+        "threads",
+        "CPU, ms/s",
+        "busy: MiB",
+        "threads",
+        "calls/s",
+        "CPU, µs/call",
+    ]);
     for hosts in HOSTS {
-        let cost: Cost = child::ask(child::HOSTS, &Work { hosts, uris: uris.to_vec() })?;
-        let mib = |usage: Usage| usage.memory_kib as f64 / 1024.0;
+        let cost: Cost = child::ask(child::HOSTS, &Work { hosts, uris: uris.clone() })?;
+        let mib = |usage: Usage| format!("{:.1}", usage.memory_kib as f64 / 1024.0);
         let calls = cost.calls as f64;
-        print!(
-            "{hosts:>6} | {:>9.1}{:>9}{:>10.2} | ",
+        let when_busy = |figure: String| if cost.calls == 0 { String::new() } else { figure };
+        table.row([
+            hosts.to_string(),
             mib(cost.idle),
-            cost.idle.threads,
-            cost.idle_cpu.as_secs_f64() * 1e3
-        );
-        match cost.calls {
-            0 => println!(),
-            _ => println!(
-                "{:>9.1}{:>9}{:>9.0}{:>13.1}",
-                mib(cost.busy),
-                cost.busy.threads,
-                calls / cost.busy_for.as_secs_f64(),
-                cost.busy_cpu.as_secs_f64() * 1e6 / calls
-            ),
-        }
+            cost.idle.threads.to_string(),
+            format!("{:.2}", cost.idle_cpu.as_secs_f64() * 1e3),
+            when_busy(mib(cost.busy)),
+            when_busy(cost.busy.threads.to_string()),
+            when_busy(format!("{:.0}", calls / cost.busy_for.as_secs_f64())),
+            when_busy(format!("{:.1}", cost.busy_cpu.as_secs_f64() * 1e6 / calls)),
+        ]);
     }
-    Ok(())
+    table.print(&format!(
+        "A process with one connection to each host, idle for {} s, then busy for {} s with `hostname` on all hosts at \
+         once, again and again; the hosts are {DAEMONS} daemons:",
+        IDLE.as_secs(),
+        BUSY.as_secs()
+    ));
+    bed.down().context("the testbed was not removed")
 }
 
 /// Connects to the hosts, is idle for a while, then keeps all of them busy.

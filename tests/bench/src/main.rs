@@ -2,54 +2,82 @@
 //!
 //! ```sh
 //! cargo run --release -p atp-bench                # all parts
-//! cargo run --release -p atp-bench -- event-loop  # one of: rate, event-loop, hosts
+//! cargo run --release -p atp-bench -- event-loop  # one of them, or several
 //! ```
 //!
-//! Starts a testbed without guests and removes it. What is compared runs in turns, and what is printed is the
-//! median: on a small machine only ratios from one run mean anything. Memory, threads and CPU are measured in
-//! child processes of this program, so that nothing else is counted with them.
+//! Each part is a file with a `report` function: it starts the testbed it needs, which is removed however the part
+//! ends, measures, and prints tables in Markdown, as they stand in `docs/benchmarks.md`. What is compared runs in
+//! turns, and what is printed is the median: on a small machine only ratios from one run mean anything. Memory,
+//! threads and CPU time are measured in child processes of this program, so that nothing else is counted with them.
 
 mod bare;
 mod child;
 mod event_loop;
 mod hosts;
+mod machine;
 mod rate;
+mod table;
 mod usage;
 
 use std::env;
+use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use atp_testbed::Testbed;
+use anyhow::Result;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Daemons that share the load where there are to be many hosts.
-const DAEMONS: u8 = 4;
+/// A thing to measure, by the name it is asked for.
+struct Part {
+    name: &'static str,
+    report: fn() -> Result<()>,
+}
 
-fn main() -> Result<()> {
-    let args: Vec<String> = env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    match args.as_slice() {
+/// All there is to measure, in the order of the page.
+const PARTS: [Part; 3] = [
+    Part { name: "rate", report: rate::report },
+    Part { name: "event-loop", report: event_loop::report },
+    Part { name: "hosts", report: hosts::report },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments.as_slice() {
         [child::EVENT_LOOP, work] => child::answer(event_loop::measure, work),
         [child::HOSTS, work] => child::answer(hosts::measure, work),
-        [] => parts(&["rate", "event-loop", "hosts"]),
-        [part] => parts(&[part]),
-        _ => bail!("there is one argument at most: rate, event-loop or hosts"),
+        names => return run(names),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
-fn parts(parts: &[&str]) -> Result<()> {
-    allow_many_files()?;
-    let bed = Testbed::builder().hosts(DAEMONS).guests(0).start()?;
-    let uris: Vec<String> = bed.hosts().iter().map(|host| host.uri()).collect();
-    for part in parts {
-        match *part {
-            "rate" => rate::report(&uris)?,
-            "event-loop" => event_loop::report(&uris)?,
-            "hosts" => hosts::report(&uris)?,
-            other => bail!("there is no part `{other}`: it is rate, event-loop or hosts"),
+/// Runs the parts of those names, or all of them; those after one that fails as well.
+fn run(names: &[&str]) -> ExitCode {
+    let known = PARTS.map(|part| part.name);
+    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+        eprintln!("error: there is no part `{unknown}`\n\nhint: the parts are {}", known.join(", "));
+        return ExitCode::from(2);
+    }
+    if let Err(error) = allow_many_files() {
+        eprintln!("warning: the limit on open files stays as it is: {error:#}");
+    }
+    machine::prefer();
+    machine::report();
+    let mut result = ExitCode::SUCCESS;
+    for Part { name, report } in PARTS {
+        if !names.is_empty() && !names.contains(&name) {
+            continue;
+        }
+        if let Err(error) = report() {
+            println!("\n**`{name}` failed**: {error:#}");
+            result = ExitCode::FAILURE;
         }
     }
-    Ok(bed.down()?)
+    result
 }
 
 /// Raises the limit on open files, for this process, its children and the daemons.

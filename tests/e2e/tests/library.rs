@@ -13,7 +13,7 @@ use tokio::time::Instant;
 const LIMIT: Duration = Duration::from_secs(60);
 /// Longest anything may take that should happen soon; the machine may be busy.
 const SOON: Duration = Duration::from_secs(20);
-const IDS: [&str; 3] = ["h1", "h2", "h3"];
+pub(crate) const IDS: [&str; 3] = ["h1", "h2", "h3"];
 
 /// The defaults, but for threads that soon end when there is nothing to do.
 fn config() -> TransportConfig {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test that calls it")]
 
+mod events;
 mod exec;
 mod faults;
 mod interrupt;
@@ -14,4 +15,5 @@ mod messages;
 mod raw;
 mod scenarios;
 mod selectors;
+mod sockets;
 mod transport;

@@ -29,6 +29,9 @@ const CONTROL_DEADLINE: Duration = Duration::from_secs(60);
 /// After this time a control command is sent again: a guest that boots forgets what came too early.
 const CONTROL_RETRY: Duration = Duration::from_secs(1);
 
+/// The size of a guest's disk, which `mount-data` in the guest puts a file system on.
+const DISK_BYTES: u64 = 256 << 20;
+
 /// What a host's folder notes about a guest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Note {
@@ -118,8 +121,10 @@ impl Guest {
             self.destroy()?;
         }
         self.host.virsh(&["undefine", self.uuid()])?;
-        fs::remove_file(self.note_file())
-            .map_err(Error::io(format!("removing {}", self.note_file().display())))
+        for file in [self.host.layout().disk(self.uuid()), self.note_file()] {
+            fs::remove_file(&file).map_err(Error::io(format!("removing {}", file.display())))?;
+        }
+        Ok(())
     }
 
     /// Waits until the agent in the guest answers, and returns how long that took.
@@ -216,7 +221,16 @@ impl Guest {
     fn define_domain(&self) -> Result<()> {
         let path = self.host.layout().guests().join(format!("{}.xml", self.uuid()));
         fs::write(&path, self.domain_xml()).map_err(Error::io(format!("writing {}", path.display())))?;
+        self.make_disk()?;
         self.host.virsh(&["define", &path.to_string_lossy()]).map(drop)
+    }
+
+    /// Makes the guest's disk, empty, unless it is there. It takes the space that the guest writes to.
+    fn make_disk(&self) -> Result<()> {
+        let path = self.host.layout().disk(self.uuid());
+        let disk = fs::File::options().create(true).append(true).open(&path);
+        disk.and_then(|disk| disk.set_len(DISK_BYTES))
+            .map_err(Error::io(format!("making {}", path.display())))
     }
 
     fn note_file(&self) -> PathBuf {
@@ -275,7 +289,7 @@ impl Guest {
         let name = escape(self.name());
         let uuid = self.uuid();
         let hostname = if is_host_name(self.name()) { self.name() } else { "guest" };
-        let console = layout.console(uuid);
+        let (console, disk) = (layout.console(uuid), layout.disk(uuid));
         let [agent, control, channel] =
             [layout.agent_socket(uuid), layout.control_socket(uuid), layout.channel_socket(uuid)];
         format!(
@@ -297,6 +311,11 @@ impl Guest {
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
     <controller type='usb' model='none'/>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw' cache='unsafe'/>
+      <source file='{disk}'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
     <serial type='file'><source path='{console}'/><target port='0'/></serial>
     <serial type='unix'><source mode='bind' path='{control}'/><target port='1'/></serial>
     <channel type='unix'>
@@ -316,6 +335,7 @@ impl Guest {
 ",
             kernel = image.kernel.display(),
             initramfs = image.initramfs.display(),
+            disk = disk.display(),
             console = console.display(),
             control = control.display(),
             agent = agent.display(),
@@ -325,7 +345,7 @@ impl Guest {
 }
 
 /// Everything after `quiet` saves time only: an emulated boot took 1.5 s with it and 2.4 s without.
-const KERNEL_ARGUMENTS: &str = "console=tty0 console=ttyS0 quiet mitigations=off tsc=reliable no_timer_check \
+pub(crate) const KERNEL_ARGUMENTS: &str = "console=tty0 console=ttyS0 quiet mitigations=off tsc=reliable no_timer_check \
     cryptomgr.notests random.trust_cpu=on 8250.nr_uarts=2 noreplace-smp";
 
 /// Text for an XML element.

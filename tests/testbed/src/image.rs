@@ -21,8 +21,8 @@ const RECIPE_VERSION: u32 = 1;
 /// The package that depends on the newest kernel package.
 const KERNEL_METAPACKAGE: &str = "linux-image-cloud-amd64";
 
-/// Modules the guest loads, in the order `/init` loads them.
-const MODULES: [&str; 9] = [
+/// Modules the guest loads, in the order `/init` loads them; the last one is for `mount-data`.
+const MODULES: [&str; 10] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_modern_dev",
@@ -32,11 +32,14 @@ const MODULES: [&str; 9] = [
     "button",
     "evdev",
     "virtio_input",
+    "virtio_blk",
 ];
 
 const INIT: &str = include_str!("../guest/init");
 const SHUTDOWN: &str = include_str!("../guest/shutdown");
 const POWER_BUTTON: &str = include_str!("../guest/power-button");
+const MOUNT_DATA: &str = include_str!("../guest/mount-data");
+const CHPASSWD: &str = include_str!("../guest/chpasswd");
 const OS_RELEASE: &str = include_str!("../guest/os-release");
 
 /// Downloading some 30 MB, on a slow line too.
@@ -88,7 +91,8 @@ impl Image {
 /// Names the recipe: another recipe is another image.
 fn key() -> String {
     let mut hasher = DefaultHasher::new();
-    (RECIPE_VERSION, KERNEL_METAPACKAGE, MODULES, INIT, SHUTDOWN, POWER_BUTTON, OS_RELEASE).hash(&mut hasher);
+    (RECIPE_VERSION, KERNEL_METAPACKAGE, MODULES, INIT).hash(&mut hasher);
+    (SHUTDOWN, POWER_BUTTON, MOUNT_DATA, CHPASSWD, OS_RELEASE).hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 
@@ -150,8 +154,22 @@ fn initramfs(files: &Path) -> Result<Vec<u8>> {
 
     let mut archive = Archive::default();
     let mut folders = BTreeSet::from(
-        ["bin", "dev", "etc/acpi/PWRF", "modules", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "var"]
-            .map(PathBuf::from),
+        [
+            "bin",
+            "data",
+            "dev",
+            "etc/acpi/PWRF",
+            "modules",
+            "proc",
+            "root",
+            "run",
+            "sbin",
+            "sys",
+            "tmp",
+            "usr",
+            "var",
+        ]
+        .map(PathBuf::from),
     );
     folders
         .extend(libraries.iter().filter_map(|path| Some(path.strip_prefix("/").ok()?.parent()?.to_owned())));
@@ -173,9 +191,12 @@ fn initramfs(files: &Path) -> Result<Vec<u8>> {
     for name in ["poweroff", "reboot", "halt"] {
         archive.symlink(&format!("sbin/{name}"), "shutdown");
     }
+    archive.file("sbin/mount-data", 0o755, MOUNT_DATA.as_bytes());
+    archive.file("sbin/chpasswd", 0o755, CHPASSWD.as_bytes());
     archive.file("etc/acpi/PWRF/00000080", 0o755, POWER_BUTTON.as_bytes());
     archive.file("etc/os-release", 0o644, OS_RELEASE.as_bytes());
     archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n");
+    archive.file("etc/shadow", 0o600, b"root:*:19000:0:99999:7:::\n");
     archive.file("etc/group", 0o644, b"root:x:0:\n");
     archive.file("sbin/qemu-ga", 0o755, &read(&agent)?);
     archive.symlink("usr/bin", "../bin");

@@ -90,6 +90,10 @@ impl Layout {
 
     /// The sockets of the guest with this UUID. Their paths are short, since a socket's path may have 107 bytes:
     /// libvirt's own choice below the folders of a session is longer.
+    pub(crate) fn disk(&self, uuid: &str) -> PathBuf {
+        self.guests().join(format!("{uuid}.disk"))
+    }
+
     pub(crate) fn agent_socket(&self, uuid: &str) -> PathBuf {
         self.socket(uuid, "agent")
     }

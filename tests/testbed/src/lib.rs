@@ -34,6 +34,7 @@ mod error;
 mod guest;
 mod host;
 mod proxy;
+mod qemu;
 mod state;
 
 pub use bed::{Builder, Summary, Testbed};
@@ -41,6 +42,7 @@ pub use error::{Error, LogTail, Result};
 pub use guest::Guest;
 pub use host::Host;
 pub use proxy::Proxy;
+pub use qemu::Qemu;
 pub use state::Mode;
 
 mod cache;

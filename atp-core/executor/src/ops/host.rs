@@ -11,6 +11,14 @@ use crate::completion::Completion;
 use crate::outcome::{Data, HostReport};
 
 pub(super) async fn check(job: &Job<'_>) -> Completion {
+    match report(job).await {
+        Ok(report) => Completion::ok(Effect::None, Data::Host(report)),
+        Err(error) => job.failure(&error).of_a_look(),
+    }
+}
+
+/// Asks a host what it is.
+pub(super) async fn report(job: &Job<'_>) -> Result<HostReport, ProtocolError> {
     let asked = Instant::now();
     let report = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         let connected = Instant::now();
@@ -29,10 +37,7 @@ pub(super) async fn check(job: &Job<'_>) -> Completion {
             active_domains: domains.iter().filter(|domain| domain.state.is_active()).count(),
         })
     });
-    match report.await {
-        Ok(report) => Completion::ok(Effect::None, Data::Host(report)),
-        Err(error) => job.failure(&error).of_a_look(),
-    }
+    report.await
 }
 
 /// Milliseconds to the microsecond.

@@ -1,5 +1,6 @@
 //! What each operation does on one target.
 
+mod examine;
 mod guest;
 mod host;
 mod inspect;
@@ -27,10 +28,15 @@ pub(crate) async fn perform(
 ) -> Completion {
     let job = Job { manager, target, attempt };
     let Some(domain) = &target.domain else {
-        return host::check(&job).await;
+        return match operation {
+            Operation::ExamineHost => examine::host(&job).await,
+            _ => host::check(&job).await,
+        };
     };
     match operation {
         Operation::HostCheck => host::check(&job).await,
+        Operation::ExamineHost => examine::host(&job).await,
+        Operation::ExamineAgent => examine::agent(&job, domain).await,
         Operation::VmList => Completion::ok(Effect::None, Data::Domain(domain.clone())),
         Operation::VmInfo => inspect::info(&job, domain).await,
         &Operation::Lifecycle { action, wait } => {

@@ -3,8 +3,10 @@
 //! Durations are written as `30s`, `5m`, `250ms`. No other module holds a time-out or a size.
 //! `docs/configuration.md` says how to choose each; a test compares it with these types.
 
+mod breaker;
 mod builder;
 mod error;
+mod health;
 mod validate;
 
 use std::fmt;
@@ -12,8 +14,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backoff::Backoff;
+
+pub use breaker::BreakerConfig;
 pub use builder::TransportConfigBuilder;
 pub use error::{ConfigError, ConfigProblem};
+pub use health::HealthConfig;
 
 /// How hosts are connected to, and how work is run on them.
 ///
@@ -56,6 +62,10 @@ pub struct TransportConfig {
     pub calls: CallConfig,
     /// libvirt's own keepalive messages.
     pub keepalive: KeepaliveConfig,
+    /// When a host is left alone for a while.
+    pub breaker: BreakerConfig,
+    /// When a host counts as healthy.
+    pub health: HealthConfig,
     /// The stream of events.
     pub events: EventConfig,
 }
@@ -72,6 +82,8 @@ impl Default for TransportConfig {
             reconnect: ReconnectConfig::default(),
             calls: CallConfig::default(),
             keepalive: KeepaliveConfig::default(),
+            breaker: BreakerConfig::default(),
+            health: HealthConfig::default(),
             events: EventConfig::default(),
         }
     }
@@ -218,6 +230,12 @@ impl Default for ReconnectConfig {
             max_hung_attempts: 4,
             max_per_second: 100,
         }
+    }
+}
+
+impl ReconnectConfig {
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff { initial: self.initial_delay, multiplier: self.multiplier, longest: self.max_delay }
     }
 }
 

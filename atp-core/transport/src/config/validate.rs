@@ -44,19 +44,24 @@ impl TransportConfig {
     }
 
     /// The values that hold for all hosts together, so that no host can have its own.
-    pub(super) fn shared(&self) -> [(&'static str, String); 4] {
+    pub(super) fn shared(&self) -> [(&'static str, String); 9] {
         let thread_idle_timeout = format_duration(self.calls.thread_idle_timeout).to_string();
         [
             ("calls.max_threads", self.calls.max_threads.to_string()),
             ("calls.thread_idle_timeout", thread_idle_timeout),
             ("reconnect.max_per_second", self.reconnect.max_per_second.to_string()),
+            ("breaker.max_open_share", self.breaker.max_open_share.to_string()),
+            ("breaker.min_hosts_for_share", self.breaker.min_hosts_for_share.to_string()),
+            ("health.interval", format_duration(self.health.interval).to_string()),
+            ("health.fleet_degraded_share", self.health.fleet_degraded_share.to_string()),
+            ("health.fleet_unavailable_share", self.health.fleet_unavailable_share.to_string()),
             ("events.capacity", self.events.capacity.to_string()),
         ]
     }
 
     /// Every value that cannot be used: its path, and what is wrong with it.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
-        let TransportConfig { pool, reconnect, calls, keepalive, events, .. } = self;
+        let TransportConfig { pool, reconnect, calls, keepalive, breaker, health, events, .. } = self;
         let mut problems = Vec::new();
         let mut check = |ok: bool, path: &'static str, problem: String| {
             if !ok {
@@ -83,6 +88,15 @@ impl TransportConfig {
             ("calls.proven_for", calls.proven_for, Zero::Means),
             ("calls.thread_idle_timeout", calls.thread_idle_timeout, Zero::Means),
             ("keepalive.interval", keepalive.interval, Zero::Means),
+            ("breaker.window", breaker.window, Zero::IsWrong),
+            ("breaker.min_wait", breaker.min_wait, Zero::Means),
+            ("breaker.cool_down", breaker.cool_down, Zero::IsWrong),
+            ("breaker.max_cool_down", breaker.max_cool_down, Zero::IsWrong),
+            ("health.interval", health.interval, Zero::Means),
+            ("health.window", health.window, Zero::IsWrong),
+            ("health.slow_mean", health.slow_mean, Zero::Means),
+            ("health.slow_p99", health.slow_p99, Zero::Means),
+            ("health.better_after", health.better_after, Zero::Means),
         ] {
             check(!time.is_zero() || zero == Zero::Means, path, "is 0s; it must be longer".to_owned());
             check(
@@ -100,6 +114,7 @@ impl TransportConfig {
             ("calls.max_threads", calls.max_threads),
             ("reconnect.max_hung_attempts", reconnect.max_hung_attempts),
             ("reconnect.max_per_second", reconnect.max_per_second as usize),
+            ("health.worse_after", health.worse_after as usize),
             ("events.capacity", events.capacity),
         ] {
             check(number > 0, path, "is 0; it must be at least 1".to_owned());
@@ -112,14 +127,26 @@ impl TransportConfig {
             "pool.min_connections_per_host",
             format!("is {min}, more than pool.max_connections_per_host, which is {max}"),
         );
-        let multiplier = reconnect.multiplier;
-        check(
-            multiplier.is_finite() && multiplier >= 1.0,
-            "reconnect.multiplier",
-            format!("is {multiplier}; it must be a number of at least 1"),
-        );
+        for (path, multiplier) in
+            [("reconnect.multiplier", reconnect.multiplier), ("breaker.multiplier", breaker.multiplier)]
+        {
+            check(
+                multiplier.is_finite() && multiplier >= 1.0,
+                path,
+                format!("is {multiplier}; it must be a number of at least 1"),
+            );
+        }
         let (down, up) = (pool.scale_down_threshold, pool.scale_up_threshold);
-        for (path, share) in [("pool.scale_down_threshold", down), ("pool.scale_up_threshold", up)] {
+        for (path, share) in [
+            ("pool.scale_down_threshold", down),
+            ("pool.scale_up_threshold", up),
+            ("breaker.failure_rate", breaker.failure_rate),
+            ("breaker.max_open_share", breaker.max_open_share),
+            ("health.degraded_error_rate", health.degraded_error_rate),
+            ("health.unavailable_error_rate", health.unavailable_error_rate),
+            ("health.fleet_degraded_share", health.fleet_degraded_share),
+            ("health.fleet_unavailable_share", health.fleet_unavailable_share),
+        ] {
             check((0.0..=1.0).contains(&share), path, format!("is {share}; it must be from 0 to 1"));
         }
         check(
@@ -127,16 +154,43 @@ impl TransportConfig {
             "pool.scale_down_threshold",
             format!("is {down}, more than pool.scale_up_threshold, which is {up}"),
         );
-        let (initial, longest) = (reconnect.initial_delay, reconnect.max_delay);
+        for (path, longest, initial_path, initial) in [
+            ("reconnect.max_delay", reconnect.max_delay, "reconnect.initial_delay", reconnect.initial_delay),
+            ("breaker.max_cool_down", breaker.max_cool_down, "breaker.cool_down", breaker.cool_down),
+        ] {
+            let (shown, initial_shown) = (format_duration(longest), format_duration(initial));
+            check(
+                initial <= longest,
+                path,
+                format!("is {shown}, shorter than {initial_path}, which is {initial_shown}"),
+            );
+        }
+        let utilisation = health.high_utilisation;
         check(
-            initial <= longest,
-            "reconnect.max_delay",
-            format!(
-                "is {}, shorter than reconnect.initial_delay, which is {}",
-                format_duration(longest),
-                format_duration(initial)
-            ),
+            utilisation.is_finite() && utilisation >= 0.0,
+            "health.high_utilisation",
+            format!("is {utilisation}; it must be a number of at least 0"),
         );
+        for (path, lower, name, higher) in [
+            (
+                "health.degraded_error_rate",
+                health.degraded_error_rate,
+                "health.unavailable_error_rate",
+                health.unavailable_error_rate,
+            ),
+            (
+                "health.fleet_degraded_share",
+                health.fleet_degraded_share,
+                "health.fleet_unavailable_share",
+                health.fleet_unavailable_share,
+            ),
+        ] {
+            check(
+                lower <= higher || higher.is_nan(),
+                path,
+                format!("is {lower}, more than {name}, which is {higher}"),
+            );
+        }
         let interval = keepalive.interval;
         check(
             interval.subsec_nanos() == 0 && interval.as_secs() <= i32::MAX as u64,

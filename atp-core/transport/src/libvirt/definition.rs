@@ -1,6 +1,8 @@
 //! What a domain's XML definition says, as far as ATP reads it.
 
-use crate::domain::AgentChannel;
+use roxmltree::Node;
+
+use crate::domain::{AgentChannel, Graphics, GraphicsKind, Listener};
 
 /// The name of the virtio-serial port that guest agents listen on.
 const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
@@ -8,12 +10,13 @@ const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
 pub(super) struct Definition {
     pub(super) agent: AgentChannel,
     pub(super) title: Option<String>,
+    pub(super) graphics: Vec<Graphics>,
 }
 
 impl Definition {
     /// Reads the XML that libvirt gave. XML that cannot be read says nothing about the domain.
     pub(super) fn parse(xml: &str) -> Self {
-        let nothing = Definition { agent: AgentChannel::NotConfigured, title: None };
+        let nothing = Definition { agent: AgentChannel::NotConfigured, title: None, graphics: Vec::new() };
         let Ok(document) = roxmltree::Document::parse(xml) else {
             tracing::warn!("libvirt gave a domain definition that is not XML");
             return nothing;
@@ -29,8 +32,38 @@ impl Definition {
             Some(_) => AgentChannel::Disconnected,
         };
         let title = document.root_element().children().find(|node| node.has_tag_name("title"));
-        Definition { agent, title: title.and_then(|title| title.text()).map(str::to_owned) }
+        let graphics = document.descendants().filter(|node| node.has_tag_name("graphics"));
+        Definition {
+            agent,
+            title: title.and_then(|title| title.text()).map(str::to_owned),
+            graphics: graphics.map(read_graphics).collect(),
+        }
     }
+}
+
+/// Reads a `<graphics>`: its ports, which are -1 until they are chosen, and a `<listen>` for each place.
+fn read_graphics(node: Node<'_, '_>) -> Graphics {
+    let port =
+        |name| node.attribute(name).and_then(|port| port.parse::<u16>().ok()).filter(|port| *port != 0);
+    let (plain, tls) = (port("port"), port("tlsPort"));
+    let kind = match node.attribute("type").unwrap_or_default() {
+        "vnc" => GraphicsKind::Vnc,
+        "spice" => GraphicsKind::Spice,
+        other => GraphicsKind::Other(other.to_owned()),
+    };
+    let listen =
+        node.children().filter(|child| child.has_tag_name("listen")).filter_map(|listen| {
+            match listen.attribute("type")? {
+                "socket" => Some(Listener::Unix { path: listen.attribute("socket")?.to_owned() }),
+                "address" | "network" if plain.or(tls).is_some() => Some(Listener::Tcp {
+                    address: listen.attribute("address")?.to_owned(),
+                    port: plain,
+                    tls_port: tls,
+                }),
+                _ => None,
+            }
+        });
+    Graphics { kind, listen: listen.collect() }
 }
 
 #[cfg(test)]
@@ -53,6 +86,30 @@ mod tests {
         assert_eq!(agent(&with("")), AgentChannel::Disconnected);
         assert_eq!(agent(&with(" state='disconnected'")), AgentChannel::Disconnected);
         assert_eq!(agent(&with(" state='connected'")), AgentChannel::Connected);
+    }
+
+    #[test]
+    fn where_the_screen_can_be_looked_at() {
+        let xml = "<domain><devices>
+            <graphics type='vnc' port='5901' passwd='secret'>
+              <listen type='address' address='127.0.0.1'/><listen type='socket' socket='/run/vnc'/>
+            </graphics>
+            <graphics type='spice' port='-1' tlsPort='5902'><listen type='network' address='::'/></graphics>
+            <graphics type='vnc' port='-1' autoport='yes'><listen type='address' address='0.0.0.0'/></graphics>
+            <graphics type='egl-headless'/>
+            </devices></domain>";
+        let tcp = |address: &str, port, tls_port| Listener::Tcp { address: address.into(), port, tls_port };
+        let expected = [
+            (
+                GraphicsKind::Vnc,
+                vec![tcp("127.0.0.1", Some(5901), None), Listener::Unix { path: "/run/vnc".into() }],
+            ),
+            (GraphicsKind::Spice, vec![tcp("::", None, Some(5902))]),
+            (GraphicsKind::Vnc, vec![]),
+            (GraphicsKind::Other("egl-headless".into()), vec![]),
+        ];
+        let expected = expected.map(|(kind, listen)| Graphics { kind, listen });
+        assert_eq!(Definition::parse(xml).graphics, expected);
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub struct Hypervisor {
 }
 
 /// The monitor of a VM and its agent each take one command at a time.
-fn monitor_lane(uuid: Uuid) -> Lane {
+pub(super) fn monitor_lane(uuid: Uuid) -> Lane {
     Lane { target: uuid.as_u128(), kind: 0 }
 }
 
@@ -188,6 +188,7 @@ impl LibvirtConnection {
                 autostart: domain.autostart().ok(),
                 agent: definition.agent,
                 title: definition.title,
+                graphics: definition.graphics,
             })
         })
         .await
@@ -281,7 +282,7 @@ impl LibvirtConnection {
     }
 
     /// After how long an occupied monitor is reason not to send; none for a VM that has answered lately.
-    fn busy_after(&self, lane: Lane) -> Option<Duration> {
+    pub(super) fn busy_after(&self, lane: Lane) -> Option<Duration> {
         (!self.is_proven(lane)).then(|| self.config().calls.monitor_busy_after)
     }
 
@@ -296,7 +297,10 @@ impl LibvirtConnection {
 
 /// Fails if the monitor has been occupied for longer than `busy_after`. A driver that cannot tell, or a domain
 /// that is not running, is left to the call itself.
-fn check_monitor(domain: &Domain, busy_after: Option<Duration>) -> std::result::Result<(), Failure> {
+pub(super) fn check_monitor(
+    domain: &Domain,
+    busy_after: Option<Duration>,
+) -> std::result::Result<(), Failure> {
     if let Some(limit) = busy_after
         && let Ok(Some(occupied_for)) = control_info::occupied_for(domain)
         && occupied_for > limit
@@ -306,7 +310,7 @@ fn check_monitor(domain: &Domain, busy_after: Option<Duration>) -> std::result::
     Ok(())
 }
 
-fn info(domain: &Domain) -> std::result::Result<DomainInfo, Error> {
+pub(super) fn info(domain: &Domain) -> std::result::Result<DomainInfo, Error> {
     let info = domain.info()?;
     Ok(DomainInfo {
         name: domain.name()?,
@@ -333,7 +337,7 @@ pub(super) fn state_of(number: i32) -> DomainState {
     }
 }
 
-fn is_gone(error: &Error) -> bool {
+pub(super) fn is_gone(error: &Error) -> bool {
     error.code().is(ErrorNumber::NoDomain)
 }
 

@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use virt::connect::Connect;
 use virt::domain::Domain;
 
 use super::close_notice::CloseNotice;
+use super::domain_events::Registration;
 use super::error::call_failure;
+use super::stream::ChannelStream;
 use super::threads::{CallThreads, ThreadsExhausted};
 use crate::calls::InFlight;
 use crate::connector::CallFailure;
@@ -30,6 +33,10 @@ pub struct LibvirtLink {
 /// What belongs to a connection in the C library. Dropping it closes the connection, and can block.
 pub(crate) struct Handles {
     notice: CloseNotice,
+    /// On a connection of its own for a channel: the stream.
+    pub(super) channel: OnceLock<ChannelStream>,
+    /// On a connection of its own for domain events: what was asked for.
+    pub(super) events: OnceLock<Registration>,
     /// Domains by UUID, so that a call on a known one takes one round trip and not two. They come before
     /// the connection, which must be the last to go.
     domains: Mutex<HashMap<Uuid, Arc<Domain>>>,
@@ -41,6 +48,8 @@ pub(crate) enum Failure {
     Libvirt(virt::error::Error),
     /// Nothing was sent: the VM's monitor has been occupied for so long.
     Occupied(Duration),
+    /// Nothing was sent: what the call works on is gone.
+    Gone,
 }
 
 impl From<virt::error::Error> for Failure {
@@ -52,7 +61,13 @@ impl From<virt::error::Error> for Failure {
 impl LibvirtLink {
     /// Blocks, as opening did.
     pub(crate) fn new(connect: Connect, threads: CallThreads, closer: mpsc::Sender<Handles>) -> Self {
-        let handles = Handles { notice: CloseNotice::ask(&connect), domains: Mutex::default(), connect };
+        let handles = Handles {
+            notice: CloseNotice::ask(&connect),
+            channel: OnceLock::new(),
+            events: OnceLock::new(),
+            domains: Mutex::default(),
+            connect,
+        };
         LibvirtLink { handles: Some(handles), threads, closer }
     }
 
@@ -89,6 +104,7 @@ impl LibvirtLink {
         match catch_unwind(AssertUnwindSafe(|| call(handles))) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(Failure::Occupied(time))) => Err(CallFailure::Busy { occupied_for: time }),
+            Ok(Err(Failure::Gone)) => Err(CallFailure::Lost { sent: false, source: None }),
             Ok(Err(Failure::Libvirt(error))) => match call_failure(&error) {
                 CallFailure::Refused { .. } if !self.is_open() => {
                     Err(CallFailure::Lost { sent: true, source: Some(LibvirtError::from(&error)) })
@@ -101,10 +117,12 @@ impl LibvirtLink {
 
     /// Returns when libvirt has given notice that the connection was closed from outside.
     pub(crate) async fn closed(&self) {
-        match &self.handles {
-            Some(handles) => handles.notice.closed().cancelled().await,
-            None => std::future::pending().await,
-        }
+        self.closed_token().cancelled().await;
+    }
+
+    /// Is cancelled when libvirt has given notice that the connection was closed from outside.
+    pub(crate) fn closed_token(&self) -> CancellationToken {
+        self.handles.as_ref().map(|handles| handles.notice.closed().clone()).unwrap_or_default()
     }
 
     /// Whether the socket is open, as far as the C library knows.
@@ -126,6 +144,11 @@ impl Drop for LibvirtLink {
 
 impl Drop for Handles {
     fn drop(&mut self) {
+        if let Some(events) = self.events.take() {
+            events.withdraw(&self.connect);
+        }
+        // Ends the stream, which holds a reference to the connection.
+        drop(self.channel.take());
         self.notice.withdraw(&self.connect);
     }
 }

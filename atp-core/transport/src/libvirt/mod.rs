@@ -1,17 +1,23 @@
 //! Hosts reached through libvirt. The only place that knows the `virt` crate.
 
+mod channel;
 mod close_notice;
 mod control_info;
 mod definition;
 mod domain;
+mod domain_events;
 mod domain_stats;
 mod error;
 mod event_loop;
+mod event_words;
 mod labels;
 mod link;
 mod machine;
+mod screenshot;
+mod stream;
 mod threads;
 mod uri;
+mod watch;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -31,8 +37,17 @@ use link::{Handles, closer};
 use threads::{CallThreads, ThreadsExhausted};
 use uri::LibvirtUri;
 
+pub use channel::{ChannelError, ChannelOptions, DomainChannel};
 pub use domain::{Hypervisor, Version};
 pub use link::LibvirtLink;
+pub use screenshot::RawImage;
+pub use watch::{DomainEvents, WatchItem, WatchOptions};
+
+/// Name and port of the daemon's own socket in a URI, where it is reached by TCP or TLS; none by other ways, and of what
+/// is no URI.
+pub fn daemon_socket(uri: &str) -> Option<(String, u16)> {
+    LibvirtUri::parse(uri).ok()?.socket
+}
 
 /// A lease of a libvirt connection: what closures run by a [`TransportManager`](crate::TransportManager) get.
 pub type LibvirtConnection = PooledConnection<LibvirtConnector>;

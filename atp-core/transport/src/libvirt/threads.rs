@@ -5,11 +5,11 @@
 //! waited behind a stuck one would let a hung host hurt the others; how many jobs there may be is decided
 //! per host, before they come here.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use crate::moment::Span;
 
@@ -27,16 +27,22 @@ pub(crate) struct CallThreads {
 struct Shared {
     max: AtomicUsize,
     /// How long a thread waits for its next job before it ends.
-    idle: Span,
+    patience: Span,
     crew: Mutex<Crew>,
-    work: Condvar,
 }
 
 #[derive(Default)]
 struct Crew {
-    jobs: VecDeque<Job>,
-    idle: usize,
+    /// The last to become idle is the first to get a job: it is the quickest to wake, and those that are too
+    /// many stay idle until they end.
+    idle: Vec<Arc<Desk>>,
     threads: usize,
+}
+
+/// Where a thread finds its next job.
+struct Desk {
+    thread: Thread,
+    job: Mutex<Option<Job>>,
 }
 
 /// All threads are in use.
@@ -46,26 +52,24 @@ pub(crate) struct ThreadsExhausted {
 }
 
 impl CallThreads {
-    pub(crate) fn new(max: usize, idle: Duration) -> Self {
-        let (max, idle) = (AtomicUsize::new(max), Span::new(idle));
-        CallThreads { shared: Arc::new(Shared { max, idle, crew: Mutex::default(), work: Condvar::new() }) }
+    pub(crate) fn new(max: usize, patience: Duration) -> Self {
+        let (max, patience) = (AtomicUsize::new(max), Span::new(patience));
+        CallThreads { shared: Arc::new(Shared { max, patience, crew: Mutex::default() }) }
     }
 
-    /// Has there be at most `max` threads from now on, and each kept for as long as `idle`. Those that are too many end
-    /// when they have been idle for so long.
-    pub(crate) fn resize(&self, max: usize, idle: Duration) {
+    /// Has there be at most `max` threads from now on, and each kept for as long as `patience` after its last job.
+    pub(crate) fn resize(&self, max: usize, patience: Duration) {
         self.shared.max.store(max, Ordering::Relaxed);
-        self.shared.idle.set(idle);
+        self.shared.patience.set(patience);
     }
 
     /// Starts a job at once, on an idle thread or a new one.
     pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) -> Result<(), ThreadsExhausted> {
+        let job: Job = Box::new(job);
         let mut crew = self.shared.crew();
-        // Each queued job has an idle thread that is just waking up for it.
-        if crew.idle > crew.jobs.len() {
-            crew.jobs.push_back(Box::new(job));
+        if let Some(desk) = crew.idle.pop() {
             drop(crew);
-            self.shared.work.notify_one();
+            desk.put(job);
             return Ok(());
         }
         let exhausted = ThreadsExhausted { threads: crew.threads };
@@ -75,8 +79,7 @@ impl CallThreads {
         crew.threads += 1;
         drop(crew);
         let shared = self.shared.clone();
-        let thread = std::thread::Builder::new().name("atp-call".to_owned()).stack_size(STACK_BYTES);
-        let job: Job = Box::new(job);
+        let thread = thread::Builder::new().name("atp-call".to_owned()).stack_size(STACK_BYTES);
         thread.spawn(move || shared.work(job)).map(drop).map_err(|error| {
             tracing::error!(%error, "cannot start a thread");
             self.shared.crew().threads -= 1;
@@ -85,30 +88,55 @@ impl CallThreads {
     }
 }
 
+impl Desk {
+    /// Hands over a job, and wakes the thread if it sleeps.
+    fn put(&self, job: Job) {
+        *self.job() = Some(job);
+        self.thread.unpark();
+    }
+
+    fn take(&self) -> Option<Job> {
+        self.job().take()
+    }
+
+    fn job(&self) -> MutexGuard<'_, Option<Job>> {
+        self.job.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Shared {
     fn work(&self, first: Job) {
-        let mut next = Some(first);
-        while let Some(job) = next {
+        let desk = Arc::new(Desk { thread: thread::current(), job: Mutex::new(Some(first)) });
+        while let Some(job) = self.next_job(&desk) {
             // A job answers for its own panics; this keeps the count of threads right whatever it does.
             let _contained = catch_unwind(AssertUnwindSafe(job));
-            next = self.next_job();
+            self.crew().idle.push(desk.clone());
         }
     }
 
     /// The next job, or none when the thread should end; it is no longer counted then.
-    fn next_job(&self) -> Option<Job> {
-        let mut crew = self.crew();
-        crew.idle += 1;
-        let (mut crew, _) = self
-            .work
-            .wait_timeout_while(crew, self.idle.get(), |crew| crew.jobs.is_empty())
-            .unwrap_or_else(PoisonError::into_inner);
-        crew.idle -= 1;
-        let job = crew.jobs.pop_front();
-        if job.is_none() {
-            crew.threads -= 1;
+    fn next_job(&self, desk: &Arc<Desk>) -> Option<Job> {
+        let idle_since = Instant::now();
+        loop {
+            if let Some(job) = desk.take() {
+                return Some(job);
+            }
+            match self.patience.get().checked_sub(idle_since.elapsed()) {
+                Some(left) if !left.is_zero() => thread::park_timeout(left),
+                _ if self.leave(desk) => return None,
+                // Somebody is just bringing a job.
+                _ => thread::park(),
+            }
         }
-        job
+    }
+
+    /// Takes a thread out of the crew, unless it is about to get a job.
+    fn leave(&self, desk: &Arc<Desk>) -> bool {
+        let mut crew = self.crew();
+        let Some(place) = crew.idle.iter().position(|idle| Arc::ptr_eq(idle, desk)) else { return false };
+        crew.idle.remove(place);
+        crew.threads -= 1;
+        true
     }
 
     fn crew(&self) -> MutexGuard<'_, Crew> {
@@ -165,8 +193,30 @@ mod tests {
             })
             .is_err()
         {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         result.recv_timeout(PATIENCE).unwrap();
+    }
+
+    #[test]
+    fn threads_that_are_too_many_end_though_there_is_work() {
+        let threads = CallThreads::new(4, Duration::from_millis(20));
+        let (release, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        for _ in 0..4 {
+            let gate = gate.clone();
+            threads.run(move || gate.lock().unwrap().recv().unwrap_or(())).unwrap();
+        }
+        drop(release);
+        let (done, result) = mpsc::channel();
+        let start = Instant::now();
+        // One job at a time, and never a pause as long as a thread waits for one.
+        while threads.shared.crew().threads > 2 {
+            assert!(start.elapsed() < PATIENCE, "threads with nothing to do stay");
+            let done = done.clone();
+            if threads.run(move || done.send(()).unwrap()).is_ok() {
+                result.recv_timeout(PATIENCE).unwrap();
+            }
+        }
     }
 }

@@ -15,8 +15,9 @@ use crate::scripted::{Script, Step, multiplexed};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A manager whose one host has just been added, and its events from the beginning.
-async fn one_host(script: &Script, config: TransportConfig) -> (TransportManager<Script>, EventStream) {
+/// A manager whose one host has just been added, and its events from the beginning. Its health is not looked at.
+async fn one_host(script: &Script, mut config: TransportConfig) -> (TransportManager<Script>, EventStream) {
+    config.health.interval = Duration::ZERO;
     let manager = TransportManager::with_connector(config, script.clone());
     let events = manager.events();
     manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();

@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod answers;
+mod breaker;
 mod calls;
 mod cancel;
 mod care;
 mod events;
+mod health;
 mod hosts;
 mod laws;
 mod pool;

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use atp_transport::{CallConfig, PoolConfig, ReconnectConfig, Strategy as Choice, TransportConfig};
+use atp_transport::{
+    BreakerConfig, CallConfig, PoolConfig, ReconnectConfig, Strategy as Choice, TransportConfig,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -138,6 +140,8 @@ fn configs() -> impl Strategy<Value = TransportConfig> {
                 pool,
                 reconnect,
                 calls,
+                // The laws are those of the pool, which no breaker keeps from its work here.
+                breaker: BreakerConfig { enabled: false, ..BreakerConfig::default() },
                 ..TransportConfig::default()
             }
         },

@@ -1,0 +1,185 @@
+//! `atp doctor`: from the settings' files over the hosts to the agents, a finding for everything on the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use atp_executor::{
+    Data, Examination, Executor, Finding, Operation, Outcome, OutcomeError, Plan, PlanError, Policy,
+    Selection, Selector, Status, Verdict,
+};
+use atp_transport::{Effect, HostId};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::args::DoctorArgs;
+use crate::commands::batch::{FAREWELL, drive};
+use crate::commands::{Context, forecast};
+use crate::inventory;
+use crate::problem::{Failure, Problem};
+use crate::report::Report;
+use crate::signals::Interrupts;
+
+/// The name of the operation in every outcome.
+const OP: &str = "doctor";
+
+/// Readable or writable by others than the owner.
+const FOREIGN_READ: u32 = 0o044;
+const FOREIGN_WRITE: u32 = 0o022;
+
+/// Examines the way to the hosts, all of them if none is named, and to the agents of their VMs.
+pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failure> {
+    let started = Instant::now();
+    let interrupts = Interrupts::listen().context("signals cannot be listened to").map_err(Failure::Bug)?;
+    let policy = Policy {
+        parallel: context.settings.parallel,
+        timeout: context.settings.timeout,
+        ..Policy::default()
+    };
+    let hosts = if args.hosts.is_empty() { Selection::all() } else { Selection::hosts(args.hosts) };
+    let manager = inventory::open(&context.settings).await?;
+    let executor = Executor::new(manager.clone());
+    let plan = executor.plan(&hosts, Operation::ExamineHost, policy.clone()).await.map_err(refused)?;
+    let mut report = Report::new(&plan, context)?;
+    for outcome in files(context) {
+        report.expect(1);
+        report.take(outcome);
+    }
+    if context.dry_run {
+        forecast::forecast(plan, &mut report);
+    } else {
+        let hosts: Vec<_> = plan.targets.iter().map(|target| target.host.clone()).collect();
+        let mut reached = BTreeMap::new();
+        let run = executor.run(plan, interrupts.control());
+        drive(run, &mut report, &interrupts, |outcome| reached.extend(hostname(outcome))).await;
+        let alive = hosts.iter().filter(|host| reached.contains_key(*host));
+        let vms = Selection::of(alive.filter_map(|host| format!("{host}/").parse::<Selector>().ok()));
+        if interrupts.received().is_none() && !reached.is_empty() {
+            let plan = executor.plan(&vms, Operation::ExamineAgent, policy).await.map_err(refused)?;
+            for outcome in same_daemon(&plan, &reached) {
+                report.expect(1);
+                report.take(outcome);
+            }
+            report.expect(plan.targets.len() + plan.settled.len());
+            drive(executor.run(plan, interrupts.control()), &mut report, &interrupts, |_| {}).await;
+        }
+        report.ending.signal = interrupts.received();
+    }
+    let code = report.finish(started);
+    let _ = tokio::time::timeout(FAREWELL, manager.close(Duration::ZERO)).await;
+    Ok(code)
+}
+
+/// A host that was reached, with its own name for itself.
+fn hostname(outcome: &Outcome) -> Option<(HostId, String)> {
+    match &outcome.data {
+        Some(Data::Examination(Examination { host: Some(report), .. })) => {
+            Some((outcome.host.clone()?, report.hostname.clone()))
+        }
+        _ => None,
+    }
+}
+
+fn refused(error: PlanError) -> Problem {
+    Problem::new(error.to_string()).hint(error.hint())
+}
+
+/// What others may do with the files of settings. One that holds no secret may be read by all, but written by nobody
+/// else: a URI can name a program to run.
+fn files(context: &Context) -> impl Iterator<Item = Outcome> {
+    context.settings.files.iter().map(|file| {
+        let finding = match fs::metadata(file) {
+            Ok(metadata) => {
+                permissions(file, metadata.permissions().mode(), context.settings.has_secrets(file))
+            }
+            Err(error) => Finding::note("settings", format!("{}: {error}", file.display())),
+        };
+        outcome(finding)
+    })
+}
+
+fn permissions(file: &Path, mode: u32, has_secrets: bool) -> Finding {
+    let name = file.display();
+    if mode & FOREIGN_WRITE != 0 {
+        let message = format!(
+            "{name} can be written by others (mode {:03o}), and can name programs to run",
+            mode & 0o777
+        );
+        return Finding::problem("settings", message, format!("chmod go-w {name}"));
+    }
+    if has_secrets && mode & FOREIGN_READ != 0 {
+        let message =
+            format!("{name} holds a password and can be read by others (mode {:03o})", mode & 0o777);
+        return Finding::problem("settings", message, format!("chmod go= {name}"));
+    }
+    Finding::ok("settings", format!("{name} is good, and nobody else can change it"))
+}
+
+/// Hosts that are one and the same daemon under several ids: its VMs would be worked on several times.
+fn same_daemon(plan: &Plan, reached: &BTreeMap<HostId, String>) -> Vec<Outcome> {
+    let mut vms: BTreeMap<&HostId, BTreeSet<Uuid>> = BTreeMap::new();
+    for target in &plan.targets {
+        vms.entry(&target.host).or_default().extend(target.uuid());
+    }
+    let mut daemons: BTreeMap<(&str, BTreeSet<Uuid>), Vec<&HostId>> = BTreeMap::new();
+    for (host, vms) in vms {
+        let hostname = reached.get(host).map(String::as_str).unwrap_or_default();
+        daemons.entry((hostname, vms)).or_default().push(host);
+    }
+    let doubles = daemons.into_values().filter(|hosts| hosts.len() > 1);
+    doubles
+        .map(|hosts| {
+            let names: Vec<_> = hosts.iter().map(|host| host.as_str()).collect();
+            let message = format!(
+                "{} reach the same daemon: its VMs are listed and worked on several times",
+                names.join(" and ")
+            );
+            let hint = "keep one of the ids, and remove the others from the inventory";
+            outcome(Finding::problem("inventory", message, hint))
+        })
+        .collect()
+}
+
+/// An outcome that is about no host or VM.
+fn outcome(finding: Finding) -> Outcome {
+    let is_bad = finding.verdict == Verdict::Problem;
+    let kind = if finding.check == "settings" { "unsafe-permissions" } else { "duplicate-daemon" };
+    Outcome {
+        host: None,
+        vm: None,
+        uuid: None,
+        op: OP,
+        status: if is_bad { Status::Failed } else { Status::Ok },
+        effect: Effect::None,
+        attempts: 1,
+        duration_ms: 0,
+        error: is_bad.then(|| {
+            OutcomeError::new(kind, finding.message.clone())
+                .with_hint(finding.hint.clone().unwrap_or_default())
+        }),
+        data: Some(Data::Examination(Examination::from(vec![finding]))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_judged_by_what_is_in_it() {
+        let verdict = |mode, has_secrets| permissions(Path::new("f"), mode, has_secrets).verdict;
+        for (mode, has_secrets, expected) in [
+            (0o100600, true, Verdict::Ok),
+            (0o100644, false, Verdict::Ok),
+            (0o100644, true, Verdict::Problem),
+            (0o100640, true, Verdict::Problem),
+            (0o100664, false, Verdict::Problem),
+            (0o100602, false, Verdict::Problem),
+        ] {
+            assert_eq!(verdict(mode, has_secrets), expected, "{mode:o} {has_secrets}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `atp host add` and `atp host remove`: the inventory in the settings' file.
+
+use std::path::PathBuf;
+
+use atp_executor::{Data, Outcome, Status};
+use atp_transport::{Effect, HostId, HostInfo};
+use serde_json::json;
+
+use crate::args::{HostAddArgs, OutputFormat};
+use crate::commands::{Context, host};
+use crate::inventory;
+use crate::output::Output;
+use crate::problem::{Failure, Problem};
+use crate::render::{csv, json as json_form, name, target_name};
+use crate::settings::edit::{NewHost, SettingsFile};
+use crate::settings::mask_uri;
+
+/// Adds a host. One that is there with the same URI already is left as it is.
+pub(crate) async fn add(args: HostAddArgs, context: &Context) -> Result<u8, Failure> {
+    let HostAddArgs { id, uri, groups, labels } = args;
+    if mask_uri(&uri) != uri {
+        return Err(Problem::new(format!("the URI {} holds a password; nothing was done", mask_uri(&uri)))
+            .hint("arguments and files are read by others: leave the password out, and use a key or [hosts.ID.auth]")
+            .into());
+    }
+    let path = own_file(context)?;
+    let labels = labels.into_iter().map(|label| (label.key, label.value)).collect();
+    check(&id, &uri).await?;
+    let mut file = SettingsFile::open(&path)?;
+    if file.has(id.as_str()) {
+        let known = context.settings.hosts.iter().find(|host| host.id == id.as_str());
+        let known = known.map(HostInfo::effective_uri).unwrap_or_default();
+        if known == uri && groups.is_empty() {
+            return report(&id, &uri, &path, "host-add", Status::Unchanged, context);
+        }
+        let place = context.settings.origin_of_host(id.as_str()).unwrap_or_default().to_owned();
+        return Err(Problem::new(format!(
+            "the host {id} is defined already, with the URI {}",
+            mask_uri(&known)
+        ))
+        .cause(place)
+        .hint(format!("choose another id, or `atp host remove {id}` first"))
+        .into());
+    }
+    if !context.dry_run {
+        file.add(id.as_str(), &NewHost { uri: uri.clone(), groups, labels });
+        file.save()?;
+    }
+    report(&id, &uri, &path, "host-add", done(context), context)
+}
+
+/// Removes a host.
+pub(crate) fn remove(id: &HostId, context: &Context) -> Result<u8, Failure> {
+    let path = own_file(context)?;
+    let mut file = SettingsFile::open(&path)?;
+    if !file.has(id.as_str()) {
+        let problem = Problem::new(format!("{}: defines no host {id}", path.display()));
+        return Err(match context.settings.origin_of_host(id.as_str()) {
+            Some(origin) => {
+                problem.hint(format!("it is defined by {origin}: name that file with --config, or edit it"))
+            }
+            None => problem.hint("`atp host list` shows the hosts there are"),
+        }
+        .into());
+    }
+    let host = context.settings.hosts.iter().find(|host| host.id == id.as_str());
+    let uri = host.map(HostInfo::effective_uri).unwrap_or_default();
+    if !context.dry_run {
+        file.remove(id.as_str());
+        file.save()?;
+    }
+    report(id, &uri, &path, "host-remove", done(context), context)
+}
+
+fn done(context: &Context) -> Status {
+    if context.dry_run { Status::Skipped } else { Status::Ok }
+}
+
+fn own_file(context: &Context) -> Result<PathBuf, Problem> {
+    context.settings.own_file.clone().ok_or_else(|| {
+        Problem::new(
+            "there is no file for your settings: neither $XDG_CONFIG_HOME nor $HOME is an absolute path",
+        )
+        .hint("name one with --config FILE")
+    })
+}
+
+/// A URI that cannot be used is not written.
+async fn check(id: &HostId, uri: &str) -> Result<(), Problem> {
+    inventory::check(&HostInfo::from_uri(id.as_str(), uri)).await.map_err(|error| {
+        Problem::new(format!("host {id} cannot have the URI {:?}; nothing was done", mask_uri(uri)))
+            .cause(inventory::reason(&error))
+            .hint(error.hint())
+    })
+}
+
+fn report(
+    id: &HostId,
+    uri: &str,
+    path: &std::path::Path,
+    op: &'static str,
+    status: Status,
+    context: &Context,
+) -> Result<u8, Failure> {
+    let file = path.display().to_string();
+    let outcome = Outcome {
+        host: Some(id.clone()),
+        vm: None,
+        uuid: None,
+        op,
+        status,
+        effect: if status == Status::Ok { Effect::Done } else { Effect::None },
+        attempts: 1,
+        duration_ms: 0,
+        data: Some(Data::Reply(json!({"uri": mask_uri(uri), "file": file}))),
+        error: None,
+    };
+    let mut output = Output::stdout();
+    match context.settings.output {
+        // There is no data; who wants to know is told on stderr.
+        OutputFormat::Table => {
+            let text = match (op, status) {
+                (_, Status::Unchanged) => format!("host {id} is in {file} already\n"),
+                ("host-add", Status::Skipped) => format!("dry run: host {id} would be added to {file}\n"),
+                ("host-add", _) => format!("host {id} added to {file}; `atp host check {id}` tries it\n"),
+                (_, Status::Skipped) => format!("dry run: host {id} would be removed from {file}\n"),
+                _ => format!("host {} removed from {file}\n", target_name(Some(id), None)),
+            };
+            if !context.console.is_quiet() {
+                context.console.styled(&text);
+            }
+        }
+        OutputFormat::Json => output.write(&json_form::array(&[outcome])),
+        OutputFormat::Jsonl => output.write(&json_form::line(&outcome)),
+        OutputFormat::Csv => output.write(&csv::outcomes(&["uri", "file"], &[outcome])),
+        OutputFormat::Name => output.write(&name::names(&[outcome])),
+    }
+    Ok(host::end(output, context))
+}

@@ -1,0 +1,151 @@
+//! VM names for completion, kept for a short while: pressing the key twice asks the hosts once.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use atp_transport::{ExecuteOptions, HostInfo, TransportManager};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::Vms;
+use crate::settings::Settings;
+
+/// How long names are good for.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Longest that hosts are waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The file, below the folder for caches.
+const FILE: &str = "atp/vms.json";
+
+/// What a host answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    /// Another URI is another host, whatever its id.
+    uri: String,
+    /// Seconds since 1970.
+    at: u64,
+    names: Vec<String>,
+}
+
+type Entries = BTreeMap<String, Entry>;
+
+/// The VMs of these hosts: those known from a moment ago, and of the other hosts those that answer at once.
+pub(super) fn vms(hosts: &[HostInfo], settings: &Settings) -> Vms {
+    let file = file();
+    let mut entries = file.as_deref().map(read).unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    entries.retain(|_, entry| is_fresh(entry, now));
+    let unknown: Vec<_> = hosts
+        .iter()
+        .filter(|host| entries.get(&host.id).is_none_or(|entry| entry.uri != key(host)))
+        .cloned()
+        .collect();
+    if !unknown.is_empty() {
+        for (id, names) in ask(&unknown, settings) {
+            let Some(host) = unknown.iter().find(|host| host.id == id) else { continue };
+            entries.insert(id, Entry { uri: key(host), at: now, names });
+        }
+        if let Some(file) = file {
+            // The next one asks again.
+            let _ = write(&file, &entries);
+        }
+    }
+    let is_wanted = |id: &String| hosts.iter().any(|host| &host.id == id);
+    entries.into_iter().filter(|(id, _)| is_wanted(id)).map(|(id, entry)| (id, entry.names)).collect()
+}
+
+fn is_fresh(entry: &Entry, now: u64) -> bool {
+    // A clock that was set back makes no entry last.
+    (entry.at..=entry.at + FRESH.as_secs()).contains(&now)
+}
+
+/// What tells a host's URIs apart, without what may be secret in them.
+fn key(host: &HostInfo) -> String {
+    crate::settings::mask_uri(&host.effective_uri())
+}
+
+/// Lists hosts, each until patience ends. One that does not answer has no VMs, so that it is waited for only once in a
+/// while.
+fn ask(hosts: &[HostInfo], settings: &Settings) -> Vms {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return Vms::new();
+    };
+    let manager = TransportManager::new(settings.transport.clone());
+    let listings = runtime.block_on(async {
+        let deadline = Instant::now() + PATIENCE;
+        let mut asked = tokio::task::JoinSet::new();
+        for host in hosts {
+            // One that cannot be used has no VMs to offer.
+            let _ = manager.add_host(host.clone()).await;
+            let (manager, id) = (manager.clone(), host.id.clone());
+            asked.spawn(async move {
+                let listing = manager.execute_on_host_with(
+                    &id,
+                    ExecuteOptions::by(deadline),
+                    |connection| async move { connection.list_domains().await },
+                );
+                let domains = listing.await.unwrap_or_default();
+                (id, domains.into_iter().map(|domain| domain.name).collect())
+            });
+        }
+        asked.join_all().await
+    });
+    runtime.shutdown_background();
+    listings.into_iter().collect()
+}
+
+fn file() -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
+    Some(caches.join(FILE))
+}
+
+fn read(file: &Path) -> Entries {
+    fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// Replaces the file in one step. It is nobody else's business which VMs there are.
+fn write(file: &Path, entries: &Entries) -> std::io::Result<()> {
+    if let Some(folder) = file.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let new = file.with_extension(format!("{}.new", std::process::id()));
+    let mut written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let done = written.write_all(&serde_json::to_vec(entries)?).and_then(|()| fs::rename(&new, file));
+    if done.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_last_a_minute_and_not_longer() {
+        let entry = Entry { uri: String::new(), at: 1000, names: Vec::new() };
+        for (now, fresh) in [(999, false), (1000, true), (1060, true), (1061, false)] {
+            assert_eq!(is_fresh(&entry, now), fresh, "{now}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_what_is_broken_is_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("atp/vms.json");
+        let entry = Entry { uri: "u".into(), at: 1, names: vec!["a".into()] };
+        let entries = Entries::from([("h1".to_owned(), entry)]);
+        write(&file, &entries).unwrap();
+        assert_eq!(read(&file), entries);
+        fs::write(&file, "{").unwrap();
+        assert!(read(&file).is_empty());
+        assert!(read(&folder.path().join("none")).is_empty());
+    }
+}

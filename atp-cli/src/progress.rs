@@ -1,0 +1,330 @@
+//! How far a run is, on stderr while it lasts: a bar with what is running on a terminal, a line of counts now and then
+//! elsewhere, nothing when quiet.
+
+use std::env;
+use std::future::Future;
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use atp_executor::Outcome;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::args::OutputFormat;
+use crate::commands::Context;
+use crate::console::Console;
+use crate::terminal::{self, ERROR, WARNING, styled};
+
+/// How often the bar is drawn.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// How often a line of counts is written where there is no bar.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Running targets named below the bar; of more, the number.
+const NAMED: usize = 8;
+
+/// Waiting is shown once it has taken this long.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Bar,
+    Lines,
+    Silent,
+}
+
+/// What decides how progress is shown.
+#[derive(Debug, Clone, Copy, Default)]
+struct Surroundings {
+    /// stderr is a terminal that can move its cursor.
+    is_terminal: bool,
+    /// A CI system, which keeps every state of a bar in its log.
+    is_ci: bool,
+    /// Only errors are wanted.
+    quiet: bool,
+    /// A log, or JSON lines, share stderr.
+    is_shared: bool,
+    /// Outcomes are written to the same terminal as they come.
+    is_streaming: bool,
+}
+
+impl Surroundings {
+    fn of(context: &Context) -> Self {
+        let stderr = io::stderr().is_terminal();
+        let variable = |name| env::var(name).unwrap_or_default();
+        Surroundings {
+            is_terminal: stderr && variable("TERM") != "dumb",
+            is_ci: !matches!(variable("CI").as_str(), "" | "0" | "false"),
+            quiet: context.console.is_quiet(),
+            is_shared: context.verbosity > 0 || context.console.is_json(),
+            is_streaming: context.settings.output == OutputFormat::Jsonl && io::stdout().is_terminal(),
+        }
+    }
+
+    fn mode(self) -> Mode {
+        match self {
+            Surroundings { quiet: true, .. } => Mode::Silent,
+            Surroundings {
+                is_terminal: true, is_ci: false, is_shared: false, is_streaming: false, ..
+            } => Mode::Bar,
+            _ => Mode::Lines,
+        }
+    }
+}
+
+/// The progress of a run.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    mode: Mode,
+    counts: Counts,
+    /// By when they started.
+    running: Vec<(String, Instant)>,
+    started: Instant,
+    line_due: Instant,
+    bar: Option<Bar>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    total: usize,
+    done: usize,
+    failed: usize,
+}
+
+impl Progress {
+    /// The progress of a run of so many targets.
+    pub(crate) fn new(total: usize, context: &Context) -> Self {
+        let started = Instant::now();
+        Progress {
+            mode: Surroundings::of(context).mode(),
+            counts: Counts { total, ..Counts::default() },
+            running: Vec::new(),
+            started,
+            line_due: started + LINE_EVERY,
+            bar: None,
+        }
+    }
+
+    /// There are more targets.
+    pub(crate) fn expect(&mut self, more: usize) {
+        self.counts.total += more;
+    }
+
+    /// A target was admitted. The name is harmless for a terminal.
+    pub(crate) fn started(&mut self, name: String) {
+        if self.mode != Mode::Silent {
+            self.running.push((name, Instant::now()));
+        }
+    }
+
+    /// A target has its outcome. Where there is a bar, one that is not well is shown at once.
+    pub(crate) fn finished(&mut self, name: &str, outcome: &Outcome, console: &Console) {
+        if let Some(place) = self.running.iter().position(|(running, _)| running == name) {
+            self.running.remove(place);
+        }
+        self.counts.done += 1;
+        if outcome.status.is_success() {
+            return;
+        }
+        self.counts.failed += 1;
+        if self.bar.is_some() {
+            self.suspend(|| console.styled(&failure(name, outcome)));
+        }
+    }
+
+    /// Shows the state of things, if it is time to.
+    pub(crate) fn tick(&mut self, console: &Console) {
+        let now = Instant::now();
+        match self.mode {
+            Mode::Silent => {}
+            Mode::Bar => {
+                let bar = self.bar.get_or_insert_with(Bar::new);
+                bar.draw(self.counts, now - self.started, &below(&self.running, now));
+            }
+            Mode::Lines if now < self.line_due => {}
+            Mode::Lines => {
+                self.line_due = now + LINE_EVERY;
+                let Counts { total, done, failed } = self.counts;
+                console.record(json!({
+                    "level": "INFO", "message": "progress",
+                    "total": total, "done": done, "failed": failed, "running": self.running.len(),
+                }));
+                console.styled(&line(self.counts, self.running.len(), now - self.started));
+            }
+        }
+    }
+
+    /// Writes something while the bar is out of the way.
+    pub(crate) fn suspend(&self, write: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.lines.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(&mut self) {
+        self.mode = Mode::Silent;
+        if let Some(bar) = self.bar.take() {
+            // Fails only where the terminal is gone.
+            let _ = bar.lines.clear();
+        }
+    }
+}
+
+/// The bar and the lines below it, as they are on the terminal.
+#[derive(Debug)]
+struct Bar {
+    lines: MultiProgress,
+    head: ProgressBar,
+    below: Vec<ProgressBar>,
+}
+
+impl Bar {
+    fn new() -> Self {
+        let lines = MultiProgress::new();
+        let head = lines.add(ProgressBar::new(0));
+        head.set_style(style("[{bar:30}] {pos}/{len}{msg}").progress_chars("=> "));
+        Bar { lines, head, below: Vec::new() }
+    }
+
+    fn draw(&mut self, counts: Counts, elapsed: Duration, texts: &[String]) {
+        let failed = if counts.failed > 0 { format!(", {} failed", counts.failed) } else { String::new() };
+        self.head.set_message(format!("{failed}, {} s", elapsed.as_secs()));
+        self.head.set_length(counts.total as u64);
+        self.head.set_position(counts.done as u64);
+        while self.below.len() < texts.len() {
+            let line = self.lines.add(ProgressBar::no_length());
+            line.set_style(style("{wide_msg}"));
+            self.below.push(line);
+        }
+        for surplus in self.below.drain(texts.len()..) {
+            self.lines.remove(&surplus);
+        }
+        for (line, text) in self.below.iter().zip(texts) {
+            line.set_message(text.clone());
+        }
+        self.head.tick();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are those above, which are good.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// The lines below the bar: those that run longest, for it is they that are waited for.
+fn below(running: &[(String, Instant)], now: Instant) -> Vec<String> {
+    let mut lines: Vec<_> = running
+        .iter()
+        .take(NAMED)
+        .map(|(name, since)| format!("  {name}  {} s", (now - *since).as_secs()))
+        .collect();
+    if running.len() > NAMED {
+        lines.push(format!("  … and {} more", running.len() - NAMED));
+    }
+    lines
+}
+
+/// A line of counts, where there is no bar.
+fn line(Counts { total, done, failed }: Counts, running: usize, elapsed: Duration) -> String {
+    let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+    format!("{done} of {total} done{failed}, {running} running, {} s\n", elapsed.as_secs())
+}
+
+/// What is said at once of a target that is not well.
+fn failure(name: &str, outcome: &Outcome) -> String {
+    let status = styled(if outcome.attempts > 0 { ERROR } else { WARNING }, outcome.status);
+    match &outcome.error {
+        Some(error) => {
+            format!(
+                "{name}: {status} ({}): {}\n",
+                terminal::line(&error.kind),
+                terminal::line(&error.message)
+            )
+        }
+        None => format!("{name}: {status}\n"),
+    }
+}
+
+/// Waits for `work`, and shows a person that it is being waited for.
+///
+/// Cancel safe where `work` is.
+pub(crate) async fn while_waiting<T>(
+    what: &'static str,
+    context: &Context,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = std::pin::pin!(work);
+    if Surroundings::of(context).mode() != Mode::Bar {
+        return work.await;
+    }
+    tokio::select! {
+        done = &mut work => return done,
+        () = tokio::time::sleep(PATIENCE) => {}
+    }
+    let spinner = Spinner(ProgressBar::new_spinner());
+    spinner.0.set_style(style("{spinner} {msg}, {elapsed}"));
+    spinner.0.set_message(what);
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = ticks.tick() => spinner.0.tick(),
+        }
+    }
+}
+
+/// Takes itself off the terminal, also when the waiting is given up.
+struct Spinner(ProgressBar);
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_for_people_at_a_terminal() {
+        let terminal = Surroundings { is_terminal: true, ..Surroundings::default() };
+        for (surroundings, mode) in [
+            (terminal, Mode::Bar),
+            (Surroundings { is_ci: true, ..terminal }, Mode::Lines),
+            (Surroundings { is_shared: true, ..terminal }, Mode::Lines),
+            (Surroundings { is_streaming: true, ..terminal }, Mode::Lines),
+            (Surroundings::default(), Mode::Lines),
+            (Surroundings { quiet: true, ..terminal }, Mode::Silent),
+            (Surroundings { quiet: true, is_ci: true, ..terminal }, Mode::Silent),
+        ] {
+            assert_eq!(surroundings.mode(), mode, "{surroundings:?}");
+        }
+    }
+
+    #[test]
+    fn at_most_eight_are_named() {
+        let start = Instant::now();
+        let running: Vec<_> = (0..11).map(|n| (format!("h1/vm{n}"), start)).collect();
+        let now = start + Duration::from_secs(3);
+        let lines = below(&running, now);
+        assert_eq!(
+            (lines.len(), lines[0].as_str(), lines[8].as_str()),
+            (9, "  h1/vm0  3 s", "  … and 3 more")
+        );
+        assert_eq!(below(&running[..8], now).len(), 8);
+    }
+
+    #[test]
+    fn a_line_counts_what_is_done() {
+        let counts = Counts { total: 40, done: 12, failed: 2 };
+        assert_eq!(line(counts, 8, Duration::from_secs(31)), "12 of 40 done, 2 failed, 8 running, 31 s\n");
+        let counts = Counts { failed: 0, ..counts };
+        assert_eq!(line(counts, 1, Duration::ZERO), "12 of 40 done, 1 running, 0 s\n");
+    }
+}

@@ -1,0 +1,297 @@
+//! JUnit XML, as CI systems read it: a test case for each target, written as it finishes.
+//!
+//! Nothing is kept: the counts, which stand at the beginning of the file, are written over a reserved place at the
+//! end. What went wrong is a `failure`; a target that was out of time or out of reach, or was cut off, is an `error`;
+//! one that never started is `skipped`.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use atp_executor::{Data, Outcome, OutcomeError, Status};
+use quick_xml::escape::escape;
+
+use crate::terminal;
+
+/// Bytes kept free for the opening tags: twice the longest names and counts fit.
+const HEAD: usize = 512;
+
+/// A JUnit file while it is written.
+#[derive(Debug)]
+pub(crate) struct Junit {
+    path: PathBuf,
+    file: BufWriter<File>,
+    /// The name of the suite: the operation's.
+    suite: &'static str,
+    counts: Counts,
+    /// The first error; nothing is written after it.
+    failed: Option<io::Error>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    tests: usize,
+    failures: usize,
+    errors: usize,
+    skipped: usize,
+}
+
+impl Junit {
+    /// Creates the file, or empties it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn create(path: &Path, suite: &'static str) -> io::Result<Self> {
+        let mut junit = Junit {
+            path: path.to_owned(),
+            file: BufWriter::new(File::create(path)?),
+            suite,
+            counts: Counts::default(),
+            failed: None,
+        };
+        junit.file.write_all(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n")?;
+        junit.file.write_all(padded(junit.head(None)).as_bytes())?;
+        junit.file.flush()?;
+        Ok(junit)
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes one outcome.
+    pub(crate) fn take(&mut self, outcome: &Outcome) {
+        self.counts.count(outcome.status);
+        let case = case(outcome);
+        self.write(|file| file.write_all(case.as_bytes()));
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// The first thing that went wrong with it.
+    pub(crate) fn finish(mut self, took: Duration) -> io::Result<()> {
+        let head = padded(self.head(Some(took)));
+        self.write(|file| {
+            file.write_all(b"</testsuite>\n</testsuites>\n")?;
+            file.flush()?;
+            // A pipe has no way back; it goes without the counts.
+            let file = file.get_mut();
+            if file.metadata()?.is_file() {
+                file.seek(SeekFrom::Start("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".len() as u64))?;
+                file.write_all(head.as_bytes())?;
+            }
+            Ok(())
+        });
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) {
+        if self.failed.is_none() {
+            self.failed = write(&mut self.file).err();
+        }
+    }
+
+    /// The opening tags, with the counts once there are any.
+    fn head(&self, took: Option<Duration>) -> String {
+        let Counts { tests, failures, errors, skipped } = self.counts;
+        let counts = took.map_or_else(String::new, |took| {
+            format!(
+                " tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\" time=\"{:.3}\"",
+                took.as_secs_f64()
+            )
+        });
+        format!("<testsuites name=\"atp\"{counts}>\n<testsuite name=\"{}\"{counts}>", self.suite)
+    }
+}
+
+impl Counts {
+    fn count(&mut self, status: Status) {
+        self.tests += 1;
+        match status {
+            Status::Ok | Status::Unchanged => {}
+            Status::Failed => self.failures += 1,
+            Status::Timeout | Status::Unreachable | Status::Cancelled => self.errors += 1,
+            Status::Skipped => self.skipped += 1,
+        }
+    }
+}
+
+/// Filled up with blanks, which mean nothing between two tags.
+fn padded(head: String) -> String {
+    format!("{head:<HEAD$}\n")
+}
+
+fn case(outcome: &Outcome) -> String {
+    let host = outcome.host.as_ref().map_or("-", |host| host.as_str());
+    let name = outcome.vm.as_deref().unwrap_or(host);
+    let mut text = format!(
+        "<testcase classname=\"{}\" name=\"{}\" time=\"{:.3}\">\n",
+        attribute(host),
+        attribute(name),
+        Duration::from_millis(outcome.duration_ms).as_secs_f64()
+    );
+    let element = match outcome.status {
+        Status::Ok | Status::Unchanged => None,
+        Status::Failed => Some("failure"),
+        Status::Timeout | Status::Unreachable | Status::Cancelled => Some("error"),
+        Status::Skipped => Some("skipped"),
+    };
+    if let Some(element) = element {
+        let kind = outcome.error.as_ref().map_or(outcome.status.as_str(), |error| &error.kind);
+        let message = outcome.error.as_ref().map_or("", |error| &error.message);
+        let report = outcome.error.as_ref().map(report).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "<{element} type=\"{}\" message=\"{}\">{}</{element}>",
+            attribute(kind),
+            attribute(message),
+            content(&report)
+        );
+    }
+    if let Some(Data::Exec(ran)) = &outcome.data {
+        for (element, stream) in [("system-out", &ran.stdout), ("system-err", &ran.stderr)] {
+            if !stream.bytes.is_empty() {
+                let _ = writeln!(
+                    text,
+                    "<{element}>{}</{element}>",
+                    content(&terminal::byte_block(&stream.bytes))
+                );
+            }
+        }
+    }
+    text.push_str("</testcase>\n");
+    text
+}
+
+fn report(error: &OutcomeError) -> String {
+    let mut text = error.message.clone();
+    for cause in &error.causes {
+        let _ = write!(text, "\ncaused by: {cause}");
+    }
+    if let Some(hint) = &error.hint {
+        let _ = write!(text, "\nhint: {hint}");
+    }
+    text
+}
+
+/// Text of an attribute: one line, without a character that XML does not have.
+fn attribute(text: &str) -> String {
+    escape(characters(&terminal::line(text))).into_owned()
+}
+
+/// Text of an element.
+fn content(text: &str) -> String {
+    escape(characters(&terminal::block(text))).into_owned()
+}
+
+/// Control characters are escapes by now; XML 1.0 lacks two more.
+fn characters(text: &str) -> String {
+    text.replace('\u{fffe}', "\\u{fffe}").replace('\u{ffff}', "\\u{ffff}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atp_executor::{ExecReport, Stream};
+    use atp_transport::Effect;
+    use proptest::prelude::*;
+
+    fn outcome(vm: &str, status: Status, stdout: &[u8]) -> Outcome {
+        let stream = |bytes: &[u8]| Stream { bytes: bytes.to_vec(), truncated: false };
+        Outcome {
+            host: Some("h1".parse().unwrap()),
+            vm: Some(vm.to_owned()),
+            uuid: None,
+            op: "exec",
+            status,
+            effect: Effect::Done,
+            attempts: 1,
+            duration_ms: 41,
+            data: Some(Data::Exec(ExecReport {
+                exit_code: Some(0),
+                signal: None,
+                stdout: stream(stdout),
+                stderr: stream(b""),
+            })),
+            error: (!status.is_success())
+                .then(|| OutcomeError::new("kind", format!("about {vm}")).with_hint("try")),
+        }
+    }
+
+    fn written(outcomes: &[Outcome]) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut junit = Junit::create(file.path(), "exec").unwrap();
+        outcomes.iter().for_each(|outcome| junit.take(outcome));
+        junit.finish(Duration::from_millis(1500)).unwrap();
+        std::fs::read_to_string(file.path()).unwrap()
+    }
+
+    #[test]
+    fn each_target_is_a_case_and_the_counts_stand_at_the_head() {
+        let text = written(&[
+            outcome("a", Status::Ok, b"6.1\n"),
+            outcome("b", Status::Failed, b""),
+            outcome("c", Status::Timeout, b""),
+            outcome("d", Status::Skipped, b""),
+        ]);
+        let document = roxmltree::Document::parse(&text).unwrap();
+        let suites = document.root_element();
+        let suite = suites.first_element_child().unwrap();
+        for element in [suites, suite] {
+            let counts = ["tests", "failures", "errors", "skipped", "time"]
+                .map(|name| element.attribute(name).unwrap());
+            assert_eq!(counts, ["4", "1", "1", "1", "1.500"]);
+        }
+        let cases: Vec<_> = suite
+            .children()
+            .filter(|node| node.is_element())
+            .map(|case| {
+                let inner: Vec<_> = case
+                    .children()
+                    .filter(|node| node.is_element())
+                    .map(|node| node.tag_name().name())
+                    .collect();
+                (case.attribute("classname").unwrap(), case.attribute("name").unwrap(), inner)
+            })
+            .collect();
+        assert_eq!(
+            cases,
+            [
+                ("h1", "a", vec!["system-out"]),
+                ("h1", "b", vec!["failure"]),
+                ("h1", "c", vec!["error"]),
+                ("h1", "d", vec!["skipped"]),
+            ]
+        );
+        let failure = document.descendants().find(|node| node.has_tag_name("failure")).unwrap();
+        assert_eq!(failure.attribute("type"), Some("kind"));
+        assert_eq!(failure.text(), Some("about b\nhint: try"));
+    }
+
+    #[test]
+    fn a_file_that_was_never_finished_is_told_by_its_end_only() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut junit = Junit::create(file.path(), "exec").unwrap();
+        junit.take(&outcome("a", Status::Ok, b""));
+        drop(junit);
+        let text = std::fs::read_to_string(file.path()).unwrap() + "</testsuite></testsuites>";
+        assert!(roxmltree::Document::parse(&text).is_ok(), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_guest_is_called_and_writes_the_file_is_xml(
+            vm in ".*",
+            odd in prop::sample::select(vec!["", "\u{0}", "\u{fffe}", "\u{ffff}", "]]>", "\u{9b}", "\u{202e}", "&<>\"'"]),
+            stdout in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let text = written(&[outcome(&format!("{vm}{odd}"), Status::Failed, &stdout)]);
+            prop_assert!(roxmltree::Document::parse(&text).is_ok(), "{}", text);
+            prop_assert!(!text.contains(|c: char| terminal::is_unsafe(c) && c != '\n' && c != '\t'));
+        }
+    }
+}

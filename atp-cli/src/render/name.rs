@@ -1,0 +1,84 @@
+//! Targets as selectors that mean exactly them, for other calls of `atp` to take.
+
+use std::fmt::Write as _;
+
+use atp_executor::{Outcome, Status, escape};
+
+use crate::terminal;
+
+/// A line for each outcome that is well or, in a dry run, would be worked on.
+pub(crate) fn names(outcomes: &[Outcome]) -> String {
+    let is_well = |outcome: &&Outcome| {
+        outcome.status.is_success() || (outcome.status == Status::Skipped && outcome.error.is_none())
+    };
+    outcomes.iter().filter(is_well).filter_map(name).map(|name| name + "\n").collect()
+}
+
+fn name(outcome: &Outcome) -> Option<String> {
+    let host = outcome.host.as_ref()?;
+    Some(match &outcome.vm {
+        None => host.to_string(),
+        // Only a regular expression can say a character without holding it.
+        Some(vm) if vm.contains(terminal::is_unsafe) => format!("{host}//^{}$/", expression(vm)),
+        Some(vm) => format!("{host}/{}", escape(vm)),
+    })
+}
+
+fn expression(vm: &str) -> String {
+    let mut text = String::new();
+    for c in vm.chars() {
+        if terminal::is_unsafe(c) || c == '/' {
+            let _ = write!(text, "\\x{{{:x}}}", c as u32);
+        } else {
+            text.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atp_executor::Selector;
+    use atp_transport::Effect;
+
+    fn outcome(vm: Option<&str>, status: Status) -> Outcome {
+        Outcome {
+            host: Some("h1".parse().unwrap()),
+            vm: vm.map(str::to_owned),
+            uuid: None,
+            op: "vm-list",
+            status,
+            effect: Effect::None,
+            attempts: 1,
+            duration_ms: 0,
+            data: None,
+            error: None,
+        }
+    }
+
+    #[test]
+    fn a_name_selects_its_vm_and_no_other() {
+        let names =
+            ["web-1", "a b", "[x]*?", "{a,b}", "back\\slash", "@x", "a\u{9b}31mb", "c\u{202e}d", "é", "^.$"];
+        for vm in names {
+            let text = name(&outcome(Some(vm), Status::Ok)).unwrap();
+            assert!(!text.contains(terminal::is_unsafe), "{text}");
+            let selector: Selector = text.parse().unwrap_or_else(|error| panic!("{error}"));
+            for other in names {
+                assert_eq!(selector.matches_vm(other), other == vm, "{text} on {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_is_well_is_named() {
+        let text = names(&[
+            outcome(None, Status::Ok),
+            outcome(Some("a"), Status::Unchanged),
+            outcome(Some("b"), Status::Failed),
+            outcome(Some("c"), Status::Skipped),
+        ]);
+        assert_eq!(text, "h1\nh1/a\nh1/c\n");
+    }
+}

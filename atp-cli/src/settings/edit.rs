@@ -1,0 +1,261 @@
+//! Changing hosts in a settings file, of which everything else stays as a person wrote it: comments, order, blanks.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use toml_edit::{Array, DocumentMut, Item, Table, Value};
+
+use crate::problem::Problem;
+
+/// The mode of a file that is made here: a file of settings may come to hold secrets.
+const PRIVATE: u32 = 0o600;
+
+/// A host to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewHost {
+    pub(crate) uri: String,
+    pub(crate) groups: Vec<String>,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// A settings file while it is changed. Others who change it this way wait.
+#[derive(Debug)]
+pub(crate) struct SettingsFile {
+    path: PathBuf,
+    /// Where the file really is, should the path be a symbolic link.
+    target: PathBuf,
+    document: DocumentMut,
+    /// None if it is to be made.
+    metadata: Option<fs::Metadata>,
+    /// The lock on the folder is let go with it.
+    _folder: File,
+}
+
+impl SettingsFile {
+    /// Reads the file; one that is not there is empty. Its folder is made where there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no TOML.
+    pub(crate) fn open(path: &Path) -> Result<Self, Problem> {
+        let unreadable = |error: io::Error| {
+            Problem::new(format!("{}: cannot be opened to be changed", path.display()))
+                .because(&error)
+                .hint("check the permissions, or name another file with --config")
+        };
+        let target = match fs::canonicalize(path) {
+            Ok(target) => target,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let folder = match target.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(folder).map_err(unreadable)?;
+        let folder = File::open(folder).map_err(unreadable)?;
+        folder.lock().map_err(unreadable)?;
+        let (text, metadata) = match fs::read_to_string(&target) {
+            Ok(text) => (text, Some(fs::metadata(&target).map_err(unreadable)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (String::new(), None),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let document = text.parse().map_err(|error: toml_edit::TomlError| {
+            Problem::new(format!("{}: is not TOML", path.display())).cause(error.to_string())
+        })?;
+        Ok(SettingsFile { path: path.to_owned(), target, document, metadata, _folder: folder })
+    }
+
+    /// Whether the host is defined here.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.document.get("hosts").and_then(Item::as_table_like).is_some_and(|hosts| hosts.contains_key(id))
+    }
+
+    /// Adds a host that is not there yet, after the others.
+    pub(crate) fn add(&mut self, id: &str, host: &NewHost) {
+        let mut section = Table::new();
+        section.insert("uri", Item::Value(host.uri.as_str().into()));
+        if !host.groups.is_empty() {
+            section.insert("groups", Item::Value(Value::Array(host.groups.iter().collect::<Array>())));
+        }
+        if !host.labels.is_empty() {
+            let labels: toml_edit::InlineTable =
+                host.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+            section.insert("labels", Item::Value(Value::InlineTable(labels)));
+        }
+        let is_first = self.document.as_table().is_empty();
+        if !is_first {
+            section.decor_mut().set_prefix("\n");
+        }
+        let mut none = Table::new();
+        none.set_implicit(true);
+        let hosts = self.document.entry("hosts").or_insert(Item::Table(none));
+        match hosts {
+            Item::Value(Value::InlineTable(hosts)) => {
+                hosts.insert(id, Value::InlineTable(section.into_inline_table()));
+            }
+            hosts => {
+                if let Some(hosts) = hosts.as_table_like_mut() {
+                    hosts.insert(id, Item::Table(section));
+                }
+            }
+        }
+    }
+
+    /// Removes a host, with the comments right above its section.
+    pub(crate) fn remove(&mut self, id: &str) {
+        if let Some(hosts) = self.document.get_mut("hosts").and_then(Item::as_table_like_mut) {
+            hosts.remove(id);
+        }
+    }
+
+    /// Replaces the file by the changed one, in one step: whoever reads it sees the old one or the new one. Mode and
+    /// owner stay.
+    ///
+    /// # Errors
+    /// It cannot be written; the old one is then still there.
+    pub(crate) fn save(self) -> Result<(), Problem> {
+        let text = self.document.to_string();
+        // How a person laid out the file may be more than this can change; what is not TOML is never written.
+        if let Err(error) = text.parse::<DocumentMut>() {
+            return Err(Problem::new(format!(
+                "{}: cannot be changed without breaking it",
+                self.path.display()
+            ))
+            .cause(error.to_string())
+            .hint("change it with an editor"));
+        }
+        self.replace(&text).map_err(|error| {
+            Problem::new(format!("{}: could not be written; it is as it was", self.path.display()))
+                .because(&error)
+                .hint("check the folder's permissions and free space")
+        })
+    }
+
+    fn replace(&self, text: &str) -> io::Result<()> {
+        let mut name = self.target.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.new", std::process::id()));
+        let new = self.target.with_file_name(name);
+        let written = self.write(&new, text).and_then(|()| fs::rename(&new, &self.target));
+        if written.is_err() {
+            // It may not even be there.
+            let _ = fs::remove_file(&new);
+        }
+        written
+    }
+
+    fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path)?;
+        file.write_all(text.as_bytes())?;
+        if let Some(metadata) = &self.metadata {
+            let own = file.metadata()?;
+            if (own.uid(), own.gid()) != (metadata.uid(), metadata.gid()) {
+                fchown(&file, Some(metadata.uid()), Some(metadata.gid()))?;
+            }
+            file.set_permissions(Permissions::from_mode(metadata.permissions().mode()))?;
+        }
+        file.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HAND_MADE: &str = "\
+# The lab.
+timeout = \"9s\"   # be quick
+
+[hosts.b]   # the big one
+uri = 'qemu+tcp://b/system'
+
+# Only on weekends.
+[hosts.a]
+uri = \"qemu+tcp://a/system\"
+labels = { arch = \"x86\" }
+
+[transport]
+call_timeout = \"3s\"
+# the end
+";
+
+    fn host(uri: &str) -> NewHost {
+        NewHost { uri: uri.to_owned(), groups: Vec::new(), labels: BTreeMap::new() }
+    }
+
+    fn changed(text: &str, change: impl FnOnce(&mut SettingsFile)) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        fs::write(&path, text).unwrap();
+        let mut file = SettingsFile::open(&path).unwrap();
+        change(&mut file);
+        file.save().unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "something was left behind");
+        fs::read_to_string(&path).unwrap()
+    }
+
+    #[test]
+    fn a_host_is_added_and_all_else_stays() {
+        let new = NewHost {
+            groups: vec!["lab".into()],
+            labels: BTreeMap::from([("zone".into(), "a".into())]),
+            ..host("test:///default")
+        };
+        let text = changed(HAND_MADE, |file| file.add("node.7", &new));
+        let added = "\n[hosts.\"node.7\"]\nuri = \"test:///default\"\ngroups = [\"lab\"]\nlabels = { zone = \"a\" }\n";
+        assert!(text.contains(added), "{text}");
+        assert_eq!(text.replace(added, ""), HAND_MADE);
+    }
+
+    #[test]
+    fn a_host_is_removed_and_all_else_stays() {
+        let text = changed(HAND_MADE, |file| file.remove("a"));
+        let gone =
+            "\n# Only on weekends.\n[hosts.a]\nuri = \"qemu+tcp://a/system\"\nlabels = { arch = \"x86\" }\n";
+        assert_eq!(text, HAND_MADE.replace(gone, ""));
+    }
+
+    #[test]
+    fn hosts_may_be_written_in_any_way() {
+        for text in [
+            "",
+            "# only a comment\n",
+            "hosts = { a = { uri = \"test:///default\" } }\n",
+            "hosts.a.uri = \"test:///default\"\ntimeout = \"3s\"\n",
+            "[hosts]\na.uri = \"test:///default\"\n[transport]\n",
+            "[hosts]\na = { uri = \"test:///default\" } # inline\n",
+            "[hosts.a]\r\nuri = \"test:///default\"\r\n",
+        ] {
+            let changed_text = changed(text, |file| file.add("b", &host("test:///other")));
+            let document: DocumentMut =
+                changed_text.parse().unwrap_or_else(|error| panic!("{error}:\n{changed_text}"));
+            assert_eq!(document["hosts"]["b"]["uri"].as_str(), Some("test:///other"), "{changed_text}");
+            let back = changed(&changed_text, |file| file.remove("b"));
+            let (back, text): (DocumentMut, DocumentMut) = (back.parse().unwrap(), text.parse().unwrap());
+            assert_eq!(back.get("timeout").map(Item::to_string), text.get("timeout").map(Item::to_string));
+        }
+    }
+
+    #[test]
+    fn mode_and_symbolic_link_stay_and_a_new_file_is_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real.toml"), folder.path().join("link.toml"));
+        fs::write(&real, "").unwrap();
+        fs::set_permissions(&real, Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let mut file = SettingsFile::open(&link).unwrap();
+        file.add("a", &host("test:///default"));
+        file.save().unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_to_string(&real).unwrap(), "[hosts.a]\nuri = \"test:///default\"\n");
+
+        let new = folder.path().join("deep/er/new.toml");
+        let mut file = SettingsFile::open(&new).unwrap();
+        file.add("a", &host("test:///default"));
+        file.save().unwrap();
+        assert_eq!(fs::metadata(&new).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,83 @@
+//! What is shown while a run lasts, and to whom.
+
+use std::net::TcpListener;
+
+use crate::atp::{DEMO, Home};
+
+/// A host that takes connections and never says a word.
+fn silent() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = format!("silent=qemu+tcp://{}/system", listener.local_addr().unwrap());
+    (listener, host)
+}
+
+#[test]
+fn a_terminal_has_a_bar_that_names_what_runs_and_goes_at_the_end() {
+    let (_listener, host) = silent();
+    let home = Home::new();
+    let args = ["--host", DEMO, "--host", &host, "host", "check", "--timeout", "3s"];
+    let run = home.run_on_terminal(&args, &[]).exits(1);
+    assert!(run.stdout.contains("1/2") && run.stdout.contains("  silent  1 s"), "{run:#?}");
+    // Erased before the report, which stands alone.
+    let report = run.stdout.rfind("HOST").unwrap();
+    assert!(run.stdout[..report].contains("\x1b[2K") || run.stdout[..report].contains("\x1b[K"), "{run:#?}");
+    assert!(!run.stdout[report..].contains("1/2"), "{run:#?}");
+}
+
+#[test]
+fn waiting_for_the_hosts_is_shown_too() {
+    let (_listener, host) = silent();
+    let run = Home::new().run_on_terminal(&["--host", &host, "vm", "list", "--timeout", "2s"], &[]).exits(1);
+    assert!(run.stdout.contains("asking the hosts for their VMs"), "{run:#?}");
+}
+
+#[test]
+fn nobody_else_has_a_bar() {
+    let (_listener, host) = silent();
+    let home = Home::new();
+    let args = ["--host", &host, "host", "check", "--timeout", "1s"];
+    for (more, variables) in [
+        (&["-q"][..], &[][..]),
+        (&["-v"], &[]),
+        (&["--log-format", "json"], &[]),
+        (&[], &[("CI", "true")]),
+        (&[], &[("TERM", "dumb")]),
+    ] {
+        let run = home.run_on_terminal(&[&args[..], more].concat(), variables).exits(1);
+        assert!(!run.stdout.contains("0/1"), "{more:?} {variables:?} {run:#?}");
+    }
+    let run = home.run(args).exits(1);
+    assert!(!run.stderr.contains("0/1") && !run.stderr.contains('\x1b'), "{run:#?}");
+}
+
+#[test]
+fn outcomes_that_stream_to_a_terminal_are_its_progress() {
+    let (_listener, host) = silent();
+    let args = ["--host", &host, "host", "check", "--timeout", "1s", "-o", "jsonl"];
+    let run = Home::new().run_on_terminal(&args, &[]).exits(1);
+    assert!(!run.stdout.contains("0/1") && run.stdout.contains("{\"host\":\"silent\""), "{run:#?}");
+}
+
+#[test]
+fn a_terminal_can_go_without_colours() {
+    let home = Home::new();
+    let args = ["--host", DEMO, "vm", "list"];
+    assert!(home.run_on_terminal(&args, &[]).exits(0).stdout.contains("\x1b[1mHOST"));
+    for (more, variables) in [(&[][..], &[("NO_COLOR", "1")][..]), (&["--color", "never"], &[])] {
+        let run = home.run_on_terminal(&[&args[..], more].concat(), variables).exits(0);
+        assert!(!run.stdout.contains("\x1b["), "{run:#?}");
+    }
+}
+
+#[test]
+fn names_of_vms_cannot_steer_a_terminal_by_way_of_the_bar_or_the_question() {
+    let home = Home::new();
+    let host = home.host("h1", &["a\u{9b}31mb", "c\u{202e}d"]);
+    // Nobody answers: that is no.
+    let run = home.run_on_terminal(&["--host", &host, "vm", "destroy", "*"], &[]).exits(2);
+    assert!(run.stdout.contains("a\\u{9b}31mb") && run.stdout.contains("Go ahead? [y/N]"), "{run:#?}");
+    let run2 = home.run_on_terminal(&["--host", &host, "exec", "*", "--", "true"], &[]).exits(1);
+    for run in [run, run2] {
+        assert!(!run.stdout.contains('\u{9b}') && !run.stdout.contains('\u{202e}'), "{run:#?}");
+    }
+}

@@ -1,0 +1,82 @@
+//! What an examination found: one finding for each thing looked at, good or bad, with what to do about it.
+
+use serde::Serialize;
+
+use crate::outcome::HostReport;
+
+/// Everything found about one host or VM.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Examination {
+    /// In the order in which things depend on each other.
+    pub findings: Vec<Finding>,
+    /// What the host said of itself, where it was reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostReport>,
+}
+
+/// What was found about one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The thing, as a stable word: `name`, `tcp`, `daemon`, `limits`, `agent`, …
+    pub check: &'static str,
+    /// How it is.
+    pub verdict: Verdict,
+    /// What was found.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// How the thing is that was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// It could not be looked at, or need not be.
+    Note,
+    /// It works, and will be in the way of some work.
+    Warning,
+    /// It does not work.
+    Problem,
+}
+
+impl Verdict {
+    /// The word used in every output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::Note => "note",
+            Verdict::Warning => "warning",
+            Verdict::Problem => "problem",
+        }
+    }
+}
+
+impl Finding {
+    /// Something that is as it should be.
+    pub fn ok(check: &'static str, message: impl Into<String>) -> Self {
+        Finding { check, verdict: Verdict::Ok, message: message.into(), hint: None }
+    }
+
+    /// Something that could not be looked at, or need not be.
+    pub fn note(check: &'static str, message: impl Into<String>) -> Self {
+        Finding { verdict: Verdict::Note, ..Finding::ok(check, message) }
+    }
+
+    /// Something that will be in the way of some work.
+    pub fn warning(check: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Finding { verdict: Verdict::Warning, hint: Some(hint.into()), ..Finding::ok(check, message) }
+    }
+
+    /// Something that does not work.
+    pub fn problem(check: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Finding { verdict: Verdict::Problem, hint: Some(hint.into()), ..Finding::ok(check, message) }
+    }
+}
+
+impl From<Vec<Finding>> for Examination {
+    fn from(findings: Vec<Finding>) -> Self {
+        Examination { findings, host: None }
+    }
+}

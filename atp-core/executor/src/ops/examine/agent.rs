@@ -1,0 +1,123 @@
+//! One VM's guest agent: is there a channel for it, is it there, does it answer, and what does it refuse?
+
+use atp_protocol::qapi::qga;
+use atp_protocol::{LibvirtCarrier, ProtocolError, agent};
+use atp_transport::domain::{AgentChannel, DomainInfo, DomainState};
+use atp_transport::{Effect, ErrorKind};
+use tokio::time::Instant;
+
+use super::Job;
+use crate::completion::Completion;
+use crate::error::OutcomeError;
+use crate::examination::{Examination, Finding};
+use crate::outcome::{Data, Status};
+
+const CHECK: &str = "agent";
+
+/// What guest agents must be willing to do for commands in the guest.
+const NEEDED: [&str; 2] = ["guest-exec", "guest-exec-status"];
+
+/// What was found of an agent that can be asked.
+enum Found {
+    NotRunning(DomainState),
+    NotConfigured,
+    Disconnected,
+    /// What it says of itself, and milliseconds until it said so.
+    Answered(qga::GuestAgentInfo, f64),
+}
+
+pub(crate) async fn agent(job: &Job<'_>, domain: &DomainInfo) -> Completion {
+    let deadline = job.attempt.deadline();
+    let found = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        let details = connection.domain_details(domain.uuid).await?;
+        match (details.agent, details.info.state) {
+            (AgentChannel::NotConfigured, _) => return Ok(Found::NotConfigured),
+            (_, DomainState::Running | DomainState::Blocked) => {}
+            (_, state) => return Ok(Found::NotRunning(state)),
+        }
+        if details.agent == AgentChannel::Disconnected {
+            return Ok(Found::Disconnected);
+        }
+        let asked = Instant::now();
+        let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+        let info = agent::execute(&carrier, &qga::guest_info {}, deadline).await?;
+        Ok::<_, ProtocolError>(Found::Answered(info, asked.elapsed().as_secs_f64() * 1e3))
+    });
+    match found.await {
+        Ok(found) => judge(job, domain, &found),
+        Err(error) => {
+            let outcome = OutcomeError::from(&error);
+            let hint = outcome.hint.unwrap_or_default();
+            let examination = Examination::from(vec![Finding::problem(CHECK, outcome.message, hint)]);
+            Completion { data: Some(Data::Examination(examination)), ..job.failure(&error).of_a_look() }
+        }
+    }
+}
+
+fn judge(job: &Job<'_>, domain: &DomainInfo, found: &Found) -> Completion {
+    let failed = |kind: ErrorKind, what: &str, hint: &str| {
+        let message = format!("host {}: VM {:?} {what}", job.target.host, domain.name);
+        let error = OutcomeError::new(kind.as_str(), message).with_hint(hint);
+        let examination = Examination::from(vec![Finding::problem(CHECK, what, hint)]);
+        Completion {
+            data: Some(Data::Examination(examination)),
+            ..Completion::failed(Status::Failed, Effect::None, error)
+        }
+    };
+    let fine =
+        |findings: Vec<Finding>| Completion::ok(Effect::None, Data::Examination(Examination::from(findings)));
+    match found {
+        Found::NotRunning(state) => fine(vec![Finding::note(CHECK, format!("not asked: the VM is {state}"))]),
+        Found::NotConfigured => failed(
+            ErrorKind::AgentNotConnected,
+            "has no channel for a guest agent in its definition",
+            "add a channel to the definition (`virsh edit`) and restart the VM: \
+             <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>",
+        ),
+        Found::Disconnected => failed(
+            ErrorKind::AgentNotConnected,
+            "has a channel for a guest agent, and nothing in the guest listens on it",
+            "install qemu-guest-agent in the guest and start it, or wait until the guest has booted",
+        ),
+        Found::Answered(info, millis) => fine(answered(info, *millis)),
+    }
+}
+
+fn answered(info: &qga::GuestAgentInfo, millis: f64) -> Vec<Finding> {
+    let mut findings =
+        vec![Finding::ok(CHECK, format!("qemu-ga {}, answers in {millis:.1} ms", info.version))];
+    let is_disabled =
+        |name: &&str| info.supported_commands.iter().any(|command| command.name == *name && !command.enabled);
+    let disabled: Vec<_> = NEEDED.into_iter().filter(is_disabled).collect();
+    if !disabled.is_empty() {
+        findings.push(Finding::warning(
+            "agent-commands",
+            format!("the agent refuses {}: no command can be run in the guest", disabled.join(" and ")),
+            "take them out of block-rpcs (or blacklist) in the guest's qemu-ga configuration, and restart the agent",
+        ));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::examination::Verdict;
+
+    #[test]
+    fn an_agent_that_may_run_nothing_is_a_warning() {
+        let info = |enabled: bool| qga::GuestAgentInfo {
+            version: "7.2".to_owned(),
+            supported_commands: vec![qga::GuestAgentCommandInfo {
+                name: "guest-exec".to_owned(),
+                enabled,
+                success_response: true,
+            }],
+        };
+        let findings = answered(&info(true), 3.0);
+        assert_eq!((findings.len(), findings[0].message.as_str()), (1, "qemu-ga 7.2, answers in 3.0 ms"));
+        let findings = answered(&info(false), 3.0);
+        assert_eq!(findings[1].verdict, Verdict::Warning);
+        assert!(findings[1].message.contains("refuses guest-exec:"), "{findings:?}");
+    }
+}

@@ -1,0 +1,143 @@
+//! Looking for what is wrong between here and a host, and between a host and a guest agent.
+
+mod agent;
+mod limits;
+
+use atp_protocol::ProtocolError;
+use atp_transport::{Effect, ErrorKind, HostInfo, daemon_socket};
+
+use super::{Job, host};
+use crate::completion::Completion;
+use crate::error::OutcomeError;
+use crate::examination::{Examination, Finding};
+use crate::outcome::{Data, HostReport, Status};
+
+pub(super) use agent::agent;
+
+/// Goes the way to a host's daemon and tells how far it got.
+pub(super) async fn host(job: &Job<'_>) -> Completion {
+    let Some(info) = job.manager.hosts().into_iter().find(|info| info.id == job.host()) else {
+        let error = OutcomeError::new(ErrorKind::UnknownHost.as_str(), "the host was removed meanwhile");
+        return Completion::failed(Status::Failed, Effect::None, error);
+    };
+    let uri = info.effective_uri();
+    let socket = daemon_socket(&uri);
+    match host::report(job).await {
+        Ok(report) => {
+            let mut findings = way(socket.as_ref(), None);
+            findings.push(daemon(&report));
+            findings.push(limits::findings(&uri, job.in_flight_per_host(&info)).await);
+            Completion::ok(Effect::None, Data::Examination(Examination { findings, host: Some(report) }))
+        }
+        Err(error) => {
+            let failed = Failed::of(&error);
+            let examination = Examination::from(way(socket.as_ref(), Some(&failed)));
+            Completion { data: Some(Data::Examination(examination)), ..job.failure(&error).of_a_look() }
+        }
+    }
+}
+
+/// How a way to a daemon ended.
+struct Failed {
+    kind: Option<ErrorKind>,
+    message: String,
+    hint: String,
+}
+
+impl Failed {
+    fn of(error: &ProtocolError) -> Self {
+        let outcome = OutcomeError::from(error);
+        let kind = match error {
+            ProtocolError::Transport(error) => Some(error.kind()),
+            _ => None,
+        };
+        let message = if outcome.causes.is_empty() { outcome.message } else { outcome.causes.join(": ") };
+        Failed { kind, message, hint: outcome.hint.unwrap_or_default() }
+    }
+}
+
+/// The steps to a daemon, up to the one that failed. What is behind that one was not reached, and is not told of.
+fn way(socket: Option<&(String, u16)>, failed: Option<&Failed>) -> Vec<Finding> {
+    let kind = failed.map(|failed| failed.kind);
+    let problem =
+        |check| failed.map(|failed| Finding::problem(check, failed.message.clone(), failed.hint.clone()));
+    let mut findings = Vec::new();
+    if let Some((host, port)) = socket {
+        if kind == Some(Some(ErrorKind::NameNotResolved)) {
+            findings.extend(problem("name"));
+            return findings;
+        }
+        findings.push(Finding::ok("name", format!("{host} has an address")));
+        if let Some(Some(ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable)) = kind {
+            findings.extend(problem("tcp"));
+            return findings;
+        }
+        findings.push(Finding::ok("tcp", format!("{host} takes connections at port {port}")));
+    }
+    if kind == Some(Some(ErrorKind::AuthFailed)) {
+        findings.extend(problem("auth"));
+        return findings;
+    }
+    match failed {
+        Some(_) => findings.extend(problem("daemon")),
+        None => findings.push(Finding::ok("auth", "the daemon lets us in")),
+    }
+    findings
+}
+
+fn daemon(report: &HostReport) -> Finding {
+    Finding::ok(
+        "daemon",
+        format!(
+            "libvirt {} on {}, {} {}, {} VMs of which {} are active, answers in {:.1} ms",
+            report.daemon_version,
+            report.hostname,
+            report.hypervisor,
+            report.hypervisor_version,
+            report.domains,
+            report.active_domains,
+            report.latency_ms
+        ),
+    )
+}
+
+impl Job<'_> {
+    /// How many calls we have under way to a host at most.
+    fn in_flight_per_host(&self, host: &HostInfo) -> usize {
+        host.config
+            .as_ref()
+            .map_or_else(|| self.manager.config().calls.max_per_host, |config| config.calls.max_per_host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::examination::Verdict;
+
+    #[test]
+    fn a_way_is_told_up_to_where_it_ended() {
+        let socket = Some(("h".to_owned(), 16509));
+        let steps = |kind: Option<ErrorKind>, socket: Option<&(String, u16)>| {
+            let failed = kind.map(|kind| Failed { kind: Some(kind), message: "m".into(), hint: "h".into() });
+            let steps = way(socket, failed.as_ref());
+            steps.iter().map(|step| (step.check, step.verdict)).collect::<Vec<_>>()
+        };
+        use Verdict::{Ok, Problem};
+        let socket = socket.as_ref();
+        assert_eq!(steps(None, socket), [("name", Ok), ("tcp", Ok), ("auth", Ok)]);
+        assert_eq!(steps(Some(ErrorKind::NameNotResolved), socket), [("name", Problem)]);
+        assert_eq!(steps(Some(ErrorKind::ConnectionRefused), socket), [("name", Ok), ("tcp", Problem)]);
+        assert_eq!(steps(Some(ErrorKind::HostUnreachable), socket), [("name", Ok), ("tcp", Problem)]);
+        assert_eq!(
+            steps(Some(ErrorKind::AuthFailed), socket),
+            [("name", Ok), ("tcp", Ok), ("auth", Problem)]
+        );
+        assert_eq!(
+            steps(Some(ErrorKind::ConnectTimeout), socket),
+            [("name", Ok), ("tcp", Ok), ("daemon", Problem)]
+        );
+        assert_eq!(steps(Some(ErrorKind::ConnectionRefused), None), [("daemon", Problem)]);
+        assert_eq!(steps(None, None), [("auth", Ok)]);
+    }
+}

@@ -1,0 +1,294 @@
+//! Questions to a program in the guest, and its answers, matched by number.
+//!
+//! A request is a JSON object with an `id` that the answer bears too; whatever else is in either is between the
+//! caller and the program. What bears no known `id` is a message of the program's own. The channel is opened for the
+//! first request and again for the first after it was lost; a request is never sent twice.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use atp_transport::Effect;
+use bytes::BytesMut;
+use futures_util::StreamExt;
+use serde_json::{Map, Value};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::{self, Instant};
+use tokio_util::codec::{Encoder, FramedRead};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::codec::{FrameCodec, FrameError};
+
+/// How a client of a channel works.
+#[derive(Debug, Clone)]
+pub struct ChannelClientOptions {
+    /// How messages are cut; default lines of at most 1 MiB.
+    pub codec: FrameCodec,
+    /// Most requests that may wait for their answers, or to be sent. Default 256.
+    pub max_pending: usize,
+    /// Longest the guest may take to read one message; then the channel counts as lost. Default 10 s.
+    pub write_timeout: Duration,
+    /// Most messages of the program's own that are kept for a listener; then the oldest go. Default 256.
+    pub message_buffer: usize,
+}
+
+impl Default for ChannelClientOptions {
+    fn default() -> Self {
+        ChannelClientOptions {
+            codec: FrameCodec::lines(1 << 20),
+            max_pending: 256,
+            write_timeout: Duration::from_secs(10),
+            message_buffer: 256,
+        }
+    }
+}
+
+/// Why a request brought no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChannelRequestError {
+    /// The channel could not be opened; nothing was sent.
+    #[error("the channel cannot be opened: {reason}")]
+    Open {
+        /// Why.
+        reason: String,
+    },
+    /// The request cannot be sent as a frame; nothing was sent.
+    #[error("the request cannot be sent: {reason}")]
+    Invalid {
+        /// Why.
+        reason: String,
+    },
+    /// Too many requests wait; nothing was sent.
+    #[error("{limit} requests wait for the guest already")]
+    Busy {
+        /// The most that may wait.
+        limit: usize,
+    },
+    /// The channel was lost while the answer was waited for.
+    #[error("the channel was lost before the answer came: {reason}")]
+    Lost {
+        /// Why.
+        reason: String,
+    },
+    /// No answer by the deadline. One that comes later is dropped.
+    #[error("no answer from the guest by the deadline")]
+    Timeout,
+}
+
+impl ChannelRequestError {
+    /// Whether the program may have got the request.
+    pub fn effect(&self) -> Effect {
+        match self {
+            ChannelRequestError::Open { .. }
+            | ChannelRequestError::Invalid { .. }
+            | ChannelRequestError::Busy { .. } => Effect::None,
+            ChannelRequestError::Lost { .. } | ChannelRequestError::Timeout => Effect::Unknown,
+        }
+    }
+}
+
+type Answer = Result<Map<String, Value>, ChannelRequestError>;
+
+struct Request {
+    id: u64,
+    frame: Vec<u8>,
+    deadline: Instant,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// Asks a program in the guest questions. Dropping it closes the channel.
+pub struct ChannelClient {
+    requests: mpsc::Sender<Request>,
+    messages: broadcast::Sender<Map<String, Value>>,
+    max_pending: usize,
+    next_id: AtomicU64,
+    _actor: AbortOnDropHandle<()>,
+}
+
+impl ChannelClient {
+    /// A client of the channel that `open` opens. Nothing is opened before the first request.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn new<S, F, Fut>(open: F, options: ChannelClientOptions) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = io::Result<S>> + Send + 'static,
+    {
+        let max_pending = options.max_pending.max(1);
+        let (requests, received) = mpsc::channel(max_pending);
+        let (messages, _) = broadcast::channel(options.message_buffer.max(1));
+        let actor = Actor { open, options, received, messages: messages.clone() };
+        let _actor = AbortOnDropHandle::new(tokio::spawn(actor.run()));
+        ChannelClient { requests, messages, max_pending, next_id: AtomicU64::new(1), _actor }
+    }
+
+    /// Sends a request, under an `id` of its own, and waits for the answer with that `id`.
+    ///
+    /// # Errors
+    /// Why there is none; [`effect`](ChannelRequestError::effect) says whether the request may have arrived.
+    ///
+    /// Dropping the future gives up the wait; the request may have been sent.
+    pub async fn request(&self, mut body: Map<String, Value>, deadline: Instant) -> Answer {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        body.insert("id".to_owned(), id.into());
+        let frame = serde_json::to_vec(&body)
+            .map_err(|error| ChannelRequestError::Invalid { reason: error.to_string() })?;
+        let (answer, answered) = oneshot::channel();
+        let request = Request { id, frame, deadline, answer };
+        self.requests.try_send(request).map_err(|_| ChannelRequestError::Busy { limit: self.max_pending })?;
+        match time::timeout_at(deadline, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(ChannelRequestError::Lost { reason: "its client has ended".to_owned() }),
+            Err(_) => Err(ChannelRequestError::Timeout),
+        }
+    }
+
+    /// What the program sends by itself, from now on. One who listens too slowly is told how many were lost to it.
+    pub fn messages(&self) -> broadcast::Receiver<Map<String, Value>> {
+        self.messages.subscribe()
+    }
+}
+
+/// Has the channel, and knows who waits for what.
+struct Actor<F> {
+    open: F,
+    options: ChannelClientOptions,
+    received: mpsc::Receiver<Request>,
+    messages: broadcast::Sender<Map<String, Value>>,
+}
+
+/// The requests that were sent, or are about to be, by id.
+type Pending = HashMap<u64, oneshot::Sender<Answer>>;
+
+impl<S, F, Fut> Actor<F>
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = io::Result<S>> + Send,
+{
+    async fn run(mut self) {
+        while let Some(first) = self.received.recv().await {
+            if first.answer.is_closed() {
+                continue;
+            }
+            let opened = match time::timeout_at(first.deadline, (self.open)()).await {
+                Ok(Ok(stream)) => stream,
+                failed => {
+                    let reason = match failed {
+                        Ok(Err(error)) => error.to_string(),
+                        _ => "it took until the deadline".to_owned(),
+                    };
+                    // An error means that the caller has left.
+                    let _left = first.answer.send(Err(ChannelRequestError::Open { reason }));
+                    continue;
+                }
+            };
+            let mut pending = Pending::new();
+            let lost = self.serve(opened, first, &mut pending).await;
+            for (_, answer) in pending.drain() {
+                let _left = answer.send(Err(ChannelRequestError::Lost { reason: lost.to_string() }));
+            }
+        }
+    }
+
+    /// Serves over one open channel until it is lost.
+    async fn serve(&mut self, stream: S, first: Request, pending: &mut Pending) -> FrameError {
+        let (read, write) = tokio::io::split(stream);
+        let mut frames = FramedRead::new(read, self.options.codec.clone());
+        let (to_write, queue) = mpsc::channel(self.options.max_pending.max(1));
+        let writer = write_all(write, queue, self.options.write_timeout);
+        tokio::pin!(writer);
+        self.send(first, pending, &to_write);
+        loop {
+            tokio::select! {
+                frame = frames.next() => match frame {
+                    Some(Ok(frame)) => self.dispatch(&frame, pending),
+                    Some(Err(error)) => return error,
+                    None => return closed(),
+                },
+                error = &mut writer => return error,
+                request = self.received.recv() => match request {
+                    Some(request) => self.send(request, pending, &to_write),
+                    // The client was dropped, and this task with it.
+                    None => return closed(),
+                },
+            }
+        }
+    }
+
+    fn send(&self, request: Request, pending: &mut Pending, to_write: &mpsc::Sender<BytesMut>) {
+        // Those who have left wait no more.
+        pending.retain(|_, answer| !answer.is_closed());
+        let limit = self.options.max_pending;
+        let mut frame = BytesMut::new();
+        let refused = if pending.len() >= limit {
+            Some(ChannelRequestError::Busy { limit })
+        } else if let Err(error) = self.options.codec.clone().encode(&request.frame, &mut frame) {
+            Some(ChannelRequestError::Invalid { reason: error.to_string() })
+        } else if to_write.try_send(frame).is_err() {
+            Some(ChannelRequestError::Busy { limit })
+        } else {
+            None
+        };
+        match refused {
+            Some(error) => {
+                let _left = request.answer.send(Err(error));
+            }
+            None => {
+                pending.insert(request.id, request.answer);
+            }
+        }
+    }
+
+    fn dispatch(&self, frame: &[u8], pending: &mut Pending) {
+        let Ok(Value::Object(message)) = serde_json::from_slice(frame) else {
+            tracing::debug!(bytes = frame.len(), "a guest sent a message that is no JSON object");
+            return;
+        };
+        match message.get("id").map(Value::as_u64) {
+            // An answer, though it may be one that nobody waits for any more.
+            Some(Some(id)) => {
+                if let Some(answer) = pending.remove(&id) {
+                    let _left = answer.send(Ok(message));
+                }
+            }
+            Some(None) | None => {
+                // An error means that nobody listens.
+                let _unheard = self.messages.send(message);
+            }
+        }
+    }
+}
+
+/// Writes frames until that fails, or takes too long: what the guest does not read of one holds up all that follow.
+async fn write_all<S: AsyncWrite>(
+    mut stream: WriteHalf<S>,
+    mut queue: mpsc::Receiver<BytesMut>,
+    longest: Duration,
+) -> FrameError {
+    while let Some(frame) = queue.recv().await {
+        let written = async {
+            stream.write_all(&frame).await?;
+            stream.flush().await
+        };
+        match time::timeout(longest, written).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error.into(),
+            Err(_) => {
+                return io::Error::new(io::ErrorKind::TimedOut, "the guest does not read").into();
+            }
+        }
+    }
+    closed()
+}
+
+fn closed() -> FrameError {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "it was closed").into()
+}
+
+#[cfg(test)]
+mod tests;

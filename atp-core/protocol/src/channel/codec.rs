@@ -1,0 +1,231 @@
+//! Frames: how a stream of bytes is cut into messages.
+
+use std::io;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio_util::codec::{Decoder, Encoder};
+
+/// The bytes of a length, big-endian.
+const LENGTH_BYTES: usize = 4;
+
+/// Cuts a stream into frames, one way or the other; for [`tokio_util::codec::Framed`] and its kin.
+///
+/// After an error a stream makes no sense any more.
+#[derive(Debug, Clone)]
+pub struct FrameCodec {
+    form: Form,
+    max: usize,
+    /// How much of the buffer was looked through for a line's end.
+    searched: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Lines,
+    LengthPrefixed,
+}
+
+/// Why bytes cannot be cut into frames, or a frame not be sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// A frame is longer than is allowed.
+    #[error("a frame of {size} bytes or more, and at most {limit} are allowed")]
+    TooLong {
+        /// Its bytes, as far as is known.
+        size: usize,
+        /// The most there may be.
+        limit: usize,
+    },
+    /// A line feed stands in a frame that is to be a line.
+    #[error("a line feed stands in the frame, which is to be one line")]
+    LineFeed,
+    /// The stream ended within a frame.
+    #[error("the stream ended within a frame, after {size} of its bytes")]
+    Truncated {
+        /// The bytes that came.
+        size: usize,
+    },
+    /// The stream failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl FrameCodec {
+    /// One frame a line, as newline-delimited JSON has it. A carriage return before the line feed is dropped, as are
+    /// empty lines: a peer may send one to get in step.
+    pub fn lines(max_frame_bytes: usize) -> Self {
+        FrameCodec { form: Form::Lines, max: max_frame_bytes, searched: 0 }
+    }
+
+    /// Each frame behind its length, four bytes big-endian.
+    pub fn length_prefixed(max_frame_bytes: usize) -> Self {
+        FrameCodec { form: Form::LengthPrefixed, max: max_frame_bytes, searched: 0 }
+    }
+
+    fn check(&self, size: usize) -> Result<(), FrameError> {
+        if size > self.max { Err(FrameError::TooLong { size, limit: self.max }) } else { Ok(()) }
+    }
+
+    fn next_line(&mut self, bytes: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
+        loop {
+            let Some(length) = bytes[self.searched..].iter().position(|byte| *byte == b'\n') else {
+                self.searched = bytes.len();
+                self.check(bytes.len())?;
+                return Ok(None);
+            };
+            let mut line = bytes.split_to(self.searched + length);
+            bytes.advance(1);
+            self.searched = 0;
+            if line.ends_with(b"\r") {
+                line.truncate(line.len() - 1);
+            }
+            self.check(line.len())?;
+            if !line.is_empty() {
+                return Ok(Some(line.freeze()));
+            }
+        }
+    }
+
+    fn next_prefixed(&mut self, bytes: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
+        let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+        let length = u32::from_be_bytes(*length) as usize;
+        self.check(length)?;
+        if rest.len() < length {
+            bytes.reserve(LENGTH_BYTES + length - bytes.len());
+            return Ok(None);
+        }
+        bytes.advance(LENGTH_BYTES);
+        Ok(Some(bytes.split_to(length).freeze()))
+    }
+}
+
+impl Decoder for FrameCodec {
+    type Item = Bytes;
+    type Error = FrameError;
+
+    fn decode(&mut self, bytes: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
+        match self.form {
+            Form::Lines => self.next_line(bytes),
+            Form::LengthPrefixed => self.next_prefixed(bytes),
+        }
+    }
+
+    fn decode_eof(&mut self, bytes: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
+        match self.decode(bytes)? {
+            None if !bytes.is_empty() => Err(FrameError::Truncated { size: bytes.len() }),
+            frame => Ok(frame),
+        }
+    }
+}
+
+impl Encoder<&[u8]> for FrameCodec {
+    type Error = FrameError;
+
+    fn encode(&mut self, frame: &[u8], bytes: &mut BytesMut) -> Result<(), FrameError> {
+        self.check(frame.len())?;
+        match self.form {
+            Form::Lines if frame.contains(&b'\n') => return Err(FrameError::LineFeed),
+            Form::Lines => {
+                bytes.extend_from_slice(frame);
+                bytes.put_u8(b'\n');
+            }
+            Form::LengthPrefixed => {
+                let length = u32::try_from(frame.len());
+                let too_long = FrameError::TooLong { size: frame.len(), limit: u32::MAX as usize };
+                bytes.put_u32(length.map_err(|_| too_long)?);
+                bytes.extend_from_slice(frame);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MAX: usize = 64;
+
+    fn codecs() -> [FrameCodec; 2] {
+        [FrameCodec::lines(MAX), FrameCodec::length_prefixed(MAX)]
+    }
+
+    /// Feeds bytes in pieces of a size; the frames, and how it ended.
+    fn decode(mut codec: FrameCodec, bytes: &[u8], piece: usize) -> (Vec<Bytes>, Result<(), FrameError>) {
+        let (mut buffer, mut frames) = (BytesMut::new(), Vec::new());
+        for piece in bytes.chunks(piece.max(1)) {
+            buffer.extend_from_slice(piece);
+            loop {
+                match codec.decode(&mut buffer) {
+                    Ok(Some(frame)) => frames.push(frame),
+                    Ok(None) => break,
+                    Err(error) => return (frames, Err(error)),
+                }
+            }
+        }
+        loop {
+            match codec.decode_eof(&mut buffer) {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => return (frames, Ok(())),
+                Err(error) => return (frames, Err(error)),
+            }
+        }
+    }
+
+    #[test]
+    fn lines_may_end_in_crlf_and_empty_ones_are_nothing() {
+        let (frames, end) = decode(FrameCodec::lines(MAX), b"\n\r\n{}\r\na\n", 1);
+        assert_eq!(frames, ["{}", "a"]);
+        assert!(end.is_ok());
+    }
+
+    #[test]
+    fn a_frame_that_is_too_long_is_refused_before_it_is_there() {
+        let endless = [b'x'; MAX + 1];
+        let (_, end) = decode(FrameCodec::lines(MAX), &endless, 16);
+        assert!(matches!(end, Err(FrameError::TooLong { limit: MAX, .. })), "{end:?}");
+        let (_, end) = decode(FrameCodec::length_prefixed(MAX), &[0xff; 4], 4);
+        assert!(matches!(end, Err(FrameError::TooLong { size: 0xffff_ffff, .. })), "{end:?}");
+        for mut codec in codecs() {
+            assert!(codec.encode(&endless[..], &mut BytesMut::new()).is_err());
+        }
+        assert!(matches!(
+            FrameCodec::lines(MAX).encode(b"a\nb".as_slice(), &mut BytesMut::new()),
+            Err(FrameError::LineFeed)
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_out_as_they_went_in_however_they_are_split(
+            frames in proptest::collection::vec("[ -~]{1,64}", 0..8), piece in 1usize..20, cut in any::<bool>()
+        ) {
+            for codec in codecs() {
+                let mut bytes = BytesMut::new();
+                for frame in &frames {
+                    codec.clone().encode(frame.as_bytes(), &mut bytes).unwrap();
+                }
+                let cut = cut && !bytes.is_empty();
+                let whole = bytes.len() - usize::from(cut);
+                let (decoded, end) = decode(codec, &bytes[..whole], piece);
+                prop_assert_eq!(decoded.len(), frames.len() - usize::from(cut));
+                for (frame, decoded) in frames.iter().zip(&decoded) {
+                    prop_assert_eq!(frame.as_bytes(), decoded.as_ref());
+                }
+                prop_assert_eq!(end.is_err(), cut);
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic_or_give_more_than_the_limit(bytes in any::<Vec<u8>>(), piece in 1usize..9) {
+            for codec in codecs() {
+                for frame in decode(codec, &bytes, piece).0 {
+                    prop_assert!(frame.len() <= MAX);
+                }
+            }
+        }
+    }
+}

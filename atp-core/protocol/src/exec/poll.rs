@@ -1,0 +1,88 @@
+//! One process of the agent's: started, and asked for until it has ended.
+
+use qapi::qga::{guest_exec, guest_exec_status};
+use tokio::time::{self, Instant};
+
+use super::{ExecOutput, Polling};
+use crate::agent;
+use crate::carrier::Carrier;
+use crate::error::{ProtocolError, Result};
+use crate::refusal::{Refusal, RefusalKind};
+
+/// Has the agent start a process. `program` is what errors call it.
+pub(crate) async fn started(
+    carrier: &impl Carrier,
+    command: &guest_exec,
+    program: &str,
+    deadline: Instant,
+) -> Result<i64> {
+    match agent::execute(carrier, command, deadline).await {
+        Ok(started) => Ok(started.pid),
+        Err(ProtocolError::Refused(refusal)) if refusal.kind == RefusalKind::Guest => {
+            Err(not_started(program.to_owned(), *refusal))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Asks the agent until the process has ended.
+pub(crate) async fn ended(
+    carrier: &impl Carrier,
+    pid: i64,
+    program: &str,
+    polling: &Polling,
+    deadline: Instant,
+) -> Result<ExecOutput> {
+    let program = || program.to_owned();
+    let mut pause = polling.first;
+    let mut last_took = std::time::Duration::ZERO;
+    let mut failed = None;
+    loop {
+        // A question is only asked if there is time for its answer, going by the last one: the answer to one
+        // that is cut off may be the one with the result. Before that, the pauses halve what is left, so that
+        // an end shortly before the deadline is still seen.
+        let margin = polling.first.max(last_took * 2);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let next = pause.min(left / 2).max(polling.first);
+        if next + margin > left {
+            // Not at the deadline itself, when whoever set it may cut in first.
+            time::sleep(left.saturating_sub(polling.first)).await;
+            return Err(ProtocolError::StillRunning { program: program(), pid, source: failed });
+        }
+        time::sleep(next).await;
+        pause = polling.after(pause);
+
+        let asked = Instant::now();
+        let answer = agent::execute(carrier, &guest_exec_status { pid }, deadline).await;
+        last_took = asked.elapsed();
+        match answer {
+            Ok(status) if status.exited => return Ok(status.into()),
+            Ok(_) => failed = None,
+            Err(error) if may_pass(&error) => failed = Some(Box::new(error)),
+            Err(ProtocolError::Refused(refusal)) if forgotten(&refusal) => {
+                return Err(ProtocolError::ProcessLost { program: program(), pid });
+            }
+            Err(error) => {
+                return Err(ProtocolError::ResultLost { program: program(), pid, source: Box::new(error) });
+            }
+        }
+    }
+}
+
+/// Whether the next question may be answered though this one was not. Asking again is safe: at worst an
+/// answer that was lost on its way has made the agent forget the process, and it says so.
+fn may_pass(error: &ProtocolError) -> bool {
+    matches!(error.kind(), "agent-unresponsive" | "monitor-busy" | "guest-frozen")
+}
+
+/// The agent's answer to a process id that is not, or no longer, in its list.
+fn forgotten(refusal: &Refusal) -> bool {
+    refusal.kind == RefusalKind::Guest && refusal.desc.contains("'pid'")
+}
+
+/// The agent wraps the reason: `Guest agent command failed, error was 'REASON'`.
+fn not_started(program: String, refusal: Refusal) -> ProtocolError {
+    let inner = refusal.desc.split_once("error was '").and_then(|(_, rest)| rest.strip_suffix('\''));
+    let reason = inner.unwrap_or(&refusal.desc).to_owned();
+    ProtocolError::ExecFailed { program, reason, libvirt: refusal.libvirt }
+}

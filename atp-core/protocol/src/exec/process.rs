@@ -1,0 +1,87 @@
+//! A process in the guest that outlives the carrier it was started over.
+
+use tokio::time::Instant;
+
+use super::spec::launch_failure;
+use super::spool::Spool;
+use super::{ExecOutput, ExecPolicy, ExecSpec, poll};
+use crate::carrier::Carrier;
+use crate::error::{ProtocolError, Result};
+
+/// A program that was started in a guest.
+///
+/// It belongs to the guest's agent, not to a connection: when the way to the VM breaks, the agent can be asked over
+/// another carrier, by the process's id. Dropping it leaves the program running and the files of its output there.
+#[derive(Debug)]
+pub struct Process {
+    program: String,
+    pid: i64,
+    launched: bool,
+    spool: Option<Spool>,
+    /// How it ended. The agent forgets a process when it has told of its end.
+    ended: Option<ExecOutput>,
+}
+
+impl Process {
+    pub(super) async fn start(carrier: &impl Carrier, spec: &ExecSpec, deadline: Instant) -> Result<Self> {
+        let spool = spec.spool.as_deref().map(Spool::new);
+        let command = spec.to_command(spool.as_ref().map(Spool::folder))?;
+        // The shell that gives way to it is not what a person asked for.
+        let program = if spec.is_launched() { spec.name() } else { &command.path };
+        let pid = poll::started(carrier, &command, program, deadline).await?;
+        Ok(Process { program: program.to_owned(), pid, launched: spec.is_launched(), spool, ended: None })
+    }
+
+    /// Its process id in the guest.
+    pub fn pid(&self) -> i64 {
+        self.pid
+    }
+
+    /// Waits for its end, until `deadline` at the latest, and brings back what it printed.
+    ///
+    /// After an error it can be waited for again, over the same carrier or another one: what was learnt and fetched
+    /// before is kept. Whoever gives up calls [`discard`](Self::discard).
+    ///
+    /// # Errors
+    /// As [`run`](super::run). After [`ProcessLost`](ProtocolError::ProcessLost) and
+    /// [`ExecFailed`](ProtocolError::ExecFailed) waiting again is of no use.
+    ///
+    /// Dropping the future ends the asking; an answer that is on its way then is lost, and the output with it.
+    pub async fn wait(
+        &mut self,
+        carrier: &impl Carrier,
+        policy: &ExecPolicy,
+        deadline: Instant,
+    ) -> Result<ExecOutput> {
+        let work_deadline = self.spool.as_ref().map_or(deadline, |_| policy.spool.before(deadline));
+        if self.ended.is_none() {
+            let ended = poll::ended(carrier, self.pid, &self.program, &policy.polling, work_deadline).await?;
+            self.ended = Some(ended);
+        }
+        let mut output = self.ended.clone().unwrap_or_default();
+        if self.launched
+            && let Some(reason) = launch_failure(output.exit_code, &output.stderr)
+        {
+            let program = self.program.clone();
+            return Err(ProtocolError::ExecFailed { program, reason, libvirt: None });
+        }
+        if let Some(spool) = &mut self.spool {
+            if let Err(source) = spool.fetch(carrier, &policy.spool, work_deadline).await {
+                let (program, pid) = (self.program.clone(), self.pid);
+                return Err(ProtocolError::OutputLost { program, pid, source: Box::new(source) });
+            }
+            spool.take(&mut output);
+            spool.remove(carrier, &policy.spool, deadline).await;
+        }
+        Ok(output)
+    }
+
+    /// Removes the files of its output in the guest, as far as the guest can be reached. The program is left alone.
+    ///
+    /// Ends by `deadline`, and earlier where the guest does not answer. Dropping the future may leave files behind.
+    pub async fn discard(&mut self, carrier: &impl Carrier, policy: &ExecPolicy, deadline: Instant) {
+        if let Some(spool) = &mut self.spool {
+            spool.remove(carrier, &policy.spool, deadline).await;
+        }
+    }
+}

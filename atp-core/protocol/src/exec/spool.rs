@@ -1,0 +1,120 @@
+//! Output that is too large for one reply: written to files in the guest, and fetched from there in pieces.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::ExecOutput;
+use crate::carrier::Carrier;
+use crate::error::Result;
+use crate::files::{Chunk, Reader};
+use crate::shell;
+
+/// How output that went through files is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolPolicy {
+    /// Most bytes asked for at once; 1 MiB by default. Much larger reads can break the agent's channel.
+    pub chunk: usize,
+    /// Most bytes fetched of a stream; 256 MiB by default. What is beyond is cut off, and the output says so.
+    pub most: u64,
+    /// Time kept back before the deadline for removing the files; 2 s by default, and never more than a quarter of
+    /// what is left.
+    pub reserve: Duration,
+}
+
+impl Default for SpoolPolicy {
+    fn default() -> Self {
+        SpoolPolicy { chunk: 1 << 20, most: 256 << 20, reserve: Duration::from_secs(2) }
+    }
+}
+
+impl SpoolPolicy {
+    /// When work has to end, for what comes after it to end by `deadline`.
+    pub(super) fn before(&self, deadline: Instant) -> Instant {
+        let left = deadline.saturating_duration_since(Instant::now());
+        deadline - self.reserve.min(left / 4)
+    }
+}
+
+/// Removes a folder and what is in it.
+const REMOVE: &str = r#"rm -rf "$1""#;
+
+/// The files of one process's output.
+#[derive(Debug)]
+pub(super) struct Spool {
+    folder: String,
+    stdout: Stream,
+    stderr: Stream,
+    removed: bool,
+}
+
+#[derive(Debug)]
+struct Stream {
+    reader: Reader,
+    bytes: Vec<u8>,
+    complete: bool,
+    truncated: bool,
+}
+
+impl Spool {
+    /// In a folder of its own below this one.
+    pub(super) fn new(below: &str) -> Self {
+        let folder = format!("{}/.atp-exec-{}", below.trim_end_matches('/'), Uuid::new_v4().simple());
+        let stream = |name: &str| Stream {
+            reader: Reader::new(format!("{folder}/{name}"), 0),
+            bytes: Vec::new(),
+            complete: false,
+            truncated: false,
+        };
+        Spool { stdout: stream("out"), stderr: stream("err"), folder, removed: false }
+    }
+
+    pub(super) fn folder(&self) -> &str {
+        &self.folder
+    }
+
+    /// Fetches what has not been fetched yet.
+    pub(super) async fn fetch(
+        &mut self,
+        carrier: &impl Carrier,
+        policy: &SpoolPolicy,
+        deadline: Instant,
+    ) -> Result<()> {
+        for stream in [&mut self.stdout, &mut self.stderr] {
+            while !stream.complete {
+                let left = policy.most.saturating_sub(stream.reader.offset());
+                // One byte more tells whether there is more.
+                let count = usize::try_from(left.saturating_add(1)).unwrap_or(usize::MAX).min(policy.chunk);
+                let Chunk { mut bytes, end } = stream.reader.read(carrier, count, deadline).await?;
+                stream.truncated = bytes.len() as u64 > left;
+                stream.complete = end || stream.truncated;
+                if stream.truncated {
+                    bytes.pop();
+                }
+                stream.bytes.append(&mut bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands out what was fetched.
+    pub(super) fn take(&mut self, output: &mut ExecOutput) {
+        output.stdout = std::mem::take(&mut self.stdout.bytes);
+        output.stderr = std::mem::take(&mut self.stderr.bytes);
+        (output.stdout_truncated, output.stderr_truncated) = (self.stdout.truncated, self.stderr.truncated);
+    }
+
+    /// Closes and removes the files, once. What fails is left to the guest: the outcome is decided by then.
+    pub(super) async fn remove(&mut self, carrier: &impl Carrier, policy: &SpoolPolicy, deadline: Instant) {
+        if self.removed {
+            return;
+        }
+        // A guest that cannot be reached is not waited for any longer than this.
+        let deadline = deadline.min(Instant::now() + policy.reserve);
+        for stream in [&mut self.stdout, &mut self.stderr] {
+            let _ = stream.reader.close(carrier, deadline).await;
+        }
+        self.removed = shell::run(carrier, REMOVE, &[&self.folder], deadline).await.is_ok();
+    }
+}

@@ -1,0 +1,161 @@
+//! SHA-256, here and in the guest: how a copy is known to be one.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+
+use super::error::FileError;
+use super::handle::Reader;
+use super::script::{self, SHELL_HEAD};
+use super::{TransferPolicy, blocking};
+use crate::carrier::Carrier;
+use crate::error::Result;
+
+/// A SHA-256 digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The digest of bytes at hand.
+    pub fn of(bytes: &[u8]) -> Self {
+        Digest(Sha256::digest(bytes).into())
+    }
+
+    pub(super) fn finish(hasher: Sha256) -> Self {
+        Digest(hasher.finalize().into())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The text is no SHA-256 digest: 64 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a SHA-256 digest: expected 64 hexadecimal digits")]
+pub struct InvalidDigest;
+
+impl FromStr for Digest {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(InvalidDigest);
+        }
+        let mut digest = [0; 32];
+        for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| InvalidDigest)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| InvalidDigest)?;
+        }
+        Ok(Digest(digest))
+    }
+}
+
+/// The digest of the first `$2` bytes of `$1`, by whatever tool the guest has.
+const DIGEST: &str = r#"[ -f "$1" ] || exit 3
+has() { command -v "$1" >/dev/null 2>&1; }
+if has sha256sum; then head -c "$2" "$1" | sha256sum
+elif has shasum; then head -c "$2" "$1" | shasum -a 256
+elif has sha256; then head -c "$2" "$1" | sha256 -q
+elif has openssl; then head -c "$2" "$1" | openssl dgst -sha256 -r
+else exit 10
+fi"#;
+
+/// The exit code for "no such tool".
+const NO_TOOL: i32 = 10;
+
+/// The digest of the first `length` bytes of a file in the guest. Where the guest has no tool for it, they are read.
+pub(super) async fn in_guest(
+    carrier: &impl Carrier,
+    path: &str,
+    length: u64,
+    policy: &TransferPolicy,
+    deadline: Instant,
+) -> Result<Digest> {
+    let script = format!("{SHELL_HEAD}{DIGEST}");
+    let output = script::output(carrier, &script, &[path, &length.to_string()], deadline).await?;
+    if output.exit_code == Some(NO_TOOL) {
+        return by_reading(carrier, path, length, policy, deadline).await;
+    }
+    let stdout = script::checked(output, "read", path)?;
+    let word = String::from_utf8_lossy(&stdout);
+    let word = word.split_whitespace().next().unwrap_or_default();
+    word.parse().map_err(|_| {
+        let reason = "the tool for SHA-256 there does not print a digest".to_owned();
+        FileError::Guest { action: "check", path: path.to_owned(), reason }.into()
+    })
+}
+
+async fn by_reading(
+    carrier: &impl Carrier,
+    path: &str,
+    length: u64,
+    policy: &TransferPolicy,
+    deadline: Instant,
+) -> Result<Digest> {
+    let mut reader = Reader::new(path.to_owned(), 0);
+    let mut hasher = Sha256::new();
+    let read = loop {
+        let left = length.saturating_sub(reader.offset());
+        if left == 0 {
+            break Ok(());
+        }
+        let count = policy.chunk.min(usize::try_from(left).unwrap_or(usize::MAX));
+        match reader.read(carrier, count, policy.before(deadline)).await {
+            Ok(chunk) => {
+                hasher.update(&chunk.bytes);
+                if chunk.end {
+                    break Ok(());
+                }
+            }
+            Err(error) => break Err(error),
+        }
+    };
+    let closed = reader.close(carrier, deadline).await;
+    read.and(closed)?;
+    Ok(Digest::finish(hasher))
+}
+
+/// The digest of the first `length` bytes of a file here, as a hasher that can take what follows.
+pub(super) async fn of_local(path: &Path, length: u64) -> Result<Sha256> {
+    let path = path.to_owned();
+    blocking(move || {
+        use std::io::Read as _;
+        let failed = |error| FileError::local("read", &path, error);
+        let mut file = std::fs::File::open(&path).map_err(failed)?.take(length);
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match file.read(&mut buffer).map_err(failed)? {
+                0 => return Ok(hasher),
+                count => hasher.update(&buffer[..count]),
+            }
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_read_as_it_is_written() {
+        let digest = Digest::of(b"abc");
+        assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        let upper = digest.to_string().to_uppercase();
+        assert_eq!(upper.parse(), Ok(digest));
+        for bad in
+            ["", "ba78", &format!("{}g", &upper[1..]), &format!("+{}", &upper[1..]), &format!("{upper}0")]
+        {
+            assert_eq!(bad.parse::<Digest>(), Err(InvalidDigest), "{bad:?}");
+        }
+        assert_eq!("é".repeat(32).parse::<Digest>(), Err(InvalidDigest));
+    }
+}

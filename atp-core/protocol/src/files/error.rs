@@ -1,0 +1,144 @@
+//! What goes wrong with files, here and in the guest.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use atp_transport::Effect;
+
+use super::digest::Digest;
+use crate::error::ProtocolError;
+
+/// Why a file could not be looked at or carried over.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// There is nothing of that name in the guest, or the folder it should go to is not there.
+    #[error("no such file or directory in the guest: {path:?}")]
+    NotFound {
+        /// The path in the guest.
+        path: String,
+    },
+    /// A file was expected.
+    #[error("{path:?} in the guest is a directory")]
+    IsDirectory {
+        /// The path in the guest.
+        path: String,
+    },
+    /// A directory was expected.
+    #[error("{path:?} in the guest is not a directory")]
+    NotDirectory {
+        /// The path in the guest.
+        path: String,
+    },
+    /// Only regular files can be carried over.
+    #[error("{path:?} in the guest is not a regular file")]
+    NotRegular {
+        /// The path in the guest.
+        path: String,
+    },
+    /// The guest could not do it.
+    #[error("cannot {action} {path:?} in the guest: {reason}")]
+    Guest {
+        /// What was to be done.
+        action: &'static str,
+        /// The path in the guest.
+        path: String,
+        /// The guest's words.
+        reason: String,
+    },
+    /// It could not be done here.
+    #[error("cannot {action} {}", path.display())]
+    Local {
+        /// What was to be done.
+        action: &'static str,
+        /// The path here.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// Another transfer writes the same file here.
+    #[error("another transfer to {} is under way", path.display())]
+    Busy {
+        /// The path here.
+        path: PathBuf,
+    },
+    /// What arrived is not what was sent.
+    #[error("{path:?}: the copy's SHA-256 is {found}, the original's {expected}")]
+    Checksum {
+        /// The path in the guest.
+        path: String,
+        /// The digest of the original.
+        expected: Digest,
+        /// The digest of the copy.
+        found: Digest,
+    },
+    /// A transfer stopped part of the way; it can be taken up again there. The destination is as it was.
+    #[error("{path:?}: the transfer stopped after {done} of {total} bytes")]
+    Stopped {
+        /// The path in the guest.
+        path: String,
+        /// Bytes carried over.
+        done: u64,
+        /// Bytes there are.
+        total: u64,
+        /// Why.
+        #[source]
+        source: Box<ProtocolError>,
+    },
+}
+
+impl FileError {
+    pub(super) fn local(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+        error: std::io::Error,
+    ) -> ProtocolError {
+        FileError::Local { action, path: path.into(), source: Arc::new(error) }.into()
+    }
+
+    /// A stable kebab-case word for the kind of the failure.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            FileError::NotFound { .. } => "file-not-found",
+            FileError::IsDirectory { .. } => "is-a-directory",
+            FileError::NotDirectory { .. } => "not-a-directory",
+            FileError::NotRegular { .. } => "not-a-regular-file",
+            FileError::Guest { .. } => "guest-file-error",
+            FileError::Local { .. } => "local-file-error",
+            FileError::Busy { .. } => "transfer-busy",
+            FileError::Checksum { .. } => "checksum-mismatch",
+            FileError::Stopped { source, .. } => source.kind(),
+        }
+    }
+
+    /// Whether the destination may have changed: it does not before a transfer is complete.
+    pub fn effect(&self) -> Effect {
+        Effect::None
+    }
+
+    /// Whether the same, done again later, may well succeed.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            FileError::Busy { .. } | FileError::Checksum { .. } => true,
+            FileError::Stopped { source, .. } => source.is_retryable(),
+            _ => false,
+        }
+    }
+
+    /// What a person can try.
+    pub fn hint(&self) -> &str {
+        match self {
+            FileError::NotFound { .. } => "check the path in the guest (`atp exec SEL -- ls -l PATH`)",
+            FileError::IsDirectory { .. } => "name a file in it: directories are not copied",
+            FileError::NotDirectory { .. } | FileError::NotRegular { .. } => "name another path",
+            FileError::Guest { .. } => "check permissions and free space in the guest (`atp exec SEL -- df`)",
+            FileError::Local { .. } => "check the path, its permissions and the free space here",
+            FileError::Busy { .. } => "wait for it, or copy to another name",
+            FileError::Checksum { .. } => {
+                "the file may be written to meanwhile: copy it again when it is not"
+            }
+            FileError::Stopped { source, .. } => source.hint(),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! A file from a guest to here.
+
+use std::ffi::OsString;
+use std::fs::{File, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+
+use super::digest::{self, Digest};
+use super::error::FileError;
+use super::handle::{Chunk, Reader};
+use super::list::{FileInfo, FileKind, stat};
+use super::{Progress, TransferPolicy, blocking};
+use crate::carrier::Carrier;
+use crate::error::{ProtocolError, Result};
+
+/// A file here that is a copy now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// Where it is here.
+    pub path: PathBuf,
+    /// Its size, bytes.
+    pub size: u64,
+    /// How many of them an earlier run had carried over.
+    pub resumed_at: u64,
+    /// Its SHA-256, that of the file in the guest as well.
+    pub digest: Digest,
+    /// What the file in the guest is like.
+    pub info: FileInfo,
+}
+
+/// The transfer of a file in one guest to a path here.
+///
+/// The copy has the permission bits of the original, without those for set-user-id and the like, and belongs to
+/// whoever runs this. It replaces what was there in one step, when it is complete and checked.
+#[derive(Debug)]
+pub struct Pull {
+    path: String,
+    destination: PathBuf,
+    policy: TransferPolicy,
+    partial: Option<Partial>,
+}
+
+/// What is here already.
+#[derive(Debug)]
+struct Partial {
+    file: Arc<File>,
+    hasher: Sha256,
+    reader: Reader,
+}
+
+impl Pull {
+    /// Of an absolute path in the guest, to a file here whose folder is there.
+    pub fn new(path: impl Into<String>, destination: impl Into<PathBuf>, policy: TransferPolicy) -> Self {
+        Pull { path: path.into(), destination: destination.into(), policy, partial: None }
+    }
+
+    /// Carries the file over, by `deadline` at the latest, and tells after each chunk how far it is.
+    ///
+    /// After an error it can be run again, over the same carrier or another one; it goes on where it stopped, if
+    /// what is here is the beginning of the file in the guest.
+    ///
+    /// # Errors
+    /// A [`FileError`]; [`FileError::Stopped`] if it stopped part of the way, with the reason. The partial file stays
+    /// here, `.NAME.atp-part` beside the destination. Nothing changes in the guest.
+    ///
+    /// Dropping the future leaves the partial file here, and the file open in the guest until this is run again or
+    /// the agent restarts.
+    pub async fn run(
+        &mut self,
+        carrier: &impl Carrier,
+        deadline: Instant,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Pulled> {
+        let work_deadline = self.policy.before(deadline);
+        let info = stat(carrier, &self.path, work_deadline).await?;
+        match info.kind {
+            FileKind::File => {}
+            FileKind::Directory => return Err(FileError::IsDirectory { path: self.path.clone() }.into()),
+            _ => return Err(FileError::NotRegular { path: self.path.clone() }.into()),
+        }
+        // It stays in its place while anything is awaited, for the case that this future is dropped.
+        let partial = match self.partial.take() {
+            Some(partial) => self.partial.insert(partial),
+            None => {
+                let opened = self.open_partial(carrier, &info, work_deadline).await?;
+                self.partial.insert(opened)
+            }
+        };
+        let resumed_at = partial.reader.offset();
+        let fetched = partial.fetch(carrier, info.size, &self.policy, work_deadline, progress).await;
+        // Nothing hangs on it: what was read is read.
+        let _ = partial.reader.close(carrier, deadline).await;
+        let done = partial.reader.offset();
+        let expected = match fetched {
+            Ok(()) => digest::in_guest(carrier, &self.path, done, &self.policy, work_deadline).await,
+            Err(error) => Err(error),
+        };
+        let expected = match expected {
+            Ok(digest) => digest,
+            Err(error) => {
+                if matches!(error, ProtocolError::File(_)) {
+                    // What could not be written here is to be looked at again.
+                    self.partial = None;
+                }
+                let (path, total) = (self.path.clone(), info.size.max(done));
+                return Err(FileError::Stopped { path, done, total, source: Box::new(error) }.into());
+            }
+        };
+        let found = Digest::finish(partial.hasher.clone());
+        let file = Arc::clone(&partial.file);
+        self.partial = None;
+        let partial_path = partial_path(&self.destination);
+        if found != expected {
+            let _ = tokio::fs::remove_file(&partial_path).await;
+            return Err(FileError::Checksum { path: self.path.clone(), expected, found }.into());
+        }
+        let destination = self.destination.clone();
+        blocking(move || {
+            let failed = |error| FileError::local("write", &destination, error);
+            file.set_permissions(Permissions::from_mode(info.mode & 0o777)).map_err(failed)?;
+            file.sync_all().map_err(failed)?;
+            std::fs::rename(&partial_path, &destination).map_err(failed)
+        })
+        .await?;
+        Ok(Pulled { path: self.destination.clone(), size: done, resumed_at, digest: found, info })
+    }
+
+    /// Opens the partial file and finds out how much of it is good.
+    async fn open_partial(
+        &self,
+        carrier: &impl Carrier,
+        info: &FileInfo,
+        deadline: Instant,
+    ) -> Result<Partial> {
+        let path = partial_path(&self.destination);
+        let (file, there) = blocking(move || {
+            let failed = |error| FileError::local("write", &path, error);
+            let file = File::options().create(true).read(true).append(true).open(&path).map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(std::fs::TryLockError::WouldBlock) => return Err(FileError::Busy { path }.into()),
+                Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
+            }
+            // Until it is known to be a copy it is nobody else's business.
+            file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+            let there = file.metadata().map_err(failed)?.len();
+            Ok((Arc::new(file), there))
+        })
+        .await?;
+        if there > 0 && there <= info.size {
+            let hasher = digest::of_local(&partial_path(&self.destination), there).await?;
+            let here = Digest::finish(hasher.clone());
+            if digest::in_guest(carrier, &self.path, there, &self.policy, deadline).await? == here {
+                return Ok(self.partial_of(file, hasher, there));
+            }
+        }
+        let (emptied, path) = (file.clone(), self.destination.clone());
+        blocking(move || emptied.set_len(0).map_err(|error| FileError::local("write", path, error))).await?;
+        Ok(self.partial_of(file, Sha256::new(), 0))
+    }
+
+    fn partial_of(&self, file: Arc<File>, hasher: Sha256, offset: u64) -> Partial {
+        Partial { file, hasher, reader: Reader::new(self.path.clone(), offset) }
+    }
+}
+
+impl Partial {
+    async fn fetch(
+        &mut self,
+        carrier: &impl Carrier,
+        size: u64,
+        policy: &TransferPolicy,
+        deadline: Instant,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<()> {
+        let mut tell = |done: u64| progress(Progress { done, total: size.max(done) });
+        tell(self.reader.offset());
+        loop {
+            // The kernel's own files, as in /proc, have no size and yet something in them.
+            let left = if size == 0 { u64::MAX } else { size.saturating_sub(self.reader.offset()) };
+            if left == 0 {
+                return Ok(());
+            }
+            let count = policy.chunk.min(usize::try_from(left).unwrap_or(usize::MAX));
+            let Chunk { bytes, end } = self.reader.read(carrier, count, deadline).await?;
+            self.hasher.update(&bytes);
+            let file = Arc::clone(&self.file);
+            // To its end even when this is dropped: what the hasher has seen is in the file.
+            blocking(move || {
+                (&*file).write_all(&bytes).map_err(|error| FileError::local("write", "the copy", error))
+            })
+            .await?;
+            tell(self.reader.offset());
+            if end {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Where the copy grows: beside its destination, so that it can be renamed.
+fn partial_path(destination: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(destination.file_name().unwrap_or_default());
+    name.push(".atp-part");
+    destination.with_file_name(name)
+}

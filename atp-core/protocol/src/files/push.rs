@@ -1,0 +1,324 @@
+//! A file from here into a guest.
+
+use std::io::SeekFrom;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio::time::Instant;
+
+use super::digest::{self, Digest};
+use super::error::FileError;
+use super::handle::{Writer, write_size};
+use super::script::{self, SHELL_HEAD};
+use super::{Progress, TransferPolicy, blocking};
+use crate::carrier::{Carrier, Channel};
+use crate::error::{ProtocolError, Result};
+
+/// Finds out where a file is to go, `$1`, or into that folder as `$2`, and makes the partial file that ends in `$3`,
+/// readable to its owner only. Prints both paths, each ended by NUL, and how much of the partial file is there.
+const PREPARE: &str = r#"t=$1
+[ ! -L "$t" ] || t=$(readlink -f "$t") || exit 3
+[ ! -d "$t" ] || t=${t%/}/$2
+[ ! -d "$t" ] || exit 4
+case $t in */) exit 3;; esac
+folder=${t%/*}/
+[ -d "$folder" ] || exit 3
+part=$folder.atp-$3.part
+[ -f "$part" ] || (umask 077 && : >"$part") || exit 1
+printf '%s\0%s\0' "$t" "$part"
+wc -c <"$part""#;
+
+/// Empties a file.
+const EMPTY: &str = r#": >"$1""#;
+
+/// Gives the partial file `$1` its mode `$3` and the name `$2`, if that is still not a folder's.
+const FINISH: &str = r#"[ ! -d "$2" ] || exit 4
+chmod "$3" "$1" && mv -f "$1" "$2""#;
+
+/// Removes a file.
+const REMOVE: &str = r#"rm -f "$1""#;
+
+/// A file that is to go into guests: looked at once, sent as often as wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    content: Content,
+    name: String,
+    size: u64,
+    mode: u32,
+    digest: Digest,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Content {
+    File(PathBuf),
+    Bytes(Vec<u8>),
+}
+
+impl Source {
+    /// A file here, read once from end to end for its digest. Should it change before it is sent, the guest's
+    /// copy does not pass for one.
+    ///
+    /// # Errors
+    /// [`FileError::Local`] if it cannot be read, or is not a regular file.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let path = path.into();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let looked_at = path.clone();
+        let metadata = blocking(move || {
+            std::fs::metadata(&looked_at).map_err(|error| FileError::local("read", looked_at, error))
+        })
+        .await?;
+        if !metadata.is_file() {
+            let error = std::io::Error::other("it is not a regular file");
+            return Err(FileError::local("copy", path, error));
+        }
+        let (size, mode) = (metadata.size(), metadata.mode() & 0o7777);
+        let digest = Digest::finish(digest::of_local(&path, size).await?);
+        Ok(Source { content: Content::File(path), name, size, mode, digest })
+    }
+
+    /// Bytes at hand, and the permission bits the file is to have. `name` is what it is called in a folder.
+    pub fn from_bytes(name: impl Into<String>, bytes: impl Into<Vec<u8>>, mode: u32) -> Self {
+        let bytes = bytes.into();
+        let (size, digest) = (bytes.len() as u64, Digest::of(&bytes));
+        Source { content: Content::Bytes(bytes), name: name.into(), size, mode: mode & 0o7777, digest }
+    }
+
+    /// Its size, bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Its SHA-256.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    async fn prefix_digest(&self, length: u64) -> Result<Digest> {
+        match &self.content {
+            Content::File(path) => Ok(Digest::finish(digest::of_local(path, length).await?)),
+            Content::Bytes(bytes) => {
+                let length = usize::try_from(length).unwrap_or(usize::MAX).min(bytes.len());
+                Ok(Digest::of(&bytes[..length]))
+            }
+        }
+    }
+
+    async fn open_at(&self, offset: u64) -> Result<Opened<'_>> {
+        match &self.content {
+            Content::File(path) => {
+                let failed = |error| FileError::local("read", path, error);
+                let mut file = File::open(path).await.map_err(failed)?;
+                file.seek(SeekFrom::Start(offset)).await.map_err(failed)?;
+                Ok(Opened::File(file, path))
+            }
+            Content::Bytes(bytes) => {
+                let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                Ok(Opened::Bytes(&bytes[offset..]))
+            }
+        }
+    }
+}
+
+enum Opened<'a> {
+    File(File, &'a PathBuf),
+    Bytes(&'a [u8]),
+}
+
+impl Opened<'_> {
+    /// The next bytes: `count` of them, or all there are.
+    async fn read(&mut self, count: usize) -> Result<Vec<u8>> {
+        match self {
+            Opened::File(file, path) => {
+                let mut bytes = Vec::with_capacity(count);
+                let mut limited = file.take(count as u64);
+                limited
+                    .read_to_end(&mut bytes)
+                    .await
+                    .map_err(|error| FileError::local("read", path.as_path(), error))?;
+                Ok(bytes)
+            }
+            Opened::Bytes(rest) => {
+                let (bytes, tail) = rest.split_at(count.min(rest.len()));
+                *rest = tail;
+                Ok(bytes.to_vec())
+            }
+        }
+    }
+}
+
+/// A file in a guest that is a copy now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// Where it is in the guest.
+    pub path: String,
+    /// Its size, bytes.
+    pub size: u64,
+    /// How many of them an earlier run had carried over.
+    pub resumed_at: u64,
+    /// Its SHA-256, computed in the guest.
+    pub digest: Digest,
+}
+
+/// The transfer of a [`Source`] into one guest.
+///
+/// The file has the source's permission bits and belongs to the agent's user. What was there before is replaced in
+/// one step when the copy is complete and checked; until then it stays as it is.
+#[derive(Debug)]
+pub struct Push {
+    source: Arc<Source>,
+    destination: String,
+    policy: TransferPolicy,
+    writer: Option<Writer>,
+}
+
+/// The files in the guest.
+struct Places {
+    destination: String,
+    partial: String,
+    there: u64,
+}
+
+impl Push {
+    /// To an absolute path in the guest, or into the folder there of that name.
+    pub fn new(source: Arc<Source>, destination: impl Into<String>, policy: TransferPolicy) -> Self {
+        Push { source, destination: destination.into(), policy, writer: None }
+    }
+
+    /// Carries the file over, by `deadline` at the latest, and tells after each chunk how far it is.
+    ///
+    /// After an error it can be run again, over the same carrier or another one; it goes on where it stopped, if
+    /// what is there is the beginning of the source.
+    ///
+    /// # Errors
+    /// A [`FileError`]; [`FileError::Stopped`] if it stopped part of the way, with the reason. The partial file stays
+    /// in the guest, `.atp-….part` beside the destination, where running again can help, and else it is removed.
+    /// Only an answer to the last step that is missing leaves the effect unknown.
+    ///
+    /// Dropping the future leaves the partial file there, and open in the guest until it is run again or the agent
+    /// restarts.
+    pub async fn run(
+        &mut self,
+        carrier: &impl Carrier,
+        deadline: Instant,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Pushed> {
+        let work_deadline = self.policy.before(deadline);
+        if let Some(writer) = &mut self.writer {
+            writer.close(carrier, work_deadline).await?;
+            self.writer = None;
+        }
+        let places = self.prepare(carrier, work_deadline).await?;
+        let mut done = self.reusable(carrier, &places, work_deadline).await?;
+        let resumed_at = done;
+        let sent = self.send(carrier, &places.partial, &mut done, work_deadline, progress).await;
+        let sent = match (sent, self.close(carrier, deadline).await) {
+            (Ok(()), closed) => closed,
+            (Err(error), _) => Err(error),
+        };
+        if let Err(error) = sent {
+            // Bytes that the guest has no room for, or may not write, are only in the way there.
+            if matches!(error, ProtocolError::Refused(_)) {
+                let _ = script::output(carrier, REMOVE, &[&places.partial], deadline).await;
+            }
+            return Err(self.stopped(done, error));
+        }
+
+        let (total, expected) = (self.source.size, self.source.digest);
+        let found = digest::in_guest(carrier, &places.partial, total, &self.policy, work_deadline);
+        let found = found.await.map_err(|error| self.stopped(done, error))?;
+        if found != expected {
+            let _ = script::output(carrier, REMOVE, &[&places.partial], deadline).await;
+            return Err(FileError::Checksum { path: places.destination, expected, found }.into());
+        }
+        let mode = format!("{:04o}", self.source.mode);
+        let names = [places.partial.as_str(), &places.destination, &mode];
+        let output = script::output(carrier, FINISH, &names, deadline).await?;
+        script::checked(output, "replace", &places.destination)?;
+        Ok(Pushed { path: places.destination, size: total, resumed_at, digest: found })
+    }
+
+    async fn prepare(&self, carrier: &impl Carrier, deadline: Instant) -> Result<Places> {
+        // The same name for the same file on its way to the same place, and for no other.
+        let key = Digest::of(format!("{}{}", self.source.digest, self.destination).as_bytes()).to_string();
+        let parameters = [self.destination.as_str(), &self.source.name, &key[..16]];
+        let script = format!("{SHELL_HEAD}{PREPARE}");
+        let output = script::output(carrier, &script, &parameters, deadline).await?;
+        let stdout = script::checked(output, "write to", &self.destination)?;
+        parse_places(&stdout).ok_or_else(|| ProtocolError::InvalidReply {
+            channel: Channel::Agent,
+            command: "guest-exec".to_owned(),
+            detail: "the guest's shell does not print what it was told to".to_owned(),
+        })
+    }
+
+    /// How much of the partial file is good; the rest of it is gone afterwards.
+    async fn reusable(&self, carrier: &impl Carrier, places: &Places, deadline: Instant) -> Result<u64> {
+        if places.there == 0 {
+            return Ok(0);
+        }
+        if places.there <= self.source.size {
+            let there =
+                digest::in_guest(carrier, &places.partial, places.there, &self.policy, deadline).await?;
+            if there == self.source.prefix_digest(places.there).await? {
+                return Ok(places.there);
+            }
+        }
+        let output = script::output(carrier, EMPTY, &[&places.partial], deadline).await?;
+        script::checked(output, "empty", &places.partial)?;
+        Ok(0)
+    }
+
+    async fn send(
+        &mut self,
+        carrier: &impl Carrier,
+        partial: &str,
+        done: &mut u64,
+        deadline: Instant,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<()> {
+        let total = self.source.size;
+        progress(Progress { done: *done, total });
+        let chunk = write_size(carrier, self.policy.chunk);
+        let mut content = self.source.open_at(*done).await?;
+        while *done < total {
+            let left = usize::try_from(total - *done).unwrap_or(usize::MAX);
+            let bytes = content.read(chunk.min(left)).await?;
+            if bytes.is_empty() {
+                // It has become shorter; the digest would say no more than this.
+                let error = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+                return Err(FileError::local("read", self.source.name.as_str(), error));
+            }
+            let count = bytes.len() as u64;
+            let writer = self.writer.get_or_insert_with(|| Writer::new(partial.to_owned()));
+            writer.append(carrier, bytes, deadline).await?;
+            *done += count;
+            progress(Progress { done: *done, total });
+        }
+        Ok(())
+    }
+
+    /// Closes the file in the guest; one that cannot be closed now is when this is run again.
+    async fn close(&mut self, carrier: &impl Carrier, deadline: Instant) -> Result<()> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        writer.close(carrier, deadline).await?;
+        self.writer = None;
+        Ok(())
+    }
+
+    fn stopped(&self, done: u64, source: ProtocolError) -> ProtocolError {
+        let (path, total) = (self.destination.clone(), self.source.size);
+        FileError::Stopped { path, done, total, source: Box::new(source) }.into()
+    }
+}
+
+fn parse_places(stdout: &[u8]) -> Option<Places> {
+    let mut parts = stdout.split(|&byte| byte == 0).map(std::str::from_utf8);
+    let mut next = || parts.next()?.ok();
+    let (destination, partial) = (next()?.to_owned(), next()?.to_owned());
+    let there = next()?.trim().parse().ok()?;
+    Some(Places { destination, partial, there })
+}

@@ -1,0 +1,50 @@
+//! What is asked of the guest's shell about files: the agent has no commands for it.
+
+use tokio::time::Instant;
+
+use super::error::FileError;
+use crate::carrier::Carrier;
+use crate::error::{ProtocolError, Result};
+use crate::exec::ExecOutput;
+use crate::shell;
+
+/// What every script here begins with: numbers and messages in one language.
+pub(super) const SHELL_HEAD: &str = "export LC_ALL=C\n";
+
+/// Runs a script about files.
+pub(super) async fn output(
+    carrier: &impl Carrier,
+    script: &str,
+    parameters: &[&str],
+    deadline: Instant,
+) -> Result<ExecOutput> {
+    if parameters.first().is_some_and(|path| !path.starts_with('/')) {
+        let path = parameters.first().copied().unwrap_or_default();
+        return Err(ProtocolError::InvalidCommand {
+            reason: format!("the path {path:?} in the guest is not an absolute one"),
+        });
+    }
+    shell::run(carrier, script, parameters, deadline).await
+}
+
+/// What a script printed, if it ended well; else what its exit code means: 3, 4, 5 and 6 are the same in all of them.
+pub(super) fn checked(output: ExecOutput, action: &'static str, path: &str) -> Result<Vec<u8>> {
+    let path = path.to_owned();
+    let error = match output.exit_code {
+        Some(0) => return Ok(output.stdout),
+        Some(3) => FileError::NotFound { path },
+        Some(4) => FileError::IsDirectory { path },
+        Some(5) => FileError::NotDirectory { path },
+        Some(6) => FileError::NotRegular { path },
+        code => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let reason = match (said.trim().lines().last(), code) {
+                (Some(line), _) => line.to_owned(),
+                (None, Some(code)) => format!("its shell exited with code {code}"),
+                (None, None) => "its shell was killed".to_owned(),
+            };
+            FileError::Guest { action, path, reason }
+        }
+    };
+    Err(error.into())
+}

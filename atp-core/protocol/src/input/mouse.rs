@@ -1,0 +1,313 @@
+//! What is done with the mouse, and where.
+
+use std::fmt;
+use std::str::FromStr;
+
+use qapi::qmp::InputButton;
+
+/// The largest value of an absolute axis (`INPUT_EVENT_ABS_MAX`).
+const AXIS_MAX: u32 = 0x7fff;
+
+/// Something done with the mouse.
+///
+/// ```
+/// use atp_protocol::input::MouseAction;
+///
+/// let action = MouseAction::from_words(["click", "right", "50%", "50%"])?;
+/// assert!(!action.needs_screen_size());
+/// assert!(MouseAction::from_words(["move", "640", "360"])?.needs_screen_size());
+/// # Ok::<(), atp_protocol::input::MouseError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum MouseAction {
+    /// Move the pointer to a point.
+    Move(Point),
+    /// Press and release a button, where the pointer is or at a point.
+    Click {
+        /// The button.
+        button: Button,
+        /// How often: 2 is a double click.
+        times: u8,
+        /// Where.
+        at: Option<Point>,
+    },
+    /// Turn the wheel.
+    Scroll {
+        /// By so many notches: down if positive, up if negative.
+        notches: i16,
+    },
+    /// Press a button at one point, move, and release it at another.
+    Drag {
+        /// The button.
+        button: Button,
+        /// Where it is pressed.
+        from: Point,
+        /// Where it is released.
+        to: Point,
+    },
+}
+
+/// A mouse button.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(missing_docs, reason = "their names say it")]
+pub enum Button {
+    #[default]
+    Left,
+    Middle,
+    Right,
+    Side,
+    Extra,
+}
+
+/// A point of the screen, from its left and upper edges.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// From the left.
+    pub x: Coordinate,
+    /// From above.
+    pub y: Coordinate,
+}
+
+/// How far to the right, or down. Written as `640` (pixels), `0.5` or `50%` (of the screen).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Coordinate {
+    /// A pixel, from 0.
+    Pixel(u32),
+    /// A part of the screen, from 0 to 1.
+    Fraction(f64),
+}
+
+/// The size of a screen, pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScreenSize {
+    /// From left to right.
+    pub width: u32,
+    /// From top to bottom.
+    pub height: u32,
+}
+
+/// Why words are nothing to do with a mouse, or a point not one of the screen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MouseError {
+    /// Not one of the forms.
+    #[error(
+        "{words:?} is none of: move X Y, click [BUTTON] [X Y], double-click [BUTTON] [X Y], scroll N, \
+         drag [BUTTON] X Y X Y"
+    )]
+    NoAction {
+        /// The words.
+        words: String,
+    },
+    /// Not a coordinate.
+    #[error("{text:?} is no coordinate: expected a pixel (640), or a part of the screen (0.5 or 50%)")]
+    NoCoordinate {
+        /// The text.
+        text: String,
+    },
+    /// A pixel outside of the screen.
+    #[error("there is no pixel {pixel}: the screen has {size}, counted from 0")]
+    OffScreen {
+        /// The pixel.
+        pixel: u32,
+        /// How many there are in that direction.
+        size: u32,
+    },
+}
+
+impl MouseAction {
+    /// Reads an action as it is typed; see [`MouseError::NoAction`] for the forms.
+    ///
+    /// # Errors
+    /// What is wrong with the words.
+    pub fn from_words<W: AsRef<str>>(words: impl IntoIterator<Item = W>) -> Result<Self, MouseError> {
+        let words: Vec<W> = words.into_iter().collect();
+        let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+        let no_action = || MouseError::NoAction { words: words.join(" ") };
+        let (verb, rest) = words.split_first().ok_or_else(no_action)?;
+        let (button, rest) = match rest.split_first() {
+            Some((first, others)) if matches!(*verb, "click" | "double-click" | "drag") => {
+                first.parse().map_or((Button::default(), rest), |button| (button, others))
+            }
+            _ => (Button::default(), rest),
+        };
+        match (*verb, rest) {
+            ("move", [x, y]) => Ok(MouseAction::Move(Point::parse(x, y)?)),
+            ("click" | "double-click", []) => Ok(MouseAction::Click { button, times: times(verb), at: None }),
+            ("click" | "double-click", [x, y]) => {
+                Ok(MouseAction::Click { button, times: times(verb), at: Some(Point::parse(x, y)?) })
+            }
+            ("scroll", [notches]) => {
+                Ok(MouseAction::Scroll { notches: notches.parse().map_err(|_| no_action())? })
+            }
+            ("drag", [x1, y1, x2, y2]) => {
+                Ok(MouseAction::Drag { button, from: Point::parse(x1, y1)?, to: Point::parse(x2, y2)? })
+            }
+            _ => Err(no_action()),
+        }
+    }
+
+    /// Whether it names pixels, and so can only be done with the size of the screen.
+    pub fn needs_screen_size(&self) -> bool {
+        let pixels = |point: &Point| {
+            [point.x, point.y].iter().any(|coordinate| matches!(coordinate, Coordinate::Pixel(_)))
+        };
+        match self {
+            MouseAction::Move(point) | MouseAction::Click { at: Some(point), .. } => pixels(point),
+            MouseAction::Drag { from, to, .. } => pixels(from) || pixels(to),
+            MouseAction::Click { at: None, .. } | MouseAction::Scroll { .. } => false,
+        }
+    }
+}
+
+fn times(verb: &str) -> u8 {
+    if verb == "double-click" { 2 } else { 1 }
+}
+
+impl FromStr for Button {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Ok(match text {
+            "left" => Button::Left,
+            "middle" => Button::Middle,
+            "right" => Button::Right,
+            "side" => Button::Side,
+            "extra" => Button::Extra,
+            _ => return Err(()),
+        })
+    }
+}
+
+impl From<Button> for InputButton {
+    fn from(button: Button) -> Self {
+        match button {
+            Button::Left => InputButton::left,
+            Button::Middle => InputButton::middle,
+            Button::Right => InputButton::right,
+            Button::Side => InputButton::side,
+            Button::Extra => InputButton::extra,
+        }
+    }
+}
+
+impl Point {
+    fn parse(x: &str, y: &str) -> Result<Self, MouseError> {
+        Ok(Point { x: x.parse()?, y: y.parse()? })
+    }
+
+    /// The values of the two absolute axes. Without a screen size pixels are off the screen.
+    pub(super) fn axes(&self, screen: Option<ScreenSize>) -> Result<[i64; 2], MouseError> {
+        let ScreenSize { width, height } = screen.unwrap_or(ScreenSize { width: 0, height: 0 });
+        Ok([self.x.axis(width)?, self.y.axis(height)?])
+    }
+}
+
+impl Coordinate {
+    /// The value of an absolute axis over `size` pixels.
+    ///
+    /// The middle of the pixel, so that it is hit again when the guest scales the value back, rounding or not.
+    fn axis(self, size: u32) -> Result<i64, MouseError> {
+        match self {
+            Coordinate::Pixel(pixel) if pixel >= size => Err(MouseError::OffScreen { pixel, size }),
+            Coordinate::Pixel(pixel) => {
+                let middle = 2 * u64::from(pixel) + 1;
+                let value = middle * u64::from(AXIS_MAX + 1) / (2 * u64::from(size));
+                Ok(value.min(u64::from(AXIS_MAX)).cast_signed())
+            }
+            // A cast of a float saturates.
+            Coordinate::Fraction(part) => Ok((part.clamp(0.0, 1.0) * f64::from(AXIS_MAX)).round() as i64),
+        }
+    }
+}
+
+impl FromStr for Coordinate {
+    type Err = MouseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fraction = match text.strip_suffix('%') {
+            Some(percent) => percent.parse::<f64>().ok().map(|percent| percent / 100.0),
+            None if text.contains('.') => text.parse().ok(),
+            None => return text.parse().map(Coordinate::Pixel).map_err(|_| no_coordinate(text)),
+        };
+        match fraction {
+            Some(fraction) if (0.0..=1.0).contains(&fraction) => Ok(Coordinate::Fraction(fraction)),
+            _ => Err(no_coordinate(text)),
+        }
+    }
+}
+
+fn no_coordinate(text: &str) -> MouseError {
+    MouseError::NoCoordinate { text: text.to_owned() }
+}
+
+impl fmt::Display for ScreenSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn action(words: &str) -> Result<MouseAction, MouseError> {
+        MouseAction::from_words(words.split_whitespace())
+    }
+
+    const MIDDLE: Point = Point { x: Coordinate::Fraction(0.5), y: Coordinate::Pixel(7) };
+
+    #[test]
+    fn words_are_actions() {
+        for (words, expected) in [
+            ("move 0.5 7", MouseAction::Move(MIDDLE)),
+            ("click", MouseAction::Click { button: Button::Left, times: 1, at: None }),
+            ("click right", MouseAction::Click { button: Button::Right, times: 1, at: None }),
+            ("double-click 50% 7", MouseAction::Click { button: Button::Left, times: 2, at: Some(MIDDLE) }),
+            ("scroll -3", MouseAction::Scroll { notches: -3 }),
+            (
+                "drag middle 50% 7 50% 7",
+                MouseAction::Drag { button: Button::Middle, from: MIDDLE, to: MIDDLE },
+            ),
+        ] {
+            assert_eq!(action(words), Ok(expected), "{words}");
+        }
+    }
+
+    #[test]
+    fn other_words_are_refused_with_the_forms_there_are() {
+        for words in ["", "hover 1 2", "move 1", "move 1 2 3", "scroll x", "scroll 99999", "drag 1 2"] {
+            assert!(matches!(action(words), Err(MouseError::NoAction { .. })), "{words}");
+        }
+        for words in ["move -1 2", "move 1.5 0", "move 101% 0", "move a b", "click lefty 2", "move NaN% 0"] {
+            assert!(action(words).is_err(), "{words}");
+        }
+    }
+
+    #[test]
+    fn the_edges_are_the_axes_ends() {
+        assert_eq!(Coordinate::Fraction(0.0).axis(0), Ok(0));
+        assert_eq!(Coordinate::Fraction(1.0).axis(0), Ok(0x7fff));
+        assert_eq!(Coordinate::Pixel(720).axis(720), Err(MouseError::OffScreen { pixel: 720, size: 720 }));
+    }
+
+    proptest! {
+        /// A guest makes pixels of the value by scaling it back, rounding down.
+        #[test]
+        fn a_pixel_is_hit(size in 1u32..=16384, part in 0.0f64..1.0) {
+            let pixel = (f64::from(size) * part) as u32;
+            let value = Coordinate::Pixel(pixel).axis(size).unwrap();
+            prop_assert_eq!((value as u64 * u64::from(size) / 0x8000) as u32, pixel);
+        }
+
+        #[test]
+        fn no_words_make_it_panic(words in proptest::collection::vec("(move|click|drag|scroll|right|-?[0-9.]{0,6}%?)", 0..7)) {
+            if let Ok(action) = MouseAction::from_words(&words) {
+                let _ = action.needs_screen_size();
+            }
+        }
+    }
+}

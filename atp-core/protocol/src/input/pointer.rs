@@ -1,0 +1,187 @@
+//! Moving and clicking the mouse (`input-send-event`).
+
+use std::time::Duration;
+
+use qapi::qmp::{InputAxis, InputBtnEvent, InputButton, InputEvent, InputMoveEvent, input_send_event};
+use tokio::time::{self, Instant};
+
+use super::mouse::{MouseAction, Point, ScreenSize};
+use crate::carrier::Carrier;
+use crate::error::{ProtocolError, Result};
+use crate::monitor;
+
+/// How fast the mouse is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MouseTiming {
+    /// How long a button is held, and how long it is let alone before it is pressed again.
+    pub hold: Duration,
+    /// How many steps the pointer takes when it drags something: guests want to see it move.
+    pub drag_steps: u16,
+}
+
+impl Default for MouseTiming {
+    fn default() -> Self {
+        MouseTiming { hold: Duration::from_millis(50), drag_steps: 10 }
+    }
+}
+
+/// What QEMU is told at once.
+type Step = Vec<InputEvent>;
+
+/// Does something with the mouse of a VM. Points need an absolute pointing device, such as a tablet, which QEMU
+/// says if it is not there; `screen` is needed for an action that [names pixels](MouseAction::needs_screen_size).
+///
+/// # Errors
+/// [`InvalidCommand`](ProtocolError::InvalidCommand) for a point off the screen;
+/// [`InputIncomplete`](ProtocolError::InputIncomplete) if it had begun before it failed or the time was up. A button
+/// that is down then is released first, if QEMU still answers.
+///
+/// Dropping the future while a button is down leaves it down.
+pub async fn point(
+    carrier: &impl Carrier,
+    action: &MouseAction,
+    screen: Option<ScreenSize>,
+    timing: MouseTiming,
+    deadline: Instant,
+) -> Result<()> {
+    let (steps, button) = steps(action, screen, timing)?;
+    let total = steps.len();
+    for (done, events) in steps.into_iter().enumerate() {
+        if done > 0 {
+            time::sleep_until(deadline.min(Instant::now() + timing.hold)).await;
+        }
+        let result = send(carrier, events, deadline).await;
+        if let Err(error) = result {
+            if let Some(button) = button.filter(|_| done > 0) {
+                // The first failure is the one to report.
+                let _second = send(carrier, vec![pressed(button, false)], deadline).await;
+            }
+            return Err(ProtocolError::incomplete_input("step of the mouse", done, total, error));
+        }
+    }
+    Ok(())
+}
+
+async fn send(carrier: &impl Carrier, events: Step, deadline: Instant) -> Result<()> {
+    let command = input_send_event { device: None, head: None, events };
+    monitor::execute(carrier, &command, deadline).await.map(drop)
+}
+
+/// What is sent, with a pause between one step and the next, and the button that is down on the way.
+fn steps(
+    action: &MouseAction,
+    screen: Option<ScreenSize>,
+    timing: MouseTiming,
+) -> Result<(Vec<Step>, Option<InputButton>)> {
+    let axes = |point: Point| {
+        point.axes(screen).map_err(|error| ProtocolError::InvalidCommand { reason: error.to_string() })
+    };
+    Ok(match *action {
+        MouseAction::Move(point) => (vec![moved(axes(point)?)], None),
+        MouseAction::Click { button, times, at } => {
+            let button = InputButton::from(button);
+            let mut steps: Vec<Step> = Vec::new();
+            if let Some(point) = at {
+                steps.push(moved(axes(point)?));
+            }
+            for _ in 0..times {
+                steps.extend([vec![pressed(button, true)], vec![pressed(button, false)]]);
+            }
+            (steps, Some(button))
+        }
+        MouseAction::Scroll { notches } => {
+            let button = if notches < 0 { InputButton::wheel_up } else { InputButton::wheel_down };
+            let notch = || vec![pressed(button, true), pressed(button, false)];
+            ((0..notches.unsigned_abs()).map(|_| notch()).collect(), None)
+        }
+        MouseAction::Drag { button, from, to } => {
+            let button = InputButton::from(button);
+            let (from, to) = (axes(from)?, axes(to)?);
+            let count = i64::from(timing.drag_steps.max(1));
+            let between =
+                |step: i64| [0, 1].map(|axis: usize| from[axis] + (to[axis] - from[axis]) * step / count);
+            let mut steps = vec![moved(from), vec![pressed(button, true)]];
+            steps.extend((1..=count).map(|step| moved(between(step))));
+            steps.push(vec![pressed(button, false)]);
+            (steps, Some(button))
+        }
+    })
+}
+
+fn moved([x, y]: [i64; 2]) -> Step {
+    let to = |axis, value| InputEvent::abs(InputMoveEvent { axis, value }.into());
+    vec![to(InputAxis::x, x), to(InputAxis::y, y)]
+}
+
+fn pressed(button: InputButton, down: bool) -> InputEvent {
+    InputEvent::btn(InputBtnEvent { button, down }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use atp_transport::Effect;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::script::Script;
+
+    const DONE: &str = r#"{"return":{}}"#;
+    const SCREEN: Option<ScreenSize> = Some(ScreenSize { width: 100, height: 50 });
+
+    fn action(words: &str) -> MouseAction {
+        MouseAction::from_words(words.split_whitespace()).unwrap()
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    async fn sent(words: &str) -> Vec<Value> {
+        let script = Script::new([DONE]);
+        point(&script, &action(words), SCREEN, MouseTiming::default(), soon()).await.unwrap();
+        script.sent().into_iter().map(|(_, command)| command["arguments"]["events"].clone()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_click_at_a_point_moves_presses_and_releases() {
+        let button = |down| json!([{"type": "btn", "data": {"button": "right", "down": down}}]);
+        let place = json!([
+            {"type": "abs", "data": {"axis": "x", "value": 0x4000}},
+            {"type": "abs", "data": {"axis": "y", "value": 32_440}},
+        ]);
+        assert_eq!(sent("click right 50% 49").await, [place, button(true), button(false)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drag_ends_where_it_is_to_and_a_scroll_is_one_notch_at_a_time() {
+        let steps = sent("drag 0.0 0.0 1.0 1.0").await;
+        assert_eq!(steps.len(), 13);
+        assert_eq!(steps[11][1]["data"]["value"], 0x7fff);
+        assert_eq!(steps[12][0]["data"]["down"], false);
+        let notches = sent("scroll -2").await;
+        assert_eq!(notches.len(), 2);
+        assert_eq!(notches[0][0]["data"]["button"], "wheel-up");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_point_off_the_screen_sends_nothing() {
+        let script = Script::new([DONE]);
+        for (words, screen) in [("move 100 0", SCREEN), ("move 1 1", None)] {
+            let moved = point(&script, &action(words), screen, MouseTiming::default(), soon()).await;
+            let error = moved.unwrap_err();
+            assert_eq!((error.kind(), error.effect()), ("invalid-command", Effect::None));
+        }
+        assert!(script.sent().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_button_is_released_when_the_rest_fails() {
+        let refused = r#"{"error":{"class":"GenericError","desc":"no"}}"#;
+        let script = Script::new([DONE, DONE, refused, DONE]);
+        let failed =
+            point(&script, &action("drag 0.1 0.1 0.9 0.9"), None, MouseTiming::default(), soon()).await;
+        assert_eq!(failed.unwrap_err().effect(), Effect::Done);
+        let last = script.sent().pop().unwrap().1;
+        assert_eq!(last["arguments"]["events"][0]["data"], json!({"button": "left", "down": false}));
+    }
+}

@@ -1,0 +1,216 @@
+//! How sockets are opened for a pool.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread;
+
+use atp_transport::{
+    Attempt, ConnectError, Connector, ErrorKind, HostInfo, PooledConnection, TransportConfig,
+};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::address::{Place, SocketAddress};
+use super::config::SocketConfig;
+use super::link::SocketLink;
+use crate::carrier::Channel;
+
+/// A lease of a link to a monitor or an agent.
+pub type SocketConnection = PooledConnection<SocketConnector>;
+
+/// Opens links to the sockets of QEMU and of agents that libvirt does not own.
+///
+/// A host of its manager is one such socket: its URI is a [`SocketAddress`]. QEMU serves one client at a time on a
+/// socket, so a host has at most one connection, whatever the configuration says; its leases take turns on it.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use atp_protocol::socket::{SocketCarrier, SocketConfig, SocketConnector};
+/// use atp_protocol::{ProtocolError, monitor};
+/// use atp_transport::{HostInfo, TransportConfig, TransportManager};
+/// use tokio::time::Instant;
+///
+/// # async fn example() -> Result<(), ProtocolError> {
+/// let connector = SocketConnector::new(SocketConfig::default());
+/// let manager = TransportManager::with_connector(TransportConfig::default(), connector);
+/// manager.add_host(HostInfo::from_uri("vm7", "qmp+unix:///run/vm7.qmp")).await?;
+///
+/// let status = manager.execute_on_host("vm7", |connection| async move {
+///     let deadline = Instant::now() + Duration::from_secs(5);
+///     monitor::execute(&SocketCarrier::new(&connection), &qapi::qmp::query_status {}, deadline).await
+/// });
+/// println!("{:?}", status.await?.status);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct SocketConnector {
+    config: SocketConfig,
+}
+
+impl SocketConnector {
+    /// A connector whose links have these limits.
+    pub fn new(config: SocketConfig) -> Self {
+        SocketConnector { config }
+    }
+
+    /// The limits links of this connector go by.
+    pub fn config(&self) -> &SocketConfig {
+        &self.config
+    }
+}
+
+impl Connector for SocketConnector {
+    type Link = SocketLink;
+
+    fn validate(&self, host: &HostInfo) -> Result<(), String> {
+        address(host).map(drop)
+    }
+
+    fn adapt(&self, mut config: TransportConfig) -> TransportConfig {
+        config.pool.max_connections_per_host = 1;
+        config.pool.min_connections_per_host = config.pool.min_connections_per_host.min(1);
+        config
+    }
+
+    async fn connect(&self, host: &HostInfo, attempt: Attempt) -> Result<SocketLink, ConnectError> {
+        let address = address(host).map_err(|reason| ConnectError::new(ErrorKind::InvalidUri, reason))?;
+        let silent = ConnectError::new(ErrorKind::HostUnreachable, format!("{address} does not answer"));
+        attempt.waits_for(silent.clone());
+        let deadline = attempt.deadline();
+        match &address.place {
+            Place::Unix(path) => {
+                let stream = timeout_at(deadline, UnixStream::connect(path)).await.map_err(|_| silent)?;
+                self.greet(stream.map_err(|error| refused(&address, &error))?, &address, &attempt).await
+            }
+            Place::Tcp { host, port } => {
+                let stream = timeout_at(deadline, tcp(host, *port)).await.map_err(|_| silent)?;
+                self.greet(stream.map_err(|error| refused(&address, &error))?, &address, &attempt).await
+            }
+        }
+    }
+
+    /// A monitor is asked for its version. Of an agent it is only seen whether its socket is open: that nobody
+    /// answers behind it, in a guest that boots say, is told by the calls, and no fault of the link.
+    async fn probe(&self, link: &Arc<SocketLink>, deadline: Instant) -> Result<(), ConnectError> {
+        let lost = |reason: String| ConnectError::new(ErrorKind::ConnectionLost, reason);
+        if let Some(end) = link.end() {
+            return Err(lost(end.to_string()));
+        }
+        match link.channel() {
+            Channel::Agent => Ok(()),
+            Channel::Monitor => {
+                match timeout_at(deadline, link.send(r#"{"execute":"query-version"}"#, || ())).await {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err(error)) => Err(lost(error.to_string())),
+                    Err(_) => {
+                        Err(ConnectError::new(ErrorKind::CallTimeout, "QEMU does not answer its monitor"))
+                    }
+                }
+            }
+        }
+    }
+
+    async fn lost(&self, link: &SocketLink) {
+        link.ended().await;
+    }
+
+    fn is_open(&self, link: &SocketLink) -> bool {
+        link.end().is_none()
+    }
+}
+
+impl SocketConnector {
+    async fn greet<S>(
+        &self,
+        stream: S,
+        address: &SocketAddress,
+        attempt: &Attempt,
+    ) -> Result<SocketLink, ConnectError>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        if address.channel == Channel::Agent {
+            return Ok(SocketLink::agent(stream, self.config.clone()));
+        }
+        let silent = ConnectError::new(
+            ErrorKind::ConnectTimeout,
+            format!(
+                "{address} takes connections and QEMU does not greet: it hangs, or serves another client"
+            ),
+        );
+        attempt.waits_for(silent.clone());
+        match timeout_at(attempt.deadline(), SocketLink::monitor(stream, self.config.clone())).await {
+            Err(_) => Err(silent),
+            Ok(Ok(link)) => Ok(link),
+            Ok(Err(end)) => Err(ConnectError::new(
+                ErrorKind::ConnectFailed,
+                format!("{address} is no QMP monitor: {end}"),
+            )),
+        }
+    }
+}
+
+fn address(host: &HostInfo) -> Result<SocketAddress, String> {
+    let uri = host.uri.as_ref().ok_or("a host reached by a socket needs a URI, such as qmp+unix:///PATH")?;
+    uri.parse().map_err(|error: super::InvalidSocketAddress| error.to_string())
+}
+
+/// Tries each address of the name; the last failure is the one that is told.
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in resolve(host, port).await? {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                // A command is one small write, and its reply is waited for.
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// Resolves a name on a thread of its own: a resolver can hang, and one that does so in the runtime's threads would
+/// hold up the end of the process.
+async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![(address, port).into()]);
+    }
+    let (answer, resolved) = oneshot::channel();
+    let name = host.to_owned();
+    thread::Builder::new().name("atp-resolve".to_owned()).spawn(move || {
+        let addresses = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        // An error means that nobody waits any more.
+        let _left = answer.send(addresses);
+    })?;
+    match resolved.await {
+        Ok(Ok(addresses)) => Ok(addresses),
+        Ok(Err(error)) => {
+            Err(io::Error::new(io::ErrorKind::NotFound, format!("cannot resolve {host}: {error}")))
+        }
+        Err(_) => Err(io::Error::other("the thread that resolves names ended")),
+    }
+}
+
+/// The kind of a failure to connect.
+fn refused(address: &SocketAddress, error: &io::Error) -> ConnectError {
+    let is_unix = matches!(address.place, Place::Unix(_));
+    let (kind, reason) = match error.kind() {
+        io::ErrorKind::NotFound if is_unix => {
+            (ErrorKind::ConnectionRefused, "there is no such socket".to_owned())
+        }
+        io::ErrorKind::NotFound => (ErrorKind::NameNotResolved, error.to_string()),
+        io::ErrorKind::ConnectionRefused => (ErrorKind::ConnectionRefused, "nobody listens there".to_owned()),
+        io::ErrorKind::WouldBlock => {
+            (ErrorKind::ConnectFailed, "its queue of clients that wait is full".to_owned())
+        }
+        io::ErrorKind::PermissionDenied => (ErrorKind::ConnectFailed, error.to_string()),
+        _ => (ErrorKind::HostUnreachable, error.to_string()),
+    };
+    ConnectError::new(kind, format!("{address}: {reason}"))
+}

@@ -1,0 +1,95 @@
+//! The events of a monitor, as a stream.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use super::end::LinkEnd;
+use super::link::Ended;
+
+/// An event of QEMU's monitor.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct MonitorEvent {
+    /// Its name, such as `STOP`.
+    #[serde(rename = "event")]
+    pub name: String,
+    /// What it tells; null where it has nothing to.
+    #[serde(default)]
+    pub data: Value,
+    timestamp: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+struct Timestamp {
+    seconds: i64,
+    microseconds: i64,
+}
+
+impl MonitorEvent {
+    /// When it happened by the clock of QEMU's host, as time since 1970; none if QEMU could not tell.
+    pub fn time(&self) -> Option<Duration> {
+        let seconds = u64::try_from(self.timestamp.seconds).ok()?;
+        let micros = u32::try_from(self.timestamp.microseconds).ok()?;
+        Some(Duration::new(seconds, micros.checked_mul(1000).filter(|nanos| *nanos < 1_000_000_000)?))
+    }
+
+    /// As the type that [`qapi::qmp`] defines, with the time 0 if QEMU could not tell it; none for an event that is
+    /// not defined there.
+    pub fn typed(&self) -> Option<qapi::qmp::Event> {
+        // The type has no way to say that the time is not known.
+        let time = self.time().unwrap_or_default();
+        let timestamp = json!({"seconds": time.as_secs(), "microseconds": time.subsec_micros()});
+        let mut event = json!({"event": self.name, "timestamp": timestamp});
+        if !self.data.is_null()
+            && let Some(fields) = event.as_object_mut()
+        {
+            fields.insert("data".to_owned(), self.data.clone());
+        }
+        serde_json::from_value(event).ok()
+    }
+}
+
+/// What a stream of events brings.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MonitorNotice {
+    /// An event.
+    Event(MonitorEvent),
+    /// Events are missing here: the reader was late, or they were too long.
+    Gap {
+        /// How many.
+        missed: u64,
+    },
+}
+
+/// The events of one link, from the time it was asked for.
+///
+/// A reader who is late holds nothing up and makes nothing grow: it finds a [`Gap`](MonitorNotice::Gap) where the
+/// oldest events were.
+#[derive(Debug)]
+pub struct MonitorEvents {
+    notices: broadcast::Receiver<MonitorNotice>,
+    ended: Ended,
+}
+
+impl MonitorEvents {
+    pub(super) fn new(notices: broadcast::Receiver<MonitorNotice>, ended: Ended) -> Self {
+        MonitorEvents { notices, ended }
+    }
+
+    /// The next event, or the gap before it.
+    ///
+    /// # Errors
+    /// Why the link ended, when all events that came before are read. Events that happen until another link is
+    /// open are lost: ask for the state then.
+    ///
+    /// Cancel safe: no event is lost.
+    pub async fn next(&mut self) -> Result<MonitorNotice, LinkEnd> {
+        match self.notices.recv().await {
+            Ok(notice) => Ok(notice),
+            Err(RecvError::Lagged(missed)) => Ok(MonitorNotice::Gap { missed }),
+            Err(RecvError::Closed) => Err(self.ended.reason()),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! An open link to a socket, and the task that reads it.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use futures_util::StreamExt;
+use qapi::qmp::QMP;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_util::codec::FramedRead;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::agent::Agent;
+use super::codec::{Content, LineCodec};
+use super::config::SocketConfig;
+use super::end::{LinkEnd, SendError};
+use super::events::MonitorEvents;
+use super::monitor::Monitor;
+use super::outbox::Outbox;
+use crate::carrier::Channel;
+
+/// The command that ends the negotiation of capabilities, before which QEMU takes no other. No capability is asked
+/// for: commands out of band could overtake others.
+const CAPABILITIES: &[u8] = b"{\"execute\":\"qmp_capabilities\",\"id\":0}\n";
+
+/// An open link to a monitor or an agent. Closed when it is dropped, which neither blocks nor panics.
+///
+/// A task of its own reads what comes, for as long as the link lives: nothing that is left unread holds it up.
+pub struct SocketLink {
+    session: Arc<Session>,
+    _closing: DropGuard,
+}
+
+/// What the callers and the reading task share.
+struct Session {
+    outbox: Outbox,
+    kind: Kind,
+    ended: Ended,
+    limit: usize,
+}
+
+enum Kind {
+    Monitor { session: Monitor, greeting: Greeting },
+    Agent(Agent),
+}
+
+/// How a link ended, if it has.
+#[derive(Clone, Default)]
+pub(super) struct Ended {
+    reason: Arc<OnceLock<LinkEnd>>,
+    signal: CancellationToken,
+}
+
+/// What QEMU says of itself when it is connected to.
+#[derive(Debug, Clone)]
+pub(super) struct Greeting(pub(super) QMP);
+
+#[derive(Deserialize)]
+struct GreetingMessage {
+    #[serde(rename = "QMP")]
+    greeting: QMP,
+}
+
+#[derive(Deserialize)]
+struct Negotiated {
+    id: Option<Value>,
+    error: Option<Value>,
+}
+
+impl Ended {
+    /// Why; a link that is just being closed has been closed here.
+    pub(super) fn reason(&self) -> LinkEnd {
+        self.reason.get().cloned().unwrap_or(LinkEnd::Closed)
+    }
+
+    fn set(&self, reason: LinkEnd) {
+        // Only the reading task sets it, once.
+        let _first = self.reason.set(reason);
+        self.signal.cancel();
+    }
+}
+
+impl fmt::Debug for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ended").field(&self.reason.get()).finish()
+    }
+}
+
+impl SocketLink {
+    /// Makes a link of a connected stream to a monitor: waits for QEMU's greeting and negotiates.
+    ///
+    /// # Errors
+    /// Why what the peer sent is not the beginning of QMP.
+    ///
+    /// Waits for ever if the peer says nothing. Cancel safe: the stream is closed. Must be called within a tokio
+    /// runtime.
+    pub async fn monitor<S>(stream: S, config: SocketConfig) -> Result<Self, LinkEnd>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (reader, mut writer) = tokio::io::split(stream);
+        let mut reader = FramedRead::new(reader, LineCodec::new(config.max_reply, config.oversized));
+        let text = next_text(&mut reader, config.max_reply).await?;
+        let greeting: GreetingMessage =
+            serde_json::from_str(&text).map_err(|_| LinkEnd::not_a_message(text.as_bytes()))?;
+        writer.write_all(CAPABILITIES).await?;
+        loop {
+            let text = next_text(&mut reader, config.max_reply).await?;
+            let reply: Negotiated =
+                serde_json::from_str(&text).map_err(|_| LinkEnd::not_a_message(text.as_bytes()))?;
+            if reply.error.is_some() {
+                return Err(LinkEnd::not_a_message(text.as_bytes()));
+            }
+            if reply.id.is_some_and(|id| id == 0) {
+                break;
+            }
+        }
+        let (ended, limit) = (Ended::default(), config.max_command);
+        let kind = Kind::Monitor {
+            session: Monitor::new(config, ended.clone()),
+            greeting: Greeting(greeting.greeting),
+        };
+        Ok(SocketLink::start(reader, Outbox::new(writer), kind, ended, limit))
+    }
+
+    /// Makes a link of a connected stream to an agent. Does not wait for the agent, which may not run yet.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn agent<S>(stream: S, config: SocketConfig) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (reader, writer) = tokio::io::split(stream);
+        let reader = FramedRead::new(reader, LineCodec::new(config.max_reply, config.oversized));
+        let (ended, limit) = (Ended::default(), config.max_command);
+        let kind = Kind::Agent(Agent::new(config, ended.clone()));
+        SocketLink::start(reader, Outbox::new(writer), kind, ended, limit)
+    }
+
+    fn start<R>(
+        reader: FramedRead<R, LineCodec>,
+        outbox: Outbox,
+        kind: Kind,
+        ended: Ended,
+        limit: usize,
+    ) -> Self
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+    {
+        let closing = CancellationToken::new();
+        let session = Arc::new(Session { outbox, kind, ended, limit });
+        tokio::spawn(serve(session.clone(), reader, closing.clone()));
+        SocketLink { session, _closing: closing.drop_guard() }
+    }
+
+    /// Who answers on it.
+    pub fn channel(&self) -> Channel {
+        match self.session.kind {
+            Kind::Monitor { .. } => Channel::Monitor,
+            Kind::Agent(_) => Channel::Agent,
+        }
+    }
+
+    /// QEMU's version, and the capabilities of its monitor; none on an agent's link.
+    pub fn greeting(&self) -> Option<&QMP> {
+        match &self.session.kind {
+            Kind::Monitor { greeting, .. } => Some(&greeting.0),
+            Kind::Agent(_) => None,
+        }
+    }
+
+    /// The monitor's events from now on; none on an agent's link.
+    ///
+    /// # Errors
+    /// Why the link has ended.
+    pub fn events(&self) -> Option<Result<MonitorEvents, LinkEnd>> {
+        match &self.session.kind {
+            Kind::Monitor { session, .. } => Some(session.events()),
+            Kind::Agent(_) => None,
+        }
+    }
+
+    /// Why it has ended, if it has.
+    pub fn end(&self) -> Option<LinkEnd> {
+        self.session.ended.reason.get().cloned()
+    }
+
+    /// Returns when it has ended. Cancel safe.
+    pub async fn ended(&self) -> LinkEnd {
+        self.session.ended.signal.cancelled().await;
+        self.session.ended.reason()
+    }
+
+    /// The longest command that is sent, bytes.
+    pub(super) fn max_command(&self) -> usize {
+        self.session.limit
+    }
+
+    /// Sends a command and waits for its reply; `sent` is called once the command is on its way.
+    ///
+    /// Cancel safe: a reply that comes later is dropped.
+    pub(super) async fn send(&self, command: &str, sent: impl FnOnce()) -> Result<String, SendError> {
+        match &self.session.kind {
+            Kind::Monitor { session, .. } => session.send(&self.session.outbox, command, sent).await,
+            Kind::Agent(session) => session.send(&self.session.outbox, command, sent).await,
+        }
+    }
+}
+
+impl fmt::Debug for SocketLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SocketLink").field("channel", &self.channel()).field("end", &self.end()).finish()
+    }
+}
+
+impl Session {
+    fn end(&self, reason: LinkEnd) {
+        self.ended.set(reason);
+        match &self.kind {
+            Kind::Monitor { session, .. } => session.end(),
+            Kind::Agent(session) => session.end(),
+        }
+        self.outbox.close();
+    }
+}
+
+/// The task of a link: reads, and sends what could not be sent at once, until either fails or the link is dropped.
+async fn serve<R>(session: Arc<Session>, reader: FramedRead<R, LineCodec>, closing: CancellationToken)
+where
+    R: AsyncRead + Send + Unpin,
+{
+    let reason = tokio::select! {
+        biased;
+        () = closing.cancelled() => LinkEnd::Closed,
+        reason = read(&session.kind, reader) => reason,
+        error = session.outbox.drain() => error.into(),
+    };
+    tracing::debug!(%reason, "a link ended");
+    session.end(reason);
+}
+
+async fn read<R: AsyncRead + Unpin>(kind: &Kind, mut reader: FramedRead<R, LineCodec>) -> LinkEnd {
+    loop {
+        let received = match reader.next().await {
+            Some(Ok(frame)) => match kind {
+                Kind::Monitor { session, .. } => session.receive(frame),
+                Kind::Agent(session) => session.receive(frame),
+            },
+            Some(Err(error)) => return error.into(),
+            None => return LinkEnd::PeerClosed,
+        };
+        if let Err(end) = received {
+            return end;
+        }
+    }
+}
+
+/// The next line of a negotiation.
+async fn next_text<R: AsyncRead + Unpin>(
+    reader: &mut FramedRead<R, LineCodec>,
+    limit: usize,
+) -> Result<String, LinkEnd> {
+    match reader.next().await {
+        None => Err(LinkEnd::PeerClosed),
+        Some(frame) => match frame?.content {
+            Content::Text(text) => Ok(text),
+            Content::NotText(begins) => Err(LinkEnd::not_a_message(&begins)),
+            Content::TooLong(_) => Err(LinkEnd::TooLong { limit }),
+        },
+    }
+}

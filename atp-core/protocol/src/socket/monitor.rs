@@ -1,0 +1,242 @@
+//! What is under way on a monitor's link: replies are matched by id, events go to whoever reads them.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use tokio::sync::{broadcast, oneshot};
+
+use super::codec::{Content, Frame, Skipped};
+use super::config::{Oversized, SocketConfig};
+use super::end::{LinkEnd, SendError};
+use super::events::{MonitorEvent, MonitorEvents, MonitorNotice};
+use super::link::Ended;
+use super::outbox::Outbox;
+
+/// One monitor's link.
+pub(super) struct Monitor {
+    config: SocketConfig,
+    calls: Mutex<Calls>,
+    ended: Ended,
+}
+
+struct Calls {
+    next_id: u64,
+    waiting: HashMap<u64, oneshot::Sender<Answer>>,
+    /// None when the link has ended.
+    events: Option<broadcast::Sender<MonitorNotice>>,
+}
+
+type Answer = Result<String, SendError>;
+
+/// The fields of a message that say what it is.
+#[derive(Deserialize)]
+struct Message {
+    id: Option<Value>,
+    event: Option<IgnoredAny>,
+    error: Option<IgnoredAny>,
+}
+
+/// A call's place among those that wait, given up when its caller goes away: a late reply then finds nobody.
+struct Waiting<'m> {
+    monitor: &'m Monitor,
+    id: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.monitor.calls().waiting.remove(&self.id);
+    }
+}
+
+impl Monitor {
+    pub(super) fn new(config: SocketConfig, ended: Ended) -> Self {
+        let events = Some(broadcast::Sender::new(config.event_buffer.max(1)));
+        let calls = Calls { next_id: 1, waiting: HashMap::new(), events };
+        Monitor { config, calls: Mutex::new(calls), ended }
+    }
+
+    /// Sends a command, a JSON object without an id, and waits for its reply.
+    ///
+    /// Cancel safe: the reply, should it come, is dropped.
+    pub(super) async fn send(&self, outbox: &Outbox, command: &str, sent: impl FnOnce()) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let waiting = {
+            let mut calls = self.calls();
+            if calls.events.is_none() {
+                return Err(SendError::Ended { end: self.ended.reason(), sent: false });
+            }
+            let id = calls.next_id;
+            calls.next_id += 1;
+            calls.waiting.insert(id, answer);
+            Waiting { monitor: self, id }
+        };
+        let id = format!(r#"{{"id":{},"#, waiting.id);
+        let rest = command.trim_start().strip_prefix('{').unwrap_or(command);
+        outbox.put(&[id.as_bytes(), rest.as_bytes(), b"\n"]).await;
+        sent();
+        let lost = |_| Err(SendError::Ended { end: self.ended.reason(), sent: true });
+        answered.await.unwrap_or_else(lost)
+    }
+
+    /// The events from now on.
+    pub(super) fn events(&self) -> Result<MonitorEvents, LinkEnd> {
+        let calls = self.calls();
+        let events = calls.events.as_ref().ok_or_else(|| self.ended.reason())?;
+        Ok(MonitorEvents::new(events.subscribe(), self.ended.clone()))
+    }
+
+    /// Takes what the peer sent.
+    pub(super) fn receive(&self, frame: Frame) -> Result<(), LinkEnd> {
+        match frame.content {
+            Content::Text(text) => self.message(text),
+            Content::NotText(begins) => Err(LinkEnd::not_a_message(&begins)),
+            Content::TooLong(skipped) => self.too_long(&skipped),
+        }
+    }
+
+    fn message(&self, text: String) -> Result<(), LinkEnd> {
+        let not_a_message = || LinkEnd::not_a_message(text.as_bytes());
+        // A list of the right length would do for serde as well.
+        if !text.starts_with('{') {
+            return Err(not_a_message());
+        }
+        let message: Message = serde_json::from_str(&text).map_err(|_| not_a_message())?;
+        if message.event.is_some() {
+            self.event(&text);
+            return Ok(());
+        }
+        let mut calls = self.calls();
+        let waiting = match message.id {
+            Some(id) => id.as_u64().and_then(|id| calls.waiting.remove(&id)),
+            // QEMU could not make out the id of what it did not understand.
+            None if message.error.is_some() => calls.only(),
+            None => None,
+        };
+        match waiting {
+            // An error means that the caller left in this moment.
+            Some(waiting) => drop(waiting.send(Ok(text))),
+            None => tracing::debug!(size = text.len(), "a reply nobody waits for, or waits for any more"),
+        }
+        Ok(())
+    }
+
+    fn event(&self, text: &str) {
+        let calls = self.calls();
+        let Some(events) = calls.events.as_ref().filter(|events| events.receiver_count() > 0) else { return };
+        let notice = if text.len() > self.config.max_event {
+            MonitorNotice::Gap { missed: 1 }
+        } else {
+            match serde_json::from_str::<MonitorEvent>(text) {
+                Ok(event) => MonitorNotice::Event(event),
+                Err(_) => MonitorNotice::Gap { missed: 1 },
+            }
+        };
+        // An error means that the last reader left in this moment.
+        let _left = events.send(notice);
+    }
+
+    /// Finds out whose reply it was, of which only the ends are kept.
+    fn too_long(&self, skipped: &Skipped) -> Result<(), LinkEnd> {
+        let limit = self.config.max_reply;
+        let mut calls = self.calls();
+        if is_event(&skipped.head) {
+            if let Some(events) = &calls.events {
+                // An error means that nobody reads them.
+                let _unread = events.send(MonitorNotice::Gap { missed: 1 });
+            }
+            return Ok(());
+        }
+        let waiting = match id_within(&skipped.tail).or_else(|| id_within(&skipped.head)) {
+            Some(id) => calls.waiting.remove(&id),
+            None if calls.waiting.len() > 1 => return Err(LinkEnd::TooLong { limit }),
+            None => calls.only(),
+        };
+        if let Some(waiting) = waiting {
+            let size = skipped.size;
+            // An error means that the caller left in this moment.
+            let _left = waiting.send(Err(SendError::TooLarge { size, limit }));
+        }
+        match self.config.oversized {
+            Oversized::Skip => Ok(()),
+            Oversized::Disconnect => Err(LinkEnd::TooLong { limit }),
+        }
+    }
+
+    /// The link has ended: everybody who waits is told.
+    pub(super) fn end(&self) {
+        let mut calls = self.calls();
+        calls.events = None;
+        calls.waiting.clear();
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Calls {
+    /// The call under way, if there is exactly one.
+    fn only(&mut self) -> Option<oneshot::Sender<Answer>> {
+        if self.waiting.len() == 1 { self.waiting.drain().next().map(|(_, answer)| answer) } else { None }
+    }
+}
+
+/// Whether a line that begins so is an event: QEMU writes the time first.
+fn is_event(head: &[u8]) -> bool {
+    let head = String::from_utf8_lossy(head);
+    let head = head.trim_start_matches(['{', ' ']);
+    head.starts_with("\"timestamp\"") || head.starts_with("\"event\"")
+}
+
+/// The id at the very end of a reply, or at its very beginning, where QEMU writes it.
+fn id_within(part: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(part);
+    let number = |text: &str| text.trim_start_matches([':', ' ']).parse().ok();
+    if let Some(inner) = text.trim_end().strip_suffix('}')
+        && let Some((_, id)) = inner.rsplit_once("\"id\"")
+        && let Some(id) = number(id.trim_end())
+    {
+        return Some(id);
+    }
+    let (id, _) =
+        text.trim_start().strip_prefix('{')?.trim_start().strip_prefix("\"id\"")?.split_once(',')?;
+    number(id.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_reply_is_found_at_its_ends_only() {
+        for (part, id) in [
+            (r#"…aaaa"}, "id": 17}"#, Some(17)),
+            (r#"…aaaa"},"id":17}"#, Some(17)),
+            (r#"{"id": 9, "error": {"class"#, Some(9)),
+            (r#"…"id": 17}"#, Some(17)),
+            (r#"…{"id": 17}}"#, None),
+            (r#"…"id": "libvirt-3"}"#, None),
+            ("…aaaa\"}", None),
+            ("", None),
+        ] {
+            assert_eq!(id_within(part.as_bytes()), id, "{part}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_monitor_panic(text in r#"\PC{0,40}|\{("id"|"event"|"error"|"return"|[:,\[\]{}0-9a]){0,10}\}?"#) {
+            let monitor = Monitor::new(SocketConfig::default(), Ended::default());
+            let _events = monitor.events();
+            let _end = monitor.receive(Frame { after_sentinel: false, content: Content::Text(text.clone()) });
+            let skipped = Skipped { size: 1, head: text.clone().into(), tail: text.into() };
+            let _end = monitor.receive(Frame { after_sentinel: false, content: Content::TooLong(skipped) });
+        }
+    }
+}

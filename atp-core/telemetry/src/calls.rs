@@ -1,0 +1,126 @@
+//! How long calls took and how they failed, by host and operation.
+//!
+//! There are as many series as hosts times operations times buckets: an operation is a name in the code, and a host that
+//! is the manager's no more is forgotten at the next scrape, so their number is bounded.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use atp_transport::{ErrorKind, HostId};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::exemplar::Exemplar;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Unit;
+
+/// Durations of calls and kinds of their failures. Cheap to clone; clones are the same.
+#[derive(Clone)]
+pub struct CallMetrics {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Upper bounds, seconds.
+    buckets: Vec<f64>,
+    hosts: RwLock<HashMap<HostId, Arc<Host>>>,
+}
+
+#[derive(Default)]
+struct Host {
+    operations: RwLock<BTreeMap<&'static str, Arc<Operation>>>,
+}
+
+struct Operation {
+    durations: Histogram,
+    failures: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl CallMetrics {
+    /// Nothing counted yet. `buckets` are the upper bounds of the histograms, in seconds.
+    pub fn new(buckets: &[f64]) -> Self {
+        let shared = Shared { buckets: buckets.to_vec(), hosts: RwLock::default() };
+        CallMetrics { shared: Arc::new(shared) }
+    }
+
+    /// A call ended.
+    pub fn record(&self, host: &HostId, operation: &'static str, took: Duration, failure: Option<ErrorKind>) {
+        let operation = self.operation(host, operation);
+        operation.durations.observe(took.as_secs_f64());
+        if let Some(kind) = failure {
+            let mut failures = operation.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            *failures.entry(kind.as_str()).or_default() += 1;
+        }
+    }
+
+    /// Forgets the hosts that are not among these.
+    pub(crate) fn keep(&self, hosts: &BTreeSet<HostId>) {
+        let mut known = self.shared.hosts.write().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|host, _| hosts.contains(host));
+    }
+
+    fn operation(&self, host: &HostId, name: &'static str) -> Arc<Operation> {
+        let host = self.host(host);
+        // Nothing under these locks can panic half-way, so poisoned ones still guard sound data.
+        let known = host.operations.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        known.unwrap_or_else(|| {
+            let mut operations = host.operations.write().unwrap_or_else(PoisonError::into_inner);
+            let new = || {
+                let durations = Histogram::new(self.shared.buckets.iter().copied());
+                Arc::new(Operation { durations, failures: Mutex::default() })
+            };
+            operations.entry(name).or_insert_with(new).clone()
+        })
+    }
+
+    fn host(&self, host: &HostId) -> Arc<Host> {
+        let known = self.shared.hosts.read().unwrap_or_else(PoisonError::into_inner).get(host).cloned();
+        known.unwrap_or_else(|| {
+            let mut hosts = self.shared.hosts.write().unwrap_or_else(PoisonError::into_inner);
+            hosts.entry(host.clone()).or_default().clone()
+        })
+    }
+
+    /// Everything that was counted, by host and operation.
+    fn all(&self) -> BTreeMap<(HostId, &'static str), Arc<Operation>> {
+        let hosts = self.shared.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all = BTreeMap::new();
+        for (id, host) in hosts.iter() {
+            let operations = host.operations.read().unwrap_or_else(PoisonError::into_inner);
+            all.extend(operations.iter().map(|(name, operation)| ((id.clone(), *name), operation.clone())));
+        }
+        all
+    }
+}
+
+impl Collector for CallMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let all = self.all();
+        let help = "How long calls took, queueing included";
+        let unit = Some(&Unit::Seconds);
+        let mut metric = encoder.encode_descriptor("atp_call_duration", help, unit, MetricType::Histogram)?;
+        for ((host, name), operation) in &all {
+            let labels = [("host", host.as_str()), ("operation", *name)];
+            operation.durations.encode(metric.encode_family(&labels)?)?;
+        }
+        let help = "Calls that failed, by kind";
+        let mut metric = encoder.encode_descriptor("atp_call_failures", help, None, MetricType::Counter)?;
+        for ((host, name), operation) in &all {
+            let failures = operation.failures.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            for (kind, count) in failures {
+                let labels = [("host", host.as_str()), ("operation", *name), ("kind", kind)];
+                let none: Option<&Exemplar<NoLabelSet, u64>> = None;
+                metric.encode_family(&labels)?.encode_counter(&count, none)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for CallMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallMetrics").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,78 @@
+//! Metrics as text, for Prometheus.
+
+use std::fmt;
+
+use atp_transport::{Connector, LibvirtConnector, TransportManager};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+
+use crate::calls::CallMetrics;
+use crate::fleet::Snapshot;
+
+/// How metrics are made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExporterConfig {
+    /// Upper bounds of the histograms of call durations, in seconds. Each costs a series for every host and
+    /// operation.
+    pub call_buckets: Vec<f64>,
+}
+
+impl Default for ExporterConfig {
+    fn default() -> Self {
+        ExporterConfig { call_buckets: vec![0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 5.0, 10.0, 30.0] }
+    }
+}
+
+/// The metrics of a manager, with how long its calls take. Cheap to clone.
+pub struct Exporter<C: Connector = LibvirtConnector> {
+    manager: TransportManager<C>,
+    calls: CallMetrics,
+}
+
+impl<C: Connector> Exporter<C> {
+    /// Watches the calls of `manager` from now on.
+    pub fn new(manager: &TransportManager<C>, config: &ExporterConfig) -> Self {
+        Exporter { manager: manager.clone(), calls: CallMetrics::new(&config.call_buckets) }
+    }
+
+    /// The manager that is watched.
+    pub fn manager(&self) -> &TransportManager<C> {
+        &self.manager
+    }
+
+    /// All metrics, in the OpenMetrics text format. Takes a few microseconds a host; asks the hosts nothing.
+    pub fn render(&self) -> String {
+        let hosts = self.manager.pools().iter().map(|pool| pool.host_id().clone()).collect();
+        self.calls.keep(&hosts);
+        text(&self.manager, Some(self.calls.clone()))
+    }
+}
+
+impl<C: Connector> Clone for Exporter<C> {
+    fn clone(&self) -> Self {
+        Exporter { manager: self.manager.clone(), calls: self.calls.clone() }
+    }
+}
+
+impl<C: Connector> fmt::Debug for Exporter<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exporter").field("manager", &self.manager).finish_non_exhaustive()
+    }
+}
+
+/// The metrics of a manager whose calls nobody watches: all but durations and failures by operation.
+pub fn render<C: Connector>(manager: &TransportManager<C>) -> String {
+    text(manager, None)
+}
+
+fn text<C: Connector>(manager: &TransportManager<C>, calls: Option<CallMetrics>) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Snapshot::of(manager)));
+    if let Some(calls) = calls {
+        registry.register_collector(Box::new(calls));
+    }
+    let mut text = String::new();
+    // Writing to a string fails only if a metric does, and none of ours does.
+    let _written = encode(&mut text, &registry);
+    text
+}

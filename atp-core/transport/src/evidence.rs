@@ -1,0 +1,134 @@
+//! What the host's circuit breaker is told, and asked: here it is decided what counts as a failure of the host.
+//!
+//! Failures of the host: a connection that cannot be opened, or is lost; a call to the daemon itself, or a
+//! heartbeat, that is not answered in time; no connection by the deadline because none could be opened. A call to a
+//! VM that hangs says nothing of its host, and neither does what a caller gave too little time, what stands in line
+//! behind others, or what we lack ourselves. Any answer of the host is a success, an error too.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::breaker::{BreakerStatus, Change, Probe};
+use crate::calls::Lane;
+use crate::connector::Connector;
+use crate::context::HostContext;
+use crate::error::{AcquireStage, ConnectError, ErrorKind, Result, TransportError};
+use crate::events::TransportEvent;
+
+impl<C: Connector> HostContext<C> {
+    /// Asks whether work may be sent; with a probe's place, if the work has to find out whether the host answers.
+    pub(crate) fn admit(&self) -> Result<Option<Probe<'_>>> {
+        let (admitted, change) = self.breaker.admit(&self.config().breaker, Instant::now());
+        self.tell(change);
+        admitted.map_err(|_| self.circuit_open())
+    }
+
+    /// The error for work that is refused.
+    pub(crate) fn circuit_open(&self) -> TransportError {
+        let BreakerStatus { next_probe, last_failure, .. } = self.breaker.status();
+        let next_probe_in =
+            next_probe.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+        TransportError::CircuitOpen { host: self.id.clone(), next_probe_in, last_failure }
+    }
+
+    /// The host was connected to again, after it could not be or a link had been lost.
+    pub(crate) fn heard_of_reconnect(&self) {
+        self.tell(self.breaker.reconnected(Instant::now()));
+    }
+
+    /// An attempt to connect, made at `began`, failed.
+    pub(crate) fn heard_of_attempt(&self, began: Instant, error: &Arc<ConnectError>) {
+        if error.kind != ErrorKind::ThreadsExhausted {
+            self.failed(began, || self.cannot_connect(error));
+        }
+    }
+
+    /// No connection could be had, asked for at `asked`.
+    pub(crate) fn heard_of_acquire(&self, asked: Instant, error: &TransportError) {
+        // Attempts that failed have been counted themselves, each once, however many callers are told of it.
+        if let TransportError::AcquireTimeout { stage: AcquireStage::Connecting, waited, .. } = error
+            && self.is_patient(*waited)
+        {
+            self.failed(asked, || error.clone());
+        }
+    }
+
+    /// A heartbeat sent at `began` was answered, or was not.
+    pub(crate) fn heard_of_heartbeat(&self, began: Instant, result: &Result<(), Arc<ConnectError>>) {
+        match result {
+            Ok(()) => self.answered(began),
+            Err(error) if error.kind == ErrorKind::CallTimeout && !self.is_patient(began.elapsed()) => {}
+            Err(error) => self.failed(began, || self.cannot_connect(error)),
+        }
+    }
+
+    /// A call sent at `began` has come to its end.
+    pub(crate) fn heard_of_call<T>(&self, began: Instant, lane: Option<Lane>, result: &Result<T>) {
+        match result {
+            Ok(_) | Err(TransportError::Libvirt { .. } | TransportError::MonitorBusy { .. }) => {
+                self.answered(began);
+            }
+            Err(error @ TransportError::ConnectionLost { .. }) => self.failed(began, || error.clone()),
+            Err(error @ TransportError::CallTimeout { .. })
+                if lane.is_none() && self.is_patient(began.elapsed()) =>
+            {
+                self.failed(began, || error.clone());
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn cannot_connect(&self, error: &Arc<ConnectError>) -> TransportError {
+        TransportError::Connect { host: self.id.clone(), source: error.clone() }
+    }
+
+    /// Whether a host that does not answer for so long has failed.
+    fn is_patient(&self, time: Duration) -> bool {
+        time >= self.config().breaker.min_wait
+    }
+
+    fn answered(&self, began: Instant) {
+        let change = self.breaker.answered(&self.config().breaker, began, Instant::now());
+        self.tell(change);
+    }
+
+    fn failed(&self, began: Instant, failure: impl FnOnce() -> TransportError) {
+        let config = self.config();
+        if config.breaker.enabled {
+            let change = self.breaker.failed(&config.breaker, began, Instant::now(), Arc::new(failure()));
+            self.tell(change);
+        }
+    }
+
+    fn tell(&self, change: Option<Change>) {
+        let Some(change) = change else { return };
+        self.emit(match change {
+            Change::Opened { cool_down, failure } => {
+                let reason = with_causes(&*failure);
+                tracing::warn!(host = %self.id, ?cool_down, reason, "circuit breaker opened");
+                TransportEvent::BreakerOpened { reason, cool_down }
+            }
+            Change::HalfOpened => {
+                tracing::info!(host = %self.id, "circuit breaker half open");
+                TransportEvent::BreakerHalfOpen
+            }
+            Change::Closed { open_for } => {
+                tracing::info!(host = %self.id, ?open_for, "circuit breaker closed");
+                TransportEvent::BreakerClosed { open_for }
+            }
+        });
+    }
+}
+
+/// An error and what is behind it, on one line.
+fn with_causes(error: &dyn Error) -> String {
+    let (mut text, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,123 @@
+//! How well hosts do their work, looked at now and then.
+//!
+//! A look takes a host's [`Vitals`]; what they mean is decided by a plain function (`assess.rs`). A state counts
+//! only once it has shown itself for a while (`hysteresis.rs`), so that a host at a threshold does not flap. The hosts
+//! are looked at by their pools (`watch.rs` keeps what was found).
+
+mod assess;
+mod hysteresis;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::host::HostId;
+
+pub(crate) use watch::{FleetWatch, HostHealth};
+
+/// How well a host, or the fleet, does its work; from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthState {
+    /// Work is done, in good time.
+    Healthy,
+    /// Work is done, but not all of it, or slowly.
+    Degraded,
+    /// There is more work than can be done.
+    Overloaded,
+    /// No work can be done.
+    Unavailable,
+}
+
+impl HealthState {
+    /// All of them, from good to bad.
+    pub const ALL: [HealthState; 4] =
+        [HealthState::Healthy, HealthState::Degraded, HealthState::Overloaded, HealthState::Unavailable];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HealthState::Healthy => "healthy",
+            HealthState::Degraded => "degraded",
+            HealthState::Overloaded => "overloaded",
+            HealthState::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl fmt::Display for HealthState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A host's numbers at one look. What is counted over time was counted in the last
+/// [`window`](crate::HealthConfig::window).
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Vitals {
+    /// Connections that are up and in service.
+    pub connected: usize,
+    /// Connections that are being opened for the first time.
+    pub connecting: usize,
+    /// Connections that were lost and are being opened again.
+    pub reconnecting: usize,
+    /// Connections whose attempts are spent.
+    pub failed: usize,
+    /// Leases, as a share of those there can be without sharing connections. More than 1 when connections are
+    /// shared.
+    pub utilisation: f64,
+    /// Callers waiting for a lease.
+    pub waiting: usize,
+    /// Callers that got no connection by their deadline, all being in use.
+    pub rejected: u64,
+    /// Calls that ended.
+    pub calls: u64,
+    /// Those of them that got no answer: lost, not answered in time, or not sent.
+    pub unanswered: u64,
+    /// How long calls took on average.
+    pub mean_latency: Duration,
+    /// How long all but one in a hundred calls took at most; rounded up, by a quarter at most.
+    pub p99_latency: Duration,
+    /// Calls past their deadline that have not returned, now.
+    pub stuck_calls: usize,
+    /// Why the host could not be reached when it was last tried, if it could not.
+    pub last_connect_error: Option<String>,
+}
+
+impl Vitals {
+    /// The share of calls that got no answer; 0 without calls.
+    pub fn error_rate(&self) -> f64 {
+        if self.calls == 0 { 0.0 } else { self.unanswered as f64 / self.calls as f64 }
+    }
+}
+
+/// How a host is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Health {
+    /// The state that counts.
+    pub state: HealthState,
+    /// Why, in words.
+    pub reason: String,
+    /// Since when.
+    #[serde(skip)]
+    pub since: Instant,
+    /// What the last look saw, whether it counts yet or not.
+    pub seen: HealthState,
+    /// The numbers of the last look.
+    pub vitals: Vitals,
+}
+
+/// How the fleet is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FleetHealth {
+    /// The state of the whole.
+    pub state: HealthState,
+    /// Why, in words.
+    pub reason: String,
+    /// Each host.
+    pub hosts: BTreeMap<HostId, Health>,
+}

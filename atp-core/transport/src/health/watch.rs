@@ -1,0 +1,158 @@
+//! What the looks at hosts have found. Each host is looked at by its pool; the fleet whenever a host is.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use super::assess::{assess, assess_fleet};
+use super::hysteresis::Hysteresis;
+use super::{FleetHealth, Health, HealthState, Vitals};
+use crate::config::HealthConfig;
+use crate::events::{EventBus, TransportEvent};
+use crate::host::HostId;
+use crate::tally::{Counted, Window};
+
+/// How one host was when it was last looked at.
+pub(crate) struct HostHealth {
+    fleet: Arc<FleetWatch>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    steady: Hysteresis,
+    seen: HealthState,
+    vitals: Vitals,
+    window: Window,
+    /// It is one of the fleet's hosts.
+    belongs: bool,
+}
+
+impl HostHealth {
+    /// Adds a host to the fleet.
+    pub(crate) fn new(fleet: Arc<FleetWatch>) -> Self {
+        let steady = Hysteresis::new(Instant::now());
+        *fleet.inner().count(steady.state()) += 1;
+        let inner = Inner {
+            steady,
+            seen: HealthState::Healthy,
+            vitals: Vitals::default(),
+            window: Window::default(),
+            belongs: true,
+        };
+        HostHealth { fleet, inner: Mutex::new(inner) }
+    }
+
+    /// How the host was at the last look.
+    pub(crate) fn report(&self) -> Health {
+        let inner = self.inner();
+        Health {
+            state: inner.steady.state(),
+            reason: inner.steady.reason().to_owned(),
+            since: inner.steady.since(),
+            seen: inner.seen,
+            vitals: inner.vitals.clone(),
+        }
+    }
+
+    /// Looks at the host, and tells if what counts has changed. `vitals` is given what was counted lately.
+    pub(crate) fn look(
+        &self,
+        counted: &Counted,
+        config: &HealthConfig,
+        vitals: impl FnOnce(Counted) -> Vitals,
+    ) -> Option<TransportEvent> {
+        let mut inner = self.inner();
+        if !inner.belongs {
+            return None;
+        }
+        let now = Instant::now();
+        let lately = inner.window.look(now, counted, config.window);
+        inner.vitals = vitals(lately);
+        let (seen, reason) = assess(&inner.vitals, config);
+        inner.seen = seen;
+        let from = inner.steady.look(now, (seen, reason), config.worse_after, config.better_after)?;
+        let (to, reason) = (inner.steady.state(), inner.steady.reason().to_owned());
+        let mut fleet = self.fleet.inner();
+        *fleet.count(from) -= 1;
+        *fleet.count(to) += 1;
+        Some(TransportEvent::HealthChanged { from, to, reason })
+    }
+
+    /// The host is one of the fleet's no more.
+    pub(crate) fn leave(&self) {
+        let mut inner = self.inner();
+        if std::mem::take(&mut inner.belongs) {
+            *self.fleet.inner().count(inner.steady.state()) -= 1;
+        }
+    }
+
+    /// Looks at the fleet, now that one of its hosts has been.
+    pub(crate) fn look_at_fleet(&self) {
+        self.fleet.look();
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for HostHealth {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// How the fleet was when it was last looked at.
+pub(crate) struct FleetWatch {
+    events: Arc<EventBus>,
+    inner: Mutex<Fleet>,
+}
+
+struct Fleet {
+    config: HealthConfig,
+    /// How many hosts there are in each state.
+    hosts: [usize; HealthState::ALL.len()],
+    steady: Hysteresis,
+}
+
+impl FleetWatch {
+    pub(crate) fn new(config: &HealthConfig, events: Arc<EventBus>) -> Self {
+        let steady = Hysteresis::new(Instant::now());
+        let hosts = [0; HealthState::ALL.len()];
+        FleetWatch { events, inner: Mutex::new(Fleet { config: config.clone(), hosts, steady }) }
+    }
+
+    /// Goes by other thresholds from the next look on.
+    pub(crate) fn configure(&self, config: &HealthConfig) {
+        self.inner().config = config.clone();
+    }
+
+    pub(crate) fn report(&self, hosts: BTreeMap<HostId, Health>) -> FleetHealth {
+        let fleet = self.inner();
+        FleetHealth { state: fleet.steady.state(), reason: fleet.steady.reason().to_owned(), hosts }
+    }
+
+    fn look(&self) {
+        let mut fleet = self.inner();
+        let Fleet { config, hosts, steady } = &mut *fleet;
+        // The hosts' states have been steadied already: a worse one counts at once.
+        let seen = assess_fleet(*hosts, config);
+        let Some(from) = steady.look(Instant::now(), seen, 1, config.better_after) else { return };
+        let (to, reason) = (steady.state(), steady.reason().to_owned());
+        drop(fleet);
+        self.events.emit(None, TransportEvent::HealthChanged { from, to, reason });
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Fleet> {
+        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Fleet {
+    fn count(&mut self, state: HealthState) -> &mut usize {
+        &mut self.hosts[state as usize]
+    }
+}

@@ -1,0 +1,332 @@
+//! A domain's virtio-serial channel, opened through libvirt: bytes to and from a process in the guest.
+//!
+//! Each open channel has a connection of its own. A daemon that cannot pass on what a channel is sent, because
+//! nobody in the guest reads it, stops reading that client's connection altogether after a few packets; on a
+//! shared connection that would stop every other call. Writes block and so run on the threads for calls;
+//! reading is driven by libvirt's event loop and costs no thread.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use uuid::Uuid;
+use virt::error::Error;
+
+use super::LibvirtConnector;
+use super::link::{Failure, LibvirtLink};
+use super::stream::{ChannelStream, Inbox};
+use crate::connector::CallFailure;
+use crate::error::{LibvirtError, Result, TransportError};
+use crate::manager::TransportManager;
+
+/// How a channel is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelOptions {
+    /// Most bytes kept for a reader that does not read. When more come the channel is closed: libvirt has no
+    /// way to make the guest wait. Default 4 MiB.
+    pub receive_buffer: usize,
+    /// Most bytes sent at once; a write of more returns when these are taken. Default 64 KiB, at most 256,000.
+    pub write_bytes: usize,
+    /// Take the channel from another client of the daemon that has it open.
+    pub force: bool,
+}
+
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        ChannelOptions { receive_buffer: 4 << 20, write_bytes: 64 << 10, force: false }
+    }
+}
+
+/// Why an open channel is of no more use; it is inside the [`io::Error`]s of [`DomainChannel`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChannelError {
+    /// More came than was read.
+    #[error("the guest sent more than was read: over {limit} bytes waited")]
+    Overflow {
+        /// The most bytes that may wait.
+        limit: usize,
+    },
+    /// libvirt reported an error.
+    #[error("libvirt: {0}")]
+    Libvirt(LibvirtError),
+    /// The connection to the daemon was lost.
+    #[error("the connection to the host was lost")]
+    Lost,
+    /// No thread could be had to write on.
+    #[error("all {threads} threads for blocking calls are in use")]
+    NoThread {
+        /// Threads in use.
+        threads: usize,
+    },
+    /// The channel was closed.
+    #[error("the channel is closed")]
+    Closed,
+}
+
+impl ChannelError {
+    fn into_io(self) -> io::Error {
+        let kind = match self {
+            ChannelError::Overflow { .. } | ChannelError::NoThread { .. } => io::ErrorKind::OutOfMemory,
+            ChannelError::Libvirt(_) => io::ErrorKind::Other,
+            ChannelError::Lost => io::ErrorKind::ConnectionReset,
+            ChannelError::Closed => io::ErrorKind::BrokenPipe,
+        };
+        io::Error::new(kind, self)
+    }
+}
+
+impl From<CallFailure> for ChannelError {
+    fn from(failure: CallFailure) -> Self {
+        match failure {
+            CallFailure::Refused { source, .. } | CallFailure::Lost { source: Some(source), .. } => {
+                ChannelError::Libvirt(source)
+            }
+            CallFailure::NoThread { threads } => ChannelError::NoThread { threads },
+            CallFailure::Lost { source: None, .. }
+            | CallFailure::Busy { .. }
+            | CallFailure::Panicked { .. } => ChannelError::Lost,
+        }
+    }
+}
+
+impl TransportManager<LibvirtConnector> {
+    /// Opens the virtio-serial channel of that name in a domain (`virDomainOpenChannel`), over a connection of
+    /// its own that no pool counts. The domain must run; whether anybody in the guest has the port open,
+    /// cannot be told.
+    ///
+    /// # Errors
+    /// [`TransportError::Connect`]; kinds [`VmNotFound`](crate::ErrorKind::VmNotFound),
+    /// [`VmNotRunning`](crate::ErrorKind::VmNotRunning), and [`LibvirtError`](crate::ErrorKind::LibvirtError)
+    /// for a channel that is not there or that another client of the daemon has open;
+    /// [`TransportError::CallTimeout`] at `deadline`.
+    ///
+    /// Cancel safe.
+    pub async fn open_channel(
+        &self,
+        host: &str,
+        domain: Uuid,
+        name: &str,
+        options: &ChannelOptions,
+        deadline: Instant,
+    ) -> Result<DomainChannel> {
+        const OPERATION: &str = "virDomainOpenChannel";
+        let dedicated = self.pool(host)?.dedicated();
+        let asked = Instant::now();
+        let link = dedicated.open_by(deadline).await?;
+        let shared = Arc::new(Shared::new(options.receive_buffer));
+        let (inbox, name, force) = (shared.clone(), name.to_owned(), options.force);
+        let open = link.clone().start(None, move |on| {
+            let domain = on.connect.lookup_domain_by_uuid(domain)?;
+            let stream = ChannelStream::open(&on.connect, &domain, &name, force, inbox)?;
+            // It is the first and only one on this connection.
+            let _one = on.channel.set(stream);
+            Ok(())
+        });
+        match timeout_at(deadline, open).await {
+            Ok(Ok(())) => Ok(DomainChannel::new(shared, link, options.write_bytes)),
+            Ok(Err(failure)) => Err(failure.into_error(dedicated.host().clone(), OPERATION)),
+            Err(_) => Err(TransportError::CallTimeout {
+                host: dedicated.host().clone(),
+                operation: OPERATION,
+                after: asked.elapsed(),
+                sent: true,
+            }),
+        }
+    }
+}
+
+/// An open virtio-serial channel: what is written a process in the guest reads, and the other way round.
+///
+/// What was written is on its way when [`flush`](tokio::io::AsyncWriteExt::flush) returns. A write waits for the one
+/// before it, which waits for the guest, so give writes a time-out. The end of what can be read
+/// says that the VM has stopped, or that the daemon closed the channel. Errors carry a [`ChannelError`].
+///
+/// Dropping it closes the channel, in the background.
+pub struct DomainChannel {
+    shared: Arc<Shared>,
+    lost: Pin<Box<WaitForCancellationFutureOwned>>,
+    writing: Option<Writing>,
+    write_bytes: usize,
+}
+
+type Writing = Pin<Box<dyn Future<Output = std::result::Result<(), CallFailure>> + Send>>;
+
+/// What the channel and its callback share.
+struct Shared {
+    limit: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    received: VecDeque<u8>,
+    /// Why nothing more comes.
+    end: Option<End>,
+    reader: Option<Waker>,
+    /// The connection. Whoever sees the channel's end lets go of it, and with it of the stream.
+    link: Option<Arc<LibvirtLink>>,
+}
+
+#[derive(Clone)]
+enum End {
+    /// The far end closed it.
+    Far,
+    Error(ChannelError),
+}
+
+impl DomainChannel {
+    fn new(shared: Arc<Shared>, link: Arc<LibvirtLink>, write_bytes: usize) -> Self {
+        let lost = Box::pin(link.closed_token().cancelled_owned());
+        let mut state = shared.state();
+        if state.end.is_none() {
+            state.link = Some(link);
+        }
+        drop(state);
+        DomainChannel { shared, lost, writing: None, write_bytes }
+    }
+
+    /// Starts a blocking call on the stream.
+    fn start(
+        &mut self,
+        call: impl FnOnce(&ChannelStream) -> std::result::Result<(), Error> + Send + 'static,
+    ) -> io::Result<()> {
+        let link = {
+            let state = self.shared.state();
+            match (&state.link, &state.end) {
+                (Some(link), _) => link.clone(),
+                (None, Some(End::Error(error))) => return Err(error.clone().into_io()),
+                (None, Some(End::Far) | None) => return Err(ChannelError::Closed.into_io()),
+            }
+        };
+        self.writing = Some(Box::pin(link.start(None, |on| match on.channel.get() {
+            Some(stream) => Ok(call(stream)?),
+            None => Err(Failure::Gone),
+        })));
+        Ok(())
+    }
+
+    /// Waits for the call under way.
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(writing) = &mut self.writing else { return Poll::Ready(Ok(())) };
+        let result = ready!(writing.as_mut().poll(cx));
+        self.writing = None;
+        Poll::Ready(result.map_err(|failure| ChannelError::from(failure).into_io()))
+    }
+}
+
+impl AsyncRead for DomainChannel {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.lost.as_mut().poll(cx).is_ready() {
+            self.shared.end(End::Error(ChannelError::Lost));
+        }
+        let mut state = self.shared.state();
+        if !state.received.is_empty() {
+            let (first, _) = state.received.as_slices();
+            let taken = first.len().min(buf.remaining());
+            buf.put_slice(&first[..taken]);
+            state.received.drain(..taken);
+            return Poll::Ready(Ok(()));
+        }
+        match &state.end {
+            Some(End::Far) => Poll::Ready(Ok(())),
+            Some(End::Error(error)) => Poll::Ready(Err(error.clone().into_io())),
+            None => {
+                state.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl AsyncWrite for DomainChannel {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_written(cx))?;
+        let taken = buf.len().min(self.write_bytes);
+        let bytes = buf[..taken].to_vec();
+        self.start(move |stream| stream.send_all(&bytes))?;
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_written(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_written(cx))?;
+        if self.shared.state().end.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        self.start(ChannelStream::finish)?;
+        self.shared.end(End::Error(ChannelError::Closed));
+        self.poll_written(cx)
+    }
+}
+
+impl Drop for DomainChannel {
+    fn drop(&mut self) {
+        self.shared.end(End::Error(ChannelError::Closed));
+    }
+}
+
+impl Shared {
+    fn new(limit: usize) -> Self {
+        Shared { limit, state: Mutex::default() }
+    }
+
+    /// Takes note that nothing more comes, unless that is known, and lets go of the connection.
+    fn end(&self, end: End) {
+        let mut state = self.state();
+        state.end.get_or_insert(end);
+        let (link, reader) = (state.link.take(), state.reader.take());
+        drop(state);
+        // Outside the lock. The last handle goes to the thread that closes connections.
+        drop(link);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inbox for Shared {
+    fn take(&self, bytes: &[u8]) -> bool {
+        let mut state = self.state();
+        if state.end.is_some() {
+            return false;
+        }
+        if state.received.len() + bytes.len() > self.limit {
+            drop(state);
+            self.end(End::Error(ChannelError::Overflow { limit: self.limit }));
+            return false;
+        }
+        state.received.extend(bytes);
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        true
+    }
+
+    fn ended(&self, error: Option<Error>) {
+        self.end(match error {
+            None => End::Far,
+            Some(error) => End::Error(ChannelError::Libvirt(LibvirtError::from(&error))),
+        });
+    }
+}

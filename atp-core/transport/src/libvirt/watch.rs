@@ -1,0 +1,414 @@
+//! What happens to the domains of many hosts, as one stream.
+//!
+//! Each host has a connection for it that no pool counts, and a task that opens it again when it is lost. After
+//! each opening all domains are listed, so that whoever follows a state by events has it right again; what
+//! happened in between is not told by libvirt, and a gap says so.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use serde::{Serialize, Serializer};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+use super::LibvirtConnector;
+use super::domain::{info, is_gone};
+use super::domain_events::{Registration, Sink};
+use super::link::{Failure, Handles, LibvirtLink};
+use crate::connector::CallFailure;
+use crate::dedicated::Dedicated;
+use crate::domain::{DomainEvent, DomainInfo, DomainState};
+use crate::error::{ConnectError, ErrorKind, Result, TransportError};
+use crate::host::HostId;
+use crate::manager::TransportManager;
+
+/// How domains are watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchOptions {
+    /// Most items kept for a subscriber that does not take them; then the oldest go, and
+    /// [`WatchItem::Missed`] tells how many. Default 4096.
+    pub buffer: usize,
+    /// Whether the events of QEMU's monitors are wanted too. They are many, and their names and contents are
+    /// QEMU's own. Default no.
+    pub monitor_events: bool,
+    /// How long after a connection was opened the domains are listed once more, and told if the list has changed. A
+    /// daemon that has just started finds out by and by which of its VMs still run, and tells nobody of those
+    /// that do not. Default 3 s.
+    pub settle: Duration,
+}
+
+impl Default for WatchOptions {
+    fn default() -> Self {
+        WatchOptions { buffer: 4096, monitor_events: false, settle: Duration::from_secs(3) }
+    }
+}
+
+/// One item of the stream. Those of one host come in the order in which they happened.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "item", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum WatchItem {
+    /// The host is watched, and these are its domains now: the first item of a host, and the first after a gap; a
+    /// moment later once more, if that shows other states. Events that follow may be in these states already.
+    Present {
+        /// The host.
+        host: HostId,
+        /// When it was learnt, by this machine's clock.
+        #[serde(serialize_with = "rfc3339")]
+        at: SystemTime,
+        /// All of its domains, by name.
+        #[serde(serialize_with = "slice")]
+        domains: Arc<[DomainInfo]>,
+    },
+    /// Something happened to a domain.
+    Event {
+        /// The host.
+        host: HostId,
+        /// When it was learnt, by this machine's clock.
+        #[serde(serialize_with = "rfc3339")]
+        at: SystemTime,
+        /// What happened.
+        #[serde(flatten)]
+        event: DomainEvent,
+    },
+    /// The connection was lost: what happens from here on is not told, until [`Present`](Self::Present).
+    Gap {
+        /// The host.
+        host: HostId,
+        /// When it was learnt, by this machine's clock.
+        #[serde(serialize_with = "rfc3339")]
+        at: SystemTime,
+    },
+    /// The host cannot be reached. Told once for each reason, not for each attempt; the attempts go on.
+    Unreachable {
+        /// The host.
+        host: HostId,
+        /// When it was learnt, by this machine's clock.
+        #[serde(serialize_with = "rfc3339")]
+        at: SystemTime,
+        /// Why.
+        #[serde(serialize_with = "reason")]
+        error: Arc<ConnectError>,
+    },
+    /// The host was removed from the manager: nothing more comes of it.
+    Removed {
+        /// The host.
+        host: HostId,
+        /// When it was learnt, by this machine's clock.
+        #[serde(serialize_with = "rfc3339")]
+        at: SystemTime,
+    },
+    /// This subscriber was too slow, and the oldest items it had not taken are gone.
+    Missed {
+        /// How many.
+        count: u64,
+    },
+}
+
+impl WatchItem {
+    /// The host it is about; none for what is about the subscriber.
+    pub fn host(&self) -> Option<&HostId> {
+        match self {
+            WatchItem::Present { host, .. }
+            | WatchItem::Event { host, .. }
+            | WatchItem::Gap { host, .. }
+            | WatchItem::Unreachable { host, .. }
+            | WatchItem::Removed { host, .. } => Some(host),
+            WatchItem::Missed { .. } => None,
+        }
+    }
+}
+
+fn rfc3339<S: Serializer>(at: &SystemTime, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_millis(*at))
+}
+
+fn slice<S: Serializer>(domains: &Arc<[DomainInfo]>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    domains.as_ref().serialize(serializer)
+}
+
+fn reason<S: Serializer>(error: &Arc<ConnectError>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Reason<'a> {
+        kind: ErrorKind,
+        message: &'a str,
+    }
+    Reason { kind: error.kind, message: &error.reason }.serialize(serializer)
+}
+
+impl TransportManager<LibvirtConnector> {
+    /// Watches the domains of these hosts. Connections are opened in the background, one to each host.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// ```no_run
+    /// use atp_transport::{TransportManager, WatchItem, WatchOptions};
+    ///
+    /// async fn tell(manager: &TransportManager) -> atp_transport::Result<()> {
+    ///     let mut events = manager.watch_domains(&["host1", "host2"], &WatchOptions::default())?;
+    ///     while let Some(item) = events.next().await {
+    ///         match item {
+    ///             WatchItem::Event { host, event, .. } => println!("{host}/{}: {}", event.name, event.kind),
+    ///             WatchItem::Gap { host, .. } => println!("{host}: connection lost"),
+    ///             other => println!("{other:?}"),
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TransportError::UnknownHost`].
+    pub fn watch_domains<I: AsRef<str>>(&self, hosts: &[I], options: &WatchOptions) -> Result<DomainEvents> {
+        let hosts = hosts
+            .iter()
+            .map(|host| Ok::<_, TransportError>(self.pool(host.as_ref())?.dedicated()))
+            .collect::<Result<Vec<_>>>()?;
+        let (items, receiver) = broadcast::channel(options.buffer.max(1));
+        let watches = hosts.into_iter().map(|host| {
+            let watch = Watch { host, items: items.clone(), options: options.clone() };
+            AbortOnDropHandle::new(tokio::spawn(watch.run()))
+        });
+        Ok(DomainEvents { receiver, _watches: watches.collect() })
+    }
+}
+
+/// The events of many hosts' domains. When the last of its [subscribers](Self::subscribe) is dropped, nothing of
+/// it is left.
+#[derive(Debug)]
+pub struct DomainEvents {
+    receiver: broadcast::Receiver<WatchItem>,
+    _watches: Arc<[AbortOnDropHandle<()>]>,
+}
+
+impl DomainEvents {
+    /// The next item; none when all hosts were removed from the manager. A subscriber that does not ask holds up
+    /// nobody.
+    ///
+    /// Cancel safe.
+    pub async fn next(&mut self) -> Option<WatchItem> {
+        match self.receiver.recv().await {
+            Ok(item) => Some(item),
+            Err(RecvError::Lagged(count)) => Some(WatchItem::Missed { count }),
+            Err(RecvError::Closed) => None,
+        }
+    }
+
+    /// Another subscriber, with a buffer of its own: it gets what comes from now on, over the same connections.
+    pub fn subscribe(&self) -> DomainEvents {
+        DomainEvents { receiver: self.receiver.resubscribe(), _watches: self._watches.clone() }
+    }
+}
+
+/// The watching of one host.
+struct Watch {
+    host: Dedicated<LibvirtConnector>,
+    items: broadcast::Sender<WatchItem>,
+    options: WatchOptions,
+}
+
+impl Watch {
+    async fn run(self) {
+        tokio::select! {
+            biased;
+            () = self.host.removed() => {}
+            () = self.keep_watching() => {}
+        }
+        self.tell(WatchItem::Removed { host: self.host.host().clone(), at: SystemTime::now() });
+    }
+
+    async fn keep_watching(&self) {
+        let mut again = false;
+        let mut told = None;
+        loop {
+            match self.host.open(again).await {
+                Ok(link) => {
+                    let opened = Instant::now();
+                    (again, told) = (true, None);
+                    if let Err(error) = self.watch(&link).await {
+                        tracing::warn!(host = %self.host.host(), %error, "cannot watch domains");
+                        self.unreachable(&Arc::new(error), &mut told);
+                    }
+                    drop(link);
+                    self.host.note_loss(opened);
+                }
+                Err(error) => self.unreachable(&error, &mut told),
+            }
+        }
+    }
+
+    fn unreachable(&self, error: &Arc<ConnectError>, told: &mut Option<ErrorKind>) {
+        if told.replace(error.kind) != Some(error.kind) {
+            let (host, at) = (self.host.host().clone(), SystemTime::now());
+            self.tell(WatchItem::Unreachable { host, at, error: error.clone() });
+        }
+    }
+
+    /// Watches over one connection until that is lost.
+    async fn watch(&self, link: &Arc<LibvirtLink>) -> std::result::Result<(), ConnectError> {
+        let feed = Arc::new(Feed {
+            host: self.host.host().clone(),
+            items: self.items.clone(),
+            capacity: self.options.buffer.max(1),
+            state: Mutex::new(State::Held { events: VecDeque::new(), dropped: 0 }),
+        });
+        let (sink, monitor) = (feed.clone(), self.options.monitor_events);
+        let domains = self
+            .ask(link, move |on| {
+                let sink: Arc<dyn Sink> = sink;
+                let registration = Registration::ask(&on.connect, &sink, monitor)?;
+                // It is the first and only one on this connection.
+                let _one = on.events.set(registration);
+                Ok(list(on)?)
+            })
+            .await?;
+        feed.open(Some(domains.clone()));
+        let _closes = Closes(&feed);
+        let settle = async {
+            sleep(self.options.settle).await;
+            feed.hold();
+            let now = self.ask(link, |on| Ok(list(on)?)).await?;
+            feed.open(Some(now).filter(|now| states(now) != states(&domains)));
+            std::future::pending::<()>().await;
+            Ok(())
+        };
+        tokio::select! {
+            () = self.host.lost(link) => Ok(()),
+            failed = settle => failed,
+        }
+    }
+
+    /// Makes a blocking call on the connection.
+    async fn ask<T: Send + 'static>(
+        &self,
+        link: &Arc<LibvirtLink>,
+        call: impl FnOnce(&Handles) -> std::result::Result<T, Failure> + Send + 'static,
+    ) -> std::result::Result<T, ConnectError> {
+        let deadline = Instant::now() + self.host.config().call_timeout;
+        match timeout_at(deadline, link.clone().start(None, call)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(CallFailure::Refused { source, .. })) => {
+                let reason = "the daemon does not tell what happens to its domains".to_owned();
+                Err(ConnectError { kind: ErrorKind::ConnectFailed, reason, source: Some(source) })
+            }
+            Ok(Err(failure)) => {
+                let reason = format!("the connection broke while events were asked for ({failure:?})");
+                Err(ConnectError::new(ErrorKind::ConnectFailed, reason))
+            }
+            Err(_) => {
+                let reason = "the daemon does not answer when asked for events";
+                Err(ConnectError::new(ErrorKind::ConnectTimeout, reason))
+            }
+        }
+    }
+
+    fn tell(&self, item: WatchItem) {
+        // Fails when nobody listens at the moment.
+        let _unheard = self.items.send(item);
+    }
+}
+
+/// Ends a feed: what its connection may still bring belongs behind the gap.
+struct Closes<'a>(&'a Feed);
+
+impl Drop for Closes<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// The way of one connection's events to the subscribers.
+struct Feed {
+    host: HostId,
+    items: broadcast::Sender<WatchItem>,
+    capacity: usize,
+    state: Mutex<State>,
+}
+
+enum State {
+    /// The domains are being listed; events wait, since the list may be older than they are.
+    Held {
+        events: VecDeque<WatchItem>,
+        dropped: u64,
+    },
+    Open,
+    Closed,
+}
+
+impl Feed {
+    /// Lets no events pass until the domains have been listed.
+    fn hold(&self) {
+        *self.state() = State::Held { events: VecDeque::new(), dropped: 0 };
+    }
+
+    /// Tells what was listed, if it is to be told, and then the events that came meanwhile.
+    fn open(&self, domains: Option<Vec<DomainInfo>>) {
+        let (host, at) = (self.host.clone(), SystemTime::now());
+        let mut state = self.state();
+        let held = std::mem::replace(&mut *state, State::Open);
+        // Under the lock, which the callbacks wait for: nothing may come between.
+        if let Some(domains) = domains {
+            let _unheard = self.items.send(WatchItem::Present { host, at, domains: domains.into() });
+        }
+        if let State::Held { events, dropped } = held {
+            if dropped > 0 {
+                let _unheard = self.items.send(WatchItem::Missed { count: dropped });
+            }
+            for event in events {
+                let _unheard = self.items.send(event);
+            }
+        }
+    }
+
+    fn close(&self) {
+        let (host, at) = (self.host.clone(), SystemTime::now());
+        *self.state() = State::Closed;
+        let _unheard = self.items.send(WatchItem::Gap { host, at });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for Feed {
+    fn take(&self, event: DomainEvent) {
+        let item = WatchItem::Event { host: self.host.clone(), at: SystemTime::now(), event };
+        match &mut *self.state() {
+            State::Held { events, dropped } => {
+                if events.len() >= self.capacity {
+                    events.pop_front();
+                    *dropped += 1;
+                }
+                events.push_back(item);
+            }
+            State::Open => {
+                let _unheard = self.items.send(item);
+            }
+            State::Closed => {}
+        }
+    }
+}
+
+/// What of a listing is worth telling when it changes.
+fn states(domains: &[DomainInfo]) -> Vec<(Uuid, DomainState)> {
+    domains.iter().map(|domain| (domain.uuid, domain.state)).collect()
+}
+
+fn list(on: &Handles) -> std::result::Result<Vec<DomainInfo>, virt::error::Error> {
+    let mut domains = Vec::new();
+    for domain in on.connect.list_all_domains(0)? {
+        match info(&domain) {
+            Ok(info) => domains.push(info),
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    domains.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(domains)
+}

@@ -1,0 +1,271 @@
+//! The calls to one host since it was added, counted without a lock; and the difference of two such counts.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::{AcquireStage, TransportError};
+
+/// Durations below this, in microseconds, are not told apart.
+const SHORTEST_US: u64 = 128;
+/// How finely durations are told apart: the next is a fifth longer.
+const PER_OCTAVE: usize = 4;
+/// Up to two minutes and a quarter; longer ones count as this.
+const OCTAVES: usize = 20;
+const BUCKETS: usize = OCTAVES * PER_OCTAVE + 1;
+
+/// A window of time moves on by this part of itself at a time.
+const SLICES: u32 = 12;
+
+/// Counts that only grow.
+pub(crate) struct Tally {
+    requests: AtomicU64,
+    errors: AtomicU64,
+    unanswered: AtomicU64,
+    micros: AtomicU64,
+    buckets: [AtomicU64; BUCKETS],
+    acquire_timeouts: AtomicU64,
+    refusals: AtomicU64,
+    reconnects: AtomicU64,
+}
+
+/// The counts at one moment, or in the time between two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// Calls that ended.
+    pub(crate) requests: u64,
+    /// Those that failed.
+    pub(crate) errors: u64,
+    /// Those of them that failed otherwise than by an answer.
+    pub(crate) unanswered: u64,
+    /// Time they took together, microseconds.
+    micros: u64,
+    buckets: [u64; BUCKETS],
+    /// Callers that got no connection by their deadline.
+    pub(crate) acquire_timeouts: u64,
+    /// Those of them for which all were in use.
+    pub(crate) refusals: u64,
+    /// Lost connections that were opened again.
+    pub(crate) reconnects: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Tally {
+            requests: AtomicU64::default(),
+            errors: AtomicU64::default(),
+            unanswered: AtomicU64::default(),
+            micros: AtomicU64::default(),
+            buckets: [const { AtomicU64::new(0) }; BUCKETS],
+            acquire_timeouts: AtomicU64::default(),
+            refusals: AtomicU64::default(),
+            reconnects: AtomicU64::default(),
+        }
+    }
+}
+
+impl Default for Counted {
+    fn default() -> Self {
+        Tally::default().now()
+    }
+}
+
+impl Tally {
+    /// A call ended.
+    pub(crate) fn call<T>(&self, result: &Result<T, TransportError>, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        add(&self.requests, 1);
+        add(&self.micros, micros);
+        add(&self.buckets[bucket(micros)], 1);
+        if let Err(error) = result {
+            add(&self.errors, 1);
+            // An answer with an error is an answer; a bug in the work says nothing of the host.
+            let answered = matches!(
+                error,
+                TransportError::Libvirt { .. }
+                    | TransportError::MonitorBusy { .. }
+                    | TransportError::Panicked { .. }
+                    | TransportError::Closed { .. }
+            );
+            add(&self.unanswered, u64::from(!answered));
+        }
+    }
+
+    /// A caller got no connection by its deadline.
+    pub(crate) fn acquire_timed_out(&self, stage: AcquireStage) {
+        add(&self.acquire_timeouts, 1);
+        add(&self.refusals, u64::from(stage == AcquireStage::AllInUse));
+    }
+
+    /// A lost connection is up again.
+    pub(crate) fn reconnected(&self) {
+        add(&self.reconnects, 1);
+    }
+
+    pub(crate) fn now(&self) -> Counted {
+        Counted {
+            requests: get(&self.requests),
+            errors: get(&self.errors),
+            unanswered: get(&self.unanswered),
+            micros: get(&self.micros),
+            buckets: std::array::from_fn(|n| get(&self.buckets[n])),
+            acquire_timeouts: get(&self.acquire_timeouts),
+            refusals: get(&self.refusals),
+            reconnects: get(&self.reconnects),
+        }
+    }
+}
+
+impl Counted {
+    /// What was counted since `earlier`.
+    fn since(&self, earlier: &Counted) -> Counted {
+        Counted {
+            requests: self.requests.saturating_sub(earlier.requests),
+            errors: self.errors.saturating_sub(earlier.errors),
+            unanswered: self.unanswered.saturating_sub(earlier.unanswered),
+            micros: self.micros.saturating_sub(earlier.micros),
+            buckets: std::array::from_fn(|n| self.buckets[n].saturating_sub(earlier.buckets[n])),
+            acquire_timeouts: self.acquire_timeouts.saturating_sub(earlier.acquire_timeouts),
+            refusals: self.refusals.saturating_sub(earlier.refusals),
+            reconnects: self.reconnects.saturating_sub(earlier.reconnects),
+        }
+    }
+
+    /// How long the calls took on average.
+    pub(crate) fn mean(&self) -> Duration {
+        Duration::from_micros(self.micros.checked_div(self.requests).unwrap_or(0))
+    }
+
+    /// How long all but one in a hundred took at most, rounded up by up to a quarter.
+    pub(crate) fn p99(&self) -> Duration {
+        let all: u64 = self.buckets.iter().sum();
+        let slowest = all.div_ceil(100);
+        let mut seen = 0;
+        for (n, count) in self.buckets.iter().enumerate().rev() {
+            seen += count;
+            if *count > 0 && seen >= slowest {
+                return Duration::from_micros(upper_bound(n));
+            }
+        }
+        Duration::ZERO
+    }
+}
+
+/// What was counted within the last while, from looks now and then.
+#[derive(Default)]
+pub(crate) struct Window {
+    looks: VecDeque<(Instant, Counted)>,
+}
+
+impl Window {
+    /// What was counted within the `span` that ends now; or since the first look, if that was later.
+    pub(crate) fn look(&mut self, now: Instant, counted: &Counted, span: Duration) -> Counted {
+        // The newest of the looks that are old enough is where the window begins.
+        while self.looks.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= span) {
+            self.looks.pop_front();
+        }
+        let recent = match self.looks.front() {
+            Some((_, first)) => counted.since(first),
+            None => counted.clone(),
+        };
+        let due = |(last, _): &(Instant, Counted)| now.saturating_duration_since(*last) >= span / SLICES;
+        if self.looks.back().is_none_or(due) {
+            let first = self.looks.is_empty();
+            // What was counted before the first look is recent as well.
+            self.looks.push_back((now, if first { Counted::default() } else { counted.clone() }));
+        }
+        recent
+    }
+}
+
+fn bucket(micros: u64) -> usize {
+    if micros < SHORTEST_US {
+        return 0;
+    }
+    let octave = micros.ilog2();
+    // The two bits below the highest.
+    let quarter = (micros >> (octave - 2)) as usize & (PER_OCTAVE - 1);
+    let n = (octave - SHORTEST_US.ilog2()) as usize * PER_OCTAVE + quarter + 1;
+    n.min(BUCKETS - 1)
+}
+
+/// The longest duration in a bucket, microseconds.
+fn upper_bound(bucket: usize) -> u64 {
+    let (octave, quarter) = (bucket / PER_OCTAVE, bucket % PER_OCTAVE);
+    let base = SHORTEST_US << octave;
+    base + base / PER_OCTAVE as u64 * quarter as u64
+}
+
+fn add(count: &AtomicU64, by: u64) {
+    count.fetch_add(by, Ordering::Relaxed);
+}
+
+fn get(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn calls(tally: &Tally, count: usize, took: Duration) {
+        (0..count).for_each(|_| tally.call(&Ok(()), took));
+    }
+
+    proptest! {
+        #[test]
+        fn a_duration_is_in_the_bucket_that_ends_above_it(micros in 0u64..(SHORTEST_US << OCTAVES)) {
+            let n = bucket(micros);
+            prop_assert!(micros < upper_bound(n) , "{micros} in {n}, which ends at {}", upper_bound(n));
+            prop_assert!(n == 0 || micros >= upper_bound(n - 1));
+        }
+    }
+
+    #[test]
+    fn the_slowest_hundredth_is_told_from_the_rest() {
+        let tally = Tally::default();
+        assert_eq!((tally.now().mean(), tally.now().p99()), (Duration::ZERO, Duration::ZERO));
+        calls(&tally, 99, Duration::from_millis(10));
+        let within_a_quarter = |p99: Duration, millis: u64| {
+            let exact = Duration::from_millis(millis);
+            assert!(p99 >= exact && p99 <= exact.mul_f64(1.25), "{p99:?} for {exact:?}");
+        };
+        within_a_quarter(tally.now().p99(), 10);
+        calls(&tally, 1, Duration::from_secs(3));
+        within_a_quarter(tally.now().p99(), 3000);
+        calls(&tally, 1000, Duration::from_millis(10));
+        within_a_quarter(tally.now().p99(), 10);
+        calls(&tally, 100, Duration::MAX);
+        assert!(tally.now().p99() > Duration::from_secs(120));
+    }
+
+    #[test]
+    fn a_window_forgets_what_is_older_than_itself() {
+        let (tally, mut window, start) = (Tally::default(), Window::default(), Instant::now());
+        let span = Duration::from_secs(60);
+        let mut look = |seconds, tally: &Tally| {
+            window.look(start + Duration::from_secs(seconds), &tally.now(), span).requests
+        };
+        calls(&tally, 3, Duration::ZERO);
+        assert_eq!(look(0, &tally), 3, "what was counted before the first look");
+        calls(&tally, 4, Duration::ZERO);
+        let seen: Vec<_> = (1..=20).map(|n| look(n * 5, &tally)).collect();
+        assert_eq!(seen[..11], [7; 11]);
+        assert_eq!(seen[14..], [0; 6]);
+        assert_eq!(look(10_000, &tally), 0);
+    }
+
+    #[test]
+    fn a_window_keeps_few_looks_however_often_it_is_looked_at() {
+        let (tally, mut window, start) = (Tally::default(), Window::default(), Instant::now());
+        for n in 0..10_000 {
+            let now = start + Duration::from_millis(n * 10);
+            window.look(now, &tally.now(), Duration::from_secs(60));
+        }
+        assert!(window.looks.len() <= SLICES as usize + 2, "{}", window.looks.len());
+    }
+}

@@ -1,0 +1,60 @@
+//! Calls that end as the test says.
+
+use std::time::Duration;
+
+use atp_transport::{
+    CallFailure, ErrorKind, ExecuteOptions, Lane, LibvirtError, PooledConnection, Result, TransportManager,
+};
+use tokio::time::Instant;
+
+use crate::scripted::Script;
+
+/// How a call ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Done,
+    Refused,
+    Busy,
+    /// The link breaks before or after the request was sent.
+    Lost {
+        sent: bool,
+    },
+    NoThread,
+    Never,
+}
+
+/// Makes one call, to a VM if there is one.
+pub(crate) async fn ask(lease: &PooledConnection<Script>, vm: Option<u128>, answer: Answer) -> Result<()> {
+    let lane = vm.map(|target| Lane { target, kind: 0 });
+    lease
+        .call("asks", lane, move |_link, in_flight| async move {
+            let _in_flight = in_flight;
+            match answer {
+                Answer::Done => Ok(()),
+                Answer::Refused => {
+                    Err(CallFailure::Refused { kind: ErrorKind::VmNotFound, source: refusal() })
+                }
+                Answer::Busy => Err(CallFailure::Busy { occupied_for: Duration::from_secs(9) }),
+                Answer::Lost { sent } => Err(CallFailure::Lost { sent, source: None }),
+                Answer::NoThread => Err(CallFailure::NoThread { threads: 1 }),
+                Answer::Never => std::future::pending().await,
+            }
+        })
+        .await
+}
+
+/// Work of one call, to be done within `patience`.
+pub(crate) async fn work(
+    manager: &TransportManager<Script>,
+    host: &str,
+    patience: Duration,
+    vm: Option<u128>,
+    answer: Answer,
+) -> Result<()> {
+    let options = ExecuteOptions::by(Instant::now() + patience);
+    manager.execute_on_host_with(host, options, |lease| async move { ask(&lease, vm, answer).await }).await
+}
+
+fn refusal() -> LibvirtError {
+    LibvirtError { code: 42, domain: 10, level: 2, message: "Domain not found".into() }
+}

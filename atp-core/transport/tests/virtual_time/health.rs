@@ -1,0 +1,291 @@
+//! Health of hosts and fleet, as it is looked at over virtual time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atp_transport::{
+    Attempt, CallFailure, ConnectError, Connector, EventStream, Fleet, HealthConfig, HealthState, HostInfo,
+    InFlight, PoolConfig, PooledConnection, Result, TransportConfig, TransportEvent, TransportManager,
+};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::scripted::{Link, Script, Step, multiplexed};
+
+use HealthState::{Degraded, Healthy, Overloaded, Unavailable};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn one_host(script: &Script, config: TransportConfig) -> (TransportManager<Script>, EventStream) {
+    let manager = TransportManager::with_connector(config, script.clone());
+    let events = manager.events();
+    manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();
+    (manager, events)
+}
+
+/// How a host's health has changed, and the fleet's where its name is `None`; with when.
+struct Changes {
+    events: EventStream,
+    start: Instant,
+}
+
+impl Changes {
+    fn of(&mut self, host: Option<&str>) -> Vec<(u64, HealthState, String)> {
+        let heard = std::iter::from_fn(|| self.events.try_recv());
+        heard
+            .filter(|event| event.host.as_ref().map(|host| host.as_str()) == host)
+            .filter_map(|event| match &event.what {
+                TransportEvent::HealthChanged { to, reason, .. } => {
+                    Some(((event.at - self.start).as_secs(), *to, reason.clone()))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+async fn lease(manager: &TransportManager<Script>) -> PooledConnection<Script> {
+    manager.pool("h1").unwrap().acquire(Instant::now() + 5 * SECOND).await.unwrap()
+}
+
+/// A call that ends as it is told after a while.
+async fn call(
+    lease: &PooledConnection<Script>,
+    took: Duration,
+    answer: Result<(), CallFailure>,
+) -> Result<()> {
+    lease
+        .call("test", None, |_, _in_flight| async move {
+            sleep(took).await;
+            answer
+        })
+        .await
+}
+
+fn state(manager: &TransportManager<Script>) -> HealthState {
+    manager.pool("h1").unwrap().health().state
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_dies_and_comes_back_is_unavailable_meanwhile() {
+    let script = Script::default();
+    let (manager, events) = one_host(&script, multiplexed()).await;
+    let mut changes = Changes { events, start: Instant::now() };
+    sleep(52 * SECOND).await;
+    assert_eq!(manager.health().state, Healthy);
+    script.set_attempts(Step::Fails(Duration::ZERO));
+    script.cut();
+    sleep(100 * SECOND).await;
+    let health = manager.health();
+    assert_eq!((health.state, &health.reason[..]), (Unavailable, "of 1 hosts 1 unavailable"));
+    let host = health.hosts.values().next().unwrap();
+    assert_eq!((host.state, &host.reason[..]), (Unavailable, "not connected: scripted"));
+    assert_eq!(host.vitals.connected, 0);
+
+    script.set_attempts(Step::Opens(Duration::ZERO));
+    // It is tried again every minute or so.
+    sleep(70 * SECOND).await;
+    assert_eq!(manager.pool("h1").unwrap().health().seen, Healthy);
+    sleep(40 * SECOND).await;
+    assert_eq!(state(&manager), Healthy);
+    let told = changes.of(Some("h1"));
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!((told[0].0, told[0].1), (60, Unavailable), "at the second look after the loss");
+    assert_eq!((told[1].1, &told[1].2[..]), (Healthy, "all is well"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blip_between_looks_changes_nothing() {
+    let script = Script::default();
+    let (manager, events) = one_host(&script, multiplexed()).await;
+    for _ in 0..20 {
+        sleep(61 * SECOND).await;
+        script.then([Step::Fails(SECOND), Step::Opens(SECOND)]);
+        script.cut();
+    }
+    sleep(60 * SECOND).await;
+    assert_eq!(manager.pool("h1").unwrap().stats().reconnects, 20);
+    assert_eq!(Changes { events, start: Instant::now() }.of(Some("h1")), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_pool_is_overloaded_until_the_window_has_passed() {
+    let pool =
+        PoolConfig { max_connections_per_host: 1, max_uses_per_connection: 1, ..PoolConfig::default() };
+    let (manager, events) = one_host(&Script::default(), TransportConfig { pool, ..multiplexed() }).await;
+    let mut changes = Changes { events, start: Instant::now() };
+    let held = lease(&manager).await;
+    sleep(11 * SECOND).await;
+    let health = manager.pool("h1").unwrap().health();
+    assert_eq!((health.state, &health.reason[..]), (Degraded, "100 % of the connections are in use"));
+    assert!((health.vitals.utilisation - 1.0).abs() < 1e-9);
+
+    manager.pool("h1").unwrap().acquire(Instant::now() + 12 * SECOND).await.unwrap_err();
+    let health = manager.pool("h1").unwrap().health();
+    assert_eq!((health.state, health.vitals.waiting), (Overloaded, 1), "while it waits");
+    drop(held);
+    sleep(300 * SECOND).await;
+    assert_eq!(state(&manager), Healthy);
+    let told = changes.of(Some("h1"));
+    let states: Vec<_> = told.iter().map(|(_, to, _)| *to).collect();
+    assert_eq!(states, [Degraded, Overloaded, Healthy]);
+    let forgotten = 23 + 60 + 30;
+    assert!((forgotten - 5..=forgotten + 15).contains(&told[2].0), "window and patience: {told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_hangs_degrades_its_host_until_it_returns() {
+    let (manager, events) = one_host(&Script::default(), multiplexed()).await;
+    let mut changes = Changes { events, start: Instant::now() };
+    let held: Arc<std::sync::Mutex<Option<InFlight>>> = Arc::default();
+    let kept = held.clone();
+    let hung = lease(&manager).await.with_call_that(move |in_flight| *kept.lock().unwrap() = Some(in_flight));
+    hung.await.unwrap_err();
+    sleep(15 * SECOND).await;
+    let health = manager.pool("h1").unwrap().health();
+    assert_eq!((health.state, &health.reason[..]), (Degraded, "a call hangs"));
+    held.lock().unwrap().take();
+    sleep(40 * SECOND).await;
+    assert_eq!(state(&manager), Healthy);
+    assert_eq!(changes.of(Some("h1")).len(), 2);
+}
+
+trait Hang {
+    fn with_call_that(self, keep: impl FnOnce(InFlight) + Send) -> impl Future<Output = Result<()>>;
+}
+
+impl Hang for PooledConnection<Script> {
+    async fn with_call_that(self, keep: impl FnOnce(InFlight) + Send) -> Result<()> {
+        self.call("hangs", None, |_, in_flight| async move {
+            keep(in_flight);
+            std::future::pending().await
+        })
+        .await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_without_an_answer_degrade_a_host_and_answers_with_errors_do_not() {
+    let refused = || {
+        let source = atp_transport::LibvirtError { code: 42, domain: 10, level: 2, message: "no".to_owned() };
+        Err(CallFailure::Refused { kind: atp_transport::ErrorKind::VmNotFound, source })
+    };
+    for (answer, expected) in [(refused(), Healthy), (Err(CallFailure::NoThread { threads: 1 }), Unavailable)]
+    {
+        let (manager, _events) = one_host(&Script::default(), multiplexed()).await;
+        sleep(SECOND).await;
+        let lease = lease(&manager).await;
+        for _ in 0..50 {
+            call(&lease, Duration::ZERO, answer.clone()).await.unwrap_err();
+        }
+        sleep(12 * SECOND).await;
+        let health = manager.pool("h1").unwrap().health();
+        assert_eq!((health.state, health.vitals.calls), (expected, 50), "{}", health.reason);
+        sleep(120 * SECOND).await;
+        assert_eq!(state(&manager), Healthy);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_calls_degrade_a_host() {
+    let (manager, _events) = one_host(&Script::default(), multiplexed()).await;
+    let lease = lease(&manager).await;
+    let start = Instant::now();
+    for _ in 0..12 {
+        call(&lease, 3 * SECOND, Ok(())).await.unwrap();
+    }
+    sleep_until(start + 47 * SECOND).await;
+    let health = manager.pool("h1").unwrap().health();
+    assert_eq!((health.state, &health.reason[..]), (Degraded, "calls take 3.0s on average"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_looks_nothing_is_said_and_looks_can_be_turned_on() {
+    let script = Script::default();
+    script.set_attempts(Step::Fails(Duration::ZERO));
+    let health = HealthConfig { interval: Duration::ZERO, ..HealthConfig::default() };
+    let config = TransportConfig { health, ..multiplexed() };
+    let (manager, _events) = one_host(&script, config.clone()).await;
+    sleep(100 * SECOND).await;
+    assert_eq!(manager.health().state, Healthy);
+    let mut fleet = Fleet { config, hosts: manager.hosts() };
+    fleet.config.health.interval = SECOND;
+    manager.apply(fleet.clone()).unwrap();
+    sleep(3 * SECOND).await;
+    assert_eq!(manager.health().state, Unavailable);
+    fleet.config.health.interval = Duration::ZERO;
+    manager.apply(fleet).unwrap();
+    script.set_attempts(Step::default());
+    sleep(300 * SECOND).await;
+    assert_eq!(manager.health().state, Unavailable, "what the last look said");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_goes_on_when_the_manager_is_gone() {
+    let (manager, events) = one_host(&Script::default(), multiplexed()).await;
+    sleep(7 * SECOND).await;
+    drop(manager);
+    drop(events);
+    sleep(SECOND).await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+/// Hosts that each have a script of their own.
+struct Hosts(BTreeMap<String, Script>);
+
+impl Connector for Hosts {
+    type Link = Link;
+
+    fn validate(&self, _: &HostInfo) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn connect(&self, host: &HostInfo, attempt: Attempt) -> Result<Link, ConnectError> {
+        self.0[&host.id].connect(host, attempt).await
+    }
+
+    async fn probe(&self, link: &Arc<Link>, deadline: Instant) -> Result<(), ConnectError> {
+        Script::default().probe(link, deadline).await
+    }
+
+    async fn lost(&self, link: &Link) {
+        link.is_cut().cancelled().await;
+    }
+
+    fn is_open(&self, link: &Link) -> bool {
+        !link.is_cut().is_cancelled()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_changes_with_its_hosts() {
+    let scripts: BTreeMap<_, _> = (1..=4).map(|n| (format!("h{n}"), Script::default())).collect();
+    let manager = TransportManager::with_connector(multiplexed(), Hosts(scripts.clone()));
+    let mut changes = Changes { events: manager.events(), start: Instant::now() };
+    for id in scripts.keys() {
+        manager.add_host(HostInfo::new(id.as_str(), "192.0.2.1")).await.unwrap();
+    }
+    let set = |ids: &[&str], step: Step| {
+        for id in ids {
+            scripts[*id].set_attempts(step);
+            if matches!(step, Step::Fails(_)) {
+                scripts[*id].cut();
+            }
+        }
+    };
+    sleep(11 * SECOND).await;
+    set(&["h1"], Step::Fails(Duration::ZERO));
+    sleep(30 * SECOND).await;
+    set(&["h2", "h3"], Step::Fails(Duration::ZERO));
+    sleep(30 * SECOND).await;
+    set(&["h1", "h2", "h3"], Step::default());
+    sleep(200 * SECOND).await;
+    let told = changes.of(None);
+    let states: Vec<_> = told.iter().map(|(_, to, _)| *to).collect();
+    assert_eq!(states[..2], [Degraded, Unavailable], "{told:?}");
+    assert_eq!(states.last(), Some(&Healthy));
+    assert_eq!(told[0].2, "of 4 hosts 1 unavailable");
+    assert_eq!(told[1].2, "of 4 hosts 3 unavailable");
+    assert!(states.len() <= 4, "{told:?}");
+}

@@ -1,0 +1,36 @@
+//! The machine the figures are from.
+
+use std::{fs, thread};
+
+use rustix::process::{getpriority_process, setpriority_process};
+
+/// The priority measured at, where that is allowed: what else runs on the machine then disturbs less.
+const NICE: i32 = -10;
+
+/// Raises the priority of this process, and so of its children: daemons and measurements alike.
+pub(crate) fn prefer() {
+    // Only root may; others measure as they are, which is printed.
+    let _forbidden = setpriority_process(None, NICE);
+}
+
+/// Prints what the figures depend on: processors, kernel, libvirt, the priority, and what else the machine has to do.
+pub(crate) fn report() {
+    let processors = thread::available_parallelism().map_or(0, usize::from);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let load = read("/proc/loadavg");
+    let load = load.split_whitespace().next().unwrap_or("?");
+    let libvirt = virt::connect::Connect::version().map_or_else(|_| "?".to_owned(), version);
+    let nice = getpriority_process(None).map_or_else(|_| "?".to_owned(), |nice| nice.to_string());
+    println!(
+        "{processors} processors, Linux {kernel}, libvirt {libvirt}; measured at nice {nice}, with a load of {load} at the start"
+    );
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).map_or_else(|_| "?".to_owned(), |text| text.trim().to_owned())
+}
+
+/// From libvirt's single number.
+fn version(number: u32) -> String {
+    format!("{}.{}.{}", number / 1_000_000, number / 1_000 % 1_000, number % 1_000)
+}

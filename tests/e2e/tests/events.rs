@@ -1,0 +1,243 @@
+//! What happens to VMs, as one stream: from all hosts, through lost connections, to slow subscribers.
+
+use std::time::Duration;
+
+use atp_e2e::{Bed, Resources, becomes, bed, within};
+use atp_transport::domain::{DomainEventKind, DomainState, LifecycleChange};
+use atp_transport::{DomainEvents, ErrorKind, TransportConfig, TransportManager, WatchItem, WatchOptions};
+use tokio::time::timeout;
+
+use crate::library::{IDS, manager};
+
+/// Longest any of these tests may take.
+const LIMIT: Duration = Duration::from_secs(120);
+/// Longest anything may take that should happen soon; the machine may be busy.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Quick to connect again, and to let go of threads.
+fn config() -> TransportConfig {
+    let mut config =
+        TransportConfig { connect_timeout: Duration::from_secs(3), ..TransportConfig::default() };
+    config.pool.min_connections_per_host = 0;
+    config.reconnect.initial_delay = Duration::from_millis(200);
+    config.reconnect.max_delay = Duration::from_secs(1);
+    config.calls.thread_idle_timeout = Duration::from_millis(500);
+    config
+}
+
+/// Takes items until one is wanted, and returns what was made of it.
+async fn until<T>(
+    events: &mut DomainEvents,
+    what: &str,
+    mut wanted: impl FnMut(&WatchItem) -> Option<T>,
+) -> T {
+    let mut seen = Vec::new();
+    let look = async {
+        while let Some(item) = events.next().await {
+            if let Some(found) = wanted(&item) {
+                return Some(found);
+            }
+            seen.push(item);
+        }
+        None
+    };
+    match timeout(SOON, look).await {
+        Ok(Some(found)) => found,
+        Ok(None) => panic!("the stream ended before {what}: {seen:#?}"),
+        Err(_) => panic!("{what} did not come: {seen:#?}"),
+    }
+}
+
+/// Waits for an event of a VM, named `HOST/VM`.
+async fn event(events: &mut DomainEvents, vm: &str, text: &str) {
+    until(events, &format!("{vm}: {text}"), |item| match item {
+        WatchItem::Event { host, event, .. } => {
+            (format!("{host}/{}", event.name) == vm && event.kind.to_string() == text).then_some(())
+        }
+        _ => None,
+    })
+    .await;
+}
+
+/// Waits until a host is watched; the states of its VMs, by name.
+async fn present(events: &mut DomainEvents, wanted: &str) -> Vec<(String, DomainState)> {
+    until(events, &format!("{wanted} is watched"), |item| match item {
+        WatchItem::Present { host, domains, .. } if host.as_str() == wanted => {
+            Some(domains.iter().map(|domain| (domain.name.clone(), domain.state)).collect())
+        }
+        _ => None,
+    })
+    .await
+}
+
+/// Watches all hosts of the bed, and waits until they are.
+async fn watch(bed: &Bed, options: &WatchOptions) -> (TransportManager, DomainEvents) {
+    let manager = manager(bed, config()).await;
+    let mut events = manager.watch_domains(&IDS, options).unwrap();
+    let mut watched = Vec::new();
+    while watched.len() < IDS.len() {
+        let host = until(&mut events, "every host is watched", |item| match item {
+            WatchItem::Present { host, domains, .. } => {
+                assert_eq!(domains.len(), 2, "{domains:?}");
+                Some(host.clone())
+            }
+            _ => None,
+        });
+        watched.push(host.await);
+    }
+    (manager, events)
+}
+
+#[test]
+fn what_happens_on_any_host_is_told() {
+    let bed = bed();
+    within(LIMIT, async {
+        let options = WatchOptions { monitor_events: true, ..WatchOptions::default() };
+        let (_manager, mut events) = watch(&bed, &options).await;
+        let vm = |host: &str, vm: &str| bed.host(host).unwrap().guest(vm).unwrap();
+        let virsh = |host: &str, args: &[&str]| bed.host(host).unwrap().virsh(args).unwrap();
+
+        // A VM that hangs keeps nothing from being told of the others.
+        vm("h1", "vm2").pause_qemu().unwrap();
+        virsh("h1", &["suspend", "vm1"]);
+        event(&mut events, "h1/vm1", "suspended (paused)").await;
+        let mut monitors = events.subscribe();
+        virsh("h1", &["resume", "vm1"]);
+        event(&mut events, "h1/vm1", "resumed (unpaused)").await;
+        until(&mut monitors, "QEMU's own word for it", |item| match item {
+            WatchItem::Event { event, .. } => match &event.kind {
+                DomainEventKind::Monitor { name, .. } => (name == "RESUME").then_some(()),
+                _ => None,
+            },
+            _ => None,
+        })
+        .await;
+
+        vm("h2", "vm1").stop_agent().unwrap();
+        event(&mut events, "h2/vm1", "agent disconnected (channel)").await;
+        vm("h2", "vm1").start_agent().unwrap();
+        event(&mut events, "h2/vm1", "agent connected (channel)").await;
+
+        virsh("h3", &["reset", "vm1"]);
+        event(&mut events, "h3/vm1", "reboot").await;
+        vm("h3", "vm2").destroy().unwrap();
+        event(&mut events, "h3/vm2", "stopped (destroyed)").await;
+        vm("h3", "vm2").start().unwrap();
+        event(&mut events, "h3/vm2", "started (booted)").await;
+        vm("h3", "vm1").kill_qemu().unwrap();
+        until(&mut events, "the end", |item| match item {
+            WatchItem::Event { host, event, .. } if host.as_str() == "h3" && event.name == "vm1" => {
+                assert_eq!(event.uuid.to_string(), vm("h3", "vm1").uuid());
+                let failed =
+                    DomainEventKind::Lifecycle { change: LifecycleChange::Stopped, detail: "failed" };
+                (event.kind == failed).then_some(())
+            }
+            _ => None,
+        })
+        .await;
+    });
+}
+
+#[test]
+fn devices_that_come_and_go_are_told() {
+    let bed = bed();
+    let host = bed.host("h2").unwrap();
+    within(LIMIT, async {
+        let (_manager, mut events) = watch(&bed, &WatchOptions::default()).await;
+        let device = std::env::temp_dir().join(format!("atp-e2e-rng-{}.xml", std::process::id()));
+        std::fs::write(&device, "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>")
+            .unwrap();
+        let attached = host.virsh(&["attach-device", "vm2", &device.to_string_lossy()]);
+        std::fs::remove_file(&device).unwrap();
+        attached.unwrap();
+        event(&mut events, "h2/vm2", "device added: rng0").await;
+        host.virsh(&["detach-device-alias", "vm2", "rng0"]).unwrap();
+        event(&mut events, "h2/vm2", "device removed: rng0").await;
+    });
+}
+
+#[test]
+fn a_lost_connection_is_a_gap_and_then_the_state_is_told_again() {
+    let bed = bed();
+    within(LIMIT, async {
+        let (_manager, mut events) = watch(&bed, &WatchOptions::default()).await;
+        let h2 = bed.host("h2").unwrap();
+        h2.kill_daemon().unwrap();
+        until(&mut events, "the gap", |item| match item {
+            WatchItem::Gap { host, .. } => (host.as_str() == "h2").then_some(()),
+            _ => None,
+        })
+        .await;
+        let why = until(&mut events, "why there is no way back", |item| match item {
+            WatchItem::Unreachable { host, error, .. } => (host.as_str() == "h2").then_some(error.kind),
+            _ => None,
+        });
+        assert_eq!(why.await, ErrorKind::ConnectionRefused);
+
+        // Nobody can tell of this, and it is known all the same when the daemon is back.
+        h2.guest("vm1").unwrap().kill_qemu().unwrap();
+        h2.start_daemon().unwrap();
+        let expected = [("vm1", DomainState::ShutOff), ("vm2", DomainState::Running)];
+        let expected = expected.map(|(name, state)| (name.to_owned(), state));
+        // The daemon itself may take a moment to find out.
+        while present(&mut events, "h2").await != expected {}
+
+        h2.virsh(&["suspend", "vm2"]).unwrap();
+        event(&mut events, "h2/vm2", "suspended (paused)").await;
+        // The other hosts' events never stopped.
+        bed.host("h1").unwrap().virsh(&["suspend", "vm1"]).unwrap();
+        event(&mut events, "h1/vm1", "suspended (paused)").await;
+    });
+}
+
+#[test]
+fn a_slow_subscriber_is_told_how_much_it_missed_and_holds_up_nobody() {
+    let bed = bed();
+    within(LIMIT, async {
+        let options = WatchOptions { buffer: 4, ..WatchOptions::default() };
+        let (_manager, mut quick) = watch(&bed, &options).await;
+        let mut slow = quick.subscribe();
+        for _ in 0..5 {
+            for (verb, text) in [("suspend", "suspended (paused)"), ("resume", "resumed (unpaused)")] {
+                bed.host("h1").unwrap().virsh(&[verb, "vm1"]).unwrap();
+                event(&mut quick, "h1/vm1", text).await;
+            }
+        }
+        let missed = match slow.next().await {
+            Some(WatchItem::Missed { count }) => count,
+            other => panic!("not told of what was missed: {other:?}"),
+        };
+        assert!(missed >= 6, "{missed}");
+        // The newest are there.
+        event(&mut slow, "h1/vm1", "resumed (unpaused)").await;
+    });
+}
+
+#[test]
+fn nothing_is_left_when_the_last_subscriber_goes() {
+    let bed = bed();
+    becomes("what is held", SOON, Resources::NONE, Resources::now);
+    within(LIMIT, async {
+        let (manager, mut events) = watch(&bed, &WatchOptions::default()).await;
+        assert_eq!(Resources::now().sockets, 3, "one connection a host");
+        // The pool's connections are its own.
+        let stats = manager.pool("h1").unwrap().stats();
+        assert_eq!(stats.total_connections, 0, "{stats}");
+        let second = events.subscribe();
+        drop(second);
+        bed.host("h1").unwrap().virsh(&["suspend", "vm1"]).unwrap();
+        event(&mut events, "h1/vm1", "suspended (paused)").await;
+        drop(events);
+        becomes("what is held", SOON, Resources::NONE, Resources::now);
+
+        // Neither when a host is removed, which its subscribers are told.
+        let (manager, mut events) = watch(&bed, &WatchOptions::default()).await;
+        manager.close(Duration::from_secs(5)).await;
+        let mut removed = 0;
+        while let Some(item) = timeout(SOON, events.next()).await.unwrap() {
+            removed += usize::from(matches!(item, WatchItem::Removed { .. }));
+        }
+        assert_eq!(removed, 3);
+        becomes("what is held", SOON, Resources::NONE, Resources::now);
+    });
+}

@@ -1,0 +1,146 @@
+//! QEMU and its guest's agent by their own sockets, without libvirt.
+
+use std::time::Duration;
+
+use atp_e2e::within;
+use atp_protocol::socket::{MonitorNotice, SocketCarrier, SocketConfig, SocketConnection, SocketConnector};
+use atp_protocol::{ExecSpec, ProtocolError, RawCommand, agent, exec, monitor};
+use atp_testbed::Qemu;
+use atp_transport::{Effect, ExecuteOptions, HostInfo, TransportConfig, TransportManager};
+use qapi::qmp;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+/// Longest any of these tests may take.
+const LIMIT: Duration = Duration::from_secs(180);
+/// Longest anything may take that should happen soon; the machine may be busy.
+const SOON: Duration = Duration::from_secs(30);
+/// A guest boots emulated.
+const BOOT: Duration = Duration::from_secs(120);
+/// A deadline that is meant to pass.
+const SHORT: Duration = Duration::from_secs(1);
+
+type Sockets = TransportManager<SocketConnector>;
+
+/// The sockets of a QEMU: `qmp`, `tcp` (its other monitor) and `qga`.
+async fn sockets(qemu: &Qemu) -> Sockets {
+    let mut config =
+        TransportConfig { connect_timeout: Duration::from_secs(5), ..TransportConfig::default() };
+    config.reconnect.initial_delay = Duration::from_millis(100);
+    config.reconnect.max_delay = Duration::from_millis(500);
+    config.reconnect.max_attempts = 0;
+    config.pool.min_connections_per_host = 0;
+    let manager = TransportManager::with_connector(config, SocketConnector::new(SocketConfig::default()));
+    for (id, uri) in [
+        ("qmp", format!("qmp+unix://{}", qemu.monitor().display())),
+        ("tcp", format!("qmp+tcp://127.0.0.1:{}", qemu.monitor_port())),
+        ("qga", format!("qga+unix://{}", qemu.agent().display())),
+    ] {
+        manager.add_host(HostInfo::from_uri(id, uri)).await.unwrap();
+    }
+    manager
+}
+
+async fn qmp(manager: &Sockets, id: &str, words: &[&str], limit: Duration) -> Result<Value, ProtocolError> {
+    let deadline = Instant::now() + limit;
+    let command = RawCommand::from_words(words).unwrap();
+    let work = |connection: SocketConnection| async move {
+        monitor::execute_raw(&SocketCarrier::new(&connection), &command, deadline).await
+    };
+    manager.execute_on_host_with(id, ExecuteOptions::by(deadline), work).await
+}
+
+async fn run(manager: &Sockets, spec: ExecSpec, limit: Duration) -> Result<Vec<u8>, ProtocolError> {
+    let deadline = Instant::now() + limit;
+    let work = |connection: SocketConnection| async move {
+        exec::run(&SocketCarrier::new(&connection), &spec, deadline).await
+    };
+    Ok(manager.execute_on_host_with("qga", ExecuteOptions::by(deadline), work).await?.stdout)
+}
+
+#[test]
+fn a_monitor_without_libvirt_answers_hangs_comes_back_and_dies_with_a_reason() {
+    let mut qemu = Qemu::empty().unwrap();
+    within(LIMIT, async {
+        let manager = sockets(&qemu).await;
+        for id in ["qmp", "tcp"] {
+            let work = |connection: SocketConnection| async move {
+                let (carrier, deadline) = (SocketCarrier::new(&connection), Instant::now() + SOON);
+                let version = monitor::execute(&carrier, &qmp::query_version {}, deadline).await?;
+                let mut events = carrier.events(deadline).await?;
+                monitor::execute(&carrier, &qmp::stop {}, deadline).await?;
+                monitor::execute(&carrier, &qmp::cont {}, deadline).await?;
+                let status = monitor::execute(&carrier, &qmp::query_status {}, deadline).await?;
+                let mut names = Vec::new();
+                while names.len() < 2 {
+                    if let Ok(MonitorNotice::Event(event)) = events.next().await {
+                        names.push(event.name);
+                    }
+                }
+                Ok::<_, ProtocolError>((version.qemu.major, status.running, names))
+            };
+            let (major, running, names) = manager.execute_on_host(id, work).await.unwrap();
+            assert!(major >= 5 && running, "QEMU {major}");
+            assert_eq!(names, ["STOP", "RESUME"], "{id}");
+        }
+        let error = qmp(&manager, "qmp", &["no-such-command"], SOON).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), ("qmp-error", Effect::None), "{error}");
+
+        qemu.pause().unwrap();
+        let error = qmp(&manager, "qmp", &["query-name"], SHORT).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), ("call-timeout", Effect::Unknown), "{error}");
+        let error = qmp(&manager, "qmp", &["query-name"], SHORT).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), ("connect-timeout", Effect::None), "{error}");
+        qemu.resume().unwrap();
+        assert_eq!(qmp(&manager, "qmp", &["query-name"], SOON).await.unwrap(), json!({}));
+
+        qemu.kill().unwrap();
+        let error = qmp(&manager, "qmp", &["query-name"], SHORT).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), ("connection-refused", Effect::None), "{error}");
+        qemu.power_on().unwrap();
+        assert_eq!(qmp(&manager, "qmp", &["query-name"], SOON).await.unwrap(), json!({}));
+        manager.close(SOON).await;
+    });
+}
+
+#[test]
+fn an_agent_without_libvirt_runs_programs_hangs_and_comes_back_in_step() {
+    let mut qemu = Qemu::boot().unwrap();
+    within(LIMIT, async {
+        let manager = sockets(&qemu).await;
+        let error = run(&manager, ExecSpec::new("true"), Duration::from_millis(1)).await.unwrap_err();
+        assert_eq!(error.effect(), Effect::None, "while it boots: {error}");
+        // Waits for the boot: the channel keeps what is sent until the agent opens it.
+        let release = run(&manager, ExecSpec::new("uname").arg("-s"), BOOT).await.unwrap();
+        assert_eq!(release, b"Linux\n");
+
+        let work = |connection: SocketConnection| async move {
+            let (carrier, deadline) = (SocketCarrier::new(&connection), Instant::now() + SOON);
+            let info = agent::execute(&carrier, &qapi::qga::guest_info {}, deadline).await?;
+            let command = RawCommand::from_words(["guest-nope"]).unwrap();
+            let error = agent::execute_raw(&carrier, &command, deadline).await.unwrap_err();
+            assert_eq!(error.kind(), "agent-command-unknown", "{error}");
+            Ok::<_, ProtocolError>(info.supported_commands.len())
+        };
+        assert!(manager.execute_on_host("qga", work).await.unwrap() > 20);
+        let big = "head -c 3000000 /dev/zero | tr '\\0' x";
+        assert_eq!(run(&manager, ExecSpec::shell(big), SOON).await.unwrap().len(), 3_000_000);
+
+        // It answers when it is resumed: to nobody, for the next command synchronises.
+        qemu.pause().unwrap();
+        let error = run(&manager, ExecSpec::new("true"), SHORT).await.unwrap_err();
+        assert_eq!(error.effect(), Effect::Unknown, "{error}");
+        qemu.resume().unwrap();
+        for number in 0..5 {
+            let echo = ExecSpec::new("echo").arg(number.to_string());
+            assert_eq!(run(&manager, echo, SOON).await.unwrap(), format!("{number}\n").as_bytes());
+        }
+
+        qemu.kill().unwrap();
+        let error = run(&manager, ExecSpec::new("true"), SHORT).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), ("connection-refused", Effect::None), "{error}");
+        qemu.power_on().unwrap();
+        assert_eq!(run(&manager, ExecSpec::new("uname"), BOOT).await.unwrap(), b"Linux\n");
+        manager.close(SOON).await;
+    });
+}
