@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
-
 use crate::selection::FilterError;
 
 /// So many targets: `N`, or `P%` of all of them.
@@ -50,13 +48,6 @@ impl fmt::Display for Portion {
             Portion::Count(count) => write!(f, "{count}"),
             Portion::Percent(percent) => write!(f, "{percent}%"),
         }
-    }
-}
-
-impl Serialize for Portion {
-    /// As it is typed.
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

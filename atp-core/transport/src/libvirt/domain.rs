@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 use virt::connect::Connect;
 use virt::domain::{Domain, DomainState as VirtState};
+use virt::enumutil::{Enum, RawEnum as _};
 use virt::error::{Error, ErrorNumber};
-use virt_sys as sys;
 
 use super::LibvirtConnection;
 use super::control_info;
@@ -325,16 +325,8 @@ pub(super) fn info(domain: &Domain) -> std::result::Result<DomainInfo, Error> {
 
 /// The state of libvirt's number for it (`virDomainState`).
 pub(super) fn state_of(number: i32) -> DomainState {
-    match u32::try_from(number) {
-        Ok(sys::VIR_DOMAIN_RUNNING) => DomainState::Running,
-        Ok(sys::VIR_DOMAIN_BLOCKED) => DomainState::Blocked,
-        Ok(sys::VIR_DOMAIN_PAUSED) => DomainState::Paused,
-        Ok(sys::VIR_DOMAIN_SHUTDOWN) => DomainState::ShuttingDown,
-        Ok(sys::VIR_DOMAIN_SHUTOFF) => DomainState::ShutOff,
-        Ok(sys::VIR_DOMAIN_CRASHED) => DomainState::Crashed,
-        Ok(sys::VIR_DOMAIN_PMSUSPENDED) => DomainState::PmSuspended,
-        _ => DomainState::NoState,
-    }
+    let number = number.cast_unsigned();
+    state(VirtState::from_raw(number).map_or(Enum::Unknown(number), Enum::Known))
 }
 
 pub(super) fn is_gone(error: &Error) -> bool {
@@ -342,7 +334,6 @@ pub(super) fn is_gone(error: &Error) -> bool {
 }
 
 fn state(state: virt::domain::DomainStateEnum) -> DomainState {
-    use virt::enumutil::Enum;
     match state {
         Enum::Known(VirtState::Running) => DomainState::Running,
         Enum::Known(VirtState::Blocked) => DomainState::Blocked,
