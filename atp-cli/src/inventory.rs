@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use atp_executor::Selection;
 use atp_transport::{ExecuteOptions, HostInfo, TransportConfig, TransportError, TransportManager};
 use tokio::time::Instant;
 
+use crate::password;
 use crate::problem::Problem;
 use crate::settings::{Settings, mask_uri};
 
@@ -32,6 +34,21 @@ pub(crate) async fn open(settings: &Settings) -> Result<TransportManager, Vec<Pr
         Ok(()) => Ok(manager),
         Err(error) => Err(vec![no_hosts(&error)]),
     }
+}
+
+/// As [`open`], and a person is asked for the passwords of the hosts concerned that are to be asked for.
+///
+/// # Errors
+/// As those of [`open`]; or there is nobody to ask.
+pub(crate) async fn open_for(
+    selection: &Selection,
+    settings: &Settings,
+) -> Result<TransportManager, Vec<Problem>> {
+    let mut settings = settings.clone();
+    for host in settings.hosts.iter_mut().filter(|host| selection.concerns(host)) {
+        password::ask_if_wanted(host).await.map_err(|problem| vec![problem])?;
+    }
+    open(&settings).await
 }
 
 /// A manager of exactly the hosts in the settings.

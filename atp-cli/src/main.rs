@@ -12,6 +12,7 @@ mod console;
 mod exit;
 mod inventory;
 mod output;
+mod password;
 mod problem;
 mod progress;
 mod render;

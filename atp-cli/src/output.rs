@@ -40,6 +40,11 @@ impl Output {
         }
     }
 
+    /// Whether somebody may still read what is written.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
     /// Ends writing.
     ///
     /// # Errors

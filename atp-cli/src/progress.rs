@@ -141,7 +141,8 @@ impl Progress {
         match self.mode {
             Mode::Silent => {}
             Mode::Bar => {
-                let bar = self.bar.get_or_insert_with(Bar::new);
+                let total = self.counts.total;
+                let bar = self.bar.get_or_insert_with(|| Bar::new(total));
                 bar.draw(self.counts, now - self.started, &below(&self.running, now));
             }
             Mode::Lines if now < self.line_due => {}
@@ -184,9 +185,9 @@ struct Bar {
 }
 
 impl Bar {
-    fn new() -> Self {
+    fn new(total: usize) -> Self {
         let lines = MultiProgress::new();
-        let head = lines.add(ProgressBar::new(0));
+        let head = lines.add(ProgressBar::new(total as u64));
         head.set_style(style("[{bar:30}] {pos}/{len}{msg}").progress_chars("=> "));
         Bar { lines, head, below: Vec::new() }
     }

@@ -8,16 +8,18 @@ use crate::Result;
 
 /// `libvirt-daemon`, not `libvirt-daemon-system`: the programs and drivers are all the testbed needs, and the latter
 /// would start a daemon of the machine's own and bring systemd units with it.
-const PACKAGES: [&str; 9] = [
+const PACKAGES: [&str; 11] = [
     "gcc",
     "iproute2",
     "iptables",
     "libc6-dev",
+    "libsasl2-modules",
     "libvirt-clients",
     "libvirt-daemon",
     "libvirt-dev",
     "pkg-config",
     "qemu-system-x86",
+    "sasl2-bin",
 ];
 
 /// Installs the packages that are missing, as root; else says which they are.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use atp_protocol::TextEncoding;
 use clap::Args;
 
 use super::targets::TargetArgs;
@@ -29,6 +30,19 @@ pub(crate) struct ExecArgs {
     #[arg(long)]
     pub(crate) diff: bool,
 
+    /// Run it in this directory of the guest
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<String>,
+
+    /// Let the output go through files in the guest, so that it may be of any size; they are in DIR, and removed in
+    /// the end [default of DIR: /tmp]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "/tmp")]
+    pub(crate) spool: Option<String>,
+
+    /// What the command prints is text in this encoding, such as utf-16le or windows-1252 [default: utf-8]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) encoding: Option<TextEncoding>,
+
     /// The command and its arguments, after --
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
@@ -44,4 +58,5 @@ fn parse_env(text: &str) -> Result<(String, String), String> {
 pub(super) const EXAMPLES: &str = "\
 Examples:
   atp exec 'web-*' -- systemctl is-active nginx
-  atp exec 'node7/' --shell -- 'df -h | tail -n +2'";
+  atp exec 'node7/' --shell -- 'df -h | tail -n +2'
+  atp exec web-1 --spool=/var/tmp --cwd /var/log -- cat messages";

@@ -2,34 +2,44 @@
 //! of it is in [`crate::settings`].
 
 mod config;
+mod copy;
 mod doctor;
+mod events;
 mod exec;
 mod global;
 mod host;
+mod input;
 mod manual;
 mod policy;
 mod raw;
 mod run;
+mod screenshot;
 mod targets;
 mod vm;
+mod wait;
 
 use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
 pub(crate) use config::ConfigCommand;
+pub(crate) use copy::{CopyArgs, Side};
 pub(crate) use doctor::DoctorArgs;
+pub(crate) use events::EventsArgs;
 pub(crate) use exec::ExecArgs;
 #[cfg(test)]
 pub(crate) use global::AdHocHost;
 pub(crate) use global::{ColorMode, GlobalArgs, LogFormat, OutputFormat};
 pub(crate) use host::{HostAddArgs, HostCommand};
+pub(crate) use input::{KeyArgs, MouseArgs, TypeArgs};
 pub(crate) use manual::{CompletionsArgs, ManArgs};
 pub(crate) use policy::PolicyArgs;
 pub(crate) use raw::RawArgs;
 pub(crate) use run::RunArgs;
+pub(crate) use screenshot::ScreenshotArgs;
 pub(crate) use targets::{NarrowArgs, TargetArgs};
 pub(crate) use vm::{LifecycleArgs, VmCommand};
+pub(crate) use wait::{Awaited, WaitArgs};
 
 /// Do one thing to many virtual machines at once, over libvirt.
 ///
@@ -59,6 +69,14 @@ pub(crate) enum Command {
     #[command(after_help = exec::EXAMPLES)]
     Exec(ExecArgs),
 
+    /// Copy a file into guests, or out of them, through the guest agent
+    #[command(after_help = copy::EXAMPLES)]
+    Cp(CopyArgs),
+
+    /// Wait until something is true of all VMs, or the timeout has passed
+    #[command(after_help = wait::EXAMPLES)]
+    Wait(WaitArgs),
+
     /// Send a command to the QEMU monitors
     #[command(after_help = raw::QMP_EXAMPLES)]
     Qmp(RawArgs),
@@ -70,6 +88,26 @@ pub(crate) enum Command {
     /// Take VMs through the steps of a scenario file
     #[command(after_help = run::EXAMPLES)]
     Run(RunArgs),
+
+    /// Press keys, as if someone sat at the VMs
+    #[command(after_help = input::KEY_EXAMPLES)]
+    Key(KeyArgs),
+
+    /// Type text on the VMs' keyboards
+    #[command(after_help = input::TYPE_EXAMPLES)]
+    Type(TypeArgs),
+
+    /// Move, click, scroll and drag with the VMs' mice
+    #[command(after_help = input::MOUSE_EXAMPLES)]
+    Mouse(MouseArgs),
+
+    /// Take pictures of the VMs' screens, a PNG for each
+    #[command(after_help = screenshot::EXAMPLES)]
+    Screenshot(ScreenshotArgs),
+
+    /// Tell what happens to VMs, on all hosts at once, until stopped
+    #[command(after_help = events::EXAMPLES)]
+    Events(EventsArgs),
 
     /// Find what is wrong between here and the guest agents, and what to do about it
     #[command(after_help = doctor::EXAMPLES)]
@@ -199,6 +237,32 @@ mod tests {
             }
         }
         words
+    }
+
+    #[test]
+    fn every_command_and_option_is_on_the_page() {
+        const PAGE: &str = include_str!("../../../docs/cli.md");
+        fn check(command: &clap::Command, path: &str, missing: &mut Vec<String>) {
+            for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+                let is_there = PAGE.match_indices(&format!("--{option}")).any(|(at, name)| {
+                    !PAGE[at + name.len()..].starts_with(|c: char| c == '-' || c.is_ascii_alphanumeric())
+                });
+                if !is_there {
+                    missing.push(format!("{path} --{option}"));
+                }
+            }
+            let subs: Vec<_> = command.get_subcommands().filter(|sub| sub.get_name() != "help").collect();
+            if subs.is_empty() && !PAGE.contains(&format!("`{path} ")) && !PAGE.contains(&format!("`{path}`"))
+            {
+                missing.push(path.to_owned());
+            }
+            for sub in subs {
+                check(sub, &format!("{path} {}", sub.get_name()), missing);
+            }
+        }
+        let mut missing = Vec::new();
+        check(&Cli::command(), "atp", &mut missing);
+        assert!(missing.is_empty(), "not in docs/cli.md: {missing:#?}");
     }
 
     #[test]

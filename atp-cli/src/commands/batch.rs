@@ -32,7 +32,7 @@ pub(crate) async fn run(
     let interrupts = Interrupts::listen().context("signals cannot be listened to").map_err(Failure::Bug)?;
     let history = journal::history(&operation, context).await?;
     let planning = async {
-        let manager = inventory::open(&context.settings).await?;
+        let manager = inventory::open_for(&selection, &context.settings).await?;
         let executor = Executor::new(manager.clone());
         let plan = executor.plan(&selection, operation, context.policy()).await;
         let plan = plan.map_err(|error| Problem::new(error.to_string()).hint(error.hint()))?;

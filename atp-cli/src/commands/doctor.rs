@@ -11,7 +11,7 @@ use atp_executor::{
     Data, Examination, Executor, Finding, Operation, Outcome, OutcomeError, Plan, PlanError, Policy,
     Selection, Selector, Status, Verdict,
 };
-use atp_transport::{Effect, HostId};
+use atp_transport::{Effect, HostId, HostInfo, PasswordSource};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -40,11 +40,11 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
         ..Policy::default()
     };
     let hosts = if args.hosts.is_empty() { Selection::all() } else { Selection::hosts(args.hosts) };
-    let manager = inventory::open(&context.settings).await?;
+    let manager = inventory::open_for(&hosts, &context.settings).await?;
     let executor = Executor::new(manager.clone());
     let plan = executor.plan(&hosts, Operation::ExamineHost, policy.clone()).await.map_err(refused)?;
     let mut report = Report::new(&plan, context)?;
-    for outcome in files(context) {
+    for outcome in files(context).chain(password_files(context)) {
         report.expect(1);
         report.take(outcome);
     }
@@ -96,6 +96,26 @@ fn files(context: &Context) -> impl Iterator<Item = Outcome> {
                 permissions(file, metadata.permissions().mode(), context.settings.has_secrets(file))
             }
             Err(error) => Finding::note("settings", format!("{}: {error}", file.display())),
+        };
+        outcome(finding)
+    })
+}
+
+/// What others may do with the files that hold passwords.
+fn password_files(context: &Context) -> impl Iterator<Item = Outcome> {
+    let file = |host: &HostInfo| match host.credentials.as_ref()?.password.as_ref()? {
+        PasswordSource::File(file) => Some(file.clone()),
+        _ => None,
+    };
+    let files: BTreeSet<_> = context.settings.hosts.iter().filter_map(file).collect();
+    files.into_iter().map(|file| {
+        let finding = match fs::metadata(&file) {
+            Ok(metadata) => permissions(&file, metadata.permissions().mode(), true),
+            Err(error) => Finding::problem(
+                "settings",
+                format!("{}: {error}", file.display()),
+                "correct password_file in the host's auth section, or write the password there",
+            ),
         };
         outcome(finding)
     })

@@ -23,7 +23,9 @@ pub(crate) async fn run(args: ExecArgs, context: &Context) -> Result<u8, Failure
         env: args.env,
         stdin,
         shell: args.shell,
-        ..ExecSpec::default()
+        cwd: args.cwd,
+        spool: args.spool,
+        encoding: args.encoding,
     };
     batch::run(selection(args.targets), Operation::Exec(spec), context).await
 }

@@ -2,16 +2,21 @@
 
 mod batch;
 mod config;
+mod copy;
 mod doctor;
+mod events;
 mod exec;
 mod forecast;
 mod host;
+mod input;
 mod inventory_file;
 mod journal;
 pub(crate) mod manual;
 mod raw;
 mod run;
+mod screenshot;
 mod vm;
+mod wait;
 
 use std::path::PathBuf;
 
@@ -62,9 +67,16 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<u8, Failu
         Command::Host(command) => host::run(command, context).await,
         Command::Vm(command) => vm::run(command, context).await,
         Command::Exec(args) => exec::run(args, context).await,
+        Command::Cp(args) => copy::run(args, context).await,
+        Command::Wait(args) => wait::run(args, context).await,
         Command::Qmp(args) => raw::qmp(args, context).await,
         Command::Qga(args) => raw::qga(args, context).await,
         Command::Run(args) => run::run(args, context).await,
+        Command::Key(args) => input::key(args, context).await,
+        Command::Type(args) => input::text(args, context).await,
+        Command::Mouse(args) => input::mouse(args, context).await,
+        Command::Screenshot(args) => screenshot::run(args, context).await,
+        Command::Events(args) => events::run(args, context).await,
         Command::Doctor(args) => doctor::run(args, context).await,
         Command::Config(command) => config::run(command, context).await,
         Command::Completions(args) => Ok(manual::completions(&args, &context.console)),

@@ -63,6 +63,7 @@ pub(crate) fn columns(operation: &Operation) -> Columns {
         ],
         Operation::ExamineHost | Operation::ExamineAgent => &["findings"],
         Operation::Lifecycle { .. } => &["state"],
+        Operation::Screenshot(_) => &["file", "width", "height", "bytes"],
         _ => &["data"],
     }
 }
@@ -185,7 +186,7 @@ mod tests {
     }
 
     fn ran(stdout: &[u8]) -> Option<Data> {
-        let stream = |bytes: &[u8]| Stream { bytes: bytes.to_vec(), truncated: false };
+        let stream = |bytes: &[u8]| Stream { bytes: bytes.to_vec(), ..Stream::default() };
         Some(Data::Exec(ExecReport {
             exit_code: Some(0),
             signal: None,

@@ -113,12 +113,15 @@ fn exec(report: &ExecReport) -> String {
 
 /// A stream, ended by a line feed if it has any text.
 fn stream(stream: &Stream) -> String {
-    let mut text = terminal::byte_block(&stream.bytes);
+    let mut text = match stream.text() {
+        Some((text, _)) => terminal::block(&text),
+        None => terminal::byte_block(&stream.bytes),
+    };
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
     if stream.truncated {
-        text.push_str(&format!("{}\n", styled(WARNING, "[cut off here by the guest agent]")));
+        text.push_str(&format!("{}\n", styled(WARNING, "[cut off here]")));
     }
     text
 }
@@ -145,7 +148,7 @@ mod tests {
     }
 
     fn ran(exit_code: Option<i32>, signal: Option<i32>, stdout: &[u8], stderr: &[u8]) -> Data {
-        let stream = |bytes: &[u8]| Stream { bytes: bytes.to_vec(), truncated: false };
+        let stream = |bytes: &[u8]| Stream { bytes: bytes.to_vec(), ..Stream::default() };
         Data::Exec(ExecReport { exit_code, signal, stdout: stream(stdout), stderr: stream(stderr) })
     }
 

@@ -201,7 +201,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn outcome(vm: &str, status: Status, stdout: &[u8]) -> Outcome {
-        let stream = |bytes: &[u8]| Stream { bytes: bytes.to_vec(), truncated: false };
+        let stream = |bytes: &[u8]| Stream { bytes: bytes.to_vec(), ..Stream::default() };
         Outcome {
             host: Some("h1".parse().unwrap()),
             vm: Some(vm.to_owned()),

@@ -3,6 +3,7 @@
 pub(crate) mod csv;
 mod details;
 mod doctor;
+pub(crate) mod events;
 mod failures;
 mod groups;
 pub(crate) mod json;
@@ -52,6 +53,10 @@ pub(crate) enum View {
     Changes,
     /// A row for each VM with how far it got through a scenario.
     Steps,
+    /// A row for each VM with the file of its picture.
+    Screenshots,
+    /// A row for each file that was copied.
+    Copies,
     /// Outputs, targets with the same one together.
     Outputs,
     /// The commonest output, and what differs from it in the others.
@@ -68,7 +73,10 @@ impl View {
             Operation::ExamineHost | Operation::ExamineAgent => View::Findings,
             Operation::VmList => View::Listing,
             Operation::VmInfo => View::Details,
-            Operation::Lifecycle { .. } => View::Changes,
+            Operation::Lifecycle { .. } | Operation::Wait(_) => View::Changes,
+            Operation::Push(_) | Operation::Pull(_) => View::Copies,
+            Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) => View::Changes,
+            Operation::Screenshot(_) => View::Screenshots,
             Operation::Scenario(_) => View::Steps,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) if context.differences => {
                 View::Differences
@@ -85,6 +93,8 @@ impl View {
             View::Hosts => table::checks(outcomes),
             View::Changes => table::changes(outcomes),
             View::Steps => table::steps(outcomes),
+            View::Copies => table::copies(outcomes),
+            View::Screenshots => table::screenshots(outcomes),
             View::Outputs => groups::outputs(outcomes),
             View::Differences => groups::differences(outcomes),
             View::Forecast => table::forecast(outcomes),

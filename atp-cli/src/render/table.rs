@@ -103,6 +103,22 @@ pub(crate) fn listing(outcomes: &[Outcome]) -> String {
     rows.finish()
 }
 
+/// `atp cp`.
+pub(crate) fn copies(outcomes: &[Outcome]) -> String {
+    let mut rows = Rows::new(&["HOST", "VM", "STATUS", "BYTES", "IN THE GUEST", "HERE"]);
+    for outcome in outcomes {
+        let (vm, status) = (vm(outcome), outcome.status.as_str());
+        match &outcome.data {
+            Some(Data::File(file)) => {
+                let (bytes, here) = (file.bytes.to_string(), file.local_path.display().to_string());
+                rows.add_outcome(outcome, &[vm, status, &bytes, &file.guest_path, &here]);
+            }
+            _ => rows.add_outcome(outcome, &[vm, status, NOTHING, NOTHING, NOTHING]),
+        }
+    }
+    rows.finish()
+}
+
 /// `atp host check`.
 pub(crate) fn checks(outcomes: &[Outcome]) -> String {
     let header =
@@ -159,6 +175,25 @@ pub(crate) fn steps(outcomes: &[Outcome]) -> String {
         let time =
             if outcome.attempts > 0 { format!("{} ms", outcome.duration_ms) } else { NOTHING.to_owned() };
         rows.add_outcome(outcome, &[vm(outcome), &status(outcome), &done, &undone, &time]);
+    }
+    rows.finish()
+}
+
+/// `atp screenshot`.
+pub(crate) fn screenshots(outcomes: &[Outcome]) -> String {
+    let mut rows = Rows::new(&["HOST", "VM", "FILE", "SIZE"]);
+    for outcome in outcomes {
+        match &outcome.data {
+            Some(Data::Screenshot(picture)) => rows.add_outcome(
+                outcome,
+                &[
+                    vm(outcome),
+                    &picture.file.to_string_lossy(),
+                    &format!("{}x{}", picture.width, picture.height),
+                ],
+            ),
+            _ => rows.add_outcome(outcome, &[vm(outcome), reason(outcome), NOTHING]),
+        }
     }
     rows.finish()
 }

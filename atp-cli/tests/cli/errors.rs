@@ -137,3 +137,22 @@ fn an_inventory_that_is_empty_is_not_filled_by_guessing() {
         ]);
     }
 }
+
+#[test]
+fn a_listing_of_many_hosts_answers_at_the_deadline_with_those_that_live() {
+    let home = Home::new();
+    let listeners: Vec<_> = (0..10).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let silent = |(n, listener): (usize, &TcpListener)| {
+        format!("dead{n}=qemu+tcp://{}/system", listener.local_addr().unwrap())
+    };
+    let dead = listeners.iter().enumerate().map(silent);
+    let hosts: Vec<_> = (0..90).map(|n| format!("live{n}=test:///default")).chain(dead).collect();
+    let mut args: Vec<_> = hosts.iter().flat_map(|host| ["--host", host]).collect();
+    args.extend(["vm", "list", "--timeout", "4s", "-o", "json"]);
+    let started = Instant::now();
+    let run = home.run(args).exits(1);
+    assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
+    let outcomes = run.outcomes();
+    let count = |status: &str| outcomes.iter().filter(|outcome| outcome["status"] == status).count();
+    assert_eq!((count("ok"), count("unreachable"), outcomes.len()), (90, 10, 100));
+}

@@ -5,8 +5,10 @@
 mod atp;
 mod configuration;
 mod errors;
+mod events;
 mod forms;
 mod help;
+mod input;
 mod interrupts;
 mod inventory;
 mod lifecycle;
@@ -16,3 +18,4 @@ mod progress;
 mod runs;
 mod scenarios;
 mod shells;
+mod snapshots;

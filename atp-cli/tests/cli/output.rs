@@ -82,7 +82,7 @@ fn names_of_vms_cannot_steer_the_terminal() {
     let home = Home::new();
     // CSI as one C1 character, and an override of the reading direction: XML allows both in a name.
     let host = home.host("h1", &["a\u{9b}31mb", "c\u{202e}d", "quote\"colon:[x]"]);
-    for form in ["table", "json", "jsonl"] {
+    for form in ["table", "json", "jsonl", "csv", "name"] {
         let run = home.run(["--host", &host, "vm", "list", "-o", form]).exits(0);
         assert!(!run.stdout.contains('\u{9b}') && !run.stdout.contains('\u{202e}'), "{run:#?}");
     }

@@ -32,6 +32,11 @@ impl Executor {
         Executor { manager }
     }
 
+    /// The hosts.
+    pub(crate) fn manager(&self) -> &TransportManager {
+        &self.manager
+    }
+
     /// Finds out what `selection` stands for, by asking the hosts concerned for their VMs, all at once and each
     /// for at most [`Policy::timeout`]. A host that cannot be listed does not fail the plan: it is
     /// among the plan's settled outcomes. Nothing is changed on any host.
@@ -67,6 +72,7 @@ impl Executor {
             let (targets, notices) = aliases::merge(targets, &machines);
             (targets, settled, notices)
         };
+        let operation = operation.over(targets.len() + settled.len());
         let planned_in = began.elapsed();
         Ok(Plan { operation, policy, targets, settled, notices, done_before: 0, planned_in })
     }

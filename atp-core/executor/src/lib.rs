@@ -40,9 +40,11 @@
 
 // Public API
 mod completion;
+mod copy;
 mod error;
 mod examination;
 mod executor;
+mod input;
 mod journal;
 mod operation;
 mod outcome;
@@ -51,29 +53,38 @@ mod policy;
 mod portion;
 mod run;
 mod scenario;
+mod screenshot;
 mod selection;
 mod selector;
+mod watch;
 
 // Implementation
 mod aliases;
 mod ops;
 mod pattern;
 mod resolve;
+mod safe_name;
 
 pub use completion::Completion;
+pub use copy::{FileReport, PullSpec, PushSpec};
 pub use error::{LibvirtCode, OutcomeError};
 pub use examination::{Examination, Finding, Verdict};
 pub use executor::Executor;
+pub use input::{KeySpec, MouseSpec};
 pub use journal::{History, Journal, JournalError};
-pub use operation::{Forecast, Operation};
-pub use outcome::{Data, ExecReport, HostReport, Outcome, Status, Stream};
+pub use operation::{Condition, Forecast, Operation};
+pub use outcome::{
+    Data, ExecReport, GuestReport, HostReport, OsReport, Outcome, Status, Stream, VmReport, WaitReport,
+};
 pub use plan::{Names, Notice, Plan, PlanError, Target};
 pub use policy::Policy;
 pub use portion::Portion;
 pub use run::{Attempt, Run, RunControl, RunEvent, RunReader, RunSpec, StopReason, run_targets};
 pub use scenario::{
-    Action, Assertion, Condition, ExecTemplate, Matcher, Place, Scenario, ScenarioError, ScenarioReport,
-    Step, StepOperation, StepReport, Template, schema as scenario_schema,
+    Action, Assertion, ExecTemplate, Matcher, Place, Scenario, ScenarioError, ScenarioReport, Step,
+    StepOperation, StepReport, Template, WaitFor, schema as scenario_schema,
 };
+pub use screenshot::{ScreenshotReport, ScreenshotSpec};
 pub use selection::{FilterError, LabelFilter, Selection, StateFilter};
 pub use selector::{HostSelector, Selector, SelectorError, escape};
+pub use watch::Watch;

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use atp_protocol::{ExecSpec, RawCommand};
 use atp_transport::domain::{DomainState, Lifecycle};
 
+use crate::copy::{PullSpec, PushSpec};
+use crate::input::{KeySpec, MouseSpec};
 use crate::scenario::Scenario;
+use crate::screenshot::ScreenshotSpec;
 
 /// One operation, the same for every target of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,12 +34,47 @@ pub enum Operation {
     },
     /// Run a process in the guest.
     Exec(ExecSpec),
+    /// Copy a file into the guest.
+    Push(PushSpec),
+    /// Copy a file out of the guest.
+    Pull(PullSpec),
+    /// Wait until something is true of the VM, or its deadline has passed.
+    Wait(Condition),
     /// Send one command to QEMU's monitor.
     Qmp(RawCommand),
     /// Send one command to the guest agent.
     Qga(RawCommand),
+    /// Press keys.
+    Key(KeySpec),
+    /// Type a text.
+    Type(KeySpec),
+    /// Do something with the mouse.
+    Mouse(MouseSpec),
+    /// Take a picture of the screen.
+    Screenshot(ScreenshotSpec),
     /// Go through the steps of a scenario.
     Scenario(Arc<Scenario>),
+}
+
+/// What can be waited for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Condition {
+    /// The guest's agent answers.
+    Agent,
+    /// The VM is in this state.
+    State(DomainState),
+    /// This program, run in the guest over and over, ends with exit code 0.
+    Exec(ExecSpec),
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Condition::Agent => f.write_str("its agent to answer"),
+            Condition::State(state) => write!(f, "the state {state:?}", state = state.as_str()),
+            Condition::Exec(spec) => write!(f, "{:?} to end with exit code 0", spec.program),
+        }
+    }
 }
 
 /// What an operation will do to a VM, told from the VM's state alone.
@@ -68,8 +106,14 @@ impl Operation {
                 Lifecycle::Resume => "vm-resume",
             },
             Operation::Exec(_) => "exec",
+            Operation::Push(_) | Operation::Pull(_) => "cp",
+            Operation::Wait(_) => "wait",
             Operation::Qmp(_) => "qmp",
             Operation::Qga(_) => "qga",
+            Operation::Key(_) => "key",
+            Operation::Type(_) => "type",
+            Operation::Mouse(_) => "mouse",
+            Operation::Screenshot(_) => "screenshot",
             Operation::Scenario(_) => "run",
         }
     }
@@ -77,6 +121,17 @@ impl Operation {
     /// Whether its targets are hosts, and not VMs.
     pub fn is_for_hosts(&self) -> bool {
         matches!(self, Operation::HostCheck | Operation::ExamineHost)
+    }
+
+    /// The same over so many targets: files of several VMs do not go to one place.
+    pub(crate) fn over(self, targets: usize) -> Self {
+        match self {
+            Operation::Pull(pull) => {
+                let separate = pull.separate || targets > 1;
+                Operation::Pull(PullSpec { separate, ..pull })
+            }
+            other => other,
+        }
     }
 
     /// Whether it takes a running VM away from its users, so that a person is asked before it is done to
@@ -100,7 +155,8 @@ impl Operation {
     pub fn only_looks(&self) -> bool {
         match self {
             Operation::HostCheck | Operation::ExamineHost | Operation::ExamineAgent => true,
-            Operation::VmList | Operation::VmInfo => true,
+            Operation::VmList | Operation::VmInfo | Operation::Screenshot(_) => true,
+            Operation::Wait(condition) => !matches!(condition, Condition::Exec(_)),
             Operation::Scenario(scenario) => scenario.only_looks(),
             _ => false,
         }
@@ -125,8 +181,13 @@ impl Operation {
     pub fn forecast(&self, state: DomainState) -> Forecast {
         let needs_running = match self {
             Operation::HostCheck | Operation::ExamineHost | Operation::ExamineAgent => false,
-            Operation::VmList | Operation::VmInfo | Operation::Scenario(_) => false,
+            Operation::VmList | Operation::VmInfo | Operation::Wait(_) | Operation::Scenario(_) => false,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) => true,
+            Operation::Push(_) | Operation::Pull(_) | Operation::Screenshot(_) => true,
+            Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) if state == DomainState::Paused => {
+                return Forecast::NotRunning;
+            }
+            Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) => true,
             Operation::Lifecycle { action: Lifecycle::Reboot | Lifecycle::Reset, .. } => true,
             Operation::Lifecycle { action, .. } => {
                 if self.goal().is_some_and(|goal| reached(goal, state)) {

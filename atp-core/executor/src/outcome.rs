@@ -5,8 +5,10 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
+use std::net::IpAddr;
 
-use atp_protocol::ExecOutput;
+use atp_protocol::guest::Interface;
+use atp_protocol::{ExecOutput, TextEncoding};
 use atp_transport::domain::{DomainDetails, DomainInfo, DomainState};
 use atp_transport::{Effect, HostId, Version};
 use base64::Engine as _;
@@ -15,9 +17,11 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::copy::FileReport;
 use crate::error::OutcomeError;
 use crate::examination::Examination;
 use crate::scenario::ScenarioReport;
+use crate::screenshot::ScreenshotReport;
 
 /// The result of one operation on one target. Every target of a run gets exactly one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -119,7 +123,11 @@ pub enum Data {
     /// A row of a listing.
     Domain(DomainInfo),
     /// Everything known of one VM.
-    Details(Box<DomainDetails>),
+    Vm(Box<VmReport>),
+    /// A file that was copied.
+    File(FileReport),
+    /// How a VM was when what was waited for was seen.
+    Waited(WaitReport),
     /// What a host said of itself.
     Host(HostReport),
     /// What an examination found.
@@ -128,6 +136,8 @@ pub enum Data {
     Reply(serde_json::Value),
     /// What the steps of a scenario came to.
     Scenario(ScenarioReport),
+    /// A picture of the screen.
+    Screenshot(ScreenshotReport),
     /// The state a lifecycle operation left the VM in.
     Lifecycle {
         /// The state when it was last asked.
@@ -155,40 +165,100 @@ impl ExecReport {
     }
 }
 
-impl From<ExecOutput> for ExecReport {
-    fn from(output: ExecOutput) -> Self {
+impl ExecReport {
+    /// What a process printed, as text in `encoding` if there is one.
+    pub fn new(output: ExecOutput, encoding: Option<TextEncoding>) -> Self {
+        let stream = |bytes, truncated| Stream { bytes, truncated, encoding };
         ExecReport {
             exit_code: output.exit_code,
             signal: output.signal,
-            stdout: Stream { bytes: output.stdout, truncated: output.stdout_truncated },
-            stderr: Stream { bytes: output.stderr, truncated: output.stderr_truncated },
+            stdout: stream(output.stdout, output.stdout_truncated),
+            stderr: stream(output.stderr, output.stderr_truncated),
         }
     }
 }
 
 /// The bytes a process wrote to one stream.
 ///
-/// Serialised as `{"text","encoding","truncated"}`: the text itself when the bytes are UTF-8, else base64.
+/// Serialised as `{"text","encoding","truncated"}`: the text itself when the bytes are text in the encoding they are
+/// said to be in, which is UTF-8 unless another is named, else base64.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stream {
     /// The bytes as they were written.
     pub bytes: Vec<u8>,
-    /// Whether the guest agent kept less than the process wrote.
+    /// Whether less was kept of them than the process wrote.
     pub truncated: bool,
+    /// The encoding they are said to be in; none stands for UTF-8.
+    pub encoding: Option<TextEncoding>,
+}
+
+impl Stream {
+    /// The text, and the name of its encoding; none if the bytes are no text in it.
+    pub fn text(&self) -> Option<(Cow<'_, str>, Cow<'static, str>)> {
+        match self.encoding {
+            Some(encoding) => Some((encoding.decode(&self.bytes)?, Cow::Owned(encoding.name()))),
+            None => Some((Cow::Borrowed(std::str::from_utf8(&self.bytes).ok()?), Cow::Borrowed("utf-8"))),
+        }
+    }
 }
 
 impl Serialize for Stream {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (text, encoding) = match std::str::from_utf8(&self.bytes) {
-            Ok(text) => (Cow::Borrowed(text), "utf-8"),
-            Err(_) => (Cow::Owned(BASE64.encode(&self.bytes)), "base64"),
-        };
+        let (text, encoding) =
+            self.text().unwrap_or_else(|| (Cow::Owned(BASE64.encode(&self.bytes)), Cow::Borrowed("base64")));
         let mut stream = serializer.serialize_struct("Stream", 3)?;
         stream.serialize_field("text", &text)?;
-        stream.serialize_field("encoding", encoding)?;
+        stream.serialize_field("encoding", &encoding)?;
         stream.serialize_field("truncated", &self.truncated)?;
         stream.end()
     }
+}
+
+/// Everything known of one VM.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VmReport {
+    /// What its host knows.
+    #[serde(flatten)]
+    pub details: DomainDetails,
+    /// What its guest says; none where no agent is connected, or it does not answer.
+    pub guest: Option<GuestReport>,
+    /// Why an agent that is connected did not answer.
+    pub guest_error: Option<OutcomeError>,
+}
+
+/// What a guest says of itself, by its agent. What the agent has no command for is left out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GuestReport {
+    /// Its own name for itself.
+    pub hostname: Option<String>,
+    /// Its operating system.
+    pub os: Option<OsReport>,
+    /// The addresses it can be reached by: neither loopback nor bound to one link.
+    pub addresses: Vec<IpAddr>,
+    /// Its network interfaces, with all their addresses.
+    pub interfaces: Vec<Interface>,
+}
+
+/// A guest's operating system, as far as it tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OsReport {
+    /// Its name for people, such as `Debian GNU/Linux 12 (bookworm)`.
+    pub name: Option<String>,
+    /// Its name for programs, such as `debian` or `mswindows`.
+    pub id: Option<String>,
+    /// Its version, such as `12`.
+    pub version: Option<String>,
+    /// Its kernel's release.
+    pub kernel: Option<String>,
+    /// The machine it runs on, such as `x86_64`.
+    pub machine: Option<String>,
+}
+
+/// How a VM was when what was waited for was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WaitReport {
+    /// How often it was looked at.
+    pub looks: u64,
 }
 
 /// What a host answered when it was checked.
@@ -230,8 +300,8 @@ mod tests {
             data: Some(Data::Exec(ExecReport {
                 exit_code: Some(0),
                 signal: None,
-                stdout: Stream { bytes: b"hi\n".to_vec(), truncated: false },
-                stderr: Stream { bytes: vec![0xff, 0xfe], truncated: true },
+                stdout: Stream { bytes: b"hi\n".to_vec(), ..Stream::default() },
+                stderr: Stream { bytes: vec![0xff, 0xfe], truncated: true, encoding: None },
             })),
             error: None,
         }
@@ -247,6 +317,19 @@ mod tests {
             r#""stderr":{"text":"//4=","encoding":"base64","truncated":true}},"error":null}"#,
         );
         assert_eq!(serde_json::to_string(&outcome()).unwrap(), expected);
+    }
+
+    #[test]
+    fn text_is_decoded_by_its_encoding_and_what_is_none_is_base64() {
+        let json = |bytes: &[u8], name: &str| {
+            let encoding = Some(name.parse().unwrap());
+            serde_json::to_value(Stream { bytes: bytes.to_vec(), truncated: false, encoding }).unwrap()
+        };
+        let text =
+            |text: &str, encoding: &str| json!({"text": text, "encoding": encoding, "truncated": false});
+        assert_eq!(json(b"Gr\xfc\xdfe", "latin1"), text("Grüße", "windows-1252"));
+        assert_eq!(json(b"h\0i\0", "utf-16le"), text("hi", "utf-16le"));
+        assert_eq!(json(b"h\0i", "utf-16le"), text("aABp", "base64"));
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub struct Policy {
     pub poll_initial: Duration,
     /// The longest such pause; 1 s by default.
     pub poll_max: Duration,
+    /// How long a guest agent is waited for where the operation can do without it, or where it must be back soon;
+    /// 5 s by default.
+    pub agent_patience: Duration,
 }
 
 impl Default for Policy {
@@ -63,6 +66,7 @@ impl Default for Policy {
             serial: None,
             poll_initial: Duration::from_millis(20),
             poll_max: Duration::from_secs(1),
+            agent_patience: Duration::from_secs(5),
         }
     }
 }

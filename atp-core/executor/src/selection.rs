@@ -59,6 +59,13 @@ impl Selection {
         self.labels.iter().filter(|label| !label.matches(&host.labels))
     }
 
+    /// Whether the VM of this name is chosen, whatever its state, and its host has the labels.
+    pub fn includes(&self, host: &HostInfo, vm: &str) -> bool {
+        self.labels_beyond(host).next().is_none()
+            && self.selectors.iter().any(|selector| selector.host().matches(host) && selector.matches_vm(vm))
+            && !self.excludes(host, vm)
+    }
+
     /// Whether the VM of this name is taken away again.
     pub fn excludes(&self, host: &HostInfo, vm: &str) -> bool {
         self.exclude.iter().any(|selector| selector.host().matches(host) && selector.matches_vm(vm))
@@ -189,6 +196,15 @@ mod tests {
         for exclude in ["h1/web*", "h2/"] {
             assert!(selection(&["*"], &[exclude], &[]).concerns(&host("h1")), "{exclude}");
         }
+    }
+
+    #[test]
+    fn a_vm_is_included_if_it_is_chosen_and_not_taken_away() {
+        let selection = selection(&["h1/web-*", "@lab/db"], &["web-9"], &[]);
+        for (vm, included) in [("web-1", true), ("db", true), ("web-9", false), ("cache", false)] {
+            assert_eq!(selection.includes(&host("h1"), vm), included, "{vm}");
+        }
+        assert!(!selection.includes(&host("h2"), "web-1"));
     }
 
     #[test]

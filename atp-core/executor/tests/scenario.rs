@@ -113,6 +113,9 @@ fn errors_say_where_and_what() {
             "",
         ),
         (steps("  - exec: x\n  - assert: {exit_code: none}"), 5, 25, "a whole number", ""),
+        (steps("  - cp: {to: x}"), 4, 9, "push a file, or pull one", ""),
+        (steps("  - key: ctrl-nosuch"), 4, 10, "nosuch", ""),
+        (steps("  - mouse: fly"), 4, 12, "fly", ""),
         (steps("  - qmp: '{\"execute\":1}'"), 4, 10, "name comes first", ""),
     ] {
         let error = parse(&text).unwrap_err();
@@ -249,10 +252,8 @@ async fn a_wait_ends_with_its_own_time() {
     let outcome = run(&text, &RunControl::default()).await;
     assert_eq!((outcome.status, outcome.effect), (Status::Timeout, Effect::None));
     let error = outcome.error.unwrap();
-    assert_eq!(
-        (error.kind.as_str(), &error.causes[..]),
-        ("wait-timed-out", &["it is running".to_owned()][..])
-    );
+    assert_eq!(error.kind, "condition-not-met");
+    assert!(error.message.ends_with("it is running"), "{}", error.message);
 }
 
 #[tokio::test]

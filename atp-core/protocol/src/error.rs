@@ -1,6 +1,8 @@
 //! Why a command to a VM failed, who said so, and whether it may have happened.
 
-use atp_transport::{Effect, ErrorKind, LibvirtError, TransportError};
+use std::time::Duration;
+
+use atp_transport::{Effect, ErrorKind, Failure, LibvirtError, TransportError};
 
 use crate::carrier::Channel;
 use crate::files::FileError;
@@ -133,6 +135,12 @@ pub enum ProtocolError {
         #[source]
         source: Box<ProtocolError>,
     },
+    /// File systems of the guest had to be thawed before the work they were frozen for had ended.
+    #[error("the guest's file systems were thawed after {after:.1?}, before the work had ended")]
+    ThawedEarly {
+        /// For how long they were frozen.
+        after: Duration,
+    },
     /// A file could not be looked at or carried over.
     #[error(transparent)]
     File(#[from] FileError),
@@ -196,6 +204,7 @@ impl ProtocolError {
             ProtocolError::ResultLost { source, .. }
             | ProtocolError::OutputLost { source, .. }
             | ProtocolError::InputIncomplete { source, .. } => source.kind(),
+            ProtocolError::ThawedEarly { .. } => "thawed-early",
             ProtocolError::File(error) => error.kind(),
             ProtocolError::ImageTooLarge { .. } => "image-too-large",
             ProtocolError::InvalidImage { .. } => "invalid-image",
@@ -217,7 +226,9 @@ impl ProtocolError {
             | ProtocolError::ExecFailed { .. }
             | ProtocolError::ImageTooLarge { .. }
             | ProtocolError::InvalidImage { .. } => Effect::None,
-            ProtocolError::OutputTooLarge { .. } | ProtocolError::OutputLost { .. } => Effect::Done,
+            ProtocolError::OutputTooLarge { .. }
+            | ProtocolError::OutputLost { .. }
+            | ProtocolError::ThawedEarly { .. } => Effect::Done,
             ProtocolError::File(error) => error.effect(),
             ProtocolError::Timeout { sent: true, .. }
             | ProtocolError::LinkLost { sent: true, .. }
@@ -314,6 +325,9 @@ impl ProtocolError {
             ProtocolError::ResultLost { source, .. }
             | ProtocolError::OutputLost { source, .. }
             | ProtocolError::InputIncomplete { source, .. } => source.hint(),
+            ProtocolError::ThawedEarly { .. } => {
+                "what was copied meanwhile may not be consistent: do less at once"
+            }
             ProtocolError::File(error) => error.hint(),
             ProtocolError::ImageTooLarge { .. } => "allow more, or lower the resolution in the guest",
             ProtocolError::InvalidImage { .. } => {
@@ -334,6 +348,23 @@ impl ProtocolError {
             | ProtocolError::OutputLost { source, .. }
             | ProtocolError::InputIncomplete { source, .. }
             | ProtocolError::File(FileError::Stopped { source, .. }) => source.libvirt(),
+            _ => None,
+        }
+    }
+}
+
+impl Failure for ProtocolError {
+    fn effect(&self) -> Effect {
+        ProtocolError::effect(self)
+    }
+
+    fn is_retryable(&self) -> bool {
+        ProtocolError::is_retryable(self)
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ProtocolError::Transport(error) => error.retry_after(),
             _ => None,
         }
     }

@@ -42,6 +42,7 @@ pub mod agent;
 pub mod channel;
 pub mod exec;
 pub mod files;
+pub mod guest;
 pub mod input;
 pub mod monitor;
 pub mod screenshot;
@@ -66,5 +67,7 @@ mod refusal;
 mod reply;
 mod shell;
 
+#[cfg(test)]
+mod local_guest;
 #[cfg(test)]
 mod script;

@@ -1,5 +1,7 @@
 //! Commands through libvirt (`virDomainQemuMonitorCommand`, `virDomainQemuAgentCommand`).
 
+use std::borrow::Borrow;
+
 use atp_transport::{LibvirtConnection, TransportError};
 use tokio::time::{self, Instant};
 use uuid::Uuid;
@@ -18,30 +20,31 @@ const STRING_MAX: usize = 4 * 1024 * 1024;
 /// from its beginning. The agent never answers it, nor the next one.
 const AGENT_COMMAND_MAX: usize = 128 * 1024;
 
-/// Carries commands to one domain over a leased connection.
-pub struct LibvirtCarrier<'c> {
-    connection: &'c LibvirtConnection,
+/// Carries commands to one domain over a leased connection, which it borrows or owns.
+pub struct LibvirtCarrier<C> {
+    connection: C,
     domain: Uuid,
 }
 
-impl<'c> LibvirtCarrier<'c> {
+impl<C: Borrow<LibvirtConnection>> LibvirtCarrier<C> {
     /// A carrier to the domain of that UUID.
-    pub fn new(connection: &'c LibvirtConnection, domain: Uuid) -> Self {
+    pub fn new(connection: C, domain: Uuid) -> Self {
         LibvirtCarrier { connection, domain }
     }
 }
 
-impl Carrier for LibvirtCarrier<'_> {
+impl<C: Borrow<LibvirtConnection> + Send + Sync> Carrier for LibvirtCarrier<C> {
     /// Ends at `deadline`, at the lease's deadline or when the call's own time is up, whichever is first.
     async fn send(&self, channel: Channel, command: &str, deadline: Instant) -> Result<String> {
         check_length(channel, command.len())?;
         if Instant::now() >= deadline {
             return Err(ProtocolError::Timeout { channel, sent: false });
         }
+        let connection = self.connection.borrow();
         let call = async {
             match channel {
-                Channel::Monitor => self.connection.monitor_command(self.domain, command).await,
-                Channel::Agent => self.connection.agent_command(self.domain, command).await,
+                Channel::Monitor => connection.monitor_command(self.domain, command).await,
+                Channel::Agent => connection.agent_command(self.domain, command).await,
             }
         };
         time::timeout_at(deadline, call)

@@ -3,12 +3,13 @@
 //! There are as many series as hosts times operations times buckets: an operation is a name in the code, and a host that
 //! is the manager's no more is forgotten at the next scrape, so their number is bounded.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use atp_transport::{ErrorKind, HostId};
+use atp_transport::{CallInfo, HostId, Interceptor, TransportError};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -16,9 +17,12 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 
+/// The kind of failure of a call whose caller went away before its end.
+const ABANDONED: &str = "abandoned";
+
 /// Durations of calls and kinds of their failures. Cheap to clone; clones are the same.
 #[derive(Clone)]
-pub struct CallMetrics {
+pub(crate) struct CallMetrics {
     shared: Arc<Shared>,
 }
 
@@ -40,18 +44,17 @@ struct Operation {
 
 impl CallMetrics {
     /// Nothing counted yet. `buckets` are the upper bounds of the histograms, in seconds.
-    pub fn new(buckets: &[f64]) -> Self {
+    pub(crate) fn new(buckets: &[f64]) -> Self {
         let shared = Shared { buckets: buckets.to_vec(), hosts: RwLock::default() };
         CallMetrics { shared: Arc::new(shared) }
     }
 
-    /// A call ended.
-    pub fn record(&self, host: &HostId, operation: &'static str, took: Duration, failure: Option<ErrorKind>) {
-        let operation = self.operation(host, operation);
+    fn record(&self, call: &CallInfo<'_>, took: Duration, failure: Option<&'static str>) {
+        let operation = self.operation(call.host, call.operation);
         operation.durations.observe(took.as_secs_f64());
         if let Some(kind) = failure {
             let mut failures = operation.failures.lock().unwrap_or_else(PoisonError::into_inner);
-            *failures.entry(kind.as_str()).or_default() += 1;
+            *failures.entry(kind).or_default() += 1;
         }
     }
 
@@ -92,6 +95,24 @@ impl CallMetrics {
             all.extend(operations.iter().map(|(name, operation)| ((id.clone(), *name), operation.clone())));
         }
         all
+    }
+}
+
+impl Interceptor for CallMetrics {
+    fn name(&self) -> Cow<'_, str> {
+        "metrics".into()
+    }
+
+    fn after(&self, call: &CallInfo<'_>, took: Duration) {
+        self.record(call, took, None);
+    }
+
+    fn on_error(&self, call: &CallInfo<'_>, took: Duration, error: &TransportError) {
+        self.record(call, took, Some(error.kind().as_str()));
+    }
+
+    fn on_abandon(&self, call: &CallInfo<'_>, took: Duration) {
+        self.record(call, took, Some(ABANDONED));
     }
 }
 

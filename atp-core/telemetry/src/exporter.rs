@@ -30,9 +30,12 @@ pub struct Exporter<C: Connector = LibvirtConnector> {
 }
 
 impl<C: Connector> Exporter<C> {
-    /// Watches the calls of `manager` from now on.
+    /// Watches the calls of `manager` from now on, as an [`Interceptor`](atp_transport::Interceptor) of it. One for a
+    /// manager is enough: each counts for itself.
     pub fn new(manager: &TransportManager<C>, config: &ExporterConfig) -> Self {
-        Exporter { manager: manager.clone(), calls: CallMetrics::new(&config.call_buckets) }
+        let calls = CallMetrics::new(&config.call_buckets);
+        manager.add_interceptor(calls.clone());
+        Exporter { manager: manager.clone(), calls }
     }
 
     /// The manager that is watched.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use atp_transport::{
-    ConnectionPool, Connector, EventKind, FleetHealth, HealthState, PoolStats, TransportManager,
+    BreakerState, BreakerStatus, ConnectionPool, Connector, EventKind, FleetHealth, HealthState, PoolStats,
+    TransportManager,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -18,12 +19,14 @@ pub(crate) struct Snapshot {
     hosts: Vec<Host>,
     health: FleetHealth,
     events: BTreeMap<EventKind, u64>,
+    interceptor_panics: u64,
 }
 
 #[derive(Debug)]
 struct Host {
     id: String,
     stats: PoolStats,
+    breaker: BreakerStatus,
     health: HealthState,
     utilisation: f64,
 }
@@ -36,12 +39,14 @@ impl Snapshot {
             Host {
                 id: pool.host_id().to_string(),
                 stats: pool.stats(),
+                breaker: pool.breaker(),
                 health: known.map_or(HealthState::Healthy, |health| health.state),
                 utilisation: known.map_or(0.0, |health| health.vitals.utilisation),
             }
         };
         let hosts = manager.pools().iter().map(|pool| host(pool)).collect();
-        Snapshot { hosts, health, events: manager.event_counts() }
+        let (events, interceptor_panics) = (manager.event_counts(), manager.interceptor_panics());
+        Snapshot { hosts, health, events, interceptor_panics }
     }
 
     fn encode_fleet(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
@@ -59,7 +64,10 @@ impl Snapshot {
         for (kind, count) in &self.events {
             metric.encode_family(&[("event", kind.as_str())])?.encode_counter(count, NO_EXEMPLAR)?;
         }
-        Ok(())
+        let help = "Panics of interceptors";
+        let mut metric =
+            encoder.encode_descriptor("atp_interceptor_panics", help, None, MetricType::Counter)?;
+        metric.encode_counter(&self.interceptor_panics, NO_EXEMPLAR)
     }
 
     fn encode_hosts(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
@@ -73,7 +81,7 @@ impl Snapshot {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for host in &self.hosts {
                 let labels = [("host", host.id.as_str())];
-                metric.encode_family(&labels)?.encode_counter(&value(&host.stats), NO_EXEMPLAR)?;
+                metric.encode_family(&labels)?.encode_counter(&value(host), NO_EXEMPLAR)?;
             }
         }
         let help = "Connections, by state";
@@ -116,10 +124,20 @@ impl Collector for Snapshot {
 /// No example of a call stands beside its count.
 const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, u64>> = None;
 
-/// Name, help and value of what goes up and down with a host.
-const GAUGES: [(&str, &str, fn(&Host) -> f64); 11] = [
+/// Name, help and value of a metric that a host has.
+type OfHost<V> = (&'static str, &'static str, fn(&Host) -> V);
+
+/// What goes up and down.
+const GAUGES: [OfHost<f64>; 12] = [
     ("atp_host_health", "Health of a host: 0 healthy, 1 degraded, 2 overloaded, 3 unavailable", |host| {
         f64::from(host.health as u32)
+    }),
+    ("atp_breaker_state", "Circuit breaker of a host: 0 closed, 1 half-open, 2 open", |host| {
+        match host.breaker.state {
+            BreakerState::Closed => 0.0,
+            BreakerState::HalfOpen => 1.0,
+            BreakerState::Open => 2.0,
+        }
     }),
     ("atp_utilisation", "Leases, as a share of those there can be without sharing connections", |host| {
         host.utilisation
@@ -134,11 +152,9 @@ const GAUGES: [(&str, &str, fn(&Host) -> f64); 11] = [
     ("atp_calls_stuck", "Calls past their deadline that have not returned", |host| {
         float(host.stats.stuck_calls)
     }),
-    (
-        "atp_calls_unproven",
-        "Calls under way to VMs that had not answered lately, with those that hang",
-        |host| float(host.stats.unproven_calls),
-    ),
+    ("atp_calls_unproven", "Calls under way to VMs that had not answered lately", |host| {
+        float(host.stats.unproven_calls)
+    }),
     ("atp_lanes", "Lanes of VMs that are in use, or whose VM has answered lately", |host| {
         float(host.stats.lanes)
     }),
@@ -149,12 +165,15 @@ const GAUGES: [(&str, &str, fn(&Host) -> f64); 11] = [
     ),
 ];
 
-/// Name, help and value of what only grows.
-const COUNTERS: [(&str, &str, fn(&PoolStats) -> u64); 4] = [
-    ("atp_calls", "Calls that ended", |stats| stats.requests),
-    ("atp_calls_failed", "Calls that failed, answers with errors included", |stats| stats.errors),
-    ("atp_acquire_timeouts", "Callers that got no lease by their deadline", |stats| stats.acquire_timeouts),
-    ("atp_reconnects", "Times a lost connection was opened again", |stats| stats.reconnects),
+/// What only grows.
+const COUNTERS: [OfHost<u64>; 5] = [
+    ("atp_calls", "Calls that ended", |host| host.stats.requests),
+    ("atp_calls_failed", "Calls that failed, answers with errors included", |host| host.stats.errors),
+    ("atp_acquire_timeouts", "Callers that got no lease by their deadline", |host| {
+        host.stats.acquire_timeouts
+    }),
+    ("atp_breaker_refused", "Work that an open circuit breaker refused", |host| host.breaker.refused),
+    ("atp_reconnects", "Times a lost connection was opened again", |host| host.stats.reconnects),
 ];
 
 fn float(count: usize) -> f64 {

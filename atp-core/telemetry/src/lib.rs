@@ -23,8 +23,8 @@
 //! # }
 //! ```
 //!
-//! With the feature `http`, [`Endpoint`] serves that text at `/metrics`, and the fleet's health at `/healthz`. With
-//! the feature `otel`, [`otlp`] exports the spans of every call to an OpenTelemetry collector.
+//! With the feature `http`, an `Endpoint` serves that text at `/metrics`, and the fleet's health at `/healthz`. With the
+//! feature `otel`, `Traces` sends the spans of work and calls to an OpenTelemetry collector.
 //!
 //! `configs/prometheus` and `configs/grafana` have what reads the metrics, and `docs/operations.md` says what each of
 //! them means and what to do about it.
@@ -35,8 +35,11 @@ mod fleet;
 
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "otel")]
+mod traces;
 
-pub use calls::CallMetrics;
 pub use exporter::{Exporter, ExporterConfig, render};
 #[cfg(feature = "http")]
 pub use http::{Endpoint, EndpointConfig, EndpointError};
+#[cfg(feature = "otel")]
+pub use traces::{Traces, TracesConfig, TracesError};

@@ -26,10 +26,11 @@ use crate::share::{Membership, OpenPlace, OpenShare};
 use crate::window::{Tally, Window};
 
 /// Where a host's circuit breaker stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BreakerState {
     /// Work is sent to the host.
+    #[default]
     Closed,
     /// Work is refused.
     Open,
@@ -168,6 +169,16 @@ impl Breaker {
             }
         };
         (admitted, change)
+    }
+
+    /// Whether work that asked now would be let through.
+    pub(crate) fn would_admit(&self, now: Instant) -> bool {
+        self.is_closed()
+            || match self.inner().position {
+                Position::Closed => true,
+                Position::Open { until, .. } => until <= now,
+                Position::HalfOpen { probe, .. } => probe.is_none(),
+            }
     }
 
     /// The host answered something that was asked at `began`, or later.

@@ -24,6 +24,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::backoff;
 use crate::calls::{InFlight, Lane};
@@ -33,6 +34,7 @@ use crate::context::HostContext;
 use crate::error::{ConnectError, ErrorKind, Result, TransportError};
 use crate::events::{LossCause, TransportEvent};
 use crate::host::HostId;
+use crate::interceptor::CallInfo;
 use crate::latency::{Latencies, Percentiles};
 use crate::limit::Limit;
 use crate::moment::Moment;
@@ -577,6 +579,7 @@ impl<C: Connector> HostConnection<C> {
         &self,
         operation: &'static str,
         lane: Option<Lane>,
+        attempt: u32,
         deadline: Instant,
         start: F,
     ) -> Result<T>
@@ -585,7 +588,10 @@ impl<C: Connector> HostConnection<C> {
         Fut: Future<Output = Result<T, CallFailure>>,
     {
         let asked = Instant::now();
-        let result = self.call_uncounted(operation, lane, deadline, start).await;
+        let (host, connection) = (&self.host.id, self.id);
+        let span = tracing::debug_span!("call", %host, operation, connection);
+        let call = CallInfo { host, operation, lane, connection, attempt, asked, deadline };
+        let result = self.call_intercepted(call, start).instrument(span).await;
         self.counts.add(result.is_err());
         let now = Instant::now();
         self.host.tally.call(&result, now - asked);
@@ -598,20 +604,27 @@ impl<C: Connector> HostConnection<C> {
         result
     }
 
-    async fn call_uncounted<T, F, Fut>(
-        &self,
-        operation: &'static str,
-        lane: Option<Lane>,
-        deadline: Instant,
-        start: F,
-    ) -> Result<T>
+    async fn call_intercepted<T, F, Fut>(&self, call: CallInfo<'_>, start: F) -> Result<T>
     where
         F: FnOnce(Arc<C::Link>, InFlight) -> Fut,
         Fut: Future<Output = Result<T, CallFailure>>,
     {
+        let passage = self.host.interceptors.admit(call, &self.host.rate_limit).await?;
+        let result = self.call_admitted(call, start).await;
+        if let Some(passage) = passage {
+            passage.ended(&result);
+        }
+        result
+    }
+
+    async fn call_admitted<T, F, Fut>(&self, call: CallInfo<'_>, start: F) -> Result<T>
+    where
+        F: FnOnce(Arc<C::Link>, InFlight) -> Fut,
+        Fut: Future<Output = Result<T, CallFailure>>,
+    {
+        let CallInfo { operation, lane, asked, deadline, .. } = call;
         let host = self.host.id.clone();
         let calls = &self.host.calls;
-        let asked = Instant::now();
         let not_sent = || match calls.stuck() {
             0 => TransportError::CallTimeout {
                 host: host.clone(),

@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::{ArcSwap, Guard};
 
 use crate::breaker::Breaker;
+use crate::budget::RetryBudget;
 use crate::calls::HostCalls;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
 use crate::events::{EventBus, TransportEvent};
 use crate::health::{FleetWatch, HostHealth};
 use crate::host::{HostId, HostInfo};
+use crate::interceptor::Interceptors;
 use crate::pace::Pace;
+use crate::rate_limit::RateLimit;
 use crate::reconnect::Reconnect;
 use crate::share::OpenShare;
 use crate::tally::Tally;
@@ -32,6 +35,10 @@ pub(crate) struct HostContext<C> {
     /// So many calls hang that the limit on them is reached, and that has been told.
     stuck_cap_told: AtomicBool,
     pub(crate) breaker: Breaker,
+    /// One chain for all hosts.
+    pub(crate) interceptors: Arc<Interceptors>,
+    pub(crate) rate_limit: RateLimit,
+    pub(crate) retry_budget: RetryBudget,
 }
 
 /// What all hosts share.
@@ -43,6 +50,7 @@ pub(crate) struct Common {
     pub(crate) health: Arc<FleetWatch>,
     /// Of the breakers that may be open at once.
     pub(crate) open_share: Arc<OpenShare>,
+    pub(crate) interceptors: Arc<Interceptors>,
 }
 
 impl<C: Connector> HostContext<C> {
@@ -56,6 +64,7 @@ impl<C: Connector> HostContext<C> {
         let calls = HostCalls::new(&config.calls, &config.reconnect);
         let reconnect = Reconnect::new(common.pace.clone());
         let breaker = Breaker::new(common.open_share.clone());
+        let rate_limit = RateLimit::new(&config.rate_limit);
         let (info, config) = (ArcSwap::from_pointee(info), ArcSwap::from_pointee(config));
         let stuck_cap_told = AtomicBool::new(false);
         Arc::new(HostContext {
@@ -68,6 +77,9 @@ impl<C: Connector> HostContext<C> {
             tally: Tally::default(),
             health: HostHealth::new(common.health.clone()),
             breaker,
+            interceptors: common.interceptors.clone(),
+            rate_limit,
+            retry_budget: RetryBudget::default(),
             events: common.events.clone(),
             stuck_cap_told,
         })
@@ -100,6 +112,7 @@ impl<C: Connector> HostContext<C> {
     /// Has what is known of the host, and its configuration, be these from now on. Calls of this must not overlap.
     pub(crate) fn reconfigure(&self, info: HostInfo, config: TransportConfig) {
         self.calls.reconfigure(&config.calls, &config.reconnect);
+        self.rate_limit.reconfigure(&config.rate_limit);
         self.info.store(Arc::new(info));
         self.config.store(Arc::new(config));
     }

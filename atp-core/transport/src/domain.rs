@@ -59,6 +59,12 @@ impl DomainState {
         }
     }
 
+    /// Whether its vCPUs run.
+    pub fn is_running(self) -> bool {
+        // A blocked domain waits for a resource; it runs all the same.
+        matches!(self, DomainState::Running | DomainState::Blocked)
+    }
+
     /// Whether a QEMU process (or its like) exists for the domain, running or paused.
     pub fn is_active(self) -> bool {
         !matches!(self, DomainState::ShutOff | DomainState::Crashed | DomainState::NoState)

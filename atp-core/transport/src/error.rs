@@ -21,6 +21,8 @@ pub type Result<T, E = TransportError> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// No host of that id is registered.
     UnknownHost,
+    /// No host is in a group of that name.
+    UnknownGroup,
     /// A host of that id is registered already.
     DuplicateHost,
     /// The host's id is not a valid one.
@@ -53,6 +55,10 @@ pub enum ErrorKind {
     ConnectionLost,
     /// The host has failed so often that it is left alone for a while.
     CircuitOpen,
+    /// The call would have had to wait past its deadline for its turn.
+    RateLimited,
+    /// An interceptor refused the call.
+    CallRefused,
     /// The host was removed, or the pool closed.
     Closed,
     /// The closure panicked.
@@ -84,6 +90,7 @@ impl ErrorKind {
     pub fn as_str(self) -> &'static str {
         match self {
             ErrorKind::UnknownHost => "unknown-host",
+            ErrorKind::UnknownGroup => "unknown-group",
             ErrorKind::DuplicateHost => "duplicate-host",
             ErrorKind::InvalidHostId => "invalid-host-id",
             ErrorKind::InvalidUri => "invalid-uri",
@@ -100,6 +107,8 @@ impl ErrorKind {
             ErrorKind::ThreadsExhausted => "threads-exhausted",
             ErrorKind::ConnectionLost => "connection-lost",
             ErrorKind::CircuitOpen => "circuit-open",
+            ErrorKind::RateLimited => "rate-limited",
+            ErrorKind::CallRefused => "call-refused",
             ErrorKind::Closed => "closed",
             ErrorKind::Panicked => "panicked",
             ErrorKind::VmNotFound => "vm-not-found",
@@ -132,6 +141,7 @@ impl ErrorKind {
                 | ErrorKind::ThreadsExhausted
                 | ErrorKind::ConnectionLost
                 | ErrorKind::CircuitOpen
+                | ErrorKind::RateLimited
                 | ErrorKind::AgentNotConnected
                 | ErrorKind::AgentUnresponsive
                 | ErrorKind::MonitorBusy
@@ -156,6 +166,9 @@ impl ErrorKind {
     pub fn hint(self) -> &'static str {
         match self {
             ErrorKind::UnknownHost => "check the host's id against the inventory (`atp host list`)",
+            ErrorKind::UnknownGroup => {
+                "check the group's name against those of the inventory (`atp host list`)"
+            }
             ErrorKind::DuplicateHost => "give each host an id of its own",
             ErrorKind::InvalidHostId => "use letters, digits, '.', '_' and '-' only",
             ErrorKind::InvalidUri => {
@@ -194,6 +207,8 @@ impl ErrorKind {
             ErrorKind::CircuitOpen => {
                 "the host keeps failing, see the cause; it is probed from time to time and used again once it answers"
             }
+            ErrorKind::RateLimited => "give the work more time, do less at once, or raise the limit",
+            ErrorKind::CallRefused => "this program was set up to refuse such calls: see the reason",
             ErrorKind::Closed => "the host was removed while work for it was waiting",
             ErrorKind::Panicked => "this is a bug in the code that was run on the host",
             ErrorKind::VmNotFound => "check the name (`atp vm list`)",
@@ -284,6 +299,14 @@ pub enum TransportError {
     UnknownHost {
         /// The id asked for.
         host: String,
+    },
+    /// No host is in a group of that name.
+    #[error("no host is in a group {group:?}; {}", groups(known))]
+    UnknownGroup {
+        /// The name asked for.
+        group: String,
+        /// The groups there are.
+        known: Vec<String>,
     },
     /// A host of that id is registered already.
     #[error("host {host} is registered already")]
@@ -410,6 +433,32 @@ pub enum TransportError {
         #[source]
         last_failure: Option<Arc<TransportError>>,
     },
+    /// The call would have had to wait past its deadline for its turn; it was not sent.
+    #[error(
+        "host {host}: {operation}: not sent, {by} holds it back for {wait:.1?}, which is past its deadline"
+    )]
+    RateLimited {
+        /// The host.
+        host: HostId,
+        /// The operation, by libvirt's name for it.
+        operation: &'static str,
+        /// Whose limit it is.
+        by: String,
+        /// When its turn would have come.
+        wait: Duration,
+    },
+    /// An interceptor refused the call; it was not sent.
+    #[error("host {host}: {operation}: not sent, refused by {by}: {reason}")]
+    Refused {
+        /// The host.
+        host: HostId,
+        /// The operation, by libvirt's name for it.
+        operation: &'static str,
+        /// The interceptor's name.
+        by: String,
+        /// Its reason.
+        reason: String,
+    },
     /// The host was removed, or the pool closed.
     #[error("host {host}: closed")]
     Closed {
@@ -431,6 +480,7 @@ impl TransportError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             TransportError::UnknownHost { .. } => ErrorKind::UnknownHost,
+            TransportError::UnknownGroup { .. } => ErrorKind::UnknownGroup,
             TransportError::DuplicateHost { .. } => ErrorKind::DuplicateHost,
             TransportError::InvalidHostId(_) => ErrorKind::InvalidHostId,
             TransportError::InvalidUri { .. } => ErrorKind::InvalidUri,
@@ -446,6 +496,8 @@ impl TransportError {
             TransportError::ConnectionLost { .. } => ErrorKind::ConnectionLost,
             TransportError::Libvirt { kind, .. } => *kind,
             TransportError::CircuitOpen { .. } => ErrorKind::CircuitOpen,
+            TransportError::RateLimited { .. } => ErrorKind::RateLimited,
+            TransportError::Refused { .. } => ErrorKind::CallRefused,
             TransportError::Closed { .. } => ErrorKind::Closed,
             TransportError::Panicked { .. } => ErrorKind::Panicked,
         }
@@ -499,6 +551,10 @@ impl TransportError {
             _ => None,
         }
     }
+}
+
+fn groups(known: &[String]) -> String {
+    if known.is_empty() { "no host is in any".to_owned() } else { format!("there are {}", known.join(", ")) }
 }
 
 fn next_probe(next_in: Duration) -> String {

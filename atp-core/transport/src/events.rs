@@ -170,7 +170,7 @@ pub enum TransportEvent {
         open_for: Duration,
     },
     /// Retries have used up their share of all calls; failed work is not repeated until others have succeeded.
-    /// Emitted when that begins.
+    /// Emitted when that begins, and again only after a window in which no retry was refused.
     RetryBudgetSpent {
         /// Retries in the window.
         retries: u64,
@@ -466,6 +466,6 @@ impl EventBus {
 }
 
 /// Durations stand as seconds in what is written for programs.
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }

@@ -9,11 +9,14 @@ use futures_util::FutureExt;
 use futures_util::stream::{self, Stream, StreamExt};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
+use crate::breaker::Probe;
 use crate::connector::Connector;
 use crate::error::{Result, TransportError};
 use crate::lease::PooledConnection;
 use crate::manager::TransportManager;
+use crate::pool::ConnectionPool;
 
 /// How work is run. The default: on all hosts at once, without a deadline of its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,6 +28,9 @@ pub struct ExecuteOptions {
     /// Most hosts worked on at once; all of them without it. Hosts that wait their turn do so under the same
     /// deadline.
     pub concurrency: Option<usize>,
+    /// Most tries of work that may be repeated, the first included; 0 counts as 1. Without it,
+    /// [`max_tries`](crate::RetryConfig::max_tries) on one host, and all hosts of a group. Other work is tried once.
+    pub max_tries: Option<u32>,
 }
 
 impl ExecuteOptions {
@@ -33,10 +39,31 @@ impl ExecuteOptions {
         ExecuteOptions { deadline: Some(deadline), ..ExecuteOptions::default() }
     }
 
+    /// Tries work that may be repeated at most so often.
+    pub fn with_max_tries(mut self, tries: u32) -> Self {
+        self.max_tries = Some(tries);
+        self
+    }
+
     /// Works on at most `hosts` at once; 0 counts as 1.
     pub fn with_concurrency(mut self, hosts: usize) -> Self {
         self.concurrency = Some(hosts);
         self
+    }
+}
+
+/// One try of some work.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Try {
+    /// Which, from 1.
+    pub(crate) number: u32,
+    /// Where the work was asked for.
+    pub(crate) taken_at: &'static Location<'static>,
+}
+
+impl Try {
+    pub(crate) fn first(taken_at: &'static Location<'static>) -> Self {
+        Try { number: 1, taken_at }
     }
 }
 
@@ -55,7 +82,7 @@ impl<C: Connector> TransportManager<C> {
         Fut: Future<Output = Result<T, E>>,
         E: From<TransportError>,
     {
-        self.execute(id, ExecuteOptions::default(), Location::caller(), work)
+        self.execute(id, ExecuteOptions::default(), Try::first(Location::caller()), work)
     }
 
     /// As [`execute_on_host`](Self::execute_on_host), with options.
@@ -71,14 +98,14 @@ impl<C: Connector> TransportManager<C> {
         Fut: Future<Output = Result<T, E>>,
         E: From<TransportError>,
     {
-        self.execute(id, options, Location::caller(), work)
+        self.execute(id, options, Try::first(Location::caller()), work)
     }
 
     async fn execute<T, E, F, Fut>(
         &self,
         id: &str,
         options: ExecuteOptions,
-        taken_at: &'static Location<'static>,
+        this: Try,
         work: F,
     ) -> Result<T, E>
     where
@@ -87,40 +114,8 @@ impl<C: Connector> TransportManager<C> {
         E: From<TransportError>,
     {
         let pool = self.pool(id)?;
-        let asked = Instant::now();
-        let deadline = options.deadline.unwrap_or_else(|| asked + pool.config().pool.acquire_timeout);
-        let probe = pool.admit()?;
-        let lease = pool.acquire_from(deadline, taken_at).await?.with_deadline(options.deadline);
-        // The host has failed before: a heartbeat finds out whether it answers, and puts no work at risk. Where all
-        // places on the connection are taken, the work itself is the probe.
-        let _probe = match probe {
-            Some(probe) if lease.has_free_place() => {
-                if !lease.is_alive_by(deadline).await {
-                    return Err(pool.still_open(probe).into());
-                }
-                None
-            }
-            probe => probe,
-        };
-        let host = lease.host_id().clone();
-        // The closure's state is dropped with it; nothing of it is looked at after a panic.
-        let contained = AssertUnwindSafe(async move { work(lease).await }).catch_unwind();
-        let finished = match options.deadline {
-            None => Ok(contained.await),
-            // Calls end by the same deadline and say more about it; this is for a closure that waits for
-            // something else.
-            Some(deadline) => timeout_at(deadline, contained).await,
-        };
-        match finished {
-            Ok(Ok(result)) => result,
-            Ok(Err(panic)) => {
-                Err(TransportError::Panicked { host, message: panic_message(panic.as_ref()) }.into())
-            }
-            Err(_) => {
-                let (operation, after) = ("the work given", asked.elapsed());
-                Err(TransportError::CallTimeout { host, operation, after, sent: true }.into())
-            }
-        }
+        let acquire_by = pool.acquire_by(options.deadline);
+        pool.execute(options.deadline, acquire_by, this, work).await
     }
 
     /// Runs `work` on several hosts in parallel, each in a task of its own. The results come in the order
@@ -158,7 +153,7 @@ impl<C: Connector> TransportManager<C> {
         T: Send + 'static,
         E: From<TransportError> + Send + 'static,
     {
-        in_order(self.fan_out(owned(ids), options, Location::caller(), work))
+        in_order(self.fan_out(owned(ids), options, Try::first(Location::caller()), work))
     }
 
     /// Runs `work` on every host in parallel; the results come by host id.
@@ -191,7 +186,7 @@ impl<C: Connector> TransportManager<C> {
         T: Send + 'static,
         E: From<TransportError> + Send + 'static,
     {
-        in_order(self.fan_out(owned(&self.ids()), options, Location::caller(), work))
+        in_order(self.fan_out(owned(&self.ids()), options, Try::first(Location::caller()), work))
     }
 
     /// Runs `work` on several hosts in parallel and hands out each result as soon as it is there, with its
@@ -232,7 +227,7 @@ impl<C: Connector> TransportManager<C> {
         T: Send + 'static,
         E: From<TransportError> + Send + 'static,
     {
-        let results = self.fan_out(owned(ids), options, Location::caller(), work);
+        let results = self.fan_out(owned(ids), options, Try::first(Location::caller()), work);
         Box::pin(results.map(|Finished { id, result, .. }| (id, result)))
     }
 
@@ -240,7 +235,7 @@ impl<C: Connector> TransportManager<C> {
         &self,
         ids: Vec<String>,
         options: ExecuteOptions,
-        taken_at: &'static Location<'static>,
+        this: Try,
         work: F,
     ) -> impl Stream<Item = Finished<T, E>> + Send + use<T, E, F, Fut, C>
     where
@@ -256,9 +251,10 @@ impl<C: Connector> TransportManager<C> {
                 let (manager, work, host) = (manager.clone(), work.clone(), id.clone());
                 async move {
                     // A task of its own: a closure that computes for long holds up no other host's.
-                    let task = AbortOnDropHandle::new(tokio::spawn(async move {
-                        manager.execute(&host, options, taken_at, |lease| work(lease)).await
-                    }));
+                    let task = AbortOnDropHandle::new(tokio::spawn(
+                        async move { manager.execute(&host, options, this, |lease| work(lease)).await }
+                            .in_current_span(),
+                    ));
                     // Panics of the closure are contained in there; what can still be lost is a task whose
                     // result panicked when it was dropped, or whose runtime is shutting down.
                     let result = task.await.unwrap_or_else(|_| Err(lost_task(&id).into()));
@@ -266,6 +262,77 @@ impl<C: Connector> TransportManager<C> {
                 }
             })
             .buffer_unordered(concurrency)
+    }
+}
+
+impl<C: Connector> ConnectionPool<C> {
+    /// Tries once to run `work`, with a lease that is had by `acquire_by` or not at all.
+    pub(crate) async fn execute<T, E, F, Fut>(
+        &self,
+        deadline: Option<Instant>,
+        acquire_by: Instant,
+        this: Try,
+        work: F,
+    ) -> Result<T, E>
+    where
+        F: FnOnce(PooledConnection<C>) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<TransportError>,
+    {
+        let host = self.host_id();
+        let span = tracing::debug_span!("execute", %host, attempt = this.number);
+        let execution = async {
+            let asked = Instant::now();
+            if this.number == 1 {
+                let host = self.host();
+                host.retry_budget.earn(&host.config().retry, asked);
+            }
+            let (lease, _probe) = self.admitted_lease(asked, acquire_by, this).await?;
+            let lease = lease.with_deadline(deadline).for_attempt(this.number);
+            // The closure's state is dropped with it; nothing of it is looked at after a panic.
+            let contained = AssertUnwindSafe(async move { work(lease).await }).catch_unwind();
+            let finished = match deadline {
+                None => Ok(contained.await),
+                // Calls end by the same deadline and say more about it; this is for a closure that waits for
+                // something else.
+                Some(deadline) => timeout_at(deadline, contained).await,
+            };
+            let host = host.clone();
+            match finished {
+                Ok(Ok(result)) => result,
+                Ok(Err(panic)) => {
+                    Err(TransportError::Panicked { host, message: panic_message(panic.as_ref()) }.into())
+                }
+                Err(_) => {
+                    let (operation, after) = ("the work given", asked.elapsed());
+                    Err(TransportError::CallTimeout { host, operation, after, sent: true }.into())
+                }
+            }
+        };
+        execution.instrument(span).await
+    }
+
+    /// A lease for work that the host's breaker lets through; with the probe's place, where the work itself has
+    /// to find out whether the host answers.
+    async fn admitted_lease(
+        &self,
+        asked: Instant,
+        acquire_by: Instant,
+        this: Try,
+    ) -> Result<(PooledConnection<C>, Option<Probe<'_>>)> {
+        let probe = self.admit()?;
+        let lease = self.acquire_from(asked, acquire_by, this.taken_at).await?;
+        match probe {
+            // A heartbeat puts no work at risk. It would have to wait where all places on the connection are taken.
+            Some(probe) if lease.has_free_place() => {
+                if lease.is_alive_by(acquire_by).await {
+                    Ok((lease, None))
+                } else {
+                    Err(self.still_open(probe))
+                }
+            }
+            probe => Ok((lease, probe)),
+        }
     }
 }
 

@@ -134,7 +134,7 @@ impl<C: Connector> TransportManager<C> {
                     tokio::spawn(drain(pool));
                     changes.removed.push(id);
                 }
-                Some(info) if info.effective_uri() != pool.info().effective_uri() => {
+                Some(info) if !info.is_reached_as(&pool.info()) => {
                     self.emit(&id, TransportEvent::HostRemoved);
                     tokio::spawn(drain(pool));
                     changes.replaced.push(id.clone());

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::TransportConfig;
+use crate::credentials::Credentials;
 
 /// The name of a host within one fleet: one or more of `A-Z a-z 0-9 . _ -`.
 ///
@@ -88,6 +89,8 @@ pub struct HostInfo {
     pub address: String,
     /// libvirt connection URI. When absent it is `qemu+tcp://ADDRESS/system`.
     pub uri: Option<String>,
+    /// Who we are to a daemon that asks (SASL).
+    pub credentials: Option<Credentials>,
     /// Names under which this host can be chosen together with others.
     pub groups: Vec<String>,
     /// Free key-value pairs to select by.
@@ -107,6 +110,7 @@ impl HostInfo {
             id: id.into(),
             address: address.into(),
             uri: None,
+            credentials: None,
             groups: Vec::new(),
             labels: BTreeMap::new(),
             weight: 1,
@@ -128,6 +132,12 @@ impl HostInfo {
     /// Sets the libvirt connection URI.
     pub fn with_uri(mut self, uri: impl Into<String>) -> Self {
         self.uri = Some(uri.into());
+        self
+    }
+
+    /// Sets who we are to a daemon that asks.
+    pub fn with_credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
         self
     }
 
@@ -162,6 +172,11 @@ impl HostInfo {
     pub fn with_config(mut self, config: TransportConfig) -> Self {
         self.config = Some(config);
         self
+    }
+
+    /// Whether connections to the one are good for the other: they were opened in the same way.
+    pub(crate) fn is_reached_as(&self, other: &HostInfo) -> bool {
+        self.effective_uri() == other.effective_uri() && self.credentials == other.credentials
     }
 
     /// The URI that is opened: the one set, or `qemu+tcp://ADDRESS/system`.

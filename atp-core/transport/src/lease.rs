@@ -25,6 +25,8 @@ pub struct PooledConnection<C: Connector> {
     key: LeaseKey,
     fresh: bool,
     deadline: Option<Instant>,
+    /// Which try of the work it is for, from 1.
+    attempt: u32,
 }
 
 impl<C: Connector> PooledConnection<C> {
@@ -38,12 +40,18 @@ impl<C: Connector> PooledConnection<C> {
         let quiet_for = now.saturating_duration_since(connection.last_active());
         // A call in flight is a probe by itself, and the connection's own would have to wait for it.
         let fresh = quiet_for < connection.config().pool.validate_after || !connection.has_free_place();
-        PooledConnection { pool, connection, key, fresh, deadline: None }
+        PooledConnection { pool, connection, key, fresh, deadline: None, attempt: 1 }
     }
 
     /// Bounds every call made through this lease.
     pub(crate) fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Says which try of some work the lease is for.
+    pub(crate) fn for_attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
         self
     }
 
@@ -69,7 +77,7 @@ impl<C: Connector> PooledConnection<C> {
         F: FnOnce(Arc<C::Link>, InFlight) -> Fut,
         Fut: Future<Output = Result<T, CallFailure>>,
     {
-        self.connection.call(operation, lane, self.call_deadline(), start).await
+        self.connection.call(operation, lane, self.attempt, self.call_deadline(), start).await
     }
 
     /// When a call that starts now has to be done.

@@ -56,11 +56,15 @@ mod events;
 mod execute;
 mod fleet;
 mod follow;
+mod groups;
 mod health;
 mod host;
+mod interceptor;
 mod lease;
 mod libvirt;
 mod manager;
+mod pick;
+mod retry;
 
 // One host's connections.
 mod connection;
@@ -81,6 +85,7 @@ mod strategy;
 
 // Underneath: hosts that fail.
 mod breaker;
+mod budget;
 mod evidence;
 mod share;
 mod window;
@@ -89,10 +94,12 @@ mod window;
 mod backoff;
 mod calls;
 mod context;
+mod credentials;
 mod dedicated;
 mod limit;
 mod moment;
 mod pace;
+mod rate_limit;
 mod reconnect;
 
 pub mod domain;
@@ -102,10 +109,12 @@ pub use breaker::{BreakerState, BreakerStatus};
 pub use calls::{InFlight, Lane};
 pub use config::{
     BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig,
-    PoolConfig, ReconnectConfig, Strategy, TransportConfig, TransportConfigBuilder,
+    PoolConfig, RateLimitConfig, ReconnectConfig, RetryConfig, Strategy, TransportConfig,
+    TransportConfigBuilder,
 };
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use connector::{CallFailure, Connector};
+pub use credentials::{Credentials, Password, PasswordSource};
 pub use effect::Effect;
 pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, TransportError};
 pub use events::{Event, EventKind, EventStream, GrowthReason, LossCause, ReapReason, TransportEvent};
@@ -114,6 +123,7 @@ pub use fleet::{Changes, Fleet};
 pub use follow::Following;
 pub use health::{FleetHealth, Health, HealthState, Vitals};
 pub use host::{HostId, HostInfo, InvalidHostId};
+pub use interceptor::{CallInfo, Interceptor, Verdict};
 pub use latency::Percentiles;
 pub use lease::PooledConnection;
 pub use libvirt::{
@@ -121,8 +131,10 @@ pub use libvirt::{
     LibvirtConnector, LibvirtLink, RawImage, Version, WatchItem, WatchOptions, daemon_socket,
 };
 pub use manager::TransportManager;
+pub use pick::Pick;
 pub use pool::ConnectionPool;
 pub use reconnect::Attempt;
+pub use retry::Failure;
 pub use stats::PoolStats;
 
 /// Compiles the examples of the page.

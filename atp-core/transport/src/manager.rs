@@ -1,8 +1,8 @@
 //! All hosts: added, removed, counted. How work is run on them stands in `execute.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use crate::config::TransportConfig;
@@ -12,8 +12,10 @@ use crate::error::{Result, TransportError};
 use crate::events::{EventBus, EventKind, EventStream, TransportEvent};
 use crate::health::{FleetHealth, FleetWatch};
 use crate::host::{HostId, HostInfo};
+use crate::interceptor::Interceptor;
 use crate::libvirt::LibvirtConnector;
 use crate::pace::Pace;
+use crate::pick::Turns;
 use crate::pool::ConnectionPool;
 use crate::stats::PoolStats;
 
@@ -27,6 +29,8 @@ pub struct TransportManager<C: Connector = LibvirtConnector> {
 struct Shared<C: Connector> {
     connector: Arc<C>,
     common: Common,
+    /// Whose turn it is in each group.
+    turns: Mutex<HashMap<String, Turns>>,
     state: RwLock<State<C>>,
 }
 
@@ -51,12 +55,20 @@ impl TransportManager<LibvirtConnector> {
 impl<C: Connector> TransportManager<C> {
     /// A manager of hosts that `connector` reaches.
     pub fn with_connector(config: TransportConfig, connector: C) -> Self {
-        let pace = Arc::new(Pace::new(config.reconnect.max_per_second));
+        let pace = Arc::new(Pace::new(config.reconnect.max_per_second.into(), 1));
         let events = Arc::new(EventBus::new(&config.events));
         let health = Arc::new(FleetWatch::new(&config.health, events.clone()));
-        let common = Common { pace, events, health, open_share: Arc::default() };
+        let (open_share, interceptors) = (Arc::default(), Arc::default());
+        let common = Common { pace, events, health, open_share, interceptors };
         let state = RwLock::new(State { config, hosts: BTreeMap::new() });
-        TransportManager { shared: Arc::new(Shared { connector: Arc::new(connector), common, state }) }
+        TransportManager {
+            shared: Arc::new(Shared {
+                connector: Arc::new(connector),
+                common,
+                turns: Mutex::default(),
+                state,
+            }),
+        }
     }
 
     /// Registers a host and starts opening its minimum of connections in the background.
@@ -103,7 +115,7 @@ impl<C: Connector> TransportManager<C> {
     /// Takes over a common configuration that was checked.
     pub(crate) fn adopt(&self, state: &mut State<C>, config: TransportConfig) {
         self.shared.connector.configure(&config);
-        self.shared.common.pace.set(config.reconnect.max_per_second);
+        self.shared.common.pace.set(config.reconnect.max_per_second.into(), 1);
         self.shared.common.health.configure(&config.health);
         state.config = config;
     }
@@ -121,6 +133,22 @@ impl<C: Connector> TransportManager<C> {
         self.emit(pool.host_id(), TransportEvent::HostRemoved);
         drain(pool).await;
         Ok(())
+    }
+
+    /// As [`add_interceptor`](Self::add_interceptor), when the manager is made.
+    pub fn with_interceptor(self, interceptor: impl Interceptor) -> Self {
+        self.add_interceptor(interceptor);
+        self
+    }
+
+    /// Puts an interceptor around each call that is made from now on, behind those that are there.
+    pub fn add_interceptor(&self, interceptor: impl Interceptor) {
+        self.shared.common.interceptors.add(Arc::new(interceptor));
+    }
+
+    /// How often interceptors have panicked.
+    pub fn interceptor_panics(&self) -> u64 {
+        self.shared.common.interceptors.panics()
     }
 
     /// The ids of all hosts, in order.
@@ -170,6 +198,10 @@ impl<C: Connector> TransportManager<C> {
     /// Tells whoever listens what happened to all of them.
     pub(crate) fn emit_for_all(&self, what: TransportEvent) {
         self.shared.common.events.emit(None, what);
+    }
+
+    pub(crate) fn turns(&self) -> &Mutex<HashMap<String, Turns>> {
+        &self.shared.turns
     }
 
     pub(crate) fn connector(&self) -> &C {

@@ -267,6 +267,7 @@ impl<C: Connector> Members<C> {
         let unshared = self.max * config.pool.max_uses_per_connection.min(config.calls.max_per_connection);
         let mut vitals = Vitals {
             utilisation: self.leases.count() as f64 / unshared.max(1) as f64,
+            breaker: host.breaker.status().state,
             waiting: self.waiters.len(),
             rejected: lately.refusals,
             calls: lately.requests,

@@ -1,5 +1,6 @@
-//! A common pace for many: so many turns a second, evenly spaced.
+//! A pace that many keep to: so many turns a second, with or without a burst after a quiet time.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,50 +10,113 @@ use crate::moment::Span;
 
 /// Hands out turns. Waiting for one's own turn holds up nobody else's, and a turn is not held: whoever got it
 /// may take as long as it likes.
+///
+/// It is a token bucket, kept as the time at which it will be full again (the generic cell rate algorithm).
 pub(crate) struct Pace {
+    /// Between two turns; nothing for no limit.
     spacing: Span,
-    next: Mutex<Option<Instant>>,
+    /// Turns that can be had at once after a quiet time.
+    burst: AtomicU32,
+    /// When all turns that were handed out will have been made up for.
+    full_at: Mutex<Option<Instant>>,
 }
 
 impl Pace {
-    pub(crate) fn new(per_second: u32) -> Self {
-        Pace { spacing: Span::new(spacing(per_second)), next: Mutex::new(None) }
+    /// So many turns a second, as many as `burst` of them at once; 0 for no limit.
+    pub(crate) fn new(per_second: f64, burst: u32) -> Self {
+        let (spacing, burst) = (Span::new(spacing(per_second)), AtomicU32::new(burst));
+        Pace { spacing, burst, full_at: Mutex::new(None) }
     }
 
     /// Has turns follow at another pace from now on.
-    pub(crate) fn set(&self, per_second: u32) {
+    pub(crate) fn set(&self, per_second: f64, burst: u32) {
         self.spacing.set(spacing(per_second));
+        self.burst.store(burst, Ordering::Relaxed);
     }
 
     /// Waits for the next turn. Cancel safe: a turn given up is lost, and takes nobody else's place.
     pub(crate) async fn turn(&self) {
-        let at = {
-            // Nothing under this lock can panic.
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Instant::now();
-            let at = next.map_or(now, |next| next.max(now));
-            *next = Some(at + self.spacing.get());
-            at
-        };
+        // There is no deadline that it could miss.
+        let (Ok(at) | Err(at)) = self.next_turn(None);
         sleep_until(at).await;
+    }
+
+    /// Takes the next turn, if it comes by `deadline`, and tells when it comes.
+    ///
+    /// # Errors
+    /// When the next turn would come; nothing was taken.
+    pub(crate) fn next_turn(&self, deadline: Option<Instant>) -> Result<Instant, Instant> {
+        let now = Instant::now();
+        let spacing = self.spacing.get();
+        if spacing.is_zero() {
+            return Ok(now);
+        }
+        let head_start = spacing.saturating_mul(self.burst.load(Ordering::Relaxed).saturating_sub(1));
+        // Nothing under this lock can panic.
+        let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = full_at.map_or(now, |at| at.max(now));
+        let at = full.checked_sub(head_start).map_or(now, |at| at.max(now));
+        if deadline.is_some_and(|deadline| deadline < at) {
+            return Err(at);
+        }
+        *full_at = Some(full + spacing);
+        Ok(at)
     }
 }
 
-fn spacing(per_second: u32) -> Duration {
-    Duration::from_secs(1) / per_second.max(1)
+fn spacing(per_second: f64) -> Duration {
+    if per_second > 0.0 { Duration::from_secs_f64(1.0 / per_second) } else { Duration::ZERO }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::join_all;
+
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
     async fn turns_are_spaced_evenly_and_unused_ones_do_not_add_up() {
-        let pace = Pace::new(10);
-        let start = Instant::now();
-        tokio::time::advance(Duration::from_secs(60)).await;
-        let ready = start.elapsed();
-        futures_util::future::join_all((0..11).map(|_| pace.turn())).await;
-        assert_eq!((start.elapsed() - ready).as_secs(), 1);
+        let pace = Pace::new(10.0, 1);
+        tokio::time::advance(60 * SECOND).await;
+        let ready = Instant::now();
+        join_all((0..11).map(|_| pace.turn())).await;
+        assert_eq!(ready.elapsed().as_secs(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_had_at_once_and_again_after_a_quiet_time() {
+        let pace = Pace::new(10.0, 5);
+        for _ in 0..2 {
+            let ready = Instant::now();
+            join_all((0..5).map(|_| pace.turn())).await;
+            assert_eq!(ready.elapsed(), Duration::ZERO);
+            join_all((0..5).map(|_| pace.turn())).await;
+            assert_eq!(ready.elapsed(), SECOND / 2);
+            tokio::time::advance(SECOND / 2).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_past_the_deadline_is_not_taken() {
+        let pace = Pace::new(1.0, 1);
+        let now = Instant::now();
+        assert_eq!(pace.next_turn(Some(now)), Ok(now));
+        for _ in 0..3 {
+            assert_eq!(pace.next_turn(Some(now + SECOND / 2)), Err(now + SECOND));
+        }
+        assert_eq!(pace.next_turn(Some(now + SECOND)), Ok(now + SECOND));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_limit_is_no_wait() {
+        let pace = Pace::new(0.0, 1);
+        let now = Instant::now();
+        assert!((0..1000).all(|_| pace.next_turn(Some(now)) == Ok(now)));
+        pace.set(1.0, 1);
+        pace.turn().await;
+        pace.turn().await;
+        assert_eq!(now.elapsed(), SECOND);
     }
 }

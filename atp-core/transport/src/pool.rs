@@ -78,6 +78,10 @@ impl<C: Connector> ConnectionPool<C> {
         &self.shared.host.id
     }
 
+    pub(crate) fn host(&self) -> &HostContext<C> {
+        &self.shared.host
+    }
+
     /// What is known of the host now.
     pub fn info(&self) -> Arc<HostInfo> {
         self.shared.host.info()
@@ -93,6 +97,21 @@ impl<C: Connector> ConnectionPool<C> {
         Dedicated::new(self.shared.host.clone(), self.shared.closing.clone())
     }
 
+    /// Lends a connection, as [`acquire`](Self::acquire) does, within the configured
+    /// [`acquire_timeout`](crate::PoolConfig::acquire_timeout).
+    ///
+    /// # Errors
+    /// Those of [`acquire`](Self::acquire). Cancel safe as that is.
+    #[track_caller]
+    pub fn get(&self) -> impl Future<Output = Result<PooledConnection<C>>> + Send {
+        let taken_at = Location::caller();
+        async move {
+            let asked = Instant::now();
+            let patience = self.shared.host.config().pool.acquire_timeout;
+            self.acquire_from(asked, asked + patience, taken_at).await
+        }
+    }
+
     /// Lends a connection, as soon as one can carry another lease, and by `deadline` at the latest.
     ///
     /// # Errors
@@ -102,15 +121,17 @@ impl<C: Connector> ConnectionPool<C> {
     /// Cancel safe: the place in line is given up, and a lease that was on its way goes to the next.
     #[track_caller]
     pub fn acquire(&self, deadline: Instant) -> impl Future<Output = Result<PooledConnection<C>>> + Send {
-        self.acquire_from(deadline, Location::caller())
+        let taken_at = Location::caller();
+        async move { self.acquire_from(Instant::now(), deadline, taken_at).await }
     }
 
+    /// For a caller who asked at some moment: its place in line goes by that.
     pub(crate) async fn acquire_from(
         &self,
+        asked: Instant,
         deadline: Instant,
         taken_at: &'static Location<'static>,
     ) -> Result<PooledConnection<C>> {
-        let asked = Instant::now();
         let result = self.live_lease(asked, deadline, taken_at).await;
         if let Err(error) = &result {
             self.shared.host.heard_of_acquire(asked, error);
@@ -175,6 +196,18 @@ impl<C: Connector> ConnectionPool<C> {
         }
         let hopeless = self.shared.members().hopeless(host);
         hopeless.map_or_else(|| host.admit(), Err)
+    }
+
+    /// Whether work would be taken now, and not refused at once.
+    pub(crate) fn is_ready(&self) -> bool {
+        let host = &self.shared.host;
+        self.shared.members().hopeless(host).is_none() && host.breaker.would_admit(Instant::now())
+    }
+
+    /// Leases, and callers who wait for one.
+    pub(crate) fn in_flight(&self) -> usize {
+        let members = self.shared.members();
+        members.leases.count() + members.waiters.len()
     }
 
     /// The error for work whose probe was not answered.

@@ -45,7 +45,7 @@ pub(crate) struct Counted {
     buckets: [u64; BUCKETS],
     /// Callers that got no connection by their deadline.
     pub(crate) acquire_timeouts: u64,
-    /// Those of them for which all were in use.
+    /// Callers for which all were in use until their deadline, and calls over the rate limit.
     pub(crate) refusals: u64,
     /// Lost connections that were opened again.
     pub(crate) reconnects: u64,
@@ -81,7 +81,7 @@ impl Tally {
         add(&self.buckets[bucket(micros)], 1);
         if let Err(error) = result {
             add(&self.errors, 1);
-            // An answer with an error is an answer; a bug in the work says nothing of the host.
+            // An answer with an error is an answer; a bug in the work, or a refusal of ours, says nothing of the host.
             let answered = matches!(
                 error,
                 TransportError::Libvirt { .. }
@@ -89,7 +89,10 @@ impl Tally {
                     | TransportError::Panicked { .. }
                     | TransportError::Closed { .. }
             );
-            add(&self.unanswered, u64::from(!answered));
+            let held_back =
+                matches!(error, TransportError::RateLimited { .. } | TransportError::Refused { .. });
+            add(&self.unanswered, u64::from(!answered && !held_back));
+            add(&self.refusals, u64::from(matches!(error, TransportError::RateLimited { .. })));
         }
     }
 

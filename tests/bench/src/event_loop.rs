@@ -20,8 +20,8 @@ const CALLS: usize = 80_000;
 /// Daemons that share the connections: each lets in no more than 20 clients at a time that are still connecting,
 /// and has no more than a few threads for their calls.
 const DAEMONS: u8 = 4;
-const THREADS: [usize; 2] = [1, 4];
-const ROUNDS: usize = 3;
+/// Threads that make the calls, and rounds.
+const CASES: [(usize, usize); 2] = [(4, 3), (1, 1)];
 /// The most of the default loop's CPU time that is wanted, percent.
 const GOAL: f64 = 25.0;
 
@@ -53,11 +53,19 @@ pub(crate) struct Cost {
 pub(crate) fn report() -> Result<()> {
     let bed = Testbed::builder().hosts(DAEMONS).guests(0).start()?;
     let uris: Vec<String> = bed.hosts().iter().map(|host| host.uri()).collect();
-    let mut table =
-        Table::new(["threads", "event loop", "client CPU, s", "calls/s", "CPU of the default's", "goal", ""]);
-    for threads in THREADS {
+    let mut table = Table::new([
+        "threads",
+        "rounds",
+        "event loop",
+        "client CPU, s",
+        "calls/s",
+        "CPU of the default's",
+        "goal",
+        "",
+    ]);
+    for (threads, rounds) in CASES {
         let [mut ours, mut default, mut none] = [const { Vec::new() }; 3];
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             for (event_loop, costs) in
                 [(Loop::Ours, &mut ours), (Loop::Default, &mut default), (Loop::None, &mut none)]
             {
@@ -75,6 +83,7 @@ pub(crate) fn report() -> Result<()> {
             );
             table.row([
                 threads.to_string(),
+                rounds.to_string(),
                 name.to_owned(),
                 format!("{:.2}", median(costs.iter().map(|cost| cost.cpu.as_secs_f64()))),
                 format!("{:.0}", median(costs.iter().map(|cost| CALLS as f64 / cost.wall.as_secs_f64()))),
@@ -85,7 +94,7 @@ pub(crate) fn report() -> Result<()> {
         }
     }
     table.print(&format!(
-        "{CALLS} calls of `hostname` over {CONNECTIONS} connections to {DAEMONS} daemons; median of {ROUNDS} rounds:"
+        "{CALLS} calls of `hostname` over {CONNECTIONS} connections to {DAEMONS} daemons; median of the rounds, in turns:"
     ));
     bed.down().context("the testbed was not removed")
 }

@@ -83,9 +83,20 @@ impl Running {
     /// Waits until a line with this text is on stderr.
     #[track_caller]
     pub fn wait_for_stderr(&self, text: &str) {
+        self.wait_for(&self.stderr, text);
+    }
+
+    /// Waits until a line with this text is on stdout.
+    #[track_caller]
+    pub fn wait_for_stdout(&self, text: &str) {
+        self.wait_for(&self.stdout, text);
+    }
+
+    #[track_caller]
+    fn wait_for(&self, stream: &Stream, text: &str) {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let is_there = |lines: &[Line]| lines.iter().any(|line| line.text.contains(text));
-        let came = self.stderr.lines.wait_for(left, is_there);
+        let came = stream.lines.wait_for(left, is_there);
         assert!(
             came,
             "{text:?} did not come\nstdout: {:?}\nstderr: {:?}",

@@ -241,3 +241,33 @@ fn nothing_is_left_when_the_last_subscriber_goes() {
         becomes("what is held", SOON, Resources::NONE, Resources::now);
     });
 }
+
+#[test]
+fn the_verb_tells_of_all_hosts_through_a_lost_connection_and_ends_when_interrupted() {
+    let bed = bed();
+    let running = bed.atp(&["events", "*/vm1"]).output("jsonl").start();
+    for host in IDS {
+        running.wait_for_stdout(&format!(r#""item":"present","host":"{host}""#));
+    }
+    bed.host("h1").unwrap().virsh(&["suspend", "vm2"]).unwrap();
+    bed.host("h1").unwrap().virsh(&["suspend", "vm1"]).unwrap();
+    running.wait_for_stdout(r#""change":"suspended""#);
+    let h2 = bed.host("h2").unwrap();
+    h2.kill_daemon().unwrap();
+    running.wait_for_stdout(r#""item":"gap","host":"h2""#);
+    running.wait_for_stdout(r#""item":"unreachable","host":"h2""#);
+    h2.start_daemon().unwrap();
+    running.interrupt();
+    let run = running.finish();
+    run.exits_with(130);
+    assert!(!run.stdout().contains("vm2"), "{}", run.stdout());
+
+    let counted = bed.atp(&["events", "h3/*", "--count", "2"]).start();
+    counted.wait_for_stdout("watched from here on");
+    for verb in ["suspend", "resume"] {
+        bed.host("h3").unwrap().virsh(&[verb, "vm2"]).unwrap();
+    }
+    let run = counted.finish();
+    run.exits_with(0);
+    assert!(run.stdout().contains("h3/vm2  suspended (paused)\n"), "{}", run.stdout());
+}

@@ -2,9 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test that calls it")]
 
+mod channels;
+mod doctor;
 mod events;
 mod exec;
+mod exec_full;
 mod faults;
+mod files;
+mod guest_info;
+mod input;
 mod interrupt;
 mod journal;
 mod library;
@@ -13,7 +19,10 @@ mod listing;
 mod load;
 mod messages;
 mod raw;
+mod sasl;
 mod scenarios;
+mod screenshot;
 mod selectors;
 mod sockets;
 mod transport;
+mod wait;

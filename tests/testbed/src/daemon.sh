@@ -24,6 +24,8 @@ fi
 # A /run of its own, in which the host's folder, which is below /run, is still found under its usual path.
 inside=$host/run/${host#/run/}
 mkdir -p "$inside"
+# /var/lock: the daemon locks each channel that is opened through it.
+mkdir -p "$host/run/lock"
 mount --bind "$host" "$inside"
 mount --rbind "$host/run" /run
 

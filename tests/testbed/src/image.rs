@@ -16,7 +16,7 @@ use crate::cpio::Archive;
 use crate::error::{Error, Result};
 
 /// To be raised when the code below builds something else from the same inputs.
-const RECIPE_VERSION: u32 = 1;
+const RECIPE_VERSION: u32 = 2;
 
 /// The package that depends on the newest kernel package.
 const KERNEL_METAPACKAGE: &str = "linux-image-cloud-amd64";
@@ -40,6 +40,7 @@ const SHUTDOWN: &str = include_str!("../guest/shutdown");
 const POWER_BUTTON: &str = include_str!("../guest/power-button");
 const MOUNT_DATA: &str = include_str!("../guest/mount-data");
 const CHPASSWD: &str = include_str!("../guest/chpasswd");
+const CHANNEL_PEER: &str = include_str!("../guest/channel-peer");
 const OS_RELEASE: &str = include_str!("../guest/os-release");
 
 /// Downloading some 30 MB, on a slow line too.
@@ -92,7 +93,7 @@ impl Image {
 fn key() -> String {
     let mut hasher = DefaultHasher::new();
     (RECIPE_VERSION, KERNEL_METAPACKAGE, MODULES, INIT).hash(&mut hasher);
-    (SHUTDOWN, POWER_BUTTON, MOUNT_DATA, CHPASSWD, OS_RELEASE).hash(&mut hasher);
+    (SHUTDOWN, POWER_BUTTON, MOUNT_DATA, CHPASSWD, CHANNEL_PEER, OS_RELEASE).hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 
@@ -192,7 +193,10 @@ fn initramfs(files: &Path) -> Result<Vec<u8>> {
         archive.symlink(&format!("sbin/{name}"), "shutdown");
     }
     archive.file("sbin/mount-data", 0o755, MOUNT_DATA.as_bytes());
+    // The agent looks for it in this place.
+    archive.symlink("sbin/hwclock", "../bin/busybox");
     archive.file("sbin/chpasswd", 0o755, CHPASSWD.as_bytes());
+    archive.file("sbin/channel-peer", 0o755, CHANNEL_PEER.as_bytes());
     archive.file("etc/acpi/PWRF/00000080", 0o755, POWER_BUTTON.as_bytes());
     archive.file("etc/os-release", 0o644, OS_RELEASE.as_bytes());
     archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n");

@@ -1,39 +1,19 @@
-//! Commands to a running VM: a process in the guest, a monitor command, an agent command.
+//! Commands to a running VM: a monitor command, an agent command.
 
-use atp_protocol::{ExecSpec, LibvirtCarrier, ProtocolError, RawCommand, agent, exec, monitor};
+use atp_protocol::{LibvirtCarrier, ProtocolError, RawCommand, agent, monitor};
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, LibvirtConnection};
 
 use super::Job;
 use crate::completion::Completion;
-use crate::error::OutcomeError;
 use crate::operation::{Forecast, Operation};
-use crate::outcome::{Data, ExecReport, Status};
+use crate::outcome::Data;
 
 /// What came of asking a VM.
-enum Asked<T> {
+pub(super) enum Asked<T> {
     Answered(T),
     /// The VM is not in a state to answer. Nothing was sent, unless the effect says otherwise.
     NotRunning(DomainState, Effect),
-}
-
-pub(super) async fn exec(
-    job: &Job<'_>,
-    operation: &Operation,
-    domain: &DomainInfo,
-    spec: &ExecSpec,
-) -> Completion {
-    let deadline = job.attempt.deadline();
-    let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-        if let Some(state) = not_running(&connection, operation, domain).await? {
-            return Ok(Asked::NotRunning(state, Effect::None));
-        }
-        job.attempt.mark_sent();
-        let carrier = LibvirtCarrier::new(&connection, domain.uuid);
-        let output = exec::run(&carrier, spec, deadline).await;
-        explain(&connection, operation, domain, output).await
-    });
-    finish(job, domain, asked.await, |output| exec_completion(output.into()))
 }
 
 pub(super) async fn qmp(
@@ -75,7 +55,7 @@ pub(super) async fn qga(
 }
 
 /// The state of a VM that was not running when it was listed and is not now, so that nothing is sent to it.
-async fn not_running(
+pub(super) async fn not_running(
     connection: &LibvirtConnection,
     operation: &Operation,
     domain: &DomainInfo,
@@ -90,7 +70,7 @@ async fn not_running(
 
 /// Looks again at a VM that refused: it may have stopped after the listing, and libvirt's word for that is
 /// a general one.
-async fn explain<T>(
+pub(super) async fn explain<T>(
     connection: &LibvirtConnection,
     operation: &Operation,
     domain: &DomainInfo,
@@ -114,12 +94,12 @@ async fn explain<T>(
 /// Whether a VM in this state can answer at all: QEMU's monitor can when paused, the guest cannot.
 fn can_answer(operation: &Operation, state: DomainState) -> bool {
     match operation {
-        Operation::Qmp(_) => state.is_active(),
+        Operation::Qmp(_) | Operation::Screenshot(_) => state.is_active(),
         _ => !matches!(state, DomainState::Paused | DomainState::PmSuspended) && state.is_active(),
     }
 }
 
-fn finish<T>(
+pub(super) fn finish<T>(
     job: &Job<'_>,
     domain: &DomainInfo,
     asked: Result<Asked<T>, ProtocolError>,
@@ -132,49 +112,9 @@ fn finish<T>(
     }
 }
 
-/// A process that ran is `done`; it has failed if it says so.
-fn exec_completion(report: ExecReport) -> Completion {
-    if report.is_success() {
-        return Completion::ok(Effect::Done, Data::Exec(report));
-    }
-    let message = match (report.exit_code, report.signal) {
-        (_, Some(signal)) => format!("the process died of signal {signal}"),
-        (Some(code), None) => format!("the process exited with code {code}"),
-        (None, None) => "the process ended, and the guest does not say how".to_owned(),
-    };
-    let error = OutcomeError::new("exit-nonzero", message).with_hint("read what it wrote to standard error");
-    let mut completion = Completion::failed(Status::Failed, Effect::Done, error);
-    completion.data = Some(Data::Exec(report));
-    completion
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Stream;
-
-    fn report(exit_code: Option<i32>, signal: Option<i32>) -> ExecReport {
-        ExecReport { exit_code, signal, stdout: Stream::default(), stderr: Stream::default() }
-    }
-
-    #[test]
-    fn a_process_that_ends_well_is_ok() {
-        let completion = exec_completion(report(Some(0), None));
-        assert_eq!((completion.status, completion.effect), (Status::Ok, Effect::Done));
-        assert_eq!(completion.error, None);
-    }
-
-    #[test]
-    fn a_process_that_ends_badly_failed_with_its_data() {
-        for (ended, message) in [(report(Some(3), None), "code 3"), (report(None, Some(9)), "signal 9")] {
-            let completion = exec_completion(ended.clone());
-            assert_eq!((completion.status, completion.effect), (Status::Failed, Effect::Done));
-            assert_eq!(completion.data, Some(Data::Exec(ended)));
-            let error = completion.error.unwrap();
-            assert_eq!(error.kind, "exit-nonzero");
-            assert!(error.message.contains(message), "{}", error.message);
-        }
-    }
 
     #[test]
     fn a_paused_vm_has_a_monitor_and_no_agent() {

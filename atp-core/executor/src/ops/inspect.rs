@@ -1,20 +1,72 @@
-//! Looking at one VM.
+//! Looking at one VM, and into it.
 
-use atp_protocol::ProtocolError;
-use atp_transport::Effect;
-use atp_transport::domain::DomainInfo;
+use atp_protocol::{LibvirtCarrier, ProtocolError, guest};
+use atp_transport::domain::{AgentChannel, DomainDetails, DomainInfo};
+use atp_transport::{Effect, LibvirtConnection};
+use tokio::time::Instant;
 
 use super::Job;
 use crate::completion::Completion;
-use crate::outcome::Data;
+use crate::error::OutcomeError;
+use crate::outcome::{Data, GuestReport, OsReport, VmReport};
+use crate::policy::Policy;
 
-pub(super) async fn info(job: &Job<'_>, domain: &DomainInfo) -> Completion {
+pub(super) async fn info(job: &Job<'_>, domain: &DomainInfo, policy: &Policy) -> Completion {
     let uuid = domain.uuid;
-    let details = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-        Ok::<_, ProtocolError>(connection.domain_details(uuid).await?)
+    let report = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        let details = connection.domain_details(uuid).await?;
+        Ok::<_, ProtocolError>(look_inside(&connection, details, job.attempt.deadline(), policy).await)
     });
-    match details.await {
-        Ok(details) => Completion::ok(Effect::None, Data::Details(Box::new(details))),
+    match report.await {
+        Ok(report) => Completion::ok(Effect::None, Data::Vm(Box::new(report))),
         Err(error) => job.failure(&error).of_a_look(),
     }
+}
+
+/// Asks the agent of a VM that has one, for a while. What it does not answer is no failure of the rest.
+async fn look_inside(
+    connection: &LibvirtConnection,
+    details: DomainDetails,
+    deadline: Instant,
+    policy: &Policy,
+) -> VmReport {
+    let is_awake = details.info.state.is_running() && details.agent == AgentChannel::Connected;
+    if !is_awake {
+        return VmReport { details, guest: None, guest_error: None };
+    }
+    let now = Instant::now();
+    // The answer is to be on its way before whoever waits for all of this loses patience.
+    let half = now + deadline.saturating_duration_since(now) / 2;
+    let carrier = LibvirtCarrier::new(connection, details.info.uuid);
+    match ask(&carrier, half.min(now + policy.agent_patience)).await {
+        Ok(guest) => VmReport { details, guest: Some(guest), guest_error: None },
+        Err(error) => VmReport { details, guest: None, guest_error: Some(OutcomeError::from(&error)) },
+    }
+}
+
+async fn ask(carrier: &impl atp_protocol::Carrier, deadline: Instant) -> Result<GuestReport, ProtocolError> {
+    // An agent that does not have a command has told what it has.
+    let optional = |error: ProtocolError| {
+        if matches!(error, ProtocolError::Refused(_)) { Ok(()) } else { Err(error) }
+    };
+    let interfaces = guest::interfaces(carrier, deadline).await;
+    let interfaces = interfaces.map(Some).or_else(|error| optional(error).map(|()| None))?;
+    let os = guest::os(carrier, deadline).await;
+    let os = os.map(Some).or_else(|error| optional(error).map(|()| None))?;
+    let hostname = guest::host_name(carrier, deadline).await;
+    let hostname = hostname.map(Some).or_else(|error| optional(error).map(|()| None))?;
+    let interfaces = interfaces.unwrap_or_default();
+    let addresses = interfaces.iter().flat_map(|interface| &interface.addresses);
+    Ok(GuestReport {
+        hostname,
+        os: os.map(|os| OsReport {
+            name: os.pretty_name.or(os.name),
+            id: os.id,
+            version: os.version_id.or(os.version),
+            kernel: os.kernel_release,
+            machine: os.machine,
+        }),
+        addresses: addresses.filter(|address| address.is_reachable()).map(|address| address.ip).collect(),
+        interfaces,
+    })
 }

@@ -1,10 +1,16 @@
 //! What each operation does on one target.
 
+mod again;
+mod copy;
 mod examine;
+mod exec;
 mod guest;
 mod host;
+mod input;
 mod inspect;
 mod lifecycle;
+mod screenshot;
+mod wait;
 
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainInfo, DomainState};
@@ -38,17 +44,23 @@ pub(crate) async fn perform(
         Operation::ExamineHost => examine::host(&job).await,
         Operation::ExamineAgent => examine::agent(&job, domain).await,
         Operation::VmList => Completion::ok(Effect::None, Data::Domain(domain.clone())),
-        Operation::VmInfo => inspect::info(&job, domain).await,
+        Operation::VmInfo => inspect::info(&job, domain, policy).await,
         &Operation::Lifecycle { action, wait } => {
             let wait = wait.then_some(policy);
             lifecycle::change(&job, operation, action, domain, wait).await
         }
-        Operation::Exec(spec) => guest::exec(&job, operation, domain, spec).await,
+        Operation::Exec(spec) => exec::run(&job, operation, domain, spec, policy).await,
+        Operation::Push(push) => copy::push(&job, operation, domain, push, policy).await,
+        Operation::Pull(pull) => copy::pull(&job, operation, domain, pull, policy).await,
+        Operation::Wait(condition) => wait::until(&job, domain, condition, policy).await,
         Operation::Qmp(command) => guest::qmp(&job, operation, domain, command).await,
         Operation::Qga(command) => guest::qga(&job, operation, domain, command).await,
         Operation::Scenario(scenario) => {
             crate::scenario::perform(manager, scenario, policy, target, attempt).await
         }
+        Operation::Key(spec) | Operation::Type(spec) => input::keys(&job, operation, domain, spec).await,
+        Operation::Mouse(spec) => input::mouse(&job, operation, domain, spec).await,
+        Operation::Screenshot(spec) => screenshot::take(&job, operation, domain, spec).await,
     }
 }
 

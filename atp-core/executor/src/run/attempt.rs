@@ -47,6 +47,11 @@ impl Attempt {
         self.sent.store(true, Ordering::Release);
     }
 
+    /// Returns when the run is asked to stop.
+    pub(crate) async fn stop_requested(&self) {
+        self.stop.cancelled().await;
+    }
+
     fn effect_if_cut_off(&self) -> Effect {
         if self.sent.load(Ordering::Acquire) { Effect::Unknown } else { Effect::None }
     }

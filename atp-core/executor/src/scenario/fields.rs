@@ -74,11 +74,17 @@ pub(super) const STEP: &[Field] = &[
         Shape::Either(WAIT),
         "Wait until the guest agent answers, the VM is in a state, or a command exits with 0",
     ),
+    field("cp", Shape::Map(CP), "Copy a file into the guest or out of it"),
+    field("key", Shape::Texts, "Press keys: chords such as ctrl-alt-del, one after the other"),
+    field("type", Shape::Text, "Type a text, on a US keyboard"),
+    field("mouse", Shape::Texts, "Move, click, scroll or drag with the mouse, as in click 50% 50%"),
+    field("screenshot", Shape::Text, "Take a picture of the screen, into this folder"),
     field("assert", Shape::Map(ASSERT), "Compare what the step before yielded; all of it has to be so"),
 ];
 
 /// The keys of a step of which there must be exactly one.
-pub(super) const VERBS: &[&str] = &["exec", "qmp", "qga", "vm", "wait", "assert"];
+pub(super) const VERBS: &[&str] =
+    &["exec", "qmp", "qga", "vm", "wait", "cp", "key", "type", "mouse", "screenshot", "assert"];
 
 const EXEC: &[Shape] = &[Shape::Texts, Shape::Map(EXEC_MAP)];
 
@@ -107,6 +113,16 @@ pub(super) const WAIT_MAP: &[Field] = &[
         "exec",
         Shape::Either(EXEC),
         "The command that has to exit with 0; it is run again and again until then",
+    ),
+];
+
+pub(super) const CP: &[Field] = &[
+    field("push", Shape::Text, "The file here that goes into the guest"),
+    field("pull", Shape::Text, "The file in the guest that is fetched"),
+    field(
+        "to",
+        Shape::Text,
+        "Where it goes: a path in the guest; or a folder here, below which it is HOST/VM/NAME",
     ),
 ];
 

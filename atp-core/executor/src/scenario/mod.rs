@@ -46,7 +46,7 @@ use crate::selector::Selector;
 pub use error::{Place, ScenarioError};
 pub use report::{ScenarioReport, StepReport};
 pub use schema::schema;
-pub use step::{Action, Assertion, Condition, ExecTemplate, Matcher, Step, StepOperation};
+pub use step::{Action, Assertion, ExecTemplate, Matcher, Step, StepOperation, WaitFor};
 pub use template::Template;
 
 use error::nearest;
@@ -142,8 +142,7 @@ impl Scenario {
     pub fn only_looks(&self) -> bool {
         self.all_steps().all(|step| match &step.action {
             Action::Do(operation) => operation.only_looks(),
-            Action::Wait(Condition::Exec(_)) => false,
-            Action::Wait(_) | Action::Assert(_) => true,
+            Action::Assert(_) => true,
         })
     }
 

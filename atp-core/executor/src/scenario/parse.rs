@@ -8,9 +8,13 @@ use atp_transport::domain::{DomainState, Lifecycle};
 use regex::Regex;
 
 use super::error::{Place, ScenarioError, nearest};
-use super::fields::{ASSERT, EXEC_MAP, Field, SCENARIO, STATES, STEP, VERBS, VM_ACTIONS, VM_MAP, WAIT_MAP};
+use super::fields::{
+    ASSERT, CP, EXEC_MAP, Field, SCENARIO, STATES, STEP, VERBS, VM_ACTIONS, VM_MAP, WAIT_MAP,
+};
 use super::node::{Kind, Node, Value};
-use super::step::{Action, Assertion, Condition, ExecTemplate, Matcher, Step, StepOperation};
+use super::step::{
+    Action, Assertion, ExecTemplate, Matcher, Step, StepOperation, WaitFor, parse_chords, parse_mouse,
+};
 use super::template::{Template, Values, is_name};
 use super::{OWN, Scenario};
 use crate::selection::StateFilter;
@@ -149,11 +153,18 @@ fn step(node: &Node, names: &mut Names) -> Result<Step> {
         "qmp" => Action::Do(StepOperation::Qmp(command(what, names)?)),
         "qga" => Action::Do(StepOperation::Qga(command(what, names)?)),
         "vm" => Action::Do(vm(what)?),
-        "wait" => Action::Wait(condition(what, names)?),
+        "wait" => Action::Do(StepOperation::Wait(wait_for(what, names)?)),
+        "cp" => Action::Do(copy(what, names)?),
+        "key" => Action::Do(StepOperation::Key(words(what, names, |words| parse_chords(words).map(drop))?)),
+        "type" => Action::Do(StepOperation::Type(names.template(what)?)),
+        "mouse" => {
+            Action::Do(StepOperation::Mouse(words(what, names, |words| parse_mouse(words).map(drop))?))
+        }
+        "screenshot" => Action::Do(StepOperation::Screenshot(names.template(what)?)),
         _ => Action::Assert(assertion(what)?),
     };
     let capture = match keys.get("capture") {
-        Some(node) if matches!(action, Action::Do(_)) => Some(names.capture(node)?),
+        Some(node) if yields(&action) => Some(names.capture(node)?),
         Some(node) => return Err(ScenarioError::at(node.place, format!("{verb} yields nothing to keep"))),
         None => None,
     };
@@ -167,6 +178,25 @@ fn step(node: &Node, names: &mut Names) -> Result<Step> {
     };
     step.name = keys.get("name").map(scalar).transpose()?.unwrap_or_else(|| step.op().to_owned());
     Ok(step)
+}
+
+/// Whether there is something to keep of what a step does.
+fn yields(action: &Action) -> bool {
+    let Action::Do(operation) = action else { return false };
+    matches!(
+        operation,
+        StepOperation::Exec(_) | StepOperation::Qmp(_) | StepOperation::Qga(_) | StepOperation::Info
+    )
+}
+
+fn copy(node: &Node, names: &Names) -> Result<StepOperation> {
+    let keys = Keys::of(node, CP, "cp")?;
+    let to = names.template(keys.need("to")?)?;
+    match (keys.get("push"), keys.get("pull")) {
+        (Some(from), None) => Ok(StepOperation::Push { from: names.template(from)?, to }),
+        (None, Some(from)) => Ok(StepOperation::Pull { from: names.template(from)?, to }),
+        _ => Err(ScenarioError::at(node.place, "cp is one way: push a file, or pull one")),
+    }
 }
 
 fn exec(node: &Node, names: &Names) -> Result<ExecTemplate> {
@@ -199,8 +229,16 @@ fn process(
     Ok(ExecTemplate { words, shell, env, stdin })
 }
 
-/// A raw command. One without variables is checked here.
 fn command(node: &Node, names: &Names) -> Result<Vec<Template>> {
+    words(node, names, |words| RawCommand::from_words(words).map(drop).map_err(|error| error.to_string()))
+}
+
+/// Words of a list, or of a text. Those without variables are checked here.
+fn words(
+    node: &Node,
+    names: &Names,
+    check: impl Fn(&[String]) -> std::result::Result<(), String>,
+) -> Result<Vec<Template>> {
     let words: Vec<(Place, String)> = match &node.value {
         Value::List(_) => {
             texts(node)?.into_iter().map(|word| Ok((word.place, scalar(word)?))).collect::<Result<_>>()?
@@ -210,8 +248,8 @@ fn command(node: &Node, names: &Names) -> Result<Vec<Template>> {
     let templates: Vec<_> =
         words.iter().map(|(place, word)| names.text_template(word, *place)).collect::<Result<_>>()?;
     if templates.iter().all(|template| template.variables().next().is_none()) {
-        RawCommand::from_words(words.iter().map(|(_, word)| word))
-            .map_err(|error| ScenarioError::at(node.place, error.to_string()))?;
+        let words: Vec<_> = words.into_iter().map(|(_, word)| word).collect();
+        check(&words).map_err(|message| ScenarioError::at(node.place, message))?;
     }
     Ok(templates)
 }
@@ -237,16 +275,16 @@ fn vm(node: &Node) -> Result<StepOperation> {
     Ok(StepOperation::Lifecycle { action, wait })
 }
 
-fn condition(node: &Node, names: &Names) -> Result<Condition> {
+fn wait_for(node: &Node, names: &Names) -> Result<WaitFor> {
     let Value::Map(_) = node.value else {
         choice(node, &["agent"])
             .map_err(|error| error.with_hint("agent, or state: STATE, or exec: COMMAND"))?;
-        return Ok(Condition::Agent);
+        return Ok(WaitFor::Agent);
     };
     let keys = Keys::of(node, WAIT_MAP, "wait")?;
     match (keys.get("state"), keys.get("exec")) {
-        (Some(node), None) => Ok(Condition::State(state(node)?)),
-        (None, Some(node)) => Ok(Condition::Exec(exec(node, names)?)),
+        (Some(node), None) => Ok(WaitFor::State(state(node)?)),
+        (None, Some(node)) => Ok(WaitFor::Exec(exec(node, names)?)),
         _ => Err(ScenarioError::at(node.place, "wait is for one thing: a state, or a command")),
     }
 }

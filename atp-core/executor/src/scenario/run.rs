@@ -4,18 +4,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use atp_protocol::RawCommand;
 use atp_transport::domain::DomainState;
-use atp_transport::{Effect, ErrorKind, ExecuteOptions, TransportManager};
+use atp_transport::{Effect, ExecuteOptions, TransportManager};
 use regex::Regex;
-use serde_json::{Map, Value};
-use tokio::time::{Instant, sleep, sleep_until};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Scenario;
 use super::report::{ScenarioReport, StepReport};
-use super::step::{Action, Assertion, Condition, Step};
+use super::step::{Action, Assertion, Step};
 use super::template::Values;
 use crate::completion::Completion;
 use crate::error::OutcomeError;
@@ -82,11 +81,10 @@ impl Walk<'_> {
         let started = Instant::now();
         let deadline = self.attempt.deadline().min(started + step.budget(self.policy.timeout));
         let (completion, attempts) = match &step.action {
-            Action::Do(operation) => match operation.fill(&self.values) {
+            Action::Do(operation) => match operation.fill(&self.values).await {
                 Ok(operation) => self.operate(operation, deadline).await,
                 Err(message) => (unfit(message), 0),
             },
-            Action::Wait(condition) => (self.wait(condition, deadline).await, 1),
             Action::Assert(assertion) => (self.check(assertion, deadline).await, 1),
         };
         let completion = if step.exit_is_judged { leave_exit_code(completion) } else { completion };
@@ -129,6 +127,7 @@ impl Walk<'_> {
         if !operation.only_looks() {
             self.attempt.mark_sent();
         }
+        let is_wait = matches!(**operation, Operation::Wait(_));
         let step = self.attempt.part(deadline);
         let (manager, policy) = (self.manager.clone(), self.policy.clone());
         let (operation, target, told) = (Arc::clone(operation), self.target.clone(), step.clone());
@@ -138,63 +137,15 @@ impl Walk<'_> {
             (completion, Instant::now())
         }));
         // When the run is aborted, all of this is dropped.
-        step.supervise(task, self.policy.grace, &CancellationToken::new()).await.0
-    }
-
-    /// Tries again and again until it is so, or the deadline has passed.
-    async fn wait(&self, condition: &Condition, deadline: Instant) -> Completion {
-        let operation = match condition {
-            Condition::Agent => RawCommand::new("guest-ping", Map::new())
-                .map(Operation::Qga)
-                .map_err(|error| error.to_string()),
-            Condition::Exec(exec) => exec.fill(&self.values).map(Operation::Exec),
-            Condition::State(_) => Ok(Operation::VmInfo),
-        };
-        let operation = match operation {
-            Ok(operation) => Arc::new(operation),
-            Err(message) => return unfit(message),
-        };
-        let mut pause = self.policy.poll_initial;
-        let mut effect = Effect::None;
-        loop {
-            let last = match condition {
-                Condition::State(goal) => match self.state(deadline).await {
-                    Ok(state) if reached(*goal, state) => {
-                        return Completion::ok(Effect::None, Data::Lifecycle { state });
-                    }
-                    Ok(state) => OutcomeError::new("state-not-reached", format!("it is {state}")),
-                    Err(error) => error,
-                },
-                Condition::Agent | Condition::Exec(_) => {
-                    let completion = self.attempt(&operation, deadline).await;
-                    if completion.status.is_success() {
-                        let effect =
-                            if *condition == Condition::Agent { Effect::None } else { completion.effect };
-                        return Completion { effect, ..completion };
-                    }
-                    if completion.effect != Effect::None && *condition != Condition::Agent {
-                        effect = completion.effect;
-                    }
-                    completion.error.unwrap_or_else(|| OutcomeError::new("wait-timed-out", "it failed"))
-                }
-            };
-            if self.attempt.is_stop_requested() {
+        let never = CancellationToken::new();
+        let ended = step.supervise(task, self.policy.grace, &never);
+        tokio::select! {
+            (completion, _) = ended => completion,
+            // Nothing is lost with a wait, and it may be a long one.
+            () = self.attempt.stop_requested(), if is_wait => {
                 let error = OutcomeError::new("stopped", "stopped while it was waited for, as was asked");
-                return Completion::failed(Status::Cancelled, effect, error);
+                Completion::failed(Status::Cancelled, Effect::None, error)
             }
-            let is_over = Instant::now() + pause >= deadline;
-            if is_over || last.kind == ErrorKind::VmNotFound.as_str() {
-                if is_over {
-                    sleep_until(deadline).await;
-                }
-                let causes = [vec![last.message], last.causes].concat();
-                let error = OutcomeError::new("wait-timed-out", "what was waited for did not come");
-                let error = OutcomeError { causes, hint: last.hint, libvirt: last.libvirt, ..error };
-                let status = if is_over { Status::Timeout } else { Status::Failed };
-                return Completion::failed(status, effect, error);
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(self.policy.poll_max);
         }
     }
 

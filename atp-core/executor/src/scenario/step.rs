@@ -1,14 +1,22 @@
 //! One step of a scenario.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use atp_protocol::files::Source;
+use atp_protocol::input::{Chord, Layout, MouseAction, MouseTiming};
+use atp_protocol::screenshot::ScreenshotLimits;
 use atp_protocol::{ExecSpec, RawCommand};
 use atp_transport::domain::{DomainState, Lifecycle};
 use regex::Regex;
 
 use super::error::Place;
 use super::template::{Template, Values};
-use crate::operation::Operation;
+use crate::copy::{PullSpec, PushSpec};
+use crate::input::{KeySpec, MouseSpec};
+use crate::operation::{Condition, Operation};
+use crate::screenshot::ScreenshotSpec;
 
 /// One step that a target goes through.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,8 +40,6 @@ pub struct Step {
 pub enum Action {
     /// A verb of the command line.
     Do(StepOperation),
-    /// Wait until something is so.
-    Wait(Condition),
     /// Compare what the step before yielded with what was expected.
     Assert(Assertion),
 }
@@ -56,6 +62,30 @@ pub enum StepOperation {
     },
     /// Ask for everything known of the VM.
     Info,
+    /// Wait until something is so.
+    Wait(WaitFor),
+    /// Copy a file into the guest.
+    Push {
+        /// The file here.
+        from: Template,
+        /// Where it goes in the guest.
+        to: Template,
+    },
+    /// Copy a file out of the guest.
+    Pull {
+        /// The file in the guest.
+        from: Template,
+        /// The folder here that it goes to, below `HOST/VM/`.
+        to: Template,
+    },
+    /// Press keys, chord by chord.
+    Key(Vec<Template>),
+    /// Type a text, on a US keyboard.
+    Type(Template),
+    /// Do something with the mouse.
+    Mouse(Vec<Template>),
+    /// Take a picture of the screen, into this folder.
+    Screenshot(Template),
 }
 
 /// A process to run in the guest, with variables in it.
@@ -73,7 +103,7 @@ pub struct ExecTemplate {
 
 /// What a step waits for.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Condition {
+pub enum WaitFor {
     /// The guest agent answers.
     Agent,
     /// The VM is in this state.
@@ -112,15 +142,14 @@ impl Step {
     pub fn operation(&self) -> Option<&StepOperation> {
         match &self.action {
             Action::Do(operation) => Some(operation),
-            Action::Wait(_) | Action::Assert(_) => None,
+            Action::Assert(_) => None,
         }
     }
 
-    /// The name of what it does: that of an operation, `wait` or `assert`.
+    /// The name of what it does: that of an operation, or `assert`.
     pub fn op(&self) -> &'static str {
         match &self.action {
             Action::Do(operation) => operation.name(),
-            Action::Wait(_) => "wait",
             Action::Assert(_) => "assert",
         }
     }
@@ -138,6 +167,13 @@ impl StepOperation {
             StepOperation::Qmp(_) => "qmp",
             StepOperation::Qga(_) => "qga",
             StepOperation::Info => Operation::VmInfo.name(),
+            StepOperation::Wait(_) => "wait",
+            StepOperation::Push { .. } => "push",
+            StepOperation::Pull { .. } => "pull",
+            StepOperation::Key(_) => "key",
+            StepOperation::Type(_) => "type",
+            StepOperation::Mouse(_) => "mouse",
+            StepOperation::Screenshot(_) => "screenshot",
             &StepOperation::Lifecycle { action, wait } => Operation::Lifecycle { action, wait }.name(),
         }
     }
@@ -152,16 +188,53 @@ impl StepOperation {
     }
 
     pub(super) fn only_looks(&self) -> bool {
-        matches!(self, StepOperation::Info)
+        match self {
+            StepOperation::Info | StepOperation::Screenshot(_) => true,
+            StepOperation::Wait(what) => !matches!(what, WaitFor::Exec(_)),
+            _ => false,
+        }
     }
 
     /// The operation with values in it. The error says what is wrong.
-    pub(super) fn fill(&self, values: &Values) -> Result<Operation, String> {
+    pub(super) async fn fill(&self, values: &Values) -> Result<Operation, String> {
         Ok(match self {
             StepOperation::Exec(exec) => Operation::Exec(exec.fill(values)?),
             StepOperation::Qmp(words) => Operation::Qmp(command(words, values)?),
             StepOperation::Qga(words) => Operation::Qga(command(words, values)?),
             StepOperation::Info => Operation::VmInfo,
+            StepOperation::Wait(what) => Operation::Wait(match what {
+                WaitFor::Agent => Condition::Agent,
+                WaitFor::State(state) => Condition::State(*state),
+                WaitFor::Exec(exec) => Condition::Exec(exec.fill(values)?),
+            }),
+            StepOperation::Push { from, to } => {
+                let path = PathBuf::from(fill(from, values)?);
+                let source = Source::open(&path).await;
+                let source =
+                    source.map_err(|error| format!("{} cannot be copied: {error}", path.display()))?;
+                let destination = fill(to, values)?;
+                Operation::Push(PushSpec { source: Arc::new(source), local_path: path, destination })
+            }
+            StepOperation::Pull { from, to } => {
+                let (path, destination) = (fill(from, values)?, PathBuf::from(fill(to, values)?));
+                Operation::Pull(PullSpec { path, destination, separate: true })
+            }
+            StepOperation::Key(chords) => {
+                Operation::Key(KeySpec::new(parse_chords(&fill_all(chords, values)?)?))
+            }
+            StepOperation::Type(text) => {
+                let spec = KeySpec::of_text(&fill(text, values)?, Layout::US);
+                Operation::Type(spec.map_err(|error| error.to_string())?)
+            }
+            StepOperation::Mouse(words) => {
+                let action = parse_mouse(&fill_all(words, values)?)?;
+                Operation::Mouse(MouseSpec { action, timing: MouseTiming::default() })
+            }
+            StepOperation::Screenshot(folder) => Operation::Screenshot(ScreenshotSpec {
+                folder: PathBuf::from(fill(folder, values)?),
+                screen: 0,
+                limits: ScreenshotLimits::default(),
+            }),
             &StepOperation::Lifecycle { action, wait } => Operation::Lifecycle { action, wait },
         })
     }
@@ -181,6 +254,16 @@ impl ExecTemplate {
             ..ExecSpec::default()
         })
     }
+}
+
+/// Chords from their words.
+pub(super) fn parse_chords(words: &[String]) -> Result<Vec<Chord>, String> {
+    words.iter().map(|word| word.parse::<Chord>().map_err(|error| error.to_string())).collect()
+}
+
+/// What the mouse does, from its words.
+pub(super) fn parse_mouse(words: &[String]) -> Result<MouseAction, String> {
+    MouseAction::from_words(words).map_err(|error| error.to_string())
 }
 
 fn command(words: &[Template], values: &Values) -> Result<RawCommand, String> {

@@ -179,7 +179,7 @@ where
                 Ok(Ok(stream)) => stream,
                 failed => {
                     let reason = match failed {
-                        Ok(Err(error)) => error.to_string(),
+                        Ok(Err(error)) => reason_of(&error),
                         _ => "it took until the deadline".to_owned(),
                     };
                     // An error means that the caller has left.
@@ -284,6 +284,20 @@ async fn write_all<S: AsyncWrite>(
         }
     }
     closed()
+}
+
+/// An error with its causes, as far as they say more.
+fn reason_of(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_said = cause.to_string();
+        if !said.contains(&cause_said) {
+            said = format!("{said}: {cause_said}");
+        }
+        next = cause.source();
+    }
+    said
 }
 
 fn closed() -> FrameError {

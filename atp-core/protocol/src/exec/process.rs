@@ -37,6 +37,15 @@ impl Process {
         self.pid
     }
 
+    /// What to report of it when nobody could be asked how it ended.
+    pub fn lost(&self, source: ProtocolError) -> ProtocolError {
+        let (program, pid, source) = (self.program.clone(), self.pid, Box::new(source));
+        match self.ended {
+            None => ProtocolError::ResultLost { program, pid, source },
+            Some(_) => ProtocolError::OutputLost { program, pid, source },
+        }
+    }
+
     /// Waits for its end, until `deadline` at the latest, and brings back what it printed.
     ///
     /// After an error it can be waited for again, over the same carrier or another one: what was learnt and fetched
@@ -67,11 +76,10 @@ impl Process {
         }
         if let Some(spool) = &mut self.spool {
             if let Err(source) = spool.fetch(carrier, &policy.spool, work_deadline).await {
-                let (program, pid) = (self.program.clone(), self.pid);
-                return Err(ProtocolError::OutputLost { program, pid, source: Box::new(source) });
+                return Err(self.lost(source));
             }
-            spool.take(&mut output);
             spool.remove(carrier, &policy.spool, deadline).await;
+            spool.take(&mut output);
         }
         Ok(output)
     }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::carrier::Channel;
 use crate::error::ProtocolError;
+use crate::local_guest::{Fault, LocalGuest};
 use crate::script::{Script, Step};
 
 const STARTED: &str = r#"{"return":{"pid":41}}"#;
@@ -192,4 +193,62 @@ async fn a_question_that_failed_for_now_is_asked_again() {
     let error = busy.unwrap_err();
     assert_eq!((error.kind(), error.effect()), ("exec-timeout", Effect::Unknown));
     assert!(error.source().is_some(), "the last failure is kept as the cause");
+}
+
+#[tokio::test]
+async fn output_through_files_survives_any_command_that_goes_wrong() {
+    let policy =
+        ExecPolicy { spool: SpoolPolicy { chunk: 1000, ..SpoolPolicy::default() }, ..ExecPolicy::default() };
+    let print = "i=0; while [ $i -lt 500 ]; do echo line $i; i=$((i+1)); done; echo err >&2; exit 3";
+    for fault in [Fault::Unsent, Fault::Unanswered, Fault::Hangs, Fault::Refused] {
+        for at in 1.. {
+            let folder = tempfile::tempdir().unwrap();
+            let spec = ExecSpec::shell(print).spooled(folder.path().to_str().unwrap());
+            let guest = LocalGuest::with_fault(at, fault);
+            let mut process = start(&guest, &spec, soon()).await.unwrap();
+            let mut waited = None;
+            for _ in 0..3 {
+                waited = tokio::select! {
+                    waited = process.wait(&guest, &policy, soon()) => Some(waited),
+                    () = guest.hangs.notified() => None,
+                };
+                if matches!(waited, Some(Ok(_))) {
+                    break;
+                }
+            }
+            let forgets = guest.went_wrong().as_deref() == Some("guest-exec-status");
+            match waited.unwrap() {
+                Ok(output) => {
+                    assert_eq!((output.exit_code, output.stderr.as_slice()), (Some(3), &b"err\n"[..]));
+                    assert!(output.stdout.starts_with(b"line 0\n") && output.stdout.ends_with(b"line 499\n"));
+                    assert_eq!(output.stdout.len(), 500 * "line 100\n".len() - 10 * 2 - 90);
+                }
+                // The answer that told of its end was lost.
+                Err(error) => {
+                    assert!(forgets && fault != Fault::Unsent, "{fault:?} at {at}: {error:?}");
+                    assert_eq!(error.effect(), Effect::Unknown);
+                    process.discard(&guest, &policy, soon()).await;
+                }
+            }
+            if guest.went_wrong().is_none() {
+                assert!(at > 10);
+                assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+                assert_eq!(guest.open_files(), 0);
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn more_than_is_fetched_is_said_to_be_cut_off() {
+    let spool = SpoolPolicy { most: 10, ..SpoolPolicy::default() };
+    let policy = ExecPolicy { spool, ..ExecPolicy::default() };
+    let folder = tempfile::tempdir().unwrap();
+    for (print, truncated) in [("printf 0123456789", false), ("printf 0123456789x", true)] {
+        let spec = ExecSpec::shell(print).spooled(folder.path().to_str().unwrap());
+        let output = run_with(&LocalGuest::default(), &spec, &policy, soon()).await.unwrap();
+        assert_eq!((output.stdout.as_slice(), output.stdout_truncated), (&b"0123456789"[..], truncated));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::agent;
 use crate::carrier::{Carrier, Channel};
 use crate::error::{ProtocolError, Result};
+use crate::refusal::RefusalKind;
 
 /// Room that a command needs besides what it carries, bytes.
 const WRITE_OVERHEAD: usize = 128;
@@ -81,12 +82,18 @@ impl Handle {
     /// Closes it, if it is open. An agent that does not know it has been restarted, and has closed it so.
     async fn close(&mut self, carrier: &impl Carrier, deadline: Instant) -> Result<()> {
         let Some(handle) = self.number else { return Ok(()) };
+        let was_unsure = std::mem::replace(&mut self.unsure, true);
         let closed = agent::execute(carrier, &guest_file_close { handle }, deadline).await;
-        if !matches!(closed, Ok(_) | Err(ProtocolError::Refused(_))) {
-            self.unsure = true;
+        // A frozen guest refuses all but a few commands.
+        let is_closed = match &closed {
+            Ok(_) => true,
+            Err(ProtocolError::Refused(refusal)) => refusal.kind == RefusalKind::Guest,
+            Err(_) => false,
+        };
+        if !is_closed {
             return closed.map(drop);
         }
-        let was_unsure = std::mem::take(self).unsure;
+        *self = Handle::default();
         // What was written may be found out only now not to fit.
         if was_unsure { Ok(()) } else { closed.map(drop) }
     }

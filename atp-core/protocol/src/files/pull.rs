@@ -93,10 +93,9 @@ impl Pull {
         };
         let resumed_at = partial.reader.offset();
         let fetched = partial.fetch(carrier, info.size, &self.policy, work_deadline, progress).await;
-        // Nothing hangs on it: what was read is read.
-        let _ = partial.reader.close(carrier, deadline).await;
+        let closed = partial.reader.close(carrier, deadline).await;
         let done = partial.reader.offset();
-        let expected = match fetched {
+        let expected = match fetched.and(closed) {
             Ok(()) => digest::in_guest(carrier, &self.path, done, &self.policy, work_deadline).await,
             Err(error) => Err(error),
         };

@@ -8,22 +8,13 @@ use tokio::runtime::Runtime;
 use tokio::sync::Barrier;
 use tokio::task::{JoinSet, yield_now};
 
-use crate::SLOTS;
 use crate::pools::{Bb8, Deadpool, Ours, Pool};
+use crate::{Effort, SLOTS, median};
 
 /// Callers for each connection.
 const CALLERS: [usize; 3] = [1, 2, 20];
 /// The shares of waits that are no longer than the figures reported.
 const QUANTILES: [f64; 4] = [0.5, 0.99, 0.999, 1.0];
-
-/// How much is measured.
-#[derive(Clone, Copy)]
-pub(crate) struct Effort {
-    /// The pools take turns this many times; reported is the median of the rounds.
-    pub(crate) rounds: usize,
-    /// Leases taken in a round, by all callers together.
-    pub(crate) leases: usize,
-}
 
 /// What a caller does between two leases.
 #[derive(Clone, Copy)]
@@ -44,19 +35,19 @@ struct Round {
 
 /// Measures, and prints the results as tables.
 pub(crate) fn report(runtime: &Runtime, effort: Effort) {
-    println!("\nWaits for one of {SLOTS} connections, each held for a turn of the scheduler.");
-    println!("Median of {} rounds, in which the pools took turns.", effort.rounds);
+    println!(
+        "\nWaits for one of {SLOTS} connections, each held for a turn of the scheduler; median of {} rounds, in turns.",
+        effort.rounds
+    );
     table(runtime, effort, "Every caller has one lease, then all ask again:", Between::Everyone);
     table(runtime, effort, "A turn of the scheduler between two leases of a caller:", Between::ATurn);
     table(runtime, effort, "Nothing between two leases of a caller:", Between::Nothing);
 }
 
 fn table(runtime: &Runtime, effort: Effort, heading: &str, between: Between) {
-    println!("\n{heading}");
-    println!(
-        "{:>7}  {:<9}{:>10}{:>10}{:>10}{:>10}{:>12}",
-        "callers", "pool", "p50 µs", "p99 µs", "p99.9 µs", "max µs", "leases/s"
-    );
+    println!("\n{heading}\n");
+    println!("| callers | pool     |    p50 µs |    p99 µs |  p99.9 µs |    max µs |  leases/s |");
+    println!("|--------:|:---------|----------:|----------:|----------:|----------:|----------:|");
     for callers in CALLERS.map(|times| times * SLOTS) {
         let (mut ours, mut bb8, mut deadpool) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..effort.rounds {
@@ -71,13 +62,13 @@ fn table(runtime: &Runtime, effort: Effort, heading: &str, between: Between) {
 }
 
 fn row(callers: usize, pool: &str, rounds: &[Round]) {
-    print!("{callers:>7}  {pool:<9}");
+    print!("| {callers:>7} | {pool:<8} ");
     for quantile in QUANTILES {
         let nanos = median(rounds.iter().map(|round| round.waits.value_at_quantile(quantile) as f64));
-        print!("{:>10.2}", nanos / 1000.0);
+        print!("| {:>9.3} ", nanos / 1000.0);
     }
     let rate = median(rounds.iter().map(|round| round.waits.len() as f64 / round.took.as_secs_f64()));
-    println!("{rate:>12.0}");
+    println!("| {rate:>9.0} |");
 }
 
 /// Callers that take a connection, hold it for a turn of the scheduler, and give it back.
@@ -119,10 +110,4 @@ async fn round<P: Pool>(callers: usize, leases: usize, between: Between) -> Roun
 
 fn nanoseconds() -> Histogram<u64> {
     Histogram::new(3).expect("three digits can be had")
-}
-
-fn median(figures: impl Iterator<Item = f64>) -> f64 {
-    let mut figures: Vec<f64> = figures.collect();
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }

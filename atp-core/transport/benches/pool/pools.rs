@@ -66,6 +66,7 @@ impl Pool for Ours {
         config.pool.min_connections_per_host = slots;
         config.pool.max_connections_per_host = slots;
         config.pool.max_uses_per_connection = 1;
+        config.pool.acquire_timeout = PATIENCE;
         // No connection is ever quiet for so long that it would be asked for a sign of life.
         config.pool.validate_after = Duration::from_secs(24 * 60 * 60);
         let manager = TransportManager::with_connector(config, AtOnce);
@@ -78,7 +79,7 @@ impl Pool for Ours {
     }
 
     async fn take(&self) -> impl Send {
-        self.pool.acquire(Instant::now() + PATIENCE).await.expect("a connection comes free in time")
+        self.pool.get().await.expect("a connection comes free in time")
     }
 }
 

@@ -29,7 +29,8 @@ pub struct HealthConfig {
     /// A host is degraded when at least this share of the leases it can have without sharing connections is out; 0
     /// for no limit.
     pub high_utilisation: f64,
-    /// A host is overloaded when more callers than this got no connection for want of room in the window.
+    /// A host is overloaded when more callers than this found no room in the window: no connection by
+    /// their deadline, or a rate limit.
     pub tolerated_refusals: u64,
     /// So many looks in a row have to see a worse state for it to count; 1 for at once.
     pub worse_after: u32,

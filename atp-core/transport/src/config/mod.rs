@@ -7,6 +7,8 @@ mod breaker;
 mod builder;
 mod error;
 mod health;
+mod rate_limit;
+mod retry;
 mod validate;
 
 use std::fmt;
@@ -20,6 +22,8 @@ pub use breaker::BreakerConfig;
 pub use builder::TransportConfigBuilder;
 pub use error::{ConfigError, ConfigProblem};
 pub use health::HealthConfig;
+pub use rate_limit::RateLimitConfig;
+pub use retry::RetryConfig;
 
 /// How hosts are connected to, and how work is run on them.
 ///
@@ -64,6 +68,10 @@ pub struct TransportConfig {
     pub keepalive: KeepaliveConfig,
     /// When a host is left alone for a while.
     pub breaker: BreakerConfig,
+    /// How work is tried again, where a program asks for it.
+    pub retry: RetryConfig,
+    /// How many calls a host gets.
+    pub rate_limit: RateLimitConfig,
     /// When a host counts as healthy.
     pub health: HealthConfig,
     /// The stream of events.
@@ -83,6 +91,8 @@ impl Default for TransportConfig {
             calls: CallConfig::default(),
             keepalive: KeepaliveConfig::default(),
             breaker: BreakerConfig::default(),
+            retry: RetryConfig::default(),
+            rate_limit: RateLimitConfig::default(),
             health: HealthConfig::default(),
             events: EventConfig::default(),
         }

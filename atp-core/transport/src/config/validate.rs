@@ -1,5 +1,6 @@
 //! Which values can be used, by themselves and together.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use humantime::format_duration;
@@ -9,6 +10,9 @@ use super::{ConfigError, ConfigProblem, EventConfig, TransportConfig};
 
 /// No time is longer than a hundred years: clocks cannot be counted forward without bound.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// A pace that can be kept, and that somebody can wait for.
+const CALLS_PER_SECOND: RangeInclusive<f64> = 0.001..=1_000_000.0;
 
 /// Whether a time may be nothing at all.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,7 +65,18 @@ impl TransportConfig {
 
     /// Every value that cannot be used: its path, and what is wrong with it.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
-        let TransportConfig { pool, reconnect, calls, keepalive, breaker, health, events, .. } = self;
+        let TransportConfig {
+            pool,
+            reconnect,
+            calls,
+            keepalive,
+            breaker,
+            retry,
+            rate_limit,
+            health,
+            events,
+            ..
+        } = self;
         let mut problems = Vec::new();
         let mut check = |ok: bool, path: &'static str, problem: String| {
             if !ok {
@@ -92,6 +107,9 @@ impl TransportConfig {
             ("breaker.min_wait", breaker.min_wait, Zero::Means),
             ("breaker.cool_down", breaker.cool_down, Zero::IsWrong),
             ("breaker.max_cool_down", breaker.max_cool_down, Zero::IsWrong),
+            ("retry.initial_delay", retry.initial_delay, Zero::Means),
+            ("retry.max_delay", retry.max_delay, Zero::Means),
+            ("retry.budget_window", retry.budget_window, Zero::IsWrong),
             ("health.interval", health.interval, Zero::Means),
             ("health.window", health.window, Zero::IsWrong),
             ("health.slow_mean", health.slow_mean, Zero::Means),
@@ -114,6 +132,8 @@ impl TransportConfig {
             ("calls.max_threads", calls.max_threads),
             ("reconnect.max_hung_attempts", reconnect.max_hung_attempts),
             ("reconnect.max_per_second", reconnect.max_per_second as usize),
+            ("retry.max_tries", retry.max_tries as usize),
+            ("rate_limit.burst", rate_limit.burst as usize),
             ("health.worse_after", health.worse_after as usize),
             ("events.capacity", events.capacity),
         ] {
@@ -127,9 +147,11 @@ impl TransportConfig {
             "pool.min_connections_per_host",
             format!("is {min}, more than pool.max_connections_per_host, which is {max}"),
         );
-        for (path, multiplier) in
-            [("reconnect.multiplier", reconnect.multiplier), ("breaker.multiplier", breaker.multiplier)]
-        {
+        for (path, multiplier) in [
+            ("reconnect.multiplier", reconnect.multiplier),
+            ("breaker.multiplier", breaker.multiplier),
+            ("retry.multiplier", retry.multiplier),
+        ] {
             check(
                 multiplier.is_finite() && multiplier >= 1.0,
                 path,
@@ -142,6 +164,7 @@ impl TransportConfig {
             ("pool.scale_up_threshold", up),
             ("breaker.failure_rate", breaker.failure_rate),
             ("breaker.max_open_share", breaker.max_open_share),
+            ("retry.budget_share", retry.budget_share),
             ("health.degraded_error_rate", health.degraded_error_rate),
             ("health.unavailable_error_rate", health.unavailable_error_rate),
             ("health.fleet_degraded_share", health.fleet_degraded_share),
@@ -157,6 +180,7 @@ impl TransportConfig {
         for (path, longest, initial_path, initial) in [
             ("reconnect.max_delay", reconnect.max_delay, "reconnect.initial_delay", reconnect.initial_delay),
             ("breaker.max_cool_down", breaker.max_cool_down, "breaker.cool_down", breaker.cool_down),
+            ("retry.max_delay", retry.max_delay, "retry.initial_delay", retry.initial_delay),
         ] {
             let (shown, initial_shown) = (format_duration(longest), format_duration(initial));
             check(
@@ -165,6 +189,16 @@ impl TransportConfig {
                 format!("is {shown}, shorter than {initial_path}, which is {initial_shown}"),
             );
         }
+        let per_second = rate_limit.calls_per_second;
+        check(
+            per_second == 0.0 || CALLS_PER_SECOND.contains(&per_second),
+            "rate_limit.calls_per_second",
+            format!(
+                "is {per_second}; it must be 0, or from {} to {}",
+                CALLS_PER_SECOND.start(),
+                CALLS_PER_SECOND.end()
+            ),
+        );
         let utilisation = health.high_utilisation;
         check(
             utilisation.is_finite() && utilisation >= 0.0,
@@ -235,6 +269,32 @@ mod tests {
                 "pool.min_connections_per_host",
                 "reconnect.multiplier",
                 "keepalive.interval"
+            ]
+        );
+    }
+
+    #[test]
+    fn shares_paces_and_their_bounds_are_checked() {
+        let mut config = TransportConfig::default();
+        config.breaker.failure_rate = 1.5;
+        config.breaker.max_cool_down = Duration::from_secs(1);
+        config.breaker.multiplier = f64::INFINITY;
+        config.retry.max_tries = 0;
+        config.retry.budget_share = -0.1;
+        config.rate_limit.calls_per_second = f64::NAN;
+        config.rate_limit.burst = 0;
+        let mut found = paths(config.validate());
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                "breaker.failure_rate",
+                "breaker.max_cool_down",
+                "breaker.multiplier",
+                "rate_limit.burst",
+                "rate_limit.calls_per_second",
+                "retry.budget_share",
+                "retry.max_tries",
             ]
         );
     }

@@ -3,6 +3,7 @@
 use humantime::format_duration;
 
 use super::{HealthState, Vitals};
+use crate::breaker::BreakerState;
 use crate::config::HealthConfig;
 
 /// What these numbers, by themselves, say about a host; and why.
@@ -11,6 +12,10 @@ pub(super) fn assess(vitals: &Vitals, config: &HealthConfig) -> (HealthState, St
     let mut findings = Vec::new();
     let mut find = |state: HealthState, reason: String| findings.push((state, reason));
 
+    match vitals.breaker {
+        BreakerState::Closed => {}
+        state => find(Unavailable, format!("the circuit breaker is {state}")),
+    }
     let down = vitals.reconnecting + vitals.failed;
     if down > 0 {
         let why = vitals.last_connect_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
@@ -40,7 +45,7 @@ pub(super) fn assess(vitals: &Vitals, config: &HealthConfig) -> (HealthState, St
     }
 
     if vitals.rejected > config.tolerated_refusals {
-        let reason = format!("{} callers got no connection in the last {window}", vitals.rejected);
+        let reason = format!("{} callers found no room in the last {window}", vitals.rejected);
         find(Overloaded, reason);
     }
     if vitals.utilisation >= 1.0 && vitals.waiting > 0 {
@@ -124,7 +129,7 @@ mod tests {
     fn each_threshold_is_one() {
         assert_eq!(seen(|_| {}).0, Healthy);
         let seconds = Duration::from_secs;
-        let cases: [(HealthState, &str, Change); 16] = [
+        let cases: [(HealthState, &str, Change); 17] = [
             (Healthy, "all is well", Box::new(|v| v.unanswered = 9)),
             (Degraded, "10 % of 100 calls", Box::new(|v| v.unanswered = 10)),
             (Degraded, "89 % of 100 calls", Box::new(|v| v.unanswered = 89)),
@@ -136,8 +141,13 @@ mod tests {
             (Degraded, "90 % of the connections", Box::new(|v| v.utilisation = 0.9)),
             (Degraded, "100 % of the connections", Box::new(|v| v.utilisation = 1.0)),
             (Overloaded, "3 callers wait", Box::new(|v| (v.utilisation, v.waiting) = (1.0, 3))),
-            (Overloaded, "1 callers got no connection", Box::new(|v| v.rejected = 1)),
+            (Overloaded, "1 callers found no room", Box::new(|v| v.rejected = 1)),
             (Degraded, "a call hangs", Box::new(|v| v.stuck_calls = 1)),
+            (
+                Unavailable,
+                "the circuit breaker is half-open",
+                Box::new(|v| v.breaker = BreakerState::HalfOpen),
+            ),
             (Degraded, "1 of 3 connections are down", Box::new(|v| v.reconnecting = 1)),
             (Degraded, "2 of 4 connections are down", Box::new(|v| v.failed = 2)),
             (
@@ -161,7 +171,7 @@ mod tests {
         let (state, reason) =
             seen(|v| (v.rejected, v.stuck_calls, v.utilisation, v.waiting) = (2, 1, 1.0, 4));
         assert_eq!(state, Overloaded);
-        assert!(reason.contains("2 callers got") && reason.contains("; all connections"), "{reason}");
+        assert!(reason.contains("2 callers found") && reason.contains("; all connections"), "{reason}");
         assert!(!reason.contains("hangs"), "{reason}");
     }
 

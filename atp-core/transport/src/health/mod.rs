@@ -15,6 +15,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::breaker::BreakerState;
+use crate::events::seconds;
 use crate::host::HostId;
 
 pub(crate) use watch::{FleetWatch, HostHealth};
@@ -70,17 +72,21 @@ pub struct Vitals {
     /// Leases, as a share of those there can be without sharing connections. More than 1 when connections are
     /// shared.
     pub utilisation: f64,
+    /// Where the circuit breaker stands.
+    pub breaker: BreakerState,
     /// Callers waiting for a lease.
     pub waiting: usize,
-    /// Callers that got no connection by their deadline, all being in use.
+    /// Callers that got no connection by their deadline, all being in use, and calls over the rate limit.
     pub rejected: u64,
     /// Calls that ended.
     pub calls: u64,
     /// Those of them that got no answer: lost, not answered in time, or not sent.
     pub unanswered: u64,
-    /// How long calls took on average.
+    /// How long calls took on average, seconds.
+    #[serde(serialize_with = "seconds")]
     pub mean_latency: Duration,
-    /// How long all but one in a hundred calls took at most; rounded up, by a quarter at most.
+    /// How long all but one in a hundred calls took at most, seconds; rounded up, by a quarter at most.
+    #[serde(serialize_with = "seconds")]
     pub p99_latency: Duration,
     /// Calls past their deadline that have not returned, now.
     pub stuck_calls: usize,

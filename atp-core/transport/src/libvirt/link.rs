@@ -80,14 +80,16 @@ impl LibvirtLink {
     ) -> impl Future<Output = Result<T, CallFailure>> + Send {
         let (answer, answered) = oneshot::channel();
         let threads = self.threads.clone();
-        let started = threads.run(move || {
-            let result = self.make(call);
-            // Nothing of the call may be left when its answer is seen: the next may need its place.
-            drop(in_flight);
-            drop(self);
-            // Fails when nobody waits any more.
-            let _unwanted = answer.send(result);
-        });
+        let started = threads.run(
+            move || (self.make(call), self, in_flight),
+            move |(result, link, in_flight)| {
+                // Nothing of the call may be left when its answer is seen: the next may need its place.
+                drop(in_flight);
+                drop(link);
+                // Fails when nobody waits any more.
+                let _unwanted = answer.send(result);
+            },
+        );
         async move {
             started.map_err(|ThreadsExhausted { threads }| CallFailure::NoThread { threads })?;
             match answered.await {
@@ -190,7 +192,7 @@ pub(crate) fn closer(threads: CallThreads) -> mpsc::Sender<Handles> {
     let closing = std::thread::Builder::new().name("atp-closer".to_owned()).spawn(move || {
         for handles in receiver {
             // A daemon that hangs holds up the closing of its own connection only.
-            if threads.run(move || drop(handles)).is_err() {
+            if threads.run(move || drop(handles), drop).is_err() {
                 tracing::warn!("no thread to close a connection on; the closer did it itself");
             }
         }

@@ -1,5 +1,6 @@
 //! Hosts reached through libvirt. The only place that knows the `virt` crate.
 
+mod auth;
 mod channel;
 mod close_notice;
 mod control_info;
@@ -29,6 +30,7 @@ use virt::connect::Connect;
 
 use crate::config::{KeepaliveConfig, TransportConfig};
 use crate::connector::Connector;
+use crate::credentials::Credentials;
 use crate::error::{ConnectError, ErrorKind};
 use crate::host::HostInfo;
 use crate::lease::PooledConnection;
@@ -112,11 +114,11 @@ impl LibvirtConnector {
         let (answer, resolved) = oneshot::channel();
         let name = host.to_owned();
         self.threads
-            .run(move || {
-                let addresses = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
+            .run(
+                move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect),
                 // Fails when nobody waits any more.
-                let _unwanted = answer.send(addresses);
-            })
+                move |addresses| drop(answer.send(addresses)),
+            )
             .map_err(no_thread)?;
         match timeout_at(attempt.deadline(), resolved).await {
             Ok(Ok(Ok(addresses))) => Ok(addresses),
@@ -159,13 +161,19 @@ impl Connector for LibvirtConnector {
         let keepalive =
             host.config.as_ref().map_or_else(|| self.keepalive().clone(), |own| own.keepalive.clone());
         let (threads, closer) = (self.threads.clone(), self.closer.clone());
+        let credentials = host.credentials.clone();
         self.threads
-            .run(move || {
-                let link = open(&uri, &keepalive).map(|connect| LibvirtLink::new(connect, threads, closer));
-                drop(in_flight);
-                // When nobody waits any more the link comes back, and is closed by its drop.
-                let _unwanted = answer.send(link);
-            })
+            .run(
+                move || {
+                    let link = open(&uri, credentials.as_ref(), &keepalive);
+                    (link.map(|connect| LibvirtLink::new(connect, threads, closer)), in_flight)
+                },
+                move |(link, in_flight)| {
+                    drop(in_flight);
+                    // When nobody waits any more the link comes back, and is closed by its drop.
+                    drop(answer.send(link));
+                },
+            )
             .map_err(no_thread)?;
         match timeout_at(deadline, opened).await {
             Ok(Ok(result)) => result,
@@ -195,8 +203,16 @@ impl Connector for LibvirtConnector {
 }
 
 /// Opens a connection and turns keepalive on, where there is a wire to keep alive. Blocks.
-fn open(uri: &LibvirtUri, keepalive: &KeepaliveConfig) -> Result<Connect, ConnectError> {
-    let connect = Connect::open(Some(&uri.text)).map_err(|error| error::connect_error(&uri.shown, &error))?;
+fn open(
+    uri: &LibvirtUri,
+    credentials: Option<&Credentials>,
+    keepalive: &KeepaliveConfig,
+) -> Result<Connect, ConnectError> {
+    let explain = |error: &virt::error::Error| error::connect_error(&uri.shown, error);
+    let connect = match credentials {
+        Some(credentials) => auth::open(&uri.text, credentials, explain)?,
+        None => Connect::open(Some(&uri.text)).map_err(|error| explain(&error))?,
+    };
     let interval = i32::try_from(keepalive.interval.as_secs()).unwrap_or(i32::MAX);
     if interval > 0
         && let Err(error) = connect.set_keep_alive(interval, keepalive.count)

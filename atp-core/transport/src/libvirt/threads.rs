@@ -16,7 +16,7 @@ use crate::moment::Span;
 /// libvirt's client keeps its buffers on the heap; a quarter of the usual stack is plenty.
 const STACK_BYTES: usize = 512 * 1024;
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(Busy<'_>) + Send>;
 
 /// Runs blocking jobs. Cheap to clone; clones share their threads.
 #[derive(Clone)]
@@ -45,6 +45,12 @@ struct Desk {
     job: Mutex<Option<Job>>,
 }
 
+/// While it lasts, its thread gets no other job.
+struct Busy<'a> {
+    shared: &'a Shared,
+    desk: &'a Arc<Desk>,
+}
+
 /// All threads are in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ThreadsExhausted {
@@ -63,9 +69,21 @@ impl CallThreads {
         self.shared.patience.set(patience);
     }
 
-    /// Starts a job at once, on an idle thread or a new one.
-    pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) -> Result<(), ThreadsExhausted> {
-        let job: Job = Box::new(job);
+    /// Starts a job at once, on an idle thread or a new one. What comes of it is handed to `answer`, which must
+    /// not block.
+    ///
+    /// The thread counts as idle before it answers: whoever gets the answer may have the next job for it, and
+    /// then it need not go to sleep.
+    pub(crate) fn run<T>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+        answer: impl FnOnce(T) + Send + 'static,
+    ) -> Result<(), ThreadsExhausted> {
+        let job: Job = Box::new(move |busy| {
+            let result = job();
+            drop(busy);
+            answer(result);
+        });
         let mut crew = self.shared.crew();
         if let Some(desk) = crew.idle.pop() {
             drop(crew);
@@ -104,13 +122,19 @@ impl Desk {
     }
 }
 
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.shared.crew().idle.push(self.desk.clone());
+    }
+}
+
 impl Shared {
     fn work(&self, first: Job) {
         let desk = Arc::new(Desk { thread: thread::current(), job: Mutex::new(Some(first)) });
         while let Some(job) = self.next_job(&desk) {
             // A job answers for its own panics; this keeps the count of threads right whatever it does.
-            let _contained = catch_unwind(AssertUnwindSafe(job));
-            self.crew().idle.push(desk.clone());
+            let busy = Busy { shared: self, desk: &desk };
+            let _contained = catch_unwind(AssertUnwindSafe(|| job(busy)));
         }
     }
 
@@ -157,11 +181,11 @@ mod tests {
     fn a_stuck_job_holds_up_no_other() {
         let threads = CallThreads::new(8, PATIENCE);
         let (release, stuck) = mpsc::channel::<()>();
-        threads.run(move || stuck.recv().unwrap_or(())).unwrap();
+        threads.run(move || stuck.recv().unwrap_or(()), drop).unwrap();
         let (done, result) = mpsc::channel();
         for n in 0..100 {
             let done = done.clone();
-            threads.run(move || done.send(n).unwrap()).unwrap();
+            threads.run(move || n, move |n| done.send(n).unwrap()).unwrap();
             assert_eq!(result.recv_timeout(PATIENCE).unwrap(), n);
         }
         drop(release);
@@ -174,25 +198,35 @@ mod tests {
         let gate = Arc::new(Mutex::new(gate));
         for _ in 0..2 {
             let gate = gate.clone();
-            threads.run(move || gate.lock().unwrap().recv().unwrap_or(())).unwrap();
+            threads.run(move || gate.lock().unwrap().recv().unwrap_or(()), drop).unwrap();
         }
-        assert_eq!(threads.run(|| {}), Err(ThreadsExhausted { threads: 2 }));
+        assert_eq!(threads.run(|| {}, drop), Err(ThreadsExhausted { threads: 2 }));
         drop(release);
+    }
+
+    #[test]
+    fn the_thread_that_answered_can_have_the_next_job() {
+        let threads = CallThreads::new(1, PATIENCE);
+        let (done, result) = mpsc::channel();
+        for n in 0..1000 {
+            let done = done.clone();
+            // There is but one thread, and nothing queues: it must be free as soon as it has answered.
+            threads.run(move || n, move |n| done.send(n).unwrap()).unwrap();
+            assert_eq!(result.recv_timeout(PATIENCE).unwrap(), n);
+        }
     }
 
     #[test]
     fn a_panic_costs_no_thread() {
         let threads = CallThreads::new(1, PATIENCE);
-        threads.run(|| std::panic::resume_unwind(Box::new("expected"))).unwrap();
+        threads.run(|| std::panic::resume_unwind(Box::new("expected")), drop::<()>).unwrap();
         let (done, result) = mpsc::channel();
         // The one thread comes back for more after the panic, however long that takes.
-        while threads
-            .run({
-                let done = done.clone();
-                move || done.send(()).unwrap()
-            })
-            .is_err()
-        {
+        let again = || {
+            let done = done.clone();
+            threads.run(|| {}, move |()| done.send(()).unwrap())
+        };
+        while again().is_err() {
             thread::yield_now();
         }
         result.recv_timeout(PATIENCE).unwrap();
@@ -205,7 +239,7 @@ mod tests {
         let gate = Arc::new(Mutex::new(gate));
         for _ in 0..4 {
             let gate = gate.clone();
-            threads.run(move || gate.lock().unwrap().recv().unwrap_or(())).unwrap();
+            threads.run(move || gate.lock().unwrap().recv().unwrap_or(()), drop).unwrap();
         }
         drop(release);
         let (done, result) = mpsc::channel();
@@ -214,7 +248,7 @@ mod tests {
         while threads.shared.crew().threads > 2 {
             assert!(start.elapsed() < PATIENCE, "threads with nothing to do stay");
             let done = done.clone();
-            if threads.run(move || done.send(()).unwrap()).is_ok() {
+            if threads.run(|| {}, move |()| done.send(()).unwrap()).is_ok() {
                 result.recv_timeout(PATIENCE).unwrap();
             }
         }

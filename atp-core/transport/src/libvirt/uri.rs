@@ -58,8 +58,21 @@ impl LibvirtUri {
             let host = host.unwrap_or("localhost").trim_start_matches('[').trim_end_matches(']');
             (host.to_owned(), url.port().unwrap_or(port))
         });
-        Ok(LibvirtUri { text: text.to_owned(), shown, socket })
+        // What runs ssh for us must not ask a terminal for passwords or about keys: there may be a hundred of them.
+        let text = if transport == Some("ssh") { without_questions(text) } else { text.to_owned() };
+        Ok(LibvirtUri { text, shown, socket })
     }
+}
+
+/// The URI with the parameter `no_tty=1`, by which libvirt runs ssh in its batch mode.
+fn without_questions(text: &str) -> String {
+    const NO_TTY: &str = "no_tty=1";
+    let (base, parameters) = text.split_once('?').unwrap_or((text, ""));
+    let others = parameters
+        .split('&')
+        .filter(|parameter| !parameter.is_empty() && parameter.split('=').next() != Some("no_tty"));
+    let parameters: Vec<_> = others.chain([NO_TTY]).collect();
+    format!("{base}?{}", parameters.join("&"))
 }
 
 fn shown(url: &Url) -> String {
@@ -103,6 +116,18 @@ mod tests {
             assert!(LibvirtUri::parse(bad).is_err(), "{bad:?} was accepted");
         }
         assert!(LibvirtUri::parse("qemu:///sys\0tem").is_err());
+    }
+
+    #[test]
+    fn ssh_never_asks() {
+        for (given, opened) in [
+            ("qemu+ssh://u@h/system", "qemu+ssh://u@h/system?no_tty=1"),
+            ("qemu+ssh://h/system?keyfile=/k", "qemu+ssh://h/system?keyfile=/k&no_tty=1"),
+            ("qemu+ssh://h/system?no_tty=0&keyfile=/k", "qemu+ssh://h/system?keyfile=/k&no_tty=1"),
+            ("qemu+tcp://h/system", "qemu+tcp://h/system"),
+        ] {
+            assert_eq!(LibvirtUri::parse(given).unwrap().text, opened);
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Hosts as sections `[hosts.ID]` of a file.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use config::{Map, Value};
 use serde::Deserialize;
 
 use super::{Kind, Schema, key_text};
 use crate::config::{ConfigProblem, TransportConfig, TransportConfigBuilder};
+use crate::credentials::{Credentials, PasswordSource};
 use crate::host::{HostId, HostInfo};
 
 /// A `[hosts.ID]` section, but for its `transport`.
@@ -16,12 +18,41 @@ struct HostSection {
     uri: Option<String>,
     /// The network address; by default the one in the URI.
     address: Option<String>,
+    /// Who we are to a daemon that asks.
+    auth: Option<AuthSection>,
     #[serde(default)]
     groups: Vec<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default = "one")]
     weight: u32,
+}
+
+/// A `[hosts.ID.auth]` section. A password itself is no setting: settings are shown, copied and shared.
+#[derive(Debug, Deserialize)]
+struct AuthSection {
+    username: Option<String>,
+    /// A file whose first line is the password.
+    password_file: Option<PathBuf>,
+    /// A variable of the environment that holds it.
+    password_env: Option<String>,
+    /// Whether a person is asked for it.
+    #[serde(default)]
+    password_prompt: bool,
+}
+
+impl AuthSection {
+    /// The credentials; none if several sources of a password are named.
+    fn credentials(self) -> Option<Credentials> {
+        let sources = [
+            self.password_file.map(PasswordSource::File),
+            self.password_env.map(PasswordSource::Environment),
+            self.password_prompt.then_some(PasswordSource::Prompt),
+        ];
+        let mut sources = sources.into_iter().flatten();
+        let (password, another) = (sources.next(), sources.next());
+        another.is_none().then_some(Credentials { username: self.username, password })
+    }
 }
 
 fn one() -> u32 {
@@ -35,8 +66,18 @@ pub fn host_schema() -> Schema {
         ("address", Schema::Value(Kind::Text)),
         ("groups", Schema::Value(Kind::TextList)),
         ("labels", Schema::Each(Box::new(Schema::Value(Kind::Text)))),
+        ("auth", auth_schema()),
         ("weight", Schema::Value(Kind::AtLeastOne)),
         ("transport", TransportConfig::host_schema()),
+    ])
+}
+
+fn auth_schema() -> Schema {
+    Schema::section([
+        ("username", Schema::Value(Kind::Text)),
+        ("password_file", Schema::Value(Kind::Text)),
+        ("password_env", Schema::Value(Kind::Text)),
+        ("password_prompt", Schema::Value(Kind::Bool)),
     ])
 }
 
@@ -96,6 +137,13 @@ fn read_host(id: &str, section: Value) -> Result<HostInfo, (String, &'static str
             ));
         }
     };
+    if let Some(auth) = section.auth {
+        let credentials = auth.credentials().ok_or_else(|| {
+            let problem = format!("host {id} has its password from several places");
+            (problem, "keep one of password_file, password_env and password_prompt")
+        })?;
+        host.credentials = Some(credentials);
+    }
     host.groups = section.groups;
     host.labels = section.labels;
     host.weight = section.weight;

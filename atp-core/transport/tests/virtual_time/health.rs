@@ -17,7 +17,9 @@ use HealthState::{Degraded, Healthy, Overloaded, Unavailable};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn one_host(script: &Script, config: TransportConfig) -> (TransportManager<Script>, EventStream) {
+/// One host, whose breaker stays out of it.
+async fn one_host(script: &Script, mut config: TransportConfig) -> (TransportManager<Script>, EventStream) {
+    config.breaker.enabled = false;
     let manager = TransportManager::with_connector(config, script.clone());
     let events = manager.events();
     manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();
@@ -107,6 +109,19 @@ async fn a_blip_between_looks_changes_nothing() {
     sleep(60 * SECOND).await;
     assert_eq!(manager.pool("h1").unwrap().stats().reconnects, 20);
     assert_eq!(Changes { events, start: Instant::now() }.of(Some("h1")), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_whose_breaker_is_open_is_unavailable() {
+    let script = Script::attempts(vec![Step::Fails(Duration::ZERO); 50]);
+    let mut config = multiplexed();
+    config.breaker.consecutive_failures = 1;
+    let manager = TransportManager::with_connector(config, script.clone());
+    manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();
+    sleep(11 * SECOND).await;
+    let health = manager.pool("h1").unwrap().health();
+    assert_eq!(health.state, Unavailable);
+    assert_eq!(health.reason, "the circuit breaker is open; not connected: scripted");
 }
 
 #[tokio::test(start_paused = true)]

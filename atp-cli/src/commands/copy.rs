@@ -1,0 +1,34 @@
+//! `atp cp`: files into guests and out of them.
+
+use std::sync::Arc;
+
+use atp_executor::{Operation, PullSpec, PushSpec, Selection};
+use atp_protocol::files::Source;
+
+use crate::args::{CopyArgs, Side};
+use crate::commands::{Context, batch, narrowed};
+use crate::problem::{Failure, Problem};
+
+pub(crate) async fn run(args: CopyArgs, context: &Context) -> Result<u8, Failure> {
+    let (selector, operation) = match (args.source, args.destination) {
+        (Side::Here(path), Side::Guests(selector, destination)) => {
+            let source = Source::open(&path).await.map_err(|error| {
+                Problem::new(format!("{} cannot be copied", path.display())).because(&error)
+            })?;
+            let push = PushSpec { source: Arc::new(source), local_path: path, destination };
+            (selector, Operation::Push(push))
+        }
+        (Side::Guests(selector, path), Side::Here(destination)) => {
+            (selector, Operation::Pull(PullSpec { path, destination, separate: false }))
+        }
+        (Side::Here(_), Side::Here(_)) => {
+            let problem = Problem::new("both paths are here, and one has to be in guests");
+            return Err(problem.hint("write SEL:/PATH, as in `atp cp file 'web-*:/etc/file'`").into());
+        }
+        (Side::Guests(..), Side::Guests(..)) => {
+            let problem = Problem::new("both paths are in guests, and one has to be here");
+            return Err(problem.hint("copy the file here first, and from here to the others").into());
+        }
+    };
+    batch::run(narrowed(Selection::of([selector]), args.narrow), operation, context).await
+}

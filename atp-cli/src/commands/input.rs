@@ -1,0 +1,34 @@
+//! `atp key`, `atp type`, `atp mouse`: what someone would do who sat at the VM.
+
+use atp_executor::{KeySpec, MouseSpec, Operation};
+use atp_protocol::input::{KeyTiming, MouseAction, MouseTiming};
+
+use crate::args::{KeyArgs, MouseArgs, TypeArgs};
+use crate::commands::{Context, batch, selection};
+use crate::problem::{Failure, Problem};
+
+pub(crate) async fn key(args: KeyArgs, context: &Context) -> Result<u8, Failure> {
+    let spec = KeySpec { chords: args.chords, timing: KeyTiming { hold: args.hold } };
+    batch::run(selection(args.targets), Operation::Key(spec), context).await
+}
+
+pub(crate) async fn text(args: TypeArgs, context: &Context) -> Result<u8, Failure> {
+    let mut text = args.text.join(" ");
+    if args.enter {
+        text.push('\n');
+    }
+    let spec = KeySpec::of_text(&text, args.layout).map_err(|error| {
+        Problem::new(error.to_string())
+            .hint("choose the guest's own layout with --layout, or leave the character out")
+    })?;
+    let spec = KeySpec { timing: KeyTiming { hold: args.hold }, ..spec };
+    batch::run(selection(args.targets), Operation::Type(spec), context).await
+}
+
+pub(crate) async fn mouse(args: MouseArgs, context: &Context) -> Result<u8, Failure> {
+    let action = MouseAction::from_words(&args.action).map_err(|error| {
+        Problem::new(error.to_string()).hint("`atp mouse --help` shows how an action is written")
+    })?;
+    let timing = MouseTiming { hold: args.hold, ..MouseTiming::default() };
+    batch::run(selection(args.targets), Operation::Mouse(MouseSpec { action, timing }), context).await
+}

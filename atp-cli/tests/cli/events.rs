@@ -1,0 +1,40 @@
+//! `events`, on libvirt's test driver.
+
+use serde_json::Value;
+
+use crate::atp::{DEMO, Home};
+
+#[test]
+fn it_begins_with_the_state_and_ends_after_its_time() {
+    let home = Home::new();
+    let run = home.run(["--host", DEMO, "events", "--for", "700ms", "-o", "jsonl"]).exits(0);
+    let first: Value = serde_json::from_str(run.stdout.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["item"], &first["host"]), (&"present".into(), &"demo".into()));
+    assert_eq!(first["domains"][0]["name"], "test");
+
+    let run = home.run(["--host", DEMO, "events", "other*", "--for", "700ms", "-o", "json"]).exits(0);
+    let items = run.outcomes();
+    assert_eq!(items[0]["domains"], Value::Array(Vec::new()), "{items:?}");
+
+    let run = home.run(["--host", DEMO, "events", "--for", "700ms"]).exits(0);
+    assert!(run.stdout.contains("demo/test  is running\n"), "{run:#?}");
+}
+
+#[test]
+fn a_host_that_is_down_is_told_of_and_not_waited_for() {
+    let home = Home::new();
+    let closed = "down=qemu+tcp://127.0.0.1:1/system";
+    let run = home.run(["--host", closed, "--host", DEMO, "events", "--for", "1s"]).exits(0);
+    assert!(run.stdout.contains("down  cannot be watched: 127.0.0.1:1 refuses connections"), "{run:#?}");
+    assert!(run.stdout.contains("demo/test  is running\n"), "{run:#?}");
+}
+
+#[test]
+fn what_it_cannot_do_it_says() {
+    let home = Home::new();
+    let run = |args: &[&str]| home.run([&["--host", DEMO, "events"][..], args].concat());
+    run(&["nowhere/x"]).exits(2).without_data().says(&["nowhere"]);
+    run(&["-o", "csv"]).exits(2).without_data().says(&["jsonl"]);
+    run(&["--count", "0"]).exits(2).without_data();
+    run(&["--exclude", "demo/"]).exits(4).without_data().says(&["no host is left"]);
+}

@@ -1,0 +1,102 @@
+//! When work that is under way in a guest is taken up again over another connection.
+
+use std::time::Duration;
+
+use atp_protocol::ProtocolError;
+use atp_transport::ErrorKind;
+use tokio::time::{self, Instant};
+
+use crate::policy::Policy;
+
+/// The kinds of failure after which the VM may well be reached over another connection.
+const LOST: [ErrorKind; 5] = [
+    ErrorKind::ConnectionLost,
+    ErrorKind::ConnectionRefused,
+    ErrorKind::HostUnreachable,
+    ErrorKind::ConnectTimeout,
+    ErrorKind::ConnectFailed,
+];
+
+/// Whether it was the way to the VM that failed.
+pub(super) fn is_lost(error: &ProtocolError) -> bool {
+    LOST.iter().any(|kind| kind.as_str() == error.kind())
+}
+
+/// Decides whether to try again, with growing pauses.
+pub(super) struct Again {
+    deadline: Instant,
+    pause: Duration,
+    longest: Duration,
+    patience: Duration,
+    lost_at: Option<Instant>,
+}
+
+impl Again {
+    pub(super) fn new(policy: &Policy, deadline: Instant) -> Self {
+        Again {
+            deadline,
+            pause: policy.poll_initial,
+            longest: policy.poll_max,
+            patience: policy.agent_patience,
+            lost_at: None,
+        }
+    }
+
+    /// Whether the work is to be taken up again after this error; if so, the pause before that has passed.
+    pub(super) async fn after(&mut self, error: &ProtocolError) -> bool {
+        let now = Instant::now();
+        if is_lost(error) {
+            self.lost_at = Some(now);
+        } else if !self.waits_for_agent(error) {
+            return false;
+        }
+        if now + self.pause >= self.deadline {
+            return false;
+        }
+        time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(self.longest);
+        true
+    }
+
+    /// A daemon that has just started may not have the agent's channel yet.
+    fn waits_for_agent(&self, error: &ProtocolError) -> bool {
+        error.kind() == ErrorKind::AgentNotConnected.as_str()
+            && self.lost_at.is_some_and(|lost_at| lost_at.elapsed() < self.patience)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atp_transport::{LibvirtError, TransportError};
+
+    fn error(kind: ErrorKind) -> ProtocolError {
+        let source = LibvirtError { code: 1, domain: 1, level: 2, message: "no".into() };
+        TransportError::Libvirt { host: "h1".parse().unwrap(), operation: "x", kind, source }.into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_way_is_tried_again_until_the_deadline() {
+        let start = Instant::now();
+        let mut again = Again::new(&Policy::default(), start + Duration::from_secs(10));
+        let mut tries = 0;
+        while again.after(&error(ErrorKind::ConnectionLost)).await {
+            tries += 1;
+        }
+        assert!((10..20).contains(&tries), "{tries}");
+        assert!(start.elapsed() < Duration::from_secs(10));
+        assert!(!again.after(&error(ErrorKind::VmNotFound)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_is_waited_for_only_when_the_daemon_may_not_have_it_yet() {
+        let policy = Policy::default();
+        let start = Instant::now();
+        let mut again = Again::new(&policy, start + Duration::from_secs(60));
+        assert!(!again.after(&error(ErrorKind::AgentNotConnected)).await);
+        assert!(again.after(&error(ErrorKind::ConnectionRefused)).await);
+        while again.after(&error(ErrorKind::AgentNotConnected)).await {}
+        let waited = start.elapsed();
+        assert!(waited >= policy.agent_patience && waited < policy.agent_patience * 2, "{waited:?}");
+    }
+}

@@ -1,0 +1,126 @@
+//! Files into guests and out of them, taken up again over another connection if need be.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use atp_protocol::files::{FileError, Pull, Pulled, Push, Pushed, TransferPolicy};
+use atp_protocol::{LibvirtCarrier, ProtocolError};
+use atp_transport::Effect;
+use atp_transport::domain::DomainInfo;
+
+use super::Job;
+use super::again::Again;
+use super::guest::{Asked, explain, finish, not_running};
+use crate::completion::Completion;
+use crate::copy::{FileReport, PullSpec, PushSpec};
+use crate::operation::Operation;
+use crate::outcome::Data;
+use crate::policy::Policy;
+
+pub(super) async fn push(
+    job: &Job<'_>,
+    operation: &Operation,
+    domain: &DomainInfo,
+    spec: &PushSpec,
+    policy: &Policy,
+) -> Completion {
+    let deadline = job.attempt.deadline();
+    let mut again = Again::new(policy, deadline);
+    let mut begun = false;
+    let mut push = Push::new(Arc::clone(&spec.source), &spec.destination, TransferPolicy::default());
+    loop {
+        let push = &mut push;
+        let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+            if let Some(state) = not_running(&connection, operation, domain).await? {
+                return Ok(Asked::NotRunning(state, Effect::None));
+            }
+            job.attempt.mark_sent();
+            let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+            let pushed = push.run(&carrier, deadline, &mut |_| {}).await;
+            explain(&connection, operation, domain, pushed).await
+        });
+        match asked.await {
+            Err(error) if can_go_on(&error, &mut begun) && again.after(&error).await => {}
+            asked => return finish(job, domain, asked, |pushed| pushed_completion(spec, pushed)),
+        }
+    }
+}
+
+pub(super) async fn pull(
+    job: &Job<'_>,
+    operation: &Operation,
+    domain: &DomainInfo,
+    spec: &PullSpec,
+    policy: &Policy,
+) -> Completion {
+    let deadline = job.attempt.deadline();
+    let mut again = Again::new(policy, deadline);
+    let destination = match make_folder(spec.destination_of(&job.target.host, &domain.name)).await {
+        Ok(destination) => destination,
+        Err(error) => return job.failure(&error),
+    };
+    let mut begun = false;
+    let mut pull = Pull::new(&spec.path, destination, TransferPolicy::default());
+    loop {
+        let pull = &mut pull;
+        let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+            if let Some(state) = not_running(&connection, operation, domain).await? {
+                return Ok(Asked::NotRunning(state, Effect::None));
+            }
+            let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+            let pulled = pull.run(&carrier, deadline, &mut |_| {}).await;
+            explain(&connection, operation, domain, pulled).await
+        });
+        match asked.await {
+            Err(error) if can_go_on(&error, &mut begun) && again.after(&error).await => {}
+            // Whatever came of it, the guest is as it was.
+            asked => return finish(job, domain, asked, |pulled| pulled_completion(spec, pulled)).of_a_look(),
+        }
+    }
+}
+
+/// Whether a transfer can be taken up where it is: it had begun, and its last step was not yet sent.
+fn can_go_on(error: &ProtocolError, begun: &mut bool) -> bool {
+    match error {
+        ProtocolError::File(FileError::Stopped { .. }) => {
+            *begun = true;
+            true
+        }
+        ProtocolError::Transport(_) => *begun,
+        _ => false,
+    }
+}
+
+/// Makes the folder a file is to go to.
+async fn make_folder(path: PathBuf) -> Result<PathBuf, ProtocolError> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        tokio::fs::create_dir_all(folder).await.map_err(|error| FileError::Local {
+            action: "make the folder",
+            path: folder.to_owned(),
+            source: Arc::new(error),
+        })?;
+    }
+    Ok(path)
+}
+
+fn pushed_completion(spec: &PushSpec, pushed: Pushed) -> Completion {
+    let report = FileReport {
+        guest_path: pushed.path,
+        local_path: spec.local_path.clone(),
+        bytes: pushed.size,
+        resumed_at: pushed.resumed_at,
+        sha256: pushed.digest.to_string(),
+    };
+    Completion::ok(Effect::Done, Data::File(report))
+}
+
+fn pulled_completion(spec: &PullSpec, pulled: Pulled) -> Completion {
+    let report = FileReport {
+        guest_path: spec.path.clone(),
+        local_path: pulled.path,
+        bytes: pulled.size,
+        resumed_at: pulled.resumed_at,
+        sha256: pulled.digest.to_string(),
+    };
+    Completion::ok(Effect::Done, Data::File(report))
+}

@@ -1,0 +1,79 @@
+//! Pressing keys and moving the mouse.
+
+use atp_protocol::input::{point, press};
+use atp_protocol::{LibvirtCarrier, ProtocolError, screenshot};
+use atp_transport::domain::{DomainInfo, DomainState};
+use atp_transport::{Effect, LibvirtConnection};
+
+use super::Job;
+use super::guest::{Asked, explain, finish};
+use crate::completion::Completion;
+use crate::input::{KeySpec, MouseSpec};
+use crate::operation::Operation;
+use crate::outcome::Status;
+
+/// The screen whose pixels the mouse is given.
+const SCREEN: u32 = 0;
+
+pub(super) async fn keys(
+    job: &Job<'_>,
+    operation: &Operation,
+    domain: &DomainInfo,
+    spec: &KeySpec,
+) -> Completion {
+    let deadline = job.attempt.deadline();
+    let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        if let Some(state) = deaf(&connection, domain).await? {
+            return Ok(Asked::NotRunning(state, Effect::None));
+        }
+        job.attempt.mark_sent();
+        let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+        let pressed = press(&carrier, &spec.chords, spec.timing, deadline).await;
+        explain(&connection, operation, domain, pressed).await
+    });
+    end(job, domain, asked.await)
+}
+
+pub(super) async fn mouse(
+    job: &Job<'_>,
+    operation: &Operation,
+    domain: &DomainInfo,
+    spec: &MouseSpec,
+) -> Completion {
+    let deadline = job.attempt.deadline();
+    let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        if let Some(state) = deaf(&connection, domain).await? {
+            return Ok(Asked::NotRunning(state, Effect::None));
+        }
+        let screen = if spec.action.needs_screen_size() {
+            Some(screenshot::screen_size(&connection, domain.uuid, SCREEN, deadline).await?)
+        } else {
+            None
+        };
+        job.attempt.mark_sent();
+        let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+        let done = point(&carrier, &spec.action, screen, spec.timing, deadline).await;
+        explain(&connection, operation, domain, done).await
+    });
+    end(job, domain, asked.await)
+}
+
+/// The state of a VM that takes no input now: QEMU drops what is sent to one that is paused, and says nothing.
+async fn deaf(
+    connection: &LibvirtConnection,
+    domain: &DomainInfo,
+) -> Result<Option<DomainState>, ProtocolError> {
+    let state = connection.domain_info(domain.uuid).await?.state;
+    let hears = matches!(state, DomainState::Running | DomainState::Blocked | DomainState::PmSuspended);
+    Ok((!hears).then_some(state))
+}
+
+fn end(job: &Job<'_>, domain: &DomainInfo, asked: Result<Asked<()>, ProtocolError>) -> Completion {
+    // What was left unsent for lack of time was so before the deadline, and is a timeout all the same.
+    let out_of_time = asked.as_ref().is_err_and(ProtocolError::is_timeout);
+    let mut completion = finish(job, domain, asked, |()| Completion::ok(Effect::Done, None));
+    if out_of_time && completion.status == Status::Failed {
+        completion.status = Status::Timeout;
+    }
+    completion
+}

@@ -1,0 +1,115 @@
+//! Waiting until something is true of a VM.
+
+use atp_protocol::{LibvirtCarrier, ProtocolError, exec, guest};
+use atp_transport::Effect;
+use atp_transport::domain::{DomainInfo, DomainState};
+use tokio::time::{self, Instant};
+
+use super::Job;
+use crate::completion::Completion;
+use crate::error::OutcomeError;
+use crate::operation::{Condition, reached};
+use crate::outcome::{Data, Status, WaitReport};
+use crate::policy::Policy;
+
+/// What one look saw.
+enum Seen {
+    True,
+    /// It is not so yet; this is how it is instead.
+    NotYet(String),
+}
+
+/// Looks, with growing pauses, until it is so or the deadline has passed. Each look has a connection of its own: one
+/// is not held through a long wait. A failure to look is one more thing that may pass, as long as it is one of those
+/// that can.
+pub(super) async fn until(
+    job: &Job<'_>,
+    domain: &DomainInfo,
+    condition: &Condition,
+    policy: &Policy,
+) -> Completion {
+    let deadline = job.attempt.deadline();
+    let mut pause = policy.poll_initial;
+    let mut last = String::from("it was not looked at");
+    let mut looks = 0;
+    // Programs run in the guest may do anything there.
+    let effect = if matches!(condition, Condition::Exec(_)) { Effect::Done } else { Effect::None };
+    loop {
+        looks += 1;
+        match look(job, domain, condition).await {
+            Ok(Seen::True) => return Completion::ok(effect, Data::Waited(WaitReport { looks })),
+            Ok(Seen::NotYet(seen)) => last = seen,
+            // The deadline cut this look off: what the one before saw is worth more.
+            Err(_) if Instant::now() >= deadline && looks > 1 => {}
+            Err(error) if may_pass(&error) => last = error.to_string(),
+            Err(error) => return job.failure(&error),
+        }
+        let now = Instant::now();
+        if now >= deadline {
+            return too_late(job, domain, condition, effect, &last);
+        }
+        time::sleep_until(deadline.min(now + pause)).await;
+        pause = (pause * 2).min(policy.poll_max);
+    }
+}
+
+async fn look(job: &Job<'_>, domain: &DomainInfo, condition: &Condition) -> Result<Seen, ProtocolError> {
+    let deadline = job.attempt.deadline();
+    let looked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        let state = connection.domain_info(domain.uuid).await?.state;
+        let wanted = match condition {
+            &Condition::State(goal) => {
+                let seen =
+                    if reached(goal, state) { Seen::True } else { Seen::NotYet(format!("it is {state}")) };
+                return Ok::<_, ProtocolError>(seen);
+            }
+            Condition::Agent | Condition::Exec(_) if !state.is_running() => {
+                return Ok(Seen::NotYet(format!("it is {state}")));
+            }
+            Condition::Agent => None,
+            Condition::Exec(spec) => Some(spec),
+        };
+        let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+        let Some(spec) = wanted else {
+            guest::ping(&carrier, deadline).await?;
+            return Ok(Seen::True);
+        };
+        job.attempt.mark_sent();
+        let output = exec::run(&carrier, spec, deadline).await?;
+        Ok(match (output.exit_code, output.signal) {
+            (Some(0), None) => Seen::True,
+            (_, Some(signal)) => Seen::NotYet(format!("the program died of signal {signal}")),
+            (Some(code), None) => Seen::NotYet(format!("the program exited with code {code}")),
+            (None, None) => Seen::NotYet("the program ended, and the guest does not say how".to_owned()),
+        })
+    });
+    match looked.await {
+        // A VM without a definition is gone when it is shut off.
+        Err(error)
+            if error.kind() == "vm-not-found" && *condition == Condition::State(DomainState::ShutOff) =>
+        {
+            Ok(Seen::True)
+        }
+        looked => looked,
+    }
+}
+
+/// Whether looking again may see something else. A guest that boots does not have everything yet.
+fn may_pass(error: &ProtocolError) -> bool {
+    let passing = ["operation-invalid", "vm-not-running", "guest-exec-failed", "process-lost", "guest-error"];
+    error.is_retryable() || passing.contains(&error.kind())
+}
+
+fn too_late(
+    job: &Job<'_>,
+    domain: &DomainInfo,
+    condition: &Condition,
+    effect: Effect,
+    last: &str,
+) -> Completion {
+    let message =
+        format!("host {}: VM {:?}: waited in vain for {condition}: {last}", job.target.host, domain.name);
+    let hint = "look at the VM's console, or give more time (`--timeout`)";
+    let error = OutcomeError::new("condition-not-met", message).with_hint(hint).retryable();
+    Completion::failed(Status::Timeout, effect, error)
+}

@@ -1,0 +1,65 @@
+//! File names made of names from elsewhere.
+
+use std::fmt::Write as _;
+
+/// The longest file name made, bytes: what file systems take is 255, and a suffix may follow.
+const LONGEST: usize = 200;
+
+/// A file name for a VM, or another thing with any name: one path component, visible, without anything a terminal or
+/// a shell could trip over. Different names stay different, but for some that are very long.
+///
+/// Characters that are neither letters nor digits nor among `.-_+@` become `%` and their bytes in hexadecimal digits, and so do a
+/// dot or a dash at the beginning.
+pub(crate) fn safe_name(name: &str) -> String {
+    let mut safe = String::with_capacity(name.len());
+    for (at, c) in name.char_indices() {
+        let plain = c.is_alphanumeric() || "-_.+@".contains(c) && !(at == 0 && ".-".contains(c));
+        if plain {
+            safe.push(c);
+        } else {
+            let mut bytes = [0; 4];
+            for byte in c.encode_utf8(&mut bytes).bytes() {
+                let _ = write!(safe, "%{byte:02x}");
+            }
+        }
+    }
+    if safe.is_empty() {
+        safe.push('%');
+    }
+    safe.truncate(safe.floor_char_boundary(LONGEST));
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Component, Path};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_that_are_safe_stay_as_they_are() {
+        for name in ["web-1", "Ä_1.log", "a+b@c"] {
+            assert_eq!(safe_name(name), name);
+        }
+        assert_eq!(safe_name("../../etc"), "%2e.%2f..%2fetc");
+        assert_eq!(safe_name("-rf"), "%2drf");
+        assert_eq!(safe_name("a\x1b[2J\n"), "a%1b%5b2J%0a");
+        assert_eq!(safe_name(""), "%");
+        assert_eq!(safe_name("%2e"), "%252e");
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_is_one_visible_component(name in any::<String>(), other in any::<String>()) {
+            let safe = safe_name(&name);
+            let components: Vec<_> = Path::new(&safe).components().collect();
+            prop_assert!(matches!(components.as_slice(), [Component::Normal(_)]), "{safe:?}");
+            prop_assert!(safe.len() <= LONGEST && !safe.starts_with('.') && !safe.contains(char::is_control));
+            if name != other && safe.len() < LONGEST {
+                prop_assert_ne!(safe, safe_name(&other));
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Transfers to and from a guest in which each command in turn goes wrong.
+
+use std::fs;
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use atp_transport::Effect;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::*;
+use crate::error::ProtocolError;
+use crate::local_guest::{FAULTS, Fault, LocalGuest};
+
+/// Some chunks of what the carrier takes, and a bit.
+const SIZE: usize = 5_000;
+
+fn content() -> Vec<u8> {
+    (0..SIZE).map(|n| (n * 7 % 251) as u8).collect()
+}
+
+fn policy() -> TransferPolicy {
+    TransferPolicy { chunk: 2000, ..TransferPolicy::default() }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
+/// The names in a folder, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The work's result; none if it was dropped when a command hung.
+async fn unless_hung<T>(guest: &LocalGuest, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        result = work => Some(result),
+        () = guest.hangs.notified() => None,
+    }
+}
+
+/// Files may stay open in the guest only if nobody was told their handles, or if it will not have them closed.
+fn assert_closed(guest: &LocalGuest, fault: Fault) {
+    let excused = match guest.went_wrong().as_deref() {
+        Some("guest-file-open") => matches!(fault, Fault::Unanswered | Fault::Hangs),
+        Some("guest-file-close") => fault == Fault::Refused,
+        _ => false,
+    };
+    assert_eq!(guest.open_files(), usize::from(excused), "{fault:?} of {:?}", guest.commands());
+}
+
+struct Pushing {
+    folder: TempDir,
+    source: Arc<Source>,
+    destination: PathBuf,
+}
+
+impl Pushing {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let destination = folder.path().join("file");
+        fs::write(&destination, "old").unwrap();
+        Pushing { folder, source: Arc::new(Source::from_bytes("x", content(), 0o640)), destination }
+    }
+
+    fn push(&self) -> Push {
+        Push::new(self.source.clone(), self.destination.to_str().unwrap(), policy())
+    }
+
+    fn assert_there(&self) {
+        assert!(fs::read(&self.destination).unwrap() == content());
+        assert_eq!(self.destination.metadata().unwrap().permissions().mode() & 0o7777, 0o640);
+        assert_eq!(names(self.folder.path()), ["file"]);
+    }
+}
+
+#[tokio::test]
+async fn a_push_carries_everything_over() {
+    let (guest, pushing) = (LocalGuest::default(), Pushing::new());
+    let mut told = Vec::new();
+    let pushed = pushing.push().run(&guest, soon(), &mut |progress| told.push(progress.done)).await.unwrap();
+    assert_eq!((pushed.size, pushed.resumed_at), (SIZE as u64, 0));
+    assert_eq!(pushed.digest, Digest::of(&content()));
+    assert!(told.is_sorted() && told.len() > 3, "{told:?}");
+    pushing.assert_there();
+    assert_eq!(guest.open_files(), 0);
+}
+
+#[tokio::test]
+async fn a_push_in_which_a_command_goes_wrong_can_be_run_again() {
+    for fault in FAULTS {
+        for at in 0.. {
+            let (guest, pushing) = (LocalGuest::with_fault(at, fault), Pushing::new());
+            let mut push = pushing.push();
+            let first = unless_hung(&guest, push.run(&guest, soon(), &mut |_| {})).await;
+            if guest.went_wrong().is_none() {
+                assert!(at > 10);
+                break;
+            }
+            if let Some(Err(error)) = &first {
+                let old = fs::read(&pushing.destination).unwrap() == b"old";
+                assert!(old || error.effect() != Effect::None, "{fault:?} at {at}: {error:?}");
+            }
+            push.run(&guest, soon(), &mut |_| {}).await.unwrap();
+            pushing.assert_there();
+            assert_closed(&guest, fault);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_push_goes_on_where_another_one_stopped() {
+    // The fourth write.
+    let (guest, pushing) = (LocalGuest::with_fault(6, Fault::Unsent), Pushing::new());
+    let stopped = pushing.push().run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+    let ProtocolError::File(FileError::Stopped { done, total, .. }) = stopped else { panic!("{stopped:?}") };
+    assert!(done > 0 && done < total && total == SIZE as u64, "{done} of {total}");
+    assert_eq!(
+        (stopped.kind(), stopped.effect(), stopped.is_retryable()),
+        ("connection-lost", Effect::None, true)
+    );
+    let pushed = pushing.push().run(&guest, soon(), &mut |_| {}).await.unwrap();
+    assert!(pushed.resumed_at >= done, "{pushed:?}");
+    pushing.assert_there();
+}
+
+#[tokio::test]
+async fn a_partial_file_with_other_bytes_is_not_gone_on_with() {
+    let (guest, pushing) = (LocalGuest::with_fault(6, Fault::Unsent), Pushing::new());
+    pushing.push().run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+    let partial = names(pushing.folder.path()).into_iter().find(|name| name.ends_with(".part")).unwrap();
+    for spoilt in [vec![b'x'; 3], vec![b'x'; SIZE + 1]] {
+        fs::write(pushing.folder.path().join(&partial), spoilt).unwrap();
+        assert_eq!(pushing.push().run(&guest, soon(), &mut |_| {}).await.unwrap().resumed_at, 0);
+        pushing.assert_there();
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_changes_is_found_out() {
+    let pushing = Pushing::new();
+    let original = tempfile::NamedTempFile::new().unwrap();
+    fs::write(original.path(), content()).unwrap();
+    let source = Arc::new(Source::open(original.path()).await.unwrap());
+    assert_eq!((source.size(), source.digest()), (SIZE as u64, Digest::of(&content())));
+    for (change, kind) in [(vec![0; SIZE], "checksum-mismatch"), (vec![0; 10], "local-file-error")] {
+        fs::write(original.path(), change).unwrap();
+        let mut push = Push::new(source.clone(), pushing.destination.to_str().unwrap(), policy());
+        let error = push.run(&LocalGuest::default(), soon(), &mut |_| {}).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (kind, Effect::None), "{error:?}");
+        assert_eq!(fs::read(&pushing.destination).unwrap(), b"old");
+    }
+    assert_eq!(Source::open("/no/such").await.unwrap_err().kind(), "local-file-error");
+    assert_eq!(Source::open("/").await.unwrap_err().kind(), "local-file-error");
+}
+
+struct Pulling {
+    _folder: TempDir,
+    original: PathBuf,
+    here: PathBuf,
+}
+
+impl Pulling {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (original, here) = (folder.path().join("original"), folder.path().join("here"));
+        fs::write(&original, content()).unwrap();
+        fs::set_permissions(&original, fs::Permissions::from_mode(0o4751)).unwrap();
+        fs::create_dir(&here).unwrap();
+        Pulling { _folder: folder, original, here }
+    }
+
+    fn pull(&self) -> Pull {
+        Pull::new(self.original.to_str().unwrap(), self.here.join("copy"), policy())
+    }
+
+    fn assert_there(&self) {
+        let copy = self.here.join("copy");
+        assert!(fs::read(&copy).unwrap() == content());
+        assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o7777, 0o751);
+        assert_eq!(names(&self.here), ["copy"]);
+    }
+}
+
+#[tokio::test]
+async fn a_pull_in_which_a_command_goes_wrong_can_be_run_again() {
+    for fault in FAULTS {
+        for at in 0.. {
+            let (guest, pulling) = (LocalGuest::with_fault(at, fault), Pulling::new());
+            let mut pull = pulling.pull();
+            let first = unless_hung(&guest, pull.run(&guest, soon(), &mut |_| {})).await;
+            if guest.went_wrong().is_none() {
+                assert!(at > 8);
+                pulling.assert_there();
+                break;
+            }
+            if !matches!(first, Some(Ok(_))) {
+                assert!(!pulling.here.join("copy").exists(), "{fault:?} at {at}");
+                pull.run(&guest, soon(), &mut |_| {}).await.unwrap();
+            }
+            pulling.assert_there();
+            assert_closed(&guest, fault);
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_pulls_do_not_write_to_one_file() {
+    let (guest, pulling) = (LocalGuest::with_fault(4, Fault::Unsent), Pulling::new());
+    let mut first = pulling.pull();
+    first.run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+    let second = pulling.pull().run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+    assert_eq!((second.kind(), second.is_retryable()), ("transfer-busy", true));
+    assert!(first.run(&guest, soon(), &mut |_| {}).await.unwrap().resumed_at > 0);
+    pulling.assert_there();
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_said_to_be_none() {
+    let guest = LocalGuest::default();
+    let here = tempfile::tempdir().unwrap();
+    for (path, kind) in
+        [("/no/such", "file-not-found"), ("/etc", "is-a-directory"), ("/dev/null", "not-a-regular-file")]
+    {
+        let mut pull = Pull::new(path, here.path().join("copy"), policy());
+        let error = pull.run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (kind, Effect::None));
+        assert!(error.to_string().contains(path), "{error}");
+    }
+    let source = Arc::new(Source::from_bytes("x", b"y", 0o600));
+    let mut push = Push::new(source.clone(), "/no/such/folder/x", policy());
+    assert_eq!(push.run(&guest, soon(), &mut |_| {}).await.unwrap_err().kind(), "file-not-found");
+    let mut push = Push::new(source, "relative", policy());
+    assert_eq!(push.run(&guest, soon(), &mut |_| {}).await.unwrap_err().kind(), "invalid-command");
+    assert!(names(here.path()).is_empty());
+}

@@ -1,0 +1,92 @@
+//! Ending or restarting a guest's system: by its agent, and by the power button where there is none that answers.
+
+use std::time::Duration;
+
+use atp_transport::{Effect, ErrorKind};
+use qapi::qga::{GuestShutdownMode, guest_shutdown};
+use qapi::qmp::system_powerdown;
+use tokio::time::Instant;
+
+use super::system::ping;
+use crate::carrier::Carrier;
+use crate::error::Result;
+use crate::{agent, monitor};
+
+/// How a guest's system is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PowerAction {
+    /// End, and switch the power off.
+    Shutdown,
+    /// End, and start again.
+    Reboot,
+}
+
+/// How long the agent is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PowerPolicy {
+    /// How long the agent may take to show that it is there, and then to refuse; 2 s each by default.
+    pub patience: Duration,
+}
+
+impl Default for PowerPolicy {
+    fn default() -> Self {
+        PowerPolicy { patience: Duration::from_secs(2) }
+    }
+}
+
+/// Who took the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PoweredBy {
+    /// The guest's agent (`guest-shutdown`).
+    Agent,
+    /// The guest's system itself, by the ACPI power button (`system_powerdown`); it may do as it likes.
+    PowerButton,
+}
+
+/// Asks a guest to end its system. Returns when the request is taken, before the guest has followed it.
+///
+/// The agent is asked first, if it answers at all. If it does not, or refuses, the power button is pressed; there is
+/// none for a restart. An agent that follows says nothing more: so its silence is consent.
+///
+/// # Errors
+/// What pressing the button came to; for a restart, what asking the agent came to.
+///
+/// Dropping the future gives up the wait, not what was asked.
+pub async fn power(
+    carrier: &impl Carrier,
+    action: PowerAction,
+    policy: PowerPolicy,
+    deadline: Instant,
+) -> Result<PoweredBy> {
+    match by_agent(carrier, action, policy, deadline).await {
+        Ok(()) => Ok(PoweredBy::Agent),
+        Err(error) if action == PowerAction::Reboot => Err(error),
+        Err(_) => {
+            monitor::execute(carrier, &system_powerdown {}, deadline).await?;
+            Ok(PoweredBy::PowerButton)
+        }
+    }
+}
+
+async fn by_agent(
+    carrier: &impl Carrier,
+    action: PowerAction,
+    policy: PowerPolicy,
+    deadline: Instant,
+) -> Result<()> {
+    let mode = match action {
+        PowerAction::Shutdown => GuestShutdownMode::Powerdown,
+        PowerAction::Reboot => GuestShutdownMode::Reboot,
+    };
+    let patience = || deadline.min(Instant::now() + policy.patience);
+    ping(carrier, patience()).await?;
+    let error = match agent::execute(carrier, &guest_shutdown { mode: Some(mode) }, patience()).await {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    // libvirt says so of an agent that goes down with the guest before it has answered, and so does its own clock,
+    // which counts whole seconds and may end the wait a moment before ours.
+    let is_unresponsive = error.kind() == ErrorKind::AgentUnresponsive.as_str();
+    let is_silent = error.is_timeout() && error.effect() == Effect::Unknown;
+    if is_unresponsive || is_silent { Ok(()) } else { Err(error) }
+}

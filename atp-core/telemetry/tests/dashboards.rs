@@ -1,0 +1,131 @@
+//! The alerts and the dashboard name series and labels that there are.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use atp_telemetry::{EndpointConfig, Exporter, ExporterConfig};
+use atp_transport::{HostInfo, TransportConfig, TransportManager};
+use regex::Regex;
+use serde_json::Value;
+
+/// What each series has: its labels, and the values of each.
+type Series = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
+
+fn configs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs")
+}
+
+fn yaml(path: &str) -> Value {
+    serde_saphyr::from_str(&fs::read_to_string(configs().join(path)).unwrap()).unwrap()
+}
+
+/// Every series of a manager that has done work, well and badly.
+async fn series() -> Series {
+    let manager = TransportManager::new(TransportConfig::default());
+    let exporter = Exporter::new(&manager, &ExporterConfig::default());
+    manager.add_host(HostInfo::from_uri("demo", "test:///default")).await.unwrap();
+    manager
+        .execute_on_host("demo", |conn| async move { conn.domain_by_name("nope").await.map(drop) })
+        .await
+        .unwrap_err();
+    let line = Regex::new(r"^(\w+)(?:\{(.*)\})? ").unwrap();
+    let label = Regex::new(r#"(\w+)="([^"]*)""#).unwrap();
+    let mut series = Series::new();
+    for found in exporter.render().lines().filter_map(|text| line.captures(text)) {
+        let labels = series.entry(found[1].to_owned()).or_default();
+        for pair in label.captures_iter(found.get(2).map_or("", |labels| labels.as_str())) {
+            labels.entry(pair[1].to_owned()).or_default().insert(pair[2].to_owned());
+        }
+    }
+    series
+}
+
+/// Checks one expression, and the labels that its text shows of the result.
+fn check(expression: &str, shown: &str, series: &Series) {
+    let selector = Regex::new(r"\b(atp_\w+)(?:\{([^}]*)\})?").unwrap();
+    let matcher = Regex::new(r#"(\w+)(=~|!=|!~|=)"([^"]*)""#).unwrap();
+    let mut labels = BTreeSet::new();
+    for found in selector.captures_iter(expression) {
+        let (name, matchers) = (&found[1], found.get(2).map_or("", |matchers| matchers.as_str()));
+        let Some(known) = series.get(name) else { panic!("no series {name}: {expression}") };
+        for part in matcher.captures_iter(matchers) {
+            let (label, how, value) = (&part[1], &part[2], &part[3]);
+            let Some(values) = known.get(label) else { panic!("{name} has no label {label}: {expression}") };
+            // The host is one of the test's; the rest are the same for all.
+            let checked = how == "=" && label != "host";
+            assert!(!checked || values.contains(value), "{name} has no {label} {value}: {expression}");
+        }
+        labels.extend(known.keys().map(String::as_str));
+    }
+    let by = Regex::new(r"\bby \(([^)]*)\)").unwrap();
+    let label = Regex::new(r"\{\{ *(?:\$labels\.)?(\w+) *\}\}").unwrap();
+    let grouped = by.captures_iter(expression).flat_map(|found| {
+        found.get(1).unwrap().as_str().split(',').map(|label| label.trim().to_owned()).collect::<Vec<_>>()
+    });
+    let used = grouped.chain(label.captures_iter(shown).map(|found| found[1].to_owned()));
+    for used in used.filter(|used| used != "instance") {
+        assert!(labels.contains(used.as_str()), "no label {used}: {expression} {shown}");
+    }
+}
+
+#[tokio::test]
+async fn alerts_name_what_there_is() {
+    let series = series().await;
+    let rules = yaml("prometheus/atp-alerts.yml");
+    let rules = rules["groups"][0]["rules"].as_array().unwrap();
+    assert!(rules.len() > 10);
+    for rule in rules {
+        let summary = rule["annotations"]["summary"].as_str().unwrap();
+        check(rule["expr"].as_str().unwrap(), summary, &series);
+        let severity = rule["labels"]["severity"].as_str().unwrap();
+        assert!(["info", "warning", "critical"].contains(&severity), "{severity}");
+    }
+}
+
+#[tokio::test]
+async fn the_dashboard_shows_what_there_is() {
+    let series = series().await;
+    let text = fs::read_to_string(configs().join("grafana/atp-transport.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.len(), panels.len(), "two panels have one id");
+    for panel in panels {
+        for target in panel["targets"].as_array().unwrap() {
+            check(target["expr"].as_str().unwrap(), target["legendFormat"].as_str().unwrap(), &series);
+        }
+    }
+    for variable in dashboard["templating"]["list"].as_array().unwrap() {
+        check(variable["query"].as_str().unwrap(), "", &series);
+    }
+    let names = Regex::new(r"\batp_\w+").unwrap();
+    let shown: BTreeSet<_> = names.find_iter(&text).map(|name| name.as_str()).collect();
+    assert!(shown.len() > 15, "{shown:?}");
+}
+
+#[test]
+fn the_scrape_is_of_the_endpoint_as_it_is_by_default() {
+    let config = yaml("prometheus/prometheus.yml");
+    for file in config["rule_files"].as_array().unwrap() {
+        assert!(configs().join("prometheus").join(file.as_str().unwrap()).is_file(), "no {file}");
+    }
+    let job = &config["scrape_configs"][0];
+    assert_eq!(job["static_configs"][0]["targets"][0], EndpointConfig::default().listen.to_string());
+    let rules = fs::read_to_string(configs().join("prometheus/atp-alerts.yml")).unwrap();
+    assert!(rules.contains(&format!("job={}", job["job_name"])), "no alert is about the job");
+}
+
+#[tokio::test]
+#[should_panic(expected = "no series atp_nope")]
+async fn a_series_that_there_is_not_is_found_out() {
+    check("rate(atp_nope[5m])", "", &series().await);
+}
+
+#[tokio::test]
+#[should_panic(expected = "has no event nope")]
+async fn an_event_that_there_is_not_is_found_out() {
+    check(r#"atp_events_total{event="nope"}"#, "", &series().await);
+}

@@ -1,0 +1,39 @@
+//! A host's limit on calls: an interceptor of our own, behind all others.
+
+use std::borrow::Cow;
+
+use tokio::time::Instant;
+
+use crate::config::RateLimitConfig;
+use crate::interceptor::{CallInfo, Interceptor, Verdict};
+use crate::pace::Pace;
+
+/// Lets calls go at the pace that is configured.
+pub(crate) struct RateLimit {
+    pace: Pace,
+}
+
+impl RateLimit {
+    pub(crate) fn new(config: &RateLimitConfig) -> Self {
+        RateLimit { pace: Pace::new(config.calls_per_second, config.burst) }
+    }
+
+    /// Has calls go at another pace from now on.
+    pub(crate) fn reconfigure(&self, config: &RateLimitConfig) {
+        self.pace.set(config.calls_per_second, config.burst);
+    }
+}
+
+impl Interceptor for RateLimit {
+    fn name(&self) -> Cow<'_, str> {
+        "the host's rate limit (`rate_limit.calls_per_second`)".into()
+    }
+
+    fn before(&self, call: &CallInfo<'_>) -> Verdict {
+        match self.pace.next_turn(Some(call.deadline)) {
+            Ok(at) if at <= Instant::now() => Verdict::Proceed,
+            // A turn past the deadline was not taken; the call is not let go for it.
+            Ok(at) | Err(at) => Verdict::DelayUntil(at),
+        }
+    }
+}

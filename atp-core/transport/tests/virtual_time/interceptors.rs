@@ -1,0 +1,188 @@
+//! Interceptors: what they see, in which order, and what they may do to a call.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use atp_transport::{
+    CallInfo, Effect, ErrorKind, HostInfo, Interceptor, Result, TransportConfig, TransportError,
+    TransportManager, Verdict,
+};
+use futures_util::FutureExt;
+use tokio::time::{Instant, timeout};
+
+use crate::answers::{Answer, work};
+use crate::scripted::Script;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+type Log = Arc<Mutex<Vec<String>>>;
+
+/// Writes down what it is told, and does to calls what the test says.
+struct Recorder {
+    name: &'static str,
+    log: Log,
+    verdict: Box<dyn Fn(&CallInfo<'_>) -> Verdict + Send + Sync>,
+}
+
+impl Recorder {
+    fn new(name: &'static str, log: &Log) -> Self {
+        Recorder { name, log: log.clone(), verdict: Box::new(|_| Verdict::Proceed) }
+    }
+
+    fn with_verdict(self, verdict: impl Fn(&CallInfo<'_>) -> Verdict + Send + Sync + 'static) -> Self {
+        Recorder { verdict: Box::new(verdict), ..self }
+    }
+
+    fn write(&self, hook: &str, call: &CallInfo<'_>, more: &str) {
+        let line = format!("{} {hook} {}{more}", self.name, call.operation);
+        self.log.lock().unwrap().push(line);
+    }
+}
+
+impl Interceptor for Recorder {
+    fn name(&self) -> Cow<'_, str> {
+        self.name.into()
+    }
+
+    fn before(&self, call: &CallInfo<'_>) -> Verdict {
+        self.write("before", call, "");
+        (self.verdict)(call)
+    }
+
+    fn after(&self, call: &CallInfo<'_>, took: Duration) {
+        self.write("after", call, &format!(" {}s", took.as_secs()));
+    }
+
+    fn on_error(&self, call: &CallInfo<'_>, took: Duration, error: &TransportError) {
+        self.write("error", call, &format!(" {} {}s", error.kind(), took.as_secs()));
+    }
+
+    fn on_abandon(&self, call: &CallInfo<'_>, _: Duration) {
+        self.write("abandon", call, "");
+    }
+}
+
+/// Panics in each hook.
+struct Panics;
+
+impl Interceptor for Panics {
+    fn name(&self) -> Cow<'_, str> {
+        panic!("in its name")
+    }
+
+    fn before(&self, _: &CallInfo<'_>) -> Verdict {
+        panic!("before")
+    }
+
+    fn after(&self, _: &CallInfo<'_>, _: Duration) {
+        panic!("after")
+    }
+
+    fn on_error(&self, _: &CallInfo<'_>, _: Duration, _: &TransportError) {
+        panic!("on error")
+    }
+}
+
+async fn one_host(manager: TransportManager<Script>) -> TransportManager<Script> {
+    manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();
+    manager
+}
+
+fn manager() -> TransportManager<Script> {
+    TransportManager::with_connector(TransportConfig::default(), Script::default())
+}
+
+fn taken(log: &Log) -> Vec<String> {
+    std::mem::take(&mut *log.lock().unwrap())
+}
+
+async fn call(manager: &TransportManager<Script>, answer: Answer) -> Result<()> {
+    work(manager, "h1", 5 * SECOND, Some(7), answer).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn they_are_asked_in_order_and_told_of_the_end_in_reverse() {
+    let log = Log::default();
+    let manager =
+        manager().with_interceptor(Recorder::new("a", &log)).with_interceptor(Recorder::new("b", &log));
+    let manager = one_host(manager).await;
+    call(&manager, Answer::Done).await.unwrap();
+    assert_eq!(taken(&log), ["a before asks", "b before asks", "b after asks 0s", "a after asks 0s"]);
+    call(&manager, Answer::Refused).await.unwrap_err();
+    assert_eq!(taken(&log)[2..], ["b error asks vm-not-found 0s", "a error asks vm-not-found 0s"]);
+    call(&manager, Answer::Never).await.unwrap_err();
+    assert_eq!(taken(&log)[2..], ["b error asks call-timeout 5s", "a error asks call-timeout 5s"]);
+    timeout(SECOND, call(&manager, Answer::Never)).await.unwrap_err();
+    assert_eq!(taken(&log)[2..], ["b abandon asks", "a abandon asks"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn they_see_what_call_it_is() {
+    let log = Log::default();
+    let recorder = Recorder::new("a", &log).with_verdict(|call| {
+        assert_eq!(call.host.as_str(), "h1");
+        assert_eq!(call.lane.map(|lane| lane.target), Some(7));
+        assert_eq!((call.attempt, call.deadline - call.asked), (1, 5 * SECOND));
+        assert!(call.connection > 0);
+        Verdict::Proceed
+    });
+    let manager = one_host(manager().with_interceptor(recorder)).await;
+    call(&manager, Answer::Done).await.unwrap();
+    assert_eq!(manager.interceptor_panics(), 0, "an assertion above");
+    assert_eq!(taken(&log).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_refuses_keeps_the_call_from_being_sent() {
+    let log = Log::default();
+    let refuses = Recorder::new("b", &log).with_verdict(|_| Verdict::Refuse("not today".to_owned()));
+    let manager = manager().with_interceptor(Recorder::new("a", &log)).with_interceptor(refuses);
+    manager.add_interceptor(Recorder::new("c", &log));
+    let manager = one_host(manager).await;
+    let error = call(&manager, Answer::Done).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::CallRefused, Effect::None));
+    assert!(error.to_string().contains("refused by b: not today") && !error.is_retryable(), "{error}");
+    // Those behind it never hear of the call; neither does it, for it did not let the call go.
+    assert_eq!(taken(&log), ["a before asks", "b before asks", "a error asks call-refused 0s"]);
+    assert_eq!(manager.pool("h1").unwrap().stats().calls_in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_may_hold_a_call_back_but_not_past_its_deadline() {
+    let log = Log::default();
+    let delays = |by| {
+        Recorder::new("b", &Log::default()).with_verdict(move |call| Verdict::DelayUntil(call.asked + by))
+    };
+    let manager =
+        one_host(manager().with_interceptor(Recorder::new("a", &log)).with_interceptor(delays(3 * SECOND)))
+            .await;
+    let asked = Instant::now();
+    call(&manager, Answer::Done).await.unwrap();
+    assert_eq!(asked.elapsed(), 3 * SECOND);
+    manager.add_interceptor(delays(6 * SECOND));
+    let error = call(&manager, Answer::Done).await.unwrap_err();
+    assert_eq!(asked.elapsed(), 6 * SECOND, "it fails as soon as that is known");
+    assert_eq!(
+        (error.kind(), error.effect(), error.is_retryable()),
+        (ErrorKind::RateLimited, Effect::None, true)
+    );
+    assert!(error.to_string().contains("b holds it back for 3.0s"), "{error}");
+
+    // A caller that goes away meanwhile is noticed.
+    taken(&log);
+    assert!(call(&manager, Answer::Done).now_or_never().is_none());
+    assert_eq!(taken(&log), ["a before asks", "a abandon asks"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_panics_is_passed_over_and_counted() {
+    let log = Log::default();
+    let manager = manager().with_interceptor(Panics).with_interceptor(Recorder::new("b", &log));
+    let manager = one_host(manager).await;
+    call(&manager, Answer::Done).await.unwrap();
+    assert_eq!(manager.interceptor_panics(), 2);
+    assert_eq!(call(&manager, Answer::Refused).await.unwrap_err().kind(), ErrorKind::VmNotFound);
+    assert_eq!(manager.interceptor_panics(), 4);
+    assert_eq!(taken(&log).len(), 4, "the others are told as ever");
+}

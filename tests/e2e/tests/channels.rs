@@ -1,0 +1,288 @@
+//! Virtio-serial channels: bytes to a program in the guest and back, questions and answers, and what becomes of
+//! them when something breaks.
+
+use std::io;
+use std::time::Duration;
+
+use atp_e2e::{Bed, Resources, becomes, bed, within};
+use atp_protocol::channel::{ChannelClient, ChannelClientOptions, ChannelRequestError, FrameCodec};
+use atp_testbed::Guest;
+use atp_transport::{
+    ChannelError, ChannelOptions, DomainChannel, ErrorKind, TransportConfig, TransportManager,
+};
+use serde_json::{Map, Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
+
+use crate::library::manager;
+
+/// Longest any of these tests may take.
+const LIMIT: Duration = Duration::from_secs(90);
+/// Longest anything may take that should happen soon; the machine may be busy.
+const SOON: Duration = Duration::from_secs(30);
+const CHANNEL: &str = "org.atp.test.channel";
+
+fn config() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config.pool.min_connections_per_host = 0;
+    config.calls.thread_idle_timeout = Duration::from_millis(500);
+    config.keepalive.interval = Duration::from_secs(1);
+    config.keepalive.count = 3;
+    config
+}
+
+fn deadline() -> Instant {
+    Instant::now() + SOON
+}
+
+fn uuid(guest: &Guest) -> Uuid {
+    guest.uuid().parse().unwrap()
+}
+
+/// Starts the guest's end of the channel: `bytes` sends back what comes, `json` answers requests, `flood` never stops.
+fn start_peer(bed: &Bed, vm: &str, kind: &str) {
+    bed.run(&["exec", &format!("h1/{vm}"), "--", "channel-peer", kind]).exits_with(0);
+}
+
+async fn open(manager: &TransportManager, guest: &Guest) -> DomainChannel {
+    let options = ChannelOptions::default();
+    manager.open_channel("h1", uuid(guest), CHANNEL, &options, deadline()).await.unwrap()
+}
+
+/// Sends bytes and reads as many back.
+async fn echo(channel: &mut DomainChannel, bytes: &[u8]) -> Vec<u8> {
+    let (mut read, mut write) = tokio::io::split(channel);
+    let mut back = vec![0; bytes.len()];
+    let both = async {
+        tokio::join!(
+            async {
+                write.write_all(bytes).await.unwrap();
+                write.flush().await.unwrap();
+            },
+            async { read.read_exact(&mut back).await.unwrap() }
+        )
+    };
+    timeout(SOON, both).await.unwrap();
+    back
+}
+
+fn request(method: &str) -> Map<String, Value> {
+    Map::from_iter([("method".to_owned(), method.into())])
+}
+
+#[test]
+fn bytes_come_back_as_they_were_sent() {
+    let bed = bed();
+    becomes("what is held", SOON, Resources::NONE, Resources::now);
+    let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
+    start_peer(&bed, "vm1", "bytes");
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        let mut channel = open(&manager, &guest).await;
+        assert_eq!(Resources::now().sockets, 1, "the channel's own connection");
+        assert_eq!(echo(&mut channel, b"hello").await, b"hello");
+        // Every byte there is, in more than one packet.
+        let bytes: Vec<u8> = (0..300_000u32).map(|n| (n * 31 % 256) as u8).collect();
+        assert_eq!(echo(&mut channel, &bytes).await, bytes);
+
+        // One client at a time, which the daemon sees to.
+        let options = ChannelOptions::default();
+        let second = manager.open_channel("h1", uuid(&guest), CHANNEL, &options, deadline());
+        let error = second.await.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::LibvirtError, "{error:?}");
+        channel.shutdown().await.unwrap();
+        drop(channel);
+        becomes("what is held", SOON, Resources::NONE, Resources::now);
+        let mut again = open(&manager, &guest).await;
+        assert_eq!(echo(&mut again, b"again").await, b"again");
+    });
+    becomes("what is held", SOON, Resources::NONE, Resources::now);
+}
+
+#[test]
+fn questions_are_answered_over_libvirt_and_over_the_socket() {
+    let bed = bed();
+    let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
+    start_peer(&bed, "vm1", "json");
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        let vm = uuid(&guest);
+        let through_libvirt = move || {
+            let manager = manager.clone();
+            async move {
+                let opened =
+                    manager.open_channel("h1", vm, CHANNEL, &ChannelOptions::default(), deadline()).await;
+                opened.map_err(io::Error::other)
+            }
+        };
+        ask(ChannelClient::new(through_libvirt, ChannelClientOptions::default())).await;
+
+        let path = guest.channel();
+        let direct = move || UnixStream::connect(path.clone());
+        ask(ChannelClient::new(direct, ChannelClientOptions::default())).await;
+    });
+}
+
+async fn ask(client: ChannelClient) {
+    let mut messages = client.messages();
+    let answer = client.request(request("hostname"), deadline()).await.unwrap();
+    assert_eq!(answer["result"], "vm1");
+    // Many at once.
+    let answers = (0..20).map(|n| {
+        let body = Map::from_iter([("method".to_owned(), json!("echo")), ("value".to_owned(), json!(n))]);
+        client.request(body, deadline())
+    });
+    for (n, answer) in futures_util::future::join_all(answers).await.into_iter().enumerate() {
+        assert_eq!(answer.unwrap()["result"], n);
+    }
+    let error =
+        client.request(request("silence"), Instant::now() + Duration::from_millis(300)).await.unwrap_err();
+    assert_eq!(error, ChannelRequestError::Timeout);
+    client.request(request("notify"), deadline()).await.unwrap();
+    let message = timeout(SOON, messages.recv()).await.unwrap().unwrap();
+    assert_eq!(message["event"], "noticed");
+}
+
+#[test]
+fn a_client_opens_the_channel_again_when_the_vm_or_the_daemon_was_gone() {
+    let bed = bed();
+    let host = bed.host("h1").unwrap();
+    let guest = host.guest("vm2").unwrap();
+    start_peer(&bed, "vm2", "json");
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        let vm = uuid(&guest);
+        let open = move || {
+            let manager = manager.clone();
+            async move {
+                let opened =
+                    manager.open_channel("h1", vm, CHANNEL, &ChannelOptions::default(), deadline()).await;
+                opened.map_err(io::Error::other)
+            }
+        };
+        let client = ChannelClient::new(open, ChannelClientOptions::default());
+        client.request(request("hostname"), deadline()).await.unwrap();
+
+        // The daemon goes while an answer is waited for.
+        let (answer, ()) = tokio::join!(client.request(request("silence"), deadline()), async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            host.kill_daemon().unwrap();
+        });
+        assert!(matches!(answer, Err(ChannelRequestError::Lost { .. })), "{answer:?}");
+        host.start_daemon().unwrap();
+        answered(&client).await;
+
+        guest.destroy().unwrap();
+        guest.start().unwrap();
+        guest.wait_agent(SOON).unwrap();
+        start_peer(&bed, "vm2", "json");
+        answered(&client).await;
+    });
+}
+
+/// Asks until there is an answer: right after a loss the way may not be open yet.
+async fn answered(client: &ChannelClient) {
+    let start = Instant::now();
+    loop {
+        match client.request(request("hostname"), Instant::now() + Duration::from_secs(3)).await {
+            Ok(answer) => return assert_eq!(answer["result"], "vm2"),
+            Err(error) => assert!(start.elapsed() < SOON, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[test]
+fn a_guest_that_floods_costs_no_more_than_the_buffer() {
+    let bed = bed();
+    let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
+    start_peer(&bed, "vm1", "flood");
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        let options = ChannelOptions { receive_buffer: 100_000, ..ChannelOptions::default() };
+        let mut channel =
+            manager.open_channel("h1", uuid(&guest), CHANNEL, &options, deadline()).await.unwrap();
+        // Nobody reads, until it is given up.
+        becomes("what is held", SOON, 0, || Resources::now().sockets);
+        let error = timeout(SOON, read_to_error(&mut channel)).await.unwrap();
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ChannelError>());
+        assert_eq!(inner, Some(&ChannelError::Overflow { limit: 100_000 }), "{error}");
+    });
+}
+
+async fn read_to_error(channel: &mut (impl AsyncRead + Unpin)) -> io::Error {
+    let mut buffer = [0; 4096];
+    let mut total = 0;
+    loop {
+        match channel.read(&mut buffer).await {
+            Ok(0) => panic!("the end, and no error"),
+            Ok(read) => total += read,
+            Err(error) => {
+                assert!(total <= 100_000, "{total}");
+                return error;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_vm_that_hangs_holds_up_no_other_channel() {
+    let bed = bed();
+    let host = bed.host("h1").unwrap();
+    let (hung, other) = (host.guest("vm1").unwrap(), host.guest("vm2").unwrap());
+    start_peer(&bed, "vm1", "bytes");
+    start_peer(&bed, "vm2", "bytes");
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        let (mut stuck, mut channel) = (open(&manager, &hung).await, open(&manager, &other).await);
+        hung.pause_qemu().unwrap();
+        // More than every buffer on the way takes.
+        let flood = async {
+            let bytes = vec![b'x'; 1 << 20];
+            loop {
+                if let Err(error) = stuck.write_all(&bytes).await {
+                    return error;
+                }
+            }
+        };
+        let mut flood = std::pin::pin!(flood);
+        assert!(timeout(Duration::from_secs(2), &mut flood).await.is_err(), "it took it all");
+        for _ in 0..10 {
+            assert_eq!(echo(&mut channel, b"still there").await, b"still there");
+        }
+        let listed = manager
+            .execute_on_host("h1", |connection| async move { connection.list_domains().await })
+            .await
+            .unwrap();
+        assert_eq!(listed.len(), 2);
+        hung.resume_qemu().unwrap();
+    });
+}
+
+#[test]
+fn frames_may_have_their_length_before_them() {
+    let bed = bed();
+    let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
+    start_peer(&bed, "vm1", "bytes");
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        let vm = uuid(&guest);
+        let open = move || {
+            let manager = manager.clone();
+            async move {
+                let opened =
+                    manager.open_channel("h1", vm, CHANNEL, &ChannelOptions::default(), deadline()).await;
+                opened.map_err(io::Error::other)
+            }
+        };
+        // A program that says what it hears answers each request with itself.
+        let codec = FrameCodec::length_prefixed(1 << 20);
+        let client =
+            ChannelClient::new(open, ChannelClientOptions { codec, ..ChannelClientOptions::default() });
+        let long = "line\n".repeat(20_000);
+        let body = Map::from_iter([("text".to_owned(), Value::from(long.clone()))]);
+        assert_eq!(client.request(body, deadline()).await.unwrap()["text"], long);
+    });
+}

@@ -1,0 +1,143 @@
+//! Programs in guests: where they run, output of any size, and what becomes of them when the way there breaks.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use atp_e2e::bed;
+use atp_protocol::files::{Digest, list};
+use atp_protocol::{Carrier, Channel, ExecSpec, LibvirtCarrier, ProtocolError, exec};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::files::on_guest;
+
+/// Counts the commands that pass.
+struct Counting<C>(C, AtomicUsize);
+
+impl<C: Carrier> Carrier for Counting<C> {
+    async fn send(
+        &self,
+        channel: Channel,
+        command: &str,
+        deadline: Instant,
+    ) -> Result<String, ProtocolError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.send(channel, command, deadline).await
+    }
+
+    fn command_max(&self, channel: Channel) -> usize {
+        self.0.command_max(channel)
+    }
+}
+
+#[test]
+fn a_short_command_is_two_round_trips() {
+    let bed = bed();
+    on_guest(&bed, |connection, uuid| async move {
+        let carrier = Counting(LibvirtCarrier::new(connection.clone(), uuid), AtomicUsize::new(0));
+        let mut fewest = usize::MAX;
+        // On a busy machine the guest may not be done with it when it is asked first.
+        for _ in 0..20 {
+            let before = carrier.1.load(Ordering::Relaxed);
+            let deadline = connection.deadline().unwrap();
+            assert!(exec::run(&carrier, &ExecSpec::new("true"), deadline).await?.success());
+            fewest = fewest.min(carrier.1.load(Ordering::Relaxed) - before);
+        }
+        assert_eq!(fewest, 2);
+        Ok(())
+    });
+}
+
+#[test]
+fn twenty_megabytes_come_through_files() {
+    let bed = bed();
+    on_guest(&bed, |connection, uuid| async move {
+        let carrier = LibvirtCarrier::new(connection.clone(), uuid);
+        let deadline = connection.deadline().unwrap();
+        assert!(exec::run(&carrier, &ExecSpec::new("mount-data"), deadline).await?.success());
+        let print = "head -c 20971520 /dev/urandom | tee /data/printed; echo trouble >&2; exit 3";
+        let output = exec::run(&carrier, &ExecSpec::shell(print).spooled("/data"), deadline).await?;
+        assert_eq!((output.exit_code, output.stderr.as_slice()), (Some(3), &b"trouble\n"[..]));
+        assert_eq!((output.stdout.len(), output.stdout_truncated), (20 << 20, false));
+        let digest = exec::run(&carrier, &ExecSpec::new("sha256sum").arg("/data/printed"), deadline).await?;
+        let digest = String::from_utf8(digest.stdout).unwrap();
+        assert!(digest.starts_with(&Digest::of(&output.stdout).to_string()), "{digest}");
+
+        let names: Vec<_> =
+            list(&carrier, "/data", deadline).await?.into_iter().map(|entry| entry.name).collect();
+        assert!(!names.iter().any(|name| name.starts_with(b".atp")), "{names:?}");
+        exec::run(&carrier, &ExecSpec::new("rm").arg("/data/printed"), deadline).await.map(drop)
+    });
+}
+
+#[test]
+fn the_files_go_whatever_becomes_of_the_program() {
+    let bed = bed();
+    let left = |when: &str| {
+        let run = bed.run(&["exec", "h1/vm1", "--shell", "--", "ls -A /tmp | grep -c atp-exec"]);
+        assert_eq!(run.outcome("h1/vm1").stream("stdout"), "0\n", "{when}");
+    };
+    let spool = |timeout: &str, line: &str| {
+        bed.run(&["--timeout", timeout, "exec", "h1/vm1", "--spool", "--shell", "--", line])
+    };
+    spool("30s", "echo out; echo err >&2").exits_with(0);
+    left("it ended");
+    assert_eq!(spool("30s", "kill -9 $$").outcome("h1/vm1").data["signal"], json!(9));
+    left("it was killed");
+    let late = spool("4s", "echo begun; sleep 30");
+    assert_eq!(late.exits_with(1).brief(), ["h1/vm1 timeout unknown exec-timeout"]);
+    left("it runs on");
+    let missing = bed.run(&["exec", "h1/vm1", "--spool", "--", "no-such-program"]);
+    assert_eq!(missing.exits_with(1).brief(), ["h1/vm1 failed none guest-exec-failed"]);
+    left("it never was");
+}
+
+#[test]
+fn a_directory_and_an_encoding() {
+    let bed = bed();
+    let run = bed.run(&["exec", "h1/vm1", "--cwd", "/usr", "--", "pwd"]);
+    assert_eq!(run.exits_with(0).outcome("h1/vm1").stream("stdout"), "/usr\n");
+    let run = bed.run(&["exec", "h1/vm1", "--cwd", "/no/such", "--", "pwd"]);
+    assert_eq!(run.exits_with(1).brief(), ["h1/vm1 failed none guest-exec-failed"]);
+    let words = ["it's", "\"two\" words", "$HOME `id`", ""];
+    let run = bed.run(&[&["exec", "h1/vm1", "--cwd", "/", "--", "printf", "%s|"], &words[..]].concat());
+    assert_eq!(run.exits_with(0).outcome("h1/vm1").stream("stdout"), format!("{}|", words.join("|")));
+
+    let latin = ["exec", "h1/vm1", "--encoding", "latin1", "--", "printf", r"Gr\374\337e"];
+    let stdout = json!({"text": "Grüße", "encoding": "windows-1252", "truncated": false});
+    assert_eq!(bed.run(&latin).exits_with(0).outcome("h1/vm1").data["stdout"], stdout);
+    assert!(bed.atp(&latin).run().exits_with(0).stdout().contains("Grüße"));
+    bed.run(&["exec", "h1/vm1", "--encoding", "klingon", "--", "true"]).exits_with(2);
+}
+
+#[test]
+fn a_process_is_asked_after_when_the_daemon_comes_back() {
+    let bed = bed();
+    let host = bed.host("h1").unwrap();
+    let line = "touch /tmp/begun; sleep 5; echo done";
+    let both = ["--timeout", "60s", "exec", "h1/vm1", "h1/vm2", "--shell", "--", line];
+    let running = bed.atp(&both).output("json").start();
+    // The agent takes one command after the other: when it answers this, the process's number has been told.
+    bed.run(&["wait", "h1/*", "--for", "exec=rm /tmp/begun"]).exits_with(0);
+    host.kill_daemon().unwrap();
+    host.start_daemon().unwrap();
+    let run = running.finish();
+    run.exits_with(0);
+    assert_eq!(run.brief(), ["h1/vm1 ok done", "h1/vm2 ok done"]);
+    assert_eq!(run.outcome("h1/vm1").stream("stdout"), "done\n");
+}
+
+#[test]
+fn a_daemon_that_stays_away_leaves_the_effect_unknown() {
+    let bed = bed();
+    let host = bed.host("h1").unwrap();
+    let line = "touch /tmp/begun; sleep 1";
+    let running =
+        bed.atp(&["--timeout", "12s", "exec", "h1/vm1", "--shell", "--", line]).output("json").start();
+    bed.run(&["wait", "h1/vm1", "--for", "exec=rm /tmp/begun"]).exits_with(0);
+    host.kill_daemon().unwrap();
+    let run = running.finish();
+    let outcome = run.exits_with(1).outcome("h1/vm1");
+    assert_eq!(outcome.effect, "unknown", "{outcome:?}");
+    assert!(outcome.failure().message.contains("process"), "{outcome:?}");
+    host.start_daemon().unwrap();
+}

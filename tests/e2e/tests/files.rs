@@ -1,0 +1,217 @@
+//! Files carried into guests and back, and looked at there.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atp_e2e::{Bed, bed, within};
+use atp_protocol::files::{FileError, FileKind, Pull, Push, Source, TransferPolicy, list, stat};
+use atp_protocol::{ExecSpec, LibvirtCarrier, ProtocolError, exec};
+use atp_transport::{LibvirtConnection, TransportConfig};
+use serde_json::json;
+
+use crate::library::{in_seconds, manager};
+
+/// Longest any of these tests may take: an emulated guest on a busy machine takes a megabyte in a second or two.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Runs work on `h1/vm1` over a connection leased for it.
+pub(crate) fn on_guest<T, F, Fut>(bed: &Bed, work: F) -> T
+where
+    F: FnOnce(Arc<LibvirtConnection>, uuid::Uuid) -> Fut,
+    Fut: Future<Output = Result<T, ProtocolError>>,
+{
+    within(LIMIT, async {
+        let manager = manager(bed, TransportConfig::default()).await;
+        let uuid = bed.host("h1").unwrap().guest("vm1").unwrap().uuid().parse().unwrap();
+        let work = |connection| work(Arc::new(connection), uuid);
+        manager.execute_on_host_with("h1", in_seconds(280), work).await.unwrap()
+    })
+}
+
+/// A folder of the test's own here, empty.
+fn folder(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Bytes without a pattern that a mistake could keep.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend((state ^ (state >> 29)).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+#[test]
+fn sixty_four_megabytes_each_way_are_the_same_bytes() {
+    const SIZE: u64 = 64 << 20;
+    let bed = bed();
+    let folder = folder("sixty-four");
+    let (original, copy) = (folder.join("original"), folder.join("copy"));
+    fs::write(&original, noise(64 << 20)).unwrap();
+    fs::set_permissions(&original, fs::Permissions::from_mode(0o640)).unwrap();
+    on_guest(&bed, |connection, uuid| async move {
+        let carrier = LibvirtCarrier::new(connection.clone(), uuid);
+        let deadline = connection.deadline().unwrap();
+        assert!(exec::run(&carrier, &ExecSpec::new("mount-data"), deadline).await?.success());
+        let source = Arc::new(Source::open(&original).await?);
+        let mut push = Push::new(source.clone(), "/data/copy", TransferPolicy::default());
+        let mut told = Vec::new();
+        let pushed = push.run(&carrier, deadline, &mut |progress| told.push(progress.done)).await?;
+        assert_eq!((pushed.size, pushed.resumed_at, pushed.digest), (SIZE, 0, source.digest()));
+        assert!(told.is_sorted() && told.first() == Some(&0) && told.last() == Some(&SIZE));
+
+        let mut pull = Pull::new("/data/copy", &copy, TransferPolicy::default());
+        let mut told = Vec::new();
+        let pulled = pull.run(&carrier, deadline, &mut |progress| told.push(progress.done)).await?;
+        assert_eq!((pulled.size, pulled.digest, pulled.info.mode), (SIZE, source.digest(), 0o640));
+        // At most a megabyte at a time.
+        assert!(told.windows(2).all(|pair| pair[1] - pair[0] <= 1 << 20), "{told:?}");
+        assert!(fs::read(&original).unwrap() == fs::read(&copy).unwrap());
+        assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o7777, 0o640);
+
+        // Nothing is left of either way.
+        let names: Vec<_> =
+            list(&carrier, "/data", deadline).await?.into_iter().map(|entry| entry.name).collect();
+        assert!(!names.iter().any(|name| name.starts_with(b".atp")), "{names:?}");
+        assert_eq!(fs::read_dir(copy.parent().unwrap()).unwrap().count(), 2);
+        exec::run(&carrier, &ExecSpec::new("rm").arg("/data/copy"), deadline).await.map(drop)
+    });
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_directory_is_listed_whatever_its_names_are() {
+    let bed = bed();
+    on_guest(&bed, |connection, uuid| async move {
+        let carrier = LibvirtCarrier::new(connection.clone(), uuid);
+        let deadline = connection.deadline().unwrap();
+        let make = r#"rm -rf /tmp/names && mkdir /tmp/names && cd /tmp/names && mkdir d && ln -s /nowhere link
+            printf abc >"$(printf 'line\nfeed')"; : >"$(printf '\377')"; : >.hidden; : >' -n x'; chmod 4711 .hidden"#;
+        assert!(exec::run(&carrier, &ExecSpec::shell(make), deadline).await?.success());
+        let entries = list(&carrier, "/tmp/names", deadline).await?;
+        let seen: Vec<_> =
+            entries.iter().map(|entry| (entry.name.as_slice(), entry.info.kind, entry.info.size)).collect();
+        let expected: [(&[u8], FileKind); 6] = [
+            (b" -n x", FileKind::File),
+            (b".hidden", FileKind::File),
+            (b"d", FileKind::Directory),
+            (b"line\nfeed", FileKind::File),
+            (b"link", FileKind::Symlink),
+            (b"\xff", FileKind::File),
+        ];
+        assert_eq!(seen.iter().map(|(name, kind, _)| (*name, *kind)).collect::<Vec<_>>(), expected);
+        assert_eq!((seen[3].2, entries[1].info.mode), (3, 0o4711));
+
+        assert_eq!(stat(&carrier, "/tmp/names", deadline).await?.kind, FileKind::Directory);
+        let kind = |error: ProtocolError| error.kind();
+        assert_eq!(stat(&carrier, "/no/such", deadline).await.map_err(kind), Err("file-not-found"));
+        assert_eq!(list(&carrier, "/etc/passwd", deadline).await.map_err(kind), Err("not-a-directory"));
+        assert_eq!(stat(&carrier, "relative", deadline).await.map_err(kind), Err("invalid-command"));
+        exec::run(&carrier, &ExecSpec::new("rm").args(["-r", "/tmp/names"]), deadline).await.map(drop)
+    });
+}
+
+#[test]
+fn the_destination_changes_in_one_step_or_not_at_all() {
+    let bed = bed();
+    let here = folder("atomic");
+    on_guest(&bed, |connection, uuid| async move {
+        let carrier = LibvirtCarrier::new(connection.clone(), uuid);
+        let deadline = connection.deadline().unwrap();
+        let shell = |line: &str| ExecSpec::shell(line.to_owned());
+        let source = |bytes: &[u8]| Arc::new(Source::from_bytes("name", bytes, 0o755));
+        let push = |source, to: &str| Push::new(source, to, TransferPolicy::default());
+        let quiet = &mut |_| {};
+
+        // Into a folder, over a file, and through a link.
+        exec::run(&carrier, &shell("mkdir -p /tmp/to && ln -sf /tmp/to/name /tmp/link"), deadline).await?;
+        let pushed = push(source(b"one"), "/tmp/to").run(&carrier, deadline, quiet).await?;
+        assert_eq!(pushed.path, "/tmp/to/name");
+        let pushed = push(source(b"two"), "/tmp/link").run(&carrier, deadline, quiet).await?;
+        assert_eq!(pushed.path, "/tmp/to/name");
+        let info = stat(&carrier, "/tmp/to/name", deadline).await?;
+        assert_eq!((info.kind, info.size, info.mode), (FileKind::File, 3, 0o755));
+        push(source(b""), "/tmp/to/empty").run(&carrier, deadline, quiet).await?;
+        assert_eq!(stat(&carrier, "/tmp/to/empty", deadline).await?.size, 0);
+
+        // There is no room for it: what was there stays, and nothing is left lying about.
+        let full =
+            push(source(&noise(48 << 20)), "/tmp/to/name").run(&carrier, deadline, quiet).await.unwrap_err();
+        assert!(matches!(full, ProtocolError::File(FileError::Stopped { .. })), "{full:?}");
+        assert_eq!((full.kind(), full.effect()), ("guest-error", atp_transport::Effect::None));
+        let names: Vec<_> =
+            list(&carrier, "/tmp/to", deadline).await?.into_iter().map(|entry| entry.name).collect();
+        assert_eq!(names, [b"empty".to_vec(), b"name".to_vec()]);
+        assert_eq!(stat(&carrier, "/tmp/to/name", deadline).await?.size, 3);
+
+        // A copy that began with other bytes begins anew, and one that began with these goes on.
+        let copy = here.join("name");
+        let partial = here.join(".name.atp-part");
+        for (there, resumed_at) in [(&b"xx"[..], 0), (b"tw", 2), (b"two and more", 0)] {
+            fs::write(&partial, there).unwrap();
+            let mut pull = Pull::new("/tmp/to/name", &copy, TransferPolicy::default());
+            let pulled = pull.run(&carrier, deadline, quiet).await?;
+            assert_eq!((pulled.resumed_at, fs::read(&copy).unwrap().as_slice()), (resumed_at, &b"two"[..]));
+            assert!(!partial.exists());
+        }
+        // The kernel's own files say that they are empty.
+        let mut version = Pull::new("/proc/version", &copy, TransferPolicy::default());
+        assert!(version.run(&carrier, deadline, quiet).await?.size > 20);
+        exec::run(&carrier, &shell("rm -r /tmp/to /tmp/link"), deadline).await.map(drop)
+    });
+}
+
+#[test]
+fn a_copy_goes_on_when_the_daemon_comes_back() {
+    let bed = bed();
+    let folder = folder("resumed");
+    let original = folder.join("original");
+    fs::write(&original, noise(6 << 20)).unwrap();
+    let host = bed.host("h1").unwrap();
+    bed.run(&["exec", "h1/vm1", "--", "mount-data"]).exits_with(0);
+    let push = ["--timeout", "80s", "cp", original.to_str().unwrap(), "h1/vm1:/data/resumed"];
+    let running = bed.atp(&push).output("json").start();
+    let begun = "exec=set -- /data/.atp-*.part; [ $(wc -c <$1) -gt 1000000 ]";
+    bed.run(&["wait", "h1/vm1", "--for", begun]).exits_with(0);
+    host.kill_daemon().unwrap();
+    host.start_daemon().unwrap();
+    let run = running.finish();
+    let outcome = run.exits_with(0).outcome("h1/vm1");
+    assert_eq!(outcome.brief(), "h1/vm1 ok done");
+    assert!(outcome.data["resumed_at"].as_u64().unwrap() >= 1_000_000, "{outcome:?}");
+
+    let copy = folder.join("copy");
+    bed.run(&["cp", "h1/vm1:/data/resumed", copy.to_str().unwrap()]).exits_with(0);
+    assert!(fs::read(&original).unwrap() == fs::read(&copy).unwrap());
+    bed.run(&["exec", "h1/vm1", "--", "rm", "/data/resumed"]).exits_with(0);
+}
+
+#[test]
+fn files_of_several_vms_have_places_of_their_own() {
+    let bed = bed();
+    let folder = folder("several");
+    let to = folder.to_str().unwrap();
+    let run = bed.run(&["cp", "*/vm1:/etc/os-release", to]);
+    run.exits_with(0);
+    for host in ["h1", "h2", "h3"] {
+        let path = folder.join(host).join("vm1/os-release");
+        assert!(fs::read_to_string(&path).unwrap().contains("ATP"), "{path:?}");
+        let outcome = run.outcome(&format!("{host}/vm1"));
+        assert_eq!((outcome.op.as_str(), outcome.effect.as_str()), ("cp", "none"));
+        assert_eq!(outcome.data["local_path"], json!(path));
+    }
+    let missing = bed.run(&["cp", "h1/vm1:/no/such", to]);
+    assert_eq!(missing.exits_with(1).brief(), ["h1/vm1 failed none file-not-found"]);
+    let missing = bed.run(&["cp", folder.join("none").to_str().unwrap(), "h1/vm1:/tmp/x"]);
+    missing.exits_with(2);
+}

@@ -1,0 +1,211 @@
+//! Keys, text and the mouse, as the guest's kernel sees them.
+
+use std::time::Duration;
+
+use atp_e2e::{Bed, bed, within};
+use atp_protocol::input::{Chord, KeyTiming, Layout, MouseAction, MouseTiming, ScreenSize, point, press};
+use atp_protocol::{LibvirtCarrier, ProtocolError};
+use atp_transport::{LibvirtConnection, TransportConfig};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::library::{in_seconds, manager};
+
+/// Longest any of these tests may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What the kernel tells of an input device (`struct input_event`), without its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Event {
+    kind: u16,
+    code: u16,
+    value: i32,
+}
+
+const KEY: u16 = 1;
+const RELATIVE: u16 = 2;
+const ABSOLUTE: u16 = 3;
+/// Bytes of the time, and of an event with it.
+const TIME: usize = 16;
+const EVENT: usize = 24;
+
+/// Records what a device of the guest says while something is done, and tells it without its synchronisation.
+///
+/// `device` is a part of its name. The recording is known to run before it is done, and goes on until `last`
+/// was recorded.
+fn record(bed: &Bed, device: &str, last: Event, done: impl FnOnce()) -> Vec<Event> {
+    let shell = |line: &str| {
+        let run = bed.run(&["exec", "h1/vm1", "--shell", "--", line]);
+        run.exits_with(0).outcome("h1/vm1")
+    };
+    // The handlers of the device stand three lines below its name.
+    let start = format!(
+        "n=$(grep -A4 -i 'Name=.*{device}' /proc/bus/input/devices | grep -o 'event[0-9]*' | head -n1); \
+         cat /dev/input/$n >/tmp/recorded 2>/dev/null </dev/null & p=$!; \
+         until ls -l /proc/$p/fd | grep -q input/event; do sleep 0.02; done; echo $p"
+    );
+    let started = shell(&start);
+    let recorder = started.stream("stdout").trim().to_owned();
+    done();
+    let events = atp_e2e::eventually("the last event", Duration::from_secs(20), || {
+        let data = shell("base64 -w0 /tmp/recorded");
+        let bytes = BASE64.decode(data.stream("stdout").trim()).unwrap();
+        let number = |at: &[u8]| u16::from_le_bytes([at[0], at[1]]);
+        let events: Vec<Event> = bytes
+            .chunks_exact(EVENT)
+            .map(|event| &event[TIME..])
+            .map(|event| Event {
+                kind: number(event),
+                code: number(&event[2..]),
+                value: i32::from_le_bytes([event[4], event[5], event[6], event[7]]),
+            })
+            .filter(|event| [KEY, RELATIVE, ABSOLUTE].contains(&event.kind))
+            .collect();
+        if events.contains(&last) { Ok(events) } else { Err(events) }
+    });
+    shell(&format!("kill {recorder}"));
+    events
+}
+
+/// Does something over a monitor of a VM.
+fn on_monitor<F, Fut>(bed: &Bed, work: F)
+where
+    F: FnOnce(LibvirtConnection, Uuid) -> Fut,
+    Fut: Future<Output = Result<(), ProtocolError>>,
+{
+    let vm: Uuid = bed.host("h1").unwrap().guest("vm1").unwrap().uuid().parse().unwrap();
+    within(LIMIT, async {
+        let manager = manager(bed, TransportConfig::default()).await;
+        let done = manager.execute_on_host_with("h1", in_seconds(30), |connection| work(connection, vm));
+        done.await.unwrap();
+    });
+}
+
+fn deadline() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
+fn key(code: u16, down: bool) -> Event {
+    Event { kind: KEY, code, value: i32::from(down) }
+}
+
+// The kernel's numbers for keys.
+const LEFT_CTRL: u16 = 29;
+const LEFT_ALT: u16 = 56;
+const LEFT_SHIFT: u16 = 42;
+const RIGHT_SHIFT: u16 = 54;
+const LEFT_BUTTON: u16 = 0x110;
+const RIGHT_BUTTON: u16 = 0x111;
+const WHEEL: u16 = 8;
+
+#[test]
+fn a_chord_goes_down_in_order_and_up_in_the_opposite() {
+    let bed = bed();
+    let events = record(&bed, "virtio keyboard", key(RIGHT_SHIFT, false), || {
+        on_monitor(&bed, |connection, vm| async move {
+            let carrier = LibvirtCarrier::new(&connection, vm);
+            let chords: Vec<Chord> =
+                ["ctrl-alt-shift", "shift_r"].iter().map(|chord| chord.parse().unwrap()).collect();
+            press(&carrier, &chords, KeyTiming::default(), deadline()).await
+        });
+    });
+    let expected = [
+        key(LEFT_CTRL, true),
+        key(LEFT_ALT, true),
+        key(LEFT_SHIFT, true),
+        key(LEFT_SHIFT, false),
+        key(LEFT_ALT, false),
+        key(LEFT_CTRL, false),
+        key(RIGHT_SHIFT, true),
+        key(RIGHT_SHIFT, false),
+    ];
+    assert_eq!(events, expected);
+}
+
+#[test]
+fn text_arrives_as_the_guests_own_keyboard_map_reads_it() {
+    let bed = bed();
+    let text: String = (' '..='~').collect();
+    let shell = |line: &str| {
+        let run = bed.run(&["exec", "h1/vm1", "--shell", "--", line]);
+        run.exits_with(0).outcome("h1/vm1")
+    };
+    // The kernel makes characters of the keys, for whoever reads the terminal of the screen.
+    shell(
+        "stty -F /dev/tty1 -icanon -echo; cat /dev/tty1 >/tmp/typed 2>/dev/null </dev/null & p=$!; \
+         until ls -l /proc/$p/fd | grep -q tty1; do sleep 0.02; done; echo $p >/tmp/reader",
+    );
+    let typed = text.clone();
+    on_monitor(&bed, |connection, vm| async move {
+        let carrier = LibvirtCarrier::new(&connection, vm);
+        let strokes = Layout::US.strokes(&format!("{typed}\n")).unwrap();
+        press(&carrier, &strokes, KeyTiming::default(), deadline()).await
+    });
+    atp_e2e::becomes("what was typed", Duration::from_secs(20), format!("{text}\n"), || {
+        shell("cat /tmp/typed").stream("stdout").to_owned()
+    });
+    shell("kill $(cat /tmp/reader); stty -F /dev/tty1 sane");
+}
+
+#[test]
+fn the_mouse_moves_clicks_scrolls_and_drags() {
+    let bed = bed();
+    let screen = Some(ScreenSize { width: 720, height: 400 });
+    let actions = ["move 719 0", "click right", "scroll -2", "drag 0.0 0.0 100% 0.5"];
+    let released = key(LEFT_BUTTON, false);
+    let events = record(&bed, "virtio tablet", released, || {
+        on_monitor(&bed, |connection, vm| async move {
+            let carrier = LibvirtCarrier::new(&connection, vm);
+            for action in actions {
+                let action = MouseAction::from_words(action.split_whitespace()).unwrap();
+                point(&carrier, &action, screen, MouseTiming::default(), deadline()).await?;
+            }
+            Ok(())
+        });
+    });
+    let of_kind = |kind| events.iter().filter(|event| event.kind == kind).copied().collect::<Vec<_>>();
+    let buttons = [key(RIGHT_BUTTON, true), key(RIGHT_BUTTON, false), key(LEFT_BUTTON, true), released];
+    assert_eq!(of_kind(KEY), buttons);
+    let notch = Event { kind: RELATIVE, code: WHEEL, value: 1 };
+    assert_eq!(of_kind(RELATIVE), [notch, notch]);
+    let moves = of_kind(ABSOLUTE);
+    let x: Vec<i32> = moves.iter().filter(|event| event.code == 0).map(|event| event.value).collect();
+    // The last pixel of 720, then from the left edge to the right one.
+    assert_eq!((x[0], x[1], x[x.len() - 1]), (0x8000 * 1439 / 1440, 0, 0x7fff), "{x:?}");
+    assert!(x.len() >= 10 && x[1..].is_sorted(), "{x:?}");
+    let y: Vec<i32> = moves.iter().filter(|event| event.code == 1).map(|event| event.value).collect();
+    assert_eq!(y.last(), Some(&0x4000), "{y:?}");
+}
+
+#[test]
+fn the_verbs_press_type_and_point() {
+    let bed = bed();
+    // Pixels need the size of the screen, which is asked for.
+    let right_click = key(RIGHT_BUTTON, false);
+    let events = record(&bed, "virtio tablet", right_click, || {
+        let run = bed.run(&["mouse", "h1/vm1", "--", "click", "right", "360", "200"]);
+        run.exits_with(0);
+        assert_eq!(run.brief(), ["h1/vm1 ok done"]);
+    });
+    let x = events.iter().find(|event| event.kind == ABSOLUTE && event.code == 0).unwrap();
+    assert_eq!(x.value, 0x8000 * 721 / 1440);
+
+    let events = record(&bed, "virtio keyboard", key(RIGHT_SHIFT, false), || {
+        bed.run(&["type", "h1/*", "--", "a"]).exits_with(0);
+        bed.run(&["key", "h1/vm1", "--hold", "20ms", "--", "shift_r"]).exits_with(0);
+    });
+    assert_eq!(events.len(), 4, "{events:?}");
+
+    // QEMU would drop it without a word.
+    bed.host("h1").unwrap().virsh(&["suspend", "vm1"]).unwrap();
+    for args in [["key", "h1/vm1", "--", "a"], ["mouse", "h1/vm1", "--", "click"]] {
+        let run = bed.run(&args);
+        assert_eq!(run.exits_with(1).brief(), ["h1/vm1 failed none vm-not-running"]);
+    }
+    // What does not fit into the time is left out, and told.
+    let run =
+        bed.run(&["type", "h1/vm2", "--timeout", "2s", "--hold", "100ms", "--", "aaaaaaaaaaaaaaaaaaaa"]);
+    assert_eq!(run.exits_with(1).brief(), ["h1/vm2 timeout done call-timeout"]);
+}

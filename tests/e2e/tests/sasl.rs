@@ -1,0 +1,142 @@
+//! Daemons that ask who we are (SASL).
+
+use std::fs::{self, Permissions};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use atp_e2e::{Atp, eventually};
+
+/// User and group `nobody`: run by root, the daemon would be that of the machine.
+const NOBODY: u32 = 65534;
+
+/// A daemon of its own, with the test driver, that lets in `tester` with the password `s3cret`.
+struct Daemon {
+    child: Child,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("sasl-{}", std::process::id()));
+        // A folder that its user can get to, wherever the project is.
+        let folder = std::env::temp_dir().join(folder.file_name().unwrap());
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        for name in ["run", "config", "cache", "data", "sasl2"] {
+            fs::create_dir_all(folder.join(name)).unwrap();
+        }
+        let shown = folder.display();
+        let config = format!(
+            "listen_tls = 0\nlisten_tcp = 1\nlisten_addr = \"127.0.0.1\"\ntcp_port = \"{port}\"\nauth_tcp = \"sasl\"\n\
+             log_outputs = \"4:stderr\"\n"
+        );
+        fs::write(folder.join("libvirtd.conf"), config).unwrap();
+        let sasl = format!("mech_list: digest-md5\nsasldb_path: {shown}/passwd.db\n");
+        fs::write(folder.join("sasl2/libvirt.conf"), sasl).unwrap();
+        add_user(&folder.join("passwd.db"));
+        let is_root = rustix::process::geteuid().is_root();
+        if is_root {
+            own(&folder);
+        }
+        let mut command = Command::new(if is_root { "setpriv" } else { "libvirtd" });
+        if is_root {
+            command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "libvirtd"]);
+        }
+        command.args(["--listen", "--config"]).arg(folder.join("libvirtd.conf"));
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", &folder);
+        command.env("SASL_CONF_PATH", folder.join("sasl2"));
+        for (name, below) in [
+            ("XDG_RUNTIME_DIR", "run"),
+            ("XDG_CONFIG_HOME", "config"),
+            ("XDG_CACHE_HOME", "cache"),
+            ("XDG_DATA_HOME", "data"),
+        ] {
+            command.env(name, folder.join(below));
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let daemon = Daemon { child: command.spawn().unwrap(), folder, port };
+        eventually("the daemon listens", Duration::from_secs(60), || TcpStream::connect(("127.0.0.1", port)));
+        daemon
+    }
+
+    /// A settings' file with one host that has this `auth`.
+    fn config(&self, auth: &str) -> String {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sasl.toml");
+        let uri = format!("test+tcp://127.0.0.1:{}/default", self.port);
+        fs::write(&path, format!("[hosts.h]\nuri = \"{uri}\"\n{auth}\n")).unwrap();
+        path.display().to_string()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Both fail only where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn add_user(database: &Path) {
+    let mut command = Command::new("saslpasswd2");
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").args(["-p", "-c", "-f"]).arg(database);
+    command.args(["-a", "libvirt", "tester"]).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"s3cret").unwrap();
+    assert!(child.wait().unwrap().success(), "saslpasswd2 (package sasl2-bin) failed");
+}
+
+fn own(path: &Path) {
+    chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    if path.is_dir() {
+        fs::read_dir(path).unwrap().for_each(|entry| own(&entry.unwrap().path()));
+    }
+}
+
+#[test]
+fn the_password_comes_from_a_file_or_a_variable_and_is_never_seen() {
+    let daemon = Daemon::start();
+    let secret = |name: &str, text: &str| {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    let (right, wrong) = (secret("right", "s3cret\n"), secret("wrong", "wr0ng\n"));
+    for (auth, brief) in [
+        (format!("auth = {{ username = \"tester\", password_file = \"{right}\" }}"), "h/test ok none"),
+        ("auth = { username = \"tester\", password_env = \"DAEMON_PASSWORD\" }".to_owned(), "h/test ok none"),
+        (
+            format!("auth = {{ username = \"tester\", password_file = \"{wrong}\" }}"),
+            "h unreachable none auth-failed",
+        ),
+        (
+            "auth = { username = \"tester\", password_env = \"UNSET\" }".to_owned(),
+            "h unreachable none auth-failed",
+        ),
+        (
+            "auth = { username = \"tester\", password_file = \"/nonexistent\" }".to_owned(),
+            "h unreachable none auth-failed",
+        ),
+        (String::new(), "h unreachable none auth-failed"),
+    ] {
+        let config = daemon.config(&auth);
+        for args in [&["vm", "list"][..], &["config", "show"]] {
+            let run = Atp::new(&[&["--config", &config, "-vv"], args].concat());
+            let run = run.env("DAEMON_PASSWORD", "s3cret").output("json").run();
+            if args[0] == "vm" {
+                assert_eq!(run.brief(), [brief], "{auth}\n{}", run.stderr);
+            }
+            let said = run.stdout() + &run.stderr;
+            assert!(!said.contains("s3cret") && !said.contains("wr0ng"), "{said}");
+        }
+    }
+    // Nobody can be asked here, and nothing is tried.
+    let config = daemon.config("auth = { username = \"tester\", password_prompt = true }");
+    let run = Atp::new(&["--config", &config, "vm", "list"]).run();
+    run.exits_with(2);
+    assert!(run.stderr.contains("there is no terminal"), "{}", run.stderr);
+}

@@ -1,0 +1,61 @@
+//! `atp wait`: until it is so, or the deadline.
+
+use std::time::Duration;
+
+use atp_e2e::bed;
+
+#[test]
+fn what_is_so_already_is_seen_at_once() {
+    let bed = bed();
+    for condition in ["agent", "state=running", "exec=true"] {
+        let run = bed.run(&["wait", "h1/*", "--for", condition]);
+        run.exits_with(0);
+        let effect = if condition == "exec=true" { "done" } else { "none" };
+        assert_eq!(run.brief(), ["h1/vm1", "h1/vm2"].map(|vm| format!("{vm} ok {effect}")));
+        assert_eq!(run.outcome("h1/vm1").data["looks"], 1);
+    }
+}
+
+#[test]
+fn a_guest_that_boots_is_waited_for() {
+    let bed = bed();
+    let vm = bed.host("h1").unwrap().guest("vm1").unwrap();
+    vm.destroy().unwrap();
+    bed.run(&["wait", "h1/vm1", "--for", "state=shut-off"]).exits_with(0);
+    let waiting = bed.atp(&["--timeout", "60s", "wait", "h1/vm1", "--for", "agent"]).output("json").start();
+    vm.start().unwrap();
+    let run = waiting.finish();
+    assert_eq!(run.exits_with(0).brief(), ["h1/vm1 ok none"]);
+    assert!(run.outcome("h1/vm1").data["looks"].as_u64().unwrap() > 1);
+}
+
+#[test]
+fn what_does_not_come_is_a_timeout_that_says_what_was_seen() {
+    let bed = bed();
+    let run = bed.run(&["--timeout", "2s", "wait", "h1/vm1", "--for", "exec=exit 7"]);
+    run.exits_with(1).took_between(2, 12);
+    assert_eq!(run.brief(), ["h1/vm1 timeout done condition-not-met"]);
+    assert!(run.outcome("h1/vm1").failure().message.contains("code 7"), "{run:?}");
+
+    bed.host("h1").unwrap().guest("vm1").unwrap().stop_agent().unwrap();
+    let run = bed.run(&["--timeout", "2s", "wait", "h1/vm1", "--for", "agent"]);
+    assert_eq!(run.exits_with(1).brief(), ["h1/vm1 timeout none condition-not-met"]);
+    let run = bed.run(&["--timeout", "2s", "wait", "h1/vm1", "--for", "state=paused"]);
+    assert!(run.outcome("h1/vm1").failure().message.contains("it is running"), "{run:?}");
+}
+
+#[test]
+fn a_daemon_that_comes_back_is_waited_for() {
+    let bed = bed();
+    let host = bed.host("h1").unwrap();
+    let waiting = bed
+        .atp(&["--timeout", "60s", "-v", "wait", "h1/vm1", "--for", "exec=rm /tmp/now"])
+        .output("json")
+        .start();
+    waiting.wait_for_stderr("started");
+    host.kill_daemon().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    host.start_daemon().unwrap();
+    bed.run(&["exec", "h1/vm1", "--", "touch", "/tmp/now"]).exits_with(0);
+    assert_eq!(waiting.finish().exits_with(0).brief(), ["h1/vm1 ok done"]);
+}
