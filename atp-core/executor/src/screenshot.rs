@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use atp_protocol::screenshot::ScreenshotLimits;
 use atp_transport::HostId;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::safe_name::safe_name;
 
@@ -23,6 +23,7 @@ pub struct ScreenshotSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ScreenshotReport {
     /// The PNG file.
+    #[serde(serialize_with = "lossy")]
     pub file: PathBuf,
     /// Pixels from left to right.
     pub width: u32,
@@ -30,6 +31,11 @@ pub struct ScreenshotReport {
     pub height: u32,
     /// The file's size, bytes.
     pub bytes: usize,
+}
+
+/// A path need not be text, and JSON has nothing else.
+fn lossy<S: Serializer>(file: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&file.to_string_lossy())
 }
 
 /// The file for a VM.

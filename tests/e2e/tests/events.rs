@@ -153,6 +153,15 @@ fn devices_that_come_and_go_are_told() {
         event(&mut events, "h2/vm2", "device added: rng0").await;
         host.virsh(&["detach-device-alias", "vm2", "rng0"]).unwrap();
         event(&mut events, "h2/vm2", "device removed: rng0").await;
+
+        let copy = std::env::temp_dir().join(format!("atp-e2e-copy-{}", std::process::id()));
+        let job = ["--transient-job", "--wait", "--finish"];
+        let copied =
+            host.virsh(&[&["blockcopy", "vm2", "vda", "--dest", &copy.to_string_lossy()][..], &job].concat());
+        let _ = std::fs::remove_file(&copy);
+        copied.unwrap();
+        event(&mut events, "h2/vm2", "block job copy on vda: ready").await;
+        event(&mut events, "h2/vm2", "block job copy on vda: completed").await;
     });
 }
 

@@ -26,3 +26,4 @@ mod selectors;
 mod sockets;
 mod transport;
 mod wait;
+mod watching;

@@ -83,8 +83,10 @@ impl ChannelStream {
         Ok(())
     }
 
-    /// Ends the stream when all that was sent has arrived at the daemon. Blocks.
+    /// Ends the stream when all that was sent has arrived at the daemon; nothing is read any more. Blocks.
     pub(super) fn finish(&self) -> Result<(), Error> {
+        // A stream that has ended does not find its callback any more.
+        self.stream.event_remove_callback()?;
         self.stream.clone().finish()
     }
 }
