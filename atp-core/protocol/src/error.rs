@@ -230,8 +230,7 @@ impl ProtocolError {
             | ProtocolError::LinkLost { .. }
             | ProtocolError::AgentSilent
             | ProtocolError::OutputTooLarge { libvirt: None, .. }
-            | ProtocolError::StillRunning { .. }
-            | ProtocolError::ThawedEarly { .. } => Origin::Carrier,
+            | ProtocolError::StillRunning { .. } => Origin::Carrier,
             ProtocolError::InvalidCommand { .. } | ProtocolError::CommandTooLarge { .. } => Origin::Caller,
             ProtocolError::Refused(refusal) => refusal.channel.into(),
             ProtocolError::InvalidReply { channel, .. } => (*channel).into(),

@@ -78,7 +78,6 @@ fn samples() -> Vec<ProtocolError> {
         refused(channel, RefusalKind::Guest),
         ProtocolError::ExecFailed { program: program(), reason: "r".into(), libvirt: None },
         ProtocolError::OutputTooLarge { channel, channel_lost: false, libvirt: None },
-        ProtocolError::ThawedEarly { after },
         ProtocolError::InvalidReply { channel, command: "c".into(), detail: "d".into() },
         ProtocolError::StillRunning { program: program(), pid, source: None },
         ProtocolError::ProcessLost { program: program(), pid },
