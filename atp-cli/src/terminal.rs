@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
+use atp_executor::Stream;
 
 /// Headings of tables and of groups of targets.
 pub(crate) const HEADING: Style = Style::new().bold();
@@ -34,8 +35,16 @@ pub(crate) fn block(text: &str) -> String {
     escape(&text.replace("\r\n", "\n"), |c| c == '\n' || c == '\t').into_owned()
 }
 
+/// What a process printed as a block: text in its encoding, or bytes.
+pub(crate) fn stream_block(stream: &Stream) -> String {
+    match stream.text() {
+        Some((text, _)) => block(&text),
+        None => byte_block(&stream.bytes),
+    }
+}
+
 /// Bytes from elsewhere as a block: as [`block`], and bytes that are not UTF-8 become `\xNN`.
-pub(crate) fn byte_block(bytes: &[u8]) -> String {
+fn byte_block(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());

@@ -5,17 +5,21 @@ use std::process::{Command, ExitCode};
 
 use crate::{Result, cargo, setup};
 
-/// The part that needs no daemons; all others are parts of `atp-bench`, which knows their names.
-const POOL: &str = "pool";
+/// The parts that need no daemons, and the packages they are in; all others are parts of `atp-bench`, which knows
+/// their names.
+const IN_PROCESS: [(&str, &str); 2] = [("pool", "atp-transport"), ("scrape", "atp-telemetry")];
 
 /// Sets up and measures: the parts of those names, or everything.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     setup::run()?;
-    let (pool, others): (Vec<_>, Vec<_>) = arguments.iter().partition(|part| *part == POOL);
+    let is_ours = |part: &&OsString| IN_PROCESS.iter().any(|(name, _)| *part == name);
+    let (ours, others): (Vec<_>, Vec<_>) = arguments.iter().partition(is_ours);
     let all = arguments.is_empty();
     let mut results = Vec::new();
-    if all || !pool.is_empty() {
-        results.push(measure(cargo::cargo().args(["bench", "--package", "atp-transport"]))?);
+    for (name, package) in IN_PROCESS {
+        if all || ours.iter().any(|part| *part == name) {
+            results.push(measure(cargo::cargo().args(["bench", "--package", package]))?);
+        }
     }
     if all || !others.is_empty() {
         let mut command = cargo::cargo();

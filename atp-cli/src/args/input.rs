@@ -56,9 +56,13 @@ pub(crate) struct MouseArgs {
     #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = parse_hold)]
     pub(crate) hold: Duration,
 
-    /// move X Y | click [BUTTON] [X Y] | double-click [BUTTON] [X Y] | scroll N | drag [BUTTON] X Y X Y, after --;
-    /// X and Y are pixels (640) or parts of the screen (0.5, 50%), N is notches, down if positive
-    #[arg(last = true, required = true, value_name = "ACTION")]
+    /// What is done, after `--`.
+    #[arg(
+        help = "move X Y | click [BUTTON] [X Y] | double-click [BUTTON] [X Y] | scroll N | drag [BUTTON] X Y X Y, after --; X and Y are pixels (640) or parts of the screen (0.5, 50%), N is notches, down if positive",
+        last = true,
+        required = true,
+        value_name = "ACTION"
+    )]
     pub(crate) action: Vec<String>,
 }
 

@@ -50,7 +50,13 @@ pub(crate) fn columns(operation: &Operation) -> Columns {
             "autostart",
             "agent",
             "title",
+            "guest",
+            "guest_error",
         ],
+        Operation::Push(_) | Operation::Pull(_) => {
+            &["guest_path", "local_path", "bytes", "resumed_at", "sha256"]
+        }
+        Operation::Wait(_) => &["looks"],
         Operation::HostCheck => &[
             "hostname",
             "daemon_version",
@@ -126,8 +132,8 @@ fn exec(report: &ExecReport) -> [Cow<'_, str>; 4] {
     [
         number(report.exit_code),
         number(report.signal),
-        terminal::byte_block(&report.stdout.bytes).into(),
-        terminal::byte_block(&report.stderr.bytes).into(),
+        terminal::stream_block(&report.stdout).into(),
+        terminal::stream_block(&report.stderr).into(),
     ]
 }
 

@@ -113,10 +113,7 @@ fn exec(report: &ExecReport) -> String {
 
 /// A stream, ended by a line feed if it has any text.
 fn stream(stream: &Stream) -> String {
-    let mut text = match stream.text() {
-        Some((text, _)) => terminal::block(&text),
-        None => terminal::byte_block(&stream.bytes),
-    };
+    let mut text = terminal::stream_block(stream);
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }

@@ -155,11 +155,7 @@ fn case(outcome: &Outcome) -> String {
     if let Some(Data::Exec(ran)) = &outcome.data {
         for (element, stream) in [("system-out", &ran.stdout), ("system-err", &ran.stderr)] {
             if !stream.bytes.is_empty() {
-                let _ = writeln!(
-                    text,
-                    "<{element}>{}</{element}>",
-                    content(&terminal::byte_block(&stream.bytes))
-                );
+                let _ = writeln!(text, "<{element}>{}</{element}>", content(&terminal::stream_block(stream)));
             }
         }
     }

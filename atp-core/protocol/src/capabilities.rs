@@ -144,7 +144,8 @@ impl<'c, C: Carrier, K: Eq + Hash + Clone + Send + Sync> CheckedCarrier<'c, C, K
             }
             // While the filesystems are frozen most commands are listed as disabled, which passes.
             Support::Disabled if self.is_frozen(&now, deadline).await => {
-                let desc = "the guest's filesystems are frozen, and the agent lists it as disabled".to_owned();
+                let desc =
+                    "the guest's filesystems are frozen, and the agent lists it as disabled".to_owned();
                 (RefusalKind::GuestFrozen, desc)
             }
             Support::Disabled => {
@@ -195,6 +196,10 @@ impl<C: Carrier, K: Eq + Hash + Clone + Send + Sync> Carrier for CheckedCarrier<
             self.cache.forget(&self.vm);
         }
         result
+    }
+
+    fn command_max(&self, channel: Channel) -> usize {
+        self.carrier.command_max(channel)
     }
 }
 
@@ -320,7 +325,13 @@ mod tests {
 
     #[test]
     fn the_settings_are_named_as_the_agents_version_names_them() {
-        for (version, word) in [("2.12.0", "blacklist"), ("7.1.90", "blacklist"), ("7.2.19", "block-rpcs"), ("9.0", "allow-rpcs"), ("?", "blacklist")] {
+        for (version, word) in [
+            ("2.12.0", "blacklist"),
+            ("7.1.90", "blacklist"),
+            ("7.2.19", "block-rpcs"),
+            ("9.0", "allow-rpcs"),
+            ("?", "blacklist"),
+        ] {
             assert!(disabled_by(version).contains(word), "{version}");
         }
     }

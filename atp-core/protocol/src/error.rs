@@ -1,5 +1,6 @@
 //! Why a command to a VM failed, who said so, and whether it may have happened.
 
+use std::fmt;
 use std::time::Duration;
 
 use atp_transport::{Effect, ErrorKind, Failure, LibvirtError, TransportError};
@@ -60,6 +61,16 @@ pub enum ProtocolError {
     /// The agent did not answer the synchronisation that comes before a command; nothing was sent.
     #[error("the guest agent: not asked, it does not answer")]
     AgentSilent,
+    /// The guest's agent is not there, and the guest seems to be booting; nothing was sent.
+    #[error(
+        "{source}; the guest is busy and has used {cpu_time:.1?} of processor time: it seems to be booting"
+    )]
+    GuestBooting {
+        /// How much processor time it has used since it was started.
+        cpu_time: Duration,
+        /// libvirt's word that there is no agent.
+        source: Box<TransportError>,
+    },
     /// QEMU or the guest agent answered with an error.
     #[error(transparent)]
     Refused(Box<Refusal>),
@@ -171,7 +182,92 @@ pub enum ProtocolError {
     },
 }
 
+/// Who said that something failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// Nobody out there: it was found, or it failed, on this side.
+    Caller,
+    /// The way to the VM: a connection, its pool, a deadline.
+    Carrier,
+    /// libvirt.
+    Libvirt,
+    /// QEMU.
+    Qemu,
+    /// The guest, by its agent.
+    Guest,
+}
+
+impl Origin {
+    /// The word, in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Origin::Caller => "caller",
+            Origin::Carrier => "carrier",
+            Origin::Libvirt => "libvirt",
+            Origin::Qemu => "qemu",
+            Origin::Guest => "guest",
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl ProtocolError {
+    /// Who said that it failed.
+    pub fn origin(&self) -> Origin {
+        match self {
+            ProtocolError::Transport(TransportError::Libvirt { .. }) | ProtocolError::GuestBooting { .. } => {
+                Origin::Libvirt
+            }
+            ProtocolError::OutputTooLarge { libvirt: Some(_), .. } => Origin::Libvirt,
+            ProtocolError::Transport(_)
+            | ProtocolError::Timeout { .. }
+            | ProtocolError::NoChannel { .. }
+            | ProtocolError::LinkLost { .. }
+            | ProtocolError::AgentSilent
+            | ProtocolError::OutputTooLarge { libvirt: None, .. }
+            | ProtocolError::StillRunning { .. }
+            | ProtocolError::ThawedEarly { .. } => Origin::Carrier,
+            ProtocolError::InvalidCommand { .. } | ProtocolError::CommandTooLarge { .. } => Origin::Caller,
+            ProtocolError::Refused(refusal) => refusal.channel.into(),
+            ProtocolError::InvalidReply { channel, .. } => (*channel).into(),
+            ProtocolError::ExecFailed { .. } | ProtocolError::ProcessLost { .. } => Origin::Guest,
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. } => source.origin(),
+            ProtocolError::File(error) => error.origin(),
+            // The picture comes by a stream of libvirt's.
+            ProtocolError::ImageTooLarge { .. } | ProtocolError::InvalidImage { .. } => Origin::Libvirt,
+        }
+    }
+
+    /// Whether it says that the VM's agent was not there, or went away: what was known of it may no longer hold.
+    pub fn is_agent_gone(&self) -> bool {
+        match self {
+            ProtocolError::Transport(error) => matches!(
+                error.kind(),
+                ErrorKind::AgentNotConfigured
+                    | ErrorKind::AgentNotConnected
+                    | ErrorKind::AgentUnresponsive
+                    | ErrorKind::AgentGone
+                    | ErrorKind::AgentBroken
+                    | ErrorKind::VmNotRunning
+                    | ErrorKind::VmNotFound
+            ),
+            ProtocolError::GuestBooting { .. }
+            | ProtocolError::LinkLost { .. }
+            | ProtocolError::AgentSilent => true,
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::File(FileError::Stopped { source, .. }) => source.is_agent_gone(),
+            _ => false,
+        }
+    }
+
     /// The failure of input of which `done` parts had been sent: nothing special, if none had.
     pub(crate) fn incomplete_input(
         unit: &'static str,
@@ -195,6 +291,7 @@ impl ProtocolError {
             ProtocolError::NoChannel { .. } => "no-channel",
             ProtocolError::LinkLost { .. } => ErrorKind::ConnectionLost.as_str(),
             ProtocolError::AgentSilent => ErrorKind::AgentUnresponsive.as_str(),
+            ProtocolError::GuestBooting { .. } => "guest-booting",
             ProtocolError::Refused(refusal) => refusal.kind.as_str(),
             ProtocolError::ExecFailed { .. } => "guest-exec-failed",
             ProtocolError::OutputTooLarge { .. } => "output-too-large",
@@ -222,6 +319,7 @@ impl ProtocolError {
             | ProtocolError::NoChannel { .. }
             | ProtocolError::LinkLost { sent: false, .. }
             | ProtocolError::AgentSilent
+            | ProtocolError::GuestBooting { .. }
             | ProtocolError::Refused(_)
             | ProtocolError::ExecFailed { .. }
             | ProtocolError::ImageTooLarge { .. }
@@ -252,9 +350,10 @@ impl ProtocolError {
     pub fn is_retryable(&self) -> bool {
         match self {
             ProtocolError::Transport(error) => error.is_retryable(),
-            ProtocolError::Timeout { .. } | ProtocolError::LinkLost { .. } | ProtocolError::AgentSilent => {
-                true
-            }
+            ProtocolError::Timeout { .. }
+            | ProtocolError::LinkLost { .. }
+            | ProtocolError::AgentSilent
+            | ProtocolError::GuestBooting { .. } => true,
             ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
             ProtocolError::ResultLost { source, .. }
             | ProtocolError::OutputLost { source, .. }
@@ -301,6 +400,9 @@ impl ProtocolError {
                 "QEMU ended, or its socket was given to another client; check before repeating the command"
             }
             ProtocolError::AgentSilent => ErrorKind::AgentUnresponsive.hint(),
+            ProtocolError::GuestBooting { .. } => {
+                "wait for the guest to come up (`atp vm wait`), or look at its console"
+            }
             ProtocolError::Refused(refusal) => refusal.hint(),
             ProtocolError::ExecFailed { .. } => {
                 "check the program's name, its path in the guest and that it may be executed there"
@@ -340,6 +442,7 @@ impl ProtocolError {
     pub fn libvirt(&self) -> Option<&LibvirtError> {
         match self {
             ProtocolError::Transport(error) => error.libvirt(),
+            ProtocolError::GuestBooting { source, .. } => source.libvirt(),
             ProtocolError::Refused(refusal) => refusal.libvirt.as_ref(),
             ProtocolError::ExecFailed { libvirt, .. } => libvirt.as_ref(),
             ProtocolError::OutputTooLarge { libvirt, .. } => libvirt.as_ref(),
@@ -366,6 +469,15 @@ impl Failure for ProtocolError {
         match self {
             ProtocolError::Transport(error) => error.retry_after(),
             _ => None,
+        }
+    }
+}
+
+impl From<Channel> for Origin {
+    fn from(channel: Channel) -> Self {
+        match channel {
+            Channel::Monitor => Origin::Qemu,
+            Channel::Agent => Origin::Guest,
         }
     }
 }

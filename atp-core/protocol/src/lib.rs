@@ -47,10 +47,11 @@ pub mod input;
 pub mod monitor;
 pub mod screenshot;
 pub mod socket;
+pub use capabilities::{AgentCapabilities, CapabilityCache, CheckedCarrier, Support};
 pub use carrier::{Carrier, Channel};
 pub use command::{RawCommand, RawCommandError};
 pub use encoding::{TextEncoding, UnknownEncoding};
-pub use error::{ProtocolError, Result};
+pub use error::{Origin, ProtocolError, Result};
 pub use exec::{ExecOutput, ExecPolicy, ExecSpec, Polling, SpoolPolicy};
 pub use libvirt::LibvirtCarrier;
 /// The commands and types of QMP and QGA.
@@ -58,6 +59,7 @@ pub use qapi;
 pub use refusal::{Refusal, RefusalKind};
 
 // Implementation
+mod capabilities;
 mod carrier;
 mod command;
 mod encoding;
@@ -69,5 +71,7 @@ mod shell;
 
 #[cfg(test)]
 mod local_guest;
+#[cfg(test)]
+mod page_tests;
 #[cfg(test)]
 mod script;

@@ -71,6 +71,15 @@ impl Refusal {
         Refusal { channel, kind, command: command.into(), class, desc, libvirt }
     }
 
+    /// The guest agent's error reply that libvirt put into words of its own, of which it keeps the description only:
+    /// `[internal error: ]unable to execute QEMU agent command 'NAME'[: DESC]`. None if these are not such words.
+    pub fn from_libvirt(error: &LibvirtError) -> Option<Self> {
+        let (_, rest) = error.message.split_once("unable to execute QEMU agent command '")?;
+        let (command, rest) = rest.split_once('\'')?;
+        let desc = rest.strip_prefix(": ").unwrap_or(rest);
+        Some(Refusal::new(Channel::Agent, command, None, desc, Some(error.clone())))
+    }
+
     /// What a person can try.
     pub fn hint(&self) -> &'static str {
         match self.kind {
@@ -80,7 +89,8 @@ impl Refusal {
             RefusalKind::Qmp => "check the arguments against the QMP reference of the host's QEMU version",
             RefusalKind::CommandDisabled => {
                 "in the guest, take the command out of block-rpcs (older: blacklist), or add it to allow-rpcs, in \
-                 /etc/qemu/qemu-ga.conf or /etc/sysconfig/qemu-ga, and restart qemu-guest-agent"
+                 /etc/qemu/qemu-ga.conf; on Fedora and its kin out of BLACKLIST_RPC or FILTER_RPC_ARGS in \
+                 /etc/sysconfig/qemu-ga; and restart qemu-guest-agent"
             }
             RefusalKind::CommandUnknown => {
                 "`guest-info` lists what this agent has; a newer qemu-guest-agent may have more"

@@ -69,14 +69,20 @@ pub enum ErrorKind {
     VmNotRunning,
     /// The domain is in a state in which the operation is not possible.
     OperationInvalid,
-    /// The domain has no guest agent channel, or nothing in the guest listens on it.
+    /// The domain's definition has no guest agent channel.
+    AgentNotConfigured,
+    /// Nothing in the guest listens on the guest agent's channel.
     AgentNotConnected,
     /// The guest agent did not answer in time.
     AgentUnresponsive,
+    /// The guest agent went away with a command: it, or the guest, was stopped or restarted.
+    AgentGone,
     /// libvirt has given up the agent's channel after an error; waiting does not bring it back.
     AgentBroken,
-    /// Another monitor or agent command holds the domain.
+    /// Another monitor command holds the domain.
     MonitorBusy,
+    /// Another agent command holds the domain.
+    AgentBusy,
     /// The daemon's access control says no.
     AccessDenied,
     /// The driver or hypervisor has no such operation.
@@ -114,10 +120,13 @@ impl ErrorKind {
             ErrorKind::VmNotFound => "vm-not-found",
             ErrorKind::VmNotRunning => "vm-not-running",
             ErrorKind::OperationInvalid => "operation-invalid",
+            ErrorKind::AgentNotConfigured => "agent-not-configured",
             ErrorKind::AgentNotConnected => "agent-not-connected",
             ErrorKind::AgentUnresponsive => "agent-unresponsive",
+            ErrorKind::AgentGone => "agent-gone",
             ErrorKind::AgentBroken => "agent-broken",
             ErrorKind::MonitorBusy => "monitor-busy",
+            ErrorKind::AgentBusy => "agent-busy",
             ErrorKind::AccessDenied => "access-denied",
             ErrorKind::NotSupported => "not-supported",
             ErrorKind::LibvirtError => "libvirt-error",
@@ -144,7 +153,9 @@ impl ErrorKind {
                 | ErrorKind::RateLimited
                 | ErrorKind::AgentNotConnected
                 | ErrorKind::AgentUnresponsive
+                | ErrorKind::AgentGone
                 | ErrorKind::MonitorBusy
+                | ErrorKind::AgentBusy
         )
     }
 
@@ -214,16 +225,23 @@ impl ErrorKind {
             ErrorKind::VmNotFound => "check the name (`atp vm list`)",
             ErrorKind::VmNotRunning => "start it first (`atp vm start`)",
             ErrorKind::OperationInvalid => "check the VM's state (`atp vm info`)",
+            ErrorKind::AgentNotConfigured => {
+                "add a <channel> with the target org.qemu.guest_agent.0 to the domain, and restart the VM"
+            }
             ErrorKind::AgentNotConnected => {
-                "check that qemu-guest-agent is installed and runs in the guest, and that the domain has its channel"
+                "check that qemu-guest-agent is installed, enabled and runs in the guest"
             }
             ErrorKind::AgentUnresponsive => {
-                "the guest may be booting or hang, or its agent has just stopped: look at its console"
+                "the guest or its agent hangs, or an earlier agent command still runs: look at the guest's console"
+            }
+            ErrorKind::AgentGone => {
+                "the agent or the guest was stopped or restarted: check in the guest what was done before repeating it"
             }
             ErrorKind::AgentBroken => "restart the agent in the guest, or reset the VM",
             ErrorKind::MonitorBusy => {
                 "another command holds the VM; wait for it, or look with `virsh domcontrol`"
             }
+            ErrorKind::AgentBusy => "another client's agent command to this VM is under way; wait for it",
             ErrorKind::AccessDenied => "ask for the right in the daemon's access control (polkit)",
             ErrorKind::NotSupported => "this driver or version has no such operation",
             ErrorKind::LibvirtError => "read the daemon's log on the host",
@@ -510,9 +528,15 @@ impl TransportError {
             TransportError::CallTimeout { sent: true, .. }
             | TransportError::ConnectionLost { sent: true, .. }
             | TransportError::Panicked { .. } => Effect::Unknown,
-            // The agent was given the command and did not answer; libvirt says so by the same code whether
-            // the silence came before the command (the sync) or after it.
-            TransportError::Libvirt { kind: ErrorKind::AgentUnresponsive, .. } => Effect::Unknown,
+            // Newer libvirt says when the silence came before the command.
+            TransportError::Libvirt { kind: ErrorKind::AgentUnresponsive, source, .. }
+                if source.message.contains("didn't respond to synchronization") =>
+            {
+                Effect::None
+            }
+            TransportError::Libvirt { kind: ErrorKind::AgentUnresponsive | ErrorKind::AgentGone, .. } => {
+                Effect::Unknown
+            }
             _ => Effect::None,
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -36,10 +37,11 @@ impl<C: Connector> PooledConnection<C> {
         connection: Arc<HostConnection<C>>,
         key: LeaseKey,
         now: Instant,
+        validate_after: Duration,
     ) -> Self {
         let quiet_for = now.saturating_duration_since(connection.last_active());
         // A call in flight is a probe by itself, and the connection's own would have to wait for it.
-        let fresh = quiet_for < connection.config().pool.validate_after || !connection.has_free_place();
+        let fresh = quiet_for < validate_after || !connection.has_free_place();
         PooledConnection { pool, connection, key, fresh, deadline: None, attempt: 1 }
     }
 

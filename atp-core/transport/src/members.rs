@@ -101,15 +101,18 @@ impl<C: Connector> Members<C> {
     /// A connection is lent no more often than it may have calls in flight: a lease beyond that could find
     /// every place taken by calls that hang. Only when the pool cannot grow, or takes long to, are
     /// connections lent up to the configured limit, and to a caller who has waited for as long.
-    pub(crate) fn choose(&mut self, host: &HostContext<C>, asked: Instant) -> Option<Arc<HostConnection<C>>> {
-        let config = host.config();
+    pub(crate) fn choose(
+        &mut self,
+        config: &TransportConfig,
+        asked: Instant,
+    ) -> Option<Arc<HostConnection<C>>> {
         let most = config.pool.max_uses_per_connection;
         let roomy = most.min(config.calls.max_per_connection);
         loop {
-            let at = self.choose_below(&config, roomy).or_else(|| {
+            let at = self.choose_below(config, roomy).or_else(|| {
                 let waited = || asked.elapsed() >= config.pool.grow_patience;
-                let shares = most > roomy && (waited() || !self.grows(&config));
-                shares.then(|| self.choose_below(&config, most)).flatten()
+                let shares = most > roomy && (waited() || !self.grows(config));
+                shares.then(|| self.choose_below(config, most)).flatten()
             })?;
             self.turn = at + 1;
             let connection = self.connections.get(at)?;
@@ -120,8 +123,7 @@ impl<C: Connector> Members<C> {
     }
 
     /// Begins another use of a connection, unless it has as many as it may have calls in flight.
-    pub(crate) fn use_again(&self, host: &HostContext<C>, connection: &HostConnection<C>) -> bool {
-        let config = host.config();
+    pub(crate) fn use_again(&self, config: &TransportConfig, connection: &HostConnection<C>) -> bool {
         let roomy = config.pool.max_uses_per_connection.min(config.calls.max_per_connection);
         connection.active_uses() < roomy && connection.begin_use()
     }

@@ -332,14 +332,15 @@ impl<C: Connector> Drop for Place<'_, C> {
 
 impl<C: Connector> Shared<C> {
     fn ask(self: &Arc<Self>, asked: Instant, taken_at: &'static Location<'static>) -> Asked<C> {
+        let config = self.host.config();
         let mut members = self.members();
         if members.draining {
             return Asked::Refused(self.closed());
         }
         if members.waiters.front().is_none_or(|first| first.asked > asked)
-            && let Some(connection) = members.choose(&self.host, asked)
+            && let Some(connection) = members.choose(&config, asked)
         {
-            return Asked::Granted(self.lend(&mut members, connection, asked, asked, taken_at));
+            return Asked::Granted(self.lend(&mut members, &config, connection, asked, asked, taken_at));
         }
         let complete = members.complete;
         if !complete && let Some(error) = members.hopeless(&self.host) {
@@ -360,6 +361,7 @@ impl<C: Connector> Shared<C> {
     fn lend(
         self: &Arc<Self>,
         members: &mut Members<C>,
+        config: &TransportConfig,
         connection: Arc<HostConnection<C>>,
         asked: Instant,
         now: Instant,
@@ -367,7 +369,7 @@ impl<C: Connector> Shared<C> {
     ) -> PooledConnection<C> {
         members.waits.record(now - asked);
         let key = members.leases.take(now, taken_at);
-        PooledConnection::new(self.clone(), connection, key, now)
+        PooledConnection::new(self.clone(), connection, key, now, config.pool.validate_after)
     }
 
     /// Takes a lease back. Neither blocks nor spawns: it runs when a lease is dropped.
@@ -388,11 +390,13 @@ impl<C: Connector> Shared<C> {
             return;
         }
         // Nothing else came free, or those who wait would have it: whoever is first gets what came back.
+        let config = self.host.config();
         if members.complete
-            && members.use_again(&self.host, connection)
+            && members.use_again(&config, connection)
             && let Some(waiter) = members.waiters.pop_front()
         {
-            let lease = self.lend(&mut members, connection.clone(), waiter.asked, now, waiter.taken_at);
+            let connection = connection.clone();
+            let lease = self.lend(&mut members, &config, connection, waiter.asked, now, waiter.taken_at);
             drop(members);
             // A lease nobody claims is dropped here, and goes to the next.
             let _unclaimed = waiter.grant.send(Ok(lease));
@@ -417,11 +421,12 @@ impl<C: Connector> Shared<C> {
     #[must_use = "leases are given back when dropped, which takes the lock"]
     fn grant(self: &Arc<Self>, members: &mut Members<C>) -> Vec<Result<PooledConnection<C>>> {
         let now = Instant::now();
+        let config = self.host.config();
         let mut unclaimed = Vec::new();
         members.sweep();
         while let Some(waiter) = members.waiters.pop_front() {
-            let result = if let Some(connection) = members.choose(&self.host, waiter.asked) {
-                Ok(self.lend(members, connection, waiter.asked, now, waiter.taken_at))
+            let result = if let Some(connection) = members.choose(&config, waiter.asked) {
+                Ok(self.lend(members, &config, connection, waiter.asked, now, waiter.taken_at))
             } else if let Some(error) = members.hopeless(&self.host) {
                 Err(error)
             } else {

@@ -6,11 +6,33 @@ use rustix::process::{getpriority_process, setpriority_process};
 
 /// The priority measured at, where that is allowed: what else runs on the machine then disturbs less.
 const NICE: i32 = -10;
+/// Where the kernel groups processes by session, it is the group's priority that counts between sessions.
+const GROUP: &str = "/proc/self/autogroup";
 
-/// Raises the priority of this process, and so of its children: daemons and measurements alike.
-pub(crate) fn prefer() {
-    // Only root may; others measure as they are, which is printed.
-    let _forbidden = setpriority_process(None, NICE);
+/// A raised priority of this process and its children, daemons and measurements alike. The session's group, which
+/// outlives them, gets its own back in the end.
+pub(crate) struct Priority {
+    group: Option<String>,
+}
+
+impl Priority {
+    /// Only root may raise it; others measure as they are, and [`report`] says so.
+    pub(crate) fn raise() -> Self {
+        let _forbidden = setpriority_process(None, NICE);
+        let before = fs::read_to_string(GROUP).ok();
+        let group = before.and_then(|text| Some(text.trim().rsplit_once("nice ")?.1.to_owned()));
+        let raised = group.is_some() && fs::write(GROUP, NICE.to_string()).is_ok();
+        Priority { group: group.filter(|_| raised) }
+    }
+}
+
+impl Drop for Priority {
+    fn drop(&mut self) {
+        if let Some(before) = &self.group {
+            // It was allowed before.
+            let _forbidden = fs::write(GROUP, before);
+        }
+    }
 }
 
 /// Prints what the figures depend on: processors, kernel, libvirt, the priority, and what else the machine has to do.

@@ -15,6 +15,7 @@ mod child;
 mod event_loop;
 mod hosts;
 mod machine;
+mod protocol;
 mod rate;
 mod table;
 mod usage;
@@ -23,6 +24,7 @@ use std::env;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use machine::Priority;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// A thing to measure, by the name it is asked for.
@@ -32,10 +34,11 @@ struct Part {
 }
 
 /// All there is to measure, in the order of the page.
-const PARTS: [Part; 3] = [
+const PARTS: [Part; 4] = [
     Part { name: "rate", report: rate::report },
     Part { name: "event-loop", report: event_loop::report },
     Part { name: "hosts", report: hosts::report },
+    Part { name: "protocol", report: protocol::report },
 ];
 
 fn main() -> ExitCode {
@@ -65,7 +68,7 @@ fn run(names: &[&str]) -> ExitCode {
     if let Err(error) = allow_many_files() {
         eprintln!("warning: the limit on open files stays as it is: {error:#}");
     }
-    machine::prefer();
+    let _raised = Priority::raise();
     machine::report();
     let mut result = ExitCode::SUCCESS;
     for Part { name, report } in PARTS {

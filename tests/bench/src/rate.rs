@@ -20,8 +20,8 @@ use crate::usage::cpu_time;
 use crate::{bare, median};
 
 /// Each side runs for so long, then it is the next one's turn.
-const TURN: Duration = Duration::from_millis(100);
-const ROUNDS: usize = 61;
+const TURN: Duration = Duration::from_millis(25);
+const ROUNDS: usize = 241;
 const HOST: &str = "host";
 
 /// A number of calls in flight, and what they share.

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::library::{in_seconds, manager};
 
 /// Longest any of these tests may take: an emulated guest on a busy machine takes a megabyte in a second or two.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// Runs work on `h1/vm1` over a connection leased for it.
 pub(crate) fn on_guest<T, F, Fut>(bed: &Bed, work: F) -> T
@@ -27,7 +27,7 @@ where
         let manager = manager(bed, TransportConfig::default()).await;
         let uuid = bed.host("h1").unwrap().guest("vm1").unwrap().uuid().parse().unwrap();
         let work = |connection| work(Arc::new(connection), uuid);
-        manager.execute_on_host_with("h1", in_seconds(280), work).await.unwrap()
+        manager.execute_on_host_with("h1", in_seconds(580), work).await.unwrap()
     })
 }
 

@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_secs(30);
 const QUERY_STATUS: &str = r#"{"execute":"query-status"}"#;
 
 /// Quick to connect again, to notice silence, and to let go of threads.
-fn config() -> TransportConfig {
+pub(crate) fn config() -> TransportConfig {
     let mut config =
         TransportConfig { connect_timeout: Duration::from_secs(3), ..TransportConfig::default() };
     config.reconnect.initial_delay = Duration::from_millis(200);
@@ -48,7 +48,7 @@ fn vm(bed: &Bed, host: &str, name: &str) -> Uuid {
 }
 
 /// Work that callers keep sending to one host, each piece counted when it is sent and when its result is there.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
     failed: Arc<AtomicUsize>,
@@ -56,7 +56,7 @@ struct Load {
 }
 
 impl Load {
-    fn on(manager: &TransportManager, host: &'static str) -> Self {
+    pub(crate) fn on(manager: &TransportManager, host: &'static str) -> Self {
         let (stop, done, failed) = <(Arc<AtomicBool>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
         let mut callers = JoinSet::new();
         for _ in 0..8 {
@@ -81,19 +81,19 @@ impl Load {
         self.done.load(Ordering::SeqCst)
     }
 
-    fn failed(&self) -> usize {
+    pub(crate) fn failed(&self) -> usize {
         self.failed.load(Ordering::SeqCst)
     }
 
     /// Waits until work is being done; returns how long that took.
-    fn wait_for_work(&self, what: &str) -> Duration {
+    pub(crate) fn wait_for_work(&self, what: &str) -> Duration {
         let (asked, before) = (std::time::Instant::now(), self.done());
         eventually(what, SOON, || if self.done() > before { Ok(()) } else { Err(self.failed()) });
         asked.elapsed()
     }
 
     /// Stops sending; every piece of work sent must have had one result.
-    async fn finish(mut self) -> (usize, usize) {
+    pub(crate) async fn finish(mut self) -> (usize, usize) {
         self.stop.store(true, Ordering::SeqCst);
         let mut sent = 0;
         while let Some(caller) = self.callers.join_next().await {

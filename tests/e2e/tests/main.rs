@@ -24,3 +24,4 @@ mod selectors;
 mod sockets;
 mod transport;
 mod wait;
+mod watching;

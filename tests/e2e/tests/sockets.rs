@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use atp_e2e::within;
 use atp_protocol::socket::{MonitorNotice, SocketCarrier, SocketConfig, SocketConnection, SocketConnector};
-use atp_protocol::{ExecSpec, ProtocolError, RawCommand, agent, exec, monitor};
+use atp_protocol::{
+    CapabilityCache, CheckedCarrier, ExecSpec, Origin, ProtocolError, RawCommand, Support, agent, exec,
+    monitor,
+};
 use atp_testbed::Qemu;
 use atp_transport::{Effect, ExecuteOptions, HostInfo, TransportConfig, TransportManager};
 use qapi::qmp;
@@ -58,6 +61,16 @@ async fn run(manager: &Sockets, spec: ExecSpec, limit: Duration) -> Result<Vec<u
     Ok(manager.execute_on_host_with("qga", ExecuteOptions::by(deadline), work).await?.stdout)
 }
 
+/// Checks that nobody is there any more. A call that comes just behind the kill may still find its link open, and
+/// learn only then that nobody reads it.
+async fn is_refused(call: impl AsyncFn() -> Result<(), ProtocolError>) {
+    let mut error = call().await.unwrap_err();
+    if error.kind() == "connection-lost" {
+        error = call().await.unwrap_err();
+    }
+    assert_eq!((error.kind(), error.effect()), ("connection-refused", Effect::None), "{error}");
+}
+
 #[test]
 fn a_monitor_without_libvirt_answers_hangs_comes_back_and_dies_with_a_reason() {
     let mut qemu = Qemu::empty().unwrap();
@@ -95,12 +108,44 @@ fn a_monitor_without_libvirt_answers_hangs_comes_back_and_dies_with_a_reason() {
         assert_eq!(qmp(&manager, "qmp", &["query-name"], SOON).await.unwrap(), json!({}));
 
         qemu.kill().unwrap();
-        let error = qmp(&manager, "qmp", &["query-name"], SHORT).await.unwrap_err();
-        assert_eq!((error.kind(), error.effect()), ("connection-refused", Effect::None), "{error}");
+        is_refused(async || qmp(&manager, "qmp", &["query-name"], SHORT).await.map(drop)).await;
         qemu.power_on().unwrap();
         assert_eq!(qmp(&manager, "qmp", &["query-name"], SOON).await.unwrap(), json!({}));
         manager.close(SOON).await;
     });
+}
+
+/// Has the guest's configuration forbid a command, and looks what is said of it.
+async fn forbids_a_command(manager: &Sockets) {
+    let cache = CapabilityCache::new();
+    let get_time = async |cache: &CapabilityCache<u8>| {
+        let work = |connection: SocketConnection| async move {
+            let carrier = SocketCarrier::new(&connection);
+            // A command that the agent took with it is not waited for for long.
+            let (checked, deadline) = (CheckedCarrier::new(&carrier, cache, 1), Instant::now() + 3 * SHORT);
+            agent::execute(&checked, &qapi::qga::guest_get_time {}, deadline).await
+        };
+        manager.execute_on_host("qga", work).await
+    };
+    assert!(get_time(&cache).await.unwrap() > 0);
+    assert_eq!(cache.get(&1).unwrap().support("guest-get-time"), Support::Enabled);
+
+    let line = "mkdir -p /etc/qemu; printf '[general]\\nblock-rpcs=guest-get-time\\n' >/etc/qemu/qemu-ga.conf; \
+                (sleep 0.5; killall qemu-ga) >/dev/null 2>&1 &";
+    run(manager, ExecSpec::shell(line), SOON).await.unwrap();
+    // As long as it is thought to be there it is sent, and the agent refuses it.
+    let start = Instant::now();
+    let error = loop {
+        match get_time(&cache).await {
+            Err(error) if error.kind() == "agent-command-disabled" => break error,
+            other => assert!(start.elapsed() < SOON, "the agent was not restarted: {other:?}"),
+        }
+    };
+    assert_eq!((error.kind(), error.origin()), ("agent-command-disabled", Origin::Guest), "{error}");
+    cache.forget(&1);
+    let error = get_time(&cache).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), ("agent-command-disabled", Effect::None), "{error}");
+    assert!(error.to_string().contains("has it disabled, by block-rpcs"), "{error}");
 }
 
 #[test]
@@ -123,6 +168,7 @@ fn an_agent_without_libvirt_runs_programs_hangs_and_comes_back_in_step() {
             Ok::<_, ProtocolError>(info.supported_commands.len())
         };
         assert!(manager.execute_on_host("qga", work).await.unwrap() > 20);
+        forbids_a_command(&manager).await;
         let big = "head -c 3000000 /dev/zero | tr '\\0' x";
         assert_eq!(run(&manager, ExecSpec::shell(big), SOON).await.unwrap().len(), 3_000_000);
 
@@ -137,8 +183,7 @@ fn an_agent_without_libvirt_runs_programs_hangs_and_comes_back_in_step() {
         }
 
         qemu.kill().unwrap();
-        let error = run(&manager, ExecSpec::new("true"), SHORT).await.unwrap_err();
-        assert_eq!((error.kind(), error.effect()), ("connection-refused", Effect::None), "{error}");
+        is_refused(async || run(&manager, ExecSpec::new("true"), SHORT).await.map(drop)).await;
         qemu.power_on().unwrap();
         assert_eq!(run(&manager, ExecSpec::new("uname"), BOOT).await.unwrap(), b"Linux\n");
         manager.close(SOON).await;

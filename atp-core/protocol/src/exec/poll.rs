@@ -72,7 +72,10 @@ pub(crate) async fn ended(
 /// Whether the next question may be answered though this one was not. Asking again is safe: at worst an
 /// answer that was lost on its way has made the agent forget the process, and it says so.
 fn may_pass(error: &ProtocolError) -> bool {
-    matches!(error.kind(), "agent-unresponsive" | "monitor-busy" | "guest-frozen")
+    matches!(
+        error.kind(),
+        "agent-unresponsive" | "agent-gone" | "agent-busy" | "monitor-busy" | "guest-frozen"
+    )
 }
 
 /// The agent's answer to a process id that is not, or no longer, in its list.

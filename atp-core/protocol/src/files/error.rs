@@ -6,7 +6,7 @@ use std::sync::Arc;
 use atp_transport::Effect;
 
 use super::digest::Digest;
-use crate::error::ProtocolError;
+use crate::error::{Origin, ProtocolError};
 
 /// Why a file could not be looked at or carried over.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -109,6 +109,19 @@ impl FileError {
             FileError::Busy { .. } => "transfer-busy",
             FileError::Checksum { .. } => "checksum-mismatch",
             FileError::Stopped { source, .. } => source.kind(),
+        }
+    }
+
+    /// Who said that it failed.
+    pub fn origin(&self) -> Origin {
+        match self {
+            FileError::NotFound { .. }
+            | FileError::IsDirectory { .. }
+            | FileError::NotDirectory { .. }
+            | FileError::NotRegular { .. }
+            | FileError::Guest { .. } => Origin::Guest,
+            FileError::Local { .. } | FileError::Busy { .. } | FileError::Checksum { .. } => Origin::Caller,
+            FileError::Stopped { source, .. } => source.origin(),
         }
     }
 

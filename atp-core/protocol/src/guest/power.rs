@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atp_transport::{Effect, ErrorKind};
+use atp_transport::Effect;
 use qapi::qga::{GuestShutdownMode, guest_shutdown};
 use qapi::qmp::system_powerdown;
 use tokio::time::Instant;
@@ -86,7 +86,7 @@ async fn by_agent(
     };
     // libvirt says so of an agent that goes down with the guest before it has answered, and so does its own clock,
     // which counts whole seconds and may end the wait a moment before ours.
-    let is_unresponsive = error.kind() == ErrorKind::AgentUnresponsive.as_str();
+    let is_unresponsive = matches!(error.kind(), "agent-unresponsive" | "agent-gone");
     let is_silent = error.is_timeout() && error.effect() == Effect::Unknown;
     if is_unresponsive || is_silent { Ok(()) } else { Err(error) }
 }

@@ -17,6 +17,8 @@ pub const SENTINEL: u8 = 0xFF;
 const ENDS_KEPT: usize = 128;
 /// A buffer that has grown beyond this is given back once it is empty.
 const BUFFER_KEPT: usize = 64 * 1024;
+/// A fresh buffer's room, bytes: most replies are shorter.
+const BUFFER_FRESH: usize = 8 * 1024;
 
 /// Splits what a peer sends into lines.
 ///
@@ -129,8 +131,9 @@ impl Decoder for LineCodec {
                 break Some(frame);
             }
         };
-        if buffer.is_empty() && buffer.capacity() > BUFFER_KEPT {
-            *buffer = BytesMut::new();
+        if buffer.is_empty() && buffer.capacity() > BUFFER_KEPT && self.skipped.is_none() {
+            // Not without room: the next read would fill the few bytes that growing by one makes.
+            *buffer = BytesMut::with_capacity(BUFFER_FRESH);
         }
         Ok(frame)
     }

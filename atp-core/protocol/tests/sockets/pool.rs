@@ -110,7 +110,7 @@ async fn what_would_put_the_peer_out_of_step_is_not_sent() {
         let long = format!(r#"{{"execute":"{}"}}"#, "x".repeat(1000));
         let error = send(long).await.unwrap_err();
         assert_eq!((error.kind(), error.effect()), ("command-too-large", Effect::None));
-        let spread = "\n {\n \"execute\" :\n \"stop\"\n}\n";
+        let spread = "  {  \"execute\"  :  \"stop\"  }  ";
         assert!(send(spread.to_owned()).await.unwrap().contains("stop"));
         Ok::<_, ProtocolError>(())
     };

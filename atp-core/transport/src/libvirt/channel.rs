@@ -144,7 +144,7 @@ impl TransportManager<LibvirtConnector> {
 
 /// An open virtio-serial channel: what is written a process in the guest reads, and the other way round.
 ///
-/// What was written is on its way when [`flush`](tokio::io::AsyncWriteExt::flush) returns. A write waits for the one
+/// What was written is on its way when `flush` returns. A write waits for the one
 /// before it, which waits for the guest, so give writes a time-out. The end of what can be read
 /// says that the VM has stopped, or that the daemon closed the channel. Errors carry a [`ChannelError`].
 ///

@@ -137,6 +137,17 @@ impl LibvirtConnection {
         self.run("virDomainGetInfo", None, move |on| Ok(info(on.fresh_domain(uuid)?.as_ref())?)).await
     }
 
+    /// How much processor time a domain has used since it was started (`virDomainGetInfo`).
+    ///
+    /// # Errors
+    /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is none.
+    pub async fn domain_cpu_time(&self, uuid: Uuid) -> Result<Duration> {
+        self.run("virDomainGetInfo", None, move |on| {
+            Ok(Duration::from_nanos(on.domain(uuid)?.info()?.cpu_time))
+        })
+        .await
+    }
+
     /// What a domain's definition says of it (`virDomainGetXMLDesc`).
     ///
     /// # Errors

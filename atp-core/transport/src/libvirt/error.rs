@@ -12,6 +12,10 @@ use crate::error::{ConnectError, ErrorKind, LibvirtError};
 /// What the client library says when a call finds the socket closed already: nothing was sent.
 const SOCKET_CLOSED: &str = "client socket is closed";
 
+/// `VIR_ERR_AGENT_COMMAND_TIMEOUT`, of libvirt 11.2 and later: before, the silence of an agent had the code of its
+/// absence.
+const AGENT_COMMAND_TIMEOUT: u32 = 112;
+
 impl From<&virt::error::Error> for LibvirtError {
     fn from(error: &virt::error::Error) -> Self {
         LibvirtError {
@@ -84,14 +88,21 @@ fn call_kind(error: &LibvirtError) -> ErrorKind {
         ErrorKind::VmNotRunning
     } else if is(error, ErrorNumber::OperationInvalid) {
         ErrorKind::OperationInvalid
-    } else if (is(error, ErrorNumber::AgentUnresponsive) && message.contains("not connected"))
-        || (is(error, ErrorNumber::ArgumentUnsupported) && message.contains("agent is not configured"))
-    {
+    } else if is(error, ErrorNumber::ArgumentUnsupported) && message.contains("agent is not configured") {
+        ErrorKind::AgentNotConfigured
+    } else if is(error, ErrorNumber::AgentUnresponsive) && message.contains("not connected") {
         ErrorKind::AgentNotConnected
     } else if is(error, ErrorNumber::AgentUnresponsive) && message.contains("not available due to an error") {
         ErrorKind::AgentBroken
-    } else if is(error, ErrorNumber::AgentUnresponsive) || is(error, ErrorNumber::AgentUnsynced) {
+    } else if is(error, ErrorNumber::AgentUnresponsive) && message.contains("disappeared") {
+        ErrorKind::AgentGone
+    } else if is(error, ErrorNumber::AgentUnresponsive)
+        || is(error, ErrorNumber::AgentUnsynced)
+        || error.code == AGENT_COMMAND_TIMEOUT
+    {
         ErrorKind::AgentUnresponsive
+    } else if is(error, ErrorNumber::OperationTimeout) && message.contains("(held by agent=") {
+        ErrorKind::AgentBusy
     } else if is(error, ErrorNumber::OperationTimeout) || is(error, ErrorNumber::ResourceBusy) {
         ErrorKind::MonitorBusy
     } else if is(error, ErrorNumber::AccessDenied) || is(error, ErrorNumber::OperationDenied) {
@@ -147,7 +158,35 @@ mod tests {
             ),
             (
                 error(ErrorNumber::ArgumentUnsupported, Qemu, "QEMU guest agent is not configured"),
-                ErrorKind::AgentNotConnected,
+                ErrorKind::AgentNotConfigured,
+            ),
+            (
+                error(
+                    ErrorNumber::AgentUnresponsive,
+                    Qemu,
+                    "Guest agent is not responding: Guest agent disappeared while executing command",
+                ),
+                ErrorKind::AgentGone,
+            ),
+            (
+                error(ErrorNumber::AgentUnresponsive, Qemu, "Guest agent not available for now"),
+                ErrorKind::AgentUnresponsive,
+            ),
+            (
+                error(
+                    ErrorNumber::OperationTimeout,
+                    Qemu,
+                    "cannot acquire state change lock (held by agent=remoteDispatchDomainQemuAgentCommand)",
+                ),
+                ErrorKind::AgentBusy,
+            ),
+            (
+                error(
+                    ErrorNumber::OperationTimeout,
+                    Qemu,
+                    "cannot acquire state change lock (held by monitor=a agent=b)",
+                ),
+                ErrorKind::MonitorBusy,
             ),
             (
                 error(

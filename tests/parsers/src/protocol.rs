@@ -1,0 +1,124 @@
+//! What comes from QEMU, from guest agents and from libvirt, and what people type for them.
+
+use atp_protocol::socket::{Content, LineCodec, Oversized, SocketAddress, SocketConfig, SocketLink};
+use atp_protocol::{Carrier, Channel, ProtocolError, RawCommand, Refusal, agent, monitor};
+use atp_transport::{Effect, LibvirtError};
+use bytes::BytesMut;
+use qapi::qga::{guest_exec_status, guest_info};
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{Duration, Instant};
+use tokio_util::codec::Decoder;
+
+use crate::text;
+
+/// Longest line the codec takes here, bytes: short, so that the limit is met often.
+const MAX: usize = 200;
+
+/// The lines a socket brings: the first byte says in which pieces they come.
+pub(crate) fn frames(bytes: &[u8]) {
+    let Some((step, bytes)) = bytes.split_first() else { return };
+    let mut codec = LineCodec::new(MAX, Oversized::Skip);
+    let mut buffer = BytesMut::new();
+    for piece in bytes.chunks(usize::from(*step).max(1)) {
+        buffer.extend_from_slice(piece);
+        while let Ok(Some(frame)) = codec.decode(&mut buffer) {
+            match frame.content {
+                Content::Text(line) => assert!(!line.is_empty() && line.len() <= MAX, "{line:?}"),
+                Content::TooLong(skipped) => assert!(skipped.size > MAX as u64, "{skipped:?}"),
+                Content::NotText(begins) => assert!(begins.len() <= MAX, "{begins:?}"),
+            }
+        }
+        assert!(buffer.len() <= MAX, "{} bytes are held", buffer.len());
+    }
+}
+
+/// What QEMU sends, from the greeting on: the link ends when the bytes do, with everybody told.
+pub(crate) fn monitor(bytes: &[u8]) {
+    let greeting =
+        br#"{"QMP":{"version":{"qemu":{"major":7,"minor":2,"micro":0},"package":""},"capabilities":[]}}"#;
+    let sent = [&greeting[..], b"\n{\"return\":{},\"id\":0}\n", bytes].concat();
+    runtime().block_on(async {
+        let (ours, mut theirs) = tokio::io::duplex(sent.len() + 1024);
+        let config = SocketConfig { max_reply: 1000, event_buffer: 4, ..SocketConfig::default() };
+        assert!(theirs.write_all(&sent).await.is_ok(), "the pipe is too small");
+        // Bytes that follow at once are read by the link's task, when it gets its turn.
+        let link = SocketLink::monitor(ours, config).await;
+        let link = link.unwrap_or_else(|end| panic!("the greeting was not taken: {end}"));
+        let Some(Ok(mut events)) = link.events() else { panic!("the link has no events") };
+        assert!(theirs.shutdown().await.is_ok());
+        drop(theirs);
+        let end = link.ended().await;
+        while let Ok(notice) = events.next().await {
+            drop(notice);
+        }
+        assert_eq!(link.end(), Some(end));
+    });
+}
+
+/// One reply, to a typed command and to one that is not.
+pub(crate) fn reply(bytes: &[u8]) {
+    struct Fixed(String);
+    impl Carrier for Fixed {
+        async fn send(&self, _: Channel, _: &str, _: Instant) -> Result<String, ProtocolError> {
+            Ok(self.0.clone())
+        }
+
+        fn command_max(&self, _: Channel) -> usize {
+            usize::MAX
+        }
+    }
+    let carrier = Fixed(text(bytes));
+    let Ok(command) = RawCommand::from_words(["c"]) else { panic!("a command's name is refused") };
+    runtime().block_on(async {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let answers = [
+            agent::execute(&carrier, &guest_exec_status { pid: 1 }, deadline).await.err(),
+            agent::execute(&carrier, &guest_info {}, deadline).await.err(),
+            agent::execute_raw(&carrier, &command, deadline).await.err(),
+            monitor::execute_raw(&carrier, &command, deadline).await.err(),
+        ];
+        for error in answers.into_iter().flatten() {
+            let expected = match &error {
+                ProtocolError::Refused(_) => Effect::None,
+                _ => Effect::Unknown,
+            };
+            assert_eq!(error.effect(), expected, "{error}");
+            assert!(!error.hint().is_empty(), "{error}");
+        }
+    });
+}
+
+/// The words of a command line: one a line.
+pub(crate) fn raw_command(bytes: &[u8]) {
+    let words = text(bytes);
+    if let Ok(command) = RawCommand::from_words(words.split('\n')) {
+        let wire: Result<Value, _> = serde_json::from_str(&command.to_json());
+        let wire = wire.unwrap_or_else(|error| panic!("{:?} is no JSON: {error}", command.to_json()));
+        assert_eq!(wire["execute"], command.name());
+    }
+}
+
+/// libvirt's words for an agent's error.
+pub(crate) fn agent_error(bytes: &[u8]) {
+    let error = LibvirtError { code: 1, domain: 10, level: 2, message: text(bytes) };
+    if let Some(refusal) = Refusal::from_libvirt(&error) {
+        assert!(!refusal.command.contains('\''), "{refusal:?}");
+        assert!(!refusal.desc.is_empty() && !refusal.hint().is_empty(), "{refusal:?}");
+    }
+}
+
+/// The URI of a socket.
+pub(crate) fn socket_address(bytes: &[u8]) {
+    if let Ok(address) = text(bytes).parse::<SocketAddress>() {
+        assert_eq!(address.to_string().parse::<SocketAddress>(), Ok(address));
+    }
+}
+
+fn runtime() -> Runtime {
+    match Builder::new_current_thread().enable_time().build() {
+        Ok(runtime) => runtime,
+        Err(error) => panic!("no runtime: {error}"),
+    }
+}

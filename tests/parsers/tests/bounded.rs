@@ -1,0 +1,130 @@
+//! The functions that the fuzzer runs without end, for a moment.
+
+use std::fs;
+use std::path::Path;
+
+use atp_parsers::{TARGETS, check};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+/// What the parsers may take for the real thing, to be cut and joined.
+const PIECES: [&str; 40] = [
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    ":",
+    ",",
+    "\n",
+    "=",
+    "/",
+    "'",
+    "@",
+    "*",
+    "\u{ff}",
+    "\\",
+    "|",
+    "..",
+    "#",
+    r#"{"return":"#,
+    r#"{"error":{"class":"GenericError","desc":"x"}}"#,
+    r#""id":1"#,
+    r#"{"id":1,"#,
+    r#"{"timestamp":{"seconds":1,"microseconds":2},"event":"STOP","data":"#,
+    "null",
+    "17",
+    "-1e999",
+    "true",
+    "unable to execute QEMU agent command '",
+    "': Command x has been disabled",
+    "qemu+tcp://",
+    "qga+tcp://",
+    "[::1]:1",
+    "[transport]\n",
+    "[hosts.h1]\n",
+    "uri = ",
+    "call_timeout = '1s'\n",
+    "[transport.pool]\n",
+    "vm-",
+    "h1/",
+    "q=\"7\"",
+];
+
+fn input() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        6 => prop::sample::select(&PIECES[..]).prop_map(|piece| piece.as_bytes().to_vec()),
+        2 => prop::collection::vec(any::<u8>(), 0..8),
+        1 => r"\PC{0,8}".prop_map(String::into_bytes),
+        1 => (any::<u8>(), 0..600_usize).prop_map(|(byte, times)| vec![byte; times]),
+    ];
+    prop::collection::vec(piece, 0..16).prop_map(|pieces| pieces.concat())
+}
+
+fn holds(target: &'static str) {
+    let result = TestRunner::default().run(&input(), |bytes| {
+        check(target, &bytes);
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{target}: {error}");
+    }
+}
+
+#[test]
+fn agent_error() {
+    holds("agent_error");
+}
+
+#[test]
+fn fleet() {
+    holds("fleet");
+}
+
+#[test]
+fn frames() {
+    holds("frames");
+}
+
+#[test]
+fn libvirt_uri() {
+    holds("libvirt_uri");
+}
+
+#[test]
+fn monitor() {
+    holds("monitor");
+}
+
+#[test]
+fn raw_command() {
+    holds("raw_command");
+}
+
+#[test]
+fn reply() {
+    holds("reply");
+}
+
+#[test]
+fn selector() {
+    holds("selector");
+}
+
+#[test]
+fn socket_address() {
+    holds("socket_address");
+}
+
+#[test]
+fn every_function_has_a_fuzz_target_and_a_test_of_its_name() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    let here = include_str!("bounded.rs");
+    for (name, _) in TARGETS {
+        let target = fs::read_to_string(folder.join("fuzz_targets").join(format!("{name}.rs"))).unwrap();
+        assert!(target.contains(&format!("atp_parsers::check(\"{name}\", data)")), "{name}: {target}");
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "fuzz/Cargo.toml lacks {name}");
+        assert!(here.contains(&format!("holds(\"{name}\")")), "no test of {name}");
+    }
+}
