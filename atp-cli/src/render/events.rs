@@ -101,9 +101,9 @@ mod tests {
             uuid,
             id: None,
             state: DomainState::ShutOff,
-            vcpus: 1,
-            memory_kib: 1,
-            max_memory_kib: 1,
+            vcpus: None,
+            memory_kib: None,
+            max_memory_kib: None,
         };
         let present = WatchItem::Present { host: host.clone(), at, domains: Arc::from([domain]) };
         let text = plain(&present);
