@@ -179,7 +179,7 @@ fn a_megabyte_arrives_and_five_are_too_large() {
         too_large.brief(),
         ["h1/vm1 failed done output-too-large", "h1/vm2 failed done output-too-large"]
     );
-    assert!(too_large.outcome("h1/vm1").failure().hint.as_ref().unwrap().contains("file in the guest"));
+    assert!(too_large.outcome("h1/vm1").failure().hint.as_ref().unwrap().contains("--spool"));
 
     assert_eq!(bed.run(&["exec", "h1/", "--", "true"]).brief(), ["h1/vm1 ok done", "h1/vm2 ok done"]);
 }
