@@ -58,6 +58,17 @@ impl Console {
         }
     }
 
+    /// Says something worth knowing, unless asked to be quiet.
+    pub(crate) fn note(&self, message: &str) {
+        if self.quiet {
+            return;
+        }
+        match self.format {
+            LogFormat::Json => self.json(serde_json::json!({"level": "INFO", "message": message})),
+            LogFormat::Text => self.text(&format!("{}: {}\n", styled(HINT, "note"), terminal::line(message))),
+        }
+    }
+
     /// Writes one structured line in the JSON format; says nothing in the text format.
     pub(crate) fn record(&self, record: serde_json::Value) {
         if self.format == LogFormat::Json && !self.quiet {

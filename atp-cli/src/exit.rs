@@ -8,6 +8,8 @@ pub(crate) const TARGETS_FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// The selectors, all of them globs, matched nothing.
 pub(crate) const MATCHED_NOTHING: u8 = 4;
+/// The run was stopped early by its own policy: too many failures, or no time left.
+pub(crate) const STOPPED_EARLY: u8 = 5;
 /// A bug in atp.
 pub(crate) const BUG: u8 = 70;
 
@@ -37,6 +39,8 @@ pub(crate) struct Ending {
     pub(crate) bug: bool,
     /// The signal that interrupted the run.
     pub(crate) signal: Option<Signal>,
+    /// The run's own policy ended it before everything was done.
+    pub(crate) stopped_early: bool,
     /// At least one target is neither `ok` nor `unchanged`, or its report could not be written.
     pub(crate) failures: bool,
     /// The selectors matched nothing, every host having been listed.
@@ -44,11 +48,13 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// The exit code: a bug before a signal, a signal before failures, failures before an empty match.
+    /// The exit code: a bug before a signal, a signal before an early stop, that before failures, failures before an
+    /// empty match.
     pub(crate) fn code(self) -> u8 {
         match self {
             Ending { bug: true, .. } => BUG,
             Ending { signal: Some(signal), .. } => signal.exit_code(),
+            Ending { stopped_early: true, .. } => STOPPED_EARLY,
             Ending { failures: true, .. } => TARGETS_FAILED,
             Ending { matched_nothing: true, .. } => MATCHED_NOTHING,
             _ => SUCCESS,
@@ -64,23 +70,25 @@ mod tests {
     fn the_gravest_reason_wins() {
         let int = Some(Signal::Interrupt);
         let term = Some(Signal::Terminate);
-        // bug, signal, failures, matched nothing, expected code
+        // bug, signal, stopped early, failures, matched nothing, expected code
         let table = [
-            (false, None, false, false, 0),
-            (false, None, false, true, 4),
-            (false, None, true, false, 1),
-            (false, None, true, true, 1),
-            (false, int, false, false, 130),
-            (false, term, false, false, 143),
-            (false, int, true, true, 130),
-            (false, term, true, false, 143),
-            (true, None, false, false, 70),
-            (true, None, true, true, 70),
-            (true, int, true, false, 70),
-            (true, term, false, true, 70),
+            (false, None, false, false, false, 0),
+            (false, None, false, false, true, 4),
+            (false, None, false, true, false, 1),
+            (false, None, false, true, true, 1),
+            (false, None, true, true, false, 5),
+            (false, None, true, false, false, 5),
+            (false, int, false, false, false, 130),
+            (false, term, false, false, false, 143),
+            (false, int, true, true, true, 130),
+            (false, term, true, true, false, 143),
+            (true, None, false, false, false, 70),
+            (true, None, true, true, true, 70),
+            (true, int, false, true, false, 70),
+            (true, term, true, false, true, 70),
         ];
-        for (bug, signal, failures, matched_nothing, code) in table {
-            let ending = Ending { bug, signal, failures, matched_nothing };
+        for (bug, signal, stopped_early, failures, matched_nothing, code) in table {
+            let ending = Ending { bug, signal, stopped_early, failures, matched_nothing };
             assert_eq!(ending.code(), code, "{ending:?}");
         }
     }

@@ -79,6 +79,7 @@ fn start(cli: Cli, console: Console) -> u8 {
     let context = Context {
         settings,
         console,
+        policy: cli.global.policy,
         dry_run: cli.global.dry_run,
         differences: cli.command.shows_differences(),
         junit: cli.global.junit,

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use atp_executor::JournalError;
 use atp_transport::ConfigProblem;
 
 use crate::exit::{self, Signal};
@@ -51,6 +52,16 @@ impl From<ConfigProblem> for Problem {
         let message = problem.to_string();
         Problem::new(message)
             .hint(problem.hint.as_deref().unwrap_or("`atp config show` prints every setting"))
+    }
+}
+
+impl From<JournalError> for Problem {
+    fn from(error: JournalError) -> Self {
+        let problem = Problem::new(error.to_string()).hint(error.hint());
+        match error.source() {
+            Some(source) => problem.because(source),
+            None => problem,
+        }
     }
 }
 

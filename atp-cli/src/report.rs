@@ -1,7 +1,7 @@
 //! What comes of a run, told as it comes and at its end, to everyone who wants to know: stdout, a JUnit file, the log,
 //! and the exit code.
 
-use atp_executor::{Outcome, Plan};
+use atp_executor::{Outcome, Plan, StopReason};
 use atp_transport::{ErrorKind, HostId};
 use tokio::time::Instant;
 
@@ -60,6 +60,22 @@ impl<'a> Report<'a> {
         let name = target_name(Some(host), vm);
         tracing::info!(target = name, "started");
         self.progress.started(name);
+    }
+
+    /// The run ends early.
+    pub(crate) fn stopping(&mut self, reason: &StopReason) {
+        match reason {
+            // Whoever asked for it knows.
+            StopReason::Requested | StopReason::Aborted => {}
+            StopReason::JournalFailed(error) => {
+                self.ending.failures = true;
+                self.progress.suspend(|| self.context.console.problem(&error.clone().into()));
+            }
+            reason => {
+                self.ending.stopped_early = true;
+                self.warn(&format!("stopped early: {reason}"));
+            }
+        }
     }
 
     /// A target has its outcome.

@@ -7,6 +7,8 @@ use atp_transport::HostId;
 use clap::{ArgAction, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::policy::PolicyArgs;
+
 /// Options that stand before or after the command.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
@@ -59,6 +61,9 @@ pub(crate) struct GlobalArgs {
     /// Form of the messages on stderr [default: text]
     #[arg(long, global = true, value_name = "FORM")]
     pub(crate) log_format: Option<LogFormat>,
+
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
 }
 
 /// A host given by `--host ID=URI`.
@@ -122,11 +127,11 @@ fn parse_host(text: &str) -> Result<AdHocHost, String> {
     Ok(AdHocHost { id, uri: uri.to_owned() })
 }
 
-fn parse_count(text: &str) -> Result<usize, String> {
+pub(super) fn parse_count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected a number of at least 1".to_owned())
 }
 
-fn parse_timeout(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .ok()
         .filter(|timeout| !timeout.is_zero())

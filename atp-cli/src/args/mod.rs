@@ -10,7 +10,9 @@ mod global;
 mod host;
 mod input;
 mod manual;
+mod policy;
 mod raw;
+mod run;
 mod screenshot;
 mod targets;
 mod vm;
@@ -31,7 +33,9 @@ pub(crate) use global::{ColorMode, GlobalArgs, LogFormat, OutputFormat};
 pub(crate) use host::{HostAddArgs, HostCommand};
 pub(crate) use input::{KeyArgs, MouseArgs, TypeArgs};
 pub(crate) use manual::{CompletionsArgs, ManArgs};
+pub(crate) use policy::PolicyArgs;
 pub(crate) use raw::RawArgs;
+pub(crate) use run::RunArgs;
 pub(crate) use screenshot::ScreenshotArgs;
 pub(crate) use targets::{NarrowArgs, TargetArgs};
 pub(crate) use vm::{LifecycleArgs, VmCommand};
@@ -80,6 +84,10 @@ pub(crate) enum Command {
     /// Send a command to the guest agents
     #[command(after_help = raw::QGA_EXAMPLES)]
     Qga(RawArgs),
+
+    /// Take VMs through the steps of a scenario file
+    #[command(after_help = run::EXAMPLES)]
+    Run(RunArgs),
 
     /// Press keys, as if someone sat at the VMs
     #[command(after_help = input::KEY_EXAMPLES)]
@@ -147,7 +155,7 @@ Examples:
 
 Exit codes:
   0 all targets ok   1 some are not   2 usage or configuration   4 nothing matched
-  70 a bug in atp    130, 143 interrupted";
+  5 stopped early   70 a bug in atp    130, 143 interrupted";
 
 /// Moves every `--host` before the command to right behind the program's name.
 ///

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use atp_executor::{Executor, Operation, Outcome, Policy, Run, RunEvent, Selection};
+use atp_executor::{Executor, Operation, Outcome, Run, RunEvent, Selection};
 use tokio::time::Instant;
 
-use crate::commands::Context;
 use crate::commands::forecast::forecast;
+use crate::commands::{Context, journal};
 use crate::confirm::confirm;
 use crate::inventory;
 use crate::problem::{Failure, Problem};
@@ -30,16 +30,16 @@ pub(crate) async fn run(
 ) -> Result<u8, Failure> {
     let started = Instant::now();
     let interrupts = Interrupts::listen().context("signals cannot be listened to").map_err(Failure::Bug)?;
-    let policy = Policy {
-        parallel: context.settings.parallel,
-        timeout: context.settings.timeout,
-        ..Policy::default()
-    };
+    let history = journal::history(&operation, context).await?;
     let planning = async {
         let manager = inventory::open_for(&selection, &context.settings).await?;
         let executor = Executor::new(manager.clone());
-        let plan = executor.plan(&selection, operation, policy).await;
+        let plan = executor.plan(&selection, operation, context.policy()).await;
         let plan = plan.map_err(|error| Problem::new(error.to_string()).hint(error.hint()))?;
+        let plan = match &history {
+            Some(history) => history.apply(plan),
+            None => plan,
+        };
         Ok::<_, Failure>((manager, executor, plan))
     };
     let (manager, executor, plan) = tokio::select! {
@@ -47,6 +47,7 @@ pub(crate) async fn run(
         signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
     };
 
+    plan.notices.iter().for_each(|notice| context.console.note(&notice.to_string()));
     let mut report = Report::new(&plan, context)?;
     if plan.matched_nothing() {
         report.ending.matched_nothing = true;
@@ -55,7 +56,9 @@ pub(crate) async fn run(
         forecast(plan, &mut report);
     } else {
         confirm(&plan, context, &interrupts).await?;
-        drive(executor.run(plan, interrupts.control()), &mut report, &interrupts, |_| {}).await;
+        let journal = journal::open(&plan, history.as_ref(), context).await?;
+        let run = executor.run_noted(plan, journal, interrupts.control());
+        drive(run, &mut report, &interrupts, |_| {}).await;
         report.ending.signal = interrupts.received();
     }
     let code = report.finish(started);
@@ -81,6 +84,7 @@ pub(crate) async fn drive(
                     report.take(*outcome);
                 }
                 Some(RunEvent::Started { host, vm }) => report.started(&host, vm.as_deref()),
+                Some(RunEvent::Stopping(reason)) => report.stopping(&reason),
                 None => break,
             },
             _ = ticks.tick() => report.tick(),

@@ -10,17 +10,19 @@ mod forecast;
 mod host;
 mod input;
 mod inventory_file;
+mod journal;
 pub(crate) mod manual;
 mod raw;
+mod run;
 mod screenshot;
 mod vm;
 mod wait;
 
 use std::path::PathBuf;
 
-use atp_executor::Selection;
+use atp_executor::{Policy, Selection};
 
-use crate::args::{Command, NarrowArgs, TargetArgs};
+use crate::args::{Command, NarrowArgs, PolicyArgs, TargetArgs};
 use crate::console::Console;
 use crate::problem::Failure;
 use crate::settings::Settings;
@@ -30,6 +32,8 @@ use crate::settings::Settings;
 pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) console: Console,
+    /// What was typed of how a run goes about its targets.
+    pub(crate) policy: PolicyArgs,
     /// Show what would be done, and do nothing.
     pub(crate) dry_run: bool,
     /// Show what differs from the commonest output, and not all outputs.
@@ -40,6 +44,18 @@ pub(crate) struct Context {
     pub(crate) verbosity: u8,
     /// Consent was given on the command line.
     pub(crate) yes: bool,
+}
+
+impl Context {
+    /// How a run goes about its targets.
+    pub(crate) fn policy(&self) -> Policy {
+        let settings = &self.settings;
+        self.policy.over(Policy {
+            parallel: settings.parallel,
+            timeout: settings.timeout,
+            ..Policy::default()
+        })
+    }
 }
 
 /// Carries out a command. Returns the exit code.
@@ -55,6 +71,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<u8, Failu
         Command::Wait(args) => wait::run(args, context).await,
         Command::Qmp(args) => raw::qmp(args, context).await,
         Command::Qga(args) => raw::qga(args, context).await,
+        Command::Run(args) => run::run(args, context).await,
         Command::Key(args) => input::key(args, context).await,
         Command::Type(args) => input::text(args, context).await,
         Command::Mouse(args) => input::mouse(args, context).await,

@@ -4,7 +4,7 @@ use atp_executor::{Data, GuestReport, Outcome, VmReport};
 use atp_transport::domain::{AgentChannel, Graphics, Listener};
 
 use crate::render::name_of;
-use crate::render::table::size;
+use crate::render::table::{self, size};
 use crate::terminal::{self, HEADING, styled};
 
 /// The blocks of those outcomes that have details, an empty line between two.
@@ -27,7 +27,7 @@ fn block(name: &str, report: &VmReport) -> String {
         ("state", info.state.to_string()),
         ("id", info.id.map_or_else(|| "none, it is not active".to_owned(), |id| id.to_string())),
         ("uuid", info.uuid.to_string()),
-        ("vcpus", info.vcpus.to_string()),
+        ("vcpus", table::number(info.vcpus)),
         ("memory", format!("{} of at most {}", size(info.memory_kib), size(info.max_memory_kib))),
         ("agent", agent(details.agent).to_owned()),
         ("graphics", graphics(&details.graphics)),

@@ -101,9 +101,9 @@ mod tests {
             uuid,
             id: None,
             state: DomainState::ShutOff,
-            vcpus: 1,
-            memory_kib: 1,
-            max_memory_kib: 1,
+            vcpus: Some(1),
+            memory_kib: Some(1),
+            max_memory_kib: Some(1),
         };
         let present = WatchItem::Present { host: host.clone(), at, domains: Arc::from([domain]) };
         let text = plain(&present);

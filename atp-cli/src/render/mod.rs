@@ -51,6 +51,8 @@ pub(crate) enum View {
     Hosts,
     /// A row for each VM with what became of it.
     Changes,
+    /// A row for each VM with how far it got through a scenario.
+    Steps,
     /// A row for each VM with the file of its picture.
     Screenshots,
     /// A row for each file that was copied.
@@ -75,6 +77,7 @@ impl View {
             Operation::Push(_) | Operation::Pull(_) => View::Copies,
             Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) => View::Changes,
             Operation::Screenshot(_) => View::Screenshots,
+            Operation::Scenario(_) => View::Steps,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) if context.differences => {
                 View::Differences
             }
@@ -89,6 +92,7 @@ impl View {
             View::Details => details::details(outcomes),
             View::Hosts => table::checks(outcomes),
             View::Changes => table::changes(outcomes),
+            View::Steps => table::steps(outcomes),
             View::Copies => table::copies(outcomes),
             View::Screenshots => table::screenshots(outcomes),
             View::Outputs => groups::outputs(outcomes),

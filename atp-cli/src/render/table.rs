@@ -1,9 +1,8 @@
 //! Tables for people: one line a row, no borders, so that they can be cut and grepped too.
 
 use anstyle::Style;
-use atp_executor::{Data, Outcome, Status};
+use atp_executor::{Data, Outcome, Status, StepReport};
 use atp_transport::HostInfo;
-use atp_transport::domain::DomainInfo;
 use comfy_table::{Table, presets};
 
 use crate::settings::{Entry, mask_uri};
@@ -95,7 +94,7 @@ pub(crate) fn listing(outcomes: &[Outcome]) -> String {
         match &outcome.data {
             Some(Data::Domain(domain)) => {
                 let (state, vcpus, memory) =
-                    (domain.state.as_str(), domain.vcpus.to_string(), memory(domain));
+                    (domain.state.as_str(), number(domain.vcpus), size(domain.memory_kib));
                 rows.add_outcome(outcome, &[vm, state, &vcpus, &memory]);
             }
             _ => rows.add_outcome(outcome, &[vm, reason(outcome), NOTHING, NOTHING]),
@@ -157,6 +156,25 @@ pub(crate) fn changes(outcomes: &[Outcome]) -> String {
         let time =
             if outcome.attempts > 0 { format!("{} ms", outcome.duration_ms) } else { NOTHING.to_owned() };
         rows.add_outcome(outcome, &[vm(outcome), &status(outcome), state, &time]);
+    }
+    rows.finish()
+}
+
+/// How far each VM got through a scenario.
+pub(crate) fn steps(outcomes: &[Outcome]) -> String {
+    let mut rows = Rows::new(&["HOST", "VM", "RESULT", "STEPS", "TEARDOWN", "TIME"]);
+    for outcome in outcomes {
+        let count = |steps: &[StepReport]| steps.iter().filter(|step| step.status.is_success()).count();
+        let (done, undone) = match &outcome.data {
+            Some(Data::Scenario(report)) => (
+                format!("{} of {}", count(&report.steps), report.steps_total),
+                format!("{} of {}", count(&report.teardown), report.teardown.len()),
+            ),
+            _ => (NOTHING.to_owned(), NOTHING.to_owned()),
+        };
+        let time =
+            if outcome.attempts > 0 { format!("{} ms", outcome.duration_ms) } else { NOTHING.to_owned() };
+        rows.add_outcome(outcome, &[vm(outcome), &status(outcome), &done, &undone, &time]);
     }
     rows.finish()
 }
@@ -223,13 +241,14 @@ fn status(outcome: &Outcome) -> String {
     }
 }
 
-/// The memory in use, in the largest unit that keeps one decimal exact enough to read.
-fn memory(domain: &DomainInfo) -> String {
-    size(domain.memory_kib)
+/// A number that may not be known.
+pub(crate) fn number(number: Option<u32>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
-/// KiB as `96 MiB`, `1.5 GiB`.
-pub(crate) fn size(kib: u64) -> String {
+/// KiB as `96 MiB`, `1.5 GiB`: in the largest unit that keeps one decimal exact enough to read.
+pub(crate) fn size(kib: Option<u64>) -> String {
+    let Some(kib) = kib else { return "-".to_owned() };
     const MIB: u64 = 1 << 10;
     const GIB: u64 = 1 << 20;
     let (unit, name) = match kib {
@@ -254,6 +273,7 @@ mod tests {
     use super::*;
     use atp_executor::OutcomeError;
     use atp_transport::Effect;
+    use atp_transport::domain::DomainInfo;
     use atp_transport::domain::DomainState;
 
     fn plain(text: &str) -> String {
@@ -276,9 +296,9 @@ mod tests {
                     uuid: Default::default(),
                     id: Some(1),
                     state: DomainState::ShutOff,
-                    vcpus: 2,
-                    memory_kib: 1536 * 1024,
-                    max_memory_kib: 1536 * 1024,
+                    vcpus: Some(2),
+                    memory_kib: Some(1536 * 1024),
+                    max_memory_kib: Some(1536 * 1024),
                 })
             }),
             error: None,
@@ -323,7 +343,7 @@ mod tests {
             (8 * 1024 * 1024, "8 GiB"),
             (u64::MAX, "17592186044416 GiB"),
         ] {
-            assert_eq!(size(kib), text);
+            assert_eq!(size(Some(kib)), text);
         }
     }
 }

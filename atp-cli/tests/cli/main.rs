@@ -15,5 +15,7 @@ mod lifecycle;
 mod listing;
 mod output;
 mod progress;
+mod runs;
+mod scenarios;
 mod shells;
 mod snapshots;

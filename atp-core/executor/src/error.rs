@@ -4,10 +4,10 @@ use std::error::Error;
 
 use atp_protocol::ProtocolError;
 use atp_transport::{LibvirtError, TransportError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The error of an [`Outcome`](crate::Outcome).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutcomeError {
     /// A stable kebab-case word, for programs to match on.
     pub kind: String,
@@ -25,7 +25,7 @@ pub struct OutcomeError {
 }
 
 /// An error of libvirt by its numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LibvirtCode {
     /// `virErrorNumber`.
     pub code: u32,

@@ -1,5 +1,6 @@
 //! From a selection to a plan, and from a plan to a run.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +9,15 @@ use atp_transport::{ErrorKind, ExecuteOptions, HostId, HostInfo, TransportManage
 use futures_util::future::join_all;
 use tokio::time::{self, Instant};
 
+use crate::aliases::{self, Machines};
 use crate::error::OutcomeError;
+use crate::journal::Journal;
 use crate::operation::Operation;
 use crate::ops;
 use crate::plan::{Plan, PlanError, Target};
 use crate::policy::Policy;
 use crate::resolve::{self, Listing};
-use crate::run::{Run, RunControl, run_targets};
+use crate::run::{Run, RunControl, RunSpec, run_targets};
 use crate::selection::Selection;
 
 /// Plans and runs operations over the hosts of a [`TransportManager`].
@@ -51,6 +54,7 @@ impl Executor {
         operation: Operation,
         policy: Policy,
     ) -> Result<Plan, PlanError> {
+        let began = Instant::now();
         let hosts = self.manager.hosts();
         resolve::check_names(selection, &hosts)?;
         // Registered ids are valid.
@@ -58,41 +62,103 @@ impl Executor {
             .into_iter()
             .filter(|host| selection.concerns(host))
             .filter_map(|host| Some((host.id.parse::<HostId>().ok()?, host)));
-        let (targets, settled) = if operation.is_for_hosts() {
-            (concerned.map(|(host, _)| Target { host, domain: None }).collect(), Vec::new())
+        let (targets, settled, notices) = if operation.is_for_hosts() {
+            (concerned.map(|(host, _)| Target { host, domain: None }).collect(), Vec::new(), Vec::new())
         } else {
-            let listings = join_all(concerned.map(|(id, host)| self.list(id, host, &policy))).await;
-            resolve::resolve(operation.name(), selection, listings)
+            let list = |(id, host)| self.list(id, host, selection, &operation, &policy);
+            let listings = join_all(concerned.map(list)).await;
+            let (targets, settled) = resolve::resolve(operation.name(), selection, listings);
+            let machines = self.machines(aliases::doubtful(&targets), &policy).await;
+            let (targets, notices) = aliases::merge(targets, &machines);
+            (targets, settled, notices)
         };
         let operation = operation.over(targets.len() + settled.len());
-        Ok(Plan { operation, policy, targets, settled })
+        let planned_in = began.elapsed();
+        Ok(Plan { operation, policy, targets, settled, notices, done_before: 0, planned_in })
     }
 
-    /// Asks one host for its VMs.
-    async fn list(&self, id: HostId, host: HostInfo, policy: &Policy) -> Listing {
+    /// Asks one host for its VMs, and for the labels of those whose labels decide.
+    async fn list(
+        &self,
+        id: HostId,
+        host: HostInfo,
+        selection: &Selection,
+        operation: &Operation,
+        policy: &Policy,
+    ) -> Listing {
         let started = Instant::now();
-        let deadline = started + policy.timeout;
+        let budget = listing_budget(policy);
+        let deadline = started + budget;
         let options = ExecuteOptions::by(deadline);
+        let asked = &host;
         let listing = self.manager.execute_on_host_with(id.as_str(), options, |connection| async move {
-            Ok::<_, ProtocolError>(connection.list_domains().await?)
+            // All else that a listing can say costs a round trip a VM.
+            let domains = match operation {
+                Operation::VmList => connection.list_domains().await?,
+                _ => connection.list_domain_states().await?,
+            };
+            let mut labels = HashMap::new();
+            if selection.labels_beyond(asked).next().is_some() {
+                let chosen = domains.iter().filter(|domain| selection.chooses(asked, domain));
+                labels = connection.domain_labels(chosen.map(|domain| domain.uuid).collect()).await?;
+            }
+            Ok::<_, ProtocolError>((domains, labels))
         });
         // The transport ends by the deadline and says where it was; the rest is for the case that it does not.
-        let domains = match time::timeout_at(deadline + policy.grace, listing).await {
+        let listed = match time::timeout_at(deadline + policy.grace, listing).await {
             Ok(result) => result.map_err(|error| OutcomeError::from(&error)),
-            Err(_) => Err(given_up(&id, policy.timeout + policy.grace)),
+            Err(_) => Err(given_up(&id, budget + policy.grace)),
         };
-        Listing { id, host, domains, took: started.elapsed() }
+        let (domains, labels) = match listed {
+            Ok((domains, labels)) => (Ok(domains), labels),
+            Err(error) => (Err(error), HashMap::new()),
+        };
+        Listing { id, host, domains, labels, took: started.elapsed() }
+    }
+
+    /// Asks hosts, all at once, which machines they run on.
+    async fn machines(&self, hosts: BTreeSet<HostId>, policy: &Policy) -> Machines {
+        let deadline = Instant::now() + listing_budget(policy);
+        let ask = |id: HostId| async move {
+            let options = ExecuteOptions::by(deadline);
+            let asked = self.manager.execute_on_host_with(id.as_str(), options, |connection| async move {
+                Ok::<_, ProtocolError>(connection.machine().await?)
+            });
+            let machine = match time::timeout_at(deadline + policy.grace, asked).await {
+                Ok(Ok(machine)) => machine,
+                // Then it is taken for a host of its own; whatever is wrong there its targets will tell.
+                Ok(Err(_)) | Err(_) => None,
+            };
+            (id, machine)
+        };
+        join_all(hosts.into_iter().map(ask)).await.into_iter().collect()
     }
 
     /// Carries out a plan. The run goes on by itself; its events tell of it.
     ///
     /// Must be called within a tokio runtime.
     pub fn run(&self, plan: Plan, control: &RunControl) -> Run {
-        let Plan { operation, policy, targets, settled } = plan;
-        let op = operation.name();
+        self.run_noted(plan, None, control)
+    }
+
+    /// As [`run`](Self::run), with a journal in which every target is noted before it is started and before its
+    /// outcome is told.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn run_noted(&self, plan: Plan, journal: Option<Journal>, control: &RunControl) -> Run {
+        let Plan { operation, policy, targets, settled, planned_in, .. } = plan;
         let manager = self.manager.clone();
         let shared = Arc::new((operation, policy.clone()));
-        run_targets(op, targets, settled, &policy, control, move |target, attempt| {
+        let deadline = policy.deadline.map(|whole| whole.saturating_sub(planned_in));
+        let policy = match &shared.0 {
+            // Its steps have the time and the retries of a target each.
+            Operation::Scenario(scenario) => {
+                Policy { deadline, timeout: scenario.budget(policy.timeout), retries: 0, ..policy }
+            }
+            _ => Policy { deadline, ..policy },
+        };
+        let spec = RunSpec { op: shared.0.name(), targets, settled, policy, journal };
+        run_targets(spec, control, move |target, attempt| {
             let (manager, shared) = (manager.clone(), Arc::clone(&shared));
             async move {
                 let (operation, policy) = &*shared;
@@ -100,6 +166,11 @@ impl Executor {
             }
         })
     }
+}
+
+/// The time for listing a host.
+fn listing_budget(policy: &Policy) -> Duration {
+    policy.deadline.map_or(policy.timeout, |whole| whole.min(policy.timeout))
 }
 
 fn given_up(id: &HostId, after: Duration) -> OutcomeError {

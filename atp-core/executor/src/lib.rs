@@ -45,17 +45,21 @@ mod error;
 mod examination;
 mod executor;
 mod input;
+mod journal;
 mod operation;
 mod outcome;
 mod plan;
 mod policy;
+mod portion;
 mod run;
+mod scenario;
 mod screenshot;
 mod selection;
 mod selector;
 mod watch;
 
 // Implementation
+mod aliases;
 mod ops;
 mod pattern;
 mod resolve;
@@ -67,13 +71,19 @@ pub use error::{LibvirtCode, OutcomeError};
 pub use examination::{Examination, Finding, Verdict};
 pub use executor::Executor;
 pub use input::{KeySpec, MouseSpec};
+pub use journal::{History, Journal, JournalError};
 pub use operation::{Condition, Forecast, Operation};
 pub use outcome::{
     Data, ExecReport, GuestReport, HostReport, OsReport, Outcome, Status, Stream, VmReport, WaitReport,
 };
-pub use plan::{Names, Plan, PlanError, Target};
+pub use plan::{Names, Notice, Plan, PlanError, Target};
 pub use policy::Policy;
-pub use run::{Attempt, Run, RunControl, RunEvent, run_targets};
+pub use portion::Portion;
+pub use run::{Attempt, Run, RunControl, RunEvent, RunReader, RunSpec, StopReason, run_targets};
+pub use scenario::{
+    Action, Assertion, ExecTemplate, Matcher, Place, Scenario, ScenarioError, ScenarioReport, Step,
+    StepOperation, StepReport, Template, WaitFor, schema as scenario_schema,
+};
 pub use screenshot::{ScreenshotReport, ScreenshotSpec};
 pub use selection::{FilterError, LabelFilter, Selection, StateFilter};
 pub use selector::{HostSelector, Selector, SelectorError, escape};

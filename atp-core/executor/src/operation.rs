@@ -1,12 +1,14 @@
 //! What is done to each target.
 
 use std::fmt;
+use std::sync::Arc;
 
 use atp_protocol::{ExecSpec, RawCommand};
 use atp_transport::domain::{DomainState, Lifecycle};
 
 use crate::copy::{PullSpec, PushSpec};
 use crate::input::{KeySpec, MouseSpec};
+use crate::scenario::Scenario;
 use crate::screenshot::ScreenshotSpec;
 
 /// One operation, the same for every target of a run.
@@ -50,6 +52,8 @@ pub enum Operation {
     Mouse(MouseSpec),
     /// Take a picture of the screen.
     Screenshot(ScreenshotSpec),
+    /// Go through the steps of a scenario.
+    Scenario(Arc<Scenario>),
 }
 
 /// What can be waited for.
@@ -110,6 +114,7 @@ impl Operation {
             Operation::Type(_) => "type",
             Operation::Mouse(_) => "mouse",
             Operation::Screenshot(_) => "screenshot",
+            Operation::Scenario(_) => "run",
         }
     }
 
@@ -132,17 +137,29 @@ impl Operation {
     /// Whether it takes a running VM away from its users, so that a person is asked before it is done to
     /// several.
     pub fn is_disruptive(&self) -> bool {
-        matches!(
-            self,
-            Operation::Lifecycle {
-                action: Lifecycle::Shutdown
+        match self {
+            Operation::Lifecycle { action, .. } => matches!(
+                action,
+                Lifecycle::Shutdown
                     | Lifecycle::Reboot
                     | Lifecycle::Reset
                     | Lifecycle::Destroy
-                    | Lifecycle::Suspend,
-                ..
-            }
-        )
+                    | Lifecycle::Suspend
+            ),
+            Operation::Scenario(scenario) => scenario.is_disruptive(),
+            _ => false,
+        }
+    }
+
+    /// Whether it only looks, so that doing it again after an unknown end does no harm.
+    pub fn only_looks(&self) -> bool {
+        match self {
+            Operation::HostCheck | Operation::ExamineHost | Operation::ExamineAgent => true,
+            Operation::VmList | Operation::VmInfo | Operation::Screenshot(_) => true,
+            Operation::Wait(condition) => !matches!(condition, Condition::Exec(_)),
+            Operation::Scenario(scenario) => scenario.only_looks(),
+            _ => false,
+        }
     }
 
     /// The state a lifecycle operation leads to; none for the others.
@@ -164,7 +181,7 @@ impl Operation {
     pub fn forecast(&self, state: DomainState) -> Forecast {
         let needs_running = match self {
             Operation::HostCheck | Operation::ExamineHost | Operation::ExamineAgent => false,
-            Operation::VmList | Operation::VmInfo | Operation::Wait(_) => false,
+            Operation::VmList | Operation::VmInfo | Operation::Wait(_) | Operation::Scenario(_) => false,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) => true,
             Operation::Push(_) | Operation::Pull(_) | Operation::Screenshot(_) => true,
             Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) if state == DomainState::Paused => {

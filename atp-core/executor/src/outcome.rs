@@ -14,12 +14,13 @@ use atp_transport::{Effect, HostId, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::copy::FileReport;
 use crate::error::OutcomeError;
 use crate::examination::Examination;
+use crate::scenario::ScenarioReport;
 use crate::screenshot::ScreenshotReport;
 
 /// The result of one operation on one target. Every target of a run gets exactly one.
@@ -57,7 +58,7 @@ impl Outcome {
 }
 
 /// How a target's operation went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Done.
@@ -133,6 +134,8 @@ pub enum Data {
     Examination(Examination),
     /// The reply to a raw monitor or agent command: what QEMU or the agent put under `return`.
     Reply(serde_json::Value),
+    /// What the steps of a scenario came to.
+    Scenario(ScenarioReport),
     /// A picture of the screen.
     Screenshot(ScreenshotReport),
     /// The state a lifecycle operation left the VM in.

@@ -2,6 +2,7 @@
 //! settled already because a host could not be listed or a VM does not exist.
 
 use std::fmt;
+use std::time::Duration;
 
 use atp_transport::HostId;
 use atp_transport::domain::{DomainInfo, DomainState};
@@ -60,13 +61,60 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// Outcomes that no run can change: hosts that could not be listed, VMs that do not exist.
     pub settled: Vec<Outcome>,
+    /// What a person should know of how it came about.
+    pub notices: Vec<Notice>,
+    /// Targets that an earlier run of the same journal has done, and this one leaves alone.
+    pub done_before: usize,
+    /// How much of [`Policy::deadline`] the planning used up.
+    pub planned_in: Duration,
+}
+
+/// Something about a plan that its reader would not expect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// Two host ids lead to the same daemon. Its VMs are targets under the first id only.
+    SameDaemon {
+        /// The id that is kept.
+        host: HostId,
+        /// The other one.
+        alias: HostId,
+        /// The VMs that were selected under both.
+        vms: usize,
+    },
+    /// What was left of a journal's run.
+    Resumed {
+        /// Targets it had done, and with success.
+        done: usize,
+        /// Targets that are to be done now.
+        to_do: usize,
+        /// VMs that are selected now and are not in the journal: they are left out.
+        new: usize,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Notice::SameDaemon { host, alias, vms } => {
+                write!(f, "{alias} is the same host as {host}: {vms} VMs selected under both are taken once")
+            }
+            Notice::Resumed { done, to_do, new } => {
+                write!(f, "of the journal's run {done} targets are done, {to_do} are to do")?;
+                match new {
+                    0 => Ok(()),
+                    new => write!(f, "; {new} selected VMs are not in it and are left out"),
+                }
+            }
+        }
+    }
 }
 
 impl Plan {
     /// Whether there is nothing to do and nothing to report: the selectors matched nothing, on hosts that
     /// could all be listed.
     pub fn matched_nothing(&self) -> bool {
-        self.targets.is_empty() && self.settled.is_empty()
+        self.targets.is_empty() && self.settled.is_empty() && self.done_before == 0
     }
 
     /// The targets, each with what the operation will do to it, as far as the state at listing tells.

@@ -2,21 +2,45 @@
 
 use std::time::Duration;
 
-/// How many targets at once, and how long each may take.
+use crate::portion::Portion;
+
+/// How many targets at once, how long each may take, and when a run ends early.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Targets under way at once, over all hosts; 64 by default. 0 counts as 1.
     pub parallel: usize,
+    /// Targets under way at once on one host; without it, as many as in all. 0 counts as 1.
+    pub per_host: Option<usize>,
+    /// Targets under way at once that are the same VM, should one be among the targets more than once; 1 by
+    /// default. 0 counts as 1.
+    pub per_vm: usize,
     /// The budget for connecting to a host and listing it, and then for each target; 60 s by default.
     ///
     /// A target's budget starts when it is admitted among those under way and covers everything after:
-    /// queueing for a connection, connecting, calls, polling.
+    /// queueing for a connection, connecting, calls, polling, every further attempt.
     pub timeout: Duration,
+    /// The budget for the whole run, listing included; without it there is none. When it is used up nothing more
+    /// is started, and what is under way is cancelled.
+    pub deadline: Option<Duration>,
     /// How long past its deadline a target is waited for before it is given up on; 500 ms by default.
     ///
     /// The layers below end by the deadline and say at which stage they were. This is for the case that one
     /// of them does not.
     pub grace: Duration,
+    /// How often a target is tried again after a failure that changed nothing and that a retry may mend; 0 by
+    /// default. All attempts share the target's own budget.
+    pub retries: u32,
+    /// The pause before the first retry; 200 ms by default. It doubles.
+    pub retry_initial: Duration,
+    /// The longest such pause; 5 s by default.
+    pub retry_max: Duration,
+    /// After so many failures (`failed`, `timeout`, `unreachable`; those of the planning included) nothing more is
+    /// started; without it the run goes on to the end.
+    pub max_failures: Option<Portion>,
+    /// Targets are taken in batches of this size, in the plan's order, each begun when the one before has ended.
+    /// The first is the canary: if one of its targets fails, the run ends with it. Without it there is one batch,
+    /// and no canary.
+    pub serial: Option<Portion>,
     /// The first pause between two looks at a state that is waited for; 20 ms by default. It doubles.
     pub poll_initial: Duration,
     /// The longest such pause; 1 s by default.
@@ -30,8 +54,16 @@ impl Default for Policy {
     fn default() -> Self {
         Policy {
             parallel: 64,
+            per_host: None,
+            per_vm: 1,
             timeout: Duration::from_secs(60),
+            deadline: None,
             grace: Duration::from_millis(500),
+            retries: 0,
+            retry_initial: Duration::from_millis(200),
+            retry_max: Duration::from_secs(5),
+            max_failures: None,
+            serial: None,
             poll_initial: Duration::from_millis(20),
             poll_max: Duration::from_secs(1),
             agent_patience: Duration::from_secs(5),

@@ -9,13 +9,14 @@
 //! - A literal VM name that is on none of the hosts that were listed is one `vm-not-found`, also when other
 //!   hosts could not be listed: those have their own outcome. It names a host only if the selector can mean
 //!   just one.
-//! - A VM that exists but is excluded, or is in another state than asked for, was found.
+//! - A VM that exists but is excluded, or has not the state or the labels asked for, was found.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, ErrorKind, HostId, HostInfo};
+use uuid::Uuid;
 
 use crate::error::OutcomeError;
 use crate::outcome::{Outcome, Status};
@@ -31,6 +32,8 @@ pub(crate) struct Listing {
     pub(crate) host: HostInfo,
     /// Its VMs, or why it could not be listed.
     pub(crate) domains: Result<Vec<DomainInfo>, OutcomeError>,
+    /// The labels of VMs themselves, where they were asked for.
+    pub(crate) labels: HashMap<Uuid, BTreeMap<String, String>>,
     /// How long that took.
     pub(crate) took: Duration,
 }
@@ -83,14 +86,13 @@ pub(crate) fn resolve(
     settled.sort_by(Outcome::report_order);
 
     let mut targets = Vec::new();
-    for Listing { id, host, domains, .. } in listings {
+    for Listing { id, host, domains, labels, .. } in listings {
         let mut domains = domains.unwrap_or_default();
         domains.retain(|domain| {
-            selectors
-                .iter()
-                .any(|selector| selector.host().matches(&host) && selector.matches_vm(&domain.name))
-                && selection.state.matches(domain.state)
-                && !selection.excludes(&host, &domain.name)
+            selection.chooses(&host, domain)
+                && selection
+                    .labels_beyond(&host)
+                    .all(|label| labels.get(&domain.uuid).is_some_and(|labels| label.matches(labels)))
         });
         domains.sort_by(|a, b| a.name.cmp(&b.name));
         targets.extend(domains.into_iter().map(|domain| Target { host: id.clone(), domain: Some(domain) }));
@@ -211,7 +213,6 @@ mod tests {
     use super::*;
     use crate::selection::StateFilter;
     use atp_transport::domain::DomainState;
-    use uuid::Uuid;
 
     fn domain(name: &str, state: DomainState) -> DomainInfo {
         DomainInfo {
@@ -219,9 +220,9 @@ mod tests {
             uuid: Uuid::from_u128(name.bytes().fold(7, |hash, byte| hash * 131 + u128::from(byte))),
             id: None,
             state,
-            vcpus: 1,
-            memory_kib: 1,
-            max_memory_kib: 1,
+            vcpus: None,
+            memory_kib: None,
+            max_memory_kib: None,
         }
     }
 
@@ -230,6 +231,7 @@ mod tests {
             id: id.parse().unwrap(),
             host: HostInfo::new(id, "x").with_group("lab"),
             domains: Ok(vms.iter().map(|name| domain(name, DomainState::Running)).collect()),
+            labels: HashMap::new(),
             took: Duration::from_millis(3),
         }
     }
@@ -332,6 +334,26 @@ mod tests {
         let (targets, settled) = outline(&running, vec![listing]);
         assert_eq!(targets, ["h1/a"]);
         assert!(settled.is_empty());
+    }
+
+    #[test]
+    fn labels_are_the_hosts_or_the_vms_own() {
+        let mut listing = listed("h1", &["a", "b"]);
+        listing.host = listing.host.with_label("site", "east");
+        let uuid = listing.domains.as_ref().unwrap()[0].uuid;
+        listing.labels.insert(uuid, BTreeMap::from([("role".to_owned(), "web".to_owned())]));
+        for (labels, expected) in [
+            (&["site=east"][..], &["h1/a", "h1/b"][..]),
+            (&["role=web"], &["h1/a"]),
+            (&["site=east", "role=web"], &["h1/a"]),
+            (&["role=db"], &[]),
+        ] {
+            let labels = labels.iter().map(|label| label.parse().unwrap()).collect();
+            let labelled = Selection { labels, ..selection(&["*"], &[]) };
+            let (labels, domains) = (listing.labels.clone(), listing.domains.clone());
+            let again = Listing { labels, domains, host: listing.host.clone(), ..listed("h1", &[]) };
+            assert_eq!(outline(&labelled, vec![again]).0, expected);
+        }
     }
 
     #[test]

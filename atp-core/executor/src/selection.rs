@@ -1,9 +1,10 @@
 //! Which targets a run is for: selectors that add up, selectors that take away, and filters that narrow.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use atp_transport::HostInfo;
-use atp_transport::domain::DomainState;
+use atp_transport::domain::{DomainInfo, DomainState};
 
 use crate::selector::{HostSelector, Selector};
 
@@ -18,7 +19,7 @@ pub struct Selection {
     pub exclude: Vec<Selector>,
     /// Only VMs in this state.
     pub state: StateFilter,
-    /// Only hosts that have every one of these labels.
+    /// Only VMs that have every one of these labels, themselves or through their host.
     pub labels: Vec<LabelFilter>,
 }
 
@@ -40,14 +41,27 @@ impl Selection {
 
     /// Whether some VM of the host could be selected, so that the host has to be asked.
     pub fn concerns(&self, host: &HostInfo) -> bool {
-        self.labels.iter().all(|label| label.matches(host))
-            && self.selectors.iter().any(|selector| selector.host().matches(host))
+        self.selectors.iter().any(|selector| selector.host().matches(host))
             && !self.exclude.iter().any(|selector| selector.is_all_vms() && selector.host().matches(host))
     }
 
-    /// Whether the VM of this name is chosen, whatever its state.
+    /// Whether the VM is chosen and not taken away again, by its name and state alone.
+    pub(crate) fn chooses(&self, host: &HostInfo, domain: &DomainInfo) -> bool {
+        self.selectors
+            .iter()
+            .any(|selector| selector.host().matches(host) && selector.matches_vm(&domain.name))
+            && self.state.matches(domain.state)
+            && !self.excludes(host, &domain.name)
+    }
+
+    /// The labels that VMs of the host must have themselves, as the host does not have them.
+    pub(crate) fn labels_beyond<'a>(&'a self, host: &'a HostInfo) -> impl Iterator<Item = &'a LabelFilter> {
+        self.labels.iter().filter(|label| !label.matches(&host.labels))
+    }
+
+    /// Whether the VM of this name is chosen, whatever its state, and its host has the labels.
     pub fn includes(&self, host: &HostInfo, vm: &str) -> bool {
-        self.concerns(host)
+        self.labels_beyond(host).next().is_none()
             && self.selectors.iter().any(|selector| selector.host().matches(host) && selector.matches_vm(vm))
             && !self.excludes(host, vm)
     }
@@ -84,7 +98,10 @@ impl StateFilter {
     }
 }
 
-/// A label that hosts must have to be selected: `key=value`.
+/// A label that VMs must have to be selected: `key=value`.
+///
+/// A VM has the labels of its host, which are in the configuration, and those in its own metadata
+/// ([`LABELS_NAMESPACE`](atp_transport::domain::LABELS_NAMESPACE)). Where both have the key, either value will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelFilter {
     /// The label's key.
@@ -94,9 +111,9 @@ pub struct LabelFilter {
 }
 
 impl LabelFilter {
-    /// Whether the host has the label.
-    pub fn matches(&self, host: &HostInfo) -> bool {
-        host.labels.get(&self.key) == Some(&self.value)
+    /// Whether it is among these labels.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        labels.get(&self.key) == Some(&self.value)
     }
 }
 
@@ -191,10 +208,15 @@ mod tests {
     }
 
     #[test]
-    fn all_labels_must_match() {
-        assert!(selection(&["*"], &[], &["arch=x86", "zone=a"]).concerns(&host("h1")));
-        assert!(!selection(&["*"], &[], &["arch=x86", "zone=b"]).concerns(&host("h1")));
-        assert!(!selection(&["*"], &[], &["rack=1"]).concerns(&host("h1")));
+    fn what_a_host_is_not_labelled_with_its_vms_may_be() {
+        let beyond = |labels: &[&str]| {
+            let (selection, host) = (selection(&["*"], &[], labels), host("h1"));
+            assert!(selection.concerns(&host));
+            selection.labels_beyond(&host).map(|label| label.value.clone()).collect::<Vec<_>>()
+        };
+        assert!(beyond(&["arch=x86", "zone=a"]).is_empty());
+        assert_eq!(beyond(&["arch=x86", "zone=b"]), ["b"]);
+        assert_eq!(beyond(&["rack=1"]), ["1"]);
     }
 
     #[test]

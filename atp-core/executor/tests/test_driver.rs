@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use atp_executor::{
     Data, Executor, Operation, Outcome, Plan, Policy, RunControl, RunEvent, Selection, StateFilter, Status,
+    StopReason,
 };
 use atp_protocol::{ExecSpec, RawCommand};
 use atp_transport::domain::{DomainState, Lifecycle};
@@ -280,6 +281,7 @@ async fn a_run_stopped_before_it_starts_skips_everything() {
         match event {
             RunEvent::Started { host, vm } => panic!("{host}/{vm:?} was started"),
             RunEvent::Finished(outcome) => outcomes.push(*outcome),
+            RunEvent::Stopping(reason) => assert_eq!(reason, StopReason::Requested),
         }
     }
     assert_eq!(

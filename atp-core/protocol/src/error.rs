@@ -230,12 +230,13 @@ impl ProtocolError {
             | ProtocolError::LinkLost { .. }
             | ProtocolError::AgentSilent
             | ProtocolError::OutputTooLarge { libvirt: None, .. }
-            | ProtocolError::StillRunning { .. }
-            | ProtocolError::ThawedEarly { .. } => Origin::Carrier,
+            | ProtocolError::StillRunning { .. } => Origin::Carrier,
             ProtocolError::InvalidCommand { .. } | ProtocolError::CommandTooLarge { .. } => Origin::Caller,
             ProtocolError::Refused(refusal) => refusal.channel.into(),
             ProtocolError::InvalidReply { channel, .. } => (*channel).into(),
-            ProtocolError::ExecFailed { .. } | ProtocolError::ProcessLost { .. } => Origin::Guest,
+            ProtocolError::ExecFailed { .. }
+            | ProtocolError::ProcessLost { .. }
+            | ProtocolError::ThawedEarly { .. } => Origin::Guest,
             ProtocolError::ResultLost { source, .. }
             | ProtocolError::OutputLost { source, .. }
             | ProtocolError::InputIncomplete { source, .. } => source.origin(),
@@ -456,6 +457,15 @@ impl ProtocolError {
     }
 }
 
+impl From<Channel> for Origin {
+    fn from(channel: Channel) -> Self {
+        match channel {
+            Channel::Monitor => Origin::Qemu,
+            Channel::Agent => Origin::Guest,
+        }
+    }
+}
+
 impl Failure for ProtocolError {
     fn effect(&self) -> Effect {
         ProtocolError::effect(self)
@@ -469,15 +479,6 @@ impl Failure for ProtocolError {
         match self {
             ProtocolError::Transport(error) => error.retry_after(),
             _ => None,
-        }
-    }
-}
-
-impl From<Channel> for Origin {
-    fn from(channel: Channel) -> Self {
-        match channel {
-            Channel::Monitor => Origin::Qemu,
-            Channel::Agent => Origin::Guest,
         }
     }
 }

@@ -79,16 +79,17 @@ impl<C: Borrow<LibvirtConnection> + Send + Sync> Carrier for LibvirtCarrier<C> {
     }
 }
 
-impl<C: Borrow<LibvirtConnection>> LibvirtCarrier<C> {
+impl<C: Borrow<LibvirtConnection> + Send + Sync> LibvirtCarrier<C> {
     /// How much processor time the guest has used, if it looks as if it were booting: that is little, and it is busy
     /// using more. libvirt does not tell for how long a guest has been running.
     async fn booting(&self) -> Option<Duration> {
-        let before = self.connection.borrow().domain_cpu_time(self.domain).await.ok()?;
+        let connection = self.connection.borrow();
+        let before = connection.domain_cpu_time(self.domain).await.ok()?;
         if before > BOOT_CPU_TIME {
             return None;
         }
         time::sleep(BUSY_WINDOW).await;
-        let after = self.connection.borrow().domain_cpu_time(self.domain).await.ok()?;
+        let after = connection.domain_cpu_time(self.domain).await.ok()?;
         (after.checked_sub(before)? >= BUSY_WINDOW / BUSY_SHARE).then_some(after)
     }
 }

@@ -78,10 +78,10 @@ fn samples() -> Vec<ProtocolError> {
         refused(channel, RefusalKind::Guest),
         ProtocolError::ExecFailed { program: program(), reason: "r".into(), libvirt: None },
         ProtocolError::OutputTooLarge { channel, channel_lost: false, libvirt: None },
-        ProtocolError::ThawedEarly { after },
         ProtocolError::InvalidReply { channel, command: "c".into(), detail: "d".into() },
         ProtocolError::StillRunning { program: program(), pid, source: None },
         ProtocolError::ProcessLost { program: program(), pid },
+        ProtocolError::ThawedEarly { after: Duration::ZERO },
         ProtocolError::ImageTooLarge { limit: 1 },
         ProtocolError::InvalidImage { detail: "d".into() },
     ]);

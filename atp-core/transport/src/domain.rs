@@ -11,6 +11,10 @@ use uuid::Uuid;
 pub use event::{DomainEvent, DomainEventKind, LifecycleChange};
 pub use graphics::{Graphics, GraphicsKind, Listener};
 
+/// The XML namespace of the element that holds a domain's labels in the metadata of its definition. Once written, a
+/// namespace never changes; another form would have another number.
+pub const LABELS_NAMESPACE: &str = "urn:atp:labels:1";
+
 /// The state of a domain, worded as `virsh list` words it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DomainState {
@@ -84,12 +88,12 @@ pub struct DomainInfo {
     pub id: Option<u32>,
     /// The state at the time of the call.
     pub state: DomainState,
-    /// Virtual CPUs.
-    pub vcpus: u32,
-    /// Memory in use by the guest, KiB.
-    pub memory_kib: u64,
-    /// The most memory the guest may get, KiB.
-    pub max_memory_kib: u64,
+    /// Virtual CPUs; none where only the state was asked for.
+    pub vcpus: Option<u32>,
+    /// Memory in use by the guest, KiB; none where only the state was asked for.
+    pub memory_kib: Option<u64>,
+    /// The most memory the guest may get, KiB; none where only the state was asked for.
+    pub max_memory_kib: Option<u64>,
 }
 
 /// What more is known of one domain, from its definition.

@@ -61,6 +61,25 @@ impl Running {
         }
     }
 
+    /// Kills it as `kill -9` does. Returns what it had said until then; it has no exit code.
+    #[track_caller]
+    pub fn kill(mut self) -> Run {
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+            panic!("cannot kill atp: {error}");
+        }
+        let took = self.started.elapsed();
+        let (stdout, stderr) = (self.stdout.finish(), self.stderr.finish());
+        Run { code: None, took, lines: stdout, stderr: text_of(&stderr) }
+    }
+
+    /// Waits until there are so many lines on stdout.
+    #[track_caller]
+    pub fn wait_for_lines(&self, count: usize) {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let came = self.stdout.lines.wait_for(left, |lines| lines.len() >= count);
+        assert!(came, "{count} lines did not come\nstderr: {:?}", self.stderr.lines.get());
+    }
+
     /// Waits until a line with this text is on stderr.
     #[track_caller]
     pub fn wait_for_stderr(&self, text: &str) {

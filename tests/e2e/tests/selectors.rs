@@ -67,3 +67,43 @@ fn a_host_no_selector_can_match_is_not_contacted() {
     run.exits_with(0).took_between(0, 30);
     assert_eq!(run.brief(), ["h1/vm1 ok done", "h1/vm2 ok done", "h2/vm2 ok done"]);
 }
+
+#[test]
+fn labels_are_the_hosts_and_the_vms_own() {
+    let bed = bed();
+    let configuration = configuration(&bed, "labels.toml");
+    let h1 = bed.host("h1").unwrap();
+    let metadata = ["--uri", "urn:atp:labels:1", "--key", "atp"];
+    let labels = r#"<labels><label key="role" value="web"/><label key="tier" value="front end"/></labels>"#;
+    h1.virsh(&[&["metadata", "vm1"][..], &metadata, &["--set", labels]].concat()).unwrap();
+
+    let list = |selection: &[&str]| {
+        let args =
+            [&["--config", configuration.to_str().unwrap(), "vm", "list", "*"][..], selection].concat();
+        Atp::new(&args).output("json").run().names().join(" ")
+    };
+    assert_eq!(list(&["--label", "role=web"]), "h1/vm1");
+    assert_eq!(list(&["--label", "tier=front end", "--label", "site=east"]), "h1/vm1");
+    assert_eq!(list(&["--label", "role=web", "--label", "site=west"]), "");
+    // A label of the metadata is not held up by a VM that hangs.
+    h1.guest("vm1").unwrap().pause_qemu().unwrap();
+    assert_eq!(list(&["--label", "role=web"]), "h1/vm1");
+    h1.guest("vm1").unwrap().resume_qemu().unwrap();
+    h1.virsh(&[&["metadata", "vm1"][..], &metadata, &["--remove"]].concat()).unwrap();
+    assert_eq!(list(&["--label", "role=web"]), "");
+}
+
+#[test]
+fn two_ids_of_one_daemon_are_noticed_and_each_vm_is_taken_once() {
+    let bed = bed();
+    let alias = format!("another={}", bed.host("h1").unwrap().uri());
+    let run = bed.run(&["--host", &alias, "exec", "another/", "h1/", "h2/vm1", "--", "true"]);
+    run.exits_with(0);
+    assert_eq!(run.brief(), ["another/vm1 ok done", "another/vm2 ok done", "h2/vm1 ok done"]);
+    let notice = "h1 is the same host as another: 2 VMs selected under both are taken once";
+    assert!(run.stderr.contains(notice), "{}", run.stderr);
+    // Under one of the ids alone there is nothing to notice.
+    let run = bed.run(&["--host", &alias, "exec", "h1/", "--", "true"]);
+    assert_eq!(run.brief(), ["h1/vm1 ok done", "h1/vm2 ok done"]);
+    assert!(!run.stderr.contains("same host"), "{}", run.stderr);
+}

@@ -351,3 +351,28 @@ fn a_direction_that_ends_is_a_lost_connection() {
         assert_eq!(list(&manager, "x", 20).await.unwrap().len(), 2);
     });
 }
+
+#[test]
+fn states_are_listed_in_one_call_and_a_hung_vm_does_not_hold_that_up() {
+    let bed = bed();
+    let h1 = bed.host("h1").unwrap();
+    h1.virsh(&["suspend", "vm2"]).unwrap();
+    let hung = h1.guest("vm1").unwrap();
+    hung.pause_qemu().unwrap();
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        let list = || async {
+            let work = |connection: LibvirtConnection| async move { connection.list_domain_states().await };
+            let mut listed = manager.execute_on_host_with("h1", in_seconds(20), work).await.unwrap();
+            listed.sort_by(|a, b| a.name.cmp(&b.name));
+            listed.into_iter().map(|vm| (vm.name, vm.state.as_str())).collect::<Vec<_>>()
+        };
+        let expected = [("vm1".to_owned(), "running"), ("vm2".to_owned(), "paused")];
+        // First while nobody else is waiting for the hung one, when libvirt would find its monitor free, ...
+        assert_eq!(list().await, expected);
+        // ... and then while somebody is.
+        let vm = vm(&bed, "vm1");
+        assert!(query_status(&manager, vm, 2).await.is_err());
+        assert_eq!(list().await, expected);
+    });
+}

@@ -55,6 +55,9 @@ pub(crate) async fn perform(
         Operation::Wait(condition) => wait::until(&job, domain, condition, policy).await,
         Operation::Qmp(command) => guest::qmp(&job, operation, domain, command).await,
         Operation::Qga(command) => guest::qga(&job, operation, domain, command).await,
+        Operation::Scenario(scenario) => {
+            crate::scenario::perform(manager, scenario, policy, target, attempt).await
+        }
         Operation::Key(spec) | Operation::Type(spec) => input::keys(&job, operation, domain, spec).await,
         Operation::Mouse(spec) => input::mouse(&job, operation, domain, spec).await,
         Operation::Screenshot(spec) => screenshot::take(&job, operation, domain, spec).await,

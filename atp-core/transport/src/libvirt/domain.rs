@@ -14,11 +14,13 @@ use tokio::time::Instant;
 use uuid::Uuid;
 use virt::connect::Connect;
 use virt::domain::{Domain, DomainState as VirtState};
+use virt::enumutil::{Enum, RawEnum as _};
 use virt::error::{Error, ErrorNumber};
 
 use super::LibvirtConnection;
 use super::control_info;
 use super::definition::Definition;
+use super::domain_stats;
 use super::link::{Failure, Handles};
 use crate::calls::Lane;
 use crate::domain::{DomainDetails, DomainInfo, DomainState, Lifecycle};
@@ -115,6 +117,41 @@ impl LibvirtConnection {
             Ok(listed)
         })
         .await
+    }
+
+    /// The states of all domains of the host, running or not, in no particular order and in one round trip
+    /// (`virConnectGetAllDomainStats`). vCPUs and memory are not asked for.
+    ///
+    /// Answers also while a VM of the host hangs. A driver that has no such call is asked as by
+    /// [`list_domains`](Self::list_domains).
+    pub async fn list_domain_states(&self) -> Result<Vec<DomainInfo>> {
+        let listed = self.run("virConnectGetAllDomainStats", None, |on| {
+            let listed = match domain_stats::all_states(&on.connect) {
+                Err(error) if error.code().is(ErrorNumber::NoSupport) => return Ok(None),
+                listed => listed?,
+            };
+            let mut known = HashMap::new();
+            let mut states = Vec::with_capacity(listed.len());
+            for (domain, state) in listed {
+                let (name, uuid, id) = (domain.name()?, domain.uuid()?, domain.id());
+                states.push(DomainInfo {
+                    name,
+                    uuid,
+                    id,
+                    state,
+                    vcpus: None,
+                    memory_kib: None,
+                    max_memory_kib: None,
+                });
+                known.insert(uuid, Arc::new(domain));
+            }
+            on.set_domains(known);
+            Ok(Some(states))
+        });
+        match listed.await? {
+            Some(listed) => Ok(listed),
+            None => self.list_domains().await,
+        }
     }
 
     /// The domain of that name (`virDomainLookupByName`).
@@ -291,10 +328,16 @@ pub(super) fn info(domain: &Domain) -> std::result::Result<DomainInfo, Error> {
         uuid: domain.uuid()?,
         id: domain.id(),
         state: state(info.state),
-        vcpus: info.nr_virt_cpu,
-        memory_kib: info.memory,
-        max_memory_kib: info.max_mem,
+        vcpus: Some(info.nr_virt_cpu),
+        memory_kib: Some(info.memory),
+        max_memory_kib: Some(info.max_mem),
     })
+}
+
+/// The state of libvirt's number for it (`virDomainState`).
+pub(super) fn state_of(number: i32) -> DomainState {
+    let number = number.cast_unsigned();
+    state(VirtState::from_raw(number).map_or(Enum::Unknown(number), Enum::Known))
 }
 
 pub(super) fn is_gone(error: &Error) -> bool {
@@ -302,7 +345,6 @@ pub(super) fn is_gone(error: &Error) -> bool {
 }
 
 fn state(state: virt::domain::DomainStateEnum) -> DomainState {
-    use virt::enumutil::Enum;
     match state {
         Enum::Known(VirtState::Running) => DomainState::Running,
         Enum::Known(VirtState::Blocked) => DomainState::Blocked,

@@ -18,3 +18,4 @@ mod rate;
 mod reload;
 mod retry;
 mod scripted;
+mod simulation;

@@ -1,6 +1,6 @@
 //! A connector whose hosts do what the test says, for tests in virtual time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -85,6 +85,11 @@ impl Link {
     /// Cancelled when the link is cut.
     pub(crate) fn is_cut(&self) -> &CancellationToken {
         &self.cut
+    }
+
+    /// The script of the host it leads to.
+    fn script(&self) -> Script {
+        Script { shared: self.shared.clone() }
     }
 }
 
@@ -266,5 +271,42 @@ impl Connector for Script {
             tell(Probe::InVain);
         }
         open
+    }
+}
+
+/// Many hosts, each with a script of its own. Clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct Scripts {
+    by_host: Arc<Mutex<BTreeMap<String, Script>>>,
+}
+
+impl Scripts {
+    /// The script of a host, which does the default until it is told otherwise.
+    pub(crate) fn of(&self, host: &str) -> Script {
+        self.by_host.lock().unwrap().entry(host.to_owned()).or_default().clone()
+    }
+}
+
+impl Connector for Scripts {
+    type Link = Link;
+
+    fn validate(&self, _: &HostInfo) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn connect(&self, host: &HostInfo, attempt: Attempt) -> Result<Link, ConnectError> {
+        self.of(&host.id).connect(host, attempt).await
+    }
+
+    async fn probe(&self, link: &Arc<Link>, deadline: Instant) -> Result<(), ConnectError> {
+        link.script().probe(link, deadline).await
+    }
+
+    async fn lost(&self, link: &Link) {
+        link.script().lost(link).await;
+    }
+
+    fn is_open(&self, link: &Link) -> bool {
+        link.script().is_open(link)
     }
 }

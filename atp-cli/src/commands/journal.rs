@@ -1,0 +1,34 @@
+//! `--journal` and `--resume`.
+
+use atp_executor::{History, Journal, Operation, Plan};
+
+use crate::commands::Context;
+use crate::problem::Problem;
+
+/// What the journal to go on from says, if there is one.
+///
+/// # Errors
+/// It is none, or of another operation.
+pub(crate) async fn history(operation: &Operation, context: &Context) -> Result<Option<History>, Problem> {
+    match &context.policy.resume {
+        Some(path) => Ok(Some(History::read(path, operation).await?)),
+        None => Ok(None),
+    }
+}
+
+/// The journal that a run of `plan` is to be noted in, if it is to be.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) async fn open(
+    plan: &Plan,
+    history: Option<&History>,
+    context: &Context,
+) -> Result<Option<Journal>, Problem> {
+    let journal = match (&context.policy.journal, history) {
+        (Some(path), _) => Journal::create(path, plan).await,
+        (None, Some(history)) => Journal::resume(history).await,
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(journal?))
+}

@@ -1,0 +1,94 @@
+//! How a run goes about its targets: early ends, batches, journals.
+
+use crate::atp::{Home, Run};
+
+/// A host with four VMs, none of which has an agent: `exec` fails on each, and changes nothing.
+fn four(home: &Home) -> String {
+    home.host("h1", &["a", "b", "c", "d"])
+}
+
+fn run(home: &Home, args: &[&str]) -> Run {
+    let host = four(home);
+    home.run(["-o", "json", "--parallel", "1", "--host", &host].iter().chain(args))
+}
+
+/// `vm status kind attempts` of each outcome.
+fn brief(run: &Run) -> Vec<String> {
+    let word = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+    let outcomes = run.outcomes();
+    let line = |o: &serde_json::Value| {
+        format!("{} {} {} {}", word(&o["vm"]), word(&o["status"]), word(&o["error"]["kind"]), o["attempts"])
+    };
+    outcomes.iter().map(line).collect()
+}
+
+const EXEC: [&str; 4] = ["exec", "h1/", "--", "true"];
+
+#[test]
+fn so_many_failures_end_the_run_with_exit_5() {
+    for most in ["2", "50%"] {
+        let home = Home::new();
+        let run = run(&home, &[&["--max-failures", most][..], &EXEC].concat()).exits(5);
+        let run = run.says(&["stopped early: 2 targets had failed", "2 failed, 2 skipped"]);
+        let skipped = "skipped max-failures-reached 0";
+        assert_eq!(brief(&run)[2..], [format!("c {skipped}"), format!("d {skipped}")]);
+    }
+}
+
+#[test]
+fn a_canary_that_fails_ends_the_run_with_exit_5() {
+    let home = Home::new();
+    let run =
+        run(&home, &[&["--serial", "1"][..], &EXEC].concat()).exits(5).says(&["the first batch failed"]);
+    assert_eq!(brief(&run)[1], "b skipped canary-failed 0");
+}
+
+#[test]
+fn what_changes_nothing_and_may_pass_is_tried_again() {
+    let home = Home::new();
+    let args = ["--host", "gone=qemu+tcp://127.0.0.1:1/system", "--retries", "2", "host", "check", "gone"];
+    let run = run(&home, &args).exits(1);
+    assert_eq!(brief(&run), ["- unreachable connection-refused 3"]);
+}
+
+#[test]
+fn portions_that_are_none_are_refused() {
+    for args in [["--serial", "0"], ["--max-failures", "101%"], ["--retries", "-1"], ["--deadline", "0s"]] {
+        let home = Home::new();
+        run(&home, &[&args[..], &EXEC].concat()).exits(2).without_data();
+    }
+}
+
+#[test]
+fn a_journal_is_begun_once_and_gone_on_from() {
+    let home = Home::new();
+    let journal = home.write("x", "").with_file_name("run.journal");
+    let journal = journal.to_str().unwrap();
+    let begin = [&["--max-failures", "1", "--journal", journal][..], &EXEC].concat();
+    run(&home, &begin).exits(5);
+    run(&home, &begin).exits(2).without_data().says(&["exists already", "--resume"]);
+
+    // All had no effect: they are done again.
+    let go_on = [&["--resume", journal][..], &EXEC].concat();
+    let resumed = run(&home, &go_on).exits(1).says(&["0 targets are done, 4 are to do"]);
+    assert_eq!(resumed.outcomes().len(), 4);
+    let looked = [&["--dry-run"][..], &go_on].concat();
+    run(&home, &looked).exits(0);
+
+    let other = ["--resume", journal, "exec", "h1/", "--", "false"];
+    run(&home, &other).exits(2).without_data().says(&["another operation"]);
+    let both = [&["--resume", journal, "--journal", "y"][..], &EXEC].concat();
+    run(&home, &both).exits(2).without_data();
+    let none = [&["--resume", "/nonexistent"][..], &EXEC].concat();
+    run(&home, &none).exits(2).without_data().says(&["cannot be read", "No such file"]);
+}
+
+#[test]
+fn a_journal_of_a_run_that_is_done_leaves_nothing_to_do() {
+    let home = Home::new();
+    let journal = home.write("x", "").with_file_name("run.journal");
+    let journal = journal.to_str().unwrap();
+    run(&home, &["--journal", journal, "vm", "info", "h1/"]).exits(0);
+    let resumed = run(&home, &["--resume", journal, "vm", "info", "h1/"]).exits(0);
+    assert!(resumed.says(&["4 targets are done, 0 are to do"]).outcomes().is_empty());
+}

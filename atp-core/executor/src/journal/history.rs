@@ -1,0 +1,235 @@
+//! What a journal says of the runs before.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use atp_transport::{Effect, HostId};
+use uuid::Uuid;
+
+use super::record::{Ending, FORMAT, Key, ReadRecord, fingerprint};
+use super::{JournalError, cannot};
+use crate::error::OutcomeError;
+use crate::operation::Operation;
+use crate::outcome::{Data, Outcome, Status};
+use crate::plan::{Notice, Plan};
+
+/// A journal as it was read: the targets of its run, and how far each got.
+#[derive(Debug, Clone)]
+pub struct History {
+    pub(super) path: PathBuf,
+    /// Bytes up to the end of the last line that is whole.
+    pub(super) whole_lines: u64,
+    /// Bytes in all.
+    pub(super) length: u64,
+    targets: BTreeMap<Identity, Past>,
+}
+
+/// What tells targets apart: the host and the VM's UUID; none where the host is the target.
+type Identity = (HostId, Option<Uuid>);
+
+#[derive(Debug, Clone)]
+struct Past {
+    key: Key,
+    progress: Progress,
+}
+
+#[derive(Debug, Clone)]
+enum Progress {
+    NeverStarted,
+    /// It was started, and what came of it was not noted.
+    Started,
+    Finished(Box<Ending>),
+}
+
+impl History {
+    /// Reads the journal at `path`, of a run that did `operation`. A torn last line is passed over.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not a journal, or is one of another operation.
+    ///
+    /// Cancel safe.
+    pub async fn read(path: &Path, operation: &Operation) -> Result<History, JournalError> {
+        let owned = path.to_owned();
+        let bytes = super::blocking(move || {
+            fs::read(&owned).map_err(|error| cannot("read", &owned.display().to_string(), error))
+        })
+        .await?;
+        History::parse(path, &bytes, operation)
+    }
+
+    fn parse(path: &Path, bytes: &[u8], operation: &Operation) -> Result<History, JournalError> {
+        let name = path.display().to_string();
+        let invalid =
+            |line: usize, reason: String| JournalError::Invalid { path: name.clone(), line, reason };
+        let mut history = History {
+            path: path.to_owned(),
+            whole_lines: 0,
+            length: bytes.len() as u64,
+            targets: BTreeMap::new(),
+        };
+        let mut lines = (1..).zip(bytes.split_inclusive(|&byte| byte == b'\n')).peekable();
+        while let Some((number, line)) = lines.next() {
+            let record = match serde_json::from_slice::<ReadRecord>(line) {
+                Ok(record) if line.ends_with(b"\n") => record,
+                // Torn in mid-writing; what it was to say was not shown, and nothing was started for it.
+                _ if number > 1 && lines.peek().is_none() => break,
+                Ok(_) => return Err(invalid(number, "its first line was not written to the end".to_owned())),
+                Err(error) => return Err(invalid(number, error.to_string())),
+            };
+            match record {
+                ReadRecord::Begun { format, .. } if format != FORMAT => {
+                    return Err(invalid(number, format!("format {format}, where {FORMAT} is known")));
+                }
+                ReadRecord::Begun { op, operation: theirs, targets, .. } if number == 1 => {
+                    if theirs != fingerprint(operation) {
+                        return Err(other_operation(name, &op, operation));
+                    }
+                    for key in targets {
+                        history.note(key, Progress::NeverStarted);
+                    }
+                }
+                _ if number == 1 => {
+                    return Err(invalid(number, "it does not begin with its head".to_owned()));
+                }
+                ReadRecord::Begun { .. } => return Err(invalid(number, "a second head".to_owned())),
+                ReadRecord::Resumed {} => {}
+                ReadRecord::Started { target } => history.note(target, Progress::Started),
+                ReadRecord::Finished { target, ending } => {
+                    history.note(target, Progress::Finished(Box::new(ending)));
+                }
+            }
+            history.whole_lines += line.len() as u64;
+        }
+        if history.whole_lines == 0 {
+            return Err(invalid(1, "it is empty: nothing was started".to_owned()));
+        }
+        Ok(history)
+    }
+
+    fn note(&mut self, key: Key, progress: Progress) {
+        self.targets.insert((key.host.clone(), key.uuid), Past { key, progress });
+    }
+
+    /// Leaves in `plan` what is still to be done of the journal's run: the targets that were never started, or had
+    /// no effect and did not succeed.
+    ///
+    /// Of the others, those that succeeded are only counted ([`Plan::done_before`]). The rest, failures that
+    /// changed something and targets of which it is not known, become settled outcomes: they are not repeated. VMs
+    /// that are not in the journal are left out.
+    pub fn apply(&self, mut plan: Plan) -> Plan {
+        let op = plan.operation.name();
+        let mut left = self.targets.clone();
+        let (mut targets, mut news) = (Vec::new(), 0);
+        for target in std::mem::take(&mut plan.targets) {
+            match left.remove(&(target.host.clone(), target.uuid())) {
+                None => news += 1,
+                Some(past) if past.is_to_do(&plan.operation) => targets.push(target),
+                Some(past) => plan.done_before += past.settle(op, &mut plan.settled),
+            }
+        }
+        for past in left.into_values() {
+            if past.is_to_do(&plan.operation) {
+                let outcome = past.not_selected(op, &plan.settled);
+                plan.settled.push(outcome);
+            } else {
+                plan.done_before += past.settle(op, &mut plan.settled);
+            }
+        }
+        plan.settled.sort_by(Outcome::report_order);
+        plan.targets = targets;
+        plan.notices.push(Notice::Resumed { done: plan.done_before, to_do: plan.targets.len(), new: news });
+        plan
+    }
+}
+
+impl Past {
+    fn is_to_do(&self, operation: &Operation) -> bool {
+        match &self.progress {
+            Progress::NeverStarted => true,
+            // Looking twice does no harm.
+            Progress::Started => operation.only_looks(),
+            Progress::Finished(ending) => !ending.status.is_success() && ending.effect == Effect::None,
+        }
+    }
+
+    /// Adds the outcome of a target that is not repeated, unless it succeeded. Returns how many did.
+    fn settle(self, op: &'static str, settled: &mut Vec<Outcome>) -> usize {
+        let ending = match self.progress {
+            Progress::Finished(ending) if ending.status.is_success() => return 1,
+            Progress::Finished(ending) => *ending,
+            Progress::NeverStarted | Progress::Started => Ending {
+                status: Status::Failed,
+                effect: Effect::Unknown,
+                attempts: 1,
+                duration_ms: 0,
+                data: None,
+                error: Some(
+                    OutcomeError::new(
+                        "outcome-unknown",
+                        "it was started by an earlier run, which ended before it could note what came of it; \
+                         it is not repeated",
+                    )
+                    .with_hint("look at the VM, and run the command for it by itself if it has to be done"),
+                ),
+            },
+        };
+        settled.push(outcome(self.key, op, ending));
+        0
+    }
+
+    /// The outcome of a target that is still to be done, and is not among those that were found now.
+    fn not_selected(self, op: &'static str, settled: &[Outcome]) -> Outcome {
+        let unreachable = settled.iter().find(|outcome| {
+            outcome.status == Status::Unreachable
+                && outcome.vm.is_none()
+                && outcome.host.as_ref() == Some(&self.key.host)
+        });
+        let (status, error) = match unreachable.and_then(|outcome| outcome.error.clone()) {
+            Some(error) => (Status::Unreachable, error),
+            None => (
+                Status::Skipped,
+                OutcomeError::new(
+                    "not-selected",
+                    "it is in the journal, was not done, and is not among the VMs that are selected now",
+                )
+                .with_hint(
+                    "the VM may be gone, or in another state; or the selectors differ from those before",
+                ),
+            ),
+        };
+        let ending = Ending {
+            status,
+            effect: Effect::None,
+            attempts: 0,
+            duration_ms: 0,
+            data: None,
+            error: Some(error),
+        };
+        outcome(self.key, op, ending)
+    }
+}
+
+fn outcome(key: Key, op: &'static str, ending: Ending) -> Outcome {
+    Outcome {
+        host: Some(key.host),
+        vm: key.vm,
+        uuid: key.uuid,
+        op,
+        status: ending.status,
+        effect: ending.effect,
+        attempts: ending.attempts,
+        duration_ms: ending.duration_ms,
+        data: ending.data.map(Data::Reply),
+        error: ending.error,
+    }
+}
+
+fn other_operation(path: String, theirs: &str, operation: &Operation) -> JournalError {
+    let (theirs, ours) = if theirs == operation.name() {
+        (format!("{theirs} with other arguments, or by another version"), format!("this {theirs}"))
+    } else {
+        (theirs.to_owned(), operation.name().to_owned())
+    };
+    JournalError::OtherOperation { path, theirs, ours }
+}

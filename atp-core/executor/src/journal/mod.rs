@@ -1,0 +1,339 @@
+//! A run's journal: what was started and what came of it, on disk before anybody is told.
+//!
+//! A file of JSON lines: a head (version, operation, targets, policy), then a `started` for each target before its
+//! work is, and a `finished` with its outcome before that is shown. So a process that is killed at any moment has
+//! shown nothing that is not in the file, and a run that goes on from the file ([`History`]) repeats nothing that
+//! was started: what was started and not finished has an unknown effect.
+//!
+//! Lines are written and synced in batches: all that came up while the disk was busy with the last one. Once a
+//! write has failed nothing more is written, so only the last line of a file can be torn.
+
+mod history;
+mod record;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::outcome::Outcome;
+use crate::plan::{Plan, Target};
+use record::Record;
+
+pub use history::History;
+
+/// Lines that wait to be written; more wait with whoever wants to write them.
+const WAITING: usize = 1024;
+
+/// A journal that is open for writing, to this process alone. Clones write to the same file.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    lines: mpsc::Sender<Line>,
+}
+
+/// A line on its way to the disk, and who waits for it to be there.
+struct Line {
+    text: String,
+    written: oneshot::Sender<Result<(), JournalError>>,
+}
+
+/// Why there is no journal, or none any more.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// The file cannot be made, opened or read.
+    #[error("the journal {path} cannot be {doing}")]
+    Open {
+        /// The file.
+        path: String,
+        /// What was tried: made, read, opened.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// There is a file of that name already.
+    #[error("the journal {path} exists already")]
+    Exists {
+        /// The file.
+        path: String,
+    },
+    /// A line could not be written, as on a full disk.
+    #[error("the journal {path} cannot be written")]
+    Write {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// Another process is writing the file, or has written it since it was read.
+    #[error("the journal {path} is in use by another run")]
+    InUse {
+        /// The file.
+        path: String,
+    },
+    /// The file is not a journal, or not of a version that can be read.
+    #[error("{path}, line {line}: not the journal of a run: {reason}")]
+    Invalid {
+        /// The file.
+        path: String,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The journal is of a run that did something else.
+    #[error("the journal {path} is of another operation: {theirs}, not {ours}")]
+    OtherOperation {
+        /// The file.
+        path: String,
+        /// The journal's operation.
+        theirs: String,
+        /// The one it was to be continued with.
+        ours: String,
+    },
+}
+
+impl JournalError {
+    /// The kind, for programs to match on.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            JournalError::Write { .. } => "journal-failed",
+            JournalError::InUse { .. } => "journal-in-use",
+            JournalError::OtherOperation { .. } => "journal-of-another-operation",
+            JournalError::Open { .. } | JournalError::Exists { .. } | JournalError::Invalid { .. } => {
+                "journal-unusable"
+            }
+        }
+    }
+
+    /// What a person can try.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            JournalError::Open { .. } => "check the path and its permissions",
+            JournalError::Exists { .. } => {
+                "go on from it with --resume, or choose another file for a new run"
+            }
+            JournalError::Write { .. } => "make room on the disk, then go on from the journal with --resume",
+            JournalError::InUse { .. } => "wait until that run has ended",
+            JournalError::Invalid { .. } => "name the file that was given to --journal",
+            JournalError::OtherOperation { .. } => {
+                "resume with the very command that the journal was begun with, or begin a new one"
+            }
+        }
+    }
+}
+
+impl PartialEq for JournalError {
+    /// Whether both say the same.
+    fn eq(&self, other: &Self) -> bool {
+        self.kind() == other.kind() && self.to_string() == other.to_string()
+    }
+}
+
+impl Journal {
+    /// Begins the journal of a run of `plan`: makes the file, which must not exist, and writes its head.
+    ///
+    /// Nobody but the owner may read it: outcomes can hold anything a guest said.
+    ///
+    /// # Errors
+    /// The file exists, cannot be made, or cannot be written.
+    ///
+    /// Not cancel safe: the file may be left with its head.
+    pub async fn create(path: &Path, plan: &Plan) -> Result<Journal, JournalError> {
+        let head = Record::begun(plan).to_line();
+        let path = path.to_owned();
+        let (file, name) = blocking(move || {
+            let name = path.display().to_string();
+            let made = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path);
+            let file = made.map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => JournalError::Exists { path: name.clone() },
+                _ => cannot("made", &name, error),
+            })?;
+            lock(&file, &name)?;
+            write(&file, head.as_bytes()).map_err(|source| failed(&name, source))?;
+            sync_folder(&path);
+            Ok((file, name))
+        })
+        .await?;
+        Ok(Journal::on(file, name))
+    }
+
+    /// Goes on writing the journal that `history` was read from.
+    ///
+    /// # Errors
+    /// Another run has the journal, or it cannot be opened or written.
+    ///
+    /// Not cancel safe: the file may be left with a line that says so.
+    pub async fn resume(history: &History) -> Result<Journal, JournalError> {
+        let (path, whole, end) = (history.path.clone(), history.whole_lines, history.length);
+        let (file, name) = blocking(move || {
+            let name = path.display().to_string();
+            let opened = OpenOptions::new().read(true).write(true).open(&path);
+            let mut file = opened.map_err(|error| cannot("opened", &name, error))?;
+            lock(&file, &name)?;
+            let length = file.metadata().map_err(|error| cannot("read", &name, error))?.len();
+            if length != end {
+                return Err(JournalError::InUse { path: name });
+            }
+            // A line that was torn would spoil the next.
+            let cut = file.set_len(whole).and_then(|()| file.seek(SeekFrom::Start(whole)));
+            cut.and_then(|_| write(&file, Record::resumed().to_line().as_bytes()))
+                .map_err(|source| failed(&name, source))?;
+            Ok((file, name))
+        })
+        .await?;
+        Ok(Journal::on(file, name))
+    }
+
+    /// A journal on an open file whose head is written. The file is closed when the last clone is gone.
+    fn on(file: File, path: String) -> Journal {
+        let (lines, waiting) = mpsc::channel(WAITING);
+        tokio::spawn(write_lines(file, path, waiting));
+        Journal { lines }
+    }
+
+    /// Notes that the work on a target is about to start. When this returns, it is on disk.
+    pub(crate) async fn started(&self, target: &Target) -> Result<(), JournalError> {
+        self.note(&Record::started(target)).await
+    }
+
+    /// Notes what came of a target. When this returns, it is on disk.
+    pub(crate) async fn finished(&self, outcome: &Outcome) -> Result<(), JournalError> {
+        self.note(&Record::finished(outcome)).await
+    }
+
+    async fn note(&self, record: &Record<'_>) -> Result<(), JournalError> {
+        let (written, answer) = oneshot::channel();
+        let line = Line { text: record.to_line(), written };
+        let gone = || failed("", io::Error::other("its writer ended"));
+        self.lines.send(line).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+/// Writes lines as they come, all that wait at once, until nobody can send any more. After a failure nothing is
+/// written: a torn line has to be the last.
+async fn write_lines(file: File, path: String, mut waiting: mpsc::Receiver<Line>) {
+    let file = Arc::new(file);
+    let mut state = Ok(());
+    let mut batch = Vec::new();
+    while waiting.recv_many(&mut batch, WAITING).await > 0 {
+        if state.is_ok() {
+            let text: String = batch.iter().map(|line| line.text.as_str()).collect();
+            let target = Arc::clone(&file);
+            let path = path.clone();
+            state = blocking(move || write(&target, text.as_bytes()).map_err(|source| failed(&path, source)))
+                .await;
+        }
+        for line in batch.drain(..) {
+            // Who does not wait any more needs no answer.
+            let _ = line.written.send(state.clone());
+        }
+    }
+}
+
+/// Writes all of it and waits until the disk has it.
+fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    file.sync_data()
+}
+
+/// Disks can hang; not so the runtime's workers.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
+) -> Result<T, JournalError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err(failed("", io::Error::other("the writing was given up"))))
+}
+
+/// Nobody else may write the file for as long as it is open; also not on another machine, where the filesystem
+/// knows such locks. Where it knows none at all, there is none.
+fn lock(file: &File, path: &str) -> Result<(), JournalError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(JournalError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        Err(TryLockError::Error(error)) => Err(cannot("locked", path, error)),
+    }
+}
+
+/// Makes the file's name last through a loss of power, where the filesystem can do that.
+fn sync_folder(path: &Path) {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let _ = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
+}
+
+fn cannot(doing: &'static str, path: &str, source: io::Error) -> JournalError {
+    JournalError::Open { path: path.to_owned(), doing, source: Arc::new(source) }
+}
+
+fn failed(path: &str, source: io::Error) -> JournalError {
+    JournalError::Write { path: path.to_owned(), source: Arc::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::completion::Completion;
+    use crate::outcome::Status;
+    use crate::policy::Policy;
+    use crate::run::{RunControl, RunEvent, RunSpec, StopReason, run_targets};
+    use atp_transport::Effect;
+
+    /// A device that takes nothing: every write finds it full.
+    fn full() -> File {
+        OpenOptions::new().write(true).open("/dev/full").unwrap()
+    }
+
+    fn hosts(count: usize) -> Vec<Target> {
+        (0..count).map(|n| Target { host: format!("h{n}").parse().unwrap(), domain: None }).collect()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_started_that_cannot_be_noted() {
+        let journal = Journal::on(full(), "j".to_owned());
+        let policy = Policy { parallel: 2, ..Policy::default() };
+        let spec =
+            RunSpec { op: "exec", targets: hosts(5), settled: Vec::new(), policy, journal: Some(journal) };
+        let mut run =
+            run_targets(spec, &RunControl::default(), |_, _| async { Completion::ok(Effect::Done, None) });
+        let (mut reasons, mut outcomes) = (Vec::new(), Vec::new());
+        while let Some(event) = run.next().await {
+            match event {
+                RunEvent::Started { host, .. } => panic!("{host} was started"),
+                RunEvent::Stopping(reason) => reasons.push(reason),
+                RunEvent::Finished(outcome) => outcomes.push(outcome),
+            }
+        }
+        assert!(
+            matches!(reasons[..], [StopReason::JournalFailed(JournalError::Write { .. })]),
+            "{reasons:?}"
+        );
+        assert_eq!(outcomes.len(), 5);
+        for outcome in outcomes {
+            assert_eq!((outcome.status, outcome.effect), (Status::Skipped, Effect::None));
+            let error = outcome.error.unwrap();
+            assert_eq!(error.kind, "journal-failed");
+            assert!(error.causes[0].contains("No space left"), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_failure_nothing_more_is_written() {
+        let (reader, writer) = io::pipe().unwrap();
+        let journal = Journal::on(File::from(std::os::fd::OwnedFd::from(writer)), "j".to_owned());
+        // A pipe cannot be synced: the first line is written, and fails.
+        let target = &hosts(1)[0];
+        assert!(journal.started(target).await.is_err());
+        assert!(journal.started(target).await.is_err());
+        drop(journal);
+        let lines = tokio::task::spawn_blocking(|| io::read_to_string(reader)).await.unwrap().unwrap();
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+    }
+}

@@ -1,0 +1,172 @@
+//! The lines of a journal.
+
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use atp_transport::{Effect, HostId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::error::OutcomeError;
+use crate::operation::Operation;
+use crate::outcome::{Outcome, Status};
+use crate::plan::{Plan, Target};
+use crate::policy::Policy;
+
+/// The format of the file that is written, and the only one that is read.
+pub(super) const FORMAT: u32 = 1;
+
+/// A line as it is written.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Record<'a> {
+    Begun {
+        format: u32,
+        /// Of the program that wrote it.
+        version: &'a str,
+        op: &'a str,
+        /// Tells operations apart without repeating what is in them, which may be secret.
+        operation: String,
+        policy: PolicyNote,
+        targets: Vec<Key>,
+        at: String,
+    },
+    Resumed {
+        version: &'a str,
+        at: String,
+    },
+    Started {
+        #[serde(flatten)]
+        target: Key,
+        at: String,
+    },
+    Finished {
+        #[serde(flatten)]
+        outcome: &'a Outcome,
+        at: String,
+    },
+}
+
+/// How a run was to go, for people who read the file.
+#[derive(Debug, Serialize)]
+pub(super) struct PolicyNote {
+    parallel: usize,
+    timeout_ms: u64,
+    deadline_ms: Option<u64>,
+    retries: u32,
+    max_failures: Option<String>,
+    serial: Option<String>,
+}
+
+/// A line as it is read: what is needed of it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ReadRecord {
+    Begun {
+        format: u32,
+        op: String,
+        operation: String,
+        targets: Vec<Key>,
+    },
+    Resumed {},
+    Started {
+        #[serde(flatten)]
+        target: Key,
+    },
+    Finished {
+        #[serde(flatten)]
+        target: Key,
+        #[serde(flatten)]
+        ending: Ending,
+    },
+}
+
+/// A target, told from all others: a VM is the same VM when it is renamed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Key {
+    pub(super) host: HostId,
+    pub(super) vm: Option<String>,
+    pub(super) uuid: Option<Uuid>,
+}
+
+/// What came of a target.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Ending {
+    pub(super) status: Status,
+    pub(super) effect: Effect,
+    pub(super) attempts: u32,
+    pub(super) duration_ms: u64,
+    pub(super) data: Option<Value>,
+    pub(super) error: Option<OutcomeError>,
+}
+
+impl Record<'_> {
+    pub(super) fn begun(plan: &Plan) -> Self {
+        Record::Begun {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION"),
+            op: plan.operation.name(),
+            operation: fingerprint(&plan.operation),
+            policy: PolicyNote::of(&plan.policy),
+            targets: plan.targets.iter().map(Key::of).collect(),
+            at: now(),
+        }
+    }
+
+    pub(super) fn resumed() -> Self {
+        Record::Resumed { version: env!("CARGO_PKG_VERSION"), at: now() }
+    }
+
+    pub(super) fn started(target: &Target) -> Self {
+        Record::Started { target: Key::of(target), at: now() }
+    }
+
+    /// The line, with its line feed.
+    pub(super) fn to_line(&self) -> String {
+        // Every key in an outcome is text, and nothing in it fails to serialise.
+        let mut line = serde_json::to_string(self).unwrap_or_default();
+        line.push('\n');
+        line
+    }
+}
+
+impl<'a> Record<'a> {
+    pub(super) fn finished(outcome: &'a Outcome) -> Self {
+        Record::Finished { outcome, at: now() }
+    }
+}
+
+impl PolicyNote {
+    fn of(policy: &Policy) -> Self {
+        PolicyNote {
+            parallel: policy.parallel,
+            timeout_ms: crate::run::millis(policy.timeout),
+            deadline_ms: policy.deadline.map(crate::run::millis),
+            retries: policy.retries,
+            max_failures: policy.max_failures.map(|portion| portion.to_string()),
+            serial: policy.serial.map(|portion| portion.to_string()),
+        }
+    }
+}
+
+impl Key {
+    pub(super) fn of(target: &Target) -> Self {
+        Key { host: target.host.clone(), vm: target.vm().map(str::to_owned), uuid: target.uuid() }
+    }
+}
+
+/// A number that is the same for the same operation. It holds for one version of the program.
+pub(super) fn fingerprint(operation: &Operation) -> String {
+    let whole = format!("{} {operation:?}", env!("CARGO_PKG_VERSION"));
+    let mut text = String::from("sha256:");
+    for byte in Sha256::digest(whole.as_bytes()) {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}

@@ -1,0 +1,76 @@
+//! A number of targets, told outright or as a share of all.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::selection::FilterError;
+
+/// So many targets: `N`, or `P%` of all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Portion {
+    /// This many; 0 counts as 1.
+    Count(usize),
+    /// This many of a hundred, rounded up, and at least one target.
+    Percent(u8),
+}
+
+impl Portion {
+    /// How many targets that is, of `total`. Never 0.
+    pub fn of(self, total: usize) -> usize {
+        match self {
+            Portion::Count(count) => count,
+            Portion::Percent(percent) => total.saturating_mul(usize::from(percent)).div_ceil(100),
+        }
+        .max(1)
+    }
+}
+
+impl FromStr for Portion {
+    type Err = FilterError;
+
+    fn from_str(input: &str) -> Result<Self, FilterError> {
+        let portion = match input.strip_suffix('%') {
+            Some(percent) => {
+                percent.parse().ok().filter(|percent| (1..=100).contains(percent)).map(Portion::Percent)
+            }
+            None => input.parse().ok().filter(|&count| count > 0).map(Portion::Count),
+        };
+        portion.ok_or_else(|| FilterError {
+            input: input.to_owned(),
+            expected: "a number of targets from 1, or a share of them from 1% to 100%",
+        })
+    }
+}
+
+impl fmt::Display for Portion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Portion::Count(count) => write!(f, "{count}"),
+            Portion::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_rounded_up_and_never_nothing() {
+        for (text, total, expected) in
+            [("3", 10, 3), ("3", 2, 3), ("10%", 10, 1), ("10%", 11, 2), ("1%", 0, 1), ("100%", 7, 7)]
+        {
+            let portion: Portion = text.parse().unwrap();
+            assert_eq!(portion.of(total), expected, "{text} of {total}");
+            assert_eq!(portion.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_portion_says_what_would_be() {
+        for text in ["", "0", "0%", "101%", "-1", "%", "1.5%", "many"] {
+            let error = text.parse::<Portion>().unwrap_err();
+            assert!(error.to_string().contains("from 1% to 100%"), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! One attempt at a target's work, and how its end is waited for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use atp_transport::{Effect, ErrorKind};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::completion::Completion;
+use crate::error::OutcomeError;
+use crate::outcome::Status;
+
+/// What a target's work is told of the run around it.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    deadline: Instant,
+    sent: Arc<AtomicBool>,
+    stop: CancellationToken,
+}
+
+impl Attempt {
+    pub(super) fn new(deadline: Instant, stop: CancellationToken) -> Self {
+        Attempt { deadline, sent: Arc::default(), stop }
+    }
+
+    /// An attempt at a part of the work, with a deadline of its own. What it sends it marks for itself.
+    pub(crate) fn part(&self, deadline: Instant) -> Self {
+        Attempt::new(deadline, self.stop.clone())
+    }
+
+    /// Whether the run was asked to stop. Work that goes through several stages is to end with the one it is in.
+    pub fn is_stop_requested(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// When the work has to have ended.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// To be called before anything is sent that may change the target: from here on, work that is cut
+    /// off leaves [`Effect::Unknown`] behind, before it [`Effect::None`].
+    pub fn mark_sent(&self) {
+        self.sent.store(true, Ordering::Release);
+    }
+
+    /// Returns when the run is asked to stop.
+    pub(crate) async fn stop_requested(&self) {
+        self.stop.cancelled().await;
+    }
+
+    fn effect_if_cut_off(&self) -> Effect {
+        if self.sent.load(Ordering::Acquire) { Effect::Unknown } else { Effect::None }
+    }
+
+    /// Waits for the work to end, in whatever way, and says when it did.
+    pub(crate) async fn supervise(
+        &self,
+        mut work: AbortOnDropHandle<(Completion, Instant)>,
+        grace: Duration,
+        abort: &CancellationToken,
+    ) -> (Completion, Instant) {
+        let completion = tokio::select! {
+            // Work that has ended counts as ended, whatever else happened meanwhile.
+            biased;
+            joined = &mut work => match joined {
+                Ok(ended) => return ended,
+                Err(error) => Completion::failed(Status::Failed, self.effect_if_cut_off(), panicked(error)),
+            },
+            () = abort.cancelled() => Completion::failed(
+                Status::Cancelled,
+                self.effect_if_cut_off(),
+                OutcomeError::new("aborted", "the run was aborted while this was under way").retryable(),
+            ),
+            () = tokio::time::sleep_until(self.deadline + grace) => Completion::failed(
+                Status::Timeout,
+                self.effect_if_cut_off(),
+                OutcomeError::new("deadline-passed", format!("not ended {grace:?} after its deadline; given up on"))
+                    .with_hint("the layers below should have ended it in time: please report this")
+                    .retryable(),
+            ),
+        };
+        (completion, Instant::now())
+    }
+}
+
+/// The error of work that panicked.
+pub(super) fn panicked(error: tokio::task::JoinError) -> OutcomeError {
+    OutcomeError::new(ErrorKind::Panicked.as_str(), format!("the work panicked: {}", panic_message(error)))
+        .with_hint("this is a bug in atp, or in the code that was run on the target: please report it")
+}
+
+fn panic_message(error: tokio::task::JoinError) -> String {
+    let Ok(payload) = error.try_into_panic() else { return "its task was ended from outside".to_owned() };
+    match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(message), _) => (*message).to_owned(),
+        (_, Some(message)) => message.clone(),
+        _ => "no message".to_owned(),
+    }
+}

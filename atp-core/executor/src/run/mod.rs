@@ -1,0 +1,149 @@
+//! A run: work on many targets at once, and exactly one outcome for each.
+//!
+//! ```text
+//! waiting ──admitted──► under way ──work ended──────────────► its completion, or another attempt
+//!    │                     │ ├──────work panicked───────────► failed, panicked
+//!    │                     │ ├──────deadline + grace passed──► timeout
+//!    │                     │ └──────abort──────────────────► cancelled
+//!    └──────────the run ends early─────────────────────────► skipped
+//! ```
+//!
+//! That there is one outcome for each target follows from the shape: a target is moved out of what waits once,
+//! either into the task that carries it out or into its `skipped` outcome, and that task owns it and returns
+//! one [`Outcome`]. Deadlines are kept by these tasks, so that nothing a reader of the events does, or fails
+//! to do, moves them.
+
+mod attempt;
+mod fan_out;
+mod scheduler;
+mod stop;
+mod waiting;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use atp_transport::HostId;
+use futures_util::stream::Stream;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::completion::Completion;
+use crate::journal::Journal;
+use crate::outcome::Outcome;
+use crate::plan::Target;
+use crate::policy::Policy;
+
+pub use attempt::Attempt;
+pub use fan_out::RunReader;
+pub(crate) use scheduler::may_repeat;
+pub use stop::StopReason;
+
+/// How a run is ended early from outside. The default never does.
+#[derive(Debug, Clone, Default)]
+pub struct RunControl {
+    /// Start no more targets; those under way go on. Targets that wait become `skipped`.
+    pub stop: CancellationToken,
+    /// Give up at once, as by [`stop`](Self::stop), and targets under way become `cancelled`.
+    pub abort: CancellationToken,
+}
+
+/// What is to be run, and how.
+#[derive(Debug, Clone)]
+pub struct RunSpec {
+    /// The operation's name, for the outcomes.
+    pub op: &'static str,
+    /// What work is done on, in order.
+    pub targets: Vec<Target>,
+    /// Outcomes there are already; they come first among the events.
+    pub settled: Vec<Outcome>,
+    /// How the run goes about it. The time for the whole run starts when the run does.
+    pub policy: Policy,
+    /// Where targets are noted as started before they are, and as finished before anybody is told.
+    pub journal: Option<Journal>,
+}
+
+/// What happens in a run, in the order in which it happens.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RunEvent {
+    /// A target was admitted; its deadline runs.
+    Started {
+        /// The host.
+        host: HostId,
+        /// The VM's name, unless the host is the target.
+        vm: Option<String>,
+    },
+    /// A target has its outcome. Targets that never started have no `Started` before.
+    Finished(Box<Outcome>),
+    /// From here on nothing more is started: the run ends early. Comes once at most.
+    Stopping(StopReason),
+}
+
+/// A run under way: its events, to be read until there are no more.
+///
+/// The run goes on by itself between two reads, until a handful of events wait to be read: then no more
+/// targets are started. Dropping it aborts the run.
+#[derive(Debug)]
+pub struct Run {
+    // Dropped first: the run is aborted before it finds its reader gone.
+    _abort_on_drop: DropGuard,
+    events: mpsc::Receiver<RunEvent>,
+}
+
+impl Run {
+    /// The next event; none when every target has finished.
+    ///
+    /// Cancel safe: no event is lost when the future is dropped.
+    pub async fn next(&mut self) -> Option<RunEvent> {
+        self.events.recv().await
+    }
+
+    /// Waits for the end and returns all outcomes, by host and VM.
+    ///
+    /// Not cancel safe: dropping the future aborts the run.
+    pub async fn outcomes(mut self) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        while let Some(event) = self.next().await {
+            if let RunEvent::Finished(outcome) = event {
+                outcomes.push(*outcome);
+            }
+        }
+        outcomes.sort_by(Outcome::report_order);
+        outcomes
+    }
+}
+
+impl Stream for Run {
+    type Item = RunEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<RunEvent>> {
+        self.events.poll_recv(cx)
+    }
+}
+
+/// Runs `work` on every target of `spec`, as its [`Policy`] allows.
+///
+/// The work of a target is to end by its [`Attempt::deadline`]; if it has not [`Policy::grace`] later, it is
+/// dropped and the outcome says so. A panic of the work is contained in its outcome. Work that failed and says that
+/// nothing happened and that a retry may help is called again, [`Policy::retries`] times at most.
+///
+/// Must be called within a tokio runtime.
+pub fn run_targets<W, F>(spec: RunSpec, control: &RunControl, work: W) -> Run
+where
+    W: Fn(Target, Attempt) -> F + Send + Sync + 'static,
+    F: Future<Output = Completion> + Send + 'static,
+{
+    let (sender, events) = mpsc::channel(spec.policy.parallel.max(1));
+    let deadline = spec.policy.deadline.map(|budget| Instant::now() + budget);
+    let stop = stop::Stop::new(control.stop.clone(), control.abort.child_token(), deadline);
+    let abort_on_drop = stop.abort().clone().drop_guard();
+    tokio::spawn(scheduler::run(spec, stop, sender, work));
+    Run { _abort_on_drop: abort_on_drop, events }
+}
+
+/// Whole milliseconds, for outcomes.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

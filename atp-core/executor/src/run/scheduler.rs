@@ -1,0 +1,277 @@
+//! The scheduler: admits targets as the policy allows, and passes on what becomes of them.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atp_transport::Effect;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::attempt::{Attempt, panicked};
+use super::stop::{Stop, StopReason};
+use super::waiting::Waiting;
+use super::{RunEvent, RunSpec};
+use crate::completion::Completion;
+use crate::error::OutcomeError;
+use crate::journal::Journal;
+use crate::outcome::{Outcome, Status};
+use crate::plan::Target;
+use crate::policy::Policy;
+
+/// Runs until every target has its outcome, and each is told.
+pub(super) async fn run<W, F>(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent>, work: W)
+where
+    W: Fn(Target, Attempt) -> F + Send + Sync + 'static,
+    F: Future<Output = Completion> + Send + 'static,
+{
+    let RunSpec { op, targets, settled, policy, journal } = spec;
+    let mut limits = Limits::new(&policy, targets.len());
+    let mut waiting = Waiting::new(targets, &policy);
+    let shared = Arc::new(Shared { op, policy, stop, journal, events, work });
+    for outcome in settled {
+        shared.emit(RunEvent::Finished(Box::new(outcome))).await;
+    }
+
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        if under_way.is_empty() && waiting.is_batch_admitted() {
+            waiting.open_batch();
+        }
+        while under_way.len() < limits.parallel && shared.stop.reason().is_none() {
+            let Some(target) = waiting.next() else { break };
+            under_way.push(shared.admit(target));
+        }
+        if !waiting.is_empty()
+            && let Some(reason) = shared.stop.reason()
+        {
+            limits.tell_once(&shared).await;
+            for target in waiting.drain() {
+                shared.emit(RunEvent::Finished(Box::new(shared.skipped(target, &reason)))).await;
+            }
+        }
+        tokio::select! {
+            Some((target, outcome)) = under_way.next() => {
+                waiting.ended(&target);
+                if let Some(reason) = limits.count(outcome.status, waiting.is_canary()) {
+                    shared.stop.halt(reason);
+                }
+                if matches!(outcome.status, Status::Skipped | Status::Cancelled) {
+                    limits.tell_once(&shared).await;
+                }
+                shared.emit(RunEvent::Finished(Box::new(outcome))).await;
+            }
+            () = shared.stop.asked(), if !waiting.is_empty() => {}
+            else => break,
+        }
+    }
+    if let Some(StopReason::JournalFailed(_)) = shared.stop.reason() {
+        // Nothing may be left that was not started, and yet the journal lacks what came of the last.
+        limits.tell_once(&shared).await;
+    }
+}
+
+/// What the policy allows, and how much of it is used up.
+struct Limits {
+    parallel: usize,
+    max_failures: Option<usize>,
+    failures: usize,
+    /// Whether it was told that the run ends early.
+    told: bool,
+}
+
+impl Limits {
+    fn new(policy: &Policy, targets: usize) -> Self {
+        Limits {
+            parallel: policy.parallel.max(1),
+            max_failures: policy.max_failures.map(|most| most.of(targets)),
+            failures: 0,
+            told: false,
+        }
+    }
+
+    /// Counts what became of a target. Returns why nothing more may be started, if that follows from it.
+    fn count(&mut self, status: Status, is_canary: bool) -> Option<StopReason> {
+        if !matches!(status, Status::Failed | Status::Timeout | Status::Unreachable) {
+            return None;
+        }
+        self.failures += 1;
+        if is_canary {
+            return Some(StopReason::CanaryFailed);
+        }
+        self.max_failures
+            .filter(|&most| self.failures >= most)
+            .map(|_| StopReason::MaxFailures { failures: self.failures })
+    }
+
+    /// Tells that the run ends early, before the first target that has to do with it.
+    async fn tell_once<W>(&mut self, shared: &Shared<W>) {
+        if !self.told
+            && let Some(reason) = shared.stop.reason()
+        {
+            self.told = true;
+            shared.emit(RunEvent::Stopping(reason)).await;
+        }
+    }
+}
+
+/// What the scheduler and the tasks of all targets work with.
+struct Shared<W> {
+    op: &'static str,
+    policy: Policy,
+    stop: Stop,
+    journal: Option<Journal>,
+    events: mpsc::Sender<RunEvent>,
+    work: W,
+}
+
+impl<W> Shared<W> {
+    /// A reader that is gone has aborted the run by going: there is nobody left to tell.
+    async fn emit(&self, event: RunEvent) {
+        let _ = self.events.send(event).await;
+    }
+
+    fn skipped(&self, target: Target, reason: &StopReason) -> Outcome {
+        Completion::failed(Status::Skipped, Effect::None, reason.not_started()).into_outcome(
+            target,
+            self.op,
+            0,
+            Duration::ZERO,
+        )
+    }
+
+    /// Notes an outcome in the journal, if there is one and the target is in it. One that cannot be noted ends the
+    /// run early; it is told all the same.
+    async fn note_finished(&self, outcome: &Outcome) {
+        let Some(journal) = &self.journal else { return };
+        let given_up = async {
+            self.stop.abort().cancelled().await;
+            sleep(self.policy.grace).await;
+        };
+        tokio::select! {
+            noted = journal.finished(outcome) => if let Err(error) = noted {
+                self.stop.halt(StopReason::JournalFailed(error));
+            },
+            // A disk that hangs does not keep those who want to leave.
+            () = given_up => {}
+        }
+    }
+}
+
+impl<W, F> Shared<W>
+where
+    W: Fn(Target, Attempt) -> F + Send + Sync + 'static,
+    F: Future<Output = Completion> + Send + 'static,
+{
+    /// Starts the task that carries out a target.
+    fn admit(self: &Arc<Self>, target: Target) -> impl Future<Output = (Target, Outcome)> + use<W, F> {
+        let (shared, op, given) = (Arc::clone(self), self.op, target.clone());
+        let task = AbortOnDropHandle::new(tokio::spawn(async move { shared.carry_out(given).await }));
+        async move {
+            let outcome = task.await.unwrap_or_else(|error| {
+                // What it ran is contained in a task of its own, so this was no work of the caller's.
+                Completion::failed(Status::Failed, Effect::Unknown, panicked(error)).into_outcome(
+                    target.clone(),
+                    op,
+                    1,
+                    Duration::ZERO,
+                )
+            });
+            (target, outcome)
+        }
+    }
+
+    async fn carry_out(self: Arc<Self>, target: Target) -> Outcome {
+        // Room for the event first: a slow reader holds up what has not started, and nothing else.
+        let room = tokio::select! {
+            biased;
+            () = self.stop.asked() => None,
+            room = self.events.reserve() => room.ok(),
+        };
+        let Some(room) = room else {
+            return self.skipped(target, &self.stop.reason().unwrap_or(StopReason::Aborted));
+        };
+        if let Some(journal) = &self.journal {
+            let noted = tokio::select! {
+                noted = journal.started(&target) => noted,
+                // Whether it was noted is not known: a resume takes it for started.
+                () = self.stop.abort().cancelled() => return self.skipped(target, &StopReason::Aborted),
+            };
+            if let Err(error) = noted {
+                let reason = StopReason::JournalFailed(error);
+                self.stop.halt(reason.clone());
+                return self.skipped(target, &reason);
+            }
+        }
+        // Nothing lies between looking whether to stop and starting.
+        if let Some(reason) = self.stop.reason() {
+            let outcome = self.skipped(target, &reason);
+            self.note_finished(&outcome).await;
+            return outcome;
+        }
+        room.send(RunEvent::Started { host: target.host.clone(), vm: target.vm().map(str::to_owned) });
+        let started = Instant::now();
+        let (completion, attempts, ended) = self.attempts(&target, started).await;
+        let outcome = completion.into_outcome(target, self.op, attempts, ended - started);
+        self.note_finished(&outcome).await;
+        outcome
+    }
+
+    /// Calls the work until it need not or must not be called again.
+    async fn attempts(self: &Arc<Self>, target: &Target, started: Instant) -> (Completion, u32, Instant) {
+        let own = started + self.policy.timeout;
+        let deadline = self.stop.deadline().map_or(own, |of_run| of_run.min(own));
+        let mut pause = self.policy.retry_initial;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let (completion, ended) = self.attempt(target, deadline).await;
+            if attempts > self.policy.retries || !may_repeat(&completion) || ended + pause >= deadline {
+                let completion = if deadline < own { cut_short(completion) } else { completion };
+                return (completion, attempts, ended);
+            }
+            tokio::select! {
+                biased;
+                () = self.stop.asked() => return (completion, attempts, ended),
+                () = sleep(pause) => {}
+            }
+            pause = (pause * 2).min(self.policy.retry_max);
+        }
+    }
+
+    async fn attempt(self: &Arc<Self>, target: &Target, deadline: Instant) -> (Completion, Instant) {
+        let attempt = Attempt::new(deadline, self.stop.requested().clone());
+        let (shared, given, told) = (Arc::clone(self), target.clone(), attempt.clone());
+        // A task of its own: it panics alone.
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let completion = (shared.work)(given, told).await;
+            (completion, Instant::now())
+        }));
+        attempt.supervise(task, self.policy.grace, self.stop.abort()).await
+    }
+}
+
+/// Whether a target may be tried again: nothing happened, and it may well go better.
+pub(crate) fn may_repeat(completion: &Completion) -> bool {
+    matches!(completion.status, Status::Failed | Status::Unreachable)
+        && completion.effect == Effect::None
+        && completion.error.as_ref().is_some_and(|error| error.retryable)
+}
+
+/// What it means that a target ran into the end of the whole run, and not of its own time.
+fn cut_short(completion: Completion) -> Completion {
+    if completion.status != Status::Timeout {
+        return completion;
+    }
+    let mut error = OutcomeError::new(
+        StopReason::DeadlinePassed.kind(),
+        "stopped: the time for the whole run was used up while this was under way",
+    )
+    .retryable();
+    error.causes =
+        completion.error.into_iter().flat_map(|error| [vec![error.message], error.causes].concat()).collect();
+    Completion { status: Status::Cancelled, error: Some(error), ..completion }
+}

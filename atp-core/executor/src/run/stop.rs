@@ -1,0 +1,152 @@
+//! Why a run starts nothing more.
+
+use std::error::Error as _;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::OutcomeError;
+use crate::journal::JournalError;
+
+/// Why a run ended early.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// [`RunControl::stop`](super::RunControl::stop) was asked for.
+    Requested,
+    /// [`RunControl::abort`](super::RunControl::abort) was asked for, or nobody reads the events any more.
+    Aborted,
+    /// [`Policy::deadline`](crate::Policy::deadline) passed.
+    DeadlinePassed,
+    /// As many targets failed as [`Policy::max_failures`](crate::Policy::max_failures) says.
+    MaxFailures {
+        /// How many that was.
+        failures: usize,
+    },
+    /// A target of the first batch failed; see [`Policy::serial`](crate::Policy::serial).
+    CanaryFailed,
+    /// What is started can no longer be noted.
+    JournalFailed(JournalError),
+}
+
+impl StopReason {
+    /// The kind, for programs to match on: that of the error of every target that was not started for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            StopReason::Requested => "stopped",
+            StopReason::Aborted => "aborted",
+            StopReason::DeadlinePassed => "run-deadline-passed",
+            StopReason::MaxFailures { .. } => "max-failures-reached",
+            StopReason::CanaryFailed => "canary-failed",
+            StopReason::JournalFailed(_) => "journal-failed",
+        }
+    }
+
+    /// Whether the run's own policy ended it, and not somebody or something outside.
+    pub fn is_policy(&self) -> bool {
+        matches!(self, StopReason::DeadlinePassed | StopReason::MaxFailures { .. } | StopReason::CanaryFailed)
+    }
+
+    /// The error of a target that was not started for this.
+    pub(super) fn not_started(&self) -> OutcomeError {
+        let error = OutcomeError::new(self.kind(), format!("not started: {self}")).retryable();
+        match self {
+            StopReason::JournalFailed(failure) => {
+                let causes = failure.source().map(ToString::to_string).into_iter().collect();
+                OutcomeError { causes, ..error.with_hint(failure.hint()) }
+            }
+            _ => error,
+        }
+    }
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StopReason::Requested => f.write_str("the run was stopped before"),
+            StopReason::Aborted => f.write_str("the run was aborted before"),
+            StopReason::DeadlinePassed => f.write_str("the time for the whole run was used up"),
+            StopReason::MaxFailures { failures: 1 } => {
+                f.write_str("the run was to end with its first failure")
+            }
+            StopReason::MaxFailures { failures } => {
+                write!(f, "{failures} targets had failed, with which the run was to end")
+            }
+            StopReason::CanaryFailed => f.write_str("a target of the first batch failed"),
+            StopReason::JournalFailed(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+/// What ends a run early, from outside and from inside. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Stop {
+    requested: CancellationToken,
+    abort: CancellationToken,
+    deadline: Option<Instant>,
+    inside: Arc<OnceLock<StopReason>>,
+    halted: CancellationToken,
+}
+
+impl Stop {
+    pub(super) fn new(
+        requested: CancellationToken,
+        abort: CancellationToken,
+        deadline: Option<Instant>,
+    ) -> Self {
+        Stop { requested, abort, deadline, inside: Arc::default(), halted: CancellationToken::new() }
+    }
+
+    /// Ends the run early from inside; the first reason counts.
+    pub(super) fn halt(&self, reason: StopReason) {
+        let _ = self.inside.set(reason);
+        self.halted.cancel();
+    }
+
+    /// That it is stopped from outside.
+    pub(super) fn requested(&self) -> &CancellationToken {
+        &self.requested
+    }
+
+    /// What was asked to be given up at once.
+    pub(super) fn abort(&self) -> &CancellationToken {
+        &self.abort
+    }
+
+    /// When the time for the whole run is used up.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Why nothing more is started, as of now; none if the run goes on.
+    pub(super) fn reason(&self) -> Option<StopReason> {
+        if let Some(reason) = self.inside.get() {
+            return Some(reason.clone());
+        }
+        if self.requested.is_cancelled() {
+            return Some(StopReason::Requested);
+        }
+        if self.abort.is_cancelled() {
+            return Some(StopReason::Aborted);
+        }
+        self.deadline.filter(|&deadline| Instant::now() >= deadline).map(|_| StopReason::DeadlinePassed)
+    }
+
+    /// Returns when there is a reason.
+    pub(super) async fn asked(&self) {
+        let out_of_time = async {
+            match self.deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.halted.cancelled() => {}
+            () = self.requested.cancelled() => {}
+            () = self.abort.cancelled() => {}
+            () = out_of_time => {}
+        }
+    }
+}

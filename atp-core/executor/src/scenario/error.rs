@@ -1,0 +1,52 @@
+//! What is wrong with a scenario, and where.
+
+use std::fmt;
+
+/// A place in a file, both counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The line.
+    pub line: usize,
+    /// The character in the line.
+    pub column: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
+}
+
+/// Why a text is not a scenario.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{message}", .place.map(|place| format!("{place}: ")).unwrap_or_default())]
+pub struct ScenarioError {
+    /// Where it stands; none for what came from elsewhere, as a variable that was set.
+    pub place: Option<Place>,
+    /// What is wrong.
+    pub message: String,
+    /// What a person can try.
+    pub hint: Option<String>,
+}
+
+impl ScenarioError {
+    pub(super) fn at(place: Place, message: impl Into<String>) -> Self {
+        ScenarioError { place: Some(place), message: message.into(), hint: None }
+    }
+
+    pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// The hint for a name that is none of these: the nearest, or all.
+pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let known: Vec<_> = known.into_iter().collect();
+    let close = known.iter().map(|known| (strsim::jaro_winkler(name, known), known));
+    match close.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((likeness, nearest)) if likeness > 0.75 => format!("did you mean {nearest:?}?"),
+        Some(_) => format!("known here: {}", known.join(", ")),
+        None => "nothing can stand here".to_owned(),
+    }
+}

@@ -1,0 +1,180 @@
+//! Scenarios: steps that every target goes through, written in a file.
+//!
+//! ```
+//! let scenario: atp_executor::Scenario = r#"
+//! name: kernel
+//! targets: web-*
+//! steps:
+//!   - wait: agent
+//!     timeout: 30s
+//!   - exec: uname -r
+//!     capture: kernel
+//!   - assert:
+//!       stdout: '^6\.'
+//! teardown:
+//!   - exec: echo ${kernel} is what ${vm} runs
+//! "#
+//! .parse()?;
+//! assert_eq!((scenario.name(), scenario.steps().len()), ("kernel", 3));
+//! # Ok::<(), atp_executor::ScenarioError>(())
+//! ```
+//!
+//! A scenario is an operation like others ([`Operation::Scenario`](crate::Operation::Scenario)): each target goes
+//! through its steps at its own pace, and has one outcome, with what each step came to in its data. Limits,
+//! batches, deadlines, journals and early ends are those of any run. The format is described in
+//! `docs/scenarios.md`; [`schema`] gives it to editors.
+
+mod error;
+mod fields;
+mod node;
+mod parse;
+mod report;
+mod run;
+mod schema;
+mod step;
+mod template;
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use atp_transport::HostId;
+
+use crate::selection::{LabelFilter, Selection, StateFilter};
+use crate::selector::Selector;
+
+pub use error::{Place, ScenarioError};
+pub use report::{ScenarioReport, StepReport};
+pub use schema::schema;
+pub use step::{Action, Assertion, ExecTemplate, Matcher, Step, StepOperation, WaitFor};
+pub use template::Template;
+
+use error::nearest;
+pub(crate) use run::perform;
+use template::Values;
+
+/// A scenario, parsed and checked. Parse it from the text of its file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scenario {
+    name: String,
+    description: Option<String>,
+    variables: Values,
+    targets: Vec<(Place, Template)>,
+    exclude: Vec<(Place, Template)>,
+    state: StateFilter,
+    labels: BTreeMap<String, (Place, Template)>,
+    steps: Vec<Step>,
+    teardown: Vec<Step>,
+}
+
+/// What each target knows of itself.
+const OWN: [&str; 3] = ["host", "uuid", "vm"];
+
+impl Scenario {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it is for.
+    pub fn description(&self) -> Option<&str> {
+        self.description.as_deref()
+    }
+
+    /// What each target goes through, until a step fails.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// What each target goes through at the end in any case.
+    pub fn teardown(&self) -> &[Step] {
+        &self.teardown
+    }
+
+    /// Gives a variable another value than the file does.
+    ///
+    /// # Errors
+    /// The file has no such variable.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) -> Result<(), ScenarioError> {
+        match self.variables.get_mut(name) {
+            Some(variable) => *variable = value.into(),
+            None => {
+                return Err(ScenarioError {
+                    place: None,
+                    message: format!("the scenario has no variable {name:?}"),
+                    hint: Some(nearest(name, self.variables.keys().map(String::as_str))),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The VMs it is for.
+    ///
+    /// # Errors
+    /// With its variables filled in, a selector is none.
+    pub fn selection(&self) -> Result<Selection, ScenarioError> {
+        let selectors = |templates: &[(Place, Template)]| {
+            let selector = |(place, template): &(Place, Template)| {
+                let text = self.fill(*place, template)?;
+                text.parse::<Selector>()
+                    .map_err(|error| ScenarioError::at(*place, error.to_string()).with_hint(error.hint()))
+            };
+            templates.iter().map(selector).collect::<Result<Vec<_>, _>>()
+        };
+        let label = |(key, (place, template)): (&String, &(Place, Template))| {
+            Ok(LabelFilter { key: key.clone(), value: self.fill(*place, template)? })
+        };
+        Ok(Selection {
+            selectors: selectors(&self.targets)?,
+            exclude: selectors(&self.exclude)?,
+            state: self.state,
+            labels: self.labels.iter().map(label).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Whether a step takes a running VM away from its users.
+    pub fn is_disruptive(&self) -> bool {
+        self.all_steps().any(|step| step.operation().is_some_and(StepOperation::is_disruptive))
+    }
+
+    /// Whether no step does anything but look.
+    pub fn only_looks(&self) -> bool {
+        self.all_steps().all(|step| match &step.action {
+            Action::Do(operation) => operation.only_looks(),
+            Action::Assert(_) => true,
+        })
+    }
+
+    /// The time a target may take over all of it, when a step without a time of its own may take `timeout`.
+    pub fn budget(&self, timeout: Duration) -> Duration {
+        let times = self.all_steps().map(|step| step.budget(timeout));
+        times.fold(Duration::ZERO, Duration::saturating_add).max(timeout)
+    }
+
+    fn all_steps(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().chain(&self.teardown)
+    }
+
+    fn fill(&self, place: Place, template: &Template) -> Result<String, ScenarioError> {
+        template.fill(&self.variables).map_err(|name| {
+            ScenarioError::at(place, format!("the variable {name:?} has no value here"))
+                .with_hint("what decides which VMs are meant can only use the variables of the file")
+        })
+    }
+
+    /// The values that a target begins with.
+    fn values(&self, host: &HostId, vm: &str, uuid: &str) -> Values {
+        let own = OWN.into_iter().zip([host.as_str(), uuid, vm]);
+        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        self.variables.clone().into_iter().chain(own).collect()
+    }
+}
+
+impl FromStr for Scenario {
+    type Err = ScenarioError;
+
+    fn from_str(text: &str) -> Result<Self, ScenarioError> {
+        parse::scenario(text)
+    }
+}

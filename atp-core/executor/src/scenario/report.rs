@@ -1,0 +1,82 @@
+//! What came of a scenario on one target.
+
+use atp_transport::Effect;
+use serde::Serialize;
+
+use crate::completion::Completion;
+use crate::error::OutcomeError;
+use crate::outcome::{Data, Status};
+
+/// How far a target got, step by step.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScenarioReport {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The steps it went through, the one that failed the last.
+    pub steps: Vec<StepReport>,
+    /// How many steps there are.
+    pub steps_total: usize,
+    /// The steps of the teardown.
+    pub teardown: Vec<StepReport>,
+}
+
+/// What came of one step.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepReport {
+    /// The step's name.
+    pub name: String,
+    /// What it does: the name of an operation, `wait` or `assert`.
+    pub op: &'static str,
+    /// How it went.
+    pub status: Status,
+    /// Whether anything happened to the VM.
+    pub effect: Effect,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Milliseconds it took.
+    pub duration_ms: u64,
+    /// What it yielded.
+    pub data: Option<Data>,
+    /// What went wrong.
+    pub error: Option<OutcomeError>,
+}
+
+impl StepReport {
+    pub(super) fn is_success(&self) -> bool {
+        self.status.is_success()
+    }
+}
+
+impl ScenarioReport {
+    /// The outcome of the target. `is_stopped` says that it was asked to stop before its last step.
+    pub(super) fn completion(self, is_stopped: bool) -> Completion {
+        let effect = self.steps.iter().chain(&self.teardown).fold(Effect::None, |all, step| {
+            match (all, step.effect) {
+                (Effect::Unknown, _) | (_, Effect::Unknown) => Effect::Unknown,
+                (Effect::Done, _) | (_, Effect::Done) => Effect::Done,
+                (Effect::None, Effect::None) => Effect::None,
+            }
+        });
+        let failure = |steps: &[StepReport], part: &str| {
+            let (number, step) = (1..).zip(steps).find(|(_, step)| !step.is_success())?;
+            let error = step.error.clone().unwrap_or_else(|| OutcomeError::new("step-failed", "it failed"));
+            let message = format!("{part} {number} ({}): {}", step.name, error.message);
+            Some((step.status, OutcomeError { message, ..error }))
+        };
+        let stopped = || {
+            let (done, all) = (self.steps.len(), self.steps_total);
+            let message =
+                format!("stopped after {done} of {all} steps, as was asked; the teardown was carried out");
+            is_stopped.then(|| (Status::Cancelled, OutcomeError::new("stopped", message)))
+        };
+        let ended = failure(&self.steps, "step")
+            .or_else(stopped)
+            .or_else(|| failure(&self.teardown, "teardown step"));
+        let (status, error) = match ended {
+            // Whether it may be tried again is for whoever knows what the steps before it did.
+            Some((status, error)) => (status, Some(OutcomeError { retryable: false, ..error })),
+            None => (Status::Ok, None),
+        };
+        Completion { status, effect, data: Some(Data::Scenario(self)), error }
+    }
+}

@@ -1,0 +1,242 @@
+//! One target's way through a scenario.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use atp_transport::domain::DomainState;
+use atp_transport::{Effect, ExecuteOptions, TransportManager};
+use regex::Regex;
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Scenario;
+use super::report::{ScenarioReport, StepReport};
+use super::step::{Action, Assertion, Step};
+use super::template::Values;
+use crate::completion::Completion;
+use crate::error::OutcomeError;
+use crate::operation::{Operation, reached};
+use crate::ops;
+use crate::outcome::{Data, ExecReport, Status};
+use crate::plan::Target;
+use crate::policy::Policy;
+use crate::run::{Attempt, may_repeat, millis};
+
+/// Takes a target through the steps of a scenario, and in any case through its teardown.
+pub(crate) fn perform<'a>(
+    manager: &'a TransportManager,
+    scenario: &'a Scenario,
+    policy: &'a Policy,
+    target: &'a Target,
+    attempt: &'a Attempt,
+) -> Pin<Box<dyn Future<Output = Completion> + Send + 'a>> {
+    // In a box, as its steps are operations again.
+    Box::pin(async move {
+        let uuid = target.uuid().map(|uuid| uuid.to_string()).unwrap_or_default();
+        let values = scenario.values(&target.host, target.vm().unwrap_or_default(), &uuid);
+        let mut walk = Walk { manager, policy, target, attempt, values, last: None };
+        let mut report = ScenarioReport {
+            scenario: scenario.name().to_owned(),
+            steps: Vec::new(),
+            steps_total: scenario.steps().len(),
+            teardown: Vec::new(),
+        };
+        let mut is_stopped = false;
+        for step in scenario.steps() {
+            if attempt.is_stop_requested() {
+                is_stopped = true;
+                break;
+            }
+            let done = walk.step(step).await;
+            let is_success = done.is_success();
+            report.steps.push(done);
+            if !is_success {
+                break;
+            }
+        }
+        walk.last = None;
+        for step in scenario.teardown() {
+            report.teardown.push(walk.step(step).await);
+        }
+        report.completion(is_stopped)
+    })
+}
+
+/// A target on its way.
+struct Walk<'a> {
+    manager: &'a TransportManager,
+    policy: &'a Policy,
+    target: &'a Target,
+    attempt: &'a Attempt,
+    values: Values,
+    /// What the last step yielded that was no assert.
+    last: Option<Data>,
+}
+
+impl Walk<'_> {
+    async fn step(&mut self, step: &Step) -> StepReport {
+        let started = Instant::now();
+        let deadline = self.attempt.deadline().min(started + step.budget(self.policy.timeout));
+        let (completion, attempts) = match &step.action {
+            Action::Do(operation) => match operation.fill(&self.values).await {
+                Ok(operation) => self.operate(operation, deadline).await,
+                Err(message) => (unfit(message), 0),
+            },
+            Action::Assert(assertion) => (self.check(assertion, deadline).await, 1),
+        };
+        let completion = if step.exit_is_judged { leave_exit_code(completion) } else { completion };
+        if !matches!(step.action, Action::Assert(_)) {
+            self.last.clone_from(&completion.data);
+        }
+        if let (Some(name), true) = (&step.capture, completion.status.is_success()) {
+            self.values.insert(name.clone(), yielded(completion.data.as_ref()));
+        }
+        StepReport {
+            name: step.name.clone(),
+            op: step.op(),
+            status: completion.status,
+            effect: completion.effect,
+            attempts,
+            duration_ms: millis(started.elapsed()),
+            data: completion.data,
+            error: completion.error,
+        }
+    }
+
+    /// Carries out an operation, again if it may be.
+    async fn operate(&self, operation: Operation, deadline: Instant) -> (Completion, u32) {
+        let operation = Arc::new(operation);
+        let mut pause = self.policy.retry_initial;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let completion = self.attempt(&operation, deadline).await;
+            let is_last = attempts > self.policy.retries || Instant::now() + pause >= deadline;
+            if is_last || !may_repeat(&completion) || self.attempt.is_stop_requested() {
+                return (completion, attempts);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(self.policy.retry_max);
+        }
+    }
+
+    async fn attempt(&self, operation: &Arc<Operation>, deadline: Instant) -> Completion {
+        if !operation.only_looks() {
+            self.attempt.mark_sent();
+        }
+        let is_wait = matches!(**operation, Operation::Wait(_));
+        let step = self.attempt.part(deadline);
+        let (manager, policy) = (self.manager.clone(), self.policy.clone());
+        let (operation, target, told) = (Arc::clone(operation), self.target.clone(), step.clone());
+        // A task of its own: it panics alone, and the teardown is carried out all the same.
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let completion = ops::perform(&manager, &operation, &policy, &target, &told).await;
+            (completion, Instant::now())
+        }));
+        // When the run is aborted, all of this is dropped.
+        let never = CancellationToken::new();
+        let ended = step.supervise(task, self.policy.grace, &never);
+        tokio::select! {
+            (completion, _) = ended => completion,
+            // Nothing is lost with a wait, and it may be a long one.
+            () = self.attempt.stop_requested(), if is_wait => {
+                let error = OutcomeError::new("stopped", "stopped while it was waited for, as was asked");
+                Completion::failed(Status::Cancelled, Effect::None, error)
+            }
+        }
+    }
+
+    async fn check(&self, assertion: &Assertion, deadline: Instant) -> Completion {
+        let state = match assertion.state {
+            Some(_) => match self.state(deadline).await {
+                Ok(state) => Some(state),
+                Err(error) => return Completion::failed(Status::Failed, Effect::None, error),
+            },
+            None => None,
+        };
+        match differences(assertion, self.last.as_ref(), state) {
+            differences if differences.is_empty() => Completion::ok(Effect::None, None),
+            differences => {
+                let error = OutcomeError::new("assertion-failed", differences.join("; "))
+                    .with_hint("the data of the step before shows what it yielded");
+                Completion::failed(Status::Failed, Effect::None, error)
+            }
+        }
+    }
+
+    /// The VM's state now.
+    async fn state(&self, deadline: Instant) -> Result<DomainState, OutcomeError> {
+        let uuid = self.target.uuid().unwrap_or_default();
+        let options = ExecuteOptions::by(deadline);
+        let asked =
+            self.manager.execute_on_host_with(self.target.host.as_str(), options, |connection| async move {
+                connection.domain_info(uuid).await.map(|info| info.state)
+            });
+        asked.await.map_err(|error| OutcomeError::from(&error))
+    }
+}
+
+/// A step that cannot be carried out, as something in it has no value or a wrong one.
+fn unfit(message: String) -> Completion {
+    Completion::failed(Status::Failed, Effect::None, OutcomeError::new("step-unfit", message))
+}
+
+/// Takes a process that exited with another code than 0 for one that went well: the next step judges it.
+fn leave_exit_code(completion: Completion) -> Completion {
+    match &completion.data {
+        Some(Data::Exec(report)) if report.exit_code.is_some() => {
+            Completion { status: Status::Ok, error: None, ..completion }
+        }
+        _ => completion,
+    }
+}
+
+/// What a step yielded, as text: what a process wrote to standard output, without line ends at its end; or JSON.
+fn yielded(data: Option<&Data>) -> String {
+    match data {
+        Some(Data::Exec(report)) => {
+            let text = String::from_utf8_lossy(&report.stdout.bytes);
+            text.trim_end_matches(['\n', '\r']).to_owned()
+        }
+        Some(Data::Reply(Value::String(text))) => text.clone(),
+        Some(data) => serde_json::to_string(data).unwrap_or_default(),
+        None => String::new(),
+    }
+}
+
+/// In what the last step and the VM differ from what was expected.
+fn differences(assertion: &Assertion, last: Option<&Data>, state: Option<DomainState>) -> Vec<String> {
+    let report: Option<&ExecReport> = match last {
+        Some(Data::Exec(report)) => Some(report),
+        _ => None,
+    };
+    let mut differences = Vec::new();
+    if let Some(expected) = assertion.exit_code {
+        match report.and_then(|report| report.exit_code) {
+            Some(code) if code == expected => {}
+            Some(code) => differences.push(format!("the exit code is {code}, not {expected}")),
+            None => differences.push(format!("there is no exit code, where {expected} was expected")),
+        }
+    }
+    let mut compare = |what: &str, text: String, regex: &Regex| {
+        if !regex.is_match(&text) {
+            differences.push(format!("{what} does not match /{regex}/"));
+        }
+    };
+    if let Some(matcher) = &assertion.stdout {
+        compare("the output", yielded(last), &matcher.0);
+    }
+    if let Some(matcher) = &assertion.stderr {
+        let text = report.map(|report| String::from_utf8_lossy(&report.stderr.bytes).into_owned());
+        compare("what it wrote to standard error", text.unwrap_or_default(), &matcher.0);
+    }
+    if let (Some(expected), Some(state)) = (assertion.state, state)
+        && !reached(expected, state)
+    {
+        differences.push(format!("the VM is {state}, not {expected}"));
+    }
+    differences
+}

@@ -1,0 +1,368 @@
+//! A run's journal: on disk before anything is told, whole after a kill at any moment, and gone on from.
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use atp_executor::{
+    Completion, Data, History, Journal, JournalError, Operation, OutcomeError, Plan, Policy, RunControl,
+    RunEvent, RunSpec, Status, Target, run_targets,
+};
+use atp_protocol::ExecSpec;
+use atp_transport::Effect;
+use atp_transport::domain::{DomainInfo, DomainState, Lifecycle};
+use uuid::Uuid;
+
+/// A folder of a test's own, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("journal-{}-{number}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        Folder(folder)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.join("run.journal")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn virtual_time<F: Future>(test: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(test)
+}
+
+fn target(vm: usize) -> Target {
+    Target {
+        host: format!("h{}", vm % 3).parse().unwrap(),
+        domain: Some(DomainInfo {
+            name: format!("vm{vm}"),
+            uuid: Uuid::from_u128(vm as u128 + 1),
+            id: Some(1),
+            state: DomainState::Running,
+            vcpus: None,
+            memory_kib: None,
+            max_memory_kib: None,
+        }),
+    }
+}
+
+fn exec() -> Operation {
+    Operation::Exec(ExecSpec::new("true"))
+}
+
+fn plan(vms: impl IntoIterator<Item = usize>, operation: Operation) -> Plan {
+    Plan {
+        operation,
+        policy: Policy { parallel: 3, timeout: Duration::from_secs(10), ..Policy::default() },
+        targets: vms.into_iter().map(target).collect(),
+        settled: Vec::new(),
+        notices: Vec::new(),
+        done_before: 0,
+        planned_in: Duration::ZERO,
+    }
+}
+
+fn spec(plan: Plan, journal: Journal) -> RunSpec {
+    RunSpec {
+        op: "exec",
+        targets: plan.targets,
+        settled: plan.settled,
+        policy: plan.policy,
+        journal: Some(journal),
+    }
+}
+
+/// What the work on a VM comes to, told from its number.
+fn work(target: &Target) -> Completion {
+    let number = target.uuid().unwrap().as_u128() - 1;
+    let error = |kind| OutcomeError::new(kind, "no");
+    match number % 5 {
+        0 => Completion::failed(Status::Failed, Effect::None, error("agent-not-connected")),
+        1 => Completion::failed(Status::Failed, Effect::Done, error("exit-nonzero")),
+        2 => Completion::failed(Status::Timeout, Effect::Unknown, error("call-timeout")),
+        _ => Completion::ok(Effect::Done, Data::Reply("fine".into())),
+    }
+}
+
+/// Runs a plan of `vms` with a journal at `path`.
+async fn run(path: &Path, vms: usize) {
+    let plan = plan(0..vms, exec());
+    let journal = Journal::create(path, &plan).await.unwrap();
+    let run = run_targets(spec(plan, journal), &RunControl::default(), |target, _| async move {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        work(&target)
+    });
+    assert_eq!(run.outcomes().await.len(), vms);
+}
+
+#[test]
+fn everything_is_on_disk_before_it_is_told() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let path = folder.path();
+        let plan = plan(0..20, exec());
+        let journal = Journal::create(&path, &plan).await.unwrap();
+        let seen_by_work = path.clone();
+        let mut run = run_targets(spec(plan, journal), &RunControl::default(), move |target, _| {
+            let text = fs::read_to_string(&seen_by_work).unwrap();
+            let line = format!(r#"{{"started":{{"host":"{}","vm":"{}""#, target.host, target.vm().unwrap());
+            assert!(text.contains(&line), "no {line} in {text}");
+            async move { work(&target) }
+        });
+        let mut finished = 0;
+        while let Some(event) = run.next().await {
+            let text = fs::read_to_string(&path).unwrap();
+            if let RunEvent::Finished(outcome) = event {
+                assert_ne!(outcome.error.as_ref().map(|error| error.kind.as_str()), Some("panicked"));
+                let line = format!(
+                    r#"{{"finished":{{"host":"{}","vm":"{}""#,
+                    outcome.host.unwrap(),
+                    outcome.vm.unwrap()
+                );
+                assert!(text.contains(&line), "no {line} in {text}");
+                finished += 1;
+            }
+        }
+        assert_eq!(finished, 20);
+    });
+}
+
+#[test]
+fn only_its_owner_may_read_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    virtual_time(async {
+        let folder = Folder::new();
+        run(&folder.path(), 1).await;
+        assert_eq!(fs::metadata(folder.path()).unwrap().permissions().mode() & 0o777, 0o600);
+    });
+}
+
+#[test]
+fn nothing_that_is_in_the_operation_is_in_the_journal() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let mut spec = ExecSpec::new("login");
+        spec.args.push("hunter2".to_owned());
+        Journal::create(&folder.path(), &plan(0..1, Operation::Exec(spec))).await.unwrap();
+        assert!(!fs::read_to_string(folder.path()).unwrap().contains("hunter2"));
+    });
+}
+
+/// What became of each target in the lines of a journal: how often it was started, and its last status and effect.
+fn read(lines: &str) -> BTreeMap<String, Option<(String, String)>> {
+    let mut targets = BTreeMap::new();
+    for line in lines.lines().skip(1) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let name = |record: &serde_json::Value| record["vm"].as_str().unwrap().to_owned();
+        if let Some(record) = line.get("started") {
+            targets.insert(name(record), None);
+        }
+        if let Some(record) = line.get("finished") {
+            let text = |key: &str| record[key].as_str().unwrap().to_owned();
+            targets.insert(name(record), Some((text("status"), text("effect"))));
+        }
+    }
+    targets
+}
+
+#[test]
+fn killed_at_any_byte_it_repeats_nothing_and_forgets_nothing() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let path = folder.path();
+        run(&path, 10).await;
+        let whole = fs::read_to_string(&path).unwrap();
+        let head = whole.find('\n').unwrap() + 1;
+        let cut_path = folder.0.join("cut");
+        // Every place in the first lines, and then around the ends of lines and here and there between.
+        let is_near_end =
+            |at: usize| whole.as_bytes()[at.saturating_sub(2)..whole.len().min(at + 2)].contains(&b'\n');
+        for end in (0..=whole.len()).filter(|&at| at < head + 400 || at % 29 == 0 || is_near_end(at)) {
+            fs::write(&cut_path, &whole[..end]).unwrap();
+            let read_back = History::read(&cut_path, &exec()).await;
+            if end < head {
+                // Nothing was started before the head was written.
+                assert!(matches!(read_back, Err(JournalError::Invalid { .. })), "at {end}");
+                continue;
+            }
+            let resumed = read_back.unwrap().apply(plan(0..10, exec()));
+            let last_line = whole[..end].rfind('\n').unwrap() + 1;
+            let noted = read(&whole[..last_line]);
+            let to_do: BTreeSet<_> =
+                resumed.targets.iter().map(|target| target.vm().unwrap().to_owned()).collect();
+            let settled: BTreeMap<_, _> = resumed
+                .settled
+                .iter()
+                .map(|outcome| (outcome.vm.clone().unwrap(), (outcome.status, outcome.effect)))
+                .collect();
+            let mut done = 0;
+            for vm in (0..10).map(|vm| format!("vm{vm}")) {
+                match noted.get(&vm) {
+                    None => assert!(to_do.contains(&vm), "{vm} was never started, at {end}"),
+                    Some(None) => {
+                        assert_eq!(settled[&vm], (Status::Failed, Effect::Unknown), "{vm} at {end}")
+                    }
+                    Some(Some((status, effect))) => match (status.as_str(), effect.as_str()) {
+                        ("ok", _) => {
+                            assert!(!to_do.contains(&vm) && !settled.contains_key(&vm));
+                            done += 1;
+                        }
+                        (_, "none") => assert!(to_do.contains(&vm), "{vm} at {end}"),
+                        (_, effect) => assert_eq!(settled[&vm].1.as_str(), effect, "{vm} at {end}"),
+                    },
+                }
+            }
+            assert_eq!(to_do.len() + settled.len() + done, 10, "at {end}");
+            assert_eq!(resumed.done_before, done);
+        }
+    });
+}
+
+#[test]
+fn a_journal_is_gone_on_from_again_and_again() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let path = folder.path();
+        run(&path, 10).await;
+        // Torn in the middle of a line.
+        let whole = fs::read_to_string(&path).unwrap();
+        let lines: Vec<_> = whole.split_inclusive('\n').collect();
+        fs::write(&path, format!("{}{}", lines[..8].concat(), &lines[8][..20])).unwrap();
+
+        let mut starts: BTreeMap<String, usize> = BTreeMap::new();
+        for round in 0..3 {
+            let history = History::read(&path, &exec()).await.unwrap();
+            let resumed = history.apply(plan(0..10, exec()));
+            let journal = Journal::resume(&history).await.unwrap();
+            let mut run =
+                run_targets(spec(resumed, journal), &RunControl::default(), |target, _| async move {
+                    work(&target)
+                });
+            let mut outcomes = 0;
+            while let Some(event) = run.next().await {
+                match event {
+                    RunEvent::Started { vm, .. } => *starts.entry(vm.unwrap()).or_default() += 1,
+                    RunEvent::Finished(_) => outcomes += 1,
+                    RunEvent::Stopping(reason) => panic!("{reason}"),
+                }
+            }
+            assert!(outcomes > 0, "round {round}");
+        }
+        // What fails without effect is tried each time; all others were started once at most, the first run included.
+        for (vm, count) in starts {
+            let number: usize = vm.trim_start_matches("vm").parse().unwrap();
+            assert_eq!(count, if number.is_multiple_of(5) { 3 } else { 1 }, "{vm}");
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{text}");
+    });
+}
+
+#[test]
+fn a_look_is_repeated_and_what_is_not_selected_is_told() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let path = folder.path();
+        Journal::create(&path, &plan(0..3, Operation::VmInfo)).await.unwrap();
+        let started =
+            r#"{"started":{"host":"h0","vm":"vm0","uuid":"00000000-0000-0000-0000-000000000001","at":"x"}}"#;
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{text}{started}\n")).unwrap();
+        let history = History::read(&path, &Operation::VmInfo).await.unwrap();
+        // vm2 is not there any more, and vm7 is new.
+        let resumed = history.apply(plan([0, 1, 7], Operation::VmInfo));
+        let names: Vec<_> = resumed.targets.iter().map(Target::to_string).collect();
+        assert_eq!(names, ["h0/vm0", "h1/vm1"]);
+        let settled: Vec<_> = resumed
+            .settled
+            .iter()
+            .map(|o| (o.vm.as_deref().unwrap(), o.status, o.error.as_ref().unwrap().kind.as_str()))
+            .collect();
+        assert_eq!(settled, [("vm2", Status::Skipped, "not-selected")]);
+        assert!(
+            resumed.notices[0].to_string().contains("1 selected VMs are not in it"),
+            "{:?}",
+            resumed.notices
+        );
+    });
+}
+
+#[test]
+fn a_journal_of_something_else_is_refused() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let path = folder.path();
+        run(&path, 1).await;
+        for other in [
+            Operation::Exec(ExecSpec::new("false")),
+            Operation::Lifecycle { action: Lifecycle::Destroy, wait: false },
+        ] {
+            let error = History::read(&path, &other).await.unwrap_err();
+            assert_eq!(error.kind(), "journal-of-another-operation", "{error}");
+        }
+        let plan = plan(0..1, exec());
+        assert_eq!(Journal::create(&path, &plan).await.unwrap_err().kind(), "journal-unusable");
+        for (text, line) in [("", 1), ("hello\n", 1), ("{\"resumed\":{}}\n", 1)] {
+            fs::write(&path, text).unwrap();
+            match History::read(&path, &exec()).await.unwrap_err() {
+                JournalError::Invalid { line: at, .. } => assert_eq!(at, line, "{text:?}"),
+                other => panic!("{other}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_bad_line_in_the_middle_is_not_passed_over() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let path = folder.path();
+        run(&path, 3).await;
+        let text = fs::read_to_string(&path).unwrap();
+        let mut lines: Vec<_> = text.lines().collect();
+        lines[2] = "garbage";
+        fs::write(&path, lines.join("\n")).unwrap();
+        let error = History::read(&path, &exec()).await.unwrap_err();
+        assert!(matches!(error, JournalError::Invalid { line: 3, .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_journal_has_one_writer() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let plan = plan(0..1, exec());
+        let first = Journal::create(&folder.path(), &plan).await.unwrap();
+        let history = History::read(&folder.path(), &exec()).await.unwrap();
+        assert_eq!(Journal::resume(&history).await.unwrap_err().kind(), "journal-in-use");
+        drop(first);
+        // Its writer ends by itself when nobody can send to it any more.
+        let journal = loop {
+            match Journal::resume(&history).await {
+                Err(JournalError::InUse { .. }) => tokio::task::yield_now().await,
+                other => break other.unwrap(),
+            }
+        };
+        drop(journal);
+        // The file has grown since it was read.
+        assert_eq!(Journal::resume(&history).await.unwrap_err().kind(), "journal-in-use");
+    });
+}

@@ -1,0 +1,283 @@
+//! Scenario files: what is right, what is wrong and where, the schema, and runs on libvirt's test driver.
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use atp_executor::{
+    Data, Executor, Operation, Outcome, Policy, RunControl, Scenario, ScenarioError, ScenarioReport, Status,
+    scenario_schema,
+};
+use atp_transport::{Effect, HostInfo, TransportConfig, TransportManager};
+use proptest::prelude::*;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/scenarios")
+}
+
+#[test]
+fn the_examples_are_scenarios() {
+    let mut count = 0;
+    for entry in fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let text = fs::read_to_string(&path).unwrap();
+            let scenario: Scenario =
+                text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert_eq!(Some(scenario.name()), path.file_stem().and_then(|stem| stem.to_str()));
+            assert!(scenario.description().is_some());
+            count += 1;
+        }
+    }
+    assert_eq!(count, 5);
+}
+
+/// `UPDATE_SCHEMA=1 cargo test -p atp-executor --test scenario` writes it anew.
+#[test]
+fn the_schema_for_editors_is_in_step() {
+    let path = folder().join("scenario.schema.json");
+    let schema = format!("{}\n", serde_json::to_string_pretty(&scenario_schema()).unwrap());
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
+        fs::write(&path, &schema).unwrap();
+    }
+    assert_eq!(fs::read_to_string(path).unwrap(), schema);
+}
+
+fn parse(text: &str) -> Result<Scenario, ScenarioError> {
+    text.parse()
+}
+
+/// A scenario with these lines as its steps, the first of them on line 4.
+fn with_steps(steps: &str) -> String {
+    format!("name: n\ntargets: '*'\nsteps:\n{steps}\n")
+}
+
+#[test]
+fn errors_say_where_and_what() {
+    let steps = |text: &str| with_steps(text);
+    let mut wrong = Vec::new();
+    for (text, line, column, message, hint) in [
+        (String::new(), 1, 1, "a scenario with its keys", ""),
+        ("- a\n".into(), 1, 1, "a scenario with its keys, not a list", ""),
+        ("name: n\ntargets: x\n".into(), 1, 1, "needs the key \"steps\"", ""),
+        ("name: n\ntarget: x\n".into(), 2, 1, "no key \"target\"", "\"targets\""),
+        ("name: n\ntargets: 'a['\nsteps:\n  - wait: agent\n".into(), 2, 10, "character 2", "a selector is"),
+        ("name: n\ntargets: x\nsteps: []\n".into(), 3, 8, "a list of steps without any", ""),
+        (
+            "name: n\ntargets: x\nstate: off\nsteps:\n  - wait: agent\n".into(),
+            3,
+            8,
+            "none of any, running",
+            "",
+        ),
+        (
+            "name: n\nvariables: {vm: x}\ntargets: x\nsteps: [{wait: agent}]\n".into(),
+            2,
+            13,
+            "cannot be named",
+            "of its own",
+        ),
+        (
+            "name: n\ntargets: ${vms}\nsteps: [{wait: agent}]\n".into(),
+            2,
+            10,
+            "no variable \"vms\"",
+            "nothing",
+        ),
+        ("name: [\n".into(), 1, 7, "unclosed bracket", ""),
+        (steps("  - exce: true"), 4, 5, "no key \"exce\"", "\"exec\""),
+        (steps("  - name: x"), 4, 5, "has to do something", "exec, qmp"),
+        (steps("  - exec: a\n    qmp: b"), 5, 10, "a second: qmp", "of its own"),
+        (steps("  - exec: echo ${krenel}\n  - exec: x"), 4, 11, "no variable \"krenel\"", "known here"),
+        (steps("  - exec: echo ${host\n"), 4, 11, "not closed", ""),
+        (steps("  - exec: {comand: x}"), 4, 12, "no key \"comand\"", "\"command\""),
+        (steps("  - exec: [a, [b]]"), 4, 15, "expected text, not a list", ""),
+        (steps("  - exec: x\n    timeout: 30"), 5, 14, "a time such as 30s", ""),
+        (steps("  - exec: x\n    capture: 1a"), 5, 14, "cannot be named", ""),
+        (steps("  - wait: agent\n    capture: x"), 5, 14, "yields nothing", ""),
+        (steps("  - vm: explode"), 4, 9, "\"explode\" is none of start", "known here"),
+        (steps("  - vm: {action: shutdwon}"), 4, 18, "none of start", "\"shutdown\""),
+        (steps("  - vm: {action: start, wait: maybe}"), 4, 31, "true or false", ""),
+        (steps("  - wait: {}"), 4, 11, "for one thing", ""),
+        (steps("  - wait: boot"), 4, 11, "none of agent", "state: STATE"),
+        (steps("  - assert: {}"), 4, 13, "expect something", ""),
+        (steps("  - assert: {exit_code: 0}"), 4, 5, "of an exec step just before", ""),
+        (steps("  - assert: {stdout: x}"), 4, 5, "no step before", ""),
+        (
+            steps("  - exec: x\n  - assert: {stdout: '('}"),
+            5,
+            22,
+            "not a regular expression: unclosed group",
+            "",
+        ),
+        (steps("  - exec: x\n  - assert: {exit_code: none}"), 5, 25, "a whole number", ""),
+        (steps("  - cp: {to: x}"), 4, 9, "push a file, or pull one", ""),
+        (steps("  - key: ctrl-nosuch"), 4, 10, "nosuch", ""),
+        (steps("  - mouse: fly"), 4, 12, "fly", ""),
+        (steps("  - qmp: '{\"execute\":1}'"), 4, 10, "name comes first", ""),
+    ] {
+        let error = parse(&text).unwrap_err();
+        let place = error.place.unwrap();
+        let is_right = (place.line, place.column) == (line, column)
+            && error.message.contains(message)
+            && error.hint.as_deref().unwrap_or_default().contains(hint);
+        if !is_right {
+            wrong.push(format!("{text}\n=> {error}, hint {:?}", error.hint));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn variables_are_of_the_file_and_can_be_set() {
+    let text = "name: n\nvariables: {who: web, version: 1.10}\ntargets: ['${who}-*', h1/db]\nexclude: h2/\n\
+                labels: {role: '${who}'}\nsteps:\n  - exec: echo ${version} ${vm}\n";
+    let mut scenario = parse(text).unwrap();
+    let selectors = |scenario: &Scenario| {
+        let selection = scenario.selection().unwrap();
+        assert_eq!(selection.exclude.len(), 1);
+        let labels: Vec<_> = selection.labels.iter().map(|label| label.value.clone()).collect();
+        (selection.selectors.iter().map(ToString::to_string).collect::<Vec<_>>(), labels)
+    };
+    assert_eq!(selectors(&scenario), (vec!["web-*".into(), "h1/db".into()], vec!["web".into()]));
+    scenario.set("who", "app").unwrap();
+    assert_eq!(selectors(&scenario).0[0], "app-*");
+    // As it is written, not as the number it looks like.
+    assert!(format!("{scenario:?}").contains("\"1.10\""), "{scenario:?}");
+    let error = scenario.set("whom", "x").unwrap_err();
+    assert_eq!(error.hint.as_deref(), Some("did you mean \"who\"?"));
+    scenario.set("who", "a[").unwrap();
+    assert_eq!(scenario.selection().unwrap_err().place.map(|place| place.line), Some(3));
+}
+
+#[test]
+fn a_scenario_is_as_careful_as_its_steps() {
+    let of = |steps: &str| parse(&with_steps(steps)).unwrap();
+    assert!(of("  - vm: destroy").is_disruptive());
+    assert!(!of("  - vm: start").is_disruptive());
+    assert!(of("  - vm: info\n  - assert: {state: running}\n  - wait: {state: running}").only_looks());
+    assert!(!of("  - exec: x").only_looks());
+    let timed = of("  - exec: x\n    timeout: 5m\n  - exec: y");
+    assert_eq!(timed.budget(Duration::from_secs(60)), Duration::from_secs(360));
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_a_panic(text in any::<String>()) {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn nothing_that_is_nearly_a_scenario_is_a_panic(
+        lines in prop::collection::vec(
+            prop::sample::select(vec![
+                "name: n", "targets: '*'", "targets: [a, b]", "steps:", "teardown:", "variables:", "  a: 1",
+                "  - exec: x", "  - exec: [a, ${b}]", "  - wait: agent", "  - assert: {exit_code: 1}", "    capture: b",
+                "    timeout: 3s", "  - vm: {action: start}", "labels: {a: b}", "state: paused", "  -", "[", "&a *a", "? x",
+            ]),
+            0..12,
+        ),
+    ) {
+        if let Err(error) = parse(&lines.join("\n")) {
+            prop_assert!(error.place.is_none_or(|place| place.line >= 1 && place.column >= 1));
+        }
+    }
+}
+
+/// Runs a scenario on libvirt's test driver, with one domain named `test` that has neither monitor nor agent.
+async fn run(text: &str, control: &RunControl) -> Outcome {
+    let manager = TransportManager::new(TransportConfig::default());
+    manager.add_host(HostInfo::from_uri("demo", "test:///default")).await.unwrap();
+    let executor = Executor::new(manager);
+    let scenario = parse(text).unwrap();
+    let selection = scenario.selection().unwrap();
+    let policy = Policy { timeout: Duration::from_secs(30), retries: 2, ..Policy::default() };
+    let plan = executor.plan(&selection, Operation::Scenario(Arc::new(scenario)), policy).await.unwrap();
+    executor.run(plan, control).outcomes().await.remove(0)
+}
+
+fn report(outcome: &Outcome) -> &ScenarioReport {
+    match &outcome.data {
+        Some(Data::Scenario(report)) => report,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// `name status` of each step, and of each of the teardown.
+fn steps(outcome: &Outcome) -> (Vec<String>, Vec<String>) {
+    let report = report(outcome);
+    let line = |step: &atp_executor::StepReport| format!("{} {}", step.name, step.status);
+    (report.steps.iter().map(line).collect(), report.teardown.iter().map(line).collect())
+}
+
+#[tokio::test]
+async fn steps_follow_one_another_and_a_teardown_them() {
+    let text = with_steps(
+        "  - {name: look, vm: info, capture: seen}\n  - {name: named, assert: {stdout: '\"name\":\"test\"', state: running}}\n  \
+         - vm: suspend\n  - {name: paused, wait: {state: paused}, timeout: 9s}\nteardown:\n  - vm: resume\n  - assert: {state: running}",
+    );
+    let outcome = run(&text, &RunControl::default()).await;
+    assert_eq!(
+        (outcome.status, outcome.effect, outcome.op),
+        (Status::Ok, Effect::Done, "run"),
+        "{outcome:?}"
+    );
+    let (done, undone) = steps(&outcome);
+    assert_eq!(done, ["look ok", "named ok", "vm-suspend ok", "paused ok"]);
+    assert_eq!(undone, ["vm-resume ok", "assert ok"]);
+}
+
+#[tokio::test]
+async fn a_step_that_fails_is_the_last_and_the_teardown_is_carried_out_all_the_same() {
+    let text = with_steps(
+        "  - vm: suspend\n  - {name: judge, assert: {state: running}}\n  - vm: destroy\n\
+         teardown:\n  - exec: true\n  - vm: resume",
+    );
+    let outcome = run(&text, &RunControl::default()).await;
+    assert_eq!((outcome.status, outcome.effect), (Status::Failed, Effect::Done));
+    let (done, undone) = steps(&outcome);
+    assert_eq!(done, ["vm-suspend ok", "judge failed"]);
+    assert_eq!(undone.len(), 2);
+    assert_eq!(undone[1], "vm-resume ok");
+    let error = outcome.error.unwrap();
+    assert_eq!(error.kind, "assertion-failed");
+    assert_eq!(error.message, "step 2 (judge): the VM is paused, not running");
+}
+
+#[tokio::test]
+async fn a_wait_ends_with_its_own_time() {
+    let text = with_steps("  - {wait: {state: shut-off}, timeout: 300ms}");
+    let outcome = run(&text, &RunControl::default()).await;
+    assert_eq!((outcome.status, outcome.effect), (Status::Timeout, Effect::None));
+    let error = outcome.error.unwrap();
+    assert_eq!(error.kind, "condition-not-met");
+    assert!(error.message.ends_with("it is running"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn asked_to_stop_it_goes_on_to_the_teardown() {
+    let text = with_steps(
+        "  - {wait: {state: paused}, timeout: 20s}\n  - vm: destroy\nteardown:\n  - {name: after, vm: info}",
+    );
+    let control = RunControl::default();
+    let stop = control.stop.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stop.cancel();
+    });
+    let outcome = run(&text, &control).await;
+    let (done, undone) = steps(&outcome);
+    assert_eq!((outcome.status, done), (Status::Cancelled, vec!["wait cancelled".to_owned()]));
+    assert_eq!(undone, ["after ok"]);
+}
+
+#[tokio::test]
+async fn a_variable_that_was_not_captured_is_told_by_the_step_that_needs_it() {
+    let text = with_steps("  - exec: fails\n    capture: x\nteardown:\n  - exec: echo ${x}");
+    let outcome = run(&text, &RunControl::default()).await;
+    let undone = &report(&outcome).teardown[0];
+    assert_eq!(undone.error.as_ref().unwrap().kind, "step-unfit");
+    assert_eq!((undone.attempts, undone.effect), (0, Effect::None));
+}

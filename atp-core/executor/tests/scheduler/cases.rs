@@ -1,0 +1,388 @@
+//! What a run does, case by case.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use atp_executor::{
+    Completion, OutcomeError, Policy, Portion, RunControl, RunEvent, Status, StopReason, Target, run_targets,
+};
+use atp_transport::Effect;
+use tokio::time::{Instant, sleep};
+
+use crate::{Gauge, policy, spec, target, virtual_time};
+
+#[test]
+fn hosts_take_turns() {
+    virtual_time(async {
+        let mut targets: Vec<Target> = (0..20).map(|vm| target(0, vm)).collect();
+        targets.extend([target(1, 0), target(1, 1)]);
+        let policy = Policy { parallel: 2, ..policy() };
+        let mut run = run_targets(spec(targets, policy), &RunControl::default(), |_, _| async {
+            sleep(Duration::from_secs(1)).await;
+            Completion::ok(Effect::Done, None)
+        });
+        let mut hosts = Vec::new();
+        while let Some(event) = run.next().await {
+            if let RunEvent::Started { host, .. } = event {
+                hosts.push(host.to_string());
+            }
+        }
+        assert_eq!(hosts[..5], ["h0", "h1", "h0", "h1", "h0"]);
+        assert_eq!(hosts.len(), 22);
+    });
+}
+
+#[test]
+fn a_target_that_hangs_does_not_hold_up_the_others() {
+    virtual_time(async {
+        let began = Instant::now();
+        let targets = (0..9).map(|vm| target(0, vm)).collect();
+        let policy = Policy { parallel: 2, ..policy() };
+        let run = run_targets(spec(targets, policy), &RunControl::default(), |target, _| async move {
+            if target.vm() == Some("vm0") {
+                std::future::pending::<()>().await;
+            }
+            sleep(Duration::from_secs(1)).await;
+            Completion::ok(Effect::Done, None)
+        });
+        let outcomes = run.outcomes().await;
+        assert_eq!(began.elapsed(), Duration::from_millis(10_500));
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.status == Status::Ok).count(), 8);
+        assert_eq!(outcomes[0].status, Status::Timeout);
+    });
+}
+
+#[test]
+fn dropping_a_run_ends_its_work() {
+    virtual_time(async {
+        let gauge = Gauge::default();
+        let work = gauge.clone();
+        let targets = (0..9).map(|vm| target(0, vm)).collect();
+        let mut run = run_targets(spec(targets, policy()), &RunControl::default(), move |_, _| {
+            let live = work.enter();
+            async move {
+                std::future::pending::<()>().await;
+                drop(live);
+                Completion::ok(Effect::Done, None)
+            }
+        });
+        for _ in 0..policy().parallel {
+            assert!(matches!(run.next().await, Some(RunEvent::Started { .. })));
+        }
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(gauge.now(), policy().parallel);
+        drop(run);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(gauge.now(), 0);
+    });
+}
+
+#[test]
+fn a_slow_reader_delays_nobodys_clock() {
+    virtual_time(async {
+        let targets = (0..12).map(|vm| target(0, vm)).collect();
+        let policy = Policy { parallel: 2, ..policy() };
+        let mut run = run_targets(spec(targets, policy), &RunControl::default(), |_, _| async {
+            sleep(Duration::from_secs(2)).await;
+            Completion::ok(Effect::Done, None)
+        });
+        let mut finished = 0;
+        while let Some(event) = run.next().await {
+            // Longer than any target may take.
+            sleep(Duration::from_secs(60)).await;
+            if let RunEvent::Finished(outcome) = event {
+                assert_eq!((outcome.status, outcome.duration_ms), (Status::Ok, 2000));
+                finished += 1;
+            }
+        }
+        assert_eq!(finished, 12);
+    });
+}
+
+#[test]
+fn nothing_starts_once_a_run_is_stopped_however_slow_the_reader() {
+    virtual_time(async {
+        let began = Arc::new(AtomicUsize::new(0));
+        let (count, control) = (Arc::clone(&began), RunControl::default());
+        let targets = (0..12).map(|vm| target(0, vm)).collect();
+        let policy = Policy { parallel: 2, ..policy() };
+        let run = run_targets(spec(targets, policy), &control, move |_, _| {
+            count.fetch_add(1, Ordering::SeqCst);
+            async { Completion::ok(Effect::Done, None) }
+        });
+        // Nobody reads: events fill the channel, and the scheduler waits to announce the next target.
+        sleep(Duration::from_secs(1)).await;
+        let before = began.load(Ordering::SeqCst);
+        control.stop.cancel();
+        let outcomes = run.outcomes().await;
+        assert_eq!(began.load(Ordering::SeqCst), before);
+        let skipped = outcomes.iter().filter(|outcome| outcome.status == Status::Skipped).count();
+        assert_eq!((outcomes.len(), skipped), (12, 12 - before));
+    });
+}
+
+#[test]
+fn a_host_with_many_slow_vms_does_not_starve_one_with_few() {
+    virtual_time(async {
+        let began = Instant::now();
+        let mut targets: Vec<Target> = (0..200).map(|vm| target(0, vm)).collect();
+        targets.extend((0..2).map(|vm| target(1, vm)));
+        targets.extend((0..100).map(|vm| target(2, vm)));
+        let policy = Policy { parallel: 8, ..policy() };
+        let mut run = run_targets(spec(targets, policy), &RunControl::default(), |target, _| async move {
+            let millis = if target.host.as_str() == "h0" { 10_000 } else { 10 };
+            sleep(Duration::from_millis(millis)).await;
+            Completion::ok(Effect::Done, None)
+        });
+        let mut last = std::collections::HashMap::new();
+        while let Some(event) = run.next().await {
+            if let RunEvent::Finished(outcome) = event {
+                last.insert(outcome.host.unwrap().to_string(), began.elapsed());
+            }
+        }
+        // The slow host has its share of the window and no more, as long as others have work.
+        assert!(last["h1"] < Duration::from_millis(100), "{last:?}");
+        assert!(last["h2"] < Duration::from_millis(1000), "{last:?}");
+        assert!(last["h0"] >= Duration::from_secs(10 * 200 / 8), "{last:?}");
+    });
+}
+
+#[test]
+fn a_host_takes_no_more_at_once_than_it_may() {
+    virtual_time(async {
+        let gauge = Gauge::default();
+        let work = gauge.clone();
+        let targets = (0..9).map(|vm| target(0, vm)).collect();
+        let policy = Policy { per_host: Some(2), ..policy() };
+        let run = run_targets(spec(targets, policy), &RunControl::default(), move |_, _| {
+            let live = work.enter();
+            async move {
+                sleep(Duration::from_secs(1)).await;
+                drop(live);
+                Completion::ok(Effect::Done, None)
+            }
+        });
+        assert_eq!(run.outcomes().await.len(), 9);
+        assert_eq!(gauge.most(), 2);
+    });
+}
+
+#[test]
+fn a_vm_that_is_there_twice_is_worked_on_once_at_a_time() {
+    virtual_time(async {
+        let gauge = Gauge::default();
+        let work = gauge.clone();
+        let targets = vec![target(0, 0), target(0, 0), target(0, 1)];
+        let run = run_targets(spec(targets, policy()), &RunControl::default(), move |target, _| {
+            let live = (target.vm() == Some("vm0")).then(|| work.enter());
+            async move {
+                sleep(Duration::from_secs(1)).await;
+                drop(live);
+                Completion::ok(Effect::Done, None)
+            }
+        });
+        assert_eq!(run.outcomes().await.len(), 3);
+        assert_eq!(gauge.most(), 1);
+    });
+}
+
+/// Work that fails on the VMs of these names, at once.
+fn failing(
+    names: &'static [&'static str],
+) -> impl Fn(Target, atp_executor::Attempt) -> std::future::Ready<Completion> + Send + Sync + 'static {
+    move |target, _| {
+        let failed = names.contains(&target.vm().unwrap());
+        std::future::ready(if failed {
+            Completion::failed(Status::Failed, Effect::None, OutcomeError::new("guest-error", "no"))
+        } else {
+            Completion::ok(Effect::Done, None)
+        })
+    }
+}
+
+/// `vm status` of each outcome, and why the run ended early.
+async fn outline(mut run: atp_executor::Run) -> (Vec<String>, Option<StopReason>) {
+    let (mut outcomes, mut reason) = (Vec::new(), None);
+    while let Some(event) = run.next().await {
+        match event {
+            RunEvent::Finished(outcome) => {
+                outcomes.push(format!("{} {}", outcome.vm.as_deref().unwrap_or("-"), outcome.status));
+            }
+            RunEvent::Stopping(why) => reason = Some(why),
+            RunEvent::Started { .. } => {}
+        }
+    }
+    outcomes.sort();
+    (outcomes, reason)
+}
+
+#[test]
+fn so_many_failures_end_the_run() {
+    virtual_time(async {
+        let targets: Vec<_> = (0..6).map(|vm| target(0, vm)).collect();
+        let policy = Policy { parallel: 1, max_failures: Some(Portion::Count(2)), ..policy() };
+        let work = failing(&["vm1", "vm3", "vm4"]);
+        let run = run_targets(spec(targets, policy), &RunControl::default(), work);
+        let (outcomes, reason) = outline(run).await;
+        assert_eq!(outcomes, ["vm0 ok", "vm1 failed", "vm2 ok", "vm3 failed", "vm4 skipped", "vm5 skipped"]);
+        assert_eq!(reason, Some(StopReason::MaxFailures { failures: 2 }));
+    });
+}
+
+#[test]
+fn a_run_that_had_nothing_left_was_not_stopped() {
+    virtual_time(async {
+        let targets: Vec<_> = (0..3).map(|vm| target(0, vm)).collect();
+        let policy = Policy { parallel: 1, max_failures: Some(Portion::Count(1)), ..policy() };
+        let run = run_targets(spec(targets, policy), &RunControl::default(), failing(&["vm2"]));
+        assert_eq!(outline(run).await, (vec!["vm0 ok".into(), "vm1 ok".into(), "vm2 failed".into()], None));
+    });
+}
+
+#[test]
+fn a_canary_that_fails_is_the_only_one() {
+    virtual_time(async {
+        let targets: Vec<_> = (0..5).map(|vm| target(0, vm)).collect();
+        let policy = Policy { serial: Some(Portion::Count(2)), ..policy() };
+        let run =
+            run_targets(spec(targets.clone(), policy.clone()), &RunControl::default(), failing(&["vm1"]));
+        let (outcomes, reason) = outline(run).await;
+        assert_eq!(outcomes, ["vm0 ok", "vm1 failed", "vm2 skipped", "vm3 skipped", "vm4 skipped"]);
+        assert_eq!(reason, Some(StopReason::CanaryFailed));
+
+        // A failure after the canary is one like others.
+        let run = run_targets(spec(targets, policy), &RunControl::default(), failing(&["vm2"]));
+        let (outcomes, reason) = outline(run).await;
+        assert_eq!(outcomes, ["vm0 ok", "vm1 ok", "vm2 failed", "vm3 ok", "vm4 ok"]);
+        assert_eq!(reason, None);
+    });
+}
+
+#[test]
+fn the_time_for_the_whole_run_is_kept() {
+    virtual_time(async {
+        let began = Instant::now();
+        let targets: Vec<_> = (0..6).map(|vm| target(0, vm)).collect();
+        let policy = Policy { parallel: 2, deadline: Some(Duration::from_secs(7)), ..policy() };
+        let run = run_targets(
+            spec(targets, policy.clone()),
+            &RunControl::default(),
+            |target, attempt| async move {
+                if target.vm() == Some("vm3") {
+                    // Ignores its deadline.
+                    std::future::pending::<()>().await;
+                }
+                let work = sleep(Duration::from_secs(4));
+                match tokio::time::timeout_at(attempt.deadline(), work).await {
+                    Ok(()) => Completion::ok(Effect::Done, None),
+                    Err(_) => {
+                        let error = OutcomeError::new("call-timeout", "no answer");
+                        Completion::failed(Status::Timeout, Effect::Unknown, error)
+                    }
+                }
+            },
+        );
+        let (outcomes, reason) = outline(run).await;
+        assert_eq!(
+            outcomes,
+            ["vm0 ok", "vm1 ok", "vm2 cancelled", "vm3 cancelled", "vm4 skipped", "vm5 skipped"]
+        );
+        assert_eq!(reason, Some(StopReason::DeadlinePassed));
+        assert_eq!(began.elapsed(), Duration::from_secs(7) + policy.grace);
+    });
+}
+
+#[test]
+fn what_did_not_happen_is_tried_again_within_the_targets_own_time() {
+    virtual_time(async {
+        let began = Instant::now();
+        let policy = Policy { retries: 100, ..policy() };
+        let run = run_targets(spec(vec![target(0, 0)], policy), &RunControl::default(), |_, _| async {
+            let error = OutcomeError::new("connection-refused", "no").retryable();
+            Completion::failed(Status::Unreachable, Effect::None, error)
+        });
+        let outcome = run.outcomes().await.remove(0);
+        assert_eq!(outcome.status, Status::Unreachable);
+        // 0.2, 0.4, 0.8, 1.6, 3.2 seconds: a sixth pause would reach beyond the ten that there are.
+        assert_eq!((outcome.attempts, began.elapsed()), (6, Duration::from_millis(6200)));
+    });
+}
+
+#[test]
+fn a_reader_that_never_reads_moves_no_deadline_and_no_end() {
+    virtual_time(async {
+        let gauge = Gauge::default();
+        let work = gauge.clone();
+        let targets = (0..9).map(|vm| target(0, vm)).collect();
+        let run = run_targets(spec(targets, policy()), &RunControl::default(), move |_, _| {
+            let live = work.enter();
+            async move {
+                std::future::pending::<()>().await;
+                drop(live);
+                Completion::ok(Effect::Done, None)
+            }
+        });
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(gauge.now(), 0, "work outlived its deadline");
+        assert_eq!(gauge.most(), policy().parallel);
+        let outcomes = run.outcomes().await;
+        assert!(outcomes.iter().all(|outcome| outcome.duration_ms == 10_500), "{outcomes:?}");
+    });
+}
+
+#[test]
+fn every_reader_is_told_everything_and_the_slow_one_sets_the_pace() {
+    virtual_time(async {
+        let targets: Vec<_> = (0..40).map(|vm| target(0, vm)).collect();
+        let began = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&began);
+        let run = run_targets(spec(targets, policy()), &RunControl::default(), move |_, _| {
+            count.fetch_add(1, Ordering::SeqCst);
+            async { Completion::ok(Effect::Done, None) }
+        });
+        let mut readers = run.fan_out(3, 2).into_iter();
+        let (mut quick, mut slow, gone) =
+            (readers.next().unwrap(), readers.next().unwrap(), readers.next().unwrap());
+        drop(gone);
+        let quick = tokio::spawn(async move {
+            let mut seen = Vec::new();
+            while let Some(event) = quick.next().await {
+                seen.push(event);
+            }
+            seen
+        });
+        // Nothing is read by the slow one: what waits between the run and it is bounded.
+        sleep(Duration::from_secs(60)).await;
+        assert!(began.load(Ordering::SeqCst) < 16, "{} were started", began.load(Ordering::SeqCst));
+        let mut seen = Vec::new();
+        while let Some(event) = slow.next().await {
+            seen.push(event);
+        }
+        assert_eq!(seen.len(), 80);
+        assert_eq!(seen, quick.await.unwrap());
+    });
+}
+
+#[test]
+fn a_run_that_nobody_reads_any_more_is_aborted() {
+    virtual_time(async {
+        let gauge = Gauge::default();
+        let work = gauge.clone();
+        let targets = (0..9).map(|vm| target(0, vm)).collect();
+        let run = run_targets(spec(targets, policy()), &RunControl::default(), move |_, _| {
+            let live = work.enter();
+            async move {
+                std::future::pending::<()>().await;
+                drop(live);
+                Completion::ok(Effect::Done, None)
+            }
+        });
+        let readers = run.fan_out(2, 64);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(gauge.now(), policy().parallel);
+        drop(readers);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(gauge.now(), 0);
+    });
+}

@@ -1,0 +1,91 @@
+//! The scheduler in virtual time: every target gets exactly one outcome, by its deadline, whatever its work does
+//! and whenever and for whatever the run is stopped.
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+mod cases;
+mod law;
+mod script;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use atp_executor::{Outcome, OutcomeError, Policy, RunSpec, Status, Target};
+use atp_transport::Effect;
+use atp_transport::domain::{DomainInfo, DomainState};
+use uuid::Uuid;
+
+fn policy() -> Policy {
+    Policy { parallel: 4, timeout: Duration::from_secs(10), ..Policy::default() }
+}
+
+fn spec(targets: Vec<Target>, policy: Policy) -> RunSpec {
+    RunSpec { op: "exec", targets, settled: Vec::new(), policy, journal: None }
+}
+
+fn target(host: usize, vm: usize) -> Target {
+    Target {
+        host: format!("h{host}").parse().unwrap(),
+        domain: Some(DomainInfo {
+            name: format!("vm{vm}"),
+            uuid: Uuid::from_u128((host * 1000 + vm) as u128),
+            id: Some(1),
+            state: DomainState::Running,
+            vcpus: None,
+            memory_kib: None,
+            max_memory_kib: None,
+        }),
+    }
+}
+
+fn settled(vm: usize) -> Outcome {
+    Outcome {
+        host: Some("h0".parse().unwrap()),
+        vm: Some(format!("gone{vm}")),
+        uuid: None,
+        op: "exec",
+        status: Status::Failed,
+        effect: Effect::None,
+        attempts: 0,
+        duration_ms: 0,
+        data: None,
+        error: Some(OutcomeError::new("vm-not-found", "gone")),
+    }
+}
+
+fn virtual_time<F: Future>(test: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(test)
+}
+
+/// How much work is under way, and how much was at most. Work that is dropped counts as ended.
+#[derive(Clone, Default)]
+struct Gauge(Arc<(AtomicUsize, AtomicUsize)>);
+
+struct Live(Gauge);
+
+impl Gauge {
+    fn enter(&self) -> Live {
+        let now = self.0.0.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.1.fetch_max(now, Ordering::SeqCst);
+        Live(self.clone())
+    }
+
+    fn now(&self) -> usize {
+        self.0.0.load(Ordering::SeqCst)
+    }
+
+    fn most(&self) -> usize {
+        self.0.1.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,139 @@
+//! Journals: killed at any moment and gone on from, and a disk that is full.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use atp_e2e::{Bed, Outcome, Running, bed};
+
+type Wait = fn(&Running);
+
+/// Adds a line to a file in the guest, so that it can be counted how often it ran, and takes a while over it.
+const COUNTED: &str = "echo ran >> /tmp/ran; sleep 1";
+
+#[test]
+fn killed_at_any_moment_it_repeats_nothing_and_loses_nothing_that_was_shown() {
+    let moments: [(&str, Wait); 3] = [
+        ("when work was started", |run| run.wait_for_stderr("started")),
+        ("when one was shown", |run| run.wait_for_lines(1)),
+        ("when three were shown", |run| run.wait_for_lines(3)),
+    ];
+    let bed = bed();
+    for (moment, wait) in moments {
+        let journal = file(&format!("killed-{}", moment.len()));
+        let path = journal.to_str().unwrap();
+        bed.run(&["exec", "*", "--", "rm", "-f", "/tmp/ran"]).exits_with(0);
+        let exec = ["exec", "*", "--", "sh", "-c", COUNTED];
+
+        let args = [&["-v", "--parallel", "2", "--journal", path][..], &exec].concat();
+        let running = bed.atp(&args).output("jsonl").start();
+        wait(&running);
+        let killed = running.kill();
+        // A last line may be torn, as any stream's may.
+        let shown: Vec<Outcome> =
+            killed.stdout().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let noted = fs::read_to_string(&journal).unwrap();
+        for outcome in &shown {
+            let line = format!(
+                r#"{{"finished":{{"host":"{}","vm":"{}""#,
+                outcome.host.as_ref().unwrap(),
+                outcome.vm.as_ref().unwrap()
+            );
+            assert!(noted.contains(&line), "{moment}: {} was shown and not noted:\n{noted}", outcome.name());
+        }
+
+        // What the killed one had started runs on in the guests. They count only when they are through.
+        let resumed = bed.atp(&[&["--resume", path][..], &exec].concat()).output("json").run();
+        let unknown: Vec<String> =
+            resumed.outcomes().iter().filter(|o| o.effect == "unknown").map(Outcome::name).collect();
+        resumed.exits_with(if unknown.is_empty() { 0 } else { 1 });
+        let ran = ran(&bed);
+        assert_eq!(ran.len(), 6);
+        for (name, times) in ran {
+            let allowed = if unknown.contains(&name) { 0..=1 } else { 1..=1 };
+            assert!(allowed.contains(&times), "{moment}: {name} ran {times} times, unknown: {unknown:?}");
+            let is_done = shown.iter().any(|outcome| outcome.name() == name && outcome.status == "ok");
+            assert!(!is_done || !resumed.names().contains(&name), "{moment}: {name} was done before");
+        }
+    }
+}
+
+/// How often the counted command ran in each guest.
+fn ran(bed: &Bed) -> BTreeMap<String, usize> {
+    let run = bed.run(&["exec", "*", "--", "sh", "-c", "cat /tmp/ran 2>/dev/null || true"]);
+    let outcomes = run.exits_with(0).outcomes();
+    outcomes.iter().map(|outcome| (outcome.name(), outcome.stream("stdout").lines().count())).collect()
+}
+
+#[test]
+fn on_a_full_disk_nothing_more_is_started_and_it_says_so() {
+    let bed = bed();
+    let disk = SmallDisk::mount("journal-disk");
+    let journal = disk.0.join("run.journal");
+    let path = journal.to_str().unwrap();
+    bed.run(&["exec", "*", "--", "rm", "-f", "/tmp/ran"]).exits_with(0);
+    let long = "echo ran >> /tmp/ran; head -c 3000 /dev/zero | tr '\\0' x";
+    let exec = ["exec", "*", "--", "sh", "-c", long];
+    let args = [&["--parallel", "1", "--journal", path][..], &exec].concat();
+    let run = bed.atp(&args).output("json").run();
+    run.exits_with(1);
+    assert!(
+        run.stderr.contains("cannot be written") && run.stderr.contains("No space left"),
+        "{}",
+        run.stderr
+    );
+    let outcomes = run.outcomes();
+    assert_eq!(outcomes.len(), 6, "{outcomes:?}");
+    let skipped: Vec<_> = outcomes.iter().filter(|outcome| outcome.status == "skipped").collect();
+    assert!((1..6).contains(&skipped.len()), "{outcomes:#?}");
+    for outcome in &outcomes {
+        let kind = outcome.error.as_ref().map(|error| error.kind.as_str());
+        assert!(outcome.status == "ok" || (outcome.status == "skipped" && kind == Some("journal-failed")));
+    }
+    // Nothing ran of which it was said that it did not.
+    for (name, times) in ran(&bed) {
+        assert_eq!(times, usize::from(!skipped.iter().any(|outcome| outcome.name() == name)), "{name}");
+    }
+
+    disk.grow();
+    let resumed = bed.atp(&[&["--resume", path][..], &exec].concat()).output("json").run();
+    assert!(ran(&bed).values().all(|&times| times == 1), "{:?}", resumed.brief());
+}
+
+/// A disk of a few kilobytes, gone with its value.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(name: &str) -> Self {
+        let folder = file(name);
+        fs::create_dir_all(&folder).unwrap();
+        let disk = SmallDisk(folder);
+        disk.tell("mount", &["-t", "tmpfs", "-o", "size=8k", "tmpfs"]);
+        disk
+    }
+
+    fn grow(&self) {
+        self.tell("mount", &["-o", "remount,size=1m"]);
+    }
+
+    fn tell(&self, program: &str, args: &[&str]) {
+        assert!(
+            Command::new(program).args(args).arg(&self.0).status().unwrap().success(),
+            "{program} {args:?}"
+        );
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// A path for a test's own file, where there is none.
+fn file(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    let _ = fs::remove_file(&path);
+    path
+}
