@@ -13,7 +13,7 @@ use crate::autoscale::{self, Scaling};
 use crate::connection::{ConnectionState, HostConnection};
 use crate::connector::Connector;
 use crate::context::HostContext;
-use crate::error::{Result, TransportError};
+use crate::error::TransportError;
 use crate::events::{GrowthReason, ReapReason, TransportEvent};
 use crate::health::Vitals;
 use crate::latency::Latencies;
@@ -50,11 +50,15 @@ pub(crate) struct Members<C: Connector> {
     pub(crate) uses: Latencies,
 }
 
+/// What a caller who waits gets in the end. The error is boxed because a grant passes through many hands, and nearly all
+/// of them are leases, which are small.
+pub(crate) type Grant<C> = Result<PooledConnection<C>, Box<TransportError>>;
+
 pub(crate) struct Waiter<C: Connector> {
     pub(crate) id: u64,
     pub(crate) asked: Instant,
     pub(crate) taken_at: &'static Location<'static>,
-    pub(crate) grant: oneshot::Sender<Result<PooledConnection<C>>>,
+    pub(crate) grant: oneshot::Sender<Grant<C>>,
 }
 
 impl<C: Connector> Members<C> {
@@ -83,12 +87,17 @@ impl<C: Connector> Members<C> {
         &mut self,
         asked: Instant,
         taken_at: &'static Location<'static>,
-    ) -> (u64, oneshot::Receiver<Result<PooledConnection<C>>>) {
+    ) -> (u64, oneshot::Receiver<Grant<C>>) {
         let (grant, granted) = oneshot::channel();
         let id = self.next_waiter;
         self.next_waiter += 1;
-        let place = self.waiters.partition_point(|waiter| waiter.asked <= asked);
-        self.waiters.insert(place, Waiter { id, asked, taken_at, grant });
+        let waiter = Waiter { id, asked, taken_at, grant };
+        if self.waiters.back().is_none_or(|last| last.asked <= asked) {
+            self.waiters.push_back(waiter);
+        } else {
+            let place = self.waiters.partition_point(|waiter| waiter.asked <= asked);
+            self.waiters.insert(place, waiter);
+        }
         (id, granted)
     }
 

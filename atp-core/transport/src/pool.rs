@@ -29,7 +29,7 @@ use crate::health::Health;
 use crate::host::{HostId, HostInfo};
 use crate::lease::PooledConnection;
 use crate::leases::{LeaseKey, LongHeld};
-use crate::members::Members;
+use crate::members::{Grant, Members};
 use crate::stats::PoolStats;
 use crate::terms::Terms;
 
@@ -147,23 +147,9 @@ impl<C: Connector> ConnectionPool<C> {
         }
     }
 
-    /// What comes of asking where it takes more than being granted a lease.
+    /// What comes of asking where it takes more than being granted a lease: a wait, or the proof that a connection
+    /// which was quiet for long still answers.
     async fn see_through(
-        &self,
-        answer: Asked<'_, C>,
-        asked: Instant,
-        deadline: Instant,
-        taken_at: &'static Location<'static>,
-    ) -> Result<PooledConnection<C>> {
-        let result = self.live_lease(answer, asked, deadline, taken_at).await;
-        if let Err(error) = &result {
-            self.shared.host.heard_of_acquire(asked, error);
-        }
-        result
-    }
-
-    /// A lease of a connection that answers, if it was quiet for long.
-    async fn live_lease(
         &self,
         mut answer: Asked<'_, C>,
         asked: Instant,
@@ -191,7 +177,7 @@ impl<C: Connector> ConnectionPool<C> {
     /// Waits for what comes to a place in line.
     async fn granted(
         &self,
-        mut granted: oneshot::Receiver<Result<PooledConnection<C>>>,
+        mut granted: oneshot::Receiver<Grant<C>>,
         place: Place<'_, C>,
         deadline: Instant,
     ) -> Result<PooledConnection<C>> {
@@ -199,11 +185,14 @@ impl<C: Connector> ConnectionPool<C> {
             Ok(Ok(result)) => {
                 // Served, and so out of the line already; the place holds nothing to free.
                 std::mem::forget(place);
-                result
+                result.map_err(|error| *error)
             }
             Ok(Err(_)) => Err(self.shared.closed()),
             // A grant may have come in the same instant; it is in the channel then.
-            Err(_) => granted.try_recv().unwrap_or_else(|_| Err(self.shared.timed_out(place.asked))),
+            Err(_) => match granted.try_recv() {
+                Ok(result) => result.map_err(|error| *error),
+                Err(_) => Err(self.shared.timed_out(place.asked)),
+            },
         }
     }
 
@@ -317,7 +306,7 @@ impl<C: Connector> ConnectionPool<C> {
         };
         for waiter in waiters {
             // An error means that the waiter has left already.
-            let _left = waiter.grant.send(Err(self.shared.closed()));
+            let _left = waiter.grant.send(Err(Box::new(self.shared.closed())));
         }
         let drained = timeout_at(deadline, self.shared.drained()).await.is_ok();
         self.shared.closing.cancel();
@@ -340,7 +329,7 @@ impl<C: Connector> fmt::Debug for ConnectionPool<C> {
 enum Asked<'a, C: Connector> {
     Granted(PooledConnection<C>),
     Refused(TransportError),
-    Waiting(oneshot::Receiver<Result<PooledConnection<C>>>, Place<'a, C>),
+    Waiting(oneshot::Receiver<Grant<C>>, Place<'a, C>),
 }
 
 /// A caller's place in line, given up when the caller goes away.
@@ -442,7 +431,7 @@ impl<C: Connector> Shared<C> {
 
     /// Grants leases to those who wait, as far as there is room; returns those whose callers had left.
     #[must_use = "leases are given back when dropped, which takes the lock"]
-    fn grant(self: &Arc<Self>, members: &mut Members<C>) -> Vec<Result<PooledConnection<C>>> {
+    fn grant(self: &Arc<Self>, members: &mut Members<C>) -> Vec<Grant<C>> {
         let now = Instant::now();
         let mut unclaimed = Vec::new();
         members.sweep();
@@ -450,7 +439,7 @@ impl<C: Connector> Shared<C> {
             let result = if let Some(connection) = members.choose(waiter.asked) {
                 Ok(self.lend(members, connection, now - waiter.asked, now, waiter.taken_at))
             } else if let Some(error) = members.hopeless(&self.host) {
-                Err(error)
+                Err(Box::new(error))
             } else {
                 members.waiters.push_front(waiter);
                 break;
@@ -564,13 +553,15 @@ impl<C: Connector> Shared<C> {
         let waited = asked.elapsed();
         self.host.tally.acquire_timed_out(stage);
         self.host.emit(TransportEvent::AcquireTimedOut { stage, waited });
-        TransportError::AcquireTimeout {
+        let error = TransportError::AcquireTimeout {
             host: self.host.id.clone(),
             stage,
             waited,
             source: if connected > 0 { None } else { self.host.reconnect.last_error() },
             stats: Box::new(stats),
-        }
+        };
+        self.host.heard_of_acquire(asked, &error);
+        error
     }
 
     fn members(&self) -> MutexGuard<'_, Members<C>> {
