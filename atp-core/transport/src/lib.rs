@@ -76,6 +76,7 @@ mod config;
 mod latency;
 mod stats;
 mod tally;
+mod terms;
 
 // Underneath: a pool's state and its choices.
 mod autoscale;

@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::autoscale::{self, Scaling};
-use crate::config::TransportConfig;
 use crate::connection::{ConnectionState, HostConnection};
 use crate::connector::Connector;
 use crate::context::HostContext;
@@ -23,6 +22,7 @@ use crate::leases::Leases;
 use crate::stats::PoolStats;
 use crate::strategy::{self, Candidate};
 use crate::tally::Counted;
+use crate::terms::Terms;
 
 pub(crate) struct Members<C: Connector> {
     pub(crate) connections: Vec<Arc<HostConnection<C>>>,
@@ -38,6 +38,8 @@ pub(crate) struct Members<C: Connector> {
     pub(crate) complete: bool,
     /// Takes no new work.
     pub(crate) draining: bool,
+    /// How connections are lent; changes with the configuration.
+    pub(crate) terms: Terms,
     /// What the last look at the load said.
     pub(crate) scaling: Scaling,
     /// The connection that was last opened because of the load, for nobody in particular.
@@ -56,7 +58,7 @@ pub(crate) struct Waiter<C: Connector> {
 }
 
 impl<C: Connector> Members<C> {
-    pub(crate) fn new(min: usize, max: usize) -> Self {
+    pub(crate) fn new(min: usize, max: usize, terms: Terms) -> Self {
         Members {
             connections: Vec::new(),
             leases: Leases::default(),
@@ -67,6 +69,7 @@ impl<C: Connector> Members<C> {
             max,
             complete: false,
             draining: false,
+            terms,
             scaling: Scaling::Keep,
             opened_for_load: None,
             at_limit: false,
@@ -101,18 +104,12 @@ impl<C: Connector> Members<C> {
     /// A connection is lent no more often than it may have calls in flight: a lease beyond that could find
     /// every place taken by calls that hang. Only when the pool cannot grow, or takes long to, are
     /// connections lent up to the configured limit, and to a caller who has waited for as long.
-    pub(crate) fn choose(
-        &mut self,
-        config: &TransportConfig,
-        asked: Instant,
-    ) -> Option<Arc<HostConnection<C>>> {
-        let most = config.pool.max_uses_per_connection;
-        let roomy = most.min(config.calls.max_per_connection);
+    pub(crate) fn choose(&mut self, asked: Instant) -> Option<Arc<HostConnection<C>>> {
+        let Terms { most, roomy, grow_patience, .. } = self.terms;
         loop {
-            let at = self.choose_below(config, roomy).or_else(|| {
-                let waited = || asked.elapsed() >= config.pool.grow_patience;
-                let shares = most > roomy && (waited() || !self.grows(config));
-                shares.then(|| self.choose_below(config, most)).flatten()
+            let at = self.choose_below(roomy).or_else(|| {
+                let shares = most > roomy && (asked.elapsed() >= grow_patience || !self.grows());
+                shares.then(|| self.choose_below(most)).flatten()
             })?;
             self.turn = at + 1;
             let connection = self.connections.get(at)?;
@@ -123,20 +120,19 @@ impl<C: Connector> Members<C> {
     }
 
     /// Begins another use of a connection, unless it has as many as it may have calls in flight.
-    pub(crate) fn use_again(&self, config: &TransportConfig, connection: &HostConnection<C>) -> bool {
-        let roomy = config.pool.max_uses_per_connection.min(config.calls.max_per_connection);
-        connection.active_uses() < roomy && connection.begin_use()
+    pub(crate) fn use_again(&self, connection: &HostConnection<C>) -> bool {
+        connection.active_uses() < self.terms.roomy && connection.begin_use()
     }
 
     /// Where the connection is that the strategy picks among those with fewer leases than `room`.
-    fn choose_below(&self, config: &TransportConfig, room: usize) -> Option<usize> {
+    fn choose_below(&self, room: usize) -> Option<usize> {
         let (before, after) = self.connections.split_at(self.turn.min(self.connections.len()));
         let (before, after) = (before.iter().enumerate(), (self.turn..).zip(after));
         let candidates = after.chain(before).filter_map(|(index, connection)| {
             let uses = connection.active_uses();
             (uses < room && connection.is_usable()).then(|| Candidate { index, uses, free: room - uses })
         });
-        strategy::choose(config.pool.strategy, candidates, fastrand::f64)
+        strategy::choose(self.terms.strategy, candidates, fastrand::f64)
     }
 
     /// Why waiting would be in vain: there are connections, and all of them have given up.
@@ -149,8 +145,8 @@ impl<C: Connector> Members<C> {
     }
 
     /// Whether a further connection can be had before long.
-    fn grows(&self, config: &TransportConfig) -> bool {
-        let patience = config.pool.grow_patience;
+    fn grows(&self) -> bool {
+        let patience = self.terms.grow_patience;
         let (mut opening, mut delayed) = (false, false);
         for connection in self.in_service().filter(|c| !c.is_usable()) {
             if connection.gave_up() || connection.down_for() >= patience {
@@ -241,8 +237,8 @@ impl<C: Connector> Members<C> {
     }
 
     /// When those who wait for a connection to open should rather share one that is in use.
-    pub(crate) fn patience_ends(&self, host: &HostContext<C>) -> Option<Instant> {
-        let patience = host.config().pool.grow_patience;
+    pub(crate) fn patience_ends(&self) -> Option<Instant> {
+        let patience = self.terms.grow_patience;
         let first = self.waiters.front()?.asked.elapsed();
         let opening = self.in_service().filter(|c| !c.is_usable()).map(|c| c.down_for());
         let longest = opening.chain([first]).filter(|waited| *waited < patience).max()?;
@@ -265,8 +261,7 @@ impl<C: Connector> Members<C> {
 
     /// The numbers health is judged by, with what was counted lately.
     pub(crate) fn vitals(&self, host: &HostContext<C>, lately: &Counted) -> Vitals {
-        let config = host.config();
-        let unshared = self.max * config.pool.max_uses_per_connection.min(config.calls.max_per_connection);
+        let unshared = self.max * self.terms.roomy;
         let mut vitals = Vitals {
             utilisation: self.leases.count() as f64 / unshared.max(1) as f64,
             breaker: host.breaker.status().state,
@@ -296,9 +291,7 @@ impl<C: Connector> Members<C> {
     }
 
     pub(crate) fn stats(&self, host: &HostContext<C>) -> PoolStats {
-        let config = host.config();
-        let pool = &config.pool;
-        let long_held = match pool.report_leases_after {
+        let long_held = match host.config().pool.report_leases_after {
             Duration::ZERO => 0,
             limit => self.leases.long_held(limit, Instant::now()),
         };
@@ -325,7 +318,7 @@ impl<C: Connector> Members<C> {
             errors: tally.errors,
             acquire_timeouts: tally.acquire_timeouts,
             reconnects: tally.reconnects,
-            strategy: pool.strategy,
+            strategy: self.terms.strategy,
             wait_time: self.waits.percentiles(),
             use_time: self.uses.percentiles(),
         };

@@ -31,6 +31,7 @@ use crate::lease::PooledConnection;
 use crate::leases::{LeaseKey, LongHeld};
 use crate::members::Members;
 use crate::stats::PoolStats;
+use crate::terms::Terms;
 
 /// The connections of one host.
 pub struct ConnectionPool<C: Connector> {
@@ -58,8 +59,9 @@ impl<C: Connector> ConnectionPool<C> {
     pub(crate) fn new(host: Arc<HostContext<C>>) -> Self {
         let closing = CancellationToken::new();
         let members = {
-            let pool = &host.config().pool;
-            Members::new(pool.min_connections_per_host, pool.max_connections_per_host)
+            let config = host.config();
+            let pool = &config.pool;
+            Members::new(pool.min_connections_per_host, pool.max_connections_per_host, Terms::of(&config))
         };
         let shared = Arc::new(Shared {
             host,
@@ -107,8 +109,14 @@ impl<C: Connector> ConnectionPool<C> {
         let taken_at = Location::caller();
         async move {
             let asked = Instant::now();
-            let patience = self.shared.host.config().pool.acquire_timeout;
-            self.acquire_from(asked, asked + patience, taken_at).await
+            match self.shared.ask(asked, taken_at) {
+                // As in `acquire_from`; how long to wait is looked up for those who have to.
+                Asked::Granted(lease) if lease.is_fresh() => Ok(lease),
+                answer => {
+                    let patience = self.shared.host.config().pool.acquire_timeout;
+                    self.see_through(answer, asked, asked + patience, taken_at).await
+                }
+            }
         }
     }
 
@@ -132,7 +140,22 @@ impl<C: Connector> ConnectionPool<C> {
         deadline: Instant,
         taken_at: &'static Location<'static>,
     ) -> Result<PooledConnection<C>> {
-        let result = self.live_lease(asked, deadline, taken_at).await;
+        match self.shared.ask(asked, taken_at) {
+            // What most get: it goes straight to the caller, for each further hand it passes through costs.
+            Asked::Granted(lease) if lease.is_fresh() => Ok(lease),
+            answer => self.see_through(answer, asked, deadline, taken_at).await,
+        }
+    }
+
+    /// What comes of asking where it takes more than being granted a lease.
+    async fn see_through(
+        &self,
+        answer: Asked<'_, C>,
+        asked: Instant,
+        deadline: Instant,
+        taken_at: &'static Location<'static>,
+    ) -> Result<PooledConnection<C>> {
+        let result = self.live_lease(answer, asked, deadline, taken_at).await;
         if let Err(error) = &result {
             self.shared.host.heard_of_acquire(asked, error);
         }
@@ -142,13 +165,17 @@ impl<C: Connector> ConnectionPool<C> {
     /// A lease of a connection that answers, if it was quiet for long.
     async fn live_lease(
         &self,
+        mut answer: Asked<'_, C>,
         asked: Instant,
         deadline: Instant,
         taken_at: &'static Location<'static>,
     ) -> Result<PooledConnection<C>> {
         loop {
-            // A caller whose connection turns out dead keeps the place it got by asking first.
-            let lease = self.next_lease(asked, deadline, taken_at).await?;
+            let lease = match answer {
+                Asked::Granted(lease) => lease,
+                Asked::Refused(error) => return Err(error),
+                Asked::Waiting(granted, place) => self.granted(granted, place, deadline).await?,
+            };
             if lease.is_fresh() || lease.is_alive_by(deadline).await {
                 return Ok(lease);
             }
@@ -156,21 +183,18 @@ impl<C: Connector> ConnectionPool<C> {
             if Instant::now() >= deadline {
                 return Err(self.shared.timed_out(asked));
             }
+            // A caller whose connection turns out dead keeps the place it got by asking first.
+            answer = self.shared.ask(asked, taken_at);
         }
     }
 
-    async fn next_lease(
+    /// Waits for what comes to a place in line.
+    async fn granted(
         &self,
-        asked: Instant,
+        mut granted: oneshot::Receiver<Result<PooledConnection<C>>>,
+        place: Place<'_, C>,
         deadline: Instant,
-        taken_at: &'static Location<'static>,
     ) -> Result<PooledConnection<C>> {
-        let (id, mut granted) = match self.shared.ask(asked, taken_at) {
-            Asked::Granted(lease) => return Ok(lease),
-            Asked::Refused(error) => return Err(error),
-            Asked::Waiting(id, granted) => (id, granted),
-        };
-        let place = Place { shared: &self.shared, asked, id };
         match timeout_at(deadline, &mut granted).await {
             Ok(Ok(result)) => {
                 // Served, and so out of the line already; the place holds nothing to free.
@@ -179,7 +203,7 @@ impl<C: Connector> ConnectionPool<C> {
             }
             Ok(Err(_)) => Err(self.shared.closed()),
             // A grant may have come in the same instant; it is in the channel then.
-            Err(_) => granted.try_recv().unwrap_or_else(|_| Err(self.shared.timed_out(asked))),
+            Err(_) => granted.try_recv().unwrap_or_else(|_| Err(self.shared.timed_out(place.asked))),
         }
     }
 
@@ -272,6 +296,7 @@ impl<C: Connector> ConnectionPool<C> {
         for connection in &members.connections {
             connection.reconfigure(&config);
         }
+        members.terms = Terms::of(&config);
         shared.host.reconfigure(info, config);
         drop(members);
         // Those who wait may find room now.
@@ -311,10 +336,11 @@ impl<C: Connector> fmt::Debug for ConnectionPool<C> {
     }
 }
 
-enum Asked<C: Connector> {
+/// The answer to a caller who asks for a lease.
+enum Asked<'a, C: Connector> {
     Granted(PooledConnection<C>),
     Refused(TransportError),
-    Waiting(u64, oneshot::Receiver<Result<PooledConnection<C>>>),
+    Waiting(oneshot::Receiver<Result<PooledConnection<C>>>, Place<'a, C>),
 }
 
 /// A caller's place in line, given up when the caller goes away.
@@ -331,16 +357,15 @@ impl<C: Connector> Drop for Place<'_, C> {
 }
 
 impl<C: Connector> Shared<C> {
-    fn ask(self: &Arc<Self>, asked: Instant, taken_at: &'static Location<'static>) -> Asked<C> {
-        let config = self.host.config();
+    fn ask(self: &Arc<Self>, asked: Instant, taken_at: &'static Location<'static>) -> Asked<'_, C> {
         let mut members = self.members();
         if members.draining {
             return Asked::Refused(self.closed());
         }
         if members.waiters.front().is_none_or(|first| first.asked > asked)
-            && let Some(connection) = members.choose(&config, asked)
+            && let Some(connection) = members.choose(asked)
         {
-            return Asked::Granted(self.lend(&mut members, &config, connection, asked, asked, taken_at));
+            return Asked::Granted(self.lend(&mut members, connection, Duration::ZERO, asked, taken_at));
         }
         let complete = members.complete;
         if !complete && let Some(error) = members.hopeless(&self.host) {
@@ -355,21 +380,20 @@ impl<C: Connector> Shared<C> {
         if !complete {
             self.attention.notify_one();
         }
-        Asked::Waiting(id, granted)
+        Asked::Waiting(granted, Place { shared: self, asked, id })
     }
 
     fn lend(
         self: &Arc<Self>,
         members: &mut Members<C>,
-        config: &TransportConfig,
         connection: Arc<HostConnection<C>>,
-        asked: Instant,
+        waited: Duration,
         now: Instant,
         taken_at: &'static Location<'static>,
     ) -> PooledConnection<C> {
-        members.waits.record(now - asked);
+        members.waits.record(waited);
         let key = members.leases.take(now, taken_at);
-        PooledConnection::new(self.clone(), connection, key, now, config.pool.validate_after)
+        PooledConnection::new(self.clone(), connection, key, now, members.terms.validate_after)
     }
 
     /// Takes a lease back. Neither blocks nor spawns: it runs when a lease is dropped.
@@ -390,13 +414,12 @@ impl<C: Connector> Shared<C> {
             return;
         }
         // Nothing else came free, or those who wait would have it: whoever is first gets what came back.
-        let config = self.host.config();
         if members.complete
-            && members.use_again(&config, connection)
+            && members.use_again(connection)
             && let Some(waiter) = members.waiters.pop_front()
         {
-            let connection = connection.clone();
-            let lease = self.lend(&mut members, &config, connection, waiter.asked, now, waiter.taken_at);
+            let waited = now - waiter.asked;
+            let lease = self.lend(&mut members, connection.clone(), waited, now, waiter.taken_at);
             drop(members);
             // A lease nobody claims is dropped here, and goes to the next.
             let _unclaimed = waiter.grant.send(Ok(lease));
@@ -421,12 +444,11 @@ impl<C: Connector> Shared<C> {
     #[must_use = "leases are given back when dropped, which takes the lock"]
     fn grant(self: &Arc<Self>, members: &mut Members<C>) -> Vec<Result<PooledConnection<C>>> {
         let now = Instant::now();
-        let config = self.host.config();
         let mut unclaimed = Vec::new();
         members.sweep();
         while let Some(waiter) = members.waiters.pop_front() {
-            let result = if let Some(connection) = members.choose(&config, waiter.asked) {
-                Ok(self.lend(members, &config, connection, waiter.asked, now, waiter.taken_at))
+            let result = if let Some(connection) = members.choose(waiter.asked) {
+                Ok(self.lend(members, connection, now - waiter.asked, now, waiter.taken_at))
             } else if let Some(error) = members.hopeless(&self.host) {
                 Err(error)
             } else {
@@ -566,7 +588,7 @@ async fn keep<C: Connector>(shared: Arc<Shared<C>>) {
         if tick.period() != interval() {
             tick = every(interval());
         }
-        let patience_ends = shared.members().patience_ends(&shared.host);
+        let patience_ends = shared.members().patience_ends();
         let look_every = shared.host.config().health.interval;
         tokio::select! {
             // Attention may be called for all the time, and must not keep the rest from its turn.

@@ -33,7 +33,17 @@ pub(crate) fn choose(
 
 /// The one with the fewest leases; among equals the one whose turn comes first.
 fn least_connections(candidates: impl Iterator<Item = Candidate>) -> Option<Candidate> {
-    candidates.min_by_key(|candidate| candidate.uses)
+    let mut least: Option<Candidate> = None;
+    for candidate in candidates {
+        // None has fewer than none: no need to look at the others.
+        if candidate.uses == 0 {
+            return Some(candidate);
+        }
+        if least.is_none_or(|least| candidate.uses < least.uses) {
+            least = Some(candidate);
+        }
+    }
+    least
 }
 
 /// At random, in proportion to how many more leases each can carry.

@@ -1,0 +1,33 @@
+//! What the configuration says of lending connections: the few numbers that every lease is a matter of, kept
+//! where the leases are, so that the whole configuration needs not be looked up for each.
+
+use std::time::Duration;
+
+use crate::config::{Strategy, TransportConfig};
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    /// Which connection is lent.
+    pub(crate) strategy: Strategy,
+    /// Most leases a connection may have.
+    pub(crate) most: usize,
+    /// Most it has while the pool can grow: as many as it may have calls in flight.
+    pub(crate) roomy: usize,
+    /// How long somebody waits for a further connection before sharing one.
+    pub(crate) grow_patience: Duration,
+    /// A connection quiet for so long is asked for a sign of life before it is lent.
+    pub(crate) validate_after: Duration,
+}
+
+impl Terms {
+    pub(crate) fn of(config: &TransportConfig) -> Self {
+        let TransportConfig { pool, calls, .. } = config;
+        Terms {
+            strategy: pool.strategy,
+            most: pool.max_uses_per_connection,
+            roomy: pool.max_uses_per_connection.min(calls.max_per_connection),
+            grow_patience: pool.grow_patience,
+            validate_after: pool.validate_after,
+        }
+    }
+}
