@@ -94,10 +94,12 @@ struct Books {
 }
 
 fn config() -> TransportConfig {
-    let mut config = TransportConfig::default();
-    config.connect_timeout = 10 * SECOND;
-    config.call_timeout = 20 * SECOND;
-    config.heartbeat_interval = 10 * MINUTE;
+    let mut config = TransportConfig {
+        connect_timeout: 10 * SECOND,
+        call_timeout: 20 * SECOND,
+        heartbeat_interval: 10 * MINUTE,
+        ..TransportConfig::default()
+    };
     config.pool.max_connections_per_host = 4;
     config.pool.acquire_timeout = 20 * SECOND;
     config.pool.maintenance_interval = 5 * MINUTE;
