@@ -19,6 +19,7 @@ mod listing;
 mod load;
 mod messages;
 mod raw;
+mod resilience;
 mod sasl;
 mod scenarios;
 mod screenshot;

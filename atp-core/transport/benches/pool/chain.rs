@@ -12,7 +12,11 @@ use atp_transport::{
 use criterion::Criterion;
 use tokio::runtime::Runtime;
 
+use crate::allocations::Allocations;
 use crate::pools::AtOnce;
+
+/// Calls over which allocations are counted, after as many to warm up.
+const COUNTED: u64 = 1000;
 
 /// Looks at each call and lets it go.
 struct Watches;
@@ -32,7 +36,7 @@ impl Interceptor for Watches {
     }
 }
 
-/// Measures each.
+/// Measures each: how long it takes, and what memory is asked for on the way.
 pub(crate) fn around_a_call(criterion: &mut Criterion, runtime: &Runtime) {
     let mut off = TransportConfig::default();
     off.breaker.enabled = false;
@@ -40,28 +44,48 @@ pub(crate) fn around_a_call(criterion: &mut Criterion, runtime: &Runtime) {
     // A limit that is looked at and never reached.
     limited.rate_limit.calls_per_second = 1e6;
     limited.rate_limit.burst = u32::MAX;
+    let mut table = String::new();
     for (name, config, interceptors) in [
         ("all off", off, 0),
         ("breaker", TransportConfig::default(), 0),
         ("breaker, rate limit", limited.clone(), 0),
         ("breaker, rate limit, 3 interceptors", limited, 3),
     ] {
+        let before = Allocations::now();
         let manager = runtime.block_on(open(config, interceptors));
+        assert!(Allocations::now().since(before).count > 0, "allocations are not counted");
         criterion.bench_function(&format!("one call/{name}"), |bencher| {
             bencher.iter_custom(|times| {
                 runtime.block_on(async {
                     let start = Instant::now();
-                    for _ in 0..times {
-                        let options = ExecuteOptions::default();
-                        let work = manager.execute_on_host_with("host", options, |lease| async move {
-                            lease.call("nothing", None, |_link, _in_flight| async { Ok(()) }).await
-                        });
-                        black_box(work.await).expect("it is answered");
-                    }
+                    call(&manager, times).await;
                     start.elapsed()
                 })
             });
         });
+        let allocations = runtime.block_on(async {
+            call(&manager, COUNTED).await;
+            let before = Allocations::now();
+            call(&manager, COUNTED).await;
+            Allocations::now().since(before)
+        });
+        let each = |count: u64| count as f64 / COUNTED as f64;
+        let (count, bytes) = (each(allocations.count), each(allocations.bytes));
+        table += &format!("| {name:<35} | {count:>11.1} | {bytes:>5.0} |\n");
+    }
+    println!("\nAllocations of one call, of {COUNTED}:\n");
+    println!("| {:<35} | allocations | bytes |", "around it");
+    println!("|:{:-<36}|------------:|------:|", "");
+    print!("{table}");
+}
+
+/// Makes so many calls, one after the other.
+async fn call(manager: &TransportManager<AtOnce>, times: u64) {
+    for _ in 0..times {
+        let work = manager.execute_on_host_with("host", ExecuteOptions::default(), |lease| async move {
+            lease.call("nothing", None, |_link, _in_flight| async { Ok(()) }).await
+        });
+        black_box(work.await).expect("it is answered");
     }
 }
 

@@ -12,6 +12,7 @@
 
 #![expect(clippy::expect_used, reason = "a benchmark that cannot be set up has nothing to measure")]
 
+mod allocations;
 mod chain;
 mod contended;
 mod pools;

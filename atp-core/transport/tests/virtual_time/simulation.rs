@@ -1,6 +1,7 @@
 //! A day of a fleet whose hosts flap, hang and fail, with work of all kinds on them: what was promised holds throughout.
 //!
-//! The days are the same in every run. `ATP_SIMULATION_SEED` makes it another day.
+//! The seed settles what befalls the hosts and what work there is, to the millisecond; the order of what happens at the
+//! same moment may differ between runs. `ATP_SIMULATION_SEED` makes it another day.
 
 mod patient;
 mod story;
