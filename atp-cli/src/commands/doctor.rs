@@ -1,6 +1,6 @@
 //! `atp doctor`: from the settings' files over the hosts to the agents, a finding for everything on the way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use atp_executor::{
-    Data, Examination, Executor, Finding, Operation, Outcome, OutcomeError, Plan, PlanError, Policy,
+    Data, Examination, Executor, Finding, Notice, Operation, Outcome, OutcomeError, PlanError, Policy,
     Selection, Selector, Status, Verdict,
 };
 use atp_transport::{Effect, HostId, HostInfo, PasswordSource};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::args::DoctorArgs;
 use crate::commands::batch::{FAREWELL, drive};
@@ -52,14 +51,14 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
         forecast::forecast(plan, &mut report);
     } else {
         let hosts: Vec<_> = plan.targets.iter().map(|target| target.host.clone()).collect();
-        let mut reached = BTreeMap::new();
+        let mut reached = BTreeSet::new();
         let run = executor.run(plan, interrupts.control());
-        drive(run, &mut report, &interrupts, |outcome| reached.extend(hostname(outcome))).await;
-        let alive = hosts.iter().filter(|host| reached.contains_key(*host));
+        drive(run, &mut report, &interrupts, |outcome| reached.extend(reached_host(outcome))).await;
+        let alive = hosts.iter().filter(|host| reached.contains(*host));
         let vms = Selection::of(alive.filter_map(|host| format!("{host}/").parse::<Selector>().ok()));
         if interrupts.received().is_none() && !reached.is_empty() {
             let plan = executor.plan(&vms, Operation::ExamineAgent, policy).await.map_err(refused)?;
-            for outcome in same_daemon(&plan, &reached) {
+            for outcome in plan.notices.iter().filter_map(same_daemon) {
                 report.expect(1);
                 report.take(outcome);
             }
@@ -73,12 +72,10 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
     Ok(code)
 }
 
-/// A host that was reached, with its own name for itself.
-fn hostname(outcome: &Outcome) -> Option<(HostId, String)> {
+/// A host that was reached.
+fn reached_host(outcome: &Outcome) -> Option<HostId> {
     match &outcome.data {
-        Some(Data::Examination(Examination { host: Some(report), .. })) => {
-            Some((outcome.host.clone()?, report.hostname.clone()))
-        }
+        Some(Data::Examination(Examination { host: Some(_), .. })) => outcome.host.clone(),
         _ => None,
     }
 }
@@ -138,29 +135,12 @@ fn permissions(file: &Path, mode: u32, has_secrets: bool) -> Finding {
     Finding::ok("settings", format!("{name} is good, and nobody else can change it"))
 }
 
-/// Hosts that are one and the same daemon under several ids: its VMs would be worked on several times.
-fn same_daemon(plan: &Plan, reached: &BTreeMap<HostId, String>) -> Vec<Outcome> {
-    let mut vms: BTreeMap<&HostId, BTreeSet<Uuid>> = BTreeMap::new();
-    for target in &plan.targets {
-        vms.entry(&target.host).or_default().extend(target.uuid());
-    }
-    let mut daemons: BTreeMap<(&str, BTreeSet<Uuid>), Vec<&HostId>> = BTreeMap::new();
-    for (host, vms) in vms {
-        let hostname = reached.get(host).map(String::as_str).unwrap_or_default();
-        daemons.entry((hostname, vms)).or_default().push(host);
-    }
-    let doubles = daemons.into_values().filter(|hosts| hosts.len() > 1);
-    doubles
-        .map(|hosts| {
-            let names: Vec<_> = hosts.iter().map(|host| host.as_str()).collect();
-            let message = format!(
-                "{} reach the same daemon: its VMs are listed and worked on several times",
-                names.join(" and ")
-            );
-            let hint = "keep one of the ids, and remove the others from the inventory";
-            outcome(Finding::problem("inventory", message, hint))
-        })
-        .collect()
+/// Two ids of one and the same daemon.
+fn same_daemon(notice: &Notice) -> Option<Outcome> {
+    let Notice::SameDaemon { host, alias, .. } = notice else { return None };
+    let message = format!("{host} and {alias} reach the same daemon: its VMs are worked on as {host}'s");
+    let hint = "keep one of the ids, and remove the other from the inventory";
+    Some(outcome(Finding::problem("inventory", message, hint)))
 }
 
 /// An outcome that is about no host or VM.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use atp_telemetry::{Exporter, ExporterConfig, render};
 use atp_transport::{
-    Attempt, ConnectError, Connector, HostInfo, PooledConnection, TransportConfig, TransportError,
+    Attempt, ConnectError, Connector, HostInfo, InFlight, PooledConnection, TransportConfig, TransportError,
     TransportManager,
 };
 use criterion::{Criterion, Throughput};
@@ -29,7 +29,7 @@ impl Connector for Idle {
         Ok(())
     }
 
-    async fn probe(&self, _: &Arc<()>, _: Instant) -> Result<(), ConnectError> {
+    async fn probe(&self, _: &Arc<()>, _: InFlight, _: Instant) -> Result<(), ConnectError> {
         Ok(())
     }
 

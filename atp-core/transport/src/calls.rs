@@ -46,6 +46,8 @@ struct Record {
     deadline: Instant,
     /// Which connection it is on, known by the limit of that connection's calls.
     connection: Option<Arc<Limit>>,
+    /// Whether it is not work, but a sign of life that was asked for.
+    is_probe: bool,
 }
 
 struct LaneState {
@@ -103,14 +105,31 @@ impl HostCalls {
         };
         let place = connection.acquire().await;
         let host = self.host.acquire().await;
-        let record = Record { deadline, connection: Some(connection.clone()) };
+        let record = Record { deadline, connection: Some(connection.clone()), is_probe: false };
         self.record(record, [turn, unproven, Some(place), Some(host)])
     }
 
     /// Marks an attempt to connect as under way; none when too many hang.
     pub(crate) fn begin_attempt(self: &Arc<Self>, deadline: Instant) -> Option<InFlight> {
         let permit = self.attempts.try_acquire()?;
-        Some(self.record(Record { deadline, connection: None }, [Some(permit), None, None, None]))
+        Some(
+            self.record(
+                Record { deadline, connection: None, is_probe: false },
+                [Some(permit), None, None, None],
+            ),
+        )
+    }
+
+    /// Marks a probe as under way, which is overdue after `deadline`; with its place among the calls of its connection,
+    /// if that has such.
+    pub(crate) fn begin_probe(
+        self: &Arc<Self>,
+        place: Option<(&Arc<Limit>, Permit)>,
+        deadline: Instant,
+    ) -> InFlight {
+        let (connection, place) = place.unzip();
+        let record = Record { deadline, connection: connection.cloned(), is_probe: true };
+        self.record(record, [place, None, None, None])
     }
 
     /// The VM answered a call in this lane: its calls are not held back for a while.
@@ -129,19 +148,19 @@ impl HostCalls {
         }
     }
 
-    /// Calls under way, with those that overran.
+    /// Calls and attempts under way, with those that overran; without probes.
     pub(crate) fn in_flight(&self) -> usize {
-        self.table().under_way.len()
+        self.table().under_way.values().filter(|call| !call.is_probe).count()
     }
 
     /// Calls that are past their deadline and have not returned.
     pub(crate) fn stuck(&self) -> usize {
-        self.overdue(|call| call.connection.is_some())
+        self.overdue(|call| call.connection.is_some() || call.is_probe)
     }
 
     /// Attempts to connect that are past their deadline and have not returned.
     pub(crate) fn stuck_attempts(&self) -> usize {
-        self.overdue(|call| call.connection.is_none())
+        self.overdue(|call| call.connection.is_none() && !call.is_probe)
     }
 
     /// Calls under way to VMs that had not answered lately.

@@ -36,7 +36,7 @@ use crate::events::{LossCause, TransportEvent};
 use crate::host::HostId;
 use crate::interceptor::CallInfo;
 use crate::latency::{Latencies, Percentiles};
-use crate::limit::Limit;
+use crate::limit::{Limit, Permit};
 use crate::moment::Moment;
 use crate::stats::Counts;
 
@@ -516,27 +516,37 @@ impl<C: Connector> HostConnection<C> {
                 tokio::time::sleep(left).await;
             }
             // While calls are in flight on it, they are its probe.
-            let Some(_place) = self.calls.try_acquire() else {
+            let Some(place) = self.calls.try_acquire() else {
                 tokio::time::sleep(interval).await;
                 continue;
             };
-            if self.probe(Instant::now() + config.heartbeat_timeout).await.is_err() {
+            let Some(link) = self.link() else { return };
+            if self.probe(&link, place, Instant::now() + config.heartbeat_timeout).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Asks the far side for a sign of life.
-    async fn probe(&self, deadline: Instant) -> Result<(), Arc<ConnectError>> {
-        let Some(link) = self.link() else {
-            return Err(Arc::new(ConnectError::new(
-                ErrorKind::ConnectionLost,
-                format!("the connection is {}", self.state()),
-            )));
-        };
+    /// Asks the far side for a sign of life, by `deadline`. The place among the calls in flight is held until the
+    /// probe is really over: when its caller goes away before, it is looked at again when no link may be silent any more.
+    async fn probe(
+        &self,
+        link: &Arc<C::Link>,
+        place: Permit,
+        deadline: Instant,
+    ) -> Result<(), Arc<ConnectError>> {
         let began = Instant::now();
-        let probe = self.host.connector.probe(&link, deadline);
-        let result = match timeout_at(deadline, probe).await {
+        let patience = began + self.host.config().heartbeat_timeout;
+        let mut in_flight = self.host.calls.begin_probe(Some((&self.calls, place)), patience);
+        in_flight.activity = Some(self.activity.token());
+        let abandoned = OnAbandon { connection: self, deadline: patience };
+        let probe = self.host.connector.probe(link, in_flight, patience);
+        let answer = timeout_at(deadline, probe).await;
+        if answer.is_ok() {
+            // It is over; the guard holds nothing to free.
+            std::mem::forget(abandoned);
+        }
+        let result = match answer {
             Ok(Ok(())) => {
                 self.last_active.set(Instant::now());
                 Ok(())
@@ -558,12 +568,12 @@ impl<C: Connector> HostConnection<C> {
     pub(crate) async fn is_alive_by(&self, deadline: Instant) -> bool {
         let Some(link) = self.link() else { return false };
         // Behind the calls in flight, which say nothing of the link until they end.
-        let Ok(_place) = timeout_at(deadline, self.calls.acquire()).await else { return false };
+        let Ok(place) = timeout_at(deadline, self.calls.acquire()).await else { return false };
         let patience = Instant::now() + self.host.config().heartbeat_timeout;
         let mut cause = LossCause::Closed;
         if self.host.connector.is_open(&link) {
             cause = LossCause::ProbeFailed;
-            match self.probe(deadline.min(patience)).await {
+            match self.probe(&link, place, deadline.min(patience)).await {
                 Ok(()) => return true,
                 // The caller had less patience than a link may ask for: that says nothing of the link.
                 Err(error) if error.kind == ErrorKind::CallTimeout && deadline < patience => return false,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::calls::InFlight;
 use crate::config::TransportConfig;
 use crate::error::{ConnectError, ErrorKind, LibvirtError, TransportError};
 use crate::host::{HostId, HostInfo};
@@ -46,13 +47,15 @@ pub trait Connector: Send + Sync + 'static {
         attempt: Attempt,
     ) -> impl Future<Output = Result<Self::Link, ConnectError>> + Send;
 
-    /// Makes a cheap real call over the link, to learn whether the far side answers. Ends by `deadline`.
+    /// Makes a cheap real call over the link, to learn whether the far side answers. Ends by `deadline`. Whoever really
+    /// makes the call drops `in_flight` when it is over, however long after the future was dropped.
     ///
     /// # Errors
     /// Why the link counts as lost.
     fn probe(
         &self,
         link: &Arc<Self::Link>,
+        in_flight: InFlight,
         deadline: Instant,
     ) -> impl Future<Output = Result<(), ConnectError>> + Send;
 

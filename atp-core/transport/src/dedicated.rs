@@ -85,7 +85,9 @@ impl<C: Connector> Dedicated<C> {
                 let interval = backoff::spread(self.config().heartbeat_interval);
                 sleep(interval).await;
                 let deadline = Instant::now() + self.config().heartbeat_timeout;
-                if !matches!(timeout_at(deadline, connector.probe(link, deadline)).await, Ok(Ok(()))) {
+                let in_flight = self.host.calls.begin_probe(None, deadline);
+                let probe = connector.probe(link, in_flight, deadline);
+                if !matches!(timeout_at(deadline, probe).await, Ok(Ok(()))) {
                     return;
                 }
             }

@@ -321,7 +321,17 @@ impl<C: Connector> ConnectionPool<C> {
         this: Try,
     ) -> Result<(PooledConnection<C>, Option<Probe<'_>>)> {
         let probe = self.admit()?;
-        let lease = self.acquire_from(asked, acquire_by, this.taken_at).await?;
+        let admitted = Instant::now();
+        let lease = match self.acquire_from(asked, acquire_by, this.taken_at).await {
+            Ok(lease) => lease,
+            Err(error) => {
+                // The probe's place was had only after the work was asked for.
+                if probe.is_some() {
+                    self.host().heard_of_acquire(admitted, &error);
+                }
+                return Err(error);
+            }
+        };
         match probe {
             // A heartbeat puts no work at risk. It would have to wait where all places on the connection are taken.
             Some(probe) if lease.has_free_place() => {

@@ -54,18 +54,27 @@ async fn follow<C: Connector>(
     mut last: String,
     mut read_again: watch::Receiver<Option<Result<String, ConfigError>>>,
 ) {
+    // What was told of a file that cannot be read is not told again with each change in its folder.
+    let mut unreadable = None;
     // Ends with the watcher.
     while read_again.changed().await.is_ok() {
         let fleet = match read_again.borrow_and_update().clone() {
-            // Something else in its folder changed.
             None => continue,
-            Some(Ok(text)) if text == last => continue,
             Some(Ok(text)) => {
+                unreadable = None;
+                if text == last {
+                    // Something else in its folder changed.
+                    continue;
+                }
                 let fleet = parse(&file, &text);
                 last = text;
                 fleet
             }
-            Some(Err(error)) => Err(error),
+            Some(Err(error)) if unreadable.as_ref() == Some(&error) => continue,
+            Some(Err(error)) => {
+                unreadable = Some(error.clone());
+                Err(error)
+            }
         };
         match fleet.map(|fleet| manager.apply(fleet)) {
             Ok(Ok(changes)) => tracing::info!(file = %file.display(), ?changes, "the fleet follows its file"),
@@ -102,6 +111,10 @@ fn watch(
 
 /// Whether a file may be whole after this: not while it is still being written.
 fn may_be_complete(event: &notify::Event) -> bool {
+    // Some events were lost.
+    if event.need_rescan() {
+        return true;
+    }
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write))
         | EventKind::Modify(ModifyKind::Name(_))

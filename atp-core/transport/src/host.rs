@@ -99,7 +99,8 @@ pub struct HostInfo {
     pub weight: u32,
     /// The host's own configuration; without it, it has the manager's. What holds for all hosts together
     /// (`calls.max_threads`, `calls.thread_idle_timeout`, `reconnect.max_per_second`, `breaker.max_open_share`,
-    /// `breaker.min_hosts_for_share`) must be the manager's.
+    /// `breaker.min_hosts_for_share`, `health.interval`, `health.fleet_degraded_share`, `health.fleet_unavailable_share`,
+    /// `events.capacity`) must be the manager's.
     pub config: Option<TransportConfig>,
 }
 

@@ -1,7 +1,7 @@
 //! A pace that many keep to: so many turns a second, with or without a burst after a quiet time.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -30,8 +30,20 @@ impl Pace {
 
     /// Has turns follow at another pace from now on.
     pub(crate) fn set(&self, per_second: f64, burst: u32) {
-        self.spacing.set(spacing(per_second));
+        let spacing = spacing(per_second);
+        let mut full_at = self.full_at();
+        if (self.spacing.get(), self.burst.load(Ordering::Relaxed)) == (spacing, burst) {
+            return;
+        }
+        self.spacing.set(spacing);
         self.burst.store(burst, Ordering::Relaxed);
+        // What was handed out was counted in time at the old pace, and would hold the new one up.
+        *full_at = full_at.map(|at| at.min(Instant::now() + spacing.saturating_mul(burst)));
+    }
+
+    fn full_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        // Nothing under this lock can panic.
+        self.full_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the next turn. Cancel safe: a turn given up is lost, and takes nobody else's place.
@@ -47,13 +59,12 @@ impl Pace {
     /// When the next turn would come; nothing was taken.
     pub(crate) fn next_turn(&self, deadline: Option<Instant>) -> Result<Instant, Instant> {
         let now = Instant::now();
+        let mut full_at = self.full_at();
         let spacing = self.spacing.get();
         if spacing.is_zero() {
             return Ok(now);
         }
         let head_start = spacing.saturating_mul(self.burst.load(Ordering::Relaxed).saturating_sub(1));
-        // Nothing under this lock can panic.
-        let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         let full = full_at.map_or(now, |at| at.max(now));
         let at = full.checked_sub(head_start).map_or(now, |at| at.max(now));
         if deadline.is_some_and(|deadline| deadline < at) {
@@ -83,6 +94,14 @@ mod tests {
         let ready = Instant::now();
         join_all((0..11).map(|_| pace.turn())).await;
         assert_eq!(ready.elapsed().as_secs(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_pace_holds_at_once() {
+        let pace = Pace::new(1.0, 100);
+        join_all((0..100).map(|_| pace.turn())).await;
+        pace.set(100.0, 100);
+        assert!(pace.next_turn(Some(Instant::now() + SECOND)).is_ok(), "held up by the pace before");
     }
 
     #[tokio::test(start_paused = true)]

@@ -124,7 +124,7 @@ impl<C: Connector> ConnectionPool<C> {
             return None;
         }
         let wait = config.backoff().delay(this.number).max(failure.retry_after().unwrap_or_default());
-        let at = Instant::now() + wait;
+        let at = Instant::now().checked_add(wait)?;
         (options.deadline.is_none_or(|deadline| at < deadline) && self.spend_retry()).then_some(at)
     }
 

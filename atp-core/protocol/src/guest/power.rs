@@ -85,8 +85,8 @@ async fn by_agent(
         Err(error) => error,
     };
     // libvirt says so of an agent that goes down with the guest before it has answered, and so does its own clock,
-    // which counts whole seconds and may end the wait a moment before ours.
-    let is_unresponsive = matches!(error.kind(), "agent-unresponsive" | "agent-gone");
+    // which counts whole seconds and may end the wait a moment before ours. A moment ago the VM was running.
+    let went_down = matches!(error.kind(), "agent-unresponsive" | "agent-gone" | "vm-not-running");
     let is_silent = error.is_timeout() && error.effect() == Effect::Unknown;
-    if is_unresponsive || is_silent { Ok(()) } else { Err(error) }
+    if went_down || is_silent { Ok(()) } else { Err(error) }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use atp_transport::{
-    Attempt, ConnectError, Connector, ErrorKind, HostInfo, PooledConnection, TransportConfig,
+    Attempt, ConnectError, Connector, ErrorKind, HostInfo, InFlight, PooledConnection, TransportConfig,
 };
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
@@ -95,7 +95,12 @@ impl Connector for SocketConnector {
 
     /// A monitor is asked for its version. Of an agent it is only seen whether its socket is open: that nobody
     /// answers behind it, in a guest that boots say, is told by the calls, and no fault of the link.
-    async fn probe(&self, link: &Arc<SocketLink>, deadline: Instant) -> Result<(), ConnectError> {
+    async fn probe(
+        &self,
+        link: &Arc<SocketLink>,
+        _in_flight: InFlight,
+        deadline: Instant,
+    ) -> Result<(), ConnectError> {
         let lost = |reason: String| ConnectError::new(ErrorKind::ConnectionLost, reason);
         if let Some(end) = link.end() {
             return Err(lost(end.to_string()));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atp_transport::{
-    Attempt, ConnectError, ConnectionPool, Connector, HostInfo, TransportConfig, TransportManager,
+    Attempt, ConnectError, ConnectionPool, Connector, HostInfo, InFlight, TransportConfig, TransportManager,
 };
 use deadpool::managed::{Metrics, RecycleResult};
 use tokio::time::Instant;
@@ -43,7 +43,7 @@ impl Connector for AtOnce {
         Ok(Link)
     }
 
-    async fn probe(&self, _: &Arc<Link>, _: Instant) -> Result<(), ConnectError> {
+    async fn probe(&self, _: &Arc<Link>, _: InFlight, _: Instant) -> Result<(), ConnectError> {
         Ok(())
     }
 

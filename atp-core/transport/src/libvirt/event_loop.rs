@@ -42,6 +42,7 @@ struct Table {
     handles: HashMap<c_int, Handle>,
     /// The handles of each file descriptor; libvirt may watch one twice, epoll cannot.
     watched: HashMap<RawFd, Watched>,
+    last_generation: u32,
     timers: HashMap<c_int, Timer>,
     due: BTreeSet<(Instant, c_int)>,
     /// Until when the loop's thread sleeps, if nothing wakes it.
@@ -52,6 +53,9 @@ struct Table {
 #[derive(Default)]
 struct Watched {
     handles: Vec<c_int>,
+    /// Tells this registration from earlier ones of the same number: an event of a descriptor that was closed since
+    /// must not reach the next connection that got the number.
+    generation: u32,
     /// Whether epoll knows of it.
     registered: bool,
 }
@@ -181,7 +185,7 @@ impl EventLoop {
             for event in events.drain(..) {
                 match event.data.u64() {
                     WAKE => self.drain_wake(),
-                    fd => self.dispatch(fd as RawFd, event.flags),
+                    data => self.dispatch(data, event.flags),
                 }
             }
             self.fire_timers();
@@ -201,9 +205,14 @@ impl EventLoop {
         })
     }
 
-    fn dispatch(&self, fd: RawFd, flags: epoll::EventFlags) {
+    fn dispatch(&self, data: u64, flags: epoll::EventFlags) {
+        let (fd, generation) = ((data as u32).cast_signed(), (data >> 32) as u32);
         let events = to_libvirt(flags);
-        let ids = self.table().watched.get(&fd).map(|watched| watched.handles.clone()).unwrap_or_default();
+        let ids = {
+            let table = self.table();
+            let watched = table.watched.get(&fd).filter(|watched| watched.generation == generation);
+            watched.map(|watched| watched.handles.clone()).unwrap_or_default()
+        };
         for id in ids {
             // Looked up anew each time: the callback before may have removed it.
             let handle = self.table().handles.get(&id).map(|h| (h.callback, h.events, h.owned.opaque));
@@ -292,13 +301,19 @@ impl EventLoop {
     /// hang-up even then; edge-triggered it does so once, and not again and again.
     fn register(&self, table: &mut Table, fd: RawFd) -> Result<(), Errno> {
         let Some(watched) = table.watched.get_mut(&fd) else { return Ok(()) };
+        if !watched.registered && !watched.handles.is_empty() {
+            table.last_generation = table.last_generation.wrapping_add(1);
+            watched.generation = table.last_generation;
+        }
         let events =
             watched.handles.iter().filter_map(|id| table.handles.get(id)).fold(0, |all, h| all | h.events);
         // SAFETY: libvirt keeps the descriptor open from add to remove, and this is called in between; it is
         // not kept beyond this call.
         let source = unsafe { BorrowedFd::borrow_raw(fd) };
         let flags = if events == 0 { epoll::EventFlags::ET } else { to_epoll(events) };
-        let data = epoll::EventData::new_u64(fd as u64);
+        // `WAKE` has no descriptor's number in its lower half.
+        let data = u64::from(watched.generation) << 32 | u64::from(fd.cast_unsigned());
+        let data = epoll::EventData::new_u64(data);
         match (watched.registered, watched.handles.is_empty()) {
             (true, false) => epoll::modify(&self.epoll, source, data, flags)?,
             (false, false) => epoll::add(&self.epoll, source, data, flags)?,

@@ -28,6 +28,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use virt::connect::Connect;
 
+use crate::calls::InFlight;
 use crate::config::{KeepaliveConfig, TransportConfig};
 use crate::connector::Connector;
 use crate::credentials::Credentials;
@@ -184,8 +185,13 @@ impl Connector for LibvirtConnector {
         }
     }
 
-    async fn probe(&self, link: &Arc<LibvirtLink>, deadline: Instant) -> Result<(), ConnectError> {
-        let call = link.clone().start(None, |handles| Ok(handles.connect.lib_version()?));
+    async fn probe(
+        &self,
+        link: &Arc<LibvirtLink>,
+        in_flight: InFlight,
+        deadline: Instant,
+    ) -> Result<(), ConnectError> {
+        let call = link.clone().start(Some(in_flight), |handles| Ok(handles.connect.lib_version()?));
         match timeout_at(deadline, call).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(failure)) => Err(ConnectError::new(ErrorKind::ConnectionLost, format!("{failure:?}"))),

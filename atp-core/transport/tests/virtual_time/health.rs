@@ -260,8 +260,13 @@ impl Connector for Hosts {
         self.0[&host.id].connect(host, attempt).await
     }
 
-    async fn probe(&self, link: &Arc<Link>, deadline: Instant) -> Result<(), ConnectError> {
-        Script::default().probe(link, deadline).await
+    async fn probe(
+        &self,
+        link: &Arc<Link>,
+        in_flight: InFlight,
+        deadline: Instant,
+    ) -> Result<(), ConnectError> {
+        Script::default().probe(link, in_flight, deadline).await
     }
 
     async fn lost(&self, link: &Link) {

@@ -244,7 +244,7 @@ impl Connector for Script {
         }
     }
 
-    async fn probe(&self, link: &Arc<Link>, _: Instant) -> Result<(), ConnectError> {
+    async fn probe(&self, link: &Arc<Link>, _: InFlight, _: Instant) -> Result<(), ConnectError> {
         self.shared.probes.fetch_add(1, Ordering::SeqCst);
         let mut probing = Probing::begin();
         if self.shared.silent.load(Ordering::SeqCst) {
@@ -298,8 +298,13 @@ impl Connector for Scripts {
         self.of(&host.id).connect(host, attempt).await
     }
 
-    async fn probe(&self, link: &Arc<Link>, deadline: Instant) -> Result<(), ConnectError> {
-        link.script().probe(link, deadline).await
+    async fn probe(
+        &self,
+        link: &Arc<Link>,
+        in_flight: InFlight,
+        deadline: Instant,
+    ) -> Result<(), ConnectError> {
+        link.script().probe(link, in_flight, deadline).await
     }
 
     async fn lost(&self, link: &Link) {
