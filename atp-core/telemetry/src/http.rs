@@ -1,8 +1,9 @@
 //! `/metrics` and `/healthz` over HTTP.
 
-use std::future::Future;
+use std::future::{Future, IntoFuture as _};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use atp_transport::{Connector, HealthState};
 use axum::Router;
@@ -11,6 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::exporter::Exporter;
 
@@ -22,11 +24,16 @@ pub struct EndpointConfig {
     /// The address and port; port 0 for any that is free. By default this machine's own only: what is served names
     /// every host, and asks nobody who they are.
     pub listen: SocketAddr,
+    /// How long requests under way may take to end at shutdown; 5 s by default.
+    pub drain: Duration,
 }
 
 impl Default for EndpointConfig {
     fn default() -> Self {
-        EndpointConfig { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)) }
+        EndpointConfig {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
+            drain: Duration::from_secs(5),
+        }
     }
 }
 
@@ -46,6 +53,7 @@ pub struct EndpointError {
 pub struct Endpoint {
     listener: TcpListener,
     address: SocketAddr,
+    drain: Duration,
 }
 
 impl Endpoint {
@@ -58,7 +66,7 @@ impl Endpoint {
         let failed = |source| EndpointError { listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Endpoint { listener, address })
+        Ok(Endpoint { listener, address, drain: config.drain })
     }
 
     /// The address, with the port that was chosen.
@@ -67,7 +75,8 @@ impl Endpoint {
     }
 
     /// Serves `GET /metrics`, what [`Exporter::render`] writes, and `GET /healthz`, the fleet's health as JSON: 503
-    /// when the fleet is unavailable, 200 otherwise. Ends when `shutdown` does and the requests under way are answered.
+    /// when the fleet is unavailable, 200 otherwise. Ends when `shutdown` does and the requests under way are answered, or
+    /// have had [`drain`](EndpointConfig::drain) to be.
     ///
     /// # Errors
     /// When the socket fails.
@@ -82,7 +91,21 @@ impl Endpoint {
             .route("/metrics", get(metrics::<C>))
             .route("/healthz", get(health::<C>))
             .with_state(exporter);
-        axum::serve(self.listener, router).with_graceful_shutdown(shutdown).await
+        let (stop, stopped) = oneshot::channel::<()>();
+        let bounded = async move {
+            shutdown.await;
+            drop(stop);
+            tokio::time::sleep(self.drain).await;
+        };
+        let served = axum::serve(self.listener, router).with_graceful_shutdown(async {
+            // Ends with the sender.
+            let _stopped = stopped.await;
+        });
+        // A client that never ends its request must not hold up the end.
+        tokio::select! {
+            served = served.into_future() => served,
+            () = bounded => Ok(()),
+        }
     }
 }
 

@@ -82,6 +82,7 @@ pub enum TracesError {
 #[derive(Clone)]
 pub struct Traces {
     provider: SdkTracerProvider,
+    timeout: Duration,
 }
 
 impl Traces {
@@ -106,7 +107,7 @@ impl Traces {
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.sampled_share))))
             .with_resource(Resource::builder().with_service_name(config.service_name.clone()).build())
             .build();
-        Ok(Traces { provider })
+        Ok(Traces { provider, timeout: config.timeout })
     }
 
     /// The layer that hands spans on, for the program's subscriber of `tracing`.
@@ -122,7 +123,7 @@ impl Traces {
     /// # Errors
     /// [`TracesError::Shutdown`], when the collector did not take the last spans.
     pub fn shutdown(self) -> Result<(), TracesError> {
-        self.provider.shutdown().map_err(TracesError::Shutdown)
+        self.provider.shutdown_with_timeout(self.timeout).map_err(TracesError::Shutdown)
     }
 }
 

@@ -25,7 +25,7 @@ async fn get(address: SocketAddr, path: &str) -> (u16, String, String) {
 }
 
 fn any_port() -> EndpointConfig {
-    EndpointConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)) }
+    EndpointConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..EndpointConfig::default() }
 }
 
 #[tokio::test]
@@ -80,11 +80,25 @@ async fn metrics_and_health_are_served_until_the_shutdown() {
 #[tokio::test]
 async fn an_address_that_is_taken_is_named() {
     let first = Endpoint::bind(&any_port()).await.unwrap();
-    let error = Endpoint::bind(&EndpointConfig { listen: first.address() }).await.unwrap_err();
+    let error = Endpoint::bind(&EndpointConfig { listen: first.address(), ..any_port() }).await.unwrap_err();
     assert!(error.to_string().contains(&first.address().to_string()), "{error}");
 }
 
 #[test]
 fn only_this_machine_is_listened_to_unless_told_otherwise() {
     assert!(EndpointConfig::default().listen.ip().is_loopback());
+}
+
+#[tokio::test]
+async fn a_client_that_never_ends_its_request_does_not_hold_up_the_end() {
+    let manager = TransportManager::new(TransportConfig::default());
+    let config = EndpointConfig { drain: Duration::from_millis(50), ..any_port() };
+    let endpoint = Endpoint::bind(&config).await.unwrap();
+    let mut stuck = TcpStream::connect(endpoint.address()).await.unwrap();
+    let (shutdown, told) = oneshot::channel::<()>();
+    let exporter = Exporter::new(&manager, &ExporterConfig::default());
+    let served = tokio::spawn(endpoint.serve(exporter, async { drop(told.await) }));
+    stuck.write_all(b"GET /met").await.unwrap();
+    shutdown.send(()).unwrap();
+    timeout(Duration::from_secs(30), served).await.unwrap().unwrap().unwrap();
 }

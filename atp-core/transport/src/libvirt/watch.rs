@@ -228,10 +228,13 @@ impl Watch {
             match self.host.open(again).await {
                 Ok(link) => {
                     let opened = Instant::now();
-                    (again, told) = (true, None);
-                    if let Err(error) = self.watch(&link).await {
-                        tracing::warn!(host = %self.host.host(), %error, "cannot watch domains");
-                        self.unreachable(&Arc::new(error), &mut told);
+                    again = true;
+                    match self.watch(&link, &mut told).await {
+                        Ok(()) => told = None,
+                        Err(error) => {
+                            tracing::warn!(host = %self.host.host(), %error, "cannot watch domains");
+                            self.unreachable(&Arc::new(error), &mut told);
+                        }
                     }
                     drop(link);
                     self.host.note_loss(opened);
@@ -249,7 +252,11 @@ impl Watch {
     }
 
     /// Watches over one connection until that is lost.
-    async fn watch(&self, link: &Arc<LibvirtLink>) -> std::result::Result<(), ConnectError> {
+    async fn watch(
+        &self,
+        link: &Arc<LibvirtLink>,
+        told: &mut Option<ErrorKind>,
+    ) -> std::result::Result<(), ConnectError> {
         let feed = Arc::new(Feed {
             host: self.host.host().clone(),
             items: self.items.clone(),
@@ -258,7 +265,7 @@ impl Watch {
         });
         let (sink, monitor) = (feed.clone(), self.options.monitor_events);
         let domains = self
-            .ask(link, move |on| {
+            .ask(link, told, move |on| {
                 let sink: Arc<dyn Sink> = sink;
                 let registration = Registration::ask(&on.connect, &sink, monitor)?;
                 // It is the first and only one on this connection.
@@ -271,7 +278,7 @@ impl Watch {
         let settle = async {
             sleep(self.options.settle).await;
             feed.hold();
-            let now = self.ask(link, |on| Ok(list(on)?)).await?;
+            let now = self.ask(link, told, |on| Ok(list(on)?)).await?;
             feed.open(Some(now).filter(|now| states(now) != states(&domains)));
             std::future::pending::<()>().await;
             Ok(())
@@ -282,14 +289,16 @@ impl Watch {
         }
     }
 
-    /// Makes a blocking call on the connection.
+    /// Makes a blocking call on the connection. One that is not answered in time is told of, and waited for.
     async fn ask<T: Send + 'static>(
         &self,
         link: &Arc<LibvirtLink>,
+        told: &mut Option<ErrorKind>,
         call: impl FnOnce(&Handles) -> std::result::Result<T, Failure> + Send + 'static,
     ) -> std::result::Result<T, ConnectError> {
         let deadline = Instant::now() + self.host.config().call_timeout;
-        match timeout_at(deadline, link.clone().start(None, call)).await {
+        let mut call = std::pin::pin!(link.clone().start(None, call));
+        match timeout_at(deadline, &mut call).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(CallFailure::Refused { source, .. })) => {
                 let reason = "the daemon does not tell what happens to its domains".to_owned();
@@ -301,7 +310,12 @@ impl Watch {
             }
             Err(_) => {
                 let reason = "the daemon does not answer when asked for events";
-                Err(ConnectError::new(ErrorKind::ConnectTimeout, reason))
+                let silent = ConnectError::new(ErrorKind::ConnectTimeout, reason);
+                self.unreachable(&Arc::new(silent.clone()), told);
+                // It holds a thread and the connection, and cannot be stopped, so no other is begun beside it. It
+                // returns when the daemon answers, or the link is lost.
+                let _late = call.await;
+                Err(silent)
             }
         }
     }
