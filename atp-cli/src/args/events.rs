@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use atp_executor::{LabelFilter, Selector};
+use atp_transport::settings::parse_duration;
 use clap::Args;
 
 /// `atp events …`
@@ -26,7 +27,7 @@ pub(crate) struct EventsArgs {
     pub(crate) count: Option<u64>,
 
     /// End after this time
-    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,
 
     /// Tell the events of QEMU's monitors too

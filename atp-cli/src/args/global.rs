@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use atp_transport::HostId;
+use atp_transport::settings::{DurationError, parse_duration};
 use clap::{ArgAction, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
@@ -131,9 +132,9 @@ pub(super) fn parse_count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected a number of at least 1".to_owned())
 }
 
-pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .ok()
-        .filter(|timeout| !timeout.is_zero())
-        .ok_or_else(|| "expected a duration such as 30s, 2m or 500ms".to_owned())
+pub(super) fn parse_timeout(text: &str) -> Result<Duration, DurationError> {
+    match parse_duration(text) {
+        Ok(timeout) if timeout.is_zero() => Err(DurationError::Unreadable),
+        parsed => parsed,
+    }
 }

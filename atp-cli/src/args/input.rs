@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use atp_protocol::input::{Chord, Layout};
+use atp_transport::settings::{DurationError, parse_duration};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
@@ -67,10 +68,11 @@ pub(crate) struct MouseArgs {
 }
 
 fn parse_hold(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .ok()
-        .filter(|hold| *hold >= Duration::from_millis(1))
-        .ok_or_else(|| "expected a duration of at least 1ms".to_owned())
+    match parse_duration(text) {
+        Ok(hold) if hold >= Duration::from_millis(1) => Ok(hold),
+        Err(error @ DurationError::TooLong) => Err(error.to_string()),
+        _ => Err("expected a duration of at least 1ms".to_owned()),
+    }
 }
 
 /// Reads a layout, and lets the help list those there are.

@@ -48,19 +48,25 @@ pub(crate) async fn run(
     };
 
     plan.notices.iter().for_each(|notice| context.console.note(&notice.to_string()));
-    let mut report = Report::new(&plan, context)?;
-    if plan.matched_nothing() {
+    let report = if plan.matched_nothing() {
+        let mut report = Report::new(&plan, context)?;
         report.ending.matched_nothing = true;
         explain_empty(&selection, context);
+        report
     } else if context.dry_run {
+        let mut report = Report::new(&plan, context)?;
         forecast(plan, &mut report);
+        report
     } else {
         confirm(&plan, context, &interrupts).await?;
         let journal = journal::open(&plan, history.as_ref(), context).await?;
+        // Last: it empties the file of the report before, which nothing takes the place of if there is no run.
+        let mut report = Report::new(&plan, context)?;
         let run = executor.run_noted(plan, journal, interrupts.control());
         drive(run, &mut report, &interrupts, |_| {}).await;
         report.ending.signal = interrupts.received();
-    }
+        report
+    };
     let code = report.finish(started);
     // Whatever hangs is left behind.
     let _ = tokio::time::timeout(FAREWELL, manager.close(Duration::ZERO)).await;

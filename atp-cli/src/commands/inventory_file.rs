@@ -1,5 +1,6 @@
 //! `atp host add` and `atp host remove`: the inventory in the settings' file.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use atp_executor::{Data, Outcome, Status};
@@ -24,13 +25,13 @@ pub(crate) async fn add(args: HostAddArgs, context: &Context) -> Result<u8, Fail
             .into());
     }
     let path = own_file(context)?;
-    let labels = labels.into_iter().map(|label| (label.key, label.value)).collect();
+    let labels: BTreeMap<_, _> = labels.into_iter().map(|label| (label.key, label.value)).collect();
     check(&id, &uri).await?;
     let mut file = SettingsFile::open(&path)?;
     if file.has(id.as_str()) {
         let known = context.settings.hosts.iter().find(|host| host.id == id.as_str());
         let known = known.map(HostInfo::effective_uri).unwrap_or_default();
-        if known == uri && groups.is_empty() {
+        if known == uri && groups.is_empty() && labels.is_empty() {
             return report(&id, &uri, &path, "host-add", Status::Unchanged, context);
         }
         let place = context.settings.origin_of_host(id.as_str()).unwrap_or_default().to_owned();

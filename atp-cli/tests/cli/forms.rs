@@ -64,6 +64,19 @@ fn junit_is_written_beside_any_form() {
 }
 
 #[test]
+fn a_junit_file_is_left_as_it_was_if_there_is_no_run() {
+    let home = Home::new();
+    let host = home.host("h1", &["a", "b"]);
+    let (file, journal) = (home.write("report.xml", "before"), home.write("run.journal", ""));
+    let (file_path, journal) = (file.to_str().unwrap(), journal.to_str().unwrap());
+    let args = ["--host", &host, "--junit", file_path, "vm", "destroy", "*"];
+    for (more, said) in [(&[][..], "--yes"), (&["--yes", "--journal", journal], "exists already")] {
+        home.run(args.iter().chain(more)).exits(2).without_data().says(&[said]);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "before");
+    }
+}
+
+#[test]
 fn a_junit_file_that_cannot_be_written_stops_everything_before_it_starts() {
     demo(&["vm", "destroy", "test", "--junit", "/nonexistent/report.xml"]).exits(2).without_data().says(&[
         "--junit /nonexistent/report.xml",

@@ -49,6 +49,11 @@ fn what_is_there_already_is_unchanged_or_an_error() {
     let file = home.write(".config/atp/config.toml", "[hosts.demo]\nuri = \"test:///default\"\n");
     let run = home.run(["host", "add", "demo", "test:///default", "-o", "json"]).exits(0);
     assert_eq!(run.outcomes()[0]["status"], "unchanged");
+    for more in [["--group", "lab"], ["--label", "arch=x86"]] {
+        home.run(["host", "add", "demo", "test:///default"].iter().chain(&more))
+            .exits(2)
+            .says(&["defined already"]);
+    }
     home.run(["host", "add", "demo", "test:///other"]).exits(2).without_data().says(&[
         "the host demo is defined already",
         &format!("{}:2", file.display()),

@@ -52,6 +52,26 @@ fn what_changes_nothing_and_may_pass_is_tried_again() {
 }
 
 #[test]
+fn a_duration_of_centuries_is_refused() {
+    let home = Home::new();
+    let (file, scenario) = (
+        home.write("long.toml", "timeout = '1000years'"),
+        home.write("long.yaml", "steps: [{ wait: agent, timeout: 1000years }]"),
+    );
+    let (file, scenario) = (file.to_str().unwrap(), scenario.to_str().unwrap());
+    for args in [
+        &["--timeout", "600000000000years", "vm", "list"][..],
+        &["--deadline", "1000years", "vm", "list"],
+        &["events", "--for", "101years"],
+        &["mouse", "a", "--hold", "1000years", "--", "click"],
+        &["--config", file, "vm", "list"],
+        &["run", scenario, "h1/a"],
+    ] {
+        run(&home, args).exits(2).without_data().says(&["at most 100 years"]);
+    }
+}
+
+#[test]
 fn portions_that_are_none_are_refused() {
     for args in [["--serial", "0"], ["--max-failures", "101%"], ["--retries", "-1"], ["--deadline", "0s"]] {
         let home = Home::new();

@@ -68,7 +68,7 @@ impl Executor {
             let list = |(id, host)| self.list(id, host, selection, &operation, &policy);
             let listings = join_all(concerned.map(list)).await;
             let (targets, settled) = resolve::resolve(operation.name(), selection, listings);
-            let machines = self.machines(aliases::doubtful(&targets), &policy).await;
+            let machines = self.machines(aliases::doubtful(&targets), began, &policy).await;
             let (targets, notices) = aliases::merge(targets, &machines);
             (targets, settled, notices)
         };
@@ -116,9 +116,12 @@ impl Executor {
         Listing { id, host, domains, labels, took: started.elapsed() }
     }
 
-    /// Asks hosts, all at once, which machines they run on.
-    async fn machines(&self, hosts: BTreeSet<HostId>, policy: &Policy) -> Machines {
-        let deadline = Instant::now() + listing_budget(policy);
+    /// Asks hosts, all at once, which machines they run on. They answered just now: each has its time once more, so
+    /// that a host that hung does not hide that two others are one. The time for the whole run counts from when the
+    /// planning `began`.
+    async fn machines(&self, hosts: BTreeSet<HostId>, began: Instant, policy: &Policy) -> Machines {
+        let own = Instant::now() + policy.timeout;
+        let deadline = policy.deadline.map_or(own, |whole| own.min(began + whole));
         let ask = |id: HostId| async move {
             let options = ExecuteOptions::by(deadline);
             let asked = self.manager.execute_on_host_with(id.as_str(), options, |connection| async move {

@@ -125,11 +125,19 @@ impl Operation {
 
     /// The same over so many targets: files of several VMs do not go to one place.
     pub(crate) fn over(self, targets: usize) -> Self {
+        let separate = self.is_separate() || targets > 1;
+        self.separated(separate)
+    }
+
+    /// Whether each VM's files have a place of their own.
+    pub(crate) fn is_separate(&self) -> bool {
+        matches!(self, Operation::Pull(pull) if pull.separate)
+    }
+
+    /// The same with each VM's files in a place of their own, or not so.
+    pub(crate) fn separated(self, separate: bool) -> Self {
         match self {
-            Operation::Pull(pull) => {
-                let separate = pull.separate || targets > 1;
-                Operation::Pull(PullSpec { separate, ..pull })
-            }
+            Operation::Pull(pull) => Operation::Pull(PullSpec { separate, ..pull }),
             other => other,
         }
     }

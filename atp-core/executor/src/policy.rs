@@ -34,8 +34,9 @@ pub struct Policy {
     pub retry_initial: Duration,
     /// The longest such pause; 5 s by default.
     pub retry_max: Duration,
-    /// After so many failures (`failed`, `timeout`, `unreachable`; those of the planning included) nothing more is
-    /// started; without it the run goes on to the end.
+    /// After so many failures (`failed`, `timeout`, `unreachable`; those of the planning included, those of earlier
+    /// runs of a journal not) nothing more is started; without it the run goes on to the end. A share is one of the
+    /// targets and the failures of the planning together.
     pub max_failures: Option<Portion>,
     /// Targets are taken in batches of this size, in the plan's order, each begun when the one before has ended.
     /// The first is the canary: if one of its targets fails, the run ends with it. Without it there is one batch,

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use atp_executor::{
-    Completion, Data, History, Journal, JournalError, Operation, OutcomeError, Plan, Policy, RunControl,
-    RunEvent, RunSpec, Status, Target, run_targets,
+    Completion, Data, History, Journal, JournalError, Operation, Outcome, OutcomeError, Plan, Policy,
+    PullSpec, RunControl, RunEvent, RunSpec, Status, Target, run_targets,
 };
 use atp_protocol::ExecSpec;
 use atp_transport::Effect;
@@ -302,6 +302,81 @@ fn a_look_is_repeated_and_what_is_not_selected_is_told() {
             "{:?}",
             resumed.notices
         );
+    });
+}
+
+/// What planning says of a VM that it did not find, or of a host.
+fn planned(host: Option<&str>, vm: Option<&str>, status: Status, kind: &str) -> Outcome {
+    Outcome {
+        host: host.map(|host| host.parse().unwrap()),
+        vm: vm.map(str::to_owned),
+        uuid: None,
+        op: "exec",
+        status,
+        effect: Effect::None,
+        attempts: 0,
+        duration_ms: 0,
+        data: None,
+        error: Some(OutcomeError::new(kind, "no")),
+    }
+}
+
+#[test]
+fn a_vm_that_is_named_and_not_found_has_one_outcome_and_none_if_it_was_done() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let path = folder.path();
+        // By number: 0 failed without effect, 1 with; of 2 it is not known; 3 is done. All are gone now.
+        run(&path, 4).await;
+        let history = History::read(&path, &exec()).await.unwrap();
+        let gone = |host, vm| planned(host, Some(vm), Status::Failed, "vm-not-found");
+        let dead = |host, vm| planned(Some(host), vm, Status::Unreachable, "connection-refused");
+        let outline = |settled: Vec<Outcome>| {
+            let resumed = history.apply(Plan { settled, ..plan([], exec()) });
+            let settled = resumed.settled.iter().map(|outcome| {
+                let kind = outcome.error.as_ref().unwrap().kind.as_str();
+                let uuid = if outcome.uuid.is_some() { "" } else { "?" };
+                format!("{}{uuid} {} {kind}", outcome.vm.as_deref().unwrap_or("-"), outcome.status)
+            });
+            (settled.collect::<Vec<_>>().join(", "), resumed.done_before)
+        };
+        let expected = |vm0: &str| format!("{vm0}, vm1 failed exit-nonzero, vm2 timeout call-timeout");
+        let by_name = vec![
+            dead("h0", Some("vm0")),
+            gone(Some("h1"), "vm1"),
+            gone(None, "vm2"),
+            dead("h0", Some("vm3")),
+        ];
+        assert_eq!(outline(by_name), (expected("vm0 unreachable connection-refused"), 1));
+        let anywhere = ["vm0", "vm1", "vm2", "vm3"].map(|vm| gone(None, vm)).to_vec();
+        assert_eq!(outline(anywhere), (expected("vm0 failed vm-not-found"), 1));
+        // What is about another VM, or about a host, stays.
+        let (settled, done) = outline(vec![gone(Some("h1"), "vm0"), dead("h2", None)]);
+        assert!(settled.contains("vm0? failed vm-not-found"), "{settled}");
+        assert!(settled.contains("-? unreachable"), "{settled}");
+        assert!(settled.contains("vm0 skipped not-selected"), "{settled}");
+        assert_eq!(done, 1);
+    });
+}
+
+#[test]
+fn files_of_several_vms_go_on_to_where_they_went() {
+    let asked = |separate| {
+        let (path, destination) = ("/etc/hostname".to_owned(), "there".into());
+        Operation::Pull(PullSpec { path, destination, separate })
+    };
+    virtual_time(async {
+        let folder = Folder::new();
+        for (vms, separate) in [(2, true), (1, false)] {
+            let path = folder.0.join(format!("{vms}.journal"));
+            Journal::create(&path, &plan(0..vms, asked(separate))).await.unwrap();
+            let history = History::read(&path, &asked(false)).await.unwrap();
+            // Other VMs are there now, and planning counts them.
+            for planned in [true, false] {
+                let resumed = history.apply(plan(0..3, asked(planned)));
+                assert_eq!((resumed.targets.len(), resumed.operation), (vms, asked(separate)));
+            }
+        }
     });
 }
 

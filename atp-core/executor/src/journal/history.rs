@@ -22,6 +22,8 @@ pub struct History {
     pub(super) whole_lines: u64,
     /// Bytes in all.
     pub(super) length: u64,
+    /// Whether each VM's files had a place of their own.
+    separate: bool,
     targets: BTreeMap<Identity, Past>,
 }
 
@@ -66,6 +68,7 @@ impl History {
             path: path.to_owned(),
             whole_lines: 0,
             length: bytes.len() as u64,
+            separate: false,
             targets: BTreeMap::new(),
         };
         let mut lines = (1..).zip(bytes.split_inclusive(|&byte| byte == b'\n')).peekable();
@@ -81,10 +84,11 @@ impl History {
                 ReadRecord::Begun { format, .. } if format != FORMAT => {
                     return Err(invalid(number, format!("format {format}, where {FORMAT} is known")));
                 }
-                ReadRecord::Begun { op, operation: theirs, targets, .. } if number == 1 => {
+                ReadRecord::Begun { op, operation: theirs, separate, targets, .. } if number == 1 => {
                     if theirs != fingerprint(operation) {
                         return Err(other_operation(name, &op, operation));
                     }
+                    history.separate = separate;
                     for key in targets {
                         history.note(key, Progress::NeverStarted);
                     }
@@ -116,7 +120,8 @@ impl History {
     ///
     /// Of the others, those that succeeded are only counted ([`Plan::done_before`]). The rest, failures that
     /// changed something and targets of which it is not known, become settled outcomes: they are not repeated. VMs
-    /// that are not in the journal are left out.
+    /// that are not in the journal are left out. Files that are copied out of VMs go where they went before, however
+    /// few VMs are left.
     pub fn apply(&self, mut plan: Plan) -> Plan {
         let op = plan.operation.name();
         let mut left = self.targets.clone();
@@ -128,22 +133,37 @@ impl History {
                 Some(past) => plan.done_before += past.settle(op, &mut plan.settled),
             }
         }
+        // Planning knows a VM that it did not find by its name alone; the journal knows which VM that was.
+        let (named, mut settled): (Vec<_>, Vec<_>) = std::mem::take(&mut plan.settled)
+            .into_iter()
+            .partition(|outcome| left.values().any(|past| past.is_named_by(outcome)));
         for past in left.into_values() {
             if past.is_to_do(&plan.operation) {
-                let outcome = past.not_selected(op, &plan.settled);
-                plan.settled.push(outcome);
+                let outcome = past.not_selected(op, &named, &settled);
+                settled.push(outcome);
             } else {
-                plan.done_before += past.settle(op, &mut plan.settled);
+                plan.done_before += past.settle(op, &mut settled);
             }
         }
-        plan.settled.sort_by(Outcome::report_order);
+        settled.sort_by(Outcome::report_order);
+        plan.settled = settled;
         plan.targets = targets;
+        plan.operation = plan.operation.separated(self.separate);
         plan.notices.push(Notice::Resumed { done: plan.done_before, to_do: plan.targets.len(), new: news });
         plan
     }
 }
 
 impl Past {
+    /// Whether an outcome of the planning is about this VM. One of a selector that names no host is about every VM
+    /// of that name.
+    fn is_named_by(&self, outcome: &Outcome) -> bool {
+        self.key.vm.is_some()
+            && outcome.vm == self.key.vm
+            && outcome.uuid.is_none()
+            && outcome.host.as_ref().is_none_or(|host| *host == self.key.host)
+    }
+
     fn is_to_do(&self, operation: &Operation) -> bool {
         match &self.progress {
             Progress::NeverStarted => true,
@@ -179,14 +199,21 @@ impl Past {
     }
 
     /// The outcome of a target that is still to be done, and is not among those that were found now.
-    fn not_selected(self, op: &'static str, settled: &[Outcome]) -> Outcome {
+    /// Planning says why in the outcome that names it, or in that of its host.
+    fn not_selected(self, op: &'static str, named: &[Outcome], settled: &[Outcome]) -> Outcome {
         let unreachable = settled.iter().find(|outcome| {
             outcome.status == Status::Unreachable
                 && outcome.vm.is_none()
                 && outcome.host.as_ref() == Some(&self.key.host)
         });
-        let (status, error) = match unreachable.and_then(|outcome| outcome.error.clone()) {
-            Some(error) => (Status::Unreachable, error),
+        let reason = named
+            .iter()
+            .find(|outcome| outcome.host.is_some() && self.is_named_by(outcome))
+            .or(unreachable)
+            .or_else(|| named.iter().find(|outcome| self.is_named_by(outcome)));
+        let (status, error) = match reason.and_then(|outcome| Some((outcome.status, outcome.error.clone()?)))
+        {
+            Some(reason) => reason,
             None => (
                 Status::Skipped,
                 OutcomeError::new(

@@ -29,6 +29,8 @@ pub(super) enum Record<'a> {
         op: &'a str,
         /// Tells operations apart without repeating what is in them, which may be secret.
         operation: String,
+        /// Whether each VM's files have a place of their own.
+        separate: bool,
         policy: PolicyNote,
         targets: Vec<Key>,
         at: String,
@@ -68,6 +70,7 @@ pub(super) enum ReadRecord {
         format: u32,
         op: String,
         operation: String,
+        separate: bool,
         targets: Vec<Key>,
     },
     Resumed {},
@@ -109,6 +112,7 @@ impl Record<'_> {
             version: env!("CARGO_PKG_VERSION"),
             op: plan.operation.name(),
             operation: fingerprint(&plan.operation),
+            separate: plan.operation.is_separate(),
             policy: PolicyNote::of(&plan.policy),
             targets: plan.targets.iter().map(Key::of).collect(),
             at: now(),
@@ -157,8 +161,10 @@ impl Key {
     }
 }
 
-/// A number that is the same for the same operation. It holds for one version of the program.
+/// A number that is the same for the same operation, as it was asked for: not for what planning made of it. It holds
+/// for one version of the program.
 pub(super) fn fingerprint(operation: &Operation) -> String {
+    let operation = operation.clone().separated(false);
     let whole = format!("{} {operation:?}", env!("CARGO_PKG_VERSION"));
     let mut text = String::from("sha256:");
     for byte in Sha256::digest(whole.as_bytes()) {

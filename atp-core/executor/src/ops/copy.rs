@@ -40,7 +40,7 @@ pub(super) async fn push(
             explain(&connection, operation, domain, pushed).await
         });
         match asked.await {
-            Err(error) if can_go_on(&error, &mut begun) && again.after(&error).await => {}
+            Err(error) if can_go_on_pushing(&error, &mut begun) && again.after(&error).await => {}
             asked => return finish(job, domain, asked, |pushed| pushed_completion(spec, pushed)),
         }
     }
@@ -72,15 +72,22 @@ pub(super) async fn pull(
             explain(&connection, operation, domain, pulled).await
         });
         match asked.await {
-            Err(error) if can_go_on(&error, &mut begun) && again.after(&error).await => {}
+            Err(error) if can_go_on_pulling(&error, &mut begun) && again.after(&error).await => {}
             // Whatever came of it, the guest is as it was.
             asked => return finish(job, domain, asked, |pulled| pulled_completion(spec, pulled)).of_a_look(),
         }
     }
 }
 
-/// Whether a transfer can be taken up where it is: it had begun, and its last step was not yet sent.
-fn can_go_on(error: &ProtocolError, begun: &mut bool) -> bool {
+/// Whether a file can be pushed on from where it is. A last step that may have been taken is not taken again: the
+/// guest may have changed the file since.
+fn can_go_on_pushing(error: &ProtocolError, begun: &mut bool) -> bool {
+    let is_unsent = !matches!(error, ProtocolError::Transport(_)) || error.effect() == Effect::None;
+    can_go_on_pulling(error, begun) && is_unsent
+}
+
+/// Whether a file can be pulled on from where it is: that had begun.
+fn can_go_on_pulling(error: &ProtocolError, begun: &mut bool) -> bool {
     match error {
         ProtocolError::File(FileError::Stopped { .. }) => {
             *begun = true;
@@ -123,4 +130,30 @@ fn pulled_completion(spec: &PullSpec, pulled: Pulled) -> Completion {
         sha256: pulled.digest.to_string(),
     };
     Completion::ok(Effect::Done, Data::File(report))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atp_transport::TransportError;
+
+    fn lost(effect: Effect) -> ProtocolError {
+        ProtocolError::Transport(TransportError::ConnectionLost {
+            host: "h1".parse().unwrap(),
+            operation: "virDomainQemuAgentCommand",
+            sent: effect != Effect::None,
+            source: None,
+        })
+    }
+
+    #[test]
+    fn a_last_step_of_unknown_effect_is_repeated_for_a_pull_only() {
+        for (effect, can_push) in [(Effect::None, true), (Effect::Unknown, false)] {
+            assert_eq!(can_go_on_pushing(&lost(effect), &mut true), can_push);
+            assert!(can_go_on_pulling(&lost(effect), &mut true));
+            // Before anything was begun, the connection was never there.
+            assert!(!can_go_on_pushing(&lost(effect), &mut false));
+            assert!(!can_go_on_pulling(&lost(effect), &mut false));
+        }
+    }
 }

@@ -64,5 +64,6 @@ async fn write(file: PathBuf, png: Vec<u8>) -> io::Result<()> {
 
 fn unwritten(host: &HostId, report: &ScreenshotReport, error: &io::Error) -> OutcomeError {
     let message = format!("host {host}: the picture cannot be written to {}: {error}", report.file.display());
-    OutcomeError::new("local-io", message).with_hint("check the folder given with -d, and the space there")
+    OutcomeError::new("local-file-error", message)
+        .with_hint("check the folder given with -d, and the space there")
 }

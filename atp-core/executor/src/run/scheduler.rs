@@ -29,11 +29,17 @@ where
     F: Future<Output = Completion> + Send + 'static,
 {
     let RunSpec { op, targets, settled, policy, journal } = spec;
-    let mut limits = Limits::new(&policy, targets.len());
+    // What an earlier run of the same journal came to has attempts, and was counted then.
+    let failed_in_planning =
+        settled.iter().filter(|outcome| outcome.attempts == 0 && is_failure(outcome.status)).count();
+    let mut limits = Limits::new(&policy, targets.len(), failed_in_planning);
     let mut waiting = Waiting::new(targets, &policy);
     let shared = Arc::new(Shared { op, policy, stop, journal, events, work });
     for outcome in settled {
         shared.emit(RunEvent::Finished(Box::new(outcome))).await;
+    }
+    if let Some(reason) = limits.reached() {
+        shared.stop.halt(reason);
     }
 
     let mut under_way = FuturesUnordered::new();
@@ -84,24 +90,29 @@ struct Limits {
 }
 
 impl Limits {
-    fn new(policy: &Policy, targets: usize) -> Self {
+    fn new(policy: &Policy, targets: usize, failed_in_planning: usize) -> Self {
         Limits {
             parallel: policy.parallel.max(1),
-            max_failures: policy.max_failures.map(|most| most.of(targets)),
-            failures: 0,
+            max_failures: policy.max_failures.map(|most| most.of(targets + failed_in_planning)),
+            failures: failed_in_planning,
             told: false,
         }
     }
 
     /// Counts what became of a target. Returns why nothing more may be started, if that follows from it.
     fn count(&mut self, status: Status, is_canary: bool) -> Option<StopReason> {
-        if !matches!(status, Status::Failed | Status::Timeout | Status::Unreachable) {
+        if !is_failure(status) {
             return None;
         }
         self.failures += 1;
         if is_canary {
             return Some(StopReason::CanaryFailed);
         }
+        self.reached()
+    }
+
+    /// Why nothing more may be started, if there are as many failures as there may be.
+    fn reached(&self) -> Option<StopReason> {
         self.max_failures
             .filter(|&most| self.failures >= most)
             .map(|_| StopReason::MaxFailures { failures: self.failures })
@@ -116,6 +127,10 @@ impl Limits {
             shared.emit(RunEvent::Stopping(reason)).await;
         }
     }
+}
+
+fn is_failure(status: Status) -> bool {
+    matches!(status, Status::Failed | Status::Timeout | Status::Unreachable)
 }
 
 /// What the scheduler and the tasks of all targets work with.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use atp_protocol::RawCommand;
 use atp_transport::domain::{DomainState, Lifecycle};
+use atp_transport::settings::{DurationError, parse_duration};
 use regex::Regex;
 
 use super::error::{Place, ScenarioError, nearest};
@@ -395,8 +396,11 @@ fn truth(node: &Node) -> Result<bool> {
 }
 
 fn duration(node: &Node) -> Result<Duration> {
-    let parsed = humantime::parse_duration(&scalar(node)?).ok().filter(|duration| !duration.is_zero());
-    parsed.ok_or_else(|| expected(node, "a time such as 30s, 2m or 500ms"))
+    match parse_duration(&scalar(node)?) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        Err(error @ DurationError::TooLong) => Err(ScenarioError::at(node.place, error.to_string())),
+        _ => Err(expected(node, "a time such as 30s, 2m or 500ms")),
+    }
 }
 
 fn choice<'a>(node: &Node, words: &[&'a str]) -> Result<&'a str> {

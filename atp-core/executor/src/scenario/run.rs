@@ -37,7 +37,8 @@ pub(crate) fn perform<'a>(
     Box::pin(async move {
         let uuid = target.uuid().map(|uuid| uuid.to_string()).unwrap_or_default();
         let values = scenario.values(&target.host, target.vm().unwrap_or_default(), &uuid);
-        let mut walk = Walk { manager, policy, target, attempt, values, last: None };
+        let mut walk =
+            Walk { manager, policy, target, attempt, values, own: &scenario.variables, last: None };
         let mut report = ScenarioReport {
             scenario: scenario.name().to_owned(),
             steps: Vec::new(),
@@ -72,6 +73,8 @@ struct Walk<'a> {
     target: &'a Target,
     attempt: &'a Attempt,
     values: Values,
+    /// Those of the file.
+    own: &'a Values,
     /// What the last step yielded that was no assert.
     last: Option<Data>,
 }
@@ -81,7 +84,7 @@ impl Walk<'_> {
         let started = Instant::now();
         let deadline = self.attempt.deadline().min(started + step.budget(self.policy.timeout));
         let (completion, attempts) = match &step.action {
-            Action::Do(operation) => match operation.fill(&self.values).await {
+            Action::Do(operation) => match operation.fill(&self.values, self.own).await {
                 Ok(operation) => self.operate(operation, deadline).await,
                 Err(message) => (unfit(message), 0),
             },

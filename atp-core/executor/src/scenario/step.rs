@@ -195,8 +195,9 @@ impl StepOperation {
         }
     }
 
-    /// The operation with values in it. The error says what is wrong.
-    pub(super) async fn fill(&self, values: &Values) -> Result<Operation, String> {
+    /// The operation with values in it; of these, the file's `own` may say where files are here. The error says what
+    /// is wrong.
+    pub(super) async fn fill(&self, values: &Values, own: &Values) -> Result<Operation, String> {
         Ok(match self {
             StepOperation::Exec(exec) => Operation::Exec(exec.fill(values)?),
             StepOperation::Qmp(words) => Operation::Qmp(command(words, values)?),
@@ -208,7 +209,7 @@ impl StepOperation {
                 WaitFor::Exec(exec) => Condition::Exec(exec.fill(values)?),
             }),
             StepOperation::Push { from, to } => {
-                let path = PathBuf::from(fill(from, values)?);
+                let path = fill_path(from, values, own)?;
                 let source = Source::open(&path).await;
                 let source =
                     source.map_err(|error| format!("{} cannot be copied: {error}", path.display()))?;
@@ -216,7 +217,7 @@ impl StepOperation {
                 Operation::Push(PushSpec { source: Arc::new(source), local_path: path, destination })
             }
             StepOperation::Pull { from, to } => {
-                let (path, destination) = (fill(from, values)?, PathBuf::from(fill(to, values)?));
+                let (path, destination) = (fill(from, values)?, fill_path(to, values, own)?);
                 Operation::Pull(PullSpec { path, destination, separate: true })
             }
             StepOperation::Key(chords) => {
@@ -231,7 +232,7 @@ impl StepOperation {
                 Operation::Mouse(MouseSpec { action, timing: MouseTiming::default() })
             }
             StepOperation::Screenshot(folder) => Operation::Screenshot(ScreenshotSpec {
-                folder: PathBuf::from(fill(folder, values)?),
+                folder: fill_path(folder, values, own)?,
                 screen: 0,
                 limits: ScreenshotLimits::default(),
             }),
@@ -274,6 +275,42 @@ fn fill_all(templates: &[Template], values: &Values) -> Result<Vec<String>, Stri
     templates.iter().map(|template| fill(template, values)).collect()
 }
 
+/// A path here. What a guest said, or what a VM is called, is one name in it at most: it does not lead elsewhere.
+fn fill_path(template: &Template, values: &Values, own: &Values) -> Result<PathBuf, String> {
+    let is_name = |value: &str| !matches!(value, "" | "." | "..") && !value.contains(['/', '\0']);
+    for name in template.variables() {
+        let value = values.get(name).filter(|value| own.get(name) != Some(value));
+        if let Some(value) = value.filter(|value| !is_name(value)) {
+            return Err(format!(
+                "the variable {name:?} is {value:?} and stands in a path of this machine, where only variables of \
+                 the file may be more than the name of a file"
+            ));
+        }
+    }
+    fill(template, values).map(PathBuf::from)
+}
+
 fn fill(template: &Template, values: &Values) -> Result<String, String> {
     template.fill(values).map_err(|name| format!("the variable {name:?} has no value: no step captured it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_here_is_led_elsewhere_by_the_file_alone() {
+        let own = Values::from([("base".to_owned(), "../out".to_owned())]);
+        let path = |text: &str, said: &str| {
+            let said = ("said".to_owned(), said.to_owned());
+            let values = own.clone().into_iter().chain([said]).collect();
+            fill_path(&Template::parse(text).unwrap(), &values, &own)
+        };
+        assert_eq!(path("${base}/${said}.txt", "web-1"), Ok(PathBuf::from("../out/web-1.txt")));
+        assert_eq!(path("${base}/x", "/etc/passwd"), Ok(PathBuf::from("../out/x")));
+        for said in ["", ".", "..", "/etc/passwd", "../../x", "a/b"] {
+            let error = path("${base}/${said}", said).unwrap_err();
+            assert!(error.contains("\"said\"") && error.contains(&format!("{said:?}")), "{error}");
+        }
+    }
 }

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use atp_executor::{
-    Completion, OutcomeError, Policy, Portion, RunControl, RunEvent, Status, StopReason, Target, run_targets,
+    Completion, Outcome, OutcomeError, Policy, Portion, RunControl, RunEvent, RunSpec, Status, StopReason,
+    Target, run_targets,
 };
 use atp_transport::Effect;
 use tokio::time::{Instant, sleep};
 
-use crate::{Gauge, policy, spec, target, virtual_time};
+use crate::{Gauge, policy, settled, spec, target, virtual_time};
 
 #[test]
 fn hosts_take_turns() {
@@ -227,6 +228,33 @@ fn so_many_failures_end_the_run() {
         let (outcomes, reason) = outline(run).await;
         assert_eq!(outcomes, ["vm0 ok", "vm1 failed", "vm2 ok", "vm3 failed", "vm4 skipped", "vm5 skipped"]);
         assert_eq!(reason, Some(StopReason::MaxFailures { failures: 2 }));
+    });
+}
+
+#[test]
+fn what_failed_in_planning_counts_among_the_failures() {
+    virtual_time(async {
+        let outline_of = |attempts, max_failures| async move {
+            let policy = Policy { parallel: 1, max_failures: Some(max_failures), ..policy() };
+            let settled = (0..2).map(|vm| Outcome { attempts, ..settled(vm) }).collect();
+            let spec = RunSpec { settled, ..spec((0..2).map(|vm| target(0, vm)).collect(), policy) };
+            let run = run_targets(spec, &RunControl::default(), failing(&["vm0"]));
+            let (outcomes, reason) = outline(run).await;
+            (outcomes[2..].join(" "), reason)
+        };
+        let stopped = |failures| Some(StopReason::MaxFailures { failures });
+        assert_eq!(
+            outline_of(0, Portion::Count(2)).await,
+            ("vm0 skipped vm1 skipped".to_owned(), stopped(2))
+        );
+        assert_eq!(outline_of(0, Portion::Count(3)).await, ("vm0 failed vm1 skipped".to_owned(), stopped(3)));
+        // Of two targets and two that could not be planned.
+        assert_eq!(
+            outline_of(0, Portion::Percent(75)).await,
+            ("vm0 failed vm1 skipped".to_owned(), stopped(3))
+        );
+        // Those of an earlier run were counted there.
+        assert_eq!(outline_of(1, Portion::Count(2)).await, ("vm0 failed vm1 ok".to_owned(), None));
     });
 }
 

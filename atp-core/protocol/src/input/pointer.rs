@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use atp_transport::Effect;
 use qapi::qmp::{InputAxis, InputBtnEvent, InputButton, InputEvent, InputMoveEvent, input_send_event};
 use tokio::time::{self, Instant};
 
@@ -17,11 +18,14 @@ pub struct MouseTiming {
     pub hold: Duration,
     /// How many steps the pointer takes when it drags something: guests want to see it move.
     pub drag_steps: u16,
+    /// How much of the time is kept back for releasing a button that is down when the rest is used up; half of the
+    /// time if that is less.
+    pub release: Duration,
 }
 
 impl Default for MouseTiming {
     fn default() -> Self {
-        MouseTiming { hold: Duration::from_millis(50), drag_steps: 10 }
+        MouseTiming { hold: Duration::from_millis(50), drag_steps: 10, release: Duration::from_secs(1) }
     }
 }
 
@@ -46,13 +50,17 @@ pub async fn point(
 ) -> Result<()> {
     let (steps, button) = steps(action, screen, timing)?;
     let total = steps.len();
+    let left = deadline.saturating_duration_since(Instant::now());
+    let kept_back = button.map_or(Duration::ZERO, |_| timing.release.min(left / 2));
+    let until = deadline - kept_back;
     for (done, events) in steps.into_iter().enumerate() {
         if done > 0 {
-            time::sleep_until(deadline.min(Instant::now() + timing.hold)).await;
+            time::sleep_until(until.min(Instant::now() + timing.hold)).await;
         }
-        let result = send(carrier, events, deadline).await;
+        let result = send(carrier, events, until).await;
         if let Err(error) = result {
-            if let Some(button) = button.filter(|_| done > 0) {
+            // A first step that may have been taken may have been the press.
+            if let Some(button) = button.filter(|_| done > 0 || error.effect() != Effect::None) {
                 // The first failure is the one to report.
                 let _second = send(carrier, vec![pressed(button, false)], deadline).await;
             }
@@ -119,11 +127,10 @@ fn pressed(button: InputButton, down: bool) -> InputEvent {
 
 #[cfg(test)]
 mod tests {
-    use atp_transport::Effect;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::script::Script;
+    use crate::script::{Script, Step};
 
     const DONE: &str = r#"{"return":{}}"#;
     const SCREEN: Option<ScreenSize> = Some(ScreenSize { width: 100, height: 50 });
@@ -183,5 +190,29 @@ mod tests {
         assert_eq!(failed.unwrap_err().effect(), Effect::Done);
         let last = script.sent().pop().unwrap().1;
         assert_eq!(last["arguments"]["events"][0]["data"], json!({"button": "left", "down": false}));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_button_is_released_in_time_when_the_time_is_up() {
+        let slow = MouseTiming { hold: Duration::from_secs(2), ..MouseTiming::default() };
+        // The time is up between two steps, and while one of them is not answered, the press among them.
+        let never = Duration::from_secs(60);
+        for (words, timing, replies) in [
+            ("drag 0.1 0.1 0.9 0.9", slow, vec![Step::late(Duration::from_millis(1), DONE)]),
+            (
+                "drag 0.1 0.1 0.9 0.9",
+                MouseTiming::default(),
+                vec![DONE.into(), DONE.into(), Step::late(never, DONE), DONE.into()],
+            ),
+            ("click", MouseTiming::default(), vec![Step::late(never, DONE), DONE.into()]),
+        ] {
+            let script = Script::new(replies);
+            let deadline = Instant::now() + Duration::from_secs(5);
+            let failed = point(&script, &action(words), None, timing, deadline).await;
+            assert_ne!(failed.unwrap_err().effect(), Effect::None, "{words}");
+            let (at, last) = script.sent().pop().unwrap();
+            assert_eq!(last["arguments"]["events"][0]["data"], json!({"button": "left", "down": false}));
+            assert_eq!(at, deadline - Duration::from_secs(1), "{words}");
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use config::{Value, ValueKind};
 
+use super::duration::parse_duration;
+
 /// What a value is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
@@ -33,7 +35,7 @@ impl Kind {
             ValueKind::I64(_) | ValueKind::U64(_) => Kind::Count,
             ValueKind::Float(_) => Kind::Number,
             ValueKind::Array(_) => Kind::TextList,
-            ValueKind::String(text) if humantime::parse_duration(text).is_ok() => Kind::Duration,
+            ValueKind::String(text) if parse_duration(text).is_ok() => Kind::Duration,
             _ => Kind::Text,
         }
     }
@@ -45,8 +47,10 @@ impl Kind {
             Kind::Count => "a whole number".to_owned(),
             Kind::AtLeastOne => "a whole number of at least 1".to_owned(),
             Kind::Number => "a number".to_owned(),
-            Kind::Duration => r#"a duration such as "30s", "2m" or "500ms""#.to_owned(),
-            Kind::Timeout => r#"a duration longer than 0, such as "30s", "2m" or "500ms""#.to_owned(),
+            Kind::Duration => r#"a duration such as "30s", "2m" or "500ms", of at most 100 years"#.to_owned(),
+            Kind::Timeout => {
+                r#"a duration longer than 0, such as "30s", "2m" or "500ms", of at most 100 years"#.to_owned()
+            }
             Kind::Text => "text in quotes".to_owned(),
             Kind::TextList => r#"a list of texts, such as ["a", "b"]"#.to_owned(),
             Kind::Choice(words) => {
@@ -79,7 +83,7 @@ impl Kind {
                 value.clone().into_float().ok().map(Into::into)
             }
             (Kind::Number, _) => spelled?.parse::<f64>().ok().map(Into::into),
-            (Kind::Duration | Kind::Timeout, _) => humantime::parse_duration(text?.trim())
+            (Kind::Duration | Kind::Timeout, _) => parse_duration(text?.trim())
                 .ok()
                 .filter(|duration| *self == Kind::Duration || !duration.is_zero())
                 .map(|duration| humantime::format_duration(duration).to_string().into()),

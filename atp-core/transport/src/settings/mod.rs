@@ -30,6 +30,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod duration;
 mod hosts;
 mod kind;
 mod layer;
@@ -37,6 +38,7 @@ mod schema;
 
 use config::{Map, Value, ValueKind};
 
+pub use duration::{DurationError, parse_duration};
 pub use hosts::{host_schema, read_hosts};
 pub use kind::Kind;
 pub use layer::Layer;

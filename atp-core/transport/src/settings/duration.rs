@@ -1,0 +1,37 @@
+//! Durations as people write them.
+
+use std::time::Duration;
+
+/// The longest duration that is taken. The clock reaches further, so that a deadline can be told from any of them.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Why a text is no duration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DurationError {
+    /// It does not read as one.
+    #[error("expected a duration such as 30s, 2m or 500ms")]
+    Unreadable,
+    /// It is longer than any that is of use.
+    #[error("expected a duration of at most 100 years")]
+    TooLong,
+}
+
+/// Reads a duration such as `30s`, `2m` or `1h 30m`, of at most 100 years.
+///
+/// # Errors
+/// The text is none, or one that is longer.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use atp_transport::settings::{DurationError, parse_duration};
+/// assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
+/// assert_eq!(parse_duration("1000years"), Err(DurationError::TooLong));
+/// ```
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration <= LONGEST => Ok(duration),
+        Ok(_) | Err(humantime::DurationError::NumberOverflow) => Err(DurationError::TooLong),
+        Err(_) => Err(DurationError::Unreadable),
+    }
+}
