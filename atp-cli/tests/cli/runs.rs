@@ -56,7 +56,10 @@ fn a_duration_of_centuries_is_refused() {
     let home = Home::new();
     let (file, scenario) = (
         home.write("long.toml", "timeout = '1000years'"),
-        home.write("long.yaml", "steps: [{ wait: agent, timeout: 1000years }]"),
+        home.write(
+            "long.yaml",
+            "name: long\ntargets: [h1/a]\nsteps:\n  - {wait: agent, timeout: 1000years}\n",
+        ),
     );
     let (file, scenario) = (file.to_str().unwrap(), scenario.to_str().unwrap());
     for args in [
@@ -65,7 +68,7 @@ fn a_duration_of_centuries_is_refused() {
         &["events", "--for", "101years"],
         &["mouse", "a", "--hold", "1000years", "--", "click"],
         &["--config", file, "vm", "list"],
-        &["run", scenario, "h1/a"],
+        &["run", scenario],
     ] {
         run(&home, args).exits(2).without_data().says(&["at most 100 years"]);
     }
