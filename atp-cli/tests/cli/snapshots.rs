@@ -72,7 +72,12 @@ fn tables() {
     ] {
         // How long a target took differs from run to run.
         let text = snapshot(args);
-        let lines: Vec<_> = text.lines().map(without_times).collect();
+        let mut lines: Vec<_> = text.lines().map(without_times).collect();
+        if name == "hosts" {
+            // How wide the column of URIs is depends on where the test's files are.
+            let squeezed = |line: String| line.split_whitespace().collect::<Vec<_>>().join("  ");
+            lines = lines.into_iter().map(squeezed).collect();
+        }
         assert_snapshot!(format!("table-{name}"), lines.join("\n"));
     }
 }

@@ -58,13 +58,21 @@ pub async fn power(
     policy: PowerPolicy,
     deadline: Instant,
 ) -> Result<PoweredBy> {
-    match by_agent(carrier, action, policy, deadline).await {
+    let answers = ping(carrier, deadline.min(Instant::now() + policy.patience)).await;
+    let is_there = answers.is_ok();
+    let asked = match answers {
+        Ok(()) => by_agent(carrier, action, policy, deadline).await,
+        Err(error) => Err(error),
+    };
+    match asked {
         Ok(()) => Ok(PoweredBy::Agent),
         Err(error) if action == PowerAction::Reboot => Err(error),
-        Err(_) => {
-            monitor::execute(carrier, &system_powerdown {}, deadline).await?;
-            Ok(PoweredBy::PowerButton)
-        }
+        Err(_) => match monitor::execute(carrier, &system_powerdown {}, deadline).await {
+            Ok(_) => Ok(PoweredBy::PowerButton),
+            // The agent answered a moment ago: it went down with the guest before it could do so again.
+            Err(error) if is_there && error.kind() == "vm-not-running" => Ok(PoweredBy::Agent),
+            Err(error) => Err(error),
+        },
     }
 }
 
@@ -78,9 +86,8 @@ async fn by_agent(
         PowerAction::Shutdown => GuestShutdownMode::Powerdown,
         PowerAction::Reboot => GuestShutdownMode::Reboot,
     };
-    let patience = || deadline.min(Instant::now() + policy.patience);
-    ping(carrier, patience()).await?;
-    let error = match agent::execute(carrier, &guest_shutdown { mode: Some(mode) }, patience()).await {
+    let patience = deadline.min(Instant::now() + policy.patience);
+    let error = match agent::execute(carrier, &guest_shutdown { mode: Some(mode) }, patience).await {
         Ok(_) => return Ok(()),
         Err(error) => error,
     };
