@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::thread;
@@ -225,12 +226,17 @@ impl Guest {
         self.host.virsh(&["define", &path.to_string_lossy()]).map(drop)
     }
 
-    /// Makes the guest's disk, empty, unless it is there. It takes the space that the guest writes to.
+    /// Makes the guest's disk, empty, unless it is there. It takes the space that the guest writes to, and belongs
+    /// to whom its folder belongs to: the QEMU of a rootless bed may run as somebody else than this process.
     fn make_disk(&self) -> Result<()> {
         let path = self.host.layout().disk(self.uuid());
-        let disk = fs::File::options().create(true).append(true).open(&path);
-        disk.and_then(|disk| disk.set_len(DISK_BYTES))
-            .map_err(Error::io(format!("making {}", path.display())))
+        let make = || {
+            let owner = fs::metadata(self.host.layout().guests())?;
+            let disk = fs::File::options().create(true).append(true).open(&path)?;
+            disk.set_len(DISK_BYTES)?;
+            fchown(&disk, Some(owner.uid()), Some(owner.gid()))
+        };
+        make().map_err(Error::io(format!("making {}", path.display())))
     }
 
     fn note_file(&self) -> PathBuf {

@@ -41,8 +41,9 @@ const MAX: usize = 2000;
 /// Longest a caller waits.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// Does with command `n` what `deeds[n]` says. Not with the n-th that comes: a command whose caller gives up while the
+/// agent is still being synchronised never comes.
 async fn perform(peer: &mut Peer, deeds: Vec<Deed>, is_agent: bool) {
-    let mut deeds = deeds.into_iter();
     let mut held_back: Option<String> = None;
     loop {
         let command = peer.command().await;
@@ -60,7 +61,8 @@ async fn perform(peer: &mut Peer, deeds: Vec<Deed>, is_agent: bool) {
             reply["id"] = command["id"].clone();
         }
         let reply = reply.to_string();
-        match deeds.next().unwrap_or(Deed::Answer) {
+        let number = command["arguments"]["n"].as_u64().and_then(|number| usize::try_from(number).ok());
+        match number.and_then(|number| deeds.get(number)).cloned().unwrap_or(Deed::Answer) {
             Deed::Answer => peer.line(&reply).await,
             Deed::Late(millis) => {
                 sleep(Duration::from_millis(millis)).await;
