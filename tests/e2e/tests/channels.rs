@@ -108,8 +108,17 @@ fn bytes_come_back_as_they_were_sent() {
         let options = ChannelOptions::default();
         let second = manager.open_channel("h1", uuid(&guest), CHANNEL, &options, deadline());
         let error = second.await.err().unwrap();
-        assert_eq!(error.kind(), ErrorKind::LibvirtError, "{error:?}");
-        channel.shutdown().await.unwrap();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::ChannelInUse, true), "{error:?}");
+        assert!(error.hint().contains("force"), "{}", error.hint());
+        // Whoever has to may take it; the first one is told so by its end.
+        let options = ChannelOptions { force: true, ..options };
+        let mut taken =
+            manager.open_channel("h1", uuid(&guest), CHANNEL, &options, deadline()).await.unwrap();
+        assert_eq!(echo(&mut taken, b"mine").await, b"mine");
+        let mut rest = Vec::new();
+        let _ = timeout(SOON, channel.read_to_end(&mut rest)).await.unwrap();
+        taken.shutdown().await.unwrap();
+        drop(taken);
         drop(channel);
         becomes("what is held", SOON, Resources::NONE, Resources::now);
         let mut again = open(&manager, &guest).await;
