@@ -25,6 +25,7 @@ mod scenarios;
 mod screenshot;
 mod selectors;
 mod sockets;
+mod support;
 mod transport;
 mod wait;
 mod watching;
