@@ -25,7 +25,8 @@ impl<C: Connector> TransportManager<C> {
     /// Cancel safe as far as `work` is.
     ///
     /// ```
-    ///     /// use atp_transport::{ExecuteOptions, HostInfo, Result, TransportConfig, TransportManager};
+    /// use std::time::Duration;
+    /// use atp_transport::{ExecuteOptions, HostInfo, Result, TransportConfig, TransportManager};
     /// use tokio::time::Instant;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
