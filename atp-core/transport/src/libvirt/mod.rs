@@ -34,7 +34,7 @@ use crate::connector::Connector;
 use crate::credentials::Credentials;
 use crate::error::{ConnectError, ErrorKind};
 use crate::host::HostInfo;
-use crate::lease::PooledConnection;
+use crate::pool::PooledConnection;
 use crate::reconnect::Attempt;
 use link::{Handles, closer};
 use threads::{CallThreads, ThreadsExhausted};
