@@ -267,28 +267,67 @@ impl ProtocolError {
         }
     }
 
-    /// Whether it says that the VM's agent was not there, or went away: what was known of it may no longer hold.
-    pub fn is_agent_gone(&self) -> bool {
+    /// The failure underneath, where this one only says what it came to.
+    fn cause(&self) -> Option<&ProtocolError> {
         match self {
-            ProtocolError::Transport(error) => matches!(
-                error.kind(),
-                ErrorKind::AgentNotConfigured
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. }
+            | ProtocolError::NotThawed { source }
+            | ProtocolError::File(FileError::Stopped { source, .. }) => Some(source),
+            _ => None,
+        }
+    }
+
+    /// The transport's kind, where [`kind`](Self::kind) is one of the transport's words.
+    pub fn transport_kind(&self) -> Option<ErrorKind> {
+        match self {
+            ProtocolError::Transport(error) => Some(error.kind()),
+            ProtocolError::Timeout { .. } => Some(ErrorKind::CallTimeout),
+            ProtocolError::LinkLost { .. } => Some(ErrorKind::ConnectionLost),
+            ProtocolError::AgentSilent => Some(ErrorKind::AgentUnresponsive),
+            _ => self.cause()?.transport_kind(),
+        }
+    }
+
+    /// The error reply of QEMU or of the guest agent, where one is behind this.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            ProtocolError::Refused(refusal) => Some(refusal),
+            _ => self.cause()?.refusal(),
+        }
+    }
+
+    /// [`refusal`](Self::refusal), to be put in other words.
+    pub(crate) fn refusal_mut(&mut self) -> Option<&mut Refusal> {
+        match self {
+            ProtocolError::Refused(refusal) => Some(refusal),
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. }
+            | ProtocolError::NotThawed { source }
+            | ProtocolError::File(FileError::Stopped { source, .. }) => source.refusal_mut(),
+            _ => None,
+        }
+    }
+
+    /// Whether the VM's agent was not there, went away, or may have, as the connection was lost: what was known of it
+    /// may no longer hold.
+    pub fn is_agent_gone(&self) -> bool {
+        let is_gone = |kind| {
+            matches!(
+                kind,
+                ErrorKind::ConnectionLost
+                    | ErrorKind::AgentNotConfigured
                     | ErrorKind::AgentNotConnected
                     | ErrorKind::AgentUnresponsive
                     | ErrorKind::AgentGone
                     | ErrorKind::AgentBroken
                     | ErrorKind::VmNotRunning
                     | ErrorKind::VmNotFound
-            ),
-            ProtocolError::GuestBooting { .. }
-            | ProtocolError::LinkLost { .. }
-            | ProtocolError::AgentSilent => true,
-            ProtocolError::ResultLost { source, .. }
-            | ProtocolError::OutputLost { source, .. }
-            | ProtocolError::NotThawed { source }
-            | ProtocolError::File(FileError::Stopped { source, .. }) => source.is_agent_gone(),
-            _ => false,
-        }
+            )
+        };
+        matches!(self, ProtocolError::GuestBooting { .. }) || self.transport_kind().is_some_and(is_gone)
     }
 
     /// The failure of input of which `done` parts had been sent: nothing special, if none had.
@@ -382,11 +421,8 @@ impl ProtocolError {
             | ProtocolError::AgentSilent
             | ProtocolError::GuestBooting { .. } => true,
             ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
-            ProtocolError::ResultLost { source, .. }
-            | ProtocolError::OutputLost { source, .. }
-            | ProtocolError::InputIncomplete { source, .. } => source.is_retryable(),
             ProtocolError::File(error) => error.is_retryable(),
-            _ => false,
+            _ => self.cause().is_some_and(ProtocolError::is_retryable),
         }
     }
 
@@ -395,11 +431,7 @@ impl ProtocolError {
         match self {
             ProtocolError::Transport(error) => error.is_timeout(),
             ProtocolError::Timeout { .. } | ProtocolError::StillRunning { .. } => true,
-            ProtocolError::ResultLost { source, .. }
-            | ProtocolError::OutputLost { source, .. }
-            | ProtocolError::InputIncomplete { source, .. }
-            | ProtocolError::File(FileError::Stopped { source, .. }) => source.is_timeout(),
-            _ => false,
+            _ => self.cause().is_some_and(ProtocolError::is_timeout),
         }
     }
 
@@ -483,13 +515,8 @@ impl ProtocolError {
                 libvirt.as_ref()
             }
             ProtocolError::OutputTooLarge { libvirt, .. } => libvirt.as_ref(),
-            ProtocolError::StillRunning { source: Some(source), .. }
-            | ProtocolError::ResultLost { source, .. }
-            | ProtocolError::OutputLost { source, .. }
-            | ProtocolError::InputIncomplete { source, .. }
-            | ProtocolError::NotThawed { source }
-            | ProtocolError::File(FileError::Stopped { source, .. }) => source.libvirt(),
-            _ => None,
+            ProtocolError::StillRunning { source: Some(source), .. } => source.libvirt(),
+            _ => self.cause()?.libvirt(),
         }
     }
 }

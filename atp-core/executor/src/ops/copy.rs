@@ -37,7 +37,7 @@ pub(super) async fn push(
             job.attempt.mark_sent();
             let carrier = LibvirtCarrier::new(&connection, domain.uuid);
             let pushed = push.run(&carrier, deadline, &mut |so_far| tell(job, so_far)).await;
-            explain(&connection, operation, domain, pushed).await
+            explain(job, &connection, operation, domain, pushed).await
         });
         match asked.await {
             Err(error) if can_go_on_pushing(&error, &mut begun) && again.after(&error).await => {}
@@ -69,7 +69,7 @@ pub(super) async fn pull(
             }
             let carrier = LibvirtCarrier::new(&connection, domain.uuid);
             let pulled = pull.run(&carrier, deadline, &mut |so_far| tell(job, so_far)).await;
-            explain(&connection, operation, domain, pulled).await
+            explain(job, &connection, operation, domain, pulled).await
         });
         match asked.await {
             Err(error) if can_go_on_pulling(&error, &mut begun) && again.after(&error).await => {}

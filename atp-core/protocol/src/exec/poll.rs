@@ -1,5 +1,8 @@
 //! One process of the agent's: started, and asked for until it has ended.
 
+use std::time::Duration;
+
+use atp_transport::ErrorKind;
 use qapi::qga::{guest_exec, guest_exec_status, guest_get_osinfo};
 use tokio::time::{self, Instant};
 
@@ -44,7 +47,7 @@ pub(crate) async fn ended(
 ) -> Result<ExecOutput> {
     let program = || program.to_owned();
     let mut pause = polling.first;
-    let mut last_took = std::time::Duration::ZERO;
+    let mut last_took = Duration::ZERO;
     let mut failed = None;
     loop {
         // A question is only asked if there is time for its answer, going by the last one: the answer to one
@@ -81,10 +84,12 @@ pub(crate) async fn ended(
 /// Whether the next question may be answered though this one was not. Asking again is safe: at worst an
 /// answer that was lost on its way has made the agent forget the process, and it says so.
 fn may_pass(error: &ProtocolError) -> bool {
-    matches!(
-        error.kind(),
-        "agent-unresponsive" | "agent-gone" | "agent-busy" | "monitor-busy" | "guest-frozen"
-    )
+    let passing =
+        [ErrorKind::AgentUnresponsive, ErrorKind::AgentGone, ErrorKind::AgentBusy, ErrorKind::MonitorBusy];
+    match error {
+        ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
+        _ => error.transport_kind().is_some_and(|kind| passing.contains(&kind)),
+    }
 }
 
 /// The agent's answer to a process id that is not, or no longer, in its list.
