@@ -90,6 +90,9 @@ pub(crate) async fn drive(
                     report.take(*outcome);
                 }
                 Some(RunEvent::Started { host, vm }) => report.started(&host, vm.as_deref()),
+                Some(RunEvent::Progress { host, vm, done, total }) => {
+                    report.progress(&host, vm.as_deref(), done, total);
+                }
                 Some(RunEvent::Stopping(reason)) => report.stopping(&reason),
                 None => break,
             },

@@ -260,6 +260,7 @@ fn a_journal_is_gone_on_from_again_and_again() {
             while let Some(event) = run.next().await {
                 match event {
                     RunEvent::Started { vm, .. } => *starts.entry(vm.unwrap()).or_default() += 1,
+                    RunEvent::Progress { .. } => {}
                     RunEvent::Finished(_) => outcomes += 1,
                     RunEvent::Stopping(reason) => panic!("{reason}"),
                 }

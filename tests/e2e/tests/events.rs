@@ -164,8 +164,14 @@ fn devices_that_come_and_go_are_told() {
     });
 }
 
-/// The port of an ib700 that starts its timer, here with the shortest time there is: it runs out at once.
-const WATCHDOG: &str = r"printf '\017' | dd of=/dev/port bs=1 seek=$((0x443)) conv=notrunc";
+/// Drives the watchdog (an i6300esb) as its driver would, which the guest's kernel does not have: unlocks and sets both
+/// its timers to a millisecond, then starts it by a register of its PCI configuration.
+const FIRE_WATCHDOG: &str = r#"
+cd "$(dirname "$(grep -l 0x25ab /sys/bus/pci/devices/*/device)")" || exit
+read -r base rest <resource
+put() { devmem $((base + $1)) $2 $3; }
+for timer in 0 4; do put 12 16 0x80; put 12 16 0x86; put $timer 32 1; done
+printf '\002' | dd of=config bs=1 seek=$((0x68)) conv=notrunc"#;
 
 #[test]
 fn a_watchdog_that_fires_is_told() {
@@ -176,7 +182,7 @@ fn a_watchdog_that_fires_is_told() {
         let (_manager, mut events) = watch(&bed, &WatchOptions::default()).await;
         let mut states = events.subscribe();
         // The guest is stopped before it can answer, or a moment later.
-        bed.run(&["--timeout", "20s", "exec", "h1/vm1", "--shell", "--", WATCHDOG]);
+        bed.run(&["--timeout", "20s", "exec", "h1/vm1", "--shell", "--", FIRE_WATCHDOG]);
         event(&mut events, "h1/vm1", "watchdog fired: pause").await;
         event(&mut states, "h1/vm1", "suspended (watchdog)").await;
     });

@@ -75,6 +75,18 @@ pub enum RunEvent {
         /// The VM's name, unless the host is the target.
         vm: Option<String>,
     },
+    /// How far the work on a target is that takes long, such as the copying of a file. Comes between its `Started` and
+    /// its `Finished`, and only as often as events are read: what nobody has time for is left out.
+    Progress {
+        /// The host.
+        host: HostId,
+        /// The VM's name, unless the host is the target.
+        vm: Option<String>,
+        /// How much is done, bytes.
+        done: u64,
+        /// How much there is in all, bytes.
+        total: u64,
+    },
     /// A target has its outcome. Targets that never started have no `Started` before.
     Finished(Box<Outcome>),
     /// From here on nothing more is started: the run ends early. Comes once at most.

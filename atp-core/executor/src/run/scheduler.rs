@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::attempt::{Attempt, panicked};
+use super::attempt::{Attempt, Teller, panicked};
 use super::stop::{Stop, StopReason};
 use super::waiting::Waiting;
 use super::{RunEvent, RunSpec};
@@ -258,14 +258,16 @@ where
     }
 
     async fn attempt(self: &Arc<Self>, target: &Target, deadline: Instant) -> (Completion, Instant) {
-        let attempt = Attempt::new(deadline, self.stop.requested().clone());
+        let (host, vm) = (target.host.clone(), target.vm().map(str::to_owned));
+        let teller = Teller { events: self.events.clone(), host, vm };
+        let attempt = Attempt::new(deadline, self.stop.requested().clone(), teller);
         let (shared, given, told) = (Arc::clone(self), target.clone(), attempt.clone());
         // A task of its own: it panics alone.
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let completion = (shared.work)(given, told).await;
             (completion, Instant::now())
         }));
-        attempt.supervise(task, self.policy.grace, self.stop.abort()).await
+        attempt.last(task, self.policy.grace, self.stop.abort()).await
     }
 }
 

@@ -102,6 +102,51 @@ fn a_slow_reader_delays_nobodys_clock() {
 }
 
 #[test]
+fn progress_is_told_between_start_and_end_and_is_in_nobodys_way() {
+    virtual_time(async {
+        let targets = (0..6).map(|vm| target(0, vm)).collect();
+        let policy = Policy { parallel: 4, timeout: Duration::from_secs(5), ..policy() };
+        let mut run =
+            run_targets(spec(targets, policy), &RunControl::default(), |target, attempt| async move {
+                // Goes on telling when nobody wants to know any more.
+                let late = attempt.clone();
+                tokio::spawn(async move {
+                    sleep(Duration::from_secs(60)).await;
+                    late.progress(2, 2);
+                });
+                for done in 0..1000 {
+                    attempt.progress(done, 1000);
+                }
+                sleep(Duration::from_secs(1)).await;
+                attempt.progress(1000, 1000);
+                if target.vm() == Some("vm5") {
+                    std::future::pending::<()>().await;
+                }
+                Completion::ok(Effect::Done, None)
+            });
+        let (mut running, mut ended, mut told) = (Vec::new(), Vec::new(), 0);
+        while let Some(event) = run.next().await {
+            match event {
+                RunEvent::Started { vm, .. } => running.push(vm),
+                RunEvent::Progress { vm, done, total, .. } => {
+                    assert!(running.contains(&vm) && done <= total, "{vm:?}: {done} of {total}");
+                    told += 1;
+                }
+                RunEvent::Finished(outcome) => {
+                    assert!(outcome.duration_ms <= 6_000, "{outcome:?}");
+                    running.retain(|vm| *vm != outcome.vm);
+                    ended.push(outcome);
+                }
+                RunEvent::Stopping(reason) => panic!("{reason}"),
+            }
+        }
+        assert_eq!((ended.len(), running.len()), (6, 0));
+        // Some of it, and no more than there was time for.
+        assert!((1..100).contains(&told), "{told}");
+    });
+}
+
+#[test]
 fn nothing_starts_once_a_run_is_stopped_however_slow_the_reader() {
     virtual_time(async {
         let began = Arc::new(AtomicUsize::new(0));
@@ -211,7 +256,7 @@ async fn outline(mut run: atp_executor::Run) -> (Vec<String>, Option<StopReason>
                 outcomes.push(format!("{} {}", outcome.vm.as_deref().unwrap_or("-"), outcome.status));
             }
             RunEvent::Stopping(why) => reason = Some(why),
-            RunEvent::Started { .. } => {}
+            RunEvent::Started { .. } | RunEvent::Progress { .. } => {}
         }
     }
     outcomes.sort();
