@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use atp_protocol::ProtocolError;
+use atp_protocol::{CapabilityCache, ProtocolError};
 use atp_transport::{ErrorKind, ExecuteOptions, HostId, HostInfo, TransportManager};
 use futures_util::future::join_all;
 use tokio::time::{self, Instant};
+use uuid::Uuid;
 
 use crate::aliases::{self, Machines};
 use crate::error::OutcomeError;
@@ -21,20 +22,31 @@ use crate::run::{Run, RunControl, RunSpec, run_targets};
 use crate::selection::Selection;
 
 /// Plans and runs operations over the hosts of a [`TransportManager`].
+///
+/// Cheap to clone; clones share what they know of guest agents.
 #[derive(Debug, Clone)]
 pub struct Executor {
     manager: TransportManager,
+    agents: Arc<KnownAgents>,
 }
+
+/// What is known of the agents of VMs, told apart by host and UUID.
+pub(crate) type KnownAgents = CapabilityCache<(HostId, Uuid)>;
 
 impl Executor {
     /// An executor over these hosts.
     pub fn new(manager: TransportManager) -> Self {
-        Executor { manager }
+        Executor { manager, agents: Arc::default() }
     }
 
     /// The hosts.
     pub(crate) fn manager(&self) -> &TransportManager {
         &self.manager
+    }
+
+    /// What is known of guest agents.
+    pub(crate) fn agents(&self) -> &Arc<KnownAgents> {
+        &self.agents
     }
 
     /// Finds out what `selection` stands for, by asking the hosts concerned for their VMs, all at once and each
@@ -150,7 +162,7 @@ impl Executor {
     /// Must be called within a tokio runtime.
     pub fn run_noted(&self, plan: Plan, journal: Option<Journal>, control: &RunControl) -> Run {
         let Plan { operation, policy, targets, settled, planned_in, .. } = plan;
-        let manager = self.manager.clone();
+        let executor = self.clone();
         let shared = Arc::new((operation, policy.clone()));
         let deadline = policy.deadline.map(|whole| whole.saturating_sub(planned_in));
         let policy = match &shared.0 {
@@ -162,10 +174,10 @@ impl Executor {
         };
         let spec = RunSpec { op: shared.0.name(), targets, settled, policy, journal };
         run_targets(spec, control, move |target, attempt| {
-            let (manager, shared) = (manager.clone(), Arc::clone(&shared));
+            let (executor, shared) = (executor.clone(), Arc::clone(&shared));
             async move {
                 let (operation, policy) = &*shared;
-                ops::perform(&manager, operation, policy, &target, &attempt).await
+                ops::perform(&executor, operation, policy, &target, &attempt).await
             }
         })
     }

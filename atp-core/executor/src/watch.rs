@@ -1,11 +1,12 @@
 //! What happens to the VMs of a selection.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use atp_transport::domain::DomainInfo;
+use atp_transport::domain::{DomainEventKind, DomainInfo};
 use atp_transport::{DomainEvents, HostId, HostInfo, WatchItem, WatchOptions};
 
-use crate::executor::Executor;
+use crate::executor::{Executor, KnownAgents};
 use crate::plan::PlanError;
 use crate::resolve;
 use crate::selection::Selection;
@@ -14,6 +15,7 @@ use crate::selection::Selection;
 #[derive(Debug)]
 pub struct Watch {
     events: DomainEvents,
+    agents: Arc<KnownAgents>,
     hosts: HashMap<HostId, HostInfo>,
     selection: Selection,
 }
@@ -38,7 +40,7 @@ impl Executor {
         let ids: Vec<&HostId> = hosts.keys().collect();
         // Fails only if one was removed in this moment.
         let events = self.manager().watch_domains(&ids, options).map_err(|_| PlanError::NoHosts)?;
-        Ok(Watch { events, hosts, selection: selection.clone() })
+        Ok(Watch { events, agents: Arc::clone(self.agents()), hosts, selection: selection.clone() })
     }
 }
 
@@ -48,7 +50,9 @@ impl Watch {
     /// Cancel safe.
     pub async fn next(&mut self) -> Option<WatchItem> {
         loop {
-            match self.events.next().await? {
+            let item = self.events.next().await?;
+            self.forget_agents(&item);
+            match item {
                 WatchItem::Event { host, event, .. } if !self.chooses(&host, &event.name) => {}
                 WatchItem::Present { host, at, domains } => {
                     let chosen: Vec<DomainInfo> =
@@ -63,6 +67,20 @@ impl Watch {
     /// How many hosts are watched.
     pub fn hosts(&self) -> usize {
         self.hosts.len()
+    }
+
+    /// What the executor knows of a VM's agent holds until that connects anew, or until nobody would be told so.
+    fn forget_agents(&self, item: &WatchItem) {
+        match item {
+            WatchItem::Event { host, event, .. } if matches!(event.kind, DomainEventKind::Agent { .. }) => {
+                self.agents.forget(&(host.clone(), event.uuid));
+            }
+            WatchItem::Gap { host, .. } | WatchItem::Removed { host, .. } => {
+                self.agents.forget_all(|(of, _)| of == host);
+            }
+            WatchItem::Missed { .. } => self.agents.forget_all(|_| true),
+            _ => {}
+        }
     }
 
     fn chooses(&self, host: &HostId, vm: &str) -> bool {

@@ -84,6 +84,18 @@ pub enum ProtocolError {
         /// libvirt's error, where libvirt carried the answer.
         libvirt: Option<LibvirtError>,
     },
+    /// The guest has no POSIX shell, and what was to be done takes one; nothing was done.
+    #[error("{} has no {shell}, which this takes: {reason}", os.as_deref().unwrap_or("the guest"))]
+    NoShell {
+        /// The guest's system, where it says: `Microsoft Windows`.
+        os: Option<String>,
+        /// The shell that was tried.
+        shell: &'static str,
+        /// The guest's words.
+        reason: String,
+        /// libvirt's error, where libvirt carried the answer.
+        libvirt: Option<LibvirtError>,
+    },
     /// The command was carried out, and its reply is too large to be carried.
     #[error("{channel} answered more than can be carried")]
     OutputTooLarge {
@@ -151,6 +163,13 @@ pub enum ProtocolError {
     ThawedEarly {
         /// For how long they were frozen.
         after: Duration,
+    },
+    /// File systems of the guest were frozen, and thawing them failed. They may be frozen still.
+    #[error("the guest's file systems were frozen and could not be thawed")]
+    NotThawed {
+        /// Why the last try failed.
+        #[source]
+        source: Box<ProtocolError>,
     },
     /// A file could not be looked at or carried over.
     #[error(transparent)]
@@ -235,10 +254,12 @@ impl ProtocolError {
             ProtocolError::Refused(refusal) => refusal.channel.into(),
             ProtocolError::InvalidReply { channel, .. } => (*channel).into(),
             ProtocolError::ExecFailed { .. }
+            | ProtocolError::NoShell { .. }
             | ProtocolError::ProcessLost { .. }
             | ProtocolError::ThawedEarly { .. } => Origin::Guest,
             ProtocolError::ResultLost { source, .. }
             | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::NotThawed { source }
             | ProtocolError::InputIncomplete { source, .. } => source.origin(),
             ProtocolError::File(error) => error.origin(),
             // The picture comes by a stream of libvirt's.
@@ -246,27 +267,67 @@ impl ProtocolError {
         }
     }
 
-    /// Whether it says that the VM's agent was not there, or went away: what was known of it may no longer hold.
-    pub fn is_agent_gone(&self) -> bool {
+    /// The failure underneath, where this one only says what it came to.
+    fn cause(&self) -> Option<&ProtocolError> {
         match self {
-            ProtocolError::Transport(error) => matches!(
-                error.kind(),
-                ErrorKind::AgentNotConfigured
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. }
+            | ProtocolError::NotThawed { source }
+            | ProtocolError::File(FileError::Stopped { source, .. }) => Some(source),
+            _ => None,
+        }
+    }
+
+    /// The transport's kind, where [`kind`](Self::kind) is one of the transport's words.
+    pub fn transport_kind(&self) -> Option<ErrorKind> {
+        match self {
+            ProtocolError::Transport(error) => Some(error.kind()),
+            ProtocolError::Timeout { .. } => Some(ErrorKind::CallTimeout),
+            ProtocolError::LinkLost { .. } => Some(ErrorKind::ConnectionLost),
+            ProtocolError::AgentSilent => Some(ErrorKind::AgentUnresponsive),
+            _ => self.cause()?.transport_kind(),
+        }
+    }
+
+    /// The error reply of QEMU or of the guest agent, where one is behind this.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            ProtocolError::Refused(refusal) => Some(refusal),
+            _ => self.cause()?.refusal(),
+        }
+    }
+
+    /// [`refusal`](Self::refusal), to be put in other words.
+    pub(crate) fn refusal_mut(&mut self) -> Option<&mut Refusal> {
+        match self {
+            ProtocolError::Refused(refusal) => Some(refusal),
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::InputIncomplete { source, .. }
+            | ProtocolError::NotThawed { source }
+            | ProtocolError::File(FileError::Stopped { source, .. }) => source.refusal_mut(),
+            _ => None,
+        }
+    }
+
+    /// Whether the VM's agent was not there, went away, or may have, as the connection was lost: what was known of it
+    /// may no longer hold.
+    pub fn is_agent_gone(&self) -> bool {
+        let is_gone = |kind| {
+            matches!(
+                kind,
+                ErrorKind::ConnectionLost
+                    | ErrorKind::AgentNotConfigured
                     | ErrorKind::AgentNotConnected
                     | ErrorKind::AgentUnresponsive
                     | ErrorKind::AgentGone
                     | ErrorKind::AgentBroken
                     | ErrorKind::VmNotRunning
                     | ErrorKind::VmNotFound
-            ),
-            ProtocolError::GuestBooting { .. }
-            | ProtocolError::LinkLost { .. }
-            | ProtocolError::AgentSilent => true,
-            ProtocolError::ResultLost { source, .. }
-            | ProtocolError::OutputLost { source, .. }
-            | ProtocolError::File(FileError::Stopped { source, .. }) => source.is_agent_gone(),
-            _ => false,
-        }
+            )
+        };
+        matches!(self, ProtocolError::GuestBooting { .. }) || self.transport_kind().is_some_and(is_gone)
     }
 
     /// The failure of input of which `done` parts had been sent: nothing special, if none had.
@@ -295,6 +356,7 @@ impl ProtocolError {
             ProtocolError::GuestBooting { .. } => "guest-booting",
             ProtocolError::Refused(refusal) => refusal.kind.as_str(),
             ProtocolError::ExecFailed { .. } => "guest-exec-failed",
+            ProtocolError::NoShell { .. } => "guest-shell-missing",
             ProtocolError::OutputTooLarge { .. } => "output-too-large",
             ProtocolError::InvalidReply { .. } => "invalid-reply",
             ProtocolError::StillRunning { .. } => "exec-timeout",
@@ -303,6 +365,7 @@ impl ProtocolError {
             | ProtocolError::OutputLost { source, .. }
             | ProtocolError::InputIncomplete { source, .. } => source.kind(),
             ProtocolError::ThawedEarly { .. } => "thawed-early",
+            ProtocolError::NotThawed { .. } => "not-thawed",
             ProtocolError::File(error) => error.kind(),
             ProtocolError::ImageTooLarge { .. } => "image-too-large",
             ProtocolError::InvalidImage { .. } => "invalid-image",
@@ -323,11 +386,13 @@ impl ProtocolError {
             | ProtocolError::GuestBooting { .. }
             | ProtocolError::Refused(_)
             | ProtocolError::ExecFailed { .. }
+            | ProtocolError::NoShell { .. }
             | ProtocolError::ImageTooLarge { .. }
             | ProtocolError::InvalidImage { .. } => Effect::None,
             ProtocolError::OutputTooLarge { .. }
             | ProtocolError::OutputLost { .. }
-            | ProtocolError::ThawedEarly { .. } => Effect::Done,
+            | ProtocolError::ThawedEarly { .. }
+            | ProtocolError::NotThawed { .. } => Effect::Done,
             ProtocolError::File(error) => error.effect(),
             ProtocolError::Timeout { sent: true, .. }
             | ProtocolError::LinkLost { sent: true, .. }
@@ -356,11 +421,10 @@ impl ProtocolError {
             | ProtocolError::AgentSilent
             | ProtocolError::GuestBooting { .. } => true,
             ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
-            ProtocolError::ResultLost { source, .. }
-            | ProtocolError::OutputLost { source, .. }
-            | ProtocolError::InputIncomplete { source, .. } => source.is_retryable(),
             ProtocolError::File(error) => error.is_retryable(),
-            _ => false,
+            // Another freeze is no way out of the first.
+            ProtocolError::NotThawed { .. } => false,
+            _ => self.cause().is_some_and(ProtocolError::is_retryable),
         }
     }
 
@@ -369,11 +433,7 @@ impl ProtocolError {
         match self {
             ProtocolError::Transport(error) => error.is_timeout(),
             ProtocolError::Timeout { .. } | ProtocolError::StillRunning { .. } => true,
-            ProtocolError::ResultLost { source, .. }
-            | ProtocolError::OutputLost { source, .. }
-            | ProtocolError::InputIncomplete { source, .. }
-            | ProtocolError::File(FileError::Stopped { source, .. }) => source.is_timeout(),
-            _ => false,
+            _ => self.cause().is_some_and(ProtocolError::is_timeout),
         }
     }
 
@@ -402,11 +462,15 @@ impl ProtocolError {
             }
             ProtocolError::AgentSilent => ErrorKind::AgentUnresponsive.hint(),
             ProtocolError::GuestBooting { .. } => {
-                "wait for the guest to come up (`atp vm wait`), or look at its console"
+                "wait for the guest to come up (`atp wait SEL --for agent`), or look at its console"
             }
             ProtocolError::Refused(refusal) => refusal.hint(),
             ProtocolError::ExecFailed { .. } => {
                 "check the program's name, its path in the guest and that it may be executed there"
+            }
+            ProtocolError::NoShell { .. } => {
+                "run programs by themselves, without --shell, --cwd and --spool (on Windows `-- powershell.exe -Command …`); \
+                 files go there over the network, or with the agent's own commands (`atp qga SEL -- guest-file-open …`)"
             }
             ProtocolError::OutputTooLarge { channel_lost: true, .. } => {
                 "libvirt has given up the channel to this agent: restart qemu-guest-agent in the guest, or reset the \
@@ -420,7 +484,8 @@ impl ProtocolError {
                 "check what state the VM is in before repeating the command"
             }
             ProtocolError::StillRunning { .. } => {
-                "it runs on: look for the process in the guest, or give more time"
+                "look for the process in the guest, or give more time; what a program leaves running keeps its output open: \
+                 send that elsewhere (`>/dev/null 2>&1 &`)"
             }
             ProtocolError::ProcessLost { .. } => {
                 "the agent or the guest was restarted, or another client took the result: check in the guest what was done"
@@ -430,6 +495,9 @@ impl ProtocolError {
             | ProtocolError::InputIncomplete { source, .. } => source.hint(),
             ProtocolError::ThawedEarly { .. } => {
                 "what was copied meanwhile may not be consistent: do less at once"
+            }
+            ProtocolError::NotThawed { .. } => {
+                "they may be frozen still: thaw them (`atp qga SEL -- guest-fsfreeze-thaw`), or reset the VM"
             }
             ProtocolError::File(error) => error.hint(),
             ProtocolError::ImageTooLarge { .. } => "allow more, or lower the resolution in the guest",
@@ -445,14 +513,12 @@ impl ProtocolError {
             ProtocolError::Transport(error) => error.libvirt(),
             ProtocolError::GuestBooting { source, .. } => source.libvirt(),
             ProtocolError::Refused(refusal) => refusal.libvirt.as_ref(),
-            ProtocolError::ExecFailed { libvirt, .. } => libvirt.as_ref(),
+            ProtocolError::ExecFailed { libvirt, .. } | ProtocolError::NoShell { libvirt, .. } => {
+                libvirt.as_ref()
+            }
             ProtocolError::OutputTooLarge { libvirt, .. } => libvirt.as_ref(),
-            ProtocolError::StillRunning { source: Some(source), .. }
-            | ProtocolError::ResultLost { source, .. }
-            | ProtocolError::OutputLost { source, .. }
-            | ProtocolError::InputIncomplete { source, .. }
-            | ProtocolError::File(FileError::Stopped { source, .. }) => source.libvirt(),
-            _ => None,
+            ProtocolError::StillRunning { source: Some(source), .. } => source.libvirt(),
+            _ => self.cause()?.libvirt(),
         }
     }
 }

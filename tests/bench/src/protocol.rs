@@ -1,148 +1,375 @@
-//! What a command to a VM costs: a carrier's call beside the bare one over the same way.
+//! What a command to a VM costs: a carrier's call beside the same one made by hand, a program run in the guest, and
+//! files carried into it and out of it.
+//!
+//! Both sides of a comparison go the same way, over connections with the same keepalive, and read what comes back: the
+//! reply is parsed into the type that belongs to the command.
 
+use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
+use atp_protocol::exec::{self, ExecPolicy, Polling};
+use atp_protocol::files::{Pull, Push, Source, TransferPolicy};
+use atp_protocol::qapi::qmp::{StatusInfo, query_status};
 use atp_protocol::socket::{SocketCarrier, SocketConfig, SocketConnection, SocketConnector};
-use atp_protocol::{Carrier, Channel, LibvirtCarrier, ProtocolError};
+use atp_protocol::{Carrier, ExecSpec, LibvirtCarrier, ProtocolError, guest, monitor};
 use atp_testbed::{Qemu, Testbed};
 use atp_transport::{HostInfo, LibvirtConnection, TransportConfig, TransportManager};
+use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
-use virt::connect::Connect;
+use virt::domain::Domain;
 
 use crate::table::{Table, verdict};
 use crate::{bare, median};
 
 /// Each side runs for so long, then it is the other's turn.
-const TURN: Duration = Duration::from_millis(200);
-const ROUNDS: usize = 31;
+const TURN: Duration = Duration::from_millis(100);
+const ROUNDS: usize = 61;
 const QUERY: &str = r#"{"execute":"query-status"}"#;
 /// Longest a call may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest a file may take.
+const FILE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// The least shares of the bare rates that are wanted, percent.
+/// The least shares of the rates by hand that are wanted, percent.
 const LIBVIRT_GOAL: f64 = 95.0;
 const SOCKET_GOAL: f64 = 90.0;
 
-/// Measures, and prints a table.
+/// Runs of a program, and of its like that is asked after at a fixed pace.
+const RUNS: usize = 41;
+const FIXED: Duration = Duration::from_millis(100);
+
+/// The size of a file that is carried, and how often it is.
+const FILE: usize = 8 << 20;
+const FILES: usize = 3;
+/// The most bytes that go into one command to an agent through libvirt, and that are asked for in one.
+const WRITTEN: usize = 98_208;
+const READ: usize = 1 << 20;
+
+/// Measures, and prints tables.
 pub(crate) fn report() -> Result<()> {
     let runtime = Runtime::new()?;
-    let mut table = Table::new(["way", "bare calls/s", "by a carrier", "of the bare rate", "goal", ""]);
-    through_libvirt(&runtime, &mut table)?;
-    by_socket(&runtime, &mut table)?;
-    table.print(&format!(
-        "`query-status` of one VM, one call after the other; median of {ROUNDS} rounds, in which each side had a turn \
-         of {} ms:",
-        TURN.as_millis()
-    ));
-    Ok(())
-}
-
-fn row(table: &mut Table, way: &str, bare: &[f64], ours: &[f64], goal: f64) {
-    let share = median(ours.iter().zip(bare).map(|(ours, bare)| 100.0 * ours / bare));
-    table.row([
-        way.to_owned(),
-        format!("{:.0}", median(bare.iter().copied())),
-        format!("{:.0}", median(ours.iter().copied())),
-        format!("{share:.1} %"),
-        format!("{goal} %"),
-        verdict(share >= goal).to_owned(),
-    ]);
-}
-
-/// Beside the library's own function on a thread of its own.
-fn through_libvirt(runtime: &Runtime, table: &mut Table) -> Result<()> {
     let bed = Testbed::builder().hosts(1).guests(1).start()?;
     let host = bed.host("h1")?;
     let vm: Uuid = host.guest("vm1")?.uuid().parse()?;
     bare::use_our_event_loop()?;
     let connect = bare::open(&host.uri())?;
+    let domain = Arc::new(connect.lookup_domain_by_uuid(vm)?);
     let manager = TransportManager::new(TransportConfig::default());
     runtime.block_on(manager.add_host(HostInfo::from_uri("h", host.uri())))?;
-    let (mut bare, mut ours) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        bare.push(by_library(&connect, vm)?);
-        ours.push(runtime.block_on(
-            manager.execute_on_host("h", |connection: LibvirtConnection| async move {
-                rate(&LibvirtCarrier::new(&connection, vm)).await
-            }),
-        )?);
-    }
-    row(table, "libvirt", &bare, &ours, LIBVIRT_GOAL);
+
+    let mut calls = Table::new(["calls made by", "calls/s", "of the rate by hand", "goal", ""]);
+    runtime.block_on(through_libvirt(&manager, &domain, vm, &mut calls))?;
+    runtime.block_on(by_socket(&mut calls))?;
+    calls.print(&format!(
+        "`query-status` of one VM, one call after the other; median of {ROUNDS} rounds, in which each side had a turn \
+         of {} ms:",
+        TURN.as_millis()
+    ));
+    runtime.block_on(programs(&manager, vm))?;
+    runtime.block_on(files(&manager, &domain, vm))?;
     runtime.block_on(manager.close(PATIENCE));
     bed.down().context("the testbed was not removed")
 }
 
-/// Beside a loop that writes a line and reads one, on the same runtime. Each has a QEMU of its own, for a QEMU serves
+/// One side of a comparison.
+struct Side {
+    name: &'static str,
+    figures: Vec<f64>,
+    goal: Option<f64>,
+}
+
+impl Side {
+    fn new(name: &'static str, goal: impl Into<Option<f64>>) -> Self {
+        Side { name, figures: Vec::new(), goal: goal.into() }
+    }
+
+    fn share_of(&self, base: &Side) -> f64 {
+        median(self.figures.iter().zip(&base.figures).map(|(own, base)| 100.0 * own / base))
+    }
+}
+
+/// A row for each side, beside the first of them.
+fn rows(table: &mut Table, sides: &[Side]) {
+    for side in sides {
+        let share = side.share_of(&sides[0]);
+        table.row([
+            side.name.to_owned(),
+            format!("{:.0}", median(side.figures.iter().copied())),
+            format!("{share:.1} %"),
+            side.goal.map_or_else(String::new, |goal| format!("{goal} %")),
+            side.goal.map_or("", |goal| verdict(share >= goal)).to_owned(),
+        ]);
+    }
+}
+
+/// Calls a second of one side's turn.
+async fn rate<F: Future<Output = Result<()>>>(mut call: impl FnMut() -> F) -> Result<f64> {
+    let start = Instant::now();
+    let mut calls = 0_u32;
+    while start.elapsed() < TURN {
+        call().await?;
+        calls += 1;
+    }
+    Ok(f64::from(calls) / start.elapsed().as_secs_f64())
+}
+
+/// Beside the library's own function. It blocks, so a task hands it to a thread and is woken by that, whoever the
+/// task belongs to; what that costs shows the function in a thread of its own.
+async fn through_libvirt(
+    manager: &TransportManager,
+    domain: &Arc<Domain>,
+    vm: Uuid,
+    table: &mut Table,
+) -> Result<()> {
+    let mut sides = [
+        Side::new("libvirt: bare `virt`, handed to a thread", None),
+        Side::new("libvirt: `LibvirtCarrier`", LIBVIRT_GOAL),
+        Side::new("libvirt: bare `virt`, in its own thread", None),
+    ];
+    for _ in 0..ROUNDS {
+        let handed = rate(|| async {
+            let domain = Arc::clone(domain);
+            let reply = spawn_blocking(move || domain.qemu_monitor_command(QUERY, 0)).await??;
+            parsed(&reply)
+        });
+        sides[0].figures.push(handed.await?);
+        let carried = manager.execute_on_host("h", |connection: LibvirtConnection| async move {
+            by_carrier(&LibvirtCarrier::new(&connection, vm)).await
+        });
+        sides[1].figures.push(carried.await?);
+        let domain = Arc::clone(domain);
+        let own = spawn_blocking(move || {
+            let start = Instant::now();
+            let mut calls = 0_u32;
+            while start.elapsed() < TURN {
+                parsed(&domain.qemu_monitor_command(QUERY, 0)?)?;
+                calls += 1;
+            }
+            Ok::<_, anyhow::Error>(f64::from(calls) / start.elapsed().as_secs_f64())
+        });
+        sides[2].figures.push(own.await??);
+    }
+    rows(table, &sides);
+    Ok(())
+}
+
+/// Beside a loop that writes a line and reads one, in the same runtime. Each has a QEMU of its own, for a QEMU serves
 /// one client.
-fn by_socket(runtime: &Runtime, table: &mut Table) -> Result<()> {
+async fn by_socket(table: &mut Table) -> Result<()> {
     let (theirs, own) = (Qemu::empty()?, Qemu::empty()?);
     let manager = TransportManager::with_connector(
         TransportConfig::default(),
         SocketConnector::new(SocketConfig::default()),
     );
-    let uri = format!("qmp+unix://{}", own.monitor().display());
-    let (mut bare, mut ours) = (Vec::new(), Vec::new());
-    runtime.block_on(async {
-        manager.add_host(HostInfo::from_uri("h", uri)).await?;
-        let mut stream = BufStream::new(UnixStream::connect(theirs.monitor()).await?);
-        let mut line = String::new();
-        stream.read_line(&mut line).await?;
-        ask(&mut stream, r#"{"execute":"qmp_capabilities"}"#, &mut line).await?;
-        for _ in 0..ROUNDS {
-            bare.push(by_hand(&mut stream).await?);
-            let turn = manager.execute_on_host("h", |connection: SocketConnection| async move {
-                rate(&SocketCarrier::new(&connection)).await
-            });
-            ours.push(turn.await?);
+    manager.add_host(HostInfo::from_uri("h", format!("qmp+unix://{}", own.monitor().display()))).await?;
+    let mut stream = BufStream::new(UnixStream::connect(theirs.monitor()).await?);
+    let mut line = String::new();
+    stream.read_line(&mut line).await?;
+    ask(&mut stream, r#"{"execute":"qmp_capabilities"}"#, &mut line).await?;
+    let mut sides = [
+        Side::new("QEMU's socket: a loop that writes and reads", None),
+        Side::new("QEMU's socket: `SocketCarrier`", SOCKET_GOAL),
+    ];
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        let mut calls = 0_u32;
+        while start.elapsed() < TURN {
+            ask(&mut stream, QUERY, &mut line).await?;
+            parsed(&line)?;
+            calls += 1;
         }
-        manager.close(PATIENCE).await;
-        Ok::<_, anyhow::Error>(())
-    })?;
-    row(table, "QEMU's socket", &bare, &ours, SOCKET_GOAL);
+        sides[0].figures.push(f64::from(calls) / start.elapsed().as_secs_f64());
+        let carried = manager.execute_on_host("h", |connection: SocketConnection| async move {
+            by_carrier(&SocketCarrier::new(&connection)).await
+        });
+        sides[1].figures.push(carried.await?);
+    }
+    manager.close(PATIENCE).await;
+    rows(table, &sides);
     Ok(())
 }
 
 /// Calls a second over a carrier.
-async fn rate(carrier: &impl Carrier) -> Result<f64, ProtocolError> {
+async fn by_carrier(carrier: &impl Carrier) -> Result<f64, ProtocolError> {
     let start = Instant::now();
     let mut calls = 0_u32;
     while start.elapsed() < TURN {
-        carrier.send(Channel::Monitor, QUERY, tokio::time::Instant::now() + PATIENCE).await?;
+        monitor::execute(carrier, &query_status {}, soon(PATIENCE)).await?;
         calls += 1;
     }
     Ok(f64::from(calls) / start.elapsed().as_secs_f64())
 }
 
-fn by_library(connect: &Connect, vm: Uuid) -> Result<f64> {
-    let domain = connect.lookup_domain_by_uuid(vm)?;
-    let start = Instant::now();
-    let mut calls = 0_u32;
-    while start.elapsed() < TURN {
-        domain.qemu_monitor_command(QUERY, 0)?;
-        calls += 1;
-    }
-    Ok(f64::from(calls) / start.elapsed().as_secs_f64())
+fn soon(patience: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + patience
 }
 
-async fn by_hand(stream: &mut BufStream<UnixStream>) -> Result<f64> {
-    let start = Instant::now();
-    let (mut calls, mut line) = (0_u32, String::new());
-    while start.elapsed() < TURN {
-        ask(stream, QUERY, &mut line).await?;
-        calls += 1;
-    }
-    Ok(f64::from(calls) / start.elapsed().as_secs_f64())
-}
-
+/// Writes a line and reads one.
 async fn ask(stream: &mut BufStream<UnixStream>, command: &str, line: &mut String) -> Result<()> {
     stream.write_all(command.as_bytes()).await?;
     stream.write_all(b"\n").await?;
     stream.flush().await?;
     line.clear();
     stream.read_line(line).await?;
-    if line.contains("\"return\"") { Ok(()) } else { Err(anyhow!("QEMU answered {line:?}")) }
+    Ok(())
+}
+
+/// Reads a reply to [`QUERY`] as whoever asks would.
+fn parsed(reply: &str) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Reply {
+        #[serde(rename = "return")]
+        status: StatusInfo,
+    }
+    let read: Reply = serde_json::from_str(reply).with_context(|| format!("QEMU answered {reply:?}"))?;
+    black_box(read.status);
+    Ok(())
+}
+
+/// A short program in the guest, asked after with growing pauses, and at a fixed pace.
+async fn programs(manager: &TransportManager, vm: Uuid) -> Result<()> {
+    let fixed = Polling { first: FIXED, factor: 1.0, longest: FIXED };
+    let fixed = ExecPolicy { polling: fixed, ..ExecPolicy::default() };
+    let measured = manager.execute_on_host("h", |connection: LibvirtConnection| async move {
+        let carrier = LibvirtCarrier::new(&connection, vm);
+        let spec = ExecSpec::new("true");
+        let [mut pings, mut growing, mut steady] = [const { Vec::new() }; 3];
+        for _ in 0..RUNS {
+            let start = Instant::now();
+            guest::ping(&carrier, soon(PATIENCE)).await?;
+            guest::ping(&carrier, soon(PATIENCE)).await?;
+            pings.push(millis(start));
+            let start = Instant::now();
+            exec::run(&carrier, &spec, soon(PATIENCE)).await?;
+            growing.push(millis(start));
+            let start = Instant::now();
+            exec::run_with(&carrier, &spec, &fixed, soon(PATIENCE)).await?;
+            steady.push(millis(start));
+        }
+        Ok::<_, ProtocolError>([pings, growing, steady])
+    });
+    let mut table = Table::new(["`true` in a guest", "ms"]);
+    let names =
+        ["two round trips to its agent alone (`guest-ping`)", "`exec::run`", "asked after every 100 ms"];
+    for (name, figures) in names.into_iter().zip(measured.await?) {
+        table.row([name.to_owned(), format!("{:.1}", median(figures))]);
+    }
+    table.print(&format!("A short program, from its start to its result; median of {RUNS} runs, in turns:"));
+    Ok(())
+}
+
+fn millis(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+/// A file into the guest and out of it, beside a loop of writes or reads of the same size and nothing else.
+async fn files(manager: &TransportManager, domain: &Arc<Domain>, vm: Uuid) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let source = Arc::new(Source::from_bytes("bench", vec![0; FILE], 0o600));
+    let mut sides = [
+        Side::new("writes of 96 KiB", None),
+        Side::new("`Push`", None),
+        Side::new("reads of 1 MiB", None),
+        Side::new("`Pull`", None),
+    ];
+    for _ in 0..FILES {
+        let by_hand = Arc::clone(domain);
+        sides[0]
+            .figures
+            .push(speed(async move { spawn_blocking(move || write_all(&by_hand)).await? }).await?);
+        let pushed = manager.execute_on_host("h", |connection: LibvirtConnection| {
+            let source = Arc::clone(&source);
+            async move {
+                let carrier = LibvirtCarrier::new(&connection, vm);
+                let mut push = Push::new(source, "/tmp/pushed", TransferPolicy::default());
+                push.run(&carrier, soon(FILE_PATIENCE), &mut |_| {}).await
+            }
+        });
+        sides[1].figures.push(speed(async { pushed.await.map(drop).map_err(Into::into) }).await?);
+        let by_hand = Arc::clone(domain);
+        sides[2].figures.push(speed(async move { spawn_blocking(move || read_all(&by_hand)).await? }).await?);
+        let destination = folder.path().join("pulled");
+        let pulled = manager.execute_on_host("h", |connection: LibvirtConnection| async move {
+            let carrier = LibvirtCarrier::new(&connection, vm);
+            let mut pull = Pull::new("/tmp/pushed", destination, TransferPolicy::default());
+            pull.run(&carrier, soon(FILE_PATIENCE), &mut |_| {}).await
+        });
+        sides[3].figures.push(speed(async { pulled.await.map(drop).map_err(Into::into) }).await?);
+    }
+    let mut table = Table::new(["carried by", "MiB/s", "of the channel's own"]);
+    for pair in sides.chunks(2) {
+        for side in pair {
+            table.row([
+                side.name.to_owned(),
+                format!("{:.2}", median(side.figures.iter().copied())),
+                format!("{:.1} %", side.share_of(&pair[0])),
+            ]);
+        }
+    }
+    table.print(&format!(
+        "{} MiB into a guest and out of it through its agent; median of {FILES} rounds, in turns:",
+        FILE >> 20
+    ));
+    Ok(())
+}
+
+/// MiB a second of work that carries [`FILE`] bytes.
+async fn speed(work: impl Future<Output = Result<()>>) -> Result<f64> {
+    let start = Instant::now();
+    work.await?;
+    Ok((FILE >> 20) as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Writes a file in the guest, with commands of the largest size that goes through.
+fn write_all(domain: &Domain) -> Result<()> {
+    let handle = opened(domain, "w")?;
+    // In base64 three bytes of zeros are this.
+    let command = |bytes: usize| {
+        let zeros = "AAAA".repeat(bytes / 3);
+        format!(r#"{{"execute":"guest-file-write","arguments":{{"handle":{handle},"buf-b64":"{zeros}"}}}}"#)
+    };
+    let full = command(WRITTEN);
+    for _ in 0..FILE / WRITTEN {
+        agent(domain, &full)?;
+    }
+    agent(domain, &command(FILE % WRITTEN))?;
+    closed(domain, handle)
+}
+
+/// Reads the file again.
+fn read_all(domain: &Domain) -> Result<()> {
+    let handle = opened(domain, "r")?;
+    let command =
+        format!(r#"{{"execute":"guest-file-read","arguments":{{"handle":{handle},"count":{READ}}}}}"#);
+    for _ in 0..FILE / READ {
+        agent(domain, &command)?;
+    }
+    closed(domain, handle)
+}
+
+fn opened(domain: &Domain, mode: &str) -> Result<i64> {
+    #[derive(Deserialize)]
+    struct Opened {
+        #[serde(rename = "return")]
+        handle: i64,
+    }
+    let command =
+        format!(r#"{{"execute":"guest-file-open","arguments":{{"path":"/tmp/by-hand","mode":"{mode}"}}}}"#);
+    let opened: Opened = serde_json::from_str(&agent(domain, &command)?)?;
+    Ok(opened.handle)
+}
+
+fn closed(domain: &Domain, handle: i64) -> Result<()> {
+    agent(domain, &format!(r#"{{"execute":"guest-file-close","arguments":{{"handle":{handle}}}}}"#)).map(drop)
+}
+
+fn agent(domain: &Domain, command: &str) -> Result<String> {
+    let seconds = i32::try_from(PATIENCE.as_secs())?;
+    Ok(domain.qemu_agent_command(command, seconds, 0)?)
 }

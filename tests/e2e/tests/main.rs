@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test that calls it")]
 
+mod capabilities;
 mod channels;
 mod doctor;
 mod events;
@@ -17,7 +18,9 @@ mod library;
 mod lifecycle;
 mod listing;
 mod load;
+mod many;
 mod messages;
+mod names;
 mod raw;
 mod resilience;
 mod sasl;

@@ -19,7 +19,7 @@ const LOST: [ErrorKind; 5] = [
 
 /// Whether it was the way to the VM that failed.
 pub(super) fn is_lost(error: &ProtocolError) -> bool {
-    LOST.iter().any(|kind| kind.as_str() == error.kind())
+    error.transport_kind().is_some_and(|kind| LOST.contains(&kind))
 }
 
 /// Decides whether to try again, with growing pauses.
@@ -60,7 +60,7 @@ impl Again {
 
     /// A daemon that has just started may not have the agent's channel yet.
     fn waits_for_agent(&self, error: &ProtocolError) -> bool {
-        error.kind() == ErrorKind::AgentNotConnected.as_str()
+        error.transport_kind() == Some(ErrorKind::AgentNotConnected)
             && self.lost_at.is_some_and(|lost_at| lost_at.elapsed() < self.patience)
     }
 }

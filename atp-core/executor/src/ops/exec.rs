@@ -38,7 +38,7 @@ pub(super) async fn run(
                     job.attempt.mark_sent();
                     match exec::start(&carrier, spec, deadline).await {
                         Ok(process) => slot.insert(process),
-                        Err(error) => return explain(&connection, operation, domain, Err(error)).await,
+                        Err(error) => return explain(job, &connection, operation, domain, Err(error)).await,
                     }
                 }
             };
@@ -46,7 +46,7 @@ pub(super) async fn run(
             if output.as_ref().is_err_and(|error| !is_lost(error)) {
                 process.discard(&carrier, &how, deadline).await;
             }
-            explain(&connection, operation, domain, output).await
+            explain(job, &connection, operation, domain, output).await
         });
         let asked = match (asked.await, &process) {
             // Once it is started it is asked after, over whatever connection there is.

@@ -30,7 +30,7 @@ pub(super) async fn qmp(
         job.attempt.mark_sent();
         let carrier = LibvirtCarrier::new(&connection, domain.uuid);
         let reply = monitor::execute_raw(&carrier, command, deadline).await;
-        explain(&connection, operation, domain, reply).await
+        explain(job, &connection, operation, domain, reply).await
     });
     finish(job, domain, asked.await, |reply| Completion::ok(Effect::Done, Data::Reply(reply)))
 }
@@ -49,7 +49,7 @@ pub(super) async fn qga(
         job.attempt.mark_sent();
         let carrier = LibvirtCarrier::new(&connection, domain.uuid);
         let reply = agent::execute_raw(&carrier, command, deadline).await;
-        explain(&connection, operation, domain, reply).await
+        explain(job, &connection, operation, domain, reply).await
     });
     finish(job, domain, asked.await, |reply| Completion::ok(Effect::Done, Data::Reply(reply)))
 }
@@ -69,8 +69,9 @@ pub(super) async fn not_running(
 }
 
 /// Looks again at a VM that refused: it may have stopped after the listing, and libvirt's word for that is
-/// a general one.
+/// a general one. An agent that does not have a command is asked what it has.
 pub(super) async fn explain<T>(
+    job: &Job<'_>,
     connection: &LibvirtConnection,
     operation: &Operation,
     domain: &DomainInfo,
@@ -81,14 +82,14 @@ pub(super) async fn explain<T>(
         Err(error) => error,
     };
     let suspicious = [ErrorKind::OperationInvalid, ErrorKind::VmNotRunning, ErrorKind::AgentNotConnected];
-    if suspicious.iter().any(|kind| kind.as_str() == error.kind())
+    if error.transport_kind().is_some_and(|kind| suspicious.contains(&kind))
         // If this look fails too, the first error is the one to report.
         && let Ok(now) = connection.domain_info(domain.uuid).await
         && !can_answer(operation, now.state)
     {
         return Ok(Asked::NotRunning(now.state, error.effect()));
     }
-    Err(error)
+    Err(job.explained(connection, domain, error).await)
 }
 
 /// Whether a VM in this state can answer at all: QEMU's monitor can when paused, the guest cannot.

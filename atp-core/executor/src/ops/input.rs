@@ -29,7 +29,7 @@ pub(super) async fn keys(
         job.attempt.mark_sent();
         let carrier = LibvirtCarrier::new(&connection, domain.uuid);
         let pressed = press(&carrier, &spec.chords, spec.timing, deadline).await;
-        explain(&connection, operation, domain, pressed).await
+        explain(job, &connection, operation, domain, pressed).await
     });
     end(job, domain, asked.await)
 }
@@ -53,7 +53,7 @@ pub(super) async fn mouse(
         job.attempt.mark_sent();
         let carrier = LibvirtCarrier::new(&connection, domain.uuid);
         let done = point(&carrier, &spec.action, screen, spec.timing, deadline).await;
-        explain(&connection, operation, domain, done).await
+        explain(job, &connection, operation, domain, done).await
     });
     end(job, domain, asked.await)
 }

@@ -12,12 +12,14 @@ mod lifecycle;
 mod screenshot;
 mod wait;
 
-use atp_protocol::ProtocolError;
+use atp_protocol::{LibvirtCarrier, ProtocolError};
 use atp_transport::domain::{DomainInfo, DomainState};
-use atp_transport::{Effect, ErrorKind, ExecuteOptions, TransportManager};
+use atp_transport::{Effect, ErrorKind, ExecuteOptions, LibvirtConnection, TransportManager};
+use tokio::time::Instant;
 
 use crate::completion::Completion;
 use crate::error::OutcomeError;
+use crate::executor::{Executor, KnownAgents};
 use crate::operation::Operation;
 use crate::outcome::{Data, Status};
 use crate::plan::Target;
@@ -26,13 +28,13 @@ use crate::run::Attempt;
 
 /// Carries out `operation` on `target`, by the attempt's deadline.
 pub(crate) async fn perform(
-    manager: &TransportManager,
+    executor: &Executor,
     operation: &Operation,
     policy: &Policy,
     target: &Target,
     attempt: &Attempt,
 ) -> Completion {
-    let job = Job { manager, target, attempt };
+    let job = Job { manager: executor.manager(), agents: executor.agents(), target, attempt };
     let Some(domain) = &target.domain else {
         return match operation {
             Operation::ExamineHost => examine::host(&job).await,
@@ -56,7 +58,7 @@ pub(crate) async fn perform(
         Operation::Qmp(command) => guest::qmp(&job, operation, domain, command).await,
         Operation::Qga(command) => guest::qga(&job, operation, domain, command).await,
         Operation::Scenario(scenario) => {
-            crate::scenario::perform(manager, scenario, policy, target, attempt).await
+            crate::scenario::perform(executor, scenario, policy, target, attempt).await
         }
         Operation::Key(spec) | Operation::Type(spec) => input::keys(&job, operation, domain, spec).await,
         Operation::Mouse(spec) => input::mouse(&job, operation, domain, spec).await,
@@ -67,6 +69,7 @@ pub(crate) async fn perform(
 /// One target's work and what it works with.
 struct Job<'a> {
     manager: &'a TransportManager,
+    agents: &'a KnownAgents,
     target: &'a Target,
     attempt: &'a Attempt,
 }
@@ -82,6 +85,21 @@ impl Job<'_> {
 
     fn failure(&self, error: &ProtocolError) -> Completion {
         Completion::from_error(error, self.attempt.deadline())
+    }
+
+    /// The error, which says more if it is of an agent that does not have a command.
+    async fn explained(
+        &self,
+        connection: &LibvirtConnection,
+        domain: &DomainInfo,
+        error: ProtocolError,
+    ) -> ProtocolError {
+        let carrier = LibvirtCarrier::new(connection, domain.uuid);
+        let vm = (self.target.host.clone(), domain.uuid);
+        // The refusal is to be told in time, with or without an explanation.
+        let now = Instant::now();
+        let deadline = now + self.attempt.deadline().saturating_duration_since(now) / 2;
+        self.agents.explain(&vm, &carrier, error, deadline).await
     }
 
     /// The VM is in a state in which the operation is not possible; nothing was sent, unless `effect` says

@@ -27,7 +27,7 @@ pub(super) async fn take(
             return Ok(Asked::NotRunning(state, Effect::None));
         }
         let taken = screenshot::take(&connection, domain.uuid, spec.screen, spec.limits, deadline).await;
-        explain(&connection, operation, domain, taken).await
+        explain(job, &connection, operation, domain, taken).await
     });
     let mut picture = None;
     let looked = finish(job, domain, asked.await, |taken| {

@@ -1,8 +1,8 @@
 //! Waiting until something is true of a VM.
 
-use atp_protocol::{LibvirtCarrier, ProtocolError, exec, guest};
-use atp_transport::Effect;
+use atp_protocol::{LibvirtCarrier, ProtocolError, RefusalKind, exec, guest};
 use atp_transport::domain::{DomainInfo, DomainState};
+use atp_transport::{Effect, ErrorKind};
 use tokio::time::{self, Instant};
 
 use super::Job;
@@ -75,7 +75,10 @@ async fn look(job: &Job<'_>, domain: &DomainInfo, condition: &Condition) -> Resu
             return Ok(Seen::True);
         };
         job.attempt.mark_sent();
-        let output = exec::run(&carrier, spec, deadline).await?;
+        let output = match exec::run(&carrier, spec, deadline).await {
+            Ok(output) => output,
+            Err(error) => return Err(job.explained(&connection, domain, error).await),
+        };
         Ok(match (output.exit_code, output.signal) {
             (Some(0), None) => Seen::True,
             (_, Some(signal)) => Seen::NotYet(format!("the program died of signal {signal}")),
@@ -86,7 +89,8 @@ async fn look(job: &Job<'_>, domain: &DomainInfo, condition: &Condition) -> Resu
     match looked.await {
         // A VM without a definition is gone when it is shut off.
         Err(error)
-            if error.kind() == "vm-not-found" && *condition == Condition::State(DomainState::ShutOff) =>
+            if error.transport_kind() == Some(ErrorKind::VmNotFound)
+                && *condition == Condition::State(DomainState::ShutOff) =>
         {
             Ok(Seen::True)
         }
@@ -96,8 +100,13 @@ async fn look(job: &Job<'_>, domain: &DomainInfo, condition: &Condition) -> Resu
 
 /// Whether looking again may see something else. A guest that boots does not have everything yet.
 fn may_pass(error: &ProtocolError) -> bool {
-    let passing = ["operation-invalid", "vm-not-running", "guest-exec-failed", "process-lost", "guest-error"];
-    error.is_retryable() || passing.contains(&error.kind())
+    let is_early = match error {
+        ProtocolError::ExecFailed { .. } | ProtocolError::ProcessLost { .. } => true,
+        _ => error.refusal().is_some_and(|refusal| refusal.kind == RefusalKind::Guest),
+    };
+    let is_down =
+        matches!(error.transport_kind(), Some(ErrorKind::OperationInvalid | ErrorKind::VmNotRunning));
+    error.is_retryable() || is_early || is_down
 }
 
 fn too_late(

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use atp_transport::domain::DomainState;
-use atp_transport::{Effect, ExecuteOptions, TransportManager};
+use atp_transport::{Effect, ExecuteOptions};
 use regex::Regex;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -18,6 +18,7 @@ use super::step::{Action, Assertion, Step};
 use super::template::Values;
 use crate::completion::Completion;
 use crate::error::OutcomeError;
+use crate::executor::Executor;
 use crate::operation::{Operation, reached};
 use crate::ops;
 use crate::outcome::{Data, ExecReport, Status};
@@ -27,7 +28,7 @@ use crate::run::{Attempt, may_repeat, millis};
 
 /// Takes a target through the steps of a scenario, and in any case through its teardown.
 pub(crate) fn perform<'a>(
-    manager: &'a TransportManager,
+    executor: &'a Executor,
     scenario: &'a Scenario,
     policy: &'a Policy,
     target: &'a Target,
@@ -38,7 +39,7 @@ pub(crate) fn perform<'a>(
         let uuid = target.uuid().map(|uuid| uuid.to_string()).unwrap_or_default();
         let values = scenario.values(&target.host, target.vm().unwrap_or_default(), &uuid);
         let mut walk =
-            Walk { manager, policy, target, attempt, values, own: &scenario.variables, last: None };
+            Walk { executor, policy, target, attempt, values, own: &scenario.variables, last: None };
         let mut report = ScenarioReport {
             scenario: scenario.name().to_owned(),
             steps: Vec::new(),
@@ -68,7 +69,7 @@ pub(crate) fn perform<'a>(
 
 /// A target on its way.
 struct Walk<'a> {
-    manager: &'a TransportManager,
+    executor: &'a Executor,
     policy: &'a Policy,
     target: &'a Target,
     attempt: &'a Attempt,
@@ -132,11 +133,11 @@ impl Walk<'_> {
         }
         let is_wait = matches!(**operation, Operation::Wait(_));
         let step = self.attempt.part(deadline);
-        let (manager, policy) = (self.manager.clone(), self.policy.clone());
+        let (executor, policy) = (self.executor.clone(), self.policy.clone());
         let (operation, target, told) = (Arc::clone(operation), self.target.clone(), step.clone());
         // A task of its own: it panics alone, and the teardown is carried out all the same.
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            let completion = ops::perform(&manager, &operation, &policy, &target, &told).await;
+            let completion = ops::perform(&executor, &operation, &policy, &target, &told).await;
             (completion, Instant::now())
         }));
         // When the run is aborted, all of this is dropped.
@@ -174,10 +175,11 @@ impl Walk<'_> {
     async fn state(&self, deadline: Instant) -> Result<DomainState, OutcomeError> {
         let uuid = self.target.uuid().unwrap_or_default();
         let options = ExecuteOptions::by(deadline);
-        let asked =
-            self.manager.execute_on_host_with(self.target.host.as_str(), options, |connection| async move {
-                connection.domain_info(uuid).await.map(|info| info.state)
-            });
+        let asked = self.executor.manager().execute_on_host_with(
+            self.target.host.as_str(),
+            options,
+            |connection| async move { connection.domain_info(uuid).await.map(|info| info.state) },
+        );
         asked.await.map_err(|error| OutcomeError::from(&error))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atp_transport::Effect;
+use atp_transport::{Effect, ErrorKind};
 use qapi::qga::{GuestShutdownMode, guest_shutdown};
 use qapi::qmp::system_powerdown;
 use tokio::time::Instant;
@@ -70,7 +70,9 @@ pub async fn power(
         Err(_) => match monitor::execute(carrier, &system_powerdown {}, deadline).await {
             Ok(_) => Ok(PoweredBy::PowerButton),
             // The agent answered a moment ago: it went down with the guest before it could do so again.
-            Err(error) if is_there && error.kind() == "vm-not-running" => Ok(PoweredBy::Agent),
+            Err(error) if is_there && error.transport_kind() == Some(ErrorKind::VmNotRunning) => {
+                Ok(PoweredBy::Agent)
+            }
             Err(error) => Err(error),
         },
     }
@@ -93,7 +95,10 @@ async fn by_agent(
     };
     // libvirt says so of an agent that goes down with the guest before it has answered, and so does its own clock,
     // which counts whole seconds and may end the wait a moment before ours. A moment ago the VM was running.
-    let went_down = matches!(error.kind(), "agent-unresponsive" | "agent-gone" | "vm-not-running");
+    let went_down = matches!(
+        error.transport_kind(),
+        Some(ErrorKind::AgentUnresponsive | ErrorKind::AgentGone | ErrorKind::VmNotRunning)
+    );
     let is_silent = error.is_timeout() && error.effect() == Effect::Unknown;
     if went_down || is_silent { Ok(()) } else { Err(error) }
 }

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use qapi::Enum;
 use qapi::qmp::QKeyCode;
 
+use crate::nearest::nearest;
+
 /// Most keys in one chord: what one `send-key` takes.
 pub const CHORD_MAX: usize = 16;
 
@@ -169,19 +171,8 @@ fn key(name: &str) -> Result<QKeyCode, ChordError> {
     let found = QKeyCode::from_name(&lower)
         .filter(|&code| code != QKeyCode::unmapped)
         .or_else(|| ALIASES.iter().find(|(alias, _)| *alias == lower).map(|&(_, code)| code));
-    found.ok_or_else(|| ChordError::UnknownKey { name: name.to_owned(), nearest: nearest(&lower) })
-}
-
-/// The known name that a slip of the finger would make of this.
-fn nearest(name: &str) -> Option<&'static str> {
     let known = QKeyCode::NAMES.iter().copied().chain(ALIASES.iter().map(|(alias, _)| *alias));
-    known
-        // Of the short ones, all are like all others.
-        .filter(|known| known.len() > 2)
-        .map(|known| (strsim::damerau_levenshtein(known, name), known))
-        .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, _)| *distance <= 2)
-        .map(|(_, known)| known)
+    found.ok_or_else(|| ChordError::UnknownKey { name: name.to_owned(), nearest: nearest(&lower, known) })
 }
 
 impl fmt::Display for Chord {

@@ -73,6 +73,8 @@ pub enum ErrorKind {
     MonitorBusy,
     /// Another agent command holds the domain.
     AgentBusy,
+    /// Another client of the daemon has the domain's virtio-serial channel open.
+    ChannelInUse,
     /// The daemon's access control says no.
     AccessDenied,
     /// The driver or hypervisor has no such operation.
@@ -110,6 +112,7 @@ impl ErrorKind {
                 | ErrorKind::AgentGone
                 | ErrorKind::MonitorBusy
                 | ErrorKind::AgentBusy
+                | ErrorKind::ChannelInUse
         )
     }
 
@@ -196,6 +199,9 @@ impl ErrorKind {
                 "another command holds the VM; wait for it, or look with `virsh domcontrol`"
             }
             ErrorKind::AgentBusy => "another client's agent command to this VM is under way; wait for it",
+            ErrorKind::ChannelInUse => {
+                "another program has the channel open: wait for it or end it, or take the channel from it (`ChannelOptions::force`)"
+            }
             ErrorKind::AccessDenied => "ask for the right in the daemon's access control (polkit)",
             ErrorKind::NotSupported => "this driver or version has no such operation",
             ErrorKind::LibvirtError => "read the daemon's log on the host",

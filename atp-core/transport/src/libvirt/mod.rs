@@ -41,7 +41,9 @@ use threads::{CallThreads, ThreadsExhausted};
 use uri::LibvirtUri;
 
 pub use channel::{ChannelError, ChannelOptions, DomainChannel};
+pub use definition::Definition;
 pub use domain::{Hypervisor, Version};
+pub use labels::read_labels;
 pub use link::LibvirtLink;
 pub use screenshot::RawImage;
 pub use watch::{DomainEvents, WatchItem, WatchOptions};

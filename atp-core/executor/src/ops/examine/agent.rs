@@ -1,7 +1,6 @@
 //! One VM's guest agent: is there a channel for it, is it there, does it answer, and what does it refuse?
 
-use atp_protocol::qapi::qga;
-use atp_protocol::{LibvirtCarrier, ProtocolError, agent};
+use atp_protocol::{AgentCapabilities, LibvirtCarrier, ProtocolError, Support};
 use atp_transport::domain::{AgentChannel, DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind};
 use tokio::time::Instant;
@@ -23,7 +22,7 @@ enum Found {
     NotConfigured,
     Disconnected,
     /// What it says of itself, and milliseconds until it said so.
-    Answered(qga::GuestAgentInfo, f64),
+    Answered(AgentCapabilities, f64),
 }
 
 pub(crate) async fn agent(job: &Job<'_>, domain: &DomainInfo) -> Completion {
@@ -40,8 +39,8 @@ pub(crate) async fn agent(job: &Job<'_>, domain: &DomainInfo) -> Completion {
         }
         let asked = Instant::now();
         let carrier = LibvirtCarrier::new(&connection, domain.uuid);
-        let info = agent::execute(&carrier, &qga::guest_info {}, deadline).await?;
-        Ok::<_, ProtocolError>(Found::Answered(info, asked.elapsed().as_secs_f64() * 1e3))
+        let agent = AgentCapabilities::ask(&carrier, deadline).await?;
+        Ok::<_, ProtocolError>(Found::Answered(agent, asked.elapsed().as_secs_f64() * 1e3))
     });
     match found.await {
         Ok(found) => judge(job, domain, &found),
@@ -79,16 +78,15 @@ fn judge(job: &Job<'_>, domain: &DomainInfo, found: &Found) -> Completion {
             "has a channel for a guest agent, and nothing in the guest listens on it",
             "install qemu-guest-agent in the guest and start it, or wait until the guest has booted",
         ),
-        Found::Answered(info, millis) => fine(answered(info, *millis)),
+        Found::Answered(agent, millis) => fine(answered(agent, *millis)),
     }
 }
 
-fn answered(info: &qga::GuestAgentInfo, millis: f64) -> Vec<Finding> {
+fn answered(agent: &AgentCapabilities, millis: f64) -> Vec<Finding> {
     let mut findings =
-        vec![Finding::ok(CHECK, format!("qemu-ga {}, answers in {millis:.1} ms", info.version))];
-    let is_disabled =
-        |name: &&str| info.supported_commands.iter().any(|command| command.name == *name && !command.enabled);
-    let disabled: Vec<_> = NEEDED.into_iter().filter(is_disabled).collect();
+        vec![Finding::ok(CHECK, format!("qemu-ga {}, answers in {millis:.1} ms", agent.version))];
+    let disabled: Vec<_> =
+        NEEDED.into_iter().filter(|command| agent.support(command) == Support::Disabled).collect();
     if !disabled.is_empty() {
         findings.push(Finding::warning(
             "agent-commands",
@@ -101,22 +99,26 @@ fn answered(info: &qga::GuestAgentInfo, millis: f64) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use atp_protocol::qapi::qga;
+
     use super::*;
     use crate::examination::Verdict;
 
     #[test]
     fn an_agent_that_may_run_nothing_is_a_warning() {
-        let info = |enabled: bool| qga::GuestAgentInfo {
-            version: "7.2".to_owned(),
-            supported_commands: vec![qga::GuestAgentCommandInfo {
-                name: "guest-exec".to_owned(),
-                enabled,
-                success_response: true,
-            }],
+        let agent = |enabled: bool| {
+            AgentCapabilities::from(qga::GuestAgentInfo {
+                version: "7.2".to_owned(),
+                supported_commands: vec![qga::GuestAgentCommandInfo {
+                    name: "guest-exec".to_owned(),
+                    enabled,
+                    success_response: true,
+                }],
+            })
         };
-        let findings = answered(&info(true), 3.0);
+        let findings = answered(&agent(true), 3.0);
         assert_eq!((findings.len(), findings[0].message.as_str()), (1, "qemu-ga 7.2, answers in 3.0 ms"));
-        let findings = answered(&info(false), 3.0);
+        let findings = answered(&agent(false), 3.0);
         assert_eq!(findings[1].verdict, Verdict::Warning);
         assert!(findings[1].message.contains("refuses guest-exec:"), "{findings:?}");
     }

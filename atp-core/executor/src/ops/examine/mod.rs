@@ -47,34 +47,30 @@ struct Failed {
 impl Failed {
     fn of(error: &ProtocolError) -> Self {
         let outcome = OutcomeError::from(error);
-        let kind = match error {
-            ProtocolError::Transport(error) => Some(error.kind()),
-            _ => None,
-        };
         let message = if outcome.causes.is_empty() { outcome.message } else { outcome.causes.join(": ") };
-        Failed { kind, message, hint: outcome.hint.unwrap_or_default() }
+        Failed { kind: error.transport_kind(), message, hint: outcome.hint.unwrap_or_default() }
     }
 }
 
 /// The steps to a daemon, up to the one that failed. What is behind that one was not reached, and is not told of.
 fn way(socket: Option<&(String, u16)>, failed: Option<&Failed>) -> Vec<Finding> {
-    let kind = failed.map(|failed| failed.kind);
+    let kind = failed.and_then(|failed| failed.kind);
     let problem =
         |check| failed.map(|failed| Finding::problem(check, failed.message.clone(), failed.hint.clone()));
     let mut findings = Vec::new();
     if let Some((host, port)) = socket {
-        if kind == Some(Some(ErrorKind::NameNotResolved)) {
+        if kind == Some(ErrorKind::NameNotResolved) {
             findings.extend(problem("name"));
             return findings;
         }
         findings.push(Finding::ok("name", format!("{host} has an address")));
-        if let Some(Some(ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable)) = kind {
+        if let Some(ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable) = kind {
             findings.extend(problem("tcp"));
             return findings;
         }
         findings.push(Finding::ok("tcp", format!("{host} takes connections at port {port}")));
     }
-    if kind == Some(Some(ErrorKind::AuthFailed)) {
+    if kind == Some(ErrorKind::AuthFailed) {
         findings.extend(problem("auth"));
         return findings;
     }
