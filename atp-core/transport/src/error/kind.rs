@@ -91,7 +91,7 @@ impl ErrorKind {
 
     /// Whether the same work, done again later, may well succeed.
     ///
-    /// Says nothing of whether it is safe to repeat: see [`TransportError::effect`].
+    /// Says nothing of whether it is safe to repeat: see [`TransportError::effect`](crate::TransportError::effect).
     pub fn is_retryable(self) -> bool {
         matches!(
             self,
