@@ -307,6 +307,15 @@ impl ProtocolError {
         matches!(self, ProtocolError::GuestBooting { .. }) || self.transport_kind().is_some_and(is_gone)
     }
 
+    /// An answer of the agent's that is not one to this command.
+    pub(crate) fn invalid_answer(command: &str, detail: impl Into<String>) -> Self {
+        ProtocolError::InvalidReply {
+            channel: Channel::Agent,
+            command: command.to_owned(),
+            detail: detail.into(),
+        }
+    }
+
     /// The failure of input of which `done` parts had been sent: nothing special, if none had.
     pub(crate) fn incomplete_input(
         unit: &'static str,
