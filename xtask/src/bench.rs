@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what the transport costs, in the process and on real daemons.
+//! `cargo xtask bench`: what ATP costs, in the process, on real daemons and beside other tools.
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
@@ -9,17 +9,32 @@ use crate::{Result, cargo, setup};
 /// their names.
 const IN_PROCESS: [(&str, &str); 2] = [("pool", "atp-transport"), ("scrape", "atp-telemetry")];
 
+/// The part that compares `atp` with other tools, and what it needs besides what tests need.
+const PEERS: (&str, &[&str]) = ("peers", &["python3", "python3-libvirt"]);
+
 /// Sets up and measures: the parts of those names, or everything.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
-    setup::run()?;
+    let all = arguments.is_empty();
+    let (peers, packages) = PEERS;
+    let with_peers = all || arguments.iter().any(|part| part == peers);
+    setup::run_with(if with_peers { packages } else { &[] })?;
     let is_ours = |part: &&OsString| IN_PROCESS.iter().any(|(name, _)| *part == name);
     let (ours, others): (Vec<_>, Vec<_>) = arguments.iter().partition(is_ours);
-    let all = arguments.is_empty();
     let mut results = Vec::new();
     for (name, package) in IN_PROCESS {
         if all || ours.iter().any(|part| *part == name) {
             results.push(measure(cargo::cargo().args(["bench", "--package", package]))?);
         }
+    }
+    if with_peers {
+        // It is looked for beside the program that measures.
+        results.push(measure(cargo::cargo().args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "atp-cli",
+        ]))?);
     }
     if all || !others.is_empty() {
         let mut command = cargo::cargo();

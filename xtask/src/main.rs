@@ -17,7 +17,7 @@ Usage: cargo xtask COMMAND
 
   demo              two hosts with two guests each, and atp's main job on them
   test [ARGS…]      every test; ARGS go to `cargo test --workspace`
-  bench [PART…]     what the transport costs: pool, scrape, rate, event-loop, hosts, or all
+  bench [PART…]     what ATP costs: pool, scrape, rate, event-loop, hosts, protocol, peers, or all
   testbed ARGS…     hosts and guests to try things on: up, status, down, … (see `testbed --help`)
   ci                what has to pass before a change lands
   setup             install what building and testing needs; the others do it as well

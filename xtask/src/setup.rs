@@ -24,7 +24,13 @@ const PACKAGES: [&str; 11] = [
 
 /// Installs the packages that are missing, as root; else says which they are.
 pub(crate) fn run() -> Result<()> {
-    let missing = missing()?;
+    run_with(&[])
+}
+
+/// As [`run`], with further packages.
+pub(crate) fn run_with(further: &[&'static str]) -> Result<()> {
+    let wanted: Vec<_> = PACKAGES.iter().chain(further).copied().collect();
+    let missing = missing(&wanted)?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -45,22 +51,22 @@ pub(crate) fn run() -> Result<()> {
     apt_get(&arguments)
 }
 
-fn missing() -> Result<Vec<&'static str>> {
+fn missing<'a>(wanted: &[&'a str]) -> Result<Vec<&'a str>> {
     let output = Command::new("dpkg-query")
         .args(["--show", "--showformat", "${Package} ${db:Status-Status}\n"])
-        .args(PACKAGES)
+        .args(wanted)
         .output()
         .map_err(|error| {
             format!(
                 "cannot run dpkg-query: {error}\n\n\
                  hint: this project is built and tested on Debian 12, with the packages {}",
-                PACKAGES.join(" ")
+                wanted.join(" ")
             )
         })?;
     // Its exit status only tells that one of them is unknown.
     let known = String::from_utf8_lossy(&output.stdout);
     let installed: Vec<&str> = known.lines().filter_map(|line| line.strip_suffix(" installed")).collect();
-    Ok(PACKAGES.into_iter().filter(|package| !installed.contains(package)).collect())
+    Ok(wanted.iter().copied().filter(|package| !installed.contains(package)).collect())
 }
 
 /// Runs apt-get, and shows what it says only if it fails: hundreds of lines that nobody needs otherwise.

@@ -84,6 +84,18 @@ pub enum ProtocolError {
         /// libvirt's error, where libvirt carried the answer.
         libvirt: Option<LibvirtError>,
     },
+    /// The guest has no POSIX shell, and what was to be done takes one; nothing was done.
+    #[error("{} has no {shell}, which this takes: {reason}", os.as_deref().unwrap_or("the guest"))]
+    NoShell {
+        /// The guest's system, where it says: `Microsoft Windows`.
+        os: Option<String>,
+        /// The shell that was tried.
+        shell: &'static str,
+        /// The guest's words.
+        reason: String,
+        /// libvirt's error, where libvirt carried the answer.
+        libvirt: Option<LibvirtError>,
+    },
     /// The command was carried out, and its reply is too large to be carried.
     #[error("{channel} answered more than can be carried")]
     OutputTooLarge {
@@ -151,6 +163,13 @@ pub enum ProtocolError {
     ThawedEarly {
         /// For how long they were frozen.
         after: Duration,
+    },
+    /// File systems of the guest were frozen, and thawing them failed. They may be frozen still.
+    #[error("the guest's file systems were frozen and could not be thawed")]
+    NotThawed {
+        /// Why the last try failed.
+        #[source]
+        source: Box<ProtocolError>,
     },
     /// A file could not be looked at or carried over.
     #[error(transparent)]
@@ -235,10 +254,12 @@ impl ProtocolError {
             ProtocolError::Refused(refusal) => refusal.channel.into(),
             ProtocolError::InvalidReply { channel, .. } => (*channel).into(),
             ProtocolError::ExecFailed { .. }
+            | ProtocolError::NoShell { .. }
             | ProtocolError::ProcessLost { .. }
             | ProtocolError::ThawedEarly { .. } => Origin::Guest,
             ProtocolError::ResultLost { source, .. }
             | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::NotThawed { source }
             | ProtocolError::InputIncomplete { source, .. } => source.origin(),
             ProtocolError::File(error) => error.origin(),
             // The picture comes by a stream of libvirt's.
@@ -252,12 +273,13 @@ impl ProtocolError {
             ProtocolError::ResultLost { source, .. }
             | ProtocolError::OutputLost { source, .. }
             | ProtocolError::InputIncomplete { source, .. }
+            | ProtocolError::NotThawed { source }
             | ProtocolError::File(FileError::Stopped { source, .. }) => Some(source),
             _ => None,
         }
     }
 
-    /// The transport's kind, where [`kind`](Self::kind) is one of the transport's words.
+    /// The kind of the failure of the way to the VM, where one is behind this.
     pub fn transport_kind(&self) -> Option<ErrorKind> {
         match self {
             ProtocolError::Transport(error) => Some(error.kind()),
@@ -283,6 +305,7 @@ impl ProtocolError {
             ProtocolError::ResultLost { source, .. }
             | ProtocolError::OutputLost { source, .. }
             | ProtocolError::InputIncomplete { source, .. }
+            | ProtocolError::NotThawed { source }
             | ProtocolError::File(FileError::Stopped { source, .. }) => source.refusal_mut(),
             _ => None,
         }
@@ -342,6 +365,7 @@ impl ProtocolError {
             ProtocolError::GuestBooting { .. } => "guest-booting",
             ProtocolError::Refused(refusal) => refusal.kind.as_str(),
             ProtocolError::ExecFailed { .. } => "guest-exec-failed",
+            ProtocolError::NoShell { .. } => "guest-shell-missing",
             ProtocolError::OutputTooLarge { .. } => "output-too-large",
             ProtocolError::InvalidReply { .. } => "invalid-reply",
             ProtocolError::StillRunning { .. } => "exec-timeout",
@@ -350,6 +374,7 @@ impl ProtocolError {
             | ProtocolError::OutputLost { source, .. }
             | ProtocolError::InputIncomplete { source, .. } => source.kind(),
             ProtocolError::ThawedEarly { .. } => "thawed-early",
+            ProtocolError::NotThawed { .. } => "not-thawed",
             ProtocolError::File(error) => error.kind(),
             ProtocolError::ImageTooLarge { .. } => "image-too-large",
             ProtocolError::InvalidImage { .. } => "invalid-image",
@@ -370,11 +395,13 @@ impl ProtocolError {
             | ProtocolError::GuestBooting { .. }
             | ProtocolError::Refused(_)
             | ProtocolError::ExecFailed { .. }
+            | ProtocolError::NoShell { .. }
             | ProtocolError::ImageTooLarge { .. }
             | ProtocolError::InvalidImage { .. } => Effect::None,
             ProtocolError::OutputTooLarge { .. }
             | ProtocolError::OutputLost { .. }
-            | ProtocolError::ThawedEarly { .. } => Effect::Done,
+            | ProtocolError::ThawedEarly { .. }
+            | ProtocolError::NotThawed { .. } => Effect::Done,
             ProtocolError::File(error) => error.effect(),
             ProtocolError::Timeout { sent: true, .. }
             | ProtocolError::LinkLost { sent: true, .. }
@@ -442,11 +469,15 @@ impl ProtocolError {
             }
             ProtocolError::AgentSilent => ErrorKind::AgentUnresponsive.hint(),
             ProtocolError::GuestBooting { .. } => {
-                "wait for the guest to come up (`atp vm wait`), or look at its console"
+                "wait for the guest to come up (`atp wait SEL --for agent`), or look at its console"
             }
             ProtocolError::Refused(refusal) => refusal.hint(),
             ProtocolError::ExecFailed { .. } => {
                 "check the program's name, its path in the guest and that it may be executed there"
+            }
+            ProtocolError::NoShell { .. } => {
+                "run programs by themselves, without --shell, --cwd and --spool (on Windows `-- powershell.exe -Command …`); \
+                 files go there over the network, or with the agent's own commands (`atp qga SEL -- guest-file-open …`)"
             }
             ProtocolError::OutputTooLarge { channel_lost: true, .. } => {
                 "libvirt has given up the channel to this agent: restart qemu-guest-agent in the guest, or reset the \
@@ -460,7 +491,8 @@ impl ProtocolError {
                 "check what state the VM is in before repeating the command"
             }
             ProtocolError::StillRunning { .. } => {
-                "it runs on: look for the process in the guest, or give more time"
+                "look for the process in the guest, or give more time; what a program leaves running keeps its output open: \
+                 send that elsewhere (`>/dev/null 2>&1 &`)"
             }
             ProtocolError::ProcessLost { .. } => {
                 "the agent or the guest was restarted, or another client took the result: check in the guest what was done"
@@ -470,6 +502,9 @@ impl ProtocolError {
             | ProtocolError::InputIncomplete { source, .. } => source.hint(),
             ProtocolError::ThawedEarly { .. } => {
                 "what was copied meanwhile may not be consistent: do less at once"
+            }
+            ProtocolError::NotThawed { .. } => {
+                "they may be frozen still: thaw them (`atp qga SEL -- guest-fsfreeze-thaw`), or reset the VM"
             }
             ProtocolError::File(error) => error.hint(),
             ProtocolError::ImageTooLarge { .. } => "allow more, or lower the resolution in the guest",
@@ -485,7 +520,9 @@ impl ProtocolError {
             ProtocolError::Transport(error) => error.libvirt(),
             ProtocolError::GuestBooting { source, .. } => source.libvirt(),
             ProtocolError::Refused(refusal) => refusal.libvirt.as_ref(),
-            ProtocolError::ExecFailed { libvirt, .. } => libvirt.as_ref(),
+            ProtocolError::ExecFailed { libvirt, .. } | ProtocolError::NoShell { libvirt, .. } => {
+                libvirt.as_ref()
+            }
             ProtocolError::OutputTooLarge { libvirt, .. } => libvirt.as_ref(),
             ProtocolError::StillRunning { source: Some(source), .. } => source.libvirt(),
             _ => self.cause()?.libvirt(),

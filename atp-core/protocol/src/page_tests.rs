@@ -15,7 +15,7 @@ use crate::socket::LinkEnd;
 const PAGE: &str = include_str!("../../../docs/protocols.md");
 
 /// The kinds of the transport that say something of a VM. The rest say something of the way to its host.
-const OF_A_VM: [ErrorKind; 13] = [
+const OF_A_VM: [ErrorKind; 14] = [
     ErrorKind::VmNotFound,
     ErrorKind::VmNotRunning,
     ErrorKind::OperationInvalid,
@@ -26,6 +26,7 @@ const OF_A_VM: [ErrorKind; 13] = [
     ErrorKind::AgentBroken,
     ErrorKind::AgentBusy,
     ErrorKind::MonitorBusy,
+    ErrorKind::ChannelInUse,
     ErrorKind::AccessDenied,
     ErrorKind::NotSupported,
     ErrorKind::LibvirtError,
@@ -77,6 +78,8 @@ fn samples() -> Vec<ProtocolError> {
         refused(channel, RefusalKind::GuestFrozen),
         refused(channel, RefusalKind::Guest),
         ProtocolError::ExecFailed { program: program(), reason: "r".into(), libvirt: None },
+        ProtocolError::NoShell { os: None, shell: "sh", reason: "r".into(), libvirt: None },
+        ProtocolError::NotThawed { source: Box::new(libvirt(ErrorKind::AgentNotConnected).into()) },
         ProtocolError::OutputTooLarge { channel, channel_lost: false, libvirt: None },
         ProtocolError::InvalidReply { channel, command: "c".into(), detail: "d".into() },
         ProtocolError::StillRunning { program: program(), pid, source: None },
@@ -142,4 +145,12 @@ fn every_kind_has_a_row_that_says_what_the_code_says() {
     kinds.extend(OF_A_VM.map(|kind| kind.as_str().to_owned()));
     let in_page: BTreeSet<String> = rows.into_keys().collect();
     assert_eq!(in_page, kinds, "the kinds in the page, and those in the code");
+}
+
+#[test]
+fn the_command_lines_page_has_every_kind() {
+    const CLI: &str = include_str!("../../../docs/cli.md");
+    let (_, tables) = CLI.split_once("## Error kinds").unwrap();
+    let missing: Vec<_> = rows().into_keys().filter(|kind| !tables.contains(&format!("`{kind}`"))).collect();
+    assert!(missing.is_empty(), "docs/cli.md does not explain {missing:?}");
 }

@@ -54,7 +54,7 @@ pub async fn take(
 ) -> Result<Screenshot> {
     let image = fetch(connection, domain, screen, limits.max_bytes, deadline).await?;
     if image.complete {
-        to_png(image)
+        Screenshot::from_bytes(image.bytes)
     } else if image.bytes.len() >= limits.max_bytes {
         Err(ProtocolError::ImageTooLarge { limit: limits.max_bytes })
     } else {
@@ -73,7 +73,7 @@ pub async fn screen_size(
     deadline: Instant,
 ) -> Result<ScreenSize> {
     let image = fetch(connection, domain, screen, HEADER_BYTES, deadline).await?;
-    if image.bytes.starts_with(PNG_START) { png_size(&image.bytes) } else { Ok(ppm_header(&image.bytes)?.0) }
+    Screenshot::size_of(&image.bytes)
 }
 
 async fn fetch(
@@ -87,22 +87,34 @@ async fn fetch(
     taken.map_err(|_| ProtocolError::Timeout { channel: Channel::Monitor, sent: true })?.map_err(Into::into)
 }
 
-/// Makes a PNG of what the hypervisor gave.
-fn to_png(image: RawImage) -> Result<Screenshot> {
-    let bytes = image.bytes;
-    if bytes.starts_with(PNG_START) {
-        if !bytes.ends_with(PNG_END) {
-            return Err(invalid("the PNG has no end"));
+impl Screenshot {
+    /// Makes a PNG of a picture as the hypervisor gave it, from its first byte to its last.
+    ///
+    /// # Errors
+    /// [`InvalidImage`](ProtocolError::InvalidImage) if it is not a PNG or PPM, or not all of one.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
+        if bytes.starts_with(PNG_START) {
+            if !bytes.ends_with(PNG_END) {
+                return Err(invalid("the PNG has no end"));
+            }
+            return Ok(Screenshot { size: png_size(&bytes)?, png: bytes });
         }
-        return Ok(Screenshot { size: png_size(&bytes)?, png: bytes });
+        let (size, pixels) = ppm_header(&bytes)?;
+        let pixels = bytes.get(pixels..).unwrap_or_default();
+        let expected = u128::from(size.width) * u128::from(size.height) * 3;
+        if pixels.len() as u128 != expected {
+            return Err(invalid(&format!("{} bytes of pixels for {size}, not {expected}", pixels.len())));
+        }
+        Ok(Screenshot { png: encode(size, pixels)?, size })
     }
-    let (size, pixels) = ppm_header(&bytes)?;
-    let pixels = bytes.get(pixels..).unwrap_or_default();
-    let expected = u64::from(size.width) * u64::from(size.height) * 3;
-    if pixels.len() as u64 != expected {
-        return Err(invalid(&format!("{} bytes of pixels for {size}, not {expected}", pixels.len())));
+
+    /// The size of a picture, from its beginning.
+    ///
+    /// # Errors
+    /// [`InvalidImage`](ProtocolError::InvalidImage) if it does not begin as a PNG or PPM does.
+    pub fn size_of(beginning: &[u8]) -> Result<ScreenSize> {
+        if beginning.starts_with(PNG_START) { png_size(beginning) } else { Ok(ppm_header(beginning)?.0) }
     }
-    Ok(Screenshot { png: encode(size, pixels)?, size })
 }
 
 fn encode(size: ScreenSize, pixels: &[u8]) -> Result<Vec<u8>> {
@@ -175,30 +187,37 @@ mod tests {
 
     const PPM: &[u8] = b"P6\n# by QEMU\n2 1\n255\n\xff\0\0\0\0\xff";
 
-    fn raw(bytes: &[u8]) -> RawImage {
-        RawImage { mime: String::new(), bytes: bytes.to_vec(), complete: true }
+    fn read(bytes: &[u8]) -> Result<Screenshot> {
+        Screenshot::from_bytes(bytes.to_vec())
     }
 
     #[test]
     fn a_ppm_becomes_a_png_with_the_same_pixels() {
-        let screenshot = to_png(raw(PPM)).unwrap();
+        let screenshot = read(PPM).unwrap();
         assert_eq!(screenshot.size, ScreenSize { width: 2, height: 1 });
         let mut reader = png::Decoder::new(std::io::Cursor::new(&screenshot.png)).read_info().unwrap();
         let mut pixels = [0; 6];
         reader.next_frame(&mut pixels).unwrap();
         assert_eq!(pixels, PPM[PPM.len() - 6..]);
         // What is PNG already stays as it is.
-        assert_eq!(to_png(raw(&screenshot.png)).unwrap(), screenshot);
-        assert_eq!(png_size(&screenshot.png[..33]).unwrap(), screenshot.size);
+        assert_eq!(read(&screenshot.png).unwrap(), screenshot);
+        assert_eq!(Screenshot::size_of(&screenshot.png[..33]).unwrap(), screenshot.size);
     }
 
     #[test]
     fn what_is_cut_off_or_no_picture_is_refused() {
-        let png = to_png(raw(PPM)).unwrap().png;
-        for bytes in
-            [&PPM[..PPM.len() - 1], &png[..png.len() - 1], b"", b"GIF89a", b"P6 2 1 65535\n", b"P6 0 0 255\n"]
-        {
-            let error = to_png(raw(bytes)).unwrap_err();
+        let png = read(PPM).unwrap().png;
+        for bytes in [
+            &PPM[..PPM.len() - 1],
+            &png[..png.len() - 1],
+            b"",
+            b"GIF89a",
+            b"P6 2 1 65535\n",
+            b"P6 0 0 255\n",
+            // A size whose pixels cannot even be counted in 64 bits.
+            b"P6 4294967295 4294967295 255\n",
+        ] {
+            let error = read(bytes).unwrap_err();
             assert_eq!(error.kind(), "invalid-image", "{bytes:?}");
         }
     }
@@ -206,8 +225,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in any::<Vec<u8>>(), header in "P6[ \n#0-9]{0,20}") {
-            let _ = to_png(raw(&bytes));
-            let _ = to_png(raw(header.as_bytes()));
+            let _ = read(&bytes);
+            let _ = read(header.as_bytes());
             let _ = png_size(&[PNG_START, &bytes].concat());
         }
     }

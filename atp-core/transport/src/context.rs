@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, OpenShare};
 use crate::budget::RetryBudget;
 use crate::calls::HostCalls;
 use crate::config::TransportConfig;
@@ -17,7 +17,6 @@ use crate::interceptor::Interceptors;
 use crate::pace::Pace;
 use crate::rate_limit::RateLimit;
 use crate::reconnect::Reconnect;
-use crate::share::OpenShare;
 use crate::tally::Tally;
 
 pub(crate) struct HostContext<C> {

@@ -44,14 +44,8 @@ impl<C: Connector> Dedicated<C> {
 
     /// Makes one attempt, after those of others and the backoff; `again` to open a link that was lost. Cancel safe.
     pub(crate) async fn open(&self, again: bool) -> Result<Arc<C::Link>, Arc<ConnectError>> {
-        let reconnect = &self.host.reconnect;
-        match reconnect.attempt(&self.host, again, || {}).await {
-            Ok(link) => Ok(Arc::new(link)),
-            Err(error) => {
-                reconnect.failed(&self.host.config(), false);
-                Err(error)
-            }
-        }
+        let opened = self.host.connect(again, false, || {}).await;
+        opened.map(Arc::new).map_err(|failed| failed.error)
     }
 
     /// Makes one attempt, by `deadline`. Cancel safe.

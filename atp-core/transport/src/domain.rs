@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use crate::libvirt::{Definition, read_labels};
 pub use event::{DomainEvent, DomainEventKind, LifecycleChange};
 pub use graphics::{Graphics, GraphicsKind, Listener};
 

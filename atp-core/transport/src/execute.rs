@@ -14,9 +14,8 @@ use tracing::Instrument;
 use crate::breaker::Probe;
 use crate::connector::Connector;
 use crate::error::{Result, TransportError};
-use crate::lease::PooledConnection;
 use crate::manager::TransportManager;
-use crate::pool::ConnectionPool;
+use crate::pool::{ConnectionPool, PooledConnection};
 
 /// How work is run. The default: on all hosts at once, without a deadline of its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::path::Path;
 
-use serde::Serialize;
-
+use crate::changes::Changes;
 use crate::config::{ConfigError, ConfigProblem, TransportConfig};
 use crate::connector::Connector;
 use crate::error::{ErrorKind, TransportError};
@@ -23,19 +22,6 @@ pub struct Fleet {
     pub config: TransportConfig,
     /// The hosts.
     pub hosts: Vec<HostInfo>,
-}
-
-/// What applying a fleet changed, by host id.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Changes {
-    /// Hosts that were not there before.
-    pub added: Vec<HostId>,
-    /// Hosts that are there no more. Work under way on them has their `drain_timeout` to end.
-    pub removed: Vec<HostId>,
-    /// Hosts that are reached in another way than before: drained as if removed, and added anew.
-    pub replaced: Vec<HostId>,
-    /// Hosts with another configuration, weight, groups or labels than before; work on them goes on.
-    pub reconfigured: Vec<HostId>,
 }
 
 impl Fleet {
@@ -91,14 +77,6 @@ impl Fleet {
                 Err(ConfigError { problems: vec![problem] })
             }
         }
-    }
-}
-
-impl Changes {
-    /// Whether all was as it should be already.
-    pub fn is_empty(&self) -> bool {
-        let Changes { added, removed, replaced, reconfigured } = self;
-        [added, removed, replaced, reconfigured].iter().all(|hosts| hosts.is_empty())
     }
 }
 

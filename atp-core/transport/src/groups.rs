@@ -10,10 +10,9 @@ use tokio::time::Instant;
 use crate::connector::Connector;
 use crate::error::{Result, TransportError};
 use crate::execute::{ExecuteOptions, Try};
-use crate::lease::PooledConnection;
 use crate::manager::TransportManager;
 use crate::pick::{self, Candidate, Pick};
-use crate::pool::ConnectionPool;
+use crate::pool::{ConnectionPool, PooledConnection};
 use crate::retry::{Failure, may_be_repeated};
 
 impl<C: Connector> TransportManager<C> {

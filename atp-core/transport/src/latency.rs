@@ -11,7 +11,7 @@ const LONGEST_US: u64 = 3_600_000_000;
 const DIGITS: u8 = 2;
 
 /// Durations, in microseconds. Takes no room before the first is recorded.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Latencies {
     histogram: Option<Histogram<u64>>,
 }

@@ -49,65 +49,59 @@
 //! # }
 //! ```
 
-// Hosts and the work run on them.
-mod effect;
-mod error;
-mod events;
+// Hosts, and the work run on them.
+mod changes;
 mod execute;
 mod fleet;
 mod follow;
 mod groups;
-mod health;
 mod host;
 mod interceptor;
-mod lease;
-mod libvirt;
 mod manager;
 mod pick;
 mod retry;
 
-// One host's connections.
-mod connection;
-mod connector;
-mod pool;
-
-// Tunables and numbers.
-mod config;
-mod latency;
-mod stats;
-mod tally;
-mod terms;
-
-// Underneath: a pool's state and its choices.
-mod autoscale;
-mod leases;
-mod members;
-mod strategy;
-
-// Underneath: hosts that fail.
+// One host: its connections, how they are opened, what holds work back.
 mod breaker;
 mod budget;
-mod evidence;
-mod share;
-mod window;
-
-// Underneath: a connection's calls and its ways back.
-mod backoff;
-mod calls;
+mod connection;
+mod connector;
 mod context;
 mod credentials;
 mod dedicated;
+mod pool;
+mod rate_limit;
+mod reconnect;
+
+// The calls made over a connection, and libvirt's.
+mod calls;
+mod libvirt;
+
+// What is told: errors, events, health.
+mod effect;
+mod error;
+mod events;
+mod health;
+
+// Tunables.
+mod config;
+
+// Underneath: time, numbers and limits.
+mod backoff;
+mod latency;
 mod limit;
 mod moment;
 mod pace;
-mod rate_limit;
-mod reconnect;
+mod seconds;
+mod tally;
+mod window;
 
 pub mod domain;
 pub mod settings;
 
 pub use breaker::{BreakerState, BreakerStatus};
 pub use calls::{InFlight, Lane};
+pub use changes::Changes;
 pub use config::{
     BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig,
     PoolConfig, RateLimitConfig, ReconnectConfig, RetryConfig, Strategy, TransportConfig,
@@ -120,23 +114,21 @@ pub use effect::Effect;
 pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, TransportError};
 pub use events::{Event, EventKind, EventStream, GrowthReason, LossCause, ReapReason, TransportEvent};
 pub use execute::ExecuteOptions;
-pub use fleet::{Changes, Fleet};
+pub use fleet::Fleet;
 pub use follow::Following;
 pub use health::{FleetHealth, Health, HealthState, Vitals};
 pub use host::{HostId, HostInfo, InvalidHostId};
 pub use interceptor::{CallInfo, Interceptor, Verdict};
 pub use latency::Percentiles;
-pub use lease::PooledConnection;
 pub use libvirt::{
     ChannelError, ChannelOptions, DomainChannel, DomainEvents, Hypervisor, LibvirtConnection,
     LibvirtConnector, LibvirtLink, RawImage, Version, WatchItem, WatchOptions, daemon_socket,
 };
 pub use manager::TransportManager;
 pub use pick::Pick;
-pub use pool::ConnectionPool;
+pub use pool::{ConnectionPool, PoolStats, PooledConnection};
 pub use reconnect::Attempt;
 pub use retry::Failure;
-pub use stats::PoolStats;
 
 /// Compiles the examples of the page.
 #[cfg(doctest)]

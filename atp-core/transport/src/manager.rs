@@ -17,7 +17,7 @@ use crate::libvirt::LibvirtConnector;
 use crate::pace::Pace;
 use crate::pick::Turns;
 use crate::pool::ConnectionPool;
-use crate::stats::PoolStats;
+use crate::pool::PoolStats;
 
 /// Every host of a fleet, with a pool of connections to each.
 ///

@@ -11,9 +11,8 @@ use crate::effect::Effect;
 use crate::error::{Result, TransportError};
 use crate::events::TransportEvent;
 use crate::execute::{ExecuteOptions, Try};
-use crate::lease::PooledConnection;
 use crate::manager::TransportManager;
-use crate::pool::ConnectionPool;
+use crate::pool::{ConnectionPool, PooledConnection};
 
 /// What an error says that decides whether the work may be done again.
 pub trait Failure {

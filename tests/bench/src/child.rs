@@ -1,11 +1,12 @@
 //! Measurements in a process of their own: this program again, given its work as JSON, answering in JSON.
 
 use std::env;
+use std::io::Read;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,6 +14,8 @@ use serde::de::DeserializeOwned;
 pub(crate) const EVENT_LOOP: &str = "child-event-loop";
 /// The first argument of a child that measures what hosts cost.
 pub(crate) const HOSTS: &str = "child-hosts";
+/// The first argument of a child that does a job beside other tools.
+pub(crate) const PEERS: &str = "child-peers";
 
 /// No work takes a child so long, on however busy a machine.
 const HANGS: Duration = Duration::from_secs(180);
@@ -23,7 +26,12 @@ pub(crate) fn ask<W: Serialize, A: DeserializeOwned>(name: &str, work: &W) -> Re
     command.arg(name).arg(serde_json::to_string(work)?).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn()?;
     let start = Instant::now();
-    // Its answer is one short line, which it need not wait for anybody to read.
+    let mut stdout = child.stdout.take().context("the child's output is not there")?;
+    // An answer that is long is read while it is written.
+    let reader = thread::spawn(move || {
+        let mut answer = Vec::new();
+        stdout.read_to_end(&mut answer).map(|_| answer)
+    });
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
@@ -36,8 +44,8 @@ pub(crate) fn ask<W: Serialize, A: DeserializeOwned>(name: &str, work: &W) -> Re
         thread::sleep(Duration::from_millis(10));
     };
     ensure!(status.success(), "{name} ended with {status}");
-    let stdout = child.stdout.take().context("the child's output is not there")?;
-    Ok(serde_json::from_reader(stdout)?)
+    let answer = reader.join().map_err(|_| anyhow!("the reader of the child's answer panicked"))??;
+    Ok(serde_json::from_slice(&answer)?)
 }
 
 /// Does the work a child was given, and answers.

@@ -5,12 +5,13 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use atp_testbed::Testbed;
 use serde::{Deserialize, Serialize};
 use virt::connect::Connect;
 use virt::event::{event_register_default_impl, event_run_default_impl};
 
+use crate::parallel::in_parallel;
 use crate::table::{Table, verdict};
 use crate::usage::cpu_time;
 use crate::{bare, child, median};
@@ -126,13 +127,4 @@ pub(crate) fn measure(Work { event_loop, threads, uris }: Work) -> Result<Cost> 
     // Closing a thousand connections is not what is measured: the daemons see the process end.
     shares.into_iter().flatten().for_each(std::mem::forget);
     Ok(cost)
-}
-
-/// Does a job in each thread, given the thread's number.
-fn in_parallel<T: Send>(threads: usize, job: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
-    thread::scope(|scope| {
-        let job = &job;
-        let threads: Vec<_> = (0..threads).map(|caller| scope.spawn(move || job(caller))).collect();
-        threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?).collect()
-    })
 }

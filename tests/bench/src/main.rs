@@ -1,4 +1,4 @@
-//! What the transport costs on real daemons, beside the bare library.
+//! What ATP costs on real daemons, beside the bare library and beside other tools.
 //!
 //! ```sh
 //! cargo run --release -p atp-bench                # all parts
@@ -15,6 +15,8 @@ mod child;
 mod event_loop;
 mod hosts;
 mod machine;
+mod parallel;
+mod peers;
 mod protocol;
 mod rate;
 mod table;
@@ -34,11 +36,12 @@ struct Part {
 }
 
 /// All there is to measure, in the order of the page.
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     Part { name: "rate", report: rate::report },
     Part { name: "event-loop", report: event_loop::report },
     Part { name: "hosts", report: hosts::report },
     Part { name: "protocol", report: protocol::report },
+    Part { name: "peers", report: peers::report },
 ];
 
 fn main() -> ExitCode {
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let done = match arguments.as_slice() {
         [child::EVENT_LOOP, work] => child::answer(event_loop::measure, work),
         [child::HOSTS, work] => child::answer(hosts::measure, work),
+        [child::PEERS, work] => child::answer(peers::library::measure, work),
         names => return run(names),
     };
     match done {

@@ -10,6 +10,8 @@ use atp_testbed::Guest;
 use atp_transport::{
     ChannelError, ChannelOptions, DomainChannel, ErrorKind, TransportConfig, TransportManager,
 };
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -49,6 +51,21 @@ fn start_peer(bed: &Bed, vm: &str, kind: &str) {
 async fn open(manager: &TransportManager, guest: &Guest) -> DomainChannel {
     let options = ChannelOptions::default();
     manager.open_channel("h1", uuid(guest), CHANNEL, &options, deadline()).await.unwrap()
+}
+
+/// The way to a VM's channel, for a client that opens it whenever it needs to.
+fn through_libvirt(
+    manager: TransportManager,
+    vm: Uuid,
+) -> impl Fn() -> BoxFuture<'static, io::Result<DomainChannel>> {
+    move || {
+        let manager = manager.clone();
+        async move {
+            let options = ChannelOptions::default();
+            manager.open_channel("h1", vm, CHANNEL, &options, deadline()).await.map_err(io::Error::other)
+        }
+        .boxed()
+    }
 }
 
 /// Sends bytes and reads as many back.
@@ -91,8 +108,17 @@ fn bytes_come_back_as_they_were_sent() {
         let options = ChannelOptions::default();
         let second = manager.open_channel("h1", uuid(&guest), CHANNEL, &options, deadline());
         let error = second.await.err().unwrap();
-        assert_eq!(error.kind(), ErrorKind::LibvirtError, "{error:?}");
-        channel.shutdown().await.unwrap();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::ChannelInUse, true), "{error:?}");
+        assert!(error.hint().contains("force"), "{}", error.hint());
+        // Whoever has to may take it; the first one is told so by its end.
+        let options = ChannelOptions { force: true, ..options };
+        let mut taken =
+            manager.open_channel("h1", uuid(&guest), CHANNEL, &options, deadline()).await.unwrap();
+        assert_eq!(echo(&mut taken, b"mine").await, b"mine");
+        let mut rest = Vec::new();
+        let _ = timeout(SOON, channel.read_to_end(&mut rest)).await.unwrap();
+        taken.shutdown().await.unwrap();
+        drop(taken);
         drop(channel);
         becomes("what is held", SOON, Resources::NONE, Resources::now);
         let mut again = open(&manager, &guest).await;
@@ -109,15 +135,7 @@ fn questions_are_answered_over_libvirt_and_over_the_socket() {
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
         let vm = uuid(&guest);
-        let through_libvirt = move || {
-            let manager = manager.clone();
-            async move {
-                let opened =
-                    manager.open_channel("h1", vm, CHANNEL, &ChannelOptions::default(), deadline()).await;
-                opened.map_err(io::Error::other)
-            }
-        };
-        ask(ChannelClient::new(through_libvirt, ChannelClientOptions::default())).await;
+        ask(ChannelClient::new(through_libvirt(manager, vm), ChannelClientOptions::default())).await;
 
         let path = guest.channel();
         let direct = move || UnixStream::connect(path.clone());
@@ -154,20 +172,12 @@ fn a_client_opens_the_channel_again_when_the_vm_or_the_daemon_was_gone() {
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
         let vm = uuid(&guest);
-        let open = move || {
-            let manager = manager.clone();
-            async move {
-                let opened =
-                    manager.open_channel("h1", vm, CHANNEL, &ChannelOptions::default(), deadline()).await;
-                opened.map_err(io::Error::other)
-            }
-        };
-        let client = ChannelClient::new(open, ChannelClientOptions::default());
+        let client = ChannelClient::new(through_libvirt(manager, vm), ChannelClientOptions::default());
         client.request(request("hostname"), deadline()).await.unwrap();
 
-        // The daemon goes while an answer is waited for.
+        // The daemon goes while an answer is waited for: the question before the one that was answered is there.
         let (answer, ()) = tokio::join!(client.request(request("silence"), deadline()), async {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            client.request(request("hostname"), deadline()).await.unwrap();
             host.kill_daemon().unwrap();
         });
         assert!(matches!(answer, Err(ChannelRequestError::Lost { .. })), "{answer:?}");
@@ -269,18 +279,12 @@ fn frames_may_have_their_length_before_them() {
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
         let vm = uuid(&guest);
-        let open = move || {
-            let manager = manager.clone();
-            async move {
-                let opened =
-                    manager.open_channel("h1", vm, CHANNEL, &ChannelOptions::default(), deadline()).await;
-                opened.map_err(io::Error::other)
-            }
-        };
         // A program that says what it hears answers each request with itself.
         let codec = FrameCodec::length_prefixed(1 << 20);
-        let client =
-            ChannelClient::new(open, ChannelClientOptions { codec, ..ChannelClientOptions::default() });
+        let client = ChannelClient::new(
+            through_libvirt(manager, vm),
+            ChannelClientOptions { codec, ..ChannelClientOptions::default() },
+        );
         let long = "line\n".repeat(20_000);
         let body = Map::from_iter([("text".to_owned(), Value::from(long.clone()))]);
         assert_eq!(client.request(body, deadline()).await.unwrap()["text"], long);

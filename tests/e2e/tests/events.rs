@@ -1,5 +1,7 @@
 //! What happens to VMs, as one stream: from all hosts, through lost connections, to slow subscribers.
 
+use std::fs::{self, File};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use atp_e2e::{Bed, Resources, becomes, bed, within};
@@ -145,10 +147,10 @@ fn devices_that_come_and_go_are_told() {
     within(LIMIT, async {
         let (_manager, mut events) = watch(&bed, &WatchOptions::default()).await;
         let device = std::env::temp_dir().join(format!("atp-e2e-rng-{}.xml", std::process::id()));
-        std::fs::write(&device, "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>")
+        fs::write(&device, "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>")
             .unwrap();
         let attached = host.virsh(&["attach-device", "vm2", &device.to_string_lossy()]);
-        std::fs::remove_file(&device).unwrap();
+        fs::remove_file(&device).unwrap();
         attached.unwrap();
         event(&mut events, "h2/vm2", "device added: rng0").await;
         host.virsh(&["detach-device-alias", "vm2", "rng0"]).unwrap();
@@ -158,12 +160,101 @@ fn devices_that_come_and_go_are_told() {
         let job = ["--transient-job", "--wait", "--finish"];
         let copied =
             host.virsh(&[&["blockcopy", "vm2", "vda", "--dest", &copy.to_string_lossy()][..], &job].concat());
-        let _ = std::fs::remove_file(&copy);
+        let _ = fs::remove_file(&copy);
         copied.unwrap();
         event(&mut events, "h2/vm2", "block job copy on vda: ready").await;
         // libvirt's word for a copy that is kept as it is, and not gone on with.
         event(&mut events, "h2/vm2", "block job copy on vda: canceled").await;
     });
+}
+
+/// The port of an ib700 that starts its timer, here with the shortest time there is: it runs out at once.
+const WATCHDOG: &str = r"printf '\017' | dd of=/dev/port bs=1 seek=$((0x443)) conv=notrunc";
+
+#[test]
+fn a_watchdog_that_fires_is_told() {
+    let bed = bed();
+    let verb = bed.atp(&["events", "h1/vm1"]).output("jsonl").start();
+    verb.wait_for_stdout(r#""item":"present""#);
+    within(LIMIT, async {
+        let (_manager, mut events) = watch(&bed, &WatchOptions::default()).await;
+        let mut states = events.subscribe();
+        // The guest is stopped before it can answer, or a moment later.
+        bed.run(&["--timeout", "20s", "exec", "h1/vm1", "--shell", "--", WATCHDOG]);
+        event(&mut events, "h1/vm1", "watchdog fired: pause").await;
+        event(&mut states, "h1/vm1", "suspended (watchdog)").await;
+    });
+    verb.wait_for_stdout(r#""event":"watchdog","action":"pause""#);
+    verb.interrupt();
+    verb.finish().exits_with(130);
+    bed.run(&["vm", "resume", "h1/vm1"]).exits_with(0);
+    bed.run(&["wait", "h1/vm1", "--for", "agent"]).exits_with(0);
+}
+
+#[test]
+fn a_disk_without_room_stops_its_guest_which_goes_on_when_there_is_some() {
+    const SIZE: usize = 1 << 20;
+    let bed = bed();
+    let host = bed.host("h1").unwrap();
+    let small = host.small_folder().unwrap();
+    let (disk, ballast) =
+        (small.outside.join("disk"), Ballast::new(small.outside.join("ballast"), SIZE * 3 / 2));
+    File::create(&disk).unwrap().set_len(SIZE as u64).unwrap();
+    let path = small.inside.join("disk").to_string_lossy().into_owned();
+    host.virsh(&["attach-disk", "vm1", &path, "vdb", "--driver", "qemu", "--subdriver", "raw"]).unwrap();
+    // For its driver.
+    bed.run(&["exec", "h1/vm1", "--", "mount-data"]).exits_with(0);
+    bed.run(&["wait", "h1/vm1", "--for", "exec=test -e /dev/vdb"]).exits_with(0);
+
+    let verb = bed.atp(&["events", "h1/vm1"]).output("jsonl").start();
+    verb.wait_for_stdout(r#""item":"present""#);
+    within(LIMIT, async {
+        let (_manager, mut events) = watch(&bed, &WatchOptions::default()).await;
+        let mut states = events.subscribe();
+        let write = format!("yes | head -c {SIZE} | dd of=/dev/vdb bs=64k conv=fsync");
+        let writing =
+            bed.atp(&["--timeout", "60s", "exec", "h1/vm1", "--shell", "--", &write]).output("json");
+        let writing = writing.start();
+        let error = until(&mut events, "the error", |item| match item {
+            WatchItem::Event { event, .. } => match &event.kind {
+                kind @ DomainEventKind::IoError { .. } => Some(kind.clone()),
+                _ => None,
+            },
+            _ => None,
+        });
+        let (device, action, reason) = ("virtio-disk1".to_owned(), "pause", "enospc".to_owned());
+        assert_eq!(error.await, DomainEventKind::IoError { path: path.clone(), device, action, reason });
+        event(&mut states, "h1/vm1", "suspended (io-error)").await;
+        // What runs in a guest that was stopped has not ended, and nobody can be asked about it.
+        assert_eq!(writing.finish().exits_with(1).brief(), ["h1/vm1 failed unknown vm-not-running"]);
+        drop(ballast);
+        bed.run(&["vm", "resume", "h1/vm1"]).exits_with(0);
+        event(&mut states, "h1/vm1", "resumed (unpaused)").await;
+    });
+    verb.wait_for_stdout(r#""event":"io-error""#);
+    verb.interrupt();
+    let told = verb.finish();
+    assert!(told.exits_with(130).stdout().contains(r#""action":"pause","reason":"enospc""#), "{told:?}");
+    let written = || fs::read(&disk).unwrap() == b"y\n".repeat(SIZE / 2);
+    becomes("what was to be written is there", SOON, true, written);
+    host.guest("vm1").unwrap().destroy().unwrap();
+    fs::remove_file(&disk).unwrap();
+}
+
+/// A file that takes room. Without it a guest that was stopped for want of room can go on, also when a test has failed.
+struct Ballast(PathBuf);
+
+impl Ballast {
+    fn new(path: PathBuf, size: usize) -> Self {
+        fs::write(&path, vec![b'x'; size]).unwrap();
+        Ballast(path)
+    }
+}
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 #[test]

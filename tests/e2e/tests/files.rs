@@ -148,7 +148,7 @@ fn the_destination_changes_in_one_step_or_not_at_all() {
         let full =
             push(source(&noise(48 << 20)), "/tmp/to/name").run(&carrier, deadline, quiet).await.unwrap_err();
         assert!(matches!(full, ProtocolError::File(FileError::Stopped { .. })), "{full:?}");
-        assert_eq!((full.kind(), full.effect()), ("guest-error", atp_transport::Effect::None));
+        assert_eq!((full.kind(), full.effect()), ("guest-file-error", atp_transport::Effect::None));
         let names: Vec<_> =
             list(&carrier, "/tmp/to", deadline).await?.into_iter().map(|entry| entry.name).collect();
         assert_eq!(names, [b"empty".to_vec(), b"name".to_vec()]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atp_e2e::bed;
+use atp_e2e::{bed, eventually};
 
 #[test]
 fn what_is_so_already_is_seen_at_once() {
@@ -27,6 +27,38 @@ fn a_guest_that_boots_is_waited_for() {
     let run = waiting.finish();
     assert_eq!(run.exits_with(0).brief(), ["h1/vm1 ok none"]);
     assert!(run.outcome("h1/vm1").data["looks"].as_u64().unwrap() > 1);
+}
+
+#[test]
+fn a_guest_that_boots_says_so_until_it_answers() {
+    let bed = bed();
+    let vm = bed.host("h1").unwrap().guest("vm1").unwrap();
+    vm.destroy().unwrap();
+    vm.start().unwrap();
+    let mut seen = Vec::new();
+    eventually("an answer", Duration::from_secs(60), || {
+        let run = bed.run(&["--timeout", "5s", "exec", "h1/vm1", "--", "true"]);
+        let outcome = run.outcome("h1/vm1");
+        match &outcome.error {
+            None => Ok(()),
+            Some(error) => {
+                if error.kind == "guest-booting" {
+                    assert_eq!((outcome.effect.as_str(), error.retryable), ("none", true), "{outcome:?}");
+                    assert!(error.hint.as_deref().is_some_and(|hint| hint.contains("atp wait")), "{error:?}");
+                }
+                seen.push(error.kind.clone());
+                Err(error.kind.clone())
+            }
+        }
+    });
+    assert!(seen.iter().any(|kind| kind == "guest-booting"), "{seen:?}");
+    // An agent that is stopped in a guest at rest is another matter.
+    vm.stop_agent().unwrap();
+    eventually("a guest at rest", Duration::from_secs(60), || {
+        let run = bed.run(&["--timeout", "5s", "exec", "h1/vm1", "--", "true"]);
+        let kind = run.outcome("h1/vm1").failure().kind.clone();
+        if kind == "agent-not-connected" { Ok(()) } else { Err(kind) }
+    });
 }
 
 #[test]

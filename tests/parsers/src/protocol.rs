@@ -1,17 +1,17 @@
 //! What comes from QEMU, from guest agents and from libvirt, and what people type for them.
 
+use atp_protocol::channel::FrameCodec;
 use atp_protocol::socket::{Content, LineCodec, Oversized, SocketAddress, SocketConfig, SocketLink};
-use atp_protocol::{Carrier, Channel, ProtocolError, RawCommand, Refusal, agent, monitor};
+use atp_protocol::{ProtocolError, RawCommand, Refusal, agent, monitor};
 use atp_transport::{Effect, LibvirtError};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use qapi::qga::{guest_exec_status, guest_info};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
-use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Duration, Instant};
-use tokio_util::codec::Decoder;
+use tokio_util::codec::{Decoder, Encoder};
 
-use crate::text;
+use crate::{Fixed, runtime, text};
 
 /// Longest line the codec takes here, bytes: short, so that the limit is met often.
 const MAX: usize = 200;
@@ -32,6 +32,40 @@ pub(crate) fn frames(bytes: &[u8]) {
         }
         assert!(buffer.len() <= MAX, "{} bytes are held", buffer.len());
     }
+}
+
+/// The frames of a channel, in both forms: the first byte says in which pieces they come. However they come, they are
+/// the same frames.
+pub(crate) fn channel_frames(bytes: &[u8]) {
+    let Some((step, bytes)) = bytes.split_first() else { return };
+    for codec in [FrameCodec::lines(MAX), FrameCodec::length_prefixed(MAX)] {
+        let whole = cut(codec.clone(), bytes, bytes.len());
+        assert_eq!(cut(codec.clone(), bytes, usize::from(*step)), whole);
+        let mut sent = BytesMut::new();
+        for frame in &whole.0 {
+            assert!(frame.len() <= MAX, "{} bytes", frame.len());
+            let encoded = codec.clone().encode(frame, &mut sent);
+            assert!(encoded.is_ok(), "{frame:?} came and cannot be sent: {encoded:?}");
+        }
+        assert_eq!(cut(codec, &sent, bytes.len()), (whole.0, true));
+    }
+}
+
+/// The frames in bytes that come in pieces, and whether the last one ended with them.
+fn cut(mut codec: FrameCodec, bytes: &[u8], piece: usize) -> (Vec<Bytes>, bool) {
+    let (mut frames, mut buffer) = (Vec::new(), BytesMut::new());
+    for piece in bytes.chunks(piece.max(1)) {
+        buffer.extend_from_slice(piece);
+        loop {
+            match codec.decode(&mut buffer) {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(_) => return (frames, false),
+            }
+        }
+    }
+    let ends_well = matches!(codec.decode_eof(&mut buffer), Ok(None));
+    (frames, ends_well)
 }
 
 /// What QEMU sends, from the greeting on: the link ends when the bytes do, with everybody told.
@@ -59,16 +93,6 @@ pub(crate) fn monitor(bytes: &[u8]) {
 
 /// One reply, to a typed command and to one that is not.
 pub(crate) fn reply(bytes: &[u8]) {
-    struct Fixed(String);
-    impl Carrier for Fixed {
-        async fn send(&self, _: Channel, _: &str, _: Instant) -> Result<String, ProtocolError> {
-            Ok(self.0.clone())
-        }
-
-        fn command_max(&self, _: Channel) -> usize {
-            usize::MAX
-        }
-    }
     let carrier = Fixed(text(bytes));
     let Ok(command) = RawCommand::from_words(["c"]) else { panic!("a command's name is refused") };
     runtime().block_on(async {
@@ -113,12 +137,5 @@ pub(crate) fn agent_error(bytes: &[u8]) {
 pub(crate) fn socket_address(bytes: &[u8]) {
     if let Ok(address) = text(bytes).parse::<SocketAddress>() {
         assert_eq!(address.to_string().parse::<SocketAddress>(), Ok(address));
-    }
-}
-
-fn runtime() -> Runtime {
-    match Builder::new_current_thread().enable_time().build() {
-        Ok(runtime) => runtime,
-        Err(error) => panic!("no runtime: {error}"),
     }
 }

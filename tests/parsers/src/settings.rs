@@ -1,8 +1,11 @@
-//! What people write: selectors, files, URIs.
+//! What people write: selectors, files, settings, URIs; and what libvirt makes of it.
 
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use atp_executor::{HostSelector, Selector};
+use atp_transport::domain::{Definition, Listener, read_labels};
+use atp_transport::settings::parse_duration;
 use atp_transport::{Connector, Fleet, HostInfo, LibvirtConnector, TransportConfig};
 
 use crate::text;
@@ -34,5 +37,37 @@ pub(crate) fn libvirt_uri(bytes: &[u8]) {
     assert!(!host.address.is_empty());
     if let Err(reason) = connector.validate(&host) {
         assert!(!reason.is_empty());
+    }
+}
+
+/// A setting by its key and value, one a line, and durations.
+pub(crate) fn settings(bytes: &[u8]) {
+    let input = text(bytes);
+    let entries = input.lines().filter_map(|line| line.split_once('='));
+    match TransportConfig::builder().map("here", entries).build() {
+        Ok(config) => assert!(config.validate().is_ok(), "{config:?}"),
+        Err(error) => assert!(!error.problems.is_empty(), "an error without a problem"),
+    }
+    for word in input.split('\n') {
+        if let Ok(duration) = parse_duration(word) {
+            // Twice that is still a time to come.
+            assert!(Instant::now().checked_add(duration.saturating_mul(2)).is_some(), "{word:?}");
+            assert!(duration < Duration::MAX, "{word:?}");
+        }
+    }
+}
+
+/// The definition of a domain, and the element with its labels.
+pub(crate) fn domain_xml(bytes: &[u8]) {
+    let xml = text(bytes);
+    for graphics in Definition::parse(&xml).graphics {
+        let has_port = |listener: &Listener| match listener {
+            Listener::Tcp { port, tls_port, .. } => port.or(*tls_port).is_some_and(|port| port > 0),
+            Listener::Unix { .. } => true,
+        };
+        assert!(graphics.listen.iter().all(has_port), "{graphics:?}");
+    }
+    for key in read_labels(&xml).keys() {
+        assert!(xml.contains("label"), "{key:?} is in no label");
     }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 /// What the parsers may take for the real thing, to be cut and joined.
-const PIECES: [&str; 40] = [
+const PIECES: [&str; 78] = [
     "{",
     "}",
     "[",
@@ -49,12 +49,54 @@ const PIECES: [&str; 40] = [
     "vm-",
     "h1/",
     "q=\"7\"",
+    "ctrl",
+    "-",
+    "+",
+    "move",
+    "click",
+    "drag",
+    "right",
+    "50%",
+    "640",
+    "P6 ",
+    "2 1 ",
+    "255\n",
+    "name: x\n",
+    "targets: vm\n",
+    "steps:\n",
+    "  - exec: uname\n",
+    "    timeout: 5s\n",
+    "    capture: c\n",
+    "${vm}",
+    "role=web",
+    "30s",
+    "1h 30m",
+    "1000years",
+    "call_timeout=5s\n",
+    "pool.max_connections_per_host=0\n",
+    "./a\0",
+    "\0",
+    "81a4 7 1 0 0 ./a\n",
+    r#"{"started":{"host":"h1","vm":"vm1","uuid":"00000000-0000-0000-0000-000000000001","at":""}}"#,
+    r#"{"finished":{"host":"h1","vm":"vm1","uuid":"00000000-0000-0000-0000-000000000001","status":"ok","effect":"done","attempts":1,"duration_ms":1,"data":null,"error":null}}"#,
+    r#"{"finished":{"host":"h1","vm":"vm2","uuid":"00000000-0000-0000-0000-000000000002","status":"failed","effect":"none","attempts":1,"duration_ms":1,"data":null,"error":null}}"#,
+    r#"{"resumed":{}}"#,
+    "<domain><devices>",
+    "</devices></domain>",
+    "<graphics type='vnc' port='5900'><listen type='address' address='::'/></graphics>",
+    "<labels xmlns='urn:atp:labels:1'><label key='a' value='b'/></labels>",
+    r#"{"ip-address":"10.0.0.1","ip-address-type":"ipv4","prefix":24}"#,
+    r#"{"name":"lo","ip-addresses":["#,
 ];
+
+/// How a PNG of 2 by 1 pixels begins.
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x02\0\0\0\x01";
 
 fn input() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         6 => prop::sample::select(&PIECES[..]).prop_map(|piece| piece.as_bytes().to_vec()),
         2 => prop::collection::vec(any::<u8>(), 0..8),
+        1 => Just(PNG.to_vec()),
         1 => r"\PC{0,8}".prop_map(String::into_bytes),
         1 => (any::<u8>(), 0..600_usize).prop_map(|(byte, times)| vec![byte; times]),
     ];
@@ -77,6 +119,26 @@ fn agent_error() {
 }
 
 #[test]
+fn channel_frames() {
+    holds("channel_frames");
+}
+
+#[test]
+fn chord() {
+    holds("chord");
+}
+
+#[test]
+fn domain_xml() {
+    holds("domain_xml");
+}
+
+#[test]
+fn filters() {
+    holds("filters");
+}
+
+#[test]
 fn fleet() {
     holds("fleet");
 }
@@ -84,6 +146,21 @@ fn fleet() {
 #[test]
 fn frames() {
     holds("frames");
+}
+
+#[test]
+fn guest_files() {
+    holds("guest_files");
+}
+
+#[test]
+fn guest_system() {
+    holds("guest_system");
+}
+
+#[test]
+fn journal() {
+    holds("journal");
 }
 
 #[test]
@@ -97,6 +174,11 @@ fn monitor() {
 }
 
 #[test]
+fn mouse() {
+    holds("mouse");
+}
+
+#[test]
 fn raw_command() {
     holds("raw_command");
 }
@@ -107,8 +189,23 @@ fn reply() {
 }
 
 #[test]
+fn scenario() {
+    holds("scenario");
+}
+
+#[test]
+fn screenshot() {
+    holds("screenshot");
+}
+
+#[test]
 fn selector() {
     holds("selector");
+}
+
+#[test]
+fn settings() {
+    holds("settings");
 }
 
 #[test]

@@ -27,6 +27,9 @@ mkdir -p "$inside"
 # /var/lock: the daemon locks each channel that is opened through it.
 mkdir -p "$host/run/lock"
 mount --bind "$host" "$inside"
+# A disk that is soon full, see `Host::small_folder`.
+mkdir -p "$inside/small"
+mount -t tmpfs -o size=2m small "$inside/small"
 mount --rbind "$host/run" /run
 
 exec libvirtd --listen --config /etc/libvirt/libvirtd.conf

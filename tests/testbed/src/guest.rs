@@ -335,6 +335,7 @@ impl Guest {
     <input type='keyboard' bus='virtio'/>
     <input type='tablet' bus='virtio'/>
     <video><model type='vga'/></video>
+    <watchdog model='ib700' action='pause'/>
     <memballoon model='none'/>
   </devices>
 </domain>

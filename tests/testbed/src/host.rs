@@ -25,6 +25,15 @@ pub struct Host {
     inner: Arc<Inner>,
 }
 
+/// A folder on a file system that is soon full.
+#[derive(Debug, Clone)]
+pub struct SmallFolder {
+    /// As the host's daemon and its guests see it.
+    pub inside: PathBuf,
+    /// As everybody else does.
+    pub outside: PathBuf,
+}
+
 struct Inner {
     id: String,
     layout: Layout,
@@ -166,6 +175,19 @@ impl Host {
     /// The number of the daemon's process, if it runs.
     pub fn daemon_pid(&self) -> Option<u32> {
         self.inner.daemon.process().map(Process::pid)
+    }
+
+    /// A folder of the host's own with room for 2 MiB. It lasts as long as its daemon.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NeedsRoot`] in rootless mode; [`Error::State`] if the daemon does not run.
+    pub fn small_folder(&self) -> Result<SmallFolder> {
+        self.network("small_folder")?;
+        let pid = self.daemon_pid().ok_or_else(|| Error::State("the daemon does not run".to_owned()))?;
+        let inside = self.layout().small();
+        let outside = format!("/proc/{pid}/root{}", inside.display()).into();
+        Ok(SmallFolder { inside, outside })
     }
 
     /// Takes the host's network link down, as if the cable were pulled.

@@ -78,6 +78,11 @@ impl Layout {
         self.folder.join(folder).join(format!("{guest}.pid"))
     }
 
+    /// In root mode a file system of its own, which only the daemon and its guests see; see `daemon.sh`.
+    pub(crate) fn small(&self) -> PathBuf {
+        self.folder.join("small")
+    }
+
     /// The notes on the guests of this host, one file each.
     pub(crate) fn guests(&self) -> PathBuf {
         self.folder.join("guests")

@@ -40,7 +40,7 @@ mod state;
 pub use bed::{Builder, Summary, Testbed};
 pub use error::{Error, LogTail, Result};
 pub use guest::Guest;
-pub use host::Host;
+pub use host::{Host, SmallFolder};
 pub use proxy::Proxy;
 pub use qemu::Qemu;
 pub use state::Mode;

@@ -60,7 +60,11 @@ impl History {
         History::parse(path, &bytes, operation)
     }
 
-    fn parse(path: &Path, bytes: &[u8], operation: &Operation) -> Result<History, JournalError> {
+    /// Reads a journal that is at hand; `path` is what errors call it, and where it is gone on from.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn parse(path: &Path, bytes: &[u8], operation: &Operation) -> Result<History, JournalError> {
         let name = path.display().to_string();
         let invalid =
             |line: usize, reason: String| JournalError::Invalid { path: name.clone(), line, reason };

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use atp_transport::ErrorKind;
-use qapi::qga::{guest_exec, guest_exec_status};
+use qapi::qga::{guest_exec, guest_exec_status, guest_get_osinfo};
 use tokio::time::{self, Instant};
 
-use super::{ExecOutput, Polling};
+use super::{ExecOutput, Polling, SHELL};
 use crate::agent;
 use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
 use crate::refusal::{Refusal, RefusalKind};
+
+/// What the agent calls Windows (`guest-get-osinfo`).
+const WINDOWS: &str = "mswindows";
 
 /// Has the agent start a process. `program` is what errors call it.
 pub(crate) async fn started(
@@ -22,7 +25,13 @@ pub(crate) async fn started(
     match agent::execute(carrier, command, deadline).await {
         Ok(started) => Ok(started.pid),
         Err(ProtocolError::Refused(refusal)) if refusal.kind == RefusalKind::Guest => {
-            Err(not_started(program.to_owned(), *refusal))
+            let reason = reason_of(&refusal);
+            if command.path == SHELL
+                && let Some(os) = without_shell(carrier, &reason, deadline).await
+            {
+                return Err(ProtocolError::NoShell { os, shell: SHELL, reason, libvirt: refusal.libvirt });
+            }
+            Err(ProtocolError::ExecFailed { program: program.to_owned(), reason, libvirt: refusal.libvirt })
         }
         Err(error) => Err(error),
     }
@@ -89,8 +98,16 @@ fn forgotten(refusal: &Refusal) -> bool {
 }
 
 /// The agent wraps the reason: `Guest agent command failed, error was 'REASON'`.
-fn not_started(program: String, refusal: Refusal) -> ProtocolError {
+fn reason_of(refusal: &Refusal) -> String {
     let inner = refusal.desc.split_once("error was '").and_then(|(_, rest)| rest.strip_suffix('\''));
-    let reason = inner.unwrap_or(&refusal.desc).to_owned();
-    ProtocolError::ExecFailed { program, reason, libvirt: refusal.libvirt }
+    inner.unwrap_or(&refusal.desc).to_owned()
+}
+
+/// Whether the shell could not be started because the guest has none, by its words or its system; and what that is,
+/// if the guest says. Its words are in the language of the guest, so its system is asked for.
+async fn without_shell(carrier: &impl Carrier, reason: &str, deadline: Instant) -> Option<Option<String>> {
+    let os = agent::execute(carrier, &guest_get_osinfo {}, deadline).await.ok();
+    let is_windows = os.as_ref().is_some_and(|os| os.id.as_deref() == Some(WINDOWS));
+    let name = os.and_then(|os| os.pretty_name.or(os.name));
+    (is_windows || reason.contains("No such file or directory")).then_some(name)
 }

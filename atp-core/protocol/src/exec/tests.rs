@@ -252,3 +252,35 @@ async fn more_than_is_fetched_is_said_to_be_cut_off() {
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+const NO_SHELL: &str = r#"{"error":{"class":"GenericError","desc":"Guest agent command failed, error was 'Das System kann die angegebene Datei nicht finden'"}}"#;
+const WINDOWS: &str =
+    r#"{"return":{"id":"mswindows","name":"Microsoft Windows","pretty-name":"Windows Server 2022"}}"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_without_a_shell_runs_programs_and_refuses_what_takes_one() {
+    for spec in [
+        ExecSpec::shell("dir"),
+        ExecSpec::new("dir").in_directory("/tmp"),
+        ExecSpec::new("dir").spooled("/tmp"),
+    ] {
+        let script = Script::new([NO_SHELL, WINDOWS]);
+        let error = run(&script, &spec, soon()).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), ("guest-shell-missing", Effect::None), "{error:?}");
+        assert!(error.to_string().starts_with("Windows Server 2022 has no /bin/sh"), "{error}");
+        assert!(error.hint().contains("powershell"), "{}", error.hint());
+        assert_eq!(script.sent().len(), 2, "nothing is asked again");
+    }
+    // A program of its own that is not there is just that.
+    let script = Script::new([NO_SHELL, WINDOWS]);
+    assert_eq!(run(&script, &spec(), soon()).await.unwrap_err().kind(), "guest-exec-failed");
+    // A guest whose agent cannot tell its system says why the shell was not started.
+    let small = r#"{"error":{"class":"GenericError","desc":"Guest agent command failed, error was 'Failed to execute child process \u201c/bin/sh\u201d (No such file or directory)'"}}"#;
+    let error = run(&Script::new([small, NO_SUCH_PID]), &ExecSpec::shell("ls"), soon()).await.unwrap_err();
+    assert_eq!(error.kind(), "guest-shell-missing");
+    assert!(error.to_string().starts_with("the guest has no /bin/sh"), "{error}");
+    // One that has a shell, and no memory for it.
+    let full = r#"{"error":{"class":"GenericError","desc":"Guest agent command failed, error was 'Failed to fork'"}}"#;
+    let error = run(&Script::new([full, NO_SUCH_PID]), &ExecSpec::shell("ls"), soon()).await.unwrap_err();
+    assert_eq!(error.kind(), "guest-exec-failed");
+}

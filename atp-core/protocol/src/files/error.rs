@@ -7,6 +7,7 @@ use atp_transport::Effect;
 
 use super::digest::Digest;
 use crate::error::{Origin, ProtocolError};
+use crate::refusal::RefusalKind;
 
 /// Why a file could not be looked at or carried over.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -108,6 +109,7 @@ impl FileError {
             FileError::Local { .. } => "local-file-error",
             FileError::Busy { .. } => "transfer-busy",
             FileError::Checksum { .. } => "checksum-mismatch",
+            FileError::Stopped { source, .. } if is_of_the_guest(source) => "guest-file-error",
             FileError::Stopped { source, .. } => source.kind(),
         }
     }
@@ -145,13 +147,22 @@ impl FileError {
             FileError::NotFound { .. } => "check the path in the guest (`atp exec SEL -- ls -l PATH`)",
             FileError::IsDirectory { .. } => "name a file in it: directories are not copied",
             FileError::NotDirectory { .. } | FileError::NotRegular { .. } => "name another path",
-            FileError::Guest { .. } => "check permissions and free space in the guest (`atp exec SEL -- df`)",
+            FileError::Guest { .. } => OF_THE_GUEST,
             FileError::Local { .. } => "check the path, its permissions and the free space here",
             FileError::Busy { .. } => "wait for it, or copy to another name",
             FileError::Checksum { .. } => {
                 "the file may be written to meanwhile: copy it again when it is not"
             }
+            FileError::Stopped { source, .. } if is_of_the_guest(source) => OF_THE_GUEST,
             FileError::Stopped { source, .. } => source.hint(),
         }
     }
+}
+
+/// What to try when the guest refuses to read or write a file.
+const OF_THE_GUEST: &str = "check permissions and free space in the guest (`atp exec SEL -- df`)";
+
+/// Whether a transfer stopped because the guest could not read or write, as when its disk is full.
+fn is_of_the_guest(error: &ProtocolError) -> bool {
+    matches!(error, ProtocolError::Refused(refusal) if refusal.kind == RefusalKind::Guest)
 }

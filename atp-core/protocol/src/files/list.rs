@@ -147,7 +147,12 @@ fn parse_list(stdout: &[u8]) -> Option<Vec<Entry>> {
         // A name may have line feeds in it: only the list of names tells where this one ends.
         let name = names.find(|name| tail.strip_prefix(*name).is_some_and(|tail| tail.starts_with(b"\n")))?;
         rest = &tail[name.len() + 1..];
-        entries.push(Entry { name: name.strip_prefix(b"./")?.to_vec(), info });
+        let name = name.strip_prefix(b"./")?;
+        // It may come to stand in a path here: a guest is not to choose another folder.
+        if name.is_empty() || name.contains(&b'/') || name == b"." || name == b".." {
+            return None;
+        }
+        entries.push(Entry { name: name.to_vec(), info });
     }
     Some(entries)
 }
@@ -221,6 +226,14 @@ mod tests {
         assert_eq!(here(LIST, &folder.path().join("file")).status.code(), Some(5));
     }
 
+    #[test]
+    fn a_guest_cannot_name_what_is_elsewhere() {
+        for name in ["", ".", "..", "../x", "a/b"] {
+            let text = format!("./{name}\0\081a4 7 1 0 0 ./{name}\n");
+            assert_eq!(parse_list(text.as_bytes()), None, "{name:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn names_with_any_bytes_are_told_apart(
@@ -228,7 +241,8 @@ mod tests {
                 prop::collection::vec(prop_oneof![Just(b'\n'), Just(b' '), Just(b'7'), 1..=255_u8], 1..6), 0..6),
             gone in any::<prop::sample::Index>(),
         ) {
-            let names: Vec<_> = names.into_iter().filter(|name| !name.contains(&b'/')).collect();
+            let is_name = |name: &Vec<u8>| !name.contains(&b'/') && name != b"." && name != b"..";
+            let names: Vec<_> = names.into_iter().filter(is_name).collect();
             let mut text = Vec::new();
             for name in &names {
                 text.extend([b"./", name.as_slice(), b"\0"].concat());

@@ -49,6 +49,7 @@ pub struct Pull {
 #[derive(Debug)]
 struct Partial {
     file: Arc<File>,
+    path: PathBuf,
     hasher: Sha256,
     reader: Reader,
 }
@@ -66,7 +67,7 @@ impl Pull {
     ///
     /// # Errors
     /// A [`FileError`]; [`FileError::Stopped`] if it stopped part of the way, with the reason. The partial file stays
-    /// here, `.NAME.atp-part` beside the destination. Nothing changes in the guest.
+    /// here, `.NAME.atp-part` beside the destination, unless there is no room for it. Nothing changes in the guest.
     ///
     /// Dropping the future leaves the partial file here, and the file open in the guest until this is run again or
     /// the agent restarts.
@@ -102,9 +103,13 @@ impl Pull {
         let expected = match expected {
             Ok(digest) => digest,
             Err(error) => {
-                if matches!(error, ProtocolError::File(_)) {
+                if let ProtocolError::File(error) = &error {
                     // What could not be written here is to be looked at again.
                     self.partial = None;
+                    // What fills the disk is in everybody's way.
+                    if is_full(error) {
+                        let _ = tokio::fs::remove_file(partial_path(&self.destination)).await;
+                    }
                 }
                 let (path, total) = (self.path.clone(), info.size.max(done));
                 return Err(FileError::Stopped { path, done, total, source: Box::new(error) }.into());
@@ -164,7 +169,12 @@ impl Pull {
     }
 
     fn partial_of(&self, file: Arc<File>, hasher: Sha256, offset: u64) -> Partial {
-        Partial { file, hasher, reader: Reader::new(self.path.clone(), offset) }
+        Partial {
+            file,
+            path: partial_path(&self.destination),
+            hasher,
+            reader: Reader::new(self.path.clone(), offset),
+        }
     }
 }
 
@@ -188,10 +198,10 @@ impl Partial {
             let count = policy.chunk.min(usize::try_from(left).unwrap_or(usize::MAX));
             let Chunk { bytes, end } = self.reader.read(carrier, count, deadline).await?;
             self.hasher.update(&bytes);
-            let file = Arc::clone(&self.file);
+            let (file, path) = (Arc::clone(&self.file), self.path.clone());
             // To its end even when this is dropped: what the hasher has seen is in the file.
             blocking(move || {
-                (&*file).write_all(&bytes).map_err(|error| FileError::local("write", "the copy", error))
+                (&*file).write_all(&bytes).map_err(|error| FileError::local("write", path, error))
             })
             .await?;
             tell(self.reader.offset());
@@ -200,6 +210,12 @@ impl Partial {
             }
         }
     }
+}
+
+/// Whether there was no room for the copy here.
+fn is_full(error: &FileError) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error, FileError::Local { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
 }
 
 /// Where the copy grows: beside its destination, so that it can be renamed.

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::error::ProtocolError;
 use crate::local_guest::{FAULTS, Fault, LocalGuest};
+use crate::script::Script;
 
 /// Some chunks of what the carrier takes, and a bit.
 const SIZE: usize = 5_000;
@@ -242,4 +243,34 @@ async fn what_is_no_file_is_said_to_be_none() {
     let mut push = Push::new(source, "relative", policy());
     assert_eq!(push.run(&guest, soon(), &mut |_| {}).await.unwrap_err().kind(), "invalid-command");
     assert!(names(here.path()).is_empty());
+}
+
+#[tokio::test]
+async fn a_guest_without_a_shell_is_told_apart() {
+    let refused = r#"{"error":{"class":"GenericError","desc":"no such file"}}"#;
+    let windows = r#"{"return":{"id":"mswindows","name":"Microsoft Windows"}}"#;
+    let guest = || Script::new([refused, windows]);
+    let here = tempfile::tempdir().unwrap();
+    let source = Arc::new(Source::from_bytes("x", b"y", 0o600));
+    let mut push = Push::new(source, "/x", policy());
+    let mut pull = Pull::new("/x", here.path().join("copy"), policy());
+    for error in [
+        push.run(&guest(), soon(), &mut |_| {}).await.unwrap_err(),
+        pull.run(&guest(), soon(), &mut |_| {}).await.unwrap_err(),
+        list(&guest(), "/", soon()).await.unwrap_err(),
+        stat(&guest(), "/", soon()).await.unwrap_err(),
+    ] {
+        assert_eq!((error.kind(), error.effect()), ("guest-shell-missing", Effect::None), "{error:?}");
+        assert!(error.to_string().starts_with("Microsoft Windows has no /bin/sh"), "{error}");
+    }
+    assert!(names(here.path()).is_empty());
+}
+
+#[tokio::test]
+async fn a_guest_without_room_says_where_to_look() {
+    let (guest, pushing) = (LocalGuest::with_fault(6, Fault::Refused), Pushing::new());
+    let error = pushing.push().run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), ("guest-file-error", Effect::None), "{error:?}");
+    assert!(error.hint().contains("df"), "{}", error.hint());
+    assert_eq!(names(pushing.folder.path()), ["file"]);
 }

@@ -71,13 +71,15 @@ pub async fn frozen(carrier: &impl Carrier, deadline: Instant) -> Result<bool> {
 ///
 /// They are thawed when the work has ended, when it has panicked, when this future is dropped, and when they have been
 /// frozen for [`longest`](FreezePolicy::longest), whichever comes first. A task of its own does so, which owns the
-/// carrier: only the end of the runtime, or a guest that cannot be reached for `thaw_within`, can keep it from that.
+/// carrier: only the end of the runtime or of the process, or a guest that cannot be reached for `thaw_within`, can keep
+/// it from that.
 ///
 /// Must be called within a tokio runtime.
 ///
 /// # Errors
 /// What freezing came to, and then the work was not done; [`ThawedEarly`](ProtocolError::ThawedEarly) if the work took
-/// too long, whatever it came to; what thawing came to, if that failed. The work's own result is inside.
+/// too long, whatever it came to; [`NotThawed`](ProtocolError::NotThawed) if thawing failed. The work's own result is
+/// inside.
 pub async fn with_frozen<C, T>(
     carrier: C,
     mountpoints: &[String],
@@ -103,7 +105,11 @@ where
         if sure {
             return Ok(());
         }
-        thaw_at_last(&carrier, policy).await?;
+        if let Err(source) = thaw_at_last(&carrier, policy).await {
+            // Whoever wanted it may be gone, and then nobody else tells.
+            tracing::error!(error = %source, "the file systems of a guest were frozen and could not be thawed");
+            return Err(ProtocolError::NotThawed { source: Box::new(source) });
+        }
         if in_time { Ok(()) } else { Err(ProtocolError::ThawedEarly { after: policy.longest }) }
     });
     if let Ok(count) = is_frozen.await {
@@ -133,5 +139,39 @@ async fn thaw_at_last(carrier: &impl Carrier, policy: FreezePolicy) -> Result<()
             Err(error) if Instant::now() + policy.thaw_pause >= give_up => return Err(error),
             Err(_) => time::sleep(policy.thaw_pause).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::Script;
+
+    const FROZEN: &str = r#"{"return":1}"#;
+    const REFUSED: &str = r#"{"error":{"class":"GenericError","desc":"not now"}}"#;
+
+    async fn with_replies(replies: &[&str]) -> Result<&'static str> {
+        let script = Script::new(replies.iter().copied());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        with_frozen(script, &[], FreezePolicy::default(), deadline, async { "done" }).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn thawing_is_tried_until_it_succeeds() {
+        let start = Instant::now();
+        assert_eq!(with_replies(&[FROZEN, REFUSED, REFUSED, FROZEN]).await.unwrap(), "done");
+        assert_eq!(start.elapsed(), FreezePolicy::default().thaw_pause * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_stays_frozen_is_not_passed_over() {
+        let start = Instant::now();
+        let error = with_replies(&[FROZEN, REFUSED]).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), ("not-thawed", atp_transport::Effect::Done), "{error:?}");
+        assert!(error.hint().contains("guest-fsfreeze-thaw"), "{}", error.hint());
+        assert!(std::error::Error::source(&error).unwrap().to_string().contains("not now"));
+        let policy = FreezePolicy::default();
+        let tried_for = policy.thaw_within - policy.thaw_pause * 2..=policy.thaw_within;
+        assert!(tried_for.contains(&start.elapsed()), "{:?}", start.elapsed());
     }
 }

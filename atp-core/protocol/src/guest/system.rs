@@ -82,9 +82,9 @@ pub async fn interfaces(carrier: &impl Carrier, deadline: Instant) -> Result<Vec
     let replies = agent::execute(carrier, &qga::guest_network_get_interfaces {}, deadline).await?;
     let interface = |reply: qga::GuestNetworkInterface| {
         let addresses = reply.ip_addresses.unwrap_or_default().into_iter().map(|address| {
-            let prefix = u8::try_from(address.prefix).ok().filter(|prefix| *prefix <= 128);
-            match (address.ip_address.parse(), prefix) {
-                (Ok(ip), Some(prefix)) => Ok(Address { ip, prefix }),
+            let longest = |ip: &IpAddr| if ip.is_ipv4() { 32 } else { 128 };
+            match (address.ip_address.parse::<IpAddr>(), u8::try_from(address.prefix)) {
+                (Ok(ip), Ok(prefix)) if prefix <= longest(&ip) => Ok(Address { ip, prefix }),
                 _ => {
                     let detail = format!("{:?}/{} is no address", address.ip_address, address.prefix);
                     Err(ProtocolError::invalid_answer("guest-network-get-interfaces", detail))

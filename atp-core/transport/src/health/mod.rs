@@ -16,8 +16,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::breaker::BreakerState;
-use crate::events::seconds;
 use crate::host::HostId;
+use crate::seconds::seconds;
 
 pub(crate) use watch::{FleetWatch, HostHealth};
 

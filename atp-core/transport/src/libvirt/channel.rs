@@ -103,9 +103,9 @@ impl TransportManager<LibvirtConnector> {
     ///
     /// # Errors
     /// [`TransportError::Connect`]; kinds [`VmNotFound`](crate::ErrorKind::VmNotFound),
-    /// [`VmNotRunning`](crate::ErrorKind::VmNotRunning), and [`LibvirtError`](crate::ErrorKind::LibvirtError)
-    /// for a channel that is not there or that another client of the daemon has open;
-    /// [`TransportError::CallTimeout`] at `deadline`.
+    /// [`VmNotRunning`](crate::ErrorKind::VmNotRunning), [`ChannelInUse`](crate::ErrorKind::ChannelInUse) for one that
+    /// another client of the daemon has open, and [`LibvirtError`](crate::ErrorKind::LibvirtError) for one that is not
+    /// there; [`TransportError::CallTimeout`] at `deadline`.
     ///
     /// Cancel safe.
     pub async fn open_channel(

@@ -7,15 +7,20 @@ use crate::domain::{AgentChannel, Graphics, GraphicsKind, Listener};
 /// The name of the virtio-serial port that guest agents listen on.
 const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
 
-pub(super) struct Definition {
-    pub(super) agent: AgentChannel,
-    pub(super) title: Option<String>,
-    pub(super) graphics: Vec<Graphics>,
+/// What a domain's definition (`virDomainGetXMLDesc`) says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// The guest agent's channel.
+    pub agent: AgentChannel,
+    /// A person's name for the domain.
+    pub title: Option<String>,
+    /// Where its screen can be looked at.
+    pub graphics: Vec<Graphics>,
 }
 
 impl Definition {
     /// Reads the XML that libvirt gave. XML that cannot be read says nothing about the domain.
-    pub(super) fn parse(xml: &str) -> Self {
+    pub fn parse(xml: &str) -> Self {
         let nothing = Definition { agent: AgentChannel::NotConfigured, title: None, graphics: Vec::new() };
         let Ok(document) = roxmltree::Document::parse(xml) else {
             tracing::warn!("libvirt gave a domain definition that is not XML");

@@ -105,6 +105,8 @@ fn call_kind(error: &LibvirtError) -> ErrorKind {
         ErrorKind::AgentBusy
     } else if is(error, ErrorNumber::OperationTimeout) || is(error, ErrorNumber::ResourceBusy) {
         ErrorKind::MonitorBusy
+    } else if is(error, ErrorNumber::OperationFailed) && message.contains("Active channel stream exists") {
+        ErrorKind::ChannelInUse
     } else if is(error, ErrorNumber::AccessDenied) || is(error, ErrorNumber::OperationDenied) {
         ErrorKind::AccessDenied
     } else if is(error, ErrorNumber::NoSupport)
@@ -199,6 +201,10 @@ mod tests {
             (
                 error(ErrorNumber::OperationTimeout, Qemu, "cannot acquire state change lock"),
                 ErrorKind::MonitorBusy,
+            ),
+            (
+                error(ErrorNumber::OperationFailed, Qemu, "Active channel stream exists for this domain"),
+                ErrorKind::ChannelInUse,
             ),
             (error(ErrorNumber::AccessDenied, Qemu, "access denied"), ErrorKind::AccessDenied),
         ] {

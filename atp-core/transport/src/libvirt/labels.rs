@@ -31,7 +31,7 @@ impl LibvirtConnection {
                 });
                 match found {
                     Ok(xml) => {
-                        labels.insert(uuid, parse(&xml));
+                        labels.insert(uuid, read_labels(&xml));
                     }
                     Err(error)
                         if error.code().is(ErrorNumber::NoDomainMetadata)
@@ -47,8 +47,8 @@ impl LibvirtConnection {
     }
 }
 
-/// Reads the element. What cannot be read is no label.
-fn parse(xml: &str) -> BTreeMap<String, String> {
+/// The labels in such an element. What cannot be read is no label.
+pub fn read_labels(xml: &str) -> BTreeMap<String, String> {
     let Ok(document) = roxmltree::Document::parse(xml) else {
         tracing::warn!("libvirt gave metadata that is not XML");
         return BTreeMap::new();
@@ -67,9 +67,9 @@ mod tests {
     fn labels_are_keys_with_values() {
         let xml = "<l:labels xmlns:l='urn:atp:labels:1'><l:label key='role' value='web'/>\
                    <l:label key='a b' value='&lt;'/><l:label key='none'/><other key='x' value='y'/></l:labels>";
-        let labels = parse(xml);
+        let labels = read_labels(xml);
         assert_eq!(labels.len(), 2);
         assert_eq!((labels["role"].as_str(), labels["a b"].as_str()), ("web", "<"));
-        assert!(parse("<labels").is_empty());
+        assert!(read_labels("<labels").is_empty());
     }
 }

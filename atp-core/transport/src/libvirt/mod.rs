@@ -34,14 +34,16 @@ use crate::connector::Connector;
 use crate::credentials::Credentials;
 use crate::error::{ConnectError, ErrorKind};
 use crate::host::HostInfo;
-use crate::lease::PooledConnection;
+use crate::pool::PooledConnection;
 use crate::reconnect::Attempt;
 use link::{Handles, closer};
 use threads::{CallThreads, ThreadsExhausted};
 use uri::LibvirtUri;
 
 pub use channel::{ChannelError, ChannelOptions, DomainChannel};
+pub use definition::Definition;
 pub use domain::{Hypervisor, Version};
+pub use labels::read_labels;
 pub use link::LibvirtLink;
 pub use screenshot::RawImage;
 pub use watch::{DomainEvents, WatchItem, WatchOptions};

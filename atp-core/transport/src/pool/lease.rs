@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::leases::LeaseKey;
+use super::shared::Shared;
 use crate::calls::{InFlight, Lane};
 use crate::connection::HostConnection;
 use crate::connector::{CallFailure, Connector};
 use crate::error::Result;
-use crate::leases::LeaseKey;
-use crate::pool::Shared;
 
 /// A connection on loan from its pool. It counts as one active use until it is dropped, which also happens
 /// when the work panics or is cancelled.

@@ -1,7 +1,6 @@
 //! What a pool looks like at one moment.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
@@ -88,29 +87,5 @@ impl fmt::Display for PoolStats {
             }
         }
         Ok(())
-    }
-}
-
-/// Calls made, and calls that failed.
-#[derive(Default)]
-pub(crate) struct Counts {
-    requests: AtomicU64,
-    errors: AtomicU64,
-}
-
-impl Counts {
-    pub(crate) fn add(&self, failed: bool) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        if failed {
-            self.errors.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn errors(&self) -> u64 {
-        self.errors.load(Ordering::Relaxed)
     }
 }

@@ -1,34 +1,28 @@
-//! The state of a pool: its connections, its leases, its waiters. All of it is behind one lock, and nothing
+//! The state of a pool: its connections, its leases, who waits for one. All of it is behind one lock, and nothing
 //! here waits.
 
-use std::collections::VecDeque;
-use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::autoscale::{self, Scaling};
+use super::autoscale::{self, Scaling};
+use super::leases::Leases;
+use super::line::Line;
+use super::snapshot::{Census, Snapshot};
+use super::strategy::{self, Candidate};
+use super::terms::Terms;
 use crate::connection::{ConnectionState, HostConnection};
 use crate::connector::Connector;
 use crate::context::HostContext;
 use crate::error::TransportError;
 use crate::events::{GrowthReason, ReapReason, TransportEvent};
-use crate::health::Vitals;
 use crate::latency::Latencies;
-use crate::lease::PooledConnection;
-use crate::leases::Leases;
-use crate::stats::PoolStats;
-use crate::strategy::{self, Candidate};
-use crate::tally::Counted;
-use crate::terms::Terms;
 
 pub(crate) struct Members<C: Connector> {
     pub(crate) connections: Vec<Arc<HostConnection<C>>>,
     pub(crate) leases: Leases,
-    pub(crate) waiters: VecDeque<Waiter<C>>,
-    next_waiter: u64,
+    pub(crate) line: Line<C>,
     /// Where round robin goes on.
     turn: usize,
     /// How many connections there may be; changes by `resize`.
@@ -50,24 +44,12 @@ pub(crate) struct Members<C: Connector> {
     pub(crate) uses: Latencies,
 }
 
-/// What a caller who waits gets in the end. The error is boxed because a grant passes through many hands, and nearly all
-/// of them are leases, which are small.
-pub(crate) type Grant<C> = Result<PooledConnection<C>, Box<TransportError>>;
-
-pub(crate) struct Waiter<C: Connector> {
-    pub(crate) id: u64,
-    pub(crate) asked: Instant,
-    pub(crate) taken_at: &'static Location<'static>,
-    pub(crate) grant: oneshot::Sender<Grant<C>>,
-}
-
 impl<C: Connector> Members<C> {
     pub(crate) fn new(min: usize, max: usize, terms: Terms) -> Self {
         Members {
             connections: Vec::new(),
             leases: Leases::default(),
-            waiters: VecDeque::new(),
-            next_waiter: 0,
+            line: Line::default(),
             turn: 0,
             min,
             max,
@@ -79,32 +61,6 @@ impl<C: Connector> Members<C> {
             at_limit: false,
             waits: Latencies::default(),
             uses: Latencies::default(),
-        }
-    }
-
-    /// Puts a caller in line, behind all who asked before.
-    pub(crate) fn queue(
-        &mut self,
-        asked: Instant,
-        taken_at: &'static Location<'static>,
-    ) -> (u64, oneshot::Receiver<Grant<C>>) {
-        let (grant, granted) = oneshot::channel();
-        let id = self.next_waiter;
-        self.next_waiter += 1;
-        let waiter = Waiter { id, asked, taken_at, grant };
-        if self.waiters.back().is_none_or(|last| last.asked <= asked) {
-            self.waiters.push_back(waiter);
-        } else {
-            let place = self.waiters.partition_point(|waiter| waiter.asked <= asked);
-            self.waiters.insert(place, waiter);
-        }
-        (id, granted)
-    }
-
-    /// Leaves the line; nothing happens if the caller has been served.
-    pub(crate) fn leave(&mut self, asked: Instant, id: u64) {
-        if let Ok(at) = self.waiters.binary_search_by_key(&(asked, id), |waiter| (waiter.asked, waiter.id)) {
-            self.waiters.remove(at);
         }
     }
 
@@ -169,7 +125,7 @@ impl<C: Connector> Members<C> {
 
     /// Looks at the load anew.
     pub(crate) fn look_at_load(&mut self, host: &HostContext<C>) {
-        self.at_limit &= !self.waiters.is_empty();
+        self.at_limit &= !self.line.is_empty();
         let uses: Vec<usize> = self.in_service().map(|connection| connection.active_uses()).collect();
         self.scaling = autoscale::decide(uses.into_iter(), &host.config().pool);
     }
@@ -192,7 +148,7 @@ impl<C: Connector> Members<C> {
         if count < self.min {
             return Some(GrowthReason::Minimum);
         }
-        let wanted = match (self.waiters.is_empty(), self.scaling) {
+        let wanted = match (self.line.is_empty(), self.scaling) {
             (false, _) => GrowthReason::Waiting,
             (true, Scaling::Grow) => GrowthReason::Load,
             (true, _) => return None,
@@ -223,7 +179,7 @@ impl<C: Connector> Members<C> {
             .map(|c| (c.clone(), ReapReason::Idle))
             .collect();
         // What waits to be opened for somebody who has been served meanwhile needs not be opened at all.
-        if self.waiters.is_empty() {
+        if self.line.is_empty() {
             let for_load = |c: &&Arc<HostConnection<C>>| self.opened_for_load == Some(c.connection_id());
             let needless = self.in_service().filter(|c| c.waits_its_turn() && !for_load(c)).take(over_min);
             surplus.extend(needless.map(|c| (c.clone(), ReapReason::NotNeeded)));
@@ -248,7 +204,7 @@ impl<C: Connector> Members<C> {
     /// When those who wait for a connection to open should rather share one that is in use.
     pub(crate) fn patience_ends(&self) -> Option<Instant> {
         let patience = self.terms.grow_patience;
-        let first = self.waiters.front()?.asked.elapsed();
+        let first = self.line.first_asked()?.elapsed();
         let opening = self.in_service().filter(|c| !c.is_usable()).map(|c| c.down_for());
         let longest = opening.chain([first]).filter(|waited| *waited < patience).max()?;
         Some(Instant::now() + (patience - longest))
@@ -268,83 +224,26 @@ impl<C: Connector> Members<C> {
         self.complete = self.connections.len() >= self.max && all_usable();
     }
 
-    /// The numbers health is judged by, with what was counted lately.
-    pub(crate) fn vitals(&self, host: &HostContext<C>, lately: &Counted) -> Vitals {
-        let unshared = self.max * self.terms.roomy;
-        let mut vitals = Vitals {
-            utilisation: self.leases.count() as f64 / unshared.max(1) as f64,
-            breaker: host.breaker.status().state,
-            waiting: self.waiters.len(),
-            rejected: lately.refusals,
-            calls: lately.requests,
-            unanswered: lately.unanswered,
-            mean_latency: lately.mean(),
-            p99_latency: lately.p99(),
-            stuck_calls: host.calls.stuck(),
-            ..Vitals::default()
-        };
-        for connection in &self.connections {
-            let class = match connection.state() {
-                ConnectionState::Idle | ConnectionState::Connecting => &mut vitals.connecting,
-                ConnectionState::Connected => &mut vitals.connected,
-                ConnectionState::Reconnecting { .. } => &mut vitals.reconnecting,
-                ConnectionState::Failed => &mut vitals.failed,
-                ConnectionState::Suspect | ConnectionState::Draining | ConnectionState::Closed => continue,
-            };
-            *class += 1;
-        }
-        if vitals.reconnecting + vitals.failed > 0 {
-            vitals.last_connect_error = host.reconnect.last_error().map(|error| error.to_string());
-        }
-        vitals
+    pub(crate) fn census(&self) -> Census {
+        let (leases, waiting) = (self.leases.count(), self.line.len());
+        let mut census = Census { leases, waiting, max: self.max, ..Census::default() };
+        self.connections.iter().for_each(|connection| census.add(connection));
+        census
     }
 
-    pub(crate) fn stats(&self, host: &HostContext<C>) -> PoolStats {
-        let long_held = match host.config().pool.report_leases_after {
+    /// Copies what the statistics are made of. Leases that are out for longer than `report_after` count as long held; 0
+    /// for none.
+    pub(crate) fn snapshot(&self, report_after: Duration) -> Snapshot {
+        let long_held = match report_after {
             Duration::ZERO => 0,
             limit => self.leases.long_held(limit, Instant::now()),
         };
-        let tally = host.tally.now();
-        let mut stats = PoolStats {
-            total_connections: 0,
-            idle_connections: 0,
-            active_connections: 0,
-            connecting: 0,
-            reconnecting: 0,
-            failed: 0,
-            suspect: 0,
-            draining: 0,
-            max_connections: self.max,
-            waiting: self.waiters.len(),
-            active_uses: self.leases.count(),
-            long_held_leases: long_held,
-            calls_in_flight: host.calls.in_flight(),
-            stuck_calls: host.calls.stuck(),
-            unproven_calls: host.calls.unproven(),
-            lanes: host.calls.lanes(),
-            stuck_attempts: host.calls.stuck_attempts(),
-            requests: tally.requests,
-            errors: tally.errors,
-            acquire_timeouts: tally.acquire_timeouts,
-            reconnects: tally.reconnects,
+        Snapshot {
+            census: self.census(),
+            long_held,
             strategy: self.terms.strategy,
-            wait_time: self.waits.percentiles(),
-            use_time: self.uses.percentiles(),
-        };
-        for connection in &self.connections {
-            let class = match connection.state() {
-                ConnectionState::Closed => continue,
-                ConnectionState::Idle | ConnectionState::Connecting => &mut stats.connecting,
-                ConnectionState::Connected if connection.active_uses() == 0 => &mut stats.idle_connections,
-                ConnectionState::Connected => &mut stats.active_connections,
-                ConnectionState::Reconnecting { .. } => &mut stats.reconnecting,
-                ConnectionState::Failed => &mut stats.failed,
-                ConnectionState::Suspect => &mut stats.suspect,
-                ConnectionState::Draining => &mut stats.draining,
-            };
-            *class += 1;
-            stats.total_connections += 1;
+            waits: self.waits.clone(),
+            uses: self.uses.clone(),
         }
-        stats
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::breaker::{BreakerStatus, Change, Probe};
+use super::{BreakerStatus, Change, Probe};
 use crate::calls::Lane;
 use crate::connector::Connector;
 use crate::context::HostContext;

@@ -10,6 +10,9 @@
 //! It is told what the host did (answered, failed) by those who saw it, and asked before work is sent. It knows
 //! nothing of connections and kinds of errors: what counts as a failure of the host is decided where it is seen.
 
+mod evidence;
+mod share;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,9 +24,10 @@ use tokio::time::Instant;
 use crate::backoff;
 use crate::config::BreakerConfig;
 use crate::error::TransportError;
-
-use crate::share::{Membership, OpenPlace, OpenShare};
 use crate::window::{Tally, Window};
+use share::{Membership, OpenPlace};
+
+pub(crate) use share::OpenShare;
 
 /// Where a host's circuit breaker stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
@@ -335,5 +339,4 @@ impl Drop for Probe<'_> {
 }
 
 #[cfg(test)]
-#[path = "breaker_tests.rs"]
 mod tests;

@@ -1,0 +1,206 @@
+//! A call over a connection: admitted, made, and looked after when its caller goes away.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::Instrument;
+
+use super::life::Trouble;
+use super::{ConnectionState, HostConnection};
+use crate::calls::{InFlight, Lane};
+use crate::connector::{CallFailure, Connector};
+use crate::error::{Result, TransportError};
+use crate::events::LossCause;
+use crate::interceptor::CallInfo;
+
+/// Runs when the caller of a call goes away before its answer: nobody will then see the call overrun, so
+/// the driving task is told when to look.
+pub(super) struct OnAbandon<'a, C: Connector> {
+    pub(super) connection: &'a HostConnection<C>,
+    pub(super) deadline: Instant,
+}
+
+impl<C: Connector> Drop for OnAbandon<'_, C> {
+    fn drop(&mut self) {
+        let mut core = self.connection.core();
+        let due = core.abandoned.map_or(self.deadline, |due| due.min(self.deadline));
+        core.abandoned = Some(due);
+        self.connection.was_abandoned.notify_one();
+    }
+}
+
+impl<C: Connector> HostConnection<C> {
+    /// Runs one call over the link; see [`PooledConnection::call`](crate::PooledConnection::call).
+    pub(crate) async fn call<T, F, Fut>(
+        &self,
+        operation: &'static str,
+        lane: Option<Lane>,
+        attempt: u32,
+        deadline: Instant,
+        start: F,
+    ) -> Result<T>
+    where
+        F: FnOnce(Arc<C::Link>, InFlight) -> Fut,
+        Fut: Future<Output = Result<T, CallFailure>>,
+    {
+        let asked = Instant::now();
+        let (host, connection) = (&self.host.id, self.id);
+        let span = tracing::debug_span!("call", %host, operation, connection);
+        let call = CallInfo { host, operation, lane, connection, attempt, asked, deadline };
+        let result = self.call_intercepted(call, start).instrument(span).await;
+        self.counts.add(result.is_err());
+        let now = Instant::now();
+        self.host.tally.call(&result, now - asked);
+        let mut core = self.core();
+        core.latencies.record(now - asked);
+        if let Err(error) = &result {
+            core.last_error = Some((now, error.clone()));
+        }
+        drop(core);
+        result
+    }
+
+    async fn call_intercepted<T, F, Fut>(&self, call: CallInfo<'_>, start: F) -> Result<T>
+    where
+        F: FnOnce(Arc<C::Link>, InFlight) -> Fut,
+        Fut: Future<Output = Result<T, CallFailure>>,
+    {
+        let passage = self.host.interceptors.admit(call, &self.host.rate_limit).await?;
+        let result = self.call_admitted(call, start).await;
+        if let Some(passage) = passage {
+            passage.ended(&result);
+        }
+        result
+    }
+
+    async fn call_admitted<T, F, Fut>(&self, call: CallInfo<'_>, start: F) -> Result<T>
+    where
+        F: FnOnce(Arc<C::Link>, InFlight) -> Fut,
+        Fut: Future<Output = Result<T, CallFailure>>,
+    {
+        let CallInfo { operation, lane, asked, deadline, .. } = call;
+        let host = self.host.id.clone();
+        let calls = &self.host.calls;
+        let not_sent = || match calls.stuck() {
+            0 => TransportError::CallTimeout {
+                host: host.clone(),
+                operation,
+                after: asked.elapsed(),
+                sent: false,
+            },
+            stuck => TransportError::StuckCalls { host: host.clone(), operation, stuck },
+        };
+        let admitted = tokio::select! {
+            biased;
+            admitted = timeout_at(deadline, self.admit(operation, lane, deadline)) => admitted,
+            () = self.closing.cancelled() => return Err(TransportError::Closed { host }),
+        };
+        let Ok(admitted) = admitted else { return Err(not_sent()) };
+        let (link, mut in_flight) = admitted?;
+        in_flight.activity = Some(self.activity.token());
+        let abandoned = OnAbandon { connection: self, deadline };
+        let began = Instant::now();
+        let answer = timeout_at(deadline, start(link.clone(), in_flight)).await;
+        // The caller is still here; the guard holds nothing to free.
+        std::mem::forget(abandoned);
+
+        let result = match answer {
+            Ok(answer) => self.ended(operation, lane, &link, answer),
+            Err(_) => {
+                self.report(Trouble::Suspect(Some(operation)), &link);
+                if let Some(lane) = lane {
+                    calls.overran(lane);
+                }
+                Err(TransportError::CallTimeout { host, operation, after: asked.elapsed(), sent: true })
+            }
+        };
+        self.host.heard_of_call(began, lane, &result);
+        result
+    }
+
+    /// Takes note of how a call ended, and says it in our words.
+    fn ended<T>(
+        &self,
+        operation: &'static str,
+        lane: Option<Lane>,
+        link: &Arc<C::Link>,
+        answer: Result<T, CallFailure>,
+    ) -> Result<T> {
+        if matches!(answer, Ok(_) | Err(CallFailure::Refused { .. })) {
+            self.last_active.set(Instant::now());
+            if let Some(lane) = lane {
+                self.host.calls.answered(lane);
+            }
+        }
+        let host = self.host.id.clone();
+        answer.map_err(|failure| {
+            if matches!(failure, CallFailure::Lost { .. }) {
+                self.report(Trouble::Lost(LossCause::CallFailed), link);
+            }
+            failure.into_error(host, operation)
+        })
+    }
+
+    /// Waits for the link and for a place among the calls in flight.
+    async fn admit(
+        &self,
+        operation: &'static str,
+        lane: Option<Lane>,
+        deadline: Instant,
+    ) -> Result<(Arc<C::Link>, InFlight)> {
+        loop {
+            self.ready(operation).await?;
+            let in_flight = self.host.calls.admit(&self.calls, lane, deadline).await;
+            // The link may have been lost while the call stood in line.
+            if let Some(link) = self.link() {
+                return Ok((link, in_flight));
+            }
+        }
+    }
+
+    /// Waits for the link to be up: a lease that outlives its link waits for the reconnect.
+    async fn ready(&self, operation: &'static str) -> Result<()> {
+        let mut state = self.state.subscribe();
+        loop {
+            let now = *state.borrow_and_update();
+            if self.link().is_some() {
+                return Ok(());
+            }
+            let host = self.host.id.clone();
+            match now {
+                ConnectionState::Failed => {
+                    return Err(match self.last_connect_error() {
+                        Some(source) => TransportError::Connect { host, source },
+                        None => TransportError::ConnectionLost { host, operation, sent: false, source: None },
+                    });
+                }
+                ConnectionState::Closed => return Err(TransportError::Closed { host }),
+                _ => {}
+            }
+            // Fails only if the sender is gone, and the sender is a field of self.
+            if state.changed().await.is_err() {
+                return Err(TransportError::Closed { host });
+            }
+        }
+    }
+
+    /// Returns when a call that nobody waits for any more is overdue.
+    pub(super) async fn overrun(&self) {
+        loop {
+            let due = self.core().abandoned;
+            tokio::select! {
+                biased;
+                () = self.was_abandoned.notified() => {}
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    if self.host.calls.is_stuck(&self.calls) {
+                        return;
+                    }
+                    // Those abandoned later are looked at in their time.
+                    let next = self.host.calls.next_deadline(&self.calls);
+                    self.core().abandoned = next;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Whether the far side still answers: the heartbeat of a quiet link, and the same question asked by a caller.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::HostConnection;
+use super::call::OnAbandon;
+use super::life::Trouble;
+use crate::backoff;
+use crate::connector::Connector;
+use crate::error::{ConnectError, ErrorKind};
+use crate::events::LossCause;
+use crate::limit::Permit;
+
+impl<C: Connector> HostConnection<C> {
+    /// Returns when a quiet link leaves a probe unanswered.
+    pub(super) async fn silence(&self) {
+        loop {
+            let config = self.host.config();
+            let interval = backoff::spread(config.heartbeat_interval);
+            while let Some(left) = interval.checked_sub(self.last_active().elapsed())
+                && !left.is_zero()
+            {
+                tokio::time::sleep(left).await;
+            }
+            // While calls are in flight on it, they are its probe.
+            let Some(place) = self.calls.try_acquire() else {
+                tokio::time::sleep(interval).await;
+                continue;
+            };
+            let Some(link) = self.link() else { return };
+            if self.probe(&link, place, Instant::now() + config.heartbeat_timeout).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Asks the far side for a sign of life, by `deadline`. The place among the calls in flight is held until the
+    /// probe is really over: when its caller goes away before, it is looked at again when no link may be silent any more.
+    async fn probe(
+        &self,
+        link: &Arc<C::Link>,
+        place: Permit,
+        deadline: Instant,
+    ) -> Result<(), Arc<ConnectError>> {
+        let began = Instant::now();
+        let patience = began + self.host.config().heartbeat_timeout;
+        let mut in_flight = self.host.calls.begin_probe(Some((&self.calls, place)), patience);
+        in_flight.activity = Some(self.activity.token());
+        let abandoned = OnAbandon { connection: self, deadline: patience };
+        let probe = self.host.connector.probe(link, in_flight, patience);
+        let answer = timeout_at(deadline, probe).await;
+        if answer.is_ok() {
+            // It is over; the guard holds nothing to free.
+            std::mem::forget(abandoned);
+        }
+        let result = match answer {
+            Ok(Ok(())) => {
+                self.last_active.set(Instant::now());
+                Ok(())
+            }
+            Ok(Err(error)) => Err(Arc::new(error)),
+            Err(_) => Err(Arc::new(ConnectError::new(
+                ErrorKind::CallTimeout,
+                "the probe was not answered in time".to_owned(),
+            ))),
+        };
+        self.host.heard_of_heartbeat(began, &result);
+        result
+    }
+
+    /// Whether the host answers over this connection: it is up, its socket is open, and a cheap real call
+    /// is answered by `deadline`.
+    ///
+    /// A connection that turns out dead is replaced. Cancel safe.
+    pub(crate) async fn is_alive_by(&self, deadline: Instant) -> bool {
+        let Some(link) = self.link() else { return false };
+        // Behind the calls in flight, which say nothing of the link until they end.
+        let Ok(place) = timeout_at(deadline, self.calls.acquire()).await else { return false };
+        let patience = Instant::now() + self.host.config().heartbeat_timeout;
+        let mut cause = LossCause::Closed;
+        if self.host.connector.is_open(&link) {
+            cause = LossCause::ProbeFailed;
+            match self.probe(&link, place, deadline.min(patience)).await {
+                Ok(()) => return true,
+                // The caller had less patience than a link may ask for: that says nothing of the link.
+                Err(error) if error.kind == ErrorKind::CallTimeout && deadline < patience => return false,
+                Err(_) => {}
+            }
+        }
+        self.report(Trouble::Lost(cause), &link);
+        false
+    }
+}

@@ -1,0 +1,228 @@
+//! The life of a connection: one task opens it, watches over it, and opens it again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{ConnectionState, HostConnection};
+use crate::connector::Connector;
+use crate::error::ConnectError;
+use crate::events::{LossCause, TransportEvent};
+use crate::reconnect::FailedAttempt;
+
+/// What ends a link's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    Lost(LossCause),
+    /// With the operation that overran, where its caller was there to see it.
+    Suspect(Option<&'static str>),
+    Retired,
+}
+
+impl<C: Connector> HostConnection<C> {
+    /// Lives the connection's life, to its end. To be run as a task.
+    pub(crate) async fn drive(self: Arc<Self>) {
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => {}
+            () = self.live() => {}
+        }
+        self.disconnected();
+        self.enter(ConnectionState::Closed);
+    }
+
+    async fn live(&self) {
+        let id = &self.host.id;
+        let mut first = true;
+        let mut waiting = ConnectionState::Connecting;
+        let mut attempt = 1;
+        let mut last_error: Option<Arc<ConnectError>> = None;
+        loop {
+            self.enter(waiting);
+            match (waiting, &last_error) {
+                (ConnectionState::Reconnecting { attempt }, error) => self.emit_reconnecting(attempt, error),
+                (ConnectionState::Failed, Some(error)) => self.host.emit(TransportEvent::Failed {
+                    connection: self.id,
+                    kind: error.kind,
+                    error: error.to_string(),
+                }),
+                _ => {}
+            }
+            let mut began = Instant::now();
+            let on_start = || {
+                began = Instant::now();
+                self.core().attempting = true;
+                if waiting == ConnectionState::Failed {
+                    self.enter(ConnectionState::Reconnecting { attempt: 1 });
+                    self.emit_reconnecting(1, &last_error);
+                }
+            };
+            let result = self.host.connect(!first, first, on_start).await;
+            self.core().attempting = false;
+            match result {
+                Err(FailedAttempt { error, next }) => {
+                    tracing::debug!(host = %id, attempt, %error, "cannot connect");
+                    self.host.heard_of_attempt(began, &error);
+                    waiting = match next {
+                        Some(next) => {
+                            attempt = next;
+                            ConnectionState::Reconnecting { attempt }
+                        }
+                        None => {
+                            tracing::warn!(host = %id, %error, "host failed");
+                            self.core().gave_up = true;
+                            ConnectionState::Failed
+                        }
+                    };
+                    last_error = Some(error);
+                }
+                Ok(link) => {
+                    // That a further connection opens at once says little of a host that leaves calls unanswered;
+                    // that it can be connected to again says a lot.
+                    if waiting != ConnectionState::Connecting {
+                        self.host.heard_of_reconnect();
+                    }
+                    self.connected(link, first);
+                    (first, last_error) = (false, None);
+                    match self.watch().await {
+                        Trouble::Suspect(operation) => {
+                            tracing::warn!(host = %id, operation, "a call hangs; its connection is replaced");
+                            let stuck_calls = self.host.calls.stuck();
+                            let connection = self.id;
+                            self.host.emit(TransportEvent::Suspect { connection, operation, stuck_calls });
+                            self.host.look_at_stuck_calls();
+                            return self.run_out(ConnectionState::Suspect).await;
+                        }
+                        Trouble::Retired => return self.run_out(ConnectionState::Draining).await,
+                        Trouble::Lost(cause) => {
+                            let up_for = self.disconnected();
+                            tracing::info!(host = %id, ?cause, ?up_for, "connection lost");
+                            self.host.emit(TransportEvent::Lost { connection: self.id, cause, up_for });
+                            if !self.host.config().auto_reconnect {
+                                return;
+                            }
+                            attempt = self.host.reconnect.lost(&self.host.config(), up_for);
+                            waiting = ConnectionState::Reconnecting { attempt };
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits, out of service, for the last lease and the last call to end.
+    async fn run_out(&self, state: ConnectionState) {
+        self.usable.store(false, Ordering::SeqCst);
+        self.enter(state);
+        while self.uses.load(Ordering::SeqCst) > 0 {
+            self.unused.notified().await;
+        }
+        self.activity.close();
+        self.activity.wait().await;
+    }
+
+    /// Probes a quiet link, until there is trouble with it. A probe under way holds up no other trouble.
+    async fn watch(&self) -> Trouble {
+        let Some(link) = self.link() else { return Trouble::Lost(LossCause::Closed) };
+        tokio::select! {
+            biased;
+            trouble = self.reported() => trouble,
+            () = self.host.connector.lost(&link) => Trouble::Lost(LossCause::Closed),
+            () = self.overrun() => Trouble::Suspect(None),
+            () = self.silence() => Trouble::Lost(LossCause::ProbeFailed),
+        }
+    }
+
+    /// Returns when somebody has reported trouble.
+    async fn reported(&self) -> Trouble {
+        loop {
+            if let Some(trouble) = self.core().trouble {
+                return trouble;
+            }
+            self.trouble.notified().await;
+        }
+    }
+
+    fn connected(&self, link: C::Link, first: bool) {
+        let now = Instant::now();
+        let down_for = {
+            let mut core = self.core();
+            core.link = Some(Arc::new(link));
+            core.trouble = None;
+            core.connected_at = now;
+            core.gave_up = false;
+            if !first {
+                core.reconnects += 1;
+            }
+            self.last_active.set(now);
+            self.usable.store(!self.closing.is_cancelled(), Ordering::Release);
+            core.down_since.elapsed()
+        };
+        tracing::debug!(host = %self.host.id, "connected");
+        self.enter(ConnectionState::Connected);
+        let connection = self.id;
+        if !first {
+            self.host.tally.reconnected();
+        }
+        self.host.emit(match first {
+            true => TransportEvent::Connected { connection },
+            false => TransportEvent::Recovered { connection, down_for },
+        });
+    }
+
+    fn emit_reconnecting(&self, attempt: u32, last_error: &Option<Arc<ConnectError>>) {
+        let error = last_error.as_ref().map(ToString::to_string);
+        self.host.emit(TransportEvent::Reconnecting { connection: self.id, attempt, error });
+    }
+
+    /// Lets go of a lost link; tells how long it had been up.
+    fn disconnected(&self) -> Duration {
+        let mut core = self.core();
+        if self.usable.swap(false, Ordering::AcqRel) {
+            core.down_since = Instant::now();
+        }
+        core.link = None;
+        core.connected_at.elapsed()
+    }
+
+    /// Ends the connection when it has no lease left; it gets no new ones. Returns false if something else was
+    /// about to end it already.
+    pub(crate) fn retire(&self) -> bool {
+        self.usable.store(false, Ordering::Release);
+        let mut core = self.core();
+        if core.link.is_some() {
+            let ends_anyway = core.trouble.is_some();
+            core.trouble.get_or_insert(Trouble::Retired);
+            self.trouble.notify_one();
+            !ends_anyway
+        } else {
+            let ends_anyway = self.closing.is_cancelled();
+            self.closing.cancel();
+            !ends_anyway
+        }
+    }
+
+    /// Tells the driving task of trouble with a link, unless that link has been replaced since.
+    pub(super) fn report(&self, trouble: Trouble, link: &Arc<C::Link>) {
+        let mut core = self.core();
+        let current = core.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link));
+        if current && core.trouble.is_none() {
+            core.trouble = Some(trouble);
+            if matches!(trouble, Trouble::Lost(_)) {
+                // Calls on leases that are out wait for the next link from now on.
+                core.link = None;
+            }
+            if self.usable.swap(false, Ordering::AcqRel) {
+                core.down_since = Instant::now();
+            }
+            self.trouble.notify_one();
+        }
+    }
+
+    fn enter(&self, state: ConnectionState) {
+        self.state.send_replace(state);
+        (self.on_change)();
+    }
+}

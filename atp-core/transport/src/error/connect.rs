@@ -1,0 +1,23 @@
+//! Why a host cannot be connected to.
+
+use super::{ErrorKind, LibvirtError};
+
+/// Why a connection to a host could not be opened.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{reason}")]
+pub struct ConnectError {
+    /// The kind: one of those for which [`ErrorKind::is_unreachable`] is true.
+    pub kind: ErrorKind,
+    /// What was tried and what came of it.
+    pub reason: String,
+    /// libvirt's error, where it was libvirt that failed.
+    #[source]
+    pub source: Option<LibvirtError>,
+}
+
+impl ConnectError {
+    /// A failure that did not come from libvirt.
+    pub fn new(kind: ErrorKind, reason: impl Into<String>) -> Self {
+        ConnectError { kind, reason: reason.into(), source: None }
+    }
+}

@@ -1,0 +1,24 @@
+//! How far a caller who wanted a connection had come.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What a caller was waiting for when its time ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AcquireStage {
+    /// No connection was open yet: the host was being connected to.
+    Connecting,
+    /// Connections were open, and all of them fully used.
+    AllInUse,
+}
+
+impl fmt::Display for AcquireStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AcquireStage::Connecting => "while connecting",
+            AcquireStage::AllInUse => "with all connections in use",
+        })
+    }
+}

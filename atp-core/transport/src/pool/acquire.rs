@@ -1,0 +1,181 @@
+//! How a caller gets a lease: at once, or by waiting in line, and with proof that the connection still answers.
+
+use std::future::Future;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::ConnectionPool;
+use super::lease::PooledConnection;
+use super::line::{Grant, Ticket};
+use super::shared::Shared;
+use crate::connector::Connector;
+use crate::error::{AcquireStage, Result, TransportError};
+use crate::events::TransportEvent;
+
+/// The answer to a caller who asks for a lease.
+enum Asked<'a, C: Connector> {
+    Granted(PooledConnection<C>),
+    Refused(TransportError),
+    Waiting(oneshot::Receiver<Grant<C>>, Place<'a, C>),
+}
+
+/// A caller's place in line, given up when the caller goes away.
+struct Place<'a, C: Connector> {
+    shared: &'a Shared<C>,
+    ticket: Ticket,
+}
+
+impl<C: Connector> Drop for Place<'_, C> {
+    fn drop(&mut self) {
+        self.shared.members().line.leave(self.ticket);
+    }
+}
+
+impl<C: Connector> ConnectionPool<C> {
+    /// Lends a connection, as [`acquire`](Self::acquire) does, within the configured
+    /// [`acquire_timeout`](crate::PoolConfig::acquire_timeout).
+    ///
+    /// # Errors
+    /// Those of [`acquire`](Self::acquire). Cancel safe as that is.
+    #[track_caller]
+    pub fn get(&self) -> impl Future<Output = Result<PooledConnection<C>>> + Send {
+        let taken_at = Location::caller();
+        async move {
+            let asked = Instant::now();
+            match self.shared.ask(asked, taken_at) {
+                // As in `acquire_from`; how long to wait is looked up for those who have to.
+                Asked::Granted(lease) if lease.is_fresh() => Ok(lease),
+                answer => {
+                    let patience = self.shared.host.config().pool.acquire_timeout;
+                    self.see_through(answer, asked, asked + patience, taken_at).await
+                }
+            }
+        }
+    }
+
+    /// Lends a connection, as soon as one can carry another lease, and by `deadline` at the latest.
+    ///
+    /// # Errors
+    /// [`TransportError::Connect`] at once when the host counts as failed; [`TransportError::AcquireTimeout`]
+    /// with what was being waited for; [`TransportError::Closed`].
+    ///
+    /// Cancel safe: the place in line is given up, and a lease that was on its way goes to the next.
+    #[track_caller]
+    pub fn acquire(&self, deadline: Instant) -> impl Future<Output = Result<PooledConnection<C>>> + Send {
+        let taken_at = Location::caller();
+        async move { self.acquire_from(Instant::now(), deadline, taken_at).await }
+    }
+
+    /// For a caller who asked at some moment: its place in line goes by that.
+    pub(crate) async fn acquire_from(
+        &self,
+        asked: Instant,
+        deadline: Instant,
+        taken_at: &'static Location<'static>,
+    ) -> Result<PooledConnection<C>> {
+        match self.shared.ask(asked, taken_at) {
+            // What most get: it goes straight to the caller, for each further hand it passes through costs.
+            Asked::Granted(lease) if lease.is_fresh() => Ok(lease),
+            answer => self.see_through(answer, asked, deadline, taken_at).await,
+        }
+    }
+
+    /// What comes of asking where it takes more than being granted a lease: a wait, or the proof that a connection
+    /// which was quiet for long still answers.
+    async fn see_through(
+        &self,
+        mut answer: Asked<'_, C>,
+        asked: Instant,
+        deadline: Instant,
+        taken_at: &'static Location<'static>,
+    ) -> Result<PooledConnection<C>> {
+        loop {
+            let lease = match answer {
+                Asked::Granted(lease) => lease,
+                Asked::Refused(error) => return Err(error),
+                Asked::Waiting(granted, place) => self.granted(granted, place, deadline).await?,
+            };
+            if lease.is_fresh() || lease.is_alive_by(deadline).await {
+                return Ok(lease);
+            }
+            drop(lease);
+            if Instant::now() >= deadline {
+                return Err(self.shared.timed_out(asked));
+            }
+            // A caller whose connection turns out dead keeps the place it got by asking first.
+            answer = self.shared.ask(asked, taken_at);
+        }
+    }
+
+    /// Waits for what comes to a place in line.
+    async fn granted(
+        &self,
+        mut granted: oneshot::Receiver<Grant<C>>,
+        place: Place<'_, C>,
+        deadline: Instant,
+    ) -> Result<PooledConnection<C>> {
+        match timeout_at(deadline, &mut granted).await {
+            Ok(Ok(result)) => {
+                // Served, and so out of the line already; the place holds nothing to free.
+                std::mem::forget(place);
+                result.map_err(|error| *error)
+            }
+            Ok(Err(_)) => Err(self.shared.closed()),
+            // A grant may have come in the same instant; it is in the channel then.
+            Err(_) => match granted.try_recv() {
+                Ok(result) => result.map_err(|error| *error),
+                Err(_) => Err(self.shared.timed_out(place.ticket.asked)),
+            },
+        }
+    }
+}
+
+impl<C: Connector> Shared<C> {
+    fn ask(self: &Arc<Self>, asked: Instant, taken_at: &'static Location<'static>) -> Asked<'_, C> {
+        let mut members = self.members();
+        if members.draining {
+            return Asked::Refused(self.closed());
+        }
+        if members.line.first_asked().is_none_or(|first| first > asked)
+            && let Some(connection) = members.choose(asked)
+        {
+            return Asked::Granted(self.lend(&mut members, connection, Duration::ZERO, asked, taken_at));
+        }
+        let complete = members.complete;
+        if !complete && let Some(error) = members.hopeless(&self.host) {
+            return Asked::Refused(error);
+        }
+        let (ticket, granted) = members.line.join(asked, taken_at);
+        let limit = members.newly_at_limit();
+        drop(members);
+        if let Some(limit) = limit {
+            self.host.emit(limit);
+        }
+        if !complete {
+            self.attention.notify_one();
+        }
+        Asked::Waiting(granted, Place { shared: self, ticket })
+    }
+
+    fn timed_out(&self, asked: Instant) -> TransportError {
+        let stats = self.stats();
+        let connected = stats.idle_connections + stats.active_connections;
+        let stage = if connected > 0 { AcquireStage::AllInUse } else { AcquireStage::Connecting };
+        let waited = asked.elapsed();
+        self.host.tally.acquire_timed_out(stage);
+        self.host.emit(TransportEvent::AcquireTimedOut { stage, waited });
+        let error = TransportError::AcquireTimeout {
+            host: self.host.id.clone(),
+            stage,
+            waited,
+            source: if connected > 0 { None } else { self.host.reconnect.last_error() },
+            stats: Box::new(stats),
+        };
+        self.host.heard_of_acquire(asked, &error);
+        error
+    }
+}

@@ -1,0 +1,96 @@
+//! The line of callers who wait for a lease: whoever asked first is served first.
+
+use std::collections::VecDeque;
+use std::panic::Location;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::lease::PooledConnection;
+use crate::connector::Connector;
+use crate::error::TransportError;
+
+/// What a caller who waits gets in the end. The error is boxed because a grant passes through many hands, and nearly all
+/// of them are leases, which are small.
+pub(crate) type Grant<C> = Result<PooledConnection<C>, Box<TransportError>>;
+
+/// Those who wait, in the order of their tickets.
+pub(crate) struct Line<C: Connector> {
+    waiters: VecDeque<Waiter<C>>,
+    next: u64,
+}
+
+/// A place in line. Whoever asked earlier comes first, and among equals whoever joined earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket {
+    pub(crate) asked: Instant,
+    number: u64,
+}
+
+pub(crate) struct Waiter<C: Connector> {
+    pub(crate) ticket: Ticket,
+    pub(crate) taken_at: &'static Location<'static>,
+    pub(crate) grant: oneshot::Sender<Grant<C>>,
+}
+
+impl<C: Connector> Default for Line<C> {
+    fn default() -> Self {
+        Line { waiters: VecDeque::new(), next: 0 }
+    }
+}
+
+impl<C: Connector> Line<C> {
+    /// Puts a caller in line, behind all who asked before.
+    pub(crate) fn join(
+        &mut self,
+        asked: Instant,
+        taken_at: &'static Location<'static>,
+    ) -> (Ticket, oneshot::Receiver<Grant<C>>) {
+        let (grant, granted) = oneshot::channel();
+        let ticket = Ticket { asked, number: self.next };
+        self.next += 1;
+        let waiter = Waiter { ticket, taken_at, grant };
+        if self.waiters.back().is_none_or(|last| last.ticket <= ticket) {
+            self.waiters.push_back(waiter);
+        } else {
+            let place = self.waiters.partition_point(|waiter| waiter.ticket <= ticket);
+            self.waiters.insert(place, waiter);
+        }
+        (ticket, granted)
+    }
+
+    /// Leaves the line; nothing happens if the caller has been served.
+    pub(crate) fn leave(&mut self, ticket: Ticket) {
+        if let Ok(at) = self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
+            self.waiters.remove(at);
+        }
+    }
+
+    /// When the first in line asked.
+    pub(crate) fn first_asked(&self) -> Option<Instant> {
+        self.waiters.front().map(|first| first.ticket.asked)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiters.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Takes the first out of the line, to be served.
+    pub(crate) fn pop(&mut self) -> Option<Waiter<C>> {
+        self.waiters.pop_front()
+    }
+
+    /// The first could not be served after all.
+    pub(crate) fn put_back(&mut self, first: Waiter<C>) {
+        self.waiters.push_front(first);
+    }
+
+    /// Takes everybody out.
+    pub(crate) fn clear(&mut self) -> impl Iterator<Item = Waiter<C>> + use<C> {
+        std::mem::take(&mut self.waiters).into_iter()
+    }
+}

@@ -1,0 +1,228 @@
+//! The connections of one host: lent out, grown, reaped, drained.
+//!
+//! Leases are granted in the order they were asked for. Connections are opened and closed by one task of
+//! the pool's own, the keeper, so that a caller who gives up never aborts a connect that others wait for,
+//! and giving a lease back needs no runtime.
+
+mod acquire;
+mod autoscale;
+mod keeper;
+mod lease;
+mod leases;
+mod line;
+mod members;
+mod shared;
+mod snapshot;
+mod stats;
+mod strategy;
+mod terms;
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::Guard;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::breaker::{BreakerStatus, Probe};
+use crate::config::TransportConfig;
+use crate::connection::HostConnection;
+use crate::connector::Connector;
+use crate::context::HostContext;
+use crate::dedicated::Dedicated;
+use crate::error::{Result, TransportError};
+use crate::health::Health;
+use crate::host::{HostId, HostInfo};
+use keeper::keep;
+use members::Members;
+use shared::Shared;
+use terms::Terms;
+
+pub use lease::PooledConnection;
+pub use stats::PoolStats;
+
+/// The connections of one host.
+pub struct ConnectionPool<C: Connector> {
+    shared: Arc<Shared<C>>,
+    /// Ends the keeper and all connections when the pool is dropped.
+    _closing: DropGuard,
+}
+
+impl<C: Connector> ConnectionPool<C> {
+    /// Starts the pool of a host; connections up to the minimum are opened in the background.
+    ///
+    /// Must be called within a tokio runtime.
+    pub(crate) fn new(host: Arc<HostContext<C>>) -> Self {
+        let closing = CancellationToken::new();
+        let members = {
+            let config = host.config();
+            let pool = &config.pool;
+            Members::new(pool.min_connections_per_host, pool.max_connections_per_host, Terms::of(&config))
+        };
+        let shared = Arc::new(Shared {
+            host,
+            members: Mutex::new(members),
+            attention: Notify::new(),
+            returned: Notify::new(),
+            closing: closing.clone(),
+            tasks: TaskTracker::new(),
+        });
+        shared.tasks.spawn(keep(shared.clone()));
+        ConnectionPool { shared, _closing: closing.drop_guard() }
+    }
+
+    /// The host it leads to.
+    pub fn host_id(&self) -> &HostId {
+        &self.shared.host.id
+    }
+
+    pub(crate) fn host(&self) -> &HostContext<C> {
+        &self.shared.host
+    }
+
+    /// What is known of the host now.
+    pub fn info(&self) -> Arc<HostInfo> {
+        self.shared.host.info()
+    }
+
+    /// The host's configuration as it is now.
+    pub fn config(&self) -> Arc<TransportConfig> {
+        Guard::into_inner(self.shared.host.config())
+    }
+
+    /// The way to links of one's own beside the pool.
+    pub(crate) fn dedicated(&self) -> Dedicated<C> {
+        Dedicated::new(self.shared.host.clone(), self.shared.closing.clone())
+    }
+
+    /// Asks whether work may be sent to the host; with a probe's place, if the work has to find out whether it
+    /// answers.
+    ///
+    /// # Errors
+    /// [`TransportError::CircuitOpen`]; and what [`acquire`](Self::acquire) would say at once to a host that counts
+    /// as failed: while the pool cannot connect, that is the better answer, and no probe.
+    pub(crate) fn admit(&self) -> Result<Option<Probe<'_>>> {
+        let host = &self.shared.host;
+        if host.breaker.is_closed() {
+            return Ok(None);
+        }
+        let hopeless = self.shared.members().hopeless(host);
+        hopeless.map_or_else(|| host.admit(), Err)
+    }
+
+    /// Whether work would be taken now, and not refused at once.
+    pub(crate) fn is_ready(&self) -> bool {
+        let host = &self.shared.host;
+        self.shared.members().hopeless(host).is_none() && host.breaker.would_admit(Instant::now())
+    }
+
+    /// Leases, and callers who wait for one.
+    pub(crate) fn in_flight(&self) -> usize {
+        let members = self.shared.members();
+        members.leases.count() + members.line.len()
+    }
+
+    /// The error for work whose probe was not answered.
+    pub(crate) fn still_open(&self, probe: Probe<'_>) -> TransportError {
+        drop(probe);
+        self.shared.host.circuit_open()
+    }
+
+    /// The host's circuit breaker, at this moment.
+    pub fn breaker(&self) -> BreakerStatus {
+        self.shared.host.breaker.status()
+    }
+
+    /// Counts the connections and what they do, at this moment.
+    pub fn stats(&self) -> PoolStats {
+        self.shared.stats()
+    }
+
+    /// How the host was when it was last looked at: see [`TransportManager::health`](crate::TransportManager::health).
+    pub fn health(&self) -> Health {
+        self.shared.host.health.report()
+    }
+
+    /// The connections, whatever their state.
+    pub fn connections(&self) -> Vec<Arc<HostConnection<C>>> {
+        self.shared.members().connections.clone()
+    }
+
+    /// Sets how many connections there may be. Connections that are too many are closed when their leases are
+    /// back; those missing to the minimum are opened in the background.
+    ///
+    /// # Errors
+    /// [`TransportError::Config`] when `max` is 0 or less than `min`.
+    pub fn resize(&self, min: usize, max: usize) -> Result<()> {
+        let mut config = TransportConfig::clone(&self.shared.host.config());
+        config.pool.min_connections_per_host = min;
+        config.pool.max_connections_per_host = max;
+        config.validate()?;
+        let mut members = self.shared.members();
+        (members.min, members.max, members.complete) = (min, max, false);
+        drop(members);
+        self.shared.attention.notify_one();
+        Ok(())
+    }
+
+    /// Has the host be known and configured like this from now on, without dropping work. What is drawn or counted
+    /// when a connection is made (its lifetime), and keepalive, hold for connections opened from then on. Calls
+    /// of this must not overlap.
+    pub(crate) fn reconfigure(&self, info: HostInfo, config: TransportConfig) {
+        let shared = &self.shared;
+        let before = Guard::into_inner(shared.host.config());
+        let size = |config: &TransportConfig| {
+            (config.pool.min_connections_per_host, config.pool.max_connections_per_host)
+        };
+        let (old_size, new_size) = (size(&before), size(&config));
+        let mut members = shared.members();
+        // A size set by `resize` stays until the configuration has another to say.
+        if new_size != old_size {
+            (members.min, members.max) = new_size;
+        }
+        members.complete = false;
+        for connection in &members.connections {
+            connection.reconfigure(&config);
+        }
+        members.terms = Terms::of(&config);
+        shared.host.reconfigure(info, config);
+        drop(members);
+        // Those who wait may find room now.
+        shared.serve();
+    }
+
+    /// Takes no new work, waits up to `drain` for leases to come back, then closes every connection.
+    ///
+    /// Work still running then finds its connection closed. Returns whether all leases had come back.
+    /// Cancel safe: when cancelled the pool stays closed to new work.
+    pub async fn close(&self, drain: Duration) -> bool {
+        let deadline = Instant::now() + drain;
+        self.shared.host.health.leave();
+        let waiters = {
+            let mut members = self.shared.members();
+            members.draining = true;
+            members.line.clear()
+        };
+        for waiter in waiters {
+            // An error means that the waiter has left already.
+            let _left = waiter.grant.send(Err(Box::new(self.shared.closed())));
+        }
+        let drained = timeout_at(deadline, self.shared.drained()).await.is_ok();
+        self.shared.closing.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        drained
+    }
+}
+
+impl<C: Connector> fmt::Debug for ConnectionPool<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionPool")
+            .field("host", &self.shared.host.id)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,59 @@
+//! One attempt to open a link, as the [`Connector`](crate::Connector) gets it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::calls::InFlight;
+use crate::error::ConnectError;
+
+/// One attempt to open a link, as the [`Connector`](crate::Connector) gets it.
+pub struct Attempt {
+    deadline: Instant,
+    in_flight: InFlight,
+    last_error: LastError,
+}
+
+/// Why the last attempt failed, or what the present one waits for. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct LastError {
+    error: Arc<Mutex<Option<Arc<ConnectError>>>>,
+}
+
+impl Attempt {
+    pub(super) fn new(deadline: Instant, in_flight: InFlight, last_error: LastError) -> Self {
+        Attempt { deadline, in_flight, last_error }
+    }
+
+    /// When the attempt has to have ended.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Says what the attempt waits for next: the error to report should the time of the attempt, or of a
+    /// caller, run out meanwhile.
+    pub fn waits_for(&self, error: ConnectError) {
+        self.last_error.set(Some(Arc::new(error)));
+    }
+
+    /// The token that marks the attempt as under way. An implementation that cannot stop a blocked attempt
+    /// moves it there and drops it when the attempt is really over.
+    pub fn into_in_flight(self) -> InFlight {
+        self.in_flight
+    }
+}
+
+impl LastError {
+    pub(super) fn get(&self) -> Option<Arc<ConnectError>> {
+        self.error().clone()
+    }
+
+    pub(super) fn set(&self, error: Option<Arc<ConnectError>>) {
+        *self.error() = error;
+    }
+
+    fn error(&self) -> MutexGuard<'_, Option<Arc<ConnectError>>> {
+        // Nothing under this lock can panic.
+        self.error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,64 @@
+//! How a host is connected to: one attempt at a time, at the pace of its backoff.
+
+use std::sync::Arc;
+
+use arc_swap::Guard;
+use tokio::time::{Instant, timeout_at};
+
+use super::Attempt;
+use crate::connector::Connector;
+use crate::context::HostContext;
+use crate::error::{ConnectError, ErrorKind};
+
+/// An attempt that did not open a link.
+#[derive(Debug, Clone)]
+pub(crate) struct FailedAttempt {
+    pub(crate) error: Arc<ConnectError>,
+    /// The number of the next attempt; none if the attempts are spent.
+    pub(crate) next: Option<u32>,
+}
+
+impl<C: Connector> HostContext<C> {
+    /// Waits for its turn and for the backoff to pass, then tries once to open a link.
+    ///
+    /// Only attempts to open a link `again` keep to the pace of all hosts: work does not wait for that of other
+    /// hosts. An `only` attempt has no others to follow it: nobody knows that the host was ever there. `on_start` is
+    /// called when the waiting is over. Cancel safe.
+    pub(crate) async fn connect(
+        &self,
+        again: bool,
+        only: bool,
+        on_start: impl FnOnce(),
+    ) -> Result<C::Link, FailedAttempt> {
+        // Held until the pace of the next attempt is set.
+        let _turn = self.reconnect.turn(again).await;
+        on_start();
+        match self.attempt().await {
+            Ok(link) => {
+                self.reconnect.succeeded();
+                Ok(link)
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                let next = self.reconnect.failed(&self.config(), only, error.clone());
+                Err(FailedAttempt { error, next })
+            }
+        }
+    }
+
+    async fn attempt(&self) -> Result<C::Link, ConnectError> {
+        let (info, config) = (self.info(), Guard::into_inner(self.config()));
+        let deadline = Instant::now() + config.connect_timeout;
+        let in_flight = self.calls.begin_attempt(deadline).ok_or_else(|| {
+            let hang =
+                format!("{} earlier attempts to connect still hang", config.reconnect.max_hung_attempts);
+            ConnectError::new(ErrorKind::ConnectTimeout, hang)
+        })?;
+        let attempt = Attempt::new(deadline, in_flight, self.reconnect.told());
+        // The connector keeps the deadline itself and says why; the time-out here is for one that does not.
+        timeout_at(deadline, self.connector.connect(&info, attempt)).await.unwrap_or_else(|_| {
+            let late = format!("no connection within {:?}", config.connect_timeout);
+            Err(ConnectError::new(ErrorKind::ConnectTimeout, late))
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! One door a host: connections of one host share one backoff, so that one attempt at a time knocks on it.
+
+mod attempt;
+mod connect;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep_until};
+
+use crate::backoff;
+use crate::config::TransportConfig;
+use crate::error::ConnectError;
+use crate::pace::Pace;
+use attempt::LastError;
+
+pub use attempt::Attempt;
+pub(crate) use connect::FailedAttempt;
+
+/// The attempts to connect to one host: when the next may be made, and what came of the last.
+pub(crate) struct Reconnect {
+    turn: Semaphore,
+    pace: Arc<Pace>,
+    state: Mutex<State>,
+    last_error: LastError,
+}
+
+/// While it lasts, nobody else tries to connect to the host; none if the semaphore was closed, which it never is.
+pub(crate) struct Turn<'a> {
+    _permit: Option<SemaphorePermit<'a>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Attempts that failed since the last that succeeded.
+    failures: u32,
+    /// Connections that broke soon after they were opened, since one that stayed up. They slow the next
+    /// attempts down as failures do, and use up none.
+    early_losses: u32,
+    not_before: Option<Instant>,
+}
+
+impl State {
+    /// The wait before the next attempt.
+    fn delay(&self, config: &TransportConfig) -> Duration {
+        // The first early loss is waited for as any loss is.
+        let slowed_by = self.failures.saturating_add(self.early_losses.saturating_sub(1));
+        config.reconnect.backoff().delay(slowed_by.saturating_add(1))
+    }
+}
+
+impl Reconnect {
+    pub(crate) fn new(pace: Arc<Pace>) -> Self {
+        let (state, last_error) = (Mutex::default(), LastError::default());
+        Reconnect { turn: Semaphore::new(1), pace, state, last_error }
+    }
+
+    /// Waits for the attempts of others, and for the backoff to pass; to open a link `again` also for the pace of all
+    /// hosts. Cancel safe.
+    async fn turn(&self, again: bool) -> Turn<'_> {
+        let turn = Turn { _permit: self.turn.acquire().await.ok() };
+        let not_before = self.state().not_before;
+        if let Some(not_before) = not_before {
+            sleep_until(not_before).await;
+        }
+        if again {
+            self.pace.turn().await;
+        }
+        turn
+    }
+
+    /// Where an attempt says what it waits for.
+    fn told(&self) -> LastError {
+        self.last_error.clone()
+    }
+
+    /// Takes note that an attempt succeeded, which ends the backoff.
+    fn succeeded(&self) {
+        let mut state = self.state();
+        state.failures = 0;
+        state.not_before = None;
+        self.last_error.set(None);
+    }
+
+    /// Takes note that an attempt failed, and sets the pace of the next.
+    ///
+    /// Returns the number of the next attempt, or none when so many have failed in a row that the host
+    /// counts as failed, or when it was an `only` attempt.
+    fn failed(&self, config: &TransportConfig, only: bool, error: Arc<ConnectError>) -> Option<u32> {
+        let reconnect = &config.reconnect;
+        let mut state = self.state();
+        state.failures = state.failures.saturating_add(1);
+        let spent = reconnect.max_attempts != 0 && (only || state.failures >= reconnect.max_attempts);
+        let wait = if spent { backoff::spread(reconnect.max_delay) } else { state.delay(config) };
+        state.not_before = Some(Instant::now() + wait);
+        self.last_error.set(Some(error));
+        (!spent).then_some(state.failures.saturating_add(1))
+    }
+
+    /// Takes note that a connection that had been up for `up_for` was lost, and sets the pace of the next
+    /// attempt, whose number it returns. The backoff starts anew only if the connection had stayed up.
+    pub(crate) fn lost(&self, config: &TransportConfig, up_for: Duration) -> u32 {
+        let mut state = self.state();
+        let now = Instant::now();
+        // When the host's other connections were lost in the same moment, the first of them sets the pace.
+        if state.not_before.is_none_or(|at| at <= now) {
+            let stayed_up = up_for >= config.reconnect.reset_after;
+            state.early_losses = if stayed_up { 0 } else { state.early_losses.saturating_add(1) };
+            state.not_before = Some(now + state.delay(config));
+        }
+        state.failures.saturating_add(1)
+    }
+
+    /// Why the last attempt failed, or what the present one waits for.
+    pub(crate) fn last_error(&self) -> Option<Arc<ConnectError>> {
+        self.last_error.get()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

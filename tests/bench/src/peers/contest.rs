@@ -1,0 +1,149 @@
+//! Contenders that do the same job in turns, and what each takes for it beside the first.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::processes;
+use crate::median;
+use crate::table::{Table, verdict};
+
+/// One way to do a job.
+pub(super) struct Contender<'a> {
+    name: &'static str,
+    /// What is wanted of the first contender beside this one.
+    goal: Option<Goal>,
+    job: Box<dyn Fn() -> Result<Round> + 'a>,
+}
+
+/// What is wanted of the first contender beside another.
+#[derive(Clone, Copy)]
+pub(super) struct Goal {
+    /// The least multiple of the other's rate.
+    pub(super) rate: f64,
+    /// The greatest share of the other's CPU time for an operation.
+    pub(super) cpu: Option<f64>,
+}
+
+/// Never behind.
+pub(super) const AHEAD: Goal = Goal { rate: 1.0, cpu: None };
+
+/// What doing the job once took.
+pub(super) struct Round {
+    pub(super) operations: usize,
+    pub(super) wall: Duration,
+    /// CPU time of all processes that had to do with it.
+    pub(super) cpu: Duration,
+    /// How long operations took, each or some of them.
+    pub(super) latencies: Vec<Duration>,
+}
+
+impl Round {
+    /// A job that is one operation: some processes, started and waited for.
+    pub(super) fn of_processes(job: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let (cpu, start) = (processes::cpu_of_the_ended()?, Instant::now());
+        job()?;
+        let wall = start.elapsed();
+        let cpu = processes::cpu_of_the_ended()? - cpu;
+        Ok(Round { operations: 1, wall, cpu, latencies: vec![wall] })
+    }
+
+    fn rate(&self) -> f64 {
+        self.operations as f64 / self.wall.as_secs_f64()
+    }
+
+    fn cpu_each(&self) -> f64 {
+        self.cpu.as_secs_f64() / self.operations as f64
+    }
+}
+
+impl<'a> Contender<'a> {
+    pub(super) fn new(name: &'static str, goal: Option<Goal>, job: impl Fn() -> Result<Round> + 'a) -> Self {
+        Contender { name, goal, job: Box::new(job) }
+    }
+}
+
+/// The headings of the rows that [`compete`] adds; `each` is what the operations are called.
+pub(super) fn table(each: &str) -> Table {
+    Table::new([
+        "by",
+        &format!("{each}/s"),
+        "p50, ms",
+        "p99, ms",
+        &format!("CPU, ms/{each}"),
+        "MiB",
+        "rate of the first",
+        "its CPU",
+        "goal",
+        "",
+    ])
+}
+
+/// Has each contender do its job so many times, in turns, and adds a row for each to the table.
+///
+/// Memory is looked at while each does it once before the others, which is not counted otherwise.
+pub(super) fn compete(table: &mut Table, rounds: usize, contenders: &[Contender<'_>]) -> Result<()> {
+    let mut all: Vec<(u64, Vec<Round>)> = Vec::new();
+    for contender in contenders {
+        let (memory, done) = processes::peak_memory(|| (contender.job)());
+        done.with_context(|| contender.name.to_owned())?;
+        all.push((memory, Vec::new()));
+    }
+    for _ in 0..rounds {
+        for (contender, (_, done)) in contenders.iter().zip(&mut all) {
+            done.push((contender.job)().with_context(|| contender.name.to_owned())?);
+        }
+    }
+    let Some((_, first)) = all.first() else { return Ok(()) };
+    for (contender, (memory, rounds)) in contenders.iter().zip(&all) {
+        let beside = |of: fn(&Round) -> f64| median(first.iter().zip(rounds).map(|(a, b)| of(a) / of(b)));
+        let (rate, cpu) = (beside(Round::rate), beside(Round::cpu_each));
+        let (goal, reached) = contender.goal.map_or_else(Default::default, |goal| goal.beside(rate, cpu));
+        let mut latencies: Vec<Duration> =
+            rounds.iter().flat_map(|round| round.latencies.iter().copied()).collect();
+        latencies.sort();
+        let is_first = std::ptr::eq(rounds, first);
+        table.row([
+            contender.name.to_owned(),
+            figure(median(rounds.iter().map(Round::rate))),
+            percentile(&latencies, 50),
+            percentile(&latencies, 99),
+            figure(median(rounds.iter().map(Round::cpu_each)) * 1e3),
+            format!("{:.0}", *memory as f64 / 1024.0),
+            if is_first { String::new() } else { format!("{} ×", figure(rate)) },
+            if is_first { String::new() } else { format!("{:.0} %", cpu * 100.0) },
+            goal,
+            reached.to_owned(),
+        ]);
+    }
+    Ok(())
+}
+
+impl Goal {
+    /// The goal in words, and whether it is reached by these multiples of the other's rate and CPU time.
+    fn beside(self, rate: f64, cpu: f64) -> (String, &'static str) {
+        let mut words = format!("≥ {} ×", self.rate);
+        let mut reached = rate >= self.rate;
+        if let Some(most) = self.cpu {
+            words += &format!(", CPU ≤ {:.0} %", most * 100.0);
+            reached &= cpu <= most;
+        }
+        (words, verdict(reached))
+    }
+}
+
+/// The time within which so many percent of the operations ended, milliseconds.
+fn percentile(sorted: &[Duration], percent: usize) -> String {
+    let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    sorted.get(index).map_or_else(String::new, |latency| figure(latency.as_secs_f64() * 1e3))
+}
+
+/// A number with three digits that count.
+fn figure(number: f64) -> String {
+    match number {
+        n if n >= 100.0 => format!("{n:.0}"),
+        n if n >= 10.0 => format!("{n:.1}"),
+        n if n >= 1.0 => format!("{n:.2}"),
+        n => format!("{n:.3}"),
+    }
+}

@@ -1,0 +1,206 @@
+//! The library: many calls over connections that are open, in a process of their own.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use atp_executor::{Executor, Operation, Plan, Policy, RunControl, RunEvent, Selection, Status};
+use atp_protocol::{Carrier, Channel, LibvirtCarrier, ProtocolError, RawCommand};
+use atp_transport::{HostInfo, LibvirtConnection, TransportConfig, TransportError, TransportManager};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::QUERY;
+use super::contest::Round;
+use crate::child;
+use crate::usage::cpu_time;
+
+/// Longest a call may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the process is to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Work {
+    pub(super) job: Job,
+    pub(super) uris: Vec<String>,
+    /// Calls under way at once, on each host.
+    pub(super) at_once: usize,
+    /// How often each host, or each VM, is asked.
+    pub(super) calls: usize,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) enum Job {
+    /// `hostname` of each host, by `execute_on_host`.
+    Hostname,
+    /// `query-status` of each VM, by `execute_on_host` and a carrier.
+    Query,
+    /// The same, as runs of the executor over all VMs.
+    QueryRuns,
+}
+
+/// What the calls took.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Cost {
+    operations: usize,
+    wall: Duration,
+    cpu: Duration,
+    latencies: Vec<Duration>,
+}
+
+/// Has a process make many calls. What starting and connecting take is not counted.
+pub(super) fn calls(work: &Work) -> Result<Round> {
+    let Cost { operations, wall, cpu, latencies } = child::ask(child::PEERS, work)?;
+    Ok(Round { operations, wall, cpu, latencies })
+}
+
+/// Connects, makes the calls, and tells what they took.
+pub(crate) fn measure(work: Work) -> Result<Cost> {
+    let runtime = Runtime::new()?;
+    runtime.block_on(async {
+        let manager = TransportManager::new(TransportConfig::default());
+        let ids: Vec<String> = (1..=work.uris.len()).map(|n| format!("h{n}")).collect();
+        for (id, uri) in ids.iter().zip(&work.uris) {
+            manager.add_host(HostInfo::from_uri(id, uri)).await?;
+        }
+        match work.job {
+            Job::Hostname => {
+                let callers = callers(&ids, work.at_once);
+                hostnames(&manager, &callers, work.at_once).await?;
+                timed(hostnames(&manager, &callers, work.calls)).await
+            }
+            Job::Query => {
+                let guests = guests(&manager, &ids).await?;
+                let callers = callers(&ids, work.at_once);
+                queries(&manager, &callers, &guests, 1).await?;
+                timed(queries(&manager, &callers, &guests, work.calls)).await
+            }
+            Job::QueryRuns => {
+                let executor = Executor::new(manager);
+                let policy = Policy { parallel: work.at_once * ids.len(), ..Policy::default() };
+                let command = RawCommand::from_words(["query-status"])?;
+                let plan = executor.plan(&Selection::all(), Operation::Qmp(command), policy).await?;
+                runs(&executor, &plan, 1).await?;
+                timed(runs(&executor, &plan, work.calls)).await
+            }
+        }
+    })
+}
+
+async fn timed(calls: impl Future<Output = Result<Vec<Duration>>>) -> Result<Cost> {
+    let (cpu, start) = (cpu_time(), Instant::now());
+    let latencies = calls.await?;
+    Ok(Cost { operations: latencies.len(), wall: start.elapsed(), cpu: cpu_time() - cpu, latencies })
+}
+
+/// The ids of the hosts, each as often as it has callers; with each caller's number among those of its host.
+fn callers(ids: &[String], of_each: usize) -> Vec<(String, usize)> {
+    ids.iter().flat_map(|id| (0..of_each).map(|number| (id.clone(), number))).collect()
+}
+
+/// Asks each host so many times, by its callers together.
+async fn hostnames(
+    manager: &TransportManager,
+    callers: &[(String, usize)],
+    calls: usize,
+) -> Result<Vec<Duration>> {
+    let of_each = of_each(callers);
+    let mut under_way = JoinSet::new();
+    for (id, number) in callers.iter().cloned() {
+        let manager = manager.clone();
+        under_way.spawn(async move {
+            let mut latencies = Vec::new();
+            for _ in (number..calls).step_by(of_each) {
+                let start = Instant::now();
+                let work = |connection: LibvirtConnection| async move { connection.hostname().await };
+                manager.execute_on_host(&id, work).await?;
+                latencies.push(start.elapsed());
+            }
+            Ok::<_, TransportError>(latencies)
+        });
+    }
+    all(under_way).await
+}
+
+/// The VMs of each host.
+async fn guests(manager: &TransportManager, ids: &[String]) -> Result<Vec<(String, Vec<Uuid>)>> {
+    let work = |connection: LibvirtConnection| async move { connection.list_domain_states().await };
+    let listed = manager.execute_on_hosts(ids, work).await;
+    let uuids = |(id, domains): (String, Result<Vec<_>, TransportError>)| {
+        Ok((id, domains?.into_iter().map(|domain: atp_transport::domain::DomainInfo| domain.uuid).collect()))
+    };
+    listed.into_iter().map(uuids).collect()
+}
+
+/// Asks each VM so many times; the callers of a host share its VMs.
+async fn queries(
+    manager: &TransportManager,
+    callers: &[(String, usize)],
+    guests: &[(String, Vec<Uuid>)],
+    calls: usize,
+) -> Result<Vec<Duration>> {
+    let of_each = of_each(callers);
+    let mut under_way = JoinSet::new();
+    for (id, number) in callers.iter().cloned() {
+        let manager = manager.clone();
+        let (_, vms) = guests.iter().find(|(host, _)| *host == id).context("a host was not listed")?;
+        let vms: Vec<Uuid> = vms.iter().copied().skip(number).step_by(of_each).collect();
+        under_way.spawn(async move {
+            let mut latencies = Vec::new();
+            for _ in 0..calls {
+                for &vm in &vms {
+                    let start = Instant::now();
+                    let deadline = tokio::time::Instant::now() + PATIENCE;
+                    let work = |connection: LibvirtConnection| async move {
+                        LibvirtCarrier::new(connection, vm).send(Channel::Monitor, QUERY, deadline).await
+                    };
+                    manager.execute_on_host(&id, work).await?;
+                    latencies.push(start.elapsed());
+                }
+            }
+            Ok::<_, ProtocolError>(latencies)
+        });
+    }
+    all(under_way).await
+}
+
+/// Runs a plan so many times. A target's time is from its start to its outcome.
+async fn runs(executor: &Executor, plan: &Plan, times: usize) -> Result<Vec<Duration>> {
+    let mut latencies = Vec::new();
+    for _ in 0..times {
+        let mut run = executor.run(plan.clone(), &RunControl::default());
+        let mut started = HashMap::new();
+        while let Some(event) = run.next().await {
+            match event {
+                RunEvent::Started { host, vm } => {
+                    started.insert((Some(host), vm), Instant::now());
+                }
+                RunEvent::Finished(outcome) => {
+                    ensure!(outcome.status == Status::Ok, "a run ended with {:?}", outcome.error);
+                    let start = started.get(&(outcome.host, outcome.vm)).context("it never started")?;
+                    latencies.push(start.elapsed());
+                }
+                RunEvent::Stopping(reason) => bail!("a run ended early: {reason}"),
+            }
+        }
+    }
+    Ok(latencies)
+}
+
+/// How many callers each host has.
+fn of_each(callers: &[(String, usize)]) -> usize {
+    callers.iter().map(|(_, number)| number + 1).max().unwrap_or(1)
+}
+
+async fn all<E>(mut under_way: JoinSet<Result<Vec<Duration>, E>>) -> Result<Vec<Duration>>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let mut latencies = Vec::new();
+    while let Some(of_one) = under_way.join_next().await {
+        latencies.extend(of_one??);
+    }
+    Ok(latencies)
+}

@@ -1,0 +1,78 @@
+//! What processes use: those that this one started and waited for, and those that run.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+/// Pause between two looks at the memory of what runs.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// CPU time, in user mode and in the kernel, of all processes that this one has waited for, and of those that they
+/// waited for.
+pub(super) fn cpu_of_the_ended() -> Result<Duration> {
+    let mut usage = MaybeUninit::uninit();
+    // SAFETY: getrusage(2) writes a whole `rusage` into the place it is given, if it succeeds.
+    let usage = unsafe {
+        let result = libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
+        ensure!(result == 0, "getrusage: {}", std::io::Error::last_os_error());
+        usage.assume_init()
+    };
+    let time = |of: libc::timeval| -> Result<Duration> {
+        Ok(Duration::new(of.tv_sec.try_into()?, u32::try_from(of.tv_usec)? * 1_000))
+    };
+    Ok(time(usage.ru_utime)? + time(usage.ru_stime)?)
+}
+
+/// CPU time of the threads that a process has now.
+pub(super) fn cpu_of_the_running(process: u32) -> Result<Duration> {
+    let mut total = Duration::ZERO;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let times = fs::read_to_string(thread?.path().join("schedstat"))?;
+        let on_processor = times.split_whitespace().next().context("an empty schedstat")?;
+        total += Duration::from_nanos(on_processor.parse()?);
+    }
+    Ok(total)
+}
+
+/// The most memory that the processes started by a job had in use together, KiB, and what the job returned. What
+/// several of them share is counted for each.
+pub(super) fn peak_memory<T>(job: impl FnOnce() -> T) -> (u64, T) {
+    let others: BTreeSet<u32> = children(std::process::id()).into_iter().collect();
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let look = scope.spawn(|| {
+            let mut peak = 0;
+            while !ended.load(Ordering::Relaxed) {
+                let started =
+                    children(std::process::id()).into_iter().filter(|child| !others.contains(child));
+                peak = peak.max(started.map(tree_memory).sum());
+                thread::sleep(LOOK);
+            }
+            peak
+        });
+        let done = job();
+        ended.store(true, Ordering::Relaxed);
+        (look.join().unwrap_or(0), done)
+    })
+}
+
+/// The memory of a process and its descendants, KiB; nothing of those that are gone.
+fn tree_memory(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let own = resident.and_then(|line| line.split_whitespace().next()).and_then(|kib| kib.parse().ok());
+    own.unwrap_or(0) + children(process).into_iter().map(tree_memory).sum::<u64>()
+}
+
+fn children(process: u32) -> Vec<u32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return Vec::new() };
+    let of_thread =
+        |thread: std::io::Result<fs::DirEntry>| fs::read_to_string(thread.ok()?.path().join("children")).ok();
+    let lists: Vec<String> = threads.filter_map(of_thread).collect();
+    lists.iter().flat_map(|list| list.split_whitespace()).filter_map(|pid| pid.parse().ok()).collect()
+}

@@ -1,0 +1,114 @@
+//! What a run is told: scenarios, filters, and the journals of runs before.
+
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use atp_executor::{
+    History, Journal, LabelFilter, Operation, Plan, Policy, Portion, Scenario, StateFilter, Target,
+};
+use atp_protocol::ExecSpec;
+use atp_transport::HostId;
+use atp_transport::domain::{DomainInfo, DomainState};
+use uuid::Uuid;
+
+use crate::{runtime, text};
+
+/// The file of a scenario.
+pub(crate) fn scenario(bytes: &[u8]) {
+    match text(bytes).parse::<Scenario>() {
+        Ok(scenario) => {
+            assert!(!scenario.steps().is_empty(), "{scenario:?}");
+            let budget = scenario.budget(Duration::from_secs(60));
+            assert!(budget >= Duration::from_secs(60), "{budget:?}");
+            if let Err(error) = scenario.selection() {
+                assert!(!error.message.is_empty());
+            }
+        }
+        Err(error) => assert!(!error.message.is_empty()),
+    }
+}
+
+/// Words that narrow or count: labels, states, portions, host ids.
+pub(crate) fn filters(bytes: &[u8]) {
+    let input = text(bytes);
+    if let Ok(label) = input.parse::<LabelFilter>() {
+        assert_eq!(format!("{}={}", label.key, label.value), input);
+    }
+    if let Ok(portion) = input.parse::<Portion>() {
+        assert!((1..=7).contains(&portion.of(7)) || matches!(portion, Portion::Count(8..)), "{portion}");
+        assert_eq!(portion.to_string().parse::<Portion>(), Ok(portion));
+    }
+    if let Ok(host) = input.parse::<HostId>() {
+        assert_eq!(host.as_str(), input);
+        assert!(host.as_str() != "." && host.as_str() != ".." && !input.contains('/'), "{input:?}");
+    }
+    let _ = input.parse::<StateFilter>();
+}
+
+/// The VMs of the journals that are read here.
+const VMS: u128 = 4;
+
+/// The lines of a journal behind its head. Whatever they say, each VM is done, settled, or still to be done.
+pub(crate) fn journal(bytes: &[u8]) {
+    static HEAD: OnceLock<Vec<u8>> = OnceLock::new();
+    let head = HEAD.get_or_init(head);
+    let read = |bytes: &[u8]| History::parse(Path::new("journal"), bytes, &operation());
+    let _ = read(bytes);
+    if let Ok(history) = read(&[head.as_slice(), bytes].concat()) {
+        let plan = history.apply(plan());
+        let of_ours = |uuid: Option<Uuid>| uuid.is_some_and(|uuid| (1..=VMS).contains(&uuid.as_u128()));
+        let targets = plan.targets.iter().map(Target::uuid);
+        let settled = plan.settled.iter().map(|outcome| outcome.uuid);
+        let mut told: Vec<_> = targets.chain(settled).filter(|uuid| of_ours(*uuid)).collect();
+        let count = told.len();
+        told.sort();
+        told.dedup();
+        assert!(told.len() == count || has_other_hosts(&plan), "a VM has two outcomes: {plan:?}");
+        assert!(count + plan.done_before >= VMS as usize, "a VM has no outcome: {plan:?}");
+    }
+}
+
+/// The same UUID on another host is another VM.
+fn has_other_hosts(plan: &Plan) -> bool {
+    plan.settled.iter().any(|outcome| outcome.host.as_ref().is_none_or(|host| host.as_str() != "h1"))
+}
+
+/// The first line of a journal, as it is written.
+fn head() -> Vec<u8> {
+    let path = std::env::temp_dir().join(format!("atp-parsers-{}.journal", Uuid::new_v4()));
+    let written = runtime().block_on(async { Journal::create(&path, &plan()).await.map(drop) });
+    let head = std::fs::read(&path).unwrap_or_default();
+    let _ = std::fs::remove_file(&path);
+    assert!(written.is_ok() && head.ends_with(b"\n"), "no journal: {written:?}");
+    head
+}
+
+fn operation() -> Operation {
+    Operation::Exec(ExecSpec::new("true"))
+}
+
+fn plan() -> Plan {
+    let Ok(host) = "h1".parse::<HostId>() else { panic!("h1 is no host") };
+    let target = |number: u128| Target {
+        host: host.clone(),
+        domain: Some(DomainInfo {
+            name: format!("vm{number}"),
+            uuid: Uuid::from_u128(number),
+            id: Some(1),
+            state: DomainState::Running,
+            vcpus: None,
+            memory_kib: None,
+            max_memory_kib: None,
+        }),
+    };
+    Plan {
+        operation: operation(),
+        policy: Policy::default(),
+        targets: (1..=VMS).map(target).collect(),
+        settled: Vec::new(),
+        notices: Vec::new(),
+        done_before: 0,
+        planned_in: Duration::ZERO,
+    }
+}
