@@ -431,6 +431,8 @@ impl ProtocolError {
             | ProtocolError::GuestBooting { .. } => true,
             ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
             ProtocolError::File(error) => error.is_retryable(),
+            // Another freeze is no way out of the first.
+            ProtocolError::NotThawed { .. } => false,
             _ => self.cause().is_some_and(ProtocolError::is_retryable),
         }
     }

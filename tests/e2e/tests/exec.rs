@@ -241,3 +241,15 @@ fn work_goes_on_when_nobody_reads_the_report() {
     let check = bed.run(&["exec", "*", "--", "rm", "/tmp/unread"]);
     assert_eq!(check.exits_with(0).brief(), ALL.map(|name| format!("{name} ok done")));
 }
+
+#[test]
+fn work_goes_on_when_the_reader_of_the_report_leaves_in_the_middle() {
+    let bed = bed();
+    let exec = ["--parallel", "1", "exec", "*", "--", "touch", "/tmp/left"];
+    let run = bed.atp(&exec).output("jsonl").run_read_for(2);
+    run.exits_with(0);
+    assert_eq!(run.outcomes().len(), 2);
+    assert!(run.stderr.starts_with("6 targets: 6 ok in "), "{}", run.stderr);
+    let check = bed.run(&["exec", "*", "--", "rm", "/tmp/left"]);
+    assert_eq!(check.exits_with(0).brief(), ALL.map(|name| format!("{name} ok done")));
+}
