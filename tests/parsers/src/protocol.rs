@@ -78,7 +78,7 @@ pub(crate) fn monitor(bytes: &[u8]) {
         let config = SocketConfig { max_reply: 1000, event_buffer: 4, ..SocketConfig::default() };
         assert!(theirs.write_all(&sent).await.is_ok(), "the pipe is too small");
         // Bytes that follow at once are read by the link's task, when it gets its turn.
-        let link = SocketLink::monitor(ours, config).await;
+        let link = SocketLink::monitor(tokio::io::split(ours), config).await;
         let link = link.unwrap_or_else(|end| panic!("the greeting was not taken: {end}"));
         let Some(Ok(mut events)) = link.events() else { panic!("the link has no events") };
         assert!(theirs.shutdown().await.is_ok());
