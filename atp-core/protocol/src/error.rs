@@ -286,6 +286,8 @@ impl ProtocolError {
             ProtocolError::Timeout { .. } => Some(ErrorKind::CallTimeout),
             ProtocolError::LinkLost { .. } => Some(ErrorKind::ConnectionLost),
             ProtocolError::AgentSilent => Some(ErrorKind::AgentUnresponsive),
+            // It has a word of its own.
+            ProtocolError::NotThawed { .. } => None,
             _ => self.cause()?.transport_kind(),
         }
     }
@@ -422,6 +424,8 @@ impl ProtocolError {
             | ProtocolError::GuestBooting { .. } => true,
             ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
             ProtocolError::File(error) => error.is_retryable(),
+            // The work was done; what is left to do is another command.
+            ProtocolError::NotThawed { .. } => false,
             _ => self.cause().is_some_and(ProtocolError::is_retryable),
         }
     }
