@@ -239,7 +239,8 @@ fn defaults() -> Result<Layer, ConfigError> {
     transport.pool.min_connections_per_host = 0;
     // As many as targets at once: none has to share a connection with one that hangs.
     transport.pool.max_connections_per_host = 64;
-    let table = Config::try_from(&Defaults { top, transport })?.cache.into_table()?;
+    let table = settings::table_of(&Defaults { top, transport })
+        .map_err(|error| ConfigError::Message(error.to_string()))?;
     let mut layer = Layer::default();
     for (path, value) in settings::values(&table) {
         layer.set(&path, DEFAULT, value.kind.clone());

@@ -424,7 +424,7 @@ impl ProtocolError {
             | ProtocolError::GuestBooting { .. } => true,
             ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
             ProtocolError::File(error) => error.is_retryable(),
-            // The work was done; what is left to do is another command.
+            // Another freeze is no way out of the first.
             ProtocolError::NotThawed { .. } => false,
             _ => self.cause().is_some_and(ProtocolError::is_retryable),
         }

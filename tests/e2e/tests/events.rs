@@ -4,26 +4,22 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use atp_e2e::{Bed, Resources, becomes, bed, within};
+use atp_e2e::{Bed, Resources, bed, within};
 use atp_transport::domain::{DomainEventKind, DomainState, LifecycleChange};
 use atp_transport::{DomainEvents, ErrorKind, TransportConfig, TransportManager, WatchItem, WatchOptions};
 use tokio::time::timeout;
 
-use crate::library::{IDS, manager};
+use crate::support::{IDS, manager, nothing_is_held, quick};
 
 /// Longest any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Longest anything may take that should happen soon; the machine may be busy.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Quick to connect again, and to let go of threads.
+/// Connects to no host that is not watched.
 fn config() -> TransportConfig {
-    let mut config =
-        TransportConfig { connect_timeout: Duration::from_secs(3), ..TransportConfig::default() };
+    let mut config = quick();
     config.pool.min_connections_per_host = 0;
-    config.reconnect.initial_delay = Duration::from_millis(200);
-    config.reconnect.max_delay = Duration::from_secs(1);
-    config.calls.thread_idle_timeout = Duration::from_millis(500);
     config
 }
 
@@ -323,7 +319,7 @@ fn a_slow_subscriber_is_told_how_much_it_missed_and_holds_up_nobody() {
 #[test]
 fn nothing_is_left_when_the_last_subscriber_goes() {
     let bed = bed();
-    becomes("what is held", SOON, Resources::NONE, Resources::now);
+    nothing_is_held(SOON);
     within(LIMIT, async {
         let (manager, mut events) = watch(&bed, &WatchOptions::default()).await;
         assert_eq!(Resources::now().sockets, 3, "one connection a host");
@@ -335,7 +331,7 @@ fn nothing_is_left_when_the_last_subscriber_goes() {
         bed.host("h1").unwrap().virsh(&["suspend", "vm1"]).unwrap();
         event(&mut events, "h1/vm1", "suspended (paused)").await;
         drop(events);
-        becomes("what is held", SOON, Resources::NONE, Resources::now);
+        nothing_is_held(SOON);
 
         // Neither when a host is removed, which its subscribers are told.
         let (manager, mut events) = watch(&bed, &WatchOptions::default()).await;
@@ -345,7 +341,7 @@ fn nothing_is_left_when_the_last_subscriber_goes() {
             removed += usize::from(matches!(item, WatchItem::Removed { .. }));
         }
         assert_eq!(removed, 3);
-        becomes("what is held", SOON, Resources::NONE, Resources::now);
+        nothing_is_held(SOON);
     });
 }
 

@@ -12,7 +12,7 @@ use atp_protocol::{ExecSpec, LibvirtCarrier, ProtocolError, exec};
 use atp_transport::{LibvirtConnection, TransportConfig};
 use serde_json::json;
 
-use crate::library::{in_seconds, manager};
+use crate::support::{in_seconds, manager, vm};
 
 /// Longest any of these tests may take: an emulated guest on a busy machine takes a megabyte in a second or two.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -25,7 +25,7 @@ where
 {
     within(LIMIT, async {
         let manager = manager(bed, TransportConfig::default()).await;
-        let uuid = bed.host("h1").unwrap().guest("vm1").unwrap().uuid().parse().unwrap();
+        let uuid = vm(bed, "h1", "vm1");
         let work = |connection| work(Arc::new(connection), uuid);
         manager.execute_on_host_with("h1", in_seconds(580), work).await.unwrap()
     })

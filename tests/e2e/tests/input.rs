@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::library::{in_seconds, manager};
+use crate::support::{in_seconds, manager, vm};
 
 /// Longest any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -75,7 +75,7 @@ where
     F: FnOnce(LibvirtConnection, Uuid) -> Fut,
     Fut: Future<Output = Result<(), ProtocolError>>,
 {
-    let vm: Uuid = bed.host("h1").unwrap().guest("vm1").unwrap().uuid().parse().unwrap();
+    let vm = vm(bed, "h1", "vm1");
     within(LIMIT, async {
         let manager = manager(bed, TransportConfig::default()).await;
         let done = manager.execute_on_host_with("h1", in_seconds(30), |connection| work(connection, vm));

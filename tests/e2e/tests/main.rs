@@ -26,6 +26,7 @@ mod scenarios;
 mod screenshot;
 mod selectors;
 mod sockets;
+mod support;
 mod transport;
 mod wait;
 mod watching;

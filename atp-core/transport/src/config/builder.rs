@@ -120,20 +120,30 @@ impl TransportConfigBuilder {
     /// `[transport]` of a larger whole, `transport`.
     pub fn settings(mut self, prefix: &str, table: &Map<String, Value>) -> Self {
         prefix.clone_into(&mut self.prefix);
+        match with_values(&self.config, Layer::of_table(table.clone())) {
+            Ok(config) => self.config = config,
+            Err(_) => self.take_each(table),
+        }
+        let said = settings::values(table).into_iter().map(|(path, value)| (path.join("."), value.clone()));
+        self.said.extend(said);
+        self
+    }
+
+    /// Takes values one by one, to tell which of them cannot be taken.
+    fn take_each(&mut self, table: &Map<String, Value>) {
         for (path, value) in settings::values(table) {
-            let path = path.join(".");
-            match with_value(&self.config, &path, value) {
+            let mut one = Layer::default();
+            one.set(&path, "", value.kind.clone());
+            match with_values(&self.config, one) {
                 Ok(config) => self.config = config,
                 Err(error) => {
-                    let key = self.key(&path);
+                    let key = self.key(&path.join("."));
                     let problem = format!("`{key}` is {value}: {}", reason(error));
                     let origin = value.origin().map(str::to_owned);
                     self.problems.push(ConfigProblem::new(key, origin, problem).hint(CORRECT_IT));
                 }
             }
-            self.said.insert(path, value.clone());
         }
-        self
     }
 
     /// The configuration.
@@ -178,17 +188,13 @@ impl TransportConfigBuilder {
 
 /// The configuration as a table. Plain data always is one.
 fn table(config: &TransportConfig) -> Map<String, Value> {
-    Config::try_from(config).and_then(|config| config.cache.into_table()).unwrap_or_default()
+    settings::table_of(config).unwrap_or_default()
 }
 
-/// The configuration with one value set.
-fn with_value(
-    config: &TransportConfig,
-    path: &str,
-    value: &Value,
-) -> Result<TransportConfig, config::ConfigError> {
-    let builder = Config::builder().add_source(Config::try_from(config)?);
-    builder.set_override(path, value.clone())?.build()?.try_deserialize()
+/// The configuration with the values of a layer set.
+fn with_values(config: &TransportConfig, layer: Layer) -> Result<TransportConfig, config::ConfigError> {
+    let present = Layer::of_table(table(config));
+    Config::builder().add_source(present).add_source(layer).build()?.try_deserialize()
 }
 
 /// What is wrong, without the key and the origin, which stand before it.

@@ -74,6 +74,11 @@ impl Layer {
         layer
     }
 
+    /// What was checked before, or is plain data.
+    pub(crate) fn of_table(table: Map<String, Value>) -> Self {
+        Layer { form: Form::Typed, table }
+    }
+
     /// Keys with dots, and their values: `("pool.idle_timeout", "5m")`. Values may be text, as in variables.
     /// `origin` is what the source is called in messages.
     pub fn map<K, V>(origin: &str, entries: impl IntoIterator<Item = (K, V)>) -> Self

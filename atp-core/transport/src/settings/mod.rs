@@ -34,6 +34,7 @@ mod duration;
 mod hosts;
 mod kind;
 mod layer;
+mod plain;
 mod schema;
 
 use config::{Map, Value, ValueKind};
@@ -42,6 +43,7 @@ pub use duration::{DurationError, parse_duration};
 pub use hosts::{host_schema, read_hosts};
 pub use kind::Kind;
 pub use layer::Layer;
+pub use plain::table_of;
 pub(crate) use schema::CORRECT_IT;
 pub use schema::Schema;
 
