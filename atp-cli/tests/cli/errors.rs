@@ -42,6 +42,15 @@ fn a_port_that_refuses_next_to_a_host_that_works() {
 }
 
 #[test]
+fn a_dead_host_weighs_more_than_that_nothing_matches() {
+    let dead = format!("dead=qemu+tcp://127.0.0.1:{}/system", closed_port());
+    let run =
+        Home::new().run(["--host", DEMO, "--host", &dead, "vm", "list", "nosuch-*", "-o", "json"]).exits(1);
+    let statuses: Vec<_> = run.outcomes().iter().map(|outcome| outcome["status"].clone()).collect();
+    assert_eq!(statuses, ["unreachable"]);
+}
+
+#[test]
 fn a_literal_vm_on_a_dead_host_is_named() {
     let dead = format!("dead=qemu+tcp://127.0.0.1:{}/system", closed_port());
     let run = Home::new().run(["--host", &dead, "exec", "dead/web-1", "-o", "json", "--", "true"]).exits(1);

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use atp_e2e::{Bed, Resources, bed, within};
+use atp_e2e::{Bed, Resources, becomes, bed, within};
 use atp_transport::domain::{DomainEventKind, DomainState, LifecycleChange};
 use atp_transport::{DomainEvents, ErrorKind, TransportConfig, TransportManager, WatchItem, WatchOptions};
 use tokio::time::timeout;

@@ -261,3 +261,15 @@ fn a_program_that_leaves_another_running_has_not_ended_while_that_holds_its_outp
     }
     bed.run(&["exec", "h1/vm1", "--", "killall", "sleep"]).exits_with(0);
 }
+
+#[test]
+fn work_goes_on_when_the_reader_of_the_report_leaves_in_the_middle() {
+    let bed = bed();
+    let exec = ["--parallel", "1", "exec", "*", "--", "touch", "/tmp/left"];
+    let run = bed.atp(&exec).output("jsonl").run_read_for(2);
+    run.exits_with(0);
+    assert_eq!(run.outcomes().len(), 2);
+    assert!(run.stderr.starts_with("6 targets: 6 ok in "), "{}", run.stderr);
+    let check = bed.run(&["exec", "*", "--", "rm", "/tmp/left"]);
+    assert_eq!(check.exits_with(0).brief(), ALL.map(|name| format!("{name} ok done")));
+}

@@ -25,6 +25,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use atp_transport::HostId;
+use futures_util::future::BoxFuture;
 use futures_util::stream::Stream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -93,6 +94,9 @@ pub enum RunEvent {
     Stopping(StopReason),
 }
 
+/// The work of a run, called for each attempt at a target.
+type Work = Box<dyn Fn(Target, Attempt) -> BoxFuture<'static, Completion> + Send + Sync>;
+
 /// A run under way: its events, to be read until there are no more.
 ///
 /// The run goes on by itself between two reads, until a handful of events wait to be read: then no more
@@ -151,6 +155,7 @@ where
     let deadline = spec.policy.deadline.map(|budget| Instant::now() + budget);
     let stop = stop::Stop::new(control.stop.clone(), control.abort.child_token(), deadline);
     let abort_on_drop = stop.abort().clone().drop_guard();
+    let work: Work = Box::new(move |target, attempt| Box::pin(work(target, attempt)));
     tokio::spawn(scheduler::run(spec, stop, sender, work));
     Run { _abort_on_drop: abort_on_drop, events }
 }

@@ -43,7 +43,7 @@ impl Load {
         Load { stop, done, failed, callers }
     }
 
-    fn done(&self) -> usize {
+    pub(crate) fn done(&self) -> usize {
         self.done.load(Ordering::SeqCst)
     }
 
