@@ -286,6 +286,8 @@ impl ProtocolError {
             ProtocolError::Timeout { .. } => Some(ErrorKind::CallTimeout),
             ProtocolError::LinkLost { .. } => Some(ErrorKind::ConnectionLost),
             ProtocolError::AgentSilent => Some(ErrorKind::AgentUnresponsive),
+            // It has a word of its own.
+            ProtocolError::NotThawed { .. } => None,
             _ => self.cause()?.transport_kind(),
         }
     }
