@@ -30,7 +30,7 @@ pub(crate) async fn open(settings: &Settings) -> Result<TransportManager, Vec<Pr
     if settings.has_inventory {
         return Err(vec![empty_inventory(settings)]);
     }
-    match try_local(&manager, settings.timeout.min(LOCAL_TIMEOUT)).await {
+    match try_local(&manager, settings.policy.timeout.min(LOCAL_TIMEOUT)).await {
         Ok(()) => Ok(manager),
         Err(error) => Err(vec![no_hosts(&error)]),
     }

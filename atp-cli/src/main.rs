@@ -21,8 +21,10 @@ mod settings;
 mod signals;
 mod terminal;
 
-use std::panic;
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::{io, panic, thread};
 
 use clap::Parser as _;
 
@@ -70,6 +72,11 @@ fn start(cli: Cli, console: Console) -> u8 {
     let console = Console::new(settings.log_format, cli.global.quiet);
     console::start_log(settings.log_format, cli.global.verbose);
 
+    if let Err(error) = try_threads() {
+        let problem = Problem::new("the system gives this process too few threads").because(&error);
+        let hint = "raise the limit on processes: `ulimit -u`, or that of the service or container";
+        return fail(&console, &problem.hint(hint).into());
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -79,7 +86,8 @@ fn start(cli: Cli, console: Console) -> u8 {
     let context = Context {
         settings,
         console,
-        policy: cli.global.policy,
+        journal: cli.global.policy.journal,
+        resume: cli.global.policy.resume,
         dry_run: cli.global.dry_run,
         differences: cli.command.shows_differences(),
         junit: cli.global.junit,
@@ -90,6 +98,21 @@ fn start(cli: Cli, console: Console) -> u8 {
     // Without waiting: a call that hangs in the C library must not keep the process.
     runtime.shutdown_background();
     result.unwrap_or_else(|failure| fail(&console, &failure))
+}
+
+/// Whether as many threads can be had as the runtime starts with. It has no error for that: it panics, and waits without
+/// end for those it got.
+fn try_threads() -> io::Result<()> {
+    let count = thread::available_parallelism().map_or(1, NonZero::get);
+    let gate = Mutex::new(());
+    thread::scope(|scope| {
+        // All of them are there at once until it is let go.
+        let _closed = gate.lock();
+        for _ in 0..count {
+            thread::Builder::new().spawn_scoped(scope, || drop(gate.lock()))?;
+        }
+        Ok(())
+    })
 }
 
 fn fail(console: &Console, failure: &Failure) -> u8 {

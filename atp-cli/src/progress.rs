@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use atp_executor::Outcome;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -81,10 +81,19 @@ pub(crate) struct Progress {
     mode: Mode,
     counts: Counts,
     /// By when they started.
-    running: Vec<(String, Instant)>,
+    running: Vec<Running>,
     started: Instant,
     line_due: Instant,
     bar: Option<Bar>,
+}
+
+/// A target that is under way.
+#[derive(Debug)]
+struct Running {
+    name: String,
+    since: Instant,
+    /// How much of it is done, and how much there is, bytes: of work that says so.
+    so_far: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -116,13 +125,20 @@ impl Progress {
     /// A target was admitted. The name is harmless for a terminal.
     pub(crate) fn started(&mut self, name: String) {
         if self.mode != Mode::Silent {
-            self.running.push((name, Instant::now()));
+            self.running.push(Running { name, since: Instant::now(), so_far: None });
+        }
+    }
+
+    /// The work on a target is so far, in bytes.
+    pub(crate) fn is_at(&mut self, name: &str, done: u64, total: u64) {
+        if let Some(running) = self.running.iter_mut().find(|running| running.name == name) {
+            running.so_far = Some((done, total));
         }
     }
 
     /// A target has its outcome. Where there is a bar, one that is not well is shown at once.
     pub(crate) fn finished(&mut self, name: &str, outcome: &Outcome, console: &Console) {
-        if let Some(place) = self.running.iter().position(|(running, _)| running == name) {
+        if let Some(place) = self.running.iter().position(|running| running.name == name) {
             self.running.remove(place);
         }
         self.counts.done += 1;
@@ -218,12 +234,12 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 /// The lines below the bar: those that run longest, for it is they that are waited for.
-fn below(running: &[(String, Instant)], now: Instant) -> Vec<String> {
-    let mut lines: Vec<_> = running
-        .iter()
-        .take(NAMED)
-        .map(|(name, since)| format!("  {name}  {} s", (now - *since).as_secs()))
-        .collect();
+fn below(running: &[Running], now: Instant) -> Vec<String> {
+    let line = |Running { name, since, so_far }: &Running| {
+        let so_far = so_far.map(|(done, total)| format!(", {} of {}", HumanBytes(done), HumanBytes(total)));
+        format!("  {name}  {} s{}", (now - *since).as_secs(), so_far.unwrap_or_default())
+    };
+    let mut lines: Vec<_> = running.iter().take(NAMED).map(line).collect();
     if running.len() > NAMED {
         lines.push(format!("  … and {} more", running.len() - NAMED));
     }
@@ -311,7 +327,8 @@ mod tests {
     #[test]
     fn at_most_eight_are_named() {
         let start = Instant::now();
-        let running: Vec<_> = (0..11).map(|n| (format!("h1/vm{n}"), start)).collect();
+        let running = |n| Running { name: format!("h1/vm{n}"), since: start, so_far: None };
+        let mut running: Vec<_> = (0..11).map(running).collect();
         let now = start + Duration::from_secs(3);
         let lines = below(&running, now);
         assert_eq!(
@@ -319,6 +336,8 @@ mod tests {
             (9, "  h1/vm0  3 s", "  … and 3 more")
         );
         assert_eq!(below(&running[..8], now).len(), 8);
+        running[0].so_far = Some((12 << 20, 64 << 20));
+        assert_eq!(below(&running[..1], now), ["  h1/vm0  3 s, 12.00 MiB of 64.00 MiB"]);
     }
 
     #[test]

@@ -62,6 +62,11 @@ impl<'a> Report<'a> {
         self.progress.started(name);
     }
 
+    /// The work on a target is so far, in bytes.
+    pub(crate) fn progress(&mut self, host: &HostId, vm: Option<&str>, done: u64, total: u64) {
+        self.progress.is_at(&target_name(Some(host), vm), done, total);
+    }
+
     /// The run ends early.
     pub(crate) fn stopping(&mut self, reason: &StopReason) {
         match reason {

@@ -33,6 +33,8 @@ pub(crate) use global::{ColorMode, GlobalArgs, LogFormat, OutputFormat};
 pub(crate) use host::{HostAddArgs, HostCommand};
 pub(crate) use input::{KeyArgs, MouseArgs, TypeArgs};
 pub(crate) use manual::{CompletionsArgs, ManArgs};
+pub(crate) use policy::NONE;
+#[cfg(test)]
 pub(crate) use policy::PolicyArgs;
 pub(crate) use raw::RawArgs;
 pub(crate) use run::RunArgs;
@@ -130,6 +132,19 @@ impl Command {
     /// Whether the settings' file is made if there is none.
     pub(crate) fn makes_settings(&self) -> bool {
         matches!(self, Command::Host(HostCommand::Add(_)))
+    }
+
+    /// Whether it is a run over targets, which can be noted in a journal.
+    pub(crate) fn is_run(&self) -> bool {
+        match self {
+            Command::Host(command) => matches!(command, HostCommand::Check { .. }),
+            Command::Events(_)
+            | Command::Doctor(_)
+            | Command::Config(_)
+            | Command::Completions(_)
+            | Command::Man(_) => false,
+            _ => true,
+        }
     }
 
     /// Whether outputs are shown by what differs from the commonest of them.

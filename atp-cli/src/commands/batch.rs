@@ -34,7 +34,7 @@ pub(crate) async fn run(
     let planning = async {
         let manager = inventory::open_for(&selection, &context.settings).await?;
         let executor = Executor::new(manager.clone());
-        let plan = executor.plan(&selection, operation, context.policy()).await;
+        let plan = executor.plan(&selection, operation, context.settings.policy.clone()).await;
         let plan = plan.map_err(|error| Problem::new(error.to_string()).hint(error.hint()))?;
         let plan = match &history {
             Some(history) => history.apply(plan),
@@ -90,6 +90,9 @@ pub(crate) async fn drive(
                     report.take(*outcome);
                 }
                 Some(RunEvent::Started { host, vm }) => report.started(&host, vm.as_deref()),
+                Some(RunEvent::Progress { host, vm, done, total }) => {
+                    report.progress(&host, vm.as_deref(), done, total);
+                }
                 Some(RunEvent::Stopping(reason)) => report.stopping(&reason),
                 None => break,
             },

@@ -33,11 +33,7 @@ const FOREIGN_WRITE: u32 = 0o022;
 pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failure> {
     let started = Instant::now();
     let interrupts = Interrupts::listen().context("signals cannot be listened to").map_err(Failure::Bug)?;
-    let policy = Policy {
-        parallel: context.settings.parallel,
-        timeout: context.settings.timeout,
-        ..Policy::default()
-    };
+    let policy = context.settings.policy.clone();
     let hosts = if args.hosts.is_empty() { Selection::all() } else { Selection::hosts(args.hosts) };
     let manager = inventory::open_for(&hosts, &context.settings).await?;
     let executor = Executor::new(manager.clone());
@@ -56,7 +52,11 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
         drive(run, &mut report, &interrupts, |outcome| reached.extend(reached_host(outcome))).await;
         let alive = hosts.iter().filter(|host| reached.contains(*host));
         let vms = Selection::of(alive.filter_map(|host| format!("{host}/").parse::<Selector>().ok()));
-        if interrupts.received().is_none() && !reached.is_empty() {
+        let goes_on = interrupts.received().is_none() && !report.ending.stopped_early;
+        if goes_on && !reached.is_empty() {
+            // What is left of the time for the whole.
+            let deadline = policy.deadline.map(|whole| whole.saturating_sub(started.elapsed()));
+            let policy = Policy { deadline, ..policy };
             let plan = executor.plan(&vms, Operation::ExamineAgent, policy).await.map_err(refused)?;
             for outcome in plan.notices.iter().filter_map(same_daemon) {
                 report.expect(1);

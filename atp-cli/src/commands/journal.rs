@@ -10,7 +10,7 @@ use crate::problem::Problem;
 /// # Errors
 /// It is none, or of another operation.
 pub(crate) async fn history(operation: &Operation, context: &Context) -> Result<Option<History>, Problem> {
-    match &context.policy.resume {
+    match &context.resume {
         Some(path) => Ok(Some(History::read(path, operation).await?)),
         None => Ok(None),
     }
@@ -25,7 +25,7 @@ pub(crate) async fn open(
     history: Option<&History>,
     context: &Context,
 ) -> Result<Option<Journal>, Problem> {
-    let journal = match (&context.policy.journal, history) {
+    let journal = match (&context.journal, history) {
         (Some(path), _) => Journal::create(path, plan).await,
         (None, Some(history)) => Journal::resume(history).await,
         (None, None) => return Ok(None),

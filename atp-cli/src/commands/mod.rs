@@ -20,11 +20,11 @@ mod wait;
 
 use std::path::PathBuf;
 
-use atp_executor::{Policy, Selection};
+use atp_executor::Selection;
 
-use crate::args::{Command, NarrowArgs, PolicyArgs, TargetArgs};
+use crate::args::{Command, NarrowArgs, TargetArgs};
 use crate::console::Console;
-use crate::problem::Failure;
+use crate::problem::{Failure, Problem};
 use crate::settings::Settings;
 
 /// What every command works with.
@@ -32,8 +32,10 @@ use crate::settings::Settings;
 pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) console: Console,
-    /// What was typed of how a run goes about its targets.
-    pub(crate) policy: PolicyArgs,
+    /// A new file to note a run in.
+    pub(crate) journal: Option<PathBuf>,
+    /// A journal to go on from.
+    pub(crate) resume: Option<PathBuf>,
     /// Show what would be done, and do nothing.
     pub(crate) dry_run: bool,
     /// Show what differs from the commonest output, and not all outputs.
@@ -46,23 +48,15 @@ pub(crate) struct Context {
     pub(crate) yes: bool,
 }
 
-impl Context {
-    /// How a run goes about its targets.
-    pub(crate) fn policy(&self) -> Policy {
-        let settings = &self.settings;
-        self.policy.over(Policy {
-            parallel: settings.parallel,
-            timeout: settings.timeout,
-            ..Policy::default()
-        })
-    }
-}
-
 /// Carries out a command. Returns the exit code.
 ///
 /// # Errors
 /// Why there is no run to report.
 pub(crate) async fn run(command: Command, context: &Context) -> Result<u8, Failure> {
+    if !command.is_run() && (context.journal.is_some() || context.resume.is_some()) {
+        let problem = Problem::new("--journal and --resume are of runs over targets, and this is none");
+        return Err(problem.hint("leave them out").into());
+    }
     match command {
         Command::Host(command) => host::run(command, context).await,
         Command::Vm(command) => vm::run(command, context).await,

@@ -173,32 +173,11 @@ fn is_formula(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atp_executor::{OutcomeError, Status, Stream};
-    use atp_transport::Effect;
+    use crate::render::fixture::{self, ran};
+    use atp_executor::{OutcomeError, Status};
 
     fn outcome(vm: &str, data: Option<Data>) -> Outcome {
-        Outcome {
-            host: Some("h1".parse().unwrap()),
-            vm: Some(vm.to_owned()),
-            uuid: None,
-            op: "exec",
-            status: Status::Ok,
-            effect: Effect::Done,
-            attempts: 1,
-            duration_ms: 7,
-            data,
-            error: None,
-        }
-    }
-
-    fn ran(stdout: &[u8]) -> Option<Data> {
-        let stream = |bytes: &[u8]| Stream { bytes: bytes.to_vec(), ..Stream::default() };
-        Some(Data::Exec(ExecReport {
-            exit_code: Some(0),
-            signal: None,
-            stdout: stream(stdout),
-            stderr: stream(b""),
-        }))
+        Outcome { data, ..fixture::outcome(Some(vm)) }
     }
 
     #[test]
@@ -208,8 +187,9 @@ mod tests {
             error: Some(OutcomeError::new("vm-not-running", "host h1: VM \"b\" is not running")),
             ..outcome("b", None)
         };
+        let ran = ran(Some(0), None, b"two\nlines \"q\"\x1b[2J\xff\r\n", b"");
         assert_eq!(
-            outcomes(EXEC, &[outcome("a,1", ran(b"two\nlines \"q\"\x1b[2J\xff\r\n")), failed]),
+            outcomes(EXEC, &[outcome("a,1", Some(ran)), failed]),
             "host,vm,uuid,op,status,effect,attempts,duration_ms,error_kind,error_message,exit_code,signal,stdout,stderr\n\
              h1,\"a,1\",,exec,ok,done,1,7,,,0,,\"two\nlines \"\"q\"\"\\x1b[2J\\xff\n\",\n\
              h1,b,,exec,failed,done,1,7,vm-not-running,\"host h1: VM \"\"b\"\" is not running\",,,,\n"

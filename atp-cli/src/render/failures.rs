@@ -103,26 +103,15 @@ fn indented(report: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::render::fixture;
 
     fn failed(host: &str, vm: &str, kind: &str, message: &str) -> Outcome {
         Outcome {
             host: Some(host.parse().unwrap()),
-            vm: Some(vm.to_owned()),
-            uuid: None,
-            op: "exec",
             status: Status::Failed,
             effect: Effect::None,
-            attempts: 1,
-            duration_ms: 0,
-            data: None,
-            error: Some(OutcomeError {
-                kind: kind.to_owned(),
-                message: message.to_owned(),
-                hint: Some(format!("mend {kind}")),
-                retryable: false,
-                libvirt: None,
-                causes: Vec::new(),
-            }),
+            error: Some(OutcomeError::new(kind, message).with_hint(format!("mend {kind}"))),
+            ..fixture::outcome(Some(vm))
         }
     }
 

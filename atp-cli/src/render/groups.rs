@@ -126,27 +126,10 @@ fn stream(stream: &Stream) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atp_executor::Status;
-    use atp_transport::Effect;
+    use crate::render::fixture::{self, ran};
 
     fn outcome(vm: &str, data: Data) -> Outcome {
-        Outcome {
-            host: Some("h1".parse().unwrap()),
-            vm: Some(vm.to_owned()),
-            uuid: None,
-            op: "exec",
-            status: Status::Ok,
-            effect: Effect::Done,
-            attempts: 1,
-            duration_ms: 0,
-            data: Some(data),
-            error: None,
-        }
-    }
-
-    fn ran(exit_code: Option<i32>, signal: Option<i32>, stdout: &[u8], stderr: &[u8]) -> Data {
-        let stream = |bytes: &[u8]| Stream { bytes: bytes.to_vec(), ..Stream::default() };
-        Data::Exec(ExecReport { exit_code, signal, stdout: stream(stdout), stderr: stream(stderr) })
+        Outcome { data: Some(data), ..fixture::outcome(Some(vm)) }
     }
 
     fn plain(outcomes: &[Outcome]) -> String {

@@ -192,29 +192,16 @@ fn characters(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atp_executor::{ExecReport, Stream};
-    use atp_transport::Effect;
+    use crate::render::fixture::{self, ran};
     use proptest::prelude::*;
 
     fn outcome(vm: &str, status: Status, stdout: &[u8]) -> Outcome {
-        let stream = |bytes: &[u8]| Stream { bytes: bytes.to_vec(), ..Stream::default() };
         Outcome {
-            host: Some("h1".parse().unwrap()),
-            vm: Some(vm.to_owned()),
-            uuid: None,
-            op: "exec",
             status,
-            effect: Effect::Done,
-            attempts: 1,
-            duration_ms: 41,
-            data: Some(Data::Exec(ExecReport {
-                exit_code: Some(0),
-                signal: None,
-                stdout: stream(stdout),
-                stderr: stream(b""),
-            })),
+            data: Some(ran(Some(0), None, stdout, b"")),
             error: (!status.is_success())
                 .then(|| OutcomeError::new("kind", format!("about {vm}")).with_hint("try")),
+            ..fixture::outcome(Some(vm))
         }
     }
 

@@ -5,6 +5,8 @@ mod details;
 mod doctor;
 pub(crate) mod events;
 mod failures;
+#[cfg(test)]
+mod fixture;
 mod groups;
 pub(crate) mod json;
 pub(crate) mod junit;

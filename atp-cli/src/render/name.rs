@@ -39,22 +39,11 @@ fn expression(vm: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::render::fixture;
     use atp_executor::Selector;
-    use atp_transport::Effect;
 
     fn outcome(vm: Option<&str>, status: Status) -> Outcome {
-        Outcome {
-            host: Some("h1".parse().unwrap()),
-            vm: vm.map(str::to_owned),
-            uuid: None,
-            op: "vm-list",
-            status,
-            effect: Effect::None,
-            attempts: 1,
-            duration_ms: 0,
-            data: None,
-            error: None,
-        }
+        Outcome { status, ..fixture::outcome(vm) }
     }
 
     #[test]

@@ -271,55 +271,36 @@ fn milliseconds(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::render::fixture::outcome;
     use atp_executor::OutcomeError;
-    use atp_transport::Effect;
-    use atp_transport::domain::DomainInfo;
-    use atp_transport::domain::DomainState;
+    use atp_transport::domain::{DomainInfo, DomainState};
 
     fn plain(text: &str) -> String {
         anstream::adapter::strip_str(text).to_string()
     }
 
-    fn outcome(host: &str, vm: Option<&str>) -> Outcome {
-        Outcome {
-            host: Some(host.parse().unwrap()),
-            vm: vm.map(str::to_owned),
-            uuid: None,
-            op: "vm-list",
-            status: Status::Ok,
-            effect: Effect::None,
-            attempts: 1,
-            duration_ms: 0,
-            data: vm.map(|name| {
-                Data::Domain(DomainInfo {
-                    name: name.to_owned(),
-                    uuid: Default::default(),
-                    id: Some(1),
-                    state: DomainState::ShutOff,
-                    vcpus: Some(2),
-                    memory_kib: Some(1536 * 1024),
-                    max_memory_kib: Some(1536 * 1024),
-                })
-            }),
-            error: None,
-        }
+    fn row(vm: &str) -> Outcome {
+        let domain = DomainInfo {
+            name: vm.to_owned(),
+            uuid: Default::default(),
+            id: Some(1),
+            state: DomainState::ShutOff,
+            vcpus: Some(2),
+            memory_kib: Some(1536 * 1024),
+            max_memory_kib: Some(1536 * 1024),
+        };
+        Outcome { data: Some(Data::Domain(domain)), ..outcome(Some(vm)) }
     }
 
     #[test]
     fn a_listing_has_a_line_a_vm_and_shows_dead_hosts() {
         let dead = Outcome {
             status: Status::Unreachable,
-            error: Some(OutcomeError {
-                kind: "connection-refused".into(),
-                message: "m".into(),
-                hint: None,
-                retryable: true,
-                libvirt: None,
-                causes: Vec::new(),
-            }),
-            ..outcome("h2", None)
+            host: Some("h2".parse().unwrap()),
+            error: Some(OutcomeError::new("connection-refused", "m")),
+            ..outcome(None)
         };
-        let text = plain(&listing(&[outcome("h1", Some("web\x1b[31m\n")), dead]));
+        let text = plain(&listing(&[row("web\x1b[31m\n"), dead]));
         assert_eq!(
             text,
             "HOST  VM             STATE        VCPUS  MEMORY\n\

@@ -10,13 +10,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atp_transport::settings::{self, Kind, Layer, Schema, host_schema, key_text, read_hosts};
+use atp_executor::Policy;
+use atp_transport::settings::{self, Kind, Layer, Schema, host_schema, key_text, parse_duration, read_hosts};
 use atp_transport::{HostInfo, TransportConfig};
 use clap::ValueEnum;
 use config::{Config, ConfigError, Map, Value, ValueKind};
 use serde::{Deserialize, Serialize};
 
-use crate::args::{ColorMode, GlobalArgs, LogFormat, OutputFormat};
+use crate::args::{ColorMode, GlobalArgs, LogFormat, NONE, OutputFormat};
 use crate::problem::Problem;
 
 pub(crate) use secret::mask_uri;
@@ -101,10 +102,8 @@ impl Entry {
 pub(crate) struct Settings {
     /// The form of the data on stdout.
     pub(crate) output: OutputFormat,
-    /// Targets worked on at once.
-    pub(crate) parallel: usize,
-    /// Time for listing a host, and then for each target.
-    pub(crate) timeout: Duration,
+    /// How a run goes about its targets.
+    pub(crate) policy: Policy,
     /// When to use colours.
     pub(crate) color: ColorMode,
     /// The form of the messages on stderr.
@@ -134,7 +133,7 @@ impl Settings {
         let (mut layers, files) = read_files(sources, &mut problems);
         let has_inventory = sources.is_explicit || layers.iter().any(|layer| layer.get(&["hosts"]).is_some());
         layers.push(Layer::environment(ENV_PREFIX, sources.variables.iter().cloned()));
-        layers.push(flag_layer(&sources.flags, &mut problems));
+        layers.extend(flag_layers(&sources.flags, &mut problems));
         let (layers, merged) = match merge(layers, &mut problems) {
             Ok(merged) => merged,
             Err(error) => return Err(vec![unexpected(&error)]),
@@ -159,8 +158,7 @@ impl Settings {
         match (top, transport) {
             (Some(top), Some(transport)) if problems.is_empty() => Ok(Settings {
                 output: top.output,
-                parallel: top.parallel,
-                timeout: top.timeout,
+                policy: top.policy(),
                 color: top.color,
                 log_format: top.log_format,
                 transport,
@@ -189,15 +187,36 @@ impl Settings {
     }
 }
 
-/// The settings at the top of a file.
+/// The settings at the top of a file. Limits that may be absent are as they are written, `none` among them.
 #[derive(Serialize, Deserialize)]
 struct Top {
     output: OutputFormat,
     parallel: usize,
+    per_host: String,
     #[serde(with = "humantime_serde")]
     timeout: Duration,
+    deadline: String,
+    retries: u64,
+    max_failures: String,
+    serial: String,
     color: ColorMode,
     log_format: LogFormat,
+}
+
+impl Top {
+    /// How a run goes about its targets. The values were checked before: what is no limit now is `none`.
+    fn policy(&self) -> Policy {
+        Policy {
+            parallel: self.parallel,
+            per_host: self.per_host.parse().ok(),
+            timeout: self.timeout,
+            deadline: parse_duration(&self.deadline).ok(),
+            retries: u32::try_from(self.retries).unwrap_or(u32::MAX),
+            max_failures: self.max_failures.parse().ok(),
+            serial: self.serial.parse().ok(),
+            ..Policy::default()
+        }
+    }
 }
 
 /// An error in values that were all checked before.
@@ -207,10 +226,17 @@ fn unexpected(error: &ConfigError) -> Problem {
 
 /// Every key of every section.
 fn schema() -> Schema {
+    let or_none =
+        |kinds: &[Kind]| Schema::Value(Kind::AnyOf([kinds, &[Kind::Choice(vec![NONE.to_owned()])]].concat()));
     Schema::section([
         ("output", Schema::Value(choice::<OutputFormat>())),
         ("parallel", Schema::Value(Kind::AtLeastOne)),
+        ("per_host", or_none(&[Kind::AtLeastOne])),
         ("timeout", Schema::Value(Kind::Timeout)),
+        ("deadline", or_none(&[Kind::Timeout])),
+        ("retries", Schema::Value(Kind::Count)),
+        ("max_failures", or_none(&[Kind::AtLeastOne, Kind::Percent])),
+        ("serial", or_none(&[Kind::AtLeastOne, Kind::Percent])),
         ("color", Schema::Value(choice::<ColorMode>())),
         ("log_format", Schema::Value(choice::<LogFormat>())),
         ("transport", TransportConfig::schema()),
@@ -226,11 +252,17 @@ fn defaults() -> Result<Layer, ConfigError> {
         top: Top,
         transport: TransportConfig,
     }
-    let policy = atp_executor::Policy::default();
+    let policy = Policy::default();
+    let none = || NONE.to_owned();
     let top = Top {
         output: OutputFormat::Table,
         parallel: policy.parallel,
+        per_host: none(),
         timeout: policy.timeout,
+        deadline: none(),
+        retries: policy.retries.into(),
+        max_failures: none(),
+        serial: none(),
         color: ColorMode::Auto,
         log_format: LogFormat::Text,
     };
@@ -286,24 +318,26 @@ fn read_files(sources: &Sources, problems: &mut Vec<Problem>) -> (Vec<Layer>, Ve
     (layers, files)
 }
 
-fn flag_layer(flags: &GlobalArgs, problems: &mut Vec<Problem>) -> Layer {
-    let mut layer = Layer::default();
-    if let Some(output) = flags.output {
-        layer.set(&["output"], "--output", name_of(&output));
-    }
-    if let Some(parallel) = flags.parallel {
-        layer.set(&["parallel"], "--parallel", i64::try_from(parallel).unwrap_or(i64::MAX));
-    }
-    if let Some(timeout) = flags.timeout {
-        layer.set(&["timeout"], "--timeout", humantime::format_duration(timeout).to_string());
-    }
-    if let Some(color) = flags.color {
-        layer.set(&["color"], "--color", name_of(&color));
-    }
-    if let Some(format) = flags.log_format {
-        layer.set(&["log_format"], "--log-format", name_of(&format));
-    }
-    let mut seen = BTreeSet::new();
+/// The flags that are settings too, a layer each, named as they are typed.
+fn flag_layers(flags: &GlobalArgs, problems: &mut Vec<Problem>) -> Vec<Layer> {
+    let policy = &flags.policy;
+    let given = [
+        ("output", flags.output.as_ref().map(name_of)),
+        ("parallel", flags.parallel.map(|parallel| parallel.to_string())),
+        ("per_host", policy.per_host.clone()),
+        ("timeout", flags.timeout.map(|timeout| humantime::format_duration(timeout).to_string())),
+        ("deadline", policy.deadline.clone()),
+        ("retries", policy.retries.map(|retries| retries.to_string())),
+        ("max_failures", policy.max_failures.clone()),
+        ("serial", policy.serial.clone()),
+        ("color", flags.color.as_ref().map(name_of)),
+        ("log_format", flags.log_format.as_ref().map(name_of)),
+    ];
+    let layer = |(key, text): (&str, Option<String>)| {
+        Some(Layer::map(&format!("--{}", key.replace('_', "-")), [(key, text?)]))
+    };
+    let mut layers: Vec<_> = given.into_iter().filter_map(layer).collect();
+    let (mut hosts, mut seen) = (Layer::default(), BTreeSet::new());
     for host in &flags.hosts {
         if !seen.insert(host.id.as_str()) {
             problems.push(
@@ -311,9 +345,10 @@ fn flag_layer(flags: &GlobalArgs, problems: &mut Vec<Problem>) -> Layer {
                     .hint("give each host an id of its own"),
             );
         }
-        layer.set(&["hosts", host.id.as_str(), "uri"], "--host", host.uri.as_str());
+        hosts.set(&["hosts", host.id.as_str(), "uri"], "--host", host.uri.as_str());
     }
-    layer
+    layers.push(hosts);
+    layers
 }
 
 /// Every setting: first those at the top, then the transport's, then the hosts.

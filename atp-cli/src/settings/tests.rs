@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use atp_executor::Portion;
+
 use super::*;
+use crate::args::PolicyArgs;
 
 /// A file in a folder of its own, removed with it.
 struct File {
@@ -46,9 +49,8 @@ fn entry<'a>(settings: &'a Settings, key: &str) -> &'a Entry {
 #[test]
 fn without_anything_there_are_the_defaults() {
     let settings = Settings::resolve(&Sources::default()).unwrap();
-    assert_eq!(settings.parallel, 64);
-    assert_eq!(settings.timeout, Duration::from_secs(60));
     assert_eq!(settings.transport.pool.min_connections_per_host, 0);
+    assert_eq!(settings.policy, Policy::default());
     assert!(settings.hosts.is_empty() && !settings.has_inventory);
     assert!(settings.entries.iter().all(Entry::is_default));
 }
@@ -62,8 +64,8 @@ fn flags_win_over_variables_over_files_over_defaults() {
     let variables = [("ATP_PARALLEL", "3"), ("ATP_TIMEOUT", "3s")];
     let settings = Settings::resolve(&sources(&[&system, &user], &variables, flags)).unwrap();
 
-    assert_eq!(settings.parallel, 4);
-    assert_eq!(settings.timeout, Duration::from_secs(3));
+    assert_eq!(settings.policy.parallel, 4);
+    assert_eq!(settings.policy.timeout, Duration::from_secs(3));
     assert_eq!(settings.output, OutputFormat::Jsonl);
     assert_eq!(settings.color, ColorMode::Never);
     assert_eq!(entry(&settings, "parallel").origin, "--parallel");
@@ -71,6 +73,61 @@ fn flags_win_over_variables_over_files_over_defaults() {
     assert_eq!(entry(&settings, "output").origin, format!("{}:3", user.path().display()));
     assert_eq!(entry(&settings, "color").origin, format!("{}:4", system.path().display()));
     assert_eq!(entry(&settings, "log_format").origin, "default");
+}
+
+#[test]
+fn limits_of_a_run_come_from_every_layer_and_none_takes_them_away() {
+    let file = File::new(
+        "limits",
+        "per_host = 2\ndeadline = \"10m\"\nretries = 1\nmax_failures = \"10%\"\nserial = 3\n",
+    );
+    let resolve = |variables: &[(&str, &str)], policy: PolicyArgs| {
+        let flags = GlobalArgs { policy, ..GlobalArgs::default() };
+        Settings::resolve(&sources(&[&file], variables, flags)).unwrap()
+    };
+    let of_file = resolve(&[], PolicyArgs::default());
+    let expected = Policy {
+        per_host: Some(2),
+        deadline: Some(Duration::from_secs(600)),
+        retries: 1,
+        max_failures: Some(Portion::Percent(10)),
+        serial: Some(Portion::Count(3)),
+        ..Policy::default()
+    };
+    assert_eq!(of_file.policy, expected);
+    assert_eq!(entry(&of_file, "serial").origin, format!("{}:5", file.path().display()));
+
+    let typed = |text: &str| Some(text.to_owned());
+    let flags = PolicyArgs {
+        deadline: typed("none"),
+        max_failures: typed("4"),
+        retries: Some(2),
+        ..PolicyArgs::default()
+    };
+    let variables = [("ATP_PER_HOST", "none"), ("ATP_SERIAL", "50%"), ("ATP_RETRIES", "7")];
+    let settings = resolve(&variables, flags);
+    let expected = Policy {
+        retries: 2,
+        max_failures: Some(Portion::Count(4)),
+        serial: Some(Portion::Percent(50)),
+        ..Policy::default()
+    };
+    assert_eq!(settings.policy, expected);
+    for (key, value, origin) in [
+        ("per_host", "none", "ATP_PER_HOST"),
+        ("deadline", "none", "--deadline"),
+        ("max_failures", "4", "--max-failures"),
+        ("serial", "50%", "ATP_SERIAL"),
+        ("retries", "2", "--retries"),
+    ] {
+        let entry = entry(&settings, key);
+        let shown = entry.value.as_str().map_or_else(|| entry.value.to_string(), str::to_owned);
+        assert_eq!((shown.as_str(), entry.origin.as_str()), (value, origin), "{key}");
+    }
+
+    let none =
+        resolve(&[], PolicyArgs { serial: typed("none"), per_host: typed("1"), ..PolicyArgs::default() });
+    assert_eq!((none.policy.serial, none.policy.per_host), (None, Some(1)));
 }
 
 #[test]

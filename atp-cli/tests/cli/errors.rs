@@ -1,11 +1,12 @@
 //! Hosts that cannot be reached, and what cannot be done on the test driver: kinds, hints and exit codes.
 
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::atp::{DEMO, Home, demo};
+use crate::atp::{DEMO, Home, Run, demo};
 
 /// A port of this machine at which nothing listens.
 fn closed_port() -> u16 {
@@ -39,6 +40,15 @@ fn a_port_that_refuses_next_to_a_host_that_works() {
         run.stdout.contains("demo  test  running") && run.stdout.contains("dead  -     unreachable"),
         "{run:#?}"
     );
+}
+
+#[test]
+fn a_dead_host_weighs_more_than_that_nothing_matches() {
+    let dead = format!("dead=qemu+tcp://127.0.0.1:{}/system", closed_port());
+    let run =
+        Home::new().run(["--host", DEMO, "--host", &dead, "vm", "list", "nosuch-*", "-o", "json"]).exits(1);
+    let statuses: Vec<_> = run.outcomes().iter().map(|outcome| outcome["status"].clone()).collect();
+    assert_eq!(statuses, ["unreachable"]);
 }
 
 #[test]
@@ -123,6 +133,17 @@ fn without_any_host_this_machine_s_daemon_is_used_or_asked_for() {
             ]);
         }
     }
+}
+
+#[test]
+fn a_system_that_gives_no_threads_is_told_of() {
+    // The limit does not hold for root. Somebody else may not have the way to the binary, but a file that is open.
+    let limited = "exec 3<\"$0\"; [ \"$(id -u)\" = 0 ] && as=\"setpriv --reuid=65534 --clear-groups\"; \
+                   exec prlimit --nproc=1 $as /proc/self/fd/3 \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", limited, env!("CARGO_BIN_EXE_atp"), "--host", DEMO, "vm", "list"]);
+    command.env("HOME", "/nonexistent").env_remove("XDG_CONFIG_HOME").stdin(Stdio::null());
+    Run::of(&mut command).exits(2).without_data().says(&["too few threads", "ulimit -u"]);
 }
 
 #[test]

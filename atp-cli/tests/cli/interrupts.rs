@@ -59,6 +59,31 @@ fn a_signal_while_hosts_are_listed_ends_at_once() {
 }
 
 #[test]
+fn a_signal_weighs_more_than_an_early_end_and_failures() {
+    let (home, silent) = (Home::new(), Silent::new());
+    let hosts = ["--host", "gone=qemu+tcp://127.0.0.1:1/system", "--host", &silent.host("h1")];
+    let args = ["host", "check", "--timeout", "10m", "--max-failures", "1", "--host", "last=test:///default"];
+    let mut child = home
+        .atp(hosts.into_iter().chain(args).chain(["--parallel", "2", "-o", "json"]))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _client = silent.hear();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut wait_for = |text: &str| assert!(stderr.any(|line| line.unwrap().contains(text)), "no {text}");
+    wait_for("stopped early");
+    signal(&child, "INT");
+    wait_for("interrupted");
+    signal(&child, "INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let outcomes: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let statuses: Vec<_> = outcomes.iter().map(|outcome| outcome["status"].as_str().unwrap()).collect();
+    assert_eq!(statuses, ["unreachable", "cancelled", "skipped"]);
+}
+
+#[test]
 fn the_first_signal_stops_and_the_second_aborts() {
     let (home, silent) = (Home::new(), Silent::new());
     let args = ["host", "check", "--timeout", "10m", "--parallel", "1", "-o", "json"];

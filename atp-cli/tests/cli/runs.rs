@@ -1,5 +1,7 @@
 //! How a run goes about its targets: early ends, batches, journals.
 
+use std::net::TcpListener;
+
 use crate::atp::{Home, Run};
 
 /// A host with four VMs, none of which has an agent: `exec` fails on each, and changes nothing.
@@ -33,6 +35,19 @@ fn so_many_failures_end_the_run_with_exit_5() {
         let skipped = "skipped max-failures-reached 0";
         assert_eq!(brief(&run)[2..], [format!("c {skipped}"), format!("d {skipped}")]);
     }
+}
+
+#[test]
+fn the_time_for_the_whole_run_ends_it_with_exit_5() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("a=qemu+tcp://{}/system", listener.local_addr().unwrap());
+    let hosts = ["--host", &silent, "--host", "b=test:///default"];
+    let args = ["host", "check", "-o", "json", "--parallel", "1", "--timeout", "10m", "--deadline", "1s"];
+    let run = Home::new().run([&hosts[..], &args].concat()).exits(5);
+    let run =
+        run.says(&["stopped early: the time for the whole run was used up", "1 unreachable, 1 skipped"]);
+    let kinds: Vec<_> = run.outcomes().iter().map(|outcome| outcome["error"]["kind"].clone()).collect();
+    assert_eq!(kinds, ["connect-timeout", "run-deadline-passed"]);
 }
 
 #[test]
@@ -83,6 +98,52 @@ fn portions_that_are_none_are_refused() {
 }
 
 #[test]
+fn limits_of_a_run_can_be_settings() {
+    let home = Home::new();
+    let file = home.write("limits.toml", "max_failures = 3\nretries = 1\n");
+    let args = [&["--config", file.to_str().unwrap()][..], &EXEC].concat();
+    let run_with = |args: &[&str], variables: &[(&str, &str)]| {
+        let host = four(&home);
+        let common = ["-o", "json", "--parallel", "1", "--host", &host];
+        Run::of(home.atp([&common[..], args].concat()).envs(variables.iter().copied()))
+    };
+    run_with(&args, &[]).exits(5).says(&["3 failed, 1 skipped"]);
+    run_with(&args, &[("ATP_MAX_FAILURES", "25%")]).exits(5).says(&["1 failed, 3 skipped"]);
+    run_with(&args, &[("ATP_MAX_FAILURES", "none")]).exits(1).says(&["4 targets: 4 failed"]);
+    let typed = [&["--max-failures", "none"][..], &args].concat();
+    run_with(&typed, &[("ATP_MAX_FAILURES", "1")]).exits(1).says(&["4 targets: 4 failed"]);
+    run_with(&args, &[("ATP_SERIAL", "1"), ("ATP_PER_HOST", "1")]).exits(5).says(&["1 failed, 3 skipped"]);
+    run_with(&args, &[("ATP_SERIAL", "0")]).exits(2).without_data().says(&["ATP_SERIAL", "\"none\""]);
+}
+
+#[test]
+fn a_doctor_keeps_to_the_limits_too() {
+    let home = Home::new();
+    let dead = ["--host", "a=qemu+tcp://127.0.0.1:1/system", "--host", "b=test:///default"];
+    let args = [&dead[..], &["-o", "json", "--parallel", "1", "--max-failures", "1", "doctor"]].concat();
+    let run = home.run(&args).exits(5).says(&["stopped early"]);
+    let told: Vec<_> = run.outcomes().iter().map(|o| (o["host"].clone(), o["status"].clone())).collect();
+    // One of them is looked at first; the VMs of neither are looked at.
+    let gone = ("a".into(), "unreachable".into());
+    assert!(told.contains(&gone) && told.len() == 2, "{run:#?}");
+    let args = [&dead[..], &["-o", "json", "--retries", "1", "--deadline", "30s", "doctor"]].concat();
+    let run = home.run(&args).exits(1);
+    let outcomes = run.outcomes();
+    let gone = outcomes.iter().find(|outcome| outcome["host"] == "a").unwrap();
+    assert_eq!(gone["attempts"], 2, "{gone}");
+    assert!(outcomes.iter().any(|outcome| outcome["vm"] == "test"), "{run:#?}");
+}
+
+#[test]
+fn a_journal_is_only_of_what_is_a_run() {
+    for command in [&["host", "list"][..], &["events", "--for", "1s"], &["doctor"], &["config", "show"]] {
+        let home = Home::new();
+        run(&home, &[&["--journal", "j"][..], command].concat()).exits(2).without_data().says(&["--journal"]);
+        assert!(!home.path("j").exists());
+    }
+}
+
+#[test]
 fn a_journal_is_begun_once_and_gone_on_from() {
     let home = Home::new();
     let journal = home.write("x", "").with_file_name("run.journal");
@@ -93,7 +154,7 @@ fn a_journal_is_begun_once_and_gone_on_from() {
 
     // All had no effect: they are done again.
     let go_on = [&["--resume", journal][..], &EXEC].concat();
-    let resumed = run(&home, &go_on).exits(1).says(&["0 targets are done, 4 are to do"]);
+    let resumed = run(&home, &go_on).exits(1).says(&["targets 0 done, 4 to do"]);
     assert_eq!(resumed.outcomes().len(), 4);
     let looked = [&["--dry-run"][..], &go_on].concat();
     run(&home, &looked).exits(0);
@@ -113,5 +174,5 @@ fn a_journal_of_a_run_that_is_done_leaves_nothing_to_do() {
     let journal = journal.to_str().unwrap();
     run(&home, &["--journal", journal, "vm", "info", "h1/"]).exits(0);
     let resumed = run(&home, &["--resume", journal, "vm", "info", "h1/"]).exits(0);
-    assert!(resumed.says(&["4 targets are done, 0 are to do"]).outcomes().is_empty());
+    assert!(resumed.says(&["targets 4 done, 0 to do"]).outcomes().is_empty());
 }

@@ -97,13 +97,13 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Notice::SameDaemon { host, alias, vms } => {
-                write!(f, "{alias} is the same host as {host}: {vms} VMs selected under both are taken once")
+                write!(f, "{alias} is the same host as {host}: VMs selected under both are taken once: {vms}")
             }
             Notice::Resumed { done, to_do, new } => {
-                write!(f, "of the journal's run {done} targets are done, {to_do} are to do")?;
+                write!(f, "of the journal's targets {done} done, {to_do} to do")?;
                 match new {
                     0 => Ok(()),
-                    new => write!(f, "; {new} selected VMs are not in it and are left out"),
+                    new => write!(f, "; VMs selected now that are not in it are left out: {new}"),
                 }
             }
         }

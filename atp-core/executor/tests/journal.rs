@@ -1,6 +1,8 @@
 //! A run's journal: on disk before anything is told, whole after a kill at any moment, and gone on from.
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +15,9 @@ use atp_executor::{
 };
 use atp_protocol::ExecSpec;
 use atp_transport::Effect;
-use atp_transport::domain::{DomainInfo, DomainState, Lifecycle};
-use uuid::Uuid;
+use atp_transport::domain::Lifecycle;
+
+use crate::common::virtual_time;
 
 /// A folder of a test's own, gone with it.
 struct Folder(PathBuf);
@@ -40,28 +43,8 @@ impl Drop for Folder {
     }
 }
 
-fn virtual_time<F: Future>(test: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap()
-        .block_on(test)
-}
-
 fn target(vm: usize) -> Target {
-    Target {
-        host: format!("h{}", vm % 3).parse().unwrap(),
-        domain: Some(DomainInfo {
-            name: format!("vm{vm}"),
-            uuid: Uuid::from_u128(vm as u128 + 1),
-            id: Some(1),
-            state: DomainState::Running,
-            vcpus: None,
-            memory_kib: None,
-            max_memory_kib: None,
-        }),
-    }
+    common::target(vm % 3, vm)
 }
 
 fn exec() -> Operation {
@@ -92,7 +75,7 @@ fn spec(plan: Plan, journal: Journal) -> RunSpec {
 
 /// What the work on a VM comes to, told from its number.
 fn work(target: &Target) -> Completion {
-    let number = target.uuid().unwrap().as_u128() - 1;
+    let number = target.uuid().unwrap().as_u128() % 1000 - 1;
     let error = |kind| OutcomeError::new(kind, "no");
     match number % 5 {
         0 => Completion::failed(Status::Failed, Effect::None, error("agent-not-connected")),
@@ -260,6 +243,7 @@ fn a_journal_is_gone_on_from_again_and_again() {
             while let Some(event) = run.next().await {
                 match event {
                     RunEvent::Started { vm, .. } => *starts.entry(vm.unwrap()).or_default() += 1,
+                    RunEvent::Progress { .. } => {}
                     RunEvent::Finished(_) => outcomes += 1,
                     RunEvent::Stopping(reason) => panic!("{reason}"),
                 }
@@ -298,7 +282,7 @@ fn a_look_is_repeated_and_what_is_not_selected_is_told() {
             .collect();
         assert_eq!(settled, [("vm2", Status::Skipped, "not-selected")]);
         assert!(
-            resumed.notices[0].to_string().contains("1 selected VMs are not in it"),
+            resumed.notices[0].to_string().contains("not in it are left out: 1"),
             "{:?}",
             resumed.notices
         );

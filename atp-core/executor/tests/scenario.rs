@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atp_executor::{
-    Data, Executor, Operation, Outcome, Policy, RunControl, Scenario, ScenarioError, ScenarioReport, Status,
-    scenario_schema,
+    Data, Executor, Operation, Outcome, Policy, Run, RunControl, Scenario, ScenarioError, ScenarioReport,
+    Status, scenario_schema,
 };
 use atp_transport::{Effect, HostInfo, TransportConfig, TransportManager};
 use proptest::prelude::*;
@@ -186,16 +186,21 @@ proptest! {
     }
 }
 
-/// Runs a scenario on libvirt's test driver, with one domain named `test` that has neither monitor nor agent.
-async fn run(text: &str, control: &RunControl) -> Outcome {
+/// Starts a scenario on libvirt's test driver, with one domain named `test` that has neither monitor nor agent.
+async fn start(text: &str, control: &RunControl) -> (TransportManager, Run) {
     let manager = TransportManager::new(TransportConfig::default());
     manager.add_host(HostInfo::from_uri("demo", "test:///default")).await.unwrap();
-    let executor = Executor::new(manager);
+    let executor = Executor::new(manager.clone());
     let scenario = parse(text).unwrap();
     let selection = scenario.selection().unwrap();
     let policy = Policy { timeout: Duration::from_secs(30), retries: 2, ..Policy::default() };
     let plan = executor.plan(&selection, Operation::Scenario(Arc::new(scenario)), policy).await.unwrap();
-    executor.run(plan, control).outcomes().await.remove(0)
+    (manager, executor.run(plan, control))
+}
+
+async fn run(text: &str) -> Outcome {
+    let (_manager, run) = start(text, &RunControl::default()).await;
+    run.outcomes().await.remove(0)
 }
 
 fn report(outcome: &Outcome) -> &ScenarioReport {
@@ -218,7 +223,7 @@ async fn steps_follow_one_another_and_a_teardown_them() {
         "  - {name: look, vm: info, capture: seen}\n  - {name: named, assert: {stdout: '\"name\":\"test\"', state: running}}\n  \
          - vm: suspend\n  - {name: paused, wait: {state: paused}, timeout: 9s}\nteardown:\n  - vm: resume\n  - assert: {state: running}",
     );
-    let outcome = run(&text, &RunControl::default()).await;
+    let outcome = run(&text).await;
     assert_eq!(
         (outcome.status, outcome.effect, outcome.op),
         (Status::Ok, Effect::Done, "run"),
@@ -235,7 +240,7 @@ async fn a_step_that_fails_is_the_last_and_the_teardown_is_carried_out_all_the_s
         "  - vm: suspend\n  - {name: judge, assert: {state: running}}\n  - vm: destroy\n\
          teardown:\n  - exec: true\n  - vm: resume",
     );
-    let outcome = run(&text, &RunControl::default()).await;
+    let outcome = run(&text).await;
     assert_eq!((outcome.status, outcome.effect), (Status::Failed, Effect::Done));
     let (done, undone) = steps(&outcome);
     assert_eq!(done, ["vm-suspend ok", "judge failed"]);
@@ -249,7 +254,7 @@ async fn a_step_that_fails_is_the_last_and_the_teardown_is_carried_out_all_the_s
 #[tokio::test]
 async fn a_wait_ends_with_its_own_time() {
     let text = with_steps("  - {wait: {state: shut-off}, timeout: 300ms}");
-    let outcome = run(&text, &RunControl::default()).await;
+    let outcome = run(&text).await;
     assert_eq!((outcome.status, outcome.effect), (Status::Timeout, Effect::None));
     let error = outcome.error.unwrap();
     assert_eq!(error.kind, "condition-not-met");
@@ -262,12 +267,13 @@ async fn asked_to_stop_it_goes_on_to_the_teardown() {
         "  - {wait: {state: paused}, timeout: 20s}\n  - vm: destroy\nteardown:\n  - {name: after, vm: info}",
     );
     let control = RunControl::default();
-    let stop = control.stop.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        stop.cancel();
-    });
-    let outcome = run(&text, &control).await;
+    let (manager, run) = start(&text, &control).await;
+    // The listing, and a few looks at the VM.
+    while manager.pool("demo").unwrap().stats().requests < 4 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    control.stop.cancel();
+    let outcome = run.outcomes().await.remove(0);
     let (done, undone) = steps(&outcome);
     assert_eq!((outcome.status, done), (Status::Cancelled, vec!["wait cancelled".to_owned()]));
     assert_eq!(undone, ["after ok"]);
@@ -276,7 +282,7 @@ async fn asked_to_stop_it_goes_on_to_the_teardown() {
 #[tokio::test]
 async fn a_variable_that_was_not_captured_is_told_by_the_step_that_needs_it() {
     let text = with_steps("  - exec: fails\n    capture: x\nteardown:\n  - exec: echo ${x}");
-    let outcome = run(&text, &RunControl::default()).await;
+    let outcome = run(&text).await;
     let undone = &report(&outcome).teardown[0];
     assert_eq!(undone.error.as_ref().unwrap().kind, "step-unfit");
     assert_eq!((undone.attempts, undone.effect), (0, Effect::None));

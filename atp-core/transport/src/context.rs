@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::breaker::{Breaker, OpenShare};
-use crate::budget::RetryBudget;
+use crate::breaker::{Breaker, Change, OpenShare};
 use crate::calls::HostCalls;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
 use crate::events::{EventBus, TransportEvent};
+use crate::execute::RetryBudget;
 use crate::health::{FleetWatch, HostHealth};
 use crate::host::{HostId, HostInfo};
 use crate::interceptor::Interceptors;
@@ -62,7 +62,9 @@ impl<C: Connector> HostContext<C> {
     ) -> Arc<Self> {
         let calls = HostCalls::new(&config.calls, &config.reconnect);
         let reconnect = Reconnect::new(common.pace.clone());
-        let breaker = Breaker::new(common.open_share.clone());
+        let (events, host) = (common.events.clone(), id.clone());
+        let tell = move |change: &Change| events.emit(Some(&host), change.event());
+        let breaker = Breaker::new(common.open_share.clone(), tell);
         let rate_limit = RateLimit::new(&config.rate_limit);
         let (info, config) = (ArcSwap::from_pointee(info), ArcSwap::from_pointee(config));
         let stuck_cap_told = AtomicBool::new(false);

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::path::Path;
 
+use tokio::runtime::Handle;
+
 use crate::changes::Changes;
 use crate::config::{ConfigError, ConfigProblem, TransportConfig};
 use crate::connector::Connector;
@@ -102,6 +104,8 @@ impl<C: Connector> TransportManager<C> {
                 return Err(error.into());
             }
         };
+        // Panics where there is none, before anything has changed.
+        let runtime = Handle::current();
         let mut state = self.state_mut();
         self.adopt(&mut state, fleet.config);
         let mut changes = Changes::default();
@@ -109,12 +113,12 @@ impl<C: Connector> TransportManager<C> {
             match hosts.remove(&id) {
                 None => {
                     self.emit(&id, TransportEvent::HostRemoved);
-                    tokio::spawn(drain(pool));
+                    runtime.spawn(drain(pool));
                     changes.removed.push(id);
                 }
                 Some(info) if !info.is_reached_as(&pool.info()) => {
                     self.emit(&id, TransportEvent::HostRemoved);
-                    tokio::spawn(drain(pool));
+                    runtime.spawn(drain(pool));
                     changes.replaced.push(id.clone());
                     self.open_pool(&mut state, id, info);
                 }

@@ -11,16 +11,17 @@ use serde::{Deserialize, Serialize};
 use crate::config::TransportConfig;
 use crate::credentials::Credentials;
 
-/// The name of a host within one fleet: one or more of `A-Z a-z 0-9 . _ -`.
+/// The name of a host within one fleet: one or more of `A-Z a-z 0-9 . _ -`, and neither `.` nor `..`, for hosts give
+/// their names to folders.
 ///
 /// Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HostId(Arc<str>);
 
-/// A host id with characters outside `A-Z a-z 0-9 . _ -`, or with none at all.
+/// A host id with characters outside `A-Z a-z 0-9 . _ -`, with none at all, or that means a folder everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("host id {0:?} is not one or more of A-Z a-z 0-9 . _ -")]
+#[error("host id {0:?} is not one or more of A-Z a-z 0-9 . _ -, or it is . or ..")]
 pub struct InvalidHostId(pub String);
 
 impl HostId {
@@ -34,8 +35,8 @@ impl FromStr for HostId {
     type Err = InvalidHostId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let valid =
-            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        let valid = !["", ".", ".."].contains(&text)
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if valid { Ok(HostId(text.into())) } else { Err(InvalidHostId(text.to_owned())) }
     }
 }

@@ -54,16 +54,12 @@ mod changes;
 mod execute;
 mod fleet;
 mod follow;
-mod groups;
 mod host;
 mod interceptor;
 mod manager;
-mod pick;
-mod retry;
 
 // One host: its connections, how they are opened, what holds work back.
 mod breaker;
-mod budget;
 mod connection;
 mod connector;
 mod context;
@@ -92,6 +88,7 @@ mod latency;
 mod limit;
 mod moment;
 mod pace;
+mod panics;
 mod seconds;
 mod tally;
 mod window;
@@ -113,7 +110,7 @@ pub use credentials::{Credentials, Password, PasswordSource};
 pub use effect::Effect;
 pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, TransportError};
 pub use events::{Event, EventKind, EventStream, GrowthReason, LossCause, ReapReason, TransportEvent};
-pub use execute::ExecuteOptions;
+pub use execute::{ExecuteOptions, Failure, Pick};
 pub use fleet::Fleet;
 pub use follow::Following;
 pub use health::{FleetHealth, Health, HealthState, Vitals};
@@ -125,10 +122,8 @@ pub use libvirt::{
     LibvirtConnector, LibvirtLink, RawImage, Version, WatchItem, WatchOptions, daemon_socket,
 };
 pub use manager::TransportManager;
-pub use pick::Pick;
 pub use pool::{ConnectionPool, PoolStats, PooledConnection};
 pub use reconnect::Attempt;
-pub use retry::Failure;
 
 /// Compiles the examples of the page.
 #[cfg(doctest)]

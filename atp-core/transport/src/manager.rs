@@ -10,12 +10,12 @@ use crate::connector::Connector;
 use crate::context::{Common, HostContext};
 use crate::error::{Result, TransportError};
 use crate::events::{EventBus, EventKind, EventStream, TransportEvent};
+use crate::execute::Turns;
 use crate::health::{FleetHealth, FleetWatch};
 use crate::host::{HostId, HostInfo};
 use crate::interceptor::Interceptor;
 use crate::libvirt::LibvirtConnector;
 use crate::pace::Pace;
-use crate::pick::Turns;
 use crate::pool::ConnectionPool;
 use crate::pool::PoolStats;
 
@@ -128,9 +128,16 @@ impl<C: Connector> TransportManager<C> {
     ///
     /// Cancel safe: the host is out at once; when cancelled its connections close without waiting for work.
     pub async fn remove_host(&self, id: &str) -> Result<()> {
-        let removed = self.state_mut().hosts.remove(id);
+        let removed = {
+            let mut state = self.state_mut();
+            let removed = state.hosts.remove(id);
+            if let Some(pool) = &removed {
+                // Before anybody can add it again.
+                self.emit(pool.host_id(), TransportEvent::HostRemoved);
+            }
+            removed
+        };
         let pool = removed.ok_or_else(|| TransportError::UnknownHost { host: id.to_owned() })?;
-        self.emit(pool.host_id(), TransportEvent::HostRemoved);
         drain(pool).await;
         Ok(())
     }
@@ -239,10 +246,12 @@ impl<C: Connector> TransportManager<C> {
     ///
     /// Cancel safe: all hosts are out at once.
     pub async fn close(&self, drain: Duration) -> bool {
-        let hosts = std::mem::take(&mut self.state_mut().hosts);
-        for id in hosts.keys() {
-            self.emit(id, TransportEvent::HostRemoved);
-        }
+        let hosts = {
+            let mut state = self.state_mut();
+            let hosts = std::mem::take(&mut state.hosts);
+            hosts.keys().for_each(|id| self.emit(id, TransportEvent::HostRemoved));
+            hosts
+        };
         let closing = hosts.values().map(|pool| pool.close(drain));
         futures_util::future::join_all(closing).await.into_iter().all(|drained| drained)
     }

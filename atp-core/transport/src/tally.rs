@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::error::{AcquireStage, TransportError};
+use crate::error::TransportError;
 
 /// Durations below this, in microseconds, are not told apart.
 const SHORTEST_US: u64 = 128;
@@ -45,7 +45,7 @@ pub(crate) struct Counted {
     buckets: [u64; BUCKETS],
     /// Callers that got no connection by their deadline.
     pub(crate) acquire_timeouts: u64,
-    /// Callers for which all were in use until their deadline, and calls over the rate limit.
+    /// Callers for which all were in use until their deadline, and calls over the rate limit, but for those in a hurry.
     pub(crate) refusals: u64,
     /// Lost connections that were opened again.
     pub(crate) reconnects: u64,
@@ -74,7 +74,15 @@ impl Default for Counted {
 
 impl Tally {
     /// A call ended.
-    pub(crate) fn call<T>(&self, result: &Result<T, TransportError>, took: Duration) {
+    ///
+    /// What had no time to wait for says little of a host: only calls that were to wait for as long as `min_wait` count
+    /// as refused.
+    pub(crate) fn call<T>(
+        &self,
+        result: &Result<T, TransportError>,
+        took: Duration,
+        min_wait: impl FnOnce() -> Duration,
+    ) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         add(&self.requests, 1);
         add(&self.micros, micros);
@@ -92,14 +100,16 @@ impl Tally {
             let held_back =
                 matches!(error, TransportError::RateLimited { .. } | TransportError::Refused { .. });
             add(&self.unanswered, u64::from(!answered && !held_back));
-            add(&self.refusals, u64::from(matches!(error, TransportError::RateLimited { .. })));
+            if let TransportError::RateLimited { wait, .. } = error {
+                add(&self.refusals, u64::from(*wait >= min_wait()));
+            }
         }
     }
 
-    /// A caller got no connection by its deadline.
-    pub(crate) fn acquire_timed_out(&self, stage: AcquireStage) {
+    /// A caller got no connection by its deadline; there was no room, and that counts against the host.
+    pub(crate) fn acquire_timed_out(&self, no_room: bool) {
         add(&self.acquire_timeouts, 1);
-        add(&self.refusals, u64::from(stage == AcquireStage::AllInUse));
+        add(&self.refusals, u64::from(no_room));
     }
 
     /// A lost connection is up again.
@@ -216,7 +226,7 @@ mod tests {
     use super::*;
 
     fn calls(tally: &Tally, count: usize, took: Duration) {
-        (0..count).for_each(|_| tally.call(&Ok(()), took));
+        (0..count).for_each(|_| tally.call(&Ok(()), took, Duration::default));
     }
 
     proptest! {

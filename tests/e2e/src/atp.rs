@@ -62,6 +62,12 @@ impl Atp {
         Running::start(self.command(), stdin, DEADLINE)
     }
 
+    /// Runs it to its end while so many lines of its stdout are read, and then the reading end is closed.
+    #[track_caller]
+    pub fn run_read_for(self, lines: usize) -> Run {
+        Running::start_unread(self.command(), DEADLINE, lines).finish()
+    }
+
     /// Runs it to its end while nobody reads its stdout: the reading end is closed before it starts.
     #[track_caller]
     pub fn run_unread(self) -> Run {
@@ -72,7 +78,7 @@ impl Atp {
         drop(reader);
         let mut command = self.command();
         command.stdout(writer);
-        Running::start_unread(command, DEADLINE).finish()
+        Running::start_unread(command, DEADLINE, usize::MAX).finish()
     }
 
     fn command(&self) -> Command {

@@ -32,7 +32,7 @@ impl Running {
         if stdin.is_some() {
             command.stdin(Stdio::piped());
         }
-        let mut running = Running::start_unread(command, limit);
+        let mut running = Running::start_unread(command, limit, usize::MAX);
         if let (Some(mut pipe), Some(bytes)) = (running.child.stdin.take(), stdin) {
             // A thread of its own, as it may be more than a pipe holds. What `atp` does not read is no error.
             thread::spawn(move || pipe.write_all(&bytes));
@@ -40,16 +40,16 @@ impl Running {
         running
     }
 
-    /// Starts a command whose stdout may lead elsewhere.
+    /// Starts a command whose stdout may lead elsewhere, or is closed after so many lines.
     #[track_caller]
-    pub(crate) fn start_unread(mut command: Command, limit: Duration) -> Self {
+    pub(crate) fn start_unread(mut command: Command, limit: Duration, lines: usize) -> Self {
         let started = Instant::now();
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => panic!("cannot start {command:?}: {error}"),
         };
-        let stdout = Stream::read(child.stdout.take(), started);
-        let stderr = Stream::read(child.stderr.take(), started);
+        let stdout = Stream::read(child.stdout.take(), started, lines);
+        let stderr = Stream::read(child.stderr.take(), started, usize::MAX);
         Running { child, started, deadline: started + limit, stdout, stderr }
     }
 
@@ -247,7 +247,9 @@ struct Stream {
 }
 
 impl Stream {
-    fn read(pipe: Option<impl Read + Send + 'static>, started: Instant) -> Self {
+    /// Reads so many lines, and closes the pipe after them.
+    fn read(pipe: Option<impl Read + Send + 'static>, started: Instant, lines: usize) -> Self {
+        let most = lines;
         let lines = Arc::new(Lines::default());
         let reader = pipe.map(|pipe| {
             let lines = Arc::clone(&lines);
@@ -255,7 +257,8 @@ impl Stream {
                 let mut pipe = BufReader::new(pipe);
                 let mut line = Vec::new();
                 // An error is the end as well: what was read before it is worth showing.
-                while let Ok(1..) = pipe.read_until(b'\n', &mut line) {
+                for _ in 0..most {
+                    let Ok(1..) = pipe.read_until(b'\n', &mut line) else { break };
                     lines.push(Line {
                         text: String::from_utf8_lossy(&line).into_owned(),
                         at: started.elapsed(),

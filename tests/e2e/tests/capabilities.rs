@@ -12,7 +12,7 @@ use atp_transport::domain::DomainEventKind;
 use atp_transport::{CallInfo, Effect, Interceptor, TransportConfig, Verdict, WatchItem, WatchOptions};
 use tokio::time::timeout;
 
-use crate::library::manager;
+use crate::support::manager;
 
 /// Longest the test may take.
 const LIMIT: Duration = Duration::from_secs(120);

@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use crate::library::manager;
+use crate::support::{manager, nothing_is_held};
 
 /// Longest any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -92,7 +92,7 @@ fn request(method: &str) -> Map<String, Value> {
 #[test]
 fn bytes_come_back_as_they_were_sent() {
     let bed = bed();
-    becomes("what is held", SOON, Resources::NONE, Resources::now);
+    nothing_is_held(SOON);
     let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
     start_peer(&bed, "vm1", "bytes");
     within(LIMIT, async {
@@ -120,11 +120,11 @@ fn bytes_come_back_as_they_were_sent() {
         taken.shutdown().await.unwrap();
         drop(taken);
         drop(channel);
-        becomes("what is held", SOON, Resources::NONE, Resources::now);
+        nothing_is_held(SOON);
         let mut again = open(&manager, &guest).await;
         assert_eq!(echo(&mut again, b"again").await, b"again");
     });
-    becomes("what is held", SOON, Resources::NONE, Resources::now);
+    nothing_is_held(SOON);
 }
 
 #[test]

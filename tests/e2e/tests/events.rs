@@ -9,21 +9,17 @@ use atp_transport::domain::{DomainEventKind, DomainState, LifecycleChange};
 use atp_transport::{DomainEvents, ErrorKind, TransportConfig, TransportManager, WatchItem, WatchOptions};
 use tokio::time::timeout;
 
-use crate::library::{IDS, manager};
+use crate::support::{IDS, manager, nothing_is_held, quick};
 
 /// Longest any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Longest anything may take that should happen soon; the machine may be busy.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Quick to connect again, and to let go of threads.
+/// Connects to no host that is not watched.
 fn config() -> TransportConfig {
-    let mut config =
-        TransportConfig { connect_timeout: Duration::from_secs(3), ..TransportConfig::default() };
+    let mut config = quick();
     config.pool.min_connections_per_host = 0;
-    config.reconnect.initial_delay = Duration::from_millis(200);
-    config.reconnect.max_delay = Duration::from_secs(1);
-    config.calls.thread_idle_timeout = Duration::from_millis(500);
     config
 }
 
@@ -168,8 +164,14 @@ fn devices_that_come_and_go_are_told() {
     });
 }
 
-/// The port of an ib700 that starts its timer, here with the shortest time there is: it runs out at once.
-const WATCHDOG: &str = r"printf '\017' | dd of=/dev/port bs=1 seek=$((0x443)) conv=notrunc";
+/// Drives the watchdog (an i6300esb) as its driver would, which the guest's kernel does not have: unlocks and sets both
+/// its timers to a millisecond, then starts it by a register of its PCI configuration.
+const FIRE_WATCHDOG: &str = r#"
+cd "$(dirname "$(grep -l 0x25ab /sys/bus/pci/devices/*/device)")" || exit
+read -r base rest <resource
+put() { devmem $((base + $1)) $2 $3; }
+for timer in 0 4; do put 12 16 0x80; put 12 16 0x86; put $timer 32 1; done
+printf '\002' | dd of=config bs=1 seek=$((0x68)) conv=notrunc"#;
 
 #[test]
 fn a_watchdog_that_fires_is_told() {
@@ -180,7 +182,7 @@ fn a_watchdog_that_fires_is_told() {
         let (_manager, mut events) = watch(&bed, &WatchOptions::default()).await;
         let mut states = events.subscribe();
         // The guest is stopped before it can answer, or a moment later.
-        bed.run(&["--timeout", "20s", "exec", "h1/vm1", "--shell", "--", WATCHDOG]);
+        bed.run(&["--timeout", "20s", "exec", "h1/vm1", "--shell", "--", FIRE_WATCHDOG]);
         event(&mut events, "h1/vm1", "watchdog fired: pause").await;
         event(&mut states, "h1/vm1", "suspended (watchdog)").await;
     });
@@ -317,7 +319,7 @@ fn a_slow_subscriber_is_told_how_much_it_missed_and_holds_up_nobody() {
 #[test]
 fn nothing_is_left_when_the_last_subscriber_goes() {
     let bed = bed();
-    becomes("what is held", SOON, Resources::NONE, Resources::now);
+    nothing_is_held(SOON);
     within(LIMIT, async {
         let (manager, mut events) = watch(&bed, &WatchOptions::default()).await;
         assert_eq!(Resources::now().sockets, 3, "one connection a host");
@@ -329,7 +331,7 @@ fn nothing_is_left_when_the_last_subscriber_goes() {
         bed.host("h1").unwrap().virsh(&["suspend", "vm1"]).unwrap();
         event(&mut events, "h1/vm1", "suspended (paused)").await;
         drop(events);
-        becomes("what is held", SOON, Resources::NONE, Resources::now);
+        nothing_is_held(SOON);
 
         // Neither when a host is removed, which its subscribers are told.
         let (manager, mut events) = watch(&bed, &WatchOptions::default()).await;
@@ -339,7 +341,7 @@ fn nothing_is_left_when_the_last_subscriber_goes() {
             removed += usize::from(matches!(item, WatchItem::Removed { .. }));
         }
         assert_eq!(removed, 3);
-        becomes("what is held", SOON, Resources::NONE, Resources::now);
+        nothing_is_held(SOON);
     });
 }
 

@@ -1,5 +1,7 @@
 //! Keys, text and the mouse, as the guest's kernel sees them.
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use atp_e2e::{Bed, bed, within};
@@ -11,7 +13,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::library::{in_seconds, manager};
+use crate::support::{in_seconds, manager, vm};
 
 /// Longest any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -41,16 +43,17 @@ fn record(bed: &Bed, device: &str, last: Event, done: impl FnOnce()) -> Vec<Even
         run.exits_with(0).outcome("h1/vm1")
     };
     // The handlers of the device stand three lines below its name.
+    let file = format!("/tmp/recorded-{}", device.replace(' ', "-"));
     let start = format!(
         "n=$(grep -A4 -i 'Name=.*{device}' /proc/bus/input/devices | grep -o 'event[0-9]*' | head -n1); \
-         cat /dev/input/$n >/tmp/recorded 2>/dev/null </dev/null & p=$!; \
+         cat /dev/input/$n >{file} 2>/dev/null </dev/null & p=$!; \
          until ls -l /proc/$p/fd | grep -q input/event; do sleep 0.02; done; echo $p"
     );
     let started = shell(&start);
     let recorder = started.stream("stdout").trim().to_owned();
     done();
     let events = atp_e2e::eventually("the last event", Duration::from_secs(20), || {
-        let data = shell("base64 -w0 /tmp/recorded");
+        let data = shell(&format!("base64 -w0 {file}"));
         let bytes = BASE64.decode(data.stream("stdout").trim()).unwrap();
         let number = |at: &[u8]| u16::from_le_bytes([at[0], at[1]]);
         let events: Vec<Event> = bytes
@@ -75,7 +78,7 @@ where
     F: FnOnce(LibvirtConnection, Uuid) -> Fut,
     Fut: Future<Output = Result<(), ProtocolError>>,
 {
-    let vm: Uuid = bed.host("h1").unwrap().guest("vm1").unwrap().uuid().parse().unwrap();
+    let vm = vm(bed, "h1", "vm1");
     within(LIMIT, async {
         let manager = manager(bed, TransportConfig::default()).await;
         let done = manager.execute_on_host_with("h1", in_seconds(30), |connection| work(connection, vm));
@@ -92,6 +95,8 @@ fn key(code: u16, down: bool) -> Event {
 }
 
 // The kernel's numbers for keys.
+const A: u16 = 30;
+const B: u16 = 48;
 const LEFT_CTRL: u16 = 29;
 const LEFT_ALT: u16 = 56;
 const LEFT_SHIFT: u16 = 42;
@@ -177,6 +182,45 @@ fn the_mouse_moves_clicks_scrolls_and_drags() {
     assert!(x.len() >= 10 && x[1..].is_sorted(), "{x:?}");
     let y: Vec<i32> = moves.iter().filter(|event| event.code == 1).map(|event| event.value).collect();
     assert_eq!(y.last(), Some(&0x4000), "{y:?}");
+}
+
+#[test]
+fn steps_of_a_scenario_press_type_point_take_pictures_and_copy() {
+    let bed = bed();
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("steps-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let (sent, scenario) = (folder.join("sent"), folder.join("steps.yaml"));
+    fs::write(&sent, b"from here\0\xff").unwrap();
+    let text = format!(
+        "name: steps\ntargets: h1/vm1\nvariables: {{here: '{}'}}\nsteps:\n  - key: [ctrl-alt, shift_r]\n  - type: ab\n  \
+         - mouse: click right 360 200\n  - screenshot: ${{here}}/shots\n  \
+         - cp: {{push: '${{here}}/sent', to: /tmp/sent}}\n  - exec: wc -c < /tmp/sent\n    capture: bytes\n  \
+         - assert: {{stdout: '^11$'}}\n  - cp: {{pull: /tmp/sent, to: '${{here}}/pulled-${{bytes}}'}}\n\
+         teardown:\n  - exec: rm /tmp/sent\n",
+        folder.display()
+    );
+    fs::write(&scenario, text).unwrap();
+
+    let mut keys = Vec::new();
+    let pointed = record(&bed, "virtio tablet", key(RIGHT_BUTTON, false), || {
+        keys = record(&bed, "virtio keyboard", key(B, false), || {
+            let run = bed.run(&["run", scenario.to_str().unwrap()]);
+            let outcome = run.exits_with(0).outcome("h1/vm1");
+            let ops: Vec<_> =
+                outcome.data["steps"].as_array().unwrap().iter().map(|step| step["op"].clone()).collect();
+            assert_eq!(ops, ["key", "type", "mouse", "screenshot", "push", "exec", "assert", "pull"]);
+        });
+    });
+    let typed = [LEFT_CTRL, LEFT_ALT].map(|code| key(code, true)).into_iter();
+    let typed = typed.chain([LEFT_ALT, LEFT_CTRL].map(|code| key(code, false)));
+    let strokes = [RIGHT_SHIFT, A, B].into_iter().flat_map(|code| [key(code, true), key(code, false)]);
+    assert_eq!(keys, typed.chain(strokes).collect::<Vec<_>>());
+    let x = pointed.iter().find(|event| event.kind == ABSOLUTE && event.code == 0).unwrap();
+    assert_eq!(x.value, 0x8000 * 721 / 1440);
+    assert!(pointed.contains(&key(RIGHT_BUTTON, true)), "{pointed:?}");
+    assert!(fs::read(folder.join("shots/h1/vm1.png")).unwrap().starts_with(b"\x89PNG"));
+    assert_eq!(fs::read(folder.join("pulled-11/h1/vm1/sent")).unwrap(), fs::read(&sent).unwrap());
+    fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]

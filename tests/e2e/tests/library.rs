@@ -3,36 +3,21 @@
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use atp_e2e::{Bed, Resources, becomes, bed, within};
-use atp_transport::{
-    Effect, ErrorKind, ExecuteOptions, HostInfo, TransportConfig, TransportError, TransportManager,
-};
-use tokio::time::Instant;
+use atp_e2e::{Resources, bed, within};
+use atp_transport::{Effect, ErrorKind, TransportConfig, TransportError};
+
+use crate::support::{IDS, in_seconds, manager, nothing_is_held, vm};
 
 /// Longest any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Longest anything may take that should happen soon; the machine may be busy.
 const SOON: Duration = Duration::from_secs(20);
-pub(crate) const IDS: [&str; 3] = ["h1", "h2", "h3"];
 
 /// The defaults, but for threads that soon end when there is nothing to do.
 fn config() -> TransportConfig {
     let mut config = TransportConfig::default();
     config.calls.thread_idle_timeout = Duration::from_millis(500);
     config
-}
-
-/// A manager of the hosts of the bed.
-pub(crate) async fn manager(bed: &Bed, config: TransportConfig) -> TransportManager {
-    let manager = TransportManager::new(config);
-    for host in bed.hosts() {
-        manager.add_host(HostInfo::from_uri(host.id(), host.uri())).await.unwrap();
-    }
-    manager
-}
-
-pub(crate) fn in_seconds(seconds: u64) -> ExecuteOptions {
-    ExecuteOptions::by(Instant::now() + Duration::from_secs(seconds))
 }
 
 #[test]
@@ -114,8 +99,7 @@ fn many_at_once_on_one_host_all_get_their_answer() {
     let bed = bed();
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
-        let uuids: Vec<uuid::Uuid> =
-            bed.host("h1").unwrap().guests().iter().map(|guest| guest.uuid().parse().unwrap()).collect();
+        let uuids = ["vm1", "vm2"].map(|name| vm(&bed, "h1", name));
         let mut tasks = tokio::task::JoinSet::new();
         for n in 0..200 {
             let (manager, uuid) = (manager.clone(), uuids[n % 2]);
@@ -143,7 +127,7 @@ fn many_at_once_on_one_host_all_get_their_answer() {
 #[test]
 fn a_closed_manager_leaves_nothing_behind() {
     let bed = bed();
-    becomes("what is held", SOON, Resources::NONE, Resources::now);
+    nothing_is_held(SOON);
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
         let results =
@@ -152,6 +136,6 @@ fn a_closed_manager_leaves_nothing_behind() {
         assert_eq!(Resources::now().sockets, 3);
         assert!(manager.close(Duration::from_secs(5)).await);
         assert!(manager.hosts().is_empty());
-        becomes("what is held", SOON, Resources::NONE, Resources::now);
+        nothing_is_held(SOON);
     });
 }

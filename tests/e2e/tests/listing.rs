@@ -1,8 +1,11 @@
 //! What `atp` says of hosts and VMs is what libvirt says of them.
 
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use atp_e2e::{Bed, becomes, bed};
+use atp_e2e::{Atp, Bed, becomes, bed};
 use serde_json::{Value, json};
 
 /// Host, name, state, id and UUID of every VM, in `virsh`'s words.
@@ -57,6 +60,39 @@ fn vm_list_says_what_virsh_list_says() {
     assert_eq!(rows[0], ["HOST", "VM", "STATE", "VCPUS", "MEMORY"]);
     assert_eq!(rows[3][..4], ["h1", "web-1", "shut", "off"]);
     assert_eq!(rows.len(), 8);
+}
+
+#[test]
+fn of_a_hundred_hosts_ten_are_dead_and_the_rest_is_listed_by_the_deadline() {
+    let bed = bed();
+    bed.host("h2").unwrap().pause_daemon().unwrap();
+    let [h1, h2, h3] = ["h1", "h2", "h3"].map(|id| bed.host(id).unwrap().uri());
+    // Nobody has this address.
+    let IpAddr::V4(address) = bed.host("h1").unwrap().address().ip() else { panic!("{h1}") };
+    let [a, b, c, _] = address.octets();
+    let nobody = format!("qemu+tcp://{a}.{b}.{c}.2/system");
+    // Two daemons play ninety hosts: each id is connected to and listed by itself.
+    let living = |name: &'static str, uri: &str| {
+        let uri = uri.to_owned();
+        (0..45).map(move |n| (format!("{name}-{n:02}"), uri.clone()))
+    };
+    let dead = (0..10).map(|n| (format!("dead-{n}"), if n < 5 { h2.clone() } else { nobody.clone() }));
+    let hosts = living("first", &h1).chain(living("third", &h3)).chain(dead);
+    let text: String = hosts.map(|(id, uri)| format!("[hosts.{id}]\nuri = \"{uri}\"\n")).collect();
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("hundred.toml");
+    fs::write(&file, text).unwrap();
+
+    let args = ["--config", file.to_str().unwrap(), "--timeout", "8s", "vm", "list"];
+    let run = Atp::new(&args).output("json").run();
+    run.exits_with(1).took_between(0, 25);
+    let brief = run.brief();
+    let dead = brief[..10].iter().map(|line| line.split(' ').take(3).collect::<Vec<_>>().join(" "));
+    assert!(dead.eq((0..10).map(|n| format!("dead-{n} unreachable none"))), "{brief:#?}");
+    let living =
+        ["first-00/vm1 ok none", "first-00/vm2 ok none", "third-00/vm1 ok none", "third-00/vm2 ok none"];
+    assert_eq!(brief[10..], living);
+    // It did not go without saying that they are one.
+    assert!(run.stderr.contains("first-44 is the same host as first-00: "), "{}", run.stderr);
 }
 
 #[test]

@@ -1,114 +1,27 @@
 //! The library under load and in numbers: daemons that go and come back, many hung VMs, many connections.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use atp_e2e::{Bed, Resources, becomes, bed, eventually, within};
+use atp_e2e::{Resources, becomes, bed, eventually, within};
 use atp_testbed::Host;
-use atp_transport::{
-    Effect, ErrorKind, LibvirtConnection, Result, TransportConfig, TransportError, TransportManager,
-};
+use atp_transport::{Effect, ErrorKind, Result, TransportError};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use crate::library::{in_seconds, manager};
+use crate::support::{
+    Load, QUERY_STATUS, attentive, hostname, in_seconds, manager, nothing_is_held, query_status, vm,
+};
 
 /// Longest any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(180);
 /// Longest anything may take that should happen soon; the machine may be busy.
 const SOON: Duration = Duration::from_secs(30);
-const QUERY_STATUS: &str = r#"{"execute":"query-status"}"#;
-
-/// Quick to connect again, to notice silence, and to let go of threads.
-pub(crate) fn config() -> TransportConfig {
-    let mut config =
-        TransportConfig { connect_timeout: Duration::from_secs(3), ..TransportConfig::default() };
-    config.reconnect.initial_delay = Duration::from_millis(200);
-    config.reconnect.max_delay = Duration::from_secs(1);
-    config.keepalive.interval = Duration::from_secs(1);
-    config.keepalive.count = 2;
-    config.calls.thread_idle_timeout = Duration::from_millis(500);
-    config
-}
-
-async fn hostname(connection: LibvirtConnection) -> Result<String> {
-    connection.hostname().await
-}
-
-async fn query_status(manager: &TransportManager, host: &str, vm: Uuid, seconds: u64) -> Result<String> {
-    let work =
-        |connection: LibvirtConnection| async move { connection.monitor_command(vm, QUERY_STATUS).await };
-    manager.execute_on_host_with(host, in_seconds(seconds), work).await
-}
-
-fn vm(bed: &Bed, host: &str, name: &str) -> Uuid {
-    bed.host(host).unwrap().guest(name).unwrap().uuid().parse().unwrap()
-}
-
-/// Work that callers keep sending to one host, each piece counted when it is sent and when its result is there.
-pub(crate) struct Load {
-    stop: Arc<AtomicBool>,
-    done: Arc<AtomicUsize>,
-    failed: Arc<AtomicUsize>,
-    callers: JoinSet<usize>,
-}
-
-impl Load {
-    pub(crate) fn on(manager: &TransportManager, host: &'static str) -> Self {
-        let (stop, done, failed) = <(Arc<AtomicBool>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
-        let mut callers = JoinSet::new();
-        for _ in 0..8 {
-            let (manager, stop, done, failed) = (manager.clone(), stop.clone(), done.clone(), failed.clone());
-            callers.spawn(async move {
-                let mut sent = 0;
-                while !stop.load(Ordering::SeqCst) {
-                    sent += 1;
-                    match manager.execute_on_host_with(host, in_seconds(10), hostname).await {
-                        Ok(_) => done.fetch_add(1, Ordering::SeqCst),
-                        Err(_) => failed.fetch_add(1, Ordering::SeqCst),
-                    };
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                sent
-            });
-        }
-        Load { stop, done, failed, callers }
-    }
-
-    fn done(&self) -> usize {
-        self.done.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn failed(&self) -> usize {
-        self.failed.load(Ordering::SeqCst)
-    }
-
-    /// Waits until work is being done; returns how long that took.
-    pub(crate) fn wait_for_work(&self, what: &str) -> Duration {
-        let (asked, before) = (std::time::Instant::now(), self.done());
-        eventually(what, SOON, || if self.done() > before { Ok(()) } else { Err(self.failed()) });
-        asked.elapsed()
-    }
-
-    /// Stops sending; every piece of work sent must have had one result.
-    pub(crate) async fn finish(mut self) -> (usize, usize) {
-        self.stop.store(true, Ordering::SeqCst);
-        let mut sent = 0;
-        while let Some(caller) = self.callers.join_next().await {
-            sent += caller.unwrap();
-        }
-        assert_eq!(sent, self.done() + self.failed(), "results were lost or doubled");
-        (self.done(), self.failed())
-    }
-}
 
 #[test]
 fn a_daemon_killed_and_restarted_under_load() {
     let bed = bed();
     within(LIMIT, async {
-        let manager = manager(&bed, config()).await;
+        let manager = manager(&bed, attentive()).await;
         let (hurt, spared) = (Load::on(&manager, "h2"), Load::on(&manager, "h1"));
         hurt.wait_for_work("work on h2");
         spared.wait_for_work("work on h1");
@@ -133,7 +46,7 @@ fn a_daemon_killed_and_restarted_under_load() {
 fn a_link_cut_without_a_word_and_restored() {
     let bed = bed();
     within(LIMIT, async {
-        let manager = manager(&bed, config()).await;
+        let manager = manager(&bed, attentive()).await;
         let load = Load::on(&manager, "h3");
         load.wait_for_work("work on h3");
         let host = bed.host("h3").unwrap();
@@ -161,7 +74,7 @@ fn a_monitor_that_another_program_hangs_on_is_left_alone() {
     host.guest("vm1").unwrap().pause_qemu().unwrap();
     let (vm1, vm2) = (vm(&bed, "h1", "vm1"), vm(&bed, "h1", "vm2"));
     within(LIMIT, async {
-        let mut config = config();
+        let mut config = attentive();
         config.calls.monitor_busy_after = Duration::from_secs(1);
         let manager = manager(&bed, config).await;
         std::thread::scope(|scope| {
@@ -210,7 +123,7 @@ fn twenty_hung_vms_take_neither_the_daemon_nor_another_host() {
     }
     let (healthy, elsewhere) = (vm(&bed, "h1", "vm2"), vm(&bed, "h2", "vm1"));
     within(LIMIT, async {
-        let mut config = config();
+        let mut config = attentive();
         // Each VM worked on at once has a connection of its own.
         config.pool.max_connections_per_host = 32;
         let (unproven, per_host) = (config.calls.max_unproven_per_host, config.calls.max_per_host);
@@ -249,9 +162,9 @@ fn twenty_hung_vms_take_neither_the_daemon_nor_another_host() {
 #[test]
 fn a_thousand_connections_come_and_go() {
     let bed = bed();
-    becomes("what is held", SOON, Resources::NONE, Resources::now);
+    nothing_is_held(SOON);
     within(LIMIT, async {
-        let manager = manager(&bed, config()).await;
+        let manager = manager(&bed, attentive()).await;
         let pool = manager.pool("h1").unwrap();
         manager.execute_on_host("h1", hostname).await.unwrap();
         let before = memory_kib();
@@ -275,7 +188,7 @@ fn a_thousand_connections_come_and_go() {
         becomes("connections", SOON, true, || pool.stats().total_connections <= 1);
         assert!(manager.close(SOON).await);
         drop((pool, manager));
-        becomes("what is held", SOON, Resources::NONE, Resources::now);
+        nothing_is_held(SOON);
         let after = memory_kib();
         println!("memory: {before} KiB with one connection, {during} with a thousand, {after} after");
         // What the allocators keep for next time is no leak; a thousand connections' worth of it would be.
@@ -290,7 +203,7 @@ fn a_thousand_connections_come_and_go() {
 fn work_that_never_ends_is_ended_by_its_deadline() {
     let bed = bed();
     within(LIMIT, async {
-        let manager = manager(&bed, config()).await;
+        let manager = manager(&bed, attentive()).await;
         let asked = Instant::now();
         let result: Result<()> = manager
             .execute_on_host_with("h1", in_seconds(2), |connection| async move {

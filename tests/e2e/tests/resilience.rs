@@ -4,13 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use atp_e2e::{Bed, becomes, bed, eventually, within};
-use atp_transport::{
-    ErrorKind, EventKind, Fleet, HostInfo, LibvirtConnection, Strategy, TransportConfig, TransportManager,
-};
-use uuid::Uuid;
+use atp_transport::{ErrorKind, EventKind, Fleet, HostInfo, Strategy, TransportConfig, TransportManager};
 
-use crate::library::{in_seconds, manager};
-use crate::load::{self, Load};
+use crate::support::{Load, attentive, manager, query_status, vm};
 
 /// Longest any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -19,7 +15,7 @@ const SOON: Duration = Duration::from_secs(40);
 
 /// Soon leaves a host alone, and soon looks again.
 fn config() -> TransportConfig {
-    let mut config = load::config();
+    let mut config = attentive();
     config.breaker.consecutive_failures = 2;
     config.breaker.cool_down = Duration::from_millis(500);
     config.breaker.max_cool_down = Duration::from_secs(1);
@@ -66,16 +62,13 @@ fn work_on_what_is_not_hurt_is_done_whatever_else_is() {
 
         // On one of the hosts that are spared a VM hangs all the while, and callers keep asking it.
         let hung = bed.host("h1").unwrap().guest("vm1").unwrap();
-        let vm: Uuid = hung.uuid().parse().unwrap();
+        let vm = vm(&bed, "h1", "vm1");
         hung.pause_qemu().unwrap();
         let asks = tokio::spawn({
             let manager = manager.clone();
             async move {
                 loop {
-                    let work = |connection: LibvirtConnection| async move {
-                        connection.monitor_command(vm, r#"{"execute":"query-status"}"#).await
-                    };
-                    let error = manager.execute_on_host_with("h1", in_seconds(2), work).await.unwrap_err();
+                    let error = query_status(&manager, "h1", vm, 2).await.unwrap_err();
                     assert!(
                         matches!(
                             error.kind(),

@@ -2,15 +2,13 @@
 
 use std::fs::{self, Permissions};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use atp_e2e::{Atp, eventually};
-
-/// User and group `nobody`: run by root, the daemon would be that of the machine.
-const NOBODY: u32 = 65534;
+use atp_testbed::session;
 
 /// A daemon of its own, with the test driver, that lets in `tester` with the password `s3cret`.
 struct Daemon {
@@ -37,25 +35,9 @@ impl Daemon {
         let sasl = format!("mech_list: digest-md5\nsasldb_path: {shown}/passwd.db\n");
         fs::write(folder.join("sasl2/libvirt.conf"), sasl).unwrap();
         add_user(&folder.join("passwd.db"));
-        let is_root = rustix::process::geteuid().is_root();
-        if is_root {
-            own(&folder);
-        }
-        let mut command = Command::new(if is_root { "setpriv" } else { "libvirtd" });
-        if is_root {
-            command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "libvirtd"]);
-        }
-        command.args(["--listen", "--config"]).arg(folder.join("libvirtd.conf"));
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", &folder);
+        session::hand_over(&folder).unwrap();
+        let mut command = session::daemon(&folder, &folder.join("libvirtd.conf")).unwrap();
         command.env("SASL_CONF_PATH", folder.join("sasl2"));
-        for (name, below) in [
-            ("XDG_RUNTIME_DIR", "run"),
-            ("XDG_CONFIG_HOME", "config"),
-            ("XDG_CACHE_HOME", "cache"),
-            ("XDG_DATA_HOME", "data"),
-        ] {
-            command.env(name, folder.join(below));
-        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let daemon = Daemon { child: command.spawn().unwrap(), folder, port };
         eventually("the daemon listens", Duration::from_secs(60), || TcpStream::connect(("127.0.0.1", port)));
@@ -87,13 +69,6 @@ fn add_user(database: &Path) {
     let mut child = command.spawn().unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"s3cret").unwrap();
     assert!(child.wait().unwrap().success(), "saslpasswd2 (package sasl2-bin) failed");
-}
-
-fn own(path: &Path) {
-    chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
-    if path.is_dir() {
-        fs::read_dir(path).unwrap().for_each(|entry| own(&entry.unwrap().path()));
-    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use atp_transport::{ErrorKind, LibvirtConnection, TransportConfig, TransportMana
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::library::{in_seconds, manager};
+use crate::support::{in_seconds, manager};
 
 /// Longest any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(60);

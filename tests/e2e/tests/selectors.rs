@@ -100,7 +100,7 @@ fn two_ids_of_one_daemon_are_noticed_and_each_vm_is_taken_once() {
     let run = bed.run(&["--host", &alias, "exec", "another/", "h1/", "h2/vm1", "--", "true"]);
     run.exits_with(0);
     assert_eq!(run.brief(), ["another/vm1 ok done", "another/vm2 ok done", "h2/vm1 ok done"]);
-    let notice = "h1 is the same host as another: 2 VMs selected under both are taken once";
+    let notice = "h1 is the same host as another: VMs selected under both are taken once: 2";
     assert!(run.stderr.contains(notice), "{}", run.stderr);
     // Under one of the ids alone there is nothing to notice.
     let run = bed.run(&["--host", &alias, "exec", "h1/", "--", "true"]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atp_e2e::{Bed, Resources, becomes, bed, eventually, within};
+use atp_e2e::{becomes, bed, eventually, within};
 use atp_testbed::Proxy;
 use atp_transport::domain::DomainInfo;
 use atp_transport::{
@@ -10,46 +10,24 @@ use atp_transport::{
     TransportManager,
 };
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use crate::library::{in_seconds, manager};
+use crate::support::{in_seconds, manager, nothing_is_held, query_status, quick, vm};
 
 /// Longest any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(90);
 /// Longest anything may take that should happen at once, or soon; the machine may be busy.
 const SOON: Duration = Duration::from_secs(20);
-const QUERY_STATUS: &str = r#"{"execute":"query-status"}"#;
 
-/// Quick to connect again, and to let go of threads.
+/// Never gives a host up.
 fn config() -> TransportConfig {
-    let mut config =
-        TransportConfig { connect_timeout: Duration::from_secs(3), ..TransportConfig::default() };
-    config.reconnect.initial_delay = Duration::from_millis(200);
-    config.reconnect.max_delay = Duration::from_secs(1);
+    let mut config = quick();
     config.reconnect.max_attempts = 0;
-    config.calls.thread_idle_timeout = Duration::from_millis(500);
     config
 }
 
 async fn list(manager: &TransportManager, host: &str, seconds: u64) -> Result<Vec<DomainInfo>> {
     let work = |connection: LibvirtConnection| async move { connection.list_domains().await };
     manager.execute_on_host_with(host, in_seconds(seconds), work).await
-}
-
-async fn query_status(manager: &TransportManager, vm: Uuid, seconds: u64) -> Result<String> {
-    let work =
-        |connection: LibvirtConnection| async move { connection.monitor_command(vm, QUERY_STATUS).await };
-    manager.execute_on_host_with("h1", in_seconds(seconds), work).await
-}
-
-fn vm(bed: &Bed, name: &str) -> Uuid {
-    bed.host("h1").unwrap().guest(name).unwrap().uuid().parse().unwrap()
-}
-
-/// Waits until nothing is left of managers that are gone.
-#[track_caller]
-fn nothing_is_held() {
-    becomes("what is held", SOON, Resources::NONE, Resources::now);
 }
 
 /// The state of the only connection to the host.
@@ -95,8 +73,8 @@ fn a_daemon_killed_under_a_call_is_a_lost_connection() {
         // The call hangs in the daemon, since its QEMU is stopped.
         bed.host("h1").unwrap().guest("vm1").unwrap().pause_qemu().unwrap();
         let hung = tokio::spawn({
-            let (manager, vm) = (manager.clone(), vm(&bed, "vm1"));
-            async move { query_status(&manager, vm, 60).await }
+            let (manager, vm) = (manager.clone(), vm(&bed, "h1", "vm1"));
+            async move { query_status(&manager, "h1", vm, 60).await }
         });
         becomes("calls in flight", SOON, 1, || manager.pool("h1").unwrap().stats().calls_in_flight);
         // It may have been on its way only; the daemon answers a later call when it has read this one.
@@ -111,7 +89,7 @@ fn a_daemon_killed_under_a_call_is_a_lost_connection() {
 #[test]
 fn a_daemon_that_is_stopped_is_lost_by_keepalive_and_found_again() {
     let bed = bed();
-    nothing_is_held();
+    nothing_is_held(SOON);
     within(LIMIT, async {
         let mut config = config();
         config.keepalive.interval = Duration::from_secs(1);
@@ -131,31 +109,31 @@ fn a_daemon_that_is_stopped_is_lost_by_keepalive_and_found_again() {
         bed.host("h3").unwrap().resume_daemon().unwrap();
         assert_eq!(list(&manager, "h3", 30).await.unwrap().len(), 2);
         assert!(manager.close(SOON).await);
-        nothing_is_held();
+        nothing_is_held(SOON);
     });
 }
 
 #[test]
 fn a_hung_vm_costs_its_caller_the_deadline_and_nobody_else_anything() {
     let bed = bed();
-    nothing_is_held();
+    nothing_is_held(SOON);
     let hung = bed.host("h1").unwrap().guest("vm1").unwrap();
-    let (vm1, vm2) = (vm(&bed, "vm1"), vm(&bed, "vm2"));
+    let (vm1, vm2) = (vm(&bed, "h1", "vm1"), vm(&bed, "h1", "vm2"));
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
         let stats = || manager.pool("h1").unwrap().stats();
-        query_status(&manager, vm1, 20).await.unwrap();
+        query_status(&manager, "h1", vm1, 20).await.unwrap();
 
         hung.pause_qemu().unwrap();
         let asked = Instant::now();
         let stuck = tokio::spawn({
             let manager = manager.clone();
-            async move { (query_status(&manager, vm1, 4).await, asked.elapsed()) }
+            async move { (query_status(&manager, "h1", vm1, 4).await, asked.elapsed()) }
         });
         becomes("calls in flight", SOON, 1, || stats().calls_in_flight);
         // The healthy VM of the same host answers before the hung one's time is up, and more than once.
         for _ in 0..3 {
-            query_status(&manager, vm2, 20).await.unwrap();
+            query_status(&manager, "h1", vm2, 20).await.unwrap();
         }
         assert!(!stuck.is_finished(), "the healthy VM waited for the hung one: {:?}", stuck.await);
 
@@ -168,7 +146,7 @@ fn a_hung_vm_costs_its_caller_the_deadline_and_nobody_else_anything() {
         // The connection is out of service, and replaced as soon as there is work.
         becomes("suspect connections", SOON, 1, || stats().suspect);
         assert_eq!(stats().stuck_calls, 1);
-        query_status(&manager, vm2, 20).await.unwrap();
+        query_status(&manager, "h1", vm2, 20).await.unwrap();
         assert_eq!(list(&manager, "h1", 20).await.unwrap().len(), 2);
         assert!(stats().total_connections >= 2, "{}", stats());
 
@@ -177,9 +155,9 @@ fn a_hung_vm_costs_its_caller_the_deadline_and_nobody_else_anything() {
         becomes("calls in flight and suspect connections", SOON, (0, 0), || {
             (stats().calls_in_flight, stats().suspect)
         });
-        query_status(&manager, vm1, 20).await.unwrap();
+        query_status(&manager, "h1", vm1, 20).await.unwrap();
         assert!(manager.close(SOON).await);
-        nothing_is_held();
+        nothing_is_held(SOON);
     });
 }
 
@@ -187,13 +165,13 @@ fn a_hung_vm_costs_its_caller_the_deadline_and_nobody_else_anything() {
 fn calls_beside_a_hung_one_are_not_held_up() {
     let bed = bed();
     bed.host("h1").unwrap().guest("vm1").unwrap().pause_qemu().unwrap();
-    let (vm1, vm2) = (vm(&bed, "vm1"), vm(&bed, "vm2"));
+    let (vm1, vm2) = (vm(&bed, "h1", "vm1"), vm(&bed, "h1", "vm2"));
     within(LIMIT, async {
         // libvirt's client before 9.10 can forget to send a call made beside another on the same connection.
         let manager = manager(&bed, config()).await;
         let stuck = tokio::spawn({
             let manager = manager.clone();
-            async move { query_status(&manager, vm1, 60).await }
+            async move { query_status(&manager, "h1", vm1, 60).await }
         });
         becomes("calls in flight", SOON, 1, || manager.pool("h1").unwrap().stats().calls_in_flight);
 
@@ -204,7 +182,7 @@ fn calls_beside_a_hung_one_are_not_held_up() {
                 for _ in 0..300 {
                     let asked = Instant::now();
                     if task == 0 {
-                        query_status(&manager, vm2, 20).await.unwrap();
+                        query_status(&manager, "h1", vm2, 20).await.unwrap();
                     } else {
                         list(&manager, "h1", 20).await.unwrap();
                     }
@@ -221,12 +199,12 @@ fn calls_beside_a_hung_one_are_not_held_up() {
 #[test]
 fn a_manager_is_closed_though_a_call_hangs() {
     let bed = bed();
-    nothing_is_held();
+    nothing_is_held(SOON);
     let hung = bed.host("h1").unwrap().guest("vm1").unwrap();
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
         hung.pause_qemu().unwrap();
-        let error = query_status(&manager, vm(&bed, "vm1"), 2).await.unwrap_err();
+        let error = query_status(&manager, "h1", vm(&bed, "h1", "vm1"), 2).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::CallTimeout, "{error:?}");
         let asked = Instant::now();
         manager.close(Duration::from_secs(2)).await;
@@ -234,7 +212,7 @@ fn a_manager_is_closed_though_a_call_hangs() {
         drop(manager);
 
         hung.resume_qemu().unwrap();
-        nothing_is_held();
+        nothing_is_held(SOON);
     });
 }
 
@@ -371,8 +349,8 @@ fn states_are_listed_in_one_call_and_a_hung_vm_does_not_hold_that_up() {
         // First while nobody else is waiting for the hung one, when libvirt would find its monitor free, ...
         assert_eq!(list().await, expected);
         // ... and then while somebody is.
-        let vm = vm(&bed, "vm1");
-        assert!(query_status(&manager, vm, 2).await.is_err());
+        let vm = vm(&bed, "h1", "vm1");
+        assert!(query_status(&manager, "h1", vm, 2).await.is_err());
         assert_eq!(list().await, expected);
     });
 }

@@ -9,8 +9,7 @@ use atp_transport::{
     BreakerState, Event, EventKind, HealthState, TransportConfig, TransportEvent, TransportManager,
 };
 
-use crate::library::manager;
-use crate::load::{self, Load};
+use crate::support::{Load, attentive, manager};
 
 /// Longest the test may take.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -19,7 +18,7 @@ const SOON: Duration = Duration::from_secs(40);
 
 /// Looks often, and soon believes what it sees.
 fn config() -> TransportConfig {
-    let mut config = load::config();
+    let mut config = attentive();
     config.health.interval = Duration::from_millis(200);
     config.health.window = Duration::from_secs(2);
     config.health.better_after = Duration::from_secs(1);

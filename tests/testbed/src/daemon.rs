@@ -2,10 +2,9 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use crate::error::{Error, LogTail, Result};
 use crate::layout::Layout;
 use crate::network::HostNetwork;
 use crate::process::{Members, Process, Signal};
+use crate::session;
 use crate::state::HostState;
 use crate::virsh::virsh;
 
@@ -27,9 +27,6 @@ const START_DEADLINE: Duration = Duration::from_secs(120);
 
 /// How often a daemon that starts is looked at.
 const POLL: Duration = Duration::from_millis(5);
-
-/// User and group `nobody`, who run the daemons of a rootless bed that root started.
-const NOBODY: u32 = 65534;
 
 /// Namespaces, users and security labels are the machine's business, and there is no virtlogd.
 const QEMU_CONFIG: &str = "\
@@ -97,7 +94,7 @@ impl Daemon {
             fs::write(&path, content).map_err(Error::io(format!("writing {}", path.display())))?;
         }
         copy_files(&self.known_capabilities()?, &self.layout.capabilities())?;
-        if self.runs_as_nobody()? { give_to_nobody(self.layout.folder()) } else { Ok(()) }
+        if self.network.is_none() { session::hand_over(self.layout.folder()) } else { Ok(()) }
     }
 
     /// Starts the process, which has to be gone or never started.
@@ -123,30 +120,12 @@ impl Daemon {
                 ]);
                 // With a dot in it, libvirt takes the name for complete and does not ask a name server.
                 command.arg(folder).arg(format!("{}.atp.test", self.host.id));
+                command.env_clear().env("PATH", session::PATH).env("HOME", folder);
                 command
             }
-            None => {
-                let mut command = Command::new("libvirtd");
-                command.arg("--listen").arg("--config").arg(self.layout.daemon_config());
-                if self.runs_as_nobody()? {
-                    command.uid(NOBODY).gid(NOBODY);
-                }
-                command
-            }
+            // Its HOME also tells which bed the processes of a session belong to.
+            None => session::daemon(folder, &self.layout.daemon_config())?,
         };
-        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        // HOME also tells which bed the processes of a session belong to.
-        command.env("HOME", folder);
-        if self.network.is_none() {
-            for (name, below) in [
-                ("XDG_RUNTIME_DIR", "run"),
-                ("XDG_CONFIG_HOME", "config"),
-                ("XDG_CACHE_HOME", "cache"),
-                ("XDG_DATA_HOME", "data"),
-            ] {
-                command.env(name, folder.join(below));
-            }
-        }
         // A group of its own: Ctrl-C in the terminal of a test is not meant for the daemon.
         command.process_group(0).current_dir("/");
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
@@ -245,10 +224,6 @@ impl Daemon {
         Ok(folder)
     }
 
-    fn runs_as_nobody(&self) -> Result<bool> {
-        Ok(self.network.is_none() && cache::user_id()? == 0)
-    }
-
     fn child(&self) -> MutexGuard<'_, Option<Child>> {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -269,21 +244,6 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
             continue;
         }
         cache::write_atomically(&copy, &content)?;
-    }
-    Ok(())
-}
-
-/// Gives a folder and everything in it to the user `nobody`.
-fn give_to_nobody(folder: &Path) -> Result<()> {
-    let what = || format!("giving {} to the user nobody", folder.display());
-    chown(folder, Some(NOBODY), Some(NOBODY)).map_err(Error::io(what()))?;
-    for entry in fs::read_dir(folder).map_err(Error::io(what()))? {
-        let path = entry.map_err(Error::io(what()))?.path();
-        if path.is_dir() {
-            give_to_nobody(&path)?;
-        } else {
-            chown(&path, Some(NOBODY), Some(NOBODY)).map_err(Error::io(what()))?;
-        }
     }
     Ok(())
 }

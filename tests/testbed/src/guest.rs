@@ -335,7 +335,7 @@ impl Guest {
     <input type='keyboard' bus='virtio'/>
     <input type='tablet' bus='virtio'/>
     <video><model type='vga'/></video>
-    <watchdog model='ib700' action='pause'/>
+    <watchdog model='i6300esb' action='pause'/>
     <memballoon model='none'/>
   </devices>
 </domain>

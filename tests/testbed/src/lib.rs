@@ -35,6 +35,7 @@ mod guest;
 mod host;
 mod proxy;
 mod qemu;
+pub mod session;
 mod state;
 
 pub use bed::{Builder, Summary, Testbed};

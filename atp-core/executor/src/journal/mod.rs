@@ -307,6 +307,7 @@ mod tests {
         while let Some(event) = run.next().await {
             match event {
                 RunEvent::Started { host, .. } => panic!("{host} was started"),
+                RunEvent::Progress { .. } => {}
                 RunEvent::Stopping(reason) => reasons.push(reason),
                 RunEvent::Finished(outcome) => outcomes.push(outcome),
             }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use atp_protocol::files::{FileError, Pull, Pulled, Push, Pushed, TransferPolicy};
+use atp_protocol::files::{FileError, Progress, Pull, Pulled, Push, Pushed, TransferPolicy};
 use atp_protocol::{LibvirtCarrier, ProtocolError};
 use atp_transport::Effect;
 use atp_transport::domain::DomainInfo;
@@ -36,7 +36,7 @@ pub(super) async fn push(
             }
             job.attempt.mark_sent();
             let carrier = LibvirtCarrier::new(&connection, domain.uuid);
-            let pushed = push.run(&carrier, deadline, &mut |_| {}).await;
+            let pushed = push.run(&carrier, deadline, &mut |so_far| tell(job, so_far)).await;
             explain(job, &connection, operation, domain, pushed).await
         });
         match asked.await {
@@ -68,7 +68,7 @@ pub(super) async fn pull(
                 return Ok(Asked::NotRunning(state, Effect::None));
             }
             let carrier = LibvirtCarrier::new(&connection, domain.uuid);
-            let pulled = pull.run(&carrier, deadline, &mut |_| {}).await;
+            let pulled = pull.run(&carrier, deadline, &mut |so_far| tell(job, so_far)).await;
             explain(job, &connection, operation, domain, pulled).await
         });
         match asked.await {
@@ -77,6 +77,10 @@ pub(super) async fn pull(
             asked => return finish(job, domain, asked, |pulled| pulled_completion(spec, pulled)).of_a_look(),
         }
     }
+}
+
+fn tell(job: &Job<'_>, so_far: Progress) {
+    job.attempt.progress(so_far.done, so_far.total);
 }
 
 /// Whether a file can be pushed on from where it is. A last step that may have been taken is not taken again: the

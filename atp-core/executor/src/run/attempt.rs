@@ -1,14 +1,16 @@
 //! One attempt at a target's work, and how its end is waited for.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use atp_transport::{Effect, ErrorKind};
+use atp_transport::{Effect, ErrorKind, HostId};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::RunEvent;
 use crate::completion::Completion;
 use crate::error::OutcomeError;
 use crate::outcome::Status;
@@ -19,16 +21,26 @@ pub struct Attempt {
     deadline: Instant,
     sent: Arc<AtomicBool>,
     stop: CancellationToken,
+    /// None when the attempt is over: nothing is told of a target after its outcome.
+    teller: Arc<Mutex<Option<Teller>>>,
+}
+
+/// Where the run's events go, and of which target they tell.
+#[derive(Debug)]
+pub(super) struct Teller {
+    pub(super) events: mpsc::Sender<RunEvent>,
+    pub(super) host: HostId,
+    pub(super) vm: Option<String>,
 }
 
 impl Attempt {
-    pub(super) fn new(deadline: Instant, stop: CancellationToken) -> Self {
-        Attempt { deadline, sent: Arc::default(), stop }
+    pub(super) fn new(deadline: Instant, stop: CancellationToken, teller: Teller) -> Self {
+        Attempt { deadline, sent: Arc::default(), stop, teller: Arc::new(Mutex::new(Some(teller))) }
     }
 
     /// An attempt at a part of the work, with a deadline of its own. What it sends it marks for itself.
     pub(crate) fn part(&self, deadline: Instant) -> Self {
-        Attempt::new(deadline, self.stop.clone())
+        Attempt { deadline, sent: Arc::default(), stop: self.stop.clone(), teller: Arc::clone(&self.teller) }
     }
 
     /// Whether the run was asked to stop. Work that goes through several stages is to end with the one it is in.
@@ -47,6 +59,21 @@ impl Attempt {
         self.sent.store(true, Ordering::Release);
     }
 
+    /// Tells how far the work is, in bytes. Never waits: it is left out where the events are not read fast enough, so
+    /// that there is always room for those that matter.
+    pub fn progress(&self, done: u64, total: u64) {
+        if let Some(Teller { events, host, vm }) = &*self.teller()
+            && events.capacity() * 2 > events.max_capacity()
+        {
+            let _ = events.try_send(RunEvent::Progress { host: host.clone(), vm: vm.clone(), done, total });
+        }
+    }
+
+    fn teller(&self) -> MutexGuard<'_, Option<Teller>> {
+        // Nothing under this lock can panic half-way.
+        self.teller.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns when the run is asked to stop.
     pub(crate) async fn stop_requested(&self) {
         self.stop.cancelled().await;
@@ -56,7 +83,19 @@ impl Attempt {
         if self.sent.load(Ordering::Acquire) { Effect::Unknown } else { Effect::None }
     }
 
-    /// Waits for the work to end, in whatever way, and says when it did.
+    /// Waits for the work to end, in whatever way, and says when it did. Nothing is told of it afterwards.
+    pub(super) async fn last(
+        &self,
+        work: AbortOnDropHandle<(Completion, Instant)>,
+        grace: Duration,
+        abort: &CancellationToken,
+    ) -> (Completion, Instant) {
+        let ended = self.supervise(work, grace, abort).await;
+        self.teller().take();
+        ended
+    }
+
+    /// Waits for the work, or a part of it, to end, in whatever way, and says when it did.
     pub(crate) async fn supervise(
         &self,
         mut work: AbortOnDropHandle<(Completion, Instant)>,

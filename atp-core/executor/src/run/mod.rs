@@ -25,6 +25,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use atp_transport::HostId;
+use futures_util::future::BoxFuture;
 use futures_util::stream::Stream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -75,11 +76,26 @@ pub enum RunEvent {
         /// The VM's name, unless the host is the target.
         vm: Option<String>,
     },
+    /// How far the work on a target is that takes long, such as the copying of a file. Comes between its `Started` and
+    /// its `Finished`, and only as often as events are read: what nobody has time for is left out.
+    Progress {
+        /// The host.
+        host: HostId,
+        /// The VM's name, unless the host is the target.
+        vm: Option<String>,
+        /// How much is done, bytes.
+        done: u64,
+        /// How much there is in all, bytes.
+        total: u64,
+    },
     /// A target has its outcome. Targets that never started have no `Started` before.
     Finished(Box<Outcome>),
     /// From here on nothing more is started: the run ends early. Comes once at most.
     Stopping(StopReason),
 }
+
+/// The work of a run, called for each attempt at a target.
+type Work = Box<dyn Fn(Target, Attempt) -> BoxFuture<'static, Completion> + Send + Sync>;
 
 /// A run under way: its events, to be read until there are no more.
 ///
@@ -139,6 +155,7 @@ where
     let deadline = spec.policy.deadline.map(|budget| Instant::now() + budget);
     let stop = stop::Stop::new(control.stop.clone(), control.abort.child_token(), deadline);
     let abort_on_drop = stop.abort().clone().drop_guard();
+    let work: Work = Box::new(move |target, attempt| Box::pin(work(target, attempt)));
     tokio::spawn(scheduler::run(spec, stop, sender, work));
     Run { _abort_on_drop: abort_on_drop, events }
 }

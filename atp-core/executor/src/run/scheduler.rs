@@ -1,6 +1,5 @@
 //! The scheduler: admits targets as the policy allows, and passes on what becomes of them.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +10,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::attempt::{Attempt, panicked};
+use super::attempt::{Attempt, Teller, panicked};
 use super::stop::{Stop, StopReason};
 use super::waiting::Waiting;
-use super::{RunEvent, RunSpec};
+use super::{RunEvent, RunSpec, Work};
 use crate::completion::Completion;
 use crate::error::OutcomeError;
 use crate::journal::Journal;
@@ -23,11 +22,7 @@ use crate::plan::Target;
 use crate::policy::Policy;
 
 /// Runs until every target has its outcome, and each is told.
-pub(super) async fn run<W, F>(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent>, work: W)
-where
-    W: Fn(Target, Attempt) -> F + Send + Sync + 'static,
-    F: Future<Output = Completion> + Send + 'static,
-{
+pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent>, work: Work) {
     let RunSpec { op, targets, settled, policy, journal } = spec;
     // What an earlier run of the same journal came to has attempts, and was counted then.
     let failed_in_planning =
@@ -119,7 +114,7 @@ impl Limits {
     }
 
     /// Tells that the run ends early, before the first target that has to do with it.
-    async fn tell_once<W>(&mut self, shared: &Shared<W>) {
+    async fn tell_once(&mut self, shared: &Shared) {
         if !self.told
             && let Some(reason) = shared.stop.reason()
         {
@@ -134,16 +129,16 @@ fn is_failure(status: Status) -> bool {
 }
 
 /// What the scheduler and the tasks of all targets work with.
-struct Shared<W> {
+struct Shared {
     op: &'static str,
     policy: Policy,
     stop: Stop,
     journal: Option<Journal>,
     events: mpsc::Sender<RunEvent>,
-    work: W,
+    work: Work,
 }
 
-impl<W> Shared<W> {
+impl Shared {
     /// A reader that is gone has aborted the run by going: there is nobody left to tell.
     async fn emit(&self, event: RunEvent) {
         let _ = self.events.send(event).await;
@@ -174,15 +169,9 @@ impl<W> Shared<W> {
             () = given_up => {}
         }
     }
-}
 
-impl<W, F> Shared<W>
-where
-    W: Fn(Target, Attempt) -> F + Send + Sync + 'static,
-    F: Future<Output = Completion> + Send + 'static,
-{
     /// Starts the task that carries out a target.
-    fn admit(self: &Arc<Self>, target: Target) -> impl Future<Output = (Target, Outcome)> + use<W, F> {
+    fn admit(self: &Arc<Self>, target: Target) -> impl Future<Output = (Target, Outcome)> + use<> {
         let (shared, op, given) = (Arc::clone(self), self.op, target.clone());
         let task = AbortOnDropHandle::new(tokio::spawn(async move { shared.carry_out(given).await }));
         async move {
@@ -258,14 +247,16 @@ where
     }
 
     async fn attempt(self: &Arc<Self>, target: &Target, deadline: Instant) -> (Completion, Instant) {
-        let attempt = Attempt::new(deadline, self.stop.requested().clone());
+        let (host, vm) = (target.host.clone(), target.vm().map(str::to_owned));
+        let teller = Teller { events: self.events.clone(), host, vm };
+        let attempt = Attempt::new(deadline, self.stop.requested().clone(), teller);
         let (shared, given, told) = (Arc::clone(self), target.clone(), attempt.clone());
         // A task of its own: it panics alone.
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let completion = (shared.work)(given, told).await;
             (completion, Instant::now())
         }));
-        attempt.supervise(task, self.policy.grace, self.stop.abort()).await
+        attempt.last(task, self.policy.grace, self.stop.abort()).await
     }
 }
 

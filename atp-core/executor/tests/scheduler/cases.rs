@@ -5,21 +5,50 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use atp_executor::{
-    Completion, Outcome, OutcomeError, Policy, Portion, RunControl, RunEvent, RunSpec, Status, StopReason,
-    Target, run_targets,
+    Attempt, Completion, Outcome, OutcomeError, Policy, Portion, Run, RunControl, RunEvent, RunSpec, Status,
+    StopReason, Target, run_targets,
 };
 use atp_transport::Effect;
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
 use crate::{Gauge, policy, settled, spec, target, virtual_time};
 
+/// VMs of one host.
+fn targets(count: usize) -> Vec<Target> {
+    (0..count).map(|vm| target(0, vm)).collect()
+}
+
+fn start<F: Future<Output = Completion> + Send + 'static>(
+    targets: Vec<Target>,
+    policy: Policy,
+    work: impl Fn(Target, Attempt) -> F + Send + Sync + 'static,
+) -> Run {
+    run_targets(spec(targets, policy), &RunControl::default(), work)
+}
+
+/// Work that never ends, counted for as long as it is there.
+fn endless(
+    gauge: &Gauge,
+) -> impl Fn(Target, Attempt) -> BoxFuture<'static, Completion> + Send + Sync + 'static {
+    let gauge = gauge.clone();
+    move |_, _| {
+        let live = gauge.enter();
+        Box::pin(async move {
+            std::future::pending::<()>().await;
+            drop(live);
+            Completion::ok(Effect::Done, None)
+        })
+    }
+}
+
 #[test]
 fn hosts_take_turns() {
     virtual_time(async {
-        let mut targets: Vec<Target> = (0..20).map(|vm| target(0, vm)).collect();
+        let mut targets = targets(20);
         targets.extend([target(1, 0), target(1, 1)]);
         let policy = Policy { parallel: 2, ..policy() };
-        let mut run = run_targets(spec(targets, policy), &RunControl::default(), |_, _| async {
+        let mut run = start(targets, policy, |_, _| async {
             sleep(Duration::from_secs(1)).await;
             Completion::ok(Effect::Done, None)
         });
@@ -38,9 +67,9 @@ fn hosts_take_turns() {
 fn a_target_that_hangs_does_not_hold_up_the_others() {
     virtual_time(async {
         let began = Instant::now();
-        let targets = (0..9).map(|vm| target(0, vm)).collect();
+        let targets = targets(9);
         let policy = Policy { parallel: 2, ..policy() };
-        let run = run_targets(spec(targets, policy), &RunControl::default(), |target, _| async move {
+        let run = start(targets, policy, |target, _| async move {
             if target.vm() == Some("vm0") {
                 std::future::pending::<()>().await;
             }
@@ -58,16 +87,7 @@ fn a_target_that_hangs_does_not_hold_up_the_others() {
 fn dropping_a_run_ends_its_work() {
     virtual_time(async {
         let gauge = Gauge::default();
-        let work = gauge.clone();
-        let targets = (0..9).map(|vm| target(0, vm)).collect();
-        let mut run = run_targets(spec(targets, policy()), &RunControl::default(), move |_, _| {
-            let live = work.enter();
-            async move {
-                std::future::pending::<()>().await;
-                drop(live);
-                Completion::ok(Effect::Done, None)
-            }
-        });
+        let mut run = start(targets(9), policy(), endless(&gauge));
         for _ in 0..policy().parallel {
             assert!(matches!(run.next().await, Some(RunEvent::Started { .. })));
         }
@@ -82,9 +102,9 @@ fn dropping_a_run_ends_its_work() {
 #[test]
 fn a_slow_reader_delays_nobodys_clock() {
     virtual_time(async {
-        let targets = (0..12).map(|vm| target(0, vm)).collect();
+        let targets = targets(12);
         let policy = Policy { parallel: 2, ..policy() };
-        let mut run = run_targets(spec(targets, policy), &RunControl::default(), |_, _| async {
+        let mut run = start(targets, policy, |_, _| async {
             sleep(Duration::from_secs(2)).await;
             Completion::ok(Effect::Done, None)
         });
@@ -102,11 +122,56 @@ fn a_slow_reader_delays_nobodys_clock() {
 }
 
 #[test]
+fn progress_is_told_between_start_and_end_and_is_in_nobodys_way() {
+    virtual_time(async {
+        let targets = (0..6).map(|vm| target(0, vm)).collect();
+        let policy = Policy { parallel: 4, timeout: Duration::from_secs(5), ..policy() };
+        let mut run =
+            run_targets(spec(targets, policy), &RunControl::default(), |target, attempt| async move {
+                // Goes on telling when nobody wants to know any more.
+                let late = attempt.clone();
+                tokio::spawn(async move {
+                    sleep(Duration::from_secs(60)).await;
+                    late.progress(2, 2);
+                });
+                for done in 0..1000 {
+                    attempt.progress(done, 1000);
+                }
+                sleep(Duration::from_secs(1)).await;
+                attempt.progress(1000, 1000);
+                if target.vm() == Some("vm5") {
+                    std::future::pending::<()>().await;
+                }
+                Completion::ok(Effect::Done, None)
+            });
+        let (mut running, mut ended, mut told) = (Vec::new(), Vec::new(), 0);
+        while let Some(event) = run.next().await {
+            match event {
+                RunEvent::Started { vm, .. } => running.push(vm),
+                RunEvent::Progress { vm, done, total, .. } => {
+                    assert!(running.contains(&vm) && done <= total, "{vm:?}: {done} of {total}");
+                    told += 1;
+                }
+                RunEvent::Finished(outcome) => {
+                    assert!(outcome.duration_ms <= 6_000, "{outcome:?}");
+                    running.retain(|vm| *vm != outcome.vm);
+                    ended.push(outcome);
+                }
+                RunEvent::Stopping(reason) => panic!("{reason}"),
+            }
+        }
+        assert_eq!((ended.len(), running.len()), (6, 0));
+        // Some of it, and no more than there was time for.
+        assert!((1..100).contains(&told), "{told}");
+    });
+}
+
+#[test]
 fn nothing_starts_once_a_run_is_stopped_however_slow_the_reader() {
     virtual_time(async {
         let began = Arc::new(AtomicUsize::new(0));
         let (count, control) = (Arc::clone(&began), RunControl::default());
-        let targets = (0..12).map(|vm| target(0, vm)).collect();
+        let targets = targets(12);
         let policy = Policy { parallel: 2, ..policy() };
         let run = run_targets(spec(targets, policy), &control, move |_, _| {
             count.fetch_add(1, Ordering::SeqCst);
@@ -127,11 +192,11 @@ fn nothing_starts_once_a_run_is_stopped_however_slow_the_reader() {
 fn a_host_with_many_slow_vms_does_not_starve_one_with_few() {
     virtual_time(async {
         let began = Instant::now();
-        let mut targets: Vec<Target> = (0..200).map(|vm| target(0, vm)).collect();
+        let mut targets = targets(200);
         targets.extend((0..2).map(|vm| target(1, vm)));
         targets.extend((0..100).map(|vm| target(2, vm)));
         let policy = Policy { parallel: 8, ..policy() };
-        let mut run = run_targets(spec(targets, policy), &RunControl::default(), |target, _| async move {
+        let mut run = start(targets, policy, |target, _| async move {
             let millis = if target.host.as_str() == "h0" { 10_000 } else { 10 };
             sleep(Duration::from_millis(millis)).await;
             Completion::ok(Effect::Done, None)
@@ -154,9 +219,9 @@ fn a_host_takes_no_more_at_once_than_it_may() {
     virtual_time(async {
         let gauge = Gauge::default();
         let work = gauge.clone();
-        let targets = (0..9).map(|vm| target(0, vm)).collect();
+        let targets = targets(9);
         let policy = Policy { per_host: Some(2), ..policy() };
-        let run = run_targets(spec(targets, policy), &RunControl::default(), move |_, _| {
+        let run = start(targets, policy, move |_, _| {
             let live = work.enter();
             async move {
                 sleep(Duration::from_secs(1)).await;
@@ -175,7 +240,7 @@ fn a_vm_that_is_there_twice_is_worked_on_once_at_a_time() {
         let gauge = Gauge::default();
         let work = gauge.clone();
         let targets = vec![target(0, 0), target(0, 0), target(0, 1)];
-        let run = run_targets(spec(targets, policy()), &RunControl::default(), move |target, _| {
+        let run = start(targets, policy(), move |target, _| {
             let live = (target.vm() == Some("vm0")).then(|| work.enter());
             async move {
                 sleep(Duration::from_secs(1)).await;
@@ -191,7 +256,7 @@ fn a_vm_that_is_there_twice_is_worked_on_once_at_a_time() {
 /// Work that fails on the VMs of these names, at once.
 fn failing(
     names: &'static [&'static str],
-) -> impl Fn(Target, atp_executor::Attempt) -> std::future::Ready<Completion> + Send + Sync + 'static {
+) -> impl Fn(Target, Attempt) -> std::future::Ready<Completion> + Send + Sync + 'static {
     move |target, _| {
         let failed = names.contains(&target.vm().unwrap());
         std::future::ready(if failed {
@@ -203,7 +268,7 @@ fn failing(
 }
 
 /// `vm status` of each outcome, and why the run ended early.
-async fn outline(mut run: atp_executor::Run) -> (Vec<String>, Option<StopReason>) {
+async fn outline(mut run: Run) -> (Vec<String>, Option<StopReason>) {
     let (mut outcomes, mut reason) = (Vec::new(), None);
     while let Some(event) = run.next().await {
         match event {
@@ -211,7 +276,7 @@ async fn outline(mut run: atp_executor::Run) -> (Vec<String>, Option<StopReason>
                 outcomes.push(format!("{} {}", outcome.vm.as_deref().unwrap_or("-"), outcome.status));
             }
             RunEvent::Stopping(why) => reason = Some(why),
-            RunEvent::Started { .. } => {}
+            RunEvent::Started { .. } | RunEvent::Progress { .. } => {}
         }
     }
     outcomes.sort();
@@ -221,10 +286,9 @@ async fn outline(mut run: atp_executor::Run) -> (Vec<String>, Option<StopReason>
 #[test]
 fn so_many_failures_end_the_run() {
     virtual_time(async {
-        let targets: Vec<_> = (0..6).map(|vm| target(0, vm)).collect();
+        let targets = targets(6);
         let policy = Policy { parallel: 1, max_failures: Some(Portion::Count(2)), ..policy() };
-        let work = failing(&["vm1", "vm3", "vm4"]);
-        let run = run_targets(spec(targets, policy), &RunControl::default(), work);
+        let run = start(targets, policy, failing(&["vm1", "vm3", "vm4"]));
         let (outcomes, reason) = outline(run).await;
         assert_eq!(outcomes, ["vm0 ok", "vm1 failed", "vm2 ok", "vm3 failed", "vm4 skipped", "vm5 skipped"]);
         assert_eq!(reason, Some(StopReason::MaxFailures { failures: 2 }));
@@ -237,7 +301,7 @@ fn what_failed_in_planning_counts_among_the_failures() {
         let outline_of = |attempts, max_failures| async move {
             let policy = Policy { parallel: 1, max_failures: Some(max_failures), ..policy() };
             let settled = (0..2).map(|vm| Outcome { attempts, ..settled(vm) }).collect();
-            let spec = RunSpec { settled, ..spec((0..2).map(|vm| target(0, vm)).collect(), policy) };
+            let spec = RunSpec { settled, ..spec(targets(2), policy) };
             let run = run_targets(spec, &RunControl::default(), failing(&["vm0"]));
             let (outcomes, reason) = outline(run).await;
             (outcomes[2..].join(" "), reason)
@@ -261,9 +325,9 @@ fn what_failed_in_planning_counts_among_the_failures() {
 #[test]
 fn a_run_that_had_nothing_left_was_not_stopped() {
     virtual_time(async {
-        let targets: Vec<_> = (0..3).map(|vm| target(0, vm)).collect();
+        let targets = targets(3);
         let policy = Policy { parallel: 1, max_failures: Some(Portion::Count(1)), ..policy() };
-        let run = run_targets(spec(targets, policy), &RunControl::default(), failing(&["vm2"]));
+        let run = start(targets, policy, failing(&["vm2"]));
         assert_eq!(outline(run).await, (vec!["vm0 ok".into(), "vm1 ok".into(), "vm2 failed".into()], None));
     });
 }
@@ -271,16 +335,15 @@ fn a_run_that_had_nothing_left_was_not_stopped() {
 #[test]
 fn a_canary_that_fails_is_the_only_one() {
     virtual_time(async {
-        let targets: Vec<_> = (0..5).map(|vm| target(0, vm)).collect();
+        let targets = targets(5);
         let policy = Policy { serial: Some(Portion::Count(2)), ..policy() };
-        let run =
-            run_targets(spec(targets.clone(), policy.clone()), &RunControl::default(), failing(&["vm1"]));
+        let run = start(targets.clone(), policy.clone(), failing(&["vm1"]));
         let (outcomes, reason) = outline(run).await;
         assert_eq!(outcomes, ["vm0 ok", "vm1 failed", "vm2 skipped", "vm3 skipped", "vm4 skipped"]);
         assert_eq!(reason, Some(StopReason::CanaryFailed));
 
         // A failure after the canary is one like others.
-        let run = run_targets(spec(targets, policy), &RunControl::default(), failing(&["vm2"]));
+        let run = start(targets, policy, failing(&["vm2"]));
         let (outcomes, reason) = outline(run).await;
         assert_eq!(outcomes, ["vm0 ok", "vm1 ok", "vm2 failed", "vm3 ok", "vm4 ok"]);
         assert_eq!(reason, None);
@@ -291,26 +354,22 @@ fn a_canary_that_fails_is_the_only_one() {
 fn the_time_for_the_whole_run_is_kept() {
     virtual_time(async {
         let began = Instant::now();
-        let targets: Vec<_> = (0..6).map(|vm| target(0, vm)).collect();
+        let targets = targets(6);
         let policy = Policy { parallel: 2, deadline: Some(Duration::from_secs(7)), ..policy() };
-        let run = run_targets(
-            spec(targets, policy.clone()),
-            &RunControl::default(),
-            |target, attempt| async move {
-                if target.vm() == Some("vm3") {
-                    // Ignores its deadline.
-                    std::future::pending::<()>().await;
+        let run = start(targets, policy.clone(), |target, attempt| async move {
+            if target.vm() == Some("vm3") {
+                // Ignores its deadline.
+                std::future::pending::<()>().await;
+            }
+            let work = sleep(Duration::from_secs(4));
+            match tokio::time::timeout_at(attempt.deadline(), work).await {
+                Ok(()) => Completion::ok(Effect::Done, None),
+                Err(_) => {
+                    let error = OutcomeError::new("call-timeout", "no answer");
+                    Completion::failed(Status::Timeout, Effect::Unknown, error)
                 }
-                let work = sleep(Duration::from_secs(4));
-                match tokio::time::timeout_at(attempt.deadline(), work).await {
-                    Ok(()) => Completion::ok(Effect::Done, None),
-                    Err(_) => {
-                        let error = OutcomeError::new("call-timeout", "no answer");
-                        Completion::failed(Status::Timeout, Effect::Unknown, error)
-                    }
-                }
-            },
-        );
+            }
+        });
         let (outcomes, reason) = outline(run).await;
         assert_eq!(
             outcomes,
@@ -326,7 +385,7 @@ fn what_did_not_happen_is_tried_again_within_the_targets_own_time() {
     virtual_time(async {
         let began = Instant::now();
         let policy = Policy { retries: 100, ..policy() };
-        let run = run_targets(spec(vec![target(0, 0)], policy), &RunControl::default(), |_, _| async {
+        let run = start(vec![target(0, 0)], policy, |_, _| async {
             let error = OutcomeError::new("connection-refused", "no").retryable();
             Completion::failed(Status::Unreachable, Effect::None, error)
         });
@@ -341,16 +400,7 @@ fn what_did_not_happen_is_tried_again_within_the_targets_own_time() {
 fn a_reader_that_never_reads_moves_no_deadline_and_no_end() {
     virtual_time(async {
         let gauge = Gauge::default();
-        let work = gauge.clone();
-        let targets = (0..9).map(|vm| target(0, vm)).collect();
-        let run = run_targets(spec(targets, policy()), &RunControl::default(), move |_, _| {
-            let live = work.enter();
-            async move {
-                std::future::pending::<()>().await;
-                drop(live);
-                Completion::ok(Effect::Done, None)
-            }
-        });
+        let run = start(targets(9), policy(), endless(&gauge));
         sleep(Duration::from_secs(60)).await;
         assert_eq!(gauge.now(), 0, "work outlived its deadline");
         assert_eq!(gauge.most(), policy().parallel);
@@ -362,10 +412,10 @@ fn a_reader_that_never_reads_moves_no_deadline_and_no_end() {
 #[test]
 fn every_reader_is_told_everything_and_the_slow_one_sets_the_pace() {
     virtual_time(async {
-        let targets: Vec<_> = (0..40).map(|vm| target(0, vm)).collect();
+        let targets = targets(40);
         let began = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&began);
-        let run = run_targets(spec(targets, policy()), &RunControl::default(), move |_, _| {
+        let run = start(targets, policy(), move |_, _| {
             count.fetch_add(1, Ordering::SeqCst);
             async { Completion::ok(Effect::Done, None) }
         });
@@ -396,16 +446,7 @@ fn every_reader_is_told_everything_and_the_slow_one_sets_the_pace() {
 fn a_run_that_nobody_reads_any_more_is_aborted() {
     virtual_time(async {
         let gauge = Gauge::default();
-        let work = gauge.clone();
-        let targets = (0..9).map(|vm| target(0, vm)).collect();
-        let run = run_targets(spec(targets, policy()), &RunControl::default(), move |_, _| {
-            let live = work.enter();
-            async move {
-                std::future::pending::<()>().await;
-                drop(live);
-                Completion::ok(Effect::Done, None)
-            }
-        });
+        let run = start(targets(9), policy(), endless(&gauge));
         let readers = run.fan_out(2, 64);
         sleep(Duration::from_secs(1)).await;
         assert_eq!(gauge.now(), policy().parallel);

@@ -182,6 +182,10 @@ impl Reading {
                 let first = self.started.insert(name, (Instant::now(), self.order.len())).is_none();
                 prop_assert!(first, "started twice");
             }
+            RunEvent::Progress { host, vm, .. } => {
+                let name = format!("{host}/{}", vm.unwrap());
+                prop_assert!(self.started.contains_key(&name) && !self.finished.contains_key(&name));
+            }
             RunEvent::Stopping(reason) => {
                 prop_assert!(self.stopping.replace(reason).is_none(), "told twice to stop");
             }

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 mod cases;
+#[path = "../common/mod.rs"]
+mod common;
 mod law;
 mod script;
 
@@ -12,8 +14,8 @@ use std::time::Duration;
 
 use atp_executor::{Outcome, OutcomeError, Policy, RunSpec, Status, Target};
 use atp_transport::Effect;
-use atp_transport::domain::{DomainInfo, DomainState};
-use uuid::Uuid;
+
+use crate::common::{target, virtual_time};
 
 fn policy() -> Policy {
     Policy { parallel: 4, timeout: Duration::from_secs(10), ..Policy::default() }
@@ -21,21 +23,6 @@ fn policy() -> Policy {
 
 fn spec(targets: Vec<Target>, policy: Policy) -> RunSpec {
     RunSpec { op: "exec", targets, settled: Vec::new(), policy, journal: None }
-}
-
-fn target(host: usize, vm: usize) -> Target {
-    Target {
-        host: format!("h{host}").parse().unwrap(),
-        domain: Some(DomainInfo {
-            name: format!("vm{vm}"),
-            uuid: Uuid::from_u128((host * 1000 + vm) as u128),
-            id: Some(1),
-            state: DomainState::Running,
-            vcpus: None,
-            memory_kib: None,
-            max_memory_kib: None,
-        }),
-    }
 }
 
 fn settled(vm: usize) -> Outcome {
@@ -51,15 +38,6 @@ fn settled(vm: usize) -> Outcome {
         data: None,
         error: Some(OutcomeError::new("vm-not-found", "gone")),
     }
-}
-
-fn virtual_time<F: Future>(test: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap()
-        .block_on(test)
 }
 
 /// How much work is under way, and how much was at most. Work that is dropped counts as ended.

@@ -22,7 +22,7 @@ impl<C: Connector> HostContext<C> {
     /// Asks whether work may be sent; with a probe's place, if the work has to find out whether the host answers.
     pub(crate) fn admit(&self) -> Result<Option<Probe<'_>>> {
         let (admitted, change) = self.breaker.admit(&self.config().breaker, Instant::now());
-        self.tell(change);
+        self.log(change);
         admitted.map_err(|_| self.circuit_open())
     }
 
@@ -36,7 +36,7 @@ impl<C: Connector> HostContext<C> {
 
     /// The host was connected to again, after it could not be or a link had been lost.
     pub(crate) fn heard_of_reconnect(&self) {
-        self.tell(self.breaker.reconnected(Instant::now()));
+        self.log(self.breaker.reconnected(Instant::now()));
     }
 
     /// An attempt to connect, made at `began`, failed.
@@ -92,34 +92,42 @@ impl<C: Connector> HostContext<C> {
 
     fn answered(&self, began: Instant) {
         let change = self.breaker.answered(&self.config().breaker, began, Instant::now());
-        self.tell(change);
+        self.log(change);
     }
 
     fn failed(&self, began: Instant, failure: impl FnOnce() -> TransportError) {
         let config = self.config();
         if config.breaker.enabled {
             let change = self.breaker.failed(&config.breaker, began, Instant::now(), Arc::new(failure()));
-            self.tell(change);
+            self.log(change);
         }
     }
 
-    fn tell(&self, change: Option<Change>) {
-        let Some(change) = change else { return };
-        self.emit(match change {
-            Change::Opened { cool_down, failure } => {
+    fn log(&self, change: Option<Change>) {
+        match change {
+            None => {}
+            Some(Change::Opened { cool_down, failure }) => {
                 let reason = with_causes(&*failure);
                 tracing::warn!(host = %self.id, ?cool_down, reason, "circuit breaker opened");
-                TransportEvent::BreakerOpened { reason, cool_down }
             }
-            Change::HalfOpened => {
-                tracing::info!(host = %self.id, "circuit breaker half open");
-                TransportEvent::BreakerHalfOpen
-            }
-            Change::Closed { open_for } => {
+            Some(Change::HalfOpened) => tracing::info!(host = %self.id, "circuit breaker half open"),
+            Some(Change::Closed { open_for }) => {
                 tracing::info!(host = %self.id, ?open_for, "circuit breaker closed");
-                TransportEvent::BreakerClosed { open_for }
             }
-        });
+        }
+    }
+}
+
+impl Change {
+    /// What is told of it to those who listen.
+    pub(crate) fn event(&self) -> TransportEvent {
+        match self {
+            Change::Opened { cool_down, failure } => {
+                TransportEvent::BreakerOpened { reason: with_causes(&**failure), cool_down: *cool_down }
+            }
+            Change::HalfOpened => TransportEvent::BreakerHalfOpen,
+            Change::Closed { open_for } => TransportEvent::BreakerClosed { open_for: *open_for },
+        }
     }
 }
 

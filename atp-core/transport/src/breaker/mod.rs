@@ -96,6 +96,8 @@ pub(crate) struct Breaker {
     closed: AtomicBool,
     refused: AtomicU64,
     membership: Membership,
+    /// Told of each change, under the lock and so in their order.
+    on_change: Box<dyn Fn(&Change) + Send + Sync>,
     inner: Mutex<Inner>,
 }
 
@@ -119,11 +121,13 @@ enum Position {
 }
 
 impl Breaker {
-    pub(crate) fn new(share: Arc<OpenShare>) -> Self {
+    /// One of those that share how many may be open; `on_change` must not ask it anything.
+    pub(crate) fn new(share: Arc<OpenShare>, on_change: impl Fn(&Change) + Send + Sync + 'static) -> Self {
         Breaker {
             closed: AtomicBool::new(true),
             refused: AtomicU64::new(0),
             membership: Membership::new(share),
+            on_change: Box::new(on_change),
             inner: Mutex::new(Inner {
                 position: Position::Closed,
                 recent: Window::default(),
@@ -158,7 +162,7 @@ impl Breaker {
             Position::Open { until, .. } if until <= now => inner.half_open(now),
             _ => None,
         };
-        self.publish(&inner);
+        self.publish(&inner, change.as_ref());
         let number = inner.probes;
         let admitted = match &mut inner.position {
             Position::Closed => Ok(None),
@@ -202,7 +206,7 @@ impl Breaker {
             Position::HalfOpen { since, .. } if began >= since => inner.close(now),
             _ => None,
         };
-        self.publish(&inner);
+        self.publish(&inner, change.as_ref());
         change
     }
 
@@ -213,7 +217,9 @@ impl Breaker {
         }
         let mut inner = self.inner();
         let open = matches!(inner.position, Position::Open { .. });
-        open.then(|| inner.half_open(now)).flatten()
+        let change = open.then(|| inner.half_open(now)).flatten();
+        self.publish(&inner, change.as_ref());
+        change
     }
 
     /// The host failed at something that was begun at `began`.
@@ -242,7 +248,7 @@ impl Breaker {
             Position::Open { .. } => false,
         };
         let change = opens.then(|| inner.open(config, &self.membership, now, failure)).flatten();
-        self.publish(&inner);
+        self.publish(&inner, change.as_ref());
         change
     }
 
@@ -257,7 +263,8 @@ impl Breaker {
         BreakerStatus { state, next_probe, refused, last_failure: inner.last_failure.clone() }
     }
 
-    fn publish(&self, inner: &Inner) {
+    fn publish(&self, inner: &Inner, change: Option<&Change>) {
+        change.into_iter().for_each(&self.on_change);
         self.closed.store(matches!(inner.position, Position::Closed), Ordering::Release);
     }
 

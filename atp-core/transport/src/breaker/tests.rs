@@ -19,7 +19,7 @@ struct Bench {
 
 impl Bench {
     fn new(share: &Arc<OpenShare>, config: BreakerConfig) -> Self {
-        Bench { breaker: Breaker::new(share.clone()), config, now: Instant::now() }
+        Bench { breaker: Breaker::new(share.clone(), |_| {}), config, now: Instant::now() }
     }
 
     fn alone() -> Self {
@@ -137,6 +137,48 @@ enum Step {
     Pass(u64),
 }
 
+#[test]
+fn changes_are_told_in_their_order_whoever_causes_them() {
+    let told = Arc::new(Mutex::new(vec![BreakerState::Closed]));
+    let listener = told.clone();
+    let breaker = Breaker::new(Arc::default(), move |change| {
+        listener.lock().unwrap().push(match change {
+            Change::Opened { .. } => BreakerState::Open,
+            Change::HalfOpened => BreakerState::HalfOpen,
+            Change::Closed { .. } => BreakerState::Closed,
+        });
+    });
+    let config = BreakerConfig {
+        consecutive_failures: 1,
+        cool_down: Duration::from_nanos(1),
+        max_cool_down: Duration::from_nanos(1),
+        ..BreakerConfig::default()
+    };
+    let failure = failure();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..5_000 {
+                    let now = Instant::now();
+                    let _told = breaker.failed(&config, now, now, failure.clone());
+                    let _told = breaker.admit(&config, Instant::now()).1;
+                    let now = Instant::now();
+                    let _told = breaker.answered(&config, now, now);
+                }
+            });
+        }
+    });
+    let told = told.lock().unwrap();
+    let follows = |pair: &[BreakerState]| match pair[1] {
+        BreakerState::Open => pair[0] != BreakerState::Open,
+        BreakerState::HalfOpen => pair[0] == BreakerState::Open,
+        BreakerState::Closed => pair[0] == BreakerState::HalfOpen,
+    };
+    assert!(told.len() > 1_000, "{} changes", told.len());
+    let strange = told.windows(2).find(|pair| !follows(pair));
+    assert_eq!(strange, None);
+}
+
 const HOSTS: usize = 6;
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -163,7 +205,7 @@ proptest! {
             consecutive_failures: 2, min_calls: 4, max_open_share, min_hosts_for_share: 1, ..BreakerConfig::default()
         };
         let most = (HOSTS as f64 * max_open_share) as usize;
-        let breakers: Vec<_> = (0..HOSTS).map(|_| Breaker::new(Arc::clone(&share))).collect();
+        let breakers: Vec<_> = (0..HOSTS).map(|_| Breaker::new(Arc::clone(&share), |_| {})).collect();
         // Each host's probes, and whether they belong to the half-open time it is in: one that was decided is over.
         let mut probes: Vec<VecDeque<(Probe<'_>, bool)>> = (0..HOSTS).map(|_| VecDeque::new()).collect();
         let mut now = Instant::now();

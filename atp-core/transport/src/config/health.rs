@@ -32,6 +32,9 @@ pub struct HealthConfig {
     /// A host is overloaded when more callers than this found no room in the window: no connection by
     /// their deadline, or a rate limit.
     pub tolerated_refusals: u64,
+    /// A caller who would not wait for so long was not refused, but in a hurry.
+    #[serde(with = "humantime_serde")]
+    pub min_wait: Duration,
     /// So many looks in a row have to see a worse state for it to count; 1 for at once.
     pub worse_after: u32,
     /// A better state has to hold for so long to count.
@@ -55,6 +58,7 @@ impl Default for HealthConfig {
             slow_p99: Duration::from_secs(10),
             high_utilisation: 0.9,
             tolerated_refusals: 0,
+            min_wait: Duration::from_secs(1),
             worse_after: 2,
             better_after: Duration::from_secs(30),
             fleet_degraded_share: 0.1,

@@ -114,6 +114,7 @@ impl TransportConfig {
             ("health.window", health.window, Zero::IsWrong),
             ("health.slow_mean", health.slow_mean, Zero::Means),
             ("health.slow_p99", health.slow_p99, Zero::Means),
+            ("health.min_wait", health.min_wait, Zero::Means),
             ("health.better_after", health.better_after, Zero::Means),
         ] {
             check(!time.is_zero() || zero == Zero::Means, path, "is 0s; it must be longer".to_owned());

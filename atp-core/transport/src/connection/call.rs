@@ -51,7 +51,7 @@ impl<C: Connector> HostConnection<C> {
         let result = self.call_intercepted(call, start).instrument(span).await;
         self.counts.add(result.is_err());
         let now = Instant::now();
-        self.host.tally.call(&result, now - asked);
+        self.host.tally.call(&result, now - asked, || self.host.config().health.min_wait);
         let mut core = self.core();
         core.latencies.record(now - asked);
         if let Err(error) = &result {
@@ -94,7 +94,7 @@ impl<C: Connector> HostConnection<C> {
         let admitted = tokio::select! {
             biased;
             admitted = timeout_at(deadline, self.admit(operation, lane, deadline)) => admitted,
-            () = self.closing.cancelled() => return Err(TransportError::Closed { host }),
+            () = self.closing.cancelled() => return Err(self.gone(operation)),
         };
         let Ok(admitted) = admitted else { return Err(not_sent()) };
         let (link, mut in_flight) = admitted?;
@@ -167,21 +167,28 @@ impl<C: Connector> HostConnection<C> {
             if self.link().is_some() {
                 return Ok(());
             }
-            let host = self.host.id.clone();
-            match now {
-                ConnectionState::Failed => {
-                    return Err(match self.last_connect_error() {
-                        Some(source) => TransportError::Connect { host, source },
-                        None => TransportError::ConnectionLost { host, operation, sent: false, source: None },
-                    });
+            match (now, self.last_connect_error()) {
+                (ConnectionState::Failed, Some(source)) => {
+                    return Err(TransportError::Connect { host: self.host.id.clone(), source });
                 }
-                ConnectionState::Closed => return Err(TransportError::Closed { host }),
+                (ConnectionState::Failed | ConnectionState::Closed, _) => return Err(self.gone(operation)),
                 _ => {}
             }
             // Fails only if the sender is gone, and the sender is a field of self.
             if state.changed().await.is_err() {
-                return Err(TransportError::Closed { host });
+                return Err(self.gone(operation));
             }
+        }
+    }
+
+    /// The error for a call on a connection that will not be opened again: with its host still there, the work can be
+    /// done on another.
+    fn gone(&self, operation: &'static str) -> TransportError {
+        let host = self.host.id.clone();
+        if self.pool_closing.is_cancelled() {
+            TransportError::Closed { host }
+        } else {
+            TransportError::ConnectionLost { host, operation, sent: false, source: None }
         }
     }
 
@@ -196,9 +203,10 @@ impl<C: Connector> HostConnection<C> {
                     if self.host.calls.is_stuck(&self.calls) {
                         return;
                     }
-                    // Those abandoned later are looked at in their time.
-                    let next = self.host.calls.next_deadline(&self.calls);
-                    self.core().abandoned = next;
+                    // Those abandoned later are looked at in their time. Looked up under the lock, or one that is
+                    // abandoned just now would be forgotten.
+                    let mut core = self.core();
+                    core.abandoned = self.host.calls.next_deadline(&self.calls);
                 }
             }
         }

@@ -12,13 +12,13 @@ use crate::connector::Connector;
 use crate::error::{ConnectError, ErrorKind};
 use crate::events::LossCause;
 use crate::limit::Permit;
+use crate::panics::contained;
 
 impl<C: Connector> HostConnection<C> {
     /// Returns when a quiet link leaves a probe unanswered.
     pub(super) async fn silence(&self) {
         loop {
-            let config = self.host.config();
-            let interval = backoff::spread(config.heartbeat_interval);
+            let interval = backoff::spread(self.host.config().heartbeat_interval);
             while let Some(left) = interval.checked_sub(self.last_active().elapsed())
                 && !left.is_zero()
             {
@@ -30,7 +30,8 @@ impl<C: Connector> HostConnection<C> {
                 continue;
             };
             let Some(link) = self.link() else { return };
-            if self.probe(&link, place, Instant::now() + config.heartbeat_timeout).await.is_err() {
+            let deadline = Instant::now() + self.host.config().heartbeat_timeout;
+            if self.probe(&link, place, deadline).await.is_err() {
                 return;
             }
         }
@@ -49,47 +50,55 @@ impl<C: Connector> HostConnection<C> {
         let mut in_flight = self.host.calls.begin_probe(Some((&self.calls, place)), patience);
         in_flight.activity = Some(self.activity.token());
         let abandoned = OnAbandon { connection: self, deadline: patience };
-        let probe = self.host.connector.probe(link, in_flight, patience);
+        let probe = contained(async { self.host.connector.probe(link, in_flight, patience).await });
         let answer = timeout_at(deadline, probe).await;
         if answer.is_ok() {
             // It is over; the guard holds nothing to free.
             std::mem::forget(abandoned);
         }
         let result = match answer {
-            Ok(Ok(())) => {
+            Ok(Ok(Ok(()))) => {
                 self.last_active.set(Instant::now());
                 Ok(())
             }
-            Ok(Err(error)) => Err(Arc::new(error)),
-            Err(_) => Err(Arc::new(ConnectError::new(
-                ErrorKind::CallTimeout,
-                "the probe was not answered in time".to_owned(),
-            ))),
+            Ok(Ok(Err(error))) => Err(error),
+            Ok(Err(panic)) => {
+                Err(ConnectError::new(ErrorKind::ConnectionLost, format!("the probe panicked: {panic}")))
+            }
+            Err(_) => Err(ConnectError::new(ErrorKind::CallTimeout, "the probe was not answered in time")),
         };
+        let result = result.map_err(Arc::new);
         self.host.heard_of_heartbeat(began, &result);
         result
     }
 
-    /// Whether the host answers over this connection: it is up, its socket is open, and a cheap real call
-    /// is answered by `deadline`.
+    /// Whether the host answers over this connection: it is up, its socket is open, and a call is answered by
+    /// `deadline`: somebody's that was waited for, or else a cheap real one.
     ///
     /// A connection that turns out dead is replaced. Cancel safe.
     pub(crate) async fn is_alive_by(&self, deadline: Instant) -> bool {
         let Some(link) = self.link() else { return false };
+        if !self.host.connector.is_open(&link) {
+            self.report(Trouble::Lost(LossCause::Closed), &link);
+            return false;
+        }
+        let asked = Instant::now();
         // Behind the calls in flight, which say nothing of the link until they end.
         let Ok(place) = timeout_at(deadline, self.calls.acquire()).await else { return false };
-        let patience = Instant::now() + self.host.config().heartbeat_timeout;
-        let mut cause = LossCause::Closed;
-        if self.host.connector.is_open(&link) {
-            cause = LossCause::ProbeFailed;
-            match self.probe(&link, place, deadline.min(patience)).await {
-                Ok(()) => return true,
-                // The caller had less patience than a link may ask for: that says nothing of the link.
-                Err(error) if error.kind == ErrorKind::CallTimeout && deadline < patience => return false,
-                Err(_) => {}
-            }
+        // What those before us found out need not be asked again.
+        if !self.has(&link) {
+            return false;
         }
-        self.report(Trouble::Lost(cause), &link);
+        if self.last_active() > asked {
+            return true;
+        }
+        let patience = Instant::now() + self.host.config().heartbeat_timeout;
+        match self.probe(&link, place, deadline.min(patience)).await {
+            Ok(()) => return true,
+            // The caller had less patience than a link may ask for: that says nothing of the link.
+            Err(error) if error.kind == ErrorKind::CallTimeout && deadline < patience => {}
+            Err(_) => self.report(Trouble::Lost(LossCause::ProbeFailed), &link),
+        }
         false
     }
 }

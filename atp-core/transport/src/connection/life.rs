@@ -10,6 +10,7 @@ use super::{ConnectionState, HostConnection};
 use crate::connector::Connector;
 use crate::error::ConnectError;
 use crate::events::{LossCause, TransportEvent};
+use crate::panics::contained;
 use crate::reconnect::FailedAttempt;
 
 /// What ends a link's life.
@@ -21,16 +22,26 @@ pub(super) enum Trouble {
     Retired,
 }
 
+/// The end of a connection's life.
+struct Ends<'a, C: Connector>(&'a HostConnection<C>);
+
+impl<C: Connector> Drop for Ends<'_, C> {
+    fn drop(&mut self) {
+        self.0.disconnected();
+        self.0.enter(ConnectionState::Closed);
+    }
+}
+
 impl<C: Connector> HostConnection<C> {
     /// Lives the connection's life, to its end. To be run as a task.
     pub(crate) async fn drive(self: Arc<Self>) {
+        // Whatever ends the task ends the connection: nobody else would tell those who wait for it.
+        let _ends = Ends(&self);
         tokio::select! {
             biased;
             () = self.closing.cancelled() => {}
             () = self.live() => {}
         }
-        self.disconnected();
-        self.enter(ConnectionState::Closed);
     }
 
     async fn live(&self) {
@@ -97,9 +108,7 @@ impl<C: Connector> HostConnection<C> {
                         }
                         Trouble::Retired => return self.run_out(ConnectionState::Draining).await,
                         Trouble::Lost(cause) => {
-                            let up_for = self.disconnected();
-                            tracing::info!(host = %id, ?cause, ?up_for, "connection lost");
-                            self.host.emit(TransportEvent::Lost { connection: self.id, cause, up_for });
+                            let up_for = self.lost(cause);
                             if !self.host.config().auto_reconnect {
                                 return;
                             }
@@ -112,10 +121,23 @@ impl<C: Connector> HostConnection<C> {
         }
     }
 
-    /// Waits, out of service, for the last lease and the last call to end.
+    /// Waits, out of service, for the last lease and the last call to end, or for the link to be lost under them.
     async fn run_out(&self, state: ConnectionState) {
         self.usable.store(false, Ordering::SeqCst);
         self.enter(state);
+        let is_loss = |trouble| matches!(trouble, Trouble::Lost(_));
+        let lost = tokio::select! {
+            // One that is let go and lost in the same moment is told as lost.
+            biased;
+            () = self.link_lost() => LossCause::Closed,
+            Trouble::Lost(cause) = self.reported(is_loss) => cause,
+            () = self.unused() => return,
+        };
+        self.lost(lost);
+    }
+
+    /// Returns when the last lease and the last call have ended.
+    async fn unused(&self) {
         while self.uses.load(Ordering::SeqCst) > 0 {
             self.unused.notified().await;
         }
@@ -125,24 +147,38 @@ impl<C: Connector> HostConnection<C> {
 
     /// Probes a quiet link, until there is trouble with it. A probe under way holds up no other trouble.
     async fn watch(&self) -> Trouble {
-        let Some(link) = self.link() else { return Trouble::Lost(LossCause::Closed) };
         tokio::select! {
             biased;
-            trouble = self.reported() => trouble,
-            () = self.host.connector.lost(&link) => Trouble::Lost(LossCause::Closed),
+            trouble = self.reported(|_| true) => trouble,
+            () = self.link_lost() => Trouble::Lost(LossCause::Closed),
             () = self.overrun() => Trouble::Suspect(None),
             () = self.silence() => Trouble::Lost(LossCause::ProbeFailed),
         }
     }
 
-    /// Returns when somebody has reported trouble.
-    async fn reported(&self) -> Trouble {
+    /// Returns when the link has noticed by itself that it is lost.
+    async fn link_lost(&self) {
+        let Some(link) = self.link() else { return };
+        // A connector that panics knows as little of the link as one whose link is gone.
+        let _panicked = contained(async { self.host.connector.lost(&link).await }).await;
+    }
+
+    /// Returns when somebody has reported trouble of this kind.
+    async fn reported(&self, kind: impl Fn(Trouble) -> bool) -> Trouble {
         loop {
-            if let Some(trouble) = self.core().trouble {
+            if let Some(trouble) = self.core().trouble.filter(|trouble| kind(*trouble)) {
                 return trouble;
             }
             self.trouble.notified().await;
         }
+    }
+
+    /// Lets go of a link that was lost, and tells of it; returns how long it had been up.
+    fn lost(&self, cause: LossCause) -> Duration {
+        let up_for = self.disconnected();
+        tracing::info!(host = %self.host.id, ?cause, ?up_for, "connection lost");
+        self.host.emit(TransportEvent::Lost { connection: self.id, cause, up_for });
+        up_for
     }
 
     fn connected(&self, link: C::Link, first: bool) {
@@ -177,14 +213,17 @@ impl<C: Connector> HostConnection<C> {
         self.host.emit(TransportEvent::Reconnecting { connection: self.id, attempt, error });
     }
 
-    /// Lets go of a lost link; tells how long it had been up.
+    /// Lets go of the link; tells how long it had been up.
     fn disconnected(&self) -> Duration {
         let mut core = self.core();
         if self.usable.swap(false, Ordering::AcqRel) {
             core.down_since = Instant::now();
         }
-        core.link = None;
-        core.connected_at.elapsed()
+        let (link, up_for) = (core.link.take(), core.connected_at.elapsed());
+        drop(core);
+        // How a link is closed is the connector's business, which has none under our lock.
+        drop(link);
+        up_for
     }
 
     /// Ends the connection when it has no lease left; it gets no new ones. Returns false if something else was
@@ -207,10 +246,11 @@ impl<C: Connector> HostConnection<C> {
     /// Tells the driving task of trouble with a link, unless that link has been replaced since.
     pub(super) fn report(&self, trouble: Trouble, link: &Arc<C::Link>) {
         let mut core = self.core();
-        let current = core.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link));
-        if current && core.trouble.is_none() {
+        let is_loss = matches!(trouble, Trouble::Lost(_));
+        // A link that is out of service can still be lost.
+        if core.has(link) && (core.trouble.is_none() || is_loss) {
             core.trouble = Some(trouble);
-            if matches!(trouble, Trouble::Lost(_)) {
+            if is_loss {
                 // Calls on leases that are out wait for the next link from now on.
                 core.link = None;
             }

@@ -11,7 +11,8 @@
 //!
 //! A task of the connection's own drives it through these states; everyone else only looks, and tells it
 //! of trouble. A suspect connection takes no new leases; those it has may go on using it, and it is closed
-//! when the last of them and its last call are gone.
+//! when the last of them and its last call are gone, or its link is. So is one that is draining, because it is old or one
+//! too many.
 
 mod call;
 mod heartbeat;
@@ -64,7 +65,10 @@ pub struct HostConnection<C: Connector> {
     trouble: Notify,
     /// Tells the driving task that a call has to be looked at, at the time noted in the core.
     was_abandoned: Notify,
+    /// Ends this connection.
     closing: CancellationToken,
+    /// Ends all connections of the pool: the host was removed.
+    pool_closing: CancellationToken,
     on_change: Box<dyn Fn() + Send + Sync>,
     created: Instant,
     /// Drawn once, so that connections opened together do not end together.
@@ -95,7 +99,7 @@ impl<C: Connector> HostConnection<C> {
     /// Makes a connection that is driven by [`drive`](Self::drive); `on_change` is told of each change of state.
     pub(crate) fn new(
         host: Arc<HostContext<C>>,
-        closing: CancellationToken,
+        pool_closing: &CancellationToken,
         on_change: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Self> {
         let now = Instant::now();
@@ -129,7 +133,8 @@ impl<C: Connector> HostConnection<C> {
             last_used: Moment::new(now),
             trouble: Notify::new(),
             was_abandoned: Notify::new(),
-            closing,
+            closing: pool_closing.child_token(),
+            pool_closing: pool_closing.clone(),
             on_change: Box::new(on_change),
             created: now,
             expires,
@@ -274,9 +279,20 @@ impl<C: Connector> HostConnection<C> {
         self.core().link.clone()
     }
 
+    /// Whether this is its link now.
+    fn has(&self, link: &Arc<C::Link>) -> bool {
+        self.core().has(link)
+    }
+
     fn core(&self) -> MutexGuard<'_, Core<C>> {
         // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C: Connector> Core<C> {
+    fn has(&self, link: &Arc<C::Link>) -> bool {
+        self.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link))
     }
 }
 

@@ -218,6 +218,7 @@ impl TransportError {
             TransportError::Config(_) => ErrorKind::InvalidConfig,
             TransportError::Connect { source, .. } => source.kind,
             TransportError::AcquireTimeout { stage: AcquireStage::AllInUse, .. } => ErrorKind::PoolExhausted,
+            TransportError::AcquireTimeout { stage: AcquireStage::Validating, .. } => ErrorKind::CallTimeout,
             TransportError::AcquireTimeout { source: Some(source), .. } => source.kind,
             TransportError::AcquireTimeout { .. } => ErrorKind::ConnectTimeout,
             TransportError::CallTimeout { .. } => ErrorKind::CallTimeout,

@@ -12,6 +12,8 @@ pub enum AcquireStage {
     Connecting,
     /// Connections were open, and all of them fully used.
     AllInUse,
+    /// A connection had been quiet for long, and was asked whether the host still answers.
+    Validating,
 }
 
 impl fmt::Display for AcquireStage {
@@ -19,6 +21,7 @@ impl fmt::Display for AcquireStage {
         f.write_str(match self {
             AcquireStage::Connecting => "while connecting",
             AcquireStage::AllInUse => "with all connections in use",
+            AcquireStage::Validating => "while waiting for a sign of life",
         })
     }
 }

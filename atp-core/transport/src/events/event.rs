@@ -109,7 +109,7 @@ pub enum TransportEvent {
         /// Connections in service, with this one.
         connections: usize,
     },
-    /// The pool let go of a connection; it closes when its leases are back.
+    /// The pool let go of a connection; it closes when its leases are back, or its link is lost, which is told then.
     PoolReaped {
         /// Which.
         connection: u64,

@@ -38,7 +38,7 @@ impl EventBus {
         EventBus { sender: broadcast::Sender::new(capacity), emitted: Mutex::new(emitted) }
     }
 
-    /// Tells whoever listens. Not to be called under a lock of the pool's or a connection's.
+    /// Tells whoever listens. Not to be called under a lock of the pool's or a connection's, which work waits for.
     pub(crate) fn emit(&self, host: Option<&HostId>, what: TransportEvent) {
         let mut emitted = self.emitted();
         emitted.sequence += 1;

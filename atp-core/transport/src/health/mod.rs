@@ -76,7 +76,8 @@ pub struct Vitals {
     pub breaker: BreakerState,
     /// Callers waiting for a lease.
     pub waiting: usize,
-    /// Callers that got no connection by their deadline, all being in use, and calls over the rate limit.
+    /// Callers that got no connection by their deadline, all being in use, and calls over the rate limit; but for those
+    /// that would not wait for [`min_wait`](crate::HealthConfig::min_wait).
     pub rejected: u64,
     /// Calls that ended.
     pub calls: u64,

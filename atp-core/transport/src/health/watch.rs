@@ -141,7 +141,7 @@ impl FleetWatch {
         let seen = assess_fleet(*hosts, config);
         let Some(from) = steady.look(Instant::now(), seen, 1, config.better_after) else { return };
         let (to, reason) = (steady.state(), steady.reason().to_owned());
-        drop(fleet);
+        // Under the lock: the hosts' keepers all look, and changes are to be told in their order.
         self.events.emit(None, TransportEvent::HealthChanged { from, to, reason });
     }
 

@@ -20,7 +20,7 @@ use super::threads::{CallThreads, ThreadsExhausted};
 use crate::calls::InFlight;
 use crate::connector::CallFailure;
 use crate::error::LibvirtError;
-use crate::execute::panic_message;
+use crate::panics::panic_message;
 
 /// An open libvirt connection. Dropping it hands the closing, which can block, to another thread.
 pub struct LibvirtLink {

@@ -65,7 +65,7 @@ pub struct LibvirtConnector {
 }
 
 impl LibvirtConnector {
-    /// A connector with its own threads. Starts none until there is work.
+    /// A connector with its own threads: one that closes connections, and those for calls as there is work.
     pub fn new(config: &TransportConfig) -> Self {
         let threads = CallThreads::new(config.calls.max_threads, config.calls.thread_idle_timeout);
         let closer = closer(threads.clone());

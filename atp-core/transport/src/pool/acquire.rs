@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -46,7 +45,7 @@ impl<C: Connector> ConnectionPool<C> {
         let taken_at = Location::caller();
         async move {
             let asked = Instant::now();
-            match self.shared.ask(asked, taken_at) {
+            match self.shared.ask(asked, asked, taken_at) {
                 // As in `acquire_from`; how long to wait is looked up for those who have to.
                 Asked::Granted(lease) if lease.is_fresh() => Ok(lease),
                 answer => {
@@ -77,7 +76,7 @@ impl<C: Connector> ConnectionPool<C> {
         deadline: Instant,
         taken_at: &'static Location<'static>,
     ) -> Result<PooledConnection<C>> {
-        match self.shared.ask(asked, taken_at) {
+        match self.shared.ask(asked, asked, taken_at) {
             // What most get: it goes straight to the caller, for each further hand it passes through costs.
             Asked::Granted(lease) if lease.is_fresh() => Ok(lease),
             answer => self.see_through(answer, asked, deadline, taken_at).await,
@@ -104,10 +103,10 @@ impl<C: Connector> ConnectionPool<C> {
             }
             drop(lease);
             if Instant::now() >= deadline {
-                return Err(self.shared.timed_out(asked));
+                return Err(self.shared.timed_out(asked, Some(AcquireStage::Validating)));
             }
             // A caller whose connection turns out dead keeps the place it got by asking first.
-            answer = self.shared.ask(asked, taken_at);
+            answer = self.shared.ask(asked, Instant::now(), taken_at);
         }
     }
 
@@ -128,14 +127,20 @@ impl<C: Connector> ConnectionPool<C> {
             // A grant may have come in the same instant; it is in the channel then.
             Err(_) => match granted.try_recv() {
                 Ok(result) => result.map_err(|error| *error),
-                Err(_) => Err(self.shared.timed_out(place.ticket.asked)),
+                Err(_) => Err(self.shared.timed_out(place.ticket.asked, None)),
             },
         }
     }
 }
 
 impl<C: Connector> Shared<C> {
-    fn ask(self: &Arc<Self>, asked: Instant, taken_at: &'static Location<'static>) -> Asked<'_, C> {
+    /// Asks for a lease `now`, with the place in line of one who `asked` at some moment.
+    fn ask(
+        self: &Arc<Self>,
+        asked: Instant,
+        now: Instant,
+        taken_at: &'static Location<'static>,
+    ) -> Asked<'_, C> {
         let mut members = self.members();
         if members.draining {
             return Asked::Refused(self.closed());
@@ -143,7 +148,7 @@ impl<C: Connector> Shared<C> {
         if members.line.first_asked().is_none_or(|first| first > asked)
             && let Some(connection) = members.choose(asked)
         {
-            return Asked::Granted(self.lend(&mut members, connection, Duration::ZERO, asked, taken_at));
+            return Asked::Granted(self.lend(&mut members, connection, now - asked, now, taken_at));
         }
         let complete = members.complete;
         if !complete && let Some(error) = members.hopeless(&self.host) {
@@ -161,18 +166,22 @@ impl<C: Connector> Shared<C> {
         Asked::Waiting(granted, Place { shared: self, ticket })
     }
 
-    fn timed_out(&self, asked: Instant) -> TransportError {
+    /// The error for a caller whose time has run out at this stage; by default it stood in line.
+    fn timed_out(&self, asked: Instant, stage: Option<AcquireStage>) -> TransportError {
         let stats = self.stats();
-        let connected = stats.idle_connections + stats.active_connections;
-        let stage = if connected > 0 { AcquireStage::AllInUse } else { AcquireStage::Connecting };
+        let stage = stage.unwrap_or(match stats.idle_connections + stats.active_connections {
+            0 => AcquireStage::Connecting,
+            _ => AcquireStage::AllInUse,
+        });
         let waited = asked.elapsed();
-        self.host.tally.acquire_timed_out(stage);
+        let is_patient = waited >= self.host.config().health.min_wait;
+        self.host.tally.acquire_timed_out(stage == AcquireStage::AllInUse && is_patient);
         self.host.emit(TransportEvent::AcquireTimedOut { stage, waited });
         let error = TransportError::AcquireTimeout {
             host: self.host.id.clone(),
             stage,
             waited,
-            source: if connected > 0 { None } else { self.host.reconnect.last_error() },
+            source: self.host.reconnect.last_error().filter(|_| stage == AcquireStage::Connecting),
             stats: Box::new(stats),
         };
         self.host.heard_of_acquire(asked, &error);

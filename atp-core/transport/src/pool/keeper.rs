@@ -127,6 +127,6 @@ impl<C: Connector> Shared<C> {
                 pool.serve();
             }
         };
-        HostConnection::new(self.host.clone(), self.closing.child_token(), on_change)
+        HostConnection::new(self.host.clone(), &self.closing, on_change)
     }
 }

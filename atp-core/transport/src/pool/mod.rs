@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use arc_swap::Guard;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -199,7 +199,6 @@ impl<C: Connector> ConnectionPool<C> {
     /// Work still running then finds its connection closed. Returns whether all leases had come back.
     /// Cancel safe: when cancelled the pool stays closed to new work.
     pub async fn close(&self, drain: Duration) -> bool {
-        let deadline = Instant::now() + drain;
         self.shared.host.health.leave();
         let waiters = {
             let mut members = self.shared.members();
@@ -210,7 +209,7 @@ impl<C: Connector> ConnectionPool<C> {
             // An error means that the waiter has left already.
             let _left = waiter.grant.send(Err(Box::new(self.shared.closed())));
         }
-        let drained = timeout_at(deadline, self.shared.drained()).await.is_ok();
+        let drained = timeout(drain, self.shared.drained()).await.is_ok();
         self.shared.closing.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::config::Strategy;
 use crate::latency::Percentiles;
 
-/// The connections of one host, counted at one moment under one lock.
+/// The connections of one host at one moment.
 ///
 /// `idle + active + connecting + reconnecting + failed + suspect + draining` is always `total`, and that is
 /// at most the configured maximum, suspect and draining ones not counted.

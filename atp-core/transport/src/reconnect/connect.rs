@@ -9,6 +9,7 @@ use super::Attempt;
 use crate::connector::Connector;
 use crate::context::HostContext;
 use crate::error::{ConnectError, ErrorKind};
+use crate::panics::contained;
 
 /// An attempt that did not open a link.
 #[derive(Debug, Clone)]
@@ -55,10 +56,19 @@ impl<C: Connector> HostContext<C> {
             ConnectError::new(ErrorKind::ConnectTimeout, hang)
         })?;
         let attempt = Attempt::new(deadline, in_flight, self.reconnect.told());
-        // The connector keeps the deadline itself and says why; the time-out here is for one that does not.
-        timeout_at(deadline, self.connector.connect(&info, attempt)).await.unwrap_or_else(|_| {
-            let late = format!("no connection within {:?}", config.connect_timeout);
-            Err(ConnectError::new(ErrorKind::ConnectTimeout, late))
-        })
+        // The connector keeps the deadline itself and says why; the time-out here is for one that does not. One that
+        // panics must not take the connection's task with it: nobody else would ever open it.
+        let opening = contained(async { self.connector.connect(&info, attempt).await });
+        match timeout_at(deadline, opening).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => {
+                let reason = format!("the connector panicked: {panic}");
+                Err(ConnectError::new(ErrorKind::ConnectFailed, reason))
+            }
+            Err(_) => {
+                let late = format!("no connection within {:?}", config.connect_timeout);
+                Err(ConnectError::new(ErrorKind::ConnectTimeout, late))
+            }
+        }
     }
 }

@@ -25,6 +25,10 @@ pub enum Kind {
     TextList,
     /// One of some words.
     Choice(Vec<String>),
+    /// A share of a hundred, `1%` to `100%`.
+    Percent,
+    /// Whatever one of these takes; the first that does reads it.
+    AnyOf(Vec<Kind>),
 }
 
 impl Kind {
@@ -53,12 +57,15 @@ impl Kind {
             }
             Kind::Text => "text in quotes".to_owned(),
             Kind::TextList => r#"a list of texts, such as ["a", "b"]"#.to_owned(),
-            Kind::Choice(words) => {
-                format!(
-                    "one of {}",
-                    words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
-                )
-            }
+            Kind::Choice(words) => match &words[..] {
+                [word] => format!("{word:?}"),
+                words => {
+                    let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+                    format!("one of {}", words.join(", "))
+                }
+            },
+            Kind::Percent => r#"a share such as "25%""#.to_owned(),
+            Kind::AnyOf(kinds) => kinds.iter().map(Kind::expectation).collect::<Vec<_>>().join(", or "),
         }
     }
 
@@ -96,6 +103,13 @@ impl Kind {
             (Kind::Choice(words), _) => {
                 text.filter(|text| words.iter().any(|word| word == text)).map(Into::into)
             }
+            (Kind::Percent, _) => text
+                .filter(|text| {
+                    let share = text.strip_suffix('%').and_then(|share| share.parse::<u8>().ok());
+                    share.is_some_and(|share| (1..=100).contains(&share))
+                })
+                .map(Into::into),
+            (Kind::AnyOf(kinds), _) => kinds.iter().find_map(|kind| kind.read(value, is_text)),
         }
     }
 }

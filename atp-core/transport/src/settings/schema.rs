@@ -225,10 +225,12 @@ mod tests {
             ("labels", Schema::Each(Box::new(Schema::Value(Kind::Text)))),
             ("transport", TransportConfig::host_schema()),
         ]);
+        let none = Kind::Choice(vec!["none".to_owned()]);
         Schema::section([
             ("output", Schema::Value(Kind::Choice(vec!["table".to_owned(), "jsonl".to_owned()]))),
             ("parallel", Schema::Value(Kind::AtLeastOne)),
             ("timeout", Schema::Value(Kind::Timeout)),
+            ("most", Schema::Value(Kind::AnyOf(vec![Kind::AtLeastOne, Kind::Percent, none]))),
             ("transport", TransportConfig::schema()),
             ("hosts", Schema::Each(Box::new(host))),
         ])
@@ -297,6 +299,9 @@ mod tests {
             ("timeout = 30", "`timeout`", "30s"),
             ("timeout = \"0s\"", "`timeout`", "longer than 0"),
             ("output = \"xml\"", "`output`", "\"jsonl\""),
+            ("most = 0", "`most`", "at least 1, or a share such as \"25%\", or \"none\""),
+            ("most = \"101%\"", "`most`", "a share"),
+            ("most = \"3\"", "`most`", "a share"),
             ("transport = 3", "`transport`", "section"),
             ("[transport]\nauto_reconnect = \"yes\"", "`transport.auto_reconnect`", "true or false"),
             (
@@ -342,6 +347,9 @@ mod tests {
         for (name, value) in [
             ("ATP_PARALLEL", "8"),
             ("ATP_TIMEOUT", "5s"),
+            ("ATP_MOST", "3"),
+            ("ATP_MOST", "100%"),
+            ("ATP_MOST", "none"),
             ("ATP_TRANSPORT__AUTO_RECONNECT", "false"),
             ("ATP_TRANSPORT__RECONNECT__MULTIPLIER", "1.5"),
             ("ATP_TRANSPORT__RECONNECT__MULTIPLIER", "2"),

@@ -12,9 +12,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use crate::answers::{Answer, work};
-use crate::scripted::{Script, Step};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::scripted::{SECOND, Script, Step};
 
 async fn hosts(script: &Script, count: usize, breaker: BreakerConfig) -> TransportManager<Script> {
     let config = TransportConfig { breaker, ..TransportConfig::default() };

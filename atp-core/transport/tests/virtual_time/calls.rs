@@ -4,15 +4,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atp_transport::{
-    CallConfig, CallFailure, Effect, ErrorKind, ExecuteOptions, HostInfo, InFlight, Lane, LibvirtError,
-    PooledConnection, Result, TransportConfig, TransportError, TransportManager,
+    CallConfig, CallFailure, ConnectionState, Effect, ErrorKind, ExecuteOptions, InFlight, Lane,
+    LibvirtError, PooledConnection, Result, TransportConfig, TransportError, TransportManager,
 };
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};
 
-use crate::scripted::{Script, Step, multiplexed};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::scripted::{SECOND, Script, Step, lease, multiplexed, one_host};
 
 type Lease = PooledConnection<Script>;
 
@@ -45,16 +43,6 @@ async fn answered(lease: &Lease, vm: u128) -> Result<u32> {
             Ok(42)
         })
         .await
-}
-
-async fn one_host(script: &Script, config: TransportConfig) -> TransportManager<Script> {
-    let manager = TransportManager::with_connector(config, script.clone());
-    manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();
-    manager
-}
-
-async fn lease(manager: &TransportManager<Script>) -> Lease {
-    manager.pool("h1").unwrap().acquire(Instant::now() + SECOND).await.unwrap()
 }
 
 /// Runs work that has to be done within five seconds.
@@ -223,4 +211,34 @@ async fn a_host_that_does_not_come_back_fails_work_with_the_last_reason() {
     assert!(matches!(result, Err(TransportError::Connect { .. })), "{result:?}");
     assert!(asked.elapsed() <= 31 * SECOND, "five attempts take at most 1+2+4+8+16 s");
     assert_eq!(script.attempts_made().len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_whose_connection_is_gone_for_good_may_be_tried_on_another() {
+    for auto_reconnect in [true, false] {
+        let script = Script::default();
+        let mut config = TransportConfig { auto_reconnect, ..multiplexed() };
+        config.pool.min_connections_per_host = 2;
+        let manager = one_host(&script, config).await;
+        sleep(SECOND).await;
+        let held = [lease(&manager).await, lease(&manager).await];
+        script.set_attempts(Step::Fails(SECOND));
+        script.cut();
+        sleep(SECOND / 10).await;
+        // Without reconnects both are gone; with them, the one that is too many.
+        manager.pool("h1").unwrap().resize(0, 1).unwrap();
+        sleep(SECOND / 10).await;
+        let mut gone = 0;
+        for lease in held.iter().filter(|lease| lease.state() == ConnectionState::Closed) {
+            let error = answered(lease, 1).await.unwrap_err();
+            assert_eq!((error.kind(), error.effect()), (ErrorKind::ConnectionLost, Effect::None), "{error}");
+            assert!(error.is_retryable());
+            gone += 1;
+        }
+        assert_eq!(gone, if auto_reconnect { 1 } else { 2 });
+        manager.close(Duration::ZERO).await;
+        for lease in &held {
+            assert_eq!(answered(lease, 1).await.unwrap_err().kind(), ErrorKind::Closed);
+        }
+    }
 }

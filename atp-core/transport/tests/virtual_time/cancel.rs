@@ -15,10 +15,9 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::scripted::{Script, Step};
+use crate::scripted::{SECOND, Script, Step};
 
 const MS: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
 /// Longer than anything here takes to settle, the slowest pace of reconnects included.
 const LONG: Duration = Duration::from_secs(200);
 

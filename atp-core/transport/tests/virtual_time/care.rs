@@ -3,21 +3,18 @@
 use std::time::Duration;
 
 use atp_transport::{
-    ErrorKind, ExecuteOptions, HostInfo, PoolConfig, PooledConnection, ReconnectConfig, Strategy,
-    TransportConfig, TransportError, TransportManager,
+    AcquireStage, Effect, ErrorKind, ExecuteOptions, HostInfo, PoolConfig, PooledConnection, ReconnectConfig,
+    Strategy, TransportConfig, TransportError, TransportManager,
 };
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use crate::scripted::{Script, Step, multiplexed};
+use crate::scripted::{SECOND, Script, Step, multiplexed, one_host};
 
-const SECOND: Duration = Duration::from_secs(1);
-
-async fn one_host(script: &Script, pool: PoolConfig) -> TransportManager<Script> {
-    let config = TransportConfig { pool, ..multiplexed() };
-    let manager = TransportManager::with_connector(config, script.clone());
-    manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();
-    manager
+/// One host, with such a pool.
+async fn with_pool(script: &Script, pool: PoolConfig) -> TransportManager<Script> {
+    one_host(script, TransportConfig { pool, ..multiplexed() }).await
 }
 
 async fn leases(manager: &TransportManager<Script>, count: usize) -> Vec<PooledConnection<Script>> {
@@ -37,7 +34,7 @@ fn total(manager: &TransportManager<Script>) -> usize {
 async fn a_pool_under_load_grows_by_one_a_look_and_shrinks_again() {
     // Room for calls is not what makes it grow here: no lease ever has to wait.
     let pool = PoolConfig { high_load_uses: 2, max_connections_per_host: 3, ..PoolConfig::default() };
-    let manager = one_host(&Script::default(), pool).await;
+    let manager = with_pool(&Script::default(), pool).await;
     let held = leases(&manager, 3).await;
     assert_eq!(total(&manager), 1);
     sleep(31 * SECOND).await;
@@ -52,7 +49,7 @@ async fn a_pool_under_load_grows_by_one_a_look_and_shrinks_again() {
 #[tokio::test(start_paused = true)]
 async fn load_never_grows_a_pool_past_its_maximum() {
     let pool = PoolConfig { high_load_uses: 0, max_connections_per_host: 2, ..PoolConfig::default() };
-    let manager = one_host(&Script::default(), pool).await;
+    let manager = with_pool(&Script::default(), pool).await;
     let _held = leases(&manager, 10).await;
     sleep(600 * SECOND).await;
     assert_eq!(total(&manager), 2);
@@ -62,7 +59,7 @@ async fn load_never_grows_a_pool_past_its_maximum() {
 async fn a_connect_that_has_become_needless_is_not_made() {
     let script = Script::attempts([Step::Opens(Duration::ZERO), Step::Fails(Duration::ZERO)]);
     let pool = PoolConfig { max_uses_per_connection: 1, ..PoolConfig::default() };
-    let manager = one_host(&script, pool).await;
+    let manager = with_pool(&script, pool).await;
     let held = leases(&manager, 1).await;
     // A second caller makes the pool knock again, in vain, and wait before the next attempt.
     let pool = manager.pool("h1").unwrap();
@@ -83,7 +80,7 @@ async fn a_connect_that_has_become_needless_is_not_made() {
 async fn old_connections_are_replaced_when_their_leases_are_back() {
     let script = Script::default();
     let pool = PoolConfig { max_lifetime: 600 * SECOND, ..PoolConfig::default() };
-    let manager = one_host(&script, pool).await;
+    let manager = with_pool(&script, pool).await;
     let held = leases(&manager, 1).await;
     sleep(700 * SECOND).await;
     let stats = manager.pool("h1").unwrap().stats();
@@ -97,7 +94,7 @@ async fn old_connections_are_replaced_when_their_leases_are_back() {
 #[tokio::test(start_paused = true)]
 async fn a_quiet_connection_is_asked_before_it_is_lent() {
     let script = Script::default();
-    let manager = one_host(&script, PoolConfig::default()).await;
+    let manager = with_pool(&script, PoolConfig::default()).await;
     drop(leases(&manager, 1).await);
     assert_eq!(script.probes(), 0, "a connection opened a moment ago was probed");
     sleep(40 * SECOND).await;
@@ -119,7 +116,7 @@ async fn a_quiet_connection_is_asked_before_it_is_lent() {
 #[tokio::test(start_paused = true)]
 async fn leases_held_for_long_are_counted() {
     let pool = PoolConfig { report_leases_after: 60 * SECOND, ..PoolConfig::default() };
-    let manager = one_host(&Script::default(), pool).await;
+    let manager = with_pool(&Script::default(), pool).await;
     let held = leases(&manager, 2).await;
     sleep(59 * SECOND).await;
     assert_eq!(manager.pool("h1").unwrap().stats().long_held_leases, 0);
@@ -135,7 +132,7 @@ async fn leases_held_for_long_are_counted() {
 async fn a_pool_made_smaller_lets_what_is_used_run_out() {
     let script = Script::default();
     let pool = PoolConfig { max_uses_per_connection: 1, ..PoolConfig::default() };
-    let manager = one_host(&script, pool).await;
+    let manager = with_pool(&script, pool).await;
     let mut held = leases(&manager, 6).await;
     let pool = manager.pool("h1").unwrap();
     pool.resize(1, 2).unwrap();
@@ -156,7 +153,7 @@ async fn a_pool_made_smaller_lets_what_is_used_run_out() {
 async fn every_strategy_spreads_leases_over_the_connections() {
     for strategy in Strategy::ALL {
         let pool = PoolConfig { strategy, min_connections_per_host: 4, ..PoolConfig::default() };
-        let manager = one_host(&Script::default(), pool).await;
+        let manager = with_pool(&Script::default(), pool).await;
         sleep(SECOND).await;
         let held = leases(&manager, 16).await;
         let connections = manager.pool("h1").unwrap().connections();
@@ -173,7 +170,7 @@ async fn least_connections_fills_up_what_is_least_used() {
         min_connections_per_host: 3,
         ..PoolConfig::default()
     };
-    let manager = one_host(&Script::default(), pool).await;
+    let manager = with_pool(&Script::default(), pool).await;
     sleep(SECOND).await;
     let mut held = leases(&manager, 9).await;
     let emptied = held[0].connection_id();
@@ -237,4 +234,37 @@ async fn results_stream_as_they_come_and_no_more_hosts_are_worked_on_than_asked(
     let results = manager.execute_on_hosts_with(&ids, two_at_once, work).await;
     assert!(results.iter().map(|(id, _)| id).eq(&ids), "not in the order of asking");
     assert_eq!(started.elapsed().as_secs(), 9 + 7 + 5 - 1, "h1 and h2, h3 and h4, h5 and h6");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_with_too_little_time_for_the_probe_is_told_that_and_not_that_all_are_in_use() {
+    let script = Script::default();
+    let manager = with_pool(&script, PoolConfig::default()).await;
+    sleep(40 * SECOND).await;
+    script.set_silent(true);
+    let error = manager.pool("h1").unwrap().acquire(Instant::now() + 2 * SECOND).await.unwrap_err();
+    let TransportError::AcquireTimeout { stage, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(*stage, AcquireStage::Validating);
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::CallTimeout, Effect::None));
+    assert!(error.is_retryable() && error.is_timeout());
+    assert_eq!(
+        error.to_string(),
+        "host h1: no connection after 2.0s, while waiting for a sign of life (1 connection, 1 idle)"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_lent_one_quiet_connection_at_once_ask_it_once() {
+    let script = Script::attempts([Step::Opens(SECOND)]);
+    let always =
+        PoolConfig { max_connections_per_host: 1, validate_after: Duration::ZERO, ..PoolConfig::default() };
+    let mut config = TransportConfig { pool: always, ..TransportConfig::default() };
+    config.calls.max_per_connection = 1;
+    let manager = one_host(&script, config).await;
+    script.set_probe_time(SECOND);
+    let pool = manager.pool("h1").unwrap();
+    let asked = Instant::now();
+    let leases = join_all((0..4).map(|_| pool.acquire(asked + 10 * SECOND))).await;
+    assert!(leases.iter().all(Result::is_ok), "{leases:?}");
+    assert_eq!((asked.elapsed().as_secs(), script.probes()), (2, 1), "an attempt and a probe");
 }

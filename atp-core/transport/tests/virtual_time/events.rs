@@ -1,5 +1,6 @@
 //! The stream of events tells what happened, in order, and holds nobody up.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,7 @@ use atp_transport::{
 use futures_util::StreamExt;
 use tokio::time::{Instant, sleep};
 
-use crate::scripted::{Script, Step, multiplexed};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::scripted::{SECOND, Script, Step, lease, multiplexed};
 
 /// A manager whose one host has just been added, and its events from the beginning. Its health is not looked at.
 async fn one_host(script: &Script, mut config: TransportConfig) -> (TransportManager<Script>, EventStream) {
@@ -35,10 +34,6 @@ fn heard(events: &mut EventStream) -> Vec<Arc<Event>> {
 
 fn kinds(events: &[Arc<Event>]) -> Vec<EventKind> {
     events.iter().map(|event| event.what.kind()).collect()
-}
-
-async fn lease(manager: &TransportManager<Script>) -> PooledConnection<Script> {
-    manager.pool("h1").unwrap().acquire(Instant::now() + 5 * SECOND).await.unwrap()
 }
 
 /// A call that is never answered.
@@ -315,4 +310,37 @@ async fn a_configuration_that_is_applied_or_refused_is_told() {
     use EventKind::{ConfigurationApplied, HostAdded, HostRemoved};
     assert_eq!(kinds(&applied), [HostRemoved, HostAdded, ConfigurationApplied]);
     assert_eq!(applied[2].what, TransportEvent::ConfigurationApplied { changes });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_lost_when_it_is_out_of_service_is_told_as_lost() {
+    let script = Script::default();
+    let pool =
+        PoolConfig { min_connections_per_host: 3, max_uses_per_connection: 1, ..PoolConfig::default() };
+    let (manager, mut events) = one_host(&script, with_pool(pool)).await;
+    sleep(SECOND).await;
+    let held = [lease(&manager).await, lease(&manager).await, lease(&manager).await];
+    let hung = held[0].call("hangs", None, |_, in_flight| async move {
+        std::mem::forget(in_flight);
+        std::future::pending::<Result<(), _>>().await
+    });
+    hung.await.unwrap_err();
+    manager.pool("h1").unwrap().resize(0, 1).unwrap();
+    sleep(SECOND).await;
+    let stats = manager.pool("h1").unwrap().stats();
+    assert_eq!((stats.suspect, stats.draining, stats.active_connections), (1, 1, 1), "{stats}");
+    heard(&mut events);
+
+    script.cut();
+    sleep(SECOND).await;
+    let told = heard(&mut events);
+    let lost = told.iter().filter_map(|event| match event.what {
+        TransportEvent::Lost { connection, .. } => Some(connection),
+        _ => None,
+    });
+    let connections: BTreeSet<_> = held.iter().map(|lease| lease.connection_id()).collect();
+    assert_eq!(lost.collect::<BTreeSet<_>>(), connections, "{told:#?}");
+    // Only the one in service is opened again; nobody waits for the others.
+    let stats = manager.pool("h1").unwrap().stats();
+    assert_eq!((stats.suspect, stats.draining, stats.total_connections), (0, 0, 1), "{stats}");
 }

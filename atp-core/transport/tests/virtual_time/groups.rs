@@ -11,9 +11,7 @@ use atp_transport::{
 use tokio::time::{Instant, sleep};
 
 use crate::answers::{Answer, ask, work};
-use crate::scripted::{Script, Step};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::scripted::{SECOND, Script, Step};
 
 async fn group(script: &Script, config: TransportConfig, weights: &[u32]) -> TransportManager<Script> {
     let manager = TransportManager::with_connector(config, script.clone());
@@ -117,6 +115,40 @@ async fn one_that_cannot_be_reached_leaves_the_others_their_share_of_the_time() 
     let (result, tried) = tried(&manager, Pick::RoundRobin, by(9 * SECOND), |_| Answer::Done).await;
     result.unwrap();
     assert_eq!((tried, asked.elapsed()), (vec!["h1".to_owned()], 3 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_is_left_only_for_as_many_hosts_as_may_be_tried() {
+    let script = Script::attempts([Step::Hangs]);
+    let manager = group(&script, TransportConfig::default(), &[1, 1, 1, 1]).await;
+    sleep(SECOND).await;
+    let asked = Instant::now();
+    let two = by(8 * SECOND).with_max_tries(2);
+    let (result, tried) = tried(&manager, Pick::RoundRobin, two, |_| Answer::Done).await;
+    result.unwrap();
+    assert_eq!((tried, asked.elapsed()), (vec!["h1".to_owned()], 4 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_had_hardly_any_time_counts_as_no_more_than_busy() {
+    let mut config = TransportConfig::default();
+    (config.pool.max_connections_per_host, config.pool.max_uses_per_connection) = (1, 1);
+    let manager = group(&Script::default(), config, &[1; 20]).await;
+    sleep(SECOND).await;
+    let pool = manager.pool("h0").unwrap();
+    let held = pool.acquire(Instant::now() + SECOND).await.unwrap();
+    let rejected = || pool.health().vitals.rejected;
+    for _ in 0..20 {
+        // A twentieth of a second for each host.
+        tried(&manager, Pick::RoundRobin, by(SECOND), |_| Answer::Done).await.0.unwrap();
+    }
+    assert!(pool.stats().acquire_timeouts > 0, "it was never tried");
+    sleep(6 * SECOND).await;
+    assert_eq!(rejected(), 0);
+    pool.acquire(Instant::now() + 2 * SECOND).await.unwrap_err();
+    sleep(6 * SECOND).await;
+    assert_eq!(rejected(), 1, "a caller with patience");
+    drop(held);
 }
 
 #[tokio::test(start_paused = true)]

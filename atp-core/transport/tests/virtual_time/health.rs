@@ -1,21 +1,17 @@
 //! Health of hosts and fleet, as it is looked at over virtual time.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use atp_transport::{
-    Attempt, CallFailure, ConnectError, Connector, EventStream, Fleet, HealthConfig, HealthState, HostInfo,
-    InFlight, PoolConfig, PooledConnection, Result, TransportConfig, TransportEvent, TransportManager,
+    CallFailure, EventStream, Fleet, HealthConfig, HealthState, HostInfo, InFlight, PoolConfig,
+    PooledConnection, Result, TransportConfig, TransportEvent, TransportManager,
 };
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::scripted::{Link, Script, Step, multiplexed};
+use crate::scripted::{SECOND, Script, Scripts, Step, lease, multiplexed};
 
 use HealthState::{Degraded, Healthy, Overloaded, Unavailable};
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// One host, whose breaker stays out of it.
 async fn one_host(script: &Script, mut config: TransportConfig) -> (TransportManager<Script>, EventStream) {
@@ -45,10 +41,6 @@ impl Changes {
             })
             .collect()
     }
-}
-
-async fn lease(manager: &TransportManager<Script>) -> PooledConnection<Script> {
-    manager.pool("h1").unwrap().acquire(Instant::now() + 5 * SECOND).await.unwrap()
 }
 
 /// A call that ends as it is told after a while.
@@ -153,10 +145,14 @@ async fn a_full_pool_is_overloaded_until_the_window_has_passed() {
 async fn a_call_that_hangs_degrades_its_host_until_it_returns() {
     let (manager, events) = one_host(&Script::default(), multiplexed()).await;
     let mut changes = Changes { events, start: Instant::now() };
-    let held: Arc<std::sync::Mutex<Option<InFlight>>> = Arc::default();
-    let kept = held.clone();
-    let hung = lease(&manager).await.with_call_that(move |in_flight| *kept.lock().unwrap() = Some(in_flight));
+    let held = std::sync::Mutex::new(None::<InFlight>);
+    let lease = lease(&manager).await;
+    let hung = lease.call("hangs", None, |_, in_flight| async {
+        *held.lock().unwrap() = Some(in_flight);
+        std::future::pending::<Result<(), CallFailure>>().await
+    });
     hung.await.unwrap_err();
+    drop(lease);
     sleep(15 * SECOND).await;
     let health = manager.pool("h1").unwrap().health();
     assert_eq!((health.state, &health.reason[..]), (Degraded, "a call hangs"));
@@ -164,20 +160,6 @@ async fn a_call_that_hangs_degrades_its_host_until_it_returns() {
     sleep(40 * SECOND).await;
     assert_eq!(state(&manager), Healthy);
     assert_eq!(changes.of(Some("h1")).len(), 2);
-}
-
-trait Hang {
-    fn with_call_that(self, keep: impl FnOnce(InFlight) + Send) -> impl Future<Output = Result<()>>;
-}
-
-impl Hang for PooledConnection<Script> {
-    async fn with_call_that(self, keep: impl FnOnce(InFlight) + Send) -> Result<()> {
-        self.call("hangs", None, |_, in_flight| async move {
-            keep(in_flight);
-            std::future::pending().await
-        })
-        .await
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,51 +228,19 @@ async fn nothing_goes_on_when_the_manager_is_gone() {
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
 }
 
-/// Hosts that each have a script of their own.
-struct Hosts(BTreeMap<String, Script>);
-
-impl Connector for Hosts {
-    type Link = Link;
-
-    fn validate(&self, _: &HostInfo) -> Result<(), String> {
-        Ok(())
-    }
-
-    async fn connect(&self, host: &HostInfo, attempt: Attempt) -> Result<Link, ConnectError> {
-        self.0[&host.id].connect(host, attempt).await
-    }
-
-    async fn probe(
-        &self,
-        link: &Arc<Link>,
-        in_flight: InFlight,
-        deadline: Instant,
-    ) -> Result<(), ConnectError> {
-        Script::default().probe(link, in_flight, deadline).await
-    }
-
-    async fn lost(&self, link: &Link) {
-        link.is_cut().cancelled().await;
-    }
-
-    fn is_open(&self, link: &Link) -> bool {
-        !link.is_cut().is_cancelled()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_fleet_changes_with_its_hosts() {
-    let scripts: BTreeMap<_, _> = (1..=4).map(|n| (format!("h{n}"), Script::default())).collect();
-    let manager = TransportManager::with_connector(multiplexed(), Hosts(scripts.clone()));
+    let scripts = Scripts::default();
+    let manager = TransportManager::with_connector(multiplexed(), scripts.clone());
     let mut changes = Changes { events: manager.events(), start: Instant::now() };
-    for id in scripts.keys() {
-        manager.add_host(HostInfo::new(id.as_str(), "192.0.2.1")).await.unwrap();
+    for id in ["h1", "h2", "h3", "h4"] {
+        manager.add_host(HostInfo::new(id, "192.0.2.1")).await.unwrap();
     }
     let set = |ids: &[&str], step: Step| {
         for id in ids {
-            scripts[*id].set_attempts(step);
+            scripts.of(id).set_attempts(step);
             if matches!(step, Step::Fails(_)) {
-                scripts[*id].cut();
+                scripts.of(id).cut();
             }
         }
     };

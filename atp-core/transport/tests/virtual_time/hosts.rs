@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use atp_transport::{ErrorKind, HostInfo, TransportConfig, TransportError, TransportManager};
+use atp_transport::{ErrorKind, EventKind, HostInfo, TransportConfig, TransportError, TransportManager};
 use tokio::time::Instant;
 
-use crate::scripted::{Script, Step};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::scripted::{SECOND, Script, Step};
 
 fn common() -> TransportConfig {
     TransportConfig::builder().with(|config| config.pool.min_connections_per_host = 0).build().unwrap()
@@ -59,4 +57,51 @@ async fn a_configuration_a_host_cannot_have_is_refused() {
         assert!(error.to_string().contains(path), "{error}");
     }
     assert!(manager.hosts().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_may_be_given_for_ever_to_close() {
+    let manager = TransportManager::with_connector(common(), Script::default());
+    manager.add_host(host("h1")).await.unwrap();
+    let lease = manager.pool("h1").unwrap().acquire(Instant::now() + SECOND).await.unwrap();
+    tokio::spawn(async move {
+        tokio::time::sleep(9 * SECOND).await;
+        drop(lease);
+    });
+    let asked = Instant::now();
+    assert!(manager.close(Duration::MAX).await);
+    assert_eq!(asked.elapsed().as_secs(), 9);
+}
+
+#[test]
+fn hosts_that_come_and_go_are_told_in_their_order() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
+    runtime.block_on(async {
+        let mut config = common();
+        config.events.capacity = 1 << 16;
+        let manager = TransportManager::with_connector(config, Script::default());
+        let mut events = manager.events();
+        let tasks = (0..4).map(|_| {
+            let manager = manager.clone();
+            tokio::spawn(async move {
+                for _ in 0..500 {
+                    // Another may have been quicker.
+                    let _there = manager.add_host(host("h1")).await;
+                    let _gone = manager.remove_host("h1").await;
+                }
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        let mut is_there = false;
+        while let Some(event) = events.try_recv() {
+            match event.what.kind() {
+                EventKind::HostAdded => assert!(!std::mem::replace(&mut is_there, true), "added twice"),
+                EventKind::HostRemoved => assert!(std::mem::replace(&mut is_there, false), "removed twice"),
+                _ => {}
+            }
+        }
+    });
 }

@@ -12,9 +12,7 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
 
 use crate::answers::{Answer, work};
-use crate::scripted::Script;
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::scripted::{SECOND, Script};
 
 type Log = Arc<Mutex<Vec<String>>>;
 

@@ -279,15 +279,21 @@ impl Look {
             + stats.reconnecting
             + stats.failed;
         hold!(in_service == self.in_service, "{in_service} connections in service by their states");
-        let (out, validating) = (books.out(), books.line.validating());
-        let leases = out.len() + validating.len();
-        hold!(stats.active_uses == leases, "{} leases are counted, {leases} are out", stats.active_uses);
-        let waiting = self.line.len();
-        hold!(stats.waiting == waiting, "{} are counted as waiting, {waiting} wait", stats.waiting);
+        let (out, (asking, validating)) = (books.out(), books.line.asking());
+        let (leases, waiting, held) = (stats.active_uses, stats.waiting, out.len());
+        hold!(
+            leases + waiting == held + asking,
+            "{leases} leases and {waiting} waiters are counted; {held} hold leases and {asking} ask for one"
+        );
+        hold!(
+            (held..=held + validating).contains(&leases),
+            "{leases} leases are counted, {held} held and {validating} asked for a sign of life"
+        );
         let limit = books.config.pool.report_leases_after;
-        let since = out.iter().map(|held| held.since).chain(validating);
-        let long = since.filter(|since| !limit.is_zero() && self.now - *since > limit).count();
-        hold!(stats.long_held_leases == long, "{long} leases are held for long");
+        let is_long = |since: Instant| !limit.is_zero() && self.now - since > limit;
+        let [most, fewest] = [0, 1].map(|n| out.iter().filter(|held| is_long(held.since[n])).count());
+        let (long, most) = (stats.long_held_leases, most + validating);
+        hold!((fewest..=most).contains(&long), "{long} leases are held for long, not {fewest} to {most}");
         let ended = books.ended();
         hold!((stats.requests, stats.errors) == ended, "{ended:?} calls ended, and ended badly");
         let most = books.config.pool.max_uses_per_connection;
@@ -301,7 +307,7 @@ impl Look {
     /// Links and tasks are those of the connections; none is lost that nothing had happened to.
     fn nothing_leaks(&self, world: &World) -> Verdict {
         let (stats, books) = (&self.stats, &world.books);
-        let users = self.threads.len() + books.line.validating().len();
+        let users = self.threads.len() + books.line.asking().1;
         let most = stats.idle_connections + stats.active_connections + stats.suspect + stats.draining + users;
         let links = world.script.open_links();
         hold!(links <= most, "{links} links are open, {most} connections, calls and probes use them");

@@ -13,6 +13,7 @@ mod health;
 mod hosts;
 mod interceptors;
 mod laws;
+mod panics;
 mod pool;
 mod rate;
 mod reload;

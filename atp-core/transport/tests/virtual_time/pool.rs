@@ -11,9 +11,7 @@ use atp_transport::{
 use tokio::sync::Barrier;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::scripted::{Script, Step, multiplexed};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::scripted::{SECOND, Script, Step, multiplexed, one_host};
 
 fn config(pool: PoolConfig) -> TransportConfig {
     TransportConfig { pool, ..multiplexed() }
@@ -27,12 +25,6 @@ fn exclusive(max: usize) -> PoolConfig {
         max_uses_per_connection: 1,
         ..PoolConfig::default()
     }
-}
-
-async fn one_host(script: &Script, config: TransportConfig) -> TransportManager<Script> {
-    let manager = TransportManager::with_connector(config, script.clone());
-    manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();
-    manager
 }
 
 async fn settle() {

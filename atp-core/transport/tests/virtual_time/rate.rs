@@ -9,9 +9,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use crate::answers::{Answer, work};
-use crate::scripted::Script;
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::scripted::{SECOND, Script};
 
 fn limited(calls_per_second: f64, burst: u32) -> TransportConfig {
     TransportConfig { rate_limit: RateLimitConfig { calls_per_second, burst }, ..TransportConfig::default() }

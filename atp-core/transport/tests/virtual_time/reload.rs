@@ -1,15 +1,13 @@
 //! A manager brought in line with another configuration while work runs.
 
-use std::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use atp_transport::{
     ErrorKind, Fleet, HostId, HostInfo, Strategy, TransportConfig, TransportError, TransportManager,
 };
 use tokio::time::{Instant, sleep};
 
-use crate::scripted::{Script, Step};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::scripted::{SECOND, Script, Step};
 
 fn with(change: impl FnOnce(&mut TransportConfig)) -> TransportConfig {
     TransportConfig::builder()
@@ -141,4 +139,16 @@ async fn what_cannot_be_used_changes_nothing_and_says_all_that_is_wrong() {
         ]
     );
     assert_eq!((manager.hosts(), manager.config()), before);
+}
+
+#[test]
+fn outside_a_runtime_nothing_is_applied() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let manager = manager(&Script::default());
+    let _within = runtime.enter();
+    manager.apply(fleet(with(|_| {}), ["h1", "h2", "h3"])).unwrap();
+    drop(_within);
+    let apply = || manager.apply(fleet(with(|_| {}), ["h3"]));
+    assert!(catch_unwind(AssertUnwindSafe(apply)).is_err(), "there is no runtime to close the hosts on");
+    assert_eq!(manager.hosts().len(), 3);
 }

@@ -10,9 +10,8 @@ use atp_transport::{
 use tokio::time::Instant;
 
 use crate::answers::{Answer, ask};
-use crate::scripted::Script;
+use crate::scripted::{SECOND, Script};
 
-const SECOND: Duration = Duration::from_secs(1);
 const LOST_BEFORE: Answer = Answer::Lost { sent: false };
 const LOST_AFTER: Answer = Answer::Lost { sent: true };
 

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use atp_transport::{Attempt, ConnectError, Connector, ErrorKind, HostInfo, InFlight, TransportConfig};
+use atp_transport::{
+    Attempt, ConnectError, Connector, ErrorKind, HostInfo, InFlight, PooledConnection, TransportConfig,
+    TransportManager,
+};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +17,20 @@ pub(crate) fn multiplexed() -> TransportConfig {
     let mut config = TransportConfig::default();
     config.calls.max_per_connection = 4;
     config
+}
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+/// A manager of one host, `h1`, which has just been added.
+pub(crate) async fn one_host(script: &Script, config: TransportConfig) -> TransportManager<Script> {
+    let manager = TransportManager::with_connector(config, script.clone());
+    manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();
+    manager
+}
+
+/// A lease of `h1`, had within five seconds.
+pub(crate) async fn lease(manager: &TransportManager<Script>) -> PooledConnection<Script> {
+    manager.pool("h1").unwrap().acquire(Instant::now() + 5 * SECOND).await.unwrap()
 }
 
 /// What one attempt to connect does.
@@ -25,6 +42,8 @@ pub(crate) enum Step {
     Fails(Duration),
     /// Never ends.
     Hangs,
+    /// Panics, as a broken connector does.
+    Panics,
 }
 
 impl Default for Step {
@@ -33,17 +52,17 @@ impl Default for Step {
     }
 }
 
-/// How a probe goes.
+/// How the asking for a sign of life goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Probe {
     Begins,
-    Answered,
     /// Refused, or given up by whoever asked.
     InVain,
 }
 
 tokio::task_local! {
-    /// Told of the probes made by the task at hand: those with which it validates what it is lent.
+    /// Told of the probes made by the task at hand: those with which it validates what it is lent. One begins with a look
+    /// at the link, and then stands behind the calls in flight.
     pub(crate) static PROBES: Box<dyn Fn(Probe) + Send + Sync>;
 }
 
@@ -70,6 +89,7 @@ struct Shared {
     closed_links: AtomicUsize,
     probes: AtomicUsize,
     silent: AtomicBool,
+    probes_panic: AtomicBool,
     probe_time: Mutex<Duration>,
     /// Cancelled for the links that are open when they are cut.
     cut: Mutex<CancellationToken>,
@@ -136,6 +156,11 @@ impl Script {
         self.shared.silent.store(silent, Ordering::SeqCst);
     }
 
+    /// Probes of this host's links panic from now on, or do so no more.
+    pub(crate) fn set_probes_panic(&self, panic: bool) {
+        self.shared.probes_panic.store(panic, Ordering::SeqCst);
+    }
+
     /// How long probes take to be answered.
     pub(crate) fn set_probe_time(&self, time: Duration) {
         *self.shared.probe_time.lock().unwrap() = time;
@@ -168,6 +193,11 @@ impl Script {
     }
 }
 
+/// Panics as any panic does, and prints nothing.
+fn panics() -> ! {
+    std::panic::resume_unwind(Box::new("scripted"))
+}
+
 /// Counts something for as long as it lasts.
 struct Counted<'a>(&'a AtomicUsize);
 
@@ -184,21 +214,17 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Tells whoever asked for it how a probe went.
+/// Tells whoever asked for it when a probe was in vain: it was not answered before this is dropped.
+#[derive(Default)]
 struct Probing {
-    result: Probe,
-}
-
-impl Probing {
-    fn begin() -> Self {
-        tell(Probe::Begins);
-        Probing { result: Probe::InVain }
-    }
+    answered: bool,
 }
 
 impl Drop for Probing {
     fn drop(&mut self) {
-        tell(self.result);
+        if !self.answered {
+            tell(Probe::InVain);
+        }
     }
 }
 
@@ -236,6 +262,7 @@ impl Connector for Script {
                 sleep(after).await;
                 Err(ConnectError::new(ErrorKind::ConnectionRefused, "scripted"))
             }
+            Step::Panics => panics(),
             Step::Hangs => {
                 // The attempt stays in flight when the caller gives up, as a stuck C call does.
                 shared.hung.lock().unwrap().push((deadline, in_flight));
@@ -246,7 +273,10 @@ impl Connector for Script {
 
     async fn probe(&self, link: &Arc<Link>, _: InFlight, _: Instant) -> Result<(), ConnectError> {
         self.shared.probes.fetch_add(1, Ordering::SeqCst);
-        let mut probing = Probing::begin();
+        let mut probing = Probing::default();
+        if self.shared.probes_panic.load(Ordering::SeqCst) {
+            panics();
+        }
         if self.shared.silent.load(Ordering::SeqCst) {
             link.cut.cancelled().await;
         }
@@ -257,7 +287,7 @@ impl Connector for Script {
         if link.cut.is_cancelled() {
             return Err(ConnectError::new(ErrorKind::ConnectionLost, "scripted"));
         }
-        probing.result = Probe::Answered;
+        probing.answered = true;
         Ok(())
     }
 
@@ -266,6 +296,7 @@ impl Connector for Script {
     }
 
     fn is_open(&self, link: &Link) -> bool {
+        tell(Probe::Begins);
         let open = !link.cut.is_cancelled();
         if !open {
             tell(Probe::InVain);

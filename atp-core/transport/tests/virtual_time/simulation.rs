@@ -19,13 +19,12 @@ use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::scripted::{Scripts, Step};
+use crate::scripted::{SECOND, Scripts, Step};
 
 use patient::{Illness, Patient, forecast};
 use story::Story;
 use work::{Piece, Place};
 
-const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Timers go by whole milliseconds.
@@ -114,8 +113,6 @@ fn config() -> TransportConfig {
     config.health.interval = 5 * MINUTE;
     config.health.window = 15 * MINUTE;
     config.health.better_after = 15 * MINUTE;
-    // Work for a group leaves each of its hosts little time, too little at times for a busy one to connect once more.
-    config.health.tolerated_refusals = 3;
     config.events.capacity = 1024;
     config
 }
@@ -260,7 +257,7 @@ impl Simulation {
         }
     }
 
-    /// Cuts a host's links; each that was up is told of as lost, but for one that is let go of in the same moment.
+    /// Cuts a host's links; each that was up is told of as lost.
     async fn cut(&self, patient: &Patient) {
         let lost = || self.story().hosts.get(&patient.id).map_or(0, |told| told.lost);
         let before = lost();

@@ -218,6 +218,7 @@ async fn runs(executor: &Executor, plan: &Plan, times: usize) -> Result<Vec<Dura
                     let start = started.get(&(outcome.host, outcome.vm)).context("it never started")?;
                     latencies.push(start.elapsed());
                 }
+                RunEvent::Progress { .. } => {}
                 RunEvent::Stopping(reason) => bail!("a run ended early: {reason}"),
             }
         }

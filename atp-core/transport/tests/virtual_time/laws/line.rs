@@ -30,7 +30,8 @@ pub(crate) struct Asking {
     /// dead.
     pub(crate) asked: Instant,
     pub(crate) deadline: Instant,
-    /// Lent a connection at that time, and asking it for a sign of life.
+    /// Lent a connection at that time, and asking it for a sign of life; or in line again, where that was not worth asking
+    /// because others had found the connection dead.
     pub(crate) validating: Option<Instant>,
 }
 
@@ -51,11 +52,13 @@ impl Line {
         Caller { line: self.clone(), id }
     }
 
-    pub(crate) fn validating(&self) -> Vec<Instant> {
-        self.state().asking.values().filter_map(|asking| asking.validating).collect()
+    /// How many have no answer yet, and how many of them are or were just asking for a sign of life.
+    pub(crate) fn asking(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.asking.len(), state.asking.values().filter(|asking| asking.validating.is_some()).count())
     }
 
-    /// Those who stand in line, first come first.
+    /// Those who certainly stand in line, first come first.
     pub(crate) fn waiting(&self) -> Vec<Asking> {
         let mut waiting: Vec<_> =
             self.state().asking.values().copied().filter(|asking| asking.validating.is_none()).collect();
@@ -94,7 +97,6 @@ impl Caller {
                     granted.push(asking.asked);
                     asking.validating = Some(Instant::now());
                 }
-                Probe::Answered => {}
                 Probe::InVain => {
                     *disturbed = true;
                     asking.validating = None;
@@ -103,7 +105,7 @@ impl Caller {
         })
     }
 
-    /// The caller has its lease. Returns since when.
+    /// The caller has its lease. Returns since when, at the earliest.
     pub(crate) fn granted(&self) -> Instant {
         let mut state = self.line.state();
         let Some(asking) = state.asking.remove(&self.id) else { return Instant::now() };

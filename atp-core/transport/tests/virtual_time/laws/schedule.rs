@@ -158,9 +158,19 @@ fn pools() -> impl Strategy<Value = PoolConfig> {
         ms(500..=30_000),
         prop_oneof![Just(Duration::ZERO), ms(5_000..=100_000)],
         prop_oneof![Just(Duration::ZERO), ms(1_000..=60_000)],
+        // Always, now and then, and never.
+        prop_oneof![Just(Duration::ZERO), ms(100..=60_000), Just(Duration::from_secs(86_400))],
     );
     (size, load, timing).prop_map(|((min, max, uses, strategy), (high_load_uses, up, down), timing)| {
-        let (idle_timeout, acquire_timeout, grow_patience, maintenance_interval, lifetime, report) = timing;
+        let (
+            idle_timeout,
+            acquire_timeout,
+            grow_patience,
+            maintenance_interval,
+            lifetime,
+            report,
+            validate_after,
+        ) = timing;
         PoolConfig {
             min_connections_per_host: min.min(max),
             max_connections_per_host: max,
@@ -174,9 +184,7 @@ fn pools() -> impl Strategy<Value = PoolConfig> {
             grow_patience,
             maintenance_interval,
             max_lifetime: lifetime,
-            // Probing before lending has tests of its own: its callers wait for one another's probes, which the
-            // books of these laws do not follow.
-            validate_after: Duration::from_secs(86_400),
+            validate_after,
             report_leases_after: report,
             ..PoolConfig::default()
         }

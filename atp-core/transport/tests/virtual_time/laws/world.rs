@@ -60,7 +60,8 @@ pub(crate) struct Books {
 /// A lease that is out.
 pub(crate) struct Held {
     lease: PooledConnection<Script>,
-    pub(crate) since: Instant,
+    /// When it was lent, at the earliest and at the latest.
+    pub(crate) since: [Instant; 2],
 }
 
 /// A call that really runs, as a blocking call does: whether anybody waits for it or not.
@@ -226,7 +227,7 @@ impl Books {
     }
 
     fn hold(&self, lease: PooledConnection<Script>, since: Instant) -> Arc<Held> {
-        let held = Arc::new(Held { lease, since });
+        let held = Arc::new(Held { lease, since: [since, Instant::now()] });
         self.out.lock().unwrap().push(Arc::downgrade(&held));
         held
     }

@@ -2,54 +2,16 @@
 
 use std::future::Future;
 use std::panic::Location;
-use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::failure::{Failure, may_be_repeated};
+use super::{ExecuteOptions, Try};
 use crate::connector::Connector;
-use crate::effect::Effect;
 use crate::error::{Result, TransportError};
 use crate::events::TransportEvent;
-use crate::execute::{ExecuteOptions, Try};
 use crate::manager::TransportManager;
 use crate::pool::{ConnectionPool, PooledConnection};
-
-/// What an error says that decides whether the work may be done again.
-pub trait Failure {
-    /// What the work did to its target. Only work that had none is ever repeated.
-    fn effect(&self) -> Effect;
-
-    /// Whether the same work, done again later, may well succeed.
-    fn is_retryable(&self) -> bool;
-
-    /// How long it is of no use to try again, where that is known.
-    fn retry_after(&self) -> Option<Duration> {
-        None
-    }
-}
-
-impl Failure for TransportError {
-    fn effect(&self) -> Effect {
-        TransportError::effect(self)
-    }
-
-    fn is_retryable(&self) -> bool {
-        TransportError::is_retryable(self)
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            TransportError::CircuitOpen { next_probe_in: wait, .. }
-            | TransportError::RateLimited { wait, .. } => Some(*wait),
-            _ => None,
-        }
-    }
-}
-
-/// Whether work that failed so may be done again at all.
-pub(crate) fn may_be_repeated(failure: &impl Failure) -> bool {
-    failure.effect() == Effect::None && failure.is_retryable()
-}
 
 impl<C: Connector> TransportManager<C> {
     /// Runs `work` on a host, and again after a failure that had no effect and may pass: up to
@@ -111,11 +73,6 @@ impl<C: Connector> TransportManager<C> {
 }
 
 impl<C: Connector> ConnectionPool<C> {
-    /// When the wait for a connection has to end.
-    pub(crate) fn acquire_by(&self, deadline: Option<Instant>) -> Instant {
-        deadline.unwrap_or_else(|| Instant::now() + self.config().pool.acquire_timeout)
-    }
-
     /// When work that failed so is tried again; none if it is not. The retry is taken from the budget.
     fn next_try(&self, failure: &impl Failure, options: ExecuteOptions, this: Try) -> Option<Instant> {
         let config = &self.config().retry;

@@ -7,19 +7,19 @@ use std::sync::{Arc, PoisonError};
 
 use tokio::time::Instant;
 
+use super::failure::{Failure, may_be_repeated};
+use super::pick::{self, Candidate, Pick};
+use super::{ExecuteOptions, Try};
 use crate::connector::Connector;
 use crate::error::{Result, TransportError};
-use crate::execute::{ExecuteOptions, Try};
 use crate::manager::TransportManager;
-use crate::pick::{self, Candidate, Pick};
 use crate::pool::{ConnectionPool, PooledConnection};
-use crate::retry::{Failure, may_be_repeated};
 
 impl<C: Connector> TransportManager<C> {
     /// Runs `work` on one host of a group, and after a failure that had no effect and may pass, at once on another, by
     /// the deadline. Each host is tried once at most; a try beyond the first comes out of that host's retry budget. Of
-    /// the time that is left each host gets its share to lend a connection, so that one that cannot be reached
-    /// leaves the others some.
+    /// the time that is left each host that may still be tried gets its share to lend a connection, so that one that
+    /// cannot be reached leaves the others some.
     ///
     /// # Errors
     /// [`TransportError::UnknownGroup`], which names the groups there are. Otherwise that of the last host, as
@@ -65,7 +65,10 @@ impl<C: Connector> TransportManager<C> {
                 if failure.is_some() && !pool.spend_retry() {
                     continue;
                 }
-                let acquire_by = share_of_time(options.deadline, left.len())
+                let further = options
+                    .max_tries
+                    .map_or(left.len(), |most| left.len().min(most.saturating_sub(this.number) as usize));
+                let acquire_by = share_of_time(options.deadline, further)
                     .unwrap_or_else(|| pool.acquire_by(options.deadline));
                 match pool.execute(options.deadline, acquire_by, this, &work).await {
                     Ok(done) => return Ok(done),

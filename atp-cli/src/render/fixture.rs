@@ -1,0 +1,26 @@
+//! Outcomes for the tests of the forms.
+
+use atp_executor::{Data, ExecReport, Outcome, Status, Stream};
+use atp_transport::Effect;
+
+/// What came of an `exec` on a VM of the host `h1`, or on the host: it is well, and yields nothing.
+pub(crate) fn outcome(vm: Option<&str>) -> Outcome {
+    Outcome {
+        host: Some("h1".parse().unwrap()),
+        vm: vm.map(str::to_owned),
+        uuid: None,
+        op: "exec",
+        status: Status::Ok,
+        effect: Effect::Done,
+        attempts: 1,
+        duration_ms: 7,
+        data: None,
+        error: None,
+    }
+}
+
+/// A process that ended and had written this.
+pub(crate) fn ran(exit_code: Option<i32>, signal: Option<i32>, stdout: &[u8], stderr: &[u8]) -> Data {
+    let stream = |bytes: &[u8]| Stream { bytes: bytes.to_vec(), ..Stream::default() };
+    Data::Exec(ExecReport { exit_code, signal, stdout: stream(stdout), stderr: stream(stderr) })
+}

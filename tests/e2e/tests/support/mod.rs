@@ -1,0 +1,75 @@
+//! What tests of the library share: managers of the bed's hosts, the settings for them, and the usual work.
+
+mod load;
+
+use std::time::Duration;
+
+use atp_e2e::{Bed, Resources, becomes};
+use atp_transport::{ExecuteOptions, HostInfo, LibvirtConnection, Result, TransportConfig, TransportManager};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+pub(crate) use load::Load;
+
+/// The hosts of the bed.
+pub(crate) const IDS: [&str; 3] = ["h1", "h2", "h3"];
+/// A monitor command that any VM answers.
+pub(crate) const QUERY_STATUS: &str = r#"{"execute":"query-status"}"#;
+
+/// Settings for tests that break connections: quick to connect again, and to let go of threads.
+pub(crate) fn quick() -> TransportConfig {
+    let mut config =
+        TransportConfig { connect_timeout: Duration::from_secs(3), ..TransportConfig::default() };
+    config.reconnect.initial_delay = Duration::from_millis(200);
+    config.reconnect.max_delay = Duration::from_secs(1);
+    config.calls.thread_idle_timeout = Duration::from_millis(500);
+    config
+}
+
+/// As [`quick`], and quick to notice silence.
+pub(crate) fn attentive() -> TransportConfig {
+    let mut config = quick();
+    config.keepalive.interval = Duration::from_secs(1);
+    config.keepalive.count = 2;
+    config
+}
+
+/// A manager of the hosts of the bed.
+pub(crate) async fn manager(bed: &Bed, config: TransportConfig) -> TransportManager {
+    let manager = TransportManager::new(config);
+    for host in bed.hosts() {
+        manager.add_host(HostInfo::from_uri(host.id(), host.uri())).await.unwrap();
+    }
+    manager
+}
+
+pub(crate) fn in_seconds(seconds: u64) -> ExecuteOptions {
+    ExecuteOptions::by(Instant::now() + Duration::from_secs(seconds))
+}
+
+pub(crate) fn vm(bed: &Bed, host: &str, name: &str) -> Uuid {
+    bed.host(host).unwrap().guest(name).unwrap().uuid().parse().unwrap()
+}
+
+/// Work of one call.
+pub(crate) async fn hostname(connection: LibvirtConnection) -> Result<String> {
+    connection.hostname().await
+}
+
+/// Asks a VM's monitor how the VM is.
+pub(crate) async fn query_status(
+    manager: &TransportManager,
+    host: &str,
+    vm: Uuid,
+    seconds: u64,
+) -> Result<String> {
+    let work =
+        |connection: LibvirtConnection| async move { connection.monitor_command(vm, QUERY_STATUS).await };
+    manager.execute_on_host_with(host, in_seconds(seconds), work).await
+}
+
+/// Waits until nothing is left of managers that are gone.
+#[track_caller]
+pub(crate) fn nothing_is_held(limit: Duration) {
+    becomes("what is held", limit, Resources::NONE, Resources::now);
+}
