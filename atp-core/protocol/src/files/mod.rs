@@ -47,7 +47,7 @@ impl Default for TransferPolicy {
 
 impl TransferPolicy {
     /// When work has to end, for what comes after it to end by `deadline`.
-    fn before(&self, deadline: Instant) -> Instant {
+    pub fn before(&self, deadline: Instant) -> Instant {
         let left = deadline.saturating_duration_since(Instant::now());
         deadline - self.reserve.min(left / 4)
     }
