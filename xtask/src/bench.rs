@@ -26,26 +26,23 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
             results.push(measure(cargo::cargo().args(["bench", "--package", package]))?);
         }
     }
-    if with_peers {
-        // It is looked for beside the program that measures.
-        results.push(measure(cargo::cargo().args([
-            "build",
-            "--quiet",
-            "--release",
+    if all || !others.is_empty() {
+        // Together: what they share is built once, and the program that measures finds `atp` beside itself.
+        let built = measure(cargo::cargo().args(["build", "--quiet", "--release"]).args([
+            "--package",
+            "atp-bench",
             "--package",
             "atp-cli",
-        ]))?);
-    }
-    if all || !others.is_empty() {
-        let mut command = cargo::cargo();
-        command.args(["run", "--quiet", "--release", "--package", "atp-bench", "--"]).args(others);
-        results.push(measure(&mut command)?);
+        ]))?;
+        results.push(built && measure(Command::new(cargo::released("atp-bench")?).args(others))?);
     }
     Ok(if results.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Whether it succeeded; one that fails keeps no other from being measured.
 fn measure(command: &mut Command) -> Result<bool> {
-    let status = command.status().map_err(|error| format!("cannot run cargo: {error}"))?;
+    let status = command.status();
+    let status =
+        status.map_err(|error| format!("cannot run {}: {error}", command.get_program().display()))?;
     Ok(status.success())
 }

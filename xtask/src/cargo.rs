@@ -37,6 +37,13 @@ pub(crate) fn binary(name: &str) -> Result<PathBuf> {
     Ok(own.with_file_name(name))
 }
 
+/// A binary that was built optimised: its folder lies beside that of this one.
+pub(crate) fn released(name: &str) -> Result<PathBuf> {
+    let own = binary(name)?;
+    let profiles = own.parent().and_then(Path::parent);
+    Ok(profiles.map_or_else(|| own.clone(), |profiles| profiles.join("release").join(name)))
+}
+
 /// Becomes another program, so that signals and the terminal are its own.
 pub(crate) fn exec(program: &Path, arguments: &[OsString]) -> Result<ExitCode> {
     let error = Command::new(program).args(arguments).exec();

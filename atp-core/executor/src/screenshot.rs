@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use atp_protocol::screenshot::ScreenshotLimits;
 use atp_transport::HostId;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+use crate::outcome::lossy;
 use crate::safe_name::safe_name;
 
 /// A picture to take.
@@ -33,11 +34,6 @@ pub struct ScreenshotReport {
     pub bytes: usize,
 }
 
-/// A path need not be text, and JSON has nothing else.
-fn lossy<S: Serializer>(file: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&file.to_string_lossy())
-}
-
 /// The file for a VM.
 pub(crate) fn file_for(folder: &Path, host: &HostId, vm: &str) -> PathBuf {
     // A host id is made of harmless characters, and may still be `.` or `..`.
@@ -52,7 +48,7 @@ mod tests {
     fn a_file_stays_in_its_folder_whatever_the_vm_is_called() {
         let file = |host: &str, vm| file_for(Path::new("d"), &host.parse().unwrap(), vm);
         assert_eq!(file("h1", "web-1"), Path::new("d/h1/web-1.png"));
-        assert_eq!(file("..", "../../x"), Path::new("d/%2e./%2e.%2f..%2fx.png"));
+        assert_eq!(file("..h", "../../x"), Path::new("d/%2e.h/%2e.%2f..%2fx.png"));
         assert_eq!(file("h1", ""), Path::new("d/h1/%.png"));
     }
 }

@@ -395,7 +395,7 @@ mod tests {
         fn a_name_escaped_selects_that_name_and_no_other(
             name in r"[^/\n\x00]{1,20}",
             other in r"[^/\n\x00]{1,20}",
-            id in "[A-Za-z0-9._-]{1,12}",
+            id in "[A-Za-z0-9._-]{0,12}[A-Za-z0-9_-]",
         ) {
             let id: HostId = id.parse().unwrap();
             let parsed = [

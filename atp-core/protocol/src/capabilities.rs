@@ -138,9 +138,8 @@ impl<K: Eq + Hash + Clone> CapabilityCache<K> {
         (refusal.kind, refusal.desc) = match agent.support(&refusal.command) {
             Support::Enabled => return,
             Support::Unknown => (RefusalKind::CommandUnknown, agent.without(&refusal.command)),
-            // Agents before 6.1 do not say that it is for a freeze, which passes.
             Support::Disabled
-                if !gives_reason(refusal) && frozen(carrier, deadline).await.unwrap_or(false) =>
+                if !tells_of_freeze(refusal) && frozen(carrier, deadline).await.unwrap_or(false) =>
             {
                 let desc = "the guest's filesystems are frozen, and the agent has it disabled meanwhile";
                 (RefusalKind::GuestFrozen, desc.to_owned())
@@ -179,9 +178,10 @@ impl<K: Eq + Hash + Clone> Default for CapabilityCache<K> {
     }
 }
 
-/// Whether the agent says why it has the command disabled: `Command NAME has been disabled: REASON`.
-fn gives_reason(refusal: &Refusal) -> bool {
-    refusal.desc.contains("disabled: ")
+/// Whether an agent says so when it has the command disabled for a freeze only, which passes: `Command NAME has been
+/// disabled: the agent is in frozen state`. Older ones say `The command NAME has been disabled for this instance` always.
+fn tells_of_freeze(refusal: &Refusal) -> bool {
+    refusal.desc.starts_with("Command ")
 }
 
 /// The settings that forbid commands had other names in older agents, and others again in some distributions.
@@ -219,7 +219,7 @@ mod tests {
     const FROZEN: &str = r#"{"return": "frozen"}"#;
     const THAWED: &str = r#"{"return": "thawed"}"#;
     const DISABLED: &str = r#"{"error": {"class": "CommandNotFound",
-        "desc": "Command guest-exec has been disabled: the command is not allowed"}}"#;
+        "desc": "Command guest-exec has been disabled"}}"#;
     const DISABLED_BY_AN_OLD_AGENT: &str = r#"{"error": {"class": "GenericError",
         "desc": "The command guest-exec has been disabled for this instance"}}"#;
     const UNKNOWN: &str = r#"{"error": {"class": "CommandNotFound",
@@ -301,7 +301,7 @@ mod tests {
         let story = Story::new([refused.as_str(), INFO, refused.as_str(), INFO]);
         for _ in 0..2 {
             let error = story.send("guest-get-time").await.unwrap_err();
-            assert!(error.to_string().ends_with("the command is not allowed"), "{error}");
+            assert!(error.to_string().ends_with("Command guest-get-time has been disabled"), "{error}");
         }
         assert_eq!(story.sent().len(), 4);
     }
@@ -320,7 +320,7 @@ mod tests {
         let story = Story::new([Step::from(DISABLED), Step::late(Duration::from_secs(60), INFO)]);
         let error = story.send("guest-exec").await.unwrap_err();
         assert_eq!(error.kind(), "agent-command-disabled");
-        assert!(error.to_string().ends_with("the command is not allowed"), "{error}");
+        assert!(error.to_string().ends_with("Command guest-exec has been disabled"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -279,13 +279,15 @@ impl ProtocolError {
         }
     }
 
-    /// The transport's kind, where [`kind`](Self::kind) is one of the transport's words.
+    /// The kind of the failure of the way to the VM, where one is behind this.
     pub fn transport_kind(&self) -> Option<ErrorKind> {
         match self {
             ProtocolError::Transport(error) => Some(error.kind()),
             ProtocolError::Timeout { .. } => Some(ErrorKind::CallTimeout),
             ProtocolError::LinkLost { .. } => Some(ErrorKind::ConnectionLost),
             ProtocolError::AgentSilent => Some(ErrorKind::AgentUnresponsive),
+            // It has a word of its own.
+            ProtocolError::NotThawed { .. } => None,
             _ => self.cause()?.transport_kind(),
         }
     }
@@ -328,6 +330,15 @@ impl ProtocolError {
             )
         };
         matches!(self, ProtocolError::GuestBooting { .. }) || self.transport_kind().is_some_and(is_gone)
+    }
+
+    /// An answer of the agent's that is not one to this command.
+    pub(crate) fn invalid_answer(command: &str, detail: impl Into<String>) -> Self {
+        ProtocolError::InvalidReply {
+            channel: Channel::Agent,
+            command: command.to_owned(),
+            detail: detail.into(),
+        }
     }
 
     /// The failure of input of which `done` parts had been sent: nothing special, if none had.

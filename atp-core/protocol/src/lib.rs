@@ -68,6 +68,7 @@ mod libvirt;
 mod nearest;
 mod refusal;
 mod reply;
+mod reserve;
 mod shell;
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::socket::LinkEnd;
 const PAGE: &str = include_str!("../../../docs/protocols.md");
 
 /// The kinds of the transport that say something of a VM. The rest say something of the way to its host.
-const OF_A_VM: [ErrorKind; 14] = [
+const OF_A_VM: [ErrorKind; 15] = [
     ErrorKind::VmNotFound,
     ErrorKind::VmNotRunning,
     ErrorKind::OperationInvalid,
@@ -27,6 +27,7 @@ const OF_A_VM: [ErrorKind; 14] = [
     ErrorKind::AgentBusy,
     ErrorKind::MonitorBusy,
     ErrorKind::ChannelInUse,
+    ErrorKind::NoScreen,
     ErrorKind::AccessDenied,
     ErrorKind::NotSupported,
     ErrorKind::LibvirtError,

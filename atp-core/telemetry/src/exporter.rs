@@ -7,7 +7,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use crate::calls::CallMetrics;
-use crate::fleet::Snapshot;
+use crate::snapshot::Snapshot;
 
 /// How metrics are made.
 #[derive(Debug, Clone, PartialEq)]

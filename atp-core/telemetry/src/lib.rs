@@ -31,15 +31,15 @@
 
 mod calls;
 mod exporter;
-mod fleet;
+mod snapshot;
 
 #[cfg(feature = "http")]
-mod http;
+mod endpoint;
 #[cfg(feature = "otel")]
 mod traces;
 
-pub use exporter::{Exporter, ExporterConfig, render};
 #[cfg(feature = "http")]
-pub use http::{Endpoint, EndpointConfig, EndpointError};
+pub use endpoint::{Endpoint, EndpointConfig, EndpointError};
+pub use exporter::{Exporter, ExporterConfig, render};
 #[cfg(feature = "otel")]
 pub use traces::{Traces, TracesConfig, TracesError};

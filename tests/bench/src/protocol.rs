@@ -45,8 +45,8 @@ const RUNS: usize = 41;
 const FIXED: Duration = Duration::from_millis(100);
 
 /// The size of a file that is carried, and how often it is.
-const FILE: usize = 8 << 20;
-const FILES: usize = 3;
+const FILE: usize = 4 << 20;
+const FILES: usize = 5;
 /// The most bytes that go into one command to an agent through libvirt, and that are asked for in one.
 const WRITTEN: usize = 98_208;
 const READ: usize = 1 << 20;
@@ -108,17 +108,6 @@ fn rows(table: &mut Table, sides: &[Side]) {
     }
 }
 
-/// Calls a second of one side's turn.
-async fn rate<F: Future<Output = Result<()>>>(mut call: impl FnMut() -> F) -> Result<f64> {
-    let start = Instant::now();
-    let mut calls = 0_u32;
-    while start.elapsed() < TURN {
-        call().await?;
-        calls += 1;
-    }
-    Ok(f64::from(calls) / start.elapsed().as_secs_f64())
-}
-
 /// Beside the library's own function. It blocks, so a task hands it to a thread and is woken by that, whoever the
 /// task belongs to; what that costs shows the function in a thread of its own.
 async fn through_libvirt(
@@ -133,12 +122,14 @@ async fn through_libvirt(
         Side::new("libvirt: bare `virt`, in its own thread", None),
     ];
     for _ in 0..ROUNDS {
-        let handed = rate(|| async {
+        let start = Instant::now();
+        let mut calls = 0_u32;
+        while start.elapsed() < TURN {
             let domain = Arc::clone(domain);
-            let reply = spawn_blocking(move || domain.qemu_monitor_command(QUERY, 0)).await??;
-            parsed(&reply)
-        });
-        sides[0].figures.push(handed.await?);
+            parsed(&spawn_blocking(move || domain.qemu_monitor_command(QUERY, 0)).await??)?;
+            calls += 1;
+        }
+        sides[0].figures.push(rate(calls, start));
         let carried = manager.execute_on_host("h", |connection: LibvirtConnection| async move {
             by_carrier(&LibvirtCarrier::new(&connection, vm)).await
         });
@@ -151,7 +142,7 @@ async fn through_libvirt(
                 parsed(&domain.qemu_monitor_command(QUERY, 0)?)?;
                 calls += 1;
             }
-            Ok::<_, anyhow::Error>(f64::from(calls) / start.elapsed().as_secs_f64())
+            Ok::<_, anyhow::Error>(rate(calls, start))
         });
         sides[2].figures.push(own.await??);
     }
@@ -159,8 +150,8 @@ async fn through_libvirt(
     Ok(())
 }
 
-/// Beside a loop that writes a line and reads one, in the same runtime. Each has a QEMU of its own, for a QEMU serves
-/// one client.
+/// Beside a loop that writes a line, with an id as ours has, and reads one, in the same runtime. Each has a QEMU of its
+/// own, for a QEMU serves one client. What the id by itself costs shows the loop without one.
 async fn by_socket(table: &mut Table) -> Result<()> {
     let (theirs, own) = (Qemu::empty()?, Qemu::empty()?);
     let manager = TransportManager::with_connector(
@@ -168,23 +159,20 @@ async fn by_socket(table: &mut Table) -> Result<()> {
         SocketConnector::new(SocketConfig::default()),
     );
     manager.add_host(HostInfo::from_uri("h", format!("qmp+unix://{}", own.monitor().display()))).await?;
-    let mut stream = BufStream::new(UnixStream::connect(theirs.monitor()).await?);
-    let mut line = String::new();
-    stream.read_line(&mut line).await?;
-    ask(&mut stream, r#"{"execute":"qmp_capabilities"}"#, &mut line).await?;
+    let mut theirs = Hand::greeted(UnixStream::connect(theirs.monitor()).await?).await?;
     let mut sides = [
         Side::new("QEMU's socket: a loop that writes and reads", None),
         Side::new("QEMU's socket: `SocketCarrier`", SOCKET_GOAL),
+        Side::new("QEMU's socket: the loop, and no id in its commands", None),
     ];
+    let mut id = 0_u64;
     for _ in 0..ROUNDS {
-        let start = Instant::now();
-        let mut calls = 0_u32;
-        while start.elapsed() < TURN {
-            ask(&mut stream, QUERY, &mut line).await?;
-            parsed(&line)?;
-            calls += 1;
-        }
-        sides[0].figures.push(f64::from(calls) / start.elapsed().as_secs_f64());
+        let with_id = || {
+            id += 1;
+            format!(r#"{{"execute":"query-status","id":{id}}}"#)
+        };
+        sides[0].figures.push(theirs.rate(with_id).await?);
+        sides[2].figures.push(theirs.rate(|| QUERY.to_owned()).await?);
         let carried = manager.execute_on_host("h", |connection: SocketConnection| async move {
             by_carrier(&SocketCarrier::new(&connection)).await
         });
@@ -195,6 +183,10 @@ async fn by_socket(table: &mut Table) -> Result<()> {
     Ok(())
 }
 
+fn rate(calls: u32, start: Instant) -> f64 {
+    f64::from(calls) / start.elapsed().as_secs_f64()
+}
+
 /// Calls a second over a carrier.
 async fn by_carrier(carrier: &impl Carrier) -> Result<f64, ProtocolError> {
     let start = Instant::now();
@@ -203,21 +195,47 @@ async fn by_carrier(carrier: &impl Carrier) -> Result<f64, ProtocolError> {
         monitor::execute(carrier, &query_status {}, soon(PATIENCE)).await?;
         calls += 1;
     }
-    Ok(f64::from(calls) / start.elapsed().as_secs_f64())
+    Ok(rate(calls, start))
 }
 
 fn soon(patience: Duration) -> tokio::time::Instant {
     tokio::time::Instant::now() + patience
 }
 
-/// Writes a line and reads one.
-async fn ask(stream: &mut BufStream<UnixStream>, command: &str, line: &mut String) -> Result<()> {
-    stream.write_all(command.as_bytes()).await?;
-    stream.write_all(b"\n").await?;
-    stream.flush().await?;
-    line.clear();
-    stream.read_line(line).await?;
-    Ok(())
+/// A monitor that is spoken to by hand: a line is written, and one is read.
+struct Hand {
+    stream: BufStream<UnixStream>,
+    line: String,
+}
+
+impl Hand {
+    async fn greeted(stream: UnixStream) -> Result<Self> {
+        let mut hand = Hand { stream: BufStream::new(stream), line: String::new() };
+        hand.stream.read_line(&mut hand.line).await?;
+        hand.ask(r#"{"execute":"qmp_capabilities"}"#).await?;
+        Ok(hand)
+    }
+
+    async fn ask(&mut self, command: &str) -> Result<()> {
+        self.stream.write_all(command.as_bytes()).await?;
+        self.stream.write_all(b"\n").await?;
+        self.stream.flush().await?;
+        self.line.clear();
+        self.stream.read_line(&mut self.line).await?;
+        Ok(())
+    }
+
+    /// Calls a second of one turn.
+    async fn rate(&mut self, mut command: impl FnMut() -> String) -> Result<f64> {
+        let start = Instant::now();
+        let mut calls = 0_u32;
+        while start.elapsed() < TURN {
+            self.ask(&command()).await?;
+            parsed(&self.line)?;
+            calls += 1;
+        }
+        Ok(rate(calls, start))
+    }
 }
 
 /// Reads a reply to [`QUERY`] as whoever asks would.

@@ -243,6 +243,26 @@ fn work_goes_on_when_nobody_reads_the_report() {
 }
 
 #[test]
+fn a_program_that_leaves_another_running_has_not_ended_while_that_holds_its_output() {
+    let bed = bed();
+    let line = "sleep 60 & echo done";
+    let run = bed.run(&["--timeout", "3s", "exec", "h1/vm1", "--shell", "--", line]);
+    run.exits_with(1).took_between(2, 20);
+    assert_eq!(run.brief(), ["h1/vm1 timeout unknown exec-timeout"]);
+    let outcome = run.outcome("h1/vm1");
+    assert!(outcome.failure().hint.as_deref().is_some_and(|hint| hint.contains(">/dev/null")), "{outcome:?}");
+    // Both ways out.
+    let elsewhere =
+        ["--timeout", "30s", "exec", "h1/vm1", "--shell", "--", "sleep 60 >/dev/null 2>&1 & echo done"];
+    let spooled = ["--timeout", "30s", "exec", "h1/vm1", "--spool", "--shell", "--", line];
+    for args in [&elsewhere[..], &spooled] {
+        let run = bed.run(args);
+        assert_eq!(run.exits_with(0).outcome("h1/vm1").stream("stdout"), "done\n");
+    }
+    bed.run(&["exec", "h1/vm1", "--", "killall", "sleep"]).exits_with(0);
+}
+
+#[test]
 fn work_goes_on_when_the_reader_of_the_report_leaves_in_the_middle() {
     let bed = bed();
     let exec = ["--parallel", "1", "exec", "*", "--", "touch", "/tmp/left"];

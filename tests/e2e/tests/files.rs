@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atp_e2e::{Bed, bed, within};
+use atp_e2e::{Bed, Run, becomes, bed, within};
 use atp_protocol::files::{FileError, FileKind, Pull, Push, Source, TransferPolicy, list, stat};
 use atp_protocol::{ExecSpec, LibvirtCarrier, ProtocolError, exec};
 use atp_transport::{LibvirtConnection, TransportConfig};
@@ -233,4 +233,73 @@ fn files_of_several_vms_have_places_of_their_own() {
     assert_eq!(missing.exits_with(1).brief(), ["h1/vm1 failed none file-not-found"]);
     let missing = bed.run(&["cp", folder.join("none").to_str().unwrap(), "h1/vm1:/tmp/x"]);
     missing.exits_with(2);
+}
+
+#[test]
+fn a_copy_that_breaks_off_in_the_guest_says_why_and_the_next_one_goes_on() {
+    let bed = bed();
+    let folder = folder("broken-off");
+    let (original, copy) = (folder.join("original"), folder.join("copy"));
+    fs::write(&original, noise(6 << 20)).unwrap();
+    let vm = bed.host("h1").unwrap().guest("vm1").unwrap();
+    bed.run(&["exec", "h1/vm1", "--", "mount-data"]).exits_with(0);
+    let copying =
+        |from: &str, to: &str| bed.atp(&["--timeout", "80s", "cp", from, to]).output("json").start();
+    let broke_off = |run: &Run| {
+        let outcome = run.exits_with(1).outcome("h1/vm1");
+        let error = outcome.failure();
+        assert!(error.message.contains("the transfer stopped after"), "{outcome:?}");
+        assert_eq!(
+            (outcome.status.as_str(), outcome.effect.as_str(), error.retryable),
+            ("failed", "none", true)
+        );
+        assert!(
+            ["agent-gone", "agent-not-connected", "guest-booting"].contains(&error.kind.as_str()),
+            "{error:?}"
+        );
+    };
+    let (from, to) = (original.to_str().unwrap(), "h1/vm1:/data/broken-off");
+
+    // The agent is restarted half-way.
+    let running = copying(from, to);
+    let begun = "exec=set -- /data/.atp-*.part; [ $(wc -c <$1) -gt 1000000 ]";
+    bed.run(&["wait", "h1/vm1", "--for", begun]).exits_with(0);
+    vm.stop_agent().unwrap();
+    broke_off(&running.finish());
+    vm.start_agent().unwrap();
+    bed.run(&["wait", "h1/vm1", "--for", "agent"]).exits_with(0);
+    let outcome = copying(from, to).finish().exits_with(0).outcome("h1/vm1");
+    assert!(outcome.data["resumed_at"].as_u64().unwrap() >= 1_000_000, "{outcome:?}");
+
+    // The guest is restarted half-way.
+    bed.run(&["exec", "h1/vm1", "--", "sync"]).exits_with(0);
+    let running = copying(to, copy.to_str().unwrap());
+    let partial = folder.join(".copy.atp-part");
+    let is_begun = || fs::metadata(&partial).is_ok_and(|partial| partial.len() > 1_000_000);
+    becomes("the copy is begun", LIMIT, true, is_begun);
+    bed.host("h1").unwrap().virsh(&["reset", "vm1"]).unwrap();
+    broke_off(&running.finish());
+    assert!(!copy.exists());
+    vm.wait_agent(Duration::from_secs(90)).unwrap();
+    bed.run(&["exec", "h1/vm1", "--", "mount-data"]).exits_with(0);
+    let outcome = copying(to, copy.to_str().unwrap()).finish().exits_with(0).outcome("h1/vm1");
+    assert!(outcome.data["resumed_at"].as_u64().unwrap() >= 1_000_000, "{outcome:?}");
+    assert!(fs::read(&original).unwrap() == fs::read(&copy).unwrap());
+    bed.run(&["exec", "h1/vm1", "--", "rm", "/data/broken-off"]).exits_with(0);
+}
+
+#[test]
+fn a_copy_that_there_is_no_room_for_here_leaves_nothing_behind() {
+    let bed = bed();
+    let small = bed.host("h1").unwrap().small_folder().unwrap().outside;
+    let write = "head -c 3000000 /dev/zero >/tmp/large";
+    bed.run(&["exec", "h1/vm1", "--shell", "--", write]).exits_with(0);
+    let to = small.join("copy");
+    let run = bed.run(&["cp", "h1/vm1:/tmp/large", to.to_str().unwrap()]);
+    assert_eq!(run.exits_with(1).brief(), ["h1/vm1 failed none local-file-error"]);
+    let error = run.outcome("h1/vm1").error.unwrap();
+    assert!(error.causes.iter().any(|cause| cause.contains("No space left")), "{error:?}");
+    assert!(error.hint.is_some_and(|hint| hint.contains("free space here")));
+    assert_eq!(fs::read_dir(&small).unwrap().count(), 0);
+    bed.run(&["exec", "h1/vm1", "--", "rm", "/tmp/large"]).exits_with(0);
 }

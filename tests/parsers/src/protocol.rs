@@ -41,13 +41,14 @@ pub(crate) fn channel_frames(bytes: &[u8]) {
     for codec in [FrameCodec::lines(MAX), FrameCodec::length_prefixed(MAX)] {
         let whole = cut(codec.clone(), bytes, bytes.len());
         assert_eq!(cut(codec.clone(), bytes, usize::from(*step)), whole);
-        let mut sent = BytesMut::new();
-        for frame in &whole.0 {
+        for frame in whole.0 {
             assert!(frame.len() <= MAX, "{} bytes", frame.len());
-            let encoded = codec.clone().encode(frame, &mut sent);
-            assert!(encoded.is_ok(), "{frame:?} came and cannot be sent: {encoded:?}");
+            let mut sent = BytesMut::new();
+            // What can be sent arrives as it was sent.
+            if codec.clone().encode(&frame, &mut sent).is_ok() {
+                assert_eq!(cut(codec.clone(), &sent, usize::from(*step)), (vec![frame], true));
+            }
         }
-        assert_eq!(cut(codec, &sent, bytes.len()), (whole.0, true));
     }
 }
 
@@ -78,7 +79,7 @@ pub(crate) fn monitor(bytes: &[u8]) {
         let config = SocketConfig { max_reply: 1000, event_buffer: 4, ..SocketConfig::default() };
         assert!(theirs.write_all(&sent).await.is_ok(), "the pipe is too small");
         // Bytes that follow at once are read by the link's task, when it gets its turn.
-        let link = SocketLink::monitor(ours, config).await;
+        let link = SocketLink::monitor(tokio::io::split(ours), config).await;
         let link = link.unwrap_or_else(|end| panic!("the greeting was not taken: {end}"));
         let Some(Ok(mut events)) = link.events() else { panic!("the link has no events") };
         assert!(theirs.shutdown().await.is_ok());

@@ -45,17 +45,9 @@ async fn look_inside(
 }
 
 async fn ask(carrier: &impl atp_protocol::Carrier, deadline: Instant) -> Result<GuestReport, ProtocolError> {
-    // An agent that does not have a command has told what it has.
-    let optional = |error: ProtocolError| {
-        if matches!(error, ProtocolError::Refused(_)) { Ok(()) } else { Err(error) }
-    };
-    let interfaces = guest::interfaces(carrier, deadline).await;
-    let interfaces = interfaces.map(Some).or_else(|error| optional(error).map(|()| None))?;
-    let os = guest::os(carrier, deadline).await;
-    let os = os.map(Some).or_else(|error| optional(error).map(|()| None))?;
-    let hostname = guest::host_name(carrier, deadline).await;
-    let hostname = hostname.map(Some).or_else(|error| optional(error).map(|()| None))?;
-    let interfaces = interfaces.unwrap_or_default();
+    let interfaces = optional(guest::interfaces(carrier, deadline).await)?.unwrap_or_default();
+    let os = optional(guest::os(carrier, deadline).await)?;
+    let hostname = optional(guest::host_name(carrier, deadline).await)?;
     let addresses = interfaces.iter().flat_map(|interface| &interface.addresses);
     Ok(GuestReport {
         hostname,
@@ -69,4 +61,13 @@ async fn ask(carrier: &impl atp_protocol::Carrier, deadline: Instant) -> Result<
         addresses: addresses.filter(|address| address.is_reachable()).map(|address| address.ip).collect(),
         interfaces,
     })
+}
+
+/// An answer that need not be there: an agent that does not have a command has told what it has.
+fn optional<T>(answer: Result<T, ProtocolError>) -> Result<Option<T>, ProtocolError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(ProtocolError::Refused(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

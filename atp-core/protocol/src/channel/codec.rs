@@ -37,8 +37,8 @@ pub enum FrameError {
         /// The most there may be.
         limit: usize,
     },
-    /// A line feed stands in a frame that is to be a line.
-    #[error("a line feed stands in the frame, which is to be one line")]
+    /// A line feed stands in a frame that is to be a line, or a carriage return at its end: neither would arrive.
+    #[error("the frame is to be one line, and has a line feed in it or ends in a carriage return")]
     LineFeed,
     /// The stream ended within a frame.
     #[error("the stream ended within a frame, after {size} of its bytes")]
@@ -71,7 +71,8 @@ impl FrameCodec {
         loop {
             let Some(length) = bytes[self.searched..].iter().position(|byte| *byte == b'\n') else {
                 self.searched = bytes.len();
-                self.check(bytes.len())?;
+                // The last byte may be the carriage return that does not count.
+                self.check(bytes.strip_suffix(b"\r").unwrap_or(bytes).len())?;
                 return Ok(None);
             };
             let mut line = bytes.split_to(self.searched + length);
@@ -125,7 +126,9 @@ impl Encoder<&[u8]> for FrameCodec {
     fn encode(&mut self, frame: &[u8], bytes: &mut BytesMut) -> Result<(), FrameError> {
         self.check(frame.len())?;
         match self.form {
-            Form::Lines if frame.contains(&b'\n') => return Err(FrameError::LineFeed),
+            Form::Lines if frame.contains(&b'\n') || frame.ends_with(b"\r") => {
+                return Err(FrameError::LineFeed);
+            }
             Form::Lines => {
                 bytes.extend_from_slice(frame);
                 bytes.put_u8(b'\n');
@@ -180,6 +183,11 @@ mod tests {
         let (frames, end) = decode(FrameCodec::lines(MAX), b"\n\r\n{}\r\na\n", 1);
         assert_eq!(frames, ["{}", "a"]);
         assert!(end.is_ok());
+        let longest = "x".repeat(MAX);
+        for piece in [1, 7, MAX + 1, MAX + 2] {
+            let (frames, end) = decode(FrameCodec::lines(MAX), format!("{longest}\r\n").as_bytes(), piece);
+            assert_eq!(frames, [longest.as_str()], "{piece}: {end:?}");
+        }
     }
 
     #[test]
@@ -192,10 +200,10 @@ mod tests {
         for mut codec in codecs() {
             assert!(codec.encode(&endless[..], &mut BytesMut::new()).is_err());
         }
-        assert!(matches!(
-            FrameCodec::lines(MAX).encode(b"a\nb".as_slice(), &mut BytesMut::new()),
-            Err(FrameError::LineFeed)
-        ));
+        for changed_on_the_way in [&b"a\nb"[..], b"a\r"] {
+            let encoded = FrameCodec::lines(MAX).encode(changed_on_the_way, &mut BytesMut::new());
+            assert!(matches!(encoded, Err(FrameError::LineFeed)), "{encoded:?}");
+        }
     }
 
     proptest! {

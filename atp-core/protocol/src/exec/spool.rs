@@ -9,6 +9,7 @@ use super::ExecOutput;
 use crate::carrier::Carrier;
 use crate::error::Result;
 use crate::files::{Chunk, Reader};
+use crate::reserve::keep_back;
 use crate::shell;
 
 /// How output that went through files is fetched.
@@ -32,8 +33,7 @@ impl Default for SpoolPolicy {
 impl SpoolPolicy {
     /// When work has to end, for what comes after it to end by `deadline`.
     pub(super) fn before(&self, deadline: Instant) -> Instant {
-        let left = deadline.saturating_duration_since(Instant::now());
-        deadline - self.reserve.min(left / 4)
+        keep_back(self.reserve, deadline)
     }
 }
 

@@ -9,8 +9,7 @@ use tokio::time::Instant;
 
 use super::error::FileError;
 use super::handle::Reader;
-use super::script::{self, SHELL_HEAD};
-use super::{TransferPolicy, blocking};
+use super::{TransferPolicy, blocking, script};
 use crate::carrier::Carrier;
 use crate::error::Result;
 
@@ -77,8 +76,7 @@ pub(super) async fn in_guest(
     policy: &TransferPolicy,
     deadline: Instant,
 ) -> Result<Digest> {
-    let script = format!("{SHELL_HEAD}{DIGEST}");
-    let output = script::output(carrier, &script, &[path, &length.to_string()], deadline).await?;
+    let output = script::output(carrier, DIGEST, &[path, &length.to_string()], deadline).await?;
     if output.exit_code == Some(NO_TOOL) {
         return by_reading(carrier, path, length, policy, deadline).await;
     }

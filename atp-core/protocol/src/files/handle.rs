@@ -121,11 +121,8 @@ impl Reader {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let read = agent::execute(carrier, &guest_file_read { handle, count: Some(count) }, deadline).await?;
         if read.buf_b64.len() as u64 > count.unsigned_abs() {
-            return Err(ProtocolError::InvalidReply {
-                channel: Channel::Agent,
-                command: "guest-file-read".to_owned(),
-                detail: format!("it has {} bytes, and at most {count} were asked for", read.buf_b64.len()),
-            });
+            let detail = format!("it has {} bytes, and at most {count} were asked for", read.buf_b64.len());
+            return Err(ProtocolError::invalid_answer("guest-file-read", detail));
         }
         self.handle.settled();
         self.offset += read.buf_b64.len() as u64;
@@ -160,11 +157,8 @@ impl Writer {
             bytes = command.buf_b64;
             let written = usize::try_from(written).ok().filter(|written| (1..=bytes.len()).contains(written));
             let Some(written) = written else {
-                return Err(ProtocolError::InvalidReply {
-                    channel: Channel::Agent,
-                    command: "guest-file-write".to_owned(),
-                    detail: format!("it does not say how many of {} bytes were written", bytes.len()),
-                });
+                let detail = format!("it does not say how many of {} bytes were written", bytes.len());
+                return Err(ProtocolError::invalid_answer("guest-file-write", detail));
             };
             bytes.drain(..written);
         }

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::script::{self, SHELL_HEAD};
-use crate::carrier::{Carrier, Channel};
+use super::script;
+use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
 
 /// What a file is like.
@@ -72,8 +72,7 @@ exit 0"#;
 ///
 /// Dropping the future gives up the wait.
 pub async fn stat(carrier: &impl Carrier, path: &str, deadline: Instant) -> Result<FileInfo> {
-    let output = script::output(carrier, &format!("{SHELL_HEAD}{STAT}"), &[path], deadline).await?;
-    let stdout = script::checked(output, "look at", path)?;
+    let stdout = script::run(carrier, STAT, &[path], "look at", deadline).await?;
     let line = stdout.strip_suffix(b"\n").unwrap_or(&stdout);
     match parse_info(line) {
         Some((info, b"")) => Ok(info),
@@ -89,19 +88,14 @@ pub async fn stat(carrier: &impl Carrier, path: &str, deadline: Instant) -> Resu
 ///
 /// Dropping the future gives up the wait.
 pub async fn list(carrier: &impl Carrier, path: &str, deadline: Instant) -> Result<Vec<Entry>> {
-    let output = script::output(carrier, &format!("{SHELL_HEAD}{LIST}"), &[path], deadline).await?;
-    let stdout = script::checked(output, "list", path)?;
+    let stdout = script::run(carrier, LIST, &[path], "list", deadline).await?;
     let mut entries = parse_list(&stdout).ok_or_else(unreadable)?;
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
 }
 
 fn unreadable() -> ProtocolError {
-    ProtocolError::InvalidReply {
-        channel: Channel::Agent,
-        command: "guest-exec".to_owned(),
-        detail: "the guest's `stat` does not print what it was told to".to_owned(),
-    }
+    ProtocolError::invalid_answer("guest-exec", "the guest's `stat` does not print what it was told to")
 }
 
 /// Takes the numbers off the front of a text.
@@ -173,6 +167,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::script::HEAD;
     use super::*;
 
     /// Runs a script as the guest would, here.
@@ -202,7 +197,7 @@ mod tests {
         let special = fs::Permissions::from_mode(0o4750);
         fs::set_permissions(folder.path().join("plain"), special).unwrap();
 
-        let output = here(&format!("{SHELL_HEAD}{LIST}"), folder.path());
+        let output = here(&format!("{HEAD}{LIST}"), folder.path());
         assert_eq!(output.stderr, b"", "{}", String::from_utf8_lossy(&output.stderr));
         let entries = parse_list(&output.stdout).unwrap();
         let find = |name: &[u8]| entries.iter().find(|entry| entry.name == name).map(|entry| entry.info);
@@ -215,7 +210,7 @@ mod tests {
         assert_eq!(find(b"link").unwrap().kind, FileKind::Symlink);
         assert_eq!(entries.len(), names.len() + 2);
 
-        let one = here(&format!("{SHELL_HEAD}{STAT}"), &folder.path().join("plain"));
+        let one = here(&format!("{HEAD}{STAT}"), &folder.path().join("plain"));
         let (info, rest) = parse_info(&one.stdout).unwrap();
         assert_eq!((info, rest), (find(b"plain").unwrap(), &b"\n"[..]));
     }
@@ -223,7 +218,7 @@ mod tests {
     #[test]
     fn an_empty_directory_has_no_entries() {
         let folder = tempfile::tempdir().unwrap();
-        let output = here(&format!("{SHELL_HEAD}{LIST}"), folder.path());
+        let output = here(&format!("{HEAD}{LIST}"), folder.path());
         assert_eq!(parse_list(&output.stdout), Some(Vec::new()), "{output:?}");
         assert_eq!(here(LIST, &folder.path().join("no")).status.code(), Some(3));
         assert_eq!(here(STAT, &folder.path().join("no")).status.code(), Some(3));

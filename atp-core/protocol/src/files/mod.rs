@@ -27,6 +27,7 @@ pub use pull::{Pull, Pulled};
 pub use push::{Push, Pushed, Source};
 
 use crate::error::Result;
+use crate::reserve::keep_back;
 
 /// How files are carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +49,7 @@ impl Default for TransferPolicy {
 impl TransferPolicy {
     /// When work has to end, for what comes after it to end by `deadline`.
     pub fn before(&self, deadline: Instant) -> Instant {
-        let left = deadline.saturating_duration_since(Instant::now());
-        deadline - self.reserve.min(left / 4)
+        keep_back(self.reserve, deadline)
     }
 }
 

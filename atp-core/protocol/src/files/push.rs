@@ -11,9 +11,8 @@ use tokio::time::Instant;
 use super::digest::{self, Digest};
 use super::error::FileError;
 use super::handle::{Writer, write_size};
-use super::script::{self, SHELL_HEAD};
-use super::{Progress, TransferPolicy, blocking};
-use crate::carrier::{Carrier, Channel};
+use super::{Progress, TransferPolicy, blocking, script};
+use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
 
 /// Finds out where a file is to go, `$1`, or into that folder as `$2`, and makes the partial file that ends in `$3`,
@@ -207,10 +206,7 @@ impl Push {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Pushed> {
         let work_deadline = self.policy.before(deadline);
-        if let Some(writer) = &mut self.writer {
-            writer.close(carrier, work_deadline).await?;
-            self.writer = None;
-        }
+        self.close(carrier, work_deadline).await?;
         let places = self.prepare(carrier, work_deadline).await?;
         let mut done = self.reusable(carrier, &places, work_deadline).await?;
         let resumed_at = done;
@@ -246,13 +242,10 @@ impl Push {
         // The same name for the same file on its way to the same place, and for no other.
         let key = Digest::of(format!("{}{}", self.source.digest, self.destination).as_bytes()).to_string();
         let parameters = [self.destination.as_str(), &self.source.name, &key[..16]];
-        let script = format!("{SHELL_HEAD}{PREPARE}");
-        let output = script::output(carrier, &script, &parameters, deadline).await?;
-        let stdout = script::checked(output, "write to", &self.destination)?;
-        parse_places(&stdout).ok_or_else(|| ProtocolError::InvalidReply {
-            channel: Channel::Agent,
-            command: "guest-exec".to_owned(),
-            detail: "the guest's shell does not print what it was told to".to_owned(),
+        let stdout = script::run(carrier, PREPARE, &parameters, "write to", deadline).await?;
+        parse_places(&stdout).ok_or_else(|| {
+            let detail = "the guest's shell does not print what it was told to";
+            ProtocolError::invalid_answer("guest-exec", detail)
         })
     }
 
@@ -268,8 +261,7 @@ impl Push {
                 return Ok(places.there);
             }
         }
-        let output = script::output(carrier, EMPTY, &[&places.partial], deadline).await?;
-        script::checked(output, "empty", &places.partial)?;
+        script::run(carrier, EMPTY, &[&places.partial], "empty", deadline).await?;
         Ok(0)
     }
 

@@ -9,22 +9,34 @@ use crate::exec::ExecOutput;
 use crate::shell;
 
 /// What every script here begins with: numbers and messages in one language.
-pub(super) const SHELL_HEAD: &str = "export LC_ALL=C\n";
+pub(super) const HEAD: &str = "export LC_ALL=C\n";
 
-/// Runs a script about files.
+/// Runs a script about the file that is its first parameter, and brings back what it printed, if it ended well. `action`
+/// is what errors call that.
+pub(super) async fn run(
+    carrier: &impl Carrier,
+    script: &str,
+    parameters: &[&str],
+    action: &'static str,
+    deadline: Instant,
+) -> Result<Vec<u8>> {
+    let output = output(carrier, script, parameters, deadline).await?;
+    checked(output, action, parameters.first().copied().unwrap_or_default())
+}
+
+/// Runs a script about the file that is its first parameter.
 pub(super) async fn output(
     carrier: &impl Carrier,
     script: &str,
     parameters: &[&str],
     deadline: Instant,
 ) -> Result<ExecOutput> {
-    if parameters.first().is_some_and(|path| !path.starts_with('/')) {
-        let path = parameters.first().copied().unwrap_or_default();
+    if let Some(path) = parameters.first().filter(|path| !path.starts_with('/')) {
         return Err(ProtocolError::InvalidCommand {
             reason: format!("the path {path:?} in the guest is not an absolute one"),
         });
     }
-    shell::run(carrier, script, parameters, deadline).await
+    shell::run(carrier, &format!("{HEAD}{script}"), parameters, deadline).await
 }
 
 /// What a script printed, if it ended well; else what its exit code means: 3, 4, 5 and 6 are the same in all of them.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::agent;
-use crate::carrier::{Carrier, Channel};
+use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
 
 /// A network interface of a guest.
@@ -85,11 +85,10 @@ pub async fn interfaces(carrier: &impl Carrier, deadline: Instant) -> Result<Vec
             let longest = |ip: &IpAddr| if ip.is_ipv4() { 32 } else { 128 };
             match (address.ip_address.parse::<IpAddr>(), u8::try_from(address.prefix)) {
                 (Ok(ip), Ok(prefix)) if prefix <= longest(&ip) => Ok(Address { ip, prefix }),
-                _ => Err(ProtocolError::InvalidReply {
-                    channel: Channel::Agent,
-                    command: "guest-network-get-interfaces".to_owned(),
-                    detail: format!("{:?}/{} is no address", address.ip_address, address.prefix),
-                }),
+                _ => {
+                    let detail = format!("{:?}/{} is no address", address.ip_address, address.prefix);
+                    Err(ProtocolError::invalid_answer("guest-network-get-interfaces", detail))
+                }
             }
         });
         let addresses = addresses.collect::<Result<_>>()?;
@@ -106,11 +105,7 @@ pub async fn time(carrier: &impl Carrier, deadline: Instant) -> Result<SystemTim
     let nanos = agent::execute(carrier, &qga::guest_get_time {}, deadline).await?;
     let distance = Duration::from_nanos(nanos.unsigned_abs());
     let time = if nanos < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
-    time.ok_or_else(|| ProtocolError::InvalidReply {
-        channel: Channel::Agent,
-        command: "guest-get-time".to_owned(),
-        detail: format!("{nanos} ns is no time"),
-    })
+    time.ok_or_else(|| ProtocolError::invalid_answer("guest-get-time", format!("{nanos} ns is no time")))
 }
 
 /// Sets the guest's clock, and its hardware clock after it; without a time, the clock after the hardware clock

@@ -10,14 +10,26 @@ use super::chord::Chord;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     name: &'static str,
-    keys: &'static [LayoutKey],
+    /// What each of the [`KEYS`] makes alone, with Shift, and with AltGr; a space where it makes none.
+    levels: [&'static str; 3],
 }
-
-/// One key: what it makes alone, with Shift, and with AltGr.
-type LayoutKey = (QKeyCode, [Option<char>; 3]);
 
 /// What is held for each of the three.
 const LEVELS: [Option<QKeyCode>; 3] = [None, Some(QKeyCode::shift), Some(QKeyCode::alt_r)];
+
+/// The keys that make characters, row by row. They are named by where they are on an American keyboard; `less` is the
+/// one that this does not have, beside the left Shift.
+#[rustfmt::skip]
+const KEYS: [QKeyCode; 48] = [
+    QKeyCode::grave_accent, QKeyCode::_1, QKeyCode::_2, QKeyCode::_3, QKeyCode::_4, QKeyCode::_5, QKeyCode::_6,
+    QKeyCode::_7, QKeyCode::_8, QKeyCode::_9, QKeyCode::_0, QKeyCode::minus, QKeyCode::equal,
+    QKeyCode::q, QKeyCode::w, QKeyCode::e, QKeyCode::r, QKeyCode::t, QKeyCode::y, QKeyCode::u, QKeyCode::i, QKeyCode::o,
+    QKeyCode::p, QKeyCode::bracket_left, QKeyCode::bracket_right,
+    QKeyCode::a, QKeyCode::s, QKeyCode::d, QKeyCode::f, QKeyCode::g, QKeyCode::h, QKeyCode::j, QKeyCode::k, QKeyCode::l,
+    QKeyCode::semicolon, QKeyCode::apostrophe, QKeyCode::backslash,
+    QKeyCode::less, QKeyCode::z, QKeyCode::x, QKeyCode::c, QKeyCode::v, QKeyCode::b, QKeyCode::n, QKeyCode::m,
+    QKeyCode::comma, QKeyCode::dot, QKeyCode::slash,
+];
 
 /// A character that the layout has no key for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,9 +45,23 @@ pub struct UntypableCharacter {
 
 impl Layout {
     /// The American layout.
-    pub const US: Layout = Layout { name: "us", keys: &US };
+    pub const US: Layout = Layout {
+        name: "us",
+        levels: [
+            r#"`1234567890-=qwertyuiop[]asdfghjkl;'\ zxcvbnm,./"#,
+            r#"~!@#$%^&*()_+QWERTYUIOP{}ASDFGHJKL:"| ZXCVBNM<>?"#,
+            "",
+        ],
+    };
     /// The German layout.
-    pub const DE: Layout = Layout { name: "de", keys: &DE };
+    pub const DE: Layout = Layout {
+        name: "de",
+        levels: [
+            r#" 1234567890ß qwertzuiopü+asdfghjklöä#<yxcvbnm,.-"#,
+            r#"°!"§$%&/()=? QWERTZUIOPÜ*ASDFGHJKLÖÄ'>YXCVBNM;:_"#,
+            r#"  ²³   {[]}\ @ €        ~            |      µ"#,
+        ],
+    };
 
     /// All of them.
     pub const ALL: [Layout; 2] = [Layout::US, Layout::DE];
@@ -82,123 +108,12 @@ impl Layout {
         if let Some(key) = control {
             return Chord::of([key]);
         }
-        self.keys.iter().find_map(|(key, characters)| {
-            let level = characters.iter().position(|made| *made == Some(character))?;
-            Chord::of(LEVELS[level].into_iter().chain([*key]))
+        LEVELS.into_iter().zip(self.levels).find_map(|(held, made)| {
+            let place = made.chars().position(|made| made == character)?;
+            Chord::of(held.into_iter().chain(KEYS.get(place).copied()))
         })
     }
 }
-
-/// A key that makes one character alone and another with Shift.
-const fn pair(key: QKeyCode, plain: char, shift: char) -> LayoutKey {
-    (key, [Some(plain), Some(shift), None])
-}
-
-/// The same with a third, by AltGr.
-const fn triple(key: QKeyCode, plain: char, shift: char, alt_gr: char) -> LayoutKey {
-    (key, [Some(plain), Some(shift), Some(alt_gr)])
-}
-
-const US: [LayoutKey; 47] = [
-    pair(QKeyCode::grave_accent, '`', '~'),
-    pair(QKeyCode::_1, '1', '!'),
-    pair(QKeyCode::_2, '2', '@'),
-    pair(QKeyCode::_3, '3', '#'),
-    pair(QKeyCode::_4, '4', '$'),
-    pair(QKeyCode::_5, '5', '%'),
-    pair(QKeyCode::_6, '6', '^'),
-    pair(QKeyCode::_7, '7', '&'),
-    pair(QKeyCode::_8, '8', '*'),
-    pair(QKeyCode::_9, '9', '('),
-    pair(QKeyCode::_0, '0', ')'),
-    pair(QKeyCode::minus, '-', '_'),
-    pair(QKeyCode::equal, '=', '+'),
-    pair(QKeyCode::q, 'q', 'Q'),
-    pair(QKeyCode::w, 'w', 'W'),
-    pair(QKeyCode::e, 'e', 'E'),
-    pair(QKeyCode::r, 'r', 'R'),
-    pair(QKeyCode::t, 't', 'T'),
-    pair(QKeyCode::y, 'y', 'Y'),
-    pair(QKeyCode::u, 'u', 'U'),
-    pair(QKeyCode::i, 'i', 'I'),
-    pair(QKeyCode::o, 'o', 'O'),
-    pair(QKeyCode::p, 'p', 'P'),
-    pair(QKeyCode::bracket_left, '[', '{'),
-    pair(QKeyCode::bracket_right, ']', '}'),
-    pair(QKeyCode::backslash, '\\', '|'),
-    pair(QKeyCode::a, 'a', 'A'),
-    pair(QKeyCode::s, 's', 'S'),
-    pair(QKeyCode::d, 'd', 'D'),
-    pair(QKeyCode::f, 'f', 'F'),
-    pair(QKeyCode::g, 'g', 'G'),
-    pair(QKeyCode::h, 'h', 'H'),
-    pair(QKeyCode::j, 'j', 'J'),
-    pair(QKeyCode::k, 'k', 'K'),
-    pair(QKeyCode::l, 'l', 'L'),
-    pair(QKeyCode::semicolon, ';', ':'),
-    pair(QKeyCode::apostrophe, '\'', '"'),
-    pair(QKeyCode::z, 'z', 'Z'),
-    pair(QKeyCode::x, 'x', 'X'),
-    pair(QKeyCode::c, 'c', 'C'),
-    pair(QKeyCode::v, 'v', 'V'),
-    pair(QKeyCode::b, 'b', 'B'),
-    pair(QKeyCode::n, 'n', 'N'),
-    pair(QKeyCode::m, 'm', 'M'),
-    pair(QKeyCode::comma, ',', '<'),
-    pair(QKeyCode::dot, '.', '>'),
-    pair(QKeyCode::slash, '/', '?'),
-];
-
-/// Keys are named by where they are on an American keyboard; `y` and `z` have changed places.
-const DE: [LayoutKey; 47] = [
-    (QKeyCode::grave_accent, [None, Some('°'), None]),
-    pair(QKeyCode::_1, '1', '!'),
-    triple(QKeyCode::_2, '2', '"', '²'),
-    triple(QKeyCode::_3, '3', '§', '³'),
-    pair(QKeyCode::_4, '4', '$'),
-    pair(QKeyCode::_5, '5', '%'),
-    pair(QKeyCode::_6, '6', '&'),
-    triple(QKeyCode::_7, '7', '/', '{'),
-    triple(QKeyCode::_8, '8', '(', '['),
-    triple(QKeyCode::_9, '9', ')', ']'),
-    triple(QKeyCode::_0, '0', '=', '}'),
-    triple(QKeyCode::minus, 'ß', '?', '\\'),
-    triple(QKeyCode::q, 'q', 'Q', '@'),
-    pair(QKeyCode::w, 'w', 'W'),
-    triple(QKeyCode::e, 'e', 'E', '€'),
-    pair(QKeyCode::r, 'r', 'R'),
-    pair(QKeyCode::t, 't', 'T'),
-    pair(QKeyCode::y, 'z', 'Z'),
-    pair(QKeyCode::u, 'u', 'U'),
-    pair(QKeyCode::i, 'i', 'I'),
-    pair(QKeyCode::o, 'o', 'O'),
-    pair(QKeyCode::p, 'p', 'P'),
-    pair(QKeyCode::bracket_left, 'ü', 'Ü'),
-    triple(QKeyCode::bracket_right, '+', '*', '~'),
-    pair(QKeyCode::a, 'a', 'A'),
-    pair(QKeyCode::s, 's', 'S'),
-    pair(QKeyCode::d, 'd', 'D'),
-    pair(QKeyCode::f, 'f', 'F'),
-    pair(QKeyCode::g, 'g', 'G'),
-    pair(QKeyCode::h, 'h', 'H'),
-    pair(QKeyCode::j, 'j', 'J'),
-    pair(QKeyCode::k, 'k', 'K'),
-    pair(QKeyCode::l, 'l', 'L'),
-    pair(QKeyCode::semicolon, 'ö', 'Ö'),
-    pair(QKeyCode::apostrophe, 'ä', 'Ä'),
-    pair(QKeyCode::backslash, '#', '\''),
-    triple(QKeyCode::less, '<', '>', '|'),
-    pair(QKeyCode::z, 'y', 'Y'),
-    pair(QKeyCode::x, 'x', 'X'),
-    pair(QKeyCode::c, 'c', 'C'),
-    pair(QKeyCode::v, 'v', 'V'),
-    pair(QKeyCode::b, 'b', 'B'),
-    pair(QKeyCode::n, 'n', 'N'),
-    triple(QKeyCode::m, 'm', 'M', 'µ'),
-    pair(QKeyCode::comma, ',', ';'),
-    pair(QKeyCode::dot, '.', ':'),
-    pair(QKeyCode::slash, '-', '_'),
-];
 
 #[cfg(test)]
 mod tests {
@@ -218,6 +133,15 @@ mod tests {
         assert_eq!(typed(Layout::US, "aB1!"), "a shift-b 1 shift-1");
         assert_eq!(typed(Layout::US, "x\r\ny\tz\n"), "x ret y tab z ret");
         assert_eq!(typed(Layout::DE, "zY@€"), "y shift-z alt_r-q alt_r-e");
+        assert_eq!(
+            typed(Layout::DE, "\\|µ~#ß?-_"),
+            "alt_r-minus alt_r-less alt_r-m alt_r-bracket_right \
+                    backslash minus shift-minus slash shift-slash"
+        );
+        assert_eq!(
+            typed(Layout::US, "\\|<>?"),
+            "backslash shift-backslash shift-comma shift-dot shift-slash"
+        );
     }
 
     #[test]
@@ -237,13 +161,11 @@ mod tests {
     }
 
     #[test]
-    fn a_layout_has_each_key_and_each_character_once() {
+    fn a_layout_makes_each_character_once() {
         for layout in Layout::ALL {
             assert_eq!(Layout::by_name(layout.name()), Some(layout));
-            let keys: HashSet<_> = layout.keys.iter().map(|(key, _)| *key as usize).collect();
-            assert_eq!(keys.len(), layout.keys.len(), "{}", layout.name());
-            let made: Vec<char> =
-                layout.keys.iter().flat_map(|(_, made)| made.iter().flatten().copied()).collect();
+            assert!(layout.levels.iter().all(|made| made.chars().count() <= KEYS.len()), "{}", layout.name());
+            let made: Vec<char> = layout.levels.concat().chars().filter(|made| *made != ' ').collect();
             let distinct: HashSet<_> = made.iter().collect();
             assert_eq!(distinct.len(), made.len(), "{}", layout.name());
         }

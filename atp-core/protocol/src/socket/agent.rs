@@ -135,9 +135,10 @@ impl Agent {
                 return Ok(());
             }
         };
-        if let Expected::Sync(_, waiting) | Expected::Reply(waiting) =
-            std::mem::replace(&mut *expected, Expected::Nothing)
-        {
+        let answered = std::mem::replace(&mut *expected, Expected::Nothing);
+        // Not under the lock: who is woken may want it at once.
+        drop(expected);
+        if let Expected::Sync(_, waiting) | Expected::Reply(waiting) = answered {
             // An error means that the caller left before.
             let _left = waiting.send(answer);
         }

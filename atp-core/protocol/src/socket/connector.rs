@@ -8,6 +8,7 @@ use std::thread;
 use atp_transport::{
     Attempt, ConnectError, Connector, ErrorKind, HostInfo, InFlight, PooledConnection, TransportConfig,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -84,11 +85,13 @@ impl Connector for SocketConnector {
         match &address.place {
             Place::Unix(path) => {
                 let stream = timeout_at(deadline, UnixStream::connect(path)).await.map_err(|_| silent)?;
-                self.greet(stream.map_err(|error| refused(&address, &error))?, &address, &attempt).await
+                let stream = stream.map_err(|error| refused(&address, &error))?;
+                self.greet(stream.into_split(), &address, &attempt).await
             }
             Place::Tcp { host, port } => {
                 let stream = timeout_at(deadline, tcp(host, *port)).await.map_err(|_| silent)?;
-                self.greet(stream.map_err(|error| refused(&address, &error))?, &address, &attempt).await
+                let stream = stream.map_err(|error| refused(&address, &error))?;
+                self.greet(stream.into_split(), &address, &attempt).await
             }
         }
     }
@@ -129,17 +132,20 @@ impl Connector for SocketConnector {
 }
 
 impl SocketConnector {
-    async fn greet<S>(
+    /// Makes a link of the halves of a connection. They are the socket's own: those that any stream can be split
+    /// into keep one another waiting, since they take turns at a lock, also while one of them is in a system call.
+    async fn greet<R, W>(
         &self,
-        stream: S,
+        halves: (R, W),
         address: &SocketAddress,
         attempt: &Attempt,
     ) -> Result<SocketLink, ConnectError>
     where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
     {
         if address.channel == Channel::Agent {
-            return Ok(SocketLink::agent(stream, self.config.clone()));
+            return Ok(SocketLink::agent(halves, self.config.clone()));
         }
         let silent = ConnectError::new(
             ErrorKind::ConnectTimeout,
@@ -148,7 +154,7 @@ impl SocketConnector {
             ),
         );
         attempt.waits_for(silent.clone());
-        match timeout_at(attempt.deadline(), SocketLink::monitor(stream, self.config.clone())).await {
+        match timeout_at(attempt.deadline(), SocketLink::monitor(halves, self.config.clone())).await {
             Err(_) => Err(silent),
             Ok(Ok(link)) => Ok(link),
             Ok(Err(end)) => Err(ConnectError::new(

@@ -41,7 +41,7 @@ struct Session {
 }
 
 enum Kind {
-    Monitor { session: Monitor, greeting: Greeting },
+    Monitor { session: Monitor, greeting: QMP },
     Agent(Agent),
 }
 
@@ -53,9 +53,6 @@ pub(super) struct Ended {
 }
 
 /// What QEMU says of itself when it is connected to.
-#[derive(Debug, Clone)]
-pub(super) struct Greeting(pub(super) QMP);
-
 #[derive(Deserialize)]
 struct GreetingMessage {
     #[serde(rename = "QMP")]
@@ -88,18 +85,18 @@ impl fmt::Debug for Ended {
 }
 
 impl SocketLink {
-    /// Makes a link of a connected stream to a monitor: waits for QEMU's greeting and negotiates.
+    /// Makes a link of the two halves of a connection to a monitor: waits for QEMU's greeting and negotiates.
     ///
     /// # Errors
     /// Why what the peer sent is not the beginning of QMP.
     ///
-    /// Waits for ever if the peer says nothing. Cancel safe: the stream is closed. Must be called within a tokio
+    /// Waits for ever if the peer says nothing. Cancel safe: the connection is closed. Must be called within a tokio
     /// runtime.
-    pub async fn monitor<S>(stream: S, config: SocketConfig) -> Result<Self, LinkEnd>
+    pub async fn monitor<R, W>((reader, mut writer): (R, W), config: SocketConfig) -> Result<Self, LinkEnd>
     where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
     {
-        let (reader, mut writer) = tokio::io::split(stream);
         let mut reader = FramedRead::new(reader, LineCodec::new(config.max_reply, config.oversized));
         let text = next_text(&mut reader, config.max_reply).await?;
         let greeting: GreetingMessage =
@@ -117,21 +114,19 @@ impl SocketLink {
             }
         }
         let (ended, limit) = (Ended::default(), config.max_command);
-        let kind = Kind::Monitor {
-            session: Monitor::new(config, ended.clone()),
-            greeting: Greeting(greeting.greeting),
-        };
+        let session = Monitor::new(config, ended.clone());
+        let kind = Kind::Monitor { session, greeting: greeting.greeting };
         Ok(SocketLink::start(reader, Outbox::new(writer), kind, ended, limit))
     }
 
-    /// Makes a link of a connected stream to an agent. Does not wait for the agent, which may not run yet.
+    /// Makes a link of the two halves of a connection to an agent. Does not wait for the agent, which may not run yet.
     ///
     /// Must be called within a tokio runtime.
-    pub fn agent<S>(stream: S, config: SocketConfig) -> Self
+    pub fn agent<R, W>((reader, writer): (R, W), config: SocketConfig) -> Self
     where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
     {
-        let (reader, writer) = tokio::io::split(stream);
         let reader = FramedRead::new(reader, LineCodec::new(config.max_reply, config.oversized));
         let (ended, limit) = (Ended::default(), config.max_command);
         let kind = Kind::Agent(Agent::new(config, ended.clone()));
@@ -165,7 +160,7 @@ impl SocketLink {
     /// QEMU's version, and the capabilities of its monitor; none on an agent's link.
     pub fn greeting(&self) -> Option<&QMP> {
         match &self.session.kind {
-            Kind::Monitor { greeting, .. } => Some(&greeting.0),
+            Kind::Monitor { greeting, .. } => Some(greeting),
             Kind::Agent(_) => None,
         }
     }

@@ -19,6 +19,7 @@
 //! | sends events nobody reads | the oldest are dropped and counted |
 //! | sends more than fits | the command fails with `output-too-large`; of the reply nothing is kept |
 //! | sends what is no message | a monitor's link is opened again; an agent's channel is synchronised again |
+//! | sends garbage that ends as the reply to a command does | that command fails with `invalid-reply` |
 //! | does not read | no second command is queued behind the first |
 //! | closes | all that is under way fails with the reason, and the pool opens the link again |
 

@@ -1,6 +1,6 @@
 //! What is under way on a monitor's link: replies are matched by id, events go to whoever reads them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
@@ -24,14 +24,14 @@ pub(super) struct Monitor {
 
 struct Calls {
     next_id: u64,
-    waiting: HashMap<u64, oneshot::Sender<Answer>>,
+    waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
     /// None when the link has ended.
     events: Option<broadcast::Sender<MonitorNotice>>,
 }
 
 type Answer = Result<String, SendError>;
 
-/// The fields of a message that say what it is.
+/// The fields of a message that say what it is, where its end does not.
 #[derive(Deserialize)]
 struct Message {
     id: Option<Value>,
@@ -54,7 +54,7 @@ impl Drop for Waiting<'_> {
 impl Monitor {
     pub(super) fn new(config: SocketConfig, ended: Ended) -> Self {
         let events = Some(broadcast::Sender::new(config.event_buffer.max(1)));
-        let calls = Calls { next_id: 1, waiting: HashMap::new(), events };
+        let calls = Calls { next_id: 1, waiting: BTreeMap::new(), events };
         Monitor { config, calls: Mutex::new(calls), ended }
     }
 
@@ -77,8 +77,10 @@ impl Monitor {
         let rest = command.trim_start().strip_prefix('{').unwrap_or(command);
         outbox.put(&[id.as_bytes(), rest.as_bytes(), b"\n"]).await;
         sent();
-        let lost = |_| Err(SendError::Ended { end: self.ended.reason(), sent: true });
-        answered.await.unwrap_or_else(lost)
+        let answer = answered.await;
+        // Whoever answered, or ended the link, took it off those that wait.
+        std::mem::forget(waiting);
+        answer.unwrap_or_else(|_| Err(SendError::Ended { end: self.ended.reason(), sent: true }))
     }
 
     /// The events from now on.
@@ -97,24 +99,31 @@ impl Monitor {
         }
     }
 
+    /// A reply is read by whoever waits for it: here it is only found out who that is.
     fn message(&self, text: String) -> Result<(), LinkEnd> {
-        let not_a_message = || LinkEnd::not_a_message(text.as_bytes());
-        // A list of the right length would do for serde as well.
-        if !text.starts_with('{') {
-            return Err(not_a_message());
-        }
-        let message: Message = serde_json::from_str(&text).map_err(|_| not_a_message())?;
-        if message.event.is_some() {
-            self.event(&text);
-            return Ok(());
-        }
-        let mut calls = self.calls();
-        let waiting = match message.id {
-            Some(id) => id.as_u64().and_then(|id| calls.waiting.remove(&id)),
-            // QEMU could not make out the id of what it did not understand.
-            None if message.error.is_some() => calls.only(),
-            None => None,
+        let id = match id_at_end(&text) {
+            Some(id) => Some(id),
+            None => {
+                let not_a_message = || LinkEnd::not_a_message(text.as_bytes());
+                // A list of the right length would do for serde as well.
+                if !text.starts_with('{') {
+                    return Err(not_a_message());
+                }
+                let message: Message = serde_json::from_str(&text).map_err(|_| not_a_message())?;
+                if message.event.is_some() {
+                    self.event(&text);
+                    return Ok(());
+                }
+                match message.id {
+                    Some(id) => id.as_u64(),
+                    // QEMU could not make out the id of what it did not understand.
+                    None if message.error.is_some() => self.calls().only(),
+                    None => None,
+                }
+            }
         };
+        // Not under the lock: who is woken may want it at once.
+        let waiting = id.and_then(|id| self.calls().waiting.remove(&id));
         match waiting {
             // An error means that the caller left in this moment.
             Some(waiting) => drop(waiting.send(Ok(text))),
@@ -149,11 +158,13 @@ impl Monitor {
             }
             return Ok(());
         }
-        let waiting = match id_within(&skipped.tail).or_else(|| id_within(&skipped.head)) {
-            Some(id) => calls.waiting.remove(&id),
+        let id = match id_within(skipped) {
             None if calls.waiting.len() > 1 => return Err(LinkEnd::TooLong { limit }),
             None => calls.only(),
+            id => id,
         };
+        let waiting = id.and_then(|id| calls.waiting.remove(&id));
+        drop(calls);
         if let Some(waiting) = waiting {
             let size = skipped.size;
             // An error means that the caller left in this moment.
@@ -180,8 +191,9 @@ impl Monitor {
 
 impl Calls {
     /// The call under way, if there is exactly one.
-    fn only(&mut self) -> Option<oneshot::Sender<Answer>> {
-        if self.waiting.len() == 1 { self.waiting.drain().next().map(|(_, answer)| answer) } else { None }
+    fn only(&self) -> Option<u64> {
+        let mut ids = self.waiting.keys();
+        ids.next().copied().filter(|_| ids.next().is_none())
     }
 }
 
@@ -192,19 +204,30 @@ fn is_event(head: &[u8]) -> bool {
     head.starts_with("\"timestamp\"") || head.starts_with("\"event\"")
 }
 
-/// The id at the very end of a reply, or at its very beginning, where QEMU writes it.
-fn id_within(part: &[u8]) -> Option<u64> {
-    let text = String::from_utf8_lossy(part);
-    let number = |text: &str| text.trim_start_matches([':', ' ']).parse().ok();
-    if let Some(inner) = text.trim_end().strip_suffix('}')
-        && let Some((_, id)) = inner.rsplit_once("\"id\"")
-        && let Some(id) = number(id.trim_end())
-    {
-        return Some(id);
-    }
-    let (id, _) =
-        text.trim_start().strip_prefix('{')?.trim_start().strip_prefix("\"id\"")?.split_once(',')?;
-    number(id.trim_end())
+/// More than an id takes at the end of a reply.
+const ID_ROOM: usize = 48;
+
+/// The id at the very end of a reply, where QEMU writes it. In what is JSON there can be nothing else that looks like
+/// it: the last brace is the message's own, and in a string the quotes would have backslashes.
+fn id_at_end(text: &str) -> Option<u64> {
+    let end = &text[text.floor_char_boundary(text.len().saturating_sub(ID_ROOM))..];
+    let (_, id) = end.trim_end().strip_suffix('}')?.rsplit_once("\"id\"")?;
+    number(id)
+}
+
+/// The id in what is kept of a reply that is too long: at its end, or at its beginning, where errors have it.
+fn id_within(skipped: &Skipped) -> Option<u64> {
+    let at_end = id_at_end(&String::from_utf8_lossy(&skipped.tail));
+    at_end.or_else(|| {
+        let head = String::from_utf8_lossy(&skipped.head);
+        let (id, _) =
+            head.trim_start().strip_prefix('{')?.trim_start().strip_prefix("\"id\"")?.split_once(',')?;
+        number(id)
+    })
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.trim_start_matches([':', ' ']).trim_end().parse().ok()
 }
 
 #[cfg(test)]
@@ -220,12 +243,15 @@ mod tests {
             (r#"…aaaa"},"id":17}"#, Some(17)),
             (r#"{"id": 9, "error": {"class"#, Some(9)),
             (r#"…"id": 17}"#, Some(17)),
+            (r#"…"id": 18446744073709551615}"#, Some(u64::MAX)),
             (r#"…{"id": 17}}"#, None),
+            (r#"…"a \"id\": 17}"}"#, None),
             (r#"…"id": "libvirt-3"}"#, None),
             ("…aaaa\"}", None),
             ("", None),
         ] {
-            assert_eq!(id_within(part.as_bytes()), id, "{part}");
+            let skipped = Skipped { size: 1, head: part.into(), tail: part.into() };
+            assert_eq!(id_within(&skipped), id, "{part}");
         }
     }
 

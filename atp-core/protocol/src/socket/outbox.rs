@@ -37,13 +37,9 @@ impl Outbox {
 
     /// Puts a message in, as soon as all before it is out. Cancel safe: nothing of it was put in then.
     pub(super) async fn put(&self, parts: &[&[u8]]) {
-        loop {
-            let mut emptied = std::pin::pin!(self.emptied.notified());
-            emptied.as_mut().enable();
-            if self.try_put(parts) {
-                return;
-            }
-            emptied.await;
+        // Whoever empties it while nobody waits leaves word for the next one who does.
+        while !self.try_put(parts) {
+            self.emptied.notified().await;
         }
     }
 

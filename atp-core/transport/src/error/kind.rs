@@ -75,6 +75,8 @@ pub enum ErrorKind {
     AgentBusy,
     /// Another client of the daemon has the domain's virtio-serial channel open.
     ChannelInUse,
+    /// The domain has no display to take a picture of.
+    NoScreen,
     /// The daemon's access control says no.
     AccessDenied,
     /// The driver or hypervisor has no such operation.
@@ -91,7 +93,7 @@ impl ErrorKind {
 
     /// Whether the same work, done again later, may well succeed.
     ///
-    /// Says nothing of whether it is safe to repeat: see [`TransportError::effect`].
+    /// Says nothing of whether it is safe to repeat: see [`TransportError::effect`](crate::TransportError::effect).
     pub fn is_retryable(self) -> bool {
         matches!(
             self,
@@ -201,6 +203,9 @@ impl ErrorKind {
             ErrorKind::AgentBusy => "another client's agent command to this VM is under way; wait for it",
             ErrorKind::ChannelInUse => {
                 "another program has the channel open: wait for it or end it, or take the channel from it (`ChannelOptions::force`)"
+            }
+            ErrorKind::NoScreen => {
+                "give the domain a graphics device (<video>) and restart the VM; its serial console may tell as much"
             }
             ErrorKind::AccessDenied => "ask for the right in the daemon's access control (polkit)",
             ErrorKind::NotSupported => "this driver or version has no such operation",

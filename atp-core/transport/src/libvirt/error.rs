@@ -107,6 +107,8 @@ fn call_kind(error: &LibvirtError) -> ErrorKind {
         ErrorKind::MonitorBusy
     } else if is(error, ErrorNumber::OperationFailed) && message.contains("Active channel stream exists") {
         ErrorKind::ChannelInUse
+    } else if message.contains("no console to take a screendump from") {
+        ErrorKind::NoScreen
     } else if is(error, ErrorNumber::AccessDenied) || is(error, ErrorNumber::OperationDenied) {
         ErrorKind::AccessDenied
     } else if is(error, ErrorNumber::NoSupport)
@@ -205,6 +207,15 @@ mod tests {
             (
                 error(ErrorNumber::OperationFailed, Qemu, "Active channel stream exists for this domain"),
                 ErrorKind::ChannelInUse,
+            ),
+            (
+                error(
+                    ErrorNumber::InternalError,
+                    Qemu,
+                    "internal error: unable to execute QEMU command 'screendump': \
+                     There is no console to take a screendump from",
+                ),
+                ErrorKind::NoScreen,
             ),
             (error(ErrorNumber::AccessDenied, Qemu, "access denied"), ErrorKind::AccessDenied),
         ] {

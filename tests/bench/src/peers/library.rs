@@ -1,6 +1,9 @@
 //! The library: many calls over connections that are open, in a process of their own.
 
 use std::collections::HashMap;
+use std::iter;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,10 +14,12 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use uuid::Uuid;
+use virt::connect::Connect;
 
 use super::QUERY;
 use super::contest::Round;
 use crate::child;
+use crate::parallel::in_parallel;
 use crate::usage::cpu_time;
 
 /// Longest a call may take.
@@ -35,6 +40,9 @@ pub(crate) struct Work {
 pub(super) enum Job {
     /// `hostname` of each host, by `execute_on_host`.
     Hostname,
+    /// The same by libvirt's client library alone, on threads that have a connection each. It has no keepalive
+    /// then and no event loop: less no program pays that uses the library.
+    BareHostname,
     /// `query-status` of each VM, by `execute_on_host` and a carrier.
     Query,
     /// The same, as runs of the executor over all VMs.
@@ -58,35 +66,61 @@ pub(super) fn calls(work: &Work) -> Result<Round> {
 
 /// Connects, makes the calls, and tells what they took.
 pub(crate) fn measure(work: Work) -> Result<Cost> {
-    let runtime = Runtime::new()?;
-    runtime.block_on(async {
-        let manager = TransportManager::new(TransportConfig::default());
-        let ids: Vec<String> = (1..=work.uris.len()).map(|n| format!("h{n}")).collect();
-        for (id, uri) in ids.iter().zip(&work.uris) {
-            manager.add_host(HostInfo::from_uri(id, uri)).await?;
-        }
-        match work.job {
-            Job::Hostname => {
-                let callers = callers(&ids, work.at_once);
-                hostnames(&manager, &callers, work.at_once).await?;
-                timed(hostnames(&manager, &callers, work.calls)).await
-            }
-            Job::Query => {
-                let guests = guests(&manager, &ids).await?;
-                let callers = callers(&ids, work.at_once);
-                queries(&manager, &callers, &guests, 1).await?;
-                timed(queries(&manager, &callers, &guests, work.calls)).await
-            }
-            Job::QueryRuns => {
-                let executor = Executor::new(manager);
-                let policy = Policy { parallel: work.at_once * ids.len(), ..Policy::default() };
-                let command = RawCommand::from_words(["query-status"])?;
-                let plan = executor.plan(&Selection::all(), Operation::Qmp(command), policy).await?;
-                runs(&executor, &plan, 1).await?;
-                timed(runs(&executor, &plan, work.calls)).await
-            }
-        }
-    })
+    match work.job {
+        Job::BareHostname => bare_hostnames(&work),
+        Job::Hostname => Runtime::new()?.block_on(async {
+            let (manager, ids) = manager(&work).await?;
+            let callers = callers(&ids, work.at_once);
+            hostnames(&manager, &callers, work.at_once).await?;
+            timed(hostnames(&manager, &callers, work.calls)).await
+        }),
+        Job::Query => Runtime::new()?.block_on(async {
+            let (manager, ids) = manager(&work).await?;
+            let guests = guests(&manager, &ids).await?;
+            let callers = callers(&ids, work.at_once);
+            queries(&manager, &callers, &guests, 1).await?;
+            timed(queries(&manager, &callers, &guests, work.calls)).await
+        }),
+        Job::QueryRuns => Runtime::new()?.block_on(async {
+            let (manager, ids) = manager(&work).await?;
+            let executor = Executor::new(manager);
+            let policy = Policy { parallel: work.at_once * ids.len(), ..Policy::default() };
+            let command = RawCommand::from_words(["query-status"])?;
+            let plan = executor.plan(&Selection::all(), Operation::Qmp(command), policy).await?;
+            runs(&executor, &plan, 1).await?;
+            timed(runs(&executor, &plan, work.calls)).await
+        }),
+    }
+}
+
+/// A manager of the hosts, and their ids.
+async fn manager(work: &Work) -> Result<(TransportManager, Vec<String>)> {
+    let manager = TransportManager::new(TransportConfig::default());
+    let ids: Vec<String> = (1..=work.uris.len()).map(|n| format!("h{n}")).collect();
+    for (id, uri) in ids.iter().zip(&work.uris) {
+        manager.add_host(HostInfo::from_uri(id, uri)).await?;
+    }
+    Ok((manager, ids))
+}
+
+fn bare_hostnames(work: &Work) -> Result<Cost> {
+    let open = |caller: usize| {
+        let uri = work.uris.get(caller % work.uris.len()).context("no host")?;
+        Ok(Connect::open(Some(uri))?)
+    };
+    let connections = in_parallel(work.uris.len() * work.at_once, open)?;
+    let (cpu, start) = (cpu_time(), Instant::now());
+    let latencies = in_parallel(connections.len(), |caller| {
+        let connection = connections.get(caller).context("no connection")?;
+        let call = |_| {
+            let start = Instant::now();
+            connection.hostname()?;
+            Ok(start.elapsed())
+        };
+        (0..work.calls / work.at_once).map(call).collect::<Result<Vec<_>>>()
+    })?;
+    let latencies = latencies.concat();
+    Ok(Cost { operations: latencies.len(), wall: start.elapsed(), cpu: cpu_time() - cpu, latencies })
 }
 
 async fn timed(calls: impl Future<Output = Result<Vec<Duration>>>) -> Result<Cost> {
@@ -125,7 +159,7 @@ async fn hostnames(
 }
 
 /// The VMs of each host.
-async fn guests(manager: &TransportManager, ids: &[String]) -> Result<Vec<(String, Vec<Uuid>)>> {
+async fn guests(manager: &TransportManager, ids: &[String]) -> Result<Vec<(String, Arc<[Uuid]>)>> {
     let work = |connection: LibvirtConnection| async move { connection.list_domain_states().await };
     let listed = manager.execute_on_hosts(ids, work).await;
     let uuids = |(id, domains): (String, Result<Vec<_>, TransportError>)| {
@@ -134,31 +168,33 @@ async fn guests(manager: &TransportManager, ids: &[String]) -> Result<Vec<(Strin
     listed.into_iter().map(uuids).collect()
 }
 
-/// Asks each VM so many times; the callers of a host share its VMs.
+/// Asks each VM so many times. The callers of a host take its VMs in turn, whoever is free the next.
 async fn queries(
     manager: &TransportManager,
     callers: &[(String, usize)],
-    guests: &[(String, Vec<Uuid>)],
+    guests: &[(String, Arc<[Uuid]>)],
     calls: usize,
 ) -> Result<Vec<Duration>> {
-    let of_each = of_each(callers);
+    let taken: HashMap<&String, Arc<AtomicUsize>> =
+        guests.iter().map(|(id, _)| (id, Arc::default())).collect();
     let mut under_way = JoinSet::new();
-    for (id, number) in callers.iter().cloned() {
-        let manager = manager.clone();
-        let (_, vms) = guests.iter().find(|(host, _)| *host == id).context("a host was not listed")?;
-        let vms: Vec<Uuid> = vms.iter().copied().skip(number).step_by(of_each).collect();
+    for (id, _) in callers {
+        let (_, vms) = guests.iter().find(|(host, _)| host == id).context("a host was not listed")?;
+        let (manager, id, vms) = (manager.clone(), id.clone(), Arc::clone(vms));
+        let taken = Arc::clone(taken.get(&id).context("a host was not listed")?);
         under_way.spawn(async move {
             let mut latencies = Vec::new();
-            for _ in 0..calls {
-                for &vm in &vms {
-                    let start = Instant::now();
-                    let deadline = tokio::time::Instant::now() + PATIENCE;
-                    let work = |connection: LibvirtConnection| async move {
-                        LibvirtCarrier::new(connection, vm).send(Channel::Monitor, QUERY, deadline).await
-                    };
-                    manager.execute_on_host(&id, work).await?;
-                    latencies.push(start.elapsed());
-                }
+            for vm in iter::from_fn(|| {
+                let n = taken.fetch_add(1, Ordering::Relaxed);
+                vms.get(n % vms.len()).copied().filter(|_| n < calls * vms.len())
+            }) {
+                let start = Instant::now();
+                let deadline = tokio::time::Instant::now() + PATIENCE;
+                let work = |connection: LibvirtConnection| async move {
+                    LibvirtCarrier::new(connection, vm).send(Channel::Monitor, QUERY, deadline).await
+                };
+                manager.execute_on_host(&id, work).await?;
+                latencies.push(start.elapsed());
             }
             Ok::<_, ProtocolError>(latencies)
         });

@@ -146,6 +146,9 @@ fn hostnames(fleet: &Fleet) -> Result<()> {
             Contender::new("the library, `execute_on_host`", None, || {
                 fleet.library(Job::Hostname, HOSTNAMES)
             }),
+            Contender::new("libvirt's C library, threads", None, || {
+                fleet.library(Job::BareHostname, HOSTNAMES)
+            }),
             Contender::new("`xargs -P 12 virsh`", Some(TWENTY_TIMES), || {
                 virsh::by_xargs(fleet.at_once(), &by_process, PROCESSES)
             }),

@@ -179,3 +179,31 @@ async fn endless_lines_and_half_messages_end_the_channel_and_nothing_else() {
     };
     tokio::join!(ask, flood);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_never_stops_talking_is_still_asked_and_keeps_no_more_than_may_be_kept() {
+    let options = ChannelClientOptions { message_buffer: 16, ..ChannelClientOptions::default() };
+    let (client, mut peers) = client(options);
+    let mut messages = client.messages();
+    let flood = async {
+        let mut peer = peers.recv().await.unwrap();
+        loop {
+            let request = peer.next().await;
+            for _ in 0..10_000 {
+                peer.send("{\"event\":\"again\"}\nno message at all\n").await;
+            }
+            peer.send(&format!("{}\n", json!({"id": request["id"], "echo": request["say"]}))).await;
+        }
+    };
+    let ask = async {
+        for what in ["a", "b"] {
+            assert_eq!(client.request(say(what), soon()).await.unwrap()["echo"], what);
+        }
+    };
+    tokio::select! {
+        () = ask => {}
+        () = flood => {}
+    }
+    assert!(matches!(messages.try_recv(), Err(broadcast::error::TryRecvError::Lagged(19_000..))));
+    assert_eq!(messages.len(), 16);
+}

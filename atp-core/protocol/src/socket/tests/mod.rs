@@ -9,7 +9,7 @@ mod schedules;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::DuplexStream;
+use tokio::io::{DuplexStream, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 use super::end::SendError;
@@ -34,9 +34,9 @@ async fn send_within(link: &SocketLink, command: &str, limit: Duration) -> Optio
 }
 
 /// A stream that has not become a link yet, and its peer.
-fn stream() -> (DuplexStream, Peer) {
+fn stream() -> ((ReadHalf<DuplexStream>, WriteHalf<DuplexStream>), Peer) {
     let (ours, theirs) = tokio::io::duplex(PIPE);
-    (ours, Peer::new(theirs))
+    (tokio::io::split(ours), Peer::new(theirs))
 }
 
 /// A link to a monitor that has greeted, and its peer.
