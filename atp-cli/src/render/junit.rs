@@ -5,7 +5,7 @@
 //! one that never started is `skipped`.
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,11 +42,21 @@ impl Junit {
     /// Creates the file, or empties it.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// It cannot be written; then it is removed, for an empty file is no report.
     pub(crate) fn create(path: &Path, suite: &'static str) -> io::Result<Self> {
+        let file = File::create(path)?;
+        let is_file = file.metadata()?.is_file();
+        let begun = Junit::begin(path, file, suite);
+        if begun.is_err() && is_file {
+            let _ = fs::remove_file(path);
+        }
+        begun
+    }
+
+    fn begin(path: &Path, file: File, suite: &'static str) -> io::Result<Self> {
         let mut junit = Junit {
             path: path.to_owned(),
-            file: BufWriter::new(File::create(path)?),
+            file: BufWriter::new(file),
             suite,
             counts: Counts::default(),
             failed: None,
