@@ -82,6 +82,11 @@ pub enum Notice {
         /// The VMs that were selected under both.
         vms: usize,
     },
+    /// The selectors match VMs, and the filters (state, labels, exclusion) leave none of them.
+    NoneLeft {
+        /// The VMs that the selectors match.
+        vms: usize,
+    },
     /// What was left of a journal's run.
     Resumed {
         /// Targets it had done, and with success.
@@ -99,6 +104,13 @@ impl fmt::Display for Notice {
             Notice::SameDaemon { host, alias, vms } => {
                 write!(f, "{alias} is the same host as {host}: VMs selected under both are taken once: {vms}")
             }
+            Notice::NoneLeft { vms: 1 } => f.write_str(
+                "the selectors match 1 VM, which a filter by state, label or exclusion takes away",
+            ),
+            Notice::NoneLeft { vms } => write!(
+                f,
+                "the selectors match {vms} VMs, and the filters by state, label or exclusion leave none of them"
+            ),
             Notice::Resumed { done, to_do, new } => {
                 write!(f, "of the journal's targets {done} done, {to_do} to do")?;
                 match new {
@@ -111,8 +123,8 @@ impl fmt::Display for Notice {
 }
 
 impl Plan {
-    /// Whether there is nothing to do and nothing to report: the selectors matched nothing, on hosts that
-    /// could all be listed.
+    /// Whether there is nothing to do and nothing to report: the selectors matched nothing, or the filters left nothing
+    /// of that, on hosts that could all be listed.
     pub fn matched_nothing(&self) -> bool {
         self.targets.is_empty() && self.settled.is_empty() && self.done_before == 0
     }
