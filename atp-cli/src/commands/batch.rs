@@ -111,18 +111,19 @@ pub(crate) async fn drive(
 }
 
 fn explain_empty(selection: &Selection, none_left: Option<&Notice>, context: &Context) {
-    let problem = match none_left {
-        Some(notice) => Problem::new(notice.to_string())
-            .cause(format!("the filters: {}", filters(selection).join(" ")))
-            .hint("`atp vm list` shows the VMs there are, with their states"),
+    let message = match none_left {
+        Some(notice) => notice.to_string(),
         None => {
             let selectors: Vec<_> =
                 selection.selectors.iter().map(|selector| format!("'{selector}'")).collect();
-            Problem::new(format!("nothing matches {}", selectors.join(" ")))
-                .hint("`atp vm list` shows the VMs there are")
+            format!("nothing matches {}", selectors.join(" "))
         }
     };
-    context.console.problem(&problem);
+    let problem = Problem::new(message).hint("`atp vm list` shows the VMs there are, with their states");
+    context.console.problem(&match filters(selection) {
+        filters if filters.is_empty() => problem,
+        filters => problem.cause(format!("the filters: {}", filters.join(" "))),
+    });
 }
 
 /// What takes VMs away, each as the option that does it.
