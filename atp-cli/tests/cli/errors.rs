@@ -1,11 +1,12 @@
 //! Hosts that cannot be reached, and what cannot be done on the test driver: kinds, hints and exit codes.
 
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::atp::{DEMO, Home, demo};
+use crate::atp::{DEMO, Home, Run, demo};
 
 /// A port of this machine at which nothing listens.
 fn closed_port() -> u16 {
@@ -132,6 +133,17 @@ fn without_any_host_this_machine_s_daemon_is_used_or_asked_for() {
             ]);
         }
     }
+}
+
+#[test]
+fn a_system_that_gives_no_threads_is_told_of() {
+    // The limit does not hold for root. Somebody else may not have the way to the binary, but a file that is open.
+    let limited = "exec 3<\"$0\"; [ \"$(id -u)\" = 0 ] && as=\"setpriv --reuid=65534 --clear-groups\"; \
+                   exec prlimit --nproc=1 $as /proc/self/fd/3 \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", limited, env!("CARGO_BIN_EXE_atp"), "--host", DEMO, "vm", "list"]);
+    command.env("HOME", "/nonexistent").env_remove("XDG_CONFIG_HOME").stdin(Stdio::null());
+    Run::of(&mut command).exits(2).without_data().says(&["too few threads", "ulimit -u"]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! How a run goes about its targets: early ends, batches, journals.
 
+use std::net::TcpListener;
+
 use crate::atp::{Home, Run};
 
 /// A host with four VMs, none of which has an agent: `exec` fails on each, and changes nothing.
@@ -33,6 +35,19 @@ fn so_many_failures_end_the_run_with_exit_5() {
         let skipped = "skipped max-failures-reached 0";
         assert_eq!(brief(&run)[2..], [format!("c {skipped}"), format!("d {skipped}")]);
     }
+}
+
+#[test]
+fn the_time_for_the_whole_run_ends_it_with_exit_5() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("a=qemu+tcp://{}/system", listener.local_addr().unwrap());
+    let hosts = ["--host", &silent, "--host", "b=test:///default"];
+    let args = ["host", "check", "-o", "json", "--parallel", "1", "--timeout", "10m", "--deadline", "1s"];
+    let run = Home::new().run([&hosts[..], &args].concat()).exits(5);
+    let run =
+        run.says(&["stopped early: the time for the whole run was used up", "1 unreachable, 1 skipped"]);
+    let kinds: Vec<_> = run.outcomes().iter().map(|outcome| outcome["error"]["kind"].clone()).collect();
+    assert_eq!(kinds, ["connect-timeout", "run-deadline-passed"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use atp_protocol::files::Source;
 use atp_transport::HostId;
 use serde::Serialize;
 
+use crate::outcome::lossy;
 use crate::safe_name::safe_name;
 
 /// A file to be copied into guests.
@@ -54,6 +55,7 @@ pub struct FileReport {
     /// Where it is in the guest.
     pub guest_path: String,
     /// Where it is here.
+    #[serde(serialize_with = "lossy")]
     pub local_path: PathBuf,
     /// Its size, bytes.
     pub bytes: u64,
@@ -66,10 +68,24 @@ pub struct FileReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
     use std::path::Path;
 
     fn spec(destination: &str, separate: bool) -> PullSpec {
         PullSpec { path: "/etc/hostname".into(), destination: destination.into(), separate }
+    }
+
+    #[test]
+    fn a_report_is_json_whatever_the_file_is_called() {
+        let report = FileReport {
+            guest_path: "/tmp/x".into(),
+            local_path: PathBuf::from(OsStr::from_bytes(b"there/\xff")),
+            bytes: 1,
+            resumed_at: 0,
+            sha256: String::new(),
+        };
+        assert_eq!(serde_json::to_value(report).unwrap()["local_path"], "there/\u{fffd}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 
 use atp_protocol::guest::Interface;
 use atp_protocol::{ExecOutput, TextEncoding};
@@ -212,6 +213,11 @@ impl Serialize for Stream {
         stream.serialize_field("truncated", &self.truncated)?;
         stream.end()
     }
+}
+
+/// A path need not be text, and JSON has nothing else.
+pub(crate) fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 /// Everything known of one VM.

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use atp_protocol::screenshot::ScreenshotLimits;
 use atp_transport::HostId;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+use crate::outcome::lossy;
 use crate::safe_name::safe_name;
 
 /// A picture to take.
@@ -31,11 +32,6 @@ pub struct ScreenshotReport {
     pub height: u32,
     /// The file's size, bytes.
     pub bytes: usize,
-}
-
-/// A path need not be text, and JSON has nothing else.
-fn lossy<S: Serializer>(file: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&file.to_string_lossy())
 }
 
 /// The file for a VM.

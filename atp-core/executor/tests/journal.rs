@@ -282,7 +282,7 @@ fn a_look_is_repeated_and_what_is_not_selected_is_told() {
             .collect();
         assert_eq!(settled, [("vm2", Status::Skipped, "not-selected")]);
         assert!(
-            resumed.notices[0].to_string().contains("1 selected VMs are not in it"),
+            resumed.notices[0].to_string().contains("not in it are left out: 1"),
             "{:?}",
             resumed.notices
         );

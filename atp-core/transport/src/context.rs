@@ -10,7 +10,7 @@ use crate::calls::HostCalls;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
 use crate::events::{EventBus, TransportEvent};
-use crate::execute::RetryBudget;
+use crate::execute::budget::RetryBudget;
 use crate::health::{FleetWatch, HostHealth};
 use crate::host::{HostId, HostInfo};
 use crate::interceptor::Interceptors;

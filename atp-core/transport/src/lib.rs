@@ -90,6 +90,7 @@ mod moment;
 mod pace;
 mod panics;
 mod seconds;
+mod stats;
 mod tally;
 mod window;
 
@@ -122,8 +123,9 @@ pub use libvirt::{
     LibvirtConnector, LibvirtLink, RawImage, Version, WatchItem, WatchOptions, daemon_socket,
 };
 pub use manager::TransportManager;
-pub use pool::{ConnectionPool, PoolStats, PooledConnection};
+pub use pool::{ConnectionPool, PooledConnection};
 pub use reconnect::Attempt;
+pub use stats::PoolStats;
 
 /// Compiles the examples of the page.
 #[cfg(doctest)]

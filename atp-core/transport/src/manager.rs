@@ -10,14 +10,14 @@ use crate::connector::Connector;
 use crate::context::{Common, HostContext};
 use crate::error::{Result, TransportError};
 use crate::events::{EventBus, EventKind, EventStream, TransportEvent};
-use crate::execute::Turns;
+use crate::execute::pick::Turns;
 use crate::health::{FleetHealth, FleetWatch};
 use crate::host::{HostId, HostInfo};
 use crate::interceptor::Interceptor;
 use crate::libvirt::LibvirtConnector;
 use crate::pace::Pace;
 use crate::pool::ConnectionPool;
-use crate::pool::PoolStats;
+use crate::stats::PoolStats;
 
 /// Every host of a fleet, with a pool of connections to each.
 ///

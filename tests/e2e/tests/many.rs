@@ -10,7 +10,7 @@ use atp_testbed::Host;
 /// Guests of each host, its two own ones among them.
 const GUESTS: usize = 20;
 /// The time each target has, and how long past it an outcome may come on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(8);
 const SLACK: Duration = Duration::from_secs(5);
 
 /// Adds guests to a host that have a QEMU with a monitor, and never run: that costs no processor time.
@@ -32,7 +32,7 @@ fn a_daemon_and_two_qemus_that_stop_in_mid_run_hold_up_nobody_else() {
     let bed = bed();
     fill_all(&bed);
     let running = bed
-        .atp(&["--parallel", "12", "--timeout", "5s", "qmp", "*", "--", "query-status"])
+        .atp(&["--parallel", "12", "--timeout", "8s", "qmp", "*", "--", "query-status"])
         // Slow enough for the middle of it to be met.
         .env("ATP_TRANSPORT__RATE_LIMIT__CALLS_PER_SECOND", "4")
         .env("ATP_TRANSPORT__RATE_LIMIT__BURST", "1")

@@ -16,7 +16,8 @@ pub(super) enum Asked<T> {
     NotRunning(DomainState, Effect),
 }
 
-pub(super) async fn qmp(
+/// Sends a command to the monitor, or to the agent if the operation is for that.
+pub(super) async fn raw(
     job: &Job<'_>,
     operation: &Operation,
     domain: &DomainInfo,
@@ -29,26 +30,10 @@ pub(super) async fn qmp(
         }
         job.attempt.mark_sent();
         let carrier = LibvirtCarrier::new(&connection, domain.uuid);
-        let reply = monitor::execute_raw(&carrier, command, deadline).await;
-        explain(job, &connection, operation, domain, reply).await
-    });
-    finish(job, domain, asked.await, |reply| Completion::ok(Effect::Done, Data::Reply(reply)))
-}
-
-pub(super) async fn qga(
-    job: &Job<'_>,
-    operation: &Operation,
-    domain: &DomainInfo,
-    command: &RawCommand,
-) -> Completion {
-    let deadline = job.attempt.deadline();
-    let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-        if let Some(state) = not_running(&connection, operation, domain).await? {
-            return Ok(Asked::NotRunning(state, Effect::None));
-        }
-        job.attempt.mark_sent();
-        let carrier = LibvirtCarrier::new(&connection, domain.uuid);
-        let reply = agent::execute_raw(&carrier, command, deadline).await;
+        let reply = match operation {
+            Operation::Qga(_) => agent::execute_raw(&carrier, command, deadline).await,
+            _ => monitor::execute_raw(&carrier, command, deadline).await,
+        };
         explain(job, &connection, operation, domain, reply).await
     });
     finish(job, domain, asked.await, |reply| Completion::ok(Effect::Done, Data::Reply(reply)))

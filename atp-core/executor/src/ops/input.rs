@@ -15,47 +15,46 @@ use crate::outcome::Status;
 /// The screen whose pixels the mouse is given.
 const SCREEN: u32 = 0;
 
-pub(super) async fn keys(
-    job: &Job<'_>,
-    operation: &Operation,
-    domain: &DomainInfo,
-    spec: &KeySpec,
-) -> Completion {
-    let deadline = job.attempt.deadline();
-    let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-        if let Some(state) = deaf(&connection, domain).await? {
-            return Ok(Asked::NotRunning(state, Effect::None));
-        }
-        job.attempt.mark_sent();
-        let carrier = LibvirtCarrier::new(&connection, domain.uuid);
-        let pressed = press(&carrier, &spec.chords, spec.timing, deadline).await;
-        explain(job, &connection, operation, domain, pressed).await
-    });
-    end(job, domain, asked.await)
+/// What a VM is given.
+#[derive(Clone, Copy)]
+pub(super) enum Input<'a> {
+    Keys(&'a KeySpec),
+    Mouse(&'a MouseSpec),
 }
 
-pub(super) async fn mouse(
+pub(super) async fn give(
     job: &Job<'_>,
     operation: &Operation,
     domain: &DomainInfo,
-    spec: &MouseSpec,
+    input: Input<'_>,
 ) -> Completion {
     let deadline = job.attempt.deadline();
     let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         if let Some(state) = deaf(&connection, domain).await? {
             return Ok(Asked::NotRunning(state, Effect::None));
         }
-        let screen = if spec.action.needs_screen_size() {
-            Some(screenshot::screen_size(&connection, domain.uuid, SCREEN, deadline).await?)
-        } else {
-            None
+        let screen = match input {
+            Input::Mouse(spec) if spec.action.needs_screen_size() => {
+                Some(screenshot::screen_size(&connection, domain.uuid, SCREEN, deadline).await?)
+            }
+            _ => None,
         };
         job.attempt.mark_sent();
         let carrier = LibvirtCarrier::new(&connection, domain.uuid);
-        let done = point(&carrier, &spec.action, screen, spec.timing, deadline).await;
-        explain(job, &connection, operation, domain, done).await
+        let given = match input {
+            Input::Keys(spec) => press(&carrier, &spec.chords, spec.timing, deadline).await,
+            Input::Mouse(spec) => point(&carrier, &spec.action, screen, spec.timing, deadline).await,
+        };
+        explain(job, &connection, operation, domain, given).await
     });
-    end(job, domain, asked.await)
+    let asked = asked.await;
+    // What was left unsent for lack of time was so before the deadline, and is a timeout all the same.
+    let out_of_time = asked.as_ref().is_err_and(ProtocolError::is_timeout);
+    let mut completion = finish(job, domain, asked, |()| Completion::ok(Effect::Done, None));
+    if out_of_time && completion.status == Status::Failed {
+        completion.status = Status::Timeout;
+    }
+    completion
 }
 
 /// The state of a VM that takes no input now: QEMU drops what is sent to one that is paused, and says nothing.
@@ -66,14 +65,4 @@ async fn deaf(
     let state = connection.domain_info(domain.uuid).await?.state;
     let hears = matches!(state, DomainState::Running | DomainState::Blocked | DomainState::PmSuspended);
     Ok((!hears).then_some(state))
-}
-
-fn end(job: &Job<'_>, domain: &DomainInfo, asked: Result<Asked<()>, ProtocolError>) -> Completion {
-    // What was left unsent for lack of time was so before the deadline, and is a timeout all the same.
-    let out_of_time = asked.as_ref().is_err_and(ProtocolError::is_timeout);
-    let mut completion = finish(job, domain, asked, |()| Completion::ok(Effect::Done, None));
-    if out_of_time && completion.status == Status::Failed {
-        completion.status = Status::Timeout;
-    }
-    completion
 }

@@ -18,6 +18,7 @@ use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, ExecuteOptions, LibvirtConnection, TransportManager};
 use tokio::time::Instant;
 
+use self::input::Input;
 use crate::completion::Completion;
 use crate::error::OutcomeError;
 use crate::executor::{Executor, KnownAgents};
@@ -56,13 +57,16 @@ pub(crate) async fn perform(
         Operation::Push(push) => copy::push(&job, operation, domain, push, policy).await,
         Operation::Pull(pull) => copy::pull(&job, operation, domain, pull, policy).await,
         Operation::Wait(condition) => wait::until(&job, domain, condition, policy).await,
-        Operation::Qmp(command) => guest::qmp(&job, operation, domain, command).await,
-        Operation::Qga(command) => guest::qga(&job, operation, domain, command).await,
+        Operation::Qmp(command) | Operation::Qga(command) => {
+            guest::raw(&job, operation, domain, command).await
+        }
         Operation::Scenario(scenario) => {
             crate::scenario::perform(executor, scenario, policy, target, attempt).await
         }
-        Operation::Key(spec) | Operation::Type(spec) => input::keys(&job, operation, domain, spec).await,
-        Operation::Mouse(spec) => input::mouse(&job, operation, domain, spec).await,
+        Operation::Key(spec) | Operation::Type(spec) => {
+            input::give(&job, operation, domain, Input::Keys(spec)).await
+        }
+        Operation::Mouse(spec) => input::give(&job, operation, domain, Input::Mouse(spec)).await,
         Operation::Screenshot(spec) => screenshot::take(&job, operation, domain, spec).await,
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::config::ConfigError;
 use crate::effect::Effect;
 use crate::host::{HostId, InvalidHostId};
-use crate::pool::PoolStats;
+use crate::stats::PoolStats;
 
 pub use connect::ConnectError;
 pub use kind::ErrorKind;

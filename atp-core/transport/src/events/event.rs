@@ -45,7 +45,7 @@ impl Event {
 #[serde(tag = "event", rename_all = "snake_case")]
 #[strum_discriminants(
     name(EventKind),
-    doc = "The name of an event, without what belongs to it.",
+    doc = "The name of an event, without what belongs to it: the [`TransportEvent`] of that name says what it means.",
     derive(PartialOrd, Ord, Hash, Serialize, IntoStaticStr, VariantArray),
     serde(rename_all = "snake_case"),
     strum(serialize_all = "snake_case"),

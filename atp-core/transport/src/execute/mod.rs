@@ -1,11 +1,11 @@
 //! Work run on a host, with a lease of one of its connections.
 
-mod budget;
+pub(crate) mod budget;
 mod failure;
 mod fan_out;
 mod group;
 mod options;
-mod pick;
+pub(crate) mod pick;
 mod retry;
 
 use std::future::Future;
@@ -21,11 +21,9 @@ use crate::manager::TransportManager;
 use crate::panics::contained;
 use crate::pool::{ConnectionPool, PooledConnection};
 
-pub(crate) use budget::RetryBudget;
 pub use failure::Failure;
 pub use options::ExecuteOptions;
 pub use pick::Pick;
-pub(crate) use pick::Turns;
 
 /// One try of some work.
 #[derive(Debug, Clone, Copy)]

@@ -13,7 +13,6 @@ mod line;
 mod members;
 mod shared;
 mod snapshot;
-mod stats;
 mod strategy;
 mod terms;
 
@@ -36,13 +35,13 @@ use crate::dedicated::Dedicated;
 use crate::error::{Result, TransportError};
 use crate::health::Health;
 use crate::host::{HostId, HostInfo};
+use crate::stats::PoolStats;
 use keeper::keep;
 use members::Members;
 use shared::Shared;
 use terms::Terms;
 
 pub use lease::PooledConnection;
-pub use stats::PoolStats;
 
 /// The connections of one host.
 pub struct ConnectionPool<C: Connector> {

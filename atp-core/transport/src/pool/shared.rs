@@ -14,11 +14,11 @@ use super::lease::PooledConnection;
 use super::leases::LeaseKey;
 use super::line::Grant;
 use super::members::Members;
-use super::stats::PoolStats;
 use crate::connection::HostConnection;
 use crate::connector::Connector;
 use crate::context::HostContext;
 use crate::error::TransportError;
+use crate::stats::PoolStats;
 
 /// What the pool, its keeper, its connections and its leases share.
 pub(crate) struct Shared<C: Connector> {

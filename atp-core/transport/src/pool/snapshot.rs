@@ -1,13 +1,13 @@
 //! What a pool holds at one moment, copied under its lock. What is told of it is worked out from the copy, when the
 //! lock is free again.
 
-use super::stats::PoolStats;
 use crate::config::Strategy;
 use crate::connection::{ConnectionState, HostConnection};
 use crate::connector::Connector;
 use crate::context::HostContext;
 use crate::health::Vitals;
 use crate::latency::Latencies;
+use crate::stats::PoolStats;
 use crate::tally::Counted;
 
 /// Counts of connections, leases and callers.

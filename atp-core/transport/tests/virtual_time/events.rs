@@ -187,7 +187,7 @@ async fn a_connection_that_grew_old_is_reaped_once_and_replaced() {
         match &event.what {
             TransportEvent::PoolReaped { reason, .. } => assert_eq!(*reason, ReapReason::Expired),
             TransportEvent::LeaseHeldLong { held_for, taken_at } => {
-                assert!(*held_for >= 600 * SECOND && taken_at.contains("events.rs:"), "{taken_at}");
+                assert!(*held_for >= 600 * SECOND && taken_at.contains("scripted.rs:"), "{taken_at}");
             }
             _ => {}
         }
