@@ -140,7 +140,7 @@ pub(crate) fn start_log(format: LogFormat, verbosity: u8) {
     // Fails only where a log was started before, which then goes on.
     let _ = match format {
         LogFormat::Text => registry.with(lines).try_init(),
-        LogFormat::Json => registry.with(lines.json()).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
 }
 

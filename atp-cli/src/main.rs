@@ -37,9 +37,11 @@ use crate::settings::{Settings, Sources};
 fn main() -> ExitCode {
     // Ends the process where a shell asks for completions.
     completer::environment().complete();
-    let cli = match Cli::try_parse_from(args::gather_hosts(std::env::args_os())) {
+    let args = args::gather_hosts(std::env::args_os());
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => {
+            let error = args::advise(error, &args);
             // Help and version go to stdout and are no failure; a reader that left does not matter.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE));

@@ -58,7 +58,7 @@ impl<'a> Report<'a> {
     /// A target was admitted.
     pub(crate) fn started(&mut self, host: &HostId, vm: Option<&str>) {
         let name = target_name(Some(host), vm);
-        tracing::info!(target = name, "started");
+        tracing::info!(%host, vm, "started");
         self.progress.started(name);
     }
 
@@ -87,7 +87,8 @@ impl<'a> Report<'a> {
     pub(crate) fn take(&mut self, outcome: Outcome) {
         let name = target_name(outcome.host.as_ref(), outcome.vm.as_deref());
         tracing::info!(
-            target = name,
+            host = outcome.host.as_ref().map(HostId::as_str),
+            vm = outcome.vm.as_deref(),
             status = outcome.status.as_str(),
             effect = outcome.effect.as_str(),
             duration_ms = outcome.duration_ms,

@@ -31,12 +31,12 @@ pub(crate) struct ExecArgs {
     pub(crate) diff: bool,
 
     /// Run it in this directory of the guest
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = parse_folder)]
     pub(crate) cwd: Option<String>,
 
-    /// Let the output go through files in the guest, so that it may be of any size; they are in DIR, and removed in
-    /// the end [default of DIR: /tmp]
-    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "/tmp")]
+    /// Let the output go through files in the guest, so that it may be of any size and takes none of the guest's memory;
+    /// they are in DIR, and removed in the end [default of DIR: /tmp]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "/tmp", value_parser = parse_folder)]
     pub(crate) spool: Option<String>,
 
     /// What the command prints is text in this encoding, such as utf-16le or windows-1252 [default: utf-8]
@@ -52,6 +52,14 @@ fn parse_env(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE, such as LANG=C".to_owned()),
+    }
+}
+
+fn parse_folder(text: &str) -> Result<String, String> {
+    if text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Err("expected an absolute path in the guest, such as /var/tmp".to_owned())
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use atp_transport::HostId;
-use atp_transport::settings::{DurationError, parse_duration};
+use atp_transport::settings::parse_positive_duration;
 use clap::{ArgAction, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,7 @@ pub(crate) struct GlobalArgs {
     pub(crate) parallel: Option<usize>,
 
     /// Time for listing a host, and then for each target, as in 30s or 2m [default: 1m]
-    #[arg(long, global = true, value_name = "DURATION", value_parser = parse_timeout)]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub(crate) timeout: Option<Duration>,
 
     /// Show the targets and what would be done; change nothing
@@ -148,11 +148,4 @@ fn parse_host(text: &str) -> Result<AdHocHost, String> {
 
 pub(super) fn parse_count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected a number of at least 1".to_owned())
-}
-
-pub(super) fn parse_timeout(text: &str) -> Result<Duration, DurationError> {
-    match parse_duration(text) {
-        Ok(timeout) if timeout.is_zero() => Err(DurationError::Unreadable),
-        parsed => parsed,
-    }
 }

@@ -1,6 +1,7 @@
 //! The command line as it is typed, a noun a file, each with the examples that end its help. What the settings make
 //! of it is in [`crate::settings`].
 
+mod advice;
 mod config;
 mod copy;
 mod doctor;
@@ -22,6 +23,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use advice::advise;
 pub(crate) use config::ConfigCommand;
 pub(crate) use copy::{CopyArgs, Side};
 pub(crate) use doctor::DoctorArgs;

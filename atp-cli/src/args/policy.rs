@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use atp_executor::Portion;
+use atp_transport::settings::parse_positive_duration;
 use clap::Args;
 
-use super::global::{parse_count, parse_timeout};
+use super::global::parse_count;
 
 /// The word for no limit: it takes away what a file or a variable sets.
 pub(crate) const NONE: &str = "none";
@@ -20,7 +21,7 @@ pub(crate) struct PolicyArgs {
     pub(crate) per_host: Option<String>,
 
     /// Time for the whole run, listing included; what is under way then is cancelled [default: none]
-    #[arg(long, global = true, value_name = "DURATION", value_parser = limit(parse_timeout))]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = limit(parse_positive_duration))]
     pub(crate) deadline: Option<String>,
 
     /// Try a target again, so many times at most, after a failure that changed nothing and that may

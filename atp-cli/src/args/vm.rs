@@ -59,7 +59,8 @@ pub(crate) struct LifecycleArgs {
     #[command(flatten)]
     pub(crate) targets: TargetArgs,
 
-    /// Wait until the state is reached, or the timeout has passed
+    /// Wait until the state is reached, or the timeout has passed; with reboot and reset, until the guest has
+    /// restarted and its agent answers
     #[arg(long)]
     pub(crate) wait: bool,
 }

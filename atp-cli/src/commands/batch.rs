@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use atp_executor::{Executor, Operation, Outcome, Run, RunEvent, Selection};
+use atp_executor::{Executor, Notice, Operation, Outcome, Run, RunEvent, Selection, StateFilter};
 use tokio::time::Instant;
 
-use crate::commands::forecast::forecast;
+use crate::commands::forecast::{forecast, what};
 use crate::commands::{Context, journal};
 use crate::confirm::confirm;
 use crate::inventory;
@@ -47,14 +47,19 @@ pub(crate) async fn run(
         signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
     };
 
-    plan.notices.iter().for_each(|notice| context.console.note(&notice.to_string()));
+    let is_none_left = |notice: &&Notice| matches!(notice, Notice::NoneLeft { .. });
+    plan.notices
+        .iter()
+        .filter(|notice| !is_none_left(notice))
+        .for_each(|notice| context.console.note(&notice.to_string()));
     let report = if plan.matched_nothing() {
         let mut report = Report::new(&plan, context)?;
         report.ending.matched_nothing = true;
-        explain_empty(&selection, context);
+        explain_empty(&selection, plan.notices.iter().find(is_none_left), context);
         report
     } else if context.dry_run {
         let mut report = Report::new(&plan, context)?;
+        what(&plan.operation).iter().for_each(|line| context.console.note(line));
         forecast(plan, &mut report);
         report
     } else {
@@ -105,10 +110,32 @@ pub(crate) async fn drive(
     }
 }
 
-fn explain_empty(selection: &Selection, context: &Context) {
-    let selectors: Vec<_> = selection.selectors.iter().map(|selector| format!("'{selector}'")).collect();
-    let problem = Problem::new(format!("nothing matches {}", selectors.join(" ")));
-    context.console.problem(
-        &problem.hint("`atp vm list` shows the VMs there are; --state, --label and --exclude take VMs away"),
-    );
+fn explain_empty(selection: &Selection, none_left: Option<&Notice>, context: &Context) {
+    let message = match none_left {
+        Some(notice) => notice.to_string(),
+        None => {
+            let selectors: Vec<_> =
+                selection.selectors.iter().map(|selector| format!("'{selector}'")).collect();
+            format!("nothing matches {}", selectors.join(" "))
+        }
+    };
+    let problem = Problem::new(message).hint("`atp vm list` shows the VMs there are, with their states");
+    context.console.problem(&match filters(selection) {
+        filters if filters.is_empty() => problem,
+        filters => problem.cause(format!("the filters: {}", filters.join(" "))),
+    });
+}
+
+/// What takes VMs away, each as the option that does it.
+fn filters(selection: &Selection) -> Vec<String> {
+    let state = match selection.state {
+        StateFilter::Any => None,
+        StateFilter::Running => Some("running"),
+        StateFilter::ShutOff => Some("shut-off"),
+        StateFilter::Paused => Some("paused"),
+    };
+    let state = state.map(|state| format!("--state {state}"));
+    let labels = selection.labels.iter().map(|label| format!("--label {}={}", label.key, label.value));
+    let exclude = selection.exclude.iter().map(|selector| format!("--exclude '{selector}'"));
+    state.into_iter().chain(labels).chain(exclude).collect()
 }

@@ -17,6 +17,10 @@ pub(crate) async fn run(args: ExecArgs, context: &Context) -> Result<u8, Failure
     let stdin = args.stdin.as_deref().map(read_input).transpose()?;
     let mut words = args.command.into_iter();
     let program = words.next().unwrap_or_default();
+    if program.is_empty() {
+        let problem = Problem::new("there is no program to run: the first word after `--` is empty");
+        return Err(problem.hint("quote a variable that may be empty only if it is not the program").into());
+    }
     let spec = ExecSpec {
         program,
         args: words.collect(),

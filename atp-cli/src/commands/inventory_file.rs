@@ -1,6 +1,6 @@
 //! `atp host add` and `atp host remove`: the inventory in the settings' file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use atp_executor::{Data, Outcome, Status};
@@ -16,7 +16,7 @@ use crate::render::{csv, json as json_form, name, target_name};
 use crate::settings::edit::{NewHost, SettingsFile};
 use crate::settings::mask_uri;
 
-/// Adds a host. One that is there with the same URI already is left as it is.
+/// Adds a host. One that is there as it is asked for is left as it is.
 pub(crate) async fn add(args: HostAddArgs, context: &Context) -> Result<u8, Failure> {
     let HostAddArgs { id, uri, groups, labels } = args;
     if mask_uri(&uri) != uri {
@@ -30,24 +30,50 @@ pub(crate) async fn add(args: HostAddArgs, context: &Context) -> Result<u8, Fail
     let mut file = SettingsFile::open(&path)?;
     if file.has(id.as_str()) {
         let known = context.settings.hosts.iter().find(|host| host.id == id.as_str());
-        let known = known.map(HostInfo::effective_uri).unwrap_or_default();
-        if known == uri && groups.is_empty() && labels.is_empty() {
+        let differences = known.map(|known| differences(known, &uri, &groups, &labels)).unwrap_or_default();
+        if differences.is_empty() {
             return report(&id, &uri, &path, "host-add", Status::Unchanged, context);
         }
-        let place = context.settings.origin_of_host(id.as_str()).unwrap_or_default().to_owned();
-        return Err(Problem::new(format!(
-            "the host {id} is defined already, with the URI {}",
-            mask_uri(&known)
-        ))
-        .cause(place)
-        .hint(format!("choose another id, or `atp host remove {id}` first"))
-        .into());
+        let place = context.settings.origin_of_host(id.as_str()).unwrap_or_default();
+        return Err(Problem::new(format!("the host {id} is defined already: {}", differences.join("; ")))
+            .cause(place)
+            .hint(format!("choose another id, or `atp host remove {id}` first"))
+            .into());
     }
     if !context.dry_run {
         file.add(id.as_str(), &NewHost { uri: uri.clone(), groups, labels });
         file.save()?;
     }
     report(&id, &uri, &path, "host-add", done(context), context)
+}
+
+/// In what a host is not as it is asked for. What was not given may be as it is.
+fn differences(
+    known: &HostInfo,
+    uri: &str,
+    groups: &[String],
+    labels: &BTreeMap<String, String>,
+) -> Vec<String> {
+    let mut differences = Vec::new();
+    let known_uri = known.effective_uri();
+    if known_uri != uri {
+        differences.push(format!("its URI is {}, not {uri}", mask_uri(&known_uri)));
+    }
+    let sorted = |groups: &[String]| groups.iter().cloned().collect::<BTreeSet<_>>();
+    if !groups.is_empty() && sorted(&known.groups) != sorted(groups) {
+        differences.push(format!("its groups are {}, not {}", listed(&known.groups), listed(groups)));
+    }
+    if !labels.is_empty() && known.labels != *labels {
+        let pairs = |labels: &BTreeMap<String, String>| {
+            listed(&labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>())
+        };
+        differences.push(format!("its labels are {}, not {}", pairs(&known.labels), pairs(labels)));
+    }
+    differences
+}
+
+fn listed(words: &[String]) -> String {
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
 /// Removes a host.

@@ -1,12 +1,11 @@
-//! JUnit XML, as CI systems read it: a test case for each target, written as it finishes.
+//! JUnit XML, as CI systems read it: a test case for each target, by host and VM, written at the end.
 //!
-//! Nothing is kept: the counts, which stand at the beginning of the file, are written over a reserved place at the
-//! end. What went wrong is a `failure`; a target that was out of time or out of reach, or was cut off, is an `error`;
-//! one that never started is `skipped`.
+//! What went wrong is a `failure`; a target that was out of time or out of reach, or was cut off, is an `error`; one
+//! that never started is `skipped`.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,19 +14,23 @@ use quick_xml::escape::escape;
 
 use crate::terminal;
 
-/// Bytes kept free for the opening tags: twice the longest names and counts fit.
-const HEAD: usize = 512;
-
-/// A JUnit file while it is written.
+/// A JUnit file to be written.
 #[derive(Debug)]
 pub(crate) struct Junit {
     path: PathBuf,
-    file: BufWriter<File>,
+    file: File,
     /// The name of the suite: the operation's.
     suite: &'static str,
     counts: Counts,
-    /// The first error; nothing is written after it.
-    failed: Option<io::Error>,
+    cases: Vec<Case>,
+}
+
+/// A target's test case, as it is written.
+#[derive(Debug)]
+struct Case {
+    /// The outcome without what can be large, for its place among the others.
+    of: Outcome,
+    text: String,
 }
 
 #[derive(Debug, Default)]
@@ -44,27 +47,15 @@ impl Junit {
     /// # Errors
     /// It cannot be written; then it is removed, for an empty file is no report.
     pub(crate) fn create(path: &Path, suite: &'static str) -> io::Result<Self> {
-        let file = File::create(path)?;
-        let is_file = file.metadata()?.is_file();
-        let begun = Junit::begin(path, file, suite);
-        if begun.is_err() && is_file {
-            let _ = fs::remove_file(path);
+        let mut file = File::create(path)?;
+        // Finds a full disk before anything is done.
+        if let Err(error) = file.write_all(DECLARATION.as_bytes()) {
+            if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+                let _ = fs::remove_file(path);
+            }
+            return Err(error);
         }
-        begun
-    }
-
-    fn begin(path: &Path, file: File, suite: &'static str) -> io::Result<Self> {
-        let mut junit = Junit {
-            path: path.to_owned(),
-            file: BufWriter::new(file),
-            suite,
-            counts: Counts::default(),
-            failed: None,
-        };
-        junit.file.write_all(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n")?;
-        junit.file.write_all(padded(junit.head(None)).as_bytes())?;
-        junit.file.flush()?;
-        Ok(junit)
+        Ok(Junit { path: path.to_owned(), file, suite, counts: Counts::default(), cases: Vec::new() })
     }
 
     /// The file.
@@ -72,51 +63,40 @@ impl Junit {
         &self.path
     }
 
-    /// Writes one outcome.
+    /// Takes one outcome.
     pub(crate) fn take(&mut self, outcome: &Outcome) {
         self.counts.count(outcome.status);
-        let case = case(outcome);
-        self.write(|file| file.write_all(case.as_bytes()));
+        let of = Outcome {
+            host: outcome.host.clone(),
+            vm: outcome.vm.clone(),
+            data: None,
+            error: None,
+            ..*outcome
+        };
+        self.cases.push(Case { of, text: case(outcome) });
     }
 
-    /// Ends the file.
+    /// Writes the file.
     ///
     /// # Errors
-    /// The first thing that went wrong with it.
+    /// What went wrong with it.
     pub(crate) fn finish(mut self, took: Duration) -> io::Result<()> {
-        let head = padded(self.head(Some(took)));
-        self.write(|file| {
-            file.write_all(b"</testsuite>\n</testsuites>\n")?;
-            file.flush()?;
-            // A pipe has no way back; it goes without the counts.
-            let file = file.get_mut();
-            if file.metadata()?.is_file() {
-                file.seek(SeekFrom::Start("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".len() as u64))?;
-                file.write_all(head.as_bytes())?;
-            }
-            Ok(())
-        });
-        self.failed.map_or(Ok(()), Err)
-    }
-
-    fn write(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) {
-        if self.failed.is_none() {
-            self.failed = write(&mut self.file).err();
-        }
-    }
-
-    /// The opening tags, with the counts once there are any.
-    fn head(&self, took: Option<Duration>) -> String {
+        self.cases.sort_by(|one, other| one.of.report_order(&other.of));
         let Counts { tests, failures, errors, skipped } = self.counts;
-        let counts = took.map_or_else(String::new, |took| {
-            format!(
-                " tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\" time=\"{:.3}\"",
-                took.as_secs_f64()
-            )
-        });
-        format!("<testsuites name=\"atp\"{counts}>\n<testsuite name=\"{}\"{counts}>", self.suite)
+        let counts = format!(
+            "tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\" time=\"{:.3}\"",
+            took.as_secs_f64()
+        );
+        let mut text =
+            format!("<testsuites name=\"atp\" {counts}>\n<testsuite name=\"{}\" {counts}>\n", self.suite);
+        self.cases.iter().for_each(|case| text.push_str(&case.text));
+        text.push_str("</testsuite>\n</testsuites>\n");
+        self.file.write_all(text.as_bytes())
     }
 }
+
+/// Stands first.
+const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
 impl Counts {
     fn count(&mut self, status: Status) {
@@ -128,11 +108,6 @@ impl Counts {
             Status::Skipped => self.skipped += 1,
         }
     }
-}
-
-/// Filled up with blanks, which mean nothing between two tags.
-fn padded(head: String) -> String {
-    format!("{head:<HEAD$}\n")
 }
 
 fn case(outcome: &Outcome) -> String {
@@ -220,7 +195,7 @@ mod tests {
         let mut junit = Junit::create(file.path(), "exec").unwrap();
         outcomes.iter().for_each(|outcome| junit.take(outcome));
         junit.finish(Duration::from_millis(1500)).unwrap();
-        std::fs::read_to_string(file.path()).unwrap()
+        fs::read_to_string(file.path()).unwrap()
     }
 
     #[test]
@@ -266,13 +241,16 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_never_finished_is_told_by_its_end_only() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let mut junit = Junit::create(file.path(), "exec").unwrap();
-        junit.take(&outcome("a", Status::Ok, b""));
-        drop(junit);
-        let text = std::fs::read_to_string(file.path()).unwrap() + "</testsuite></testsuites>";
-        assert!(roxmltree::Document::parse(&text).is_ok(), "{text}");
+    fn cases_stand_in_the_order_of_host_and_vm() {
+        let of =
+            |host: &str, vm| Outcome { host: Some(host.parse().unwrap()), ..outcome(vm, Status::Ok, b"") };
+        let text = written(&[of("h2", "a"), of("h1", "b"), of("h1", "a")]);
+        let document = roxmltree::Document::parse(&text).unwrap();
+        let cases = document.descendants().filter(|node| node.has_tag_name("testcase"));
+        let names: Vec<_> = cases
+            .map(|case| (case.attribute("classname").unwrap(), case.attribute("name").unwrap()))
+            .collect();
+        assert_eq!(names, [("h1", "a"), ("h1", "b"), ("h2", "a")]);
     }
 
     proptest! {

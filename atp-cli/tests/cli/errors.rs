@@ -177,3 +177,72 @@ fn a_listing_of_many_hosts_answers_at_the_deadline_with_those_that_live() {
     let count = |status: &str| outcomes.iter().filter(|outcome| outcome["status"] == status).count();
     assert_eq!((count("ok"), count("unreachable"), outcomes.len()), (90, 10, 100));
 }
+
+#[test]
+fn what_cannot_be_run_is_refused_before_anything_is_connected_to() {
+    let dead = format!("dead=qemu+tcp://127.0.0.1:{}/system", closed_port());
+    for (args, texts) in [
+        (&["--cwd", "etc", "--", "pwd"][..], &["'etc'", "--cwd", "absolute path in the guest"][..]),
+        (&["--spool=tmp", "--", "pwd"], &["'tmp'", "--spool", "absolute path in the guest"]),
+        (&["--", ""], &["the first word after `--` is empty"]),
+        (&["--timeout", "0s", "--", "true"], &["--timeout", "longer than 0"]),
+        (&["--timeout", "5", "--", "true"], &["--timeout", "with a unit"]),
+        (&["--spool", "/root", "--", "true"], &["--spool=/root"]),
+        (&["uname", "-r"], &["atp exec SEL -- CMD"]),
+    ] {
+        let run = Home::new().run(["--host", &dead, "exec", "dead/vm"].iter().chain(args));
+        run.exits(2).without_data().says(texts);
+    }
+    demo(&["key", "test", "--", "enter", "--hold", "10s"])
+        .exits(2)
+        .says(&["'--hold'", "put options before it"]);
+}
+
+#[test]
+fn what_a_filter_takes_away_was_matched() {
+    for args in
+        [&["vm", "list", "--state", "shut-off"][..], &["vm", "info", "demo/test", "--state", "shut-off"]]
+    {
+        let run = demo(args).exits(4).says(&["the selectors match 1 VM", "--state shut-off"]);
+        assert!(!run.stderr.contains("nothing matches"), "{run:#?}");
+    }
+    demo(&["vm", "list", "te*", "--exclude", "test"]).exits(4).says(&["--exclude 'test'"]);
+    demo(&["vm", "list", "nosuch-*", "--exclude", "test"]).exits(4).says(&["nothing matches 'nosuch-*'"]);
+}
+
+#[test]
+fn a_copy_says_which_path_is_wrong() {
+    let home = Home::new();
+    home.write("in.txt", "x");
+    home.run(["--host", DEMO, "cp", "in.txt", "demo/test:rel"])
+        .exits(2)
+        .says(&["a path in guests has to be absolute", "demo/test:/rel"]);
+    home.run(["--host", DEMO, "cp", "demo/test:/etc/hostname", "-"]).exits(2).says(&["-- cat"]);
+    home.run(["--host", DEMO, "cp", "demo/test:/etc/hostname", "folder/"]).exits(1);
+    assert!(!home.path("-").exists() && !home.path("folder").exists());
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done() {
+    let home = Home::new();
+    home.run(["--host", DEMO, "exec", "test", "--dry-run", "--", "sh", "-c", "echo a"])
+        .exits(0)
+        .says(&["exec would run: sh -c 'echo a'"]);
+    let text = "name: x\ntargets: test\nsteps:\n  - {name: up, wait: agent}\nteardown:\n  - vm: info\n";
+    home.write("x.yaml", text);
+    home.run(["--host", DEMO, "run", "x.yaml", "--dry-run"])
+        .exits(0)
+        .says(&["step 1: up (wait)", "teardown 1: "]);
+}
+
+#[test]
+fn every_message_of_a_json_log_is_flat() {
+    let run = demo(&["--log-format", "json", "-v", "vm", "info", "test"]).exits(0);
+    let lines: Vec<serde_json::Value> =
+        run.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        assert!(line["level"].is_string() && line["message"].is_string(), "{line}");
+    }
+    let finished = lines.iter().find(|line| line["message"] == "finished").unwrap();
+    assert_eq!((&finished["host"], &finished["vm"]), (&json!("demo"), &json!("test")));
+}

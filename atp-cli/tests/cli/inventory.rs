@@ -16,6 +16,12 @@ fn a_host_is_added_used_and_removed() {
         .without_data()
         .says(&["host demo added to ", ".config/atp/config.toml"]);
     home.run(["vm", "list", "@lab/", "--label", "arch=x86"]).exits(0);
+    let again =
+        ["host", "add", "demo", "test:///default", "--group", "lab", "--label", "arch=x86", "-o", "json"];
+    assert_eq!(home.run(again).exits(0).outcomes()[0]["status"], "unchanged");
+    home.run(["host", "add", "demo", "test:///default", "--group", "rack"])
+        .exits(2)
+        .says(&["its groups are lab, not rack"]);
     home.run(["host", "remove", "demo"]).exits(0).says(&["host demo removed from "]);
     assert_eq!(fs::read_to_string(home.path(".config/atp/config.toml")).unwrap(), "");
 }
@@ -52,10 +58,10 @@ fn what_is_there_already_is_unchanged_or_an_error() {
     for more in [["--group", "lab"], ["--label", "arch=x86"]] {
         home.run(["host", "add", "demo", "test:///default"].iter().chain(&more))
             .exits(2)
-            .says(&["defined already"]);
+            .says(&["defined already", "are none, not "]);
     }
     home.run(["host", "add", "demo", "test:///other"]).exits(2).without_data().says(&[
-        "the host demo is defined already",
+        "the host demo is defined already: its URI is test:///default, not test:///other",
         &format!("{}:2", file.display()),
         "atp host remove demo",
     ]);

@@ -87,11 +87,15 @@ fn selectors_add_up_and_options_narrow() {
 
 #[test]
 fn globs_that_match_nothing_are_exit_4() {
-    for args in [&["nosuch-*"][..], &["--state", "paused"], &["--exclude", "*"], &["--label", "site=nowhere"]]
-    {
-        let run = demo(&[&["vm", "list", "-o", "json"], args].concat())
-            .exits(4)
-            .says(&["nothing matches", "hint:"]);
+    let filtered = "a filter by state, label or exclusion takes away";
+    for (args, text) in [
+        (&["nosuch-*"][..], "nothing matches"),
+        (&["--state", "paused"], filtered),
+        (&["--exclude", "te*"], filtered),
+        (&["--exclude", "*"], "nothing matches"),
+        (&["--label", "site=nowhere"], filtered),
+    ] {
+        let run = demo(&[&["vm", "list", "-o", "json"], args].concat()).exits(4).says(&[text, "hint:"]);
         assert_eq!(run.outcomes(), [] as [serde_json::Value; 0]);
     }
 }

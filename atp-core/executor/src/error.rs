@@ -91,6 +91,16 @@ impl From<&ProtocolError> for OutcomeError {
     }
 }
 
+/// An error in one line, with what caused it: a message that only names a libvirt function does not say why.
+pub(crate) fn in_full(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    for cause in causes(error) {
+        line.push_str(": ");
+        line.push_str(&cause);
+    }
+    line
+}
+
 /// The messages of an error's sources, without those that only repeat what was said before.
 fn causes(error: &dyn Error) -> Vec<String> {
     let mut said = error.to_string();
@@ -128,6 +138,14 @@ mod tests {
     fn causes_are_nearest_first() {
         assert_eq!(causes(&chain(&["top", "middle", "bottom"])), ["middle", "bottom"]);
         assert!(causes(&chain(&["alone"])).is_empty());
+    }
+
+    #[test]
+    fn a_line_says_why() {
+        assert_eq!(
+            in_full(&chain(&["host h1: virDomainGetInfo", "not connected", "not connected"])),
+            "host h1: virDomainGetInfo: not connected"
+        );
     }
 
     #[test]

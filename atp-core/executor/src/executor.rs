@@ -15,7 +15,7 @@ use crate::error::OutcomeError;
 use crate::journal::Journal;
 use crate::operation::Operation;
 use crate::ops;
-use crate::plan::{Plan, PlanError, Target};
+use crate::plan::{Notice, Plan, PlanError, Target};
 use crate::policy::Policy;
 use crate::resolve::{self, Listing};
 use crate::run::{Run, RunControl, RunSpec, run_targets};
@@ -82,9 +82,13 @@ impl Executor {
             let listings = join_all(concerned.map(list)).await;
             let listed = listings.iter().filter(|listing| listing.domains.is_ok());
             let listed = listed.map(|listing| listing.id.clone()).collect();
+            let matched = resolve::matched(selection, &listings);
             let (targets, settled) = resolve::resolve(operation.name(), selection, listings);
             let machines = self.machines(aliases::doubtful(&targets), began, &policy).await;
-            let (targets, notices) = aliases::merge(targets, &machines);
+            let (targets, mut notices) = aliases::merge(targets, &machines);
+            if matched > 0 && targets.is_empty() && settled.is_empty() {
+                notices.push(Notice::NoneLeft { vms: matched });
+            }
             (targets, settled, listed, notices)
         };
         let operation = operation.over(targets.len() + settled.len());

@@ -172,8 +172,9 @@ impl Operation {
 
     /// The state a lifecycle operation leads to; none for the others.
     ///
-    /// A restart (`reboot`, `reset`) leads to `running`. libvirt shows a guest that restarts as running all
-    /// the while, so waiting for it says that the VM did not stop for good, not that the guest is up again.
+    /// A restart (`reboot`, `reset`) leads to `running`. libvirt shows a guest that restarts as running all the while, so
+    /// who waits for one waits until the VM has restarted and its agent, if it has one, answers. Of hypervisors other
+    /// than QEMU, which may not tell of restarts, only the state is waited for.
     pub fn goal(&self) -> Option<DomainState> {
         let Operation::Lifecycle { action, .. } = self else { return None };
         Some(match action {
@@ -196,6 +197,10 @@ impl Operation {
                 return Forecast::NotRunning;
             }
             Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) => true,
+            // Asks the guest, which hears nothing.
+            Operation::Lifecycle { action: Lifecycle::Reboot, .. } if state == DomainState::Paused => {
+                return Forecast::NotRunning;
+            }
             Operation::Lifecycle { action: Lifecycle::Reboot | Lifecycle::Reset, .. } => true,
             Operation::Lifecycle { action, .. } => {
                 if self.goal().is_some_and(|goal| reached(goal, state)) {
@@ -248,6 +253,12 @@ mod tests {
             assert_eq!(lifecycle(action).forecast(DomainState::Running), Forecast::Proceed);
             assert_eq!(lifecycle(action).forecast(DomainState::ShutOff), Forecast::NotRunning);
         }
+    }
+
+    #[test]
+    fn a_paused_guest_cannot_be_asked_to_restart() {
+        assert_eq!(lifecycle(Lifecycle::Reboot).forecast(DomainState::Paused), Forecast::NotRunning);
+        assert_eq!(lifecycle(Lifecycle::Reset).forecast(DomainState::Paused), Forecast::Proceed);
     }
 
     #[test]

@@ -84,6 +84,11 @@ pub enum Notice {
         /// The VMs that were selected under both.
         vms: usize,
     },
+    /// The selectors match VMs, and the filters (state, labels, exclusion) leave none of them.
+    NoneLeft {
+        /// The VMs that the selectors match.
+        vms: usize,
+    },
     /// What was left of a journal's run.
     Resumed {
         /// Targets it had done, and with success.
@@ -105,6 +110,13 @@ impl fmt::Display for Notice {
             Notice::SameDaemon { host, alias, vms } => {
                 write!(f, "{alias} is the same host as {host}: VMs selected under both are taken once: {vms}")
             }
+            Notice::NoneLeft { vms: 1 } => f.write_str(
+                "the selectors match 1 VM, which a filter by state, label or exclusion takes away",
+            ),
+            Notice::NoneLeft { vms } => write!(
+                f,
+                "the selectors match {vms} VMs, and the filters by state, label or exclusion leave none of them"
+            ),
             &Notice::Resumed { done, to_do, not_repeated, not_found, new } => {
                 write!(f, "of the journal's run {}", counted(done, "target is done", "targets are done"))?;
                 for (count, one, several) in [
@@ -142,8 +154,8 @@ fn counted(count: usize, one: &str, several: &str) -> String {
 }
 
 impl Plan {
-    /// Whether there is nothing to do and nothing to report: the selectors matched nothing, on hosts that
-    /// could all be listed.
+    /// Whether there is nothing to do and nothing to report: the selectors matched nothing, or the filters left nothing
+    /// of that, on hosts that could all be listed.
     pub fn matched_nothing(&self) -> bool {
         let left_out = |notice: &Notice| matches!(notice, Notice::Resumed { new: 1.., .. });
         self.targets.is_empty()

@@ -66,6 +66,17 @@ pub(crate) fn check_names(selection: &Selection, hosts: &[HostInfo]) -> Result<(
     Ok(())
 }
 
+/// How many VMs the selectors match, whatever the filters take away again.
+pub(crate) fn matched(selection: &Selection, listings: &[Listing]) -> usize {
+    let matched = |listing: &Listing| {
+        let here: Vec<_> =
+            selection.selectors.iter().filter(|selector| selector.host().matches(&listing.host)).collect();
+        let domains = listing.domains.iter().flatten();
+        domains.filter(|domain| here.iter().any(|selector| selector.matches_vm(&domain.name))).count()
+    };
+    listings.iter().map(matched).sum()
+}
+
 /// The targets, by host and VM, and the outcomes that are settled.
 pub(crate) fn resolve(
     op: &'static str,
@@ -331,6 +342,7 @@ mod tests {
         let mut listing = listed("h1", &["a"]);
         listing.domains.as_mut().unwrap().push(domain("off", DomainState::ShutOff));
         let running = Selection { state: StateFilter::Running, ..selection(&["off", "a"], &[]) };
+        assert_eq!(matched(&running, std::slice::from_ref(&listing)), 2);
         let (targets, settled) = outline(&running, vec![listing]);
         assert_eq!(targets, ["h1/a"]);
         assert!(settled.is_empty());

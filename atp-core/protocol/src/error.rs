@@ -477,7 +477,8 @@ impl ProtocolError {
             }
             ProtocolError::Refused(refusal) => refusal.hint(),
             ProtocolError::ExecFailed { .. } => {
-                "check the program's name, its path in the guest and that it may be executed there"
+                "check in the guest what the reason names: the program, its path and that it may be executed; the \
+                 folders of --cwd and --spool have to be there already"
             }
             ProtocolError::NoShell { .. } => {
                 "run programs by themselves, without --shell, --cwd and --spool (on Windows `-- powershell.exe -Command …`); \
@@ -499,7 +500,18 @@ impl ProtocolError {
                  send that elsewhere (`>/dev/null 2>&1 &`)"
             }
             ProtocolError::ProcessLost { .. } => {
-                "the agent or the guest was restarted, or another client took the result: check in the guest what was done"
+                "the agent or the guest was restarted, or another client took the result: check in the guest what was \
+                 done; if it prints much, let that go through files (`--spool`), for the agent keeps it in memory"
+            }
+            // Found once a program ran, this is no agent that was never installed.
+            ProtocolError::ResultLost { source, .. }
+                if matches!(
+                    source.transport_kind(),
+                    Some(ErrorKind::AgentNotConnected | ErrorKind::AgentGone)
+                ) || matches!(**source, ProtocolError::GuestBooting { .. }) =>
+            {
+                "the agent ended while the program ran: check in the guest what was done. An agent keeps all that a \
+                 program prints in memory, and may be killed for it: let much output go through files (`--spool`)"
             }
             ProtocolError::ResultLost { source, .. }
             | ProtocolError::OutputLost { source, .. }
@@ -563,6 +575,30 @@ impl Failure for ProtocolError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agent_that_ends_under_a_program_may_have_run_out_of_memory() {
+        let libvirt = |kind| TransportError::Libvirt {
+            host: "h1".parse().unwrap(),
+            operation: "virDomainQemuAgentCommand",
+            kind,
+            source: LibvirtError { code: 86, domain: 10, level: 2, message: "m".into() },
+        };
+        let lost =
+            |source| ProtocolError::ResultLost { program: "p".into(), pid: 1, source: Box::new(source) };
+        for source in [
+            ProtocolError::Transport(libvirt(ErrorKind::AgentNotConnected)),
+            ProtocolError::Transport(libvirt(ErrorKind::AgentGone)),
+            ProtocolError::GuestBooting {
+                cpu_time: Duration::ZERO,
+                source: Box::new(libvirt(ErrorKind::AgentNotConnected)),
+            },
+        ] {
+            assert!(lost(source.clone()).hint().contains("--spool"), "{source}");
+            assert!(!source.hint().contains("--spool"), "{source}");
+        }
+        assert!(!lost(ProtocolError::AgentSilent).hint().contains("--spool"));
+    }
 
     #[test]
     fn after_a_start_the_effect_is_never_none() {

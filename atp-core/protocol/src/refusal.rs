@@ -96,6 +96,9 @@ impl Refusal {
                 "`guest-info` lists what this agent has; a newer qemu-guest-agent may have more"
             }
             RefusalKind::GuestFrozen => "thaw the guest's filesystems first (`guest-fsfreeze-thaw`)",
+            RefusalKind::Guest if self.command.starts_with("guest-file-") => {
+                "check the path, its permissions and the free space in the guest (`atp exec SEL -- df`)"
+            }
             RefusalKind::Guest => "check the arguments, and the agent's log in the guest",
         }
     }
@@ -136,6 +139,8 @@ mod tests {
         ] {
             assert_eq!(Refusal::new(Channel::Agent, "c", None, desc, None).kind, kind, "{desc}");
         }
+        let full = Refusal::new(Channel::Agent, "guest-file-flush", None, "No space left on device", None);
+        assert!(full.hint().contains("free space"), "{}", full.hint());
         let disabled = Some("CommandNotFound".to_owned());
         let desc = "Command guest-exec has been disabled";
         assert_eq!(

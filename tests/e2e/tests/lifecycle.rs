@@ -58,10 +58,10 @@ fn reboot_and_reset_boot_the_guest_anew() {
     assert_eq!(boots(), 1);
     for (verb, count) in [("reboot", 2), ("reset", 3)] {
         let before = boot_id(&bed);
-        changes(&bed, &format!("{verb} h1/vm1 --wait"), "ok done", "running");
-        becomes("boots", BOOT, count, boots);
-        guest.wait_agent(BOOT).unwrap();
-        assert_ne!(boot_id(&bed), before);
+        changes(&bed, &format!("{verb} h1/vm1 --wait --timeout 2m"), "ok done", "running");
+        // It has been waited for: the guest is back.
+        assert_eq!(boots(), count, "{verb}");
+        assert_ne!(boot_id(&bed), before, "{verb}");
     }
 }
 
@@ -135,14 +135,32 @@ fn a_guest_that_ignores_the_request_is_a_timeout() {
 }
 
 #[test]
-fn a_paused_vm_cannot_be_asked_to_shut_down() {
+fn a_paused_vm_cannot_be_asked_to_shut_down_or_restart() {
     let bed = bed();
     bed.host("h1").unwrap().virsh(&["suspend", "vm1"]).unwrap();
-    changes(&bed, "shutdown h1/vm1 --wait", "failed none vm-not-running", "paused");
-    let run = bed.run(&["vm", "shutdown", "h1/vm1"]);
-    let failure = run.outcome("h1/vm1").failure().clone();
-    assert!(failure.message.contains("paused"), "{failure:?}");
-    assert!(failure.hint.as_ref().unwrap().contains("resume"), "{failure:?}");
+    for verb in ["shutdown", "reboot"] {
+        changes(&bed, &format!("{verb} h1/vm1 --wait"), "failed none vm-not-running", "paused");
+        let run = bed.run(&["vm", verb, "h1/vm1"]);
+        let failure = run.outcome("h1/vm1").failure().clone();
+        assert!(failure.message.contains("paused"), "{failure:?}");
+        assert!(failure.hint.as_ref().unwrap().contains("resume"), "{failure:?}");
+    }
+}
+
+#[test]
+fn a_state_that_a_pending_command_may_change_is_not_unchanged() {
+    let bed = bed();
+    let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
+    guest.pause_qemu().unwrap();
+    let run = bed.run(&["vm", "suspend", "h1/vm1", "--timeout", "2s"]);
+    assert_eq!(run.exits_with(1).brief(), ["h1/vm1 timeout unknown call-timeout"]);
+    for verb in ["resume", "start"] {
+        let run = bed.run(&["vm", verb, "h1/vm1"]);
+        assert_eq!(run.exits_with(1).brief(), ["h1/vm1 failed none monitor-busy"], "{verb}");
+    }
+    guest.resume_qemu().unwrap();
+    becomes("state", BOOT, "paused".to_owned(), || guest.state().unwrap());
+    changes(&bed, "resume h1/vm1", "ok done", "running");
 }
 
 #[test]

@@ -21,8 +21,10 @@ Real libvirt daemons and real QEMU guests on this machine, to try things on.
 Usage: testbed COMMAND
 
   up [SIZE]                start a bed that stays until `down`
-  status                   show the beds of this user and how they do; 1 if one of them does not do well
+  status                   show the beds of this user, with --bed N that one, and how they do; 1 if one of them does
+                           not do well
   hosts                    print ID=URI for each host, one a line
+  config                   print the hosts as a file of settings for atp
   fault TARGET FAULT       hurt something
   restore                  undo every fault
   down                     remove all beds, but for those of running tests; with --bed N, that one
@@ -148,10 +150,16 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode, Failure> {
     let options = Options::parse(rest)?;
     match (command.as_str(), &options.words[..], &options.command[..]) {
         ("up", [], []) => up(options.builder),
-        ("status", [], []) => status(),
+        ("status", [], []) => status(options.bed),
         ("hosts", [], []) => {
             for host in options.attach()?.hosts() {
                 say!("{}={}", host.id(), host.uri());
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        ("config", [], []) => {
+            for host in options.attach()?.hosts() {
+                say!("[hosts.{}]\nuri = {:?}", host.id(), host.uri());
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -165,7 +173,8 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode, Failure> {
         }
         ("down", [], []) => {
             let removed = match options.bed {
-                Some(bed) => Testbed::remove(bed)?.then_some(bed).into_iter().collect(),
+                Some(bed) if Testbed::remove(bed)? => vec![bed],
+                Some(bed) => return Err(no_such_bed(bed)),
                 None => Testbed::remove_all()?,
             };
             match &removed[..] {
@@ -177,6 +186,10 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode, Failure> {
         ("run", [], [program, arguments @ ..]) => run(options.builder, program, arguments),
         _ => Err(Failure::Usage(format!("`testbed {}` is not understood", arguments.join(" ")))),
     }
+}
+
+fn no_such_bed(bed: u8) -> Failure {
+    Failure::Usage(format!("there is no testbed {bed}; `testbed status` shows those there are"))
 }
 
 fn up(builder: Builder) -> Result<ExitCode, Failure> {
@@ -193,7 +206,8 @@ fn up(builder: Builder) -> Result<ExitCode, Failure> {
         bed.hosts().iter().map(|host| format!("--host {}={}", host.id(), host.uri())).collect();
     say!();
     say!("Try it:     atp {} vm list", hosts.join(" "));
-    say!("Remove it:  cargo xtask testbed down");
+    say!("Settings:   cargo xtask testbed config --bed {}", bed.number());
+    say!("Remove it:  cargo xtask testbed down --bed {}", bed.number());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -264,8 +278,14 @@ fn hurt(bed: &Testbed, target: &str, fault: &str) -> Result<(), Failure> {
     Ok(action(&guest)?)
 }
 
-fn status() -> Result<ExitCode, Failure> {
-    let beds = Testbed::list()?;
+fn status(only: Option<u8>) -> Result<ExitCode, Failure> {
+    let mut beds = Testbed::list()?;
+    if let Some(bed) = only {
+        beds.retain(|summary| summary.number == bed);
+        if beds.is_empty() {
+            return Err(no_such_bed(bed));
+        }
+    }
     if beds.is_empty() {
         say!("no testbed is up");
     }

@@ -129,6 +129,11 @@ fn a_bed_that_is_put_up_stays_until_it_is_taken_down() {
     assert!(text.contains(&format!("--host h1={}", host.uri())), "{text}");
     assert_eq!(String::from_utf8(command(&["hosts"]).stdout).unwrap(), format!("h1={}\n", host.uri()));
 
+    let settings = String::from_utf8(command(&["config"]).stdout).unwrap();
+    assert_eq!(settings, format!("[hosts.h1]\nuri = {:?}\n", host.uri()));
+    let shown = String::from_utf8(command(&["status"]).stdout).unwrap();
+    assert_eq!(shown.matches("testbed ").count(), 1, "{shown}");
+
     // Another process than the one that started it can hurt it and put it right.
     assert!(command(&["fault", "h1/vm1", "stop-agent"]).status.success());
     assert!(host.guest("vm1").unwrap().ping_agent().is_err());
@@ -139,8 +144,9 @@ fn a_bed_that_is_put_up_stays_until_it_is_taken_down() {
 
     assert_eq!(command(&["fault", "h1", "no-such-fault"]).status.code(), Some(2));
     let folder = bed.folder();
-    for _ in 0..2 {
-        assert!(command(&["down"]).status.success());
-        assert_eq!(traces(bed.number(), &folder), [""; 0]);
+    assert!(command(&["down"]).status.success());
+    assert_eq!(traces(bed.number(), &folder), [""; 0]);
+    for gone in ["down", "status"] {
+        assert_eq!(command(&[gone]).status.code(), Some(2), "{gone}");
     }
 }

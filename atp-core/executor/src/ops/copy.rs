@@ -1,6 +1,5 @@
 //! Files into guests and out of them, taken up again over another connection if need be.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use atp_protocol::files::{FileError, Progress, Pull, Pulled, Push, Pushed, TransferPolicy};
@@ -58,10 +57,7 @@ pub(super) async fn pull(
 ) -> Completion {
     let deadline = job.attempt.deadline();
     let mut again = Again::new(policy, deadline);
-    let destination = match make_folder(spec.destination_of(&job.target.host, &domain.name)).await {
-        Ok(destination) => destination,
-        Err(error) => return job.failure(&error),
-    };
+    let destination = spec.destination_of(&job.target.host, &domain.name);
     let mut begun = false;
     let transfer = TransferPolicy::default();
     let by = transfer.before(deadline);
@@ -122,18 +118,6 @@ fn can_go_on_pulling(error: &ProtocolError, begun: &mut bool) -> bool {
         ProtocolError::Transport(_) => *begun,
         _ => false,
     }
-}
-
-/// Makes the folder a file is to go to.
-async fn make_folder(path: PathBuf) -> Result<PathBuf, ProtocolError> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        tokio::fs::create_dir_all(folder).await.map_err(|error| FileError::Local {
-            action: "make the folder",
-            path: folder.to_owned(),
-            source: Arc::new(error),
-        })?;
-    }
-    Ok(path)
 }
 
 fn pushed_completion(spec: &PushSpec, pushed: Pushed) -> Completion {

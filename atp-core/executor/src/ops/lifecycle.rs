@@ -5,15 +5,15 @@ use atp_transport::domain::{DomainInfo, DomainState, Lifecycle};
 use atp_transport::{Effect, ErrorKind, LibvirtConnection, TransportError};
 use tokio::time::{self, Instant};
 
-use super::Job;
+use super::{Job, restart};
 use crate::completion::Completion;
-use crate::error::OutcomeError;
+use crate::error::{OutcomeError, in_full};
 use crate::operation::{Forecast, Operation, reached};
 use crate::outcome::{Data, Status};
 use crate::policy::Policy;
 
 /// What came of asking for the change.
-enum Asked {
+pub(super) enum Asked {
     /// It was carried out, or, for a change that the guest makes, the guest was asked. The state is the
     /// one right after, if it could be had.
     Done(Option<DomainState>),
@@ -21,27 +21,48 @@ enum Asked {
     NotRunning(DomainState),
 }
 
-/// Asks for the change and, with a policy for it, waits until its state is reached.
-pub(super) async fn change(
-    job: &Job<'_>,
-    operation: &Operation,
-    action: Lifecycle,
-    domain: &DomainInfo,
-    wait: Option<&Policy>,
-) -> Completion {
+/// A change of a VM's state that is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Change<'a> {
+    pub(super) operation: &'a Operation,
+    pub(super) action: Lifecycle,
+    pub(super) domain: &'a DomainInfo,
+    pub(super) policy: &'a Policy,
+}
+
+/// Asks for the change and, if it is to be waited for, waits until its state is reached.
+pub(super) async fn change(job: &Job<'_>, change: Change<'_>, wait: bool) -> Completion {
+    if wait && matches!(change.action, Lifecycle::Reboot | Lifecycle::Reset) {
+        return restart::restart(job, change).await;
+    }
+    let asked = request(job, change).await;
+    finish(job, change, asked, wait).await
+}
+
+/// Asks for the change.
+pub(super) async fn request(job: &Job<'_>, change: Change<'_>) -> Result<Asked, ProtocolError> {
     let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-        ask(&connection, job, operation, action, domain).await
+        ask(&connection, job, change).await
     });
-    match (asked.await, wait, operation.goal()) {
-        (Err(error), ..) => job.failure(&error),
-        (Ok(Asked::NotRunning(state)), ..) => job.not_running(domain, state, Effect::None),
-        (Ok(Asked::Unchanged(state)), ..) => Completion::unchanged(Data::Lifecycle { state }),
-        (Ok(Asked::Done(now)), Some(policy), Some(goal)) if !now.is_some_and(|now| reached(goal, now)) => {
+    asked.await
+}
+
+/// What came of it, once its state is reached if that is to be waited for.
+pub(super) async fn finish(
+    job: &Job<'_>,
+    change: Change<'_>,
+    asked: Result<Asked, ProtocolError>,
+    wait: bool,
+) -> Completion {
+    let Change { operation, domain, policy, .. } = change;
+    match (asked, operation.goal()) {
+        (Err(error), _) => job.failure(&error),
+        (Ok(Asked::NotRunning(state)), _) => job.not_running(domain, state, Effect::None),
+        (Ok(Asked::Unchanged(state)), _) => Completion::unchanged(Data::Lifecycle { state }),
+        (Ok(Asked::Done(now)), Some(goal)) if wait && !now.is_some_and(|now| reached(goal, now)) => {
             wait_for(job, domain, goal, policy).await
         }
-        (Ok(Asked::Done(now)), ..) => {
-            Completion::ok(Effect::Done, now.map(|state| Data::Lifecycle { state }))
-        }
+        (Ok(Asked::Done(now)), _) => Completion::ok(Effect::Done, now.map(|state| Data::Lifecycle { state })),
     }
 }
 
@@ -49,16 +70,14 @@ pub(super) async fn change(
 async fn ask(
     connection: &LibvirtConnection,
     job: &Job<'_>,
-    operation: &Operation,
-    action: Lifecycle,
-    domain: &DomainInfo,
+    Change { operation, action, domain, policy }: Change<'_>,
 ) -> Result<Asked, ProtocolError> {
     let settled = |state| match operation.forecast(state) {
         Forecast::Proceed => None,
         Forecast::Unchanged => Some(Asked::Unchanged(state)),
         Forecast::NotRunning => Some(Asked::NotRunning(state)),
     };
-    let before = connection.domain_info(domain.uuid).await?.state;
+    let before = lasting_state(connection, operation, domain, policy).await?;
     if let Some(asked) = settled(before) {
         return Ok(asked);
     }
@@ -92,6 +111,29 @@ async fn ask(
         _ => {}
     }
     Err(error.into())
+}
+
+/// The state of the VM. While another command, such as an earlier one that was given up on, still waits for a VM that is
+/// as it is to be, that may change any moment: it is waited for, until it has taken too long.
+async fn lasting_state(
+    connection: &LibvirtConnection,
+    operation: &Operation,
+    domain: &DomainInfo,
+    policy: &Policy,
+) -> Result<DomainState, TransportError> {
+    let mut pause = policy.poll_initial;
+    loop {
+        let state = connection.domain_info(domain.uuid).await?.state;
+        if operation.forecast(state) != Forecast::Unchanged || !state.is_active() {
+            return Ok(state);
+        }
+        if connection.monitor_is_free(domain.uuid).await? {
+            // It may have been freed since the look.
+            return Ok(connection.domain_info(domain.uuid).await?.state);
+        }
+        time::sleep(pause).await;
+        pause = (pause * 2).min(policy.poll_max);
+    }
 }
 
 /// The state of a VM that was there. One without a definition is gone once it is shut off.
@@ -160,7 +202,9 @@ where
             // The deadline cut this look off: what the one before saw is worth more.
             Err(_) if Instant::now() >= deadline => {}
             // The daemon may be back before the deadline.
-            Err(error) if error.is_retryable() => last = format!("its state could not be asked for: {error}"),
+            Err(error) if error.is_retryable() => {
+                last = format!("its state could not be asked for: {}", in_full(&error));
+            }
             Err(error) => return Err(NotReached::Failed(error)),
         }
         let now = Instant::now();

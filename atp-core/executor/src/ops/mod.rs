@@ -9,6 +9,7 @@ mod host;
 mod input;
 mod inspect;
 mod lifecycle;
+mod restart;
 mod screenshot;
 mod wait;
 
@@ -49,8 +50,8 @@ pub(crate) async fn perform(
         Operation::VmList => Completion::ok(Effect::None, Data::Domain(domain.clone())),
         Operation::VmInfo => inspect::info(&job, domain, policy).await,
         &Operation::Lifecycle { action, wait } => {
-            let wait = wait.then_some(policy);
-            lifecycle::change(&job, operation, action, domain, wait).await
+            let change = lifecycle::Change { operation, action, domain, policy };
+            lifecycle::change(&job, change, wait).await
         }
         Operation::Exec(spec) => exec::run(&job, operation, domain, spec, policy).await,
         Operation::Push(push) => copy::push(&job, operation, domain, push, policy).await,

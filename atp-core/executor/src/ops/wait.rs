@@ -7,7 +7,7 @@ use tokio::time::{self, Instant};
 
 use super::Job;
 use crate::completion::Completion;
-use crate::error::OutcomeError;
+use crate::error::{OutcomeError, in_full};
 use crate::operation::{Condition, reached};
 use crate::outcome::{Data, Status, WaitReport};
 use crate::policy::Policy;
@@ -41,7 +41,7 @@ pub(super) async fn until(
             Ok(Seen::NotYet(seen)) => last = seen,
             // The deadline cut this look off: what the one before saw is worth more.
             Err(_) if Instant::now() >= deadline && looks > 1 => {}
-            Err(error) if may_pass(&error) => last = error.to_string(),
+            Err(error) if may_pass(&error) => last = in_full(&error),
             Err(error) => return job.failure(&error),
         }
         let now = Instant::now();

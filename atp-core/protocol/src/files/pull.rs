@@ -55,7 +55,8 @@ struct Partial {
 }
 
 impl Pull {
-    /// Of an absolute path in the guest, to a file here whose folder is there.
+    /// Of an absolute path in the guest, to a file here. Its folder is made if it is not there, once there is a file to
+    /// put into it.
     pub fn new(path: impl Into<String>, destination: impl Into<PathBuf>, policy: TransferPolicy) -> Self {
         Pull { path: path.into(), destination: destination.into(), policy, partial: None }
     }
@@ -147,6 +148,11 @@ impl Pull {
     ) -> Result<Partial> {
         let path = partial_path(&self.destination);
         let (file, there) = blocking(move || {
+            // Not before there is something to put into it.
+            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                std::fs::create_dir_all(folder)
+                    .map_err(|error| FileError::local("make the folder", folder, error))?;
+            }
             let failed = |error| FileError::local("write", &path, error);
             let file = File::options().create(true).read(true).append(true).open(&path).map_err(failed)?;
             match file.try_lock() {

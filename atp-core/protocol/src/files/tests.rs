@@ -235,7 +235,7 @@ async fn what_is_no_file_is_said_to_be_none() {
     for (path, kind) in
         [("/no/such", "file-not-found"), ("/etc", "is-a-directory"), ("/dev/null", "not-a-regular-file")]
     {
-        let mut pull = Pull::new(path, here.path().join("copy"), policy());
+        let mut pull = Pull::new(path, here.path().join("new/folder/copy"), policy());
         let error = pull.run(&guest, soon(), &mut |_| {}).await.unwrap_err();
         assert_eq!((error.kind(), error.effect()), (kind, Effect::None));
         assert!(error.to_string().contains(path), "{error}");

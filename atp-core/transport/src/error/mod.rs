@@ -275,7 +275,16 @@ impl TransportError {
 
     /// What a person can try.
     pub fn hint(&self) -> &'static str {
-        self.kind().hint()
+        match self {
+            // Nothing was learnt of the host in this time.
+            TransportError::AcquireTimeout { source: None, .. }
+                if self.kind() == ErrorKind::ConnectTimeout =>
+            {
+                "give more time (`--timeout`); if that does not help, check whether the host is up and its daemon \
+                 hangs (systemctl status libvirtd)"
+            }
+            _ => self.kind().hint(),
+        }
     }
 
     /// libvirt's own error, where one is behind this.

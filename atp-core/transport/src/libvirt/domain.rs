@@ -239,6 +239,25 @@ impl LibvirtConnection {
         .await
     }
 
+    /// Whether no command, anybody's, is waiting for the domain's QEMU now (`virDomainGetControlInfo`). While one is,
+    /// the domain's state may change any moment. Answers from the daemon's memory; a driver that cannot tell, or a
+    /// domain that is not running, counts as free.
+    ///
+    /// # Errors
+    /// [`TransportError::MonitorBusy`](crate::TransportError::MonitorBusy) if one has been for longer than
+    /// [`monitor_busy_after`](crate::CallConfig::monitor_busy_after).
+    pub async fn monitor_is_free(&self, uuid: Uuid) -> Result<bool> {
+        let limit = self.config().calls.monitor_busy_after;
+        self.run("virDomainGetControlInfo", None, move |on| {
+            match control_info::occupied_for(&*on.domain(uuid)?) {
+                Ok(Some(occupied_for)) if occupied_for > limit => Err(Failure::Occupied(occupied_for)),
+                Ok(occupied_for) => Ok(occupied_for.is_none()),
+                Err(_) => Ok(true),
+            }
+        })
+        .await
+    }
+
     /// Sends a JSON command to a domain's QEMU monitor and returns its JSON reply, which may be an error
     /// reply (`virDomainQemuMonitorCommand`). One command at a time is under way for a domain.
     ///

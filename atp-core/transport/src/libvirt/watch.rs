@@ -4,7 +4,7 @@
 //! each opening all domains are listed, so that whoever follows a state by events has it right again; what
 //! happened in between is not told by libvirt, and a gap says so.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +21,7 @@ use super::domain_events::{Registration, Sink};
 use super::link::{Failure, Handles, LibvirtLink};
 use crate::connector::CallFailure;
 use crate::dedicated::Dedicated;
-use crate::domain::{DomainEvent, DomainInfo, DomainState};
+use crate::domain::{DomainEvent, DomainEventKind, DomainInfo, DomainState};
 use crate::error::{ConnectError, ErrorKind, Result, TransportError};
 use crate::host::HostId;
 use crate::manager::TransportManager;
@@ -35,9 +35,9 @@ pub struct WatchOptions {
     /// Whether the events of QEMU's monitors are wanted too. They are many, and their names and contents are
     /// QEMU's own. Default no.
     pub monitor_events: bool,
-    /// How long after a connection was opened the domains are listed once more, and told if the list has changed. A
-    /// daemon that has just started finds out by and by which of its VMs still run, and tells nobody of those
-    /// that do not. Default 3 s.
+    /// How long after a connection was opened the domains are listed once more, and told if the list has changed by
+    /// more than the events since have told. A daemon that has just started finds out by and by which of its VMs still
+    /// run, and tells nobody of those that do not. Default 3 s.
     pub settle: Duration,
 }
 
@@ -53,7 +53,8 @@ impl Default for WatchOptions {
 #[non_exhaustive]
 pub enum WatchItem {
     /// The host is watched, and these are its domains now: the first item of a host, and the first after a gap; a
-    /// moment later once more, if that shows other states. Events that follow may be in these states already.
+    /// moment later once more, if that shows states that no event has told of. Events that follow may be in these
+    /// states already.
     Present {
         /// The host.
         host: HostId,
@@ -261,7 +262,7 @@ impl Watch {
             host: self.host.host().clone(),
             items: self.items.clone(),
             capacity: self.options.buffer.max(1),
-            state: Mutex::new(State::Held { events: VecDeque::new(), dropped: 0 }),
+            gate: Mutex::new(Gate { state: State::held(), changed: Some(HashSet::new()) }),
         });
         let (sink, monitor) = (feed.clone(), self.options.monitor_events);
         let domains = self
@@ -273,13 +274,13 @@ impl Watch {
                 Ok(list(on)?)
             })
             .await?;
-        feed.open(Some(domains.clone()));
+        feed.open(domains.clone());
         let _closes = Closes(&feed);
         let settle = async {
             sleep(self.options.settle).await;
             feed.hold();
             let now = self.ask(link, told, |on| Ok(list(on)?)).await?;
-            feed.open(Some(now).filter(|now| states(now) != states(&domains)));
+            feed.open_settled(&domains, now);
             std::future::pending::<()>().await;
             Ok(())
         };
@@ -340,7 +341,13 @@ struct Feed {
     host: HostId,
     items: broadcast::Sender<WatchItem>,
     capacity: usize,
-    state: Mutex<State>,
+    gate: Mutex<Gate>,
+}
+
+struct Gate {
+    state: State,
+    /// The domains whose states were told of by events, until the domains have been listed for the second time.
+    changed: Option<HashSet<Uuid>>,
 }
 
 enum State {
@@ -353,17 +360,34 @@ enum State {
     Closed,
 }
 
+impl State {
+    fn held() -> Self {
+        State::Held { events: VecDeque::new(), dropped: 0 }
+    }
+}
+
 impl Feed {
     /// Lets no events pass until the domains have been listed.
     fn hold(&self) {
-        *self.state() = State::Held { events: VecDeque::new(), dropped: 0 };
+        self.gate().state = State::held();
     }
 
-    /// Tells what was listed, if it is to be told, and then the events that came meanwhile.
-    fn open(&self, domains: Option<Vec<DomainInfo>>) {
+    /// Tells what was listed, and then the events that came meanwhile.
+    fn open(&self, domains: Vec<DomainInfo>) {
+        self.release(&mut self.gate(), Some(domains));
+    }
+
+    /// The same for the second listing, which is told only if events do not say all that it says.
+    fn open_settled(&self, before: &[DomainInfo], now: Vec<DomainInfo>) {
+        let mut gate = self.gate();
+        let changed = gate.changed.take().unwrap_or_default();
+        let is_news = states(before, &changed) != states(&now, &changed);
+        self.release(&mut gate, is_news.then_some(now));
+    }
+
+    fn release(&self, gate: &mut Gate, domains: Option<Vec<DomainInfo>>) {
         let (host, at) = (self.host.clone(), SystemTime::now());
-        let mut state = self.state();
-        let held = std::mem::replace(&mut *state, State::Open);
+        let held = std::mem::replace(&mut gate.state, State::Open);
         // Under the lock, which the callbacks wait for: nothing may come between.
         if let Some(domains) = domains {
             let _unheard = self.items.send(WatchItem::Present { host, at, domains: domains.into() });
@@ -380,20 +404,22 @@ impl Feed {
 
     fn close(&self) {
         let (host, at) = (self.host.clone(), SystemTime::now());
-        *self.state() = State::Closed;
+        self.gate().state = State::Closed;
         let _unheard = self.items.send(WatchItem::Gap { host, at });
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn gate(&self) -> MutexGuard<'_, Gate> {
         // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Sink for Feed {
     fn take(&self, event: DomainEvent) {
+        let (uuid, is_change) = (event.uuid, matches!(event.kind, DomainEventKind::Lifecycle { .. }));
         let item = WatchItem::Event { host: self.host.clone(), at: SystemTime::now(), event };
-        match &mut *self.state() {
+        let mut gate = self.gate();
+        match &mut gate.state {
             State::Held { events, dropped } => {
                 if events.len() >= self.capacity {
                     events.pop_front();
@@ -406,12 +432,16 @@ impl Sink for Feed {
             }
             State::Closed => {}
         }
+        if let (true, Some(changed)) = (is_change, &mut gate.changed) {
+            changed.insert(uuid);
+        }
     }
 }
 
-/// What of a listing is worth telling when it changes.
-fn states(domains: &[DomainInfo]) -> Vec<(Uuid, DomainState)> {
-    domains.iter().map(|domain| (domain.uuid, domain.state)).collect()
+/// What of a listing is worth telling when it changes, but for the domains of which events told.
+fn states(domains: &[DomainInfo], told: &HashSet<Uuid>) -> BTreeMap<Uuid, DomainState> {
+    let untold = domains.iter().filter(|domain| !told.contains(&domain.uuid));
+    untold.map(|domain| (domain.uuid, domain.state)).collect()
 }
 
 fn list(on: &Handles) -> std::result::Result<Vec<DomainInfo>, virt::error::Error> {
@@ -425,4 +455,67 @@ fn list(on: &Handles) -> std::result::Result<Vec<DomainInfo>, virt::error::Error
     }
     domains.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(domains)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::LifecycleChange;
+
+    fn domain(n: u128, state: DomainState) -> DomainInfo {
+        DomainInfo {
+            name: format!("vm{n}"),
+            uuid: Uuid::from_u128(n),
+            id: None,
+            state,
+            vcpus: None,
+            memory_kib: None,
+            max_memory_kib: None,
+        }
+    }
+
+    fn stopped(n: u128) -> DomainEvent {
+        let kind = DomainEventKind::Lifecycle { change: LifecycleChange::Stopped, detail: "destroyed" };
+        DomainEvent { name: format!("vm{n}"), uuid: Uuid::from_u128(n), kind }
+    }
+
+    /// What is told of a host whose two domains run first and are in these states when they are listed again; of the
+    /// first of them comes an event, before the second listing or during it.
+    fn told(states: [DomainState; 2], is_during: bool) -> Vec<&'static str> {
+        let (items, mut receiver) = broadcast::channel(16);
+        let feed = Feed {
+            host: "h1".parse().unwrap(),
+            items,
+            capacity: 16,
+            gate: Mutex::new(Gate { state: State::held(), changed: Some(HashSet::new()) }),
+        };
+        let first = [domain(1, DomainState::Running), domain(2, DomainState::Running)];
+        feed.open(first.to_vec());
+        if !is_during {
+            feed.take(stopped(1));
+        }
+        feed.hold();
+        if is_during {
+            feed.take(stopped(1));
+        }
+        feed.open_settled(&first, vec![domain(1, states[0]), domain(2, states[1])]);
+        let mut told = Vec::new();
+        while let Ok(item) = receiver.try_recv() {
+            told.push(match item {
+                WatchItem::Present { .. } => "present",
+                WatchItem::Event { .. } => "event",
+                other => panic!("{other:?}"),
+            });
+        }
+        told
+    }
+
+    #[test]
+    fn a_second_listing_is_told_only_if_it_says_more_than_the_events() {
+        use DomainState::{Running, ShutOff};
+        assert_eq!(told([ShutOff, Running], false), ["present", "event"]);
+        assert_eq!(told([ShutOff, Running], true), ["present", "event"]);
+        assert_eq!(told([ShutOff, ShutOff], false), ["present", "event", "present"]);
+        assert_eq!(told([Running, ShutOff], true), ["present", "present", "event"]);
+    }
 }

@@ -10,8 +10,11 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 #[non_exhaustive]
 pub enum DurationError {
     /// It does not read as one.
-    #[error("expected a duration such as 30s, 2m or 500ms")]
+    #[error("expected a number with a unit, such as 30s, 2m or 500ms")]
     Unreadable,
+    /// It is no time at all, where some is needed.
+    #[error("expected a duration longer than 0, such as 30s, 2m or 500ms")]
+    Zero,
     /// It is longer than any that is of use.
     #[error("expected a duration of at most 100 years")]
     TooLong,
@@ -34,4 +37,16 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
         Ok(_) | Err(humantime::DurationError::NumberOverflow) => Err(DurationError::TooLong),
         Err(_) => Err(DurationError::Unreadable),
     }
+}
+
+/// Reads a duration like [`parse_duration`] that is longer than 0.
+///
+/// # Errors
+/// The text is none.
+pub fn parse_positive_duration(text: &str) -> Result<Duration, DurationError> {
+    parse_duration(text).and_then(
+        |duration| {
+            if duration.is_zero() { Err(DurationError::Zero) } else { Ok(duration) }
+        },
+    )
 }

@@ -85,7 +85,7 @@ fn daemon(report: &HostReport) -> Finding {
     Finding::ok(
         "daemon",
         format!(
-            "libvirt {} on {}, {} {}, {} VMs of which {} are active, answers in {:.1} ms",
+            "libvirt {} on {}, {} {}, VMs: {}, active: {}, answers in {:.1} ms",
             report.daemon_version,
             report.hostname,
             report.hypervisor,

@@ -1,0 +1,85 @@
+//! What a person probably meant whose command line cannot be read, where clap's own advice leads astray.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+/// The commands that take something after their selectors.
+const WITH_DASHES: [(&str, &str); 6] = [
+    ("exec", "CMD ARG…"),
+    ("qmp", "COMMAND KEY=VALUE…"),
+    ("qga", "COMMAND KEY=VALUE…"),
+    ("key", "CHORD…"),
+    ("type", "TEXT"),
+    ("mouse", "ACTION"),
+];
+
+/// The error, with advice of ours in place of clap's where there is some.
+pub(crate) fn advise(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    if let Some(tip) = tip(&error, args) {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
+fn tip(error: &clap::Error, args: &[OsString]) -> Option<String> {
+    let words: Vec<_> = args.iter().skip(1).map(|word| word.to_string_lossy()).collect();
+    let dashes = words.iter().position(|word| word == "--");
+    let (before, after) = words.split_at(dashes.unwrap_or(words.len()));
+    match error.kind() {
+        ErrorKind::ValueValidation => {
+            let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };
+            if before.windows(2).any(|pair| pair[0] == "--spool" && pair[1] == *value) {
+                return Some(format!("a folder is given to --spool by '=': --spool={value}"));
+            }
+            (value.starts_with("--") && after.iter().any(|word| word == value))
+                .then(|| "what follows '--' is no option: put options before it".to_owned())
+        }
+        ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument
+            if dashes.is_none() && error.get(ContextKind::SuggestedArg).is_none() =>
+        {
+            let known = |word: &std::borrow::Cow<'_, str>| {
+                WITH_DASHES.into_iter().find(|(command, _)| *command == word.as_ref())
+            };
+            let (command, rest) = before.iter().find_map(known)?;
+            Some(format!("what is for the VMs goes after '--': atp {command} SEL -- {rest}"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, gather_hosts};
+    use clap::Parser as _;
+
+    fn said(line: &str) -> String {
+        let args = gather_hosts(line.split(' ').map(OsString::from));
+        advise(Cli::try_parse_from(&args).unwrap_err(), &args).to_string()
+    }
+
+    #[test]
+    fn what_was_meant_is_said() {
+        for (line, tip) in [
+            ("atp exec h1/vm1 --spool /root -- dmesg", "--spool=/root"),
+            ("atp exec h1/vm1 uname -r", "after '--': atp exec SEL -- CMD ARG…"),
+            ("atp -o json exec h1/vm1 uname", "after '--': atp exec SEL -- CMD ARG…"),
+            ("atp key h1/vm1 -- enter --hold 10s", "put options before it"),
+        ] {
+            let said = said(line);
+            assert!(said.contains(tip), "{line}: {said}");
+            assert!(!said.contains("use '-- "), "{line}: {said}");
+        }
+    }
+
+    #[test]
+    fn other_errors_are_left_alone() {
+        for line in
+            ["atp exec h1/vm1 --spol -- x", "atp vm list --nosuch", "atp exec web[ -- x", "atp exec -- x"]
+        {
+            let said = said(line);
+            assert!(!said.contains("goes after '--'") && !said.contains("put options"), "{line}: {said}");
+        }
+    }
+}
