@@ -220,7 +220,7 @@ mod tests {
         let mut junit = Junit::create(file.path(), "exec").unwrap();
         outcomes.iter().for_each(|outcome| junit.take(outcome));
         junit.finish(Duration::from_millis(1500)).unwrap();
-        std::fs::read_to_string(file.path()).unwrap()
+        fs::read_to_string(file.path()).unwrap()
     }
 
     #[test]
@@ -271,7 +271,7 @@ mod tests {
         let mut junit = Junit::create(file.path(), "exec").unwrap();
         junit.take(&outcome("a", Status::Ok, b""));
         drop(junit);
-        let text = std::fs::read_to_string(file.path()).unwrap() + "</testsuite></testsuites>";
+        let text = fs::read_to_string(file.path()).unwrap() + "</testsuite></testsuites>";
         assert!(roxmltree::Document::parse(&text).is_ok(), "{text}");
     }
 
