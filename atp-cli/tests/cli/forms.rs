@@ -67,7 +67,7 @@ fn junit_is_written_beside_any_form() {
 fn a_junit_file_is_left_as_it_was_if_there_is_no_run() {
     let home = Home::new();
     let host = home.host("h1", &["a", "b"]);
-    let (file, journal) = (home.write("report.xml", "before"), home.write("run.journal", ""));
+    let (file, journal) = (home.write("report.xml", "before"), home.write("run.journal", "begun"));
     let (file_path, journal) = (file.to_str().unwrap(), journal.to_str().unwrap());
     let args = ["--host", &host, "--junit", file_path, "vm", "destroy", "*"];
     for (more, said) in [(&[][..], "--yes"), (&["--yes", "--journal", journal], "exists already")] {

@@ -101,6 +101,27 @@ fn on_a_full_disk_nothing_more_is_started_and_it_says_so() {
     assert!(ran(&bed).values().all(|&times| times == 1), "{:?}", resumed.brief());
 }
 
+#[test]
+fn what_cannot_be_begun_on_a_full_disk_leaves_nothing_behind() {
+    let bed = bed();
+    let disk = SmallDisk::mount("full-disk");
+    let (filler, journal, pictures) =
+        (disk.0.join("filler"), disk.0.join("run.journal"), disk.0.join("shots"));
+    fs::create_dir_all(pictures.join("h1")).unwrap();
+    // As much as there is room for.
+    let _full = fs::write(&filler, vec![0; 1 << 20]);
+    let (path, folder) = (journal.to_str().unwrap(), pictures.to_str().unwrap());
+    let info = ["--journal", path, "vm", "info", "h1/vm1"];
+    let run = bed.run(&info);
+    run.exits_with(2);
+    assert!(run.stderr.contains("No space left"), "{}", run.stderr);
+    assert!(!journal.exists());
+    bed.run(&["screenshot", "h1/vm1", "-d", folder]).exits_with(1);
+    assert_eq!(fs::read_dir(pictures.join("h1")).unwrap().count(), 0);
+    fs::remove_file(filler).unwrap();
+    bed.run(&info).exits_with(0);
+}
+
 /// A disk of a few kilobytes, gone with its value.
 struct SmallDisk(PathBuf);
 
