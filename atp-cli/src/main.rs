@@ -64,6 +64,11 @@ fn start(cli: Cli, console: Console) -> u8 {
     if let Some(color) = cli.global.color {
         console::set_colors(color);
     }
+    if let Command::Events(_) = &cli.command
+        && let Err(problem) = commands::events::check(&cli.global)
+    {
+        return fail(&console, &problem.into());
+    }
     let mut sources = Sources::of_process(cli.global.clone());
     sources.must_exist &= !cli.command.makes_settings();
     let settings = match Settings::resolve(&sources) {

@@ -45,7 +45,7 @@ impl<'a> Report<'a> {
             reporter: Reporter::new(&plan.operation, context),
             junit: junit.transpose()?,
             progress: Progress::new(plan.targets.len() + plan.settled.len(), context),
-            summary: Summary::default(),
+            summary: Summary::after(plan.done_before),
             ending: Ending::default(),
         })
     }

@@ -75,6 +75,24 @@ pub(crate) struct AdHocHost {
 }
 
 impl GlobalArgs {
+    /// The options that were given and say how a run goes about its targets, apart from its time for each.
+    pub(crate) fn run_options(&self) -> Vec<&'static str> {
+        let PolicyArgs { per_host, deadline, retries, max_failures, serial, journal, resume } = &self.policy;
+        let given = [
+            ("--junit", self.junit.is_some()),
+            ("--parallel", self.parallel.is_some()),
+            ("--dry-run", self.dry_run),
+            ("--per-host", per_host.is_some()),
+            ("--deadline", deadline.is_some()),
+            ("--retries", retries.is_some()),
+            ("--max-failures", max_failures.is_some()),
+            ("--serial", serial.is_some()),
+            ("--journal", journal.is_some()),
+            ("--resume", resume.is_some()),
+        ];
+        given.into_iter().filter_map(|(option, is_given)| is_given.then_some(option)).collect()
+    }
+
     /// Reads the value of `--host`, if it is good.
     pub(crate) fn host(text: &str) -> Option<AdHocHost> {
         parse_host(text).ok()

@@ -28,7 +28,7 @@ pub(crate) struct NarrowArgs {
     #[arg(long, value_name = "STATE", default_value = "any", value_parser = state_parser())]
     pub(crate) state: StateFilter,
 
-    /// Only VMs of hosts with this label; may be repeated, and then all must fit
+    /// Only VMs with this label, by their host or else by their own metadata; may be repeated, and then all must fit
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub(crate) labels: Vec<LabelFilter>,
 }

@@ -1,19 +1,35 @@
 //! `atp events`: what happens to VMs, told as it happens.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context as _;
-use atp_executor::{Executor, Selection};
-use atp_transport::{WatchItem, WatchOptions};
+use atp_executor::{Executor, Names, Selection};
+use atp_transport::{ErrorKind, HostId, WatchItem, WatchOptions};
 use tokio::time::{Instant, sleep_until};
 
-use crate::args::{EventsArgs, OutputFormat};
+use crate::args::{EventsArgs, GlobalArgs, OutputFormat};
 use crate::commands::batch::FAREWELL;
 use crate::commands::{Context, host};
-use crate::exit::MATCHED_NOTHING;
+use crate::exit::{MATCHED_NOTHING, SUCCESS, TARGETS_FAILED};
 use crate::inventory;
 use crate::output::Output;
 use crate::problem::{Failure, Problem};
 use crate::render::events::Teller;
 use crate::signals::Interrupts;
+
+/// Whether options were given that are of runs over targets.
+///
+/// # Errors
+/// Which: an option that nothing heeds would promise what is not kept.
+pub(crate) fn check(global: &GlobalArgs) -> Result<(), Problem> {
+    let unfit = global.run_options();
+    if unfit.is_empty() {
+        return Ok(());
+    }
+    let problem =
+        Problem::new(format!("`atp events` is no run over targets, and does not take {}", unfit.join(", ")));
+    Err(problem.hint("--for and --count end it; --timeout is for hosts that do not answer"))
+}
 
 /// Tells until it is stopped, or has told enough.
 pub(crate) async fn run(args: EventsArgs, context: &Context) -> Result<u8, Failure> {
@@ -32,7 +48,8 @@ pub(crate) async fn run(args: EventsArgs, context: &Context) -> Result<u8, Failu
     let mut watch = Executor::new(manager.clone())
         .watch(&selection, &options)
         .map_err(|error| Problem::new(error.to_string()).hint(error.hint()))?;
-    if watch.hosts() == 0 {
+    let mut unwatched: BTreeSet<HostId> = watch.hosts().cloned().collect();
+    if unwatched.is_empty() {
         context
             .console
             .problem(&Problem::new("no host is left to watch").hint("--exclude and --label take hosts away"));
@@ -41,6 +58,9 @@ pub(crate) async fn run(args: EventsArgs, context: &Context) -> Result<u8, Failu
 
     let end = args.duration.map(|duration| Instant::now() + duration);
     let mut left = args.count;
+    let timeout = context.settings.policy.timeout;
+    let patience = Instant::now() + timeout;
+    let (mut is_overdue, mut not_found) = (false, 0);
     let mut output = Output::stdout();
     let mut teller = Teller::new(context.settings.output);
     let signal = loop {
@@ -48,22 +68,44 @@ pub(crate) async fn run(args: EventsArgs, context: &Context) -> Result<u8, Failu
             biased;
             signal = interrupts.first() => break Some(signal),
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break None,
+            () = sleep_until(patience), if !is_overdue && !unwatched.is_empty() => {
+                is_overdue = true;
+                let after = humantime::format_duration(timeout);
+                let hosts = Names(unwatched.iter().map(ToString::to_string).collect());
+                context.console.warning(&format!("not watched after {after}: {hosts}; they are tried on"));
+            }
             item = watch.next() => {
                 let Some(item) = item else { break None };
+                if let WatchItem::Present { host, .. } = &item {
+                    unwatched.remove(host);
+                }
                 teller.tell(&item, &mut output);
+                for selector in watch.take_not_found() {
+                    not_found += 1;
+                    context.console.problem(&Problem::new(format!("no VM is named '{selector}'")).hint(ErrorKind::VmNotFound.hint()));
+                }
                 if let (Some(left), WatchItem::Event { .. }) = (&mut left, &item) {
                     *left -= 1;
                 }
             }
         }
-        // Nobody reads any more, and there is nothing else to do.
-        if left == Some(0) || !output.is_open() {
+        // There is nothing that could still be told; or nobody reads any more, and there is nothing else to do.
+        if left == Some(0) || not_found == selection.selectors.len() || !output.is_open() {
             break None;
         }
     };
+    let is_incomplete = output.is_open() && (not_found > 0 || !unwatched.is_empty());
     teller.finish(&mut output);
     drop(watch);
     let _ = tokio::time::timeout(FAREWELL, manager.close(FAREWELL)).await;
-    let code = host::end(output, context);
+    if is_incomplete && !unwatched.is_empty() && signal.is_none() {
+        let hosts = Names(unwatched.iter().map(ToString::to_string).collect());
+        let hint = "`atp doctor HOST` says what is wrong on the way there";
+        context.console.problem(&Problem::new(format!("never watched: {hosts}")).hint(hint));
+    }
+    let code = match host::end(output, context) {
+        SUCCESS if is_incomplete => TARGETS_FAILED,
+        code => code,
+    };
     Ok(signal.map_or(code, |signal| signal.exit_code()))
 }

@@ -4,7 +4,7 @@ mod batch;
 mod config;
 mod copy;
 mod doctor;
-mod events;
+pub(crate) mod events;
 mod exec;
 mod forecast;
 mod host;

@@ -4,7 +4,7 @@
 //! that never started is `skipped`.
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,11 +45,16 @@ impl Junit {
     /// Creates the file, or empties it.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// It cannot be written; then it is removed, for an empty file is no report.
     pub(crate) fn create(path: &Path, suite: &'static str) -> io::Result<Self> {
         let mut file = File::create(path)?;
         // Finds a full disk before anything is done.
-        file.write_all(DECLARATION.as_bytes())?;
+        if let Err(error) = file.write_all(DECLARATION.as_bytes()) {
+            if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+                let _ = fs::remove_file(path);
+            }
+            return Err(error);
+        }
         Ok(Junit { path: path.to_owned(), file, suite, counts: Counts::default(), cases: Vec::new() })
     }
 
@@ -190,7 +195,7 @@ mod tests {
         let mut junit = Junit::create(file.path(), "exec").unwrap();
         outcomes.iter().for_each(|outcome| junit.take(outcome));
         junit.finish(Duration::from_millis(1500)).unwrap();
-        std::fs::read_to_string(file.path()).unwrap()
+        fs::read_to_string(file.path()).unwrap()
     }
 
     #[test]

@@ -12,9 +12,16 @@ use crate::terminal::{DIM, ERROR, GOOD, WARNING, styled};
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Summary {
     counts: Vec<(Status, usize)>,
+    /// Targets that an earlier run of the same journal has done.
+    done_before: usize,
 }
 
 impl Summary {
+    /// No outcomes yet, of a run that leaves so many targets alone as they are done.
+    pub(crate) fn after(done_before: usize) -> Self {
+        Summary { done_before, ..Summary::default() }
+    }
+
     /// Counts one outcome.
     pub(crate) fn count(&mut self, status: Status) {
         match self.counts.iter_mut().find(|(counted, _)| *counted == status) {
@@ -44,6 +51,13 @@ impl Summary {
 
     fn line(&self, dry_run: bool, took: Duration) -> String {
         let total: usize = self.counts.iter().map(|(_, count)| count).sum();
+        if total == 0 {
+            return match self.done_before {
+                0 => "nothing to do\n".to_owned(),
+                1 => "nothing left to do: the only target was done before\n".to_owned(),
+                done => format!("nothing left to do: {done} of {done} targets were done before\n"),
+            };
+        }
         let style = |status| match status {
             Status::Ok | Status::Unchanged => GOOD,
             Status::Skipped | Status::Cancelled => WARNING,
@@ -78,6 +92,13 @@ mod tests {
         let line = summary.line(false, Duration::from_millis(1234));
         let line = anstream::adapter::strip_str(&line).to_string();
         assert_eq!(line, "4 targets: 2 ok, 1 failed, 1 unreachable in 1.23 s\n");
+    }
+
+    #[test]
+    fn where_nothing_is_left_that_is_said() {
+        let line = |done| Summary::after(done).line(false, Duration::ZERO);
+        assert_eq!(line(4), "nothing left to do: 4 of 4 targets were done before\n");
+        assert_eq!(line(1), "nothing left to do: the only target was done before\n");
     }
 
     #[test]

@@ -24,9 +24,55 @@ fn it_begins_with_the_state_and_ends_after_its_time() {
 fn a_host_that_is_down_is_told_of_and_not_waited_for() {
     let home = Home::new();
     let closed = "down=qemu+tcp://127.0.0.1:1/system";
-    let run = home.run(["--host", closed, "--host", DEMO, "events", "--for", "1s"]).exits(0);
+    let run = home.run(["--host", closed, "--host", DEMO, "events", "--for", "1s"]).exits(1);
+    let run = run.says(&["never watched: down", "atp doctor"]);
     assert!(run.stdout.contains("down  cannot be watched: 127.0.0.1:1 refuses connections"), "{run:#?}");
     assert!(run.stdout.contains("demo/test  is running\n"), "{run:#?}");
+}
+
+#[test]
+fn a_host_that_does_not_answer_is_told_of_when_its_time_is_over() {
+    let home = Home::new();
+    // Takes connections, and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = format!("mute=qemu+tcp://{}/system", silent.local_addr().unwrap());
+    let events = ["--host", &host, "--host", DEMO, "events", "--timeout", "200ms", "--for", "3s"];
+    let run = home.run(events).exits(1).says(&["not watched after 200ms: mute;", "never watched: mute"]);
+    assert!(run.stdout.contains("demo/test  is running\n"), "{run:#?}");
+}
+
+#[test]
+fn a_vm_that_is_not_there_is_said_to_be_missing() {
+    let home = Home::new();
+    let events =
+        |selectors: &[&str]| home.run([&["--host", DEMO, "events", "--for", "20s"][..], selectors].concat());
+    let began = std::time::Instant::now();
+    events(&["demo/nosuch"]).exits(1).says(&["no VM is named 'demo/nosuch'"]);
+    assert!(began.elapsed() < std::time::Duration::from_secs(18), "it waited for a VM that is not there");
+    let short = ["--host", DEMO, "events", "--for", "1s", "nosuch", "test"];
+    let run = home.run(short).exits(1).says(&["no VM is named 'nosuch'"]);
+    assert!(run.stdout.contains("demo/test  is running\n"), "{run:#?}");
+}
+
+#[test]
+fn options_of_runs_are_not_taken() {
+    let home = Home::new();
+    for option in [
+        &["--deadline", "1s"][..],
+        &["--junit", "x"],
+        &["--dry-run"],
+        &["--parallel", "2"],
+        &["--per-host", "1"],
+        &["--retries", "1"],
+        &["--serial", "1"],
+        &["--max-failures", "1"],
+        &["--resume", "j"],
+    ] {
+        home.run([&["--host", DEMO, "events"][..], option].concat())
+            .exits(2)
+            .without_data()
+            .says(&[option[0]]);
+    }
 }
 
 #[test]

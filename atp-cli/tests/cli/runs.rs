@@ -154,7 +154,7 @@ fn a_journal_is_begun_once_and_gone_on_from() {
 
     // All had no effect: they are done again.
     let go_on = [&["--resume", journal][..], &EXEC].concat();
-    let resumed = run(&home, &go_on).exits(1).says(&["targets 0 done, 4 to do"]);
+    let resumed = run(&home, &go_on).exits(1).says(&["run 0 targets are done, 4 are to do\n"]);
     assert_eq!(resumed.outcomes().len(), 4);
     let looked = [&["--dry-run"][..], &go_on].concat();
     run(&home, &looked).exits(0);
@@ -174,5 +174,37 @@ fn a_journal_of_a_run_that_is_done_leaves_nothing_to_do() {
     let journal = journal.to_str().unwrap();
     run(&home, &["--journal", journal, "vm", "info", "h1/"]).exits(0);
     let resumed = run(&home, &["--resume", journal, "vm", "info", "h1/"]).exits(0);
-    assert!(resumed.says(&["targets 4 done, 0 to do"]).outcomes().is_empty());
+    assert!(resumed.says(&["nothing left to do: 4 of 4 targets were done before"]).outcomes().is_empty());
+}
+
+#[test]
+fn what_could_not_be_listed_is_done_when_the_run_is_gone_on_with() {
+    let home = Home::new();
+    let journal = home.path("run.journal");
+    let journal = journal.to_str().unwrap();
+    let (h1, h2) = (home.host("h1", &["a", "b"]), home.host("h2", &["c", "d"]));
+    let atp =
+        |h2: &str, args: &[&str]| home.run([&["-o", "json", "--host", &h1, "--host", h2][..], args].concat());
+    let down = "h2=qemu+tcp://127.0.0.1:1/system";
+    for (selectors, left) in [(&["*"][..], &["c ok", "d ok"][..]), (&["h1/a", "h2/d"], &["d ok"])] {
+        let info = [&["vm", "info"][..], selectors].concat();
+        atp(down, &[&["--journal", journal][..], &info].concat()).exits(1);
+        let go_on = [&["--resume", journal][..], &info].concat();
+        atp(down, &go_on).exits(1).says(&["1 unreachable"]);
+        let resumed = atp(&h2, &go_on).exits(0);
+        assert_eq!(brief(&resumed).iter().map(|o| o.replace(" - 1", "")).collect::<Vec<_>>(), left);
+        atp(&h2, &go_on).exits(0).says(&["nothing left to do"]);
+        std::fs::remove_file(journal).unwrap();
+    }
+}
+
+#[test]
+fn an_empty_file_can_become_a_journal() {
+    let home = Home::new();
+    let journal = home.write("run.journal", "");
+    let journal = journal.to_str().unwrap();
+    run(&home, &["--resume", journal, "vm", "info", "h1/"])
+        .exits(2)
+        .says(&["is empty", "--journal in place"]);
+    run(&home, &["--journal", journal, "vm", "info", "h1/"]).exits(0);
 }

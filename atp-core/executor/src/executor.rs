@@ -74,11 +74,14 @@ impl Executor {
             .into_iter()
             .filter(|host| selection.concerns(host))
             .filter_map(|host| Some((host.id.parse::<HostId>().ok()?, host)));
-        let (targets, settled, notices) = if operation.is_for_hosts() {
-            (concerned.map(|(host, _)| Target { host, domain: None }).collect(), Vec::new(), Vec::new())
+        let (targets, settled, listed, notices) = if operation.is_for_hosts() {
+            let targets = concerned.map(|(host, _)| Target { host, domain: None }).collect();
+            (targets, Vec::new(), Vec::new(), Vec::new())
         } else {
             let list = |(id, host)| self.list(id, host, selection, &operation, &policy);
             let listings = join_all(concerned.map(list)).await;
+            let listed = listings.iter().filter(|listing| listing.domains.is_ok());
+            let listed = listed.map(|listing| listing.id.clone()).collect();
             let matched = resolve::matched(selection, &listings);
             let (targets, settled) = resolve::resolve(operation.name(), selection, listings);
             let machines = self.machines(aliases::doubtful(&targets), began, &policy).await;
@@ -86,11 +89,11 @@ impl Executor {
             if matched > 0 && targets.is_empty() && settled.is_empty() {
                 notices.push(Notice::NoneLeft { vms: matched });
             }
-            (targets, settled, notices)
+            (targets, settled, listed, notices)
         };
         let operation = operation.over(targets.len() + settled.len());
         let planned_in = began.elapsed();
-        Ok(Plan { operation, policy, targets, settled, notices, done_before: 0, planned_in })
+        Ok(Plan { operation, policy, targets, settled, listed, notices, done_before: 0, planned_in })
     }
 
     /// Asks one host for its VMs, and for the labels of those whose labels decide.

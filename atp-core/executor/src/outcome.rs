@@ -14,8 +14,9 @@ use atp_transport::domain::{DomainDetails, DomainInfo, DomainState};
 use atp_transport::{Effect, HostId, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::Error as _;
 use serde::ser::SerializeStruct;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::copy::FileReport;
@@ -147,7 +148,7 @@ pub enum Data {
 }
 
 /// A process that ended in a guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecReport {
     /// The exit code; none if the process died of a signal.
     pub exit_code: Option<i32>,
@@ -212,6 +213,24 @@ impl Serialize for Stream {
         stream.serialize_field("encoding", &encoding)?;
         stream.serialize_field("truncated", &self.truncated)?;
         stream.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Stream {
+    /// What was text in another encoding becomes text in UTF-8: the bytes themselves are not in what was serialised.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Serialised {
+            text: String,
+            encoding: String,
+            truncated: bool,
+        }
+        let Serialised { text, encoding, truncated } = Serialised::deserialize(deserializer)?;
+        let bytes = match encoding.as_str() {
+            "base64" => BASE64.decode(text).map_err(D::Error::custom)?,
+            _ => text.into_bytes(),
+        };
+        Ok(Stream { bytes, truncated, encoding: None })
     }
 }
 
@@ -336,6 +355,15 @@ mod tests {
         assert_eq!(json(b"Gr\xfc\xdfe", "latin1"), text("Grüße", "windows-1252"));
         assert_eq!(json(b"h\0i\0", "utf-16le"), text("hi", "utf-16le"));
         assert_eq!(json(b"h\0i", "utf-16le"), text("aABp", "base64"));
+    }
+
+    #[test]
+    fn the_report_of_a_process_is_read_back() {
+        let Some(Data::Exec(report)) = outcome().data else { panic!("no report") };
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<ExecReport>(&json).unwrap(), report);
+        let stream = json!({"text": "Grüße", "encoding": "windows-1252", "truncated": false});
+        assert_eq!(serde_json::from_value::<Stream>(stream).unwrap().bytes, "Grüße".as_bytes());
     }
 
     #[test]

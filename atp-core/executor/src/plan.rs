@@ -61,6 +61,8 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// Outcomes that no run can change: hosts that could not be listed, VMs that do not exist.
     pub settled: Vec<Outcome>,
+    /// The hosts that could be listed.
+    pub listed: Vec<HostId>,
     /// What a person should know of how it came about.
     pub notices: Vec<Notice>,
     /// Targets that an earlier run of the same journal has done, and this one leaves alone.
@@ -93,7 +95,11 @@ pub enum Notice {
         done: usize,
         /// Targets that are to be done now.
         to_do: usize,
-        /// VMs that are selected now and are not in the journal: they are left out.
+        /// Targets that failed with an effect, or may have had one.
+        not_repeated: usize,
+        /// Targets that would have to be done and cannot: they are not selected now, or were not found.
+        not_found: usize,
+        /// VMs that are selected now and were not when the journal was begun: they are left out.
         new: usize,
     },
 }
@@ -111,22 +117,51 @@ impl fmt::Display for Notice {
                 f,
                 "the selectors match {vms} VMs, and the filters by state, label or exclusion leave none of them"
             ),
-            Notice::Resumed { done, to_do, new } => {
-                write!(f, "of the journal's targets {done} done, {to_do} to do")?;
+            &Notice::Resumed { done, to_do, not_repeated, not_found, new } => {
+                write!(f, "of the journal's run {}", counted(done, "target is done", "targets are done"))?;
+                for (count, one, several) in [
+                    (to_do, "is to do", "are to do"),
+                    (
+                        not_repeated,
+                        "had or may have had an effect and is not repeated",
+                        "had or may have had an effect and are not repeated",
+                    ),
+                    (not_found, "was not found", "were not found"),
+                ] {
+                    if count > 0 {
+                        write!(f, ", {}", counted(count, one, several))?;
+                    }
+                }
                 match new {
                     0 => Ok(()),
-                    new => write!(f, "; VMs selected now that are not in it are left out: {new}"),
+                    new => {
+                        let vms = counted(
+                            new,
+                            "selected VM is not in it and is left out",
+                            "selected VMs are not in it and are left out",
+                        );
+                        write!(f, "; {vms}")
+                    }
                 }
             }
         }
     }
 }
 
+/// A number and what is said of so many.
+fn counted(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
+
 impl Plan {
     /// Whether there is nothing to do and nothing to report: the selectors matched nothing, or the filters left nothing
     /// of that, on hosts that could all be listed.
     pub fn matched_nothing(&self) -> bool {
-        self.targets.is_empty() && self.settled.is_empty() && self.done_before == 0
+        let left_out = |notice: &Notice| matches!(notice, Notice::Resumed { new: 1.., .. });
+        self.targets.is_empty()
+            && self.settled.is_empty()
+            && self.done_before == 0
+            && !self.notices.iter().any(left_out)
     }
 
     /// The targets, each with what the operation will do to it, as far as the state at listing tells.

@@ -19,7 +19,8 @@ pub struct Selection {
     pub exclude: Vec<Selector>,
     /// Only VMs in this state.
     pub state: StateFilter,
-    /// Only VMs that have every one of these labels, themselves or through their host.
+    /// Only VMs that have every one of these labels, through their host or, where that has no label of the key,
+    /// themselves.
     pub labels: Vec<LabelFilter>,
 }
 
@@ -43,6 +44,7 @@ impl Selection {
     pub fn concerns(&self, host: &HostInfo) -> bool {
         self.selectors.iter().any(|selector| selector.host().matches(host))
             && !self.exclude.iter().any(|selector| selector.is_all_vms() && selector.host().matches(host))
+            && self.labels.iter().all(|label| label.may_match(&host.labels))
     }
 
     /// Whether the VM is chosen and not taken away again, by its name and state alone.
@@ -101,7 +103,8 @@ impl StateFilter {
 /// A label that VMs must have to be selected: `key=value`.
 ///
 /// A VM has the labels of its host, which are in the configuration, and those in its own metadata
-/// ([`LABELS_NAMESPACE`](atp_transport::domain::LABELS_NAMESPACE)). Where both have the key, either value will do.
+/// ([`LABELS_NAMESPACE`](atp_transport::domain::LABELS_NAMESPACE)). Where both have the key, the host's value is that
+/// of its VMs: a host whose own label says something else need not be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelFilter {
     /// The label's key.
@@ -114,6 +117,11 @@ impl LabelFilter {
     /// Whether it is among these labels.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         labels.get(&self.key) == Some(&self.value)
+    }
+
+    /// Whether a VM of a host with these labels can have it.
+    fn may_match(&self, labels: &BTreeMap<String, String>) -> bool {
+        labels.get(&self.key).is_none_or(|value| *value == self.value)
     }
 }
 
@@ -211,12 +219,22 @@ mod tests {
     fn what_a_host_is_not_labelled_with_its_vms_may_be() {
         let beyond = |labels: &[&str]| {
             let (selection, host) = (selection(&["*"], &[], labels), host("h1"));
-            assert!(selection.concerns(&host));
             selection.labels_beyond(&host).map(|label| label.value.clone()).collect::<Vec<_>>()
         };
         assert!(beyond(&["arch=x86", "zone=a"]).is_empty());
-        assert_eq!(beyond(&["arch=x86", "zone=b"]), ["b"]);
-        assert_eq!(beyond(&["rack=1"]), ["1"]);
+        assert_eq!(beyond(&["arch=x86", "rack=1"]), ["1"]);
+    }
+
+    #[test]
+    fn a_host_with_another_value_of_a_label_is_not_concerned() {
+        for (labels, concerned) in [
+            (&["arch=x86", "zone=a"][..], true),
+            (&["rack=1"], true),
+            (&["zone=b"], false),
+            (&["rack=1", "zone=b"], false),
+        ] {
+            assert_eq!(selection(&["*"], &[], labels).concerns(&host("h1")), concerned, "{labels:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What happens to the VMs of a selection.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use atp_transport::domain::{DomainEventKind, DomainInfo};
@@ -10,6 +10,7 @@ use crate::executor::{Executor, KnownAgents};
 use crate::plan::PlanError;
 use crate::resolve;
 use crate::selection::Selection;
+use crate::selector::Selector;
 
 /// The events of a selection's VMs, over all hosts; see [`Executor::watch`].
 #[derive(Debug)]
@@ -18,12 +19,22 @@ pub struct Watch {
     agents: Arc<KnownAgents>,
     hosts: HashMap<HostId, HostInfo>,
     selection: Selection,
+    sought: Vec<Sought>,
+    not_found: Vec<Selector>,
+}
+
+/// A VM that was asked for by its name, and that no host has shown yet.
+#[derive(Debug)]
+struct Sought {
+    selector: Selector,
+    /// The hosts that it may still be on.
+    hosts: BTreeSet<HostId>,
 }
 
 impl Executor {
     /// Watches the VMs that a selection chooses, also those that come to be later. Only hosts that it concerns are
     /// connected to, in the background and for as long as the watch lives. The selection's filter by state does not
-    /// count: states are what is watched.
+    /// count: states are what is watched. Labels are those of hosts: VMs have to be listed for theirs.
     ///
     /// Must be called within a tokio runtime.
     ///
@@ -34,14 +45,27 @@ impl Executor {
         resolve::check_names(selection, &known)?;
         let hosts: HashMap<HostId, HostInfo> = known
             .into_iter()
-            .filter(|host| selection.concerns(host))
+            .filter(|host| selection.concerns(host) && selection.labels_beyond(host).next().is_none())
             .filter_map(|host| Some((host.id.parse().ok()?, host)))
             .collect();
         let ids: Vec<&HostId> = hosts.keys().collect();
         // Fails only if one was removed in this moment.
         let events = self.manager().watch_domains(&ids, options).map_err(|_| PlanError::NoHosts)?;
-        Ok(Watch { events, agents: Arc::clone(self.agents()), hosts, selection: selection.clone() })
+        let sought = sought(selection, &hosts);
+        let (agents, selection) = (Arc::clone(self.agents()), selection.clone());
+        Ok(Watch { events, agents, hosts, selection, sought, not_found: Vec::new() })
     }
+}
+
+/// The VMs that a selection names, each with the hosts it could be on.
+fn sought(selection: &Selection, hosts: &HashMap<HostId, HostInfo>) -> Vec<Sought> {
+    let literals = selection.selectors.iter().filter_map(|selector| Some((selector, selector.vm_literal()?)));
+    let sought = literals.map(|(selector, vm)| {
+        let possible =
+            hosts.iter().filter(|(_, host)| selector.host().matches(host) && !selection.excludes(host, vm));
+        Sought { selector: selector.clone(), hosts: possible.map(|(id, _)| id.clone()).collect() }
+    });
+    sought.filter(|sought| !sought.hosts.is_empty()).collect()
 }
 
 impl Watch {
@@ -55,6 +79,7 @@ impl Watch {
             match item {
                 WatchItem::Event { host, event, .. } if !self.chooses(&host, &event.name) => {}
                 WatchItem::Present { host, at, domains } => {
+                    self.seek(&host, &domains);
                     let chosen: Vec<DomainInfo> =
                         domains.iter().filter(|domain| self.chooses(&host, &domain.name)).cloned().collect();
                     return Some(WatchItem::Present { host, at, domains: chosen.into() });
@@ -64,9 +89,33 @@ impl Watch {
         }
     }
 
-    /// How many hosts are watched.
-    pub fn hosts(&self) -> usize {
-        self.hosts.len()
+    /// The hosts that are watched, as soon as they can be.
+    pub fn hosts(&self) -> impl Iterator<Item = &HostId> {
+        self.hosts.keys()
+    }
+
+    /// Selectors that name a VM which is on none of the hosts it could be on. Each is told once, when all of these
+    /// hosts have shown what they have; a VM of that name that comes to be later is watched all the same.
+    pub fn take_not_found(&mut self) -> Vec<Selector> {
+        std::mem::take(&mut self.not_found)
+    }
+
+    /// Looks for the VMs that were asked for by name among those of a host.
+    fn seek(&mut self, host: &HostId, domains: &[DomainInfo]) {
+        let not_found = &mut self.not_found;
+        self.sought.retain_mut(|sought| {
+            if !sought.hosts.remove(host) {
+                return true;
+            }
+            if domains.iter().any(|domain| sought.selector.matches_vm(&domain.name)) {
+                return false;
+            }
+            let may_come = !sought.hosts.is_empty();
+            if !may_come {
+                not_found.push(sought.selector.clone());
+            }
+            may_come
+        });
     }
 
     /// What the executor knows of a VM's agent holds until that connects anew, or until nobody would be told so.

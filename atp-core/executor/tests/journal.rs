@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use atp_executor::{
-    Completion, Data, History, Journal, JournalError, Operation, Outcome, OutcomeError, Plan, Policy,
-    PullSpec, RunControl, RunEvent, RunSpec, Status, Target, run_targets,
+    Completion, Data, ExecReport, History, Journal, JournalError, Notice, Operation, Outcome, OutcomeError,
+    Plan, Policy, PullSpec, RunControl, RunEvent, RunSpec, Status, Stream, Target, run_targets,
 };
 use atp_protocol::ExecSpec;
 use atp_transport::Effect;
@@ -57,6 +57,7 @@ fn plan(vms: impl IntoIterator<Item = usize>, operation: Operation) -> Plan {
         policy: Policy { parallel: 3, timeout: Duration::from_secs(10), ..Policy::default() },
         targets: vms.into_iter().map(target).collect(),
         settled: Vec::new(),
+        listed: Vec::new(),
         notices: Vec::new(),
         done_before: 0,
         planned_in: Duration::ZERO,
@@ -183,7 +184,9 @@ fn killed_at_any_byte_it_repeats_nothing_and_forgets_nothing() {
             let read_back = History::read(&cut_path, &exec()).await;
             if end < head {
                 // Nothing was started before the head was written.
-                assert!(matches!(read_back, Err(JournalError::Invalid { .. })), "at {end}");
+                let refused =
+                    matches!(read_back, Err(JournalError::Invalid { .. } | JournalError::Empty { .. }));
+                assert!(refused, "at {end}");
                 continue;
             }
             let resumed = read_back.unwrap().apply(plan(0..10, exec()));
@@ -281,10 +284,10 @@ fn a_look_is_repeated_and_what_is_not_selected_is_told() {
             .map(|o| (o.vm.as_deref().unwrap(), o.status, o.error.as_ref().unwrap().kind.as_str()))
             .collect();
         assert_eq!(settled, [("vm2", Status::Skipped, "not-selected")]);
-        assert!(
-            resumed.notices[0].to_string().contains("not in it are left out: 1"),
-            "{:?}",
-            resumed.notices
+        assert_eq!(
+            resumed.notices[0].to_string(),
+            "of the journal's run 0 targets are done, 2 are to do, 1 was not found; \
+             1 selected VM is not in it and is left out"
         );
     });
 }
@@ -343,6 +346,154 @@ fn a_vm_that_is_named_and_not_found_has_one_outcome_and_none_if_it_was_done() {
     });
 }
 
+/// What is left of a journal: the targets, and `host/vm status kind` of each settled outcome.
+fn left(history: &History, plan: Plan) -> (Vec<String>, Vec<String>, usize) {
+    let resumed = history.apply(plan);
+    let settled = resumed.settled.iter().map(|outcome| {
+        let host = outcome.host.as_ref().map_or("-", |host| host.as_str());
+        let kind = outcome.error.as_ref().map_or("-", |error| &error.kind);
+        format!("{host}/{} {} {kind}", outcome.vm.as_deref().unwrap_or("-"), outcome.status)
+    });
+    (resumed.targets.iter().map(Target::to_string).collect(), settled.collect(), resumed.done_before)
+}
+
+#[test]
+fn what_could_not_be_listed_is_done_when_it_can_be() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let path = folder.path();
+        let unlisted = |vm| planned(Some("h1"), vm, Status::Unreachable, "call-timeout");
+        let nowhere = || planned(None, Some("vm9"), Status::Failed, "vm-not-found");
+        // h0 was listed and has vm0; h1 was not; vm9 was nowhere. h2 is not selected.
+        let first = Plan { settled: vec![unlisted(None), nowhere()], ..plan([0], exec()) };
+        let journal = Journal::create(&path, &first).await.unwrap();
+        let run = run_targets(spec(first, journal), &RunControl::default(), |_, _| async {
+            Completion::ok(Effect::Done, None)
+        });
+        assert_eq!(run.outcomes().await.len(), 3);
+        let history = History::read(&path, &exec()).await.unwrap();
+
+        // vm3 is new on h0.
+        let listed = |ids: &[&str]| ids.iter().map(|id| id.parse().unwrap()).collect();
+        let all = || Plan { listed: listed(&["h0", "h1"]), ..plan([0, 3, 1, 4, 9], exec()) };
+        assert_eq!(
+            left(&history, all()),
+            (vec!["h1/vm1".into(), "h1/vm4".into(), "h0/vm9".into()], vec![], 1)
+        );
+        assert!(!history.apply(all()).matched_nothing());
+        // Still not there: that is told, and not that all was done.
+        let again =
+            Plan { settled: vec![unlisted(None), nowhere()], listed: listed(&["h0"]), ..plan([0], exec()) };
+        let told = vec!["h1/- unreachable call-timeout".into(), "-/vm9 failed vm-not-found".into()];
+        assert_eq!(left(&history, again), (vec![], told, 1));
+        // Listed, and nothing is there.
+        let empty = Plan { settled: vec![nowhere()], listed: listed(&["h0", "h1"]), ..plan([0], exec()) };
+        assert_eq!(left(&history, empty), (vec![], vec!["-/vm9 failed vm-not-found".into()], 1));
+        // Not asked for any more.
+        let fewer = Plan { listed: listed(&["h0"]), ..plan([0], exec()) };
+        let told = vec!["h1/- skipped not-selected".into(), "-/vm9 skipped not-selected".into()];
+        assert_eq!(left(&history, fewer), (vec![], told, 1));
+    });
+}
+
+#[test]
+fn a_literal_that_could_not_be_looked_for_is_done_when_it_can_be() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let path = folder.path();
+        let settled = vec![planned(Some("h1"), Some("vm1"), Status::Unreachable, "call-timeout")];
+        drop(Journal::create(&path, &Plan { settled, ..plan([], exec()) }).await.unwrap());
+        let history = History::read(&path, &exec()).await.unwrap();
+        // vm4 is on the same host, and was not selected.
+        assert_eq!(left(&history, plan([1, 4], exec())), (vec!["h1/vm1".to_owned()], vec![], 0));
+    });
+}
+
+#[test]
+fn a_host_whose_id_stands_for_another_one_is_not_done_twice() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let path = folder.path();
+        // h1 could not be listed; its VM was found by the id h2, and done.
+        let settled = vec![planned(Some("h1"), None, Status::Unreachable, "call-timeout")];
+        let vm = common::target(1, 1);
+        let by_alias = Target { host: "h2".parse().unwrap(), ..vm.clone() };
+        let first = Plan { targets: vec![by_alias], settled, ..plan([], exec()) };
+        let journal = Journal::create(&path, &first).await.unwrap();
+        let run = run_targets(spec(first, journal), &RunControl::default(), |_, _| async {
+            Completion::ok(Effect::Done, None)
+        });
+        run.outcomes().await;
+        let history = History::read(&path, &exec()).await.unwrap();
+        let (host, alias) = ("h1".parse().unwrap(), "h2".parse().unwrap());
+        let notices = vec![Notice::SameDaemon { host, alias, vms: 1 }];
+        assert_eq!(
+            left(&history, Plan { targets: vec![vm], notices, ..plan([], exec()) }),
+            (vec![], vec![], 1)
+        );
+    });
+}
+
+#[test]
+fn a_notice_accounts_for_every_target() {
+    virtual_time(async {
+        let folder = Folder::new();
+        run(&folder.path(), 4).await;
+        let history = History::read(&folder.path(), &exec()).await.unwrap();
+        let notice = |vms: &[usize]| history.apply(plan(vms.iter().copied(), exec())).notices[0].to_string();
+        let not_repeated = "2 had or may have had an effect and are not repeated";
+        assert_eq!(
+            notice(&[0, 1, 2, 3]),
+            format!("of the journal's run 1 target is done, 1 is to do, {not_repeated}")
+        );
+        assert_eq!(
+            notice(&[1, 2, 3, 7]),
+            format!(
+                "of the journal's run 1 target is done, {not_repeated}, 1 was not found; \
+                 1 selected VM is not in it and is left out"
+            )
+        );
+    });
+}
+
+#[test]
+fn what_a_process_wrote_is_its_output_when_it_is_told_again() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let path = folder.path();
+        let plan = || plan([0], exec());
+        let stdout = Stream { bytes: b"\xffout".to_vec(), ..Stream::default() };
+        let report = ExecReport { exit_code: Some(1), signal: None, stdout, stderr: Stream::default() };
+        let journal = Journal::create(&path, &plan()).await.unwrap();
+        let data = Data::Exec(report);
+        let yields = data.clone();
+        let run = run_targets(spec(plan(), journal), &RunControl::default(), move |_, _| {
+            let error = OutcomeError::new("exit-nonzero", "no");
+            let failed = Completion::failed(Status::Failed, Effect::Done, error);
+            std::future::ready(Completion { data: Some(yields.clone()), ..failed })
+        });
+        run.outcomes().await;
+        let history = History::read(&path, &exec()).await.unwrap();
+        assert_eq!(history.apply(plan()).settled[0].data, Some(data));
+    });
+}
+
+#[test]
+fn an_empty_file_is_no_journal_yet() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let path = folder.path();
+        fs::write(&path, "").unwrap();
+        let error = History::read(&path, &exec()).await.unwrap_err();
+        assert!(matches!(error, JournalError::Empty { .. }), "{error}");
+        run(&path, 1).await;
+        assert!(History::read(&path, &exec()).await.is_ok());
+        let not_a_file = Path::new("/dev/null");
+        let error = Journal::create(not_a_file, &plan([0], exec())).await.unwrap_err();
+        assert!(matches!(error, JournalError::Exists { .. }), "{error}");
+    });
+}
+
 #[test]
 fn files_of_several_vms_go_on_to_where_they_went() {
     let asked = |separate| {
@@ -379,7 +530,7 @@ fn a_journal_of_something_else_is_refused() {
         }
         let plan = plan(0..1, exec());
         assert_eq!(Journal::create(&path, &plan).await.unwrap_err().kind(), "journal-unusable");
-        for (text, line) in [("", 1), ("hello\n", 1), ("{\"resumed\":{}}\n", 1)] {
+        for (text, line) in [("he", 1), ("hello\n", 1), ("{\"resumed\":{}}\n", 1)] {
             fs::write(&path, text).unwrap();
             match History::read(&path, &exec()).await.unwrap_err() {
                 JournalError::Invalid { line: at, .. } => assert_eq!(at, line, "{text:?}"),

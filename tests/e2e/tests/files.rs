@@ -197,6 +197,25 @@ fn a_copy_goes_on_when_the_daemon_comes_back() {
 }
 
 #[test]
+fn a_copy_that_runs_out_of_time_says_so_and_leaves_what_was_there() {
+    let bed = bed();
+    let original = folder("late").join("original");
+    fs::write(&original, noise(64 << 20)).unwrap();
+    bed.run(&["exec", "h1/vm1", "--", "mount-data"]).exits_with(0);
+    let sh = |line: &str| bed.run(&["exec", "h1/vm1", "--", "sh", "-c", line]);
+    sh("echo old > /data/late").exits_with(0);
+    let copy = |option| bed.run(&[option, "10s", "cp", original.to_str().unwrap(), "h1/vm1:/data/late"]);
+    let late = copy("--timeout");
+    assert_eq!(late.exits_with(1).brief(), ["h1/vm1 timeout none call-timeout"]);
+    let message = late.outcome("h1/vm1").error.unwrap().message;
+    assert!(message.contains("kept in \"/data/.atp-"), "{message}");
+    let late = copy("--deadline");
+    assert_eq!(late.exits_with(5).brief(), ["h1/vm1 cancelled none run-deadline-passed"]);
+    assert_eq!(sh("cat /data/late").outcome("h1/vm1").stream("stdout"), "old\n");
+    sh("rm /data/late /data/.atp-*.part").exits_with(0);
+}
+
+#[test]
 fn files_of_several_vms_have_places_of_their_own() {
     let bed = bed();
     let folder = folder("several");

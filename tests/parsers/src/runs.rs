@@ -107,6 +107,7 @@ fn plan() -> Plan {
         policy: Policy::default(),
         targets: (1..=VMS).map(target).collect(),
         settled: Vec::new(),
+        listed: Vec::new(),
         notices: Vec::new(),
         done_before: 0,
         planned_in: Duration::ZERO,

@@ -5,14 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use atp_transport::{Effect, HostId};
+use serde::Deserialize as _;
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::record::{Ending, FORMAT, Key, ReadRecord, fingerprint};
+use super::record::{Ending, FORMAT, Key, ReadRecord, Unresolved, fingerprint};
 use super::{JournalError, cannot};
 use crate::error::OutcomeError;
 use crate::operation::Operation;
-use crate::outcome::{Data, Outcome, Status};
-use crate::plan::{Notice, Plan};
+use crate::outcome::{Data, ExecReport, Outcome, Status};
+use crate::plan::{Notice, Plan, Target};
 
 /// A journal as it was read: the targets of its run, and how far each got.
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ pub struct History {
     /// Whether each VM's files had a place of their own.
     separate: bool,
     targets: BTreeMap<Identity, Past>,
+    /// What was selected as well, of which it was not known which VMs that is.
+    unresolved: Vec<Unresolved>,
 }
 
 /// What tells targets apart: the host and the VM's UUID; none where the host is the target.
@@ -74,7 +78,11 @@ impl History {
             length: bytes.len() as u64,
             separate: false,
             targets: BTreeMap::new(),
+            unresolved: Vec::new(),
         };
+        if bytes.is_empty() {
+            return Err(JournalError::Empty { path: name });
+        }
         let mut lines = (1..).zip(bytes.split_inclusive(|&byte| byte == b'\n')).peekable();
         while let Some((number, line)) = lines.next() {
             let record = match serde_json::from_slice::<ReadRecord>(line) {
@@ -88,11 +96,14 @@ impl History {
                 ReadRecord::Begun { format, .. } if format != FORMAT => {
                     return Err(invalid(number, format!("format {format}, where {FORMAT} is known")));
                 }
-                ReadRecord::Begun { op, operation: theirs, separate, targets, .. } if number == 1 => {
+                ReadRecord::Begun { op, operation: theirs, separate, targets, unresolved, .. }
+                    if number == 1 =>
+                {
                     if theirs != fingerprint(operation) {
                         return Err(other_operation(name, &op, operation));
                     }
                     history.separate = separate;
+                    history.unresolved = unresolved;
                     for key in targets {
                         history.note(key, Progress::NeverStarted);
                     }
@@ -109,9 +120,6 @@ impl History {
             }
             history.whole_lines += line.len() as u64;
         }
-        if history.whole_lines == 0 {
-            return Err(invalid(1, "it is empty: nothing was started".to_owned()));
-        }
         Ok(history)
     }
 
@@ -120,42 +128,101 @@ impl History {
     }
 
     /// Leaves in `plan` what is still to be done of the journal's run: the targets that were never started, or had
-    /// no effect and did not succeed.
+    /// no effect and did not succeed, and the selected VMs of hosts that could not be listed, or that were not found,
+    /// when the journal was begun.
     ///
     /// Of the others, those that succeeded are only counted ([`Plan::done_before`]). The rest, failures that
     /// changed something and targets of which it is not known, become settled outcomes: they are not repeated. VMs
-    /// that are not in the journal are left out. Files that are copied out of VMs go where they went before, however
-    /// few VMs are left.
+    /// that were not selected when the journal was begun are left out. Files that are copied out of VMs go where they
+    /// went before, however few VMs are left.
     pub fn apply(&self, mut plan: Plan) -> Plan {
         let op = plan.operation.name();
         let mut left = self.targets.clone();
-        let (mut targets, mut news) = (Vec::new(), 0);
-        for target in std::mem::take(&mut plan.targets) {
-            match left.remove(&(target.host.clone(), target.uuid())) {
-                None => news += 1,
-                Some(past) if past.is_to_do(&plan.operation) => targets.push(target),
-                Some(past) => plan.done_before += past.settle(op, &mut plan.settled),
+        let planned = std::mem::take(&mut plan.targets);
+        let missing = self.missing(&plan, &planned, op);
+        let (mut targets, mut new, mut not_repeated) = (Vec::new(), 0, 0);
+        let mut settle = |past: Past, settled: &mut Vec<Outcome>| {
+            let is_done = past.settle(op, settled);
+            not_repeated += usize::from(!is_done);
+            usize::from(is_done)
+        };
+        for target in planned {
+            let pasts: Vec<Past> =
+                identities(&target, &plan.notices).filter_map(|identity| left.remove(&identity)).collect();
+            let was_selected = !pasts.is_empty() || self.is_unresolved(&target);
+            match pasts.into_iter().find(|past| !past.is_to_do(&plan.operation)) {
+                Some(past) => plan.done_before += settle(past, &mut plan.settled),
+                None if was_selected => targets.push(target),
+                None => new += 1,
             }
         }
         // Planning knows a VM that it did not find by its name alone; the journal knows which VM that was.
         let (named, mut settled): (Vec<_>, Vec<_>) = std::mem::take(&mut plan.settled)
             .into_iter()
             .partition(|outcome| left.values().any(|past| past.is_named_by(outcome)));
+        let mut not_found = missing.len();
         for past in left.into_values() {
             if past.is_to_do(&plan.operation) {
                 let outcome = past.not_selected(op, &named, &settled);
                 settled.push(outcome);
+                not_found += 1;
             } else {
-                plan.done_before += past.settle(op, &mut settled);
+                plan.done_before += settle(past, &mut settled);
             }
         }
+        settled.extend(missing);
         settled.sort_by(Outcome::report_order);
         plan.settled = settled;
         plan.targets = targets;
         plan.operation = plan.operation.separated(self.separate);
-        plan.notices.push(Notice::Resumed { done: plan.done_before, to_do: plan.targets.len(), new: news });
+        if !plan.targets.is_empty() || !plan.settled.is_empty() || new > 0 {
+            let (done, to_do) = (plan.done_before, plan.targets.len());
+            plan.notices.push(Notice::Resumed { done, to_do, not_repeated, not_found, new });
+        }
         plan
     }
+
+    /// Whether the VM was selected before, though it was not known then.
+    fn is_unresolved(&self, target: &Target) -> bool {
+        self.unresolved.iter().any(|one| one.covers(&target.host, target.vm()))
+    }
+
+    /// The outcomes of what could not be resolved before and is not asked for now: planning says nothing of it.
+    fn missing(&self, plan: &Plan, planned: &[Target], op: &'static str) -> Vec<Outcome> {
+        let is_told = |one: &Unresolved| {
+            let is_there = planned.iter().any(|target| one.covers(&target.host, target.vm()));
+            let was_listed =
+                one.vm.is_none() && one.host.as_ref().is_some_and(|host| plan.listed.contains(host));
+            let has_outcome = plan.settled.iter().any(|outcome| {
+                let is_host = one.host.is_none() || outcome.host.is_none() || outcome.host == one.host;
+                is_host && (one.vm.is_none() || outcome.vm.is_none() || outcome.vm == one.vm)
+            });
+            is_there || was_listed || has_outcome
+        };
+        let left = self.unresolved.iter().filter(|one| !is_told(one));
+        left.map(|one| Outcome {
+            host: one.host.clone(),
+            vm: one.vm.clone(),
+            uuid: None,
+            op,
+            status: Status::Skipped,
+            effect: Effect::None,
+            attempts: 0,
+            duration_ms: 0,
+            data: None,
+            error: Some(not_selected()),
+        })
+        .collect()
+    }
+}
+
+/// What a target may be called in the journal: an id that leads to the same daemon may have stood for its host.
+fn identities<'a>(target: &'a Target, notices: &'a [Notice]) -> impl Iterator<Item = Identity> {
+    let aliases = notices.iter().filter_map(|notice| match notice {
+        Notice::SameDaemon { host, alias, .. } if *host == target.host => Some(alias),
+        _ => None,
+    });
+    [&target.host].into_iter().chain(aliases).map(|host| (host.clone(), target.uuid()))
 }
 
 impl Past {
@@ -177,10 +244,10 @@ impl Past {
         }
     }
 
-    /// Adds the outcome of a target that is not repeated, unless it succeeded. Returns how many did.
-    fn settle(self, op: &'static str, settled: &mut Vec<Outcome>) -> usize {
+    /// Adds the outcome of a target that is not repeated, unless it succeeded. Returns whether it did.
+    fn settle(self, op: &'static str, settled: &mut Vec<Outcome>) -> bool {
         let ending = match self.progress {
-            Progress::Finished(ending) if ending.status.is_success() => return 1,
+            Progress::Finished(ending) if ending.status.is_success() => return true,
             Progress::Finished(ending) => *ending,
             Progress::NeverStarted | Progress::Started => Ending {
                 status: Status::Failed,
@@ -199,7 +266,7 @@ impl Past {
             },
         };
         settled.push(outcome(self.key, op, ending));
-        0
+        false
     }
 
     /// The outcome of a target that is still to be done, and is not among those that were found now.
@@ -218,16 +285,7 @@ impl Past {
         let (status, error) = match reason.and_then(|outcome| Some((outcome.status, outcome.error.clone()?)))
         {
             Some(reason) => reason,
-            None => (
-                Status::Skipped,
-                OutcomeError::new(
-                    "not-selected",
-                    "it is in the journal, was not done, and is not among the VMs that are selected now",
-                )
-                .with_hint(
-                    "the VM may be gone, or in another state; or the selectors differ from those before",
-                ),
-            ),
+            None => (Status::Skipped, not_selected()),
         };
         let ending = Ending {
             status,
@@ -241,6 +299,12 @@ impl Past {
     }
 }
 
+fn not_selected() -> OutcomeError {
+    let message = "it is in the journal, was not done, and is not among what is selected now";
+    OutcomeError::new("not-selected", message)
+        .with_hint("the VM may be gone, or in another state; or the selectors differ from those before")
+}
+
 fn outcome(key: Key, op: &'static str, ending: Ending) -> Outcome {
     Outcome {
         host: Some(key.host),
@@ -251,9 +315,15 @@ fn outcome(key: Key, op: &'static str, ending: Ending) -> Outcome {
         effect: ending.effect,
         attempts: ending.attempts,
         duration_ms: ending.duration_ms,
-        data: ending.data.map(Data::Reply),
+        data: ending.data.map(|data| noted_data(op, data)),
         error: ending.error,
     }
+}
+
+/// What an operation yielded, as it was noted. What is no output of a process is passed on as it stands.
+fn noted_data(op: &str, data: Value) -> Data {
+    let process = (op == "exec").then(|| ExecReport::deserialize(&data).ok()).flatten();
+    process.map_or(Data::Reply(data), Data::Exec)
 }
 
 fn other_operation(path: String, theirs: &str, operation: &Operation) -> JournalError {

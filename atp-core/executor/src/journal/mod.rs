@@ -11,9 +11,9 @@
 mod history;
 mod record;
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -76,6 +76,12 @@ pub enum JournalError {
         /// The file.
         path: String,
     },
+    /// There is nothing in the file: the run ended before it could be noted, and nothing was started.
+    #[error("the journal {path} is empty: nothing was started")]
+    Empty {
+        /// The file.
+        path: String,
+    },
     /// The file is not a journal, or not of a version that can be read.
     #[error("{path}, line {line}: not the journal of a run: {reason}")]
     Invalid {
@@ -105,9 +111,10 @@ impl JournalError {
             JournalError::Write { .. } => "journal-failed",
             JournalError::InUse { .. } => "journal-in-use",
             JournalError::OtherOperation { .. } => "journal-of-another-operation",
-            JournalError::Open { .. } | JournalError::Exists { .. } | JournalError::Invalid { .. } => {
-                "journal-unusable"
-            }
+            JournalError::Open { .. }
+            | JournalError::Exists { .. }
+            | JournalError::Empty { .. }
+            | JournalError::Invalid { .. } => "journal-unusable",
         }
     }
 
@@ -120,6 +127,7 @@ impl JournalError {
             }
             JournalError::Write { .. } => "make room on the disk, then go on from the journal with --resume",
             JournalError::InUse { .. } => "wait until that run has ended",
+            JournalError::Empty { .. } => "begin the run anew, with --journal in place of --resume",
             JournalError::Invalid { .. } => "name the file that was given to --journal",
             JournalError::OtherOperation { .. } => {
                 "resume with the very command that the journal was begun with, or begin a new one"
@@ -136,12 +144,14 @@ impl PartialEq for JournalError {
 }
 
 impl Journal {
-    /// Begins the journal of a run of `plan`: makes the file, which must not exist, and writes its head.
+    /// Begins the journal of a run of `plan`: makes the file, which must not exist or must be empty, and writes its
+    /// head.
     ///
     /// Nobody but the owner may read it: outcomes can hold anything a guest said.
     ///
     /// # Errors
-    /// The file exists, cannot be made, or cannot be written.
+    /// The file exists and has something in it, cannot be made, or cannot be written. What cannot be written is
+    /// removed again.
     ///
     /// Not cancel safe: the file may be left with its head.
     pub async fn create(path: &Path, plan: &Plan) -> Result<Journal, JournalError> {
@@ -149,13 +159,12 @@ impl Journal {
         let path = path.to_owned();
         let (file, name) = blocking(move || {
             let name = path.display().to_string();
-            let made = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path);
-            let file = made.map_err(|error| match error.kind() {
-                io::ErrorKind::AlreadyExists => JournalError::Exists { path: name.clone() },
-                _ => cannot("made", &name, error),
-            })?;
-            lock(&file, &name)?;
-            write(&file, head.as_bytes()).map_err(|source| failed(&name, source))?;
+            let file = make(&path, &name)?;
+            if let Err(source) = write(&file, head.as_bytes()) {
+                // Nothing was started, and half a head is in the way of whoever tries again.
+                let _ = fs::remove_file(&path);
+                return Err(failed(&name, source));
+            }
             sync_folder(&path);
             Ok((file, name))
         })
@@ -235,6 +244,33 @@ async fn write_lines(file: File, path: String, mut waiting: mpsc::Receiver<Line>
             let _ = line.written.send(state.clone());
         }
     }
+}
+
+/// Makes the file and locks it; one that is there and empty will do.
+fn make(path: &Path, name: &str) -> Result<File, JournalError> {
+    let exists = || JournalError::Exists { path: name.to_owned() };
+    let options = || OpenOptions::new().append(true).mode(0o600).clone();
+    let made = options().create_new(true).open(path);
+    let file = match made {
+        // Opening what is no file may take for ever.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_empty(fs::metadata(path)) => {
+            options().open(path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(exists()),
+        made => made,
+    };
+    let file = file.map_err(|error| cannot("made", name, error))?;
+    lock(&file, name)?;
+    // Only who has the lock knows that nobody writes to it.
+    if !is_empty(file.metadata()) {
+        return Err(exists());
+    }
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(|error| cannot("made", name, error))?;
+    Ok(file)
+}
+
+fn is_empty(metadata: io::Result<Metadata>) -> bool {
+    metadata.is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
 }
 
 /// Writes all of it and waits until the disk has it.

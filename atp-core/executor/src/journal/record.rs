@@ -1,5 +1,6 @@
 //! The lines of a journal.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
@@ -33,6 +34,8 @@ pub(super) enum Record<'a> {
         separate: bool,
         policy: PolicyNote,
         targets: Vec<Key>,
+        /// What was selected and could not be resolved to targets.
+        unresolved: Vec<Unresolved>,
         at: String,
     },
     Resumed {
@@ -72,6 +75,8 @@ pub(super) enum ReadRecord {
         operation: String,
         separate: bool,
         targets: Vec<Key>,
+        #[serde(default)]
+        unresolved: Vec<Unresolved>,
     },
     Resumed {},
     Started {
@@ -92,6 +97,14 @@ pub(super) struct Key {
     pub(super) host: HostId,
     pub(super) vm: Option<String>,
     pub(super) uuid: Option<Uuid>,
+}
+
+/// What was selected and is no target, as planning could not find out which VMs that is: all VMs of a host that could
+/// not be listed, one VM of it, or a VM that was on none of the hosts that could be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Unresolved {
+    pub(super) host: Option<HostId>,
+    pub(super) vm: Option<String>,
 }
 
 /// What came of a target.
@@ -115,6 +128,7 @@ impl Record<'_> {
             separate: plan.operation.is_separate(),
             policy: PolicyNote::of(&plan.policy),
             targets: plan.targets.iter().map(Key::of).collect(),
+            unresolved: Unresolved::all_of(&plan.settled),
             at: now(),
         }
     }
@@ -158,6 +172,21 @@ impl PolicyNote {
 impl Key {
     pub(super) fn of(target: &Target) -> Self {
         Key { host: target.host.clone(), vm: target.vm().map(str::to_owned), uuid: target.uuid() }
+    }
+}
+
+impl Unresolved {
+    /// What these outcomes of a planning are about, each once.
+    fn all_of(settled: &[Outcome]) -> Vec<Self> {
+        let of = |outcome: &Outcome| Unresolved { host: outcome.host.clone(), vm: outcome.vm.clone() };
+        let all: BTreeSet<_> = settled.iter().map(of).collect();
+        all.into_iter().collect()
+    }
+
+    /// Whether a VM is among what could not be resolved.
+    pub(super) fn covers(&self, host: &HostId, vm: Option<&str>) -> bool {
+        self.host.as_ref().is_none_or(|id| id == host)
+            && self.vm.as_deref().is_none_or(|name| Some(name) == vm)
     }
 }
 

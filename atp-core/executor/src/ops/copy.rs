@@ -6,10 +6,11 @@ use atp_protocol::files::{FileError, Progress, Pull, Pulled, Push, Pushed, Trans
 use atp_protocol::{LibvirtCarrier, ProtocolError};
 use atp_transport::Effect;
 use atp_transport::domain::DomainInfo;
+use tokio::time::Instant;
 
 use super::Job;
 use super::again::Again;
-use super::guest::{Asked, explain, finish, not_running};
+use super::guest::{self, Asked, explain, not_running};
 use crate::completion::Completion;
 use crate::copy::{FileReport, PullSpec, PushSpec};
 use crate::operation::Operation;
@@ -26,7 +27,9 @@ pub(super) async fn push(
     let deadline = job.attempt.deadline();
     let mut again = Again::new(policy, deadline);
     let mut begun = false;
-    let mut push = Push::new(Arc::clone(&spec.source), &spec.destination, TransferPolicy::default());
+    let transfer = TransferPolicy::default();
+    let by = transfer.before(deadline);
+    let mut push = Push::new(Arc::clone(&spec.source), &spec.destination, transfer);
     loop {
         let push = &mut push;
         let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
@@ -40,7 +43,7 @@ pub(super) async fn push(
         });
         match asked.await {
             Err(error) if can_go_on_pushing(&error, &mut begun) && again.after(&error).await => {}
-            asked => return finish(job, domain, asked, |pushed| pushed_completion(spec, pushed)),
+            asked => return finish(job, domain, by, asked, |pushed| pushed_completion(spec, pushed)),
         }
     }
 }
@@ -56,7 +59,9 @@ pub(super) async fn pull(
     let mut again = Again::new(policy, deadline);
     let destination = spec.destination_of(&job.target.host, &domain.name);
     let mut begun = false;
-    let mut pull = Pull::new(&spec.path, destination, TransferPolicy::default());
+    let transfer = TransferPolicy::default();
+    let by = transfer.before(deadline);
+    let mut pull = Pull::new(&spec.path, destination, transfer);
     loop {
         let pull = &mut pull;
         let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
@@ -70,8 +75,25 @@ pub(super) async fn pull(
         match asked.await {
             Err(error) if can_go_on_pulling(&error, &mut begun) && again.after(&error).await => {}
             // Whatever came of it, the guest is as it was.
-            asked => return finish(job, domain, asked, |pulled| pulled_completion(spec, pulled)).of_a_look(),
+            asked => {
+                return finish(job, domain, by, asked, |pulled| pulled_completion(spec, pulled)).of_a_look();
+            }
         }
+    }
+}
+
+/// What came of a transfer that had to be through `by` then. That is a moment before the target's deadline, for what is
+/// open in the guest to be closed; a transfer that ran into it ran out of the target's own time.
+fn finish<T>(
+    job: &Job<'_>,
+    domain: &DomainInfo,
+    by: Instant,
+    asked: Result<Asked<T>, ProtocolError>,
+    answered: impl FnOnce(T) -> Completion,
+) -> Completion {
+    match asked {
+        Err(error) => Completion::from_error(&error, by),
+        asked => guest::finish(job, domain, asked, answered),
     }
 }
 
@@ -123,7 +145,9 @@ fn pulled_completion(spec: &PullSpec, pulled: Pulled) -> Completion {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::Status;
     use atp_transport::TransportError;
+    use std::time::Duration;
 
     fn lost(effect: Effect) -> ProtocolError {
         ProtocolError::Transport(TransportError::ConnectionLost {
@@ -132,6 +156,19 @@ mod tests {
             sent: effect != Effect::None,
             source: None,
         })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transfer_that_ran_into_its_time_is_a_timeout_though_a_moment_is_left() {
+        let unanswered = ProtocolError::Timeout { channel: atp_protocol::Channel::Agent, sent: true };
+        let (path, partial) = ("/x".to_owned(), Some("/.atp-0.part".to_owned()));
+        let stopped = FileError::Stopped { path, done: 1, total: 2, partial, source: Box::new(unanswered) };
+        let deadline = Instant::now() + Duration::from_secs(8);
+        let by = TransferPolicy::default().before(deadline);
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert!(Instant::now() < deadline);
+        let ended = Completion::from_error(&stopped.into(), by);
+        assert_eq!((ended.status, ended.effect), (Status::Timeout, Effect::None));
     }
 
     #[test]

@@ -56,8 +56,12 @@ async fn write(file: PathBuf, png: Vec<u8>) -> io::Result<()> {
             std::fs::create_dir_all(folder)?;
         }
         let unfinished = file.with_extension("png.part");
-        std::fs::write(&unfinished, png)?;
-        std::fs::rename(unfinished, file)
+        let written = std::fs::write(&unfinished, png).and_then(|()| std::fs::rename(&unfinished, file));
+        if written.is_err() {
+            // Half a picture is of use to nobody, least of all on a full disk.
+            let _ = std::fs::remove_file(unfinished);
+        }
+        written
     });
     written.await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }

@@ -234,7 +234,11 @@ impl Shared {
             attempts += 1;
             let (completion, ended) = self.attempt(target, deadline).await;
             if attempts > self.policy.retries || !may_repeat(&completion) || ended + pause >= deadline {
-                let completion = if deadline < own { cut_short(completion) } else { completion };
+                if deadline < own && completion.status == Status::Timeout {
+                    // Work ends a moment before its deadline or after it: that of the run counts as passed either way.
+                    self.stop.halt(StopReason::DeadlinePassed);
+                    return (cut_short(completion), attempts, ended);
+                }
                 return (completion, attempts, ended);
             }
             tokio::select! {
@@ -269,9 +273,6 @@ pub(crate) fn may_repeat(completion: &Completion) -> bool {
 
 /// What it means that a target ran into the end of the whole run, and not of its own time.
 fn cut_short(completion: Completion) -> Completion {
-    if completion.status != Status::Timeout {
-        return completion;
-    }
     let mut error = OutcomeError::new(
         StopReason::DeadlinePassed.kind(),
         "stopped: the time for the whole run was used up while this was under way",

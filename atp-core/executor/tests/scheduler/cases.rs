@@ -381,6 +381,20 @@ fn the_time_for_the_whole_run_is_kept() {
 }
 
 #[test]
+fn a_target_cut_short_a_moment_early_ends_the_run_early_all_the_same() {
+    virtual_time(async {
+        let policy = Policy { deadline: Some(Duration::from_secs(7)), ..policy() };
+        let run = start(targets(1), policy, |_, attempt| async move {
+            // A process that will not be through is given up on a moment before its time is over.
+            tokio::time::sleep_until(attempt.deadline() - Duration::from_millis(5)).await;
+            let error = OutcomeError::new("exec-timeout", "still running");
+            Completion::failed(Status::Timeout, Effect::Unknown, error)
+        });
+        assert_eq!(outline(run).await, (vec!["vm0 cancelled".into()], Some(StopReason::DeadlinePassed)));
+    });
+}
+
+#[test]
 fn what_did_not_happen_is_tried_again_within_the_targets_own_time() {
     virtual_time(async {
         let began = Instant::now();

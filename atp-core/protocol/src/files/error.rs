@@ -75,7 +75,7 @@ pub enum FileError {
         found: Digest,
     },
     /// A transfer stopped part of the way; it can be taken up again there. The destination is as it was.
-    #[error("{path:?}: the transfer stopped after {done} of {total} bytes")]
+    #[error("{path:?}: the transfer stopped after {done} of {total} bytes{}", kept_in(.partial.as_deref()))]
     Stopped {
         /// The path in the guest.
         path: String,
@@ -83,6 +83,9 @@ pub enum FileError {
         done: u64,
         /// Bytes there are.
         total: u64,
+        /// The partial file that stays, for the transfer to go on from: in the guest when pushing, here when pulling.
+        /// None if it was removed.
+        partial: Option<String>,
         /// Why.
         #[source]
         source: Box<ProtocolError>,
@@ -157,6 +160,13 @@ impl FileError {
             FileError::Stopped { source, .. } => source.hint(),
         }
     }
+}
+
+/// Says that the partial file stays.
+fn kept_in(partial: Option<&str>) -> String {
+    partial.map_or_else(String::new, |path| {
+        format!("; they are kept in {path:?}, and copying again goes on from there")
+    })
 }
 
 /// What to try when the guest refuses to read or write a file.

@@ -48,7 +48,7 @@ impl Default for TransferPolicy {
 
 impl TransferPolicy {
     /// When work has to end, for what comes after it to end by `deadline`.
-    fn before(&self, deadline: Instant) -> Instant {
+    pub fn before(&self, deadline: Instant) -> Instant {
         keep_back(self.reserve, deadline)
     }
 }

@@ -104,16 +104,20 @@ impl Pull {
         let expected = match expected {
             Ok(digest) => digest,
             Err(error) => {
+                let partial_path = partial_path(&self.destination);
+                let mut is_kept = true;
                 if let ProtocolError::File(error) = &error {
                     // What could not be written here is to be looked at again.
                     self.partial = None;
                     // What fills the disk is in everybody's way.
                     if is_full(error) {
-                        let _ = tokio::fs::remove_file(partial_path(&self.destination)).await;
+                        let _ = tokio::fs::remove_file(&partial_path).await;
+                        is_kept = false;
                     }
                 }
                 let (path, total) = (self.path.clone(), info.size.max(done));
-                return Err(FileError::Stopped { path, done, total, source: Box::new(error) }.into());
+                let partial = is_kept.then(|| partial_path.display().to_string());
+                return Err(FileError::Stopped { path, done, total, partial, source: Box::new(error) }.into());
             }
         };
         let found = Digest::finish(partial.hasher.clone());

@@ -217,15 +217,16 @@ impl Push {
         };
         if let Err(error) = sent {
             // Bytes that the guest has no room for, or may not write, are only in the way there.
-            if matches!(error, ProtocolError::Refused(_)) {
+            let is_useless = matches!(error, ProtocolError::Refused(_));
+            if is_useless {
                 let _ = script::output(carrier, REMOVE, &[&places.partial], deadline).await;
             }
-            return Err(self.stopped(done, error));
+            return Err(self.stopped(done, (!is_useless).then_some(places.partial), error));
         }
 
         let (total, expected) = (self.source.size, self.source.digest);
         let found = digest::in_guest(carrier, &places.partial, total, &self.policy, work_deadline);
-        let found = found.await.map_err(|error| self.stopped(done, error))?;
+        let found = found.await.map_err(|error| self.stopped(done, Some(places.partial.clone()), error))?;
         if found != expected {
             let _ = script::output(carrier, REMOVE, &[&places.partial], deadline).await;
             return Err(FileError::Checksum { path: places.destination, expected, found }.into());
@@ -301,9 +302,9 @@ impl Push {
         Ok(())
     }
 
-    fn stopped(&self, done: u64, source: ProtocolError) -> ProtocolError {
+    fn stopped(&self, done: u64, partial: Option<String>, source: ProtocolError) -> ProtocolError {
         let (path, total) = (self.destination.clone(), self.source.size);
-        FileError::Stopped { path, done, total, source: Box::new(source) }.into()
+        FileError::Stopped { path, done, total, partial, source: Box::new(source) }.into()
     }
 }
 

@@ -123,8 +123,11 @@ async fn a_push_goes_on_where_another_one_stopped() {
     // The fourth write.
     let (guest, pushing) = (LocalGuest::with_fault(6, Fault::Unsent), Pushing::new());
     let stopped = pushing.push().run(&guest, soon(), &mut |_| {}).await.unwrap_err();
-    let ProtocolError::File(FileError::Stopped { done, total, .. }) = stopped else { panic!("{stopped:?}") };
+    let ProtocolError::File(FileError::Stopped { done, total, .. }) = &stopped else { panic!("{stopped:?}") };
+    let (done, total) = (*done, *total);
     assert!(done > 0 && done < total && total == SIZE as u64, "{done} of {total}");
+    let partial = names(pushing.folder.path()).into_iter().find(|name| name.ends_with(".part")).unwrap();
+    assert!(stopped.to_string().contains(&partial), "{stopped} does not say that {partial} is kept");
     assert_eq!(
         (stopped.kind(), stopped.effect(), stopped.is_retryable()),
         ("connection-lost", Effect::None, true)
