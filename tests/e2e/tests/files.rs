@@ -211,11 +211,14 @@ fn a_copy_that_runs_out_of_time_says_so_and_leaves_what_was_there() {
     assert!(message.contains("kept in \"/data/.atp-"), "{message}");
     let late = copy("--deadline");
     assert_eq!(late.exits_with(5).brief(), ["h1/vm1 cancelled none run-deadline-passed"]);
+    // What was cut off has to be over in the guest too: an agent that owes an answer is given five seconds by libvirt,
+    // and then it is not the time of the copy that is up.
+    assert_eq!(sh("cat /data/late").outcome("h1/vm1").stream("stdout"), "old\n");
     let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
     guest.pause_qemu().unwrap();
     let hung = copy("--timeout");
     guest.resume_qemu().unwrap();
-    assert_eq!(hung.exits_with(1).outcome("h1/vm1").status, "timeout", "{:?}", hung.brief());
+    assert_eq!(hung.exits_with(1).brief(), ["h1/vm1 timeout none call-timeout"]);
     assert_eq!(sh("cat /data/late").outcome("h1/vm1").stream("stdout"), "old\n");
     sh("rm /data/late /data/.atp-*.part").exits_with(0);
 }

@@ -4,6 +4,7 @@ use std::io::SeekFrom;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use atp_transport::Effect;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::time::Instant;
@@ -206,10 +207,11 @@ impl Push {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Pushed> {
         let work_deadline = self.policy.before(deadline);
-        self.close(carrier, work_deadline).await?;
-        let places = self.prepare(carrier, work_deadline).await?;
-        let mut done = self.reusable(carrier, &places, work_deadline).await?;
-        let resumed_at = done;
+        let (places, resumed_at) = self.begin(carrier, work_deadline).await.map_err(|error| {
+            // Whatever came of that in the guest, the destination is as it was.
+            if error.effect() == Effect::Unknown { self.stopped(0, None, error) } else { error }
+        })?;
+        let mut done = resumed_at;
         let sent = self.send(carrier, &places.partial, &mut done, work_deadline, progress).await;
         let sent = match (sent, self.close(carrier, deadline).await) {
             (Ok(()), closed) => closed,
@@ -236,6 +238,14 @@ impl Push {
         let output = script::output(carrier, FINISH, &names, deadline).await?;
         script::checked(output, "replace", &places.destination)?;
         Ok(Pushed { path: places.destination, size: total, resumed_at, digest: found })
+    }
+
+    /// Finds out where to write, and how much of it is there.
+    async fn begin(&mut self, carrier: &impl Carrier, deadline: Instant) -> Result<(Places, u64)> {
+        self.close(carrier, deadline).await?;
+        let places = self.prepare(carrier, deadline).await?;
+        let resumed_at = self.reusable(carrier, &places, deadline).await?;
+        Ok((places, resumed_at))
     }
 
     async fn prepare(&self, carrier: &impl Carrier, deadline: Instant) -> Result<Places> {
