@@ -27,8 +27,10 @@ const AGENT_POLL: Duration = Duration::from_millis(50);
 
 /// How long a guest may take to answer on its control port: its boot included, on a busy machine.
 const CONTROL_DEADLINE: Duration = Duration::from_secs(100);
-/// After this time a control command is sent again: a guest that boots forgets what came too early.
+/// After this time a control command is sent again, and then after twice as long each time: a guest that boots forgets
+/// what came too early, and is held up by what came too often.
 const CONTROL_RETRY: Duration = Duration::from_millis(300);
+const CONTROL_RETRY_MAX: Duration = Duration::from_secs(3);
 
 /// How long a guest may be silent that runs, before it is powered off and on. A boot on a busy machine takes less.
 const SILENCE: Duration = Duration::from_secs(100);
@@ -334,11 +336,13 @@ impl Guest {
         let what = || format!("the control port {}", path.display());
         let request = format!("{command} {}", new_uuid()?);
         let mut stream = UnixStream::connect(&path).map_err(Error::io(what()))?;
-        stream.set_read_timeout(Some(CONTROL_RETRY)).map_err(Error::io(what()))?;
         let mut answers = BufReader::new(stream.try_clone().map_err(Error::io(what()))?);
 
         let start = Instant::now();
+        let mut retry = CONTROL_RETRY;
         while start.elapsed() < CONTROL_DEADLINE {
+            stream.set_read_timeout(Some(retry)).map_err(Error::io(what()))?;
+            retry = (retry * 2).min(CONTROL_RETRY_MAX);
             stream.write_all(format!("{request}\n").as_bytes()).map_err(Error::io(what()))?;
             let mut answer = String::new();
             loop {
