@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 const NAMESPACES: &str = "/run/netns";
 
 /// `ip` and `iptables` only talk to the kernel.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The network of one bed.
 #[derive(Debug, Clone, Copy)]

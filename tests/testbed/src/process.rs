@@ -12,7 +12,7 @@ use crate::error::{Error, LogTail, Result};
 use crate::sys;
 
 /// How long killed processes may take to be gone.
-const KILL_DEADLINE: Duration = Duration::from_secs(10);
+const KILL_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A process that cannot be mistaken for another one that got the same number later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
