@@ -67,36 +67,37 @@ impl Home {
 
     /// The command, in this home.
     pub(crate) fn atp<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_atp"));
+        let mut command = self.command(env!("CARGO_BIN_EXE_atp"));
+        command.args(args);
+        command
+    }
+
+    /// A program that may start the command, in this home.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ATP_")) {
             command.env_remove(name);
         }
         for name in FOREIGN {
             command.env_remove(name);
         }
-        command.env("HOME", &self.folder).current_dir(&self.folder).stdin(Stdio::null()).args(args);
+        command.env("HOME", &self.folder).current_dir(&self.folder).stdin(Stdio::null());
         command
     }
 
     /// Runs the command to its end on a terminal: all that it writes, control sequences included, is the `stdout`
     /// of the run.
     pub(crate) fn run_on_terminal(&self, args: &[&str], variables: &[(&str, &str)]) -> Run {
-        Run::of(self.on_terminal(args).envs(variables.iter().copied()).stdin(Stdio::null()))
+        Run::of(self.on_terminal(args).envs(variables.iter().copied()))
     }
 
     /// The command on a terminal; what is typed is its stdin.
     pub(crate) fn on_terminal(&self, args: &[&str]) -> Command {
         let quoted = |word: &str| format!("'{}'", word.replace('\'', "'\\''"));
         let words = [env!("CARGO_BIN_EXE_atp")].iter().chain(args).map(|word| quoted(word));
-        let mut command = Command::new("script");
+        let mut command = self.command("script");
         command.args(["--quiet", "--return", "--command", &words.collect::<Vec<_>>().join(" "), "/dev/null"]);
-        for (name, value) in self.atp([""; 0]).get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command.env("TERM", "xterm").env_remove("CI").current_dir(&self.folder);
+        command.env("TERM", "xterm").env_remove("CI");
         command
     }
 

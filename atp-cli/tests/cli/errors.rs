@@ -1,7 +1,6 @@
 //! Hosts that cannot be reached, and what cannot be done on the test driver: kinds, hints and exit codes.
 
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -137,10 +136,9 @@ fn a_system_that_gives_no_threads_is_told_of() {
                    [ \"$(id -u)\" = 0 ] && as=\"setpriv --reuid=65534 --clear-groups\"; \
                    exec prlimit --nproc=1 $as /proc/self/fd/3 \"$@\"";
     let home = Home::new();
-    let mut command = Command::new("sh");
-    command.current_dir(home.path(""));
+    let mut command = home.command("sh");
     command.args(["-c", limited, env!("CARGO_BIN_EXE_atp"), "--host", DEMO, "vm", "list"]);
-    command.env("HOME", "/nonexistent").env_remove("XDG_CONFIG_HOME").stdin(Stdio::null());
+    command.env("HOME", "/nonexistent");
     Run::of(&mut command).exits(2).without_data().says(&["too few threads", "ulimit -u"]);
 }
 
