@@ -1,17 +1,21 @@
 //! So many at a time: a number of permits that can be changed while some of them are out.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Permits, granted in the order they are asked for.
 pub(crate) struct Limit {
     permits: Arc<Semaphore>,
-    /// How many there are to be. Written by [`resize`](Self::resize) alone.
-    size: AtomicUsize,
+    /// Held while the limit is changed and while a permit goes back, so that none slips through a lower limit.
+    bounds: Mutex<Bounds>,
+}
+
+struct Bounds {
+    /// How many permits there are to be.
+    size: usize,
     /// Permits that are out and are not to come back, since the limit was lowered meanwhile.
-    surplus: AtomicUsize,
+    surplus: usize,
 }
 
 /// One of the permits; goes back when it is dropped.
@@ -24,8 +28,8 @@ pub(crate) struct Permit {
 impl Limit {
     /// A limit of `size` permits.
     pub(crate) fn new(size: usize) -> Arc<Self> {
-        let permits = Arc::new(Semaphore::new(size));
-        Arc::new(Limit { permits, size: AtomicUsize::new(size), surplus: AtomicUsize::new(0) })
+        let (permits, bounds) = (Arc::new(Semaphore::new(size)), Mutex::new(Bounds { size, surplus: 0 }));
+        Arc::new(Limit { permits, bounds })
     }
 
     /// Waits for a permit. Cancel safe: a place in line is given up.
@@ -48,44 +52,51 @@ impl Limit {
 
     /// How many are out.
     pub(crate) fn taken(&self) -> usize {
-        let all = self.size.load(Ordering::Relaxed) + self.surplus.load(Ordering::Relaxed);
-        all.saturating_sub(self.permits.available_permits())
+        let bounds = self.bounds();
+        (bounds.size + bounds.surplus).saturating_sub(self.permits.available_permits())
     }
 
     /// Changes how many permits there are. When they become fewer, those that are out stay out, and as many as are
-    /// too many do not come back. Calls of this must not overlap.
+    /// too many do not come back.
     pub(crate) fn resize(&self, size: usize) {
-        let before = self.size.swap(size, Ordering::Relaxed);
-        if let Some(fewer) = before.checked_sub(size) {
-            self.surplus.fetch_add(fewer - self.permits.forget_permits(fewer), Ordering::AcqRel);
+        let mut bounds = self.bounds();
+        if let Some(fewer) = bounds.size.checked_sub(size) {
+            bounds.surplus += fewer - self.permits.forget_permits(fewer);
         } else {
-            for _ in before..size {
-                if !self.take_surplus() {
-                    self.permits.add_permits(1);
-                }
-            }
+            let more = size - bounds.size;
+            let kept = more.min(bounds.surplus);
+            bounds.surplus -= kept;
+            self.permits.add_permits(more - kept);
         }
+        bounds.size = size;
     }
 
-    /// Strikes one permit off those that are too many; false if none is.
-    fn take_surplus(&self) -> bool {
-        let one_less = |surplus: usize| surplus.checked_sub(1);
-        self.surplus.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok()
+    fn bounds(&self) -> MutexGuard<'_, Bounds> {
+        // Nothing under this lock can panic, and whoever is woken under it runs on its own.
+        self.bounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.limit.take_surplus()
-            && let Some(permit) = self.permit.take()
-        {
-            permit.forget();
+        let mut bounds = self.limit.bounds();
+        let Some(permit) = self.permit.take() else { return };
+        match bounds.surplus.checked_sub(1) {
+            Some(fewer) => {
+                bounds.surplus = fewer;
+                permit.forget();
+            }
+            // Under the lock: a limit that is lowered now counts it among those that can be had.
+            None => drop(permit),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
     use futures_util::FutureExt;
     use proptest::prelude::*;
 
@@ -104,6 +115,43 @@ mod tests {
         }
         drop(out[2].take());
         assert!(waiting.now_or_never().is_some(), "the one permit there is was not granted");
+    }
+
+    #[test]
+    fn a_permit_that_comes_back_while_the_limit_is_lowered_is_not_lent_again() {
+        const ROUNDS: usize = 20_000;
+        let round = AtomicUsize::new(0);
+        // As near to one another as can be, and without holding up a machine that has but one processor to spare.
+        let reaches = |number: usize| {
+            for look in 1.. {
+                if round.load(Ordering::Acquire) >= number {
+                    return;
+                }
+                if look % 200 == 0 { thread::yield_now() } else { std::hint::spin_loop() }
+            }
+        };
+        let coming_back: Mutex<Option<Permit>> = Mutex::new(None);
+        let lent_again = thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 0..ROUNDS {
+                    reaches(2 * n + 1);
+                    let permit = coming_back.lock().unwrap().take();
+                    drop(permit);
+                    round.fetch_add(1, Ordering::AcqRel);
+                }
+            });
+            let rounds = (0..ROUNDS).map(|n| {
+                let limit = Limit::new(2);
+                let _kept = limit.try_acquire();
+                *coming_back.lock().unwrap() = limit.try_acquire();
+                round.fetch_add(1, Ordering::AcqRel);
+                limit.resize(1);
+                reaches(2 * n + 2);
+                limit.try_acquire().is_some()
+            });
+            rounds.filter(|lent_again| *lent_again).count()
+        });
+        assert_eq!(lent_again, 0, "of {ROUNDS} times two were out of one");
     }
 
     proptest! {
