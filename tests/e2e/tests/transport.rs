@@ -162,6 +162,30 @@ fn a_hung_vm_costs_its_caller_the_deadline_and_nobody_else_anything() {
 }
 
 #[test]
+fn a_command_whose_qemu_is_killed_may_have_been_carried_out() {
+    let bed = bed();
+    let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
+    let vm1 = vm(&bed, "h1", "vm1");
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        guest.pause_qemu().unwrap();
+        let asked = tokio::spawn({
+            let manager = manager.clone();
+            async move { query_status(&manager, "h1", vm1, 60).await }
+        });
+        let is_free = |connection: LibvirtConnection| async move { connection.monitor_is_free(vm1).await };
+        while let Ok(true) = manager.execute_on_host_with("h1", in_seconds(20), is_free).await {
+            assert!(!asked.is_finished(), "{:?}", asked.await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        guest.kill_qemu().unwrap();
+        let error = asked.await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::LibvirtError, Effect::Unknown), "{error:?}");
+        assert!(manager.close(SOON).await);
+    });
+}
+
+#[test]
 fn calls_beside_a_hung_one_are_not_held_up() {
     let bed = bed();
     bed.host("h1").unwrap().guest("vm1").unwrap().pause_qemu().unwrap();
