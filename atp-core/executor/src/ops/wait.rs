@@ -1,5 +1,7 @@
 //! Waiting until something is true of a VM.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use atp_protocol::{LibvirtCarrier, ProtocolError, RefusalKind, exec, guest};
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind};
@@ -40,8 +42,9 @@ pub(super) async fn until(
     let mut effect = Effect::None;
     loop {
         looks += 1;
-        let looked = look(job, domain, condition).await;
-        effect = together(effect, effect_of(condition, &looked));
+        let is_sent = AtomicBool::new(false);
+        let looked = look(job, domain, condition, &is_sent).await;
+        effect = together(effect, effect_of(&looked, is_sent.load(Ordering::Acquire)));
         match looked.map(|look| look.seen) {
             Ok(Seen::True) => return Completion::ok(effect, Data::Waited(WaitReport { looks })),
             Ok(Seen::NotYet(seen)) => last = seen,
@@ -59,12 +62,13 @@ pub(super) async fn until(
     }
 }
 
-/// What a look did to the VM.
-fn effect_of(condition: &Condition, looked: &Result<Look, ProtocolError>) -> Effect {
-    match (condition, looked) {
-        (_, Ok(look)) => look.effect,
-        (Condition::Exec(_), Err(error)) => error.effect(),
-        (Condition::Agent | Condition::State(_), Err(_)) => Effect::None,
+/// What a look did to the VM, where a program was sent to it or not.
+fn effect_of(looked: &Result<Look, ProtocolError>, is_sent: bool) -> Effect {
+    match looked {
+        Ok(look) => look.effect,
+        Err(error) if is_sent => error.effect(),
+        // It was only looked at.
+        Err(_) => Effect::None,
     }
 }
 
@@ -77,7 +81,13 @@ fn together(one: Effect, other: Effect) -> Effect {
     }
 }
 
-async fn look(job: &Job<'_>, domain: &DomainInfo, condition: &Condition) -> Result<Look, ProtocolError> {
+/// Looks once. `is_sent` becomes true before a program is sent to the guest.
+async fn look(
+    job: &Job<'_>,
+    domain: &DomainInfo,
+    condition: &Condition,
+    is_sent: &AtomicBool,
+) -> Result<Look, ProtocolError> {
     let deadline = job.attempt.deadline();
     let looked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         let state = connection.domain_info(domain.uuid).await?.state;
@@ -97,6 +107,7 @@ async fn look(job: &Job<'_>, domain: &DomainInfo, condition: &Condition) -> Resu
             return looked(Seen::True);
         };
         job.attempt.mark_sent();
+        is_sent.store(true, Ordering::Release);
         let output = match exec::run(&carrier, spec, deadline).await {
             Ok(output) => output,
             Err(error) => return Err(job.explained(&connection, domain, error).await),
@@ -144,4 +155,25 @@ fn too_late(
     let hint = "look at the VM's console, or give more time (`--timeout`)";
     let error = OutcomeError::new("condition-not-met", message).with_hint(hint).retryable();
     Completion::failed(Status::Timeout, effect, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_sent_no_program_did_nothing() {
+        let unanswered = || Err(ProtocolError::Timeout { channel: atp_protocol::Channel::Agent, sent: true });
+        assert_eq!(effect_of(&unanswered(), false), Effect::None);
+        assert_eq!(effect_of(&unanswered(), true), Effect::Unknown);
+        let ran = Ok(Look { seen: Seen::NotYet(String::new()), effect: Effect::Done });
+        assert_eq!(effect_of(&ran, true), Effect::Done);
+    }
+
+    #[test]
+    fn once_a_program_has_run_something_happened() {
+        let all = [Effect::Unknown, Effect::None, Effect::Done, Effect::Unknown];
+        assert_eq!(all.into_iter().fold(Effect::None, together), Effect::Done);
+        assert_eq!(all[..2].iter().copied().fold(Effect::None, together), Effect::Unknown);
+    }
 }
