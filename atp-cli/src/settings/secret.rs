@@ -25,17 +25,21 @@ pub(crate) fn mask_uri(uri: &str) -> String {
 }
 
 /// Where the user and the password of `scheme://user:secret@host/path` end, with what is before the host starting at
-/// `start`. A password with a `/` or a `?` in it has no place in a URI, and it ends at the last `@` all the same.
+/// `start`. A password with a `/` or a `?` in it has no place in a URI, and it ends at the last `@` all the same; but
+/// not at one that stands in the value of a parameter.
 fn user_end(uri: &str, start: usize) -> Option<usize> {
+    let last = uri.rfind('@').filter(|&at| at >= start)?;
     let parameters = uri.find('?').filter(|&at| at >= start).unwrap_or(uri.len());
+    if last < parameters || !uri[parameters..last].contains('=') {
+        return Some(last);
+    }
     let base = &uri[start..parameters];
     if let Some(end) = base.rfind('@') {
         return Some(start + end);
     }
-    let end = uri.rfind('@').filter(|&end| end > parameters)?;
     let port = base.split_once(':')?.1.split('/').next()?;
     let is_port = base.starts_with('[') || (!port.is_empty() && port.bytes().all(|c| c.is_ascii_digit()));
-    (!is_port || !uri[parameters..end].contains('=')).then_some(end)
+    (!is_port).then_some(last)
 }
 
 fn mask_parameter(parameter: &str) -> String {
