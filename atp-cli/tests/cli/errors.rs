@@ -72,6 +72,25 @@ fn a_host_that_never_answers_costs_its_timeout_and_no_more() {
 }
 
 #[test]
+fn a_host_that_never_answers_leaves_the_others_half_of_the_time_for_the_run() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("silent=qemu+tcp://{}/system", listener.local_addr().unwrap());
+    for command in [&["vm", "list"][..], &["vm", "suspend", "*"], &["doctor"]] {
+        let args =
+            [&["--host", DEMO, "--host", &silent, "--deadline", "6s", "-o", "json"][..], command].concat();
+        let run = Home::new().run(args);
+        let outcomes = run.outcomes();
+        let status = |field: &str, name: &str| {
+            outcomes.iter().find(|outcome| outcome[field] == name).map(|outcome| outcome["status"].clone())
+        };
+        let failed_without_agent = if command == ["doctor"] { "failed" } else { "ok" };
+        assert_eq!(status("vm", "test"), Some(json!(failed_without_agent)), "{run:#?}");
+        assert_eq!(status("host", "silent"), Some(json!("unreachable")), "{run:#?}");
+        run.exits(1);
+    }
+}
+
+#[test]
 fn a_uri_that_is_none_is_told_before_any_work() {
     let home = Home::new();
     for uri in ["foo", "qemu+tcp:///system", "qemu+smoke://h/system", "qemu+ssh://me:hunter2@[/system"] {

@@ -46,6 +46,7 @@ fn commands_options_hosts_groups_and_vms_are_offered() {
     assert_eq!(offered_vms(&home, &["exec", "te"]), ["test"]);
     assert_eq!(offered_vms(&home, &["vm", "start", "@lab/"]), ["@lab/test"]);
     assert_eq!(offered_vms(&home, &["vm", "start", "x", "--exclude", "h1/t"]), ["h1/test"]);
+    assert_eq!(offered_vms(&home, &["events", "h1/t"]), ["h1/test"]);
     assert_eq!(offered_vms(&home, &["--host", DEMO, "vm", "info", "demo/"]), ["demo/test"]);
 }
 
@@ -63,6 +64,9 @@ fn names_of_vms_come_from_a_short_lived_cache() {
 #[test]
 fn what_is_wrong_is_no_trouble_for_the_shell() {
     let home = Home::new();
+    let entry = format!("{{\"uri\":\"test:///default\",\"at\":{},\"names\":[\"x\"]}}", u64::MAX);
+    home.write(".cache/atp/vms.json", &format!("{{\"demo\":{entry}}}"));
+    assert_eq!(offered(&home, &["--host", DEMO, "vm", "info", "demo/"]), ["demo/test"]);
     home.write(".config/atp/config.toml", "not toml");
     assert!(offered(&home, &["exec", "h"]).is_empty());
     assert!(offered(&home, &["v"]).contains(&"vm".to_owned()));

@@ -77,6 +77,14 @@ fn what_does_not_come_is_a_timeout_that_says_what_was_seen() {
 }
 
 #[test]
+fn no_program_runs_in_a_guest_that_is_shut_off() {
+    let bed = bed();
+    bed.host("h1").unwrap().guest("vm1").unwrap().destroy().unwrap();
+    let run = bed.run(&["--timeout", "2s", "wait", "h1/vm1", "--for", "exec=true"]);
+    assert_eq!(run.exits_with(1).brief(), ["h1/vm1 timeout none condition-not-met"]);
+}
+
+#[test]
 fn a_daemon_that_comes_back_is_waited_for() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
