@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use atp_protocol::ProtocolError;
-use atp_transport::Effect;
+use atp_transport::{Effect, ErrorKind};
 use tokio::time::Instant;
 
 use crate::error::OutcomeError;
@@ -43,12 +43,14 @@ impl Completion {
     /// What an error of the layers below comes to, for work that was to end by `deadline`.
     ///
     /// A timeout that came before the deadline, such as that of a single call, is a failure like others. A process
-    /// that still ran is one of the target's own time, though said a moment before it is over.
+    /// that still ran is one of the target's own time, though said a moment before it is over. So is an agent that was
+    /// silent until then: whether libvirt's clock or ours ended the wait for it is chance.
     pub(crate) fn from_error(error: &ProtocolError, deadline: Instant) -> Self {
         let out_of_time = matches!(error, ProtocolError::StillRunning { .. }) || Instant::now() >= deadline;
+        let is_silence = error.is_timeout() || error.transport_kind() == Some(ErrorKind::AgentUnresponsive);
         let status = if error.is_unreachable() {
             Status::Unreachable
-        } else if error.is_timeout() && out_of_time {
+        } else if is_silence && out_of_time {
             Status::Timeout
         } else {
             Status::Failed
@@ -89,6 +91,7 @@ impl Completion {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use atp_transport::{LibvirtError, TransportError};
 
     #[tokio::test(start_paused = true)]
     async fn only_the_targets_own_time_makes_a_timeout() {
@@ -97,7 +100,15 @@ mod tests {
         let deadline = Instant::now() + Duration::from_millis(3);
         assert_eq!(Completion::from_error(&running, deadline).status, Status::Timeout);
         assert_eq!(Completion::from_error(&unanswered, deadline).status, Status::Failed);
+        let source = LibvirtError { code: 86, domain: 10, level: 2, message: "not available for now".into() };
+        let (host, operation) = ("h1".parse().unwrap(), "virDomainQemuAgentCommand");
+        let kind = ErrorKind::AgentUnresponsive;
+        let silent = TransportError::Libvirt { host, operation, kind, source }.into();
+        assert_eq!(Completion::from_error(&silent, deadline).status, Status::Failed);
         tokio::time::advance(Duration::from_millis(3)).await;
-        assert_eq!(Completion::from_error(&unanswered, deadline).status, Status::Timeout);
+        for late in [unanswered, silent] {
+            let late = Completion::from_error(&late, deadline);
+            assert_eq!((late.status, late.effect), (Status::Timeout, Effect::Unknown));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ops::Deref;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use atp_testbed::{Error, Testbed};
 
@@ -15,7 +15,8 @@ pub struct Bed {
     _alone: MutexGuard<'static, ()>,
 }
 
-/// Waits until no other test has the testbed, and until all of it is in order again.
+/// Waits until no other test has the testbed, and until all of it is in order again. After a test that failed that
+/// means guests as new: it may have left anything in them.
 ///
 /// The first caller starts it. As it is in a `static`, it is removed when the process ends, also when tests fail.
 /// With `ATP_TESTBED` set, as `testbed run --hosts 3 -- cargo test` does it, that bed is used and left alone.
@@ -24,11 +25,18 @@ pub fn bed() -> Bed {
     static ALONE: Mutex<()> = Mutex::new(());
 
     // A test that failed has hurt the bed at most, and that is mended below.
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (alone, is_hurt) = match ALONE.lock() {
+        Ok(alone) => (alone, false),
+        Err(poisoned) => {
+            ALONE.clear_poison();
+            (poisoned.into_inner(), true)
+        }
+    };
     match TESTBED.get_or_init(|| start().map_err(|error| error.to_string())) {
         Err(error) => panic!("the testbed does not start: {error}"),
         Ok(testbed) => {
-            if let Err(error) = testbed.restore() {
+            let mended = if is_hurt { testbed.renew() } else { testbed.restore() };
+            if let Err(error) = mended {
                 panic!("the testbed cannot be put in order: {error}");
             }
             Bed { testbed, _alone: alone }

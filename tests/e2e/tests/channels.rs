@@ -21,17 +21,15 @@ use uuid::Uuid;
 use crate::support::{manager, nothing_is_held};
 
 /// Longest any of these tests may take.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(300);
 /// Longest anything may take that should happen soon; the machine may be busy.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 const CHANNEL: &str = "org.atp.test.channel";
 
 fn config() -> TransportConfig {
     let mut config = TransportConfig::default();
     config.pool.min_connections_per_host = 0;
     config.calls.thread_idle_timeout = Duration::from_millis(500);
-    config.keepalive.interval = Duration::from_secs(1);
-    config.keepalive.count = 3;
     config
 }
 
@@ -51,6 +49,21 @@ fn start_peer(bed: &Bed, vm: &str, kind: &str) {
 async fn open(manager: &TransportManager, guest: &Guest) -> DomainChannel {
     let options = ChannelOptions::default();
     manager.open_channel("h1", uuid(guest), CHANNEL, &options, deadline()).await.unwrap()
+}
+
+/// Opens a channel that was open a moment ago: the daemon may not have seen its end yet.
+async fn open_again(manager: &TransportManager, guest: &Guest) -> DomainChannel {
+    let options = ChannelOptions::default();
+    let until = deadline();
+    loop {
+        match manager.open_channel("h1", uuid(guest), CHANNEL, &options, until).await {
+            Ok(channel) => return channel,
+            Err(error) => {
+                assert!(error.kind() == ErrorKind::ChannelInUse && Instant::now() < until, "{error:?}");
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// The way to a VM's channel, for a client that opens it whenever it needs to.
@@ -121,7 +134,7 @@ fn bytes_come_back_as_they_were_sent() {
         drop(taken);
         drop(channel);
         nothing_is_held(SOON);
-        let mut again = open(&manager, &guest).await;
+        let mut again = open_again(&manager, &guest).await;
         assert_eq!(echo(&mut again, b"again").await, b"again");
     });
     nothing_is_held(SOON);
@@ -196,7 +209,7 @@ fn a_client_opens_the_channel_again_when_the_vm_or_the_daemon_was_gone() {
 async fn answered(client: &ChannelClient) {
     let start = Instant::now();
     loop {
-        match client.request(request("hostname"), Instant::now() + Duration::from_secs(3)).await {
+        match client.request(request("hostname"), Instant::now() + Duration::from_secs(5)).await {
             Ok(answer) => return assert_eq!(answer["result"], "vm2"),
             Err(error) => assert!(start.elapsed() < SOON, "{error}"),
         }

@@ -12,14 +12,16 @@ use tokio::time::timeout;
 use crate::support::{IDS, manager, nothing_is_held, quick};
 
 /// Longest any of these tests may take.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(400);
 /// Longest anything may take that should happen soon; the machine may be busy.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 /// Connects to no host that is not watched.
 fn config() -> TransportConfig {
     let mut config = quick();
     config.pool.min_connections_per_host = 0;
+    // No host here is silent, only slow.
+    config.connect_timeout = Duration::from_secs(30);
     config
 }
 
@@ -55,17 +57,6 @@ async fn event(events: &mut DomainEvents, vm: &str, text: &str) {
         _ => None,
     })
     .await;
-}
-
-/// Waits until a host is watched; the states of its VMs, by name.
-async fn present(events: &mut DomainEvents, wanted: &str) -> Vec<(String, DomainState)> {
-    until(events, &format!("{wanted} is watched"), |item| match item {
-        WatchItem::Present { host, domains, .. } if host.as_str() == wanted => {
-            Some(domains.iter().map(|domain| (domain.name.clone(), domain.state)).collect())
-        }
-        _ => None,
-    })
-    .await
 }
 
 /// Watches all hosts of the bed, and waits until they are.
@@ -154,8 +145,10 @@ fn devices_that_come_and_go_are_told() {
 
         let copy = std::env::temp_dir().join(format!("atp-e2e-copy-{}", std::process::id()));
         let job = ["--transient-job", "--wait", "--finish"];
-        let copied =
-            host.virsh(&[&["blockcopy", "vm2", "vda", "--dest", &copy.to_string_lossy()][..], &job].concat());
+        let copied = host.virsh_within(
+            &[&["blockcopy", "vm2", "vda", "--dest", &copy.to_string_lossy()][..], &job].concat(),
+            SOON,
+        );
         let _ = fs::remove_file(&copy);
         copied.unwrap();
         event(&mut events, "h2/vm2", "block job copy on vda: ready").await;
@@ -181,10 +174,11 @@ fn a_watchdog_that_fires_is_told() {
     within(LIMIT, async {
         let (_manager, mut events) = watch(&bed, &WatchOptions::default()).await;
         let mut states = events.subscribe();
-        // The guest is stopped before it can answer, or a moment later.
-        bed.run(&["--timeout", "20s", "exec", "h1/vm1", "--shell", "--", FIRE_WATCHDOG]);
+        // The guest is stopped before it can answer, or a moment later. Nobody waits for that: its event is enough.
+        let firing = bed.atp(&["exec", "h1/vm1", "--shell", "--", FIRE_WATCHDOG]).start();
         event(&mut events, "h1/vm1", "watchdog fired: pause").await;
         event(&mut states, "h1/vm1", "suspended (watchdog)").await;
+        drop(firing);
     });
     verb.wait_for_stdout(r#""event":"watchdog","action":"pause""#);
     verb.interrupt();
@@ -215,7 +209,7 @@ fn a_disk_without_room_stops_its_guest_which_goes_on_when_there_is_some() {
         let mut states = events.subscribe();
         let write = format!("yes | head -c {SIZE} | dd of=/dev/vdb bs=64k conv=fsync");
         let writing =
-            bed.atp(&["--timeout", "60s", "exec", "h1/vm1", "--shell", "--", &write]).output("json");
+            bed.atp(&["--timeout", "20s", "exec", "h1/vm1", "--shell", "--", &write]).output("json");
         let writing = writing.start();
         let error = until(&mut events, "the error", |item| match item {
             WatchItem::Event { event, .. } => match &event.kind {
@@ -227,8 +221,14 @@ fn a_disk_without_room_stops_its_guest_which_goes_on_when_there_is_some() {
         let (device, action, reason) = ("virtio-disk1".to_owned(), "pause", "enospc".to_owned());
         assert_eq!(error.await, DomainEventKind::IoError { path: path.clone(), device, action, reason });
         event(&mut states, "h1/vm1", "suspended (io-error)").await;
-        // What runs in a guest that was stopped has not ended, and nobody can be asked about it.
-        assert_eq!(writing.finish().exits_with(1).brief(), ["h1/vm1 failed unknown vm-not-running"]);
+        // What runs in a guest that was stopped has not ended, and nobody can be asked about it. A question that was
+        // on its way when the guest stopped is answered by nobody, until the time is up.
+        let writing = writing.finish();
+        let outcome = writing.exits_with(1).outcome("h1/vm1");
+        let unanswered = ["exec-timeout", "call-timeout", "agent-unresponsive"];
+        let (kind, status) = (outcome.failure().kind.as_str(), outcome.status.as_str());
+        assert!((status, kind) == ("failed", "vm-not-running") || unanswered.contains(&kind), "{outcome:?}");
+        assert_eq!(outcome.effect, "unknown", "{outcome:?}");
         drop(ballast);
         bed.run(&["vm", "resume", "h1/vm1"]).exits_with(0);
         event(&mut states, "h1/vm1", "resumed (unpaused)").await;
@@ -271,19 +271,35 @@ fn a_lost_connection_is_a_gap_and_then_the_state_is_told_again() {
             _ => None,
         })
         .await;
-        let why = until(&mut events, "why there is no way back", |item| match item {
-            WatchItem::Unreachable { host, error, .. } => (host.as_str() == "h2").then_some(error.kind),
+        // A daemon that is being killed may still take a connection, and then it is another reason first.
+        until(&mut events, "why there is no way back", |item| match item {
+            WatchItem::Unreachable { host, error, .. } => {
+                (host.as_str() == "h2" && error.kind == ErrorKind::ConnectionRefused).then_some(())
+            }
             _ => None,
-        });
-        assert_eq!(why.await, ErrorKind::ConnectionRefused);
+        })
+        .await;
 
         // Nobody can tell of this, and it is known all the same when the daemon is back.
         h2.guest("vm1").unwrap().kill_qemu().unwrap();
         h2.start_daemon().unwrap();
-        let expected = [("vm1", DomainState::ShutOff), ("vm2", DomainState::Running)];
-        let expected = expected.map(|(name, state)| (name.to_owned(), state));
-        // The daemon itself may take a moment to find out.
-        while present(&mut events, "h2").await != expected {}
+        // The daemon itself may take a moment to find out, and then tells of it as it does of anything new.
+        until(&mut events, "what became of vm1", |item| match item {
+            WatchItem::Present { host, domains, .. } if host.as_str() == "h2" => {
+                assert_eq!(domains.len(), 2, "{domains:?}");
+                let state =
+                    |vm: &str| domains.iter().find(|domain| domain.name == vm).map(|domain| domain.state);
+                assert_eq!(state("vm2"), Some(DomainState::Running));
+                (state("vm1") == Some(DomainState::ShutOff)).then_some(())
+            }
+            WatchItem::Event { host, event, .. } if host.as_str() == "h2" && event.name == "vm1" => {
+                let stopped =
+                    matches!(event.kind, DomainEventKind::Lifecycle { change: LifecycleChange::Stopped, .. });
+                stopped.then_some(())
+            }
+            _ => None,
+        })
+        .await;
 
         h2.virsh(&["suspend", "vm2"]).unwrap();
         event(&mut events, "h2/vm2", "suspended (paused)").await;
@@ -322,7 +338,7 @@ fn nothing_is_left_when_the_last_subscriber_goes() {
     nothing_is_held(SOON);
     within(LIMIT, async {
         let (manager, mut events) = watch(&bed, &WatchOptions::default()).await;
-        assert_eq!(Resources::now().sockets, 3, "one connection a host");
+        becomes("one connection a host", SOON, 3, || Resources::now().sockets);
         // The pool's connections are its own.
         let stats = manager.pool("h1").unwrap().stats();
         assert_eq!(stats.total_connections, 0, "{stats}");

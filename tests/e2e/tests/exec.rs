@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use atp_e2e::bed;
+use atp_e2e::{bed, eventually};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
@@ -24,16 +24,16 @@ fn six_guests_answer_as_one_group() {
     six.exits_with(0);
     let rule = "-".repeat(15);
     assert_eq!(six.stdout(), format!("{rule}\n{} (6)\n{rule}\n{kernel}\n", ALL.join(", ")));
-    assert!(six.stderr.starts_with("6 targets: 6 ok in "), "{}", six.stderr);
+    assert!(six.stderr.contains("6 targets: 6 ok in "), "{}", six.stderr);
     println!("one guest alone: {:?}, six on three hosts: {:?}", one.took, six.took);
 }
 
 #[test]
 fn guests_work_at_the_same_time() {
     let bed = bed();
-    let run = bed.run(&["exec", "*", "--", "sleep", "3"]);
-    // One after the other it would be 18 s.
-    run.exits_with(0).took_between(3, 13);
+    let run = bed.run(&["exec", "*", "--", "sleep", "5"]);
+    // One after the other it would be 30 s. The clocks of guests are not those of the machine.
+    run.exits_with(0).took_between(4, 28);
     assert_eq!(run.brief(), ALL.map(|name| format!("{name} ok done")));
 }
 
@@ -199,7 +199,7 @@ fn a_process_that_runs_on_is_a_timeout() {
     let bed = bed();
     let run = bed.run(&[
         "--timeout",
-        "2s",
+        "5s",
         "exec",
         "h1/vm1",
         "h2/vm1",
@@ -208,19 +208,25 @@ fn a_process_that_runs_on_is_a_timeout() {
         "-c",
         "[ $(hostname) = vm2 ] || sleep 60",
     ]);
-    run.exits_with(1).took_between(2, 12);
-    // On a busy machine the last question whether it has ended may itself be without an answer at the deadline.
+    run.exits_with(1).took_between(5, 30);
     for (line, vm) in run.brief().iter().zip(["h1/vm1", "h2/vm1"]) {
-        let ends = ["exec-timeout", "call-timeout"].map(|kind| format!("{vm} timeout unknown {kind}"));
-        assert!(ends.contains(line), "{line}");
+        assert!(is_late(line, vm), "{line}");
     }
     assert_eq!(run.brief().len(), 2);
+}
+
+/// Whether a program did not end in time: on a busy machine the last question whether it has may itself be without an
+/// answer at the deadline.
+pub(crate) fn is_late(brief: &str, vm: &str) -> bool {
+    ["exec-timeout", "call-timeout"]
+        .map(|kind| format!("{vm} timeout unknown {kind}"))
+        .contains(&brief.to_owned())
 }
 
 #[test]
 fn outcomes_are_told_as_they_come() {
     let bed = bed();
-    let script = "[ $(hostname) = vm2 ] || sleep 3";
+    let script = "[ $(hostname) = vm2 ] || sleep 6";
     let run = bed.atp(&["exec", "h1/", "h2/", "--", "sh", "-c", script]).output("jsonl").run();
     run.exits_with(0);
     let mut names = run.names();
@@ -229,7 +235,7 @@ fn outcomes_are_told_as_they_come() {
     names[2..].sort();
     assert_eq!(names, ["h1/vm2", "h2/vm2", "h1/vm1", "h2/vm1"]);
     let at = run.line_times();
-    // Much less than three seconds: the clock of a guest that was stopped in an earlier test may run ahead for a while.
+    // Much less than six seconds: the clock of a guest that was stopped in an earlier test may run ahead for a while.
     assert!(at[2] - at[1] > Duration::from_millis(100), "{at:?}");
 }
 
@@ -245,16 +251,19 @@ fn work_goes_on_when_nobody_reads_the_report() {
 #[test]
 fn a_program_that_leaves_another_running_has_not_ended_while_that_holds_its_output() {
     let bed = bed();
-    let line = "sleep 60 & echo done";
-    let run = bed.run(&["--timeout", "3s", "exec", "h1/vm1", "--shell", "--", line]);
-    run.exits_with(1).took_between(2, 20);
-    assert_eq!(run.brief(), ["h1/vm1 timeout unknown exec-timeout"]);
-    let outcome = run.outcome("h1/vm1");
-    assert!(outcome.failure().hint.as_deref().is_some_and(|hint| hint.contains(">/dev/null")), "{outcome:?}");
+    let line = "sleep 600 & echo done";
+    let hint =
+        eventually("the guest is asked once more before the time is up", Duration::from_secs(100), || {
+            let run = bed.run(&["--timeout", "5s", "exec", "h1/vm1", "--shell", "--", line]);
+            run.exits_with(1).took_between(4, 30);
+            assert!(is_late(&run.brief()[0], "h1/vm1"), "{:?}", run.brief());
+            let failure = run.outcome("h1/vm1").failure().clone();
+            if failure.kind == "exec-timeout" { Ok(failure.hint) } else { Err(failure) }
+        });
+    assert!(hint.as_deref().is_some_and(|hint| hint.contains(">/dev/null")), "{hint:?}");
     // Both ways out.
-    let elsewhere =
-        ["--timeout", "30s", "exec", "h1/vm1", "--shell", "--", "sleep 60 >/dev/null 2>&1 & echo done"];
-    let spooled = ["--timeout", "30s", "exec", "h1/vm1", "--spool", "--shell", "--", line];
+    let elsewhere = ["exec", "h1/vm1", "--shell", "--", "sleep 600 >/dev/null 2>&1 & echo done"];
+    let spooled = ["exec", "h1/vm1", "--spool", "--shell", "--", line];
     for args in [&elsewhere[..], &spooled] {
         let run = bed.run(args);
         assert_eq!(run.exits_with(0).outcome("h1/vm1").stream("stdout"), "done\n");
@@ -269,7 +278,7 @@ fn work_goes_on_when_the_reader_of_the_report_leaves_in_the_middle() {
     let run = bed.atp(&exec).output("jsonl").run_read_for(2);
     run.exits_with(0);
     assert_eq!(run.outcomes().len(), 2);
-    assert!(run.stderr.starts_with("6 targets: 6 ok in "), "{}", run.stderr);
+    assert!(run.stderr.contains("6 targets: 6 ok in "), "{}", run.stderr);
     let check = bed.run(&["exec", "*", "--", "rm", "/tmp/left"]);
     assert_eq!(check.exits_with(0).brief(), ALL.map(|name| format!("{name} ok done")));
 }

@@ -1,13 +1,15 @@
 //! Programs in guests: where they run, output of any size, and what becomes of them when the way there breaks.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use atp_e2e::bed;
 use atp_protocol::files::{Digest, list};
-use atp_protocol::{Carrier, Channel, ExecSpec, LibvirtCarrier, ProtocolError, exec};
+use atp_protocol::{Carrier, Channel, ExecPolicy, ExecSpec, LibvirtCarrier, Polling, ProtocolError, exec};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::exec::is_late;
 use crate::files::on_guest;
 
 /// Counts the commands that pass.
@@ -35,11 +37,13 @@ fn a_short_command_is_two_round_trips() {
     on_guest(&bed, |connection, uuid| async move {
         let carrier = Counting(LibvirtCarrier::new(connection.clone(), uuid), AtomicUsize::new(0));
         let mut fewest = usize::MAX;
-        // On a busy machine the guest may not be done with it when it is asked first.
-        for _ in 0..20 {
+        // How soon a guest is done with it is the machine's business: it is given time before it is asked first.
+        let polling = Polling { first: Duration::from_millis(500), ..Polling::default() };
+        let policy = ExecPolicy { polling, ..ExecPolicy::default() };
+        for _ in 0..5 {
             let before = carrier.1.load(Ordering::Relaxed);
             let deadline = connection.deadline().unwrap();
-            assert!(exec::run(&carrier, &ExecSpec::new("true"), deadline).await?.success());
+            assert!(exec::run_with(&carrier, &ExecSpec::new("true"), &policy, deadline).await?.success());
             fewest = fewest.min(carrier.1.load(Ordering::Relaxed) - before);
         }
         assert_eq!(fewest, 2);
@@ -79,12 +83,14 @@ fn the_files_go_whatever_becomes_of_the_program() {
     let spool = |timeout: &str, line: &str| {
         bed.run(&["--timeout", timeout, "exec", "h1/vm1", "--spool", "--shell", "--", line])
     };
-    spool("30s", "echo out; echo err >&2").exits_with(0);
+    bed.run(&["exec", "h1/vm1", "--shell", "--", "rm -rf /tmp/.atp-exec*"]).exits_with(0);
+    spool("60s", "echo out; echo err >&2").exits_with(0);
     left("it ended");
-    assert_eq!(spool("30s", "kill -9 $$").outcome("h1/vm1").data["signal"], json!(9));
+    assert_eq!(spool("60s", "kill -9 $$").outcome("h1/vm1").data["signal"], json!(9));
     left("it was killed");
-    let late = spool("4s", "echo begun; sleep 30");
-    assert_eq!(late.exits_with(1).brief(), ["h1/vm1 timeout unknown exec-timeout"]);
+    // Two seconds of these are for the files.
+    let late = spool("8s", "echo begun; sleep 100");
+    assert!(is_late(&late.exits_with(1).brief()[0], "h1/vm1"), "{:?}", late.brief());
     left("it runs on");
     let missing = bed.run(&["exec", "h1/vm1", "--spool", "--", "no-such-program"]);
     assert_eq!(missing.exits_with(1).brief(), ["h1/vm1 failed none guest-exec-failed"]);
@@ -113,8 +119,8 @@ fn a_directory_and_an_encoding() {
 fn a_process_is_asked_after_when_the_daemon_comes_back() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
-    let line = "touch /tmp/begun; sleep 5; echo done";
-    let both = ["--timeout", "60s", "exec", "h1/vm1", "h1/vm2", "--shell", "--", line];
+    let line = "touch /tmp/begun; sleep 8; echo done";
+    let both = ["--timeout", "120s", "exec", "h1/vm1", "h1/vm2", "--shell", "--", line];
     let running = bed.atp(&both).output("json").start();
     // The agent takes one command after the other: when it answers this, the process's number has been told.
     bed.run(&["wait", "h1/*", "--for", "exec=rm /tmp/begun"]).exits_with(0);
@@ -130,7 +136,8 @@ fn a_process_is_asked_after_when_the_daemon_comes_back() {
 fn a_daemon_that_stays_away_leaves_the_effect_unknown() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
-    let line = "touch /tmp/begun; sleep 1";
+    // Long enough for the daemon to go first.
+    let line = "touch /tmp/begun; sleep 30";
     let running =
         bed.atp(&["--timeout", "12s", "exec", "h1/vm1", "--shell", "--", line]).output("json").start();
     bed.run(&["wait", "h1/vm1", "--for", "exec=rm /tmp/begun"]).exits_with(0);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use atp_e2e::{Bed, Run, becomes, bed, within};
 use atp_protocol::files::{FileError, FileKind, Pull, Push, Source, TransferPolicy, list, stat};
 use atp_protocol::{ExecSpec, LibvirtCarrier, ProtocolError, exec};
+use atp_testbed::Proxy;
 use atp_transport::{LibvirtConnection, TransportConfig};
 use serde_json::json;
 
@@ -16,6 +17,8 @@ use crate::support::{in_seconds, manager, vm};
 
 /// Longest any of these tests may take: an emulated guest on a busy machine takes a megabyte in a second or two.
 const LIMIT: Duration = Duration::from_secs(600);
+/// Longest anything may take that should happen soon; the machine may be busy.
+const SOON: Duration = Duration::from_secs(120);
 
 /// Runs work on `h1/vm1` over a connection leased for it.
 pub(crate) fn on_guest<T, F, Fut>(bed: &Bed, work: F) -> T
@@ -37,6 +40,15 @@ fn folder(name: &str) -> PathBuf {
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
     folder
+}
+
+/// A way to `h1`, called `slow` there, that lets three quarters of a megabyte of files through in a second: a copy over it
+/// takes its time on any machine, and something can be done meanwhile. Everything else goes as ever.
+fn slow_way(bed: &Bed) -> (Proxy, String) {
+    let proxy = bed.host("h1").unwrap().proxy().unwrap();
+    proxy.trickle(1_000_000);
+    let host = format!("slow={}", proxy.uri());
+    (proxy, host)
 }
 
 /// Bytes without a pattern that a mistake could keep.
@@ -144,9 +156,13 @@ fn the_destination_changes_in_one_step_or_not_at_all() {
         push(source(b""), "/tmp/to/empty").run(&carrier, deadline, quiet).await?;
         assert_eq!(stat(&carrier, "/tmp/to/empty", deadline).await?.size, 0);
 
-        // There is no room for it: what was there stays, and nothing is left lying about.
+        // There is room for four megabytes, not for eight: what was there stays, and nothing is left lying about.
+        let fill =
+            "head -c 4194304 /dev/zero >/tmp/room; cat /dev/zero >/tmp/ballast 2>/dev/null; rm /tmp/room";
+        exec::run(&carrier, &shell(fill), deadline).await?;
         let full =
-            push(source(&noise(48 << 20)), "/tmp/to/name").run(&carrier, deadline, quiet).await.unwrap_err();
+            push(source(&noise(8 << 20)), "/tmp/to/name").run(&carrier, deadline, quiet).await.unwrap_err();
+        exec::run(&carrier, &shell("rm /tmp/ballast"), deadline).await?;
         assert!(matches!(full, ProtocolError::File(FileError::Stopped { .. })), "{full:?}");
         assert_eq!((full.kind(), full.effect()), ("guest-file-error", atp_transport::Effect::None));
         let names: Vec<_> =
@@ -179,15 +195,18 @@ fn a_copy_goes_on_when_the_daemon_comes_back() {
     fs::write(&original, noise(6 << 20)).unwrap();
     let host = bed.host("h1").unwrap();
     bed.run(&["exec", "h1/vm1", "--", "mount-data"]).exits_with(0);
-    let push = ["--timeout", "80s", "cp", original.to_str().unwrap(), "h1/vm1:/data/resumed"];
+    let (proxy, slow) = slow_way(&bed);
+    let from = original.to_str().unwrap();
+    let push = ["--host", &slow, "--timeout", "200s", "cp", from, "slow/vm1:/data/resumed"];
     let running = bed.atp(&push).output("json").start();
     let begun = "exec=set -- /data/.atp-*.part; [ $(wc -c <$1) -gt 1000000 ]";
     bed.run(&["wait", "h1/vm1", "--for", begun]).exits_with(0);
     host.kill_daemon().unwrap();
     host.start_daemon().unwrap();
+    proxy.pass();
     let run = running.finish();
-    let outcome = run.exits_with(0).outcome("h1/vm1");
-    assert_eq!(outcome.brief(), "h1/vm1 ok done");
+    let outcome = run.exits_with(0).outcome("slow/vm1");
+    assert_eq!(outcome.brief(), "slow/vm1 ok done");
     assert!(outcome.data["resumed_at"].as_u64().unwrap() >= 1_000_000, "{outcome:?}");
 
     let copy = folder.join("copy");
@@ -200,25 +219,37 @@ fn a_copy_goes_on_when_the_daemon_comes_back() {
 fn a_copy_that_runs_out_of_time_says_so_and_leaves_what_was_there() {
     let bed = bed();
     let original = folder("late").join("original");
-    fs::write(&original, noise(64 << 20)).unwrap();
+    fs::write(&original, noise(16 << 20)).unwrap();
+    let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
+    let (_proxy, slow) = slow_way(&bed);
     bed.run(&["exec", "h1/vm1", "--", "mount-data"]).exits_with(0);
     let sh = |line: &str| bed.run(&["exec", "h1/vm1", "--", "sh", "-c", line]);
     sh("echo old > /data/late").exits_with(0);
-    let copy = |option| bed.run(&[option, "10s", "cp", original.to_str().unwrap(), "h1/vm1:/data/late"]);
-    let late = copy("--timeout");
-    assert_eq!(late.exits_with(1).brief(), ["h1/vm1 timeout none call-timeout"]);
-    let message = late.outcome("h1/vm1").error.unwrap().message;
-    assert!(message.contains("kept in \"/data/.atp-"), "{message}");
-    let late = copy("--deadline");
-    assert_eq!(late.exits_with(5).brief(), ["h1/vm1 cancelled none run-deadline-passed"]);
+    let copy = |option| {
+        bed.run(&["--host", &slow, option, "8s", "cp", original.to_str().unwrap(), "slow/vm1:/data/late"])
+    };
     // What was cut off has to be over in the guest too: an agent that owes an answer is given five seconds by libvirt,
     // and then it is not the time of the copy that is up.
+    let settle = || guest.wait_agent(SOON).unwrap();
+    // libvirt's own clock, which counts whole seconds, may end the last question at the same moment.
+    let is_late = |run: &Run| {
+        let ends = ["call-timeout", "agent-unresponsive"].map(|kind| format!("slow/vm1 timeout none {kind}"));
+        assert!(ends.contains(&run.exits_with(1).brief()[0]), "{:?}", run.outcomes());
+    };
+    let late = copy("--timeout");
+    is_late(&late);
+    let message = late.outcome("slow/vm1").error.unwrap().message;
+    assert!(message.contains("kept in \"/data/.atp-"), "{message}");
+    settle();
+    let late = copy("--deadline");
+    assert_eq!(late.exits_with(5).brief(), ["slow/vm1 cancelled none run-deadline-passed"]);
+    settle();
     assert_eq!(sh("cat /data/late").outcome("h1/vm1").stream("stdout"), "old\n");
-    let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
     guest.pause_qemu().unwrap();
     let hung = copy("--timeout");
     guest.resume_qemu().unwrap();
-    assert_eq!(hung.exits_with(1).brief(), ["h1/vm1 timeout none call-timeout"]);
+    is_late(&hung);
+    settle();
     assert_eq!(sh("cat /data/late").outcome("h1/vm1").stream("stdout"), "old\n");
     sh("rm /data/late /data/.atp-*.part").exits_with(0);
 }
@@ -251,10 +282,12 @@ fn a_copy_that_breaks_off_in_the_guest_says_why_and_the_next_one_goes_on() {
     fs::write(&original, noise(6 << 20)).unwrap();
     let vm = bed.host("h1").unwrap().guest("vm1").unwrap();
     bed.run(&["exec", "h1/vm1", "--", "mount-data"]).exits_with(0);
-    let copying =
-        |from: &str, to: &str| bed.atp(&["--timeout", "80s", "cp", from, to]).output("json").start();
+    let (proxy, slow) = slow_way(&bed);
+    let copying = |from: &str, to: &str| {
+        bed.atp(&["--host", &slow, "--timeout", "200s", "cp", from, to]).output("json").start()
+    };
     let broke_off = |run: &Run| {
-        let outcome = run.exits_with(1).outcome("h1/vm1");
+        let outcome = run.exits_with(1).outcome("slow/vm1");
         let error = outcome.failure();
         assert!(error.message.contains("the transfer stopped after"), "{outcome:?}");
         assert_eq!(
@@ -266,7 +299,7 @@ fn a_copy_that_breaks_off_in_the_guest_says_why_and_the_next_one_goes_on() {
             "{error:?}"
         );
     };
-    let (from, to) = (original.to_str().unwrap(), "h1/vm1:/data/broken-off");
+    let (from, to) = (original.to_str().unwrap(), "slow/vm1:/data/broken-off");
 
     // The agent is restarted half-way.
     let running = copying(from, to);
@@ -275,12 +308,14 @@ fn a_copy_that_breaks_off_in_the_guest_says_why_and_the_next_one_goes_on() {
     vm.stop_agent().unwrap();
     broke_off(&running.finish());
     vm.start_agent().unwrap();
-    bed.run(&["wait", "h1/vm1", "--for", "agent"]).exits_with(0);
-    let outcome = copying(from, to).finish().exits_with(0).outcome("h1/vm1");
+    vm.wait_agent(SOON).unwrap();
+    proxy.pass();
+    let outcome = copying(from, to).finish().exits_with(0).outcome("slow/vm1");
     assert!(outcome.data["resumed_at"].as_u64().unwrap() >= 1_000_000, "{outcome:?}");
 
     // The guest is restarted half-way.
     bed.run(&["exec", "h1/vm1", "--", "sync"]).exits_with(0);
+    proxy.trickle(1_000_000);
     let running = copying(to, copy.to_str().unwrap());
     let partial = folder.join(".copy.atp-part");
     let is_begun = || fs::metadata(&partial).is_ok_and(|partial| partial.len() > 1_000_000);
@@ -288,9 +323,10 @@ fn a_copy_that_breaks_off_in_the_guest_says_why_and_the_next_one_goes_on() {
     bed.host("h1").unwrap().virsh(&["reset", "vm1"]).unwrap();
     broke_off(&running.finish());
     assert!(!copy.exists());
-    vm.wait_agent(Duration::from_secs(90)).unwrap();
+    vm.wait_agent(SOON).unwrap();
     bed.run(&["exec", "h1/vm1", "--", "mount-data"]).exits_with(0);
-    let outcome = copying(to, copy.to_str().unwrap()).finish().exits_with(0).outcome("h1/vm1");
+    proxy.pass();
+    let outcome = copying(to, copy.to_str().unwrap()).finish().exits_with(0).outcome("slow/vm1");
     assert!(outcome.data["resumed_at"].as_u64().unwrap() >= 1_000_000, "{outcome:?}");
     assert!(fs::read(&original).unwrap() == fs::read(&copy).unwrap());
     bed.run(&["exec", "h1/vm1", "--", "rm", "/data/broken-off"]).exits_with(0);

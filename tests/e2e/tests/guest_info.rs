@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use atp_e2e::{becomes, bed};
+use atp_e2e::{becomes, bed, eventually};
 use atp_protocol::files::{Push, Source, TransferPolicy};
 use atp_protocol::guest::{self, FreezePolicy, Password, PowerAction, PowerPolicy, PoweredBy};
 use atp_protocol::{ExecSpec, LibvirtCarrier, exec};
@@ -168,7 +168,8 @@ fn a_guest_ends_by_its_agent_or_else_by_the_power_button() {
     let power = |action| {
         on_guest(&bed, |connection, uuid| async move {
             let carrier = LibvirtCarrier::new(connection.clone(), uuid);
-            guest::power(&carrier, action, PowerPolicy::default(), connection.deadline().unwrap()).await
+            let policy = PowerPolicy { patience: Duration::from_secs(20) };
+            guest::power(&carrier, action, policy, connection.deadline().unwrap()).await
         })
     };
     let vm = guest_of(&bed);
@@ -177,9 +178,9 @@ fn a_guest_ends_by_its_agent_or_else_by_the_power_button() {
             bed.run(&["--timeout", "5s", "exec", "h1/vm1", "--", "cat", "/proc/sys/kernel/random/boot_id"]);
         run.outcomes().first().and_then(|o| o.data["stdout"]["text"].as_str().map(str::to_owned))
     };
-    let before = boot_id();
+    let before = eventually("the boot there is", SOON, || boot_id().ok_or(()));
     assert_eq!(power(PowerAction::Reboot), PoweredBy::Agent);
-    becomes("another boot", SOON, true, || boot_id().is_some_and(|id| Some(id) != before));
+    becomes("another boot", SOON, true, || boot_id().is_some_and(|id| id != before));
     assert_eq!(power(PowerAction::Shutdown), PoweredBy::Agent);
     becomes("the state", SOON, "shut off".to_owned(), || vm.state().unwrap());
     vm.start().unwrap();
@@ -193,13 +194,17 @@ fn a_guest_ends_by_its_agent_or_else_by_the_power_button() {
 fn info_has_the_guests_own_words_and_never_waits_long_for_them() {
     let bed = bed();
     bed.run(&["exec", "h1/vm1", "--", "ip", "addr", "add", "10.9.8.7/24", "dev", "lo"]).exits_with(0);
-    let info = bed.run(&["vm", "info", "h1/vm1"]);
-    let data = &info.exits_with(0).outcome("h1/vm1").data;
+    let data = eventually("the guest's own words", SOON, || {
+        let data = bed.run(&["vm", "info", "h1/vm1"]).exits_with(0).outcome("h1/vm1").data;
+        if data["guest"].is_null() { Err(data) } else { Ok(data) }
+    });
     assert_eq!((&data["state"], &data["guest"]["hostname"]), (&json!("running"), &json!("vm1")));
     assert_eq!(data["guest"]["addresses"], json!(["10.9.8.7"]));
     assert_eq!(data["guest"]["os"]["name"], json!("ATP test guest 1"));
-    let table = bed.atp(&["vm", "info", "h1/vm1"]).run();
-    assert!(table.exits_with(0).stdout().contains("addresses   10.9.8.7\n"), "{}", table.stdout());
+    eventually("the same in a table", SOON, || {
+        let table = bed.atp(&["vm", "info", "h1/vm1"]).run();
+        if table.exits_with(0).stdout().contains("addresses   10.9.8.7\n") { Ok(()) } else { Err(table) }
+    });
     bed.run(&["exec", "h1/vm1", "--", "ip", "addr", "del", "10.9.8.7/24", "dev", "lo"]).exits_with(0);
 
     // A QEMU that is stopped keeps the agent's channel open.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::support::{in_seconds, manager, vm};
 
 /// Longest any of these tests may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(200);
 
 /// What the kernel tells of an input device (`struct input_event`), without its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,8 @@ struct Event {
 }
 
 const KEY: u16 = 1;
+/// Not down, nor up.
+const REPEATED: i32 = 2;
 const RELATIVE: u16 = 2;
 const ABSOLUTE: u16 = 3;
 /// Bytes of the time, and of an event with it.
@@ -52,7 +54,7 @@ fn record(bed: &Bed, device: &str, last: Event, done: impl FnOnce()) -> Vec<Even
     let started = shell(&start);
     let recorder = started.stream("stdout").trim().to_owned();
     done();
-    let events = atp_e2e::eventually("the last event", Duration::from_secs(20), || {
+    let events = atp_e2e::eventually("the last event", Duration::from_secs(60), || {
         let data = shell(&format!("base64 -w0 {file}"));
         let bytes = BASE64.decode(data.stream("stdout").trim()).unwrap();
         let number = |at: &[u8]| u16::from_le_bytes([at[0], at[1]]);
@@ -65,6 +67,8 @@ fn record(bed: &Bed, device: &str, last: Event, done: impl FnOnce()) -> Vec<Even
                 value: i32::from_le_bytes([event[4], event[5], event[6], event[7]]),
             })
             .filter(|event| [KEY, RELATIVE, ABSOLUTE].contains(&event.kind))
+            // A key that a busy machine holds for long is repeated by the kernel: the device says nothing of it.
+            .filter(|event| (event.kind, event.value) != (KEY, REPEATED))
             .collect();
         if events.contains(&last) { Ok(events) } else { Err(events) }
     });
@@ -81,13 +85,13 @@ where
     let vm = vm(bed, "h1", "vm1");
     within(LIMIT, async {
         let manager = manager(bed, TransportConfig::default()).await;
-        let done = manager.execute_on_host_with("h1", in_seconds(30), |connection| work(connection, vm));
+        let done = manager.execute_on_host_with("h1", in_seconds(150), |connection| work(connection, vm));
         done.await.unwrap();
     });
 }
 
 fn deadline() -> Instant {
-    Instant::now() + Duration::from_secs(30)
+    Instant::now() + Duration::from_secs(150)
 }
 
 fn key(code: u16, down: bool) -> Event {
@@ -142,16 +146,17 @@ fn text_arrives_as_the_guests_own_keyboard_map_reads_it() {
         "stty -F /dev/tty1 -icanon -echo; cat /dev/tty1 >/tmp/typed 2>/dev/null </dev/null & p=$!; \
          until ls -l /proc/$p/fd | grep -q tty1; do sleep 0.02; done; echo $p >/tmp/reader",
     );
-    let typed = text.clone();
-    on_monitor(&bed, |connection, vm| async move {
-        let carrier = LibvirtCarrier::new(&connection, vm);
-        let strokes = Layout::US.strokes(&format!("{typed}\n")).unwrap();
-        press(&carrier, &strokes, KeyTiming::default(), deadline()).await
-    });
-    // What other tests typed may have waited there still.
-    atp_e2e::eventually("what was typed", Duration::from_secs(20), || {
-        let typed = shell("cat /tmp/typed").stream("stdout").to_owned();
-        if typed.ends_with(&format!("{text}\n")) { Ok(()) } else { Err(typed) }
+    // On a busy machine a key may be held for so long that the guest's kernel repeats it, and then it is typed again.
+    atp_e2e::eventually("what was typed", Duration::from_secs(120), || {
+        let typed = text.clone();
+        on_monitor(&bed, |connection, vm| async move {
+            let carrier = LibvirtCarrier::new(&connection, vm);
+            let strokes = Layout::US.strokes(&format!("{typed}\n")).unwrap();
+            press(&carrier, &strokes, KeyTiming::default(), deadline()).await
+        });
+        // What other tests typed may have waited there still, before it.
+        let seen = shell("sleep 1; cat /tmp/typed").stream("stdout").to_owned();
+        if seen.ends_with(&format!("{text}\n")) { Ok(()) } else { Err(seen) }
     });
     shell("kill $(cat /tmp/reader); stty -F /dev/tty1 sane");
 }
@@ -251,7 +256,6 @@ fn the_verbs_press_type_and_point() {
         assert_eq!(run.exits_with(1).brief(), ["h1/vm1 failed none vm-not-running"]);
     }
     // What does not fit into the time is left out, and told.
-    let run =
-        bed.run(&["type", "h1/vm2", "--timeout", "2s", "--hold", "100ms", "--", "aaaaaaaaaaaaaaaaaaaa"]);
+    let run = bed.run(&["type", "h1/vm2", "--timeout", "4s", "--hold", "100ms", "--", &"a".repeat(60)]);
     assert_eq!(run.exits_with(1).brief(), ["h1/vm2 timeout done call-timeout"]);
 }

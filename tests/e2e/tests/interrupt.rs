@@ -8,7 +8,7 @@ const BLOCK: &str = "mkfifo /tmp/gate && cat /tmp/gate";
 /// Waits until the guests block.
 #[track_caller]
 fn wait_blocked(bed: &Bed, vms: &[&str]) {
-    in_guests(bed, vms, "until [ -p /tmp/gate ]; do sleep 1; done");
+    in_guests(bed, vms, "until [ -p /tmp/gate ]; do sleep 0.1; done");
 }
 
 /// Lets the guests go on.
@@ -76,7 +76,7 @@ fn while_hosts_are_listed_nothing_is_done() {
     running.wait_for_stderr("connected");
     running.interrupt();
     let run = running.finish();
-    run.exits_with(130).took_between(0, 30);
+    run.exits_with(130).took_between(0, 45);
     assert_eq!(run.stdout(), "");
     assert!(run.stderr.contains("interrupted; nothing was done"), "{}", run.stderr);
     let check = bed.run(&["exec", "h2/", "--", "test", "-e", "/tmp/interrupted"]);

@@ -21,8 +21,8 @@ use crate::sys;
 /// Ports for session daemons: below those the kernel gives to clients, so that none takes one meanwhile.
 const SESSION_PORTS: std::ops::Range<u16> = 20_000..30_000;
 
-/// How long all agents of a bed may take to answer, boot included.
-const AGENT_DEADLINE: Duration = Duration::from_secs(120);
+/// How long all agents of a bed may take to answer, boot included, on a busy machine.
+const AGENT_DEADLINE: Duration = Duration::from_secs(300);
 
 /// What a bed will look like.
 #[derive(Debug, Clone)]
@@ -241,6 +241,12 @@ impl Testbed {
     /// answering, the guests that were made with the bed running with agents that answer, and no others.
     pub fn restore(&self) -> Result<()> {
         parallel::each(&self.hosts, |host| host.restore(AGENT_DEADLINE))
+    }
+
+    /// As [`restore`](Self::restore), and nothing is left of what was done in the guests: they are powered off and on,
+    /// with empty disks. For after a test that failed, which may have left anything.
+    pub fn renew(&self) -> Result<()> {
+        parallel::each(&self.hosts, |host| host.renew(AGENT_DEADLINE))
     }
 
     /// Removes the bed. Dropping it does the same, but cannot tell what failed.

@@ -138,9 +138,13 @@ impl Daemon {
     /// Waits until the daemon answers and is the one that was started here.
     pub(crate) fn wait_ready(&self) -> Result<()> {
         let start = Instant::now();
+        let mut refused = None;
         loop {
             let left = START_DEADLINE.saturating_sub(start.elapsed());
             if left.is_zero() {
+                if let Some(error) = refused {
+                    return Err(self.failed(&format!("does not work: {error}")));
+                }
                 return Err(Error::Deadline {
                     what: format!("the start of the libvirt daemon of host {}", self.host.id),
                     after: START_DEADLINE,
@@ -159,9 +163,8 @@ impl Daemon {
                             self.failed(&format!("is not the one that listens on {}", self.address()))
                         );
                     }
-                    // It may have ended meanwhile, which the next round tells.
-                    Err(_) if self.process().is_none() => {}
-                    Err(error) => return Err(self.failed(&format!("does not work: {error}"))),
+                    // It may have ended meanwhile, which the next round tells, or not be up altogether.
+                    Err(error) => refused = Some(error),
                 }
             }
             thread::sleep(POLL);

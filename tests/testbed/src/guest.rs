@@ -26,9 +26,15 @@ const CONSOLE_POLL: Duration = Duration::from_millis(10);
 const AGENT_POLL: Duration = Duration::from_millis(50);
 
 /// How long a guest may take to answer on its control port: its boot included, on a busy machine.
-const CONTROL_DEADLINE: Duration = Duration::from_secs(60);
+const CONTROL_DEADLINE: Duration = Duration::from_secs(100);
 /// After this time a control command is sent again: a guest that boots forgets what came too early.
-const CONTROL_RETRY: Duration = Duration::from_secs(1);
+const CONTROL_RETRY: Duration = Duration::from_millis(300);
+
+/// How long a guest may be silent that runs, before it is powered off and on. A boot on a busy machine takes less.
+const SILENCE: Duration = Duration::from_secs(100);
+
+/// How long libvirt may take to notice that a guest has ended, on a busy machine.
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The size of a guest's disk, which `mount-data` in the guest puts a file system on.
 const DISK_BYTES: u64 = 256 << 20;
@@ -118,9 +124,7 @@ impl Guest {
 
     /// Takes the power away, if it is on, and makes libvirt forget the guest.
     pub fn remove(&self) -> Result<()> {
-        if self.state()? != "shut off" {
-            self.destroy()?;
-        }
+        self.power_off()?;
         self.host.virsh(&["undefine", self.uuid()])?;
         for file in [self.host.layout().disk(self.uuid()), self.note_file()] {
             fs::remove_file(&file).map_err(Error::io(format!("removing {}", file.display())))?;
@@ -135,10 +139,17 @@ impl Guest {
     /// [`Error::Deadline`] with the end of the console, if it did not answer in time.
     pub fn wait_agent(&self, deadline: Duration) -> Result<Duration> {
         let start = Instant::now();
+        self.wait_answer("guest-ping", deadline)?;
+        Ok(start.elapsed())
+    }
+
+    /// Waits until the agent answers a command.
+    fn wait_answer(&self, command: &str, deadline: Duration) -> Result<String> {
+        let start = Instant::now();
         while start.elapsed() < deadline {
             if self.agent_was_started() {
-                if self.ping_agent().is_ok() {
-                    return Ok(start.elapsed());
+                if let Ok(answer) = self.ask_agent(command) {
+                    return Ok(answer);
                 }
                 thread::sleep(AGENT_POLL);
             } else {
@@ -154,8 +165,12 @@ impl Guest {
 
     /// Asks the agent for a sign of life, once.
     pub fn ping_agent(&self) -> Result<()> {
-        let ping = r#"{"execute":"guest-ping"}"#;
-        self.host.virsh(&["qemu-agent-command", self.uuid(), ping, "--timeout", "5"]).map(drop)
+        self.ask_agent("guest-ping").map(drop)
+    }
+
+    fn ask_agent(&self, command: &str) -> Result<String> {
+        let command = format!(r#"{{"execute":"{command}"}}"#);
+        self.host.virsh(&["qemu-agent-command", self.uuid(), &command, "--timeout", "5"])
     }
 
     /// Ends the agent in the guest; libvirt reports it as not connected from then on.
@@ -193,30 +208,85 @@ impl Guest {
     }
 
     /// Makes the guest run and its agent answer, whatever was done to it.
+    ///
+    /// What is seen of it may be different a moment later: a QEMU that was killed runs until libvirt notices, and a
+    /// system that was told to end goes on for a while. So what fails is done again.
     pub(crate) fn restore(&self, deadline: Duration) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let left = deadline.saturating_sub(start.elapsed());
+            match self.power_on().and_then(|()| self.wake(left.min(SILENCE))) {
+                Ok(()) => return Ok(()),
+                Err(error) if start.elapsed() >= deadline => return Err(error),
+                // It runs, and nothing can be had of it. If it cannot be powered off, the next round says why.
+                Err(Error::Deadline { .. }) => drop(self.power_off()),
+                Err(_) => thread::sleep(AGENT_POLL),
+            }
+        }
+    }
+
+    /// Takes the power away and what the guest has on its disk, and has libvirt forget what was changed about it.
+    pub(crate) fn reset(&self) -> Result<()> {
+        // One that libvirt does not know has no power.
+        if self.state().is_ok() {
+            self.power_off()?;
+        }
+        let disk = self.host.layout().disk(self.uuid());
+        match fs::remove_file(&disk) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(format!("removing {}", disk.display()))(error))
+            }
+            _ => self.define_domain(),
+        }
+    }
+
+    /// Takes the power away, if it is on.
+    fn power_off(&self) -> Result<()> {
+        let start = Instant::now();
+        while self.state()? != "shut off" {
+            // It may end by itself, and then there is nothing to take the power from.
+            if let Err(error) = self.destroy()
+                && start.elapsed() >= STOP_DEADLINE
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the guest run, as far as that can be told at once.
+    fn power_on(&self) -> Result<()> {
         match self.state() {
             Ok(state) => match state.as_str() {
-                "running" => {}
-                "paused" => self.host.virsh(&["resume", self.uuid()]).map(drop)?,
-                "shut off" | "crashed" => self.start()?,
+                "running" => Ok(()),
+                "paused" => self.host.virsh(&["resume", self.uuid()]).map(drop),
+                "shut off" | "crashed" => self.start(),
                 // About to be shut off: by the time it is, it can be started.
-                _ => {
-                    self.destroy()?;
-                    self.start()?;
-                }
+                _ => self.power_off().and_then(|()| self.start()),
             },
             // Undefined behind our back.
-            Err(Error::Command { .. }) => {
-                self.define_domain()?;
-                self.start()?;
-            }
-            Err(error) => return Err(error),
+            Err(Error::Command { .. }) => self.define_domain().and_then(|()| self.start()),
+            Err(error) => Err(error),
         }
-        // An agent that answers needs nothing; one that was stopped is started by the control port.
-        if self.agent_was_started() && self.ping_agent().is_err() {
+    }
+
+    /// Makes the agent of a guest that runs answer, with everything else in the guest there too, and its file systems
+    /// thawed.
+    fn wake(&self, deadline: Duration) -> Result<()> {
+        // The control port answers when `/init` is through. An agent that was stopped is started by it, one that runs
+        // goes on.
+        let is_booting = !self.agent_was_started();
+        if !is_booting {
             self.start_agent()?;
         }
-        self.wait_agent(deadline).map(drop)
+        let status = self.wait_answer("guest-fsfreeze-status", deadline)?;
+        if is_booting {
+            self.start_agent()?;
+        }
+        if status.contains("frozen") {
+            self.ask_agent("guest-fsfreeze-thaw")?;
+        }
+        Ok(())
     }
 
     fn define_domain(&self) -> Result<()> {

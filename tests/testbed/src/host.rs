@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -134,7 +134,7 @@ impl Host {
         Guest::define(self, name, original)
     }
 
-    /// Runs `virsh -c URI` with these arguments, under a deadline of 30 s, and returns its stdout.
+    /// Runs `virsh -c URI` with these arguments, under a deadline of 60 s, and returns its stdout.
     ///
     /// # Errors
     ///
@@ -243,6 +243,22 @@ impl Host {
 
     /// Undoes every fault and puts the guests back to what they were when the bed was made.
     pub(crate) fn restore(&self, deadline: Duration) -> Result<()> {
+        let guests = self.mend()?;
+        parallel::each(&guests, |guest| guest.restore(deadline))
+    }
+
+    /// The same, with guests that have just been powered on and keep nothing from before.
+    pub(crate) fn renew(&self, deadline: Duration) -> Result<()> {
+        let guests = self.mend()?;
+        parallel::each(&guests, Guest::reset)?;
+        if let Ok(small) = self.small_folder() {
+            clear(&small.outside)?;
+        }
+        parallel::each(&guests, |guest| guest.restore(deadline))
+    }
+
+    /// Undoes every fault of the host, and leaves it with the guests that were made with the bed.
+    fn mend(&self) -> Result<Vec<Guest>> {
         for process in self.members().find().into_iter().filter(|process| process.is_stopped()) {
             process.signal(Signal::Continue)?;
         }
@@ -252,7 +268,11 @@ impl Host {
         for relay in self.proxies().iter().filter_map(Weak::upgrade) {
             relay.pass();
         }
-        self.start_daemon()?;
+        if self.start_daemon().is_err() {
+            // It runs and does not work. Its guests go on without it.
+            let _ = self.kill_daemon();
+            self.start_daemon()?;
+        }
 
         let (original, added): (Vec<_>, Vec<_>) = self.guests().into_iter().partition(Guest::is_original);
         for guest in added {
@@ -266,7 +286,7 @@ impl Host {
             let _ = self.virsh(&["destroy", uuid]);
             let _ = self.virsh(&["undefine", uuid]);
         }
-        parallel::each(&original, |guest| guest.restore(deadline))
+        Ok(original)
     }
 
     /// Waits for the process of a daemon that was killed with its bed.
@@ -297,4 +317,14 @@ impl Host {
     fn proxies(&self) -> MutexGuard<'_, Vec<Weak<Relay>>> {
         self.inner.proxies.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Removes the files in a folder.
+fn clear(folder: &Path) -> Result<()> {
+    let what = || format!("clearing {}", folder.display());
+    for entry in fs::read_dir(folder).map_err(Error::io(what()))? {
+        let path = entry.map_err(Error::io(what()))?.path();
+        fs::remove_file(path).map_err(Error::io(what()))?;
+    }
+    Ok(())
 }

@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 /// Where `ip netns` keeps its namespaces.
 const NAMESPACES: &str = "/run/netns";
 
-/// `ip` and `iptables` only talk to the kernel.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// `ip` and `iptables` only talk to the kernel, which takes milliseconds on a machine that is not busy.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The network of one bed.
 #[derive(Debug, Clone, Copy)]

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, LogTail, Result};
 use crate::sys;
 
-/// How long killed processes may take to be gone.
-const KILL_DEADLINE: Duration = Duration::from_secs(30);
+/// How long killed processes may take to be gone, on a busy machine.
+const KILL_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A process that cannot be mistaken for another one that got the same number later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

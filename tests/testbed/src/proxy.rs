@@ -17,7 +17,7 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// The most that is read at once.
 const CHUNK: usize = 16 * 1024;
 
-/// A trickle lets some bytes through this many times a second, or one byte at a time if it is slower.
+/// A trickle lets some bytes through at least this many times a second, or one byte at a time if it is slower.
 const TRICKLE_STEPS: u64 = 20;
 
 /// A TCP proxy before one daemon. What is set holds for all its connections, those there and those to come.
@@ -267,8 +267,9 @@ impl Relay {
                 }
                 Flow::Delay(delay) => (delay, at_hand),
                 Flow::Trickle(rate) => {
-                    let length = (rate / TRICKLE_STEPS).max(1);
-                    (Duration::from_secs_f64(length as f64 / rate as f64), at_hand.min(length as usize))
+                    let step = usize::try_from(rate / TRICKLE_STEPS).unwrap_or(usize::MAX);
+                    let length = at_hand.min(step.max(1));
+                    (Duration::from_secs_f64(length as f64 / rate as f64), length)
                 }
             };
             match pause.checked_sub(start.elapsed()) {

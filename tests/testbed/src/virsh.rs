@@ -8,7 +8,7 @@ use crate::command::run;
 use crate::error::Result;
 
 /// How long one `virsh` may take. A daemon on this machine answers in milliseconds, in seconds under load.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs `virsh -c URI ARGUMENTS…` to its end and returns its stdout.
 pub(crate) fn virsh(uri: &str, arguments: &[&str], deadline: Duration) -> Result<String> {

@@ -4,8 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -272,4 +273,25 @@ fn restore_undoes_everything_at_once() {
         assert_eq!(guest.state().unwrap(), "running");
         guest.ping_agent().unwrap();
     }
+}
+
+#[test]
+fn a_renewed_bed_keeps_nothing_of_what_was_done_in_it() {
+    let bed = bed();
+    let host = bed.host("h2").unwrap();
+    let guest = host.guest("vm1").unwrap();
+    let qemu = guest.qemu_pid().unwrap();
+    let disk = bed.folder().join("h2/guests").join(format!("{}.disk", guest.uuid()));
+    let small = host.small_folder().unwrap().outside.join("left");
+    for left in [&disk, &small] {
+        let mut file = std::fs::File::options().create(true).append(true).open(left).unwrap();
+        file.write_all(b"left").unwrap();
+    }
+    host.guest("vm2").unwrap().kill_qemu().unwrap();
+
+    bed.renew().unwrap();
+    assert_ne!(guest.qemu_pid().unwrap(), qemu);
+    assert_eq!(std::fs::metadata(&disk).unwrap().blocks(), 0, "the disk is empty");
+    assert!(!small.exists());
+    assert!(bed.guests().iter().all(|guest| guest.ping_agent().is_ok()));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use atp_protocol::ProtocolError;
-use atp_transport::ErrorKind;
+use atp_transport::{ErrorKind, LibvirtConnection};
 use tokio::time::{self, Instant};
 
 use crate::policy::Policy;
@@ -18,7 +18,7 @@ const LOST: [ErrorKind; 5] = [
 ];
 
 /// Whether it was the way to the VM that failed.
-pub(super) fn is_lost(error: &ProtocolError) -> bool {
+fn is_lost(error: &ProtocolError) -> bool {
     error.transport_kind().is_some_and(|kind| LOST.contains(&kind))
 }
 
@@ -42,12 +42,25 @@ impl Again {
         }
     }
 
+    /// Takes note of a connection that was lost and opened again while the work was under way, which was `before` times
+    /// then: between two calls nobody is told.
+    pub(super) fn note_reopened(&mut self, connection: &LibvirtConnection, before: u64) {
+        if connection.reconnects() > before {
+            self.note_loss();
+        }
+    }
+
+    fn note_loss(&mut self) {
+        self.lost_at = Some(Instant::now());
+    }
+
     /// Whether the work is to be taken up again after this error; if so, the pause before that has passed.
     pub(super) async fn after(&mut self, error: &ProtocolError) -> bool {
         let now = Instant::now();
         if is_lost(error) {
-            self.lost_at = Some(now);
-        } else if !self.waits_for_agent(error) {
+            self.note_loss();
+        }
+        if !self.may_pass(error) {
             return false;
         }
         if now + self.pause >= self.deadline {
@@ -56,6 +69,11 @@ impl Again {
         time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(self.longest);
         true
+    }
+
+    /// Whether it may be otherwise soon, so that what the work left in the guest is still needed.
+    pub(super) fn may_pass(&self, error: &ProtocolError) -> bool {
+        is_lost(error) || self.waits_for_agent(error)
     }
 
     /// A daemon that has just started may not have the agent's channel yet.
@@ -98,5 +116,15 @@ mod tests {
         while again.after(&error(ErrorKind::AgentNotConnected)).await {}
         let waited = start.elapsed();
         assert!(waited >= policy.agent_patience && waited < policy.agent_patience * 2, "{waited:?}");
+
+        // Nobody is told of a way that was lost and there again for the next call. A guest that seems to boot has no
+        // agent either.
+        let mut again = Again::new(&policy, Instant::now() + Duration::from_secs(60));
+        let ProtocolError::Transport(source) = error(ErrorKind::AgentNotConnected) else { unreachable!() };
+        let booting =
+            ProtocolError::GuestBooting { cpu_time: Duration::from_secs(1), source: Box::new(source) };
+        assert!(!again.after(&booting).await);
+        again.note_loss();
+        assert!(again.after(&booting).await);
     }
 }

@@ -31,14 +31,16 @@ pub(super) async fn push(
     let by = transfer.before(deadline);
     let mut push = Push::new(Arc::clone(&spec.source), &spec.destination, transfer);
     loop {
-        let push = &mut push;
+        let (push, patience) = (&mut push, &mut again);
         let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
             if let Some(state) = not_running(&connection, operation, domain).await? {
                 return Ok(Asked::NotRunning(state, Effect::None));
             }
             job.attempt.mark_sent();
             let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+            let reconnects = connection.reconnects();
             let pushed = push.run(&carrier, deadline, &mut |so_far| tell(job, so_far)).await;
+            patience.note_reopened(&connection, reconnects);
             explain(job, &connection, operation, domain, pushed).await
         });
         match asked.await {
@@ -63,13 +65,15 @@ pub(super) async fn pull(
     let by = transfer.before(deadline);
     let mut pull = Pull::new(&spec.path, destination, transfer);
     loop {
-        let pull = &mut pull;
+        let (pull, patience) = (&mut pull, &mut again);
         let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
             if let Some(state) = not_running(&connection, operation, domain).await? {
                 return Ok(Asked::NotRunning(state, Effect::None));
             }
             let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+            let reconnects = connection.reconnects();
             let pulled = pull.run(&carrier, deadline, &mut |so_far| tell(job, so_far)).await;
+            patience.note_reopened(&connection, reconnects);
             explain(job, &connection, operation, domain, pulled).await
         });
         match asked.await {

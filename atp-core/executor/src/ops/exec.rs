@@ -6,7 +6,7 @@ use atp_transport::Effect;
 use atp_transport::domain::DomainInfo;
 
 use super::Job;
-use super::again::{Again, is_lost};
+use super::again::Again;
 use super::guest::{Asked, explain, finish, not_running};
 use crate::completion::Completion;
 use crate::error::OutcomeError;
@@ -26,9 +26,10 @@ pub(super) async fn run(
     let mut again = Again::new(policy, deadline);
     let mut process: Option<Process> = None;
     loop {
-        let slot = &mut process;
+        let (slot, patience) = (&mut process, &mut again);
         let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
             let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+            let reconnects = connection.reconnects();
             let process = match slot {
                 Some(process) => process,
                 None => {
@@ -43,7 +44,8 @@ pub(super) async fn run(
                 }
             };
             let output = process.wait(&carrier, &how, deadline).await;
-            if output.as_ref().is_err_and(|error| !is_lost(error)) {
+            patience.note_reopened(&connection, reconnects);
+            if output.as_ref().is_err_and(|error| !patience.may_pass(error)) {
                 process.discard(&carrier, &how, deadline).await;
             }
             explain(job, &connection, operation, domain, output).await

@@ -226,6 +226,7 @@ impl ProtocolError {
             ProtocolError::Timeout { .. } => Some(ErrorKind::CallTimeout),
             ProtocolError::LinkLost { .. } => Some(ErrorKind::ConnectionLost),
             ProtocolError::AgentSilent => Some(ErrorKind::AgentUnresponsive),
+            ProtocolError::GuestBooting { source, .. } => Some(source.kind()),
             // It has a word of its own.
             ProtocolError::NotThawed { .. } => None,
             _ => self.cause()?.transport_kind(),
@@ -269,7 +270,7 @@ impl ProtocolError {
                     | ErrorKind::VmNotFound
             )
         };
-        matches!(self, ProtocolError::GuestBooting { .. }) || self.transport_kind().is_some_and(is_gone)
+        self.transport_kind().is_some_and(is_gone)
     }
 
     /// An answer of the agent's that is not one to this command.

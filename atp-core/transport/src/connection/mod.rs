@@ -181,6 +181,12 @@ impl<C: Connector> HostConnection<C> {
         }
     }
 
+    /// How many times the link was opened again after it had been lost. A call waits for that, so whoever makes several
+    /// learns from this that what the daemon kept for the link is gone, and that the daemon may have just started.
+    pub fn reconnects(&self) -> u64 {
+        self.core().reconnects
+    }
+
     /// Why the host could not be reached when it was last tried, if it could not.
     pub fn last_connect_error(&self) -> Option<Arc<ConnectError>> {
         self.host.reconnect.last_error()

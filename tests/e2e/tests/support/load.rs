@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::{hostname, in_seconds};
 
 /// Longest it may take until work is done again; the machine may be busy.
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = Duration::from_secs(90);
 
 /// Work that callers keep sending to one host, each piece counted when it is sent and when its result is there.
 pub(crate) struct Load {
