@@ -122,9 +122,9 @@ fn twenty_hung_vms_take_neither_the_daemon_nor_another_host() {
     let mut hung = vec![vm(&bed, "h1", "vm1")];
     host.guest("vm1").unwrap().pause_qemu().unwrap();
     for n in 0..19 {
-        // They need not boot: a QEMU that is stopped at once hangs as well as any.
+        // They need not boot, now or when they go on: a QEMU that is stopped hangs as well with a guest that never ran.
         let guest = host.define_guest(&format!("hung{n}")).unwrap();
-        guest.start().unwrap();
+        host.virsh(&["start", guest.uuid(), "--paused"]).unwrap();
         guest.pause_qemu().unwrap();
         hung.push(guest.uuid().parse().unwrap());
     }
