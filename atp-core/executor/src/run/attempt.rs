@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use atp_transport::{Effect, ErrorKind, HostId};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -95,6 +95,13 @@ impl Attempt {
         self.stop.cancelled().await;
     }
 
+    /// Returns so long after the deadline, counted from when it is seen to have passed: after a standstill of the whole
+    /// machine, work that is to end by the deadline is due as well, and gets its turn to say so.
+    async fn given_up(&self, grace: Duration) {
+        sleep_until(self.deadline).await;
+        sleep(grace).await;
+    }
+
     /// What work that is cut off now has done.
     pub(crate) fn effect_if_cut_off(&self) -> Effect {
         if self.sent.load(Ordering::Acquire) { Effect::Unknown } else { Effect::None }
@@ -131,7 +138,7 @@ impl Attempt {
                 self.effect_if_cut_off(),
                 OutcomeError::new("aborted", "the run was aborted while this was under way").retryable(),
             ),
-            () = tokio::time::sleep_until(self.deadline + grace) => Completion::failed(
+            () = self.given_up(grace) => Completion::failed(
                 Status::Timeout,
                 self.effect_if_cut_off(),
                 OutcomeError::new("deadline-passed", format!("not ended {grace:?} after its deadline; given up on"))
