@@ -8,8 +8,9 @@ use atp_transport::{ExecuteOptions, HostInfo, TransportConfig, TransportError, T
 use tokio::time::Instant;
 
 use crate::password;
-use crate::problem::Problem;
+use crate::problem::{Failure, Problem};
 use crate::settings::{Settings, mask_uri};
+use crate::signals::Interrupts;
 
 /// The host there is without any configuration.
 const LOCAL_ID: &str = "local";
@@ -36,19 +37,21 @@ pub(crate) async fn open(settings: &Settings) -> Result<TransportManager, Vec<Pr
     }
 }
 
-/// As [`open`], and a person is asked for the passwords of the hosts concerned that are to be asked for.
+/// The settings with the passwords of the hosts concerned that a person is to be asked for. The terminal is that
+/// person's meanwhile: nothing else is to be shown there.
 ///
 /// # Errors
-/// As those of [`open`]; or there is nobody to ask.
-pub(crate) async fn open_for(
+/// There is nobody to ask, or a signal came.
+pub(crate) async fn with_passwords(
     selection: &Selection,
     settings: &Settings,
-) -> Result<TransportManager, Vec<Problem>> {
+    interrupts: &Interrupts,
+) -> Result<Settings, Failure> {
     let mut settings = settings.clone();
     for host in settings.hosts.iter_mut().filter(|host| selection.concerns(host)) {
-        password::ask_if_wanted(host).await.map_err(|problem| vec![problem])?;
+        password::ask_if_wanted(host, interrupts).await?;
     }
-    open(&settings).await
+    Ok(settings)
 }
 
 /// A manager of exactly the hosts in the settings.

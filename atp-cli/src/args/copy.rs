@@ -57,6 +57,8 @@ Examples:
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -81,5 +83,19 @@ mod tests {
         assert!(side("").is_err());
         assert!(side("web[:/x").is_err());
         assert!(side(":/x").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_side_is_all_that_was_typed(text in prop_oneof![any::<String>(), "[a:/.*@h\\[]{0,12}"]) {
+            match text.parse::<Side>() {
+                Ok(Side::Here(path)) => prop_assert_eq!(path.to_str(), Some(text.as_str())),
+                Ok(Side::Guests(selector, path)) => {
+                    prop_assert!(path.starts_with('/'), "{}", path);
+                    prop_assert_eq!(format!("{selector}:{path}"), text);
+                }
+                Err(error) => prop_assert!(!error.is_empty()),
+            }
+        }
     }
 }

@@ -6,16 +6,18 @@ use atp_executor::{LabelFilter, Selector};
 use atp_transport::settings::parse_duration;
 use clap::Args;
 
+use crate::completer;
+
 /// `atp events …`
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
     /// VMs to tell of, as [HOST/]VM; all VMs of all hosts if none is given. Hosts that no selector can match are not
     /// connected to
-    #[arg(value_name = "SEL")]
+    #[arg(value_name = "SEL", add = completer::selectors())]
     pub(crate) selectors: Vec<Selector>,
 
     /// Leave out the VMs this selects; may be repeated
-    #[arg(long, value_name = "SEL")]
+    #[arg(long, value_name = "SEL", add = completer::selectors())]
     pub(crate) exclude: Vec<Selector>,
 
     /// Only VMs of hosts with this label; may be repeated, and then all must fit

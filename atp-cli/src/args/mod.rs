@@ -209,6 +209,7 @@ pub(crate) fn gather_hosts(args: impl IntoIterator<Item = OsString>) -> Vec<OsSt
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+    use proptest::prelude::*;
 
     fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(gather_hosts(args.iter().map(OsString::from)))
@@ -299,6 +300,32 @@ mod tests {
             parse(&["atp", "--host", "a=test:///default", "vm", "list", "--host=b=test:///default"]).unwrap();
         let ids: Vec<_> = cli.global.hosts.iter().map(|host| host.id.as_str()).collect();
         assert_eq!(ids, ["a", "b"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_word_is_lost_or_changed(
+            words in prop::collection::vec(prop_oneof![
+                prop::sample::select(vec!["--host", "--host=", "--host=a=x", "a=x", "--", "-", "vm", "--hosts"])
+                    .prop_map(str::to_owned),
+                any::<String>(),
+            ], 0..8),
+        ) {
+            let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+            let gathered = gather_hosts(words.clone());
+            prop_assert_eq!(gathered.first(), words.first());
+            let behind = |words: &[OsString]| {
+                let dashes = words.iter().skip(1).position(|word| word == "--");
+                dashes.map(|at| words[at + 1..].to_vec())
+            };
+            prop_assert_eq!(behind(&gathered), behind(&words));
+            let sorted = |mut words: Vec<OsString>| { words.sort(); words };
+            prop_assert_eq!(sorted(gathered.clone()), sorted(words));
+            // Whatever it is, it is read or refused.
+            if let Err(error) = Cli::try_parse_from(&gathered) {
+                let _ = advise(error, &gathered).to_string();
+            }
+        }
     }
 
     #[test]

@@ -30,9 +30,13 @@ pub(crate) async fn run(
 ) -> Result<u8, Failure> {
     let started = Instant::now();
     let interrupts = Interrupts::listen().context("signals cannot be listened to").map_err(Failure::Bug)?;
-    let history = journal::history(&operation, context).await?;
+    let history = tokio::select! {
+        history = journal::history(&operation, context) => history?,
+        signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
+    };
+    let settings = inventory::with_passwords(&selection, &context.settings, &interrupts).await?;
     let planning = async {
-        let manager = inventory::open_for(&selection, &context.settings).await?;
+        let manager = inventory::open(&settings).await?;
         let executor = Executor::new(manager.clone());
         let plan = executor.plan(&selection, operation, context.settings.policy.clone()).await;
         let plan = plan.map_err(|error| Problem::new(error.to_string()).hint(error.hint()))?;

@@ -35,9 +35,16 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
     let interrupts = Interrupts::listen().context("signals cannot be listened to").map_err(Failure::Bug)?;
     let policy = context.settings.policy.clone();
     let hosts = if args.hosts.is_empty() { Selection::all() } else { Selection::hosts(args.hosts) };
-    let manager = inventory::open_for(&hosts, &context.settings).await?;
+    let settings = inventory::with_passwords(&hosts, &context.settings, &interrupts).await?;
+    let manager = tokio::select! {
+        opened = inventory::open(&settings) => opened?,
+        signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
+    };
     let executor = Executor::new(manager.clone());
-    let plan = executor.plan(&hosts, Operation::ExamineHost, policy.clone()).await.map_err(refused)?;
+    // A host that hangs leaves the agents of the others their half of the time for the whole.
+    let timeout = policy.deadline.map_or(policy.timeout, |whole| policy.timeout.min(whole / 2));
+    let of_hosts = Policy { timeout, ..policy.clone() };
+    let plan = executor.plan(&hosts, Operation::ExamineHost, of_hosts).await.map_err(refused)?;
     let mut report = Report::new(&plan, context)?;
     for outcome in files(context).chain(password_files(context)) {
         report.expect(1);
@@ -53,11 +60,20 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
         let alive = hosts.iter().filter(|host| reached.contains(*host));
         let vms = Selection::of(alive.filter_map(|host| format!("{host}/").parse::<Selector>().ok()));
         let goes_on = interrupts.received().is_none() && !report.ending.stopped_early;
-        if goes_on && !reached.is_empty() {
-            // What is left of the time for the whole.
-            let deadline = policy.deadline.map(|whole| whole.saturating_sub(started.elapsed()));
-            let policy = Policy { deadline, ..policy };
-            let plan = executor.plan(&vms, Operation::ExamineAgent, policy).await.map_err(refused)?;
+        // What is left of the time for the whole.
+        let deadline = policy.deadline.map(|whole| whole.saturating_sub(started.elapsed()));
+        let policy = Policy { deadline, ..policy };
+        let planning = async {
+            match goes_on && !reached.is_empty() {
+                true => executor.plan(&vms, Operation::ExamineAgent, policy).await.map(Some).map_err(refused),
+                false => Ok(None),
+            }
+        };
+        let plan = tokio::select! {
+            plan = planning => plan?,
+            _ = interrupts.first() => None,
+        };
+        if let Some(plan) = plan {
             for outcome in plan.notices.iter().filter_map(same_daemon) {
                 report.expect(1);
                 report.take(outcome);

@@ -41,8 +41,9 @@ pub(crate) async fn run(args: EventsArgs, context: &Context) -> Result<u8, Failu
     let all = if args.selectors.is_empty() { Selection::all() } else { Selection::of(args.selectors) };
     let selection = Selection { exclude: args.exclude, labels: args.labels, ..all };
     let options = WatchOptions { monitor_events: args.qemu, ..WatchOptions::default() };
+    let settings = inventory::with_passwords(&selection, &context.settings, &interrupts).await?;
     let manager = tokio::select! {
-        opened = inventory::open(&context.settings) => opened?,
+        opened = inventory::open(&settings) => opened?,
         signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
     };
     let mut watch = Executor::new(manager.clone())

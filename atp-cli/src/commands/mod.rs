@@ -18,7 +18,8 @@ mod screenshot;
 mod vm;
 mod wait;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use atp_executor::Selection;
 
@@ -57,6 +58,17 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<u8, Failu
         let problem = Problem::new("--journal and --resume are of runs over targets, and this is none");
         return Err(problem.hint("leave them out").into());
     }
+    if let Some(junit) = &context.junit {
+        if !(command.is_run() || matches!(command, Command::Doctor(_))) {
+            let problem = Problem::new("--junit is of outcomes of targets, and there are none here");
+            return Err(problem.hint("leave it out").into());
+        }
+        let journals = context.journal.iter().chain(&context.resume);
+        if journals.into_iter().any(|journal| is_same_file(journal, junit)) {
+            let message = format!("--junit {}: it is the journal, which it would replace", junit.display());
+            return Err(Problem::new(message).hint("name another file").into());
+        }
+    }
     match command {
         Command::Host(command) => host::run(command, context).await,
         Command::Vm(command) => vm::run(command, context).await,
@@ -76,6 +88,15 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<u8, Failu
         Command::Completions(args) => Ok(manual::completions(&args, &context.console)),
         Command::Man(args) => Ok(manual::man(&args, &context.console)),
     }
+}
+
+/// Whether two paths lead to one file, which may not be there yet.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        path.canonicalize().or_else(|_| Ok(folder.canonicalize()?.join(path.file_name().unwrap_or_default())))
+    };
+    matches!((real(one), real(other)), (Ok::<_, io::Error>(one), Ok(other)) if one == other)
 }
 
 /// The VMs that a command's arguments select.

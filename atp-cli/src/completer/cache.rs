@@ -62,7 +62,7 @@ pub(super) fn vms(hosts: &[HostInfo], settings: &Settings) -> Vms {
 
 fn is_fresh(entry: &Entry, now: u64) -> bool {
     // A clock that was set back makes no entry last.
-    (entry.at..=entry.at + FRESH.as_secs()).contains(&now)
+    (entry.at..=entry.at.saturating_add(FRESH.as_secs())).contains(&now)
 }
 
 /// What tells a host's URIs apart, without what may be secret in them.
@@ -107,7 +107,12 @@ fn file() -> Option<PathBuf> {
 }
 
 fn read(file: &Path) -> Entries {
-    fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    fs::read(file).map(|text| parse(&text)).unwrap_or_default()
+}
+
+/// What is no cache is an empty one.
+fn parse(text: &[u8]) -> Entries {
+    serde_json::from_slice(text).unwrap_or_default()
 }
 
 /// Replaces the file in one step. It is nobody else's business which VMs there are.
@@ -126,6 +131,8 @@ fn write(file: &Path, entries: &Entries) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -133,6 +140,27 @@ mod tests {
         let entry = Entry { uri: String::new(), at: 1000, names: Vec::new() };
         for (now, fresh) in [(999, false), (1000, true), (1060, true), (1061, false)] {
             assert_eq!(is_fresh(&entry, now), fresh, "{now}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_file_says_no_entry_lasts_longer_than_it_may(
+            bytes in prop::collection::vec(any::<u8>(), 0..64),
+            at in prop_oneof![any::<u64>(), Just(u64::MAX), 0..200_u64],
+            name in any::<String>(),
+            now in prop_oneof![any::<u64>(), 0..200_u64],
+        ) {
+            parse(&bytes);
+            let text = serde_json::json!({"h1": {"uri": "u", "at": at, "names": [name]}}).to_string();
+            for (_, entry) in parse(text.as_bytes()) {
+                prop_assert_eq!(&entry.names, std::slice::from_ref(&name));
+                let lasts = is_fresh(&entry, now);
+                prop_assert_eq!(lasts, now.checked_sub(at).is_some_and(|age| age <= FRESH.as_secs()));
+            }
+            // One that is cut off anywhere is none.
+            let cut = text.len() / 2;
+            prop_assert!(parse(&text.as_bytes()[..cut]).is_empty());
         }
     }
 

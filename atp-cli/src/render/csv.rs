@@ -174,7 +174,10 @@ fn is_formula(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::render::fixture::{self, ran};
-    use atp_executor::{OutcomeError, Status};
+    use atp_executor::{Condition, OutcomeError, PullSpec, ScreenshotSpec, Status};
+    use atp_protocol::ExecSpec;
+    use atp_protocol::screenshot::ScreenshotLimits;
+    use atp_transport::domain::Lifecycle;
 
     fn outcome(vm: &str, data: Option<Data>) -> Outcome {
         Outcome { data, ..fixture::outcome(Some(vm)) }
@@ -194,6 +197,31 @@ mod tests {
              h1,\"a,1\",,exec,ok,done,1,7,,,0,,\"two\nlines \"\"q\"\"\\x1b[2J\\xff\n\",\n\
              h1,b,,exec,failed,done,1,7,vm-not-running,\"host h1: VM \"\"b\"\" is not running\",,,,\n"
         );
+    }
+
+    #[test]
+    fn every_column_is_on_the_page() {
+        const PAGE: &str = include_str!("../../../docs/cli.md");
+        let (from, to) = (PAGE.find("### Columns of CSV").unwrap(), PAGE.find("### JUnit").unwrap());
+        let exec = || ExecSpec::new("true");
+        let lifecycle = Operation::Lifecycle { action: Lifecycle::Start, wait: false };
+        let pull = PullSpec { path: "/x".into(), destination: "x".into(), separate: false };
+        let (folder, limits) = ("x".into(), ScreenshotLimits::default());
+        let operations = [
+            Operation::HostCheck,
+            Operation::ExamineHost,
+            Operation::VmList,
+            Operation::VmInfo,
+            lifecycle,
+            Operation::Exec(exec()),
+            Operation::Pull(pull),
+            Operation::Wait(Condition::Exec(exec())),
+            Operation::Screenshot(ScreenshotSpec { folder, screen: 0, limits }),
+        ];
+        let own = operations.iter().flat_map(columns);
+        for column in COMMON.iter().chain(own).chain(HOST_LIST) {
+            assert!(PAGE[from..to].contains(&format!("`{column}`")), "{column}");
+        }
     }
 
     #[test]

@@ -162,6 +162,8 @@ impl SettingsFile {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const HAND_MADE: &str = "\
@@ -257,5 +259,79 @@ call_timeout = \"3s\"
         file.add("a", &host("test:///default"));
         file.save().unwrap();
         assert_eq!(fs::metadata(&new).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    /// Lines that settings may be made of, in any order.
+    const LINES: [&str; 18] = [
+        "# a comment",
+        "",
+        "timeout = \"9s\"  # be quick",
+        "[hosts]",
+        "[hosts.a]   # the first",
+        "[hosts.\"b.c\"]",
+        "[hosts.a.auth]",
+        "uri = 'test:///x'",
+        "labels = { k = 'v' }",
+        "a.uri = 'test:///x'",
+        "a = { uri = 'test:///x' } # inline",
+        "hosts.a.uri = 'test:///x'",
+        "hosts = { a = { uri = 'test:///x' } }",
+        "hosts = 5",
+        "[transport]",
+        "call_timeout = \"3s\"",
+        "[[other]]",
+        "\tgroups = [\r\n 'g', # one\n]",
+    ];
+
+    /// Every value with the keys that lead to it.
+    fn values(path: &str, item: &Item, found: &mut BTreeMap<String, String>) {
+        match item {
+            Item::Table(_) | Item::Value(Value::InlineTable(_)) => {
+                let entries = item.as_table_like().into_iter().flat_map(|table| table.iter());
+                entries.for_each(|(key, item)| values(&format!("{path}/{key}"), item, found));
+            }
+            item => drop(found.insert(path.to_owned(), item.to_string().trim().to_owned())),
+        }
+    }
+
+    fn values_of(text: &str) -> BTreeMap<String, String> {
+        let document: DocumentMut = text.parse().unwrap_or_else(|error| panic!("{error}:\n{text}"));
+        let mut found = BTreeMap::new();
+        values("", document.as_item(), &mut found);
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn however_a_file_is_written_a_host_comes_and_goes_and_nothing_else_does(
+            lines in prop::collection::vec(prop::sample::select(&LINES[..]), 0..8),
+            odd in any::<String>(),
+        ) {
+            let text = lines.join("\n");
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("config.toml");
+            fs::write(&path, &odd).unwrap();
+            let _ = SettingsFile::open(&path);
+            fs::write(&path, &text).unwrap();
+            if let Ok(mut file) = SettingsFile::open(&path) {
+                let before = values_of(&text);
+                let is_hosts = file.document.get("hosts").is_none_or(Item::is_table_like);
+                file.add("new.one", &host("test:///new"));
+                prop_assert_eq!(file.has("new.one"), is_hosts);
+                let saved = file.save();
+                let mut added = values_of(&fs::read_to_string(&path).unwrap());
+                if saved.is_ok() && is_hosts {
+                    prop_assert_eq!(added.remove("/hosts/new.one/uri"), Some("\"test:///new\"".to_owned()));
+                }
+                prop_assert_eq!(&added, &before);
+                let mut file = SettingsFile::open(&path).unwrap();
+                file.remove("new.one");
+                let _ = file.save();
+                if saved.is_ok() {
+                    prop_assert_eq!(values_of(&fs::read_to_string(&path).unwrap()), before);
+                }
+            }
+            prop_assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
     }
 }

@@ -11,6 +11,17 @@ use serde_json::Value;
 /// A host that needs no daemon: one running domain, `test`.
 pub(crate) const DEMO: &str = "demo=test:///default";
 
+/// Variables that would change what the command does, wherever the tests are run.
+const FOREIGN: [&str; 7] = [
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "COLUMNS",
+    "NO_COLOR",
+    "RUST_BACKTRACE",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+];
+
 /// A home folder of its own, with no configuration but what a test writes.
 pub(crate) struct Home {
     folder: PathBuf,
@@ -56,28 +67,38 @@ impl Home {
 
     /// The command, in this home.
     pub(crate) fn atp<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_atp"));
+        let mut command = self.command(env!("CARGO_BIN_EXE_atp"));
+        command.args(args);
+        command
+    }
+
+    /// A program that may start the command, in this home.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ATP_")) {
             command.env_remove(name);
         }
-        for name in ["XDG_CONFIG_HOME", "NO_COLOR", "CLICOLOR_FORCE", "CLICOLOR", "RUST_BACKTRACE"] {
+        for name in FOREIGN {
             command.env_remove(name);
         }
-        command.env("HOME", &self.folder).current_dir(&self.folder).stdin(Stdio::null()).args(args);
+        command.env("HOME", &self.folder).current_dir(&self.folder).stdin(Stdio::null());
         command
     }
 
     /// Runs the command to its end on a terminal: all that it writes, control sequences included, is the `stdout`
     /// of the run.
     pub(crate) fn run_on_terminal(&self, args: &[&str], variables: &[(&str, &str)]) -> Run {
+        Run::of(self.on_terminal(args).envs(variables.iter().copied()))
+    }
+
+    /// The command on a terminal; what is typed is its stdin.
+    pub(crate) fn on_terminal(&self, args: &[&str]) -> Command {
         let quoted = |word: &str| format!("'{}'", word.replace('\'', "'\\''"));
         let words = [env!("CARGO_BIN_EXE_atp")].iter().chain(args).map(|word| quoted(word));
-        let mut command = Command::new("script");
+        let mut command = self.command("script");
         command.args(["--quiet", "--return", "--command", &words.collect::<Vec<_>>().join(" "), "/dev/null"]);
-        command.envs(self.atp([""; 0]).get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.env("TERM", "xterm").env_remove("CI").env_remove("NO_COLOR").current_dir(&self.folder);
-        command.envs(variables.iter().copied()).stdin(Stdio::null());
-        Run::of(&mut command)
+        command.env("TERM", "xterm").env_remove("CI");
+        command
     }
 
     /// Runs the command to its end.

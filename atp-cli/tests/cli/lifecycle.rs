@@ -1,7 +1,7 @@
 //! Changing states, and being asked first.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::json;
 
@@ -90,16 +90,11 @@ fn a_dry_run_shows_what_would_be_done() {
     home.run(["--host", &host, "vm", "destroy", "a", "nosuch", "--dry-run"]).exits(1).says(&["vm-not-found"]);
 }
 
-/// Runs the command line on a terminal, with an answer typed.
-fn on_a_terminal(home: &Home, args: &str, answer: &str) -> Run {
-    let atp = home.atp([""; 0]);
-    let line = format!("'{}' {args}", atp.get_program().display());
-    let mut command = Command::new("script");
-    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(Stdio::piped());
-    command
-        .current_dir(atp.get_current_dir().unwrap())
-        .envs(atp.get_envs().filter_map(|(k, v)| Some((k, v?))));
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+/// Runs the command on a terminal, with an answer typed.
+fn on_a_terminal(home: &Home, args: &[&str], answer: &str) -> Run {
+    let mut command = home.on_terminal(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     Run {
@@ -112,7 +107,8 @@ fn on_a_terminal(home: &Home, args: &str, answer: &str) -> Run {
 #[test]
 fn on_a_terminal_a_person_is_asked() {
     let home = Home::new();
-    let args = format!("--host '{}' vm destroy '*'", home.host("h1", &["a", "b"]));
+    let host = home.host("h1", &["a", "b"]);
+    let args = ["--host", &host, "vm", "destroy", "*"];
     let run = on_a_terminal(&home, &args, "y\n").exits(0);
     assert!(run.stdout.contains("vm-destroy of 2 VMs") && run.stdout.contains("h1/b (running)"), "{run:#?}");
     assert!(run.stdout.contains("2 ok"), "{run:#?}");

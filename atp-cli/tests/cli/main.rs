@@ -14,6 +14,7 @@ mod inventory;
 mod lifecycle;
 mod listing;
 mod output;
+mod passwords;
 mod progress;
 mod runs;
 mod scenarios;

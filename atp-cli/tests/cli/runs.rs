@@ -1,8 +1,9 @@
 //! How a run goes about its targets: early ends, batches, journals.
 
+use std::fs;
 use std::net::TcpListener;
 
-use crate::atp::{Home, Run};
+use crate::atp::{Home, Run, demo};
 
 /// A host with four VMs, none of which has an agent: `exec` fails on each, and changes nothing.
 fn four(home: &Home) -> String {
@@ -144,6 +145,25 @@ fn a_journal_is_only_of_what_is_a_run() {
 }
 
 #[test]
+fn a_report_does_not_replace_the_journal() {
+    let home = Home::new();
+    for (journal, junit) in [("j", "j"), ("j", "./j"), ("./j", "j")] {
+        let run = run(&home, &["--journal", journal, "--junit", junit, "vm", "list"]).exits(2);
+        run.says(&["it is the journal"]);
+        assert!(!home.path("j").exists());
+    }
+    run(&home, &["--journal", "j", "vm", "list"]).exits(0);
+    run(&home, &["--resume", "j", "--junit", "j", "vm", "list"]).exits(2);
+    assert!(fs::read_to_string(home.path("j")).unwrap().starts_with("{\"begun\""));
+    run(&home, &["--junit", "j", "host", "list"]).exits(2).says(&["--junit is of outcomes"]);
+}
+
+#[test]
+fn as_many_at_once_as_a_person_can_type_is_no_trouble() {
+    demo(&["--parallel", &usize::MAX.to_string(), "vm", "list"]).exits(0);
+}
+
+#[test]
 fn a_journal_is_begun_once_and_gone_on_from() {
     let home = Home::new();
     let journal = home.write("x", "").with_file_name("run.journal");
@@ -194,7 +214,7 @@ fn what_could_not_be_listed_is_done_when_the_run_is_gone_on_with() {
         let resumed = atp(&h2, &go_on).exits(0);
         assert_eq!(brief(&resumed).iter().map(|o| o.replace(" - 1", "")).collect::<Vec<_>>(), left);
         atp(&h2, &go_on).exits(0).says(&["nothing left to do"]);
-        std::fs::remove_file(journal).unwrap();
+        fs::remove_file(journal).unwrap();
     }
 }
 

@@ -54,7 +54,7 @@ impl Executor {
     /// among the plan's settled outcomes. Nothing is changed on any host.
     ///
     /// For an operation [on hosts](Operation::is_for_hosts) the targets are the hosts themselves, and none of them is
-    /// asked anything.
+    /// asked anything. Of [`Policy::deadline`], listing takes no more than a half.
     ///
     /// # Errors
     /// When there are no hosts, or a selector names a host or group that does not exist.
@@ -136,11 +136,12 @@ impl Executor {
     }
 
     /// Asks hosts, all at once, which machines they run on. They answered just now: each has its time once more, so
-    /// that a host that hung does not hide that two others are one. The time for the whole run counts from when the
-    /// planning `began`.
+    /// that a host that hung does not hide that two others are one. Of the time for the whole run, which counts from when
+    /// the planning `began`, they have half of what is left.
     async fn machines(&self, hosts: BTreeSet<HostId>, began: Instant, policy: &Policy) -> Machines {
-        let own = Instant::now() + policy.timeout;
-        let deadline = policy.deadline.map_or(own, |whole| own.min(began + whole));
+        let now = Instant::now();
+        let left = policy.deadline.map(|whole| (began + whole).saturating_duration_since(now));
+        let deadline = now + left.map_or(policy.timeout, |left| policy.timeout.min(left / 2));
         let ask = |id: HostId| async move {
             let options = ExecuteOptions::by(deadline);
             let asked = self.manager.execute_on_host_with(id.as_str(), options, |connection| async move {
@@ -190,9 +191,10 @@ impl Executor {
     }
 }
 
-/// The time for listing a host.
+/// The time for listing a host. Of that for the whole run it is no more than a half: a host that hangs does not leave
+/// the others without any.
 fn listing_budget(policy: &Policy) -> Duration {
-    policy.deadline.map_or(policy.timeout, |whole| whole.min(policy.timeout))
+    policy.deadline.map_or(policy.timeout, |whole| policy.timeout.min(whole / 2))
 }
 
 fn given_up(id: &HostId, after: Duration) -> OutcomeError {

@@ -147,6 +147,18 @@ pub enum Data {
     },
 }
 
+impl Data {
+    /// What an operation yielded, from its JSON. What is neither a process nor a scenario is passed on as it stands.
+    pub(crate) fn noted(op: &str, data: serde_json::Value) -> Self {
+        let known = match op {
+            "exec" => ExecReport::deserialize(&data).map(Data::Exec).ok(),
+            "run" => ScenarioReport::deserialize(&data).map(Data::Scenario).ok(),
+            _ => None,
+        };
+        known.unwrap_or(Data::Reply(data))
+    }
+}
+
 /// A process that ended in a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecReport {

@@ -19,8 +19,8 @@ pub struct Policy {
     /// A target's budget starts when it is admitted among those under way and covers everything after:
     /// queueing for a connection, connecting, calls, polling, every further attempt.
     pub timeout: Duration,
-    /// The budget for the whole run, listing included; without it there is none. When it is used up nothing more
-    /// is started, and what is under way is cancelled.
+    /// The budget for the whole run, listing included, which takes no more than half of it; without it there is none.
+    /// When it is used up nothing more is started, and what is under way is cancelled.
     pub deadline: Option<Duration>,
     /// How long past its deadline a target is waited for before it is given up on; 500 ms by default.
     ///

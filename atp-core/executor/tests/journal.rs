@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use atp_executor::{
     Completion, Data, ExecReport, History, Journal, JournalError, Notice, Operation, Outcome, OutcomeError,
-    Plan, Policy, PullSpec, RunControl, RunEvent, RunSpec, Status, Stream, Target, run_targets,
+    Plan, Policy, PullSpec, RunControl, RunEvent, RunSpec, Scenario, ScenarioReport, Status, StepReport,
+    Stream, Target, run_targets,
 };
 use atp_protocol::ExecSpec;
 use atp_transport::Effect;
@@ -185,7 +186,7 @@ fn killed_at_any_byte_it_repeats_nothing_and_forgets_nothing() {
             if end < head {
                 // Nothing was started before the head was written.
                 let refused =
-                    matches!(read_back, Err(JournalError::Invalid { .. } | JournalError::Empty { .. }));
+                    matches!(read_back, Err(JournalError::Torn { .. } | JournalError::Empty { .. }));
                 assert!(refused, "at {end}");
                 continue;
             }
@@ -459,23 +460,57 @@ fn a_notice_accounts_for_every_target() {
 #[test]
 fn what_a_process_wrote_is_its_output_when_it_is_told_again() {
     virtual_time(async {
-        let folder = Folder::new();
-        let path = folder.path();
-        let plan = || plan([0], exec());
-        let stdout = Stream { bytes: b"\xffout".to_vec(), ..Stream::default() };
-        let report = ExecReport { exit_code: Some(1), signal: None, stdout, stderr: Stream::default() };
-        let journal = Journal::create(&path, &plan()).await.unwrap();
-        let data = Data::Exec(report);
-        let yields = data.clone();
-        let run = run_targets(spec(plan(), journal), &RunControl::default(), move |_, _| {
-            let error = OutcomeError::new("exit-nonzero", "no");
-            let failed = Completion::failed(Status::Failed, Effect::Done, error);
-            std::future::ready(Completion { data: Some(yields.clone()), ..failed })
-        });
-        run.outcomes().await;
-        let history = History::read(&path, &exec()).await.unwrap();
-        assert_eq!(history.apply(plan()).settled[0].data, Some(data));
+        let data = Data::Exec(ended());
+        assert_eq!(told_again(exec(), &data).await, Some(data));
     });
+}
+
+#[test]
+fn how_far_a_scenario_got_is_told_again() {
+    virtual_time(async {
+        let step = |op: &'static str, data| StepReport {
+            name: "a step".to_owned(),
+            op: op.into(),
+            status: Status::Failed,
+            effect: Effect::Done,
+            attempts: 1,
+            duration_ms: 7,
+            data,
+            error: Some(OutcomeError::new("exit-nonzero", "no")),
+        };
+        let reply = Data::Reply(serde_json::json!({"status": "running"}));
+        let steps =
+            vec![step("exec", Some(Data::Exec(ended()))), step("qmp", Some(reply)), step("assert", None)];
+        let teardown = vec![step("vm-start", None)];
+        let data =
+            Data::Scenario(ScenarioReport { scenario: "s".to_owned(), steps, steps_total: 4, teardown });
+        let text = "name: s\ntargets: '*'\nsteps:\n  - exec: uname\n";
+        let scenario: Scenario = text.parse().unwrap();
+        assert_eq!(told_again(Operation::Scenario(scenario.into()), &data).await, Some(data));
+    });
+}
+
+/// A process that went wrong, and wrote what is no text.
+fn ended() -> ExecReport {
+    let stdout = Stream { bytes: b"\xffout".to_vec(), ..Stream::default() };
+    ExecReport { exit_code: Some(1), signal: None, stdout, stderr: Stream::default() }
+}
+
+/// What a target yielded that failed, as a journal tells it.
+async fn told_again(operation: Operation, data: &Data) -> Option<Data> {
+    let folder = Folder::new();
+    let path = folder.path();
+    let plan = || plan([0], operation.clone());
+    let journal = Journal::create(&path, &plan()).await.unwrap();
+    let yields = data.clone();
+    let run = run_targets(spec(plan(), journal), &RunControl::default(), move |_, _| {
+        let error = OutcomeError::new("exit-nonzero", "no");
+        let failed = Completion::failed(Status::Failed, Effect::Done, error);
+        std::future::ready(Completion { data: Some(yields.clone()), ..failed })
+    });
+    run.outcomes().await;
+    let history = History::read(&path, &operation).await.unwrap();
+    history.apply(plan()).settled[0].data.clone()
 }
 
 #[test]

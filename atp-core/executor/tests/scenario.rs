@@ -10,7 +10,7 @@ use atp_executor::{
     Data, Executor, Operation, Outcome, Policy, Run, RunControl, Scenario, ScenarioError, ScenarioReport,
     Status, scenario_schema,
 };
-use atp_transport::{Effect, HostInfo, TransportConfig, TransportManager};
+use atp_transport::{Effect, HostInfo, PoolConfig, TransportConfig, TransportManager};
 use proptest::prelude::*;
 
 fn folder() -> PathBuf {
@@ -186,10 +186,15 @@ proptest! {
     }
 }
 
-/// Starts a scenario on libvirt's test driver, with one domain named `test` that has neither monitor nor agent.
+/// Starts a scenario on libvirt's test driver, with one domain named `test` that has neither monitor nor agent. It
+/// comes from a file, for all connections of a process share that of `test:///default`, and so would these tests. The
+/// driver reads the file for every connection anew, so the host has one connection only.
 async fn start(text: &str, control: &RunControl) -> (TransportManager, Run) {
-    let manager = TransportManager::new(TransportConfig::default());
-    manager.add_host(HostInfo::from_uri("demo", "test:///default")).await.unwrap();
+    let pool =
+        PoolConfig { max_connections_per_host: 1, min_connections_per_host: 0, ..PoolConfig::default() };
+    let manager = TransportManager::new(TransportConfig { pool, ..TransportConfig::default() });
+    let uri = concat!("test://", env!("CARGO_MANIFEST_DIR"), "/tests/one_domain.xml");
+    manager.add_host(HostInfo::from_uri("demo", uri)).await.unwrap();
     let executor = Executor::new(manager.clone());
     let scenario = parse(text).unwrap();
     let selection = scenario.selection().unwrap();
@@ -253,7 +258,7 @@ async fn a_step_that_fails_is_the_last_and_the_teardown_is_carried_out_all_the_s
 
 #[tokio::test]
 async fn a_wait_ends_with_its_own_time() {
-    let text = with_steps("  - {wait: {state: shut-off}, timeout: 300ms}");
+    let text = with_steps("  - {wait: {state: shut-off}, timeout: 2s}");
     let outcome = run(&text).await;
     assert_eq!((outcome.status, outcome.effect), (Status::Timeout, Effect::None));
     let error = outcome.error.unwrap();
@@ -264,7 +269,7 @@ async fn a_wait_ends_with_its_own_time() {
 #[tokio::test]
 async fn asked_to_stop_it_goes_on_to_the_teardown() {
     let text = with_steps(
-        "  - {wait: {state: paused}, timeout: 20s}\n  - vm: destroy\nteardown:\n  - {name: after, vm: info}",
+        "  - {wait: {state: paused}, timeout: 60s}\n  - vm: destroy\nteardown:\n  - {name: after, vm: info}",
     );
     let control = RunControl::default();
     let (manager, run) = start(&text, &control).await;

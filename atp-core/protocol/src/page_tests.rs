@@ -139,7 +139,7 @@ fn every_kind_has_a_row_that_says_what_the_code_says() {
         }
     }
     assert!(missing.is_empty(), "docs/protocols.md should have these rows:\n{}", missing.join("\n"));
-    let mut kinds = kinds_in(include_str!("error.rs"), "pub fn kind(&self)");
+    let mut kinds = kinds_in(include_str!("error/mod.rs"), "pub fn kind(&self)");
     kinds.extend(kinds_in(include_str!("files/error.rs"), "pub fn kind(&self)"));
     kinds.extend(kinds_in(include_str!("refusal.rs"), "pub fn as_str(self)"));
     kinds.insert(ErrorKind::ConnectionLost.as_str().to_owned());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use atp_telemetry::{Exporter, ExporterConfig, render};
 use atp_transport::{CallFailure, ErrorKind, EventKind, HostInfo, TransportConfig, TransportManager};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 /// The value of a series, if it is there.
@@ -72,10 +73,8 @@ async fn a_host_that_cannot_be_reached_shows() {
     let mut config = TransportConfig::default();
     config.health.interval = Duration::from_millis(50);
     let manager = TransportManager::new(config);
-    // Nothing listens at a port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let uri = format!("qemu+tcp://127.0.0.1:{port}/system");
-    manager.add_host(HostInfo::from_uri("dead", uri)).await.unwrap();
+    // Nothing listens there.
+    manager.add_host(HostInfo::from_uri("dead", "qemu+tcp://127.0.0.1:1/system")).await.unwrap();
     let unavailable = |text: &str| value(text, r#"atp_host_health{host="dead"}"#) == Some(3.0);
     let text = until("unavailable", || render(&manager), unavailable).await;
     assert_eq!(value(&text, r#"atp_connections{host="dead",state="failed"}"#), Some(1.0));
@@ -93,10 +92,18 @@ async fn durations_and_failures_are_kept_apart_by_host_and_operation() {
         manager.execute_on_host(id, |conn| async move { conn.hostname().await }).await.unwrap();
     }
     // A caller that goes away, with its call under way.
+    let (begun, is_under_way) = oneshot::channel();
     let gone = manager.execute_on_host("h2", |conn| async move {
-        conn.call("hangs", None, |_, _in_flight| std::future::pending::<Result<(), CallFailure>>()).await
+        let hangs = |_, _in_flight| {
+            let _told = begun.send(());
+            std::future::pending::<Result<(), CallFailure>>()
+        };
+        conn.call("hangs", None, hangs).await
     });
-    tokio::time::timeout(Duration::from_millis(50), gone).await.unwrap_err();
+    tokio::select! {
+        ended = gone => panic!("{ended:?}"),
+        begun = is_under_way => begun.unwrap(),
+    }
     let text = exporter.render();
     let operation = "virConnectGetHostname";
     for (series, expected) in [

@@ -44,7 +44,7 @@ struct Table {
 
 struct Record {
     deadline: Instant,
-    /// Which connection it is on, known by the limit of that connection's calls.
+    /// Which connection it is on, known by the limit of that connection's calls; none for an attempt to connect.
     connection: Option<Arc<Limit>>,
     /// Whether it is not work, but a sign of life that was asked for.
     is_probe: bool,
@@ -120,16 +120,15 @@ impl HostCalls {
         )
     }
 
-    /// Marks a probe as under way, which is overdue after `deadline`; with its place among the calls of its connection,
-    /// if that has such.
+    /// Marks a probe as under way, which is overdue after `deadline`, with its place among the calls of its connection.
     pub(crate) fn begin_probe(
         self: &Arc<Self>,
-        place: Option<(&Arc<Limit>, Permit)>,
+        connection: &Arc<Limit>,
+        place: Permit,
         deadline: Instant,
     ) -> InFlight {
-        let (connection, place) = place.unzip();
-        let record = Record { deadline, connection: connection.cloned(), is_probe: true };
-        self.record(record, [place, None, None, None])
+        let record = Record { deadline, connection: Some(connection.clone()), is_probe: true };
+        self.record(record, [Some(place), None, None, None])
     }
 
     /// The VM answered a call in this lane: its calls are not held back for a while.
@@ -155,12 +154,12 @@ impl HostCalls {
 
     /// Calls that are past their deadline and have not returned.
     pub(crate) fn stuck(&self) -> usize {
-        self.overdue(|call| call.connection.is_some() || call.is_probe)
+        self.overdue(|call| call.connection.is_some())
     }
 
     /// Attempts to connect that are past their deadline and have not returned.
     pub(crate) fn stuck_attempts(&self) -> usize {
-        self.overdue(|call| call.connection.is_none() && !call.is_probe)
+        self.overdue(|call| call.connection.is_none())
     }
 
     /// Calls under way to VMs that had not answered lately.

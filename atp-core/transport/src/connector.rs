@@ -104,6 +104,25 @@ pub enum CallFailure {
 }
 
 impl CallFailure {
+    /// The failure of something that a link needs to be of use, as those who wait for the link see it.
+    pub(crate) fn into_connect_error(self, kind: ErrorKind, what: &str) -> ConnectError {
+        match self {
+            CallFailure::Refused { source, .. } | CallFailure::Lost { source: Some(source), .. } => {
+                ConnectError { kind, reason: what.to_owned(), source: Some(source) }
+            }
+            CallFailure::Lost { source: None, .. } => {
+                ConnectError::new(kind, format!("{what}: the connection was lost"))
+            }
+            CallFailure::Busy { occupied_for } => {
+                ConnectError::new(kind, format!("{what}: occupied for {occupied_for:.1?}"))
+            }
+            CallFailure::NoThread { threads } => ConnectError::no_thread(threads),
+            CallFailure::Panicked { message } => {
+                ConnectError::new(kind, format!("{what}: panicked: {message}"))
+            }
+        }
+    }
+
     /// The failure of `operation` on `host`, as callers see it.
     pub(crate) fn into_error(self, host: HostId, operation: &'static str) -> TransportError {
         match self {

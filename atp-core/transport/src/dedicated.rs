@@ -14,8 +14,9 @@ use crate::backoff;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
 use crate::context::HostContext;
-use crate::error::{ConnectError, Result, TransportError};
+use crate::error::{ConnectError, ErrorKind, Result, TransportError};
 use crate::host::HostId;
+use crate::limit::Limit;
 
 /// Opens links to one host that belong to nobody but their opener.
 pub(crate) struct Dedicated<C: Connector> {
@@ -71,18 +72,24 @@ impl<C: Connector> Dedicated<C> {
         }
     }
 
-    /// Returns when the link is lost: it noticed by itself, or leaves a probe unanswered. Cancel safe.
-    pub(crate) async fn lost(&self, link: &Arc<C::Link>) {
+    /// Returns when the link is lost: it noticed by itself, or leaves a probe unanswered. A probe is a call as others are:
+    /// while a permit of `calls` is out, there is none. Cancel safe.
+    pub(crate) async fn lost(&self, link: &Arc<C::Link>, calls: &Arc<Limit>) {
         let connector = &self.host.connector;
         let silence = async {
             loop {
                 let interval = backoff::spread(self.config().heartbeat_interval);
                 sleep(interval).await;
+                // What is under way on it is its probe.
+                let Some(place) = calls.try_acquire() else { continue };
                 let deadline = Instant::now() + self.config().heartbeat_timeout;
-                let in_flight = self.host.calls.begin_probe(None, deadline);
+                let in_flight = self.host.calls.begin_probe(calls, place, deadline);
                 let probe = connector.probe(link, in_flight, deadline);
-                if !matches!(timeout_at(deadline, probe).await, Ok(Ok(()))) {
-                    return;
+                match timeout_at(deadline, probe).await {
+                    Ok(Ok(())) => {}
+                    // That threads lack here says nothing of the host.
+                    Ok(Err(error)) if error.kind == ErrorKind::ThreadsExhausted => {}
+                    Ok(Err(_)) | Err(_) => return,
                 }
             }
         };
@@ -95,5 +102,63 @@ impl<C: Connector> Dedicated<C> {
     /// Sets the pace of the next attempt, after a link that had been up since `opened`.
     pub(crate) fn note_loss(&self, opened: Instant) {
         self.host.reconnect.lost(&self.config(), opened.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::calls::InFlight;
+    use crate::host::HostInfo;
+    use crate::manager::TransportManager;
+    use crate::reconnect::Attempt;
+
+    /// Counts the probes of links that never fail.
+    #[derive(Default)]
+    struct Probed(AtomicUsize);
+
+    impl Connector for Probed {
+        type Link = ();
+
+        fn validate(&self, _: &HostInfo) -> Result<(), String> {
+            Ok(())
+        }
+
+        async fn connect(&self, _: &HostInfo, _: Attempt) -> Result<(), ConnectError> {
+            Ok(())
+        }
+
+        async fn probe(&self, _: &Arc<()>, _: InFlight, _: Instant) -> Result<(), ConnectError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+
+        fn is_open(&self, _: &()) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_is_not_probed_beside_a_call_under_way() {
+        let mut config = TransportConfig::default();
+        config.pool.min_connections_per_host = 0;
+        let manager = TransportManager::with_connector(config, Probed::default());
+        manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();
+        let dedicated = manager.pool("h1").unwrap().dedicated();
+        let link = dedicated.open(false).await.unwrap();
+        let (calls, hour) = (Limit::new(1), Duration::from_secs(3600));
+        let probes = || manager.connector().0.load(Ordering::SeqCst);
+
+        let call = calls.acquire().await;
+        assert!(timeout(hour, dedicated.lost(&link, &calls)).await.is_err());
+        assert_eq!(probes(), 0);
+        drop(call);
+        assert!(timeout(hour, dedicated.lost(&link, &calls)).await.is_err());
+        assert!(probes() > 1);
     }
 }

@@ -1,17 +1,21 @@
 //! So many at a time: a number of permits that can be changed while some of them are out.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Permits, granted in the order they are asked for.
 pub(crate) struct Limit {
     permits: Arc<Semaphore>,
-    /// How many there are to be. Written by [`resize`](Self::resize) alone.
-    size: AtomicUsize,
+    /// Held while the limit is changed and while a permit goes back, so that none slips through a lower limit.
+    bounds: Mutex<Bounds>,
+}
+
+struct Bounds {
+    /// How many permits there are to be.
+    size: usize,
     /// Permits that are out and are not to come back, since the limit was lowered meanwhile.
-    surplus: AtomicUsize,
+    surplus: usize,
 }
 
 /// One of the permits; goes back when it is dropped.
@@ -24,8 +28,8 @@ pub(crate) struct Permit {
 impl Limit {
     /// A limit of `size` permits.
     pub(crate) fn new(size: usize) -> Arc<Self> {
-        let permits = Arc::new(Semaphore::new(size));
-        Arc::new(Limit { permits, size: AtomicUsize::new(size), surplus: AtomicUsize::new(0) })
+        let (permits, bounds) = (Arc::new(Semaphore::new(size)), Mutex::new(Bounds { size, surplus: 0 }));
+        Arc::new(Limit { permits, bounds })
     }
 
     /// Waits for a permit. Cancel safe: a place in line is given up.
@@ -48,44 +52,51 @@ impl Limit {
 
     /// How many are out.
     pub(crate) fn taken(&self) -> usize {
-        let all = self.size.load(Ordering::Relaxed) + self.surplus.load(Ordering::Relaxed);
-        all.saturating_sub(self.permits.available_permits())
+        let bounds = self.bounds();
+        (bounds.size + bounds.surplus).saturating_sub(self.permits.available_permits())
     }
 
     /// Changes how many permits there are. When they become fewer, those that are out stay out, and as many as are
-    /// too many do not come back. Calls of this must not overlap.
+    /// too many do not come back.
     pub(crate) fn resize(&self, size: usize) {
-        let before = self.size.swap(size, Ordering::Relaxed);
-        if let Some(fewer) = before.checked_sub(size) {
-            self.surplus.fetch_add(fewer - self.permits.forget_permits(fewer), Ordering::AcqRel);
+        let mut bounds = self.bounds();
+        if let Some(fewer) = bounds.size.checked_sub(size) {
+            bounds.surplus += fewer - self.permits.forget_permits(fewer);
         } else {
-            for _ in before..size {
-                if !self.take_surplus() {
-                    self.permits.add_permits(1);
-                }
-            }
+            let more = size - bounds.size;
+            let kept = more.min(bounds.surplus);
+            bounds.surplus -= kept;
+            self.permits.add_permits(more - kept);
         }
+        bounds.size = size;
     }
 
-    /// Strikes one permit off those that are too many; false if none is.
-    fn take_surplus(&self) -> bool {
-        let one_less = |surplus: usize| surplus.checked_sub(1);
-        self.surplus.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok()
+    fn bounds(&self) -> MutexGuard<'_, Bounds> {
+        // Nothing under this lock can panic, and whoever is woken under it runs on its own.
+        self.bounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.limit.take_surplus()
-            && let Some(permit) = self.permit.take()
-        {
-            permit.forget();
+        let mut bounds = self.limit.bounds();
+        let Some(permit) = self.permit.take() else { return };
+        match bounds.surplus.checked_sub(1) {
+            Some(fewer) => {
+                bounds.surplus = fewer;
+                permit.forget();
+            }
+            // Under the lock: a limit that is lowered now counts it among those that can be had.
+            None => drop(permit),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+    use std::time::Duration;
+
     use futures_util::FutureExt;
     use proptest::prelude::*;
 
@@ -104,6 +115,20 @@ mod tests {
         }
         drop(out[2].take());
         assert!(waiting.now_or_never().is_some(), "the one permit there is was not granted");
+    }
+
+    #[test]
+    fn a_permit_comes_back_before_a_change_of_the_limit_or_after_it() {
+        let limit = Limit::new(1);
+        let permit = limit.try_acquire();
+        let change = limit.bounds();
+        let back = thread::spawn(move || drop(permit));
+        // Time enough for one that does not wait for the end of the change.
+        thread::sleep(Duration::from_millis(50));
+        assert!(!limit.has_free(), "it came back in between, and may be lent though it is one too many");
+        drop(change);
+        back.join().unwrap();
+        assert!(limit.has_free());
     }
 
     proptest! {

@@ -126,7 +126,8 @@ impl<C: Connector> TransportManager<C> {
     /// # Errors
     /// [`TransportError::UnknownHost`].
     ///
-    /// Cancel safe: the host is out at once; when cancelled its connections close without waiting for work.
+    /// Cancel safe: the host is out at once; when cancelled, its connections close once no work run on it is left, and nobody
+    /// who holds its [pool](Self::pool).
     pub async fn remove_host(&self, id: &str) -> Result<()> {
         let removed = {
             let mut state = self.state_mut();

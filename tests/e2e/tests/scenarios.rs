@@ -32,7 +32,7 @@ fn the_worked_examples_work() {
         ("rolling-restart.yaml", "h1/", 5),
     ] {
         let targets_of = format!("targets={targets}");
-        let run = run(&bed, &example(name), &["--timeout", "40s", "--serial", "50%", "--set", &targets_of]);
+        let run = run(&bed, &example(name), &["--timeout", "80s", "--serial", "50%", "--set", &targets_of]);
         run.exits_with(0);
         let outcomes = run.outcomes();
         assert_eq!(outcomes.len(), if targets == "*" { 6 } else { 2 }, "{name}");
@@ -53,14 +53,17 @@ fn after_ctrl_c_the_teardown_is_carried_out() {
     let path = write(
         "teardown.yaml",
         "name: teardown\ntargets: h1/vm1\nsteps:\n  - exec: touch /tmp/left\n  \
-         - {name: long, wait: {exec: test -e /tmp/never}, timeout: 60s}\n  - exec: touch /tmp/too-far\n\
-         teardown:\n  - exec: rm /tmp/left\n",
+         - {name: long, wait: {exec: touch /tmp/waits; test -e /tmp/never}, timeout: 300s}\n  \
+         - exec: touch /tmp/too-far\n\
+         teardown:\n  - exec: rm /tmp/left /tmp/waits\n",
     );
+    bed.run(&["exec", "h1/vm1", "--", "rm", "-f", "/tmp/waits"]).exits_with(0);
     let running = bed.atp(&["run", path.to_str().unwrap()]).output("json").start();
-    bed.run(&["exec", "h1/vm1", "--", "sh", "-c", "until [ -e /tmp/left ]; do sleep 1; done"]).exits_with(0);
+    // In its second step, which the run waits for.
+    bed.run(&["exec", "h1/vm1", "--", "sh", "-c", "until [ -e /tmp/waits ]; do sleep 1; done"]).exits_with(0);
     running.interrupt();
     let run = running.finish();
-    run.exits_with(130).took_between(0, 45);
+    run.exits_with(130);
     let outcome = run.outcome("h1/vm1");
     assert_eq!(outcome.status, "cancelled");
     assert_eq!(outcome.data["steps"].as_array().unwrap().len(), 2);

@@ -13,12 +13,12 @@ use uuid::Uuid;
 use crate::support::{in_seconds, manager};
 
 /// Longest any of these tests may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 /// The text console.
 const CONSOLE: ScreenSize = ScreenSize { width: 720, height: 400 };
 
 fn deadline() -> Instant {
-    Instant::now() + Duration::from_secs(20)
+    Instant::now() + Duration::from_secs(60)
 }
 
 async fn take(
@@ -30,7 +30,7 @@ async fn take(
     let work = |connection: LibvirtConnection| async move {
         screenshot::take(&connection, vm, screen, limits, deadline()).await
     };
-    manager.execute_on_host_with("h1", in_seconds(20), work).await
+    manager.execute_on_host_with("h1", in_seconds(60), work).await
 }
 
 #[test]

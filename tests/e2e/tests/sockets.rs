@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 /// Longest any of these tests may take.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(480);
 /// Longest anything may take that should happen soon; the machine may be busy.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 /// A guest boots emulated.
 const BOOT: Duration = Duration::from_secs(120);
 /// A deadline that is meant to pass.
-const SHORT: Duration = Duration::from_secs(1);
+const SHORT: Duration = Duration::from_secs(2);
 
 type Sockets = TransportManager<SocketConnector>;
 
@@ -63,12 +63,16 @@ async fn run(manager: &Sockets, spec: ExecSpec, limit: Duration) -> Result<Vec<u
 }
 
 /// Checks that nobody is there any more. A call that comes just behind the kill may still find its link open, and
-/// learn only then that nobody reads it.
+/// learn only then that nobody reads it; and its time may be over before anybody has tried to connect again.
 async fn is_refused(call: impl AsyncFn() -> Result<(), ProtocolError>) {
-    let mut error = call().await.unwrap_err();
-    if error.kind() == "connection-lost" {
-        error = call().await.unwrap_err();
-    }
+    let start = Instant::now();
+    let error = loop {
+        let error = call().await.unwrap_err();
+        match error.kind() {
+            "connection-lost" | "connect-timeout" if start.elapsed() < SOON => {}
+            _ => break error,
+        }
+    };
     assert_eq!((error.kind(), error.effect()), ("connection-refused", Effect::None), "{error}");
 }
 
@@ -119,11 +123,10 @@ fn a_monitor_without_libvirt_answers_hangs_comes_back_and_dies_with_a_reason() {
 /// Has the guest's configuration forbid a command, and looks what is said of it.
 async fn forbids_a_command(manager: &Sockets) {
     let cache = CapabilityCache::new();
-    let get_time = async || {
+    let get_time = async |limit: Duration| {
         let cache = &cache;
         let work = |connection: SocketConnection| async move {
-            // A command that the agent took with it is not waited for for long.
-            let (carrier, deadline) = (SocketCarrier::new(&connection), Instant::now() + 3 * SHORT);
+            let (carrier, deadline) = (SocketCarrier::new(&connection), Instant::now() + limit);
             match agent::execute(&carrier, &qapi::qga::guest_get_time {}, deadline).await {
                 Ok(time) => Ok(time),
                 Err(error) => Err(cache.explain(&"guest", &carrier, error, deadline).await),
@@ -131,16 +134,23 @@ async fn forbids_a_command(manager: &Sockets) {
         };
         manager.execute_on_host("qga", work).await
     };
-    assert!(get_time().await.unwrap() > 0);
+    assert!(get_time(SOON).await.unwrap() > 0);
     assert_eq!(cache.get(&"guest"), None);
 
-    let line = "mkdir -p /etc/qemu; printf '[general]\\nblock-rpcs=guest-get-time\\n' >/etc/qemu/qemu-ga.conf; \
-                (sleep 0.5; killall qemu-ga) >/dev/null 2>&1 &";
+    let line =
+        "mkdir -p /etc/qemu; printf '[general]\\nblock-rpcs=guest-get-time\\n' >/etc/qemu/qemu-ga.conf";
     run(manager, ExecSpec::shell(line), SOON).await.unwrap();
+    // The agent goes under it, and what it took with it is not waited for for long. Whether it told of its end before
+    // that is not the question.
+    let patience = 2 * SHORT;
+    let _told = run(manager, ExecSpec::new("killall").arg("qemu-ga"), patience).await;
     let start = Instant::now();
     let error = loop {
-        match get_time().await {
-            Err(error) if error.kind() == "agent-command-disabled" => break error,
+        match get_time(patience).await {
+            // Explained, if there was time for that.
+            Err(error) if error.kind() == "agent-command-disabled" && cache.get(&"guest").is_some() => {
+                break error;
+            }
             other => assert!(start.elapsed() < SOON, "the agent was not restarted: {other:?}"),
         }
     };

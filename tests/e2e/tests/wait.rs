@@ -2,7 +2,19 @@
 
 use std::time::Duration;
 
-use atp_e2e::{bed, eventually};
+use atp_e2e::{Bed, becomes, bed, eventually};
+use serde_json::json;
+
+/// Longest a guest may take to boot, or to come to rest, emulated on a busy machine.
+const BOOT: Duration = Duration::from_secs(120);
+
+/// Ends the agent of `h1/vm1`, and waits until libvirt knows: before, it asks it and waits for an answer.
+fn stop_agent(bed: &Bed) {
+    bed.host("h1").unwrap().guest("vm1").unwrap().stop_agent().unwrap();
+    becomes("the agent's channel", Duration::from_secs(60), json!("disconnected"), || {
+        bed.run(&["vm", "info", "h1/vm1"]).outcome("h1/vm1").data["agent"].clone()
+    });
+}
 
 #[test]
 fn what_is_so_already_is_seen_at_once() {
@@ -22,7 +34,10 @@ fn a_guest_that_boots_is_waited_for() {
     let vm = bed.host("h1").unwrap().guest("vm1").unwrap();
     vm.destroy().unwrap();
     bed.run(&["wait", "h1/vm1", "--for", "state=shut-off"]).exits_with(0);
-    let waiting = bed.atp(&["--timeout", "60s", "wait", "h1/vm1", "--for", "agent"]).output("json").start();
+    let waiting =
+        bed.atp(&["--timeout", "80s", "-v", "wait", "h1/vm1", "--for", "agent"]).output("json").start();
+    // From here on it looks, long before a guest has booted.
+    waiting.wait_for_stderr("started");
     vm.start().unwrap();
     let run = waiting.finish();
     assert_eq!(run.exits_with(0).brief(), ["h1/vm1 ok none"]);
@@ -33,29 +48,36 @@ fn a_guest_that_boots_is_waited_for() {
 fn a_guest_that_boots_says_so_until_it_answers() {
     let bed = bed();
     let vm = bed.host("h1").unwrap().guest("vm1").unwrap();
-    vm.destroy().unwrap();
-    vm.start().unwrap();
     let mut seen = Vec::new();
-    eventually("an answer", Duration::from_secs(60), || {
-        let run = bed.run(&["--timeout", "5s", "exec", "h1/vm1", "--", "true"]);
-        let outcome = run.outcome("h1/vm1");
-        match &outcome.error {
-            None => Ok(()),
-            Some(error) => {
-                if error.kind == "guest-booting" {
-                    assert_eq!((outcome.effect.as_str(), error.retryable), ("none", true), "{outcome:?}");
-                    assert!(error.hint.as_deref().is_some_and(|hint| hint.contains("atp wait")), "{error:?}");
+    // It may boot quicker than it is asked, or get too little of a crowded machine to look busy; not every time.
+    for _ in 0..5 {
+        vm.destroy().unwrap();
+        vm.start().unwrap();
+        eventually("an answer", BOOT, || {
+            let run = bed.run(&["--timeout", "20s", "exec", "h1/vm1", "--", "true"]);
+            let outcome = run.outcome("h1/vm1");
+            match &outcome.error {
+                None => Ok(()),
+                Some(error) => {
+                    if error.kind == "guest-booting" {
+                        assert_eq!((outcome.effect.as_str(), error.retryable), ("none", true), "{outcome:?}");
+                        let hint = error.hint.as_deref();
+                        assert!(hint.is_some_and(|hint| hint.contains("atp wait")), "{error:?}");
+                    }
+                    seen.push(error.kind.clone());
+                    Err(error.kind.clone())
                 }
-                seen.push(error.kind.clone());
-                Err(error.kind.clone())
             }
+        });
+        if seen.iter().any(|kind| kind == "guest-booting") {
+            break;
         }
-    });
+    }
     assert!(seen.iter().any(|kind| kind == "guest-booting"), "{seen:?}");
     // An agent that is stopped in a guest at rest is another matter.
-    vm.stop_agent().unwrap();
-    eventually("a guest at rest", Duration::from_secs(60), || {
-        let run = bed.run(&["--timeout", "5s", "exec", "h1/vm1", "--", "true"]);
+    stop_agent(&bed);
+    eventually("a guest at rest", BOOT, || {
+        let run = bed.run(&["--timeout", "20s", "exec", "h1/vm1", "--", "true"]);
         let kind = run.outcome("h1/vm1").failure().kind.clone();
         if kind == "agent-not-connected" { Ok(()) } else { Err(kind) }
     });
@@ -64,16 +86,24 @@ fn a_guest_that_boots_says_so_until_it_answers() {
 #[test]
 fn what_does_not_come_is_a_timeout_that_says_what_was_seen() {
     let bed = bed();
-    let run = bed.run(&["--timeout", "2s", "wait", "h1/vm1", "--for", "exec=exit 7"]);
-    run.exits_with(1).took_between(2, 12);
+    let run = bed.run(&["--timeout", "5s", "wait", "h1/vm1", "--for", "exec=exit 7"]);
+    run.exits_with(1).took_between(5, 40);
     assert_eq!(run.brief(), ["h1/vm1 timeout done condition-not-met"]);
     assert!(run.outcome("h1/vm1").failure().message.contains("code 7"), "{run:?}");
 
-    bed.host("h1").unwrap().guest("vm1").unwrap().stop_agent().unwrap();
-    let run = bed.run(&["--timeout", "2s", "wait", "h1/vm1", "--for", "agent"]);
+    stop_agent(&bed);
+    let run = bed.run(&["--timeout", "3s", "wait", "h1/vm1", "--for", "agent"]);
     assert_eq!(run.exits_with(1).brief(), ["h1/vm1 timeout none condition-not-met"]);
-    let run = bed.run(&["--timeout", "2s", "wait", "h1/vm1", "--for", "state=paused"]);
+    let run = bed.run(&["--timeout", "3s", "wait", "h1/vm1", "--for", "state=paused"]);
     assert!(run.outcome("h1/vm1").failure().message.contains("it is running"), "{run:?}");
+}
+
+#[test]
+fn no_program_runs_in_a_guest_that_is_shut_off() {
+    let bed = bed();
+    bed.host("h1").unwrap().guest("vm1").unwrap().destroy().unwrap();
+    let run = bed.run(&["--timeout", "2s", "wait", "h1/vm1", "--for", "exec=true"]);
+    assert_eq!(run.exits_with(1).brief(), ["h1/vm1 timeout none condition-not-met"]);
 }
 
 #[test]
@@ -81,13 +111,15 @@ fn a_daemon_that_comes_back_is_waited_for() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
     let waiting = bed
-        .atp(&["--timeout", "60s", "-v", "wait", "h1/vm1", "--for", "exec=rm /tmp/now"])
+        .atp(&["--timeout", "80s", "-v", "wait", "h1/vm1", "--for", "exec=rm /tmp/now"])
         .output("json")
         .start();
     waiting.wait_for_stderr("started");
     host.kill_daemon().unwrap();
-    std::thread::sleep(Duration::from_secs(1));
+    waiting.wait_for_stderr("connection lost");
     host.start_daemon().unwrap();
+    // A daemon that has just started may not have the agent yet.
+    host.guest("vm1").unwrap().wait_agent(BOOT).unwrap();
     bed.run(&["exec", "h1/vm1", "--", "touch", "/tmp/now"]).exits_with(0);
     assert_eq!(waiting.finish().exits_with(0).brief(), ["h1/vm1 ok done"]);
 }

@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, Result};
 
@@ -49,7 +50,9 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<()> {
 /// Writes a file that is either the old one or the whole new one, whatever happens meanwhile.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
+    // Another process may be writing the same file, and another thread of this one.
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    name.push(format!(".{}-{}.new", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     let new = path.with_file_name(name);
     fs::write(&new, content).map_err(Error::io(format!("writing {}", new.display())))?;
     fs::rename(&new, path).map_err(Error::io(format!("writing {}", path.display())))

@@ -66,6 +66,12 @@ impl BedState {
 
 const STATE_FILE: &str = "state.json";
 
+/// Says which number was given out last.
+const LAST_FILE: &str = "last";
+
+/// The highest number: it is a part of the addresses of the bed's hosts.
+const LAST_BED: u8 = 254;
+
 /// The folder with all beds of one user.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
@@ -119,18 +125,24 @@ impl Store {
         Ok(beds)
     }
 
-    /// Takes the first free number and makes the folder of the bed. The lock must be held until its state is
+    /// Takes the next free number and makes the folder of the bed. The lock must be held until its state is
     /// written: a bed without one counts as left over.
+    ///
+    /// Numbers go round, so that whoever looks whether a bed is gone does not find one that was given its number.
     pub(crate) fn claim(&self, _lock: &File) -> Result<u8> {
-        for bed in 1..=254 {
+        let last_file = self.folder.join(LAST_FILE);
+        let last = fs::read_to_string(&last_file).ok().and_then(|text| text.parse().ok());
+        let last = last.filter(|last| *last < LAST_BED).unwrap_or(0);
+        for bed in (last + 1..=LAST_BED).chain(1..=last) {
             let folder = self.bed_folder(bed);
             if folder.exists() || (self.root && Network::new(bed).is_taken()?) {
                 continue;
             }
             cache::make_folder(&folder, 0o755)?;
+            cache::write_atomically(&last_file, bed.to_string().as_bytes())?;
             return Ok(bed);
         }
-        Err(Error::State(format!("all 254 testbeds of {} are in use", self.folder.display())))
+        Err(Error::State(format!("all {LAST_BED} testbeds of {} are in use", self.folder.display())))
     }
 
     /// All processes of a bed.

@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 
 use atp_testbed::{Mode, Testbed};
@@ -13,9 +14,28 @@ mod common;
 
 use common::{testbed, traces};
 
+/// Shared by whoever starts a bed, and held alone by whom another's start would disturb: each start removes first what
+/// dead processes left.
+static STARTS: RwLock<()> = RwLock::new(());
+
+/// A start may be under way for as long as this is held.
+fn starting() -> RwLockReadGuard<'static, ()> {
+    STARTS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// None is under way for as long as this is held.
+fn nobody_starts() -> RwLockWriteGuard<'static, ()> {
+    STARTS.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A bed of one host and one guest.
+fn start() -> Testbed {
+    let _starting = starting();
+    Testbed::builder().mode(Mode::Root).start().unwrap()
+}
+
 #[test]
 fn two_beds_side_by_side_do_not_collide_and_go_one_by_one() {
-    let start = || Testbed::builder().mode(Mode::Root).start().unwrap();
     let other = thread::spawn(start);
     let first = start();
     let second = other.join().unwrap();
@@ -42,7 +62,7 @@ fn two_beds_side_by_side_do_not_collide_and_go_one_by_one() {
 
 #[test]
 fn a_bed_goes_with_everything_that_hangs_in_it() {
-    let bed = Testbed::builder().mode(Mode::Root).start().unwrap();
+    let bed = start();
     let host = bed.host("h1").unwrap();
     let _proxy = host.proxy().unwrap();
     host.guest("vm1").unwrap().pause_qemu().unwrap();
@@ -63,6 +83,7 @@ struct Run {
 
 impl Run {
     fn start() -> Self {
+        let _starting = starting();
         // The command inside ends when this process closes its stdin, at the latest when it ends itself.
         let mut process = testbed()
             .args(["run", "--hosts", "1", "--guests", "1", "--", "sh", "-c", "echo $ATP_TESTBED; exec cat"])
@@ -87,9 +108,11 @@ impl Run {
 #[test]
 fn what_a_killed_process_leaves_is_removed() {
     let mut run = Run::start();
+    let nobody_starts = nobody_starts();
     run.signal("KILL");
     run.process.wait().unwrap();
     assert!(traces(run.number, &run.folder).len() > 4, "nobody was there to remove it");
+    drop(nobody_starts);
 
     Testbed::remove_stale().unwrap();
     assert_eq!(traces(run.number, &run.folder), [""; 0]);
@@ -108,6 +131,7 @@ fn an_interrupted_run_removes_its_bed() {
 
 #[test]
 fn a_run_ends_with_the_exit_code_of_its_command() {
+    let _starting = starting();
     let status =
         testbed().args(["run", "--guests", "0", "--hosts", "1", "--", "sh", "-c", "exit 7"]).status();
     assert_eq!(status.unwrap().code(), Some(7));
@@ -115,7 +139,9 @@ fn a_run_ends_with_the_exit_code_of_its_command() {
 
 #[test]
 fn a_bed_that_is_put_up_stays_until_it_is_taken_down() {
+    let starting = starting();
     let up = testbed().args(["up", "--hosts", "1", "--guests", "1"]).output().unwrap();
+    drop(starting);
     let text = String::from_utf8(up.stdout).unwrap();
     assert!(up.status.success(), "{text}{}", String::from_utf8_lossy(&up.stderr));
     let number = text.split_whitespace().nth(1).unwrap().to_owned();

@@ -5,15 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use atp_transport::{Effect, HostId};
-use serde::Deserialize as _;
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::record::{Ending, FORMAT, Key, ReadRecord, Unresolved, fingerprint};
 use super::{JournalError, cannot};
 use crate::error::OutcomeError;
 use crate::operation::Operation;
-use crate::outcome::{Data, ExecReport, Outcome, Status};
+use crate::outcome::{Data, Outcome, Status};
 use crate::plan::{Notice, Plan, Target};
 
 /// A journal as it was read: the targets of its run, and how far each got.
@@ -89,6 +87,7 @@ impl History {
                 Ok(record) if line.ends_with(b"\n") => record,
                 // Torn in mid-writing; what it was to say was not shown, and nothing was started for it.
                 _ if number > 1 && lines.peek().is_none() => break,
+                _ if is_torn_head(line) => return Err(JournalError::Torn { path: name }),
                 Ok(_) => return Err(invalid(number, "its first line was not written to the end".to_owned())),
                 Err(error) => return Err(invalid(number, error.to_string())),
             };
@@ -216,6 +215,12 @@ impl History {
     }
 }
 
+/// Whether it is the beginning of a first line, which was not written to its end.
+fn is_torn_head(line: &[u8]) -> bool {
+    const START: &[u8] = b"{\"begun\":{";
+    !line.ends_with(b"\n") && (line.starts_with(START) || START.starts_with(line))
+}
+
 /// What a target may be called in the journal: an id that leads to the same daemon may have stood for its host.
 fn identities<'a>(target: &'a Target, notices: &'a [Notice]) -> impl Iterator<Item = Identity> {
     let aliases = notices.iter().filter_map(|notice| match notice {
@@ -315,15 +320,9 @@ fn outcome(key: Key, op: &'static str, ending: Ending) -> Outcome {
         effect: ending.effect,
         attempts: ending.attempts,
         duration_ms: ending.duration_ms,
-        data: ending.data.map(|data| noted_data(op, data)),
+        data: ending.data.map(|data| Data::noted(op, data)),
         error: ending.error,
     }
-}
-
-/// What an operation yielded, as it was noted. What is no output of a process is passed on as it stands.
-fn noted_data(op: &str, data: Value) -> Data {
-    let process = (op == "exec").then(|| ExecReport::deserialize(&data).ok()).flatten();
-    process.map_or(Data::Reply(data), Data::Exec)
 }
 
 fn other_operation(path: String, theirs: &str, operation: &Operation) -> JournalError {

@@ -82,6 +82,12 @@ pub enum JournalError {
         /// The file.
         path: String,
     },
+    /// Its first line was not written to the end: the run ended before it could be noted, and nothing was started.
+    #[error("the journal {path} is cut off in its first line: nothing was started")]
+    Torn {
+        /// The file.
+        path: String,
+    },
     /// The file is not a journal, or not of a version that can be read.
     #[error("{path}, line {line}: not the journal of a run: {reason}")]
     Invalid {
@@ -114,6 +120,7 @@ impl JournalError {
             JournalError::Open { .. }
             | JournalError::Exists { .. }
             | JournalError::Empty { .. }
+            | JournalError::Torn { .. }
             | JournalError::Invalid { .. } => "journal-unusable",
         }
     }
@@ -128,6 +135,7 @@ impl JournalError {
             JournalError::Write { .. } => "make room on the disk, then go on from the journal with --resume",
             JournalError::InUse { .. } => "wait until that run has ended",
             JournalError::Empty { .. } => "begin the run anew, with --journal in place of --resume",
+            JournalError::Torn { .. } => "remove it, and begin the run anew with --journal",
             JournalError::Invalid { .. } => "name the file that was given to --journal",
             JournalError::OtherOperation { .. } => {
                 "resume with the very command that the journal was begun with, or begin a new one"

@@ -1,5 +1,7 @@
 //! Waiting until something is true of a VM.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use atp_protocol::{LibvirtCarrier, ProtocolError, RefusalKind, exec, guest};
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind};
@@ -12,7 +14,12 @@ use crate::operation::{Condition, reached};
 use crate::outcome::{Data, Status, WaitReport};
 use crate::policy::Policy;
 
-/// What one look saw.
+/// What one look saw, and whether it did something to the VM: a program that is run in the guest may do anything there.
+struct Look {
+    seen: Seen,
+    effect: Effect,
+}
+
 enum Seen {
     True,
     /// It is not so yet; this is how it is instead.
@@ -32,17 +39,19 @@ pub(super) async fn until(
     let mut pause = policy.poll_initial;
     let mut last = String::from("it was not looked at");
     let mut looks = 0;
-    // Programs run in the guest may do anything there.
-    let effect = if matches!(condition, Condition::Exec(_)) { Effect::Done } else { Effect::None };
+    let mut effect = Effect::None;
     loop {
         looks += 1;
-        match look(job, domain, condition).await {
+        let is_sent = AtomicBool::new(false);
+        let looked = look(job, domain, condition, &is_sent).await;
+        effect = together(effect, effect_of(&looked, is_sent.load(Ordering::Acquire)));
+        match looked.map(|look| look.seen) {
             Ok(Seen::True) => return Completion::ok(effect, Data::Waited(WaitReport { looks })),
             Ok(Seen::NotYet(seen)) => last = seen,
             // The deadline cut this look off: what the one before saw is worth more.
             Err(_) if Instant::now() >= deadline && looks > 1 => {}
             Err(error) if may_pass(&error) => last = in_full(&error),
-            Err(error) => return job.failure(&error),
+            Err(error) => return Completion { effect, ..job.failure(&error) },
         }
         let now = Instant::now();
         if now >= deadline {
@@ -53,18 +62,41 @@ pub(super) async fn until(
     }
 }
 
-async fn look(job: &Job<'_>, domain: &DomainInfo, condition: &Condition) -> Result<Seen, ProtocolError> {
+/// What a look did to the VM, where a program was sent to it or not.
+fn effect_of(looked: &Result<Look, ProtocolError>, is_sent: bool) -> Effect {
+    match looked {
+        Ok(look) => look.effect,
+        Err(error) if is_sent => error.effect(),
+        // It was only looked at.
+        Err(_) => Effect::None,
+    }
+}
+
+/// What two looks did: once a program has run, it is known that something may have happened.
+fn together(one: Effect, other: Effect) -> Effect {
+    match (one, other) {
+        (Effect::Done, _) | (_, Effect::Done) => Effect::Done,
+        (Effect::Unknown, _) | (_, Effect::Unknown) => Effect::Unknown,
+        (Effect::None, Effect::None) => Effect::None,
+    }
+}
+
+/// Looks once. `is_sent` becomes true before a program is sent to the guest.
+async fn look(
+    job: &Job<'_>,
+    domain: &DomainInfo,
+    condition: &Condition,
+    is_sent: &AtomicBool,
+) -> Result<Look, ProtocolError> {
     let deadline = job.attempt.deadline();
     let looked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         let state = connection.domain_info(domain.uuid).await?.state;
+        let looked = |seen| Ok::<_, ProtocolError>(Look { seen, effect: Effect::None });
         let wanted = match condition {
-            &Condition::State(goal) => {
-                let seen =
-                    if reached(goal, state) { Seen::True } else { Seen::NotYet(format!("it is {state}")) };
-                return Ok::<_, ProtocolError>(seen);
-            }
+            &Condition::State(goal) if reached(goal, state) => return looked(Seen::True),
+            Condition::State(_) => return looked(Seen::NotYet(format!("it is {state}"))),
             Condition::Agent | Condition::Exec(_) if !state.is_running() => {
-                return Ok(Seen::NotYet(format!("it is {state}")));
+                return looked(Seen::NotYet(format!("it is {state}")));
             }
             Condition::Agent => None,
             Condition::Exec(spec) => Some(spec),
@@ -72,19 +104,21 @@ async fn look(job: &Job<'_>, domain: &DomainInfo, condition: &Condition) -> Resu
         let carrier = LibvirtCarrier::new(&connection, domain.uuid);
         let Some(spec) = wanted else {
             guest::ping(&carrier, deadline).await?;
-            return Ok(Seen::True);
+            return looked(Seen::True);
         };
         job.attempt.mark_sent();
+        is_sent.store(true, Ordering::Release);
         let output = match exec::run(&carrier, spec, deadline).await {
             Ok(output) => output,
             Err(error) => return Err(job.explained(&connection, domain, error).await),
         };
-        Ok(match (output.exit_code, output.signal) {
+        let seen = match (output.exit_code, output.signal) {
             (Some(0), None) => Seen::True,
             (_, Some(signal)) => Seen::NotYet(format!("the program died of signal {signal}")),
             (Some(code), None) => Seen::NotYet(format!("the program exited with code {code}")),
             (None, None) => Seen::NotYet("the program ended, and the guest does not say how".to_owned()),
-        })
+        };
+        Ok(Look { seen, effect: Effect::Done })
     });
     match looked.await {
         // A VM without a definition is gone when it is shut off.
@@ -92,7 +126,7 @@ async fn look(job: &Job<'_>, domain: &DomainInfo, condition: &Condition) -> Resu
             if error.transport_kind() == Some(ErrorKind::VmNotFound)
                 && *condition == Condition::State(DomainState::ShutOff) =>
         {
-            Ok(Seen::True)
+            Ok(Look { seen: Seen::True, effect: Effect::None })
         }
         looked => looked,
     }
@@ -121,4 +155,25 @@ fn too_late(
     let hint = "look at the VM's console, or give more time (`--timeout`)";
     let error = OutcomeError::new("condition-not-met", message).with_hint(hint).retryable();
     Completion::failed(Status::Timeout, effect, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_sent_no_program_did_nothing() {
+        let unanswered = || Err(ProtocolError::Timeout { channel: atp_protocol::Channel::Agent, sent: true });
+        assert_eq!(effect_of(&unanswered(), false), Effect::None);
+        assert_eq!(effect_of(&unanswered(), true), Effect::Unknown);
+        let ran = Ok(Look { seen: Seen::NotYet(String::new()), effect: Effect::Done });
+        assert_eq!(effect_of(&ran, true), Effect::Done);
+    }
+
+    #[test]
+    fn once_a_program_has_run_something_happened() {
+        let all = [Effect::Unknown, Effect::None, Effect::Done, Effect::Unknown];
+        assert_eq!(all.into_iter().fold(Effect::None, together), Effect::Done);
+        assert_eq!(all[..2].iter().copied().fold(Effect::None, together), Effect::Unknown);
+    }
 }

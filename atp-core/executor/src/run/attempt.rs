@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use atp_transport::{Effect, ErrorKind, HostId};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -20,6 +20,8 @@ use crate::outcome::Status;
 pub struct Attempt {
     deadline: Instant,
     sent: Arc<AtomicBool>,
+    /// The mark of the attempt that this one is a part of.
+    whole: Option<Arc<AtomicBool>>,
     stop: CancellationToken,
     /// None when the attempt is over: nothing is told of a target after its outcome.
     teller: Arc<Mutex<Option<Teller>>>,
@@ -35,12 +37,24 @@ pub(super) struct Teller {
 
 impl Attempt {
     pub(super) fn new(deadline: Instant, stop: CancellationToken, teller: Teller) -> Self {
-        Attempt { deadline, sent: Arc::default(), stop, teller: Arc::new(Mutex::new(Some(teller))) }
+        Attempt {
+            deadline,
+            sent: Arc::default(),
+            whole: None,
+            stop,
+            teller: Arc::new(Mutex::new(Some(teller))),
+        }
     }
 
-    /// An attempt at a part of the work, with a deadline of its own. What it sends it marks for itself.
+    /// An attempt at a part of the work, with a deadline of its own. What it sends it marks for itself and the whole.
     pub(crate) fn part(&self, deadline: Instant) -> Self {
-        Attempt { deadline, sent: Arc::default(), stop: self.stop.clone(), teller: Arc::clone(&self.teller) }
+        Attempt {
+            deadline,
+            sent: Arc::default(),
+            whole: Some(Arc::clone(&self.sent)),
+            stop: self.stop.clone(),
+            teller: Arc::clone(&self.teller),
+        }
     }
 
     /// Whether the run was asked to stop. Work that goes through several stages is to end with the one it is in.
@@ -56,7 +70,9 @@ impl Attempt {
     /// To be called before anything is sent that may change the target: from here on, work that is cut
     /// off leaves [`Effect::Unknown`] behind, before it [`Effect::None`].
     pub fn mark_sent(&self) {
-        self.sent.store(true, Ordering::Release);
+        for sent in [Some(&self.sent), self.whole.as_ref()].into_iter().flatten() {
+            sent.store(true, Ordering::Release);
+        }
     }
 
     /// Tells how far the work is, in bytes. Never waits: it is left out where the events are not read fast enough, so
@@ -79,7 +95,15 @@ impl Attempt {
         self.stop.cancelled().await;
     }
 
-    fn effect_if_cut_off(&self) -> Effect {
+    /// Returns so long after the deadline, counted from when it is seen to have passed: after a standstill of the whole
+    /// machine, work that is to end by the deadline is due as well, and gets its turn to say so.
+    async fn given_up(&self, grace: Duration) {
+        sleep_until(self.deadline).await;
+        sleep(grace).await;
+    }
+
+    /// What work that is cut off now has done.
+    pub(crate) fn effect_if_cut_off(&self) -> Effect {
         if self.sent.load(Ordering::Acquire) { Effect::Unknown } else { Effect::None }
     }
 
@@ -114,7 +138,7 @@ impl Attempt {
                 self.effect_if_cut_off(),
                 OutcomeError::new("aborted", "the run was aborted while this was under way").retryable(),
             ),
-            () = tokio::time::sleep_until(self.deadline + grace) => Completion::failed(
+            () = self.given_up(grace) => Completion::failed(
                 Status::Timeout,
                 self.effect_if_cut_off(),
                 OutcomeError::new("deadline-passed", format!("not ended {grace:?} after its deadline; given up on"))
@@ -138,5 +162,24 @@ fn panic_message(error: tokio::task::JoinError) -> String {
         (Some(message), _) => (*message).to_owned(),
         (_, Some(message)) => message.clone(),
         _ => "no message".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_part_sends_the_whole_has_sent_and_no_other_part() {
+        let (events, _run) = mpsc::channel(1);
+        let teller = Teller { events, host: "h1".parse().unwrap(), vm: None };
+        let whole = Attempt::new(Instant::now(), CancellationToken::new(), teller);
+        let (first, second) = (whole.part(Instant::now()), whole.part(Instant::now()));
+        assert_eq!(whole.effect_if_cut_off(), Effect::None);
+        first.mark_sent();
+        assert_eq!(
+            [&whole, &first, &second].map(Attempt::effect_if_cut_off),
+            [Effect::Unknown, Effect::Unknown, Effect::None]
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::{Run, RunEvent};
 
@@ -50,7 +50,7 @@ impl Run {
     pub fn fan_out(mut self, readers: usize, lag: usize) -> Vec<RunReader> {
         let (senders, readers): (Vec<_>, Vec<_>) = (0..readers)
             .map(|_| {
-                let (sender, events) = mpsc::channel(lag.max(1));
+                let (sender, events) = mpsc::channel(lag.clamp(1, Semaphore::MAX_PERMITS));
                 (sender, RunReader { events })
             })
             .unzip();

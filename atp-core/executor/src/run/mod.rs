@@ -27,7 +27,7 @@ use std::time::Duration;
 use atp_transport::HostId;
 use futures_util::future::BoxFuture;
 use futures_util::stream::Stream;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -151,7 +151,7 @@ where
     W: Fn(Target, Attempt) -> F + Send + Sync + 'static,
     F: Future<Output = Completion> + Send + 'static,
 {
-    let (sender, events) = mpsc::channel(spec.policy.parallel.max(1));
+    let (sender, events) = mpsc::channel(spec.policy.parallel.clamp(1, Semaphore::MAX_PERMITS));
     let deadline = spec.policy.deadline.map(|budget| Instant::now() + budget);
     let stop = stop::Stop::new(control.stop.clone(), control.abort.child_token(), deadline);
     let abort_on_drop = stop.abort().clone().drop_guard();

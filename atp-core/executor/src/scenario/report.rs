@@ -1,14 +1,17 @@
 //! What came of a scenario on one target.
 
+use std::borrow::Cow;
+
 use atp_transport::Effect;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::completion::Completion;
 use crate::error::OutcomeError;
 use crate::outcome::{Data, Status};
 
 /// How far a target got, step by step.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScenarioReport {
     /// The scenario's name.
     pub scenario: String,
@@ -26,7 +29,7 @@ pub struct StepReport {
     /// The step's name.
     pub name: String,
     /// What it does: the name of an operation, `wait` or `assert`.
-    pub op: &'static str,
+    pub op: Cow<'static, str>,
     /// How it went.
     pub status: Status,
     /// Whether anything happened to the VM.
@@ -39,6 +42,27 @@ pub struct StepReport {
     pub data: Option<Data>,
     /// What went wrong.
     pub error: Option<OutcomeError>,
+}
+
+impl<'de> Deserialize<'de> for StepReport {
+    /// What it yielded is told by what it does.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Noted {
+            name: String,
+            op: String,
+            status: Status,
+            effect: Effect,
+            attempts: u32,
+            duration_ms: u64,
+            data: Option<Value>,
+            error: Option<OutcomeError>,
+        }
+        let Noted { name, op, status, effect, attempts, duration_ms, data, error } =
+            Noted::deserialize(deserializer)?;
+        let data = data.map(|data| Data::noted(&op, data));
+        Ok(StepReport { name, op: Cow::Owned(op), status, effect, attempts, duration_ms, data, error })
+    }
 }
 
 impl StepReport {

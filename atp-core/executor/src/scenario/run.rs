@@ -100,7 +100,7 @@ impl Walk<'_> {
         }
         StepReport {
             name: step.name.clone(),
-            op: step.op(),
+            op: step.op().into(),
             status: completion.status,
             effect: completion.effect,
             attempts,
@@ -128,9 +128,6 @@ impl Walk<'_> {
     }
 
     async fn attempt(&self, operation: &Arc<Operation>, deadline: Instant) -> Completion {
-        if !operation.only_looks() {
-            self.attempt.mark_sent();
-        }
         let is_wait = matches!(**operation, Operation::Wait(_));
         let step = self.attempt.part(deadline);
         let (executor, policy) = (self.executor.clone(), self.policy.clone());
@@ -148,7 +145,7 @@ impl Walk<'_> {
             // Nothing is lost with a wait, and it may be a long one.
             () = self.attempt.stop_requested(), if is_wait => {
                 let error = OutcomeError::new("stopped", "stopped while it was waited for, as was asked");
-                Completion::failed(Status::Cancelled, Effect::None, error)
+                Completion::failed(Status::Cancelled, step.effect_if_cut_off(), error)
             }
         }
     }

@@ -10,7 +10,7 @@ use atp_executor::{
 };
 use atp_transport::Effect;
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{Gauge, policy, settled, spec, target, virtual_time};
 
@@ -80,6 +80,22 @@ fn a_target_that_hangs_does_not_hold_up_the_others() {
         assert_eq!(began.elapsed(), Duration::from_millis(10_500));
         assert_eq!(outcomes.iter().filter(|outcome| outcome.status == Status::Ok).count(), 8);
         assert_eq!(outcomes[0].status, Status::Timeout);
+    });
+}
+
+#[test]
+fn after_a_standstill_work_has_its_grace_all_the_same() {
+    virtual_time(async {
+        let mut run = start(targets(1), policy(), |_, attempt| async move {
+            sleep_until(attempt.deadline()).await;
+            // What is left to be done when the time is over.
+            sleep(Duration::from_millis(100)).await;
+            Completion::ok(Effect::Done, None)
+        });
+        assert!(matches!(run.next().await, Some(RunEvent::Started { .. })));
+        // The machine stands still until long after the deadline.
+        tokio::time::advance(policy().timeout * 2).await;
+        assert_eq!(run.outcomes().await[0].status, Status::Ok);
     });
 }
 
@@ -386,7 +402,7 @@ fn a_target_cut_short_a_moment_early_ends_the_run_early_all_the_same() {
         let policy = Policy { deadline: Some(Duration::from_secs(7)), ..policy() };
         let run = start(targets(1), policy, |_, attempt| async move {
             // A process that will not be through is given up on a moment before its time is over.
-            tokio::time::sleep_until(attempt.deadline() - Duration::from_millis(5)).await;
+            sleep_until(attempt.deadline() - Duration::from_millis(5)).await;
             let error = OutcomeError::new("exec-timeout", "still running");
             Completion::failed(Status::Timeout, Effect::Unknown, error)
         });

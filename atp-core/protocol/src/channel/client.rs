@@ -26,12 +26,17 @@ use super::codec::{FrameCodec, FrameError};
 pub struct ChannelClientOptions {
     /// How messages are cut; default lines of at most 1 MiB.
     pub codec: FrameCodec,
-    /// Most requests that may wait for their answers, or to be sent. Default 256.
+    /// Most requests that may wait for their answers, or to be sent; at most 65,536. Default 256.
     pub max_pending: usize,
     /// Longest the guest may take to read one message; then the channel counts as lost. Default 10 s.
     pub write_timeout: Duration,
-    /// Most messages of the program's own that are kept for a listener; then the oldest go. Default 256.
+    /// Most messages of the program's own that are kept for a listener; then the oldest go. At most 65,536, default 256.
     pub message_buffer: usize,
+}
+
+impl ChannelClientOptions {
+    /// Room for messages is set aside beforehand, so there is an end to it.
+    const MOST_KEPT: usize = 1 << 16;
 }
 
 impl Default for ChannelClientOptions {
@@ -112,15 +117,17 @@ impl ChannelClient {
     /// A client of the channel that `open` opens. Nothing is opened before the first request.
     ///
     /// Must be called within a tokio runtime.
-    pub fn new<S, F, Fut>(open: F, options: ChannelClientOptions) -> Self
+    pub fn new<S, F, Fut>(open: F, mut options: ChannelClientOptions) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = io::Result<S>> + Send + 'static,
     {
-        let max_pending = options.max_pending.max(1);
+        let within = |number: usize| number.clamp(1, ChannelClientOptions::MOST_KEPT);
+        let max_pending = within(options.max_pending);
+        options.max_pending = max_pending;
         let (requests, received) = mpsc::channel(max_pending);
-        let (messages, _) = broadcast::channel(options.message_buffer.max(1));
+        let (messages, _) = broadcast::channel(within(options.message_buffer));
         let actor = Actor { open, options, received, messages: messages.clone() };
         let _actor = AbortOnDropHandle::new(tokio::spawn(actor.run()));
         ChannelClient { requests, messages, max_pending, next_id: AtomicU64::new(1), _actor }
@@ -199,7 +206,7 @@ where
     async fn serve(&mut self, stream: S, first: Request, pending: &mut Pending) -> FrameError {
         let (read, write) = tokio::io::split(stream);
         let mut frames = FramedRead::new(read, self.options.codec.clone());
-        let (to_write, queue) = mpsc::channel(self.options.max_pending.max(1));
+        let (to_write, queue) = mpsc::channel(self.options.max_pending);
         let writer = write_all(write, queue, self.options.write_timeout);
         tokio::pin!(writer);
         self.send(first, pending, &to_write);

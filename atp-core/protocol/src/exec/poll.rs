@@ -53,10 +53,10 @@ pub(crate) async fn ended(
         // A question is only asked if there is time for its answer, going by the last one: the answer to one
         // that is cut off may be the one with the result. Before that, the pauses halve what is left, so that
         // an end shortly before the deadline is still seen.
-        let margin = polling.first.max(last_took * 2);
+        let margin = polling.first.max(last_took.saturating_mul(2));
         let left = deadline.saturating_duration_since(Instant::now());
         let next = pause.min(left / 2).max(polling.first);
-        if next + margin > left {
+        if next.saturating_add(margin) > left {
             // Not at the deadline itself, when whoever set it may cut in first.
             time::sleep(left.saturating_sub(polling.first)).await;
             return Err(ProtocolError::StillRunning { program: program(), pid, source: failed });

@@ -9,7 +9,7 @@ use super::ExecOutput;
 use crate::carrier::Carrier;
 use crate::error::Result;
 use crate::files::{Chunk, Reader};
-use crate::reserve::keep_back;
+use crate::reserve::{after, keep_back};
 use crate::shell;
 
 /// How output that went through files is fetched.
@@ -111,10 +111,14 @@ impl Spool {
             return;
         }
         // A guest that cannot be reached is not waited for any longer than this.
-        let deadline = deadline.min(Instant::now() + policy.reserve);
+        let deadline = deadline.min(after(policy.reserve));
         for stream in [&mut self.stdout, &mut self.stderr] {
             let _ = stream.reader.close(carrier, deadline).await;
         }
-        self.removed = shell::run(carrier, REMOVE, &[&self.folder], deadline).await.is_ok();
+        let removed = shell::run(carrier, REMOVE, &[&self.folder], deadline).await;
+        self.removed = removed.is_ok_and(|output| output.success());
+        if !self.removed {
+            tracing::warn!(folder = self.folder, "the files of a program's output are left in the guest");
+        }
     }
 }

@@ -20,8 +20,9 @@ fn spec() -> ExecSpec {
     ExecSpec::new("uname").arg("-r")
 }
 
+/// Far longer than anything here takes, also where real processes run on a busy machine.
 fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(5)
+    Instant::now() + Duration::from_secs(60)
 }
 
 fn transport(kind: ErrorKind) -> ProtocolError {
@@ -283,4 +284,31 @@ async fn a_guest_without_a_shell_runs_programs_and_refuses_what_takes_one() {
     let full = r#"{"error":{"class":"GenericError","desc":"Guest agent command failed, error was 'Failed to fork'"}}"#;
     let error = run(&Script::new([full, NO_SUCH_PID]), &ExecSpec::shell("ls"), soon()).await.unwrap_err();
     assert_eq!(error.kind(), "guest-exec-failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pauses_of_any_length_end_with_the_deadline() {
+    let endless = Duration::MAX;
+    for polling in [
+        Polling { first: endless, ..Polling::default() },
+        Polling { factor: f64::INFINITY, longest: endless, ..Polling::default() },
+    ] {
+        let (policy, deadline) = (ExecPolicy { polling, ..ExecPolicy::default() }, soon());
+        let script = Script::new([STARTED, RUNNING]);
+        let error = run_with(&script, &spec(), &policy, deadline).await.unwrap_err();
+        assert_eq!(error.kind(), "exec-timeout");
+        assert!(Instant::now() <= deadline);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_that_could_not_be_removed_are_tried_again() {
+    const FAILED: &str = r#"{"return":{"exited":true,"exitcode":1}}"#;
+    let policy = SpoolPolicy { reserve: Duration::MAX, ..SpoolPolicy::default() };
+    let mut spool = spool::Spool::new("/tmp");
+    for (replies, commands) in [([STARTED, FAILED], 2), ([STARTED, ENDED], 2), ([STARTED, ENDED], 0)] {
+        let script = Script::new(replies);
+        spool.remove(&script, &policy, soon()).await;
+        assert_eq!(script.sent().len(), commands);
+    }
 }

@@ -109,7 +109,8 @@ impl Reader {
         self.offset
     }
 
-    /// Reads at most `count` bytes. After an error, and after the future was dropped, it can be called again.
+    /// Reads at most `count` bytes, and at least one: none would look as if the file had ended. After an error, and after
+    /// the future was dropped, it can be called again.
     pub(crate) async fn read(
         &mut self,
         carrier: &impl Carrier,
@@ -118,7 +119,7 @@ impl Reader {
     ) -> Result<Chunk> {
         let open = || guest_file_open { path: self.path.clone(), mode: Some("r".to_owned()) };
         let handle = self.handle.take(carrier, open, self.offset, deadline).await?;
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let count = i64::try_from(count).unwrap_or(i64::MAX).max(1);
         let read = agent::execute(carrier, &guest_file_read { handle, count: Some(count) }, deadline).await?;
         if read.buf_b64.len() as u64 > count.unsigned_abs() {
             let detail = format!("it has {} bytes, and at most {count} were asked for", read.buf_b64.len());

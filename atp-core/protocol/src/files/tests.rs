@@ -234,6 +234,16 @@ async fn two_pulls_do_not_write_to_one_file() {
 }
 
 #[tokio::test]
+async fn a_chunk_of_nothing_does_not_pass_for_the_end_of_the_file() {
+    let (guest, pulling) = (LocalGuest::default(), Pulling::new());
+    fs::write(&pulling.original, "short").unwrap();
+    let policy = TransferPolicy { chunk: 0, ..policy() };
+    let mut pull = Pull::new(pulling.original.to_str().unwrap(), pulling.here.join("copy"), policy);
+    assert_eq!(pull.run(&guest, soon(), &mut |_| {}).await.unwrap().size, 5);
+    assert_eq!(fs::read(pulling.here.join("copy")).unwrap(), b"short");
+}
+
+#[tokio::test]
 async fn what_is_no_file_is_said_to_be_none() {
     let guest = LocalGuest::default();
     let here = tempfile::tempdir().unwrap();

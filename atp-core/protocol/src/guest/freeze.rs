@@ -13,6 +13,7 @@ use tokio::time::{self, Instant};
 use crate::agent;
 use crate::carrier::{Carrier, Channel};
 use crate::error::{ProtocolError, Result};
+use crate::reserve::after;
 
 /// How a freeze is undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +99,7 @@ where
         let count = freeze(&carrier, &mountpoints, deadline).await;
         let failed = count.is_err();
         let sure = count.as_ref().err().is_some_and(|error| error.effect() == atp_transport::Effect::None);
-        let until = Instant::now() + policy.longest;
+        let until = after(policy.longest);
         // Nobody listens any more if the caller is gone.
         let _ = frozen.send(count);
         let in_time = failed || time::timeout_at(until, is_done).await.is_ok();
@@ -132,11 +133,11 @@ fn ended(joined: std::result::Result<Result<()>, JoinError>) -> Result<()> {
 }
 
 async fn thaw_at_last(carrier: &impl Carrier, policy: FreezePolicy) -> Result<()> {
-    let give_up = Instant::now() + policy.thaw_within;
+    let give_up = after(policy.thaw_within);
     loop {
         match thaw(carrier, give_up).await {
             Ok(_) => return Ok(()),
-            Err(error) if Instant::now() + policy.thaw_pause >= give_up => return Err(error),
+            Err(error) if after(policy.thaw_pause) >= give_up => return Err(error),
             Err(_) => time::sleep(policy.thaw_pause).await,
         }
     }
@@ -161,6 +162,19 @@ mod tests {
         let start = Instant::now();
         assert_eq!(with_replies(&[FROZEN, REFUSED, REFUSED, FROZEN]).await.unwrap(), "done");
         assert_eq!(start.elapsed(), FreezePolicy::default().thaw_pause * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_frozen_without_a_limit_is_thawed_all_the_same() {
+        let endless = Duration::MAX;
+        let policy = FreezePolicy { longest: endless, thaw_within: endless, ..FreezePolicy::default() };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let script = Script::new([FROZEN, REFUSED, FROZEN]);
+        with_frozen(script, &[], policy, deadline, async {}).await.unwrap();
+        let policy = FreezePolicy { thaw_pause: endless, ..FreezePolicy::default() };
+        let script = Script::new([FROZEN, REFUSED]);
+        let error = with_frozen(script, &[], policy, deadline, async {}).await.unwrap_err();
+        assert_eq!(error.kind(), "not-thawed");
     }
 
     #[tokio::test(start_paused = true)]

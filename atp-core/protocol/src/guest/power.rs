@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::system::ping;
 use crate::carrier::Carrier;
 use crate::error::Result;
+use crate::reserve::after;
 use crate::{agent, monitor};
 
 /// How a guest's system is to end.
@@ -58,7 +59,7 @@ pub async fn power(
     policy: PowerPolicy,
     deadline: Instant,
 ) -> Result<PoweredBy> {
-    let answers = ping(carrier, deadline.min(Instant::now() + policy.patience)).await;
+    let answers = ping(carrier, deadline.min(after(policy.patience))).await;
     let is_there = answers.is_ok();
     let asked = match answers {
         Ok(()) => by_agent(carrier, action, policy, deadline).await,
@@ -88,7 +89,7 @@ async fn by_agent(
         PowerAction::Shutdown => GuestShutdownMode::Powerdown,
         PowerAction::Reboot => GuestShutdownMode::Reboot,
     };
-    let patience = deadline.min(Instant::now() + policy.patience);
+    let patience = deadline.min(after(policy.patience));
     let error = match agent::execute(carrier, &guest_shutdown { mode: Some(mode) }, patience).await {
         Ok(_) => return Ok(()),
         Err(error) => error,

@@ -10,6 +10,7 @@ use super::mouse::{MouseAction, Point, ScreenSize};
 use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
 use crate::monitor;
+use crate::reserve::after;
 
 /// How fast the mouse is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +56,7 @@ pub async fn point(
     let until = deadline - kept_back;
     for (done, events) in steps.into_iter().enumerate() {
         if done > 0 {
-            time::sleep_until(until.min(Instant::now() + timing.hold)).await;
+            time::sleep_until(until.min(after(timing.hold))).await;
         }
         let result = send(carrier, events, until).await;
         if let Err(error) = result {
@@ -195,6 +196,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_button_is_released_in_time_when_the_time_is_up() {
         let slow = MouseTiming { hold: Duration::from_secs(2), ..MouseTiming::default() };
+        let endless = MouseTiming { hold: Duration::MAX, ..MouseTiming::default() };
         // The time is up between two steps, and while one of them is not answered, the press among them.
         let never = Duration::from_secs(60);
         for (words, timing, replies) in [
@@ -205,6 +207,7 @@ mod tests {
                 vec![DONE.into(), DONE.into(), Step::late(never, DONE), DONE.into()],
             ),
             ("click", MouseTiming::default(), vec![Step::late(never, DONE), DONE.into()]),
+            ("click", endless, vec![DONE.into(), Step::late(never, DONE), DONE.into()]),
         ] {
             let script = Script::new(replies);
             let deadline = Instant::now() + Duration::from_secs(5);

@@ -13,10 +13,15 @@ pub struct SocketConfig {
     pub max_command: usize,
     /// Longest monitor event that is kept, bytes; longer ones are counted as missed.
     pub max_event: usize,
-    /// Monitor events that are kept for a reader who is late; older ones are counted as missed.
+    /// Monitor events that are kept for a reader who is late, at most 65,536; older ones are counted as missed.
     pub event_buffer: usize,
     /// What follows a reply that is too long.
     pub oversized: Oversized,
+}
+
+impl SocketConfig {
+    /// Room for events is set aside beforehand, so there is an end to it.
+    pub(super) const MOST_EVENTS: usize = 1 << 16;
 }
 
 /// What follows a reply that is longer than [`max_reply`](SocketConfig::max_reply). Its command fails with

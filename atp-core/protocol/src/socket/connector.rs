@@ -89,8 +89,8 @@ impl Connector for SocketConnector {
                 self.greet(stream.into_split(), &address, &attempt).await
             }
             Place::Tcp { host, port } => {
-                let stream = timeout_at(deadline, tcp(host, *port)).await.map_err(|_| silent)?;
-                let stream = stream.map_err(|error| refused(&address, &error))?;
+                let opened = timeout_at(deadline, tcp(host, *port, attempt)).await.map_err(|_| silent)?;
+                let (stream, attempt) = opened.map_err(|error| refused(&address, &error))?;
                 self.greet(stream.into_split(), &address, &attempt).await
             }
         }
@@ -171,14 +171,15 @@ fn address(host: &HostInfo) -> Result<SocketAddress, String> {
 }
 
 /// Tries each address of the name; the last failure is the one that is told.
-async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+async fn tcp(host: &str, port: u16, attempt: Attempt) -> io::Result<(TcpStream, Attempt)> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in resolve(host, port).await? {
+    let (addresses, attempt) = resolve(host, port, attempt).await?;
+    for address in addresses {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 // A command is one small write, and its reply is waited for.
                 stream.set_nodelay(true)?;
-                return Ok(stream);
+                return Ok((stream, attempt));
             }
             Err(error) => failure = error,
         }
@@ -187,21 +188,21 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
 }
 
 /// Resolves a name on a thread of its own: a resolver can hang, and one that does so in the runtime's threads would
-/// hold up the end of the process.
-async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+/// hold up the end of the process. The attempt is under way until it returns, so that there is an end to those that hang.
+async fn resolve(host: &str, port: u16, attempt: Attempt) -> io::Result<(Vec<SocketAddr>, Attempt)> {
     if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![(address, port).into()]);
+        return Ok((vec![(address, port).into()], attempt));
     }
     let (answer, resolved) = oneshot::channel();
     let name = host.to_owned();
     thread::Builder::new().name("atp-resolve".to_owned()).spawn(move || {
         let addresses = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
-        // An error means that nobody waits any more.
-        let _left = answer.send(addresses);
+        // An error means that nobody waits any more, and the attempt ends here.
+        let _left = answer.send((addresses, attempt));
     })?;
     match resolved.await {
-        Ok(Ok(addresses)) => Ok(addresses),
-        Ok(Err(error)) => {
+        Ok((Ok(addresses), attempt)) => Ok((addresses, attempt)),
+        Ok((Err(error), _)) => {
             Err(io::Error::new(io::ErrorKind::NotFound, format!("cannot resolve {host}: {error}")))
         }
         Err(_) => Err(io::Error::other("the thread that resolves names ended")),

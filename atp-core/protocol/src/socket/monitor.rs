@@ -53,7 +53,7 @@ impl Drop for Waiting<'_> {
 
 impl Monitor {
     pub(super) fn new(config: SocketConfig, ended: Ended) -> Self {
-        let events = Some(broadcast::Sender::new(config.event_buffer.max(1)));
+        let events = Some(broadcast::Sender::new(config.event_buffer.clamp(1, SocketConfig::MOST_EVENTS)));
         let calls = Calls { next_id: 1, waiting: BTreeMap::new(), events };
         Monitor { config, calls: Mutex::new(calls), ended }
     }
@@ -252,6 +252,15 @@ mod tests {
         ] {
             let skipped = Skipped { size: 1, head: part.into(), tail: part.into() };
             assert_eq!(id_within(&skipped), id, "{part}");
+        }
+    }
+
+    #[test]
+    fn a_buffer_for_events_of_any_size_has_room_for_some() {
+        for event_buffer in [0, usize::MAX] {
+            let config = SocketConfig { event_buffer, ..SocketConfig::default() };
+            let monitor = Monitor::new(config, Ended::default());
+            assert!(monitor.events().is_ok());
         }
     }
 

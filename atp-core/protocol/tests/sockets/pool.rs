@@ -63,6 +63,7 @@ async fn an_agents_commands_go_over_its_own_socket() {
 async fn there_is_one_link_whatever_the_configuration_says_and_leases_take_turns_on_it() {
     let socket = Socket::unix();
     let manager = manager(&socket.uri("qmp"), SocketConfig::default()).await;
+    manager.pool("vm").unwrap().resize(1, 5).unwrap();
     let qemu = play(async move {
         // A second client would wait for its greeting, as QEMU's do.
         echo(&mut socket.monitor().await).await;

@@ -26,6 +26,13 @@ impl<C: Connector> HostContext<C> {
         admitted.map_err(|_| self.circuit_open())
     }
 
+    /// The configuration is another one: a breaker that is turned off refuses nothing, and nobody has to ask it first.
+    pub(crate) fn breaker_reconfigured(&self) {
+        if !self.config().breaker.enabled {
+            self.log(self.breaker.turn_off(Instant::now()));
+        }
+    }
+
     /// The error for work that is refused.
     pub(crate) fn circuit_open(&self) -> TransportError {
         let BreakerStatus { next_probe, last_failure, .. } = self.breaker.status();

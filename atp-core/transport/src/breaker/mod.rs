@@ -157,7 +157,7 @@ impl Breaker {
         }
         let mut inner = self.inner();
         let change = match inner.position {
-            // Turned off while it was open.
+            // It opened while it was being turned off.
             _ if !config.enabled => inner.close(now),
             Position::Open { until, .. } if until <= now => inner.half_open(now),
             _ => None,
@@ -218,6 +218,17 @@ impl Breaker {
         let mut inner = self.inner();
         let open = matches!(inner.position, Position::Open { .. });
         let change = open.then(|| inner.half_open(now)).flatten();
+        self.publish(&inner, change.as_ref());
+        change
+    }
+
+    /// It is to refuse nothing any more.
+    pub(crate) fn turn_off(&self, now: Instant) -> Option<Change> {
+        if self.is_closed() {
+            return None;
+        }
+        let mut inner = self.inner();
+        let change = inner.close(now);
         self.publish(&inner, change.as_ref());
         change
     }

@@ -7,9 +7,10 @@ use humantime::format_duration;
 use tokio::sync::Semaphore;
 
 use super::{ConfigError, ConfigProblem, EventConfig, TransportConfig};
+use crate::settings::LONGEST;
 
-/// No time is longer than a hundred years: clocks cannot be counted forward without bound.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// libvirt counts keepalive's interval in milliseconds, in 31 bits.
+const LONGEST_KEEPALIVE: Duration = Duration::from_secs(i32::MAX as u64 / 1000);
 
 /// A pace that can be kept, and that somebody can wait for.
 const CALLS_PER_SECOND: RangeInclusive<f64> = 0.001..=1_000_000.0;
@@ -228,9 +229,13 @@ impl TransportConfig {
         }
         let interval = keepalive.interval;
         check(
-            interval.subsec_nanos() == 0 && interval.as_secs() <= i32::MAX as u64,
+            interval.subsec_nanos() == 0 && interval <= LONGEST_KEEPALIVE,
             "keepalive.interval",
-            format!("is {}; libvirt takes whole seconds", format_duration(interval)),
+            format!(
+                "is {}; libvirt takes whole seconds, at most {}",
+                format_duration(interval),
+                LONGEST_KEEPALIVE.as_secs()
+            ),
         );
         problems
     }
@@ -272,6 +277,15 @@ mod tests {
                 "keepalive.interval"
             ]
         );
+    }
+
+    #[test]
+    fn keepalive_is_counted_in_milliseconds() {
+        let mut config = TransportConfig::default();
+        config.keepalive.interval = LONGEST_KEEPALIVE;
+        config.validate().unwrap();
+        config.keepalive.interval += Duration::from_secs(1);
+        assert_eq!(paths(config.validate()), ["keepalive.interval"]);
     }
 
     #[test]

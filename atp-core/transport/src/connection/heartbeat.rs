@@ -14,6 +14,14 @@ use crate::events::LossCause;
 use crate::limit::Permit;
 use crate::panics::contained;
 
+/// What came of a probe of a link that is not known to be lost.
+enum Answer {
+    /// The far side answered.
+    Heard,
+    /// It could not be asked, for want of a thread here.
+    NotAsked,
+}
+
 impl<C: Connector> HostConnection<C> {
     /// Returns when a quiet link leaves a probe unanswered.
     pub(super) async fn silence(&self) {
@@ -31,8 +39,10 @@ impl<C: Connector> HostConnection<C> {
             };
             let Some(link) = self.link() else { return };
             let deadline = Instant::now() + self.host.config().heartbeat_timeout;
-            if self.probe(&link, place, deadline).await.is_err() {
-                return;
+            match self.probe(&link, place, deadline).await {
+                Ok(Answer::Heard) => {}
+                Ok(Answer::NotAsked) => tokio::time::sleep(interval).await,
+                Err(_) => return,
             }
         }
     }
@@ -44,10 +54,10 @@ impl<C: Connector> HostConnection<C> {
         link: &Arc<C::Link>,
         place: Permit,
         deadline: Instant,
-    ) -> Result<(), Arc<ConnectError>> {
+    ) -> Result<Answer, Arc<ConnectError>> {
         let began = Instant::now();
         let patience = began + self.host.config().heartbeat_timeout;
-        let mut in_flight = self.host.calls.begin_probe(Some((&self.calls, place)), patience);
+        let mut in_flight = self.host.calls.begin_probe(&self.calls, place, patience);
         in_flight.activity = Some(self.activity.token());
         let abandoned = OnAbandon { connection: self, deadline: patience };
         let probe = contained(async { self.host.connector.probe(link, in_flight, patience).await });
@@ -61,6 +71,8 @@ impl<C: Connector> HostConnection<C> {
                 self.last_active.set(Instant::now());
                 Ok(())
             }
+            // That threads lack here, as they may when other hosts hang, says nothing of this one.
+            Ok(Ok(Err(error))) if error.kind == ErrorKind::ThreadsExhausted => return Ok(Answer::NotAsked),
             Ok(Ok(Err(error))) => Err(error),
             Ok(Err(panic)) => {
                 Err(ConnectError::new(ErrorKind::ConnectionLost, format!("the probe panicked: {panic}")))
@@ -69,7 +81,7 @@ impl<C: Connector> HostConnection<C> {
         };
         let result = result.map_err(Arc::new);
         self.host.heard_of_heartbeat(began, &result);
-        result
+        result.map(|()| Answer::Heard)
     }
 
     /// Whether the host answers over this connection: it is up, its socket is open, and a call is answered by
@@ -94,7 +106,8 @@ impl<C: Connector> HostConnection<C> {
         }
         let patience = Instant::now() + self.host.config().heartbeat_timeout;
         match self.probe(&link, place, deadline.min(patience)).await {
-            Ok(()) => return true,
+            // Where it could not be asked, neither can what the link is wanted for; that will say so.
+            Ok(Answer::Heard | Answer::NotAsked) => return true,
             // The caller had less patience than a link may ask for: that says nothing of the link.
             Err(error) if error.kind == ErrorKind::CallTimeout && deadline < patience => {}
             Err(_) => self.report(Trouble::Lost(LossCause::ProbeFailed), &link),

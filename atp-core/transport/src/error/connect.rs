@@ -6,7 +6,9 @@ use super::{ErrorKind, LibvirtError};
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{reason}")]
 pub struct ConnectError {
-    /// The kind: one of those for which [`ErrorKind::is_unreachable`] is true.
+    /// The kind: one of those for which [`ErrorKind::is_unreachable`] is true; of a link that was open also
+    /// [`ConnectionLost`](ErrorKind::ConnectionLost) and [`CallTimeout`](ErrorKind::CallTimeout); and
+    /// [`ThreadsExhausted`](ErrorKind::ThreadsExhausted) where it failed here.
     pub kind: ErrorKind,
     /// What was tried and what came of it.
     pub reason: String,
@@ -19,5 +21,11 @@ impl ConnectError {
     /// A failure that did not come from libvirt.
     pub fn new(kind: ErrorKind, reason: impl Into<String>) -> Self {
         ConnectError { kind, reason: reason.into(), source: None }
+    }
+
+    /// All threads for blocking calls, so many, are in use: that says nothing of the host.
+    pub(crate) fn no_thread(threads: usize) -> Self {
+        let reason = format!("all {threads} threads for blocking calls are in use");
+        ConnectError::new(ErrorKind::ThreadsExhausted, reason)
     }
 }

@@ -43,7 +43,7 @@ impl RetryBudget {
     pub(crate) fn spend(&self, config: &RetryConfig, now: Instant) -> Result<(), Spent> {
         let mut state = self.state();
         let Tally { all: work, marked: retries } = state.recent.counts(now);
-        let most = config.budget_floor as u64 + (work as f64 * config.budget_share) as u64;
+        let most = (config.budget_floor as u64).saturating_add((work as f64 * config.budget_share) as u64);
         if retries < most {
             state.recent.add(config.budget_window, now, Tally { all: 0, marked: 1 });
             return Ok(());
@@ -82,6 +82,16 @@ mod tests {
         assert!(!budget.spend(&config(), now).unwrap_err().is_news);
         let later = now + Duration::from_secs(10);
         assert_eq!(budget.spend(&config(), later), Ok(()), "the window has moved on");
+    }
+
+    #[test]
+    fn a_floor_without_end_is_never_spent() {
+        let config = RetryConfig { budget_floor: usize::MAX, ..config() };
+        let (budget, now) = (RetryBudget::default(), Instant::now());
+        for _ in 0..20 {
+            budget.earn(&config, now);
+            assert_eq!(budget.spend(&config, now), Ok(()));
+        }
     }
 
     proptest! {

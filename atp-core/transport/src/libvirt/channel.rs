@@ -31,10 +31,15 @@ pub struct ChannelOptions {
     /// Most bytes kept for a reader that does not read. When more come the channel is closed: libvirt has no
     /// way to make the guest wait. Default 4 MiB.
     pub receive_buffer: usize,
-    /// Most bytes sent at once; a write of more returns when these are taken. Default 64 KiB, at most 256,000.
+    /// Most bytes sent at once, from 1 to 256,000; a write of more returns when these are taken. Default 64 KiB.
     pub write_bytes: usize,
     /// Take the channel from another client of the daemon that has it open.
     pub force: bool,
+}
+
+impl ChannelOptions {
+    /// What fits into one message of libvirt's streams.
+    const MOST_WRITTEN: usize = 256_000;
 }
 
 impl Default for ChannelOptions {
@@ -189,6 +194,7 @@ impl DomainChannel {
             state.link = Some(link);
         }
         drop(state);
+        let write_bytes = write_bytes.clamp(1, ChannelOptions::MOST_WRITTEN);
         DomainChannel { shared, lost, writing: None, write_bytes }
     }
 

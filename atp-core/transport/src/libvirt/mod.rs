@@ -20,6 +20,7 @@ mod threads;
 mod uri;
 mod watch;
 
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
@@ -78,9 +79,11 @@ impl LibvirtConnector {
     }
 
     /// Finds out by a plain TCP connection, within the deadline, whether anything listens there: the C
-    /// library would try for minutes, and say less.
-    async fn knock(&self, host: &str, port: u16, attempt: &Attempt) -> Result<(), ConnectError> {
-        let addresses = self.resolve(host, port, attempt).await?;
+    /// library would try for minutes, and say less. Gives the attempt back, to go on.
+    async fn knock(&self, host: &str, port: u16, attempt: Attempt) -> Result<Attempt, ConnectError> {
+        let name = host.to_owned();
+        let look_up = move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        let (addresses, attempt) = self.resolve(host, attempt, look_up).await?;
         let mut failure = ConnectError::new(ErrorKind::NameNotResolved, format!("{host} has no address"));
         for (tried, address) in addresses.iter().enumerate() {
             let silent = ConnectError::new(ErrorKind::HostUnreachable, format!("{address} does not answer"));
@@ -89,8 +92,8 @@ impl LibvirtConnector {
             // The addresses share what time is left, so that a dead one does not use up that of the others.
             let share = attempt.deadline().saturating_duration_since(now) / (addresses.len() - tried) as u32;
             failure = match timeout_at(now + share, TcpStream::connect(address)).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                Ok(Ok(_)) => return Ok(attempt),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     ConnectError::new(ErrorKind::ConnectionRefused, format!("{address} refuses connections"))
                 }
                 Ok(Err(error)) => {
@@ -102,30 +105,31 @@ impl LibvirtConnector {
         Err(failure)
     }
 
-    /// Resolves a name on a thread of ours: a resolver can hang for as long as any C call.
+    /// Resolves a name on a thread of ours: a resolver can hang for as long as any C call. The attempt is under way
+    /// until it returns, so that those that hang are counted, and there is an end to them.
     async fn resolve(
         &self,
         host: &str,
-        port: u16,
-        attempt: &Attempt,
-    ) -> Result<Vec<SocketAddr>, ConnectError> {
+        attempt: Attempt,
+        look_up: impl FnOnce() -> io::Result<Vec<SocketAddr>> + Send + 'static,
+    ) -> Result<(Vec<SocketAddr>, Attempt), ConnectError> {
         let silent = ConnectError::new(
             ErrorKind::NameNotResolved,
             format!("cannot resolve {host}: no answer from the resolver"),
         );
         attempt.waits_for(silent.clone());
+        let deadline = attempt.deadline();
         let (answer, resolved) = oneshot::channel();
-        let name = host.to_owned();
         self.threads
             .run(
-                move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect),
-                // Fails when nobody waits any more.
-                move |addresses| drop(answer.send(addresses)),
+                move || (look_up(), attempt),
+                // Fails when nobody waits any more, and the attempt ends here.
+                move |resolved| drop(answer.send(resolved)),
             )
             .map_err(no_thread)?;
-        match timeout_at(attempt.deadline(), resolved).await {
-            Ok(Ok(Ok(addresses))) => Ok(addresses),
-            Ok(Ok(Err(error))) => {
+        match timeout_at(deadline, resolved).await {
+            Ok(Ok((Ok(addresses), attempt))) => Ok((addresses, attempt)),
+            Ok(Ok((Err(error), _))) => {
                 Err(ConnectError::new(ErrorKind::NameNotResolved, format!("cannot resolve {host}: {error}")))
             }
             Ok(Err(_)) | Err(_) => Err(silent),
@@ -145,12 +149,12 @@ impl Connector for LibvirtConnector {
         *self.keepalive() = config.keepalive.clone();
     }
 
-    async fn connect(&self, host: &HostInfo, attempt: Attempt) -> Result<LibvirtLink, ConnectError> {
+    async fn connect(&self, host: &HostInfo, mut attempt: Attempt) -> Result<LibvirtLink, ConnectError> {
         event_loop::start().map_err(|reason| ConnectError::new(ErrorKind::ConnectFailed, reason))?;
         let uri = LibvirtUri::parse(&host.effective_uri())
             .map_err(|reason| ConnectError::new(ErrorKind::InvalidUri, reason))?;
         if let Some((host, port)) = &uri.socket {
-            self.knock(host, *port, &attempt).await?;
+            attempt = self.knock(host, *port, attempt).await?;
         }
         let silent = ConnectError::new(
             ErrorKind::ConnectTimeout,
@@ -196,7 +200,9 @@ impl Connector for LibvirtConnector {
         let call = link.clone().start(Some(in_flight), |handles| Ok(handles.connect.lib_version()?));
         match timeout_at(deadline, call).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(failure)) => Err(ConnectError::new(ErrorKind::ConnectionLost, format!("{failure:?}"))),
+            Ok(Err(failure)) => {
+                Err(failure.into_connect_error(ErrorKind::ConnectionLost, "the daemon gave no sign of life"))
+            }
             Err(_) => Err(ConnectError::new(ErrorKind::CallTimeout, "the daemon does not answer")),
         }
     }
@@ -232,8 +238,35 @@ fn open(
 }
 
 fn no_thread(ThreadsExhausted { threads }: ThreadsExhausted) -> ConnectError {
-    ConnectError::new(
-        ErrorKind::ThreadsExhausted,
-        format!("all {threads} threads for blocking calls are in use"),
-    )
+    ConnectError::no_thread(threads)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::calls::HostCalls;
+
+    #[tokio::test]
+    async fn a_resolver_that_hangs_is_an_attempt_that_hangs() {
+        let config = TransportConfig::default();
+        let connector = LibvirtConnector::new(&config);
+        let calls = HostCalls::new(&config.calls, &config.reconnect);
+        let deadline = Instant::now() + Duration::from_millis(20);
+        let attempt = Attempt::new(deadline, calls.begin_attempt(deadline).unwrap(), Default::default());
+        let (release, hangs) = channel::<()>();
+        let look_up = move || {
+            let _released = hangs.recv();
+            Ok(Vec::new())
+        };
+        let error = connector.resolve("h1", attempt, look_up).await.map(drop).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NameNotResolved, "{error}");
+        assert_eq!(calls.stuck_attempts(), 1, "its thread is nobody's");
+        drop(release);
+        while calls.stuck_attempts() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
 }

@@ -150,8 +150,9 @@ impl<C: Connector> ConnectionPool<C> {
         self.shared.members().connections.clone()
     }
 
-    /// Sets how many connections there may be. Connections that are too many are closed when their leases are
-    /// back; those missing to the minimum are opened in the background.
+    /// Sets how many connections there may be, as far as [links of this kind](Connector::adapt) allow that. Connections
+    /// that are too many are closed when their leases are back; those missing to the minimum are opened in the
+    /// background.
     ///
     /// # Errors
     /// [`TransportError::Config`] when `max` is 0 or less than `min`.
@@ -160,8 +161,10 @@ impl<C: Connector> ConnectionPool<C> {
         config.pool.min_connections_per_host = min;
         config.pool.max_connections_per_host = max;
         config.validate()?;
+        let pool = self.shared.host.connector.adapt(config).pool;
         let mut members = self.shared.members();
-        (members.min, members.max, members.complete) = (min, max, false);
+        (members.min, members.max) = (pool.min_connections_per_host, pool.max_connections_per_host);
+        members.complete = false;
         drop(members);
         self.shared.attention.notify_one();
         Ok(())
@@ -189,6 +192,7 @@ impl<C: Connector> ConnectionPool<C> {
         members.terms = Terms::of(&config);
         shared.host.reconfigure(info, config);
         drop(members);
+        shared.host.breaker_reconfigured();
         // Those who wait may find room now.
         shared.serve();
     }

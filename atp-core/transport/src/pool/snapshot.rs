@@ -74,7 +74,7 @@ impl Census {
             connecting: self.connecting,
             reconnecting: self.reconnecting,
             failed: self.failed,
-            utilisation: self.leases as f64 / (self.max * unshared).max(1) as f64,
+            utilisation: self.leases as f64 / (self.max as f64 * unshared as f64).max(1.0),
             breaker: host.breaker.status().state,
             waiting: self.waiting,
             rejected: lately.refusals,

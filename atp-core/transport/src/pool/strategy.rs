@@ -48,11 +48,13 @@ fn least_connections(candidates: impl Iterator<Item = Candidate>) -> Option<Cand
 
 /// At random, in proportion to how many more leases each can carry.
 fn weighted(candidates: impl Iterator<Item = Candidate> + Clone, random: f64) -> Option<Candidate> {
-    let total: usize = candidates.clone().map(|candidate| candidate.free).sum();
-    let mut point = (total as f64 * random) as usize;
+    // More bits than one number of leases can have: there are several.
+    let free = |candidate: &Candidate| candidate.free as u128;
+    let total: u128 = candidates.clone().map(|candidate| free(&candidate)).sum();
+    let mut point = (total as f64 * random) as u128;
     candidates.clone().find(|candidate| {
-        let here = point < candidate.free;
-        point = point.saturating_sub(candidate.free);
+        let here = point < free(candidate);
+        point = point.saturating_sub(free(candidate));
         here
     })
 }
@@ -99,6 +101,13 @@ mod tests {
         let candidates = with_uses(&[15, 4]);
         let picks = (0..13).map(|n| pick(Strategy::Weighted, &candidates, 0, f64::from(n) / 13.0));
         assert_eq!(picks.filter(|pick| *pick == Some(0)).count(), 1, "1 free of 13");
+    }
+
+    #[test]
+    fn room_without_end_is_room() {
+        let endless: Vec<_> =
+            (0..20).map(|index| Candidate { index, uses: 0, free: usize::MAX >> 3 }).collect();
+        assert_eq!(pick(Strategy::Weighted, &endless, 0, 0.99), Some(19));
     }
 
     proptest! {

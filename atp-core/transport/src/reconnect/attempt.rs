@@ -21,7 +21,7 @@ pub(crate) struct LastError {
 }
 
 impl Attempt {
-    pub(super) fn new(deadline: Instant, in_flight: InFlight, last_error: LastError) -> Self {
+    pub(crate) fn new(deadline: Instant, in_flight: InFlight, last_error: LastError) -> Self {
         Attempt { deadline, in_flight, last_error }
     }
 

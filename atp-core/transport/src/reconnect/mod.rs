@@ -6,7 +6,7 @@ mod connect;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff;
@@ -23,6 +23,8 @@ pub(crate) struct Reconnect {
     turn: Semaphore,
     pace: Arc<Pace>,
     state: Mutex<State>,
+    /// The next attempt may be made sooner than was said.
+    sooner: Notify,
     last_error: LastError,
 }
 
@@ -39,6 +41,10 @@ struct State {
     /// attempts down as failures do, and use up none.
     early_losses: u32,
     not_before: Option<Instant>,
+    /// That was said after the first attempt of a further connection, which is in no hurry as those are that are lost.
+    after_first: bool,
+    /// A connection was lost, and none has been opened since.
+    has_lost: bool,
 }
 
 impl State {
@@ -52,22 +58,29 @@ impl State {
 
 impl Reconnect {
     pub(crate) fn new(pace: Arc<Pace>) -> Self {
-        let (state, last_error) = (Mutex::default(), LastError::default());
-        Reconnect { turn: Semaphore::new(1), pace, state, last_error }
+        let (state, sooner, last_error) = (Mutex::default(), Notify::new(), LastError::default());
+        Reconnect { turn: Semaphore::new(1), pace, state, sooner, last_error }
     }
 
     /// Waits for the attempts of others, and for the backoff to pass; to open a link `again` also for the pace of all
     /// hosts. Cancel safe.
     async fn turn(&self, again: bool) -> Turn<'_> {
         let turn = Turn { _permit: self.turn.acquire().await.ok() };
-        let not_before = self.state().not_before;
-        if let Some(not_before) = not_before {
-            sleep_until(not_before).await;
+        while let Some(not_before) = self.not_before() {
+            tokio::select! {
+                () = sleep_until(not_before) => {}
+                () = self.sooner.notified() => {}
+            }
         }
         if again {
             self.pace.turn().await;
         }
         turn
+    }
+
+    /// When the next attempt may be made, if not now.
+    fn not_before(&self) -> Option<Instant> {
+        self.state().not_before.filter(|at| *at > Instant::now())
     }
 
     /// Where an attempt says what it waits for.
@@ -80,6 +93,7 @@ impl Reconnect {
         let mut state = self.state();
         state.failures = 0;
         state.not_before = None;
+        state.has_lost = false;
         self.last_error.set(None);
     }
 
@@ -91,8 +105,12 @@ impl Reconnect {
         let reconnect = &config.reconnect;
         let mut state = self.state();
         state.failures = state.failures.saturating_add(1);
-        let spent = reconnect.max_attempts != 0 && (only || state.failures >= reconnect.max_attempts);
-        let wait = if spent { backoff::spread(reconnect.max_delay) } else { state.delay(config) };
+        let all_spent = reconnect.max_attempts != 0 && state.failures >= reconnect.max_attempts;
+        let spent = all_spent || (reconnect.max_attempts != 0 && only);
+        // Those that are lost wait for no further one.
+        state.after_first = spent && !all_spent && !state.has_lost;
+        let is_slowest = all_spent || state.after_first;
+        let wait = if is_slowest { backoff::spread(reconnect.max_delay) } else { state.delay(config) };
         state.not_before = Some(Instant::now() + wait);
         self.last_error.set(Some(error));
         (!spent).then_some(state.failures.saturating_add(1))
@@ -103,11 +121,14 @@ impl Reconnect {
     pub(crate) fn lost(&self, config: &TransportConfig, up_for: Duration) -> u32 {
         let mut state = self.state();
         let now = Instant::now();
+        state.has_lost = true;
         // When the host's other connections were lost in the same moment, the first of them sets the pace.
-        if state.not_before.is_none_or(|at| at <= now) {
+        if state.after_first || state.not_before.is_none_or(|at| at <= now) {
             let stayed_up = up_for >= config.reconnect.reset_after;
             state.early_losses = if stayed_up { 0 } else { state.early_losses.saturating_add(1) };
             state.not_before = Some(now + state.delay(config));
+            state.after_first = false;
+            self.sooner.notify_one();
         }
         state.failures.saturating_add(1)
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The longest duration that is taken. The clock reaches further, so that a deadline can be told from any of them.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Why a text is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -39,6 +39,7 @@ mod schema;
 
 use config::{Map, Value, ValueKind};
 
+pub(crate) use duration::LONGEST;
 pub use duration::{DurationError, parse_duration, parse_positive_duration};
 pub use hosts::{host_schema, read_hosts};
 pub use kind::Kind;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use atp_transport::{
-    AcquireStage, Effect, ErrorKind, ExecuteOptions, HostInfo, PoolConfig, PooledConnection, ReconnectConfig,
-    Strategy, TransportConfig, TransportError, TransportManager,
+    AcquireStage, BreakerState, Effect, ErrorKind, ExecuteOptions, HostInfo, PoolConfig, PooledConnection,
+    ReconnectConfig, Strategy, TransportConfig, TransportError, TransportManager,
 };
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -267,4 +267,18 @@ async fn callers_lent_one_quiet_connection_at_once_ask_it_once() {
     let leases = join_all((0..4).map(|_| pool.acquire(asked + 10 * SECOND))).await;
     assert!(leases.iter().all(Result::is_ok), "{leases:?}");
     assert_eq!((asked.elapsed().as_secs(), script.probes()), (2, 1), "an attempt and a probe");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_cannot_be_asked_for_want_of_threads_is_kept() {
+    let script = Script::default();
+    let manager = with_pool(&script, PoolConfig::default()).await;
+    script.set_no_threads(true);
+    sleep(1000 * SECOND).await;
+    let probes = script.probes();
+    assert!((2..100).contains(&probes), "{probes} probes");
+    // It is lent, and the work will find out for itself.
+    drop(leases(&manager, 1).await);
+    assert_eq!(script.attempts_made().len(), 1, "the connection was opened again");
+    assert_eq!(manager.pool("h1").unwrap().breaker().state, BreakerState::Closed);
 }

@@ -11,7 +11,7 @@ use atp_transport::{
 use tokio::sync::Barrier;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::scripted::{SECOND, Script, Step, multiplexed, one_host};
+use crate::scripted::{SECOND, Script, Step, lease, multiplexed, one_host};
 
 fn config(pool: PoolConfig) -> TransportConfig {
     TransportConfig { pool, ..multiplexed() }
@@ -180,6 +180,27 @@ async fn a_failed_host_is_tried_again_at_the_slowest_pace() {
         assert!(wait >= 54 * SECOND && wait <= 66 * SECOND, "waited {wait:?}, not about max_delay");
     }
     assert_eq!(manager.pool("h1").unwrap().stats().idle_connections, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_further_connection_that_cannot_be_opened_holds_up_none_that_is_lost() {
+    // The attempt has failed, or is under way, when the one connection there is is lost.
+    for fails_after in [Duration::ZERO, 10 * SECOND] {
+        let script = Script::attempts([Step::Opens(Duration::ZERO), Step::Fails(fails_after)]);
+        let pool = PoolConfig { max_uses_per_connection: 1, ..PoolConfig::default() };
+        let manager = one_host(&script, config(pool)).await;
+        let _held = lease(&manager).await;
+        let pool = manager.pool("h1").unwrap();
+        let waiting = tokio::spawn(async move { pool.acquire(Instant::now() + 60 * SECOND).await });
+        sleep(5 * SECOND).await;
+        assert_eq!(script.attempts_made().len(), 2);
+        script.cut();
+        sleep(fails_after + 3 * SECOND).await;
+        let states: Vec<_> =
+            manager.pool("h1").unwrap().connections().iter().map(|connection| connection.state()).collect();
+        assert_eq!(states, [ConnectionState::Connected; 2], "{fails_after:?}");
+        assert!(waiting.await.unwrap().is_ok());
+    }
 }
 
 #[tokio::test(start_paused = true)]

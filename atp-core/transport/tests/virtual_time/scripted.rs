@@ -90,6 +90,7 @@ struct Shared {
     probes: AtomicUsize,
     silent: AtomicBool,
     probes_panic: AtomicBool,
+    no_threads: AtomicBool,
     probe_time: Mutex<Duration>,
     /// Cancelled for the links that are open when they are cut.
     cut: Mutex<CancellationToken>,
@@ -159,6 +160,11 @@ impl Script {
     /// Probes of this host's links panic from now on, or do so no more.
     pub(crate) fn set_probes_panic(&self, panic: bool) {
         self.shared.probes_panic.store(panic, Ordering::SeqCst);
+    }
+
+    /// There is no thread to ask this host's links on from now on, or there is again.
+    pub(crate) fn set_no_threads(&self, none: bool) {
+        self.shared.no_threads.store(none, Ordering::SeqCst);
     }
 
     /// How long probes take to be answered.
@@ -276,6 +282,9 @@ impl Connector for Script {
         let mut probing = Probing::default();
         if self.shared.probes_panic.load(Ordering::SeqCst) {
             panics();
+        }
+        if self.shared.no_threads.load(Ordering::SeqCst) {
+            return Err(ConnectError::new(ErrorKind::ThreadsExhausted, "scripted"));
         }
         if self.shared.silent.load(Ordering::SeqCst) {
             link.cut.cancelled().await;

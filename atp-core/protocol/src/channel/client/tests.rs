@@ -207,3 +207,19 @@ async fn a_guest_that_never_stops_talking_is_still_asked_and_keeps_no_more_than_
     assert!(matches!(messages.try_recv(), Err(broadcast::error::TryRecvError::Lagged(19_000..))));
     assert_eq!(messages.len(), 16);
 }
+
+#[tokio::test(start_paused = true)]
+async fn limits_of_any_size_let_a_request_through() {
+    for number in [0, usize::MAX] {
+        let limits = ChannelClientOptions {
+            max_pending: number,
+            message_buffer: number,
+            ..ChannelClientOptions::default()
+        };
+        let (client, mut opened) = client(limits);
+        let guest = tokio::spawn(async move { opened.recv().await.unwrap().echo().await });
+        assert_eq!(client.request(say("a"), soon()).await.unwrap()["echo"], "a");
+        drop(client);
+        guest.await.unwrap();
+    }
+}

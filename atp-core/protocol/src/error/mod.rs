@@ -1,14 +1,19 @@
 //! Why a command to a VM failed, who said so, and whether it may have happened.
 
-use std::fmt;
+mod effect;
+mod hint;
+mod origin;
+
 use std::time::Duration;
 
-use atp_transport::{Effect, ErrorKind, Failure, LibvirtError, TransportError};
+use atp_transport::{ErrorKind, LibvirtError, TransportError};
 
 use crate::carrier::Channel;
 use crate::files::FileError;
-use crate::refusal::{Refusal, RefusalKind};
+use crate::refusal::Refusal;
 use crate::socket::LinkEnd;
+
+pub use origin::Origin;
 
 /// The result of everything in this crate.
 pub type Result<T, E = ProtocolError> = std::result::Result<T, E>;
@@ -201,72 +206,7 @@ pub enum ProtocolError {
     },
 }
 
-/// Who said that something failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Origin {
-    /// Nobody out there: it was found, or it failed, on this side.
-    Caller,
-    /// The way to the VM: a connection, its pool, a deadline.
-    Carrier,
-    /// libvirt.
-    Libvirt,
-    /// QEMU.
-    Qemu,
-    /// The guest, by its agent.
-    Guest,
-}
-
-impl Origin {
-    /// The word, in lower case.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Origin::Caller => "caller",
-            Origin::Carrier => "carrier",
-            Origin::Libvirt => "libvirt",
-            Origin::Qemu => "qemu",
-            Origin::Guest => "guest",
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl ProtocolError {
-    /// Who said that it failed.
-    pub fn origin(&self) -> Origin {
-        match self {
-            ProtocolError::Transport(TransportError::Libvirt { .. }) | ProtocolError::GuestBooting { .. } => {
-                Origin::Libvirt
-            }
-            ProtocolError::OutputTooLarge { libvirt: Some(_), .. } => Origin::Libvirt,
-            ProtocolError::Transport(_)
-            | ProtocolError::Timeout { .. }
-            | ProtocolError::NoChannel { .. }
-            | ProtocolError::LinkLost { .. }
-            | ProtocolError::AgentSilent
-            | ProtocolError::OutputTooLarge { libvirt: None, .. }
-            | ProtocolError::StillRunning { .. } => Origin::Carrier,
-            ProtocolError::InvalidCommand { .. } | ProtocolError::CommandTooLarge { .. } => Origin::Caller,
-            ProtocolError::Refused(refusal) => refusal.channel.into(),
-            ProtocolError::InvalidReply { channel, .. } => (*channel).into(),
-            ProtocolError::ExecFailed { .. }
-            | ProtocolError::NoShell { .. }
-            | ProtocolError::ProcessLost { .. }
-            | ProtocolError::ThawedEarly { .. } => Origin::Guest,
-            ProtocolError::ResultLost { source, .. }
-            | ProtocolError::OutputLost { source, .. }
-            | ProtocolError::NotThawed { source }
-            | ProtocolError::InputIncomplete { source, .. } => source.origin(),
-            ProtocolError::File(error) => error.origin(),
-            // The picture comes by a stream of libvirt's.
-            ProtocolError::ImageTooLarge { .. } | ProtocolError::InvalidImage { .. } => Origin::Libvirt,
-        }
-    }
-
     /// The failure underneath, where this one only says what it came to.
     fn cause(&self) -> Option<&ProtocolError> {
         match self {
@@ -384,153 +324,6 @@ impl ProtocolError {
         }
     }
 
-    /// Whether the command may have happened. An error reply means that it did not; a reply that cannot be
-    /// read means nothing; once a process has been started the answer is never [`Effect::None`].
-    pub fn effect(&self) -> Effect {
-        match self {
-            ProtocolError::Transport(error) => error.effect(),
-            ProtocolError::InvalidCommand { .. }
-            | ProtocolError::CommandTooLarge { .. }
-            | ProtocolError::Timeout { sent: false, .. }
-            | ProtocolError::NoChannel { .. }
-            | ProtocolError::LinkLost { sent: false, .. }
-            | ProtocolError::AgentSilent
-            | ProtocolError::GuestBooting { .. }
-            | ProtocolError::Refused(_)
-            | ProtocolError::ExecFailed { .. }
-            | ProtocolError::NoShell { .. }
-            | ProtocolError::ImageTooLarge { .. }
-            | ProtocolError::InvalidImage { .. } => Effect::None,
-            ProtocolError::OutputTooLarge { .. }
-            | ProtocolError::OutputLost { .. }
-            | ProtocolError::ThawedEarly { .. }
-            | ProtocolError::NotThawed { .. } => Effect::Done,
-            ProtocolError::File(error) => error.effect(),
-            ProtocolError::Timeout { sent: true, .. }
-            | ProtocolError::LinkLost { sent: true, .. }
-            | ProtocolError::InvalidReply { .. }
-            | ProtocolError::StillRunning { .. }
-            | ProtocolError::ProcessLost { .. } => Effect::Unknown,
-            ProtocolError::ResultLost { source, .. } => match source.effect() {
-                // The agent sends output only with the end of the process.
-                Effect::Done => Effect::Done,
-                Effect::None | Effect::Unknown => Effect::Unknown,
-            },
-            ProtocolError::InputIncomplete { source, .. } => match source.effect() {
-                Effect::Unknown => Effect::Unknown,
-                // What came before it was done.
-                Effect::None | Effect::Done => Effect::Done,
-            },
-        }
-    }
-
-    /// Whether the same command, sent again later, may well succeed. See also [`effect`](Self::effect).
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            ProtocolError::Transport(error) => error.is_retryable(),
-            ProtocolError::Timeout { .. }
-            | ProtocolError::LinkLost { .. }
-            | ProtocolError::AgentSilent
-            | ProtocolError::GuestBooting { .. } => true,
-            ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
-            ProtocolError::File(error) => error.is_retryable(),
-            // Another freeze is no way out of the first.
-            ProtocolError::NotThawed { .. } => false,
-            _ => self.cause().is_some_and(ProtocolError::is_retryable),
-        }
-    }
-
-    /// Whether a deadline of ours ended the work.
-    pub fn is_timeout(&self) -> bool {
-        match self {
-            ProtocolError::Transport(error) => error.is_timeout(),
-            ProtocolError::Timeout { .. } | ProtocolError::StillRunning { .. } => true,
-            _ => self.cause().is_some_and(ProtocolError::is_timeout),
-        }
-    }
-
-    /// Whether the host could not be reached at all.
-    pub fn is_unreachable(&self) -> bool {
-        matches!(self, ProtocolError::Transport(error) if error.is_unreachable())
-    }
-
-    /// What a person can try.
-    pub fn hint(&self) -> &str {
-        match self {
-            ProtocolError::Transport(error) => error.hint(),
-            ProtocolError::InvalidCommand { .. } => "correct the command",
-            ProtocolError::CommandTooLarge { .. } => {
-                "send less at once: standard input travels inside the command and grows by a third; put more than \
-                 that into a file in the guest, in pieces (`guest-file-write`)"
-            }
-            ProtocolError::Timeout { .. } => {
-                "look whether the VM hangs (`virsh domcontrol`), or give more time"
-            }
-            ProtocolError::NoChannel { .. } => {
-                "QEMU's monitor and the guest agent have a socket each: connect to that one too"
-            }
-            ProtocolError::LinkLost { .. } => {
-                "QEMU ended, or its socket was given to another client; check before repeating the command"
-            }
-            ProtocolError::AgentSilent => ErrorKind::AgentUnresponsive.hint(),
-            ProtocolError::GuestBooting { .. } => {
-                "wait for the guest to come up (`atp wait SEL --for agent`), or look at its console"
-            }
-            ProtocolError::Refused(refusal) => refusal.hint(),
-            ProtocolError::ExecFailed { .. } => {
-                "check in the guest what the reason names: the program, its path and that it may be executed; the \
-                 folders of --cwd and --spool have to be there already"
-            }
-            ProtocolError::NoShell { .. } => {
-                "run programs by themselves, without --shell, --cwd and --spool (on Windows `-- powershell.exe -Command …`); \
-                 files go there over the network, or with the agent's own commands (`atp qga SEL -- guest-file-open …`)"
-            }
-            ProtocolError::OutputTooLarge { channel_lost: true, .. } => {
-                "libvirt has given up the channel to this agent: restart qemu-guest-agent in the guest, or reset the \
-                 VM; then let the command write to a file in the guest"
-            }
-            ProtocolError::OutputTooLarge { channel: Channel::Agent, .. } => {
-                "let its output go through files in the guest (`--spool`), let it write to a file there, or print less"
-            }
-            ProtocolError::OutputTooLarge { channel: Channel::Monitor, .. } => "ask for less at once",
-            ProtocolError::InvalidReply { .. } => {
-                "check what state the VM is in before repeating the command"
-            }
-            ProtocolError::StillRunning { .. } => {
-                "look for the process in the guest, or give more time; what a program leaves running keeps its output open: \
-                 send that elsewhere (`>/dev/null 2>&1 &`)"
-            }
-            ProtocolError::ProcessLost { .. } => {
-                "the agent or the guest was restarted, or another client took the result: check in the guest what was \
-                 done; if it prints much, let that go through files (`--spool`), for the agent keeps it in memory"
-            }
-            // Found once a program ran, this is no agent that was never installed.
-            ProtocolError::ResultLost { source, .. }
-                if matches!(
-                    source.transport_kind(),
-                    Some(ErrorKind::AgentNotConnected | ErrorKind::AgentGone)
-                ) || matches!(**source, ProtocolError::GuestBooting { .. }) =>
-            {
-                "the agent ended while the program ran: check in the guest what was done. An agent keeps all that a \
-                 program prints in memory, and may be killed for it: let much output go through files (`--spool`)"
-            }
-            ProtocolError::ResultLost { source, .. }
-            | ProtocolError::OutputLost { source, .. }
-            | ProtocolError::InputIncomplete { source, .. } => source.hint(),
-            ProtocolError::ThawedEarly { .. } => {
-                "what was copied meanwhile may not be consistent: do less at once"
-            }
-            ProtocolError::NotThawed { .. } => {
-                "they may be frozen still: thaw them (`atp qga SEL -- guest-fsfreeze-thaw`), or reset the VM"
-            }
-            ProtocolError::File(error) => error.hint(),
-            ProtocolError::ImageTooLarge { .. } => "allow more, or lower the resolution in the guest",
-            ProtocolError::InvalidImage { .. } => {
-                "the VM may have stopped meanwhile, or its hypervisor makes pictures of another kind"
-            }
-        }
-    }
-
     /// libvirt's own error, where one is behind this.
     pub fn libvirt(&self) -> Option<&LibvirtError> {
         match self {
@@ -543,85 +336,6 @@ impl ProtocolError {
             ProtocolError::OutputTooLarge { libvirt, .. } => libvirt.as_ref(),
             ProtocolError::StillRunning { source: Some(source), .. } => source.libvirt(),
             _ => self.cause()?.libvirt(),
-        }
-    }
-}
-
-impl From<Channel> for Origin {
-    fn from(channel: Channel) -> Self {
-        match channel {
-            Channel::Monitor => Origin::Qemu,
-            Channel::Agent => Origin::Guest,
-        }
-    }
-}
-
-impl Failure for ProtocolError {
-    fn effect(&self) -> Effect {
-        ProtocolError::effect(self)
-    }
-
-    fn is_retryable(&self) -> bool {
-        ProtocolError::is_retryable(self)
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            ProtocolError::Transport(error) => error.retry_after(),
-            _ => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_agent_that_ends_under_a_program_may_have_run_out_of_memory() {
-        let libvirt = |kind| TransportError::Libvirt {
-            host: "h1".parse().unwrap(),
-            operation: "virDomainQemuAgentCommand",
-            kind,
-            source: LibvirtError { code: 86, domain: 10, level: 2, message: "m".into() },
-        };
-        let lost =
-            |source| ProtocolError::ResultLost { program: "p".into(), pid: 1, source: Box::new(source) };
-        for source in [
-            ProtocolError::Transport(libvirt(ErrorKind::AgentNotConnected)),
-            ProtocolError::Transport(libvirt(ErrorKind::AgentGone)),
-            ProtocolError::GuestBooting {
-                cpu_time: Duration::ZERO,
-                source: Box::new(libvirt(ErrorKind::AgentNotConnected)),
-            },
-        ] {
-            assert!(lost(source.clone()).hint().contains("--spool"), "{source}");
-            assert!(!source.hint().contains("--spool"), "{source}");
-        }
-        assert!(!lost(ProtocolError::AgentSilent).hint().contains("--spool"));
-    }
-
-    #[test]
-    fn after_a_start_the_effect_is_never_none() {
-        let lost =
-            |source| ProtocolError::ResultLost { program: "p".into(), pid: 1, source: Box::new(source) };
-        let libvirt = LibvirtError { code: 39, domain: 7, level: 2, message: "m".into() };
-        let refused = Refusal::new(Channel::Agent, "guest-exec-status", None, "no", None);
-        for (error, effect) in [
-            (lost(ProtocolError::Refused(Box::new(refused))), Effect::Unknown),
-            (lost(ProtocolError::Timeout { channel: Channel::Agent, sent: false }), Effect::Unknown),
-            (
-                lost(ProtocolError::OutputTooLarge {
-                    channel: Channel::Agent,
-                    channel_lost: false,
-                    libvirt: Some(libvirt),
-                }),
-                Effect::Done,
-            ),
-            (ProtocolError::ProcessLost { program: "p".into(), pid: 1 }, Effect::Unknown),
-            (ProtocolError::StillRunning { program: "p".into(), pid: 1, source: None }, Effect::Unknown),
-        ] {
-            assert_eq!(error.effect(), effect, "{error}");
         }
     }
 }

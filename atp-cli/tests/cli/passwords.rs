@@ -1,0 +1,76 @@
+//! Passwords that a person is asked for.
+
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+
+use crate::atp::{Home, Run};
+
+const SETTINGS: &str = "\
+[hosts.h1]
+uri = \"qemu+tcp://127.0.0.1:1/system\"
+auth = { username = \"me\", password_prompt = true }
+";
+
+/// Waits in the shell until the terminal shows nothing of what is typed.
+const UNTIL_ASKED: &str = "until stty -a </dev/tty | grep -q -e '-echo '; do sleep 0.1; done";
+
+/// What a line for the shell writes on a terminal, where `$ATP` is the command. Nothing is typed there.
+fn on_a_terminal(home: &Home, line: &str) -> Run {
+    let atp = home.atp([""; 0]);
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", line, "/dev/null"]);
+    command.envs(atp.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("ATP", atp.get_program()).env("TERM", "xterm").env_remove("CI");
+    command.current_dir(atp.get_current_dir().unwrap());
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+    // Held open: at its end the terminal would be told of one.
+    let typed = child.stdin.take();
+    let mut stdout = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    let status = child.wait().unwrap();
+    drop(typed);
+    Run { stdout, stderr: String::new(), status }
+}
+
+#[test]
+fn a_signal_ends_the_question_and_leaves_the_terminal_as_it_was() {
+    let home = Home::new();
+    let file = home.write("atp.toml", SETTINGS);
+    for command in ["vm list", "doctor", "events"] {
+        let line = format!(
+            "\"$ATP\" --config '{}' {command} </dev/tty & atp=$!; {UNTIL_ASKED}; kill -TERM $atp; wait $atp; \
+             echo ended with $?; stty -a </dev/tty",
+            file.display()
+        );
+        let run = on_a_terminal(&home, &line);
+        for text in
+            ["Password of me for host h1: ", "nothing was done", "ended with 143", " echo ", " icanon"]
+        {
+            assert!(run.stdout.contains(text), "{command}: no {text:?} in {run:#?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_shown_over_the_question() {
+    let home = Home::new();
+    let file = home.write("atp.toml", SETTINGS);
+    // Long enough for whoever waits for hosts to be shown that.
+    let line = format!(
+        "\"$ATP\" --config '{}' vm list </dev/tty & atp=$!; {UNTIL_ASKED}; sleep 1; kill -TERM $atp; wait $atp",
+        file.display()
+    );
+    let run = on_a_terminal(&home, &line);
+    assert!(run.stdout.contains("Password of me") && !run.stdout.contains("asking the hosts"), "{run:#?}");
+}
+
+#[test]
+fn without_a_terminal_nobody_is_asked() {
+    let home = Home::new();
+    let file = home.write("atp.toml", SETTINGS);
+    for command in [&["vm", "list"][..], &["doctor"], &["events"]] {
+        let run = home.run(["--config", file.to_str().unwrap()].iter().chain(command)).exits(2);
+        run.says(&["the password of host h1 is to be asked for", "password_file"]);
+    }
+}

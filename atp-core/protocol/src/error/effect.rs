@@ -1,0 +1,130 @@
+//! What a failure means for what was asked: whether it happened all the same, and whether it may be asked again.
+
+use std::time::Duration;
+
+use atp_transport::{Effect, Failure};
+
+use super::ProtocolError;
+use crate::refusal::RefusalKind;
+
+impl ProtocolError {
+    /// Whether the command may have happened. An error reply means that it did not; a reply that cannot be
+    /// read means nothing; once a process has been started the answer is never [`Effect::None`].
+    pub fn effect(&self) -> Effect {
+        match self {
+            ProtocolError::Transport(error) => error.effect(),
+            ProtocolError::InvalidCommand { .. }
+            | ProtocolError::CommandTooLarge { .. }
+            | ProtocolError::Timeout { sent: false, .. }
+            | ProtocolError::NoChannel { .. }
+            | ProtocolError::LinkLost { sent: false, .. }
+            | ProtocolError::AgentSilent
+            | ProtocolError::GuestBooting { .. }
+            | ProtocolError::Refused(_)
+            | ProtocolError::ExecFailed { .. }
+            | ProtocolError::NoShell { .. }
+            | ProtocolError::ImageTooLarge { .. }
+            | ProtocolError::InvalidImage { .. } => Effect::None,
+            ProtocolError::OutputTooLarge { .. }
+            | ProtocolError::OutputLost { .. }
+            | ProtocolError::ThawedEarly { .. }
+            | ProtocolError::NotThawed { .. } => Effect::Done,
+            ProtocolError::File(error) => error.effect(),
+            ProtocolError::Timeout { sent: true, .. }
+            | ProtocolError::LinkLost { sent: true, .. }
+            | ProtocolError::InvalidReply { .. }
+            | ProtocolError::StillRunning { .. }
+            | ProtocolError::ProcessLost { .. } => Effect::Unknown,
+            ProtocolError::ResultLost { source, .. } => match source.effect() {
+                // The agent sends output only with the end of the process.
+                Effect::Done => Effect::Done,
+                Effect::None | Effect::Unknown => Effect::Unknown,
+            },
+            ProtocolError::InputIncomplete { source, .. } => match source.effect() {
+                Effect::Unknown => Effect::Unknown,
+                // What came before it was done.
+                Effect::None | Effect::Done => Effect::Done,
+            },
+        }
+    }
+
+    /// Whether the same command, sent again later, may well succeed. See also [`effect`](Self::effect).
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            ProtocolError::Transport(error) => error.is_retryable(),
+            ProtocolError::Timeout { .. }
+            | ProtocolError::LinkLost { .. }
+            | ProtocolError::AgentSilent
+            | ProtocolError::GuestBooting { .. } => true,
+            ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
+            ProtocolError::File(error) => error.is_retryable(),
+            // Another freeze is no way out of the first.
+            ProtocolError::NotThawed { .. } => false,
+            _ => self.cause().is_some_and(ProtocolError::is_retryable),
+        }
+    }
+
+    /// Whether a deadline of ours ended the work.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            ProtocolError::Transport(error) => error.is_timeout(),
+            ProtocolError::Timeout { .. } | ProtocolError::StillRunning { .. } => true,
+            _ => self.cause().is_some_and(ProtocolError::is_timeout),
+        }
+    }
+
+    /// Whether the host could not be reached at all.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, ProtocolError::Transport(error) if error.is_unreachable())
+    }
+}
+
+impl Failure for ProtocolError {
+    fn effect(&self) -> Effect {
+        ProtocolError::effect(self)
+    }
+
+    fn is_retryable(&self) -> bool {
+        ProtocolError::is_retryable(self)
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ProtocolError::Transport(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use atp_transport::LibvirtError;
+
+    use super::*;
+    use crate::carrier::Channel;
+    use crate::refusal::Refusal;
+
+    #[test]
+    fn after_a_start_the_effect_is_never_none() {
+        let lost =
+            |source| ProtocolError::ResultLost { program: "p".into(), pid: 1, source: Box::new(source) };
+        let libvirt = LibvirtError { code: 39, domain: 7, level: 2, message: "m".into() };
+        let refused = Refusal::new(Channel::Agent, "guest-exec-status", None, "no", None);
+        for (error, effect) in [
+            (lost(ProtocolError::Refused(Box::new(refused))), Effect::Unknown),
+            (lost(ProtocolError::Timeout { channel: Channel::Agent, sent: false }), Effect::Unknown),
+            (
+                lost(ProtocolError::OutputTooLarge {
+                    channel: Channel::Agent,
+                    channel_lost: false,
+                    libvirt: Some(libvirt),
+                }),
+                Effect::Done,
+            ),
+            (ProtocolError::ProcessLost { program: "p".into(), pid: 1 }, Effect::Unknown),
+            (ProtocolError::StillRunning { program: "p".into(), pid: 1, source: None }, Effect::Unknown),
+        ] {
+            assert_eq!(error.effect(), effect, "{error}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Who said that something failed.
+
+use std::fmt;
+
+use atp_transport::TransportError;
+
+use super::ProtocolError;
+use crate::carrier::Channel;
+
+/// Who said that something failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// Nobody out there: it was found, or it failed, on this side.
+    Caller,
+    /// The way to the VM: a connection, its pool, a deadline.
+    Carrier,
+    /// libvirt.
+    Libvirt,
+    /// QEMU.
+    Qemu,
+    /// The guest, by its agent.
+    Guest,
+}
+
+impl Origin {
+    /// The word, in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Origin::Caller => "caller",
+            Origin::Carrier => "carrier",
+            Origin::Libvirt => "libvirt",
+            Origin::Qemu => "qemu",
+            Origin::Guest => "guest",
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<Channel> for Origin {
+    fn from(channel: Channel) -> Self {
+        match channel {
+            Channel::Monitor => Origin::Qemu,
+            Channel::Agent => Origin::Guest,
+        }
+    }
+}
+
+impl ProtocolError {
+    /// Who said that it failed.
+    pub fn origin(&self) -> Origin {
+        match self {
+            ProtocolError::Transport(TransportError::Libvirt { .. }) | ProtocolError::GuestBooting { .. } => {
+                Origin::Libvirt
+            }
+            ProtocolError::OutputTooLarge { libvirt: Some(_), .. } => Origin::Libvirt,
+            ProtocolError::Transport(_)
+            | ProtocolError::Timeout { .. }
+            | ProtocolError::NoChannel { .. }
+            | ProtocolError::LinkLost { .. }
+            | ProtocolError::AgentSilent
+            | ProtocolError::OutputTooLarge { libvirt: None, .. }
+            | ProtocolError::StillRunning { .. } => Origin::Carrier,
+            ProtocolError::InvalidCommand { .. } | ProtocolError::CommandTooLarge { .. } => Origin::Caller,
+            ProtocolError::Refused(refusal) => refusal.channel.into(),
+            ProtocolError::InvalidReply { channel, .. } => (*channel).into(),
+            ProtocolError::ExecFailed { .. }
+            | ProtocolError::NoShell { .. }
+            | ProtocolError::ProcessLost { .. }
+            | ProtocolError::ThawedEarly { .. } => Origin::Guest,
+            ProtocolError::ResultLost { source, .. }
+            | ProtocolError::OutputLost { source, .. }
+            | ProtocolError::NotThawed { source }
+            | ProtocolError::InputIncomplete { source, .. } => source.origin(),
+            ProtocolError::File(error) => error.origin(),
+            // The picture comes by a stream of libvirt's.
+            ProtocolError::ImageTooLarge { .. } | ProtocolError::InvalidImage { .. } => Origin::Libvirt,
+        }
+    }
+}

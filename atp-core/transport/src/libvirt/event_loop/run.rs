@@ -1,0 +1,267 @@
+//! The loop: waits for what is watched, and calls back.
+
+use std::ffi::c_int;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::io::Errno;
+use tokio::time::Instant;
+use virt_sys as sys;
+
+use super::table::{Handle, Owned, Table, TimeoutCallback, Timer};
+
+/// Handles reported in one turn; those beyond it are reported in the next.
+const EVENTS_A_TURN: usize = 256;
+/// Stands for the loop's own wake-up in place of a file descriptor, which is never negative.
+const WAKE: u64 = u64::MAX;
+
+pub(super) struct EventLoop {
+    epoll: OwnedFd,
+    wake: OwnedFd,
+    table: Mutex<Table>,
+}
+
+impl EventLoop {
+    pub(super) fn new() -> Result<Self, Errno> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        Ok(EventLoop { epoll, wake, table: Mutex::default() })
+    }
+
+    pub(super) fn run(&self) {
+        let mut events = Vec::with_capacity(EVENTS_A_TURN);
+        loop {
+            let timeout = self.fall_asleep();
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                // Only a bad descriptor could cause one, and this one is ours and open.
+                Err(error) => tracing::error!(%error, "the event loop cannot wait"),
+            }
+            self.table().asleep_until = None;
+            for event in events.drain(..) {
+                match event.data.u64() {
+                    WAKE => self.drain_wake(),
+                    data => self.dispatch(data, event.flags),
+                }
+            }
+            self.fire_timers();
+            self.free_removed();
+        }
+    }
+
+    /// How long the loop may sleep, which is for as long as no timer is due.
+    fn fall_asleep(&self) -> Option<Timespec> {
+        let mut table = self.table();
+        let next = table.due.first().map(|(at, _)| *at);
+        table.asleep_until = next;
+        let wait = next?.saturating_duration_since(Instant::now());
+        Some(Timespec {
+            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        })
+    }
+
+    fn dispatch(&self, data: u64, flags: epoll::EventFlags) {
+        let (fd, generation) = ((data as u32).cast_signed(), (data >> 32) as u32);
+        let events = to_libvirt(flags);
+        let ids = {
+            let table = self.table();
+            let watched = table.watched.get(&fd).filter(|watched| watched.generation == generation);
+            watched.map(|watched| watched.handles.clone()).unwrap_or_default()
+        };
+        for id in ids {
+            // Looked up anew each time: the callback before may have removed it.
+            let handle = self.table().handles.get(&id).map(|h| (h.callback, h.events, h.owned.opaque));
+            if let Some((callback, wanted, opaque)) = handle
+                && wanted != 0
+            {
+                // SAFETY: libvirt gave function and pointer together, for this call. The pointer is freed
+                // only by `free_removed`, on this thread, after this call.
+                unsafe { callback(id, fd, events, opaque) };
+            }
+        }
+    }
+
+    fn fire_timers(&self) {
+        let now = Instant::now();
+        let due: Vec<c_int> = {
+            let table = self.table();
+            table.due.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect()
+        };
+        for id in due {
+            let timer = {
+                let mut table = self.table();
+                // A callback before may have removed it, disabled it or put it off.
+                let still_due = table.timers.get(&id).is_some_and(|t| t.due.is_some_and(|at| at <= now));
+                if still_due { table.schedule(id, now) } else { None }
+            };
+            if let Some((callback, opaque)) = timer {
+                // SAFETY: as in `dispatch`.
+                unsafe { callback(id, opaque) };
+            }
+        }
+    }
+
+    fn free_removed(&self) {
+        let removed = std::mem::take(&mut self.table().removed);
+        for Owned { opaque, free } in removed {
+            if let Some(free) = free {
+                // SAFETY: libvirt gave function and pointer together. The handle or timer is out of the
+                // table, and no callback of it is running, since callbacks run on this thread.
+                unsafe { free(opaque) };
+            }
+        }
+    }
+
+    pub(super) fn add_handle(&self, handle: Handle) -> c_int {
+        let mut table = self.table();
+        let (id, fd) = (table.next_id(), handle.fd);
+        table.handles.insert(id, handle);
+        table.watched.entry(fd).or_default().handles.push(id);
+        if self.register(&mut table, fd).is_err() {
+            table.forget_handle(id);
+            return -1;
+        }
+        id
+    }
+
+    pub(super) fn update_handle(&self, id: c_int, events: c_int) {
+        let mut table = self.table();
+        let Some(handle) = table.handles.get_mut(&id) else { return };
+        if handle.events == events {
+            return;
+        }
+        handle.events = events;
+        let fd = handle.fd;
+        if let Err(error) = self.register(&mut table, fd) {
+            tracing::error!(%error, fd, "cannot watch a connection");
+        }
+    }
+
+    pub(super) fn remove_handle(&self, id: c_int) -> c_int {
+        let mut table = self.table();
+        let Some(handle) = table.forget_handle(id) else { return -1 };
+        if let Err(error) = self.register(&mut table, handle.fd) {
+            tracing::error!(%error, fd = handle.fd, "cannot stop watching a connection");
+        }
+        table.removed.push(handle.owned);
+        drop(table);
+        self.wake();
+        0
+    }
+
+    /// Tells epoll what is wanted of a descriptor now.
+    ///
+    /// One of which nothing is wanted for a while stays registered, for libvirt disables and enables a connection's
+    /// handle around each call, and a change is cheaper than taking it out and putting it in again. epoll reports a
+    /// hang-up even then; edge-triggered it does so once, and not again and again.
+    fn register(&self, table: &mut Table, fd: RawFd) -> Result<(), Errno> {
+        let Some(watched) = table.watched.get_mut(&fd) else { return Ok(()) };
+        if !watched.registered && !watched.handles.is_empty() {
+            table.last_generation = table.last_generation.wrapping_add(1);
+            watched.generation = table.last_generation;
+        }
+        let events =
+            watched.handles.iter().filter_map(|id| table.handles.get(id)).fold(0, |all, h| all | h.events);
+        // SAFETY: libvirt keeps the descriptor open from add to remove, and this is called in between; it is
+        // not kept beyond this call.
+        let source = unsafe { BorrowedFd::borrow_raw(fd) };
+        let flags = if events == 0 { epoll::EventFlags::ET } else { to_epoll(events) };
+        // `WAKE` has no descriptor's number in its lower half.
+        let data = u64::from(watched.generation) << 32 | u64::from(fd.cast_unsigned());
+        let data = epoll::EventData::new_u64(data);
+        match (watched.registered, watched.handles.is_empty()) {
+            (true, false) => epoll::modify(&self.epoll, source, data, flags)?,
+            (false, false) => epoll::add(&self.epoll, source, data, flags)?,
+            (true, true) => epoll::delete(&self.epoll, source)?,
+            (false, true) => {}
+        }
+        watched.registered = !watched.handles.is_empty();
+        if !watched.registered {
+            table.watched.remove(&fd);
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_timer(&self, milliseconds: c_int, callback: TimeoutCallback, owned: Owned) -> c_int {
+        let mut table = self.table();
+        let id = table.next_id();
+        table.timers.insert(id, Timer { interval: None, due: None, callback, owned });
+        self.set_timer(table, id, milliseconds);
+        id
+    }
+
+    pub(super) fn update_timer(&self, id: c_int, milliseconds: c_int) {
+        self.set_timer(self.table(), id, milliseconds);
+    }
+
+    fn set_timer(&self, mut table: MutexGuard<'_, Table>, id: c_int, milliseconds: c_int) {
+        let Some(timer) = table.timers.get_mut(&id) else { return };
+        // Negative means disabled, zero means at every turn.
+        timer.interval = u64::try_from(milliseconds).ok().map(Duration::from_millis);
+        table.schedule(id, Instant::now());
+        let sooner = match (table.due.first(), table.asleep_until) {
+            (Some((next, _)), Some(until)) => *next < until,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        drop(table);
+        if sooner {
+            self.wake();
+        }
+    }
+
+    pub(super) fn remove_timer(&self, id: c_int) -> c_int {
+        let mut table = self.table();
+        let Some(timer) = table.timers.remove(&id) else { return -1 };
+        if let Some(at) = timer.due {
+            table.due.remove(&(at, id));
+        }
+        table.removed.push(timer.owned);
+        drop(table);
+        self.wake();
+        0
+    }
+
+    fn wake(&self) {
+        // Fails only when the counter is full, and then the loop is about to wake anyway.
+        let _full = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    fn drain_wake(&self) {
+        let _empty = rustix::io::read(self.wake.as_fd(), &mut [0u8; 8]);
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Nothing of libvirt's runs under this lock, and a panic cannot leave it half-changed.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn to_epoll(events: c_int) -> epoll::EventFlags {
+    let mut flags = epoll::EventFlags::empty();
+    flags.set(epoll::EventFlags::IN, events & sys::VIR_EVENT_HANDLE_READABLE as c_int != 0);
+    flags.set(epoll::EventFlags::OUT, events & sys::VIR_EVENT_HANDLE_WRITABLE as c_int != 0);
+    flags.set(epoll::EventFlags::ERR, events & sys::VIR_EVENT_HANDLE_ERROR as c_int != 0);
+    flags.set(epoll::EventFlags::HUP, events & sys::VIR_EVENT_HANDLE_HANGUP as c_int != 0);
+    flags
+}
+
+fn to_libvirt(flags: epoll::EventFlags) -> c_int {
+    let mut events = 0;
+    for (flag, event) in [
+        (epoll::EventFlags::IN, sys::VIR_EVENT_HANDLE_READABLE),
+        (epoll::EventFlags::OUT, sys::VIR_EVENT_HANDLE_WRITABLE),
+        (epoll::EventFlags::ERR, sys::VIR_EVENT_HANDLE_ERROR),
+        (epoll::EventFlags::HUP, sys::VIR_EVENT_HANDLE_HANGUP),
+    ] {
+        if flags.contains(flag) {
+            events |= event as c_int;
+        }
+    }
+    events
+}

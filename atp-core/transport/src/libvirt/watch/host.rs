@@ -1,0 +1,155 @@
+//! The watching of one host: a connection for it, opened again when it is lost.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::broadcast;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::feed::{Closes, Feed};
+use super::{WatchItem, WatchOptions};
+use crate::dedicated::Dedicated;
+use crate::domain::DomainInfo;
+use crate::error::{ConnectError, ErrorKind};
+use crate::libvirt::LibvirtConnector;
+use crate::libvirt::domain::{info, is_gone};
+use crate::libvirt::domain_events::{Registration, Sink};
+use crate::libvirt::link::{Failure, Handles, LibvirtLink};
+use crate::limit::Limit;
+
+/// The watching of one host.
+pub(super) struct Watch {
+    host: Dedicated<LibvirtConnector>,
+    items: broadcast::Sender<WatchItem>,
+    options: WatchOptions,
+}
+
+impl Watch {
+    pub(super) fn new(
+        host: Dedicated<LibvirtConnector>,
+        items: broadcast::Sender<WatchItem>,
+        options: WatchOptions,
+    ) -> Self {
+        Watch { host, items, options }
+    }
+
+    /// Watches until the host is removed.
+    pub(super) async fn run(self) {
+        tokio::select! {
+            biased;
+            () = self.host.removed() => {}
+            () = self.keep_watching() => {}
+        }
+        self.tell(WatchItem::Removed { host: self.host.host().clone(), at: SystemTime::now() });
+    }
+
+    async fn keep_watching(&self) {
+        let mut again = false;
+        let mut told = None;
+        loop {
+            match self.host.open(again).await {
+                Ok(link) => {
+                    let opened = Instant::now();
+                    again = true;
+                    match self.watch(&link, &mut told).await {
+                        Ok(()) => told = None,
+                        Err(error) => {
+                            tracing::warn!(host = %self.host.host(), %error, "cannot watch domains");
+                            self.unreachable(&Arc::new(error), &mut told);
+                        }
+                    }
+                    drop(link);
+                    self.host.note_loss(opened);
+                }
+                Err(error) => self.unreachable(&error, &mut told),
+            }
+        }
+    }
+
+    fn unreachable(&self, error: &Arc<ConnectError>, told: &mut Option<ErrorKind>) {
+        if told.replace(error.kind) != Some(error.kind) {
+            let (host, at) = (self.host.host().clone(), SystemTime::now());
+            self.tell(WatchItem::Unreachable { host, at, error: error.clone() });
+        }
+    }
+
+    /// Watches over one connection until that is lost.
+    async fn watch(&self, link: &Arc<LibvirtLink>, told: &mut Option<ErrorKind>) -> Result<(), ConnectError> {
+        let feed = Arc::new(Feed::new(self.host.host().clone(), self.items.clone(), self.options.buffer));
+        let (sink, monitor) = (feed.clone(), self.options.monitor_events);
+        let calls = Limit::new(1);
+        let domains = self
+            .ask(link, &calls, told, move |on| {
+                let sink: Arc<dyn Sink> = sink;
+                let registration = Registration::ask(&on.connect, &sink, monitor)?;
+                // It is the first and only one on this connection.
+                let _one = on.events.set(registration);
+                Ok(list(on)?)
+            })
+            .await?;
+        feed.open(domains.clone());
+        let _closes = Closes(&feed);
+        let settle = async {
+            sleep(self.options.settle).await;
+            feed.hold();
+            let now = self.ask(link, &calls, told, |on| Ok(list(on)?)).await?;
+            feed.open_settled(&domains, now);
+            std::future::pending::<()>().await;
+            Ok(())
+        };
+        tokio::select! {
+            () = self.host.lost(link, &calls) => Ok(()),
+            failed = settle => failed,
+        }
+    }
+
+    /// Makes a blocking call on the connection, one at a time. One that is not answered in time is told of, and waited for.
+    async fn ask<T: Send + 'static>(
+        &self,
+        link: &Arc<LibvirtLink>,
+        calls: &Arc<Limit>,
+        told: &mut Option<ErrorKind>,
+        call: impl FnOnce(&Handles) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, ConnectError> {
+        let place = calls.acquire().await;
+        let deadline = Instant::now() + self.host.config().call_timeout;
+        let mut call = std::pin::pin!(link.clone().start(None, move |on| {
+            let _place = place;
+            call(on)
+        }));
+        match timeout_at(deadline, &mut call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(failure)) => {
+                let what = "the daemon does not tell what happens to its domains";
+                Err(failure.into_connect_error(ErrorKind::ConnectFailed, what))
+            }
+            Err(_) => {
+                let reason = "the daemon does not answer when asked for events";
+                let silent = ConnectError::new(ErrorKind::ConnectTimeout, reason);
+                self.unreachable(&Arc::new(silent.clone()), told);
+                // It holds a thread and the connection, and cannot be stopped, so no other is begun beside it. It
+                // returns when the daemon answers, or the link is lost.
+                let _late = call.await;
+                Err(silent)
+            }
+        }
+    }
+
+    fn tell(&self, item: WatchItem) {
+        // Fails when nobody listens at the moment.
+        let _unheard = self.items.send(item);
+    }
+}
+
+fn list(on: &Handles) -> Result<Vec<DomainInfo>, virt::error::Error> {
+    let mut domains = Vec::new();
+    for domain in on.connect.list_all_domains(0)? {
+        match info(&domain) {
+            Ok(info) => domains.push(info),
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    domains.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(domains)
+}
