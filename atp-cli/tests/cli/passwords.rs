@@ -1,7 +1,7 @@
 //! Passwords that a person is asked for.
 
 use std::io::Read as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::atp::{Home, Run};
 
@@ -16,12 +16,9 @@ const UNTIL_ASKED: &str = "until stty -a </dev/tty | grep -q -e '-echo '; do sle
 
 /// What a line for the shell writes on a terminal, where `$ATP` is the command. Nothing is typed there.
 fn on_a_terminal(home: &Home, line: &str) -> Run {
-    let atp = home.atp([""; 0]);
-    let mut command = Command::new("script");
+    let mut command = home.command("script");
     command.args(["--quiet", "--return", "--command", line, "/dev/null"]);
-    command.envs(atp.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.env("ATP", atp.get_program()).env("TERM", "xterm").env_remove("CI");
-    command.current_dir(atp.get_current_dir().unwrap());
+    command.env("ATP", env!("CARGO_BIN_EXE_atp")).env("TERM", "xterm").env_remove("CI");
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
     // Held open: at its end the terminal would be told of one.
