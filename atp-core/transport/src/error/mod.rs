@@ -291,7 +291,7 @@ impl TransportError {
             TransportError::AcquireTimeout { source: None, .. }
                 if self.kind() == ErrorKind::ConnectTimeout =>
             {
-                "give more time (`--timeout`); if that does not help, check whether the host is up and its daemon \
+                "give more time (`--timeout`, `--deadline`); if that does not help, check whether the host is up and its daemon \
                  hangs (systemctl status libvirtd)"
             }
             _ => self.kind().hint(),

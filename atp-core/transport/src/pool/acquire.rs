@@ -12,7 +12,7 @@ use super::lease::PooledConnection;
 use super::line::{Grant, Ticket};
 use super::shared::Shared;
 use crate::connector::Connector;
-use crate::error::{AcquireStage, Result, TransportError};
+use crate::error::{AcquireStage, ErrorKind, Result, TransportError};
 use crate::events::TransportEvent;
 
 /// The answer to a caller who asks for a lease.
@@ -181,7 +181,11 @@ impl<C: Connector> Shared<C> {
             host: self.host.id.clone(),
             stage,
             waited,
-            source: self.host.reconnect.last_error().filter(|_| stage == AcquireStage::Connecting),
+            source: self.host.reconnect.last_error().filter(|error| {
+                // What an attempt waits for is no fault of the host's before it had some time.
+                let is_silence = matches!(error.kind, ErrorKind::ConnectTimeout | ErrorKind::HostUnreachable);
+                stage == AcquireStage::Connecting && (is_patient || !is_silence)
+            }),
             stats: Box::new(stats),
         };
         self.host.heard_of_acquire(asked, &error);

@@ -1,5 +1,6 @@
 //! Connections, pool and manager over a scripted connector, in virtual time.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -149,6 +150,19 @@ async fn a_host_that_hangs_at_connecting_is_told_so_at_the_deadline() {
     // Nothing was learnt of the host: the time may have been too short.
     assert!(error.hint().contains("give more time"), "{}", error.hint());
     assert!(error.is_unreachable() && error.is_retryable());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_is_not_blamed_by_a_caller_with_hardly_any_time() {
+    let script = Script::attempts([Step::IsSilent]);
+    let manager = one_host(&script, config(exclusive(1))).await;
+    let pool = manager.pool("h1").unwrap();
+    for (time, is_blamed) in [(Duration::from_millis(5), false), (3 * SECOND, true)] {
+        let error = pool.acquire(Instant::now() + time).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectTimeout);
+        assert_eq!(error.source().is_some(), is_blamed, "{error:?}");
+        assert_eq!(error.hint().contains("give more time"), !is_blamed, "{}", error.hint());
+    }
 }
 
 #[tokio::test(start_paused = true)]

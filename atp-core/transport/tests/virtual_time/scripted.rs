@@ -42,6 +42,8 @@ pub(crate) enum Step {
     Fails(Duration),
     /// Never ends.
     Hangs,
+    /// Never ends, and says what it waits for.
+    IsSilent,
     /// Panics, as a broken connector does.
     Panics,
 }
@@ -249,12 +251,16 @@ impl Connector for Script {
     async fn connect(&self, _: &HostInfo, attempt: Attempt) -> Result<Link, ConnectError> {
         let shared = &self.shared;
         let deadline = attempt.deadline();
+        let listed = shared.attempts.lock().unwrap().pop_front();
+        let step = listed.unwrap_or_else(|| *shared.standing.lock().unwrap());
+        if let Step::IsSilent = step {
+            attempt.waits_for(ConnectError::new(ErrorKind::ConnectTimeout, "scripted silence"));
+        }
         let in_flight = attempt.into_in_flight();
         let _under_way = Counted::new(&shared.under_way);
         shared.most_under_way.fetch_max(shared.under_way.load(Ordering::SeqCst), Ordering::SeqCst);
         shared.log.lock().unwrap().push(Instant::now());
-        let listed = shared.attempts.lock().unwrap().pop_front();
-        match listed.unwrap_or_else(|| *shared.standing.lock().unwrap()) {
+        match step {
             Step::Opens(after) => {
                 let _answering = Counted::new(&shared.answering);
                 sleep(after).await;
@@ -269,7 +275,7 @@ impl Connector for Script {
                 Err(ConnectError::new(ErrorKind::ConnectionRefused, "scripted"))
             }
             Step::Panics => panics(),
-            Step::Hangs => {
+            Step::Hangs | Step::IsSilent => {
                 // The attempt stays in flight when the caller gives up, as a stuck C call does.
                 shared.hung.lock().unwrap().push((deadline, in_flight));
                 std::future::pending().await
