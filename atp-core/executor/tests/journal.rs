@@ -482,8 +482,13 @@ fn how_far_a_scenario_got_is_told_again() {
         let steps =
             vec![step("exec", Some(Data::Exec(ended()))), step("qmp", Some(reply)), step("assert", None)];
         let teardown = vec![step("vm-start", None)];
-        let data =
-            Data::Scenario(ScenarioReport { scenario: "s".to_owned(), steps, steps_total: 4, teardown });
+        let data = Data::Scenario(ScenarioReport {
+            scenario: "s".to_owned(),
+            steps,
+            steps_total: 4,
+            teardown,
+            teardown_total: 1,
+        });
         let text = "name: s\ntargets: '*'\nsteps:\n  - exec: uname\n";
         let scenario: Scenario = text.parse().unwrap();
         assert_eq!(told_again(Operation::Scenario(scenario.into()), &data).await, Some(data));
@@ -525,7 +530,7 @@ fn an_empty_file_is_no_journal_yet() {
         assert!(History::read(&path, &exec()).await.is_ok());
         let not_a_file = Path::new("/dev/null");
         let error = Journal::create(not_a_file, &plan([0], exec())).await.unwrap_err();
-        assert!(matches!(error, JournalError::Exists { .. }), "{error}");
+        assert!(matches!(error, JournalError::Open { .. }), "{error}");
     });
 }
 

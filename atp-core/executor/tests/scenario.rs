@@ -208,6 +208,13 @@ async fn run(text: &str) -> Outcome {
     run.outcomes().await.remove(0)
 }
 
+/// Returns when so much was asked of the host: the listing comes first, and then what the steps ask.
+async fn asked(manager: &TransportManager, requests: u64) {
+    while manager.pool("demo").unwrap().stats().requests < requests {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 fn report(outcome: &Outcome) -> &ScenarioReport {
     match &outcome.data {
         Some(Data::Scenario(report)) => report,
@@ -269,19 +276,35 @@ async fn a_wait_ends_with_its_own_time() {
 #[tokio::test]
 async fn asked_to_stop_it_goes_on_to_the_teardown() {
     let text = with_steps(
-        "  - {wait: {state: paused}, timeout: 60s}\n  - vm: destroy\nteardown:\n  - {name: after, vm: info}",
+        "  - {wait: {state: paused}, timeout: 60s}\n  - vm: destroy\nteardown:\n  - {name: after, vm: info}\n  \
+         - {name: still up, wait: {state: running}}",
     );
     let control = RunControl::default();
     let (manager, run) = start(&text, &control).await;
-    // The listing, and a few looks at the VM.
-    while manager.pool("demo").unwrap().stats().requests < 4 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    asked(&manager, 4).await;
     control.stop.cancel();
     let outcome = run.outcomes().await.remove(0);
     let (done, undone) = steps(&outcome);
     assert_eq!((outcome.status, done), (Status::Cancelled, vec!["wait cancelled".to_owned()]));
-    assert_eq!(undone, ["after ok"]);
+    assert_eq!(undone, ["after ok", "still up ok"]);
+}
+
+#[tokio::test]
+async fn aborted_it_says_how_far_it_was_and_that_there_was_no_teardown() {
+    let text = with_steps(
+        "  - vm: info\n  - {name: for ever, wait: {state: paused}, timeout: 60s}\nteardown:\n  - vm: info",
+    );
+    let control = RunControl::default();
+    let (manager, run) = start(&text, &control).await;
+    asked(&manager, 6).await;
+    control.abort.cancel();
+    let outcome = run.outcomes().await.remove(0);
+    assert_eq!((outcome.status, steps(&outcome).0), (Status::Cancelled, vec!["vm-info ok".to_owned()]));
+    assert_eq!((report(&outcome).steps_total, report(&outcome).teardown_total), (2, 1));
+    let error = outcome.error.unwrap();
+    assert_eq!(error.kind, "aborted");
+    let how_far = "it was in step 2 of 2 (for ever), and the teardown was not carried out";
+    assert!(error.message.ends_with(how_far), "{}", error.message);
 }
 
 #[tokio::test]

@@ -148,6 +148,19 @@ pub enum Lifecycle {
 }
 
 impl Lifecycle {
+    /// The function of libvirt that does it.
+    pub fn function(self) -> &'static str {
+        match self {
+            Lifecycle::Start => "virDomainCreate",
+            Lifecycle::Shutdown => "virDomainShutdown",
+            Lifecycle::Reboot => "virDomainReboot",
+            Lifecycle::Reset => "virDomainReset",
+            Lifecycle::Destroy => "virDomainDestroy",
+            Lifecycle::Suspend => "virDomainSuspend",
+            Lifecycle::Resume => "virDomainResume",
+        }
+    }
+
     /// The verb, as the command line has it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -301,6 +301,19 @@ fn a_copy_that_breaks_off_in_the_guest_says_why_and_the_next_one_goes_on() {
     };
     let (from, to) = (original.to_str().unwrap(), "slow/vm1:/data/broken-off");
 
+    // It is given up half-way.
+    let running = copying(from, "slow/vm1:/data/given-up");
+    let begun = "exec=set -- /data/.atp-*.part; [ $(wc -c <$1) -gt 100000 ]";
+    bed.run(&["wait", "h1/vm1", "--for", begun]).exits_with(0);
+    running.interrupt();
+    running.wait_for_stderr("interrupted");
+    running.interrupt();
+    let outcome = running.finish().exits_with(130).outcome("slow/vm1");
+    assert_eq!((outcome.status.as_str(), outcome.effect.as_str()), ("cancelled", "none"));
+    let said = &outcome.failure().message;
+    let name = said.split_once("kept in ").unwrap().1.split_once(" in the guest").unwrap().0;
+    bed.run(&["exec", "h1/vm1", "--", "rm", &format!("/data/{name}")]).exits_with(0);
+
     // The agent is restarted half-way.
     let running = copying(from, to);
     let begun = "exec=set -- /data/.atp-*.part; [ $(wc -c <$1) -gt 1000000 ]";

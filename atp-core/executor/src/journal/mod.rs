@@ -256,7 +256,13 @@ async fn write_lines(file: File, path: String, mut waiting: mpsc::Receiver<Line>
 
 /// Makes the file and locks it; one that is there and empty will do.
 fn make(path: &Path, name: &str) -> Result<File, JournalError> {
-    let exists = || JournalError::Exists { path: name.to_owned() };
+    // A folder, or a device, is nothing to go on from.
+    let exists = || match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => {
+            cannot("made", name, io::Error::other("there is something of that name that is no regular file"))
+        }
+        _ => JournalError::Exists { path: name.to_owned() },
+    };
     let options = || OpenOptions::new().append(true).mode(0o600).clone();
     let made = options().create_new(true).open(path);
     let file = match made {

@@ -14,8 +14,13 @@ use super::guest::{self, Asked, explain, not_running};
 use crate::completion::Completion;
 use crate::copy::{FileReport, PullSpec, PushSpec};
 use crate::operation::Operation;
-use crate::outcome::Data;
+use crate::outcome::{Data, Status};
 use crate::policy::Policy;
+use crate::run::SoFar;
+
+/// What to try when a transfer's time was up while it was under way.
+const OUT_OF_TIME: &str = "give it more time (`--timeout`): it ends up to a second before its time is up, for what is open \
+                           in the guest to be closed";
 
 pub(super) async fn push(
     job: &Job<'_>,
@@ -30,16 +35,23 @@ pub(super) async fn push(
     let transfer = TransferPolicy::default();
     let by = transfer.before(deadline);
     let mut push = Push::new(Arc::clone(&spec.source), &spec.destination, transfer);
+    let partial = format!("{} in the guest, in the folder it goes to", push.partial_name());
+    let tell = |so_far: Progress| {
+        tell(job, so_far, &partial);
+        if so_far.done >= so_far.total {
+            // The next is checked, and then takes the destination's place.
+            job.attempt.mark_sent();
+        }
+    };
     loop {
         let (push, patience) = (&mut push, &mut again);
         let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
             if let Some(state) = not_running(&connection, operation, domain).await? {
                 return Ok(Asked::NotRunning(state, Effect::None));
             }
-            job.attempt.mark_sent();
             let carrier = LibvirtCarrier::new(&connection, domain.uuid);
             let reconnects = connection.reconnects();
-            let pushed = push.run(&carrier, deadline, &mut |so_far| tell(job, so_far)).await;
+            let pushed = push.run(&carrier, deadline, &mut { tell }).await;
             patience.note_reopened(&connection, reconnects);
             explain(job, &connection, operation, domain, pushed).await
         });
@@ -64,6 +76,8 @@ pub(super) async fn pull(
     let transfer = TransferPolicy::default();
     let by = transfer.before(deadline);
     let mut pull = Pull::new(&spec.path, destination, transfer);
+    let partial = pull.partial_path().display().to_string();
+    let tell = |so_far: Progress| tell(job, so_far, &partial);
     loop {
         let (pull, patience) = (&mut pull, &mut again);
         let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
@@ -72,7 +86,7 @@ pub(super) async fn pull(
             }
             let carrier = LibvirtCarrier::new(&connection, domain.uuid);
             let reconnects = connection.reconnects();
-            let pulled = pull.run(&carrier, deadline, &mut |so_far| tell(job, so_far)).await;
+            let pulled = pull.run(&carrier, deadline, &mut { tell }).await;
             patience.note_reopened(&connection, reconnects);
             explain(job, &connection, operation, domain, pulled).await
         });
@@ -96,13 +110,28 @@ fn finish<T>(
     answered: impl FnOnce(T) -> Completion,
 ) -> Completion {
     match asked {
-        Err(error) => Completion::from_error(&error, by),
+        Err(error) => ended(&error, by),
         asked => guest::finish(job, domain, asked, answered),
     }
 }
 
-fn tell(job: &Job<'_>, so_far: Progress) {
-    job.attempt.progress(so_far.done, so_far.total);
+/// What an error comes to. That bytes went over says that nothing hung.
+fn ended(error: &ProtocolError, by: Instant) -> Completion {
+    let mut ended = Completion::from_error(error, by);
+    let is_under_way = matches!(error, ProtocolError::File(FileError::Stopped { done, .. }) if *done > 0);
+    if let (Status::Timeout, true, Some(said)) = (ended.status, is_under_way, &mut ended.error) {
+        said.hint = Some(OUT_OF_TIME.to_owned());
+    }
+    ended
+}
+
+/// Tells how far a transfer is, and what is left behind if it is cut off from here on.
+fn tell(job: &Job<'_>, Progress { done, total }: Progress, partial: &str) {
+    job.attempt.progress(done, total);
+    let words = format!(
+        "{done} of {total} bytes were over; they are kept in {partial}, and copying again goes on from there"
+    );
+    job.attempt.if_cut_off(SoFar { words: Some(words), data: None });
 }
 
 /// Whether a file can be pushed on from where it is. A last step that may have been taken is not taken again: the
@@ -149,7 +178,6 @@ fn pulled_completion(spec: &PullSpec, pulled: Pulled) -> Completion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Status;
     use atp_transport::TransportError;
     use std::time::Duration;
 
@@ -171,8 +199,9 @@ mod tests {
         let by = TransferPolicy::default().before(deadline);
         tokio::time::advance(Duration::from_secs(7)).await;
         assert!(Instant::now() < deadline);
-        let ended = Completion::from_error(&stopped.into(), by);
+        let ended = ended(&stopped.into(), by);
         assert_eq!((ended.status, ended.effect), (Status::Timeout, Effect::None));
+        assert_eq!(ended.error.and_then(|error| error.hint).as_deref(), Some(OUT_OF_TIME));
     }
 
     #[test]

@@ -74,7 +74,10 @@ fn exec_completion(report: ExecReport) -> Completion {
         (Some(code), None) => format!("the process exited with code {code}"),
         (None, None) => "the process ended, and the guest does not say how".to_owned(),
     };
-    let error = OutcomeError::new("exit-nonzero", message).with_hint("read what it wrote to standard error");
+    let mut error = OutcomeError::new("exit-nonzero", message);
+    if !report.stderr.bytes.is_empty() {
+        error = error.with_hint("read what it wrote to standard error");
+    }
     let mut completion = Completion::failed(Status::Failed, Effect::Done, error);
     completion.data = Some(Data::Exec(report));
     completion
@@ -105,6 +108,7 @@ mod tests {
             let error = completion.error.unwrap();
             assert_eq!(error.kind, "exit-nonzero");
             assert!(error.message.contains(message), "{}", error.message);
+            assert_eq!(error.hint, None, "it wrote nothing to read");
         }
     }
 }

@@ -127,12 +127,22 @@ async fn lasting_state(
         if operation.forecast(state) != Forecast::Unchanged || !state.is_active() {
             return Ok(state);
         }
-        if connection.monitor_is_free(domain.uuid).await? {
+        if connection.monitor_is_free(domain.uuid).await.map_err(|error| held_back(error, operation))? {
             // It may have been freed since the look.
             return Ok(connection.domain_info(domain.uuid).await?.state);
         }
         time::sleep(pause).await;
         pause = (pause * 2).min(policy.poll_max);
+    }
+}
+
+/// An occupied monitor holds back what was to be done, and not the question whether it is occupied.
+fn held_back(error: TransportError, operation: &Operation) -> TransportError {
+    match (error, operation) {
+        (TransportError::MonitorBusy { host, occupied_for, .. }, Operation::Lifecycle { action, .. }) => {
+            TransportError::MonitorBusy { host, operation: action.function(), occupied_for }
+        }
+        (error, _) => error,
     }
 }
 
@@ -233,6 +243,14 @@ fn too_late(job: &Job<'_>, domain: &DomainInfo, goal: DomainState, last: &str) -
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn an_occupied_monitor_holds_back_the_change_and_not_the_question() {
+        let (host, operation) = ("h1".parse().unwrap(), "virDomainGetControlInfo");
+        let busy = TransportError::MonitorBusy { host, operation, occupied_for: Duration::from_secs(9) };
+        let held = held_back(busy, &Operation::Lifecycle { action: Lifecycle::Resume, wait: false });
+        assert!(held.to_string().contains("virDomainResume: not sent"), "{held}");
+    }
 
     fn libvirt(kind: ErrorKind) -> TransportError {
         let source = atp_transport::LibvirtError { code: 42, domain: 10, level: 2, message: "no".into() };

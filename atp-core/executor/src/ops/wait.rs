@@ -150,8 +150,10 @@ fn too_late(
     effect: Effect,
     last: &str,
 ) -> Completion {
-    let message =
-        format!("host {}: VM {:?}: waited in vain for {condition}: {last}", job.target.host, domain.name);
+    let message = format!(
+        "host {}: VM {:?} was waited for in vain, for {condition}: {last}",
+        job.target.host, domain.name
+    );
     let hint = "look at the VM's console, or give more time (`--timeout`)";
     let error = OutcomeError::new("condition-not-met", message).with_hint(hint).retryable();
     Completion::failed(Status::Timeout, effect, error)

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::RunEvent;
 use crate::completion::Completion;
 use crate::error::OutcomeError;
-use crate::outcome::Status;
+use crate::outcome::{Data, Status};
 
 /// What a target's work is told of the run around it.
 #[derive(Debug, Clone)]
@@ -25,6 +25,16 @@ pub struct Attempt {
     stop: CancellationToken,
     /// None when the attempt is over: nothing is told of a target after its outcome.
     teller: Arc<Mutex<Option<Teller>>>,
+    so_far: Arc<Mutex<SoFar>>,
+}
+
+/// What is told of work that is cut off, besides that it was.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SoFar {
+    /// How far it was and what is left behind, in words.
+    pub(crate) words: Option<String>,
+    /// What it had yielded.
+    pub(crate) data: Option<Data>,
 }
 
 /// Where the run's events go, and of which target they tell.
@@ -43,6 +53,7 @@ impl Attempt {
             whole: None,
             stop,
             teller: Arc::new(Mutex::new(Some(teller))),
+            so_far: Arc::default(),
         }
     }
 
@@ -54,6 +65,7 @@ impl Attempt {
             whole: Some(Arc::clone(&self.sent)),
             stop: self.stop.clone(),
             teller: Arc::clone(&self.teller),
+            so_far: Arc::default(),
         }
     }
 
@@ -83,6 +95,22 @@ impl Attempt {
         {
             let _ = events.try_send(RunEvent::Progress { host: host.clone(), vm: vm.clone(), done, total });
         }
+    }
+
+    /// Says what is to be told if the work is cut off from here on.
+    pub(crate) fn if_cut_off(&self, so_far: SoFar) {
+        *self.so_far.lock().unwrap_or_else(PoisonError::into_inner) = so_far;
+    }
+
+    /// What work comes to that is cut off now, for what `error` says.
+    fn cut_off(&self, status: Status, error: OutcomeError) -> Completion {
+        let SoFar { words, data } = self.so_far.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let message = match words {
+            Some(words) => format!("{}; {words}", error.message),
+            None => error.message,
+        };
+        let error = OutcomeError { message, ..error };
+        Completion { data, ..Completion::failed(status, self.effect_if_cut_off(), error) }
     }
 
     fn teller(&self) -> MutexGuard<'_, Option<Teller>> {
@@ -133,14 +161,12 @@ impl Attempt {
                 Ok(ended) => return ended,
                 Err(error) => Completion::failed(Status::Failed, self.effect_if_cut_off(), panicked(error)),
             },
-            () = abort.cancelled() => Completion::failed(
+            () = abort.cancelled() => self.cut_off(
                 Status::Cancelled,
-                self.effect_if_cut_off(),
                 OutcomeError::new("aborted", "the run was aborted while this was under way").retryable(),
             ),
-            () = self.given_up(grace) => Completion::failed(
+            () = self.given_up(grace) => self.cut_off(
                 Status::Timeout,
-                self.effect_if_cut_off(),
                 OutcomeError::new("deadline-passed", format!("not ended {grace:?} after its deadline; given up on"))
                     .with_hint("the layers below should have ended it in time: please report this")
                     .retryable(),

@@ -38,6 +38,7 @@ use crate::plan::Target;
 use crate::policy::Policy;
 
 pub use attempt::Attempt;
+pub(crate) use attempt::SoFar;
 pub use fan_out::RunReader;
 pub(crate) use scheduler::may_repeat;
 pub use stop::StopReason;

@@ -6,9 +6,11 @@ use atp_transport::Effect;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::step::Step;
 use crate::completion::Completion;
 use crate::error::OutcomeError;
 use crate::outcome::{Data, Status};
+use crate::run::SoFar;
 
 /// How far a target got, step by step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,8 +21,11 @@ pub struct ScenarioReport {
     pub steps: Vec<StepReport>,
     /// How many steps there are.
     pub steps_total: usize,
-    /// The steps of the teardown.
+    /// The steps of the teardown that were carried out.
     pub teardown: Vec<StepReport>,
+    /// How many steps the teardown has.
+    #[serde(default)]
+    pub teardown_total: usize,
 }
 
 /// What came of one step.
@@ -72,6 +77,27 @@ impl StepReport {
 }
 
 impl ScenarioReport {
+    /// What is told if a target is cut off in this step.
+    pub(super) fn so_far(&self, step: &Step) -> SoFar {
+        let teardown = match self.teardown_total {
+            0 => "",
+            _ => ", and the teardown was not carried out",
+        };
+        let (number, all) = (self.steps.len() + 1, self.steps_total);
+        let words = format!("it was in step {number} of {all} ({}){teardown}", step.name);
+        SoFar { words: Some(words), data: Some(Data::Scenario(self.clone())) }
+    }
+
+    /// What is told if a target is cut off in this step of the teardown.
+    pub(super) fn so_far_in_teardown(&self, step: &Step) -> SoFar {
+        let (number, all) = (self.teardown.len() + 1, self.teardown_total);
+        let words = format!(
+            "it was in step {number} of {all} of the teardown ({}), which was not carried out to its end",
+            step.name
+        );
+        SoFar { words: Some(words), data: Some(Data::Scenario(self.clone())) }
+    }
+
     /// The outcome of the target. `is_stopped` says that it was asked to stop before its last step.
     pub(super) fn completion(self, is_stopped: bool) -> Completion {
         let effect = self.steps.iter().chain(&self.teardown).fold(Effect::None, |all, step| {
@@ -89,8 +115,12 @@ impl ScenarioReport {
         };
         let stopped = || {
             let (done, all) = (self.steps.len(), self.steps_total);
-            let message =
-                format!("stopped after {done} of {all} steps, as was asked; the teardown was carried out");
+            let teardown = match failure(&self.teardown, "teardown step") {
+                _ if self.teardown.is_empty() => String::new(),
+                None => "; the teardown was carried out".to_owned(),
+                Some((_, error)) => format!("; {}", error.message),
+            };
+            let message = format!("stopped after {done} of {all} steps, as was asked{teardown}");
             is_stopped.then(|| (Status::Cancelled, OutcomeError::new("stopped", message)))
         };
         let ended = failure(&self.steps, "step")

@@ -38,13 +38,15 @@ pub(crate) fn perform<'a>(
     Box::pin(async move {
         let uuid = target.uuid().map(|uuid| uuid.to_string()).unwrap_or_default();
         let values = scenario.values(&target.host, target.vm().unwrap_or_default(), &uuid);
+        let own = &scenario.variables;
         let mut walk =
-            Walk { executor, policy, target, attempt, values, own: &scenario.variables, last: None };
+            Walk { executor, policy, target, attempt, values, own, last: None, is_teardown: false };
         let mut report = ScenarioReport {
             scenario: scenario.name().to_owned(),
             steps: Vec::new(),
             steps_total: scenario.steps().len(),
             teardown: Vec::new(),
+            teardown_total: scenario.teardown().len(),
         };
         let mut is_stopped = false;
         for step in scenario.steps() {
@@ -52,6 +54,7 @@ pub(crate) fn perform<'a>(
                 is_stopped = true;
                 break;
             }
+            attempt.if_cut_off(report.so_far(step));
             let done = walk.step(step).await;
             let is_success = done.is_success();
             report.steps.push(done);
@@ -60,7 +63,9 @@ pub(crate) fn perform<'a>(
             }
         }
         walk.last = None;
+        walk.is_teardown = true;
         for step in scenario.teardown() {
+            attempt.if_cut_off(report.so_far_in_teardown(step));
             report.teardown.push(walk.step(step).await);
         }
         report.completion(is_stopped)
@@ -78,6 +83,8 @@ struct Walk<'a> {
     own: &'a Values,
     /// What the last step yielded that was no assert.
     last: Option<Data>,
+    /// Whether it is in the teardown, which is carried out also when the run was asked to stop.
+    is_teardown: bool,
 }
 
 impl Walk<'_> {
@@ -119,7 +126,8 @@ impl Walk<'_> {
             attempts += 1;
             let completion = self.attempt(&operation, deadline).await;
             let is_last = attempts > self.policy.retries || Instant::now() + pause >= deadline;
-            if is_last || !may_repeat(&completion) || self.attempt.is_stop_requested() {
+            let is_stopped = !self.is_teardown && self.attempt.is_stop_requested();
+            if is_last || is_stopped || !may_repeat(&completion) {
                 return (completion, attempts);
             }
             sleep(pause).await;
@@ -128,7 +136,7 @@ impl Walk<'_> {
     }
 
     async fn attempt(&self, operation: &Arc<Operation>, deadline: Instant) -> Completion {
-        let is_wait = matches!(**operation, Operation::Wait(_));
+        let ends_with_stop = !self.is_teardown && matches!(**operation, Operation::Wait(_));
         let step = self.attempt.part(deadline);
         let (executor, policy) = (self.executor.clone(), self.policy.clone());
         let (operation, target, told) = (Arc::clone(operation), self.target.clone(), step.clone());
@@ -143,7 +151,7 @@ impl Walk<'_> {
         tokio::select! {
             (completion, _) = ended => completion,
             // Nothing is lost with a wait, and it may be a long one.
-            () = self.attempt.stop_requested(), if is_wait => {
+            () = self.attempt.stop_requested(), if ends_with_stop => {
                 let error = OutcomeError::new("stopped", "stopped while it was waited for, as was asked");
                 Completion::failed(Status::Cancelled, step.effect_if_cut_off(), error)
             }

@@ -1,6 +1,7 @@
 //! Text with variables in it: `${name}`; `$$` is a dollar sign.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// A text that is filled in when it is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +73,19 @@ impl Template {
             }
         }
         Ok(text)
+    }
+}
+
+impl fmt::Display for Template {
+    /// As it can stand in a file, with the variables' names.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => f.write_str(text)?,
+                Part::Variable(name) => write!(f, "${{{name}}}")?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -12,8 +12,8 @@ impl ProtocolError {
             ProtocolError::Transport(error) => error.hint(),
             ProtocolError::InvalidCommand { .. } => "correct the command",
             ProtocolError::CommandTooLarge { .. } => {
-                "send less at once: standard input travels inside the command and grows by a third; put more than \
-                 that into a file in the guest, in pieces (`guest-file-write`)"
+                "send less at once: standard input travels inside the command and grows by a third; copy more than \
+                 that into a file in the guest (`atp cp`), and let the command read it there"
             }
             ProtocolError::Timeout { .. } => {
                 "look whether the VM hangs (`virsh domcontrol`), or give more time"

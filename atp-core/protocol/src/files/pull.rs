@@ -139,6 +139,11 @@ impl Pull {
         Ok(Pulled { path: self.destination.clone(), size: done, resumed_at, digest: found, info })
     }
 
+    /// The partial file, which is here beside the destination.
+    pub fn partial_path(&self) -> PathBuf {
+        partial_path(&self.destination)
+    }
+
     /// Opens the partial file and finds out how much of it is good.
     async fn open_partial(
         &self,

@@ -248,10 +248,20 @@ impl Push {
         Ok((places, resumed_at))
     }
 
+    /// The name of the partial file, which is in the folder in the guest that the copy goes to. It is the same for the
+    /// same file on its way to the same place, and for no other.
+    pub fn partial_name(&self) -> String {
+        format!(".atp-{}.part", self.key())
+    }
+
+    fn key(&self) -> String {
+        let digest = Digest::of(format!("{}{}", self.source.digest, self.destination).as_bytes());
+        digest.to_string().chars().take(16).collect()
+    }
+
     async fn prepare(&self, carrier: &impl Carrier, deadline: Instant) -> Result<Places> {
-        // The same name for the same file on its way to the same place, and for no other.
-        let key = Digest::of(format!("{}{}", self.source.digest, self.destination).as_bytes()).to_string();
-        let parameters = [self.destination.as_str(), &self.source.name, &key[..16]];
+        let key = self.key();
+        let parameters = [self.destination.as_str(), &self.source.name, &key];
         let stdout = script::run(carrier, PREPARE, &parameters, "write to", deadline).await?;
         parse_places(&stdout).ok_or_else(|| {
             let detail = "the guest's shell does not print what it was told to";

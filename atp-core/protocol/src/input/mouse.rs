@@ -242,6 +242,43 @@ fn no_coordinate(text: &str) -> MouseError {
     MouseError::NoCoordinate { text: text.to_owned() }
 }
 
+impl fmt::Display for MouseAction {
+    /// The words that [`from_words`](MouseAction::from_words) takes; those that may be left out too.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MouseAction::Move(to) => write!(f, "move {to}"),
+            MouseAction::Click { button, times, at } => {
+                let double = if *times > 1 { "double-" } else { "" };
+                write!(f, "{double}click {button}")?;
+                at.map_or(Ok(()), |at| write!(f, " {at}"))
+            }
+            MouseAction::Scroll { notches } => write!(f, "scroll {notches}"),
+            MouseAction::Drag { button, from, to } => write!(f, "drag {button} {from} {to}"),
+        }
+    }
+}
+
+impl fmt::Display for Button {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format!("{self:?}").to_lowercase())
+    }
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.x, self.y)
+    }
+}
+
+impl fmt::Display for Coordinate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Coordinate::Pixel(pixel) => write!(f, "{pixel}"),
+            Coordinate::Fraction(part) => write!(f, "{part:?}"),
+        }
+    }
+}
+
 impl fmt::Display for ScreenSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}x{}", self.width, self.height)
@@ -307,6 +344,7 @@ mod tests {
         fn no_words_make_it_panic(words in proptest::collection::vec("(move|click|drag|scroll|right|-?[0-9.]{0,6}%?)", 0..7)) {
             if let Ok(action) = MouseAction::from_words(&words) {
                 let _ = action.needs_screen_size();
+                prop_assert!(action.to_string().starts_with(&words[0]), "{action}");
             }
         }
     }

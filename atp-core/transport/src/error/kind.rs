@@ -156,7 +156,7 @@ impl ErrorKind {
                 "the port answers and the daemon does not: check whether it is hung or stopped (systemctl status libvirtd)"
             }
             ErrorKind::AuthFailed => {
-                "check the user, the password or the certificates, and the daemon's auth_* settings"
+                "check the user, the password and where it is read from (the host's `auth`), or the certificates, and the daemon's auth_* settings"
             }
             ErrorKind::ConnectFailed => {
                 "try the same URI with `virsh -c URI list`, and read the daemon's log"
@@ -198,7 +198,7 @@ impl ErrorKind {
             }
             ErrorKind::AgentBroken => "restart the agent in the guest, or reset the VM",
             ErrorKind::MonitorBusy => {
-                "another command holds the VM; wait for it, or look with `virsh domcontrol`"
+                "another command holds the VM: wait for it, or look with `virsh domcontrol`; a VM that hangs can still be destroyed (`atp vm destroy`)"
             }
             ErrorKind::AgentBusy => "another client's agent command to this VM is under way; wait for it",
             ErrorKind::ChannelInUse => {

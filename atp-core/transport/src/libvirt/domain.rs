@@ -212,16 +212,10 @@ impl LibvirtConnection {
     /// Kind [`VmNotRunning`](crate::ErrorKind::VmNotRunning) or
     /// [`OperationInvalid`](crate::ErrorKind::OperationInvalid) when the state does not allow it.
     pub async fn domain_lifecycle(&self, uuid: Uuid, action: Lifecycle) -> Result<()> {
-        let (operation, lane) = match action {
-            Lifecycle::Start => ("virDomainCreate", None),
-            // Has to get through where the monitor hangs, so it stands in no line.
-            Lifecycle::Destroy => ("virDomainDestroy", None),
-            Lifecycle::Shutdown => ("virDomainShutdown", Some(monitor_lane(uuid))),
-            Lifecycle::Reboot => ("virDomainReboot", Some(monitor_lane(uuid))),
-            Lifecycle::Reset => ("virDomainReset", Some(monitor_lane(uuid))),
-            Lifecycle::Suspend => ("virDomainSuspend", Some(monitor_lane(uuid))),
-            Lifecycle::Resume => ("virDomainResume", Some(monitor_lane(uuid))),
-        };
+        let operation = action.function();
+        // Destroying has to get through where the monitor hangs, so it stands in no line.
+        let stands_in_line = !matches!(action, Lifecycle::Start | Lifecycle::Destroy);
+        let lane = stands_in_line.then(|| monitor_lane(uuid));
         let busy_after = lane.and_then(|lane| self.busy_after(lane));
         self.run(operation, lane, move |on| {
             let domain = on.domain(uuid)?;

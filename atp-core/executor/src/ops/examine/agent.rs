@@ -5,7 +5,7 @@ use atp_transport::domain::{AgentChannel, DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind};
 use tokio::time::Instant;
 
-use super::Job;
+use super::{Failed, Job};
 use crate::completion::Completion;
 use crate::error::OutcomeError;
 use crate::examination::{Examination, Finding};
@@ -45,12 +45,16 @@ pub(crate) async fn agent(job: &Job<'_>, domain: &DomainInfo) -> Completion {
     match found.await {
         Ok(found) => judge(job, domain, &found),
         Err(error) => {
-            let outcome = OutcomeError::from(&error);
-            let hint = outcome.hint.unwrap_or_default();
-            let examination = Examination::from(vec![Finding::problem(CHECK, outcome.message, hint)]);
+            let examination = Examination::from(vec![silent(&error)]);
             Completion { data: Some(Data::Examination(examination)), ..job.failure(&error).of_a_look() }
         }
     }
+}
+
+/// Why nothing came of asking.
+fn silent(error: &ProtocolError) -> Finding {
+    let Failed { message, hint, .. } = Failed::of(error);
+    Finding::problem(CHECK, message, hint)
 }
 
 fn judge(job: &Job<'_>, domain: &DomainInfo, found: &Found) -> Completion {
@@ -100,9 +104,21 @@ fn answered(agent: &AgentCapabilities, millis: f64) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use atp_protocol::qapi::qga;
+    use atp_transport::{LibvirtError, TransportError};
 
     use super::*;
     use crate::examination::Verdict;
+
+    #[test]
+    fn an_agent_that_cannot_be_asked_is_told_with_the_reason() {
+        let (host, operation) = ("h1".parse().unwrap(), "virDomainQemuAgentCommand");
+        let message = "cannot acquire state change lock (held by monitor=remoteDispatch)".to_owned();
+        let source = LibvirtError { code: 68, domain: 10, level: 2, message: message.clone() };
+        let error = TransportError::Libvirt { host, operation, kind: ErrorKind::MonitorBusy, source };
+        let finding = silent(&error.into());
+        assert!(finding.message.starts_with(&message), "{}", finding.message);
+        assert_eq!(finding.hint.as_deref(), Some(ErrorKind::MonitorBusy.hint()));
+    }
 
     #[test]
     fn an_agent_that_may_run_nothing_is_a_warning() {

@@ -37,7 +37,7 @@ pub(super) async fn host(job: &Job<'_>) -> Completion {
     }
 }
 
-/// How a way to a daemon ended.
+/// How a way ended.
 struct Failed {
     kind: Option<ErrorKind>,
     message: String,
@@ -47,6 +47,7 @@ struct Failed {
 impl Failed {
     fn of(error: &ProtocolError) -> Self {
         let outcome = OutcomeError::from(error);
+        // The message names the host and the call, the causes say what is wrong.
         let message = if outcome.causes.is_empty() { outcome.message } else { outcome.causes.join(": ") };
         Failed { kind: error.transport_kind(), message, hint: outcome.hint.unwrap_or_default() }
     }
