@@ -1,6 +1,9 @@
 //! What comes of a run, told as it comes and at its end, to everyone who wants to know: stdout, a JUnit file, the log,
 //! and the exit code.
 
+use std::io;
+use std::path::Path;
+
 use atp_executor::{Outcome, Plan, StopReason};
 use atp_transport::{ErrorKind, HostId};
 use tokio::time::Instant;
@@ -32,13 +35,10 @@ impl<'a> Report<'a> {
     /// # Errors
     /// A file cannot be written.
     pub(crate) fn new(plan: &Plan, context: &'a Context) -> Result<Self, Problem> {
-        let junit = context.junit.as_ref().map(|path| {
-            Junit::create(path, plan.operation.name()).map_err(|error| {
-                Problem::new(format!("--junit {}: cannot be written; nothing was done", path.display()))
-                    .because(&error)
-                    .hint("check the folder and its permissions")
-            })
-        });
+        let junit = context
+            .junit
+            .as_ref()
+            .map(|path| Junit::create(path, plan.operation.name()).map_err(|error| unwritable(path, &error)));
         Ok(Report {
             context,
             output: Output::stdout(),
@@ -48,6 +48,17 @@ impl<'a> Report<'a> {
             summary: Summary::after(plan.done_before),
             ending: Ending::default(),
         })
+    }
+
+    /// Looks whether its files can be written, before anything else is made for the run.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub(crate) fn check(context: &Context) -> Result<(), Problem> {
+        match &context.junit {
+            Some(path) => Junit::check(path).map_err(|error| unwritable(path, &error)),
+            None => Ok(()),
+        }
     }
 
     /// There are more targets than those of the plan.
@@ -144,4 +155,10 @@ impl<'a> Report<'a> {
         }
         self.ending.code()
     }
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Problem {
+    Problem::new(format!("--junit {}: cannot be written; nothing was done", path.display()))
+        .because(error)
+        .hint("check the folder and its permissions")
 }

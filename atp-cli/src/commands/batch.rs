@@ -59,7 +59,8 @@ pub(crate) async fn run(
     let report = if plan.matched_nothing() {
         let mut report = Report::new(&plan, context)?;
         report.ending.matched_nothing = true;
-        explain_empty(&selection, plan.notices.iter().find(is_none_left), context);
+        let is_scenario = matches!(plan.operation, Operation::Scenario(_));
+        explain_empty(&selection, is_scenario, plan.notices.iter().find(is_none_left), context);
         report
     } else if context.dry_run {
         let mut report = Report::new(&plan, context)?;
@@ -68,6 +69,7 @@ pub(crate) async fn run(
         report
     } else {
         confirm(&plan, context, &interrupts).await?;
+        Report::check(context)?;
         let journal = journal::open(&plan, history.as_ref(), context).await?;
         // Last: it empties the file of the report before, which nothing takes the place of if there is no run.
         let mut report = Report::new(&plan, context)?;
@@ -114,7 +116,7 @@ pub(crate) async fn drive(
     }
 }
 
-fn explain_empty(selection: &Selection, none_left: Option<&Notice>, context: &Context) {
+fn explain_empty(selection: &Selection, is_scenario: bool, none_left: Option<&Notice>, context: &Context) {
     let message = match none_left {
         Some(notice) => notice.to_string(),
         None => {
@@ -123,22 +125,43 @@ fn explain_empty(selection: &Selection, none_left: Option<&Notice>, context: &Co
             format!("nothing matches {}", selectors.join(" "))
         }
     };
-    let problem = Problem::new(message).hint("`atp vm list` shows the VMs there are, with their states");
-    context.console.problem(&match filters(selection) {
-        filters if filters.is_empty() => problem,
-        filters => problem.cause(format!("the filters: {}", filters.join(" "))),
+    let problem = Problem::new(message).hint(match is_scenario {
+        true => {
+            "`atp vm list` shows the VMs there are, with their states; a variable that the file has for its targets is \
+             given another value by `--set NAME=VALUE`"
+        }
+        false => "`atp vm list` shows the VMs there are, with their states",
+    });
+    let (filters, source) = match is_scenario {
+        true => (filters_of_file(selection).join(", "), " of the file"),
+        false => (filters(selection).join(" "), ""),
+    };
+    context.console.problem(&match filters.is_empty() {
+        true => problem,
+        false => problem.cause(format!("the filters{source}: {filters}")),
     });
 }
 
-/// What takes VMs away, each as the option that does it.
-fn filters(selection: &Selection) -> Vec<String> {
-    let state = match selection.state {
+/// What takes VMs away, each as the key of a scenario's file that does it.
+fn filters_of_file(selection: &Selection) -> Vec<String> {
+    let state = state_word(selection.state).map(|state| format!("state {state}"));
+    let labels = selection.labels.iter().map(|label| format!("label {}={}", label.key, label.value));
+    let exclude = selection.exclude.iter().map(|selector| format!("exclude '{selector}'"));
+    state.into_iter().chain(labels).chain(exclude).collect()
+}
+
+fn state_word(state: StateFilter) -> Option<&'static str> {
+    match state {
         StateFilter::Any => None,
         StateFilter::Running => Some("running"),
         StateFilter::ShutOff => Some("shut-off"),
         StateFilter::Paused => Some("paused"),
-    };
-    let state = state.map(|state| format!("--state {state}"));
+    }
+}
+
+/// What takes VMs away, each as the option that does it.
+fn filters(selection: &Selection) -> Vec<String> {
+    let state = state_word(selection.state).map(|state| format!("--state {state}"));
     let labels = selection.labels.iter().map(|label| format!("--label {}={}", label.key, label.value));
     let exclude = selection.exclude.iter().map(|selector| format!("--exclude '{selector}'"));
     state.into_iter().chain(labels).chain(exclude).collect()

@@ -137,7 +137,7 @@ fn report(
         op,
         status,
         effect: if status == Status::Ok { Effect::Done } else { Effect::None },
-        attempts: 1,
+        attempts: if status == Status::Skipped { 0 } else { 1 },
         duration_ms: 0,
         data: Some(Data::Reply(json!({"uri": mask_uri(uri), "file": file}))),
         error: None,

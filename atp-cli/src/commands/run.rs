@@ -11,8 +11,10 @@ use crate::problem::{Failure, Problem};
 
 pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<u8, Failure> {
     let path = &args.scenario;
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Problem::new(format!("{} cannot be read", path.display())).because(&error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let problem = Problem::new(format!("{} cannot be read", path.display())).because(&error);
+        problem.hint("name a scenario's file; docs/scenarios.md says what stands in one")
+    })?;
     let mut scenario: Scenario = text.parse().map_err(|error| problem(path, &error))?;
     for (name, value) in args.set {
         scenario.set(&name, value).map_err(|error| problem(path, &error))?;

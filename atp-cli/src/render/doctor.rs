@@ -1,7 +1,7 @@
 //! `atp doctor`: a row for each finding, and what to do about those that are not well.
 
 use anstyle::Style;
-use atp_executor::{Data, Finding, Outcome, Verdict};
+use atp_executor::{Data, Finding, Outcome, Status, Verdict};
 
 use crate::render::name_of;
 use crate::render::table::Rows;
@@ -10,62 +10,106 @@ use crate::terminal::{self, DIM, ERROR, HINT, WARNING, styled};
 /// The findings, by host and VM.
 pub(crate) fn findings(outcomes: &[Outcome]) -> String {
     let mut rows = Rows::new(&["HOST", "VM", "CHECK", "RESULT", "FINDING"]);
-    for (outcome, finding) in all(outcomes) {
-        let style = match finding.verdict {
-            Verdict::Ok => Style::new(),
-            Verdict::Note => DIM,
-            Verdict::Warning => WARNING,
-            Verdict::Problem => ERROR,
-        };
+    for outcome in outcomes {
         let host = outcome.host.as_ref().map_or("-", |host| host.as_str());
         let vm = outcome.vm.as_deref().unwrap_or("-");
-        rows.add(style, &[host, vm, finding.check, finding.verdict.as_str(), &finding.message]);
+        // Those that were not examined: skipped, or given up on.
+        if outcome.data.is_none() {
+            let message = outcome.error.as_ref().map_or("", |error| error.message.as_str());
+            let style = if outcome.status == Status::Skipped { DIM } else { ERROR };
+            rows.add(style, &[host, vm, "-", outcome.status.as_str(), message]);
+        }
+        for finding in found(outcome) {
+            let style = match finding.verdict {
+                Verdict::Ok => Style::new(),
+                Verdict::Note => DIM,
+                Verdict::Warning => WARNING,
+                Verdict::Problem => ERROR,
+            };
+            rows.add(style, &[host, vm, finding.check, finding.verdict.as_str(), &finding.message]);
+        }
     }
     rows.finish()
 }
 
 /// What to do, each advice once with all whom it is for.
 pub(crate) fn advice(outcomes: &[Outcome]) -> String {
-    let mut advice: Vec<(&Finding, Vec<String>)> = Vec::new();
+    let mut advice: Vec<(&Finding, Vec<(String, &str)>)> = Vec::new();
     for (outcome, finding) in all(outcomes).filter(|(_, finding)| finding.hint.is_some()) {
-        let same = |(known, _): &&mut (&Finding, Vec<String>)| {
+        let same = |(known, _): &&mut (&Finding, Vec<(String, &str)>)| {
             (known.check, known.verdict, &known.hint) == (finding.check, finding.verdict, &finding.hint)
         };
         match advice.iter_mut().find(same) {
-            Some((_, names)) => names.push(name(outcome)),
-            None => advice.push((finding, vec![name(outcome)])),
+            Some((_, whose)) => whose.push((name(outcome), &finding.message)),
+            None => advice.push((finding, vec![(name(outcome), &finding.message)])),
         }
     }
     let mut text = String::new();
-    for (finding, names) in advice {
+    for (finding, whose) in advice {
         let (style, word) = match finding.verdict {
             Verdict::Problem => (ERROR, "error"),
             _ => (WARNING, "warning"),
         };
-        let message =
-            if names.len() == 1 { format!(": {}", terminal::line(&finding.message)) } else { String::new() };
+        let names: Vec<_> = whose.iter().map(|(name, _)| name.as_str()).collect();
+        let (label, names) = (styled(style, word), names.join(", "));
+        if whose.iter().all(|(_, message)| *message == finding.message) {
+            let message = terminal::line(&finding.message);
+            text.push_str(&format!("{label}: {names} ({}): {message}\n", finding.check));
+        } else {
+            text.push_str(&format!("{label}: {names} ({}):\n", finding.check));
+            for (name, message) in &whose {
+                text.push_str(&format!("  {name}: {}\n", terminal::line(message)));
+            }
+        }
         let hint = terminal::block(finding.hint.as_deref().unwrap_or_default());
-        text.push_str(&format!(
-            "{}: {} ({}){message}\n",
-            styled(style, word),
-            names.join(", "),
-            finding.check
-        ));
         text.push_str(&format!("{}: {hint}\n\n", styled(HINT, "hint")));
     }
     text
 }
 
 fn all(outcomes: &[Outcome]) -> impl Iterator<Item = (&Outcome, &Finding)> {
-    outcomes.iter().flat_map(|outcome| {
-        let findings = match &outcome.data {
-            Some(Data::Examination(examination)) => &examination.findings[..],
-            _ => &[],
-        };
-        findings.iter().map(move |finding| (outcome, finding))
-    })
+    outcomes.iter().flat_map(|outcome| found(outcome).iter().map(move |finding| (outcome, finding)))
+}
+
+fn found(outcome: &Outcome) -> &[Finding] {
+    match &outcome.data {
+        Some(Data::Examination(examination)) => &examination.findings,
+        _ => &[],
+    }
 }
 
 fn name(outcome: &Outcome) -> String {
     if outcome.host.is_none() && outcome.vm.is_none() { "here".to_owned() } else { name_of(outcome) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::fixture;
+    use atp_executor::{Examination, OutcomeError};
+
+    #[test]
+    fn a_host_that_was_not_examined_has_a_row() {
+        let error = Some(OutcomeError::new("stopped", "not started: the run was stopped before"));
+        let skipped = Outcome { status: Status::Skipped, error, ..fixture::outcome(None) };
+        let text = anstream::adapter::strip_str(&findings(&[skipped])).to_string();
+        let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(row[..6], ["h1", "-", "-", "skipped", "not", "started:"]);
+    }
+
+    #[test]
+    fn what_shares_an_advice_is_told_each_with_its_reason() {
+        let found = |vm: &str, message: &str| {
+            let finding = Finding::problem("auth", message, "check the password");
+            let data = Some(Data::Examination(Examination::from(vec![finding])));
+            Outcome { data, ..fixture::outcome(Some(vm)) }
+        };
+        let told = |outcomes: &[Outcome]| anstream::adapter::strip_str(&advice(outcomes)).to_string();
+        assert_eq!(
+            told(&[found("b", "no such file"), found("c", "no such variable")]),
+            "error: h1/b, h1/c (auth):\n  h1/b: no such file\n  h1/c: no such variable\nhint: check the password\n\n"
+        );
+        let alike = told(&[found("b", "refused"), found("c", "refused")]);
+        assert_eq!(alike, "error: h1/b, h1/c (auth): refused\nhint: check the password\n\n");
+    }
 }

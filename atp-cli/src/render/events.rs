@@ -74,7 +74,7 @@ fn lines(item: &WatchItem) -> String {
 
 fn row(at: std::time::SystemTime, host: &HostId, vm: Option<&str>, style: Style, text: &str) -> String {
     let time = humantime::format_rfc3339_millis(at);
-    format!("{time}  {}  {}\n", target_name(Some(host), vm), styled(style, line(text)))
+    format!("{time}  {}  {}\n", target_name(Some(host), vm), styled(style, line(text.trim_end())))
 }
 
 #[cfg(test)]

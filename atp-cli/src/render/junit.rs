@@ -58,6 +58,16 @@ impl Junit {
         Ok(Junit { path: path.to_owned(), file, suite, counts: Counts::default(), cases: Vec::new() })
     }
 
+    /// Looks whether the file can be written, and leaves what is in it.
+    ///
+    /// # Errors
+    /// It cannot be opened for that.
+    pub(crate) fn check(path: &Path) -> io::Result<()> {
+        let is_new = !path.exists();
+        File::options().append(true).create(true).open(path)?;
+        if is_new { fs::remove_file(path) } else { Ok(()) }
+    }
+
     /// The file.
     pub(crate) fn path(&self) -> &Path {
         &self.path

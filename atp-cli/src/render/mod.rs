@@ -57,6 +57,8 @@ pub(crate) enum View {
     Steps,
     /// A row for each VM with the file of its picture.
     Screenshots,
+    /// A row for each target with how it went.
+    Results,
     /// A row for each file that was copied.
     Copies,
     /// Outputs, targets with the same one together.
@@ -75,9 +77,11 @@ impl View {
             Operation::ExamineHost | Operation::ExamineAgent => View::Findings,
             Operation::VmList => View::Listing,
             Operation::VmInfo => View::Details,
-            Operation::Lifecycle { .. } | Operation::Wait(_) => View::Changes,
+            Operation::Lifecycle { .. } => View::Changes,
             Operation::Push(_) | Operation::Pull(_) => View::Copies,
-            Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) => View::Changes,
+            Operation::Wait(_) | Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) => {
+                View::Results
+            }
             Operation::Screenshot(_) => View::Screenshots,
             Operation::Scenario(_) => View::Steps,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) if context.differences => {
@@ -94,6 +98,7 @@ impl View {
             View::Details => details::details(outcomes),
             View::Hosts => table::checks(outcomes),
             View::Changes => table::changes(outcomes),
+            View::Results => table::results(outcomes),
             View::Steps => table::steps(outcomes),
             View::Copies => table::copies(outcomes),
             View::Screenshots => table::screenshots(outcomes),

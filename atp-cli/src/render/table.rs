@@ -153,11 +153,23 @@ pub(crate) fn changes(outcomes: &[Outcome]) -> String {
             Some(Data::Lifecycle { state }) => state.as_str(),
             _ => NOTHING,
         };
-        let time =
-            if outcome.attempts > 0 { format!("{} ms", outcome.duration_ms) } else { NOTHING.to_owned() };
-        rows.add_outcome(outcome, &[vm(outcome), &status(outcome), state, &time]);
+        rows.add_outcome(outcome, &[vm(outcome), &status(outcome), state, &time(outcome)]);
     }
     rows.finish()
+}
+
+/// `atp wait`, `atp key` and its like: there is nothing to show but how it went.
+pub(crate) fn results(outcomes: &[Outcome]) -> String {
+    let mut rows = Rows::new(&["HOST", "VM", "RESULT", "TIME"]);
+    for outcome in outcomes {
+        rows.add_outcome(outcome, &[vm(outcome), &status(outcome), &time(outcome)]);
+    }
+    rows.finish()
+}
+
+/// How long it took, if it was begun.
+fn time(outcome: &Outcome) -> String {
+    if outcome.attempts > 0 { format!("{} ms", outcome.duration_ms) } else { NOTHING.to_owned() }
 }
 
 /// How far each VM got through a scenario.
@@ -168,13 +180,11 @@ pub(crate) fn steps(outcomes: &[Outcome]) -> String {
         let (done, undone) = match &outcome.data {
             Some(Data::Scenario(report)) => (
                 format!("{} of {}", count(&report.steps), report.steps_total),
-                format!("{} of {}", count(&report.teardown), report.teardown.len()),
+                format!("{} of {}", count(&report.teardown), report.teardown_total),
             ),
             _ => (NOTHING.to_owned(), NOTHING.to_owned()),
         };
-        let time =
-            if outcome.attempts > 0 { format!("{} ms", outcome.duration_ms) } else { NOTHING.to_owned() };
-        rows.add_outcome(outcome, &[vm(outcome), &status(outcome), &done, &undone, &time]);
+        rows.add_outcome(outcome, &[vm(outcome), &status(outcome), &done, &undone, &time(outcome)]);
     }
     rows.finish()
 }
@@ -306,6 +316,14 @@ mod tests {
             "HOST  VM             STATE        VCPUS  MEMORY\n\
              h1    web\\x1b[31m\\n  shut off     2      1.5 GiB\n\
              h2    -              unreachable  -      -\n"
+        );
+    }
+
+    #[test]
+    fn where_there_is_no_state_there_is_no_column_for_it() {
+        assert_eq!(
+            plain(&results(&[outcome(Some("a"))])),
+            "HOST  VM  RESULT  TIME\nh1    a   ok      7 ms\n"
         );
     }
 

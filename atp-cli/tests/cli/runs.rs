@@ -159,6 +159,21 @@ fn a_report_does_not_replace_the_journal() {
 }
 
 #[test]
+fn where_the_report_cannot_be_written_no_journal_is_begun() {
+    let home = Home::new();
+    run(&home, &["--journal", "j", "--junit", "none/r.xml", "vm", "list"])
+        .exits(2)
+        .says(&["cannot be written"]);
+    assert!(!home.path("j").exists());
+}
+
+#[test]
+fn a_folder_is_no_journal_to_go_on_from() {
+    let home = Home::new();
+    run(&home, &["--journal", ".", "vm", "list"]).exits(2).says(&["no regular file", "check the path"]);
+}
+
+#[test]
 fn as_many_at_once_as_a_person_can_type_is_no_trouble() {
     demo(&["--parallel", &usize::MAX.to_string(), "vm", "list"]).exits(0);
 }

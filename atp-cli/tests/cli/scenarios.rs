@@ -16,6 +16,11 @@ fn a_scenario_is_run_and_shown() {
 
     let none = home.run(["--host", DEMO, "run", file, "--set", "vm_name=nosuch*"]);
     none.exits(4).without_data().says(&["nothing matches 'demo/nosuch*'"]);
+    let paused = home.write("paused.yaml", &LOOK.replace("steps:", "state: paused\nexclude: other\nsteps:"));
+    let left = home.run(["--host", DEMO, "run", paused.to_str().unwrap()]);
+    left.exits(4)
+        .without_data()
+        .says(&["the filters of the file: state paused, exclude 'other'", "--set NAME=VALUE"]);
     let dry = home.run(["--host", DEMO, "-o", "json", "run", file, "--dry-run"]).exits(0);
     assert_eq!(dry.outcomes()[0]["status"], "skipped");
 }
