@@ -64,7 +64,7 @@ fn start(cli: Cli, console: Console) -> u8 {
     // What belongs to the installation works whatever the settings are.
     match &cli.command {
         Command::Completions(args) => return commands::manual::completions(args, &console),
-        Command::Man(args) => return commands::manual::man(args, &console),
+        Command::Man(args) => return commands::manual::man(args, cli.global.dry_run, &console),
         _ => {}
     }
     if let Some(color) = cli.global.color {
