@@ -35,7 +35,8 @@
 //!   can help, and what to try.
 //!
 //! A lease is one call at a time, so a call to a VM that hangs holds up the calls made after it on the same lease. Work on
-//! several VMs of a host takes a lease for each:
+//! several VMs of a host takes a lease for each, and the pool opens connections for them, up to
+//! [`max_connections_per_host`](PoolConfig::max_connections_per_host):
 //!
 //! ```no_run
 //! use atp_transport::{TransportError, TransportManager};
