@@ -1,12 +1,17 @@
 //! SIGINT and SIGTERM, with a call that hangs in the C library.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::atp::Home;
+
+/// Between two looks at what will be soon.
+const POLL: Duration = Duration::from_millis(10);
 
 /// A host that takes connections and never says a word.
 struct Silent {
@@ -15,21 +20,30 @@ struct Silent {
 
 impl Silent {
     fn new() -> Self {
-        Silent { listener: TcpListener::bind("127.0.0.1:0").unwrap() }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        Silent { listener }
     }
 
     fn host(&self, id: &str) -> String {
         format!("{id}=qemu+tcp://{}/system", self.listener.local_addr().unwrap())
     }
 
-    /// Waits until a client speaks: it is then waiting for the answer.
-    fn hear(&self) -> TcpStream {
+    /// Waits until the client speaks: it is then waiting for the answer.
+    fn hear(&self, client: &mut Child) -> TcpStream {
         loop {
-            let (mut client, _) = self.listener.accept().unwrap();
-            // Another connection may come first that only looks whether the port is open.
-            if client.read(&mut [0]).unwrap() == 1 {
-                return client;
+            match self.listener.accept() {
+                Ok((mut connection, _)) => {
+                    connection.set_nonblocking(false).unwrap();
+                    // Another connection may come first that only looks whether the port is open.
+                    if connection.read(&mut [0]).unwrap() == 1 {
+                        return connection;
+                    }
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
             }
+            assert_eq!(client.try_wait().unwrap(), None, "it ended before it was heard");
+            thread::sleep(POLL);
         }
     }
 }
@@ -43,13 +57,13 @@ fn signal(child: &Child, name: &str) {
 fn a_signal_while_hosts_are_listed_ends_at_once() {
     for (name, code) in [("INT", 130), ("TERM", 143)] {
         let (home, silent) = (Home::new(), Silent::new());
-        let child = home
+        let mut child = home
             .atp(["--host", &silent.host("h1"), "exec", "*", "--timeout", "10m", "--", "true"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let _client = silent.hear();
+        let _client = silent.hear(&mut child);
         signal(&child, name);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code));
@@ -69,7 +83,7 @@ fn a_signal_weighs_more_than_an_early_end_and_failures() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let _client = silent.hear();
+    let _client = silent.hear(&mut child);
     let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut wait_for = |text: &str| assert!(stderr.any(|line| line.unwrap().contains(text)), "no {text}");
     wait_for("stopped early");
@@ -93,7 +107,7 @@ fn the_first_signal_stops_and_the_second_aborts() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let _client = silent.hear();
+    let _client = silent.hear(&mut child);
     signal(&child, "TERM");
     let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
     assert!(stderr.any(|line| line.unwrap().contains("interrupted")), "it ended without a word");

@@ -11,8 +11,9 @@ uri = \"qemu+tcp://127.0.0.1:1/system\"
 auth = { username = \"me\", password_prompt = true }
 ";
 
-/// Waits in the shell until the terminal shows nothing of what is typed.
-const UNTIL_ASKED: &str = "until stty -a </dev/tty | grep -q -e '-echo '; do sleep 0.1; done";
+/// Waits in the shell until the terminal shows nothing of what is typed, or the command has ended.
+const UNTIL_ASKED: &str =
+    "until stty -a </dev/tty | grep -q -e '-echo ' || ! kill -0 $atp; do sleep 0.1; done";
 
 /// What a line for the shell writes on a terminal, where `$ATP` is the command. Nothing is typed there.
 fn on_a_terminal(home: &Home, line: &str) -> Run {
