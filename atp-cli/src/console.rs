@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use atp_executor::{Outcome, Status};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -67,6 +68,24 @@ impl Console {
             LogFormat::Json => self.json(serde_json::json!({"level": "INFO", "message": message})),
             LogFormat::Text => self.text(&format!("{}: {}\n", styled(HINT, "note"), terminal::line(message))),
         }
+    }
+
+    /// Says of a target that it is not well, in the JSON format; the report at the end says it in the text format.
+    pub(crate) fn outcome(&self, outcome: &Outcome) {
+        if self.format != LogFormat::Json {
+            return;
+        }
+        let level = match outcome.status {
+            Status::Skipped | Status::Cancelled => "WARN",
+            _ => "ERROR",
+        };
+        let error = outcome.error.as_ref();
+        self.json(serde_json::json!({
+            "level": level, "message": error.map_or(outcome.status.as_str(), |error| error.message.as_str()),
+            "host": outcome.host, "vm": outcome.vm, "op": outcome.op, "status": outcome.status, "effect": outcome.effect,
+            "kind": error.map(|error| &error.kind), "causes": error.map(|error| &error.causes),
+            "hint": error.and_then(|error| error.hint.as_ref()),
+        }));
     }
 
     /// Writes one structured line in the JSON format; says nothing in the text format.

@@ -33,7 +33,20 @@ pub(crate) async fn open(settings: &Settings) -> Result<TransportManager, Vec<Pr
     }
     match try_local(&manager, settings.policy.timeout.min(LOCAL_TIMEOUT)).await {
         Ok(()) => Ok(manager),
-        Err(error) => Err(vec![no_hosts(&error)]),
+        Err(error) => Err(vec![no_hosts(settings, &error)]),
+    }
+}
+
+/// The hosts in the settings, or this machine where there are none; nothing is connected to.
+///
+/// # Errors
+/// As [`open`], but for whether this machine's daemon answers.
+pub(crate) async fn known(settings: &Settings) -> Result<Vec<HostInfo>, Vec<Problem>> {
+    let manager = register(settings).await?;
+    match settings.hosts.is_empty() {
+        false => Ok(manager.hosts()),
+        true if settings.has_inventory => Err(vec![empty_inventory(settings)]),
+        true => Ok(vec![HostInfo::from_uri(LOCAL_ID, LOCAL_URI)]),
     }
 }
 
@@ -112,13 +125,15 @@ fn empty_inventory(settings: &Settings) -> Problem {
     )
 }
 
-fn no_hosts(error: &TransportError) -> Problem {
+fn no_hosts(settings: &Settings, error: &TransportError) -> Problem {
+    let file = settings.own_file.as_ref();
+    let file = file.map_or_else(|| "a file given by --config".to_owned(), |file| file.display().to_string());
     Problem::new(format!("there is no host to work on: none is configured, and {LOCAL_URI} does not answer"))
         .because(error)
         .hint(format!(
             "any one of these helps:\n  \
              - name a host with --host ID=URI; to try it out: atp --host demo=test:///default vm list\n  \
-             - define hosts in ~/.config/atp/config.toml\n  \
+             - add a host to {file}: atp host add ID URI\n  \
              - start this machine's libvirt daemon, which is then used as host {LOCAL_ID}"
         ))
 }

@@ -42,12 +42,18 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let error = args::advise(error, &args);
-            // Help and version go to stdout and are no failure; a reader that left does not matter.
-            let _ = error.print();
+            match args::log_format(&args) {
+                Some(LogFormat::Json) if error.use_stderr() => {
+                    Console::new(LogFormat::Json, false).problem(&args::problem(&error));
+                }
+                // Help and version go to stdout and are no failure; a reader that left does not matter.
+                _ => drop(error.print()),
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE));
         }
     };
-    let console = Console::new(cli.global.log_format.unwrap_or(LogFormat::Text), cli.global.quiet);
+    let log_format = cli.global.log_format.or_else(|| args::log_format(&[]));
+    let console = Console::new(log_format.unwrap_or(LogFormat::Text), cli.global.quiet);
     report_panics(console);
     let code = panic::catch_unwind(|| start(cli, console)).unwrap_or(exit::BUG);
     ExitCode::from(code)
@@ -58,7 +64,7 @@ fn start(cli: Cli, console: Console) -> u8 {
     // What belongs to the installation works whatever the settings are.
     match &cli.command {
         Command::Completions(args) => return commands::manual::completions(args, &console),
-        Command::Man(args) => return commands::manual::man(args, &console),
+        Command::Man(args) => return commands::manual::man(args, cli.global.dry_run, &console),
         _ => {}
     }
     if let Some(color) = cli.global.color {

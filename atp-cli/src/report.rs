@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use atp_executor::{Outcome, Plan, StopReason};
+use atp_executor::{Outcome, Plan, Status, StopReason};
 use atp_transport::{ErrorKind, HostId};
 use tokio::time::Instant;
 
@@ -103,6 +103,8 @@ impl<'a> Report<'a> {
             status = outcome.status.as_str(),
             effect = outcome.effect.as_str(),
             duration_ms = outcome.duration_ms,
+            kind = outcome.error.as_ref().map(|error| error.kind.as_str()),
+            error = outcome.error.as_ref().map(|error| error.message.as_str()),
             "finished"
         );
         self.progress.finished(&name, &outcome, &self.context.console);
@@ -115,6 +117,11 @@ impl<'a> Report<'a> {
     /// Reports an outcome without a say in how the run ends.
     pub(crate) fn show(&mut self, outcome: Outcome) {
         self.summary.count(outcome.status);
+        // What a dry run says of its targets is data.
+        let is_forecast = self.context.dry_run && outcome.status == Status::Skipped;
+        if !outcome.status.is_success() && !is_forecast {
+            self.context.console.outcome(&outcome);
+        }
         if let Some(junit) = &mut self.junit {
             junit.take(&outcome);
         }

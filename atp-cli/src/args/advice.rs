@@ -2,7 +2,11 @@
 
 use std::ffi::OsString;
 
+use clap::ValueEnum as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::LogFormat;
+use crate::problem::Problem;
 
 /// The commands that take something after their selectors.
 const WITH_DASHES: [(&str, &str); 6] = [
@@ -20,6 +24,31 @@ pub(crate) fn advise(mut error: clap::Error, args: &[OsString]) -> clap::Error {
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
     error
+}
+
+/// The form of messages that is asked for by a command line that cannot be read, or else by the environment.
+pub(crate) fn log_format(args: &[OsString]) -> Option<LogFormat> {
+    const OPTION: &str = "--log-format";
+    let words = args.iter().take_while(|word| *word != "--").map(|word| word.to_string_lossy());
+    let words: Vec<_> = words.collect();
+    let joined = words.iter().filter_map(|word| word.strip_prefix(OPTION)?.strip_prefix('='));
+    let apart = words.windows(2).filter(|pair| pair[0] == OPTION).map(|pair| pair[1].as_ref());
+    let given = apart.chain(joined).next().map(str::to_owned);
+    let given = given.or_else(|| std::env::var("ATP_LOG_FORMAT").ok())?;
+    LogFormat::from_str(&given, false).ok()
+}
+
+/// The error as everything else that is wrong is told: clap's tips are the hint.
+pub(crate) fn problem(error: &clap::Error) -> Problem {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Problem::new("a command is missing").hint("`--help` shows those there are");
+    }
+    let text = error.to_string();
+    let (message, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let message = message.trim_end().strip_prefix("error: ").unwrap_or(message);
+    let tips: Vec<_> = rest.lines().filter_map(|line| line.trim_start().strip_prefix("tip: ")).collect();
+    let problem = Problem::new(message);
+    if tips.is_empty() { problem.hint("`--help` shows what is taken") } else { problem.hint(tips.join("; ")) }
 }
 
 fn tip(error: &clap::Error, args: &[OsString]) -> Option<String> {

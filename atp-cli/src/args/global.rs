@@ -32,11 +32,11 @@ pub(crate) struct GlobalArgs {
     pub(crate) junit: Option<PathBuf>,
 
     /// Targets worked on at once [default: 64]
-    #[arg(long, global = true, value_name = "N", value_parser = parse_count)]
+    #[arg(long, global = true, value_name = "N", allow_hyphen_values = true, value_parser = parse_count)]
     pub(crate) parallel: Option<usize>,
 
-    /// Time for listing a host, and then for each target, as in 30s or 2m [default: 1m]
-    #[arg(long, global = true, value_name = "DURATION", value_parser = parse_positive_duration)]
+    /// Time for connecting to a host and listing it, and then for each target, as in 30s or 2m [default: 1m]
+    #[arg(long, global = true, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_positive_duration)]
     pub(crate) timeout: Option<Duration>,
 
     /// Show the targets and what would be done; change nothing
@@ -148,4 +148,8 @@ fn parse_host(text: &str) -> Result<AdHocHost, String> {
 
 pub(super) fn parse_count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected a number of at least 1".to_owned())
+}
+
+pub(super) fn parse_number(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("expected a whole number, 0 or more, of at most {}", u32::MAX))
 }

@@ -49,12 +49,20 @@ pub(crate) struct HostAddArgs {
     pub(crate) uri: String,
 
     /// A group the host is in; may be repeated
-    #[arg(long = "group", value_name = "NAME")]
+    #[arg(long = "group", value_name = "NAME", value_parser = parse_group)]
     pub(crate) groups: Vec<String>,
 
     /// A label of the host; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub(crate) labels: Vec<LabelFilter>,
+}
+
+/// A group that no selector could name would be of no use.
+fn parse_group(text: &str) -> Result<String, String> {
+    match format!("@{text}").parse::<HostSelector>() {
+        Ok(selector) if selector.group_literal() == Some(text) => Ok(text.to_owned()),
+        _ => Err("expected a name that a selector @NAME can have".to_owned()),
+    }
 }
 
 pub(super) const EXAMPLES: &str = "\

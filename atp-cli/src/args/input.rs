@@ -16,7 +16,7 @@ pub(crate) struct KeyArgs {
     pub(crate) targets: TargetArgs,
 
     /// How long to wait after each key goes down or comes up; more for guests that lose keys
-    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = parse_hold)]
+    #[arg(long, value_name = "DURATION", default_value = "10ms", allow_hyphen_values = true, value_parser = parse_hold)]
     pub(crate) hold: Duration,
 
     /// Keys pressed together, by name: ctrl-alt-del, shift-f10, enter, a; after --
@@ -31,7 +31,7 @@ pub(crate) struct TypeArgs {
     pub(crate) targets: TargetArgs,
 
     /// How long to wait after each key goes down or comes up; more for guests that lose keys
-    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = parse_hold)]
+    #[arg(long, value_name = "DURATION", default_value = "10ms", allow_hyphen_values = true, value_parser = parse_hold)]
     pub(crate) hold: Duration,
 
     /// The keyboard layout the guests are set to
@@ -54,7 +54,7 @@ pub(crate) struct MouseArgs {
     pub(crate) targets: TargetArgs,
 
     /// How long a button is held, and how long the pauses are
-    #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = parse_hold)]
+    #[arg(long, value_name = "DURATION", default_value = "50ms", allow_hyphen_values = true, value_parser = parse_hold)]
     pub(crate) hold: Duration,
 
     /// What is done, after `--`.

@@ -23,7 +23,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use advice::advise;
+pub(crate) use advice::{advise, log_format, problem};
 pub(crate) use config::ConfigCommand;
 pub(crate) use copy::{CopyArgs, Side};
 pub(crate) use doctor::DoctorArgs;

@@ -6,7 +6,7 @@ use atp_executor::Portion;
 use atp_transport::settings::parse_positive_duration;
 use clap::Args;
 
-use super::global::parse_count;
+use super::global::{parse_count, parse_number};
 
 /// The word for no limit: it takes away what a file or a variable sets.
 pub(crate) const NONE: &str = "none";
@@ -17,25 +17,25 @@ pub(crate) const NONE: &str = "none";
 #[command(next_help_heading = "Options of a run")]
 pub(crate) struct PolicyArgs {
     /// Targets worked on at once on one host [default: none, no limit but --parallel]
-    #[arg(long, global = true, value_name = "N", value_parser = limit(parse_count))]
+    #[arg(long, global = true, value_name = "N", allow_hyphen_values = true, value_parser = limit(parse_count))]
     pub(crate) per_host: Option<String>,
 
     /// Time for the whole run, listing included; what is under way then is cancelled [default: none]
-    #[arg(long, global = true, value_name = "DURATION", value_parser = limit(parse_positive_duration))]
+    #[arg(long, global = true, value_name = "DURATION", allow_hyphen_values = true, value_parser = limit(parse_positive_duration))]
     pub(crate) deadline: Option<String>,
 
     /// Try a target again, so many times at most, after a failure that changed nothing and that may
     /// pass; all within the target's own time [default: 0]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", allow_hyphen_values = true, value_parser = parse_number)]
     pub(crate) retries: Option<u32>,
 
     /// Start no more targets after so many have failed [default: none]
-    #[arg(long, global = true, value_name = "N|P%", value_parser = limit(str::parse::<Portion>))]
+    #[arg(long, global = true, value_name = "N|P%", allow_hyphen_values = true, value_parser = limit(str::parse::<Portion>))]
     pub(crate) max_failures: Option<String>,
 
     /// Take the targets in batches of this size, one after the other; if a target of the first batch
     /// fails, the run ends with it [default: none]
-    #[arg(long, global = true, value_name = "N|P%", value_parser = limit(str::parse::<Portion>))]
+    #[arg(long, global = true, value_name = "N|P%", allow_hyphen_values = true, value_parser = limit(str::parse::<Portion>))]
     pub(crate) serial: Option<String>,
 
     /// Note in this new file what is started and what comes of it, each before anything else happens
@@ -43,7 +43,7 @@ pub(crate) struct PolicyArgs {
     pub(crate) journal: Option<PathBuf>,
 
     /// Go on from this journal, with the command it was begun with: do what was never started or had no
-    /// effect, and repeat nothing else
+    /// effect, and what could not be listed or found then, and repeat nothing else
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) resume: Option<PathBuf>,
 }

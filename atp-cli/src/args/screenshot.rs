@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::global::parse_number;
 use super::targets::TargetArgs;
 
 /// `atp screenshot …`
@@ -17,7 +18,7 @@ pub(crate) struct ScreenshotArgs {
     pub(crate) directory: PathBuf,
 
     /// Which screen of the VMs, from 0
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = parse_number)]
     pub(crate) screen: u32,
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use atp_executor::{Executor, Notice, Operation, Outcome, Run, RunEvent, Selection, StateFilter};
+use atp_executor::{Executor, Notice, Operation, Outcome, Plan, Run, RunEvent, Selection, StateFilter};
 use tokio::time::Instant;
 
 use crate::commands::forecast::{forecast, what};
@@ -52,15 +52,15 @@ pub(crate) async fn run(
     };
 
     let is_none_left = |notice: &&Notice| matches!(notice, Notice::NoneLeft { .. });
-    plan.notices
-        .iter()
-        .filter(|notice| !is_none_left(notice))
-        .for_each(|notice| context.console.note(&notice.to_string()));
+    plan.notices.iter().filter(|notice| !is_none_left(notice)).for_each(|notice| match notice {
+        // More is worked on than was meant.
+        Notice::NothingExcluded { .. } => context.console.warning(&notice.to_string()),
+        notice => context.console.note(&notice.to_string()),
+    });
     let report = if plan.matched_nothing() {
         let mut report = Report::new(&plan, context)?;
         report.ending.matched_nothing = true;
-        let is_scenario = matches!(plan.operation, Operation::Scenario(_));
-        explain_empty(&selection, is_scenario, plan.notices.iter().find(is_none_left), context);
+        explain_empty(&selection, &plan, plan.notices.iter().find(is_none_left), context);
         report
     } else if context.dry_run {
         let mut report = Report::new(&plan, context)?;
@@ -116,7 +116,13 @@ pub(crate) async fn drive(
     }
 }
 
-fn explain_empty(selection: &Selection, is_scenario: bool, none_left: Option<&Notice>, context: &Context) {
+fn explain_empty(selection: &Selection, plan: &Plan, none_left: Option<&Notice>, context: &Context) {
+    if plan.operation.is_for_hosts() {
+        let hosts = selection.selectors.iter().map(|selector| format!("'{}'", selector.host()));
+        let problem = Problem::new(format!("no host matches {}", hosts.collect::<Vec<_>>().join(" ")));
+        return context.console.problem(&problem.hint("`atp host list` shows the hosts there are"));
+    }
+    let is_scenario = matches!(plan.operation, Operation::Scenario(_));
     let message = match none_left {
         Some(notice) => notice.to_string(),
         None => {

@@ -1,11 +1,14 @@
 //! `atp config show` and `atp config check`.
 
+use atp_transport::{HostInfo, PasswordSource};
+
 use crate::args::{ConfigCommand, OutputFormat};
-use crate::commands::{Context, host};
+use crate::commands::{Context, doctor, host};
 use crate::inventory;
 use crate::output::Output;
 use crate::problem::Failure;
 use crate::render::{csv, json, table};
+use crate::settings::SYSTEM_FILE;
 
 pub(crate) async fn run(command: ConfigCommand, context: &Context) -> Result<u8, Failure> {
     match command {
@@ -32,12 +35,24 @@ fn show(context: &Context) -> Result<u8, Failure> {
 async fn check(context: &Context) -> Result<u8, Failure> {
     inventory::register(&context.settings).await?;
     let settings = &context.settings;
+    // None of it speaks against the settings themselves.
+    let files_at_fault = doctor::files(context).chain(doctor::password_files(context));
+    let unset = settings.hosts.iter().filter_map(unset_variable);
+    files_at_fault
+        .filter_map(|outcome| outcome.error.map(|error| error.message))
+        .chain(unset)
+        .for_each(|message| context.console.warning(&message));
     let files: Vec<_> = settings.files.iter().map(|file| file.display().to_string()).collect();
     let mut output = Output::stdout();
     match context.settings.output {
         OutputFormat::Table | OutputFormat::Csv => {
-            let from =
-                if files.is_empty() { "no file (there is none)".to_owned() } else { files.join(" and ") };
+            let from = match (&settings.own_file, files.is_empty()) {
+                (_, false) => files.join(" and "),
+                (Some(own), true) => {
+                    format!("no file (there is neither {} nor {SYSTEM_FILE})", own.display())
+                }
+                (None, true) => format!("no file (there is no {SYSTEM_FILE})"),
+            };
             let hosts = settings.hosts.len();
             output.write(&format!(
                 "ok: {from} read, {hosts} host{} defined\n",
@@ -53,4 +68,15 @@ async fn check(context: &Context) -> Result<u8, Failure> {
         }
     }
     Ok(host::end(output, context))
+}
+
+/// A variable that a host's password is to be read from, and that is not there.
+fn unset_variable(host: &HostInfo) -> Option<String> {
+    match host.credentials.as_ref()?.password.as_ref()? {
+        PasswordSource::Environment(name) if std::env::var_os(name).is_none() => Some(format!(
+            "the password of the host {} is to be in the variable {name}, which is not set",
+            host.id
+        )),
+        _ => None,
+    }
 }

@@ -102,7 +102,7 @@ fn refused(error: PlanError) -> Problem {
 
 /// What others may do with the files of settings. One that holds no secret may be read by all, but written by nobody
 /// else: a URI can name a program to run.
-fn files(context: &Context) -> impl Iterator<Item = Outcome> {
+pub(super) fn files(context: &Context) -> impl Iterator<Item = Outcome> {
     context.settings.files.iter().map(|file| {
         let finding = match fs::metadata(file) {
             Ok(metadata) => {
@@ -115,7 +115,7 @@ fn files(context: &Context) -> impl Iterator<Item = Outcome> {
 }
 
 /// What others may do with the files that hold passwords.
-fn password_files(context: &Context) -> impl Iterator<Item = Outcome> {
+pub(super) fn password_files(context: &Context) -> impl Iterator<Item = Outcome> {
     let file = |host: &HostInfo| match host.credentials.as_ref()?.password.as_ref()? {
         PasswordSource::File(file) => Some(file.clone()),
         _ => None,
@@ -127,7 +127,7 @@ fn password_files(context: &Context) -> impl Iterator<Item = Outcome> {
             Err(error) => Finding::problem(
                 "settings",
                 format!("{}: {error}", file.display()),
-                "correct password_file in the host's auth section, or write the password there",
+                "correct password_file in the host's auth section, or make that file, with the password as its first line",
             ),
         };
         outcome(finding)

@@ -24,7 +24,10 @@ pub(crate) async fn run(command: HostCommand, context: &Context) -> Result<u8, F
 
 /// The inventory as it is configured; no host is connected to.
 async fn list(context: &Context) -> Result<u8, Failure> {
-    let hosts = inventory::open(&context.settings).await?.hosts();
+    let hosts = inventory::known(&context.settings).await?;
+    if context.settings.hosts.is_empty() {
+        context.console.note("no host is configured: this machine's daemon is used, if it answers; `atp host add ID URI` adds one");
+    }
     let mut output = Output::stdout();
     match context.settings.output {
         OutputFormat::Table => output.write(&table::hosts(&hosts)),

@@ -33,7 +33,7 @@ pub(crate) fn completions(args: &CompletionsArgs, console: &Console) -> u8 {
 }
 
 /// Prints or writes manual pages. Returns the exit code.
-pub(crate) fn man(args: &ManArgs, console: &Console) -> u8 {
+pub(crate) fn man(args: &ManArgs, dry_run: bool, console: &Console) -> u8 {
     let command = Cli::command().disable_help_subcommand(true);
     let Some(folder) = &args.folder else {
         let mut page = Vec::new();
@@ -45,6 +45,10 @@ pub(crate) fn man(args: &ManArgs, console: &Console) -> u8 {
             }
         };
     };
+    if dry_run {
+        console.note(&format!("the manual pages of all commands would be written to {}", folder.display()));
+        return SUCCESS;
+    }
     match write_pages(command, folder) {
         Ok(()) => SUCCESS,
         Err(error) => {

@@ -86,7 +86,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<u8, Failu
         Command::Doctor(args) => doctor::run(args, context).await,
         Command::Config(command) => config::run(command, context).await,
         Command::Completions(args) => Ok(manual::completions(&args, &context.console)),
-        Command::Man(args) => Ok(manual::man(&args, &context.console)),
+        Command::Man(args) => Ok(manual::man(&args, context.dry_run, &context.console)),
     }
 }
 

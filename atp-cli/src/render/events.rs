@@ -82,7 +82,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
-    use atp_transport::domain::{DomainEvent, DomainEventKind, DomainInfo, DomainState};
+    use atp_transport::domain::{DomainEvent, DomainEventKind, DomainInfo, DomainState, LifecycleChange};
     use atp_transport::{ConnectError, ErrorKind};
 
     use super::*;
@@ -118,5 +118,52 @@ mod tests {
         let unreachable = plain(&WatchItem::Unreachable { host, at, error });
         assert!(unreachable.ends_with("h1  cannot be watched: nobody listens\n"), "{unreachable}");
         assert!(plain(&WatchItem::Missed { count: 7 }).starts_with("7 items"));
+    }
+
+    #[test]
+    fn every_item_and_event_is_on_the_page() {
+        const PAGE: &str = include_str!("../../../docs/cli.md");
+        let (from, to) = (PAGE.find("### QEMU").unwrap(), PAGE.find("### The rest").unwrap());
+        let page = &PAGE[from..to];
+        let host: HostId = "h1".parse().unwrap();
+        let at = SystemTime::UNIX_EPOCH;
+        let uuid = serde_json::from_str("\"00000000-0000-0000-0000-000000000001\"").unwrap();
+        let (text, word) = (String::new, "x");
+        let kinds = [
+            DomainEventKind::Lifecycle { change: LifecycleChange::Started, detail: word },
+            DomainEventKind::Reboot,
+            DomainEventKind::Agent { connected: true, reason: word },
+            DomainEventKind::BlockJob { disk: text(), job: word, status: word },
+            DomainEventKind::DeviceAdded { device: text() },
+            DomainEventKind::DeviceRemoved { device: text() },
+            DomainEventKind::DeviceRemovalFailed { device: text() },
+            DomainEventKind::Watchdog { action: word },
+            DomainEventKind::IoError { path: text(), device: text(), action: word, reason: text() },
+            DomainEventKind::Monitor { name: text(), details: None },
+        ];
+        let events = kinds.map(|kind| {
+            let event = DomainEvent { name: "web".into(), uuid, kind };
+            WatchItem::Event { host: host.clone(), at, event }
+        });
+        let error = Arc::new(ConnectError::new(ErrorKind::ConnectionRefused, "nobody listens"));
+        let others = [
+            WatchItem::Present { host: host.clone(), at, domains: Arc::from([]) },
+            WatchItem::Gap { host: host.clone(), at },
+            WatchItem::Unreachable { host: host.clone(), at, error },
+            WatchItem::Removed { host: host.clone(), at },
+            WatchItem::Missed { count: 7 },
+        ];
+        for item in events.iter().chain(&others) {
+            let item = serde_json::to_value(item).unwrap();
+            let fields = item.as_object().unwrap();
+            let words = ["item", "event"].iter().filter_map(|&tag| fields.get(tag)?.as_str());
+            for word in words {
+                assert!(page.contains(&format!("`{word}`")), "{word}");
+            }
+            for field in fields.keys() {
+                let (in_table, in_example) = (format!("`{field}`"), format!("\"{field}\":"));
+                assert!(page.contains(&in_table) || page.contains(&in_example), "{field}");
+            }
+        }
     }
 }

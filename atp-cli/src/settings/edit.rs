@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use toml_edit::{Array, DocumentMut, Item, Table, Value};
+use toml_edit::{Array, DocumentMut, Item, RawString, Table, Value};
 
 use crate::problem::Problem;
 
@@ -104,10 +104,29 @@ impl SettingsFile {
         }
     }
 
-    /// Removes a host, with the comments right above its section.
+    /// Removes a host, with the comments right above its section. What an empty line parts from it stays.
     pub(crate) fn remove(&mut self, id: &str) {
-        if let Some(hosts) = self.document.get_mut("hosts").and_then(Item::as_table_like_mut) {
-            hosts.remove(id);
+        let Some(hosts) = self.document.get_mut("hosts").and_then(Item::as_table_like_mut) else { return };
+        if let Some(Item::Table(section)) = hosts.remove(id)
+            && let Some(place) = section.position()
+            && let Some(above) = section.decor().prefix().and_then(RawString::as_str).and_then(parted)
+        {
+            self.put_before_next(place, above);
+        }
+    }
+
+    /// Puts comments above the first section behind a place, or at the end of the file.
+    fn put_before_next(&mut self, place: isize, comments: &str) {
+        let mut next = None;
+        find_next(self.document.as_table_mut(), place, &mut next);
+        if let Some(section) = next {
+            let prefix = section.decor().prefix().and_then(RawString::as_str).unwrap_or_default();
+            let prefix = format!("{comments}{}", prefix.trim_start_matches(['\r', '\n']));
+            section.decor_mut().set_prefix(prefix);
+        } else {
+            let trailing = self.document.trailing().as_str().unwrap_or_default();
+            let trailing = format!("{comments}{}", trailing.trim_start_matches(['\r', '\n']));
+            self.document.set_trailing(trailing);
         }
     }
 
@@ -158,6 +177,42 @@ impl SettingsFile {
         }
         file.sync_all()
     }
+}
+
+/// Of what stands above a section, the part up to the last empty line, if there is a comment in it.
+fn parted(above: &str) -> Option<&str> {
+    let mut end = 0;
+    let mut at = 0;
+    for line in above.split_inclusive('\n') {
+        at += line.len();
+        if line.trim().is_empty() {
+            end = at;
+        }
+    }
+    Some(&above[..end]).filter(|part| part.contains('#'))
+}
+
+/// Finds the section with the lowest position behind a place.
+fn find_next<'a>(table: &'a mut Table, place: isize, next: &mut Option<&'a mut Table>) {
+    // A section that is only a part of others' names stands nowhere.
+    let (mut inner, mut own) = (Vec::new(), None);
+    let is_behind = table.position().is_some_and(|position| position > place) && !table.is_implicit();
+    if is_behind {
+        own = Some(table);
+    } else {
+        inner.extend(table.iter_mut().map(|(_, item)| item));
+    }
+    let tables = inner.into_iter().flat_map(|item| match item {
+        Item::Table(table) => vec![table],
+        Item::ArrayOfTables(tables) => tables.iter_mut().collect(),
+        _ => Vec::new(),
+    });
+    if let Some(own) = own
+        && next.as_ref().is_none_or(|next| own.position() < next.position())
+    {
+        *next = Some(own);
+    }
+    tables.for_each(|table| find_next(table, place, next));
 }
 
 #[cfg(test)]
@@ -217,6 +272,24 @@ call_timeout = \"3s\"
         let gone =
             "\n# Only on weekends.\n[hosts.a]\nuri = \"qemu+tcp://a/system\"\nlabels = { arch = \"x86\" }\n";
         assert_eq!(text, HAND_MADE.replace(gone, ""));
+    }
+
+    #[test]
+    fn a_comment_that_an_empty_line_parts_from_the_host_stays() {
+        for (text, left) in [
+            ("# my hosts\n\n[hosts.b]\nuri = 'x'\n", "# my hosts\n\n"),
+            (
+                "# my hosts\n\n# the big one\n[hosts.b]\nuri = 'x'\n\n# small\n[hosts.c]\nuri = 'y'\n",
+                "# my hosts\n\n# small\n[hosts.c]\nuri = 'y'\n",
+            ),
+            (
+                "[hosts.a]\nuri = 'x'\n\n# far\n\n[hosts.b]\n[hosts.b.auth]\nusername = 'u'\n[transport]\n# end\n",
+                "[hosts.a]\nuri = 'x'\n\n# far\n\n[transport]\n# end\n",
+            ),
+            ("timeout = '1s'\n\n[hosts.b]\nuri = 'x'\n", "timeout = '1s'\n"),
+        ] {
+            assert_eq!(changed(text, |file| file.remove("b")), left, "{text}");
+        }
     }
 
     #[test]

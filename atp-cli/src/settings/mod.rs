@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use atp_executor::Policy;
 use atp_transport::settings::{self, Kind, Layer, Schema, host_schema, key_text, parse_duration, read_hosts};
-use atp_transport::{HostInfo, TransportConfig};
+use atp_transport::{ConfigProblem, HostInfo, TransportConfig};
 use clap::ValueEnum;
 use config::{Config, ConfigError, Map, Value, ValueKind};
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ use crate::problem::Problem;
 pub(crate) use secret::mask_uri;
 
 /// The file for all users of the machine.
-const SYSTEM_FILE: &str = "/etc/atp/config.toml";
+pub(crate) const SYSTEM_FILE: &str = "/etc/atp/config.toml";
 
 /// What the names of the environment variables start with, an underscore after it.
 const ENV_PREFIX: &str = "ATP";
@@ -129,12 +129,12 @@ impl Settings {
     /// # Errors
     /// Every problem that was found.
     pub(crate) fn resolve(sources: &Sources) -> Result<Settings, Vec<Problem>> {
-        let mut problems = Vec::new();
+        let (mut problems, mut found) = (Vec::new(), Vec::new());
         let (mut layers, files) = read_files(sources, &mut problems);
         let has_inventory = sources.is_explicit || layers.iter().any(|layer| layer.get(&["hosts"]).is_some());
         layers.push(Layer::environment(ENV_PREFIX, sources.variables.iter().cloned()));
         layers.extend(flag_layers(&sources.flags, &mut problems));
-        let (layers, merged) = match merge(layers, &mut problems) {
+        let (layers, merged) = match merge(layers, &mut found) {
             Ok(merged) => merged,
             Err(error) => return Err(vec![unexpected(&error)]),
         };
@@ -144,14 +144,14 @@ impl Settings {
         let transport = match common.clone().build() {
             Ok(config) => Some(config),
             Err(error) => {
-                problems.extend(error.problems.into_iter().map(Problem::from));
+                found.extend(error.problems);
                 None
             }
         };
         let origin = |id: &str| Some(origin(&layers, &["hosts", id]));
         let common = transport.is_some().then_some(&common);
-        let mut found = Vec::new();
         let hosts = read_hosts(section("hosts"), origin, common, &mut found);
+        found.sort_by_cached_key(place);
         problems.extend(found.into_iter().map(Problem::from));
         let entries = merged.cache.clone().into_table().map(|table| entries(&table)).unwrap_or_default();
         let top = merged.try_deserialize::<Top>().map_err(|error| problems.push(unexpected(&error))).ok();
@@ -281,12 +281,20 @@ fn defaults() -> Result<Layer, ConfigError> {
 }
 
 /// Checks the layers and lays each over the ones before it, all of them over the defaults.
-fn merge(layers: Vec<Layer>, problems: &mut Vec<Problem>) -> Result<(Vec<Layer>, Config), ConfigError> {
-    let (schema, mut found) = (schema(), Vec::new());
-    let layers: Vec<_> = layers.into_iter().map(|layer| schema.check(layer, &mut found)).collect();
-    problems.extend(found.into_iter().map(Problem::from));
+fn merge(layers: Vec<Layer>, problems: &mut Vec<ConfigProblem>) -> Result<(Vec<Layer>, Config), ConfigError> {
+    let schema = schema();
+    let layers: Vec<_> = layers.into_iter().map(|layer| schema.check(layer, problems)).collect();
     let merged = Config::builder().add_source(defaults()?).add_source(layers.clone()).build()?;
     Ok((layers, merged))
+}
+
+/// Where a problem is: the source, and the line of a file. As numbers, lines stand in their order.
+fn place(problem: &ConfigProblem) -> (String, usize) {
+    let origin = problem.origin.as_deref().unwrap_or_default();
+    match origin.rsplit_once(':').and_then(|(file, line)| Some((file, line.parse().ok()?))) {
+        Some((file, line)) => (file.to_owned(), line),
+        None => (origin.to_owned(), 0),
+    }
 }
 
 /// Where the section at a path is defined: by the layer that has the last word on it.

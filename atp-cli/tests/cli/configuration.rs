@@ -152,3 +152,36 @@ fn nothing_is_read_from_the_current_folder() {
     let run = Run::of(home.atp(["config", "show", "-o", "json"]).env("XDG_CONFIG_HOME", ".")).exits(0);
     assert_eq!(setting(&run, "parallel").1, "default");
 }
+
+#[test]
+fn a_check_warns_of_passwords_that_cannot_be_had_and_says_where_it_looked() {
+    let home = Home::new();
+    let run = home.run(["config", "check"]).exits(0);
+    if run.stdout.contains("no file") {
+        assert!(run.stdout.contains(".config/atp/config.toml"), "{run:#?}");
+    }
+    let text = "[hosts.a]\nuri = \"test:///default\"\nauth = { password_file = \"/nonexistent/x\" }\n\
+                [hosts.b]\nuri = \"test:///default\"\nauth = { password_env = \"NO_SUCH_VARIABLE\" }\n";
+    let file = home.write("atp.toml", text);
+    home.run(["--config", file.to_str().unwrap(), "config", "check"]).exits(0).says(&[
+        "warning: /nonexistent/x: No such file",
+        "the host b",
+        "NO_SUCH_VARIABLE, which is not set",
+    ]);
+    home.run(["--config", file.to_str().unwrap(), "doctor"])
+        .exits(1)
+        .says(&["with the password as its first line"]);
+}
+
+#[test]
+fn problems_stand_in_the_order_of_the_lines() {
+    let home = Home::new();
+    let file = home.write(
+        "atp.toml",
+        "zzz = 1\ntimeout = 5\n[transport]\nno = 1\n[hosts.a]\nbad = 1\n\n\n[hosts.b]\nlate = 1\n",
+    );
+    let run = home.run(["--config", file.to_str().unwrap(), "vm", "list"]).exits(2);
+    let places: Vec<_> =
+        [1, 2, 4, 6, 10].iter().map(|line| run.stderr.find(&format!("atp.toml:{line}:"))).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} {run:#?}");
+}

@@ -39,6 +39,18 @@ fn a_port_that_refuses_next_to_a_host_that_works() {
 }
 
 #[test]
+fn a_port_that_refuses_gets_a_hint_that_fits_the_transport() {
+    let home = Home::new();
+    for (transport, word) in [("tcp", "virtproxyd-tcp.socket"), ("tls", "virtproxyd-tls.socket")] {
+        let host = format!("dead=qemu+{transport}://127.0.0.1:1/system");
+        home.run(["--host", &host, "vm", "list"]).exits(1).says(&["(connection-refused)", word]);
+    }
+    // Where the socket of a daemon of this machine is missing, no port is spoken of.
+    let run = home.run(["--host", "dead=qemu+unix:///system?socket=/nonexistent", "vm", "list"]).exits(1);
+    assert!(run.stderr.contains("its socket") && !run.stderr.contains("virtproxyd"), "{run:#?}");
+}
+
+#[test]
 fn a_dead_host_weighs_more_than_that_nothing_matches() {
     let run =
         Home::new().run(["--host", DEMO, "--host", DEAD, "vm", "list", "nosuch-*", "-o", "json"]).exits(1);
@@ -134,16 +146,20 @@ fn an_input_file_that_is_missing_is_told_before_any_work() {
 
 #[test]
 fn without_any_host_this_machine_s_daemon_is_used_or_asked_for() {
-    let run = Home::new().run(["host", "list"]);
-    match run.status.code() {
-        Some(0) => assert!(run.stdout.contains("local") && run.stdout.contains("qemu:///system"), "{run:#?}"),
-        _ => {
-            run.exits(2).without_data().says(&[
-                "no host to work on",
-                "qemu:///system",
-                "--host demo=test:///default",
-            ]);
-        }
+    let home = Home::new();
+    // Nothing is connected to, and so it does not matter who answers.
+    let run = home.run(["host", "list"]).exits(0).says(&["no host is configured", "atp host add ID URI"]);
+    assert!(run.stdout.contains("local") && run.stdout.contains("qemu:///system"), "{run:#?}");
+    let mut command = home.atp(["vm", "list"]);
+    let run = Run::of(command.env("XDG_CONFIG_HOME", home.path("conf")));
+    if run.status.code() == Some(2) {
+        let file = home.path("conf/atp/config.toml");
+        run.without_data().says(&[
+            "no host to work on",
+            "qemu:///system",
+            "--host demo=test:///default",
+            &format!("add a host to {}: atp host add ID URI", file.display()),
+        ]);
     }
 }
 

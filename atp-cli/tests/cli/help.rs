@@ -70,6 +70,23 @@ fn misuse_is_exit_2_with_nothing_on_stdout() {
 }
 
 #[test]
+fn negative_values_are_told_by_their_option() {
+    for (option, value) in [
+        ("--timeout", "-5s"),
+        ("--deadline", "-5s"),
+        ("--retries", "-1"),
+        ("--parallel", "-1"),
+        ("--per-host", "-1"),
+        ("--serial", "-1"),
+        ("--max-failures", "-1%"),
+    ] {
+        let run = demo(&["exec", "test", option, value, "--", "true"]).exits(2).without_data();
+        assert!(run.stderr.contains(&format!("invalid value '{value}' for '{option} <")), "{run:#?}");
+        assert!(run.stderr.contains("expected a") && !run.stderr.contains("use '-- "), "{run:#?}");
+    }
+}
+
+#[test]
 fn a_selector_that_is_none_is_told_by_position() {
     demo(&["vm", "list", "h1/web-["]).exits(2).without_data().says(&["character 8", "']'"]);
 }

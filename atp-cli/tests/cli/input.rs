@@ -9,6 +9,13 @@ fn what_cannot_be_pressed_typed_or_done_is_refused_before_anything_is() {
         (&["key", "test", "--", "ctrl-alt-dle"][..], &["no key \"dle\""][..]),
         (&["key", "test", "--", "entr"], &["did you mean \"enter\"?"]),
         (&["key", "test", "--hold", "0s", "--", "a"], &["at least 1ms"]),
+        (&["key", "test", "--hold", "1h", "--", "a"], &["--hold 1h leaves no time within --timeout 1m"]),
+        (
+            &["mouse", "test", "--hold", "5s", "--timeout", "5s", "--", "click"],
+            &["--hold 5s", "--timeout 5s"],
+        ),
+        (&["type", "test", "--hold", "2m", "--", "a"], &["--hold 2m"]),
+        (&["screenshot", "test", "-d", "x", "--screen", "x"], &["expected a whole number"]),
         (&["type", "test", "--", "naïve"], &["no key for 'ï'", "character 3", "--layout"]),
         (&["type", "test", "--layout", "qwerty", "--", "a"], &["us", "de"]),
         (&["mouse", "test", "--", "hover", "1", "2"], &["move X Y", "atp mouse --help"]),

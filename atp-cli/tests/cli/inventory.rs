@@ -42,6 +42,14 @@ fn what_a_person_wrote_stays() {
 }
 
 #[test]
+fn a_comment_on_all_hosts_outlives_the_first_of_them() {
+    let home = Home::new();
+    let file = home.write("atp.toml", "# my hosts\n\n[hosts.b]\nuri = 'test:///default'\n");
+    home.run(["--config", file.to_str().unwrap(), "host", "remove", "b"]).exits(0);
+    assert_eq!(fs::read_to_string(&file).unwrap().trim_end(), "# my hosts");
+}
+
+#[test]
 fn a_file_that_is_named_is_made() {
     let home = Home::new();
     home.run(["--config", "new/atp.toml", "host", "add", "demo", "test:///default"]).exits(0);
@@ -86,6 +94,11 @@ fn what_cannot_be_used_is_not_written() {
     let home = Home::new();
     home.run(["host", "add", "bad", "nonsense"]).exits(2).without_data().says(&["a libvirt URI looks like"]);
     home.run(["host", "add", "b d", "test:///default"]).exits(2);
+    for group in ["x/y", ""] {
+        home.run(["host", "add", "g", "test:///default", "--group", group])
+            .exits(2)
+            .says(&["--group", "a selector @NAME"]);
+    }
     let run =
         home.run(["host", "add", "h", "qemu+ssh://me:hunter2@h/system"]).exits(2).says(&["holds a password"]);
     assert!(!run.stderr.contains("hunter2"), "{run:#?}");

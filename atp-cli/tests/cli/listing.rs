@@ -30,6 +30,21 @@ fn listed(run: &Run) -> Vec<String> {
 }
 
 #[test]
+fn an_exclusion_that_names_no_vm_is_warned_of() {
+    let command = ["vm", "destroy", "*", "--exclude", "vm9", "--dry-run", "-q"];
+    let run = demo(&command).exits(0).says(&["warning: the exclusion 'vm9' leaves nothing out"]);
+    assert!(run.stdout.contains("test"), "{run:#?}");
+    let run = demo(&["vm", "list", "--exclude", "z*", "--exclude", "test"]).exits(4);
+    assert!(!run.stderr.contains("warning"), "{run:#?}");
+}
+
+#[test]
+fn a_glob_on_hosts_that_matches_none_is_told_as_such() {
+    let run = demo(&["host", "check", "z*"]).exits(4).says(&["no host matches 'z*'", "atp host list"]);
+    assert!(!run.stderr.contains("z*/"), "{run:#?}");
+}
+
+#[test]
 fn vms_of_a_host_without_a_daemon() {
     let run = demo(&["vm", "list"]).exits(0).says(&["1 target: 1 ok"]);
     assert_eq!(run.stdout, "HOST  VM    STATE    VCPUS  MEMORY\ndemo  test  running  2      2 GiB\n");

@@ -55,6 +55,55 @@ fn messages_can_be_json_lines() {
 }
 
 #[test]
+fn a_target_that_is_not_well_has_a_json_line_that_says_why() {
+    let records = |run: &Run| -> Vec<serde_json::Value> {
+        run.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    for form in ["table", "json", "jsonl", "csv", "name"] {
+        let run = demo(&["--log-format", "json", "-q", "-o", form, "vm", "info", "test", "nosuch", "other"]);
+        let records = records(&run);
+        assert_eq!(records.len(), 2, "{run:#?}");
+        for record in &records {
+            assert_eq!((&record["level"], &record["kind"]), (&"ERROR".into(), &"vm-not-found".into()));
+            assert!(record["message"].as_str().unwrap().starts_with("no VM is named"), "{record}");
+            assert!(record["hint"].is_string() && record["vm"].is_string(), "{record}");
+        }
+        run.exits(1);
+    }
+    let run = demo(&["--log-format", "json", "-v", "exec", "test", "--", "false"]).exits(1);
+    let finished = records(&run).into_iter().find(|record| record["message"] == "finished").unwrap();
+    assert!(finished["kind"].is_string() && finished["error"].is_string(), "{finished}");
+    // What would be done is data, and nothing that is wrong.
+    let run = demo(&["--log-format", "json", "-q", "--dry-run", "vm", "destroy", "test"]).exits(0);
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn a_command_line_that_cannot_be_read_is_told_in_json_too() {
+    for args in [
+        &["--log-format", "json", "vm", "list", "--bogus"][..],
+        &["vm", "list", "--state", "foo", "--log-format=json"],
+        &["--log-format", "json", "exec", "x", "true"],
+        &["--log-format", "json", "vm"],
+    ] {
+        let run = Home::new().run(args).exits(2).without_data();
+        let record: serde_json::Value =
+            serde_json::from_str(&run.stderr).unwrap_or_else(|error| panic!("{error}: {run:#?}"));
+        assert_eq!(record["level"], "ERROR");
+        let message = record["message"].as_str().unwrap();
+        assert!(
+            !message.is_empty() && !message.starts_with("error") && record["hint"].is_string(),
+            "{record}"
+        );
+    }
+    let run = Run::of(Home::new().atp(["vm", "list", "--bogus"]).env("ATP_LOG_FORMAT", "json")).exits(2);
+    assert!(run.stderr.starts_with('{') && run.stderr.contains("--bogus"), "{run:#?}");
+    // What follows two dashes is the guest's.
+    let run = Home::new().run(["exec", "x", "--bogus", "--", "--log-format", "json"]).exits(2);
+    assert!(run.stderr.starts_with("error: "), "{run:#?}");
+}
+
+#[test]
 fn a_reader_that_left_changes_nothing() {
     for (args, code) in [(&["vm", "list"][..], 0), (&["vm", "list", "-o", "jsonl", "test", "nosuch"], 1)] {
         let home = Home::new();

@@ -31,6 +31,15 @@ fn offered_vms(home: &Home, words: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn a_dry_run_writes_no_manual_pages() {
+    let home = Home::new();
+    home.run(["man", "pages", "--dry-run"]).exits(0).without_data().says(&["would be written to pages"]);
+    assert!(!home.path("pages").exists());
+    home.run(["man", "pages"]).exits(0);
+    assert!(home.path("pages/atp-exec.1").exists());
+}
+
+#[test]
 fn commands_options_hosts_groups_and_vms_are_offered() {
     let home = Home::new();
     home.write(

@@ -83,9 +83,11 @@ impl Executor {
             let listed = listings.iter().filter(|listing| listing.domains.is_ok());
             let listed = listed.map(|listing| listing.id.clone()).collect();
             let matched = resolve::matched(selection, &listings);
+            let unmatched = resolve::unmatched_exclusions(selection, &listings);
             let (targets, settled) = resolve::resolve(operation.name(), selection, listings);
             let machines = self.machines(aliases::doubtful(&targets), began, &policy).await;
             let (targets, mut notices) = aliases::merge(targets, &machines);
+            notices.extend(unmatched.into_iter().map(|selector| Notice::NothingExcluded { selector }));
             if matched > 0 && targets.is_empty() && settled.is_empty() {
                 notices.push(Notice::NoneLeft { vms: matched });
             }

@@ -89,6 +89,11 @@ pub enum Notice {
         /// The VMs that the selectors match.
         vms: usize,
     },
+    /// An exclusion names a VM that none of its hosts has.
+    NothingExcluded {
+        /// The selector.
+        selector: String,
+    },
     /// What was left of a journal's run.
     Resumed {
         /// Targets it had done, and with success.
@@ -117,6 +122,9 @@ impl fmt::Display for Notice {
                 f,
                 "the selectors match {vms} VMs, and the filters by state, label or exclusion leave none of them"
             ),
+            Notice::NothingExcluded { selector } => {
+                write!(f, "the exclusion '{selector}' leaves nothing out: there is no VM of that name")
+            }
             &Notice::Resumed { done, to_do, not_repeated, not_found, new } => {
                 write!(f, "of the journal's run {}", counted(done, "target is done", "targets are done"))?;
                 for (count, one, several) in [

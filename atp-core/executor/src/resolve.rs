@@ -77,6 +77,19 @@ pub(crate) fn matched(selection: &Selection, listings: &[Listing]) -> usize {
     listings.iter().map(matched).sum()
 }
 
+/// The exclusions that name a VM which none of their hosts has, all of those that are asked having been listed.
+pub(crate) fn unmatched_exclusions(selection: &Selection, listings: &[Listing]) -> Vec<String> {
+    let is_unmatched = |selector: &&Selector| {
+        let Some(vm) = selector.vm_literal() else { return false };
+        let mut here = listings.iter().filter(|listing| selector.host().matches(&listing.host)).peekable();
+        let lacks_it = |listing: &Listing| {
+            listing.domains.as_ref().is_ok_and(|domains| domains.iter().all(|domain| domain.name != vm))
+        };
+        here.peek().is_some() && here.all(lacks_it)
+    };
+    selection.exclude.iter().filter(is_unmatched).map(ToString::to_string).collect()
+}
+
 /// The targets, by host and VM, and the outcomes that are settled.
 pub(crate) fn resolve(
     op: &'static str,
@@ -335,6 +348,17 @@ mod tests {
         );
         assert_eq!(targets, ["h1/b"]);
         assert_eq!(settled, ["h2/- unreachable connection-refused"]);
+    }
+
+    #[test]
+    fn an_exclusion_that_names_no_vm_is_told() {
+        let unmatched = |exclude: &[&str], listings: &[Listing]| {
+            unmatched_exclusions(&selection(&["*"], exclude), listings)
+        };
+        let listings = [listed("h1", &["a"]), listed("h2", &["b"])];
+        assert_eq!(unmatched(&["c", "a", "z*", "h1/b", "h2/b"], &listings), ["c", "h1/b"]);
+        // It may be on a host that could not be listed, or that nothing was asked of.
+        assert!(unmatched(&["c", "h3/c"], &[listed("h1", &["a"]), dead("h2")]).is_empty());
     }
 
     #[test]

@@ -33,9 +33,7 @@ pub enum RawCommandError {
     #[error("no command given: expected COMMAND [key=value… | JSON]")]
     Empty,
     /// The first word is JSON.
-    #[error(
-        "the command's name comes first, then its arguments: qom-get '{{\"path\":\"/\",\"property\":\"type\"}}'"
-    )]
+    #[error("the command's name comes first, then its arguments: COMMAND '{{\"key\":\"value\"}}'")]
     NameMissing,
     /// The first word cannot be a command's name.
     #[error("{word:?} is not a command name: expected letters, digits, '-', '_' and '.', as in query-status")]

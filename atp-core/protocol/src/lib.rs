@@ -9,8 +9,9 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use atp_protocol::{ExecSpec, LibvirtCarrier, ProtocolError, RawCommand, agent, exec, monitor};
-//! use atp_transport::LibvirtConnection;
+//! use atp_protocol::{ExecSpec, LibvirtCarrier, ProtocolError, RawCommand, agent, exec, monitor, qapi};
+//! use atp_transport::{LibvirtConnection, TransportManager};
+//! use futures_util::future::join_all;
 //! use tokio::time::Instant;
 //! use uuid::Uuid;
 //!
@@ -28,14 +29,43 @@
 //!     println!("{}", monitor::execute_raw(&carrier, &command, deadline).await?);
 //!     Ok(())
 //! }
+//!
+//! /// A lease for each VM: on a common one, those behind a VM that hangs would wait for it.
+//! async fn look_around_all(manager: &TransportManager, host: &str) -> Result<(), ProtocolError> {
+//!     let list = async |connection: LibvirtConnection| connection.list_domains().await;
+//!     let vms = manager.execute_on_host(host, list).await?;
+//!     let looks = vms.iter().map(|vm| {
+//!         let look = async |connection: LibvirtConnection| look_around(&connection, vm.uuid).await;
+//!         manager.execute_on_host(host, look)
+//!     });
+//!     for (vm, look) in vms.iter().zip(join_all(looks).await) {
+//!         println!("{}: {look:?}", vm.name);
+//!     }
+//!     Ok(())
+//! }
 //! ```
+//!
+//! A lease is one call at a time. Work on several VMs of a host takes a lease for each, as above; what still waits for its
+//! turn on a lease when its deadline comes was not sent, and says so.
 //!
 //! A failure is a [`ProtocolError`]. It says who failed, on the way or at the far end, what can be tried, and
 //! what is known of the [`Effect`](atp_transport::Effect): an error reply means that nothing was done; an
 //! answer that never came means that it may have been.
 //!
-//! Deadlines are instants of [`tokio::time`]. Dropping any future of this crate is safe and gives up the
-//! wait; it cannot call back a command that was sent.
+//! Deadlines are instants of tokio's clock (`tokio::time::Instant`). Dropping any future of this crate is safe and gives up
+//! the wait; it cannot call back a command that was sent.
+//!
+//! The crate is not on a registry: a program names its folder, and that of `atp-transport`, in a clone of the repository. It
+//! needs what `atp-transport` needs.
+//!
+//! ```toml
+//! [dependencies]
+//! atp-protocol = { path = "atp/atp-core/protocol" }
+//! atp-transport = { path = "atp/atp-core/transport" }
+//! futures-util = "0.3"
+//! tokio = { version = "1", features = ["macros", "rt-multi-thread", "time"] }
+//! uuid = "1"
+//! ```
 
 // Public API
 pub mod agent;

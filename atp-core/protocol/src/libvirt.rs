@@ -1,6 +1,7 @@
 //! Commands through libvirt (`virDomainQemuMonitorCommand`, `virDomainQemuAgentCommand`).
 
 use std::borrow::Borrow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use atp_transport::{ErrorKind, LibvirtConnection, TransportError};
@@ -30,6 +31,9 @@ const BUSY_SHARE: u32 = 5;
 const BUSY_WINDOW: Duration = Duration::from_millis(200);
 
 /// Carries commands to one domain over a leased connection, which it borrows or owns.
+///
+/// A lease is one call at a time: carriers that share one stand in line behind each other, whatever VMs they lead to,
+/// and behind a VM that hangs for as long as it does. Work on several VMs takes a lease for each.
 pub struct LibvirtCarrier<C> {
     connection: C,
     domain: Uuid,
@@ -43,22 +47,26 @@ impl<C: Borrow<LibvirtConnection>> LibvirtCarrier<C> {
 }
 
 impl<C: Borrow<LibvirtConnection> + Send + Sync> Carrier for LibvirtCarrier<C> {
-    /// Ends at `deadline`, at the lease's deadline or when the call's own time is up, whichever is first.
+    /// Ends at `deadline`, at the lease's deadline or when the call's own time is up, whichever is first. A command that
+    /// still waited then for its turn on the connection was not sent, and will not be.
     async fn send(&self, channel: Channel, command: &str, deadline: Instant) -> Result<String> {
         check_length(channel, command.len())?;
         if Instant::now() >= deadline {
             return Err(ProtocolError::Timeout { channel, sent: false });
         }
         let connection = self.connection.borrow();
+        let is_sent = AtomicBool::new(false);
+        let sent = || is_sent.store(true, Ordering::Relaxed);
         let call = async {
             match channel {
-                Channel::Monitor => connection.monitor_command(self.domain, command).await,
-                Channel::Agent => connection.agent_command(self.domain, command).await,
+                Channel::Monitor => connection.monitor_command_with(self.domain, command, sent).await,
+                Channel::Agent => connection.agent_command_with(self.domain, command, sent).await,
             }
         };
+        // The call is gone with its future: one that has not been handed over by now never is.
         let result = time::timeout_at(deadline, call)
             .await
-            .map_err(|_| ProtocolError::Timeout { channel, sent: true })?;
+            .map_err(|_| ProtocolError::Timeout { channel, sent: is_sent.load(Ordering::Relaxed) })?;
         match result {
             Ok(reply) => Ok(reply),
             Err(error) if error.kind() == ErrorKind::AgentNotConnected => {
@@ -128,7 +136,9 @@ fn translate(channel: Channel, error: TransportError) -> ProtocolError {
 
 #[cfg(test)]
 mod tests {
-    use atp_transport::{Effect, HostId, LibvirtError};
+    use std::sync::mpsc;
+
+    use atp_transport::{Effect, HostId, HostInfo, LibvirtError, TransportConfig, TransportManager};
 
     use super::*;
 
@@ -183,6 +193,40 @@ mod tests {
             assert!(check_length(channel, limit).is_ok());
             let error = check_length(channel, limit + 1).unwrap_err();
             assert_eq!((error.kind(), error.effect()), ("command-too-large", Effect::None));
+        }
+    }
+
+    /// Keeps the only place on the connection taken for as long as the test likes, as a VM that hangs would.
+    #[tokio::test]
+    async fn a_command_that_waited_in_line_until_the_deadline_was_not_sent() {
+        let manager = TransportManager::new(TransportConfig::default());
+        manager.add_host(HostInfo::from_uri("demo", "test:///default")).await.unwrap();
+        let (begun, under_way) = tokio::sync::oneshot::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let work = async |lease: LibvirtConnection| {
+            let domain = lease.list_domains().await?[0].uuid;
+            let hangs = lease.run_blocking("hangs", move |_connect| {
+                let _heard = begun.send(());
+                let _gone = released.recv();
+                Ok(())
+            });
+            let waits = async {
+                under_way.await.unwrap();
+                let carrier = LibvirtCarrier::new(&lease, domain);
+                let mut errors = Vec::new();
+                for channel in [Channel::Monitor, Channel::Agent] {
+                    let deadline = Instant::now() + Duration::from_millis(20);
+                    errors.push(carrier.send(channel, r#"{"execute":"any"}"#, deadline).await.unwrap_err());
+                }
+                drop(release);
+                errors
+            };
+            let (hung, errors) = tokio::join!(hangs, waits);
+            hung.map(|()| errors)
+        };
+        for error in manager.execute_on_host("demo", work).await.unwrap() {
+            assert!(matches!(error, ProtocolError::Timeout { sent: false, .. }), "{error:?}");
+            assert_eq!(error.effect(), Effect::None);
         }
     }
 }

@@ -96,6 +96,12 @@ impl Refusal {
                 "`guest-info` lists what this agent has; a newer qemu-guest-agent may have more"
             }
             RefusalKind::GuestFrozen => "thaw the guest's filesystems first (`guest-fsfreeze-thaw`)",
+            // The words of the agent's parser, which comes before the command.
+            RefusalKind::Guest
+                if self.desc.starts_with("Parameter '") || self.desc.starts_with("Invalid parameter") =>
+            {
+                "check the arguments against the reference of the guest agent (QGA)"
+            }
             RefusalKind::Guest if self.command.starts_with("guest-file-") => {
                 "check the path, its permissions and the free space in the guest (`atp exec SEL -- df`)"
             }
@@ -141,6 +147,14 @@ mod tests {
         }
         let full = Refusal::new(Channel::Agent, "guest-file-flush", None, "No space left on device", None);
         assert!(full.hint().contains("free space"), "{}", full.hint());
+        for desc in [
+            "Parameter 'path' is missing",
+            "Parameter 'x' is unexpected",
+            "Invalid parameter type for 'path', expected: string",
+        ] {
+            let hint = Refusal::new(Channel::Agent, "guest-file-open", None, desc, None).hint();
+            assert!(hint.contains("arguments"), "{desc}: {hint}");
+        }
         let disabled = Some("CommandNotFound".to_owned());
         let desc = "Command guest-exec has been disabled";
         assert_eq!(

@@ -108,7 +108,7 @@ impl CallFailure {
     pub(crate) fn into_connect_error(self, kind: ErrorKind, what: &str) -> ConnectError {
         match self {
             CallFailure::Refused { source, .. } | CallFailure::Lost { source: Some(source), .. } => {
-                ConnectError { kind, reason: what.to_owned(), source: Some(source) }
+                ConnectError { source: Some(source), ..ConnectError::new(kind, what) }
             }
             CallFailure::Lost { source: None, .. } => {
                 ConnectError::new(kind, format!("{what}: the connection was lost"))

@@ -34,6 +34,32 @@
 //! - **Errors say what happened**: the [kind](ErrorKind), whether it may have had an [`Effect`], whether a retry
 //!   can help, and what to try.
 //!
+//! A lease is one call at a time, so a call to a VM that hangs holds up the calls made after it on the same lease. Work on
+//! several VMs of a host takes a lease for each, and the pool opens connections for them, up to
+//! [`max_connections_per_host`](PoolConfig::max_connections_per_host):
+//!
+//! ```no_run
+//! use atp_transport::{TransportError, TransportManager};
+//! use futures_util::future::join_all;
+//!
+//! # async fn example(manager: TransportManager) -> atp_transport::Result<()> {
+//! let vms = manager.execute_on_host("host1", |conn| async move { conn.list_domains().await }).await?;
+//! let asked = vms.iter().map(|vm| {
+//!     manager.execute_on_host("host1", move |conn| async move {
+//!         let status = conn.monitor_command(vm.uuid, r#"{"execute": "query-status"}"#).await?;
+//!         Ok::<_, TransportError>(status)
+//!     })
+//! });
+//! for (vm, status) in vms.iter().zip(join_all(asked).await) {
+//!     println!("{}: {status:?}", vm.name);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A closure may fail with any error that can be made of a [`TransportError`]. One that uses `?` ends with
+//! `Ok::<_, TransportError>(…)`, or the compiler cannot tell which error is meant (E0282).
+//!
 //! The driver that needs no daemon is handy to try things out:
 //!
 //! ```
@@ -47,6 +73,16 @@
 //! assert_eq!(domains[0].name, "test");
 //! # Ok(())
 //! # }
+//! ```
+//!
+//! The crate is not on a registry: a program names its folder in a clone of the repository. It needs Debian's
+//! `libvirt-dev` and `pkg-config` to build, and a runtime of tokio with its timer.
+//!
+//! ```toml
+//! [dependencies]
+//! atp-transport = { path = "atp/atp-core/transport" }
+//! futures-util = "0.3"
+//! tokio = { version = "1", features = ["macros", "rt-multi-thread", "time"] }
 //! ```
 
 // Hosts, and the work run on them.

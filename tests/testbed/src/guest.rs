@@ -128,6 +128,11 @@ impl Guest {
     pub fn remove(&self) -> Result<()> {
         self.power_off()?;
         self.host.virsh(&["undefine", self.uuid()])?;
+        self.remove_files()
+    }
+
+    /// Removes what is left of a guest that libvirt has forgotten.
+    pub(crate) fn remove_files(&self) -> Result<()> {
         for file in [self.host.layout().disk(self.uuid()), self.note_file()] {
             fs::remove_file(&file).map_err(Error::io(format!("removing {}", file.display())))?;
         }

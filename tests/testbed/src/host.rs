@@ -5,7 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
@@ -18,6 +18,9 @@ use crate::process::{Members, Process, Signal};
 use crate::proxy::{Proxy, Relay};
 use crate::state::{HostState, Mode};
 use crate::virsh::{DEADLINE, virsh};
+
+/// How long it may take until libvirt has forgotten the guests that were added, on a busy machine.
+const FORGET_DEADLINE: Duration = Duration::from_secs(120);
 
 /// A host of a bed. A cheap handle: clones mean the same host.
 #[derive(Clone)]
@@ -275,18 +278,37 @@ impl Host {
         }
 
         let (original, added): (Vec<_>, Vec<_>) = self.guests().into_iter().partition(Guest::is_original);
+        self.forget_all_but(&original)?;
         for guest in added {
-            guest.remove()?;
-        }
-        let known = self.virsh(&["list", "--all", "--uuid"])?;
-        let strangers =
-            known.split_whitespace().filter(|uuid| original.iter().all(|guest| guest.uuid() != *uuid));
-        for uuid in strangers {
-            // One of the two fails: a transient domain is gone after the first, one shut off cannot be destroyed.
-            let _ = self.virsh(&["destroy", uuid]);
-            let _ = self.virsh(&["undefine", uuid]);
+            guest.remove_files()?;
         }
         Ok(original)
+    }
+
+    /// Takes the power from all other guests and makes libvirt forget them, in one call of virsh for all: on a small
+    /// machine the calls cost more than what they do.
+    fn forget_all_but(&self, original: &[Guest]) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let known = self.virsh(&["list", "--all", "--uuid"])?;
+            let others =
+                known.split_whitespace().filter(|uuid| original.iter().all(|guest| guest.uuid() != *uuid));
+            // One of the two may fail: a transient domain is gone after the first, one shut off cannot be destroyed. virsh
+            // goes on after it.
+            let commands: Vec<_> = others.map(|uuid| format!("destroy {uuid}; undefine {uuid}")).collect();
+            if commands.is_empty() {
+                return Ok(());
+            }
+            let forgotten = self.virsh(&[&commands.join("; ")]);
+            // What is still there is seen in the next round: it may have been about to end by itself.
+            if start.elapsed() >= FORGET_DEADLINE {
+                forgotten?;
+                return Err(Error::State(format!(
+                    "libvirt on host {} keeps guests that were added",
+                    self.id()
+                )));
+            }
+        }
     }
 
     /// Waits for the process of a daemon that was killed with its bed.

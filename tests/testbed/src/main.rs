@@ -123,14 +123,21 @@ impl Options {
     /// The one bed that is meant.
     fn attach(&self) -> Result<Testbed, Failure> {
         let from_environment = || env::var("ATP_TESTBED").ok().and_then(|bed| bed.parse().ok());
-        if let Some(bed) = self.bed.or_else(from_environment) {
-            return Ok(Testbed::attach(bed)?);
-        }
         let beds = Testbed::list()?;
+        if let Some(number) = self.bed.or_else(from_environment) {
+            return match beds.iter().any(|bed| bed.number == number) {
+                true => Ok(Testbed::attach(number)?),
+                false => Err(no_such_bed(number)),
+            };
+        }
         match beds.iter().filter(|bed| bed.owner.is_none()).collect::<Vec<_>>()[..] {
             [] => Err(Failure::Usage("no testbed is up; `testbed up` starts one".into())),
             [bed] => Ok(Testbed::attach(bed.number)?),
-            _ => Err(Failure::Usage("several testbeds are up; --bed N says which one is meant".into())),
+            ref several => {
+                let numbers: Vec<_> = several.iter().map(|bed| bed.number.to_string()).collect();
+                let numbers = numbers.join(", ");
+                Err(Failure::Usage(format!("testbeds {numbers} are up; --bed N says which one is meant")))
+            }
         }
     }
 }

@@ -246,6 +246,8 @@ fn guests_can_be_added_and_removed() {
     assert!(host.guest("vm9").is_err());
     assert!(!host.virsh(&["list", "--all", "--name"]).unwrap().contains("vm9"));
 
+    // One runs, one does not.
+    host.boot_guest("vm10").unwrap();
     bed.restore().unwrap();
     assert_eq!(host.guests().len(), 2, "a guest that was not made with the bed goes");
     assert_eq!(host.virsh(&["list", "--all", "--uuid"]).unwrap().split_whitespace().count(), 2);

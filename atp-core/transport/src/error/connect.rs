@@ -15,12 +15,19 @@ pub struct ConnectError {
     /// libvirt's error, where it was libvirt that failed.
     #[source]
     pub source: Option<LibvirtError>,
+    /// What a person can try, where more is known of the way than the kind tells.
+    pub advice: Option<&'static str>,
 }
 
 impl ConnectError {
     /// A failure that did not come from libvirt.
     pub fn new(kind: ErrorKind, reason: impl Into<String>) -> Self {
-        ConnectError { kind, reason: reason.into(), source: None }
+        ConnectError { kind, reason: reason.into(), source: None, advice: None }
+    }
+
+    /// What a person can try.
+    pub fn hint(&self) -> &'static str {
+        self.advice.unwrap_or_else(|| self.kind.hint())
     }
 
     /// All threads for blocking calls, so many, are in use: that says nothing of the host.

@@ -146,9 +146,7 @@ impl ErrorKind {
             }
             ErrorKind::InvalidConfig => "correct the values named above",
             ErrorKind::NameNotResolved => "check the spelling, DNS and /etc/hosts, or use an IP address",
-            ErrorKind::ConnectionRefused => {
-                "check that the daemon runs there and listens: for TCP by libvirtd --listen or virtproxyd-tcp.socket, on that port"
-            }
+            ErrorKind::ConnectionRefused => "check that what the URI leads to runs and listens there",
             ErrorKind::HostUnreachable => {
                 "check that the host is up, the route to it and the firewalls between"
             }

@@ -294,6 +294,10 @@ impl TransportError {
                 "give more time (`--timeout`, `--deadline`); if that does not help, check whether the host is up and its daemon \
                  hangs (systemctl status libvirtd)"
             }
+            TransportError::Connect { source, .. } => source.hint(),
+            TransportError::AcquireTimeout { source: Some(source), .. } if self.kind() == source.kind => {
+                source.hint()
+            }
             _ => self.kind().hint(),
         }
     }

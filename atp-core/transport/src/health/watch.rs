@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -84,6 +85,8 @@ impl HostHealth {
         let mut inner = self.inner();
         if std::mem::take(&mut inner.belongs) {
             *self.fleet.inner().count(inner.steady.state()) -= 1;
+            // Of a fleet without hosts, nobody else would look any more.
+            self.fleet.look_if_empty();
         }
     }
 
@@ -136,10 +139,23 @@ impl FleetWatch {
 
     fn look(&self) {
         let mut fleet = self.inner();
-        let Fleet { config, hosts, steady } = &mut *fleet;
+        let better_after = fleet.config.better_after;
+        self.assess(&mut fleet, better_after);
+    }
+
+    /// Looks if no host is left; there is nothing then whose getting better would have to hold.
+    fn look_if_empty(&self) {
+        let mut fleet = self.inner();
+        if fleet.hosts.iter().all(|count| *count == 0) {
+            self.assess(&mut fleet, Duration::ZERO);
+        }
+    }
+
+    fn assess(&self, fleet: &mut Fleet, better_after: Duration) {
+        let Fleet { config, hosts, steady } = fleet;
         // The hosts' states have been steadied already: a worse one counts at once.
         let seen = assess_fleet(*hosts, config);
-        let Some(from) = steady.look(Instant::now(), seen, 1, config.better_after) else { return };
+        let Some(from) = steady.look(Instant::now(), seen, 1, better_after) else { return };
         let (to, reason) = (steady.state(), steady.reason().to_owned());
         // Under the lock: the hosts' keepers all look, and changes are to be told in their order.
         self.events.emit(None, TransportEvent::HealthChanged { from, to, reason });

@@ -21,7 +21,7 @@ use super::LibvirtConnection;
 use super::control_info;
 use super::definition::Definition;
 use super::domain_stats;
-use super::link::{Failure, Handles};
+use super::link::{Failure, Handles, LibvirtLink};
 use crate::calls::Lane;
 use crate::domain::{DomainDetails, DomainInfo, DomainState, Lifecycle};
 use crate::error::Result;
@@ -262,9 +262,23 @@ impl LibvirtConnection {
     /// [`TransportError::MonitorBusy`](crate::TransportError::MonitorBusy) if it has been for longer than
     /// [`monitor_busy_after`](crate::CallConfig::monitor_busy_after); nothing was sent then.
     pub async fn monitor_command(&self, uuid: Uuid, command: &str) -> Result<String> {
+        self.monitor_command_with(uuid, command, || {}).await
+    }
+
+    /// As [`monitor_command`](Self::monitor_command), and calls `sent` when the command's turn has come and it is handed
+    /// to libvirt: from then on it may be sent. Of a future that is dropped before, nothing is.
+    ///
+    /// # Errors
+    /// As of [`monitor_command`](Self::monitor_command).
+    pub async fn monitor_command_with(
+        &self,
+        uuid: Uuid,
+        command: &str,
+        sent: impl FnOnce(),
+    ) -> Result<String> {
         let (command, lane) = (command.to_owned(), monitor_lane(uuid));
         let busy_after = self.busy_after(lane);
-        self.run("virDomainQemuMonitorCommand", Some(lane), move |on| {
+        self.run_with("virDomainQemuMonitorCommand", Some(lane), sent, move |on| {
             let domain = on.domain(uuid)?;
             check_monitor(&domain, busy_after)?;
             Ok(domain.qemu_monitor_command(&command, 0)?)
@@ -282,9 +296,18 @@ impl LibvirtConnection {
     /// [`AgentUnresponsive`](crate::ErrorKind::AgentUnresponsive). An error reply of the agent arrives as a
     /// libvirt error with code 1.
     pub async fn agent_command(&self, uuid: Uuid, command: &str) -> Result<String> {
+        self.agent_command_with(uuid, command, || {}).await
+    }
+
+    /// As [`agent_command`](Self::agent_command), and calls `sent` when the command's turn has come and it is handed to
+    /// libvirt: from then on it may be sent. Of a future that is dropped before, nothing is.
+    ///
+    /// # Errors
+    /// As of [`agent_command`](Self::agent_command).
+    pub async fn agent_command_with(&self, uuid: Uuid, command: &str, sent: impl FnOnce()) -> Result<String> {
         let command = command.to_owned();
         let deadline = self.call_deadline();
-        self.run("virDomainQemuAgentCommand", Some(agent_lane(uuid)), move |on| {
+        self.run_with("virDomainQemuAgentCommand", Some(agent_lane(uuid)), sent, move |on| {
             let left = deadline.saturating_duration_since(Instant::now()).as_secs();
             let seconds = i32::try_from(left.max(1)).unwrap_or(i32::MAX);
             Ok(on.domain(uuid)?.qemu_agent_command(&command, seconds, 0)?)
@@ -315,7 +338,26 @@ impl LibvirtConnection {
         F: FnOnce(&Handles) -> std::result::Result<T, Failure> + Send + 'static,
         T: Send + 'static,
     {
-        self.call(operation, lane, |link, in_flight| link.start(Some(in_flight), call)).await
+        self.run_with(operation, lane, || {}, call).await
+    }
+
+    /// As `run`, and calls `sent` in the step in which the call is handed to its thread.
+    async fn run_with<T, F>(
+        &self,
+        operation: &'static str,
+        lane: Option<Lane>,
+        sent: impl FnOnce(),
+        call: F,
+    ) -> Result<T>
+    where
+        F: FnOnce(&Handles) -> std::result::Result<T, Failure> + Send + 'static,
+        T: Send + 'static,
+    {
+        let start = |link: Arc<LibvirtLink>, in_flight| {
+            sent();
+            link.start(Some(in_flight), call)
+        };
+        self.call(operation, lane, start).await
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) fn connect_error(uri: &str, error: &virt::error::Error) -> ConnectErr
     } else {
         ErrorKind::ConnectFailed
     };
-    ConnectError { kind, reason: format!("cannot open {uri}"), source: Some(source) }
+    ConnectError { source: Some(source), ..ConnectError::new(kind, format!("cannot open {uri}")) }
 }
 
 fn is(error: &LibvirtError, number: ErrorNumber) -> bool {

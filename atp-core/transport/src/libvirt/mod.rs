@@ -154,7 +154,7 @@ impl Connector for LibvirtConnector {
         let uri = LibvirtUri::parse(&host.effective_uri())
             .map_err(|reason| ConnectError::new(ErrorKind::InvalidUri, reason))?;
         if let Some((host, port)) = &uri.socket {
-            attempt = self.knock(host, *port, attempt).await?;
+            attempt = self.knock(host, *port, attempt).await.map_err(|error| uri.advise(error))?;
         }
         let silent = ConnectError::new(
             ErrorKind::ConnectTimeout,
@@ -222,7 +222,7 @@ fn open(
     credentials: Option<&Credentials>,
     keepalive: &KeepaliveConfig,
 ) -> Result<Connect, ConnectError> {
-    let explain = |error: &virt::error::Error| error::connect_error(&uri.shown, error);
+    let explain = |error: &virt::error::Error| uri.advise(error::connect_error(&uri.shown, error));
     let connect = match credentials {
         Some(credentials) => auth::open(&uri.text, credentials, explain)?,
         None => Connect::open(Some(&uri.text)).map_err(|error| explain(&error))?,

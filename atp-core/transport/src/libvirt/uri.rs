@@ -2,6 +2,8 @@
 
 use url::Url;
 
+use crate::error::{ConnectError, ErrorKind};
+
 /// A libvirt URI that has been looked at: `driver[+transport]://[user@][host][:port]/path[?parameters]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LibvirtUri {
@@ -16,7 +18,11 @@ pub(crate) struct LibvirtUri {
 /// Ports of libvirt's daemons, as assigned by IANA.
 const TCP_PORT: u16 = 16509;
 const TLS_PORT: u16 = 16514;
+
 const TRANSPORTS: [&str; 7] = ["unix", "tcp", "tls", "ssh", "libssh", "libssh2", "ext"];
+
+/// What can be tried where nothing listens for TLS.
+const TLS_HINT: &str = "check that the daemon runs there and listens: for TLS by libvirtd --listen or virtproxyd-tls.socket, on that port";
 
 impl LibvirtUri {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
@@ -61,6 +67,30 @@ impl LibvirtUri {
         // What runs ssh for us must not ask a terminal for passwords or about keys: there may be a hundred of them.
         let text = if transport == Some("ssh") { without_questions(text) } else { text.to_owned() };
         Ok(LibvirtUri { text, shown, socket })
+    }
+
+    /// The error, with what can be tried where nothing listens: each transport ends at something else.
+    pub(crate) fn advise(&self, error: ConnectError) -> ConnectError {
+        let advice = (error.kind == ErrorKind::ConnectionRefused).then(|| self.listener_hint());
+        ConnectError { advice, ..error }
+    }
+
+    fn listener_hint(&self) -> &'static str {
+        let scheme = self.shown.split(':').next().unwrap_or_default();
+        match scheme.split_once('+').map(|(_, transport)| transport) {
+            Some("tcp") => {
+                "check that the daemon runs there and listens: for TCP by libvirtd --listen or virtproxyd-tcp.socket, on that port"
+            }
+            Some("ssh" | "libssh" | "libssh2") => {
+                "check that sshd runs there and listens on that port, and that the daemon behind it runs (systemctl status libvirtd)"
+            }
+            Some("ext") => {
+                "run the command that the URI names by hand, and check that the daemon it leads to runs"
+            }
+            Some("tls") => TLS_HINT,
+            None if self.socket.is_some() => TLS_HINT,
+            _ => "check that the daemon runs (systemctl status libvirtd), and the path of its socket",
+        }
     }
 }
 
@@ -137,6 +167,26 @@ mod tests {
         for bad in ["root:s3cret@h", "qemu+carrier://root:s3cret@h/", "::root:s3cret@h"] {
             let error = LibvirtUri::parse(bad).unwrap_err();
             assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_listens_the_hint_is_of_the_transport() {
+        for (uri, word) in [
+            ("qemu+tcp://h/system", "virtproxyd-tcp.socket"),
+            ("qemu+tls://h/system", "virtproxyd-tls.socket"),
+            ("qemu://h/system", "virtproxyd-tls.socket"),
+            ("qemu+ssh://h/system", "sshd"),
+            ("qemu+libssh2://h/system", "sshd"),
+            ("qemu+ext:///system?command=x", "command"),
+            ("qemu:///system", "its socket"),
+            ("qemu+unix:///system?socket=/x", "its socket"),
+        ] {
+            let uri = LibvirtUri::parse(uri).unwrap();
+            let refused = uri.advise(ConnectError::new(ErrorKind::ConnectionRefused, "x"));
+            assert!(refused.hint().contains(word), "{uri:?}: {}", refused.hint());
+            let silent = uri.advise(ConnectError::new(ErrorKind::HostUnreachable, "x"));
+            assert_eq!(silent.hint(), ErrorKind::HostUnreachable.hint());
         }
     }
 }

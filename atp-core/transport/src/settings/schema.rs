@@ -193,6 +193,9 @@ fn nearest(root: &Schema, unknown: &[String]) -> Option<(Vec<String>, f64)> {
             // A key put in the wrong section, or a section misspelled: less likely than a slip in the key.
             let whole = strsim::normalized_damerau_levenshtein(&path.join("."), &unknown.join("."));
             like = 0.8 * like.max(whole) + 0.1 * whole;
+        } else if !section.is_empty() && name.strip_prefix(last).is_some_and(|rest| rest.starts_with('_')) {
+            // The key without its last words: likelier than a slip in another one.
+            like = 0.9 + 0.1 * like;
         }
         if like >= LIKENESS && best.as_ref().is_none_or(|(_, most)| like > *most) {
             best = Some((path, like));
@@ -367,6 +370,10 @@ mod tests {
         for (name, suggestion) in [
             (
                 "ATP_TRANSPORT__POOL__MAX_CONECTIONS_PER_HOST",
+                "did you mean `ATP_TRANSPORT__POOL__MAX_CONNECTIONS_PER_HOST`?",
+            ),
+            (
+                "ATP_TRANSPORT__POOL__MAX_CONNECTIONS",
                 "did you mean `ATP_TRANSPORT__POOL__MAX_CONNECTIONS_PER_HOST`?",
             ),
             ("ATP_TRANSPROT__CALL_TIMEOUT", "did you mean `ATP_TRANSPORT`?"),

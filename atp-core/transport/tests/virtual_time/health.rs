@@ -229,6 +229,20 @@ async fn nothing_goes_on_when_the_manager_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fleet_without_hosts_is_not_what_its_last_host_was() {
+    let script = Script::default();
+    script.set_attempts(Step::Fails(Duration::ZERO));
+    let (manager, events) = one_host(&script, multiplexed()).await;
+    let mut changes = Changes { events, start: Instant::now() };
+    sleep(100 * SECOND).await;
+    assert_eq!(manager.health().state, Unavailable);
+    manager.remove_host("h1").await.unwrap();
+    let health = manager.health();
+    assert_eq!((health.state, health.reason.as_str()), (Healthy, "no hosts"));
+    assert_eq!(changes.of(None).last().map(|(_, to, _)| *to), Some(Healthy));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fleet_changes_with_its_hosts() {
     let scripts = Scripts::default();
     let manager = TransportManager::with_connector(multiplexed(), scripts.clone());
