@@ -139,21 +139,13 @@ fn explain_empty(selection: &Selection, plan: &Plan, none_left: Option<&Notice>,
         false => "`atp vm list` shows the VMs there are, with their states",
     });
     let (filters, source) = match is_scenario {
-        true => (filters_of_file(selection).join(", "), " of the file"),
-        false => (filters(selection).join(" "), ""),
+        true => (filters(selection, "").join(", "), " of the file"),
+        false => (filters(selection, "--").join(" "), ""),
     };
     context.console.problem(&match filters.is_empty() {
         true => problem,
         false => problem.cause(format!("the filters{source}: {filters}")),
     });
-}
-
-/// What takes VMs away, each as the key of a scenario's file that does it.
-fn filters_of_file(selection: &Selection) -> Vec<String> {
-    let state = state_word(selection.state).map(|state| format!("state {state}"));
-    let labels = selection.labels.iter().map(|label| format!("label {}={}", label.key, label.value));
-    let exclude = selection.exclude.iter().map(|selector| format!("exclude '{selector}'"));
-    state.into_iter().chain(labels).chain(exclude).collect()
 }
 
 fn state_word(state: StateFilter) -> Option<&'static str> {
@@ -165,10 +157,10 @@ fn state_word(state: StateFilter) -> Option<&'static str> {
     }
 }
 
-/// What takes VMs away, each as the option that does it.
-fn filters(selection: &Selection) -> Vec<String> {
-    let state = state_word(selection.state).map(|state| format!("--state {state}"));
-    let labels = selection.labels.iter().map(|label| format!("--label {}={}", label.key, label.value));
-    let exclude = selection.exclude.iter().map(|selector| format!("--exclude '{selector}'"));
+/// What takes VMs away, each by its name with `dashes` before it: those of an option, or none for the key of a file.
+fn filters(selection: &Selection, dashes: &str) -> Vec<String> {
+    let state = state_word(selection.state).map(|state| format!("{dashes}state {state}"));
+    let labels = selection.labels.iter().map(|label| format!("{dashes}label {}={}", label.key, label.value));
+    let exclude = selection.exclude.iter().map(|selector| format!("{dashes}exclude '{selector}'"));
     state.into_iter().chain(labels).chain(exclude).collect()
 }
