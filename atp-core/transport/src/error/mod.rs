@@ -3,6 +3,7 @@
 mod connect;
 mod kind;
 mod libvirt;
+mod refused;
 mod stage;
 
 use std::sync::Arc;
@@ -16,12 +17,8 @@ use crate::stats::PoolStats;
 pub use connect::ConnectError;
 pub use kind::ErrorKind;
 pub use libvirt::LibvirtError;
+use refused::was_refused;
 pub use stage::AcquireStage;
-
-/// What libvirt says of a command under which QEMU ended, so that nobody knows how far it came. The numbers of these
-/// errors are those of many others. A QEMU that ends while it is started has other words.
-const QEMU_ENDED: [&str; 3] =
-    ["End of file from qemu monitor", "Unable to read from monitor", "domain is no longer running"];
 
 /// The result of everything in this crate.
 pub type Result<T, E = TransportError> = std::result::Result<T, E>;
@@ -240,27 +237,16 @@ impl TransportError {
         }
     }
 
-    /// Whether the work may have happened: [`Effect::Unknown`] once a request was handed to libvirt and
-    /// no answer came, QEMU's or the agent's own included, or when a closure panicked half-way; otherwise
-    /// [`Effect::None`].
+    /// Whether the work may have happened: [`Effect::None`] if no request was handed to libvirt, or if libvirt's error is
+    /// one of those that it raises before anything is done; otherwise, also when a closure panicked half-way,
+    /// [`Effect::Unknown`].
     pub fn effect(&self) -> Effect {
         match self {
             TransportError::CallTimeout { sent: true, .. }
             | TransportError::ConnectionLost { sent: true, .. }
             | TransportError::Panicked { .. } => Effect::Unknown,
-            // Newer libvirt says when the silence came before the command.
-            TransportError::Libvirt { kind: ErrorKind::AgentUnresponsive, source, .. }
-                if source.message.contains("didn't respond to synchronization") =>
-            {
-                Effect::None
-            }
-            TransportError::Libvirt { kind: ErrorKind::AgentUnresponsive | ErrorKind::AgentGone, .. } => {
-                Effect::Unknown
-            }
-            TransportError::Libvirt { kind: ErrorKind::LibvirtError, source, .. }
-                if QEMU_ENDED.iter().any(|words| source.message.contains(words)) =>
-            {
-                Effect::Unknown
+            TransportError::Libvirt { operation, kind, source, .. } => {
+                if was_refused(operation, *kind, source) { Effect::None } else { Effect::Unknown }
             }
             _ => Effect::None,
         }
@@ -324,30 +310,5 @@ fn next_probe(next_in: Duration) -> String {
         "the host is being probed".to_owned()
     } else {
         format!("next probe in {next_in:.1?}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_under_which_qemu_ended_may_have_had_its_effect() {
-        let failed = |message: &str| TransportError::Libvirt {
-            host: "h1".parse().unwrap(),
-            operation: "virDomainQemuMonitorCommand",
-            kind: ErrorKind::LibvirtError,
-            source: LibvirtError { code: 1, domain: 10, level: 2, message: message.to_owned() },
-        };
-        for (message, effect) in [
-            ("internal error: End of file from qemu monitor", Effect::Unknown),
-            ("internal error: End of file from qemu monitor (vm='web-1')", Effect::Unknown),
-            ("Unable to read from monitor: Connection reset by peer", Effect::Unknown),
-            ("operation failed: domain is no longer running", Effect::Unknown),
-            ("internal error: qemu unexpectedly closed the monitor: no such disk", Effect::None),
-            ("internal error: unable to execute QEMU command 'eject': no", Effect::None),
-        ] {
-            assert_eq!(failed(message).effect(), effect, "{message}");
-        }
     }
 }
