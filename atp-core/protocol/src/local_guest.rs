@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::Mutex;
 
 use atp_transport::{LibvirtError, TransportError};
@@ -50,9 +50,19 @@ struct Inner {
     last_number: i64,
     commands: Vec<String>,
     fault: Option<(usize, Fault)>,
+    /// A part of a script, and the raw wait status that a shell which has run such a script seems to have ended with.
+    killed: Option<(&'static str, i32)>,
 }
 
 impl LocalGuest {
+    /// Lets each shell that has run a script with this part seem to have ended with that raw wait status (9 is SIGKILL,
+    /// 137 << 8 the exit code 137).
+    pub(crate) fn killing_after(part: &'static str, status: i32) -> Self {
+        let guest = LocalGuest::default();
+        guest.inner.lock().unwrap().killed = Some((part, status));
+        guest
+    }
+
     /// Lets the command of this number, counted from 0, go wrong.
     pub(crate) fn with_fault(at: usize, fault: Fault) -> Self {
         let guest = LocalGuest::default();
@@ -90,8 +100,13 @@ impl Inner {
         match command["execute"].as_str().unwrap_or_default() {
             "guest-exec" => {
                 let args = arguments["arg"].as_array().into_iter().flatten().filter_map(Value::as_str);
-                let output =
+                let mut output =
                     Command::new(text("path")).args(args).stdin(Stdio::null()).output().map_err(failed)?;
+                if let Some((part, status)) = self.killed
+                    && arguments["arg"].to_string().contains(part)
+                {
+                    output.status = ExitStatus::from_raw(status);
+                }
                 let pid = self.number();
                 self.processes.insert(pid, output);
                 Ok(json!({ "pid": pid }))

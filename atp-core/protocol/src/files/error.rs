@@ -47,6 +47,14 @@ pub enum FileError {
         /// The guest's words.
         reason: String,
     },
+    /// The shell that was to give a complete copy its name ended early: the copy may be in place or not.
+    #[error("cannot tell whether {path:?} was replaced in the guest: {reason}")]
+    ReplaceUnknown {
+        /// The path in the guest.
+        path: String,
+        /// How the shell ended.
+        reason: String,
+    },
     /// It could not be done here.
     #[error("cannot {action} {}", path.display())]
     Local {
@@ -108,7 +116,7 @@ impl FileError {
             FileError::IsDirectory { .. } => "is-a-directory",
             FileError::NotDirectory { .. } => "not-a-directory",
             FileError::NotRegular { .. } => "not-a-regular-file",
-            FileError::Guest { .. } => "guest-file-error",
+            FileError::Guest { .. } | FileError::ReplaceUnknown { .. } => "guest-file-error",
             FileError::Local { .. } => "local-file-error",
             FileError::Busy { .. } => "transfer-busy",
             FileError::Checksum { .. } => "checksum-mismatch",
@@ -124,7 +132,8 @@ impl FileError {
             | FileError::IsDirectory { .. }
             | FileError::NotDirectory { .. }
             | FileError::NotRegular { .. }
-            | FileError::Guest { .. } => Origin::Guest,
+            | FileError::Guest { .. }
+            | FileError::ReplaceUnknown { .. } => Origin::Guest,
             FileError::Local { .. } | FileError::Busy { .. } | FileError::Checksum { .. } => Origin::Caller,
             FileError::Stopped { source, .. } => source.origin(),
         }
@@ -132,7 +141,10 @@ impl FileError {
 
     /// Whether the destination may have changed: it does not before a transfer is complete.
     pub fn effect(&self) -> Effect {
-        Effect::None
+        match self {
+            FileError::ReplaceUnknown { .. } => Effect::Unknown,
+            _ => Effect::None,
+        }
     }
 
     /// Whether the same, done again later, may well succeed.
@@ -151,6 +163,9 @@ impl FileError {
             FileError::IsDirectory { .. } => "name a file in it: directories are not copied",
             FileError::NotDirectory { .. } | FileError::NotRegular { .. } => "name another path",
             FileError::Guest { .. } => OF_THE_GUEST,
+            FileError::ReplaceUnknown { .. } => {
+                "compare the file in the guest with the original before copying it again"
+            }
             FileError::Local { .. } => "check the path, its permissions and the free space here",
             FileError::Busy { .. } => "wait for it, or copy to another name",
             FileError::Checksum { .. } => {

@@ -33,9 +33,14 @@ wc -c <"$part""#;
 /// Empties a file.
 const EMPTY: &str = r#": >"$1""#;
 
-/// Gives the partial file `$1` its mode `$3` and the name `$2`, if that is still not a folder's.
+/// Gives the partial file `$1` its mode `$3` and the name `$2`, if that is still not a folder's. Both names are in one
+/// folder, so `mv` renames and does nothing else.
 const FINISH: &str = r#"[ ! -d "$2" ] || exit 4
 chmod "$3" "$1" && mv -f "$1" "$2""#;
+
+/// Exit codes with which the last step says that it did nothing: `chmod` or `mv` failed, or the name is a folder's. With any
+/// other its shell or `mv` was killed, which may have been after the renaming.
+const NOT_REPLACED: [i32; 2] = [1, 4];
 
 /// Removes a file.
 const REMOVE: &str = r#"rm -f "$1""#;
@@ -236,6 +241,10 @@ impl Push {
         let mode = format!("{:04o}", self.source.mode);
         let names = [places.partial.as_str(), &places.destination, &mode];
         let output = script::output(carrier, FINISH, &names, deadline).await?;
+        if !output.exit_code.is_some_and(|code| code == 0 || NOT_REPLACED.contains(&code)) {
+            let (path, reason) = (places.destination, script::reason(&output));
+            return Err(FileError::ReplaceUnknown { path, reason }.into());
+        }
         script::checked(output, "replace", &places.destination)?;
         Ok(Pushed { path: places.destination, size: total, resumed_at, digest: found })
     }

@@ -48,15 +48,17 @@ pub(super) fn checked(output: ExecOutput, action: &'static str, path: &str) -> R
         Some(4) => FileError::IsDirectory { path },
         Some(5) => FileError::NotDirectory { path },
         Some(6) => FileError::NotRegular { path },
-        code => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let reason = match (said.trim().lines().last(), code) {
-                (Some(line), _) => line.to_owned(),
-                (None, Some(code)) => format!("its shell exited with code {code}"),
-                (None, None) => "its shell was killed".to_owned(),
-            };
-            FileError::Guest { action, path, reason }
-        }
+        _ => FileError::Guest { action, path, reason: reason(&output) },
     };
     Err(error.into())
+}
+
+/// Why a script failed: the last line of what it printed on standard error, or how its shell ended.
+pub(super) fn reason(output: &ExecOutput) -> String {
+    let printed = String::from_utf8_lossy(&output.stderr);
+    match (printed.trim().lines().last(), output.exit_code) {
+        (Some(line), _) => line.to_owned(),
+        (None, Some(code)) => format!("its shell exited with code {code}"),
+        (None, None) => "its shell was killed".to_owned(),
+    }
 }

@@ -124,6 +124,23 @@ async fn a_push_in_which_a_command_goes_wrong_can_be_run_again() {
 }
 
 #[tokio::test]
+async fn a_push_whose_last_shell_is_killed_after_the_renaming_has_an_unknown_effect() {
+    for status in [9, 137 << 8] {
+        let (guest, pushing) = (LocalGuest::killing_after("mv -f", status), Pushing::new());
+        let error = pushing.push().run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+        pushing.assert_there();
+        assert_eq!(error.effect(), Effect::Unknown, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_push_whose_renaming_is_refused_has_no_effect() {
+    let (guest, pushing) = (LocalGuest::killing_after("mv -f", 1 << 8), Pushing::new());
+    let error = pushing.push().run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+    assert_eq!(error.effect(), Effect::None, "{error}");
+}
+
+#[tokio::test]
 async fn a_push_goes_on_where_another_one_stopped() {
     // The fourth write.
     let (guest, pushing) = (LocalGuest::with_fault(6, Fault::Unsent), Pushing::new());
