@@ -54,7 +54,9 @@ impl Home {
     /// own, so they are given their UUIDs here.
     pub(crate) fn host(&self, id: &str, vms: &[&str]) -> String {
         let domain = |(n, vm): (usize, &&str)| {
-            let uuid = format!("{n:08}-0000-4000-8000-000000000000");
+            // Of its host: a VM of one UUID on two hosts would be one that has moved.
+            let host: u32 = id.bytes().fold(0, |sum, byte| sum * 31 + u32::from(byte));
+            let uuid = format!("{n:08}-0000-4000-8000-{host:012}");
             let name = vm.replace('&', "&amp;").replace('<', "&lt;");
             format!(
                 "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory>\
