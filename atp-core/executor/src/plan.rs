@@ -94,6 +94,15 @@ pub enum Notice {
         /// The selector.
         selector: String,
     },
+    /// A VM that is planned on one host, and that the journal's run worked on when it was on another: it is not repeated.
+    RanElsewhere {
+        /// The VM's name.
+        vm: String,
+        /// The host it is on now.
+        host: HostId,
+        /// The host it was on then.
+        ran_on: HostId,
+    },
     /// What was left of a journal's run.
     Resumed {
         /// Targets it had done, and with success.
@@ -124,6 +133,9 @@ impl fmt::Display for Notice {
             ),
             Notice::NothingExcluded { selector } => {
                 write!(f, "the exclusion '{selector}' leaves nothing out: there is no VM of that name")
+            }
+            Notice::RanElsewhere { vm, host, ran_on } => {
+                write!(f, "{host}/{vm} ran on {ran_on} in the journal's run and is not repeated on {host}")
             }
             &Notice::Resumed { done, to_do, not_repeated, not_found, new } => {
                 write!(f, "of the journal's run {}", counted(done, "target is done", "targets are done"))?;

@@ -436,6 +436,57 @@ fn a_host_whose_id_stands_for_another_one_is_not_done_twice() {
 }
 
 #[test]
+fn a_vm_that_moved_has_the_past_of_its_uuid_on_any_host() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let path = folder.path();
+        // Four VMs ran on h1: one is done, one failed without effect, one is unknown, one was never started. h2 could not
+        // be listed.
+        let settled = vec![planned(Some("h2"), None, Status::Unreachable, "call-timeout")];
+        let vms: Vec<Target> = (0..4).map(|vm| common::target(1, vm)).collect();
+        let first = Plan { targets: vms.clone(), settled, ..plan([], exec()) };
+        let journal = Journal::create(&path, &first).await.unwrap();
+        let spec = RunSpec { targets: vms[..3].to_vec(), ..spec(first, journal) };
+        let run = run_targets(spec, &RunControl::default(), |target, _| async move {
+            let error = || OutcomeError::new("agent-not-connected", "no");
+            match target.vm() {
+                Some("vm0") => Completion::ok(Effect::Done, None),
+                Some("vm1") => Completion::failed(Status::Failed, Effect::None, error()),
+                _ => Completion::failed(Status::Timeout, Effect::Unknown, error()),
+            }
+        });
+        run.outcomes().await;
+        let history = History::read(&path, &exec()).await.unwrap();
+
+        // All are on h2 now, and the definitions may have stayed behind.
+        let moved = |vm: &Target| Target { host: "h2".parse().unwrap(), ..vm.clone() };
+        let on_h2: Vec<Target> = vms.iter().map(moved).collect();
+        let listed = || vec!["h1".parse().unwrap(), "h2".parse().unwrap()];
+        let gone = Plan { targets: on_h2.clone(), listed: listed(), ..plan([], exec()) };
+        let unknown = "h1/vm2 timeout agent-not-connected".to_owned();
+        assert_eq!(
+            left(&history, gone.clone()),
+            (vec!["h2/vm1".into(), "h2/vm3".into()], vec![unknown.clone()], 1)
+        );
+        let notices = history.apply(gone).notices;
+        let ran = |vm: &str| Notice::RanElsewhere {
+            vm: vm.to_owned(),
+            host: "h2".parse().unwrap(),
+            ran_on: "h1".parse().unwrap(),
+        };
+        assert_eq!(notices[..2], [ran("vm0"), ran("vm2")]);
+        let both = Plan { targets: [on_h2, vms].concat(), listed: listed(), ..plan([], exec()) };
+        let (targets, settled, done) = left(&history, both);
+        assert_eq!(targets[..2], ["h1/vm1", "h1/vm3"]);
+        assert!(
+            !targets.iter().any(|target| target.ends_with("vm0") || target.ends_with("vm2")),
+            "{targets:?}"
+        );
+        assert_eq!((settled, done), (vec![unknown], 1));
+    });
+}
+
+#[test]
 fn a_notice_accounts_for_every_target() {
     virtual_time(async {
         let folder = Folder::new();

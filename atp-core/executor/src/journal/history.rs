@@ -1,6 +1,6 @@
 //! What a journal says of the runs before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,12 +25,23 @@ pub struct History {
     /// Whether each VM's files had a place of their own.
     separate: bool,
     targets: BTreeMap<Identity, Past>,
+    /// The hosts under which each VM is in `targets`.
+    hosts_of: HashMap<Uuid, BTreeSet<HostId>>,
     /// What was selected as well, of which it was not known which VMs that is.
     unresolved: Vec<Unresolved>,
 }
 
 /// What tells targets apart: the host and the VM's UUID; none where the host is the target.
 type Identity = (HostId, Option<Uuid>);
+
+/// What the journal says of a VM on other hosts than its present one.
+enum Elsewhere {
+    /// It ran there and is not to be repeated.
+    Ran(HostId),
+    /// It is still to be done, and no VM that is planned there has this past.
+    ToDo(Identity),
+    Nothing,
+}
 
 #[derive(Debug, Clone)]
 struct Past {
@@ -76,6 +87,7 @@ impl History {
             length: bytes.len() as u64,
             separate: false,
             targets: BTreeMap::new(),
+            hosts_of: HashMap::new(),
             unresolved: Vec::new(),
         };
         if bytes.is_empty() {
@@ -123,6 +135,9 @@ impl History {
     }
 
     fn note(&mut self, key: Key, progress: Progress) {
+        if let Some(uuid) = key.uuid {
+            self.hosts_of.entry(uuid).or_default().insert(key.host.clone());
+        }
         self.targets.insert((key.host.clone(), key.uuid), Past { key, progress });
     }
 
@@ -132,7 +147,8 @@ impl History {
     ///
     /// Of the others, those that succeeded are only counted ([`Plan::done_before`]). The rest, failures that
     /// changed something and targets of which it is not known, become settled outcomes: they are not repeated. VMs
-    /// that were not selected when the journal was begun are left out. Files that are copied out of VMs go where they
+    /// that were not selected when the journal was begun are left out. A VM that is on another host than then has the past
+    /// that its UUID has there ([`Notice::RanElsewhere`]). Files that are copied out of VMs go where they
     /// went before, however few VMs are left.
     pub fn apply(&self, mut plan: Plan) -> Plan {
         let op = plan.operation.name();
@@ -145,14 +161,30 @@ impl History {
             not_repeated += usize::from(!is_done);
             usize::from(is_done)
         };
+        let mut unknown_here = Vec::new();
         for target in planned {
             let pasts: Vec<Past> =
                 identities(&target, &plan.notices).filter_map(|identity| left.remove(&identity)).collect();
-            let was_selected = !pasts.is_empty() || self.is_unresolved(&target);
-            match pasts.into_iter().find(|past| !past.is_to_do(&plan.operation)) {
-                Some(past) => plan.done_before += settle(past, &mut plan.settled),
-                None if was_selected => targets.push(target),
-                None => new += 1,
+            match pasts.iter().position(|past| !past.is_to_do(&plan.operation)) {
+                Some(at) => plan.done_before += settle(pasts[at].clone(), &mut plan.settled),
+                None if pasts.is_empty() => unknown_here.push(target),
+                None => targets.push(target),
+            }
+        }
+        // VMs move. When every VM that is where it was has taken its own past, the others may have a past on another host.
+        for target in unknown_here {
+            match self.elsewhere(&target, &left, &plan.operation) {
+                Elsewhere::Ran(ran_on) => plan.notices.push(Notice::RanElsewhere {
+                    vm: target.vm().unwrap_or_default().to_owned(),
+                    host: target.host,
+                    ran_on,
+                }),
+                Elsewhere::ToDo(identity) => {
+                    left.remove(&identity);
+                    targets.push(target);
+                }
+                Elsewhere::Nothing if self.is_unresolved(&target) => targets.push(target),
+                Elsewhere::Nothing => new += 1,
             }
         }
         // Planning knows a VM that it did not find by its name alone; the journal knows which VM that was.
@@ -179,6 +211,28 @@ impl History {
             plan.notices.push(Notice::Resumed { done, to_do, not_repeated, not_found, new });
         }
         plan
+    }
+
+    /// What the journal says of a VM that it does not know on its present host. In doubt, as of copies that share their
+    /// UUID, it is not run again.
+    fn elsewhere(
+        &self,
+        target: &Target,
+        left: &BTreeMap<Identity, Past>,
+        operation: &Operation,
+    ) -> Elsewhere {
+        let Some(uuid) = target.uuid() else { return Elsewhere::Nothing };
+        let hosts = self.hosts_of.get(&uuid).into_iter().flatten();
+        let identities: Vec<Identity> = hosts.map(|host| (host.clone(), Some(uuid))).collect();
+        let ran =
+            |identity: &&Identity| self.targets.get(*identity).is_some_and(|past| !past.is_to_do(operation));
+        match identities.iter().find(ran) {
+            Some((host, _)) => Elsewhere::Ran(host.clone()),
+            None => identities
+                .into_iter()
+                .find(|identity| left.contains_key(identity))
+                .map_or(Elsewhere::Nothing, Elsewhere::ToDo),
+        }
     }
 
     /// Whether the VM was selected before, though it was not known then.
