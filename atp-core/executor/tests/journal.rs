@@ -168,6 +168,91 @@ fn read(lines: &str) -> BTreeMap<String, Option<(String, String)>> {
     targets
 }
 
+/// Up to where the text is good: the end of the last whole line that seals a batch.
+fn sealed_up_to(text: &str) -> usize {
+    let lines = text.split_inclusive('\n').scan(0, |end, line| {
+        *end += line.len();
+        Some((*end, line))
+    });
+    let seals = lines.filter(|(_, line)| line.starts_with("{\"sealed\"") && line.ends_with('\n'));
+    seals.last().map_or(0, |(end, _)| end)
+}
+
+/// The journal as it was written before there were seals.
+fn unsealed(text: &str) -> String {
+    let lines = text.split_inclusive('\n').filter(|line| !line.starts_with("{\"sealed\""));
+    lines.collect::<String>().replacen("\"format\":2", "\"format\":1", 1)
+}
+
+#[test]
+fn a_loss_of_power_spoils_the_last_batch_and_no_other() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let path = folder.path();
+        run(&path, 10).await;
+        let whole = fs::read(&path).unwrap();
+        let ends: Vec<usize> = (0..=whole.len())
+            .filter(|&end| end > 0 && sealed_up_to(str::from_utf8(&whole[..end]).unwrap()) == end)
+            .collect();
+        assert!(ends.len() > 5, "batches: {}", ends.len());
+        let parse = |bytes: &[u8]| History::parse(&path, bytes, &exec());
+        let kept = |bytes: &[u8]| left(&parse(bytes).unwrap(), plan(0..10, exec()));
+        for (batch, edges) in ends.windows(2).enumerate() {
+            let (start, end) = (edges[0], edges[1]);
+            let before = kept(&whole[..start]);
+            // Blocks of the last batch that never reached the disk, before lines that did.
+            for (from, to) in [(start, start + 1), (start, start + 40), (start + 7, end - 2), (end - 20, end)]
+            {
+                let mut bytes = whole[..end].to_vec();
+                bytes[from..to].fill(0);
+                assert_eq!(kept(&bytes), before, "batch {batch}: zeros from {from} to {to}");
+                // One that was written over with something else, and one with zeros behind it.
+                bytes[from..to].fill(b' ');
+                assert_eq!(kept(&bytes), before, "batch {batch}: blanks from {from} to {to}");
+            }
+            let extended = [&whole[..end], &[0; 512]].concat();
+            assert_eq!(kept(&extended), kept(&whole[..end]), "batch {batch}: zeros behind it");
+        }
+        // What is damaged in its middle is no matter of power, and what stands behind cannot be trusted to be all.
+        let mut bytes = whole.clone();
+        bytes[ends[1]] = 0;
+        assert!(matches!(parse(&bytes), Err(JournalError::Invalid { .. })));
+        // Nothing was started before the head was on disk.
+        let mut bytes = whole[..ends[0]].to_vec();
+        bytes[..10].fill(0);
+        assert!(matches!(parse(&bytes), Err(JournalError::Torn { .. })));
+    });
+}
+
+#[test]
+fn a_journal_without_seals_is_gone_on_from() {
+    virtual_time(async {
+        let folder = Folder::new();
+        let path = folder.path();
+        run(&path, 10).await;
+        let sealed = fs::read_to_string(&path).unwrap();
+        let expected = left(&History::read(&path, &exec()).await.unwrap(), plan(0..10, exec()));
+        fs::write(&path, unsealed(&sealed)).unwrap();
+        let history = History::read(&path, &exec()).await.unwrap();
+        assert_eq!(left(&history, plan(0..10, exec())), expected);
+
+        let resumed = history.apply(plan(0..10, exec()));
+        let journal = Journal::resume(&history).await.unwrap();
+        let run = run_targets(spec(resumed, journal), &RunControl::default(), |_, _| async {
+            Completion::ok(Effect::Done, None)
+        });
+        run.outcomes().await;
+        let history = History::read(&path, &exec()).await.unwrap();
+        assert!(left(&history, plan(0..10, exec())).0.is_empty());
+        // What is added is in batches with seals.
+        let text = fs::read_to_string(&path).unwrap();
+        let mut torn = text.clone().into_bytes();
+        let last = sealed_up_to(&text[..text.len() - 1]);
+        torn[last] = 0;
+        assert!(History::parse(&path, &torn, &exec()).is_ok());
+    });
+}
+
 #[test]
 fn killed_at_any_byte_it_repeats_nothing_and_forgets_nothing() {
     virtual_time(async {
@@ -175,7 +260,7 @@ fn killed_at_any_byte_it_repeats_nothing_and_forgets_nothing() {
         let path = folder.path();
         run(&path, 10).await;
         let whole = fs::read_to_string(&path).unwrap();
-        let head = whole.find('\n').unwrap() + 1;
+        let head = whole.match_indices('\n').nth(1).unwrap().0 + 1;
         let cut_path = folder.0.join("cut");
         // Every place in the first lines, and then around the ends of lines and here and there between.
         let is_near_end =
@@ -191,8 +276,7 @@ fn killed_at_any_byte_it_repeats_nothing_and_forgets_nothing() {
                 continue;
             }
             let resumed = read_back.unwrap().apply(plan(0..10, exec()));
-            let last_line = whole[..end].rfind('\n').unwrap() + 1;
-            let noted = read(&whole[..last_line]);
+            let noted = read(&whole[..sealed_up_to(&whole[..end])]);
             let to_do: BTreeSet<_> =
                 resumed.targets.iter().map(|target| target.vm().unwrap().to_owned()).collect();
             let settled: BTreeMap<_, _> = resumed

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use atp_transport::{Effect, HostId};
 use uuid::Uuid;
 
-use super::record::{Ending, FORMAT, Key, ReadRecord, Unresolved, fingerprint};
+use super::record::{Ending, FORMAT, Key, ReadRecord, Seal, UNSEALED, Unresolved, fingerprint};
 use super::{JournalError, cannot};
 use crate::error::OutcomeError;
 use crate::operation::Operation;
@@ -18,8 +18,10 @@ use crate::plan::{Notice, Plan, Target};
 #[derive(Debug, Clone)]
 pub struct History {
     pub(super) path: PathBuf,
-    /// Bytes up to the end of the last line that is whole.
-    pub(super) whole_lines: u64,
+    /// Bytes up to the end of the last batch that is on disk as it was written; in a file without seals, of the last line.
+    pub(super) good_bytes: u64,
+    /// How many batches with a seal these are.
+    pub(super) batches: u64,
     /// Bytes in all.
     pub(super) length: u64,
     /// Whether each VM's files had a place of their own.
@@ -58,7 +60,7 @@ enum Progress {
 }
 
 impl History {
-    /// Reads the journal at `path`, of a run that did `operation`. A torn last line is passed over.
+    /// Reads the journal at `path`, of a run that did `operation`. A torn last batch is passed over.
     ///
     /// # Errors
     /// The file cannot be read, is not a journal, or is one of another operation.
@@ -83,7 +85,8 @@ impl History {
             |line: usize, reason: String| JournalError::Invalid { path: name.clone(), line, reason };
         let mut history = History {
             path: path.to_owned(),
-            whole_lines: 0,
+            good_bytes: 0,
+            batches: 0,
             length: bytes.len() as u64,
             separate: false,
             targets: BTreeMap::new(),
@@ -94,44 +97,89 @@ impl History {
             return Err(JournalError::Empty { path: name });
         }
         let mut lines = (1..).zip(bytes.split_inclusive(|&byte| byte == b'\n')).peekable();
+        let (mut batch, mut is_sealed, mut position) = (Vec::new(), false, 0);
+        let mut torn_at = None;
         while let Some((number, line)) = lines.next() {
+            let start = position;
+            position += line.len();
             let record = match serde_json::from_slice::<ReadRecord>(line) {
                 Ok(record) if line.ends_with(b"\n") => record,
+                _ if number == 1 && is_torn_head(line) => return Err(JournalError::Torn { path: name }),
+                _ if is_sealed => {
+                    torn_at = Some(number);
+                    break;
+                }
                 // Torn in mid-writing; what it was to say was not shown, and nothing was started for it.
                 _ if number > 1 && lines.peek().is_none() => break,
-                _ if is_torn_head(line) => return Err(JournalError::Torn { path: name }),
                 Ok(_) => return Err(invalid(number, "its first line was not written to the end".to_owned())),
                 Err(error) => return Err(invalid(number, error.to_string())),
             };
             match record {
-                ReadRecord::Begun { format, .. } if format != FORMAT => {
+                ReadRecord::Begun { format, .. } if ![FORMAT, UNSEALED].contains(&format) => {
                     return Err(invalid(number, format!("format {format}, where {FORMAT} is known")));
                 }
-                ReadRecord::Begun { op, operation: theirs, separate, targets, unresolved, .. }
-                    if number == 1 =>
+                ReadRecord::Begun { op, operation: theirs, .. }
+                    if number == 1 && theirs != fingerprint(operation) =>
                 {
-                    if theirs != fingerprint(operation) {
-                        return Err(other_operation(name, &op, operation));
-                    }
-                    history.separate = separate;
-                    history.unresolved = unresolved;
-                    for key in targets {
-                        history.note(key, Progress::NeverStarted);
-                    }
+                    return Err(other_operation(name, &op, operation));
                 }
+                ReadRecord::Begun { .. } if number > 1 => {
+                    return Err(invalid(number, "a second head".to_owned()));
+                }
+                ReadRecord::Begun { format: FORMAT, .. } | ReadRecord::Resumed { format: FORMAT } => {
+                    is_sealed = true;
+                }
+                ReadRecord::Begun { .. } => {}
                 _ if number == 1 => {
                     return Err(invalid(number, "it does not begin with its head".to_owned()));
                 }
-                ReadRecord::Begun { .. } => return Err(invalid(number, "a second head".to_owned())),
-                ReadRecord::Resumed {} => {}
-                ReadRecord::Started { target } => history.note(target, Progress::Started),
-                ReadRecord::Finished { target, ending } => {
-                    history.note(target, Progress::Finished(Box::new(ending)));
+                _ => {}
+            }
+            match record {
+                ReadRecord::Sealed(seal) => {
+                    let written = &bytes[history.good_bytes as usize..start];
+                    if seal != Seal::of(history.batches, written) {
+                        torn_at = Some(number);
+                        break;
+                    }
+                    batch.drain(..).for_each(|record| history.apply_record(record));
+                    history.batches += 1;
+                }
+                record if is_sealed => {
+                    batch.push(record);
+                    continue;
+                }
+                record => history.apply_record(record),
+            }
+            history.good_bytes = position as u64;
+        }
+        // A batch is synced before the next is written, so a loss of power spoils the last one and no other.
+        let later = |line: &[u8]| matches!(serde_json::from_slice(line), Ok(ReadRecord::Sealed(seal)) if seal.batch > history.batches);
+        match torn_at {
+            Some(number) if lines.any(|(_, line)| later(line)) => {
+                Err(invalid(number, "it is damaged here, and goes on behind".to_owned()))
+            }
+            _ if history.good_bytes == 0 => Err(JournalError::Torn { path: name }),
+            _ => Ok(history),
+        }
+    }
+
+    /// Takes over what one line says.
+    fn apply_record(&mut self, record: ReadRecord) {
+        match record {
+            ReadRecord::Begun { separate, targets, unresolved, .. } => {
+                self.separate = separate;
+                self.unresolved = unresolved;
+                for key in targets {
+                    self.note(key, Progress::NeverStarted);
                 }
             }
-            history.whole_lines += line.len() as u64;
+            ReadRecord::Resumed { .. } | ReadRecord::Sealed(_) => {}
+            ReadRecord::Started { target } => self.note(target, Progress::Started),
+            ReadRecord::Finished { target, ending } => {
+                self.note(target, Progress::Finished(Box::new(ending)));
+            }
         }
-        Ok(history)
     }
 
     fn note(&mut self, key: Key, progress: Progress) {
@@ -269,10 +317,10 @@ impl History {
     }
 }
 
-/// Whether it is the beginning of a first line, which was not written to its end.
+/// Whether it is a first line that was not written to its end, or of which the first block never reached the disk.
 fn is_torn_head(line: &[u8]) -> bool {
     const START: &[u8] = b"{\"begun\":{";
-    !line.ends_with(b"\n") && (line.starts_with(START) || START.starts_with(line))
+    line.starts_with(b"\0") || !line.ends_with(b"\n") && (line.starts_with(START) || START.starts_with(line))
 }
 
 /// What a target may be called in the journal: an id that leads to the same daemon may have stood for its host.

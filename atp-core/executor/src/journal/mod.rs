@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::outcome::Outcome;
 use crate::plan::{Plan, Target};
-use record::Record;
+use record::{Record, sealed};
 
 pub use history::History;
 
@@ -82,8 +82,8 @@ pub enum JournalError {
         /// The file.
         path: String,
     },
-    /// Its first line was not written to the end: the run ended before it could be noted, and nothing was started.
-    #[error("the journal {path} is cut off in its first line: nothing was started")]
+    /// Its head was not written to the end: the run ended before it could be noted, and nothing was started.
+    #[error("the journal {path} is cut off in its head: nothing was started")]
     Torn {
         /// The file.
         path: String,
@@ -163,7 +163,7 @@ impl Journal {
     ///
     /// Not cancel safe: the file may be left with its head.
     pub async fn create(path: &Path, plan: &Plan) -> Result<Journal, JournalError> {
-        let head = Record::begun(plan).to_line();
+        let head = sealed(0, Record::begun(plan).to_line());
         let path = path.to_owned();
         let (file, name) = blocking(move || {
             let name = path.display().to_string();
@@ -177,7 +177,7 @@ impl Journal {
             Ok((file, name))
         })
         .await?;
-        Ok(Journal::on(file, name))
+        Ok(Journal::on(file, name, 1))
     }
 
     /// Goes on writing the journal that `history` was read from.
@@ -187,7 +187,8 @@ impl Journal {
     ///
     /// Not cancel safe: the file may be left with a line that says so.
     pub async fn resume(history: &History) -> Result<Journal, JournalError> {
-        let (path, whole, end) = (history.path.clone(), history.whole_lines, history.length);
+        let (path, good, end) = (history.path.clone(), history.good_bytes, history.length);
+        let batch = history.batches;
         let (file, name) = blocking(move || {
             let name = path.display().to_string();
             let opened = OpenOptions::new().read(true).write(true).open(&path);
@@ -197,20 +198,20 @@ impl Journal {
             if length != end {
                 return Err(JournalError::InUse { path: name });
             }
-            // A line that was torn would spoil the next.
-            let cut = file.set_len(whole).and_then(|()| file.seek(SeekFrom::Start(whole)));
-            cut.and_then(|_| write(&file, Record::resumed().to_line().as_bytes()))
+            // A batch that is torn would spoil the next.
+            let cut = file.set_len(good).and_then(|()| file.seek(SeekFrom::Start(good)));
+            cut.and_then(|_| write(&file, sealed(batch, Record::resumed().to_line()).as_bytes()))
                 .map_err(|source| failed(&name, source))?;
             Ok((file, name))
         })
         .await?;
-        Ok(Journal::on(file, name))
+        Ok(Journal::on(file, name, batch + 1))
     }
 
-    /// A journal on an open file whose head is written. The file is closed when the last clone is gone.
-    fn on(file: File, path: String) -> Journal {
+    /// A journal on an open file that has its head and so many batches. The file is closed when the last clone is gone.
+    fn on(file: File, path: String, batches: u64) -> Journal {
         let (lines, waiting) = mpsc::channel(WAITING);
-        tokio::spawn(write_lines(file, path, waiting));
+        tokio::spawn(write_lines(file, path, batches, waiting));
         Journal { lines }
     }
 
@@ -233,15 +234,16 @@ impl Journal {
     }
 }
 
-/// Writes lines as they come, all that wait at once, until nobody can send any more. After a failure nothing is
-/// written: a torn line has to be the last.
-async fn write_lines(file: File, path: String, mut waiting: mpsc::Receiver<Line>) {
+/// Writes lines as they come, all that wait at once as one batch, until nobody can send any more. After a failure nothing
+/// is written: a torn batch has to be the last.
+async fn write_lines(file: File, path: String, mut batches: u64, mut waiting: mpsc::Receiver<Line>) {
     let file = Arc::new(file);
     let mut state = Ok(());
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, WAITING).await > 0 {
         if state.is_ok() {
-            let text: String = batch.iter().map(|line| line.text.as_str()).collect();
+            let text = sealed(batches, batch.iter().map(|line| line.text.as_str()).collect());
+            batches += 1;
             let target = Arc::clone(&file);
             let path = path.clone();
             state = blocking(move || write(&target, text.as_bytes()).map_err(|source| failed(&path, source)))
@@ -347,7 +349,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_started_that_cannot_be_noted() {
-        let journal = Journal::on(full(), "j".to_owned());
+        let journal = Journal::on(full(), "j".to_owned(), 1);
         let policy = Policy { parallel: 2, ..Policy::default() };
         let spec =
             RunSpec { op: "exec", targets: hosts(5), settled: Vec::new(), policy, journal: Some(journal) };
@@ -378,13 +380,13 @@ mod tests {
     #[tokio::test]
     async fn after_a_failure_nothing_more_is_written() {
         let (reader, writer) = io::pipe().unwrap();
-        let journal = Journal::on(File::from(std::os::fd::OwnedFd::from(writer)), "j".to_owned());
-        // A pipe cannot be synced: the first line is written, and fails.
+        let journal = Journal::on(File::from(std::os::fd::OwnedFd::from(writer)), "j".to_owned(), 1);
+        // A pipe cannot be synced: the first line is written with its seal, and fails.
         let target = &hosts(1)[0];
         assert!(journal.started(target).await.is_err());
         assert!(journal.started(target).await.is_err());
         drop(journal);
         let lines = tokio::task::spawn_blocking(|| io::read_to_string(reader)).await.unwrap().unwrap();
-        assert_eq!(lines.lines().count(), 1, "{lines}");
+        assert_eq!(lines.lines().count(), 2, "{lines}");
     }
 }

@@ -16,8 +16,11 @@ use crate::outcome::{Outcome, Status};
 use crate::plan::{Plan, Target};
 use crate::policy::Policy;
 
-/// The format of the file that is written, and the only one that is read.
-pub(super) const FORMAT: u32 = 1;
+/// The format of the file that is written: lines in batches, each with a line at its end that seals it.
+pub(super) const FORMAT: u32 = 2;
+
+/// The format before, of lines without seals, which is read as well. Such a file goes on in the present one.
+pub(super) const UNSEALED: u32 = 1;
 
 /// A line as it is written.
 #[derive(Debug, Serialize)]
@@ -39,9 +42,12 @@ pub(super) enum Record<'a> {
         at: String,
     },
     Resumed {
+        format: u32,
         version: &'a str,
         at: String,
     },
+    /// Ends a batch.
+    Sealed(Seal),
     Started {
         #[serde(flatten)]
         target: Key,
@@ -52,6 +58,29 @@ pub(super) enum Record<'a> {
         outcome: &'a Outcome,
         at: String,
     },
+}
+
+/// What tells a batch that is on disk as it was written from one that is not: a loss of power can leave the blocks of one
+/// write on disk in any order, with zeros between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seal {
+    /// Its number in the file, from 0.
+    pub(super) batch: u64,
+    /// CRC-32 (IEEE) of the batch's lines.
+    pub(super) crc32: u32,
+}
+
+impl Seal {
+    pub(super) fn of(batch: u64, lines: &[u8]) -> Self {
+        Seal { batch, crc32: crc32fast::hash(lines) }
+    }
+}
+
+/// The lines of a batch with their seal.
+pub(super) fn sealed(batch: u64, mut lines: String) -> String {
+    let seal = Record::Sealed(Seal::of(batch, lines.as_bytes())).to_line();
+    lines.push_str(&seal);
+    lines
 }
 
 /// How a run was to go, for people who read the file.
@@ -78,7 +107,11 @@ pub(super) enum ReadRecord {
         #[serde(default)]
         unresolved: Vec<Unresolved>,
     },
-    Resumed {},
+    Resumed {
+        #[serde(default)]
+        format: u32,
+    },
+    Sealed(Seal),
     Started {
         #[serde(flatten)]
         target: Key,
@@ -134,7 +167,7 @@ impl Record<'_> {
     }
 
     pub(super) fn resumed() -> Self {
-        Record::Resumed { version: env!("CARGO_PKG_VERSION"), at: now() }
+        Record::Resumed { format: FORMAT, version: env!("CARGO_PKG_VERSION"), at: now() }
     }
 
     pub(super) fn started(target: &Target) -> Self {
