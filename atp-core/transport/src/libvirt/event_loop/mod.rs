@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 use virt_sys as sys;
 
 use run::EventLoop;
-use table::{Handle, Owned};
+use table::{Handle, HandleState, Owned};
 
 static LOOP: OnceLock<Result<EventLoop, String>> = OnceLock::new();
 
@@ -65,7 +65,11 @@ unsafe extern "C" fn add_handle(
     free: sys::virFreeCallback,
 ) -> c_int {
     let (Some(event_loop), Some(callback)) = (registered(), callback) else { return -1 };
-    event_loop.add_handle(Handle { fd, events, callback, owned: Owned { opaque, free } })
+    if fd < 0 {
+        return -1;
+    }
+    let (owned, state) = (Owned { opaque, free }, HandleState::Watched);
+    event_loop.add_handle(Handle { fd, events, callback, owned, state })
 }
 
 unsafe extern "C" fn update_handle(id: c_int, events: c_int) {
@@ -101,9 +105,11 @@ unsafe extern "C" fn remove_timeout(id: c_int) -> c_int {
 #[cfg(test)]
 mod tests {
     use std::io::{PipeReader, PipeWriter, Write, pipe};
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsRawFd, OwnedFd};
     use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
     use std::time::Duration;
+
+    use rustix::io::{dup2, fcntl_dupfd_cloexec};
 
     use super::*;
 
@@ -145,6 +151,12 @@ mod tests {
         let readable = sys::VIR_EVENT_HANDLE_READABLE as c_int;
         // SAFETY: the functions match the pointer, which lives until `on_free`.
         unsafe { sys::virEventAddHandle(fd, readable, Some(on_event), opaque, Some(on_free)) }
+    }
+
+    /// Waits until a whole turn of the loop is over: the first timer may fire in the middle of one.
+    fn whole_turn() {
+        turn();
+        turn();
     }
 
     /// Waits until the loop has gone on: a callback that was running then is over.
@@ -229,5 +241,117 @@ mod tests {
         assert_eq!(notices.recv_timeout(A_WHILE), Err(RecvTimeoutError::Timeout));
         // SAFETY: refused, so the pointer is still ours.
         drop(unsafe { Box::from_raw(opaque.cast::<Sender<Notice>>()) });
+    }
+
+    const READABLE: c_int = sys::VIR_EVENT_HANDLE_READABLE as c_int;
+    const LOST: c_int = (sys::VIR_EVENT_HANDLE_ERROR | sys::VIR_EVENT_HANDLE_HANGUP) as c_int;
+
+    /// Gives a file a number from `first` on. Other tests open files meanwhile and get low numbers, so a number that is
+    /// closed here stays closed.
+    fn numbered(first: c_int, file: &PipeReader) -> OwnedFd {
+        fcntl_dupfd_cloexec(file, first).unwrap()
+    }
+
+    #[test]
+    fn a_number_that_is_another_file_now_is_watched_again() {
+        let (opaque, notices) = notices();
+        let (first, _first_writer) = pair();
+        let (second, mut writer) = pair();
+        let mut fd = numbered(500, &first);
+        drop(first);
+        let id = watch(fd.as_raw_fd(), opaque);
+        dup2(&second, &mut fd).unwrap();
+        writer.write_all(b"x").unwrap();
+        // SAFETY: plain calls of the registered loop.
+        unsafe {
+            sys::virEventUpdateHandle(id, 0);
+            sys::virEventUpdateHandle(id, READABLE);
+            assert_eq!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Event(READABLE));
+            assert_eq!(sys::virEventRemoveHandle(id), 0);
+        }
+        while notices.recv_timeout(PATIENCE).unwrap() != Notice::Freed {}
+    }
+
+    #[test]
+    fn a_descriptor_that_is_closed_before_its_handle_is_removed_leaves_nothing_behind() {
+        let old = notices();
+        let (first, _first_writer) = pair();
+        let fd = numbered(520, &first);
+        drop(first);
+        let (number, id) = (fd.as_raw_fd(), watch(fd.as_raw_fd(), old.0));
+        drop(fd);
+        // SAFETY: a plain call of the registered loop.
+        assert_eq!(unsafe { sys::virEventRemoveHandle(id) }, 0);
+        assert_eq!(old.1.recv_timeout(PATIENCE).unwrap(), Notice::Freed);
+
+        let new = notices();
+        let (second, mut writer) = pair();
+        let fd = numbered(number, &second);
+        assert_eq!(fd.as_raw_fd(), number);
+        let id = watch(number, new.0);
+        assert!(id > 0, "the next connection that got the number is not watched");
+        writer.write_all(b"x").unwrap();
+        assert_eq!(new.1.recv_timeout(PATIENCE).unwrap(), Notice::Event(READABLE));
+        // SAFETY: a plain call of the registered loop.
+        assert_eq!(unsafe { sys::virEventRemoveHandle(id) }, 0);
+    }
+
+    #[test]
+    fn a_closed_descriptor_is_an_error_that_is_reported_once() {
+        let (opaque, notices) = notices();
+        let (reader, mut writer) = pair();
+        let fd = numbered(540, &reader);
+        let (number, id) = (fd.as_raw_fd(), watch(fd.as_raw_fd(), opaque));
+        drop(fd);
+        // SAFETY: plain calls of the registered loop.
+        unsafe {
+            sys::virEventUpdateHandle(id, 0);
+            whole_turn();
+            assert!(notices.try_recv().is_err(), "reported while it is disabled");
+            for _ in 0..3 {
+                sys::virEventUpdateHandle(id, READABLE);
+                whole_turn();
+                sys::virEventUpdateHandle(id, 0);
+            }
+            assert_eq!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Event(LOST));
+            assert!(notices.try_recv().is_err(), "reported again");
+
+            // `reader` keeps the file open, so that epoll still has it under this number, and the table has not.
+            let new = self::notices();
+            let fd = numbered(number, &reader);
+            assert_eq!(fd.as_raw_fd(), number);
+            let new_id = watch(number, new.0);
+            assert!(new_id > 0, "what epoll has already is not taken over");
+            writer.write_all(b"x").unwrap();
+            assert_eq!(new.1.recv_timeout(PATIENCE).unwrap(), Notice::Event(READABLE));
+            assert_eq!(sys::virEventRemoveHandle(new_id), 0);
+
+            assert_eq!(sys::virEventRemoveHandle(id), 0);
+        }
+        assert_eq!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Freed);
+    }
+
+    #[test]
+    fn events_of_a_new_connection_do_not_reach_the_one_that_had_its_number() {
+        let (old, new) = (notices(), notices());
+        let (first, _first_writer) = pair();
+        let (second, mut writer) = pair();
+        let mut fd = numbered(560, &first);
+        drop(first);
+        let old_id = watch(fd.as_raw_fd(), old.0);
+        dup2(&second, &mut fd).unwrap();
+        let new_id = watch(fd.as_raw_fd(), new.0);
+        assert!(new_id > 0);
+        assert_eq!(old.1.recv_timeout(PATIENCE).unwrap(), Notice::Event(LOST));
+        writer.write_all(b"x").unwrap();
+        assert_eq!(new.1.recv_timeout(PATIENCE).unwrap(), Notice::Event(READABLE));
+        // SAFETY: plain calls of the registered loop.
+        unsafe {
+            assert_eq!(sys::virEventRemoveHandle(old_id), 0);
+            assert_eq!(old.1.recv_timeout(PATIENCE).unwrap(), Notice::Freed);
+            while new.1.try_recv().is_ok() {}
+            assert_eq!(new.1.recv_timeout(PATIENCE).unwrap(), Notice::Event(READABLE));
+            assert_eq!(sys::virEventRemoveHandle(new_id), 0);
+        }
     }
 }

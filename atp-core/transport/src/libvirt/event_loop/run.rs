@@ -11,12 +11,19 @@ use rustix::io::Errno;
 use tokio::time::Instant;
 use virt_sys as sys;
 
-use super::table::{Handle, Owned, Table, TimeoutCallback, Timer};
+use super::table::{Handle, HandleState, Owned, Table, TimeoutCallback, Timer};
 
 /// Handles reported in one turn; those beyond it are reported in the next.
 const EVENTS_A_TURN: usize = 256;
 /// Stands for the loop's own wake-up in place of a file descriptor, which is never negative.
 const WAKE: u64 = u64::MAX;
+
+/// How epoll knew a descriptor when it was told what is wanted of it.
+enum Registered {
+    AsBefore,
+    /// It was not registered: it is new, or its number was another file's before.
+    Anew,
+}
 
 pub(super) struct EventLoop {
     epoll: OwnedFd,
@@ -48,6 +55,7 @@ impl EventLoop {
                     data => self.dispatch(data, event.flags),
                 }
             }
+            self.report_lost();
             self.fire_timers();
             self.free_removed();
         }
@@ -81,6 +89,28 @@ impl EventLoop {
             {
                 // SAFETY: libvirt gave function and pointer together, for this call. The pointer is freed
                 // only by `free_removed`, on this thread, after this call.
+                unsafe { callback(id, fd, events, opaque) };
+            }
+        }
+    }
+
+    /// Tells the callbacks of lost handles, as libvirt's default loop does of a descriptor that is not open: with an
+    /// error. One that is disabled is told when it is enabled again.
+    fn report_lost(&self) {
+        let lost = std::mem::take(&mut self.table().lost);
+        for id in lost {
+            let handle = {
+                let mut table = self.table();
+                // A callback before may have removed it or disabled it.
+                let due = |h: &&mut Handle| h.state == HandleState::Lost && h.events != 0;
+                table.handles.get_mut(&id).filter(due).map(|handle| {
+                    handle.state = HandleState::Reported;
+                    (handle.callback, handle.fd, handle.owned.opaque)
+                })
+            };
+            if let Some((callback, fd, opaque)) = handle {
+                let events = to_libvirt(epoll::EventFlags::ERR | epoll::EventFlags::HUP);
+                // SAFETY: as in `dispatch`.
                 unsafe { callback(id, fd, events, opaque) };
             }
         }
@@ -122,9 +152,23 @@ impl EventLoop {
         let (id, fd) = (table.next_id(), handle.fd);
         table.handles.insert(id, handle);
         table.watched.entry(fd).or_default().handles.push(id);
-        if self.register(&mut table, fd).is_err() {
-            table.forget_handle(id);
-            return -1;
+        match self.register(&mut table, fd) {
+            Ok(Registered::AsBefore) => {}
+            Ok(Registered::Anew) => {
+                // Other handles of the number are of a descriptor that was closed. They must not get the events of
+                // this one.
+                let mut others = table.handles_of(fd);
+                others.retain(|other| *other != id);
+                if !others.is_empty() {
+                    self.lose(&mut table, others);
+                    self.refresh(&mut table, fd);
+                }
+            }
+            Err(_) => {
+                table.forget_handle(id);
+                self.refresh(&mut table, fd);
+                return -1;
+            }
         }
         id
     }
@@ -136,22 +180,38 @@ impl EventLoop {
             return;
         }
         handle.events = events;
-        let fd = handle.fd;
-        if let Err(error) = self.register(&mut table, fd) {
-            tracing::error!(%error, fd, "cannot watch a connection");
+        let (fd, state) = (handle.fd, handle.state);
+        match state {
+            HandleState::Watched => self.refresh(&mut table, fd),
+            HandleState::Lost => self.lose(&mut table, vec![id]),
+            HandleState::Reported => {}
         }
     }
 
     pub(super) fn remove_handle(&self, id: c_int) -> c_int {
         let mut table = self.table();
         let Some(handle) = table.forget_handle(id) else { return -1 };
-        if let Err(error) = self.register(&mut table, handle.fd) {
-            tracing::error!(%error, fd = handle.fd, "cannot stop watching a connection");
-        }
+        self.refresh(&mut table, handle.fd);
         table.removed.push(handle.owned);
         drop(table);
         self.wake();
         0
+    }
+
+    /// Tells epoll what is wanted of a descriptor now. Where that fails, the handles of the descriptor are lost.
+    fn refresh(&self, table: &mut Table, fd: RawFd) {
+        let Err(error) = self.register(table, fd) else { return };
+        tracing::error!(%error, fd, "cannot watch a connection any more; libvirt is told that it failed");
+        let handles = table.handles_of(fd);
+        self.lose(table, handles);
+        // None of them is left, and so nothing is registered.
+        let _unwatched = self.register(table, fd);
+    }
+
+    /// Gives handles up, and has the loop tell their callbacks.
+    fn lose(&self, table: &mut Table, handles: Vec<c_int>) {
+        handles.into_iter().for_each(|id| table.lose_handle(id));
+        self.wake();
     }
 
     /// Tells epoll what is wanted of a descriptor now.
@@ -159,32 +219,44 @@ impl EventLoop {
     /// One of which nothing is wanted for a while stays registered, for libvirt disables and enables a connection's
     /// handle around each call, and a change is cheaper than taking it out and putting it in again. epoll reports a
     /// hang-up even then; edge-triggered it does so once, and not again and again.
-    fn register(&self, table: &mut Table, fd: RawFd) -> Result<(), Errno> {
-        let Some(watched) = table.watched.get_mut(&fd) else { return Ok(()) };
-        if !watched.registered && !watched.handles.is_empty() {
-            table.last_generation = table.last_generation.wrapping_add(1);
-            watched.generation = table.last_generation;
+    ///
+    /// What epoll has can differ from the table: a descriptor that was closed before libvirt removed its handle is
+    /// gone from epoll, and its number may be another file's.
+    fn register(&self, table: &mut Table, fd: RawFd) -> Result<Registered, Errno> {
+        let Some(watched) = table.watched.get_mut(&fd) else { return Ok(Registered::AsBefore) };
+        // SAFETY: libvirt keeps the descriptor open from add to remove, and this is called in between; it is
+        // not kept beyond this call. Should it be closed all the same, the number is passed to `epoll_ctl` alone,
+        // which fails.
+        let source = unsafe { BorrowedFd::borrow_raw(fd) };
+        if watched.handles.is_empty() {
+            table.watched.remove(&fd);
+            if let Err(error) = epoll::delete(&self.epoll, source) {
+                // Whatever the error, epoll does not have the file that has this number now.
+                tracing::debug!(%error, fd, "a descriptor was not watched any more");
+            }
+            return Ok(Registered::AsBefore);
         }
         let events =
             watched.handles.iter().filter_map(|id| table.handles.get(id)).fold(0, |all, h| all | h.events);
-        // SAFETY: libvirt keeps the descriptor open from add to remove, and this is called in between; it is
-        // not kept beyond this call.
-        let source = unsafe { BorrowedFd::borrow_raw(fd) };
         let flags = if events == 0 { epoll::EventFlags::ET } else { to_epoll(events) };
         // `WAKE` has no descriptor's number in its lower half.
-        let data = u64::from(watched.generation) << 32 | u64::from(fd.cast_unsigned());
-        let data = epoll::EventData::new_u64(data);
-        match (watched.registered, watched.handles.is_empty()) {
-            (true, false) => epoll::modify(&self.epoll, source, data, flags)?,
-            (false, false) => epoll::add(&self.epoll, source, data, flags)?,
-            (true, true) => epoll::delete(&self.epoll, source)?,
-            (false, true) => {}
+        let data = |generation: u32| {
+            epoll::EventData::new_u64(u64::from(generation) << 32 | u64::from(fd.cast_unsigned()))
+        };
+        if watched.registered {
+            match epoll::modify(&self.epoll, source, data(watched.generation), flags) {
+                Err(Errno::NOENT) => {}
+                modified => return modified.map(|()| Registered::AsBefore),
+            }
         }
-        watched.registered = !watched.handles.is_empty();
-        if !watched.registered {
-            table.watched.remove(&fd);
+        table.last_generation = table.last_generation.wrapping_add(1);
+        watched.generation = table.last_generation;
+        match epoll::add(&self.epoll, source, data(watched.generation), flags) {
+            Err(Errno::EXIST) => epoll::modify(&self.epoll, source, data(watched.generation), flags)?,
+            added => added?,
         }
-        Ok(())
+        watched.registered = true;
+        Ok(Registered::Anew)
     }
 
     pub(super) fn add_timer(&self, milliseconds: c_int, callback: TimeoutCallback, owned: Owned) -> c_int {

@@ -19,6 +19,8 @@ pub(super) struct Table {
     /// The handles of each file descriptor; libvirt may watch one twice, epoll cannot.
     pub(super) watched: HashMap<RawFd, Watched>,
     pub(super) last_generation: u32,
+    /// Handles that were lost and whose callbacks have not been told.
+    pub(super) lost: Vec<c_int>,
     pub(super) timers: HashMap<c_int, Timer>,
     pub(super) due: BTreeSet<(Instant, c_int)>,
     /// Until when the loop's thread sleeps, if nothing wakes it.
@@ -33,7 +35,7 @@ pub(super) struct Watched {
     /// Tells this registration from earlier ones of the same number: an event of a descriptor that was closed since
     /// must not reach the next connection that got the number.
     pub(super) generation: u32,
-    /// Whether epoll knows of it.
+    /// Whether it was registered with epoll. The kernel takes it out by itself when the descriptor is closed.
     pub(super) registered: bool,
 }
 
@@ -42,6 +44,18 @@ pub(super) struct Handle {
     pub(super) events: c_int,
     pub(super) callback: HandleCallback,
     pub(super) owned: Owned,
+    pub(super) state: HandleState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HandleState {
+    /// Its descriptor is watched.
+    Watched,
+    /// Its descriptor was closed, or cannot be watched any more. It is not among the handles of that number, which may
+    /// be another connection's by now.
+    Lost,
+    /// Lost, and its callback was told. It is told once: what it does then may enable the handle again.
+    Reported,
 }
 
 pub(super) struct Timer {
@@ -75,13 +89,31 @@ impl Table {
         }
     }
 
+    /// The handles of a file descriptor.
+    pub(super) fn handles_of(&self, fd: RawFd) -> Vec<c_int> {
+        self.watched.get(&fd).map(|watched| watched.handles.clone()).unwrap_or_default()
+    }
+
     /// Takes a handle out; the caller tells epoll, and frees what belongs to it later.
     pub(super) fn forget_handle(&mut self, id: c_int) -> Option<Handle> {
         let handle = self.handles.remove(&id)?;
-        if let Some(watched) = self.watched.get_mut(&handle.fd) {
+        self.unwatch(handle.fd, id);
+        Some(handle)
+    }
+
+    /// Stops watching for a handle, which stays until libvirt removes it; the caller tells epoll, and wakes the loop.
+    pub(super) fn lose_handle(&mut self, id: c_int) {
+        let Some(handle) = self.handles.get_mut(&id) else { return };
+        handle.state = HandleState::Lost;
+        let fd = handle.fd;
+        self.unwatch(fd, id);
+        self.lost.push(id);
+    }
+
+    fn unwatch(&mut self, fd: RawFd, id: c_int) {
+        if let Some(watched) = self.watched.get_mut(&fd) {
             watched.handles.retain(|watching| *watching != id);
         }
-        Some(handle)
     }
 
     /// Sets a timer's next turn, one interval from `now`; returns what is to be called if its turn has come.
