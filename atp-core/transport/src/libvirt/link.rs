@@ -13,6 +13,7 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 
 use super::close_notice::CloseNotice;
+use super::closer::Unused;
 use super::domain_events::Registration;
 use super::error::call_failure;
 use super::stream::ChannelStream;
@@ -27,7 +28,8 @@ pub struct LibvirtLink {
     /// None only while dropping.
     handles: Option<Handles>,
     threads: CallThreads,
-    closer: mpsc::Sender<Handles>,
+    uri: Arc<str>,
+    closer: mpsc::Sender<Unused<Handles>>,
 }
 
 /// What belongs to a connection in the C library. Dropping it closes the connection, and can block.
@@ -59,8 +61,13 @@ impl From<virt::error::Error> for Failure {
 }
 
 impl LibvirtLink {
-    /// Blocks, as opening did.
-    pub(crate) fn new(connect: Connect, threads: CallThreads, closer: mpsc::Sender<Handles>) -> Self {
+    /// Blocks, as opening did. The URI is without a password.
+    pub(super) fn new(
+        connect: Connect,
+        uri: &str,
+        threads: CallThreads,
+        closer: mpsc::Sender<Unused<Handles>>,
+    ) -> Self {
         let handles = Handles {
             notice: CloseNotice::ask(&connect),
             channel: OnceLock::new(),
@@ -68,7 +75,7 @@ impl LibvirtLink {
             domains: Mutex::default(),
             connect,
         };
-        LibvirtLink { handles: Some(handles), threads, closer }
+        LibvirtLink { handles: Some(handles), threads, uri: uri.into(), closer }
     }
 
     /// Starts a blocking call on a thread at once; the future is its answer. The call, and `in_flight`
@@ -136,10 +143,11 @@ impl LibvirtLink {
 impl Drop for LibvirtLink {
     fn drop(&mut self) {
         if let Some(handles) = self.handles.take()
-            && let Err(mpsc::SendError(handles)) = self.closer.send(handles)
+            && let Err(mpsc::SendError(unused)) =
+                self.closer.send(Unused { uri: self.uri.clone(), link: handles })
         {
             // The closer never ends before the last link; should it have died, a leak is better than a block.
-            std::mem::forget(handles);
+            std::mem::forget(unused);
         }
     }
 }
@@ -184,21 +192,4 @@ impl Handles {
     fn domains(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Domain>>> {
         self.domains.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Starts the thread that closes connections nobody holds any more. It ends with the last sender.
-pub(crate) fn closer(threads: CallThreads) -> mpsc::Sender<Handles> {
-    let (sender, receiver) = mpsc::channel::<Handles>();
-    let closing = std::thread::Builder::new().name("atp-closer".to_owned()).spawn(move || {
-        for handles in receiver {
-            // A daemon that hangs holds up the closing of its own connection only.
-            if threads.run(move || drop(handles), drop).is_err() {
-                tracing::warn!("no thread to close a connection on; the closer did it itself");
-            }
-        }
-    });
-    if let Err(error) = closing {
-        tracing::error!(%error, "cannot start the thread that closes connections; they will stay open");
-    }
-    sender
 }

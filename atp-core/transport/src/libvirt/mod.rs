@@ -3,6 +3,7 @@
 mod auth;
 mod channel;
 mod close_notice;
+mod closer;
 mod control_info;
 mod definition;
 mod domain;
@@ -37,7 +38,8 @@ use crate::error::{ConnectError, ErrorKind};
 use crate::host::HostInfo;
 use crate::pool::PooledConnection;
 use crate::reconnect::Attempt;
-use link::{Handles, closer};
+use closer::Unused;
+use link::Handles;
 use threads::{CallThreads, ThreadsExhausted};
 use uri::LibvirtUri;
 
@@ -62,15 +64,14 @@ pub type LibvirtConnection = PooledConnection<LibvirtConnector>;
 pub struct LibvirtConnector {
     threads: CallThreads,
     keepalive: Mutex<KeepaliveConfig>,
-    closer: mpsc::Sender<Handles>,
+    closer: mpsc::Sender<Unused<Handles>>,
 }
 
 impl LibvirtConnector {
-    /// A connector with its own threads: one that closes connections, and those for calls as there is work.
+    /// A connector with its own threads, for calls and for closing connections, as there is work.
     pub fn new(config: &TransportConfig) -> Self {
         let threads = CallThreads::new(config.calls.max_threads, config.calls.thread_idle_timeout);
-        let closer = closer(threads.clone());
-        LibvirtConnector { threads, keepalive: Mutex::new(config.keepalive.clone()), closer }
+        LibvirtConnector { threads, keepalive: Mutex::new(config.keepalive.clone()), closer: closer::start() }
     }
 
     fn keepalive(&self) -> MutexGuard<'_, KeepaliveConfig> {
@@ -173,7 +174,7 @@ impl Connector for LibvirtConnector {
             .run(
                 move || {
                     let link = open(&uri, credentials.as_ref(), &keepalive);
-                    (link.map(|connect| LibvirtLink::new(connect, threads, closer)), in_flight)
+                    (link.map(|connect| LibvirtLink::new(connect, &uri.shown, threads, closer)), in_flight)
                 },
                 move |(link, in_flight)| {
                     drop(in_flight);
