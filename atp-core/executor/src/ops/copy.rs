@@ -36,13 +36,7 @@ pub(super) async fn push(
     let by = transfer.before(deadline);
     let mut push = Push::new(Arc::clone(&spec.source), &spec.destination, transfer);
     let partial = format!("{} in the guest, in the folder it goes to", push.partial_name());
-    let tell = |so_far: Progress| {
-        tell(job, so_far, &partial);
-        if so_far.done >= so_far.total {
-            // The next is checked, and then takes the destination's place.
-            job.attempt.mark_sent();
-        }
-    };
+    let tell = |so_far: Progress| tell(job, so_far, &partial);
     loop {
         let (push, patience) = (&mut push, &mut again);
         let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
@@ -51,7 +45,7 @@ pub(super) async fn push(
             }
             let carrier = LibvirtCarrier::new(&connection, domain.uuid);
             let reconnects = connection.reconnects();
-            let pushed = push.run(&carrier, deadline, &mut { tell }).await;
+            let pushed = push.run_with(&carrier, deadline, &mut { tell }, job.attempt.mark_sent()).await;
             patience.note_reopened(&connection, reconnects);
             explain(job, &connection, operation, domain, pushed).await
         });

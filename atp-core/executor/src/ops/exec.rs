@@ -36,7 +36,7 @@ pub(super) async fn run(
                     if let Some(state) = not_running(&connection, operation, domain).await? {
                         return Ok(Asked::NotRunning(state, Effect::None));
                     }
-                    job.attempt.mark_sent();
+                    job.attempt.mark_sent().await;
                     match exec::start(&carrier, spec, deadline).await {
                         Ok(process) => slot.insert(process),
                         Err(error) => return explain(job, &connection, operation, domain, Err(error)).await,

@@ -28,7 +28,7 @@ pub(super) async fn raw(
         if let Some(state) = not_running(&connection, operation, domain).await? {
             return Ok(Asked::NotRunning(state, Effect::None));
         }
-        job.attempt.mark_sent();
+        job.attempt.mark_sent().await;
         let carrier = LibvirtCarrier::new(&connection, domain.uuid);
         let reply = match operation {
             Operation::Qga(_) => agent::execute_raw(&carrier, command, deadline).await,

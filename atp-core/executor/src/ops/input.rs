@@ -39,7 +39,7 @@ pub(super) async fn give(
             }
             _ => None,
         };
-        job.attempt.mark_sent();
+        job.attempt.mark_sent().await;
         let carrier = LibvirtCarrier::new(&connection, domain.uuid);
         let given = match input {
             Input::Keys(spec) => press(&carrier, &spec.chords, spec.timing, deadline).await,

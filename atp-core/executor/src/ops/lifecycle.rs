@@ -81,7 +81,7 @@ async fn ask(
     if let Some(asked) = settled(before) {
         return Ok(asked);
     }
-    job.attempt.mark_sent();
+    job.attempt.mark_sent().await;
     let error = match connection.domain_lifecycle(domain.uuid, action).await {
         Ok(()) => return Ok(Asked::Done(state_now(connection, operation, domain).await.ok())),
         Err(error) => error,

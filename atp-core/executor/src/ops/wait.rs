@@ -106,7 +106,7 @@ async fn look(
             guest::ping(&carrier, deadline).await?;
             return looked(Seen::True);
         };
-        job.attempt.mark_sent();
+        job.attempt.mark_sent().await;
         is_sent.store(true, Ordering::Release);
         let output = match exec::run(&carrier, spec, deadline).await {
             Ok(output) => output,

@@ -1,7 +1,6 @@
 //! One attempt at a target's work, and how its end is waited for.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use atp_transport::{Effect, ErrorKind, HostId};
@@ -19,9 +18,11 @@ use crate::outcome::{Data, Status};
 #[derive(Debug, Clone)]
 pub struct Attempt {
     deadline: Instant,
-    sent: Arc<AtomicBool>,
-    /// The mark of the attempt that this one is a part of.
-    whole: Option<Arc<AtomicBool>>,
+    /// Whether anything was sent that may change the target. Decided once, by what comes first: true by the work when it
+    /// is about to send, false by the supervisor when it gives up on the work, which then sends nothing more.
+    sent: Arc<OnceLock<bool>>,
+    /// The same of the attempt that this one is a part of.
+    whole: Option<Arc<OnceLock<bool>>>,
     stop: CancellationToken,
     /// None when the attempt is over: nothing is told of a target after its outcome.
     teller: Arc<Mutex<Option<Teller>>>,
@@ -57,7 +58,8 @@ impl Attempt {
         }
     }
 
-    /// An attempt at a part of the work, with a deadline of its own. What it sends it marks for itself and the whole.
+    /// An attempt at a part of the work, with a deadline of its own. What it sends it marks for itself and the whole. A
+    /// part that is cut off keeps no other part from sending; the whole, when it is cut off, keeps all.
     pub(crate) fn part(&self, deadline: Instant) -> Self {
         Attempt {
             deadline,
@@ -79,11 +81,17 @@ impl Attempt {
         self.deadline
     }
 
-    /// To be called before anything is sent that may change the target: from here on, work that is cut
+    /// To be awaited before anything is sent that may change the target: from here on, work that is cut
     /// off leaves [`Effect::Unknown`] behind, before it [`Effect::None`].
-    pub fn mark_sent(&self) {
+    ///
+    /// Never returns if the work was cut off before: its outcome says that nothing was sent, while its task may still
+    /// run until it waits for something.
+    pub async fn mark_sent(&self) {
+        // The part before the whole: a part that was cut off has sent nothing, and leaves the whole as it is.
         for sent in [Some(&self.sent), self.whole.as_ref()].into_iter().flatten() {
-            sent.store(true, Ordering::Release);
+            if !sent.get_or_init(|| true) {
+                std::future::pending::<()>().await;
+            }
         }
     }
 
@@ -102,15 +110,15 @@ impl Attempt {
         *self.so_far.lock().unwrap_or_else(PoisonError::into_inner) = so_far;
     }
 
-    /// What work comes to that is cut off now, for what `error` says.
-    fn cut_off(&self, status: Status, error: OutcomeError) -> Completion {
+    /// What work comes to that is cut off now, for what `error` says. It sends nothing from here on.
+    pub(crate) fn cut_off(&self, status: Status, error: OutcomeError) -> Completion {
         let SoFar { words, data } = self.so_far.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let message = match words {
             Some(words) => format!("{}; {words}", error.message),
             None => error.message,
         };
         let error = OutcomeError { message, ..error };
-        Completion { data, ..Completion::failed(status, self.effect_if_cut_off(), error) }
+        Completion { data, ..Completion::failed(status, self.end_sending(), error) }
     }
 
     fn teller(&self) -> MutexGuard<'_, Option<Teller>> {
@@ -130,9 +138,9 @@ impl Attempt {
         sleep(grace).await;
     }
 
-    /// What work that is cut off now has done.
-    pub(crate) fn effect_if_cut_off(&self) -> Effect {
-        if self.sent.load(Ordering::Acquire) { Effect::Unknown } else { Effect::None }
+    /// Keeps work that has sent nothing yet from doing so; what it has done until now.
+    fn end_sending(&self) -> Effect {
+        if *self.sent.get_or_init(|| false) { Effect::Unknown } else { Effect::None }
     }
 
     /// Waits for the work to end, in whatever way, and says when it did. Nothing is told of it afterwards.
@@ -159,7 +167,7 @@ impl Attempt {
             biased;
             joined = &mut work => match joined {
                 Ok(ended) => return ended,
-                Err(error) => Completion::failed(Status::Failed, self.effect_if_cut_off(), panicked(error)),
+                Err(error) => Completion::failed(Status::Failed, self.end_sending(), panicked(error)),
             },
             () = abort.cancelled() => self.cut_off(
                 Status::Cancelled,
@@ -193,19 +201,84 @@ fn panic_message(error: tokio::task::JoinError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use futures_util::FutureExt as _;
+
     use super::*;
+
+    fn attempt() -> Attempt {
+        let (events, _run) = mpsc::channel(1);
+        let teller = Teller { events, host: "h1".parse().unwrap(), vm: None };
+        Attempt::new(Instant::now(), CancellationToken::new(), teller)
+    }
+
+    /// Whether the work goes ahead and sends.
+    fn sends(attempt: &Attempt) -> bool {
+        attempt.mark_sent().now_or_never().is_some()
+    }
 
     #[test]
     fn what_a_part_sends_the_whole_has_sent_and_no_other_part() {
-        let (events, _run) = mpsc::channel(1);
-        let teller = Teller { events, host: "h1".parse().unwrap(), vm: None };
-        let whole = Attempt::new(Instant::now(), CancellationToken::new(), teller);
+        let whole = attempt();
         let (first, second) = (whole.part(Instant::now()), whole.part(Instant::now()));
-        assert_eq!(whole.effect_if_cut_off(), Effect::None);
-        first.mark_sent();
+        assert!(sends(&first));
         assert_eq!(
-            [&whole, &first, &second].map(Attempt::effect_if_cut_off),
+            [&whole, &first, &second].map(Attempt::end_sending),
             [Effect::Unknown, Effect::Unknown, Effect::None]
         );
+    }
+
+    #[test]
+    fn a_part_that_is_cut_off_sends_nothing_and_the_next_does() {
+        let whole = attempt();
+        let (first, second) = (whole.part(Instant::now()), whole.part(Instant::now()));
+        assert_eq!(first.end_sending(), Effect::None);
+        assert!(!sends(&first));
+        assert_eq!(whole.sent.get(), None, "the whole has sent nothing, and may");
+        assert!(sends(&second));
+        assert_eq!(whole.end_sending(), Effect::Unknown);
+    }
+
+    #[test]
+    fn no_part_of_a_whole_that_is_cut_off_sends_anything() {
+        let whole = attempt();
+        let part = whole.part(Instant::now());
+        assert_eq!(whole.end_sending(), Effect::None);
+        assert!(!sends(&part) && !sends(&whole.part(Instant::now())));
+    }
+
+    #[test]
+    fn work_sends_if_and_only_if_the_effect_is_unknown_however_close_the_two_are() {
+        const ROUNDS: usize = 4_000;
+        let rounds: Vec<_> = (0..ROUNDS)
+            .map(|round| {
+                let whole = attempt();
+                let part = whole.part(Instant::now());
+                // The part works; either is cut off.
+                let cut_off = if round % 2 == 0 { whole } else { part.clone() };
+                (part, cut_off)
+            })
+            .collect();
+        let begin = Barrier::new(2);
+        let (sent, effects) = thread::scope(|scope| {
+            let work = scope.spawn(|| -> Vec<_> {
+                let sends = |(part, _): &(Attempt, Attempt)| {
+                    begin.wait();
+                    sends(part)
+                };
+                rounds.iter().map(sends).collect()
+            });
+            let ends = |(_, cut_off): &(Attempt, Attempt)| {
+                begin.wait();
+                cut_off.end_sending()
+            };
+            let effects: Vec<_> = rounds.iter().map(ends).collect();
+            (work.join().unwrap(), effects)
+        });
+        for (round, (sent, effect)) in sent.into_iter().zip(effects).enumerate() {
+            assert_eq!(sent, effect == Effect::Unknown, "round {round}");
+        }
     }
 }

@@ -153,7 +153,7 @@ impl Walk<'_> {
             // Nothing is lost with a wait, and it may be a long one.
             () = self.attempt.stop_requested(), if ends_with_stop => {
                 let error = OutcomeError::new("stopped", "stopped while it was waited for, as was asked");
-                Completion::failed(Status::Cancelled, step.effect_if_cut_off(), error)
+                step.cut_off(Status::Cancelled, error)
             }
         }
     }

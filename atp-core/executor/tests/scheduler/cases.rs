@@ -1,7 +1,7 @@
 //! What a run does, case by case.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use atp_executor::{
@@ -10,6 +10,7 @@ use atp_executor::{
 };
 use atp_transport::Effect;
 use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{Gauge, policy, settled, spec, target, virtual_time};
@@ -112,6 +113,46 @@ fn dropping_a_run_ends_its_work() {
         drop(run);
         sleep(Duration::from_secs(1)).await;
         assert_eq!(gauge.now(), 0);
+    });
+}
+
+#[test]
+fn work_that_is_cut_off_just_before_it_sends_never_sends() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    runtime.block_on(async {
+        let control = RunControl::default();
+        let policy = Policy { timeout: Duration::from_secs(600), ..policy() };
+        let [arrives, goes_on] = [(); 2].map(|()| Arc::new(Barrier::new(2)));
+        let sent = Arc::new(AtomicBool::new(false));
+        let (ends, mut ended) = mpsc::channel::<()>(1);
+        let shared = (Arc::clone(&arrives), Arc::clone(&goes_on), Arc::clone(&sent), ends);
+        let mut run = run_targets(spec(targets(1), policy), &control, move |_, attempt| {
+            let (arrives, goes_on, sent, ends) = shared.clone();
+            async move {
+                // Its thread stands here, and cannot be told that it is cut off.
+                tokio::task::block_in_place(|| {
+                    arrives.wait();
+                    goes_on.wait();
+                });
+                attempt.mark_sent().await;
+                sent.store(true, Ordering::SeqCst);
+                drop(ends);
+                Completion::ok(Effect::Done, None)
+            }
+        });
+        arrives.wait();
+        control.abort.cancel();
+        let outcome = loop {
+            if let RunEvent::Finished(outcome) = run.next().await.expect("there is an outcome") {
+                break outcome;
+            }
+        };
+        goes_on.wait();
+        assert_eq!(run.next().await, None);
+        assert_eq!(ended.recv().await, None, "the work has ended");
+        assert_eq!((outcome.status, outcome.effect), (Status::Cancelled, Effect::None));
+        assert!(!sent.load(Ordering::SeqCst), "it was sent all the same");
     });
 }
 

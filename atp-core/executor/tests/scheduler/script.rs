@@ -85,7 +85,7 @@ pub(crate) async fn act(script: Script, attempt: Attempt, time: u32) -> Completi
     let send = async {
         if let Some(after) = script.sends_after {
             wait(after).await;
-            attempt.mark_sent();
+            attempt.mark_sent().await;
         }
         std::future::pending::<()>().await;
     };

@@ -211,6 +211,18 @@ impl Push {
         deadline: Instant,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Pushed> {
+        self.run_with(carrier, deadline, progress, std::future::ready(())).await
+    }
+
+    /// As [`run`](Self::run), and waits for `last_step` before the copy takes the destination's place. Until that
+    /// returns, nothing was sent that changes the destination.
+    pub async fn run_with(
+        &mut self,
+        carrier: &impl Carrier,
+        deadline: Instant,
+        progress: &mut (dyn FnMut(Progress) + Send),
+        last_step: impl Future<Output = ()> + Send,
+    ) -> Result<Pushed> {
         let work_deadline = self.policy.before(deadline);
         let (places, resumed_at) = self.begin(carrier, work_deadline).await.map_err(|error| {
             // Whatever came of that in the guest, the destination is as it was.
@@ -238,6 +250,7 @@ impl Push {
             let _ = script::output(carrier, REMOVE, &[&places.partial], deadline).await;
             return Err(FileError::Checksum { path: places.destination, expected, found }.into());
         }
+        last_step.await;
         let mode = format!("{:04o}", self.source.mode);
         let names = [places.partial.as_str(), &places.destination, &mode];
         let output = script::output(carrier, FINISH, &names, deadline).await?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use atp_transport::Effect;
 use tempfile::TempDir;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::*;
@@ -94,6 +95,22 @@ async fn a_push_carries_everything_over() {
     assert!(told.is_sorted() && told.len() > 3, "{told:?}");
     pushing.assert_there();
     assert_eq!(guest.open_files(), 0);
+}
+
+#[tokio::test]
+async fn a_push_that_is_held_before_its_last_step_changes_nothing() {
+    let (guest, pushing, reached) = (LocalGuest::default(), Pushing::new(), Notify::new());
+    let last_step = async {
+        reached.notify_one();
+        std::future::pending().await
+    };
+    let (mut push, mut quiet) = (pushing.push(), |_| {});
+    tokio::select! {
+        pushed = push.run_with(&guest, soon(), &mut quiet, last_step) => panic!("{pushed:?}"),
+        () = reached.notified() => {}
+    }
+    assert_eq!(fs::read(&pushing.destination).unwrap(), b"old");
+    assert_eq!(names(pushing.folder.path()).len(), 2, "the copy is there, beside it");
 }
 
 #[tokio::test]
