@@ -40,12 +40,13 @@ impl Completion {
         Completion { status, effect, data: None, error: Some(error) }
     }
 
-    /// What an error of the layers below comes to, for work that was to end by `deadline`.
+    /// What an error of the layers below comes to, for work that was to end by `deadline`. `is_sent` says whether the
+    /// work had marked itself as sent; see [`effect_of`].
     ///
     /// A timeout that came before the deadline, such as that of a single call, is a failure like others. A process
     /// that still ran is one of the target's own time, though said a moment before it is over. So is an agent that was
     /// silent until then: whether libvirt's clock or ours ended the wait for it is chance.
-    pub(crate) fn from_error(error: &ProtocolError, deadline: Instant) -> Self {
+    pub(crate) fn from_error(error: &ProtocolError, deadline: Instant, is_sent: bool) -> Self {
         let out_of_time = matches!(error, ProtocolError::StillRunning { .. }) || Instant::now() >= deadline;
         let is_silence = error.is_timeout() || error.transport_kind() == Some(ErrorKind::AgentUnresponsive);
         let status = if error.is_unreachable() {
@@ -55,13 +56,7 @@ impl Completion {
         } else {
             Status::Failed
         };
-        Completion::failed(status, error.effect(), error.into())
-    }
-
-    /// The same, of work that only looked: whatever was sent had no effect.
-    pub(crate) fn of_a_look(mut self) -> Self {
-        self.effect = Effect::None;
-        self
+        Completion::failed(status, effect_of(error, is_sent), error.into())
     }
 
     /// The outcome of `target`.
@@ -88,9 +83,16 @@ impl Completion {
     }
 }
 
+/// What work that failed so did to its target. An error tells of a call whether it may have been carried out, and not what
+/// the call was: before the work marks itself as sent it only looks, and a look that was not answered changed nothing.
+pub(crate) fn effect_of(error: &ProtocolError, is_sent: bool) -> Effect {
+    if is_sent { error.effect() } else { Effect::None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::may_repeat;
     use atp_transport::{LibvirtError, TransportError};
 
     #[tokio::test(start_paused = true)]
@@ -98,17 +100,43 @@ mod tests {
         let running = ProtocolError::StillRunning { program: "p".into(), pid: 1, source: None };
         let unanswered = ProtocolError::Timeout { channel: atp_protocol::Channel::Monitor, sent: true };
         let deadline = Instant::now() + Duration::from_millis(3);
-        assert_eq!(Completion::from_error(&running, deadline).status, Status::Timeout);
-        assert_eq!(Completion::from_error(&unanswered, deadline).status, Status::Failed);
+        assert_eq!(Completion::from_error(&running, deadline, true).status, Status::Timeout);
+        assert_eq!(Completion::from_error(&unanswered, deadline, true).status, Status::Failed);
         let source = LibvirtError { code: 86, domain: 10, level: 2, message: "not available for now".into() };
         let (host, operation) = ("h1".parse().unwrap(), "virDomainQemuAgentCommand");
         let kind = ErrorKind::AgentUnresponsive;
         let silent = TransportError::Libvirt { host, operation, kind, source }.into();
-        assert_eq!(Completion::from_error(&silent, deadline).status, Status::Failed);
+        assert_eq!(Completion::from_error(&silent, deadline, true).status, Status::Failed);
         tokio::time::advance(Duration::from_millis(3)).await;
         for late in [unanswered, silent] {
-            let late = Completion::from_error(&late, deadline);
+            let late = Completion::from_error(&late, deadline, true);
             assert_eq!((late.status, late.effect), (Status::Timeout, Effect::Unknown));
+        }
+    }
+
+    #[test]
+    fn an_effect_is_what_both_the_error_and_the_mark_allow() {
+        let channel = atp_protocol::Channel::Agent;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let lost = |sent| TransportError::ConnectionLost {
+            host: "h1".parse().unwrap(),
+            operation: "virDomainGetInfo",
+            sent,
+            source: None,
+        };
+        for (error, once_sent) in [
+            (lost(true).into(), Effect::Unknown),
+            (lost(false).into(), Effect::None),
+            (ProtocolError::Timeout { channel, sent: true }, Effect::Unknown),
+            (ProtocolError::AgentSilent, Effect::None),
+            (ProtocolError::OutputTooLarge { channel, channel_lost: false, libvirt: None }, Effect::Done),
+        ] {
+            let [looked, sent] =
+                [false, true].map(|is_sent| Completion::from_error(&error, deadline, is_sent));
+            assert_eq!((looked.effect, sent.effect), (Effect::None, once_sent), "{error}");
+            // What may pass is tried again unless something may have happened.
+            assert_eq!(may_repeat(&looked), error.is_retryable(), "{error}");
+            assert_eq!(may_repeat(&sent), error.is_retryable() && once_sent == Effect::None, "{error}");
         }
     }
 }

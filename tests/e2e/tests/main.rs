@@ -18,6 +18,7 @@ mod library;
 mod lifecycle;
 mod listing;
 mod load;
+mod looks;
 mod many;
 mod messages;
 mod names;

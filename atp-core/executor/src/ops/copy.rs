@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Job;
 use super::again::Again;
 use super::guest::{self, Asked, explain, not_running};
-use crate::completion::Completion;
+use crate::completion::{Completion, effect_of};
 use crate::copy::{FileReport, PullSpec, PushSpec};
 use crate::operation::Operation;
 use crate::outcome::{Data, Status};
@@ -50,7 +50,9 @@ pub(super) async fn push(
             explain(job, &connection, operation, domain, pushed).await
         });
         match asked.await {
-            Err(error) if can_go_on_pushing(&error, &mut begun) && again.after(&error).await => {}
+            Err(error)
+                if can_go_on_pushing(&error, &mut begun, job.attempt.is_sent())
+                    && again.after(&error).await => {}
             asked => return finish(job, domain, by, asked, |pushed| pushed_completion(spec, pushed)),
         }
     }
@@ -86,10 +88,7 @@ pub(super) async fn pull(
         });
         match asked.await {
             Err(error) if can_go_on_pulling(&error, &mut begun) && again.after(&error).await => {}
-            // Whatever came of it, the guest is as it was.
-            asked => {
-                return finish(job, domain, by, asked, |pulled| pulled_completion(spec, pulled)).of_a_look();
-            }
+            asked => return finish(job, domain, by, asked, |pulled| pulled_completion(spec, pulled)),
         }
     }
 }
@@ -104,14 +103,14 @@ fn finish<T>(
     answered: impl FnOnce(T) -> Completion,
 ) -> Completion {
     match asked {
-        Err(error) => ended(&error, by),
+        Err(error) => ended(&error, by, job.attempt.is_sent()),
         asked => guest::finish(job, domain, asked, answered),
     }
 }
 
 /// What an error comes to. That bytes went over says that nothing hung.
-fn ended(error: &ProtocolError, by: Instant) -> Completion {
-    let mut ended = Completion::from_error(error, by);
+fn ended(error: &ProtocolError, by: Instant, is_sent: bool) -> Completion {
+    let mut ended = Completion::from_error(error, by, is_sent);
     let is_under_way = matches!(error, ProtocolError::File(FileError::Stopped { done, .. }) if *done > 0);
     if let (Status::Timeout, true, Some(said)) = (ended.status, is_under_way, &mut ended.error) {
         said.hint = Some(OUT_OF_TIME.to_owned());
@@ -130,9 +129,8 @@ fn tell(job: &Job<'_>, Progress { done, total }: Progress, partial: &str) {
 
 /// Whether a file can be pushed on from where it is. A last step that may have been taken is not taken again: the
 /// guest may have changed the file since.
-fn can_go_on_pushing(error: &ProtocolError, begun: &mut bool) -> bool {
-    let is_unsent = !matches!(error, ProtocolError::Transport(_)) || error.effect() == Effect::None;
-    can_go_on_pulling(error, begun) && is_unsent
+fn can_go_on_pushing(error: &ProtocolError, begun: &mut bool, is_sent: bool) -> bool {
+    can_go_on_pulling(error, begun) && effect_of(error, is_sent) == Effect::None
 }
 
 /// Whether a file can be pulled on from where it is: that had begun.
@@ -166,7 +164,8 @@ fn pulled_completion(spec: &PullSpec, pulled: Pulled) -> Completion {
         resumed_at: pulled.resumed_at,
         sha256: pulled.digest.to_string(),
     };
-    Completion::ok(Effect::Done, Data::File(report))
+    // The guest is as it was.
+    Completion::ok(Effect::None, Data::File(report))
 }
 
 #[cfg(test)]
@@ -193,18 +192,23 @@ mod tests {
         let by = TransferPolicy::default().before(deadline);
         tokio::time::advance(Duration::from_secs(7)).await;
         assert!(Instant::now() < deadline);
-        let ended = ended(&stopped.into(), by);
+        let ended = ended(&stopped.into(), by, false);
         assert_eq!((ended.status, ended.effect), (Status::Timeout, Effect::None));
         assert_eq!(ended.error.and_then(|error| error.hint).as_deref(), Some(OUT_OF_TIME));
     }
 
     #[test]
     fn a_last_step_of_unknown_effect_is_repeated_for_a_pull_only() {
-        for (effect, can_push) in [(Effect::None, true), (Effect::Unknown, false)] {
-            assert_eq!(can_go_on_pushing(&lost(effect), &mut true), can_push);
+        for (effect, is_sent, can_push) in [
+            (Effect::None, true, true),
+            (Effect::Unknown, true, false),
+            // It was a look that was lost.
+            (Effect::Unknown, false, true),
+        ] {
+            assert_eq!(can_go_on_pushing(&lost(effect), &mut true, is_sent), can_push);
             assert!(can_go_on_pulling(&lost(effect), &mut true));
             // Before anything was begun, the connection was never there.
-            assert!(!can_go_on_pushing(&lost(effect), &mut false));
+            assert!(!can_go_on_pushing(&lost(effect), &mut false, is_sent));
             assert!(!can_go_on_pulling(&lost(effect), &mut false));
         }
     }

@@ -5,7 +5,7 @@ use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, LibvirtConnection};
 
 use super::Job;
-use crate::completion::Completion;
+use crate::completion::{Completion, effect_of};
 use crate::operation::{Forecast, Operation};
 use crate::outcome::Data;
 
@@ -72,7 +72,7 @@ pub(super) async fn explain<T>(
         && let Ok(now) = connection.domain_info(domain.uuid).await
         && !can_answer(operation, now.state)
     {
-        return Ok(Asked::NotRunning(now.state, error.effect()));
+        return Ok(Asked::NotRunning(now.state, effect_of(&error, job.attempt.is_sent())));
     }
     Err(job.explained(connection, domain, error).await)
 }

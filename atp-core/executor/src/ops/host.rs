@@ -13,7 +13,7 @@ use crate::outcome::{Data, HostReport};
 pub(super) async fn check(job: &Job<'_>) -> Completion {
     match report(job).await {
         Ok(report) => Completion::ok(Effect::None, Data::Host(report)),
-        Err(error) => job.failure(&error).of_a_look(),
+        Err(error) => job.failure(&error),
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) async fn info(job: &Job<'_>, domain: &DomainInfo, policy: &Policy) ->
     });
     match report.await {
         Ok(report) => Completion::ok(Effect::None, Data::Vm(Box::new(report))),
-        Err(error) => job.failure(&error).of_a_look(),
+        Err(error) => job.failure(&error),
     }
 }
 

@@ -89,7 +89,7 @@ impl Job<'_> {
     }
 
     fn failure(&self, error: &ProtocolError) -> Completion {
-        Completion::from_error(error, self.attempt.deadline())
+        Completion::from_error(error, self.attempt.deadline(), self.attempt.is_sent())
     }
 
     /// The error, which says more if it is of an agent that does not have a command.

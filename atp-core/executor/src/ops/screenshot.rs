@@ -34,7 +34,7 @@ pub(super) async fn take(
         picture = Some(taken);
         Completion::ok(Effect::None, None)
     });
-    let Some(picture) = picture else { return looked.of_a_look() };
+    let Some(picture) = picture else { return looked };
     let report = ScreenshotReport {
         file: file_for(&spec.folder, &job.target.host, &domain.name),
         width: picture.size.width,

@@ -8,7 +8,7 @@ use atp_transport::{Effect, ErrorKind};
 use tokio::time::{self, Instant};
 
 use super::Job;
-use crate::completion::Completion;
+use crate::completion::{Completion, effect_of};
 use crate::error::{OutcomeError, in_full};
 use crate::operation::{Condition, reached};
 use crate::outcome::{Data, Status, WaitReport};
@@ -44,7 +44,7 @@ pub(super) async fn until(
         looks += 1;
         let is_sent = AtomicBool::new(false);
         let looked = look(job, domain, condition, &is_sent).await;
-        effect = together(effect, effect_of(&looked, is_sent.load(Ordering::Acquire)));
+        effect = together(effect, done_by(&looked, is_sent.load(Ordering::Acquire)));
         match looked.map(|look| look.seen) {
             Ok(Seen::True) => return Completion::ok(effect, Data::Waited(WaitReport { looks })),
             Ok(Seen::NotYet(seen)) => last = seen,
@@ -62,13 +62,11 @@ pub(super) async fn until(
     }
 }
 
-/// What a look did to the VM, where a program was sent to it or not.
-fn effect_of(looked: &Result<Look, ProtocolError>, is_sent: bool) -> Effect {
+/// What a look did to the VM, where a program was sent to it or not. The mark of the attempt is that of all looks.
+fn done_by(looked: &Result<Look, ProtocolError>, is_sent: bool) -> Effect {
     match looked {
         Ok(look) => look.effect,
-        Err(error) if is_sent => error.effect(),
-        // It was only looked at.
-        Err(_) => Effect::None,
+        Err(error) => effect_of(error, is_sent),
     }
 }
 
@@ -166,10 +164,10 @@ mod tests {
     #[test]
     fn a_look_that_sent_no_program_did_nothing() {
         let unanswered = || Err(ProtocolError::Timeout { channel: atp_protocol::Channel::Agent, sent: true });
-        assert_eq!(effect_of(&unanswered(), false), Effect::None);
-        assert_eq!(effect_of(&unanswered(), true), Effect::Unknown);
+        assert_eq!(done_by(&unanswered(), false), Effect::None);
+        assert_eq!(done_by(&unanswered(), true), Effect::Unknown);
         let ran = Ok(Look { seen: Seen::NotYet(String::new()), effect: Effect::Done });
-        assert_eq!(effect_of(&ran, true), Effect::Done);
+        assert_eq!(done_by(&ran, true), Effect::Done);
     }
 
     #[test]

@@ -95,6 +95,11 @@ impl Attempt {
         }
     }
 
+    /// Whether the work has come past [`mark_sent`](Self::mark_sent).
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sent.get() == Some(&true)
+    }
+
     /// Tells how far the work is, in bytes. Never waits: it is left out where the events are not read fast enough, so
     /// that there is always room for those that matter.
     pub fn progress(&self, done: u64, total: u64) {

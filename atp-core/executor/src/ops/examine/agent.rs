@@ -46,7 +46,7 @@ pub(crate) async fn agent(job: &Job<'_>, domain: &DomainInfo) -> Completion {
         Ok(found) => judge(job, domain, &found),
         Err(error) => {
             let examination = Examination::from(vec![silent(&error)]);
-            Completion { data: Some(Data::Examination(examination)), ..job.failure(&error).of_a_look() }
+            Completion { data: Some(Data::Examination(examination)), ..job.failure(&error) }
         }
     }
 }

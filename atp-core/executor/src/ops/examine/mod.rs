@@ -32,7 +32,7 @@ pub(super) async fn host(job: &Job<'_>) -> Completion {
         Err(error) => {
             let failed = Failed::of(&error);
             let examination = Examination::from(way(socket.as_ref(), Some(&failed)));
-            Completion { data: Some(Data::Examination(examination)), ..job.failure(&error).of_a_look() }
+            Completion { data: Some(Data::Examination(examination)), ..job.failure(&error) }
         }
     }
 }
