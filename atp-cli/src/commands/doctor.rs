@@ -151,11 +151,19 @@ fn permissions(file: &Path, mode: u32, has_secrets: bool) -> Finding {
     Finding::ok("settings", format!("{name} is good, and nobody else can change it"))
 }
 
-/// Two ids of one and the same daemon.
+/// Two ids of one and the same daemon, or of daemons that cannot be told apart by their machines.
 fn same_daemon(notice: &Notice) -> Option<Outcome> {
-    let Notice::SameDaemon { host, alias, .. } = notice else { return None };
-    let message = format!("{host} and {alias} reach the same daemon: its VMs are worked on as {host}'s");
-    let hint = "keep one of the ids, and remove the other from the inventory";
+    let (message, hint) = match notice {
+        Notice::SameDaemon { host, alias, .. } => (
+            format!("{host} and {alias} reach the same daemon: its VMs are worked on as {host}'s"),
+            "keep one of the ids, and remove the other from the inventory",
+        ),
+        Notice::SameMachine { .. } => (
+            notice.to_string(),
+            "give each machine a UUID of its own (host_uuid in libvirtd.conf); of two ids of one daemon keep one",
+        ),
+        _ => return None,
+    };
     Some(outcome(Finding::problem("inventory", message, hint)))
 }
 

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use tokio::time::{self, Instant};
 use uuid::Uuid;
 
-use crate::aliases::{self, Machines};
+use crate::aliases::{self, Daemon, Daemons};
 use crate::error::OutcomeError;
 use crate::journal::Journal;
 use crate::operation::Operation;
@@ -85,8 +85,10 @@ impl Executor {
             let matched = resolve::matched(selection, &listings);
             let unmatched = resolve::unmatched_exclusions(selection, &listings);
             let (targets, settled) = resolve::resolve(operation.name(), selection, listings);
-            let machines = self.machines(aliases::doubtful(&targets), began, &policy).await;
-            let (targets, mut notices) = aliases::merge(targets, &machines);
+            let mut daemons = self.daemons(aliases::doubtful(&targets), began, &policy).await;
+            let again = self.daemons(aliases::undecided(&daemons), began, &policy).await;
+            daemons.extend(again);
+            let (targets, mut notices) = aliases::merge(targets, &daemons);
             notices.extend(unmatched.into_iter().map(|selector| Notice::NothingExcluded { selector }));
             if matched > 0 && targets.is_empty() && settled.is_empty() {
                 notices.push(Notice::NoneLeft { vms: matched });
@@ -137,24 +139,27 @@ impl Executor {
         Listing { id, host, domains, labels, took: started.elapsed() }
     }
 
-    /// Asks hosts, all at once, which machines they run on. They answered just now: each has its time once more, so
+    /// Asks daemons, all at once, what they say of themselves. They answered just now: each has its time once more, so
     /// that a host that hung does not hide that two others are one. Of the time for the whole run, which counts from when
     /// the planning `began`, they have half of what is left.
-    async fn machines(&self, hosts: BTreeSet<HostId>, began: Instant, policy: &Policy) -> Machines {
+    async fn daemons(&self, hosts: BTreeSet<HostId>, began: Instant, policy: &Policy) -> Daemons {
         let now = Instant::now();
         let left = policy.deadline.map(|whole| (began + whole).saturating_duration_since(now));
         let deadline = now + left.map_or(policy.timeout, |left| policy.timeout.min(left / 2));
         let ask = |id: HostId| async move {
             let options = ExecuteOptions::by(deadline);
             let asked = self.manager.execute_on_host_with(id.as_str(), options, |connection| async move {
-                Ok::<_, ProtocolError>(connection.machine().await?)
+                let Some(machine) = connection.machine().await? else { return Ok(None) };
+                let hostname = connection.hostname().await?;
+                let vms = connection.list_domain_states().await?;
+                Ok::<_, ProtocolError>(Some(Daemon::new(machine, hostname, &vms)))
             });
-            let machine = match time::timeout_at(deadline + policy.grace, asked).await {
-                Ok(Ok(machine)) => machine,
+            let daemon = match time::timeout_at(deadline + policy.grace, asked).await {
+                Ok(Ok(daemon)) => daemon,
                 // Then it is taken for a host of its own; whatever is wrong there its targets will tell.
                 Ok(Err(_)) | Err(_) => None,
             };
-            (id, machine)
+            (id, daemon)
         };
         join_all(hosts.into_iter().map(ask)).await.into_iter().collect()
     }

@@ -84,6 +84,16 @@ pub enum Notice {
         /// The VMs that were selected under both.
         vms: usize,
     },
+    /// Two host ids lead to daemons that name the same machine, and differ in the host's name or in their VMs. VMs that
+    /// both list are targets under both ids.
+    SameMachine {
+        /// One id.
+        host: HostId,
+        /// The other one.
+        other: HostId,
+        /// The VMs that were selected under both.
+        vms: usize,
+    },
     /// The selectors match VMs, and the filters (state, labels, exclusion) leave none of them.
     NoneLeft {
         /// The VMs that the selectors match.
@@ -124,6 +134,11 @@ impl fmt::Display for Notice {
             Notice::SameDaemon { host, alias, vms } => {
                 write!(f, "{alias} is the same host as {host}: VMs selected under both are taken once: {vms}")
             }
+            Notice::SameMachine { host, other, vms } => write!(
+                f,
+                "{host} and {other} give the same UUID for their machine, and differ in the host's name or in their VMs: \
+                 they are taken for two hosts, and VMs that both list are worked on under both: {vms}"
+            ),
             Notice::NoneLeft { vms: 1 } => f.write_str(
                 "the selectors match 1 VM, which a filter by state, label or exclusion takes away",
             ),
