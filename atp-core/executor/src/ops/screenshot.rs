@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use atp_protocol::files::write_in_place;
 use atp_protocol::screenshot;
 use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, HostId};
@@ -49,20 +50,9 @@ pub(super) async fn take(
     }
 }
 
-/// Writes the file beside its place and moves it there: nobody sees half a picture.
+/// Writes the file, which is on disk then. Nobody sees half a picture.
 async fn write(file: PathBuf, png: Vec<u8>) -> io::Result<()> {
-    let written = tokio::task::spawn_blocking(move || {
-        if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let unfinished = file.with_extension("png.part");
-        let written = std::fs::write(&unfinished, png).and_then(|()| std::fs::rename(&unfinished, file));
-        if written.is_err() {
-            // Half a picture is of use to nobody, least of all on a full disk.
-            let _ = std::fs::remove_file(unfinished);
-        }
-        written
-    });
+    let written = tokio::task::spawn_blocking(move || write_in_place(&file, &png));
     written.await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
@@ -70,4 +60,26 @@ fn unwritten(host: &HostId, report: &ScreenshotReport, error: &io::Error) -> Out
     let message = format!("host {host}: the picture cannot be written to {}: {error}", report.file.display());
     OutcomeError::new("local-file-error", message)
         .with_hint("check the folder given with -d, and the space there")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[tokio::test]
+    async fn what_stands_beside_a_picture_is_not_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (picture, other) = (folder.path().join("h1/vm.png"), folder.path().join("other"));
+        fs::create_dir(folder.path().join("h1")).unwrap();
+        fs::write(&other, "precious").unwrap();
+        symlink(&other, picture.with_extension("png.part")).unwrap();
+        write(picture.clone(), b"png".into()).await.unwrap();
+        assert_eq!(fs::read(&other).unwrap(), b"precious");
+        assert_eq!(fs::read(&picture).unwrap(), b"png");
+        assert!(!picture.is_symlink());
+        // The picture, and what was there.
+        assert_eq!(fs::read_dir(folder.path().join("h1")).unwrap().count(), 2);
+    }
 }

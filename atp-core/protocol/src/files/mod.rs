@@ -8,6 +8,7 @@
 //! [`Pull::run`] look at the partial file first.
 
 mod digest;
+mod durable;
 mod error;
 mod handle;
 mod list;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use digest::{Digest, InvalidDigest};
+pub use durable::write_in_place;
 pub use error::FileError;
 pub(crate) use handle::{Chunk, Reader};
 pub use list::{Entry, FileInfo, FileKind, list, stat};

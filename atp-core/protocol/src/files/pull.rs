@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, Permissions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::digest::{self, Digest};
+use super::durable::{make_folder, put_in_place};
 use super::error::FileError;
 use super::handle::{Chunk, Reader};
 use super::list::{FileInfo, FileKind, stat};
@@ -36,13 +37,16 @@ pub struct Pulled {
 /// The transfer of a file in one guest to a path here.
 ///
 /// The copy has the permission bits of the original, without those for set-user-id and the like, and belongs to
-/// whoever runs this. It replaces what was there in one step, when it is complete and checked.
+/// whoever runs this. It replaces what was there in one step, when it is complete and checked, and is on disk when
+/// [`run`](Self::run) returns.
 #[derive(Debug)]
 pub struct Pull {
     path: String,
     destination: PathBuf,
     policy: TransferPolicy,
     partial: Option<Partial>,
+    /// How files and folders here get to the disk.
+    pub(super) sync: fn(&File) -> io::Result<()>,
 }
 
 /// What is here already.
@@ -58,7 +62,13 @@ impl Pull {
     /// Of an absolute path in the guest, to a file here. Its folder is made if it is not there, once there is a file to
     /// put into it.
     pub fn new(path: impl Into<String>, destination: impl Into<PathBuf>, policy: TransferPolicy) -> Self {
-        Pull { path: path.into(), destination: destination.into(), policy, partial: None }
+        Pull {
+            path: path.into(),
+            destination: destination.into(),
+            policy,
+            partial: None,
+            sync: File::sync_all,
+        }
     }
 
     /// Carries the file over, by `deadline` at the latest, and tells after each chunk how far it is.
@@ -68,7 +78,8 @@ impl Pull {
     ///
     /// # Errors
     /// A [`FileError`]; [`FileError::Stopped`] if it stopped part of the way, with the reason. The partial file stays
-    /// here, `.NAME.atp-part` beside the destination, unless there is no room for it. Nothing changes in the guest.
+    /// here, `.NAME.atp-part` beside the destination, unless there is no room for it. Nothing changes in the guest. Nor
+    /// does the destination, unless the copy is there and the disk fails under its folder: the error says so.
     ///
     /// Dropping the future leaves the partial file here, and the file open in the guest until this is run again or
     /// the agent restarts.
@@ -128,12 +139,11 @@ impl Pull {
             let _ = tokio::fs::remove_file(&partial_path).await;
             return Err(FileError::Checksum { path: self.path.clone(), expected, found }.into());
         }
-        let destination = self.destination.clone();
+        let (destination, sync) = (self.destination.clone(), self.sync);
         blocking(move || {
             let failed = |error| FileError::local("write", &destination, error);
             file.set_permissions(Permissions::from_mode(info.mode & 0o777)).map_err(failed)?;
-            file.sync_all().map_err(failed)?;
-            std::fs::rename(&partial_path, &destination).map_err(failed)
+            put_in_place(&file, &partial_path, &destination, sync).map_err(failed)
         })
         .await?;
         Ok(Pulled { path: self.destination.clone(), size: done, resumed_at, digest: found, info })
@@ -151,11 +161,11 @@ impl Pull {
         info: &FileInfo,
         deadline: Instant,
     ) -> Result<Partial> {
-        let path = partial_path(&self.destination);
+        let (path, sync) = (partial_path(&self.destination), self.sync);
         let (file, there) = blocking(move || {
             // Not before there is something to put into it.
             if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                std::fs::create_dir_all(folder)
+                make_folder(folder, &sync)
                     .map_err(|error| FileError::local("make the folder", folder, error))?;
             }
             let failed = |error| FileError::local("write", &path, error);

@@ -1,7 +1,9 @@
 //! Transfers to and from a guest in which each command in turn goes wrong.
 
+use std::error::Error as _;
 use std::fs;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -265,6 +267,30 @@ async fn two_pulls_do_not_write_to_one_file() {
     assert_eq!((second.kind(), second.is_retryable()), ("transfer-busy", true));
     assert!(first.run(&guest, soon(), &mut |_| {}).await.unwrap().resumed_at > 0);
     pulling.assert_there();
+}
+
+#[tokio::test]
+async fn a_pull_is_done_when_the_disk_has_the_copy_and_its_name() {
+    let (guest, pulling) = (LocalGuest::default(), Pulling::new());
+    let copy = pulling.here.join("copy");
+    fs::write(&copy, "old").unwrap();
+    let mut pull = pulling.pull();
+    pull.sync = |_| Err(ErrorKind::Other.into());
+    let error = pull.run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+    assert_eq!(error.kind(), "local-file-error");
+    assert_eq!(fs::read(&copy).unwrap(), b"old");
+
+    pull.sync = |file| if file.metadata()?.is_dir() { Err(ErrorKind::Other.into()) } else { Ok(()) };
+    let error = pull.run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+    let why = error.source().unwrap().to_string();
+    assert!(error.kind() == "local-file-error" && why.contains("in its place"), "{error}: {why}");
+    pulling.assert_there();
+
+    // A folder that was made for it has a name that has to last as well.
+    let mut pull = Pull::new(pulling.original.to_str().unwrap(), pulling.here.join("new/copy"), policy());
+    pull.sync = |file| if file.metadata()?.is_dir() { Err(ErrorKind::Other.into()) } else { Ok(()) };
+    let error = pull.run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+    assert!(error.to_string().starts_with("cannot make the folder"), "{error}");
 }
 
 #[tokio::test]
