@@ -93,7 +93,7 @@ fn samples() -> Vec<ProtocolError> {
     samples
 }
 
-fn file_samples() -> [FileError; 8] {
+fn file_samples() -> [FileError; 9] {
     let (path, action) = (|| "p".to_owned(), "a");
     let source = Arc::new(std::io::Error::other("e"));
     let digest = || Digest::of(b"d");
@@ -105,6 +105,7 @@ fn file_samples() -> [FileError; 8] {
         FileError::Guest { action, path: path(), reason: "r".into() },
         FileError::Local { action, path: path().into(), source },
         FileError::Busy { path: path().into() },
+        FileError::Occupied { path: path().into(), found: "f".into() },
         FileError::Checksum { path: path(), expected: digest(), found: digest() },
     ]
 }

@@ -1,6 +1,8 @@
 //! SHA-256, here and in the guest: how a copy is known to be one.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -123,19 +125,23 @@ async fn by_reading(
 pub(super) async fn of_local(path: &Path, length: u64) -> Result<Sha256> {
     let path = path.to_owned();
     blocking(move || {
-        use std::io::Read as _;
-        let failed = |error| FileError::local("read", &path, error);
-        let mut file = std::fs::File::open(&path).map_err(failed)?.take(length);
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            match file.read(&mut buffer).map_err(failed)? {
-                0 => return Ok(hasher),
-                count => hasher.update(&buffer[..count]),
-            }
-        }
+        let file = File::open(&path).map_err(|error| FileError::local("read", &path, error))?;
+        of_file(&file, &path, length)
     })
     .await
+}
+
+/// As [`of_local`], of a file that was just opened. It blocks.
+pub(super) fn of_file(file: &File, path: &Path, length: u64) -> Result<Sha256> {
+    let mut file = file.take(length);
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(|error| FileError::local("read", path, error))? {
+            0 => return Ok(hasher),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
 }
 
 #[cfg(test)]

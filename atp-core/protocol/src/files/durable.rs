@@ -72,7 +72,7 @@ fn sync_folder(folder: &File, sync: impl Fn(&File) -> io::Result<()>) -> io::Res
 }
 
 /// The folder that something is in.
-fn folder_of(path: &Path) -> &Path {
+pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

@@ -72,6 +72,14 @@ pub enum FileError {
         /// The path here.
         path: PathBuf,
     },
+    /// What is at a path here is none of this transfer's, and stays as it is.
+    #[error("cannot write to {}: it is {found}", path.display())]
+    Occupied {
+        /// The path here.
+        path: PathBuf,
+        /// What is there, as "a symbolic link".
+        found: String,
+    },
     /// What arrived is not what was sent.
     #[error("{path:?}: the copy's SHA-256 is {found}, the original's {expected}")]
     Checksum {
@@ -119,6 +127,7 @@ impl FileError {
             FileError::Guest { .. } | FileError::ReplaceUnknown { .. } => "guest-file-error",
             FileError::Local { .. } => "local-file-error",
             FileError::Busy { .. } => "transfer-busy",
+            FileError::Occupied { .. } => "path-occupied",
             FileError::Checksum { .. } => "checksum-mismatch",
             FileError::Stopped { source, .. } if is_of_the_guest(source) => "guest-file-error",
             FileError::Stopped { source, .. } => source.kind(),
@@ -134,7 +143,10 @@ impl FileError {
             | FileError::NotRegular { .. }
             | FileError::Guest { .. }
             | FileError::ReplaceUnknown { .. } => Origin::Guest,
-            FileError::Local { .. } | FileError::Busy { .. } | FileError::Checksum { .. } => Origin::Caller,
+            FileError::Local { .. }
+            | FileError::Busy { .. }
+            | FileError::Occupied { .. }
+            | FileError::Checksum { .. } => Origin::Caller,
             FileError::Stopped { source, .. } => source.origin(),
         }
     }
@@ -168,6 +180,10 @@ impl FileError {
             }
             FileError::Local { .. } => "check the path, its permissions and the free space here",
             FileError::Busy { .. } => "wait for it, or copy to another name",
+            FileError::Occupied { .. } => {
+                "look who put it there, and move it away; or copy to another name, best in a folder that only you can \
+                 write to"
+            }
             FileError::Checksum { .. } => {
                 "the file may be written to meanwhile: copy it again when it is not"
             }

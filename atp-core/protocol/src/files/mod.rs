@@ -12,6 +12,7 @@ mod durable;
 mod error;
 mod handle;
 mod list;
+mod partial;
 mod pull;
 mod push;
 mod script;

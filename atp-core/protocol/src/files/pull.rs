@@ -1,20 +1,20 @@
 //! A file from a guest to here.
 
-use std::ffi::OsString;
 use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::digest::{self, Digest};
-use super::durable::{make_folder, put_in_place};
+use super::durable::{folder_of, make_folder, put_in_place};
 use super::error::FileError;
 use super::handle::{Chunk, Reader};
 use super::list::{FileInfo, FileKind, stat};
+use super::partial::{self, PRIVATE, partial_path};
 use super::{Progress, TransferPolicy, blocking};
 use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
@@ -112,6 +112,7 @@ impl Pull {
             Ok(()) => digest::in_guest(carrier, &self.path, done, &self.policy, work_deadline).await,
             Err(error) => Err(error),
         };
+        let file = Arc::clone(&partial.file);
         let expected = match expected {
             Ok(digest) => digest,
             Err(error) => {
@@ -122,7 +123,7 @@ impl Pull {
                     self.partial = None;
                     // What fills the disk is in everybody's way.
                     if is_full(error) {
-                        let _ = tokio::fs::remove_file(&partial_path).await;
+                        self.remove_partial(file).await;
                         is_kept = false;
                     }
                 }
@@ -132,26 +133,46 @@ impl Pull {
             }
         };
         let found = Digest::finish(partial.hasher.clone());
-        let file = Arc::clone(&partial.file);
         self.partial = None;
-        let partial_path = partial_path(&self.destination);
         if found != expected {
-            let _ = tokio::fs::remove_file(&partial_path).await;
+            self.remove_partial(file).await;
             return Err(FileError::Checksum { path: self.path.clone(), expected, found }.into());
         }
-        let (destination, sync) = (self.destination.clone(), self.sync);
-        blocking(move || {
-            let failed = |error| FileError::local("write", &destination, error);
-            file.set_permissions(Permissions::from_mode(info.mode & 0o777)).map_err(failed)?;
-            put_in_place(&file, &partial_path, &destination, sync).map_err(failed)
-        })
-        .await?;
+        self.finish(file, Permissions::from_mode(info.mode & 0o777)).await?;
         Ok(Pulled { path: self.destination.clone(), size: done, resumed_at, digest: found, info })
     }
 
     /// The partial file, which is here beside the destination.
     pub fn partial_path(&self) -> PathBuf {
         partial_path(&self.destination)
+    }
+
+    /// Gives the copy, which is complete and checked, its mode and its name.
+    async fn finish(&self, file: Arc<File>, mode: Permissions) -> Result<()> {
+        let (destination, partial_path, sync) = (self.destination.clone(), self.partial_path(), self.sync);
+        blocking(move || {
+            let failed = |error| FileError::local("write", &destination, error);
+            // Syncing all of it takes long. Cut off there, it still is a partial file that can be gone on with.
+            sync(&file).map_err(failed)?;
+            if !partial::is_at(&file, &partial_path).map_err(failed)? {
+                let error = io::Error::other("it was removed or replaced while it was written");
+                return Err(FileError::local("put in place", partial_path, error));
+            }
+            file.set_permissions(mode).map_err(failed)?;
+            put_in_place(&file, &partial_path, &destination, sync).map_err(|error| {
+                if partial::is_at(&file, &partial_path).unwrap_or_default() {
+                    let _ = file.set_permissions(Permissions::from_mode(PRIVATE));
+                }
+                failed(error)
+            })
+        })
+        .await
+    }
+
+    async fn remove_partial(&self, file: Arc<File>) {
+        let path = self.partial_path();
+        // That it cannot be removed is no worse than what is reported already.
+        let _ = tokio::task::spawn_blocking(move || partial::remove(&file, &path)).await;
     }
 
     /// Opens the partial file and finds out how much of it is good.
@@ -161,28 +182,19 @@ impl Pull {
         info: &FileInfo,
         deadline: Instant,
     ) -> Result<Partial> {
-        let (path, sync) = (partial_path(&self.destination), self.sync);
+        let (path, sync) = (self.partial_path(), self.sync);
         let (file, there) = blocking(move || {
             // Not before there is something to put into it.
-            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                make_folder(folder, &sync)
-                    .map_err(|error| FileError::local("make the folder", folder, error))?;
-            }
-            let failed = |error| FileError::local("write", &path, error);
-            let file = File::options().create(true).read(true).append(true).open(&path).map_err(failed)?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(std::fs::TryLockError::WouldBlock) => return Err(FileError::Busy { path }.into()),
-                Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
-            }
-            // Until it is known to be a copy it is nobody else's business.
-            file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
-            let there = file.metadata().map_err(failed)?.len();
+            let folder = folder_of(&path);
+            make_folder(folder, &sync).map_err(|error| FileError::local("make the folder", folder, error))?;
+            let file = partial::open(&path)?;
+            let there = file.metadata().map_err(|error| FileError::local("read", &path, error))?.len();
             Ok((Arc::new(file), there))
         })
         .await?;
         if there > 0 && there <= info.size {
-            let hasher = digest::of_local(&partial_path(&self.destination), there).await?;
+            let (begun, path) = (Arc::clone(&file), self.partial_path());
+            let hasher = blocking(move || digest::of_file(&begun, &path, there)).await?;
             let here = Digest::finish(hasher.clone());
             if digest::in_guest(carrier, &self.path, there, &self.policy, deadline).await? == here {
                 return Ok(self.partial_of(file, hasher, there));
@@ -241,12 +253,4 @@ impl Partial {
 fn is_full(error: &FileError) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error, FileError::Local { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
-}
-
-/// Where the copy grows: beside its destination, so that it can be renamed.
-fn partial_path(destination: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(destination.file_name().unwrap_or_default());
-    name.push(".atp-part");
-    destination.with_file_name(name)
 }

@@ -270,6 +270,65 @@ async fn two_pulls_do_not_write_to_one_file() {
 }
 
 #[tokio::test]
+async fn a_pull_does_not_write_through_what_is_at_its_partial_path() {
+    let (guest, pulling) = (LocalGuest::default(), Pulling::new());
+    let other = pulling.here.join("other");
+    let links: [fn(&Path, &Path) -> std::io::Result<()>; 2] =
+        [|from, to| std::os::unix::fs::symlink(from, to), |from, to| fs::hard_link(from, to)];
+    for link in links {
+        fs::write(&other, "precious").unwrap();
+        let mut pull = pulling.pull();
+        link(&other, &pull.partial_path()).unwrap();
+        let error = pull.run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), ("path-occupied", Effect::None));
+        assert!(error.to_string().contains(".copy.atp-part"), "{error}");
+        assert_eq!(fs::read(&other).unwrap(), b"precious");
+        assert_eq!(names(&pulling.here), [".copy.atp-part", "other"]);
+
+        // It goes on once that is out of the way.
+        fs::remove_file(pull.partial_path()).unwrap();
+        fs::remove_file(&other).unwrap();
+        pull.run(&guest, soon(), &mut |_| {}).await.unwrap();
+        pulling.assert_there();
+        fs::remove_file(pulling.here.join("copy")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_took_the_partial_ones_place_is_not_taken_for_the_copy() {
+    let (guest, pulling) = (LocalGuest::default(), Pulling::new());
+    let mut pull = pulling.pull();
+    let partial = pull.partial_path();
+    let mut replace = |progress: Progress| {
+        if progress.done == 0 {
+            fs::remove_file(&partial).unwrap();
+            fs::write(&partial, "another copy begins").unwrap();
+        }
+    };
+    let error = pull.run(&guest, soon(), &mut replace).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), ("local-file-error", Effect::None));
+    assert_eq!(names(&pulling.here), [".copy.atp-part"]);
+    assert_eq!(fs::read(&partial).unwrap(), b"another copy begins");
+}
+
+#[tokio::test]
+async fn a_copy_that_cannot_take_its_place_can_do_so_later() {
+    let (guest, pulling) = (LocalGuest::default(), Pulling::new());
+    fs::set_permissions(&pulling.original, fs::Permissions::from_mode(0o777)).unwrap();
+    let copy = pulling.here.join("copy");
+    let mut occupy = |progress: Progress| {
+        if progress.done == 0 {
+            fs::create_dir(&copy).unwrap();
+        }
+    };
+    pulling.pull().run(&guest, soon(), &mut occupy).await.unwrap_err();
+    fs::remove_dir(&copy).unwrap();
+    let pulled = pulling.pull().run(&guest, soon(), &mut |_| {}).await.unwrap();
+    assert_eq!(pulled.resumed_at, SIZE as u64);
+    assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o7777, 0o777);
+}
+
+#[tokio::test]
 async fn a_pull_is_done_when_the_disk_has_the_copy_and_its_name() {
     let (guest, pulling) = (LocalGuest::default(), Pulling::new());
     let copy = pulling.here.join("copy");
