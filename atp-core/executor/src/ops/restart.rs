@@ -3,10 +3,14 @@
 //! libvirt shows a VM as running all the while it restarts. So its events are listened to from before it is asked, and
 //! when it has restarted its agent is waited for.
 
+use std::pin::{Pin, pin};
+
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainEventKind, DomainInfo, DomainState, LifecycleChange};
 use atp_transport::{DomainEvents, Effect, ErrorKind, WatchItem, WatchOptions};
+use futures_util::stream::{Stream, StreamExt as _, unfold};
 use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
 
 use super::lifecycle::{Asked, Change, finish, request};
 use super::{Job, wait};
@@ -26,6 +30,8 @@ enum Ended {
     Stopped,
     /// Nothing was seen of it in time.
     Late,
+    /// Nothing was seen of it, and events were lost meanwhile: it may have restarted.
+    Unseen,
 }
 
 /// Asks for the restart, and waits until it has happened and the agent answers, if the VM has one. A connection to the
@@ -44,13 +50,20 @@ pub(super) async fn restart(job: &Job<'_>, change: Change<'_>) -> Completion {
         Ok(events) => events,
         Err(error) => return job.failure(&error.into()),
     };
-    // What cannot be watched cannot be reached either, and then the request says why.
-    let _unwatched = timeout_at(deadline, begins(&mut events)).await;
+    // The connection to watch over has its share of the time, so that what is left is enough to ask and to see.
+    let is_watched = match timeout_at(half_way_to(deadline), begins(&mut events)).await {
+        Ok(is_watched) => is_watched,
+        Err(_) => return not_watched(job, domain),
+    };
     match request(job, change).await {
         Ok(Asked::Done(_)) => {}
         asked => return finish(job, change, asked, false).await,
     }
-    match timeout_at(deadline, end(&mut events, domain)).await.unwrap_or(Ended::Late) {
+    let ended = {
+        let items = unfold(&mut events, |events| async { Some((events.next().await?, events)) });
+        end(pin!(items), domain.uuid, is_watched, deadline).await
+    };
+    match ended {
         Ended::Restarted => {}
         ended => return not_restarted(job, domain, ended),
     }
@@ -66,43 +79,97 @@ async fn tells_of_restarts(job: &Job<'_>) -> Result<bool, ProtocolError> {
     asked.await
 }
 
-/// Returns when the host is watched, or cannot be.
-async fn begins(events: &mut DomainEvents) {
-    while let Some(item) = events.next().await {
-        if matches!(item, WatchItem::Present { .. } | WatchItem::Unreachable { .. }) {
-            return;
-        }
-    }
+/// The middle of the time that is left.
+fn half_way_to(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / 2
 }
 
-/// Returns when the VM has restarted or stopped.
-async fn end(events: &mut DomainEvents, domain: &DomainInfo) -> Ended {
+/// Returns when the host is watched, or cannot be reached: whether it is watched. A request to a host that cannot be
+/// reached says why.
+async fn begins(events: &mut DomainEvents) -> bool {
     while let Some(item) = events.next().await {
-        let WatchItem::Event { event, .. } = item else { continue };
-        match event.kind {
-            _ if event.uuid != domain.uuid => {}
-            DomainEventKind::Reboot => return Ended::Restarted,
-            DomainEventKind::Lifecycle { change: LifecycleChange::Stopped, .. } => return Ended::Stopped,
+        match item {
+            WatchItem::Present { .. } => return true,
+            WatchItem::Unreachable { .. } => return false,
             _ => {}
         }
     }
-    Ended::Late
+    false
+}
+
+/// Returns when the VM has restarted or stopped, by the deadline. Where events were lost, what is waited for may be among
+/// them: then no more than half of the time that was left is waited.
+async fn end(
+    mut items: Pin<&mut impl Stream<Item = WatchItem>>,
+    uuid: Uuid,
+    is_watched: bool,
+    deadline: Instant,
+) -> Ended {
+    let mut are_lost = !is_watched;
+    let mut until = if are_lost { half_way_to(deadline) } else { deadline };
+    loop {
+        let Ok(item) = timeout_at(until, items.next()).await else {
+            return if are_lost { Ended::Unseen } else { Ended::Late };
+        };
+        match item {
+            None | Some(WatchItem::Removed { .. }) => return Ended::Unseen,
+            Some(WatchItem::Event { event, .. }) if event.uuid == uuid => match event.kind {
+                DomainEventKind::Reboot => return Ended::Restarted,
+                DomainEventKind::Lifecycle { change: LifecycleChange::Stopped, .. } => return Ended::Stopped,
+                _ => {}
+            },
+            Some(WatchItem::Gap { .. } | WatchItem::Missed { .. }) if !are_lost => {
+                are_lost = true;
+                until = half_way_to(deadline);
+            }
+            // A VM that is gone was transient, and stopped.
+            Some(WatchItem::Present { domains, .. })
+                if !domains.iter().any(|domain| domain.uuid == uuid && domain.state.is_active()) =>
+            {
+                return Ended::Stopped;
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Nothing is asked of a VM whose restart could not be seen.
+fn not_watched(job: &Job<'_>, domain: &DomainInfo) -> Completion {
+    let message = format!(
+        "host {}: VM {:?} was not asked to restart: no connection to watch for it in half of the time",
+        job.target.host, domain.name
+    );
+    let kind = ErrorKind::ConnectTimeout;
+    let error = OutcomeError::new(kind.as_str(), message).with_hint(kind.hint()).retryable();
+    Completion::failed(Status::Failed, Effect::None, error)
 }
 
 fn not_restarted(job: &Job<'_>, domain: &DomainInfo, ended: Ended) -> Completion {
-    let (how, hint) = match ended {
-        Ended::Stopped => {
-            ("stopped instead of restarting", "start it (`atp vm start`), and look at its <on_reboot>")
-        }
+    let (kind, effect, how, hint) = match ended {
+        Ended::Stopped => (
+            "state-not-reached",
+            Effect::Done,
+            "stopped instead of restarting",
+            "start it (`atp vm start`), and look at its <on_reboot>",
+        ),
+        Ended::Unseen => (
+            "events-lost",
+            Effect::Unknown,
+            "was not seen to restart, and the connection that tells of it was lost meanwhile: it may have",
+            "look at the guest (`atp exec SEL -- uptime -s`) before restarting it again",
+        ),
         Ended::Restarted | Ended::Late => (
+            "state-not-reached",
+            Effect::Done,
             "was not seen to restart by the deadline",
             "the guest may ignore the request: look at its console, or press the reset button (`atp vm reset`)",
         ),
     };
     let status = if Instant::now() >= job.attempt.deadline() { Status::Timeout } else { Status::Failed };
     let message = format!("host {}: VM {:?} {how}", job.target.host, domain.name);
-    let error = OutcomeError::new("state-not-reached", message).with_hint(hint);
-    Completion::failed(status, Effect::Done, error)
+    let error = OutcomeError::new(kind, message).with_hint(hint);
+    Completion::failed(status, effect, error)
 }
 
 /// What waiting for the agent comes to, after the restart. A VM that has none is back as far as can be known.
@@ -117,8 +184,73 @@ fn back(waited: Completion) -> Completion {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use atp_transport::HostId;
+    use atp_transport::domain::DomainEvent;
+    use tokio::time::sleep;
+
     use super::*;
     use crate::outcome::WaitReport;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn host() -> HostId {
+        "h1".parse().unwrap()
+    }
+
+    fn happened(kind: DomainEventKind) -> WatchItem {
+        let event = DomainEvent { name: "x".to_owned(), uuid: Uuid::nil(), kind };
+        WatchItem::Event { host: host(), at: SystemTime::now(), event }
+    }
+
+    fn gap() -> WatchItem {
+        WatchItem::Gap { host: host(), at: SystemTime::now() }
+    }
+
+    fn present(state: DomainState) -> WatchItem {
+        let domain = DomainInfo {
+            name: "x".to_owned(),
+            uuid: Uuid::nil(),
+            id: None,
+            state,
+            vcpus: None,
+            memory_kib: None,
+            max_memory_kib: None,
+        };
+        WatchItem::Present { host: host(), at: SystemTime::now(), domains: [domain].into() }
+    }
+
+    /// How a restart ends of which these items tell, one a second, and after how many seconds that is known.
+    async fn ends(items: impl IntoIterator<Item = WatchItem>, is_watched: bool) -> (Ended, u64) {
+        let began = Instant::now();
+        let items = futures_util::stream::iter(items).then(async |item| {
+            sleep(Duration::from_secs(1)).await;
+            item
+        });
+        let items = items.chain(futures_util::stream::pending());
+        let ended = end(pin!(items), Uuid::nil(), is_watched, began + MINUTE).await;
+        (ended, began.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restart_that_may_have_come_in_a_gap_is_not_waited_for_to_the_end() {
+        use DomainState::{Running, ShutOff};
+        assert_eq!(
+            ends([present(Running), happened(DomainEventKind::Reboot)], true).await,
+            (Ended::Restarted, 2)
+        );
+        assert_eq!(ends([], true).await, (Ended::Late, 60));
+        let (ended, after) = ends([gap(), present(Running)], true).await;
+        assert_eq!(ended, Ended::Unseen);
+        assert!((20..50).contains(&after), "after {after} s");
+        assert_eq!(ends([WatchItem::Missed { count: 1 }], true).await.0, Ended::Unseen);
+        assert_eq!(ends([present(Running)], false).await.0, Ended::Unseen);
+        // What the listing after the gap shows, and what comes after it, counts.
+        assert_eq!(ends([gap(), present(ShutOff)], true).await, (Ended::Stopped, 2));
+        let later = [gap(), present(Running), happened(DomainEventKind::Reboot)];
+        assert_eq!(ends(later, true).await, (Ended::Restarted, 3));
+    }
 
     #[test]
     fn a_vm_without_an_agent_is_back_when_it_has_restarted() {
