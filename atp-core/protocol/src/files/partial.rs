@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::durable::folder_of;
 use super::error::FileError;
-use crate::error::Result;
+use crate::error::{ProtocolError, Result};
 
 /// Nobody else reads it before it is known to be a copy, nor writes it.
 pub(super) const PRIVATE: u32 = 0o600;
@@ -23,6 +23,15 @@ pub(super) fn partial_path(destination: &Path) -> PathBuf {
     name.push(destination.file_name().unwrap_or_default());
     name.push(".atp-part");
     destination.with_file_name(name)
+}
+
+/// Refuses a destination that a file cannot replace, or should not, as `/dev/null`: before anything is carried over.
+pub(super) fn check_destination(destination: &Path) -> Result<()> {
+    // What a link leads to says what it is good for, as `/dev/stdout`; one to a file, or to nothing, is replaced.
+    match fs::metadata(destination).ok().as_ref().and_then(not_a_file) {
+        Some(found) => Err(occupied(destination, found)),
+        None => Ok(()),
+    }
 }
 
 /// Opens the partial file, or makes it, and locks it.
@@ -93,9 +102,13 @@ fn check(path: &Path, there: &Metadata) -> Result<()> {
     // Not the process's user: a file system may give all files to one user, or root's to nobody.
     let own = tempfile::tempfile_in(folder_of(path)).and_then(|file| file.metadata()).map_err(failed)?;
     match not_a_partial_file(there, own.uid()) {
-        Some(found) => Err(FileError::Occupied { path: path.to_owned(), found }.into()),
+        Some(found) => Err(occupied(path, found)),
         None => Ok(()),
     }
+}
+
+fn occupied(path: &Path, found: impl Into<String>) -> ProtocolError {
+    FileError::Occupied { path: path.to_owned(), found: found.into() }.into()
 }
 
 /// What something is, in words, if it is not a file that this user alone can have written and can write.
@@ -160,7 +173,6 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::error::ProtocolError;
 
     /// A folder, the partial file's place in it, and that of another file.
     fn places() -> (TempDir, PathBuf, PathBuf) {

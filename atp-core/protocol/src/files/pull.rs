@@ -182,8 +182,9 @@ impl Pull {
         info: &FileInfo,
         deadline: Instant,
     ) -> Result<Partial> {
-        let (path, sync) = (self.partial_path(), self.sync);
+        let (destination, path, sync) = (self.destination.clone(), self.partial_path(), self.sync);
         let (file, there) = blocking(move || {
+            partial::check_destination(&destination)?;
             // Not before there is something to put into it.
             let folder = folder_of(&path);
             make_folder(folder, &sync).map_err(|error| FileError::local("make the folder", folder, error))?;

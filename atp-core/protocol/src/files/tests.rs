@@ -295,6 +295,37 @@ async fn a_pull_does_not_write_through_what_is_at_its_partial_path() {
 }
 
 #[tokio::test]
+async fn a_pull_to_what_is_no_file_is_refused_before_it_begins() {
+    let (guest, pulling) = (LocalGuest::default(), Pulling::new());
+    let copy = pulling.here.join("copy");
+    let refused = async |found| {
+        let told = &mut |progress| panic!("{found}: {progress:?}");
+        let error = pulling.pull().run(&guest, soon(), told).await.unwrap_err();
+        assert_eq!(error.kind(), "path-occupied", "{found}: {error:?}");
+        assert!(error.to_string().ends_with(&format!("copy: it is {found}")), "{error}");
+        assert_eq!(names(&pulling.here), ["copy"]);
+    };
+    fs::create_dir(&copy).unwrap();
+    refused("a directory").await;
+    fs::remove_dir(&copy).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&copy).status().unwrap().success());
+    refused("a FIFO").await;
+    fs::remove_file(&copy).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &copy).unwrap();
+    refused("a device").await;
+    fs::remove_file(&copy).unwrap();
+
+    // A link to a file is replaced, and the file stays as it is.
+    let other = pulling.here.join("../other");
+    fs::write(&other, "precious").unwrap();
+    std::os::unix::fs::symlink(&other, &copy).unwrap();
+    pulling.pull().run(&guest, soon(), &mut |_| {}).await.unwrap();
+    pulling.assert_there();
+    assert!(!copy.is_symlink());
+    assert_eq!(fs::read(&other).unwrap(), b"precious");
+}
+
+#[tokio::test]
 async fn a_file_that_took_the_partial_ones_place_is_not_taken_for_the_copy() {
     let (guest, pulling) = (LocalGuest::default(), Pulling::new());
     let mut pull = pulling.pull();
