@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -125,10 +126,16 @@ async fn by_reading(
 pub(super) async fn of_local(path: &Path, length: u64) -> Result<Sha256> {
     let path = path.to_owned();
     blocking(move || {
-        let file = File::open(&path).map_err(|error| FileError::local("read", &path, error))?;
+        let file = open_regular(&path).map_err(|error| FileError::local("read", &path, error))?;
         of_file(&file, &path, length)
     })
     .await
+}
+
+/// Opens a file to read it. It was one when it was looked at, and may be a FIFO by now: nothing may ever come out of that.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
 /// As [`of_local`], of a file that was just opened. It blocks.
@@ -161,5 +168,16 @@ mod tests {
             assert_eq!(bad.parse::<Digest>(), Err(InvalidDigest), "{bad:?}");
         }
         assert_eq!("é".repeat(32).parse::<Digest>(), Err(InvalidDigest));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_became_a_fifo_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        // Its other end, with something in it: else whatever reads from it would hang, and so would this test.
+        let mut other_end = File::options().read(true).write(true).open(&path).unwrap();
+        io::Write::write_all(&mut other_end, b"abc").unwrap();
+        assert_eq!(of_local(&path, 3).await.unwrap_err().kind(), "local-file-error");
     }
 }
