@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::atomic_time::AtomicDuration;
 use crate::config::{CallConfig, ReconnectConfig};
-use crate::limit::{Limit, Permit};
-use crate::moment::Span;
+use crate::semaphore::{Permit, ResizableSemaphore};
 
 /// A queue in which calls to one VM follow one another. The transport does not look inside the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,10 +28,10 @@ pub struct Lane {
 /// The call table of one host.
 pub(crate) struct HostCalls {
     /// For how long a VM that answered counts as answering.
-    proven_for: Span,
-    host: Arc<Limit>,
-    unproven: Arc<Limit>,
-    attempts: Arc<Limit>,
+    proven_for: AtomicDuration,
+    host: Arc<ResizableSemaphore>,
+    unproven: Arc<ResizableSemaphore>,
+    attempts: Arc<ResizableSemaphore>,
     table: Mutex<Table>,
 }
 
@@ -45,13 +45,13 @@ struct Table {
 struct Record {
     deadline: Instant,
     /// Which connection it is on, known by the limit of that connection's calls; none for an attempt to connect.
-    connection: Option<Arc<Limit>>,
+    connection: Option<Arc<ResizableSemaphore>>,
     /// Whether it is not work, but a sign of life that was asked for.
     is_probe: bool,
 }
 
 struct LaneState {
-    turn: Arc<Limit>,
+    turn: Arc<ResizableSemaphore>,
     answered: Option<Instant>,
 }
 
@@ -71,10 +71,10 @@ type Permits = [Option<Permit>; 4];
 impl HostCalls {
     pub(crate) fn new(config: &CallConfig, reconnect: &ReconnectConfig) -> Arc<Self> {
         Arc::new(HostCalls {
-            proven_for: Span::new(config.proven_for),
-            host: Limit::new(config.max_per_host),
-            unproven: Limit::new(config.max_unproven_per_host),
-            attempts: Limit::new(reconnect.max_hung_attempts),
+            proven_for: AtomicDuration::new(config.proven_for),
+            host: ResizableSemaphore::new(config.max_per_host),
+            unproven: ResizableSemaphore::new(config.max_unproven_per_host),
+            attempts: ResizableSemaphore::new(reconnect.max_hung_attempts),
             table: Mutex::default(),
         })
     }
@@ -90,7 +90,7 @@ impl HostCalls {
     /// Waits until a call may be sent. Cancel safe: a place in line is given up.
     pub(crate) async fn admit(
         self: &Arc<Self>,
-        connection: &Arc<Limit>,
+        connection: &Arc<ResizableSemaphore>,
         lane: Option<Lane>,
         deadline: Instant,
     ) -> InFlight {
@@ -123,7 +123,7 @@ impl HostCalls {
     /// Marks a probe as under way, which is overdue after `deadline`, with its place among the calls of its connection.
     pub(crate) fn begin_probe(
         self: &Arc<Self>,
-        connection: &Arc<Limit>,
+        connection: &Arc<ResizableSemaphore>,
         place: Permit,
         deadline: Instant,
     ) -> InFlight {
@@ -178,7 +178,7 @@ impl HostCalls {
     }
 
     /// Whether a call on this connection is past its deadline and has not returned.
-    pub(crate) fn is_stuck(&self, connection: &Arc<Limit>) -> bool {
+    pub(crate) fn is_stuck(&self, connection: &Arc<ResizableSemaphore>) -> bool {
         let now = Instant::now();
         self.table().under_way.values().any(|call| {
             call.deadline <= now && call.connection.as_ref().is_some_and(|on| Arc::ptr_eq(on, connection))
@@ -186,7 +186,7 @@ impl HostCalls {
     }
 
     /// When the first of the calls on this connection should have returned.
-    pub(crate) fn next_deadline(&self, connection: &Arc<Limit>) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self, connection: &Arc<ResizableSemaphore>) -> Option<Instant> {
         let table = self.table();
         let here = |call: &&Record| call.connection.as_ref().is_some_and(|on| Arc::ptr_eq(on, connection));
         table.under_way.values().filter(here).map(|call| call.deadline).min()
@@ -201,10 +201,12 @@ impl HostCalls {
         });
     }
 
-    fn turn_of(&self, lane: Lane) -> Arc<Limit> {
+    fn turn_of(&self, lane: Lane) -> Arc<ResizableSemaphore> {
         let mut table = self.table();
-        let state =
-            table.lanes.entry(lane).or_insert_with(|| LaneState { turn: Limit::new(1), answered: None });
+        let state = table
+            .lanes
+            .entry(lane)
+            .or_insert_with(|| LaneState { turn: ResizableSemaphore::new(1), answered: None });
         state.turn.clone()
     }
 
@@ -258,7 +260,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_call_at_a_time_in_a_lane() {
         let calls = calls(CallConfig::default());
-        let connection = Limit::new(4);
+        let connection = ResizableSemaphore::new(4);
         let first = calls.admit(&connection, lane(1), soon()).await;
         assert!(calls.admit(&connection, lane(1), soon()).now_or_never().is_none());
         let other = calls.admit(&connection, lane(2), soon()).now_or_never();
@@ -270,7 +272,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn hung_vms_leave_room_for_those_that_answer() {
         let calls = calls(CallConfig { max_unproven_per_host: 2, ..CallConfig::default() });
-        let connection = Limit::new(100);
+        let connection = ResizableSemaphore::new(100);
         drop(calls.admit(&connection, lane(9), soon()).await);
         calls.answered(lane(9).unwrap());
         let _hung = [
@@ -287,7 +289,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_past_its_deadline_is_stuck_until_it_returns() {
         let calls = calls(CallConfig::default());
-        let connection = Limit::new(4);
+        let connection = ResizableSemaphore::new(4);
         let call = calls.admit(&connection, None, soon()).await;
         assert_eq!((calls.in_flight(), calls.stuck()), (1, 0));
         tokio::time::advance(Duration::from_secs(2)).await;
@@ -299,7 +301,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn giving_up_in_line_gives_everything_back() {
         let calls = calls(CallConfig { max_per_host: 1, ..CallConfig::default() });
-        let connection = Limit::new(1);
+        let connection = ResizableSemaphore::new(1);
         let first = calls.admit(&connection, lane(1), soon()).await;
         let mut waiting = Box::pin(calls.admit(&connection, lane(2), soon()));
         assert!(waiting.as_mut().now_or_never().is_none());

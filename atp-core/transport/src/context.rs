@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::{ArcSwap, Guard};
 
 use crate::breaker::{Breaker, Change, OpenShare};
+use crate::call_counters::CallCounters;
 use crate::calls::HostCalls;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
@@ -14,12 +15,11 @@ use crate::execute::budget::RetryBudget;
 use crate::health::{FleetWatch, HostHealth};
 use crate::host::{HostId, HostInfo};
 use crate::interceptor::Interceptors;
-use crate::pace::Pace;
 use crate::rate_limit::RateLimit;
+use crate::rate_limiter::RateLimiter;
 use crate::reconnect::Reconnect;
-use crate::tally::Tally;
 
-pub(crate) struct HostContext<C> {
+pub(crate) struct HostState<C> {
     pub(crate) id: HostId,
     /// What is known of the host, and its configuration: both change while work runs.
     info: ArcSwap<HostInfo>,
@@ -27,7 +27,7 @@ pub(crate) struct HostContext<C> {
     pub(crate) connector: Arc<C>,
     pub(crate) calls: Arc<HostCalls>,
     pub(crate) reconnect: Reconnect,
-    pub(crate) tally: Tally,
+    pub(crate) counters: CallCounters,
     pub(crate) health: HostHealth,
     /// One for all hosts.
     events: Arc<EventBus>,
@@ -41,9 +41,9 @@ pub(crate) struct HostContext<C> {
 }
 
 /// What all hosts share.
-pub(crate) struct Common {
+pub(crate) struct FleetShared {
     /// Of the attempts to open lost connections.
-    pub(crate) pace: Arc<Pace>,
+    pub(crate) pace: Arc<RateLimiter>,
     pub(crate) events: Arc<EventBus>,
     /// Of the fleet as a whole.
     pub(crate) health: Arc<FleetWatch>,
@@ -52,13 +52,13 @@ pub(crate) struct Common {
     pub(crate) interceptors: Arc<Interceptors>,
 }
 
-impl<C: Connector> HostContext<C> {
+impl<C: Connector> HostState<C> {
     pub(crate) fn new(
         id: HostId,
         info: HostInfo,
         config: TransportConfig,
         connector: Arc<C>,
-        common: &Common,
+        common: &FleetShared,
     ) -> Arc<Self> {
         let calls = HostCalls::new(&config.calls, &config.reconnect);
         let reconnect = Reconnect::new(common.pace.clone());
@@ -68,14 +68,14 @@ impl<C: Connector> HostContext<C> {
         let rate_limit = RateLimit::new(&config.rate_limit);
         let (info, config) = (ArcSwap::from_pointee(info), ArcSwap::from_pointee(config));
         let stuck_cap_told = AtomicBool::new(false);
-        Arc::new(HostContext {
+        Arc::new(HostState {
             id,
             info,
             config,
             connector,
             calls,
             reconnect,
-            tally: Tally::default(),
+            counters: CallCounters::default(),
             health: HostHealth::new(common.health.clone()),
             breaker,
             interceptors: common.interceptors.clone(),

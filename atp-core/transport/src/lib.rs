@@ -100,10 +100,10 @@ mod connection;
 mod connector;
 mod context;
 mod credentials;
-mod dedicated;
 mod pool;
 mod rate_limit;
 mod reconnect;
+mod unpooled;
 
 // The calls made over a connection, and libvirt's.
 mod calls;
@@ -119,16 +119,16 @@ mod health;
 mod config;
 
 // Underneath: time, numbers and limits.
+mod atomic_time;
 mod backoff;
+mod call_counters;
 mod latency;
-mod limit;
-mod moment;
-mod pace;
 mod panics;
+mod rate_limiter;
 mod seconds;
+mod semaphore;
+mod sliding_window;
 mod stats;
-mod tally;
-mod window;
 
 pub mod domain;
 pub mod settings;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::TransportConfig;
 use crate::connector::Connector;
-use crate::context::{Common, HostContext};
+use crate::context::{FleetShared, HostState};
 use crate::error::{Result, TransportError};
 use crate::events::{EventBus, EventKind, EventStream, TransportEvent};
 use crate::execute::pick::Turns;
@@ -15,20 +15,20 @@ use crate::health::{FleetHealth, FleetWatch};
 use crate::host::{HostId, HostInfo};
 use crate::interceptor::Interceptor;
 use crate::libvirt::LibvirtConnector;
-use crate::pace::Pace;
 use crate::pool::ConnectionPool;
+use crate::rate_limiter::RateLimiter;
 use crate::stats::PoolStats;
 
 /// Every host of a fleet, with a pool of connections to each.
 ///
 /// Cheap to clone; clones are the same manager. See the [crate's front page](crate) for an example.
 pub struct TransportManager<C: Connector = LibvirtConnector> {
-    shared: Arc<Shared<C>>,
+    shared: Arc<ManagerShared<C>>,
 }
 
-struct Shared<C: Connector> {
+struct ManagerShared<C: Connector> {
     connector: Arc<C>,
-    common: Common,
+    common: FleetShared,
     /// Whose turn it is in each group.
     turns: Mutex<HashMap<String, Turns>>,
     state: RwLock<State<C>>,
@@ -55,14 +55,14 @@ impl TransportManager<LibvirtConnector> {
 impl<C: Connector> TransportManager<C> {
     /// A manager of hosts that `connector` reaches.
     pub fn with_connector(config: TransportConfig, connector: C) -> Self {
-        let pace = Arc::new(Pace::new(config.reconnect.max_per_second.into(), 1));
+        let pace = Arc::new(RateLimiter::new(config.reconnect.max_per_second.into(), 1));
         let events = Arc::new(EventBus::new(&config.events));
         let health = Arc::new(FleetWatch::new(&config.health, events.clone()));
         let (open_share, interceptors) = (Arc::default(), Arc::default());
-        let common = Common { pace, events, health, open_share, interceptors };
+        let common = FleetShared { pace, events, health, open_share, interceptors };
         let state = RwLock::new(State { config, hosts: BTreeMap::new() });
         TransportManager {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ManagerShared {
                 connector: Arc::new(connector),
                 common,
                 turns: Mutex::default(),
@@ -103,7 +103,7 @@ impl<C: Connector> TransportManager<C> {
         let connector = self.shared.connector.clone();
         // Told before what the host's pool tells.
         self.emit(&id, TransportEvent::HostAdded);
-        let context = HostContext::new(id.clone(), info, config, connector, &self.shared.common);
+        let context = HostState::new(id.clone(), info, config, connector, &self.shared.common);
         state.hosts.insert(id, Arc::new(ConnectionPool::new(context)));
     }
 

@@ -6,16 +6,16 @@ use tokio::time::Instant;
 
 use crate::config::RateLimitConfig;
 use crate::interceptor::{CallInfo, Interceptor, Verdict};
-use crate::pace::Pace;
+use crate::rate_limiter::RateLimiter;
 
 /// Lets calls go at the pace that is configured.
 pub(crate) struct RateLimit {
-    pace: Pace,
+    pace: RateLimiter,
 }
 
 impl RateLimit {
     pub(crate) fn new(config: &RateLimitConfig) -> Self {
-        RateLimit { pace: Pace::new(config.calls_per_second, config.burst) }
+        RateLimit { pace: RateLimiter::new(config.calls_per_second, config.burst) }
     }
 
     /// Has calls go at another pace from now on.

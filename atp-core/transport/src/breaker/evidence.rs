@@ -14,11 +14,11 @@ use tokio::time::Instant;
 use super::{BreakerStatus, Change, Probe};
 use crate::calls::Lane;
 use crate::connector::Connector;
-use crate::context::HostContext;
+use crate::context::HostState;
 use crate::error::{AcquireStage, ConnectError, ErrorKind, Result, TransportError};
 use crate::events::TransportEvent;
 
-impl<C: Connector> HostContext<C> {
+impl<C: Connector> HostState<C> {
     /// Asks whether work may be sent; with a probe's place, if the work has to find out whether the host answers.
     pub(crate) fn admit(&self) -> Result<Option<Probe<'_>>> {
         let (admitted, change) = self.breaker.admit(&self.config().breaker, Instant::now());
@@ -73,7 +73,7 @@ impl<C: Connector> HostContext<C> {
     }
 
     /// A call sent at `began` has come to its end.
-    pub(crate) fn heard_of_call<T>(&self, began: Instant, lane: Option<Lane>, result: &Result<T>) {
+    pub(crate) fn record_call<T>(&self, began: Instant, lane: Option<Lane>, result: &Result<T>) {
         match result {
             Ok(_) | Err(TransportError::Libvirt { .. } | TransportError::MonitorBusy { .. }) => {
                 self.answered(began);

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::backoff;
 use crate::config::BreakerConfig;
 use crate::error::TransportError;
-use crate::window::{Tally, Window};
+use crate::sliding_window::{SlidingWindow, WindowCounts};
 use share::{Membership, OpenPlace};
 
 pub(crate) use share::OpenShare;
@@ -103,7 +103,7 @@ pub(crate) struct Breaker {
 
 struct Inner {
     position: Position,
-    recent: Window,
+    recent: SlidingWindow,
     in_a_row: u32,
     /// When the last failure was counted.
     failed_at: Option<Instant>,
@@ -130,7 +130,7 @@ impl Breaker {
             on_change: Box::new(on_change),
             inner: Mutex::new(Inner {
                 position: Position::Closed,
-                recent: Window::default(),
+                recent: SlidingWindow::default(),
                 in_a_row: 0,
                 failed_at: None,
                 last_failure: None,
@@ -198,7 +198,7 @@ impl Breaker {
         let change = match inner.position {
             Position::Closed => {
                 inner.in_a_row = 0;
-                inner.recent.add(config.window, now, Tally { all: 1, marked: 0 });
+                inner.recent.add(config.window, now, WindowCounts { all: 1, marked: 0 });
                 None
             }
             // Answers to what was asked before say nothing of how the host is since.
@@ -252,7 +252,7 @@ impl Breaker {
                     inner.failed_at = Some(now);
                     inner.in_a_row = inner.in_a_row.saturating_add(1);
                 }
-                inner.recent.add(config.window, now, Tally { all: 1, marked: 1 });
+                inner.recent.add(config.window, now, WindowCounts { all: 1, marked: 1 });
                 inner.is_too_much(config, now)
             }
             Position::HalfOpen { since, .. } => began >= since,
@@ -288,7 +288,7 @@ impl Breaker {
 impl Inner {
     fn is_too_much(&mut self, config: &BreakerConfig, now: Instant) -> bool {
         let in_a_row = config.consecutive_failures > 0 && self.in_a_row >= config.consecutive_failures;
-        let Tally { all, marked } = self.recent.counts(now);
+        let WindowCounts { all, marked } = self.recent.counts(now);
         let share = marked as f64 / all as f64;
         in_a_row
             || (config.failure_rate > 0.0 && all >= config.min_calls as u64 && share >= config.failure_rate)
@@ -337,7 +337,7 @@ impl Inner {
     fn close(&mut self, now: Instant) -> Option<Change> {
         let position = std::mem::replace(&mut self.position, Position::Closed);
         let (Position::Open { first, .. } | Position::HalfOpen { first, .. }) = position else { return None };
-        self.recent = Window::default();
+        self.recent = SlidingWindow::default();
         self.in_a_row = 0;
         self.failed_at = None;
         self.closed_since = Some(now);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::Instrument;
 
-use super::life::Trouble;
+use super::life::LinkFault;
 use super::{ConnectionState, HostConnection};
 use crate::calls::{InFlight, Lane};
 use crate::connector::{CallFailure, Connector};
@@ -51,7 +51,7 @@ impl<C: Connector> HostConnection<C> {
         let result = self.call_intercepted(call, start).instrument(span).await;
         self.counts.add(result.is_err());
         let now = Instant::now();
-        self.host.tally.call(&result, now - asked, || self.host.config().health.min_wait);
+        self.host.counters.call(&result, now - asked, || self.host.config().health.min_wait);
         let mut core = self.core();
         core.latencies.record(now - asked);
         if let Err(error) = &result {
@@ -108,14 +108,14 @@ impl<C: Connector> HostConnection<C> {
         let result = match answer {
             Ok(answer) => self.ended(operation, lane, &link, answer),
             Err(_) => {
-                self.report(Trouble::Suspect(Some(operation)), &link);
+                self.report(LinkFault::Suspect(Some(operation)), &link);
                 if let Some(lane) = lane {
                     calls.overran(lane);
                 }
                 Err(TransportError::CallTimeout { host, operation, after: asked.elapsed(), sent: true })
             }
         };
-        self.host.heard_of_call(began, lane, &result);
+        self.host.record_call(began, lane, &result);
         result
     }
 
@@ -136,7 +136,7 @@ impl<C: Connector> HostConnection<C> {
         let host = self.host.id.clone();
         answer.map_err(|failure| {
             if matches!(failure, CallFailure::Lost { .. }) {
-                self.report(Trouble::Lost(LossCause::CallFailed), link);
+                self.report(LinkFault::Lost(LossCause::CallFailed), link);
             }
             failure.into_error(host, operation)
         })

@@ -6,13 +6,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::HostConnection;
 use super::call::OnAbandon;
-use super::life::Trouble;
+use super::life::LinkFault;
 use crate::backoff;
 use crate::connector::Connector;
 use crate::error::{ConnectError, ErrorKind};
 use crate::events::LossCause;
-use crate::limit::Permit;
 use crate::panics::contained;
+use crate::semaphore::Permit;
 
 /// What came of a probe of a link that is not known to be lost.
 enum Answer {
@@ -91,7 +91,7 @@ impl<C: Connector> HostConnection<C> {
     pub(crate) async fn is_alive_by(&self, deadline: Instant) -> bool {
         let Some(link) = self.link() else { return false };
         if !self.host.connector.is_open(&link) {
-            self.report(Trouble::Lost(LossCause::Closed), &link);
+            self.report(LinkFault::Lost(LossCause::Closed), &link);
             return false;
         }
         let asked = Instant::now();
@@ -110,7 +110,7 @@ impl<C: Connector> HostConnection<C> {
             Ok(Answer::Heard | Answer::NotAsked) => return true,
             // The caller had less patience than a link may ask for: that says nothing of the link.
             Err(error) if error.kind == ErrorKind::CallTimeout && deadline < patience => {}
-            Err(_) => self.report(Trouble::Lost(LossCause::ProbeFailed), &link),
+            Err(_) => self.report(LinkFault::Lost(LossCause::ProbeFailed), &link),
         }
         false
     }

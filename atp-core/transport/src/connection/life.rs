@@ -15,7 +15,7 @@ use crate::reconnect::FailedAttempt;
 
 /// What ends a link's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum LinkFault {
     Lost(LossCause),
     /// With the operation that overran, where its caller was there to see it.
     Suspect(Option<&'static str>),
@@ -98,7 +98,7 @@ impl<C: Connector> HostConnection<C> {
                     self.connected(link, first);
                     (first, last_error) = (false, None);
                     match self.watch().await {
-                        Trouble::Suspect(operation) => {
+                        LinkFault::Suspect(operation) => {
                             tracing::warn!(host = %id, operation, "a call hangs; its connection is replaced");
                             let stuck_calls = self.host.calls.stuck();
                             let connection = self.id;
@@ -106,8 +106,8 @@ impl<C: Connector> HostConnection<C> {
                             self.host.look_at_stuck_calls();
                             return self.run_out(ConnectionState::Suspect).await;
                         }
-                        Trouble::Retired => return self.run_out(ConnectionState::Draining).await,
-                        Trouble::Lost(cause) => {
+                        LinkFault::Retired => return self.run_out(ConnectionState::Draining).await,
+                        LinkFault::Lost(cause) => {
                             let up_for = self.lost(cause);
                             if !self.host.config().auto_reconnect {
                                 return;
@@ -125,12 +125,12 @@ impl<C: Connector> HostConnection<C> {
     async fn run_out(&self, state: ConnectionState) {
         self.usable.store(false, Ordering::SeqCst);
         self.enter(state);
-        let is_loss = |trouble| matches!(trouble, Trouble::Lost(_));
+        let is_loss = |trouble| matches!(trouble, LinkFault::Lost(_));
         let lost = tokio::select! {
             // One that is let go and lost in the same moment is told as lost.
             biased;
             () = self.link_lost() => LossCause::Closed,
-            Trouble::Lost(cause) = self.reported(is_loss) => cause,
+            LinkFault::Lost(cause) = self.reported(is_loss) => cause,
             () = self.unused() => return,
         };
         self.lost(lost);
@@ -146,13 +146,13 @@ impl<C: Connector> HostConnection<C> {
     }
 
     /// Probes a quiet link, until there is trouble with it. A probe under way holds up no other trouble.
-    async fn watch(&self) -> Trouble {
+    async fn watch(&self) -> LinkFault {
         tokio::select! {
             biased;
             trouble = self.reported(|_| true) => trouble,
-            () = self.link_lost() => Trouble::Lost(LossCause::Closed),
-            () = self.overrun() => Trouble::Suspect(None),
-            () = self.silence() => Trouble::Lost(LossCause::ProbeFailed),
+            () = self.link_lost() => LinkFault::Lost(LossCause::Closed),
+            () = self.overrun() => LinkFault::Suspect(None),
+            () = self.silence() => LinkFault::Lost(LossCause::ProbeFailed),
         }
     }
 
@@ -164,7 +164,7 @@ impl<C: Connector> HostConnection<C> {
     }
 
     /// Returns when somebody has reported trouble of this kind.
-    async fn reported(&self, kind: impl Fn(Trouble) -> bool) -> Trouble {
+    async fn reported(&self, kind: impl Fn(LinkFault) -> bool) -> LinkFault {
         loop {
             if let Some(trouble) = self.core().trouble.filter(|trouble| kind(*trouble)) {
                 return trouble;
@@ -200,7 +200,7 @@ impl<C: Connector> HostConnection<C> {
         self.enter(ConnectionState::Connected);
         let connection = self.id;
         if !first {
-            self.host.tally.reconnected();
+            self.host.counters.reconnected();
         }
         self.host.emit(match first {
             true => TransportEvent::Connected { connection },
@@ -233,7 +233,7 @@ impl<C: Connector> HostConnection<C> {
         let mut core = self.core();
         if core.link.is_some() {
             let ends_anyway = core.trouble.is_some();
-            core.trouble.get_or_insert(Trouble::Retired);
+            core.trouble.get_or_insert(LinkFault::Retired);
             self.trouble.notify_one();
             !ends_anyway
         } else {
@@ -244,9 +244,9 @@ impl<C: Connector> HostConnection<C> {
     }
 
     /// Tells the driving task of trouble with a link, unless that link has been replaced since.
-    pub(super) fn report(&self, trouble: Trouble, link: &Arc<C::Link>) {
+    pub(super) fn report(&self, trouble: LinkFault, link: &Arc<C::Link>) {
         let mut core = self.core();
-        let is_loss = matches!(trouble, Trouble::Lost(_));
+        let is_loss = matches!(trouble, LinkFault::Lost(_));
         // A link that is out of service can still be lost.
         if core.has(link) && (core.trouble.is_none() || is_loss) {
             core.trouble = Some(trouble);

@@ -31,17 +31,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::atomic_time::AtomicInstant;
 use crate::backoff;
 use crate::calls::Lane;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
-use crate::context::HostContext;
+use crate::context::HostState;
 use crate::error::{ConnectError, TransportError};
 use crate::host::HostId;
 use crate::latency::Latencies;
-use crate::limit::Limit;
-use crate::moment::Moment;
-use life::Trouble;
+use crate::semaphore::ResizableSemaphore;
+use life::LinkFault;
 use metrics::Counts;
 
 pub use metrics::ConnectionMetrics;
@@ -50,18 +50,18 @@ pub use state::ConnectionState;
 /// One link to one host, kept open.
 pub struct HostConnection<C: Connector> {
     id: u64,
-    host: Arc<HostContext<C>>,
+    host: Arc<HostState<C>>,
     state: watch::Sender<ConnectionState>,
     core: Mutex<Core<C>>,
-    calls: Arc<Limit>,
+    calls: Arc<ResizableSemaphore>,
     /// One token a call; when none is left, and no lease, a suspect connection may be closed.
     activity: TaskTracker,
     /// Leases. Only the making and the dropping of one change it.
     uses: AtomicUsize,
     /// The last lease came back to a connection that is out of service.
     unused: Notify,
-    last_active: Moment,
-    last_used: Moment,
+    last_active: AtomicInstant,
+    last_used: AtomicInstant,
     trouble: Notify,
     /// Tells the driving task that a call has to be looked at, at the time noted in the core.
     was_abandoned: Notify,
@@ -80,7 +80,7 @@ pub struct HostConnection<C: Connector> {
 
 struct Core<C: Connector> {
     link: Option<Arc<C::Link>>,
-    trouble: Option<Trouble>,
+    trouble: Option<LinkFault>,
     connected_at: Instant,
     /// Since when it has not been usable, if it is not.
     down_since: Instant,
@@ -98,14 +98,14 @@ struct Core<C: Connector> {
 impl<C: Connector> HostConnection<C> {
     /// Makes a connection that is driven by [`drive`](Self::drive); `on_change` is told of each change of state.
     pub(crate) fn new(
-        host: Arc<HostContext<C>>,
+        host: Arc<HostState<C>>,
         pool_closing: &CancellationToken,
         on_change: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Self> {
         let now = Instant::now();
         let (calls, lifetime) = {
             let config = host.config();
-            (Limit::new(config.calls.max_per_connection), config.pool.max_lifetime)
+            (ResizableSemaphore::new(config.calls.max_per_connection), config.pool.max_lifetime)
         };
         let expires = (!lifetime.is_zero()).then(|| now + backoff::spread(lifetime));
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -129,8 +129,8 @@ impl<C: Connector> HostConnection<C> {
             activity: TaskTracker::new(),
             uses: AtomicUsize::new(0),
             unused: Notify::new(),
-            last_active: Moment::new(now),
-            last_used: Moment::new(now),
+            last_active: AtomicInstant::new(now),
+            last_used: AtomicInstant::new(now),
             trouble: Notify::new(),
             was_abandoned: Notify::new(),
             closing: pool_closing.child_token(),

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use crate::config::RetryConfig;
-use crate::window::{Tally, Window};
+use crate::sliding_window::{SlidingWindow, WindowCounts};
 
 /// Counts the work run on one host, and its retries.
 #[derive(Default)]
@@ -17,7 +17,7 @@ pub(crate) struct RetryBudget {
 #[derive(Default)]
 struct State {
     /// Pieces of work; those that are retries are marked.
-    recent: Window,
+    recent: SlidingWindow,
     /// When a retry was last asked for in vain.
     refused: Option<Instant>,
 }
@@ -36,16 +36,16 @@ pub(crate) struct Spent {
 impl RetryBudget {
     /// Some work is run for the first time.
     pub(crate) fn earn(&self, config: &RetryConfig, now: Instant) {
-        self.state().recent.add(config.budget_window, now, Tally { all: 1, marked: 0 });
+        self.state().recent.add(config.budget_window, now, WindowCounts { all: 1, marked: 0 });
     }
 
     /// Takes a retry.
     pub(crate) fn spend(&self, config: &RetryConfig, now: Instant) -> Result<(), Spent> {
         let mut state = self.state();
-        let Tally { all: work, marked: retries } = state.recent.counts(now);
+        let WindowCounts { all: work, marked: retries } = state.recent.counts(now);
         let most = (config.budget_floor as u64).saturating_add((work as f64 * config.budget_share) as u64);
         if retries < most {
-            state.recent.add(config.budget_window, now, Tally { all: 0, marked: 1 });
+            state.recent.add(config.budget_window, now, WindowCounts { all: 0, marked: 1 });
             return Ok(());
         }
         let before = state.refused.replace(now);

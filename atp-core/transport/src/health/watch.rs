@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use super::assess::{assess, assess_fleet};
 use super::hysteresis::Hysteresis;
 use super::{FleetHealth, Health, HealthState, Vitals};
+use crate::call_counters::{CallCounts, RecentCalls};
 use crate::config::HealthConfig;
 use crate::events::{EventBus, TransportEvent};
 use crate::host::HostId;
-use crate::tally::{Counted, Window};
 
 /// How one host was when it was last looked at.
 pub(crate) struct HostHealth {
@@ -24,7 +24,7 @@ struct Inner {
     steady: Hysteresis,
     seen: HealthState,
     vitals: Vitals,
-    window: Window,
+    window: RecentCalls,
     /// It is one of the fleet's hosts.
     belongs: bool,
 }
@@ -38,7 +38,7 @@ impl HostHealth {
             steady,
             seen: HealthState::Healthy,
             vitals: Vitals::default(),
-            window: Window::default(),
+            window: RecentCalls::default(),
             belongs: true,
         };
         HostHealth { fleet, inner: Mutex::new(inner) }
@@ -59,9 +59,9 @@ impl HostHealth {
     /// Looks at the host, and tells if what counts has changed. `vitals` is given what was counted lately.
     pub(crate) fn look(
         &self,
-        counted: &Counted,
+        counted: &CallCounts,
         config: &HealthConfig,
-        vitals: impl FnOnce(Counted) -> Vitals,
+        vitals: impl FnOnce(CallCounts) -> Vitals,
     ) -> Option<TransportEvent> {
         let mut inner = self.inner();
         if !inner.belongs {

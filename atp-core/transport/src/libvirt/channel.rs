@@ -19,7 +19,7 @@ use uuid::Uuid;
 use virt::error::Error;
 
 use super::LibvirtConnector;
-use super::link::{Failure, LibvirtLink};
+use super::link::{CallError, LibvirtLink};
 use super::stream::{ChannelStream, Inbox};
 use crate::connector::CallFailure;
 use crate::error::{LibvirtError, Result, TransportError};
@@ -125,7 +125,7 @@ impl TransportManager<LibvirtConnector> {
         let dedicated = self.pool(host)?.dedicated();
         let asked = Instant::now();
         let link = dedicated.open_by(deadline).await?;
-        let shared = Arc::new(Shared::new(options.receive_buffer));
+        let shared = Arc::new(ChannelShared::new(options.receive_buffer));
         let (inbox, name, force) = (shared.clone(), name.to_owned(), options.force);
         let open = link.clone().start(None, move |on| {
             let domain = on.connect.lookup_domain_by_uuid(domain)?;
@@ -155,7 +155,7 @@ impl TransportManager<LibvirtConnector> {
 ///
 /// Dropping it closes the channel, in the background.
 pub struct DomainChannel {
-    shared: Arc<Shared>,
+    shared: Arc<ChannelShared>,
     lost: Pin<Box<WaitForCancellationFutureOwned>>,
     writing: Option<Writing>,
     write_bytes: usize,
@@ -164,7 +164,7 @@ pub struct DomainChannel {
 type Writing = Pin<Box<dyn Future<Output = std::result::Result<(), CallFailure>> + Send>>;
 
 /// What the channel and its callback share.
-struct Shared {
+struct ChannelShared {
     limit: usize,
     state: Mutex<State>,
 }
@@ -187,7 +187,7 @@ enum End {
 }
 
 impl DomainChannel {
-    fn new(shared: Arc<Shared>, link: Arc<LibvirtLink>, write_bytes: usize) -> Self {
+    fn new(shared: Arc<ChannelShared>, link: Arc<LibvirtLink>, write_bytes: usize) -> Self {
         let lost = Box::pin(link.closed_token().cancelled_owned());
         let mut state = shared.state();
         if state.end.is_none() {
@@ -213,7 +213,7 @@ impl DomainChannel {
         };
         self.writing = Some(Box::pin(link.start(None, |on| match on.channel.get() {
             Some(stream) => Ok(call(stream)?),
-            None => Err(Failure::Gone),
+            None => Err(CallError::Gone),
         })));
         Ok(())
     }
@@ -285,9 +285,9 @@ impl Drop for DomainChannel {
     }
 }
 
-impl Shared {
+impl ChannelShared {
     fn new(limit: usize) -> Self {
-        Shared { limit, state: Mutex::default() }
+        ChannelShared { limit, state: Mutex::default() }
     }
 
     /// Takes note that nothing more comes, unless that is known, and lets go of the connection.
@@ -309,7 +309,7 @@ impl Shared {
     }
 }
 
-impl Inbox for Shared {
+impl Inbox for ChannelShared {
     fn take(&self, bytes: &[u8]) -> bool {
         let mut state = self.state();
         if state.end.is_some() {

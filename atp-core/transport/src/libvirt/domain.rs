@@ -21,7 +21,7 @@ use super::LibvirtConnection;
 use super::control_info;
 use super::definition::Definition;
 use super::domain_stats;
-use super::link::{Failure, Handles, LibvirtLink};
+use super::link::{CallError, Handles, LibvirtLink};
 use crate::calls::Lane;
 use crate::domain::{DomainDetails, DomainInfo, DomainState, Lifecycle};
 use crate::error::Result;
@@ -244,7 +244,7 @@ impl LibvirtConnection {
         let limit = self.config().calls.monitor_busy_after;
         self.run("virDomainGetControlInfo", None, move |on| {
             match control_info::occupied_for(&*on.domain(uuid)?) {
-                Ok(Some(occupied_for)) if occupied_for > limit => Err(Failure::Occupied(occupied_for)),
+                Ok(Some(occupied_for)) if occupied_for > limit => Err(CallError::Occupied(occupied_for)),
                 Ok(occupied_for) => Ok(occupied_for.is_none()),
                 Err(_) => Ok(true),
             }
@@ -335,7 +335,7 @@ impl LibvirtConnection {
 
     pub(super) async fn run<T, F>(&self, operation: &'static str, lane: Option<Lane>, call: F) -> Result<T>
     where
-        F: FnOnce(&Handles) -> std::result::Result<T, Failure> + Send + 'static,
+        F: FnOnce(&Handles) -> std::result::Result<T, CallError> + Send + 'static,
         T: Send + 'static,
     {
         self.run_with(operation, lane, || {}, call).await
@@ -350,7 +350,7 @@ impl LibvirtConnection {
         call: F,
     ) -> Result<T>
     where
-        F: FnOnce(&Handles) -> std::result::Result<T, Failure> + Send + 'static,
+        F: FnOnce(&Handles) -> std::result::Result<T, CallError> + Send + 'static,
         T: Send + 'static,
     {
         let start = |link: Arc<LibvirtLink>, in_flight| {
@@ -366,12 +366,12 @@ impl LibvirtConnection {
 pub(super) fn check_monitor(
     domain: &Domain,
     busy_after: Option<Duration>,
-) -> std::result::Result<(), Failure> {
+) -> std::result::Result<(), CallError> {
     if let Some(limit) = busy_after
         && let Ok(Some(occupied_for)) = control_info::occupied_for(domain)
         && occupied_for > limit
     {
-        return Err(Failure::Occupied(occupied_for));
+        return Err(CallError::Occupied(occupied_for));
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ pub(crate) struct Handles {
 }
 
 /// Why a call made on a thread failed.
-pub(crate) enum Failure {
+pub(crate) enum CallError {
     Libvirt(virt::error::Error),
     /// Nothing was sent: the VM's monitor has been occupied for so long.
     Occupied(Duration),
@@ -54,9 +54,9 @@ pub(crate) enum Failure {
     Gone,
 }
 
-impl From<virt::error::Error> for Failure {
+impl From<virt::error::Error> for CallError {
     fn from(error: virt::error::Error) -> Self {
-        Failure::Libvirt(error)
+        CallError::Libvirt(error)
     }
 }
 
@@ -83,7 +83,7 @@ impl LibvirtLink {
     pub(crate) fn start<T: Send + 'static>(
         self: Arc<Self>,
         in_flight: Option<InFlight>,
-        call: impl FnOnce(&Handles) -> Result<T, Failure> + Send + 'static,
+        call: impl FnOnce(&Handles) -> Result<T, CallError> + Send + 'static,
     ) -> impl Future<Output = Result<T, CallFailure>> + Send {
         let (answer, answered) = oneshot::channel();
         let threads = self.threads.clone();
@@ -106,15 +106,15 @@ impl LibvirtLink {
         }
     }
 
-    fn make<T>(&self, call: impl FnOnce(&Handles) -> Result<T, Failure>) -> Result<T, CallFailure> {
+    fn make<T>(&self, call: impl FnOnce(&Handles) -> Result<T, CallError>) -> Result<T, CallFailure> {
         let Some(handles) = &self.handles else {
             return Err(CallFailure::Lost { sent: false, source: None });
         };
         match catch_unwind(AssertUnwindSafe(|| call(handles))) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(Failure::Occupied(time))) => Err(CallFailure::Busy { occupied_for: time }),
-            Ok(Err(Failure::Gone)) => Err(CallFailure::Lost { sent: false, source: None }),
-            Ok(Err(Failure::Libvirt(error))) => match call_failure(&error) {
+            Ok(Err(CallError::Occupied(time))) => Err(CallFailure::Busy { occupied_for: time }),
+            Ok(Err(CallError::Gone)) => Err(CallFailure::Lost { sent: false, source: None }),
+            Ok(Err(CallError::Libvirt(error))) => match call_failure(&error) {
                 CallFailure::Refused { .. } if !self.is_open() => {
                     Err(CallFailure::Lost { sent: true, source: Some(LibvirtError::from(&error)) })
                 }

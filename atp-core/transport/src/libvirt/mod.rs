@@ -81,7 +81,7 @@ impl LibvirtConnector {
 
     /// Finds out by a plain TCP connection, within the deadline, whether anything listens there: the C
     /// library would try for minutes, and say less. Gives the attempt back, to go on.
-    async fn knock(&self, host: &str, port: u16, attempt: Attempt) -> Result<Attempt, ConnectError> {
+    async fn check_tcp(&self, host: &str, port: u16, attempt: Attempt) -> Result<Attempt, ConnectError> {
         let name = host.to_owned();
         let look_up = move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
         let (addresses, attempt) = self.resolve(host, attempt, look_up).await?;
@@ -155,7 +155,7 @@ impl Connector for LibvirtConnector {
         let uri = LibvirtUri::parse(&host.effective_uri())
             .map_err(|reason| ConnectError::new(ErrorKind::InvalidUri, reason))?;
         if let Some((host, port)) = &uri.socket {
-            attempt = self.knock(host, *port, attempt).await.map_err(|error| uri.advise(error))?;
+            attempt = self.check_tcp(host, *port, attempt).await.map_err(|error| uri.advise(error))?;
         }
         let silent = ConnectError::new(
             ErrorKind::ConnectTimeout,

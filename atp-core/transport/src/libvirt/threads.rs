@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use crate::moment::Span;
+use crate::atomic_time::AtomicDuration;
 
 /// libvirt's client keeps its buffers on the heap; a quarter of the usual stack is plenty.
 const STACK_BYTES: usize = 512 * 1024;
@@ -21,34 +21,34 @@ type Job = Box<dyn FnOnce(Busy<'_>) + Send>;
 /// Runs blocking jobs. Cheap to clone; clones share their threads.
 #[derive(Clone)]
 pub(crate) struct CallThreads {
-    shared: Arc<Shared>,
+    shared: Arc<ThreadsShared>,
 }
 
-struct Shared {
+struct ThreadsShared {
     max: AtomicUsize,
     /// How long a thread waits for its next job before it ends.
-    patience: Span,
-    crew: Mutex<Crew>,
+    idle_timeout: AtomicDuration,
+    workers: Mutex<Workers>,
 }
 
 #[derive(Default)]
-struct Crew {
+struct Workers {
     /// The last to become idle is the first to get a job: it is the quickest to wake, and those that are too
     /// many stay idle until they end.
-    idle: Vec<Arc<Desk>>,
+    idle: Vec<Arc<WorkerSlot>>,
     threads: usize,
 }
 
 /// Where a thread finds its next job.
-struct Desk {
+struct WorkerSlot {
     thread: Thread,
     job: Mutex<Option<Job>>,
 }
 
 /// While it lasts, its thread gets no other job.
 struct Busy<'a> {
-    shared: &'a Shared,
-    desk: &'a Arc<Desk>,
+    shared: &'a ThreadsShared,
+    slot: &'a Arc<WorkerSlot>,
 }
 
 /// All threads are in use.
@@ -58,15 +58,15 @@ pub(crate) struct ThreadsExhausted {
 }
 
 impl CallThreads {
-    pub(crate) fn new(max: usize, patience: Duration) -> Self {
-        let (max, patience) = (AtomicUsize::new(max), Span::new(patience));
-        CallThreads { shared: Arc::new(Shared { max, patience, crew: Mutex::default() }) }
+    pub(crate) fn new(max: usize, idle_timeout: Duration) -> Self {
+        let (max, idle_timeout) = (AtomicUsize::new(max), AtomicDuration::new(idle_timeout));
+        CallThreads { shared: Arc::new(ThreadsShared { max, idle_timeout, workers: Mutex::default() }) }
     }
 
-    /// Has there be at most `max` threads from now on, and each kept for as long as `patience` after its last job.
-    pub(crate) fn resize(&self, max: usize, patience: Duration) {
+    /// Has there be at most `max` threads from now on, and each kept for as long as `idle_timeout` after its last job.
+    pub(crate) fn resize(&self, max: usize, idle_timeout: Duration) {
         self.shared.max.store(max, Ordering::Relaxed);
-        self.shared.patience.set(patience);
+        self.shared.idle_timeout.set(idle_timeout);
     }
 
     /// Starts a job at once, on an idle thread or a new one. What comes of it is handed to `answer`, which must
@@ -84,29 +84,29 @@ impl CallThreads {
             drop(busy);
             answer(result);
         });
-        let mut crew = self.shared.crew();
-        if let Some(desk) = crew.idle.pop() {
-            drop(crew);
-            desk.put(job);
+        let mut workers = self.shared.workers();
+        if let Some(slot) = workers.idle.pop() {
+            drop(workers);
+            slot.put(job);
             return Ok(());
         }
-        let exhausted = ThreadsExhausted { threads: crew.threads };
-        if crew.threads >= self.shared.max.load(Ordering::Relaxed) {
+        let exhausted = ThreadsExhausted { threads: workers.threads };
+        if workers.threads >= self.shared.max.load(Ordering::Relaxed) {
             return Err(exhausted);
         }
-        crew.threads += 1;
-        drop(crew);
+        workers.threads += 1;
+        drop(workers);
         let shared = self.shared.clone();
         let thread = thread::Builder::new().name("atp-call".to_owned()).stack_size(STACK_BYTES);
         thread.spawn(move || shared.work(job)).map(drop).map_err(|error| {
             tracing::error!(%error, "cannot start a thread");
-            self.shared.crew().threads -= 1;
+            self.shared.workers().threads -= 1;
             exhausted
         })
     }
 }
 
-impl Desk {
+impl WorkerSlot {
     /// Hands over a job, and wakes the thread if it sleeps.
     fn put(&self, job: Job) {
         *self.job() = Some(job);
@@ -124,30 +124,30 @@ impl Desk {
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.shared.crew().idle.push(self.desk.clone());
+        self.shared.workers().idle.push(self.slot.clone());
     }
 }
 
-impl Shared {
+impl ThreadsShared {
     fn work(&self, first: Job) {
-        let desk = Arc::new(Desk { thread: thread::current(), job: Mutex::new(Some(first)) });
-        while let Some(job) = self.next_job(&desk) {
+        let slot = Arc::new(WorkerSlot { thread: thread::current(), job: Mutex::new(Some(first)) });
+        while let Some(job) = self.next_job(&slot) {
             // A job answers for its own panics; this keeps the count of threads right whatever it does.
-            let busy = Busy { shared: self, desk: &desk };
+            let busy = Busy { shared: self, slot: &slot };
             let _contained = catch_unwind(AssertUnwindSafe(|| job(busy)));
         }
     }
 
     /// The next job, or none when the thread should end; it is no longer counted then.
-    fn next_job(&self, desk: &Arc<Desk>) -> Option<Job> {
+    fn next_job(&self, slot: &Arc<WorkerSlot>) -> Option<Job> {
         let idle_since = Instant::now();
         loop {
-            if let Some(job) = desk.take() {
+            if let Some(job) = slot.take() {
                 return Some(job);
             }
-            match self.patience.get().checked_sub(idle_since.elapsed()) {
+            match self.idle_timeout.get().checked_sub(idle_since.elapsed()) {
                 Some(left) if !left.is_zero() => thread::park_timeout(left),
-                _ if self.leave(desk) => return None,
+                _ if self.leave(slot) => return None,
                 // Somebody is just bringing a job.
                 _ => thread::park(),
             }
@@ -155,17 +155,17 @@ impl Shared {
     }
 
     /// Takes a thread out of the crew, unless it is about to get a job.
-    fn leave(&self, desk: &Arc<Desk>) -> bool {
-        let mut crew = self.crew();
-        let Some(place) = crew.idle.iter().position(|idle| Arc::ptr_eq(idle, desk)) else { return false };
-        crew.idle.remove(place);
-        crew.threads -= 1;
+    fn leave(&self, slot: &Arc<WorkerSlot>) -> bool {
+        let mut workers = self.workers();
+        let Some(place) = workers.idle.iter().position(|idle| Arc::ptr_eq(idle, slot)) else { return false };
+        workers.idle.remove(place);
+        workers.threads -= 1;
         true
     }
 
-    fn crew(&self) -> MutexGuard<'_, Crew> {
+    fn workers(&self) -> MutexGuard<'_, Workers> {
         // No job runs under this lock, so a poisoned one still guards sound data.
-        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -245,7 +245,7 @@ mod tests {
         let (done, result) = mpsc::channel();
         let start = Instant::now();
         // One job at a time, and never a pause as long as a thread waits for one.
-        while threads.shared.crew().threads > 2 {
+        while threads.shared.workers().threads > 2 {
             assert!(start.elapsed() < PATIENCE, "threads with nothing to do stay");
             let done = done.clone();
             if threads.run(|| {}, move |()| done.send(()).unwrap()).is_ok() {

@@ -9,14 +9,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ConnectionPool;
 use super::lease::PooledConnection;
-use super::line::{Grant, Ticket};
-use super::shared::Shared;
+use super::shared::PoolShared;
+use super::wait_queue::{Grant, Ticket};
 use crate::connector::Connector;
 use crate::error::{AcquireStage, ErrorKind, Result, TransportError};
 use crate::events::TransportEvent;
 
 /// The answer to a caller who asks for a lease.
-enum Asked<'a, C: Connector> {
+enum LeaseRequest<'a, C: Connector> {
     Granted(PooledConnection<C>),
     Refused(TransportError),
     Waiting(oneshot::Receiver<Grant<C>>, Place<'a, C>),
@@ -24,13 +24,13 @@ enum Asked<'a, C: Connector> {
 
 /// A caller's place in line, given up when the caller goes away.
 struct Place<'a, C: Connector> {
-    shared: &'a Shared<C>,
+    shared: &'a PoolShared<C>,
     ticket: Ticket,
 }
 
 impl<C: Connector> Drop for Place<'_, C> {
     fn drop(&mut self) {
-        self.shared.members().line.leave(self.ticket);
+        self.shared.state().wait_queue.leave(self.ticket);
     }
 }
 
@@ -47,10 +47,10 @@ impl<C: Connector> ConnectionPool<C> {
             let asked = Instant::now();
             match self.shared.ask(asked, asked, taken_at) {
                 // As in `acquire_from`; how long to wait is looked up for those who have to.
-                Asked::Granted(lease) if lease.is_fresh() => Ok(lease),
+                LeaseRequest::Granted(lease) if lease.is_fresh() => Ok(lease),
                 answer => {
                     let patience = self.shared.host.config().pool.acquire_timeout;
-                    self.see_through(answer, asked, asked + patience, taken_at).await
+                    self.wait_and_validate(answer, asked, asked + patience, taken_at).await
                 }
             }
         }
@@ -78,25 +78,25 @@ impl<C: Connector> ConnectionPool<C> {
     ) -> Result<PooledConnection<C>> {
         match self.shared.ask(asked, asked, taken_at) {
             // What most get: it goes straight to the caller, for each further hand it passes through costs.
-            Asked::Granted(lease) if lease.is_fresh() => Ok(lease),
-            answer => self.see_through(answer, asked, deadline, taken_at).await,
+            LeaseRequest::Granted(lease) if lease.is_fresh() => Ok(lease),
+            answer => self.wait_and_validate(answer, asked, deadline, taken_at).await,
         }
     }
 
     /// What comes of asking where it takes more than being granted a lease: a wait, or the proof that a connection
     /// which was quiet for long still answers.
-    async fn see_through(
+    async fn wait_and_validate(
         &self,
-        mut answer: Asked<'_, C>,
+        mut answer: LeaseRequest<'_, C>,
         asked: Instant,
         deadline: Instant,
         taken_at: &'static Location<'static>,
     ) -> Result<PooledConnection<C>> {
         loop {
             let lease = match answer {
-                Asked::Granted(lease) => lease,
-                Asked::Refused(error) => return Err(error),
-                Asked::Waiting(granted, place) => self.granted(granted, place, deadline).await?,
+                LeaseRequest::Granted(lease) => lease,
+                LeaseRequest::Refused(error) => return Err(error),
+                LeaseRequest::Waiting(granted, place) => self.granted(granted, place, deadline).await?,
             };
             if lease.is_fresh() || lease.is_alive_by(deadline).await {
                 return Ok(lease);
@@ -133,37 +133,37 @@ impl<C: Connector> ConnectionPool<C> {
     }
 }
 
-impl<C: Connector> Shared<C> {
+impl<C: Connector> PoolShared<C> {
     /// Asks for a lease `now`, with the place in line of one who `asked` at some moment.
     fn ask(
         self: &Arc<Self>,
         asked: Instant,
         now: Instant,
         taken_at: &'static Location<'static>,
-    ) -> Asked<'_, C> {
-        let mut members = self.members();
-        if members.draining {
-            return Asked::Refused(self.closed());
+    ) -> LeaseRequest<'_, C> {
+        let mut state = self.state();
+        if state.draining {
+            return LeaseRequest::Refused(self.closed());
         }
-        if members.line.first_asked().is_none_or(|first| first > asked)
-            && let Some(connection) = members.choose(asked)
+        if state.wait_queue.first_asked().is_none_or(|first| first > asked)
+            && let Some(connection) = state.choose(asked)
         {
-            return Asked::Granted(self.lend(&mut members, connection, now - asked, now, taken_at));
+            return LeaseRequest::Granted(self.lend(&mut state, connection, now - asked, now, taken_at));
         }
-        let complete = members.complete;
-        if !complete && let Some(error) = members.hopeless(&self.host) {
-            return Asked::Refused(error);
+        let complete = state.complete;
+        if !complete && let Some(error) = state.fail_fast(&self.host) {
+            return LeaseRequest::Refused(error);
         }
-        let (ticket, granted) = members.line.join(asked, taken_at);
-        let limit = members.newly_at_limit();
-        drop(members);
+        let (ticket, granted) = state.wait_queue.join(asked, taken_at);
+        let limit = state.newly_at_limit();
+        drop(state);
         if let Some(limit) = limit {
             self.host.emit(limit);
         }
         if !complete {
             self.attention.notify_one();
         }
-        Asked::Waiting(granted, Place { shared: self, ticket })
+        LeaseRequest::Waiting(granted, Place { shared: self, ticket })
     }
 
     /// The error for a caller whose time has run out at this stage; by default it stood in line.
@@ -175,7 +175,7 @@ impl<C: Connector> Shared<C> {
         });
         let waited = asked.elapsed();
         let is_patient = waited >= self.host.config().health.min_wait;
-        self.host.tally.acquire_timed_out(stage == AcquireStage::AllInUse && is_patient);
+        self.host.counters.acquire_timed_out(stage == AcquireStage::AllInUse && is_patient);
         self.host.emit(TransportEvent::AcquireTimedOut { stage, waited });
         let error = TransportError::AcquireTimeout {
             host: self.host.id.clone(),

@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 
 use super::leases::LongHeld;
-use super::shared::Shared;
+use super::shared::PoolShared;
+use crate::call_counters::CallCounts;
 use crate::connection::HostConnection;
 use crate::connector::Connector;
 use crate::events::{ReapReason, TransportEvent};
-use crate::tally::Counted;
 
 /// Keeps a pool until that is closed.
-pub(super) async fn keep<C: Connector>(shared: Arc<Shared<C>>) {
+pub(super) async fn keep<C: Connector>(shared: Arc<PoolShared<C>>) {
     let interval = || shared.host.config().pool.maintenance_interval;
     let mut tick = every(interval());
     let mut looked = Instant::now();
@@ -21,7 +21,7 @@ pub(super) async fn keep<C: Connector>(shared: Arc<Shared<C>>) {
         if tick.period() != interval() {
             tick = every(interval());
         }
-        let patience_ends = shared.members().patience_ends();
+        let patience_ends = shared.state().patience_ends();
         let look_every = shared.host.config().health.interval;
         tokio::select! {
             // Attention may be called for all the time, and must not keep the rest from its turn.
@@ -46,24 +46,24 @@ fn every(period: Duration) -> Interval {
     tick
 }
 
-impl<C: Connector> Shared<C> {
+impl<C: Connector> PoolShared<C> {
     /// Opens and closes connections until their number is right. Runs in the keeper's task only.
     fn maintain(self: &Arc<Self>) {
-        let mut members = self.members();
+        let mut state = self.state();
         // First those who can be served: a connection is opened only for somebody who still waits then.
-        let unclaimed = self.grant(&mut members);
+        let unclaimed = self.grant(&mut state);
         let (mut opened, mut events) = (Vec::new(), Vec::new());
-        if !members.draining {
-            while let Some(reason) = members.wants_more() {
+        if !state.draining {
+            while let Some(reason) = state.wants_more() {
                 let connection = self.open();
-                members.connections.push(connection.clone());
-                members.has_grown(&connection);
-                let connections = members.in_service().count();
+                state.connections.push(connection.clone());
+                state.has_grown(&connection);
+                let connections = state.in_service().count();
                 let id = connection.connection_id();
                 events.push(TransportEvent::PoolGrown { connection: id, reason, connections });
                 opened.push(connection);
             }
-            for (connection, reason) in members.surplus(&self.host) {
+            for (connection, reason) in state.surplus(&self.host) {
                 tracing::debug!(host = %self.host.id, ?reason, "closing a connection");
                 if connection.retire() {
                     let connection = connection.connection_id();
@@ -71,7 +71,7 @@ impl<C: Connector> Shared<C> {
                 }
             }
         }
-        drop(members);
+        drop(state);
         drop(unclaimed);
         // What a connection does is told after that it was opened.
         events.into_iter().for_each(|event| self.host.emit(event));
@@ -84,13 +84,13 @@ impl<C: Connector> Shared<C> {
     fn look_around(self: &Arc<Self>) {
         self.host.calls.tidy();
         let now = Instant::now();
-        let mut members = self.members();
-        members.look_at_load(&self.host);
+        let mut state = self.state();
+        state.look_at_load(&self.host);
         let limit = self.host.config().pool.report_leases_after;
-        let long_held = if limit.is_zero() { Vec::new() } else { members.leases.newly_long_held(limit, now) };
-        let outlived = members.connections.iter().filter(|c| c.has_outlived(now));
+        let long_held = if limit.is_zero() { Vec::new() } else { state.leases.newly_long_held(limit, now) };
+        let outlived = state.connections.iter().filter(|c| c.has_outlived(now));
         let expired: Vec<_> = outlived.filter(|c| c.retire()).map(|c| c.connection_id()).collect();
-        drop(members);
+        drop(state);
         for LongHeld { held_for, taken_at } in long_held {
             tracing::warn!(
                 host = %self.host.id, ?held_for, %taken_at, "a lease is held for long; was it forgotten?"
@@ -106,14 +106,14 @@ impl<C: Connector> Shared<C> {
 
     /// Looks at how the host is, and tells if that has changed. Runs in the keeper's task only.
     fn look_at_health(&self) {
-        let Shared { host, .. } = self;
-        let vitals = |lately: Counted| {
-            let members = self.members();
-            let (census, unshared) = (members.census(), members.terms.roomy);
-            drop(members);
+        let PoolShared { host, .. } = self;
+        let vitals = |lately: CallCounts| {
+            let state = self.state();
+            let (census, unshared) = (state.census(), state.terms.soft_max);
+            drop(state);
             census.vitals(unshared, host, &lately)
         };
-        let changed = host.health.look(&host.tally.now(), &host.config().health, vitals);
+        let changed = host.health.look(&host.counters.now(), &host.config().health, vitals);
         if let Some(event) = changed {
             host.emit(event);
         }

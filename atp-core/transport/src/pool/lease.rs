@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::leases::LeaseKey;
-use super::shared::Shared;
+use super::shared::PoolShared;
 use crate::calls::{InFlight, Lane};
 use crate::connection::HostConnection;
 use crate::connector::{CallFailure, Connector};
@@ -21,7 +21,7 @@ use crate::error::Result;
 /// Several leases may share one connection. The operations that libvirt offers are methods of
 /// [`LibvirtConnection`](crate::LibvirtConnection).
 pub struct PooledConnection<C: Connector> {
-    pool: Arc<Shared<C>>,
+    pool: Arc<PoolShared<C>>,
     connection: Arc<HostConnection<C>>,
     key: LeaseKey,
     fresh: bool,
@@ -33,7 +33,7 @@ pub struct PooledConnection<C: Connector> {
 impl<C: Connector> PooledConnection<C> {
     /// For a use of the connection that has [begun](HostConnection::begin_use): the lease ends it.
     pub(crate) fn new(
-        pool: Arc<Shared<C>>,
+        pool: Arc<PoolShared<C>>,
         connection: Arc<HostConnection<C>>,
         key: LeaseKey,
         now: Instant,

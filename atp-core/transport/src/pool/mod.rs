@@ -9,12 +9,12 @@ mod autoscale;
 mod keeper;
 mod lease;
 mod leases;
-mod line;
-mod members;
 mod shared;
 mod snapshot;
+mod state;
 mod strategy;
 mod terms;
+mod wait_queue;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -30,22 +30,22 @@ use crate::breaker::{BreakerStatus, Probe};
 use crate::config::TransportConfig;
 use crate::connection::HostConnection;
 use crate::connector::Connector;
-use crate::context::HostContext;
-use crate::dedicated::Dedicated;
+use crate::context::HostState;
 use crate::error::{Result, TransportError};
 use crate::health::Health;
 use crate::host::{HostId, HostInfo};
 use crate::stats::PoolStats;
+use crate::unpooled::UnpooledLinks;
 use keeper::keep;
-use members::Members;
-use shared::Shared;
+use shared::PoolShared;
+use state::PoolState;
 use terms::Terms;
 
 pub use lease::PooledConnection;
 
 /// The connections of one host.
 pub struct ConnectionPool<C: Connector> {
-    shared: Arc<Shared<C>>,
+    shared: Arc<PoolShared<C>>,
     /// Ends the keeper and all connections when the pool is dropped.
     _closing: DropGuard,
 }
@@ -54,16 +54,16 @@ impl<C: Connector> ConnectionPool<C> {
     /// Starts the pool of a host; connections up to the minimum are opened in the background.
     ///
     /// Must be called within a tokio runtime.
-    pub(crate) fn new(host: Arc<HostContext<C>>) -> Self {
+    pub(crate) fn new(host: Arc<HostState<C>>) -> Self {
         let closing = CancellationToken::new();
-        let members = {
+        let state = {
             let config = host.config();
             let pool = &config.pool;
-            Members::new(pool.min_connections_per_host, pool.max_connections_per_host, Terms::of(&config))
+            PoolState::new(pool.min_connections_per_host, pool.max_connections_per_host, Terms::of(&config))
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PoolShared {
             host,
-            members: Mutex::new(members),
+            state: Mutex::new(state),
             attention: Notify::new(),
             returned: Notify::new(),
             closing: closing.clone(),
@@ -78,7 +78,7 @@ impl<C: Connector> ConnectionPool<C> {
         &self.shared.host.id
     }
 
-    pub(crate) fn host(&self) -> &HostContext<C> {
+    pub(crate) fn host(&self) -> &HostState<C> {
         &self.shared.host
     }
 
@@ -93,8 +93,8 @@ impl<C: Connector> ConnectionPool<C> {
     }
 
     /// The way to links of one's own beside the pool.
-    pub(crate) fn dedicated(&self) -> Dedicated<C> {
-        Dedicated::new(self.shared.host.clone(), self.shared.closing.clone())
+    pub(crate) fn dedicated(&self) -> UnpooledLinks<C> {
+        UnpooledLinks::new(self.shared.host.clone(), self.shared.closing.clone())
     }
 
     /// Asks whether work may be sent to the host; with a probe's place, if the work has to find out whether it
@@ -108,20 +108,20 @@ impl<C: Connector> ConnectionPool<C> {
         if host.breaker.is_closed() {
             return Ok(None);
         }
-        let hopeless = self.shared.members().hopeless(host);
-        hopeless.map_or_else(|| host.admit(), Err)
+        let fail_fast = self.shared.state().fail_fast(host);
+        fail_fast.map_or_else(|| host.admit(), Err)
     }
 
     /// Whether work would be taken now, and not refused at once.
     pub(crate) fn is_ready(&self) -> bool {
         let host = &self.shared.host;
-        self.shared.members().hopeless(host).is_none() && host.breaker.would_admit(Instant::now())
+        self.shared.state().fail_fast(host).is_none() && host.breaker.would_admit(Instant::now())
     }
 
     /// Leases, and callers who wait for one.
     pub(crate) fn in_flight(&self) -> usize {
-        let members = self.shared.members();
-        members.leases.count() + members.line.len()
+        let state = self.shared.state();
+        state.leases.count() + state.wait_queue.len()
     }
 
     /// The error for work whose probe was not answered.
@@ -147,7 +147,7 @@ impl<C: Connector> ConnectionPool<C> {
 
     /// The connections, whatever their state.
     pub fn connections(&self) -> Vec<Arc<HostConnection<C>>> {
-        self.shared.members().connections.clone()
+        self.shared.state().connections.clone()
     }
 
     /// Sets how many connections there may be, as far as [links of this kind](Connector::adapt) allow that. Connections
@@ -162,10 +162,10 @@ impl<C: Connector> ConnectionPool<C> {
         config.pool.max_connections_per_host = max;
         config.validate()?;
         let pool = self.shared.host.connector.adapt(config).pool;
-        let mut members = self.shared.members();
-        (members.min, members.max) = (pool.min_connections_per_host, pool.max_connections_per_host);
-        members.complete = false;
-        drop(members);
+        let mut state = self.shared.state();
+        (state.min, state.max) = (pool.min_connections_per_host, pool.max_connections_per_host);
+        state.complete = false;
+        drop(state);
         self.shared.attention.notify_one();
         Ok(())
     }
@@ -180,18 +180,18 @@ impl<C: Connector> ConnectionPool<C> {
             (config.pool.min_connections_per_host, config.pool.max_connections_per_host)
         };
         let (old_size, new_size) = (size(&before), size(&config));
-        let mut members = shared.members();
+        let mut state = shared.state();
         // A size set by `resize` stays until the configuration has another to say.
         if new_size != old_size {
-            (members.min, members.max) = new_size;
+            (state.min, state.max) = new_size;
         }
-        members.complete = false;
-        for connection in &members.connections {
+        state.complete = false;
+        for connection in &state.connections {
             connection.reconfigure(&config);
         }
-        members.terms = Terms::of(&config);
+        state.terms = Terms::of(&config);
         shared.host.reconfigure(info, config);
-        drop(members);
+        drop(state);
         shared.host.breaker_reconfigured();
         // Those who wait may find room now.
         shared.serve();
@@ -204,9 +204,9 @@ impl<C: Connector> ConnectionPool<C> {
     pub async fn close(&self, drain: Duration) -> bool {
         self.shared.host.health.leave();
         let waiters = {
-            let mut members = self.shared.members();
-            members.draining = true;
-            members.line.clear()
+            let mut state = self.shared.state();
+            state.draining = true;
+            state.wait_queue.clear()
         };
         for waiter in waiters {
             // An error means that the waiter has left already.

@@ -12,18 +12,18 @@ use tokio_util::task::TaskTracker;
 
 use super::lease::PooledConnection;
 use super::leases::LeaseKey;
-use super::line::Grant;
-use super::members::Members;
+use super::state::PoolState;
+use super::wait_queue::Grant;
 use crate::connection::HostConnection;
 use crate::connector::Connector;
-use crate::context::HostContext;
+use crate::context::HostState;
 use crate::error::TransportError;
 use crate::stats::PoolStats;
 
 /// What the pool, its keeper, its connections and its leases share.
-pub(crate) struct Shared<C: Connector> {
-    pub(super) host: Arc<HostContext<C>>,
-    pub(super) members: Mutex<Members<C>>,
+pub(crate) struct PoolShared<C: Connector> {
+    pub(super) host: Arc<HostState<C>>,
+    pub(super) state: Mutex<PoolState<C>>,
     /// Wakes the keeper.
     pub(super) attention: Notify,
     /// Wakes whoever waits for leases to come back.
@@ -32,18 +32,18 @@ pub(crate) struct Shared<C: Connector> {
     pub(super) tasks: TaskTracker,
 }
 
-impl<C: Connector> Shared<C> {
+impl<C: Connector> PoolShared<C> {
     pub(super) fn lend(
         self: &Arc<Self>,
-        members: &mut Members<C>,
+        state: &mut PoolState<C>,
         connection: Arc<HostConnection<C>>,
         waited: Duration,
         now: Instant,
         taken_at: &'static Location<'static>,
     ) -> PooledConnection<C> {
-        members.waits.record(waited);
-        let key = members.leases.take(now, taken_at);
-        PooledConnection::new(self.clone(), connection, key, now, members.terms.validate_after)
+        state.waits.record(waited);
+        let key = state.leases.take(now, taken_at);
+        PooledConnection::new(self.clone(), connection, key, now, state.terms.validate_after)
     }
 
     /// Takes a lease back. Neither blocks nor spawns: it runs when a lease is dropped.
@@ -53,28 +53,28 @@ impl<C: Connector> Shared<C> {
         key: LeaseKey,
         now: Instant,
     ) {
-        let mut members = self.members();
-        if let Some(held_for) = members.leases.give_back(key, now) {
-            members.uses.record(held_for);
+        let mut state = self.state();
+        if let Some(held_for) = state.leases.give_back(key, now) {
+            state.uses.record(held_for);
         }
-        if members.draining {
+        if state.draining {
             self.returned.notify_waiters();
         }
-        if members.line.is_empty() {
+        if state.wait_queue.is_empty() {
             return;
         }
         // Nothing else came free, or those who wait would have it: whoever is first gets what came back.
-        if members.complete
-            && members.use_again(connection)
-            && let Some(waiter) = members.line.pop()
+        if state.complete
+            && state.use_again(connection)
+            && let Some(waiter) = state.wait_queue.pop()
         {
             let waited = now - waiter.ticket.asked;
-            let lease = self.lend(&mut members, connection.clone(), waited, now, waiter.taken_at);
-            drop(members);
+            let lease = self.lend(&mut state, connection.clone(), waited, now, waiter.taken_at);
+            drop(state);
             // A lease nobody claims is dropped here, and goes to the next.
             let _unclaimed = waiter.grant.send(Ok(lease));
         } else {
-            drop(members);
+            drop(state);
             self.serve();
         }
     }
@@ -82,9 +82,9 @@ impl<C: Connector> Shared<C> {
     /// Grants leases to those who wait, as far as there is room, and has the keeper see to the rest. Neither
     /// blocks nor spawns.
     pub(super) fn serve(self: &Arc<Self>) {
-        let mut members = self.members();
-        let unclaimed = self.grant(&mut members);
-        drop(members);
+        let mut state = self.state();
+        let unclaimed = self.grant(&mut state);
+        drop(state);
         // A lease nobody claimed is given back here, outside the lock it takes to do so.
         drop(unclaimed);
         self.attention.notify_one();
@@ -92,17 +92,17 @@ impl<C: Connector> Shared<C> {
 
     /// Grants leases to those who wait, as far as there is room; returns those whose callers had left.
     #[must_use = "leases are given back when dropped, which takes the lock"]
-    pub(super) fn grant(self: &Arc<Self>, members: &mut Members<C>) -> Vec<Grant<C>> {
+    pub(super) fn grant(self: &Arc<Self>, state: &mut PoolState<C>) -> Vec<Grant<C>> {
         let now = Instant::now();
         let mut unclaimed = Vec::new();
-        members.sweep();
-        while let Some(waiter) = members.line.pop() {
-            let result = if let Some(connection) = members.choose(waiter.ticket.asked) {
-                Ok(self.lend(members, connection, now - waiter.ticket.asked, now, waiter.taken_at))
-            } else if let Some(error) = members.hopeless(&self.host) {
+        state.sweep();
+        while let Some(waiter) = state.wait_queue.pop() {
+            let result = if let Some(connection) = state.choose(waiter.ticket.asked) {
+                Ok(self.lend(state, connection, now - waiter.ticket.asked, now, waiter.taken_at))
+            } else if let Some(error) = state.fail_fast(&self.host) {
                 Err(Box::new(error))
             } else {
-                members.line.put_back(waiter);
+                state.wait_queue.put_back(waiter);
                 break;
             };
             if let Err(result) = waiter.grant.send(result) {
@@ -117,7 +117,7 @@ impl<C: Connector> Shared<C> {
         loop {
             let mut returned = pin!(self.returned.notified());
             returned.as_mut().enable();
-            if self.members().leases.count() == 0 {
+            if self.state().leases.count() == 0 {
                 return;
             }
             returned.await;
@@ -126,7 +126,7 @@ impl<C: Connector> Shared<C> {
 
     pub(super) fn stats(&self) -> PoolStats {
         let report_after = self.host.config().pool.report_leases_after;
-        let snapshot = self.members().snapshot(report_after);
+        let snapshot = self.state().snapshot(report_after);
         snapshot.stats(&self.host)
     }
 
@@ -134,8 +134,8 @@ impl<C: Connector> Shared<C> {
         TransportError::Closed { host: self.host.id.clone() }
     }
 
-    pub(super) fn members(&self) -> MutexGuard<'_, Members<C>> {
+    pub(super) fn state(&self) -> MutexGuard<'_, PoolState<C>> {
         // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,14 +1,14 @@
 //! What a pool holds at one moment, copied under its lock. What is told of it is worked out from the copy, when the
 //! lock is free again.
 
+use crate::call_counters::CallCounts;
 use crate::config::Strategy;
 use crate::connection::{ConnectionState, HostConnection};
 use crate::connector::Connector;
-use crate::context::HostContext;
+use crate::context::HostState;
 use crate::health::Vitals;
 use crate::latency::Latencies;
 use crate::stats::PoolStats;
-use crate::tally::Counted;
 
 /// Counts of connections, leases and callers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,8 +64,8 @@ impl Census {
     pub(crate) fn vitals<C: Connector>(
         &self,
         unshared: usize,
-        host: &HostContext<C>,
-        lately: &Counted,
+        host: &HostState<C>,
+        lately: &CallCounts,
     ) -> Vitals {
         let is_down = self.reconnecting + self.failed > 0;
         let last_error = || host.reconnect.last_error().map(|error| error.to_string());
@@ -89,9 +89,9 @@ impl Census {
 }
 
 impl Snapshot {
-    pub(crate) fn stats<C: Connector>(&self, host: &HostContext<C>) -> PoolStats {
+    pub(crate) fn stats<C: Connector>(&self, host: &HostState<C>) -> PoolStats {
         let Snapshot { census, long_held, strategy, waits, uses } = self;
-        let tally = host.tally.now();
+        let tally = host.counters.now();
         PoolStats {
             total_connections: census.total(),
             idle_connections: census.idle,

@@ -12,7 +12,7 @@ pub(crate) struct Terms {
     /// Most leases a connection may have.
     pub(crate) most: usize,
     /// Most it has while the pool can grow: as many as it may have calls in flight.
-    pub(crate) roomy: usize,
+    pub(crate) soft_max: usize,
     /// How long somebody waits for a further connection before sharing one.
     pub(crate) grow_patience: Duration,
     /// A connection quiet for so long is asked for a sign of life before it is lent.
@@ -25,7 +25,7 @@ impl Terms {
         Terms {
             strategy: pool.strategy,
             most: pool.max_uses_per_connection,
-            roomy: pool.max_uses_per_connection.min(calls.max_per_connection),
+            soft_max: pool.max_uses_per_connection.min(calls.max_per_connection),
             grow_patience: pool.grow_patience,
             validate_after: pool.validate_after,
         }

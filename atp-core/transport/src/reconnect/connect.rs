@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Attempt;
 use crate::connector::Connector;
-use crate::context::HostContext;
+use crate::context::HostState;
 use crate::error::{ConnectError, ErrorKind};
 use crate::panics::contained;
 
@@ -19,7 +19,7 @@ pub(crate) struct FailedAttempt {
     pub(crate) next: Option<u32>,
 }
 
-impl<C: Connector> HostContext<C> {
+impl<C: Connector> HostState<C> {
     /// Waits for its turn and for the backoff to pass, then tries once to open a link.
     ///
     /// Only attempts to open a link `again` keep to the pace of all hosts: work does not wait for that of other

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::backoff;
 use crate::config::TransportConfig;
 use crate::error::ConnectError;
-use crate::pace::Pace;
+use crate::rate_limiter::RateLimiter;
 use attempt::LastError;
 
 pub use attempt::Attempt;
@@ -21,7 +21,7 @@ pub(crate) use connect::FailedAttempt;
 /// The attempts to connect to one host: when the next may be made, and what came of the last.
 pub(crate) struct Reconnect {
     turn: Semaphore,
-    pace: Arc<Pace>,
+    pace: Arc<RateLimiter>,
     state: Mutex<State>,
     /// The next attempt may be made sooner than was said.
     sooner: Notify,
@@ -57,7 +57,7 @@ impl State {
 }
 
 impl Reconnect {
-    pub(crate) fn new(pace: Arc<Pace>) -> Self {
+    pub(crate) fn new(pace: Arc<RateLimiter>) -> Self {
         let (state, sooner, last_error) = (Mutex::default(), Notify::new(), LastError::default());
         Reconnect { turn: Semaphore::new(1), pace, state, sooner, last_error }
     }

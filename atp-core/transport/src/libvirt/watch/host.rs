@@ -8,25 +8,25 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::feed::{Closes, Feed};
 use super::{WatchItem, WatchOptions};
-use crate::dedicated::Dedicated;
 use crate::domain::DomainInfo;
 use crate::error::{ConnectError, ErrorKind};
 use crate::libvirt::LibvirtConnector;
 use crate::libvirt::domain::{info, is_gone};
 use crate::libvirt::domain_events::{Registration, Sink};
-use crate::libvirt::link::{Failure, Handles, LibvirtLink};
-use crate::limit::Limit;
+use crate::libvirt::link::{CallError, Handles, LibvirtLink};
+use crate::semaphore::ResizableSemaphore;
+use crate::unpooled::UnpooledLinks;
 
 /// The watching of one host.
 pub(super) struct Watch {
-    host: Dedicated<LibvirtConnector>,
+    host: UnpooledLinks<LibvirtConnector>,
     items: broadcast::Sender<WatchItem>,
     options: WatchOptions,
 }
 
 impl Watch {
     pub(super) fn new(
-        host: Dedicated<LibvirtConnector>,
+        host: UnpooledLinks<LibvirtConnector>,
         items: broadcast::Sender<WatchItem>,
         options: WatchOptions,
     ) -> Self {
@@ -77,7 +77,7 @@ impl Watch {
     async fn watch(&self, link: &Arc<LibvirtLink>, told: &mut Option<ErrorKind>) -> Result<(), ConnectError> {
         let feed = Arc::new(Feed::new(self.host.host().clone(), self.items.clone(), self.options.buffer));
         let (sink, monitor) = (feed.clone(), self.options.monitor_events);
-        let calls = Limit::new(1);
+        let calls = ResizableSemaphore::new(1);
         let domains = self
             .ask(link, &calls, told, move |on| {
                 let sink: Arc<dyn Sink> = sink;
@@ -107,9 +107,9 @@ impl Watch {
     async fn ask<T: Send + 'static>(
         &self,
         link: &Arc<LibvirtLink>,
-        calls: &Arc<Limit>,
+        calls: &Arc<ResizableSemaphore>,
         told: &mut Option<ErrorKind>,
-        call: impl FnOnce(&Handles) -> Result<T, Failure> + Send + 'static,
+        call: impl FnOnce(&Handles) -> Result<T, CallError> + Send + 'static,
     ) -> Result<T, ConnectError> {
         let place = calls.acquire().await;
         let deadline = Instant::now() + self.host.config().call_timeout;

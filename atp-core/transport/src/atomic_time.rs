@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// An instant, kept as nanoseconds since another.
-pub(crate) struct Moment {
+pub(crate) struct AtomicInstant {
     since: Instant,
     nanos: AtomicU64,
 }
 
-impl Moment {
+impl AtomicInstant {
     pub(crate) fn new(now: Instant) -> Self {
-        Moment { since: now, nanos: AtomicU64::new(0) }
+        AtomicInstant { since: now, nanos: AtomicU64::new(0) }
     }
 
     pub(crate) fn set(&self, now: Instant) {
@@ -28,11 +28,11 @@ impl Moment {
 }
 
 /// A length of time, to the nanosecond.
-pub(crate) struct Span(AtomicU64);
+pub(crate) struct AtomicDuration(AtomicU64);
 
-impl Span {
+impl AtomicDuration {
     pub(crate) fn new(length: Duration) -> Self {
-        let span = Span(AtomicU64::new(0));
+        let span = AtomicDuration(AtomicU64::new(0));
         span.set(length);
         span
     }

@@ -8,21 +8,21 @@ use tokio::time::Instant;
 
 use super::autoscale::{self, Scaling};
 use super::leases::Leases;
-use super::line::Line;
 use super::snapshot::{Census, Snapshot};
 use super::strategy::{self, Candidate};
 use super::terms::Terms;
+use super::wait_queue::WaitQueue;
 use crate::connection::{ConnectionState, HostConnection};
 use crate::connector::Connector;
-use crate::context::HostContext;
+use crate::context::HostState;
 use crate::error::TransportError;
 use crate::events::{GrowthReason, ReapReason, TransportEvent};
 use crate::latency::Latencies;
 
-pub(crate) struct Members<C: Connector> {
+pub(crate) struct PoolState<C: Connector> {
     pub(crate) connections: Vec<Arc<HostConnection<C>>>,
     pub(crate) leases: Leases,
-    pub(crate) line: Line<C>,
+    pub(crate) wait_queue: WaitQueue<C>,
     /// Where round robin goes on.
     turn: usize,
     /// How many connections there may be; changes by `resize`.
@@ -44,12 +44,12 @@ pub(crate) struct Members<C: Connector> {
     pub(crate) uses: Latencies,
 }
 
-impl<C: Connector> Members<C> {
+impl<C: Connector> PoolState<C> {
     pub(crate) fn new(min: usize, max: usize, terms: Terms) -> Self {
-        Members {
+        PoolState {
             connections: Vec::new(),
             leases: Leases::default(),
-            line: Line::default(),
+            wait_queue: WaitQueue::default(),
             turn: 0,
             min,
             max,
@@ -70,10 +70,10 @@ impl<C: Connector> Members<C> {
     /// every place taken by calls that hang. Only when the pool cannot grow, or takes long to, are
     /// connections lent up to the configured limit, and to a caller who has waited for as long.
     pub(crate) fn choose(&mut self, asked: Instant) -> Option<Arc<HostConnection<C>>> {
-        let Terms { most, roomy, grow_patience, .. } = self.terms;
+        let Terms { most, soft_max, grow_patience, .. } = self.terms;
         loop {
-            let at = self.choose_below(roomy).or_else(|| {
-                let shares = most > roomy && (asked.elapsed() >= grow_patience || !self.grows());
+            let at = self.choose_below(soft_max).or_else(|| {
+                let shares = most > soft_max && (asked.elapsed() >= grow_patience || !self.grows());
                 shares.then(|| self.choose_below(most)).flatten()
             })?;
             self.turn = at + 1;
@@ -86,7 +86,7 @@ impl<C: Connector> Members<C> {
 
     /// Begins another use of a connection, unless it has as many as it may have calls in flight.
     pub(crate) fn use_again(&self, connection: &HostConnection<C>) -> bool {
-        connection.active_uses() < self.terms.roomy && connection.begin_use()
+        connection.active_uses() < self.terms.soft_max && connection.begin_use()
     }
 
     /// Where the connection is that the strategy picks among those with fewer leases than `room`.
@@ -101,7 +101,7 @@ impl<C: Connector> Members<C> {
     }
 
     /// Why waiting would be in vain: there are connections, and all of them have given up.
-    pub(crate) fn hopeless(&self, host: &HostContext<C>) -> Option<TransportError> {
+    pub(crate) fn fail_fast(&self, host: &HostState<C>) -> Option<TransportError> {
         let mut open = self.in_service().peekable();
         open.peek()?;
         let source = host.reconnect.last_error()?;
@@ -124,8 +124,8 @@ impl<C: Connector> Members<C> {
     }
 
     /// Looks at the load anew.
-    pub(crate) fn look_at_load(&mut self, host: &HostContext<C>) {
-        self.at_limit &= !self.line.is_empty();
+    pub(crate) fn look_at_load(&mut self, host: &HostState<C>) {
+        self.at_limit &= !self.wait_queue.is_empty();
         let uses: Vec<usize> = self.in_service().map(|connection| connection.active_uses()).collect();
         self.scaling = autoscale::decide(uses.into_iter(), &host.config().pool);
     }
@@ -148,7 +148,7 @@ impl<C: Connector> Members<C> {
         if count < self.min {
             return Some(GrowthReason::Minimum);
         }
-        let wanted = match (self.line.is_empty(), self.scaling) {
+        let wanted = match (self.wait_queue.is_empty(), self.scaling) {
             (false, _) => GrowthReason::Waiting,
             (true, Scaling::Grow) => GrowthReason::Load,
             (true, _) => return None,
@@ -165,7 +165,7 @@ impl<C: Connector> Members<C> {
     }
 
     /// The connections to close or to let run out now, worst first, and why.
-    pub(crate) fn surplus(&mut self, host: &HostContext<C>) -> Vec<(Arc<HostConnection<C>>, ReapReason)> {
+    pub(crate) fn surplus(&mut self, host: &HostState<C>) -> Vec<(Arc<HostConnection<C>>, ReapReason)> {
         let config = host.config();
         let pool = &config.pool;
         let count = self.in_service().count();
@@ -179,7 +179,7 @@ impl<C: Connector> Members<C> {
             .map(|c| (c.clone(), ReapReason::Idle))
             .collect();
         // What waits to be opened for somebody who has been served meanwhile needs not be opened at all.
-        if self.line.is_empty() {
+        if self.wait_queue.is_empty() {
             let for_load = |c: &&Arc<HostConnection<C>>| self.opened_for_load == Some(c.connection_id());
             let needless = self.in_service().filter(|c| c.waits_its_turn() && !for_load(c)).take(over_min);
             surplus.extend(needless.map(|c| (c.clone(), ReapReason::NotNeeded)));
@@ -204,7 +204,7 @@ impl<C: Connector> Members<C> {
     /// When those who wait for a connection to open should rather share one that is in use.
     pub(crate) fn patience_ends(&self) -> Option<Instant> {
         let patience = self.terms.grow_patience;
-        let first = self.line.first_asked()?.elapsed();
+        let first = self.wait_queue.first_asked()?.elapsed();
         let opening = self.in_service().filter(|c| !c.is_usable()).map(|c| c.down_for());
         let longest = opening.chain([first]).filter(|waited| *waited < patience).max()?;
         Some(Instant::now() + (patience - longest))
@@ -225,7 +225,7 @@ impl<C: Connector> Members<C> {
     }
 
     pub(crate) fn census(&self) -> Census {
-        let (leases, waiting) = (self.leases.count(), self.line.len());
+        let (leases, waiting) = (self.leases.count(), self.wait_queue.len());
         let mut census = Census { leases, waiting, max: self.max, ..Census::default() };
         self.connections.iter().for_each(|connection| census.add(connection));
         census

@@ -15,7 +15,7 @@ use crate::error::TransportError;
 pub(crate) type Grant<C> = Result<PooledConnection<C>, Box<TransportError>>;
 
 /// Those who wait, in the order of their tickets.
-pub(crate) struct Line<C: Connector> {
+pub(crate) struct WaitQueue<C: Connector> {
     waiters: VecDeque<Waiter<C>>,
     next: u64,
 }
@@ -33,13 +33,13 @@ pub(crate) struct Waiter<C: Connector> {
     pub(crate) grant: oneshot::Sender<Grant<C>>,
 }
 
-impl<C: Connector> Default for Line<C> {
+impl<C: Connector> Default for WaitQueue<C> {
     fn default() -> Self {
-        Line { waiters: VecDeque::new(), next: 0 }
+        WaitQueue { waiters: VecDeque::new(), next: 0 }
     }
 }
 
-impl<C: Connector> Line<C> {
+impl<C: Connector> WaitQueue<C> {
     /// Puts a caller in line, behind all who asked before.
     pub(crate) fn join(
         &mut self,

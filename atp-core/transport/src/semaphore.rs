@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// Permits, granted in the order they are asked for.
-pub(crate) struct Limit {
+pub(crate) struct ResizableSemaphore {
     state: Mutex<State>,
 }
 
@@ -28,21 +28,21 @@ struct State {
 
 /// One of the permits; goes back when it is dropped.
 pub(crate) struct Permit {
-    limit: Arc<Limit>,
+    limit: Arc<ResizableSemaphore>,
 }
 
 /// A wait for a permit.
 struct Acquire<'a> {
-    limit: &'a Arc<Limit>,
+    limit: &'a Arc<ResizableSemaphore>,
     /// The place in the queue; none before the first poll, and once the permit was handed out.
     ticket: Option<u64>,
 }
 
-impl Limit {
+impl ResizableSemaphore {
     /// A limit of `size` permits.
     pub(crate) fn new(size: usize) -> Arc<Self> {
         let state = State { size, taken: 0, next_ticket: 0, waiting: BTreeMap::new() };
-        Arc::new(Limit { state: Mutex::new(state) })
+        Arc::new(ResizableSemaphore { state: Mutex::new(state) })
     }
 
     /// Waits for a permit. Cancel safe: a place in the queue is given up, and a permit that was granted meanwhile goes
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_lower_limit_holds_as_soon_as_permits_come_back() {
-        let limit = Limit::new(3);
+        let limit = ResizableSemaphore::new(3);
         let mut out = [(); 3].map(|()| limit.try_acquire());
         let mut waiting = Box::pin(limit.acquire());
         assert!(waiting.as_mut().now_or_never().is_none());
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_waiter_that_was_served_and_leaves_does_not_bring_back_a_permit_that_is_gone() {
-        let limit = Limit::new(1);
+        let limit = ResizableSemaphore::new(1);
         let permit = limit.try_acquire();
         let mut waiting = Box::pin(limit.acquire());
         assert!(waiting.as_mut().now_or_never().is_none());
@@ -261,7 +261,7 @@ mod tests {
         fn permits_are_granted_in_order_and_within_the_limit_whatever_is_cancelled_or_changed(
             steps in prop::collection::vec(step(), 1..60),
         ) {
-            let limit = Limit::new(2);
+            let limit = ResizableSemaphore::new(2);
             let mut model = Model { size: 2, ..Model::default() };
             let mut held = Vec::new();
             let mut asked: Vec<(usize, BoxFuture<'_, Permit>)> = Vec::new();
@@ -321,7 +321,7 @@ mod tests {
     async fn changes_amid_calls_and_cancellations_lose_no_permit_and_add_none() {
         const SIZES: [usize; 6] = [4, 1, 3, 0, 2, 1];
         for round in 0..300 {
-            let limit = Limit::new(4);
+            let limit = ResizableSemaphore::new(4);
             let users: Vec<_> = (0..8)
                 .map(|user| {
                     let limit = limit.clone();

@@ -13,21 +13,21 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff;
 use crate::config::TransportConfig;
 use crate::connector::Connector;
-use crate::context::HostContext;
+use crate::context::HostState;
 use crate::error::{ConnectError, ErrorKind, Result, TransportError};
 use crate::host::HostId;
-use crate::limit::Limit;
+use crate::semaphore::ResizableSemaphore;
 
 /// Opens links to one host that belong to nobody but their opener.
-pub(crate) struct Dedicated<C: Connector> {
-    host: Arc<HostContext<C>>,
+pub(crate) struct UnpooledLinks<C: Connector> {
+    host: Arc<HostState<C>>,
     /// Cancelled when the host is removed.
     closing: CancellationToken,
 }
 
-impl<C: Connector> Dedicated<C> {
-    pub(crate) fn new(host: Arc<HostContext<C>>, closing: CancellationToken) -> Self {
-        Dedicated { host, closing }
+impl<C: Connector> UnpooledLinks<C> {
+    pub(crate) fn new(host: Arc<HostState<C>>, closing: CancellationToken) -> Self {
+        UnpooledLinks { host, closing }
     }
 
     pub(crate) fn host(&self) -> &HostId {
@@ -74,7 +74,7 @@ impl<C: Connector> Dedicated<C> {
 
     /// Returns when the link is lost: it noticed by itself, or leaves a probe unanswered. A probe is a call as others are:
     /// while a permit of `calls` is out, there is none. Cancel safe.
-    pub(crate) async fn lost(&self, link: &Arc<C::Link>, calls: &Arc<Limit>) {
+    pub(crate) async fn lost(&self, link: &Arc<C::Link>, calls: &Arc<ResizableSemaphore>) {
         let connector = &self.host.connector;
         let silence = async {
             loop {
@@ -151,7 +151,7 @@ mod tests {
         manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();
         let dedicated = manager.pool("h1").unwrap().dedicated();
         let link = dedicated.open(false).await.unwrap();
-        let (calls, hour) = (Limit::new(1), Duration::from_secs(3600));
+        let (calls, hour) = (ResizableSemaphore::new(1), Duration::from_secs(3600));
         let probes = || manager.connector().0.load(Ordering::SeqCst);
 
         let call = calls.acquire().await;

@@ -20,7 +20,7 @@ const BUCKETS: usize = OCTAVES * PER_OCTAVE + 1;
 const SLICES: u32 = 12;
 
 /// Counts that only grow.
-pub(crate) struct Tally {
+pub(crate) struct CallCounters {
     requests: AtomicU64,
     errors: AtomicU64,
     unanswered: AtomicU64,
@@ -33,7 +33,7 @@ pub(crate) struct Tally {
 
 /// The counts at one moment, or in the time between two.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Counted {
+pub(crate) struct CallCounts {
     /// Calls that ended.
     pub(crate) requests: u64,
     /// Those that failed.
@@ -51,9 +51,9 @@ pub(crate) struct Counted {
     pub(crate) reconnects: u64,
 }
 
-impl Default for Tally {
+impl Default for CallCounters {
     fn default() -> Self {
-        Tally {
+        CallCounters {
             requests: AtomicU64::default(),
             errors: AtomicU64::default(),
             unanswered: AtomicU64::default(),
@@ -66,13 +66,13 @@ impl Default for Tally {
     }
 }
 
-impl Default for Counted {
+impl Default for CallCounts {
     fn default() -> Self {
-        Tally::default().now()
+        CallCounters::default().now()
     }
 }
 
-impl Tally {
+impl CallCounters {
     /// A call ended.
     ///
     /// What had no time to wait for says little of a host: only calls that were to wait for as long as `min_wait` count
@@ -117,8 +117,8 @@ impl Tally {
         add(&self.reconnects, 1);
     }
 
-    pub(crate) fn now(&self) -> Counted {
-        Counted {
+    pub(crate) fn now(&self) -> CallCounts {
+        CallCounts {
             requests: get(&self.requests),
             errors: get(&self.errors),
             unanswered: get(&self.unanswered),
@@ -131,10 +131,10 @@ impl Tally {
     }
 }
 
-impl Counted {
+impl CallCounts {
     /// What was counted since `earlier`.
-    fn since(&self, earlier: &Counted) -> Counted {
-        Counted {
+    fn since(&self, earlier: &CallCounts) -> CallCounts {
+        CallCounts {
             requests: self.requests.saturating_sub(earlier.requests),
             errors: self.errors.saturating_sub(earlier.errors),
             unanswered: self.unanswered.saturating_sub(earlier.unanswered),
@@ -168,13 +168,13 @@ impl Counted {
 
 /// What was counted within the last while, from looks now and then.
 #[derive(Default)]
-pub(crate) struct Window {
-    looks: VecDeque<(Instant, Counted)>,
+pub(crate) struct RecentCalls {
+    looks: VecDeque<(Instant, CallCounts)>,
 }
 
-impl Window {
+impl RecentCalls {
     /// What was counted within the `span` that ends now; or since the first look, if that was later.
-    pub(crate) fn look(&mut self, now: Instant, counted: &Counted, span: Duration) -> Counted {
+    pub(crate) fn look(&mut self, now: Instant, counted: &CallCounts, span: Duration) -> CallCounts {
         // The newest of the looks that are old enough is where the window begins.
         while self.looks.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= span) {
             self.looks.pop_front();
@@ -183,11 +183,11 @@ impl Window {
             Some((_, first)) => counted.since(first),
             None => counted.clone(),
         };
-        let due = |(last, _): &(Instant, Counted)| now.saturating_duration_since(*last) >= span / SLICES;
+        let due = |(last, _): &(Instant, CallCounts)| now.saturating_duration_since(*last) >= span / SLICES;
         if self.looks.back().is_none_or(due) {
             let first = self.looks.is_empty();
             // What was counted before the first look is recent as well.
-            self.looks.push_back((now, if first { Counted::default() } else { counted.clone() }));
+            self.looks.push_back((now, if first { CallCounts::default() } else { counted.clone() }));
         }
         recent
     }
@@ -225,8 +225,8 @@ mod tests {
 
     use super::*;
 
-    fn calls(tally: &Tally, count: usize, took: Duration) {
-        (0..count).for_each(|_| tally.call(&Ok(()), took, Duration::default));
+    fn calls(counters: &CallCounters, count: usize, took: Duration) {
+        (0..count).for_each(|_| counters.call(&Ok(()), took, Duration::default));
     }
 
     proptest! {
@@ -240,44 +240,44 @@ mod tests {
 
     #[test]
     fn the_slowest_hundredth_is_told_from_the_rest() {
-        let tally = Tally::default();
-        assert_eq!((tally.now().mean(), tally.now().p99()), (Duration::ZERO, Duration::ZERO));
-        calls(&tally, 99, Duration::from_millis(10));
+        let counters = CallCounters::default();
+        assert_eq!((counters.now().mean(), counters.now().p99()), (Duration::ZERO, Duration::ZERO));
+        calls(&counters, 99, Duration::from_millis(10));
         let within_a_quarter = |p99: Duration, millis: u64| {
             let exact = Duration::from_millis(millis);
             assert!(p99 >= exact && p99 <= exact.mul_f64(1.25), "{p99:?} for {exact:?}");
         };
-        within_a_quarter(tally.now().p99(), 10);
-        calls(&tally, 1, Duration::from_secs(3));
-        within_a_quarter(tally.now().p99(), 3000);
-        calls(&tally, 1000, Duration::from_millis(10));
-        within_a_quarter(tally.now().p99(), 10);
-        calls(&tally, 100, Duration::MAX);
-        assert!(tally.now().p99() > Duration::from_secs(120));
+        within_a_quarter(counters.now().p99(), 10);
+        calls(&counters, 1, Duration::from_secs(3));
+        within_a_quarter(counters.now().p99(), 3000);
+        calls(&counters, 1000, Duration::from_millis(10));
+        within_a_quarter(counters.now().p99(), 10);
+        calls(&counters, 100, Duration::MAX);
+        assert!(counters.now().p99() > Duration::from_secs(120));
     }
 
     #[test]
     fn a_window_forgets_what_is_older_than_itself() {
-        let (tally, mut window, start) = (Tally::default(), Window::default(), Instant::now());
+        let (counters, mut window, start) = (CallCounters::default(), RecentCalls::default(), Instant::now());
         let span = Duration::from_secs(60);
-        let mut look = |seconds, tally: &Tally| {
-            window.look(start + Duration::from_secs(seconds), &tally.now(), span).requests
+        let mut look = |seconds, counters: &CallCounters| {
+            window.look(start + Duration::from_secs(seconds), &counters.now(), span).requests
         };
-        calls(&tally, 3, Duration::ZERO);
-        assert_eq!(look(0, &tally), 3, "what was counted before the first look");
-        calls(&tally, 4, Duration::ZERO);
-        let seen: Vec<_> = (1..=20).map(|n| look(n * 5, &tally)).collect();
+        calls(&counters, 3, Duration::ZERO);
+        assert_eq!(look(0, &counters), 3, "what was counted before the first look");
+        calls(&counters, 4, Duration::ZERO);
+        let seen: Vec<_> = (1..=20).map(|n| look(n * 5, &counters)).collect();
         assert_eq!(seen[..11], [7; 11]);
         assert_eq!(seen[14..], [0; 6]);
-        assert_eq!(look(10_000, &tally), 0);
+        assert_eq!(look(10_000, &counters), 0);
     }
 
     #[test]
     fn a_window_keeps_few_looks_however_often_it_is_looked_at() {
-        let (tally, mut window, start) = (Tally::default(), Window::default(), Instant::now());
+        let (counters, mut window, start) = (CallCounters::default(), RecentCalls::default(), Instant::now());
         for n in 0..10_000 {
             let now = start + Duration::from_millis(n * 10);
-            window.look(now, &tally.now(), Duration::from_secs(60));
+            window.look(now, &counters.now(), Duration::from_secs(60));
         }
         assert!(window.looks.len() <= SLICES as usize + 2, "{}", window.looks.len());
     }

@@ -6,26 +6,26 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::moment::Span;
+use crate::atomic_time::AtomicDuration;
 
 /// Hands out turns. Waiting for one's own turn holds up nobody else's, and a turn is not held: whoever got it
 /// may take as long as it likes.
 ///
 /// It is a token bucket, kept as the time at which it will be full again (the generic cell rate algorithm).
-pub(crate) struct Pace {
+pub(crate) struct RateLimiter {
     /// Between two turns; nothing for no limit.
-    spacing: Span,
+    spacing: AtomicDuration,
     /// Turns that can be had at once after a quiet time.
     burst: AtomicU32,
     /// When all turns that were handed out will have been made up for.
     full_at: Mutex<Option<Instant>>,
 }
 
-impl Pace {
+impl RateLimiter {
     /// So many turns a second, as many as `burst` of them at once; 0 for no limit.
     pub(crate) fn new(per_second: f64, burst: u32) -> Self {
-        let (spacing, burst) = (Span::new(spacing(per_second)), AtomicU32::new(burst));
-        Pace { spacing, burst, full_at: Mutex::new(None) }
+        let (spacing, burst) = (AtomicDuration::new(spacing(per_second)), AtomicU32::new(burst));
+        RateLimiter { spacing, burst, full_at: Mutex::new(None) }
     }
 
     /// Has turns follow at another pace from now on.
@@ -89,7 +89,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn turns_are_spaced_evenly_and_unused_ones_do_not_add_up() {
-        let pace = Pace::new(10.0, 1);
+        let pace = RateLimiter::new(10.0, 1);
         tokio::time::advance(60 * SECOND).await;
         let ready = Instant::now();
         join_all((0..11).map(|_| pace.turn())).await;
@@ -98,7 +98,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn another_pace_holds_at_once() {
-        let pace = Pace::new(1.0, 100);
+        let pace = RateLimiter::new(1.0, 100);
         join_all((0..100).map(|_| pace.turn())).await;
         pace.set(100.0, 100);
         assert!(pace.next_turn(Some(Instant::now() + SECOND)).is_ok(), "held up by the pace before");
@@ -106,7 +106,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_had_at_once_and_again_after_a_quiet_time() {
-        let pace = Pace::new(10.0, 5);
+        let pace = RateLimiter::new(10.0, 5);
         for _ in 0..2 {
             let ready = Instant::now();
             join_all((0..5).map(|_| pace.turn())).await;
@@ -119,7 +119,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_turn_past_the_deadline_is_not_taken() {
-        let pace = Pace::new(1.0, 1);
+        let pace = RateLimiter::new(1.0, 1);
         let now = Instant::now();
         assert_eq!(pace.next_turn(Some(now)), Ok(now));
         for _ in 0..3 {
@@ -130,7 +130,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_limit_is_no_wait() {
-        let pace = Pace::new(0.0, 1);
+        let pace = RateLimiter::new(0.0, 1);
         let now = Instant::now();
         assert!((0..1000).all(|_| pace.next_turn(Some(now)) == Ok(now)));
         pace.set(1.0, 1);
