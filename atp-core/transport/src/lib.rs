@@ -85,83 +85,65 @@
 //! tokio = { version = "1", features = ["macros", "rt-multi-thread", "time"] }
 //! ```
 
-// Hosts, and the work run on them.
-mod changes;
+// Public API: hosts, and the work run on them.
 mod execute;
 mod fleet;
-mod follow;
 mod host;
-mod interceptor;
 mod manager;
 
-// One host: its connections, how they are opened, what holds work back.
-mod breaker;
+// One host: its connections, how they are opened, and the limits on calls.
+mod admission;
 mod connection;
-mod connector;
-mod context;
-mod credentials;
 mod pool;
-mod rate_limit;
-mod reconnect;
-mod unpooled;
 
-// The calls made over a connection, and libvirt's.
-mod calls;
+// Libvirt: what a lease offers, and the C library below it.
 mod libvirt;
 
-// What is told: errors, events, health.
+// What is reported: errors, effects, events, health.
 mod effect;
 mod error;
-mod events;
-mod health;
+mod observe;
 
 // Tunables.
 mod config;
 
-// Underneath: time, numbers and limits.
-mod atomic_time;
-mod backoff;
-mod call_counters;
-mod latency;
-mod panics;
-mod rate_limiter;
-mod seconds;
-mod semaphore;
-mod sliding_window;
-mod stats;
+// Time, numbers and limits that are shared between threads.
+mod sync;
 
 pub mod domain;
 pub mod settings;
 
-pub use breaker::{BreakerState, BreakerStatus};
-pub use calls::{InFlight, Lane};
-pub use changes::Changes;
+pub use admission::breaker::{BreakerState, BreakerStatus};
+pub use admission::calls::{InFlight, Lane};
+pub use admission::interceptor::{CallInfo, Interceptor, Verdict};
 pub use config::{
     BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig,
     PoolConfig, RateLimitConfig, ReconnectConfig, RetryConfig, Strategy, TransportConfig,
     TransportConfigBuilder,
 };
+pub use connection::connector::{CallFailure, Connector};
+pub use connection::reconnect::Attempt;
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
-pub use connector::{CallFailure, Connector};
-pub use credentials::{Credentials, Password, PasswordSource};
 pub use effect::Effect;
 pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, TransportError};
-pub use events::{Event, EventKind, EventStream, GrowthReason, LossCause, ReapReason, TransportEvent};
 pub use execute::{ExecuteOptions, Failure, Pick};
+pub use fleet::Changes;
 pub use fleet::Fleet;
-pub use follow::Following;
-pub use health::{FleetHealth, Health, HealthState, Vitals};
+pub use fleet::Following;
+pub use host::{Credentials, Password, PasswordSource};
 pub use host::{HostId, HostInfo, InvalidHostId};
-pub use interceptor::{CallInfo, Interceptor, Verdict};
-pub use latency::Percentiles;
 pub use libvirt::{
     ChannelError, ChannelOptions, DomainChannel, DomainEvents, Hypervisor, LibvirtConnection,
     LibvirtConnector, LibvirtLink, RawImage, Version, WatchItem, WatchOptions, daemon_socket,
 };
 pub use manager::TransportManager;
+pub use observe::events::{
+    Event, EventKind, EventStream, GrowthReason, LossCause, ReapReason, TransportEvent,
+};
+pub use observe::health::{FleetHealth, Health, HealthState, Vitals};
+pub use observe::latency::Percentiles;
+pub use pool::stats::PoolStats;
 pub use pool::{ConnectionPool, PooledConnection};
-pub use reconnect::Attempt;
-pub use stats::PoolStats;
 
 /// Compiles the examples of the page.
 #[cfg(doctest)]

@@ -5,19 +5,19 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use crate::admission::interceptor::Interceptor;
 use crate::config::TransportConfig;
-use crate::connector::Connector;
-use crate::context::{FleetShared, HostState};
+use crate::connection::connector::Connector;
 use crate::error::{Result, TransportError};
-use crate::events::{EventBus, EventKind, EventStream, TransportEvent};
 use crate::execute::pick::Turns;
-use crate::health::{FleetHealth, FleetWatch};
+use crate::host::state::{FleetShared, HostState};
 use crate::host::{HostId, HostInfo};
-use crate::interceptor::Interceptor;
 use crate::libvirt::LibvirtConnector;
+use crate::observe::events::{EventBus, EventKind, EventStream, TransportEvent};
+use crate::observe::health::{FleetHealth, FleetWatch};
 use crate::pool::ConnectionPool;
-use crate::rate_limiter::RateLimiter;
-use crate::stats::PoolStats;
+use crate::pool::stats::PoolStats;
+use crate::sync::rate_limiter::RateLimiter;
 
 /// Every host of a fleet, with a pool of connections to each.
 ///

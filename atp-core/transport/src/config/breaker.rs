@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backoff::Backoff;
+use crate::sync::backoff::Backoff;
 
 /// The circuit breaker of each host: work for a host that keeps failing is refused at once, but for a probe now
 /// and then.

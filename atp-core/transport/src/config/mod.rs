@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backoff::Backoff;
+use crate::sync::backoff::Backoff;
 
 pub use breaker::BreakerConfig;
 pub use builder::TransportConfigBuilder;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backoff::Backoff;
+use crate::sync::backoff::Backoff;
 
 /// How work that may be repeated is tried again, where a program asks for it: only after failures that had no effect and
 /// may pass, with exponential backoff and full jitter, and within a budget.

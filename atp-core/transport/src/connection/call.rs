@@ -8,11 +8,11 @@ use tracing::Instrument;
 
 use super::life::LinkFault;
 use super::{ConnectionState, HostConnection};
-use crate::calls::{InFlight, Lane};
-use crate::connector::{CallFailure, Connector};
+use crate::admission::calls::{InFlight, Lane};
+use crate::admission::interceptor::CallInfo;
+use crate::connection::connector::{CallFailure, Connector};
 use crate::error::{Result, TransportError};
-use crate::events::LossCause;
-use crate::interceptor::CallInfo;
+use crate::observe::events::LossCause;
 
 /// Runs when the caller of a call goes away before its answer: nobody will then see the call overrun, so
 /// the driving task is told when to look.

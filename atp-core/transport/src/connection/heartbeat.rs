@@ -7,12 +7,12 @@ use tokio::time::{Instant, timeout_at};
 use super::HostConnection;
 use super::call::OnAbandon;
 use super::life::LinkFault;
-use crate::backoff;
-use crate::connector::Connector;
+use crate::connection::connector::Connector;
 use crate::error::{ConnectError, ErrorKind};
-use crate::events::LossCause;
-use crate::panics::contained;
-use crate::semaphore::Permit;
+use crate::observe::events::LossCause;
+use crate::sync::backoff;
+use crate::sync::panics::contained;
+use crate::sync::semaphore::Permit;
 
 /// What came of a probe of a link that is not known to be lost.
 enum Answer {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{ConnectionState, HostConnection};
-use crate::connector::Connector;
+use crate::connection::connector::Connector;
+use crate::connection::reconnect::FailedAttempt;
 use crate::error::ConnectError;
-use crate::events::{LossCause, TransportEvent};
-use crate::panics::contained;
-use crate::reconnect::FailedAttempt;
+use crate::observe::events::{LossCause, TransportEvent};
+use crate::sync::panics::contained;
 
 /// What ends a link's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::Instant;
 
 use crate::error::TransportError;
-use crate::latency::Percentiles;
+use crate::observe::latency::Percentiles;
 
 /// What a connection has done so far.
 #[derive(Debug, Clone)]

@@ -15,10 +15,13 @@
 //! too many.
 
 mod call;
+pub(crate) mod connector;
 mod heartbeat;
 mod life;
 mod metrics;
+pub(crate) mod reconnect;
 mod state;
+pub(crate) mod unpooled;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -31,16 +34,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::atomic_time::AtomicInstant;
-use crate::backoff;
-use crate::calls::Lane;
+use crate::admission::calls::Lane;
 use crate::config::TransportConfig;
-use crate::connector::Connector;
-use crate::context::HostState;
+use crate::connection::connector::Connector;
 use crate::error::{ConnectError, TransportError};
 use crate::host::HostId;
-use crate::latency::Latencies;
-use crate::semaphore::ResizableSemaphore;
+use crate::host::state::HostState;
+use crate::observe::latency::Latencies;
+use crate::sync::atomic_time::AtomicInstant;
+use crate::sync::backoff;
+use crate::sync::semaphore::ResizableSemaphore;
 use life::LinkFault;
 use metrics::Counts;
 

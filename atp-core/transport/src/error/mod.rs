@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::config::ConfigError;
 use crate::effect::Effect;
 use crate::host::{HostId, InvalidHostId};
-use crate::stats::PoolStats;
+use crate::pool::stats::PoolStats;
 
 pub use connect::ConnectError;
 pub use kind::ErrorKind;

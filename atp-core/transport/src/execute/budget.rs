@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use crate::config::RetryConfig;
-use crate::sliding_window::{SlidingWindow, WindowCounts};
+use crate::sync::sliding_window::{SlidingWindow, WindowCounts};
 
 /// Counts the work run on one host, and its retries.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::{ExecuteOptions, Try};
-use crate::connector::Connector;
+use crate::connection::connector::Connector;
 use crate::error::{Result, TransportError};
 use crate::manager::TransportManager;
 use crate::pool::PooledConnection;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::failure::{Failure, may_be_repeated};
 use super::pick::{self, Candidate, Pick};
 use super::{ExecuteOptions, Try};
-use crate::connector::Connector;
+use crate::connection::connector::Connector;
 use crate::error::{Result, TransportError};
 use crate::manager::TransportManager;
 use crate::pool::{ConnectionPool, PooledConnection};

@@ -14,12 +14,12 @@ use std::panic::Location;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
-use crate::breaker::Probe;
-use crate::connector::Connector;
+use crate::admission::breaker::Probe;
+use crate::connection::connector::Connector;
 use crate::error::{Result, TransportError};
 use crate::manager::TransportManager;
-use crate::panics::contained;
 use crate::pool::{ConnectionPool, PooledConnection};
+use crate::sync::panics::contained;
 
 pub use failure::Failure;
 pub use options::ExecuteOptions;

@@ -7,10 +7,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::failure::{Failure, may_be_repeated};
 use super::{ExecuteOptions, Try};
-use crate::connector::Connector;
+use crate::connection::connector::Connector;
 use crate::error::{Result, TransportError};
-use crate::events::TransportEvent;
 use crate::manager::TransportManager;
+use crate::observe::events::TransportEvent;
 use crate::pool::{ConnectionPool, PooledConnection};
 
 impl<C: Connector> TransportManager<C> {

@@ -10,8 +10,8 @@ use virt::connect::Connect;
 use virt::error::Error;
 use virt_sys as sys;
 
-use crate::credentials::Credentials;
 use crate::error::{ConnectError, ErrorKind};
+use crate::host::Credentials;
 
 /// The questions that can be answered.
 const QUESTIONS: [sys::virConnectCredentialType; 3] =

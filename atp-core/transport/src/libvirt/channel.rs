@@ -21,7 +21,7 @@ use virt::error::Error;
 use super::LibvirtConnector;
 use super::link::{CallError, LibvirtLink};
 use super::stream::{ChannelStream, Inbox};
-use crate::connector::CallFailure;
+use crate::connection::connector::CallFailure;
 use crate::error::{LibvirtError, Result, TransportError};
 use crate::manager::TransportManager;
 

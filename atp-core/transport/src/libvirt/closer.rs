@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::threads::{CallThreads, ThreadsExhausted};
-use crate::panics::panic_message;
+use crate::sync::panics::panic_message;
 
 /// Most closes at once. When a network fails, all its connections are closed at the same time, and each close takes until
 /// keepalive gives the daemon up; so there are many, and what they hold is a small stack each.

@@ -19,10 +19,10 @@ use virt::error::{Error, ErrorNumber};
 
 use super::LibvirtConnection;
 use super::control_info;
-use super::definition::Definition;
 use super::domain_stats;
 use super::link::{CallError, Handles, LibvirtLink};
-use crate::calls::Lane;
+use crate::admission::calls::Lane;
+use crate::domain::definition::Definition;
 use crate::domain::{DomainDetails, DomainInfo, DomainState, Lifecycle};
 use crate::error::Result;
 

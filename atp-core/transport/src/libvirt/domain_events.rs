@@ -14,7 +14,7 @@ use virt::connect::Connect;
 use virt::error::Error;
 use virt_sys as sys;
 
-use super::event_words as words;
+use crate::domain::event_words as words;
 use crate::domain::{DomainEvent, DomainEventKind};
 
 /// Takes events. Called on the event loop's thread: it may not block.

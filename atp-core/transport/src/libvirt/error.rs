@@ -6,7 +6,7 @@
 use virt::enumutil::RawEnum;
 use virt::error::{ErrorDomain, ErrorNumber};
 
-use crate::connector::CallFailure;
+use crate::connection::connector::CallFailure;
 use crate::error::{ConnectError, ErrorKind, LibvirtError};
 
 /// What the client library says when a call finds the socket closed already: nothing was sent.

@@ -18,10 +18,10 @@ use super::domain_events::Registration;
 use super::error::call_failure;
 use super::stream::ChannelStream;
 use super::threads::{CallThreads, ThreadsExhausted};
-use crate::calls::InFlight;
-use crate::connector::CallFailure;
+use crate::admission::calls::InFlight;
+use crate::connection::connector::CallFailure;
 use crate::error::LibvirtError;
-use crate::panics::panic_message;
+use crate::sync::panics::panic_message;
 
 /// An open libvirt connection. Dropping it hands the closing, which can block, to another thread.
 pub struct LibvirtLink {

@@ -5,13 +5,11 @@ mod channel;
 mod close_notice;
 mod closer;
 mod control_info;
-mod definition;
 mod domain;
 mod domain_events;
 mod domain_stats;
 mod error;
 mod event_loop;
-mod event_words;
 mod labels;
 mod link;
 mod machine;
@@ -30,21 +28,20 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use virt::connect::Connect;
 
-use crate::calls::InFlight;
+use crate::admission::calls::InFlight;
 use crate::config::{KeepaliveConfig, TransportConfig};
-use crate::connector::Connector;
-use crate::credentials::Credentials;
+use crate::connection::connector::Connector;
+use crate::connection::reconnect::Attempt;
 use crate::error::{ConnectError, ErrorKind};
+use crate::host::Credentials;
 use crate::host::HostInfo;
 use crate::pool::PooledConnection;
-use crate::reconnect::Attempt;
 use closer::Unused;
 use link::Handles;
 use threads::{CallThreads, ThreadsExhausted};
 use uri::LibvirtUri;
 
 pub use channel::{ChannelError, ChannelOptions, DomainChannel};
-pub use definition::Definition;
 pub use domain::{Hypervisor, Version};
 pub use labels::read_labels;
 pub use link::LibvirtLink;
@@ -248,7 +245,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::calls::HostCalls;
+    use crate::admission::calls::HostCalls;
 
     #[tokio::test]
     async fn a_resolver_that_hangs_is_an_attempt_that_hangs() {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use crate::atomic_time::AtomicDuration;
+use crate::sync::atomic_time::AtomicDuration;
 
 /// libvirt's client keeps its buffers on the heap; a quarter of the usual stack is plenty.
 const STACK_BYTES: usize = 512 * 1024;

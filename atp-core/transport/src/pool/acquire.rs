@@ -11,9 +11,9 @@ use super::ConnectionPool;
 use super::lease::PooledConnection;
 use super::shared::PoolShared;
 use super::wait_queue::{Grant, Ticket};
-use crate::connector::Connector;
+use crate::connection::connector::Connector;
 use crate::error::{AcquireStage, ErrorKind, Result, TransportError};
-use crate::events::TransportEvent;
+use crate::observe::events::TransportEvent;
 
 /// The answer to a caller who asks for a lease.
 enum LeaseRequest<'a, C: Connector> {

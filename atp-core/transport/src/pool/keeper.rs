@@ -7,10 +7,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 
 use super::leases::LongHeld;
 use super::shared::PoolShared;
-use crate::call_counters::CallCounts;
 use crate::connection::HostConnection;
-use crate::connector::Connector;
-use crate::events::{ReapReason, TransportEvent};
+use crate::connection::connector::Connector;
+use crate::observe::call_counters::CallCounts;
+use crate::observe::events::{ReapReason, TransportEvent};
 
 /// Keeps a pool until that is closed.
 pub(super) async fn keep<C: Connector>(shared: Arc<PoolShared<C>>) {

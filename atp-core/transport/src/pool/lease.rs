@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::leases::LeaseKey;
 use super::shared::PoolShared;
-use crate::calls::{InFlight, Lane};
+use crate::admission::calls::{InFlight, Lane};
 use crate::connection::HostConnection;
-use crate::connector::{CallFailure, Connector};
+use crate::connection::connector::{CallFailure, Connector};
 use crate::error::Result;
 
 /// A connection on loan from its pool. It counts as one active use until it is dropped, which also happens

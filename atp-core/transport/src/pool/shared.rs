@@ -15,10 +15,10 @@ use super::leases::LeaseKey;
 use super::state::PoolState;
 use super::wait_queue::Grant;
 use crate::connection::HostConnection;
-use crate::connector::Connector;
-use crate::context::HostState;
+use crate::connection::connector::Connector;
 use crate::error::TransportError;
-use crate::stats::PoolStats;
+use crate::host::state::HostState;
+use crate::pool::stats::PoolStats;
 
 /// What the pool, its keeper, its connections and its leases share.
 pub(crate) struct PoolShared<C: Connector> {

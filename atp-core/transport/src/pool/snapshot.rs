@@ -1,14 +1,14 @@
 //! What a pool holds at one moment, copied under its lock. What is told of it is worked out from the copy, when the
 //! lock is free again.
 
-use crate::call_counters::CallCounts;
 use crate::config::Strategy;
+use crate::connection::connector::Connector;
 use crate::connection::{ConnectionState, HostConnection};
-use crate::connector::Connector;
-use crate::context::HostState;
-use crate::health::Vitals;
-use crate::latency::Latencies;
-use crate::stats::PoolStats;
+use crate::host::state::HostState;
+use crate::observe::call_counters::CallCounts;
+use crate::observe::health::Vitals;
+use crate::observe::latency::Latencies;
+use crate::pool::stats::PoolStats;
 
 /// Counts of connections, leases and callers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -91,7 +91,7 @@ impl Census {
 impl Snapshot {
     pub(crate) fn stats<C: Connector>(&self, host: &HostState<C>) -> PoolStats {
         let Snapshot { census, long_held, strategy, waits, uses } = self;
-        let tally = host.counters.now();
+        let counted = host.counters.now();
         PoolStats {
             total_connections: census.total(),
             idle_connections: census.idle,
@@ -110,10 +110,10 @@ impl Snapshot {
             unproven_calls: host.calls.unproven(),
             lanes: host.calls.lanes(),
             stuck_attempts: host.calls.stuck_attempts(),
-            requests: tally.requests,
-            errors: tally.errors,
-            acquire_timeouts: tally.acquire_timeouts,
-            reconnects: tally.reconnects,
+            requests: counted.requests,
+            errors: counted.errors,
+            acquire_timeouts: counted.acquire_timeouts,
+            reconnects: counted.reconnects,
             strategy: *strategy,
             wait_time: waits.percentiles(),
             use_time: uses.percentiles(),

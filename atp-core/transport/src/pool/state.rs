@@ -12,12 +12,12 @@ use super::snapshot::{Census, Snapshot};
 use super::strategy::{self, Candidate};
 use super::terms::Terms;
 use super::wait_queue::WaitQueue;
+use crate::connection::connector::Connector;
 use crate::connection::{ConnectionState, HostConnection};
-use crate::connector::Connector;
-use crate::context::HostState;
 use crate::error::TransportError;
-use crate::events::{GrowthReason, ReapReason, TransportEvent};
-use crate::latency::Latencies;
+use crate::host::state::HostState;
+use crate::observe::events::{GrowthReason, ReapReason, TransportEvent};
+use crate::observe::latency::Latencies;
 
 pub(crate) struct PoolState<C: Connector> {
     pub(crate) connections: Vec<Arc<HostConnection<C>>>,

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::lease::PooledConnection;
-use crate::connector::Connector;
+use crate::connection::connector::Connector;
 use crate::error::TransportError;
 
 /// What a caller who waits gets in the end. The error is boxed because a grant passes through many hands, and nearly all

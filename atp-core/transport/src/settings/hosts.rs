@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Kind, Schema, key_text};
 use crate::config::{ConfigProblem, TransportConfig, TransportConfigBuilder};
-use crate::credentials::{Credentials, PasswordSource};
+use crate::host::{Credentials, PasswordSource};
 use crate::host::{HostId, HostInfo};
 
 /// A `[hosts.ID]` section, but for its `transport`.

@@ -8,14 +8,14 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::feed::{Closes, Feed};
 use super::{WatchItem, WatchOptions};
+use crate::connection::unpooled::UnpooledLinks;
 use crate::domain::DomainInfo;
 use crate::error::{ConnectError, ErrorKind};
 use crate::libvirt::LibvirtConnector;
 use crate::libvirt::domain::{info, is_gone};
 use crate::libvirt::domain_events::{Registration, Sink};
 use crate::libvirt::link::{CallError, Handles, LibvirtLink};
-use crate::semaphore::ResizableSemaphore;
-use crate::unpooled::UnpooledLinks;
+use crate::sync::semaphore::ResizableSemaphore;
 
 /// The watching of one host.
 pub(super) struct Watch {

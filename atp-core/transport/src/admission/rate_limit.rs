@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use tokio::time::Instant;
 
+use crate::admission::interceptor::{CallInfo, Interceptor, Verdict};
 use crate::config::RateLimitConfig;
-use crate::interceptor::{CallInfo, Interceptor, Verdict};
-use crate::rate_limiter::RateLimiter;
+use crate::sync::rate_limiter::RateLimiter;
 
 /// Lets calls go at the pace that is configured.
 pub(crate) struct RateLimit {

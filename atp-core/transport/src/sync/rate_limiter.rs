@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::atomic_time::AtomicDuration;
+use crate::sync::atomic_time::AtomicDuration;
 
 /// Hands out turns. Waiting for one's own turn holds up nobody else's, and a turn is not held: whoever got it
 /// may take as long as it likes.

@@ -9,11 +9,11 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{ConfigError, ConfigProblem};
-use crate::connector::Connector;
+use crate::connection::connector::Connector;
 use crate::error::TransportError;
-use crate::events::TransportEvent;
 use crate::fleet::Fleet;
 use crate::manager::TransportManager;
+use crate::observe::events::TransportEvent;
 
 /// A manager follows a file for as long as this is held; see [`TransportManager::follow`].
 #[derive(Debug)]

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use tokio::runtime::Handle;
 
-use crate::changes::Changes;
 use crate::config::{ConfigError, ConfigProblem, TransportConfig};
-use crate::connector::Connector;
+use crate::connection::connector::Connector;
 use crate::error::{ErrorKind, TransportError};
-use crate::events::TransportEvent;
+use crate::fleet::Changes;
 use crate::host::{HostId, HostInfo};
 use crate::manager::{TransportManager, drain};
+use crate::observe::events::TransportEvent;
 use crate::settings::{Layer, Schema, host_schema, read_hosts};
 
 /// All hosts of a fleet, and the configuration of those that have none of their own.

@@ -1,6 +1,8 @@
 //! What libvirt says about a domain (a virtual machine), as plain data.
 
+pub(crate) mod definition;
 mod event;
+pub(crate) mod event_words;
 mod graphics;
 
 use std::fmt;
@@ -8,7 +10,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use crate::libvirt::{Definition, read_labels};
+pub use crate::libvirt::read_labels;
+pub use definition::Definition;
 pub use event::{DomainEvent, DomainEventKind, LifecycleChange};
 pub use graphics::{Graphics, GraphicsKind, Listener};
 

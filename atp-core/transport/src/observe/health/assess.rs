@@ -3,7 +3,7 @@
 use humantime::format_duration;
 
 use super::{HealthState, Vitals};
-use crate::breaker::BreakerState;
+use crate::admission::breaker::BreakerState;
 use crate::config::HealthConfig;
 
 /// What these numbers, by themselves, say about a host; and why.

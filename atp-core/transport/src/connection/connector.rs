@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::calls::InFlight;
+use crate::admission::calls::InFlight;
 use crate::config::TransportConfig;
+use crate::connection::reconnect::Attempt;
 use crate::error::{ConnectError, ErrorKind, LibvirtError, TransportError};
 use crate::host::{HostId, HostInfo};
-use crate::reconnect::Attempt;
 
 /// Opens links to hosts.
 ///

@@ -10,13 +10,13 @@ use arc_swap::Guard;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff;
 use crate::config::TransportConfig;
-use crate::connector::Connector;
-use crate::context::HostState;
+use crate::connection::connector::Connector;
 use crate::error::{ConnectError, ErrorKind, Result, TransportError};
 use crate::host::HostId;
-use crate::semaphore::ResizableSemaphore;
+use crate::host::state::HostState;
+use crate::sync::backoff;
+use crate::sync::semaphore::ResizableSemaphore;
 
 /// Opens links to one host that belong to nobody but their opener.
 pub(crate) struct UnpooledLinks<C: Connector> {
@@ -113,10 +113,10 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::calls::InFlight;
+    use crate::admission::calls::InFlight;
+    use crate::connection::reconnect::Attempt;
     use crate::host::HostInfo;
     use crate::manager::TransportManager;
-    use crate::reconnect::Attempt;
 
     /// Counts the probes of links that never fail.
     #[derive(Default)]

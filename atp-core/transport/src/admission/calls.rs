@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::atomic_time::AtomicDuration;
 use crate::config::{CallConfig, ReconnectConfig};
-use crate::semaphore::{Permit, ResizableSemaphore};
+use crate::sync::atomic_time::AtomicDuration;
+use crate::sync::semaphore::{Permit, ResizableSemaphore};
 
 /// A queue in which calls to one VM follow one another. The transport does not look inside the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{BreakerStatus, Change, Probe};
-use crate::calls::Lane;
-use crate::connector::Connector;
-use crate::context::HostState;
+use crate::admission::calls::Lane;
+use crate::connection::connector::Connector;
 use crate::error::{AcquireStage, ConnectError, ErrorKind, Result, TransportError};
-use crate::events::TransportEvent;
+use crate::host::state::HostState;
+use crate::observe::events::TransportEvent;
 
 impl<C: Connector> HostState<C> {
     /// Asks whether work may be sent; with a probe's place, if the work has to find out whether the host answers.

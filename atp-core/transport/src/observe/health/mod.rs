@@ -15,9 +15,9 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::breaker::BreakerState;
+use crate::admission::breaker::BreakerState;
 use crate::host::HostId;
-use crate::seconds::seconds;
+use crate::observe::seconds::seconds;
 
 pub(crate) use watch::{FleetWatch, HostHealth};
 

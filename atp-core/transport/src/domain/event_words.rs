@@ -9,7 +9,7 @@ use crate::domain::LifecycleChange;
 const UNKNOWN: &str = "unknown";
 
 /// A change of state (`virDomainEventType`) and its detail.
-pub(super) fn lifecycle(event: c_int, detail: c_int) -> (LifecycleChange, &'static str) {
+pub(crate) fn lifecycle(event: c_int, detail: c_int) -> (LifecycleChange, &'static str) {
     let (change, details): (_, &[&'static str]) = match event as sys::virDomainEventType {
         sys::VIR_DOMAIN_EVENT_DEFINED => {
             (LifecycleChange::Defined, &["added", "updated", "renamed", "from-snapshot"])
@@ -60,32 +60,32 @@ pub(super) fn lifecycle(event: c_int, detail: c_int) -> (LifecycleChange, &'stat
 }
 
 /// Whether the agent is connected in this state (`virConnectDomainEventAgentLifecycleState`).
-pub(super) fn agent_connected(state: c_int) -> bool {
+pub(crate) fn agent_connected(state: c_int) -> bool {
     state == sys::VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED as c_int
 }
 
 /// Why the agent's state changed (`virConnectDomainEventAgentLifecycleReason`).
-pub(super) fn agent_reason(reason: c_int) -> &'static str {
+pub(crate) fn agent_reason(reason: c_int) -> &'static str {
     word(&[UNKNOWN, "domain-started", "channel"], reason)
 }
 
 /// A job on a disk (`virDomainBlockJobType`).
-pub(super) fn block_job(job: c_int) -> &'static str {
+pub(crate) fn block_job(job: c_int) -> &'static str {
     word(&[UNKNOWN, "pull", "copy", "commit", "active-commit", "backup"], job)
 }
 
 /// What became of a job (`virConnectDomainEventBlockJobStatus`).
-pub(super) fn job_status(status: c_int) -> &'static str {
+pub(crate) fn job_status(status: c_int) -> &'static str {
     word(&["completed", "failed", "canceled", "ready"], status)
 }
 
 /// What was done when the watchdog fired (`virDomainEventWatchdogAction`).
-pub(super) fn watchdog_action(action: c_int) -> &'static str {
+pub(crate) fn watchdog_action(action: c_int) -> &'static str {
     word(&["none", "pause", "reset", "poweroff", "shutdown", "debug", "inject-nmi"], action)
 }
 
 /// What was done about an I/O error (`virDomainEventIOErrorAction`).
-pub(super) fn io_error_action(action: c_int) -> &'static str {
+pub(crate) fn io_error_action(action: c_int) -> &'static str {
     word(&["none", "pause", "report"], action)
 }
 

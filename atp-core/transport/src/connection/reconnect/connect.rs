@@ -6,10 +6,10 @@ use arc_swap::Guard;
 use tokio::time::{Instant, timeout_at};
 
 use super::Attempt;
-use crate::connector::Connector;
-use crate::context::HostState;
+use crate::connection::connector::Connector;
 use crate::error::{ConnectError, ErrorKind};
-use crate::panics::contained;
+use crate::host::state::HostState;
+use crate::sync::panics::contained;
 
 /// An attempt that did not open a link.
 #[derive(Debug, Clone)]

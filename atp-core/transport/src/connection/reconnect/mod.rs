@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
-use crate::backoff;
 use crate::config::TransportConfig;
 use crate::error::ConnectError;
-use crate::rate_limiter::RateLimiter;
+use crate::sync::backoff;
+use crate::sync::rate_limiter::RateLimiter;
 use attempt::LastError;
 
 pub use attempt::Attempt;

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use super::assess::{assess, assess_fleet};
 use super::hysteresis::Hysteresis;
 use super::{FleetHealth, Health, HealthState, Vitals};
-use crate::call_counters::{CallCounts, RecentCalls};
 use crate::config::HealthConfig;
-use crate::events::{EventBus, TransportEvent};
 use crate::host::HostId;
+use crate::observe::call_counters::{CallCounts, RecentCalls};
+use crate::observe::events::{EventBus, TransportEvent};
 
 /// How one host was when it was last looked at.
 pub(crate) struct HostHealth {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::TransportConfig;
-use crate::credentials::Credentials;
+use crate::host::Credentials;
 
 /// The name of a host within one fleet: one or more of `A-Z a-z 0-9 . _ -`, and neither `.` nor `..`, for hosts give
 /// their names to folders.

@@ -6,11 +6,11 @@ use serde::Serialize;
 use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
 use tokio::time::Instant;
 
-use crate::changes::Changes;
 use crate::error::{AcquireStage, ErrorKind};
-use crate::health::HealthState;
+use crate::fleet::Changes;
 use crate::host::HostId;
-use crate::seconds::seconds;
+use crate::observe::health::HealthState;
+use crate::observe::seconds::seconds;
 
 /// Something that happened, with where and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

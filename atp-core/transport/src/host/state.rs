@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::breaker::{Breaker, Change, OpenShare};
-use crate::call_counters::CallCounters;
-use crate::calls::HostCalls;
+use crate::admission::breaker::{Breaker, Change, OpenShare};
+use crate::admission::calls::HostCalls;
+use crate::admission::interceptor::Interceptors;
+use crate::admission::rate_limit::RateLimit;
 use crate::config::TransportConfig;
-use crate::connector::Connector;
-use crate::events::{EventBus, TransportEvent};
+use crate::connection::connector::Connector;
+use crate::connection::reconnect::Reconnect;
 use crate::execute::budget::RetryBudget;
-use crate::health::{FleetWatch, HostHealth};
 use crate::host::{HostId, HostInfo};
-use crate::interceptor::Interceptors;
-use crate::rate_limit::RateLimit;
-use crate::rate_limiter::RateLimiter;
-use crate::reconnect::Reconnect;
+use crate::observe::call_counters::CallCounters;
+use crate::observe::events::{EventBus, TransportEvent};
+use crate::observe::health::{FleetWatch, HostHealth};
+use crate::sync::rate_limiter::RateLimiter;
 
 pub(crate) struct HostState<C> {
     pub(crate) id: HostId,

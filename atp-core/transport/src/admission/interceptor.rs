@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::time::{Instant, sleep_until};
 
-use crate::calls::Lane;
+use crate::admission::calls::Lane;
 use crate::error::{Result, TransportError};
 use crate::host::HostId;
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::calls::InFlight;
+use crate::admission::calls::InFlight;
 use crate::error::ConnectError;
 
 /// One attempt to open a link, as the [`Connector`](crate::Connector) gets it.

@@ -21,10 +21,10 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::backoff;
 use crate::config::BreakerConfig;
 use crate::error::TransportError;
-use crate::sliding_window::{SlidingWindow, WindowCounts};
+use crate::sync::backoff;
+use crate::sync::sliding_window::{SlidingWindow, WindowCounts};
 use share::{Membership, OpenPlace};
 
 pub(crate) use share::OpenShare;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::config::Strategy;
-use crate::latency::Percentiles;
+use crate::observe::latency::Percentiles;
 
 /// The connections of one host at one moment.
 ///

@@ -1,0 +1,8 @@
+//! One host: its identity and configuration, its credentials, and the state its connections share.
+
+mod credentials;
+mod info;
+pub(crate) mod state;
+
+pub use credentials::{Credentials, Password, PasswordSource};
+pub use info::{HostId, HostInfo, InvalidHostId};
