@@ -210,7 +210,7 @@ async fn run(text: &str) -> Outcome {
 
 /// Returns when so much was asked of the host: the listing comes first, and then what the steps ask.
 async fn asked(manager: &TransportManager, requests: u64) {
-    while manager.pool("demo").unwrap().stats().requests < requests {
+    while manager.pool("demo").unwrap().stats().total_requests < requests {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

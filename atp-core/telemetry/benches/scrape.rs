@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use atp_telemetry::{Exporter, ExporterConfig, render};
 use atp_transport::{
-    Attempt, ConnectError, Connector, HostInfo, InFlight, PooledConnection, TransportConfig, TransportError,
-    TransportManager,
+    ConnectAttempt, ConnectError, Connector, HostInfo, InFlight, PooledConnection, TransportConfig,
+    TransportError, TransportManager,
 };
 use criterion::{Criterion, Throughput};
 use tokio::runtime::Runtime;
@@ -25,7 +25,7 @@ impl Connector for Idle {
         Ok(())
     }
 
-    async fn connect(&self, _: &HostInfo, _: Attempt) -> Result<(), ConnectError> {
+    async fn connect(&self, _: &HostInfo, _: ConnectAttempt) -> Result<(), ConnectError> {
         Ok(())
     }
 

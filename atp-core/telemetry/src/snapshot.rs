@@ -143,7 +143,7 @@ const GAUGES: [OfHost<f64>; 12] = [
         host.utilisation
     }),
     ("atp_connections_max", "Most connections there may be", |host| float(host.stats.max_connections)),
-    ("atp_leases", "Leases that are out", |host| float(host.stats.active_uses)),
+    ("atp_leases", "Leases that are out", |host| float(host.stats.total_active_uses)),
     ("atp_leases_long_held", "Leases that have been out for long", |host| float(host.stats.long_held_leases)),
     ("atp_waiting", "Callers that wait for a lease", |host| float(host.stats.waiting)),
     ("atp_calls_in_flight", "Calls under way, with those that hang", |host| {
@@ -167,8 +167,8 @@ const GAUGES: [OfHost<f64>; 12] = [
 
 /// What only grows.
 const COUNTERS: [OfHost<u64>; 5] = [
-    ("atp_calls", "Calls that ended", |host| host.stats.requests),
-    ("atp_calls_failed", "Calls that failed, answers with errors included", |host| host.stats.errors),
+    ("atp_calls", "Calls that ended", |host| host.stats.total_requests),
+    ("atp_calls_failed", "Calls that failed, answers with errors included", |host| host.stats.total_errors),
     ("atp_acquire_timeouts", "Callers that got no lease by their deadline", |host| {
         host.stats.acquire_timeouts
     }),

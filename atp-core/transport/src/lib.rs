@@ -5,21 +5,26 @@
 //! a [`LibvirtConnection`], whose async methods are the operations ATP needs of libvirt.
 //!
 //! ```no_run
-//! use atp_transport::{HostInfo, TransportConfig, TransportManager};
+//! use atp_transport::{HostInfo, LibvirtConnection, TransportConfig, TransportError, TransportManager};
 //!
 //! # async fn example() -> atp_transport::Result<()> {
 //! let manager = TransportManager::new(TransportConfig::default());
 //! manager.add_host(HostInfo::new("host1", "10.0.0.11").with_uri("qemu+tcp://10.0.0.11/system")).await?;
 //!
-//! let version = manager.execute_on_host("host1", |conn| async move { conn.lib_version().await }).await?;
-//! let alive   = manager.execute_on_hosts(&["host1", "host2"], |conn| async move { conn.is_alive().await }).await;
+//! let print = |conn: LibvirtConnection| async move {
+//!     println!("{}: libvirt {}", conn.host_info(), conn.lib_version().await?);
+//!     Ok::<_, TransportError>(())
+//! };
+//! manager.execute_on_host("host1", print).await?;
+//! let alive = manager.execute_on_hosts(&["host1", "host2"], |conn| async move { conn.is_alive().await }).await;
 //! for (host_id, result) in manager.execute_on_all_hosts(|conn| async move { conn.hostname().await }).await {
 //!     println!("{host_id}: {result:?}");
 //! }
 //! for (host_id, stats) in manager.stats().await {
 //!     println!("{host_id}: {} connections, {} active", stats.total_connections, stats.active_connections);
+//!     println!("{} requests, {} errors, {} leases", stats.total_requests, stats.total_errors, stats.total_active_uses);
 //! }
-//! # let _ = (version, alive);
+//! # let _ = alive;
 //! # Ok(())
 //! # }
 //! ```
@@ -115,14 +120,14 @@ pub mod settings;
 
 pub use admission::breaker::{BreakerState, BreakerStatus};
 pub use admission::calls::{InFlight, Lane};
-pub use admission::interceptor::{CallInfo, Interceptor, Verdict};
+pub use admission::interceptor::{CallDecision, CallInfo, Interceptor};
 pub use config::{
     BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig,
-    PoolConfig, RateLimitConfig, ReconnectConfig, RetryConfig, Strategy, TransportConfig,
+    PoolConfig, RateLimitConfig, ReconnectConfig, RetryConfig, SelectionStrategy, TransportConfig,
     TransportConfigBuilder,
 };
 pub use connection::connector::{CallFailure, Connector};
-pub use connection::reconnect::Attempt;
+pub use connection::reconnect::ConnectAttempt;
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use effect::Effect;
 pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, TransportError};

@@ -10,7 +10,7 @@ use atp_executor::{Executor, Operation, Outcome, Policy, RunControl, Selection, 
 use atp_protocol::{ExecSpec, RawCommand};
 use atp_testbed::Guest;
 use atp_transport::domain::DomainEventKind;
-use atp_transport::{CallInfo, Effect, Interceptor, TransportConfig, Verdict, WatchItem, WatchOptions};
+use atp_transport::{CallDecision, CallInfo, Effect, Interceptor, TransportConfig, WatchItem, WatchOptions};
 use tokio::time::timeout;
 
 use crate::support::manager;
@@ -34,11 +34,11 @@ impl Interceptor for AgentCommands {
         "agent commands".into()
     }
 
-    fn before(&self, call: &CallInfo<'_>) -> Verdict {
+    fn before(&self, call: &CallInfo<'_>) -> CallDecision {
         if call.operation == "virDomainQemuAgentCommand" {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
-        Verdict::Proceed
+        CallDecision::Proceed
     }
 }
 

@@ -89,7 +89,7 @@ fn a_panic_is_an_error_of_its_host_alone() {
 
         // The connection came back, and works.
         let stats = manager.pool("h2").unwrap().stats();
-        assert_eq!((stats.active_uses, stats.idle_connections), (0, 1), "{stats}");
+        assert_eq!((stats.total_active_uses, stats.idle_connections), (0, 1), "{stats}");
         manager.execute_on_host("h2", |connection| async move { connection.hostname().await }).await.unwrap();
     });
 }

@@ -40,7 +40,7 @@ fn a_daemon_killed_and_restarted_under_load() {
         println!("{done} done and {failed} failed on the host that was hurt");
         becomes("leases, callers in line and stuck calls", SOON, (0, 0, 0), || {
             let stats = manager.pool("h2").unwrap().stats();
-            (stats.active_uses, stats.waiting, stats.stuck_calls)
+            (stats.total_active_uses, stats.waiting, stats.stuck_calls)
         });
     });
 }
@@ -220,7 +220,7 @@ fn work_that_never_ends_is_ended_by_its_deadline() {
         let error = result.unwrap_err();
         assert_eq!((error.kind(), error.effect()), (ErrorKind::CallTimeout, Effect::Unknown), "{error:?}");
         assert!(asked.elapsed() < Duration::from_secs(2) + SOON);
-        assert_eq!(manager.pool("h1").unwrap().stats().active_uses, 0);
+        assert_eq!(manager.pool("h1").unwrap().stats().total_active_uses, 0);
         manager.execute_on_host("h1", hostname).await.unwrap();
     });
 }

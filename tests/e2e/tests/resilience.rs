@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use atp_e2e::{Bed, becomes, bed, eventually, within};
 use atp_transport::{
-    BreakerState, ErrorKind, EventKind, Fleet, HostInfo, Strategy, TransportConfig, TransportManager,
+    BreakerState, ErrorKind, EventKind, Fleet, HostInfo, SelectionStrategy, TransportConfig, TransportManager,
 };
 
 use crate::support::{Load, attentive, manager, query_status, vm};
@@ -169,12 +169,14 @@ fn a_configuration_that_changes_under_load_loses_no_work() {
         goes_on();
 
         // Limits, strategies and a host that comes and goes, step after step.
-        for (max, strategy) in
-            [(2, Strategy::Random), (8, Strategy::LeastConnections), (1, Strategy::RoundRobin)]
-        {
+        for (max, strategy) in [
+            (2, SelectionStrategy::Random),
+            (8, SelectionStrategy::LeastConnections),
+            (1, SelectionStrategy::RoundRobin),
+        ] {
             let with = |config: &mut TransportConfig| {
                 config.pool.max_connections_per_host = max;
-                config.pool.strategy = strategy;
+                config.pool.selection_strategy = strategy;
             };
             let changes = manager.apply(fleet(&bed, &["h1", "h2", "h3"], with)).unwrap();
             assert_eq!((changes.added.len(), changes.reconfigured.len()), (1, 2), "{changes:?}");
@@ -216,7 +218,7 @@ fn a_configuration_that_changes_under_load_loses_no_work() {
             assert_eq!(failed, 0, "of {done} pieces of work");
         }
         for (id, stats) in manager.stats().await {
-            assert_eq!((stats.active_uses, stats.waiting), (0, 0), "{id}: {stats}");
+            assert_eq!((stats.total_active_uses, stats.waiting), (0, 0), "{id}: {stats}");
         }
     });
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use atp_transport::{
-    Attempt, ConnectError, Connector, ErrorKind, HostInfo, InFlight, PooledConnection, TransportConfig,
+    ConnectAttempt, ConnectError, Connector, ErrorKind, HostInfo, InFlight, PooledConnection, TransportConfig,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -77,7 +77,7 @@ impl Connector for SocketConnector {
         config
     }
 
-    async fn connect(&self, host: &HostInfo, attempt: Attempt) -> Result<SocketLink, ConnectError> {
+    async fn connect(&self, host: &HostInfo, attempt: ConnectAttempt) -> Result<SocketLink, ConnectError> {
         let address = address(host).map_err(|reason| ConnectError::new(ErrorKind::InvalidUri, reason))?;
         let silent = ConnectError::new(ErrorKind::HostUnreachable, format!("{address} does not answer"));
         attempt.waits_for(silent.clone());
@@ -138,7 +138,7 @@ impl SocketConnector {
         &self,
         halves: (R, W),
         address: &SocketAddress,
-        attempt: &Attempt,
+        attempt: &ConnectAttempt,
     ) -> Result<SocketLink, ConnectError>
     where
         R: AsyncRead + Send + Unpin + 'static,
@@ -171,7 +171,7 @@ fn address(host: &HostInfo) -> Result<SocketAddress, String> {
 }
 
 /// Tries each address of the name; the last failure is the one that is told.
-async fn tcp(host: &str, port: u16, attempt: Attempt) -> io::Result<(TcpStream, Attempt)> {
+async fn tcp(host: &str, port: u16, attempt: ConnectAttempt) -> io::Result<(TcpStream, ConnectAttempt)> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     let (addresses, attempt) = resolve(host, port, attempt).await?;
     for address in addresses {
@@ -189,7 +189,11 @@ async fn tcp(host: &str, port: u16, attempt: Attempt) -> io::Result<(TcpStream, 
 
 /// Resolves a name on a thread of its own: a resolver can hang, and one that does so in the runtime's threads would
 /// hold up the end of the process. The attempt is under way until it returns, so that there is an end to those that hang.
-async fn resolve(host: &str, port: u16, attempt: Attempt) -> io::Result<(Vec<SocketAddr>, Attempt)> {
+async fn resolve(
+    host: &str,
+    port: u16,
+    attempt: ConnectAttempt,
+) -> io::Result<(Vec<SocketAddr>, ConnectAttempt)> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok((vec![(address, port).into()], attempt));
     }

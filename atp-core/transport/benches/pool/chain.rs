@@ -6,8 +6,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use atp_transport::{
-    CallInfo, ExecuteOptions, HostInfo, Interceptor, TransportConfig, TransportError, TransportManager,
-    Verdict,
+    CallDecision, CallInfo, ExecuteOptions, HostInfo, Interceptor, TransportConfig, TransportError,
+    TransportManager,
 };
 use criterion::Criterion;
 use tokio::runtime::Runtime;
@@ -26,9 +26,9 @@ impl Interceptor for Watches {
         "watches".into()
     }
 
-    fn before(&self, call: &CallInfo<'_>) -> Verdict {
+    fn before(&self, call: &CallInfo<'_>) -> CallDecision {
         black_box(call);
-        Verdict::Proceed
+        CallDecision::Proceed
     }
 
     fn after(&self, call: &CallInfo<'_>, took: Duration) {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atp_transport::{
-    Attempt, ConnectError, ConnectionPool, Connector, HostInfo, InFlight, TransportConfig, TransportManager,
+    ConnectAttempt, ConnectError, ConnectionPool, Connector, HostInfo, InFlight, TransportConfig,
+    TransportManager,
 };
 use deadpool::managed::{Metrics, RecycleResult};
 use tokio::time::Instant;
@@ -39,7 +40,7 @@ impl Connector for AtOnce {
         Ok(())
     }
 
-    async fn connect(&self, _: &HostInfo, _: Attempt) -> Result<Link, ConnectError> {
+    async fn connect(&self, _: &HostInfo, _: ConnectAttempt) -> Result<Link, ConnectError> {
         Ok(Link)
     }
 

@@ -38,7 +38,7 @@ pub struct CallInfo<'a> {
 
 /// What becomes of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CallDecision {
     /// It goes on.
     Proceed,
     /// It goes on at that time. When that is past its deadline, it fails at once with
@@ -55,7 +55,7 @@ pub enum Verdict {
 ///
 /// ```
 /// use std::borrow::Cow;
-/// use atp_transport::{CallInfo, HostInfo, Interceptor, TransportConfig, TransportManager, Verdict};
+/// use atp_transport::{CallInfo, HostInfo, Interceptor, TransportConfig, TransportManager, CallDecision};
 ///
 /// /// Keeps a test from changing anything.
 /// struct ReadOnly;
@@ -65,10 +65,10 @@ pub enum Verdict {
 ///         "read-only".into()
 ///     }
 ///
-///     fn before(&self, call: &CallInfo<'_>) -> Verdict {
+///     fn before(&self, call: &CallInfo<'_>) -> CallDecision {
 ///         match call.operation {
-///             "virDomainDestroy" => Verdict::Refuse("this is a rehearsal".to_owned()),
-///             _ => Verdict::Proceed,
+///             "virDomainDestroy" => CallDecision::Refuse("this is a rehearsal".to_owned()),
+///             _ => CallDecision::Proceed,
 ///         }
 ///     }
 /// }
@@ -82,9 +82,9 @@ pub trait Interceptor: Send + Sync + 'static {
     fn name(&self) -> Cow<'_, str>;
 
     /// Asked before the call is made.
-    fn before(&self, call: &CallInfo<'_>) -> Verdict {
+    fn before(&self, call: &CallInfo<'_>) -> CallDecision {
         let _any = call;
-        Verdict::Proceed
+        CallDecision::Proceed
     }
 
     /// The call was answered, `took` after it was asked for.
@@ -167,15 +167,15 @@ impl Interceptors {
 async fn pass(interceptor: &dyn Interceptor, call: &CallInfo<'_>, panics: &AtomicU64) -> Result<()> {
     let (by, host, operation) = (|| name_of(interceptor), || call.host.clone(), call.operation);
     match contained(interceptor, panics, || interceptor.before(call)) {
-        None | Some(Verdict::Proceed) => Ok(()),
-        Some(Verdict::Refuse(reason)) => {
+        None | Some(CallDecision::Proceed) => Ok(()),
+        Some(CallDecision::Refuse(reason)) => {
             Err(TransportError::Refused { host: host(), operation, by: by(), reason })
         }
-        Some(Verdict::DelayUntil(at)) if at > call.deadline => {
+        Some(CallDecision::DelayUntil(at)) if at > call.deadline => {
             let wait = at.saturating_duration_since(Instant::now());
             Err(TransportError::RateLimited { host: host(), operation, by: by(), wait })
         }
-        Some(Verdict::DelayUntil(at)) => {
+        Some(CallDecision::DelayUntil(at)) => {
             sleep_until(at).await;
             Ok(())
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tokio::time::Instant;
 
-use crate::admission::interceptor::{CallInfo, Interceptor, Verdict};
+use crate::admission::interceptor::{CallDecision, CallInfo, Interceptor};
 use crate::config::RateLimitConfig;
 use crate::sync::rate_limiter::RateLimiter;
 
@@ -29,11 +29,11 @@ impl Interceptor for RateLimit {
         "the host's rate limit (`rate_limit.calls_per_second`)".into()
     }
 
-    fn before(&self, call: &CallInfo<'_>) -> Verdict {
+    fn before(&self, call: &CallInfo<'_>) -> CallDecision {
         match self.pace.next_turn(Some(call.deadline)) {
-            Ok(at) if at <= Instant::now() => Verdict::Proceed,
+            Ok(at) if at <= Instant::now() => CallDecision::Proceed,
             // A turn past the deadline was not taken; the call is not let go for it.
-            Ok(at) | Err(at) => Verdict::DelayUntil(at),
+            Ok(at) | Err(at) => CallDecision::DelayUntil(at),
         }
     }
 }

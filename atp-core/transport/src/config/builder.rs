@@ -6,7 +6,7 @@ use std::path::Path;
 
 use config::{Config, Map, Value, ValueKind};
 
-use super::{ConfigError, ConfigProblem, Strategy, TransportConfig};
+use super::{ConfigError, ConfigProblem, SelectionStrategy, TransportConfig};
 use crate::settings::{self, CORRECT_IT, Kind, Layer, Schema};
 
 /// Puts a [`TransportConfig`] together; the later value counts. See [`TransportConfig::builder`].
@@ -25,10 +25,10 @@ impl TransportConfig {
     /// problems of all of them are reported at the end, each with the key and where it was set.
     ///
     /// ```
-    /// use atp_transport::{Strategy, TransportConfig};
+    /// use atp_transport::{SelectionStrategy, TransportConfig};
     ///
     /// let config = TransportConfig::builder()
-    ///     .with(|config| config.pool.strategy = Strategy::LeastConnections)
+    ///     .with(|config| config.pool.selection_strategy = SelectionStrategy::LeastConnections)
     ///     .toml("call_timeout = '20s'\n[pool]\nmax_connections_per_host = 4")
     ///     .environment("MYTOOL") // MYTOOL_POOL__MAX_CONNECTIONS_PER_HOST=8
     ///     .map("--set", [("pool.idle_timeout", "2m")])
@@ -56,8 +56,9 @@ impl TransportConfig {
     /// The keys there are, and what each takes.
     pub fn schema() -> Schema {
         let mut schema = Schema::of_defaults(&table(&TransportConfig::default()));
-        let strategies = Strategy::ALL.iter().map(ToString::to_string).collect();
-        schema.replace(&["pool", "strategy"], Some(Schema::Value(Kind::Choice(strategies))));
+        let strategies = SelectionStrategy::ALL.iter().map(ToString::to_string).collect();
+        schema.replace(&["pool", "selection_strategy"], Some(Schema::Value(Kind::Choice(strategies))));
+        schema.keep_former(&["pool"], "strategy", "selection_strategy");
         schema
     }
 
@@ -233,9 +234,23 @@ mod tests {
         assert_eq!(config.call_timeout, Duration::from_secs(2));
         assert_eq!(config.connect_timeout, Duration::from_secs(3));
         assert_eq!(config.heartbeat_timeout, Duration::from_secs(4));
-        assert_eq!((config.pool.max_connections_per_host, config.pool.strategy), (5, Strategy::Random));
+        assert_eq!(
+            (config.pool.max_connections_per_host, config.pool.selection_strategy),
+            (5, SelectionStrategy::Random)
+        );
         let config = builder.with(|config| config.call_timeout = Duration::from_secs(9)).build().unwrap();
         assert_eq!(config.call_timeout, Duration::from_secs(9));
+    }
+
+    #[test]
+    fn a_key_is_read_under_its_former_name() {
+        let built = |text: &str| TransportConfig::builder().toml(text).build();
+        let config = built("[pool]\nstrategy = 'random'").unwrap();
+        assert_eq!(config.pool.selection_strategy, SelectionStrategy::Random);
+        let both = built("[pool]\nstrategy = 'random'\nselection_strategy = 'weighted'").unwrap_err();
+        assert!(both.to_string().contains("`pool.strategy` is the former name"), "{both}");
+        let wrong = built("[pool]\nstrategy = 'fastest'").unwrap_err();
+        assert!(wrong.to_string().contains("`pool.strategy` is \"fastest\""), "{wrong}");
     }
 
     #[test]

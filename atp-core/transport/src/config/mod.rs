@@ -126,7 +126,7 @@ pub struct PoolConfig {
     /// Most leases on one connection at once. libvirt connections carry several; 1 for links that cannot.
     pub max_uses_per_connection: usize,
     /// Which connection the next lease gets.
-    pub strategy: Strategy,
+    pub selection_strategy: SelectionStrategy,
     /// How old a connection may get before it is replaced, give or take a tenth; 0 for no limit.
     #[serde(with = "humantime_serde")]
     pub max_lifetime: Duration,
@@ -155,7 +155,7 @@ impl Default for PoolConfig {
             maintenance_interval: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
             max_uses_per_connection: 16,
-            strategy: Strategy::RoundRobin,
+            selection_strategy: SelectionStrategy::RoundRobin,
             max_lifetime: Duration::ZERO,
             validate_after: Duration::from_secs(30),
             high_load_uses: 5,
@@ -169,7 +169,7 @@ impl Default for PoolConfig {
 /// How a pool chooses among the connections that can carry another lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Strategy {
+pub enum SelectionStrategy {
     /// One after the other.
     RoundRobin,
     /// At random, in proportion to how many more leases each can carry.
@@ -180,23 +180,27 @@ pub enum Strategy {
     Random,
 }
 
-impl Strategy {
+impl SelectionStrategy {
     /// All of them.
-    pub const ALL: [Strategy; 4] =
-        [Strategy::RoundRobin, Strategy::Weighted, Strategy::LeastConnections, Strategy::Random];
+    pub const ALL: [SelectionStrategy; 4] = [
+        SelectionStrategy::RoundRobin,
+        SelectionStrategy::Weighted,
+        SelectionStrategy::LeastConnections,
+        SelectionStrategy::Random,
+    ];
 
     /// The word for it in configuration files.
     pub fn as_str(self) -> &'static str {
         match self {
-            Strategy::RoundRobin => "round_robin",
-            Strategy::Weighted => "weighted",
-            Strategy::LeastConnections => "least_connections",
-            Strategy::Random => "random",
+            SelectionStrategy::RoundRobin => "round_robin",
+            SelectionStrategy::Weighted => "weighted",
+            SelectionStrategy::LeastConnections => "least_connections",
+            SelectionStrategy::Random => "random",
         }
     }
 }
 
-impl fmt::Display for Strategy {
+impl fmt::Display for SelectionStrategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

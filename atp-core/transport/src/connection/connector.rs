@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::admission::calls::InFlight;
 use crate::config::TransportConfig;
-use crate::connection::reconnect::Attempt;
+use crate::connection::reconnect::ConnectAttempt;
 use crate::error::{ConnectError, ErrorKind, LibvirtError, TransportError};
 use crate::host::{HostId, HostInfo};
 
@@ -44,7 +44,7 @@ pub trait Connector: Send + Sync + 'static {
     fn connect(
         &self,
         host: &HostInfo,
-        attempt: Attempt,
+        attempt: ConnectAttempt,
     ) -> impl Future<Output = Result<Self::Link, ConnectError>> + Send;
 
     /// Makes a cheap real call over the link, to learn whether the far side answers. Ends by `deadline`. Whoever really

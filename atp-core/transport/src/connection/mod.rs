@@ -38,8 +38,8 @@ use crate::admission::calls::Lane;
 use crate::config::TransportConfig;
 use crate::connection::connector::Connector;
 use crate::error::{ConnectError, TransportError};
-use crate::host::HostId;
 use crate::host::state::HostState;
+use crate::host::{HostId, HostInfo};
 use crate::observe::latency::Latencies;
 use crate::sync::atomic_time::AtomicInstant;
 use crate::sync::backoff;
@@ -144,6 +144,11 @@ impl<C: Connector> HostConnection<C> {
             usable: AtomicBool::new(false),
             counts: Counts::default(),
         })
+    }
+
+    /// The host as it is configured now: its id, address, groups and labels.
+    pub fn host_info(&self) -> Arc<HostInfo> {
+        self.host.info()
     }
 
     /// The host it leads to.

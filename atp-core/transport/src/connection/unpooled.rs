@@ -114,7 +114,7 @@ mod tests {
 
     use super::*;
     use crate::admission::calls::InFlight;
-    use crate::connection::reconnect::Attempt;
+    use crate::connection::reconnect::ConnectAttempt;
     use crate::host::HostInfo;
     use crate::manager::TransportManager;
 
@@ -129,7 +129,7 @@ mod tests {
             Ok(())
         }
 
-        async fn connect(&self, _: &HostInfo, _: Attempt) -> Result<(), ConnectError> {
+        async fn connect(&self, _: &HostInfo, _: ConnectAttempt) -> Result<(), ConnectError> {
             Ok(())
         }
 

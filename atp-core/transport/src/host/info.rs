@@ -82,7 +82,7 @@ impl Borrow<str> for HostId {
 /// A host as it is given to [`TransportManager::add_host`](crate::TransportManager::add_host).
 ///
 /// The id and the URI are checked there, not here, so that building one never fails.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct HostInfo {
     /// The host's name within the fleet.
     pub id: String,
@@ -103,6 +103,25 @@ pub struct HostInfo {
     /// `breaker.min_hosts_for_share`, `health.interval`, `health.fleet_degraded_share`, `health.fleet_unavailable_share`,
     /// `events.capacity`) must be the manager's.
     pub config: Option<TransportConfig>,
+}
+
+impl fmt::Display for HostInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.id, self.address)
+    }
+}
+
+impl fmt::Debug for HostInfo {
+    /// Without the URI, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostInfo")
+            .field("id", &self.id)
+            .field("address", &self.address)
+            .field("groups", &self.groups)
+            .field("labels", &self.labels)
+            .field("weight", &self.weight)
+            .finish_non_exhaustive()
+    }
 }
 
 impl HostInfo {

@@ -31,7 +31,7 @@ use virt::connect::Connect;
 use crate::admission::calls::InFlight;
 use crate::config::{KeepaliveConfig, TransportConfig};
 use crate::connection::connector::Connector;
-use crate::connection::reconnect::Attempt;
+use crate::connection::reconnect::ConnectAttempt;
 use crate::error::{ConnectError, ErrorKind};
 use crate::host::Credentials;
 use crate::host::HostInfo;
@@ -78,7 +78,12 @@ impl LibvirtConnector {
 
     /// Finds out by a plain TCP connection, within the deadline, whether anything listens there: the C
     /// library would try for minutes, and say less. Gives the attempt back, to go on.
-    async fn check_tcp(&self, host: &str, port: u16, attempt: Attempt) -> Result<Attempt, ConnectError> {
+    async fn check_tcp(
+        &self,
+        host: &str,
+        port: u16,
+        attempt: ConnectAttempt,
+    ) -> Result<ConnectAttempt, ConnectError> {
         let name = host.to_owned();
         let look_up = move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
         let (addresses, attempt) = self.resolve(host, attempt, look_up).await?;
@@ -108,9 +113,9 @@ impl LibvirtConnector {
     async fn resolve(
         &self,
         host: &str,
-        attempt: Attempt,
+        attempt: ConnectAttempt,
         look_up: impl FnOnce() -> io::Result<Vec<SocketAddr>> + Send + 'static,
-    ) -> Result<(Vec<SocketAddr>, Attempt), ConnectError> {
+    ) -> Result<(Vec<SocketAddr>, ConnectAttempt), ConnectError> {
         let silent = ConnectError::new(
             ErrorKind::NameNotResolved,
             format!("cannot resolve {host}: no answer from the resolver"),
@@ -147,7 +152,11 @@ impl Connector for LibvirtConnector {
         *self.keepalive() = config.keepalive.clone();
     }
 
-    async fn connect(&self, host: &HostInfo, mut attempt: Attempt) -> Result<LibvirtLink, ConnectError> {
+    async fn connect(
+        &self,
+        host: &HostInfo,
+        mut attempt: ConnectAttempt,
+    ) -> Result<LibvirtLink, ConnectError> {
         event_loop::start().map_err(|reason| ConnectError::new(ErrorKind::ConnectFailed, reason))?;
         let uri = LibvirtUri::parse(&host.effective_uri())
             .map_err(|reason| ConnectError::new(ErrorKind::InvalidUri, reason))?;
@@ -253,7 +262,8 @@ mod tests {
         let connector = LibvirtConnector::new(&config);
         let calls = HostCalls::new(&config.calls, &config.reconnect);
         let deadline = Instant::now() + Duration::from_millis(20);
-        let attempt = Attempt::new(deadline, calls.begin_attempt(deadline).unwrap(), Default::default());
+        let attempt =
+            ConnectAttempt::new(deadline, calls.begin_attempt(deadline).unwrap(), Default::default());
         let (release, hangs) = channel::<()>();
         let look_up = move || {
             let _released = hangs.recv();

@@ -1,7 +1,7 @@
 //! What a pool holds at one moment, copied under its lock. What is told of it is worked out from the copy, when the
 //! lock is free again.
 
-use crate::config::Strategy;
+use crate::config::SelectionStrategy;
 use crate::connection::connector::Connector;
 use crate::connection::{ConnectionState, HostConnection};
 use crate::host::state::HostState;
@@ -29,7 +29,7 @@ pub(crate) struct Census {
 pub(crate) struct Snapshot {
     pub(crate) census: Census,
     pub(crate) long_held: usize,
-    pub(crate) strategy: Strategy,
+    pub(crate) strategy: SelectionStrategy,
     pub(crate) waits: Latencies,
     pub(crate) uses: Latencies,
 }
@@ -103,15 +103,15 @@ impl Snapshot {
             draining: census.draining,
             max_connections: census.max,
             waiting: census.waiting,
-            active_uses: census.leases,
+            total_active_uses: census.leases,
             long_held_leases: *long_held,
             calls_in_flight: host.calls.in_flight(),
             stuck_calls: host.calls.stuck(),
             unproven_calls: host.calls.unproven(),
             lanes: host.calls.lanes(),
             stuck_attempts: host.calls.stuck_attempts(),
-            requests: counted.requests,
-            errors: counted.errors,
+            total_requests: counted.requests,
+            total_errors: counted.errors,
             acquire_timeouts: counted.acquire_timeouts,
             reconnects: counted.reconnects,
             strategy: *strategy,

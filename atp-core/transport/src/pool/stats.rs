@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::config::Strategy;
+use crate::config::SelectionStrategy;
 use crate::observe::latency::Percentiles;
 
 /// The connections of one host at one moment.
@@ -34,7 +34,7 @@ pub struct PoolStats {
     /// Callers waiting for a lease.
     pub waiting: usize,
     /// Leases.
-    pub active_uses: usize,
+    pub total_active_uses: usize,
     /// Leases held for longer than [`report_leases_after`](crate::PoolConfig::report_leases_after).
     pub long_held_leases: usize,
     /// Calls under way, with those that hang.
@@ -48,15 +48,15 @@ pub struct PoolStats {
     /// Attempts to connect past their deadline that have not returned.
     pub stuck_attempts: usize,
     /// Calls made since the host was added.
-    pub requests: u64,
+    pub total_requests: u64,
     /// Calls that failed since the host was added.
-    pub errors: u64,
+    pub total_errors: u64,
     /// Callers that got no connection by their deadline since the host was added.
     pub acquire_timeouts: u64,
     /// Times a lost connection was opened again since the host was added.
     pub reconnects: u64,
     /// How the pool chooses.
-    pub strategy: Strategy,
+    pub strategy: SelectionStrategy,
     /// How long callers waited for a lease.
     pub wait_time: Percentiles,
     /// How long leases were held.
@@ -77,7 +77,7 @@ impl fmt::Display for PoolStats {
             (self.failed, "failed"),
             (self.suspect, "suspect"),
             (self.draining, "draining"),
-            (self.active_uses, "leases"),
+            (self.total_active_uses, "leases"),
             (self.waiting, "waiting"),
             (self.stuck_calls, "stuck calls"),
             (self.stuck_attempts, "stuck attempts to connect"),

@@ -1,6 +1,6 @@
 //! Which connection the next lease gets: plain functions over one snapshot of a pool.
 
-use crate::config::Strategy;
+use crate::config::SelectionStrategy;
 
 /// A connection that can carry another lease, as a strategy sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,15 +18,15 @@ pub(crate) struct Candidate {
 /// The candidates come in the order of their turns, the one whose turn it is first; `random` is anywhere from
 /// 0 to below 1.
 pub(crate) fn choose(
-    strategy: Strategy,
+    strategy: SelectionStrategy,
     mut candidates: impl Iterator<Item = Candidate> + Clone,
     random: impl FnOnce() -> f64,
 ) -> Option<usize> {
     let chosen = match strategy {
-        Strategy::RoundRobin => candidates.next(),
-        Strategy::LeastConnections => least_connections(candidates),
-        Strategy::Weighted => weighted(candidates, random()),
-        Strategy::Random => at_random(candidates, random()),
+        SelectionStrategy::RoundRobin => candidates.next(),
+        SelectionStrategy::LeastConnections => least_connections(candidates),
+        SelectionStrategy::Weighted => weighted(candidates, random()),
+        SelectionStrategy::Random => at_random(candidates, random()),
     };
     chosen.map(|candidate| candidate.index)
 }
@@ -75,7 +75,12 @@ mod tests {
         uses.iter().enumerate().map(|(index, &uses)| Candidate { index, uses, free: 16 - uses }).collect()
     }
 
-    fn pick(strategy: Strategy, candidates: &[Candidate], turn: usize, random: f64) -> Option<usize> {
+    fn pick(
+        strategy: SelectionStrategy,
+        candidates: &[Candidate],
+        turn: usize,
+        random: f64,
+    ) -> Option<usize> {
         let (before, after) = candidates.split_at(candidates.partition_point(|c| c.index < turn));
         choose(strategy, after.iter().chain(before).copied(), || random)
     }
@@ -83,23 +88,23 @@ mod tests {
     #[test]
     fn round_robin_goes_on_and_starts_over() {
         let mut three = with_uses(&[0, 0, 0]);
-        assert_eq!(pick(Strategy::RoundRobin, &three, 1, 0.0), Some(1));
-        assert_eq!(pick(Strategy::RoundRobin, &three, 3, 0.0), Some(0));
+        assert_eq!(pick(SelectionStrategy::RoundRobin, &three, 1, 0.0), Some(1));
+        assert_eq!(pick(SelectionStrategy::RoundRobin, &three, 3, 0.0), Some(0));
         three.remove(1);
-        assert_eq!(pick(Strategy::RoundRobin, &three, 1, 0.0), Some(2));
+        assert_eq!(pick(SelectionStrategy::RoundRobin, &three, 1, 0.0), Some(2));
     }
 
     #[test]
     fn least_connections_takes_the_least_used_and_turns_among_equals() {
-        assert_eq!(pick(Strategy::LeastConnections, &with_uses(&[3, 1, 2]), 0, 0.0), Some(1));
-        assert_eq!(pick(Strategy::LeastConnections, &with_uses(&[1, 1, 1]), 1, 0.0), Some(1));
-        assert_eq!(pick(Strategy::LeastConnections, &with_uses(&[1, 1, 1]), 3, 0.0), Some(0));
+        assert_eq!(pick(SelectionStrategy::LeastConnections, &with_uses(&[3, 1, 2]), 0, 0.0), Some(1));
+        assert_eq!(pick(SelectionStrategy::LeastConnections, &with_uses(&[1, 1, 1]), 1, 0.0), Some(1));
+        assert_eq!(pick(SelectionStrategy::LeastConnections, &with_uses(&[1, 1, 1]), 3, 0.0), Some(0));
     }
 
     #[test]
     fn weighted_goes_by_what_is_free() {
         let candidates = with_uses(&[15, 4]);
-        let picks = (0..13).map(|n| pick(Strategy::Weighted, &candidates, 0, f64::from(n) / 13.0));
+        let picks = (0..13).map(|n| pick(SelectionStrategy::Weighted, &candidates, 0, f64::from(n) / 13.0));
         assert_eq!(picks.filter(|pick| *pick == Some(0)).count(), 1, "1 free of 13");
     }
 
@@ -107,7 +112,7 @@ mod tests {
     fn room_without_end_is_room() {
         let endless: Vec<_> =
             (0..20).map(|index| Candidate { index, uses: 0, free: usize::MAX >> 3 }).collect();
-        assert_eq!(pick(Strategy::Weighted, &endless, 0, 0.99), Some(19));
+        assert_eq!(pick(SelectionStrategy::Weighted, &endless, 0, 0.99), Some(19));
     }
 
     proptest! {
@@ -118,7 +123,7 @@ mod tests {
             random in 0.0f64..1.0,
         ) {
             let candidates = with_uses(&uses);
-            for strategy in Strategy::ALL {
+            for strategy in SelectionStrategy::ALL {
                 let picked = pick(strategy, &candidates, turn, random);
                 prop_assert_eq!(picked.is_some(), !candidates.is_empty(), "{}", strategy);
                 prop_assert!(picked.is_none_or(|index| index < candidates.len()));

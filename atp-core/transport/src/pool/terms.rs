@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use crate::config::{Strategy, TransportConfig};
+use crate::config::{SelectionStrategy, TransportConfig};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     /// Which connection is lent.
-    pub(crate) strategy: Strategy,
+    pub(crate) strategy: SelectionStrategy,
     /// Most leases a connection may have.
     pub(crate) most: usize,
     /// Most it has while the pool can grow: as many as it may have calls in flight.
@@ -23,7 +23,7 @@ impl Terms {
     pub(crate) fn of(config: &TransportConfig) -> Self {
         let TransportConfig { pool, calls, .. } = config;
         Terms {
-            strategy: pool.strategy,
+            strategy: pool.selection_strategy,
             most: pool.max_uses_per_connection,
             soft_max: pool.max_uses_per_connection.min(calls.max_per_connection),
             grow_patience: pool.grow_patience,

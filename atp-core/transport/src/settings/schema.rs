@@ -28,6 +28,8 @@ pub enum Schema {
     Each(Box<Schema>),
     /// A value.
     Value(Kind),
+    /// The former name of another key of the same section: it is still read.
+    Renamed(String),
 }
 
 impl Schema {
@@ -55,6 +57,19 @@ impl Schema {
         }
     }
 
+    /// Has a key of a section be read under its former name too. A path that leads nowhere changes nothing.
+    pub(crate) fn keep_former(&mut self, section: &[&str], former: &str, name: &str) {
+        let (Schema::Section(keys), rest) = (self, section.split_first()) else { return };
+        match rest {
+            None => drop(keys.insert(former.to_owned(), Schema::Renamed(name.to_owned()))),
+            Some((first, rest)) => {
+                if let Some(schema) = keys.get_mut(*first) {
+                    schema.keep_former(rest, former, name);
+                }
+            }
+        }
+    }
+
     /// Checks a source: returns what can be used of it, and adds what cannot to `problems`.
     ///
     /// A variable whose name, without the prefix, has one part and is not like any key is passed over: other
@@ -70,12 +85,16 @@ impl Schema {
     fn paths(&self, prefix: &[String], found: &mut Vec<Vec<String>>) {
         let below = |key: &str| [prefix, &[key.to_owned()]].concat();
         match self {
-            Schema::Section(keys) => keys.iter().for_each(|(key, schema)| {
-                found.push(below(key));
-                schema.paths(&below(key), found);
-            }),
+            // A former name is nothing to suggest.
+            Schema::Section(keys) => {
+                let present = keys.iter().filter(|(_, schema)| !matches!(schema, Schema::Renamed(_)));
+                present.for_each(|(key, schema)| {
+                    found.push(below(key));
+                    schema.paths(&below(key), found);
+                });
+            }
             Schema::Each(schema) => schema.paths(&below("*"), found),
-            Schema::Value(_) => {}
+            Schema::Value(_) | Schema::Renamed(_) => {}
         }
     }
 }
@@ -96,9 +115,16 @@ impl Check<'_> {
             let inner = match schema {
                 Schema::Section(keys) => keys.get(key),
                 Schema::Each(schema) => Some(schema.as_ref()),
-                Schema::Value(_) => None,
+                Schema::Value(_) | Schema::Renamed(_) => None,
+            };
+            let (key, inner) = match (inner, schema) {
+                (Some(Schema::Renamed(name)), Schema::Section(keys)) => (name.as_str(), keys.get(name)),
+                _ => (key, inner),
             };
             match inner {
+                Some(_) if key != self.path[self.path.len() - 1] && table.contains_key(key) => {
+                    self.set_twice(key, value);
+                }
                 Some(schema) => {
                     if let Some(kind) = self.value(schema, value) {
                         usable.insert(
@@ -135,6 +161,13 @@ impl Check<'_> {
         let (key, origin) = (key_text(&self.path), value.origin().map(str::to_owned));
         let problem = format!("`{key}` is {}; expected {expectation}", shown(value));
         self.problems.push(ConfigProblem::new(key, origin, problem).hint(CORRECT_IT));
+    }
+
+    /// A key stands under its former name beside its present one.
+    fn set_twice(&mut self, name: &str, value: &Value) {
+        let (key, origin) = (key_text(&self.path), value.origin().map(str::to_owned));
+        let problem = format!("`{key}` is the former name of `{name}`, which is set too");
+        self.problems.push(ConfigProblem::new(key, origin, problem).hint("take the former name out"));
     }
 
     fn unknown(&mut self, value: &Value) {

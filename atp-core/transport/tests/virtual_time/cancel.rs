@@ -137,13 +137,13 @@ impl Scene {
         }
         let stats = self.pool.stats();
         let others = Arc::strong_count(&self.others) - 1;
-        assert_eq!(stats.active_uses + stats.waiting, others, "{leaving:?}: {stats}");
+        assert_eq!(stats.total_active_uses + stats.waiting, others, "{leaving:?}: {stats}");
 
         self.script.set_attempts(Step::default());
         sleep(LONG).await;
         assert_eq!(Arc::strong_count(&self.others), 1, "{leaving:?} held up somebody else");
         let stats = self.pool.stats();
-        let left = (stats.active_uses, stats.waiting, stats.calls_in_flight);
+        let left = (stats.total_active_uses, stats.waiting, stats.calls_in_flight);
         assert_eq!(left, (0, 0, 0), "{leaving:?}: {stats}");
         let config = self.pool.config();
         assert!(stats.total_connections <= config.pool.max_connections_per_host, "{leaving:?}: {stats}");

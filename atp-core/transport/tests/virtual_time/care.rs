@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use atp_transport::{
     AcquireStage, BreakerState, Effect, ErrorKind, ExecuteOptions, HostInfo, PoolConfig, PooledConnection,
-    ReconnectConfig, Strategy, TransportConfig, TransportError, TransportManager,
+    ReconnectConfig, SelectionStrategy, TransportConfig, TransportError, TransportManager,
 };
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -151,8 +151,9 @@ async fn a_pool_made_smaller_lets_what_is_used_run_out() {
 
 #[tokio::test(start_paused = true)]
 async fn every_strategy_spreads_leases_over_the_connections() {
-    for strategy in Strategy::ALL {
-        let pool = PoolConfig { strategy, min_connections_per_host: 4, ..PoolConfig::default() };
+    for strategy in SelectionStrategy::ALL {
+        let pool =
+            PoolConfig { selection_strategy: strategy, min_connections_per_host: 4, ..PoolConfig::default() };
         let manager = with_pool(&Script::default(), pool).await;
         sleep(SECOND).await;
         let held = leases(&manager, 16).await;
@@ -166,7 +167,7 @@ async fn every_strategy_spreads_leases_over_the_connections() {
 #[tokio::test(start_paused = true)]
 async fn least_connections_fills_up_what_is_least_used() {
     let pool = PoolConfig {
-        strategy: Strategy::LeastConnections,
+        selection_strategy: SelectionStrategy::LeastConnections,
         min_connections_per_host: 3,
         ..PoolConfig::default()
     };

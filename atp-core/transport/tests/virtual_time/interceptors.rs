@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atp_transport::{
-    CallInfo, Effect, ErrorKind, HostInfo, Interceptor, Result, TransportConfig, TransportError,
-    TransportManager, Verdict,
+    CallDecision, CallInfo, Effect, ErrorKind, HostInfo, Interceptor, Result, TransportConfig,
+    TransportError, TransportManager,
 };
 use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
@@ -20,15 +20,15 @@ type Log = Arc<Mutex<Vec<String>>>;
 struct Recorder {
     name: &'static str,
     log: Log,
-    verdict: Box<dyn Fn(&CallInfo<'_>) -> Verdict + Send + Sync>,
+    verdict: Box<dyn Fn(&CallInfo<'_>) -> CallDecision + Send + Sync>,
 }
 
 impl Recorder {
     fn new(name: &'static str, log: &Log) -> Self {
-        Recorder { name, log: log.clone(), verdict: Box::new(|_| Verdict::Proceed) }
+        Recorder { name, log: log.clone(), verdict: Box::new(|_| CallDecision::Proceed) }
     }
 
-    fn with_verdict(self, verdict: impl Fn(&CallInfo<'_>) -> Verdict + Send + Sync + 'static) -> Self {
+    fn with_verdict(self, verdict: impl Fn(&CallInfo<'_>) -> CallDecision + Send + Sync + 'static) -> Self {
         Recorder { verdict: Box::new(verdict), ..self }
     }
 
@@ -43,7 +43,7 @@ impl Interceptor for Recorder {
         self.name.into()
     }
 
-    fn before(&self, call: &CallInfo<'_>) -> Verdict {
+    fn before(&self, call: &CallInfo<'_>) -> CallDecision {
         self.write("before", call, "");
         (self.verdict)(call)
     }
@@ -69,7 +69,7 @@ impl Interceptor for Panics {
         panic!("in its name")
     }
 
-    fn before(&self, _: &CallInfo<'_>) -> Verdict {
+    fn before(&self, _: &CallInfo<'_>) -> CallDecision {
         panic!("before")
     }
 
@@ -123,7 +123,7 @@ async fn they_see_what_call_it_is() {
         assert_eq!(call.lane.map(|lane| lane.target), Some(7));
         assert_eq!((call.attempt, call.deadline - call.asked), (1, 5 * SECOND));
         assert!(call.connection > 0);
-        Verdict::Proceed
+        CallDecision::Proceed
     });
     let manager = one_host(manager().with_interceptor(recorder)).await;
     call(&manager, Answer::Done).await.unwrap();
@@ -134,7 +134,7 @@ async fn they_see_what_call_it_is() {
 #[tokio::test(start_paused = true)]
 async fn one_that_refuses_keeps_the_call_from_being_sent() {
     let log = Log::default();
-    let refuses = Recorder::new("b", &log).with_verdict(|_| Verdict::Refuse("not today".to_owned()));
+    let refuses = Recorder::new("b", &log).with_verdict(|_| CallDecision::Refuse("not today".to_owned()));
     let manager = manager().with_interceptor(Recorder::new("a", &log)).with_interceptor(refuses);
     manager.add_interceptor(Recorder::new("c", &log));
     let manager = one_host(manager).await;
@@ -150,7 +150,8 @@ async fn one_that_refuses_keeps_the_call_from_being_sent() {
 async fn one_may_hold_a_call_back_but_not_past_its_deadline() {
     let log = Log::default();
     let delays = |by| {
-        Recorder::new("b", &Log::default()).with_verdict(move |call| Verdict::DelayUntil(call.asked + by))
+        Recorder::new("b", &Log::default())
+            .with_verdict(move |call| CallDecision::DelayUntil(call.asked + by))
     };
     let manager =
         one_host(manager().with_interceptor(Recorder::new("a", &log)).with_interceptor(delays(3 * SECOND)))

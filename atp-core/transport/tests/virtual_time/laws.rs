@@ -94,7 +94,7 @@ struct Seen {
     reconnects: u64,
 }
 
-type Verdict = Result<(), String>;
+type CallDecision = Result<(), String>;
 
 macro_rules! hold {
     ($law:expr, $($otherwise:tt)+) => {
@@ -110,7 +110,7 @@ impl Judge {
         Judge { world, looks: Vec::new(), room: HashMap::new(), closed_links: 0 }
     }
 
-    async fn try_schedule(&mut self, steps: &[Step]) -> Verdict {
+    async fn try_schedule(&mut self, steps: &[Step]) -> CallDecision {
         self.look(Stage::Start).await?;
         for (n, step) in steps.iter().enumerate() {
             self.world.perform(step).await;
@@ -126,7 +126,7 @@ impl Judge {
     }
 
     /// Lets time pass, with a look at the laws now and then.
-    async fn pass(&mut self, time: Duration, stage: Stage) -> Verdict {
+    async fn pass(&mut self, time: Duration, stage: Stage) -> CallDecision {
         let end = Instant::now() + time;
         while Instant::now() < end {
             let somebody_waits = !self.world.books.line.waiting().is_empty();
@@ -138,7 +138,7 @@ impl Judge {
     }
 
     /// Lets all tasks run until they wait for time to pass, then looks whether the laws hold.
-    async fn look(&mut self, stage: Stage) -> Verdict {
+    async fn look(&mut self, stage: Stage) -> CallDecision {
         for _ in 0..8 {
             yield_now().await;
         }
@@ -160,7 +160,7 @@ impl Judge {
     }
 
     /// Nobody is served before somebody who asked earlier.
-    fn first_come_first_served(&mut self, look: &Look) -> Verdict {
+    fn first_come_first_served(&mut self, look: &Look) -> CallDecision {
         let granted = self.world.books.line.take_granted();
         let closed = self.world.script.closed_links();
         let all_well = std::mem::replace(&mut self.closed_links, closed) == closed;
@@ -173,7 +173,7 @@ impl Judge {
     }
 
     /// Nobody waits for longer than `grow_patience` when a connection could carry another lease.
-    fn room_is_used(&mut self, look: &Look) -> Verdict {
+    fn room_is_used(&mut self, look: &Look) -> CallDecision {
         let pool = &self.world.books.config.pool;
         let before = std::mem::take(&mut self.room);
         for seen in look.connections.iter().filter(|c| c.up && c.uses < pool.max_uses_per_connection) {
@@ -189,7 +189,7 @@ impl Judge {
     }
 
     /// Once the host is up, everybody has gone home and some time has passed, the pool is as good as new.
-    async fn recovers(&mut self) -> Verdict {
+    async fn recovers(&mut self) -> CallDecision {
         self.world.make_peace();
         self.look(Stage::Recovery).await?;
         let config = self.world.books.config.clone();
@@ -218,7 +218,7 @@ impl Judge {
     }
 
     /// A closed pool leaves nothing behind.
-    async fn ends(&mut self) -> Verdict {
+    async fn ends(&mut self) -> CallDecision {
         self.pass(Duration::from_secs(10), Stage::End).await?;
         self.world.make_peace();
         self.look(Stage::End).await?;
@@ -271,7 +271,7 @@ impl Look {
     }
 
     /// The pool's numbers add up, and are those of its users.
-    fn numbers_add_up(&self, world: &World) -> Verdict {
+    fn numbers_add_up(&self, world: &World) -> CallDecision {
         let (stats, books) = (&self.stats, &world.books);
         let in_service = stats.idle_connections
             + stats.active_connections
@@ -280,7 +280,7 @@ impl Look {
             + stats.failed;
         hold!(in_service == self.in_service, "{in_service} connections in service by their states");
         let (out, (asking, validating)) = (books.out(), books.line.asking());
-        let (leases, waiting, held) = (stats.active_uses, stats.waiting, out.len());
+        let (leases, waiting, held) = (stats.total_active_uses, stats.waiting, out.len());
         hold!(
             leases + waiting == held + asking,
             "{leases} leases and {waiting} waiters are counted; {held} hold leases and {asking} ask for one"
@@ -295,7 +295,7 @@ impl Look {
         let (long, most) = (stats.long_held_leases, most + validating);
         hold!((fewest..=most).contains(&long), "{long} leases are held for long, not {fewest} to {most}");
         let ended = books.ended();
-        hold!((stats.requests, stats.errors) == ended, "{ended:?} calls ended, and ended badly");
+        hold!((stats.total_requests, stats.total_errors) == ended, "{ended:?} calls ended, and ended badly");
         let most = books.config.pool.max_uses_per_connection;
         hold!(
             self.connections.iter().all(|seen| seen.uses <= most),
@@ -305,7 +305,7 @@ impl Look {
     }
 
     /// Links and tasks are those of the connections; none is lost that nothing had happened to.
-    fn nothing_leaks(&self, world: &World) -> Verdict {
+    fn nothing_leaks(&self, world: &World) -> CallDecision {
         let (stats, books) = (&self.stats, &world.books);
         let users = self.threads.len() + books.line.asking().1;
         let most = stats.idle_connections + stats.active_connections + stats.suspect + stats.draining + users;
@@ -322,7 +322,7 @@ impl Look {
 
     /// Calls under way are those of the callers, and within their limits; one that hangs makes its connection
     /// suspect.
-    fn calls_are_limited(&self, world: &World) -> Verdict {
+    fn calls_are_limited(&self, world: &World) -> CallDecision {
         let config = &world.books.config;
         let (attempts, overdue) = world.script.attempts_under_way();
         let in_flight = self.threads.len() + attempts;
@@ -357,14 +357,14 @@ impl Look {
         Ok(())
     }
 
-    fn size_is_right(&self, world: &World) -> Verdict {
+    fn size_is_right(&self, world: &World) -> CallDecision {
         let ((min, max), size) = (world.limits, self.in_service);
         hold!((min..=max).contains(&size), "{size} connections in service, not {min} to {max}");
         Ok(())
     }
 
     /// Nobody waits for nothing, or past the deadline.
-    fn line_moves(&self, world: &World) -> Verdict {
+    fn line_moves(&self, world: &World) -> CallDecision {
         let (stats, config) = (&self.stats, &world.books.config);
         let late = world.books.line.overdue(self.now - TICK);
         hold!(late == 0, "{late} callers wait past their deadlines");
@@ -382,10 +382,10 @@ impl Look {
     }
 
     /// A pool that closes takes no callers, and ends with its last lease or else at its deadline.
-    fn pool_closes(&self, world: &World) -> Verdict {
+    fn pool_closes(&self, world: &World) -> CallDecision {
         let Some(closing) = &world.closing else { return Ok(()) };
         hold!(self.line.is_empty(), "somebody waits for a closed pool");
-        let due = self.stats.active_uses == 0 || closing.deadline + TICK < self.now;
+        let due = self.stats.total_active_uses == 0 || closing.deadline + TICK < self.now;
         let closed = closing.task.is_finished();
         hold!(closed || !due, "the pool should be closed, and is not");
         hold!(!closed || self.stats.total_connections == 0, "connections survive their pool");

@@ -67,7 +67,7 @@ async fn leases_go_round_the_connections() {
     let uses: Vec<_> = pool.connections().iter().map(|c| c.metrics().active_uses).collect();
     assert_eq!(uses, [2, 2, 2]);
     drop(leases);
-    assert_eq!(pool.stats().active_uses, 0);
+    assert_eq!(pool.stats().total_active_uses, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,7 +81,7 @@ async fn a_pool_that_can_grow_lends_no_connection_more_often_than_it_can_carry_c
     }
     assert!(pool.connections().iter().all(|c| c.metrics().active_uses == 4), "{}", pool.stats());
     leases.push(pool.acquire(Instant::now() + SECOND).await.unwrap());
-    assert_eq!((pool.stats().total_connections, pool.stats().active_uses), (10, 41));
+    assert_eq!((pool.stats().total_connections, pool.stats().total_active_uses), (10, 41));
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,7 +95,7 @@ async fn work_shares_a_connection_when_the_next_is_long_in_opening() {
         leases.push(pool.acquire(asked + 10 * SECOND).await.unwrap());
     }
     assert_eq!(asked.elapsed().as_secs(), 1, "not after grow_patience");
-    assert_eq!(pool.stats().active_uses, 16);
+    assert_eq!(pool.stats().total_active_uses, 16);
 }
 
 #[tokio::test(start_paused = true)]
@@ -326,7 +326,7 @@ async fn hosts_work_in_parallel_and_each_answers_for_itself() {
         ]
     );
     assert!(results[3].1.as_ref().unwrap_err().to_string().contains("a bug in the work"));
-    assert!(manager.stats().await.iter().all(|(_, stats)| stats.active_uses == 0), "a lease was lost");
+    assert!(manager.stats().await.iter().all(|(_, stats)| stats.total_active_uses == 0), "a lease was lost");
 }
 
 #[tokio::test(start_paused = true)]
@@ -344,7 +344,7 @@ async fn work_that_never_ends_ends_at_its_deadline() {
     assert_eq!(asked.elapsed(), 5 * SECOND);
     let error = result.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (ErrorKind::CallTimeout, Effect::Unknown));
-    assert_eq!(manager.pool("h1").unwrap().stats().active_uses, 0);
+    assert_eq!(manager.pool("h1").unwrap().stats().total_active_uses, 0);
 }
 
 #[tokio::test(start_paused = true)]

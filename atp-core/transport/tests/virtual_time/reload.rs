@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use atp_transport::{
-    ErrorKind, Fleet, HostId, HostInfo, Strategy, TransportConfig, TransportError, TransportManager,
+    ErrorKind, Fleet, HostId, HostInfo, SelectionStrategy, TransportConfig, TransportError, TransportManager,
 };
 use tokio::time::{Instant, sleep};
 
@@ -85,12 +85,12 @@ async fn limits_and_strategies_hold_at_once() {
     let waiting = pool.acquire(soon());
     let config = with(|config| {
         config.pool.max_connections_per_host = 3;
-        config.pool.strategy = Strategy::LeastConnections;
+        config.pool.selection_strategy = SelectionStrategy::LeastConnections;
     });
     let (granted, changes) = tokio::join!(waiting, async { manager.apply(fleet(config, ["h1"])).unwrap() });
     assert_eq!(ids(&changes.reconfigured), ["h1"]);
     granted.unwrap();
-    assert_eq!(pool.stats().strategy, Strategy::LeastConnections);
+    assert_eq!(pool.stats().strategy, SelectionStrategy::LeastConnections);
     assert_eq!(script.open_links(), 2, "one connection more, for the one who waited");
 
     // Fewer again: the connections too many go when their leases are back, and none before.

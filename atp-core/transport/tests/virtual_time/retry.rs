@@ -143,7 +143,7 @@ async fn calls_know_which_try_they_belong_to() {
     use std::borrow::Cow;
     use std::sync::{Arc, Mutex};
 
-    use atp_transport::{CallInfo, Interceptor, Verdict};
+    use atp_transport::{CallDecision, CallInfo, Interceptor};
 
     #[derive(Clone, Default)]
     struct Attempts(Arc<Mutex<Vec<u32>>>);
@@ -153,9 +153,9 @@ async fn calls_know_which_try_they_belong_to() {
             "attempts".into()
         }
 
-        fn before(&self, call: &CallInfo<'_>) -> Verdict {
+        fn before(&self, call: &CallInfo<'_>) -> CallDecision {
             self.0.lock().unwrap().push(call.attempt);
-            Verdict::Proceed
+            CallDecision::Proceed
         }
     }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atp_transport::{
-    Attempt, ConnectError, Connector, ErrorKind, HostInfo, InFlight, PooledConnection, TransportConfig,
-    TransportManager,
+    ConnectAttempt, ConnectError, Connector, ErrorKind, HostInfo, InFlight, PooledConnection,
+    TransportConfig, TransportManager,
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -248,7 +248,7 @@ impl Connector for Script {
         Ok(())
     }
 
-    async fn connect(&self, _: &HostInfo, attempt: Attempt) -> Result<Link, ConnectError> {
+    async fn connect(&self, _: &HostInfo, attempt: ConnectAttempt) -> Result<Link, ConnectError> {
         let shared = &self.shared;
         let deadline = attempt.deadline();
         let listed = shared.attempts.lock().unwrap().pop_front();
@@ -340,7 +340,7 @@ impl Connector for Scripts {
         Ok(())
     }
 
-    async fn connect(&self, host: &HostInfo, attempt: Attempt) -> Result<Link, ConnectError> {
+    async fn connect(&self, host: &HostInfo, attempt: ConnectAttempt) -> Result<Link, ConnectError> {
         self.of(&host.id).connect(host, attempt).await
     }
 

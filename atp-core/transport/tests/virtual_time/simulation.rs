@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use atp_transport::{
     BreakerState, ConnectionState, ErrorKind, EventKind, EventStream, Fleet, HealthState, HostConnection,
-    HostInfo, Pick, RetryConfig, Strategy, TransportConfig, TransportEvent, TransportManager,
+    HostInfo, Pick, RetryConfig, SelectionStrategy, TransportConfig, TransportEvent, TransportManager,
 };
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -346,7 +346,8 @@ impl Simulation {
                 _ => {
                     let mut config = config();
                     config.pool.max_connections_per_host = random.usize(3..=6);
-                    config.pool.strategy = Strategy::ALL[random.usize(0..Strategy::ALL.len())];
+                    config.pool.selection_strategy =
+                        SelectionStrategy::ALL[random.usize(0..SelectionStrategy::ALL.len())];
                     let back = std::mem::take(&mut absent);
                     while absent.len() < 8 {
                         let id = id(random.usize(0..HOSTS));
@@ -432,7 +433,7 @@ impl Simulation {
                 + stats.suspect
                 + stats.draining;
             self.expects(by_state == stats.total_connections, || format!("{id}: {stats:?}"));
-            self.expects(stats.active_uses >= stats.active_connections, || format!("{id}: {stats:?}"));
+            self.expects(stats.total_active_uses >= stats.active_connections, || format!("{id}: {stats:?}"));
         }
         for pool in self.manager.pools() {
             open += usize::from(pool.breaker().state != BreakerState::Closed);
@@ -459,7 +460,7 @@ impl Simulation {
         for pool in self.manager.pools() {
             let (id, stats, told) = (pool.host_id(), pool.stats(), &story.hosts[pool.host_id().as_str()]);
             let left = [
-                stats.active_uses,
+                stats.total_active_uses,
                 stats.waiting,
                 stats.calls_in_flight,
                 stats.stuck_calls,
@@ -477,7 +478,8 @@ impl Simulation {
             let (calls, errors) =
                 lines.fold((0, 0), |(calls, errors), line| (calls + line.calls, errors + line.errors));
             let seen = (calls, errors, told.recovered, told.acquire_timeouts);
-            let counted = (stats.requests, stats.errors, stats.reconnects, stats.acquire_timeouts);
+            let counted =
+                (stats.total_requests, stats.total_errors, stats.reconnects, stats.acquire_timeouts);
             self.expects(counted == seen, || {
                 format!("{id}: calls, errors, reconnects, timeouts {counted:?}, not {seen:?}")
             });

@@ -8,7 +8,7 @@ use crate::admission::calls::InFlight;
 use crate::error::ConnectError;
 
 /// One attempt to open a link, as the [`Connector`](crate::Connector) gets it.
-pub struct Attempt {
+pub struct ConnectAttempt {
     deadline: Instant,
     in_flight: InFlight,
     last_error: LastError,
@@ -20,9 +20,9 @@ pub(crate) struct LastError {
     error: Arc<Mutex<Option<Arc<ConnectError>>>>,
 }
 
-impl Attempt {
+impl ConnectAttempt {
     pub(crate) fn new(deadline: Instant, in_flight: InFlight, last_error: LastError) -> Self {
-        Attempt { deadline, in_flight, last_error }
+        ConnectAttempt { deadline, in_flight, last_error }
     }
 
     /// When the attempt has to have ended.

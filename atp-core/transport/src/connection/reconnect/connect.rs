@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::Guard;
 use tokio::time::{Instant, timeout_at};
 
-use super::Attempt;
+use super::ConnectAttempt;
 use crate::connection::connector::Connector;
 use crate::error::{ConnectError, ErrorKind};
 use crate::host::state::HostState;
@@ -55,7 +55,7 @@ impl<C: Connector> HostState<C> {
                 format!("{} earlier attempts to connect still hang", config.reconnect.max_hung_attempts);
             ConnectError::new(ErrorKind::ConnectTimeout, hang)
         })?;
-        let attempt = Attempt::new(deadline, in_flight, self.reconnect.told());
+        let attempt = ConnectAttempt::new(deadline, in_flight, self.reconnect.told());
         // The connector keeps the deadline itself and says why; the time-out here is for one that does not. One that
         // panics must not take the connection's task with it: nobody else would ever open it.
         let opening = contained(async { self.connector.connect(&info, attempt).await });

@@ -15,7 +15,7 @@ use crate::sync::backoff;
 use crate::sync::rate_limiter::RateLimiter;
 use attempt::LastError;
 
-pub use attempt::Attempt;
+pub use attempt::ConnectAttempt;
 pub(crate) use connect::FailedAttempt;
 
 /// The attempts to connect to one host: when the next may be made, and what came of the last.

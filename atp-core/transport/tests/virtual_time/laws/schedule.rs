@@ -4,13 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use atp_transport::{
-    BreakerConfig, CallConfig, PoolConfig, ReconnectConfig, Strategy as Choice, TransportConfig,
+    BreakerConfig, CallConfig, PoolConfig, ReconnectConfig, SelectionStrategy as Choice, TransportConfig,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::scripted::Step as Attempt;
+use crate::scripted::Step as ConnectAttempt;
 
 /// One case. Printed so that it can be pasted into a test of its own.
 #[derive(Clone)]
@@ -25,7 +25,7 @@ pub(crate) struct Schedule {
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     /// What attempts to connect do from now on.
-    Attempts(Attempt),
+    Attempts(ConnectAttempt),
     /// Attempts that hang return.
     LetAttemptsGo,
     /// All open links are lost, and notice; calls on them return.
@@ -175,7 +175,7 @@ fn pools() -> impl Strategy<Value = PoolConfig> {
             min_connections_per_host: min.min(max),
             max_connections_per_host: max,
             max_uses_per_connection: uses,
-            strategy,
+            selection_strategy: strategy,
             high_load_uses,
             scale_up_threshold: up,
             scale_down_threshold: up * down,
@@ -238,9 +238,9 @@ fn steps() -> impl Strategy<Value = Step> {
         44..47 => Step::CancelAcquire { which: a },
         47..50 => Step::AbandonCall { which: a },
         50..53 => Step::LetCallGo { which: a },
-        53..56 => Step::Attempts(Attempt::Fails(Duration::from_millis(short(a)))),
-        56..60 => Step::Attempts(Attempt::Opens(Duration::from_millis(short(a)))),
-        60 => Step::Attempts(Attempt::Hangs),
+        53..56 => Step::Attempts(ConnectAttempt::Fails(Duration::from_millis(short(a)))),
+        56..60 => Step::Attempts(ConnectAttempt::Opens(Duration::from_millis(short(a)))),
+        60 => Step::Attempts(ConnectAttempt::Hangs),
         61..63 => Step::LetAttemptsGo,
         63..65 => Step::Cut,
         65..67 => Step::Silent(a % 2 == 1),
