@@ -101,8 +101,9 @@ mod admission;
 mod connection;
 mod pool;
 
-// Libvirt: what a lease offers, and the C library below it.
-mod libvirt;
+// Libvirt: what a lease offers, and the engines that ask the daemons.
+mod engine;
+mod session;
 
 // What is reported: errors, effects, events, health.
 mod effect;
@@ -129,7 +130,10 @@ pub use config::{
 pub use connection::connector::{CallFailure, Connector};
 pub use connection::reconnect::ConnectAttempt;
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
+pub use domain::{Hypervisor, RawImage, Version};
 pub use effect::Effect;
+pub use engine::LibvirtLink;
+pub use engine::connector::{LibvirtConnector, daemon_socket};
 pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, TransportError};
 pub use execute::{ExecuteOptions, Failure, Pick};
 pub use fleet::Changes;
@@ -137,10 +141,6 @@ pub use fleet::Fleet;
 pub use fleet::Following;
 pub use host::{Credentials, Password, PasswordSource};
 pub use host::{HostId, HostInfo, InvalidHostId};
-pub use libvirt::{
-    ChannelError, ChannelOptions, DomainChannel, DomainEvents, Hypervisor, LibvirtConnection,
-    LibvirtConnector, LibvirtLink, RawImage, Version, WatchItem, WatchOptions, daemon_socket,
-};
 pub use manager::TransportManager;
 pub use observe::events::{
     Event, EventKind, EventStream, GrowthReason, LossCause, ReapReason, TransportEvent,
@@ -149,6 +149,9 @@ pub use observe::health::{FleetHealth, Health, HealthState, Vitals};
 pub use observe::latency::Percentiles;
 pub use pool::stats::PoolStats;
 pub use pool::{ConnectionPool, PooledConnection};
+pub use session::{
+    ChannelError, ChannelOptions, DomainChannel, DomainEvents, LibvirtConnection, WatchItem, WatchOptions,
+};
 
 /// Compiles the examples of the page.
 #[cfg(doctest)]

@@ -8,11 +8,11 @@ use std::time::Duration;
 use crate::admission::interceptor::Interceptor;
 use crate::config::TransportConfig;
 use crate::connection::connector::Connector;
+use crate::engine::connector::LibvirtConnector;
 use crate::error::{Result, TransportError};
 use crate::execute::pick::Turns;
 use crate::host::state::{FleetShared, HostState};
 use crate::host::{HostId, HostInfo};
-use crate::libvirt::LibvirtConnector;
 use crate::observe::events::{EventBus, EventKind, EventStream, TransportEvent};
 use crate::observe::health::{FleetHealth, FleetWatch};
 use crate::pool::ConnectionPool;
@@ -109,7 +109,7 @@ impl<C: Connector> TransportManager<C> {
 
     /// The configuration a host goes by.
     pub(crate) fn config_of(&self, state: &State<C>, info: &HostInfo) -> TransportConfig {
-        self.shared.connector.adapt(info.config.as_ref().unwrap_or(&state.config).clone())
+        self.shared.connector.adapt(info, info.config.as_ref().unwrap_or(&state.config).clone())
     }
 
     /// Takes over a common configuration that was checked.

@@ -71,7 +71,7 @@ impl Connector for SocketConnector {
         address(host).map(drop)
     }
 
-    fn adapt(&self, mut config: TransportConfig) -> TransportConfig {
+    fn adapt(&self, _host: &HostInfo, mut config: TransportConfig) -> TransportConfig {
         config.pool.max_connections_per_host = 1;
         config.pool.min_connections_per_host = config.pool.min_connections_per_host.min(1);
         config

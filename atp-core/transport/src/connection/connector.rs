@@ -32,9 +32,10 @@ pub trait Connector: Send + Sync + 'static {
         let _nothing_to_configure = config;
     }
 
-    /// A host's configuration, with what links of this kind cannot do taken out: for one that can be opened only
+    /// A host's configuration, with what links to this host cannot do taken out: for one that can be opened only
     /// once, a pool of one connection.
-    fn adapt(&self, config: TransportConfig) -> TransportConfig {
+    fn adapt(&self, host: &HostInfo, config: TransportConfig) -> TransportConfig {
+        let _all_alike = host;
         config
     }
 

@@ -1,25 +1,19 @@
 //! The words for the numbers in libvirt's events. A number this version does not know is `unknown`.
 
-use std::ffi::c_int;
-
-use virt_sys as sys;
-
 use crate::domain::LifecycleChange;
 
 const UNKNOWN: &str = "unknown";
 
 /// A change of state (`virDomainEventType`) and its detail.
-pub(crate) fn lifecycle(event: c_int, detail: c_int) -> (LifecycleChange, &'static str) {
-    let (change, details): (_, &[&'static str]) = match event as sys::virDomainEventType {
-        sys::VIR_DOMAIN_EVENT_DEFINED => {
-            (LifecycleChange::Defined, &["added", "updated", "renamed", "from-snapshot"])
-        }
-        sys::VIR_DOMAIN_EVENT_UNDEFINED => (LifecycleChange::Undefined, &["removed", "renamed"]),
-        sys::VIR_DOMAIN_EVENT_STARTED => (
+pub(crate) fn lifecycle(event: i32, detail: i32) -> (LifecycleChange, &'static str) {
+    let (change, details): (_, &[&'static str]) = match event {
+        0 => (LifecycleChange::Defined, &["added", "updated", "renamed", "from-snapshot"]),
+        1 => (LifecycleChange::Undefined, &["removed", "renamed"]),
+        2 => (
             LifecycleChange::Started,
             &["booted", "migrated", "restored", "from-snapshot", "wakeup", "recreated"],
         ),
-        sys::VIR_DOMAIN_EVENT_SUSPENDED => (
+        3 => (
             LifecycleChange::Suspended,
             &[
                 "paused",
@@ -34,11 +28,11 @@ pub(crate) fn lifecycle(event: c_int, detail: c_int) -> (LifecycleChange, &'stat
                 "guest-shutdown",
             ],
         ),
-        sys::VIR_DOMAIN_EVENT_RESUMED => (
+        4 => (
             LifecycleChange::Resumed,
             &["unpaused", "migrated", "from-snapshot", "postcopy", "postcopy-failed"],
         ),
-        sys::VIR_DOMAIN_EVENT_STOPPED => (
+        5 => (
             LifecycleChange::Stopped,
             &[
                 "shutdown",
@@ -51,50 +45,54 @@ pub(crate) fn lifecycle(event: c_int, detail: c_int) -> (LifecycleChange, &'stat
                 "recreated",
             ],
         ),
-        sys::VIR_DOMAIN_EVENT_SHUTDOWN => (LifecycleChange::Shutdown, &["finished", "guest", "host"]),
-        sys::VIR_DOMAIN_EVENT_PMSUSPENDED => (LifecycleChange::PmSuspended, &["memory", "disk"]),
-        sys::VIR_DOMAIN_EVENT_CRASHED => (LifecycleChange::Crashed, &["panicked", "crashloaded"]),
+        6 => (LifecycleChange::Shutdown, &["finished", "guest", "host"]),
+        7 => (LifecycleChange::PmSuspended, &["memory", "disk"]),
+        8 => (LifecycleChange::Crashed, &["panicked", "crashloaded"]),
         _ => (LifecycleChange::Unknown, &[]),
     };
     (change, word(details, detail))
 }
 
 /// Whether the agent is connected in this state (`virConnectDomainEventAgentLifecycleState`).
-pub(crate) fn agent_connected(state: c_int) -> bool {
-    state == sys::VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED as c_int
+pub(crate) fn agent_connected(state: i32) -> bool {
+    state == 1
 }
 
 /// Why the agent's state changed (`virConnectDomainEventAgentLifecycleReason`).
-pub(crate) fn agent_reason(reason: c_int) -> &'static str {
+pub(crate) fn agent_reason(reason: i32) -> &'static str {
     word(&[UNKNOWN, "domain-started", "channel"], reason)
 }
 
 /// A job on a disk (`virDomainBlockJobType`).
-pub(crate) fn block_job(job: c_int) -> &'static str {
+pub(crate) fn block_job(job: i32) -> &'static str {
     word(&[UNKNOWN, "pull", "copy", "commit", "active-commit", "backup"], job)
 }
 
 /// What became of a job (`virConnectDomainEventBlockJobStatus`).
-pub(crate) fn job_status(status: c_int) -> &'static str {
+pub(crate) fn job_status(status: i32) -> &'static str {
     word(&["completed", "failed", "canceled", "ready"], status)
 }
 
 /// What was done when the watchdog fired (`virDomainEventWatchdogAction`).
-pub(crate) fn watchdog_action(action: c_int) -> &'static str {
+pub(crate) fn watchdog_action(action: i32) -> &'static str {
     word(&["none", "pause", "reset", "poweroff", "shutdown", "debug", "inject-nmi"], action)
 }
 
 /// What was done about an I/O error (`virDomainEventIOErrorAction`).
-pub(crate) fn io_error_action(action: c_int) -> &'static str {
+pub(crate) fn io_error_action(action: i32) -> &'static str {
     word(&["none", "pause", "report"], action)
 }
 
-fn word(words: &[&'static str], number: c_int) -> &'static str {
+fn word(words: &[&'static str], number: i32) -> &'static str {
     usize::try_from(number).ok().and_then(|number| words.get(number).copied()).unwrap_or(UNKNOWN)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "library"))]
 mod tests {
+    use std::ffi::c_int;
+
+    use virt_sys as sys;
+
     use super::*;
 
     #[test]

@@ -1,23 +1,25 @@
 //! What libvirt says about a domain (a virtual machine), as plain data.
 
-pub(crate) mod definition;
+mod definition;
+pub(crate) mod error_numbers;
 mod event;
 pub(crate) mod event_words;
 mod graphics;
+mod image;
+mod labels;
+mod version;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use crate::libvirt::read_labels;
 pub use definition::Definition;
 pub use event::{DomainEvent, DomainEventKind, LifecycleChange};
 pub use graphics::{Graphics, GraphicsKind, Listener};
-
-/// The XML namespace of the element that holds a domain's labels in the metadata of its definition. Once written, a
-/// namespace never changes; another form would have another number.
-pub const LABELS_NAMESPACE: &str = "urn:atp:labels:1";
+pub use image::RawImage;
+pub use labels::{LABELS_NAMESPACE, read_labels};
+pub use version::{Hypervisor, Version};
 
 /// The state of a domain, worded as `virsh list` words it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -49,6 +51,20 @@ pub enum DomainState {
 }
 
 impl DomainState {
+    /// The state of libvirt's number for it (`virDomainState`).
+    pub(crate) fn from_number(number: u32) -> Self {
+        match number {
+            1 => DomainState::Running,
+            2 => DomainState::Blocked,
+            3 => DomainState::Paused,
+            4 => DomainState::ShuttingDown,
+            5 => DomainState::ShutOff,
+            6 => DomainState::Crashed,
+            7 => DomainState::PmSuspended,
+            _ => DomainState::NoState,
+        }
+    }
+
     /// The words `virsh list` uses.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -162,7 +162,7 @@ impl<C: Connector> ConnectionPool<C> {
         config.pool.min_connections_per_host = min;
         config.pool.max_connections_per_host = max;
         config.validate()?;
-        let pool = self.shared.host.connector.adapt(config).pool;
+        let pool = self.shared.host.connector.adapt(&self.shared.host.info(), config).pool;
         let mut state = self.shared.state();
         (state.min, state.max) = (pool.min_connections_per_host, pool.max_connections_per_host);
         state.complete = false;

@@ -1,5 +1,6 @@
 //! The watching of one host: a connection for it, opened again when it is lost.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,12 +11,10 @@ use super::feed::{Closes, Feed};
 use super::{WatchItem, WatchOptions};
 use crate::connection::unpooled::UnpooledLinks;
 use crate::domain::DomainInfo;
+use crate::engine::connector::LibvirtConnector;
+use crate::engine::{Answer, LibvirtLink};
 use crate::error::{ConnectError, ErrorKind};
-use crate::libvirt::LibvirtConnector;
-use crate::libvirt::domain::{info, is_gone};
-use crate::libvirt::domain_events::{Registration, Sink};
-use crate::libvirt::link::{CallError, Handles, LibvirtLink};
-use crate::sync::semaphore::ResizableSemaphore;
+use crate::sync::semaphore::{Permit, ResizableSemaphore};
 
 /// The watching of one host.
 pub(super) struct Watch {
@@ -78,21 +77,14 @@ impl Watch {
         let feed = Arc::new(Feed::new(self.host.host().clone(), self.items.clone(), self.options.buffer));
         let (sink, monitor) = (feed.clone(), self.options.monitor_events);
         let calls = ResizableSemaphore::new(1);
-        let domains = self
-            .ask(link, &calls, told, move |on| {
-                let sink: Arc<dyn Sink> = sink;
-                let registration = Registration::ask(&on.connect, &sink, monitor)?;
-                // It is the first and only one on this connection.
-                let _one = on.events.set(registration);
-                Ok(list(on)?)
-            })
-            .await?;
+        let domains =
+            self.ask(&calls, told, |place| link.watch_domains(place, sink, monitor)).await.map(by_name)?;
         feed.open(domains.clone());
         let _closes = Closes(&feed);
         let settle = async {
             sleep(self.options.settle).await;
             feed.hold();
-            let now = self.ask(link, &calls, told, |on| Ok(list(on)?)).await?;
+            let now = self.ask(&calls, told, |place| link.list_domains(place)).await.map(by_name)?;
             feed.open_settled(&domains, now);
             std::future::pending::<()>().await;
             Ok(())
@@ -103,20 +95,16 @@ impl Watch {
         }
     }
 
-    /// Makes a blocking call on the connection, one at a time. One that is not answered in time is told of, and waited for.
-    async fn ask<T: Send + 'static>(
+    /// Makes a request on the connection, one at a time. One that is not answered in time is told of, and waited for.
+    async fn ask<T, F: Future<Output = Answer<T>>>(
         &self,
-        link: &Arc<LibvirtLink>,
         calls: &Arc<ResizableSemaphore>,
         told: &mut Option<ErrorKind>,
-        call: impl FnOnce(&Handles) -> Result<T, CallError> + Send + 'static,
+        call: impl FnOnce(Permit) -> F,
     ) -> Result<T, ConnectError> {
         let place = calls.acquire().await;
         let deadline = Instant::now() + self.host.config().call_timeout;
-        let mut call = std::pin::pin!(link.clone().start(None, move |on| {
-            let _place = place;
-            call(on)
-        }));
+        let mut call = std::pin::pin!(call(place));
         match timeout_at(deadline, &mut call).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(failure)) => {
@@ -141,15 +129,7 @@ impl Watch {
     }
 }
 
-fn list(on: &Handles) -> Result<Vec<DomainInfo>, virt::error::Error> {
-    let mut domains = Vec::new();
-    for domain in on.connect.list_all_domains(0)? {
-        match info(&domain) {
-            Ok(info) => domains.push(info),
-            Err(error) if is_gone(&error) => {}
-            Err(error) => return Err(error),
-        }
-    }
+fn by_name(mut domains: Vec<DomainInfo>) -> Vec<DomainInfo> {
     domains.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(domains)
+    domains
 }

@@ -16,12 +16,7 @@ use virt_sys as sys;
 
 use crate::domain::event_words as words;
 use crate::domain::{DomainEvent, DomainEventKind};
-
-/// Takes events. Called on the event loop's thread: it may not block.
-pub(super) trait Sink: Send + Sync + 'static {
-    /// Takes one.
-    fn take(&self, event: DomainEvent);
-}
+use crate::engine::EventSink;
 
 /// What was asked for on one connection, until it is withdrawn: it holds a reference to the connection, which
 /// would never be closed otherwise.
@@ -31,7 +26,7 @@ pub(super) struct Registration {
     monitor: Option<c_int>,
 }
 
-type Opaque = Arc<dyn Sink>;
+type Opaque = Arc<dyn EventSink>;
 /// What `virConnectDomainEventRegisterAny` takes, whatever the event.
 type Generic = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
 

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::WatchItem;
 use crate::domain::{DomainEvent, DomainEventKind, DomainInfo, DomainState};
+use crate::engine::EventSink;
 use crate::host::HostId;
-use crate::libvirt::domain_events::Sink;
 
 /// The way of one connection's events to the subscribers.
 pub(super) struct Feed {
@@ -99,7 +99,7 @@ impl Feed {
     }
 }
 
-impl Sink for Feed {
+impl EventSink for Feed {
     fn take(&self, event: DomainEvent) {
         let (uuid, is_change) = (event.uuid, matches!(event.kind, DomainEventKind::Lifecycle { .. }));
         let item = WatchItem::Event { host: self.host.clone(), at: SystemTime::now(), event };

@@ -15,7 +15,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::LibvirtConnector;
+use crate::engine::connector::LibvirtConnector;
 use crate::error::{Result, TransportError};
 use crate::manager::TransportManager;
 use host::Watch;

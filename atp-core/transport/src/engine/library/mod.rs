@@ -1,79 +1,110 @@
-//! Hosts reached through libvirt. The only place that knows the `virt` crate.
+//! The engine on libvirt's C library, by the crates `virt` and `virt-sys`. All C and all `unsafe` of this crate is here.
+//!
+//! The library's calls block, some for ever, so each runs on a thread of our own that may be abandoned.
 
 mod auth;
-mod channel;
 mod close_notice;
 mod closer;
 mod control_info;
-mod domain;
 mod domain_events;
 mod domain_stats;
-mod error;
 mod event_loop;
-mod labels;
 mod link;
-mod machine;
-mod screenshot;
+mod operations;
 mod stream;
 mod threads;
-mod uri;
-mod watch;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use virt::connect::Connect;
 
-use crate::admission::calls::InFlight;
+use super::error;
+use super::uri::LibvirtUri;
 use crate::config::{KeepaliveConfig, TransportConfig};
-use crate::connection::connector::Connector;
 use crate::connection::reconnect::ConnectAttempt;
-use crate::error::{ConnectError, ErrorKind};
-use crate::host::Credentials;
-use crate::host::HostInfo;
-use crate::pool::PooledConnection;
+use crate::error::{ConnectError, ErrorKind, LibvirtError};
+use crate::host::{Credentials, HostInfo};
 use closer::Unused;
 use link::Handles;
 use threads::{CallThreads, ThreadsExhausted};
-use uri::LibvirtUri;
 
-pub use channel::{ChannelError, ChannelOptions, DomainChannel};
-pub use domain::{Hypervisor, Version};
-pub use labels::read_labels;
-pub use link::LibvirtLink;
-pub use screenshot::RawImage;
-pub use watch::{DomainEvents, WatchItem, WatchOptions};
+pub(crate) use link::LibraryLink;
 
-/// Name and port of the daemon's own socket in a URI, where it is reached by TCP or TLS; none by other ways, and of what
-/// is no URI.
-pub fn daemon_socket(uri: &str) -> Option<(String, u16)> {
-    LibvirtUri::parse(uri).ok()?.socket
-}
-
-/// A lease of a libvirt connection: what closures run by a [`TransportManager`](crate::TransportManager) get.
-pub type LibvirtConnection = PooledConnection<LibvirtConnector>;
-
-/// Opens libvirt connections, and runs the C library's blocking calls on threads of its own.
-pub struct LibvirtConnector {
+/// Opens connections by the C library, and runs its blocking calls on threads of its own.
+pub(super) struct Library {
     threads: CallThreads,
     keepalive: Mutex<KeepaliveConfig>,
     closer: mpsc::Sender<Unused<Handles>>,
 }
 
-impl LibvirtConnector {
-    /// A connector with its own threads, for calls and for closing connections, as there is work.
-    pub fn new(config: &TransportConfig) -> Self {
+impl Library {
+    pub(super) fn new(config: &TransportConfig) -> Self {
         let threads = CallThreads::new(config.calls.max_threads, config.calls.thread_idle_timeout);
-        LibvirtConnector { threads, keepalive: Mutex::new(config.keepalive.clone()), closer: closer::start() }
+        Library { threads, keepalive: Mutex::new(config.keepalive.clone()), closer: closer::start() }
+    }
+
+    /// Takes over what the configuration of all hosts together says of threads and keepalive.
+    pub(super) fn configure(&self, config: &TransportConfig) {
+        self.threads.resize(config.calls.max_threads, config.calls.thread_idle_timeout);
+        *self.keepalive() = config.keepalive.clone();
     }
 
     fn keepalive(&self) -> MutexGuard<'_, KeepaliveConfig> {
         // Nothing under this lock can panic.
         self.keepalive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a connection. The future ends by the attempt's deadline, whatever hangs below.
+    ///
+    /// Cancel safe: a connection that is opened after the future was dropped is closed.
+    pub(super) async fn connect(
+        &self,
+        uri: LibvirtUri,
+        host: &HostInfo,
+        mut attempt: ConnectAttempt,
+    ) -> Result<LibraryLink, ConnectError> {
+        event_loop::start().map_err(|reason| ConnectError::new(ErrorKind::ConnectFailed, reason))?;
+        if let Some((host, port)) = &uri.socket {
+            attempt = self.check_tcp(host, *port, attempt).await.map_err(|error| uri.advise(error))?;
+        }
+        let silent = ConnectError::new(
+            ErrorKind::ConnectTimeout,
+            format!("{} accepts connections, and the daemon does not answer", uri.shown),
+        );
+        attempt.waits_for(silent.clone());
+        let deadline = attempt.deadline();
+        let in_flight = attempt.into_in_flight();
+        let (answer, opened) = oneshot::channel();
+        let shown = uri.shown.clone();
+        let keepalive =
+            host.config.as_ref().map_or_else(|| self.keepalive().clone(), |own| own.keepalive.clone());
+        let (threads, closer) = (self.threads.clone(), self.closer.clone());
+        let credentials = host.credentials.clone();
+        self.threads
+            .run(
+                move || {
+                    let link = open(&uri, credentials.as_ref(), &keepalive);
+                    (link.map(|connect| LibraryLink::new(connect, &uri.shown, threads, closer)), in_flight)
+                },
+                move |(link, in_flight)| {
+                    drop(in_flight);
+                    // When nobody waits any more the link comes back, and is closed by its drop.
+                    drop(answer.send(link));
+                },
+            )
+            .map_err(no_thread)?;
+        match timeout_at(deadline, opened).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => {
+                Err(ConnectError::new(ErrorKind::ConnectFailed, format!("opening {shown} panicked")))
+            }
+            Err(_) => Err(silent),
+        }
     }
 
     /// Finds out by a plain TCP connection, within the deadline, whether anything listens there: the C
@@ -140,96 +171,14 @@ impl LibvirtConnector {
     }
 }
 
-impl Connector for LibvirtConnector {
-    type Link = LibvirtLink;
-
-    fn validate(&self, host: &HostInfo) -> Result<(), String> {
-        LibvirtUri::parse(&host.effective_uri()).map(drop)
-    }
-
-    fn configure(&self, config: &TransportConfig) {
-        self.threads.resize(config.calls.max_threads, config.calls.thread_idle_timeout);
-        *self.keepalive() = config.keepalive.clone();
-    }
-
-    async fn connect(
-        &self,
-        host: &HostInfo,
-        mut attempt: ConnectAttempt,
-    ) -> Result<LibvirtLink, ConnectError> {
-        event_loop::start().map_err(|reason| ConnectError::new(ErrorKind::ConnectFailed, reason))?;
-        let uri = LibvirtUri::parse(&host.effective_uri())
-            .map_err(|reason| ConnectError::new(ErrorKind::InvalidUri, reason))?;
-        if let Some((host, port)) = &uri.socket {
-            attempt = self.check_tcp(host, *port, attempt).await.map_err(|error| uri.advise(error))?;
-        }
-        let silent = ConnectError::new(
-            ErrorKind::ConnectTimeout,
-            format!("{} accepts connections, and the daemon does not answer", uri.shown),
-        );
-        attempt.waits_for(silent.clone());
-        let deadline = attempt.deadline();
-        let in_flight = attempt.into_in_flight();
-        let (answer, opened) = oneshot::channel();
-        let shown = uri.shown.clone();
-        let keepalive =
-            host.config.as_ref().map_or_else(|| self.keepalive().clone(), |own| own.keepalive.clone());
-        let (threads, closer) = (self.threads.clone(), self.closer.clone());
-        let credentials = host.credentials.clone();
-        self.threads
-            .run(
-                move || {
-                    let link = open(&uri, credentials.as_ref(), &keepalive);
-                    (link.map(|connect| LibvirtLink::new(connect, &uri.shown, threads, closer)), in_flight)
-                },
-                move |(link, in_flight)| {
-                    drop(in_flight);
-                    // When nobody waits any more the link comes back, and is closed by its drop.
-                    drop(answer.send(link));
-                },
-            )
-            .map_err(no_thread)?;
-        match timeout_at(deadline, opened).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => {
-                Err(ConnectError::new(ErrorKind::ConnectFailed, format!("opening {shown} panicked")))
-            }
-            Err(_) => Err(silent),
-        }
-    }
-
-    async fn probe(
-        &self,
-        link: &Arc<LibvirtLink>,
-        in_flight: InFlight,
-        deadline: Instant,
-    ) -> Result<(), ConnectError> {
-        let call = link.clone().start(Some(in_flight), |handles| Ok(handles.connect.lib_version()?));
-        match timeout_at(deadline, call).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(failure)) => {
-                Err(failure.into_connect_error(ErrorKind::ConnectionLost, "the daemon gave no sign of life"))
-            }
-            Err(_) => Err(ConnectError::new(ErrorKind::CallTimeout, "the daemon does not answer")),
-        }
-    }
-
-    async fn lost(&self, link: &LibvirtLink) {
-        link.closed().await;
-    }
-
-    fn is_open(&self, link: &LibvirtLink) -> bool {
-        link.is_open()
-    }
-}
-
 /// Opens a connection and turns keepalive on, where there is a wire to keep alive. Blocks.
 fn open(
     uri: &LibvirtUri,
     credentials: Option<&Credentials>,
     keepalive: &KeepaliveConfig,
 ) -> Result<Connect, ConnectError> {
-    let explain = |error: &virt::error::Error| uri.advise(error::connect_error(&uri.shown, error));
+    let explain =
+        |error: &virt::error::Error| uri.advise(error::connect_error(&uri.shown, LibvirtError::from(error)));
     let connect = match credentials {
         Some(credentials) => auth::open(&uri.text, credentials, explain)?,
         None => Connect::open(Some(&uri.text)).map_err(|error| explain(&error))?,
@@ -259,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn a_resolver_that_hangs_is_an_attempt_that_hangs() {
         let config = TransportConfig::default();
-        let connector = LibvirtConnector::new(&config);
+        let library = Library::new(&config);
         let calls = HostCalls::new(&config.calls, &config.reconnect);
         let deadline = Instant::now() + Duration::from_millis(20);
         let attempt =
@@ -269,7 +218,7 @@ mod tests {
             let _released = hangs.recv();
             Ok(Vec::new())
         };
-        let error = connector.resolve("h1", attempt, look_up).await.map(drop).unwrap_err();
+        let error = library.resolve("h1", attempt, look_up).await.map(drop).unwrap_err();
         assert_eq!(error.kind, ErrorKind::NameNotResolved, "{error}");
         assert_eq!(calls.stuck_attempts(), 1, "its thread is nobody's");
         drop(release);

@@ -11,7 +11,6 @@ use virt::domain::Domain;
 use virt::error::Error;
 use virt_sys as sys;
 
-use super::domain::state_of;
 use crate::domain::DomainState;
 
 /// All domains of the host, running or not, each with its state.
@@ -44,7 +43,8 @@ pub(super) fn all_states(connect: &Connect) -> Result<Vec<(Domain, DomainState)>
             }
             Domain::from_ptr(record.dom)
         };
-        let state = if found == 1 { state_of(number) } else { DomainState::NoState };
+        let state =
+            if found == 1 { DomainState::from_number(number.cast_unsigned()) } else { DomainState::NoState };
         domains.push((domain, state));
     }
     // SAFETY: the list is libvirt's own, is freed once, and no reference to its records is left.

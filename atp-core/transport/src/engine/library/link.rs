@@ -1,10 +1,8 @@
 //! An open libvirt connection, and the way calls are made on it.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -15,19 +13,24 @@ use virt::domain::Domain;
 use super::close_notice::CloseNotice;
 use super::closer::Unused;
 use super::domain_events::Registration;
-use super::error::call_failure;
 use super::stream::ChannelStream;
 use super::threads::{CallThreads, ThreadsExhausted};
-use crate::admission::calls::InFlight;
 use crate::connection::connector::CallFailure;
+use crate::engine::Answer;
+use crate::engine::error::call_failure;
 use crate::error::LibvirtError;
 use crate::sync::panics::panic_message;
 
-/// An open libvirt connection. Dropping it hands the closing, which can block, to another thread.
-pub struct LibvirtLink {
+/// An open connection of the C library, and the threads that calls on it are made on.
+pub struct LibraryLink {
+    connection: Arc<Connection>,
+    threads: CallThreads,
+}
+
+/// An open connection. Dropping it hands the closing, which can block, to another thread.
+struct Connection {
     /// None only while dropping.
     handles: Option<Handles>,
-    threads: CallThreads,
     uri: Arc<str>,
     closer: mpsc::Sender<Unused<Handles>>,
 }
@@ -48,8 +51,6 @@ pub(crate) struct Handles {
 /// Why a call made on a thread failed.
 pub(crate) enum CallError {
     Libvirt(virt::error::Error),
-    /// Nothing was sent: the VM's monitor has been occupied for so long.
-    Occupied(Duration),
     /// Nothing was sent: what the call works on is gone.
     Gone,
 }
@@ -60,7 +61,7 @@ impl From<virt::error::Error> for CallError {
     }
 }
 
-impl LibvirtLink {
+impl LibraryLink {
     /// Blocks, as opening did. The URI is without a password.
     pub(super) fn new(
         connect: Connect,
@@ -75,47 +76,58 @@ impl LibvirtLink {
             domains: Mutex::default(),
             connect,
         };
-        LibvirtLink { handles: Some(handles), threads, uri: uri.into(), closer }
+        let connection = Arc::new(Connection { handles: Some(handles), uri: uri.into(), closer });
+        LibraryLink { connection, threads }
     }
 
-    /// Starts a blocking call on a thread at once; the future is its answer. The call, and `in_flight`
-    /// with it, lives on until it returns, whether the future is awaited or not.
-    pub(crate) fn start<T: Send + 'static>(
-        self: Arc<Self>,
-        in_flight: Option<InFlight>,
+    /// Makes a blocking call on a thread. The call, and `token` with it, lives on until it returns, whether the future
+    /// is awaited or not.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        token: impl Send + 'static,
         call: impl FnOnce(&Handles) -> Result<T, CallError> + Send + 'static,
-    ) -> impl Future<Output = Result<T, CallFailure>> + Send {
+    ) -> Answer<T> {
         let (answer, answered) = oneshot::channel();
-        let threads = self.threads.clone();
-        let started = threads.run(
-            move || (self.make(call), self, in_flight),
-            move |(result, link, in_flight)| {
+        let connection = self.connection.clone();
+        let started = self.threads.run(
+            move || (connection.make(call), connection, token),
+            move |(result, connection, token)| {
                 // Nothing of the call may be left when its answer is seen: the next may need its place.
-                drop(in_flight);
-                drop(link);
+                drop(token);
+                drop(connection);
                 // Fails when nobody waits any more.
                 let _unwanted = answer.send(result);
             },
         );
-        async move {
-            started.map_err(|ThreadsExhausted { threads }| CallFailure::NoThread { threads })?;
-            match answered.await {
-                Ok(result) => result,
-                Err(_) => Err(CallFailure::Panicked { message: "the call gave no answer".to_owned() }),
-            }
+        started.map_err(|ThreadsExhausted { threads }| CallFailure::NoThread { threads })?;
+        match answered.await {
+            Ok(result) => result,
+            Err(_) => Err(CallFailure::Panicked { message: "the call gave no answer".to_owned() }),
         }
     }
 
+    /// Is cancelled when libvirt has given notice that the connection was closed from outside.
+    pub(crate) fn closed(&self) -> CancellationToken {
+        let handles = self.connection.handles.as_ref();
+        handles.map(|handles| handles.notice.closed().clone()).unwrap_or_default()
+    }
+
+    /// Whether the socket is open, as far as the C library knows.
+    pub(crate) fn is_open(&self) -> bool {
+        self.connection.handles.as_ref().is_some_and(Handles::is_open)
+    }
+}
+
+impl Connection {
     fn make<T>(&self, call: impl FnOnce(&Handles) -> Result<T, CallError>) -> Result<T, CallFailure> {
         let Some(handles) = &self.handles else {
             return Err(CallFailure::Lost { sent: false, source: None });
         };
         match catch_unwind(AssertUnwindSafe(|| call(handles))) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(CallError::Occupied(time))) => Err(CallFailure::Busy { occupied_for: time }),
             Ok(Err(CallError::Gone)) => Err(CallFailure::Lost { sent: false, source: None }),
-            Ok(Err(CallError::Libvirt(error))) => match call_failure(&error) {
-                CallFailure::Refused { .. } if !self.is_open() => {
+            Ok(Err(CallError::Libvirt(error))) => match call_failure(LibvirtError::from(&error)) {
+                CallFailure::Refused { .. } if !handles.is_open() => {
                     Err(CallFailure::Lost { sent: true, source: Some(LibvirtError::from(&error)) })
                 }
                 failure => Err(failure),
@@ -123,24 +135,9 @@ impl LibvirtLink {
             Err(panic) => Err(CallFailure::Panicked { message: panic_message(panic.as_ref()) }),
         }
     }
-
-    /// Returns when libvirt has given notice that the connection was closed from outside.
-    pub(crate) async fn closed(&self) {
-        self.closed_token().cancelled().await;
-    }
-
-    /// Is cancelled when libvirt has given notice that the connection was closed from outside.
-    pub(crate) fn closed_token(&self) -> CancellationToken {
-        self.handles.as_ref().map(|handles| handles.notice.closed().clone()).unwrap_or_default()
-    }
-
-    /// Whether the socket is open, as far as the C library knows.
-    pub(crate) fn is_open(&self) -> bool {
-        self.handles.as_ref().is_some_and(|handles| handles.connect.is_alive().unwrap_or(false))
-    }
 }
 
-impl Drop for LibvirtLink {
+impl Drop for Connection {
     fn drop(&mut self) {
         if let Some(handles) = self.handles.take()
             && let Err(mpsc::SendError(unused)) =
@@ -164,6 +161,10 @@ impl Drop for Handles {
 }
 
 impl Handles {
+    fn is_open(&self) -> bool {
+        self.connect.is_alive().unwrap_or(false)
+    }
+
     /// The domain of that UUID, looked up the first time.
     pub(crate) fn domain(&self, uuid: Uuid) -> Result<Arc<Domain>, virt::error::Error> {
         let known = self.domains().get(&uuid).cloned();
@@ -191,5 +192,16 @@ impl Handles {
 
     fn domains(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Domain>>> {
         self.domains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<&virt::error::Error> for LibvirtError {
+    fn from(error: &virt::error::Error) -> Self {
+        LibvirtError {
+            code: error.code().to_raw(),
+            domain: error.domain().to_raw(),
+            level: error.level() as u32,
+            message: error.message().to_owned(),
+        }
     }
 }

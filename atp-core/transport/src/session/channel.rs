@@ -16,12 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use uuid::Uuid;
-use virt::error::Error;
 
-use super::LibvirtConnector;
-use super::link::{CallError, LibvirtLink};
-use super::stream::{ChannelStream, Inbox};
 use crate::connection::connector::CallFailure;
+use crate::engine::connector::LibvirtConnector;
+use crate::engine::{Inbox, LibvirtLink};
 use crate::error::{LibvirtError, Result, TransportError};
 use crate::manager::TransportManager;
 
@@ -127,13 +125,7 @@ impl TransportManager<LibvirtConnector> {
         let link = dedicated.open_by(deadline).await?;
         let shared = Arc::new(ChannelShared::new(options.receive_buffer));
         let (inbox, name, force) = (shared.clone(), name.to_owned(), options.force);
-        let open = link.clone().start(None, move |on| {
-            let domain = on.connect.lookup_domain_by_uuid(domain)?;
-            let stream = ChannelStream::open(&on.connect, &domain, &name, force, inbox)?;
-            // It is the first and only one on this connection.
-            let _one = on.channel.set(stream);
-            Ok(())
-        });
+        let open = link.open_channel((), domain, name, force, inbox);
         match timeout_at(deadline, open).await {
             Ok(Ok(())) => Ok(DomainChannel::new(shared, link, options.write_bytes)),
             Ok(Err(failure)) => Err(failure.into_error(dedicated.host().clone(), OPERATION)),
@@ -188,7 +180,7 @@ enum End {
 
 impl DomainChannel {
     fn new(shared: Arc<ChannelShared>, link: Arc<LibvirtLink>, write_bytes: usize) -> Self {
-        let lost = Box::pin(link.closed_token().cancelled_owned());
+        let lost = Box::pin(link.closed().cancelled_owned());
         let mut state = shared.state();
         if state.end.is_none() {
             state.link = Some(link);
@@ -198,24 +190,14 @@ impl DomainChannel {
         DomainChannel { shared, lost, writing: None, write_bytes }
     }
 
-    /// Starts a blocking call on the stream.
-    fn start(
-        &mut self,
-        call: impl FnOnce(&ChannelStream) -> std::result::Result<(), Error> + Send + 'static,
-    ) -> io::Result<()> {
-        let link = {
-            let state = self.shared.state();
-            match (&state.link, &state.end) {
-                (Some(link), _) => link.clone(),
-                (None, Some(End::Error(error))) => return Err(error.clone().into_io()),
-                (None, Some(End::Far) | None) => return Err(ChannelError::Closed.into_io()),
-            }
-        };
-        self.writing = Some(Box::pin(link.start(None, |on| match on.channel.get() {
-            Some(stream) => Ok(call(stream)?),
-            None => Err(CallError::Gone),
-        })));
-        Ok(())
+    /// The connection, while the channel is open.
+    fn link(&self) -> io::Result<Arc<LibvirtLink>> {
+        let state = self.shared.state();
+        match (&state.link, &state.end) {
+            (Some(link), _) => Ok(link.clone()),
+            (None, Some(End::Error(error))) => Err(error.clone().into_io()),
+            (None, Some(End::Far) | None) => Err(ChannelError::Closed.into_io()),
+        }
     }
 
     /// Waits for the call under way.
@@ -260,7 +242,8 @@ impl AsyncWrite for DomainChannel {
         ready!(self.poll_written(cx))?;
         let taken = buf.len().min(self.write_bytes);
         let bytes = buf[..taken].to_vec();
-        self.start(move |stream| stream.send_all(&bytes))?;
+        let link = self.link()?;
+        self.writing = Some(Box::pin(async move { link.channel_send((), bytes).await }));
         Poll::Ready(Ok(taken))
     }
 
@@ -273,7 +256,8 @@ impl AsyncWrite for DomainChannel {
         if self.shared.state().end.is_some() {
             return Poll::Ready(Ok(()));
         }
-        self.start(ChannelStream::finish)?;
+        let link = self.link()?;
+        self.writing = Some(Box::pin(async move { link.channel_finish(()).await }));
         self.shared.end(End::Error(ChannelError::Closed));
         self.poll_written(cx)
     }
@@ -329,10 +313,10 @@ impl Inbox for ChannelShared {
         true
     }
 
-    fn ended(&self, error: Option<Error>) {
+    fn ended(&self, error: Option<LibvirtError>) {
         self.end(match error {
             None => End::Far,
-            Some(error) => End::Error(ChannelError::Libvirt(LibvirtError::from(&error))),
+            Some(error) => End::Error(ChannelError::Libvirt(error)),
         });
     }
 }

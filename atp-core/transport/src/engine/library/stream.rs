@@ -13,18 +13,13 @@ use virt::error::Error;
 use virt::stream::Stream;
 use virt_sys as sys;
 
+use crate::engine::Inbox;
+use crate::error::LibvirtError;
+
 /// One read of the callback; the thread's stack holds it.
 const READ_BYTES: usize = 32 * 1024;
 /// What `virStreamRecv` returns of a stream that has nothing at the moment.
 const WOULD_BLOCK: c_int = -2;
-
-/// Takes what a stream brings. Called on the event loop's thread: neither may block.
-pub(super) trait Inbox: Send + Sync + 'static {
-    /// Takes bytes; false if there is no room for them, and then the stream is over.
-    fn take(&self, bytes: &[u8]) -> bool;
-    /// Nothing comes any more, because of an error or else because the far end closed the channel.
-    fn ended(&self, error: Option<Error>);
-}
 
 /// The stream of one channel; ends it when dropped, which blocks.
 pub(super) struct ChannelStream {
@@ -112,7 +107,7 @@ unsafe extern "C" fn on_event(stream: sys::virStreamPtr, events: c_int, opaque: 
             1.. => {}
             WOULD_BLOCK if !gone => return,
             WOULD_BLOCK | 0 => inbox.ended(None),
-            _ => inbox.ended(Some(Error::last_error())),
+            _ => inbox.ended(Some(LibvirtError::from(&Error::last_error()))),
         }
         // SAFETY: as above. Without this an ended stream would be reported again and again; it is taken down
         // later, on a thread that may block.

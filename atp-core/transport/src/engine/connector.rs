@@ -1,0 +1,90 @@
+//! How ATP reaches a libvirt daemon: the [`Connector`] whose links are [`LibvirtLink`]s.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::LibvirtLink;
+#[cfg(feature = "library")]
+use super::library::Library;
+use super::uri::LibvirtUri;
+use crate::admission::calls::InFlight;
+use crate::config::TransportConfig;
+use crate::connection::connector::Connector;
+use crate::connection::reconnect::ConnectAttempt;
+use crate::error::{ConnectError, ErrorKind};
+use crate::host::HostInfo;
+
+/// Name and port of the daemon's own socket in a URI, where it is reached by TCP or TLS; none by other ways, and of what
+/// is no URI.
+pub fn daemon_socket(uri: &str) -> Option<(String, u16)> {
+    LibvirtUri::parse(uri).ok()?.socket
+}
+
+/// Opens connections to libvirt daemons.
+pub struct LibvirtConnector {
+    #[cfg(feature = "library")]
+    library: Library,
+}
+
+impl LibvirtConnector {
+    /// A connector with threads of its own: one that closes connections, and those for calls as there is work.
+    pub fn new(config: &TransportConfig) -> Self {
+        let _of_all_engines = config;
+        LibvirtConnector {
+            #[cfg(feature = "library")]
+            library: Library::new(config),
+        }
+    }
+}
+
+impl Connector for LibvirtConnector {
+    type Link = LibvirtLink;
+
+    fn validate(&self, host: &HostInfo) -> Result<(), String> {
+        LibvirtUri::parse(&host.effective_uri()).map(drop)
+    }
+
+    fn configure(&self, config: &TransportConfig) {
+        let _of_all_engines = config;
+        #[cfg(feature = "library")]
+        self.library.configure(config);
+    }
+
+    async fn connect(&self, host: &HostInfo, attempt: ConnectAttempt) -> Result<LibvirtLink, ConnectError> {
+        let uri = LibvirtUri::parse(&host.effective_uri())
+            .map_err(|reason| ConnectError::new(ErrorKind::InvalidUri, reason))?;
+        #[cfg(feature = "library")]
+        return self.library.connect(uri, host, attempt).await.map(LibvirtLink::Library);
+        #[cfg(not(feature = "library"))]
+        {
+            let (shown, _not_begun) = (uri.shown, attempt);
+            let reason =
+                format!("{shown}: this program was built without an engine for it (feature `library`)");
+            Err(ConnectError::new(ErrorKind::InvalidUri, reason))
+        }
+    }
+
+    async fn probe(
+        &self,
+        link: &Arc<LibvirtLink>,
+        in_flight: InFlight,
+        deadline: Instant,
+    ) -> Result<(), ConnectError> {
+        match timeout_at(deadline, link.lib_version(in_flight)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(failure)) => {
+                Err(failure.into_connect_error(ErrorKind::ConnectionLost, "the daemon gave no sign of life"))
+            }
+            Err(_) => Err(ConnectError::new(ErrorKind::CallTimeout, "the daemon does not answer")),
+        }
+    }
+
+    async fn lost(&self, link: &LibvirtLink) {
+        link.closed().cancelled().await;
+    }
+
+    fn is_open(&self, link: &LibvirtLink) -> bool {
+        link.is_open()
+    }
+}

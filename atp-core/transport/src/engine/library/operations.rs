@@ -1,0 +1,325 @@
+//! The operations of a link. Each is one blocking call of the C library on a thread, or a few that belong together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+use virt::connect::Connect;
+use virt::domain::Domain;
+use virt::error::Error;
+use virt::stream::Stream;
+use virt_sys as sys;
+
+use super::domain_events::Registration;
+use super::link::{CallError, LibraryLink};
+use super::stream::ChannelStream;
+use super::{control_info, domain_stats};
+use crate::domain::error_numbers::{NO_DOMAIN, NO_DOMAIN_METADATA, NO_SUPPORT};
+use crate::domain::{
+    Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage, Version,
+};
+use crate::engine::{Answer, EventSink, Inbox};
+
+/// What one read of a screenshot's stream takes at most, bytes: libvirt's own packets are no larger.
+const READ_BYTES: usize = 256 * 1024;
+
+impl LibraryLink {
+    pub(crate) async fn lib_version(&self, token: impl Send + 'static) -> Answer<Version> {
+        self.run(token, |on| Ok(Version::from_number(on.connect.lib_version()?))).await
+    }
+
+    pub(crate) async fn hypervisor(&self, token: impl Send + 'static) -> Answer<Hypervisor> {
+        self.run(token, |on| {
+            let kind = on.connect.driver_type()?;
+            Ok(Hypervisor { kind, version: Version::from_number(on.connect.hyp_version()?) })
+        })
+        .await
+    }
+
+    pub(crate) async fn hostname(&self, token: impl Send + 'static) -> Answer<String> {
+        self.run(token, |on| Ok(on.connect.hostname()?)).await
+    }
+
+    pub(crate) async fn capabilities(&self, token: impl Send + 'static) -> Answer<String> {
+        self.run(token, |on| Ok(on.connect.capabilities()?)).await
+    }
+
+    pub(crate) async fn list_domains(&self, token: impl Send + 'static) -> Answer<Vec<DomainInfo>> {
+        self.run(token, |on| {
+            let listed = list(&on.connect)?;
+            let infos = listed.iter().map(|(info, _)| info.clone()).collect();
+            on.set_domains(listed.into_iter().map(|(info, domain)| (info.uuid, domain)).collect());
+            Ok(infos)
+        })
+        .await
+    }
+
+    pub(crate) async fn list_domain_states(&self, token: impl Send + 'static) -> Answer<Vec<DomainInfo>> {
+        self.run(token, |on| {
+            let listed = domain_stats::all_states(&on.connect)?;
+            let mut known = HashMap::new();
+            let mut states = Vec::with_capacity(listed.len());
+            for (domain, state) in listed {
+                let (name, uuid, id) = (domain.name()?, domain.uuid()?, domain.id());
+                states.push(DomainInfo {
+                    name,
+                    uuid,
+                    id,
+                    state,
+                    vcpus: None,
+                    memory_kib: None,
+                    max_memory_kib: None,
+                });
+                known.insert(uuid, Arc::new(domain));
+            }
+            on.set_domains(known);
+            Ok(states)
+        })
+        .await
+    }
+
+    pub(crate) async fn domain_by_name(
+        &self,
+        token: impl Send + 'static,
+        name: String,
+    ) -> Answer<DomainInfo> {
+        self.run(token, move |on| Ok(info(&on.connect.lookup_domain_by_name(&name)?)?)).await
+    }
+
+    pub(crate) async fn domain_info(&self, token: impl Send + 'static, uuid: Uuid) -> Answer<DomainInfo> {
+        self.run(token, move |on| Ok(info(on.fresh_domain(uuid)?.as_ref())?)).await
+    }
+
+    pub(crate) async fn domain_cpu_time(&self, token: impl Send + 'static, uuid: Uuid) -> Answer<Duration> {
+        self.run(token, move |on| Ok(Duration::from_nanos(on.domain(uuid)?.info()?.cpu_time))).await
+    }
+
+    pub(crate) async fn domain_details(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+    ) -> Answer<DomainDetails> {
+        self.run(token, move |on| {
+            let domain = on.fresh_domain(uuid)?;
+            let definition = Definition::parse(&domain.xml_desc(0)?);
+            Ok(DomainDetails {
+                info: info(&domain)?,
+                persistent: domain.is_persistent()?,
+                autostart: domain.autostart().ok(),
+                agent: definition.agent,
+                title: definition.title,
+                graphics: definition.graphics,
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn domain_metadata(
+        &self,
+        token: impl Send + 'static,
+        uuids: Vec<Uuid>,
+        namespace: &'static str,
+    ) -> Answer<HashMap<Uuid, String>> {
+        self.run(token, move |on| {
+            let element = sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
+            let mut found = HashMap::with_capacity(uuids.len());
+            for uuid in uuids {
+                let xml = on.domain(uuid).and_then(|domain| {
+                    domain.metadata(element, Some(namespace), sys::VIR_DOMAIN_AFFECT_CURRENT)
+                });
+                match xml {
+                    Ok(xml) => drop(found.insert(uuid, xml)),
+                    // A driver without metadata has no such element in it.
+                    Err(error)
+                        if [NO_DOMAIN_METADATA, NO_DOMAIN, NO_SUPPORT].contains(&error.code().to_raw()) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    pub(crate) async fn lifecycle(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        action: Lifecycle,
+    ) -> Answer<()> {
+        self.run(token, move |on| {
+            let domain = on.domain(uuid)?;
+            match action {
+                Lifecycle::Start => domain.create(),
+                Lifecycle::Shutdown => domain.shutdown(),
+                Lifecycle::Reboot => domain.reboot(0),
+                Lifecycle::Reset => domain.reset(),
+                Lifecycle::Destroy => domain.destroy(),
+                Lifecycle::Suspend => domain.suspend(),
+                Lifecycle::Resume => domain.resume(),
+            }?;
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn monitor_occupied(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+    ) -> Answer<Option<Duration>> {
+        self.run(token, move |on| Ok(control_info::occupied_for(&*on.domain(uuid)?)?)).await
+    }
+
+    pub(crate) async fn monitor_command(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        command: String,
+    ) -> Answer<String> {
+        self.run(token, move |on| Ok(on.domain(uuid)?.qemu_monitor_command(&command, 0)?)).await
+    }
+
+    pub(crate) async fn agent_command(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        command: String,
+        deadline: Instant,
+    ) -> Answer<String> {
+        self.run(token, move |on| {
+            let left = deadline.saturating_duration_since(Instant::now()).as_secs();
+            let seconds = i32::try_from(left.max(1)).unwrap_or(i32::MAX);
+            Ok(on.domain(uuid)?.qemu_agent_command(&command, seconds, 0)?)
+        })
+        .await
+    }
+
+    pub(crate) async fn screenshot(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        screen: u32,
+        max_bytes: usize,
+        deadline: Instant,
+    ) -> Answer<RawImage> {
+        self.run(token, move |on| {
+            let domain = on.domain(uuid)?;
+            let stream = Stream::new(&on.connect, 0)?;
+            let taken = take(&domain, &stream, screen, max_bytes, deadline);
+            if matches!(taken, Ok(RawImage { complete: true, .. })) {
+                stream.finish()?;
+            } else {
+                // Left as it is, the daemon would keep the file behind it until the connection is closed. An
+                // error means that it is over already.
+                let _over = stream.abort();
+            }
+            Ok(taken?)
+        })
+        .await
+    }
+
+    pub(crate) async fn watch_domains(
+        &self,
+        token: impl Send + 'static,
+        sink: Arc<dyn EventSink>,
+        monitor: bool,
+    ) -> Answer<Vec<DomainInfo>> {
+        self.run(token, move |on| {
+            let registration = Registration::ask(&on.connect, &sink, monitor)?;
+            // It is the first and only one on this connection.
+            let _one = on.events.set(registration);
+            Ok(list(&on.connect)?.into_iter().map(|(info, _)| info).collect())
+        })
+        .await
+    }
+
+    pub(crate) async fn open_channel(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        name: String,
+        force: bool,
+        inbox: Arc<dyn Inbox>,
+    ) -> Answer<()> {
+        self.run(token, move |on| {
+            let domain = on.connect.lookup_domain_by_uuid(uuid)?;
+            let stream = ChannelStream::open(&on.connect, &domain, &name, force, inbox)?;
+            // It is the first and only one on this connection.
+            let _one = on.channel.set(stream);
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn channel_send(&self, token: impl Send + 'static, bytes: Vec<u8>) -> Answer<()> {
+        self.run(token, move |on| Ok(on.channel.get().ok_or(CallError::Gone)?.send_all(&bytes)?)).await
+    }
+
+    pub(crate) async fn channel_finish(&self, token: impl Send + 'static) -> Answer<()> {
+        self.run(token, |on| Ok(on.channel.get().ok_or(CallError::Gone)?.finish()?)).await
+    }
+
+    /// Lends the connection to a blocking closure.
+    pub(crate) async fn run_blocking<T: Send + 'static>(
+        &self,
+        token: impl Send + 'static,
+        call: impl FnOnce(&Connect) -> Result<T, Error> + Send + 'static,
+    ) -> Answer<T> {
+        self.run(token, move |on| Ok(call(&on.connect)?)).await
+    }
+}
+
+/// All domains. One that goes away between being listed and being asked is left out.
+fn list(connect: &Connect) -> Result<Vec<(DomainInfo, Arc<Domain>)>, Error> {
+    let mut listed = Vec::new();
+    for domain in connect.list_all_domains(0)? {
+        match info(&domain) {
+            Ok(info) => listed.push((info, Arc::new(domain))),
+            Err(error) if error.code().to_raw() == NO_DOMAIN => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(listed)
+}
+
+fn info(domain: &Domain) -> Result<DomainInfo, Error> {
+    let info = domain.info()?;
+    Ok(DomainInfo {
+        name: domain.name()?,
+        uuid: domain.uuid()?,
+        id: domain.id(),
+        state: DomainState::from_number(info.state.to_raw()),
+        vcpus: Some(info.nr_virt_cpu),
+        memory_kib: Some(info.memory),
+        max_memory_kib: Some(info.max_mem),
+    })
+}
+
+/// Reads until the end, the most bytes, or the deadline: by then the caller is gone.
+fn take(
+    domain: &Domain,
+    stream: &Stream,
+    screen: u32,
+    max_bytes: usize,
+    deadline: Instant,
+) -> Result<RawImage, Error> {
+    let mime = domain.screenshot(stream, screen, 0)?;
+    let mut bytes = Vec::new();
+    let mut chunk = vec![0; READ_BYTES.min(max_bytes.max(1))];
+    while Instant::now() < deadline {
+        // Below 0 are, but for -1, the error: "would block", and a hole. A blocking stream that was not asked
+        // for holes knows neither.
+        let Ok(read) = usize::try_from(stream.recv(&mut chunk)?) else { break };
+        if read == 0 {
+            return Ok(RawImage { mime, bytes, complete: true });
+        }
+        let room = max_bytes - bytes.len();
+        bytes.extend_from_slice(&chunk[..read.min(room)]);
+        if read > room {
+            break;
+        }
+    }
+    Ok(RawImage { mime, bytes, complete: false })
+}

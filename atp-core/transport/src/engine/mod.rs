@@ -1,0 +1,163 @@
+//! The engines: what ATP asks of a libvirt daemon, and who asks it.
+//!
+//! [`LibvirtLink`] is the seam. Its methods are the operations that ATP needs, one request each, at the level of
+//! libvirt's API. An engine carries a request out and reports how it ended: a value, or a [`CallFailure`] that is
+//! classified already. It holds no policy. Lanes, the check of the monitor, deadlines, limits and the mark that a command
+//! was sent stand above it, once, in [`session`](crate::session).
+//!
+//! Every operation takes a `token`, which the engine keeps until the request is really over, however long after
+//! its future was dropped. A request begins when its future is first polled. Dropping the future abandons the request
+//! and does not stop it.
+
+pub(crate) mod connector;
+#[cfg(feature = "library")]
+pub(crate) mod library;
+pub(crate) mod uri;
+
+pub(crate) mod error;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::connection::connector::CallFailure;
+use crate::domain::{DomainDetails, DomainEvent, DomainInfo, Hypervisor, Lifecycle, RawImage, Version};
+use crate::error::LibvirtError;
+#[cfg(feature = "library")]
+use library::LibraryLink;
+
+/// How a request ended.
+pub(crate) type Answer<T> = Result<T, CallFailure>;
+
+/// Takes domain events. Called on a thread of the engine: it must not block.
+pub(crate) trait EventSink: Send + Sync + 'static {
+    /// Takes one.
+    fn take(&self, event: DomainEvent);
+}
+
+/// Takes what a channel brings. Called on a thread of the engine: neither method may block.
+pub(crate) trait Inbox: Send + Sync + 'static {
+    /// Takes bytes. Returns false if there is no room for them, and then the stream is over.
+    fn take(&self, bytes: &[u8]) -> bool;
+
+    /// Nothing comes any more: because of an error, or because the far end closed the channel.
+    fn ended(&self, error: Option<LibvirtError>);
+}
+
+/// An open connection to a libvirt daemon, by one of the engines. Dropping it closes the connection in the background.
+pub enum LibvirtLink {
+    /// By libvirt's C library.
+    #[cfg(feature = "library")]
+    Library(LibraryLink),
+}
+
+impl LibvirtLink {
+    /// Is cancelled when the engine has noticed that the connection was closed from outside.
+    pub(crate) fn closed(&self) -> CancellationToken {
+        match *self {
+            #[cfg(feature = "library")]
+            LibvirtLink::Library(ref link) => link.closed(),
+        }
+    }
+
+    /// Whether the socket is open, as far as the engine knows.
+    pub(crate) fn is_open(&self) -> bool {
+        match *self {
+            #[cfg(feature = "library")]
+            LibvirtLink::Library(ref link) => link.is_open(),
+        }
+    }
+}
+
+/// Declares the operations of a link. Each is a method of the same name and arguments in every engine.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        impl LibvirtLink {
+            $(
+                $(#[$doc])*
+                #[cfg_attr(not(feature = "library"), expect(unused_variables, reason = "no engine takes them"))]
+                pub(crate) async fn $name(
+                    &self,
+                    token: impl Send + 'static,
+                    $($argument: $type),*
+                ) -> Answer<$answer> {
+                    match *self {
+                        #[cfg(feature = "library")]
+                        LibvirtLink::Library(ref link) => link.$name(token, $($argument),*).await,
+                    }
+                }
+            )*
+        }
+    };
+}
+
+operations! {
+    /// The version of the daemon's libvirt (`virConnectGetLibVersion`).
+    lib_version() -> Version;
+
+    /// The hypervisor and its version (`virConnectGetType`, `virConnectGetVersion`).
+    hypervisor() -> Hypervisor;
+
+    /// The host's own name for itself (`virConnectGetHostname`).
+    hostname() -> String;
+
+    /// What the host can do, as XML (`virConnectGetCapabilities`).
+    capabilities() -> String;
+
+    /// All domains, with vCPUs and memory (`virConnectListAllDomains`, `virDomainGetInfo`). A domain that goes away between
+    /// the two calls is left out.
+    list_domains() -> Vec<DomainInfo>;
+
+    /// All domains, with their states only, in one round trip (`virConnectGetAllDomainStats`).
+    list_domain_states() -> Vec<DomainInfo>;
+
+    /// The domain of that name (`virDomainLookupByName`).
+    domain_by_name(name: String) -> DomainInfo;
+
+    /// The domain of that UUID as it is now (`virDomainLookupByUUID`, `virDomainGetInfo`).
+    domain_info(uuid: Uuid) -> DomainInfo;
+
+    /// How much processor time a domain has used since it was started (`virDomainGetInfo`).
+    domain_cpu_time(uuid: Uuid) -> Duration;
+
+    /// What a domain's definition says of it (`virDomainGetXMLDesc`).
+    domain_details(uuid: Uuid) -> DomainDetails;
+
+    /// The element of that XML namespace in the metadata of each domain that has one (`virDomainGetMetadata`, one round trip
+    /// a domain).
+    domain_metadata(uuids: Vec<Uuid>, namespace: &'static str) -> HashMap<Uuid, String>;
+
+    /// Asks for a change of a domain's state.
+    lifecycle(uuid: Uuid, action: Lifecycle) -> ();
+
+    /// For how long a command of any client has been waiting for a domain's QEMU; none if no command is
+    /// (`virDomainGetControlInfo`). The daemon answers from its memory.
+    monitor_occupied(uuid: Uuid) -> Option<Duration>;
+
+    /// Sends a JSON command to a domain's QEMU monitor (`virDomainQemuMonitorCommand`).
+    monitor_command(uuid: Uuid, command: String) -> String;
+
+    /// Sends a JSON command to a domain's guest agent, which gets as many whole seconds to answer as are left until the
+    /// deadline, and at least one (`virDomainQemuAgentCommand`).
+    agent_command(uuid: Uuid, command: String, deadline: Instant) -> String;
+
+    /// Takes a picture of a domain's screen, reading until its end, `max_bytes` or the deadline (`virDomainScreenshot`).
+    screenshot(uuid: Uuid, screen: u32, max_bytes: usize, deadline: Instant) -> RawImage;
+
+    /// Has all domain events go to `sink`, with `monitor` those of QEMU's monitors too, and then lists the domains. For
+    /// a link of its own, and once.
+    watch_domains(sink: Arc<dyn EventSink>, monitor: bool) -> Vec<DomainInfo>;
+
+    /// Opens a domain's virtio-serial channel (`virDomainOpenChannel`). For a link of its own, and once.
+    open_channel(uuid: Uuid, name: String, force: bool, inbox: Arc<dyn Inbox>) -> ();
+
+    /// Sends bytes on the link's channel; ends when the daemon has taken them all.
+    channel_send(bytes: Vec<u8>) -> ();
+
+    /// Ends the link's channel when all that was sent has arrived at the daemon.
+    channel_finish() -> ();
+}

@@ -1,0 +1,228 @@
+//! The operations on domains.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{LibvirtConnection, agent_lane, check_monitor, monitor_lane};
+use crate::connection::connector::CallFailure;
+use crate::domain::{DomainDetails, DomainInfo, LABELS_NAMESPACE, Lifecycle, read_labels};
+#[cfg(feature = "library")]
+use crate::engine::LibvirtLink;
+use crate::error::{ErrorKind, Result};
+
+impl LibvirtConnection {
+    /// All domains of the host, running or not, in no particular order (`virConnectListAllDomains`,
+    /// `virDomainGetInfo`).
+    ///
+    /// A domain that goes away between the two calls is left out. Answers also while a VM of the host hangs.
+    pub async fn list_domains(&self) -> Result<Vec<DomainInfo>> {
+        self.call("virConnectListAllDomains", None, |link, in_flight| async move {
+            link.list_domains(in_flight).await
+        })
+        .await
+    }
+
+    /// The states of all domains of the host, running or not, in no particular order and in one round trip
+    /// (`virConnectGetAllDomainStats`). vCPUs and memory are not asked for.
+    ///
+    /// Answers also while a VM of the host hangs. A driver that has no such call is asked as by
+    /// [`list_domains`](Self::list_domains).
+    pub async fn list_domain_states(&self) -> Result<Vec<DomainInfo>> {
+        let listed = self
+            .call("virConnectGetAllDomainStats", None, |link, in_flight| async move {
+                link.list_domain_states(in_flight).await
+            })
+            .await;
+        match listed {
+            Err(error) if error.kind() == ErrorKind::NotSupported => self.list_domains().await,
+            listed => listed,
+        }
+    }
+
+    /// The domain of that name (`virDomainLookupByName`).
+    ///
+    /// # Errors
+    /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is none.
+    pub async fn domain_by_name(&self, name: &str) -> Result<DomainInfo> {
+        let name = name.to_owned();
+        self.call("virDomainLookupByName", None, |link, in_flight| async move {
+            link.domain_by_name(in_flight, name).await
+        })
+        .await
+    }
+
+    /// The domain of that UUID as it is now (`virDomainLookupByUUID`, `virDomainGetInfo`).
+    ///
+    /// # Errors
+    /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is none.
+    pub async fn domain_info(&self, uuid: Uuid) -> Result<DomainInfo> {
+        self.call("virDomainGetInfo", None, |link, in_flight| async move {
+            link.domain_info(in_flight, uuid).await
+        })
+        .await
+    }
+
+    /// How much processor time a domain has used since it was started (`virDomainGetInfo`).
+    ///
+    /// # Errors
+    /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is none.
+    pub async fn domain_cpu_time(&self, uuid: Uuid) -> Result<Duration> {
+        self.call("virDomainGetInfo", None, |link, in_flight| async move {
+            link.domain_cpu_time(in_flight, uuid).await
+        })
+        .await
+    }
+
+    /// What a domain's definition says of it (`virDomainGetXMLDesc`).
+    ///
+    /// # Errors
+    /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is none.
+    pub async fn domain_details(&self, uuid: Uuid) -> Result<DomainDetails> {
+        self.call("virDomainGetXMLDesc", None, |link, in_flight| async move {
+            link.domain_details(in_flight, uuid).await
+        })
+        .await
+    }
+
+    /// Asks for a change of a domain's state. Returns when libvirt has taken the request, which for
+    /// [`Shutdown`](Lifecycle::Shutdown) and [`Reboot`](Lifecycle::Reboot) is before the guest has followed it.
+    ///
+    /// # Errors
+    /// Kind [`VmNotRunning`](crate::ErrorKind::VmNotRunning) or
+    /// [`OperationInvalid`](crate::ErrorKind::OperationInvalid) when the state does not allow it.
+    pub async fn domain_lifecycle(&self, uuid: Uuid, action: Lifecycle) -> Result<()> {
+        // Destroying has to get through where the monitor hangs, so it stands in no line.
+        let stands_in_line = !matches!(action, Lifecycle::Start | Lifecycle::Destroy);
+        let lane = stands_in_line.then(|| monitor_lane(uuid));
+        let busy_after = lane.and_then(|lane| self.busy_after(lane));
+        self.call(action.function(), lane, |link, in_flight| async move {
+            let in_flight = Arc::new(in_flight);
+            check_monitor(&link, &in_flight, uuid, busy_after).await?;
+            link.lifecycle(in_flight, uuid, action).await
+        })
+        .await
+    }
+
+    /// Whether no command, anybody's, is waiting for the domain's QEMU now (`virDomainGetControlInfo`). While one is,
+    /// the domain's state may change any moment. Answers from the daemon's memory; a driver that cannot tell, or a
+    /// domain that is not running, counts as free.
+    ///
+    /// # Errors
+    /// [`TransportError::MonitorBusy`](crate::TransportError::MonitorBusy) if one has been for longer than
+    /// [`monitor_busy_after`](crate::CallConfig::monitor_busy_after).
+    pub async fn monitor_is_free(&self, uuid: Uuid) -> Result<bool> {
+        let limit = self.config().calls.monitor_busy_after;
+        let occupied = self
+            .call("virDomainGetControlInfo", None, |link, in_flight| async move {
+                match link.monitor_occupied(in_flight, uuid).await {
+                    Ok(Some(occupied_for)) if occupied_for > limit => Err(CallFailure::Busy { occupied_for }),
+                    Err(CallFailure::Refused { .. }) => Ok(None),
+                    answer => answer,
+                }
+            })
+            .await?;
+        Ok(occupied.is_none())
+    }
+
+    /// Sends a JSON command to a domain's QEMU monitor and returns its JSON reply, which may be an error
+    /// reply (`virDomainQemuMonitorCommand`). One command at a time is under way for a domain.
+    ///
+    /// libvirt has no time-out for this call: it hangs for as long as QEMU does. So if the VM has not answered
+    /// lately, libvirt is asked first whether the monitor is occupied, by whomever.
+    ///
+    /// # Errors
+    /// [`TransportError::MonitorBusy`](crate::TransportError::MonitorBusy) if it has been for longer than
+    /// [`monitor_busy_after`](crate::CallConfig::monitor_busy_after); nothing was sent then.
+    pub async fn monitor_command(&self, uuid: Uuid, command: &str) -> Result<String> {
+        self.monitor_command_with(uuid, command, || {}).await
+    }
+
+    /// As [`monitor_command`](Self::monitor_command), and calls `sent` when the command's turn has come and it is handed
+    /// to libvirt: from then on it may be sent. Of a future that is dropped before, nothing is.
+    ///
+    /// # Errors
+    /// As of [`monitor_command`](Self::monitor_command).
+    pub async fn monitor_command_with(
+        &self,
+        uuid: Uuid,
+        command: &str,
+        sent: impl FnOnce(),
+    ) -> Result<String> {
+        let (command, lane) = (command.to_owned(), monitor_lane(uuid));
+        let busy_after = self.busy_after(lane);
+        self.call("virDomainQemuMonitorCommand", Some(lane), |link, in_flight| async move {
+            let in_flight = Arc::new(in_flight);
+            check_monitor(&link, &in_flight, uuid, busy_after).await?;
+            sent();
+            link.monitor_command(in_flight, uuid, command).await
+        })
+        .await
+    }
+
+    /// Sends a JSON command to a domain's guest agent and returns its JSON reply
+    /// (`virDomainQemuAgentCommand`). One command at a time is under way for a domain.
+    ///
+    /// The agent gets as many whole seconds to answer as are left until the deadline, and at least one.
+    ///
+    /// # Errors
+    /// Kinds [`AgentNotConnected`](crate::ErrorKind::AgentNotConnected),
+    /// [`AgentUnresponsive`](crate::ErrorKind::AgentUnresponsive). An error reply of the agent arrives as a
+    /// libvirt error with code 1.
+    pub async fn agent_command(&self, uuid: Uuid, command: &str) -> Result<String> {
+        self.agent_command_with(uuid, command, || {}).await
+    }
+
+    /// As [`agent_command`](Self::agent_command), and calls `sent` when the command's turn has come and it is handed to
+    /// libvirt: from then on it may be sent. Of a future that is dropped before, nothing is.
+    ///
+    /// # Errors
+    /// As of [`agent_command`](Self::agent_command).
+    pub async fn agent_command_with(&self, uuid: Uuid, command: &str, sent: impl FnOnce()) -> Result<String> {
+        let (command, deadline) = (command.to_owned(), self.call_deadline());
+        self.call("virDomainQemuAgentCommand", Some(agent_lane(uuid)), |link, in_flight| async move {
+            sent();
+            link.agent_command(in_flight, uuid, command, deadline).await
+        })
+        .await
+    }
+
+    /// Lends the connection to a blocking closure, on a thread for such calls, for what of libvirt's
+    /// API has no method here: the C library's own, with its feature `library`. `operation` names it in errors and logs.
+    ///
+    /// Deadline, limits and metrics are those of every other call. The closure cannot be stopped: one that
+    /// overruns its deadline makes the connection suspect.
+    #[cfg(feature = "library")]
+    pub async fn run_blocking<T, F>(&self, operation: &'static str, call: F) -> Result<T>
+    where
+        F: FnOnce(&virt::connect::Connect) -> std::result::Result<T, virt::error::Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.call(operation, None, |link, in_flight| async move {
+            let LibvirtLink::Library(link) = &*link;
+            link.run_blocking(in_flight, call).await
+        })
+        .await
+    }
+
+    /// The labels in the metadata of each of these domains (`virDomainGetMetadata`, one round trip a domain; it
+    /// never waits for QEMU). Domains without labels, and those that are gone, have none.
+    ///
+    /// They stand in an element of the namespace [`LABELS_NAMESPACE`]:
+    ///
+    /// ```xml
+    /// <metadata>
+    ///   <labels xmlns="urn:atp:labels:1"><label key="role" value="web"/></labels>
+    /// </metadata>
+    /// ```
+    pub async fn domain_labels(&self, uuids: Vec<Uuid>) -> Result<HashMap<Uuid, BTreeMap<String, String>>> {
+        let found = self
+            .call("virDomainGetMetadata", None, |link, in_flight| async move {
+                link.domain_metadata(in_flight, uuids, LABELS_NAMESPACE).await
+            })
+            .await?;
+        Ok(found.into_iter().map(|(uuid, xml)| (uuid, read_labels(&xml))).collect())
+    }
+}

@@ -1,0 +1,60 @@
+//! What a lease of a libvirt connection offers: the operations of ATP, each with the policy that it needs.
+//!
+//! A method waits for its turn (lanes, limits), has the link's engine make the request, and ends by the lease's deadline, or
+//! after `call_timeout` where it has none, with [`TransportError::CallTimeout`](crate::TransportError). Dropping the future of
+//! one leaves nothing behind, but a request that was sent goes on and may have its effect.
+
+mod channel;
+mod domain;
+mod host;
+mod screenshot;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::admission::calls::{InFlight, Lane};
+use crate::connection::connector::CallFailure;
+use crate::engine::LibvirtLink;
+use crate::engine::connector::LibvirtConnector;
+use crate::pool::PooledConnection;
+
+pub use channel::{ChannelError, ChannelOptions, DomainChannel};
+pub use watch::{DomainEvents, WatchItem, WatchOptions};
+
+/// A lease of a libvirt connection: what closures run by a [`TransportManager`](crate::TransportManager) get.
+pub type LibvirtConnection = PooledConnection<LibvirtConnector>;
+
+/// The monitor of a VM and its agent each take one command at a time.
+fn monitor_lane(uuid: Uuid) -> Lane {
+    Lane { target: uuid.as_u128(), kind: 0 }
+}
+
+fn agent_lane(uuid: Uuid) -> Lane {
+    Lane { target: uuid.as_u128(), kind: 1 }
+}
+
+impl LibvirtConnection {
+    /// After how long an occupied monitor is reason not to send; none for a VM that has answered lately.
+    fn busy_after(&self, lane: Lane) -> Option<Duration> {
+        (!self.is_proven(lane)).then(|| self.config().calls.monitor_busy_after)
+    }
+}
+
+/// Fails if a domain's monitor has been occupied for longer than `busy_after`. A driver that cannot tell, or a domain
+/// that is not running, is left to the request itself.
+async fn check_monitor(
+    link: &LibvirtLink,
+    in_flight: &Arc<InFlight>,
+    uuid: Uuid,
+    busy_after: Option<Duration>,
+) -> Result<(), CallFailure> {
+    let Some(limit) = busy_after else { return Ok(()) };
+    match link.monitor_occupied(Arc::clone(in_flight), uuid).await {
+        Ok(Some(occupied_for)) if occupied_for > limit => Err(CallFailure::Busy { occupied_for }),
+        Ok(_) | Err(CallFailure::Refused { .. }) => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
