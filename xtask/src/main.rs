@@ -10,6 +10,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod setup;
+mod structure;
 mod test;
 
 const USAGE: &str = "\
@@ -19,6 +20,7 @@ Usage: cargo xtask COMMAND
   test [ARGS…]      every test; ARGS go to `cargo test --workspace`
   bench [PART…]     what ATP costs: pool, scrape, rate, event-loop, hosts, protocol, peers, or all
   testbed ARGS…     hosts and guests to try things on: up, status, down, … (see `testbed --help`)
+  structure         which files import each other, and should not
   ci                what has to pass before a change lands
   setup             install what building and testing needs; the others do it as well
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(&rest),
         Some("bench") => bench::run(&rest),
         Some("testbed") => testbed(&rest),
+        Some("structure") => structure::run(),
         Some("ci") => cargo::exec(&cargo::root().join(".ci/run"), &rest),
         Some("setup") => setup::run().map(|()| ExitCode::SUCCESS),
         Some("help" | "-h" | "--help") => {
