@@ -98,7 +98,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_the_targets_own_time_makes_a_timeout() {
         let running = ProtocolError::StillRunning { program: "p".into(), pid: 1, source: None };
-        let unanswered = ProtocolError::Timeout { channel: atp_protocol::Channel::Monitor, sent: true };
+        let unanswered = ProtocolError::Timeout { peer: atp_protocol::Peer::Monitor, sent: true };
         let deadline = Instant::now() + Duration::from_millis(3);
         assert_eq!(Completion::from_error(&running, deadline, true).status, Status::Timeout);
         assert_eq!(Completion::from_error(&unanswered, deadline, true).status, Status::Failed);
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn an_effect_is_what_both_the_error_and_the_mark_allow() {
-        let channel = atp_protocol::Channel::Agent;
+        let peer = atp_protocol::Peer::Agent;
         let deadline = Instant::now() + Duration::from_secs(60);
         let lost = |sent| TransportError::ConnectionLost {
             host: "h1".parse().unwrap(),
@@ -127,9 +127,9 @@ mod tests {
         for (error, once_sent) in [
             (lost(true).into(), Effect::Unknown),
             (lost(false).into(), Effect::None),
-            (ProtocolError::Timeout { channel, sent: true }, Effect::Unknown),
+            (ProtocolError::Timeout { peer, sent: true }, Effect::Unknown),
             (ProtocolError::AgentSilent, Effect::None),
-            (ProtocolError::OutputTooLarge { channel, channel_lost: false, libvirt: None }, Effect::Done),
+            (ProtocolError::OutputTooLarge { peer, channel_lost: false, libvirt: None }, Effect::Done),
         ] {
             let [looked, sent] =
                 [false, true].map(|is_sent| Completion::from_error(&error, deadline, is_sent));

@@ -4,9 +4,10 @@ use qapi::qga::QgaCommand;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::carrier::{Carrier, Channel};
+use crate::carrier::Carrier;
 use crate::command::RawCommand;
 use crate::error::Result;
+use crate::peer::Peer;
 use crate::reply;
 
 /// Sends any command; what the agent returns stays JSON.
@@ -17,7 +18,7 @@ use crate::reply;
 ///
 /// Dropping the future gives up the wait, not the command.
 pub async fn execute_raw(carrier: &impl Carrier, command: &RawCommand, deadline: Instant) -> Result<Value> {
-    reply::send_raw(carrier, Channel::Agent, command, deadline).await
+    reply::send_raw(carrier, Peer::Agent, command, deadline).await
 }
 
 /// Sends a command that [`qapi::qga`] defines, and decodes what the agent returns.
@@ -28,5 +29,5 @@ pub async fn execute_raw(carrier: &impl Carrier, command: &RawCommand, deadline:
 ///
 /// Dropping the future gives up the wait, not the command.
 pub async fn execute<C: QgaCommand>(carrier: &impl Carrier, command: &C, deadline: Instant) -> Result<C::Ok> {
-    reply::send_typed(carrier, Channel::Agent, command, deadline).await
+    reply::send_typed(carrier, Peer::Agent, command, deadline).await
 }

@@ -207,8 +207,8 @@ mod tests {
     use atp_transport::{Effect, ErrorKind, HostId, LibvirtError, TransportError};
 
     use super::*;
-    use crate::carrier::Channel;
     use crate::command::RawCommand;
+    use crate::peer::Peer;
     use crate::script::{Script, Step};
 
     const INFO: &str = r#"{"return": {"version": "7.2.0", "supported_commands": [
@@ -273,13 +273,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_underneath_another_failure_is_explained_as_well() {
         let story = Story::new([INFO]);
-        let refusal = Refusal::new(
-            Channel::Agent,
-            "guest-exec",
-            None,
-            "Command guest-exec has been disabled: no",
-            None,
-        );
+        let refusal =
+            Refusal::new(Peer::Agent, "guest-exec", None, "Command guest-exec has been disabled: no", None);
         let source = Box::new(ProtocolError::Refused(Box::new(refusal)));
         let lost = ProtocolError::ResultLost { program: "p".into(), pid: 1, source };
         let soon = Instant::now() + Duration::from_secs(5);

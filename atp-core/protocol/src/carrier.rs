@@ -1,29 +1,11 @@
 //! How a command reaches a VM: the trait everything in this crate speaks through.
 
-use std::fmt;
 use std::future::Future;
 
 use tokio::time::Instant;
 
 use crate::error::Result;
-
-/// Who answers a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Channel {
-    /// QEMU itself, over its monitor (QMP).
-    Monitor,
-    /// The guest agent inside the VM (QGA).
-    Agent,
-}
-
-impl fmt::Display for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Channel::Monitor => "QEMU",
-            Channel::Agent => "the guest agent",
-        })
-    }
-}
+use crate::peer::Peer;
 
 /// Carries one JSON command to one VM and its reply back.
 ///
@@ -36,11 +18,11 @@ pub trait Carrier: Send + Sync {
     /// Dropping the future gives up the wait; the command may have been sent by then.
     fn send(
         &self,
-        channel: Channel,
+        peer: Peer,
         command: &str,
         deadline: Instant,
     ) -> impl Future<Output = Result<String>> + Send;
 
     /// The longest command this carrier takes to that one, bytes of JSON.
-    fn command_max(&self, channel: Channel) -> usize;
+    fn command_max(&self, peer: Peer) -> usize;
 }

@@ -8,8 +8,9 @@ use atp_transport::{ErrorKind, LibvirtConnection, TransportError};
 use tokio::time::{self, Instant};
 use uuid::Uuid;
 
-use crate::carrier::{Carrier, Channel};
+use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
+use crate::peer::Peer;
 use crate::refusal::Refusal;
 
 /// The longest string libvirt's RPC takes, bytes (`REMOTE_STRING_MAX`). It bounds commands and replies.
@@ -49,24 +50,24 @@ impl<C: Borrow<LibvirtConnection>> LibvirtCarrier<C> {
 impl<C: Borrow<LibvirtConnection> + Send + Sync> Carrier for LibvirtCarrier<C> {
     /// Ends at `deadline`, at the lease's deadline or when the call's own time is up, whichever is first. A command that
     /// still waited then for its turn on the connection was not sent, and will not be.
-    async fn send(&self, channel: Channel, command: &str, deadline: Instant) -> Result<String> {
-        check_length(channel, command.len())?;
+    async fn send(&self, peer: Peer, command: &str, deadline: Instant) -> Result<String> {
+        check_length(peer, command.len())?;
         if Instant::now() >= deadline {
-            return Err(ProtocolError::Timeout { channel, sent: false });
+            return Err(ProtocolError::Timeout { peer, sent: false });
         }
         let connection = self.connection.borrow();
         let is_sent = AtomicBool::new(false);
         let sent = || is_sent.store(true, Ordering::Relaxed);
         let call = async {
-            match channel {
-                Channel::Monitor => connection.monitor_command_with(self.domain, command, sent).await,
-                Channel::Agent => connection.agent_command_with(self.domain, command, sent).await,
+            match peer {
+                Peer::Monitor => connection.monitor_command_with(self.domain, command, sent).await,
+                Peer::Agent => connection.agent_command_with(self.domain, command, sent).await,
             }
         };
         // The call is gone with its future: one that has not been handed over by now never is.
         let result = time::timeout_at(deadline, call)
             .await
-            .map_err(|_| ProtocolError::Timeout { channel, sent: is_sent.load(Ordering::Relaxed) })?;
+            .map_err(|_| ProtocolError::Timeout { peer, sent: is_sent.load(Ordering::Relaxed) })?;
         match result {
             Ok(reply) => Ok(reply),
             Err(error) if error.kind() == ErrorKind::AgentNotConnected => {
@@ -78,12 +79,12 @@ impl<C: Borrow<LibvirtConnection> + Send + Sync> Carrier for LibvirtCarrier<C> {
                     _ => Err(error.into()),
                 }
             }
-            Err(error) => Err(translate(channel, error)),
+            Err(error) => Err(translate(peer, error)),
         }
     }
 
-    fn command_max(&self, channel: Channel) -> usize {
-        command_max(channel)
+    fn command_max(&self, peer: Peer) -> usize {
+        command_max(peer)
     }
 }
 
@@ -102,23 +103,23 @@ impl<C: Borrow<LibvirtConnection> + Send + Sync> LibvirtCarrier<C> {
     }
 }
 
-fn command_max(channel: Channel) -> usize {
-    match channel {
-        Channel::Monitor => STRING_MAX,
-        Channel::Agent => AGENT_COMMAND_MAX,
+fn command_max(peer: Peer) -> usize {
+    match peer {
+        Peer::Monitor => STRING_MAX,
+        Peer::Agent => AGENT_COMMAND_MAX,
     }
 }
 
 /// Refuses what is too long before it is sent: of a command over `STRING_MAX`, of which nothing is sent, the C
 /// library says the same words as of a reply over it, when everything is done.
-fn check_length(channel: Channel, size: usize) -> Result<()> {
-    let limit = command_max(channel);
+fn check_length(peer: Peer, size: usize) -> Result<()> {
+    let limit = command_max(peer);
     if size > limit { Err(ProtocolError::CommandTooLarge { size, limit }) } else { Ok(()) }
 }
 
 /// Tells from libvirt's words what is not libvirt's own failure: an error reply of the guest agent, of which
 /// libvirt keeps only the description, and a reply too large to be carried.
-fn translate(channel: Channel, error: TransportError) -> ProtocolError {
+fn translate(peer: Peer, error: TransportError) -> ProtocolError {
     let Some(libvirt) = error.libvirt() else {
         return error.into();
     };
@@ -126,10 +127,10 @@ fn translate(channel: Channel, error: TransportError) -> ProtocolError {
     let over_daemon = libvirt.message.contains("No complete agent response found in");
     if over_daemon || libvirt.message.contains("Unable to encode message payload") {
         let libvirt = Some(libvirt.clone());
-        return ProtocolError::OutputTooLarge { channel, channel_lost: over_daemon, libvirt };
+        return ProtocolError::OutputTooLarge { peer, channel_lost: over_daemon, libvirt };
     }
     match Refusal::from_libvirt(libvirt) {
-        Some(refusal) if channel == Channel::Agent => ProtocolError::Refused(Box::new(refusal)),
+        Some(refusal) if peer == Peer::Agent => ProtocolError::Refused(Box::new(refusal)),
         _ => error.into(),
     }
 }
@@ -155,7 +156,7 @@ mod tests {
     fn an_agent_error_that_libvirt_put_into_words_is_a_refusal_again() {
         let message = "internal error: unable to execute QEMU agent command 'guest-exec': \
                        Command guest-exec has been disabled: the command is not allowed";
-        let error = translate(Channel::Agent, libvirt(1, 10, message));
+        let error = translate(Peer::Agent, libvirt(1, 10, message));
         assert_eq!((error.kind(), error.effect()), ("agent-command-disabled", Effect::None));
         assert!(error.hint().contains("block-rpcs"), "{}", error.hint());
         assert_eq!(error.libvirt().unwrap().code, 1);
@@ -167,12 +168,12 @@ mod tests {
 
     #[test]
     fn what_the_carrier_itself_says_stays_the_transports() {
-        for channel in [Channel::Agent, Channel::Monitor] {
-            let error = translate(channel, libvirt(1, 10, "internal error: something else"));
+        for peer in [Peer::Agent, Peer::Monitor] {
+            let error = translate(peer, libvirt(1, 10, "internal error: something else"));
             assert_eq!(error.kind(), "libvirt-error");
         }
         let words = "unable to execute QEMU agent command 'x': y";
-        assert_eq!(translate(Channel::Monitor, libvirt(1, 10, words)).kind(), "libvirt-error");
+        assert_eq!(translate(Peer::Monitor, libvirt(1, 10, words)).kind(), "libvirt-error");
     }
 
     #[test]
@@ -180,7 +181,7 @@ mod tests {
         let carried = "Unable to encode message payload";
         let read = "No complete agent response found in 10485760 bytes: Numerical result out of range";
         for (code, domain, message, word) in [(39, 7, carried, "to a file"), (38, 0, read, "restart")] {
-            let error = translate(Channel::Agent, libvirt(code, domain, message));
+            let error = translate(Peer::Agent, libvirt(code, domain, message));
             assert_eq!((error.kind(), error.effect()), ("output-too-large", Effect::Done));
             assert!(error.hint().contains(word), "{}", error.hint());
             assert_eq!(error.libvirt().unwrap().code, code);
@@ -189,9 +190,9 @@ mod tests {
 
     #[test]
     fn a_command_too_long_to_be_carried_is_not_sent() {
-        for (channel, limit) in [(Channel::Agent, AGENT_COMMAND_MAX), (Channel::Monitor, STRING_MAX)] {
-            assert!(check_length(channel, limit).is_ok());
-            let error = check_length(channel, limit + 1).unwrap_err();
+        for (peer, limit) in [(Peer::Agent, AGENT_COMMAND_MAX), (Peer::Monitor, STRING_MAX)] {
+            assert!(check_length(peer, limit).is_ok());
+            let error = check_length(peer, limit + 1).unwrap_err();
             assert_eq!((error.kind(), error.effect()), ("command-too-large", Effect::None));
         }
     }
@@ -214,9 +215,9 @@ mod tests {
                 under_way.await.unwrap();
                 let carrier = LibvirtCarrier::new(&lease, domain);
                 let mut errors = Vec::new();
-                for channel in [Channel::Monitor, Channel::Agent] {
+                for peer in [Peer::Monitor, Peer::Agent] {
                     let deadline = Instant::now() + Duration::from_millis(20);
-                    errors.push(carrier.send(channel, r#"{"execute":"any"}"#, deadline).await.unwrap_err());
+                    errors.push(carrier.send(peer, r#"{"execute":"any"}"#, deadline).await.unwrap_err());
                 }
                 drop(release);
                 errors

@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::carrier::{Carrier, Channel};
+use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
+use crate::peer::Peer;
 
 /// What becomes of one command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,7 +172,7 @@ impl Inner {
 }
 
 impl Carrier for LocalGuest {
-    async fn send(&self, _channel: Channel, command: &str, _deadline: Instant) -> Result<String> {
+    async fn send(&self, _channel: Peer, command: &str, _deadline: Instant) -> Result<String> {
         let lost = |sent| {
             let source = Some(LibvirtError { code: 38, domain: 7, level: 2, message: "gone".into() });
             let (host, operation) = ("h1".parse().unwrap(), "virDomainQemuAgentCommand");
@@ -205,7 +206,7 @@ impl Carrier for LocalGuest {
         Ok(reply.to_string())
     }
 
-    fn command_max(&self, _channel: Channel) -> usize {
+    fn command_max(&self, _channel: Peer) -> usize {
         4096
     }
 }

@@ -4,9 +4,10 @@ use qapi::qmp::QmpCommand;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::carrier::{Carrier, Channel};
+use crate::carrier::Carrier;
 use crate::command::RawCommand;
 use crate::error::Result;
+use crate::peer::Peer;
 use crate::reply;
 
 /// Sends any command; what QEMU returns stays JSON.
@@ -16,7 +17,7 @@ use crate::reply;
 ///
 /// Dropping the future gives up the wait, not the command.
 pub async fn execute_raw(carrier: &impl Carrier, command: &RawCommand, deadline: Instant) -> Result<Value> {
-    reply::send_raw(carrier, Channel::Monitor, command, deadline).await
+    reply::send_raw(carrier, Peer::Monitor, command, deadline).await
 }
 
 /// Sends a command that [`qapi::qmp`] defines, and decodes what QEMU returns.
@@ -27,5 +28,5 @@ pub async fn execute_raw(carrier: &impl Carrier, command: &RawCommand, deadline:
 ///
 /// Dropping the future gives up the wait, not the command.
 pub async fn execute<C: QmpCommand>(carrier: &impl Carrier, command: &C, deadline: Instant) -> Result<C::Ok> {
-    reply::send_typed(carrier, Channel::Monitor, command, deadline).await
+    reply::send_typed(carrier, Peer::Monitor, command, deadline).await
 }

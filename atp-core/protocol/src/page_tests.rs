@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use atp_transport::{ErrorKind, HostId, LibvirtError, TransportError};
 
-use crate::carrier::Channel;
 use crate::error::ProtocolError;
 use crate::files::{Digest, FileError};
+use crate::peer::Peer;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::socket::LinkEnd;
 
@@ -49,8 +49,8 @@ fn libvirt(kind: ErrorKind) -> TransportError {
 
 /// At least one error of every kind.
 fn samples() -> Vec<ProtocolError> {
-    let refused = |channel, kind| {
-        let refusal = Refusal { kind, ..Refusal::new(channel, "c", None, "d", None) };
+    let refused = |peer, kind| {
+        let refusal = Refusal { kind, ..Refusal::new(peer, "c", None, "d", None) };
         ProtocolError::Refused(Box::new(refusal))
     };
     let mut samples: Vec<ProtocolError> = OF_A_VM.map(|kind| libvirt(kind).into()).into();
@@ -63,26 +63,26 @@ fn samples() -> Vec<ProtocolError> {
         ]
         .map(ProtocolError::from),
     );
-    let (program, pid, channel) = (|| "p".to_owned(), 1, Channel::Agent);
+    let (program, pid, peer) = (|| "p".to_owned(), 1, Peer::Agent);
     samples.extend([
         ProtocolError::InvalidCommand { reason: "r".into() },
         ProtocolError::CommandTooLarge { size: 2, limit: 1 },
-        ProtocolError::NoChannel { channel },
-        ProtocolError::LinkLost { channel, sent: true, end: LinkEnd::PeerClosed },
+        ProtocolError::NoChannel { peer },
+        ProtocolError::LinkLost { peer, sent: true, end: LinkEnd::PeerClosed },
         ProtocolError::GuestBooting {
             cpu_time: Duration::ZERO,
             source: Box::new(libvirt(ErrorKind::AgentNotConnected)),
         },
-        refused(Channel::Monitor, RefusalKind::Qmp),
-        refused(channel, RefusalKind::CommandDisabled),
-        refused(channel, RefusalKind::CommandUnknown),
-        refused(channel, RefusalKind::GuestFrozen),
-        refused(channel, RefusalKind::Guest),
+        refused(Peer::Monitor, RefusalKind::Qmp),
+        refused(peer, RefusalKind::CommandDisabled),
+        refused(peer, RefusalKind::CommandUnknown),
+        refused(peer, RefusalKind::GuestFrozen),
+        refused(peer, RefusalKind::Guest),
         ProtocolError::ExecFailed { program: program(), reason: "r".into(), libvirt: None },
         ProtocolError::NoShell { os: None, shell: "sh", reason: "r".into(), libvirt: None },
         ProtocolError::NotThawed { source: Box::new(libvirt(ErrorKind::AgentNotConnected).into()) },
-        ProtocolError::OutputTooLarge { channel, channel_lost: false, libvirt: None },
-        ProtocolError::InvalidReply { channel, command: "c".into(), detail: "d".into() },
+        ProtocolError::OutputTooLarge { peer, channel_lost: false, libvirt: None },
+        ProtocolError::InvalidReply { peer, command: "c".into(), detail: "d".into() },
         ProtocolError::StillRunning { program: program(), pid, source: None },
         ProtocolError::ProcessLost { program: program(), pid },
         ProtocolError::ThawedEarly { after: Duration::ZERO },
@@ -141,7 +141,7 @@ fn every_kind_has_a_row_that_says_what_the_code_says() {
     }
     assert!(missing.is_empty(), "docs/protocols.md should have these rows:\n{}", missing.join("\n"));
     let mut kinds = kinds_in(include_str!("error/mod.rs"), "pub fn kind(&self)");
-    kinds.extend(kinds_in(include_str!("files/error.rs"), "pub fn kind(&self)"));
+    kinds.extend(kinds_in(include_str!("error/file.rs"), "pub fn kind(&self)"));
     kinds.extend(kinds_in(include_str!("refusal.rs"), "pub fn as_str(self)"));
     kinds.insert(ErrorKind::ConnectionLost.as_str().to_owned());
     kinds.extend(OF_A_VM.map(|kind| kind.as_str().to_owned()));

@@ -2,14 +2,14 @@
 
 use atp_transport::LibvirtError;
 
-use crate::carrier::Channel;
+use crate::peer::Peer;
 
 /// An error reply, from QEMU or from the guest agent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{channel} refused {command}: {}", .desc)]
+#[error("{peer} refused {command}: {}", .desc)]
 pub struct Refusal {
     /// Who refused.
-    pub channel: Channel,
+    pub peer: Peer,
     /// What kind of refusal it is.
     pub kind: RefusalKind,
     /// The command.
@@ -54,7 +54,7 @@ impl RefusalKind {
 impl Refusal {
     /// An error reply of `command`, with its kind told from what it says.
     pub fn new(
-        channel: Channel,
+        peer: Peer,
         command: impl Into<String>,
         class: Option<String>,
         desc: impl Into<String>,
@@ -64,11 +64,11 @@ impl Refusal {
         if desc.is_empty() {
             desc.push_str("no reason given");
         }
-        let kind = match channel {
-            Channel::Monitor => RefusalKind::Qmp,
-            Channel::Agent => agent_kind(class.as_deref(), &desc),
+        let kind = match peer {
+            Peer::Monitor => RefusalKind::Qmp,
+            Peer::Agent => agent_kind(class.as_deref(), &desc),
         };
-        Refusal { channel, kind, command: command.into(), class, desc, libvirt }
+        Refusal { peer, kind, command: command.into(), class, desc, libvirt }
     }
 
     /// The guest agent's error reply that libvirt put into words of its own, of which it keeps the description only:
@@ -77,7 +77,7 @@ impl Refusal {
         let (_, rest) = error.message.split_once("unable to execute QEMU agent command '")?;
         let (command, rest) = rest.split_once('\'')?;
         let desc = rest.strip_prefix(": ").unwrap_or(rest);
-        Some(Refusal::new(Channel::Agent, command, None, desc, Some(error.clone())))
+        Some(Refusal::new(Peer::Agent, command, None, desc, Some(error.clone())))
     }
 
     /// What a person can try.
@@ -143,22 +143,22 @@ mod tests {
             ("Invalid parameter 'pid'", RefusalKind::Guest),
             ("", RefusalKind::Guest),
         ] {
-            assert_eq!(Refusal::new(Channel::Agent, "c", None, desc, None).kind, kind, "{desc}");
+            assert_eq!(Refusal::new(Peer::Agent, "c", None, desc, None).kind, kind, "{desc}");
         }
-        let full = Refusal::new(Channel::Agent, "guest-file-flush", None, "No space left on device", None);
+        let full = Refusal::new(Peer::Agent, "guest-file-flush", None, "No space left on device", None);
         assert!(full.hint().contains("free space"), "{}", full.hint());
         for desc in [
             "Parameter 'path' is missing",
             "Parameter 'x' is unexpected",
             "Invalid parameter type for 'path', expected: string",
         ] {
-            let hint = Refusal::new(Channel::Agent, "guest-file-open", None, desc, None).hint();
+            let hint = Refusal::new(Peer::Agent, "guest-file-open", None, desc, None).hint();
             assert!(hint.contains("arguments"), "{desc}: {hint}");
         }
         let disabled = Some("CommandNotFound".to_owned());
         let desc = "Command guest-exec has been disabled";
         assert_eq!(
-            Refusal::new(Channel::Agent, "c", disabled, desc, None).kind,
+            Refusal::new(Peer::Agent, "c", disabled, desc, None).kind,
             RefusalKind::CommandDisabled,
             "the class of an unknown command does not hide that it is disabled"
         );

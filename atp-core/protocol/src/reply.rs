@@ -5,9 +5,10 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
 use tokio::time::Instant;
 
-use crate::carrier::{Carrier, Channel};
+use crate::carrier::Carrier;
 use crate::command::RawCommand;
 use crate::error::{ProtocolError, Result};
+use crate::peer::Peer;
 use crate::refusal::Refusal;
 
 /// The most of a decoder's complaint that is kept: it can quote the reply, and a reply can be megabytes.
@@ -20,18 +21,18 @@ const NO_ARGUMENTS: &str = r#","arguments":{}}"#;
 /// Sends a command given as text; the reply stays JSON.
 pub(crate) async fn send_raw(
     carrier: &impl Carrier,
-    channel: Channel,
+    peer: Peer,
     command: &RawCommand,
     deadline: Instant,
 ) -> Result<serde_json::Value> {
-    let reply = carrier.send(channel, &command.to_json(), deadline).await?;
-    decode(channel, command.name(), &reply)
+    let reply = carrier.send(peer, &command.to_json(), deadline).await?;
+    decode(peer, command.name(), &reply)
 }
 
 /// Sends a command of a type `qapi` defines and decodes the reply into the type that belongs to it.
 pub(crate) async fn send_typed<C: Command>(
     carrier: &impl Carrier,
-    channel: Channel,
+    peer: Peer,
     command: &C,
     deadline: Instant,
 ) -> Result<C::Ok> {
@@ -41,8 +42,8 @@ pub(crate) async fn send_typed<C: Command>(
         text.truncate(text.len() - NO_ARGUMENTS.len());
         text.push('}');
     }
-    let reply = carrier.send(channel, &text, deadline).await?;
-    decode(channel, C::NAME, &reply)
+    let reply = carrier.send(peer, &text, deadline).await?;
+    decode(peer, C::NAME, &reply)
 }
 
 /// A reply of either kind. Fields not named here (`id`) do not matter.
@@ -66,9 +67,9 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<O
 }
 
 /// Decodes the text of a reply to `command`.
-pub(crate) fn decode<T: DeserializeOwned>(channel: Channel, command: &str, reply: &str) -> Result<T> {
+pub(crate) fn decode<T: DeserializeOwned>(peer: Peer, command: &str, reply: &str) -> Result<T> {
     let invalid = |detail: String| ProtocolError::InvalidReply {
-        channel,
+        peer,
         command: command.to_owned(),
         detail: shortened(detail),
     };
@@ -79,7 +80,7 @@ pub(crate) fn decode<T: DeserializeOwned>(channel: Channel, command: &str, reply
     match serde_json::from_str::<Reply<T>>(reply).map_err(|error| invalid(error.to_string()))? {
         Reply { error: Some(ErrorReply { class, desc }), .. } => {
             let desc = desc.or_else(|| class.clone()).unwrap_or_default();
-            Err(ProtocolError::Refused(Box::new(Refusal::new(channel, command, class, desc, None))))
+            Err(ProtocolError::Refused(Box::new(Refusal::new(peer, command, class, desc, None))))
         }
         Reply { value: Some(value), error: None } => Ok(value),
         Reply { value: None, error: None } => Err(invalid("it has neither `return` nor `error`".to_owned())),
@@ -105,23 +106,22 @@ mod tests {
 
     #[test]
     fn a_return_is_the_reply_even_when_it_is_null() {
-        let decoded: Value = decode(Channel::Monitor, "c", r#"{"return":{"a":1},"id":"libvirt-7"}"#).unwrap();
+        let decoded: Value = decode(Peer::Monitor, "c", r#"{"return":{"a":1},"id":"libvirt-7"}"#).unwrap();
         assert_eq!(decoded, json!({"a": 1}));
-        assert_eq!(decode::<Value>(Channel::Monitor, "c", r#"{"return":null}"#).unwrap(), Value::Null);
+        assert_eq!(decode::<Value>(Peer::Monitor, "c", r#"{"return":null}"#).unwrap(), Value::Null);
     }
 
     #[test]
     fn an_error_reply_is_a_refusal_with_class_and_description() {
         let reply = r#"{"id":"libvirt-9","error":{"class":"CommandNotFound","desc":"The command x has not been found"}}"#;
-        let ProtocolError::Refused(refusal) = decode::<Value>(Channel::Monitor, "x", reply).unwrap_err()
-        else {
+        let ProtocolError::Refused(refusal) = decode::<Value>(Peer::Monitor, "x", reply).unwrap_err() else {
             panic!("not a refusal");
         };
         assert_eq!(refusal.kind, RefusalKind::Qmp);
         assert_eq!(refusal.class.as_deref(), Some("CommandNotFound"));
         assert_eq!(refusal.to_string(), "QEMU refused x: The command x has not been found");
 
-        let agent = decode::<Value>(Channel::Agent, "x", reply).unwrap_err();
+        let agent = decode::<Value>(Peer::Agent, "x", reply).unwrap_err();
         assert_eq!(agent.kind(), "agent-command-unknown");
     }
 
@@ -130,21 +130,21 @@ mod tests {
         for garbage in
             ["", "{", "[]", "[1,null]", "17", "{}", "{\"event\":\"STOP\"}", "\u{0}", "{\"return\":{}"]
         {
-            let error = decode::<Value>(Channel::Agent, "guest-ping", garbage).unwrap_err();
+            let error = decode::<Value>(Peer::Agent, "guest-ping", garbage).unwrap_err();
             assert_eq!(error.kind(), "invalid-reply", "{garbage:?}");
             assert_eq!(error.effect(), atp_transport::Effect::Unknown, "{garbage:?}");
         }
         let long = format!(r#"{{"return":{{"exited":true,"out-data":"{}"}}}}"#, "é".repeat(100_000));
-        let error = decode::<GuestExecStatus>(Channel::Agent, "guest-exec-status", &long).unwrap_err();
+        let error = decode::<GuestExecStatus>(Peer::Agent, "guest-exec-status", &long).unwrap_err();
         assert!(error.to_string().len() < 400, "{} bytes of message", error.to_string().len());
     }
 
     proptest! {
         #[test]
         fn no_text_makes_the_decoder_panic(text in any::<String>(), inner in r#"[\[\]{}":,a-z0-9\\]{0,40}"#) {
-            let _ = decode::<Value>(Channel::Agent, "c", &text);
-            let _ = decode::<GuestExecStatus>(Channel::Agent, "c", &format!("{{\"return\":{inner}}}"));
-            let _ = decode::<GuestExecStatus>(Channel::Agent, "c", &format!("{{\"error\":{inner}}}"));
+            let _ = decode::<Value>(Peer::Agent, "c", &text);
+            let _ = decode::<GuestExecStatus>(Peer::Agent, "c", &format!("{{\"return\":{inner}}}"));
+            let _ = decode::<GuestExecStatus>(Peer::Agent, "c", &format!("{{\"error\":{inner}}}"));
         }
     }
 }

@@ -6,9 +6,9 @@ use atp_transport::{LibvirtConnection, RawImage};
 use tokio::time::{self, Instant};
 use uuid::Uuid;
 
-use crate::carrier::Channel;
 use crate::error::{ProtocolError, Result};
 use crate::input::ScreenSize;
+use crate::peer::Peer;
 
 const PNG_START: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// The last chunk, which is empty and so always the same.
@@ -58,7 +58,7 @@ pub async fn take(
     } else if image.bytes.len() >= limits.max_bytes {
         Err(ProtocolError::ImageTooLarge { limit: limits.max_bytes })
     } else {
-        Err(ProtocolError::Timeout { channel: Channel::Monitor, sent: true })
+        Err(ProtocolError::Timeout { peer: Peer::Monitor, sent: true })
     }
 }
 
@@ -84,7 +84,7 @@ async fn fetch(
     deadline: Instant,
 ) -> Result<RawImage> {
     let taken = time::timeout_at(deadline, connection.screenshot(domain, screen, max_bytes)).await;
-    taken.map_err(|_| ProtocolError::Timeout { channel: Channel::Monitor, sent: true })?.map_err(Into::into)
+    taken.map_err(|_| ProtocolError::Timeout { peer: Peer::Monitor, sent: true })?.map_err(Into::into)
 }
 
 impl Screenshot {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{self, Instant};
 
-use crate::carrier::{Carrier, Channel};
+use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
+use crate::peer::Peer;
 
 /// Replies in order, each after its delay; when they are used up, the last one again and again.
 pub(crate) struct Script {
@@ -29,7 +30,7 @@ impl Script {
 }
 
 impl Carrier for Script {
-    async fn send(&self, channel: Channel, command: &str, deadline: Instant) -> Result<String> {
+    async fn send(&self, peer: Peer, command: &str, deadline: Instant) -> Result<String> {
         self.sent.lock().unwrap().push((Instant::now(), serde_json::from_str(command).unwrap()));
         let (delay, reply) = {
             let mut replies = self.replies.lock().unwrap();
@@ -37,11 +38,11 @@ impl Carrier for Script {
         };
         time::timeout_at(deadline, time::sleep(delay))
             .await
-            .map_err(|_| ProtocolError::Timeout { channel, sent: true })?;
+            .map_err(|_| ProtocolError::Timeout { peer, sent: true })?;
         reply
     }
 
-    fn command_max(&self, _channel: Channel) -> usize {
+    fn command_max(&self, _channel: Peer) -> usize {
         1 << 20
     }
 }

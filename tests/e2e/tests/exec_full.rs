@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use atp_e2e::bed;
 use atp_protocol::files::{Digest, list};
-use atp_protocol::{Carrier, Channel, ExecPolicy, ExecSpec, LibvirtCarrier, Polling, ProtocolError, exec};
+use atp_protocol::{Carrier, ExecPolicy, ExecSpec, LibvirtCarrier, Peer, Polling, ProtocolError, exec};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -16,17 +16,12 @@ use crate::files::on_guest;
 struct Counting<C>(C, AtomicUsize);
 
 impl<C: Carrier> Carrier for Counting<C> {
-    async fn send(
-        &self,
-        channel: Channel,
-        command: &str,
-        deadline: Instant,
-    ) -> Result<String, ProtocolError> {
+    async fn send(&self, channel: Peer, command: &str, deadline: Instant) -> Result<String, ProtocolError> {
         self.1.fetch_add(1, Ordering::Relaxed);
         self.0.send(channel, command, deadline).await
     }
 
-    fn command_max(&self, channel: Channel) -> usize {
+    fn command_max(&self, channel: Peer) -> usize {
         self.0.command_max(channel)
     }
 }

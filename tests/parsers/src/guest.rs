@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use atp_protocol::files::{self, Push, Source, TransferPolicy};
-use atp_protocol::{Carrier, Channel, ProtocolError, guest};
+use atp_protocol::{Carrier, Peer, ProtocolError, guest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::json;
@@ -15,7 +15,7 @@ use crate::{Fixed, runtime, text};
 struct Prints(String);
 
 impl Carrier for Prints {
-    async fn send(&self, _: Channel, command: &str, _: Instant) -> Result<String, ProtocolError> {
+    async fn send(&self, _: Peer, command: &str, _: Instant) -> Result<String, ProtocolError> {
         let reply = match command {
             _ if command.contains("guest-exec-status") => {
                 json!({"return": {"exited": true, "exitcode": 0, "out-data": self.0}})
@@ -26,7 +26,7 @@ impl Carrier for Prints {
         Ok(reply.to_string())
     }
 
-    fn command_max(&self, _: Channel) -> usize {
+    fn command_max(&self, _: Peer) -> usize {
         usize::MAX
     }
 }

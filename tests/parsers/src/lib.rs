@@ -10,7 +10,7 @@ mod protocol;
 mod runs;
 mod settings;
 
-use atp_protocol::{Carrier, Channel, ProtocolError};
+use atp_protocol::{Carrier, Peer, ProtocolError};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
@@ -68,11 +68,11 @@ fn runtime() -> Runtime {
 struct Fixed(String);
 
 impl Carrier for Fixed {
-    async fn send(&self, _: Channel, _: &str, _: Instant) -> Result<String, ProtocolError> {
+    async fn send(&self, _: Peer, _: &str, _: Instant) -> Result<String, ProtocolError> {
         Ok(self.0.clone())
     }
 
-    fn command_max(&self, _: Channel) -> usize {
+    fn command_max(&self, _: Peer) -> usize {
         usize::MAX
     }
 }

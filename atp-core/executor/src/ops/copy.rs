@@ -185,7 +185,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_transfer_that_ran_into_its_time_is_a_timeout_though_a_moment_is_left() {
-        let unanswered = ProtocolError::Timeout { channel: atp_protocol::Channel::Agent, sent: true };
+        let unanswered = ProtocolError::Timeout { peer: atp_protocol::Peer::Agent, sent: true };
         let (path, partial) = ("/x".to_owned(), Some("/.atp-0.part".to_owned()));
         let stopped = FileError::Stopped { path, done: 1, total: 2, partial, source: Box::new(unanswered) };
         let deadline = Instant::now() + Duration::from_secs(8);

@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_look_that_sent_no_program_did_nothing() {
-        let unanswered = || Err(ProtocolError::Timeout { channel: atp_protocol::Channel::Agent, sent: true });
+        let unanswered = || Err(ProtocolError::Timeout { peer: atp_protocol::Peer::Agent, sent: true });
         assert_eq!(done_by(&unanswered(), false), Effect::None);
         assert_eq!(done_by(&unanswered(), true), Effect::Unknown);
         let ran = Ok(Look { seen: Seen::NotYet(String::new()), effect: Effect::Done });

@@ -101,7 +101,7 @@ mod tests {
     use atp_transport::LibvirtError;
 
     use super::*;
-    use crate::carrier::Channel;
+    use crate::peer::Peer;
     use crate::refusal::Refusal;
 
     #[test]
@@ -109,13 +109,13 @@ mod tests {
         let lost =
             |source| ProtocolError::ResultLost { program: "p".into(), pid: 1, source: Box::new(source) };
         let libvirt = LibvirtError { code: 39, domain: 7, level: 2, message: "m".into() };
-        let refused = Refusal::new(Channel::Agent, "guest-exec-status", None, "no", None);
+        let refused = Refusal::new(Peer::Agent, "guest-exec-status", None, "no", None);
         for (error, effect) in [
             (lost(ProtocolError::Refused(Box::new(refused))), Effect::Unknown),
-            (lost(ProtocolError::Timeout { channel: Channel::Agent, sent: false }), Effect::Unknown),
+            (lost(ProtocolError::Timeout { peer: Peer::Agent, sent: false }), Effect::Unknown),
             (
                 lost(ProtocolError::OutputTooLarge {
-                    channel: Channel::Agent,
+                    peer: Peer::Agent,
                     channel_lost: false,
                     libvirt: Some(libvirt),
                 }),

@@ -3,7 +3,7 @@
 use atp_transport::ErrorKind;
 
 use super::ProtocolError;
-use crate::carrier::Channel;
+use crate::peer::Peer;
 
 impl ProtocolError {
     /// What a person can try.
@@ -38,13 +38,13 @@ impl ProtocolError {
                  files go there over the network, or with the agent's own commands (`atp qga SEL -- guest-file-open …`)"
             }
             ProtocolError::OutputTooLarge { channel_lost: true, .. } => {
-                "libvirt has given up the channel to this agent: restart qemu-guest-agent in the guest, or reset the \
+                "libvirt has given up the peer to this agent: restart qemu-guest-agent in the guest, or reset the \
                  VM; then let the command write to a file in the guest"
             }
-            ProtocolError::OutputTooLarge { channel: Channel::Agent, .. } => {
+            ProtocolError::OutputTooLarge { peer: Peer::Agent, .. } => {
                 "let its output go through files in the guest (`--spool`), let it write to a file there, or print less"
             }
-            ProtocolError::OutputTooLarge { channel: Channel::Monitor, .. } => "ask for less at once",
+            ProtocolError::OutputTooLarge { peer: Peer::Monitor, .. } => "ask for less at once",
             ProtocolError::InvalidReply { .. } => {
                 "check what state the VM is in before repeating the command"
             }

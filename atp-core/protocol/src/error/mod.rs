@@ -1,6 +1,7 @@
 //! Why a command to a VM failed, who said so, and whether it may have happened.
 
 mod effect;
+mod file;
 mod hint;
 mod origin;
 
@@ -8,11 +9,12 @@ use std::time::Duration;
 
 use atp_transport::{ErrorKind, LibvirtError, TransportError};
 
-use crate::carrier::Channel;
-use crate::files::FileError;
+use crate::peer::Peer;
+
 use crate::refusal::Refusal;
 use crate::socket::LinkEnd;
 
+pub use file::FileError;
 pub use origin::Origin;
 
 /// The result of everything in this crate.
@@ -40,24 +42,24 @@ pub enum ProtocolError {
         limit: usize,
     },
     /// No reply by the deadline.
-    #[error("{channel}: {}", if *.sent { "no answer by the deadline" } else { "not asked, the deadline had passed" })]
+    #[error("{peer}: {}", if *.sent { "no answer by the deadline" } else { "not asked, the deadline had passed" })]
     Timeout {
         /// Who was asked.
-        channel: Channel,
+        peer: Peer,
         /// Whether the command may have left.
         sent: bool,
     },
     /// The carrier has no way to that channel; nothing was sent.
-    #[error("{channel}: there is no connection to it, only to the VM's other side")]
+    #[error("{peer}: there is no connection to it, only to the VM's other side")]
     NoChannel {
         /// Who should have been asked.
-        channel: Channel,
+        peer: Peer,
     },
     /// The link to the socket ended.
-    #[error("{channel}: {}{end}", if *.sent { "no answer, " } else { "not asked, " })]
+    #[error("{peer}: {}{end}", if *.sent { "no answer, " } else { "not asked, " })]
     LinkLost {
         /// Who was asked.
-        channel: Channel,
+        peer: Peer,
         /// Whether the command may have left.
         sent: bool,
         /// Why it ended.
@@ -102,10 +104,10 @@ pub enum ProtocolError {
         libvirt: Option<LibvirtError>,
     },
     /// The command was carried out, and its reply is too large to be carried.
-    #[error("{channel} answered more than can be carried")]
+    #[error("{peer} answered more than can be carried")]
     OutputTooLarge {
         /// Who answered.
-        channel: Channel,
+        peer: Peer,
         /// Whether libvirt gave the agent's channel up over it, and so every later command to this agent.
         channel_lost: bool,
         /// libvirt's words, where libvirt carried it.
@@ -113,10 +115,10 @@ pub enum ProtocolError {
         libvirt: Option<LibvirtError>,
     },
     /// The reply is not one to this command.
-    #[error("{channel}: {command}: the reply cannot be read: {detail}")]
+    #[error("{peer}: {command}: the reply cannot be read: {detail}")]
     InvalidReply {
         /// Who answered.
-        channel: Channel,
+        peer: Peer,
         /// The command.
         command: String,
         /// What is wrong with the reply.
@@ -275,11 +277,7 @@ impl ProtocolError {
 
     /// An answer of the agent's that is not one to this command.
     pub(crate) fn invalid_answer(command: &str, detail: impl Into<String>) -> Self {
-        ProtocolError::InvalidReply {
-            channel: Channel::Agent,
-            command: command.to_owned(),
-            detail: detail.into(),
-        }
+        ProtocolError::InvalidReply { peer: Peer::Agent, command: command.to_owned(), detail: detail.into() }
     }
 
     /// The failure of input of which `done` parts had been sent: nothing special, if none had.

@@ -5,7 +5,7 @@ use std::fmt;
 use atp_transport::TransportError;
 
 use super::ProtocolError;
-use crate::carrier::Channel;
+use crate::peer::Peer;
 
 /// Who said that something failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,11 +41,11 @@ impl fmt::Display for Origin {
     }
 }
 
-impl From<Channel> for Origin {
-    fn from(channel: Channel) -> Self {
-        match channel {
-            Channel::Monitor => Origin::Qemu,
-            Channel::Agent => Origin::Guest,
+impl From<Peer> for Origin {
+    fn from(peer: Peer) -> Self {
+        match peer {
+            Peer::Monitor => Origin::Qemu,
+            Peer::Agent => Origin::Guest,
         }
     }
 }
@@ -66,8 +66,8 @@ impl ProtocolError {
             | ProtocolError::OutputTooLarge { libvirt: None, .. }
             | ProtocolError::StillRunning { .. } => Origin::Carrier,
             ProtocolError::InvalidCommand { .. } | ProtocolError::CommandTooLarge { .. } => Origin::Caller,
-            ProtocolError::Refused(refusal) => refusal.channel.into(),
-            ProtocolError::InvalidReply { channel, .. } => (*channel).into(),
+            ProtocolError::Refused(refusal) => refusal.peer.into(),
+            ProtocolError::InvalidReply { peer, .. } => (*peer).into(),
             ProtocolError::ExecFailed { .. }
             | ProtocolError::NoShell { .. }
             | ProtocolError::ProcessLost { .. }

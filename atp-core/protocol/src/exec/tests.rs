@@ -6,9 +6,9 @@ use atp_transport::{Effect, ErrorKind, HostId, LibvirtError, TransportError};
 use serde_json::json;
 
 use super::*;
-use crate::carrier::Channel;
 use crate::error::ProtocolError;
 use crate::local_guest::{Fault, LocalGuest};
+use crate::peer::Peer;
 use crate::script::{Script, Step};
 
 const STARTED: &str = r#"{"return":{"pid":41}}"#;
@@ -169,11 +169,8 @@ async fn a_lost_result_keeps_its_reason_and_the_process_id() {
 #[tokio::test(start_paused = true)]
 async fn output_that_cannot_be_carried_means_that_the_program_ended() {
     let libvirt = LibvirtError { code: 39, domain: 7, level: 2, message: "Unable to encode".into() };
-    let too_large = ProtocolError::OutputTooLarge {
-        channel: Channel::Agent,
-        channel_lost: false,
-        libvirt: Some(libvirt),
-    };
+    let too_large =
+        ProtocolError::OutputTooLarge { peer: Peer::Agent, channel_lost: false, libvirt: Some(libvirt) };
     let error = outcome([STARTED.into(), too_large.into()] as [Step; 2]).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), ("output-too-large", Effect::Done));
     assert_eq!(error.libvirt().unwrap().code, 39);

@@ -11,8 +11,9 @@ use qapi::qga::{
 use tokio::time::Instant;
 
 use crate::agent;
-use crate::carrier::{Carrier, Channel};
+use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
+use crate::peer::Peer;
 use crate::refusal::RefusalKind;
 
 /// Room that a command needs besides what it carries, bytes.
@@ -175,6 +176,6 @@ impl Writer {
 
 /// How many bytes one write can have: `chunk`, or what the carrier takes. They travel as base64, a third longer.
 pub(crate) fn write_size(carrier: &impl Carrier, chunk: usize) -> usize {
-    let room = carrier.command_max(Channel::Agent).saturating_sub(WRITE_OVERHEAD) / 4 * 3;
+    let room = carrier.command_max(Peer::Agent).saturating_sub(WRITE_OVERHEAD) / 4 * 3;
     chunk.min(room).max(1)
 }

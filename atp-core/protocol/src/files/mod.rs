@@ -7,9 +7,8 @@
 //! is that of the original. One that stops goes on where it stopped, also in another process: [`Push::run`] and
 //! [`Pull::run`] look at the partial file first.
 
-mod digest;
+mod checksum;
 mod durable;
-mod error;
 mod handle;
 mod list;
 mod partial;
@@ -21,9 +20,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use digest::{Digest, InvalidDigest};
+pub use crate::digest::{Digest, InvalidDigest};
+pub use crate::error::FileError;
 pub use durable::write_in_place;
-pub use error::FileError;
 pub(crate) use handle::{Chunk, Reader};
 pub use list::{Entry, FileInfo, FileKind, list, stat};
 pub use pull::{Pull, Pulled};

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
 use std::path::{Path, PathBuf};
 
 use super::durable::folder_of;
-use super::error::FileError;
+use crate::error::FileError;
 use crate::error::{ProtocolError, Result};
 
 /// Nobody else reads it before it is known to be a copy, nor writes it.

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::digest::{self, Digest};
+use super::checksum;
 use super::durable::{folder_of, make_folder, put_in_place};
-use super::error::FileError;
 use super::handle::{Chunk, Reader};
 use super::list::{FileInfo, FileKind, stat};
 use super::partial::{self, PRIVATE, partial_path};
 use super::{Progress, TransferPolicy, blocking};
 use crate::carrier::Carrier;
+use crate::digest::Digest;
+use crate::error::FileError;
 use crate::error::{ProtocolError, Result};
 
 /// A file here that is a copy now.
@@ -109,7 +110,7 @@ impl Pull {
         let closed = partial.reader.close(carrier, deadline).await;
         let done = partial.reader.offset();
         let expected = match fetched.and(closed) {
-            Ok(()) => digest::in_guest(carrier, &self.path, done, &self.policy, work_deadline).await,
+            Ok(()) => checksum::in_guest(carrier, &self.path, done, &self.policy, work_deadline).await,
             Err(error) => Err(error),
         };
         let file = Arc::clone(&partial.file);
@@ -195,9 +196,9 @@ impl Pull {
         .await?;
         if there > 0 && there <= info.size {
             let (begun, path) = (Arc::clone(&file), self.partial_path());
-            let hasher = blocking(move || digest::of_file(&begun, &path, there)).await?;
+            let hasher = blocking(move || checksum::of_file(&begun, &path, there)).await?;
             let here = Digest::finish(hasher.clone());
-            if digest::in_guest(carrier, &self.path, there, &self.policy, deadline).await? == here {
+            if checksum::in_guest(carrier, &self.path, there, &self.policy, deadline).await? == here {
                 return Ok(self.partial_of(file, hasher, there));
             }
         }

@@ -9,11 +9,12 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::time::Instant;
 
-use super::digest::{self, Digest};
-use super::error::FileError;
+use super::checksum;
 use super::handle::{Writer, write_size};
 use super::{Progress, TransferPolicy, blocking, script};
 use crate::carrier::Carrier;
+use crate::digest::Digest;
+use crate::error::FileError;
 use crate::error::{ProtocolError, Result};
 
 /// Finds out where a file is to go, `$1`, or into that folder as `$2`, and makes the partial file that ends in `$3`,
@@ -81,7 +82,7 @@ impl Source {
             return Err(FileError::local("copy", path, error));
         }
         let (size, mode) = (metadata.size(), metadata.mode() & 0o7777);
-        let digest = Digest::finish(digest::of_local(&path, size).await?);
+        let digest = Digest::finish(checksum::of_local(&path, size).await?);
         Ok(Source { content: Content::File(path), name, size, mode, digest })
     }
 
@@ -104,7 +105,7 @@ impl Source {
 
     async fn prefix_digest(&self, length: u64) -> Result<Digest> {
         match &self.content {
-            Content::File(path) => Ok(Digest::finish(digest::of_local(path, length).await?)),
+            Content::File(path) => Ok(Digest::finish(checksum::of_local(path, length).await?)),
             Content::Bytes(bytes) => {
                 let length = usize::try_from(length).unwrap_or(usize::MAX).min(bytes.len());
                 Ok(Digest::of(&bytes[..length]))
@@ -244,7 +245,7 @@ impl Push {
         }
 
         let (total, expected) = (self.source.size, self.source.digest);
-        let found = digest::in_guest(carrier, &places.partial, total, &self.policy, work_deadline);
+        let found = checksum::in_guest(carrier, &places.partial, total, &self.policy, work_deadline);
         let found = found.await.map_err(|error| self.stopped(done, Some(places.partial.clone()), error))?;
         if found != expected {
             let _ = script::output(carrier, REMOVE, &[&places.partial], deadline).await;
@@ -298,7 +299,7 @@ impl Push {
         }
         if places.there <= self.source.size {
             let there =
-                digest::in_guest(carrier, &places.partial, places.there, &self.policy, deadline).await?;
+                checksum::in_guest(carrier, &places.partial, places.there, &self.policy, deadline).await?;
             if there == self.source.prefix_digest(places.there).await? {
                 return Ok(places.there);
             }

@@ -2,8 +2,8 @@
 
 use tokio::time::Instant;
 
-use super::error::FileError;
 use crate::carrier::Carrier;
+use crate::error::FileError;
 use crate::error::{ProtocolError, Result};
 use crate::exec::ExecOutput;
 use crate::shell;

@@ -11,8 +11,9 @@ use tokio::task::JoinError;
 use tokio::time::{self, Instant};
 
 use crate::agent;
-use crate::carrier::{Carrier, Channel};
+use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
+use crate::peer::Peer;
 use crate::reserve::after;
 
 /// How a freeze is undone.
@@ -119,7 +120,7 @@ where
         drop(done);
         return ended(keeper.await).map(|()| result);
     }
-    ended(keeper.await).and(Err(ProtocolError::Timeout { channel: Channel::Agent, sent: true }))
+    ended(keeper.await).and(Err(ProtocolError::Timeout { peer: Peer::Agent, sent: true }))
 }
 
 /// What the task came to; a panic in it, which can only be the carrier's, goes on here.
@@ -128,7 +129,7 @@ fn ended(joined: std::result::Result<Result<()>, JoinError>) -> Result<()> {
         Ok(result) => result,
         Err(Ok(panic)) => std::panic::resume_unwind(panic),
         // The runtime shuts down, and nobody will look at this.
-        Err(Err(_)) => Err(ProtocolError::Timeout { channel: Channel::Agent, sent: true }),
+        Err(Err(_)) => Err(ProtocolError::Timeout { peer: Peer::Agent, sent: true }),
     }
 }
 

@@ -6,9 +6,10 @@ use qapi::qmp::{KeyValue, QKeyCodeWrapper, send_key};
 use tokio::time::{self, Instant};
 
 use super::chord::Chord;
-use crate::carrier::{Carrier, Channel};
+use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
 use crate::monitor;
+use crate::peer::Peer;
 
 /// How fast keys are pressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub async fn press(
         let incomplete = |error| ProtocolError::incomplete_input("key", pressed, chords.len(), error);
         let takes = timing.takes(chord);
         if Instant::now() + takes > deadline {
-            return Err(incomplete(ProtocolError::Timeout { channel: Channel::Monitor, sent: false }));
+            return Err(incomplete(ProtocolError::Timeout { peer: Peer::Monitor, sent: false }));
         }
         let key = |code: &_| KeyValue::qcode(QKeyCodeWrapper { data: *code });
         let command =
@@ -111,7 +112,7 @@ mod tests {
         assert_eq!((error.kind(), error.effect()), ("qmp-error", Effect::Done));
         assert!(error.to_string().contains("1 of 3"), "{error}");
 
-        let lost = ProtocolError::Timeout { channel: Channel::Monitor, sent: true };
+        let lost = ProtocolError::Timeout { peer: Peer::Monitor, sent: true };
         let script = Script::new([Step::from(r#"{"return":{}}"#), lost.into()]);
         let error = press(&script, &strokes, KeyTiming::default(), soon()).await.unwrap_err();
         assert_eq!(error.effect(), Effect::Unknown);

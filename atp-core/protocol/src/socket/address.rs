@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::carrier::Channel;
+use crate::peer::Peer;
 
 /// A socket on which QEMU's monitor or a guest agent is reached.
 ///
@@ -12,18 +12,18 @@ use crate::carrier::Channel;
 /// escapes; an IPv6 address stands in brackets. There is no default port.
 ///
 /// ```
-/// use atp_protocol::Channel;
+/// use atp_protocol::Peer;
 /// use atp_protocol::socket::{Place, SocketAddress};
 ///
 /// let address: SocketAddress = "qga+tcp://[::1]:4445".parse()?;
-/// assert_eq!(address.channel, Channel::Agent);
+/// assert_eq!(address.peer, Peer::Agent);
 /// assert_eq!(address.place, Place::Tcp { host: "::1".into(), port: 4445 });
 /// # Ok::<(), atp_protocol::socket::InvalidSocketAddress>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SocketAddress {
     /// Who answers there.
-    pub channel: Channel,
+    pub peer: Peer,
     /// Where it is.
     pub place: Place,
 }
@@ -60,9 +60,9 @@ impl FromStr for SocketAddress {
     fn from_str(uri: &str) -> Result<Self, Self::Err> {
         let wrong = |reason| InvalidSocketAddress { uri: uri.to_owned(), reason };
         let (scheme, rest) = uri.split_once("://").ok_or_else(|| wrong("no scheme"))?;
-        let (channel, transport) = match scheme.split_once('+') {
-            Some(("qmp", transport)) => (Channel::Monitor, transport),
-            Some(("qga", transport)) => (Channel::Agent, transport),
+        let (peer, transport) = match scheme.split_once('+') {
+            Some(("qmp", transport)) => (Peer::Monitor, transport),
+            Some(("qga", transport)) => (Peer::Agent, transport),
             _ => return Err(wrong("unknown scheme")),
         };
         let place = match transport {
@@ -86,15 +86,15 @@ impl FromStr for SocketAddress {
             }
             _ => return Err(wrong("unknown scheme")),
         };
-        Ok(SocketAddress { channel, place })
+        Ok(SocketAddress { peer, place })
     }
 }
 
 impl fmt::Display for SocketAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.channel {
-            Channel::Monitor => "qmp",
-            Channel::Agent => "qga",
+        let protocol = match self.peer {
+            Peer::Monitor => "qmp",
+            Peer::Agent => "qga",
         };
         match &self.place {
             Place::Unix(path) => write!(f, "{protocol}+unix://{}", path.display()),
@@ -112,16 +112,16 @@ mod tests {
 
     #[test]
     fn the_four_forms() {
-        let unix = |channel, path: &str| SocketAddress { channel, place: Place::Unix(path.into()) };
-        let tcp = |channel, host: &str, port| {
+        let unix = |peer, path: &str| SocketAddress { peer, place: Place::Unix(path.into()) };
+        let tcp = |peer, host: &str, port| {
             let host = host.to_owned();
-            SocketAddress { channel, place: Place::Tcp { host, port } }
+            SocketAddress { peer, place: Place::Tcp { host, port } }
         };
         for (uri, address) in [
-            ("qmp+unix:///run/a b%20.sock", unix(Channel::Monitor, "/run/a b%20.sock")),
-            ("qga+unix:///x", unix(Channel::Agent, "/x")),
-            ("qmp+tcp://h1:4444", tcp(Channel::Monitor, "h1", 4444)),
-            ("qga+tcp://[fd00::1]:1/", tcp(Channel::Agent, "fd00::1", 1)),
+            ("qmp+unix:///run/a b%20.sock", unix(Peer::Monitor, "/run/a b%20.sock")),
+            ("qga+unix:///x", unix(Peer::Agent, "/x")),
+            ("qmp+tcp://h1:4444", tcp(Peer::Monitor, "h1", 4444)),
+            ("qga+tcp://[fd00::1]:1/", tcp(Peer::Agent, "fd00::1", 1)),
         ] {
             assert_eq!(uri.parse::<SocketAddress>().unwrap(), address, "{uri}");
         }

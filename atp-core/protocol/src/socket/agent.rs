@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 use super::codec::{Content, Frame, SENTINEL};
 use super::config::{Oversized, SocketConfig};
+use super::end::Ended;
 use super::end::{LinkEnd, SendError};
-use super::link::Ended;
 use super::outbox::Outbox;
 
 /// One agent's link.

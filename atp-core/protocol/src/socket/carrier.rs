@@ -12,8 +12,9 @@ use tokio::time::{self, Instant};
 use super::connector::SocketConnection;
 use super::end::SendError;
 use super::events::MonitorEvents;
-use crate::carrier::{Carrier, Channel};
+use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
+use crate::peer::Peer;
 
 /// Carries commands to one VM over leased links to its sockets.
 pub struct SocketCarrier<'c> {
@@ -56,7 +57,7 @@ impl<'c> SocketCarrier<'c> {
     ///
     /// Cancel safe.
     pub async fn events(&self, deadline: Instant) -> Result<MonitorEvents> {
-        let channel = Channel::Monitor;
+        let peer = Peer::Monitor;
         for connection in self.links.iter().flatten() {
             let subscribed = connection.call("events", None, async |link, _in_flight| match link.events() {
                 Some(Err(_)) => Err(CallFailure::Lost { sent: false, source: None }),
@@ -64,13 +65,11 @@ impl<'c> SocketCarrier<'c> {
                 None => Ok(None),
             });
             let subscribed = time::timeout_at(deadline, subscribed).await;
-            if let Some(events) =
-                subscribed.map_err(|_| ProtocolError::Timeout { channel, sent: false })??
-            {
+            if let Some(events) = subscribed.map_err(|_| ProtocolError::Timeout { peer, sent: false })?? {
                 return Ok(events);
             }
         }
-        Err(ProtocolError::NoChannel { channel })
+        Err(ProtocolError::NoChannel { peer })
     }
 }
 
@@ -78,27 +77,27 @@ impl Carrier for SocketCarrier<'_> {
     /// Ends at `deadline`, at the lease's deadline or when the call's own time is up, whichever is first.
     ///
     /// The id of a monitor command is the carrier's own.
-    async fn send(&self, channel: Channel, command: &str, deadline: Instant) -> Result<String> {
+    async fn send(&self, peer: Peer, command: &str, deadline: Instant) -> Result<String> {
         check(command)?;
         if Instant::now() >= deadline {
-            return Err(ProtocolError::Timeout { channel, sent: false });
+            return Err(ProtocolError::Timeout { peer, sent: false });
         }
         let progress = Progress::default();
         let work = async {
             for connection in self.links.iter().flatten() {
-                if let Some(reply) = send_over(connection, channel, command, &progress).await? {
+                if let Some(reply) = send_over(connection, peer, command, &progress).await? {
                     return Ok(reply);
                 }
             }
-            Err(ProtocolError::NoChannel { channel })
+            Err(ProtocolError::NoChannel { peer })
         };
         match time::timeout_at(deadline, work).await {
             Ok(result) => result,
-            Err(_) => Err(progress.timed_out(channel)),
+            Err(_) => Err(progress.timed_out(peer)),
         }
     }
 
-    fn command_max(&self, _channel: Channel) -> usize {
+    fn command_max(&self, _channel: Peer) -> usize {
         let limits = self.links.iter().flatten().map(|link| link.connector().config().max_command);
         limits.min().unwrap_or(0)
     }
@@ -107,16 +106,16 @@ impl Carrier for SocketCarrier<'_> {
 /// None if this link leads to another channel.
 async fn send_over(
     connection: &SocketConnection,
-    channel: Channel,
+    peer: Peer,
     command: &str,
     progress: &Progress,
 ) -> Result<Option<String>> {
-    let operation = match channel {
-        Channel::Monitor => "QMP command",
-        Channel::Agent => "QGA command",
+    let operation = match peer {
+        Peer::Monitor => "QMP command",
+        Peer::Agent => "QGA command",
     };
     let call = connection.call(operation, None, async |link, _in_flight| {
-        if link.channel() != channel {
+        if link.channel() != peer {
             return Ok(None);
         }
         let limit = link.max_command();
@@ -127,7 +126,7 @@ async fn send_over(
         match link.send(command, || progress.sent.store(true, Ordering::Release)).await {
             Ok(reply) => Ok(Some(Ok(reply))),
             Err(SendError::TooLarge { .. }) => {
-                Ok(Some(Err(ProtocolError::OutputTooLarge { channel, channel_lost: false, libvirt: None })))
+                Ok(Some(Err(ProtocolError::OutputTooLarge { peer, channel_lost: false, libvirt: None })))
             }
             Err(SendError::Ended { end, sent }) => {
                 progress.fail(SendError::Ended { end, sent });
@@ -137,9 +136,9 @@ async fn send_over(
     });
     match call.await {
         Ok(reply) => reply.transpose(),
-        Err(TransportError::CallTimeout { sent: true, .. }) => Err(progress.timed_out(channel)),
+        Err(TransportError::CallTimeout { sent: true, .. }) => Err(progress.timed_out(peer)),
         Err(error) => Err(match progress.failure() {
-            Some(SendError::Ended { end, sent }) => ProtocolError::LinkLost { channel, sent, end },
+            Some(SendError::Ended { end, sent }) => ProtocolError::LinkLost { peer, sent, end },
             _ => error.into(),
         }),
     }
@@ -155,12 +154,12 @@ impl Progress {
     }
 
     /// A call that was cut off: an agent that did not even answer the synchronisation was not asked.
-    fn timed_out(&self, channel: Channel) -> ProtocolError {
+    fn timed_out(&self, peer: Peer) -> ProtocolError {
         let sent = self.sent.load(Ordering::Acquire);
-        if channel == Channel::Agent && !sent && self.begun.load(Ordering::Acquire) {
+        if peer == Peer::Agent && !sent && self.begun.load(Ordering::Acquire) {
             return ProtocolError::AgentSilent;
         }
-        ProtocolError::Timeout { channel, sent }
+        ProtocolError::Timeout { peer, sent }
     }
 }
 

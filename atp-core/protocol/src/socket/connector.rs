@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::address::{Place, SocketAddress};
 use super::config::SocketConfig;
 use super::link::SocketLink;
-use crate::carrier::Channel;
+use crate::peer::Peer;
 
 /// A lease of a link to a monitor or an agent.
 pub type SocketConnection = PooledConnection<SocketConnector>;
@@ -109,8 +109,8 @@ impl Connector for SocketConnector {
             return Err(lost(end.to_string()));
         }
         match link.channel() {
-            Channel::Agent => Ok(()),
-            Channel::Monitor => {
+            Peer::Agent => Ok(()),
+            Peer::Monitor => {
                 match timeout_at(deadline, link.send(r#"{"execute":"query-version"}"#, || ())).await {
                     Ok(Ok(_)) => Ok(()),
                     Ok(Err(error)) => Err(lost(error.to_string())),
@@ -144,7 +144,7 @@ impl SocketConnector {
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
     {
-        if address.channel == Channel::Agent {
+        if address.peer == Peer::Agent {
             return Ok(SocketLink::agent(halves, self.config.clone()));
         }
         let silent = ConnectError::new(

@@ -1,5 +1,10 @@
 //! Why a link came to its end.
 
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use tokio_util::sync::CancellationToken;
+
 /// Why a link to a socket came to its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -61,4 +66,30 @@ pub(super) enum SendError {
     /// The command was answered, by more than is taken.
     #[error("the reply has {size} bytes, and at most {limit} are taken")]
     TooLarge { size: u64, limit: usize },
+}
+
+/// How a link ended, if it has.
+#[derive(Clone, Default)]
+pub(super) struct Ended {
+    pub(super) reason: Arc<OnceLock<LinkEnd>>,
+    pub(super) signal: CancellationToken,
+}
+
+impl Ended {
+    /// Why; a link that is just being closed has been closed here.
+    pub(super) fn reason(&self) -> LinkEnd {
+        self.reason.get().cloned().unwrap_or(LinkEnd::Closed)
+    }
+
+    pub(super) fn set(&self, reason: LinkEnd) {
+        // Only the reading task sets it, once.
+        let _first = self.reason.set(reason);
+        self.signal.cancel();
+    }
+}
+
+impl fmt::Debug for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ended").field(&self.reason.get()).finish()
+    }
 }

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::{self, error::RecvError};
 
+use super::end::Ended;
 use super::end::LinkEnd;
-use super::link::Ended;
 
 /// An event of QEMU's monitor.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -1,7 +1,7 @@
 //! An open link to a socket, and the task that reads it.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use qapi::qmp::QMP;
@@ -14,11 +14,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::agent::Agent;
 use super::codec::{Content, LineCodec};
 use super::config::SocketConfig;
-use super::end::{LinkEnd, SendError};
+use super::end::{Ended, LinkEnd, SendError};
 use super::events::MonitorEvents;
 use super::monitor::Monitor;
 use super::outbox::Outbox;
-use crate::carrier::Channel;
+use crate::peer::Peer;
 
 /// The command that ends the negotiation of capabilities, before which QEMU takes no other. No capability is asked
 /// for: commands out of band could overtake others.
@@ -45,13 +45,6 @@ enum Kind {
     Agent(Agent),
 }
 
-/// How a link ended, if it has.
-#[derive(Clone, Default)]
-pub(super) struct Ended {
-    reason: Arc<OnceLock<LinkEnd>>,
-    signal: CancellationToken,
-}
-
 /// What QEMU says of itself when it is connected to.
 #[derive(Deserialize)]
 struct GreetingMessage {
@@ -63,25 +56,6 @@ struct GreetingMessage {
 struct Negotiated {
     id: Option<Value>,
     error: Option<Value>,
-}
-
-impl Ended {
-    /// Why; a link that is just being closed has been closed here.
-    pub(super) fn reason(&self) -> LinkEnd {
-        self.reason.get().cloned().unwrap_or(LinkEnd::Closed)
-    }
-
-    fn set(&self, reason: LinkEnd) {
-        // Only the reading task sets it, once.
-        let _first = self.reason.set(reason);
-        self.signal.cancel();
-    }
-}
-
-impl fmt::Debug for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Ended").field(&self.reason.get()).finish()
-    }
 }
 
 impl SocketLink {
@@ -150,10 +124,10 @@ impl SocketLink {
     }
 
     /// Who answers on it.
-    pub fn channel(&self) -> Channel {
+    pub fn channel(&self) -> Peer {
         match self.session.kind {
-            Kind::Monitor { .. } => Channel::Monitor,
-            Kind::Agent(_) => Channel::Agent,
+            Kind::Monitor { .. } => Peer::Monitor,
+            Kind::Agent(_) => Peer::Agent,
         }
     }
 

@@ -10,9 +10,9 @@ use tokio::sync::{broadcast, oneshot};
 
 use super::codec::{Content, Frame, Skipped};
 use super::config::{Oversized, SocketConfig};
+use super::end::Ended;
 use super::end::{LinkEnd, SendError};
 use super::events::{MonitorEvent, MonitorEvents, MonitorNotice};
-use super::link::Ended;
 use super::outbox::Outbox;
 
 /// One monitor's link.

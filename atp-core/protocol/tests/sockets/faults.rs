@@ -1,6 +1,6 @@
 //! Peers that are slow, wrong, too generous or gone: a clear error, and the next command works.
 
-use atp_protocol::{Carrier, Channel};
+use atp_protocol::{Carrier, Peer};
 use atp_transport::Effect;
 use tokio::time::sleep;
 
@@ -155,7 +155,7 @@ async fn an_agent_that_is_not_there_yet_was_not_asked_and_is_when_it_comes() {
             let deadline = Instant::now() + limit;
             let work = |connection: SocketConnection| async move {
                 let carrier = SocketCarrier::new(&connection);
-                carrier.send(Channel::Agent, r#"{"execute":"guest-ping"}"#, deadline).await
+                carrier.send(Peer::Agent, r#"{"execute":"guest-ping"}"#, deadline).await
             };
             manager.execute_on_host_with("vm", ExecuteOptions::by(deadline), work).await
         }

@@ -1,7 +1,7 @@
 //! What the pool does with links to sockets.
 
 use atp_protocol::socket::{LinkEnd, MonitorNotice};
-use atp_protocol::{Carrier, Channel, agent};
+use atp_protocol::{Carrier, Peer, agent};
 use atp_transport::{Effect, TransportError};
 use qapi::qmp::query_version;
 use tokio::time::timeout;
@@ -94,7 +94,7 @@ async fn what_would_put_the_peer_out_of_step_is_not_sent() {
         let (carrier, deadline) = (SocketCarrier::new(&connection), Instant::now() + SOON);
         let send = |command: String| {
             let carrier = &carrier;
-            async move { carrier.send(Channel::Monitor, &command, deadline).await }
+            async move { carrier.send(Peer::Monitor, &command, deadline).await }
         };
         for bad in [
             "",
@@ -137,7 +137,7 @@ async fn events_come_until_the_link_ends_and_again_from_the_next() {
         let work = |connection: SocketConnection| async move {
             let (carrier, deadline) = (SocketCarrier::new(&connection), Instant::now() + SOON);
             let events = carrier.events(deadline).await?;
-            carrier.send(Channel::Monitor, r#"{"execute":"stop"}"#, deadline).await?;
+            carrier.send(Peer::Monitor, r#"{"execute":"stop"}"#, deadline).await?;
             Ok::<_, ProtocolError>(events)
         };
         let mut events = manager.execute_on_host("vm", work).await.unwrap();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use atp_executor::{Executor, Operation, Plan, Policy, RunControl, RunEvent, Selection, Status};
-use atp_protocol::{Carrier, Channel, LibvirtCarrier, ProtocolError, RawCommand};
+use atp_protocol::{Carrier, LibvirtCarrier, Peer, ProtocolError, RawCommand};
 use atp_transport::{HostInfo, LibvirtConnection, TransportConfig, TransportError, TransportManager};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
@@ -191,7 +191,7 @@ async fn queries(
                 let start = Instant::now();
                 let deadline = tokio::time::Instant::now() + PATIENCE;
                 let work = |connection: LibvirtConnection| async move {
-                    LibvirtCarrier::new(connection, vm).send(Channel::Monitor, QUERY, deadline).await
+                    LibvirtCarrier::new(connection, vm).send(Peer::Monitor, QUERY, deadline).await
                 };
                 manager.execute_on_host(&id, work).await?;
                 latencies.push(start.elapsed());

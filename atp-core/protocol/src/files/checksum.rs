@@ -1,62 +1,19 @@
 //! SHA-256, here and in the guest: how a copy is known to be one.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::error::FileError;
 use super::handle::Reader;
 use super::{TransferPolicy, blocking, script};
 use crate::carrier::Carrier;
+use crate::digest::Digest;
+use crate::error::FileError;
 use crate::error::Result;
-
-/// A SHA-256 digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Digest(pub [u8; 32]);
-
-impl Digest {
-    /// The digest of bytes at hand.
-    pub fn of(bytes: &[u8]) -> Self {
-        Digest(Sha256::digest(bytes).into())
-    }
-
-    pub(super) fn finish(hasher: Sha256) -> Self {
-        Digest(hasher.finalize().into())
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-/// The text is no SHA-256 digest: 64 hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a SHA-256 digest: expected 64 hexadecimal digits")]
-pub struct InvalidDigest;
-
-impl FromStr for Digest {
-    type Err = InvalidDigest;
-
-    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
-        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(InvalidDigest);
-        }
-        let mut digest = [0; 32];
-        for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| InvalidDigest)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| InvalidDigest)?;
-        }
-        Ok(Digest(digest))
-    }
-}
 
 /// The digest of the first `$2` bytes of `$1`, by whatever tool the guest has.
 const DIGEST: &str = r#"[ -f "$1" ] || exit 3
@@ -154,21 +111,6 @@ pub(super) fn of_file(file: &File, path: &Path, length: u64) -> Result<Sha256> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_digest_is_read_as_it_is_written() {
-        let digest = Digest::of(b"abc");
-        assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert_eq!(digest.to_string().parse(), Ok(digest));
-        let upper = digest.to_string().to_uppercase();
-        assert_eq!(upper.parse(), Ok(digest));
-        for bad in
-            ["", "ba78", &format!("{}g", &upper[1..]), &format!("+{}", &upper[1..]), &format!("{upper}0")]
-        {
-            assert_eq!(bad.parse::<Digest>(), Err(InvalidDigest), "{bad:?}");
-        }
-        assert_eq!("é".repeat(32).parse::<Digest>(), Err(InvalidDigest));
-    }
 
     #[tokio::test]
     async fn a_file_that_became_a_fifo_is_not_waited_for() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use atp_transport::Effect;
 
-use super::digest::Digest;
+use crate::digest::Digest;
 use crate::error::{Origin, ProtocolError};
 use crate::refusal::RefusalKind;
 
@@ -109,7 +109,7 @@ pub enum FileError {
 }
 
 impl FileError {
-    pub(super) fn local(
+    pub(crate) fn local(
         action: &'static str,
         path: impl Into<PathBuf>,
         error: std::io::Error,
