@@ -10,16 +10,16 @@ use futures_util::future::join_all;
 use tokio::time::{self, Instant};
 use uuid::Uuid;
 
-use crate::aliases::{self, Daemon, Daemons};
 use crate::error::OutcomeError;
 use crate::journal::Journal;
 use crate::operation::Operation;
-use crate::ops;
 use crate::plan::{Notice, Plan, PlanError, Target};
 use crate::policy::Policy;
 use crate::resolve::{self, Listing};
 use crate::run::{Run, RunControl, RunSpec, run_targets};
+use crate::same_daemon::{self, Daemon, Daemons};
 use crate::selection::Selection;
+use crate::verbs;
 
 /// Plans and runs operations over the hosts of a [`TransportManager`].
 ///
@@ -85,10 +85,10 @@ impl Executor {
             let matched = resolve::matched(selection, &listings);
             let unmatched = resolve::unmatched_exclusions(selection, &listings);
             let (targets, settled) = resolve::resolve(operation.name(), selection, listings);
-            let mut daemons = self.daemons(aliases::doubtful(&targets), began, &policy).await;
-            let again = self.daemons(aliases::undecided(&daemons), began, &policy).await;
+            let mut daemons = self.daemons(same_daemon::doubtful(&targets), began, &policy).await;
+            let again = self.daemons(same_daemon::undecided(&daemons), began, &policy).await;
             daemons.extend(again);
-            let (targets, mut notices) = aliases::merge(targets, &daemons);
+            let (targets, mut notices) = same_daemon::merge(targets, &daemons);
             notices.extend(unmatched.into_iter().map(|selector| Notice::NothingExcluded { selector }));
             if matched > 0 && targets.is_empty() && settled.is_empty() {
                 notices.push(Notice::NoneLeft { vms: matched });
@@ -192,7 +192,7 @@ impl Executor {
             let (executor, shared) = (executor.clone(), Arc::clone(&shared));
             async move {
                 let (operation, policy) = &*shared;
-                ops::perform(&executor, operation, policy, &target, &attempt).await
+                verbs::perform(&executor, operation, policy, &target, &attempt).await
             }
         })
     }

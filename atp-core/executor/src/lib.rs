@@ -39,7 +39,6 @@
 //! [`run_targets`] is the scheduler by itself, for work of one's own over planned targets.
 
 // Public API
-mod completion;
 mod copy;
 mod error;
 mod examination;
@@ -59,13 +58,12 @@ mod selector;
 mod watch;
 
 // Implementation
-mod aliases;
-mod ops;
 mod pattern;
 mod resolve;
 mod safe_name;
+mod same_daemon;
+mod verbs;
 
-pub use completion::Completion;
 pub use copy::{FileReport, PullSpec, PushSpec};
 pub use error::{LibvirtCode, OutcomeError};
 pub use examination::{Examination, Finding, Verdict};
@@ -81,10 +79,12 @@ pub use policy::Policy;
 pub use portion::Portion;
 pub use run::{Attempt, Run, RunControl, RunEvent, RunReader, RunSpec, StopReason, run_targets};
 pub use scenario::{
-    Action, Assertion, ExecTemplate, Matcher, Place, Scenario, ScenarioError, ScenarioReport, Step,
-    StepOperation, StepReport, Template, WaitFor, schema as scenario_schema,
+    Action, Assertion, ExecTemplate, Matcher, Place, Scenario, ScenarioError, Step, StepOperation, Template,
+    WaitFor, schema as scenario_schema,
 };
 pub use screenshot::{ScreenshotReport, ScreenshotSpec};
 pub use selection::{FilterError, LabelFilter, Selection, StateFilter};
 pub use selector::{HostSelector, Selector, SelectorError, escape};
+pub use verbs::completion::Completion;
+pub use verbs::scenario::report::{ScenarioReport, StepReport};
 pub use watch::Watch;

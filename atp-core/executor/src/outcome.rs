@@ -22,8 +22,8 @@ use uuid::Uuid;
 use crate::copy::FileReport;
 use crate::error::OutcomeError;
 use crate::examination::Examination;
-use crate::scenario::ScenarioReport;
 use crate::screenshot::ScreenshotReport;
+use crate::verbs::scenario::report::ScenarioReport;
 
 /// The result of one operation on one target. Every target of a run gets exactly one.
 #[derive(Debug, Clone, PartialEq, Serialize)]

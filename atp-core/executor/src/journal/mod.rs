@@ -332,10 +332,10 @@ fn failed(path: &str, source: io::Error) -> JournalError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::completion::Completion;
     use crate::outcome::Status;
     use crate::policy::Policy;
     use crate::run::{RunControl, RunEvent, RunSpec, StopReason, run_targets};
+    use crate::verbs::completion::Completion;
     use atp_transport::Effect;
 
     /// A device that takes nothing: every write finds it full.

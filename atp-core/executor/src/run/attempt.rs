@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::RunEvent;
-use crate::completion::Completion;
 use crate::error::OutcomeError;
 use crate::outcome::{Data, Status};
+use crate::verbs::completion::Completion;
 
 /// What a target's work is told of the run around it.
 #[derive(Debug, Clone)]

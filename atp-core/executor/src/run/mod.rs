@@ -31,11 +31,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::completion::Completion;
 use crate::journal::Journal;
 use crate::outcome::Outcome;
 use crate::plan::Target;
 use crate::policy::Policy;
+use crate::verbs::completion::Completion;
 
 pub use attempt::Attempt;
 pub(crate) use attempt::SoFar;

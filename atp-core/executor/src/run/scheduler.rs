@@ -14,12 +14,12 @@ use super::attempt::{Attempt, Teller, panicked};
 use super::stop::{Stop, StopReason};
 use super::waiting::Waiting;
 use super::{RunEvent, RunSpec, Work};
-use crate::completion::Completion;
 use crate::error::OutcomeError;
 use crate::journal::Journal;
 use crate::outcome::{Outcome, Status};
 use crate::plan::Target;
 use crate::policy::Policy;
+use crate::verbs::completion::Completion;
 
 /// Runs until every target has its outcome, and each is told.
 pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent>, work: Work) {

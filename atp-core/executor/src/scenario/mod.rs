@@ -28,8 +28,6 @@ mod error;
 mod fields;
 mod node;
 mod parse;
-mod report;
-mod run;
 mod schema;
 mod step;
 mod template;
@@ -44,21 +42,19 @@ use crate::selection::{LabelFilter, Selection, StateFilter};
 use crate::selector::Selector;
 
 pub use error::{Place, ScenarioError};
-pub use report::{ScenarioReport, StepReport};
 pub use schema::schema;
 pub use step::{Action, Assertion, ExecTemplate, Matcher, Step, StepOperation, WaitFor};
 pub use template::Template;
 
 use error::nearest;
-pub(crate) use run::perform;
-use template::Values;
+pub(crate) use template::Values;
 
 /// A scenario, parsed and checked. Parse it from the text of its file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
     name: String,
     description: Option<String>,
-    variables: Values,
+    pub(crate) variables: Values,
     targets: Vec<(Place, Template)>,
     exclude: Vec<(Place, Template)>,
     state: StateFilter,
@@ -164,7 +160,7 @@ impl Scenario {
     }
 
     /// The values that a target begins with.
-    fn values(&self, host: &HostId, vm: &str, uuid: &str) -> Values {
+    pub(crate) fn values(&self, host: &HostId, vm: &str, uuid: &str) -> Values {
         let own = OWN.into_iter().zip([host.as_str(), uuid, vm]);
         let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
         self.variables.clone().into_iter().chain(own).collect()

@@ -127,7 +127,7 @@ pub struct Assertion {
 
 /// A regular expression, which may match anywhere.
 #[derive(Debug, Clone)]
-pub struct Matcher(pub(super) Regex);
+pub struct Matcher(pub(crate) Regex);
 
 impl PartialEq for Matcher {
     fn eq(&self, other: &Self) -> bool {
@@ -155,7 +155,7 @@ impl Step {
     }
 
     /// The time for it, when a step without one may take `timeout`.
-    pub(super) fn budget(&self, timeout: Duration) -> Duration {
+    pub(crate) fn budget(&self, timeout: Duration) -> Duration {
         self.timeout.unwrap_or(timeout)
     }
 }
@@ -197,7 +197,7 @@ impl StepOperation {
 
     /// The operation with values in it; of these, the file's `own` may say where files are here. The error says what
     /// is wrong.
-    pub(super) async fn fill(&self, values: &Values, own: &Values) -> Result<Operation, String> {
+    pub(crate) async fn fill(&self, values: &Values, own: &Values) -> Result<Operation, String> {
         Ok(match self {
             StepOperation::Exec(exec) => Operation::Exec(exec.fill(values)?),
             StepOperation::Qmp(words) => Operation::Qmp(command(words, values)?),

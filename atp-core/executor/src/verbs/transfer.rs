@@ -9,14 +9,14 @@ use atp_transport::domain::DomainInfo;
 use tokio::time::Instant;
 
 use super::Job;
-use super::again::Again;
-use super::guest::{self, Asked, explain, not_running};
-use crate::completion::{Completion, effect_of};
+use super::answer::{self, Asked, explain, not_running};
+use super::reconnect_retry::Again;
 use crate::copy::{FileReport, PullSpec, PushSpec};
 use crate::operation::Operation;
 use crate::outcome::{Data, Status};
 use crate::policy::Policy;
 use crate::run::SoFar;
+use crate::verbs::completion::{Completion, effect_of};
 
 /// What to try when a transfer's time was up while it was under way.
 const OUT_OF_TIME: &str = "give it more time (`--timeout`): it ends up to a second before its time is up, for what is open \
@@ -104,7 +104,7 @@ fn finish<T>(
 ) -> Completion {
     match asked {
         Err(error) => ended(&error, by, job.attempt.is_sent()),
-        asked => guest::finish(job, domain, asked, answered),
+        asked => answer::finish(job, domain, asked, answered),
     }
 }
 

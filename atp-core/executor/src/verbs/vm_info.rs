@@ -6,10 +6,10 @@ use atp_transport::{Effect, LibvirtConnection};
 use tokio::time::Instant;
 
 use super::Job;
-use crate::completion::Completion;
 use crate::error::OutcomeError;
 use crate::outcome::{Data, GuestReport, OsReport, VmReport};
 use crate::policy::Policy;
+use crate::verbs::completion::Completion;
 
 pub(super) async fn info(job: &Job<'_>, domain: &DomainInfo, policy: &Policy) -> Completion {
     let uuid = domain.uuid;

@@ -6,10 +6,10 @@ use atp_transport::{Effect, ErrorKind};
 use tokio::time::Instant;
 
 use super::{Failed, Job};
-use crate::completion::Completion;
 use crate::error::OutcomeError;
 use crate::examination::{Examination, Finding};
 use crate::outcome::{Data, Status};
+use crate::verbs::completion::Completion;
 
 const CHECK: &str = "agent";
 

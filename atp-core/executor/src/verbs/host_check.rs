@@ -7,8 +7,8 @@ use atp_transport::Effect;
 use tokio::time::Instant;
 
 use super::Job;
-use crate::completion::Completion;
 use crate::outcome::{Data, HostReport};
+use crate::verbs::completion::Completion;
 
 pub(super) async fn check(job: &Job<'_>) -> Completion {
     match report(job).await {

@@ -6,11 +6,11 @@ use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, LibvirtConnection};
 
 use super::Job;
-use super::guest::{Asked, explain, finish};
-use crate::completion::Completion;
+use super::answer::{Asked, explain, finish};
 use crate::input::{KeySpec, MouseSpec};
 use crate::operation::Operation;
 use crate::outcome::Status;
+use crate::verbs::completion::Completion;
 
 /// The screen whose pixels the mouse is given.
 const SCREEN: u32 = 0;

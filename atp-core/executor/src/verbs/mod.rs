@@ -1,16 +1,17 @@
 //! What each operation does on one target.
 
-mod again;
-mod copy;
-mod examine;
+mod answer;
+pub(crate) mod completion;
+mod diagnose;
 mod exec;
-mod guest;
-mod host;
+mod host_check;
 mod input;
-mod inspect;
 mod lifecycle;
-mod restart;
+mod reconnect_retry;
+pub(crate) mod scenario;
 mod screenshot;
+mod transfer;
+mod vm_info;
 mod wait;
 
 use atp_protocol::{LibvirtCarrier, ProtocolError};
@@ -19,7 +20,6 @@ use atp_transport::{Effect, ErrorKind, ExecuteOptions, LibvirtConnection, Transp
 use tokio::time::Instant;
 
 use self::input::Input;
-use crate::completion::Completion;
 use crate::error::OutcomeError;
 use crate::executor::{Executor, KnownAgents};
 use crate::operation::Operation;
@@ -27,6 +27,7 @@ use crate::outcome::{Data, Status};
 use crate::plan::Target;
 use crate::policy::Policy;
 use crate::run::Attempt;
+use crate::verbs::completion::Completion;
 
 /// Carries out `operation` on `target`, by the attempt's deadline.
 pub(crate) async fn perform(
@@ -39,30 +40,28 @@ pub(crate) async fn perform(
     let job = Job { manager: executor.manager(), agents: executor.agents(), target, attempt };
     let Some(domain) = &target.domain else {
         return match operation {
-            Operation::ExamineHost => examine::host(&job).await,
-            _ => host::check(&job).await,
+            Operation::ExamineHost => diagnose::host(&job).await,
+            _ => host_check::check(&job).await,
         };
     };
     match operation {
-        Operation::HostCheck => host::check(&job).await,
-        Operation::ExamineHost => examine::host(&job).await,
-        Operation::ExamineAgent => examine::agent(&job, domain).await,
+        Operation::HostCheck => host_check::check(&job).await,
+        Operation::ExamineHost => diagnose::host(&job).await,
+        Operation::ExamineAgent => diagnose::agent(&job, domain).await,
         Operation::VmList => Completion::ok(Effect::None, Data::Domain(domain.clone())),
-        Operation::VmInfo => inspect::info(&job, domain, policy).await,
+        Operation::VmInfo => vm_info::info(&job, domain, policy).await,
         &Operation::Lifecycle { action, wait } => {
             let change = lifecycle::Change { operation, action, domain, policy };
             lifecycle::change(&job, change, wait).await
         }
         Operation::Exec(spec) => exec::run(&job, operation, domain, spec, policy).await,
-        Operation::Push(push) => copy::push(&job, operation, domain, push, policy).await,
-        Operation::Pull(pull) => copy::pull(&job, operation, domain, pull, policy).await,
+        Operation::Push(push) => transfer::push(&job, operation, domain, push, policy).await,
+        Operation::Pull(pull) => transfer::pull(&job, operation, domain, pull, policy).await,
         Operation::Wait(condition) => wait::until(&job, domain, condition, policy).await,
         Operation::Qmp(command) | Operation::Qga(command) => {
-            guest::raw(&job, operation, domain, command).await
+            answer::raw(&job, operation, domain, command).await
         }
-        Operation::Scenario(scenario) => {
-            crate::scenario::perform(executor, scenario, policy, target, attempt).await
-        }
+        Operation::Scenario(scenario) => scenario::perform(executor, scenario, policy, target, attempt).await,
         Operation::Key(spec) | Operation::Type(spec) => {
             input::give(&job, operation, domain, Input::Keys(spec)).await
         }

@@ -1,5 +1,7 @@
 //! One target's way through a scenario.
 
+pub(crate) mod report;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,19 +14,17 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Scenario;
-use super::report::{ScenarioReport, StepReport};
-use super::step::{Action, Assertion, Step};
-use super::template::Values;
-use crate::completion::Completion;
+use self::report::{ScenarioReport, StepReport};
 use crate::error::OutcomeError;
 use crate::executor::Executor;
 use crate::operation::{Operation, reached};
-use crate::ops;
 use crate::outcome::{Data, ExecReport, Status};
 use crate::plan::Target;
 use crate::policy::Policy;
 use crate::run::{Attempt, may_repeat, millis};
+use crate::scenario::{Action, Assertion, Scenario, Step, Values};
+use crate::verbs;
+use crate::verbs::completion::Completion;
 
 /// Takes a target through the steps of a scenario, and in any case through its teardown.
 pub(crate) fn perform<'a>(
@@ -142,7 +142,7 @@ impl Walk<'_> {
         let (operation, target, told) = (Arc::clone(operation), self.target.clone(), step.clone());
         // A task of its own: it panics alone, and the teardown is carried out all the same.
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            let completion = ops::perform(&executor, &operation, &policy, &target, &told).await;
+            let completion = verbs::perform(&executor, &operation, &policy, &target, &told).await;
             (completion, Instant::now())
         }));
         // When the run is aborted, all of this is dropped.

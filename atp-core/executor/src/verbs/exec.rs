@@ -6,13 +6,13 @@ use atp_transport::Effect;
 use atp_transport::domain::DomainInfo;
 
 use super::Job;
-use super::again::Again;
-use super::guest::{Asked, explain, finish, not_running};
-use crate::completion::Completion;
+use super::answer::{Asked, explain, finish, not_running};
+use super::reconnect_retry::Again;
 use crate::error::OutcomeError;
 use crate::operation::Operation;
 use crate::outcome::{Data, ExecReport, Status};
 use crate::policy::Policy;
+use crate::verbs::completion::Completion;
 
 pub(super) async fn run(
     job: &Job<'_>,

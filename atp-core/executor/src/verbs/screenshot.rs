@@ -9,12 +9,12 @@ use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, HostId};
 
 use super::Job;
-use super::guest::{Asked, explain, finish, not_running};
-use crate::completion::Completion;
+use super::answer::{Asked, explain, finish, not_running};
 use crate::error::OutcomeError;
 use crate::operation::Operation;
 use crate::outcome::{Data, Status};
 use crate::screenshot::{ScreenshotReport, ScreenshotSpec, file_for};
+use crate::verbs::completion::Completion;
 
 pub(super) async fn take(
     job: &Job<'_>,

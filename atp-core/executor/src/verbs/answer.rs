@@ -5,9 +5,9 @@ use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, LibvirtConnection};
 
 use super::Job;
-use crate::completion::{Completion, effect_of};
 use crate::operation::{Forecast, Operation};
 use crate::outcome::Data;
+use crate::verbs::completion::{Completion, effect_of};
 
 /// What came of asking a VM.
 pub(super) enum Asked<T> {

@@ -8,11 +8,11 @@ use atp_transport::{Effect, ErrorKind};
 use tokio::time::{self, Instant};
 
 use super::Job;
-use crate::completion::{Completion, effect_of};
 use crate::error::{OutcomeError, in_full};
 use crate::operation::{Condition, reached};
 use crate::outcome::{Data, Status, WaitReport};
 use crate::policy::Policy;
+use crate::verbs::completion::{Completion, effect_of};
 
 /// What one look saw, and whether it did something to the VM: a program that is run in the guest may do anything there.
 struct Look {

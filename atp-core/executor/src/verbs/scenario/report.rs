@@ -6,11 +6,11 @@ use atp_transport::Effect;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::step::Step;
-use crate::completion::Completion;
 use crate::error::OutcomeError;
 use crate::outcome::{Data, Status};
 use crate::run::SoFar;
+use crate::scenario::Step;
+use crate::verbs::completion::Completion;
 
 /// How far a target got, step by step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

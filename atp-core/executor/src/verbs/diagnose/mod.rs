@@ -6,11 +6,11 @@ mod limits;
 use atp_protocol::ProtocolError;
 use atp_transport::{Effect, ErrorKind, HostInfo, daemon_socket};
 
-use super::{Job, host};
-use crate::completion::Completion;
+use super::{Job, host_check};
 use crate::error::OutcomeError;
 use crate::examination::{Examination, Finding};
 use crate::outcome::{Data, HostReport, Status};
+use crate::verbs::completion::Completion;
 
 pub(super) use agent::agent;
 
@@ -22,7 +22,7 @@ pub(super) async fn host(job: &Job<'_>) -> Completion {
     };
     let uri = info.effective_uri();
     let socket = daemon_socket(&uri);
-    match host::report(job).await {
+    match host_check::report(job).await {
         Ok(report) => {
             let mut findings = way(socket.as_ref(), None);
             findings.push(daemon(&report));

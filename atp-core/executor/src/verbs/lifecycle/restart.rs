@@ -12,12 +12,12 @@ use futures_util::stream::{Stream, StreamExt as _, unfold};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::lifecycle::{Asked, Change, finish, request};
-use super::{Job, wait};
-use crate::completion::Completion;
+use super::{Asked, Change, finish, request};
 use crate::error::OutcomeError;
 use crate::operation::Condition;
 use crate::outcome::{Data, Status};
+use crate::verbs::completion::Completion;
+use crate::verbs::{Job, wait};
 
 /// The hypervisor that is known to tell of restarts.
 const TELLS: &str = "QEMU";

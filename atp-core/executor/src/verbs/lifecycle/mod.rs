@@ -5,12 +5,14 @@ use atp_transport::domain::{DomainInfo, DomainState, Lifecycle};
 use atp_transport::{Effect, ErrorKind, LibvirtConnection, TransportError};
 use tokio::time::{self, Instant};
 
-use super::{Job, restart};
-use crate::completion::Completion;
+mod restart;
+
+use super::Job;
 use crate::error::{OutcomeError, in_full};
 use crate::operation::{Forecast, Operation, reached};
 use crate::outcome::{Data, Status};
 use crate::policy::Policy;
+use crate::verbs::completion::Completion;
 
 /// What came of asking for the change.
 pub(super) enum Asked {
