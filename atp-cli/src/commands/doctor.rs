@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use atp_executor::{
-    Data, Examination, Executor, Finding, Notice, Operation, Outcome, OutcomeError, PlanError, Policy,
+    Data, Diagnosis, Executor, Finding, Notice, Operation, Outcome, OutcomeError, PlanError, Policy,
     Selection, Selector, Status, Verdict,
 };
 use atp_transport::{Effect, HostId, HostInfo, PasswordSource};
@@ -44,7 +44,7 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
     // A host that hangs leaves the agents of the others their half of the time for the whole.
     let timeout = policy.deadline.map_or(policy.timeout, |whole| policy.timeout.min(whole / 2));
     let of_hosts = Policy { timeout, ..policy.clone() };
-    let plan = executor.plan(&hosts, Operation::ExamineHost, of_hosts).await.map_err(refused)?;
+    let plan = executor.plan(&hosts, Operation::DiagnoseHost, of_hosts).await.map_err(refused)?;
     let mut report = Report::new(&plan, context)?;
     for outcome in files(context).chain(password_files(context)) {
         report.expect(1);
@@ -65,7 +65,9 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
         let policy = Policy { deadline, ..policy };
         let planning = async {
             match goes_on && !reached.is_empty() {
-                true => executor.plan(&vms, Operation::ExamineAgent, policy).await.map(Some).map_err(refused),
+                true => {
+                    executor.plan(&vms, Operation::DiagnoseAgent, policy).await.map(Some).map_err(refused)
+                }
                 false => Ok(None),
             }
         };
@@ -91,7 +93,7 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
 /// A host that was reached.
 fn reached_host(outcome: &Outcome) -> Option<HostId> {
     match &outcome.data {
-        Some(Data::Examination(Examination { host: Some(_), .. })) => outcome.host.clone(),
+        Some(Data::Diagnosis(Diagnosis { host: Some(_), .. })) => outcome.host.clone(),
         _ => None,
     }
 }
@@ -184,7 +186,7 @@ fn outcome(finding: Finding) -> Outcome {
             OutcomeError::new(kind, finding.message.clone())
                 .with_hint(finding.hint.clone().unwrap_or_default())
         }),
-        data: Some(Data::Examination(Examination::from(vec![finding]))),
+        data: Some(Data::Diagnosis(Diagnosis::from(vec![finding]))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `--dry-run`: a plan is reported instead of carried out.
 
 use atp_executor::{
-    Data, ExecTemplate, Forecast, Operation, Outcome, OutcomeError, Plan, Scenario, Status, Step,
+    Data, DryRun, ExecTemplate, Operation, Outcome, OutcomeError, Plan, Scenario, Status, Step,
     StepOperation, Template, WaitFor,
 };
 use atp_protocol::ExecSpec;
@@ -13,14 +13,14 @@ use crate::report::Report;
 /// Reports a plan instead of carrying it out: each target as `skipped`, or as `unchanged` where there would be
 /// nothing to do. Only what is settled already counts for the exit code.
 pub(crate) fn forecast(plan: Plan, report: &mut Report<'_>) {
-    let forecasts: Vec<_> = plan.forecasts().map(|(_, forecast)| forecast).collect();
+    let forecasts: Vec<_> = plan.dry_run().map(|(_, forecast)| forecast).collect();
     let op = plan.operation.name();
     for outcome in plan.settled {
         report.take(outcome);
     }
     for (target, forecast) in plan.targets.into_iter().zip(forecasts) {
-        let status = if forecast == Forecast::Unchanged { Status::Unchanged } else { Status::Skipped };
-        let error = (forecast == Forecast::NotRunning).then(|| {
+        let status = if forecast == DryRun::Unchanged { Status::Unchanged } else { Status::Skipped };
+        let error = (forecast == DryRun::NotRunning).then(|| {
             let hint = match target.state() {
                 Some(DomainState::Paused) => "resume it first (`atp vm resume`)",
                 _ => ErrorKind::VmNotRunning.hint(),

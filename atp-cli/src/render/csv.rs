@@ -67,7 +67,7 @@ pub(crate) fn columns(operation: &Operation) -> Columns {
             "domains",
             "active_domains",
         ],
-        Operation::ExamineHost | Operation::ExamineAgent => &["findings"],
+        Operation::DiagnoseHost | Operation::DiagnoseAgent => &["findings"],
         Operation::Lifecycle { .. } => &["state"],
         Operation::Screenshot(_) => &["file", "width", "height", "bytes"],
         _ => &["data"],
@@ -209,7 +209,7 @@ mod tests {
         let (folder, limits) = ("x".into(), ScreenshotLimits::default());
         let operations = [
             Operation::HostCheck,
-            Operation::ExamineHost,
+            Operation::DiagnoseHost,
             Operation::VmList,
             Operation::VmInfo,
             lifecycle,

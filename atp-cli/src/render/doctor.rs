@@ -73,7 +73,7 @@ fn all(outcomes: &[Outcome]) -> impl Iterator<Item = (&Outcome, &Finding)> {
 
 fn found(outcome: &Outcome) -> &[Finding] {
     match &outcome.data {
-        Some(Data::Examination(examination)) => &examination.findings,
+        Some(Data::Diagnosis(diagnosis)) => &diagnosis.findings,
         _ => &[],
     }
 }
@@ -86,7 +86,7 @@ fn name(outcome: &Outcome) -> String {
 mod tests {
     use super::*;
     use crate::render::fixture;
-    use atp_executor::{Examination, OutcomeError};
+    use atp_executor::{Diagnosis, OutcomeError};
 
     #[test]
     fn a_host_that_was_not_examined_has_a_row() {
@@ -101,7 +101,7 @@ mod tests {
     fn what_shares_an_advice_is_told_each_with_its_reason() {
         let found = |vm: &str, message: &str| {
             let finding = Finding::problem("auth", message, "check the password");
-            let data = Some(Data::Examination(Examination::from(vec![finding])));
+            let data = Some(Data::Diagnosis(Diagnosis::from(vec![finding])));
             Outcome { data, ..fixture::outcome(Some(vm)) }
         };
         let told = |outcomes: &[Outcome]| anstream::adapter::strip_str(&advice(outcomes)).to_string();

@@ -74,7 +74,7 @@ impl View {
         match operation {
             _ if context.dry_run => View::Forecast,
             Operation::HostCheck => View::Hosts,
-            Operation::ExamineHost | Operation::ExamineAgent => View::Findings,
+            Operation::DiagnoseHost | Operation::DiagnoseAgent => View::Findings,
             Operation::VmList => View::Listing,
             Operation::VmInfo => View::Details,
             Operation::Lifecycle { .. } => View::Changes,

@@ -40,8 +40,8 @@
 
 // Public API
 mod copy;
+mod diagnosis;
 mod error;
-mod examination;
 mod executor;
 mod input;
 mod journal;
@@ -65,12 +65,12 @@ mod same_daemon;
 mod verbs;
 
 pub use copy::{FileReport, PullSpec, PushSpec};
+pub use diagnosis::{Diagnosis, Finding, Verdict};
 pub use error::{LibvirtCode, OutcomeError};
-pub use examination::{Examination, Finding, Verdict};
 pub use executor::Executor;
 pub use input::{KeySpec, MouseSpec};
 pub use journal::{History, Journal, JournalError};
-pub use operation::{Condition, Forecast, Operation};
+pub use operation::{Condition, DryRun, Operation};
 pub use outcome::{
     Data, ExecReport, GuestReport, HostReport, OsReport, Outcome, Status, Stream, VmReport, WaitReport,
 };

@@ -17,9 +17,9 @@ pub enum Operation {
     /// Connect to the host and ask what it is. The targets are hosts, not VMs.
     HostCheck,
     /// Go the way to the host's daemon and find what is wrong on it. The targets are hosts, not VMs.
-    ExamineHost,
+    DiagnoseHost,
     /// Find what is wrong between the host and the VM's guest agent.
-    ExamineAgent,
+    DiagnoseAgent,
     /// Report what the listing of the host says of the VM; nothing more is asked.
     VmList,
     /// Ask for everything known of the VM.
@@ -79,7 +79,7 @@ impl fmt::Display for Condition {
 
 /// What an operation will do to a VM, told from the VM's state alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Forecast {
+pub enum DryRun {
     /// It will be carried out.
     Proceed,
     /// The state asked for is reached already: nothing will be sent.
@@ -93,7 +93,7 @@ impl Operation {
     pub fn name(&self) -> &'static str {
         match self {
             Operation::HostCheck => "host-check",
-            Operation::ExamineHost | Operation::ExamineAgent => "doctor",
+            Operation::DiagnoseHost | Operation::DiagnoseAgent => "doctor",
             Operation::VmList => "vm-list",
             Operation::VmInfo => "vm-info",
             Operation::Lifecycle { action, .. } => match action {
@@ -120,7 +120,7 @@ impl Operation {
 
     /// Whether its targets are hosts, and not VMs.
     pub fn is_for_hosts(&self) -> bool {
-        matches!(self, Operation::HostCheck | Operation::ExamineHost)
+        matches!(self, Operation::HostCheck | Operation::DiagnoseHost)
     }
 
     /// The same over so many targets: files of several VMs do not go to one place.
@@ -162,7 +162,7 @@ impl Operation {
     /// Whether it only looks, so that doing it again after an unknown end does no harm.
     pub fn only_looks(&self) -> bool {
         match self {
-            Operation::HostCheck | Operation::ExamineHost | Operation::ExamineAgent => true,
+            Operation::HostCheck | Operation::DiagnoseHost | Operation::DiagnoseAgent => true,
             Operation::VmList | Operation::VmInfo | Operation::Screenshot(_) => true,
             Operation::Wait(condition) => !matches!(condition, Condition::Exec(_)),
             Operation::Scenario(scenario) => scenario.only_looks(),
@@ -187,29 +187,29 @@ impl Operation {
     }
 
     /// What it will do to a VM in this state.
-    pub fn forecast(&self, state: DomainState) -> Forecast {
+    pub fn dry_run(&self, state: DomainState) -> DryRun {
         let needs_running = match self {
-            Operation::HostCheck | Operation::ExamineHost | Operation::ExamineAgent => false,
+            Operation::HostCheck | Operation::DiagnoseHost | Operation::DiagnoseAgent => false,
             Operation::VmList | Operation::VmInfo | Operation::Wait(_) | Operation::Scenario(_) => false,
             Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) => true,
             Operation::Push(_) | Operation::Pull(_) | Operation::Screenshot(_) => true,
             Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) if state == DomainState::Paused => {
-                return Forecast::NotRunning;
+                return DryRun::NotRunning;
             }
             Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) => true,
             // Asks the guest, which hears nothing.
             Operation::Lifecycle { action: Lifecycle::Reboot, .. } if state == DomainState::Paused => {
-                return Forecast::NotRunning;
+                return DryRun::NotRunning;
             }
             Operation::Lifecycle { action: Lifecycle::Reboot | Lifecycle::Reset, .. } => true,
             Operation::Lifecycle { action, .. } => {
                 if self.goal().is_some_and(|goal| reached(goal, state)) {
-                    return Forecast::Unchanged;
+                    return DryRun::Unchanged;
                 }
                 matches!(action, Lifecycle::Suspend | Lifecycle::Resume)
             }
         };
-        if needs_running && state == DomainState::ShutOff { Forecast::NotRunning } else { Forecast::Proceed }
+        if needs_running && state == DomainState::ShutOff { DryRun::NotRunning } else { DryRun::Proceed }
     }
 }
 
@@ -243,31 +243,31 @@ mod tests {
             (Lifecycle::Destroy, DomainState::ShutOff),
             (Lifecycle::Suspend, DomainState::Paused),
         ] {
-            assert_eq!(lifecycle(action).forecast(state), Forecast::Unchanged, "{action} when {state}");
+            assert_eq!(lifecycle(action).dry_run(state), DryRun::Unchanged, "{action} when {state}");
         }
     }
 
     #[test]
     fn a_restart_is_never_unchanged() {
         for action in [Lifecycle::Reboot, Lifecycle::Reset] {
-            assert_eq!(lifecycle(action).forecast(DomainState::Running), Forecast::Proceed);
-            assert_eq!(lifecycle(action).forecast(DomainState::ShutOff), Forecast::NotRunning);
+            assert_eq!(lifecycle(action).dry_run(DomainState::Running), DryRun::Proceed);
+            assert_eq!(lifecycle(action).dry_run(DomainState::ShutOff), DryRun::NotRunning);
         }
     }
 
     #[test]
     fn a_paused_guest_cannot_be_asked_to_restart() {
-        assert_eq!(lifecycle(Lifecycle::Reboot).forecast(DomainState::Paused), Forecast::NotRunning);
-        assert_eq!(lifecycle(Lifecycle::Reset).forecast(DomainState::Paused), Forecast::Proceed);
+        assert_eq!(lifecycle(Lifecycle::Reboot).dry_run(DomainState::Paused), DryRun::NotRunning);
+        assert_eq!(lifecycle(Lifecycle::Reset).dry_run(DomainState::Paused), DryRun::Proceed);
     }
 
     #[test]
     fn a_vm_that_is_shut_off_can_be_started_and_listed_only() {
-        assert_eq!(lifecycle(Lifecycle::Start).forecast(DomainState::ShutOff), Forecast::Proceed);
-        assert_eq!(Operation::VmList.forecast(DomainState::ShutOff), Forecast::Proceed);
-        assert_eq!(Operation::VmInfo.forecast(DomainState::ShutOff), Forecast::Proceed);
-        assert_eq!(lifecycle(Lifecycle::Suspend).forecast(DomainState::ShutOff), Forecast::NotRunning);
-        assert_eq!(lifecycle(Lifecycle::Resume).forecast(DomainState::ShutOff), Forecast::NotRunning);
+        assert_eq!(lifecycle(Lifecycle::Start).dry_run(DomainState::ShutOff), DryRun::Proceed);
+        assert_eq!(Operation::VmList.dry_run(DomainState::ShutOff), DryRun::Proceed);
+        assert_eq!(Operation::VmInfo.dry_run(DomainState::ShutOff), DryRun::Proceed);
+        assert_eq!(lifecycle(Lifecycle::Suspend).dry_run(DomainState::ShutOff), DryRun::NotRunning);
+        assert_eq!(lifecycle(Lifecycle::Resume).dry_run(DomainState::ShutOff), DryRun::NotRunning);
     }
 
     #[test]

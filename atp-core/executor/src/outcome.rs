@@ -20,8 +20,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::copy::FileReport;
+use crate::diagnosis::Diagnosis;
 use crate::error::OutcomeError;
-use crate::examination::Examination;
 use crate::screenshot::ScreenshotReport;
 use crate::verbs::scenario::report::ScenarioReport;
 
@@ -132,8 +132,8 @@ pub enum Data {
     Waited(WaitReport),
     /// What a host said of itself.
     Host(HostReport),
-    /// What an examination found.
-    Examination(Examination),
+    /// What an diagnosis found.
+    Diagnosis(Diagnosis),
     /// The reply to a raw monitor or agent command: what QEMU or the agent put under `return`.
     Reply(serde_json::Value),
     /// What the steps of a scenario came to.

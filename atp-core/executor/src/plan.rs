@@ -8,7 +8,7 @@ use atp_transport::HostId;
 use atp_transport::domain::{DomainInfo, DomainState};
 use uuid::Uuid;
 
-use crate::operation::{Forecast, Operation};
+use crate::operation::{DryRun, Operation};
 use crate::outcome::Outcome;
 use crate::policy::Policy;
 
@@ -200,10 +200,10 @@ impl Plan {
     }
 
     /// The targets, each with what the operation will do to it, as far as the state at listing tells.
-    pub fn forecasts(&self) -> impl Iterator<Item = (&Target, Forecast)> {
+    pub fn dry_run(&self) -> impl Iterator<Item = (&Target, DryRun)> {
         self.targets.iter().map(|target| {
-            let forecast = target.state().map_or(Forecast::Proceed, |state| self.operation.forecast(state));
-            (target, forecast)
+            let expected = target.state().map_or(DryRun::Proceed, |state| self.operation.dry_run(state));
+            (target, expected)
         })
     }
 }
@@ -220,16 +220,16 @@ impl fmt::Display for Plan {
             self.policy.timeout,
         )?;
         let width = self.targets.iter().map(|target| target.to_string().chars().count()).max().unwrap_or(0);
-        for (target, forecast) in self.forecasts() {
+        for (target, expected) in self.dry_run() {
             let target_text = target.to_string();
             let Some(state) = target.state() else {
                 writeln!(f, "  {target_text}")?;
                 continue;
             };
-            let note = match forecast {
-                Forecast::Proceed => "",
-                Forecast::Unchanged => ": nothing to do",
-                Forecast::NotRunning => ": will fail, it needs a running VM",
+            let note = match expected {
+                DryRun::Proceed => "",
+                DryRun::Unchanged => ": nothing to do",
+                DryRun::NotRunning => ": will fail, it needs a running VM",
             };
             writeln!(f, "  {target_text:width$}  {state}{note}")?;
         }

@@ -29,12 +29,12 @@ pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent
         settled.iter().filter(|outcome| outcome.attempts == 0 && is_failure(outcome.status)).count();
     let mut limits = Limits::new(&policy, targets.len(), failed_in_planning);
     let mut waiting = Waiting::new(targets, &policy);
-    let shared = Arc::new(Shared { op, policy, stop, journal, events, work });
+    let context = Arc::new(RunContext { op, policy, stop, journal, events, work });
     for outcome in settled {
-        shared.emit(RunEvent::Finished(Box::new(outcome))).await;
+        context.emit(RunEvent::Finished(Box::new(outcome))).await;
     }
     if let Some(reason) = limits.reached() {
-        shared.stop.halt(reason);
+        context.stop.halt(reason);
     }
 
     let mut under_way = FuturesUnordered::new();
@@ -42,36 +42,36 @@ pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent
         if under_way.is_empty() && waiting.is_batch_admitted() {
             waiting.open_batch();
         }
-        while under_way.len() < limits.parallel && shared.stop.reason().is_none() {
+        while under_way.len() < limits.parallel && context.stop.reason().is_none() {
             let Some(target) = waiting.next() else { break };
-            under_way.push(shared.admit(target));
+            under_way.push(context.admit(target));
         }
         if !waiting.is_empty()
-            && let Some(reason) = shared.stop.reason()
+            && let Some(reason) = context.stop.reason()
         {
-            limits.tell_once(&shared).await;
+            limits.tell_once(&context).await;
             for target in waiting.drain() {
-                shared.emit(RunEvent::Finished(Box::new(shared.skipped(target, &reason)))).await;
+                context.emit(RunEvent::Finished(Box::new(context.skipped(target, &reason)))).await;
             }
         }
         tokio::select! {
             Some((target, outcome)) = under_way.next() => {
                 waiting.ended(&target);
                 if let Some(reason) = limits.count(outcome.status, waiting.is_canary()) {
-                    shared.stop.halt(reason);
+                    context.stop.halt(reason);
                 }
                 if matches!(outcome.status, Status::Skipped | Status::Cancelled) {
-                    limits.tell_once(&shared).await;
+                    limits.tell_once(&context).await;
                 }
-                shared.emit(RunEvent::Finished(Box::new(outcome))).await;
+                context.emit(RunEvent::Finished(Box::new(outcome))).await;
             }
-            () = shared.stop.asked(), if !waiting.is_empty() => {}
+            () = context.stop.asked(), if !waiting.is_empty() => {}
             else => break,
         }
     }
-    if let Some(StopReason::JournalFailed(_)) = shared.stop.reason() {
+    if let Some(StopReason::JournalFailed(_)) = context.stop.reason() {
         // Nothing may be left that was not started, and yet the journal lacks what came of the last.
-        limits.tell_once(&shared).await;
+        limits.tell_once(&context).await;
     }
 }
 
@@ -114,12 +114,12 @@ impl Limits {
     }
 
     /// Tells that the run ends early, before the first target that has to do with it.
-    async fn tell_once(&mut self, shared: &Shared) {
+    async fn tell_once(&mut self, context: &RunContext) {
         if !self.told
-            && let Some(reason) = shared.stop.reason()
+            && let Some(reason) = context.stop.reason()
         {
             self.told = true;
-            shared.emit(RunEvent::Stopping(reason)).await;
+            context.emit(RunEvent::Stopping(reason)).await;
         }
     }
 }
@@ -129,7 +129,7 @@ fn is_failure(status: Status) -> bool {
 }
 
 /// What the scheduler and the tasks of all targets work with.
-struct Shared {
+struct RunContext {
     op: &'static str,
     policy: Policy,
     stop: Stop,
@@ -138,7 +138,7 @@ struct Shared {
     work: Work,
 }
 
-impl Shared {
+impl RunContext {
     /// A reader that is gone has aborted the run by going: there is nobody left to tell.
     async fn emit(&self, event: RunEvent) {
         let _ = self.events.send(event).await;
@@ -172,8 +172,8 @@ impl Shared {
 
     /// Starts the task that carries out a target.
     fn admit(self: &Arc<Self>, target: Target) -> impl Future<Output = (Target, Outcome)> + use<> {
-        let (shared, op, given) = (Arc::clone(self), self.op, target.clone());
-        let task = AbortOnDropHandle::new(tokio::spawn(async move { shared.carry_out(given).await }));
+        let (context, op, given) = (Arc::clone(self), self.op, target.clone());
+        let task = AbortOnDropHandle::new(tokio::spawn(async move { context.carry_out(given).await }));
         async move {
             let outcome = task.await.unwrap_or_else(|error| {
                 // What it ran is contained in a task of its own, so this was no work of the caller's.
@@ -254,10 +254,10 @@ impl Shared {
         let (host, vm) = (target.host.clone(), target.vm().map(str::to_owned));
         let teller = Teller { events: self.events.clone(), host, vm };
         let attempt = Attempt::new(deadline, self.stop.requested().clone(), teller);
-        let (shared, given, told) = (Arc::clone(self), target.clone(), attempt.clone());
+        let (context, given, told) = (Arc::clone(self), target.clone(), attempt.clone());
         // A task of its own: it panics alone.
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            let completion = (shared.work)(given, told).await;
+            let completion = (context.work)(given, told).await;
             (completion, Instant::now())
         }));
         attempt.last(task, self.policy.grace, self.stop.abort()).await

@@ -5,13 +5,13 @@ use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, LibvirtConnection};
 
 use super::Job;
-use crate::operation::{Forecast, Operation};
+use crate::operation::{DryRun, Operation};
 use crate::outcome::Data;
 use crate::verbs::completion::{Completion, effect_of};
 
 /// What came of asking a VM.
-pub(super) enum Asked<T> {
-    Answered(T),
+pub(super) enum Answer<T> {
+    Given(T),
     /// The VM is not in a state to answer. Nothing was sent, unless the effect says otherwise.
     NotRunning(DomainState, Effect),
 }
@@ -26,7 +26,7 @@ pub(super) async fn raw(
     let deadline = job.attempt.deadline();
     let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         if let Some(state) = not_running(&connection, operation, domain).await? {
-            return Ok(Asked::NotRunning(state, Effect::None));
+            return Ok(Answer::NotRunning(state, Effect::None));
         }
         job.attempt.mark_sent().await;
         let carrier = LibvirtCarrier::new(&connection, domain.uuid);
@@ -45,12 +45,12 @@ pub(super) async fn not_running(
     operation: &Operation,
     domain: &DomainInfo,
 ) -> Result<Option<DomainState>, ProtocolError> {
-    if operation.forecast(domain.state) != Forecast::NotRunning {
+    if operation.dry_run(domain.state) != DryRun::NotRunning {
         return Ok(None);
     }
     // The target may have queued for a while since the listing.
     let state = connection.domain_info(domain.uuid).await?.state;
-    Ok((operation.forecast(state) == Forecast::NotRunning).then_some(state))
+    Ok((operation.dry_run(state) == DryRun::NotRunning).then_some(state))
 }
 
 /// Looks again at a VM that refused: it may have stopped after the listing, and libvirt's word for that is
@@ -61,9 +61,9 @@ pub(super) async fn explain<T>(
     operation: &Operation,
     domain: &DomainInfo,
     result: Result<T, ProtocolError>,
-) -> Result<Asked<T>, ProtocolError> {
+) -> Result<Answer<T>, ProtocolError> {
     let error = match result {
-        Ok(answer) => return Ok(Asked::Answered(answer)),
+        Ok(answer) => return Ok(Answer::Given(answer)),
         Err(error) => error,
     };
     let suspicious = [ErrorKind::OperationInvalid, ErrorKind::VmNotRunning, ErrorKind::AgentNotConnected];
@@ -72,7 +72,7 @@ pub(super) async fn explain<T>(
         && let Ok(now) = connection.domain_info(domain.uuid).await
         && !can_answer(operation, now.state)
     {
-        return Ok(Asked::NotRunning(now.state, effect_of(&error, job.attempt.is_sent())));
+        return Ok(Answer::NotRunning(now.state, effect_of(&error, job.attempt.is_sent())));
     }
     Err(job.explained(connection, domain, error).await)
 }
@@ -88,12 +88,12 @@ fn can_answer(operation: &Operation, state: DomainState) -> bool {
 pub(super) fn finish<T>(
     job: &Job<'_>,
     domain: &DomainInfo,
-    asked: Result<Asked<T>, ProtocolError>,
+    asked: Result<Answer<T>, ProtocolError>,
     answered: impl FnOnce(T) -> Completion,
 ) -> Completion {
     match asked {
-        Ok(Asked::Answered(answer)) => answered(answer),
-        Ok(Asked::NotRunning(state, effect)) => job.not_running(domain, state, effect),
+        Ok(Answer::Given(answer)) => answered(answer),
+        Ok(Answer::NotRunning(state, effect)) => job.not_running(domain, state, effect),
         Err(error) => job.failure(&error),
     }
 }

@@ -6,8 +6,8 @@ use atp_transport::Effect;
 use atp_transport::domain::DomainInfo;
 
 use super::Job;
-use super::answer::{Asked, explain, finish, not_running};
-use super::reconnect_retry::Again;
+use super::answer::{Answer, explain, finish, not_running};
+use super::reconnect_retry::ReconnectRetry;
 use crate::error::OutcomeError;
 use crate::operation::Operation;
 use crate::outcome::{Data, ExecReport, Status};
@@ -23,10 +23,10 @@ pub(super) async fn run(
 ) -> Completion {
     let deadline = job.attempt.deadline();
     let how = ExecPolicy::default();
-    let mut again = Again::new(policy, deadline);
+    let mut retry = ReconnectRetry::new(policy, deadline);
     let mut process: Option<Process> = None;
     loop {
-        let (slot, patience) = (&mut process, &mut again);
+        let (slot, patience) = (&mut process, &mut retry);
         let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
             let carrier = LibvirtCarrier::new(&connection, domain.uuid);
             let reconnects = connection.reconnects();
@@ -34,7 +34,7 @@ pub(super) async fn run(
                 Some(process) => process,
                 None => {
                     if let Some(state) = not_running(&connection, operation, domain).await? {
-                        return Ok(Asked::NotRunning(state, Effect::None));
+                        return Ok(Answer::NotRunning(state, Effect::None));
                     }
                     job.attempt.mark_sent().await;
                     match exec::start(&carrier, spec, deadline).await {
@@ -53,7 +53,7 @@ pub(super) async fn run(
         let asked = match (asked.await, &process) {
             // Once it is started it is asked after, over whatever connection there is.
             (Err(error), Some(process)) => {
-                if again.after(&error).await {
+                if retry.after(&error).await {
                     continue;
                 }
                 Err(if matches!(error, ProtocolError::Transport(_)) { process.lost(error) } else { error })

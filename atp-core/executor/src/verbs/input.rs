@@ -6,7 +6,7 @@ use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, LibvirtConnection};
 
 use super::Job;
-use super::answer::{Asked, explain, finish};
+use super::answer::{Answer, explain, finish};
 use crate::input::{KeySpec, MouseSpec};
 use crate::operation::Operation;
 use crate::outcome::Status;
@@ -31,7 +31,7 @@ pub(super) async fn give(
     let deadline = job.attempt.deadline();
     let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         if let Some(state) = deaf(&connection, domain).await? {
-            return Ok(Asked::NotRunning(state, Effect::None));
+            return Ok(Answer::NotRunning(state, Effect::None));
         }
         let screen = match input {
             Input::Mouse(spec) if spec.action.needs_screen_size() => {

@@ -40,14 +40,14 @@ pub(crate) async fn perform(
     let job = Job { manager: executor.manager(), agents: executor.agents(), target, attempt };
     let Some(domain) = &target.domain else {
         return match operation {
-            Operation::ExamineHost => diagnose::host(&job).await,
+            Operation::DiagnoseHost => diagnose::host(&job).await,
             _ => host_check::check(&job).await,
         };
     };
     match operation {
         Operation::HostCheck => host_check::check(&job).await,
-        Operation::ExamineHost => diagnose::host(&job).await,
-        Operation::ExamineAgent => diagnose::agent(&job, domain).await,
+        Operation::DiagnoseHost => diagnose::host(&job).await,
+        Operation::DiagnoseAgent => diagnose::agent(&job, domain).await,
         Operation::VmList => Completion::ok(Effect::None, Data::Domain(domain.clone())),
         Operation::VmInfo => vm_info::info(&job, domain, policy).await,
         &Operation::Lifecycle { action, wait } => {

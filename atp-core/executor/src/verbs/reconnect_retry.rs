@@ -23,7 +23,7 @@ fn is_lost(error: &ProtocolError) -> bool {
 }
 
 /// Decides whether to try again, with growing pauses.
-pub(super) struct Again {
+pub(super) struct ReconnectRetry {
     deadline: Instant,
     pause: Duration,
     longest: Duration,
@@ -31,9 +31,9 @@ pub(super) struct Again {
     lost_at: Option<Instant>,
 }
 
-impl Again {
+impl ReconnectRetry {
     pub(super) fn new(policy: &Policy, deadline: Instant) -> Self {
-        Again {
+        ReconnectRetry {
             deadline,
             pause: policy.poll_initial,
             longest: policy.poll_max,
@@ -96,35 +96,35 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lost_way_is_tried_again_until_the_deadline() {
         let start = Instant::now();
-        let mut again = Again::new(&Policy::default(), start + Duration::from_secs(10));
+        let mut retry = ReconnectRetry::new(&Policy::default(), start + Duration::from_secs(10));
         let mut tries = 0;
-        while again.after(&error(ErrorKind::ConnectionLost)).await {
+        while retry.after(&error(ErrorKind::ConnectionLost)).await {
             tries += 1;
         }
         assert!((10..20).contains(&tries), "{tries}");
         assert!(start.elapsed() < Duration::from_secs(10));
-        assert!(!again.after(&error(ErrorKind::VmNotFound)).await);
+        assert!(!retry.after(&error(ErrorKind::VmNotFound)).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_agent_is_waited_for_only_when_the_daemon_may_not_have_it_yet() {
         let policy = Policy::default();
         let start = Instant::now();
-        let mut again = Again::new(&policy, start + Duration::from_secs(60));
-        assert!(!again.after(&error(ErrorKind::AgentNotConnected)).await);
-        assert!(again.after(&error(ErrorKind::ConnectionRefused)).await);
-        while again.after(&error(ErrorKind::AgentNotConnected)).await {}
+        let mut retry = ReconnectRetry::new(&policy, start + Duration::from_secs(60));
+        assert!(!retry.after(&error(ErrorKind::AgentNotConnected)).await);
+        assert!(retry.after(&error(ErrorKind::ConnectionRefused)).await);
+        while retry.after(&error(ErrorKind::AgentNotConnected)).await {}
         let waited = start.elapsed();
         assert!(waited >= policy.agent_patience && waited < policy.agent_patience * 2, "{waited:?}");
 
         // Nobody is told of a way that was lost and there again for the next call. A guest that seems to boot has no
         // agent either.
-        let mut again = Again::new(&policy, Instant::now() + Duration::from_secs(60));
+        let mut retry = ReconnectRetry::new(&policy, Instant::now() + Duration::from_secs(60));
         let ProtocolError::Transport(source) = error(ErrorKind::AgentNotConnected) else { unreachable!() };
         let booting =
             ProtocolError::GuestBooting { cpu_time: Duration::from_secs(1), source: Box::new(source) };
-        assert!(!again.after(&booting).await);
-        again.note_loss();
-        assert!(again.after(&booting).await);
+        assert!(!retry.after(&booting).await);
+        retry.note_loss();
+        assert!(retry.after(&booting).await);
     }
 }

@@ -9,7 +9,7 @@ use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, HostId};
 
 use super::Job;
-use super::answer::{Asked, explain, finish, not_running};
+use super::answer::{Answer, explain, finish, not_running};
 use crate::error::OutcomeError;
 use crate::operation::Operation;
 use crate::outcome::{Data, Status};
@@ -25,7 +25,7 @@ pub(super) async fn take(
     let deadline = job.attempt.deadline();
     let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         if let Some(state) = not_running(&connection, operation, domain).await? {
-            return Ok(Asked::NotRunning(state, Effect::None));
+            return Ok(Answer::NotRunning(state, Effect::None));
         }
         let taken = screenshot::take(&connection, domain.uuid, spec.screen, spec.limits, deadline).await;
         explain(job, &connection, operation, domain, taken).await

@@ -9,8 +9,8 @@ use atp_transport::domain::DomainInfo;
 use tokio::time::Instant;
 
 use super::Job;
-use super::answer::{self, Asked, explain, not_running};
-use super::reconnect_retry::Again;
+use super::answer::{self, Answer, explain, not_running};
+use super::reconnect_retry::ReconnectRetry;
 use crate::copy::{FileReport, PullSpec, PushSpec};
 use crate::operation::Operation;
 use crate::outcome::{Data, Status};
@@ -30,7 +30,7 @@ pub(super) async fn push(
     policy: &Policy,
 ) -> Completion {
     let deadline = job.attempt.deadline();
-    let mut again = Again::new(policy, deadline);
+    let mut retry = ReconnectRetry::new(policy, deadline);
     let mut begun = false;
     let transfer = TransferPolicy::default();
     let by = transfer.before(deadline);
@@ -38,10 +38,10 @@ pub(super) async fn push(
     let partial = format!("{} in the guest, in the folder it goes to", push.partial_name());
     let tell = |so_far: Progress| tell(job, so_far, &partial);
     loop {
-        let (push, patience) = (&mut push, &mut again);
+        let (push, patience) = (&mut push, &mut retry);
         let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
             if let Some(state) = not_running(&connection, operation, domain).await? {
-                return Ok(Asked::NotRunning(state, Effect::None));
+                return Ok(Answer::NotRunning(state, Effect::None));
             }
             let carrier = LibvirtCarrier::new(&connection, domain.uuid);
             let reconnects = connection.reconnects();
@@ -52,7 +52,7 @@ pub(super) async fn push(
         match asked.await {
             Err(error)
                 if can_go_on_pushing(&error, &mut begun, job.attempt.is_sent())
-                    && again.after(&error).await => {}
+                    && retry.after(&error).await => {}
             asked => return finish(job, domain, by, asked, |pushed| pushed_completion(spec, pushed)),
         }
     }
@@ -66,7 +66,7 @@ pub(super) async fn pull(
     policy: &Policy,
 ) -> Completion {
     let deadline = job.attempt.deadline();
-    let mut again = Again::new(policy, deadline);
+    let mut retry = ReconnectRetry::new(policy, deadline);
     let destination = spec.destination_of(&job.target.host, &domain.name);
     let mut begun = false;
     let transfer = TransferPolicy::default();
@@ -75,10 +75,10 @@ pub(super) async fn pull(
     let partial = pull.partial_path().display().to_string();
     let tell = |so_far: Progress| tell(job, so_far, &partial);
     loop {
-        let (pull, patience) = (&mut pull, &mut again);
+        let (pull, patience) = (&mut pull, &mut retry);
         let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
             if let Some(state) = not_running(&connection, operation, domain).await? {
-                return Ok(Asked::NotRunning(state, Effect::None));
+                return Ok(Answer::NotRunning(state, Effect::None));
             }
             let carrier = LibvirtCarrier::new(&connection, domain.uuid);
             let reconnects = connection.reconnects();
@@ -87,7 +87,7 @@ pub(super) async fn pull(
             explain(job, &connection, operation, domain, pulled).await
         });
         match asked.await {
-            Err(error) if can_go_on_pulling(&error, &mut begun) && again.after(&error).await => {}
+            Err(error) if can_go_on_pulling(&error, &mut begun) && retry.after(&error).await => {}
             asked => return finish(job, domain, by, asked, |pulled| pulled_completion(spec, pulled)),
         }
     }
@@ -99,7 +99,7 @@ fn finish<T>(
     job: &Job<'_>,
     domain: &DomainInfo,
     by: Instant,
-    asked: Result<Asked<T>, ProtocolError>,
+    asked: Result<Answer<T>, ProtocolError>,
     answered: impl FnOnce(T) -> Completion,
 ) -> Completion {
     match asked {
@@ -127,7 +127,7 @@ fn tell(job: &Job<'_>, Progress { done, total }: Progress, partial: &str) {
     job.attempt.if_cut_off(SoFar { words: Some(words), data: None });
 }
 
-/// Whether a file can be pushed on from where it is. A last step that may have been taken is not taken again: the
+/// Whether a file can be pushed on from where it is. A last step that may have been taken is not taken retry: the
 /// guest may have changed the file since.
 fn can_go_on_pushing(error: &ProtocolError, begun: &mut bool, is_sent: bool) -> bool {
     can_go_on_pulling(error, begun) && effect_of(error, is_sent) == Effect::None

@@ -6,8 +6,8 @@ use atp_transport::{Effect, ErrorKind};
 use tokio::time::Instant;
 
 use super::{Failed, Job};
+use crate::diagnosis::{Diagnosis, Finding};
 use crate::error::OutcomeError;
-use crate::examination::{Examination, Finding};
 use crate::outcome::{Data, Status};
 use crate::verbs::completion::Completion;
 
@@ -45,8 +45,8 @@ pub(crate) async fn agent(job: &Job<'_>, domain: &DomainInfo) -> Completion {
     match found.await {
         Ok(found) => judge(job, domain, &found),
         Err(error) => {
-            let examination = Examination::from(vec![silent(&error)]);
-            Completion { data: Some(Data::Examination(examination)), ..job.failure(&error) }
+            let diagnosis = Diagnosis::from(vec![silent(&error)]);
+            Completion { data: Some(Data::Diagnosis(diagnosis)), ..job.failure(&error) }
         }
     }
 }
@@ -61,14 +61,14 @@ fn judge(job: &Job<'_>, domain: &DomainInfo, found: &Found) -> Completion {
     let failed = |kind: ErrorKind, what: &str, hint: &str| {
         let message = format!("host {}: VM {:?} {what}", job.target.host, domain.name);
         let error = OutcomeError::new(kind.as_str(), message).with_hint(hint);
-        let examination = Examination::from(vec![Finding::problem(CHECK, what, hint)]);
+        let diagnosis = Diagnosis::from(vec![Finding::problem(CHECK, what, hint)]);
         Completion {
-            data: Some(Data::Examination(examination)),
+            data: Some(Data::Diagnosis(diagnosis)),
             ..Completion::failed(Status::Failed, Effect::None, error)
         }
     };
     let fine =
-        |findings: Vec<Finding>| Completion::ok(Effect::None, Data::Examination(Examination::from(findings)));
+        |findings: Vec<Finding>| Completion::ok(Effect::None, Data::Diagnosis(Diagnosis::from(findings)));
     match found {
         Found::NotRunning(state) => fine(vec![Finding::note(CHECK, format!("not asked: the VM is {state}"))]),
         Found::NotConfigured => failed(
@@ -107,7 +107,7 @@ mod tests {
     use atp_transport::{LibvirtError, TransportError};
 
     use super::*;
-    use crate::examination::Verdict;
+    use crate::diagnosis::Verdict;
 
     #[test]
     fn an_agent_that_cannot_be_asked_is_told_with_the_reason() {

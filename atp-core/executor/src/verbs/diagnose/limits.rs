@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::examination::Finding;
+use crate::diagnosis::Finding;
 
 const CHECK: &str = "limits";
 
@@ -56,7 +56,7 @@ fn value(text: &str, name: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::examination::Verdict;
+    use crate::diagnosis::Verdict;
 
     #[test]
     fn what_is_commented_out_is_the_default() {

@@ -7,8 +7,8 @@ use atp_protocol::ProtocolError;
 use atp_transport::{Effect, ErrorKind, HostInfo, daemon_socket};
 
 use super::{Job, host_check};
+use crate::diagnosis::{Diagnosis, Finding};
 use crate::error::OutcomeError;
-use crate::examination::{Examination, Finding};
 use crate::outcome::{Data, HostReport, Status};
 use crate::verbs::completion::Completion;
 
@@ -27,12 +27,12 @@ pub(super) async fn host(job: &Job<'_>) -> Completion {
             let mut findings = way(socket.as_ref(), None);
             findings.push(daemon(&report));
             findings.push(limits::findings(&uri, job.in_flight_per_host(&info)).await);
-            Completion::ok(Effect::None, Data::Examination(Examination { findings, host: Some(report) }))
+            Completion::ok(Effect::None, Data::Diagnosis(Diagnosis { findings, host: Some(report) }))
         }
         Err(error) => {
             let failed = Failed::of(&error);
-            let examination = Examination::from(way(socket.as_ref(), Some(&failed)));
-            Completion { data: Some(Data::Examination(examination)), ..job.failure(&error) }
+            let diagnosis = Diagnosis::from(way(socket.as_ref(), Some(&failed)));
+            Completion { data: Some(Data::Diagnosis(diagnosis)), ..job.failure(&error) }
         }
     }
 }
@@ -110,7 +110,7 @@ impl Job<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::examination::Verdict;
+    use crate::diagnosis::Verdict;
 
     #[test]
     fn a_way_is_told_up_to_where_it_ended() {

@@ -9,13 +9,13 @@ mod restart;
 
 use super::Job;
 use crate::error::{OutcomeError, in_full};
-use crate::operation::{Forecast, Operation, reached};
+use crate::operation::{DryRun, Operation, reached};
 use crate::outcome::{Data, Status};
 use crate::policy::Policy;
 use crate::verbs::completion::Completion;
 
 /// What came of asking for the change.
-pub(super) enum Asked {
+pub(super) enum Requested {
     /// It was carried out, or, for a change that the guest makes, the guest was asked. The state is the
     /// one right after, if it could be had.
     Done(Option<DomainState>),
@@ -42,7 +42,7 @@ pub(super) async fn change(job: &Job<'_>, change: Change<'_>, wait: bool) -> Com
 }
 
 /// Asks for the change.
-pub(super) async fn request(job: &Job<'_>, change: Change<'_>) -> Result<Asked, ProtocolError> {
+pub(super) async fn request(job: &Job<'_>, change: Change<'_>) -> Result<Requested, ProtocolError> {
     let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         ask(&connection, job, change).await
     });
@@ -53,18 +53,20 @@ pub(super) async fn request(job: &Job<'_>, change: Change<'_>) -> Result<Asked, 
 pub(super) async fn finish(
     job: &Job<'_>,
     change: Change<'_>,
-    asked: Result<Asked, ProtocolError>,
+    asked: Result<Requested, ProtocolError>,
     wait: bool,
 ) -> Completion {
     let Change { operation, domain, policy, .. } = change;
     match (asked, operation.goal()) {
         (Err(error), _) => job.failure(&error),
-        (Ok(Asked::NotRunning(state)), _) => job.not_running(domain, state, Effect::None),
-        (Ok(Asked::Unchanged(state)), _) => Completion::unchanged(Data::Lifecycle { state }),
-        (Ok(Asked::Done(now)), Some(goal)) if wait && !now.is_some_and(|now| reached(goal, now)) => {
+        (Ok(Requested::NotRunning(state)), _) => job.not_running(domain, state, Effect::None),
+        (Ok(Requested::Unchanged(state)), _) => Completion::unchanged(Data::Lifecycle { state }),
+        (Ok(Requested::Done(now)), Some(goal)) if wait && !now.is_some_and(|now| reached(goal, now)) => {
             wait_for(job, domain, goal, policy).await
         }
-        (Ok(Asked::Done(now)), _) => Completion::ok(Effect::Done, now.map(|state| Data::Lifecycle { state })),
+        (Ok(Requested::Done(now)), _) => {
+            Completion::ok(Effect::Done, now.map(|state| Data::Lifecycle { state }))
+        }
     }
 }
 
@@ -73,11 +75,11 @@ async fn ask(
     connection: &LibvirtConnection,
     job: &Job<'_>,
     Change { operation, action, domain, policy }: Change<'_>,
-) -> Result<Asked, ProtocolError> {
-    let settled = |state| match operation.forecast(state) {
-        Forecast::Proceed => None,
-        Forecast::Unchanged => Some(Asked::Unchanged(state)),
-        Forecast::NotRunning => Some(Asked::NotRunning(state)),
+) -> Result<Requested, ProtocolError> {
+    let settled = |state| match operation.dry_run(state) {
+        DryRun::Proceed => None,
+        DryRun::Unchanged => Some(Requested::Unchanged(state)),
+        DryRun::NotRunning => Some(Requested::NotRunning(state)),
     };
     let before = lasting_state(connection, operation, domain, policy).await?;
     if let Some(asked) = settled(before) {
@@ -85,7 +87,7 @@ async fn ask(
     }
     job.attempt.mark_sent().await;
     let error = match connection.domain_lifecycle(domain.uuid, action).await {
-        Ok(()) => return Ok(Asked::Done(state_now(connection, operation, domain).await.ok())),
+        Ok(()) => return Ok(Requested::Done(state_now(connection, operation, domain).await.ok())),
         Err(error) => error,
     };
     // If the second look fails as well, the first error is the one to report.
@@ -98,7 +100,7 @@ async fn ask(
                 }
                 // A paused guest cannot follow a request; libvirt's words leave out that it is paused.
                 if error.kind() == ErrorKind::VmNotRunning && now.state == DomainState::Paused {
-                    return Ok(Asked::NotRunning(now.state));
+                    return Ok(Requested::NotRunning(now.state));
                 }
             }
         }
@@ -107,7 +109,7 @@ async fn ask(
             if let Ok(now) = state_now(connection, operation, domain).await
                 && now == DomainState::ShutOff
             {
-                return Ok(Asked::Done(Some(now)));
+                return Ok(Requested::Done(Some(now)));
             }
         }
         _ => {}
@@ -126,7 +128,7 @@ async fn lasting_state(
     let mut pause = policy.poll_initial;
     loop {
         let state = connection.domain_info(domain.uuid).await?.state;
-        if operation.forecast(state) != Forecast::Unchanged || !state.is_active() {
+        if operation.dry_run(state) != DryRun::Unchanged || !state.is_active() {
             return Ok(state);
         }
         if connection.monitor_is_free(domain.uuid).await.map_err(|error| held_back(error, operation))? {

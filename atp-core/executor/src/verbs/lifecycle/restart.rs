@@ -12,7 +12,7 @@ use futures_util::stream::{Stream, StreamExt as _, unfold};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::{Asked, Change, finish, request};
+use super::{Change, Requested, finish, request};
 use crate::error::OutcomeError;
 use crate::operation::Condition;
 use crate::outcome::{Data, Status};
@@ -24,7 +24,7 @@ const TELLS: &str = "QEMU";
 
 /// How a restart ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
+enum RestartEnd {
     Restarted,
     /// It stopped instead.
     Stopped,
@@ -56,7 +56,7 @@ pub(super) async fn restart(job: &Job<'_>, change: Change<'_>) -> Completion {
         Err(_) => return not_watched(job, domain),
     };
     match request(job, change).await {
-        Ok(Asked::Done(_)) => {}
+        Ok(Requested::Done(_)) => {}
         asked => return finish(job, change, asked, false).await,
     }
     let ended = {
@@ -64,7 +64,7 @@ pub(super) async fn restart(job: &Job<'_>, change: Change<'_>) -> Completion {
         end(pin!(items), domain.uuid, is_watched, deadline).await
     };
     match ended {
-        Ended::Restarted => {}
+        RestartEnd::Restarted => {}
         ended => return not_restarted(job, domain, ended),
     }
     drop(events);
@@ -105,18 +105,20 @@ async fn end(
     uuid: Uuid,
     is_watched: bool,
     deadline: Instant,
-) -> Ended {
+) -> RestartEnd {
     let mut are_lost = !is_watched;
     let mut until = if are_lost { half_way_to(deadline) } else { deadline };
     loop {
         let Ok(item) = timeout_at(until, items.next()).await else {
-            return if are_lost { Ended::Unseen } else { Ended::Late };
+            return if are_lost { RestartEnd::Unseen } else { RestartEnd::Late };
         };
         match item {
-            None | Some(WatchItem::Removed { .. }) => return Ended::Unseen,
+            None | Some(WatchItem::Removed { .. }) => return RestartEnd::Unseen,
             Some(WatchItem::Event { event, .. }) if event.uuid == uuid => match event.kind {
-                DomainEventKind::Reboot => return Ended::Restarted,
-                DomainEventKind::Lifecycle { change: LifecycleChange::Stopped, .. } => return Ended::Stopped,
+                DomainEventKind::Reboot => return RestartEnd::Restarted,
+                DomainEventKind::Lifecycle { change: LifecycleChange::Stopped, .. } => {
+                    return RestartEnd::Stopped;
+                }
                 _ => {}
             },
             Some(WatchItem::Gap { .. } | WatchItem::Missed { .. }) if !are_lost => {
@@ -127,7 +129,7 @@ async fn end(
             Some(WatchItem::Present { domains, .. })
                 if !domains.iter().any(|domain| domain.uuid == uuid && domain.state.is_active()) =>
             {
-                return Ended::Stopped;
+                return RestartEnd::Stopped;
             }
             Some(_) => {}
         }
@@ -145,21 +147,21 @@ fn not_watched(job: &Job<'_>, domain: &DomainInfo) -> Completion {
     Completion::failed(Status::Failed, Effect::None, error)
 }
 
-fn not_restarted(job: &Job<'_>, domain: &DomainInfo, ended: Ended) -> Completion {
+fn not_restarted(job: &Job<'_>, domain: &DomainInfo, ended: RestartEnd) -> Completion {
     let (kind, effect, how, hint) = match ended {
-        Ended::Stopped => (
+        RestartEnd::Stopped => (
             "state-not-reached",
             Effect::Done,
             "stopped instead of restarting",
             "start it (`atp vm start`), and look at its <on_reboot>",
         ),
-        Ended::Unseen => (
+        RestartEnd::Unseen => (
             "events-lost",
             Effect::Unknown,
             "was not seen to restart, and the connection that tells of it was lost meanwhile: it may have",
             "look at the guest (`atp exec SEL -- uptime -s`) before restarting it again",
         ),
-        Ended::Restarted | Ended::Late => (
+        RestartEnd::Restarted | RestartEnd::Late => (
             "state-not-reached",
             Effect::Done,
             "was not seen to restart by the deadline",
@@ -222,7 +224,7 @@ mod tests {
     }
 
     /// How a restart ends of which these items tell, one a second, and after how many seconds that is known.
-    async fn ends(items: impl IntoIterator<Item = WatchItem>, is_watched: bool) -> (Ended, u64) {
+    async fn ends(items: impl IntoIterator<Item = WatchItem>, is_watched: bool) -> (RestartEnd, u64) {
         let began = Instant::now();
         let items = futures_util::stream::iter(items).then(async |item| {
             sleep(Duration::from_secs(1)).await;
@@ -238,18 +240,18 @@ mod tests {
         use DomainState::{Running, ShutOff};
         assert_eq!(
             ends([present(Running), happened(DomainEventKind::Reboot)], true).await,
-            (Ended::Restarted, 2)
+            (RestartEnd::Restarted, 2)
         );
-        assert_eq!(ends([], true).await, (Ended::Late, 60));
+        assert_eq!(ends([], true).await, (RestartEnd::Late, 60));
         let (ended, after) = ends([gap(), present(Running)], true).await;
-        assert_eq!(ended, Ended::Unseen);
+        assert_eq!(ended, RestartEnd::Unseen);
         assert!((20..50).contains(&after), "after {after} s");
-        assert_eq!(ends([WatchItem::Missed { count: 1 }], true).await.0, Ended::Unseen);
-        assert_eq!(ends([present(Running)], false).await.0, Ended::Unseen);
+        assert_eq!(ends([WatchItem::Missed { count: 1 }], true).await.0, RestartEnd::Unseen);
+        assert_eq!(ends([present(Running)], false).await.0, RestartEnd::Unseen);
         // What the listing after the gap shows, and what comes after it, counts.
-        assert_eq!(ends([gap(), present(ShutOff)], true).await, (Ended::Stopped, 2));
+        assert_eq!(ends([gap(), present(ShutOff)], true).await, (RestartEnd::Stopped, 2));
         let later = [gap(), present(Running), happened(DomainEventKind::Reboot)];
-        assert_eq!(ends(later, true).await, (Ended::Restarted, 3));
+        assert_eq!(ends(later, true).await, (RestartEnd::Restarted, 3));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What an examination found: one finding for each thing looked at, good or bad, with what to do about it.
+//! What an diagnosis found: one finding for each thing looked at, good or bad, with what to do about it.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ use crate::outcome::HostReport;
 
 /// Everything found about one host or VM.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Examination {
+pub struct Diagnosis {
     /// In the order in which things depend on each other.
     pub findings: Vec<Finding>,
     /// What the host said of itself, where it was reached.
@@ -75,8 +75,8 @@ impl Finding {
     }
 }
 
-impl From<Vec<Finding>> for Examination {
+impl From<Vec<Finding>> for Diagnosis {
     fn from(findings: Vec<Finding>) -> Self {
-        Examination { findings, host: None }
+        Diagnosis { findings, host: None }
     }
 }
