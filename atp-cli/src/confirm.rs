@@ -4,7 +4,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use atp_executor::Plan;
 
-use crate::commands::Context;
+use crate::context::Context;
 use crate::problem::{Failure, Problem};
 use crate::render::target_name;
 use crate::signals::Interrupts;

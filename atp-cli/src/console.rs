@@ -3,18 +3,29 @@
 use std::io::Write as _;
 
 use atp_executor::{Outcome, Status};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::args::{ColorMode, LogFormat};
+use crate::json;
 use crate::problem::Problem;
-use crate::render::json;
 use crate::terminal::{self, ERROR, HINT, WARNING, styled};
 
 /// The crates whose log lines are shown.
 const LOGGED: [&str; 4] = ["atp", "atp_executor", "atp_protocol", "atp_transport"];
+
+/// The form of the messages on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
 
 /// Where people are spoken to. Nothing here ever fails: with stderr gone there is nobody to tell.
 #[derive(Debug, Clone, Copy)]
@@ -132,17 +143,6 @@ fn problem_text(problem: &Problem) -> String {
         text.push_str(&format!("\n{}: {}\n", styled(HINT, "hint"), terminal::block(hint)));
     }
     text
-}
-
-/// Sets whether stdout and stderr are coloured, from here on. With `auto` they are on a terminal, unless
-/// `NO_COLOR` is set.
-pub(crate) fn set_colors(mode: ColorMode) {
-    match mode {
-        ColorMode::Auto => anstream::ColorChoice::Auto,
-        ColorMode::Always => anstream::ColorChoice::Always,
-        ColorMode::Never => anstream::ColorChoice::Never,
-    }
-    .write_global();
 }
 
 /// Starts the log on stderr: errors only by default; `-v` says what is done, `-vv` everything.

@@ -16,6 +16,10 @@ use crate::signals::Interrupts;
 const LOCAL_ID: &str = "local";
 const LOCAL_URI: &str = "qemu:///system";
 
+/// Longest that closing the connections may take at the end. A daemon logs an error for each client that leaves without
+/// closing its connection.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// Longest the daemon of this machine may take to answer, where it is only tried.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -65,6 +69,12 @@ pub(crate) async fn with_passwords(
         password::ask_if_wanted(host, interrupts).await?;
     }
     Ok(settings)
+}
+
+/// Closes the connections, within [`CLOSE_TIMEOUT`]; those whose close hangs are abandoned. Calls in flight have `grace` to
+/// end before.
+pub(crate) async fn close(manager: &TransportManager, grace: Duration) {
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, manager.close(grace)).await;
 }
 
 /// A manager of exactly the hosts in the settings.

@@ -4,13 +4,19 @@
 //! comes of it is rendered ([`render`]) and told by the exit code ([`exit`]). The work itself is done by
 //! `atp-executor` and the crates below it: nothing here is missing for those who use them as libraries.
 
+mod advice;
 mod args;
+mod batch;
 mod commands;
 mod completer;
 mod confirm;
 mod console;
+mod context;
+mod dry_run;
 mod exit;
 mod inventory;
+mod journal;
+mod json;
 mod output;
 mod password;
 mod problem;
@@ -28,9 +34,10 @@ use std::{io, panic, thread};
 
 use clap::Parser as _;
 
-use crate::args::{Cli, Command, LogFormat};
-use crate::commands::Context;
+use crate::args::{Cli, Command};
 use crate::console::Console;
+use crate::console::LogFormat;
+use crate::context::Context;
 use crate::problem::{Failure, Problem};
 use crate::settings::{Settings, Sources};
 
@@ -41,10 +48,10 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => {
-            let error = args::advise(error, &args);
-            match args::log_format(&args) {
+            let error = advice::advise(error, &args);
+            match advice::log_format(&args) {
                 Some(LogFormat::Json) if error.use_stderr() => {
-                    Console::new(LogFormat::Json, false).problem(&args::problem(&error));
+                    Console::new(LogFormat::Json, false).problem(&advice::problem(&error));
                 }
                 // Help and version go to stdout and are no failure; a reader that left does not matter.
                 _ => drop(error.print()),
@@ -52,7 +59,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE));
         }
     };
-    let log_format = cli.global.log_format.or_else(|| args::log_format(&[]));
+    let log_format = cli.global.log_format.or_else(|| advice::log_format(&[]));
     let console = Console::new(log_format.unwrap_or(LogFormat::Text), cli.global.quiet);
     report_panics(console);
     let code = panic::catch_unwind(|| start(cli, console)).unwrap_or(exit::BUG);
@@ -68,7 +75,7 @@ fn start(cli: Cli, console: Console) -> u8 {
         _ => {}
     }
     if let Some(color) = cli.global.color {
-        console::set_colors(color);
+        terminal::set_colors(color);
     }
     if let Command::Events(_) = &cli.command
         && let Err(problem) = commands::events::check(&cli.global)
@@ -81,7 +88,7 @@ fn start(cli: Cli, console: Console) -> u8 {
         Ok(settings) => settings,
         Err(problems) => return fail(&console, &Failure::Usage(problems)),
     };
-    console::set_colors(settings.color);
+    terminal::set_colors(settings.color);
     let console = Console::new(settings.log_format, cli.global.quiet);
     console::start_log(settings.log_format, cli.global.verbose);
 

@@ -2,6 +2,29 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::console::Console;
+use crate::exit::{SUCCESS, TARGETS_FAILED};
+use crate::problem::Problem;
+
+/// The form of the data on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OutputFormat {
+    /// For people: tables, and equal outputs grouped
+    Table,
+    /// One array of outcomes, sorted, at the end
+    Json,
+    /// One outcome a line, as each target finishes
+    Jsonl,
+    /// A header and a row for each outcome, sorted, at the end
+    Csv,
+    /// A selector for each target that is well, sorted, at the end: what other calls of atp take
+    Name,
+}
+
 /// The way out for data.
 pub(crate) struct Output {
     writer: Box<dyn Write + Send>,
@@ -53,6 +76,17 @@ impl Output {
         match self.state {
             State::Failed(error) => Err(error),
             State::Open | State::ReaderGone => Ok(()),
+        }
+    }
+
+    /// Ends a report that has no targets. Returns the exit code.
+    pub(crate) fn end(self, console: &Console) -> u8 {
+        match self.finish() {
+            Ok(()) => SUCCESS,
+            Err(error) => {
+                console.problem(&Problem::new("the report could not be written to stdout").because(&error));
+                TARGETS_FAILED
+            }
         }
     }
 }

@@ -11,9 +11,9 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::args::OutputFormat;
-use crate::commands::Context;
 use crate::console::Console;
+use crate::context::Context;
+use crate::output::OutputFormat;
 use crate::terminal::{self, ERROR, WARNING, styled};
 
 /// How often the bar is drawn.

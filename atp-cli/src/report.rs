@@ -8,7 +8,7 @@ use atp_executor::{Outcome, Plan, Status, StopReason};
 use atp_transport::{ErrorKind, HostId};
 use tokio::time::Instant;
 
-use crate::commands::Context;
+use crate::context::Context;
 use crate::exit::Ending;
 use crate::output::Output;
 use crate::problem::Problem;

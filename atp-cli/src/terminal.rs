@@ -6,6 +6,31 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use atp_executor::Stream;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ColorMode {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// Sets whether stdout and stderr are coloured, from here on. With `auto` they are on a terminal, unless
+/// `NO_COLOR` is set.
+pub(crate) fn set_colors(mode: ColorMode) {
+    match mode {
+        ColorMode::Auto => anstream::ColorChoice::Auto,
+        ColorMode::Always => anstream::ColorChoice::Always,
+        ColorMode::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
+}
 
 /// Headings of tables and of groups of targets.
 pub(crate) const HEADING: Style = Style::new().bold();

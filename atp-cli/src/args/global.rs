@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use atp_transport::HostId;
 use atp_transport::settings::parse_positive_duration;
-use clap::{ArgAction, Args, ValueEnum};
-use serde::{Deserialize, Serialize};
+use clap::{ArgAction, Args};
 
+use super::number::parse_count;
 use super::policy::PolicyArgs;
+use crate::console::LogFormat;
+use crate::output::OutputFormat;
+use crate::terminal::ColorMode;
 
 /// Options that stand before or after the command.
 #[derive(Debug, Clone, Default, Args)]
@@ -99,44 +102,6 @@ impl GlobalArgs {
     }
 }
 
-/// The form of the data on stdout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum OutputFormat {
-    /// For people: tables, and equal outputs grouped
-    Table,
-    /// One array of outcomes, sorted, at the end
-    Json,
-    /// One outcome a line, as each target finishes
-    Jsonl,
-    /// A header and a row for each outcome, sorted, at the end
-    Csv,
-    /// A selector for each target that is well, sorted, at the end: what other calls of atp take
-    Name,
-}
-
-/// When to use colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ColorMode {
-    /// On a terminal, unless NO_COLOR is set
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
-}
-
-/// The form of the messages on stderr.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum LogFormat {
-    /// For people
-    Text,
-    /// One JSON object a line
-    Json,
-}
-
 fn parse_host(text: &str) -> Result<AdHocHost, String> {
     let (id, uri) = text
         .split_once('=')
@@ -144,12 +109,4 @@ fn parse_host(text: &str) -> Result<AdHocHost, String> {
         .ok_or("expected ID=URI, such as demo=test:///default or node7=qemu+tcp://10.0.0.7/system")?;
     let id = id.parse::<HostId>().map_err(|error| error.to_string())?;
     Ok(AdHocHost { id, uri: uri.to_owned() })
-}
-
-pub(super) fn parse_count(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected a number of at least 1".to_owned())
-}
-
-pub(super) fn parse_number(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("expected a whole number, 0 or more, of at most {}", u32::MAX))
 }

@@ -1,7 +1,6 @@
 //! The command line as it is typed, a noun a file, each with the examples that end its help. What the settings make
 //! of it is in [`crate::settings`].
 
-mod advice;
 mod config;
 mod copy;
 mod doctor;
@@ -11,6 +10,7 @@ mod global;
 mod host;
 mod input;
 mod manual;
+mod number;
 mod policy;
 mod raw;
 mod run;
@@ -23,7 +23,6 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use advice::{advise, log_format, problem};
 pub(crate) use config::ConfigCommand;
 pub(crate) use copy::{CopyArgs, Side};
 pub(crate) use doctor::DoctorArgs;
@@ -31,7 +30,7 @@ pub(crate) use events::EventsArgs;
 pub(crate) use exec::ExecArgs;
 #[cfg(test)]
 pub(crate) use global::AdHocHost;
-pub(crate) use global::{ColorMode, GlobalArgs, LogFormat, OutputFormat};
+pub(crate) use global::GlobalArgs;
 pub(crate) use host::{HostAddArgs, HostCommand};
 pub(crate) use input::{KeyArgs, MouseArgs, TypeArgs};
 pub(crate) use manual::{CompletionsArgs, ManArgs};
@@ -208,6 +207,8 @@ pub(crate) fn gather_hosts(args: impl IntoIterator<Item = OsString>) -> Vec<OsSt
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advice::advise;
+    use crate::output::OutputFormat;
     use clap::CommandFactory as _;
     use proptest::prelude::*;
 

@@ -6,7 +6,7 @@ use atp_executor::Portion;
 use atp_transport::settings::parse_positive_duration;
 use clap::Args;
 
-use super::global::{parse_count, parse_number};
+use super::number::{parse_count, parse_number};
 
 /// The word for no limit: it takes away what a file or a variable sets.
 pub(crate) const NONE: &str = "none";

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::global::parse_number;
+use super::number::parse_number;
 use super::targets::TargetArgs;
 
 /// `atp screenshot …`

@@ -2,12 +2,15 @@
 
 use atp_transport::{HostInfo, PasswordSource};
 
-use crate::args::{ConfigCommand, OutputFormat};
-use crate::commands::{Context, doctor, host};
+use crate::args::ConfigCommand;
+use crate::commands::doctor;
+use crate::context::Context;
 use crate::inventory;
+use crate::json;
 use crate::output::Output;
+use crate::output::OutputFormat;
 use crate::problem::Failure;
-use crate::render::{csv, json, table};
+use crate::render::{csv, table};
 use crate::settings::SYSTEM_FILE;
 
 pub(crate) async fn run(command: ConfigCommand, context: &Context) -> Result<u8, Failure> {
@@ -28,7 +31,7 @@ fn show(context: &Context) -> Result<u8, Failure> {
         OutputFormat::Name => entries.iter().for_each(|entry| output.write(&format!("{}\n", entry.key))),
         OutputFormat::Jsonl => entries.iter().for_each(|entry| output.write(&json::line(entry))),
     }
-    Ok(host::end(output, context))
+    Ok(output.end(&context.console))
 }
 
 /// Says that the settings, which were read and checked before, are good; the hosts' URIs are checked here.
@@ -67,7 +70,7 @@ async fn check(context: &Context) -> Result<u8, Failure> {
             output.write(&json::line(&serde_json::json!({"status": "ok", "files": files, "hosts": hosts})));
         }
     }
-    Ok(host::end(output, context))
+    Ok(output.end(&context.console))
 }
 
 /// A variable that a host's password is to be read from, and that is not there.

@@ -7,7 +7,9 @@ use atp_executor::{Operation, PullSpec, PushSpec, Selection, Selector};
 use atp_protocol::files::Source;
 
 use crate::args::{CopyArgs, Side};
-use crate::commands::{Context, batch, narrowed};
+use crate::batch;
+use crate::commands::narrowed;
+use crate::context::Context;
 use crate::problem::{Failure, Problem};
 
 pub(crate) async fn run(args: CopyArgs, context: &Context) -> Result<u8, Failure> {

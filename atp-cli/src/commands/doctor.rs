@@ -15,8 +15,9 @@ use atp_transport::{Effect, HostId, HostInfo, PasswordSource};
 use tokio::time::Instant;
 
 use crate::args::DoctorArgs;
-use crate::commands::batch::{FAREWELL, drive};
-use crate::commands::{Context, forecast};
+use crate::batch::drive;
+use crate::context::Context;
+use crate::dry_run;
 use crate::inventory;
 use crate::problem::{Failure, Problem};
 use crate::report::Report;
@@ -51,7 +52,7 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
         report.take(outcome);
     }
     if context.dry_run {
-        forecast::forecast(plan, &mut report);
+        dry_run::forecast(plan, &mut report);
     } else {
         let hosts: Vec<_> = plan.targets.iter().map(|target| target.host.clone()).collect();
         let mut reached = BTreeSet::new();
@@ -86,7 +87,7 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
         report.ending.signal = interrupts.received();
     }
     let code = report.finish(started);
-    let _ = tokio::time::timeout(FAREWELL, manager.close(Duration::ZERO)).await;
+    inventory::close(&manager, Duration::ZERO).await;
     Ok(code)
 }
 

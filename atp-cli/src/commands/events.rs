@@ -7,12 +7,12 @@ use atp_executor::{Executor, Names, Selection};
 use atp_transport::{ErrorKind, HostId, WatchItem, WatchOptions};
 use tokio::time::{Instant, sleep_until};
 
-use crate::args::{EventsArgs, GlobalArgs, OutputFormat};
-use crate::commands::batch::FAREWELL;
-use crate::commands::{Context, host};
+use crate::args::{EventsArgs, GlobalArgs};
+use crate::context::Context;
 use crate::exit::{MATCHED_NOTHING, SUCCESS, TARGETS_FAILED};
-use crate::inventory;
+use crate::inventory::{self, CLOSE_TIMEOUT};
 use crate::output::Output;
+use crate::output::OutputFormat;
 use crate::problem::{Failure, Problem};
 use crate::render::events::Teller;
 use crate::signals::Interrupts;
@@ -98,13 +98,13 @@ pub(crate) async fn run(args: EventsArgs, context: &Context) -> Result<u8, Failu
     let is_incomplete = output.is_open() && (not_found > 0 || !unwatched.is_empty());
     teller.finish(&mut output);
     drop(watch);
-    let _ = tokio::time::timeout(FAREWELL, manager.close(FAREWELL)).await;
+    inventory::close(&manager, CLOSE_TIMEOUT).await;
     if is_incomplete && !unwatched.is_empty() && signal.is_none() {
         let hosts = Names(unwatched.iter().map(ToString::to_string).collect());
         let hint = "`atp doctor HOST` says what is wrong on the way there";
         context.console.problem(&Problem::new(format!("never watched: {hosts}")).hint(hint));
     }
-    let code = match host::end(output, context) {
+    let code = match output.end(&context.console) {
         SUCCESS if is_incomplete => TARGETS_FAILED,
         code => code,
     };

@@ -7,7 +7,9 @@ use atp_executor::Operation;
 use atp_protocol::ExecSpec;
 
 use crate::args::ExecArgs;
-use crate::commands::{Context, batch, selection};
+use crate::batch;
+use crate::commands::selection;
+use crate::context::Context;
 use crate::problem::{Failure, Problem};
 
 /// The file name that stands for this process's standard input.

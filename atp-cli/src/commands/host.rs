@@ -4,13 +4,16 @@ use atp_executor::{Data, HostSelector, Operation, Outcome, Selection, Status};
 use atp_transport::{Effect, HostId, HostInfo};
 use serde_json::json;
 
-use crate::args::{HostCommand, OutputFormat};
-use crate::commands::{Context, batch, inventory_file};
-use crate::exit::{SUCCESS, TARGETS_FAILED};
+use crate::args::HostCommand;
+use crate::batch;
+use crate::commands::inventory_file;
+use crate::context::Context;
 use crate::inventory;
+use crate::json as json_form;
 use crate::output::Output;
-use crate::problem::{Failure, Problem};
-use crate::render::{csv, json as json_form, name, table};
+use crate::output::OutputFormat;
+use crate::problem::Failure;
+use crate::render::{csv, name, table};
 use crate::settings::mask_uri;
 
 pub(crate) async fn run(command: HostCommand, context: &Context) -> Result<u8, Failure> {
@@ -36,26 +39,13 @@ async fn list(context: &Context) -> Result<u8, Failure> {
         OutputFormat::Csv => output.write(&csv::outcomes(csv::HOST_LIST, &rows(&hosts))),
         OutputFormat::Name => output.write(&name::names(&rows(&hosts))),
     }
-    Ok(end(output, context))
+    Ok(output.end(&context.console))
 }
 
 /// Connects to hosts, all of them if none is named.
 async fn check(hosts: Vec<HostSelector>, context: &Context) -> Result<u8, Failure> {
     let selection = if hosts.is_empty() { Selection::all() } else { Selection::hosts(hosts) };
     batch::run(selection, Operation::HostCheck, context).await
-}
-
-/// Ends a report that has no targets. Returns the exit code.
-pub(crate) fn end(output: Output, context: &Context) -> u8 {
-    match output.finish() {
-        Ok(()) => SUCCESS,
-        Err(error) => {
-            context
-                .console
-                .problem(&Problem::new("the report could not be written to stdout").because(&error));
-            TARGETS_FAILED
-        }
-    }
 }
 
 fn rows(hosts: &[HostInfo]) -> Vec<Outcome> {

@@ -6,7 +6,9 @@ use atp_executor::{KeySpec, MouseSpec, Operation};
 use atp_protocol::input::{KeyTiming, MouseAction, MouseTiming};
 
 use crate::args::{KeyArgs, MouseArgs, TypeArgs};
-use crate::commands::{Context, batch, selection};
+use crate::batch;
+use crate::commands::selection;
+use crate::context::Context;
 use crate::problem::{Failure, Problem};
 
 pub(crate) async fn key(args: KeyArgs, context: &Context) -> Result<u8, Failure> {

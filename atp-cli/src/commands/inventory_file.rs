@@ -7,12 +7,14 @@ use atp_executor::{Data, Outcome, Status};
 use atp_transport::{Effect, HostId, HostInfo};
 use serde_json::json;
 
-use crate::args::{HostAddArgs, OutputFormat};
-use crate::commands::{Context, host};
+use crate::args::HostAddArgs;
+use crate::context::Context;
 use crate::inventory;
+use crate::json as json_form;
 use crate::output::Output;
+use crate::output::OutputFormat;
 use crate::problem::{Failure, Problem};
-use crate::render::{csv, json as json_form, name, target_name};
+use crate::render::{csv, name, target_name};
 use crate::settings::edit::{NewHost, SettingsFile};
 use crate::settings::mask_uri;
 
@@ -162,5 +164,5 @@ fn report(
         OutputFormat::Csv => output.write(&csv::outcomes(&["uri", "file"], &[outcome])),
         OutputFormat::Name => output.write(&name::names(&[outcome])),
     }
-    Ok(host::end(output, context))
+    Ok(output.end(&context.console))
 }

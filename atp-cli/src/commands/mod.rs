@@ -1,16 +1,13 @@
 //! What each command does, a noun a file. Most are an operation over a selection of VMs, carried out by [`batch`].
 
-mod batch;
 mod config;
 mod copy;
 mod doctor;
 pub(crate) mod events;
 mod exec;
-mod forecast;
 mod host;
 mod input;
 mod inventory_file;
-mod journal;
 pub(crate) mod manual;
 mod raw;
 mod run;
@@ -19,35 +16,13 @@ mod vm;
 mod wait;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use atp_executor::Selection;
 
 use crate::args::{Command, NarrowArgs, TargetArgs};
-use crate::console::Console;
+use crate::context::Context;
 use crate::problem::{Failure, Problem};
-use crate::settings::Settings;
-
-/// What every command works with.
-#[derive(Debug)]
-pub(crate) struct Context {
-    pub(crate) settings: Settings,
-    pub(crate) console: Console,
-    /// A new file to note a run in.
-    pub(crate) journal: Option<PathBuf>,
-    /// A journal to go on from.
-    pub(crate) resume: Option<PathBuf>,
-    /// Show what would be done, and do nothing.
-    pub(crate) dry_run: bool,
-    /// Show what differs from the commonest output, and not all outputs.
-    pub(crate) differences: bool,
-    /// A file for the outcomes as JUnit XML.
-    pub(crate) junit: Option<PathBuf>,
-    /// How much is logged on stderr; 0 is errors only.
-    pub(crate) verbosity: u8,
-    /// Consent was given on the command line.
-    pub(crate) yes: bool,
-}
 
 /// Carries out a command. Returns the exit code.
 ///

@@ -4,7 +4,9 @@ use atp_executor::Operation;
 use atp_protocol::{RawCommand, RawCommandError};
 
 use crate::args::RawArgs;
-use crate::commands::{Context, batch, selection};
+use crate::batch;
+use crate::commands::selection;
+use crate::context::Context;
 use crate::problem::{Failure, Problem};
 
 pub(crate) async fn qmp(args: RawArgs, context: &Context) -> Result<u8, Failure> {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use atp_executor::{Operation, Scenario, ScenarioError};
 
 use crate::args::RunArgs;
-use crate::commands::{Context, batch};
+use crate::batch;
+use crate::context::Context;
 use crate::problem::{Failure, Problem};
 
 pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<u8, Failure> {

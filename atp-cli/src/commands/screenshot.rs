@@ -4,7 +4,9 @@ use atp_executor::{Operation, ScreenshotSpec};
 use atp_protocol::screenshot::ScreenshotLimits;
 
 use crate::args::ScreenshotArgs;
-use crate::commands::{Context, batch, selection};
+use crate::batch;
+use crate::commands::selection;
+use crate::context::Context;
 use crate::problem::Failure;
 
 pub(crate) async fn run(args: ScreenshotArgs, context: &Context) -> Result<u8, Failure> {

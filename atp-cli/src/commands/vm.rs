@@ -4,7 +4,9 @@ use atp_executor::{Operation, Selection};
 use atp_transport::domain::Lifecycle;
 
 use crate::args::{LifecycleArgs, VmCommand};
-use crate::commands::{Context, batch, narrowed, selection};
+use crate::batch;
+use crate::commands::{narrowed, selection};
+use crate::context::Context;
 use crate::problem::Failure;
 
 pub(crate) async fn run(command: VmCommand, context: &Context) -> Result<u8, Failure> {

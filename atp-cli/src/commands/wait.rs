@@ -4,7 +4,9 @@ use atp_executor::{Condition, Operation};
 use atp_protocol::ExecSpec;
 
 use crate::args::{Awaited, WaitArgs};
-use crate::commands::{Context, batch, selection};
+use crate::batch;
+use crate::commands::selection;
+use crate::context::Context;
 use crate::problem::Failure;
 
 pub(crate) async fn run(args: WaitArgs, context: &Context) -> Result<u8, Failure> {

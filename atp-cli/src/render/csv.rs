@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use atp_executor::{Data, ExecReport, Operation, Outcome};
 use serde_json::Value;
 
-use crate::render::json;
+use crate::json;
 use crate::settings::Entry;
 use crate::terminal;
 

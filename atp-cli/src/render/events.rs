@@ -3,9 +3,10 @@
 use anstyle::Style;
 use atp_transport::{HostId, WatchItem};
 
-use crate::args::OutputFormat;
+use crate::json;
 use crate::output::Output;
-use crate::render::{json, target_name};
+use crate::output::OutputFormat;
+use crate::render::target_name;
 use crate::terminal::{DIM, ERROR, WARNING, line, styled};
 
 /// Writes items in one form.

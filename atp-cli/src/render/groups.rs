@@ -14,7 +14,8 @@ use anstyle::Style;
 use atp_executor::{Data, ExecReport, Outcome, Stream};
 use similar::{ChangeTag, TextDiff};
 
-use crate::render::{group_by, json, name_of};
+use crate::json;
+use crate::render::{group_by, name_of};
 use crate::terminal::{self, DIM, ERROR, GOOD, HEADING, WARNING, styled};
 
 /// Lines shown around each difference.

@@ -8,7 +8,6 @@ mod failures;
 #[cfg(test)]
 mod fixture;
 mod groups;
-pub(crate) mod json;
 pub(crate) mod junit;
 pub(crate) mod name;
 pub(crate) mod summary;
@@ -20,9 +19,10 @@ use std::hash::Hash;
 use atp_executor::{Operation, Outcome};
 use atp_transport::HostId;
 
-use crate::args::OutputFormat;
-use crate::commands::Context;
+use crate::context::Context;
+use crate::json;
 use crate::output::Output;
+use crate::output::OutputFormat;
 use crate::terminal;
 
 /// Takes the outcomes of a run and renders them in one form.

@@ -17,8 +17,11 @@ use clap::ValueEnum;
 use config::{Config, ConfigError, Map, Value, ValueKind};
 use serde::{Deserialize, Serialize};
 
-use crate::args::{ColorMode, GlobalArgs, LogFormat, NONE, OutputFormat};
+use crate::args::{GlobalArgs, NONE};
+use crate::console::LogFormat;
+use crate::output::OutputFormat;
 use crate::problem::Problem;
+use crate::terminal::ColorMode;
 
 pub(crate) use secret::mask_uri;
 

@@ -2,7 +2,7 @@
 
 use atp_executor::{History, Journal, Operation, Plan};
 
-use crate::commands::Context;
+use crate::context::Context;
 use crate::problem::Problem;
 
 /// What the journal to go on from says, if there is one.

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::ValueEnum as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::LogFormat;
+use crate::console::LogFormat;
 use crate::problem::Problem;
 
 /// The commands that take something after their selectors.

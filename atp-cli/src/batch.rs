@@ -6,18 +6,15 @@ use anyhow::Context as _;
 use atp_executor::{Executor, Notice, Operation, Outcome, Plan, Run, RunEvent, Selection, StateFilter};
 use tokio::time::Instant;
 
-use crate::commands::forecast::{forecast, what};
-use crate::commands::{Context, journal};
 use crate::confirm::confirm;
+use crate::context::Context;
+use crate::dry_run::{forecast, what};
 use crate::inventory;
+use crate::journal;
 use crate::problem::{Failure, Problem};
 use crate::progress;
 use crate::report::Report;
 use crate::signals::Interrupts;
-
-/// Longest the connections may take to be closed when all is reported. A daemon logs an error for each client that
-/// goes without a word.
-pub(crate) const FAREWELL: Duration = Duration::from_millis(200);
 
 /// Carries out an operation on the selected targets and reports it. Returns the exit code.
 ///
@@ -79,8 +76,7 @@ pub(crate) async fn run(
         report
     };
     let code = report.finish(started);
-    // Whatever hangs is left behind.
-    let _ = tokio::time::timeout(FAREWELL, manager.close(Duration::ZERO)).await;
+    inventory::close(&manager, Duration::ZERO).await;
     Ok(code)
 }
 
