@@ -6,7 +6,7 @@ use atp_executor::{
 };
 use atp_protocol::ExecSpec;
 use atp_transport::domain::DomainState;
-use atp_transport::{Effect, ErrorKind};
+use atp_transport::{Effect, ErrorKind, Hint};
 
 use crate::report::Report;
 
@@ -22,11 +22,10 @@ pub(crate) fn forecast(plan: Plan, report: &mut Report<'_>) {
         let status = if forecast == DryRun::Unchanged { Status::Unchanged } else { Status::Skipped };
         let error = (forecast == DryRun::NotRunning).then(|| {
             let hint = match target.state() {
-                Some(DomainState::Paused) => "resume it first (`atp vm resume`)",
+                Some(DomainState::Paused) => Hint::RESUME_VM,
                 _ => ErrorKind::VmNotRunning.hint(),
             };
-            OutcomeError::new(ErrorKind::VmNotRunning.as_str(), "it would fail: the VM is not running")
-                .with_hint(hint)
+            OutcomeError::new(ErrorKind::VmNotRunning, "it would fail: the VM is not running").with_hint(hint)
         });
         report.show(Outcome {
             vm: target.vm().map(str::to_owned),

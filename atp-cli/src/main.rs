@@ -26,6 +26,7 @@ mod report;
 mod settings;
 mod signals;
 mod terminal;
+mod words;
 
 use std::num::NonZero;
 use std::process::ExitCode;

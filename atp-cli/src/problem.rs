@@ -3,9 +3,10 @@
 use std::error::Error;
 
 use atp_executor::JournalError;
-use atp_transport::ConfigProblem;
+use atp_transport::{ConfigProblem, Hint};
 
 use crate::exit::{self, Signal};
+use crate::words;
 
 /// One thing that is wrong, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +42,8 @@ impl Problem {
     }
 
     /// Adds what can be tried.
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+    pub(crate) fn hint(mut self, hint: impl Into<Hint>) -> Self {
+        self.hint = Some(words::hint(&hint.into()));
         self
     }
 }
@@ -51,7 +52,7 @@ impl From<ConfigProblem> for Problem {
     fn from(problem: ConfigProblem) -> Self {
         let message = problem.to_string();
         Problem::new(message)
-            .hint(problem.hint.as_deref().unwrap_or("`atp config show` prints every setting"))
+            .hint(problem.hint.unwrap_or_else(|| "`atp config show` prints every setting".to_owned()))
     }
 }
 

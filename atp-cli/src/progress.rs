@@ -259,7 +259,7 @@ fn failure(name: &str, outcome: &Outcome) -> String {
         Some(error) => {
             format!(
                 "{name}: {status} ({}): {}\n",
-                terminal::line(&error.kind),
+                terminal::line(error.kind.as_str()),
                 terminal::line(&error.message)
             )
         }

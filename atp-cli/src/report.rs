@@ -16,6 +16,7 @@ use crate::progress::Progress;
 use crate::render::junit::Junit;
 use crate::render::summary::Summary;
 use crate::render::{Reporter, target_name};
+use crate::words;
 
 /// What has come of a run so far.
 pub(crate) struct Report<'a> {
@@ -116,6 +117,7 @@ impl<'a> Report<'a> {
 
     /// Reports an outcome without a say in how the run ends.
     pub(crate) fn show(&mut self, outcome: Outcome) {
+        let outcome = words::outcome(outcome);
         self.summary.count(outcome.status);
         // What a dry run says of its targets is data.
         let is_forecast = self.context.dry_run && outcome.status == Status::Skipped;

@@ -11,7 +11,7 @@ use atp_executor::{
     Data, Diagnosis, Executor, Finding, Notice, Operation, Outcome, OutcomeError, PlanError, Policy,
     Selection, Selector, Status, Verdict,
 };
-use atp_transport::{Effect, HostId, HostInfo, PasswordSource};
+use atp_transport::{Effect, ErrorKind, HostId, HostInfo, PasswordSource};
 use tokio::time::Instant;
 
 use crate::args::DoctorArgs;
@@ -173,7 +173,8 @@ fn same_daemon(notice: &Notice) -> Option<Outcome> {
 /// An outcome that is about no host or VM.
 fn outcome(finding: Finding) -> Outcome {
     let is_bad = finding.verdict == Verdict::Problem;
-    let kind = if finding.check == "settings" { "unsafe-permissions" } else { "duplicate-daemon" };
+    let kind =
+        if finding.check == "settings" { ErrorKind::UnsafePermissions } else { ErrorKind::DuplicateDaemon };
     Outcome {
         host: None,
         vm: None,
@@ -183,9 +184,9 @@ fn outcome(finding: Finding) -> Outcome {
         effect: Effect::None,
         attempts: 1,
         duration_ms: 0,
-        error: is_bad.then(|| {
-            OutcomeError::new(kind, finding.message.clone())
-                .with_hint(finding.hint.clone().unwrap_or_default())
+        error: is_bad.then(|| OutcomeError {
+            hint: finding.hint.clone(),
+            ..OutcomeError::new(kind, finding.message.clone())
         }),
         data: Some(Data::Diagnosis(Diagnosis::from(vec![finding]))),
     }

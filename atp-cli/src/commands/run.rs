@@ -29,7 +29,7 @@ fn problem(path: &Path, error: &ScenarioError) -> Problem {
     let place = error.place.map(|place| format!(":{}:{}", place.line, place.column)).unwrap_or_default();
     let problem = Problem::new(format!("{}{place}: {}", path.display(), error.message));
     match &error.hint {
-        Some(hint) => problem.hint(hint),
+        Some(hint) => problem.hint(hint.clone()),
         None => problem,
     }
 }

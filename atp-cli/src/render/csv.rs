@@ -172,6 +172,8 @@ fn is_formula(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use atp_transport::ErrorKind;
+
     use super::*;
     use crate::render::fixture::{self, ran};
     use atp_executor::{Condition, OutcomeError, PullSpec, ScreenshotSpec, Status};
@@ -187,7 +189,7 @@ mod tests {
     fn a_process_has_its_streams_in_columns() {
         let failed = Outcome {
             status: Status::Failed,
-            error: Some(OutcomeError::new("vm-not-running", "host h1: VM \"b\" is not running")),
+            error: Some(OutcomeError::new(ErrorKind::VmNotRunning, "host h1: VM \"b\" is not running")),
             ..outcome("b", None)
         };
         let ran = ran(Some(0), None, b"two\nlines \"q\"\x1b[2J\xff\r\n", b"");

@@ -84,13 +84,15 @@ fn name(outcome: &Outcome) -> String {
 
 #[cfg(test)]
 mod tests {
+    use atp_transport::ErrorKind;
+
     use super::*;
     use crate::render::fixture;
     use atp_executor::{Diagnosis, OutcomeError};
 
     #[test]
     fn a_host_that_was_not_examined_has_a_row() {
-        let error = Some(OutcomeError::new("stopped", "not started: the run was stopped before"));
+        let error = Some(OutcomeError::new(ErrorKind::Stopped, "not started: the run was stopped before"));
         let skipped = Outcome { status: Status::Skipped, error, ..fixture::outcome(None) };
         let text = anstream::adapter::strip_str(&findings(&[skipped])).to_string();
         let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();

@@ -32,7 +32,7 @@ fn trouble(members: &[&Outcome]) -> String {
         _ => styled(ERROR, "error"),
     };
     let reports = group_by(members.iter().copied(), report);
-    let (word, kind) = (word(status), terminal::line(&error.kind));
+    let (word, kind) = (word(status), terminal::line(error.kind.as_str()));
     let mut text = match members {
         [only] => format!("{label}: {} {word} ({kind})", name_of(only)),
         several => format!("{label}: {} targets {word} ({kind})", several.len()),
@@ -102,10 +102,12 @@ fn indented(report: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use atp_transport::ErrorKind;
+
     use super::*;
     use crate::render::fixture;
 
-    fn failed(host: &str, vm: &str, kind: &str, message: &str) -> Outcome {
+    fn failed(host: &str, vm: &str, kind: ErrorKind, message: &str) -> Outcome {
         Outcome {
             host: Some(host.parse().unwrap()),
             status: Status::Failed,
@@ -124,7 +126,12 @@ mod tests {
         let outcomes: Vec<_> = (0..100)
             .map(|n| {
                 let vm = format!("vm{n}");
-                failed("h1", &vm, "vm-not-running", &format!("host h1: VM {vm:?} is not running: shut off"))
+                failed(
+                    "h1",
+                    &vm,
+                    ErrorKind::VmNotRunning,
+                    &format!("host h1: VM {vm:?} is not running: shut off"),
+                )
             })
             .collect();
         let text = plain(&outcomes);
@@ -136,8 +143,8 @@ mod tests {
     #[test]
     fn different_reports_of_one_kind_share_the_hint() {
         let text = plain(&[
-            failed("h1", "a", "call-timeout", "host h1: no answer after 1s"),
-            failed("h2", "b", "call-timeout", "host h2: no answer after 2s"),
+            failed("h1", "a", ErrorKind::CallTimeout, "host h1: no answer after 1s"),
+            failed("h2", "b", ErrorKind::CallTimeout, "host h2: no answer after 2s"),
         ]);
         assert_eq!(
             text,
@@ -148,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_bare_function_name_stands_before_what_it_said() {
-        let mut outcome = failed("h1", "a", "not-supported", "host h1: virDomainReset");
+        let mut outcome = failed("h1", "a", ErrorKind::NotSupported, "host h1: virDomainReset");
         outcome.error.as_mut().unwrap().causes = vec!["no such function".to_owned(), "deeper".to_owned()];
         assert!(
             plain(&[outcome]).contains("\n  virDomainReset: no such function\n  caused by: deeper\n"),
@@ -158,13 +165,14 @@ mod tests {
 
     #[test]
     fn an_unknown_effect_is_said() {
-        let outcome = Outcome { effect: Effect::Unknown, ..failed("h1", "a", "call-timeout", "no answer") };
+        let outcome =
+            Outcome { effect: Effect::Unknown, ..failed("h1", "a", ErrorKind::CallTimeout, "no answer") };
         assert!(plain(&[outcome]).contains("may have taken effect all the same"));
     }
 
     #[test]
     fn messages_cannot_steer_the_terminal() {
-        let text = plain(&[failed("h1", "a\x1b[31m", "x", "bad \x1b[2J")]);
+        let text = plain(&[failed("h1", "a\x1b[31m", ErrorKind::Unknown, "bad \x1b[2J")]);
         assert!(!text.contains('\x1b'), "{text:?}");
     }
 }

@@ -136,7 +136,7 @@ fn case(outcome: &Outcome) -> String {
         Status::Skipped => Some("skipped"),
     };
     if let Some(element) = element {
-        let kind = outcome.error.as_ref().map_or(outcome.status.as_str(), |error| &error.kind);
+        let kind = outcome.error.as_ref().map_or(outcome.status.as_str(), |error| error.kind.as_str());
         let message = outcome.error.as_ref().map_or("", |error| &error.message);
         let report = outcome.error.as_ref().map(report).unwrap_or_default();
         let _ = writeln!(
@@ -186,6 +186,8 @@ fn characters(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use atp_transport::ErrorKind;
+
     use super::*;
     use crate::render::fixture::{self, ran};
     use proptest::prelude::*;
@@ -195,7 +197,7 @@ mod tests {
             status,
             data: Some(ran(Some(0), None, stdout, b"")),
             error: (!status.is_success())
-                .then(|| OutcomeError::new("kind", format!("about {vm}")).with_hint("try")),
+                .then(|| OutcomeError::new(ErrorKind::Unknown, format!("about {vm}")).with_hint("try")),
             ..fixture::outcome(Some(vm))
         }
     }
@@ -246,7 +248,7 @@ mod tests {
             ]
         );
         let failure = document.descendants().find(|node| node.has_tag_name("failure")).unwrap();
-        assert_eq!(failure.attribute("type"), Some("kind"));
+        assert_eq!(failure.attribute("type"), Some("unknown"));
         assert_eq!(failure.text(), Some("about b\nhint: try"));
     }
 

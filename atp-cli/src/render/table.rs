@@ -238,7 +238,7 @@ fn some(text: &str) -> &str {
 /// Why there is no data: `unreachable`, or the kind of the error.
 fn reason(outcome: &Outcome) -> &str {
     match &outcome.error {
-        Some(error) if outcome.status == Status::Failed => &error.kind,
+        Some(error) if outcome.status == Status::Failed => error.kind.as_str(),
         _ => outcome.status.as_str(),
     }
 }
@@ -280,6 +280,8 @@ fn milliseconds(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use atp_transport::ErrorKind;
+
     use super::*;
     use crate::render::fixture::outcome;
     use atp_executor::OutcomeError;
@@ -307,7 +309,7 @@ mod tests {
         let dead = Outcome {
             status: Status::Unreachable,
             host: Some("h2".parse().unwrap()),
-            error: Some(OutcomeError::new("connection-refused", "m")),
+            error: Some(OutcomeError::new(ErrorKind::ConnectionRefused, "m")),
             ..outcome(None)
         };
         let text = plain(&listing(&[row("web\x1b[31m\n"), dead]));

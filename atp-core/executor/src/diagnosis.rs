@@ -1,5 +1,6 @@
 //! What an diagnosis found: one finding for each thing looked at, good or bad, with what to do about it.
 
+use atp_transport::Hint;
 use serde::Serialize;
 
 use crate::outcome::HostReport;
@@ -24,7 +25,7 @@ pub struct Finding {
     /// What was found.
     pub message: String,
     /// What to do about it.
-    pub hint: Option<String>,
+    pub hint: Option<Hint>,
 }
 
 /// How the thing is that was looked at.
@@ -65,12 +66,12 @@ impl Finding {
     }
 
     /// Something that will be in the way of some work.
-    pub fn warning(check: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn warning(check: &'static str, message: impl Into<String>, hint: impl Into<Hint>) -> Self {
         Finding { verdict: Verdict::Warning, hint: Some(hint.into()), ..Finding::ok(check, message) }
     }
 
     /// Something that does not work.
-    pub fn problem(check: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn problem(check: &'static str, message: impl Into<String>, hint: impl Into<Hint>) -> Self {
         Finding { verdict: Verdict::Problem, hint: Some(hint.into()), ..Finding::ok(check, message) }
     }
 }

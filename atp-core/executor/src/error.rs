@@ -3,18 +3,18 @@
 use std::error::Error;
 
 use atp_protocol::ProtocolError;
-use atp_transport::{LibvirtError, TransportError};
+use atp_transport::{ErrorKind, Hint, LibvirtError, TransportError};
 use serde::{Deserialize, Serialize};
 
 /// The error of an [`Outcome`](crate::Outcome).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutcomeError {
     /// A stable kebab-case word, for programs to match on.
-    pub kind: String,
+    pub kind: ErrorKind,
     /// What went wrong, in one sentence without its causes.
     pub message: String,
     /// What a person can try.
-    pub hint: Option<String>,
+    pub hint: Option<Hint>,
     /// Whether the same work, done again later, may well succeed. It says nothing of whether repeating is
     /// safe: that is the outcome's effect.
     pub retryable: bool,
@@ -41,9 +41,9 @@ impl From<&LibvirtError> for LibvirtCode {
 
 impl OutcomeError {
     /// An error that a retry does not mend.
-    pub fn new(kind: &str, message: impl Into<String>) -> Self {
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         OutcomeError {
-            kind: kind.to_owned(),
+            kind,
             message: message.into(),
             hint: None,
             retryable: false,
@@ -53,7 +53,7 @@ impl OutcomeError {
     }
 
     /// Adds what a person can try.
-    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(mut self, hint: impl Into<Hint>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -68,9 +68,9 @@ impl OutcomeError {
 impl From<&TransportError> for OutcomeError {
     fn from(error: &TransportError) -> Self {
         OutcomeError {
-            kind: error.kind().as_str().to_owned(),
+            kind: error.kind(),
             message: error.to_string(),
-            hint: Some(error.hint().to_owned()),
+            hint: Some(error.hint()),
             retryable: error.is_retryable(),
             libvirt: error.libvirt().map(LibvirtCode::from),
             causes: causes(error),
@@ -81,9 +81,9 @@ impl From<&TransportError> for OutcomeError {
 impl From<&ProtocolError> for OutcomeError {
     fn from(error: &ProtocolError) -> Self {
         OutcomeError {
-            kind: error.kind().to_owned(),
+            kind: error.kind(),
             message: error.to_string(),
-            hint: Some(error.hint().to_owned()),
+            hint: Some(error.hint()),
             retryable: error.is_retryable(),
             libvirt: error.libvirt().map(LibvirtCode::from),
             causes: causes(error),

@@ -206,7 +206,7 @@ fn listing_budget(policy: &Policy) -> Duration {
 
 fn given_up(id: &HostId, after: Duration) -> OutcomeError {
     let kind = ErrorKind::CallTimeout;
-    OutcomeError::new(kind.as_str(), format!("host {id}: not listed after {after:?}, given up on"))
+    OutcomeError::new(kind, format!("host {id}: not listed after {after:?}, given up on"))
         .with_hint(kind.hint())
         .retryable()
 }

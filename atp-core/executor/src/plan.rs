@@ -4,8 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use atp_transport::HostId;
 use atp_transport::domain::{DomainInfo, DomainState};
+use atp_transport::{ErrorKind, Hint, HostId};
 use uuid::Uuid;
 
 use crate::operation::{DryRun, Operation};
@@ -287,23 +287,21 @@ pub enum PlanError {
 
 impl PlanError {
     /// The kind, for programs to match on.
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            PlanError::NoHosts => "no-hosts",
-            PlanError::UnknownHost { .. } => "unknown-host",
-            PlanError::UnknownGroup { .. } => "unknown-group",
+            PlanError::NoHosts => ErrorKind::NoHosts,
+            PlanError::UnknownHost { .. } => ErrorKind::UnknownHost,
+            PlanError::UnknownGroup { .. } => ErrorKind::UnknownGroup,
         }
     }
 
     /// What a person can try.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> Hint {
         match self {
-            PlanError::NoHosts => "add a host to the configuration, or name one with --host ID=URI",
-            PlanError::UnknownHost { .. } => {
-                "check the spelling against `atp host list`, or add the host with --host ID=URI"
-            }
+            PlanError::NoHosts => Hint::ADD_HOST,
+            PlanError::UnknownHost { .. } => Hint::CHECK_HOST_NAME,
             PlanError::UnknownGroup { .. } => {
-                "check the spelling, or add hosts to the group in the configuration"
+                Hint::plain("check the spelling, or add hosts to the group in the configuration")
             }
         }
     }

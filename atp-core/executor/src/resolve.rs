@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use atp_transport::domain::DomainInfo;
-use atp_transport::{Effect, ErrorKind, HostId, HostInfo};
+use atp_transport::{Effect, ErrorKind, Hint, HostId, HostInfo};
 use uuid::Uuid;
 
 use crate::error::OutcomeError;
@@ -189,24 +189,22 @@ fn not_found(
         [only] => Some(only.id.clone()),
         _ => None,
     };
-    let error = OutcomeError::new(
-        ErrorKind::VmNotFound.as_str(),
-        format!("no VM is named {vm:?} on {}", Names(listed)),
-    )
-    .with_hint(not_found_hint(vm, listings));
+    let error =
+        OutcomeError::new(ErrorKind::VmNotFound, format!("no VM is named {vm:?} on {}", Names(listed)))
+            .with_hint(not_found_hint(vm, listings));
     Some(settle(op, host, Some(vm), Status::Failed, error, took))
 }
 
 /// A host or group typed without its `/` reads as a VM name: say so.
-fn not_found_hint(vm: &str, listings: &[Listing]) -> String {
+fn not_found_hint(vm: &str, listings: &[Listing]) -> Hint {
     let is_host = listings.iter().any(|listing| listing.host.id == vm);
     let is_group = vm.strip_prefix('@').is_some_and(|name| {
         listings.iter().any(|listing| listing.host.groups.iter().any(|group| group == name))
     });
     if is_host || is_group {
-        format!("for all VMs of {vm} write {vm}/")
+        Hint::from(format!("for all VMs of {vm} write {vm}/"))
     } else {
-        ErrorKind::VmNotFound.hint().to_owned()
+        ErrorKind::VmNotFound.hint()
     }
 }
 
@@ -262,7 +260,10 @@ mod tests {
 
     fn dead(id: &str) -> Listing {
         Listing {
-            domains: Err(OutcomeError::new("connection-refused", format!("host {id}: cannot connect"))),
+            domains: Err(OutcomeError::new(
+                ErrorKind::ConnectionRefused,
+                format!("host {id}: cannot connect"),
+            )),
             ..listed(id, &[])
         }
     }
@@ -394,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_host_typed_without_its_slash_gets_a_hint() {
-        for (text, hint) in [("h1", "write h1/"), ("@lab", "write @lab/"), ("nosuch", "atp vm list")] {
+        for (text, hint) in [("h1", "write h1/"), ("@lab", "write @lab/"), ("nosuch", "check the name")] {
             let (_, settled) = resolve("exec", &selection(&[text], &[]), vec![listed("h1", &["a"])]);
             let said = settled[0].error.as_ref().unwrap().hint.clone().unwrap();
             assert!(said.contains(hint), "{text}: {said}");

@@ -13,7 +13,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use atp_transport::{HostId, HostInfo};
+use atp_transport::{ErrorKind, Hint, HostId, HostInfo};
 
 use crate::pattern::{Pattern, PatternError};
 
@@ -64,13 +64,15 @@ impl SelectorError {
     }
 
     /// The kind, for programs to match on.
-    pub fn kind(&self) -> &'static str {
-        "invalid-selector"
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidSelector
     }
 
     /// What a person can try.
-    pub fn hint(&self) -> &'static str {
-        r"a selector is [HOST/]VM with globs (* ? [a-z] {a,b}), HOST/ or @GROUP/ for all VMs there, or [HOST/]/REGEX/; '\' takes a character literally"
+    pub fn hint(&self) -> Hint {
+        Hint::plain(
+            r"a selector is [HOST/]VM with globs (* ? [a-z] {a,b}), HOST/ or @GROUP/ for all VMs there, or [HOST/]/REGEX/; '\' takes a character literally",
+        )
     }
 }
 

@@ -15,8 +15,8 @@ use atp_executor::{
     Stream, Target, run_targets,
 };
 use atp_protocol::ExecSpec;
-use atp_transport::Effect;
 use atp_transport::domain::Lifecycle;
+use atp_transport::{Effect, ErrorKind};
 
 use crate::common::virtual_time;
 
@@ -80,9 +80,9 @@ fn work(target: &Target) -> Completion {
     let number = target.uuid().unwrap().as_u128() % 1000 - 1;
     let error = |kind| OutcomeError::new(kind, "no");
     match number % 5 {
-        0 => Completion::failed(Status::Failed, Effect::None, error("agent-not-connected")),
-        1 => Completion::failed(Status::Failed, Effect::Done, error("exit-nonzero")),
-        2 => Completion::failed(Status::Timeout, Effect::Unknown, error("call-timeout")),
+        0 => Completion::failed(Status::Failed, Effect::None, error(ErrorKind::AgentNotConnected)),
+        1 => Completion::failed(Status::Failed, Effect::Done, error(ErrorKind::ExitNonzero)),
+        2 => Completion::failed(Status::Timeout, Effect::Unknown, error(ErrorKind::CallTimeout)),
         _ => Completion::ok(Effect::Done, Data::Reply("fine".into())),
     }
 }
@@ -378,7 +378,7 @@ fn a_look_is_repeated_and_what_is_not_selected_is_told() {
 }
 
 /// What planning says of a VM that it did not find, or of a host.
-fn planned(host: Option<&str>, vm: Option<&str>, status: Status, kind: &str) -> Outcome {
+fn planned(host: Option<&str>, vm: Option<&str>, status: Status, kind: ErrorKind) -> Outcome {
     Outcome {
         host: host.map(|host| host.parse().unwrap()),
         vm: vm.map(str::to_owned),
@@ -401,8 +401,8 @@ fn a_vm_that_is_named_and_not_found_has_one_outcome_and_none_if_it_was_done() {
         // By number: 0 failed without effect, 1 with; of 2 it is not known; 3 is done. All are gone now.
         run(&path, 4).await;
         let history = History::read(&path, &exec()).await.unwrap();
-        let gone = |host, vm| planned(host, Some(vm), Status::Failed, "vm-not-found");
-        let dead = |host, vm| planned(Some(host), vm, Status::Unreachable, "connection-refused");
+        let gone = |host, vm| planned(host, Some(vm), Status::Failed, ErrorKind::VmNotFound);
+        let dead = |host, vm| planned(Some(host), vm, Status::Unreachable, ErrorKind::ConnectionRefused);
         let outline = |settled: Vec<Outcome>| {
             let resumed = history.apply(Plan { settled, ..plan([], exec()) });
             let settled = resumed.settled.iter().map(|outcome| {
@@ -436,7 +436,7 @@ fn left(history: &History, plan: Plan) -> (Vec<String>, Vec<String>, usize) {
     let resumed = history.apply(plan);
     let settled = resumed.settled.iter().map(|outcome| {
         let host = outcome.host.as_ref().map_or("-", |host| host.as_str());
-        let kind = outcome.error.as_ref().map_or("-", |error| &error.kind);
+        let kind = outcome.error.as_ref().map_or("-", |error| error.kind.as_str());
         format!("{host}/{} {} {kind}", outcome.vm.as_deref().unwrap_or("-"), outcome.status)
     });
     (resumed.targets.iter().map(Target::to_string).collect(), settled.collect(), resumed.done_before)
@@ -447,8 +447,8 @@ fn what_could_not_be_listed_is_done_when_it_can_be() {
     virtual_time(async {
         let folder = Folder::new();
         let path = folder.path();
-        let unlisted = |vm| planned(Some("h1"), vm, Status::Unreachable, "call-timeout");
-        let nowhere = || planned(None, Some("vm9"), Status::Failed, "vm-not-found");
+        let unlisted = |vm| planned(Some("h1"), vm, Status::Unreachable, ErrorKind::CallTimeout);
+        let nowhere = || planned(None, Some("vm9"), Status::Failed, ErrorKind::VmNotFound);
         // h0 was listed and has vm0; h1 was not; vm9 was nowhere. h2 is not selected.
         let first = Plan { settled: vec![unlisted(None), nowhere()], ..plan([0], exec()) };
         let journal = Journal::create(&path, &first).await.unwrap();
@@ -486,7 +486,7 @@ fn a_literal_that_could_not_be_looked_for_is_done_when_it_can_be() {
     virtual_time(async {
         let folder = Folder::new();
         let path = folder.path();
-        let settled = vec![planned(Some("h1"), Some("vm1"), Status::Unreachable, "call-timeout")];
+        let settled = vec![planned(Some("h1"), Some("vm1"), Status::Unreachable, ErrorKind::CallTimeout)];
         drop(Journal::create(&path, &Plan { settled, ..plan([], exec()) }).await.unwrap());
         let history = History::read(&path, &exec()).await.unwrap();
         // vm4 is on the same host, and was not selected.
@@ -500,7 +500,7 @@ fn a_host_whose_id_stands_for_another_one_is_not_done_twice() {
         let folder = Folder::new();
         let path = folder.path();
         // h1 could not be listed; its VM was found by the id h2, and done.
-        let settled = vec![planned(Some("h1"), None, Status::Unreachable, "call-timeout")];
+        let settled = vec![planned(Some("h1"), None, Status::Unreachable, ErrorKind::CallTimeout)];
         let vm = common::target(1, 1);
         let by_alias = Target { host: "h2".parse().unwrap(), ..vm.clone() };
         let first = Plan { targets: vec![by_alias], settled, ..plan([], exec()) };
@@ -526,13 +526,13 @@ fn a_vm_that_moved_has_the_past_of_its_uuid_on_any_host() {
         let path = folder.path();
         // Four VMs ran on h1: one is done, one failed without effect, one is unknown, one was never started. h2 could not
         // be listed.
-        let settled = vec![planned(Some("h2"), None, Status::Unreachable, "call-timeout")];
+        let settled = vec![planned(Some("h2"), None, Status::Unreachable, ErrorKind::CallTimeout)];
         let vms: Vec<Target> = (0..4).map(|vm| common::target(1, vm)).collect();
         let first = Plan { targets: vms.clone(), settled, ..plan([], exec()) };
         let journal = Journal::create(&path, &first).await.unwrap();
         let spec = RunSpec { targets: vms[..3].to_vec(), ..spec(first, journal) };
         let run = run_targets(spec, &RunControl::default(), |target, _| async move {
-            let error = || OutcomeError::new("agent-not-connected", "no");
+            let error = || OutcomeError::new(ErrorKind::AgentNotConnected, "no");
             match target.vm() {
                 Some("vm0") => Completion::ok(Effect::Done, None),
                 Some("vm1") => Completion::failed(Status::Failed, Effect::None, error()),
@@ -611,7 +611,7 @@ fn how_far_a_scenario_got_is_told_again() {
             attempts: 1,
             duration_ms: 7,
             data,
-            error: Some(OutcomeError::new("exit-nonzero", "no")),
+            error: Some(OutcomeError::new(ErrorKind::ExitNonzero, "no")),
         };
         let reply = Data::Reply(serde_json::json!({"status": "running"}));
         let steps =
@@ -644,7 +644,7 @@ async fn told_again(operation: Operation, data: &Data) -> Option<Data> {
     let journal = Journal::create(&path, &plan()).await.unwrap();
     let yields = data.clone();
     let run = run_targets(spec(plan(), journal), &RunControl::default(), move |_, _| {
-        let error = OutcomeError::new("exit-nonzero", "no");
+        let error = OutcomeError::new(ErrorKind::ExitNonzero, "no");
         let failed = Completion::failed(Status::Failed, Effect::Done, error);
         std::future::ready(Completion { data: Some(yields.clone()), ..failed })
     });

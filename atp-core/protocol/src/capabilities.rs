@@ -262,7 +262,7 @@ mod tests {
         let story = Story::new([DISABLED, INFO, DISABLED, DONE]);
         for _ in 0..2 {
             let error = story.send("guest-exec").await.unwrap_err();
-            assert_eq!((error.kind(), error.effect()), ("agent-command-disabled", Effect::None));
+            assert_eq!((error.kind().as_str(), error.effect()), ("agent-command-disabled", Effect::None));
             assert!(error.to_string().contains("7.2.0 has it disabled, by block-rpcs"), "{error}");
         }
         // It has been enabled since: what was known keeps nobody from trying.

@@ -157,7 +157,7 @@ mod tests {
         let message = "internal error: unable to execute QEMU agent command 'guest-exec': \
                        Command guest-exec has been disabled: the command is not allowed";
         let error = translate(Peer::Agent, libvirt(1, 10, message));
-        assert_eq!((error.kind(), error.effect()), ("agent-command-disabled", Effect::None));
+        assert_eq!((error.kind().as_str(), error.effect()), ("agent-command-disabled", Effect::None));
         assert!(error.hint().contains("block-rpcs"), "{}", error.hint());
         assert_eq!(error.libvirt().unwrap().code, 1);
         assert_eq!(
@@ -182,7 +182,7 @@ mod tests {
         let read = "No complete agent response found in 10485760 bytes: Numerical result out of range";
         for (code, domain, message, word) in [(39, 7, carried, "to a file"), (38, 0, read, "restart")] {
             let error = translate(Peer::Agent, libvirt(code, domain, message));
-            assert_eq!((error.kind(), error.effect()), ("output-too-large", Effect::Done));
+            assert_eq!((error.kind().as_str(), error.effect()), ("output-too-large", Effect::Done));
             assert!(error.hint().contains(word), "{}", error.hint());
             assert_eq!(error.libvirt().unwrap().code, code);
         }
@@ -193,7 +193,7 @@ mod tests {
         for (peer, limit) in [(Peer::Agent, AGENT_COMMAND_MAX), (Peer::Monitor, STRING_MAX)] {
             assert!(check_length(peer, limit).is_ok());
             let error = check_length(peer, limit + 1).unwrap_err();
-            assert_eq!((error.kind(), error.effect()), ("command-too-large", Effect::None));
+            assert_eq!((error.kind().as_str(), error.effect()), ("command-too-large", Effect::None));
         }
     }
 

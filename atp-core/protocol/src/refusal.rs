@@ -1,6 +1,6 @@
 //! The error replies of QEMU and of the guest agent, and what they mean.
 
-use atp_transport::LibvirtError;
+use atp_transport::{ErrorKind, Hint, LibvirtError};
 
 use crate::peer::Peer;
 
@@ -39,14 +39,14 @@ pub enum RefusalKind {
 }
 
 impl RefusalKind {
-    /// The word, in kebab case.
-    pub fn as_str(self) -> &'static str {
+    /// The kind of error that it is.
+    pub fn error_kind(self) -> ErrorKind {
         match self {
-            RefusalKind::Qmp => "qmp-error",
-            RefusalKind::CommandDisabled => "agent-command-disabled",
-            RefusalKind::CommandUnknown => "agent-command-unknown",
-            RefusalKind::GuestFrozen => "guest-frozen",
-            RefusalKind::Guest => "guest-error",
+            RefusalKind::Qmp => ErrorKind::QmpError,
+            RefusalKind::CommandDisabled => ErrorKind::AgentCommandDisabled,
+            RefusalKind::CommandUnknown => ErrorKind::AgentCommandUnknown,
+            RefusalKind::GuestFrozen => ErrorKind::GuestFrozen,
+            RefusalKind::Guest => ErrorKind::GuestError,
         }
     }
 }
@@ -81,8 +81,8 @@ impl Refusal {
     }
 
     /// What a person can try.
-    pub fn hint(&self) -> &'static str {
-        match self.kind {
+    pub fn hint(&self) -> Hint {
+        let text = match self.kind {
             RefusalKind::Qmp if self.desc.ends_with("has not been found") => {
                 "`query-commands` lists what this QEMU has"
             }
@@ -103,10 +103,11 @@ impl Refusal {
                 "check the arguments against the reference of the guest agent (QGA)"
             }
             RefusalKind::Guest if self.command.starts_with("guest-file-") => {
-                "check the path, its permissions and the free space in the guest (`atp exec SEL -- df`)"
+                return Hint::CHECK_GUEST_FILE;
             }
             RefusalKind::Guest => "check the arguments, and the agent's log in the guest",
-        }
+        };
+        Hint::plain(text)
     }
 }
 

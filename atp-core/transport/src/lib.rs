@@ -106,7 +106,6 @@ mod engine;
 mod session;
 
 // What is reported: errors, effects, events, health.
-mod effect;
 mod error;
 mod observe;
 
@@ -122,6 +121,7 @@ pub mod settings;
 pub use admission::breaker::{BreakerState, BreakerStatus};
 pub use admission::calls::{InFlight, Lane};
 pub use admission::interceptor::{CallDecision, CallInfo, Interceptor};
+pub use atp_api::{Effect, ErrorKind, Hint};
 pub use config::{
     BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig,
     PoolConfig, RateLimitConfig, ReconnectConfig, RetryConfig, SelectionStrategy, TransportConfig,
@@ -131,10 +131,9 @@ pub use connection::connector::{CallFailure, Connector};
 pub use connection::reconnect::ConnectAttempt;
 pub use connection::{ConnectionMetrics, ConnectionState, HostConnection};
 pub use domain::{Hypervisor, RawImage, Version};
-pub use effect::Effect;
 pub use engine::LibvirtLink;
 pub use engine::connector::{LibvirtConnector, daemon_socket};
-pub use error::{AcquireStage, ConnectError, ErrorKind, LibvirtError, Result, TransportError};
+pub use error::{AcquireStage, ConnectError, LibvirtError, Result, TransportError};
 pub use execute::{ExecuteOptions, Failure, Pick};
 pub use fleet::Changes;
 pub use fleet::Fleet;

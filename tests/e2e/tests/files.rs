@@ -10,6 +10,7 @@ use atp_e2e::{Bed, Run, becomes, bed, within};
 use atp_protocol::files::{FileError, FileKind, Pull, Push, Source, TransferPolicy, list, stat};
 use atp_protocol::{ExecSpec, LibvirtCarrier, ProtocolError, exec};
 use atp_testbed::Proxy;
+use atp_transport::ErrorKind;
 use atp_transport::{LibvirtConnection, TransportConfig};
 use serde_json::json;
 
@@ -126,9 +127,12 @@ fn a_directory_is_listed_whatever_its_names_are() {
 
         assert_eq!(stat(&carrier, "/tmp/names", deadline).await?.kind, FileKind::Directory);
         let kind = |error: ProtocolError| error.kind();
-        assert_eq!(stat(&carrier, "/no/such", deadline).await.map_err(kind), Err("file-not-found"));
-        assert_eq!(list(&carrier, "/etc/passwd", deadline).await.map_err(kind), Err("not-a-directory"));
-        assert_eq!(stat(&carrier, "relative", deadline).await.map_err(kind), Err("invalid-command"));
+        assert_eq!(stat(&carrier, "/no/such", deadline).await.map_err(kind), Err(ErrorKind::FileNotFound));
+        assert_eq!(
+            list(&carrier, "/etc/passwd", deadline).await.map_err(kind),
+            Err(ErrorKind::NotADirectory)
+        );
+        assert_eq!(stat(&carrier, "relative", deadline).await.map_err(kind), Err(ErrorKind::InvalidCommand));
         exec::run(&carrier, &ExecSpec::new("rm").args(["-r", "/tmp/names"]), deadline).await.map(drop)
     });
 }
@@ -164,7 +168,7 @@ fn the_destination_changes_in_one_step_or_not_at_all() {
             push(source(&noise(8 << 20)), "/tmp/to/name").run(&carrier, deadline, quiet).await.unwrap_err();
         exec::run(&carrier, &shell("rm /tmp/ballast"), deadline).await?;
         assert!(matches!(full, ProtocolError::File(FileError::Stopped { .. })), "{full:?}");
-        assert_eq!((full.kind(), full.effect()), ("guest-file-error", atp_transport::Effect::None));
+        assert_eq!((full.kind().as_str(), full.effect()), ("guest-file-error", atp_transport::Effect::None));
         let names: Vec<_> =
             list(&carrier, "/tmp/to", deadline).await?.into_iter().map(|entry| entry.name).collect();
         assert_eq!(names, [b"empty".to_vec(), b"name".to_vec()]);

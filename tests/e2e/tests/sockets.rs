@@ -8,7 +8,7 @@ use atp_protocol::{
     CapabilityCache, ExecSpec, Origin, ProtocolError, RawCommand, Support, agent, exec, monitor,
 };
 use atp_testbed::Qemu;
-use atp_transport::{Effect, ExecuteOptions, HostInfo, TransportConfig, TransportManager};
+use atp_transport::{Effect, ErrorKind, ExecuteOptions, HostInfo, TransportConfig, TransportManager};
 use qapi::qmp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -69,11 +69,11 @@ async fn is_refused(call: impl AsyncFn() -> Result<(), ProtocolError>) {
     let error = loop {
         let error = call().await.unwrap_err();
         match error.kind() {
-            "connection-lost" | "connect-timeout" if start.elapsed() < SOON => {}
+            ErrorKind::ConnectionLost | ErrorKind::ConnectTimeout if start.elapsed() < SOON => {}
             _ => break error,
         }
     };
-    assert_eq!((error.kind(), error.effect()), ("connection-refused", Effect::None), "{error}");
+    assert_eq!((error.kind().as_str(), error.effect()), ("connection-refused", Effect::None), "{error}");
 }
 
 #[test]
@@ -102,13 +102,13 @@ fn a_monitor_without_libvirt_answers_hangs_comes_back_and_dies_with_a_reason() {
             assert_eq!(names, ["STOP", "RESUME"], "{id}");
         }
         let error = qmp(&manager, "qmp", &["no-such-command"], SOON).await.unwrap_err();
-        assert_eq!((error.kind(), error.effect()), ("qmp-error", Effect::None), "{error}");
+        assert_eq!((error.kind().as_str(), error.effect()), ("qmp-error", Effect::None), "{error}");
 
         qemu.pause().unwrap();
         let error = qmp(&manager, "qmp", &["query-name"], SHORT).await.unwrap_err();
-        assert_eq!((error.kind(), error.effect()), ("call-timeout", Effect::Unknown), "{error}");
+        assert_eq!((error.kind().as_str(), error.effect()), ("call-timeout", Effect::Unknown), "{error}");
         let error = qmp(&manager, "qmp", &["query-name"], SHORT).await.unwrap_err();
-        assert_eq!((error.kind(), error.effect()), ("connect-timeout", Effect::None), "{error}");
+        assert_eq!((error.kind().as_str(), error.effect()), ("connect-timeout", Effect::None), "{error}");
         qemu.resume().unwrap();
         assert_eq!(qmp(&manager, "qmp", &["query-name"], SOON).await.unwrap(), json!({}));
 

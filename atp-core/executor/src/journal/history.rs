@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use atp_transport::{Effect, HostId};
+use atp_transport::{Effect, ErrorKind, HostId};
 use uuid::Uuid;
 
 use super::record::{Ending, FORMAT, Key, ReadRecord, Seal, UNSEALED, Unresolved, fingerprint};
@@ -364,7 +364,7 @@ impl Past {
                 data: None,
                 error: Some(
                     OutcomeError::new(
-                        "outcome-unknown",
+                        ErrorKind::OutcomeUnknown,
                         "it was started by an earlier run, which ended before it could note what came of it; \
                          it is not repeated",
                     )
@@ -408,7 +408,7 @@ impl Past {
 
 fn not_selected() -> OutcomeError {
     let message = "it is in the journal, was not done, and is not among what is selected now";
-    OutcomeError::new("not-selected", message)
+    OutcomeError::new(ErrorKind::NotSelected, message)
         .with_hint("the VM may be gone, or in another state; or the selectors differ from those before")
 }
 

@@ -17,6 +17,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use atp_transport::{ErrorKind, Hint};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::outcome::Outcome;
@@ -112,34 +113,32 @@ pub enum JournalError {
 
 impl JournalError {
     /// The kind, for programs to match on.
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            JournalError::Write { .. } => "journal-failed",
-            JournalError::InUse { .. } => "journal-in-use",
-            JournalError::OtherOperation { .. } => "journal-of-another-operation",
+            JournalError::Write { .. } => ErrorKind::JournalFailed,
+            JournalError::InUse { .. } => ErrorKind::JournalInUse,
+            JournalError::OtherOperation { .. } => ErrorKind::JournalOfAnotherOperation,
             JournalError::Open { .. }
             | JournalError::Exists { .. }
             | JournalError::Empty { .. }
             | JournalError::Torn { .. }
-            | JournalError::Invalid { .. } => "journal-unusable",
+            | JournalError::Invalid { .. } => ErrorKind::JournalUnusable,
         }
     }
 
     /// What a person can try.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> Hint {
         match self {
-            JournalError::Open { .. } => "check the path and its permissions",
-            JournalError::Exists { .. } => {
-                "go on from it with --resume, or choose another file for a new run"
-            }
-            JournalError::Write { .. } => "make room on the disk, then go on from the journal with --resume",
-            JournalError::InUse { .. } => "wait until that run has ended",
-            JournalError::Empty { .. } => "begin the run anew, with --journal in place of --resume",
-            JournalError::Torn { .. } => "remove it, and begin the run anew with --journal",
-            JournalError::Invalid { .. } => "name the file that was given to --journal",
-            JournalError::OtherOperation { .. } => {
-                "resume with the very command that the journal was begun with, or begin a new one"
-            }
+            JournalError::Open { .. } => Hint::plain("check the path and its permissions"),
+            JournalError::Exists { .. } => Hint::RESUME_RUN,
+            JournalError::Write { .. } => Hint::RESUME_RUN_LATER,
+            JournalError::InUse { .. } => Hint::plain("wait until that run has ended"),
+            JournalError::Empty { .. } => Hint::BEGIN_RUN_ANEW,
+            JournalError::Torn { .. } => Hint::REMOVE_JOURNAL,
+            JournalError::Invalid { .. } => Hint::NAME_JOURNAL,
+            JournalError::OtherOperation { .. } => Hint::plain(
+                "resume with the very command that the journal was begun with, or begin a new one",
+            ),
         }
     }
 }

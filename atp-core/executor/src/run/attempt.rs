@@ -176,11 +176,11 @@ impl Attempt {
             },
             () = abort.cancelled() => self.cut_off(
                 Status::Cancelled,
-                OutcomeError::new("aborted", "the run was aborted while this was under way").retryable(),
+                OutcomeError::new(ErrorKind::Aborted, "the run was aborted while this was under way").retryable(),
             ),
             () = self.given_up(grace) => self.cut_off(
                 Status::Timeout,
-                OutcomeError::new("deadline-passed", format!("not ended {grace:?} after its deadline; given up on"))
+                OutcomeError::new(ErrorKind::DeadlinePassed, format!("not ended {grace:?} after its deadline; given up on"))
                     .with_hint("the layers below should have ended it in time: please report this")
                     .retryable(),
             ),
@@ -191,7 +191,7 @@ impl Attempt {
 
 /// The error of work that panicked.
 pub(super) fn panicked(error: tokio::task::JoinError) -> OutcomeError {
-    OutcomeError::new(ErrorKind::Panicked.as_str(), format!("the work panicked: {}", panic_message(error)))
+    OutcomeError::new(ErrorKind::Panicked, format!("the work panicked: {}", panic_message(error)))
         .with_hint("this is a bug in atp, or in the code that was run on the target: please report it")
 }
 

@@ -1,5 +1,6 @@
 //! Why a run starts nothing more.
 
+use atp_transport::ErrorKind;
 use std::error::Error as _;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -33,14 +34,14 @@ pub enum StopReason {
 
 impl StopReason {
     /// The kind, for programs to match on: that of the error of every target that was not started for it.
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            StopReason::Requested => "stopped",
-            StopReason::Aborted => "aborted",
-            StopReason::DeadlinePassed => "run-deadline-passed",
-            StopReason::MaxFailures { .. } => "max-failures-reached",
-            StopReason::CanaryFailed => "canary-failed",
-            StopReason::JournalFailed(_) => "journal-failed",
+            StopReason::Requested => ErrorKind::Stopped,
+            StopReason::Aborted => ErrorKind::Aborted,
+            StopReason::DeadlinePassed => ErrorKind::RunDeadlinePassed,
+            StopReason::MaxFailures { .. } => ErrorKind::MaxFailuresReached,
+            StopReason::CanaryFailed => ErrorKind::CanaryFailed,
+            StopReason::JournalFailed(_) => ErrorKind::JournalFailed,
         }
     }
 

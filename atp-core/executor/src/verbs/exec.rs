@@ -2,8 +2,8 @@
 
 use atp_protocol::exec::{self, Process};
 use atp_protocol::{ExecPolicy, ExecSpec, LibvirtCarrier, ProtocolError};
-use atp_transport::Effect;
 use atp_transport::domain::DomainInfo;
+use atp_transport::{Effect, ErrorKind};
 
 use super::Job;
 use super::answer::{Answer, explain, finish, not_running};
@@ -74,7 +74,7 @@ fn exec_completion(report: ExecReport) -> Completion {
         (Some(code), None) => format!("the process exited with code {code}"),
         (None, None) => "the process ended, and the guest does not say how".to_owned(),
     };
-    let mut error = OutcomeError::new("exit-nonzero", message);
+    let mut error = OutcomeError::new(ErrorKind::ExitNonzero, message);
     if !report.stderr.bytes.is_empty() {
         error = error.with_hint("read what it wrote to standard error");
     }

@@ -16,7 +16,7 @@ mod wait;
 
 use atp_protocol::{LibvirtCarrier, ProtocolError};
 use atp_transport::domain::{DomainInfo, DomainState};
-use atp_transport::{Effect, ErrorKind, ExecuteOptions, LibvirtConnection, TransportManager};
+use atp_transport::{Effect, ErrorKind, ExecuteOptions, Hint, LibvirtConnection, TransportManager};
 use tokio::time::Instant;
 
 use self::input::Input;
@@ -109,13 +109,10 @@ impl Job<'_> {
     /// The VM is in a state in which the operation is not possible; nothing was sent, unless `effect` says
     /// otherwise.
     fn not_running(&self, domain: &DomainInfo, state: DomainState, effect: Effect) -> Completion {
-        let hint = if state == DomainState::Paused {
-            "resume it first (`atp vm resume`)"
-        } else {
-            ErrorKind::VmNotRunning.hint()
-        };
+        let hint =
+            if state == DomainState::Paused { Hint::RESUME_VM } else { ErrorKind::VmNotRunning.hint() };
         let message = format!("host {}: VM {:?} is not running: {state}", self.target.host, domain.name);
-        let error = OutcomeError::new(ErrorKind::VmNotRunning.as_str(), message).with_hint(hint);
+        let error = OutcomeError::new(ErrorKind::VmNotRunning, message).with_hint(hint);
         Completion::failed(Status::Failed, effect, error)
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use atp_protocol::files::write_in_place;
 use atp_protocol::screenshot;
 use atp_transport::domain::DomainInfo;
-use atp_transport::{Effect, HostId};
+use atp_transport::{Effect, ErrorKind, Hint, HostId};
 
 use super::Job;
 use super::answer::{Answer, explain, finish, not_running};
@@ -58,8 +58,7 @@ async fn write(file: PathBuf, png: Vec<u8>) -> io::Result<()> {
 
 fn unwritten(host: &HostId, report: &ScreenshotReport, error: &io::Error) -> OutcomeError {
     let message = format!("host {host}: the picture cannot be written to {}: {error}", report.file.display());
-    OutcomeError::new("local-file-error", message)
-        .with_hint("check the folder given with -d, and the space there")
+    OutcomeError::new(ErrorKind::LocalFileError, message).with_hint(Hint::CHECK_FOLDER)
 }
 
 #[cfg(test)]

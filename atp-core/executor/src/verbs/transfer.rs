@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use atp_protocol::files::{FileError, Progress, Pull, Pulled, Push, Pushed, TransferPolicy};
 use atp_protocol::{LibvirtCarrier, ProtocolError};
-use atp_transport::Effect;
 use atp_transport::domain::DomainInfo;
+use atp_transport::{Effect, Hint};
 use tokio::time::Instant;
 
 use super::Job;
@@ -17,10 +17,6 @@ use crate::outcome::{Data, Status};
 use crate::policy::Policy;
 use crate::run::SoFar;
 use crate::verbs::completion::{Completion, effect_of};
-
-/// What to try when a transfer's time was up while it was under way.
-const OUT_OF_TIME: &str = "give it more time (`--timeout`): it ends up to a second before its time is up, for what is open \
-                           in the guest to be closed";
 
 pub(super) async fn push(
     job: &Job<'_>,
@@ -113,7 +109,7 @@ fn ended(error: &ProtocolError, by: Instant, is_sent: bool) -> Completion {
     let mut ended = Completion::from_error(error, by, is_sent);
     let is_under_way = matches!(error, ProtocolError::File(FileError::Stopped { done, .. }) if *done > 0);
     if let (Status::Timeout, true, Some(said)) = (ended.status, is_under_way, &mut ended.error) {
-        said.hint = Some(OUT_OF_TIME.to_owned());
+        said.hint = Some(Hint::GIVE_COPY_TIME);
     }
     ended
 }
@@ -194,7 +190,7 @@ mod tests {
         assert!(Instant::now() < deadline);
         let ended = ended(&stopped.into(), by, false);
         assert_eq!((ended.status, ended.effect), (Status::Timeout, Effect::None));
-        assert_eq!(ended.error.and_then(|error| error.hint).as_deref(), Some(OUT_OF_TIME));
+        assert_eq!(ended.error.and_then(|error| error.hint), Some(Hint::GIVE_COPY_TIME));
     }
 
     #[test]

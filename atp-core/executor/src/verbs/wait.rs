@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use atp_protocol::{LibvirtCarrier, ProtocolError, RefusalKind, exec, guest};
 use atp_transport::domain::{DomainInfo, DomainState};
-use atp_transport::{Effect, ErrorKind};
+use atp_transport::{Effect, ErrorKind, Hint};
 use tokio::time::{self, Instant};
 
 use super::Job;
@@ -152,8 +152,8 @@ fn too_late(
         "host {}: VM {:?} was waited for in vain, for {condition}: {last}",
         job.target.host, domain.name
     );
-    let hint = "look at the VM's console, or give more time (`--timeout`)";
-    let error = OutcomeError::new("condition-not-met", message).with_hint(hint).retryable();
+    let hint = Hint::GIVE_TIME;
+    let error = OutcomeError::new(ErrorKind::ConditionNotMet, message).with_hint(hint).retryable();
     Completion::failed(Status::Timeout, effect, error)
 }
 

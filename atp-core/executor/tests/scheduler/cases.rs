@@ -8,7 +8,7 @@ use atp_executor::{
     Attempt, Completion, Outcome, OutcomeError, Policy, Portion, Run, RunControl, RunEvent, RunSpec, Status,
     StopReason, Target, run_targets,
 };
-use atp_transport::Effect;
+use atp_transport::{Effect, ErrorKind};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -317,7 +317,7 @@ fn failing(
     move |target, _| {
         let failed = names.contains(&target.vm().unwrap());
         std::future::ready(if failed {
-            Completion::failed(Status::Failed, Effect::None, OutcomeError::new("guest-error", "no"))
+            Completion::failed(Status::Failed, Effect::None, OutcomeError::new(ErrorKind::GuestError, "no"))
         } else {
             Completion::ok(Effect::Done, None)
         })
@@ -422,7 +422,7 @@ fn the_time_for_the_whole_run_is_kept() {
             match tokio::time::timeout_at(attempt.deadline(), work).await {
                 Ok(()) => Completion::ok(Effect::Done, None),
                 Err(_) => {
-                    let error = OutcomeError::new("call-timeout", "no answer");
+                    let error = OutcomeError::new(ErrorKind::CallTimeout, "no answer");
                     Completion::failed(Status::Timeout, Effect::Unknown, error)
                 }
             }
@@ -444,7 +444,7 @@ fn a_target_cut_short_a_moment_early_ends_the_run_early_all_the_same() {
         let run = start(targets(1), policy, |_, attempt| async move {
             // A process that will not be through is given up on a moment before its time is over.
             sleep_until(attempt.deadline() - Duration::from_millis(5)).await;
-            let error = OutcomeError::new("exec-timeout", "still running");
+            let error = OutcomeError::new(ErrorKind::ExecTimeout, "still running");
             Completion::failed(Status::Timeout, Effect::Unknown, error)
         });
         assert_eq!(outline(run).await, (vec!["vm0 cancelled".into()], Some(StopReason::DeadlinePassed)));
@@ -457,7 +457,7 @@ fn what_did_not_happen_is_tried_again_within_the_targets_own_time() {
         let began = Instant::now();
         let policy = Policy { retries: 100, ..policy() };
         let run = start(vec![target(0, 0)], policy, |_, _| async {
-            let error = OutcomeError::new("connection-refused", "no").retryable();
+            let error = OutcomeError::new(ErrorKind::ConnectionRefused, "no").retryable();
             Completion::failed(Status::Unreachable, Effect::None, error)
         });
         let outcome = run.outcomes().await.remove(0);

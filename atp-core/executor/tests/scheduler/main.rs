@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use atp_executor::{Outcome, OutcomeError, Policy, RunSpec, Status, Target};
-use atp_transport::Effect;
+use atp_transport::{Effect, ErrorKind};
 
 use crate::common::{target, virtual_time};
 
@@ -36,7 +36,7 @@ fn settled(vm: usize) -> Outcome {
         attempts: 0,
         duration_ms: 0,
         data: None,
-        error: Some(OutcomeError::new("vm-not-found", "gone")),
+        error: Some(OutcomeError::new(ErrorKind::VmNotFound, "gone")),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use atp_executor::{Attempt, Completion, OutcomeError, Status};
-use atp_transport::Effect;
+use atp_transport::{Effect, ErrorKind};
 use proptest::prelude::*;
 use tokio::time::{sleep, sleep_until};
 
@@ -56,19 +56,19 @@ pub(crate) async fn act(script: Script, attempt: Attempt, time: u32) -> Completi
             }
             Work::Fail(after) => {
                 wait(after).await;
-                failed(Effect::None, OutcomeError::new("guest-error", "no"))
+                failed(Effect::None, OutcomeError::new(ErrorKind::GuestError, "no"))
             }
             Work::Flaky { after, times } => {
                 wait(after).await;
                 if time > times {
                     Completion::ok(Effect::Done, None)
                 } else {
-                    failed(Effect::None, OutcomeError::new("connection-lost", "for now").retryable())
+                    failed(Effect::None, OutcomeError::new(ErrorKind::ConnectionLost, "for now").retryable())
                 }
             }
             Work::Uncertain(after) => {
                 wait(after).await;
-                failed(Effect::Unknown, OutcomeError::new("connection-lost", "for now").retryable())
+                failed(Effect::Unknown, OutcomeError::new(ErrorKind::ConnectionLost, "for now").retryable())
             }
             Work::Panic(after) => {
                 wait(after).await;
@@ -76,7 +76,7 @@ pub(crate) async fn act(script: Script, attempt: Attempt, time: u32) -> Completi
             }
             Work::TimeOut => {
                 sleep_until(attempt.deadline()).await;
-                let error = OutcomeError::new("call-timeout", "late").retryable();
+                let error = OutcomeError::new(ErrorKind::CallTimeout, "late").retryable();
                 Completion::failed(Status::Timeout, Effect::Unknown, error)
             }
             Work::Hang => std::future::pending().await,

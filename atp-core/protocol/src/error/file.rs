@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use atp_transport::Effect;
+use atp_transport::{Effect, ErrorKind, Hint};
 
 use crate::digest::Digest;
 use crate::error::{Origin, ProtocolError};
@@ -118,18 +118,18 @@ impl FileError {
     }
 
     /// A stable kebab-case word for the kind of the failure.
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            FileError::NotFound { .. } => "file-not-found",
-            FileError::IsDirectory { .. } => "is-a-directory",
-            FileError::NotDirectory { .. } => "not-a-directory",
-            FileError::NotRegular { .. } => "not-a-regular-file",
-            FileError::Guest { .. } | FileError::ReplaceUnknown { .. } => "guest-file-error",
-            FileError::Local { .. } => "local-file-error",
-            FileError::Busy { .. } => "transfer-busy",
-            FileError::Occupied { .. } => "path-occupied",
-            FileError::Checksum { .. } => "checksum-mismatch",
-            FileError::Stopped { source, .. } if is_of_the_guest(source) => "guest-file-error",
+            FileError::NotFound { .. } => ErrorKind::FileNotFound,
+            FileError::IsDirectory { .. } => ErrorKind::IsADirectory,
+            FileError::NotDirectory { .. } => ErrorKind::NotADirectory,
+            FileError::NotRegular { .. } => ErrorKind::NotARegularFile,
+            FileError::Guest { .. } | FileError::ReplaceUnknown { .. } => ErrorKind::GuestFileError,
+            FileError::Local { .. } => ErrorKind::LocalFileError,
+            FileError::Busy { .. } => ErrorKind::TransferBusy,
+            FileError::Occupied { .. } => ErrorKind::PathOccupied,
+            FileError::Checksum { .. } => ErrorKind::ChecksumMismatch,
+            FileError::Stopped { source, .. } if is_of_the_guest(source) => ErrorKind::GuestFileError,
             FileError::Stopped { source, .. } => source.kind(),
         }
     }
@@ -169,12 +169,12 @@ impl FileError {
     }
 
     /// What a person can try.
-    pub fn hint(&self) -> &str {
-        match self {
-            FileError::NotFound { .. } => "check the path in the guest (`atp exec SEL -- ls -l PATH`)",
+    pub fn hint(&self) -> Hint {
+        let text = match self {
+            FileError::NotFound { .. } => return Hint::CHECK_GUEST_PATH,
             FileError::IsDirectory { .. } => "name a file in it: directories are not copied",
             FileError::NotDirectory { .. } | FileError::NotRegular { .. } => "name another path",
-            FileError::Guest { .. } => OF_THE_GUEST,
+            FileError::Guest { .. } => return Hint::CHECK_GUEST_SPACE,
             FileError::ReplaceUnknown { .. } => {
                 "compare the file in the guest with the original before copying it again"
             }
@@ -187,9 +187,10 @@ impl FileError {
             FileError::Checksum { .. } => {
                 "the file may be written to meanwhile: copy it again when it is not"
             }
-            FileError::Stopped { source, .. } if is_of_the_guest(source) => OF_THE_GUEST,
-            FileError::Stopped { source, .. } => source.hint(),
-        }
+            FileError::Stopped { source, .. } if is_of_the_guest(source) => return Hint::CHECK_GUEST_SPACE,
+            FileError::Stopped { source, .. } => return source.hint(),
+        };
+        Hint::plain(text)
     }
 }
 
@@ -199,9 +200,6 @@ fn kept_in(partial: Option<&str>) -> String {
         format!("; they are kept in {path:?}, and copying again goes on from there")
     })
 }
-
-/// What to try when the guest refuses to read or write a file.
-const OF_THE_GUEST: &str = "check permissions and free space in the guest (`atp exec SEL -- df`)";
 
 /// Whether a transfer stopped because the guest could not read or write, as when its disk is full.
 fn is_of_the_guest(error: &ProtocolError) -> bool {

@@ -294,31 +294,31 @@ impl ProtocolError {
     }
 
     /// A stable kebab-case word for the kind of the failure; the transport's own kinds pass through.
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            ProtocolError::Transport(error) => error.kind().as_str(),
-            ProtocolError::InvalidCommand { .. } => "invalid-command",
-            ProtocolError::CommandTooLarge { .. } => "command-too-large",
-            ProtocolError::Timeout { .. } => "call-timeout",
-            ProtocolError::NoChannel { .. } => "no-channel",
-            ProtocolError::LinkLost { .. } => ErrorKind::ConnectionLost.as_str(),
-            ProtocolError::AgentSilent => ErrorKind::AgentUnresponsive.as_str(),
-            ProtocolError::GuestBooting { .. } => "guest-booting",
-            ProtocolError::Refused(refusal) => refusal.kind.as_str(),
-            ProtocolError::ExecFailed { .. } => "guest-exec-failed",
-            ProtocolError::NoShell { .. } => "guest-shell-missing",
-            ProtocolError::OutputTooLarge { .. } => "output-too-large",
-            ProtocolError::InvalidReply { .. } => "invalid-reply",
-            ProtocolError::StillRunning { .. } => "exec-timeout",
-            ProtocolError::ProcessLost { .. } => "process-lost",
+            ProtocolError::Transport(error) => error.kind(),
+            ProtocolError::InvalidCommand { .. } => ErrorKind::InvalidCommand,
+            ProtocolError::CommandTooLarge { .. } => ErrorKind::CommandTooLarge,
+            ProtocolError::Timeout { .. } => ErrorKind::CallTimeout,
+            ProtocolError::NoChannel { .. } => ErrorKind::NoChannel,
+            ProtocolError::LinkLost { .. } => ErrorKind::ConnectionLost,
+            ProtocolError::AgentSilent => ErrorKind::AgentUnresponsive,
+            ProtocolError::GuestBooting { .. } => ErrorKind::GuestBooting,
+            ProtocolError::Refused(refusal) => refusal.kind.error_kind(),
+            ProtocolError::ExecFailed { .. } => ErrorKind::GuestExecFailed,
+            ProtocolError::NoShell { .. } => ErrorKind::GuestShellMissing,
+            ProtocolError::OutputTooLarge { .. } => ErrorKind::OutputTooLarge,
+            ProtocolError::InvalidReply { .. } => ErrorKind::InvalidReply,
+            ProtocolError::StillRunning { .. } => ErrorKind::ExecTimeout,
+            ProtocolError::ProcessLost { .. } => ErrorKind::ProcessLost,
             ProtocolError::ResultLost { source, .. }
             | ProtocolError::OutputLost { source, .. }
             | ProtocolError::InputIncomplete { source, .. } => source.kind(),
-            ProtocolError::ThawedEarly { .. } => "thawed-early",
-            ProtocolError::NotThawed { .. } => "not-thawed",
+            ProtocolError::ThawedEarly { .. } => ErrorKind::ThawedEarly,
+            ProtocolError::NotThawed { .. } => ErrorKind::NotThawed,
             ProtocolError::File(error) => error.kind(),
-            ProtocolError::ImageTooLarge { .. } => "image-too-large",
-            ProtocolError::InvalidImage { .. } => "invalid-image",
+            ProtocolError::ImageTooLarge { .. } => ErrorKind::ImageTooLarge,
+            ProtocolError::InvalidImage { .. } => ErrorKind::InvalidImage,
         }
     }
 

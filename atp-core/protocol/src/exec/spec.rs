@@ -202,7 +202,10 @@ mod tests {
             ExecSpec::new("a").spooled("tmp"),
         ] {
             let error = bad.to_command(None).unwrap_err();
-            assert_eq!((error.kind(), error.effect()), ("invalid-command", atp_transport::Effect::None));
+            assert_eq!(
+                (error.kind().as_str(), error.effect()),
+                ("invalid-command", atp_transport::Effect::None)
+            );
         }
     }
 

@@ -197,7 +197,7 @@ mod tests {
             panic!("{expected}: {error:?}");
         };
         assert_eq!((named.as_path(), found.as_str()), (path, expected));
-        assert_eq!((error.kind(), error.is_retryable()), ("path-occupied", false));
+        assert_eq!((error.kind().as_str(), error.is_retryable()), ("path-occupied", false));
     }
 
     #[test]
@@ -291,7 +291,7 @@ mod tests {
                 }
             } else {
                 let error = opened.unwrap_err();
-                assert_eq!((error.kind(), error.is_retryable()), ("transfer-busy", true));
+                assert_eq!((error.kind().as_str(), error.is_retryable()), ("transfer-busy", true));
             }
         }
     }

@@ -182,7 +182,11 @@ mod tests {
     async fn a_guest_that_stays_frozen_is_not_passed_over() {
         let start = Instant::now();
         let error = with_replies(&[FROZEN, REFUSED]).await.unwrap_err();
-        assert_eq!((error.kind(), error.effect()), ("not-thawed", atp_transport::Effect::Done), "{error:?}");
+        assert_eq!(
+            (error.kind().as_str(), error.effect()),
+            ("not-thawed", atp_transport::Effect::Done),
+            "{error:?}"
+        );
         assert!(error.hint().contains("guest-fsfreeze-thaw"), "{}", error.hint());
         assert!(std::error::Error::source(&error).unwrap().to_string().contains("not now"));
         let policy = FreezePolicy::default();

@@ -105,11 +105,11 @@ mod tests {
         let strokes = Layout::US.strokes("abc").unwrap();
         let script = Script::new([refused]);
         let error = press(&script, &strokes, KeyTiming::default(), soon()).await.unwrap_err();
-        assert_eq!((error.kind(), error.effect()), ("qmp-error", Effect::None));
+        assert_eq!((error.kind().as_str(), error.effect()), ("qmp-error", Effect::None));
 
         let script = Script::new([r#"{"return":{}}"#, refused]);
         let error = press(&script, &strokes, KeyTiming::default(), soon()).await.unwrap_err();
-        assert_eq!((error.kind(), error.effect()), ("qmp-error", Effect::Done));
+        assert_eq!((error.kind().as_str(), error.effect()), ("qmp-error", Effect::Done));
         assert!(error.to_string().contains("1 of 3"), "{error}");
 
         let lost = ProtocolError::Timeout { peer: Peer::Monitor, sent: true };

@@ -177,7 +177,7 @@ mod tests {
         for (words, screen) in [("move 100 0", SCREEN), ("move 1 1", None)] {
             let moved = point(&script, &action(words), screen, MouseTiming::default(), soon()).await;
             let error = moved.unwrap_err();
-            assert_eq!((error.kind(), error.effect()), ("invalid-command", Effect::None));
+            assert_eq!((error.kind().as_str(), error.effect()), ("invalid-command", Effect::None));
         }
         assert!(script.sent().is_empty());
     }

@@ -1,5 +1,6 @@
 //! What a libvirt URI says about the way to its daemon.
 
+use atp_api::Hint;
 use url::Url;
 
 use crate::error::{ConnectError, ErrorKind};
@@ -71,7 +72,7 @@ impl LibvirtUri {
 
     /// The error, with what can be tried where nothing listens: each transport ends at something else.
     pub(crate) fn advise(&self, error: ConnectError) -> ConnectError {
-        let advice = (error.kind == ErrorKind::ConnectionRefused).then(|| self.listener_hint());
+        let advice = (error.kind == ErrorKind::ConnectionRefused).then(|| Hint::plain(self.listener_hint()));
         ConnectError { advice, ..error }
     }
 

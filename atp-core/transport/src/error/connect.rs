@@ -1,5 +1,7 @@
 //! Why a host cannot be connected to.
 
+use atp_api::Hint;
+
 use super::{ErrorKind, LibvirtError};
 
 /// Why a connection to a host could not be opened.
@@ -16,7 +18,7 @@ pub struct ConnectError {
     #[source]
     pub source: Option<LibvirtError>,
     /// What a person can try, where more is known of the way than the kind tells.
-    pub advice: Option<&'static str>,
+    pub advice: Option<Hint>,
 }
 
 impl ConnectError {
@@ -26,8 +28,8 @@ impl ConnectError {
     }
 
     /// What a person can try.
-    pub fn hint(&self) -> &'static str {
-        self.advice.unwrap_or_else(|| self.kind.hint())
+    pub fn hint(&self) -> Hint {
+        self.advice.clone().unwrap_or_else(|| self.kind.hint())
     }
 
     /// All threads for blocking calls, so many, are in use: that says nothing of the host.

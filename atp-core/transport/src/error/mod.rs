@@ -1,7 +1,6 @@
 //! Why work on a host failed: what, where, whether it may have happened, whether a retry can help.
 
 mod connect;
-mod kind;
 mod libvirt;
 mod refused;
 mod stage;
@@ -10,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::ConfigError;
-use crate::effect::Effect;
 use crate::host::{HostId, InvalidHostId};
 use crate::pool::stats::PoolStats;
+use atp_api::Effect;
 
+pub(crate) use atp_api::ErrorKind;
+use atp_api::Hint;
 pub use connect::ConnectError;
-pub use kind::ErrorKind;
 pub use libvirt::LibvirtError;
 use refused::was_refused;
 pub use stage::AcquireStage;
@@ -271,14 +271,13 @@ impl TransportError {
     }
 
     /// What a person can try.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> Hint {
         match self {
             // Nothing was learnt of the host in this time.
             TransportError::AcquireTimeout { source: None, .. }
                 if self.kind() == ErrorKind::ConnectTimeout =>
             {
-                "give more time (`--timeout`, `--deadline`); if that does not help, check whether the host is up and its daemon \
-                 hangs (systemctl status libvirtd)"
+                Hint::GIVE_HOST_TIME
             }
             TransportError::Connect { source, .. } => source.hint(),
             TransportError::AcquireTimeout { source: Some(source), .. } if self.kind() == source.kind => {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::effect::Effect;
 use crate::error::TransportError;
+use atp_api::Effect;
 
 /// What an error says that decides whether the work may be done again.
 pub trait Failure {

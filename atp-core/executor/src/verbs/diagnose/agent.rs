@@ -58,9 +58,9 @@ fn silent(error: &ProtocolError) -> Finding {
 }
 
 fn judge(job: &Job<'_>, domain: &DomainInfo, found: &Found) -> Completion {
-    let failed = |kind: ErrorKind, what: &str, hint: &str| {
+    let failed = |kind: ErrorKind, what: &str, hint: &'static str| {
         let message = format!("host {}: VM {:?} {what}", job.target.host, domain.name);
-        let error = OutcomeError::new(kind.as_str(), message).with_hint(hint);
+        let error = OutcomeError::new(kind, message).with_hint(hint);
         let diagnosis = Diagnosis::from(vec![Finding::problem(CHECK, what, hint)]);
         Completion {
             data: Some(Data::Diagnosis(diagnosis)),
@@ -117,7 +117,7 @@ mod tests {
         let error = TransportError::Libvirt { host, operation, kind: ErrorKind::MonitorBusy, source };
         let finding = silent(&error.into());
         assert!(finding.message.starts_with(&message), "{}", finding.message);
-        assert_eq!(finding.hint.as_deref(), Some(ErrorKind::MonitorBusy.hint()));
+        assert_eq!(finding.hint, Some(ErrorKind::MonitorBusy.hint()));
     }
 
     #[test]

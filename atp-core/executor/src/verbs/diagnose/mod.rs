@@ -4,7 +4,7 @@ mod agent;
 mod limits;
 
 use atp_protocol::ProtocolError;
-use atp_transport::{Effect, ErrorKind, HostInfo, daemon_socket};
+use atp_transport::{Effect, ErrorKind, Hint, HostInfo, daemon_socket};
 
 use super::{Job, host_check};
 use crate::diagnosis::{Diagnosis, Finding};
@@ -17,7 +17,7 @@ pub(super) use agent::agent;
 /// Goes the way to a host's daemon and tells how far it got.
 pub(super) async fn host(job: &Job<'_>) -> Completion {
     let Some(info) = job.manager.hosts().into_iter().find(|info| info.id == job.host()) else {
-        let error = OutcomeError::new(ErrorKind::UnknownHost.as_str(), "the host was removed meanwhile");
+        let error = OutcomeError::new(ErrorKind::UnknownHost, "the host was removed meanwhile");
         return Completion::failed(Status::Failed, Effect::None, error);
     };
     let uri = info.effective_uri();
@@ -41,7 +41,7 @@ pub(super) async fn host(job: &Job<'_>) -> Completion {
 struct Failed {
     kind: Option<ErrorKind>,
     message: String,
-    hint: String,
+    hint: Hint,
 }
 
 impl Failed {
@@ -49,7 +49,7 @@ impl Failed {
         let outcome = OutcomeError::from(error);
         // The message names the host and the call, the causes say what is wrong.
         let message = if outcome.causes.is_empty() { outcome.message } else { outcome.causes.join(": ") };
-        Failed { kind: error.transport_kind(), message, hint: outcome.hint.unwrap_or_default() }
+        Failed { kind: error.transport_kind(), message, hint: error.hint() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainInfo, DomainState, Lifecycle};
-use atp_transport::{Effect, ErrorKind, LibvirtConnection, TransportError};
+use atp_transport::{Effect, ErrorKind, Hint, LibvirtConnection, TransportError};
 use tokio::time::{self, Instant};
 
 mod restart;
@@ -234,12 +234,10 @@ fn too_late(job: &Job<'_>, domain: &DomainInfo, goal: DomainState, last: &str) -
     let message =
         format!("host {}: VM {:?} was not {goal} by the deadline: {last}", job.target.host, domain.name);
     let hint = match goal {
-        DomainState::ShutOff => {
-            "the guest may ignore the request: look at its console, or pull the plug (`atp vm destroy`)"
-        }
-        _ => "look at the VM's console, or give more time (`--timeout`)",
+        DomainState::ShutOff => Hint::DESTROY_VM,
+        _ => Hint::GIVE_TIME,
     };
-    let error = OutcomeError::new("state-not-reached", message).with_hint(hint).retryable();
+    let error = OutcomeError::new(ErrorKind::StateNotReached, message).with_hint(hint).retryable();
     Completion::failed(Status::Timeout, Effect::Done, error)
 }
 

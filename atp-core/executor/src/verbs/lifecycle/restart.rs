@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainEventKind, DomainInfo, DomainState, LifecycleChange};
-use atp_transport::{DomainEvents, Effect, ErrorKind, WatchItem, WatchOptions};
+use atp_transport::{DomainEvents, Effect, ErrorKind, Hint, WatchItem, WatchOptions};
 use futures_util::stream::{Stream, StreamExt as _, unfold};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -143,29 +143,29 @@ fn not_watched(job: &Job<'_>, domain: &DomainInfo) -> Completion {
         job.target.host, domain.name
     );
     let kind = ErrorKind::ConnectTimeout;
-    let error = OutcomeError::new(kind.as_str(), message).with_hint(kind.hint()).retryable();
+    let error = OutcomeError::new(kind, message).with_hint(kind.hint()).retryable();
     Completion::failed(Status::Failed, Effect::None, error)
 }
 
 fn not_restarted(job: &Job<'_>, domain: &DomainInfo, ended: RestartEnd) -> Completion {
     let (kind, effect, how, hint) = match ended {
         RestartEnd::Stopped => (
-            "state-not-reached",
+            ErrorKind::StateNotReached,
             Effect::Done,
             "stopped instead of restarting",
-            "start it (`atp vm start`), and look at its <on_reboot>",
+            Hint::START_STOPPED_VM,
         ),
         RestartEnd::Unseen => (
-            "events-lost",
+            ErrorKind::EventsLost,
             Effect::Unknown,
             "was not seen to restart, and the connection that tells of it was lost meanwhile: it may have",
-            "look at the guest (`atp exec SEL -- uptime -s`) before restarting it again",
+            Hint::CHECK_UPTIME,
         ),
         RestartEnd::Restarted | RestartEnd::Late => (
-            "state-not-reached",
+            ErrorKind::StateNotReached,
             Effect::Done,
             "was not seen to restart by the deadline",
-            "the guest may ignore the request: look at its console, or press the reset button (`atp vm reset`)",
+            Hint::RESET_VM,
         ),
     };
     let status = if Instant::now() >= job.attempt.deadline() { Status::Timeout } else { Status::Failed };
@@ -258,13 +258,13 @@ mod tests {
     fn a_vm_without_an_agent_is_back_when_it_has_restarted() {
         let failed = |kind| Completion::failed(Status::Failed, Effect::None, OutcomeError::new(kind, "no"));
         let waited = Completion::ok(Effect::None, Data::Waited(WaitReport { looks: 3 }));
-        for well in [waited, failed("agent-not-configured")] {
+        for well in [waited, failed(ErrorKind::AgentNotConfigured)] {
             assert_eq!(
                 back(well),
                 Completion::ok(Effect::Done, Data::Lifecycle { state: DomainState::Running })
             );
         }
-        let late = back(failed("condition-not-met"));
+        let late = back(failed(ErrorKind::ConditionNotMet));
         assert_eq!((late.status, late.effect), (Status::Failed, Effect::Done));
     }
 }

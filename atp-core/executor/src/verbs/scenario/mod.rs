@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use atp_transport::domain::DomainState;
-use atp_transport::{Effect, ExecuteOptions};
+use atp_transport::{Effect, ErrorKind, ExecuteOptions};
 use regex::Regex;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -152,7 +152,7 @@ impl Walk<'_> {
             (completion, _) = ended => completion,
             // Nothing is lost with a wait, and it may be a long one.
             () = self.attempt.stop_requested(), if ends_with_stop => {
-                let error = OutcomeError::new("stopped", "stopped while it was waited for, as was asked");
+                let error = OutcomeError::new(ErrorKind::Stopped, "stopped while it was waited for, as was asked");
                 step.cut_off(Status::Cancelled, error)
             }
         }
@@ -169,7 +169,7 @@ impl Walk<'_> {
         match differences(assertion, self.last.as_ref(), state) {
             differences if differences.is_empty() => Completion::ok(Effect::None, None),
             differences => {
-                let error = OutcomeError::new("assertion-failed", differences.join("; "))
+                let error = OutcomeError::new(ErrorKind::AssertionFailed, differences.join("; "))
                     .with_hint("the data of the step before shows what it yielded");
                 Completion::failed(Status::Failed, Effect::None, error)
             }
@@ -191,7 +191,7 @@ impl Walk<'_> {
 
 /// A step that cannot be carried out, as something in it has no value or a wrong one.
 fn unfit(message: String) -> Completion {
-    Completion::failed(Status::Failed, Effect::None, OutcomeError::new("step-unfit", message))
+    Completion::failed(Status::Failed, Effect::None, OutcomeError::new(ErrorKind::StepUnfit, message))
 }
 
 /// Takes a process that exited with another code than 0 for one that went well: the next step judges it.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use atp_transport::Effect;
+use atp_transport::{Effect, ErrorKind};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -109,7 +109,8 @@ impl ScenarioReport {
         });
         let failure = |steps: &[StepReport], part: &str| {
             let (number, step) = (1..).zip(steps).find(|(_, step)| !step.is_success())?;
-            let error = step.error.clone().unwrap_or_else(|| OutcomeError::new("step-failed", "it failed"));
+            let error =
+                step.error.clone().unwrap_or_else(|| OutcomeError::new(ErrorKind::StepFailed, "it failed"));
             let message = format!("{part} {number} ({}): {}", step.name, error.message);
             Some((step.status, OutcomeError { message, ..error }))
         };
@@ -121,7 +122,7 @@ impl ScenarioReport {
                 Some((_, error)) => format!("; {}", error.message),
             };
             let message = format!("stopped after {done} of {all} steps, as was asked{teardown}");
-            is_stopped.then(|| (Status::Cancelled, OutcomeError::new("stopped", message)))
+            is_stopped.then(|| (Status::Cancelled, OutcomeError::new(ErrorKind::Stopped, message)))
         };
         let ended = failure(&self.steps, "step")
             .or_else(stopped)

@@ -1,0 +1,184 @@
+//! What a person can try.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Deref;
+
+use serde::{Deserialize, Serialize};
+
+/// What a person can try about a failure.
+///
+/// A hint that names something a front end has words of its own for, such as a command or an option, has an id: a stable
+/// word by which the front end finds them. Its text, which it dereferences to, is for those that have none, and is in plain
+/// words that suit every front end. A hint without an id is serialised as its text alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Form", into = "Form")]
+pub struct Hint {
+    id: Option<Cow<'static, str>>,
+    text: Cow<'static, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Form {
+    Plain(Cow<'static, str>),
+    Named { id: Cow<'static, str>, text: Cow<'static, str> },
+}
+
+/// Declares hints with ids.
+macro_rules! hints {
+    ($($name:ident = $id:literal, $text:literal;)*) => {
+        impl Hint {
+            $(
+                #[doc = $text]
+                pub const $name: Hint = Hint::named($id, $text);
+            )*
+
+            /// All hints that have an id.
+            pub const ALL: &'static [Hint] = &[$(Hint::$name),*];
+        }
+    };
+}
+
+hints! {
+    CHECK_HOST_ID = "check-host-id", "check the host's id against the inventory";
+    CHECK_GROUP = "check-group", "check the group's name against those of the inventory";
+    CHECK_VM_NAME = "check-vm-name", "check the name against those of the host";
+    START_VM = "start-vm", "start it first";
+    RESUME_VM = "resume-vm", "resume it first";
+    CHECK_VM_STATE = "check-vm-state", "check the VM's state";
+    WAIT_FOR_MONITOR = "wait-for-monitor",
+        "another command holds the VM: wait for it, or look with `virsh domcontrol`; a VM that hangs can still be destroyed";
+    GIVE_HOST_TIME = "give-host-time",
+        "give more time; if that does not help, check whether the host is up and its daemon hangs (systemctl status libvirtd)";
+    GIVE_TIME = "give-time", "look at the VM's console, or give more time";
+    GIVE_COPY_TIME = "give-copy-time",
+        "give it more time: it ends up to a second before its time is up, for what is open in the guest to be closed";
+    DESTROY_VM = "destroy-vm", "the guest may ignore the request: look at its console, or destroy the VM";
+    RESET_VM = "reset-vm", "the guest may ignore the request: look at its console, or reset the VM";
+    START_STOPPED_VM = "start-stopped-vm", "start it, and look at its <on_reboot>";
+    CHECK_UPTIME = "check-uptime", "look at the guest's uptime before restarting it again";
+    WAIT_FOR_AGENT = "wait-for-agent", "wait for the guest to come up, or look at its console";
+    COPY_INPUT = "copy-input",
+        "send less at once: standard input travels inside the command and grows by a third; copy more than that into a file \
+         in the guest, and let the command read it there";
+    CHECK_PROGRAM = "check-program",
+        "check in the guest what the reason names: the program, its path and that it may be executed; the working folder and \
+         the folder for output have to be there already";
+    NO_SHELL = "no-shell",
+        "run programs by themselves, without a shell, a working folder and output by files (on Windows `powershell.exe \
+         -Command …`); files go there over the network, or with the agent's own commands (`guest-file-open`)";
+    SPOOL_OUTPUT = "spool-output",
+        "let its output go through files in the guest, let it write to a file there, or print less";
+    CHECK_PROCESS = "check-process",
+        "the agent or the guest was restarted, or another client took the result: check in the guest what was done; if it \
+         prints much, let that go through files in the guest, for the agent keeps it in memory";
+    AGENT_MEMORY = "agent-memory",
+        "the agent ended while the program ran: check in the guest what was done. An agent keeps all that a program prints in \
+         memory, and may be killed for it: let much output go through files in the guest";
+    THAW = "thaw", "they may be frozen still: thaw them (`guest-fsfreeze-thaw`), or reset the VM";
+    CHECK_GUEST_FILE = "check-guest-file", "check the path, its permissions and the free space in the guest";
+    CHECK_GUEST_PATH = "check-guest-path", "check the path in the guest";
+    CHECK_GUEST_SPACE = "check-guest-space", "check permissions and free space in the guest";
+    RESUME_RUN = "resume-run", "resume the run from it, or choose another file for a new run";
+    RESUME_RUN_LATER = "resume-run-later", "make room on the disk, then resume the run from the journal";
+    BEGIN_RUN_ANEW = "begin-run-anew", "begin the run anew";
+    REMOVE_JOURNAL = "remove-journal", "remove it, and begin the run anew";
+    NAME_JOURNAL = "name-journal", "name the file that the journal was written to";
+    ADD_HOST = "add-host", "add a host to the configuration";
+    CHECK_HOST_NAME = "check-host-name", "check the spelling against the inventory, or add the host";
+    CHECK_FOLDER = "check-folder", "check the folder, and the space there";
+}
+
+impl Hint {
+    const fn named(id: &'static str, text: &'static str) -> Self {
+        Hint { id: Some(Cow::Borrowed(id)), text: Cow::Borrowed(text) }
+    }
+
+    /// A hint that every front end words alike.
+    pub const fn plain(text: &'static str) -> Self {
+        Hint { id: None, text: Cow::Borrowed(text) }
+    }
+
+    /// The stable word by which front ends tell it from others.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+}
+
+impl Deref for Hint {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<String> for Hint {
+    fn from(text: String) -> Self {
+        Hint { id: None, text: Cow::Owned(text) }
+    }
+}
+
+impl From<&'static str> for Hint {
+    fn from(text: &'static str) -> Self {
+        Hint::plain(text)
+    }
+}
+
+impl From<Hint> for String {
+    fn from(hint: Hint) -> Self {
+        hint.text.into_owned()
+    }
+}
+
+impl From<Form> for Hint {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Plain(text) => Hint { id: None, text },
+            Form::Named { id, text } => Hint { id: Some(id), text },
+        }
+    }
+}
+
+impl From<Hint> for Form {
+    fn from(hint: Hint) -> Self {
+        match hint {
+            Hint { id: None, text } => Form::Plain(text),
+            Hint { id: Some(id), text } => Form::Named { id, text },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_texts_speak_no_front_end_s_language() {
+        let ids: BTreeSet<_> = Hint::ALL.iter().filter_map(Hint::id).collect();
+        assert_eq!(ids.len(), Hint::ALL.len());
+        for hint in Hint::ALL {
+            assert!(!hint.contains("`atp ") && !hint.contains("--"), "{hint}");
+        }
+    }
+
+    #[test]
+    fn a_hint_is_read_back_with_and_without_an_id() {
+        for (hint, json) in [
+            (Hint::START_VM, r#"{"id":"start-vm","text":"start it first"}"#),
+            (Hint::plain("give each host an id of its own"), r#""give each host an id of its own""#),
+        ] {
+            assert_eq!(serde_json::to_string(&hint).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Hint>(json).unwrap(), hint);
+        }
+    }
+}
