@@ -90,6 +90,21 @@
 //! tokio = { version = "1", features = ["macros", "rt-multi-thread", "time"] }
 //! ```
 
+//! # Glossary
+//!
+//! - **Lease** ([`PooledConnection`]): a connection on loan from its pool, until it is dropped.
+//! - **In flight** ([`InFlight`]): a call that was admitted and is not over, also when its caller has left.
+//! - **Lane** ([`Lane`]): the queue of a VM's monitor, or of its agent, that takes one command at a time.
+//! - **Unproven**: a VM that has not answered a call within the last minute. Few calls to such VMs are in flight at a time.
+//! - **Stuck**: a call, or an attempt to connect, that is past its deadline and has not returned.
+//! - **Suspect**: a connection on which a call has overrun. It takes no new leases and closes when it is unused.
+//! - **Draining**: a connection that is too old, or one too many. It closes when its leases are back.
+//! - **Effect** ([`Effect`]): what work did to its target: `none`, `done`, or `unknown` where it was sent and no answer came.
+//! - **Gap** ([`WatchItem::Gap`]): a time in which the events of a host were not received.
+//! - **Reconnect gate**: what lets one attempt at a time, of all connections of a host, try to connect.
+//! - **Circuit breaker** ([`BreakerState`]): refuses work for a host that keeps failing, until a probe succeeds.
+//! - **Engine** ([`LibvirtLink`]): what makes the requests that ATP asks of a daemon.
+
 // Public API: hosts, and the work run on them.
 mod execute;
 mod fleet;

@@ -101,7 +101,7 @@ impl<C: Connector> TransportManager<C> {
     pub(crate) fn open_pool(&self, state: &mut State<C>, id: HostId, info: HostInfo) {
         let config = self.config_of(state, &info);
         let connector = self.shared.connector.clone();
-        // Told before what the host's pool tells.
+        // Emitted before the events of the host's pool.
         self.emit(&id, TransportEvent::HostAdded);
         let context = HostState::new(id.clone(), info, config, connector, &self.shared.common);
         state.hosts.insert(id, Arc::new(ConnectionPool::new(context)));
@@ -198,12 +198,12 @@ impl<C: Connector> TransportManager<C> {
         pools.into_iter().map(|(id, pool)| (id.to_string(), pool.stats())).collect()
     }
 
-    /// Tells whoever listens what happened to a host.
+    /// Emits an event about a host.
     pub(crate) fn emit(&self, host: &HostId, what: TransportEvent) {
         self.shared.common.events.emit(Some(host), what);
     }
 
-    /// Tells whoever listens what happened to all of them.
+    /// Emits an event about all hosts.
     pub(crate) fn emit_for_all(&self, what: TransportEvent) {
         self.shared.common.events.emit(None, what);
     }

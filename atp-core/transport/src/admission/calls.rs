@@ -55,7 +55,7 @@ struct LaneState {
     answered: Option<Instant>,
 }
 
-/// A call, or an attempt to connect, that is under way. Whoever runs it drops this when it is really over.
+/// A call, or an attempt to connect, that is under way. It is dropped when that is really over.
 #[must_use = "dropping the token says that the call is over"]
 pub struct InFlight {
     calls: Arc<HostCalls>,
@@ -192,7 +192,7 @@ impl HostCalls {
         table.under_way.values().filter(here).map(|call| call.deadline).min()
     }
 
-    /// Forgets lanes that nobody uses and whose VM has not answered lately.
+    /// Forgets lanes that are not in use and whose VM has not answered lately.
     pub(crate) fn tidy(&self) {
         let proven_for = self.proven_for.get();
         self.table().lanes.retain(|_, lane| {

@@ -50,7 +50,7 @@ pub enum CallDecision {
 
 /// Something around each call to any host of a manager; see [`TransportManager::add_interceptor`].
 ///
-/// An interceptor that let a call go is told of its end exactly once: by `after`, `on_error` or `on_abandon`. One that
+/// For each call that an interceptor admitted, exactly one of `after`, `on_error` and `on_abandon` is called. One that
 /// panics is passed over: the panic is logged and counted, and the call goes on.
 ///
 /// ```
@@ -110,7 +110,7 @@ pub(crate) struct Interceptors {
     panics: AtomicU64,
 }
 
-/// A call on its way through the chain. Those that let it go are told when it ends, or is dropped.
+/// A call on its way through the chain. The interceptors that admitted it are called when it ends or is dropped.
 pub(crate) struct Passage<'a> {
     call: CallInfo<'a>,
     chain: Arc<Vec<Arc<dyn Interceptor>>>,
@@ -133,7 +133,7 @@ impl Interceptors {
         self.panics.load(Ordering::Relaxed)
     }
 
-    /// Takes a call through the chain, and then through `last`; none if there is nobody to be told of its end.
+    /// Takes a call through the chain, and then through `last`; none if no interceptor is to be called at its end.
     ///
     /// Cancel safe.
     pub(crate) async fn admit<'a>(
@@ -205,16 +205,16 @@ impl Passage<'_> {
     /// The call has come to its end.
     pub(crate) fn ended<T>(mut self, result: &Result<T>) {
         match result {
-            Ok(_) => self.tell(|interceptor, call, took| interceptor.after(call, took)),
+            Ok(_) => self.notify(|interceptor, call, took| interceptor.after(call, took)),
             Err(error) => self.failed(error),
         }
     }
 
     fn failed(&mut self, error: &TransportError) {
-        self.tell(|interceptor, call, took| interceptor.on_error(call, took, error));
+        self.notify(|interceptor, call, took| interceptor.on_error(call, took, error));
     }
 
-    fn tell(&mut self, hook: impl Fn(&dyn Interceptor, &CallInfo<'_>, Duration)) {
+    fn notify(&mut self, hook: impl Fn(&dyn Interceptor, &CallInfo<'_>, Duration)) {
         let took = self.call.asked.elapsed();
         for interceptor in self.chain[..std::mem::take(&mut self.passed)].iter().rev() {
             contained(&**interceptor, self.panics, || hook(&**interceptor, &self.call, took));
@@ -224,6 +224,6 @@ impl Passage<'_> {
 
 impl Drop for Passage<'_> {
     fn drop(&mut self) {
-        self.tell(|interceptor, call, took| interceptor.on_abandon(call, took));
+        self.notify(|interceptor, call, took| interceptor.on_abandon(call, took));
     }
 }

@@ -130,7 +130,7 @@ impl TransportConfigBuilder {
         self
     }
 
-    /// Takes values one by one, to tell which of them cannot be taken.
+    /// Takes values one by one, to find which of them cannot be taken.
     fn take_each(&mut self, table: &Map<String, Value>) {
         for (path, value) in settings::values(table) {
             let mut one = Layer::default();

@@ -268,7 +268,7 @@ pub struct CallConfig {
     /// holds one of the daemon's workers until it answers; this is how many of them may be lost to such VMs.
     pub max_unproven_per_host: usize,
     /// Before a monitor command to a VM that has not answered lately, libvirt is asked whether the VM's monitor
-    /// is occupied. If it is for longer than this, by whomever, nothing is sent.
+    /// is occupied. If any client has occupied it for longer than this, nothing is sent.
     #[serde(with = "humantime_serde")]
     pub monitor_busy_after: Duration,
     /// For how long a VM that answered counts as answering.
@@ -317,7 +317,7 @@ impl Default for KeepaliveConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct EventConfig {
     /// Most events kept for a listener that does not keep up; a power of two, or the next. When there are more the
-    /// oldest are lost to it, and it is told how many.
+    /// oldest are dropped for it, and it gets the number of them.
     pub capacity: usize,
 }
 

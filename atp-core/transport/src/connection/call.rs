@@ -14,8 +14,8 @@ use crate::connection::connector::{CallFailure, Connector};
 use crate::error::{Result, TransportError};
 use crate::observe::events::LossCause;
 
-/// Runs when the caller of a call goes away before its answer: nobody will then see the call overrun, so
-/// the driving task is told when to look.
+/// Runs when the caller of a call leaves before its answer: no caller will then see the call overrun, so the driving task
+/// gets the time at which to look.
 pub(super) struct OnAbandon<'a, C: Connector> {
     pub(super) connection: &'a HostConnection<C>,
     pub(super) deadline: Instant,
@@ -192,7 +192,7 @@ impl<C: Connector> HostConnection<C> {
         }
     }
 
-    /// Returns when a call that nobody waits for any more is overdue.
+    /// Returns when an abandoned call is overdue.
     pub(super) async fn overrun(&self) {
         loop {
             let due = self.core().abandoned;

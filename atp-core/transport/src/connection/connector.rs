@@ -41,15 +41,15 @@ pub trait Connector: Send + Sync + 'static {
 
     /// Opens a link. The future ends by the attempt's deadline, whatever hangs below.
     ///
-    /// Cancel safe: a link opened for nobody is closed.
+    /// Cancel safe: a link whose caller has left is closed.
     fn connect(
         &self,
         host: &HostInfo,
         attempt: ConnectAttempt,
     ) -> impl Future<Output = Result<Self::Link, ConnectError>> + Send;
 
-    /// Makes a cheap real call over the link, to learn whether the far side answers. Ends by `deadline`. Whoever really
-    /// makes the call drops `in_flight` when it is over, however long after the future was dropped.
+    /// Makes a cheap real call over the link, to learn whether the far side answers. Ends by `deadline`. `in_flight` is
+    /// dropped when the call is really over, however long after the future was dropped.
     ///
     /// # Errors
     /// Why the link counts as lost.

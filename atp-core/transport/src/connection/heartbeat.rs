@@ -56,11 +56,11 @@ impl<C: Connector> HostConnection<C> {
         deadline: Instant,
     ) -> Result<Answer, Arc<ConnectError>> {
         let began = Instant::now();
-        let patience = began + self.host.config().heartbeat_timeout;
-        let mut in_flight = self.host.calls.begin_probe(&self.calls, place, patience);
+        let limit = began + self.host.config().heartbeat_timeout;
+        let mut in_flight = self.host.calls.begin_probe(&self.calls, place, limit);
         in_flight.activity = Some(self.activity.token());
-        let abandoned = OnAbandon { connection: self, deadline: patience };
-        let probe = contained(async { self.host.connector.probe(link, in_flight, patience).await });
+        let abandoned = OnAbandon { connection: self, deadline: limit };
+        let probe = contained(async { self.host.connector.probe(link, in_flight, limit).await });
         let answer = timeout_at(deadline, probe).await;
         if answer.is_ok() {
             // It is over; the guard holds nothing to free.
@@ -104,12 +104,12 @@ impl<C: Connector> HostConnection<C> {
         if self.last_active() > asked {
             return true;
         }
-        let patience = Instant::now() + self.host.config().heartbeat_timeout;
-        match self.probe(&link, place, deadline.min(patience)).await {
+        let limit = Instant::now() + self.host.config().heartbeat_timeout;
+        match self.probe(&link, place, deadline.min(limit)).await {
             // Where it could not be asked, neither can what the link is wanted for; that will say so.
             Ok(Answer::Heard | Answer::NotAsked) => return true,
-            // The caller had less patience than a link may ask for: that says nothing of the link.
-            Err(error) if error.kind == ErrorKind::CallTimeout && deadline < patience => {}
+            // The caller had less time than a link may take: that says nothing of the link.
+            Err(error) if error.kind == ErrorKind::CallTimeout && deadline < limit => {}
             Err(_) => self.report(LinkFault::Lost(LossCause::ProbeFailed), &link),
         }
         false

@@ -33,9 +33,9 @@ impl<C: Connector> Drop for Ends<'_, C> {
 }
 
 impl<C: Connector> HostConnection<C> {
-    /// Lives the connection's life, to its end. To be run as a task.
+    /// Drives the connection until it closes. To be run as a task.
     pub(crate) async fn drive(self: Arc<Self>) {
-        // Whatever ends the task ends the connection: nobody else would tell those who wait for it.
+        // However the task ends, the connection ends: nothing else would wake the callers that wait for it.
         let _ends = Ends(&self);
         tokio::select! {
             biased;
@@ -127,7 +127,7 @@ impl<C: Connector> HostConnection<C> {
         self.enter(state);
         let is_loss = |trouble| matches!(trouble, LinkFault::Lost(_));
         let lost = tokio::select! {
-            // One that is let go and lost in the same moment is told as lost.
+            // A connection that is closed and lost at the same moment is reported as lost.
             biased;
             () = self.link_lost() => LossCause::Closed,
             LinkFault::Lost(cause) = self.reported(is_loss) => cause,
@@ -173,7 +173,7 @@ impl<C: Connector> HostConnection<C> {
         }
     }
 
-    /// Lets go of a link that was lost, and tells of it; returns how long it had been up.
+    /// Drops a link that was lost, and emits an event; returns how long it had been up.
     fn lost(&self, cause: LossCause) -> Duration {
         let up_for = self.disconnected();
         tracing::info!(host = %self.host.id, ?cause, ?up_for, "connection lost");
@@ -213,7 +213,7 @@ impl<C: Connector> HostConnection<C> {
         self.host.emit(TransportEvent::Reconnecting { connection: self.id, attempt, error });
     }
 
-    /// Lets go of the link; tells how long it had been up.
+    /// Drops the link; returns how long it had been up.
     fn disconnected(&self) -> Duration {
         let mut core = self.core();
         if self.usable.swap(false, Ordering::AcqRel) {
@@ -243,7 +243,7 @@ impl<C: Connector> HostConnection<C> {
         }
     }
 
-    /// Tells the driving task of trouble with a link, unless that link has been replaced since.
+    /// Reports a fault of a link to the driving task, unless that link has been replaced since.
     pub(super) fn report(&self, trouble: LinkFault, link: &Arc<C::Link>) {
         let mut core = self.core();
         let is_loss = matches!(trouble, LinkFault::Lost(_));

@@ -9,7 +9,7 @@
 //!                                            └─ max_delay passes ──► Reconnecting(1)
 //! ```
 //!
-//! A task of the connection's own drives it through these states; everyone else only looks, and tells it
+//! A task of the connection's own drives it through these states; all others only look, and report to it
 //! of trouble. A suspect connection takes no new leases; those it has may go on using it, and it is closed
 //! when the last of them and its last call are gone, or its link is. So is one that is draining, because it is old or one
 //! too many.
@@ -66,7 +66,7 @@ pub struct HostConnection<C: Connector> {
     last_active: AtomicInstant,
     last_used: AtomicInstant,
     trouble: Notify,
-    /// Tells the driving task that a call has to be looked at, at the time noted in the core.
+    /// Notifies the driving task that a call has to be looked at, at the time noted in the core.
     was_abandoned: Notify,
     /// Ends this connection.
     closing: CancellationToken,
@@ -99,7 +99,7 @@ struct Core<C: Connector> {
 }
 
 impl<C: Connector> HostConnection<C> {
-    /// Makes a connection that is driven by [`drive`](Self::drive); `on_change` is told of each change of state.
+    /// Makes a connection that is driven by [`drive`](Self::drive); `on_change` is called at each change of state.
     pub(crate) fn new(
         host: Arc<HostState<C>>,
         pool_closing: &CancellationToken,
@@ -161,7 +161,7 @@ impl<C: Connector> HostConnection<C> {
         &self.host.connector
     }
 
-    /// Tells the connections of one process apart; stays the same when the link is opened again.
+    /// Identifies the connection within the process; stays the same when the link is opened again.
     pub fn connection_id(&self) -> u64 {
         self.id
     }
@@ -189,7 +189,7 @@ impl<C: Connector> HostConnection<C> {
         }
     }
 
-    /// How many times the link was opened again after it had been lost. A call waits for that, so whoever makes several
+    /// How many times the link was opened again after it had been lost. A call waits for that, so a caller that makes several
     /// learns from this that what the daemon kept for the link is gone, and that the daemon may have just started.
     pub fn reconnects(&self) -> u64 {
         self.core().reconnects

@@ -1,7 +1,7 @@
 //! Links beside the pool, for what keeps one for as long as it lives: domain events, an open channel.
 //!
 //! On a lease of the pool these would starve other work, and a stream whose far end is not read would stop
-//! everybody else's calls on its connection. Such links are opened through the same door as the pool's: one
+//! all other calls on its connection. Such links are opened through the same gate as the pool's: one
 //! attempt at a time, and the same backoff.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::host::state::HostState;
 use crate::sync::backoff;
 use crate::sync::semaphore::ResizableSemaphore;
 
-/// Opens links to one host that belong to nobody but their opener.
+/// Opens links to one host that belong to their opener alone.
 pub(crate) struct UnpooledLinks<C: Connector> {
     host: Arc<HostState<C>>,
     /// Cancelled when the host is removed.

@@ -1,4 +1,4 @@
-//! The numbers of libvirt's errors that ATP tells apart (`virErrorNumber` and `virErrorDomain`).
+//! The numbers of libvirt's errors that ATP distinguishes (`virErrorNumber` and `virErrorDomain`).
 
 pub(crate) const INTERNAL_ERROR: u32 = 1;
 pub(crate) const NO_SUPPORT: u32 = 3;

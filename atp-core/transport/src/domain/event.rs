@@ -1,4 +1,4 @@
-//! What happens to domains, as libvirt tells it.
+//! What happens to domains, as libvirt reports it.
 
 use std::fmt;
 

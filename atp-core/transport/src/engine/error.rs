@@ -1,4 +1,4 @@
-//! libvirt's errors, told apart.
+//! Classification of libvirt's errors.
 //!
 //! Numbers are those of `virErrorNumber` and `virErrorDomain`. Messages are looked at only where a number
 //! says too little, and only those that the client library itself makes or the QEMU driver has kept for years.

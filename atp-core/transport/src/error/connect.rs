@@ -17,7 +17,7 @@ pub struct ConnectError {
     /// libvirt's error, where it was libvirt that failed.
     #[source]
     pub source: Option<LibvirtError>,
-    /// What a person can try, where more is known of the way than the kind tells.
+    /// What a person can try, where more is known than the kind.
     pub advice: Option<Hint>,
 }
 

@@ -149,7 +149,7 @@ pub enum TransportError {
         host: HostId,
         /// The operation, by libvirt's name for it.
         operation: &'static str,
-        /// The kind, told from code, domain and message.
+        /// The kind, derived from code, domain and message.
         kind: ErrorKind,
         /// The error itself.
         #[source]

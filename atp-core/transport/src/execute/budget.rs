@@ -18,7 +18,7 @@ pub(crate) struct RetryBudget {
 struct State {
     /// Pieces of work; those that are retries are marked.
     recent: SlidingWindow,
-    /// When a retry was last asked for in vain.
+    /// When a retry was last refused.
     refused: Option<Instant>,
 }
 

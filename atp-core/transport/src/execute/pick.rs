@@ -96,7 +96,8 @@ fn next_in_turn<'a>(eligible: &[Eligible<'a>], turns: &Turns) -> Option<Eligible
     eligible.iter().find(behind).or(eligible.first()).copied()
 }
 
-/// Smooth weighted round robin: each turn everybody is owed its weight more, and the one that is owed most pays for all.
+/// Smooth weighted round robin: each turn adds to each candidate its weight; the one with the largest sum is picked, and the
+/// total weight is subtracted from it.
 fn most_owed<'a>(eligible: &[Eligible<'a>], turns: &mut Turns) -> Option<Eligible<'a>> {
     turns.owed.retain(|id, _| eligible.iter().any(|(_, candidate)| candidate.id == *id));
     let (mut total, mut most) = (0, None);

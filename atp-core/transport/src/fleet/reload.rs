@@ -54,7 +54,7 @@ async fn follow<C: Connector>(
     mut last: String,
     mut read_again: watch::Receiver<Option<Result<String, ConfigError>>>,
 ) {
-    // What was told of a file that cannot be read is not told again with each change in its folder.
+    // A file that cannot be read is reported once, and not again with each change in its folder.
     let mut unreadable = None;
     // Ends with the watcher.
     while read_again.changed().await.is_ok() {
@@ -78,7 +78,7 @@ async fn follow<C: Connector>(
         };
         match fleet.map(|fleet| manager.apply(fleet)) {
             Ok(Ok(changes)) => tracing::info!(file = %file.display(), ?changes, "the fleet follows its file"),
-            // The manager has told of it already.
+            // The manager has emitted that already.
             Ok(Err(error)) => {
                 tracing::warn!(file = %file.display(), %error, "a changed fleet cannot be used")
             }

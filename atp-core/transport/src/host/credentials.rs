@@ -37,7 +37,7 @@ impl Password {
         Password(text.into())
     }
 
-    /// The password itself, for whoever asks for it.
+    /// The password itself.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -67,7 +67,7 @@ impl PasswordSource {
                 .map(Password::new)
                 .map_err(|_| format!("the variable {name}, which is to hold the password, is not set")),
             PasswordSource::Prompt => {
-                Err("the password is to be asked for, and there was nobody to ask".to_owned())
+                Err("the password is to be asked for, and there is no terminal".to_owned())
             }
         }
     }

@@ -31,7 +31,7 @@ pub(crate) struct HostState<C> {
     pub(crate) health: HostHealth,
     /// One for all hosts.
     events: Arc<EventBus>,
-    /// So many calls hang that the limit on them is reached, and that has been told.
+    /// The event that the limit on hung calls is reached has been emitted.
     stuck_cap_told: AtomicBool,
     pub(crate) breaker: Breaker,
     /// One chain for all hosts.
@@ -63,8 +63,8 @@ impl<C: Connector> HostState<C> {
         let calls = HostCalls::new(&config.calls, &config.reconnect);
         let reconnect = Reconnect::new(common.pace.clone());
         let (events, host) = (common.events.clone(), id.clone());
-        let tell = move |change: &Change| events.emit(Some(&host), change.event());
-        let breaker = Breaker::new(common.open_share.clone(), tell);
+        let on_change = move |change: &Change| events.emit(Some(&host), change.event());
+        let breaker = Breaker::new(common.open_share.clone(), on_change);
         let rate_limit = RateLimit::new(&config.rate_limit);
         let (info, config) = (ArcSwap::from_pointee(info), ArcSwap::from_pointee(config));
         let stuck_cap_told = AtomicBool::new(false);
@@ -86,12 +86,12 @@ impl<C: Connector> HostState<C> {
         })
     }
 
-    /// Tells whoever listens what happened to this host. Not to be called under a lock.
+    /// Emits an event about this host. Not to be called under a lock.
     pub(crate) fn emit(&self, what: TransportEvent) {
         self.events.emit(Some(&self.id), what);
     }
 
-    /// Tells, once, when so many calls hang that the limit on them is reached.
+    /// Emits an event, once, when the limit on hung calls is reached.
     pub(crate) fn look_at_stuck_calls(&self) {
         let (stuck_calls, cap) = (self.calls.stuck(), self.config().calls.max_unproven_per_host);
         let reached = stuck_calls >= cap;

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use crate::error::TransportError;
 
-/// Durations below this, in microseconds, are not told apart.
+/// Durations below this, in microseconds, are not distinguished.
 const SHORTEST_US: u64 = 128;
-/// How finely durations are told apart: the next is a fifth longer.
+/// Buckets for each doubling of the duration: the next is about a fifth longer.
 const PER_OCTAVE: usize = 4;
 /// Up to two minutes and a quarter; longer ones count as this.
 const OCTAVES: usize = 20;

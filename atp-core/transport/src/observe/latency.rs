@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// The longest duration told apart, microseconds: an hour. Longer ones count as this.
+/// The longest duration that is distinguished, microseconds: an hour. Longer ones count as this.
 const LONGEST_US: u64 = 3_600_000_000;
 /// Two digits: a percentile is off by less than 1 %. A histogram grows with what is recorded, to about 20 KiB.
 const DIGITS: u8 = 2;

@@ -49,8 +49,8 @@ impl<C: Connector> ConnectionPool<C> {
                 // As in `acquire_from`; how long to wait is looked up for those who have to.
                 LeaseRequest::Granted(lease) if lease.is_fresh() => Ok(lease),
                 answer => {
-                    let patience = self.shared.host.config().pool.acquire_timeout;
-                    self.wait_and_validate(answer, asked, asked + patience, taken_at).await
+                    let acquire_timeout = self.shared.host.config().pool.acquire_timeout;
+                    self.wait_and_validate(answer, asked, asked + acquire_timeout, taken_at).await
                 }
             }
         }

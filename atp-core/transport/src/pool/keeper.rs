@@ -73,7 +73,7 @@ impl<C: Connector> PoolShared<C> {
         }
         drop(state);
         drop(unclaimed);
-        // What a connection does is told after that it was opened.
+        // Events of a connection come after the one that it was opened.
         events.into_iter().for_each(|event| self.host.emit(event));
         for connection in opened {
             self.tasks.spawn(connection.drive());
@@ -104,7 +104,7 @@ impl<C: Connector> PoolShared<C> {
         self.host.look_at_stuck_calls();
     }
 
-    /// Looks at how the host is, and tells if that has changed. Runs in the keeper's task only.
+    /// Assesses the host's health, and emits an event if it has changed. Runs in the keeper's task only.
     fn look_at_health(&self) {
         let PoolShared { host, .. } = self;
         let vitals = |lately: CallCounts| {

@@ -66,7 +66,7 @@ impl<C: Connector> PooledConnection<C> {
     /// Runs one call over the link: the way for a [`Connector`] to give its leases methods.
     ///
     /// Waits for a place among the calls in flight, then hands the link to `start`, with the token that
-    /// marks the call as under way; whoever really runs the call drops the token when it is over. `lane` is
+    /// marks the call as under way; the token is dropped when the call is really over. `lane` is
     /// the queue the call stands in, for calls that may not overtake one another and may hang.
     ///
     /// # Errors
@@ -95,8 +95,8 @@ impl<C: Connector> PooledConnection<C> {
     /// # Errors
     /// None at present; a `Result` because libvirt's own `virConnectIsAlive` can fail, and closures return one.
     pub async fn is_alive(&self) -> Result<bool> {
-        let patience = Instant::now() + self.connection.config().heartbeat_timeout;
-        Ok(self.is_alive_by(self.deadline.unwrap_or(patience)).await)
+        let deadline = Instant::now() + self.connection.config().heartbeat_timeout;
+        Ok(self.is_alive_by(self.deadline.unwrap_or(deadline)).await)
     }
 
     /// As [`is_alive`](Self::is_alive), by `deadline` at the latest.

@@ -34,7 +34,7 @@ impl Leases {
         LeaseKey(self.out.insert(Record { since, taken_at, reported: false }))
     }
 
-    /// Takes a lease back; tells how long it was out.
+    /// Takes a lease back; returns how long it was out.
     pub(crate) fn give_back(&mut self, LeaseKey(key): LeaseKey, now: Instant) -> Option<Duration> {
         self.out.try_remove(key).map(|record| now.saturating_duration_since(record.since))
     }

@@ -26,7 +26,7 @@ pub(crate) struct PoolShared<C: Connector> {
     pub(super) state: Mutex<PoolState<C>>,
     /// Wakes the keeper.
     pub(super) attention: Notify,
-    /// Wakes whoever waits for leases to come back.
+    /// Wakes the tasks that wait for leases to come back.
     pub(super) returned: Notify,
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
@@ -63,7 +63,7 @@ impl<C: Connector> PoolShared<C> {
         if state.wait_queue.is_empty() {
             return;
         }
-        // Nothing else came free, or those who wait would have it: whoever is first gets what came back.
+        // Nothing else came free, or the waiting callers would have it: the first of them gets what came back.
         if state.complete
             && state.use_again(connection)
             && let Some(waiter) = state.wait_queue.pop()
@@ -71,7 +71,7 @@ impl<C: Connector> PoolShared<C> {
             let waited = now - waiter.ticket.asked;
             let lease = self.lend(&mut state, connection.clone(), waited, now, waiter.taken_at);
             drop(state);
-            // A lease nobody claims is dropped here, and goes to the next.
+            // A lease whose caller has left is dropped here, and goes to the next.
             let _unclaimed = waiter.grant.send(Ok(lease));
         } else {
             drop(state);
@@ -85,7 +85,7 @@ impl<C: Connector> PoolShared<C> {
         let mut state = self.state();
         let unclaimed = self.grant(&mut state);
         drop(state);
-        // A lease nobody claimed is given back here, outside the lock it takes to do so.
+        // A lease whose caller had left is given back here, outside the lock that this takes.
         drop(unclaimed);
         self.attention.notify_one();
     }

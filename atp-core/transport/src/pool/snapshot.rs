@@ -1,4 +1,4 @@
-//! What a pool holds at one moment, copied under its lock. What is told of it is worked out from the copy, when the
+//! What a pool holds at one moment, copied under its lock. Statistics are computed from the copy, when the
 //! lock is free again.
 
 use crate::config::SelectionStrategy;

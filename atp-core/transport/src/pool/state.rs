@@ -36,9 +36,9 @@ pub(crate) struct PoolState<C: Connector> {
     pub(crate) terms: Terms,
     /// What the last look at the load said.
     pub(crate) scaling: Scaling,
-    /// The connection that was last opened because of the load, for nobody in particular.
+    /// The connection that was last opened because of the load, for no particular caller.
     opened_for_load: Option<u64>,
-    /// Somebody waited with no room to grow, since the last look at which nobody waited.
+    /// A caller waited with no room to grow, since the last look at which no caller waited.
     at_limit: bool,
     pub(crate) waits: Latencies,
     pub(crate) uses: Latencies,
@@ -100,7 +100,7 @@ impl<C: Connector> PoolState<C> {
         strategy::choose(self.terms.strategy, candidates, fastrand::f64)
     }
 
-    /// Why waiting would be in vain: there are connections, and all of them have given up.
+    /// Why waiting is of no use: there are connections, and all of them have given up.
     pub(crate) fn fail_fast(&self, host: &HostState<C>) -> Option<TransportError> {
         let mut open = self.in_service().peekable();
         open.peek()?;
@@ -111,10 +111,10 @@ impl<C: Connector> PoolState<C> {
 
     /// Whether a further connection can be had before long.
     fn grows(&self) -> bool {
-        let patience = self.terms.grow_patience;
+        let grow_patience = self.terms.grow_patience;
         let (mut opening, mut delayed) = (false, false);
         for connection in self.in_service().filter(|c| !c.is_usable()) {
-            if connection.gave_up() || connection.down_for() >= patience {
+            if connection.gave_up() || connection.down_for() >= grow_patience {
                 delayed = true;
             } else {
                 opening = true;
@@ -130,7 +130,7 @@ impl<C: Connector> PoolState<C> {
         self.scaling = autoscale::decide(uses.into_iter(), &host.config().pool);
     }
 
-    /// What to tell when somebody has begun to wait: that the pool can not grow for it, if that is news.
+    /// The event to emit when a caller has begun to wait: that the pool cannot grow, if it has not been emitted.
     pub(crate) fn newly_at_limit(&mut self) -> Option<TransportEvent> {
         if self.at_limit || self.in_service().count() < self.max {
             return None;
@@ -203,11 +203,11 @@ impl<C: Connector> PoolState<C> {
 
     /// When those who wait for a connection to open should rather share one that is in use.
     pub(crate) fn patience_ends(&self) -> Option<Instant> {
-        let patience = self.terms.grow_patience;
+        let grow_patience = self.terms.grow_patience;
         let first = self.wait_queue.first_asked()?.elapsed();
         let opening = self.in_service().filter(|c| !c.is_usable()).map(|c| c.down_for());
-        let longest = opening.chain([first]).filter(|waited| *waited < patience).max()?;
-        Some(Instant::now() + (patience - longest))
+        let longest = opening.chain([first]).filter(|waited| *waited < grow_patience).max()?;
+        Some(Instant::now() + (grow_patience - longest))
     }
 
     /// The connections that count against the maximum.

@@ -1,4 +1,4 @@
-//! The line of callers who wait for a lease: whoever asked first is served first.
+//! The queue of callers that wait for a lease: first come, first served.
 
 use std::collections::VecDeque;
 use std::panic::Location;
@@ -10,17 +10,16 @@ use super::lease::PooledConnection;
 use crate::connection::connector::Connector;
 use crate::error::TransportError;
 
-/// What a caller who waits gets in the end. The error is boxed because a grant passes through many hands, and nearly all
-/// of them are leases, which are small.
+/// What a waiting caller gets in the end. The error is boxed because nearly all grants are leases, which are small.
 pub(crate) type Grant<C> = Result<PooledConnection<C>, Box<TransportError>>;
 
-/// Those who wait, in the order of their tickets.
+/// The waiting callers, in the order of their tickets.
 pub(crate) struct WaitQueue<C: Connector> {
     waiters: VecDeque<Waiter<C>>,
     next: u64,
 }
 
-/// A place in line. Whoever asked earlier comes first, and among equals whoever joined earlier.
+/// A place in the queue. The earlier request comes first; of two at the same instant, the one that joined earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket {
     pub(crate) asked: Instant,
@@ -40,7 +39,7 @@ impl<C: Connector> Default for WaitQueue<C> {
 }
 
 impl<C: Connector> WaitQueue<C> {
-    /// Puts a caller in line, behind all who asked before.
+    /// Adds a caller, behind all that asked before.
     pub(crate) fn join(
         &mut self,
         asked: Instant,
@@ -59,14 +58,14 @@ impl<C: Connector> WaitQueue<C> {
         (ticket, granted)
     }
 
-    /// Leaves the line; nothing happens if the caller has been served.
+    /// Removes a caller; nothing happens if it has been served.
     pub(crate) fn leave(&mut self, ticket: Ticket) {
         if let Ok(at) = self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
             self.waiters.remove(at);
         }
     }
 
-    /// When the first in line asked.
+    /// When the first caller in the queue asked.
     pub(crate) fn first_asked(&self) -> Option<Instant> {
         self.waiters.front().map(|first| first.ticket.asked)
     }
@@ -79,17 +78,17 @@ impl<C: Connector> WaitQueue<C> {
         self.waiters.len()
     }
 
-    /// Takes the first out of the line, to be served.
+    /// Takes the first caller, to be served.
     pub(crate) fn pop(&mut self) -> Option<Waiter<C>> {
         self.waiters.pop_front()
     }
 
-    /// The first could not be served after all.
+    /// Puts the first caller back: it could not be served after all.
     pub(crate) fn put_back(&mut self, first: Waiter<C>) {
         self.waiters.push_front(first);
     }
 
-    /// Takes everybody out.
+    /// Removes all callers.
     pub(crate) fn clear(&mut self) -> impl Iterator<Item = Waiter<C>> + use<C> {
         std::mem::take(&mut self.waiters).into_iter()
     }

@@ -1,7 +1,7 @@
 //! A domain's virtio-serial channel, opened through libvirt: bytes to and from a process in the guest.
 //!
 //! Each open channel has a connection of its own. A daemon that cannot pass on what a channel is sent, because
-//! nobody in the guest reads it, stops reading that client's connection altogether after a few packets; on a
+//! no process in the guest reads it, stops reading that client's connection altogether after a few packets; on a
 //! shared connection that would stop every other call. Writes block and so run on the threads for calls;
 //! reading is driven by libvirt's event loop and costs no thread.
 
@@ -101,8 +101,8 @@ impl From<CallFailure> for ChannelError {
 
 impl TransportManager<LibvirtConnector> {
     /// Opens the virtio-serial channel of that name in a domain (`virDomainOpenChannel`), over a connection of
-    /// its own that no pool counts. The domain must run; whether anybody in the guest has the port open,
-    /// cannot be told.
+    /// its own that no pool counts. The domain must run; whether a process in the guest has the port open
+    /// is not known.
     ///
     /// # Errors
     /// [`TransportError::Connect`]; kinds [`VmNotFound`](crate::ErrorKind::VmNotFound),
@@ -167,7 +167,7 @@ struct State {
     /// Why nothing more comes.
     end: Option<End>,
     reader: Option<Waker>,
-    /// The connection. Whoever sees the channel's end lets go of it, and with it of the stream.
+    /// The connection. The first to see the channel's end drops it, and the stream with it.
     link: Option<Arc<LibvirtLink>>,
 }
 

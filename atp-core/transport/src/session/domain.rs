@@ -106,7 +106,7 @@ impl LibvirtConnection {
         .await
     }
 
-    /// Whether no command, anybody's, is waiting for the domain's QEMU now (`virDomainGetControlInfo`). While one is,
+    /// Whether no client's command is waiting for the domain's QEMU now (`virDomainGetControlInfo`). While one is,
     /// the domain's state may change any moment. Answers from the daemon's memory; a driver that cannot tell, or a
     /// domain that is not running, counts as free.
     ///
@@ -131,7 +131,7 @@ impl LibvirtConnection {
     /// reply (`virDomainQemuMonitorCommand`). One command at a time is under way for a domain.
     ///
     /// libvirt has no time-out for this call: it hangs for as long as QEMU does. So if the VM has not answered
-    /// lately, libvirt is asked first whether the monitor is occupied, by whomever.
+    /// lately, libvirt is asked first whether any client occupies the monitor.
     ///
     /// # Errors
     /// [`TransportError::MonitorBusy`](crate::TransportError::MonitorBusy) if it has been for longer than

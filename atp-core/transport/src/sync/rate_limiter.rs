@@ -1,4 +1,4 @@
-//! A pace that many keep to: so many turns a second, with or without a burst after a quiet time.
+//! A rate limiter: so many turns a second, with or without a burst after a quiet time.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::sync::atomic_time::AtomicDuration;
 
-/// Hands out turns. Waiting for one's own turn holds up nobody else's, and a turn is not held: whoever got it
-/// may take as long as it likes.
+/// Hands out turns. Waiting for a turn delays no other caller, and a turn is not held: what is done in it may take any
+/// time.
 ///
 /// It is a token bucket, kept as the time at which it will be full again (the generic cell rate algorithm).
 pub(crate) struct RateLimiter {
@@ -22,13 +22,13 @@ pub(crate) struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// So many turns a second, as many as `burst` of them at once; 0 for no limit.
+    /// A limit of `per_second` turns a second, of which `burst` may be taken at once; 0 for no limit.
     pub(crate) fn new(per_second: f64, burst: u32) -> Self {
         let (spacing, burst) = (AtomicDuration::new(spacing(per_second)), AtomicU32::new(burst));
         RateLimiter { spacing, burst, full_at: Mutex::new(None) }
     }
 
-    /// Has turns follow at another pace from now on.
+    /// Sets another rate.
     pub(crate) fn set(&self, per_second: f64, burst: u32) {
         let spacing = spacing(per_second);
         let mut full_at = self.full_at();
@@ -37,7 +37,7 @@ impl RateLimiter {
         }
         self.spacing.set(spacing);
         self.burst.store(burst, Ordering::Relaxed);
-        // What was handed out was counted in time at the old pace, and would hold the new one up.
+        // Turns handed out were counted in time at the old rate, and would delay the new one.
         *full_at = full_at.map(|at| at.min(Instant::now() + spacing.saturating_mul(burst)));
     }
 
@@ -46,14 +46,14 @@ impl RateLimiter {
         self.full_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the next turn. Cancel safe: a turn given up is lost, and takes nobody else's place.
+    /// Waits for the next turn. Cancel safe: a turn given up is lost, and delays no other caller.
     pub(crate) async fn turn(&self) {
         // There is no deadline that it could miss.
         let (Ok(at) | Err(at)) = self.next_turn(None);
         sleep_until(at).await;
     }
 
-    /// Takes the next turn, if it comes by `deadline`, and tells when it comes.
+    /// Takes the next turn, if it comes by `deadline`, and returns when it comes.
     ///
     /// # Errors
     /// When the next turn would come; nothing was taken.

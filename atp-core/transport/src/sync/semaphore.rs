@@ -1,4 +1,4 @@
-//! So many at a time: a number of permits that can be changed while some of them are out.
+//! A semaphore whose number of permits can be changed while some of them are out.
 //!
 //! Tokio's semaphore cannot be made smaller safely: when a waiter that was assigned a permit is cancelled, the permit goes
 //! back to the semaphore at once, and may be one too many by then. So the count and the queue are kept here, under one
@@ -105,7 +105,7 @@ impl State {
     }
 
     /// Grants free permits to those who wait. Every change that may free a permit ends with it, so a permit stays free
-    /// only if nobody waits.
+    /// only if no caller waits.
     #[must_use = "those who were granted a permit have to be woken"]
     fn grant(&mut self) -> Vec<Waker> {
         let mut granted = Vec::new();

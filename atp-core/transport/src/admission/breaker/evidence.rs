@@ -1,4 +1,4 @@
-//! What the host's circuit breaker is told, and asked: here it is decided what counts as a failure of the host.
+//! What counts as a failure of the host for its circuit breaker.
 //!
 //! Failures of the host: a connection that cannot be opened, or is lost; a call to the daemon itself, or a
 //! heartbeat, that is not answered in time; no connection by the deadline because none could be opened. A call to a
@@ -26,7 +26,7 @@ impl<C: Connector> HostState<C> {
         admitted.map_err(|_| self.circuit_open())
     }
 
-    /// The configuration is another one: a breaker that is turned off refuses nothing, and nobody has to ask it first.
+    /// The configuration is another one: a breaker that is turned off refuses nothing.
     pub(crate) fn breaker_reconfigured(&self) {
         if !self.config().breaker.enabled {
             self.log(self.breaker.turn_off(Instant::now()));
@@ -55,7 +55,7 @@ impl<C: Connector> HostState<C> {
 
     /// No connection could be had, asked for at `asked`.
     pub(crate) fn heard_of_acquire(&self, asked: Instant, error: &TransportError) {
-        // Attempts that failed have been counted themselves, each once, however many callers are told of it.
+        // Attempts that failed have been counted themselves, each once, however many callers get the error.
         if let TransportError::AcquireTimeout { stage: AcquireStage::Connecting, waited, .. } = error
             && self.is_patient(*waited)
         {
@@ -126,7 +126,7 @@ impl<C: Connector> HostState<C> {
 }
 
 impl Change {
-    /// What is told of it to those who listen.
+    /// The event that reports it.
     pub(crate) fn event(&self) -> TransportEvent {
         match self {
             Change::Opened { cool_down, failure } => {

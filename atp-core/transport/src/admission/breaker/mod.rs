@@ -7,7 +7,7 @@
 //!     └───────────────────────────── the host answers ────────────────────────────────┘
 //! ```
 //!
-//! It is told what the host did (answered, failed) by those who saw it, and asked before work is sent. It knows
+//! It records what the host did (answered, failed), and is asked before work is sent. It knows
 //! nothing of connections and kinds of errors: what counts as a failure of the host is decided where it is seen.
 
 mod evidence;
@@ -96,7 +96,7 @@ pub(crate) struct Breaker {
     closed: AtomicBool,
     refused: AtomicU64,
     membership: Membership,
-    /// Told of each change, under the lock and so in their order.
+    /// Called at each change, under the lock and so in their order.
     on_change: Box<dyn Fn(&Change) + Send + Sync>,
     inner: Mutex<Inner>,
 }

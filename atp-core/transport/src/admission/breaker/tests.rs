@@ -223,7 +223,7 @@ proptest! {
                         }
                         Err(Refused) => {
                             let waits = before.next_probe.is_some_and(|at| at > now);
-                            prop_assert!(waits || !free, "refused with nobody probing: {before:?}");
+                            prop_assert!(waits || !free, "refused with no probe under way: {before:?}");
                         }
                     }
                 }

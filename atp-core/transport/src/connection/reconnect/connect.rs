@@ -23,7 +23,7 @@ impl<C: Connector> HostState<C> {
     /// Waits for its turn and for the backoff to pass, then tries once to open a link.
     ///
     /// Only attempts to open a link `again` keep to the pace of all hosts: work does not wait for that of other
-    /// hosts. An `only` attempt has no others to follow it: nobody knows that the host was ever there. `on_start` is
+    /// hosts. An `only` attempt is followed by no others: it is not known whether the host was ever there. `on_start` is
     /// called when the waiting is over. Cancel safe.
     pub(crate) async fn connect(
         &self,
@@ -55,9 +55,9 @@ impl<C: Connector> HostState<C> {
                 format!("{} earlier attempts to connect still hang", config.reconnect.max_hung_attempts);
             ConnectError::new(ErrorKind::ConnectTimeout, hang)
         })?;
-        let attempt = ConnectAttempt::new(deadline, in_flight, self.reconnect.told());
+        let attempt = ConnectAttempt::new(deadline, in_flight, self.reconnect.last_error_cell());
         // The connector keeps the deadline itself and says why; the time-out here is for one that does not. One that
-        // panics must not take the connection's task with it: nobody else would ever open it.
+        // panics must not take the connection's task with it: nothing else would ever open it.
         let opening = contained(async { self.connector.connect(&info, attempt).await });
         match timeout_at(deadline, opening).await {
             Ok(Ok(result)) => result,

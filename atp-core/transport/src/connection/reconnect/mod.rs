@@ -1,4 +1,4 @@
-//! One door a host: connections of one host share one backoff, so that one attempt at a time knocks on it.
+//! Per-host reconnect gate: one attempt at a time, and a backoff that all connections of the host share.
 
 mod attempt;
 mod connect;
@@ -28,7 +28,7 @@ pub(crate) struct Reconnect {
     last_error: LastError,
 }
 
-/// While it lasts, nobody else tries to connect to the host; none if the semaphore was closed, which it never is.
+/// While it exists, no other attempt to connect to the host is made; none if the semaphore was closed, which it never is.
 pub(crate) struct Turn<'a> {
     _permit: Option<SemaphorePermit<'a>>,
 }
@@ -84,7 +84,7 @@ impl Reconnect {
     }
 
     /// Where an attempt says what it waits for.
-    fn told(&self) -> LastError {
+    fn last_error_cell(&self) -> LastError {
         self.last_error.clone()
     }
 

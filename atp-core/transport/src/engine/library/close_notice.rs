@@ -25,7 +25,7 @@ impl CloseNotice {
         };
         let registered = result == 0;
         if !registered {
-            // SAFETY: libvirt did not take the pointer, so nobody else will free it.
+            // SAFETY: libvirt did not take the pointer, so nothing else will free it.
             unsafe { free(opaque) };
         }
         CloseNotice { closed, registered }

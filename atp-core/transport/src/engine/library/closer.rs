@@ -181,7 +181,7 @@ impl Closing {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
     /// A link whose close says that it has begun, and then returns or hangs.
     struct Link {
@@ -216,12 +216,12 @@ mod tests {
         let (closed, closes) = mpsc::channel();
         let (release, hangs) = mpsc::channel();
         close(Link { number: 0, closed: closed.clone(), hangs: Some(hangs) });
-        assert_eq!(closes.recv_timeout(PATIENCE), Ok(0));
+        assert_eq!(closes.recv_timeout(WAIT_LIMIT), Ok(0));
         for number in 1..=100 {
             close(Link { number, closed: closed.clone(), hangs: None });
         }
         for number in 1..=100 {
-            assert_eq!(closes.recv_timeout(PATIENCE), Ok(number));
+            assert_eq!(closes.recv_timeout(WAIT_LIMIT), Ok(number));
         }
         assert!(closing.under_way().contains_key(&0), "the one that hangs is not counted");
         drop(release);
@@ -238,7 +238,7 @@ mod tests {
         for number in 2..10 {
             close(Link { number, closed: closed.clone(), hangs: None });
         }
-        let mut begun = [(); 2].map(|()| closes.recv_timeout(PATIENCE).unwrap());
+        let mut begun = [(); 2].map(|()| closes.recv_timeout(WAIT_LIMIT).unwrap());
         begun.sort_unstable();
         assert_eq!(begun, [0, 1]);
         assert!(closes.try_recv().is_err(), "more closes at once than the bound");
@@ -246,7 +246,7 @@ mod tests {
         drop(releases.next());
         // The other one still hangs.
         for number in 2..10 {
-            assert_eq!(closes.recv_timeout(PATIENCE), Ok(number));
+            assert_eq!(closes.recv_timeout(WAIT_LIMIT), Ok(number));
         }
         drop(releases);
         while !closing.under_way().is_empty() {
@@ -269,7 +269,7 @@ mod tests {
         let (closed, closes) = mpsc::channel();
         close(Panics(None));
         close(Panics(Some(closed)));
-        closes.recv_timeout(PATIENCE).unwrap();
+        closes.recv_timeout(WAIT_LIMIT).unwrap();
     }
 
     #[test]
@@ -279,7 +279,7 @@ mod tests {
         let (release, hangs) = mpsc::channel();
         let link = Link { number: 0, closed, hangs: Some(hangs) };
         closer.try_close(0, &"test:///default".into(), &Arc::new(Mutex::new(Some(link)))).unwrap();
-        closes.recv_timeout(PATIENCE).unwrap();
+        closes.recv_timeout(WAIT_LIMIT).unwrap();
         assert_eq!(closer.hung(), 1);
         assert!(closer.next_report().is_some());
         closer.report_hung();

@@ -96,7 +96,7 @@ impl Registration {
                 Ok(id) => registration.callbacks.push(id),
                 Err(error) if registration.callbacks.is_empty() => return Err(error),
                 Err(error) => {
-                    tracing::warn!(event, error = error.message(), "the daemon does not tell of some events");
+                    tracing::warn!(event, error = error.message(), "the daemon does not send some events");
                 }
             }
         }
@@ -118,7 +118,7 @@ impl Registration {
             match asked {
                 Ok(id) => registration.monitor = Some(id),
                 Err(error) => {
-                    tracing::warn!(error = error.message(), "the daemon does not tell of QEMU's own events");
+                    tracing::warn!(error = error.message(), "the daemon does not send QEMU's own events");
                 }
             }
         }
@@ -129,7 +129,7 @@ impl Registration {
     pub(super) fn withdraw(self, connect: &Connect) {
         for id in self.callbacks {
             // SAFETY: the handle of the connection is valid, and the number is one it gave. An error says that
-            // the daemon could not be told; on this side the callback is gone.
+            // the daemon could not be reached; on this side the callback is gone.
             let _gone = unsafe { sys::virConnectDomainEventDeregisterAny(connect.as_ptr(), id) };
         }
         if let Some(id) = self.monitor {
@@ -145,7 +145,7 @@ fn register(sink: &Opaque, call: impl FnOnce(*mut c_void) -> c_int) -> Result<c_
     let id = call(opaque);
     if id < 0 {
         let error = Error::last_error();
-        // SAFETY: libvirt did not take the pointer, so nobody else will free it.
+        // SAFETY: libvirt did not take the pointer, so nothing else will free it.
         unsafe { free(opaque) };
         return Err(error);
     }

@@ -1,7 +1,7 @@
 //! The states of all domains of a host in one round trip (`virConnectGetAllDomainStats`).
 //!
 //! Only the state is asked for: libvirt has it in memory. The statistics of vCPUs and memory are QEMU's to
-//! tell: the daemon asks the monitor of every running domain whose monitor is free, and hangs with a QEMU that hangs,
+//! give: the daemon asks the monitor of every running domain whose monitor is free, and hangs with a QEMU that hangs,
 //! also with the flag that keeps it from waiting for an occupied one (measured with libvirt 9.0.0).
 
 use std::ptr;

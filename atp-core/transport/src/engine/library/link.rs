@@ -95,7 +95,7 @@ impl LibraryLink {
                 // Nothing of the call may be left when its answer is seen: the next may need its place.
                 drop(token);
                 drop(connection);
-                // Fails when nobody waits any more.
+                // Fails if the caller has left.
                 let _unwanted = answer.send(result);
             },
         );

@@ -93,7 +93,7 @@ impl Library {
                 },
                 move |(link, in_flight)| {
                     drop(in_flight);
-                    // When nobody waits any more the link comes back, and is closed by its drop.
+                    // If the caller has left, the link comes back here, and its drop closes it.
                     drop(answer.send(link));
                 },
             )
@@ -157,7 +157,7 @@ impl Library {
         self.threads
             .run(
                 move || (look_up(), attempt),
-                // Fails when nobody waits any more, and the attempt ends here.
+                // Fails if the caller has left, and then the attempt ends here.
                 move |resolved| drop(answer.send(resolved)),
             )
             .map_err(no_thread)?;
@@ -220,7 +220,7 @@ mod tests {
         };
         let error = library.resolve("h1", attempt, look_up).await.map(drop).unwrap_err();
         assert_eq!(error.kind, ErrorKind::NameNotResolved, "{error}");
-        assert_eq!(calls.stuck_attempts(), 1, "its thread is nobody's");
+        assert_eq!(calls.stuck_attempts(), 1, "its thread is not counted");
         drop(release);
         while calls.stuck_attempts() > 0 {
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! The stream of an open channel: libvirt tells of what came in, and it is taken at once.
+//! The stream of an open channel: libvirt reports what came in, and it is read at once.
 //!
 //! The stream does not block, and a callback (`virStreamEventAddCallback`) reads it on the event loop's thread.
 //! libvirt's client takes in whatever the daemon sends, without a bound, so what came must not be left there:
@@ -61,7 +61,7 @@ impl ChannelStream {
         };
         if result < 0 {
             let error = Error::last_error();
-            // SAFETY: libvirt did not take the pointer, so nobody else will free it.
+            // SAFETY: libvirt did not take the pointer, so nothing else will free it.
             unsafe { free(opaque) };
             return Err(error);
         }

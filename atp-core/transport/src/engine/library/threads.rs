@@ -45,7 +45,7 @@ struct WorkerSlot {
     job: Mutex<Option<Job>>,
 }
 
-/// While it lasts, its thread gets no other job.
+/// Marks its thread as busy: while this exists, the thread gets no other job.
 struct Busy<'a> {
     shared: &'a ThreadsShared,
     slot: &'a Arc<WorkerSlot>,
@@ -63,7 +63,7 @@ impl CallThreads {
         CallThreads { shared: Arc::new(ThreadsShared { max, idle_timeout, workers: Mutex::default() }) }
     }
 
-    /// Has there be at most `max` threads from now on, and each kept for as long as `idle_timeout` after its last job.
+    /// Sets the maximum number of threads, and how long each is kept after its last job.
     pub(crate) fn resize(&self, max: usize, idle_timeout: Duration) {
         self.shared.max.store(max, Ordering::Relaxed);
         self.shared.idle_timeout.set(idle_timeout);
@@ -72,7 +72,7 @@ impl CallThreads {
     /// Starts a job at once, on an idle thread or a new one. What comes of it is handed to `answer`, which must
     /// not block.
     ///
-    /// The thread counts as idle before it answers: whoever gets the answer may have the next job for it, and
+    /// The thread counts as idle before it answers: the receiver of the answer may have the next job for it, and
     /// then it need not go to sleep.
     pub(crate) fn run<T>(
         &self,
@@ -154,7 +154,7 @@ impl ThreadsShared {
         }
     }
 
-    /// Takes a thread out of the crew, unless it is about to get a job.
+    /// Removes an idle thread from the workers, unless it is about to get a job.
     fn leave(&self, slot: &Arc<WorkerSlot>) -> bool {
         let mut workers = self.workers();
         let Some(place) = workers.idle.iter().position(|idle| Arc::ptr_eq(idle, slot)) else { return false };
@@ -175,25 +175,25 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
     #[test]
     fn a_stuck_job_holds_up_no_other() {
-        let threads = CallThreads::new(8, PATIENCE);
+        let threads = CallThreads::new(8, WAIT_LIMIT);
         let (release, stuck) = mpsc::channel::<()>();
         threads.run(move || stuck.recv().unwrap_or(()), drop).unwrap();
         let (done, result) = mpsc::channel();
         for n in 0..100 {
             let done = done.clone();
             threads.run(move || n, move |n| done.send(n).unwrap()).unwrap();
-            assert_eq!(result.recv_timeout(PATIENCE).unwrap(), n);
+            assert_eq!(result.recv_timeout(WAIT_LIMIT).unwrap(), n);
         }
         drop(release);
     }
 
     #[test]
     fn beyond_the_cap_a_job_is_refused() {
-        let threads = CallThreads::new(2, PATIENCE);
+        let threads = CallThreads::new(2, WAIT_LIMIT);
         let (release, gate) = mpsc::channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
         for _ in 0..2 {
@@ -206,19 +206,19 @@ mod tests {
 
     #[test]
     fn the_thread_that_answered_can_have_the_next_job() {
-        let threads = CallThreads::new(1, PATIENCE);
+        let threads = CallThreads::new(1, WAIT_LIMIT);
         let (done, result) = mpsc::channel();
         for n in 0..1000 {
             let done = done.clone();
             // There is but one thread, and nothing queues: it must be free as soon as it has answered.
             threads.run(move || n, move |n| done.send(n).unwrap()).unwrap();
-            assert_eq!(result.recv_timeout(PATIENCE).unwrap(), n);
+            assert_eq!(result.recv_timeout(WAIT_LIMIT).unwrap(), n);
         }
     }
 
     #[test]
     fn a_panic_costs_no_thread() {
-        let threads = CallThreads::new(1, PATIENCE);
+        let threads = CallThreads::new(1, WAIT_LIMIT);
         threads.run(|| std::panic::resume_unwind(Box::new("expected")), drop::<()>).unwrap();
         let (done, result) = mpsc::channel();
         // The one thread comes back for more after the panic, however long that takes.
@@ -229,7 +229,7 @@ mod tests {
         while again().is_err() {
             thread::yield_now();
         }
-        result.recv_timeout(PATIENCE).unwrap();
+        result.recv_timeout(WAIT_LIMIT).unwrap();
     }
 
     #[test]
@@ -246,10 +246,10 @@ mod tests {
         let start = Instant::now();
         // One job at a time, and never a pause as long as a thread waits for one.
         while threads.shared.workers().threads > 2 {
-            assert!(start.elapsed() < PATIENCE, "threads with nothing to do stay");
+            assert!(start.elapsed() < WAIT_LIMIT, "threads with nothing to do stay");
             let done = done.clone();
             if threads.run(|| {}, move |()| done.send(()).unwrap()).is_ok() {
-                result.recv_timeout(PATIENCE).unwrap();
+                result.recv_timeout(WAIT_LIMIT).unwrap();
             }
         }
     }

@@ -109,7 +109,7 @@ pub enum TransportEvent {
         /// Connections in service, with this one.
         connections: usize,
     },
-    /// The pool let go of a connection; it closes when its leases are back, or its link is lost, which is told then.
+    /// The pool let go of a connection; it closes when its leases are back, or its link is lost; an event reports that.
     PoolReaped {
         /// Which.
         connection: u64,
@@ -117,7 +117,7 @@ pub enum TransportEvent {
         reason: ReapReason,
     },
     /// Work waits for a connection, and the pool has as many as it may. Emitted when that begins, and again only
-    /// after nobody waited at a look of the pool's ([`maintenance_interval`](crate::PoolConfig::maintenance_interval)).
+    /// after a look of the pool's at which no caller waited ([`maintenance_interval`](crate::PoolConfig::maintenance_interval)).
     PoolLimitReached {
         /// The limit.
         max_connections: usize,
@@ -242,7 +242,7 @@ pub enum GrowthReason {
 pub enum ReapReason {
     /// It was not used for [`idle_timeout`](crate::PoolConfig::idle_timeout).
     Idle,
-    /// Nobody waits any more for it to open.
+    /// No caller waits any more for it to open.
     NotNeeded,
     /// Few of the connections have many leases.
     LowLoad,

@@ -1,7 +1,7 @@
 //! What happened to the fleet, as one stream for all of a manager's hosts.
 //!
-//! Whoever listens gets every event in the order in which it was emitted. Nobody ever waits for a listener: one
-//! that is slow loses the oldest events, and is told how many. An event that nobody listens to is counted and
+//! A listener gets every event in the order in which it was emitted. Nothing ever waits for a listener: one
+//! that is slow loses the oldest events, and gets the number of them. An event without listeners is counted and
 //! goes no further.
 
 mod event;
@@ -38,7 +38,7 @@ impl EventBus {
         EventBus { sender: broadcast::Sender::new(capacity), emitted: Mutex::new(emitted) }
     }
 
-    /// Tells whoever listens. Not to be called under a lock of the pool's or a connection's, which work waits for.
+    /// Emits an event. Not to be called under a lock of a pool or a connection, for which work waits.
     pub(crate) fn emit(&self, host: Option<&HostId>, what: TransportEvent) {
         let mut emitted = self.emitted();
         emitted.sequence += 1;

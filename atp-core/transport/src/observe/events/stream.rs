@@ -10,7 +10,7 @@ use super::event::{Event, TransportEvent};
 
 /// Listens to a manager's events from the moment it was made on.
 ///
-/// Holds nobody up: when more events wait than [`events.capacity`](crate::EventConfig::capacity), the oldest are
+/// A slow listener delays nothing: when more events wait than [`events.capacity`](crate::EventConfig::capacity), the oldest are
 /// lost and a [`Missed`](TransportEvent::Missed) stands in their place.
 #[derive(Debug)]
 pub struct EventStream {

@@ -56,7 +56,7 @@ impl HostHealth {
         }
     }
 
-    /// Looks at the host, and tells if what counts has changed. `vitals` is given what was counted lately.
+    /// Assesses the host, and emits an event if its state has changed. `vitals` is given the recent counts.
     pub(crate) fn look(
         &self,
         counted: &CallCounts,
@@ -85,7 +85,7 @@ impl HostHealth {
         let mut inner = self.inner();
         if std::mem::take(&mut inner.belongs) {
             *self.fleet.inner().count(inner.steady.state()) -= 1;
-            // Of a fleet without hosts, nobody else would look any more.
+            // A fleet without hosts is not looked at by any keeper.
             self.fleet.look_if_empty();
         }
     }
@@ -157,7 +157,7 @@ impl FleetWatch {
         let seen = assess_fleet(*hosts, config);
         let Some(from) = steady.look(Instant::now(), seen, 1, better_after) else { return };
         let (to, reason) = (steady.state(), steady.reason().to_owned());
-        // Under the lock: the hosts' keepers all look, and changes are to be told in their order.
+        // Under the lock: the hosts' keepers all look, and changes are to be emitted in their order.
         self.events.emit(None, TransportEvent::HealthChanged { from, to, reason });
     }
 

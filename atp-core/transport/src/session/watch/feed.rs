@@ -22,7 +22,7 @@ pub(super) struct Feed {
 
 struct Gate {
     state: State,
-    /// The domains whose states were told of by events, until the domains have been listed for the second time.
+    /// The domains whose states events have reported, until the domains have been listed for the second time.
     changed: Option<HashSet<Uuid>>,
 }
 
@@ -54,12 +54,12 @@ impl Feed {
         self.gate().state = State::held();
     }
 
-    /// Tells what was listed, and then the events that came meanwhile.
+    /// Sends what was listed, and then the events that came meanwhile.
     pub(super) fn open(&self, domains: Vec<DomainInfo>) {
         self.release(&mut self.gate(), Some(domains));
     }
 
-    /// The same for the second listing, which is told only if events do not say all that it says.
+    /// The same for the second listing, which is sent only if it says more than the events.
     pub(super) fn open_settled(&self, before: &[DomainInfo], now: Vec<DomainInfo>) {
         let mut gate = self.gate();
         let changed = gate.changed.take().unwrap_or_default();
@@ -84,7 +84,7 @@ impl Feed {
         }
     }
 
-    /// Tells what still waits, for it happened before, and then that there is a gap.
+    /// Sends what still waits, for it happened before the gap, and then the gap.
     fn close(&self) {
         let mut gate = self.gate();
         self.release(&mut gate, None);
@@ -132,7 +132,7 @@ impl Drop for Closes<'_> {
     }
 }
 
-/// What of a listing is worth telling when it changes, but for the domains of which events told.
+/// The states in a listing, without those of domains whose states events have reported.
 fn states(domains: &[DomainInfo], told: &HashSet<Uuid>) -> BTreeMap<Uuid, DomainState> {
     let untold = domains.iter().filter(|domain| !told.contains(&domain.uuid));
     untold.map(|domain| (domain.uuid, domain.state)).collect()
@@ -160,7 +160,7 @@ mod tests {
         DomainEvent { name: format!("vm{n}"), uuid: Uuid::from_u128(n), kind }
     }
 
-    /// What is told of a host whose two domains run first and are in these states when they are listed again; of the
+    /// The items for a host whose two domains run first and are in these states when they are listed again; of the
     /// first of them comes an event, before the second listing or during it.
     fn told(states: [DomainState; 2], is_during: bool) -> Vec<&'static str> {
         let (items, mut receiver) = broadcast::channel(16);

@@ -39,52 +39,58 @@ impl Watch {
             () = self.host.removed() => {}
             () = self.keep_watching() => {}
         }
-        self.tell(WatchItem::Removed { host: self.host.host().clone(), at: SystemTime::now() });
+        self.send(WatchItem::Removed { host: self.host.host().clone(), at: SystemTime::now() });
     }
 
     async fn keep_watching(&self) {
         let mut again = false;
-        let mut told = None;
+        let mut reported = None;
         loop {
             match self.host.open(again).await {
                 Ok(link) => {
                     let opened = Instant::now();
                     again = true;
-                    match self.watch(&link, &mut told).await {
-                        Ok(()) => told = None,
+                    match self.watch(&link, &mut reported).await {
+                        Ok(()) => reported = None,
                         Err(error) => {
                             tracing::warn!(host = %self.host.host(), %error, "cannot watch domains");
-                            self.unreachable(&Arc::new(error), &mut told);
+                            self.unreachable(&Arc::new(error), &mut reported);
                         }
                     }
                     drop(link);
                     self.host.note_loss(opened);
                 }
-                Err(error) => self.unreachable(&error, &mut told),
+                Err(error) => self.unreachable(&error, &mut reported),
             }
         }
     }
 
-    fn unreachable(&self, error: &Arc<ConnectError>, told: &mut Option<ErrorKind>) {
-        if told.replace(error.kind) != Some(error.kind) {
+    fn unreachable(&self, error: &Arc<ConnectError>, reported: &mut Option<ErrorKind>) {
+        if reported.replace(error.kind) != Some(error.kind) {
             let (host, at) = (self.host.host().clone(), SystemTime::now());
-            self.tell(WatchItem::Unreachable { host, at, error: error.clone() });
+            self.send(WatchItem::Unreachable { host, at, error: error.clone() });
         }
     }
 
     /// Watches over one connection until that is lost.
-    async fn watch(&self, link: &Arc<LibvirtLink>, told: &mut Option<ErrorKind>) -> Result<(), ConnectError> {
+    async fn watch(
+        &self,
+        link: &Arc<LibvirtLink>,
+        reported: &mut Option<ErrorKind>,
+    ) -> Result<(), ConnectError> {
         let feed = Arc::new(Feed::new(self.host.host().clone(), self.items.clone(), self.options.buffer));
         let (sink, monitor) = (feed.clone(), self.options.monitor_events);
         let calls = ResizableSemaphore::new(1);
-        let domains =
-            self.ask(&calls, told, |place| link.watch_domains(place, sink, monitor)).await.map(by_name)?;
+        let domains = self
+            .ask(&calls, reported, |place| link.watch_domains(place, sink, monitor))
+            .await
+            .map(by_name)?;
         feed.open(domains.clone());
         let _closes = Closes(&feed);
         let settle = async {
             sleep(self.options.settle).await;
             feed.hold();
-            let now = self.ask(&calls, told, |place| link.list_domains(place)).await.map(by_name)?;
+            let now = self.ask(&calls, reported, |place| link.list_domains(place)).await.map(by_name)?;
             feed.open_settled(&domains, now);
             std::future::pending::<()>().await;
             Ok(())
@@ -95,11 +101,11 @@ impl Watch {
         }
     }
 
-    /// Makes a request on the connection, one at a time. One that is not answered in time is told of, and waited for.
+    /// Makes a request on the connection, one at a time. One that is not answered in time is reported of, and waited for.
     async fn ask<T, F: Future<Output = Answer<T>>>(
         &self,
         calls: &Arc<ResizableSemaphore>,
-        told: &mut Option<ErrorKind>,
+        reported: &mut Option<ErrorKind>,
         call: impl FnOnce(Permit) -> F,
     ) -> Result<T, ConnectError> {
         let place = calls.acquire().await;
@@ -114,7 +120,7 @@ impl Watch {
             Err(_) => {
                 let reason = "the daemon does not answer when asked for events";
                 let silent = ConnectError::new(ErrorKind::ConnectTimeout, reason);
-                self.unreachable(&Arc::new(silent.clone()), told);
+                self.unreachable(&Arc::new(silent.clone()), reported);
                 // It holds a thread and the connection, and cannot be stopped, so no other is begun beside it. It
                 // returns when the daemon answers, or the link is lost.
                 let _late = call.await;
@@ -123,7 +129,7 @@ impl Watch {
         }
     }
 
-    fn tell(&self, item: WatchItem) {
+    fn send(&self, item: WatchItem) {
         // Fails when nobody listens at the moment.
         let _unheard = self.items.send(item);
     }

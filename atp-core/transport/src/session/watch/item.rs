@@ -15,7 +15,7 @@ use crate::host::HostId;
 #[non_exhaustive]
 pub enum WatchItem {
     /// The host is watched, and these are its domains now: the first item of a host, and the first after a gap; a
-    /// moment later once more, if that shows states that no event has told of. Events that follow may be in these
+    /// moment later once more, if that shows states that no event has reported. Events that follow may be in these
     /// states already.
     Present {
         /// The host.
@@ -38,7 +38,7 @@ pub enum WatchItem {
         #[serde(flatten)]
         event: DomainEvent,
     },
-    /// The connection was lost: what happens from here on is not told, until [`Present`](Self::Present).
+    /// The connection was lost: what happens from here on is not reported, until [`Present`](Self::Present).
     Gap {
         /// The host.
         host: HostId,
@@ -46,7 +46,7 @@ pub enum WatchItem {
         #[serde(serialize_with = "rfc3339")]
         at: SystemTime,
     },
-    /// The host cannot be reached. Told once for each reason, not for each attempt; the attempts go on.
+    /// The host cannot be reached. Sent once for each reason, not for each attempt; the attempts go on.
     Unreachable {
         /// The host.
         host: HostId,

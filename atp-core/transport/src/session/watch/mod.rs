@@ -1,8 +1,8 @@
 //! What happens to the domains of many hosts, as one stream.
 //!
 //! Each host has a connection for it that no pool counts, and a task that opens it again when it is lost. After
-//! each opening all domains are listed, so that whoever follows a state by events has it right again; what
-//! happened in between is not told by libvirt, and a gap says so.
+//! each opening all domains are listed, so that a subscriber that follows states by events has them right again; what
+//! happened in between libvirt does not report, and a gap item says so.
 
 mod feed;
 mod host;
@@ -31,9 +31,9 @@ pub struct WatchOptions {
     /// Whether the events of QEMU's monitors are wanted too. They are many, and their names and contents are
     /// QEMU's own. Default no.
     pub monitor_events: bool,
-    /// How long after a connection was opened the domains are listed once more, and told if the list has changed by
-    /// more than the events since have told. A daemon that has just started finds out by and by which of its VMs still
-    /// run, and tells nobody of those that do not. Default 3 s.
+    /// How long after a connection was opened the domains are listed once more; the list is sent if it has changed by
+    /// more than the events since have reported. A daemon that has just started finds out over some seconds which of its VMs
+    /// still run, and sends no event for those that do not. Default 3 s.
     pub settle: Duration,
 }
 
@@ -96,8 +96,8 @@ pub struct DomainEvents {
 }
 
 impl DomainEvents {
-    /// The next item; none when all hosts were removed from the manager. A subscriber that does not ask holds up
-    /// nobody.
+    /// The next item; none when all hosts were removed from the manager. A subscriber that does not ask
+    /// delays nothing.
     ///
     /// Cancel safe.
     pub async fn next(&mut self) -> Option<WatchItem> {

@@ -3,7 +3,7 @@
 //! Keepalive and libvirt's own notices need an event loop, registered before the first connection is
 //! opened and run by some thread for as long as there are connections. The library's default one polls
 //! every connection's socket at each turn and is woken by every call; with many connections that costs
-//! more CPU than the calls. With epoll a call costs two system calls and wakes nobody.
+//! more CPU than the calls. With epoll a call costs two system calls and no wake-up.
 //!
 //! The contract (`virEventRegisterImpl`): six functions that add, update and remove file handles and timers,
 //! callable from any thread, also from within callbacks. Callbacks run on the loop's thread with no lock held. What belongs to
@@ -22,7 +22,10 @@ use table::{Handle, HandleState, Owned};
 
 static LOOP: OnceLock<Result<EventLoop, String>> = OnceLock::new();
 
-/// Registers the loop and starts its thread, the first time it is called; tells why where that failed.
+/// Registers the loop and starts its thread, at the first call.
+///
+/// # Errors
+/// Why that failed, at every call.
 ///
 /// A program that has registered an event loop of its own before keeps it, and has to run it.
 pub(crate) fn start() -> Result<(), String> {
@@ -113,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const WAIT_LIMIT: Duration = Duration::from_secs(30);
     const A_WHILE: Duration = Duration::from_millis(50);
 
     #[derive(Debug, PartialEq)]
@@ -164,7 +167,7 @@ mod tests {
         let (opaque, notices) = notices();
         // SAFETY: the functions match the pointer, which lives until `on_free`.
         let id = unsafe { sys::virEventAddTimeout(0, Some(on_timer), opaque, Some(on_free)) };
-        assert_eq!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Timer);
+        assert_eq!(notices.recv_timeout(WAIT_LIMIT).unwrap(), Notice::Timer);
         // SAFETY: a plain call of the registered loop.
         assert_eq!(unsafe { sys::virEventRemoveTimeout(id) }, 0);
     }
@@ -180,7 +183,7 @@ mod tests {
         let id = watch(reader.as_raw_fd(), opaque);
         writer.write_all(b"x").unwrap();
         let readable = sys::VIR_EVENT_HANDLE_READABLE as c_int;
-        assert_eq!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Event(readable));
+        assert_eq!(notices.recv_timeout(WAIT_LIMIT).unwrap(), Notice::Event(readable));
         // SAFETY: plain calls of the registered loop.
         unsafe {
             sys::virEventUpdateHandle(id, 0);
@@ -191,9 +194,9 @@ mod tests {
             assert_eq!(notices.recv_timeout(A_WHILE), Err(RecvTimeoutError::Timeout));
             // Enabled again it does, though that happened before.
             sys::virEventUpdateHandle(id, readable);
-            assert!(matches!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Event(_)));
+            assert!(matches!(notices.recv_timeout(WAIT_LIMIT).unwrap(), Notice::Event(_)));
             assert_eq!(sys::virEventRemoveHandle(id), 0);
-            while notices.recv_timeout(PATIENCE).unwrap() != Notice::Freed {}
+            while notices.recv_timeout(WAIT_LIMIT).unwrap() != Notice::Freed {}
             assert_eq!(sys::virEventRemoveHandle(id), -1);
         }
     }
@@ -205,7 +208,7 @@ mod tests {
         let ids = [watch(reader.as_raw_fd(), first.0), watch(reader.as_raw_fd(), second.0)];
         writer.write_all(b"x").unwrap();
         for (_, notices) in [&first, &second] {
-            assert!(matches!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Event(_)));
+            assert!(matches!(notices.recv_timeout(WAIT_LIMIT).unwrap(), Notice::Event(_)));
         }
         for id in ids {
             // SAFETY: a plain call of the registered loop.
@@ -222,14 +225,14 @@ mod tests {
             assert_eq!(notices.recv_timeout(A_WHILE), Err(RecvTimeoutError::Timeout));
             sys::virEventUpdateTimeout(id, 1);
             for _ in 0..3 {
-                assert_eq!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Timer);
+                assert_eq!(notices.recv_timeout(WAIT_LIMIT).unwrap(), Notice::Timer);
             }
             sys::virEventUpdateTimeout(id, -1);
             turn();
             while notices.try_recv().is_ok() {}
             assert_eq!(notices.recv_timeout(A_WHILE), Err(RecvTimeoutError::Timeout));
             assert_eq!(sys::virEventRemoveTimeout(id), 0);
-            assert_eq!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Freed);
+            assert_eq!(notices.recv_timeout(WAIT_LIMIT).unwrap(), Notice::Freed);
         }
     }
 
@@ -266,10 +269,10 @@ mod tests {
         unsafe {
             sys::virEventUpdateHandle(id, 0);
             sys::virEventUpdateHandle(id, READABLE);
-            assert_eq!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Event(READABLE));
+            assert_eq!(notices.recv_timeout(WAIT_LIMIT).unwrap(), Notice::Event(READABLE));
             assert_eq!(sys::virEventRemoveHandle(id), 0);
         }
-        while notices.recv_timeout(PATIENCE).unwrap() != Notice::Freed {}
+        while notices.recv_timeout(WAIT_LIMIT).unwrap() != Notice::Freed {}
     }
 
     #[test]
@@ -282,7 +285,7 @@ mod tests {
         drop(fd);
         // SAFETY: a plain call of the registered loop.
         assert_eq!(unsafe { sys::virEventRemoveHandle(id) }, 0);
-        assert_eq!(old.1.recv_timeout(PATIENCE).unwrap(), Notice::Freed);
+        assert_eq!(old.1.recv_timeout(WAIT_LIMIT).unwrap(), Notice::Freed);
 
         let new = notices();
         let (second, mut writer) = pair();
@@ -291,7 +294,7 @@ mod tests {
         let id = watch(number, new.0);
         assert!(id > 0, "the next connection that got the number is not watched");
         writer.write_all(b"x").unwrap();
-        assert_eq!(new.1.recv_timeout(PATIENCE).unwrap(), Notice::Event(READABLE));
+        assert_eq!(new.1.recv_timeout(WAIT_LIMIT).unwrap(), Notice::Event(READABLE));
         // SAFETY: a plain call of the registered loop.
         assert_eq!(unsafe { sys::virEventRemoveHandle(id) }, 0);
     }
@@ -313,7 +316,7 @@ mod tests {
                 whole_turn();
                 sys::virEventUpdateHandle(id, 0);
             }
-            assert_eq!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Event(LOST));
+            assert_eq!(notices.recv_timeout(WAIT_LIMIT).unwrap(), Notice::Event(LOST));
             assert!(notices.try_recv().is_err(), "reported again");
 
             // `reader` keeps the file open, so that epoll still has it under this number, and the table has not.
@@ -323,12 +326,12 @@ mod tests {
             let new_id = watch(number, new.0);
             assert!(new_id > 0, "what epoll has already is not taken over");
             writer.write_all(b"x").unwrap();
-            assert_eq!(new.1.recv_timeout(PATIENCE).unwrap(), Notice::Event(READABLE));
+            assert_eq!(new.1.recv_timeout(WAIT_LIMIT).unwrap(), Notice::Event(READABLE));
             assert_eq!(sys::virEventRemoveHandle(new_id), 0);
 
             assert_eq!(sys::virEventRemoveHandle(id), 0);
         }
-        assert_eq!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Freed);
+        assert_eq!(notices.recv_timeout(WAIT_LIMIT).unwrap(), Notice::Freed);
     }
 
     #[test]
@@ -342,15 +345,15 @@ mod tests {
         dup2(&second, &mut fd).unwrap();
         let new_id = watch(fd.as_raw_fd(), new.0);
         assert!(new_id > 0);
-        assert_eq!(old.1.recv_timeout(PATIENCE).unwrap(), Notice::Event(LOST));
+        assert_eq!(old.1.recv_timeout(WAIT_LIMIT).unwrap(), Notice::Event(LOST));
         writer.write_all(b"x").unwrap();
-        assert_eq!(new.1.recv_timeout(PATIENCE).unwrap(), Notice::Event(READABLE));
+        assert_eq!(new.1.recv_timeout(WAIT_LIMIT).unwrap(), Notice::Event(READABLE));
         // SAFETY: plain calls of the registered loop.
         unsafe {
             assert_eq!(sys::virEventRemoveHandle(old_id), 0);
-            assert_eq!(old.1.recv_timeout(PATIENCE).unwrap(), Notice::Freed);
+            assert_eq!(old.1.recv_timeout(WAIT_LIMIT).unwrap(), Notice::Freed);
             while new.1.try_recv().is_ok() {}
-            assert_eq!(new.1.recv_timeout(PATIENCE).unwrap(), Notice::Event(READABLE));
+            assert_eq!(new.1.recv_timeout(WAIT_LIMIT).unwrap(), Notice::Event(READABLE));
             assert_eq!(sys::virEventRemoveHandle(new_id), 0);
         }
     }

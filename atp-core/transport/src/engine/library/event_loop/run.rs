@@ -18,7 +18,7 @@ const EVENTS_A_TURN: usize = 256;
 /// Stands for the loop's own wake-up in place of a file descriptor, which is never negative.
 const WAKE: u64 = u64::MAX;
 
-/// How epoll knew a descriptor when it was told what is wanted of it.
+/// How epoll knew a descriptor when its interest was set.
 enum Registered {
     AsBefore,
     /// It was not registered: it is new, or its number was another file's before.
@@ -94,8 +94,8 @@ impl EventLoop {
         }
     }
 
-    /// Tells the callbacks of lost handles, as libvirt's default loop does of a descriptor that is not open: with an
-    /// error. One that is disabled is told when it is enabled again.
+    /// Calls the callbacks of lost handles, as libvirt's default loop does for a descriptor that is not open: with an
+    /// error. The callback of a disabled handle is called when the handle is enabled again.
     fn report_lost(&self) {
         let lost = std::mem::take(&mut self.table().lost);
         for id in lost {
@@ -198,23 +198,23 @@ impl EventLoop {
         0
     }
 
-    /// Tells epoll what is wanted of a descriptor now. Where that fails, the handles of the descriptor are lost.
+    /// Sets epoll's interest in a descriptor. If that fails, the handles of the descriptor are lost.
     fn refresh(&self, table: &mut Table, fd: RawFd) {
         let Err(error) = self.register(table, fd) else { return };
-        tracing::error!(%error, fd, "cannot watch a connection any more; libvirt is told that it failed");
+        tracing::error!(%error, fd, "cannot watch a connection any more; its failure is reported to libvirt");
         let handles = table.handles_of(fd);
         self.lose(table, handles);
         // None of them is left, and so nothing is registered.
         let _unwatched = self.register(table, fd);
     }
 
-    /// Gives handles up, and has the loop tell their callbacks.
+    /// Marks handles as lost; the loop calls their callbacks.
     fn lose(&self, table: &mut Table, handles: Vec<c_int>) {
         handles.into_iter().for_each(|id| table.lose_handle(id));
         self.wake();
     }
 
-    /// Tells epoll what is wanted of a descriptor now.
+    /// Sets epoll's interest in a descriptor.
     ///
     /// One of which nothing is wanted for a while stays registered, for libvirt disables and enables a connection's
     /// handle around each call, and a change is cheaper than taking it out and putting it in again. epoll reports a

@@ -19,7 +19,7 @@ pub(super) struct Table {
     /// The handles of each file descriptor; libvirt may watch one twice, epoll cannot.
     pub(super) watched: HashMap<RawFd, Watched>,
     pub(super) last_generation: u32,
-    /// Handles that were lost and whose callbacks have not been told.
+    /// Handles that were lost and whose callbacks have not been called.
     pub(super) lost: Vec<c_int>,
     pub(super) timers: HashMap<c_int, Timer>,
     pub(super) due: BTreeSet<(Instant, c_int)>,
@@ -32,7 +32,7 @@ pub(super) struct Table {
 #[derive(Default)]
 pub(super) struct Watched {
     pub(super) handles: Vec<c_int>,
-    /// Tells this registration from earlier ones of the same number: an event of a descriptor that was closed since
+    /// Distinguishes this registration from earlier ones of the same number: an event of a descriptor that was closed since
     /// must not reach the next connection that got the number.
     pub(super) generation: u32,
     /// Whether it was registered with epoll. The kernel takes it out by itself when the descriptor is closed.
@@ -54,7 +54,7 @@ pub(super) enum HandleState {
     /// Its descriptor was closed, or cannot be watched any more. It is not among the handles of that number, which may
     /// be another connection's by now.
     Lost,
-    /// Lost, and its callback was told. It is told once: what it does then may enable the handle again.
+    /// Lost, and its callback was called. That happens once: what it does then may enable the handle again.
     Reported,
 }
 
@@ -94,14 +94,14 @@ impl Table {
         self.watched.get(&fd).map(|watched| watched.handles.clone()).unwrap_or_default()
     }
 
-    /// Takes a handle out; the caller tells epoll, and frees what belongs to it later.
+    /// Removes a handle; the caller updates epoll, and frees later what belongs to the handle.
     pub(super) fn forget_handle(&mut self, id: c_int) -> Option<Handle> {
         let handle = self.handles.remove(&id)?;
         self.unwatch(handle.fd, id);
         Some(handle)
     }
 
-    /// Stops watching for a handle, which stays until libvirt removes it; the caller tells epoll, and wakes the loop.
+    /// Stops watching for a handle, which stays until libvirt removes it; the caller updates epoll, and wakes the loop.
     pub(super) fn lose_handle(&mut self, id: c_int) {
         let Some(handle) = self.handles.get_mut(&id) else { return };
         handle.state = HandleState::Lost;
