@@ -128,7 +128,7 @@ fn words_of(operation: &StepOperation) -> Option<String> {
         StepOperation::Pull { from, to } => format!("{from} in the guest to {to}/HOST/VM/NAME"),
         StepOperation::Screenshot(folder) => format!("{folder}/HOST/VM.png"),
         // The text may be a password.
-        StepOperation::Type(_) | StepOperation::Lifecycle { .. } | StepOperation::Info => return None,
+        StepOperation::Type(_) | StepOperation::Lifecycle(_) | StepOperation::Info => return None,
     })
 }
 

@@ -1,6 +1,6 @@
 //! `atp vm …`: listings and changes of state.
 
-use atp_executor::{Operation, Selection};
+use atp_executor::{LifecycleSpec, Operation, Selection};
 use atp_transport::domain::Lifecycle;
 
 use crate::args::{LifecycleArgs, VmCommand};
@@ -30,5 +30,10 @@ pub(crate) async fn run(command: VmCommand, context: &Context) -> Result<u8, Fai
 }
 
 async fn lifecycle(action: Lifecycle, args: LifecycleArgs, context: &Context) -> Result<u8, Failure> {
-    batch::run(selection(args.targets), Operation::Lifecycle { action, wait: args.wait }, context).await
+    batch::run(
+        selection(args.targets),
+        Operation::Lifecycle(LifecycleSpec { action, wait: args.wait }),
+        context,
+    )
+    .await
 }

@@ -68,7 +68,7 @@ pub(crate) fn columns(operation: &Operation) -> Columns {
             "active_domains",
         ],
         Operation::DiagnoseHost | Operation::DiagnoseAgent => &["findings"],
-        Operation::Lifecycle { .. } => &["state"],
+        Operation::Lifecycle(_) => &["state"],
         Operation::Screenshot(_) => &["file", "width", "height", "bytes"],
         _ => &["data"],
     }
@@ -176,7 +176,7 @@ mod tests {
 
     use super::*;
     use crate::render::fixture::{self, ran};
-    use atp_executor::{Condition, OutcomeError, PullSpec, ScreenshotSpec, Status};
+    use atp_executor::{Condition, LifecycleSpec, OutcomeError, PullSpec, ScreenshotSpec, Status};
     use atp_protocol::ExecSpec;
     use atp_protocol::screenshot::ScreenshotLimits;
     use atp_transport::domain::Lifecycle;
@@ -206,7 +206,7 @@ mod tests {
         const PAGE: &str = include_str!("../../../docs/cli.md");
         let (from, to) = (PAGE.find("### Columns of CSV").unwrap(), PAGE.find("### JUnit").unwrap());
         let exec = || ExecSpec::new("true");
-        let lifecycle = Operation::Lifecycle { action: Lifecycle::Start, wait: false };
+        let lifecycle = Operation::Lifecycle(LifecycleSpec { action: Lifecycle::Start, wait: false });
         let pull = PullSpec { path: "/x".into(), destination: "x".into(), separate: false };
         let (folder, limits) = ("x".into(), ScreenshotLimits::default());
         let operations = [

@@ -77,7 +77,7 @@ impl View {
             Operation::DiagnoseHost | Operation::DiagnoseAgent => View::Findings,
             Operation::VmList => View::Listing,
             Operation::VmInfo => View::Details,
-            Operation::Lifecycle { .. } => View::Changes,
+            Operation::Lifecycle(_) => View::Changes,
             Operation::Push(_) | Operation::Pull(_) => View::Copies,
             Operation::Wait(_) | Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) => {
                 View::Results

@@ -4,22 +4,22 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use atp_protocol::{CapabilityCache, ProtocolError};
+use atp_protocol::ProtocolError;
 use atp_transport::{ErrorKind, ExecuteOptions, HostId, HostInfo, TransportManager};
 use futures_util::future::join_all;
 use tokio::time::{self, Instant};
-use uuid::Uuid;
 
 use crate::error::OutcomeError;
 use crate::journal::Journal;
-use crate::operation::Operation;
-use crate::plan::{Notice, Plan, PlanError, Target};
+use crate::plan::{Notice, Plan, PlanError};
 use crate::policy::Policy;
 use crate::resolve::{self, Listing};
 use crate::run::{Run, RunControl, RunSpec, run_targets};
 use crate::same_daemon::{self, Daemon, Daemons};
 use crate::selection::Selection;
-use crate::verbs;
+use crate::target::Target;
+use crate::verbs::job::{Job, KnownAgents};
+use crate::verbs::{self, Operation};
 
 /// Plans and runs operations over the hosts of a [`TransportManager`].
 ///
@@ -29,9 +29,6 @@ pub struct Executor {
     manager: TransportManager,
     agents: Arc<KnownAgents>,
 }
-
-/// What is known of the agents of VMs, told apart by host and UUID.
-pub(crate) type KnownAgents = CapabilityCache<(HostId, Uuid)>;
 
 impl Executor {
     /// An executor over these hosts.
@@ -115,10 +112,10 @@ impl Executor {
         let options = ExecuteOptions::by(deadline);
         let asked = &host;
         let listing = self.manager.execute_on_host_with(id.as_str(), options, |connection| async move {
-            // All else that a listing can say costs a round trip a VM.
-            let domains = match operation {
-                Operation::VmList => connection.list_domains().await?,
-                _ => connection.list_domain_states().await?,
+            // Everything else that a listing can say costs a round trip for each VM.
+            let domains = match operation.facts().full_listing {
+                true => connection.list_domains().await?,
+                false => connection.list_domain_states().await?,
             };
             let mut labels = HashMap::new();
             if selection.labels_beyond(asked).next().is_some() {
@@ -177,23 +174,23 @@ impl Executor {
     /// Must be called within a tokio runtime.
     pub fn run_noted(&self, plan: Plan, journal: Option<Journal>, control: &RunControl) -> Run {
         let Plan { operation, policy, targets, settled, planned_in, .. } = plan;
-        let executor = self.clone();
-        let shared = Arc::new((operation, policy.clone()));
         let deadline = policy.deadline.map(|whole| whole.saturating_sub(planned_in));
-        let policy = match &shared.0 {
+        let run_policy = match &operation {
             // Its steps have the time and the retries of a target each.
             Operation::Scenario(scenario) => {
-                Policy { deadline, timeout: scenario.budget(policy.timeout), retries: 0, ..policy }
+                let timeout = scenario.budget(policy.timeout);
+                Policy { deadline, timeout, retries: 0, ..policy.clone() }
             }
-            _ => Policy { deadline, ..policy },
+            _ => Policy { deadline, ..policy.clone() },
         };
-        let spec = RunSpec { op: shared.0.name(), targets, settled, policy, journal };
+        let spec = RunSpec { op: operation.name(), targets, settled, policy: run_policy, journal };
+        let (manager, agents) = (self.manager.clone(), Arc::clone(&self.agents));
+        let operation = Arc::new(operation);
         run_targets(spec, control, move |target, attempt| {
-            let (executor, shared) = (executor.clone(), Arc::clone(&shared));
-            async move {
-                let (operation, policy) = &*shared;
-                verbs::perform(&executor, operation, policy, &target, &attempt).await
-            }
+            let operation = Arc::clone(&operation);
+            let (manager, agents) = (manager.clone(), Arc::clone(&agents));
+            let job = Job { manager, agents, policy: policy.clone(), target, attempt };
+            async move { verbs::perform(&operation, &job).await }
         })
     }
 }

@@ -39,42 +39,33 @@
 //! [`run_targets`] is the scheduler by itself, for work of one's own over planned targets.
 
 // Public API
-mod copy;
-mod diagnosis;
 mod error;
 mod executor;
-mod input;
 mod journal;
-mod operation;
 mod outcome;
 mod plan;
 mod policy;
 mod portion;
 mod run;
 mod scenario;
-mod screenshot;
 mod selection;
 mod selector;
+mod target;
+mod verbs;
 mod watch;
 
 // Implementation
+mod lossy_path;
 mod pattern;
 mod resolve;
 mod safe_name;
 mod same_daemon;
-mod verbs;
 
-pub use copy::{FileReport, PullSpec, PushSpec};
-pub use diagnosis::{Diagnosis, Finding, Verdict};
 pub use error::{LibvirtCode, OutcomeError};
 pub use executor::Executor;
-pub use input::{KeySpec, MouseSpec};
 pub use journal::{History, Journal, JournalError};
-pub use operation::{Condition, DryRun, Operation};
-pub use outcome::{
-    Data, ExecReport, GuestReport, HostReport, OsReport, Outcome, Status, Stream, VmReport, WaitReport,
-};
-pub use plan::{Names, Notice, Plan, PlanError, Target};
+pub use outcome::{Outcome, Status};
+pub use plan::{Names, Notice, Plan, PlanError};
 pub use policy::Policy;
 pub use portion::Portion;
 pub use run::{Attempt, Run, RunControl, RunEvent, RunReader, RunSpec, StopReason, run_targets};
@@ -82,9 +73,13 @@ pub use scenario::{
     Action, Assertion, ExecTemplate, Matcher, Place, Scenario, ScenarioError, Step, StepOperation, Template,
     WaitFor, schema as scenario_schema,
 };
-pub use screenshot::{ScreenshotReport, ScreenshotSpec};
 pub use selection::{FilterError, LabelFilter, Selection, StateFilter};
 pub use selector::{HostSelector, Selector, SelectorError, escape};
+pub use target::Target;
 pub use verbs::completion::Completion;
-pub use verbs::scenario::report::{ScenarioReport, StepReport};
+pub use verbs::{
+    Condition, Data, Diagnosis, DryRun, ExecReport, FileReport, Finding, GuestReport, HostReport, KeySpec,
+    LifecycleSpec, MouseSpec, Needs, Operation, OsReport, PullSpec, PushSpec, ScenarioReport,
+    ScreenshotReport, ScreenshotSpec, StepReport, Stream, VerbFacts, Verdict, VmReport, WaitReport,
+};
 pub use watch::Watch;

@@ -19,10 +19,11 @@ use atp_transport::{Effect, ErrorKind, Hint, HostId, HostInfo};
 use uuid::Uuid;
 
 use crate::error::OutcomeError;
-use crate::outcome::{Outcome, Status};
-use crate::plan::{Names, PlanError, Target};
+use crate::outcome::{Outcome, Status, millis};
+use crate::plan::{Names, PlanError};
 use crate::selection::Selection;
 use crate::selector::Selector;
+use crate::target::Target;
 
 /// What asking a host for its VMs came to.
 pub(crate) struct Listing {
@@ -224,7 +225,7 @@ fn settle(
         status,
         effect: Effect::None,
         attempts: 0,
-        duration_ms: crate::run::millis(took),
+        duration_ms: millis(took),
         data: None,
         error: Some(error),
     }

@@ -14,7 +14,8 @@ use atp_transport::HostId;
 use atp_transport::domain::{DomainInfo, DomainState};
 use uuid::Uuid;
 
-use crate::plan::{Notice, Target};
+use crate::plan::Notice;
+use crate::target::Target;
 
 /// What a daemon says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

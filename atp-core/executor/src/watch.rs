@@ -6,11 +6,12 @@ use std::sync::Arc;
 use atp_transport::domain::{DomainEventKind, DomainInfo};
 use atp_transport::{DomainEvents, HostId, HostInfo, WatchItem, WatchOptions};
 
-use crate::executor::{Executor, KnownAgents};
+use crate::executor::Executor;
 use crate::plan::PlanError;
 use crate::resolve;
 use crate::selection::Selection;
 use crate::selector::Selector;
+use crate::verbs::job::KnownAgents;
 
 /// The events of a selection's VMs, over all hosts; see [`Executor::watch`].
 #[derive(Debug)]

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use atp_executor::{
-    Completion, Data, ExecReport, History, Journal, JournalError, Notice, Operation, Outcome, OutcomeError,
-    Plan, Policy, PullSpec, RunControl, RunEvent, RunSpec, Scenario, ScenarioReport, Status, StepReport,
-    Stream, Target, run_targets,
+    Completion, Data, ExecReport, History, Journal, JournalError, LifecycleSpec, Notice, Operation, Outcome,
+    OutcomeError, Plan, Policy, PullSpec, RunControl, RunEvent, RunSpec, Scenario, ScenarioReport, Status,
+    StepReport, Stream, Target, run_targets,
 };
 use atp_protocol::ExecSpec;
 use atp_transport::domain::Lifecycle;
@@ -698,7 +698,7 @@ fn a_journal_of_something_else_is_refused() {
         run(&path, 1).await;
         for other in [
             Operation::Exec(ExecSpec::new("false")),
-            Operation::Lifecycle { action: Lifecycle::Destroy, wait: false },
+            Operation::Lifecycle(LifecycleSpec { action: Lifecycle::Destroy, wait: false }),
         ] {
             let error = History::read(&path, &other).await.unwrap_err();
             assert_eq!(error.kind(), "journal-of-another-operation", "{error}");

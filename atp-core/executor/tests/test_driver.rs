@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use atp_executor::{
-    Data, Executor, Operation, Outcome, Plan, Policy, RunControl, RunEvent, Selection, StateFilter, Status,
-    StopReason,
+    Data, Executor, LifecycleSpec, Operation, Outcome, Plan, Policy, RunControl, RunEvent, Selection,
+    StateFilter, Status, StopReason,
 };
 use atp_protocol::{ExecSpec, RawCommand};
 use atp_transport::domain::{DomainState, Lifecycle};
@@ -94,11 +94,11 @@ fn selection(selectors: &[&str]) -> Selection {
 }
 
 fn lifecycle(action: Lifecycle) -> Operation {
-    Operation::Lifecycle { action, wait: false }
+    Operation::Lifecycle(LifecycleSpec { action, wait: false })
 }
 
 fn waiting(action: Lifecycle) -> Operation {
-    Operation::Lifecycle { action, wait: true }
+    Operation::Lifecycle(LifecycleSpec { action, wait: true })
 }
 
 /// `host/vm status effect kind`, for each outcome.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use atp_e2e::{Bed, becomes, bed, within};
 use atp_executor::{
-    Condition, Data, Executor, Operation, Outcome, Plan, Policy, RunControl, Selection, Status,
+    Condition, Data, Executor, LifecycleSpec, Operation, Outcome, Plan, Policy, RunControl, Selection, Status,
 };
 use atp_protocol::ExecSpec;
 use atp_testbed::Host;
@@ -26,7 +26,7 @@ const VM: &str = "h1/off";
 /// What looks at the VM before it sends anything.
 fn operations() -> [Operation; 4] {
     [
-        Operation::Lifecycle { action: Lifecycle::Shutdown, wait: false },
+        Operation::Lifecycle(LifecycleSpec { action: Lifecycle::Shutdown, wait: false }),
         Operation::Exec(ExecSpec::new("true")),
         Operation::Wait(Condition::Agent),
         scenario(),

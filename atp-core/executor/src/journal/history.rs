@@ -10,9 +10,10 @@ use uuid::Uuid;
 use super::record::{Ending, FORMAT, Key, ReadRecord, Seal, UNSEALED, Unresolved, fingerprint};
 use super::{JournalError, cannot};
 use crate::error::OutcomeError;
-use crate::operation::Operation;
-use crate::outcome::{Data, Outcome, Status};
-use crate::plan::{Notice, Plan, Target};
+use crate::outcome::{Outcome, Status};
+use crate::plan::{Notice, Plan};
+use crate::target::Target;
+use crate::verbs::{Data, Operation};
 
 /// A journal as it was read: the targets of its run, and how far each got.
 #[derive(Debug, Clone)]
@@ -422,7 +423,7 @@ fn outcome(key: Key, op: &'static str, ending: Ending) -> Outcome {
         effect: ending.effect,
         attempts: ending.attempts,
         duration_ms: ending.duration_ms,
-        data: ending.data.map(|data| Data::noted(op, data)),
+        data: ending.data.map(|data| Data::from_json(op, data)),
         error: ending.error,
     }
 }

@@ -21,7 +21,8 @@ use atp_transport::{ErrorKind, Hint};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::outcome::Outcome;
-use crate::plan::{Plan, Target};
+use crate::plan::Plan;
+use crate::target::Target;
 use record::{Record, sealed};
 
 pub use history::History;

@@ -11,10 +11,11 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::error::OutcomeError;
-use crate::operation::Operation;
-use crate::outcome::{Outcome, Status};
-use crate::plan::{Plan, Target};
+use crate::outcome::{Outcome, Status, millis};
+use crate::plan::Plan;
 use crate::policy::Policy;
+use crate::target::Target;
+use crate::verbs::Operation;
 
 /// The format of the file that is written: lines in batches, each with a line at its end that seals it.
 pub(super) const FORMAT: u32 = 2;
@@ -193,8 +194,8 @@ impl PolicyNote {
     fn of(policy: &Policy) -> Self {
         PolicyNote {
             parallel: policy.parallel,
-            timeout_ms: crate::run::millis(policy.timeout),
-            deadline_ms: policy.deadline.map(crate::run::millis),
+            timeout_ms: millis(policy.timeout),
+            deadline_ms: policy.deadline.map(millis),
             retries: policy.retries,
             max_failures: policy.max_failures.map(|portion| portion.to_string()),
             serial: policy.serial.map(|portion| portion.to_string()),

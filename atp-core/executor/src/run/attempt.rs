@@ -11,7 +11,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::RunEvent;
 use crate::error::OutcomeError;
-use crate::outcome::{Data, Status};
+use crate::outcome::Status;
+use crate::verbs::Data;
 use crate::verbs::completion::Completion;
 
 /// What a target's work is told of the run around it.

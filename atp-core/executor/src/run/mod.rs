@@ -22,7 +22,6 @@ mod waiting;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use atp_transport::HostId;
 use futures_util::future::BoxFuture;
@@ -33,14 +32,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::journal::Journal;
 use crate::outcome::Outcome;
-use crate::plan::Target;
 use crate::policy::Policy;
+use crate::target::Target;
 use crate::verbs::completion::Completion;
 
 pub use attempt::Attempt;
 pub(crate) use attempt::SoFar;
 pub use fan_out::RunReader;
-pub(crate) use scheduler::may_repeat;
 pub use stop::StopReason;
 
 /// How a run is ended early from outside. The default never does.
@@ -159,9 +157,4 @@ where
     let work: Work = Box::new(move |target, attempt| Box::pin(work(target, attempt)));
     tokio::spawn(scheduler::run(spec, stop, sender, work));
     Run { _abort_on_drop: abort_on_drop, events }
-}
-
-/// Whole milliseconds, for outcomes.
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

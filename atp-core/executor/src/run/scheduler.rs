@@ -17,8 +17,8 @@ use super::{RunEvent, RunSpec, Work};
 use crate::error::OutcomeError;
 use crate::journal::Journal;
 use crate::outcome::{Outcome, Status};
-use crate::plan::Target;
 use crate::policy::Policy;
+use crate::target::Target;
 use crate::verbs::completion::Completion;
 
 /// Runs until every target has its outcome, and each is told.
@@ -233,7 +233,7 @@ impl RunContext {
         loop {
             attempts += 1;
             let (completion, ended) = self.attempt(target, deadline).await;
-            if attempts > self.policy.retries || !may_repeat(&completion) || ended + pause >= deadline {
+            if attempts > self.policy.retries || !completion.may_repeat() || ended + pause >= deadline {
                 if deadline < own && completion.status == Status::Timeout {
                     // Work ends a moment before its deadline or after it: that of the run counts as passed either way.
                     self.stop.halt(StopReason::DeadlinePassed);
@@ -262,13 +262,6 @@ impl RunContext {
         }));
         attempt.last(task, self.policy.grace, self.stop.abort()).await
     }
-}
-
-/// Whether a target may be tried again: nothing happened, and it may well go better.
-pub(crate) fn may_repeat(completion: &Completion) -> bool {
-    matches!(completion.status, Status::Failed | Status::Unreachable)
-        && completion.effect == Effect::None
-        && completion.error.as_ref().is_some_and(|error| error.retryable)
 }
 
 /// What it means that a target ran into the end of the whole run, and not of its own time.

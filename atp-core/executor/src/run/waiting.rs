@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use atp_transport::HostId;
 use uuid::Uuid;
 
-use crate::plan::Target;
 use crate::policy::Policy;
+use crate::target::Target;
 
 /// The targets of a run that have not been admitted, and what is under way of each host.
 pub(super) struct Waiting {

@@ -19,6 +19,7 @@ use super::step::{
 use super::template::{Template, Values, is_name};
 use super::{OWN, Scenario};
 use crate::selection::StateFilter;
+use crate::verbs::LifecycleSpec;
 
 type Result<T, E = ScenarioError> = std::result::Result<T, E>;
 
@@ -273,7 +274,7 @@ fn vm(node: &Node) -> Result<StepOperation> {
         "resume" => Lifecycle::Resume,
         _ => return Ok(StepOperation::Info),
     };
-    Ok(StepOperation::Lifecycle { action, wait })
+    Ok(StepOperation::Lifecycle(LifecycleSpec { action, wait }))
 }
 
 fn wait_for(node: &Node, names: &Names) -> Result<WaitFor> {

@@ -8,15 +8,14 @@ use atp_protocol::files::Source;
 use atp_protocol::input::{Chord, Layout, MouseAction, MouseTiming};
 use atp_protocol::screenshot::ScreenshotLimits;
 use atp_protocol::{ExecSpec, RawCommand};
-use atp_transport::domain::{DomainState, Lifecycle};
+use atp_transport::domain::DomainState;
 use regex::Regex;
 
 use super::error::Place;
 use super::template::{Template, Values};
-use crate::copy::{PullSpec, PushSpec};
-use crate::input::{KeySpec, MouseSpec};
-use crate::operation::{Condition, Operation};
-use crate::screenshot::ScreenshotSpec;
+use crate::verbs::{
+    Condition, KeySpec, LifecycleSpec, MouseSpec, Operation, PullSpec, PushSpec, ScreenshotSpec,
+};
 
 /// One step that a target goes through.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,12 +53,7 @@ pub enum StepOperation {
     /// Send a command to the guest agent, as words.
     Qga(Vec<Template>),
     /// Change the VM's state.
-    Lifecycle {
-        /// The change.
-        action: Lifecycle,
-        /// Whether the step ends only when the state is reached.
-        wait: bool,
-    },
+    Lifecycle(LifecycleSpec),
     /// Ask for everything known of the VM.
     Info,
     /// Wait until something is so.
@@ -174,15 +168,13 @@ impl StepOperation {
             StepOperation::Type(_) => "type",
             StepOperation::Mouse(_) => "mouse",
             StepOperation::Screenshot(_) => "screenshot",
-            &StepOperation::Lifecycle { action, wait } => Operation::Lifecycle { action, wait }.name(),
+            StepOperation::Lifecycle(spec) => Operation::Lifecycle(*spec).name(),
         }
     }
 
     pub(super) fn is_disruptive(&self) -> bool {
-        match *self {
-            StepOperation::Lifecycle { action, wait } => {
-                Operation::Lifecycle { action, wait }.is_disruptive()
-            }
+        match self {
+            StepOperation::Lifecycle(spec) => Operation::Lifecycle(*spec).is_disruptive(),
             _ => false,
         }
     }
@@ -236,7 +228,7 @@ impl StepOperation {
                 screen: 0,
                 limits: ScreenshotLimits::default(),
             }),
-            &StepOperation::Lifecycle { action, wait } => Operation::Lifecycle { action, wait },
+            StepOperation::Lifecycle(spec) => Operation::Lifecycle(*spec),
         })
     }
 }

@@ -6,10 +6,10 @@ use atp_protocol::ProtocolError;
 use atp_transport::{Effect, ErrorKind};
 use tokio::time::Instant;
 
+use super::Data;
 use crate::error::OutcomeError;
-use crate::outcome::{Data, Outcome, Status};
-use crate::plan::Target;
-use crate::run::millis;
+use crate::outcome::{Outcome, Status, millis};
+use crate::target::Target;
 
 /// The part of an [`Outcome`] that the work on a target decides.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +59,13 @@ impl Completion {
         Completion::failed(status, effect_of(error, is_sent), error.into())
     }
 
+    /// Whether the target may be tried again: nothing happened to it, and a retry may help.
+    pub(crate) fn may_repeat(&self) -> bool {
+        matches!(self.status, Status::Failed | Status::Unreachable)
+            && self.effect == Effect::None
+            && self.error.as_ref().is_some_and(|error| error.retryable)
+    }
+
     /// The outcome of `target`.
     pub(crate) fn into_outcome(
         self,
@@ -92,7 +99,6 @@ pub(crate) fn effect_of(error: &ProtocolError, is_sent: bool) -> Effect {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::may_repeat;
     use atp_transport::{LibvirtError, TransportError};
 
     #[tokio::test(start_paused = true)]
@@ -135,8 +141,8 @@ mod tests {
                 [false, true].map(|is_sent| Completion::from_error(&error, deadline, is_sent));
             assert_eq!((looked.effect, sent.effect), (Effect::None, once_sent), "{error}");
             // What may pass is tried again unless something may have happened.
-            assert_eq!(may_repeat(&looked), error.is_retryable(), "{error}");
-            assert_eq!(may_repeat(&sent), error.is_retryable() && once_sent == Effect::None, "{error}");
+            assert_eq!(looked.may_repeat(), error.is_retryable(), "{error}");
+            assert_eq!(sent.may_repeat(), error.is_retryable() && once_sent == Effect::None, "{error}");
         }
     }
 }

@@ -1,71 +1,114 @@
-//! A process in the guest, asked after over one connection after another if need be.
+//! `exec`: one process in the guest. If the connection is lost while it runs, its end is awaited over another one.
 
 use atp_protocol::exec::{self, Process};
-use atp_protocol::{ExecPolicy, ExecSpec, LibvirtCarrier, ProtocolError};
+use atp_protocol::{ExecOutput, ExecPolicy, ExecSpec, LibvirtCarrier, ProtocolError, TextEncoding};
 use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, ErrorKind};
+use serde::{Deserialize, Serialize};
 
-use super::Job;
+use super::Data;
 use super::answer::{Answer, explain, finish, not_running};
+use super::completion::Completion;
+use super::facts::{Needs, VerbFacts};
+use super::job::Job;
 use super::reconnect_retry::ReconnectRetry;
+use super::stream::Stream;
 use crate::error::OutcomeError;
-use crate::operation::Operation;
-use crate::outcome::{Data, ExecReport, Status};
-use crate::policy::Policy;
-use crate::verbs::completion::Completion;
+use crate::outcome::Status;
 
-pub(super) async fn run(
-    job: &Job<'_>,
-    operation: &Operation,
-    domain: &DomainInfo,
-    spec: &ExecSpec,
-    policy: &Policy,
-) -> Completion {
-    let deadline = job.attempt.deadline();
-    let how = ExecPolicy::default();
-    let mut retry = ReconnectRetry::new(policy, deadline);
+/// A process that ended in a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecReport {
+    /// The exit code; none if the process died of a signal.
+    pub exit_code: Option<i32>,
+    /// The signal it died of.
+    pub signal: Option<i32>,
+    /// Its standard output.
+    pub stdout: Stream,
+    /// Its standard error.
+    pub stderr: Stream,
+}
+
+impl ExecReport {
+    /// Whether the process exited with code 0.
+    pub fn is_success(&self) -> bool {
+        self.exit_code == Some(0) && self.signal.is_none()
+    }
+
+    /// What a process printed, as text in `encoding` if there is one.
+    pub fn new(output: ExecOutput, encoding: Option<TextEncoding>) -> Self {
+        let stream = |bytes, truncated| Stream { bytes, truncated, encoding };
+        ExecReport {
+            exit_code: output.exit_code,
+            signal: output.signal,
+            stdout: stream(output.stdout, output.stdout_truncated),
+            stderr: stream(output.stderr, output.stderr_truncated),
+        }
+    }
+}
+
+static FACTS: VerbFacts = VerbFacts {
+    name: "exec",
+    disruptive: false,
+    only_looks: false,
+    needs: Needs::Guest,
+    unchanged_in: None,
+    full_listing: false,
+    ends_on_stop: false,
+};
+
+pub(super) fn facts(_: &ExecSpec) -> &'static VerbFacts {
+    &FACTS
+}
+
+pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &ExecSpec) -> Completion {
+    let deadline = job.deadline();
+    let policy = ExecPolicy::default();
+    let mut retry = ReconnectRetry::new(&job.policy, deadline);
     let mut process: Option<Process> = None;
     loop {
-        let (slot, patience) = (&mut process, &mut retry);
-        let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        let (slot, retry_state) = (&mut process, &mut retry);
+        let answer = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
             let carrier = LibvirtCarrier::new(&connection, domain.uuid);
             let reconnects = connection.reconnects();
             let process = match slot {
                 Some(process) => process,
                 None => {
-                    if let Some(state) = not_running(&connection, operation, domain).await? {
+                    if let Some(state) = not_running(&connection, domain, FACTS.needs).await? {
                         return Ok(Answer::NotRunning(state, Effect::None));
                     }
                     job.attempt.mark_sent().await;
                     match exec::start(&carrier, spec, deadline).await {
                         Ok(process) => slot.insert(process),
-                        Err(error) => return explain(job, &connection, operation, domain, Err(error)).await,
+                        Err(error) => {
+                            return explain(job, &connection, domain, FACTS.needs, Err(error)).await;
+                        }
                     }
                 }
             };
-            let output = process.wait(&carrier, &how, deadline).await;
-            patience.note_reopened(&connection, reconnects);
-            if output.as_ref().is_err_and(|error| !patience.may_pass(error)) {
-                process.discard(&carrier, &how, deadline).await;
+            let output = process.wait(&carrier, &policy, deadline).await;
+            retry_state.note_reopened(&connection, reconnects);
+            if output.as_ref().is_err_and(|error| !retry_state.may_pass(error)) {
+                process.discard(&carrier, &policy, deadline).await;
             }
-            explain(job, &connection, operation, domain, output).await
+            explain(job, &connection, domain, FACTS.needs, output).await
         });
-        let asked = match (asked.await, &process) {
-            // Once it is started it is asked after, over whatever connection there is.
+        let answer = match (answer.await, &process) {
+            // A process that was started is asked for its end over whatever connection there is.
             (Err(error), Some(process)) => {
                 if retry.after(&error).await {
                     continue;
                 }
                 Err(if matches!(error, ProtocolError::Transport(_)) { process.lost(error) } else { error })
             }
-            (asked, _) => asked,
+            (answer, _) => answer,
         };
-        return finish(job, domain, asked, |output| exec_completion(ExecReport::new(output, spec.encoding)));
+        return finish(job, domain, answer, |output| completion(ExecReport::new(output, spec.encoding)));
     }
 }
 
-/// A process that ran is `done`; it has failed if it says so.
-fn exec_completion(report: ExecReport) -> Completion {
+/// The effect of a process that ran is `done`. It failed if its exit code or signal says so.
+fn completion(report: ExecReport) -> Completion {
     if report.is_success() {
         return Completion::ok(Effect::Done, Data::Exec(report));
     }
@@ -78,15 +121,14 @@ fn exec_completion(report: ExecReport) -> Completion {
     if !report.stderr.bytes.is_empty() {
         error = error.with_hint("read what it wrote to standard error");
     }
-    let mut completion = Completion::failed(Status::Failed, Effect::Done, error);
-    completion.data = Some(Data::Exec(report));
-    completion
+    let mut failed = Completion::failed(Status::Failed, Effect::Done, error);
+    failed.data = Some(Data::Exec(report));
+    failed
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Stream;
 
     fn report(exit_code: Option<i32>, signal: Option<i32>) -> ExecReport {
         ExecReport { exit_code, signal, stdout: Stream::default(), stderr: Stream::default() }
@@ -94,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_process_that_ends_well_is_ok() {
-        let completion = exec_completion(report(Some(0), None));
+        let completion = completion(report(Some(0), None));
         assert_eq!((completion.status, completion.effect), (Status::Ok, Effect::Done));
         assert_eq!(completion.error, None);
     }
@@ -102,11 +144,11 @@ mod tests {
     #[test]
     fn a_process_that_ends_badly_failed_with_its_data() {
         for (ended, message) in [(report(Some(3), None), "code 3"), (report(None, Some(9)), "signal 9")] {
-            let completion = exec_completion(ended.clone());
+            let completion = completion(ended.clone());
             assert_eq!((completion.status, completion.effect), (Status::Failed, Effect::Done));
             assert_eq!(completion.data, Some(Data::Exec(ended)));
             let error = completion.error.unwrap();
-            assert_eq!(error.kind, "exit-nonzero");
+            assert_eq!(error.kind, ErrorKind::ExitNonzero);
             assert!(error.message.contains(message), "{}", error.message);
             assert_eq!(error.hint, None, "it wrote nothing to read");
         }

@@ -1,16 +1,53 @@
-//! Checking a host: what it is, and how fast it answers.
+//! `host check`: what a host is, and how fast it answers.
 
 use std::time::Duration;
 
 use atp_protocol::ProtocolError;
-use atp_transport::Effect;
+use atp_transport::{Effect, Version};
+use serde::Serialize;
 use tokio::time::Instant;
 
-use super::Job;
-use crate::outcome::{Data, HostReport};
-use crate::verbs::completion::Completion;
+use super::Data;
+use super::completion::Completion;
+use super::facts::{Needs, VerbFacts};
+use super::job::Job;
 
-pub(super) async fn check(job: &Job<'_>) -> Completion {
+/// What a host answered when it was checked.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HostReport {
+    /// The host's own name for itself (`virConnectGetHostname`).
+    pub hostname: String,
+    /// libvirt's version in the daemon.
+    pub daemon_version: Version,
+    /// The hypervisor's kind, such as `QEMU`.
+    pub hypervisor: String,
+    /// The hypervisor's version.
+    pub hypervisor_version: Version,
+    /// Milliseconds from asking for a connection to having one.
+    pub connect_ms: f64,
+    /// Milliseconds of one small call there and back.
+    pub latency_ms: f64,
+    /// Domains the host has, active or not.
+    pub domains: usize,
+    /// Domains that are active.
+    pub active_domains: usize,
+}
+
+static FACTS: VerbFacts = VerbFacts {
+    name: "host-check",
+    disruptive: false,
+    only_looks: true,
+    needs: Needs::Nothing,
+    unchanged_in: None,
+    full_listing: false,
+    ends_on_stop: false,
+};
+
+pub(super) fn facts() -> &'static VerbFacts {
+    &FACTS
+}
+
+pub(super) async fn perform(job: &Job) -> Completion {
     match report(job).await {
         Ok(report) => Completion::ok(Effect::None, Data::Host(report)),
         Err(error) => job.failure(&error),
@@ -18,7 +55,7 @@ pub(super) async fn check(job: &Job<'_>) -> Completion {
 }
 
 /// Asks a host what it is.
-pub(super) async fn report(job: &Job<'_>) -> Result<HostReport, ProtocolError> {
+pub(super) async fn report(job: &Job) -> Result<HostReport, ProtocolError> {
     let asked = Instant::now();
     let report = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         let connected = Instant::now();

@@ -1,118 +1,194 @@
-//! What each operation does on one target.
+//! The verbs: what can be done to a target, one file for each.
+//!
+//! A verb's file has its spec (what is to be done), its report (what it yields), its facts and how it is carried out.
+//! [`Operation`] is made from the table below. To add a verb, write `verbs/<verb>.rs` with the functions `facts` and
+//! `perform`, and add it to the table; if it yields a new kind of data, add a variant to [`Data`].
+//!
+//! ```text
+//! job  answer  reconnect_retry  completion  facts    what several verbs use
+//! transfer  input  stream                            what two of them share
+//! ```
 
 mod answer;
 pub(crate) mod completion;
 mod diagnose;
 mod exec;
+mod facts;
 mod host_check;
 mod input;
+pub(crate) mod job;
+mod key;
 mod lifecycle;
+mod mouse;
+mod pull;
+mod push;
+mod qga;
+mod qmp;
 mod reconnect_retry;
-pub(crate) mod scenario;
+mod scenario;
 mod screenshot;
+mod stream;
 mod transfer;
+mod type_text;
 mod vm_info;
+mod vm_list;
 mod wait;
 
-use atp_protocol::{LibvirtCarrier, ProtocolError};
+use std::fmt;
+use std::sync::Arc;
+
+use atp_protocol::{ExecSpec, RawCommand};
 use atp_transport::domain::{DomainInfo, DomainState};
-use atp_transport::{Effect, ErrorKind, ExecuteOptions, Hint, LibvirtConnection, TransportManager};
-use tokio::time::Instant;
+use serde::{Deserialize as _, Serialize};
 
-use self::input::Input;
-use crate::error::OutcomeError;
-use crate::executor::{Executor, KnownAgents};
-use crate::operation::Operation;
-use crate::outcome::{Data, Status};
-use crate::plan::Target;
-use crate::policy::Policy;
-use crate::run::Attempt;
-use crate::verbs::completion::Completion;
+pub use self::diagnose::{Diagnosis, Finding, Verdict};
+pub use self::exec::ExecReport;
+pub use self::facts::{DryRun, Needs, VerbFacts};
+pub use self::host_check::HostReport;
+pub use self::key::KeySpec;
+pub use self::lifecycle::LifecycleSpec;
+pub use self::mouse::MouseSpec;
+pub use self::pull::PullSpec;
+pub use self::push::PushSpec;
+pub use self::scenario::report::{ScenarioReport, StepReport};
+pub use self::screenshot::{ScreenshotReport, ScreenshotSpec};
+pub use self::stream::Stream;
+pub use self::transfer::FileReport;
+pub use self::vm_info::{GuestReport, OsReport, VmReport};
+pub use self::wait::{Condition, WaitReport};
 
-/// Carries out `operation` on `target`, by the attempt's deadline.
-pub(crate) async fn perform(
-    executor: &Executor,
-    operation: &Operation,
-    policy: &Policy,
-    target: &Target,
-    attempt: &Attempt,
-) -> Completion {
-    let job = Job { manager: executor.manager(), agents: executor.agents(), target, attempt };
-    let Some(domain) = &target.domain else {
-        return match operation {
-            Operation::DiagnoseHost => diagnose::host(&job).await,
-            _ => host_check::check(&job).await,
-        };
+use self::completion::Completion;
+use self::job::Job;
+use crate::scenario::Scenario;
+
+/// Makes [`Operation`], the look at a verb's facts, and the call that carries it out. A line is a variant, its spec if it
+/// has one, and the module that knows the verb.
+macro_rules! verbs {
+    (
+        hosts { $($(#[$host_doc:meta])* $host:ident => $($host_module:ident)::+;)+ }
+        vms { $($(#[$doc:meta])* $verb:ident $(($spec:ident: $type:ty))? => $($module:ident)::+;)+ }
+    ) => {
+        /// One operation, the same for every target of a run.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Operation {
+            $($(#[$host_doc])* $host,)+
+            $($(#[$doc])* $verb $(($type))?,)+
+        }
+
+        impl Operation {
+            /// The facts about its verb.
+            pub fn facts(&self) -> &'static VerbFacts {
+                match self {
+                    $(Operation::$host => $($host_module)::+::facts(),)+
+                    $(Operation::$verb $(($spec))? => $($module)::+::facts($($spec)?),)+
+                }
+            }
+
+            /// Whether its targets are hosts, and not VMs.
+            pub fn is_for_hosts(&self) -> bool {
+                matches!(self, $(Operation::$host)|+)
+            }
+        }
+
+        /// Carries out `operation` on the target of `job`, by the deadline of its attempt.
+        pub(crate) async fn perform(operation: &Operation, job: &Job) -> Completion {
+            match (operation, &job.target.domain) {
+                $((Operation::$host, _) => $($host_module)::+::perform(job).await,)+
+                $((Operation::$verb $(($spec))?, Some(domain)) => {
+                    $($module)::+::perform(job, domain $(, $spec)?).await
+                })+
+                (_, None) => job.without_vm(),
+            }
+        }
     };
-    match operation {
-        Operation::HostCheck => host_check::check(&job).await,
-        Operation::DiagnoseHost => diagnose::host(&job).await,
-        Operation::DiagnoseAgent => diagnose::agent(&job, domain).await,
-        Operation::VmList => Completion::ok(Effect::None, Data::Domain(domain.clone())),
-        Operation::VmInfo => vm_info::info(&job, domain, policy).await,
-        &Operation::Lifecycle { action, wait } => {
-            let change = lifecycle::Change { operation, action, domain, policy };
-            lifecycle::change(&job, change, wait).await
-        }
-        Operation::Exec(spec) => exec::run(&job, operation, domain, spec, policy).await,
-        Operation::Push(push) => transfer::push(&job, operation, domain, push, policy).await,
-        Operation::Pull(pull) => transfer::pull(&job, operation, domain, pull, policy).await,
-        Operation::Wait(condition) => wait::until(&job, domain, condition, policy).await,
-        Operation::Qmp(command) | Operation::Qga(command) => {
-            answer::raw(&job, operation, domain, command).await
-        }
-        Operation::Scenario(scenario) => scenario::perform(executor, scenario, policy, target, attempt).await,
-        Operation::Key(spec) | Operation::Type(spec) => {
-            input::give(&job, operation, domain, Input::Keys(spec)).await
-        }
-        Operation::Mouse(spec) => input::give(&job, operation, domain, Input::Mouse(spec)).await,
-        Operation::Screenshot(spec) => screenshot::take(&job, operation, domain, spec).await,
+}
+
+verbs! {
+    hosts {
+        /// Connect to the host and ask what it is.
+        HostCheck => host_check;
+        /// Check each step on the way to the host's daemon.
+        DiagnoseHost => diagnose::host;
+    }
+    vms {
+        /// Check what lies between the host and the VM's guest agent.
+        DiagnoseAgent => diagnose::agent;
+        /// Report what the host's listing says of the VM; nothing more is asked.
+        VmList => vm_list;
+        /// Ask for everything known of the VM.
+        VmInfo => vm_info;
+        /// Change the VM's state.
+        Lifecycle(spec: LifecycleSpec) => lifecycle;
+        /// Run a process in the guest.
+        Exec(spec: ExecSpec) => exec;
+        /// Copy a file into the guest.
+        Push(spec: PushSpec) => push;
+        /// Copy a file out of the guest.
+        Pull(spec: PullSpec) => pull;
+        /// Wait until something is true of the VM, or its deadline has passed.
+        Wait(condition: Condition) => wait;
+        /// Send one command to QEMU's monitor.
+        Qmp(command: RawCommand) => qmp;
+        /// Send one command to the guest agent.
+        Qga(command: RawCommand) => qga;
+        /// Press keys.
+        Key(spec: KeySpec) => key;
+        /// Type a text.
+        Type(spec: KeySpec) => type_text;
+        /// Move, click, scroll or drag with the mouse.
+        Mouse(spec: MouseSpec) => mouse;
+        /// Take a picture of the screen.
+        Screenshot(spec: ScreenshotSpec) => screenshot;
+        /// Go through the steps of a scenario.
+        Scenario(scenario: Arc<Scenario>) => scenario;
     }
 }
 
-/// One target's work and what it works with.
-struct Job<'a> {
-    manager: &'a TransportManager,
-    agents: &'a KnownAgents,
-    target: &'a Target,
-    attempt: &'a Attempt,
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
-impl Job<'_> {
-    fn host(&self) -> &str {
-        self.target.host.as_str()
-    }
+/// What an operation yields, serialised as the bare object without a tag.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Data {
+    /// A process in the guest that ended.
+    Exec(ExecReport),
+    /// A row of a listing.
+    Domain(DomainInfo),
+    /// Everything known of one VM.
+    Vm(Box<VmReport>),
+    /// A file that was copied.
+    File(FileReport),
+    /// How a wait ended.
+    Waited(WaitReport),
+    /// What a host answered when it was checked.
+    Host(HostReport),
+    /// What a diagnosis found.
+    Diagnosis(Diagnosis),
+    /// The reply to a raw monitor or agent command: what QEMU or the agent put under `return`.
+    Reply(serde_json::Value),
+    /// The steps of a scenario.
+    Scenario(ScenarioReport),
+    /// A picture of the screen.
+    Screenshot(ScreenshotReport),
+    /// The state in which a lifecycle operation left the VM.
+    Lifecycle {
+        /// The state when it was last asked for.
+        state: DomainState,
+    },
+}
 
-    fn options(&self) -> ExecuteOptions {
-        ExecuteOptions::by(self.attempt.deadline())
-    }
-
-    fn failure(&self, error: &ProtocolError) -> Completion {
-        Completion::from_error(error, self.attempt.deadline(), self.attempt.is_sent())
-    }
-
-    /// The error, which says more if it is of an agent that does not have a command.
-    async fn explained(
-        &self,
-        connection: &LibvirtConnection,
-        domain: &DomainInfo,
-        error: ProtocolError,
-    ) -> ProtocolError {
-        let carrier = LibvirtCarrier::new(connection, domain.uuid);
-        let vm = (self.target.host.clone(), domain.uuid);
-        // The refusal is to be told in time, with or without an explanation.
-        let now = Instant::now();
-        let deadline = now + self.attempt.deadline().saturating_duration_since(now) / 2;
-        self.agents.explain(&vm, &carrier, error, deadline).await
-    }
-
-    /// The VM is in a state in which the operation is not possible; nothing was sent, unless `effect` says
-    /// otherwise.
-    fn not_running(&self, domain: &DomainInfo, state: DomainState, effect: Effect) -> Completion {
-        let hint =
-            if state == DomainState::Paused { Hint::RESUME_VM } else { ErrorKind::VmNotRunning.hint() };
-        let message = format!("host {}: VM {:?} is not running: {state}", self.target.host, domain.name);
-        let error = OutcomeError::new(ErrorKind::VmNotRunning, message).with_hint(hint);
-        Completion::failed(Status::Failed, effect, error)
+impl Data {
+    /// Reads what the operation `op` yielded from its JSON. Everything but processes and scenarios is kept as JSON.
+    pub(crate) fn from_json(op: &str, data: serde_json::Value) -> Self {
+        let known = match op {
+            "exec" => ExecReport::deserialize(&data).map(Data::Exec).ok(),
+            "run" => ScenarioReport::deserialize(&data).map(Data::Scenario).ok(),
+            _ => None,
+        };
+        known.unwrap_or(Data::Reply(data))
     }
 }

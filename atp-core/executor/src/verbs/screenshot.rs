@@ -1,41 +1,78 @@
-//! Taking a picture of a VM's screen.
+//! `screenshot`: a picture of a VM's screen, as a file.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use atp_protocol::files::write_in_place;
-use atp_protocol::screenshot;
+use atp_protocol::screenshot::{self, ScreenshotLimits};
 use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, ErrorKind, Hint, HostId};
+use serde::Serialize;
 
-use super::Job;
+use super::Data;
 use super::answer::{Answer, explain, finish, not_running};
+use super::completion::Completion;
+use super::facts::{Needs, VerbFacts};
+use super::job::Job;
 use crate::error::OutcomeError;
-use crate::operation::Operation;
-use crate::outcome::{Data, Status};
-use crate::screenshot::{ScreenshotReport, ScreenshotSpec, file_for};
-use crate::verbs::completion::Completion;
+use crate::lossy_path::lossy_path;
+use crate::outcome::Status;
+use crate::safe_name::safe_name;
 
-pub(super) async fn take(
-    job: &Job<'_>,
-    operation: &Operation,
-    domain: &DomainInfo,
-    spec: &ScreenshotSpec,
-) -> Completion {
-    let deadline = job.attempt.deadline();
-    let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-        if let Some(state) = not_running(&connection, operation, domain).await? {
+/// A picture to take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScreenshotSpec {
+    /// The folder; the file of a VM is `HOST/VM.png` in it, whatever the VM is called. Made if it is not there.
+    pub folder: PathBuf,
+    /// Which screen of the VM, from 0.
+    pub screen: u32,
+    /// Its limits.
+    pub limits: ScreenshotLimits,
+}
+
+/// A picture that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ScreenshotReport {
+    /// The PNG file.
+    #[serde(serialize_with = "lossy_path")]
+    pub file: PathBuf,
+    /// Pixels from left to right.
+    pub width: u32,
+    /// Pixels from top to bottom.
+    pub height: u32,
+    /// The file's size, bytes.
+    pub bytes: usize,
+}
+
+static FACTS: VerbFacts = VerbFacts {
+    name: "screenshot",
+    disruptive: false,
+    only_looks: true,
+    needs: Needs::Active,
+    unchanged_in: None,
+    full_listing: false,
+    ends_on_stop: false,
+};
+
+pub(super) fn facts(_: &ScreenshotSpec) -> &'static VerbFacts {
+    &FACTS
+}
+
+pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &ScreenshotSpec) -> Completion {
+    let answer = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        if let Some(state) = not_running(&connection, domain, FACTS.needs).await? {
             return Ok(Answer::NotRunning(state, Effect::None));
         }
-        let taken = screenshot::take(&connection, domain.uuid, spec.screen, spec.limits, deadline).await;
-        explain(job, &connection, operation, domain, taken).await
+        let (limits, deadline) = (spec.limits, job.deadline());
+        let taken = screenshot::take(&connection, domain.uuid, spec.screen, limits, deadline).await;
+        explain(job, &connection, domain, FACTS.needs, taken).await
     });
     let mut picture = None;
-    let looked = finish(job, domain, asked.await, |taken| {
+    let taken = finish(job, domain, answer.await, |taken| {
         picture = Some(taken);
         Completion::ok(Effect::None, None)
     });
-    let Some(picture) = picture else { return looked };
+    let Some(picture) = picture else { return taken };
     let report = ScreenshotReport {
         file: file_for(&spec.folder, &job.target.host, &domain.name),
         width: picture.size.width,
@@ -50,7 +87,7 @@ pub(super) async fn take(
     }
 }
 
-/// Writes the file, which is on disk then. Nobody sees half a picture.
+/// Writes the file and syncs it to disk. A half-written picture is never visible under its name.
 async fn write(file: PathBuf, png: Vec<u8>) -> io::Result<()> {
     let written = tokio::task::spawn_blocking(move || write_in_place(&file, &png));
     written.await.unwrap_or_else(|error| Err(io::Error::other(error)))
@@ -61,6 +98,12 @@ fn unwritten(host: &HostId, report: &ScreenshotReport, error: &io::Error) -> Out
     OutcomeError::new(ErrorKind::LocalFileError, message).with_hint(Hint::CHECK_FOLDER)
 }
 
+/// The file for a VM.
+fn file_for(folder: &Path, host: &HostId, vm: &str) -> PathBuf {
+    // A host id is made of harmless characters, and may still be `.` or `..`.
+    folder.join(safe_name(host.as_str())).join(format!("{}.png", safe_name(vm)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,7 +111,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[tokio::test]
-    async fn what_stands_beside_a_picture_is_not_written_to() {
+    async fn other_files_beside_a_picture_are_not_written_to() {
         let folder = tempfile::tempdir().unwrap();
         let (picture, other) = (folder.path().join("h1/vm.png"), folder.path().join("other"));
         fs::create_dir(folder.path().join("h1")).unwrap();
@@ -80,5 +123,13 @@ mod tests {
         assert!(!picture.is_symlink());
         // The picture, and what was there.
         assert_eq!(fs::read_dir(folder.path().join("h1")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_file_stays_in_its_folder_with_any_vm_name() {
+        let file = |host: &str, vm| file_for(Path::new("d"), &host.parse().unwrap(), vm);
+        assert_eq!(file("h1", "web-1"), Path::new("d/h1/web-1.png"));
+        assert_eq!(file("..h", "../../x"), Path::new("d/%2e.h/%2e.%2f..%2fx.png"));
+        assert_eq!(file("h1", ""), Path::new("d/h1/%.png"));
     }
 }

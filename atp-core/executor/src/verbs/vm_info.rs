@@ -1,21 +1,80 @@
-//! Looking at one VM, and into it.
+//! `vm info`: everything that the host and the guest know of a VM.
 
+use std::net::IpAddr;
+
+use atp_protocol::guest::Interface;
 use atp_protocol::{LibvirtCarrier, ProtocolError, guest};
 use atp_transport::domain::{AgentChannel, DomainDetails, DomainInfo};
 use atp_transport::{Effect, LibvirtConnection};
+use serde::Serialize;
 use tokio::time::Instant;
 
-use super::Job;
+use super::Data;
+use super::completion::Completion;
+use super::facts::{Needs, VerbFacts};
+use super::job::Job;
 use crate::error::OutcomeError;
-use crate::outcome::{Data, GuestReport, OsReport, VmReport};
 use crate::policy::Policy;
-use crate::verbs::completion::Completion;
 
-pub(super) async fn info(job: &Job<'_>, domain: &DomainInfo, policy: &Policy) -> Completion {
+/// Everything known of one VM.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VmReport {
+    /// What its host knows.
+    #[serde(flatten)]
+    pub details: DomainDetails,
+    /// What its guest says; none where no agent is connected, or it does not answer.
+    pub guest: Option<GuestReport>,
+    /// Why an agent that is connected did not answer.
+    pub guest_error: Option<OutcomeError>,
+}
+
+/// What a guest says of itself, by its agent. What the agent has no command for is left out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GuestReport {
+    /// Its own name for itself.
+    pub hostname: Option<String>,
+    /// Its operating system.
+    pub os: Option<OsReport>,
+    /// The addresses it can be reached by: neither loopback nor bound to one link.
+    pub addresses: Vec<IpAddr>,
+    /// Its network interfaces, with all their addresses.
+    pub interfaces: Vec<Interface>,
+}
+
+/// A guest's operating system, as far as it tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OsReport {
+    /// Its name for people, such as `Debian GNU/Linux 12 (bookworm)`.
+    pub name: Option<String>,
+    /// Its name for programs, such as `debian` or `mswindows`.
+    pub id: Option<String>,
+    /// Its version, such as `12`.
+    pub version: Option<String>,
+    /// Its kernel's release.
+    pub kernel: Option<String>,
+    /// The machine it runs on, such as `x86_64`.
+    pub machine: Option<String>,
+}
+
+static FACTS: VerbFacts = VerbFacts {
+    name: "vm-info",
+    disruptive: false,
+    only_looks: true,
+    needs: Needs::Nothing,
+    unchanged_in: None,
+    full_listing: false,
+    ends_on_stop: false,
+};
+
+pub(super) fn facts() -> &'static VerbFacts {
+    &FACTS
+}
+
+pub(super) async fn perform(job: &Job, domain: &DomainInfo) -> Completion {
     let uuid = domain.uuid;
     let report = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         let details = connection.domain_details(uuid).await?;
-        Ok::<_, ProtocolError>(look_inside(&connection, details, job.attempt.deadline(), policy).await)
+        Ok::<_, ProtocolError>(with_guest(&connection, details, job.deadline(), &job.policy).await)
     });
     match report.await {
         Ok(report) => Completion::ok(Effect::None, Data::Vm(Box::new(report))),
@@ -23,8 +82,8 @@ pub(super) async fn info(job: &Job<'_>, domain: &DomainInfo, policy: &Policy) ->
     }
 }
 
-/// Asks the agent of a VM that has one, for a while. What it does not answer is no failure of the rest.
-async fn look_inside(
+/// Asks the agent of a VM that has one, for a limited time. If it does not answer, the rest of the report stands.
+async fn with_guest(
     connection: &LibvirtConnection,
     details: DomainDetails,
     deadline: Instant,
@@ -35,7 +94,7 @@ async fn look_inside(
         return VmReport { details, guest: None, guest_error: None };
     }
     let now = Instant::now();
-    // The answer is to be on its way before whoever waits for all of this loses patience.
+    // The other half of the time is for the report itself to be returned before the deadline.
     let half = now + deadline.saturating_duration_since(now) / 2;
     let carrier = LibvirtCarrier::new(connection, details.info.uuid);
     match ask(&carrier, half.min(now + policy.agent_patience)).await {
@@ -63,7 +122,7 @@ async fn ask(carrier: &impl atp_protocol::Carrier, deadline: Instant) -> Result<
     })
 }
 
-/// An answer that need not be there: an agent that does not have a command has told what it has.
+/// An answer that may be missing: an agent that does not have the command still answered.
 fn optional<T>(answer: Result<T, ProtocolError>) -> Result<Option<T>, ProtocolError> {
     match answer {
         Ok(answer) => Ok(Some(answer)),

@@ -1,20 +1,50 @@
-//! Waiting until something is true of a VM.
+//! `wait`: until something is true of a VM.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use atp_protocol::{LibvirtCarrier, ProtocolError, RefusalKind, exec, guest};
+use atp_protocol::{ExecSpec, LibvirtCarrier, ProtocolError, RefusalKind, exec, guest};
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, Hint};
+use serde::Serialize;
 use tokio::time::{self, Instant};
 
-use super::Job;
+use super::Data;
+use super::completion::{Completion, effect_of};
+use super::facts::{Needs, VerbFacts, is_reached};
+use super::job::Job;
 use crate::error::{OutcomeError, in_full};
-use crate::operation::{Condition, reached};
-use crate::outcome::{Data, Status, WaitReport};
-use crate::policy::Policy;
-use crate::verbs::completion::{Completion, effect_of};
+use crate::outcome::Status;
 
-/// What one look saw, and whether it did something to the VM: a program that is run in the guest may do anything there.
+/// What can be waited for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Condition {
+    /// The guest's agent answers.
+    Agent,
+    /// The VM is in this state.
+    State(DomainState),
+    /// This program, run in the guest over and over, ends with exit code 0.
+    Exec(ExecSpec),
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Condition::Agent => f.write_str("its agent to answer"),
+            Condition::State(state) => write!(f, "the state {state:?}", state = state.as_str()),
+            Condition::Exec(spec) => write!(f, "{:?} to end with exit code 0", spec.program),
+        }
+    }
+}
+
+/// How a wait ended: the condition was met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WaitReport {
+    /// How often it was looked at.
+    pub looks: u64,
+}
+
+/// What one look saw, and what it did to the VM: a program that is run in the guest may do anything there.
 struct Look {
     seen: Seen,
     effect: Effect,
@@ -22,20 +52,35 @@ struct Look {
 
 enum Seen {
     True,
-    /// It is not so yet; this is how it is instead.
+    /// Not yet; this is the state instead.
     NotYet(String),
 }
 
-/// Looks, with growing pauses, until it is so or the deadline has passed. Each look has a connection of its own: one
-/// is not held through a long wait. A failure to look is one more thing that may pass, as long as it is one of those
-/// that can.
-pub(super) async fn until(
-    job: &Job<'_>,
-    domain: &DomainInfo,
-    condition: &Condition,
-    policy: &Policy,
-) -> Completion {
-    let deadline = job.attempt.deadline();
+static LOOK: VerbFacts = VerbFacts {
+    name: "wait",
+    disruptive: false,
+    only_looks: true,
+    needs: Needs::Nothing,
+    unchanged_in: None,
+    full_listing: false,
+    ends_on_stop: true,
+};
+
+/// A program that is run in the guest may do anything there.
+static RUN: VerbFacts = VerbFacts { only_looks: false, ..LOOK };
+
+pub(super) fn facts(condition: &Condition) -> &'static VerbFacts {
+    match condition {
+        Condition::Agent | Condition::State(_) => &LOOK,
+        Condition::Exec(_) => &RUN,
+    }
+}
+
+/// Looks, with growing pauses, until the condition is met or the deadline has passed. Each look acquires a connection
+/// of its own, so that none is held through a long wait. An error that may pass counts as a look that found the
+/// condition not met.
+pub(super) async fn perform(job: &Job, domain: &DomainInfo, condition: &Condition) -> Completion {
+    let (deadline, policy) = (job.deadline(), &job.policy);
     let mut pause = policy.poll_initial;
     let mut last = String::from("it was not looked at");
     let mut looks = 0;
@@ -44,11 +89,11 @@ pub(super) async fn until(
         looks += 1;
         let is_sent = AtomicBool::new(false);
         let looked = look(job, domain, condition, &is_sent).await;
-        effect = together(effect, done_by(&looked, is_sent.load(Ordering::Acquire)));
+        effect = combined(effect, done_by(&looked, is_sent.load(Ordering::Acquire)));
         match looked.map(|look| look.seen) {
             Ok(Seen::True) => return Completion::ok(effect, Data::Waited(WaitReport { looks })),
             Ok(Seen::NotYet(seen)) => last = seen,
-            // The deadline cut this look off: what the one before saw is worth more.
+            // The deadline cut this look off: what the look before saw says more.
             Err(_) if Instant::now() >= deadline && looks > 1 => {}
             Err(error) if may_pass(&error) => last = in_full(&error),
             Err(error) => return Completion { effect, ..job.failure(&error) },
@@ -62,7 +107,7 @@ pub(super) async fn until(
     }
 }
 
-/// What a look did to the VM, where a program was sent to it or not. The mark of the attempt is that of all looks.
+/// What a look did to the VM. The attempt's mark is set by any look, so each look keeps its own: `is_sent`.
 fn done_by(looked: &Result<Look, ProtocolError>, is_sent: bool) -> Effect {
     match looked {
         Ok(look) => look.effect,
@@ -70,8 +115,8 @@ fn done_by(looked: &Result<Look, ProtocolError>, is_sent: bool) -> Effect {
     }
 }
 
-/// What two looks did: once a program has run, it is known that something may have happened.
-fn together(one: Effect, other: Effect) -> Effect {
+/// The effect of two looks together. Once a program has run, something may have happened.
+fn combined(one: Effect, other: Effect) -> Effect {
     match (one, other) {
         (Effect::Done, _) | (_, Effect::Done) => Effect::Done,
         (Effect::Unknown, _) | (_, Effect::Unknown) => Effect::Unknown,
@@ -79,19 +124,19 @@ fn together(one: Effect, other: Effect) -> Effect {
     }
 }
 
-/// Looks once. `is_sent` becomes true before a program is sent to the guest.
+/// Looks once. Sets `is_sent` before a program is sent to the guest.
 async fn look(
-    job: &Job<'_>,
+    job: &Job,
     domain: &DomainInfo,
     condition: &Condition,
     is_sent: &AtomicBool,
 ) -> Result<Look, ProtocolError> {
-    let deadline = job.attempt.deadline();
+    let deadline = job.deadline();
     let looked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         let state = connection.domain_info(domain.uuid).await?.state;
         let looked = |seen| Ok::<_, ProtocolError>(Look { seen, effect: Effect::None });
         let wanted = match condition {
-            &Condition::State(goal) if reached(goal, state) => return looked(Seen::True),
+            &Condition::State(goal) if is_reached(goal, state) => return looked(Seen::True),
             Condition::State(_) => return looked(Seen::NotYet(format!("it is {state}"))),
             Condition::Agent | Condition::Exec(_) if !state.is_running() => {
                 return looked(Seen::NotYet(format!("it is {state}")));
@@ -130,7 +175,7 @@ async fn look(
     }
 }
 
-/// Whether looking again may see something else. A guest that boots does not have everything yet.
+/// Whether another look may see something else. A guest that boots does not have everything yet.
 fn may_pass(error: &ProtocolError) -> bool {
     let is_early = match error {
         ProtocolError::ExecFailed { .. } | ProtocolError::ProcessLost { .. } => true,
@@ -141,13 +186,7 @@ fn may_pass(error: &ProtocolError) -> bool {
     error.is_retryable() || is_early || is_down
 }
 
-fn too_late(
-    job: &Job<'_>,
-    domain: &DomainInfo,
-    condition: &Condition,
-    effect: Effect,
-    last: &str,
-) -> Completion {
+fn too_late(job: &Job, domain: &DomainInfo, condition: &Condition, effect: Effect, last: &str) -> Completion {
     let message = format!(
         "host {}: VM {:?} was waited for in vain, for {condition}: {last}",
         job.target.host, domain.name
@@ -173,7 +212,7 @@ mod tests {
     #[test]
     fn once_a_program_has_run_something_happened() {
         let all = [Effect::Unknown, Effect::None, Effect::Done, Effect::Unknown];
-        assert_eq!(all.into_iter().fold(Effect::None, together), Effect::Done);
-        assert_eq!(all[..2].iter().copied().fold(Effect::None, together), Effect::Unknown);
+        assert_eq!(all.into_iter().fold(Effect::None, combined), Effect::Done);
+        assert_eq!(all[..2].iter().copied().fold(Effect::None, combined), Effect::Unknown);
     }
 }

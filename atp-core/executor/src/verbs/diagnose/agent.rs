@@ -1,32 +1,38 @@
-//! One VM's guest agent: is there a channel for it, is it there, does it answer, and what does it refuse?
+//! The guest agent of one VM: whether it has a channel, is connected, answers, and which commands it refuses.
 
 use atp_protocol::{AgentCapabilities, LibvirtCarrier, ProtocolError, Support};
 use atp_transport::domain::{AgentChannel, DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind};
 use tokio::time::Instant;
 
-use super::{Failed, Job};
-use crate::diagnosis::{Diagnosis, Finding};
+use super::{Diagnosis, FACTS, Failed, Finding};
 use crate::error::OutcomeError;
-use crate::outcome::{Data, Status};
+use crate::outcome::Status;
+use crate::verbs::Data;
 use crate::verbs::completion::Completion;
+use crate::verbs::facts::VerbFacts;
+use crate::verbs::job::Job;
 
 const CHECK: &str = "agent";
 
-/// What guest agents must be willing to do for commands in the guest.
+/// The agent commands that are needed to run commands in the guest.
 const NEEDED: [&str; 2] = ["guest-exec", "guest-exec-status"];
 
-/// What was found of an agent that can be asked.
+/// What was found.
 enum Found {
     NotRunning(DomainState),
     NotConfigured,
     Disconnected,
-    /// What it says of itself, and milliseconds until it said so.
+    /// Its capabilities, and the milliseconds until it answered.
     Answered(AgentCapabilities, f64),
 }
 
-pub(crate) async fn agent(job: &Job<'_>, domain: &DomainInfo) -> Completion {
-    let deadline = job.attempt.deadline();
+pub(in crate::verbs) fn facts() -> &'static VerbFacts {
+    &FACTS
+}
+
+pub(in crate::verbs) async fn perform(job: &Job, domain: &DomainInfo) -> Completion {
+    let deadline = job.deadline();
     let found = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         let details = connection.domain_details(domain.uuid).await?;
         match (details.agent, details.info.state) {
@@ -45,19 +51,19 @@ pub(crate) async fn agent(job: &Job<'_>, domain: &DomainInfo) -> Completion {
     match found.await {
         Ok(found) => judge(job, domain, &found),
         Err(error) => {
-            let diagnosis = Diagnosis::from(vec![silent(&error)]);
+            let diagnosis = Diagnosis::from(vec![unanswered(&error)]);
             Completion { data: Some(Data::Diagnosis(diagnosis)), ..job.failure(&error) }
         }
     }
 }
 
-/// Why nothing came of asking.
-fn silent(error: &ProtocolError) -> Finding {
+/// The finding for an agent that could not be asked.
+fn unanswered(error: &ProtocolError) -> Finding {
     let Failed { message, hint, .. } = Failed::of(error);
     Finding::problem(CHECK, message, hint)
 }
 
-fn judge(job: &Job<'_>, domain: &DomainInfo, found: &Found) -> Completion {
+fn judge(job: &Job, domain: &DomainInfo, found: &Found) -> Completion {
     let failed = |kind: ErrorKind, what: &str, hint: &'static str| {
         let message = format!("host {}: VM {:?} {what}", job.target.host, domain.name);
         let error = OutcomeError::new(kind, message).with_hint(hint);
@@ -107,15 +113,15 @@ mod tests {
     use atp_transport::{LibvirtError, TransportError};
 
     use super::*;
-    use crate::diagnosis::Verdict;
+    use crate::verbs::diagnose::Verdict;
 
     #[test]
-    fn an_agent_that_cannot_be_asked_is_told_with_the_reason() {
+    fn the_finding_for_an_agent_that_cannot_be_asked_has_the_reason() {
         let (host, operation) = ("h1".parse().unwrap(), "virDomainQemuAgentCommand");
         let message = "cannot acquire state change lock (held by monitor=remoteDispatch)".to_owned();
         let source = LibvirtError { code: 68, domain: 10, level: 2, message: message.clone() };
         let error = TransportError::Libvirt { host, operation, kind: ErrorKind::MonitorBusy, source };
-        let finding = silent(&error.into());
+        let finding = unanswered(&error.into());
         assert!(finding.message.starts_with(&message), "{}", finding.message);
         assert_eq!(finding.hint, Some(ErrorKind::MonitorBusy.hint()));
     }

@@ -1,19 +1,19 @@
-//! The daemon's limits, beside what we make use of. libvirt tells them over its administration socket and in its file,
-//! both on the host itself only: those of other hosts cannot be read.
+//! The daemon's limits, compared with ours. libvirt has them on its administration socket and in its configuration
+//! file, both on the host itself only: limits of other hosts cannot be read.
 
 use std::path::Path;
 
-use crate::diagnosis::Finding;
+use super::Finding;
 
 const CHECK: &str = "limits";
 
-/// The files that may hold them: of the modular daemon, and of the one for everything.
+/// The files that may hold them: of the modular daemon, and of the monolithic one.
 const FILES: [&str; 2] = ["/etc/libvirt/virtqemud.conf", "/etc/libvirt/libvirtd.conf"];
 
-/// libvirt's defaults.
+/// libvirt's default of `max_workers`.
 const WORKERS: usize = 20;
 
-/// The limits of the daemon of a URI, where it is this machine's own for all users.
+/// Compares the limits of a URI's daemon with `ours`, if it is this machine's own system daemon.
 pub(super) async fn findings(uri: &str, ours: usize) -> Finding {
     if !(uri.contains(":///") && uri.contains("/system")) {
         let message = format!(
@@ -56,10 +56,10 @@ fn value(text: &str, name: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnosis::Verdict;
+    use crate::verbs::diagnose::Verdict;
 
     #[test]
-    fn what_is_commented_out_is_the_default() {
+    fn commented_out_settings_are_ignored() {
         let text = "#max_workers = 20\nmax_clients = 5000\nmax_workers=10 \n";
         assert_eq!((value(text, "max_workers"), value(text, "max_client")), (Some(10), None));
         assert_eq!(judge("f", text, 15).verdict, Verdict::Warning);
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_of_another_host_cannot_be_read() {
+    async fn limits_of_another_host_cannot_be_read() {
         assert_eq!(findings("qemu+tcp://h/system", 15).await.verdict, Verdict::Note);
     }
 }

@@ -1,43 +1,107 @@
-//! Looking for what is wrong between here and a host, and between a host and a guest agent.
+//! `doctor`: what is wrong between this machine and a host, and between a host and a guest agent.
+//!
+//! A diagnosis has one finding for each thing that was checked, good or bad, with what to do about it.
 
-mod agent;
+pub(super) mod agent;
+pub(super) mod host;
 mod limits;
 
 use atp_protocol::ProtocolError;
-use atp_transport::{Effect, ErrorKind, Hint, HostInfo, daemon_socket};
+use atp_transport::{ErrorKind, Hint};
+use serde::Serialize;
 
-use super::{Job, host_check};
-use crate::diagnosis::{Diagnosis, Finding};
+use super::facts::{Needs, VerbFacts};
+use super::host_check::HostReport;
 use crate::error::OutcomeError;
-use crate::outcome::{Data, HostReport, Status};
-use crate::verbs::completion::Completion;
 
-pub(super) use agent::agent;
+static FACTS: VerbFacts = VerbFacts {
+    name: "doctor",
+    disruptive: false,
+    only_looks: true,
+    needs: Needs::Nothing,
+    unchanged_in: None,
+    full_listing: false,
+    ends_on_stop: false,
+};
 
-/// Goes the way to a host's daemon and tells how far it got.
-pub(super) async fn host(job: &Job<'_>) -> Completion {
-    let Some(info) = job.manager.hosts().into_iter().find(|info| info.id == job.host()) else {
-        let error = OutcomeError::new(ErrorKind::UnknownHost, "the host was removed meanwhile");
-        return Completion::failed(Status::Failed, Effect::None, error);
-    };
-    let uri = info.effective_uri();
-    let socket = daemon_socket(&uri);
-    match host_check::report(job).await {
-        Ok(report) => {
-            let mut findings = way(socket.as_ref(), None);
-            findings.push(daemon(&report));
-            findings.push(limits::findings(&uri, job.in_flight_per_host(&info)).await);
-            Completion::ok(Effect::None, Data::Diagnosis(Diagnosis { findings, host: Some(report) }))
-        }
-        Err(error) => {
-            let failed = Failed::of(&error);
-            let diagnosis = Diagnosis::from(way(socket.as_ref(), Some(&failed)));
-            Completion { data: Some(Data::Diagnosis(diagnosis)), ..job.failure(&error) }
+/// Everything found about one host or VM.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Diagnosis {
+    /// In the order in which things depend on each other.
+    pub findings: Vec<Finding>,
+    /// What the host said of itself, where it was reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostReport>,
+}
+
+/// What was found about one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The thing, as a stable word: `name`, `tcp`, `daemon`, `limits`, `agent`, …
+    pub check: &'static str,
+    /// How it is.
+    pub verdict: Verdict,
+    /// What was found.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<Hint>,
+}
+
+/// How the thing is that was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// It could not be looked at, or need not be.
+    Note,
+    /// It works, and will be in the way of some work.
+    Warning,
+    /// It does not work.
+    Problem,
+}
+
+impl Verdict {
+    /// The word used in every output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::Note => "note",
+            Verdict::Warning => "warning",
+            Verdict::Problem => "problem",
         }
     }
 }
 
-/// How a way ended.
+impl Finding {
+    /// Something that is as it should be.
+    pub fn ok(check: &'static str, message: impl Into<String>) -> Self {
+        Finding { check, verdict: Verdict::Ok, message: message.into(), hint: None }
+    }
+
+    /// Something that could not be looked at, or need not be.
+    pub fn note(check: &'static str, message: impl Into<String>) -> Self {
+        Finding { verdict: Verdict::Note, ..Finding::ok(check, message) }
+    }
+
+    /// Something that will be in the way of some work.
+    pub fn warning(check: &'static str, message: impl Into<String>, hint: impl Into<Hint>) -> Self {
+        Finding { verdict: Verdict::Warning, hint: Some(hint.into()), ..Finding::ok(check, message) }
+    }
+
+    /// Something that does not work.
+    pub fn problem(check: &'static str, message: impl Into<String>, hint: impl Into<Hint>) -> Self {
+        Finding { verdict: Verdict::Problem, hint: Some(hint.into()), ..Finding::ok(check, message) }
+    }
+}
+
+impl From<Vec<Finding>> for Diagnosis {
+    fn from(findings: Vec<Finding>) -> Self {
+        Diagnosis { findings, host: None }
+    }
+}
+
+/// An error that ended a diagnosis.
 struct Failed {
     kind: Option<ErrorKind>,
     message: String,
@@ -50,91 +114,5 @@ impl Failed {
         // The message names the host and the call, the causes say what is wrong.
         let message = if outcome.causes.is_empty() { outcome.message } else { outcome.causes.join(": ") };
         Failed { kind: error.transport_kind(), message, hint: error.hint() }
-    }
-}
-
-/// The steps to a daemon, up to the one that failed. What is behind that one was not reached, and is not told of.
-fn way(socket: Option<&(String, u16)>, failed: Option<&Failed>) -> Vec<Finding> {
-    let kind = failed.and_then(|failed| failed.kind);
-    let problem =
-        |check| failed.map(|failed| Finding::problem(check, failed.message.clone(), failed.hint.clone()));
-    let mut findings = Vec::new();
-    if let Some((host, port)) = socket {
-        if kind == Some(ErrorKind::NameNotResolved) {
-            findings.extend(problem("name"));
-            return findings;
-        }
-        findings.push(Finding::ok("name", format!("{host} has an address")));
-        if let Some(ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable) = kind {
-            findings.extend(problem("tcp"));
-            return findings;
-        }
-        findings.push(Finding::ok("tcp", format!("{host} takes connections at port {port}")));
-    }
-    if kind == Some(ErrorKind::AuthFailed) {
-        findings.extend(problem("auth"));
-        return findings;
-    }
-    match failed {
-        Some(_) => findings.extend(problem("daemon")),
-        None => findings.push(Finding::ok("auth", "the daemon lets us in")),
-    }
-    findings
-}
-
-fn daemon(report: &HostReport) -> Finding {
-    Finding::ok(
-        "daemon",
-        format!(
-            "libvirt {} on {}, {} {}, VMs: {}, active: {}, answers in {:.1} ms",
-            report.daemon_version,
-            report.hostname,
-            report.hypervisor,
-            report.hypervisor_version,
-            report.domains,
-            report.active_domains,
-            report.latency_ms
-        ),
-    )
-}
-
-impl Job<'_> {
-    /// How many calls we have under way to a host at most.
-    fn in_flight_per_host(&self, host: &HostInfo) -> usize {
-        host.config
-            .as_ref()
-            .map_or_else(|| self.manager.config().calls.max_per_host, |config| config.calls.max_per_host)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::diagnosis::Verdict;
-
-    #[test]
-    fn a_way_is_told_up_to_where_it_ended() {
-        let socket = Some(("h".to_owned(), 16509));
-        let steps = |kind: Option<ErrorKind>, socket: Option<&(String, u16)>| {
-            let failed = kind.map(|kind| Failed { kind: Some(kind), message: "m".into(), hint: "h".into() });
-            let steps = way(socket, failed.as_ref());
-            steps.iter().map(|step| (step.check, step.verdict)).collect::<Vec<_>>()
-        };
-        use Verdict::{Ok, Problem};
-        let socket = socket.as_ref();
-        assert_eq!(steps(None, socket), [("name", Ok), ("tcp", Ok), ("auth", Ok)]);
-        assert_eq!(steps(Some(ErrorKind::NameNotResolved), socket), [("name", Problem)]);
-        assert_eq!(steps(Some(ErrorKind::ConnectionRefused), socket), [("name", Ok), ("tcp", Problem)]);
-        assert_eq!(steps(Some(ErrorKind::HostUnreachable), socket), [("name", Ok), ("tcp", Problem)]);
-        assert_eq!(
-            steps(Some(ErrorKind::AuthFailed), socket),
-            [("name", Ok), ("tcp", Ok), ("auth", Problem)]
-        );
-        assert_eq!(
-            steps(Some(ErrorKind::ConnectTimeout), socket),
-            [("name", Ok), ("tcp", Ok), ("daemon", Problem)]
-        );
-        assert_eq!(steps(Some(ErrorKind::ConnectionRefused), None), [("daemon", Problem)]);
-        assert_eq!(steps(None, None), [("auth", Ok)]);
     }
 }

@@ -1,93 +1,147 @@
-//! Changing a VM's state, and waiting for it.
+//! `vm start`, `shutdown`, `reboot`, `reset`, `destroy`, `suspend` and `resume`: changes of a VM's state.
+
+mod restart;
 
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainInfo, DomainState, Lifecycle};
 use atp_transport::{Effect, ErrorKind, Hint, LibvirtConnection, TransportError};
 use tokio::time::{self, Instant};
 
-mod restart;
-
-use super::Job;
+use super::Data;
+use super::completion::Completion;
+use super::facts::{DryRun, Needs, VerbFacts, is_reached};
+use super::job::Job;
 use crate::error::{OutcomeError, in_full};
-use crate::operation::{DryRun, Operation, reached};
-use crate::outcome::{Data, Status};
+use crate::outcome::Status;
 use crate::policy::Policy;
-use crate::verbs::completion::Completion;
 
-/// What came of asking for the change.
-pub(super) enum Requested {
-    /// It was carried out, or, for a change that the guest makes, the guest was asked. The state is the
-    /// one right after, if it could be had.
+/// A change of a VM's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LifecycleSpec {
+    /// The change.
+    pub action: Lifecycle,
+    /// Whether the operation ends only when the state is reached (see [`goal`](Self::goal)) or the target's deadline
+    /// has passed.
+    pub wait: bool,
+}
+
+impl LifecycleSpec {
+    /// The state that the change leads to.
+    ///
+    /// A restart (`reboot`, `reset`) leads to `running`. libvirt shows a guest that restarts as running all the time,
+    /// so waiting for a restart waits until the VM has restarted and its agent, if it has one, answers. With hypervisors
+    /// other than QEMU, which may not report restarts, only the state is awaited.
+    pub fn goal(&self) -> DomainState {
+        match self.action {
+            Lifecycle::Start | Lifecycle::Resume | Lifecycle::Reboot | Lifecycle::Reset => {
+                DomainState::Running
+            }
+            Lifecycle::Shutdown | Lifecycle::Destroy => DomainState::ShutOff,
+            Lifecycle::Suspend => DomainState::Paused,
+        }
+    }
+}
+
+pub(super) fn facts(spec: &LifecycleSpec) -> &'static VerbFacts {
+    const CHANGE: VerbFacts = VerbFacts {
+        name: "",
+        disruptive: true,
+        only_looks: false,
+        needs: Needs::Nothing,
+        unchanged_in: None,
+        full_listing: false,
+        ends_on_stop: false,
+    };
+    const RUNNING: Option<DomainState> = Some(DomainState::Running);
+    const SHUT_OFF: Option<DomainState> = Some(DomainState::ShutOff);
+    const PAUSED: Option<DomainState> = Some(DomainState::Paused);
+    match spec.action {
+        Lifecycle::Start => {
+            &VerbFacts { name: "vm-start", disruptive: false, unchanged_in: RUNNING, ..CHANGE }
+        }
+        Lifecycle::Shutdown => &VerbFacts { name: "vm-shutdown", unchanged_in: SHUT_OFF, ..CHANGE },
+        // Asks the guest. A paused guest does not hear it.
+        Lifecycle::Reboot => &VerbFacts { name: "vm-reboot", needs: Needs::Running, ..CHANGE },
+        Lifecycle::Reset => &VerbFacts { name: "vm-reset", needs: Needs::Active, ..CHANGE },
+        Lifecycle::Destroy => &VerbFacts { name: "vm-destroy", unchanged_in: SHUT_OFF, ..CHANGE },
+        Lifecycle::Suspend => {
+            &VerbFacts { name: "vm-suspend", needs: Needs::Active, unchanged_in: PAUSED, ..CHANGE }
+        }
+        Lifecycle::Resume => &VerbFacts {
+            name: "vm-resume",
+            disruptive: false,
+            needs: Needs::Active,
+            unchanged_in: RUNNING,
+            ..CHANGE
+        },
+    }
+}
+
+/// Asks for the change and, if requested, waits until its state is reached.
+pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec) -> Completion {
+    if spec.wait && matches!(spec.action, Lifecycle::Reboot | Lifecycle::Reset) {
+        return restart::restart(job, domain, spec).await;
+    }
+    let requested = request(job, domain, spec).await;
+    finish(job, domain, spec, requested).await
+}
+
+/// The result of a request.
+enum Requested {
+    /// The change was made, or, if the guest makes it, the guest was asked. The state is the one right after, if it
+    /// could be read.
     Done(Option<DomainState>),
     Unchanged(DomainState),
     NotRunning(DomainState),
 }
 
-/// A change of a VM's state that is asked for.
-#[derive(Clone, Copy)]
-pub(super) struct Change<'a> {
-    pub(super) operation: &'a Operation,
-    pub(super) action: Lifecycle,
-    pub(super) domain: &'a DomainInfo,
-    pub(super) policy: &'a Policy,
-}
-
-/// Asks for the change and, if it is to be waited for, waits until its state is reached.
-pub(super) async fn change(job: &Job<'_>, change: Change<'_>, wait: bool) -> Completion {
-    if wait && matches!(change.action, Lifecycle::Reboot | Lifecycle::Reset) {
-        return restart::restart(job, change).await;
-    }
-    let asked = request(job, change).await;
-    finish(job, change, asked, wait).await
-}
-
 /// Asks for the change.
-pub(super) async fn request(job: &Job<'_>, change: Change<'_>) -> Result<Requested, ProtocolError> {
-    let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-        ask(&connection, job, change).await
+async fn request(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec) -> Result<Requested, ProtocolError> {
+    let requested = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        request_on(&connection, job, domain, spec).await
     });
-    asked.await
+    requested.await
 }
 
-/// What came of it, once its state is reached if that is to be waited for.
-pub(super) async fn finish(
-    job: &Job<'_>,
-    change: Change<'_>,
-    asked: Result<Requested, ProtocolError>,
-    wait: bool,
+/// Turns a request into a completion: at once, or when its state is reached if that is awaited.
+async fn finish(
+    job: &Job,
+    domain: &DomainInfo,
+    spec: &LifecycleSpec,
+    requested: Result<Requested, ProtocolError>,
 ) -> Completion {
-    let Change { operation, domain, policy, .. } = change;
-    match (asked, operation.goal()) {
-        (Err(error), _) => job.failure(&error),
-        (Ok(Requested::NotRunning(state)), _) => job.not_running(domain, state, Effect::None),
-        (Ok(Requested::Unchanged(state)), _) => Completion::unchanged(Data::Lifecycle { state }),
-        (Ok(Requested::Done(now)), Some(goal)) if wait && !now.is_some_and(|now| reached(goal, now)) => {
-            wait_for(job, domain, goal, policy).await
+    let goal = spec.goal();
+    match requested {
+        Err(error) => job.failure(&error),
+        Ok(Requested::NotRunning(state)) => job.not_running(domain, state, Effect::None),
+        Ok(Requested::Unchanged(state)) => Completion::unchanged(Data::Lifecycle { state }),
+        Ok(Requested::Done(now)) if spec.wait && !now.is_some_and(|now| is_reached(goal, now)) => {
+            wait_for(job, domain, goal).await
         }
-        (Ok(Requested::Done(now)), _) => {
-            Completion::ok(Effect::Done, now.map(|state| Data::Lifecycle { state }))
-        }
+        Ok(Requested::Done(now)) => Completion::ok(Effect::Done, now.map(|state| Data::Lifecycle { state })),
     }
 }
 
-/// Looks at the state as it is now, not as it was listed: a person may have thought about the prompt for long.
-async fn ask(
+/// Decides by the state as it is now, not as it was listed: a person may have thought about the prompt for long.
+async fn request_on(
     connection: &LibvirtConnection,
-    job: &Job<'_>,
-    Change { operation, action, domain, policy }: Change<'_>,
+    job: &Job,
+    domain: &DomainInfo,
+    spec: &LifecycleSpec,
 ) -> Result<Requested, ProtocolError> {
-    let settled = |state| match operation.dry_run(state) {
+    let goal = spec.goal();
+    let settled = |state| match facts(spec).dry_run(state) {
         DryRun::Proceed => None,
         DryRun::Unchanged => Some(Requested::Unchanged(state)),
         DryRun::NotRunning => Some(Requested::NotRunning(state)),
     };
-    let before = lasting_state(connection, operation, domain, policy).await?;
-    if let Some(asked) = settled(before) {
-        return Ok(asked);
+    let before = lasting_state(connection, domain, spec, &job.policy).await?;
+    if let Some(requested) = settled(before) {
+        return Ok(requested);
     }
     job.attempt.mark_sent().await;
-    let error = match connection.domain_lifecycle(domain.uuid, action).await {
-        Ok(()) => return Ok(Requested::Done(state_now(connection, operation, domain).await.ok())),
+    let error = match connection.domain_lifecycle(domain.uuid, spec.action).await {
+        Ok(()) => return Ok(Requested::Done(state_now(connection, domain, goal).await.ok())),
         Err(error) => error,
     };
     // If the second look fails as well, the first error is the one to report.
@@ -95,18 +149,18 @@ async fn ask(
         // The state has changed since the first look.
         ErrorKind::OperationInvalid | ErrorKind::VmNotRunning | ErrorKind::VmNotFound => {
             if let Ok(now) = connection.domain_info(domain.uuid).await {
-                if let Some(asked) = settled(now.state) {
-                    return Ok(asked);
+                if let Some(requested) = settled(now.state) {
+                    return Ok(requested);
                 }
-                // A paused guest cannot follow a request; libvirt's words leave out that it is paused.
+                // A paused guest cannot follow a request. libvirt's message does not say that it is paused.
                 if error.kind() == ErrorKind::VmNotRunning && now.state == DomainState::Paused {
                     return Ok(Requested::NotRunning(now.state));
                 }
             }
         }
-        // QEMU may go down with the question: destroying a hung one reports a monitor failure and does it.
-        ErrorKind::LibvirtError if action == Lifecycle::Destroy => {
-            if let Ok(now) = state_now(connection, operation, domain).await
+        // QEMU may end while libvirt asks it something: destroying a hung one reports a monitor failure and succeeds.
+        ErrorKind::LibvirtError if spec.action == Lifecycle::Destroy => {
+            if let Ok(now) = state_now(connection, domain, goal).await
                 && now == DomainState::ShutOff
             {
                 return Ok(Requested::Done(Some(now)));
@@ -117,21 +171,23 @@ async fn ask(
     Err(error.into())
 }
 
-/// The state of the VM. While another command, such as an earlier one that was given up on, still waits for a VM that is
-/// as it is to be, that may change any moment: it is waited for, until it has taken too long.
+/// Returns the state of the VM. A VM in the requested state may leave it at any moment while another command still waits
+/// for its monitor, such as an earlier one that was given up on. So such a command is waited for, until it has taken too
+/// long.
 async fn lasting_state(
     connection: &LibvirtConnection,
-    operation: &Operation,
     domain: &DomainInfo,
+    spec: &LifecycleSpec,
     policy: &Policy,
 ) -> Result<DomainState, TransportError> {
     let mut pause = policy.poll_initial;
     loop {
         let state = connection.domain_info(domain.uuid).await?.state;
-        if operation.dry_run(state) != DryRun::Unchanged || !state.is_active() {
+        if facts(spec).dry_run(state) != DryRun::Unchanged || !state.is_active() {
             return Ok(state);
         }
-        if connection.monitor_is_free(domain.uuid).await.map_err(|error| held_back(error, operation))? {
+        let is_free = connection.monitor_is_free(domain.uuid).await;
+        if is_free.map_err(|error| held_back(error, spec.action))? {
             // It may have been freed since the look.
             return Ok(connection.domain_info(domain.uuid).await?.state);
         }
@@ -140,41 +196,40 @@ async fn lasting_state(
     }
 }
 
-/// An occupied monitor holds back what was to be done, and not the question whether it is occupied.
-fn held_back(error: TransportError, operation: &Operation) -> TransportError {
-    match (error, operation) {
-        (TransportError::MonitorBusy { host, occupied_for, .. }, Operation::Lifecycle { action, .. }) => {
+/// Names the change in the error of an occupied monitor: that is what was held back, not the question whether the
+/// monitor is occupied.
+fn held_back(error: TransportError, action: Lifecycle) -> TransportError {
+    match error {
+        TransportError::MonitorBusy { host, occupied_for, .. } => {
             TransportError::MonitorBusy { host, operation: action.function(), occupied_for }
         }
-        (error, _) => error,
+        error => error,
     }
 }
 
-/// The state of a VM that was there. One without a definition is gone once it is shut off.
+/// Returns the state of a VM that was listed. A VM without a definition is gone once it is shut off.
 async fn state_now(
     connection: &LibvirtConnection,
-    operation: &Operation,
     domain: &DomainInfo,
+    goal: DomainState,
 ) -> Result<DomainState, TransportError> {
     match connection.domain_info(domain.uuid).await {
         Ok(info) => Ok(info.state),
-        Err(error)
-            if error.kind() == ErrorKind::VmNotFound && operation.goal() == Some(DomainState::ShutOff) =>
-        {
+        Err(error) if error.kind() == ErrorKind::VmNotFound && goal == DomainState::ShutOff => {
             Ok(DomainState::ShutOff)
         }
         Err(error) => Err(error),
     }
 }
 
-/// Waits for the goal. Each look has a connection of its own: one is not held through a long wait.
-async fn wait_for(job: &Job<'_>, domain: &DomainInfo, goal: DomainState, policy: &Policy) -> Completion {
+/// Waits for the goal. Each look acquires a connection of its own, so that none is held through a long wait.
+async fn wait_for(job: &Job, domain: &DomainInfo, goal: DomainState) -> Completion {
     let look = || {
         job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
             connection.domain_info(domain.uuid).await.map(|info| info.state)
         })
     };
-    match poll_until(goal, job.attempt.deadline(), policy, look).await {
+    match poll_until(goal, job.deadline(), &job.policy, look).await {
         Ok(state) => Completion::ok(Effect::Done, Data::Lifecycle { state }),
         Err(NotReached::Late(last)) => too_late(job, domain, goal, &last),
         Err(NotReached::Failed(error)) => {
@@ -207,13 +262,13 @@ where
     let mut last = String::from("its state is not known");
     loop {
         match look().await {
-            Ok(state) if reached(goal, state) => return Ok(state),
+            Ok(state) if is_reached(goal, state) => return Ok(state),
             Ok(state) => last = format!("it is {state}"),
-            // It had no definition, and is gone with its process.
+            // It had no definition, and is gone now that its process has ended.
             Err(error) if error.kind() == ErrorKind::VmNotFound && goal == DomainState::ShutOff => {
                 return Ok(DomainState::ShutOff);
             }
-            // The deadline cut this look off: what the one before saw is worth more.
+            // The deadline cut this look off: what the look before saw says more.
             Err(_) if Instant::now() >= deadline => {}
             // The daemon may be back before the deadline.
             Err(error) if error.is_retryable() => {
@@ -230,7 +285,7 @@ where
     }
 }
 
-fn too_late(job: &Job<'_>, domain: &DomainInfo, goal: DomainState, last: &str) -> Completion {
+fn too_late(job: &Job, domain: &DomainInfo, goal: DomainState, last: &str) -> Completion {
     let message =
         format!("host {}: VM {:?} was not {goal} by the deadline: {last}", job.target.host, domain.name);
     let hint = match goal {
@@ -247,10 +302,10 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn an_occupied_monitor_holds_back_the_change_and_not_the_question() {
+    fn the_error_of_an_occupied_monitor_names_the_change() {
         let (host, operation) = ("h1".parse().unwrap(), "virDomainGetControlInfo");
         let busy = TransportError::MonitorBusy { host, operation, occupied_for: Duration::from_secs(9) };
-        let held = held_back(busy, &Operation::Lifecycle { action: Lifecycle::Resume, wait: false });
+        let held = held_back(busy, Lifecycle::Resume);
         assert!(held.to_string().contains("virDomainResume: not sent"), "{held}");
     }
 
@@ -259,8 +314,8 @@ mod tests {
         TransportError::Libvirt { host: "h1".parse().unwrap(), operation: "virDomainGetInfo", kind, source }
     }
 
-    /// What polling comes to, how many looks it took and how long, when the looks see these one after the
-    /// other and then the last one for ever.
+    /// Returns the result of polling, the number of looks and the time it took. The looks see these states one after
+    /// the other, and then the last one for ever.
     async fn poll(
         goal: DomainState,
         seen: Vec<Result<DomainState, ErrorKind>>,
@@ -299,5 +354,70 @@ mod tests {
         let (result, looks, _) = poll(DomainState::Paused, gone()).await;
         assert!(matches!(result, Err(NotReached::Failed(error)) if error.kind() == ErrorKind::VmNotFound));
         assert_eq!(looks, 2);
+    }
+
+    fn dry_run(action: Lifecycle, state: DomainState) -> DryRun {
+        facts(&LifecycleSpec { action, wait: false }).dry_run(state)
+    }
+
+    #[test]
+    fn a_state_already_reached_is_unchanged() {
+        for (action, state) in [
+            (Lifecycle::Start, DomainState::Running),
+            (Lifecycle::Start, DomainState::Blocked),
+            (Lifecycle::Resume, DomainState::Running),
+            (Lifecycle::Shutdown, DomainState::ShutOff),
+            (Lifecycle::Destroy, DomainState::ShutOff),
+            (Lifecycle::Suspend, DomainState::Paused),
+        ] {
+            assert_eq!(dry_run(action, state), DryRun::Unchanged, "{action} when {state}");
+        }
+    }
+
+    #[test]
+    fn a_restart_is_never_unchanged() {
+        for action in [Lifecycle::Reboot, Lifecycle::Reset] {
+            assert_eq!(dry_run(action, DomainState::Running), DryRun::Proceed);
+            assert_eq!(dry_run(action, DomainState::ShutOff), DryRun::NotRunning);
+        }
+    }
+
+    #[test]
+    fn a_paused_guest_cannot_be_asked_to_restart() {
+        assert_eq!(dry_run(Lifecycle::Reboot, DomainState::Paused), DryRun::NotRunning);
+        assert_eq!(dry_run(Lifecycle::Reset, DomainState::Paused), DryRun::Proceed);
+    }
+
+    #[test]
+    fn a_vm_that_is_shut_off_can_be_started_only() {
+        assert_eq!(dry_run(Lifecycle::Start, DomainState::ShutOff), DryRun::Proceed);
+        assert_eq!(dry_run(Lifecycle::Suspend, DomainState::ShutOff), DryRun::NotRunning);
+        assert_eq!(dry_run(Lifecycle::Resume, DomainState::ShutOff), DryRun::NotRunning);
+    }
+
+    #[test]
+    fn changes_that_take_a_vm_away_are_disruptive() {
+        let disruptive: Vec<_> = [
+            Lifecycle::Start,
+            Lifecycle::Shutdown,
+            Lifecycle::Reboot,
+            Lifecycle::Reset,
+            Lifecycle::Destroy,
+            Lifecycle::Suspend,
+            Lifecycle::Resume,
+        ]
+        .into_iter()
+        .filter(|&action| facts(&LifecycleSpec { action, wait: false }).disruptive)
+        .collect();
+        assert_eq!(
+            disruptive,
+            [
+                Lifecycle::Shutdown,
+                Lifecycle::Reboot,
+                Lifecycle::Reset,
+                Lifecycle::Destroy,
+                Lifecycle::Suspend
+            ]
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Restarting a VM, and waiting until its guest is back.
 //!
-//! libvirt shows a VM as running all the while it restarts. So its events are listened to from before it is asked, and
-//! when it has restarted its agent is waited for.
+//! libvirt shows a VM as running all the time while it restarts. So its events are watched from before the request, and when
+//! it has restarted, its agent is awaited.
 
 use std::pin::{Pin, pin};
 
@@ -12,37 +12,38 @@ use futures_util::stream::{Stream, StreamExt as _, unfold};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::{Change, Requested, finish, request};
+use super::{LifecycleSpec, Requested, finish, request};
 use crate::error::OutcomeError;
-use crate::operation::Condition;
-use crate::outcome::{Data, Status};
+use crate::outcome::Status;
+use crate::verbs::Data;
 use crate::verbs::completion::Completion;
-use crate::verbs::{Job, wait};
+use crate::verbs::job::Job;
+use crate::verbs::wait::{self, Condition};
 
-/// The hypervisor that is known to tell of restarts.
-const TELLS: &str = "QEMU";
+/// The hypervisor that is known to report restarts.
+const REPORTS_RESTARTS: &str = "QEMU";
 
 /// How a restart ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RestartEnd {
     Restarted,
-    /// It stopped instead.
+    /// The VM stopped instead.
     Stopped,
-    /// Nothing was seen of it in time.
+    /// No restart was seen in time.
     Late,
-    /// Nothing was seen of it, and events were lost meanwhile: it may have restarted.
+    /// No restart was seen, and events were lost meanwhile: it may have restarted.
     Unseen,
 }
 
-/// Asks for the restart, and waits until it has happened and the agent answers, if the VM has one. A connection to the
-/// host is its own for as long.
-pub(super) async fn restart(job: &Job<'_>, change: Change<'_>) -> Completion {
-    let (domain, deadline) = (change.domain, job.attempt.deadline());
-    match tells_of_restarts(job).await {
+/// Asks for the restart, and waits until it has happened and the agent answers, if the VM has one. Holds a connection
+/// to the host of its own for as long.
+pub(super) async fn restart(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec) -> Completion {
+    let deadline = job.deadline();
+    match reports_restarts(job).await {
         Ok(true) => {}
         Ok(false) => {
-            let asked = request(job, change).await;
-            return finish(job, change, asked, true).await;
+            let requested = request(job, domain, spec).await;
+            return finish(job, domain, spec, requested).await;
         }
         Err(error) => return job.failure(&error),
     }
@@ -50,31 +51,30 @@ pub(super) async fn restart(job: &Job<'_>, change: Change<'_>) -> Completion {
         Ok(events) => events,
         Err(error) => return job.failure(&error.into()),
     };
-    // The connection to watch over has its share of the time, so that what is left is enough to ask and to see.
-    let is_watched = match timeout_at(half_way_to(deadline), begins(&mut events)).await {
+    // Watching may take half of the time to begin, so that the rest is enough to send the request and see its result.
+    let is_watched = match timeout_at(half_way_to(deadline), wait_for_watch(&mut events)).await {
         Ok(is_watched) => is_watched,
         Err(_) => return not_watched(job, domain),
     };
-    match request(job, change).await {
+    match request(job, domain, spec).await {
         Ok(Requested::Done(_)) => {}
-        asked => return finish(job, change, asked, false).await,
+        requested => return finish(job, domain, &LifecycleSpec { wait: false, ..*spec }, requested).await,
     }
-    let ended = {
+    let end = {
         let items = unfold(&mut events, |events| async { Some((events.next().await?, events)) });
-        end(pin!(items), domain.uuid, is_watched, deadline).await
+        wait_for_end(pin!(items), domain.uuid, is_watched, deadline).await
     };
-    match ended {
+    match end {
         RestartEnd::Restarted => {}
-        ended => return not_restarted(job, domain, ended),
+        end => return not_restarted(job, domain, end),
     }
     drop(events);
-    let waited = wait::until(job, domain, &Condition::Agent, change.policy).await;
-    back(waited)
+    after_restart(wait::perform(job, domain, &Condition::Agent).await)
 }
 
-async fn tells_of_restarts(job: &Job<'_>) -> Result<bool, ProtocolError> {
+async fn reports_restarts(job: &Job) -> Result<bool, ProtocolError> {
     let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-        Ok::<_, ProtocolError>(connection.hypervisor().await?.kind == TELLS)
+        Ok::<_, ProtocolError>(connection.hypervisor().await?.kind == REPORTS_RESTARTS)
     });
     asked.await
 }
@@ -85,9 +85,9 @@ fn half_way_to(deadline: Instant) -> Instant {
     now + deadline.saturating_duration_since(now) / 2
 }
 
-/// Returns when the host is watched, or cannot be reached: whether it is watched. A request to a host that cannot be
-/// reached says why.
-async fn begins(events: &mut DomainEvents) -> bool {
+/// Waits until the host is watched or cannot be reached, and returns whether it is watched. The request to a host that
+/// cannot be reached reports why.
+async fn wait_for_watch(events: &mut DomainEvents) -> bool {
     while let Some(item) = events.next().await {
         match item {
             WatchItem::Present { .. } => return true,
@@ -98,9 +98,9 @@ async fn begins(events: &mut DomainEvents) -> bool {
     false
 }
 
-/// Returns when the VM has restarted or stopped, by the deadline. Where events were lost, what is waited for may be among
-/// them: then no more than half of the time that was left is waited.
-async fn end(
+/// Waits until the VM has restarted or stopped, by the deadline. If events were lost, the restart may be among them: then
+/// it waits no longer than half of the time that was left.
+async fn wait_for_end(
     mut items: Pin<&mut impl Stream<Item = WatchItem>>,
     uuid: Uuid,
     is_watched: bool,
@@ -136,8 +136,8 @@ async fn end(
     }
 }
 
-/// Nothing is asked of a VM whose restart could not be seen.
-fn not_watched(job: &Job<'_>, domain: &DomainInfo) -> Completion {
+/// The completion if watching did not begin: a VM whose restart could not be seen is not restarted.
+fn not_watched(job: &Job, domain: &DomainInfo) -> Completion {
     let message = format!(
         "host {}: VM {:?} was not asked to restart: no connection to watch for it in half of the time",
         job.target.host, domain.name
@@ -147,8 +147,8 @@ fn not_watched(job: &Job<'_>, domain: &DomainInfo) -> Completion {
     Completion::failed(Status::Failed, Effect::None, error)
 }
 
-fn not_restarted(job: &Job<'_>, domain: &DomainInfo, ended: RestartEnd) -> Completion {
-    let (kind, effect, how, hint) = match ended {
+fn not_restarted(job: &Job, domain: &DomainInfo, end: RestartEnd) -> Completion {
+    let (kind, effect, how, hint) = match end {
         RestartEnd::Stopped => (
             ErrorKind::StateNotReached,
             Effect::Done,
@@ -168,16 +168,16 @@ fn not_restarted(job: &Job<'_>, domain: &DomainInfo, ended: RestartEnd) -> Compl
             Hint::RESET_VM,
         ),
     };
-    let status = if Instant::now() >= job.attempt.deadline() { Status::Timeout } else { Status::Failed };
+    let status = if Instant::now() >= job.deadline() { Status::Timeout } else { Status::Failed };
     let message = format!("host {}: VM {:?} {how}", job.target.host, domain.name);
     let error = OutcomeError::new(kind, message).with_hint(hint);
     Completion::failed(status, effect, error)
 }
 
-/// What waiting for the agent comes to, after the restart. A VM that has none is back as far as can be known.
-fn back(waited: Completion) -> Completion {
-    let has_none =
-        waited.error.as_ref().is_some_and(|error| error.kind == ErrorKind::AgentNotConfigured.as_str());
+/// Turns the wait for the agent after a restart into its completion. A VM without an agent is back as far as can be
+/// known.
+fn after_restart(waited: Completion) -> Completion {
+    let has_none = waited.error.as_ref().is_some_and(|error| error.kind == ErrorKind::AgentNotConfigured);
     if waited.status.is_success() || has_none {
         return Completion::ok(Effect::Done, Data::Lifecycle { state: DomainState::Running });
     }
@@ -193,7 +193,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::outcome::WaitReport;
+    use crate::verbs::wait::WaitReport;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -223,7 +223,7 @@ mod tests {
         WatchItem::Present { host: host(), at: SystemTime::now(), domains: [domain].into() }
     }
 
-    /// How a restart ends of which these items tell, one a second, and after how many seconds that is known.
+    /// Returns how a restart ends with these items, one each second, and after how many seconds that is known.
     async fn ends(items: impl IntoIterator<Item = WatchItem>, is_watched: bool) -> (RestartEnd, u64) {
         let began = Instant::now();
         let items = futures_util::stream::iter(items).then(async |item| {
@@ -231,12 +231,12 @@ mod tests {
             item
         });
         let items = items.chain(futures_util::stream::pending());
-        let ended = end(pin!(items), Uuid::nil(), is_watched, began + MINUTE).await;
-        (ended, began.elapsed().as_secs())
+        let end = wait_for_end(pin!(items), Uuid::nil(), is_watched, began + MINUTE).await;
+        (end, began.elapsed().as_secs())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_restart_that_may_have_come_in_a_gap_is_not_waited_for_to_the_end() {
+    async fn after_a_gap_a_restart_is_not_awaited_until_the_deadline() {
         use DomainState::{Running, ShutOff};
         assert_eq!(
             ends([present(Running), happened(DomainEventKind::Reboot)], true).await,
@@ -258,13 +258,13 @@ mod tests {
     fn a_vm_without_an_agent_is_back_when_it_has_restarted() {
         let failed = |kind| Completion::failed(Status::Failed, Effect::None, OutcomeError::new(kind, "no"));
         let waited = Completion::ok(Effect::None, Data::Waited(WaitReport { looks: 3 }));
-        for well in [waited, failed(ErrorKind::AgentNotConfigured)] {
+        for success in [waited, failed(ErrorKind::AgentNotConfigured)] {
             assert_eq!(
-                back(well),
+                after_restart(success),
                 Completion::ok(Effect::Done, Data::Lifecycle { state: DomainState::Running })
             );
         }
-        let late = back(failed(ErrorKind::ConditionNotMet));
+        let late = after_restart(failed(ErrorKind::ConditionNotMet));
         assert_eq!((late.status, late.effect), (Status::Failed, Effect::Done));
     }
 }

@@ -1,12 +1,12 @@
-//! One target's way through a scenario.
+//! `run`: the steps of a scenario, one after the other.
 
-pub(crate) mod report;
+pub(super) mod report;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use atp_transport::domain::DomainState;
+use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, ExecuteOptions};
 use regex::Regex;
 use serde_json::Value;
@@ -15,32 +15,44 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::report::{ScenarioReport, StepReport};
+use super::completion::Completion;
+use super::facts::{Needs, VerbFacts, is_reached};
+use super::job::Job;
+use super::{Data, ExecReport, Operation};
 use crate::error::OutcomeError;
-use crate::executor::Executor;
-use crate::operation::{Operation, reached};
-use crate::outcome::{Data, ExecReport, Status};
-use crate::plan::Target;
-use crate::policy::Policy;
-use crate::run::{Attempt, may_repeat, millis};
+use crate::outcome::{Status, millis};
 use crate::scenario::{Action, Assertion, Scenario, Step, Values};
-use crate::verbs;
-use crate::verbs::completion::Completion;
+
+/// The facts are those of the scenario's steps.
+pub(super) fn facts(scenario: &Scenario) -> &'static VerbFacts {
+    const CHANGE: VerbFacts = VerbFacts {
+        name: "run",
+        disruptive: false,
+        only_looks: false,
+        needs: Needs::Nothing,
+        unchanged_in: None,
+        full_listing: false,
+        ends_on_stop: false,
+    };
+    match (scenario.is_disruptive(), scenario.only_looks()) {
+        (true, _) => &VerbFacts { disruptive: true, ..CHANGE },
+        (false, true) => &VerbFacts { only_looks: true, ..CHANGE },
+        (false, false) => &CHANGE,
+    }
+}
 
 /// Takes a target through the steps of a scenario, and in any case through its teardown.
-pub(crate) fn perform<'a>(
-    executor: &'a Executor,
+pub(super) fn perform<'a>(
+    job: &'a Job,
+    domain: &'a DomainInfo,
     scenario: &'a Scenario,
-    policy: &'a Policy,
-    target: &'a Target,
-    attempt: &'a Attempt,
 ) -> Pin<Box<dyn Future<Output = Completion> + Send + 'a>> {
     // In a box, as its steps are operations again.
     Box::pin(async move {
-        let uuid = target.uuid().map(|uuid| uuid.to_string()).unwrap_or_default();
-        let values = scenario.values(&target.host, target.vm().unwrap_or_default(), &uuid);
+        let attempt = &job.attempt;
+        let values = scenario.values(&job.target.host, &domain.name, &domain.uuid.to_string());
         let own = &scenario.variables;
-        let mut walk =
-            Walk { executor, policy, target, attempt, values, own, last: None, is_teardown: false };
+        let mut progress = StepRunner { job, domain, values, own, last: None, is_teardown: false };
         let mut report = ScenarioReport {
             scenario: scenario.name().to_owned(),
             steps: Vec::new(),
@@ -55,31 +67,29 @@ pub(crate) fn perform<'a>(
                 break;
             }
             attempt.if_cut_off(report.so_far(step));
-            let done = walk.step(step).await;
+            let done = progress.step(step).await;
             let is_success = done.is_success();
             report.steps.push(done);
             if !is_success {
                 break;
             }
         }
-        walk.last = None;
-        walk.is_teardown = true;
+        progress.last = None;
+        progress.is_teardown = true;
         for step in scenario.teardown() {
             attempt.if_cut_off(report.so_far_in_teardown(step));
-            report.teardown.push(walk.step(step).await);
+            report.teardown.push(progress.step(step).await);
         }
         report.completion(is_stopped)
     })
 }
 
-/// A target on its way.
-struct Walk<'a> {
-    executor: &'a Executor,
-    policy: &'a Policy,
-    target: &'a Target,
-    attempt: &'a Attempt,
+/// Carries out the steps of a scenario on one target.
+struct StepRunner<'a> {
+    job: &'a Job,
+    domain: &'a DomainInfo,
     values: Values,
-    /// Those of the file.
+    /// The values of the file.
     own: &'a Values,
     /// What the last step yielded that was no assert.
     last: Option<Data>,
@@ -87,10 +97,10 @@ struct Walk<'a> {
     is_teardown: bool,
 }
 
-impl Walk<'_> {
+impl StepRunner<'_> {
     async fn step(&mut self, step: &Step) -> StepReport {
         let started = Instant::now();
-        let deadline = self.attempt.deadline().min(started + step.budget(self.policy.timeout));
+        let deadline = self.job.deadline().min(started + step.budget(self.job.policy.timeout));
         let (completion, attempts) = match &step.action {
             Action::Do(operation) => match operation.fill(&self.values, self.own).await {
                 Ok(operation) => self.operate(operation, deadline).await,
@@ -117,41 +127,39 @@ impl Walk<'_> {
         }
     }
 
-    /// Carries out an operation, again if it may be.
+    /// Carries out an operation, and repeats it if that is allowed.
     async fn operate(&self, operation: Operation, deadline: Instant) -> (Completion, u32) {
         let operation = Arc::new(operation);
-        let mut pause = self.policy.retry_initial;
+        let mut pause = self.job.policy.retry_initial;
         let mut attempts = 0;
         loop {
             attempts += 1;
             let completion = self.attempt(&operation, deadline).await;
-            let is_last = attempts > self.policy.retries || Instant::now() + pause >= deadline;
-            let is_stopped = !self.is_teardown && self.attempt.is_stop_requested();
-            if is_last || is_stopped || !may_repeat(&completion) {
+            let is_last = attempts > self.job.policy.retries || Instant::now() + pause >= deadline;
+            let is_stopped = !self.is_teardown && self.job.attempt.is_stop_requested();
+            if is_last || is_stopped || !completion.may_repeat() {
                 return (completion, attempts);
             }
             sleep(pause).await;
-            pause = (pause * 2).min(self.policy.retry_max);
+            pause = (pause * 2).min(self.job.policy.retry_max);
         }
     }
 
     async fn attempt(&self, operation: &Arc<Operation>, deadline: Instant) -> Completion {
-        let ends_with_stop = !self.is_teardown && matches!(**operation, Operation::Wait(_));
-        let step = self.attempt.part(deadline);
-        let (executor, policy) = (self.executor.clone(), self.policy.clone());
-        let (operation, target, told) = (Arc::clone(operation), self.target.clone(), step.clone());
-        // A task of its own: it panics alone, and the teardown is carried out all the same.
+        let ends_on_stop = !self.is_teardown && operation.facts().ends_on_stop;
+        let step = self.job.attempt.part(deadline);
+        let (operation, job) = (Arc::clone(operation), Job { attempt: step.clone(), ..self.job.clone() });
+        // A task of its own, so that a panic ends it alone and the teardown is carried out all the same.
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            let completion = verbs::perform(&executor, &operation, &policy, &target, &told).await;
+            let completion = super::perform(&operation, &job).await;
             (completion, Instant::now())
         }));
         // When the run is aborted, all of this is dropped.
         let never = CancellationToken::new();
-        let ended = step.supervise(task, self.policy.grace, &never);
+        let ended = step.supervise(task, self.job.policy.grace, &never);
         tokio::select! {
             (completion, _) = ended => completion,
-            // Nothing is lost with a wait, and it may be a long one.
-            () = self.attempt.stop_requested(), if ends_with_stop => {
+            () = self.job.attempt.stop_requested(), if ends_on_stop => {
                 let error = OutcomeError::new(ErrorKind::Stopped, "stopped while it was waited for, as was asked");
                 step.cut_off(Status::Cancelled, error)
             }
@@ -176,25 +184,24 @@ impl Walk<'_> {
         }
     }
 
-    /// The VM's state now.
+    /// Returns the VM's state now.
     async fn state(&self, deadline: Instant) -> Result<DomainState, OutcomeError> {
-        let uuid = self.target.uuid().unwrap_or_default();
+        let uuid = self.domain.uuid;
         let options = ExecuteOptions::by(deadline);
-        let asked = self.executor.manager().execute_on_host_with(
-            self.target.host.as_str(),
-            options,
-            |connection| async move { connection.domain_info(uuid).await.map(|info| info.state) },
-        );
-        asked.await.map_err(|error| OutcomeError::from(&error))
+        let state =
+            self.job.manager.execute_on_host_with(self.job.host(), options, |connection| async move {
+                connection.domain_info(uuid).await.map(|info| info.state)
+            });
+        state.await.map_err(|error| OutcomeError::from(&error))
     }
 }
 
-/// A step that cannot be carried out, as something in it has no value or a wrong one.
+/// The completion of a step that cannot be carried out, as something in it has no value or a wrong one.
 fn unfit(message: String) -> Completion {
     Completion::failed(Status::Failed, Effect::None, OutcomeError::new(ErrorKind::StepUnfit, message))
 }
 
-/// Takes a process that exited with another code than 0 for one that went well: the next step judges it.
+/// Counts a process that exited with another code than 0 as success: the next step judges it.
 fn leave_exit_code(completion: Completion) -> Completion {
     match &completion.data {
         Some(Data::Exec(report)) if report.exit_code.is_some() => {
@@ -204,7 +211,7 @@ fn leave_exit_code(completion: Completion) -> Completion {
     }
 }
 
-/// What a step yielded, as text: what a process wrote to standard output, without line ends at its end; or JSON.
+/// Returns what a step yielded as text: a process's standard output without trailing line ends, or JSON.
 fn yielded(data: Option<&Data>) -> String {
     match data {
         Some(Data::Exec(report)) => {
@@ -217,7 +224,7 @@ fn yielded(data: Option<&Data>) -> String {
     }
 }
 
-/// In what the last step and the VM differ from what was expected.
+/// Returns how the last step and the VM differ from what was expected.
 fn differences(assertion: &Assertion, last: Option<&Data>, state: Option<DomainState>) -> Vec<String> {
     let report: Option<&ExecReport> = match last {
         Some(Data::Exec(report)) => Some(report),
@@ -244,7 +251,7 @@ fn differences(assertion: &Assertion, last: Option<&Data>, state: Option<DomainS
         compare("what it wrote to standard error", text.unwrap_or_default(), &matcher.0);
     }
     if let (Some(expected), Some(state)) = (assertion.state, state)
-        && !reached(expected, state)
+        && !is_reached(expected, state)
     {
         differences.push(format!("the VM is {state}, not {expected}"));
     }

@@ -7,9 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::error::OutcomeError;
-use crate::outcome::{Data, Status};
+use crate::outcome::Status;
 use crate::run::SoFar;
 use crate::scenario::Step;
+use crate::verbs::Data;
 use crate::verbs::completion::Completion;
 
 /// How far a target got, step by step.
@@ -65,7 +66,7 @@ impl<'de> Deserialize<'de> for StepReport {
         }
         let Noted { name, op, status, effect, attempts, duration_ms, data, error } =
             Noted::deserialize(deserializer)?;
-        let data = data.map(|data| Data::noted(&op, data));
+        let data = data.map(|data| Data::from_json(&op, data));
         Ok(StepReport { name, op: Cow::Owned(op), status, effect, attempts, duration_ms, data, error })
     }
 }

@@ -1,0 +1,122 @@
+//! Each step on the way to a host's daemon: name, TCP, authentication, daemon, limits.
+
+use atp_transport::{Effect, ErrorKind, HostInfo, daemon_socket};
+
+use super::{Diagnosis, FACTS, Failed, Finding, limits};
+use crate::error::OutcomeError;
+use crate::outcome::Status;
+use crate::verbs::Data;
+use crate::verbs::completion::Completion;
+use crate::verbs::facts::VerbFacts;
+use crate::verbs::host_check::{self, HostReport};
+use crate::verbs::job::Job;
+
+pub(in crate::verbs) fn facts() -> &'static VerbFacts {
+    &FACTS
+}
+
+pub(in crate::verbs) async fn perform(job: &Job) -> Completion {
+    let Some(info) = job.manager.hosts().into_iter().find(|info| info.id == job.host()) else {
+        let error = OutcomeError::new(ErrorKind::UnknownHost, "the host was removed meanwhile");
+        return Completion::failed(Status::Failed, Effect::None, error);
+    };
+    let uri = info.effective_uri();
+    let socket = daemon_socket(&uri);
+    match host_check::report(job).await {
+        Ok(report) => {
+            let mut findings = path(socket.as_ref(), None);
+            findings.push(daemon(&report));
+            findings.push(limits::findings(&uri, in_flight_per_host(job, &info)).await);
+            Completion::ok(Effect::None, Data::Diagnosis(Diagnosis { findings, host: Some(report) }))
+        }
+        Err(error) => {
+            let failed = Failed::of(&error);
+            let diagnosis = Diagnosis::from(path(socket.as_ref(), Some(&failed)));
+            Completion { data: Some(Data::Diagnosis(diagnosis)), ..job.failure(&error) }
+        }
+    }
+}
+
+/// The steps to a daemon, up to the one that failed. The steps after it were not reached and have no finding.
+fn path(socket: Option<&(String, u16)>, failed: Option<&Failed>) -> Vec<Finding> {
+    let kind = failed.and_then(|failed| failed.kind);
+    let problem =
+        |check| failed.map(|failed| Finding::problem(check, failed.message.clone(), failed.hint.clone()));
+    let mut findings = Vec::new();
+    if let Some((host, port)) = socket {
+        if kind == Some(ErrorKind::NameNotResolved) {
+            findings.extend(problem("name"));
+            return findings;
+        }
+        findings.push(Finding::ok("name", format!("{host} has an address")));
+        if let Some(ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable) = kind {
+            findings.extend(problem("tcp"));
+            return findings;
+        }
+        findings.push(Finding::ok("tcp", format!("{host} takes connections at port {port}")));
+    }
+    if kind == Some(ErrorKind::AuthFailed) {
+        findings.extend(problem("auth"));
+        return findings;
+    }
+    match failed {
+        Some(_) => findings.extend(problem("daemon")),
+        None => findings.push(Finding::ok("auth", "the daemon lets us in")),
+    }
+    findings
+}
+
+fn daemon(report: &HostReport) -> Finding {
+    Finding::ok(
+        "daemon",
+        format!(
+            "libvirt {} on {}, {} {}, VMs: {}, active: {}, answers in {:.1} ms",
+            report.daemon_version,
+            report.hostname,
+            report.hypervisor,
+            report.hypervisor_version,
+            report.domains,
+            report.active_domains,
+            report.latency_ms
+        ),
+    )
+}
+
+/// The maximum number of our calls in flight to a host.
+fn in_flight_per_host(job: &Job, host: &HostInfo) -> usize {
+    host.config
+        .as_ref()
+        .map_or_else(|| job.manager.config().calls.max_per_host, |config| config.calls.max_per_host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verbs::diagnose::Verdict;
+
+    #[test]
+    fn steps_are_reported_up_to_the_one_that_failed() {
+        let socket = Some(("h".to_owned(), 16509));
+        let steps = |kind: Option<ErrorKind>, socket: Option<&(String, u16)>| {
+            let failed = kind.map(|kind| Failed { kind: Some(kind), message: "m".into(), hint: "h".into() });
+            let steps = path(socket, failed.as_ref());
+            steps.iter().map(|step| (step.check, step.verdict)).collect::<Vec<_>>()
+        };
+        use Verdict::{Ok, Problem};
+        let socket = socket.as_ref();
+        assert_eq!(steps(None, socket), [("name", Ok), ("tcp", Ok), ("auth", Ok)]);
+        assert_eq!(steps(Some(ErrorKind::NameNotResolved), socket), [("name", Problem)]);
+        assert_eq!(steps(Some(ErrorKind::ConnectionRefused), socket), [("name", Ok), ("tcp", Problem)]);
+        assert_eq!(steps(Some(ErrorKind::HostUnreachable), socket), [("name", Ok), ("tcp", Problem)]);
+        assert_eq!(
+            steps(Some(ErrorKind::AuthFailed), socket),
+            [("name", Ok), ("tcp", Ok), ("auth", Problem)]
+        );
+        assert_eq!(
+            steps(Some(ErrorKind::ConnectTimeout), socket),
+            [("name", Ok), ("tcp", Ok), ("daemon", Problem)]
+        );
+        assert_eq!(steps(Some(ErrorKind::ConnectionRefused), None), [("daemon", Problem)]);
+        assert_eq!(steps(None, None), [("auth", Ok)]);
+    }
+}

@@ -1,0 +1,79 @@
+//! The work on one target.
+
+use std::sync::Arc;
+
+use atp_protocol::{CapabilityCache, LibvirtCarrier, ProtocolError};
+use atp_transport::domain::{DomainInfo, DomainState};
+use atp_transport::{Effect, ErrorKind, ExecuteOptions, Hint, HostId, LibvirtConnection, TransportManager};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::completion::Completion;
+use crate::error::OutcomeError;
+use crate::outcome::Status;
+use crate::policy::Policy;
+use crate::run::Attempt;
+use crate::target::Target;
+
+/// What is known of the agents of VMs, by host and UUID.
+pub(crate) type KnownAgents = CapabilityCache<(HostId, Uuid)>;
+
+/// One attempt at one target, and everything that a verb works with.
+#[derive(Clone)]
+pub(crate) struct Job {
+    pub(crate) manager: TransportManager,
+    pub(crate) agents: Arc<KnownAgents>,
+    pub(crate) policy: Policy,
+    pub(crate) target: Target,
+    pub(crate) attempt: Attempt,
+}
+
+impl Job {
+    pub(super) fn host(&self) -> &str {
+        self.target.host.as_str()
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.attempt.deadline()
+    }
+
+    pub(super) fn options(&self) -> ExecuteOptions {
+        ExecuteOptions::by(self.deadline())
+    }
+
+    pub(super) fn failure(&self, error: &ProtocolError) -> Completion {
+        Completion::from_error(error, self.deadline(), self.attempt.is_sent())
+    }
+
+    /// Adds to the error of an agent that does not have a command which commands it has.
+    pub(super) async fn explained(
+        &self,
+        connection: &LibvirtConnection,
+        domain: &DomainInfo,
+        error: ProtocolError,
+    ) -> ProtocolError {
+        let carrier = LibvirtCarrier::new(connection, domain.uuid);
+        let vm = (self.target.host.clone(), domain.uuid);
+        // The refusal has to be reported in time, with or without an explanation.
+        let now = Instant::now();
+        let deadline = now + self.deadline().saturating_duration_since(now) / 2;
+        self.agents.explain(&vm, &carrier, error, deadline).await
+    }
+
+    /// The VM is in a state in which the operation is not possible. Nothing was sent, unless `effect` says otherwise.
+    pub(super) fn not_running(&self, domain: &DomainInfo, state: DomainState, effect: Effect) -> Completion {
+        let hint =
+            if state == DomainState::Paused { Hint::RESUME_VM } else { ErrorKind::VmNotRunning.hint() };
+        let message = format!("host {}: VM {:?} is not running: {state}", self.target.host, domain.name);
+        let error = OutcomeError::new(ErrorKind::VmNotRunning, message).with_hint(hint);
+        Completion::failed(Status::Failed, effect, error)
+    }
+
+    /// The target is a host, and the operation is for VMs. Planning does not make such targets.
+    pub(super) fn without_vm(&self) -> Completion {
+        let kind = ErrorKind::VmNotFound;
+        let message =
+            format!("host {}: the operation is for VMs, and the target names none", self.target.host);
+        Completion::failed(Status::Failed, Effect::None, OutcomeError::new(kind, message))
+    }
+}

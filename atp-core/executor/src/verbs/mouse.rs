@@ -1,0 +1,48 @@
+//! `mouse`: moves, clicks, scrolls and drags.
+
+use atp_protocol::input::{MouseAction, MouseTiming, point};
+use atp_protocol::{LibvirtCarrier, screenshot};
+use atp_transport::Effect;
+use atp_transport::domain::DomainInfo;
+
+use super::answer::{Answer, explain};
+use super::completion::Completion;
+use super::facts::VerbFacts;
+use super::input::{self, takes_no_input};
+use super::job::Job;
+
+/// The screen that positions in pixels refer to.
+const SCREEN: u32 = 0;
+
+/// Something to do with the mouse.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MouseSpec {
+    /// What.
+    pub action: MouseAction,
+    /// How fast.
+    pub timing: MouseTiming,
+}
+
+static FACTS: VerbFacts = input::facts("mouse");
+
+pub(super) fn facts(_: &MouseSpec) -> &'static VerbFacts {
+    &FACTS
+}
+
+pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &MouseSpec) -> Completion {
+    let deadline = job.deadline();
+    let answer = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        if let Some(state) = takes_no_input(&connection, domain).await? {
+            return Ok(Answer::NotRunning(state, Effect::None));
+        }
+        let screen = match spec.action.needs_screen_size() {
+            true => Some(screenshot::screen_size(&connection, domain.uuid, SCREEN, deadline).await?),
+            false => None,
+        };
+        job.attempt.mark_sent().await;
+        let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+        let done = point(&carrier, &spec.action, screen, spec.timing, deadline).await;
+        explain(job, &connection, domain, FACTS.needs, done).await
+    });
+    input::completion(job, domain, answer.await)
+}

@@ -1,0 +1,132 @@
+//! `cp` out of the guest.
+
+use std::path::PathBuf;
+
+use atp_protocol::LibvirtCarrier;
+use atp_protocol::files::{Progress, Pull, Pulled, TransferPolicy};
+use atp_transport::domain::DomainInfo;
+use atp_transport::{Effect, HostId};
+
+use super::answer::{Answer, explain, not_running};
+use super::completion::Completion;
+use super::facts::VerbFacts;
+use super::job::Job;
+use super::reconnect_retry::ReconnectRetry;
+use super::transfer::{FACTS, FileReport, can_continue, finish, note_progress};
+use super::{Data, Operation};
+use crate::safe_name::safe_name;
+
+/// A file to be copied out of guests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullSpec {
+    /// An absolute path in the guests.
+    pub path: String,
+    /// Where it goes here: to this file, or into this folder.
+    pub destination: PathBuf,
+    /// Whether `destination` is a folder in which each VM's file has a place of its own, `HOST/VM/NAME`. Planning
+    /// sets it where there is more than one VM.
+    pub separate: bool,
+}
+
+impl PullSpec {
+    /// Where the file of this VM goes. A destination that is a folder, or ends in a slash, gets the file in it.
+    pub fn destination_of(&self, host: &HostId, vm: &str) -> PathBuf {
+        let name = safe_name(self.path.rsplit('/').next().unwrap_or_default());
+        if self.separate {
+            return self.destination.join(safe_name(host.as_str())).join(safe_name(vm)).join(name);
+        }
+        let text = self.destination.as_os_str().as_encoded_bytes();
+        if text.ends_with(b"/") || self.destination.is_dir() {
+            self.destination.join(name)
+        } else {
+            self.destination.clone()
+        }
+    }
+}
+
+impl Operation {
+    /// The same operation over this many targets: with several VMs, each VM's files get a folder of their own.
+    pub(crate) fn over(self, targets: usize) -> Self {
+        let separate = self.is_separate() || targets > 1;
+        self.separated(separate)
+    }
+
+    /// Whether each VM's files go to a folder of their own.
+    pub(crate) fn is_separate(&self) -> bool {
+        matches!(self, Operation::Pull(pull) if pull.separate)
+    }
+
+    /// The same operation with or without a folder for each VM's files.
+    pub(crate) fn separated(self, separate: bool) -> Self {
+        match self {
+            Operation::Pull(pull) => Operation::Pull(PullSpec { separate, ..pull }),
+            other => other,
+        }
+    }
+}
+
+pub(super) fn facts(_: &PullSpec) -> &'static VerbFacts {
+    &FACTS
+}
+
+pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &PullSpec) -> Completion {
+    let deadline = job.deadline();
+    let mut retry = ReconnectRetry::new(&job.policy, deadline);
+    let destination = spec.destination_of(&job.target.host, &domain.name);
+    let mut begun = false;
+    let policy = TransferPolicy::default();
+    let by = policy.before(deadline);
+    let mut pull = Pull::new(&spec.path, destination, policy);
+    let partial = pull.partial_path().display().to_string();
+    let note = |so_far: Progress| note_progress(job, so_far, &partial);
+    loop {
+        let (pull, retry_state) = (&mut pull, &mut retry);
+        let answer = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+            if let Some(state) = not_running(&connection, domain, FACTS.needs).await? {
+                return Ok(Answer::NotRunning(state, Effect::None));
+            }
+            let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+            let reconnects = connection.reconnects();
+            let pulled = pull.run(&carrier, deadline, &mut { note }).await;
+            retry_state.note_reopened(&connection, reconnects);
+            explain(job, &connection, domain, FACTS.needs, pulled).await
+        });
+        match answer.await {
+            Err(error) if can_continue(&error, &mut begun) && retry.after(&error).await => {}
+            answer => return finish(job, domain, by, answer, |pulled| completion(spec, pulled)),
+        }
+    }
+}
+
+fn completion(spec: &PullSpec, pulled: Pulled) -> Completion {
+    let report = FileReport {
+        guest_path: spec.path.clone(),
+        local_path: pulled.path,
+        bytes: pulled.size,
+        resumed_at: pulled.resumed_at,
+        sha256: pulled.digest.to_string(),
+    };
+    // Nothing changed in the guest.
+    Completion::ok(Effect::None, Data::File(report))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn spec(destination: &str, separate: bool) -> PullSpec {
+        PullSpec { path: "/etc/hostname".into(), destination: destination.into(), separate }
+    }
+
+    #[test]
+    fn one_file_goes_to_its_destination_and_several_each_to_a_folder_of_their_own() {
+        let host: HostId = "h1".parse().unwrap();
+        let to = |spec: PullSpec, vm: &str| spec.destination_of(&host, vm);
+        assert_eq!(to(spec("/nowhere/copy", false), "vm"), Path::new("/nowhere/copy"));
+        assert_eq!(to(spec("/nowhere/", false), "vm"), Path::new("/nowhere/hostname"));
+        assert_eq!(to(spec("/tmp", false), "vm"), Path::new("/tmp/hostname"));
+        assert_eq!(to(spec("/tmp", true), "vm"), Path::new("/tmp/h1/vm/hostname"));
+        assert_eq!(to(spec("/tmp", true), "../x"), Path::new("/tmp/h1/%2e.%2fx/hostname"));
+    }
+}

@@ -1,0 +1,110 @@
+//! `cp` into the guest.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use atp_protocol::files::{Progress, Push, Pushed, Source, TransferPolicy};
+use atp_protocol::{LibvirtCarrier, ProtocolError};
+use atp_transport::Effect;
+use atp_transport::domain::DomainInfo;
+
+use super::Data;
+use super::answer::{Answer, explain, not_running};
+use super::completion::{Completion, effect_of};
+use super::facts::VerbFacts;
+use super::job::Job;
+use super::reconnect_retry::ReconnectRetry;
+use super::transfer::{FACTS, FileReport, can_continue, finish, note_progress};
+
+/// A file to be copied into guests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PushSpec {
+    /// The file, looked at once for all guests.
+    pub source: Arc<Source>,
+    /// Where it is here, for reports.
+    pub local_path: PathBuf,
+    /// An absolute path in the guests: the file's, or that of a folder it goes into.
+    pub destination: String,
+}
+
+pub(super) fn facts(_: &PushSpec) -> &'static VerbFacts {
+    &FACTS
+}
+
+pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &PushSpec) -> Completion {
+    let deadline = job.deadline();
+    let mut retry = ReconnectRetry::new(&job.policy, deadline);
+    let mut begun = false;
+    let policy = TransferPolicy::default();
+    let by = policy.before(deadline);
+    let mut push = Push::new(Arc::clone(&spec.source), &spec.destination, policy);
+    let partial = format!("{} in the guest, in the folder it goes to", push.partial_name());
+    let note = |so_far: Progress| note_progress(job, so_far, &partial);
+    loop {
+        let (push, retry_state) = (&mut push, &mut retry);
+        let answer = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+            if let Some(state) = not_running(&connection, domain, FACTS.needs).await? {
+                return Ok(Answer::NotRunning(state, Effect::None));
+            }
+            let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+            let reconnects = connection.reconnects();
+            let pushed = push.run_with(&carrier, deadline, &mut { note }, job.attempt.mark_sent()).await;
+            retry_state.note_reopened(&connection, reconnects);
+            explain(job, &connection, domain, FACTS.needs, pushed).await
+        });
+        match answer.await {
+            Err(error)
+                if can_continue_push(&error, &mut begun, job.attempt.is_sent())
+                    && retry.after(&error).await => {}
+            answer => return finish(job, domain, by, answer, |pushed| completion(spec, pushed)),
+        }
+    }
+}
+
+/// Whether the next attempt can continue a push. A last step that may have been taken is not repeated: the guest may
+/// have changed the file since.
+fn can_continue_push(error: &ProtocolError, begun: &mut bool, is_sent: bool) -> bool {
+    can_continue(error, begun) && effect_of(error, is_sent) == Effect::None
+}
+
+fn completion(spec: &PushSpec, pushed: Pushed) -> Completion {
+    let report = FileReport {
+        guest_path: pushed.path,
+        local_path: spec.local_path.clone(),
+        bytes: pushed.size,
+        resumed_at: pushed.resumed_at,
+        sha256: pushed.digest.to_string(),
+    };
+    Completion::ok(Effect::Done, Data::File(report))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atp_transport::TransportError;
+
+    fn lost(effect: Effect) -> ProtocolError {
+        ProtocolError::Transport(TransportError::ConnectionLost {
+            host: "h1".parse().unwrap(),
+            operation: "virDomainQemuAgentCommand",
+            sent: effect != Effect::None,
+            source: None,
+        })
+    }
+
+    #[test]
+    fn a_last_step_of_unknown_effect_is_repeated_for_a_pull_only() {
+        for (effect, is_sent, can_push) in [
+            (Effect::None, true, true),
+            (Effect::Unknown, true, false),
+            // The connection was lost during a look.
+            (Effect::Unknown, false, true),
+        ] {
+            assert_eq!(can_continue_push(&lost(effect), &mut true, is_sent), can_push);
+            assert!(can_continue(&lost(effect), &mut true));
+            // If nothing was begun, the connection was never there.
+            assert!(!can_continue_push(&lost(effect), &mut false, is_sent));
+            assert!(!can_continue(&lost(effect), &mut false));
+        }
+    }
+}
