@@ -2,21 +2,12 @@
 
 use std::ffi::OsString;
 
-use clap::ValueEnum as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, ValueEnum as _};
 
+use crate::cli::Cli;
 use crate::console::LogFormat;
 use crate::problem::Problem;
-
-/// The commands that take something after their selectors.
-const WITH_DASHES: [(&str, &str); 6] = [
-    ("exec", "CMD ARG…"),
-    ("qmp", "COMMAND KEY=VALUE…"),
-    ("qga", "COMMAND KEY=VALUE…"),
-    ("key", "CHORD…"),
-    ("type", "TEXT"),
-    ("mouse", "ACTION"),
-];
 
 /// The error, with advice of ours in place of clap's where there is some.
 pub(crate) fn advise(mut error: clap::Error, args: &[OsString]) -> clap::Error {
@@ -67,11 +58,13 @@ fn tip(error: &clap::Error, args: &[OsString]) -> Option<String> {
         ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument
             if dashes.is_none() && error.get(ContextKind::SuggestedArg).is_none() =>
         {
-            let known = |word: &std::borrow::Cow<'_, str>| {
-                WITH_DASHES.into_iter().find(|(command, _)| *command == word.as_ref())
-            };
-            let (command, rest) = before.iter().find_map(known)?;
-            Some(format!("what is for the VMs goes after '--': atp {command} SEL -- {rest}"))
+            let cli = Cli::command();
+            let (verb, rest) = before.iter().find_map(|word| {
+                let verb = cli.find_subcommand(word.as_ref())?;
+                let last = verb.get_arguments().find(|argument| argument.is_last_set())?;
+                Some((verb, last.get_value_names()?.join(" ")))
+            })?;
+            Some(format!("what is for the VMs goes after '--': atp {} SEL -- {rest}…", verb.get_name()))
         }
         _ => None,
     }
@@ -80,7 +73,7 @@ fn tip(error: &clap::Error, args: &[OsString]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Cli, gather_hosts};
+    use crate::cli::gather_hosts;
     use clap::Parser as _;
 
     fn said(line: &str) -> String {
@@ -92,8 +85,8 @@ mod tests {
     fn what_was_meant_is_said() {
         for (line, tip) in [
             ("atp exec h1/vm1 --spool /root -- dmesg", "--spool=/root"),
-            ("atp exec h1/vm1 uname -r", "after '--': atp exec SEL -- CMD ARG…"),
-            ("atp -o json exec h1/vm1 uname", "after '--': atp exec SEL -- CMD ARG…"),
+            ("atp exec h1/vm1 uname -r", "after '--': atp exec SEL -- CMD…"),
+            ("atp -o json exec h1/vm1 uname", "after '--': atp exec SEL -- CMD…"),
             ("atp key h1/vm1 -- enter --hold 10s", "put options before it"),
         ] {
             let said = said(line);

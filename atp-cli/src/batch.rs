@@ -8,23 +8,31 @@ use tokio::time::Instant;
 
 use crate::confirm::confirm;
 use crate::context::Context;
-use crate::dry_run::{forecast, what};
+use crate::dry_run;
 use crate::inventory;
 use crate::journal;
 use crate::problem::{Failure, Problem};
 use crate::progress;
+use crate::render::Forms;
 use crate::report::Report;
 use crate::signals::Interrupts;
 
-/// Carries out an operation on the selected targets and reports it. Returns the exit code.
+/// One operation over the selected targets, and what the command line says of it.
+pub(crate) struct Batch {
+    pub(crate) selection: Selection,
+    pub(crate) operation: Operation,
+    /// What a dry run says of the operation beyond its name; a line for each part. See [`dry_run::name_only`].
+    pub(crate) dry_run: fn(&Operation) -> Vec<String>,
+    /// How the outcomes are shown.
+    pub(crate) forms: Forms,
+}
+
+/// Carries out a batch and reports it. Returns the exit code.
 ///
 /// # Errors
 /// Why there is no run to report.
-pub(crate) async fn run(
-    selection: Selection,
-    operation: Operation,
-    context: &Context,
-) -> Result<u8, Failure> {
+pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> {
+    let Batch { selection, operation, dry_run: words, forms } = batch;
     let started = Instant::now();
     let interrupts = Interrupts::listen().context("signals cannot be listened to").map_err(Failure::Bug)?;
     let history = tokio::select! {
@@ -55,21 +63,21 @@ pub(crate) async fn run(
         notice => context.console.note(&notice.to_string()),
     });
     let report = if plan.matched_nothing() {
-        let mut report = Report::new(&plan, context)?;
+        let mut report = Report::new(&plan, forms, context)?;
         report.ending.matched_nothing = true;
         explain_empty(&selection, &plan, plan.notices.iter().find(is_none_left), context);
         report
     } else if context.dry_run {
-        let mut report = Report::new(&plan, context)?;
-        what(&plan.operation).iter().for_each(|line| context.console.note(line));
-        forecast(plan, &mut report);
+        let mut report = Report::new(&plan, forms, context)?;
+        words(&plan.operation).iter().for_each(|line| context.console.note(line));
+        dry_run::report(plan, &mut report);
         report
     } else {
         confirm(&plan, context, &interrupts).await?;
         Report::check(context)?;
         let journal = journal::open(&plan, history.as_ref(), context).await?;
         // Last: it empties the file of the report before, which nothing takes the place of if there is no run.
-        let mut report = Report::new(&plan, context)?;
+        let mut report = Report::new(&plan, forms, context)?;
         let run = executor.run_noted(plan, journal, interrupts.control());
         drive(run, &mut report, &interrupts, |_| {}).await;
         report.ending.signal = interrupts.received();

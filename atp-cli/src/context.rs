@@ -16,8 +16,6 @@ pub(crate) struct Context {
     pub(crate) resume: Option<PathBuf>,
     /// Show what would be done, and do nothing.
     pub(crate) dry_run: bool,
-    /// Show what differs from the commonest output, and not all outputs.
-    pub(crate) differences: bool,
     /// A file for the outcomes as JUnit XML.
     pub(crate) junit: Option<PathBuf>,
     /// How much is logged on stderr; 0 is errors only.

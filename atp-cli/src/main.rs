@@ -1,13 +1,13 @@
 //! `atp`: batch operations on virtual machines, from the command line.
 //!
-//! Arguments are parsed ([`args`]), resolved to settings ([`settings`]) and carried out ([`commands`]); what
+//! Arguments are parsed ([`args`]), resolved to settings ([`settings`]) and carried out ([`verbs`]); what
 //! comes of it is rendered ([`render`]) and told by the exit code ([`exit`]). The work itself is done by
 //! `atp-executor` and the crates below it: nothing here is missing for those who use them as libraries.
 
 mod advice;
 mod args;
 mod batch;
-mod commands;
+mod cli;
 mod completer;
 mod confirm;
 mod console;
@@ -19,13 +19,16 @@ mod journal;
 mod json;
 mod output;
 mod password;
+mod permissions;
 mod problem;
 mod progress;
 mod render;
 mod report;
 mod settings;
+mod shell;
 mod signals;
 mod terminal;
+mod verbs;
 mod words;
 
 use std::num::NonZero;
@@ -33,19 +36,20 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::{io, panic, thread};
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
-use crate::args::{Cli, Command};
+use crate::cli::Cli;
 use crate::console::Console;
 use crate::console::LogFormat;
 use crate::context::Context;
 use crate::problem::{Failure, Problem};
 use crate::settings::{Settings, Sources};
+use crate::verbs::verb::Verb as _;
 
 fn main() -> ExitCode {
     // Ends the process where a shell asks for completions.
-    completer::environment().complete();
-    let args = args::gather_hosts(std::env::args_os());
+    completer::environment(Cli::command).complete();
+    let args = cli::gather_hosts(std::env::args_os());
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -70,21 +74,14 @@ fn main() -> ExitCode {
 /// Resolves the settings and carries out the command on a runtime. Returns the exit code.
 fn start(cli: Cli, console: Console) -> u8 {
     // What belongs to the installation works whatever the settings are.
-    match &cli.command {
-        Command::Completions(args) => return commands::manual::completions(args, &console),
-        Command::Man(args) => return commands::manual::man(args, cli.global.dry_run, &console),
-        _ => {}
+    if let Some(code) = cli.command.run_without_settings(&cli.global, &console) {
+        return code;
     }
     if let Some(color) = cli.global.color {
         terminal::set_colors(color);
     }
-    if let Command::Events(_) = &cli.command
-        && let Err(problem) = commands::events::check(&cli.global)
-    {
-        return fail(&console, &problem.into());
-    }
     let mut sources = Sources::of_process(cli.global.clone());
-    sources.must_exist &= !cli.command.makes_settings();
+    sources.must_exist &= !cli.command.creates_settings();
     let settings = match Settings::resolve(&sources) {
         Ok(settings) => settings,
         Err(problems) => return fail(&console, &Failure::Usage(problems)),
@@ -92,6 +89,9 @@ fn start(cli: Cli, console: Console) -> u8 {
     terminal::set_colors(settings.color);
     let console = Console::new(settings.log_format, cli.global.quiet);
     console::start_log(settings.log_format, cli.global.verbose);
+    if let Err(problem) = cli.command.check(&cli.global) {
+        return fail(&console, &problem.into());
+    }
 
     if let Err(error) = try_threads() {
         let problem = Problem::new("the system gives this process too few threads").because(&error);
@@ -110,12 +110,11 @@ fn start(cli: Cli, console: Console) -> u8 {
         journal: cli.global.policy.journal,
         resume: cli.global.policy.resume,
         dry_run: cli.global.dry_run,
-        differences: cli.command.shows_differences(),
         junit: cli.global.junit,
         verbosity: cli.global.verbose,
         yes: cli.global.yes,
     };
-    let result = runtime.block_on(commands::run(cli.command, &context));
+    let result = runtime.block_on(cli.command.run(&context));
     // Without waiting: a call that hangs in the C library must not keep the process.
     runtime.shutdown_background();
     result.unwrap_or_else(|failure| fail(&console, &failure))

@@ -15,7 +15,7 @@ use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::render::junit::Junit;
 use crate::render::summary::Summary;
-use crate::render::{Reporter, target_name};
+use crate::render::{Forms, Reporter, target_name};
 use crate::words;
 
 /// What has come of a run so far.
@@ -35,7 +35,8 @@ impl<'a> Report<'a> {
     ///
     /// # Errors
     /// A file cannot be written.
-    pub(crate) fn new(plan: &Plan, context: &'a Context) -> Result<Self, Problem> {
+    pub(crate) fn new(plan: &Plan, forms: Forms, context: &'a Context) -> Result<Self, Problem> {
+        let forms = if context.dry_run { forms.of_dry_run() } else { forms };
         let junit = context
             .junit
             .as_ref()
@@ -43,7 +44,7 @@ impl<'a> Report<'a> {
         Ok(Report {
             context,
             output: Output::stdout(),
-            reporter: Reporter::new(&plan.operation, context),
+            reporter: Reporter::new(context.settings.output, forms),
             junit: junit.transpose()?,
             progress: Progress::new(plan.targets.len() + plan.settled.len(), context),
             summary: Summary::after(plan.done_before),

@@ -1,6 +1,7 @@
 //! The options that stand before or after any command.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atp_transport::HostId;
@@ -11,6 +12,7 @@ use super::number::parse_count;
 use super::policy::PolicyArgs;
 use crate::console::LogFormat;
 use crate::output::OutputFormat;
+use crate::problem::Problem;
 use crate::terminal::ColorMode;
 
 /// Options that stand before or after the command.
@@ -96,10 +98,48 @@ impl GlobalArgs {
         given.into_iter().filter_map(|(option, is_given)| is_given.then_some(option)).collect()
     }
 
+    /// Checks the options of a verb that is no run over targets, and reports no outcomes of targets.
+    pub(crate) fn refuse_reports(&self) -> Result<(), Problem> {
+        self.refuse_journal()?;
+        if self.junit.is_none() {
+            return Ok(());
+        }
+        Err(Problem::new("--junit is of outcomes of targets, and there are none here").hint("leave it out"))
+    }
+
+    /// Checks the options of a verb that is no run over targets, which could be noted in a journal.
+    pub(crate) fn refuse_journal(&self) -> Result<(), Problem> {
+        if self.policy.journal.is_none() && self.policy.resume.is_none() {
+            return Ok(());
+        }
+        let problem = Problem::new("--journal and --resume are of runs over targets, and this is none");
+        Err(problem.hint("leave them out"))
+    }
+
+    /// Checks the options of a run over targets: no file is to be written as two things.
+    pub(crate) fn check_files(&self) -> Result<(), Problem> {
+        let Some(junit) = &self.junit else { return Ok(()) };
+        let mut journals = self.policy.journal.iter().chain(&self.policy.resume);
+        if journals.any(|journal| is_same_file(journal, junit)) {
+            let message = format!("--junit {}: it is the journal, which it would replace", junit.display());
+            return Err(Problem::new(message).hint("name another file"));
+        }
+        Ok(())
+    }
+
     /// Reads the value of `--host`, if it is good.
     pub(crate) fn host(text: &str) -> Option<AdHocHost> {
         parse_host(text).ok()
     }
+}
+
+/// Whether two paths lead to one file, which may not be there yet.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        path.canonicalize().or_else(|_| Ok(folder.canonicalize()?.join(path.file_name().unwrap_or_default())))
+    };
+    matches!((real(one), real(other)), (Ok::<_, io::Error>(one), Ok(other)) if one == other)
 }
 
 fn parse_host(text: &str) -> Result<AdHocHost, String> {

@@ -1,6 +1,6 @@
 //! The VMs a command is for.
 
-use atp_executor::{LabelFilter, Selector, StateFilter};
+use atp_executor::{LabelFilter, Selection, Selector, StateFilter};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
@@ -12,9 +12,9 @@ pub(crate) struct TargetArgs {
     /// VMs, as [HOST/]VM: both are globs, HOST may be @GROUP, HOST/ alone is all VMs there,
     /// [HOST/]/RE/ is a regular expression on the VM's name
     #[arg(value_name = "SEL", required = true, add = completer::selectors())]
-    pub(crate) selectors: Vec<Selector>,
+    selectors: Vec<Selector>,
     #[command(flatten)]
-    pub(crate) narrow: NarrowArgs,
+    narrow: NarrowArgs,
 }
 
 /// What takes VMs away from a selection.
@@ -22,15 +22,29 @@ pub(crate) struct TargetArgs {
 pub(crate) struct NarrowArgs {
     /// Leave out the VMs this selects; may be repeated
     #[arg(long, value_name = "SEL", add = completer::selectors())]
-    pub(crate) exclude: Vec<Selector>,
+    exclude: Vec<Selector>,
 
     /// Only VMs in this state
     #[arg(long, value_name = "STATE", default_value = "any", value_parser = state_parser())]
-    pub(crate) state: StateFilter,
+    state: StateFilter,
 
     /// Only VMs with this label, by their host or else by their own metadata; may be repeated, and then all must fit
     #[arg(long = "label", value_name = "KEY=VALUE")]
-    pub(crate) labels: Vec<LabelFilter>,
+    labels: Vec<LabelFilter>,
+}
+
+impl TargetArgs {
+    /// The VMs that these arguments select.
+    pub(crate) fn selection(self) -> Selection {
+        self.narrow.narrow(Selection::of(self.selectors))
+    }
+}
+
+impl NarrowArgs {
+    /// The selection without the VMs that these arguments take away.
+    pub(crate) fn narrow(self, selection: Selection) -> Selection {
+        Selection { exclude: self.exclude, state: self.state, labels: self.labels, ..selection }
+    }
 }
 
 /// Reads a state, and lets the help list those there are.

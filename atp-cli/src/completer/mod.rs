@@ -10,11 +10,10 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 
 use atp_transport::HostInfo;
-use clap::CommandFactory as _;
 use clap_complete::env::EnvCompleter;
 use clap_complete::{ArgValueCompleter, CompleteEnv, CompletionCandidate};
 
-use crate::args::{Cli, GlobalArgs};
+use crate::args::GlobalArgs;
 use crate::settings::{Settings, Sources};
 
 /// The variable in which the shell's script says that it wants completions.
@@ -24,8 +23,8 @@ const VARIABLE: &str = "_ATP_COMPLETE";
 type Vms = BTreeMap<String, Vec<String>>;
 
 /// What answers the shell, where it is the shell that asks.
-pub(crate) fn environment() -> CompleteEnv<'static, fn() -> clap::Command> {
-    CompleteEnv::with_factory(Cli::command as fn() -> clap::Command).var(VARIABLE).bin("atp")
+pub(crate) fn environment(command: fn() -> clap::Command) -> CompleteEnv<'static, fn() -> clap::Command> {
+    CompleteEnv::with_factory(command).var(VARIABLE).bin("atp")
 }
 
 /// Writes the script that makes a shell ask.

@@ -6,11 +6,10 @@
 
 use std::borrow::Cow;
 
-use atp_executor::{Data, ExecReport, Operation, Outcome};
+use atp_executor::{Data, ExecReport, Outcome};
 use serde_json::Value;
 
 use crate::json;
-use crate::settings::Entry;
 use crate::terminal;
 
 /// The columns that every operation has.
@@ -30,69 +29,11 @@ const COMMON: [&str; 10] = [
 /// The columns of an operation's data. `data` is all of it, as JSON, where there is no better form.
 pub(crate) type Columns = &'static [&'static str];
 
-/// What `atp host list` has for data.
-pub(crate) const HOST_LIST: Columns = &["uri", "address", "groups", "labels", "weight"];
-
-const EXEC: Columns = &["exit_code", "signal", "stdout", "stderr"];
-
-/// The columns of an operation's data.
-pub(crate) fn columns(operation: &Operation) -> Columns {
-    match operation {
-        Operation::Exec(_) => EXEC,
-        Operation::VmList => &["state", "id", "vcpus", "memory_kib", "max_memory_kib"],
-        Operation::VmInfo => &[
-            "state",
-            "id",
-            "vcpus",
-            "memory_kib",
-            "max_memory_kib",
-            "persistent",
-            "autostart",
-            "agent",
-            "title",
-            "guest",
-            "guest_error",
-        ],
-        Operation::Push(_) | Operation::Pull(_) => {
-            &["guest_path", "local_path", "bytes", "resumed_at", "sha256"]
-        }
-        Operation::Wait(_) => &["looks"],
-        Operation::HostCheck => &[
-            "hostname",
-            "daemon_version",
-            "hypervisor",
-            "hypervisor_version",
-            "connect_ms",
-            "latency_ms",
-            "domains",
-            "active_domains",
-        ],
-        Operation::DiagnoseHost | Operation::DiagnoseAgent => &["findings"],
-        Operation::Lifecycle(_) => &["state"],
-        Operation::Screenshot(_) => &["file", "width", "height", "bytes"],
-        _ => &["data"],
-    }
-}
-
 /// The header and a row for each outcome.
 pub(crate) fn outcomes(columns: Columns, outcomes: &[Outcome]) -> String {
     let mut text = row(COMMON.iter().chain(columns).map(|&name| name.into()));
     for outcome in outcomes {
         text.push_str(&outcome_row(columns, outcome));
-    }
-    text
-}
-
-/// `atp config show`.
-pub(crate) fn settings(entries: &[Entry]) -> String {
-    let mut text = row(["key", "value", "origin"].map(Cow::from).into_iter());
-    for entry in entries {
-        text.push_str(&row([
-            Cow::from(entry.key.as_str()),
-            cell(&entry.value),
-            entry.origin.as_str().into(),
-        ]
-        .into_iter()));
     }
     text
 }
@@ -113,31 +54,27 @@ fn outcome_row(columns: Columns, outcome: &Outcome) -> String {
     ];
     let own: Vec<Cow<'_, str>> = match &outcome.data {
         None => vec!["".into(); columns.len()],
-        // Whatever the data is, a process says more by its streams than by their JSON.
-        Some(Data::Exec(report)) if columns == EXEC => exec(report).to_vec(),
         Some(data) => {
             let value = serde_json::to_value(data).unwrap_or_default();
-            let field = |&name: &&str| match name {
-                "data" => cell(&value),
-                name => value.get(name).map(cell).unwrap_or_default(),
-            };
-            columns.iter().map(|name| Cow::Owned(field(name).into_owned())).collect()
+            columns.iter().map(|name| own_cell(name, data, &value)).collect()
         }
     };
     row(common.into_iter().chain(own))
 }
 
-fn exec(report: &ExecReport) -> [Cow<'_, str>; 4] {
-    let number = |number: Option<i32>| number.map(|number| number.to_string()).unwrap_or_default().into();
-    [
-        number(report.exit_code),
-        number(report.signal),
-        terminal::stream_block(&report.stdout).into(),
-        terminal::stream_block(&report.stderr).into(),
-    ]
+/// The cell of an outcome's data in the column of this name.
+fn own_cell<'a>(name: &str, data: &Data, value: &Value) -> Cow<'a, str> {
+    match (name, data) {
+        // A stream's text says more than its JSON.
+        ("stdout", Data::Exec(ExecReport { stdout, .. })) => terminal::stream_block(stdout).into(),
+        ("stderr", Data::Exec(ExecReport { stderr, .. })) => terminal::stream_block(stderr).into(),
+        ("data", _) => cell(value).into_owned().into(),
+        (name, _) => value.get(name).map(cell).unwrap_or_default().into_owned().into(),
+    }
 }
 
-fn cell(value: &Value) -> Cow<'_, str> {
+/// A value as the text of a cell.
+pub(crate) fn cell(value: &Value) -> Cow<'_, str> {
     match value {
         Value::Null => "".into(),
         Value::String(text) => text.into(),
@@ -145,7 +82,8 @@ fn cell(value: &Value) -> Cow<'_, str> {
     }
 }
 
-fn row<'a>(cells: impl Iterator<Item = Cow<'a, str>>) -> String {
+/// A line of these cells.
+pub(crate) fn row<'a>(cells: impl Iterator<Item = Cow<'a, str>>) -> String {
     let mut line = cells.map(|cell| quoted(&cell)).collect::<Vec<_>>().join(",");
     line.push('\n');
     line
@@ -176,10 +114,7 @@ mod tests {
 
     use super::*;
     use crate::render::fixture::{self, ran};
-    use atp_executor::{Condition, LifecycleSpec, OutcomeError, PullSpec, ScreenshotSpec, Status};
-    use atp_protocol::ExecSpec;
-    use atp_protocol::screenshot::ScreenshotLimits;
-    use atp_transport::domain::Lifecycle;
+    use atp_executor::{OutcomeError, Status};
 
     fn outcome(vm: &str, data: Option<Data>) -> Outcome {
         Outcome { data, ..fixture::outcome(Some(vm)) }
@@ -194,36 +129,11 @@ mod tests {
         };
         let ran = ran(Some(0), None, b"two\nlines \"q\"\x1b[2J\xff\r\n", b"");
         assert_eq!(
-            outcomes(EXEC, &[outcome("a,1", Some(ran)), failed]),
+            outcomes(&["exit_code", "signal", "stdout", "stderr"], &[outcome("a,1", Some(ran)), failed]),
             "host,vm,uuid,op,status,effect,attempts,duration_ms,error_kind,error_message,exit_code,signal,stdout,stderr\n\
              h1,\"a,1\",,exec,ok,done,1,7,,,0,,\"two\nlines \"\"q\"\"\\x1b[2J\\xff\n\",\n\
              h1,b,,exec,failed,done,1,7,vm-not-running,\"host h1: VM \"\"b\"\" is not running\",,,,\n"
         );
-    }
-
-    #[test]
-    fn every_column_is_on_the_page() {
-        const PAGE: &str = include_str!("../../../docs/cli.md");
-        let (from, to) = (PAGE.find("### Columns of CSV").unwrap(), PAGE.find("### JUnit").unwrap());
-        let exec = || ExecSpec::new("true");
-        let lifecycle = Operation::Lifecycle(LifecycleSpec { action: Lifecycle::Start, wait: false });
-        let pull = PullSpec { path: "/x".into(), destination: "x".into(), separate: false };
-        let (folder, limits) = ("x".into(), ScreenshotLimits::default());
-        let operations = [
-            Operation::HostCheck,
-            Operation::DiagnoseHost,
-            Operation::VmList,
-            Operation::VmInfo,
-            lifecycle,
-            Operation::Exec(exec()),
-            Operation::Pull(pull),
-            Operation::Wait(Condition::Exec(exec())),
-            Operation::Screenshot(ScreenshotSpec { folder, screen: 0, limits }),
-        ];
-        let own = operations.iter().flat_map(columns);
-        for column in COMMON.iter().chain(own).chain(HOST_LIST) {
-            assert!(PAGE[from..to].contains(&format!("`{column}`")), "{column}");
-        }
     }
 
     #[test]

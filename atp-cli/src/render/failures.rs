@@ -3,16 +3,21 @@
 use atp_executor::{Outcome, OutcomeError, Status};
 use atp_transport::Effect;
 
-use crate::render::{View, group_by, groups, name_of};
+use crate::render::{group_by, groups, name_of};
 use crate::terminal::{self, ERROR, HINT, WARNING, styled};
 
 /// The report on those outcomes that have an error and are not told otherwise.
-pub(crate) fn failures(view: View, outcomes: &[Outcome]) -> String {
-    let untold = outcomes.iter().filter(|outcome| {
-        // What a dry run says of its targets stands in its table.
-        let is_forecast = view == View::Forecast && outcome.status == Status::Skipped;
-        outcome.error.is_some() && !groups::is_told(outcome) && !is_forecast
-    });
+pub(crate) fn failures(outcomes: &[Outcome]) -> String {
+    report_on(outcomes.iter())
+}
+
+/// The same after a dry run: what it says of its targets stands in its table.
+pub(crate) fn of_dry_run(outcomes: &[Outcome]) -> String {
+    report_on(outcomes.iter().filter(|outcome| outcome.status != Status::Skipped))
+}
+
+fn report_on<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> String {
+    let untold = outcomes.filter(|outcome| outcome.error.is_some() && !groups::is_told(outcome));
     let troubles = group_by(untold, |outcome| {
         let error = outcome.error.as_ref();
         (outcome.status, outcome.effect, error.map(|error| (&error.kind, &error.hint)))
@@ -118,7 +123,7 @@ mod tests {
     }
 
     fn plain(outcomes: &[Outcome]) -> String {
-        anstream::adapter::strip_str(&failures(View::Outputs, outcomes)).to_string()
+        anstream::adapter::strip_str(&failures(outcomes)).to_string()
     }
 
     #[test]

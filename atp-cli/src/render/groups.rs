@@ -15,7 +15,7 @@ use atp_executor::{Data, ExecReport, Outcome, Stream};
 use similar::{ChangeTag, TextDiff};
 
 use crate::json;
-use crate::render::{group_by, name_of};
+use crate::render::{Forms, group_by, name_of};
 use crate::terminal::{self, DIM, ERROR, GOOD, HEADING, WARNING, styled};
 
 /// Lines shown around each difference.
@@ -23,14 +23,19 @@ const CONTEXT: usize = 1;
 
 const RULE: &str = "---------------";
 
+/// The forms of a verb whose targets answer with an output: all outputs, or what differs from the commonest.
+pub(crate) fn forms(only_differences: bool) -> Forms {
+    Forms::new(if only_differences { differences } else { outputs }, &["data"])
+}
+
 /// The groups of those outcomes that have an output.
-pub(crate) fn outputs(outcomes: &[Outcome]) -> String {
+fn outputs(outcomes: &[Outcome]) -> String {
     groups(outcomes).iter().map(|(members, body)| format!("{}{body}", heading(members))).collect()
 }
 
 /// The commonest output in full, and of each other one what differs from it. Of several that are equally common it is
 /// the first.
-pub(crate) fn differences(outcomes: &[Outcome]) -> String {
+fn differences(outcomes: &[Outcome]) -> String {
     let groups = groups(outcomes);
     // The first of the greatest, where `max_by_key` finds the last.
     let Some((common, reference)) = groups.iter().rev().max_by_key(|(members, _)| members.len()) else {

@@ -1,13 +1,10 @@
 //! Outcomes as a person or a program reads them.
 
 pub(crate) mod csv;
-mod details;
-mod doctor;
-pub(crate) mod events;
-mod failures;
+pub(crate) mod failures;
 #[cfg(test)]
-mod fixture;
-mod groups;
+pub(crate) mod fixture;
+pub(crate) mod groups;
 pub(crate) mod junit;
 pub(crate) mod name;
 pub(crate) mod summary;
@@ -16,20 +13,42 @@ pub(crate) mod table;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use atp_executor::{Operation, Outcome};
+use atp_executor::Outcome;
 use atp_transport::HostId;
 
-use crate::context::Context;
 use crate::json;
 use crate::output::Output;
 use crate::output::OutputFormat;
 use crate::terminal;
 
+/// How the outcomes of a verb are shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Forms {
+    /// stdout, for people.
+    pub(crate) table: fn(&[Outcome]) -> String,
+    /// What people are told of failures on stderr.
+    pub(crate) failures: fn(&[Outcome]) -> String,
+    /// The columns of the verb's own data in CSV.
+    pub(crate) columns: csv::Columns,
+}
+
+impl Forms {
+    /// A table and columns; failures are told as of most verbs.
+    pub(crate) const fn new(table: fn(&[Outcome]) -> String, columns: csv::Columns) -> Self {
+        Forms { table, failures: failures::failures, columns }
+    }
+
+    /// The same for a dry run.
+    pub(crate) fn of_dry_run(self) -> Self {
+        Forms { table: table::dry_run, failures: failures::of_dry_run, ..self }
+    }
+}
+
 /// Takes the outcomes of a run and renders them in one form.
 #[derive(Debug)]
 pub(crate) enum Reporter {
     /// For people, at the end.
-    People(View, Vec<Outcome>),
+    People(Forms, Vec<Outcome>),
     /// One array, at the end.
     Json(Vec<Outcome>),
     /// A line for each, as it comes.
@@ -40,83 +59,14 @@ pub(crate) enum Reporter {
     Names(Vec<Outcome>),
 }
 
-/// What people are shown of an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum View {
-    /// A row for each VM.
-    Listing,
-    /// A row for each finding.
-    Findings,
-    /// A block for each VM.
-    Details,
-    /// A row for each host.
-    Hosts,
-    /// A row for each VM with what became of it.
-    Changes,
-    /// A row for each VM with how far it got through a scenario.
-    Steps,
-    /// A row for each VM with the file of its picture.
-    Screenshots,
-    /// A row for each target with how it went.
-    Results,
-    /// A row for each file that was copied.
-    Copies,
-    /// Outputs, targets with the same one together.
-    Outputs,
-    /// The commonest output, and what differs from it in the others.
-    Differences,
-    /// A row for each target with what would be done.
-    Forecast,
-}
-
-impl View {
-    fn of(operation: &Operation, context: &Context) -> Self {
-        match operation {
-            _ if context.dry_run => View::Forecast,
-            Operation::HostCheck => View::Hosts,
-            Operation::DiagnoseHost | Operation::DiagnoseAgent => View::Findings,
-            Operation::VmList => View::Listing,
-            Operation::VmInfo => View::Details,
-            Operation::Lifecycle(_) => View::Changes,
-            Operation::Push(_) | Operation::Pull(_) => View::Copies,
-            Operation::Wait(_) | Operation::Key(_) | Operation::Type(_) | Operation::Mouse(_) => {
-                View::Results
-            }
-            Operation::Screenshot(_) => View::Screenshots,
-            Operation::Scenario(_) => View::Steps,
-            Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) if context.differences => {
-                View::Differences
-            }
-            Operation::Exec(_) | Operation::Qmp(_) | Operation::Qga(_) => View::Outputs,
-        }
-    }
-
-    fn text(self, outcomes: &[Outcome]) -> String {
-        match self {
-            View::Listing => table::listing(outcomes),
-            View::Findings => doctor::findings(outcomes),
-            View::Details => details::details(outcomes),
-            View::Hosts => table::checks(outcomes),
-            View::Changes => table::changes(outcomes),
-            View::Results => table::results(outcomes),
-            View::Steps => table::steps(outcomes),
-            View::Copies => table::copies(outcomes),
-            View::Screenshots => table::screenshots(outcomes),
-            View::Outputs => groups::outputs(outcomes),
-            View::Differences => groups::differences(outcomes),
-            View::Forecast => table::forecast(outcomes),
-        }
-    }
-}
-
 impl Reporter {
-    /// A reporter of the outcomes of an operation, in the form that the settings ask for.
-    pub(crate) fn new(operation: &Operation, context: &Context) -> Self {
-        match context.settings.output {
-            OutputFormat::Table => Reporter::People(View::of(operation, context), Vec::new()),
+    /// A reporter in this format.
+    pub(crate) fn new(format: OutputFormat, forms: Forms) -> Self {
+        match format {
+            OutputFormat::Table => Reporter::People(forms, Vec::new()),
             OutputFormat::Json => Reporter::Json(Vec::new()),
             OutputFormat::Jsonl => Reporter::JsonLines,
-            OutputFormat::Csv => Reporter::Csv(csv::columns(operation), Vec::new()),
+            OutputFormat::Csv => Reporter::Csv(forms.columns, Vec::new()),
             OutputFormat::Name => Reporter::Names(Vec::new()),
         }
     }
@@ -142,7 +92,7 @@ impl Reporter {
             Reporter::JsonLines => {}
         }
         let text = match &self {
-            Reporter::People(view, outcomes) => view.text(outcomes),
+            Reporter::People(forms, outcomes) => (forms.table)(outcomes),
             Reporter::Json(outcomes) => json::array(outcomes),
             Reporter::Csv(columns, outcomes) => csv::outcomes(columns, outcomes),
             Reporter::Names(outcomes) => name::names(outcomes),
@@ -150,11 +100,10 @@ impl Reporter {
         };
         output.write(&text);
         match &self {
-            Reporter::People(View::Findings, outcomes) => doctor::advice(outcomes),
-            Reporter::People(view, outcomes) => failures::failures(*view, outcomes),
+            Reporter::People(forms, outcomes) => (forms.failures)(outcomes),
             // The outcomes themselves tell it.
             Reporter::Json(_) | Reporter::JsonLines | Reporter::Csv(..) => String::new(),
-            Reporter::Names(outcomes) => failures::failures(View::Listing, outcomes),
+            Reporter::Names(outcomes) => failures::failures(outcomes),
         }
     }
 }
@@ -169,7 +118,7 @@ pub(crate) fn target_name(host: Option<&HostId>, vm: Option<&str>) -> String {
 }
 
 /// The name of an outcome's target.
-fn name_of(outcome: &Outcome) -> String {
+pub(crate) fn name_of(outcome: &Outcome) -> String {
     target_name(outcome.host.as_ref(), outcome.vm.as_deref())
 }
 

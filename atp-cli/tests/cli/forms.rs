@@ -24,6 +24,41 @@ fn csv_has_a_header_and_the_data_s_own_columns() {
 }
 
 #[test]
+fn every_column_of_csv_is_on_the_page() {
+    const PAGE: &str = include_str!("../../../docs/cli.md");
+    let (from, to) = (PAGE.find("### Columns of CSV").unwrap(), PAGE.find("### JUnit").unwrap());
+    let home = Home::new();
+    let file = home.write("file", "x");
+    let scenario = home.write("x.yaml", "name: x\ntargets: test\nsteps:\n  - wait: agent\n");
+    let (file, scenario) = (file.to_str().unwrap(), scenario.to_str().unwrap());
+    for command in [
+        &["host", "list"][..],
+        &["host", "check"],
+        &["doctor"],
+        &["vm", "list"],
+        &["vm", "info", "test"],
+        &["vm", "destroy", "test"],
+        &["exec", "test", "--", "true"],
+        &["cp", file, "test:/tmp/"],
+        &["cp", "test:/etc/hostname", file],
+        &["wait", "test", "--for", "agent"],
+        &["qmp", "test", "--", "query-status"],
+        &["qga", "test", "--", "guest-ping"],
+        &["run", scenario],
+        &["key", "test", "--", "a"],
+        &["type", "test", "--", "a"],
+        &["mouse", "test", "--", "click"],
+        &["screenshot", "test", "-d", "shots"],
+    ] {
+        let run = home.run([&["--host", DEMO, "--dry-run", "-o", "csv"], command].concat()).exits(0);
+        let header = run.stdout.lines().next().unwrap();
+        for column in header.split(',') {
+            assert!(PAGE[from..to].contains(&format!("`{column}`")), "{command:?}: {column}");
+        }
+    }
+}
+
+#[test]
 fn names_are_selectors_that_other_calls_take() {
     let home = Home::new();
     let names = ["a\u{9b}31mb", "c d*", "[x]", "plain"];

@@ -1,0 +1,223 @@
+//! The command line as it is typed: global options and a verb. What the settings make of the options is in
+//! [`crate::settings`].
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use crate::args::GlobalArgs;
+use crate::verbs::Command;
+
+/// Do one thing to many virtual machines at once, over libvirt.
+///
+/// Every target gets exactly one outcome, by its deadline, whatever hangs. Data goes to stdout, everything
+/// else to stderr.
+#[derive(Debug, Parser)]
+#[command(name = "atp", version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Selectors of VMs, [HOST/]VM:
+  'web-*'           the VMs of that name on every host
+  'node7/'          all VMs of a host
+  '@rack-2/db-1'    a VM on each host of a group
+  '/^web-[0-9]+$/'  a regular expression on the name
+
+Examples:
+  atp --host demo=test:///default vm list
+  atp exec 'web-*' --timeout 10s -- uname -r
+
+Exit codes:
+  0 all targets ok   1 some are not   2 usage or configuration   4 nothing matched
+  5 stopped early   70 a bug in atp    130, 143 interrupted";
+
+/// Moves every `--host` before the command to right behind the program's name.
+///
+/// An option that may be repeated can stand before and after the command, and clap would keep those of one
+/// place only.
+pub(crate) fn gather_hosts(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args = args.into_iter();
+    let mut first: Vec<OsString> = args.next().into_iter().collect();
+    let mut rest = Vec::new();
+    let mut args = args.peekable();
+    while let Some(arg) = args.next() {
+        if arg == "--" {
+            rest.push(arg);
+            rest.extend(args);
+            break;
+        }
+        if arg.to_str().is_some_and(|arg| arg.starts_with("--host=")) {
+            first.push(arg);
+        } else if arg == "--host" {
+            // Without a value it stays where it is, for the message to point at.
+            match args.next_if(|value| !value.to_string_lossy().starts_with('-')) {
+                Some(value) => first.extend([arg, value]),
+                None => rest.push(arg),
+            }
+        } else {
+            rest.push(arg);
+        }
+    }
+    first.extend(rest);
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::advice::advise;
+    use crate::output::OutputFormat;
+    use clap::CommandFactory as _;
+    use proptest::prelude::*;
+
+    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(gather_hosts(args.iter().map(OsString::from)))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_ends_its_help_with_two_examples() {
+        fn check(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = help.lines().filter(|line| line.trim_start().starts_with("atp ")).count();
+            assert!(examples >= 2, "{}: {examples} examples", command.get_name());
+            for line in help.lines().filter(|line| line.trim_start().starts_with("atp ")) {
+                let words = split_words(line);
+                let words: Vec<_> = words.iter().map(String::as_str).collect();
+                parse(&words).unwrap_or_else(|error| panic!("{line}: {error}"));
+            }
+            command.get_subcommands().filter(|sub| sub.get_name() != "help").for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    /// The words of a line as a shell sees them, up to a pipe; single quotes only.
+    fn split_words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quoted, mut open) = (Vec::new(), String::new(), false, false);
+        for c in line.trim().chars().chain([' ']) {
+            match c {
+                '\'' => (quoted, open) = (!quoted, true),
+                ' ' if !quoted => {
+                    if word == "|" {
+                        return words;
+                    }
+                    if open || !word.is_empty() {
+                        words.push(std::mem::take(&mut word));
+                    }
+                    open = false;
+                }
+                c => word.push(c),
+            }
+        }
+        words
+    }
+
+    #[test]
+    fn every_command_and_option_is_on_the_page() {
+        const PAGE: &str = include_str!("../../docs/cli.md");
+        fn check(command: &clap::Command, path: &str, missing: &mut Vec<String>) {
+            for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+                let is_there = PAGE.match_indices(&format!("--{option}")).any(|(at, name)| {
+                    !PAGE[at + name.len()..].starts_with(|c: char| c == '-' || c.is_ascii_alphanumeric())
+                });
+                if !is_there {
+                    missing.push(format!("{path} --{option}"));
+                }
+            }
+            let subs: Vec<_> = command.get_subcommands().filter(|sub| sub.get_name() != "help").collect();
+            if subs.is_empty() && !PAGE.contains(&format!("`{path} ")) && !PAGE.contains(&format!("`{path}`"))
+            {
+                missing.push(path.to_owned());
+            }
+            for sub in subs {
+                check(sub, &format!("{path} {}", sub.get_name()), missing);
+            }
+        }
+        let mut missing = Vec::new();
+        check(&Cli::command(), "atp", &mut missing);
+        assert!(missing.is_empty(), "not in docs/cli.md: {missing:#?}");
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_command() {
+        for args in [
+            ["atp", "-o", "json", "vm", "list"],
+            ["atp", "vm", "-o", "json", "list"],
+            ["atp", "vm", "list", "-o", "json"],
+        ] {
+            assert_eq!(parse(&args).unwrap().global.output, Some(OutputFormat::Json), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_from_both_sides_of_the_command_add_up() {
+        let cli =
+            parse(&["atp", "--host", "a=test:///default", "vm", "list", "--host=b=test:///default"]).unwrap();
+        let ids: Vec<_> = cli.global.hosts.iter().map(|host| host.id.as_str()).collect();
+        assert_eq!(ids, ["a", "b"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_word_is_lost_or_changed(
+            words in prop::collection::vec(prop_oneof![
+                prop::sample::select(vec!["--host", "--host=", "--host=a=x", "a=x", "--", "-", "vm", "--hosts"])
+                    .prop_map(str::to_owned),
+                any::<String>(),
+            ], 0..8),
+        ) {
+            let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+            let gathered = gather_hosts(words.clone());
+            prop_assert_eq!(gathered.first(), words.first());
+            let behind = |words: &[OsString]| {
+                let dashes = words.iter().skip(1).position(|word| word == "--");
+                dashes.map(|at| words[at + 1..].to_vec())
+            };
+            prop_assert_eq!(behind(&gathered), behind(&words));
+            let sorted = |mut words: Vec<OsString>| { words.sort(); words };
+            prop_assert_eq!(sorted(gathered.clone()), sorted(words));
+            // Whatever it is, it is read or refused.
+            if let Err(error) = Cli::try_parse_from(&gathered) {
+                let _ = advise(error, &gathered).to_string();
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_behind_two_dashes_is_left_alone() {
+        let words = ["atp", "exec", "web", "--host", "a=test:///default", "--", "ls", "--host", "x"];
+        let matches = Cli::command().get_matches_from(gather_hosts(words.map(OsString::from)));
+        let exec = matches.subcommand_matches("exec").unwrap();
+        let command: Vec<_> = exec.get_many::<String>("command").unwrap().collect();
+        assert_eq!(command, ["ls", "--host", "x"]);
+        assert_eq!(exec.get_many::<atp_executor::Selector>("selectors").unwrap().count(), 1);
+        assert_eq!(parse(&words).unwrap().global.hosts.len(), 1);
+    }
+
+    #[test]
+    fn values_that_cannot_be_used_are_refused() {
+        for args in [
+            &["atp", "vm", "list", "--timeout", "30"][..],
+            &["atp", "vm", "list", "--timeout", "0s"],
+            &["atp", "vm", "list", "--parallel", "0"],
+            &["atp", "vm", "list", "--host", "nouri"],
+            &["atp", "vm", "list", "--host", "a b=test:///default"],
+            &["atp", "vm", "list", "--label", "site"],
+            &["atp", "vm", "list", "web["],
+            &["atp", "vm", "start"],
+            &["atp", "exec", "web"],
+            &["atp", "exec", "web", "--env", "=x", "--", "true"],
+        ] {
+            assert_eq!(parse(args).unwrap_err().exit_code(), 2, "{args:?}");
+        }
+    }
+}

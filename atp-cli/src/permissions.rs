@@ -1,0 +1,82 @@
+//! Who else can read or change the files of settings and of passwords.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use atp_executor::Finding;
+use atp_transport::{HostInfo, PasswordSource};
+
+use crate::settings::Settings;
+
+/// Readable or writable by others than the owner.
+const FOREIGN_READ: u32 = 0o044;
+const FOREIGN_WRITE: u32 = 0o022;
+
+/// What others may do with the files of settings. One that holds no secret may be read by all, but written by nobody
+/// else: a URI can name a program to run.
+pub(crate) fn files(settings: &Settings) -> impl Iterator<Item = Finding> {
+    settings.files.iter().map(|file| match fs::metadata(file) {
+        Ok(metadata) => permissions(file, metadata.permissions().mode(), settings.has_secrets(file)),
+        Err(error) => Finding::note("settings", format!("{}: {error}", file.display())),
+    })
+}
+
+/// What others may do with the files that hold passwords.
+pub(crate) fn password_files(settings: &Settings) -> impl Iterator<Item = Finding> {
+    let file = |host: &HostInfo| match host.credentials.as_ref()?.password.as_ref()? {
+        PasswordSource::File(file) => Some(file.clone()),
+        _ => None,
+    };
+    let files: BTreeSet<_> = settings.hosts.iter().filter_map(file).collect();
+    files.into_iter().map(|file| {
+        match fs::metadata(&file) {
+            Ok(metadata) => permissions(&file, metadata.permissions().mode(), true),
+            Err(error) => Finding::problem(
+                "settings",
+                format!("{}: {error}", file.display()),
+                "correct password_file in the host's auth section, or make that file, with the password as its first line",
+            ),
+        }
+    })
+}
+
+fn permissions(file: &Path, mode: u32, has_secrets: bool) -> Finding {
+    let name = file.display();
+    if mode & FOREIGN_WRITE != 0 {
+        let message = format!(
+            "{name} can be written by others (mode {:03o}), and can name programs to run",
+            mode & 0o777
+        );
+        return Finding::problem("settings", message, format!("chmod go-w {name}"));
+    }
+    if has_secrets && mode & FOREIGN_READ != 0 {
+        let message =
+            format!("{name} holds a password and can be read by others (mode {:03o})", mode & 0o777);
+        return Finding::problem("settings", message, format!("chmod go= {name}"));
+    }
+    Finding::ok("settings", format!("{name} is good, and nobody else can change it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use atp_executor::Verdict;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_judged_by_what_is_in_it() {
+        let verdict = |mode, has_secrets| permissions(Path::new("f"), mode, has_secrets).verdict;
+        for (mode, has_secrets, expected) in [
+            (0o100600, true, Verdict::Ok),
+            (0o100644, false, Verdict::Ok),
+            (0o100644, true, Verdict::Problem),
+            (0o100640, true, Verdict::Problem),
+            (0o100664, false, Verdict::Problem),
+            (0o100602, false, Verdict::Problem),
+        ] {
+            assert_eq!(verdict(mode, has_secrets), expected, "{mode:o} {has_secrets}");
+        }
+    }
+}

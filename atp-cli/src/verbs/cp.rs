@@ -1,0 +1,199 @@
+//! `atp cp`: files into guests and out of them.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use atp_executor::{Data, Operation, Outcome, PullSpec, PushSpec, Selection, Selector};
+use atp_protocol::files::Source;
+use clap::Args;
+
+use super::verb::Run;
+use crate::args::NarrowArgs;
+use crate::batch::Batch;
+use crate::context::Context;
+use crate::problem::{Failure, Problem};
+use crate::render::Forms;
+use crate::render::table::{NOTHING, Rows, vm};
+
+const EXAMPLES: &str = "\
+Examples:
+  atp cp nginx.conf 'web-*:/etc/nginx/nginx.conf'
+  atp cp 'node7/*:/var/log/messages' logs";
+
+/// Copy a file into guests, or out of them, through the guest agent
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CopyArgs {
+    /// What to copy: a file here, or SEL:/PATH, a file in the VMs that SEL selects
+    #[arg(value_name = "SRC")]
+    source: Side,
+
+    /// Where to: SEL:/PATH, a file or a folder in these VMs, or a file or folder here. From several VMs, a folder
+    /// here that gets HOST/VM/NAME for each
+    #[arg(value_name = "DST")]
+    destination: Side,
+
+    #[command(flatten)]
+    narrow: NarrowArgs,
+}
+
+/// One side of a copy.
+#[derive(Debug, Clone)]
+enum Side {
+    /// A path here.
+    Here(PathBuf),
+    /// An absolute path in VMs.
+    Guests(Selector, String),
+}
+
+impl FromStr for Side {
+    type Err = String;
+
+    /// What has `:/` in it is in guests; a file here with such a name is written with `./` before it.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let colon = text.find(":/").filter(|_| !text.starts_with("./") && !text.starts_with("../"));
+        match colon {
+            None if text.is_empty() => Err("expected a path, or SEL:/PATH".to_owned()),
+            None => Ok(Side::Here(PathBuf::from(text))),
+            Some(colon) => {
+                let selector = text[..colon].parse::<Selector>().map_err(|error| error.to_string())?;
+                Ok(Side::Guests(selector, text[colon + 1..].to_owned()))
+            }
+        }
+    }
+}
+
+impl Run for CopyArgs {
+    async fn batch(self, _: &Context) -> Result<Batch, Failure> {
+        let (selector, operation) = match (self.source, self.destination) {
+            (Side::Here(path), Side::Guests(selector, destination)) => {
+                let source = Source::open(&path).await.map_err(|error| {
+                    Problem::new(format!("{} cannot be copied", path.display())).because(&error)
+                })?;
+                let push = PushSpec { source: Arc::new(source), local_path: path, destination };
+                (selector, Operation::Push(push))
+            }
+            (Side::Guests(..), Side::Here(destination)) if destination.as_os_str() == "-" => {
+                let problem = Problem::new("a copy goes to a file, and `-` is none");
+                return Err(problem
+                    .hint("to read a file's content: `atp exec SEL --spool -- cat PATH`; a file named so is ./-")
+                    .into());
+            }
+            (Side::Guests(selector, path), Side::Here(destination)) => {
+                (selector, Operation::Pull(PullSpec { path, destination, separate: false }))
+            }
+            (Side::Here(source), Side::Here(destination)) => {
+                if let Some((selector, path)) = relative(&source).or_else(|| relative(&destination)) {
+                    let problem = Problem::new(format!("{path:?}: a path in guests has to be absolute"));
+                    return Err(problem
+                        .hint(format!(
+                            "write {selector}:/{path}; a file here whose name has a ':' is ./{selector}:{path}"
+                        ))
+                        .into());
+                }
+                let problem = Problem::new("both paths are here, and one has to be in guests");
+                return Err(problem.hint("write SEL:/PATH, as in `atp cp file 'web-*:/etc/file'`").into());
+            }
+            (Side::Guests(..), Side::Guests(..)) => {
+                let problem = Problem::new("both paths are in guests, and one has to be here");
+                return Err(problem.hint("copy the file here first, and from here to the others").into());
+            }
+        };
+        Ok(Batch {
+            selection: self.narrow.narrow(Selection::of([selector])),
+            operation,
+            dry_run: would_copy,
+            forms: Forms::new(copies, &["guest_path", "local_path", "bytes", "resumed_at", "sha256"]),
+        })
+    }
+}
+
+/// What may have been meant as a relative path in guests.
+fn relative(path: &Path) -> Option<(String, String)> {
+    let text = path.to_str().filter(|text| !text.starts_with(['.', '/']))?;
+    let (selector, path) = text.split_once(':')?;
+    selector.parse::<Selector>().is_ok().then(|| (selector.to_owned(), path.to_owned()))
+}
+
+fn would_copy(operation: &Operation) -> Vec<String> {
+    match operation {
+        Operation::Push(spec) => {
+            let (from, size) = (spec.local_path.display(), spec.source.size());
+            vec![format!("cp would copy {from} ({size} bytes) to {} in the guests", spec.destination)]
+        }
+        Operation::Pull(spec) => {
+            let (to, own) = (spec.destination.display(), if spec.separate { "/HOST/VM/NAME" } else { "" });
+            vec![format!("cp would copy {} in the guests to {to}{own}", spec.path)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn copies(outcomes: &[Outcome]) -> String {
+    let mut rows = Rows::new(&["HOST", "VM", "STATUS", "BYTES", "IN THE GUEST", "HERE"]);
+    for outcome in outcomes {
+        let (vm, status) = (vm(outcome), outcome.status.as_str());
+        match &outcome.data {
+            Some(Data::File(file)) => {
+                let (bytes, here) = (file.bytes.to_string(), file.local_path.display().to_string());
+                rows.add_outcome(outcome, &[vm, status, &bytes, &file.guest_path, &here]);
+            }
+            _ => rows.add_outcome(outcome, &[vm, status, NOTHING, NOTHING, NOTHING]),
+        }
+    }
+    rows.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_side_with_a_selector_is_in_guests() {
+        let side = |text: &str| {
+            text.parse().map(|side| match side {
+                Side::Here(path) => (None, path.display().to_string()),
+                Side::Guests(selector, path) => (Some(selector.to_string()), path),
+            })
+        };
+        for here in ["file", "/tmp/x", "./a:/b", "../a:/b", "a:b", "C:x"] {
+            assert_eq!(side(here), Ok((None, here.to_owned())));
+        }
+        for (text, selector, path) in [
+            ("web-1:/etc/x", "web-1", "/etc/x"),
+            ("h1/web-*:/a:/b", "h1/web-*", "/a:/b"),
+            ("@rack/:/x", "@rack/", "/x"),
+            ("/^web/:/x", "/^web/", "/x"),
+        ] {
+            assert_eq!(side(text), Ok((Some(selector.to_owned()), path.to_owned())));
+        }
+        assert!(side("").is_err());
+        assert!(side("web[:/x").is_err());
+        assert!(side(":/x").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_side_is_all_that_was_typed(text in prop_oneof![any::<String>(), "[a:/.*@h\\[]{0,12}"]) {
+            match text.parse::<Side>() {
+                Ok(Side::Here(path)) => prop_assert_eq!(path.to_str(), Some(text.as_str())),
+                Ok(Side::Guests(selector, path)) => {
+                    prop_assert!(path.starts_with('/'), "{}", path);
+                    prop_assert_eq!(format!("{selector}:{path}"), text);
+                }
+                Err(error) => prop_assert!(!error.is_empty()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_is_told_with_both_paths() {
+        let pull = |separate| PullSpec { path: "/etc/x".into(), destination: "to".into(), separate };
+        let told = |separate| would_copy(&Operation::Pull(pull(separate))).join("\n");
+        assert_eq!(told(false), "cp would copy /etc/x in the guests to to");
+        assert_eq!(told(true), "cp would copy /etc/x in the guests to to/HOST/VM/NAME");
+    }
+}

@@ -1,0 +1,168 @@
+//! `atp doctor`: from the settings' files over the hosts to the agents, a finding for everything on the way.
+
+mod findings;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use atp_executor::{
+    Data, Diagnosis, Executor, Finding, HostSelector, Notice, Operation, Outcome, OutcomeError, PlanError,
+    Policy, Selection, Selector, Status, Verdict,
+};
+use atp_transport::{Effect, ErrorKind, HostId};
+use clap::Args;
+use tokio::time::Instant;
+
+use super::verb::Verb;
+use crate::args::GlobalArgs;
+use crate::batch::drive;
+use crate::completer;
+use crate::context::Context;
+use crate::dry_run;
+use crate::inventory;
+use crate::permissions;
+use crate::problem::{Failure, Problem};
+use crate::render::Forms;
+use crate::report::Report;
+use crate::signals::Interrupts;
+
+const EXAMPLES: &str = "\
+Examples:
+  atp doctor
+  atp doctor node7 --timeout 5s";
+
+/// The name of the operation in every outcome.
+const OP: &str = "doctor";
+
+/// How the outcomes are shown.
+const FORMS: Forms = Forms { table: findings::findings, failures: findings::advice, columns: &["findings"] };
+
+/// Find what is wrong between here and the guest agents, and what to do about it
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct DoctorArgs {
+    /// Host ids, globs on them, or @GROUP; all hosts if none is given
+    #[arg(value_name = "HOST", add = completer::hosts())]
+    hosts: Vec<HostSelector>,
+}
+
+impl Verb for DoctorArgs {
+    fn check(&self, options: &GlobalArgs) -> Result<(), Problem> {
+        options.refuse_journal()
+    }
+
+    /// Examines the way to the hosts, all of them if none is named, and to the agents of their VMs.
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let started = Instant::now();
+        let interrupts =
+            Interrupts::listen().context("signals cannot be listened to").map_err(Failure::Bug)?;
+        let policy = context.settings.policy.clone();
+        let hosts = if self.hosts.is_empty() { Selection::all() } else { Selection::hosts(self.hosts) };
+        let settings = inventory::with_passwords(&hosts, &context.settings, &interrupts).await?;
+        let manager = tokio::select! {
+            opened = inventory::open(&settings) => opened?,
+            signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
+        };
+        let executor = Executor::new(manager.clone());
+        // A host that hangs leaves the agents of the others their half of the time for the whole.
+        let timeout = policy.deadline.map_or(policy.timeout, |whole| policy.timeout.min(whole / 2));
+        let of_hosts = Policy { timeout, ..policy.clone() };
+        let plan = executor.plan(&hosts, Operation::DiagnoseHost, of_hosts).await.map_err(refused)?;
+        let mut report = Report::new(&plan, FORMS, context)?;
+        for finding in
+            permissions::files(&context.settings).chain(permissions::password_files(&context.settings))
+        {
+            report.expect(1);
+            report.take(outcome(finding));
+        }
+        if context.dry_run {
+            dry_run::report(plan, &mut report);
+        } else {
+            let hosts: Vec<_> = plan.targets.iter().map(|target| target.host.clone()).collect();
+            let mut reached = BTreeSet::new();
+            let run = executor.run(plan, interrupts.control());
+            drive(run, &mut report, &interrupts, |outcome| reached.extend(reached_host(outcome))).await;
+            let alive = hosts.iter().filter(|host| reached.contains(*host));
+            let vms = Selection::of(alive.filter_map(|host| format!("{host}/").parse::<Selector>().ok()));
+            let goes_on = interrupts.received().is_none() && !report.ending.stopped_early;
+            // What is left of the time for the whole.
+            let deadline = policy.deadline.map(|whole| whole.saturating_sub(started.elapsed()));
+            let policy = Policy { deadline, ..policy };
+            let planning = async {
+                match goes_on && !reached.is_empty() {
+                    true => {
+                        executor.plan(&vms, Operation::DiagnoseAgent, policy).await.map(Some).map_err(refused)
+                    }
+                    false => Ok(None),
+                }
+            };
+            let plan = tokio::select! {
+                plan = planning => plan?,
+                _ = interrupts.first() => None,
+            };
+            if let Some(plan) = plan {
+                for outcome in plan.notices.iter().filter_map(same_daemon) {
+                    report.expect(1);
+                    report.take(outcome);
+                }
+                report.expect(plan.targets.len() + plan.settled.len());
+                drive(executor.run(plan, interrupts.control()), &mut report, &interrupts, |_| {}).await;
+            }
+            report.ending.signal = interrupts.received();
+        }
+        let code = report.finish(started);
+        inventory::close(&manager, Duration::ZERO).await;
+        Ok(code)
+    }
+}
+
+/// A host that was reached.
+fn reached_host(outcome: &Outcome) -> Option<HostId> {
+    match &outcome.data {
+        Some(Data::Diagnosis(Diagnosis { host: Some(_), .. })) => outcome.host.clone(),
+        _ => None,
+    }
+}
+
+fn refused(error: PlanError) -> Problem {
+    Problem::new(error.to_string()).hint(error.hint())
+}
+
+/// Two ids of one and the same daemon, or of daemons that cannot be told apart by their machines.
+fn same_daemon(notice: &Notice) -> Option<Outcome> {
+    let (message, hint) = match notice {
+        Notice::SameDaemon { host, alias, .. } => (
+            format!("{host} and {alias} reach the same daemon: its VMs are worked on as {host}'s"),
+            "keep one of the ids, and remove the other from the inventory",
+        ),
+        Notice::SameMachine { .. } => (
+            notice.to_string(),
+            "give each machine a UUID of its own (host_uuid in libvirtd.conf); of two ids of one daemon keep one",
+        ),
+        _ => return None,
+    };
+    Some(outcome(Finding::problem("inventory", message, hint)))
+}
+
+/// An outcome that is about no host or VM.
+fn outcome(finding: Finding) -> Outcome {
+    let is_bad = finding.verdict == Verdict::Problem;
+    let kind =
+        if finding.check == "settings" { ErrorKind::UnsafePermissions } else { ErrorKind::DuplicateDaemon };
+    Outcome {
+        host: None,
+        vm: None,
+        uuid: None,
+        op: OP,
+        status: if is_bad { Status::Failed } else { Status::Ok },
+        effect: Effect::None,
+        attempts: 1,
+        duration_ms: 0,
+        error: is_bad.then(|| OutcomeError {
+            hint: finding.hint.clone(),
+            ..OutcomeError::new(kind, finding.message.clone())
+        }),
+        data: Some(Data::Diagnosis(Diagnosis::from(vec![finding]))),
+    }
+}

@@ -1,0 +1,155 @@
+//! `atp events`: what happens to VMs, told as it happens.
+
+mod lines;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use atp_executor::{Executor, LabelFilter, Names, Selection, Selector};
+use atp_transport::settings::parse_duration;
+use atp_transport::{ErrorKind, HostId, WatchItem, WatchOptions};
+use clap::Args;
+use tokio::time::{Instant, sleep_until};
+
+use self::lines::Teller;
+use super::verb::Verb;
+use crate::args::GlobalArgs;
+use crate::completer;
+use crate::context::Context;
+use crate::exit::{MATCHED_NOTHING, SUCCESS, TARGETS_FAILED};
+use crate::inventory::{self, CLOSE_TIMEOUT};
+use crate::output::{Output, OutputFormat};
+use crate::problem::{Failure, Problem};
+use crate::signals::Interrupts;
+
+const EXAMPLES: &str = "\
+Examples:
+  atp events
+  atp events 'web-*' --for 10m -o jsonl";
+
+/// Tell what happens to VMs, on all hosts at once, until stopped
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct EventsArgs {
+    /// VMs to tell of, as [HOST/]VM; all VMs of all hosts if none is given. Hosts that no selector can match are not
+    /// connected to
+    #[arg(value_name = "SEL", add = completer::selectors())]
+    selectors: Vec<Selector>,
+
+    /// Leave out the VMs this selects; may be repeated
+    #[arg(long, value_name = "SEL", add = completer::selectors())]
+    exclude: Vec<Selector>,
+
+    /// Only VMs of hosts with this label; may be repeated, and then all must fit
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<LabelFilter>,
+
+    /// End after so many events; what is told of states and connections does not count
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+
+    /// End after this time
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    duration: Option<Duration>,
+
+    /// Tell the events of QEMU's monitors too
+    #[arg(long)]
+    qemu: bool,
+}
+
+impl Verb for EventsArgs {
+    /// No option of runs over targets is taken: one that has no effect would promise what is not kept.
+    fn check(&self, options: &GlobalArgs) -> Result<(), Problem> {
+        let unfit = options.run_options();
+        if unfit.is_empty() {
+            return Ok(());
+        }
+        let problem = Problem::new(format!(
+            "`atp events` is no run over targets, and does not take {}",
+            unfit.join(", ")
+        ));
+        Err(problem.hint("--for and --count end it; --timeout is for hosts that do not answer"))
+    }
+
+    /// Tells until it is stopped, or has told enough.
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        if matches!(context.settings.output, OutputFormat::Csv | OutputFormat::Name) {
+            let problem = Problem::new("events are told as table, json or jsonl, not as csv or name");
+            return Err(problem.hint("use -o jsonl: one object a line, as it happens").into());
+        }
+        let interrupts =
+            Interrupts::listen().context("signals cannot be listened to").map_err(Failure::Bug)?;
+        let all = if self.selectors.is_empty() { Selection::all() } else { Selection::of(self.selectors) };
+        let selection = Selection { exclude: self.exclude, labels: self.labels, ..all };
+        let options = WatchOptions { monitor_events: self.qemu, ..WatchOptions::default() };
+        let settings = inventory::with_passwords(&selection, &context.settings, &interrupts).await?;
+        let manager = tokio::select! {
+            opened = inventory::open(&settings) => opened?,
+            signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
+        };
+        let mut watch = Executor::new(manager.clone())
+            .watch(&selection, &options)
+            .map_err(|error| Problem::new(error.to_string()).hint(error.hint()))?;
+        let mut unwatched: BTreeSet<HostId> = watch.hosts().cloned().collect();
+        if unwatched.is_empty() {
+            context.console.problem(
+                &Problem::new("no host is left to watch").hint("--exclude and --label take hosts away"),
+            );
+            return Ok(MATCHED_NOTHING);
+        }
+
+        let end = self.duration.map(|duration| Instant::now() + duration);
+        let mut left = self.count;
+        let timeout = context.settings.policy.timeout;
+        let patience = Instant::now() + timeout;
+        let (mut is_overdue, mut not_found) = (false, 0);
+        let mut output = Output::stdout();
+        let mut teller = Teller::new(context.settings.output);
+        let signal = loop {
+            tokio::select! {
+                biased;
+                signal = interrupts.first() => break Some(signal),
+                () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break None,
+                () = sleep_until(patience), if !is_overdue && !unwatched.is_empty() => {
+                    is_overdue = true;
+                    let after = humantime::format_duration(timeout);
+                    let hosts = Names(unwatched.iter().map(ToString::to_string).collect());
+                    context.console.warning(&format!("not watched after {after}: {hosts}; they are tried on"));
+                }
+                item = watch.next() => {
+                    let Some(item) = item else { break None };
+                    if let WatchItem::Present { host, .. } = &item {
+                        unwatched.remove(host);
+                    }
+                    teller.tell(&item, &mut output);
+                    for selector in watch.take_not_found() {
+                        not_found += 1;
+                        context.console.problem(&Problem::new(format!("no VM is named '{selector}'")).hint(ErrorKind::VmNotFound.hint()));
+                    }
+                    if let (Some(left), WatchItem::Event { .. }) = (&mut left, &item) {
+                        *left -= 1;
+                    }
+                }
+            }
+            // There is nothing that could still be told; or nobody reads any more, and there is nothing else to do.
+            if left == Some(0) || not_found == selection.selectors.len() || !output.is_open() {
+                break None;
+            }
+        };
+        let is_incomplete = output.is_open() && (not_found > 0 || !unwatched.is_empty());
+        teller.finish(&mut output);
+        drop(watch);
+        inventory::close(&manager, CLOSE_TIMEOUT).await;
+        if is_incomplete && !unwatched.is_empty() && signal.is_none() {
+            let hosts = Names(unwatched.iter().map(ToString::to_string).collect());
+            let hint = "`atp doctor HOST` says what is wrong on the way there";
+            context.console.problem(&Problem::new(format!("never watched: {hosts}")).hint(hint));
+        }
+        let code = match output.end(&context.console) {
+            SUCCESS if is_incomplete => TARGETS_FAILED,
+            code => code,
+        };
+        Ok(signal.map_or(code, |signal| signal.exit_code()))
+    }
+}

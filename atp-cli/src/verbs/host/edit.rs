@@ -1,0 +1,80 @@
+//! What `atp host add` and `atp host remove` have in common: the inventory in the settings' file.
+
+use std::path::{Path, PathBuf};
+
+use atp_executor::{Data, Outcome, Status};
+use atp_transport::{Effect, HostId};
+use serde_json::json;
+
+use crate::context::Context;
+use crate::json as json_form;
+use crate::output::{Output, OutputFormat};
+use crate::problem::{Failure, Problem};
+use crate::render::{csv, name, target_name};
+use crate::settings::mask_uri;
+
+/// The columns of CSV.
+const COLUMNS: csv::Columns = &["uri", "file"];
+
+/// The status of an edit that there was something to do for.
+pub(super) fn done(context: &Context) -> Status {
+    if context.dry_run { Status::Skipped } else { Status::Ok }
+}
+
+/// The file that settings are written to.
+///
+/// # Errors
+/// There is none.
+pub(super) fn own_file(context: &Context) -> Result<PathBuf, Problem> {
+    context.settings.own_file.clone().ok_or_else(|| {
+        Problem::new(
+            "there is no file for your settings: neither $XDG_CONFIG_HOME nor $HOME is an absolute path",
+        )
+        .hint("name one with --config FILE")
+    })
+}
+
+/// Reports the edit of a host. Returns the exit code.
+pub(super) fn report(
+    id: &HostId,
+    uri: &str,
+    path: &Path,
+    op: &'static str,
+    status: Status,
+    context: &Context,
+) -> Result<u8, Failure> {
+    let file = path.display().to_string();
+    let outcome = Outcome {
+        host: Some(id.clone()),
+        vm: None,
+        uuid: None,
+        op,
+        status,
+        effect: if status == Status::Ok { Effect::Done } else { Effect::None },
+        attempts: if status == Status::Skipped { 0 } else { 1 },
+        duration_ms: 0,
+        data: Some(Data::Reply(json!({"uri": mask_uri(uri), "file": file}))),
+        error: None,
+    };
+    let mut output = Output::stdout();
+    match context.settings.output {
+        // There is no data; who wants to know is told on stderr.
+        OutputFormat::Table => {
+            let text = match (op, status) {
+                (_, Status::Unchanged) => format!("host {id} is in {file} already\n"),
+                ("host-add", Status::Skipped) => format!("dry run: host {id} would be added to {file}\n"),
+                ("host-add", _) => format!("host {id} added to {file}; `atp host check {id}` tries it\n"),
+                (_, Status::Skipped) => format!("dry run: host {id} would be removed from {file}\n"),
+                _ => format!("host {} removed from {file}\n", target_name(Some(id), None)),
+            };
+            if !context.console.is_quiet() {
+                context.console.styled(&text);
+            }
+        }
+        OutputFormat::Json => output.write(&json_form::array(&[outcome])),
+        OutputFormat::Jsonl => output.write(&json_form::line(&outcome)),
+        OutputFormat::Csv => output.write(&csv::outcomes(COLUMNS, &[outcome])),
+        OutputFormat::Name => output.write(&name::names(&[outcome])),
+    }
+    Ok(output.end(&context.console))
+}

@@ -1,0 +1,96 @@
+//! `atp host list`.
+
+use anstyle::Style;
+use atp_executor::{Data, Outcome, Status};
+use atp_transport::{Effect, HostId, HostInfo};
+use clap::Args;
+use serde_json::json;
+
+use crate::args::GlobalArgs;
+use crate::context::Context;
+use crate::inventory;
+use crate::json as json_form;
+use crate::output::{Output, OutputFormat};
+use crate::problem::{Failure, Problem};
+use crate::render::table::{NOTHING, Rows};
+use crate::render::{csv, name};
+use crate::settings::mask_uri;
+use crate::verbs::verb::Verb;
+
+const EXAMPLES: &str = "\
+Examples:
+  atp host list
+  atp host list -o json";
+
+/// The columns of CSV.
+const COLUMNS: csv::Columns = &["uri", "address", "groups", "labels", "weight"];
+
+/// List the inventory; connects to nothing
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ListArgs {}
+
+impl Verb for ListArgs {
+    fn check(&self, options: &GlobalArgs) -> Result<(), Problem> {
+        options.refuse_reports()
+    }
+
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let hosts = inventory::known(&context.settings).await?;
+        if context.settings.hosts.is_empty() {
+            context.console.note("no host is configured: this machine's daemon is used, if it answers; `atp host add ID URI` adds one");
+        }
+        let mut output = Output::stdout();
+        match context.settings.output {
+            OutputFormat::Table => output.write(&hosts_table(&hosts)),
+            OutputFormat::Json => output.write(&json_form::array(&rows(&hosts))),
+            OutputFormat::Jsonl => rows(&hosts).iter().for_each(|row| output.write(&json_form::line(row))),
+            OutputFormat::Csv => output.write(&csv::outcomes(COLUMNS, &rows(&hosts))),
+            OutputFormat::Name => output.write(&name::names(&rows(&hosts))),
+        }
+        Ok(output.end(&context.console))
+    }
+}
+
+fn rows(hosts: &[HostInfo]) -> Vec<Outcome> {
+    let row = |host: &HostInfo| Outcome {
+        host: host.id.parse::<HostId>().ok(),
+        vm: None,
+        uuid: None,
+        op: "host-list",
+        status: Status::Ok,
+        effect: Effect::None,
+        attempts: 1,
+        duration_ms: 0,
+        data: Some(Data::Reply(json!({
+            "uri": mask_uri(&host.effective_uri()),
+            "address": host.address,
+            "groups": host.groups,
+            "labels": host.labels,
+            "weight": host.weight,
+        }))),
+        error: None,
+    };
+    hosts.iter().map(row).collect()
+}
+
+fn hosts_table(hosts: &[HostInfo]) -> String {
+    let mut rows = Rows::new(&["HOST", "URI", "GROUPS", "LABELS"]);
+    for host in hosts {
+        let labels: Vec<_> = host.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        rows.add(
+            Style::new(),
+            &[
+                &host.id,
+                &mask_uri(&host.effective_uri()),
+                some(&host.groups.join(",")),
+                some(&labels.join(",")),
+            ],
+        );
+    }
+    rows.finish()
+}
+
+fn some(text: &str) -> &str {
+    if text.is_empty() { NOTHING } else { text }
+}

@@ -1,0 +1,65 @@
+//! `atp key`: keys pressed on the VMs' keyboards.
+
+use std::time::Duration;
+
+use atp_executor::{KeySpec, Operation};
+use atp_protocol::input::{Chord, KeyTiming};
+use clap::Args;
+
+use super::verb::Run;
+use crate::args::{TargetArgs, hold};
+use crate::batch::Batch;
+use crate::context::Context;
+use crate::problem::Failure;
+use crate::render::{Forms, table};
+
+const EXAMPLES: &str = "\
+Examples:
+  atp key 'kiosk-*' -- ctrl-alt-del
+  atp key web-1 -- esc down down enter";
+
+/// Press keys, as if someone sat at the VMs
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct KeyArgs {
+    #[command(flatten)]
+    targets: TargetArgs,
+
+    /// How long to wait after each key goes down or comes up; more for guests that lose keys
+    #[arg(long, value_name = "DURATION", default_value = "10ms", allow_hyphen_values = true, value_parser = hold::parse)]
+    hold: Duration,
+
+    /// Keys pressed together, by name: ctrl-alt-del, shift-f10, enter, a; after --
+    #[arg(last = true, required = true, value_name = "CHORD")]
+    chords: Vec<Chord>,
+}
+
+impl Run for KeyArgs {
+    async fn batch(self, context: &Context) -> Result<Batch, Failure> {
+        hold::check(self.hold, context)?;
+        let spec = KeySpec { chords: self.chords, timing: KeyTiming { hold: self.hold } };
+        Ok(Batch {
+            selection: self.targets.selection(),
+            operation: Operation::Key(spec),
+            dry_run: would_press,
+            forms: Forms::new(table::results, &["data"]),
+        })
+    }
+}
+
+fn would_press(operation: &Operation) -> Vec<String> {
+    let Operation::Key(spec) = operation else { return Vec::new() };
+    let chords: Vec<_> = spec.chords.iter().map(ToString::to_string).collect();
+    vec![format!("key would press: {}", chords.join(" "))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_told_by_their_names() {
+        let keys = KeySpec::new(vec!["ctrl-alt-del".parse().unwrap(), "a".parse().unwrap()]);
+        assert_eq!(would_press(&Operation::Key(keys)), ["key would press: ctrl-alt-delete a"]);
+    }
+}

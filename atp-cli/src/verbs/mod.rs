@@ -1,0 +1,53 @@
+//! The verbs, a file each: its arguments and examples, what it does with them, what a dry run says of it, and how its
+//! outcomes are shown.
+//!
+//! A new verb is a file here and a line in [`Command`]. Most verbs are an operation over selected VMs: they implement
+//! [`Run`](verb::Run). The others implement [`Verb`](verb::Verb).
+
+mod completions;
+mod config;
+mod cp;
+mod doctor;
+mod events;
+mod exec;
+mod host;
+mod key;
+mod man;
+mod mouse;
+mod qga;
+mod qmp;
+mod raw;
+mod run;
+mod screenshot;
+mod type_text;
+pub(crate) mod verb;
+mod vm;
+mod wait;
+
+use verb::verbs;
+
+verbs! {
+    /// What to do.
+    pub(crate) enum Command {
+        #[command(subcommand)]
+        Host(host::HostCommand),
+        #[command(subcommand)]
+        Vm(vm::VmCommand),
+        Exec(exec::ExecArgs),
+        Cp(cp::CopyArgs),
+        Wait(wait::WaitArgs),
+        Qmp(qmp::QmpArgs),
+        Qga(qga::QgaArgs),
+        Run(run::RunArgs),
+        Key(key::KeyArgs),
+        Type(type_text::TypeArgs),
+        Mouse(mouse::MouseArgs),
+        Screenshot(screenshot::ScreenshotArgs),
+        Events(events::EventsArgs),
+        Doctor(doctor::DoctorArgs),
+        #[command(subcommand)]
+        Config(config::ConfigCommand),
+        Completions(completions::CompletionsArgs),
+        Man(man::ManArgs),
+    }
+}

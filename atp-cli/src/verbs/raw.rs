@@ -1,0 +1,70 @@
+//! What `atp qmp` and `atp qga` have in common: one command as QEMU and its guest agent take it.
+
+use atp_executor::Operation;
+use atp_protocol::{RawCommand, RawCommandError};
+use clap::Args;
+
+use crate::args::TargetArgs;
+use crate::batch::Batch;
+use crate::problem::Problem;
+use crate::render::groups;
+
+#[derive(Debug, Args)]
+pub(crate) struct RawArgs {
+    #[command(flatten)]
+    targets: TargetArgs,
+
+    /// Show the commonest answer in full, and of the others what differs from it
+    #[arg(long)]
+    diff: bool,
+
+    /// COMMAND [KEY=VALUE… | JSON], after --; a value is JSON if it parses as JSON, else a string
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+impl RawArgs {
+    /// The command of the verb of this name.
+    pub(super) fn batch(self, verb: &str, operation: fn(RawCommand) -> Operation) -> Result<Batch, Problem> {
+        let command = parse(&self.command, verb)?;
+        Ok(Batch {
+            selection: self.targets.selection(),
+            operation: operation(command),
+            dry_run: would_send,
+            forms: groups::forms(self.diff),
+        })
+    }
+}
+
+fn parse(words: &[String], command: &str) -> Result<RawCommand, Problem> {
+    RawCommand::from_words(words).map_err(|error| {
+        let hint = match &error {
+            RawCommandError::Argument { word, .. } if word.starts_with("--") => {
+                "what follows '--' is no option: put options before it".to_owned()
+            }
+            _ => format!("`atp {command} --help` shows how a command is written"),
+        };
+        Problem::new(error.to_string()).hint(hint)
+    })
+}
+
+fn would_send(operation: &Operation) -> Vec<String> {
+    match operation {
+        Operation::Qmp(command) | Operation::Qga(command) => {
+            vec![format!("{operation} would send: {}", command.to_json())]
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_behind_the_dashes_is_told_where_it_belongs() {
+        let said = |word: &str| format!("{:?}", parse(&["quit".into(), word.into()], "qmp").unwrap_err());
+        assert!(said("--dry-run").contains("put options before it"), "{}", said("--dry-run"));
+        assert!(said("x").contains("--help"), "{}", said("x"));
+    }
+}

@@ -1,0 +1,155 @@
+//! `atp run`: steps over targets, from a file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use atp_executor::{
+    Data, ExecTemplate, Operation, Outcome, Scenario, ScenarioError, Step, StepOperation, StepReport,
+    Template, WaitFor,
+};
+use clap::Args;
+
+use super::verb::Run;
+use crate::batch::Batch;
+use crate::context::Context;
+use crate::problem::{Failure, Problem};
+use crate::render::Forms;
+use crate::render::table::{NOTHING, Rows, status, time, vm};
+use crate::shell;
+
+const EXAMPLES: &str = "\
+Examples:
+  atp run smoke.yaml --set targets='web-*'
+  atp run rolling-restart.yaml --serial 1 --yes --journal restart.journal";
+
+/// Take VMs through the steps of a scenario file
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct RunArgs {
+    /// The scenario: which VMs, and the steps they go through (docs/scenarios.md describes the format)
+    #[arg(value_name = "SCENARIO")]
+    scenario: PathBuf,
+
+    /// Give a variable of the scenario another value; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable)]
+    set: Vec<(String, String)>,
+}
+
+impl Run for RunArgs {
+    async fn batch(self, _: &Context) -> Result<Batch, Failure> {
+        let path = &self.scenario;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let problem = Problem::new(format!("{} cannot be read", path.display())).because(&error);
+            problem.hint("name a scenario's file; docs/scenarios.md says what stands in one")
+        })?;
+        let mut scenario: Scenario = text.parse().map_err(|error| problem(path, &error))?;
+        for (name, value) in self.set {
+            scenario.set(&name, value).map_err(|error| problem(path, &error))?;
+        }
+        let selection = scenario.selection().map_err(|error| problem(path, &error))?;
+        Ok(Batch {
+            selection,
+            operation: Operation::Scenario(Arc::new(scenario)),
+            dry_run: steps,
+            forms: Forms::new(progress, &["data"]),
+        })
+    }
+}
+
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE, such as targets=web-*".to_owned()),
+    }
+}
+
+/// `FILE:LINE:COLUMN: …`, the form in which editors find the place.
+fn problem(path: &Path, error: &ScenarioError) -> Problem {
+    let place = error.place.map(|place| format!(":{}:{}", place.line, place.column)).unwrap_or_default();
+    let problem = Problem::new(format!("{}{place}: {}", path.display(), error.message));
+    match &error.hint {
+        Some(hint) => problem.hint(hint.clone()),
+        None => problem,
+    }
+}
+
+fn steps(operation: &Operation) -> Vec<String> {
+    let Operation::Scenario(scenario) = operation else { return Vec::new() };
+    let part = |part: &'static str, steps: &[Step]| -> Vec<String> {
+        let line = |(n, step): (usize, &Step)| {
+            let what =
+                step.operation().and_then(words_of).map(|words| format!(": {words}")).unwrap_or_default();
+            match step.op() {
+                op if op == step.name => format!("{part} {}: {op}{what}", n + 1),
+                op => format!("{part} {}: {} ({op}){what}", n + 1, step.name),
+            }
+        };
+        steps.iter().enumerate().map(line).collect()
+    };
+    [part("step", scenario.steps()), part("teardown", scenario.teardown())].concat()
+}
+
+/// What a step does, with its variables as they stand in the file, where the operation's name does not say it.
+fn words_of(operation: &StepOperation) -> Option<String> {
+    let joined = |words: &[Template]| {
+        let words: Vec<_> = words.iter().map(Template::to_string).collect();
+        shell::joined(words.iter().map(String::as_str))
+    };
+    let command = |exec: &ExecTemplate| match &exec.words[..] {
+        [line] if exec.shell => line.to_string(),
+        words => joined(words),
+    };
+    Some(match operation {
+        StepOperation::Exec(exec) => command(exec),
+        StepOperation::Wait(WaitFor::Exec(exec)) => format!("until this ends with 0: {}", command(exec)),
+        StepOperation::Wait(WaitFor::Agent) => "until the agent answers".to_owned(),
+        StepOperation::Wait(WaitFor::State(state)) => format!("until it is {state}"),
+        StepOperation::Qmp(words)
+        | StepOperation::Qga(words)
+        | StepOperation::Key(words)
+        | StepOperation::Mouse(words) => joined(words),
+        StepOperation::Push { from, to } => format!("{from} to {to} in the guest"),
+        StepOperation::Pull { from, to } => format!("{from} in the guest to {to}/HOST/VM/NAME"),
+        StepOperation::Screenshot(folder) => format!("{folder}/HOST/VM.png"),
+        // The text may be a password.
+        StepOperation::Type(_) | StepOperation::Lifecycle(_) | StepOperation::Info => return None,
+    })
+}
+
+/// How far each VM got through a scenario.
+fn progress(outcomes: &[Outcome]) -> String {
+    let mut rows = Rows::new(&["HOST", "VM", "RESULT", "STEPS", "TEARDOWN", "TIME"]);
+    for outcome in outcomes {
+        let count = |steps: &[StepReport]| steps.iter().filter(|step| step.status.is_success()).count();
+        let (done, undone) = match &outcome.data {
+            Some(Data::Scenario(report)) => (
+                format!("{} of {}", count(&report.steps), report.steps_total),
+                format!("{} of {}", count(&report.teardown), report.teardown_total),
+            ),
+            _ => (NOTHING.to_owned(), NOTHING.to_owned()),
+        };
+        rows.add_outcome(outcome, &[vm(outcome), &status(outcome), &done, &undone, &time(outcome)]);
+    }
+    rows.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_is_told_step_by_step() {
+        let text = "name: x\ntargets: '*'\nsteps:\n  - {name: up, wait: agent}\n  - exec: uname ${vm} '$x'\nteardown:\n  - vm: info\n";
+        let scenario: Scenario = text.parse().unwrap();
+        let told = steps(&Operation::Scenario(scenario.into()));
+        assert_eq!(told.len(), 3);
+        assert_eq!(
+            told,
+            [
+                "step 1: up (wait): until the agent answers",
+                "step 2: exec: uname ${vm} '$x'",
+                "teardown 1: vm-info"
+            ]
+        );
+    }
+}

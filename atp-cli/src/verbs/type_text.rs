@@ -1,0 +1,88 @@
+//! `atp type`: text typed on the VMs' keyboards.
+
+use std::time::Duration;
+
+use atp_executor::{KeySpec, Operation};
+use atp_protocol::input::{KeyTiming, Layout};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use super::verb::Run;
+use crate::args::{TargetArgs, hold};
+use crate::batch::Batch;
+use crate::context::Context;
+use crate::problem::{Failure, Problem};
+use crate::render::{Forms, table};
+
+const EXAMPLES: &str = "\
+Examples:
+  atp type web-1 --enter -- root
+  atp type 'lab-*/' --layout de --hold 20ms -- 'Guten Tag!'";
+
+/// Type text on the VMs' keyboards
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct TypeArgs {
+    #[command(flatten)]
+    targets: TargetArgs,
+
+    /// How long to wait after each key goes down or comes up; more for guests that lose keys
+    #[arg(long, value_name = "DURATION", default_value = "10ms", allow_hyphen_values = true, value_parser = hold::parse)]
+    hold: Duration,
+
+    /// The keyboard layout the guests are set to
+    #[arg(long, value_name = "NAME", default_value = "us", value_parser = layout_parser())]
+    layout: Layout,
+
+    /// Press Enter at the end
+    #[arg(long)]
+    enter: bool,
+
+    /// The text, after --; several words are joined by spaces
+    #[arg(last = true, required = true, value_name = "TEXT")]
+    text: Vec<String>,
+}
+
+impl Run for TypeArgs {
+    async fn batch(self, context: &Context) -> Result<Batch, Failure> {
+        hold::check(self.hold, context)?;
+        let mut text = self.text.join(" ");
+        if self.enter {
+            text.push('\n');
+        }
+        let spec = KeySpec::of_text(&text, self.layout).map_err(|error| {
+            Problem::new(error.to_string())
+                .hint("choose the guest's own layout with --layout, or leave the character out")
+        })?;
+        let spec = KeySpec { timing: KeyTiming { hold: self.hold }, ..spec };
+        Ok(Batch {
+            selection: self.targets.selection(),
+            operation: Operation::Type(spec),
+            dry_run: would_type,
+            forms: Forms::new(table::results, &["data"]),
+        })
+    }
+}
+
+/// Reads a layout, and lets the help list those there are.
+fn layout_parser() -> impl TypedValueParser<Value = Layout> {
+    PossibleValuesParser::new(Layout::ALL.map(|layout| layout.name()))
+        .try_map(|name| Layout::by_name(&name).ok_or("there is no such layout"))
+}
+
+/// The number of keys only: the text may be a password.
+fn would_type(operation: &Operation) -> Vec<String> {
+    let Operation::Type(spec) = operation else { return Vec::new() };
+    vec![format!("type would press keys: {}", spec.chords.len())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_not_told() {
+        let keys = KeySpec::new(vec!["ctrl-alt-del".parse().unwrap(), "a".parse().unwrap()]);
+        assert_eq!(would_type(&Operation::Type(keys)), ["type would press keys: 2"]);
+    }
+}

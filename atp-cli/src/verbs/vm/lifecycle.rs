@@ -1,0 +1,126 @@
+//! `atp vm start`, `atp vm shutdown` and the other verbs that change a VM's state.
+
+use atp_executor::{Data, LifecycleSpec, Operation, Outcome};
+use atp_transport::domain::Lifecycle;
+use clap::{Args, Subcommand};
+
+use crate::args::TargetArgs;
+use crate::batch::Batch;
+use crate::context::Context;
+use crate::dry_run;
+use crate::problem::Failure;
+use crate::render::Forms;
+use crate::render::table::{NOTHING, Rows, status, time, vm};
+use crate::verbs::verb::Run;
+
+/// A change of state.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LifecycleCommand {
+    /// Boot VMs that are shut off
+    #[command(after_help = START)]
+    Start(LifecycleArgs),
+
+    /// Ask guests to power off
+    #[command(after_help = SHUTDOWN)]
+    Shutdown(LifecycleArgs),
+
+    /// Ask guests to restart
+    #[command(after_help = REBOOT)]
+    Reboot(LifecycleArgs),
+
+    /// Press the reset button: restart without asking the guest
+    #[command(after_help = RESET)]
+    Reset(LifecycleArgs),
+
+    /// Pull the plug: power off without asking the guest
+    #[command(after_help = DESTROY)]
+    Destroy(LifecycleArgs),
+
+    /// Stop the vCPUs and keep the memory
+    #[command(after_help = SUSPEND)]
+    Suspend(LifecycleArgs),
+
+    /// Let suspended VMs run on
+    #[command(after_help = RESUME)]
+    Resume(LifecycleArgs),
+}
+
+/// `atp vm start …` and its like.
+#[derive(Debug, Args)]
+pub(crate) struct LifecycleArgs {
+    #[command(flatten)]
+    targets: TargetArgs,
+
+    /// Wait until the state is reached, or the timeout has passed; with reboot and reset, until the guest has
+    /// restarted and its agent answers
+    #[arg(long)]
+    wait: bool,
+}
+
+impl Run for LifecycleCommand {
+    async fn batch(self, _: &Context) -> Result<Batch, Failure> {
+        let (action, args) = match self {
+            LifecycleCommand::Start(args) => (Lifecycle::Start, args),
+            LifecycleCommand::Shutdown(args) => (Lifecycle::Shutdown, args),
+            LifecycleCommand::Reboot(args) => (Lifecycle::Reboot, args),
+            LifecycleCommand::Reset(args) => (Lifecycle::Reset, args),
+            LifecycleCommand::Destroy(args) => (Lifecycle::Destroy, args),
+            LifecycleCommand::Suspend(args) => (Lifecycle::Suspend, args),
+            LifecycleCommand::Resume(args) => (Lifecycle::Resume, args),
+        };
+        Ok(Batch {
+            selection: args.targets.selection(),
+            operation: Operation::Lifecycle(LifecycleSpec { action, wait: args.wait }),
+            dry_run: dry_run::name_only,
+            forms: Forms::new(changes, &["state"]),
+        })
+    }
+}
+
+/// A row for each VM with the result.
+fn changes(outcomes: &[Outcome]) -> String {
+    let mut rows = Rows::new(&["HOST", "VM", "RESULT", "STATE", "TIME"]);
+    for outcome in outcomes {
+        let state = match &outcome.data {
+            Some(Data::Lifecycle { state }) => state.as_str(),
+            _ => NOTHING,
+        };
+        rows.add_outcome(outcome, &[vm(outcome), &status(outcome), state, &time(outcome)]);
+    }
+    rows.finish()
+}
+
+const START: &str = "\
+Examples:
+  atp vm start web-1
+  atp vm start 'node7/*' --state shut-off --wait";
+
+const SHUTDOWN: &str = "\
+Examples:
+  atp vm shutdown web-1 --wait --timeout 2m
+  atp vm shutdown 'node7/' --exclude 'db-*' --yes";
+
+const REBOOT: &str = "\
+Examples:
+  atp vm reboot web-1
+  atp vm reboot '/^web-[0-9]+$/' --yes";
+
+const RESET: &str = "\
+Examples:
+  atp vm reset node7/web-1
+  atp vm reset 'web-*' --dry-run";
+
+const DESTROY: &str = "\
+Examples:
+  atp vm destroy node7/web-1
+  atp vm destroy 'test-*' --state running --dry-run";
+
+const SUSPEND: &str = "\
+Examples:
+  atp vm suspend web-1
+  atp vm suspend '@rack-2/' --yes";
+
+const RESUME: &str = "\
+Examples:
+  atp vm resume web-1
+  atp vm resume '*' --state paused --wait";

@@ -1,0 +1,108 @@
+//! `atp vm list`.
+
+use atp_executor::{Data, Operation, Outcome, Selection, Selector};
+use clap::Args;
+
+use crate::args::NarrowArgs;
+use crate::batch::Batch;
+use crate::completer;
+use crate::context::Context;
+use crate::dry_run;
+use crate::problem::Failure;
+use crate::render::Forms;
+use crate::render::table::{NOTHING, Rows, number, reason, size, vm};
+use crate::verbs::verb::Run;
+
+const EXAMPLES: &str = "\
+Examples:
+  atp vm list
+  atp vm list '@rack-2/web-*' --state running -o json";
+
+/// List VMs, active or not, with state, vCPUs and memory
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ListArgs {
+    /// VMs to list, as [HOST/]VM; all VMs of all hosts if none is given
+    #[arg(value_name = "SEL", add = completer::selectors())]
+    selectors: Vec<Selector>,
+    #[command(flatten)]
+    narrow: NarrowArgs,
+}
+
+impl Run for ListArgs {
+    async fn batch(self, _: &Context) -> Result<Batch, Failure> {
+        let all = if self.selectors.is_empty() { Selection::all() } else { Selection::of(self.selectors) };
+        Ok(Batch {
+            selection: self.narrow.narrow(all),
+            operation: Operation::VmList,
+            dry_run: dry_run::name_only,
+            forms: Forms::new(listing, &["state", "id", "vcpus", "memory_kib", "max_memory_kib"]),
+        })
+    }
+}
+
+/// A row for each VM. A host that could not be listed has a row too.
+fn listing(outcomes: &[Outcome]) -> String {
+    let mut rows = Rows::new(&["HOST", "VM", "STATE", "VCPUS", "MEMORY"]);
+    for outcome in outcomes {
+        let vm = vm(outcome);
+        match &outcome.data {
+            Some(Data::Domain(domain)) => {
+                let (state, vcpus, memory) =
+                    (domain.state.as_str(), number(domain.vcpus), size(domain.memory_kib));
+                rows.add_outcome(outcome, &[vm, state, &vcpus, &memory]);
+            }
+            _ => rows.add_outcome(outcome, &[vm, reason(outcome), NOTHING, NOTHING]),
+        }
+    }
+    rows.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use atp_executor::{OutcomeError, Status};
+    use atp_transport::ErrorKind;
+    use atp_transport::domain::{DomainInfo, DomainState};
+
+    use super::*;
+    use crate::render::fixture::outcome;
+
+    fn plain(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
+    }
+
+    fn row(vm: &str) -> Outcome {
+        let domain = DomainInfo {
+            name: vm.to_owned(),
+            uuid: Default::default(),
+            id: Some(1),
+            state: DomainState::ShutOff,
+            vcpus: Some(2),
+            memory_kib: Some(1536 * 1024),
+            max_memory_kib: Some(1536 * 1024),
+        };
+        Outcome { data: Some(Data::Domain(domain)), ..outcome(Some(vm)) }
+    }
+
+    #[test]
+    fn a_listing_has_a_line_a_vm_and_shows_dead_hosts() {
+        let dead = Outcome {
+            status: Status::Unreachable,
+            host: Some("h2".parse().unwrap()),
+            error: Some(OutcomeError::new(ErrorKind::ConnectionRefused, "m")),
+            ..outcome(None)
+        };
+        let text = plain(&listing(&[row("web\x1b[31m\n"), dead]));
+        assert_eq!(
+            text,
+            "HOST  VM             STATE        VCPUS  MEMORY\n\
+             h1    web\\x1b[31m\\n  shut off     2      1.5 GiB\n\
+             h2    -              unreachable  -      -\n"
+        );
+    }
+
+    #[test]
+    fn no_rows_no_table() {
+        assert_eq!(listing(&[]), "");
+    }
+}
