@@ -47,7 +47,6 @@ mod plan;
 mod policy;
 mod portion;
 mod run;
-mod scenario;
 mod selection;
 mod selector;
 mod target;
@@ -69,17 +68,15 @@ pub use plan::{Names, Notice, Plan, PlanError};
 pub use policy::Policy;
 pub use portion::Portion;
 pub use run::{Attempt, Run, RunControl, RunEvent, RunReader, RunSpec, StopReason, run_targets};
-pub use scenario::{
-    Action, Assertion, ExecTemplate, Matcher, Place, Scenario, ScenarioError, Step, StepOperation, Template,
-    WaitFor, schema as scenario_schema,
-};
 pub use selection::{FilterError, LabelFilter, Selection, StateFilter};
 pub use selector::{HostSelector, Selector, SelectorError, escape};
 pub use target::Target;
 pub use verbs::completion::Completion;
 pub use verbs::{
-    Condition, Data, Diagnosis, DryRun, ExecReport, FileReport, Finding, GuestReport, HostReport, KeySpec,
-    LifecycleSpec, MouseSpec, Needs, Operation, OsReport, PullSpec, PushSpec, ScenarioReport,
-    ScreenshotReport, ScreenshotSpec, StepReport, Stream, VerbFacts, Verdict, VmReport, WaitReport,
+    Action, Assertion, Condition, Data, Diagnosis, DryRun, ExecReport, ExecTemplate, FileReport, Finding,
+    GuestReport, HostReport, KeySpec, LifecycleSpec, Matcher, MouseSpec, Needs, Operation, OsReport, Place,
+    PullSpec, PushSpec, Scenario, ScenarioError, ScenarioReport, ScreenshotReport, ScreenshotSpec, Step,
+    StepOperation, StepReport, Stream, Template, VerbFacts, Verdict, VmReport, WaitFor, WaitReport,
+    scenario_schema,
 };
 pub use watch::Watch;

@@ -51,6 +51,10 @@ pub use self::mouse::MouseSpec;
 pub use self::pull::PullSpec;
 pub use self::push::PushSpec;
 pub use self::scenario::report::{ScenarioReport, StepReport};
+pub use self::scenario::{
+    Action, Assertion, ExecTemplate, Matcher, Place, Scenario, ScenarioError, Step, StepOperation, Template,
+    WaitFor, schema as scenario_schema,
+};
 pub use self::screenshot::{ScreenshotReport, ScreenshotSpec};
 pub use self::stream::Stream;
 pub use self::transfer::FileReport;
@@ -59,7 +63,6 @@ pub use self::wait::{Condition, WaitReport};
 
 use self::completion::Completion;
 use self::job::Job;
-use crate::scenario::Scenario;
 
 /// Makes [`Operation`], the look at a verb's facts, and the call that carries it out. A line is a variant, its spec if it
 /// has one, and the module that knows the verb.

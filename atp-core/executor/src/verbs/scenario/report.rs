@@ -6,10 +6,10 @@ use atp_transport::{Effect, ErrorKind};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::step::Step;
 use crate::error::OutcomeError;
 use crate::outcome::Status;
 use crate::run::SoFar;
-use crate::scenario::Step;
 use crate::verbs::Data;
 use crate::verbs::completion::Completion;
 

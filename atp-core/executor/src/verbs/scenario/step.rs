@@ -121,7 +121,7 @@ pub struct Assertion {
 
 /// A regular expression, which may match anywhere.
 #[derive(Debug, Clone)]
-pub struct Matcher(pub(crate) Regex);
+pub struct Matcher(pub(super) Regex);
 
 impl PartialEq for Matcher {
     fn eq(&self, other: &Self) -> bool {
@@ -149,7 +149,7 @@ impl Step {
     }
 
     /// The time for it, when a step without one may take `timeout`.
-    pub(crate) fn budget(&self, timeout: Duration) -> Duration {
+    pub(super) fn budget(&self, timeout: Duration) -> Duration {
         self.timeout.unwrap_or(timeout)
     }
 }
@@ -189,7 +189,7 @@ impl StepOperation {
 
     /// The operation with values in it; of these, the file's `own` may say where files are here. The error says what
     /// is wrong.
-    pub(crate) async fn fill(&self, values: &Values, own: &Values) -> Result<Operation, String> {
+    pub(super) async fn fill(&self, values: &Values, own: &Values) -> Result<Operation, String> {
         Ok(match self {
             StepOperation::Exec(exec) => Operation::Exec(exec.fill(values)?),
             StepOperation::Qmp(words) => Operation::Qmp(command(words, values)?),

@@ -1,0 +1,241 @@
+//! The steps of a scenario on one target, one after the other.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use atp_transport::domain::{DomainInfo, DomainState};
+use atp_transport::{Effect, ErrorKind, ExecuteOptions};
+use regex::Regex;
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Scenario;
+use super::report::{ScenarioReport, StepReport};
+use super::step::{Action, Assertion, Step};
+use super::template::Values;
+use crate::error::OutcomeError;
+use crate::outcome::{Status, millis};
+use crate::verbs::completion::Completion;
+use crate::verbs::facts::is_reached;
+use crate::verbs::job::Job;
+use crate::verbs::{self, Data, ExecReport, Operation};
+
+/// Takes a target through the steps of a scenario, and in any case through its teardown.
+pub(in crate::verbs) fn perform<'a>(
+    job: &'a Job,
+    domain: &'a DomainInfo,
+    scenario: &'a Scenario,
+) -> Pin<Box<dyn Future<Output = Completion> + Send + 'a>> {
+    // In a box, as its steps are operations again.
+    Box::pin(async move {
+        let attempt = &job.attempt;
+        let values = scenario.values(&job.target.host, &domain.name, &domain.uuid.to_string());
+        let own = &scenario.variables;
+        let mut progress = StepRunner { job, domain, values, own, last: None, is_teardown: false };
+        let mut report = ScenarioReport {
+            scenario: scenario.name().to_owned(),
+            steps: Vec::new(),
+            steps_total: scenario.steps().len(),
+            teardown: Vec::new(),
+            teardown_total: scenario.teardown().len(),
+        };
+        let mut is_stopped = false;
+        for step in scenario.steps() {
+            if attempt.is_stop_requested() {
+                is_stopped = true;
+                break;
+            }
+            attempt.if_cut_off(report.so_far(step));
+            let done = progress.step(step).await;
+            let is_success = done.is_success();
+            report.steps.push(done);
+            if !is_success {
+                break;
+            }
+        }
+        progress.last = None;
+        progress.is_teardown = true;
+        for step in scenario.teardown() {
+            attempt.if_cut_off(report.so_far_in_teardown(step));
+            report.teardown.push(progress.step(step).await);
+        }
+        report.completion(is_stopped)
+    })
+}
+
+/// Carries out the steps of a scenario on one target.
+struct StepRunner<'a> {
+    job: &'a Job,
+    domain: &'a DomainInfo,
+    values: Values,
+    /// The values of the file.
+    own: &'a Values,
+    /// What the last step yielded that was no assert.
+    last: Option<Data>,
+    /// Whether it is in the teardown, which is carried out also when the run was asked to stop.
+    is_teardown: bool,
+}
+
+impl StepRunner<'_> {
+    async fn step(&mut self, step: &Step) -> StepReport {
+        let started = Instant::now();
+        let deadline = self.job.deadline().min(started + step.budget(self.job.policy.timeout));
+        let (completion, attempts) = match &step.action {
+            Action::Do(operation) => match operation.fill(&self.values, self.own).await {
+                Ok(operation) => self.operate(operation, deadline).await,
+                Err(message) => (unfit(message), 0),
+            },
+            Action::Assert(assertion) => (self.check(assertion, deadline).await, 1),
+        };
+        let completion = if step.exit_is_judged { leave_exit_code(completion) } else { completion };
+        if !matches!(step.action, Action::Assert(_)) {
+            self.last.clone_from(&completion.data);
+        }
+        if let (Some(name), true) = (&step.capture, completion.status.is_success()) {
+            self.values.insert(name.clone(), yielded(completion.data.as_ref()));
+        }
+        StepReport {
+            name: step.name.clone(),
+            op: step.op().into(),
+            status: completion.status,
+            effect: completion.effect,
+            attempts,
+            duration_ms: millis(started.elapsed()),
+            data: completion.data,
+            error: completion.error,
+        }
+    }
+
+    /// Carries out an operation, and repeats it if that is allowed.
+    async fn operate(&self, operation: Operation, deadline: Instant) -> (Completion, u32) {
+        let operation = Arc::new(operation);
+        let mut pause = self.job.policy.retry_initial;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let completion = self.attempt(&operation, deadline).await;
+            let is_last = attempts > self.job.policy.retries || Instant::now() + pause >= deadline;
+            let is_stopped = !self.is_teardown && self.job.attempt.is_stop_requested();
+            if is_last || is_stopped || !completion.may_repeat() {
+                return (completion, attempts);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(self.job.policy.retry_max);
+        }
+    }
+
+    async fn attempt(&self, operation: &Arc<Operation>, deadline: Instant) -> Completion {
+        let ends_on_stop = !self.is_teardown && operation.facts().ends_on_stop;
+        let step = self.job.attempt.part(deadline);
+        let (operation, job) = (Arc::clone(operation), Job { attempt: step.clone(), ..self.job.clone() });
+        // A task of its own, so that a panic ends it alone and the teardown is carried out all the same.
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let completion = verbs::perform(&operation, &job).await;
+            (completion, Instant::now())
+        }));
+        // When the run is aborted, all of this is dropped.
+        let never = CancellationToken::new();
+        let ended = step.supervise(task, self.job.policy.grace, &never);
+        tokio::select! {
+            (completion, _) = ended => completion,
+            () = self.job.attempt.stop_requested(), if ends_on_stop => {
+                let error = OutcomeError::new(ErrorKind::Stopped, "stopped while it was waited for, as was asked");
+                step.cut_off(Status::Cancelled, error)
+            }
+        }
+    }
+
+    async fn check(&self, assertion: &Assertion, deadline: Instant) -> Completion {
+        let state = match assertion.state {
+            Some(_) => match self.state(deadline).await {
+                Ok(state) => Some(state),
+                Err(error) => return Completion::failed(Status::Failed, Effect::None, error),
+            },
+            None => None,
+        };
+        match differences(assertion, self.last.as_ref(), state) {
+            differences if differences.is_empty() => Completion::ok(Effect::None, None),
+            differences => {
+                let error = OutcomeError::new(ErrorKind::AssertionFailed, differences.join("; "))
+                    .with_hint("the data of the step before shows what it yielded");
+                Completion::failed(Status::Failed, Effect::None, error)
+            }
+        }
+    }
+
+    /// Returns the VM's state now.
+    async fn state(&self, deadline: Instant) -> Result<DomainState, OutcomeError> {
+        let uuid = self.domain.uuid;
+        let options = ExecuteOptions::by(deadline);
+        let state =
+            self.job.manager.execute_on_host_with(self.job.host(), options, |connection| async move {
+                connection.domain_info(uuid).await.map(|info| info.state)
+            });
+        state.await.map_err(|error| OutcomeError::from(&error))
+    }
+}
+
+/// The completion of a step that cannot be carried out, as something in it has no value or a wrong one.
+fn unfit(message: String) -> Completion {
+    Completion::failed(Status::Failed, Effect::None, OutcomeError::new(ErrorKind::StepUnfit, message))
+}
+
+/// Counts a process that exited with another code than 0 as success: the next step judges it.
+fn leave_exit_code(completion: Completion) -> Completion {
+    match &completion.data {
+        Some(Data::Exec(report)) if report.exit_code.is_some() => {
+            Completion { status: Status::Ok, error: None, ..completion }
+        }
+        _ => completion,
+    }
+}
+
+/// Returns what a step yielded as text: a process's standard output without trailing line ends, or JSON.
+fn yielded(data: Option<&Data>) -> String {
+    match data {
+        Some(Data::Exec(report)) => {
+            let text = String::from_utf8_lossy(&report.stdout.bytes);
+            text.trim_end_matches(['\n', '\r']).to_owned()
+        }
+        Some(Data::Reply(Value::String(text))) => text.clone(),
+        Some(data) => serde_json::to_string(data).unwrap_or_default(),
+        None => String::new(),
+    }
+}
+
+/// Returns how the last step and the VM differ from what was expected.
+fn differences(assertion: &Assertion, last: Option<&Data>, state: Option<DomainState>) -> Vec<String> {
+    let report: Option<&ExecReport> = match last {
+        Some(Data::Exec(report)) => Some(report),
+        _ => None,
+    };
+    let mut differences = Vec::new();
+    if let Some(expected) = assertion.exit_code {
+        match report.and_then(|report| report.exit_code) {
+            Some(code) if code == expected => {}
+            Some(code) => differences.push(format!("the exit code is {code}, not {expected}")),
+            None => differences.push(format!("there is no exit code, where {expected} was expected")),
+        }
+    }
+    let mut compare = |what: &str, text: String, regex: &Regex| {
+        if !regex.is_match(&text) {
+            differences.push(format!("{what} does not match /{regex}/"));
+        }
+    };
+    if let Some(matcher) = &assertion.stdout {
+        compare("the output", yielded(last), &matcher.0);
+    }
+    if let Some(matcher) = &assertion.stderr {
+        let text = report.map(|report| String::from_utf8_lossy(&report.stderr.bytes).into_owned());
+        compare("what it wrote to standard error", text.unwrap_or_default(), &matcher.0);
+    }
+    if let (Some(expected), Some(state)) = (assertion.state, state)
+        && !is_reached(expected, state)
+    {
+        differences.push(format!("the VM is {state}, not {expected}"));
+    }
+    differences
+}
