@@ -12,6 +12,11 @@ use super::completion::Completion;
 use super::facts::{Needs, VerbFacts};
 use super::job::Job;
 use super::reconnect_retry::ReconnectRetry;
+use super::scenario::ScenarioError;
+use super::scenario::fields::{Field, Shape, field};
+use super::scenario::node::{Node, Value};
+use super::scenario::read::{Keys, Names, Result, named, texts};
+use super::scenario::template::{Template, Values, fill, fill_all};
 use super::stream::Stream;
 use crate::error::OutcomeError;
 use crate::outcome::Status;
@@ -47,7 +52,7 @@ impl ExecReport {
     }
 }
 
-static FACTS: VerbFacts = VerbFacts {
+pub(super) static FACTS: VerbFacts = VerbFacts {
     name: "exec",
     disruptive: false,
     only_looks: false,
@@ -124,6 +129,86 @@ fn completion(report: ExecReport) -> Completion {
     let mut failed = Completion::failed(Status::Failed, Effect::Done, error);
     failed.data = Some(Data::Exec(report));
     failed
+}
+
+/// The key in a step of a scenario.
+pub(super) const STEP: Field = field(
+    "exec",
+    Shape::Either(SHAPES),
+    "Run a command in the guest: a line for its shell, or a list of words",
+);
+
+/// What may stand where a step names a process.
+pub(super) const SHAPES: &[Shape] = &[Shape::Texts, Shape::Map(KEYS)];
+
+const KEYS: &[Field] = &[
+    field(
+        "command",
+        Shape::Texts,
+        "A line for the guest's shell, or the program and its arguments as a list",
+    ),
+    field("env", Shape::Named, "Variables of its environment; it then has these and a PATH, and no others"),
+    field("stdin", Shape::Text, "What it reads"),
+];
+
+/// A process to run in the guest, with variables in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecTemplate {
+    /// The program and its arguments; or one text, for the guest's shell.
+    pub words: Vec<Template>,
+    /// Whether it is for the guest's shell.
+    pub shell: bool,
+    /// Variables of its environment.
+    pub env: Vec<(String, Template)>,
+    /// What it reads.
+    pub stdin: Option<Template>,
+}
+
+impl ExecTemplate {
+    /// The process with values in it. The error says what is wrong.
+    pub(super) fn fill(&self, values: &Values) -> Result<ExecSpec, String> {
+        let mut words = fill_all(&self.words, values)?.into_iter();
+        let env = self.env.iter().map(|(name, value)| Ok((name.clone(), fill(value, values)?)));
+        Ok(ExecSpec {
+            program: words.next().unwrap_or_default(),
+            args: words.collect(),
+            env: env.collect::<Result<_, String>>()?,
+            stdin: self.stdin.as_ref().map(|text| fill(text, values)).transpose()?.map(String::into_bytes),
+            shell: self.shell,
+            ..ExecSpec::default()
+        })
+    }
+}
+
+/// Reads a process from a step.
+pub(super) fn read(node: &Node, names: &Names) -> Result<ExecTemplate> {
+    let Value::Map(_) = node.value else {
+        return process(node, Vec::new(), None, names);
+    };
+    let keys = Keys::of(node, KEYS, "exec")?;
+    let env = named(keys.get("env"))?.into_iter().map(|(place, name, value)| {
+        if name.is_empty() || name.contains('=') {
+            return Err(ScenarioError::at(
+                place,
+                format!("{name:?} is not the name of an environment variable"),
+            ));
+        }
+        Ok((name.to_owned(), names.template(value)?))
+    });
+    let stdin = keys.get("stdin").map(|node| names.template(node)).transpose()?;
+    process(keys.need("command")?, env.collect::<Result<_>>()?, stdin, names)
+}
+
+/// A line for the shell, or words.
+fn process(
+    node: &Node,
+    env: Vec<(String, Template)>,
+    stdin: Option<Template>,
+    names: &Names,
+) -> Result<ExecTemplate> {
+    let shell = !matches!(node.value, Value::List(_));
+    let words = texts(node)?.into_iter().map(|word| names.template(word)).collect::<Result<_>>()?;
+    Ok(ExecTemplate { words, shell, env, stdin })
 }
 
 #[cfg(test)]

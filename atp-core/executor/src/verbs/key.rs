@@ -10,6 +10,10 @@ use super::completion::Completion;
 use super::facts::VerbFacts;
 use super::input::{self, takes_no_input};
 use super::job::Job;
+use super::scenario::fields::{Field, Shape, field};
+use super::scenario::node::Node;
+use super::scenario::read::{Names, Result, words};
+use super::scenario::template::{Template, Values, fill_all};
 
 /// Keys to press.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +39,7 @@ impl KeySpec {
     }
 }
 
-static FACTS: VerbFacts = input::facts("key");
+pub(super) static FACTS: VerbFacts = input::facts("key");
 
 pub(super) fn facts(_: &KeySpec) -> &'static VerbFacts {
     &FACTS
@@ -53,4 +57,22 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &KeySpec) -> C
         explain(job, &connection, domain, FACTS.needs, pressed).await
     });
     input::completion(job, domain, answer.await)
+}
+
+/// The key in a step of a scenario.
+pub(super) const STEP: Field =
+    field("key", Shape::Texts, "Press keys: chords such as ctrl-alt-del, one after the other");
+
+/// Reads chords from a step.
+pub(super) fn read(node: &Node, names: &Names) -> Result<Vec<Template>> {
+    words(node, names, |words| parse(words).map(drop))
+}
+
+/// The keys with values in them. The error says what is wrong.
+pub(super) fn fill(chords: &[Template], values: &Values) -> Result<KeySpec, String> {
+    Ok(KeySpec::new(parse(&fill_all(chords, values)?)?))
+}
+
+fn parse(words: &[String]) -> Result<Vec<Chord>, String> {
+    words.iter().map(|word| word.parse::<Chord>().map_err(|error| error.to_string())).collect()
 }

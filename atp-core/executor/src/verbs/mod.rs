@@ -24,6 +24,7 @@ mod pull;
 mod push;
 mod qga;
 mod qmp;
+mod raw_command;
 mod reconnect_retry;
 mod scenario;
 mod screenshot;
@@ -42,7 +43,7 @@ use atp_transport::domain::{DomainInfo, DomainState};
 use serde::{Deserialize as _, Serialize};
 
 pub use self::diagnose::{Diagnosis, Finding, Verdict};
-pub use self::exec::ExecReport;
+pub use self::exec::{ExecReport, ExecTemplate};
 pub use self::facts::{DryRun, Needs, VerbFacts};
 pub use self::host_check::HostReport;
 pub use self::key::KeySpec;
@@ -52,14 +53,14 @@ pub use self::pull::PullSpec;
 pub use self::push::PushSpec;
 pub use self::scenario::report::{ScenarioReport, StepReport};
 pub use self::scenario::{
-    Action, Assertion, ExecTemplate, Matcher, Place, Scenario, ScenarioError, Step, StepOperation, Template,
-    WaitFor, schema as scenario_schema,
+    Action, Assertion, Matcher, Place, Scenario, ScenarioError, Step, StepOperation, Template,
+    schema as scenario_schema,
 };
 pub use self::screenshot::{ScreenshotReport, ScreenshotSpec};
 pub use self::stream::Stream;
 pub use self::transfer::FileReport;
 pub use self::vm_info::{GuestReport, OsReport, VmReport};
-pub use self::wait::{Condition, WaitReport};
+pub use self::wait::{Condition, WaitFor, WaitReport};
 
 use self::completion::Completion;
 use self::job::Job;

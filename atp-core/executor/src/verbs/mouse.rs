@@ -10,6 +10,10 @@ use super::completion::Completion;
 use super::facts::VerbFacts;
 use super::input::{self, takes_no_input};
 use super::job::Job;
+use super::scenario::fields::{Field, Shape, field};
+use super::scenario::node::Node;
+use super::scenario::read::{Names, Result, words};
+use super::scenario::template::{Template, Values, fill_all};
 
 /// The screen that positions in pixels refer to.
 const SCREEN: u32 = 0;
@@ -23,7 +27,7 @@ pub struct MouseSpec {
     pub timing: MouseTiming,
 }
 
-static FACTS: VerbFacts = input::facts("mouse");
+pub(super) static FACTS: VerbFacts = input::facts("mouse");
 
 pub(super) fn facts(_: &MouseSpec) -> &'static VerbFacts {
     &FACTS
@@ -45,4 +49,22 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &MouseSpec) ->
         explain(job, &connection, domain, FACTS.needs, done).await
     });
     input::completion(job, domain, answer.await)
+}
+
+/// The key in a step of a scenario.
+pub(super) const STEP: Field =
+    field("mouse", Shape::Texts, "Move, click, scroll or drag with the mouse, as in click 50% 50%");
+
+/// Reads an action from a step.
+pub(super) fn read(node: &Node, names: &Names) -> Result<Vec<Template>> {
+    words(node, names, |words| parse(words).map(drop))
+}
+
+/// The action with values in it. The error says what is wrong.
+pub(super) fn fill(words: &[Template], values: &Values) -> Result<MouseSpec, String> {
+    Ok(MouseSpec { action: parse(&fill_all(words, values)?)?, timing: MouseTiming::default() })
+}
+
+fn parse(words: &[String]) -> Result<MouseAction, String> {
+    MouseAction::from_words(words).map_err(|error| error.to_string())
 }

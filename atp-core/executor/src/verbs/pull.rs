@@ -12,6 +12,7 @@ use super::completion::Completion;
 use super::facts::VerbFacts;
 use super::job::Job;
 use super::reconnect_retry::ReconnectRetry;
+use super::scenario::template::{Template, Values, fill, fill_path};
 use super::transfer::{FACTS, FileReport, can_continue, finish, note_progress};
 use super::{Data, Operation};
 use crate::safe_name::safe_name;
@@ -29,6 +30,17 @@ pub struct PullSpec {
 }
 
 impl PullSpec {
+    /// Makes the pull of a step. The error says what is wrong.
+    pub(super) fn fill(
+        from: &Template,
+        to: &Template,
+        values: &Values,
+        own: &Values,
+    ) -> Result<Self, String> {
+        let (path, destination) = (fill(from, values)?, fill_path(to, values, own)?);
+        Ok(PullSpec { path, destination, separate: true })
+    }
+
     /// Where the file of this VM goes. A destination that is a folder, or ends in a slash, gets the file in it.
     pub fn destination_of(&self, host: &HostId, vm: &str) -> PathBuf {
         let name = safe_name(self.path.rsplit('/').next().unwrap_or_default());

@@ -14,6 +14,7 @@ use super::completion::{Completion, effect_of};
 use super::facts::VerbFacts;
 use super::job::Job;
 use super::reconnect_retry::ReconnectRetry;
+use super::scenario::template::{Template, Values, fill, fill_path};
 use super::transfer::{FACTS, FileReport, can_continue, finish, note_progress};
 
 /// A file to be copied into guests.
@@ -25,6 +26,21 @@ pub struct PushSpec {
     pub local_path: PathBuf,
     /// An absolute path in the guests: the file's, or that of a folder it goes into.
     pub destination: String,
+}
+
+impl PushSpec {
+    /// Makes the push of a step. The error says what is wrong.
+    pub(super) async fn fill(
+        from: &Template,
+        to: &Template,
+        values: &Values,
+        own: &Values,
+    ) -> Result<Self, String> {
+        let path = fill_path(from, values, own)?;
+        let source = Source::open(&path).await;
+        let source = source.map_err(|error| format!("{} cannot be copied: {error}", path.display()))?;
+        Ok(PushSpec { source: Arc::new(source), local_path: path, destination: fill(to, values)? })
+    }
 }
 
 pub(super) fn facts(_: &PushSpec) -> &'static VerbFacts {

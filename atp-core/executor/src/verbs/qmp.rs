@@ -9,8 +9,9 @@ use super::answer::{Answer, explain, finish, not_running};
 use super::completion::Completion;
 use super::facts::{Needs, VerbFacts};
 use super::job::Job;
+use super::scenario::fields::{Field, Shape, field};
 
-static FACTS: VerbFacts = VerbFacts {
+pub(super) static FACTS: VerbFacts = VerbFacts {
     name: "qmp",
     disruptive: false,
     only_looks: false,
@@ -36,3 +37,7 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, command: &RawCommand
     });
     finish(job, domain, answer.await, |reply| Completion::ok(Effect::Done, Data::Reply(reply)))
 }
+
+/// The key in a step of a scenario.
+pub(super) const STEP: Field =
+    field("qmp", Shape::Texts, "Send a command to QEMU's monitor: COMMAND, and key=value or JSON");

@@ -14,6 +14,8 @@ use super::answer::{Answer, explain, finish, not_running};
 use super::completion::Completion;
 use super::facts::{Needs, VerbFacts};
 use super::job::Job;
+use super::scenario::fields::{Field, Shape, field};
+use super::scenario::template::{Template, Values, fill_path};
 use crate::error::OutcomeError;
 use crate::lossy_path::lossy_path;
 use crate::outcome::Status;
@@ -44,7 +46,7 @@ pub struct ScreenshotReport {
     pub bytes: usize,
 }
 
-static FACTS: VerbFacts = VerbFacts {
+pub(super) static FACTS: VerbFacts = VerbFacts {
     name: "screenshot",
     disruptive: false,
     only_looks: true,
@@ -102,6 +104,18 @@ fn unwritten(host: &HostId, report: &ScreenshotReport, error: &io::Error) -> Out
 fn file_for(folder: &Path, host: &HostId, vm: &str) -> PathBuf {
     // A host id is made of harmless characters, and may still be `.` or `..`.
     folder.join(safe_name(host.as_str())).join(format!("{}.png", safe_name(vm)))
+}
+
+/// The key in a step of a scenario.
+pub(super) const STEP: Field =
+    field("screenshot", Shape::Text, "Take a picture of the screen, into this folder");
+
+impl ScreenshotSpec {
+    /// Makes the picture of a step. The error says what is wrong.
+    pub(super) fn fill(folder: &Template, values: &Values, own: &Values) -> Result<Self, String> {
+        let folder = fill_path(folder, values, own)?;
+        Ok(ScreenshotSpec { folder, screen: 0, limits: ScreenshotLimits::default() })
+    }
 }
 
 #[cfg(test)]

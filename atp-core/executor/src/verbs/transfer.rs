@@ -13,6 +13,11 @@ use super::answer::{self, Answer};
 use super::completion::Completion;
 use super::facts::{Needs, VerbFacts};
 use super::job::Job;
+use super::scenario::ScenarioError;
+use super::scenario::fields::{Field, Shape, field};
+use super::scenario::node::Node;
+use super::scenario::read::{Keys, Names, Result};
+use super::scenario::template::Template;
 use crate::lossy_path::lossy_path;
 use crate::outcome::Status;
 use crate::run::SoFar;
@@ -87,6 +92,36 @@ pub(super) fn can_continue(error: &ProtocolError, begun: &mut bool) -> bool {
         }
         ProtocolError::Transport(_) => *begun,
         _ => false,
+    }
+}
+
+/// The key in a step of a scenario.
+pub(super) const STEP: Field = field("cp", Shape::Map(KEYS), "Copy a file into the guest or out of it");
+
+const KEYS: &[Field] = &[
+    field("push", Shape::Text, "The file here that goes into the guest"),
+    field("pull", Shape::Text, "The file in the guest that is fetched"),
+    field(
+        "to",
+        Shape::Text,
+        "Where it goes: a path in the guest; or a folder here, below which it is HOST/VM/NAME",
+    ),
+];
+
+/// One direction of a copy in a step: the source and the destination.
+pub(super) enum CopyStep {
+    Push(Template, Template),
+    Pull(Template, Template),
+}
+
+/// Reads a copy from a step.
+pub(super) fn read(node: &Node, names: &Names) -> Result<CopyStep> {
+    let keys = Keys::of(node, KEYS, "cp")?;
+    let to = names.template(keys.need("to")?)?;
+    match (keys.get("push"), keys.get("pull")) {
+        (Some(from), None) => Ok(CopyStep::Push(names.template(from)?, to)),
+        (None, Some(from)) => Ok(CopyStep::Pull(names.template(from)?, to)),
+        _ => Err(ScenarioError::at(node.place, "cp is one way: push a file, or pull one")),
     }
 }
 

@@ -56,7 +56,7 @@ pub struct OsReport {
     pub machine: Option<String>,
 }
 
-static FACTS: VerbFacts = VerbFacts {
+pub(super) static FACTS: VerbFacts = VerbFacts {
     name: "vm-info",
     disruptive: false,
     only_looks: true,

@@ -11,8 +11,14 @@ use tokio::time::{self, Instant};
 
 use super::Data;
 use super::completion::{Completion, effect_of};
+use super::exec::{self as exec_verb, ExecTemplate};
 use super::facts::{Needs, VerbFacts, is_reached};
 use super::job::Job;
+use super::scenario::ScenarioError;
+use super::scenario::fields::{Field, STATES, Shape, field};
+use super::scenario::node::{Node, Value};
+use super::scenario::read::{Keys, Names, Result, choice, state};
+use super::scenario::template::Values;
 use crate::error::{OutcomeError, in_full};
 use crate::outcome::Status;
 
@@ -56,7 +62,7 @@ enum Seen {
     NotYet(String),
 }
 
-static LOOK: VerbFacts = VerbFacts {
+pub(super) static LOOK: VerbFacts = VerbFacts {
     name: "wait",
     disruptive: false,
     only_looks: true,
@@ -67,7 +73,7 @@ static LOOK: VerbFacts = VerbFacts {
 };
 
 /// A program that is run in the guest may do anything there.
-static RUN: VerbFacts = VerbFacts { only_looks: false, ..LOOK };
+pub(super) static RUN: VerbFacts = VerbFacts { only_looks: false, ..LOOK };
 
 pub(super) fn facts(condition: &Condition) -> &'static VerbFacts {
     match condition {
@@ -194,6 +200,61 @@ fn too_late(job: &Job, domain: &DomainInfo, condition: &Condition, effect: Effec
     let hint = Hint::GIVE_TIME;
     let error = OutcomeError::new(ErrorKind::ConditionNotMet, message).with_hint(hint).retryable();
     Completion::failed(Status::Timeout, effect, error)
+}
+
+/// The key in a step of a scenario.
+pub(super) const STEP: Field = field(
+    "wait",
+    Shape::Either(SHAPES),
+    "Wait until the guest agent answers, the VM is in a state, or a command exits with 0",
+);
+
+const SHAPES: &[Shape] = &[Shape::Choice(&["agent"]), Shape::Map(KEYS)];
+
+const KEYS: &[Field] = &[
+    field("state", Shape::Choice(STATES), "The state to wait for"),
+    field(
+        "exec",
+        Shape::Either(exec_verb::SHAPES),
+        "The command that has to exit with 0; it is run again and again until then",
+    ),
+];
+
+/// What a step waits for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum WaitFor {
+    /// The guest agent answers.
+    Agent,
+    /// The VM is in this state.
+    State(DomainState),
+    /// The process exits with code 0.
+    Exec(ExecTemplate),
+}
+
+impl WaitFor {
+    /// The condition with values in it. The error says what is wrong.
+    pub(super) fn fill(&self, values: &Values) -> Result<Condition, String> {
+        Ok(match self {
+            WaitFor::Agent => Condition::Agent,
+            WaitFor::State(state) => Condition::State(*state),
+            WaitFor::Exec(exec) => Condition::Exec(exec.fill(values)?),
+        })
+    }
+}
+
+/// Reads what a step waits for.
+pub(super) fn read(node: &Node, names: &Names) -> Result<WaitFor> {
+    let Value::Map(_) = node.value else {
+        choice(node, &["agent"])
+            .map_err(|error| error.with_hint("agent, or state: STATE, or exec: COMMAND"))?;
+        return Ok(WaitFor::Agent);
+    };
+    let keys = Keys::of(node, KEYS, "wait")?;
+    match (keys.get("state"), keys.get("exec")) {
+        (Some(node), None) => Ok(WaitFor::State(state(node)?)),
+        (None, Some(node)) => Ok(WaitFor::Exec(exec_verb::read(node, names)?)),
+        _ => Err(ScenarioError::at(node.place, "wait is for one thing: a state, or a command")),
+    }
 }
 
 #[cfg(test)]

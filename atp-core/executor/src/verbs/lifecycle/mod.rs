@@ -11,6 +11,9 @@ use super::Data;
 use super::completion::Completion;
 use super::facts::{DryRun, Needs, VerbFacts, is_reached};
 use super::job::Job;
+use super::scenario::fields::{Field, Shape, field};
+use super::scenario::node::{Node, Value};
+use super::scenario::read::{Keys, Result, choice, truth};
 use crate::error::{OutcomeError, in_full};
 use crate::outcome::Status;
 use crate::policy::Policy;
@@ -294,6 +297,42 @@ fn too_late(job: &Job, domain: &DomainInfo, goal: DomainState, last: &str) -> Co
     };
     let error = OutcomeError::new(ErrorKind::StateNotReached, message).with_hint(hint).retryable();
     Completion::failed(Status::Timeout, Effect::Done, error)
+}
+
+/// The key in a step of a scenario.
+pub(super) const STEP: Field =
+    field("vm", Shape::Either(SHAPES), "Change the VM's state, or ask for all that is known of it");
+
+/// What `vm` can do.
+const ACTIONS: &[&str] = &["start", "shutdown", "reboot", "reset", "destroy", "suspend", "resume", "info"];
+
+const SHAPES: &[Shape] = &[Shape::Choice(ACTIONS), Shape::Map(KEYS)];
+
+const KEYS: &[Field] = &[
+    field("action", Shape::Choice(ACTIONS), "What is done"),
+    field("wait", Shape::Bool, "Whether the step ends only when the state is reached"),
+];
+
+/// Reads a change from a step; none for `info`.
+pub(super) fn read(node: &Node) -> Result<Option<LifecycleSpec>> {
+    let (action, wait) = match &node.value {
+        Value::Map(_) => {
+            let keys = Keys::of(node, KEYS, "vm")?;
+            (keys.need("action")?, keys.get("wait").map(truth).transpose()?.unwrap_or(false))
+        }
+        _ => (node, false),
+    };
+    let action = match choice(action, ACTIONS)? {
+        "start" => Lifecycle::Start,
+        "shutdown" => Lifecycle::Shutdown,
+        "reboot" => Lifecycle::Reboot,
+        "reset" => Lifecycle::Reset,
+        "destroy" => Lifecycle::Destroy,
+        "suspend" => Lifecycle::Suspend,
+        "resume" => Lifecycle::Resume,
+        _ => return Ok(None),
+    };
+    Ok(Some(LifecycleSpec { action, wait }))
 }
 
 #[cfg(test)]

@@ -30,18 +30,18 @@ pub struct ScenarioError {
 }
 
 impl ScenarioError {
-    pub(super) fn at(place: Place, message: impl Into<String>) -> Self {
+    pub(in crate::verbs) fn at(place: Place, message: impl Into<String>) -> Self {
         ScenarioError { place: Some(place), message: message.into(), hint: None }
     }
 
-    pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+    pub(in crate::verbs) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 }
 
 /// The hint for a name that is none of these: the nearest, or all.
-pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub(in crate::verbs) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<_> = known.into_iter().collect();
     let close = known.iter().map(|known| (strsim::jaro_winkler(name, known), known));
     match close.max_by(|a, b| a.0.total_cmp(&b.0)) {

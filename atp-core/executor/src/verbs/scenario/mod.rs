@@ -24,15 +24,17 @@
 //! batches, deadlines, journals and early ends are those of any run. The format is described in
 //! `docs/scenarios.md`; [`schema`] gives it to editors.
 
+mod assertion;
 mod error;
-mod fields;
-mod node;
+pub(super) mod fields;
+pub(super) mod node;
 mod parse;
+pub(super) mod read;
 pub(super) mod report;
 mod run;
 mod schema;
 mod step;
-mod template;
+pub(super) mod template;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -43,9 +45,10 @@ use atp_transport::HostId;
 use crate::selection::{LabelFilter, Selection, StateFilter};
 use crate::selector::Selector;
 
+pub use self::assertion::{Assertion, Matcher};
 pub use self::error::{Place, ScenarioError};
 pub use self::schema::schema;
-pub use self::step::{Action, Assertion, ExecTemplate, Matcher, Step, StepOperation, WaitFor};
+pub use self::step::{Action, Step, StepOperation};
 pub use self::template::Template;
 
 pub(super) use self::run::perform;

@@ -11,13 +11,13 @@ use super::error::{Place, ScenarioError};
 
 /// A value and its place.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
-    pub(super) place: Place,
-    pub(super) value: Value,
+pub(in crate::verbs) struct Node {
+    pub(in crate::verbs) place: Place,
+    pub(in crate::verbs) value: Value,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Value {
+pub(in crate::verbs) enum Value {
     /// Nothing, or `null`, or `~`.
     Nothing,
     /// A scalar as it is written, and whether it stands in quotes or is in any case no number, truth value or the like.
@@ -28,21 +28,21 @@ pub(super) enum Value {
 
 /// What YAML takes a scalar for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::verbs) enum Kind {
     Text,
     Bool(bool),
     Number,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Key {
-    pub(super) place: Place,
-    pub(super) name: String,
+pub(in crate::verbs) struct Key {
+    pub(in crate::verbs) place: Place,
+    pub(in crate::verbs) name: String,
 }
 
 impl Node {
     /// Parses one document.
-    pub(super) fn parse(text: &str) -> Result<Node, ScenarioError> {
+    pub(in crate::verbs) fn parse(text: &str) -> Result<Node, ScenarioError> {
         let raw: Spanned<Raw> = serde_saphyr::from_str(text).map_err(|error| {
             let place = error.location().map_or(Place { line: 1, column: 1 }, Place::of);
             // The rest of its message draws the line, which the caller does not need.
@@ -78,7 +78,7 @@ impl Node {
     }
 
     /// What it is, for a message.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(in crate::verbs) fn kind(&self) -> &'static str {
         match &self.value {
             Value::Nothing => "nothing",
             Value::Scalar(_, Kind::Text) => "text",

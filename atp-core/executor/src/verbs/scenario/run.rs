@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Scenario;
+use super::assertion::Assertion;
 use super::report::{ScenarioReport, StepReport};
-use super::step::{Action, Assertion, Step};
+use super::step::{Action, Step};
 use super::template::Values;
 use crate::error::OutcomeError;
 use crate::outcome::{Status, millis};

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::fields::{Field, SCENARIO, STEP, Shape, VERBS};
+use super::fields::{Field, SCENARIO, Shape};
+use super::step;
 
 /// The JSON Schema of scenario files (draft 2020-12).
 pub fn schema() -> Value {
@@ -15,8 +16,8 @@ pub fn schema() -> Value {
 }
 
 fn step() -> Value {
-    let mut step = object(STEP);
-    let one_verb: Vec<_> = VERBS.iter().map(|verb| json!({"required": [verb]})).collect();
+    let mut step = object(&step::keys());
+    let one_verb: Vec<_> = step::verb_names().iter().map(|verb| json!({"required": [verb]})).collect();
     step["oneOf"] = json!(one_verb);
     step
 }

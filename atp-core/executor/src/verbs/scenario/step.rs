@@ -1,20 +1,20 @@
-//! One step of a scenario.
+//! One step of a scenario, and the table of what a step can do.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use atp_protocol::files::Source;
-use atp_protocol::input::{Chord, Layout, MouseAction, MouseTiming};
-use atp_protocol::screenshot::ScreenshotLimits;
-use atp_protocol::{ExecSpec, RawCommand};
-use atp_transport::domain::DomainState;
-use regex::Regex;
-
+use super::assertion::{self, Assertion};
 use super::error::Place;
+use super::fields::{self, Field};
+use super::node::Node;
+use super::read::{Names, Result};
 use super::template::{Template, Values};
+use crate::verbs::exec::{self, ExecTemplate};
+use crate::verbs::facts::VerbFacts;
+use crate::verbs::transfer::{self, CopyStep};
+use crate::verbs::wait::{self, WaitFor};
 use crate::verbs::{
-    Condition, KeySpec, LifecycleSpec, MouseSpec, Operation, PullSpec, PushSpec, ScreenshotSpec,
+    LifecycleSpec, Operation, PullSpec, PushSpec, ScreenshotSpec, key, lifecycle, mouse, qga, qmp,
+    raw_command, screenshot, type_text, vm_info,
 };
 
 /// One step that a target goes through.
@@ -82,55 +82,6 @@ pub enum StepOperation {
     Screenshot(Template),
 }
 
-/// A process to run in the guest, with variables in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExecTemplate {
-    /// The program and its arguments; or one text, for the guest's shell.
-    pub words: Vec<Template>,
-    /// Whether it is for the guest's shell.
-    pub shell: bool,
-    /// Variables of its environment.
-    pub env: Vec<(String, Template)>,
-    /// What it reads.
-    pub stdin: Option<Template>,
-}
-
-/// What a step waits for.
-#[derive(Debug, Clone, PartialEq)]
-pub enum WaitFor {
-    /// The guest agent answers.
-    Agent,
-    /// The VM is in this state.
-    State(DomainState),
-    /// The process exits with code 0.
-    Exec(ExecTemplate),
-}
-
-/// What is expected of the step before, or of the VM. All of it has to be so.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Assertion {
-    /// The exit code of its process.
-    pub exit_code: Option<i32>,
-    /// Its standard output; of a step that is no process, what it yielded, as JSON.
-    pub stdout: Option<Matcher>,
-    /// Its standard error.
-    pub stderr: Option<Matcher>,
-    /// The state that the VM is in now.
-    pub state: Option<DomainState>,
-}
-
-/// A regular expression, which may match anywhere.
-#[derive(Debug, Clone)]
-pub struct Matcher(pub(super) Regex);
-
-impl PartialEq for Matcher {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.as_str() == other.0.as_str()
-    }
-}
-
-impl Eq for Matcher {}
-
 impl Step {
     /// The operation it carries out, if it is one.
     pub fn operation(&self) -> Option<&StepOperation> {
@@ -154,155 +105,140 @@ impl Step {
     }
 }
 
+/// A key that says what a step does.
+pub(super) struct StepVerb {
+    pub(super) field: Field,
+    /// Reads what stands at the key.
+    pub(super) read: fn(&Node, &Names) -> Result<Action>,
+}
+
+/// What a step can do. A step has exactly one of these keys.
+pub(super) const VERBS: &[StepVerb] = &[
+    StepVerb {
+        field: exec::STEP,
+        read: |node, names| Ok(StepOperation::Exec(exec::read(node, names)?).into()),
+    },
+    StepVerb {
+        field: qmp::STEP,
+        read: |node, names| Ok(StepOperation::Qmp(raw_command::read(node, names)?).into()),
+    },
+    StepVerb {
+        field: qga::STEP,
+        read: |node, names| Ok(StepOperation::Qga(raw_command::read(node, names)?).into()),
+    },
+    StepVerb {
+        field: lifecycle::STEP,
+        read: |node, _| {
+            let change = lifecycle::read(node)?;
+            Ok(change.map_or(StepOperation::Info, StepOperation::Lifecycle).into())
+        },
+    },
+    StepVerb {
+        field: wait::STEP,
+        read: |node, names| Ok(StepOperation::Wait(wait::read(node, names)?).into()),
+    },
+    StepVerb {
+        field: transfer::STEP,
+        read: |node, names| {
+            let operation = match transfer::read(node, names)? {
+                CopyStep::Push(from, to) => StepOperation::Push { from, to },
+                CopyStep::Pull(from, to) => StepOperation::Pull { from, to },
+            };
+            Ok(operation.into())
+        },
+    },
+    StepVerb { field: key::STEP, read: |node, names| Ok(StepOperation::Key(key::read(node, names)?).into()) },
+    StepVerb {
+        field: type_text::STEP,
+        read: |node, names| Ok(StepOperation::Type(names.template(node)?).into()),
+    },
+    StepVerb {
+        field: mouse::STEP,
+        read: |node, names| Ok(StepOperation::Mouse(mouse::read(node, names)?).into()),
+    },
+    StepVerb {
+        field: screenshot::STEP,
+        read: |node, names| Ok(StepOperation::Screenshot(names.template(node)?).into()),
+    },
+    StepVerb { field: assertion::STEP, read: |node, _| Ok(Action::Assert(assertion::read(node)?)) },
+];
+
+impl From<StepOperation> for Action {
+    fn from(operation: StepOperation) -> Self {
+        Action::Do(operation)
+    }
+}
+
+/// The keys of a step: those that go with any verb, and the verbs.
+pub(super) fn keys() -> Vec<Field> {
+    fields::STEP.iter().copied().chain(VERBS.iter().map(|verb| verb.field)).collect()
+}
+
+/// The names of the verbs.
+pub(super) fn verb_names() -> Vec<&'static str> {
+    VERBS.iter().map(|verb| verb.field.name).collect()
+}
+
 impl StepOperation {
+    fn facts(&self) -> &'static VerbFacts {
+        match self {
+            StepOperation::Exec(_) => &exec::FACTS,
+            StepOperation::Qmp(_) => &qmp::FACTS,
+            StepOperation::Qga(_) => &qga::FACTS,
+            StepOperation::Lifecycle(spec) => lifecycle::facts(spec),
+            StepOperation::Info => &vm_info::FACTS,
+            StepOperation::Wait(WaitFor::Exec(_)) => &wait::RUN,
+            StepOperation::Wait(_) => &wait::LOOK,
+            StepOperation::Push { .. } | StepOperation::Pull { .. } => &transfer::FACTS,
+            StepOperation::Key(_) => &key::FACTS,
+            StepOperation::Type(_) => &type_text::FACTS,
+            StepOperation::Mouse(_) => &mouse::FACTS,
+            StepOperation::Screenshot(_) => &screenshot::FACTS,
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
-            StepOperation::Exec(_) => "exec",
-            StepOperation::Qmp(_) => "qmp",
-            StepOperation::Qga(_) => "qga",
-            StepOperation::Info => Operation::VmInfo.name(),
-            StepOperation::Wait(_) => "wait",
             StepOperation::Push { .. } => "push",
             StepOperation::Pull { .. } => "pull",
-            StepOperation::Key(_) => "key",
-            StepOperation::Type(_) => "type",
-            StepOperation::Mouse(_) => "mouse",
-            StepOperation::Screenshot(_) => "screenshot",
-            StepOperation::Lifecycle(spec) => Operation::Lifecycle(*spec).name(),
+            other => other.facts().name,
         }
     }
 
     pub(super) fn is_disruptive(&self) -> bool {
-        match self {
-            StepOperation::Lifecycle(spec) => Operation::Lifecycle(*spec).is_disruptive(),
-            _ => false,
-        }
+        self.facts().disruptive
     }
 
     pub(super) fn only_looks(&self) -> bool {
-        match self {
-            StepOperation::Info | StepOperation::Screenshot(_) => true,
-            StepOperation::Wait(what) => !matches!(what, WaitFor::Exec(_)),
-            _ => false,
-        }
+        self.facts().only_looks
     }
 
-    /// The operation with values in it; of these, the file's `own` may say where files are here. The error says what
-    /// is wrong.
+    /// Whether it yields something that a variable can keep.
+    pub(super) fn can_be_captured(&self) -> bool {
+        matches!(
+            self,
+            StepOperation::Exec(_) | StepOperation::Qmp(_) | StepOperation::Qga(_) | StepOperation::Info
+        )
+    }
+
+    /// The operation with values in it. Only the file's `own` values may say where files are on this machine. The error
+    /// says what is wrong.
     pub(super) async fn fill(&self, values: &Values, own: &Values) -> Result<Operation, String> {
         Ok(match self {
             StepOperation::Exec(exec) => Operation::Exec(exec.fill(values)?),
-            StepOperation::Qmp(words) => Operation::Qmp(command(words, values)?),
-            StepOperation::Qga(words) => Operation::Qga(command(words, values)?),
-            StepOperation::Info => Operation::VmInfo,
-            StepOperation::Wait(what) => Operation::Wait(match what {
-                WaitFor::Agent => Condition::Agent,
-                WaitFor::State(state) => Condition::State(*state),
-                WaitFor::Exec(exec) => Condition::Exec(exec.fill(values)?),
-            }),
-            StepOperation::Push { from, to } => {
-                let path = fill_path(from, values, own)?;
-                let source = Source::open(&path).await;
-                let source =
-                    source.map_err(|error| format!("{} cannot be copied: {error}", path.display()))?;
-                let destination = fill(to, values)?;
-                Operation::Push(PushSpec { source: Arc::new(source), local_path: path, destination })
-            }
-            StepOperation::Pull { from, to } => {
-                let (path, destination) = (fill(from, values)?, fill_path(to, values, own)?);
-                Operation::Pull(PullSpec { path, destination, separate: true })
-            }
-            StepOperation::Key(chords) => {
-                Operation::Key(KeySpec::new(parse_chords(&fill_all(chords, values)?)?))
-            }
-            StepOperation::Type(text) => {
-                let spec = KeySpec::of_text(&fill(text, values)?, Layout::US);
-                Operation::Type(spec.map_err(|error| error.to_string())?)
-            }
-            StepOperation::Mouse(words) => {
-                let action = parse_mouse(&fill_all(words, values)?)?;
-                Operation::Mouse(MouseSpec { action, timing: MouseTiming::default() })
-            }
-            StepOperation::Screenshot(folder) => Operation::Screenshot(ScreenshotSpec {
-                folder: fill_path(folder, values, own)?,
-                screen: 0,
-                limits: ScreenshotLimits::default(),
-            }),
+            StepOperation::Qmp(words) => Operation::Qmp(raw_command::fill(words, values)?),
+            StepOperation::Qga(words) => Operation::Qga(raw_command::fill(words, values)?),
             StepOperation::Lifecycle(spec) => Operation::Lifecycle(*spec),
+            StepOperation::Info => Operation::VmInfo,
+            StepOperation::Wait(wait) => Operation::Wait(wait.fill(values)?),
+            StepOperation::Push { from, to } => Operation::Push(PushSpec::fill(from, to, values, own).await?),
+            StepOperation::Pull { from, to } => Operation::Pull(PullSpec::fill(from, to, values, own)?),
+            StepOperation::Key(chords) => Operation::Key(key::fill(chords, values)?),
+            StepOperation::Type(text) => Operation::Type(type_text::fill(text, values)?),
+            StepOperation::Mouse(words) => Operation::Mouse(mouse::fill(words, values)?),
+            StepOperation::Screenshot(folder) => {
+                Operation::Screenshot(ScreenshotSpec::fill(folder, values, own)?)
+            }
         })
-    }
-}
-
-impl ExecTemplate {
-    /// The process with values in it. The error says what is wrong.
-    pub(super) fn fill(&self, values: &Values) -> Result<ExecSpec, String> {
-        let mut words = fill_all(&self.words, values)?.into_iter();
-        let env = self.env.iter().map(|(name, value)| Ok((name.clone(), fill(value, values)?)));
-        Ok(ExecSpec {
-            program: words.next().unwrap_or_default(),
-            args: words.collect(),
-            env: env.collect::<Result<_, String>>()?,
-            stdin: self.stdin.as_ref().map(|text| fill(text, values)).transpose()?.map(String::into_bytes),
-            shell: self.shell,
-            ..ExecSpec::default()
-        })
-    }
-}
-
-/// Chords from their words.
-pub(super) fn parse_chords(words: &[String]) -> Result<Vec<Chord>, String> {
-    words.iter().map(|word| word.parse::<Chord>().map_err(|error| error.to_string())).collect()
-}
-
-/// What the mouse does, from its words.
-pub(super) fn parse_mouse(words: &[String]) -> Result<MouseAction, String> {
-    MouseAction::from_words(words).map_err(|error| error.to_string())
-}
-
-fn command(words: &[Template], values: &Values) -> Result<RawCommand, String> {
-    RawCommand::from_words(fill_all(words, values)?).map_err(|error| error.to_string())
-}
-
-fn fill_all(templates: &[Template], values: &Values) -> Result<Vec<String>, String> {
-    templates.iter().map(|template| fill(template, values)).collect()
-}
-
-/// A path here. What a guest said, or what a VM is called, is one name in it at most: it does not lead elsewhere.
-fn fill_path(template: &Template, values: &Values, own: &Values) -> Result<PathBuf, String> {
-    let is_name = |value: &str| !matches!(value, "" | "." | "..") && !value.contains(['/', '\0']);
-    for name in template.variables() {
-        let value = values.get(name).filter(|value| own.get(name) != Some(value));
-        if let Some(value) = value.filter(|value| !is_name(value)) {
-            return Err(format!(
-                "the variable {name:?} is {value:?} and stands in a path of this machine, where only variables of \
-                 the file may be more than the name of a file"
-            ));
-        }
-    }
-    fill(template, values).map(PathBuf::from)
-}
-
-fn fill(template: &Template, values: &Values) -> Result<String, String> {
-    template.fill(values).map_err(|name| format!("the variable {name:?} has no value: no step captured it"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_here_is_led_elsewhere_by_the_file_alone() {
-        let own = Values::from([("base".to_owned(), "../out".to_owned())]);
-        let path = |text: &str, said: &str| {
-            let said = ("said".to_owned(), said.to_owned());
-            let values = own.clone().into_iter().chain([said]).collect();
-            fill_path(&Template::parse(text).unwrap(), &values, &own)
-        };
-        assert_eq!(path("${base}/${said}.txt", "web-1"), Ok(PathBuf::from("../out/web-1.txt")));
-        assert_eq!(path("${base}/x", "/etc/passwd"), Ok(PathBuf::from("../out/x")));
-        for said in ["", ".", "..", "/etc/passwd", "../../x", "a/b"] {
-            let error = path("${base}/${said}", said).unwrap_err();
-            assert!(error.contains("\"said\"") && error.contains(&format!("{said:?}")), "{error}");
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 /// A text that is filled in when it is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +17,7 @@ enum Part {
 }
 
 /// The values of variables.
-pub(crate) type Values = BTreeMap<String, String>;
+pub(in crate::verbs) type Values = BTreeMap<String, String>;
 
 impl Template {
     /// Parses a text. The error says what is wrong with it.
@@ -64,7 +65,7 @@ impl Template {
     }
 
     /// The text with the values in it. The error is the name of a variable without one.
-    pub(crate) fn fill(&self, values: &Values) -> Result<String, String> {
+    pub(super) fn fill(&self, values: &Values) -> Result<String, String> {
         let mut text = String::new();
         for part in &self.parts {
             match part {
@@ -95,35 +96,81 @@ pub(super) fn is_name(name: &str) -> bool {
     name.starts_with(is_letter) && name.chars().all(|c| is_letter(c) || c.is_ascii_digit())
 }
 
+/// The texts with values in them.
+pub(in crate::verbs) fn fill_all(templates: &[Template], values: &Values) -> Result<Vec<String>, String> {
+    templates.iter().map(|template| fill(template, values)).collect()
+}
+
+/// A path on this machine. What a guest printed, or a VM's name, can only be a single file name in it, so that it does not
+/// lead to another folder. Only the file's own variables may be more.
+pub(in crate::verbs) fn fill_path(
+    template: &Template,
+    values: &Values,
+    own: &Values,
+) -> Result<PathBuf, String> {
+    let is_name = |value: &str| !matches!(value, "" | "." | "..") && !value.contains(['/', '\0']);
+    for name in template.variables() {
+        let value = values.get(name).filter(|value| own.get(name) != Some(value));
+        if let Some(value) = value.filter(|value| !is_name(value)) {
+            return Err(format!(
+                "the variable {name:?} is {value:?} and stands in a path of this machine, where only variables of \
+                 the file may be more than the name of a file"
+            ));
+        }
+    }
+    fill(template, values).map(PathBuf::from)
+}
+
+/// The text with values in it. The error says which variable has none.
+pub(in crate::verbs) fn fill(template: &Template, values: &Values) -> Result<String, String> {
+    template.fill(values).map_err(|name| format!("the variable {name:?} has no value: no step captured it"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn fill(text: &str) -> Result<String, String> {
+    fn filled(text: &str) -> Result<String, String> {
         let values = [("name", "web"), ("n", "1")].map(|(key, value)| (key.to_owned(), value.to_owned()));
         Template::parse(text)?.fill(&Values::from(values))
     }
 
     #[test]
     fn variables_are_filled_in_and_a_shells_own_are_left_alone() {
-        assert_eq!(fill("${name}-${n}").unwrap(), "web-1");
-        assert_eq!(fill("echo $HOME $1 $$ $${name} ${name}$").unwrap(), "echo $HOME $1 $ ${name} web$");
-        assert_eq!(fill("").unwrap(), "");
+        assert_eq!(filled("${name}-${n}").unwrap(), "web-1");
+        assert_eq!(filled("echo $HOME $1 $$ $${name} ${name}$").unwrap(), "echo $HOME $1 $ ${name} web$");
+        assert_eq!(filled("").unwrap(), "");
     }
 
     #[test]
     fn what_is_wrong_is_said() {
-        assert_eq!(fill("${other}").unwrap_err(), "other");
-        assert!(fill("${name").unwrap_err().contains("not closed"));
-        assert!(fill("${a b}").unwrap_err().contains("\"a b\""));
-        assert!(fill("${}").unwrap_err().contains("not the name"));
+        assert_eq!(filled("${other}").unwrap_err(), "other");
+        assert!(filled("${name").unwrap_err().contains("not closed"));
+        assert!(filled("${a b}").unwrap_err().contains("\"a b\""));
+        assert!(filled("${}").unwrap_err().contains("not the name"));
+    }
+
+    #[test]
+    fn only_the_file_decides_the_folder_of_a_path() {
+        let own = Values::from([("base".to_owned(), "../out".to_owned())]);
+        let path = |text: &str, said: &str| {
+            let said = ("said".to_owned(), said.to_owned());
+            let values = own.clone().into_iter().chain([said]).collect();
+            fill_path(&Template::parse(text).unwrap(), &values, &own)
+        };
+        assert_eq!(path("${base}/${said}.txt", "web-1"), Ok(PathBuf::from("../out/web-1.txt")));
+        assert_eq!(path("${base}/x", "/etc/passwd"), Ok(PathBuf::from("../out/x")));
+        for said in ["", ".", "..", "/etc/passwd", "../../x", "a/b"] {
+            let error = path("${base}/${said}", said).unwrap_err();
+            assert!(error.contains("\"said\"") && error.contains(&format!("{said:?}")), "{error}");
+        }
     }
 
     proptest! {
         #[test]
         fn text_without_dollars_is_itself(text in "[^$]*") {
-            prop_assert_eq!(fill(&text).unwrap(), text);
+            prop_assert_eq!(filled(&text).unwrap(), text);
         }
 
         #[test]

@@ -1,0 +1,72 @@
+//! `assert`: a comparison of what the step before yielded, and of the VM's state.
+
+use atp_transport::domain::DomainState;
+use regex::Regex;
+
+use super::error::ScenarioError;
+use super::fields::{Field, STATES, Shape, field};
+use super::node::Node;
+use super::read::{Keys, Result, integer, scalar, state};
+
+/// What is expected of the step before, or of the VM. All of it has to be so.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Assertion {
+    /// The exit code of its process.
+    pub exit_code: Option<i32>,
+    /// Its standard output; of a step that is no process, what it yielded, as JSON.
+    pub stdout: Option<Matcher>,
+    /// Its standard error.
+    pub stderr: Option<Matcher>,
+    /// The state that the VM is in now.
+    pub state: Option<DomainState>,
+}
+
+/// A regular expression, which may match anywhere.
+#[derive(Debug, Clone)]
+pub struct Matcher(pub(super) Regex);
+
+impl PartialEq for Matcher {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for Matcher {}
+
+/// The key in a step.
+pub(super) const STEP: Field =
+    field("assert", Shape::Map(ASSERT), "Compare what the step before yielded; all of it has to be so");
+
+const ASSERT: &[Field] = &[
+    field("exit_code", Shape::Integer, "The exit code of the process before"),
+    field(
+        "stdout",
+        Shape::Text,
+        "A regular expression on its standard output, or on the JSON that a step yielded",
+    ),
+    field("stderr", Shape::Text, "A regular expression on its standard error"),
+    field("state", Shape::Choice(STATES), "The state that the VM is in"),
+];
+
+pub(super) fn read(node: &Node) -> Result<Assertion> {
+    let keys = Keys::of(node, ASSERT, "assert")?;
+    if keys.is_empty() {
+        return Err(ScenarioError::at(node.place, "an assert has to expect something")
+            .with_hint("exit_code, stdout, stderr or state"));
+    }
+    let matcher = |node: &Node| {
+        let text = scalar(node)?;
+        Regex::new(&text).map(Matcher).map_err(|error| {
+            // The crate draws the expression with a marker below it; its last line is the reason.
+            let message = error.to_string();
+            let reason = message.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            ScenarioError::at(node.place, format!("{text:?} is not a regular expression: {reason}"))
+        })
+    };
+    Ok(Assertion {
+        exit_code: keys.get("exit_code").map(integer).transpose()?,
+        stdout: keys.get("stdout").map(matcher).transpose()?,
+        stderr: keys.get("stderr").map(matcher).transpose()?,
+        state: keys.get("state").map(state).transpose()?,
+    })
+}
