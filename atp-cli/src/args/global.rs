@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use atp_settings::parse_positive_duration;
 use atp_transport::HostId;
-use atp_transport::settings::parse_positive_duration;
 use clap::{ArgAction, Args};
 
 use super::number::parse_count;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atp_transport::settings::{DurationError, parse_duration};
+use atp_settings::{DurationError, parse_duration};
 
 use crate::context::Context;
 use crate::problem::Problem;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use atp_executor::Portion;
-use atp_transport::settings::parse_positive_duration;
+use atp_settings::parse_positive_duration;
 use clap::Args;
 
 use super::number::{parse_count, parse_number};

@@ -6,15 +6,14 @@ mod secret;
 
 use std::collections::BTreeSet;
 use std::env;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atp_executor::Policy;
-use atp_transport::settings::{self, Kind, Layer, Schema, host_schema, key_text, parse_duration, read_hosts};
-use atp_transport::{ConfigProblem, HostInfo, TransportConfig};
+use atp_settings::{ConfigProblem, Kind, Layer, Schema, key_text, load, parse_duration};
+use atp_transport::{HostInfo, TransportConfig, host_schema, read_hosts};
 use clap::ValueEnum;
-use config::{Config, ConfigError, Map, Value, ValueKind};
+use config::{ConfigError, Map, Value, ValueKind};
 use serde::{Deserialize, Serialize};
 
 use crate::args::{GlobalArgs, NONE};
@@ -64,6 +63,16 @@ impl Sources {
             None => [Some(PathBuf::from(SYSTEM_FILE)), user_file(&variables)].into_iter().flatten().collect(),
         };
         Sources { files, is_explicit, must_exist: is_explicit, variables, flags }
+    }
+
+    /// All of them, in their order.
+    fn layers(&self, flags: Vec<Layer>) -> atp_settings::Sources {
+        let files = match &self.files[..] {
+            [file] if self.must_exist => atp_settings::Sources::file(file),
+            files => atp_settings::Sources::files(files.iter().cloned()),
+        };
+        let read = files.with_environment(ENV_PREFIX, self.variables.iter().cloned());
+        flags.into_iter().fold(read, atp_settings::Sources::with_layer)
     }
 }
 
@@ -133,14 +142,15 @@ impl Settings {
     /// Every problem that was found.
     pub(crate) fn resolve(sources: &Sources) -> Result<Settings, Vec<Problem>> {
         let (mut problems, mut found) = (Vec::new(), Vec::new());
-        let (mut layers, files) = read_files(sources, &mut problems);
-        let has_inventory = sources.is_explicit || layers.iter().any(|layer| layer.get(&["hosts"]).is_some());
-        layers.push(Layer::environment(ENV_PREFIX, sources.variables.iter().cloned()));
-        layers.extend(flag_layers(&sources.flags, &mut problems));
-        let (layers, merged) = match merge(layers, &mut found) {
-            Ok(merged) => merged,
-            Err(error) => return Err(vec![unexpected(&error)]),
-        };
+        let flags = flag_layers(&sources.flags, &mut problems);
+        let layers = sources.layers(flags);
+        let defaults = defaults().map_err(|error| vec![unexpected(&error)])?;
+        let loaded =
+            load(&layers, &schema(), defaults, &mut found).map_err(|error| vec![unexpected(&error)])?;
+        let is_inventory = |layer: &Layer| layer.get(&["hosts"]).is_some();
+        let has_inventory =
+            sources.is_explicit || loaded.layers.iter().take(loaded.files.len()).any(is_inventory);
+        let merged = &loaded.merged;
 
         let section = |name| merged.get_table(name).unwrap_or_default();
         let common = TransportConfig::builder().settings("transport", &section("transport"));
@@ -151,13 +161,14 @@ impl Settings {
                 None
             }
         };
-        let origin = |id: &str| Some(origin(&layers, &["hosts", id]));
+        let origin = |id: &str| Some(loaded.origin(&["hosts", id]).unwrap_or(DEFAULT).to_owned());
         let common = transport.is_some().then_some(&common);
         let hosts = read_hosts(section("hosts"), origin, common, &mut found);
         found.sort_by_cached_key(place);
         problems.extend(found.into_iter().map(Problem::from));
         let entries = merged.cache.clone().into_table().map(|table| entries(&table)).unwrap_or_default();
-        let top = merged.try_deserialize::<Top>().map_err(|error| problems.push(unexpected(&error))).ok();
+        let top =
+            loaded.merged.try_deserialize::<Top>().map_err(|error| problems.push(unexpected(&error))).ok();
         match (top, transport) {
             (Some(top), Some(transport)) if problems.is_empty() => Ok(Settings {
                 output: top.output,
@@ -167,7 +178,7 @@ impl Settings {
                 transport,
                 hosts,
                 entries,
-                files,
+                files: loaded.files,
                 own_file: sources.files.last().cloned(),
                 has_inventory,
             }),
@@ -274,21 +285,13 @@ fn defaults() -> Result<Layer, ConfigError> {
     transport.pool.min_connections_per_host = 0;
     // As many as targets at once: none has to share a connection with one that hangs.
     transport.pool.max_connections_per_host = 64;
-    let table = settings::table_of(&Defaults { top, transport })
+    let table = atp_settings::table_of(&Defaults { top, transport })
         .map_err(|error| ConfigError::Message(error.to_string()))?;
     let mut layer = Layer::default();
-    for (path, value) in settings::values(&table) {
+    for (path, value) in atp_settings::values(&table) {
         layer.set(&path, DEFAULT, value.kind.clone());
     }
     Ok(layer)
-}
-
-/// Checks the layers and lays each over the ones before it, all of them over the defaults.
-fn merge(layers: Vec<Layer>, problems: &mut Vec<ConfigProblem>) -> Result<(Vec<Layer>, Config), ConfigError> {
-    let schema = schema();
-    let layers: Vec<_> = layers.into_iter().map(|layer| schema.check(layer, problems)).collect();
-    let merged = Config::builder().add_source(defaults()?).add_source(layers.clone()).build()?;
-    Ok((layers, merged))
 }
 
 /// Where a problem is: the source, and the line of a file. As numbers, lines stand in their order.
@@ -298,35 +301,6 @@ fn place(problem: &ConfigProblem) -> (String, usize) {
         Some((file, line)) => (file.to_owned(), line),
         None => (origin.to_owned(), 0),
     }
-}
-
-/// Where the section at a path is defined: by the layer that has the last word on it.
-fn origin(layers: &[Layer], path: &[&str]) -> String {
-    let last = layers.iter().rev().find_map(|layer| layer.get(path)?.origin());
-    last.unwrap_or(DEFAULT).to_owned()
-}
-
-/// Reads the files, lowest first; and the names of those there are.
-fn read_files(sources: &Sources, problems: &mut Vec<Problem>) -> (Vec<Layer>, Vec<PathBuf>) {
-    let (mut layers, mut files) = (Vec::new(), Vec::new());
-    for path in &sources.files {
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                files.push(path.clone());
-                match Layer::toml(&path.display().to_string(), &text) {
-                    Ok(layer) => layers.push(layer),
-                    Err(problem) => problems.push(problem.into()),
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !sources.must_exist => {}
-            Err(error) => problems.push(
-                Problem::new(format!("the settings in {} cannot be read", path.display()))
-                    .because(&error)
-                    .hint("check the path given with --config and the file's permissions"),
-            ),
-        }
-    }
-    (layers, files)
 }
 
 /// The flags that are settings too, a layer each, named as they are typed.
@@ -364,7 +338,7 @@ fn flag_layers(flags: &GlobalArgs, problems: &mut Vec<Problem>) -> Vec<Layer> {
 
 /// Every setting: first those at the top, then the transport's, then the hosts.
 fn entries(settings: &Map<String, Value>) -> Vec<Entry> {
-    let mut values = settings::values(settings);
+    let mut values = atp_settings::values(settings);
     values.sort_by_key(|(path, _)| match path.first() {
         Some(&"transport") => 1,
         Some(&"hosts") => 2,

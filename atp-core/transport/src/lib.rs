@@ -131,12 +131,12 @@ mod config;
 mod sync;
 
 pub mod domain;
-pub mod settings;
 
 pub use admission::breaker::{BreakerState, BreakerStatus};
 pub use admission::calls::{InFlight, Lane};
 pub use admission::interceptor::{CallDecision, CallInfo, Interceptor};
 pub use atp_api::{Effect, ErrorKind, Hint};
+pub use atp_settings as settings;
 pub use config::{
     BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig,
     PoolConfig, RateLimitConfig, ReconnectConfig, RetryConfig, SelectionStrategy, TransportConfig,
@@ -151,8 +151,8 @@ pub use engine::connector::{LibvirtConnector, daemon_socket};
 pub use error::{AcquireStage, ConnectError, LibvirtError, Result, TransportError};
 pub use execute::{ExecuteOptions, Failure, Pick};
 pub use fleet::Changes;
-pub use fleet::Fleet;
 pub use fleet::Following;
+pub use fleet::{Fleet, host_schema, read_hosts};
 pub use host::{Credentials, Password, PasswordSource};
 pub use host::{HostId, HostInfo, InvalidHostId};
 pub use manager::TransportManager;

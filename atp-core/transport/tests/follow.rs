@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atp_transport::{
-    Event, EventStream, HostInfo, TransportConfig, TransportError, TransportEvent, TransportManager,
+    Event, EventStream, Fleet, HostInfo, TransportConfig, TransportError, TransportEvent, TransportManager,
 };
 
 /// Far longer than the kernel takes to tell of a change.
@@ -114,6 +114,27 @@ async fn the_fleet_is_what_its_file_says_and_stays_so_when_that_makes_no_sense()
     drop(following);
     fs::write(&file, TWO).unwrap();
     assert_eq!(ids(&manager), ["h1"]);
+}
+
+#[tokio::test]
+async fn a_file_with_settings_of_the_command_line_is_followed() {
+    const EXAMPLE: &str = include_str!("../../../configs/atp.toml");
+    let folder = Folder::new("command-line");
+    let file = folder.file("config.toml");
+    let top = "output = 'json'\nparallel = 8\ntimeout = '5s'\nmax_failures = '25%'\n";
+    fs::write(&file, format!("{top}[hosts.a]\nuri = 'test:///default'\n")).unwrap();
+    let manager = TransportManager::new(TransportConfig::default());
+    let _following = manager.follow(&file).unwrap();
+    assert_eq!(manager.hosts().len(), 1);
+    // The keys at the top of the example, which has every setting, are known here; a slip of the pen is not.
+    for line in EXAMPLE.lines().take_while(|line| !line.trim_start_matches('#').starts_with('[')) {
+        let setting = line.trim_start_matches('#');
+        if setting.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) {
+            let text = format!("{setting}\n[hosts.a]\nuri = 'test:///default'\n");
+            assert!(Fleet::from_toml("x", &text).is_ok(), "{setting}");
+        }
+    }
+    assert!(Fleet::from_toml("x", "timeuot = '5s'\n[hosts.a]\nuri = 'test:///default'\n").is_err());
 }
 
 #[tokio::test]

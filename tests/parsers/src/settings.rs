@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use atp_executor::{HostSelector, Selector};
+use atp_settings::parse_duration;
 use atp_transport::domain::{Definition, Listener, read_labels};
-use atp_transport::settings::parse_duration;
 use atp_transport::{Connector, Fleet, HostInfo, LibvirtConnector, TransportConfig};
 
 use crate::text;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use atp_executor::{Executor, LabelFilter, Names, Selection, Selector};
-use atp_transport::settings::parse_duration;
+use atp_settings::parse_duration;
 use atp_transport::{ErrorKind, HostId, WatchItem, WatchOptions};
 use clap::Args;
 use tokio::time::{Instant, sleep_until};

@@ -7,7 +7,7 @@ use std::path::Path;
 use config::{Config, Map, Value, ValueKind};
 
 use super::{ConfigError, ConfigProblem, SelectionStrategy, TransportConfig};
-use crate::settings::{self, CORRECT_IT, Kind, Layer, Schema};
+use atp_settings::{self as settings, CORRECT_IT, Kind, Layer, Schema};
 
 /// Puts a [`TransportConfig`] together; the later value counts. See [`TransportConfig::builder`].
 #[derive(Debug, Clone)]
@@ -173,7 +173,7 @@ impl TransportConfigBuilder {
         match layer {
             Ok(layer) => {
                 let usable = TransportConfig::schema().check(layer, &mut self.problems);
-                self.settings("", &usable.table)
+                self.settings("", usable.table())
             }
             Err(problem) => {
                 self.problems.push(problem);
@@ -313,7 +313,7 @@ mod tests {
     fn settings_of_a_larger_whole_are_named_in_full() {
         let mut layer = Layer::default();
         layer.set(&["pool", "max_connections_per_host"], "f.toml:7", 0);
-        let problems = problems(TransportConfig::builder().settings("hosts.h1.transport", &layer.table));
+        let problems = problems(TransportConfig::builder().settings("hosts.h1.transport", layer.table()));
         let (path, origin, _) = &problems[0];
         assert_eq!(path, "hosts.h1.transport.pool.max_connections_per_host");
         assert_eq!(origin.as_deref(), Some("f.toml:7"));

@@ -5,7 +5,6 @@
 
 mod breaker;
 mod builder;
-mod error;
 mod health;
 mod rate_limit;
 mod retry;
@@ -18,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::sync::backoff::Backoff;
 
+pub use atp_settings::{ConfigError, ConfigProblem};
 pub use breaker::BreakerConfig;
 pub use builder::TransportConfigBuilder;
-pub use error::{ConfigError, ConfigProblem};
 pub use health::HealthConfig;
 pub use rate_limit::RateLimitConfig;
 pub use retry::RetryConfig;

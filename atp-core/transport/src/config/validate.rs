@@ -7,7 +7,7 @@ use humantime::format_duration;
 use tokio::sync::Semaphore;
 
 use super::{ConfigError, ConfigProblem, EventConfig, TransportConfig};
-use crate::settings::LONGEST;
+use atp_settings::LONGEST;
 
 /// libvirt counts keepalive's interval in milliseconds, in 31 bits.
 const LONGEST_KEEPALIVE: Duration = Duration::from_secs(i32::MAX as u64 / 1000);

@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::path::Path;
 
+use atp_settings::{Layer, Schema, Sources, load};
 use tokio::runtime::Handle;
 
+use super::changes::Changes;
+use super::hosts::{host_schema, read_hosts};
 use crate::config::{ConfigError, ConfigProblem, TransportConfig};
 use crate::connection::connector::Connector;
 use crate::error::{ErrorKind, TransportError};
-use crate::fleet::Changes;
 use crate::host::{HostId, HostInfo};
 use crate::manager::{TransportManager, drain};
 use crate::observe::events::TransportEvent;
-use crate::settings::{Layer, Schema, host_schema, read_hosts};
 
 /// All hosts of a fleet, and the configuration of those that have none of their own.
 ///
@@ -26,11 +27,49 @@ pub struct Fleet {
     pub hosts: Vec<HostInfo>,
 }
 
+/// Keys at the top of a file that are the command line's: it keeps its settings beside those of the fleet.
+const OF_THE_COMMAND_LINE: [&str; 10] = [
+    "output",
+    "parallel",
+    "per_host",
+    "timeout",
+    "deadline",
+    "retries",
+    "max_failures",
+    "serial",
+    "color",
+    "log_format",
+];
+
 impl Fleet {
-    /// The keys of a file that describes a fleet: the sections `transport` and `hosts`.
+    /// The keys of a file that describes a fleet: the sections `transport` and `hosts`. What the command line keeps in the
+    /// same file is passed over.
     pub fn schema() -> Schema {
         let hosts = Schema::Each(Box::new(host_schema()));
-        Schema::section([("transport", TransportConfig::schema()), ("hosts", hosts)])
+        let mut keys = BTreeMap::from(OF_THE_COMMAND_LINE.map(|key| (key.to_owned(), Schema::Foreign)));
+        keys.insert("transport".to_owned(), TransportConfig::schema());
+        keys.insert("hosts".to_owned(), hosts);
+        Schema::Section(keys)
+    }
+
+    /// Reads a fleet from files, the environment and maps: the same sources as every program of ATP. Blocks while it does.
+    ///
+    /// # Errors
+    /// Every problem at once, each with its key and its origin.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let mut problems = Vec::new();
+        let loaded = load(sources, &Fleet::schema(), Layer::default(), &mut problems).map_err(|error| {
+            let problem = format!("the settings cannot be put together: {error}");
+            ConfigError { problems: vec![ConfigProblem::new("", None, problem)] }
+        })?;
+        let section = |name: &str| loaded.merged.get_table(name).unwrap_or_default();
+        let common = TransportConfig::builder().settings("transport", &section("transport"));
+        let config = common.clone().build().map_err(|error| problems.extend(error.problems)).ok();
+        let origin = |id: &str| loaded.origin(&["hosts", id]).map(str::to_owned);
+        let common = config.is_some().then_some(&common);
+        let hosts = read_hosts(section("hosts"), origin, common, &mut problems);
+        ConfigError::unless_empty(problems)?;
+        Ok(Fleet { config: config.unwrap_or_default(), hosts })
     }
 
     /// Reads the text of a TOML file; `name` is what the file is called in messages.
@@ -53,17 +92,7 @@ impl Fleet {
     /// Every problem at once, each with its key and its line.
     pub fn from_toml(name: &str, text: &str) -> Result<Self, ConfigError> {
         let layer = Layer::toml(name, text).map_err(|problem| ConfigError { problems: vec![problem] })?;
-        let mut problems = Vec::new();
-        let layer = Fleet::schema().check(layer, &mut problems);
-        let section = |name: &str| layer.get(&[name]).and_then(|value| value.clone().into_table().ok());
-        let common =
-            TransportConfig::builder().settings("transport", &section("transport").unwrap_or_default());
-        let config = common.clone().build().map_err(|error| problems.extend(error.problems)).ok();
-        let origin = |id: &str| layer.get(&["hosts", id])?.origin().map(str::to_owned);
-        let common = config.is_some().then_some(&common);
-        let hosts = read_hosts(section("hosts").unwrap_or_default(), origin, common, &mut problems);
-        ConfigError::unless_empty(problems)?;
-        Ok(Fleet { config: config.unwrap_or_default(), hosts })
+        Fleet::load(&Sources::default().with_layer(layer))
     }
 
     /// Reads a TOML file. Blocks while it does.
@@ -71,14 +100,7 @@ impl Fleet {
     /// # Errors
     /// As [`from_toml`](Self::from_toml), and when the file cannot be read.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        let name = path.as_ref().display().to_string();
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Fleet::from_toml(&name, &text),
-            Err(error) => {
-                let problem = ConfigProblem::new("", Some(name), format!("cannot be read: {error}"));
-                Err(ConfigError { problems: vec![problem] })
-            }
-        }
+        Fleet::load(&Sources::file(path.as_ref()))
     }
 }
 

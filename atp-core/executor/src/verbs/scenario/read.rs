@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use atp_settings::{DurationError, parse_duration};
 use atp_transport::domain::DomainState;
-use atp_transport::settings::{DurationError, parse_duration};
 
 use super::OWN;
 use super::error::{Place, ScenarioError, nearest};

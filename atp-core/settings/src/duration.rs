@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The longest duration that is taken. The clock reaches further, so that a deadline can be told from any of them.
-pub(crate) const LONGEST: Duration = Duration::from_secs(100 * YEAR);
+pub const LONGEST: Duration = Duration::from_secs(100 * YEAR);
 
 /// A year as it is read: of 365.25 days, in seconds.
 const YEAR: u64 = 31_557_600;
@@ -30,7 +30,7 @@ pub enum DurationError {
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use atp_transport::settings::{DurationError, parse_duration};
+/// # use atp_settings::{DurationError, parse_duration};
 /// assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
 /// assert!(parse_duration("100y").is_ok());
 /// assert_eq!(parse_duration("1000years"), Err(DurationError::TooLong));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::settings::key_text;
+use crate::key_text;
 
 /// All that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,18 +26,20 @@ pub struct ConfigProblem {
 }
 
 impl ConfigProblem {
-    pub(crate) fn new(path: impl Into<String>, origin: Option<String>, problem: impl Into<String>) -> Self {
+    /// A problem with the value at a key, from that origin.
+    pub fn new(path: impl Into<String>, origin: Option<String>, problem: impl Into<String>) -> Self {
         ConfigProblem { path: path.into(), origin, problem: problem.into(), hint: None }
     }
 
     /// The same problem, where the configuration it is in is a section of a larger whole.
-    pub(crate) fn below(self, section: &[&str]) -> Self {
+    pub fn below(self, section: &[&str]) -> Self {
         let section = key_text(section);
         let path = [section.as_str(), &self.path].join(".").trim_end_matches('.').to_owned();
         ConfigProblem { path, problem: format!("in `{section}`: {}", self.problem), ..self }
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    /// Adds what can be tried.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -71,7 +73,7 @@ impl std::error::Error for ConfigError {}
 
 impl ConfigError {
     /// `Ok` if there is no problem.
-    pub(crate) fn unless_empty(problems: Vec<ConfigProblem>) -> Result<(), Self> {
+    pub fn unless_empty(problems: Vec<ConfigProblem>) -> Result<(), Self> {
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
     }
 }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use config::{Map, Value};
 use serde::Deserialize;
 
-use super::{Kind, Schema, key_text};
 use crate::config::{ConfigProblem, TransportConfig, TransportConfigBuilder};
 use crate::host::{Credentials, PasswordSource};
 use crate::host::{HostId, HostInfo};
+use atp_settings::{Kind, Schema, key_text};
 
 /// A `[hosts.ID]` section, but for its `transport`.
 #[derive(Debug, Deserialize)]

@@ -34,24 +34,3 @@ fn kind_of(value: Json) -> ValueKind {
         Json::Object(object) => of_object(object).into(),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use config::Config;
-
-    use super::*;
-    use crate::config::TransportConfig;
-
-    #[test]
-    fn a_table_says_what_the_data_does() {
-        let mut config = TransportConfig::default();
-        config.pool.max_connections_per_host = usize::MAX;
-        let by_config = Config::try_from(&config).unwrap().cache.into_table().unwrap();
-        let text = |table: &Map<String, Value>| -> Vec<_> {
-            let values = super::super::values(table);
-            values.into_iter().map(|(path, value)| (path.join("."), value.to_string())).collect()
-        };
-        assert_eq!(text(&table_of(&config).unwrap()), text(&by_config));
-        assert!(table_of(&"text").is_err());
-    }
-}

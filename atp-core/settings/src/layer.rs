@@ -6,15 +6,15 @@ use config::{ConfigError, Environment, Map, Source, Value, ValueKind};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::ConfigProblem;
+use crate::problem::ConfigProblem;
 
 /// What stands between the parts of a key in the name of an environment variable.
 const SEPARATOR: &str = "__";
 
-/// One source of settings. [Check](crate::settings::Schema::check) it before it is added to others.
+/// One source of settings. [Check](crate::Schema::check) it before it is added to others.
 #[derive(Debug, Clone, Default)]
 pub struct Layer {
-    pub(super) form: Form,
+    pub(crate) form: Form,
     pub(crate) table: Map<String, Value>,
 }
 
@@ -75,7 +75,13 @@ impl Layer {
     }
 
     /// What was checked before, or is plain data.
-    pub(crate) fn of_table(table: Map<String, Value>) -> Self {
+    /// Its values.
+    pub fn table(&self) -> &Map<String, Value> {
+        &self.table
+    }
+
+    /// A table at hand, with its values as they are.
+    pub fn of_table(table: Map<String, Value>) -> Self {
         Layer { form: Form::Typed, table }
     }
 
@@ -120,7 +126,7 @@ impl Layer {
 
     /// Every value with its path, by key.
     pub fn values(&self) -> Vec<(Vec<&str>, &Value)> {
-        super::values(&self.table)
+        crate::values(&self.table)
     }
 }
 
@@ -129,7 +135,7 @@ impl Form {
     pub(super) fn key(&self, path: &[String]) -> String {
         match self {
             Form::Variables(prefix) => format!("{prefix}{}", path.join(SEPARATOR).to_uppercase()),
-            Form::Typed | Form::Text => super::key_text(path),
+            Form::Typed | Form::Text => crate::key_text(path),
         }
     }
 }

@@ -1,0 +1,86 @@
+//! Settings in layers: files, the environment, maps. The `config` crate lays them over each other and reads them as types.
+//! This crate adds what it lacks: each value remembers its line or variable, and everything that is wrong is reported at
+//! once, with its key, its origin and the nearest known key.
+//!
+//! Every program of ATP reads its settings with [`load`]: from [`Sources`], by a [`Schema`].
+//!
+//! ```
+//! use atp_settings::{Kind, Layer, Schema, Sources, load};
+//!
+//! let schema = Schema::section([("suite", Schema::Value(Kind::Text)), ("timeout", Schema::Value(Kind::Timeout))]);
+//! let file = Layer::toml("tests.toml", "suite = 'smoke'\ntimeout = '5s'")?;
+//! let variables = [("TESTS_TIMEOUT".to_owned(), "9s".to_owned())];
+//! let sources = Sources::default().with_layer(file).with_environment("TESTS", variables);
+//!
+//! let mut problems = Vec::new();
+//! let loaded = load(&sources, &schema, Layer::default(), &mut problems)?;
+//! assert_eq!((problems.len(), loaded.merged.get_string("timeout")?), (0, "9s".to_owned()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Glossary
+//!
+//! - **Layer**: the values of one source. A later layer takes the place of an earlier one, value by value.
+//! - **Origin**: where a value was set: `FILE:LINE`, the name of a variable, or what a map was called.
+//! - **Schema**: the keys there are, and what each takes.
+//! - **Kind**: what a value may be: a duration, a count, one of some words.
+
+mod duration;
+mod kind;
+mod layer;
+mod load;
+mod plain;
+mod problem;
+mod schema;
+
+use config::{Map, Value, ValueKind};
+
+pub use duration::{DurationError, LONGEST, parse_duration, parse_positive_duration};
+pub use kind::Kind;
+pub use layer::Layer;
+pub use load::{Loaded, Sources, load};
+pub use plain::table_of;
+pub use problem::{ConfigError, ConfigProblem};
+pub use schema::{CORRECT_IT, Schema};
+
+/// Every value in a table and the tables in it, with its path, by key.
+pub fn values(table: &Map<String, Value>) -> Vec<(Vec<&str>, &Value)> {
+    let mut values = Vec::new();
+    for (key, value) in sorted(table) {
+        match &value.kind {
+            ValueKind::Table(inner) => values.extend(
+                self::values(inner).into_iter().map(|(path, value)| ([&[key], &path[..]].concat(), value)),
+            ),
+            _ => values.push((vec![key], value)),
+        }
+    }
+    values
+}
+
+fn sorted(table: &Map<String, Value>) -> Vec<(&str, &Value)> {
+    let mut entries: Vec<_> = table.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    entries.sort_by_key(|(key, _)| *key);
+    entries
+}
+
+/// A path as it is written in a file: parts that are not bare keys stand in quotes.
+pub fn key_text<S: AsRef<str>>(path: &[S]) -> String {
+    let is_bare = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-*".contains(&b))
+    };
+    let text = |part: &S| match part.as_ref() {
+        part if is_bare(part) => part.to_owned(),
+        part => format!("{part:?}"),
+    };
+    path.iter().map(text).collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_quoted_where_they_must_be() {
+        assert_eq!(key_text(&["hosts", "node.1", "uri"]), "hosts.\"node.1\".uri");
+    }
+}
