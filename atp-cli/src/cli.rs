@@ -8,9 +8,9 @@ use clap::Parser;
 use crate::args::GlobalArgs;
 use crate::verbs::Command;
 
-/// Do one thing to many virtual machines at once, over libvirt.
+/// Run one operation on many virtual machines at once, through libvirt.
 ///
-/// Every target gets exactly one outcome, by its deadline, whatever hangs. Data goes to stdout, everything
+/// Every target gets exactly one outcome by its deadline, even if hosts or VMs hang. Data goes to stdout, everything
 /// else to stderr.
 #[derive(Debug, Parser)]
 #[command(name = "atp", version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
@@ -23,7 +23,7 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Selectors of VMs, [HOST/]VM:
-  'web-*'           the VMs of that name on every host
+  'web-*'           VMs with such names, on every host
   'node7/'          all VMs of a host
   '@rack-2/db-1'    a VM on each host of a group
   '/^web-[0-9]+$/'  a regular expression on the name
@@ -33,7 +33,7 @@ Examples:
   atp exec 'web-*' --timeout 10s -- uname -r
 
 Exit codes:
-  0 all targets ok   1 some are not   2 usage or configuration   4 nothing matched
+  0 all targets ok   1 some targets not ok   2 usage or configuration   4 nothing matched
   5 stopped early   70 a bug in atp    130, 143 interrupted";
 
 /// Moves every `--host` before the command to right behind the program's name.

@@ -17,11 +17,11 @@ use crate::terminal::{self, ERROR, HINT, WARNING, styled};
 /// The crates whose log lines are shown.
 const LOGGED: [&str; 4] = ["atp", "atp_executor", "atp_protocol", "atp_transport"];
 
-/// The form of the messages on stderr.
+/// The format of the messages on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
-    /// For people
+    /// Text for people
     Text,
     /// One JSON object a line
     Json,

@@ -9,19 +9,19 @@ use crate::console::Console;
 use crate::exit::{SUCCESS, TARGETS_FAILED};
 use crate::problem::Problem;
 
-/// The form of the data on stdout.
+/// The format of the data on stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum OutputFormat {
-    /// For people: tables, and equal outputs grouped
+    /// Tables for people; equal outputs are grouped
     Table,
-    /// One array of outcomes, sorted, at the end
+    /// One sorted array of outcomes, at the end
     Json,
-    /// One outcome a line, as each target finishes
+    /// One outcome per line, as each target finishes
     Jsonl,
-    /// A header and a row for each outcome, sorted, at the end
+    /// A header and one row per outcome, sorted, at the end
     Csv,
-    /// A selector for each target that is well, sorted, at the end: what other calls of atp take
+    /// A selector for each successful target, sorted, at the end; other atp commands accept it
     Name,
 }
 

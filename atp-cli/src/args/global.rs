@@ -19,8 +19,8 @@ use crate::terminal::ColorMode;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
-    /// Read the settings from this file instead of those found by themselves
-    /// ($XDG_CONFIG_HOME/atp/config.toml over /etc/atp/config.toml)
+    /// Read the settings from this file only, instead of $XDG_CONFIG_HOME/atp/config.toml and /etc/atp/config.toml
+    /// (the first overrides the second)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
@@ -28,19 +28,20 @@ pub(crate) struct GlobalArgs {
     #[arg(id = "ad-hoc-host", long = "host", global = true, value_name = "ID=URI", value_parser = parse_host)]
     pub(crate) hosts: Vec<AdHocHost>,
 
-    /// Form of the data on stdout [default: table]
-    #[arg(short, long, global = true, value_name = "FORM")]
+    /// Format of the data on stdout [default: table]
+    #[arg(short, long, global = true, value_name = "FORMAT")]
     pub(crate) output: Option<OutputFormat>,
 
-    /// Write the outcomes to this file as JUnit XML too, for CI to show
+    /// Also write the outcomes to this file as JUnit XML, for CI systems
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
 
-    /// Targets worked on at once [default: 64]
+    /// Maximum number of targets processed at the same time [default: 64]
     #[arg(long, global = true, value_name = "N", allow_hyphen_values = true, value_parser = parse_count)]
     pub(crate) parallel: Option<usize>,
 
-    /// Time for connecting to a host and listing it, and then for each target, as in 30s or 2m [default: 1m]
+    /// Time limit for connecting to each host and listing it, and then for each target, such as 30s or 2m [default:
+    /// 1m]
     #[arg(long, global = true, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_positive_duration)]
     pub(crate) timeout: Option<Duration>,
 
@@ -48,7 +49,7 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true)]
     pub(crate) dry_run: bool,
 
-    /// Do not ask before destroy, reset, reboot, shutdown or suspend of more than one VM
+    /// Do not ask for confirmation before destroy, reset, reboot, shutdown or suspend of more than one VM
     #[arg(short, long, global = true)]
     pub(crate) yes: bool,
 
@@ -56,16 +57,16 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "WHEN")]
     pub(crate) color: Option<ColorMode>,
 
-    /// Say on stderr what is done; twice for more
+    /// Log what is done to stderr; repeat for more detail
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 
-    /// Say nothing on stderr but errors
+    /// Write only warnings and errors to stderr
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
 
-    /// Form of the messages on stderr [default: text]
-    #[arg(long, global = true, value_name = "FORM")]
+    /// Format of the messages on stderr [default: text]
+    #[arg(long, global = true, value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
 
     #[command(flatten)]

@@ -16,34 +16,34 @@ pub(crate) const NONE: &str = "none";
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Options of a run")]
 pub(crate) struct PolicyArgs {
-    /// Targets worked on at once on one host [default: none, no limit but --parallel]
+    /// Maximum number of targets processed at the same time on one host [default: none, only --parallel limits it]
     #[arg(long, global = true, value_name = "N", allow_hyphen_values = true, value_parser = limit(parse_count))]
     pub(crate) per_host: Option<String>,
 
-    /// Time for the whole run, listing included; what is under way then is cancelled [default: none]
+    /// Time limit for the whole run, including listing; targets in progress are then cancelled [default: none]
     #[arg(long, global = true, value_name = "DURATION", allow_hyphen_values = true, value_parser = limit(parse_positive_duration))]
     pub(crate) deadline: Option<String>,
 
-    /// Try a target again, so many times at most, after a failure that changed nothing and that may
-    /// pass; all within the target's own time [default: 0]
+    /// Maximum number of retries of a target after a failure that changed nothing and may be temporary; all attempts
+    /// share the target's time limit [default: 0]
     #[arg(long, global = true, value_name = "N", allow_hyphen_values = true, value_parser = parse_number)]
     pub(crate) retries: Option<u32>,
 
-    /// Start no more targets after so many have failed [default: none]
+    /// Start no further targets after this many have failed [default: none]
     #[arg(long, global = true, value_name = "N|P%", allow_hyphen_values = true, value_parser = limit(str::parse::<Portion>))]
     pub(crate) max_failures: Option<String>,
 
-    /// Take the targets in batches of this size, one after the other; if a target of the first batch
-    /// fails, the run ends with it [default: none]
+    /// Process the targets in batches of this size, one batch after another; if a target of the first batch fails,
+    /// the run ends after that batch [default: none]
     #[arg(long, global = true, value_name = "N|P%", allow_hyphen_values = true, value_parser = limit(str::parse::<Portion>))]
     pub(crate) serial: Option<String>,
 
-    /// Note in this new file what is started and what comes of it, each before anything else happens
+    /// Record in this new file each target that is started and its outcome, before the run continues
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "resume")]
     pub(crate) journal: Option<PathBuf>,
 
-    /// Go on from this journal, with the command it was begun with: do what was never started or had no
-    /// effect, and what could not be listed or found then, and repeat nothing else
+    /// Continue from this journal, with the same command: process the targets that were never started, that failed
+    /// without effect, or that could not be listed or found, and repeat no others
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) resume: Option<PathBuf>,
 }

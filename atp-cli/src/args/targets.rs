@@ -9,8 +9,8 @@ use crate::completer;
 /// The VMs to work on.
 #[derive(Debug, Args)]
 pub(crate) struct TargetArgs {
-    /// VMs, as [HOST/]VM: both are globs, HOST may be @GROUP, HOST/ alone is all VMs there,
-    /// [HOST/]/RE/ is a regular expression on the VM's name
+    /// VMs, as [HOST/]VM: both parts are globs; HOST can be @GROUP; HOST/ alone selects all VMs of the host;
+    /// [HOST/]/RE/ matches VM names with a regular expression
     #[arg(value_name = "SEL", required = true, add = completer::selectors())]
     selectors: Vec<Selector>,
     #[command(flatten)]
@@ -20,7 +20,7 @@ pub(crate) struct TargetArgs {
 /// What takes VMs away from a selection.
 #[derive(Debug, Default, Args)]
 pub(crate) struct NarrowArgs {
-    /// Leave out the VMs this selects; may be repeated
+    /// Exclude the VMs that this selects; may be repeated
     #[arg(long, value_name = "SEL", add = completer::selectors())]
     exclude: Vec<Selector>,
 
@@ -28,7 +28,8 @@ pub(crate) struct NarrowArgs {
     #[arg(long, value_name = "STATE", default_value = "any", value_parser = state_parser())]
     state: StateFilter,
 
-    /// Only VMs with this label, by their host or else by their own metadata; may be repeated, and then all must fit
+    /// Only VMs with this label, set on their host or else in their own metadata; may be repeated, and then all must
+    /// match
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<LabelFilter>,
 }

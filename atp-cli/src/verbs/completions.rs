@@ -21,7 +21,7 @@ Examples:
   atp completions bash
   atp completions zsh";
 
-/// Print the script that lets a shell complete commands, options, hosts, groups and VMs
+/// Print the shell script that completes commands, options, hosts, groups and VMs
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CompletionsArgs {

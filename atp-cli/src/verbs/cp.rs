@@ -25,12 +25,12 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CopyArgs {
-    /// What to copy: a file here, or SEL:/PATH, a file in the VMs that SEL selects
+    /// The source: a local file, or SEL:/PATH, a file in the VMs that SEL selects
     #[arg(value_name = "SRC")]
     source: Side,
 
-    /// Where to: SEL:/PATH, a file or a folder in these VMs, or a file or folder here. From several VMs, a folder
-    /// here that gets HOST/VM/NAME for each
+    /// The destination: SEL:/PATH, a file or folder in these VMs, or a local file or folder. From several VMs, a
+    /// local folder, in which each gets HOST/VM/NAME
     #[arg(value_name = "DST")]
     destination: Side,
 

@@ -31,12 +31,12 @@ pub(crate) struct ExecArgs {
     #[command(flatten)]
     targets: TargetArgs,
 
-    /// Give this file to the command's standard input; - is atp's own standard input
+    /// Pass this file to the command's standard input; - is atp's own standard input
     #[arg(long, value_name = "FILE")]
     stdin: Option<PathBuf>,
 
-    /// Set an environment variable of the command; may be repeated. The command then has these and a PATH,
-    /// and no others
+    /// Set an environment variable of the command; may be repeated. The command then has only these variables and a
+    /// PATH
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_env)]
     env: Vec<(String, String)>,
 
@@ -44,20 +44,20 @@ pub(crate) struct ExecArgs {
     #[arg(long)]
     shell: bool,
 
-    /// Show the commonest output in full, and of the others what differs from it
+    /// Show the most common output in full, and only the differences of the others
     #[arg(long)]
     diff: bool,
 
-    /// Run it in this directory of the guest
+    /// Run the command in this directory of the guest
     #[arg(long, value_name = "DIR", value_parser = parse_folder)]
     cwd: Option<String>,
 
-    /// Let the output go through files in the guest, so that it may be of any size and takes none of the guest's memory;
-    /// they are in DIR, and removed in the end [default of DIR: /tmp]
+    /// Pass the output through files in the guest, so that it can be of any size and uses no guest memory; the files
+    /// are in DIR and are removed at the end [default of DIR: /tmp]
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "/tmp", value_parser = parse_folder)]
     spool: Option<String>,
 
-    /// What the command prints is text in this encoding, such as utf-16le or windows-1252 [default: utf-8]
+    /// The encoding of the command's output, such as utf-16le or windows-1252 [default: utf-8]
     #[arg(long, value_name = "NAME")]
     encoding: Option<TextEncoding>,
 

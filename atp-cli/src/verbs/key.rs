@@ -18,18 +18,18 @@ Examples:
   atp key 'kiosk-*' -- ctrl-alt-del
   atp key web-1 -- esc down down enter";
 
-/// Press keys, as if someone sat at the VMs
+/// Press keys on the VMs' keyboards
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct KeyArgs {
     #[command(flatten)]
     targets: TargetArgs,
 
-    /// How long to wait after each key goes down or comes up; more for guests that lose keys
+    /// Time to wait after each press and each release of a key; increase it for guests that lose keys
     #[arg(long, value_name = "DURATION", default_value = "10ms", allow_hyphen_values = true, value_parser = hold::parse)]
     hold: Duration,
 
-    /// Keys pressed together, by name: ctrl-alt-del, shift-f10, enter, a; after --
+    /// Keys to press together, by name: ctrl-alt-del, shift-f10, enter, a; after --
     #[arg(last = true, required = true, value_name = "CHORD")]
     chords: Vec<Chord>,
 }

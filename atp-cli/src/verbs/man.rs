@@ -20,11 +20,11 @@ Examples:
   atp man | man -l -
   atp man ~/.local/share/man/man1";
 
-/// Print the manual page, or write those of all commands to a folder
+/// Print the manual page, or write the pages of all commands to a folder
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ManArgs {
-    /// The folder to write atp.1, atp-exec.1 and the others to; made if there is none. Without it, atp.1 is printed
+    /// The folder for atp.1, atp-exec.1 and the others; created if it does not exist. Without it, atp.1 is printed
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
 }

@@ -25,13 +25,13 @@ pub(crate) struct MouseArgs {
     #[command(flatten)]
     targets: TargetArgs,
 
-    /// How long a button is held, and how long the pauses are
+    /// How long a button is held, and how long each pause is
     #[arg(long, value_name = "DURATION", default_value = "50ms", allow_hyphen_values = true, value_parser = hold::parse)]
     hold: Duration,
 
     /// What is done, after `--`.
     #[arg(
-        help = "move X Y | click [BUTTON] [X Y] | double-click [BUTTON] [X Y] | scroll N | drag [BUTTON] X Y X Y, after --; X and Y are pixels (640) or parts of the screen (0.5, 50%), N is notches, down if positive",
+        help = "move X Y | click [BUTTON] [X Y] | double-click [BUTTON] [X Y] | scroll N | drag [BUTTON] X Y X Y, after --; X and Y are pixels (640) or fractions of the screen (0.5, 50%); N is a number of notches, positive for down",
         last = true,
         required = true,
         value_name = "ACTION"

@@ -14,7 +14,7 @@ pub(crate) struct RawArgs {
     #[command(flatten)]
     targets: TargetArgs,
 
-    /// Show the commonest answer in full, and of the others what differs from it
+    /// Show the most common answer in full, and only the differences of the others
     #[arg(long)]
     diff: bool,
 

@@ -22,15 +22,15 @@ Examples:
   atp run smoke.yaml --set targets='web-*'
   atp run rolling-restart.yaml --serial 1 --yes --journal restart.journal";
 
-/// Take VMs through the steps of a scenario file
+/// Run the steps of a scenario file on VMs
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RunArgs {
-    /// The scenario: which VMs, and the steps they go through (docs/scenarios.md describes the format)
+    /// The scenario file: the VMs, and the steps to run on them (docs/scenarios.md describes the format)
     #[arg(value_name = "SCENARIO")]
     scenario: PathBuf,
 
-    /// Give a variable of the scenario another value; may be repeated
+    /// Set a variable of the scenario to another value; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable)]
     set: Vec<(String, String)>,
 }

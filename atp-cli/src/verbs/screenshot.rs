@@ -20,18 +20,18 @@ Examples:
   atp screenshot 'kiosk-*' -d shots
   atp screenshot 'node7/' --state running -d /tmp/node7 -o json";
 
-/// Take pictures of the VMs' screens, a PNG for each
+/// Save screenshots of VMs, one PNG file for each
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ScreenshotArgs {
     #[command(flatten)]
     targets: TargetArgs,
 
-    /// The folder for the pictures; that of a VM is HOST/VM.png in it. What is there already is replaced
+    /// The folder for the screenshots, which are HOST/VM.png in it. Existing files are replaced
     #[arg(short, long, value_name = "DIR")]
     directory: PathBuf,
 
-    /// Which screen of the VMs, from 0
+    /// The screen of the VMs, counted from 0
     #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = parse_number)]
     screen: u32,
 }

@@ -26,11 +26,11 @@ pub(crate) struct TypeArgs {
     #[command(flatten)]
     targets: TargetArgs,
 
-    /// How long to wait after each key goes down or comes up; more for guests that lose keys
+    /// Time to wait after each press and each release of a key; increase it for guests that lose keys
     #[arg(long, value_name = "DURATION", default_value = "10ms", allow_hyphen_values = true, value_parser = hold::parse)]
     hold: Duration,
 
-    /// The keyboard layout the guests are set to
+    /// The keyboard layout that the guests use
     #[arg(long, value_name = "NAME", default_value = "us", value_parser = layout_parser())]
     layout: Layout,
 

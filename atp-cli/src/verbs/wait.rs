@@ -20,15 +20,15 @@ Examples:
   atp wait 'web-*' --for agent --timeout 2m
   atp wait web-1 --for 'exec=systemctl is-active nginx'";
 
-/// Wait until something is true of all VMs, or the timeout has passed
+/// Wait until a condition holds for all VMs, or the timeout passes
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct WaitArgs {
     #[command(flatten)]
     targets: TargetArgs,
 
-    /// What to wait for: agent (it answers), state=STATE (running, shut-off, paused), or exec=COMMAND (a line for the
-    /// guest's shell that ends with exit code 0)
+    /// The condition: agent (the guest agent answers), state=STATE (running, shut-off, paused), or exec=COMMAND (a
+    /// command line for the guest's shell exits with code 0)
     #[arg(long = "for", value_name = "CONDITION")]
     condition: Awaited,
 }

@@ -21,7 +21,7 @@ Examples:
   atp config show
   atp config show --timeout 5s -o json";
 
-/// Print every setting, its value and where it comes from; passwords in URIs are masked
+/// Print every setting with its value and origin; passwords in URIs are masked
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ShowArgs {}

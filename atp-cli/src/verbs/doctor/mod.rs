@@ -38,11 +38,11 @@ const OP: &str = "doctor";
 /// How the outcomes are shown.
 const FORMS: Forms = Forms { table: findings::findings, failures: findings::advice, columns: &["findings"] };
 
-/// Find what is wrong between here and the guest agents, and what to do about it
+/// Check everything between this machine and the guest agents, and suggest fixes
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DoctorArgs {
-    /// Host ids, globs on them, or @GROUP; all hosts if none is given
+    /// Host ids, globs that match them, or @GROUP; all hosts by default
     #[arg(value_name = "HOST", add = completer::hosts())]
     hosts: Vec<HostSelector>,
 }

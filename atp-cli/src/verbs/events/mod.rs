@@ -28,24 +28,24 @@ Examples:
   atp events
   atp events 'web-*' --for 10m -o jsonl";
 
-/// Tell what happens to VMs, on all hosts at once, until stopped
+/// Stream VM events from all hosts
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct EventsArgs {
-    /// VMs to tell of, as [HOST/]VM; all VMs of all hosts if none is given. Hosts that no selector can match are not
-    /// connected to
+    /// VMs whose events are shown, as [HOST/]VM; all VMs of all hosts by default. Hosts that no selector can match
+    /// are not connected to
     #[arg(value_name = "SEL", add = completer::selectors())]
     selectors: Vec<Selector>,
 
-    /// Leave out the VMs this selects; may be repeated
+    /// Exclude the VMs that this selects; may be repeated
     #[arg(long, value_name = "SEL", add = completer::selectors())]
     exclude: Vec<Selector>,
 
-    /// Only VMs of hosts with this label; may be repeated, and then all must fit
+    /// Only VMs of hosts with this label; may be repeated, and then all must match
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<LabelFilter>,
 
-    /// End after so many events; what is told of states and connections does not count
+    /// End after this many events; messages about states and connections are not counted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
@@ -53,7 +53,7 @@ pub(crate) struct EventsArgs {
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     duration: Option<Duration>,
 
-    /// Tell the events of QEMU's monitors too
+    /// Also show the events of QEMU monitors
     #[arg(long)]
     qemu: bool,
 }

@@ -20,14 +20,14 @@ Examples:
   atp host add node7 qemu+tcp://10.0.0.7/system
   atp host add node8 qemu+ssh://root@node8/system --group rack-2 --label arch=x86";
 
-/// Add a host to the settings' file, whose comments and order stay; connects to nothing
+/// Add a host to the settings file, and keep its comments and order; connects to nothing
 ///
-/// The file is the one given with --config, or else $XDG_CONFIG_HOME/atp/config.toml. It is created if there is
-/// none.
+/// The file is the one given with --config, or else $XDG_CONFIG_HOME/atp/config.toml. It is created if it does not
+/// exist.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct AddArgs {
-    /// The id to give the host: A-Z a-z 0-9 . _ -
+    /// The host's id, made of A-Z a-z 0-9 . _ -
     #[arg(value_name = "ID")]
     id: HostId,
 
@@ -35,7 +35,7 @@ pub(crate) struct AddArgs {
     #[arg(value_name = "URI")]
     uri: String,
 
-    /// A group the host is in; may be repeated
+    /// A group of the host; may be repeated
     #[arg(long = "group", value_name = "NAME", value_parser = parse_group)]
     groups: Vec<String>,
 

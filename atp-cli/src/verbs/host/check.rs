@@ -29,11 +29,11 @@ const COLUMNS: &[&str] = &[
     "active_domains",
 ];
 
-/// Connect to hosts and report versions, latency, and what is wrong
+/// Connect to hosts and report versions, latency and problems
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CheckArgs {
-    /// Host ids, globs on them, or @GROUP; all hosts if none is given
+    /// Host ids, globs that match them, or @GROUP; all hosts by default
     #[arg(value_name = "HOST", add = completer::hosts())]
     hosts: Vec<HostSelector>,
 }

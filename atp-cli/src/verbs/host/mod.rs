@@ -14,7 +14,7 @@ Examples:
   atp host check '@rack-2' --timeout 5s";
 
 verbs! {
-    /// List, check, add and remove the hosts
+    /// List, check, add and remove hosts
     #[command(after_help = EXAMPLES)]
     pub(crate) enum HostCommand {
         List(list::ListArgs),

@@ -16,7 +16,7 @@ Examples:
   atp host remove node7
   atp --config ./atp.toml host remove node7";
 
-/// Remove a host from the settings' file, whose comments and order stay
+/// Remove a host from the settings file, and keep its comments and order
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RemoveArgs {

@@ -19,7 +19,7 @@ Examples:
   atp vm info web-1
   atp vm info 'node7/*' -o jsonl";
 
-/// Show all that is known of VMs, the guest agent's channel included
+/// Show everything known about VMs, including the guest agent's channel
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct InfoArgs {

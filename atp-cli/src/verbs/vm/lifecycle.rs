@@ -16,7 +16,7 @@ use crate::verbs::verb::Run;
 /// A change of state.
 #[derive(Debug, Subcommand)]
 pub(crate) enum LifecycleCommand {
-    /// Boot VMs that are shut off
+    /// Start VMs that are shut off
     #[command(after_help = START)]
     Start(LifecycleArgs),
 
@@ -28,19 +28,19 @@ pub(crate) enum LifecycleCommand {
     #[command(after_help = REBOOT)]
     Reboot(LifecycleArgs),
 
-    /// Press the reset button: restart without asking the guest
+    /// Restart VMs without asking the guest, as a reset button does
     #[command(after_help = RESET)]
     Reset(LifecycleArgs),
 
-    /// Pull the plug: power off without asking the guest
+    /// Power off VMs without asking the guest, as pulling the plug does
     #[command(after_help = DESTROY)]
     Destroy(LifecycleArgs),
 
-    /// Stop the vCPUs and keep the memory
+    /// Pause VMs: stop the vCPUs and keep the memory
     #[command(after_help = SUSPEND)]
     Suspend(LifecycleArgs),
 
-    /// Let suspended VMs run on
+    /// Resume suspended VMs
     #[command(after_help = RESUME)]
     Resume(LifecycleArgs),
 }
@@ -51,8 +51,8 @@ pub(crate) struct LifecycleArgs {
     #[command(flatten)]
     targets: TargetArgs,
 
-    /// Wait until the state is reached, or the timeout has passed; with reboot and reset, until the guest has
-    /// restarted and its agent answers
+    /// Wait until the state is reached or the timeout passes; for reboot and reset, until the guest has restarted and
+    /// its agent answers
     #[arg(long)]
     wait: bool,
 }

@@ -22,7 +22,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ListArgs {
-    /// VMs to list, as [HOST/]VM; all VMs of all hosts if none is given
+    /// VMs to list, as [HOST/]VM; all VMs of all hosts by default
     #[arg(value_name = "SEL", add = completer::selectors())]
     selectors: Vec<Selector>,
     #[command(flatten)]
