@@ -20,7 +20,7 @@ Usage: cargo xtask COMMAND
   test [ARGS…]      every test; ARGS go to `cargo test --workspace`
   bench [PART…]     what ATP costs: pool, scrape, rate, event-loop, hosts, protocol, peers, or all
   testbed ARGS…     hosts and guests to try things on: up, status, down, … (see `testbed --help`)
-  structure         which files import each other, and should not
+  structure         find files that import each other in a circle
   ci                what has to pass before a change lands
   setup             install what building and testing needs; the others do it as well
 

@@ -1,20 +1,28 @@
-//! `cargo xtask structure`: no two files of a crate import each other, but parent and child modules.
+//! `cargo xtask structure`: no files of a crate import each other in a circle.
 //!
-//! Two files that import each other cannot be read, tested or moved one without the other, and mostly show a type that
-//! is in the wrong place. A parent module and the modules below it are one thing in several files, and may.
+//! Files in a circle cannot be read, tested or moved one without the other, and mostly show a type that is in the wrong
+//! place. A module and the modules below it are one thing in several files, and may import each other.
 //!
-//! The check reads `use` declarations and paths that begin with `crate`, `super` or `self`, and follows re-exports to the file
-//! that defines what is named. What stands in test modules does not count.
+//! The check reads `use` declarations and paths, and follows re-exports to the file that defines what is named. Test
+//! modules and files that only tests have do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
-use std::{fs, io};
+
+use modules::Modules;
 
 use crate::{Result, cargo};
 
-/// Pairs of files that import each other all the same, and why.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[
+mod modules;
+mod text;
+
+/// An import that closes a circle and is there all the same: the file that imports, the file it imports from, and the
+/// reason. One that closes no circle is an error too, so that the list never outlasts what it is for.
+type Exception = (&'static str, &'static str, &'static str);
+
+const EXCEPTIONS: &[Exception] = &[
     (
         "atp-core/transport/src/pool/lease.rs",
         "atp-core/transport/src/pool/shared.rs",
@@ -27,54 +35,23 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// How many re-exports of re-exports are followed.
-const MOST_REEXPORTS: usize = 8;
+/// The files that each file imports from, with the names it takes from them.
+type Imports = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// A module by the names on the way to it from the crate's root.
-type Module = Vec<String>;
-
-/// The files of one crate.
-#[derive(Debug, Default)]
-struct Crate {
-    files: BTreeMap<Module, File>,
-}
-
-/// What one file imports.
-#[derive(Debug)]
-struct File {
-    path: PathBuf,
-    /// All that is named, by its full path.
-    named: Vec<Module>,
-    /// What is re-exported: the name it has here, and its full path.
-    exported: BTreeMap<String, Module>,
-}
-
+/// Prints each circle with what its files import from each other, and fails if there is one.
 pub(crate) fn run() -> Result<ExitCode> {
     let root = cargo::root();
-    let mut circles = BTreeMap::new();
+    let mut imports = Imports::new();
     let mut files = 0;
     for member in members(&root)? {
-        let sources = root.join(&member).join("src");
-        let parsed = Crate::read(&root, &sources)
-            .map_err(|error| format!("{}: cannot be read: {error}", sources.display()))?;
-        files += parsed.files.len();
-        circles.extend(parsed.circles());
+        files += add_imports(&root, &root.join(member).join("src"), &mut imports)?;
     }
-    let mut failed = false;
-    for ((one, other), names) in &circles {
-        if !EXCEPTIONS.iter().any(|(first, second, _)| one == first && other == second) {
-            println!("{one} and {other} import each other: {}", names.join(", "));
-            failed = true;
-        }
+    let problems = problems(&imports, EXCEPTIONS);
+    for problem in &problems {
+        println!("{problem}");
     }
-    for (one, other, _) in EXCEPTIONS {
-        if !circles.contains_key(&((*one).to_owned(), (*other).to_owned())) {
-            println!("{one} and {other} no longer import each other: take the exception out");
-            failed = true;
-        }
-    }
-    println!("structure: {files} files, {} circles, {} of them stated", circles.len(), EXCEPTIONS.len());
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    println!("{files} files, {} problems, {} exceptions", problems.len(), EXCEPTIONS.len());
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The members of the workspace, as its manifest lists them.
@@ -86,356 +63,169 @@ fn members(root: &Path) -> Result<Vec<String>> {
     Ok(list.split('"').skip(1).step_by(2).map(str::to_owned).collect())
 }
 
-impl Crate {
-    fn read(root: &Path, sources: &Path) -> io::Result<Crate> {
-        let mut texts = BTreeMap::new();
-        collect(sources, &mut Vec::new(), &mut texts)?;
-        let mut parsed = Crate::default();
-        let test_only: BTreeSet<Module> =
-            texts.iter().flat_map(|(module, (_, text))| test_modules(module, text)).collect();
-        for (module, (path, text)) in &texts {
-            let is_test = (1..=module.len()).any(|length| test_only.contains(&module[..length]));
-            if is_test || module.iter().any(|name| name == "tests") {
-                continue;
-            }
-            let path = path.strip_prefix(root).unwrap_or(path).to_owned();
-            parsed.files.insert(module.clone(), File::parse(path, module, &without_tests(&bare(text))));
-        }
-        Ok(parsed)
-    }
-
-    /// The pairs of files that import each other, with what they name of each other.
-    fn circles(&self) -> BTreeMap<(String, String), Vec<String>> {
-        let mut imports: BTreeMap<(&Module, &Module), BTreeSet<&str>> = BTreeMap::new();
-        for (module, file) in &self.files {
-            for named in &file.named {
-                if let Some(target) = self.defining(named, MOST_REEXPORTS)
-                    && !target.starts_with(module)
-                    && !module.starts_with(target)
-                {
-                    let name = named.last().map_or("", String::as_str);
-                    imports.entry((module, target)).or_default().insert(name);
-                }
-            }
-        }
-        let mut circles = BTreeMap::new();
-        for ((one, other), names) in &imports {
-            if let Some(back) = imports.get(&(*other, *one))
-                && one < other
-            {
-                let names = names.iter().chain(back).map(|name| (*name).to_owned()).collect();
-                circles.insert((self.path(one), self.path(other)), names);
-            }
-        }
-        circles
-    }
-
-    fn path(&self, module: &Module) -> String {
-        self.files[module].path.display().to_string()
-    }
-
-    /// The module whose file defines what a full path names: re-exports are followed.
-    fn defining<'a>(&'a self, named: &[String], depth: usize) -> Option<&'a Module> {
-        let length = (0..=named.len()).rev().find(|&length| self.files.contains_key(&named[..length]))?;
-        let (module, file) = self.files.get_key_value(&named[..length])?;
-        match named.get(length).and_then(|name| file.exported.get(name)) {
-            Some(source) if depth > 0 => self.defining(source, depth - 1),
-            _ => Some(module),
-        }
-    }
-}
-
-/// Reads the sources below a folder, each under the name of its module.
-fn collect(
-    folder: &Path,
-    module: &mut Module,
-    texts: &mut BTreeMap<Module, (PathBuf, String)>,
-) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_dir() {
-            module.push(name);
-            collect(&path, module, texts)?;
-            module.pop();
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let mut module = module.clone();
-            if !["lib", "main", "mod"].contains(&name.as_str()) {
-                module.push(name);
-            }
-            texts.insert(module, (path.clone(), fs::read_to_string(&path)?));
-        }
-    }
-    Ok(())
-}
-
-/// The modules with files of their own that a file declares for tests only.
-fn test_modules(module: &Module, text: &str) -> Vec<Module> {
-    let declared = text.split("#[cfg(test)]").skip(1).filter_map(|rest| {
-        let rest = rest.trim_start().trim_start_matches("pub(crate) ").strip_prefix("mod ")?;
-        let (name, _) = rest.split_once(';')?;
-        let is_name = name.chars().all(|c| c.is_alphanumeric() || c == '_');
-        is_name.then(|| [&module[..], &[name.to_owned()]].concat())
+/// Adds the imports of the crate whose sources these are, and says how many files it has.
+fn add_imports(root: &Path, sources: &Path, imports: &mut Imports) -> Result<usize> {
+    let modules =
+        Modules::read(sources).map_err(|error| format!("cannot read {}: {error}", sources.display()))?;
+    let shown = |file: &Path| file.strip_prefix(root).unwrap_or(file).display().to_string();
+    modules.for_each_import(|from, to, name| {
+        imports.entry(shown(from)).or_default().entry(shown(to)).or_default().insert(name.to_owned());
     });
-    declared.collect()
+    Ok(modules.len())
 }
 
-/// The code without comments, and with nothing in its strings.
-fn bare(text: &str) -> String {
-    let mut code = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        let length = if rest.starts_with("//") {
-            rest.find('\n').unwrap_or(rest.len())
-        } else if rest.starts_with("r\"") || rest.starts_with("r#") && rest[2..].starts_with(['"', '#']) {
-            let hashes = rest[1..].bytes().take_while(|&byte| byte == b'#').count();
-            let end = format!("\"{}", "#".repeat(hashes));
-            let start = hashes + 2;
-            rest.get(start..)
-                .and_then(|inner| inner.find(&end))
-                .map_or(rest.len(), |at| start + at + end.len())
-        } else if c == '"' {
-            string_length(rest)
-        } else if c == '\'' {
-            // A character; of a lifetime the quote alone.
-            let quoted = rest.get(1..).unwrap_or_default();
-            let length = if quoted.starts_with('\\') {
-                quoted.get(2..).and_then(|rest| rest.find('\'')).map(|at| at + 4)
-            } else {
-                None
-            };
-            let plain = quoted.chars().next().filter(|c| quoted[c.len_utf8()..].starts_with('\''));
-            length.or(plain.map(|c| c.len_utf8() + 2)).unwrap_or(1)
-        } else {
-            code.push(c);
-            rest = &rest[c.len_utf8()..];
-            continue;
-        };
-        code.push(' ');
-        rest = &rest[length.min(rest.len())..];
-    }
-    code
-}
-
-fn string_length(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            b'"' if !escaped => return at + 1,
-            b'\\' => escaped = !escaped,
-            _ => escaped = false,
+/// The circles that are left without the exceptions, and the exceptions that no circle needs.
+fn problems(imports: &Imports, exceptions: &[Exception]) -> Vec<String> {
+    let left = without(imports, exceptions.iter());
+    let mut problems: Vec<String> = circles(&left).iter().map(|circle| shown(&left, circle)).collect();
+    for exception in exceptions {
+        let (from, to, _) = exception;
+        let others = without(imports, exceptions.iter().filter(|other| *other != exception));
+        let is_needed = circles(&others).iter().any(|circle| circle.contains(*from) && circle.contains(*to))
+            && others.get(*from).is_some_and(|imported| imported.contains_key(*to));
+        if !is_needed {
+            problems.push(format!("exception: {from} -> {to} closes no circle (any more): remove it"));
         }
     }
-    text.len()
+    problems
 }
 
-/// The code without modules for tests in it.
-fn without_tests(code: &str) -> String {
-    let mut kept = String::new();
-    let mut rest = code;
-    while let Some(at) = ["#[cfg(test)]", "#[cfg(all(test"].iter().filter_map(|mark| rest.find(mark)).min() {
-        kept.push_str(&rest[..at]);
-        let item = &rest[at..];
-        let (brace, semicolon) = (item.find('{'), item.find(';'));
-        let end = match (brace, semicolon) {
-            (Some(brace), None) => block_end(item, brace),
-            (Some(brace), Some(semicolon)) if brace < semicolon => block_end(item, brace),
-            (_, Some(semicolon)) => semicolon + 1,
-            (None, None) => item.len(),
-        };
-        rest = &item[end..];
-    }
-    kept + rest
-}
-
-/// Where the block ends that is opened at `start`.
-fn block_end(code: &str, start: usize) -> usize {
-    let mut depth = 0;
-    for (at, byte) in code.bytes().enumerate().skip(start) {
-        match byte {
-            b'{' => depth += 1,
-            b'}' if depth == 1 => return at + 1,
-            b'}' => depth -= 1,
-            _ => {}
+fn without<'a>(imports: &Imports, exceptions: impl Iterator<Item = &'a Exception>) -> Imports {
+    let mut left = imports.clone();
+    for (from, to, _) in exceptions {
+        if let Some(imported) = left.get_mut(*from) {
+            imported.remove(*to);
         }
     }
-    code.len()
+    left
 }
 
-impl File {
-    fn parse(path: PathBuf, module: &Module, code: &str) -> File {
-        let mut file = File { path, named: Vec::new(), exported: BTreeMap::new() };
-        // Declarations first: each ends at its semicolon, whatever braces it has.
-        let mut rest = code;
-        let mut other = String::new();
-        while let Some(at) = find_use(rest) {
-            other.push_str(&rest[..at]);
-            let declaration = &rest[at + "use ".len()..];
-            let end = declaration.find(';').unwrap_or(declaration.len());
-            let is_exported = rest[..at].trim_end().ends_with(')') && rest[..at].contains("pub(")
-                || rest[..at].trim_end().ends_with("pub");
-            for (name, named) in tree(&declaration[..end]) {
-                if let Some(named) = absolute(module, &named) {
-                    if is_exported {
-                        file.exported.insert(name, named);
-                    } else {
-                        file.named.push(named);
-                    }
-                }
+/// The sets of files in which each leads to each other.
+fn circles(imports: &Imports) -> BTreeSet<BTreeSet<&str>> {
+    let reachable: BTreeMap<&str, BTreeSet<&str>> =
+        imports.keys().map(|file| (file.as_str(), reachable(imports, file))).collect();
+    let leads_to = |from: &str, to: &str| reachable.get(from).is_some_and(|files| files.contains(to));
+    let files = imports.keys().map(String::as_str);
+    let circle_of = |file| reachable[file].iter().copied().filter(|other| leads_to(other, file)).collect();
+    files.filter(|file| leads_to(file, file)).map(circle_of).collect()
+}
+
+/// The files that one leads to; itself only if a circle does.
+fn reachable<'a>(imports: &'a Imports, file: &str) -> BTreeSet<&'a str> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![file];
+    while let Some(from) = open.pop() {
+        for to in imports.get(from).into_iter().flat_map(BTreeMap::keys) {
+            if found.insert(to.as_str()) {
+                open.push(to);
             }
-            rest = declaration.get(end + 1..).unwrap_or_default();
-        }
-        other.push_str(rest);
-        let mut words = other.as_str();
-        while let Some((start, word)) = next_path(words) {
-            let named: Module = word.split("::").map(|part| part.trim().to_owned()).collect();
-            if ["crate", "super", "self"].contains(&named[0].as_str()) && named.len() > 1 {
-                file.named.extend(absolute(module, &named));
-            }
-            words = &words[start + word.len()..];
-        }
-        file
-    }
-}
-
-/// Where the next declaration begins.
-fn find_use(code: &str) -> Option<usize> {
-    let starts = code.match_indices("use ").map(|(at, _)| at);
-    let mut starts = starts.filter(|&at| code[..at].chars().next_back().is_none_or(|c| !is_word(c)));
-    starts.next()
-}
-
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
-}
-
-/// The next run of names joined by `::`, and where it begins.
-fn next_path(code: &str) -> Option<(usize, &str)> {
-    let start = code.find(is_word)?;
-    let mut end = start;
-    loop {
-        end += code[end..].find(|c| !is_word(c)).unwrap_or(code.len() - end);
-        match code[end..].strip_prefix("::") {
-            Some(next) if next.starts_with(is_word) => end += 2,
-            _ => return Some((start, &code[start..end])),
         }
     }
+    found
 }
 
-/// The names that a declaration brings in, each with its path.
-fn tree(declaration: &str) -> Vec<(String, Module)> {
-    let text = declaration.trim();
-    if let Some((prefix, rest)) = text.split_once('{') {
-        let inner = rest.rsplit_once('}').map_or(rest, |(inner, _)| inner);
-        let prefix: Module = parts(prefix);
-        return split_top(inner)
-            .into_iter()
-            .flat_map(tree)
-            .map(|(name, path)| {
-                let path = if path == ["self"] { Vec::new() } else { path };
-                (name, [&prefix[..], &path[..]].concat())
-            })
-            .collect();
-    }
-    let (path, alias) = match text.split_once(" as ") {
-        Some((path, alias)) => (path, Some(alias.trim().to_owned())),
-        None => (text, None),
-    };
-    let path = parts(path);
-    match path.last().cloned() {
-        Some(last) => vec![(alias.unwrap_or(last), path)],
-        None => Vec::new(),
-    }
-}
-
-fn parts(path: &str) -> Module {
-    path.split("::").map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
-}
-
-/// Splits at the commas that are in no inner braces.
-fn split_top(list: &str) -> Vec<&str> {
-    let (mut parts, mut depth, mut start) = (Vec::new(), 0, 0);
-    for (at, byte) in list.bytes().enumerate() {
-        match byte {
-            b'{' => depth += 1,
-            b'}' => depth -= 1,
-            b',' if depth == 0 => {
-                parts.push(&list[start..at]);
-                start = at + 1;
-            }
-            _ => {}
+/// A line with the files, and one for each import.
+fn shown(imports: &Imports, circle: &BTreeSet<&str>) -> String {
+    let mut text = format!("circle: {}", circle.iter().copied().collect::<Vec<_>>().join(", "));
+    for from in circle {
+        for (to, names) in
+            imports.get(*from).into_iter().flatten().filter(|(to, _)| circle.contains(to.as_str()))
+        {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            text.push_str(&format!("\n    {from} -> {to}: {}", names.join(", ")));
         }
     }
-    parts.push(&list[start..]);
-    parts.retain(|part| !part.trim().is_empty());
-    parts
-}
-
-/// The full path of what a module calls by `named`; none for what is of another crate or below the module.
-fn absolute(module: &Module, named: &[String]) -> Option<Module> {
-    let supers = named.iter().take_while(|part| *part == "super").count();
-    match named.first()?.as_str() {
-        "crate" => Some(named[1..].to_vec()),
-        "super" => {
-            let base = &module[..module.len().checked_sub(supers)?];
-            Some([base, &named[supers..]].concat())
-        }
-        "self" => Some([&module[..], &named[1..]].concat()),
-        // A module of its own, or another crate: the first is looked up, the second is not found.
-        _ => Some([&module[..], named].concat()),
-    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{env, process};
+
     use super::*;
 
-    /// The circles among files of these names and texts.
-    fn circles(files: &[(&str, &str)]) -> Vec<(String, String)> {
-        let folder = std::env::temp_dir().join(format!("atp-structure-{}-{:p}", std::process::id(), files));
-        for (name, text) in files {
-            let path = folder.join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+    /// Source files in a folder of their own, which is removed at the end.
+    pub(super) struct Tree(PathBuf);
+
+    impl Tree {
+        pub(super) fn new(files: &[(&str, &str)]) -> Self {
+            static COUNT: AtomicUsize = AtomicUsize::new(0);
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let tree = Self(env::temp_dir().join(format!("xtask-structure-{}-{count}", process::id())));
+            for (name, text) in files {
+                let file = tree.0.join(name);
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                fs::write(file, text).unwrap();
+            }
+            tree
         }
-        let found = Crate::read(&folder, &folder).unwrap().circles().into_keys().collect();
-        fs::remove_dir_all(folder).unwrap();
-        found
+
+        pub(super) fn folder(&self) -> &Path {
+            &self.0
+        }
+
+        pub(super) fn name_of(&self, file: &Path) -> String {
+            file.strip_prefix(&self.0).unwrap().display().to_string()
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn check(files: &[(&str, &str)], exceptions: &[Exception]) -> Vec<String> {
+        let tree = Tree::new(files);
+        let mut imports = Imports::new();
+        assert_eq!(add_imports(tree.folder(), tree.folder(), &mut imports), Ok(files.len()));
+        problems(&imports, exceptions)
+    }
+
+    const PAIR: [(&str, &str); 3] = [
+        ("lib.rs", "mod a; mod b;"),
+        ("a.rs", "use crate::b::{B, C};"),
+        ("b.rs", "fn f(a: &super::a::A) {}"),
+    ];
+
+    #[test]
+    fn a_pair_is_shown_with_the_names_each_way() {
+        let expected = "circle: a.rs, b.rs\n    a.rs -> b.rs: B, C\n    b.rs -> a.rs: A";
+        assert_eq!(check(&PAIR, &[]), [expected]);
     }
 
     #[test]
-    fn files_that_import_each_other_are_found() {
-        let pair = [("a.rs".to_owned(), "b.rs".to_owned())];
-        for (a, b) in [
-            ("use crate::b::B;", "use super::a::A;"),
-            ("use crate::{b::{self, B as C}, c};", "fn f() -> crate::a::A { todo() }"),
-            ("fn f(x: super::b::B) {}", "use crate::a;"),
-        ] {
-            assert_eq!(circles(&[("lib.rs", "mod a; mod b;"), ("a.rs", a), ("b.rs", b)]), pair, "{a} {b}");
-        }
-    }
-
-    #[test]
-    fn reexports_are_followed_to_the_file_that_defines() {
+    fn a_circle_through_a_third_file_is_found_and_what_hangs_on_it_is_not() {
         let files = [
-            ("lib.rs", "mod p; mod a;"),
-            ("p/mod.rs", "mod x; pub(crate) use x::X as Y;"),
-            ("p/x.rs", "use crate::a::A;"),
-            ("a.rs", "use crate::p::Y;"),
+            ("lib.rs", ""),
+            ("a.rs", "use crate::b::B;"),
+            ("b.rs", "use crate::c::C; use crate::below;"),
+            ("c.rs", "use crate::a::A;"),
+            ("above.rs", "use crate::a::A;"),
+            ("below.rs", ""),
         ];
-        assert_eq!(circles(&files), [("a.rs".to_owned(), "p/x.rs".to_owned())]);
+        let found = check(&files, &[]);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("circle: a.rs, b.rs, c.rs\n"), "{}", found[0]);
     }
 
     #[test]
-    fn parents_and_children_tests_and_comments_do_not_count() {
-        for (a, b) in [
-            ("use crate::b::B;", "// use crate::a::A;\nconst X: &str = \"use crate::a::A;\";"),
-            ("use crate::b::B;", "#[cfg(test)]\nmod tests { use crate::a::A; fn f() { if true {} } }"),
-            ("use crate::b::B;", "use other::a::A;"),
-        ] {
-            assert!(circles(&[("lib.rs", "mod a; mod b;"), ("a.rs", a), ("b.rs", b)]).is_empty(), "{b}");
-        }
-        let family = [("a/mod.rs", "mod b; use b::B;"), ("a/b.rs", "use super::A; use crate::a::C;")];
-        assert!(circles(&family).is_empty());
+    fn siblings_may_not_import_each_other_and_parents_and_children_may() {
+        let family = [("a/mod.rs", "use b::B; use c::C;"), ("a/b.rs", "use super::A; use super::c::C;")];
+        assert!(check(&[&family[..], &[("a/c.rs", "use super::A;")]].concat(), &[]).is_empty());
+        assert_eq!(check(&[&family[..], &[("a/c.rs", "use super::b::B;")]].concat(), &[]).len(), 1);
+    }
+
+    #[test]
+    fn an_exception_lets_a_circle_pass_and_is_refused_once_there_is_none() {
+        let exception = ("b.rs", "a.rs", "a reason");
+        assert!(check(&PAIR, &[exception]).is_empty());
+        let stale = "exception: b.rs -> a.rs closes no circle (any more): remove it";
+        assert_eq!(check(&PAIR[..2], &[exception]), [stale]);
+        // The second is of no use beside the first.
+        assert_eq!(check(&PAIR, &[exception, ("a.rs", "b.rs", "another")]).len(), 2);
+        assert_eq!(check(&PAIR, &[exception, ("b.rs", "lib.rs", "none such")]).len(), 1);
     }
 }
