@@ -35,7 +35,7 @@ impl Daemon {
         let sasl = format!("mech_list: digest-md5\nsasldb_path: {shown}/passwd.db\n");
         fs::write(folder.join("sasl2/libvirt.conf"), sasl).unwrap();
         add_user(&folder.join("passwd.db"));
-        session::hand_over(&folder).unwrap();
+        session::give_to_daemon_user(&folder).unwrap();
         let mut command = session::daemon(&folder, &folder.join("libvirtd.conf")).unwrap();
         command.env("SASL_CONF_PATH", folder.join("sasl2"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

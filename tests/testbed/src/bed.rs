@@ -1,4 +1,4 @@
-//! A whole testbed: made, restored, and removed again.
+//! A whole testbed: start, restore, remove.
 
 use std::fmt;
 use std::net::{Ipv4Addr, TcpListener};
@@ -18,13 +18,14 @@ use crate::process::Process;
 use crate::state::{BedState, HostState, Mode, Store, boot_id, new_uuid};
 use crate::sys;
 
-/// Ports for session daemons: below those the kernel gives to clients, so that none takes one meanwhile.
+/// Ports for session daemons. They are below the kernel's range for outgoing connections, so that no client takes one
+/// in the meantime.
 const SESSION_PORTS: std::ops::Range<u16> = 20_000..30_000;
 
-/// How long all agents of a bed may take to answer, boot included, on a busy machine.
+/// The maximum time until all agents of a bed answer, boot included, on a busy machine.
 const AGENT_DEADLINE: Duration = Duration::from_secs(300);
 
-/// What a bed will look like.
+/// Configures and starts a bed.
 #[derive(Debug, Clone)]
 pub struct Builder {
     hosts: u8,
@@ -34,25 +35,25 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// How many hosts, 1 to 99 (default 1). They are called `h1`, `h2`, ….
+    /// Sets the number of hosts, 1 to 99 (default 1). Their ids are `h1`, `h2`, ….
     pub fn hosts(mut self, hosts: u8) -> Self {
         self.hosts = hosts;
         self
     }
 
-    /// How many guests each host has (default 1). They are called `vm1`, `vm2`, … on every host.
+    /// Sets the number of guests of each host (default 1). Their names are `vm1`, `vm2`, … on every host.
     pub fn guests(mut self, guests: u8) -> Self {
         self.guests = guests;
         self
     }
 
-    /// Asks for a mode. Without it, it is root mode if this process is root's, else rootless mode.
+    /// Sets the mode. The default is root mode if this process runs as root, else rootless mode.
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = Some(mode);
         self
     }
 
-    /// Lets the bed stay when this process ends, until [`Testbed::remove_all`].
+    /// Keeps the bed when this process ends, until [`Testbed::remove_all`].
     pub fn detached(mut self) -> Self {
         self.detached = true;
         self
@@ -60,7 +61,7 @@ impl Builder {
 
     /// Starts daemons and guests and waits until all agents answer.
     ///
-    /// Beds that dead processes left are removed first. What was made is removed again if something fails.
+    /// Removes beds of dead processes first. If a step fails, everything that was made is removed again.
     pub fn start(self) -> Result<Testbed> {
         if !(1..=99).contains(&self.hosts) {
             return Err(Error::State(format!("a testbed has 1 to 99 hosts, not {}", self.hosts)));
@@ -72,7 +73,7 @@ impl Builder {
         }
         let image = Image::ensure()?;
         let store = Store::open()?;
-        // From here on the bed is there, so that dropping it undoes what follows.
+        // From here on, dropping the bed removes what the next steps make.
         let (mut bed, mut state) = self.claim(store, mode, image)?;
         bed.create(self.guests)?;
         if self.detached {
@@ -84,7 +85,7 @@ impl Builder {
         Ok(bed)
     }
 
-    /// Takes a number and writes the state, which is enough for others to find and remove all that follows.
+    /// Takes a number and writes the state. With these, other processes can find and remove everything that follows.
     fn claim(&self, store: Store, mode: Mode, image: Image) -> Result<(Testbed, BedState)> {
         let lock = store.lock()?;
         store.remove_stale(&lock)?;
@@ -101,34 +102,34 @@ impl Builder {
         if mode == Mode::Rootless {
             choose_ports(&store, &mut hosts)?;
         }
-        // A detached bed is ours as well, until it is complete.
+        // A detached bed belongs to this process too, until it is complete.
         let state = BedState { mode, owner: Some(Process::current()?), boot: boot_id()?, hosts };
         state.write(&store.bed_folder(number))?;
         Ok((Testbed::new(store, number, &state, image, true), state))
     }
 }
 
-/// What is known of a bed without asking its hosts.
+/// What is known of a bed without a request to its hosts.
 #[derive(Debug, Clone)]
 pub struct Summary {
     /// Its number, for [`Testbed::attach`].
     pub number: u8,
-    /// The process that removes it when it ends; none if it stays until [`Testbed::remove_all`].
+    /// The process that removes the bed when it ends. `None` if the bed stays until [`Testbed::remove_all`].
     pub owner: Option<u32>,
-    /// Whether that process ended without removing it, or the machine was started anew.
+    /// Whether that process ended without removing the bed, or the machine was rebooted.
     pub stale: bool,
 }
 
-/// Hosts with libvirt daemons and guests with agents, all real.
+/// Hosts with real libvirt daemons, and real guests with agents.
 ///
-/// Dropping it removes everything it made. So does the end of the process, for a bed in a `static`; and what a
-/// killed process leaves is removed by the next start of a bed, or by `testbed down`.
+/// Dropping the value removes everything it made. A bed in a `static` is removed when the process exits. If the
+/// process was killed, the next start of a bed or `testbed down` removes what is left.
 pub struct Testbed {
     store: Store,
     number: u8,
     mode: Mode,
     hosts: Vec<Host>,
-    /// Whether it goes when this value does.
+    /// Whether dropping this value removes the bed.
     owned: bool,
 }
 
@@ -143,21 +144,21 @@ impl fmt::Debug for Testbed {
 }
 
 impl Testbed {
-    /// A bed to be started: one host with one guest, unless told otherwise.
+    /// Returns a builder for a bed. The default is one host with one guest.
     pub fn builder() -> Builder {
         Builder { hosts: 1, guests: 1, mode: None, detached: false }
     }
 
-    /// The bed of that number that a process of this user started and which still is there.
+    /// Returns the bed with this number, which another process of this user may have started.
     ///
-    /// Dropping the value leaves the bed alone.
+    /// Dropping the value does not remove the bed.
     pub fn attach(number: u8) -> Result<Self> {
         let store = Store::open()?;
         let state = BedState::read(&store.bed_folder(number))?;
         Ok(Self::new(store, number, &state, Image::ensure()?, false))
     }
 
-    /// All beds of this user.
+    /// Lists all beds of this user.
     pub fn list() -> Result<Vec<Summary>> {
         let store = Store::open()?;
         let _lock = store.lock()?;
@@ -168,15 +169,14 @@ impl Testbed {
         Ok(store.beds()?.into_iter().filter_map(summary).collect())
     }
 
-    /// Removes what dead processes of this user left, and returns the numbers of their beds. Every start does this
-    /// first.
+    /// Removes the beds of dead processes of this user and returns their numbers. Every start does this first.
     pub fn remove_stale() -> Result<Vec<u8>> {
         let store = Store::open()?;
         let lock = store.lock()?;
         store.remove_stale(&lock)
     }
 
-    /// Removes one bed, whoever made it, and tells whether there was one.
+    /// Removes one bed, also one of another process, and returns whether it existed.
     pub fn remove(number: u8) -> Result<bool> {
         let store = Store::open()?;
         let was_there = store.bed_folder(number).exists();
@@ -184,8 +184,8 @@ impl Testbed {
         Ok(was_there)
     }
 
-    /// Removes the detached beds of this user and those that dead processes left, and returns their numbers. Beds
-    /// of living processes stay.
+    /// Removes the detached beds of this user and the beds of dead processes, and returns their numbers. Beds of
+    /// running processes stay.
     pub fn remove_all() -> Result<Vec<u8>> {
         let mut removed = Self::remove_stale()?;
         let store = Store::open()?;
@@ -199,27 +199,27 @@ impl Testbed {
         Ok(removed)
     }
 
-    /// The number of the bed, different from that of any other bed of this user.
+    /// The number of the bed, unique among the beds of this user.
     pub fn number(&self) -> u8 {
         self.number
     }
 
-    /// The folder with everything the bed wrote: configurations, logs, consoles.
+    /// The folder with all files of the bed: configurations, logs, consoles.
     pub fn folder(&self) -> PathBuf {
         self.store.bed_folder(self.number)
     }
 
-    /// How its hosts run.
+    /// How the hosts run.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// All its hosts, in order.
+    /// All hosts, in order.
     pub fn hosts(&self) -> &[Host] {
         &self.hosts
     }
 
-    /// The host of that id.
+    /// The host with this id.
     ///
     /// # Errors
     ///
@@ -237,19 +237,19 @@ impl Testbed {
         self.hosts.iter().flat_map(Host::guests).collect()
     }
 
-    /// Undoes every fault and waits until all is as it was after the start: links up, proxies passing, daemons
-    /// answering, the guests that were made with the bed running with agents that answer, and no others.
+    /// Undoes every fault and waits until the bed is as it was after the start: links up, proxies passing, daemons
+    /// answering, the original guests running with agents that answer, and no other guests.
     pub fn restore(&self) -> Result<()> {
         parallel::each(&self.hosts, |host| host.restore(AGENT_DEADLINE))
     }
 
-    /// As [`restore`](Self::restore), and nothing is left of what was done in the guests: they are powered off and on,
-    /// with empty disks. For after a test that failed, which may have left anything.
+    /// Restores the bed as [`restore`](Self::restore) does, and discards all changes inside the guests: they are
+    /// powered off and on, with empty disks. For use after a failed test, which may have left any state.
     pub fn renew(&self) -> Result<()> {
         parallel::each(&self.hosts, |host| host.renew(AGENT_DEADLINE))
     }
 
-    /// Removes the bed. Dropping it does the same, but cannot tell what failed.
+    /// Removes the bed. Dropping it does the same, but cannot report errors.
     pub fn down(mut self) -> Result<()> {
         self.owned = false;
         self.tear_down()
@@ -271,7 +271,8 @@ impl Testbed {
         if self.mode == Mode::Root {
             Network::new(self.number).create()?;
         }
-        // The first host alone: if it has to find out what QEMU can do, the others need not do the same again.
+        // The first host is created alone: if its daemon has to probe QEMU's capabilities, the other hosts reuse the
+        // result.
         let (first, others) = self.hosts.split_at(1);
         parallel::each(first, Host::create)?;
         parallel::each(first, Host::keep_capabilities)?;
@@ -306,11 +307,11 @@ impl Drop for Testbed {
     }
 }
 
-/// Finds ports for session daemons that nobody uses and no other bed of this user was given.
+/// Finds ports for session daemons: free ones that no other bed of this user has.
 fn choose_ports(store: &Store, hosts: &mut [HostState]) -> Result<()> {
     let states = store.beds()?.into_iter().filter_map(|bed| BedState::read(&store.bed_folder(bed)).ok());
     let given: Vec<u16> = states.flat_map(|state| state.hosts).map(|host| host.port).collect();
-    // Beds of other users start to look somewhere else.
+    // The search starts at an offset of this process, since other users' beds are not known here.
     let offset = (std::process::id() % u32::from(SESSION_PORTS.end - SESSION_PORTS.start)) as usize;
     let candidates = SESSION_PORTS.cycle().skip(offset).take(SESSION_PORTS.len());
     let mut free = candidates
@@ -328,7 +329,7 @@ fn remove_bed(store: &Store, number: u8) -> Result<()> {
     store.remove(&lock, number)
 }
 
-/// The beds of this process that are there: a bed in a `static` is never dropped.
+/// The beds of this process that exist. Needed because a bed in a `static` is never dropped.
 static OWNED: Mutex<Vec<(Store, u8)>> = Mutex::new(Vec::new());
 
 fn owned() -> MutexGuard<'static, Vec<(Store, u8)>> {
@@ -340,7 +341,7 @@ fn remove_at_exit(store: &Store, number: u8) {
     extern "C" fn at_exit() {
         let beds = std::mem::take(&mut *owned());
         for (store, number) in beds {
-            // Nobody is left to tell; the next start of a bed tries again.
+            // The process exits and cannot report the error; the next start of a bed tries again.
             let _ = remove_bed(&store, number);
         }
     }

@@ -1,7 +1,7 @@
-//! What outlives a bed: the guest image, and what libvirt found out about QEMU.
+//! What is kept from bed to bed: the guest image, and libvirt's results of probing QEMU.
 //!
-//! Root keeps it in `/var/cache/atp-testbed`, where the unprivileged daemons of a rootless bed can read it too;
-//! everybody else in `$XDG_CACHE_HOME/atp-testbed`.
+//! Root keeps it in `/var/cache/atp-testbed`, where the unprivileged daemons of a rootless bed can read it too. Other
+//! users keep it in `$XDG_CACHE_HOME/atp-testbed`.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -10,15 +10,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, Result};
 
-/// Root's cache, which others may read.
+/// Root's cache, which other users may read.
 pub(crate) const SYSTEM_CACHE: &str = "/var/cache/atp-testbed";
 
-/// The user this process runs as.
+/// The user id of this process.
 pub(crate) fn user_id() -> Result<u32> {
     Ok(fs::metadata("/proc/self").map_err(Error::io("/proc/self"))?.uid())
 }
 
-/// The cache folder of this user, made if need be.
+/// The cache folder of this user. Created if it does not exist.
 pub(crate) fn folder() -> Result<PathBuf> {
     let folder = if user_id()? == 0 {
         PathBuf::from(SYSTEM_CACHE)
@@ -35,7 +35,7 @@ pub(crate) fn folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Makes a folder and those above it, and sets its permissions whatever the umask is.
+/// Creates a folder and its parents, and sets its permissions independently of the umask.
 pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<()> {
     fs::create_dir_all(path).map_err(Error::io(format!("making {}", path.display())))?;
     set_mode(path, mode)
@@ -47,10 +47,10 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<()> {
         .map_err(Error::io(format!("setting the permissions of {}", path.display())))
 }
 
-/// Writes a file that is either the old one or the whole new one, whatever happens meanwhile.
+/// Writes a file atomically: a reader sees either the old content or the complete new content, also after a crash.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    // Another process may be writing the same file, and another thread of this one.
+    // Another process, or another thread of this one, may be writing the same file.
     static COUNT: AtomicU32 = AtomicU32::new(0);
     name.push(format!(".{}-{}.new", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     let new = path.with_file_name(name);
@@ -58,7 +58,7 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     fs::rename(&new, path).map_err(Error::io(format!("writing {}", path.display())))
 }
 
-/// Waits for a lock file and holds it until the returned file is dropped, or the process ends.
+/// Waits for a lock file and holds it until the returned file is dropped or the process ends.
 pub(crate) fn lock(path: &Path) -> Result<File> {
     let file = File::options().create(true).append(true).open(path);
     let file = file.map_err(Error::io(format!("opening {}", path.display())))?;

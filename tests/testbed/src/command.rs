@@ -1,4 +1,4 @@
-//! Child processes under a deadline: `virsh` hangs when a daemon does, and a test must not hang with it.
+//! Child processes with a deadline: `virsh` hangs when a daemon hangs, and a test must not hang with it.
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, LogTail, Result};
 
-/// The longest pause between two looks at a child that has not ended yet.
+/// The longest pause between two checks whether a child has ended.
 const WAIT_STEP: Duration = Duration::from_millis(5);
 
-/// Runs a command to its end and returns its stdout; a status other than 0 is an error.
+/// Runs a command and returns its stdout. A status other than 0 is an error.
 ///
 /// A child that has not ended by the deadline is killed and reported as [`Error::Deadline`].
 pub(crate) fn run(command: &mut Command, deadline: Duration) -> Result<String> {
     run_with_input(command, "", deadline)
 }
 
-/// The same, with something to read on stdin.
+/// As [`run`], with text for stdin.
 pub(crate) fn run_with_input(command: &mut Command, input: &str, deadline: Duration) -> Result<String> {
     let line = display(command);
     command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
@@ -26,15 +26,15 @@ pub(crate) fn run_with_input(command: &mut Command, input: &str, deadline: Durat
         program: command.get_program().to_string_lossy().into_owned(),
         source,
     })?;
-    // Inputs are a few lines, less than a pipe holds, so this cannot block. A child that ended without
-    // reading says why by its status.
+    // Inputs are a few lines, less than the capacity of a pipe, so this cannot block. A child that ended without
+    // reading reports the reason by its status.
     if let Some(mut stdin) = child.stdin.take() {
         let _ = stdin.write_all(input.as_bytes());
     }
     let stdout = drain(child.stdout.take());
     let stderr = drain(child.stderr.take());
     let Some(status) = wait(&mut child, deadline).map_err(Error::io(format!("waiting for `{line}`")))? else {
-        // Its pipes close with it, so the readers end by themselves.
+        // Killing it closes its pipes, so the reader threads end.
         let _ = child.kill();
         let _ = child.wait();
         return Err(Error::Deadline { what: format!("`{line}`"), after: deadline, log: LogTail::none() });
@@ -47,7 +47,7 @@ pub(crate) fn run_with_input(command: &mut Command, input: &str, deadline: Durat
     }
 }
 
-/// Waits for a child until the deadline; `None` if it still runs then.
+/// Waits for a child until the deadline. `None` if it still runs then.
 pub(crate) fn wait(child: &mut Child, deadline: Duration) -> std::io::Result<Option<ExitStatus>> {
     let start = Instant::now();
     let mut step = Duration::from_millis(1);
@@ -67,7 +67,7 @@ fn drain(stream: Option<impl Read + Send + 'static>) -> Option<JoinHandle<Vec<u8
     stream.map(|mut stream| {
         thread::spawn(move || {
             let mut bytes = Vec::new();
-            // What was read before an error is still worth showing.
+            // The output before a read error is still useful in the message.
             let _ = stream.read_to_end(&mut bytes);
             bytes
         })
@@ -79,7 +79,7 @@ fn collect(reader: Option<JoinHandle<Vec<u8>>>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The command line, as a person would type it but for quotes.
+/// The command line as a person would type it, except for quotes.
 fn display(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")

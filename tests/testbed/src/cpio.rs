@@ -1,7 +1,7 @@
-//! A cpio archive in the "newc" format, which is what the kernel unpacks as initramfs
+//! A cpio archive in the "newc" format, which the kernel unpacks as initramfs
 //! (Documentation/driver-api/early-userspace/buffer-format.rst).
 
-/// An archive under construction, in memory: a guest's is a few megabytes.
+/// An archive under construction, in memory: that of a guest has a few megabytes.
 #[derive(Debug, Default)]
 pub(crate) struct Archive {
     bytes: Vec<u8>,
@@ -13,7 +13,7 @@ const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 
 impl Archive {
-    /// Adds a folder; those above it must have been added before. Paths are relative, without a leading slash.
+    /// Adds a folder, after its parent. Paths are relative, without a leading slash.
     pub(crate) fn directory(&mut self, path: &str) {
         self.entry(path, DIRECTORY | 0o755, &[]);
     }
@@ -51,7 +51,7 @@ impl Archive {
         self.pad();
     }
 
-    /// Headers and contents start at multiples of four bytes.
+    /// Pads to a multiple of four bytes, where the format wants headers and contents to start.
     fn pad(&mut self) {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }

@@ -1,4 +1,4 @@
-//! The libvirt daemon of one host: its configuration, its process and what it learnt about QEMU.
+//! The libvirt daemon of one host: its configuration, its process, and the QEMU capabilities it probed.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
@@ -18,17 +18,18 @@ use crate::session;
 use crate::state::HostState;
 use crate::virsh::virsh;
 
-/// The port libvirt daemons listen on, and the one of URIs that name none.
+/// The port on which libvirt daemons listen by default, also used by URIs without a port.
 pub(crate) const LIBVIRT_PORT: u16 = 16509;
 
-/// How long a daemon may take from its start to its first answer. Without known capabilities it starts each QEMU
-/// binary of the machine twice, at 2 s a time on an idle machine.
+/// The maximum time from a daemon's start to its first answer. Without known capabilities it starts each QEMU binary
+/// of the machine twice, which takes 2 s each on an idle machine.
 const START_DEADLINE: Duration = Duration::from_secs(120);
 
-/// How often a daemon that starts is looked at.
+/// The interval between checks of a daemon that is starting.
 const POLL: Duration = Duration::from_millis(5);
 
-/// Namespaces, users and security labels are the machine's business, and there is no virtlogd.
+/// The testbed disables namespaces, dynamic users and security labels, which are the machine's own business, and does
+/// not run virtlogd.
 const QEMU_CONFIG: &str = "\
 user = \"root\"
 group = \"root\"
@@ -47,7 +48,7 @@ pub(crate) struct Daemon {
     layout: Layout,
     /// The host's network; none in rootless mode.
     network: Option<HostNetwork>,
-    /// The process, if it is our child: then it has to be waited for when it ends.
+    /// The process, if it is a child of this one: then it must be waited for when it ends.
     child: Mutex<Option<Child>>,
 }
 
@@ -56,7 +57,7 @@ impl Daemon {
         Self { host, layout, network, child: Mutex::new(None) }
     }
 
-    /// The libvirt URI with this address in it.
+    /// The libvirt URI with this address.
     pub(crate) fn uri(&self, address: SocketAddr) -> String {
         let path = if self.network.is_some() { "system" } else { "session" };
         if address.port() == LIBVIRT_PORT {
@@ -66,12 +67,12 @@ impl Daemon {
         }
     }
 
-    /// Where the daemon listens.
+    /// The address on which the daemon listens.
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from((self.host.address, self.host.port))
     }
 
-    /// Writes its configuration and hands it the capabilities known from earlier runs.
+    /// Writes the configuration and gives the daemon the capabilities known from earlier runs.
     pub(crate) fn prepare(&self) -> Result<()> {
         self.layout.create()?;
         let HostState { uuid, address, port, .. } = &self.host;
@@ -94,10 +95,10 @@ impl Daemon {
             fs::write(&path, content).map_err(Error::io(format!("writing {}", path.display())))?;
         }
         copy_files(&self.known_capabilities()?, &self.layout.capabilities())?;
-        if self.network.is_none() { session::hand_over(self.layout.folder()) } else { Ok(()) }
+        if self.network.is_none() { session::give_to_daemon_user(self.layout.folder()) } else { Ok(()) }
     }
 
-    /// Starts the process, which has to be gone or never started.
+    /// Starts the process. It must have ended, or never have been started.
     pub(crate) fn spawn(&self) -> Result<()> {
         let path = self.layout.daemon_log();
         let log = File::options().create(true).append(true).open(&path);
@@ -118,15 +119,15 @@ impl Daemon {
                     include_str!("daemon.sh"),
                     "daemon.sh",
                 ]);
-                // With a dot in it, libvirt takes the name for complete and does not ask a name server.
+                // libvirt takes a name with a dot as fully qualified and does not ask a name server.
                 command.arg(folder).arg(format!("{}.atp.test", self.host.id));
                 command.env_clear().env("PATH", session::PATH).env("HOME", folder);
                 command
             }
-            // Its HOME also tells which bed the processes of a session belong to.
+            // HOME also identifies the bed to which the processes of a session belong.
             None => session::daemon(folder, &self.layout.daemon_config())?,
         };
-        // A group of its own: Ctrl-C in the terminal of a test is not meant for the daemon.
+        // A process group of its own, so that Ctrl-C in a test's terminal does not reach the daemon.
         command.process_group(0).current_dir("/");
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
         let child =
@@ -135,7 +136,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Waits until the daemon answers and is the one that was started here.
+    /// Waits until the daemon answers, and checks that it is the process started here.
     pub(crate) fn wait_ready(&self) -> Result<()> {
         let start = Instant::now();
         let mut refused = None;
@@ -155,7 +156,7 @@ impl Daemon {
                 return Err(self.failed("ended"));
             }
             if TcpStream::connect_timeout(&self.address(), left).is_ok() {
-                // The first answer comes when all drivers are up.
+                // The daemon gives its first answer when all drivers are up.
                 match virsh(&self.uri(self.address()), &["capabilities"], left) {
                     Ok(capabilities) if capabilities.contains(&self.host.uuid) => return Ok(()),
                     Ok(_) => {
@@ -163,7 +164,7 @@ impl Daemon {
                             self.failed(&format!("is not the one that listens on {}", self.address()))
                         );
                     }
-                    // It may have ended meanwhile, which the next round tells, or not be up altogether.
+                    // The daemon may have ended, which the next iteration detects, or may not be up yet.
                     Err(error) => refused = Some(error),
                 }
             }
@@ -171,7 +172,7 @@ impl Daemon {
         }
     }
 
-    /// The process, if it runs.
+    /// The process, if it is running.
     pub(crate) fn process(&self) -> Option<Process> {
         match self.child().as_ref() {
             Some(child) => Process::find(child.id()),
@@ -179,7 +180,7 @@ impl Daemon {
         }
     }
 
-    /// All processes of the host: the daemon, its QEMUs and what these started.
+    /// All processes of the host: the daemon, its QEMUs, and the processes they started.
     pub(crate) fn members(&self) -> Members {
         Members {
             namespaces: self.network.iter().map(|network| network.namespace()).collect(),
@@ -197,7 +198,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Waits for a child that was killed, so that no zombie stays.
+    /// Waits for a killed child, so that no zombie is left.
     pub(crate) fn reap(&self) {
         if let Some(mut child) = self.child().take() {
             // Its status is known: it was killed.
@@ -205,8 +206,8 @@ impl Daemon {
         }
     }
 
-    /// Keeps what the daemon learnt about QEMU for those started later. libvirt itself checks whether it is still
-    /// true.
+    /// Saves the QEMU capabilities that the daemon probed for daemons started later. libvirt itself checks whether
+    /// they are still valid.
     pub(crate) fn keep_capabilities(&self) -> Result<()> {
         copy_files(&self.layout.capabilities(), &self.known_capabilities()?)
     }
@@ -219,7 +220,8 @@ impl Daemon {
         }
     }
 
-    /// Capabilities depend on whether the daemon may open `/dev/kvm`, so system and session have their own.
+    /// Capabilities depend on whether the daemon may open `/dev/kvm`, so system and session daemons have separate
+    /// caches.
     fn known_capabilities(&self) -> Result<PathBuf> {
         let name = if self.network.is_some() { "capabilities-system" } else { "capabilities-session" };
         let folder = cache::folder()?.join(name);
@@ -232,12 +234,12 @@ impl Daemon {
     }
 }
 
-/// Copies the files of one folder to another, but for those that are there already with the same content.
+/// Copies the files of one folder to another, except those that exist there with the same content.
 fn copy_files(from: &Path, to: &Path) -> Result<()> {
     let entries = fs::read_dir(from).map_err(Error::io(format!("reading {}", from.display())))?;
     for entry in entries {
         let path = entry.map_err(Error::io(format!("reading {}", from.display())))?.path();
-        // Another process may be writing here: an unfinished file has another suffix.
+        // Another process may be writing here: its unfinished files have another suffix.
         if path.extension().is_none_or(|extension| extension != "xml") {
             continue;
         }

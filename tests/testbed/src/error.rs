@@ -1,4 +1,4 @@
-//! What can go wrong with a testbed, each with where its log is.
+//! The errors of the testbed, each with the log that explains it.
 
 use std::fmt;
 use std::io;
@@ -8,41 +8,41 @@ use std::time::Duration;
 /// A result of the testbed.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong with a testbed.
+/// An error of the testbed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operation works on links and packets, which only a bed in root mode has.
+    /// The operation changes links or packet filters, which only a bed in root mode has.
     #[error("{operation} needs a testbed in root mode: this one has no network namespaces")]
     NeedsRoot {
-        /// The operation that was asked for.
+        /// The requested operation.
         operation: &'static str,
     },
-    /// The testbed has no host of that id.
+    /// The testbed has no host with this id.
     #[error("the testbed has no host {0:?}")]
     NoSuchHost(String),
-    /// The host has no guest of that name.
+    /// The host has no guest with this name.
     #[error("host {host} has no guest {guest:?}")]
     NoSuchGuest {
-        /// The host asked.
+        /// The host.
         host: String,
-        /// The guest asked for.
+        /// The requested guest.
         guest: String,
     },
-    /// The host has a guest of that name already.
+    /// The host already has a guest with this name.
     #[error("host {host} already has a guest {guest:?}")]
     GuestExists {
-        /// The host asked.
+        /// The host.
         host: String,
-        /// The name asked for.
+        /// The requested name.
         guest: String,
     },
-    /// A program the testbed runs is not installed.
+    /// A program that the testbed runs is not installed.
     #[error("cannot run {program}: {source}; `cargo xtask setup` installs what the testbed needs")]
     Program {
         /// The program.
         program: String,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// A child process ended with a status other than 0.
@@ -50,32 +50,32 @@ pub enum Error {
     Command {
         /// The command line.
         command: String,
-        /// How it ended.
+        /// The exit status or signal.
         status: String,
-        /// What it wrote on stderr.
+        /// The text on stderr.
         stderr: String,
     },
-    /// Something did not happen in time.
+    /// An operation did not finish by its deadline.
     #[error("{what} took longer than {after:?}{log}")]
     Deadline {
-        /// What was waited for.
+        /// The operation.
         what: String,
-        /// How long.
+        /// The deadline.
         after: Duration,
-        /// The log that may tell why.
+        /// The log that may show the reason.
         log: LogTail,
     },
-    /// A daemon ended, or does not run when it should.
+    /// A daemon ended, or does not run although it should.
     #[error("the libvirt daemon of host {host} {problem}{log}")]
     Daemon {
         /// The host.
         host: String,
-        /// What is wrong with it.
+        /// The problem, as the rest of a sentence about the daemon.
         problem: String,
         /// The end of its log.
         log: LogTail,
     },
-    /// The guest is not running, so there is no QEMU process to act on.
+    /// The guest is not running, so there is no QEMU process.
     #[error("guest {guest} of host {host} is not running")]
     NotRunning {
         /// The host.
@@ -86,33 +86,33 @@ pub enum Error {
     /// The guest image could not be made.
     #[error("cannot make the guest image: {0}")]
     Image(String),
-    /// No place is left for one more bed, or its state cannot be read.
+    /// No number is free for another bed, or the state of a bed cannot be read.
     #[error("{0}")]
     State(String),
     /// A file or socket operation failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried, with the path or address.
+        /// The operation, with the path or address.
         what: String,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
 impl Error {
-    /// Wraps an I/O error with what was tried.
+    /// Adds the operation to an I/O error.
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
 
-    /// Whether this is a child process or a wait that ran out of time.
+    /// Whether a child process or a wait timed out.
     pub fn is_deadline(&self) -> bool {
         matches!(self, Self::Deadline { .. })
     }
 }
 
-/// The last lines of a log file, shown at the end of an error's message.
+/// The last lines of a log file, for the end of an error message.
 #[derive(Debug, Default)]
 pub struct LogTail {
     path: Option<PathBuf>,
@@ -120,7 +120,7 @@ pub struct LogTail {
 }
 
 impl LogTail {
-    /// How many lines a message shows.
+    /// The number of lines in a message.
     const LINES: usize = 15;
 
     /// No log to show.
@@ -128,7 +128,7 @@ impl LogTail {
         Self::default()
     }
 
-    /// Reads the end of the file; one that cannot be read says so in the message.
+    /// Reads the end of the file. If it cannot be read, the message says so.
     pub(crate) fn of(path: &Path) -> Self {
         let lines = match std::fs::read(path) {
             Ok(bytes) => {

@@ -1,4 +1,4 @@
-//! One guest: its power, its QEMU process, its agent.
+//! One guest: its power state, its QEMU process, its agent.
 
 use std::fmt;
 use std::fs;
@@ -17,40 +17,41 @@ use crate::host::Host;
 use crate::process::{Process, Signal};
 use crate::state::new_uuid;
 
-/// What `/init` writes on the console just before it starts the agent.
+/// The line that `/init` writes to the console just before it starts the agent.
 const AGENT_MARK: &str = "init: starting the agent";
 
-/// How often the console is read while a guest boots, and how often an agent that must be up soon is asked. Reading
-/// is free; asking starts a process, which slows down the boot of guests on a small machine.
+/// How often the console is read while a guest boots, and how often an agent that should soon be up is asked. Reading
+/// costs little; asking starts a process, which slows down the boot of guests on a small machine.
 const CONSOLE_POLL: Duration = Duration::from_millis(10);
 const AGENT_POLL: Duration = Duration::from_millis(50);
 
-/// How long a guest may take to answer on its control port: its boot included, on a busy machine.
+/// The maximum time for an answer on the control port, boot included, on a busy machine.
 const CONTROL_DEADLINE: Duration = Duration::from_secs(100);
-/// After this time a control command is sent again, and then after twice as long each time: a guest that boots forgets
-/// what came too early, and is held up by what came too often.
+/// The time after which a control command is sent again; it doubles with each retry. A booting guest loses commands
+/// that arrive too early, and too many commands slow it down.
 const CONTROL_RETRY: Duration = Duration::from_millis(300);
 const CONTROL_RETRY_MAX: Duration = Duration::from_secs(3);
 
-/// How long a guest may be silent that runs, before it is powered off and on. A boot on a busy machine takes less.
+/// The maximum time without an answer from a running guest before it is powered off and on. A boot on a busy machine
+/// takes less.
 const SILENCE: Duration = Duration::from_secs(100);
 
-/// How long libvirt may take to notice that a guest has ended, on a busy machine.
+/// The maximum time until libvirt notices that a guest has ended, on a busy machine.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
-/// The size of a guest's disk, which `mount-data` in the guest puts a file system on.
+/// The size of a guest's disk. `mount-data` in the guest creates a file system on it.
 const DISK_BYTES: u64 = 256 << 20;
 
-/// What a host's folder notes about a guest.
+/// The record of a guest in its host's folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Note {
     pub(crate) name: String,
     pub(crate) uuid: String,
-    /// Whether it was made with the bed, and so comes back on [`Testbed::restore`](crate::Testbed::restore).
+    /// Whether the guest was made with the bed, and so comes back on [`Testbed::restore`](crate::Testbed::restore).
     pub(crate) original: bool,
 }
 
-/// A guest of a host. A cheap handle: clones mean the same guest.
+/// A guest of a host. A cheap handle: clones refer to the same guest.
 #[derive(Clone)]
 pub struct Guest {
     host: Host,
@@ -68,18 +69,19 @@ impl Guest {
         Self { host, note }
     }
 
-    /// Makes a guest known to libvirt, shut off.
+    /// Defines a guest in libvirt, shut off.
     pub(crate) fn define(host: &Host, name: &str, original: bool) -> Result<Self> {
         let note = Note { name: name.to_owned(), uuid: new_uuid()?, original };
         let guest = Self::new(host.clone(), note);
-        // The note first: a guest without one could not be told from a stranger's.
+        // The record is written first: without it, the guest could not be distinguished from one that is not of this
+        // bed.
         let text = serde_json::to_vec(&guest.note).map_err(|error| Error::State(error.to_string()))?;
         cache::write_atomically(&guest.note_file(), &text)?;
         guest.define_domain()?;
         Ok(guest)
     }
 
-    /// The name of the guest, which guests on other hosts may have as well.
+    /// The name of the guest. Guests on other hosts may have the same name.
     pub fn name(&self) -> &str {
         &self.note.name
     }
@@ -99,17 +101,17 @@ impl Guest {
         &self.host
     }
 
-    /// The file with everything the guest wrote on its serial console since power-on.
+    /// The file with everything the guest wrote to its serial console since power-on.
     pub fn console(&self) -> PathBuf {
         self.host.layout().console(&self.note.uuid)
     }
 
-    /// The Unix socket behind the guest's `/dev/virtio-ports/org.atp.test.channel`, which nobody uses.
+    /// The Unix socket behind the guest's `/dev/virtio-ports/org.atp.test.channel`, which the testbed does not use.
     pub fn channel(&self) -> PathBuf {
         self.host.layout().channel_socket(&self.note.uuid)
     }
 
-    /// The state in the words of `virsh domstate`: `running`, `paused`, `shut off`, …
+    /// The state, in the words of `virsh domstate`: `running`, `paused`, `shut off`, …
     pub fn state(&self) -> Result<String> {
         Ok(self.host.virsh(&["domstate", self.uuid()])?.trim().to_owned())
     }
@@ -119,19 +121,19 @@ impl Guest {
         self.host.virsh(&["start", self.uuid()]).map(drop)
     }
 
-    /// Takes the power away.
+    /// Powers the guest off at once, without a shutdown.
     pub fn destroy(&self) -> Result<()> {
         self.host.virsh(&["destroy", self.uuid()]).map(drop)
     }
 
-    /// Takes the power away, if it is on, and makes libvirt forget the guest.
+    /// Powers the guest off if it is on, and undefines it in libvirt.
     pub fn remove(&self) -> Result<()> {
         self.power_off()?;
         self.host.virsh(&["undefine", self.uuid()])?;
         self.remove_files()
     }
 
-    /// Removes what is left of a guest that libvirt has forgotten.
+    /// Removes the files of a guest that libvirt no longer knows.
     pub(crate) fn remove_files(&self) -> Result<()> {
         for file in [self.host.layout().disk(self.uuid()), self.note_file()] {
             fs::remove_file(&file).map_err(Error::io(format!("removing {}", file.display())))?;
@@ -139,11 +141,11 @@ impl Guest {
         Ok(())
     }
 
-    /// Waits until the agent in the guest answers, and returns how long that took.
+    /// Waits until the agent in the guest answers, and returns how long it took.
     ///
     /// # Errors
     ///
-    /// [`Error::Deadline`] with the end of the console, if it did not answer in time.
+    /// [`Error::Deadline`] with the end of the console, if the agent did not answer in time.
     pub fn wait_agent(&self, deadline: Duration) -> Result<Duration> {
         let start = Instant::now();
         self.wait_answer("guest-ping", deadline)?;
@@ -170,7 +172,7 @@ impl Guest {
         })
     }
 
-    /// Asks the agent for a sign of life, once.
+    /// Pings the agent once.
     pub fn ping_agent(&self) -> Result<()> {
         self.ask_agent("guest-ping").map(drop)
     }
@@ -180,7 +182,7 @@ impl Guest {
         self.host.virsh(&["qemu-agent-command", self.uuid(), &command, "--timeout", "5"])
     }
 
-    /// Ends the agent in the guest; libvirt reports it as not connected from then on.
+    /// Ends the agent in the guest. libvirt then reports it as not connected.
     pub fn stop_agent(&self) -> Result<()> {
         self.control("agent-stop")
     }
@@ -190,7 +192,7 @@ impl Guest {
         self.control("agent-start")
     }
 
-    /// The number of the QEMU process.
+    /// The process id of the guest's QEMU.
     ///
     /// # Errors
     ///
@@ -199,25 +201,25 @@ impl Guest {
         self.qemu().map(Process::pid)
     }
 
-    /// Stops the QEMU process with SIGSTOP: its monitor and its agent fall silent.
+    /// Stops the QEMU process with SIGSTOP: its monitor and its agent stop answering.
     pub fn pause_qemu(&self) -> Result<()> {
         self.qemu()?.signal(Signal::Stop)
     }
 
-    /// Lets the QEMU process go on.
+    /// Continues the QEMU process.
     pub fn resume_qemu(&self) -> Result<()> {
         self.qemu()?.signal(Signal::Continue)
     }
 
-    /// Kills the QEMU process: to libvirt, the guest crashed.
+    /// Kills the QEMU process. For libvirt, the guest has crashed.
     pub fn kill_qemu(&self) -> Result<()> {
         self.qemu()?.signal(Signal::Kill)
     }
 
-    /// Makes the guest run and its agent answer, whatever was done to it.
+    /// Makes the guest run and its agent answer, from any state.
     ///
-    /// What is seen of it may be different a moment later: a QEMU that was killed runs until libvirt notices, and a
-    /// system that was told to end goes on for a while. So what fails is done again.
+    /// The observed state may change a moment later: a killed QEMU counts as running until libvirt notices, and a
+    /// system that was told to shut down runs for a while. So failed steps are repeated.
     pub(crate) fn restore(&self, deadline: Duration) -> Result<()> {
         let start = Instant::now();
         loop {
@@ -225,16 +227,16 @@ impl Guest {
             match self.power_on().and_then(|()| self.wake(left.min(SILENCE))) {
                 Ok(()) => return Ok(()),
                 Err(error) if start.elapsed() >= deadline => return Err(error),
-                // It runs, and nothing can be had of it. If it cannot be powered off, the next round says why.
+                // It runs and does not answer. If it cannot be powered off, the next iteration reports why.
                 Err(Error::Deadline { .. }) => drop(self.power_off()),
                 Err(_) => thread::sleep(AGENT_POLL),
             }
         }
     }
 
-    /// Takes the power away and what the guest has on its disk, and has libvirt forget what was changed about it.
+    /// Powers the guest off, deletes its disk, and discards changes to its definition in libvirt.
     pub(crate) fn reset(&self) -> Result<()> {
-        // One that libvirt does not know has no power.
+        // A guest that libvirt does not know is not powered on.
         if self.state().is_ok() {
             self.power_off()?;
         }
@@ -247,11 +249,11 @@ impl Guest {
         }
     }
 
-    /// Takes the power away, if it is on.
+    /// Powers the guest off if it is on.
     fn power_off(&self) -> Result<()> {
         let start = Instant::now();
         while self.state()? != "shut off" {
-            // It may end by itself, and then there is nothing to take the power from.
+            // The guest may end by itself in between, and then `destroy` fails.
             if let Err(error) = self.destroy()
                 && start.elapsed() >= STOP_DEADLINE
             {
@@ -261,7 +263,7 @@ impl Guest {
         Ok(())
     }
 
-    /// Makes the guest run, as far as that can be told at once.
+    /// Makes the guest run, as far as that can be checked at once.
     fn power_on(&self) -> Result<()> {
         match self.state() {
             Ok(state) => match state.as_str() {
@@ -271,17 +273,16 @@ impl Guest {
                 // About to be shut off: by the time it is, it can be started.
                 _ => self.power_off().and_then(|()| self.start()),
             },
-            // Undefined behind our back.
+            // Undefined by another client.
             Err(Error::Command { .. }) => self.define_domain().and_then(|()| self.start()),
             Err(error) => Err(error),
         }
     }
 
-    /// Makes the agent of a guest that runs answer, with everything else in the guest there too, and its file systems
-    /// thawed.
+    /// Makes the agent of a running guest answer, waits for the rest of the guest's boot, and thaws its file systems.
     fn wake(&self, deadline: Duration) -> Result<()> {
-        // The control port answers when `/init` is through. An agent that was stopped is started by it, one that runs
-        // goes on.
+        // The control port answers when `/init` has finished. This starts an agent that was stopped; one that runs is
+        // left alone.
         let is_booting = !self.agent_was_started();
         if !is_booting {
             self.start_agent()?;
@@ -303,8 +304,8 @@ impl Guest {
         self.host.virsh(&["define", &path.to_string_lossy()]).map(drop)
     }
 
-    /// Makes the guest's disk, empty, unless it is there. It takes the space that the guest writes to, and belongs
-    /// to whom its folder belongs to: the QEMU of a rootless bed may run as somebody else than this process.
+    /// Creates the guest's disk, empty, unless it exists. The file takes only the space that the guest writes to, and
+    /// gets the owner of its folder: the QEMU of a rootless bed may run as another user than this process.
     fn make_disk(&self) -> Result<()> {
         let path = self.host.layout().disk(self.uuid());
         let make = || {
@@ -328,14 +329,14 @@ impl Guest {
         })
     }
 
-    /// Whether the guest, since power-on, came so far. QEMU empties the console file when it starts.
+    /// Whether the guest has started its agent since power-on. QEMU empties the console file when it starts.
     fn agent_was_started(&self) -> bool {
         fs::read(self.console()).is_ok_and(|console| String::from_utf8_lossy(&console).contains(AGENT_MARK))
     }
 
-    /// Has `/init` do something and waits until it says that it is done.
+    /// Sends a command to `/init` and waits until it reports that it is done.
     fn control(&self, command: &str) -> Result<()> {
-        // Stopped, its socket still takes connections and never answers.
+        // A stopped QEMU accepts connections on its socket and never answers.
         self.qemu()?;
         let path = self.host.layout().control_socket(self.uuid());
         let what = || format!("the control port {}", path.display());
@@ -368,7 +369,7 @@ impl Guest {
         })
     }
 
-    /// The guest as libvirt is told of it: emulated, since `/dev/kvm` may be there and not work.
+    /// The guest's definition for libvirt. Emulated, since `/dev/kvm` may exist and not work.
     fn domain_xml(&self) -> String {
         let (layout, image) = (self.host.layout(), self.host.image());
         let name = escape(self.name());
@@ -430,11 +431,11 @@ impl Guest {
     }
 }
 
-/// Everything after `quiet` saves time only: an emulated boot took 1.5 s with it and 2.4 s without.
+/// The arguments after `quiet` only save time: an emulated boot took 1.5 s with them and 2.4 s without.
 pub(crate) const KERNEL_ARGUMENTS: &str = "console=tty0 console=ttyS0 quiet mitigations=off tsc=reliable no_timer_check \
     cryptomgr.notests random.trust_cpu=on 8250.nr_uarts=2 noreplace-smp";
 
-/// Text for an XML element.
+/// Escapes text for an XML element.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

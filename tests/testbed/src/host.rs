@@ -1,4 +1,4 @@
-//! One host: its address, its daemon, its guests, and what can be done to its network.
+//! One host: its address, its daemon, its guests, and the faults of its network.
 
 use std::fmt;
 use std::fs;
@@ -19,21 +19,21 @@ use crate::proxy::{Proxy, Relay};
 use crate::state::{HostState, Mode};
 use crate::virsh::{DEADLINE, virsh};
 
-/// How long it may take until libvirt has forgotten the guests that were added, on a busy machine.
+/// The maximum time until libvirt has undefined the guests that were added, on a busy machine.
 const FORGET_DEADLINE: Duration = Duration::from_secs(120);
 
-/// A host of a bed. A cheap handle: clones mean the same host.
+/// A host of a bed. A cheap handle: clones refer to the same host.
 #[derive(Clone)]
 pub struct Host {
     inner: Arc<Inner>,
 }
 
-/// A folder on a file system that is soon full.
+/// A folder on a small file system, for tests of full disks.
 #[derive(Debug, Clone)]
 pub struct SmallFolder {
-    /// As the host's daemon and its guests see it.
+    /// The path for the host's daemon and its guests.
     pub inside: PathBuf,
-    /// As everybody else does.
+    /// The path for other processes.
     pub outside: PathBuf,
 }
 
@@ -77,17 +77,17 @@ impl Host {
         self.inner.daemon.uri(self.address())
     }
 
-    /// Where its daemon listens.
+    /// The address on which its daemon listens.
     pub fn address(&self) -> SocketAddr {
         self.inner.daemon.address()
     }
 
-    /// Everything its daemon wrote on stderr, all its starts in one file.
+    /// The file with the daemon's stderr, of all its starts.
     pub fn daemon_log(&self) -> PathBuf {
         self.inner.layout.daemon_log()
     }
 
-    /// Its guests, those that are shut off too, by name.
+    /// Its guests, sorted by name, including those that are shut off.
     pub fn guests(&self) -> Vec<Guest> {
         let Ok(entries) = fs::read_dir(self.inner.layout.guests()) else { return Vec::new() };
         let notes = entries.filter_map(|entry| {
@@ -97,12 +97,12 @@ impl Host {
                 .flatten()
         });
         let mut notes: Vec<Note> = notes.collect();
-        // vm10 comes after vm2.
+        // Sorted by length first, so that vm10 comes after vm2.
         notes.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
         notes.into_iter().map(|note| Guest::new(self.clone(), note)).collect()
     }
 
-    /// The guest of that name.
+    /// The guest with this name.
     ///
     /// # Errors
     ///
@@ -114,14 +114,14 @@ impl Host {
             .ok_or_else(|| Error::NoSuchGuest { host: self.id().to_owned(), guest: name.to_owned() })
     }
 
-    /// Makes one more guest and powers it on. Does not wait for its agent.
+    /// Adds a guest and powers it on. Does not wait for its agent.
     pub fn boot_guest(&self, name: &str) -> Result<Guest> {
         let guest = self.define_guest(name)?;
         guest.start()?;
         Ok(guest)
     }
 
-    /// Makes one more guest, shut off.
+    /// Adds a guest, shut off.
     ///
     /// # Errors
     ///
@@ -146,27 +146,27 @@ impl Host {
         self.virsh_within(arguments, DEADLINE)
     }
 
-    /// The same under a deadline of the caller's.
+    /// As [`virsh`](Self::virsh), with the caller's deadline.
     pub fn virsh_within(&self, arguments: &[&str], deadline: Duration) -> Result<String> {
         virsh(&self.uri(), arguments, deadline)
     }
 
-    /// Stops the daemon with SIGSTOP: connections stay open and nothing answers.
+    /// Stops the daemon with SIGSTOP: connections stay open and get no answers.
     pub fn pause_daemon(&self) -> Result<()> {
         self.inner.daemon.signal(Signal::Stop)
     }
 
-    /// Lets the daemon go on.
+    /// Continues the daemon.
     pub fn resume_daemon(&self) -> Result<()> {
         self.inner.daemon.signal(Signal::Continue)
     }
 
-    /// Kills the daemon with SIGKILL. Its guests go on running.
+    /// Kills the daemon with SIGKILL. Its guests keep running.
     pub fn kill_daemon(&self) -> Result<()> {
         self.inner.daemon.signal(Signal::Kill)
     }
 
-    /// Starts the daemon that was killed, and waits until it answers and knows its guests again.
+    /// Starts the daemon after it was killed, and waits until it answers and has found its guests again.
     pub fn start_daemon(&self) -> Result<()> {
         if self.inner.daemon.process().is_none() {
             self.inner.daemon.reap();
@@ -175,12 +175,12 @@ impl Host {
         self.inner.daemon.wait_ready()
     }
 
-    /// The number of the daemon's process, if it runs.
+    /// The process id of the daemon, if it is running.
     pub fn daemon_pid(&self) -> Option<u32> {
         self.inner.daemon.process().map(Process::pid)
     }
 
-    /// A folder of the host's own with room for 2 MiB. It lasts as long as its daemon.
+    /// A folder of this host on a file system of 2 MiB. It exists as long as the daemon runs.
     ///
     /// # Errors
     ///
@@ -193,7 +193,7 @@ impl Host {
         Ok(SmallFolder { inside, outside })
     }
 
-    /// Takes the host's network link down, as if the cable were pulled.
+    /// Takes the host's network link down, as when a cable is pulled.
     ///
     /// # Errors
     ///
@@ -202,12 +202,12 @@ impl Host {
         self.network("link_down")?.link_down()
     }
 
-    /// Takes the link up again.
+    /// Takes the link up.
     pub fn link_up(&self) -> Result<()> {
         self.network("link_up")?.link_up()
     }
 
-    /// Drops every packet from and to the host: silence, nobody is told.
+    /// Drops every packet from and to the host, without notice to the sender.
     pub fn drop_packets(&self) -> Result<()> {
         self.network("drop_packets")?.drop_packets()
     }
@@ -224,8 +224,8 @@ impl Host {
         network.link_up()
     }
 
-    /// Puts a TCP proxy before the daemon, on a port of 127.0.0.1. It passes everything until told otherwise and
-    /// ends when dropped.
+    /// Starts a TCP proxy in front of the daemon, on a port of 127.0.0.1. It forwards everything until a fault is
+    /// set, and ends when dropped.
     pub fn proxy(&self) -> Result<Proxy> {
         let proxy = Proxy::start(self.address(), |address| self.inner.daemon.uri(address))?;
         let mut proxies = self.proxies();
@@ -234,7 +234,7 @@ impl Host {
         Ok(proxy)
     }
 
-    /// Makes the host's folder and network, and starts its daemon.
+    /// Creates the host's folder and network, and starts its daemon.
     pub(crate) fn create(&self) -> Result<()> {
         if let Some(network) = self.inner.network {
             network.create()?;
@@ -244,15 +244,15 @@ impl Host {
         self.inner.daemon.wait_ready()
     }
 
-    /// Undoes every fault and puts the guests back to what they were when the bed was made.
+    /// Undoes every fault and restores the guests that were made with the bed.
     pub(crate) fn restore(&self, deadline: Duration) -> Result<()> {
-        let guests = self.mend()?;
+        let guests = self.undo_faults()?;
         parallel::each(&guests, |guest| guest.restore(deadline))
     }
 
-    /// The same, with guests that have just been powered on and keep nothing from before.
+    /// As [`restore`](Self::restore), with guests that are freshly powered on and keep no data.
     pub(crate) fn renew(&self, deadline: Duration) -> Result<()> {
-        let guests = self.mend()?;
+        let guests = self.undo_faults()?;
         parallel::each(&guests, Guest::reset)?;
         if let Ok(small) = self.small_folder() {
             clear(&small.outside)?;
@@ -260,8 +260,8 @@ impl Host {
         parallel::each(&guests, |guest| guest.restore(deadline))
     }
 
-    /// Undoes every fault of the host, and leaves it with the guests that were made with the bed.
-    fn mend(&self) -> Result<Vec<Guest>> {
+    /// Undoes every fault of the host, and removes the guests that were not made with the bed.
+    fn undo_faults(&self) -> Result<Vec<Guest>> {
         for process in self.members().find().into_iter().filter(|process| process.is_stopped()) {
             process.signal(Signal::Continue)?;
         }
@@ -272,7 +272,7 @@ impl Host {
             relay.pass();
         }
         if self.start_daemon().is_err() {
-            // It runs and does not work. Its guests go on without it.
+            // It runs and does not work. Its guests keep running without it.
             let _ = self.kill_daemon();
             self.start_daemon()?;
         }
@@ -285,22 +285,22 @@ impl Host {
         Ok(original)
     }
 
-    /// Takes the power from all other guests and makes libvirt forget them, in one call of virsh for all: on a small
-    /// machine the calls cost more than what they do.
+    /// Powers off and undefines all other guests, in one call of virsh for all: on a small machine, starting virsh
+    /// costs more than its work.
     fn forget_all_but(&self, original: &[Guest]) -> Result<()> {
         let start = Instant::now();
         loop {
             let known = self.virsh(&["list", "--all", "--uuid"])?;
             let others =
                 known.split_whitespace().filter(|uuid| original.iter().all(|guest| guest.uuid() != *uuid));
-            // One of the two may fail: a transient domain is gone after the first, one shut off cannot be destroyed. virsh
-            // goes on after it.
+            // One of the two commands may fail: a transient domain is gone after the first, and one that is shut off
+            // cannot be destroyed. virsh continues after a failed command.
             let commands: Vec<_> = others.map(|uuid| format!("destroy {uuid}; undefine {uuid}")).collect();
             if commands.is_empty() {
                 return Ok(());
             }
             let forgotten = self.virsh(&[&commands.join("; ")]);
-            // What is still there is seen in the next round: it may have been about to end by itself.
+            // The next iteration sees the domains that are left: one may have been about to end by itself.
             if start.elapsed() >= FORGET_DEADLINE {
                 forgotten?;
                 return Err(Error::State(format!(

@@ -1,7 +1,7 @@
 //! The guest image: a Debian cloud kernel and an initramfs with busybox and the QEMU guest agent.
 //!
-//! Everything comes from Debian packages that are downloaded and unpacked, not installed. It is built once,
-//! under a lock, and kept in the cache under a hash of the recipe.
+//! All content comes from Debian packages that are downloaded and unpacked, not installed. The image is built once,
+//! under a lock, and cached under a hash of the recipe.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,13 +15,13 @@ use crate::command::run;
 use crate::cpio::Archive;
 use crate::error::{Error, Result};
 
-/// To be raised when the code below builds something else from the same inputs.
+/// Must be raised when the code below builds another image from the same inputs.
 const RECIPE_VERSION: u32 = 2;
 
 /// The package that depends on the newest kernel package.
 const KERNEL_METAPACKAGE: &str = "linux-image-cloud-amd64";
 
-/// Modules the guest loads, in the order `/init` loads them; the last one is for `mount-data`.
+/// The modules that the guest loads, in the order in which `/init` loads them. The last one is for `mount-data`.
 const MODULES: [&str; 10] = [
     "virtio_ring",
     "virtio",
@@ -43,9 +43,9 @@ const CHPASSWD: &str = include_str!("../guest/chpasswd");
 const CHANNEL_PEER: &str = include_str!("../guest/channel-peer");
 const OS_RELEASE: &str = include_str!("../guest/os-release");
 
-/// Downloading some 30 MB, on a slow line too.
+/// For a download of some 30 MB over a slow line.
 const DOWNLOAD_DEADLINE: Duration = Duration::from_secs(300);
-/// Unpacking and looking at files.
+/// For unpacking and inspecting files.
 const LOCAL_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A kernel and an initramfs on disk.
@@ -67,7 +67,7 @@ impl Image {
         if let Some(image) = Self::in_cache(&cache, &key) {
             return Ok(image);
         }
-        // The lock is ours, so a folder like this is what a crashed build left.
+        // This process holds the lock, so such a folder was left by a crashed build.
         let building = cache.join("image.building");
         match fs::remove_dir_all(&building) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -81,7 +81,7 @@ impl Image {
         Self::in_cache(&cache, &key).ok_or_else(|| Error::Image("the finished files cannot be read".into()))
     }
 
-    /// The image in a cache folder: it is renamed into place when it is complete.
+    /// The image in a cache folder. It is renamed into place when complete, so a folder of this name is complete.
     fn in_cache(cache: &Path, key: &str) -> Option<Self> {
         let folder = cache.join(format!("image-{key}"));
         let image = Self { kernel: folder.join("vmlinuz"), initramfs: folder.join("initramfs") };
@@ -89,7 +89,7 @@ impl Image {
     }
 }
 
-/// Names the recipe: another recipe is another image.
+/// The hash of the recipe. Another recipe gives another image.
 fn key() -> String {
     let mut hasher = DefaultHasher::new();
     (RECIPE_VERSION, KERNEL_METAPACKAGE, MODULES, INIT).hash(&mut hasher);
@@ -97,7 +97,7 @@ fn key() -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// Makes `vmlinuz` and `initramfs` in the folder and removes everything else there.
+/// Creates `vmlinuz` and `initramfs` in the folder and removes everything else there.
 fn build(folder: &Path) -> Result<()> {
     if !cfg!(target_arch = "x86_64") {
         return Err(Error::Image("the recipe is for x86_64 machines only".into()));
@@ -121,7 +121,7 @@ fn build(folder: &Path) -> Result<()> {
     fs::remove_dir_all(&work).map_err(Error::io(format!("removing {}", work.display())))
 }
 
-/// Downloads the packages into a folder. Package lists that are missing or out of date are renewed once, as root.
+/// Downloads the packages into a folder. Missing or outdated package lists are updated once, which needs root.
 fn download(folder: &Path) -> Result<Vec<PathBuf>> {
     if let Err(error) = try_download(folder) {
         if cache::user_id()? != 0 {
@@ -140,14 +140,14 @@ fn try_download(folder: &Path) -> Result<()> {
         .filter_map(|line| line.trim().strip_prefix("Depends: "))
         .find(|package| package.starts_with("linux-image-"))
         .ok_or_else(|| Error::Image(format!("{KERNEL_METAPACKAGE} names no kernel package:\n{depends}")))?;
-    // As root, apt would rather download as its own user, who cannot write to our folder.
+    // As root, apt would download as its own user, who cannot write to this folder.
     let mut apt = Command::new("apt-get");
     apt.args(["download", "--quiet", "-o", "APT::Sandbox::User=root"]);
     apt.args([kernel, "qemu-guest-agent", "busybox-static"]).current_dir(folder);
     run(&mut apt, DOWNLOAD_DEADLINE).map(drop)
 }
 
-/// The guest's file system, from the unpacked packages and the libraries of this machine.
+/// Builds the guest's file system from the unpacked packages and the libraries of this machine.
 fn initramfs(files: &Path) -> Result<Vec<u8>> {
     let busybox = files.join("bin/busybox");
     let agent = files.join("usr/sbin/qemu-ga");
@@ -182,7 +182,7 @@ fn initramfs(files: &Path) -> Result<Vec<u8>> {
 
     archive.file("init", 0o755, INIT.as_bytes());
     archive.file("bin/busybox", 0o755, &read(&busybox)?);
-    // Our own programs, and "busybox" itself, are not applets.
+    // The guest's own programs, and "busybox" itself, are not applets.
     let own = ["busybox", "shutdown", "poweroff", "reboot", "halt"];
     let applets = run(Command::new(&busybox).arg("--list"), LOCAL_DEADLINE)?;
     for applet in applets.lines().filter(|applet| !own.contains(applet)) {
@@ -193,7 +193,7 @@ fn initramfs(files: &Path) -> Result<Vec<u8>> {
         archive.symlink(&format!("sbin/{name}"), "shutdown");
     }
     archive.file("sbin/mount-data", 0o755, MOUNT_DATA.as_bytes());
-    // The agent looks for it in this place.
+    // The agent expects it at this path.
     archive.symlink("sbin/hwclock", "../bin/busybox");
     archive.file("sbin/chpasswd", 0o755, CHPASSWD.as_bytes());
     archive.file("sbin/channel-peer", 0o755, CHANNEL_PEER.as_bytes());
@@ -211,7 +211,7 @@ fn initramfs(files: &Path) -> Result<Vec<u8>> {
     }
     for module in MODULES {
         let file = format!("{module}.ko");
-        // Modules are named with either separator, whatever the file is called.
+        // Module names may have either separator, independently of the file name.
         let path = find(&files.join("lib/modules"), &[file.as_str(), file.replace('_', "-").as_str()])?
             .ok_or_else(|| Error::Image(format!("the kernel package has no module {module}")))?;
         archive.file(&format!("modules/{file}"), 0o644, &read(&path)?);
@@ -219,7 +219,7 @@ fn initramfs(files: &Path) -> Result<Vec<u8>> {
     Ok(archive.finish())
 }
 
-/// The shared libraries a program needs, the loader among them, by their paths on this machine.
+/// The shared libraries that a program needs, including the loader, by their paths on this machine.
 fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
     let output = run(Command::new("ldd").arg(program), LOCAL_DEADLINE)?;
     if let Some(line) = output.lines().find(|line| line.contains("not found")) {
@@ -233,7 +233,7 @@ fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
     Ok(paths.collect())
 }
 
-/// The first file below a folder that has one of these names.
+/// Finds the first file below a folder that has one of these names.
 fn find(folder: &Path, names: &[&str]) -> Result<Option<PathBuf>> {
     for path in entries(folder)? {
         if path.is_dir() {

@@ -1,12 +1,12 @@
-//! Ctrl-C and SIGTERM, so that a bed is removed first.
+//! Handles Ctrl-C and SIGTERM, so that the bed is removed first.
 //!
-//! A child gets Ctrl-C from the terminal as well and ends, so it is enough that this process does not.
+//! A child gets Ctrl-C from the terminal as well and ends, so it is enough that this process does not end.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
-/// From here on, neither ends this process. Children are not affected: a handler does not survive `exec`.
+/// Keeps both signals from ending this process. Children are not affected: a handler does not survive `exec`.
 pub(crate) fn defer() {
     extern "C" fn note(signal: libc::c_int) {
         RECEIVED.store(signal, Ordering::Relaxed);
@@ -18,7 +18,7 @@ pub(crate) fn defer() {
     }
 }
 
-/// The exit code for the signal that came, if one did.
+/// The exit code for the signal that arrived, if any.
 pub(crate) fn exit_code() -> Option<u8> {
     match RECEIVED.load(Ordering::Relaxed) {
         0 => None,

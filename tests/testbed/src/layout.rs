@@ -1,4 +1,4 @@
-//! Where the files of one host are.
+//! The paths of the files of one host.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::state::Mode;
 
 /// The folder of one host: configuration, sockets, logs and run-time files of its daemon and its guests.
 ///
-/// In root mode its `etc`, `lib`, `cache`, `log` and `run` stand where libvirt's folders of the machine are, see
+/// In root mode its `etc`, `lib`, `cache`, `log` and `run` are mounted over libvirt's folders of the machine, see
 /// `daemon.sh`. In rootless mode the `XDG_…` variables of the daemon point into it.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
@@ -21,7 +21,7 @@ impl Layout {
         Self { folder, mode }
     }
 
-    /// Makes all folders.
+    /// Creates all folders.
     pub(crate) fn create(&self) -> Result<()> {
         make_folder(&self.folder, 0o755)?;
         let folders: &[&str] = match self.mode {
@@ -62,7 +62,7 @@ impl Layout {
         })
     }
 
-    /// What libvirt found out about the QEMUs of the machine, which takes it seconds.
+    /// libvirt's cache of QEMU capabilities, which take seconds to probe.
     pub(crate) fn capabilities(&self) -> PathBuf {
         self.folder.join(match self.mode {
             Mode::Root => "cache/qemu/capabilities",
@@ -78,23 +78,24 @@ impl Layout {
         self.folder.join(folder).join(format!("{guest}.pid"))
     }
 
-    /// In root mode a file system of its own, which only the daemon and its guests see; see `daemon.sh`.
+    /// The folder for small files. In root mode it is a file system of its own, which only the daemon and its guests
+    /// see; see `daemon.sh`.
     pub(crate) fn small(&self) -> PathBuf {
         self.folder.join("small")
     }
 
-    /// The notes on the guests of this host, one file each.
+    /// The records of the guests of this host, one file each.
     pub(crate) fn guests(&self) -> PathBuf {
         self.folder.join("guests")
     }
 
-    /// What the guest with this UUID wrote on its console since power-on.
+    /// The console output of the guest with this UUID since power-on.
     pub(crate) fn console(&self, uuid: &str) -> PathBuf {
         self.folder.join("log").join(format!("{uuid}.console"))
     }
 
-    /// The sockets of the guest with this UUID. Their paths are short, since a socket's path may have 107 bytes:
-    /// libvirt's own choice below the folders of a session is longer.
+    /// The sockets of the guest with this UUID. The paths are short, since a socket's path is limited to 107 bytes
+    /// and libvirt's default below a session's folders is longer.
     pub(crate) fn disk(&self, uuid: &str) -> PathBuf {
         self.guests().join(format!("{uuid}.disk"))
     }

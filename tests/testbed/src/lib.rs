@@ -7,27 +7,27 @@
 //! let host = bed.host("h1")?;
 //! println!("{} runs {} guests", host.uri(), host.guests().len());
 //!
-//! host.guest("vm1")?.pause_qemu()?; // its monitor and its agent hang from now on
+//! host.guest("vm1")?.pause_qemu()?; // its monitor and its agent do not answer any more
 //! bed.host("h2")?.pause_daemon()?; // nothing answers on this host
-//! bed.host("h3")?.drop_packets()?; // and this one is a black hole
+//! bed.host("h3")?.drop_packets()?; // packets to and from this host are lost
 //!
-//! bed.restore()?; // all is well again
+//! bed.restore()?; // undoes all faults
 //! host.boot_guest("vm3")?.wait_agent(Duration::from_secs(30))?;
 //! # Ok::<(), atp_testbed::Error>(())
 //! ```
 //!
-//! Everything is synchronous, and everything that can hang is under a deadline. libvirt is reached through `virsh`
-//! child processes only, never through the code that is under test, so [`Host::virsh`] also serves as a witness.
+//! Everything is synchronous, and everything that can hang has a deadline. libvirt is reached only through `virsh`
+//! child processes, never through the code under test, so [`Host::virsh`] also serves as an independent check.
 //!
 //! **Root mode** gives each host a network namespace, an address and system daemon of its own
 //! (`qemu+tcp://10.231.N.11/system`); **rootless mode** runs session daemons on ports of 127.0.0.1. The machine's own
 //! libvirt, if it has one, is never touched. Nothing is installed by this crate; `cargo xtask setup` does that.
 //!
-//! The daemons let in everybody who reaches them, as tests need it: every user of this machine can control the hosts
-//! of a bed while it is up, and system daemons run as root. From other machines they cannot be reached.
+//! The daemons accept every client without authentication, as the tests need it: every user of this machine can control
+//! the hosts of a bed while it is up, and system daemons run as root. Other machines cannot reach them.
 //!
-//! A bed is removed when it is dropped. What a killed process leaves is removed by the next start or by
-//! `testbed down`. See [`Testbed`] for more.
+//! A bed is removed when it is dropped. If its process was killed, the next start or `testbed down` removes what is
+//! left. See [`Testbed`].
 
 mod bed;
 mod error;

@@ -1,4 +1,4 @@
-//! `testbed`: a bed of hosts and guests to try things on by hand, and for scripts.
+//! `testbed`: hosts and guests for manual tests and for scripts.
 
 use std::env;
 use std::io::{self, Write};
@@ -10,33 +10,33 @@ use atp_testbed::{Builder, Error, Guest, Host, Mode, Testbed};
 
 mod interrupt;
 
-/// Prints a line. When nobody reads any more, what is left to do is the work itself.
+/// Prints a line. Errors are ignored: if stdout is closed, the command still has to do its work.
 macro_rules! say {
     ($($format:tt)*) => {{ let _ = writeln!(io::stdout(), $($format)*); }};
 }
 
 const USAGE: &str = "\
-Real libvirt daemons and real QEMU guests on this machine, to try things on.
+Real libvirt daemons and real QEMU guests on this machine, for tests and experiments.
 
 Usage: testbed COMMAND
 
   up [SIZE]                start a bed that stays until `down`
-  status                   show the beds of this user, with --bed N that one, and how they do; 1 if one of them does
-                           not do well
-  hosts                    print ID=URI for each host, one a line
-  config                   print the hosts as a file of settings for atp
-  fault TARGET FAULT       hurt something
+  status                   show the state of this user's beds, or of bed N with --bed N; the exit code is 1 if a host
+                           or guest does not work
+  hosts                    print ID=URI for each host, one per line
+  config                   print the hosts as a settings file for atp
+  fault TARGET FAULT       inject a fault
   restore                  undo every fault
-  down                     remove all beds, but for those of running tests; with --bed N, that one
+  down                     remove all beds except those of running tests, or bed N with --bed N
   run [SIZE] -- COMMAND…   start a bed, run a command with ATP_TESTBED set to the bed's number, remove the bed
 
 SIZE is --hosts N (2), --guests M (2 on each host), --rootless (session daemons on ports of 127.0.0.1).
-Where several beds are up, --bed N or ATP_TESTBED says which one is meant.
+If several beds are up, --bed N or ATP_TESTBED selects one.
 
-A TARGET that is a host, h1, can take these FAULTs:
+FAULTs of a host (TARGET h1):
   pause-daemon  resume-daemon  kill-daemon  start-daemon
   link-down     link-up        drop-packets reject-packets  heal
-and one that is a guest, h1/vm1, these:
+FAULTs of a guest (TARGET h1/vm1):
   pause-qemu    resume-qemu    kill-qemu    destroy  start  stop-agent  start-agent
 
 Examples:
@@ -44,7 +44,7 @@ Examples:
   testbed fault h1/vm2 pause-qemu
 ";
 
-/// How long the command of `testbed run` may take to end after a signal.
+/// The maximum time that the command of `testbed run` may take to end after a signal.
 const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
@@ -52,11 +52,11 @@ fn main() -> ExitCode {
     match dispatch(&arguments) {
         Ok(code) => code,
         Err(Failure::Usage(message)) => {
-            eprintln!("error: {message}\n\nhint: `testbed --help` tells how it is used");
+            eprintln!("error: {message}\n\nhint: see `testbed --help`");
             ExitCode::from(2)
         }
         Err(Failure::Bed(error)) => match interrupt::exit_code() {
-            // Then the error is only that a child was interrupted as well.
+            // The error only says that a child was interrupted as well.
             Some(code) => {
                 eprintln!("interrupted");
                 ExitCode::from(code)
@@ -80,7 +80,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// What was given besides the command.
+/// The parsed arguments.
 struct Options {
     builder: Builder,
     bed: Option<u8>,
@@ -120,7 +120,7 @@ impl Options {
         Ok(options)
     }
 
-    /// The one bed that is meant.
+    /// The bed to use: the one with the given number, else the only one.
     fn attach(&self) -> Result<Testbed, Failure> {
         let from_environment = || env::var("ATP_TESTBED").ok().and_then(|bed| bed.parse().ok());
         let beds = Testbed::list()?;
@@ -136,7 +136,7 @@ impl Options {
             ref several => {
                 let numbers: Vec<_> = several.iter().map(|bed| bed.number.to_string()).collect();
                 let numbers = numbers.join(", ");
-                Err(Failure::Usage(format!("testbeds {numbers} are up; --bed N says which one is meant")))
+                Err(Failure::Usage(format!("testbeds {numbers} are up; select one with --bed N")))
             }
         }
     }
@@ -171,7 +171,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         ("fault", [target, fault], []) => {
-            hurt(&options.attach()?, target, fault)?;
+            inject(&options.attach()?, target, fault)?;
             Ok(ExitCode::SUCCESS)
         }
         ("restore", [], []) => {
@@ -191,12 +191,12 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         ("run", [], [program, arguments @ ..]) => run(options.builder, program, arguments),
-        _ => Err(Failure::Usage(format!("`testbed {}` is not understood", arguments.join(" ")))),
+        _ => Err(Failure::Usage(format!("`testbed {}` is not a valid command", arguments.join(" ")))),
     }
 }
 
 fn no_such_bed(bed: u8) -> Failure {
-    Failure::Usage(format!("there is no testbed {bed}; `testbed status` shows those there are"))
+    Failure::Usage(format!("there is no testbed {bed}; `testbed status` lists the existing ones"))
 }
 
 fn up(builder: Builder) -> Result<ExitCode, Failure> {
@@ -212,7 +212,7 @@ fn up(builder: Builder) -> Result<ExitCode, Failure> {
     let hosts: Vec<String> =
         bed.hosts().iter().map(|host| format!("--host {}={}", host.id(), host.uri())).collect();
     say!();
-    say!("Try it:     atp {} vm list", hosts.join(" "));
+    say!("Use it:     atp {} vm list", hosts.join(" "));
     say!("Settings:   cargo xtask testbed config --bed {}", bed.number());
     say!("Remove it:  cargo xtask testbed down --bed {}", bed.number());
     Ok(ExitCode::SUCCESS)
@@ -229,7 +229,7 @@ fn run(builder: Builder, program: &str, arguments: &[String]) -> Result<ExitCode
     Ok(ExitCode::from(code))
 }
 
-/// Waits for a child. After a signal to this process, which the child may have got as well, it is given some time.
+/// Waits for a child. After a signal to this process, which the child may have got as well, it has a grace period.
 fn wait(child: &mut Child) -> io::Result<ExitStatus> {
     let mut interrupted = None;
     loop {
@@ -245,7 +245,7 @@ fn wait(child: &mut Child) -> io::Result<ExitStatus> {
     }
 }
 
-/// The exit code a shell would give.
+/// The exit code that a shell would return.
 fn code_of(status: ExitStatus) -> u8 {
     use std::os::unix::process::ExitStatusExt;
 
@@ -253,8 +253,8 @@ fn code_of(status: ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
-fn hurt(bed: &Testbed, target: &str, fault: &str) -> Result<(), Failure> {
-    let unknown = || Failure::Usage(format!("{target} cannot take {fault:?}"));
+fn inject(bed: &Testbed, target: &str, fault: &str) -> Result<(), Failure> {
+    let unknown = || Failure::Usage(format!("{target} has no fault {fault:?}"));
     let Some((host, guest)) = target.split_once('/') else {
         let host = bed.host(target)?;
         let action = match fault {
@@ -315,7 +315,7 @@ fn status(only: Option<u8>) -> Result<ExitCode, Failure> {
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Prints how a host and its guests do, and tells whether they do well.
+/// Prints the state of a host and its guests, and returns whether all of them work.
 fn show(host: &Host) -> bool {
     let hostname = host.virsh_within(&["hostname"], Duration::from_secs(3));
     let daemon = match (&hostname, host.daemon_pid()) {

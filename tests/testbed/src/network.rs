@@ -14,10 +14,10 @@ use std::time::Duration;
 use crate::command::{run, run_with_input};
 use crate::error::{Error, Result};
 
-/// Where `ip netns` keeps its namespaces.
+/// The folder in which `ip netns` keeps its namespaces.
 const NAMESPACES: &str = "/run/netns";
 
-/// `ip` and `iptables` only talk to the kernel, which takes milliseconds on a machine that is not busy.
+/// `ip` and `iptables` only talk to the kernel, which takes milliseconds on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The network of one bed.
@@ -31,7 +31,7 @@ impl Network {
         Self { bed }
     }
 
-    /// Whether the machine has a use of its own for the addresses or names of this bed.
+    /// Whether the machine already uses the addresses or names of this bed.
     pub(crate) fn is_taken(self) -> Result<bool> {
         let routes = run(
             Command::new("ip").args([
@@ -49,7 +49,7 @@ impl Network {
         Ok(!routes.trim().is_empty() || bridge.exists() || !self.namespaces().is_empty())
     }
 
-    /// Makes the bridge. Fails if there is one of that name.
+    /// Creates the bridge. Fails if one with this name exists.
     pub(crate) fn create(self) -> Result<()> {
         let bridge = self.bridge();
         let address = self.address(1);
@@ -68,7 +68,7 @@ impl Network {
         HostNetwork { network: self, number }
     }
 
-    /// The namespaces of this bed that are there.
+    /// The existing namespaces of this bed.
     pub(crate) fn namespaces(self) -> Vec<PathBuf> {
         let prefix = format!("{}-", self.bridge());
         let Ok(entries) = fs::read_dir(NAMESPACES) else { return Vec::new() };
@@ -78,7 +78,7 @@ impl Network {
             .collect()
     }
 
-    /// Removes the namespaces, the links with them, and the bridge, as far as they are there.
+    /// Removes the namespaces, their links, and the bridge, as far as they exist.
     pub(crate) fn remove(self) -> Result<()> {
         for namespace in self.namespaces() {
             let name = namespace.file_name().unwrap_or_default();
@@ -86,7 +86,7 @@ impl Network {
         }
         let bridge = self.bridge();
         let links = Path::new("/sys/class/net");
-        // Deleting a namespace takes its end of a link down some time later, so each is deleted by name.
+        // Deleting a namespace removes its end of a link only some time later, so each link is deleted by name.
         let names: Vec<String> = fs::read_dir(links)
             .map_err(Error::io("reading /sys/class/net"))?
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
@@ -103,7 +103,8 @@ impl Network {
         Ok(())
     }
 
-    /// Also the beginning of every other name, so that names tell whose they are. At most 15 bytes with a host's.
+    /// The name of the bridge, which is also the prefix of all other names, so that a name shows its bed. At most 15
+    /// bytes with the host's part.
     fn bridge(self) -> String {
         format!("atp{}", self.bed)
     }
@@ -121,7 +122,7 @@ pub(crate) struct HostNetwork {
 }
 
 impl HostNetwork {
-    /// Makes the namespace and its link to the bridge.
+    /// Creates the namespace and its link to the bridge.
     pub(crate) fn create(self) -> Result<()> {
         let (name, bridge) = (self.name(), self.network.bridge());
         run(Command::new("ip").args(["netns", "add", &name]), DEADLINE)?;
@@ -158,7 +159,7 @@ impl HostNetwork {
         command
     }
 
-    /// Takes the machine's end of the link down: the host sees its carrier go.
+    /// Takes the machine's end of the link down: the host loses its carrier.
     pub(crate) fn link_down(self) -> Result<()> {
         run(Command::new("ip").args(["link", "set", &self.name(), "down"]), DEADLINE).map(drop)
     }
@@ -167,14 +168,14 @@ impl HostNetwork {
         run(Command::new("ip").args(["link", "set", &self.name(), "up"]), DEADLINE).map(drop)
     }
 
-    /// Nothing goes in or out any more, and nobody is told.
+    /// Drops all packets in both directions, without notice to the sender.
     pub(crate) fn drop_packets(self) -> Result<()> {
         self.accept_packets()?;
         self.iptables("-A INPUT -i eth0 -j DROP")?;
         self.iptables("-A OUTPUT -o eth0 -j DROP")
     }
 
-    /// Every TCP packet that arrives is answered with a reset.
+    /// Answers every incoming TCP packet with a reset.
     pub(crate) fn reject_packets(self) -> Result<()> {
         self.accept_packets()?;
         self.iptables("-A INPUT -i eth0 -p tcp -j REJECT --reject-with tcp-reset")
@@ -187,11 +188,11 @@ impl HostNetwork {
     }
 
     fn iptables(self, arguments: &str) -> Result<()> {
-        // -w: libvirtd may be looking at the tables as well.
+        // -w waits for the lock of the tables: libvirtd may be using them too.
         run(self.command("iptables").arg("-w").args(arguments.split(' ')), DEADLINE).map(drop)
     }
 
-    /// Names both the namespace and the machine's end of the link.
+    /// The name of both the namespace and the machine's end of the link.
     fn name(self) -> String {
         format!("{}-h{}", self.network.bridge(), self.number)
     }

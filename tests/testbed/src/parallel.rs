@@ -1,10 +1,10 @@
-//! One thread for each of a few things.
+//! Runs a few operations in parallel, one thread each.
 
 use std::thread;
 
 use crate::error::{Error, Result};
 
-/// Does something with all items at once; the first error of any, in their order, is the result.
+/// Applies a function to all items in parallel. Returns the first error in the order of the items.
 pub(crate) fn each<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
     thread::scope(|scope| {
         let threads: Vec<_> = items.iter().map(|item| scope.spawn(|| work(item))).collect();

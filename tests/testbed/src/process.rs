@@ -1,4 +1,4 @@
-//! Processes as `/proc` shows them: who is alive, who belongs to a bed, and signals to exactly those.
+//! Processes as `/proc` shows them: which are alive, which belong to a bed, and signals to exactly those.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, LogTail, Result};
 use crate::sys;
 
-/// How long killed processes may take to be gone, on a busy machine.
+/// The maximum time until killed processes are gone, on a busy machine.
 const KILL_DEADLINE: Duration = Duration::from_secs(60);
 
-/// A process that cannot be mistaken for another one that got the same number later.
+/// A process identified by its id and start time, so that it is not confused with a later process with the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Process {
     pid: u32,
@@ -31,13 +31,13 @@ pub(crate) enum Signal {
 }
 
 impl Process {
-    /// The process of that number, if there is one that is not a zombie.
+    /// The process with this id, if it exists and is not a zombie.
     pub(crate) fn find(pid: u32) -> Option<Self> {
         let (state, started) = stat(pid)?;
         (state != 'Z' && state != 'X').then_some(Self { pid, started })
     }
 
-    /// The process that runs this code.
+    /// This process.
     pub(crate) fn current() -> Result<Self> {
         Self::find(std::process::id()).ok_or_else(|| Error::State("/proc does not show this process".into()))
     }
@@ -50,12 +50,12 @@ impl Process {
         Self::find(self.pid) == Some(self)
     }
 
-    /// Whether it was stopped by a signal.
+    /// Whether a signal has stopped it.
     pub(crate) fn is_stopped(self) -> bool {
         stat(self.pid).is_some_and(|(state, started)| state == 'T' && started == self.started)
     }
 
-    /// Sends a signal and waits until it has worked. A process that is gone already is no error.
+    /// Sends a signal and waits until it has taken effect. It is no error if the process has ended.
     pub(crate) fn signal(self, signal: Signal) -> Result<()> {
         if !self.is_alive() {
             return Ok(());
@@ -84,15 +84,15 @@ impl Process {
 /// The processes that belong to a bed or to one of its hosts.
 #[derive(Debug, Clone)]
 pub(crate) struct Members {
-    /// Network namespaces: whoever is in one of these is a member.
+    /// Network namespaces. All processes in one of these are members.
     pub(crate) namespaces: Vec<PathBuf>,
-    /// Without namespaces: whoever has this folder, or one below it, as `HOME` is a member. The daemon is
-    /// started so, and libvirt hands `HOME` on to the QEMUs of a session.
+    /// Without namespaces: processes with this folder, or one below it, as `HOME` are members. The daemon is started
+    /// with this `HOME`, and libvirt passes it to the QEMUs of a session.
     pub(crate) home: PathBuf,
 }
 
 impl Members {
-    /// All members alive now.
+    /// All living members.
     pub(crate) fn find(&self) -> Vec<Process> {
         let inodes = self.inodes();
         let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -103,7 +103,8 @@ impl Members {
             .collect()
     }
 
-    /// The member that a pid file names, if it is alive. The file may be a left-over and the number somebody else's.
+    /// The member that a pid file names, if it is alive. The file may be outdated and the id reused by another
+    /// process.
     pub(crate) fn of_pid_file(&self, path: &Path) -> Option<Process> {
         let pid = fs::read_to_string(path).ok()?.trim().parse().ok()?;
         (in_namespace(pid, &self.inodes()) || has_home(pid, &self.home)).then(|| Process::find(pid)).flatten()
@@ -113,10 +114,10 @@ impl Members {
         self.namespaces.iter().filter_map(|path| fs::metadata(path).ok()).map(|meta| meta.ino()).collect()
     }
 
-    /// Kills all members, those that appear meanwhile too, and waits until none is left.
+    /// Kills all members, including those that start in the meantime, and waits until none is left.
     pub(crate) fn kill(&self) -> Result<()> {
         let start = Instant::now();
-        // A process just being started has no environment to be found by for a moment, so one look is not enough.
+        // A process that is just being started has no readable environment for a moment, so one pass is not enough.
         let mut empty_looks = 0;
         loop {
             let members = self.find();
@@ -146,7 +147,7 @@ fn in_namespace(pid: u32, inodes: &[u64]) -> bool {
 }
 
 fn has_home(pid: u32, home: &Path) -> bool {
-    // Unreadable for processes of other users, which are not ours then.
+    // The environment of other users' processes is not readable; they are not members.
     fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| {
         environ
             .split(|&byte| byte == 0)
@@ -155,10 +156,10 @@ fn has_home(pid: u32, home: &Path) -> bool {
     })
 }
 
-/// State letter and start time of a process.
+/// The state letter and start time of a process.
 fn stat(pid: u32) -> Option<(char, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold spaces and parentheses itself.
+    // The name, in parentheses, may itself contain spaces and parentheses.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     Some((state, fields.nth(18)?.parse().ok()?))
@@ -193,7 +194,7 @@ mod tests {
         process.signal(Signal::Continue).unwrap();
         assert!(!process.is_stopped());
         process.signal(Signal::Kill).unwrap();
-        // It is a zombie now, and then nothing.
+        // It is a zombie now, and then gone.
         assert!(!process.is_alive());
         child.wait().unwrap();
         process.signal(Signal::Kill).unwrap();
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_found_by_their_home_and_nobody_else_is() {
+    fn members_and_no_others_are_found_by_their_home() {
         let home = std::env::temp_dir().join(format!("atp-testbed-home-{}", std::process::id()));
         let spawn = |home: &Path| Command::new("sleep").arg("1000").env("HOME", home).spawn().unwrap();
         let mut beside = spawn(&home.with_extension("more"));

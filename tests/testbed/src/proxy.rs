@@ -1,5 +1,5 @@
-//! A TCP proxy before a daemon, for what a network does that packet filters cannot: delay, a trickle, an end in
-//! mid-message, a connection closed in one direction.
+//! A TCP proxy in front of a daemon, for network faults that packet filters cannot cause: delay, low bandwidth, a
+//! connection cut in mid-message, a connection closed in one direction.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,24 +11,24 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-/// How long the proxy tries to reach the daemon for a client.
+/// The connect timeout of the proxy to the daemon.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The most that is read at once.
+/// The maximum number of bytes of one read.
 const CHUNK: usize = 16 * 1024;
 
-/// A trickle lets some bytes through at least this many times a second, or one byte at a time if it is slower.
+/// The limited flow is written in at least this many steps a second, or byte by byte if it is slower.
 const TRICKLE_STEPS: u64 = 20;
 
-/// A TCP proxy before one daemon. What is set holds for all its connections, those there and those to come.
-/// Dropping it ends them all.
+/// A TCP proxy in front of one daemon. Each setting applies to all its connections, present and future. Dropping the
+/// proxy closes them.
 pub struct Proxy {
     relay: Arc<Relay>,
     address: SocketAddr,
     uri: String,
 }
 
-/// What the threads of a proxy share.
+/// The state shared by the threads of a proxy.
 pub(crate) struct Relay {
     daemon: SocketAddr,
     state: Mutex<State>,
@@ -40,7 +40,7 @@ struct State {
     flow: Flow,
     /// New connections are closed at once.
     refusing: bool,
-    /// How many more bytes clients get before all connections are cut.
+    /// The number of bytes that clients still get before all connections are cut.
     cut_after: Option<u64>,
     ended: bool,
     connections: HashMap<u64, Connection>,
@@ -90,53 +90,53 @@ impl Proxy {
         Arc::downgrade(&self.relay)
     }
 
-    /// The libvirt URI that leads through the proxy.
+    /// The libvirt URI of the proxy.
     pub fn uri(&self) -> &str {
         &self.uri
     }
 
-    /// Where the proxy listens.
+    /// The address on which the proxy listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Holds every piece of data back for this time, in both directions.
+    /// Delays all data by this time, in both directions.
     pub fn set_delay(&self, delay: Duration) {
         self.relay.set(Flow::Delay(delay));
     }
 
-    /// Lets only so many bytes a second through, in each direction; at least one.
+    /// Limits the bandwidth of each direction to so many bytes a second, at least one.
     pub fn trickle(&self, bytes_per_second: u64) {
         self.relay.set(Flow::Trickle(bytes_per_second.max(1)));
     }
 
-    /// Lets nothing through and closes nothing: silence on connections that stay open.
+    /// Forwards nothing and closes nothing: connections stay open and silent.
     pub fn hold(&self) {
         self.relay.set(Flow::Hold);
     }
 
-    /// Closes all connections, and new ones as soon as they are made.
+    /// Closes all connections, and new ones as soon as they are accepted.
     pub fn cut(&self) {
         self.relay.cut();
     }
 
-    /// Does the same as [`cut`](Self::cut) after clients got so many more bytes: in mid-message, mostly.
+    /// Does the same as [`cut`](Self::cut) after clients have received so many more bytes: mostly in mid-message.
     pub fn cut_after(&self, bytes: u64) {
         self.relay.change(|state| state.cut_after = Some(bytes));
     }
 
-    /// Ends the direction from the daemon to the client on the connections that are there. What the client sends
-    /// still reaches the daemon.
+    /// Closes the direction from the daemon to the client on the existing connections. The daemon still receives what
+    /// the client sends.
     pub fn half_close(&self) {
         self.relay.change(|state| {
             for connection in state.connections.values() {
-                // Not connected any more: then there is nothing to close.
+                // An error means that it is not connected any more, and then there is nothing to close.
                 let _ = connection.client.shutdown(Shutdown::Write);
             }
         });
     }
 
-    /// Passes everything again, new connections too. What was closed stays closed.
+    /// Forwards everything again, on new connections too. Closed connections stay closed.
     pub fn pass(&self) {
         self.relay.pass();
     }
@@ -146,7 +146,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.relay.change(|state| state.ended = true);
         self.relay.cut();
-        // Wakes the thread that accepts. Should that fail, it ends with the process.
+        // Wakes the thread that accepts. If this fails, that thread ends with the process.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -191,18 +191,18 @@ impl Relay {
             }
             let refusing = state.refusing;
             drop(state);
-            // A client that was gone before it was accepted, or one that is refused: dropping closes.
+            // A client that closed before it was accepted, or one to be refused: dropping it closes the connection.
             if let Ok(client) = client
                 && !refusing
             {
                 let relay = Arc::clone(self);
-                // An error ends this connection, which is all a proxy can do about it.
+                // An error ends this connection. There is nothing else to do about it.
                 thread::spawn(move || drop(relay.serve(client)));
             }
         }
     }
 
-    /// Carries one connection to its end.
+    /// Forwards one connection until it ends.
     fn serve(&self, client: TcpStream) -> io::Result<()> {
         let daemon = TcpStream::connect_timeout(&self.daemon, CONNECT_DEADLINE)?;
         client.set_nodelay(true)?;
@@ -238,7 +238,7 @@ impl Relay {
                     Direction::ToDaemon => (now, false),
                 };
                 if to.write_all(&rest[..allowed]).is_err() {
-                    // Half closed, or gone: the source is read on, so that it does not notice.
+                    // Half closed, or gone: the source is still read, so that it does not notice.
                     break;
                 }
                 rest = &rest[allowed..];
@@ -251,7 +251,7 @@ impl Relay {
         let _ = to.shutdown(Shutdown::Write);
     }
 
-    /// Waits until something may be sent and says how much, of the bytes at hand. `None`: the proxy ended.
+    /// Waits until data may be sent, and returns how many of the bytes at hand. `None` if the proxy has ended.
     fn wait(&self, at_hand: usize) -> Option<usize> {
         let start = Instant::now();
         let mut state = self.state();
@@ -282,7 +282,7 @@ impl Relay {
         }
     }
 
-    /// Takes from what clients may still get: how much of this it is, and whether that was the last of it.
+    /// Takes bytes from the number left before a cut. Returns how many may be sent, and whether they are the last.
     fn take(&self, length: usize) -> (usize, bool) {
         let mut state = self.state();
         let Some(left) = state.cut_after.as_mut() else { return (length, false) };
@@ -299,10 +299,10 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(20);
-    /// Nothing comes in this time: everything here stays on the loopback.
+    /// No data arrives within this time: all traffic stays on the loopback.
     const SILENT: Duration = Duration::from_millis(200);
 
-    /// A daemon that answers everything with itself, and reports what it got from each connection when it ends.
+    /// A server that echoes all data, and reports the data of each connection when it ends.
     fn echo() -> (SocketAddr, Receiver<Vec<u8>>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -314,7 +314,7 @@ mod tests {
                     let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
                     while let Ok(length @ 1..) = stream.read(&mut buffer) {
                         received.extend_from_slice(&buffer[..length]);
-                        // The client may not listen any more.
+                        // The client may have stopped reading.
                         let _ = stream.write_all(&buffer[..length]);
                     }
                     drop(report.send(received));
@@ -345,21 +345,21 @@ mod tests {
     }
 
     #[test]
-    fn everything_passes_until_told_otherwise() {
+    fn everything_passes_until_a_fault_is_set() {
         let (proxy, _reports) = proxy();
         let mut stream = client(&proxy);
         exchange(&mut stream, &vec![7; 100_000]).unwrap();
     }
 
     #[test]
-    fn delays_and_trickles_take_their_time() {
+    fn delays_and_low_bandwidth_slow_data_down() {
         let (proxy, _reports) = proxy();
         let mut stream = client(&proxy);
         proxy.set_delay(Duration::from_millis(50));
         assert!(exchange(&mut stream, b"x").unwrap() >= Duration::from_millis(100), "there and back");
         proxy.trickle(1000);
         assert!(exchange(&mut stream, &[1; 200]).unwrap() >= Duration::from_millis(190));
-        // A change reaches what waits already.
+        // A change also applies to data that is already waiting.
         proxy.set_delay(Duration::from_secs(3600));
         stream.write_all(b"y").unwrap();
         proxy.pass();
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn held_data_comes_later() {
+    fn held_data_arrives_later() {
         let (proxy, _reports) = proxy();
         let mut stream = client(&proxy);
         exchange(&mut stream, b"a").unwrap();
@@ -381,33 +381,33 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_ends_old_and_new_connections() {
+    fn a_cut_closes_present_and_new_connections() {
         let (proxy, reports) = proxy();
         let mut stream = client(&proxy);
         exchange(&mut stream, b"a").unwrap();
         proxy.cut();
         assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
-        assert_eq!(reports.recv_timeout(LONG).unwrap(), b"a", "the daemon notices as well");
+        assert_eq!(reports.recv_timeout(LONG).unwrap(), b"a", "the daemon's side is closed too");
         assert!(exchange(&mut client(&proxy), b"b").is_err());
         proxy.pass();
         exchange(&mut client(&proxy), b"c").unwrap();
     }
 
     #[test]
-    fn a_cut_in_mid_message_lets_exactly_so_much_through() {
+    fn a_cut_in_mid_message_forwards_exactly_the_given_bytes() {
         let (proxy, _reports) = proxy();
         let mut stream = client(&proxy);
         exchange(&mut stream, b"before").unwrap();
         proxy.cut_after(1000);
         stream.write_all(&[5; 3000]).unwrap();
         let mut received = Vec::new();
-        // Ends with EOF, or with a reset for what the proxy did not read any more.
+        // Ends with EOF, or with a reset because the proxy did not read all data.
         let _ = stream.read_to_end(&mut received);
         assert_eq!(received, [5; 1000]);
     }
 
     #[test]
-    fn half_closed_to_the_client_the_daemon_still_hears_it() {
+    fn the_daemon_still_receives_data_on_a_half_closed_connection() {
         let (proxy, reports) = proxy();
         let mut stream = client(&proxy);
         exchange(&mut stream, b"one ").unwrap();
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_proxy_is_gone() {
+    fn a_dropped_proxy_closes_its_connections_and_port() {
         let (proxy, _reports) = proxy();
         let mut stream = client(&proxy);
         exchange(&mut stream, b"a").unwrap();
@@ -427,7 +427,7 @@ mod tests {
         let address = proxy.address();
         drop(proxy);
         assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
-        // The port closes when the thread that accepts has seen it.
+        // The port closes when the accepting thread has noticed.
         let start = Instant::now();
         while TcpStream::connect(address).is_ok() {
             assert!(start.elapsed() < LONG);

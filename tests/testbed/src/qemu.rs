@@ -1,4 +1,4 @@
-//! A QEMU that no libvirt owns, reached by its sockets.
+//! A QEMU that is not managed by libvirt, reached by its sockets.
 
 use std::fmt;
 use std::fs;
@@ -16,14 +16,14 @@ use crate::image::Image;
 use crate::process::{Process, Signal};
 use crate::state::new_uuid;
 
-/// How long QEMU may take to open its sockets, and to end, on a busy machine.
+/// The maximum time for QEMU to open its sockets, and to end, on a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const START_POLL: Duration = Duration::from_millis(5);
 
-/// Runs QEMU until nobody holds the other end of stdin any more: also when that one was killed.
+/// Runs QEMU until the other end of stdin is closed, also because the process that held it was killed.
 const GUARD: &str = r#""$@" >"$0" 2>&1 & read -r _; kill -9 $!; wait"#;
 
-/// A QEMU started by hand, gone when this is dropped or this process ends.
+/// A QEMU started directly. It ends when this value is dropped or this process ends.
 pub struct Qemu {
     folder: PathBuf,
     port: u16,
@@ -38,13 +38,13 @@ impl fmt::Debug for Qemu {
 }
 
 impl Qemu {
-    /// Starts one with no machine in it, which takes a moment. Its monitor answers when this returns.
+    /// Starts a QEMU without a guest system, which takes a moment. Its monitor answers when this returns.
     pub fn empty() -> Result<Self> {
         Self::start(None)
     }
 
-    /// Starts one that boots the guest of the testbed, with an agent. Its monitor answers when this returns; its
-    /// agent does when the guest has booted.
+    /// Starts a QEMU that boots the guest image, with an agent. Its monitor answers when this returns; its agent
+    /// answers when the guest has booted.
     pub fn boot() -> Result<Self> {
         Self::start(Some(Image::ensure()?))
     }
@@ -52,16 +52,16 @@ impl Qemu {
     fn start(image: Option<Image>) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("atp-qemu-{}", new_uuid()?));
         cache::make_folder(&folder, 0o700)?;
-        // Free now; nobody else is given it soon.
+        // The port is free now, and the kernel does not soon give it to another process.
         let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = listener.map_err(Error::io("finding a free port"))?.port();
-        // From here on, dropping it undoes what follows.
+        // From here on, dropping the value removes what follows.
         let mut qemu = Self { folder, port, image, guard: None };
         qemu.power_on()?;
         Ok(qemu)
     }
 
-    /// Starts it again, on the same sockets, after [`kill`](Self::kill).
+    /// Starts it again on the same sockets, after [`kill`](Self::kill).
     pub fn power_on(&mut self) -> Result<()> {
         self.stop();
         let mut guard = Command::new("sh");
@@ -89,7 +89,7 @@ impl Qemu {
         self.folder.join("monitor")
     }
 
-    /// The TCP port of its other monitor, on 127.0.0.1.
+    /// The TCP port of its second monitor, on 127.0.0.1.
     pub fn monitor_port(&self) -> u16 {
         self.port
     }
@@ -99,17 +99,17 @@ impl Qemu {
         self.folder.join("agent")
     }
 
-    /// The file with everything the guest wrote on its serial console since power-on.
+    /// The file with everything the guest wrote to its serial console since power-on.
     pub fn console(&self) -> PathBuf {
         self.folder.join("console")
     }
 
-    /// Stops it with SIGSTOP: it falls silent.
+    /// Stops it with SIGSTOP: it stops answering.
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::Stop)
     }
 
-    /// Lets it go on.
+    /// Continues it.
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::Continue)
     }
@@ -126,7 +126,7 @@ impl Qemu {
         }
     }
 
-    /// The process its file names, which it writes when its sockets are open.
+    /// The process named by the pid file, which QEMU writes when its sockets are open.
     fn process(&self) -> Option<Process> {
         Process::find(fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()?)
     }
@@ -134,11 +134,11 @@ impl Qemu {
     fn stop(&mut self) {
         if let Some(mut guard) = self.guard.take() {
             drop(guard.stdin.take());
-            // Nothing can be done about a shell that does not end.
+            // There is no remedy for a shell that does not end.
             let _ = command::wait(&mut guard, START_DEADLINE);
         }
         for file in [self.pid_file(), self.monitor(), self.agent()] {
-            // Not there the first time.
+            // The files do not exist before the first start.
             let _ = fs::remove_file(file);
         }
     }
@@ -208,7 +208,7 @@ impl Qemu {
 impl Drop for Qemu {
     fn drop(&mut self) {
         self.stop();
-        // What is left is a few small files in the folder for temporary ones.
+        // If this fails, a few small files stay in the folder for temporary files.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

@@ -1,4 +1,4 @@
-//! Daemons of a user's own, as `qemu:///session` has them: in a folder of theirs, apart from the machine's daemon.
+//! Session daemons, as for `qemu:///session`: each in a folder of its own, separate from the machine's daemon.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -9,14 +9,15 @@ use std::process::Command;
 use crate::cache;
 use crate::error::{Error, Result};
 
-/// User and group `nobody`, who run such a daemon that root starts: run by root, it would be that of the machine.
+/// The user and group `nobody`. They run session daemons that root starts: run by root, a daemon would be the
+/// machine's system daemon.
 const NOBODY: u32 = 65534;
 
-/// Where such daemons and what they start look for programs.
+/// The search path for programs of such daemons and their children.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A command that starts a daemon with the configuration at `config`, which keeps what it has in the folders `run`,
-/// `config`, `cache` and `data` of `folder`. They have to be there, and to [belong](hand_over) to whoever runs it.
+/// A command that starts a daemon with the configuration at `config` and the folders `run`, `config`, `cache` and
+/// `data` of `folder`. These must exist and have the right [owner](give_to_daemon_user).
 pub fn daemon(folder: &Path, config: &Path) -> Result<Command> {
     let mut command = Command::new("libvirtd");
     command.arg("--listen").arg("--config").arg(config);
@@ -29,18 +30,18 @@ pub fn daemon(folder: &Path, config: &Path) -> Result<Command> {
     ] {
         command.env(name, folder.join(below));
     }
-    if is_run_by_nobody()? {
+    if runs_as_nobody()? {
         command.uid(NOBODY).gid(NOBODY);
     }
     Ok(command)
 }
 
-/// Gives a folder and everything in it to whoever runs the daemon.
-pub fn hand_over(folder: &Path) -> Result<()> {
-    if is_run_by_nobody()? { give_to_nobody(folder) } else { Ok(()) }
+/// Makes the user who runs the daemon the owner of a folder and all its content.
+pub fn give_to_daemon_user(folder: &Path) -> Result<()> {
+    if runs_as_nobody()? { give_to_nobody(folder) } else { Ok(()) }
 }
 
-fn is_run_by_nobody() -> Result<bool> {
+fn runs_as_nobody() -> Result<bool> {
     Ok(cache::user_id()? == 0)
 }
 

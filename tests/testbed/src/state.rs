@@ -1,7 +1,7 @@
-//! Which beds there are: a folder for each, with a file that says whose it is.
+//! The existing beds: a folder for each, with a file that names its owner.
 //!
-//! A bed is found, and removed, from this folder and its number alone: everything it makes has a name that begins
-//! with the number or lies in the folder. So what a crashed process left can be removed by any other.
+//! The folder and the number of a bed are enough to find and remove it: all its resources have names that begin with
+//! the number or lie in the folder. So any process can remove what a crashed one left.
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -24,18 +24,18 @@ pub enum Mode {
     Rootless,
 }
 
-/// What the state file of a bed says.
+/// The content of a bed's state file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct BedState {
     pub(crate) mode: Mode,
-    /// The process that removes the bed when it ends; none for a bed that stays until `down`.
+    /// The process that removes the bed when it ends. `None` for a bed that stays until `down`.
     pub(crate) owner: Option<Process>,
-    /// Process numbers and namespaces of an earlier boot mean nothing.
+    /// The boot of the machine: process ids and namespaces of an earlier boot are invalid.
     pub(crate) boot: String,
     pub(crate) hosts: Vec<HostState>,
 }
 
-/// What the state file says of a host.
+/// A host in the state file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct HostState {
     pub(crate) id: String,
@@ -45,7 +45,7 @@ pub(crate) struct HostState {
 }
 
 impl BedState {
-    /// Whether the process that would remove the bed is gone.
+    /// Whether the process that should remove the bed is gone.
     pub(crate) fn is_stale(&self) -> bool {
         self.owner.is_some_and(|owner| !owner.is_alive()) || boot_id().is_ok_and(|boot| boot != self.boot)
     }
@@ -66,10 +66,10 @@ impl BedState {
 
 const STATE_FILE: &str = "state.json";
 
-/// Says which number was given out last.
+/// The file with the number that was assigned last.
 const LAST_FILE: &str = "last";
 
-/// The highest number: it is a part of the addresses of the bed's hosts.
+/// The highest number. It is a part of the addresses of the bed's hosts.
 const LAST_BED: u8 = 254;
 
 /// The folder with all beds of one user.
@@ -95,7 +95,7 @@ impl Store {
         } else {
             std::env::temp_dir().join(format!("atp-testbed-{user}"))
         };
-        // The daemons of a rootless bed that root started run as somebody else, and look into it.
+        // The daemons of a rootless bed that root started run as another user, and access this folder.
         cache::make_folder(&folder, if user == 0 { 0o755 } else { 0o700 })?;
         let owner = fs::symlink_metadata(&folder).map_err(Error::io(folder.display().to_string()))?.uid();
         if owner != user {
@@ -104,18 +104,18 @@ impl Store {
         Ok(Self { folder, root: user == 0 })
     }
 
-    /// Holds off every other process that claims, lists or removes beds of this user.
+    /// Keeps all other processes from claiming, listing or removing beds of this user.
     pub(crate) fn lock(&self) -> Result<File> {
         cache::lock(&self.folder.join("lock"))
     }
 
-    /// The folder of a bed, whether it is there or not.
+    /// The folder of a bed, which need not exist.
     pub(crate) fn bed_folder(&self, bed: u8) -> PathBuf {
         self.folder.join(bed.to_string())
     }
 
-    /// The numbers of all beds, in order.
-    /// Those being made or removed by others are among them, unless the lock is held.
+    /// The numbers of all beds, in order. Without the lock, they include beds that other processes are making or
+    /// removing.
     pub(crate) fn beds(&self) -> Result<Vec<u8>> {
         let entries =
             fs::read_dir(&self.folder).map_err(Error::io(format!("reading {}", self.folder.display())))?;
@@ -125,10 +125,11 @@ impl Store {
         Ok(beds)
     }
 
-    /// Takes the next free number and makes the folder of the bed. The lock must be held until its state is
-    /// written: a bed without one counts as left over.
+    /// Takes the next free number and creates the folder of the bed. The caller must hold the lock until the state is
+    /// written: a bed without a state counts as abandoned.
     ///
-    /// Numbers go round, so that whoever looks whether a bed is gone does not find one that was given its number.
+    /// Numbers are reused only after all others, so that a check whether a bed is gone does not find a new one with
+    /// the same number.
     pub(crate) fn claim(&self, _lock: &File) -> Result<u8> {
         let last_file = self.folder.join(LAST_FILE);
         let last = fs::read_to_string(&last_file).ok().and_then(|text| text.parse().ok());
@@ -151,8 +152,8 @@ impl Store {
         Members { namespaces, home: self.bed_folder(bed) }
     }
 
-    /// Removes a bed, as far as it is there: processes, network, files, in this order. The folder goes last, so
-    /// that the number is not taken again before everything else is gone. The lock must be held.
+    /// Removes a bed, as far as it exists: processes, network, files, in this order. The folder is removed last, so
+    /// that the number is not reused before everything else is gone. The caller must hold the lock.
     pub(crate) fn remove(&self, _lock: &File, bed: u8) -> Result<()> {
         self.members(bed).kill()?;
         if self.root {
@@ -167,11 +168,11 @@ impl Store {
         }
     }
 
-    /// Removes the beds whose owners are gone, and returns their numbers. The lock must be held.
+    /// Removes the beds whose owners are gone, and returns their numbers. The caller must hold the lock.
     pub(crate) fn remove_stale(&self, lock: &File) -> Result<Vec<u8>> {
         let mut removed = Vec::new();
         for bed in self.beds()? {
-            // Unreadable state under the lock: its owner died before it was written, or while removing it.
+            // A state that is unreadable under the lock: its owner died before writing it, or while removing the bed.
             if BedState::read(&self.bed_folder(bed)).map_or(true, |state| state.is_stale()) {
                 self.remove(lock, bed)?;
                 removed.push(bed);
@@ -181,7 +182,7 @@ impl Store {
     }
 }
 
-/// Names the boot of this machine.
+/// The id of this boot of the machine.
 pub(crate) fn boot_id() -> Result<String> {
     read_kernel_id("/proc/sys/kernel/random/boot_id")
 }

@@ -1,4 +1,4 @@
-//! Beds leave nothing behind, whatever ends them, and do not disturb each other.
+//! Beds leave nothing behind, independently of how they end, and do not disturb each other.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
@@ -14,16 +14,16 @@ mod common;
 
 use common::{testbed, traces};
 
-/// Shared by whoever starts a bed, and held alone by whom another's start would disturb: each start removes first what
-/// dead processes left.
+/// Shared by tests that start a bed, and exclusive for tests that another start would disturb: each start first
+/// removes what dead processes left.
 static STARTS: RwLock<()> = RwLock::new(());
 
-/// A start may be under way for as long as this is held.
+/// While this is held, other starts may be under way.
 fn starting() -> RwLockReadGuard<'static, ()> {
     STARTS.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// None is under way for as long as this is held.
+/// While this is held, no other start is under way.
 fn nobody_starts() -> RwLockWriteGuard<'static, ()> {
     STARTS.write().unwrap_or_else(PoisonError::into_inner)
 }
@@ -35,7 +35,7 @@ fn start() -> Testbed {
 }
 
 #[test]
-fn two_beds_side_by_side_do_not_collide_and_go_one_by_one() {
+fn two_beds_do_not_collide_and_are_removed_separately() {
     let other = thread::spawn(start);
     let first = start();
     let second = other.join().unwrap();
@@ -61,7 +61,7 @@ fn two_beds_side_by_side_do_not_collide_and_go_one_by_one() {
 }
 
 #[test]
-fn a_bed_goes_with_everything_that_hangs_in_it() {
+fn a_bed_is_removed_with_its_hung_processes() {
     let bed = start();
     let host = bed.host("h1").unwrap();
     let _proxy = host.proxy().unwrap();
@@ -74,7 +74,7 @@ fn a_bed_goes_with_everything_that_hangs_in_it() {
     assert_eq!(traces(number, &folder), [""; 0]);
 }
 
-/// `testbed run` with a bed that is up.
+/// A running `testbed run` with a bed that is up.
 struct Run {
     process: Child,
     number: u8,
@@ -84,7 +84,7 @@ struct Run {
 impl Run {
     fn start() -> Self {
         let _starting = starting();
-        // The command inside ends when this process closes its stdin, at the latest when it ends itself.
+        // The command inside ends when this process closes its stdin, at the latest when this process ends.
         let mut process = testbed()
             .args(["run", "--hosts", "1", "--guests", "1", "--", "sh", "-c", "echo $ATP_TESTBED; exec cat"])
             .stdin(Stdio::piped())
@@ -106,12 +106,12 @@ impl Run {
 }
 
 #[test]
-fn what_a_killed_process_leaves_is_removed() {
+fn the_bed_of_a_killed_process_is_removed() {
     let mut run = Run::start();
     let nobody_starts = nobody_starts();
     run.signal("KILL");
     run.process.wait().unwrap();
-    assert!(traces(run.number, &run.folder).len() > 4, "nobody was there to remove it");
+    assert!(traces(run.number, &run.folder).len() > 4, "it was not removed");
     drop(nobody_starts);
 
     Testbed::remove_stale().unwrap();
@@ -138,7 +138,7 @@ fn a_run_ends_with_the_exit_code_of_its_command() {
 }
 
 #[test]
-fn a_bed_that_is_put_up_stays_until_it_is_taken_down() {
+fn a_detached_bed_stays_until_down() {
     let starting = starting();
     let up = testbed().args(["up", "--hosts", "1", "--guests", "1"]).output().unwrap();
     drop(starting);
@@ -147,7 +147,7 @@ fn a_bed_that_is_put_up_stays_until_it_is_taken_down() {
     let number = text.split_whitespace().nth(1).unwrap().to_owned();
     let command = |arguments: &[&str]| testbed().args(arguments).args(["--bed", &number]).output().unwrap();
 
-    // Its process has ended, but it is nobody's left-over.
+    // Its process has ended, but it does not count as abandoned.
     Testbed::remove_stale().unwrap();
     let bed = Testbed::attach(number.parse().unwrap()).unwrap();
     let host = bed.host("h1").unwrap();
@@ -160,7 +160,7 @@ fn a_bed_that_is_put_up_stays_until_it_is_taken_down() {
     let shown = String::from_utf8(command(&["status"]).stdout).unwrap();
     assert_eq!(shown.matches("testbed ").count(), 1, "{shown}");
 
-    // Another process than the one that started it can hurt it and put it right.
+    // Another process than the one that started it can inject faults and undo them.
     assert!(command(&["fault", "h1/vm1", "stop-agent"]).status.success());
     assert!(host.guest("vm1").unwrap().ping_agent().is_err());
     assert!(command(&["fault", "h1", "kill-daemon"]).status.success());

@@ -1,6 +1,6 @@
-//! Each fault does what it says and can be undone, seen from outside: by `virsh` and by plain TCP.
+//! Each fault has its documented effect and can be undone, checked from outside by `virsh` and by plain TCP.
 //!
-//! All tests share one bed of three hosts with two guests each, one test at a time.
+//! All tests share one bed of three hosts with two guests each, and run one at a time.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 
 use atp_testbed::{Error, Host, Mode, Testbed};
 
-/// Long enough for anything that works.
+/// A deadline for operations that succeed.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Long enough to tell that something hangs: what works takes some 20 ms.
+/// Long enough to detect a hang: an operation that works takes some 20 ms.
 const HANGS: Duration = Duration::from_secs(2);
 
-/// Between two looks at what will be soon: each starts a process, which slows down what is waited for.
+/// The interval between checks of a state that will be reached soon. Each check starts a process, which slows the bed
+/// down.
 const POLL: Duration = Duration::from_millis(50);
 
 /// The shared bed, as it was when it started.
@@ -31,7 +32,7 @@ fn bed() -> MutexGuard<'static, Testbed> {
         println!("3 hosts with 2 guests each: {:.1} s", start.elapsed().as_secs_f64());
         Mutex::new(bed)
     });
-    // A test that failed does not make the others fail: the bed is put right for each.
+    // A failed test does not make the others fail: the bed is restored for each test.
     let bed = bed.lock().unwrap_or_else(PoisonError::into_inner);
     bed.restore().unwrap();
     bed
@@ -46,7 +47,7 @@ fn hostname_hangs(host: &Host) -> bool {
 }
 
 #[test]
-fn a_bed_is_what_was_asked_for() {
+fn a_bed_has_the_requested_hosts_and_guests() {
     let bed = bed();
     let ids: Vec<&str> = bed.hosts().iter().map(Host::id).collect();
     assert_eq!(ids, ["h1", "h2", "h3"]);
@@ -80,7 +81,7 @@ fn a_paused_daemon_takes_connections_and_answers_nothing() {
 }
 
 #[test]
-fn guests_survive_the_death_of_their_daemon() {
+fn guests_survive_a_crash_of_their_daemon() {
     let bed = bed();
     let host = bed.host("h2").unwrap();
     let guest = host.guest("vm1").unwrap();
@@ -98,7 +99,7 @@ fn guests_survive_the_death_of_their_daemon() {
 }
 
 #[test]
-fn a_paused_qemu_hangs_alone() {
+fn a_paused_qemu_does_not_affect_other_guests() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
     let (hung, well) = (host.guest("vm1").unwrap(), host.guest("vm2").unwrap());
@@ -145,7 +146,7 @@ fn an_agent_can_be_stopped_and_started() {
     let error = guest.wait_agent(HANGS).unwrap_err();
     assert!(error.is_deadline());
     assert!(error.to_string().contains("starting the agent"), "the console tells how far it came: {error}");
-    // Twice is as good as once.
+    // A second start has no effect.
     guest.stop_agent().unwrap();
     guest.start_agent().unwrap();
     guest.start_agent().unwrap();
@@ -169,13 +170,13 @@ fn guests_obey_shutdown_by_agent_and_by_power_button_and_reboot() {
     let qemu = guest.qemu_pid().unwrap();
     guest.stop_agent().unwrap();
     guest.host().virsh(&["reboot", guest.uuid(), "--mode", "acpi"]).unwrap();
-    // The power button means power off here, and libvirt turns it into the reboot that was asked for.
+    // In this guest the power button means power off. libvirt turns it into the requested reboot.
     guest.wait_agent(LONG).unwrap();
     assert_eq!(guest.qemu_pid().unwrap(), qemu);
 }
 
 #[test]
-fn dropped_packets_and_a_pulled_cable_are_silence() {
+fn dropped_packets_and_a_link_that_is_down_give_no_notice() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
     for (hurt, undo) in [
@@ -188,7 +189,7 @@ fn dropped_packets_and_a_pulled_cable_are_silence() {
         assert!(connect(&host).is_err_and(|error| {
             matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::HostUnreachable)
         }));
-        // Nobody says that the connection is gone.
+        // The peer gets no notice that the connection is gone.
         assert_eq!(open.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
         bed.host("h2").unwrap().virsh(&["hostname"]).unwrap();
         undo(&host).unwrap();
@@ -208,7 +209,7 @@ fn rejected_packets_are_refused_connections() {
 }
 
 #[test]
-fn virsh_goes_through_a_proxy_and_notices_what_it_does() {
+fn virsh_works_through_a_proxy_and_sees_its_faults() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
     let proxy = host.proxy().unwrap();
@@ -246,10 +247,10 @@ fn guests_can_be_added_and_removed() {
     assert!(host.guest("vm9").is_err());
     assert!(!host.virsh(&["list", "--all", "--name"]).unwrap().contains("vm9"));
 
-    // One runs, one does not.
+    // One runs, the other does not.
     host.boot_guest("vm10").unwrap();
     bed.restore().unwrap();
-    assert_eq!(host.guests().len(), 2, "a guest that was not made with the bed goes");
+    assert_eq!(host.guests().len(), 2, "a guest that was not made with the bed is removed");
     assert_eq!(host.virsh(&["list", "--all", "--uuid"]).unwrap().split_whitespace().count(), 2);
 }
 
@@ -278,7 +279,7 @@ fn restore_undoes_everything_at_once() {
 }
 
 #[test]
-fn a_renewed_bed_keeps_nothing_of_what_was_done_in_it() {
+fn a_renewed_bed_discards_changes_inside_guests() {
     let bed = bed();
     let host = bed.host("h2").unwrap();
     let guest = host.guest("vm1").unwrap();

@@ -1,4 +1,4 @@
-//! Session daemons without root: the same guests, the same faults but those of the network.
+//! Session daemons without root: the same guests, and the same faults except those of the network.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use common::{testbed, traces};
 const LONG: std::time::Duration = std::time::Duration::from_secs(60);
 
 #[test]
-fn a_rootless_bed_has_sessions_and_goes_without_a_trace() {
+fn a_rootless_bed_has_sessions_and_leaves_nothing_behind() {
     let bed = Testbed::builder().hosts(2).guests(1).mode(Mode::Rootless).start().unwrap();
     for host in bed.hosts() {
         assert_eq!(host.uri(), format!("qemu+tcp://{}/session", host.address()));
@@ -51,15 +51,16 @@ fn a_rootless_bed_has_sessions_and_goes_without_a_trace() {
     assert_eq!(traces(number, &folder), [""; 0]);
 }
 
-/// The whole testbed as somebody who is not root: `nobody`, if the tests are root's.
+/// The whole testbed as an ordinary user: as `nobody`, if the tests run as root.
 #[test]
-fn an_ordinary_user_can_have_a_bed() {
+fn an_ordinary_user_can_start_a_bed() {
     let place = std::env::temp_dir().join(format!("atp-testbed-user-{}", std::process::id()));
     fs::create_dir_all(&place).unwrap();
     fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();
-    // Where cargo keeps the binary may be closed to others.
+    // The folder where cargo puts the binary may not be accessible to others.
     let binary = place.join("testbed");
-    // By another process: a child forked meanwhile by another test would hold the copy open for writing.
+    // The copy is made by another process: a child forked by another test at the same time would keep the copy open
+    // for writing.
     let copied = Command::new("install").arg("--mode=755").arg(testbed().get_program()).arg(&binary).status();
     assert!(copied.unwrap().success());
 

@@ -1,4 +1,4 @@
-//! What several test files need: the testbed's binary, and a look for what a bed left behind.
+//! Shared by several test files: the testbed's binary, and a search for what a bed left behind.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +9,8 @@ pub(crate) fn testbed() -> Command {
     Command::new(env!("CARGO_BIN_EXE_testbed"))
 }
 
-/// Everything on this machine that shows that a bed is or was there: its folder, processes that work in it or have
-/// it mounted, its network namespaces and its links.
+/// Everything on this machine that belongs to a bed: its folder, processes that work in it or have it mounted, its
+/// network namespaces and its links.
 pub(crate) fn traces(number: u8, folder: &Path) -> Vec<String> {
     let mut traces = Vec::new();
     if folder.exists() {
