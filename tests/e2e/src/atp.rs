@@ -1,4 +1,4 @@
-//! The real binary: built once, and called as a user would call it.
+//! Runs the real `atp` binary, which is built once.
 
 use std::env;
 use std::path::PathBuf;
@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use crate::run::{Run, Running};
 
-/// How long `atp` may take, far beyond the time limits that tests give it: whatever runs longer hangs.
+/// A time limit far beyond those that tests pass to `atp`: a process that runs longer hangs.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// One call of `atp` that is to be made.
+/// A call of `atp` under construction.
 ///
-/// It sees nothing of the caller's environment but `PATH`, and no configuration of a user.
+/// It gets only `PATH` from the caller's environment, and no configuration of a user.
 #[derive(Debug)]
 pub struct Atp {
     args: Vec<String>,
@@ -25,7 +25,7 @@ pub struct Atp {
 }
 
 impl Atp {
-    /// A call with these arguments and without any hosts.
+    /// A call with these arguments and without hosts.
     pub fn new(args: &[&str]) -> Self {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
         Atp { args, env: Vec::new(), output: None, stdin: None }
@@ -37,19 +37,19 @@ impl Atp {
         self
     }
 
-    /// Chooses the form of the data on stdout; without it, what `atp` does by itself.
+    /// Sets the output format on stdout. The default is that of `atp`.
     pub fn output(mut self, form: &'static str) -> Self {
         self.output = Some(form);
         self
     }
 
-    /// Gives it something to read; without it, stdin is empty.
+    /// Sets the text on stdin. The default is empty.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());
         self
     }
 
-    /// Runs it to its end.
+    /// Runs it and waits for its end.
     #[track_caller]
     pub fn run(self) -> Run {
         self.start().finish()
@@ -62,13 +62,13 @@ impl Atp {
         Running::start(self.command(), stdin, DEADLINE)
     }
 
-    /// Runs it to its end while so many lines of its stdout are read, and then the reading end is closed.
+    /// Reads so many lines of its stdout, closes the reading end, and waits for its end.
     #[track_caller]
     pub fn run_read_for(self, lines: usize) -> Run {
         Running::start_unread(self.command(), DEADLINE, lines).finish()
     }
 
-    /// Runs it to its end while nobody reads its stdout: the reading end is closed before it starts.
+    /// Runs it with a stdout whose reading end is closed before it starts, and waits for its end.
     #[track_caller]
     pub fn run_unread(self) -> Run {
         let (reader, writer) = match std::io::pipe() {
@@ -91,7 +91,7 @@ impl Atp {
     }
 }
 
-/// The binary as it is built from the sources now.
+/// The binary, built from the current sources.
 fn binary() -> &'static PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(build)

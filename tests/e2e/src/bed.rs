@@ -1,4 +1,4 @@
-//! The testbed all tests share, to one test at a time.
+//! The testbed that all tests share, one test at a time.
 
 use std::env;
 use std::ops::Deref;
@@ -9,22 +9,22 @@ use atp_testbed::{Error, Testbed};
 use crate::atp::Atp;
 use crate::run::Run;
 
-/// The testbed while one test has it: hosts `h1`, `h2`, `h3`, each with the guests `vm1` and `vm2`.
+/// Exclusive access to the testbed: hosts `h1`, `h2`, `h3`, each with the guests `vm1` and `vm2`.
 pub struct Bed {
     testbed: &'static Testbed,
     _alone: MutexGuard<'static, ()>,
 }
 
-/// Waits until no other test has the testbed, and until all of it is in order again. After a test that failed that
-/// means guests as new: it may have left anything in them.
+/// Waits until no other test has the testbed, and restores it. After a failed test the guests are reset, since the
+/// test may have left anything in them.
 ///
-/// The first caller starts it. As it is in a `static`, it is removed when the process ends, also when tests fail.
-/// With `ATP_TESTBED` set, as `testbed run --hosts 3 -- cargo test` does it, that bed is used and left alone.
+/// The first caller starts the testbed. It is in a `static`, so it is removed when the process ends, also when tests
+/// fail. If `ATP_TESTBED` is set, as by `testbed run --hosts 3 -- cargo test`, that bed is used and not removed.
 pub fn bed() -> Bed {
     static TESTBED: OnceLock<Result<Testbed, String>> = OnceLock::new();
     static ALONE: Mutex<()> = Mutex::new(());
 
-    // A test that failed has hurt the bed at most, and that is mended below.
+    // A failed test can only have changed the bed, which is restored below.
     let (alone, is_hurt) = match ALONE.lock() {
         Ok(alone) => (alone, false),
         Err(poisoned) => {
@@ -37,7 +37,7 @@ pub fn bed() -> Bed {
         Ok(testbed) => {
             let mended = if is_hurt { testbed.renew() } else { testbed.restore() };
             if let Err(error) = mended {
-                panic!("the testbed cannot be put in order: {error}");
+                panic!("the testbed cannot be restored: {error}");
             }
             Bed { testbed, _alone: alone }
         }
@@ -56,12 +56,13 @@ impl Bed {
     pub fn atp(&self, args: &[&str]) -> Atp {
         let atp = Atp::new(args);
         self.hosts().iter().fold(atp, |atp, host| {
-            // The way an operator would without a file; it leaves the arguments as they are.
+            // Hosts are passed as an operator without a file does, through the environment; the arguments stay as
+            // they are.
             atp.env(&format!("ATP_HOSTS__{}__URI", host.id().to_uppercase()), &host.uri())
         })
     }
 
-    /// Runs `atp -o json` with these arguments on the bed, to its end.
+    /// Runs `atp -o json` with these arguments on the bed, and waits for its end.
     #[track_caller]
     pub fn run(&self, args: &[&str]) -> Run {
         self.atp(args).output("json").run()

@@ -1,8 +1,7 @@
-//! What the end-to-end tests are written with: one testbed for all of them, and the real `atp` binary under a
-//! deadline.
+//! The tools of the end-to-end tests: one shared testbed, and the real `atp` binary with a deadline.
 //!
 //! ```no_run
-//! let bed = atp_e2e::bed(); // alone with three hosts of two guests each, all in order
+//! let bed = atp_e2e::bed(); // exclusive: three hosts with two guests each, without faults
 //! bed.host("h2")?.pause_daemon()?;
 //! let run = bed.run(&["--timeout", "5s", "exec", "h1/*", "h2/*", "--", "true"]);
 //! run.exits_with(1);
@@ -10,9 +9,9 @@
 //! # Ok::<(), atp_testbed::Error>(())
 //! ```
 //!
-//! Everything here fails the calling test by panicking: it has no other users. A test never waits without end:
-//! `atp` is killed at a deadline, [`within`] bounds what is done through the library, and [`eventually`] and
-//! [`becomes`] bound waiting for a state.
+//! Every failure here panics and so fails the calling test: there are no other users. A test never waits without a
+//! limit: `atp` is killed at a deadline, [`within`] limits the time of library calls, and [`eventually`] and
+//! [`becomes`] limit the wait for a state.
 
 mod atp;
 mod bed;

@@ -1,9 +1,9 @@
-//! Outcomes as a script reads them: from JSON, knowing nothing of the code that wrote it.
+//! Outcomes as a script reads them: from JSON, independent of the code that wrote it.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// One outcome of the command line's contract.
+/// One outcome, as the command line documents it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[expect(missing_docs, reason = "the contract of the command line says what the fields mean")]
 pub struct Outcome {
@@ -31,7 +31,7 @@ pub struct Failure {
     pub causes: Vec<String>,
 }
 
-/// An error of libvirt by its numbers.
+/// An error of libvirt with its numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[expect(missing_docs, reason = "the contract of the command line says what the fields mean")]
 pub struct LibvirtCode {
@@ -40,7 +40,7 @@ pub struct LibvirtCode {
 }
 
 impl Outcome {
-    /// `HOST/VM`, or the one of them that is there.
+    /// `HOST/VM`, or the one of them that is set.
     pub fn name(&self) -> String {
         [&self.host, &self.vm].into_iter().flatten().cloned().collect::<Vec<_>>().join("/")
     }
@@ -52,7 +52,7 @@ impl Outcome {
         words.into_iter().chain(kind).collect::<Vec<_>>().join(" ")
     }
 
-    /// The error, which has to be there.
+    /// The error. Fails the test if there is none.
     #[track_caller]
     pub fn failure(&self) -> &Failure {
         match &self.error {
@@ -61,7 +61,7 @@ impl Outcome {
         }
     }
 
-    /// What a process wrote to `stdout` or `stderr`, which has to be text and complete.
+    /// The text that a process wrote to `stdout` or `stderr`. Fails the test if it is not UTF-8 or not complete.
     #[track_caller]
     pub fn stream(&self, name: &str) -> &str {
         let stream = &self.data[name];

@@ -7,25 +7,25 @@ use std::path::Path;
 /// Whether a process is stopped, as by SIGSTOP.
 pub fn is_stopped(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name, in parentheses, may hold anything.
+    // The name, in parentheses, may contain any characters.
     stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T'))
 }
 
-/// What the library holds in this process, and lets go of when its work has ended. Nobody but the test that has the
-/// testbed has any of it.
+/// Resources of the library in this process, which it releases when its work has ended. Only the test that has the
+/// testbed uses any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resources {
-    /// Open TCP sockets. Others may be the runtime's own.
+    /// Open TCP sockets. Other sockets may be the runtime's.
     pub sockets: usize,
     /// Threads for calls of the C library.
     pub call_threads: usize,
 }
 
 impl Resources {
-    /// What is held when there is no manager.
+    /// The resources in use without any manager.
     pub const NONE: Resources = Resources { sockets: 0, call_threads: 0 };
 
-    /// What is held now.
+    /// The resources in use now.
     pub fn now() -> Self {
         let tcp = tcp_inodes();
         let sockets = entries("/proc/self/fd")
@@ -36,7 +36,7 @@ impl Resources {
     }
 }
 
-/// What the links of TCP sockets in `/proc/self/fd` lead to: `socket:[INODE]`.
+/// The targets of the links of TCP sockets in `/proc/self/fd`: `socket:[INODE]`.
 fn tcp_inodes() -> HashSet<String> {
     let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
     let lines = tables.iter().flat_map(|table| {

@@ -1,4 +1,4 @@
-//! One process of `atp`: while it runs, and when it has ended.
+//! One process of `atp`: while it runs, and after it has ended.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -10,13 +10,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::outcome::Outcome;
 
-/// How often a process is looked at that has not ended yet.
+/// The interval between checks whether a process has ended.
 const POLL: Duration = Duration::from_millis(5);
 
-/// What no user should ever see: a panic, a backtrace, or a line the C library printed by itself.
+/// Text that a user must never see: a panic, a backtrace, or a line that the C library printed by itself.
 const NEVER: [&str; 5] = ["panicked at", "internal error", "stack backtrace", "RUST_BACKTRACE", "libvirt: "];
 
-/// An `atp` that was started. It is killed at its deadline, and when this is dropped.
+/// A running `atp`. It is killed at its deadline and when this is dropped.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -34,13 +34,14 @@ impl Running {
         }
         let mut running = Running::start_unread(command, limit, usize::MAX);
         if let (Some(mut pipe), Some(bytes)) = (running.child.stdin.take(), stdin) {
-            // A thread of its own, as it may be more than a pipe holds. What `atp` does not read is no error.
+            // On a thread of its own, as the text may be more than a pipe holds. It is no error if `atp` does not
+            // read all of it.
             thread::spawn(move || pipe.write_all(&bytes));
         }
         running
     }
 
-    /// Starts a command whose stdout may lead elsewhere, or is closed after so many lines.
+    /// Starts a command. Its stdout may be redirected, or closed after so many lines.
     #[track_caller]
     pub(crate) fn start_unread(mut command: Command, limit: Duration, lines: usize) -> Self {
         let started = Instant::now();
@@ -53,7 +54,7 @@ impl Running {
         Running { child, started, deadline: started + limit, stdout, stderr }
     }
 
-    /// Presses Ctrl-C.
+    /// Sends Ctrl-C.
     #[track_caller]
     pub fn interrupt(&self) {
         if let Err(error) = kill_process(Pid::from_child(&self.child), Signal::INT) {
@@ -61,7 +62,7 @@ impl Running {
         }
     }
 
-    /// Kills it as `kill -9` does. Returns what it had said until then; it has no exit code.
+    /// Kills it as `kill -9` does. Returns its output so far; there is no exit code.
     #[track_caller]
     pub fn kill(mut self) -> Run {
         if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
@@ -72,21 +73,21 @@ impl Running {
         Run { code: None, took, lines: stdout, stderr: text_of(&stderr) }
     }
 
-    /// Waits until there are so many lines on stdout.
+    /// Waits until stdout has so many lines.
     #[track_caller]
     pub fn wait_for_lines(&self, count: usize) {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let came = self.stdout.lines.wait_for(left, |lines| lines.len() >= count);
-        assert!(came, "{count} lines did not come\nstderr: {:?}", self.stderr.lines.get());
+        assert!(came, "there are not {count} lines on stdout\nstderr: {:?}", self.stderr.lines.get());
     }
 
-    /// Waits until a line with this text is on stderr.
+    /// Waits for a line with this text on stderr.
     #[track_caller]
     pub fn wait_for_stderr(&self, text: &str) {
         self.wait_for(&self.stderr, text);
     }
 
-    /// Waits until a line with this text is on stdout.
+    /// Waits for a line with this text on stdout.
     #[track_caller]
     pub fn wait_for_stdout(&self, text: &str) {
         self.wait_for(&self.stdout, text);
@@ -99,7 +100,7 @@ impl Running {
         let came = stream.lines.wait_for(left, is_there);
         assert!(
             came,
-            "{text:?} did not come\nstdout: {:?}\nstderr: {:?}",
+            "{text:?} is missing\nstdout: {:?}\nstderr: {:?}",
             self.stdout.lines.get(),
             self.stderr.lines.get()
         );
@@ -107,8 +108,8 @@ impl Running {
 
     /// Waits for its end.
     ///
-    /// Fails the test if that does not come by the deadline, if it was ended by a signal, and if stderr shows what
-    /// no user should ever see.
+    /// Fails the test if it does not end by the deadline, if a signal ended it, or if stderr contains text that a
+    /// user must never see.
     #[track_caller]
     pub fn finish(mut self) -> Run {
         let status = loop {
@@ -137,7 +138,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only where it has been waited for already.
+        // Both fail only if it has been waited for already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -147,14 +148,14 @@ impl Drop for Running {
 #[derive(Debug)]
 pub struct Run {
     code: Option<i32>,
-    /// From its start to its end.
+    /// The time from its start to its end.
     pub took: Duration,
     lines: Vec<Line>,
-    /// Everything it wrote to stderr.
+    /// Its complete stderr.
     pub stderr: String,
 }
 
-/// A line of output and when it came, counted from the start of the process.
+/// A line of output with the time since the start of the process.
 #[derive(Debug, Clone)]
 struct Line {
     /// With its line feed.
@@ -170,7 +171,7 @@ impl Run {
         self
     }
 
-    /// Asserts that it took at least and at most so many seconds. The most is to leave room for a busy machine.
+    /// Asserts that it took at least and at most so many seconds. The upper limit must leave room for a busy machine.
     #[track_caller]
     pub fn took_between(&self, least: u64, most: u64) -> &Self {
         let range = Duration::from_secs(least)..Duration::from_secs(most);
@@ -178,17 +179,17 @@ impl Run {
         self
     }
 
-    /// Everything it wrote to stdout.
+    /// Its complete stdout.
     pub fn stdout(&self) -> String {
         text_of(&self.lines)
     }
 
-    /// When each line of stdout came, counted from the start.
+    /// The time of each line of stdout, from the start.
     pub fn line_times(&self) -> Vec<Duration> {
         self.lines.iter().map(|line| line.at).collect()
     }
 
-    /// How long it went on after the last line it wrote to stdout.
+    /// The time from the last line on stdout to the end.
     #[track_caller]
     pub fn took_after_last_line(&self) -> Duration {
         match self.lines.last() {
@@ -197,7 +198,7 @@ impl Run {
         }
     }
 
-    /// The outcomes on stdout, as `-o json` or `-o jsonl` wrote them, in their order.
+    /// The outcomes on stdout, written by `-o json` or `-o jsonl`, in their order.
     #[track_caller]
     pub fn outcomes(&self) -> Vec<Outcome> {
         let stdout = self.stdout();
@@ -209,7 +210,7 @@ impl Run {
         parsed.unwrap_or_else(|error| panic!("{error} in:\n{stdout}\nstderr:\n{}", self.stderr))
     }
 
-    /// The [`brief`](Outcome::brief) of each outcome, by name.
+    /// The [`brief`](Outcome::brief) of each outcome, sorted by name.
     #[track_caller]
     pub fn brief(&self) -> Vec<String> {
         let mut brief: Vec<_> = self.outcomes().iter().map(Outcome::brief).collect();
@@ -223,7 +224,7 @@ impl Run {
         self.outcomes().iter().map(Outcome::name).collect()
     }
 
-    /// The outcome of that name.
+    /// The outcome with this name.
     #[track_caller]
     pub fn outcome(&self, name: &str) -> Outcome {
         let outcomes = self.outcomes();
@@ -239,7 +240,7 @@ fn text_of(lines: &[Line]) -> String {
     lines.iter().map(|line| line.text.as_str()).collect()
 }
 
-/// An output of the process, read by a thread as it comes.
+/// An output stream of the process. A thread reads it.
 #[derive(Debug)]
 struct Stream {
     lines: Arc<Lines>,
@@ -247,7 +248,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// Reads so many lines, and closes the pipe after them.
+    /// Reads so many lines and closes the pipe.
     fn read(pipe: Option<impl Read + Send + 'static>, started: Instant, lines: usize) -> Self {
         let most = lines;
         let lines = Arc::new(Lines::default());
@@ -256,7 +257,7 @@ impl Stream {
             thread::spawn(move || {
                 let mut pipe = BufReader::new(pipe);
                 let mut line = Vec::new();
-                // An error is the end as well: what was read before it is worth showing.
+                // An error counts as the end: the text before it is still useful.
                 for _ in 0..most {
                     let Ok(1..) = pipe.read_until(b'\n', &mut line) else { break };
                     lines.push(Line {
@@ -270,10 +271,10 @@ impl Stream {
         Stream { lines, reader }
     }
 
-    /// Everything, once the process has ended.
+    /// The complete output, once the process has ended.
     fn finish(&mut self) -> Vec<Line> {
         if let Some(reader) = self.reader.take() {
-            // It has nothing in it that panics.
+            // The thread has no code that panics.
             let _ = reader.join();
         }
         self.lines.get().clone()
@@ -296,7 +297,7 @@ impl Lines {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the lines are as wanted; false if they are not in time.
+    /// Waits until the lines meet a condition. False if they do not in time.
     fn wait_for(&self, limit: Duration, wanted: impl Fn(&[Line]) -> bool) -> bool {
         let waited = self.came.wait_timeout_while(self.get(), limit, |lines| !wanted(lines));
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()

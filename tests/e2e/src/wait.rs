@@ -1,4 +1,4 @@
-//! Waiting, never without end.
+//! Waits with time limits.
 
 use std::fmt::Debug;
 use std::thread;
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime;
 
-/// How often a condition is looked at.
+/// The interval between checks of a condition.
 const POLL: Duration = Duration::from_millis(20);
 
 /// Runs async work of a test on a runtime of its own, which ends with it.
 ///
-/// Fails the test if the work takes longer than that: promises about time are the test's to check, this only keeps
-/// it from hanging.
+/// Fails the test if the work takes longer than `limit`. This only keeps a test from hanging: a test of promises
+/// about time checks them itself.
 #[track_caller]
 pub fn within<F: Future>(limit: Duration, work: F) -> F::Output {
     let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
@@ -27,10 +27,9 @@ pub fn within<F: Future>(limit: Duration, work: F) -> F::Output {
     }
 }
 
-/// Waits until `look` finds something, and returns that; what it sees instead is told when the test fails.
+/// Waits until `look` returns a value, and returns it. On failure the message has the last other observation.
 ///
-/// Fails the test if it has not after `limit`. Blocks the thread; whatever else a runtime has to do goes on on its
-/// other threads.
+/// Fails the test after `limit`. Blocks the thread; other tasks of a runtime continue on its other threads.
 #[track_caller]
 pub fn eventually<T, S: Debug>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<T, S>) -> T {
     let start = Instant::now();
@@ -43,7 +42,7 @@ pub fn eventually<T, S: Debug>(what: &str, limit: Duration, mut look: impl FnMut
     }
 }
 
-/// Waits until a value is what it should be.
+/// Waits until a value is the expected one.
 #[track_caller]
 pub fn becomes<T: Debug + PartialEq>(what: &str, limit: Duration, expected: T, mut look: impl FnMut() -> T) {
     eventually(what, limit, || {

@@ -1,4 +1,5 @@
-//! What a guest's agent does not have: who disabled it is asked once, and again when the agent was restarted.
+//! Commands that a guest's agent does not have: the reason is determined once, and again after the agent was
+//! restarted.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,18 +16,18 @@ use tokio::time::timeout;
 
 use crate::support::manager;
 
-/// Longest the test may take.
+/// Time limit of the test.
 const LIMIT: Duration = Duration::from_secs(300);
-/// Longest an agent may take to start again; the machine may be busy.
+/// Time limit for an agent to start again on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 const VM: &str = "h1/vm1";
 
-/// Has the agent forbid a command, or nothing, from when it is started again.
+/// Configures the agent to forbid a command, or none, after its next start.
 const FORBID: &str =
     "mkdir -p /etc/qemu; printf '[general]\\nblock-rpcs=guest-get-time\\n' >/etc/qemu/qemu-ga.conf";
 const ALLOW: &str = "rm /etc/qemu/qemu-ga.conf";
 
-/// Counts commands to agents.
+/// Counts the commands to agents.
 struct AgentCommands(Arc<AtomicUsize>);
 
 impl Interceptor for AgentCommands {
@@ -42,13 +43,13 @@ impl Interceptor for AgentCommands {
     }
 }
 
-/// An executor over the bed, and how many agent commands it has sent.
-struct Story {
+/// An executor over the bed, and the counter of the agent commands it sends.
+struct Fixture {
     executor: Executor,
     commands: Arc<AtomicUsize>,
 }
 
-impl Story {
+impl Fixture {
     fn selection() -> Selection {
         Selection::of([VM.parse().unwrap()])
     }
@@ -58,14 +59,14 @@ impl Story {
         self.executor.run(plan, &RunControl::default()).outcomes().await.remove(0)
     }
 
-    /// Asks for the time in the guest; the outcome, and how many agent commands that took.
+    /// Asks for the time in the guest. Returns the outcome and the number of agent commands.
     async fn time(&self) -> (Outcome, usize) {
         self.commands.store(0, Ordering::Relaxed);
         let outcome = self.run(Operation::Qga(RawCommand::from_words(["guest-get-time"]).unwrap())).await;
         (outcome, self.commands.load(Ordering::Relaxed))
     }
 
-    /// Checks that the command is refused with what disabled it, and how many agent commands that took.
+    /// Checks that the command is refused with the reason why it is disabled, and the number of agent commands.
     async fn is_refused(&self, commands: usize) {
         let (outcome, sent) = self.time().await;
         let error = outcome.error.as_ref().unwrap();
@@ -74,21 +75,21 @@ impl Story {
         assert_eq!(sent, commands, "{outcome:?}");
     }
 
-    /// Runs a shell line in the guest, restarts its agent, and waits until that is told.
+    /// Runs a shell line in the guest, restarts its agent, and waits for the event of the restart.
     async fn restart(&self, guest: &Guest, watch: &mut Watch, line: &str) {
         let outcome = self.run(Operation::Exec(ExecSpec::shell(line))).await;
         assert_eq!(outcome.error, None);
-        // QEMU tells of at most one change a second, so one that is taken back sooner is not told at all.
+        // QEMU reports at most one change a second, so it does not report one that is reverted sooner.
         guest.stop_agent().unwrap();
-        told(watch, false).await;
+        agent_changed(watch, false).await;
         guest.start_agent().unwrap();
-        told(watch, true).await;
+        agent_changed(watch, true).await;
     }
 }
 
-/// Waits until it is told that the agent has come or gone.
-async fn told(watch: &mut Watch, wanted: bool) {
-    let told = async {
+/// Waits for the event that the agent has connected or disconnected.
+async fn agent_changed(watch: &mut Watch, wanted: bool) {
+    let agent_changed = async {
         while let Some(item) = watch.next().await {
             if let WatchItem::Event { event, .. } = item
                 && let DomainEventKind::Agent { connected, .. } = event.kind
@@ -99,37 +100,37 @@ async fn told(watch: &mut Watch, wanted: bool) {
         }
         false
     };
-    assert!(timeout(SOON, told).await.unwrap());
+    assert!(timeout(SOON, agent_changed).await.unwrap());
 }
 
 #[test]
-fn what_disabled_a_command_is_told_and_asked_for_once_until_the_agent_restarts() {
+fn the_reason_why_a_command_is_disabled_is_cached_until_the_agent_restarts() {
     let bed = bed();
     let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
     within(LIMIT, async {
         let commands = Arc::new(AtomicUsize::new(0));
         let manager = manager(&bed, TransportConfig::default()).await;
         manager.add_interceptor(AgentCommands(commands.clone()));
-        let story = Story { executor: Executor::new(manager), commands };
-        let mut watch = story.executor.watch(&Story::selection(), &WatchOptions::default()).unwrap();
+        let fixture = Fixture { executor: Executor::new(manager), commands };
+        let mut watch = fixture.executor.watch(&Fixture::selection(), &WatchOptions::default()).unwrap();
         let watched = async { while !matches!(watch.next().await, Some(WatchItem::Present { .. })) {} };
         timeout(SOON, watched).await.unwrap();
 
-        let (outcome, sent) = story.time().await;
+        let (outcome, sent) = fixture.time().await;
         assert_eq!((outcome.error, sent), (None, 1), "an agent that has a command is asked nothing else");
 
         for _ in 0..2 {
-            story.restart(&guest, &mut watch, FORBID).await;
-            story.is_refused(2).await;
-            story.is_refused(1).await;
+            fixture.restart(&guest, &mut watch, FORBID).await;
+            fixture.is_refused(2).await;
+            fixture.is_refused(1).await;
         }
-        // A new process, as each call of `atp` is one.
+        // A new process, as each call of `atp` is.
         let run = bed.run(&["qga", VM, "--", "guest-get-time"]);
         assert_eq!(run.exits_with(1).brief(), [format!("{VM} failed none agent-command-disabled")]);
         assert!(run.outcome(VM).failure().message.contains("by block-rpcs"), "{}", run.stdout());
 
-        story.restart(&guest, &mut watch, ALLOW).await;
-        let (outcome, sent) = story.time().await;
+        fixture.restart(&guest, &mut watch, ALLOW).await;
+        let (outcome, sent) = fixture.time().await;
         assert_eq!((outcome.error, sent), (None, 1));
     });
 }

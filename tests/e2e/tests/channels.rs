@@ -1,5 +1,4 @@
-//! Virtio-serial channels: bytes to a program in the guest and back, questions and answers, and what becomes of
-//! them when something breaks.
+//! Virtio-serial channels: bytes to a program in the guest and back, requests and responses, and faults.
 
 use std::io;
 use std::time::Duration;
@@ -20,9 +19,9 @@ use uuid::Uuid;
 
 use crate::support::{manager, nothing_is_held};
 
-/// Longest any of these tests may take.
+/// Time limit of each test.
 const LIMIT: Duration = Duration::from_secs(300);
-/// Longest anything may take that should happen soon; the machine may be busy.
+/// Time limit for changes that happen soon; the machine may be busy.
 const SOON: Duration = Duration::from_secs(60);
 const CHANNEL: &str = "org.atp.test.channel";
 
@@ -41,7 +40,7 @@ fn uuid(guest: &Guest) -> Uuid {
     guest.uuid().parse().unwrap()
 }
 
-/// Starts the guest's end of the channel: `bytes` sends back what comes, `json` answers requests, `flood` never stops.
+/// Starts the guest's end of the channel: `bytes` echoes, `json` answers requests, `flood` sends without end.
 fn start_peer(bed: &Bed, vm: &str, kind: &str) {
     bed.run(&["exec", &format!("h1/{vm}"), "--", "channel-peer", kind]).exits_with(0);
 }
@@ -51,7 +50,7 @@ async fn open(manager: &TransportManager, guest: &Guest) -> DomainChannel {
     manager.open_channel("h1", uuid(guest), CHANNEL, &options, deadline()).await.unwrap()
 }
 
-/// Opens a channel that was open a moment ago: the daemon may not have seen its end yet.
+/// Opens a channel that was open a moment ago: the daemon may not have noticed that it was closed.
 async fn open_again(manager: &TransportManager, guest: &Guest) -> DomainChannel {
     let options = ChannelOptions::default();
     let until = deadline();
@@ -66,7 +65,7 @@ async fn open_again(manager: &TransportManager, guest: &Guest) -> DomainChannel 
     }
 }
 
-/// The way to a VM's channel, for a client that opens it whenever it needs to.
+/// The connector to a VM's channel, for a client that opens the channel on demand.
 fn through_libvirt(
     manager: TransportManager,
     vm: Uuid,
@@ -81,7 +80,7 @@ fn through_libvirt(
     }
 }
 
-/// Sends bytes and reads as many back.
+/// Sends bytes and reads the same number back.
 async fn echo(channel: &mut DomainChannel, bytes: &[u8]) -> Vec<u8> {
     let (mut read, mut write) = tokio::io::split(channel);
     let mut back = vec![0; bytes.len()];
@@ -113,17 +112,17 @@ fn bytes_come_back_as_they_were_sent() {
         let mut channel = open(&manager, &guest).await;
         assert_eq!(Resources::now().sockets, 1, "the channel's own connection");
         assert_eq!(echo(&mut channel, b"hello").await, b"hello");
-        // Every byte there is, in more than one packet.
+        // All byte values, in more than one packet.
         let bytes: Vec<u8> = (0..300_000u32).map(|n| (n * 31 % 256) as u8).collect();
         assert_eq!(echo(&mut channel, &bytes).await, bytes);
 
-        // One client at a time, which the daemon sees to.
+        // The daemon permits one client at a time.
         let options = ChannelOptions::default();
         let second = manager.open_channel("h1", uuid(&guest), CHANNEL, &options, deadline());
         let error = second.await.err().unwrap();
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::ChannelInUse, true), "{error:?}");
         assert!(error.hint().contains("force"), "{}", error.hint());
-        // Whoever has to may take it; the first one is told so by its end.
+        // A client can take the channel over by force. The previous client's stream then ends.
         let options = ChannelOptions { force: true, ..options };
         let mut taken =
             manager.open_channel("h1", uuid(&guest), CHANNEL, &options, deadline()).await.unwrap();
@@ -141,7 +140,7 @@ fn bytes_come_back_as_they_were_sent() {
 }
 
 #[test]
-fn questions_are_answered_over_libvirt_and_over_the_socket() {
+fn requests_are_answered_over_libvirt_and_over_the_socket() {
     let bed = bed();
     let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
     start_peer(&bed, "vm1", "json");
@@ -160,7 +159,7 @@ async fn ask(client: ChannelClient) {
     let mut messages = client.messages();
     let answer = client.request(request("hostname"), deadline()).await.unwrap();
     assert_eq!(answer["result"], "vm1");
-    // Many at once.
+    // Many requests at the same time.
     let answers = (0..20).map(|n| {
         let body = Map::from_iter([("method".to_owned(), json!("echo")), ("value".to_owned(), json!(n))]);
         client.request(body, deadline())
@@ -177,7 +176,7 @@ async fn ask(client: ChannelClient) {
 }
 
 #[test]
-fn a_client_opens_the_channel_again_when_the_vm_or_the_daemon_was_gone() {
+fn a_client_reopens_the_channel_after_a_loss_of_the_vm_or_the_daemon() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
     let guest = host.guest("vm2").unwrap();
@@ -188,7 +187,7 @@ fn a_client_opens_the_channel_again_when_the_vm_or_the_daemon_was_gone() {
         let client = ChannelClient::new(through_libvirt(manager, vm), ChannelClientOptions::default());
         client.request(request("hostname"), deadline()).await.unwrap();
 
-        // The daemon goes while an answer is waited for: the question before the one that was answered is there.
+        // The daemon is killed while a response is pending: the request before that one has been answered.
         let (answer, ()) = tokio::join!(client.request(request("silence"), deadline()), async {
             client.request(request("hostname"), deadline()).await.unwrap();
             host.kill_daemon().unwrap();
@@ -205,7 +204,7 @@ fn a_client_opens_the_channel_again_when_the_vm_or_the_daemon_was_gone() {
     });
 }
 
-/// Asks until there is an answer: right after a loss the way may not be open yet.
+/// Repeats a request until it is answered: right after a loss the channel may not be open yet.
 async fn answered(client: &ChannelClient) {
     let start = Instant::now();
     loop {
@@ -218,7 +217,7 @@ async fn answered(client: &ChannelClient) {
 }
 
 #[test]
-fn a_guest_that_floods_costs_no_more_than_the_buffer() {
+fn a_guest_that_floods_uses_no_more_memory_than_the_buffer() {
     let bed = bed();
     let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
     start_peer(&bed, "vm1", "flood");
@@ -227,8 +226,8 @@ fn a_guest_that_floods_costs_no_more_than_the_buffer() {
         let options = ChannelOptions { receive_buffer: 100_000, ..ChannelOptions::default() };
         let mut channel =
             manager.open_channel("h1", uuid(&guest), CHANNEL, &options, deadline()).await.unwrap();
-        // Nobody reads, until it is given up.
-        becomes("what is held", SOON, 0, || Resources::now().sockets);
+        // The test does not read until the channel is given up.
+        becomes("open sockets", SOON, 0, || Resources::now().sockets);
         let error = timeout(SOON, read_to_error(&mut channel)).await.unwrap();
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ChannelError>());
         assert_eq!(inner, Some(&ChannelError::Overflow { limit: 100_000 }), "{error}");
@@ -240,7 +239,7 @@ async fn read_to_error(channel: &mut (impl AsyncRead + Unpin)) -> io::Error {
     let mut total = 0;
     loop {
         match channel.read(&mut buffer).await {
-            Ok(0) => panic!("the end, and no error"),
+            Ok(0) => panic!("end of file without an error"),
             Ok(read) => total += read,
             Err(error) => {
                 assert!(total <= 100_000, "{total}");
@@ -251,7 +250,7 @@ async fn read_to_error(channel: &mut (impl AsyncRead + Unpin)) -> io::Error {
 }
 
 #[test]
-fn a_vm_that_hangs_holds_up_no_other_channel() {
+fn a_hung_vm_does_not_delay_other_channels() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
     let (hung, other) = (host.guest("vm1").unwrap(), host.guest("vm2").unwrap());
@@ -261,7 +260,7 @@ fn a_vm_that_hangs_holds_up_no_other_channel() {
         let manager = manager(&bed, config()).await;
         let (mut stuck, mut channel) = (open(&manager, &hung).await, open(&manager, &other).await);
         hung.pause_qemu().unwrap();
-        // More than every buffer on the way takes.
+        // More data than all buffers on the way hold.
         let flood = async {
             let bytes = vec![b'x'; 1 << 20];
             loop {
@@ -271,7 +270,7 @@ fn a_vm_that_hangs_holds_up_no_other_channel() {
             }
         };
         let mut flood = std::pin::pin!(flood);
-        assert!(timeout(Duration::from_secs(2), &mut flood).await.is_err(), "it took it all");
+        assert!(timeout(Duration::from_secs(2), &mut flood).await.is_err(), "all data was accepted");
         for _ in 0..10 {
             assert_eq!(echo(&mut channel, b"still there").await, b"still there");
         }
@@ -285,14 +284,14 @@ fn a_vm_that_hangs_holds_up_no_other_channel() {
 }
 
 #[test]
-fn frames_may_have_their_length_before_them() {
+fn frames_may_have_a_length_prefix() {
     let bed = bed();
     let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
     start_peer(&bed, "vm1", "bytes");
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
         let vm = uuid(&guest);
-        // A program that says what it hears answers each request with itself.
+        // A program that echoes answers each request with itself.
         let codec = FrameCodec::length_prefixed(1 << 20);
         let client = ChannelClient::new(
             through_libvirt(manager, vm),

@@ -1,11 +1,11 @@
-//! `atp doctor` on hosts and guests with something wrong with them.
+//! `atp doctor` on hosts and guests with faults.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use atp_e2e::{Outcome, bed};
 
-/// The checks of an outcome, with how each is.
+/// The checks of an outcome, with their results.
 fn verdicts(outcome: &Outcome) -> Vec<(String, String)> {
     let findings = outcome.data["findings"].as_array().unwrap();
     let word = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
@@ -26,11 +26,11 @@ fn a_healthy_fleet_has_a_finding_for_every_step_and_no_problem() {
 }
 
 #[test]
-fn what_is_wrong_is_found_and_said_with_what_to_do() {
+fn faults_are_found_and_reported_with_a_remedy() {
     let bed = bed();
     let (h1, h2) = (bed.host("h1").unwrap(), bed.host("h2").unwrap());
     h1.guest("vm1").unwrap().destroy().unwrap();
-    // The same daemon once more, under another id, and a port at which nothing listens.
+    // The same daemon again under another id, and a port on which nothing listens.
     let again = format!("again={}", h2.uri());
     let args = [
         "--host",
@@ -60,7 +60,7 @@ fn what_is_wrong_is_found_and_said_with_what_to_do() {
 }
 
 #[test]
-fn an_agent_that_hangs_costs_its_time_and_no_more() {
+fn a_hung_agent_takes_no_more_than_its_own_time_limit() {
     let bed = bed();
     bed.host("h1").unwrap().guest("vm1").unwrap().pause_qemu().unwrap();
     let run = bed.run(&["--timeout", "6s", "doctor", "h1"]);

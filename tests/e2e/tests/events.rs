@@ -1,4 +1,4 @@
-//! What happens to VMs, as one stream: from all hosts, through lost connections, to slow subscribers.
+//! The stream of VM events: from all hosts, across lost connections, with slow subscribers.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -11,21 +11,21 @@ use tokio::time::timeout;
 
 use crate::support::{IDS, manager, nothing_is_held, quick};
 
-/// Longest any of these tests may take.
+/// Time limit of each test.
 const LIMIT: Duration = Duration::from_secs(400);
-/// Longest anything may take that should happen soon; the machine may be busy.
+/// Time limit for changes that happen soon; the machine may be busy.
 const SOON: Duration = Duration::from_secs(90);
 
-/// Connects to no host that is not watched.
+/// Opens connections only to watched hosts.
 fn config() -> TransportConfig {
     let mut config = quick();
     config.pool.min_connections_per_host = 0;
-    // No host here is silent, only slow.
+    // No host in these tests is dead; hosts may be slow.
     config.connect_timeout = Duration::from_secs(30);
     config
 }
 
-/// Takes items until one is wanted, and returns what was made of it.
+/// Takes items until one matches, and returns the result of the match.
 async fn until<T>(
     events: &mut DomainEvents,
     what: &str,
@@ -44,11 +44,11 @@ async fn until<T>(
     match timeout(SOON, look).await {
         Ok(Some(found)) => found,
         Ok(None) => panic!("the stream ended before {what}: {seen:#?}"),
-        Err(_) => panic!("{what} did not come: {seen:#?}"),
+        Err(_) => panic!("no item for {what}: {seen:#?}"),
     }
 }
 
-/// Waits for an event of a VM, named `HOST/VM`.
+/// Waits for an event of the VM `HOST/VM`.
 async fn event(events: &mut DomainEvents, vm: &str, text: &str) {
     until(events, &format!("{vm}: {text}"), |item| match item {
         WatchItem::Event { host, event, .. } => {
@@ -59,7 +59,7 @@ async fn event(events: &mut DomainEvents, vm: &str, text: &str) {
     .await;
 }
 
-/// Watches all hosts of the bed, and waits until they are.
+/// Watches all hosts of the bed, and waits until the watches are established.
 async fn watch(bed: &Bed, options: &WatchOptions) -> (TransportManager, DomainEvents) {
     let manager = manager(bed, config()).await;
     let mut events = manager.watch_domains(&IDS, options).unwrap();
@@ -78,7 +78,7 @@ async fn watch(bed: &Bed, options: &WatchOptions) -> (TransportManager, DomainEv
 }
 
 #[test]
-fn what_happens_on_any_host_is_told() {
+fn events_of_all_hosts_are_reported() {
     let bed = bed();
     within(LIMIT, async {
         let options = WatchOptions { monitor_events: true, ..WatchOptions::default() };
@@ -86,14 +86,14 @@ fn what_happens_on_any_host_is_told() {
         let vm = |host: &str, vm: &str| bed.host(host).unwrap().guest(vm).unwrap();
         let virsh = |host: &str, args: &[&str]| bed.host(host).unwrap().virsh(args).unwrap();
 
-        // A VM that hangs keeps nothing from being told of the others.
+        // A hung VM does not delay the events of other VMs.
         vm("h1", "vm2").pause_qemu().unwrap();
         virsh("h1", &["suspend", "vm1"]);
         event(&mut events, "h1/vm1", "suspended (paused)").await;
         let mut monitors = events.subscribe();
         virsh("h1", &["resume", "vm1"]);
         event(&mut events, "h1/vm1", "resumed (unpaused)").await;
-        until(&mut monitors, "QEMU's own word for it", |item| match item {
+        until(&mut monitors, "QEMU's own event", |item| match item {
             WatchItem::Event { event, .. } => match &event.kind {
                 DomainEventKind::Monitor { name, .. } => (name == "RESUME").then_some(()),
                 _ => None,
@@ -128,7 +128,7 @@ fn what_happens_on_any_host_is_told() {
 }
 
 #[test]
-fn devices_that_come_and_go_are_told() {
+fn added_and_removed_devices_are_reported() {
     let bed = bed();
     let host = bed.host("h2").unwrap();
     within(LIMIT, async {
@@ -152,13 +152,13 @@ fn devices_that_come_and_go_are_told() {
         let _ = fs::remove_file(&copy);
         copied.unwrap();
         event(&mut events, "h2/vm2", "block job copy on vda: ready").await;
-        // libvirt's word for a copy that is kept as it is, and not gone on with.
+        // libvirt's word for a copy that is kept as it is and not continued.
         event(&mut events, "h2/vm2", "block job copy on vda: canceled").await;
     });
 }
 
-/// Drives the watchdog (an i6300esb) as its driver would, which the guest's kernel does not have: unlocks and sets both
-/// its timers to a millisecond, then starts it by a register of its PCI configuration.
+/// Programs the watchdog (an i6300esb) as its driver would, which the guest's kernel lacks: unlocks both of its
+/// timers, sets them to a millisecond, and starts it by a register of its PCI configuration.
 const FIRE_WATCHDOG: &str = r#"
 cd "$(dirname "$(grep -l 0x25ab /sys/bus/pci/devices/*/device)")" || exit
 read -r base rest <resource
@@ -167,14 +167,15 @@ for timer in 0 4; do put 12 16 0x80; put 12 16 0x86; put $timer 32 1; done
 printf '\002' | dd of=config bs=1 seek=$((0x68)) conv=notrunc"#;
 
 #[test]
-fn a_watchdog_that_fires_is_told() {
+fn a_watchdog_that_fires_is_reported() {
     let bed = bed();
     let verb = bed.atp(&["events", "h1/vm1"]).output("jsonl").start();
     verb.wait_for_stdout(r#""item":"present""#);
     within(LIMIT, async {
         let (_manager, mut events) = watch(&bed, &WatchOptions::default()).await;
         let mut states = events.subscribe();
-        // The guest is stopped before it can answer, or a moment later. Nobody waits for that: its event is enough.
+        // The guest is stopped before it can answer, or a moment later. The test does not wait for the answer: the
+        // event is enough.
         let firing = bed.atp(&["exec", "h1/vm1", "--shell", "--", FIRE_WATCHDOG]).start();
         event(&mut events, "h1/vm1", "watchdog fired: pause").await;
         event(&mut states, "h1/vm1", "suspended (watchdog)").await;
@@ -188,7 +189,7 @@ fn a_watchdog_that_fires_is_told() {
 }
 
 #[test]
-fn a_disk_without_room_stops_its_guest_which_goes_on_when_there_is_some() {
+fn a_full_disk_stops_its_guest_which_continues_when_there_is_space() {
     const SIZE: usize = 1 << 20;
     let bed = bed();
     let host = bed.host("h1").unwrap();
@@ -198,7 +199,7 @@ fn a_disk_without_room_stops_its_guest_which_goes_on_when_there_is_some() {
     File::create(&disk).unwrap().set_len(SIZE as u64).unwrap();
     let path = small.inside.join("disk").to_string_lossy().into_owned();
     host.virsh(&["attach-disk", "vm1", &path, "vdb", "--driver", "qemu", "--subdriver", "raw"]).unwrap();
-    // For its driver.
+    // Time to load its driver.
     bed.run(&["exec", "h1/vm1", "--", "mount-data"]).exits_with(0);
     bed.run(&["wait", "h1/vm1", "--for", "exec=test -e /dev/vdb"]).exits_with(0);
 
@@ -221,8 +222,8 @@ fn a_disk_without_room_stops_its_guest_which_goes_on_when_there_is_some() {
         let (device, action, reason) = ("virtio-disk1".to_owned(), "pause", "enospc".to_owned());
         assert_eq!(error.await, DomainEventKind::IoError { path: path.clone(), device, action, reason });
         event(&mut states, "h1/vm1", "suspended (io-error)").await;
-        // What runs in a guest that was stopped has not ended, and nobody can be asked about it. A question that was
-        // on its way when the guest stopped is answered by nobody, until the time is up.
+        // The program in the stopped guest has not ended, and the guest cannot be asked about it. A request that was
+        // under way when the guest stopped gets no answer until its deadline.
         let writing = writing.finish();
         let outcome = writing.exits_with(1).outcome("h1/vm1");
         let unanswered = ["exec-timeout", "call-timeout", "agent-unresponsive"];
@@ -235,15 +236,16 @@ fn a_disk_without_room_stops_its_guest_which_goes_on_when_there_is_some() {
     });
     verb.wait_for_stdout(r#""event":"io-error""#);
     verb.interrupt();
-    let told = verb.finish();
-    assert!(told.exits_with(130).stdout().contains(r#""action":"pause","reason":"enospc""#), "{told:?}");
+    let output = verb.finish();
+    assert!(output.exits_with(130).stdout().contains(r#""action":"pause","reason":"enospc""#), "{output:?}");
     let written = || fs::read(&disk).unwrap() == b"y\n".repeat(SIZE / 2);
-    becomes("what was to be written is there", SOON, true, written);
+    becomes("the data is written", SOON, true, written);
     host.guest("vm1").unwrap().destroy().unwrap();
     fs::remove_file(&disk).unwrap();
 }
 
-/// A file that takes room. Without it a guest that was stopped for want of room can go on, also when a test has failed.
+/// A file that fills the file system. Removing it lets a guest continue that was stopped for lack of space, also
+/// after a failed test.
 struct Ballast(PathBuf);
 
 impl Ballast {
@@ -260,7 +262,7 @@ impl Drop for Ballast {
 }
 
 #[test]
-fn a_lost_connection_is_a_gap_and_then_the_state_is_told_again() {
+fn a_lost_connection_is_a_gap_after_which_the_state_is_reported_again() {
     let bed = bed();
     within(LIMIT, async {
         let (_manager, mut events) = watch(&bed, &WatchOptions::default()).await;
@@ -271,8 +273,8 @@ fn a_lost_connection_is_a_gap_and_then_the_state_is_told_again() {
             _ => None,
         })
         .await;
-        // A daemon that is being killed may still take a connection, and then it is another reason first.
-        until(&mut events, "why there is no way back", |item| match item {
+        // A daemon that is being killed may still accept a connection. Then another reason is reported first.
+        until(&mut events, "the reason why the reconnect fails", |item| match item {
             WatchItem::Unreachable { host, error, .. } => {
                 (host.as_str() == "h2" && error.kind == ErrorKind::ConnectionRefused).then_some(())
             }
@@ -280,11 +282,11 @@ fn a_lost_connection_is_a_gap_and_then_the_state_is_told_again() {
         })
         .await;
 
-        // Nobody can tell of this, and it is known all the same when the daemon is back.
+        // There is no event for this change; the state after the reconnect shows it.
         h2.guest("vm1").unwrap().kill_qemu().unwrap();
         h2.start_daemon().unwrap();
-        // The daemon itself may take a moment to find out, and then tells of it as it does of anything new.
-        until(&mut events, "what became of vm1", |item| match item {
+        // The daemon itself may take a moment to find out. It then sends an event as for any change.
+        until(&mut events, "the state of vm1", |item| match item {
             WatchItem::Present { host, domains, .. } if host.as_str() == "h2" => {
                 assert_eq!(domains.len(), 2, "{domains:?}");
                 let state =
@@ -303,14 +305,14 @@ fn a_lost_connection_is_a_gap_and_then_the_state_is_told_again() {
 
         h2.virsh(&["suspend", "vm2"]).unwrap();
         event(&mut events, "h2/vm2", "suspended (paused)").await;
-        // The other hosts' events never stopped.
+        // The events of other hosts were not interrupted.
         bed.host("h1").unwrap().virsh(&["suspend", "vm1"]).unwrap();
         event(&mut events, "h1/vm1", "suspended (paused)").await;
     });
 }
 
 #[test]
-fn a_slow_subscriber_is_told_how_much_it_missed_and_holds_up_nobody() {
+fn a_slow_subscriber_gets_the_number_of_missed_items_and_delays_no_other() {
     let bed = bed();
     within(LIMIT, async {
         let options = WatchOptions { buffer: 4, ..WatchOptions::default() };
@@ -324,22 +326,22 @@ fn a_slow_subscriber_is_told_how_much_it_missed_and_holds_up_nobody() {
         }
         let missed = match slow.next().await {
             Some(WatchItem::Missed { count }) => count,
-            other => panic!("not told of what was missed: {other:?}"),
+            other => panic!("the number of missed items was not reported: {other:?}"),
         };
         assert!(missed >= 6, "{missed}");
-        // The newest are there.
+        // The newest items are kept.
         event(&mut slow, "h1/vm1", "resumed (unpaused)").await;
     });
 }
 
 #[test]
-fn nothing_is_left_when_the_last_subscriber_goes() {
+fn the_last_subscriber_leaves_no_resources_behind() {
     let bed = bed();
     nothing_is_held(SOON);
     within(LIMIT, async {
         let (manager, mut events) = watch(&bed, &WatchOptions::default()).await;
-        becomes("one connection a host", SOON, 3, || Resources::now().sockets);
-        // The pool's connections are its own.
+        becomes("one connection per host", SOON, 3, || Resources::now().sockets);
+        // The pool's connections are independent of subscribers.
         let stats = manager.pool("h1").unwrap().stats();
         assert_eq!(stats.total_connections, 0, "{stats}");
         let second = events.subscribe();
@@ -349,7 +351,7 @@ fn nothing_is_left_when_the_last_subscriber_goes() {
         drop(events);
         nothing_is_held(SOON);
 
-        // Neither when a host is removed, which its subscribers are told.
+        // The same when a host is removed, which its subscribers are notified of.
         let (manager, mut events) = watch(&bed, &WatchOptions::default()).await;
         manager.close(Duration::from_secs(5)).await;
         let mut removed = 0;
@@ -362,7 +364,7 @@ fn nothing_is_left_when_the_last_subscriber_goes() {
 }
 
 #[test]
-fn the_verb_tells_of_all_hosts_through_a_lost_connection_and_ends_when_interrupted() {
+fn the_verb_reports_all_hosts_across_a_lost_connection_until_interrupted() {
     let bed = bed();
     let running = bed.atp(&["events", "*/vm1"]).output("jsonl").start();
     for host in IDS {

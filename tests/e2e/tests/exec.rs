@@ -1,4 +1,4 @@
-//! `atp exec`: the same command in many guests at once.
+//! `atp exec`: the same command in many guests in parallel.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const ALL: [&str; 6] = ["h1/vm1", "h1/vm2", "h2/vm1", "h2/vm2", "h3/vm1", "h3/vm2"];
 
 #[test]
-fn six_guests_answer_as_one_group() {
+fn six_guests_with_the_same_output_are_one_group() {
     let bed = bed();
     let one = bed.atp(&["exec", "h1/vm1", "--", "uname", "-r"]).run();
     one.exits_with(0);
@@ -32,7 +32,7 @@ fn six_guests_answer_as_one_group() {
 fn guests_work_at_the_same_time() {
     let bed = bed();
     let run = bed.run(&["exec", "*", "--", "sleep", "5"]);
-    // One after the other it would be 30 s. The clocks of guests are not those of the machine.
+    // Sequentially it would take 30 s. The clocks of guests differ from that of the machine.
     run.exits_with(0).took_between(4, 28);
     assert_eq!(run.brief(), ALL.map(|name| format!("{name} ok done")));
 }
@@ -80,10 +80,10 @@ fn different_outputs_are_different_groups() {
 }
 
 #[test]
-fn stdin_comes_from_a_file_or_from_atps_own() {
+fn stdin_comes_from_a_file_or_from_the_stdin_of_atp() {
     let bed = bed();
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("stdin.txt");
-    // About as much as fits into one command to the agent.
+    // About the maximum that fits into one command to the agent.
     let text = "a line to be counted\n".repeat(4000);
     fs::write(&file, &text).unwrap();
     let from_file = bed.run(&["exec", "--stdin", file.to_str().unwrap(), "*/vm1", "--", "wc", "-l"]);
@@ -133,7 +133,7 @@ fn environment_and_shell() {
     ]);
     assert_eq!(run.exits_with(0).outcome("h2/vm1").stream("stdout"), "good day|a=b\n");
 
-    // Without a shell the words are the program's; with it they are a line.
+    // Without a shell, the words are the program and its arguments; with a shell, they are one line.
     let words = ["h2/vm1", "--", "echo", "$((6", "*", "7))", "|", "cat"];
     let plain = bed.run(&[["exec"].as_slice(), &words].concat());
     assert_eq!(plain.exits_with(0).outcome("h2/vm1").stream("stdout"), "$((6 * 7)) | cat\n");
@@ -142,7 +142,7 @@ fn environment_and_shell() {
 }
 
 #[test]
-fn a_signal_is_told_from_an_exit_code() {
+fn a_signal_is_distinguished_from_an_exit_code() {
     let bed = bed();
     let run = bed.run(&["exec", "h1/vm1", "--", "sh", "-c", "kill -9 $$"]);
     run.exits_with(1);
@@ -152,21 +152,21 @@ fn a_signal_is_told_from_an_exit_code() {
 }
 
 #[test]
-fn bytes_that_are_no_text_arrive_as_they_are() {
+fn bytes_that_are_not_text_arrive_unchanged() {
     let bed = bed();
     let run = bed.run(&["exec", "h1/vm1", "--", "printf", r"\377\000\001\n"]);
     let stdout = &run.exits_with(0).outcome("h1/vm1").data["stdout"];
     assert_eq!(stdout["encoding"], "base64");
     assert_eq!(BASE64.decode(stdout["text"].as_str().unwrap()).unwrap(), b"\xff\x00\x01\n");
 
-    // And nothing a guest prints steers the terminal.
+    // Output of a guest cannot send control sequences to the terminal.
     let escape = ["exec", "h1/vm1", "--", "printf", r"\033[2J\033]0;title\007"];
     let table = bed.atp(&escape).run();
     assert!(!table.exits_with(0).stdout().contains(['\x1b', '\x07']), "{:?}", table.stdout());
 }
 
 #[test]
-fn a_megabyte_arrives_and_five_are_too_large() {
+fn one_megabyte_arrives_and_five_are_too_large() {
     let bed = bed();
     let print = |bytes: u32| format!("head -c {bytes} /dev/zero | tr '\\0' x");
     let fits = bed.run(&["exec", "h1/vm1", "--", "sh", "-c", &print(1_000_000)]);
@@ -174,7 +174,7 @@ fn a_megabyte_arrives_and_five_are_too_large() {
 
     let too_large = bed.run(&["exec", "h1/vm1", "h1/vm2", "--", "sh", "-c", &print(5_000_000)]);
     too_large.exits_with(1);
-    // It ran, and what it wrote is lost.
+    // It ran, and its output is lost.
     assert_eq!(
         too_large.brief(),
         ["h1/vm1 failed done output-too-large", "h1/vm2 failed done output-too-large"]
@@ -185,7 +185,7 @@ fn a_megabyte_arrives_and_five_are_too_large() {
 }
 
 #[test]
-fn a_program_that_is_not_there_did_nothing() {
+fn a_missing_program_has_no_effect() {
     let bed = bed();
     let run = bed.run(&["exec", "h1/vm1", "--", "no-such-program"]);
     run.exits_with(1);
@@ -195,7 +195,7 @@ fn a_program_that_is_not_there_did_nothing() {
 }
 
 #[test]
-fn a_process_that_runs_on_is_a_timeout() {
+fn a_process_that_does_not_end_is_a_timeout() {
     let bed = bed();
     let run = bed.run(&[
         "--timeout",
@@ -215,8 +215,8 @@ fn a_process_that_runs_on_is_a_timeout() {
     assert_eq!(run.brief().len(), 2);
 }
 
-/// Whether a program did not end in time: on a busy machine the last question whether it has may itself be without an
-/// answer at the deadline.
+/// Whether a program did not end in time: on a busy machine the last status request may itself be unanswered at the
+/// deadline.
 pub(crate) fn is_late(brief: &str, vm: &str) -> bool {
     ["exec-timeout", "call-timeout"]
         .map(|kind| format!("{vm} timeout unknown {kind}"))
@@ -224,23 +224,23 @@ pub(crate) fn is_late(brief: &str, vm: &str) -> bool {
 }
 
 #[test]
-fn outcomes_are_told_as_they_come() {
+fn outcomes_are_reported_as_they_arrive() {
     let bed = bed();
     let script = "[ $(hostname) = vm2 ] || sleep 6";
     let run = bed.atp(&["exec", "h1/", "h2/", "--", "sh", "-c", script]).output("jsonl").run();
     run.exits_with(0);
     let mut names = run.names();
-    // In each half whoever is first.
+    // The order within each half is not defined.
     names[..2].sort();
     names[2..].sort();
     assert_eq!(names, ["h1/vm2", "h2/vm2", "h1/vm1", "h2/vm1"]);
     let at = run.line_times();
-    // Much less than six seconds: the clock of a guest that was stopped in an earlier test may run ahead for a while.
+    // Much less than six seconds: the clock of a guest that was stopped in an earlier test may run fast for a while.
     assert!(at[2] - at[1] > Duration::from_millis(100), "{at:?}");
 }
 
 #[test]
-fn work_goes_on_when_nobody_reads_the_report() {
+fn work_continues_when_stdout_is_closed() {
     let bed = bed();
     let run = bed.atp(&["exec", "*", "--", "touch", "/tmp/unread"]).output("jsonl").run_unread();
     run.exits_with(0);
@@ -249,7 +249,7 @@ fn work_goes_on_when_nobody_reads_the_report() {
 }
 
 #[test]
-fn a_program_that_leaves_another_running_has_not_ended_while_that_holds_its_output() {
+fn a_program_has_not_ended_while_its_child_holds_its_output() {
     let bed = bed();
     let line = "sleep 600 & echo done";
     let hint =
@@ -261,7 +261,7 @@ fn a_program_that_leaves_another_running_has_not_ended_while_that_holds_its_outp
             if failure.kind == "exec-timeout" { Ok(failure.hint) } else { Err(failure) }
         });
     assert!(hint.as_deref().is_some_and(|hint| hint.contains(">/dev/null")), "{hint:?}");
-    // Both ways out.
+    // Both streams.
     let elsewhere = ["exec", "h1/vm1", "--shell", "--", "sleep 600 >/dev/null 2>&1 & echo done"];
     let spooled = ["exec", "h1/vm1", "--spool", "--shell", "--", line];
     for args in [&elsewhere[..], &spooled] {
@@ -272,7 +272,7 @@ fn a_program_that_leaves_another_running_has_not_ended_while_that_holds_its_outp
 }
 
 #[test]
-fn work_goes_on_when_the_reader_of_the_report_leaves_in_the_middle() {
+fn work_continues_when_stdout_is_closed_in_the_middle() {
     let bed = bed();
     let exec = ["--parallel", "1", "exec", "*", "--", "touch", "/tmp/left"];
     let run = bed.atp(&exec).output("jsonl").run_read_for(2);

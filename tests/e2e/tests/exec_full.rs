@@ -1,4 +1,4 @@
-//! Programs in guests: where they run, output of any size, and what becomes of them when the way there breaks.
+//! Programs in guests: their working directory, output of any size, and broken connections.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::exec::is_late;
 use crate::files::on_guest;
 
-/// Counts the commands that pass.
+/// Counts the commands to the agent.
 struct Counting<C>(C, AtomicUsize);
 
 impl<C: Carrier> Carrier for Counting<C> {
@@ -27,12 +27,12 @@ impl<C: Carrier> Carrier for Counting<C> {
 }
 
 #[test]
-fn a_short_command_is_two_round_trips() {
+fn a_short_command_takes_two_round_trips() {
     let bed = bed();
     on_guest(&bed, |connection, uuid| async move {
         let carrier = Counting(LibvirtCarrier::new(connection.clone(), uuid), AtomicUsize::new(0));
         let mut fewest = usize::MAX;
-        // How soon a guest is done with it is the machine's business: it is given time before it is asked first.
+        // The time a guest needs depends on the machine: the first status request is sent only after a delay.
         let polling = Polling { first: Duration::from_millis(500), ..Polling::default() };
         let policy = ExecPolicy { polling, ..ExecPolicy::default() };
         for _ in 0..5 {
@@ -69,7 +69,7 @@ fn twenty_megabytes_come_through_files() {
 }
 
 #[test]
-fn the_files_go_whatever_becomes_of_the_program() {
+fn the_files_are_removed_however_the_program_ends() {
     let bed = bed();
     let left = |when: &str| {
         let run = bed.run(&["exec", "h1/vm1", "--shell", "--", "ls -A /tmp | grep -c atp-exec"]);
@@ -82,14 +82,14 @@ fn the_files_go_whatever_becomes_of_the_program() {
     spool("60s", "echo out; echo err >&2").exits_with(0);
     left("it ended");
     assert_eq!(spool("60s", "kill -9 $$").outcome("h1/vm1").data["signal"], json!(9));
-    left("it was killed");
-    // Two seconds of these are for the files.
+    left("the program was killed");
+    // Two seconds of the limit are reserved for removing the files.
     let late = spool("8s", "echo begun; sleep 100");
     assert!(is_late(&late.exits_with(1).brief()[0], "h1/vm1"), "{:?}", late.brief());
-    left("it runs on");
+    left("the program runs on");
     let missing = bed.run(&["exec", "h1/vm1", "--spool", "--", "no-such-program"]);
     assert_eq!(missing.exits_with(1).brief(), ["h1/vm1 failed none guest-exec-failed"]);
-    left("it never was");
+    left("the program does not exist");
 }
 
 #[test]
@@ -111,13 +111,13 @@ fn a_directory_and_an_encoding() {
 }
 
 #[test]
-fn a_process_is_asked_after_when_the_daemon_comes_back() {
+fn a_process_is_polled_again_when_the_daemon_is_back() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
     let line = "touch /tmp/begun; sleep 8; echo done";
     let both = ["--timeout", "120s", "exec", "h1/vm1", "h1/vm2", "--shell", "--", line];
     let running = bed.atp(&both).output("json").start();
-    // The agent takes one command after the other: when it answers this, the process's number has been told.
+    // The agent executes commands in sequence: when it answers this one, the process's number has been reported.
     bed.run(&["wait", "h1/*", "--for", "exec=rm /tmp/begun"]).exits_with(0);
     host.kill_daemon().unwrap();
     host.start_daemon().unwrap();
@@ -131,7 +131,7 @@ fn a_process_is_asked_after_when_the_daemon_comes_back() {
 fn a_daemon_that_stays_away_leaves_the_effect_unknown() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
-    // Long enough for the daemon to go first.
+    // Long enough for the daemon to end first.
     let line = "touch /tmp/begun; sleep 30";
     let running =
         bed.atp(&["--timeout", "12s", "exec", "h1/vm1", "--shell", "--", line]).output("json").start();

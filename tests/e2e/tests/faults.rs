@@ -1,13 +1,13 @@
-//! One thing is broken: `atp` does the rest, says why, and ends when the deadline says.
+//! With one fault, `atp` completes the other targets, reports the reason, and ends by the deadline.
 
 use std::time::Duration;
 
 use atp_e2e::{Bed, Run, bed, eventually, is_stopped};
 use atp_testbed::{Guest, Host};
 
-/// How long `atp` may go on when its last outcome is out. A busy machine needs some of it, a stuck call would need all
-/// time there is.
-const FAREWELL: Duration = Duration::from_secs(20);
+/// How long `atp` may run after its last outcome. A busy machine needs some of it; a stuck call would need the rest
+/// of its time limit.
+const EXIT_TIME: Duration = Duration::from_secs(20);
 
 fn host(bed: &Bed) -> Host {
     bed.host("h2").unwrap()
@@ -17,7 +17,7 @@ fn guest(bed: &Bed) -> Guest {
     host(bed).guest("vm2").unwrap()
 }
 
-/// A short command in all guests, five seconds for each: what hangs takes all of them.
+/// A short command in all guests with five seconds each, which a hung target uses up.
 #[track_caller]
 fn exec_everywhere(bed: &Bed) -> Run {
     let run = bed.run(&["--timeout", "5s", "exec", "*", "--", "true"]);
@@ -25,7 +25,7 @@ fn exec_everywhere(bed: &Bed) -> Run {
     run
 }
 
-/// The same with a minute for each, of which most is left when nothing hangs.
+/// The same with a minute each, most of which is left if no target hangs.
 #[track_caller]
 fn exec_everywhere_soon(bed: &Bed) -> Run {
     let run = bed.run(&["--timeout", "60s", "exec", "*", "--", "true"]);
@@ -33,7 +33,7 @@ fn exec_everywhere_soon(bed: &Bed) -> Run {
     run
 }
 
-/// The four guests of the other hosts are done, and `h2` is one outcome of that kind.
+/// The four guests of the other hosts are done, and `h2` has one outcome with this kind.
 #[track_caller]
 fn only_h2_is_unreachable(run: &Run, kind: &str, said: &str) {
     let unreachable = format!("h2 unreachable none {kind}");
@@ -84,7 +84,7 @@ fn a_link_that_is_down() {
     host(&bed).link_down().unwrap();
     let run = exec_everywhere(&bed);
     run.took_between(2, 30);
-    // Depending on what the machine still knows of the way, nothing answers or there is no route.
+    // Depending on the machine's neighbour cache, nothing answers or there is no route.
     only_h2_is_unreachable(&run, "host-unreachable", &host(&bed).address().to_string());
 }
 
@@ -110,7 +110,7 @@ fn everything_is_stopped() {
     let bed = bed();
     bed.hosts().iter().for_each(|host| host.pause_daemon().unwrap());
     let run = exec_everywhere(&bed);
-    // All hosts at the same time, not one after the other.
+    // The hosts are tried in parallel, not in sequence.
     run.took_between(5, 14);
     assert_eq!(
         run.brief(),
@@ -119,7 +119,7 @@ fn everything_is_stopped() {
 }
 
 #[test]
-fn a_literal_on_a_dead_host_is_named() {
+fn a_literal_on_an_unreachable_host_is_named() {
     let bed = bed();
     host(&bed).kill_daemon().unwrap();
     let run = bed.run(&["exec", "h2/vm1", "h1/vm1", "h2/v*", "--", "true"]);
@@ -146,7 +146,7 @@ fn a_guest_that_is_shut_off() {
 fn an_agent_that_is_stopped() {
     let bed = bed();
     guest(&bed).stop_agent().unwrap();
-    // QEMU tells libvirt of it up to a second later; until then a command would be sent, and lost.
+    // QEMU reports it to libvirt up to a second later. Until then a command would be sent and lost.
     eventually("libvirt knows that the agent is gone", Duration::from_secs(60), || {
         let agents = host(&bed).virsh(&["dumpxml", guest(&bed).uuid()]).unwrap();
         if agents.contains("name='org.qemu.guest_agent.0' state='disconnected'") {
@@ -165,7 +165,7 @@ fn an_agent_behind_a_stopped_qemu() {
     guest(&bed).pause_qemu().unwrap();
     let run = exec_everywhere(&bed);
     run.took_between(0, 30);
-    // libvirt is told to give the agent whole seconds, those that are left, so it is mostly the first to give up.
+    // libvirt accepts only whole seconds for the agent's time limit, so libvirt mostly gives up first.
     let ends = ["failed unknown agent-unresponsive", "timeout unknown call-timeout"];
     only_the_guest_failed(&run, &ends.map(|end| format!("h2/vm2 {end}")));
 }
@@ -174,18 +174,19 @@ fn an_agent_behind_a_stopped_qemu() {
 fn a_monitor_of_a_stopped_qemu() {
     let bed = bed();
     guest(&bed).pause_qemu().unwrap();
-    // The second finds the monitor occupied by the first, which is gone and still waited for by the daemon.
+    // The second command finds the monitor occupied by the first, whose caller is gone and for which the daemon still
+    // waits.
     for _ in 0..2 {
         let asked = bed.atp(&["--timeout", "4s", "qmp", "*", "--", "query-status"]);
         let run = asked.env("ATP_TRANSPORT__CALLS__MONITOR_BUSY_AFTER", "1h").output("json").run();
         run.exits_with(1).took_between(4, 30);
         only_the_guest_failed(&run, &["h2/vm2 timeout unknown call-timeout"]);
     }
-    // It has been occupied for too long for a third to be sent.
+    // It has been occupied for too long to send a third.
     let run = bed.run(&["qmp", "*", "--", "query-status"]);
     run.exits_with(1).took_between(0, 50);
     only_the_guest_failed(&run, &["h2/vm2 failed none monitor-busy"]);
-    // Looking does not need the monitor.
+    // This look does not need the monitor.
     let look = bed.run(&["vm", "info", "h2/"]);
     look.exits_with(0).took_between(0, 50);
     guest(&bed).resume_qemu().unwrap();
@@ -193,12 +194,12 @@ fn a_monitor_of_a_stopped_qemu() {
 }
 
 #[test]
-fn more_hung_vms_than_a_connection_carries_calls() {
+fn more_hung_vms_than_a_connection_has_calls() {
     let bed = bed();
     let host = host(&bed);
     let hung: Vec<Guest> = (1..=6).map(|n| host.boot_guest(&format!("hung{n}")).unwrap()).collect();
     hung.iter().for_each(|guest| guest.pause_qemu().unwrap());
-    // The hung ones come first, by their names.
+    // The hung ones come first in the order of names.
     let run = bed.run(&["--timeout", "8s", "qmp", "h2/", "--", "query-status"]);
     hung.iter().for_each(|guest| guest.kill_qemu().unwrap());
 
@@ -214,28 +215,28 @@ fn more_hung_vms_than_a_connection_carries_calls() {
 }
 
 #[test]
-fn the_process_ends_with_an_opening_that_hangs() {
+fn the_process_ends_although_a_connect_hangs() {
     let bed = bed();
     host(&bed).pause_daemon().unwrap();
     let run = bed.atp(&["--timeout", "3s", "vm", "list", "h2/"]).output("jsonl").run();
     run.exits_with(1).took_between(3, 30);
     assert!(is_stopped(host(&bed).daemon_pid().unwrap()));
-    assert!(run.took_after_last_line() < FAREWELL, "{run:#?}");
+    assert!(run.took_after_last_line() < EXIT_TIME, "{run:#?}");
 }
 
 #[test]
-fn the_process_ends_with_a_call_that_hangs() {
+fn the_process_ends_although_a_call_hangs() {
     let bed = bed();
     guest(&bed).pause_qemu().unwrap();
     let run = bed.atp(&["--timeout", "4s", "qmp", "h2/", "--", "query-status"]).output("jsonl").run();
     run.exits_with(1).took_between(4, 30);
     assert_eq!(run.brief(), ["h2/vm1 ok done", "h2/vm2 timeout unknown call-timeout"]);
     assert!(is_stopped(guest(&bed).qemu_pid().unwrap()));
-    assert!(run.took_after_last_line() < FAREWELL, "{run:#?}");
+    assert!(run.took_after_last_line() < EXIT_TIME, "{run:#?}");
 }
 
 #[test]
-fn a_daemon_that_stops_under_way() {
+fn a_daemon_that_stops_during_the_run() {
     let bed = bed();
     let script = "mkfifo /tmp/under-way; cat /tmp/under-way";
     let running =
@@ -249,7 +250,7 @@ fn a_daemon_that_stops_under_way() {
     run.exits_with(1).took_between(12, 40);
     let brief = run.brief();
     assert_eq!([&brief[0], &brief[2]], ["h1/vm2 ok done", "h3/vm2 ok done"]);
-    // It was started, and that is all anybody knows.
+    // It was started, and its end is unknown.
     let outcome = run.outcome("h2/vm2");
     assert_eq!((outcome.status.as_str(), outcome.effect.as_str()), ("timeout", "unknown"), "{outcome:?}");
     host(&bed).resume_daemon().unwrap();

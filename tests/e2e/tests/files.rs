@@ -1,4 +1,4 @@
-//! Files carried into guests and back, and looked at there.
+//! Files copied into guests and back, and listed there.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,12 +16,12 @@ use serde_json::json;
 
 use crate::support::{in_seconds, manager, vm};
 
-/// Longest any of these tests may take: an emulated guest on a busy machine takes a megabyte in a second or two.
+/// Time limit of each test: an emulated guest on a busy machine copies a megabyte in a second or two.
 const LIMIT: Duration = Duration::from_secs(600);
-/// Longest anything may take that should happen soon; the machine may be busy.
+/// Time limit for changes that happen soon; the machine may be busy.
 const SOON: Duration = Duration::from_secs(120);
 
-/// Runs work on `h1/vm1` over a connection leased for it.
+/// Runs work on `h1/vm1` over a leased connection.
 pub(crate) fn on_guest<T, F, Fut>(bed: &Bed, work: F) -> T
 where
     F: FnOnce(Arc<LibvirtConnection>, uuid::Uuid) -> Fut,
@@ -35,7 +35,7 @@ where
     })
 }
 
-/// A folder of the test's own here, empty.
+/// An empty local folder of the test's own.
 fn folder(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&folder);
@@ -43,8 +43,9 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// A way to `h1`, called `slow` there, that lets three quarters of a megabyte of files through in a second: a copy over it
-/// takes its time on any machine, and something can be done meanwhile. Everything else goes as ever.
+/// A host named `slow`: `h1` through a proxy with a bandwidth of three quarters of a megabyte of file data a second.
+/// A copy through it takes time on any machine, so that the test can do something meanwhile. Other traffic is not
+/// noticeably slower.
 fn slow_way(bed: &Bed) -> (Proxy, String) {
     let proxy = bed.host("h1").unwrap().proxy().unwrap();
     proxy.trickle(1_000_000);
@@ -52,7 +53,7 @@ fn slow_way(bed: &Bed) -> (Proxy, String) {
     (proxy, host)
 }
 
-/// Bytes without a pattern that a mistake could keep.
+/// Bytes without a pattern that an error could preserve.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(length + 8);
@@ -65,7 +66,7 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn sixty_four_megabytes_each_way_are_the_same_bytes() {
+fn sixty_four_megabytes_are_the_same_bytes_after_a_push_and_a_pull() {
     const SIZE: u64 = 64 << 20;
     let bed = bed();
     let folder = folder("sixty-four");
@@ -78,21 +79,21 @@ fn sixty_four_megabytes_each_way_are_the_same_bytes() {
         assert!(exec::run(&carrier, &ExecSpec::new("mount-data"), deadline).await?.success());
         let source = Arc::new(Source::open(&original).await?);
         let mut push = Push::new(source.clone(), "/data/copy", TransferPolicy::default());
-        let mut told = Vec::new();
-        let pushed = push.run(&carrier, deadline, &mut |progress| told.push(progress.done)).await?;
+        let mut reported = Vec::new();
+        let pushed = push.run(&carrier, deadline, &mut |progress| reported.push(progress.done)).await?;
         assert_eq!((pushed.size, pushed.resumed_at, pushed.digest), (SIZE, 0, source.digest()));
-        assert!(told.is_sorted() && told.first() == Some(&0) && told.last() == Some(&SIZE));
+        assert!(reported.is_sorted() && reported.first() == Some(&0) && reported.last() == Some(&SIZE));
 
         let mut pull = Pull::new("/data/copy", &copy, TransferPolicy::default());
-        let mut told = Vec::new();
-        let pulled = pull.run(&carrier, deadline, &mut |progress| told.push(progress.done)).await?;
+        let mut reported = Vec::new();
+        let pulled = pull.run(&carrier, deadline, &mut |progress| reported.push(progress.done)).await?;
         assert_eq!((pulled.size, pulled.digest, pulled.info.mode), (SIZE, source.digest(), 0o640));
         // At most a megabyte at a time.
-        assert!(told.windows(2).all(|pair| pair[1] - pair[0] <= 1 << 20), "{told:?}");
+        assert!(reported.windows(2).all(|pair| pair[1] - pair[0] <= 1 << 20), "{reported:?}");
         assert!(fs::read(&original).unwrap() == fs::read(&copy).unwrap());
         assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o7777, 0o640);
 
-        // Nothing is left of either way.
+        // Neither copy leaves temporary files.
         let names: Vec<_> =
             list(&carrier, "/data", deadline).await?.into_iter().map(|entry| entry.name).collect();
         assert!(!names.iter().any(|name| name.starts_with(b".atp")), "{names:?}");
@@ -103,7 +104,7 @@ fn sixty_four_megabytes_each_way_are_the_same_bytes() {
 }
 
 #[test]
-fn a_directory_is_listed_whatever_its_names_are() {
+fn a_directory_with_any_names_is_listed() {
     let bed = bed();
     on_guest(&bed, |connection, uuid| async move {
         let carrier = LibvirtCarrier::new(connection.clone(), uuid);
@@ -160,7 +161,7 @@ fn the_destination_changes_in_one_step_or_not_at_all() {
         push(source(b""), "/tmp/to/empty").run(&carrier, deadline, quiet).await?;
         assert_eq!(stat(&carrier, "/tmp/to/empty", deadline).await?.size, 0);
 
-        // There is room for four megabytes, not for eight: what was there stays, and nothing is left lying about.
+        // There is space for four megabytes, not for eight: the old content stays, and no temporary files are left.
         let fill =
             "head -c 4194304 /dev/zero >/tmp/room; cat /dev/zero >/tmp/ballast 2>/dev/null; rm /tmp/room";
         exec::run(&carrier, &shell(fill), deadline).await?;
@@ -174,7 +175,7 @@ fn the_destination_changes_in_one_step_or_not_at_all() {
         assert_eq!(names, [b"empty".to_vec(), b"name".to_vec()]);
         assert_eq!(stat(&carrier, "/tmp/to/name", deadline).await?.size, 3);
 
-        // A copy that began with other bytes begins anew, and one that began with these goes on.
+        // A partial copy with other bytes starts again; one with the same bytes continues.
         let copy = here.join("name");
         let partial = here.join(".name.atp-part");
         for (there, resumed_at) in [(&b"xx"[..], 0), (b"tw", 2), (b"two and more", 0)] {
@@ -184,7 +185,7 @@ fn the_destination_changes_in_one_step_or_not_at_all() {
             assert_eq!((pulled.resumed_at, fs::read(&copy).unwrap().as_slice()), (resumed_at, &b"two"[..]));
             assert!(!partial.exists());
         }
-        // The kernel's own files say that they are empty.
+        // The kernel's own files report a size of zero.
         let mut version = Pull::new("/proc/version", &copy, TransferPolicy::default());
         assert!(version.run(&carrier, deadline, quiet).await?.size > 20);
         exec::run(&carrier, &shell("rm -r /tmp/to /tmp/link"), deadline).await.map(drop)
@@ -192,7 +193,7 @@ fn the_destination_changes_in_one_step_or_not_at_all() {
 }
 
 #[test]
-fn a_copy_goes_on_when_the_daemon_comes_back() {
+fn a_copy_continues_when_the_daemon_is_back() {
     let bed = bed();
     let folder = folder("resumed");
     let original = folder.join("original");
@@ -220,7 +221,7 @@ fn a_copy_goes_on_when_the_daemon_comes_back() {
 }
 
 #[test]
-fn a_copy_that_runs_out_of_time_says_so_and_leaves_what_was_there() {
+fn a_copy_that_times_out_leaves_the_old_content() {
     let bed = bed();
     let original = folder("late").join("original");
     fs::write(&original, noise(16 << 20)).unwrap();
@@ -232,10 +233,10 @@ fn a_copy_that_runs_out_of_time_says_so_and_leaves_what_was_there() {
     let copy = |option| {
         bed.run(&["--host", &slow, option, "8s", "cp", original.to_str().unwrap(), "slow/vm1:/data/late"])
     };
-    // What was cut off has to be over in the guest too: an agent that owes an answer is given five seconds by libvirt,
-    // and then it is not the time of the copy that is up.
+    // The work that was cut off must be over in the guest too: libvirt gives an agent that owes an answer five
+    // seconds, and then another limit than the copy's would be reported.
     let settle = || guest.wait_agent(SOON).unwrap();
-    // libvirt's own clock, which counts whole seconds, may end the last question at the same moment.
+    // libvirt's own time limit, in whole seconds, may end the last request at the same moment.
     let is_late = |run: &Run| {
         let ends = ["call-timeout", "agent-unresponsive"].map(|kind| format!("slow/vm1 timeout none {kind}"));
         assert!(ends.contains(&run.exits_with(1).brief()[0]), "{:?}", run.outcomes());
@@ -259,7 +260,7 @@ fn a_copy_that_runs_out_of_time_says_so_and_leaves_what_was_there() {
 }
 
 #[test]
-fn files_of_several_vms_have_places_of_their_own() {
+fn files_of_several_vms_have_separate_paths() {
     let bed = bed();
     let folder = folder("several");
     let to = folder.to_str().unwrap();
@@ -279,7 +280,7 @@ fn files_of_several_vms_have_places_of_their_own() {
 }
 
 #[test]
-fn a_copy_that_breaks_off_in_the_guest_says_why_and_the_next_one_goes_on() {
+fn an_interrupted_copy_reports_the_reason_and_the_next_one_continues() {
     let bed = bed();
     let folder = folder("broken-off");
     let (original, copy) = (folder.join("original"), folder.join("copy"));
@@ -305,7 +306,7 @@ fn a_copy_that_breaks_off_in_the_guest_says_why_and_the_next_one_goes_on() {
     };
     let (from, to) = (original.to_str().unwrap(), "slow/vm1:/data/broken-off");
 
-    // It is given up half-way.
+    // The caller gives it up half-way.
     let running = copying(from, "slow/vm1:/data/given-up");
     let begun = "exec=set -- /data/.atp-*.part; [ $(wc -c <$1) -gt 100000 ]";
     bed.run(&["wait", "h1/vm1", "--for", begun]).exits_with(0);
@@ -350,7 +351,7 @@ fn a_copy_that_breaks_off_in_the_guest_says_why_and_the_next_one_goes_on() {
 }
 
 #[test]
-fn a_copy_that_there_is_no_room_for_here_leaves_nothing_behind() {
+fn a_copy_without_local_disk_space_leaves_nothing_behind() {
     let bed = bed();
     let small = bed.host("h1").unwrap().small_folder().unwrap().outside;
     let write = "head -c 3000000 /dev/zero >/tmp/large";

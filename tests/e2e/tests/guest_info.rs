@@ -1,4 +1,4 @@
-//! What guests say of themselves, and what else their agents do.
+//! Information from guests, and other functions of their agents.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,11 +10,11 @@ use serde_json::json;
 
 use crate::files::on_guest;
 
-/// Longest anything may take that should happen soon; the machine may be busy.
+/// Time limit for changes that happen soon; the machine may be busy.
 const SOON: Duration = Duration::from_secs(90);
 
 #[test]
-fn a_guest_tells_of_its_system() {
+fn a_guest_reports_its_system() {
     let bed = bed();
     on_guest(&bed, |connection, uuid| async move {
         let carrier = LibvirtCarrier::new(connection.clone(), uuid);
@@ -67,7 +67,7 @@ fn clocks_users_passwords_and_keys() {
         guest::set_time(&carrier, Some(SystemTime::now()), deadline).await?;
         assert!(guest::time(&carrier, deadline).await? > past + Duration::from_secs(1000));
 
-        // A record of a login, as the C library has it.
+        // A login record in the C library's format.
         assert!(guest::users(&carrier, deadline).await?.is_empty());
         let mut record = vec![0_u8; 384];
         record[0] = 7;
@@ -103,7 +103,7 @@ fn clocks_users_passwords_and_keys() {
 }
 
 #[test]
-fn what_is_frozen_is_thawed_whatever_happens() {
+fn frozen_file_systems_are_always_thawed() {
     let bed = bed();
     on_guest(&bed, |connection, uuid| async move {
         let carrier = || LibvirtCarrier::new(connection.clone(), uuid);
@@ -131,7 +131,7 @@ fn what_is_frozen_is_thawed_whatever_happens() {
         });
         assert_eq!(overran.await.unwrap_err().kind(), "thawed-early");
 
-        // Whoever wanted it is gone, and a panic.
+        // The caller is dropped, and a panic.
         let (is_frozen, frozen) = tokio::sync::oneshot::channel();
         let (owned, gone) = (carrier(), async move {
             is_frozen.send(()).unwrap();
@@ -148,7 +148,7 @@ fn what_is_frozen_is_thawed_whatever_happens() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let owned = carrier();
-        let panics = async move { std::panic::resume_unwind(Box::new("as a panic does it")) };
+        let panics = async move { std::panic::resume_unwind(Box::new("a panic")) };
         let task =
             tokio::spawn(
                 async move { guest::with_frozen::<_, ()>(owned, &[], policy, deadline, panics).await },
@@ -162,7 +162,7 @@ fn what_is_frozen_is_thawed_whatever_happens() {
 }
 
 #[test]
-fn a_guest_ends_by_its_agent_or_else_by_the_power_button() {
+fn a_guest_shuts_down_by_its_agent_or_else_by_the_power_button() {
     let bed = bed();
     let guest_of = |bed: &atp_e2e::Bed| bed.host("h1").unwrap().guest("vm1").unwrap();
     let power = |action| {
@@ -191,10 +191,10 @@ fn a_guest_ends_by_its_agent_or_else_by_the_power_button() {
 }
 
 #[test]
-fn info_has_the_guests_own_words_and_never_waits_long_for_them() {
+fn info_includes_data_from_the_guest_and_waits_only_briefly_for_it() {
     let bed = bed();
     bed.run(&["exec", "h1/vm1", "--", "ip", "addr", "add", "10.9.8.7/24", "dev", "lo"]).exits_with(0);
-    let data = eventually("the guest's own words", SOON, || {
+    let data = eventually("data from the guest", SOON, || {
         let data = bed.run(&["vm", "info", "h1/vm1"]).exits_with(0).outcome("h1/vm1").data;
         if data["guest"].is_null() { Err(data) } else { Ok(data) }
     });
@@ -207,7 +207,7 @@ fn info_has_the_guests_own_words_and_never_waits_long_for_them() {
     });
     bed.run(&["exec", "h1/vm1", "--", "ip", "addr", "del", "10.9.8.7/24", "dev", "lo"]).exits_with(0);
 
-    // A QEMU that is stopped keeps the agent's channel open.
+    // A stopped QEMU keeps the agent's channel open.
     let vm = bed.host("h1").unwrap().guest("vm1").unwrap();
     vm.pause_qemu().unwrap();
     bed.run(&["vm", "suspend", "h1/vm2"]).exits_with(0);

@@ -1,4 +1,4 @@
-//! Keys, text and the mouse, as the guest's kernel sees them.
+//! Keys, text and the mouse, as the guest's kernel receives them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,10 +15,10 @@ use uuid::Uuid;
 
 use crate::support::{in_seconds, manager, vm};
 
-/// Longest any of these tests may take.
+/// Time limit of each test.
 const LIMIT: Duration = Duration::from_secs(200);
 
-/// What the kernel tells of an input device (`struct input_event`), without its time.
+/// An input event of the kernel (`struct input_event`), without its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Event {
     kind: u16,
@@ -27,24 +27,24 @@ struct Event {
 }
 
 const KEY: u16 = 1;
-/// Not down, nor up.
+/// Neither down nor up.
 const REPEATED: i32 = 2;
 const RELATIVE: u16 = 2;
 const ABSOLUTE: u16 = 3;
-/// Bytes of the time, and of an event with it.
+/// The sizes of the time, and of an event with it.
 const TIME: usize = 16;
 const EVENT: usize = 24;
 
-/// Records what a device of the guest says while something is done, and tells it without its synchronisation.
+/// Records the events of a guest's input device during an action, and returns them without synchronisation events.
 ///
-/// `device` is a part of its name. The recording is known to run before it is done, and goes on until `last`
-/// was recorded.
+/// `device` is a part of its name. The recording is known to run before the action starts, and continues until `last`
+/// is recorded.
 fn record(bed: &Bed, device: &str, last: Event, done: impl FnOnce()) -> Vec<Event> {
     let shell = |line: &str| {
         let run = bed.run(&["exec", "h1/vm1", "--shell", "--", line]);
         run.exits_with(0).outcome("h1/vm1")
     };
-    // The handlers of the device stand three lines below its name.
+    // The handlers of the device are listed three lines below its name.
     let file = format!("/tmp/recorded-{}", device.replace(' ', "-"));
     let start = format!(
         "n=$(grep -A4 -i 'Name=.*{device}' /proc/bus/input/devices | grep -o 'event[0-9]*' | head -n1); \
@@ -67,7 +67,8 @@ fn record(bed: &Bed, device: &str, last: Event, done: impl FnOnce()) -> Vec<Even
                 value: i32::from_le_bytes([event[4], event[5], event[6], event[7]]),
             })
             .filter(|event| [KEY, RELATIVE, ABSOLUTE].contains(&event.kind))
-            // A key that a busy machine holds for long is repeated by the kernel: the device says nothing of it.
+            // The kernel repeats a key that a busy machine holds for long: the device itself does not send these
+            // events.
             .filter(|event| (event.kind, event.value) != (KEY, REPEATED))
             .collect();
         if events.contains(&last) { Ok(events) } else { Err(events) }
@@ -76,7 +77,7 @@ fn record(bed: &Bed, device: &str, last: Event, done: impl FnOnce()) -> Vec<Even
     events
 }
 
-/// Does something over a monitor of a VM.
+/// Runs an action over a monitor of a VM.
 fn on_monitor<F, Fut>(bed: &Bed, work: F)
 where
     F: FnOnce(LibvirtConnection, Uuid) -> Fut,
@@ -94,8 +95,8 @@ fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(150)
 }
 
-/// Moves the pointer away from where a test is going to point: of one that is there already, the guest's kernel says
-/// nothing.
+/// Moves the pointer away from the position that a test will point to: the guest's kernel sends no event for a
+/// pointer that is already there.
 fn point_elsewhere(bed: &Bed) {
     bed.run(&["mouse", "h1/vm1", "--", "move", "1", "1"]).exits_with(0);
 }
@@ -104,7 +105,7 @@ fn key(code: u16, down: bool) -> Event {
     Event { kind: KEY, code, value: i32::from(down) }
 }
 
-// The kernel's numbers for keys.
+// The kernel's key codes.
 const A: u16 = 30;
 const B: u16 = 48;
 const LEFT_CTRL: u16 = 29;
@@ -116,7 +117,7 @@ const RIGHT_BUTTON: u16 = 0x111;
 const WHEEL: u16 = 8;
 
 #[test]
-fn a_chord_goes_down_in_order_and_up_in_the_opposite() {
+fn a_chord_is_pressed_in_order_and_released_in_reverse() {
     let bed = bed();
     let events = record(&bed, "virtio keyboard", key(RIGHT_SHIFT, false), || {
         on_monitor(&bed, |connection, vm| async move {
@@ -140,27 +141,27 @@ fn a_chord_goes_down_in_order_and_up_in_the_opposite() {
 }
 
 #[test]
-fn text_arrives_as_the_guests_own_keyboard_map_reads_it() {
+fn text_arrives_by_the_keyboard_map_of_the_guest() {
     let bed = bed();
     let text: String = (' '..='~').collect();
     let shell = |line: &str| {
         let run = bed.run(&["exec", "h1/vm1", "--shell", "--", line]);
         run.exits_with(0).outcome("h1/vm1")
     };
-    // The kernel makes characters of the keys, for whoever reads the terminal of the screen.
+    // The kernel turns keys into characters for the reader of the screen's terminal.
     shell(
         "stty -F /dev/tty1 -icanon -echo; cat /dev/tty1 >/tmp/typed 2>/dev/null </dev/null & p=$!; \
          until ls -l /proc/$p/fd | grep -q tty1; do sleep 0.02; done; echo $p >/tmp/reader",
     );
-    // On a busy machine a key may be held for so long that the guest's kernel repeats it, and then it is typed again.
-    atp_e2e::eventually("what was typed", Duration::from_secs(120), || {
+    // A busy machine may hold a key so long that the guest's kernel repeats it. Then the text is typed again.
+    atp_e2e::eventually("the typed text", Duration::from_secs(120), || {
         let typed = text.clone();
         on_monitor(&bed, |connection, vm| async move {
             let carrier = LibvirtCarrier::new(&connection, vm);
             let strokes = Layout::US.strokes(&format!("{typed}\n")).unwrap();
             press(&carrier, &strokes, KeyTiming::default(), deadline()).await
         });
-        // What other tests typed may have waited there still, before it.
+        // Text typed by other tests may still be in the input before it.
         let seen = shell("sleep 1; cat /tmp/typed").stream("stdout").to_owned();
         if seen.ends_with(&format!("{text}\n")) { Ok(()) } else { Err(seen) }
     });
@@ -198,7 +199,7 @@ fn the_mouse_moves_clicks_scrolls_and_drags() {
 }
 
 #[test]
-fn steps_of_a_scenario_press_type_point_take_pictures_and_copy() {
+fn steps_of_a_scenario_press_type_point_take_screenshots_and_copy() {
     let bed = bed();
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("steps-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
@@ -241,7 +242,7 @@ fn steps_of_a_scenario_press_type_point_take_pictures_and_copy() {
 fn the_verbs_press_type_and_point() {
     let bed = bed();
     point_elsewhere(&bed);
-    // Pixels need the size of the screen, which is asked for.
+    // Pixels need the size of the screen, which is requested for this.
     let right_click = key(RIGHT_BUTTON, false);
     let events = record(&bed, "virtio tablet", right_click, || {
         let run = bed.run(&["mouse", "h1/vm1", "--", "click", "right", "360", "200"]);
@@ -257,13 +258,13 @@ fn the_verbs_press_type_and_point() {
     });
     assert_eq!(events.len(), 4, "{events:?}");
 
-    // QEMU would drop it without a word.
+    // QEMU would drop it without an error.
     bed.host("h1").unwrap().virsh(&["suspend", "vm1"]).unwrap();
     for args in [["key", "h1/vm1", "--", "a"], ["mouse", "h1/vm1", "--", "click"]] {
         let run = bed.run(&args);
         assert_eq!(run.exits_with(1).brief(), ["h1/vm1 failed none vm-not-running"]);
     }
-    // What does not fit into the time is left out, and told.
+    // Steps that do not fit into the time are skipped and reported.
     let run = bed.run(&["type", "h1/vm2", "--timeout", "4s", "--hold", "100ms", "--", &"a".repeat(60)]);
     assert_eq!(run.exits_with(1).brief(), ["h1/vm2 timeout done call-timeout"]);
 }

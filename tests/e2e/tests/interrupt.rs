@@ -1,4 +1,4 @@
-//! Ctrl-C: once lets what runs finish, twice gives up at once.
+//! Ctrl-C: once lets running targets finish, twice gives up at once.
 
 use atp_e2e::{Bed, bed};
 
@@ -11,7 +11,7 @@ fn wait_blocked(bed: &Bed, vms: &[&str]) {
     in_guests(bed, vms, "until [ -p /tmp/gate ]; do sleep 0.1; done");
 }
 
-/// Lets the guests go on.
+/// Releases the guests.
 #[track_caller]
 fn release(bed: &Bed, vms: &[&str]) {
     in_guests(bed, vms, "echo gone > /tmp/gate; rm /tmp/gate");
@@ -23,11 +23,11 @@ fn in_guests(bed: &Bed, vms: &[&str], script: &str) {
     bed.run(&args).exits_with(0);
 }
 
-/// Hosts take turns, so these are the first two of all.
+/// Hosts take turns, so these are the first two targets.
 const FIRST: [&str; 2] = ["h1/vm1", "h2/vm1"];
 
 #[test]
-fn once_lets_what_runs_finish() {
+fn once_lets_running_targets_finish() {
     let bed = bed();
     let running = bed.atp(&["--parallel", "2", "exec", "*", "--", "sh", "-c", BLOCK]).output("json").start();
     wait_blocked(&bed, &FIRST);
@@ -68,11 +68,11 @@ fn twice_gives_up_at_once() {
 }
 
 #[test]
-fn while_hosts_are_listed_nothing_is_done() {
+fn nothing_is_done_while_hosts_are_listed() {
     let bed = bed();
     bed.host("h1").unwrap().pause_daemon().unwrap();
     let running = bed.atp(&["-vv", "exec", "*", "--", "touch", "/tmp/interrupted"]).start();
-    // Two hosts answer, one does not.
+    // Two hosts answer, the third does not.
     running.wait_for_stderr("connected");
     running.interrupt();
     let run = running.finish();

@@ -1,4 +1,4 @@
-//! Journals: killed at any moment and gone on from, and a disk that is full.
+//! Journals: a run that is killed and resumed, and a full disk.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,11 +9,11 @@ use atp_e2e::{Bed, Outcome, Running, bed};
 
 type Wait = fn(&Running);
 
-/// Adds a line to a file in the guest, so that it can be counted how often it ran, and takes a while over it.
+/// Appends a line to a file in the guest, which counts the executions, and takes a while.
 const COUNTED: &str = "echo ran >> /tmp/ran; sleep 1";
 
 #[test]
-fn killed_at_any_moment_it_repeats_nothing_and_loses_nothing_that_was_shown() {
+fn killed_at_any_moment_it_repeats_no_work_and_loses_no_shown_outcome() {
     let moments: [(&str, Wait); 3] = [
         ("when work was started", |run| run.wait_for_stderr("started")),
         ("when one was shown", |run| run.wait_for_lines(1)),
@@ -30,7 +30,7 @@ fn killed_at_any_moment_it_repeats_nothing_and_loses_nothing_that_was_shown() {
         let running = bed.atp(&args).output("jsonl").start();
         wait(&running);
         let killed = running.kill();
-        // A last line may be torn, as any stream's may.
+        // The last line may be torn, as in any stream.
         let shown: Vec<Outcome> =
             killed.stdout().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let noted = fs::read_to_string(&journal).unwrap();
@@ -40,10 +40,14 @@ fn killed_at_any_moment_it_repeats_nothing_and_loses_nothing_that_was_shown() {
                 outcome.host.as_ref().unwrap(),
                 outcome.vm.as_ref().unwrap()
             );
-            assert!(noted.contains(&line), "{moment}: {} was shown and not noted:\n{noted}", outcome.name());
+            assert!(
+                noted.contains(&line),
+                "{moment}: {} was shown and is not in the journal:\n{noted}",
+                outcome.name()
+            );
         }
 
-        // What the killed one had started runs on in the guests. They count only when they are through.
+        // Work that the killed process had started continues in the guests. It counts only when it has ended.
         let resumed = bed.atp(&[&["--resume", path][..], &exec].concat()).output("json").run();
         let unknown: Vec<String> =
             resumed.outcomes().iter().filter(|o| o.effect == "unknown").map(Outcome::name).collect();
@@ -59,7 +63,7 @@ fn killed_at_any_moment_it_repeats_nothing_and_loses_nothing_that_was_shown() {
     }
 }
 
-/// How often the counted command ran in each guest.
+/// The number of executions of the counted command in each guest.
 fn ran(bed: &Bed) -> BTreeMap<String, usize> {
     let run = bed.run(&["exec", "*", "--", "sh", "-c", "cat /tmp/ran 2>/dev/null || true"]);
     let outcomes = run.exits_with(0).outcomes();
@@ -67,7 +71,7 @@ fn ran(bed: &Bed) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn on_a_full_disk_nothing_more_is_started_and_it_says_so() {
+fn on_a_full_disk_no_more_work_is_started_and_the_reason_is_reported() {
     let bed = bed();
     let disk = SmallDisk::mount("journal-disk");
     let journal = disk.0.join("run.journal");
@@ -91,7 +95,7 @@ fn on_a_full_disk_nothing_more_is_started_and_it_says_so() {
         let kind = outcome.error.as_ref().map(|error| error.kind.as_str());
         assert!(outcome.status == "ok" || (outcome.status == "skipped" && kind == Some("journal-failed")));
     }
-    // Nothing ran of which it was said that it did not.
+    // No target ran that was reported as not run.
     for (name, times) in ran(&bed) {
         assert_eq!(times, usize::from(!skipped.iter().any(|outcome| outcome.name() == name)), "{name}");
     }
@@ -102,13 +106,13 @@ fn on_a_full_disk_nothing_more_is_started_and_it_says_so() {
 }
 
 #[test]
-fn what_cannot_be_begun_on_a_full_disk_leaves_nothing_behind() {
+fn a_run_that_cannot_start_on_a_full_disk_leaves_nothing_behind() {
     let bed = bed();
     let disk = SmallDisk::mount("full-disk");
     let (filler, journal, pictures) =
         (disk.0.join("filler"), disk.0.join("run.journal"), disk.0.join("shots"));
     fs::create_dir_all(pictures.join("h1")).unwrap();
-    // As much as there is room for.
+    // As much as there is space for.
     let _full = fs::write(&filler, vec![0; 1 << 20]);
     let (path, folder) = (journal.to_str().unwrap(), pictures.to_str().unwrap());
     let info = ["--journal", path, "vm", "info", "h1/vm1"];
@@ -122,7 +126,7 @@ fn what_cannot_be_begun_on_a_full_disk_leaves_nothing_behind() {
     bed.run(&info).exits_with(0);
 }
 
-/// A disk of a few kilobytes, gone with its value.
+/// A file system of a few kilobytes, removed when this is dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -152,7 +156,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A path for a test's own file, where there is none.
+/// A path for a file of this test that does not exist yet.
 fn file(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
     let _ = fs::remove_file(&path);

@@ -1,4 +1,4 @@
-//! The library on real hosts: work in parallel, and work that goes wrong by itself.
+//! The library on real hosts: parallel work, and work that fails by itself.
 
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -8,12 +8,12 @@ use atp_transport::{Effect, ErrorKind, TransportConfig, TransportError};
 
 use crate::support::{IDS, in_seconds, manager, nothing_is_held, vm};
 
-/// Longest any of these tests may take.
+/// Time limit of each test.
 const LIMIT: Duration = Duration::from_secs(180);
-/// Longest anything may take that should happen soon; the machine may be busy.
+/// Time limit for changes that happen soon; the machine may be busy.
 const SOON: Duration = Duration::from_secs(60);
 
-/// The defaults, but for threads that soon end when there is nothing to do.
+/// The defaults, except that idle threads end soon.
 fn config() -> TransportConfig {
     let mut config = TransportConfig::default();
     config.calls.thread_idle_timeout = Duration::from_millis(500);
@@ -21,11 +21,11 @@ fn config() -> TransportConfig {
 }
 
 #[test]
-fn hosts_are_worked_on_in_parallel() {
+fn work_on_several_hosts_runs_in_parallel() {
     let bed = bed();
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
-        // Nobody passes before all three are there: one after the other would wait for ever.
+        // A barrier of all three: sequential work would wait for ever.
         let meeting = Arc::new(tokio::sync::Barrier::new(3));
         let results = manager
             .execute_on_hosts_with(&IDS, in_seconds(60), move |connection| {
@@ -69,14 +69,14 @@ fn blocking_calls_to_hosts_run_in_parallel() {
 }
 
 #[test]
-fn a_panic_is_an_error_of_its_host_alone() {
+fn a_panic_is_an_error_of_its_host_only() {
     let bed = bed();
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
         let work = |connection: atp_transport::LibvirtConnection| async move {
             let domains = connection.list_domains().await?.len();
             if connection.host_id().as_str() == "h2" {
-                // As a panic does it, without the report on stderr.
+                // Panics without the report on stderr.
                 std::panic::resume_unwind(Box::new("the closure is broken"));
             }
             Ok::<_, TransportError>(domains)
@@ -87,7 +87,7 @@ fn a_panic_is_an_error_of_its_host_alone() {
         assert_eq!((error.kind(), error.effect()), (ErrorKind::Panicked, Effect::Unknown));
         assert!(error.to_string().contains("the closure is broken"), "{error}");
 
-        // The connection came back, and works.
+        // The connection was returned and works.
         let stats = manager.pool("h2").unwrap().stats();
         assert_eq!((stats.total_active_uses, stats.idle_connections), (0, 1), "{stats}");
         manager.execute_on_host("h2", |connection| async move { connection.hostname().await }).await.unwrap();
@@ -95,7 +95,7 @@ fn a_panic_is_an_error_of_its_host_alone() {
 }
 
 #[test]
-fn many_at_once_on_one_host_all_get_their_answer() {
+fn many_parallel_callers_of_one_host_all_get_their_answers() {
     let bed = bed();
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
@@ -112,11 +112,11 @@ fn many_at_once_on_one_host_all_get_their_answer() {
                         )
                         .await
                 };
-                // They follow one another: the last waits for a hundred answers of a guest that is emulated.
+                // They are executed in sequence: the last waits for a hundred answers of an emulated guest.
                 (n, manager.execute_on_host_with("h1", in_seconds(120), work).await)
             });
         }
-        // Each its own: nobody's answer is given to another.
+        // Each caller gets its own answer.
         for (n, answer) in tasks.join_all().await {
             assert_eq!(answer.unwrap(), format!(r#"{{"return":{n}}}"#));
         }

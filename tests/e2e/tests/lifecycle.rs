@@ -6,12 +6,12 @@ use std::time::Duration;
 use atp_e2e::{Bed, Outcome, becomes, bed};
 use serde_json::json;
 
-/// Longest a guest may take to boot, emulated on a busy machine.
+/// Time limit for a guest to boot, emulated on a busy machine.
 const BOOT: Duration = Duration::from_secs(120);
-/// Longest anything may take that should happen soon.
+/// Time limit for changes that happen soon.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Runs a lifecycle command on one VM and checks its outcome and the state libvirt says it is in then.
+/// Runs a lifecycle command on one VM and checks its outcome and the state that libvirt reports afterwards.
 #[track_caller]
 fn changes(bed: &Bed, words: &str, expected: &str, state: &str) {
     let mut args = vec!["vm"];
@@ -23,7 +23,7 @@ fn changes(bed: &Bed, words: &str, expected: &str, state: &str) {
     assert_eq!(bed.host("h1").unwrap().guest("vm1").unwrap().state().unwrap(), state, "{words}");
 }
 
-/// Which boot of the guest this is.
+/// The id of the guest's current boot.
 #[track_caller]
 fn boot_id(bed: &Bed) -> String {
     let run = bed.run(&["exec", "h1/vm1", "--", "cat", "/proc/sys/kernel/random/boot_id"]);
@@ -57,20 +57,21 @@ fn reboot_and_reset_boot_the_guest_anew() {
     guest.destroy().unwrap();
     guest.start().unwrap();
     guest.wait_agent(BOOT).unwrap();
-    // What the guest writes on its console when it is nearly up; the console lasts as long as the QEMU process.
+    // The line that the guest writes to its console when it is nearly up. The console file lasts as long as the QEMU
+    // process.
     let boots = || fs::read_to_string(guest.console()).unwrap().matches("init: starting the agent").count();
     assert_eq!(boots(), 1);
     for (verb, count) in [("reboot", 2), ("reset", 3)] {
         let before = boot_id(&bed);
         changes(&bed, &format!("{verb} h1/vm1 --wait --timeout 80s"), "ok done", "running");
-        // It has been waited for: the guest is back.
+        // The command has waited for it: the guest is up again.
         assert_eq!(boots(), count, "{verb}");
         assert_ne!(boot_id(&bed), before, "{verb}");
     }
 }
 
 #[test]
-fn several_vms_are_not_taken_away_without_consent() {
+fn several_vms_are_not_stopped_without_consent() {
     let bed = bed();
     for verb in ["destroy", "reset", "reboot", "shutdown", "suspend"] {
         let run = bed.atp(&["vm", verb, "*/vm1"]).run();
@@ -81,7 +82,7 @@ fn several_vms_are_not_taken_away_without_consent() {
     }
     assert!(bed.guests().iter().all(|guest| guest.state().unwrap() == "running"));
 
-    // What takes nothing away needs no consent, nor does a single VM.
+    // A command that takes nothing away needs no consent, nor does a single VM.
     assert_eq!(bed.run(&["vm", "resume", "*/vm1"]).exits_with(0).brief().len(), 3);
     let run = bed.run(&["vm", "suspend", "*/vm1", "--yes"]);
     assert_eq!(run.exits_with(0).brief(), ["h1/vm1 ok done", "h2/vm1 ok done", "h3/vm1 ok done"]);
@@ -100,7 +101,7 @@ fn several_vms_are_not_taken_away_without_consent() {
 }
 
 #[test]
-fn a_dry_run_touches_nothing() {
+fn a_dry_run_changes_nothing() {
     let bed = bed();
     bed.host("h2").unwrap().guest("vm2").unwrap().destroy().unwrap();
     let before = bed.run(&["vm", "list"]).outcomes();
@@ -127,11 +128,12 @@ fn a_dry_run_touches_nothing() {
 fn a_guest_that_ignores_the_request_is_a_timeout() {
     let bed = bed();
     let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
-    // Neither the power button nor the agent leads anywhere now.
-    // In a guest that has just booted the agent is there before the power button is.
+    // Neither the power button nor the agent has an effect now. In a guest that has just booted, the agent is up
+    // before the power button.
     bed.run(&["exec", "h1/vm1", "--", "sh", "-c", "until killall acpid; do sleep 0.1; done"]).exits_with(0);
     guest.stop_agent().unwrap();
-    // Until libvirt knows, the request would be the agent's, which gets five seconds to answer.
+    // Until libvirt knows that the agent is gone, the request would go to the agent, which has five seconds to
+    // answer.
     becomes("the agent's channel", SOON, json!("disconnected"), || {
         bed.run(&["vm", "info", "h1/vm1"]).outcome("h1/vm1").data["agent"].clone()
     });
@@ -139,12 +141,12 @@ fn a_guest_that_ignores_the_request_is_a_timeout() {
     run.exits_with(1).took_between(4, 40);
     assert_eq!(run.brief(), ["h1/vm1 timeout done state-not-reached"]);
     assert_eq!(guest.state().unwrap(), "running");
-    // What is left of it is not for other tests.
+    // Restores the guest for other tests.
     guest.destroy().unwrap();
 }
 
 #[test]
-fn a_paused_vm_cannot_be_asked_to_shut_down_or_restart() {
+fn a_paused_vm_cannot_be_asked_to_shut_down_or_reboot() {
     let bed = bed();
     bed.host("h1").unwrap().virsh(&["suspend", "vm1"]).unwrap();
     for verb in ["shutdown", "reboot"] {
@@ -157,7 +159,7 @@ fn a_paused_vm_cannot_be_asked_to_shut_down_or_restart() {
 }
 
 #[test]
-fn a_state_that_a_pending_command_may_change_is_not_unchanged() {
+fn a_state_that_a_pending_command_may_change_is_not_reported_as_unchanged() {
     let bed = bed();
     let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
     guest.pause_qemu().unwrap();
@@ -169,7 +171,7 @@ fn a_state_that_a_pending_command_may_change_is_not_unchanged() {
     }
     guest.resume_qemu().unwrap();
     becomes("state", SOON, "paused".to_owned(), || guest.state().unwrap());
-    // The command that was given up on is over a moment after its effect is seen.
+    // The command that was given up ends a moment after its effect is visible.
     let host = bed.host("h1").unwrap();
     becomes("the monitor", SOON, "ok".to_owned(), || {
         host.virsh(&["domcontrol", "vm1"]).unwrap().trim().to_owned()

@@ -1,4 +1,4 @@
-//! What `atp` says of hosts and VMs is what libvirt says of them.
+//! `atp` reports the same hosts and VMs as libvirt.
 
 use std::fs;
 use std::net::IpAddr;
@@ -8,13 +8,13 @@ use std::time::Duration;
 use atp_e2e::{Atp, Bed, becomes, bed};
 use serde_json::{Value, json};
 
-/// Host, name, state, id and UUID of every VM, in `virsh`'s words.
+/// Host, name, state, id and UUID of every VM, as `virsh` reports them.
 fn virsh_says(bed: &Bed) -> Vec<(String, String, String, Option<u64>, String)> {
     let mut vms = Vec::new();
     for host in bed.hosts() {
         let uuids = host.virsh(&["list", "--all", "--uuid", "--name"]).unwrap();
         for line in host.virsh(&["list", "--all"]).unwrap().lines().filter(|line| !line.trim().is_empty()) {
-            // "Id Name State", with a dash for the id of one that is shut off; no name here has a space in it.
+            // "Id Name State", with a dash for the id of one that is shut off. No name here contains a space.
             let mut words = line.split_whitespace();
             let (id, name) = (words.next().unwrap().parse().ok(), words.next().unwrap());
             let state = words.collect::<Vec<_>>().join(" ");
@@ -27,7 +27,7 @@ fn virsh_says(bed: &Bed) -> Vec<(String, String, String, Option<u64>, String)> {
 }
 
 #[test]
-fn vm_list_says_what_virsh_list_says() {
+fn vm_list_agrees_with_virsh_list() {
     let bed = bed();
     let (h1, h2) = (bed.host("h1").unwrap(), bed.host("h2").unwrap());
     h1.guest("vm2").unwrap().destroy().unwrap();
@@ -36,7 +36,7 @@ fn vm_list_says_what_virsh_list_says() {
 
     let run = bed.run(&["vm", "list"]);
     run.exits_with(0);
-    let told: Vec<_> = run
+    let listed: Vec<_> = run
         .outcomes()
         .into_iter()
         .map(|outcome| {
@@ -50,8 +50,8 @@ fn vm_list_says_what_virsh_list_says() {
             (outcome.host.unwrap(), outcome.vm.unwrap(), state, id, outcome.uuid.unwrap())
         })
         .collect();
-    assert_eq!(told, virsh_says(&bed));
-    let states: Vec<_> = told.iter().map(|(_, _, state, ..)| state.as_str()).collect();
+    assert_eq!(listed, virsh_says(&bed));
+    let states: Vec<_> = listed.iter().map(|(_, _, state, ..)| state.as_str()).collect();
     assert_eq!(states, ["running", "shut off", "shut off", "paused", "running", "running", "running"]);
 
     let table = bed.atp(&["vm", "list"]).run();
@@ -63,20 +63,20 @@ fn vm_list_says_what_virsh_list_says() {
 }
 
 #[test]
-fn of_a_hundred_hosts_ten_are_dead_and_the_rest_is_listed_by_the_deadline() {
+fn ninety_hosts_are_listed_by_the_deadline_while_ten_are_unreachable() {
     let bed = bed();
     bed.host("h2").unwrap().pause_daemon().unwrap();
     let [h1, h2, h3] = ["h1", "h2", "h3"].map(|id| bed.host(id).unwrap().uri());
-    // Nobody has this address.
+    // No host has this address.
     let IpAddr::V4(address) = bed.host("h1").unwrap().address().ip() else { panic!("{h1}") };
     let [a, b, c, _] = address.octets();
-    let nobody = format!("qemu+tcp://{a}.{b}.{c}.2/system");
-    // Two daemons play ninety hosts: each id is connected to and listed by itself.
+    let nowhere = format!("qemu+tcp://{a}.{b}.{c}.2/system");
+    // Two daemons serve ninety hosts: each id has its own connections and listing.
     let living = |name: &'static str, uri: &str| {
         let uri = uri.to_owned();
         (0..45).map(move |n| (format!("{name}-{n:02}"), uri.clone()))
     };
-    let dead = (0..10).map(|n| (format!("dead-{n}"), if n < 5 { h2.clone() } else { nobody.clone() }));
+    let dead = (0..10).map(|n| (format!("dead-{n}"), if n < 5 { h2.clone() } else { nowhere.clone() }));
     let hosts = living("first", &h1).chain(living("third", &h3)).chain(dead);
     let text: String = hosts.map(|(id, uri)| format!("[hosts.{id}]\nuri = \"{uri}\"\n")).collect();
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("hundred.toml");
@@ -91,7 +91,7 @@ fn of_a_hundred_hosts_ten_are_dead_and_the_rest_is_listed_by_the_deadline() {
     let living =
         ["first-00/vm1 ok none", "first-00/vm2 ok none", "third-00/vm1 ok none", "third-00/vm2 ok none"];
     assert_eq!(brief[10..], living);
-    // It did not go without saying that they are one.
+    // A notice says that they are the same.
     assert!(run.stderr.contains("first-44 is the same host as first-00: "), "{}", run.stderr);
 }
 
@@ -114,7 +114,7 @@ fn vm_info_knows_whether_the_agent_is_there() {
         assert_eq!(outcome.data[field], value, "{field}");
     }
     guest.stop_agent().unwrap();
-    // QEMU tells libvirt of it up to a second later.
+    // QEMU reports it to libvirt up to a second later.
     becomes("the agent's channel", Duration::from_secs(60), json!("disconnected"), || {
         info("h1/vm1").data["agent"].clone()
     });
@@ -138,10 +138,10 @@ fn host_check_reports_each_host() {
 
     bed.host("h2").unwrap().kill_daemon().unwrap();
     bed.host("h3").unwrap().pause_daemon().unwrap();
-    let hurt = bed.run(&["--timeout", "4s", "host", "check"]);
-    hurt.exits_with(1).took_between(4, 40);
+    let with_faults = bed.run(&["--timeout", "4s", "host", "check"]);
+    with_faults.exits_with(1).took_between(4, 40);
     assert_eq!(
-        hurt.brief(),
+        with_faults.brief(),
         ["h1 ok none", "h2 unreachable none connection-refused", "h3 unreachable none connect-timeout"]
     );
 }

@@ -1,4 +1,4 @@
-//! The library under load and in numbers: daemons that go and come back, many hung VMs, many connections.
+//! The library under load and with large numbers: daemons that restart, many hung VMs, many connections.
 
 use std::time::Duration;
 
@@ -12,33 +12,37 @@ use crate::support::{
     Load, QUERY_STATUS, attentive, hostname, in_seconds, manager, nothing_is_held, query_status, quick, vm,
 };
 
-/// Longest any of these tests may take.
+/// Time limit of each test.
 const LIMIT: Duration = Duration::from_secs(480);
-/// Longest anything may take that should happen soon; the machine may be busy.
+/// Time limit for changes that happen soon; the machine may be busy.
 const SOON: Duration = Duration::from_secs(90);
 
 #[test]
 fn a_daemon_killed_and_restarted_under_load() {
     let bed = bed();
     within(LIMIT, async {
-        // The loss of a daemon that is killed is told at once; a healthy one may be slow for a moment.
+        // The connections of a killed daemon are lost at once; a healthy daemon may be slow for a moment.
         let manager = manager(&bed, quick()).await;
-        let (hurt, spared) = (Load::on(&manager, "h2"), Load::on(&manager, "h1"));
-        hurt.wait_for_work("work on h2");
-        spared.wait_for_work("work on h1");
+        let (faulty, healthy) = (Load::on(&manager, "h2"), Load::on(&manager, "h1"));
+        faulty.wait_for_work("work on h2");
+        healthy.wait_for_work("work on h1");
 
         let host = bed.host("h2").unwrap();
         host.kill_daemon().unwrap();
-        eventually("work on h2 fails", SOON, || if hurt.failed() > 0 { Ok(()) } else { Err(hurt.done()) });
+        eventually(
+            "work on h2 fails",
+            SOON,
+            || if faulty.failed() > 0 { Ok(()) } else { Err(faulty.done()) },
+        );
         host.start_daemon().unwrap();
-        let recovery = hurt.wait_for_work("work on h2 goes on");
+        let recovery = faulty.wait_for_work("work on h2 continues");
         println!("time to recovery after the daemon is back: {recovery:.1?}");
 
-        let (_, failed) = spared.finish().await;
+        let (_, failed) = healthy.finish().await;
         assert_eq!(failed, 0, "another host's work failed");
-        let (done, failed) = hurt.finish().await;
-        println!("{done} done and {failed} failed on the host that was hurt");
-        becomes("leases, callers in line and stuck calls", SOON, (0, 0, 0), || {
+        let (done, failed) = faulty.finish().await;
+        println!("{done} done and {failed} failed on the faulty host");
+        becomes("leases, waiting callers and stuck calls", SOON, (0, 0, 0), || {
             let stats = manager.pool("h2").unwrap().stats();
             (stats.total_active_uses, stats.waiting, stats.stuck_calls)
         });
@@ -46,7 +50,7 @@ fn a_daemon_killed_and_restarted_under_load() {
 }
 
 #[test]
-fn a_link_cut_without_a_word_and_restored() {
+fn a_link_cut_without_notice_and_restored() {
     let bed = bed();
     within(LIMIT, async {
         let manager = manager(&bed, attentive()).await;
@@ -56,13 +60,13 @@ fn a_link_cut_without_a_word_and_restored() {
         host.drop_packets().unwrap();
         eventually("work on h3 fails", SOON, || if load.failed() > 0 { Ok(()) } else { Err(load.done()) });
         host.heal().unwrap();
-        let recovery = load.wait_for_work("work on h3 goes on");
+        let recovery = load.wait_for_work("work on h3 continues");
         println!("time to recovery after the link is back: {recovery:.1?}");
         load.finish().await;
     });
 }
 
-/// Whether libvirt says so of `vm1`'s monitor: `occupied (3.0s)`.
+/// libvirt's report on `vm1`'s monitor, such as `occupied (3.0s)`.
 pub(crate) fn occupied_for_seconds(host: &Host, seconds: f64) -> std::result::Result<(), String> {
     let said = host.virsh(&["domcontrol", "vm1"]).unwrap();
     let time = said.split_once('(').and_then(|(_, rest)| rest.split_once('s'));
@@ -71,7 +75,7 @@ pub(crate) fn occupied_for_seconds(host: &Host, seconds: f64) -> std::result::Re
 }
 
 #[test]
-fn a_monitor_that_another_program_hangs_on_is_left_alone() {
+fn a_monitor_on_which_another_program_hangs_is_not_used() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
     let hung = host.guest("vm1").unwrap();
@@ -82,12 +86,12 @@ fn a_monitor_that_another_program_hangs_on_is_left_alone() {
         config.calls.monitor_busy_after = Duration::from_secs(1);
         let manager = manager(&bed, config).await;
         std::thread::scope(|scope| {
-            // The other program, with two commands that hang until QEMU goes on.
+            // The other program, with two commands that hang until QEMU continues.
             for _ in 0..2 {
                 let host = &host;
                 scope.spawn(move || {
                     let command = ["qemu-monitor-command", "vm1", QUERY_STATUS];
-                    // Whether the second waits longer for the first than libvirt lets it is not the question.
+                    // It does not matter here whether the second waits longer for the first than libvirt permits.
                     let _answer = host.virsh_within(&command, SOON);
                 });
             }
@@ -102,7 +106,7 @@ fn a_monitor_that_another_program_hangs_on_is_left_alone() {
                         "{refused:?}"
                     );
                     assert!(matches!(refused, TransportError::MonitorBusy { .. }), "{refused:?}");
-                    // The healthy VM of that host is none the worse.
+                    // The healthy VM of that host is not affected.
                     for _ in 0..20 {
                         query_status(&manager, "h1", vm2, 20).await.unwrap();
                     }
@@ -116,13 +120,13 @@ fn a_monitor_that_another_program_hangs_on_is_left_alone() {
 }
 
 #[test]
-fn twenty_hung_vms_take_neither_the_daemon_nor_another_host() {
+fn twenty_hung_vms_block_neither_the_daemon_nor_another_host() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
     let mut hung = vec![vm(&bed, "h1", "vm1")];
     host.guest("vm1").unwrap().pause_qemu().unwrap();
     for n in 0..19 {
-        // They need not boot, now or when they go on: a QEMU that is stopped hangs as well with a guest that never ran.
+        // They need not boot, now or when they continue: a stopped QEMU hangs also with a guest that never ran.
         let guest = host.define_guest(&format!("hung{n}")).unwrap();
         host.virsh(&["start", guest.uuid(), "--paused"]).unwrap();
         guest.pause_qemu().unwrap();
@@ -131,7 +135,7 @@ fn twenty_hung_vms_take_neither_the_daemon_nor_another_host() {
     let (healthy, elsewhere) = (vm(&bed, "h1", "vm2"), vm(&bed, "h2", "vm1"));
     within(LIMIT, async {
         let mut config = quick();
-        // Each VM worked on at once has a connection of its own.
+        // Each VM in use has a connection of its own.
         config.pool.max_connections_per_host = 32;
         let (unproven, per_host) = (config.calls.max_unproven_per_host, config.calls.max_per_host);
         let manager = manager(&bed, config).await;
@@ -145,7 +149,7 @@ fn twenty_hung_vms_take_neither_the_daemon_nor_another_host() {
         }
         let stats = || manager.pool("h1").unwrap().stats();
         becomes("calls in flight", SOON, unproven, || stats().calls_in_flight);
-        // A VM that answers, and the daemon's other workers, go on being there; and so does another host.
+        // A VM that answers, the daemon's other workers, and another host stay available.
         for _ in 0..10 {
             query_status(&manager, "h1", healthy, 20).await.unwrap();
             query_status(&manager, "h2", elsewhere, 20).await.unwrap();
@@ -159,14 +163,14 @@ fn twenty_hung_vms_take_neither_the_daemon_nor_another_host() {
             assert!(matches!(error.kind(), ErrorKind::CallTimeout | ErrorKind::StuckCalls), "{error:?}");
             sent += usize::from(error.effect() == Effect::Unknown);
         }
-        assert!(asked.elapsed() < Duration::from_secs(10) + SOON, "the deadline passed unheeded");
-        assert_eq!(sent, unproven, "more calls were sent than may hang");
+        assert!(asked.elapsed() < Duration::from_secs(10) + SOON, "calls did not end by their deadline");
+        assert_eq!(sent, unproven, "more calls were sent than the limit permits");
         assert_eq!(stats().stuck_calls, unproven);
     });
 }
 
 #[test]
-fn a_thousand_connections_come_and_go() {
+fn a_thousand_connections_are_opened_and_closed() {
     let bed = bed();
     nothing_is_held(SOON);
     within(LIMIT, async {
@@ -196,16 +200,13 @@ fn a_thousand_connections_come_and_go() {
         nothing_is_held(SOON);
         let after = memory_kib();
         println!("memory: {before} KiB with one connection, {during} with a thousand, {after} after");
-        // What the allocators keep for next time is no leak; a thousand connections' worth of it would be.
-        assert!(
-            after.saturating_sub(before) < during.saturating_sub(before).max(64 * 1024),
-            "memory is kept"
-        );
+        // Memory that the allocators keep for reuse is no leak; that of a thousand connections would be.
+        assert!(after.saturating_sub(before) < during.saturating_sub(before).max(64 * 1024), "memory leaks");
     });
 }
 
 #[test]
-fn work_that_never_ends_is_ended_by_its_deadline() {
+fn endless_work_is_ended_by_its_deadline() {
     let bed = bed();
     within(LIMIT, async {
         let manager = manager(&bed, quick()).await;

@@ -1,4 +1,4 @@
-//! Operations that look before they send anything, and a look that fails: nothing happened, whatever came of the look.
+//! Operations that look before they send anything: a look that fails is without effect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use atp_transport::{Effect, TransportManager};
 
 use crate::support::{manager, quick};
 
-/// Longest any of these tests may take.
+/// Time limit of each test.
 const LIMIT: Duration = Duration::from_secs(300);
-/// Longest a call may take to be on its way.
+/// Time limit until a call is under way.
 const SOON: Duration = Duration::from_secs(60);
-/// The time of a target whose host does not answer.
+/// The time limit of a target whose host does not answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// A VM that is shut off, so that also a command for its guest looks first.
+/// A VM that is shut off, so that a command for its guest looks first as well.
 const VM: &str = "h1/off";
 
-/// What looks at the VM before it sends anything.
+/// The operations that look at the VM before they send anything.
 fn operations() -> [Operation; 4] {
     [
         Operation::Lifecycle(LifecycleSpec { action: Lifecycle::Shutdown, wait: false }),
@@ -39,18 +39,18 @@ fn scenario() -> Operation {
     Operation::Scenario(Arc::new(text.parse().unwrap()))
 }
 
-struct Story {
+struct Fixture {
     host: Host,
     manager: TransportManager,
     executor: Executor,
 }
 
-impl Story {
+impl Fixture {
     async fn new(bed: &Bed) -> Self {
         let host = bed.host("h1").unwrap();
         host.define_guest("off").unwrap();
         let manager = manager(bed, quick()).await;
-        Story { host, executor: Executor::new(manager.clone()), manager }
+        Fixture { host, executor: Executor::new(manager.clone()), manager }
     }
 
     /// A plan for the VM, made while the host still answers.
@@ -65,7 +65,7 @@ impl Story {
     }
 }
 
-/// How often it was tried: a scenario as a whole is not tried again, its steps are.
+/// The number of tries. A scenario as a whole is not tried again; its steps are.
 fn attempts(outcome: &Outcome) -> u32 {
     match &outcome.data {
         Some(Data::Scenario(report)) => report.steps[0].attempts,
@@ -74,17 +74,17 @@ fn attempts(outcome: &Outcome) -> u32 {
 }
 
 #[test]
-fn a_look_that_is_not_answered_did_nothing() {
+fn an_unanswered_look_has_no_effect() {
     let bed = bed();
     within(LIMIT, async {
-        let story = Story::new(&bed).await;
+        let fixture = Fixture::new(&bed).await;
         for operation in operations() {
-            let mut plan = story.plan(operation).await;
+            let mut plan = fixture.plan(operation).await;
             plan.policy.timeout = TIMEOUT;
             let name = plan.operation.name();
-            story.host.pause_daemon().unwrap();
-            let outcome = story.executor.run(plan, &RunControl::default()).outcomes().await.remove(0);
-            story.host.resume_daemon().unwrap();
+            fixture.host.pause_daemon().unwrap();
+            let outcome = fixture.executor.run(plan, &RunControl::default()).outcomes().await.remove(0);
+            fixture.host.resume_daemon().unwrap();
             assert_eq!(
                 (outcome.status, outcome.effect),
                 (Status::Timeout, Effect::None),
@@ -95,18 +95,18 @@ fn a_look_that_is_not_answered_did_nothing() {
 }
 
 #[test]
-fn a_look_that_was_lost_on_the_way_is_made_again() {
+fn a_lost_look_is_repeated() {
     let bed = bed();
     within(LIMIT, async {
-        let story = Story::new(&bed).await;
+        let fixture = Fixture::new(&bed).await;
         for operation in [operations()[0].clone(), scenario()] {
-            let plan = story.plan(operation).await;
+            let plan = fixture.plan(operation).await;
             let name = plan.operation.name();
-            story.host.pause_daemon().unwrap();
-            let run = story.executor.run(plan, &RunControl::default());
-            becomes("the look is on its way", SOON, 1, || story.calls_in_flight());
-            story.host.kill_daemon().unwrap();
-            story.host.start_daemon().unwrap();
+            fixture.host.pause_daemon().unwrap();
+            let run = fixture.executor.run(plan, &RunControl::default());
+            becomes("the look is under way", SOON, 1, || fixture.calls_in_flight());
+            fixture.host.kill_daemon().unwrap();
+            fixture.host.start_daemon().unwrap();
             let outcome = run.outcomes().await.remove(0);
             assert!(outcome.status.is_success() && outcome.effect == Effect::None, "{name}: {outcome:?}");
             assert!(attempts(&outcome) > 1, "{name}: {outcome:?}");

@@ -1,4 +1,4 @@
-//! Sixty guests on three hosts, and what breaks in the middle of a run.
+//! Sixty guests on three hosts, with faults in the middle of a run.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -7,19 +7,19 @@ use std::time::Duration;
 use atp_e2e::{Bed, Outcome, bed};
 use atp_testbed::Host;
 
-/// Guests of each host, its two own ones among them.
+/// The guests of each host, including its two own ones.
 const GUESTS: usize = 20;
-/// The time each target has, and how long past it an outcome may come on a busy machine.
+/// The time limit of each target, and how much later an outcome may arrive on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const SLACK: Duration = Duration::from_secs(20);
 
-/// Longest it may take to start the guests of a host.
+/// Time limit for starting the guests of a host.
 const LONG: Duration = Duration::from_secs(300);
 
-/// Adds guests to a host that have a QEMU with a monitor, and never run: that costs no processor time.
+/// Adds guests to a host that have a QEMU with a monitor and never run: that costs no processor time.
 fn fill(host: &Host) {
     let guests = (2..GUESTS).map(|number| host.define_guest(&format!("idle{number:02}")).unwrap());
-    // All in one call of virsh: on a small machine the calls would cost more than what they do.
+    // In one call of virsh: on a small machine, starting virsh costs more than its work.
     let start: Vec<_> = guests.map(|guest| format!("start {} --paused", guest.uuid())).collect();
     host.virsh_within(&[&start.join("; ")], LONG).unwrap();
 }
@@ -31,7 +31,7 @@ fn fill_all(bed: &Bed) {
 }
 
 #[test]
-fn a_daemon_and_two_qemus_that_stop_in_mid_run_hold_up_nobody_else() {
+fn a_daemon_and_two_qemus_that_stop_in_mid_run_delay_no_other_target() {
     let bed = bed();
     fill_all(&bed);
     // Targets are taken in the order of their names, so these are the last of their hosts.
@@ -42,7 +42,8 @@ fn a_daemon_and_two_qemus_that_stop_in_mid_run_hold_up_nobody_else() {
     });
     let running = bed
         .atp(&["--parallel", "24", "--timeout", "10s", "qmp", "*", "--", "query-status"])
-        // Slow enough for the middle of it to be met, and for healthy hosts to be through before a target's time is.
+        // Slow enough to inject faults in the middle of the run, and fast enough that healthy hosts finish before a
+        // target's time limit.
         .env("ATP_TRANSPORT__RATE_LIMIT__CALLS_PER_SECOND", "3")
         .env("ATP_TRANSPORT__RATE_LIMIT__BURST", "1")
         .output("jsonl")
@@ -64,7 +65,7 @@ fn a_daemon_and_two_qemus_that_stop_in_mid_run_hold_up_nobody_else() {
         if hung.contains(&name.as_str()) {
             assert_eq!(outcome.brief(), format!("{name} timeout unknown call-timeout"));
         } else if outcome.host.as_deref() == Some("h2") {
-            // What was sent when the daemon stopped may have happened, and what came later was not sent.
+            // Commands sent before the daemon stopped may have been carried out; later ones were not sent.
             let expected = [
                 ("ok", "done"),
                 ("timeout", "unknown"),
@@ -83,7 +84,7 @@ fn a_daemon_and_two_qemus_that_stop_in_mid_run_hold_up_nobody_else() {
         outcomes.iter().filter(|o| o.host.as_deref() == Some("h2") && (o.status == "ok") == is_ok).count()
     };
     assert!(of_h2(true) >= 1 && of_h2(false) >= 5, "{:#?}", run.brief());
-    // They take their time, a few after the others. Those of the other hosts do not wait for them.
+    // They take their full time, a few after the others. The targets of other hosts do not wait for them.
     assert!(last.0 < last.1, "{last:?}");
     println!("the healthy hosts' last outcome after {:.1?}, the last of all after {:.1?}", last.0, last.1);
 }

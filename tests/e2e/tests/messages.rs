@@ -1,5 +1,4 @@
-//! What `atp` says when something is wrong with the request or with the inventory: each its own message, hint and
-//! exit code.
+//! The messages of `atp` for errors in the request or in the inventory: each has its own message, hint and exit code.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +6,7 @@ use std::path::PathBuf;
 use atp_e2e::{Atp, bed};
 
 #[test]
-fn hosts_that_cannot_be_reached_are_told_apart() {
+fn reasons_why_hosts_cannot_be_reached_are_distinguished() {
     for (uri, kind, said) in [
         (
             "qemu+tcp://no-such-host.invalid/system",
@@ -20,7 +19,7 @@ fn hosts_that_cannot_be_reached_are_told_apart() {
         let host = format!("x={uri}");
         let atp = || {
             let atp = Atp::new(&["--host", &host, "exec", "*", "--", "true"]);
-            // The pauses between attempts, which grow, are not what this is about.
+            // The pauses between attempts, which grow, do not matter here.
             atp.env("ATP_TRANSPORT__RECONNECT__MAX_DELAY", "100ms")
                 .env("ATP_TRANSPORT__RECONNECT__INITIAL_DELAY", "100ms")
         };
@@ -33,7 +32,7 @@ fn hosts_that_cannot_be_reached_are_told_apart() {
         assert!(failure.retryable && failure.hint.is_some(), "{failure:?}");
         assert!(failure.causes.iter().any(|cause| cause.contains(said)), "{failure:?}");
 
-        // For people the same, on stderr.
+        // The same on stderr, for people.
         let table = atp().run();
         table.exits_with(1);
         assert_eq!(table.stdout(), "");
@@ -46,7 +45,7 @@ fn hosts_that_cannot_be_reached_are_told_apart() {
 }
 
 #[test]
-fn what_cannot_be_run_is_refused_before_anything_is_done() {
+fn invalid_requests_are_refused_before_anything_is_done() {
     let bed = bed();
     let empty = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("empty.toml");
     fs::write(&empty, "# no hosts\n").unwrap();
@@ -96,7 +95,7 @@ fn selectors_that_match_nothing() {
     literals.exits_with(1);
     assert_eq!(literals.brief(), ["h1/web-2 failed none vm-not-found", "web-1 failed none vm-not-found"]);
 
-    // What is there is done all the same.
+    // The existing targets are done nevertheless.
     let mixed = bed.run(&["exec", "web-*", "h1/web-2", "h1/vm1", "--", "true"]);
     mixed.exits_with(1);
     assert_eq!(mixed.brief(), ["h1/vm1 ok done", "h1/web-2 failed none vm-not-found"]);

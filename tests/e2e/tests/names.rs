@@ -1,4 +1,4 @@
-//! A VM whose name holds whatever libvirt allows.
+//! A VM with any name that libvirt allows.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,11 +10,11 @@ use atp_e2e::bed;
 const NAME: &str = "odd \"x\":[1],{a,b}* 'é'\u{9b}31m";
 
 #[test]
-fn a_vm_can_be_worked_on_whatever_it_is_called() {
+fn a_vm_with_any_name_can_be_used() {
     let bed = bed();
     let guest = bed.host("h2").unwrap().boot_guest(NAME).unwrap();
 
-    // What a listing says it is called is what other calls take.
+    // Other commands accept the name as a listing shows it.
     let listed = bed.atp(&["vm", "list", "h2/", "-o", "name"]).run();
     let listed = listed.exits_with(0).stdout();
     let selector = listed.lines().find(|line| !line.starts_with("h2/vm")).unwrap();
@@ -50,7 +50,7 @@ fn a_vm_can_be_worked_on_whatever_it_is_called() {
     assert!(resumed.exits_with(0).stderr.contains("nothing left to do"), "{}", resumed.stderr);
     assert!(fs::read_to_string(&junit).unwrap().contains("tests=\"1\""));
 
-    // On its way to people it is made harmless.
+    // Control characters are escaped on the way to people.
     let table = bed.atp(&["-v", "exec", selector, "--", "false"]).run();
     table.exits_with(1);
     for text in [table.stdout(), table.stderr.clone()] {

@@ -22,13 +22,13 @@ fn monitors_and_agents_answer() {
     synced.exits_with(0);
     assert!(synced.outcomes().iter().all(|outcome| outcome.data == json!(4711)), "{}", synced.stdout());
 
-    // Targets with the same reply stand together.
+    // Targets with the same reply are shown together.
     let table = bed.atp(&["qga", "*", "--", "guest-sync", "id=4711"]).run();
     assert!(table.exits_with(0).stdout().contains("h3/vm2 (6)\n"), "{}", table.stdout());
 }
 
 #[test]
-fn a_refusal_says_who_refused_what() {
+fn a_refusal_names_the_refusing_side_and_the_command() {
     let bed = bed();
     for (args, kind, said) in [
         (["qmp", "h1/vm1", "--", "no-such-command"].as_slice(), "qmp-error", "no-such-command"),

@@ -1,4 +1,4 @@
-//! Work goes on: beside hosts and guests that are hurt in every way, and while the configuration changes under it.
+//! Work continues with other hosts and guests in every kind of fault, and during changes of the configuration.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use atp_transport::{
 
 use crate::support::{Load, attentive, manager, query_status, vm};
 
-/// Longest any of these tests may take.
+/// Time limit of each test.
 const LIMIT: Duration = Duration::from_secs(400);
-/// Longest anything may take that should happen soon; the machine may be busy.
+/// Time limit for changes that happen soon; the machine may be busy.
 const SOON: Duration = Duration::from_secs(90);
 
-/// Soon leaves a host alone, and soon looks again.
+/// Settings that soon open a breaker and soon probe the host again.
 fn config() -> TransportConfig {
     let mut config = attentive();
-    // Hosts that are not hurt may be slow for a moment: this is a busy machine.
+    // Hosts without a fault may be slow for a moment, since the machine is busy.
     config.keepalive.count = 4;
     config.breaker.consecutive_failures = 2;
     config.breaker.cool_down = Duration::from_millis(500);
@@ -26,47 +26,48 @@ fn config() -> TransportConfig {
     config
 }
 
-/// Hurts a host until it is left alone, with others' work done meanwhile; mends it until its work is done again.
+/// Injects a fault into a host until its breaker opens, while other hosts' work is done; undoes the fault and waits
+/// until its own work is done again.
 fn endures(
     what: &str,
     manager: &TransportManager,
-    hurt: &Load,
-    spared: [&Load; 2],
+    faulty: &Load,
+    healthy: [&Load; 2],
     breaks: impl FnOnce(),
     mends: impl FnOnce(),
 ) {
     let opened = || manager.event_counts()[&EventKind::BreakerOpened];
-    let before = (hurt.failed(), opened());
+    let before = (faulty.failed(), opened());
     breaks();
     eventually(&format!("work fails and is refused: {what}"), SOON, || {
-        let now = (hurt.failed(), opened());
+        let now = (faulty.failed(), opened());
         if now.0 > before.0 && now.1 > before.1 { Ok(()) } else { Err(now) }
     });
-    for load in spared {
+    for load in healthy {
         load.wait_for_work("others' work");
     }
     mends();
-    hurt.wait_for_work(&format!("work goes on after {what}"));
+    faulty.wait_for_work(&format!("work continues after {what}"));
     let breaker = || manager.pool("h2").unwrap().breaker().state;
     becomes(&format!("the breaker after {what}"), SOON, BreakerState::Closed, breaker);
-    for load in spared {
+    for load in healthy {
         assert_eq!(load.failed(), 0, "others' work failed: {what}");
     }
 }
 
 #[test]
-fn work_on_what_is_not_hurt_is_done_whatever_else_is() {
+fn work_on_healthy_hosts_is_done_while_others_fail() {
     let bed = bed();
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
-        let (hurt, beside, apart) =
+        let (faulty, beside, apart) =
             (Load::on(&manager, "h2"), Load::on(&manager, "h1"), Load::on(&manager, "h3"));
-        let spared = [&beside, &apart];
-        for load in [&hurt, &beside, &apart] {
+        let healthy = [&beside, &apart];
+        for load in [&faulty, &beside, &apart] {
             load.wait_for_work("work at first");
         }
 
-        // On one of the hosts that are spared a VM hangs all the while, and callers keep asking it.
+        // On one of the hosts without a fault, a VM hangs all the time and callers keep asking it.
         let hung = bed.host("h1").unwrap().guest("vm1").unwrap();
         let vm = vm(&bed, "h1", "vm1");
         hung.pause_qemu().unwrap();
@@ -85,7 +86,7 @@ fn work_on_what_is_not_hurt_is_done_whatever_else_is() {
                         ),
                         "{error:?}"
                     );
-                    // Refused at once, it would be asked as fast as can be.
+                    // Callers whose work is refused at once would retry without a pause.
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             }
@@ -94,36 +95,36 @@ fn work_on_what_is_not_hurt_is_done_whatever_else_is() {
         becomes("whether a call hangs", SOON, true, stuck);
 
         let host = bed.host("h2").unwrap();
-        let done = "can be done to a host of the bed";
+        let done = "the fault is injected into a host of the bed";
         endures(
             "the daemon is killed",
             &manager,
-            &hurt,
-            spared,
+            &faulty,
+            healthy,
             || host.kill_daemon().expect(done),
             || host.start_daemon().expect(done),
         );
         endures(
             "the daemon is stopped",
             &manager,
-            &hurt,
-            spared,
+            &faulty,
+            healthy,
             || host.pause_daemon().expect(done),
             || host.resume_daemon().expect(done),
         );
         endures(
             "packets are dropped",
             &manager,
-            &hurt,
-            spared,
+            &faulty,
+            healthy,
             || host.drop_packets().expect(done),
             || host.heal().expect(done),
         );
         endures(
             "the link is cut",
             &manager,
-            &hurt,
-            spared,
+            &faulty,
+            healthy,
             || host.link_down().expect(done),
             || host.link_up().expect(done),
         );
@@ -135,7 +136,7 @@ fn work_on_what_is_not_hurt_is_done_whatever_else_is() {
             let (done, failed) = load.finish().await;
             assert_eq!(failed, 0, "of {done} pieces of work");
         }
-        hurt.finish().await;
+        faulty.finish().await;
         let counts = manager.event_counts();
         assert!(counts[&EventKind::BreakerClosed] >= 4 && counts[&EventKind::Suspect] > 0, "{counts:?}");
     });
@@ -148,7 +149,7 @@ fn fleet(bed: &Bed, hosts: &[&str], change: impl FnOnce(&mut TransportConfig)) -
     Fleet { config, hosts: hosts.iter().map(host).collect() }
 }
 
-/// Has a followed file say this, and waits until that has been read.
+/// Writes this to a followed file, and waits until it has been read.
 fn write(manager: &TransportManager, file: &Path, text: &str, then: EventKind) {
     let before = manager.event_counts()[&then];
     std::fs::write(file, text).unwrap();
@@ -165,10 +166,10 @@ fn a_configuration_that_changes_under_load_loses_no_work() {
         let manager = TransportManager::new(config());
         manager.apply(fleet(&bed, &["h1", "h2"], |_| {})).unwrap();
         let loads = [Load::on(&manager, "h1"), Load::on(&manager, "h2")];
-        let goes_on = || loads.each_ref().map(|load| load.wait_for_work("work goes on"));
-        goes_on();
+        let continues = || loads.each_ref().map(|load| load.wait_for_work("work continues"));
+        continues();
 
-        // Limits, strategies and a host that comes and goes, step after step.
+        // Limits, strategies and a host that is added and removed, step by step.
         for (max, strategy) in [
             (2, SelectionStrategy::Random),
             (8, SelectionStrategy::LeastConnections),
@@ -180,18 +181,18 @@ fn a_configuration_that_changes_under_load_loses_no_work() {
             };
             let changes = manager.apply(fleet(&bed, &["h1", "h2", "h3"], with)).unwrap();
             assert_eq!((changes.added.len(), changes.reconfigured.len()), (1, 2), "{changes:?}");
-            goes_on();
+            continues();
             let pool = manager.pool("h1").unwrap();
             let in_service = || {
                 let stats = pool.stats();
                 stats.total_connections - stats.draining - stats.suspect <= max
             };
-            becomes("whether there are so few connections", SOON, true, in_service);
+            becomes("the pool has shrunk", SOON, true, in_service);
             let changes = manager.apply(fleet(&bed, &["h1", "h2"], with)).unwrap();
             assert_eq!((changes.removed.len(), changes.reconfigured.len()), (1, 0), "{changes:?}");
         }
 
-        // The same from a file, with one that cannot be used in between.
+        // The same from a file, with an invalid version in between.
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("fleet.toml");
         let hosts = |ids: &[&str]| {
@@ -200,17 +201,17 @@ fn a_configuration_that_changes_under_load_loses_no_work() {
         };
         std::fs::write(&file, hosts(&["h1", "h2"])).unwrap();
         let _following = manager.follow(&file).unwrap();
-        goes_on();
+        continues();
         let wide = format!("[transport.pool]\nmax_connections_per_host = 6\n{}", hosts(&["h1", "h2", "h3"]));
         write(&manager, &file, &wide, EventKind::ConfigurationApplied);
-        goes_on();
+        continues();
         assert_eq!(manager.hosts().len(), 3);
         let broken = wide.replace("= 6", "= 0");
         write(&manager, &file, &broken, EventKind::ConfigurationRefused);
-        goes_on();
+        continues();
         assert_eq!(manager.config().pool.max_connections_per_host, 6);
         write(&manager, &file, &hosts(&["h2", "h1"]), EventKind::ConfigurationApplied);
-        goes_on();
+        continues();
         assert_eq!(manager.hosts().len(), 2);
 
         for load in loads {

@@ -1,4 +1,4 @@
-//! Daemons that ask who we are (SASL).
+//! Daemons that require authentication (SASL).
 
 use std::fs::{self, Permissions};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use atp_e2e::{Atp, eventually};
 use atp_testbed::session;
 
-/// A daemon of its own, with the test driver, that lets in `tester` with the password `s3cret`.
+/// A daemon with the test driver that accepts `tester` with the password `s3cret`.
 struct Daemon {
     child: Child,
     folder: PathBuf,
@@ -20,7 +20,7 @@ struct Daemon {
 impl Daemon {
     fn start() -> Self {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("sasl-{}", std::process::id()));
-        // A folder that its user can get to, wherever the project is.
+        // A folder that its user can access, independently of where the project is.
         let folder = std::env::temp_dir().join(folder.file_name().unwrap());
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         for name in ["run", "config", "cache", "data", "sasl2"] {
@@ -44,7 +44,7 @@ impl Daemon {
         daemon
     }
 
-    /// A settings' file with one host that has this `auth`.
+    /// A settings file with one host that has this `auth`.
     fn config(&self, auth: &str) -> String {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sasl.toml");
         let uri = format!("test+tcp://127.0.0.1:{}/default", self.port);
@@ -55,7 +55,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Both fail only where it has ended already.
+        // Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);
@@ -72,7 +72,7 @@ fn add_user(database: &Path) {
 }
 
 #[test]
-fn the_password_comes_from_a_file_or_a_variable_and_is_never_seen() {
+fn the_password_comes_from_a_file_or_a_variable_and_is_never_shown() {
     let daemon = Daemon::start();
     let secret = |name: &str, text: &str| {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -109,7 +109,7 @@ fn the_password_comes_from_a_file_or_a_variable_and_is_never_seen() {
             assert!(!said.contains("s3cret") && !said.contains("wr0ng"), "{said}");
         }
     }
-    // Nobody can be asked here, and nothing is tried.
+    // There is no terminal to ask for a password, and no attempt to connect is made.
     let config = daemon.config("auth = { username = \"tester\", password_prompt = true }");
     let run = Atp::new(&["--config", &config, "vm", "list"]).run();
     run.exits_with(2);

@@ -1,4 +1,4 @@
-//! `atp run`: the worked examples, and what a teardown is for.
+//! `atp run`: the worked examples, and teardowns.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ fn run(bed: &Bed, path: &Path, args: &[&str]) -> Run {
     bed.run(&[&["run", path.to_str().unwrap(), "--yes"], args].concat())
 }
 
-/// A scenario of a test's own.
+/// A scenario of the test's own.
 fn write(name: &str, text: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::write(&path, text).unwrap();
@@ -48,7 +48,7 @@ fn the_worked_examples_work() {
 }
 
 #[test]
-fn after_ctrl_c_the_teardown_is_carried_out() {
+fn the_teardown_runs_after_ctrl_c() {
     let bed = bed();
     let path = write(
         "teardown.yaml",
@@ -59,7 +59,7 @@ fn after_ctrl_c_the_teardown_is_carried_out() {
     );
     bed.run(&["exec", "h1/vm1", "--", "rm", "-f", "/tmp/waits"]).exits_with(0);
     let running = bed.atp(&["run", path.to_str().unwrap()]).output("json").start();
-    // In its second step, which the run waits for.
+    // The run is in its second step and waits for it.
     bed.run(&["exec", "h1/vm1", "--", "sh", "-c", "until [ -e /tmp/waits ]; do sleep 1; done"]).exits_with(0);
     running.interrupt();
     let run = running.finish();
@@ -74,7 +74,7 @@ fn after_ctrl_c_the_teardown_is_carried_out() {
 }
 
 #[test]
-fn a_step_that_fails_is_told_by_number_and_name_and_stops_the_rest_after_the_canary() {
+fn a_failed_step_is_reported_by_number_and_name_and_stops_the_run_after_the_canary() {
     let bed = bed();
     let path = write(
         "fails.yaml",

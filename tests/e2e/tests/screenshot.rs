@@ -1,4 +1,4 @@
-//! Pictures of screens.
+//! Screenshots.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use uuid::Uuid;
 
 use crate::support::{in_seconds, manager};
 
-/// Longest any of these tests may take.
+/// Time limit of each test.
 const LIMIT: Duration = Duration::from_secs(180);
-/// The text console.
+/// The size of the text console.
 const CONSOLE: ScreenSize = ScreenSize { width: 720, height: 400 };
 
 fn deadline() -> Instant {
@@ -34,7 +34,7 @@ async fn take(
 }
 
 #[test]
-fn a_guests_console_is_a_png_of_its_size() {
+fn the_console_of_a_guest_is_a_png_of_its_size() {
     let bed = bed();
     let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
     let vm: Uuid = guest.uuid().parse().unwrap();
@@ -57,13 +57,13 @@ fn a_guests_console_is_a_png_of_its_size() {
 }
 
 #[test]
-fn what_goes_wrong_leaves_no_stream_behind() {
+fn an_error_leaves_no_stream_open() {
     let bed = bed();
     let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
     let vm: Uuid = guest.uuid().parse().unwrap();
     within(LIMIT, async {
         let mut config = TransportConfig::default();
-        // The same connection for all: a stream that was left would be in the way.
+        // All on the same connection: a stream that was left open would block it.
         config.pool.max_connections_per_host = 1;
         let manager = manager(&bed, config).await;
         for _ in 0..5 {
@@ -81,7 +81,7 @@ fn what_goes_wrong_leaves_no_stream_behind() {
 }
 
 #[test]
-fn each_vm_has_its_picture_in_a_file_whatever_it_is_called() {
+fn each_vm_has_a_screenshot_file_independent_of_its_name() {
     let bed = bed();
     let folder = std::env::temp_dir().join(format!("atp-e2e-shots-{}", std::process::id()));
     let odd = bed.host("h2").unwrap().define_guest("odd \u{e4} & .png").unwrap();

@@ -1,4 +1,4 @@
-//! Which VMs a selection stands for.
+//! The VMs that a selection matches.
 
 use std::fs;
 use std::path::PathBuf;
@@ -63,13 +63,13 @@ fn a_host_no_selector_can_match_is_not_contacted() {
     let bed = bed();
     bed.host("h3").unwrap().pause_daemon().unwrap();
     let run = bed.run(&["exec", "h1/", "vm2", "--exclude", "h3/", "--", "true"]);
-    // Its listing would take the whole minute that is the default.
+    // Its listing would take the whole default time limit of a minute.
     run.exits_with(0).took_between(0, 50);
     assert_eq!(run.brief(), ["h1/vm1 ok done", "h1/vm2 ok done", "h2/vm2 ok done"]);
 }
 
 #[test]
-fn labels_are_the_hosts_and_the_vms_own() {
+fn labels_come_from_the_host_and_from_the_vm() {
     let bed = bed();
     let configuration = configuration(&bed, "labels.toml");
     let h1 = bed.host("h1").unwrap();
@@ -85,7 +85,7 @@ fn labels_are_the_hosts_and_the_vms_own() {
     assert_eq!(list(&["--label", "role=web"]), "h1/vm1");
     assert_eq!(list(&["--label", "tier=front end", "--label", "site=east"]), "h1/vm1");
     assert_eq!(list(&["--label", "role=web", "--label", "site=west"]), "");
-    // A label of the metadata is not held up by a VM that hangs.
+    // A hung VM does not delay reading a label from the metadata.
     h1.guest("vm1").unwrap().pause_qemu().unwrap();
     assert_eq!(list(&["--label", "role=web"]), "h1/vm1");
     h1.guest("vm1").unwrap().resume_qemu().unwrap();
@@ -102,7 +102,7 @@ fn two_ids_of_one_daemon_are_noticed_and_each_vm_is_taken_once() {
     assert_eq!(run.brief(), ["another/vm1 ok done", "another/vm2 ok done", "h2/vm1 ok done"]);
     let notice = "h1 is the same host as another: VMs selected under both are taken once: 2";
     assert!(run.stderr.contains(notice), "{}", run.stderr);
-    // Under one of the ids alone there is nothing to notice.
+    // With only one of the ids there is nothing to notice.
     let run = bed.run(&["--host", &alias, "exec", "h1/", "--", "true"]);
     assert_eq!(run.brief(), ["h1/vm1 ok done", "h1/vm2 ok done"]);
     assert!(!run.stderr.contains("same host"), "{}", run.stderr);

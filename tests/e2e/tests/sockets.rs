@@ -13,18 +13,18 @@ use qapi::qmp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// Longest any of these tests may take.
+/// Time limit of each test.
 const LIMIT: Duration = Duration::from_secs(480);
-/// Longest anything may take that should happen soon; the machine may be busy.
+/// Time limit for changes that happen soon; the machine may be busy.
 const SOON: Duration = Duration::from_secs(90);
-/// A guest boots emulated.
+/// Time limit for the boot of an emulated guest.
 const BOOT: Duration = Duration::from_secs(120);
-/// A deadline that is meant to pass.
+/// A deadline that the test lets pass.
 const SHORT: Duration = Duration::from_secs(2);
 
 type Sockets = TransportManager<SocketConnector>;
 
-/// The sockets of a QEMU: `qmp`, `tcp` (its other monitor) and `qga`.
+/// The sockets of a QEMU: `qmp`, `tcp` (its second monitor) and `qga`.
 async fn sockets(qemu: &Qemu) -> Sockets {
     let mut config =
         TransportConfig { connect_timeout: Duration::from_secs(5), ..TransportConfig::default() };
@@ -32,7 +32,7 @@ async fn sockets(qemu: &Qemu) -> Sockets {
     config.reconnect.max_delay = Duration::from_millis(500);
     config.reconnect.max_attempts = 0;
     config.pool.min_connections_per_host = 0;
-    // What a host gets that fails one call after the other is tested elsewhere.
+    // The circuit breaker of a host whose calls fail is tested elsewhere.
     config.breaker.enabled = false;
     let manager = TransportManager::with_connector(config, SocketConnector::new(SocketConfig::default()));
     for (id, uri) in [
@@ -62,8 +62,8 @@ async fn run(manager: &Sockets, spec: ExecSpec, limit: Duration) -> Result<Vec<u
     Ok(manager.execute_on_host_with("qga", ExecuteOptions::by(deadline), work).await?.stdout)
 }
 
-/// Checks that nobody is there any more. A call that comes just behind the kill may still find its link open, and
-/// learn only then that nobody reads it; and its time may be over before anybody has tried to connect again.
+/// Checks that QEMU is gone. A call right after the kill may still find its link open and notice only then that it is
+/// not read; and its time may run out before a new attempt to connect.
 async fn is_refused(call: impl AsyncFn() -> Result<(), ProtocolError>) {
     let start = Instant::now();
     let error = loop {
@@ -120,7 +120,7 @@ fn a_monitor_without_libvirt_answers_hangs_comes_back_and_dies_with_a_reason() {
     });
 }
 
-/// Has the guest's configuration forbid a command, and looks what is said of it.
+/// Configures the guest's agent to forbid a command, and checks the reported reason.
 async fn forbids_a_command(manager: &Sockets) {
     let cache = CapabilityCache::new();
     let get_time = async |limit: Duration| {
@@ -140,8 +140,8 @@ async fn forbids_a_command(manager: &Sockets) {
     let line =
         "mkdir -p /etc/qemu; printf '[general]\\nblock-rpcs=guest-get-time\\n' >/etc/qemu/qemu-ga.conf";
     run(manager, ExecSpec::shell(line), SOON).await.unwrap();
-    // The agent goes under it, and what it took with it is not waited for for long. Whether it told of its end before
-    // that is not the question.
+    // The agent is restarted by this command, and the wait for its answer is short. It does not matter here whether
+    // the agent reports its end before that.
     let patience = 2 * SHORT;
     let _told = run(manager, ExecSpec::new("killall").arg("qemu-ga"), patience).await;
     let start = Instant::now();
@@ -166,7 +166,7 @@ fn an_agent_without_libvirt_runs_programs_hangs_and_comes_back_in_step() {
         let manager = sockets(&qemu).await;
         let error = run(&manager, ExecSpec::new("true"), Duration::from_millis(1)).await.unwrap_err();
         assert_eq!(error.effect(), Effect::None, "while it boots: {error}");
-        // Waits for the boot: the channel keeps what is sent until the agent opens it.
+        // Waits for the boot: the channel keeps the data until the agent opens it.
         let release = run(&manager, ExecSpec::new("uname").arg("-s"), BOOT).await.unwrap();
         assert_eq!(release, b"Linux\n");
 
@@ -183,7 +183,7 @@ fn an_agent_without_libvirt_runs_programs_hangs_and_comes_back_in_step() {
         let big = "head -c 3000000 /dev/zero | tr '\\0' x";
         assert_eq!(run(&manager, ExecSpec::shell(big), SOON).await.unwrap().len(), 3_000_000);
 
-        // It answers when it is resumed: to nobody, for the next command synchronises.
+        // It answers when it is resumed. This answer is dropped, since the next command synchronises first.
         qemu.pause().unwrap();
         let error = run(&manager, ExecSpec::new("true"), SHORT).await.unwrap_err();
         assert_eq!(error.effect(), Effect::Unknown, "{error}");

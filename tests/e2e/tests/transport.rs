@@ -1,4 +1,4 @@
-//! The library's connections, when what they lead to breaks, hangs or is slow.
+//! The library's connections, when their peers fail, hang or are slow.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use tokio::time::Instant;
 use crate::load::occupied_for_seconds;
 use crate::support::{in_seconds, manager, nothing_is_held, query_status, quick, vm};
 
-/// Longest any of these tests may take.
+/// Time limit of each test.
 const LIMIT: Duration = Duration::from_secs(240);
-/// Longest anything may take that should happen at once, or soon; the machine may be busy.
+/// Time limit for changes that happen at once or soon; the machine may be busy.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Never gives a host up.
+/// Never gives up on a host.
 fn config() -> TransportConfig {
     let mut config = quick();
     config.reconnect.max_attempts = 0;
@@ -39,10 +39,10 @@ fn state(manager: &TransportManager, host: &str) -> ConnectionState {
 }
 
 #[test]
-fn a_daemon_that_is_killed_is_noticed_at_once_and_its_restart_too() {
+fn a_killed_daemon_and_its_restart_are_noticed_at_once() {
     let bed = bed();
     within(LIMIT, async {
-        // Neither a heartbeat nor keepalive would notice within the test: only libvirt's notice can.
+        // Neither a heartbeat nor keepalive would notice within the test: only libvirt's close notice can.
         let mut config = config();
         config.heartbeat_interval = Duration::from_secs(3600);
         config.keepalive.interval = Duration::from_secs(3600);
@@ -56,7 +56,9 @@ fn a_daemon_that_is_killed_is_noticed_at_once_and_its_restart_too() {
             other => Err(other),
         });
         let connection = manager.pool("h2").unwrap().connections().remove(0);
-        eventually("it is tried to connect again", SOON, || connection.last_connect_error().ok_or("not yet"));
+        eventually("the next attempt to connect failed", SOON, || {
+            connection.last_connect_error().ok_or("not yet")
+        });
         let error = list(&manager, "h2", 2).await.unwrap_err();
         assert_eq!((error.kind(), error.effect()), (ErrorKind::ConnectionRefused, Effect::None), "{error:?}");
         assert_eq!(list(&manager, "h1", 20).await.unwrap().len(), 2);
@@ -69,7 +71,7 @@ fn a_daemon_that_is_killed_is_noticed_at_once_and_its_restart_too() {
 }
 
 #[test]
-fn a_daemon_killed_under_a_call_is_a_lost_connection() {
+fn a_daemon_killed_during_a_call_is_a_lost_connection() {
     let bed = bed();
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
@@ -79,7 +81,7 @@ fn a_daemon_killed_under_a_call_is_a_lost_connection() {
             let (manager, vm) = (manager.clone(), vm(&bed, "h1", "vm1"));
             async move { query_status(&manager, "h1", vm, 60).await }
         });
-        // It may be on its way only; the daemon has it when it waits for the monitor.
+        // The call may still be on its way. The daemon has it when it waits for the monitor.
         let host = bed.host("h1").unwrap();
         eventually("the call is at the monitor", SOON, || occupied_for_seconds(&host, 0.0));
         host.kill_daemon().unwrap();
@@ -90,7 +92,7 @@ fn a_daemon_killed_under_a_call_is_a_lost_connection() {
 }
 
 #[test]
-fn a_daemon_that_is_stopped_is_lost_by_keepalive_and_found_again() {
+fn a_stopped_daemon_is_detected_by_keepalive_and_reconnected() {
     let bed = bed();
     nothing_is_held(SOON);
     within(LIMIT, async {
@@ -103,7 +105,7 @@ fn a_daemon_that_is_stopped_is_lost_by_keepalive_and_found_again() {
         bed.host("h3").unwrap().pause_daemon().unwrap();
         let asked = Instant::now();
         let error = list(&manager, "h3", 60).await.unwrap_err();
-        // Three seconds by the settings, and not the minute the call would have had.
+        // Three seconds by the settings, not the minute that the call would have.
         assert!(asked.elapsed() < Duration::from_secs(50), "{error:?} after {:?}", asked.elapsed());
         assert_eq!((error.kind(), error.effect()), (ErrorKind::ConnectionLost, Effect::Unknown), "{error:?}");
         let error = list(&manager, "h3", 5).await.unwrap_err();
@@ -117,7 +119,7 @@ fn a_daemon_that_is_stopped_is_lost_by_keepalive_and_found_again() {
 }
 
 #[test]
-fn a_hung_vm_costs_its_caller_the_deadline_and_nobody_else_anything() {
+fn a_hung_vm_delays_only_its_caller_and_only_until_the_deadline() {
     let bed = bed();
     nothing_is_held(SOON);
     let hung = bed.host("h1").unwrap().guest("vm1").unwrap();
@@ -134,7 +136,7 @@ fn a_hung_vm_costs_its_caller_the_deadline_and_nobody_else_anything() {
             async move { (query_status(&manager, "h1", vm1, 6).await, asked.elapsed()) }
         });
         becomes("calls in flight", SOON, 1, || stats().calls_in_flight);
-        // The healthy VM of the same host answers before the hung one's time is up, and more than once.
+        // The healthy VM of the same host answers before the hung one's time limit, and more than once.
         for _ in 0..3 {
             query_status(&manager, "h1", vm2, 20).await.unwrap();
         }
@@ -189,13 +191,13 @@ fn a_command_whose_qemu_is_killed_may_have_been_carried_out() {
 }
 
 #[test]
-fn calls_beside_a_hung_one_are_not_held_up() {
+fn calls_beside_a_hung_one_are_not_delayed() {
     let bed = bed();
     bed.host("h1").unwrap().guest("vm1").unwrap().pause_qemu().unwrap();
     let (vm1, vm2) = (vm(&bed, "h1", "vm1"), vm(&bed, "h1", "vm2"));
     within(LIMIT, async {
-        // libvirt's client before 9.10 can forget to send a call made beside another on the same connection, until
-        // something else is sent there: nothing is.
+        // libvirt's client before 9.10 can forget to send a call made beside another one on the same connection until
+        // something else is sent there. Here nothing else is sent.
         let mut config = config();
         config.keepalive.interval = Duration::from_secs(3600);
         let manager = manager(&bed, config).await;
@@ -226,7 +228,7 @@ fn calls_beside_a_hung_one_are_not_held_up() {
 }
 
 #[test]
-fn a_manager_is_closed_though_a_call_hangs() {
+fn a_manager_closes_although_a_call_hangs() {
     let bed = bed();
     nothing_is_held(SOON);
     let hung = bed.host("h1").unwrap().guest("vm1").unwrap();
@@ -262,7 +264,7 @@ async fn capabilities(manager: &TransportManager, seconds: u64) -> Result<String
 }
 
 #[test]
-fn a_slow_network_is_slow_and_works() {
+fn a_slow_network_is_slow_but_works() {
     let bed = bed();
     let proxy = bed.host("h1").unwrap().proxy().unwrap();
     within(LIMIT, async {
@@ -272,14 +274,14 @@ fn a_slow_network_is_slow_and_works() {
         assert_eq!(list(&manager, "x", 60).await.unwrap().len(), 2);
         assert!(
             asked.elapsed() >= Duration::from_millis(200),
-            "{:?}: the proxy was passed by",
+            "{:?}: the traffic bypassed the proxy",
             asked.elapsed()
         );
     });
 }
 
 #[test]
-fn a_trickle_is_cut_off_at_the_deadline() {
+fn a_call_over_low_bandwidth_ends_at_the_deadline() {
     let bed = bed();
     let proxy = bed.host("h1").unwrap().proxy().unwrap();
     within(LIMIT, async {
@@ -300,7 +302,7 @@ fn a_trickle_is_cut_off_at_the_deadline() {
 }
 
 #[test]
-fn silence_is_cut_off_at_the_deadline_and_found_by_keepalive() {
+fn a_silent_connection_ends_the_call_at_the_deadline_and_is_detected_by_keepalive() {
     let bed = bed();
     let proxy = bed.host("h1").unwrap().proxy().unwrap();
     within(LIMIT, async {
@@ -343,7 +345,7 @@ fn a_message_cut_in_the_middle_is_a_lost_connection() {
 }
 
 #[test]
-fn a_direction_that_ends_is_a_lost_connection() {
+fn a_half_closed_connection_is_a_lost_connection() {
     let bed = bed();
     let proxy = bed.host("h1").unwrap().proxy().unwrap();
     within(LIMIT, async {
@@ -361,7 +363,7 @@ fn a_direction_that_ends_is_a_lost_connection() {
 }
 
 #[test]
-fn states_are_listed_in_one_call_and_a_hung_vm_does_not_hold_that_up() {
+fn states_are_listed_in_one_call_that_a_hung_vm_does_not_delay() {
     let bed = bed();
     let h1 = bed.host("h1").unwrap();
     h1.virsh(&["suspend", "vm2"]).unwrap();
@@ -376,9 +378,9 @@ fn states_are_listed_in_one_call_and_a_hung_vm_does_not_hold_that_up() {
             listed.into_iter().map(|vm| (vm.name, vm.state.as_str())).collect::<Vec<_>>()
         };
         let expected = [("vm1".to_owned(), "running"), ("vm2".to_owned(), "paused")];
-        // First while nobody else is waiting for the hung one, when libvirt would find its monitor free, ...
+        // First while no other client waits for the hung one, when libvirt would find its monitor free, ...
         assert_eq!(list().await, expected);
-        // ... and then while somebody is.
+        // ... and then while another client does.
         let vm = vm(&bed, "h1", "vm1");
         assert!(query_status(&manager, "h1", vm, 2).await.is_err());
         assert_eq!(list().await, expected);

@@ -1,14 +1,14 @@
-//! `atp wait`: until it is so, or the deadline.
+//! `atp wait`: until the condition holds, or the deadline.
 
 use std::time::Duration;
 
 use atp_e2e::{Bed, becomes, bed, eventually};
 use serde_json::json;
 
-/// Longest a guest may take to boot, or to come to rest, emulated on a busy machine.
+/// Time limit for a guest to boot, or to come to rest, emulated on a busy machine.
 const BOOT: Duration = Duration::from_secs(120);
 
-/// Ends the agent of `h1/vm1`, and waits until libvirt knows: before, it asks it and waits for an answer.
+/// Ends the agent of `h1/vm1`, and waits until libvirt knows: before, libvirt asks it and waits for an answer.
 fn stop_agent(bed: &Bed) {
     bed.host("h1").unwrap().guest("vm1").unwrap().stop_agent().unwrap();
     becomes("the agent's channel", Duration::from_secs(60), json!("disconnected"), || {
@@ -17,7 +17,7 @@ fn stop_agent(bed: &Bed) {
 }
 
 #[test]
-fn what_is_so_already_is_seen_at_once() {
+fn a_condition_that_already_holds_is_seen_at_once() {
     let bed = bed();
     for condition in ["agent", "state=running", "exec=true"] {
         let run = bed.run(&["wait", "h1/*", "--for", condition]);
@@ -29,14 +29,14 @@ fn what_is_so_already_is_seen_at_once() {
 }
 
 #[test]
-fn a_guest_that_boots_is_waited_for() {
+fn a_booting_guest_is_waited_for() {
     let bed = bed();
     let vm = bed.host("h1").unwrap().guest("vm1").unwrap();
     vm.destroy().unwrap();
     bed.run(&["wait", "h1/vm1", "--for", "state=shut-off"]).exits_with(0);
     let waiting =
         bed.atp(&["--timeout", "80s", "-v", "wait", "h1/vm1", "--for", "agent"]).output("json").start();
-    // From here on it looks, long before a guest has booted.
+    // From here on it polls, long before a guest has booted.
     waiting.wait_for_stderr("started");
     vm.start().unwrap();
     let run = waiting.finish();
@@ -45,11 +45,11 @@ fn a_guest_that_boots_is_waited_for() {
 }
 
 #[test]
-fn a_guest_that_boots_says_so_until_it_answers() {
+fn a_booting_guest_is_reported_as_booting_until_it_answers() {
     let bed = bed();
     let vm = bed.host("h1").unwrap().guest("vm1").unwrap();
     let mut seen = Vec::new();
-    // It may boot quicker than it is asked, or get too little of a crowded machine to look busy; not every time.
+    // The guest may boot faster than the polling, or get too little processor time to look busy; but not every time.
     for _ in 0..5 {
         vm.destroy().unwrap();
         vm.start().unwrap();
@@ -74,7 +74,7 @@ fn a_guest_that_boots_says_so_until_it_answers() {
         }
     }
     assert!(seen.iter().any(|kind| kind == "guest-booting"), "{seen:?}");
-    // An agent that is stopped in a guest at rest is another matter.
+    // A stopped agent in an idle guest is a different case.
     stop_agent(&bed);
     eventually("a guest at rest", BOOT, || {
         let run = bed.run(&["--timeout", "20s", "exec", "h1/vm1", "--", "true"]);
@@ -84,7 +84,7 @@ fn a_guest_that_boots_says_so_until_it_answers() {
 }
 
 #[test]
-fn what_does_not_come_is_a_timeout_that_says_what_was_seen() {
+fn a_condition_that_does_not_come_true_is_a_timeout_with_the_last_observation() {
     let bed = bed();
     let run = bed.run(&["--timeout", "5s", "wait", "h1/vm1", "--for", "exec=exit 7"]);
     run.exits_with(1).took_between(5, 40);
@@ -107,7 +107,7 @@ fn no_program_runs_in_a_guest_that_is_shut_off() {
 }
 
 #[test]
-fn a_daemon_that_comes_back_is_waited_for() {
+fn a_restarting_daemon_is_waited_for() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
     let waiting = bed
@@ -118,7 +118,7 @@ fn a_daemon_that_comes_back_is_waited_for() {
     host.kill_daemon().unwrap();
     waiting.wait_for_stderr("connection lost");
     host.start_daemon().unwrap();
-    // A daemon that has just started may not have the agent yet.
+    // A daemon that has just started may not be connected to the agent yet.
     host.guest("vm1").unwrap().wait_agent(BOOT).unwrap();
     bed.run(&["exec", "h1/vm1", "--", "touch", "/tmp/now"]).exits_with(0);
     assert_eq!(waiting.finish().exits_with(0).brief(), ["h1/vm1 ok done"]);

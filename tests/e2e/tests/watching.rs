@@ -1,4 +1,4 @@
-//! What those see who watch over the library: events, health and metrics tell one story, and a true one.
+//! Observability: events, health and metrics agree with each other and with the facts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use atp_transport::{
 
 use crate::support::{Load, manager, quick};
 
-/// Longest the test may take.
+/// Time limit of the test.
 const LIMIT: Duration = Duration::from_secs(480);
-/// Longest anything may take that should happen soon; the machine may be busy.
+/// Time limit for changes that happen soon; the machine may be busy.
 const SOON: Duration = Duration::from_secs(90);
 
-/// Looks often, and soon believes what it sees.
+/// Looks often, and soon accepts the result.
 fn config() -> TransportConfig {
     let mut config = quick();
     config.health.interval = Duration::from_millis(200);
@@ -44,13 +44,13 @@ fn until(manager: &TransportManager, host: &str, health: HealthState, is_open: b
 }
 
 #[test]
-fn a_daemon_killed_under_load_is_a_story_that_all_tell_alike() {
+fn events_health_and_metrics_agree_on_a_daemon_killed_under_load() {
     let bed = bed();
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
         let exporter = Exporter::new(&manager, &ExporterConfig::default());
-        let (hurt, spared) = (Load::on(&manager, "h2"), Load::on(&manager, "h1"));
-        hurt.wait_for_work("work on h2");
+        let (faulty, healthy) = (Load::on(&manager, "h2"), Load::on(&manager, "h1"));
+        faulty.wait_for_work("work on h2");
         until(&manager, "h2", HealthState::Healthy, false);
         let mut events = manager.events();
 
@@ -65,20 +65,20 @@ fn a_daemon_killed_under_load_is_a_story_that_all_tell_alike() {
         assert_eq!(value(&text, r#"atp_hosts{health="unavailable"}"#), 1.0);
 
         host.start_daemon().unwrap();
-        hurt.wait_for_work("work on h2 goes on");
+        faulty.wait_for_work("work on h2 continues");
         until(&manager, "h2", HealthState::Healthy, false);
-        let (_, failed) = spared.finish().await;
+        let (_, failed) = healthy.finish().await;
         assert_eq!(failed, 0, "another host's work failed");
-        hurt.finish().await;
+        faulty.finish().await;
 
-        // Until what was lost is open again there is more to hear.
+        // More events may follow until the lost connections are open again.
         becomes("connections that are down", SOON, 0, || {
             let stats = manager.pool("h2").unwrap().stats();
             stats.connecting + stats.reconnecting + stats.failed
         });
         let mut heard: Vec<Arc<Event>> = Vec::new();
         let recovered = |event: &&Arc<Event>| event.what.kind() == EventKind::Recovered;
-        eventually("every recovery is heard of", SOON, || {
+        eventually("an event for every recovery", SOON, || {
             heard.extend(std::iter::from_fn(|| events.try_recv()));
             let seen = heard.iter().filter(recovered).count() as u64;
             let all = manager.event_counts()[&EventKind::Recovered];
@@ -101,7 +101,7 @@ fn a_daemon_killed_under_load_is_a_story_that_all_tell_alike() {
         assert!(first(EventKind::Lost) < unavailable[0] && unavailable.last() < healthy.last(), "{heard:#?}");
         assert!(healthy.last() > Some(&first(EventKind::BreakerClosed)), "healthy before the breaker closed");
 
-        // The metrics are those of the same events.
+        // The metrics count the same events.
         let text = exporter.render();
         let counts = manager.event_counts();
         assert_eq!(counts[&EventKind::Missed], 0);

@@ -1,4 +1,4 @@
-//! Load on a host, for tests of what happens to it meanwhile.
+//! Load on a host, for tests of faults and changes under load.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,10 +10,10 @@ use tokio::task::JoinSet;
 
 use super::{hostname, in_seconds};
 
-/// Longest it may take until work is done again; the machine may be busy.
+/// Time limit until work is done again; the machine may be busy.
 const SOON: Duration = Duration::from_secs(90);
 
-/// Work that callers keep sending to one host, each piece counted when it is sent and when its result is there.
+/// Work that callers keep sending to one host. Each piece is counted when it is sent and when its result arrives.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
@@ -58,7 +58,7 @@ impl Load {
         asked.elapsed()
     }
 
-    /// Stops sending; every piece of work sent must have had one result.
+    /// Stops sending. Every piece of work must have had one result.
     pub(crate) async fn finish(mut self) -> (usize, usize) {
         self.stop.store(true, Ordering::SeqCst);
         let mut sent = 0;

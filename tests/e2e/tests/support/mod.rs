@@ -1,4 +1,4 @@
-//! What tests of the library share: managers of the bed's hosts, the settings for them, and the usual work.
+//! Shared by tests of the library: managers of the bed's hosts, their settings, and common work.
 
 mod load;
 
@@ -16,7 +16,7 @@ pub(crate) const IDS: [&str; 3] = ["h1", "h2", "h3"];
 /// A monitor command that any VM answers.
 pub(crate) const QUERY_STATUS: &str = r#"{"execute":"query-status"}"#;
 
-/// Settings for tests that break connections: quick to connect again, and to let go of threads.
+/// Settings for tests that break connections: fast reconnects, and idle threads that soon end.
 pub(crate) fn quick() -> TransportConfig {
     let mut config =
         TransportConfig { connect_timeout: Duration::from_secs(3), ..TransportConfig::default() };
@@ -26,7 +26,7 @@ pub(crate) fn quick() -> TransportConfig {
     config
 }
 
-/// As [`quick`], and quick to notice silence.
+/// As [`quick`], with fast detection of silence.
 pub(crate) fn attentive() -> TransportConfig {
     let mut config = quick();
     config.keepalive.interval = Duration::from_secs(1);
@@ -56,7 +56,7 @@ pub(crate) async fn hostname(connection: LibvirtConnection) -> Result<String> {
     connection.hostname().await
 }
 
-/// Asks a VM's monitor how the VM is.
+/// Asks a VM's monitor for the VM's status.
 pub(crate) async fn query_status(
     manager: &TransportManager,
     host: &str,
@@ -68,8 +68,8 @@ pub(crate) async fn query_status(
     manager.execute_on_host_with(host, in_seconds(seconds), work).await
 }
 
-/// Waits until nothing is left of managers that are gone.
+/// Waits until managers that were dropped have released everything.
 #[track_caller]
 pub(crate) fn nothing_is_held(limit: Duration) {
-    becomes("what is held", limit, Resources::NONE, Resources::now);
+    becomes("resources in use", limit, Resources::NONE, Resources::now);
 }
