@@ -1,10 +1,10 @@
-//! The peer: the `virt` crate alone, with connections and keepalive as the transport's are.
+//! The baseline: the `virt` crate alone, with connections and keepalive as in the transport.
 
 use anyhow::Result;
 use atp_transport::{HostInfo, KeepaliveConfig, TransportConfig, TransportError, TransportManager};
 use virt::connect::Connect;
 
-/// Opens a connection, with the transport's default keepalive.
+/// Opens a connection with the transport's default keepalive.
 pub(crate) fn open(uri: &str) -> Result<Connect> {
     let connect = Connect::open(Some(uri))?;
     let KeepaliveConfig { interval, count } = KeepaliveConfig::default();
@@ -12,8 +12,8 @@ pub(crate) fn open(uri: &str) -> Result<Connect> {
     Ok(connect)
 }
 
-/// Has the transport register and run its event loop in this process, as it does when it first connects.
-/// Connections of the bare library use it from then on.
+/// Makes the transport register and run its event loop in this process, as it does on its first connect. Connections
+/// of the bare library then use this loop.
 pub(crate) fn use_our_event_loop() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {

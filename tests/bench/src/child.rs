@@ -1,4 +1,4 @@
-//! Measurements in a process of their own: this program again, given its work as JSON, answering in JSON.
+//! Measurements in a child process: this program again, which gets its work and returns its answer as JSON.
 
 use std::env;
 use std::io::Read;
@@ -12,22 +12,22 @@ use serde::de::DeserializeOwned;
 
 /// The first argument of a child that measures event loops.
 pub(crate) const EVENT_LOOP: &str = "child-event-loop";
-/// The first argument of a child that measures what hosts cost.
+/// The first argument of a child that measures the cost of hosts.
 pub(crate) const HOSTS: &str = "child-hosts";
-/// The first argument of a child that does a job beside other tools.
+/// The first argument of a child that does the library's part of a comparison.
 pub(crate) const PEERS: &str = "child-peers";
 
-/// No work takes a child so long, on however busy a machine.
+/// A time limit that no work reaches, even on a busy machine.
 const HANGS: Duration = Duration::from_secs(180);
 
-/// Has a child do some work, and waits for its answer.
+/// Runs some work in a child and waits for its answer.
 pub(crate) fn ask<W: Serialize, A: DeserializeOwned>(name: &str, work: &W) -> Result<A> {
     let mut command = Command::new(env::current_exe()?);
     command.arg(name).arg(serde_json::to_string(work)?).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn()?;
     let start = Instant::now();
-    let mut stdout = child.stdout.take().context("the child's output is not there")?;
-    // An answer that is long is read while it is written.
+    let mut stdout = child.stdout.take().context("the child has no stdout")?;
+    // The answer is read while it is written, as a long one does not fit into the pipe.
     let reader = thread::spawn(move || {
         let mut answer = Vec::new();
         stdout.read_to_end(&mut answer).map(|_| answer)
@@ -48,7 +48,7 @@ pub(crate) fn ask<W: Serialize, A: DeserializeOwned>(name: &str, work: &W) -> Re
     Ok(serde_json::from_slice(&answer)?)
 }
 
-/// Does the work a child was given, and answers.
+/// Does the work of a child and prints the answer.
 pub(crate) fn answer<W: DeserializeOwned, A: Serialize>(
     measure: impl FnOnce(W) -> Result<A>,
     work: &str,

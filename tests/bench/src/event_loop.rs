@@ -1,6 +1,7 @@
-//! What the event loop costs the client: the transport's own on epoll, libvirt's default one, and none.
+//! The client's cost of the event loop: the transport's own on epoll, libvirt's default one, and none.
 //!
-//! All else is equal: the calls are made on the bare library, by as many threads, over as many connections.
+//! All else is equal: the calls are made on the bare library, by the same number of threads, over the same number of
+//! connections.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,24 +19,24 @@ use crate::{bare, child, median};
 
 const CONNECTIONS: usize = 1_000;
 const CALLS: usize = 80_000;
-/// Daemons that share the connections: each lets in no more than 20 clients at a time that are still connecting,
-/// and has no more than a few threads for their calls.
+/// The daemons that share the connections: each accepts at most 20 clients that are still connecting, and has only a
+/// few threads for their calls.
 const DAEMONS: u8 = 4;
-/// Threads that make the calls, and rounds.
+/// The threads that make the calls, and rounds.
 const CASES: [(usize, usize); 2] = [(4, 3), (1, 1)];
-/// The most of the default loop's CPU time that is wanted, percent.
+/// The goal: the maximum share of the default loop's CPU time, percent.
 const GOAL: f64 = 25.0;
 
-/// Which loop a child uses.
+/// The event loop that a child uses.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Loop {
     Ours,
     Default,
-    /// And so no keepalive, which needs one.
+    /// This excludes keepalive, which needs an event loop.
     None,
 }
 
-/// What a child is to do.
+/// The work of a child.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Work {
     event_loop: Loop,
@@ -43,7 +44,7 @@ pub(crate) struct Work {
     uris: Vec<String>,
 }
 
-/// What the calls took.
+/// The cost of the calls.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Cost {
     cpu: Duration,
@@ -100,7 +101,7 @@ pub(crate) fn report() -> Result<()> {
     bed.down().context("the testbed was not removed")
 }
 
-/// Opens the connections, then makes the calls; what opening costs is not counted.
+/// Opens the connections, then makes the calls. The cost of opening is not counted.
 pub(crate) fn measure(Work { event_loop, threads, uris }: Work) -> Result<Cost> {
     let open: fn(&str) -> Result<Connect> = match event_loop {
         Loop::Ours => {
@@ -124,7 +125,7 @@ pub(crate) fn measure(Work { event_loop, threads, uris }: Work) -> Result<Cost> 
         mine.take(CALLS / threads).try_for_each(|connect| Ok(connect.hostname().map(drop)?))
     })?;
     let cost = Cost { cpu: cpu_time() - cpu, wall: start.elapsed() };
-    // Closing a thousand connections is not what is measured: the daemons see the process end.
+    // Closing a thousand connections is not measured: the daemons notice the end of the process.
     shares.into_iter().flatten().for_each(std::mem::forget);
     Ok(cost)
 }

@@ -1,4 +1,4 @@
-//! What hosts cost the client: CPU, memory and threads, when nothing is asked of them and when all are busy.
+//! The client's cost of hosts: CPU, memory and threads, when all are idle and when all are busy.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -14,27 +14,27 @@ use crate::table::Table;
 use crate::usage::{Usage, cpu_time};
 
 const HOSTS: [usize; 5] = [0, 1, 10, 100, 1_000];
-/// Daemons that share the hosts.
+/// The daemons that share the hosts.
 const DAEMONS: u8 = 4;
-/// Long enough for keepalive, twice.
+/// Long enough for two keepalive intervals.
 const IDLE: Duration = Duration::from_secs(12);
 const BUSY: Duration = Duration::from_secs(5);
-/// Hosts connected to at once while there are more to come: each daemon lets in no more than 20 clients at
-/// a time that are still connecting.
+/// How many hosts are connected at the same time while more follow: each daemon accepts at most 20 clients that are
+/// still connecting.
 const CONNECTING: usize = 16;
 
-/// What a child is to do.
+/// The work of a child.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Work {
     hosts: usize,
     uris: Vec<String>,
 }
 
-/// What that many hosts cost.
+/// The cost of this number of hosts.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Cost {
     idle: Usage,
-    /// CPU time in a second of idleness.
+    /// CPU time per second while idle.
     idle_cpu: Duration,
     busy: Usage,
     busy_cpu: Duration,

@@ -1,22 +1,22 @@
-//! The machine the figures are from.
+//! The machine on which the figures are measured.
 
 use std::{fs, thread};
 
 use rustix::process::{getpriority_process, setpriority_process};
 
-/// The priority measured at, where that is allowed: what else runs on the machine then disturbs less.
+/// The priority of the measurement, where it is permitted: other processes then disturb it less.
 const NICE: i32 = -10;
-/// Where the kernel groups processes by session, it is the group's priority that counts between sessions.
+/// Where the kernel groups processes by session, the group's priority decides between sessions.
 const GROUP: &str = "/proc/self/autogroup";
 
-/// A raised priority of this process and its children, daemons and measurements alike. The session's group, which
-/// outlives them, gets its own back in the end.
+/// A raised priority of this process and its children, both daemons and measurements. The group of the session
+/// outlives them, so it gets its old priority back in the end.
 pub(crate) struct Priority {
     group: Option<String>,
 }
 
 impl Priority {
-    /// Only root may raise it; others measure as they are, and [`report`] says so.
+    /// Only root may raise it. Other users measure without, and [`report`] prints the priority.
     pub(crate) fn raise() -> Self {
         let _forbidden = setpriority_process(None, NICE);
         let before = fs::read_to_string(GROUP).ok();
@@ -29,13 +29,13 @@ impl Priority {
 impl Drop for Priority {
     fn drop(&mut self) {
         if let Some(before) = &self.group {
-            // It was allowed before.
+            // Raising it was permitted, so restoring it is too.
             let _forbidden = fs::write(GROUP, before);
         }
     }
 }
 
-/// Prints what the figures depend on: processors, kernel, libvirt, the priority, and what else the machine has to do.
+/// Prints what the figures depend on: processors, kernel, libvirt, the priority, and the load of the machine.
 pub(crate) fn report() {
     let processors = thread::available_parallelism().map_or(0, usize::from);
     let kernel = read("/proc/sys/kernel/osrelease");
@@ -52,7 +52,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).map_or_else(|_| "?".to_owned(), |text| text.trim().to_owned())
 }
 
-/// From libvirt's single number.
+/// Converts libvirt's single number.
 fn version(number: u32) -> String {
     format!("{}.{}.{}", number / 1_000_000, number / 1_000 % 1_000, number % 1_000)
 }

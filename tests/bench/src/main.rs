@@ -1,14 +1,14 @@
-//! What ATP costs on real daemons, beside the bare library and beside other tools.
+//! The cost of ATP on real daemons, compared with the bare library and with other tools.
 //!
 //! ```sh
 //! cargo run --release -p atp-bench                # all parts
 //! cargo run --release -p atp-bench -- event-loop  # one of them, or several
 //! ```
 //!
-//! Each part is a file with a `report` function: it starts the testbed it needs, which is removed however the part
-//! ends, measures, and prints tables in Markdown, as they stand in `docs/benchmarks.md`. What is compared runs in
-//! turns, and what is printed is the median: on a small machine only ratios from one run mean anything. Memory,
-//! threads and CPU time are measured in child processes of this program, so that nothing else is counted with them.
+//! Each part is a file with a `report` function. It starts the testbed it needs, which is also removed if the part
+//! fails, measures, and prints tables in Markdown for `docs/benchmarks.md`. The sides of a comparison run in turns,
+//! and the printed value is the median: on a small machine only ratios from one run are meaningful. Memory, threads
+//! and CPU time are measured in child processes of this program, so that nothing else is counted.
 
 mod bare;
 mod child;
@@ -29,13 +29,13 @@ use anyhow::Result;
 use machine::Priority;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// A thing to measure, by the name it is asked for.
+/// A part with its name on the command line.
 struct Part {
     name: &'static str,
     report: fn() -> Result<()>,
 }
 
-/// All there is to measure, in the order of the page.
+/// All parts, in the order of the page.
 const PARTS: [Part; 5] = [
     Part { name: "rate", report: rate::report },
     Part { name: "event-loop", report: event_loop::report },
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the parts of those names, or all of them; those after one that fails as well.
+/// Runs the parts with these names, or all of them. A part that fails does not stop the later ones.
 fn run(names: &[&str]) -> ExitCode {
     let known = PARTS.map(|part| part.name);
     if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
@@ -70,7 +70,7 @@ fn run(names: &[&str]) -> ExitCode {
         return ExitCode::from(2);
     }
     if let Err(error) = allow_many_files() {
-        eprintln!("warning: the limit on open files stays as it is: {error:#}");
+        eprintln!("warning: the limit on open files cannot be raised: {error:#}");
     }
     let _raised = Priority::raise();
     machine::report();
@@ -94,7 +94,7 @@ fn allow_many_files() -> Result<()> {
     Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
-/// The middle one of some figures, or the upper one of the two in the middle.
+/// The median of some figures, or the upper of the two middle ones.
 fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     let mut figures: Vec<f64> = figures.into_iter().collect();
     figures.sort_by(f64::total_cmp);

@@ -4,7 +4,7 @@ use std::thread;
 
 use anyhow::{Result, anyhow};
 
-/// Does a job in each thread, given the thread's number.
+/// Runs a job in each thread, with the thread's number.
 pub(crate) fn in_parallel<T: Send>(
     threads: usize,
     job: impl Fn(usize) -> Result<T> + Sync,

@@ -1,8 +1,8 @@
-//! What a command to a VM costs: a carrier's call beside the same one made by hand, a program run in the guest, and
-//! files carried into it and out of it.
+//! The cost of a command to a VM: a call of a carrier compared with the same call written by hand, a program run in
+//! the guest, and files copied into and out of the guest.
 //!
-//! Both sides of a comparison go the same way, over connections with the same keepalive, and read what comes back: the
-//! reply is parsed into the type that belongs to the command.
+//! Both sides of a comparison use the same path, over connections with the same keepalive, and parse the reply into
+//! the type of the command.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -27,27 +27,27 @@ use virt::domain::Domain;
 use crate::table::{Table, verdict};
 use crate::{bare, median};
 
-/// Each side runs for so long, then it is the other's turn.
+/// The time of one turn of a side.
 const TURN: Duration = Duration::from_millis(100);
 const ROUNDS: usize = 61;
 const QUERY: &str = r#"{"execute":"query-status"}"#;
-/// Longest a call may take.
+/// The time limit of a call.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Longest a file may take.
+/// The time limit of a file.
 const FILE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// The least shares of the rates by hand that are wanted, percent.
+/// The goals: the minimum shares of the rates by hand, percent.
 const LIBVIRT_GOAL: f64 = 95.0;
 const SOCKET_GOAL: f64 = 90.0;
 
-/// Runs of a program, and of its like that is asked after at a fixed pace.
+/// The number of runs of a program, and of the equivalent that is polled at a fixed interval.
 const RUNS: usize = 41;
 const FIXED: Duration = Duration::from_millis(100);
 
-/// The size of a file that is carried, and how often it is.
+/// The size of the copied file, and the number of copies.
 const FILE: usize = 4 << 20;
 const FILES: usize = 5;
-/// The most bytes that go into one command to an agent through libvirt, and that are asked for in one.
+/// The maximum size of a write command to an agent through libvirt, and of a read.
 const WRITTEN: usize = 98_208;
 const READ: usize = 1 << 20;
 
@@ -94,7 +94,7 @@ impl Side {
     }
 }
 
-/// A row for each side, beside the first of them.
+/// A row for each side, compared with the first.
 fn rows(table: &mut Table, sides: &[Side]) {
     for side in sides {
         let share = side.share_of(&sides[0]);
@@ -108,8 +108,8 @@ fn rows(table: &mut Table, sides: &[Side]) {
     }
 }
 
-/// Beside the library's own function. It blocks, so a task hands it to a thread and is woken by that, whoever the
-/// task belongs to; what that costs shows the function in a thread of its own.
+/// Compared with the library's own function. It blocks, so a task passes it to a thread and is woken by that, in any
+/// program. The side with a thread of its own shows the cost of this.
 async fn through_libvirt(
     manager: &TransportManager,
     domain: &Arc<Domain>,
@@ -150,8 +150,8 @@ async fn through_libvirt(
     Ok(())
 }
 
-/// Beside a loop that writes a line, with an id as ours has, and reads one, in the same runtime. Each has a QEMU of its
-/// own, for a QEMU serves one client. What the id by itself costs shows the loop without one.
+/// Compared with a loop that writes a line, with an id as ours, and reads one, in the same runtime. Each has a QEMU
+/// of its own, since a QEMU serves one client. The loop without an id shows the cost of the id.
 async fn by_socket(table: &mut Table) -> Result<()> {
     let (theirs, own) = (Qemu::empty()?, Qemu::empty()?);
     let manager = TransportManager::with_connector(
@@ -187,7 +187,7 @@ fn rate(calls: u32, start: Instant) -> f64 {
     f64::from(calls) / start.elapsed().as_secs_f64()
 }
 
-/// Calls a second over a carrier.
+/// Calls per second over a carrier.
 async fn by_carrier(carrier: &impl Carrier) -> Result<f64, ProtocolError> {
     let start = Instant::now();
     let mut calls = 0_u32;
@@ -202,7 +202,7 @@ fn soon(patience: Duration) -> tokio::time::Instant {
     tokio::time::Instant::now() + patience
 }
 
-/// A monitor that is spoken to by hand: a line is written, and one is read.
+/// A monitor used by hand: a line is written, and one is read.
 struct Hand {
     stream: BufStream<UnixStream>,
     line: String,
@@ -225,7 +225,7 @@ impl Hand {
         Ok(())
     }
 
-    /// Calls a second of one turn.
+    /// The calls per second of one turn.
     async fn rate(&mut self, mut command: impl FnMut() -> String) -> Result<f64> {
         let start = Instant::now();
         let mut calls = 0_u32;
@@ -238,7 +238,7 @@ impl Hand {
     }
 }
 
-/// Reads a reply to [`QUERY`] as whoever asks would.
+/// Reads a reply to [`QUERY`] as its caller would.
 fn parsed(reply: &str) -> Result<()> {
     #[derive(Deserialize)]
     struct Reply {
@@ -250,7 +250,7 @@ fn parsed(reply: &str) -> Result<()> {
     Ok(())
 }
 
-/// A short program in the guest, asked after with growing pauses, and at a fixed pace.
+/// A short program in the guest, polled at growing intervals, and at a fixed interval.
 async fn programs(manager: &TransportManager, vm: Uuid) -> Result<()> {
     let fixed = Polling { first: FIXED, factor: 1.0, longest: FIXED };
     let fixed = ExecPolicy { polling: fixed, ..ExecPolicy::default() };
@@ -286,7 +286,7 @@ fn millis(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
-/// A file into the guest and out of it, beside a loop of writes or reads of the same size and nothing else.
+/// A file copied into the guest and out of it, compared with a bare loop of writes or reads of the same size.
 async fn files(manager: &TransportManager, domain: &Arc<Domain>, vm: Uuid) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let source = Arc::new(Source::from_bytes("bench", vec![0; FILE], 0o600));
@@ -337,17 +337,17 @@ async fn files(manager: &TransportManager, domain: &Arc<Domain>, vm: Uuid) -> Re
     Ok(())
 }
 
-/// MiB a second of work that carries [`FILE`] bytes.
+/// The rate of work that copies [`FILE`] bytes, MiB per second.
 async fn speed(work: impl Future<Output = Result<()>>) -> Result<f64> {
     let start = Instant::now();
     work.await?;
     Ok((FILE >> 20) as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Writes a file in the guest, with commands of the largest size that goes through.
+/// Writes a file in the guest, with commands of the maximum size.
 fn write_all(domain: &Domain) -> Result<()> {
     let handle = opened(domain, "w")?;
-    // In base64 three bytes of zeros are this.
+    // Three zero bytes in base64.
     let command = |bytes: usize| {
         let zeros = "AAAA".repeat(bytes / 3);
         format!(r#"{{"execute":"guest-file-write","arguments":{{"handle":{handle},"buf-b64":"{zeros}"}}}}"#)
@@ -360,7 +360,7 @@ fn write_all(domain: &Domain) -> Result<()> {
     closed(domain, handle)
 }
 
-/// Reads the file again.
+/// Reads the file.
 fn read_all(domain: &Domain) -> Result<()> {
     let handle = opened(domain, "r")?;
     let command =

@@ -1,8 +1,8 @@
-//! How many calls a second: `execute_on_host` beside the bare library.
+//! The number of calls per second: `execute_on_host` compared with the bare library.
 //!
-//! All sides have the same event loop and keepalive, as many connections, and as many callers: threads that make the
-//! calls themselves on the bare side, tasks on the others. A caller that is a task cannot make a blocking call
-//! itself; what that costs by itself shows the bare library on tokio's own threads for blocking calls.
+//! All sides have the same event loop and keepalive, and the same number of connections and callers: threads that
+//! make the calls themselves on the bare side, tasks on the others. A task cannot make a blocking call itself; the
+//! side with the bare library on tokio's threads for blocking calls shows the cost of this.
 
 use std::sync::Arc;
 use std::thread;
@@ -19,31 +19,31 @@ use crate::table::{Table, verdict};
 use crate::usage::cpu_time;
 use crate::{bare, median};
 
-/// Each side runs for so long, then it is the next one's turn.
+/// The time of one turn of a side.
 const TURN: Duration = Duration::from_millis(25);
 const ROUNDS: usize = 241;
 const HOST: &str = "host";
 
-/// A number of calls in flight, and what they share.
+/// A number of parallel calls, and the goal for it.
 struct Case {
     in_flight: usize,
     connections: usize,
-    /// The least share of the bare rate that is wanted, percent.
+    /// The goal: the minimum share of the bare rate, percent.
     goal: Option<f64>,
 }
 
 const CASES: [Case; 3] = [
     Case { in_flight: 1, connections: 1, goal: Some(85.0) },
     Case { in_flight: 4, connections: 4, goal: Some(95.0) },
-    // Not what the transport does by itself: libvirt's client is not safe with several calls on a connection.
+    // Not the transport's default: libvirt's client is not safe with several calls on a connection.
     Case { in_flight: 4, connections: 1, goal: None },
 ];
 
-/// What one side did in one turn.
+/// The result of one turn of a side.
 struct Turn {
-    /// Calls a second.
+    /// Calls per second.
     rate: f64,
-    /// CPU time of this process for a call, microseconds.
+    /// CPU time of this process per call, microseconds.
     cpu: f64,
 }
 
@@ -118,7 +118,7 @@ async fn connected(uri: &str, case: &Case) -> Result<TransportManager, Transport
     Ok(manager)
 }
 
-/// Has calls made for a while; `calls` is told when it started, and returns how many there were.
+/// Measures the calls made for a while. `calls` gets the start time, and returns their number.
 fn turn(calls: impl FnOnce(Instant) -> Result<u32>) -> Result<Turn> {
     let (cpu, start) = (cpu_time(), Instant::now());
     let calls = f64::from(calls(start)?);

@@ -1,4 +1,4 @@
-//! Results as tables in Markdown, aligned so that they can be read as they are.
+//! Results as tables in Markdown, aligned so that they are also readable as text.
 
 /// Rows of text under headings.
 pub(crate) struct Table {
@@ -14,7 +14,7 @@ impl Table {
         self.rows.push(cells.to_vec());
     }
 
-    /// Prints it under a sentence that says what it shows.
+    /// Prints the table under a sentence that describes it.
     pub(crate) fn print(&self, about: &str) {
         println!("\n{about}\n");
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -38,7 +38,7 @@ impl Table {
     }
 }
 
-/// A figure beside its goal.
+/// A figure with its goal.
 pub(crate) fn verdict(reached: bool) -> &'static str {
     if reached { "reached" } else { "missed" }
 }

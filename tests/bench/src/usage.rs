@@ -1,4 +1,4 @@
-//! What this process uses.
+//! The resource usage of this process.
 
 use std::fs;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-/// What this process holds at one moment.
+/// The resources of this process at one moment.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Usage {
-    /// Memory that is resident, KiB.
+    /// Resident memory, KiB.
     pub(crate) memory_kib: u64,
     pub(crate) threads: u64,
 }
@@ -27,7 +27,7 @@ impl Usage {
     }
 }
 
-/// CPU time of all threads of this process since it started, the kernel's work for it included.
+/// The CPU time of all threads of this process since its start, including the kernel's work for it.
 pub(crate) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     // Neither is ever negative.

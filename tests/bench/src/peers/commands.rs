@@ -1,4 +1,4 @@
-//! Processes that do something to the whole fleet once: `atp`, and what stands for it with `virsh`.
+//! Processes that do something once to the whole fleet: `atp`, and the equivalents with `virsh`.
 
 use std::env;
 use std::path::PathBuf;
@@ -9,12 +9,12 @@ use anyhow::{Context, Result, ensure};
 use super::virsh::{self, Shell, xargs};
 use super::{Fleet, QUERY, START, status};
 
-/// The binary beside this one.
+/// The `atp` binary in the folder of this one.
 pub(super) fn binary() -> Result<PathBuf> {
     let binary = env::current_exe()?.with_file_name("atp");
     ensure!(
         binary.exists(),
-        "{} is not there\n\nhint: cargo build --release --package atp-cli",
+        "{} does not exist\n\nhint: cargo build --release --package atp-cli",
         binary.display()
     );
     Ok(binary)
@@ -31,7 +31,7 @@ pub(super) fn atp(fleet: &Fleet, arguments: &[&str]) -> Result<()> {
     wait_for(command.args(arguments))
 }
 
-/// Runs a command that has to succeed.
+/// Runs a command that must succeed.
 pub(super) fn wait_for(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
@@ -40,7 +40,7 @@ pub(super) fn wait_for(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// `true` in every guest: a shell script for each, which starts the process and asks until it has ended.
+/// `true` in every guest: a shell script for each, which starts the process and polls it until it has ended.
 pub(super) fn exec_by_xargs(fleet: &Fleet) -> Result<()> {
     const SCRIPT: &str = r#"
         agent() { virsh --quiet --connect "$1" qemu-agent-command "$2" "$3"; }
@@ -53,7 +53,7 @@ pub(super) fn exec_by_xargs(fleet: &Fleet) -> Result<()> {
     xargs(fleet.at_once(), &lines, &["sh", "-c", SCRIPT, "sh"])
 }
 
-/// The same by a virsh for each host, which takes the guests one after the other.
+/// The same by one virsh for each host, which handles the guests in sequence.
 pub(super) fn exec_by_pipe(fleet: &Fleet) -> Result<()> {
     virsh::converse(&fleet.uris, |shell| {
         for vm in fleet.names() {
@@ -69,17 +69,17 @@ pub(super) fn exec_by_pipe(fleet: &Fleet) -> Result<()> {
     })
 }
 
-/// A listing by a virsh for each host.
+/// A listing by one virsh for each host.
 pub(super) fn list_by_pipe(fleet: &Fleet) -> Result<()> {
     virsh::converse(&fleet.uris, |shell: &mut Shell| shell.ask("list --all").map(drop))
 }
 
-/// `query-status` of every VM by a virsh for each host.
+/// `query-status` of every VM by one virsh for each host.
 pub(super) fn query_by_pipe(fleet: &Fleet) -> Result<()> {
     virsh::converse(&fleet.uris, |shell| fleet.names().try_for_each(|vm| shell.ask(&monitor(vm)).map(drop)))
 }
 
-/// The line by which virsh sends the query to a VM's monitor.
+/// The virsh line that sends the query to a VM's monitor.
 pub(super) fn monitor(vm: &str) -> String {
     format!("qemu-monitor-command {vm} '{QUERY}'")
 }

@@ -1,4 +1,4 @@
-//! Contenders that do the same job in turns, and what each takes for it beside the first.
+//! Contenders that do the same job in turns, and the cost of each compared with the first.
 
 use std::time::{Duration, Instant};
 
@@ -11,35 +11,35 @@ use crate::table::{Table, verdict};
 /// One way to do a job.
 pub(super) struct Contender<'a> {
     name: &'static str,
-    /// What is wanted of the first contender beside this one.
+    /// The goal of the first contender compared with this one.
     goal: Option<Goal>,
     job: Box<dyn Fn() -> Result<Round> + 'a>,
 }
 
-/// What is wanted of the first contender beside another.
+/// A goal of the first contender compared with another.
 #[derive(Clone, Copy)]
 pub(super) struct Goal {
-    /// The least multiple of the other's rate.
+    /// The minimum multiple of the other's rate.
     pub(super) rate: f64,
-    /// The greatest share of the other's CPU time for an operation.
+    /// The maximum share of the other's CPU time per operation.
     pub(super) cpu: Option<f64>,
 }
 
-/// Never behind.
+/// At least as good as the other.
 pub(super) const AHEAD: Goal = Goal { rate: 1.0, cpu: None };
 
-/// What doing the job once took.
+/// The cost of doing the job once.
 pub(super) struct Round {
     pub(super) operations: usize,
     pub(super) wall: Duration,
-    /// CPU time of all processes that had to do with it.
+    /// The CPU time of all processes involved.
     pub(super) cpu: Duration,
-    /// How long operations took, each or some of them.
+    /// The latencies of all operations, or of some.
     pub(super) latencies: Vec<Duration>,
 }
 
 impl Round {
-    /// A job that is one operation: some processes, started and waited for.
+    /// A job that is one operation: processes that are started and waited for.
     pub(super) fn of_processes(job: impl FnOnce() -> Result<()>) -> Result<Self> {
         let (cpu, start) = (processes::cpu_of_the_ended()?, Instant::now());
         job()?;
@@ -63,7 +63,7 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// The headings of the rows that [`compete`] adds; `each` is what the operations are called.
+/// The headings of the rows that [`compete`] adds; `each` names the operations.
 pub(super) fn table(each: &str) -> Table {
     Table::new([
         "by",
@@ -79,9 +79,9 @@ pub(super) fn table(each: &str) -> Table {
     ])
 }
 
-/// Has each contender do its job so many times, in turns, and adds a row for each to the table.
+/// Lets each contender do its job so many times, in turns, and adds a row for each to the table.
 ///
-/// Memory is looked at while each does it once before the others, which is not counted otherwise.
+/// Memory is measured in one more execution before the others, which is not counted otherwise.
 pub(super) fn compete(table: &mut Table, rounds: usize, contenders: &[Contender<'_>]) -> Result<()> {
     let mut all: Vec<(u64, Vec<Round>)> = Vec::new();
     for contender in contenders {
@@ -120,7 +120,7 @@ pub(super) fn compete(table: &mut Table, rounds: usize, contenders: &[Contender<
 }
 
 impl Goal {
-    /// The goal in words, and whether it is reached by these multiples of the other's rate and CPU time.
+    /// The goal as text, and whether these multiples of the other's rate and CPU time reach it.
     fn beside(self, rate: f64, cpu: f64) -> (String, &'static str) {
         let mut words = format!("≥ {} ×", self.rate);
         let mut reached = rate >= self.rate;
@@ -132,13 +132,13 @@ impl Goal {
     }
 }
 
-/// The time within which so many percent of the operations ended, milliseconds.
+/// The latency percentile of the operations, milliseconds.
 fn percentile(sorted: &[Duration], percent: usize) -> String {
     let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
     sorted.get(index).map_or_else(String::new, |latency| figure(latency.as_secs_f64() * 1e3))
 }
 
-/// A number with three digits that count.
+/// A number with three significant digits.
 fn figure(number: f64) -> String {
     match number {
         n if n >= 100.0 => format!("{n:.0}"),

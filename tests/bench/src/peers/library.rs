@@ -1,4 +1,4 @@
-//! The library: many calls over connections that are open, in a process of their own.
+//! The library: many calls over open connections, in a process of its own.
 
 use std::collections::HashMap;
 use std::iter;
@@ -22,17 +22,17 @@ use crate::child;
 use crate::parallel::in_parallel;
 use crate::usage::cpu_time;
 
-/// Longest a call may take.
+/// The time limit of a call.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the process is to do.
+/// The work of the process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Work {
     pub(super) job: Job,
     pub(super) uris: Vec<String>,
-    /// Calls under way at once, on each host.
+    /// Parallel calls on each host.
     pub(super) at_once: usize,
-    /// How often each host, or each VM, is asked.
+    /// The number of calls to each host, or to each VM.
     pub(super) calls: usize,
 }
 
@@ -40,8 +40,8 @@ pub(crate) struct Work {
 pub(super) enum Job {
     /// `hostname` of each host, by `execute_on_host`.
     Hostname,
-    /// The same by libvirt's client library alone, on threads that have a connection each. It has no keepalive
-    /// then and no event loop: less no program pays that uses the library.
+    /// The same by libvirt's client library alone, on threads with a connection each. It has no keepalive and no
+    /// event loop: this is the minimum cost of any program that uses the library.
     BareHostname,
     /// `query-status` of each VM, by `execute_on_host` and a carrier.
     Query,
@@ -49,7 +49,7 @@ pub(super) enum Job {
     QueryRuns,
 }
 
-/// What the calls took.
+/// The cost of the calls.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Cost {
     operations: usize,
@@ -58,13 +58,13 @@ pub(crate) struct Cost {
     latencies: Vec<Duration>,
 }
 
-/// Has a process make many calls. What starting and connecting take is not counted.
+/// Lets a process make many calls. The cost of starting and connecting is not counted.
 pub(super) fn calls(work: &Work) -> Result<Round> {
     let Cost { operations, wall, cpu, latencies } = child::ask(child::PEERS, work)?;
     Ok(Round { operations, wall, cpu, latencies })
 }
 
-/// Connects, makes the calls, and tells what they took.
+/// Connects, makes the calls, and returns their cost.
 pub(crate) fn measure(work: Work) -> Result<Cost> {
     match work.job {
         Job::BareHostname => bare_hostnames(&work),
@@ -129,12 +129,12 @@ async fn timed(calls: impl Future<Output = Result<Vec<Duration>>>) -> Result<Cos
     Ok(Cost { operations: latencies.len(), wall: start.elapsed(), cpu: cpu_time() - cpu, latencies })
 }
 
-/// The ids of the hosts, each as often as it has callers; with each caller's number among those of its host.
+/// The ids of the hosts, once for each caller, with each caller's number among those of its host.
 fn callers(ids: &[String], of_each: usize) -> Vec<(String, usize)> {
     ids.iter().flat_map(|id| (0..of_each).map(|number| (id.clone(), number))).collect()
 }
 
-/// Asks each host so many times, by its callers together.
+/// Makes so many calls to each host, shared by its callers.
 async fn hostnames(
     manager: &TransportManager,
     callers: &[(String, usize)],
@@ -168,7 +168,7 @@ async fn guests(manager: &TransportManager, ids: &[String]) -> Result<Vec<(Strin
     listed.into_iter().map(uuids).collect()
 }
 
-/// Asks each VM so many times. The callers of a host take its VMs in turn, whoever is free the next.
+/// Makes so many calls to each VM. Each free caller of a host takes the next of its VMs in turn.
 async fn queries(
     manager: &TransportManager,
     callers: &[(String, usize)],
@@ -215,7 +215,8 @@ async fn runs(executor: &Executor, plan: &Plan, times: usize) -> Result<Vec<Dura
                 }
                 RunEvent::Finished(outcome) => {
                     ensure!(outcome.status == Status::Ok, "a run ended with {:?}", outcome.error);
-                    let start = started.get(&(outcome.host, outcome.vm)).context("it never started")?;
+                    let start =
+                        started.get(&(outcome.host, outcome.vm)).context("an outcome without a start")?;
                     latencies.push(start.elapsed());
                 }
                 RunEvent::Progress { .. } => {}
@@ -226,7 +227,7 @@ async fn runs(executor: &Executor, plan: &Plan, times: usize) -> Result<Vec<Dura
     Ok(latencies)
 }
 
-/// How many callers each host has.
+/// The number of callers of each host.
 fn of_each(callers: &[(String, usize)]) -> usize {
     callers.iter().map(|(_, number)| number + 1).max().unwrap_or(1)
 }

@@ -1,8 +1,8 @@
-//! ATP beside what it is chosen over: loops of `virsh` and programs on `libvirt-python`, at the same jobs on the same
-//! hosts, with as many calls at once.
+//! ATP compared with its alternatives: loops of `virsh` and programs on `libvirt-python`, with the same jobs on the
+//! same hosts and the same number of parallel calls.
 //!
-//! Where many calls are made, what starting a process and connecting take is counted only for those that do it for
-//! each call. Where a command is compared, all of it is counted.
+//! In comparisons of many calls, the cost of starting a process and connecting is counted only for contenders that do
+//! so for each call. In comparisons of commands, everything is counted.
 
 mod commands;
 mod contest;
@@ -24,13 +24,13 @@ use library::Job;
 
 const HOSTS: u8 = 3;
 const GUESTS: u8 = 8;
-/// Calls under way at once, on each host. A libvirt daemon works on no more than five of one client's.
+/// Parallel calls on each host. A libvirt daemon executes at most five calls of one client in parallel.
 const AT_ONCE: usize = 4;
 
-/// Times that each host is asked its name, and each VM its status.
+/// The number of calls to each host (its name) and to each VM (its status).
 const HOSTNAMES: usize = 1_000;
 const QUERIES: usize = 100;
-/// The same where each time takes a process: rates are compared, and there are fewer of them.
+/// The same where each call needs a process: fewer, as only rates are compared.
 const PROCESSES: usize = 60;
 
 /// Rounds of each job.
@@ -38,25 +38,25 @@ const CALL_ROUNDS: usize = 5;
 const COMMAND_ROUNDS: usize = 15;
 const START_ROUNDS: usize = 101;
 
-/// What is wanted of atp.
+/// The goals of atp.
 const TWENTY_TIMES: Goal = Goal { rate: 20.0, cpu: None };
 const PYTHON_GOAL: Goal = Goal { rate: 1.5, cpu: Some(0.5) };
 
 const QUERY: &str = r#"{"execute":"query-status"}"#;
 const START: &str = r#"{"execute":"guest-exec","arguments":{"path":"true","capture-output":true}}"#;
 
-/// The agent's command that asks after a process.
+/// The agent's command that polls a process.
 fn status(pid: u64) -> String {
     format!(r#"{{"execute":"guest-exec-status","arguments":{{"pid":{pid}}}}}"#)
 }
 
-/// The hosts, and what the contenders need to know of them.
+/// The hosts, and the data that the contenders need about them.
 struct Fleet {
     uris: Vec<String>,
     /// Each guest, with the URI of its host.
     guests: Vec<(String, String)>,
     atp: PathBuf,
-    /// A file in which atp finds the hosts.
+    /// A settings file with the hosts, for atp.
     settings: PathBuf,
     /// A scenario of many queries.
     scenario: PathBuf,
@@ -90,7 +90,7 @@ impl Fleet {
         })
     }
 
-    /// Calls under way at once, over all hosts.
+    /// Parallel calls over all hosts.
     fn at_once(&self) -> usize {
         AT_ONCE * self.uris.len()
     }
@@ -108,7 +108,7 @@ impl Fleet {
         python::Work { job, uris: &self.uris, threads: AT_ONCE, shared, calls }
     }
 
-    /// So many virsh calls of hosts in turn, all the same.
+    /// So many identical virsh calls, to the hosts in turn.
     fn of_hosts(&self, calls: usize, words: &[&str]) -> Vec<virsh::Call> {
         let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
         self.uris.iter().cycle().take(calls).map(|uri| (uri.clone(), words.clone())).collect()
@@ -207,7 +207,7 @@ fn queries(fleet: &Fleet) -> Result<()> {
     Ok(())
 }
 
-/// One command over the whole fleet, by processes that are started for it.
+/// One command over the whole fleet, by processes started for it.
 fn whole_fleet(fleet: &Fleet) -> Result<()> {
     let by_atp = |arguments: &'static [&'static str]| move || Round::of_processes(|| atp(fleet, arguments));
     let by_python = |job, shared| move || python::once(&fleet.python(job, shared, 1));
@@ -279,7 +279,7 @@ fn whole_fleet(fleet: &Fleet) -> Result<()> {
     Ok(())
 }
 
-/// What starting costs by itself.
+/// The cost of starting alone.
 fn starts(fleet: &Fleet) -> Result<()> {
     let mut table = table("start");
     let start =

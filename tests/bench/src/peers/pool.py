@@ -1,4 +1,4 @@
-"""libvirt-python with a pool of threads: does one job as JSON asks for it, and says in JSON what it took.
+"""libvirt-python with a pool of threads: does one job that JSON describes, and prints its cost as JSON.
 
 `job` is hostname, query-status, query-once, list or exec; `uris` the hosts; `threads` how many there are for each host; `shared`
 whether the threads of a host share a connection or have one each; `calls` how many a host (hostname) or a VM
@@ -15,7 +15,7 @@ import libvirt
 import libvirt_qemu
 
 QUERY = '{"execute":"query-status"}'
-# Longest pause between two questions whether a process in a guest has ended, seconds.
+# The maximum pause between two polls of a process in a guest, seconds.
 POLL = 0.01
 
 
@@ -96,7 +96,7 @@ class Host:
         return self.own.connection
 
     def warm_up(self):
-        """Has each thread there, with its connection open and its domains known."""
+        """Starts every thread, with its connection open and its domains looked up."""
 
         def meet():
             self.hostname()

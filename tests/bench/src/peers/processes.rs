@@ -1,4 +1,4 @@
-//! What processes use: those that this one started and waited for, and those that run.
+//! The resource usage of processes: of ended children, and of running ones.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-/// Pause between two looks at the memory of what runs.
+/// The pause between two measurements of the memory of running processes.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// CPU time, in user mode and in the kernel, of all processes that this one has waited for, and of those that they
+/// The CPU time, in user mode and in the kernel, of all processes that this one has waited for, and that they have
 /// waited for.
 pub(super) fn cpu_of_the_ended() -> Result<Duration> {
     let mut usage = MaybeUninit::uninit();
-    // SAFETY: getrusage(2) writes a whole `rusage` into the place it is given, if it succeeds.
+    // SAFETY: getrusage(2) writes a complete `rusage` to the given address if it succeeds.
     let usage = unsafe {
         let result = libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
         ensure!(result == 0, "getrusage: {}", std::io::Error::last_os_error());
@@ -28,7 +28,7 @@ pub(super) fn cpu_of_the_ended() -> Result<Duration> {
     Ok(time(usage.ru_utime)? + time(usage.ru_stime)?)
 }
 
-/// CPU time of the threads that a process has now.
+/// The CPU time of the current threads of a process.
 pub(super) fn cpu_of_the_running(process: u32) -> Result<Duration> {
     let mut total = Duration::ZERO;
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
@@ -39,8 +39,8 @@ pub(super) fn cpu_of_the_running(process: u32) -> Result<Duration> {
     Ok(total)
 }
 
-/// The most memory that the processes started by a job had in use together, KiB, and what the job returned. What
-/// several of them share is counted for each.
+/// The peak of the total memory of the processes that a job started, KiB, and the job's result. Memory that several
+/// of them share is counted for each.
 pub(super) fn peak_memory<T>(job: impl FnOnce() -> T) -> (u64, T) {
     let others: BTreeSet<u32> = children(std::process::id()).into_iter().collect();
     let ended = AtomicBool::new(false);
@@ -61,7 +61,7 @@ pub(super) fn peak_memory<T>(job: impl FnOnce() -> T) -> (u64, T) {
     })
 }
 
-/// The memory of a process and its descendants, KiB; nothing of those that are gone.
+/// The memory of a process and its descendants, KiB. Zero for those that have ended.
 fn tree_memory(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,4 +1,4 @@
-//! `libvirt-python` with a pool of threads: a program beside this file, run by the system's own Python.
+//! `libvirt-python` with a pool of threads: a program beside this file, run by the system's Python.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::contest::Round;
 
 const PROGRAM: &str = include_str!("pool.py");
-/// Debian's own: others do not see its packages.
+/// Debian's own Python: others do not find its packages.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// What the program is to do.
+/// The work of the program.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Work<'a> {
     pub(super) job: &'static str,
@@ -21,11 +21,11 @@ pub(super) struct Work<'a> {
     pub(super) threads: usize,
     /// Whether the threads of a host share a connection, or have one each.
     pub(super) shared: bool,
-    /// How often each host, or each VM, is asked.
+    /// The number of calls to each host, or to each VM.
     pub(super) calls: usize,
 }
 
-/// What the program says that the calls took, seconds.
+/// The cost of the calls as the program reports it, seconds.
 #[derive(Debug, Deserialize)]
 struct Answer {
     operations: usize,
@@ -34,7 +34,7 @@ struct Answer {
     latencies: Vec<f64>,
 }
 
-/// Whether it can be run here.
+/// Checks that the program can be run here.
 pub(super) fn check() -> Result<()> {
     let found = Command::new(PYTHON).args(["-c", "import libvirt, libvirt_qemu"]).output();
     ensure!(
@@ -44,7 +44,7 @@ pub(super) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Has it make many calls. What starting and connecting take is not counted.
+/// Lets the program make many calls. The cost of starting and connecting is not counted.
 pub(super) fn calls(work: &Work<'_>) -> Result<Round> {
     let Answer { operations, wall, cpu, latencies } = serde_json::from_slice(&run(work)?)?;
     Ok(Round {
@@ -55,7 +55,7 @@ pub(super) fn calls(work: &Work<'_>) -> Result<Round> {
     })
 }
 
-/// Has it do something once, from its start to its end.
+/// Lets the program do something once, and measures from its start to its end.
 pub(super) fn once(work: &Work<'_>) -> Result<Round> {
     Round::of_processes(|| run(work).map(drop))
 }

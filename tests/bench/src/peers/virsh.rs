@@ -1,5 +1,5 @@
-//! `virsh`, in the two ways it is used for many things at once: a process for each call, started by `xargs -P`, and
-//! a process for each host, fed by a pipe.
+//! `virsh`, in the two ways it is used for many operations: a process for each call, started by `xargs -P`, and a
+//! process for each host, fed by a pipe.
 
 use std::io::{BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -12,15 +12,15 @@ use super::contest::Round;
 use super::processes::cpu_of_the_running;
 use crate::parallel::in_parallel;
 
-/// What virsh shows when it waits for a command.
+/// The prompt of virsh.
 const PROMPT: &[u8] = b"virsh # ";
 
 /// One call: a host's URI, and the words of the command.
 pub(super) type Call = (String, Vec<String>);
 
-/// Has `xargs` start a virsh for each call, so many at once.
+/// Lets `xargs` start a virsh for each call, so many in parallel.
 ///
-/// How long each took is not seen from outside: a few are started in the same way from here, and timed.
+/// The latency of each is not visible from outside, so a few are started in the same way from here and measured.
 pub(super) fn by_xargs(at_once: usize, calls: &[Call], timed: usize) -> Result<Round> {
     let mut round = Round::of_processes(|| {
         let lines = calls.iter().map(|(uri, words)| {
@@ -36,7 +36,7 @@ pub(super) fn by_xargs(at_once: usize, calls: &[Call], timed: usize) -> Result<R
     Ok(round)
 }
 
-/// Has `xargs` run a command for each line, so many at once.
+/// Lets `xargs` run a command for each line, so many in parallel.
 pub(super) fn xargs(at_once: usize, lines: &str, command: &[&str]) -> Result<()> {
     let mut child = Command::new("xargs")
         .args(["-P", &at_once.to_string(), "-L", "1"])
@@ -45,7 +45,7 @@ pub(super) fn xargs(at_once: usize, lines: &str, command: &[&str]) -> Result<()>
         .stdout(Stdio::null())
         .spawn()
         .context("cannot run xargs")?;
-    // Dropped, and so closed, when all is written.
+    // Dropping it when all is written closes the pipe.
     child.stdin.take().context("xargs has no stdin")?.write_all(lines.as_bytes())?;
     let status = child.wait()?;
     ensure!(status.success(), "xargs ended with {status}");
@@ -67,7 +67,7 @@ fn each_timed(at_once: usize, calls: &[Call]) -> Result<Vec<Duration>> {
     Ok(shares.concat())
 }
 
-/// Feeds the same lines to a virsh for each host. Starting them is not counted.
+/// Feeds the same lines to one virsh for each host. Starting them is not counted.
 pub(super) fn by_pipe(uris: &[String], lines: &[String]) -> Result<Round> {
     let mut shells = uris.iter().map(|uri| Shell::open(uri)).collect::<Result<Vec<_>>>()?;
     let cpu = |shells: &[Shell]| -> Result<Duration> {
@@ -81,7 +81,7 @@ pub(super) fn by_pipe(uris: &[String], lines: &[String]) -> Result<Round> {
     Ok(Round { operations: uris.len() * lines.len(), wall, cpu, latencies: latencies.concat() })
 }
 
-/// Starts a virsh for each host, and has a conversation with each, all at once.
+/// Starts one virsh for each host, and exchanges commands and answers with all in parallel.
 pub(super) fn converse(uris: &[String], talk: impl Fn(&mut Shell) -> Result<()> + Sync) -> Result<()> {
     let mut shells = uris.iter().map(|uri| Shell::open(uri)).collect::<Result<Vec<_>>>()?;
     each(&mut shells, talk)?;
@@ -110,7 +110,7 @@ impl Shell {
         Ok(shell)
     }
 
-    /// Gives it a command and waits for the answer.
+    /// Sends a command and waits for the answer.
     pub(super) fn ask(&mut self, line: &str) -> Result<String> {
         writeln!(self.input, "{line}")?;
         let answer = self.answer()?;
@@ -118,7 +118,7 @@ impl Shell {
         Ok(answer.trim().to_owned())
     }
 
-    /// Gives it all commands at once, and tells how long each took from the answer before to its own.
+    /// Sends all commands at once, and returns for each the time between the previous answer and its own.
     fn feed(&mut self, lines: &[String]) -> Result<Vec<Duration>> {
         let Shell { input, output, .. } = self;
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
@@ -149,7 +149,7 @@ impl Shell {
     }
 }
 
-/// What it writes until the next prompt: the echo of the command and the answer.
+/// Its output until the next prompt: the echo of the command and the answer.
 fn read_answer(output: &mut BufReader<ChildStdout>) -> Result<Vec<u8>> {
     let mut answer = Vec::new();
     while !answer.ends_with(PROMPT) {
@@ -163,7 +163,7 @@ fn read_answer(output: &mut BufReader<ChildStdout>) -> Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Does something with each shell, in a thread each.
+/// Runs a function with each shell, in a thread each.
 fn each<T: Send>(shells: &mut [Shell], job: impl Fn(&mut Shell) -> Result<T> + Sync) -> Result<Vec<T>> {
     thread::scope(|scope| {
         let job = &job;
