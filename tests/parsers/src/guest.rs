@@ -1,4 +1,4 @@
-//! What a guest says through its agent: a guest may say anything.
+//! Data from a guest through its agent. A guest may send anything.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::{Fixed, runtime, text};
 
-/// An agent whose programs all print the same and end well.
+/// An agent whose programs all print the same text and exit successfully.
 struct Prints(String);
 
 impl Carrier for Prints {
@@ -31,7 +31,7 @@ impl Carrier for Prints {
     }
 }
 
-/// What the guest's shell prints of files.
+/// The output of the guest's shell about files.
 pub(crate) fn guest_files(bytes: &[u8]) {
     let carrier = Prints(BASE64.encode(bytes));
     runtime().block_on(async {
@@ -52,7 +52,7 @@ pub(crate) fn guest_files(bytes: &[u8]) {
     });
 }
 
-/// What the agent says of the guest's system.
+/// The agent's answers about the guest's system.
 pub(crate) fn guest_system(bytes: &[u8]) {
     let carrier = Fixed(text(bytes));
     runtime().block_on(async {
@@ -64,7 +64,7 @@ pub(crate) fn guest_system(bytes: &[u8]) {
                 assert!(address.prefix <= longest(address), "{address:?}");
             }
         }
-        // What they read is checked where they are used; here it is enough that nothing makes them panic.
+        // The results are checked where they are used; here it is enough that no input causes a panic.
         let _ = guest::os(&carrier, deadline).await;
         let _ = guest::time(&carrier, deadline).await;
         let _ = guest::timezone(&carrier, deadline).await;

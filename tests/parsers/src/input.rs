@@ -1,4 +1,4 @@
-//! What is typed for keyboards and mice, and what comes back from screens.
+//! Text for keyboards and mice, and images from screens.
 
 use atp_protocol::input::{CHORD_MAX, Chord, Coordinate, Layout, MouseAction, Point};
 use atp_protocol::screenshot::Screenshot;
@@ -20,7 +20,7 @@ pub(crate) fn chord(bytes: &[u8]) {
     }
 }
 
-/// Something done with the mouse: one word a line.
+/// Mouse actions: one word per line.
 pub(crate) fn mouse(bytes: &[u8]) {
     let words = text(bytes);
     let point = |point: Point| {
@@ -42,7 +42,7 @@ pub(crate) fn mouse(bytes: &[u8]) {
     }
 }
 
-/// A picture of a screen.
+/// An image of a screen.
 pub(crate) fn screenshot(bytes: &[u8]) {
     if let Ok(shot) = Screenshot::from_bytes(bytes.to_vec()) {
         assert!(shot.size.width > 0 && shot.size.height > 0, "{:?}", shot.size);
@@ -52,7 +52,7 @@ pub(crate) fn screenshot(bytes: &[u8]) {
             let reader = png::Decoder::new(std::io::Cursor::new(&shot.png)).read_info();
             assert!(
                 reader.is_ok_and(|reader| reader.info().width == shot.size.width),
-                "what was made is no PNG"
+                "the result is not a PNG"
             );
         }
     }

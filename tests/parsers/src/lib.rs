@@ -1,8 +1,8 @@
-//! What must hold of every parser of ATP, whatever it is given.
+//! Properties of every parser of ATP for any input.
 //!
-//! Each function takes any bytes, gives them to one parser and panics if something is wrong: the parser's own panic, or
-//! a law that does not hold. They are run in two ways: without end by `cargo fuzz run TARGET`, where each has a target
-//! of its name in the folder `fuzz`, and bounded by property tests whenever the tests are run.
+//! Each function takes any bytes, gives them to one parser, and panics if the parser panics or a property does not
+//! hold. The functions run in two ways: without end by `cargo fuzz run TARGET`, where each has a target with its name
+//! in the folder `fuzz`, and with a few hundred inputs as property tests in every test run.
 
 mod guest;
 mod input;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 /// Checks one parser with some bytes.
 pub type Check = fn(&[u8]);
 
-/// Every function of this crate, by the name of its fuzz target.
+/// Every function of this crate, with the name of its fuzz target.
 pub const TARGETS: [(&str, Check); 20] = [
     ("agent_error", protocol::agent_error),
     ("channel_frames", protocol::channel_frames),
@@ -41,10 +41,10 @@ pub const TARGETS: [(&str, Check); 20] = [
     ("socket_address", protocol::socket_address),
 ];
 
-/// Runs the function of that name.
+/// Runs the function with this name.
 ///
 /// # Panics
-/// If there is none, or if what it checks does not hold.
+/// If there is none, or if a property does not hold.
 pub fn check(target: &str, bytes: &[u8]) {
     match TARGETS.iter().find(|(name, _)| *name == target) {
         Some((_, function)) => function(bytes),
@@ -52,7 +52,7 @@ pub fn check(target: &str, bytes: &[u8]) {
     }
 }
 
-/// Texts are what most parsers take; what is not one is made one.
+/// Most parsers take text. Bytes that are not UTF-8 are converted.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -64,7 +64,7 @@ fn runtime() -> Runtime {
     }
 }
 
-/// A peer that answers everything with the same words.
+/// A peer that gives the same answer to everything.
 struct Fixed(String);
 
 impl Carrier for Fixed {

@@ -1,4 +1,4 @@
-//! What comes from QEMU, from guest agents and from libvirt, and what people type for them.
+//! Data from QEMU, from guest agents and from libvirt, and the commands that people type for them.
 
 use atp_protocol::channel::FrameCodec;
 use atp_protocol::socket::{Content, LineCodec, Oversized, SocketAddress, SocketConfig, SocketLink};
@@ -13,10 +13,10 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use crate::{Fixed, runtime, text};
 
-/// Longest line the codec takes here, bytes: short, so that the limit is met often.
+/// The codec's maximum line length here, bytes: short, so that the limit is often reached.
 const MAX: usize = 200;
 
-/// The lines a socket brings: the first byte says in which pieces they come.
+/// The lines from a socket: the first byte determines the pieces in which they arrive.
 pub(crate) fn frames(bytes: &[u8]) {
     let Some((step, bytes)) = bytes.split_first() else { return };
     let mut codec = LineCodec::new(MAX, Oversized::Skip);
@@ -30,12 +30,12 @@ pub(crate) fn frames(bytes: &[u8]) {
                 Content::NotText(begins) => assert!(begins.len() <= MAX, "{begins:?}"),
             }
         }
-        assert!(buffer.len() <= MAX, "{} bytes are held", buffer.len());
+        assert!(buffer.len() <= MAX, "{} bytes are buffered", buffer.len());
     }
 }
 
-/// The frames of a channel, in both forms: the first byte says in which pieces they come. However they come, they are
-/// the same frames.
+/// The frames of a channel, in both forms: the first byte determines the pieces in which they arrive. The frames must
+/// not depend on the pieces.
 pub(crate) fn channel_frames(bytes: &[u8]) {
     let Some((step, bytes)) = bytes.split_first() else { return };
     for codec in [FrameCodec::lines(MAX), FrameCodec::length_prefixed(MAX)] {
@@ -44,7 +44,7 @@ pub(crate) fn channel_frames(bytes: &[u8]) {
         for frame in whole.0 {
             assert!(frame.len() <= MAX, "{} bytes", frame.len());
             let mut sent = BytesMut::new();
-            // What can be sent arrives as it was sent.
+            // A frame that can be sent arrives unchanged.
             if codec.clone().encode(&frame, &mut sent).is_ok() {
                 assert_eq!(cut(codec.clone(), &sent, usize::from(*step)), (vec![frame], true));
             }
@@ -52,7 +52,7 @@ pub(crate) fn channel_frames(bytes: &[u8]) {
     }
 }
 
-/// The frames in bytes that come in pieces, and whether the last one ended with them.
+/// The frames in bytes that arrive in pieces, and whether the last frame ended with the bytes.
 fn cut(mut codec: FrameCodec, bytes: &[u8], piece: usize) -> (Vec<Bytes>, bool) {
     let (mut frames, mut buffer) = (Vec::new(), BytesMut::new());
     for piece in bytes.chunks(piece.max(1)) {
@@ -69,7 +69,7 @@ fn cut(mut codec: FrameCodec, bytes: &[u8], piece: usize) -> (Vec<Bytes>, bool) 
     (frames, ends_well)
 }
 
-/// What QEMU sends, from the greeting on: the link ends when the bytes do, with everybody told.
+/// Data from QEMU, from the greeting on: the link ends with the data, and all subscribers are notified.
 pub(crate) fn monitor(bytes: &[u8]) {
     let greeting =
         br#"{"QMP":{"version":{"qemu":{"major":7,"minor":2,"micro":0},"package":""},"capabilities":[]}}"#;
@@ -78,9 +78,9 @@ pub(crate) fn monitor(bytes: &[u8]) {
         let (ours, mut theirs) = tokio::io::duplex(sent.len() + 1024);
         let config = SocketConfig { max_reply: 1000, event_buffer: 4, ..SocketConfig::default() };
         assert!(theirs.write_all(&sent).await.is_ok(), "the pipe is too small");
-        // Bytes that follow at once are read by the link's task, when it gets its turn.
+        // The link's task reads data that follows at once when it is scheduled.
         let link = SocketLink::monitor(tokio::io::split(ours), config).await;
-        let link = link.unwrap_or_else(|end| panic!("the greeting was not taken: {end}"));
+        let link = link.unwrap_or_else(|end| panic!("the greeting was rejected: {end}"));
         let Some(Ok(mut events)) = link.events() else { panic!("the link has no events") };
         assert!(theirs.shutdown().await.is_ok());
         drop(theirs);
@@ -92,7 +92,7 @@ pub(crate) fn monitor(bytes: &[u8]) {
     });
 }
 
-/// One reply, to a typed command and to one that is not.
+/// One reply, to a typed command and to a raw one.
 pub(crate) fn reply(bytes: &[u8]) {
     let carrier = Fixed(text(bytes));
     let Ok(command) = RawCommand::from_words(["c"]) else { panic!("a command's name is refused") };
@@ -115,7 +115,7 @@ pub(crate) fn reply(bytes: &[u8]) {
     });
 }
 
-/// The words of a command line: one a line.
+/// The words of a command line: one per line.
 pub(crate) fn raw_command(bytes: &[u8]) {
     let words = text(bytes);
     if let Ok(command) = RawCommand::from_words(words.split('\n')) {
@@ -125,7 +125,7 @@ pub(crate) fn raw_command(bytes: &[u8]) {
     }
 }
 
-/// libvirt's words for an agent's error.
+/// libvirt's message for an agent's error.
 pub(crate) fn agent_error(bytes: &[u8]) {
     let error = LibvirtError { code: 1, domain: 10, level: 2, message: text(bytes) };
     if let Some(refusal) = Refusal::from_libvirt(&error) {

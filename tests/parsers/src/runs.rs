@@ -1,4 +1,4 @@
-//! What a run is told: scenarios, filters, and the journals of runs before.
+//! The inputs of a run: scenarios, filters, and journals of earlier runs.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{runtime, text};
 
-/// The file of a scenario.
+/// A scenario file.
 pub(crate) fn scenario(bytes: &[u8]) {
     match text(bytes).parse::<Scenario>() {
         Ok(scenario) => {
@@ -29,7 +29,7 @@ pub(crate) fn scenario(bytes: &[u8]) {
     }
 }
 
-/// Words that narrow or count: labels, states, portions, host ids.
+/// Filter words: labels, states, portions, host ids.
 pub(crate) fn filters(bytes: &[u8]) {
     let input = text(bytes);
     if let Ok(label) = input.parse::<LabelFilter>() {
@@ -46,10 +46,10 @@ pub(crate) fn filters(bytes: &[u8]) {
     let _ = input.parse::<StateFilter>();
 }
 
-/// The VMs of the journals that are read here.
+/// The number of VMs of the journals here.
 const VMS: u128 = 4;
 
-/// The lines of a journal behind its head. Whatever they say, each VM is done, settled, or still to be done.
+/// The lines of a journal after its head. For any content, each VM is done, settled, or still to be done.
 pub(crate) fn journal(bytes: &[u8]) {
     static HEAD: OnceLock<Vec<u8>> = OnceLock::new();
     let head = HEAD.get_or_init(head);
@@ -60,11 +60,11 @@ pub(crate) fn journal(bytes: &[u8]) {
         let of_ours = |uuid: Option<Uuid>| uuid.is_some_and(|uuid| (1..=VMS).contains(&uuid.as_u128()));
         let targets = plan.targets.iter().map(Target::uuid);
         let settled = plan.settled.iter().map(|outcome| outcome.uuid);
-        let mut told: Vec<_> = targets.chain(settled).filter(|uuid| of_ours(*uuid)).collect();
-        let count = told.len();
-        told.sort();
-        told.dedup();
-        assert!(told.len() == count || has_other_hosts(&plan), "a VM has two outcomes: {plan:?}");
+        let mut outcomes: Vec<_> = targets.chain(settled).filter(|uuid| of_ours(*uuid)).collect();
+        let count = outcomes.len();
+        outcomes.sort();
+        outcomes.dedup();
+        assert!(outcomes.len() == count || has_other_hosts(&plan), "a VM has two outcomes: {plan:?}");
         assert!(count + plan.done_before >= VMS as usize, "a VM has no outcome: {plan:?}");
     }
 }
@@ -74,7 +74,7 @@ fn has_other_hosts(plan: &Plan) -> bool {
     plan.settled.iter().any(|outcome| outcome.host.as_ref().is_none_or(|host| host.as_str() != "h1"))
 }
 
-/// The first line of a journal, as it is written.
+/// The first line of a journal, as the journal writes it.
 fn head() -> Vec<u8> {
     let path = std::env::temp_dir().join(format!("atp-parsers-{}.journal", Uuid::new_v4()));
     let written = runtime().block_on(async { Journal::create(&path, &plan()).await.map(drop) });

@@ -1,4 +1,4 @@
-//! What people write: selectors, files, settings, URIs; and what libvirt makes of it.
+//! Text written by people: selectors, files, settings, URIs; and the XML that libvirt makes of it.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ pub(crate) fn libvirt_uri(bytes: &[u8]) {
     }
 }
 
-/// A setting by its key and value, one a line, and durations.
+/// A setting as key and value, one per line, and durations.
 pub(crate) fn settings(bytes: &[u8]) {
     let input = text(bytes);
     let entries = input.lines().filter_map(|line| line.split_once('='));
@@ -50,7 +50,7 @@ pub(crate) fn settings(bytes: &[u8]) {
     }
     for word in input.split('\n') {
         if let Ok(duration) = parse_duration(word) {
-            // Twice that is still a time to come.
+            // Twice that duration still gives a valid instant.
             assert!(Instant::now().checked_add(duration.saturating_mul(2)).is_some(), "{word:?}");
             assert!(duration < Duration::MAX, "{word:?}");
         }

@@ -1,4 +1,4 @@
-//! The functions that the fuzzer runs without end, for a moment.
+//! Runs the functions of the fuzz targets with a limited number of inputs.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use atp_parsers::{TARGETS, check};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-/// What the parsers may take for the real thing, to be cut and joined.
+/// Fragments of valid inputs, to be cut and joined.
 const PIECES: [&str; 78] = [
     "{",
     "}",
@@ -89,7 +89,7 @@ const PIECES: [&str; 78] = [
     r#"{"name":"lo","ip-addresses":["#,
 ];
 
-/// How a PNG of 2 by 1 pixels begins.
+/// The first bytes of a PNG of 2 by 1 pixels.
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x02\0\0\0\x01";
 
 fn input() -> impl Strategy<Value = Vec<u8>> {
@@ -214,7 +214,7 @@ fn socket_address() {
 }
 
 #[test]
-fn every_function_has_a_fuzz_target_and_a_test_of_its_name() {
+fn every_function_has_a_fuzz_target_and_a_test_with_its_name() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
     let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
     let here = include_str!("bounded.rs");
