@@ -1,18 +1,18 @@
-//! `cargo xtask bench`: what ATP costs, in the process, on real daemons and beside other tools.
+//! `cargo xtask bench`: the cost of ATP in the process, on real daemons and compared with other tools.
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 
 use crate::{Result, cargo, setup};
 
-/// The parts that need no daemons, and the packages they are in; all others are parts of `atp-bench`, which knows
-/// their names.
+/// The parts that need no daemons, with their packages. All other parts belong to `atp-bench`, which knows their
+/// names.
 const IN_PROCESS: [(&str, &str); 2] = [("pool", "atp-transport"), ("scrape", "atp-telemetry")];
 
-/// The part that compares `atp` with other tools, and what it needs besides what tests need.
+/// The part that compares `atp` with other tools, and the packages it needs in addition to those of the tests.
 const PEERS: (&str, &[&str]) = ("peers", &["python3", "python3-libvirt"]);
 
-/// Sets up and measures: the parts of those names, or everything.
+/// Sets up and measures: the parts with these names, or all.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     let all = arguments.is_empty();
     let (peers, packages) = PEERS;
@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
         }
     }
     if all || !others.is_empty() {
-        // Together: what they share is built once, and the program that measures finds `atp` beside itself.
+        // Both in one build: common dependencies are built once, and `atp-bench` finds `atp` in its own folder.
         let built = measure(cargo::cargo().args(["build", "--quiet", "--release"]).args([
             "--package",
             "atp-bench",
@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     Ok(if results.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Whether it succeeded; one that fails keeps no other from being measured.
+/// Runs a measurement and returns whether it succeeded. A failure does not stop the later ones.
 fn measure(command: &mut Command) -> Result<bool> {
     let status = command.status();
     let status =

@@ -1,4 +1,4 @@
-//! cargo, and what it built.
+//! cargo, and the programs it built.
 
 use std::env;
 use std::ffi::OsString;
@@ -14,15 +14,15 @@ pub(crate) fn root() -> PathBuf {
     manifest.parent().unwrap_or(manifest).to_owned()
 }
 
-/// The cargo that runs this, in the workspace.
+/// The cargo that runs this program, in the folder of the workspace.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command
 }
 
-/// Builds the binaries of these packages as this one was built, in the dev profile: that is quicker than what an
-/// optimised build would save.
+/// Builds the binaries of these packages in the dev profile, as this one: an optimised build takes longer than it
+/// saves.
 pub(crate) fn build(packages: &[&str]) -> Result<()> {
     let mut command = cargo();
     command.args(["build", "--quiet", "--bins"]);
@@ -31,20 +31,20 @@ pub(crate) fn build(packages: &[&str]) -> Result<()> {
     if status.success() { Ok(()) } else { Err(format!("`cargo build` of {} failed", packages.join(", "))) }
 }
 
-/// A binary that was built: it lies beside this one.
+/// A binary of the same profile, which is in the folder of this one.
 pub(crate) fn binary(name: &str) -> Result<PathBuf> {
-    let own = env::current_exe().map_err(|error| format!("cannot tell where xtask is: {error}"))?;
+    let own = env::current_exe().map_err(|error| format!("cannot find the path of xtask: {error}"))?;
     Ok(own.with_file_name(name))
 }
 
-/// A binary that was built optimised: its folder lies beside that of this one.
+/// A binary of the release profile, whose folder is beside that of this one.
 pub(crate) fn released(name: &str) -> Result<PathBuf> {
     let own = binary(name)?;
     let profiles = own.parent().and_then(Path::parent);
     Ok(profiles.map_or_else(|| own.clone(), |profiles| profiles.join("release").join(name)))
 }
 
-/// Becomes another program, so that signals and the terminal are its own.
+/// Replaces this process with another program, which then gets all signals and the terminal.
 pub(crate) fn exec(program: &Path, arguments: &[OsString]) -> Result<ExitCode> {
     let error = Command::new(program).args(arguments).exec();
     Err(format!("cannot run {}: {error}", program.display()))

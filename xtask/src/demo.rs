@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: atp's main job on real hosts and guests, with a check of its exit codes.
+//! `cargo xtask demo`: atp's main job on real hosts and guests, with checks of its exit codes.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -8,37 +8,37 @@ use std::time::{Duration, Instant};
 
 use crate::{Result, cargo, setup};
 
-/// The command, not meant for people, that runs while the testbed is up.
+/// The internal command that runs while the testbed is up.
 pub(crate) const STEPS: &str = "demo-steps";
 
-/// No command below has work for so long: the longest waits for a deadline of 5 s.
+/// A time limit that no command below reaches: the longest waits for a deadline of 5 s.
 const HANGS: Duration = Duration::from_secs(30);
 
-/// Sets up, builds, and hands over to `testbed run`, which removes the testbed however the demo ends.
+/// Sets up, builds, and continues as `testbed run`, which removes the testbed however the demo ends.
 pub(crate) fn run() -> Result<ExitCode> {
     setup::run()?;
     println!("Building atp and the testbed …");
     cargo::build(&["atp-cli", "atp-testbed"])?;
     println!("Starting two hosts with two guests each …");
-    let own = env::current_exe().map_err(|error| format!("cannot tell where xtask is: {error}"))?;
+    let own = env::current_exe().map_err(|error| format!("cannot find the path of xtask: {error}"))?;
     let mut arguments = ["run", "--hosts", "2", "--guests", "2", "--"].map(Into::into).to_vec();
     arguments.extend([own.into(), STEPS.into()]);
     cargo::exec(&cargo::binary("testbed")?, &arguments)
 }
 
-/// The demo itself. The testbed is found by `ATP_TESTBED`.
+/// The demo itself, on the testbed named by `ATP_TESTBED`.
 pub(crate) fn steps() -> Result<ExitCode> {
     let demo = Demo::new()?;
     println!("Every command below also has {}", demo.hosts.join(" "));
 
-    say("Are the hosts well, and what is on them?");
+    say("Check the hosts, and list their VMs.");
     demo.atp(&["host", "check"], 0)?;
     demo.atp(&["vm", "list"], 0)?;
 
-    say("One command on every guest. Same answers are shown together.");
+    say("One command on every guest. Guests with the same answer are shown together.");
     demo.atp(&["exec", "*", "--", "uname", "-r"], 0)?;
 
-    say("A command that fails: both its streams and its exit code come back, and atp exits with 1.");
+    say("A command that fails: atp shows both streams and the exit code, and exits with 1.");
     demo.atp(&["exec", "*", "--", "sh", "-c", "echo out; echo err >&2; exit 3"], 1)?;
 
     say("One guest hangs: its QEMU is stopped. The others do not wait for it.");
@@ -46,16 +46,18 @@ pub(crate) fn steps() -> Result<ExitCode> {
     demo.atp(&["exec", "*", "--timeout", "5s", "--", "true"], 1)?;
     demo.fault("h1/vm2", "resume-qemu")?;
 
-    say("One host hangs: its libvirt daemon is stopped. It is reported, the other host does its work.");
+    say(
+        "One host hangs: its libvirt daemon is stopped. It is reported, and the work on the other host is done.",
+    );
     demo.fault("h2", "pause-daemon")?;
     demo.atp(&["exec", "*", "--timeout", "5s", "--", "true"], 1)?;
     demo.fault("h2", "resume-daemon")?;
 
-    say("Both go on, and all is well again.");
+    say("Both continue, and everything works again.");
     demo.atp(&["exec", "*", "--", "true"], 0)?;
 
     println!(
-        "\nThe demo is over: every command did what it should. `cargo xtask testbed up` makes such hosts to try things on."
+        "\nThe demo is complete: every command had the expected exit code. `cargo xtask testbed up` starts such hosts for your own tests."
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -92,7 +94,7 @@ impl Demo {
         if code == expected {
             Ok(())
         } else {
-            Err(format!("`{line}` exited with {code}, where {expected} is right"))
+            Err(format!("`{line}` exited with {code}, not with {expected}"))
         }
     }
 
@@ -119,7 +121,7 @@ fn wait(child: &mut Child) -> std::result::Result<i32, String> {
         match child.try_wait() {
             Ok(Some(status)) => return status.code().ok_or_else(|| format!("died ({status})")),
             Ok(None) if start.elapsed() > HANGS => {
-                // It may just have ended by itself.
+                // An error means that it has just ended by itself.
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(format!("still ran after {HANGS:?}"));
@@ -130,7 +132,7 @@ fn wait(child: &mut Child) -> std::result::Result<i32, String> {
     }
 }
 
-/// A word as it has to be typed.
+/// A word, quoted for a shell if necessary.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }

@@ -1,6 +1,6 @@
-//! `cargo xtask`: everything there is to do with the project, on a machine that has nothing but Rust.
+//! `cargo xtask`: all tasks of the project, on a machine that has only Rust.
 //!
-//! Built from the standard library alone, so that it is there in seconds.
+//! Uses only the standard library, so that it is built in seconds.
 
 use std::env;
 use std::ffi::OsString;
@@ -16,13 +16,13 @@ mod test;
 const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
-  demo              two hosts with two guests each, and atp's main job on them
-  test [ARGS…]      every test; ARGS go to `cargo test --workspace`
-  bench [PART…]     what ATP costs: pool, scrape, rate, event-loop, hosts, protocol, peers, or all
-  testbed ARGS…     hosts and guests to try things on: up, status, down, … (see `testbed --help`)
+  demo              run atp's main job on two hosts with two guests each
+  test [ARGS…]      run every test; ARGS go to `cargo test --workspace`
+  bench [PART…]     measure the cost of ATP: pool, scrape, rate, event-loop, hosts, protocol, peers, or all
+  testbed ARGS…     manage hosts and guests for tests: up, status, down, … (see `testbed --help`)
   structure         find files that import each other in a circle
-  ci                what has to pass before a change lands
-  setup             install what building and testing needs; the others do it as well
+  ci                run all checks that must pass before a change is merged
+  setup             install the packages for building and testing; other commands do this too
 
 Examples:
   cargo xtask testbed up --hosts 3 --guests 2
@@ -30,7 +30,7 @@ Examples:
   cargo xtask bench event-loop
 ";
 
-/// The result of a step; the error is a message for a person.
+/// The result of a step; the error is a message for people.
 type Result<T> = std::result::Result<T, String>;
 
 fn main() -> ExitCode {
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 }
 
 fn testbed(arguments: &[OsString]) -> Result<ExitCode> {
-    // Looking at beds and removing them needs nothing that a bed did not need before.
+    // `status`, `down` and the like need no packages that `up` has not already installed.
     if arguments.first().is_some_and(|command| command == "up" || command == "run") {
         setup::run()?;
     }

@@ -1,4 +1,4 @@
-//! The Debian packages that building and testing needs.
+//! The Debian packages for building and testing.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use crate::Result;
 
-/// `libvirt-daemon`, not `libvirt-daemon-system`: the programs and drivers are all the testbed needs, and the latter
-/// would start a daemon of the machine's own and bring systemd units with it.
+/// `libvirt-daemon`, not `libvirt-daemon-system`: the testbed needs only the programs and drivers, and the latter
+/// would start a daemon of the machine and install systemd units.
 const PACKAGES: [&str; 11] = [
     "gcc",
     "iproute2",
@@ -22,7 +22,7 @@ const PACKAGES: [&str; 11] = [
     "sasl2-bin",
 ];
 
-/// Installs the packages that are missing, as root; else says which they are.
+/// Installs missing packages if root; else returns an error that lists them.
 pub(crate) fn run() -> Result<()> {
     run_with(&[])
 }
@@ -42,7 +42,7 @@ pub(crate) fn run_with(further: &[&'static str]) -> Result<()> {
         ));
     }
     eprintln!("installing the Debian packages {list} …");
-    // A source that cannot be reached may not matter; if it does, the installation tells.
+    // An unreachable source may not matter; if it does, the installation fails with the reason.
     if let Err(message) = apt_get(&["update"]) {
         eprintln!("warning: {message}");
     }
@@ -63,13 +63,13 @@ fn missing<'a>(wanted: &[&'a str]) -> Result<Vec<&'a str>> {
                 wanted.join(" ")
             )
         })?;
-    // Its exit status only tells that one of them is unknown.
+    // The exit status only says that one of the packages is unknown.
     let known = String::from_utf8_lossy(&output.stdout);
     let installed: Vec<&str> = known.lines().filter_map(|line| line.strip_suffix(" installed")).collect();
     Ok(wanted.iter().copied().filter(|package| !installed.contains(package)).collect())
 }
 
-/// Runs apt-get, and shows what it says only if it fails: hundreds of lines that nobody needs otherwise.
+/// Runs apt-get, and shows its output only if it fails: it has hundreds of lines.
 fn apt_get(arguments: &[&str]) -> Result<()> {
     let output = Command::new("apt-get")
         .args(["--quiet", "--quiet", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120"])

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test, and one line that says how many passed.
+//! `cargo xtask test`: runs every test and prints the number that passed.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
@@ -31,16 +31,16 @@ struct Tests {
 fn run_tests(arguments: &[OsString]) -> Result<Tests> {
     setup::run()?;
     let mut command = cargo::cargo();
-    // The tests of all crates are run, whatever those of the first say.
+    // The tests of all crates run, even if those of the first fail.
     command.args(["test", "--workspace", "--no-fail-fast"]).args(arguments).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("cannot run cargo: {error}"))?;
     let mut tests = Tests::default();
     if let Some(stdout) = child.stdout.take() {
         let mut lines = BufReader::new(stdout);
         let mut line = Vec::new();
-        // Tests may print anything, not only UTF-8.
+        // Tests may print any bytes, not only UTF-8.
         while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
-            // Nobody reads any more: the result still counts.
+            // If stdout is closed, the result still counts.
             let _ = std::io::stdout().write_all(&line);
             tests.add(&String::from_utf8_lossy(&line));
             line.clear();
@@ -49,13 +49,13 @@ fn run_tests(arguments: &[OsString]) -> Result<Tests> {
     let status = child.wait().map_err(|error| format!("waiting for cargo: {error}"))?;
     tests.ok = status.success();
     if !status.success() && tests.failed == 0 {
-        eprintln!("error: `cargo test` failed ({status}) before or beside the tests: see above");
+        eprintln!("error: `cargo test` failed ({status}) outside of the tests: see above");
     }
     Ok(tests)
 }
 
 impl Tests {
-    /// Counts a line like `test result: ok. 3 passed; 0 failed; 0 ignored; …`; any other counts nothing.
+    /// Counts a line like `test result: ok. 3 passed; 0 failed; 0 ignored; …`. Other lines count nothing.
     fn add(&mut self, line: &str) {
         let Some((_, result)) = line.split_once("test result: ") else { return };
         for part in result.split(['.', ';']) {
