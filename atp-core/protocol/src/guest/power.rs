@@ -68,11 +68,15 @@ pub async fn power(
     match asked {
         Ok(()) => Ok(PoweredBy::Agent),
         Err(error) if action == PowerAction::Reboot => Err(error),
-        Err(_) => match monitor::execute(carrier, &system_powerdown {}, deadline).await {
+        Err(by_agent) => match monitor::execute(carrier, &system_powerdown {}, deadline).await {
             Ok(_) => Ok(PoweredBy::PowerButton),
             // The agent answered a moment ago: it went down with the guest before it could do so again.
             Err(error) if is_there && error.transport_kind() == Some(ErrorKind::VmNotRunning) => {
                 Ok(PoweredBy::Agent)
+            }
+            // The agent may have been told, whatever the button says.
+            Err(error) if is_there && error.effect() == Effect::None && by_agent.effect() != Effect::None => {
+                Err(by_agent)
             }
             Err(error) => Err(error),
         },
@@ -96,10 +100,54 @@ async fn by_agent(
     };
     // libvirt says so of an agent that goes down with the guest before it has answered, and so does its own clock,
     // which counts whole seconds and may end the wait a moment before ours. A moment ago the VM was running.
-    let went_down = matches!(
-        error.transport_kind(),
-        Some(ErrorKind::AgentUnresponsive | ErrorKind::AgentGone | ErrorKind::VmNotRunning)
-    );
+    let went_down = match error.transport_kind() {
+        Some(ErrorKind::VmNotRunning) => true,
+        // Newer libvirt says when the silence came before the command.
+        Some(ErrorKind::AgentUnresponsive | ErrorKind::AgentGone) => error.effect() == Effect::Unknown,
+        _ => false,
+    };
     let is_silent = error.is_timeout() && error.effect() == Effect::Unknown;
     if went_down || is_silent { Ok(()) } else { Err(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use atp_transport::{LibvirtError, TransportError};
+
+    use super::*;
+    use crate::error::ProtocolError;
+    use crate::script::{Script, Step};
+
+    fn agents(kind: ErrorKind, code: u32, message: &str) -> Step {
+        let source = LibvirtError { code, domain: 10, level: 2, message: message.to_owned() };
+        let (host, operation) = ("h1".parse().unwrap(), "virDomainQemuAgentCommand");
+        ProtocolError::from(TransportError::Libvirt { host, operation, kind, source }).into()
+    }
+
+    /// What switching off comes to, of an agent that is there and answers so, and of the button.
+    async fn shut_down(agent: Step, button: &str) -> Result<PoweredBy> {
+        let script = Script::new([Step::from(r#"{"return":{}}"#), agent, Step::from(button)]);
+        power(&script, PowerAction::Shutdown, PowerPolicy::default(), after(Duration::from_secs(60))).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_was_silent_before_the_command_was_not_told() {
+        const PRESSED: &str = r#"{"return":{}}"#;
+        let before = agents(
+            ErrorKind::AgentUnresponsive,
+            86,
+            "guest agent didn't respond to synchronization within '5' seconds",
+        );
+        assert_eq!(shut_down(before, PRESSED).await.unwrap(), PoweredBy::PowerButton);
+        let after = agents(ErrorKind::AgentUnresponsive, 86, "Guest agent not available for now");
+        assert_eq!(shut_down(after, PRESSED).await.unwrap(), PoweredBy::Agent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_may_have_been_told_is_not_forgotten_over_a_button_that_is_refused() {
+        const REFUSED: &str = r#"{"error":{"class":"GenericError","desc":"no"}}"#;
+        let broken = agents(ErrorKind::LibvirtError, 1, "internal error: End of file from agent socket");
+        let error = shut_down(broken, REFUSED).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), ("libvirt-error", Effect::Unknown), "{error:?}");
+    }
 }
