@@ -17,7 +17,10 @@ const NOT_SYNCHRONISED: &str = "didn't respond to synchronization";
 /// after the command had taken effect: the agent's channel or QEMU's monitor broke, a process did not end on its
 /// SIGKILL in time, a reply could not be read.
 pub(super) fn was_refused(operation: &str, kind: ErrorKind, error: &LibvirtError) -> bool {
+    // libvirt sends SIGKILL before it takes the VM's lock, and asks the agent to shut down before it presses the button.
+    let acts_first = ["virDomainDestroy", "virDomainShutdown", "virDomainReboot"].contains(&operation);
     match kind {
+        ErrorKind::MonitorBusy | ErrorKind::AgentBusy if acts_first => false,
         ErrorKind::VmNotFound
         | ErrorKind::VmNotRunning
         | ErrorKind::OperationInvalid
@@ -70,6 +73,9 @@ mod tests {
     fn a_destroy_that_fails_after_sigkill_may_have_had_its_effect() {
         let message = "Failed to terminate process 4242 with SIGKILL: Device or resource busy";
         assert_eq!(effect("virDomainDestroy", ErrorKind::LibvirtError, 38, message), Effect::Unknown);
+        let busy =
+            "cannot acquire state change lock (held by monitor=remoteDispatchDomainQemuMonitorCommand)";
+        assert_eq!(effect("virDomainDestroy", ErrorKind::MonitorBusy, 68, busy), Effect::Unknown);
     }
 
     #[test]
