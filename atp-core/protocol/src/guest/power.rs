@@ -148,6 +148,6 @@ mod tests {
         const REFUSED: &str = r#"{"error":{"class":"GenericError","desc":"no"}}"#;
         let broken = agents(ErrorKind::LibvirtError, 1, "internal error: End of file from agent socket");
         let error = shut_down(broken, REFUSED).await.unwrap_err();
-        assert_eq!((error.kind(), error.effect()), ("libvirt-error", Effect::Unknown), "{error:?}");
+        assert_eq!((error.kind().as_str(), error.effect()), ("libvirt-error", Effect::Unknown), "{error:?}");
     }
 }

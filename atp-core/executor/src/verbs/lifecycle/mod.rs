@@ -162,7 +162,7 @@ async fn request_on(
             }
         }
         // QEMU may end while libvirt asks it something: destroying a hung one reports a monitor failure and succeeds.
-        ErrorKind::LibvirtError if spec.action == Lifecycle::Destroy => {
+        ErrorKind::LibvirtError | ErrorKind::MonitorBusy if spec.action == Lifecycle::Destroy => {
             if let Ok(now) = state_now(connection, domain, goal).await
                 && now == DomainState::ShutOff
             {
