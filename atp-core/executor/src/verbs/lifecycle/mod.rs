@@ -1,11 +1,12 @@
 //! `vm start`, `shutdown`, `reboot`, `reset`, `destroy`, `suspend` and `resume`: changes of a VM's state.
 
+mod goal;
 mod restart;
 
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainInfo, DomainState, Lifecycle};
-use atp_transport::{Effect, ErrorKind, Hint, LibvirtConnection, TransportError};
-use tokio::time::{self, Instant};
+use atp_transport::{Effect, ErrorKind, LibvirtConnection, TransportError};
+use tokio::time;
 
 use super::Data;
 use super::completion::Completion;
@@ -14,8 +15,6 @@ use super::job::Job;
 use super::scenario::fields::{Field, Shape, field};
 use super::scenario::node::{Node, Value};
 use super::scenario::read::{Keys, Result, choice, truth};
-use crate::error::{OutcomeError, in_full};
-use crate::outcome::Status;
 use crate::policy::Policy;
 
 /// A change of a VM's state.
@@ -119,7 +118,7 @@ async fn finish(
         Ok(Requested::NotRunning(state)) => job.not_running(domain, state, Effect::None),
         Ok(Requested::Unchanged(state)) => Completion::unchanged(Data::Lifecycle { state }),
         Ok(Requested::Done(now)) if spec.wait && !now.is_some_and(|now| is_reached(goal, now)) => {
-            wait_for(job, domain, goal).await
+            goal::wait_for(job, domain, goal).await
         }
         Ok(Requested::Done(now)) => Completion::ok(Effect::Done, now.map(|state| Data::Lifecycle { state })),
     }
@@ -225,80 +224,6 @@ async fn state_now(
     }
 }
 
-/// Waits for the goal. Each look acquires a connection of its own, so that none is held through a long wait.
-async fn wait_for(job: &Job, domain: &DomainInfo, goal: DomainState) -> Completion {
-    let look = || {
-        job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-            connection.domain_info(domain.uuid).await.map(|info| info.state)
-        })
-    };
-    match poll_until(goal, job.deadline(), &job.policy, look).await {
-        Ok(state) => Completion::ok(Effect::Done, Data::Lifecycle { state }),
-        Err(NotReached::Late(last)) => too_late(job, domain, goal, &last),
-        Err(NotReached::Failed(error)) => {
-            let mut completion = job.failure(&error.into());
-            completion.effect = Effect::Done;
-            completion
-        }
-    }
-}
-
-/// Why a state was not seen.
-enum NotReached {
-    /// The deadline passed; this is the last that was known.
-    Late(String),
-    /// It cannot be looked at, and looking again would not help.
-    Failed(TransportError),
-}
-
-/// Looks at the state, with growing pauses, until it is the goal or the deadline passes.
-async fn poll_until<F>(
-    goal: DomainState,
-    deadline: Instant,
-    policy: &Policy,
-    mut look: impl FnMut() -> F,
-) -> Result<DomainState, NotReached>
-where
-    F: Future<Output = Result<DomainState, TransportError>>,
-{
-    let mut pause = policy.poll_initial;
-    let mut last = String::from("its state is not known");
-    loop {
-        match look().await {
-            Ok(state) if is_reached(goal, state) => return Ok(state),
-            Ok(state) => last = format!("it is {state}"),
-            // It had no definition, and is gone now that its process has ended.
-            Err(error) if error.kind() == ErrorKind::VmNotFound && goal == DomainState::ShutOff => {
-                return Ok(DomainState::ShutOff);
-            }
-            // The deadline cut this look off: what the look before saw says more.
-            Err(_) if Instant::now() >= deadline => {}
-            // The daemon may be back before the deadline.
-            Err(error) if error.is_retryable() => {
-                last = format!("its state could not be asked for: {}", in_full(&error));
-            }
-            Err(error) => return Err(NotReached::Failed(error)),
-        }
-        let now = Instant::now();
-        if now >= deadline {
-            return Err(NotReached::Late(last));
-        }
-        time::sleep_until(deadline.min(now + pause)).await;
-        pause = (pause * 2).min(policy.poll_max);
-    }
-}
-
-fn too_late(job: &Job, domain: &DomainInfo, goal: DomainState, last: &str) -> Completion {
-    let message =
-        format!("host {}: VM {:?} was not {goal} by the deadline: {last}", job.target.host, domain.name);
-    let hint = match goal {
-        DomainState::ShutOff => Hint::DESTROY_VM,
-        _ => Hint::GIVE_TIME,
-    };
-    let error = OutcomeError::new(ErrorKind::StateNotReached, message).with_hint(hint).retryable();
-    Completion::failed(Status::Timeout, Effect::Done, error)
-}
-
 /// The key in a step of a scenario.
 pub(super) const STEP: Field =
     field("vm", Shape::Either(SHAPES), "Change the VM's state, or ask for all that is known of it");
@@ -346,53 +271,6 @@ mod tests {
         let busy = TransportError::MonitorBusy { host, operation, occupied_for: Duration::from_secs(9) };
         let held = held_back(busy, Lifecycle::Resume);
         assert!(held.to_string().contains("virDomainResume: not sent"), "{held}");
-    }
-
-    fn libvirt(kind: ErrorKind) -> TransportError {
-        let source = atp_transport::LibvirtError { code: 42, domain: 10, level: 2, message: "no".into() };
-        TransportError::Libvirt { host: "h1".parse().unwrap(), operation: "virDomainGetInfo", kind, source }
-    }
-
-    /// Returns the result of polling, the number of looks and the time it took. The looks see these states one after
-    /// the other, and then the last one for ever.
-    async fn poll(
-        goal: DomainState,
-        seen: Vec<Result<DomainState, ErrorKind>>,
-    ) -> (Result<DomainState, NotReached>, usize, Duration) {
-        let (began, policy) = (Instant::now(), Policy::default());
-        let mut looks = 0;
-        let result = poll_until(goal, began + Duration::from_secs(60), &policy, || {
-            let now = seen[looks.min(seen.len() - 1)];
-            looks += 1;
-            std::future::ready(now.map_err(libvirt))
-        });
-        let result = result.await;
-        (result, looks, began.elapsed())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn polling_ends_when_the_state_is_seen() {
-        let seen = vec![Ok(DomainState::Running), Err(ErrorKind::ConnectionLost), Ok(DomainState::ShutOff)];
-        let (result, looks, took) = poll(DomainState::ShutOff, seen).await;
-        assert!(matches!(result, Ok(DomainState::ShutOff)));
-        assert_eq!((looks, took), (3, Duration::from_millis(20 + 40)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn polling_ends_at_the_deadline_with_what_was_seen_last() {
-        let (result, looks, took) = poll(DomainState::ShutOff, vec![Ok(DomainState::Running)]).await;
-        assert!(matches!(result, Err(NotReached::Late(last)) if last == "it is running"));
-        assert_eq!(took, Duration::from_secs(60));
-        assert!(looks < 80, "{looks} looks: the pauses do not grow");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_vm_without_a_definition_is_shut_off_when_it_is_gone() {
-        let gone = || vec![Ok(DomainState::Running), Err(ErrorKind::VmNotFound)];
-        assert!(matches!(poll(DomainState::ShutOff, gone()).await.0, Ok(DomainState::ShutOff)));
-        let (result, looks, _) = poll(DomainState::Paused, gone()).await;
-        assert!(matches!(result, Err(NotReached::Failed(error)) if error.kind() == ErrorKind::VmNotFound));
-        assert_eq!(looks, 2);
     }
 
     fn dry_run(action: Lifecycle, state: DomainState) -> DryRun {
