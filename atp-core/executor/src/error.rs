@@ -15,12 +15,11 @@ pub struct OutcomeError {
     pub message: String,
     /// What a person can try.
     pub hint: Option<Hint>,
-    /// Whether the same work, done again later, may well succeed. It says nothing of whether repeating is
-    /// safe: that is the outcome's effect.
+    /// Whether the same work may succeed later. Whether repeating it is safe is another question: see the outcome's effect.
     pub retryable: bool,
     /// libvirt's error numbers, where libvirt raised the error.
     pub libvirt: Option<LibvirtCode>,
-    /// The causes, nearest first, none of them repeating what stands before it.
+    /// The causes, nearest first. None repeats the message before it.
     pub causes: Vec<String>,
 }
 
@@ -40,7 +39,7 @@ impl From<&LibvirtError> for LibvirtCode {
 }
 
 impl OutcomeError {
-    /// An error that a retry does not mend.
+    /// An error that a retry does not help against.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         OutcomeError {
             kind,
@@ -91,7 +90,7 @@ impl From<&ProtocolError> for OutcomeError {
     }
 }
 
-/// An error in one line, with what caused it: a message that only names a libvirt function does not say why.
+/// An error with its causes in one line: a message that only names a libvirt function does not say why.
 pub(crate) fn in_full(error: &dyn Error) -> String {
     let mut line = error.to_string();
     for cause in causes(error) {
@@ -101,7 +100,7 @@ pub(crate) fn in_full(error: &dyn Error) -> String {
     line
 }
 
-/// The messages of an error's sources, without those that only repeat what was said before.
+/// The messages of an error's sources, without those that only repeat the message before.
 fn causes(error: &dyn Error) -> Vec<String> {
     let mut said = error.to_string();
     let mut causes = Vec::new();

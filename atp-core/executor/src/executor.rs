@@ -23,7 +23,7 @@ use crate::verbs::{self, Operation};
 
 /// Plans and runs operations over the hosts of a [`TransportManager`].
 ///
-/// Cheap to clone; clones share what they know of guest agents.
+/// Cheap to clone. Clones share what they know of guest agents.
 #[derive(Debug, Clone)]
 pub struct Executor {
     manager: TransportManager,
@@ -46,9 +46,9 @@ impl Executor {
         &self.agents
     }
 
-    /// Finds out what `selection` stands for, by asking the hosts concerned for their VMs, all at once and each
-    /// for at most [`Policy::timeout`]. A host that cannot be listed does not fail the plan: it is
-    /// among the plan's settled outcomes. Nothing is changed on any host.
+    /// Resolves `selection` by asking the hosts concerned for their VMs, all at once and each for at most
+    /// [`Policy::timeout`]. A host that cannot be listed does not fail the plan: it is among the plan's settled outcomes.
+    /// Nothing is changed on any host.
     ///
     /// For an operation [on hosts](Operation::is_for_hosts) the targets are the hosts themselves, and none of them is
     /// asked anything. Of [`Policy::deadline`], listing takes no more than a half.
@@ -97,7 +97,7 @@ impl Executor {
         Ok(Plan { operation, policy, targets, settled, listed, notices, done_before: 0, planned_in })
     }
 
-    /// Asks one host for its VMs, and for the labels of those whose labels decide.
+    /// Asks one host for its VMs, and for the labels of those VMs whose selection depends on them.
     async fn list(
         &self,
         id: HostId,
@@ -124,7 +124,7 @@ impl Executor {
             }
             Ok::<_, ProtocolError>((domains, labels))
         });
-        // The transport ends by the deadline and says where it was; the rest is for the case that it does not.
+        // The transport ends by the deadline and reports its stage. The grace period is for the case that it does not.
         let listed = match time::timeout_at(deadline + policy.grace, listing).await {
             Ok(result) => result.map_err(|error| OutcomeError::from(&error)),
             Err(_) => Err(given_up(&id, budget + policy.grace)),
@@ -136,9 +136,9 @@ impl Executor {
         Listing { id, host, domains, labels, took: started.elapsed() }
     }
 
-    /// Asks daemons, all at once, what they say of themselves. They answered just now: each has its time once more, so
-    /// that a host that hung does not hide that two others are one. Of the time for the whole run, which counts from when
-    /// the planning `began`, they have half of what is left.
+    /// Asks daemons, all at once, for their identity. They answered just now, so each has the full time again: a host that
+    /// hung does not hide that two others are the same. Of the time for the whole run, which counts from when the planning
+    /// `began`, they have half of what is left.
     async fn daemons(&self, hosts: BTreeSet<HostId>, began: Instant, policy: &Policy) -> Daemons {
         let now = Instant::now();
         let left = policy.deadline.map(|whole| (began + whole).saturating_duration_since(now));
@@ -153,7 +153,7 @@ impl Executor {
             });
             let daemon = match time::timeout_at(deadline + policy.grace, asked).await {
                 Ok(Ok(daemon)) => daemon,
-                // Then it is taken for a host of its own; whatever is wrong there its targets will tell.
+                // It counts as a host of its own then. Its targets will report what is wrong there.
                 Ok(Err(_)) | Err(_) => None,
             };
             (id, daemon)
@@ -161,15 +161,15 @@ impl Executor {
         join_all(hosts.into_iter().map(ask)).await.into_iter().collect()
     }
 
-    /// Carries out a plan. The run goes on by itself; its events tell of it.
+    /// Carries out a plan. The run continues by itself and reports by its events.
     ///
     /// Must be called within a tokio runtime.
     pub fn run(&self, plan: Plan, control: &RunControl) -> Run {
         self.run_noted(plan, None, control)
     }
 
-    /// As [`run`](Self::run), with a journal in which every target is noted before it is started and before its
-    /// outcome is told.
+    /// As [`run`](Self::run), with a journal in which every target is recorded before it is started and before its
+    /// outcome is reported.
     ///
     /// Must be called within a tokio runtime.
     pub fn run_noted(&self, plan: Plan, journal: Option<Journal>, control: &RunControl) -> Run {
@@ -195,8 +195,8 @@ impl Executor {
     }
 }
 
-/// The time for listing a host. Of that for the whole run it is no more than a half: a host that hangs does not leave
-/// the others without any.
+/// The time for listing a host, at most half of the time for the whole run: a host that hangs does not use up the time
+/// of the others.
 fn listing_budget(policy: &Policy) -> Duration {
     policy.deadline.map_or(policy.timeout, |whole| policy.timeout.min(whole / 2))
 }

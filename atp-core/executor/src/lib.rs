@@ -2,17 +2,15 @@
 //!
 //! ```text
 //! Selection ──plan──► Plan ──run──► RunEvents, with one Outcome for each target
-//!  who          lists the  what       starts targets as
-//!               hosts      will be    the Policy allows
-//!                          done
+//! which VMs   lists   what    starts targets as
+//!             hosts   to do   the Policy allows
 //! ```
 //!
-//! A [`Selection`] of [`Selector`]s says which VMs are meant. [`Executor::plan`] asks the hosts concerned which
-//! VMs that is and makes a [`Plan`]: a plain value, to be printed, counted, or asked about before anything is
-//! done. [`Executor::run`] carries it out and yields [`RunEvent`]s; reporters render them, for this crate
-//! prints nothing. The promise: **every target gets exactly one [`Outcome`], by its deadline**, whatever hangs,
-//! fails or panics below, and each says how it went ([`Status`]) and whether anything happened
-//! ([`Effect`](atp_transport::Effect)).
+//! A [`Selection`] of [`Selector`]s says which VMs are meant. [`Executor::plan`] asks the hosts concerned for their VMs and
+//! makes a [`Plan`]: a plain value, to be printed, counted, or confirmed before anything is done. [`Executor::run`] carries
+//! it out and yields [`RunEvent`]s. Reporters render them; this crate prints nothing. The promise: **every target gets
+//! exactly one [`Outcome`] by its deadline**, even if something below hangs, fails or panics, and each outcome says how it
+//! went ([`Status`]) and whether anything happened ([`Effect`](atp_transport::Effect)).
 //!
 //! ```
 //! use atp_executor::{Executor, Operation, Policy, RunControl, Selection, Status};
@@ -36,7 +34,29 @@
 //! # }
 //! ```
 //!
-//! [`run_targets`] is the scheduler by itself, for work of one's own over planned targets.
+//! [`run_targets`] is the scheduler by itself, for other work over planned targets.
+//!
+//! # Glossary
+//!
+//! | term | meaning |
+//! |---|---|
+//! | operation, verb | what is done to each target ([`Operation`]); a verb is its kind, with its [`VerbFacts`] in one file of `verbs/` |
+//! | selection | which VMs or hosts are meant, before any host is asked ([`Selection`]) |
+//! | target | one VM, or one host, that the operation is done to ([`Target`]) |
+//! | plan | the targets, the operation and the policy as a value, before anything is done ([`Plan`]) |
+//! | settled | an outcome that is known when the plan is made: a host that cannot be listed, a VM that does not exist |
+//! | dry run | what the operation would do to a target, as far as its state tells ([`DryRun`]) |
+//! | policy | the limits, deadlines and retries of a run ([`Policy`]) |
+//! | admitted, under way | a target that was started and has no outcome yet; its deadline runs |
+//! | attempt | one try to carry out the operation on a target, with a deadline ([`Attempt`]) |
+//! | mark | set by an attempt before it sends something that may change the target ([`Attempt::mark_sent`]) |
+//! | effect | whether anything happened to the target: `none`, `done` or `unknown` ([`Effect`](atp_transport::Effect)); unknown is never repeated |
+//! | completion | how the work on a target ended ([`Completion`]); with the target it makes the outcome |
+//! | outcome | the result of a target: status, effect, data or error ([`Outcome`]) |
+//! | canary | the first batch of a run with batches: if one of its targets fails, the run ends |
+//! | journal | a file in which targets are recorded before they start and when they end, so that a run can be resumed ([`Journal`], [`History`]) |
+//! | scenario, step | an operation made of steps ([`Scenario`]) |
+//! | teardown | the last steps of a scenario, carried out in any case |
 
 // Public API
 mod error;

@@ -1,6 +1,6 @@
-//! What came of one target: the unit every reporter renders and every script reads.
+//! The outcome of one target: what every reporter renders and every script reads.
 //!
-//! An [`Outcome`] serialises to the JSON object of the command line's contract, field for field.
+//! An [`Outcome`] serialises to the JSON object of the command line's contract, field by field.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -16,10 +16,9 @@ use crate::verbs::Data;
 /// The result of one operation on one target. Every target of a run gets exactly one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
-    /// The host. None only for a VM name that was asked for on several hosts and found on none of them.
+    /// The host. None only for a VM name that was selected on several hosts and found on none of them.
     pub host: Option<HostId>,
-    /// The VM's name. None where the target is the host itself, or where the host could not be asked
-    /// which VMs it has.
+    /// The VM's name. None if the target is the host itself, or if the host could not be listed.
     pub vm: Option<String>,
     /// The VM's identity, where it is known.
     pub uuid: Option<Uuid>,
@@ -29,19 +28,19 @@ pub struct Outcome {
     pub status: Status,
     /// Whether anything happened to the VM.
     pub effect: Effect,
-    /// How often the operation was tried; 0 if it was never started.
+    /// The number of attempts; 0 if the operation was never started.
     pub attempts: u32,
     /// Milliseconds from admission into the window of running targets to the end.
     pub duration_ms: u64,
-    /// What the operation yields, where it yields something.
+    /// What the operation yields, if anything.
     pub data: Option<Data>,
     /// What went wrong; none for [`Status::Ok`] and [`Status::Unchanged`].
     pub error: Option<OutcomeError>,
 }
 
 impl Outcome {
-    /// The order of reports: by host, then VM. What names no VM stands before the VMs of its host; what names
-    /// no host stands at the end.
+    /// The order of reports: by host, then VM. Outcomes without a VM come before the VMs of their host, outcomes without
+    /// a host come last.
     pub fn report_order(&self, other: &Outcome) -> Ordering {
         (self.host.is_none(), &self.host, &self.vm).cmp(&(other.host.is_none(), &other.host, &other.vm))
     }
@@ -53,7 +52,7 @@ impl Outcome {
 pub enum Status {
     /// Done.
     Ok,
-    /// The state asked for was reached already; nothing was done.
+    /// The requested state was reached already; nothing was done.
     Unchanged,
     /// It did not work; the error says why.
     Failed,
@@ -92,7 +91,7 @@ impl Status {
         }
     }
 
-    /// Whether the target is as it was asked to be.
+    /// Whether the target is in the requested state.
     pub fn is_success(self) -> bool {
         matches!(self, Status::Ok | Status::Unchanged)
     }
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_null() {
+    fn missing_values_are_null() {
         let bare = Outcome { host: None, vm: None, uuid: None, data: None, ..outcome() };
         let json = serde_json::to_value(&bare).unwrap();
         for field in ["host", "vm", "uuid", "data", "error"] {

@@ -11,12 +11,12 @@ use crate::policy::Policy;
 use crate::target::{Printable, Target};
 use crate::verbs::{DryRun, Operation};
 
-/// A run before it is run. [`Display`](fmt::Display) prints it for a person.
+/// What a run will do, before it is started. [`Display`](fmt::Display) prints it for a person.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// What is done to each target.
     pub operation: Operation,
-    /// How the run goes about it.
+    /// The limits and deadlines of the run.
     pub policy: Policy,
     /// The targets, by host and then VM, each once.
     pub targets: Vec<Target>,
@@ -24,15 +24,15 @@ pub struct Plan {
     pub settled: Vec<Outcome>,
     /// The hosts that could be listed.
     pub listed: Vec<HostId>,
-    /// What a person should know of how it came about.
+    /// What a person should know about how it was made.
     pub notices: Vec<Notice>,
-    /// Targets that an earlier run of the same journal has done, and this one leaves alone.
+    /// The number of targets that an earlier run of the same journal has done, and that are not repeated.
     pub done_before: usize,
-    /// How much of [`Policy::deadline`] the planning used up.
+    /// How much of [`Policy::deadline`] planning has used up.
     pub planned_in: Duration,
 }
 
-/// Something about a plan that its reader would not expect.
+/// Something unexpected about a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
@@ -65,7 +65,7 @@ pub enum Notice {
         /// The selector.
         selector: String,
     },
-    /// A VM that is planned on one host, and that the journal's run worked on when it was on another: it is not repeated.
+    /// A VM that is planned on one host, and that the journal's run worked on when it was on another. It is not repeated.
     RanElsewhere {
         /// The VM's name.
         vm: String,
@@ -74,15 +74,15 @@ pub enum Notice {
         /// The host it was on then.
         ran_on: HostId,
     },
-    /// What was left of a journal's run.
+    /// What was left to do of a journal's run.
     Resumed {
-        /// Targets it had done, and with success.
+        /// Targets that are done.
         done: usize,
         /// Targets that are to be done now.
         to_do: usize,
         /// Targets that failed with an effect, or may have had one.
         not_repeated: usize,
-        /// Targets that would have to be done and cannot: they are not selected now, or were not found.
+        /// Targets that are not done and cannot be: they are not selected now, or were not found.
         not_found: usize,
         /// VMs that are selected now and were not when the journal was begun: they are left out.
         new: usize,
@@ -144,7 +144,7 @@ impl fmt::Display for Notice {
     }
 }
 
-/// A number and what is said of so many.
+/// A number with its noun and verb.
 fn counted(count: usize, one: &str, several: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { several })
 }

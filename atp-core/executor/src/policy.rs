@@ -1,4 +1,4 @@
-//! How a run goes about its targets: every number there is to tune.
+//! The policy of a run: all its tunables.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ pub struct Policy {
     pub parallel: usize,
     /// Targets under way at once on one host; without it, as many as in all. 0 counts as 1.
     pub per_host: Option<usize>,
-    /// Targets under way at once that are the same VM, should one be among the targets more than once; 1 by
-    /// default. 0 counts as 1.
+    /// Targets under way at once that are the same VM, if it is among the targets more than once; 1 by default. 0 counts
+    /// as 1.
     pub per_vm: usize,
     /// The budget for connecting to a host and listing it, and then for each target; 60 s by default.
     ///
@@ -22,32 +22,31 @@ pub struct Policy {
     /// The budget for the whole run, listing included, which takes no more than half of it; without it there is none.
     /// When it is used up nothing more is started, and what is under way is cancelled.
     pub deadline: Option<Duration>,
-    /// How long past its deadline a target is waited for before it is given up on; 500 ms by default.
+    /// How long after its deadline a target is still waited for before it is abandoned; 500 ms by default.
     ///
-    /// The layers below end by the deadline and say at which stage they were. This is for the case that one
-    /// of them does not.
+    /// The layers below end by the deadline and report their stage. This is for the case that one of them does not.
     pub grace: Duration,
-    /// How often a target is tried again after a failure that changed nothing and that a retry may mend; 0 by
-    /// default. All attempts share the target's own budget.
+    /// How often a target is retried after a failure that changed nothing and that may pass; 0 by default. All attempts
+    /// share the target's budget.
     pub retries: u32,
     /// The pause before the first retry; 200 ms by default. It doubles.
     pub retry_initial: Duration,
     /// The longest such pause; 5 s by default.
     pub retry_max: Duration,
-    /// After so many failures (`failed`, `timeout`, `unreachable`; those of the planning included, those of earlier
-    /// runs of a journal not) nothing more is started; without it the run goes on to the end. A share is one of the
-    /// targets and the failures of the planning together.
+    /// The number of failures (`failed`, `timeout`, `unreachable`) after which no more targets are started; without it the
+    /// run continues to the end. Failures of the planning count, those of earlier runs of a journal do not. A share is one
+    /// of the targets and the failures of the planning together.
     pub max_failures: Option<Portion>,
-    /// Targets are taken in batches of this size, in the plan's order, each begun when the one before has ended.
+    /// The size of batches. They are in the plan's order, and each begins when the one before has ended.
     /// The first is the canary: if one of its targets fails, the run ends with it. Without it there is one batch,
     /// and no canary.
     pub serial: Option<Portion>,
-    /// The first pause between two looks at a state that is waited for; 20 ms by default. It doubles.
+    /// The first pause between two looks at an awaited state; 20 ms by default. It doubles.
     pub poll_initial: Duration,
     /// The longest such pause; 1 s by default.
     pub poll_max: Duration,
-    /// How long a guest agent is waited for where the operation can do without it, or where it must be back soon;
-    /// 5 s by default.
+    /// How long a guest agent is waited for if the operation can do without it, or if it should be back soon; 5 s by
+    /// default.
     pub agent_patience: Duration,
 }
 

@@ -1,11 +1,11 @@
-//! A number of targets, told outright or as a share of all.
+//! A number of targets, given as a count or as a share of all.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::selection::FilterError;
 
-/// So many targets: `N`, or `P%` of all of them.
+/// A number of targets: `N`, or `P%` of all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Portion {
     /// This many; 0 counts as 1.
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_rounded_up_and_never_nothing() {
+    fn a_share_is_rounded_up_and_never_zero() {
         for (text, total, expected) in
             [("3", 10, 3), ("3", 2, 3), ("10%", 10, 1), ("10%", 11, 2), ("1%", 0, 1), ("100%", 7, 7)]
         {
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_portion_says_what_would_be() {
+    fn an_invalid_portion_says_what_is_expected() {
         for text in ["", "0", "0%", "101%", "-1", "%", "1.5%", "many"] {
             let error = text.parse::<Portion>().unwrap_err();
             assert!(error.to_string().contains("from 1% to 100%"), "{text}: {error}");

@@ -1,7 +1,7 @@
-//! From a selection and the listings of the hosts concerned to targets and settled outcomes. Pure: whatever
-//! was asked of hosts was asked before.
+//! From a selection and the listings of the hosts concerned to targets and settled outcomes. Pure functions: hosts were
+//! asked before.
 //!
-//! How the contract is read where several hosts are involved:
+//! The rules where several hosts are involved:
 //!
 //! - A selector without a host part, or with a glob or group there, stands for as many VMs as it finds. On a
 //!   host that cannot be listed it yields one `unreachable` without a VM, also when its VM part is a literal
@@ -25,7 +25,7 @@ use crate::selection::Selection;
 use crate::selector::Selector;
 use crate::target::Target;
 
-/// What asking a host for its VMs came to.
+/// The listing of a host, or why there is none.
 pub(crate) struct Listing {
     /// The host's id, checked.
     pub(crate) id: HostId,
@@ -33,9 +33,9 @@ pub(crate) struct Listing {
     pub(crate) host: HostInfo,
     /// Its VMs, or why it could not be listed.
     pub(crate) domains: Result<Vec<DomainInfo>, OutcomeError>,
-    /// The labels of VMs themselves, where they were asked for.
+    /// The VMs' own labels, if they were asked for.
     pub(crate) labels: HashMap<Uuid, BTreeMap<String, String>>,
-    /// How long that took.
+    /// How long it took.
     pub(crate) took: Duration,
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn check_names(selection: &Selection, hosts: &[HostInfo]) -> Result<(
     Ok(())
 }
 
-/// How many VMs the selectors match, whatever the filters take away again.
+/// The number of VMs that the selectors match, before filters.
 pub(crate) fn matched(selection: &Selection, listings: &[Listing]) -> usize {
     let matched = |listing: &Listing| {
         let here: Vec<_> =
@@ -78,7 +78,7 @@ pub(crate) fn matched(selection: &Selection, listings: &[Listing]) -> usize {
     listings.iter().map(matched).sum()
 }
 
-/// The exclusions that name a VM which none of their hosts has, all of those that are asked having been listed.
+/// The exclusions that name a VM which none of their hosts has. All of their hosts must have been listed.
 pub(crate) fn unmatched_exclusions(selection: &Selection, listings: &[Listing]) -> Vec<String> {
     let is_unmatched = |selector: &&Selector| {
         let Some(vm) = selector.vm_literal() else { return false };
@@ -125,7 +125,7 @@ pub(crate) fn resolve(
     (targets, settled)
 }
 
-/// The selectors without those that say the same again.
+/// The selectors without repetitions.
 fn distinct(selectors: &[Selector]) -> Vec<&Selector> {
     let mut seen = BTreeSet::new();
     selectors
@@ -154,7 +154,7 @@ fn unreachable(
         }
         let mut error = error.clone();
         if here.len() > 1 && vm.is_none() {
-            // Otherwise several outcomes of one host could not be told apart.
+            // Otherwise several outcomes of one host would look the same.
             error.message = format!("{} (selector {selector})", error.message);
         }
         outcomes.push(settle(op, Some(listing.id.clone()), vm, Status::Unreachable, error, listing.took));
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_excluded_is_gone_without_a_word() {
+    fn excluded_vms_have_no_outcome() {
         let (targets, settled) = outline(
             &selection(&["*", "h1/a", "h1/nosuch", "h2/x"], &["a", "h1/no*", "h2/x"]),
             vec![listed("h1", &["a", "b"]), dead("h2")],
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exclusion_that_names_no_vm_is_told() {
+    fn an_exclusion_that_names_no_vm_is_reported() {
         let unmatched = |exclude: &[&str], listings: &[Listing]| {
             unmatched_exclusions(&selection(&["*"], exclude), listings)
         };

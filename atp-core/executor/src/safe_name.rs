@@ -7,8 +7,8 @@ use sha2::{Digest as _, Sha256};
 /// The longest file name made, bytes: what file systems take is 255, and a suffix may follow.
 const LONGEST: usize = 200;
 
-/// A file name for a VM, or another thing with any name: one path component, visible, without anything a terminal or
-/// a shell could trip over. Different names stay different: one that is too long ends in a checksum of all of it.
+/// Makes a file name from any name, such as a VM's: one path component, not hidden, without characters that are special to
+/// a terminal or a shell. Different names stay different: a name that is too long ends in a checksum of all of it.
 ///
 /// Characters that are neither letters nor digits nor among `.-_+@` become `%` and their bytes in hexadecimal digits, and so do a
 /// dot or a dash at the beginning.

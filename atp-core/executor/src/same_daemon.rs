@@ -1,12 +1,11 @@
-//! Two host ids that lead to the same daemon: each VM there is a target once.
+//! Host ids that lead to the same daemon: each VM there is a target once.
 //!
-//! VMs of the same UUID and name under two ids do not tell: a VM that moves from host to host is listed by both for a
-//! while, and one that was copied keeps its UUID. Nor does the UUID of the machine, which makers of boards and of
-//! images repeat. Two ids are one daemon only if all that the daemons say of themselves agrees: the machine's UUID, the
-//! host's name, and which VMs there are with which ids and states. Where the machine's UUID agrees and something else
-//! does not, both are worked on, and a notice says so.
+//! VMs with the same UUID and name under two ids are no proof: a VM that migrates is listed by both hosts for a while, and
+//! a copied VM keeps its UUID. The UUID of the machine is no proof either: makers of boards and of images repeat it. Two
+//! ids are one daemon only if everything agrees: the machine's UUID, the host's name, and the VMs with their ids and
+//! states. If the machine's UUID agrees and something else does not, both are worked on, and a notice says so.
 //!
-//! Daemons are asked only where a UUID came up twice, which costs a fleet without such ids nothing.
+//! Daemons are asked only if a UUID was listed twice, so that a fleet without such ids pays nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,18 +16,18 @@ use uuid::Uuid;
 use crate::plan::Notice;
 use crate::target::Target;
 
-/// What a daemon says of itself.
+/// The identity of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Daemon {
     /// The UUID of the machine it runs on.
     machine: Uuid,
     /// The host's own name.
     hostname: String,
-    /// Its VMs by UUID, with their ids (a number that a daemon gives out anew at each start) and states.
+    /// Its VMs by UUID, with their ids (a number that the daemon assigns at each start) and states.
     vms: BTreeMap<Uuid, (Option<u32>, DomainState)>,
 }
 
-/// What the daemons say; none of one that could not be asked, or does not know its machine.
+/// The identities of daemons; none for a daemon that could not be asked, or does not know its machine.
 pub(crate) type Daemons = BTreeMap<HostId, Option<Daemon>>;
 
 impl Daemon {
@@ -37,13 +36,13 @@ impl Daemon {
         Daemon { machine, hostname, vms }
     }
 
-    /// Whether the two may be one daemon that was asked at different moments.
+    /// Whether the two may be one daemon that was asked at different times.
     fn may_be(&self, other: &Daemon) -> bool {
         self.machine == other.machine && self.hostname == other.hostname
     }
 }
 
-/// The hosts whose daemons have to be asked: those that list a VM which another host lists as well.
+/// The hosts whose daemons must be asked: those that list a VM which another host lists as well.
 pub(crate) fn doubtful(targets: &[Target]) -> BTreeSet<HostId> {
     let mut hosts_of: HashMap<Uuid, BTreeSet<&HostId>> = HashMap::new();
     for target in targets {
@@ -54,15 +53,15 @@ pub(crate) fn doubtful(targets: &[Target]) -> BTreeSet<HostId> {
     hosts_of.into_values().filter(|hosts| hosts.len() > 1).flatten().cloned().collect()
 }
 
-/// The hosts that have to be asked once more: a VM may have changed its state between the answers of one daemon.
+/// The hosts that must be asked once more: a VM may have changed its state between two answers of one daemon.
 pub(crate) fn undecided(daemons: &Daemons) -> BTreeSet<HostId> {
     let known: Vec<_> = daemons.iter().filter_map(|(host, daemon)| Some((host, daemon.as_ref()?))).collect();
     let differs = |daemon: &Daemon| known.iter().any(|(_, other)| daemon.may_be(other) && daemon != *other);
     known.iter().filter(|(_, daemon)| differs(daemon)).map(|(host, _)| (*host).clone()).collect()
 }
 
-/// Leaves each VM under the first of its daemon's ids, and says what was left out, and what was not in spite of a common
-/// machine.
+/// Keeps each VM under the first id of its daemon. The notices say what was left out, and what was kept twice although
+/// the machine's UUID is the same.
 pub(crate) fn merge(targets: Vec<Target>, daemons: &Daemons) -> (Vec<Target>, Vec<Notice>) {
     let mut kept_under: HashMap<(Uuid, String), Vec<HostId>> = HashMap::new();
     let mut left_out: BTreeMap<(HostId, HostId), usize> = BTreeMap::new();

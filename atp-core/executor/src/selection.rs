@@ -1,4 +1,4 @@
-//! Which targets a run is for: selectors that add up, selectors that take away, and filters that narrow.
+//! The selection of targets: selectors that add VMs, selectors that exclude VMs, and filters.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -8,14 +8,14 @@ use atp_transport::domain::{DomainInfo, DomainState};
 
 use crate::selector::{HostSelector, Selector};
 
-/// A choice of VMs, before anything is known of which there are.
+/// A choice of VMs, before it is known which VMs there are.
 ///
 /// The default selects nothing; see [`Selection::all`].
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// What is chosen; several add up.
     pub selectors: Vec<Selector>,
-    /// What is taken away again.
+    /// What is excluded.
     pub exclude: Vec<Selector>,
     /// Only VMs in this state.
     pub state: StateFilter,
@@ -47,7 +47,7 @@ impl Selection {
             && self.labels.iter().all(|label| label.may_match(&host.labels))
     }
 
-    /// Whether the VM is chosen and not taken away again, by its name and state alone.
+    /// Whether the VM is chosen and not excluded, by its name and state alone.
     pub(crate) fn chooses(&self, host: &HostInfo, domain: &DomainInfo) -> bool {
         self.selectors
             .iter()
@@ -56,19 +56,19 @@ impl Selection {
             && !self.excludes(host, &domain.name)
     }
 
-    /// The labels that VMs of the host must have themselves, as the host does not have them.
+    /// The labels that VMs of the host must have themselves, because the host does not have them.
     pub(crate) fn labels_beyond<'a>(&'a self, host: &'a HostInfo) -> impl Iterator<Item = &'a LabelFilter> {
         self.labels.iter().filter(|label| !label.matches(&host.labels))
     }
 
-    /// Whether the VM of this name is chosen, whatever its state, and its host has the labels.
+    /// Whether the VM of this name is chosen, in any state, and its host has the labels.
     pub fn includes(&self, host: &HostInfo, vm: &str) -> bool {
         self.labels_beyond(host).next().is_none()
             && self.selectors.iter().any(|selector| selector.host().matches(host) && selector.matches_vm(vm))
             && !self.excludes(host, vm)
     }
 
-    /// Whether the VM of this name is taken away again.
+    /// Whether the VM of this name is excluded.
     pub fn excludes(&self, host: &HostInfo, vm: &str) -> bool {
         self.exclude.iter().any(|selector| selector.host().matches(host) && selector.matches_vm(vm))
     }
@@ -103,8 +103,8 @@ impl StateFilter {
 /// A label that VMs must have to be selected: `key=value`.
 ///
 /// A VM has the labels of its host, which are in the configuration, and those in its own metadata
-/// ([`LABELS_NAMESPACE`](atp_transport::domain::LABELS_NAMESPACE)). Where both have the key, the host's value is that
-/// of its VMs: a host whose own label says something else need not be asked.
+/// ([`LABELS_NAMESPACE`](atp_transport::domain::LABELS_NAMESPACE)). If both have the key, the host's value counts:
+/// a host whose own label has another value need not be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelFilter {
     /// The label's key.
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vm_is_included_if_it_is_chosen_and_not_taken_away() {
+    fn a_vm_is_included_if_it_is_chosen_and_not_excluded() {
         let selection = selection(&["h1/web-*", "@lab/db"], &["web-9"], &[]);
         for (vm, included) in [("web-1", true), ("db", true), ("web-9", false), ("cache", false)] {
             assert_eq!(selection.includes(&host("h1"), vm), included, "{vm}");
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_host_is_not_labelled_with_its_vms_may_be() {
+    fn vms_may_have_labels_that_their_host_has_not() {
         let beyond = |labels: &[&str]| {
             let (selection, host) = (selection(&["*"], &[], labels), host("h1"));
             selection.labels_beyond(&host).map(|label| label.value.clone()).collect::<Vec<_>>()
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_parse_or_say_what_they_want() {
+    fn filters_parse_or_say_what_is_expected() {
         assert_eq!("shut-off".parse(), Ok(StateFilter::ShutOff));
         assert_eq!(
             "off".parse::<StateFilter>().unwrap_err().to_string(),

@@ -51,7 +51,7 @@ enum VmPattern {
 pub struct SelectorError {
     /// The text.
     pub input: String,
-    /// The character at which the trouble is, counted from 1.
+    /// The character with the error, counted from 1.
     pub position: usize,
     /// What should stand there.
     pub expected: String,
@@ -262,7 +262,7 @@ fn split_host(input: &str) -> Option<(&str, &str)> {
     None
 }
 
-/// The text that selects exactly the VM of this name: `\` before every character that means something.
+/// The text that selects exactly the VM of this name: `\` before every character with a special meaning.
 ///
 /// ```
 /// assert_eq!(atp_executor::escape("web[1]*"), r"web\[1]\*");
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn literals_are_told_from_globs() {
+    fn literals_are_distinguished_from_globs() {
         let literal = |text: &str| text.parse::<Selector>().unwrap().vm_literal().map(str::to_owned);
         assert_eq!(literal("web-1").as_deref(), Some("web-1"));
         assert_eq!(literal(r"h1/web\*").as_deref(), Some("web*"));

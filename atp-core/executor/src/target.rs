@@ -6,7 +6,7 @@ use atp_transport::HostId;
 use atp_transport::domain::{DomainInfo, DomainState};
 use uuid::Uuid;
 
-/// One thing an operation is done to: a VM, or a host where the operation is for hosts.
+/// What an operation is done to: a VM, or a host if the operation is for hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The host.

@@ -1,4 +1,4 @@
-//! What happens to the VMs of a selection.
+//! Watching the VMs of a selection: a stream of their events.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct Watch {
     not_found: Vec<Selector>,
 }
 
-/// A VM that was asked for by its name, and that no host has shown yet.
+/// A VM that was selected by its name, and that no host has listed yet.
 #[derive(Debug)]
 struct Sought {
     selector: Selector,
@@ -33,9 +33,9 @@ struct Sought {
 }
 
 impl Executor {
-    /// Watches the VMs that a selection chooses, also those that come to be later. Only hosts that it concerns are
-    /// connected to, in the background and for as long as the watch lives. The selection's filter by state does not
-    /// count: states are what is watched. Labels are those of hosts: VMs have to be listed for theirs.
+    /// Watches the VMs of a selection, including those that are created later. Connects only to the hosts that the selection
+    /// concerns, in the background and until the watch is dropped. The selection's filter by state is ignored, as states
+    /// are what is watched. Labels are those of hosts: labels of VMs would need a listing.
     ///
     /// Must be called within a tokio runtime.
     ///
@@ -50,7 +50,7 @@ impl Executor {
             .filter_map(|host| Some((host.id.parse().ok()?, host)))
             .collect();
         let ids: Vec<&HostId> = hosts.keys().collect();
-        // Fails only if one was removed in this moment.
+        // Fails only if a host was removed since the lines above.
         let events = self.manager().watch_domains(&ids, options).map_err(|_| PlanError::NoHosts)?;
         let sought = sought(selection, &hosts);
         let (agents, selection) = (Arc::clone(self.agents()), selection.clone());
@@ -95,13 +95,13 @@ impl Watch {
         self.hosts.keys()
     }
 
-    /// Selectors that name a VM which is on none of the hosts it could be on. Each is told once, when all of these
-    /// hosts have shown what they have; a VM of that name that comes to be later is watched all the same.
+    /// Takes the selectors that name a VM which none of its possible hosts has. Each is returned once, when all of these
+    /// hosts have listed their VMs. A VM of that name that is created later is watched all the same.
     pub fn take_not_found(&mut self) -> Vec<Selector> {
         std::mem::take(&mut self.not_found)
     }
 
-    /// Looks for the VMs that were asked for by name among those of a host.
+    /// Looks for the VMs that were selected by name among those of a host.
     fn seek(&mut self, host: &HostId, domains: &[DomainInfo]) {
         let not_found = &mut self.not_found;
         self.sought.retain_mut(|sought| {
@@ -119,7 +119,7 @@ impl Watch {
         });
     }
 
-    /// What the executor knows of a VM's agent holds until that connects anew, or until nobody would be told so.
+    /// Forgets what the executor knows of a VM's agent when the agent connects anew, or when that could go unnoticed.
     fn forget_agents(&self, item: &WatchItem) {
         match item {
             WatchItem::Event { host, event, .. } if matches!(event.kind, DomainEventKind::Agent { .. }) => {

@@ -1,4 +1,4 @@
-//! What a journal says of the runs before.
+//! The history in a journal: what earlier runs did.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -25,23 +25,23 @@ pub struct History {
     pub(super) batches: u64,
     /// Bytes in all.
     pub(super) length: u64,
-    /// Whether each VM's files had a place of their own.
+    /// Whether each VM's files went to a folder of their own.
     separate: bool,
     targets: BTreeMap<Identity, Past>,
     /// The hosts under which each VM is in `targets`.
     hosts_of: HashMap<Uuid, BTreeSet<HostId>>,
-    /// What was selected as well, of which it was not known which VMs that is.
+    /// What was selected as well and could not be resolved to VMs.
     unresolved: Vec<Unresolved>,
 }
 
-/// What tells targets apart: the host and the VM's UUID; none where the host is the target.
+/// The identity of a target: the host and the VM's UUID; no UUID if the host is the target.
 type Identity = (HostId, Option<Uuid>);
 
-/// What the journal says of a VM on other hosts than its present one.
+/// What the journal has about a VM on hosts other than its present one.
 enum Elsewhere {
-    /// It ran there and is not to be repeated.
+    /// It ran there and must not be repeated.
     Ran(HostId),
-    /// It is still to be done, and no VM that is planned there has this past.
+    /// It is still to do, and no VM that is planned there has this past.
     ToDo(Identity),
     Nothing,
 }
@@ -55,13 +55,13 @@ struct Past {
 #[derive(Debug, Clone)]
 enum Progress {
     NeverStarted,
-    /// It was started, and what came of it was not noted.
+    /// It was started, and its outcome was not recorded.
     Started,
     Finished(Box<Ending>),
 }
 
 impl History {
-    /// Reads the journal at `path`, of a run that did `operation`. A torn last batch is passed over.
+    /// Reads the journal at `path` of a run of `operation`. A torn last batch is skipped.
     ///
     /// # Errors
     /// The file cannot be read, is not a journal, or is one of another operation.
@@ -76,7 +76,7 @@ impl History {
         History::parse(path, &bytes, operation)
     }
 
-    /// Reads a journal that is at hand; `path` is what errors call it, and where it is gone on from.
+    /// Parses a journal. `path` is its name in errors, and the file to resume from.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -110,7 +110,7 @@ impl History {
                     torn_at = Some(number);
                     break;
                 }
-                // Torn in mid-writing; what it was to say was not shown, and nothing was started for it.
+                // Torn while it was written. Its record was not shown, and nothing was started because of it.
                 _ if number > 1 && lines.peek().is_none() => break,
                 Ok(_) => return Err(invalid(number, "its first line was not written to the end".to_owned())),
                 Err(error) => return Err(invalid(number, error.to_string())),
@@ -165,7 +165,7 @@ impl History {
         }
     }
 
-    /// Takes over what one line says.
+    /// Applies the record of one line.
     fn apply_record(&mut self, record: ReadRecord) {
         match record {
             ReadRecord::Begun { separate, targets, unresolved, .. } => {
@@ -190,15 +190,13 @@ impl History {
         self.targets.insert((key.host.clone(), key.uuid), Past { key, progress });
     }
 
-    /// Leaves in `plan` what is still to be done of the journal's run: the targets that were never started, or had
-    /// no effect and did not succeed, and the selected VMs of hosts that could not be listed, or that were not found,
-    /// when the journal was begun.
+    /// Reduces `plan` to what is still to do of the journal's run: the targets that were never started or failed without
+    /// an effect, and the selected VMs that were not found, or whose hosts could not be listed, when the journal was begun.
     ///
-    /// Of the others, those that succeeded are only counted ([`Plan::done_before`]). The rest, failures that
-    /// changed something and targets of which it is not known, become settled outcomes: they are not repeated. VMs
-    /// that were not selected when the journal was begun are left out. A VM that is on another host than then has the past
-    /// that its UUID has there ([`Notice::RanElsewhere`]). Files that are copied out of VMs go where they
-    /// went before, however few VMs are left.
+    /// Of the others, those that succeeded are only counted ([`Plan::done_before`]). The rest, failures with an effect or
+    /// an unknown one, become settled outcomes and are not repeated. VMs that were not selected when the journal was begun
+    /// are left out. A VM that is on another host now has the past that its UUID has there ([`Notice::RanElsewhere`]).
+    /// Files that are copied out of VMs go to the same places as before, even if one VM is left.
     pub fn apply(&self, mut plan: Plan) -> Plan {
         let op = plan.operation.name();
         let mut left = self.targets.clone();
@@ -220,7 +218,7 @@ impl History {
                 None => targets.push(target),
             }
         }
-        // VMs move. When every VM that is where it was has taken its own past, the others may have a past on another host.
+        // VMs migrate. After every VM that stayed on its host has taken its past, the others may have one on another host.
         for target in unknown_here {
             match self.elsewhere(&target, &left, &plan.operation) {
                 Elsewhere::Ran(ran_on) => plan.notices.push(Notice::RanElsewhere {
@@ -236,7 +234,7 @@ impl History {
                 Elsewhere::Nothing => new += 1,
             }
         }
-        // Planning knows a VM that it did not find by its name alone; the journal knows which VM that was.
+        // Planning knows a VM that it did not find only by name. The journal knows its UUID.
         let (named, mut settled): (Vec<_>, Vec<_>) = std::mem::take(&mut plan.settled)
             .into_iter()
             .partition(|outcome| left.values().any(|past| past.is_named_by(outcome)));
@@ -262,8 +260,8 @@ impl History {
         plan
     }
 
-    /// What the journal says of a VM that it does not know on its present host. In doubt, as of copies that share their
-    /// UUID, it is not run again.
+    /// Looks up a VM that the journal does not know on its present host. In doubt, as with copies that share a UUID, it is
+    /// not run again.
     fn elsewhere(
         &self,
         target: &Target,
@@ -284,12 +282,12 @@ impl History {
         }
     }
 
-    /// Whether the VM was selected before, though it was not known then.
+    /// Whether the VM was selected before without being known.
     fn is_unresolved(&self, target: &Target) -> bool {
         self.unresolved.iter().any(|one| one.covers(&target.host, target.vm()))
     }
 
-    /// The outcomes of what could not be resolved before and is not asked for now: planning says nothing of it.
+    /// The outcomes of selections that could not be resolved before and are not made now: planning does not report them.
     fn missing(&self, plan: &Plan, planned: &[Target], op: &'static str) -> Vec<Outcome> {
         let is_told = |one: &Unresolved| {
             let is_there = planned.iter().any(|target| one.covers(&target.host, target.vm()));
@@ -318,13 +316,13 @@ impl History {
     }
 }
 
-/// Whether it is a first line that was not written to its end, or of which the first block never reached the disk.
+/// Whether a first line is incomplete, or its first block never reached the disk.
 fn is_torn_head(line: &[u8]) -> bool {
     const START: &[u8] = b"{\"begun\":{";
     line.starts_with(b"\0") || !line.ends_with(b"\n") && (line.starts_with(START) || START.starts_with(line))
 }
 
-/// What a target may be called in the journal: an id that leads to the same daemon may have stood for its host.
+/// The identities that a target may have in the journal: its host may be there under another id of the same daemon.
 fn identities<'a>(target: &'a Target, notices: &'a [Notice]) -> impl Iterator<Item = Identity> {
     let aliases = notices.iter().filter_map(|notice| match notice {
         Notice::SameDaemon { host, alias, .. } if *host == target.host => Some(alias),
@@ -334,8 +332,7 @@ fn identities<'a>(target: &'a Target, notices: &'a [Notice]) -> impl Iterator<It
 }
 
 impl Past {
-    /// Whether an outcome of the planning is about this VM. One of a selector that names no host is about every VM
-    /// of that name.
+    /// Whether an outcome of the planning is about this VM. An outcome without a host is about every VM of that name.
     fn is_named_by(&self, outcome: &Outcome) -> bool {
         self.key.vm.is_some()
             && outcome.vm == self.key.vm
@@ -346,7 +343,7 @@ impl Past {
     fn is_to_do(&self, operation: &Operation) -> bool {
         match &self.progress {
             Progress::NeverStarted => true,
-            // Looking twice does no harm.
+            // Repeating a look does no harm.
             Progress::Started => operation.only_looks(),
             Progress::Finished(ending) => !ending.status.is_success() && ending.effect == Effect::None,
         }
@@ -377,8 +374,8 @@ impl Past {
         false
     }
 
-    /// The outcome of a target that is still to be done, and is not among those that were found now.
-    /// Planning says why in the outcome that names it, or in that of its host.
+    /// The outcome of a target that is still to do and was not found now. Planning gives the reason in the outcome that
+    /// names the target or its host.
     fn not_selected(self, op: &'static str, named: &[Outcome], settled: &[Outcome]) -> Outcome {
         let unreachable = settled.iter().find(|outcome| {
             outcome.status == Status::Unreachable

@@ -1,12 +1,12 @@
-//! A run's journal: what was started and what came of it, on disk before anybody is told.
+//! A run's journal: which targets were started and their outcomes, on disk before they are reported.
 //!
-//! A file of JSON lines: a head (version, operation, targets, policy), then a `started` for each target before its
-//! work is, and a `finished` with its outcome before that is shown. So a process that is killed at any moment has
-//! shown nothing that is not in the file, and a run that goes on from the file ([`History`]) repeats nothing that
-//! was started: what was started and not finished has an unknown effect.
+//! A file of JSON lines: a head (version, operation, targets, policy), then a `started` record for each target before its
+//! work starts, and a `finished` record with its outcome before that is shown. So a process that is killed at any moment has
+//! shown nothing that is not in the file, and a run that resumes from the file ([`History`]) repeats nothing that was
+//! started: a target that was started and not finished has an unknown effect.
 //!
-//! Lines are written and synced in batches: all that came up while the disk was busy with the last one. Once a
-//! write has failed nothing more is written, so only the last line of a file can be torn.
+//! Lines are written and synced in batches: all lines that came while the disk was busy with the batch before. After a
+//! failed write nothing more is written, so only the last batch of a file can be torn.
 
 mod history;
 mod record;
@@ -27,22 +27,22 @@ use record::{Record, sealed};
 
 pub use history::History;
 
-/// Lines that wait to be written; more wait with whoever wants to write them.
+/// The number of lines that are queued to be written. Further callers wait.
 const WAITING: usize = 1024;
 
-/// A journal that is open for writing, to this process alone. Clones write to the same file.
+/// A journal that is open for writing, by this process only. Clones write to the same file.
 #[derive(Debug, Clone)]
 pub struct Journal {
     lines: mpsc::Sender<Line>,
 }
 
-/// A line on its way to the disk, and who waits for it to be there.
+/// A line to be written, and the channel for the result.
 struct Line {
     text: String,
     written: oneshot::Sender<Result<(), JournalError>>,
 }
 
-/// Why there is no journal, or none any more.
+/// Why a journal cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
@@ -51,7 +51,7 @@ pub enum JournalError {
     Open {
         /// The file.
         path: String,
-        /// What was tried: made, read, opened.
+        /// The operation: made, read, opened.
         doing: &'static str,
         /// Why.
         #[source]
@@ -72,19 +72,19 @@ pub enum JournalError {
         #[source]
         source: Arc<io::Error>,
     },
-    /// Another process is writing the file, or has written it since it was read.
+    /// Another process is writing the file, or has written to it since it was read.
     #[error("the journal {path} is in use by another run")]
     InUse {
         /// The file.
         path: String,
     },
-    /// There is nothing in the file: the run ended before it could be noted, and nothing was started.
+    /// The file is empty: the run ended before its head was written, and nothing was started.
     #[error("the journal {path} is empty: nothing was started")]
     Empty {
         /// The file.
         path: String,
     },
-    /// Its head was not written to the end: the run ended before it could be noted, and nothing was started.
+    /// Its head is incomplete: the run ended before it was written, and nothing was started.
     #[error("the journal {path} is cut off in its head: nothing was started")]
     Torn {
         /// The file.
@@ -155,7 +155,7 @@ impl Journal {
     /// Begins the journal of a run of `plan`: makes the file, which must not exist or must be empty, and writes its
     /// head.
     ///
-    /// Nobody but the owner may read it: outcomes can hold anything a guest said.
+    /// Only the owner may read it: outcomes can hold anything a guest printed.
     ///
     /// # Errors
     /// The file exists and has something in it, cannot be made, or cannot be written. What cannot be written is
@@ -169,7 +169,7 @@ impl Journal {
             let name = path.display().to_string();
             let file = make(&path, &name)?;
             if let Err(source) = write(&file, head.as_bytes()) {
-                // Nothing was started, and half a head is in the way of whoever tries again.
+                // Nothing was started, and an incomplete head would be in the way of the next try.
                 let _ = fs::remove_file(&path);
                 return Err(failed(&name, source));
             }
@@ -180,7 +180,7 @@ impl Journal {
         Ok(Journal::on(file, name, 1))
     }
 
-    /// Goes on writing the journal that `history` was read from.
+    /// Resumes writing the journal that `history` was read from.
     ///
     /// # Errors
     /// Another run has the journal, or it cannot be opened or written.
@@ -208,19 +208,19 @@ impl Journal {
         Ok(Journal::on(file, name, batch + 1))
     }
 
-    /// A journal on an open file that has its head and so many batches. The file is closed when the last clone is gone.
+    /// Makes a journal of an open file with its head and this number of batches. The last clone closes the file.
     fn on(file: File, path: String, batches: u64) -> Journal {
         let (lines, waiting) = mpsc::channel(WAITING);
         tokio::spawn(write_lines(file, path, batches, waiting));
         Journal { lines }
     }
 
-    /// Notes that the work on a target is about to start. When this returns, it is on disk.
+    /// Records that the work on a target is about to start. When this returns, the record is on disk.
     pub(crate) async fn started(&self, target: &Target) -> Result<(), JournalError> {
         self.note(&Record::started(target)).await
     }
 
-    /// Notes what came of a target. When this returns, it is on disk.
+    /// Records the outcome of a target. When this returns, the record is on disk.
     pub(crate) async fn finished(&self, outcome: &Outcome) -> Result<(), JournalError> {
         self.note(&Record::finished(outcome)).await
     }
@@ -234,8 +234,8 @@ impl Journal {
     }
 }
 
-/// Writes lines as they come, all that wait at once as one batch, until nobody can send any more. After a failure nothing
-/// is written: a torn batch has to be the last.
+/// Writes lines as they come, all that are queued as one batch, until all senders are dropped. After a failure nothing is
+/// written: a torn batch must be the last one.
 async fn write_lines(file: File, path: String, mut batches: u64, mut waiting: mpsc::Receiver<Line>) {
     let file = Arc::new(file);
     let mut state = Ok(());
@@ -250,15 +250,15 @@ async fn write_lines(file: File, path: String, mut batches: u64, mut waiting: mp
                 .await;
         }
         for line in batch.drain(..) {
-            // Who does not wait any more needs no answer.
+            // Fails if the caller does not wait any more.
             let _ = line.written.send(state.clone());
         }
     }
 }
 
-/// Makes the file and locks it; one that is there and empty will do.
+/// Makes the file and locks it. An existing empty file is used.
 fn make(path: &Path, name: &str) -> Result<File, JournalError> {
-    // A folder, or a device, is nothing to go on from.
+    // A folder or a device cannot be resumed from.
     let exists = || match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => {
             cannot("made", name, io::Error::other("there is something of that name that is no regular file"))
@@ -268,7 +268,7 @@ fn make(path: &Path, name: &str) -> Result<File, JournalError> {
     let options = || OpenOptions::new().append(true).mode(0o600).clone();
     let made = options().create_new(true).open(path);
     let file = match made {
-        // Opening what is no file may take for ever.
+        // Opening something that is not a regular file may block for ever.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_empty(fs::metadata(path)) => {
             options().open(path)
         }
@@ -277,7 +277,7 @@ fn make(path: &Path, name: &str) -> Result<File, JournalError> {
     };
     let file = file.map_err(|error| cannot("made", name, error))?;
     lock(&file, name)?;
-    // Only who has the lock knows that nobody writes to it.
+    // Only with the lock it is certain that no other process writes to it.
     if !is_empty(file.metadata()) {
         return Err(exists());
     }
@@ -289,13 +289,13 @@ fn is_empty(metadata: io::Result<Metadata>) -> bool {
     metadata.is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
 }
 
-/// Writes all of it and waits until the disk has it.
+/// Writes all bytes and syncs them to disk.
 fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_data()
 }
 
-/// Disks can hang; not so the runtime's workers.
+/// Runs blocking work outside the runtime's workers: disks can hang.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
 ) -> Result<T, JournalError> {
@@ -304,8 +304,8 @@ async fn blocking<T: Send + 'static>(
         .unwrap_or_else(|_| Err(failed("", io::Error::other("the writing was given up"))))
 }
 
-/// Nobody else may write the file for as long as it is open; also not on another machine, where the filesystem
-/// knows such locks. Where it knows none at all, there is none.
+/// Locks the file for as long as it is open, against other machines too if the filesystem supports that. On a filesystem
+/// without locks there is none.
 fn lock(file: &File, path: &str) -> Result<(), JournalError> {
     match file.try_lock() {
         Ok(()) => Ok(()),
@@ -315,7 +315,7 @@ fn lock(file: &File, path: &str) -> Result<(), JournalError> {
     }
 }
 
-/// Makes the file's name last through a loss of power, where the filesystem can do that.
+/// Syncs the folder, so that the file's name survives a loss of power if the filesystem supports that.
 fn sync_folder(path: &Path) {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let _ = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
@@ -338,7 +338,7 @@ mod tests {
     use crate::verbs::completion::Completion;
     use atp_transport::Effect;
 
-    /// A device that takes nothing: every write finds it full.
+    /// A device that is always full.
     fn full() -> File {
         OpenOptions::new().write(true).open("/dev/full").unwrap()
     }
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_started_that_cannot_be_noted() {
+    async fn nothing_is_started_that_cannot_be_recorded() {
         let journal = Journal::on(full(), "j".to_owned(), 1);
         let policy = Policy { parallel: 2, ..Policy::default() };
         let spec =

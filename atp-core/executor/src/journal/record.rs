@@ -17,10 +17,10 @@ use crate::policy::Policy;
 use crate::target::Target;
 use crate::verbs::Operation;
 
-/// The format of the file that is written: lines in batches, each with a line at its end that seals it.
+/// The format that is written: lines in batches, each with a seal line at its end.
 pub(super) const FORMAT: u32 = 2;
 
-/// The format before, of lines without seals, which is read as well. Such a file goes on in the present one.
+/// The earlier format without seals, which is read as well. Such a file is continued in the present format.
 pub(super) const UNSEALED: u32 = 1;
 
 /// A line as it is written.
@@ -29,12 +29,12 @@ pub(super) const UNSEALED: u32 = 1;
 pub(super) enum Record<'a> {
     Begun {
         format: u32,
-        /// Of the program that wrote it.
+        /// The version of the program that wrote it.
         version: &'a str,
         op: &'a str,
-        /// Tells operations apart without repeating what is in them, which may be secret.
+        /// Identifies the operation without repeating its parameters, which may be secret.
         operation: String,
-        /// Whether each VM's files have a place of their own.
+        /// Whether each VM's files go to a folder of their own.
         separate: bool,
         policy: PolicyNote,
         targets: Vec<Key>,
@@ -61,8 +61,8 @@ pub(super) enum Record<'a> {
     },
 }
 
-/// What tells a batch that is on disk as it was written from one that is not: a loss of power can leave the blocks of one
-/// write on disk in any order, with zeros between them.
+/// Shows whether a batch is on disk as it was written: a loss of power can leave the blocks of one write on disk in any
+/// order, with zeros between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Seal {
     /// Its number in the file, from 0.
@@ -84,7 +84,7 @@ pub(super) fn sealed(batch: u64, mut lines: String) -> String {
     lines
 }
 
-/// How a run was to go, for people who read the file.
+/// The policy of a run, for people who read the file.
 #[derive(Debug, Serialize)]
 pub(super) struct PolicyNote {
     parallel: usize,
@@ -95,7 +95,7 @@ pub(super) struct PolicyNote {
     serial: Option<String>,
 }
 
-/// A line as it is read: what is needed of it.
+/// A line as it is read, with only the parts that are needed.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum ReadRecord {
@@ -125,7 +125,7 @@ pub(super) enum ReadRecord {
     },
 }
 
-/// A target, told from all others: a VM is the same VM when it is renamed.
+/// The identity of a target. A VM stays the same VM when it is renamed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Key {
     pub(super) host: HostId,
@@ -133,15 +133,15 @@ pub(super) struct Key {
     pub(super) uuid: Option<Uuid>,
 }
 
-/// What was selected and is no target, as planning could not find out which VMs that is: all VMs of a host that could
-/// not be listed, one VM of it, or a VM that was on none of the hosts that could be.
+/// A selection that planning could not resolve to targets: all VMs of a host that could not be listed, one VM of it, or a
+/// VM that was on none of the hosts that were listed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Unresolved {
     pub(super) host: Option<HostId>,
     pub(super) vm: Option<String>,
 }
 
-/// What came of a target.
+/// How a target ended.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Ending {
     pub(super) status: Status,
@@ -177,7 +177,7 @@ impl Record<'_> {
 
     /// The line, with its line feed.
     pub(super) fn to_line(&self) -> String {
-        // Every key in an outcome is text, and nothing in it fails to serialise.
+        // Every key in an outcome is text, so that serialising it cannot fail.
         let mut line = serde_json::to_string(self).unwrap_or_default();
         line.push('\n');
         line
@@ -210,22 +210,22 @@ impl Key {
 }
 
 impl Unresolved {
-    /// What these outcomes of a planning are about, each once.
+    /// The unresolved selections of these outcomes of a planning, each once.
     fn all_of(settled: &[Outcome]) -> Vec<Self> {
         let of = |outcome: &Outcome| Unresolved { host: outcome.host.clone(), vm: outcome.vm.clone() };
         let all: BTreeSet<_> = settled.iter().map(of).collect();
         all.into_iter().collect()
     }
 
-    /// Whether a VM is among what could not be resolved.
+    /// Whether the unresolved selection covers this VM.
     pub(super) fn covers(&self, host: &HostId, vm: Option<&str>) -> bool {
         self.host.as_ref().is_none_or(|id| id == host)
             && self.vm.as_deref().is_none_or(|name| Some(name) == vm)
     }
 }
 
-/// A number that is the same for the same operation, as it was asked for: not for what planning made of it. It holds
-/// for one version of the program.
+/// A checksum of an operation as it was requested, without what planning changed. It is stable within one version of the
+/// program.
 pub(super) fn fingerprint(operation: &Operation) -> String {
     let operation = operation.clone().separated(false);
     let whole = format!("{} {operation:?}", env!("CARGO_PKG_VERSION"));

@@ -1,4 +1,4 @@
-//! One attempt at a target's work, and how its end is waited for.
+//! One attempt at a target's work, and the supervisor that waits for its end.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -15,80 +15,80 @@ use crate::outcome::Status;
 use crate::verbs::Data;
 use crate::verbs::completion::Completion;
 
-/// What a target's work is told of the run around it.
+/// One attempt at a target: its deadline, its mark, and its way to report progress.
 #[derive(Debug, Clone)]
 pub struct Attempt {
     deadline: Instant,
-    /// Whether anything was sent that may change the target. Decided once, by what comes first: true by the work when it
-    /// is about to send, false by the supervisor when it gives up on the work, which then sends nothing more.
+    /// The mark: whether anything was sent that may change the target. Set once, by whichever comes first: to true by the
+    /// work when it is about to send, to false by the supervisor when it gives up on the work, which then sends nothing.
     sent: Arc<OnceLock<bool>>,
-    /// The same of the attempt that this one is a part of.
+    /// The mark of the attempt that this one is a part of.
     whole: Option<Arc<OnceLock<bool>>>,
     stop: CancellationToken,
-    /// None when the attempt is over: nothing is told of a target after its outcome.
-    teller: Arc<Mutex<Option<Teller>>>,
-    so_far: Arc<Mutex<SoFar>>,
+    /// None when the attempt is over: no events of a target follow its outcome.
+    target_events: Arc<Mutex<Option<TargetEvents>>>,
+    partial: Arc<Mutex<PartialResult>>,
 }
 
-/// What is told of work that is cut off, besides that it was.
+/// What is reported of work that is cut off, besides the reason.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct SoFar {
-    /// How far it was and what is left behind, in words.
+pub(crate) struct PartialResult {
+    /// Its progress and what is left behind, in words.
     pub(crate) words: Option<String>,
     /// What it had yielded.
     pub(crate) data: Option<Data>,
 }
 
-/// Where the run's events go, and of which target they tell.
+/// The sender of a target's events.
 #[derive(Debug)]
-pub(super) struct Teller {
+pub(super) struct TargetEvents {
     pub(super) events: mpsc::Sender<RunEvent>,
     pub(super) host: HostId,
     pub(super) vm: Option<String>,
 }
 
 impl Attempt {
-    pub(super) fn new(deadline: Instant, stop: CancellationToken, teller: Teller) -> Self {
+    pub(super) fn new(deadline: Instant, stop: CancellationToken, target_events: TargetEvents) -> Self {
         Attempt {
             deadline,
             sent: Arc::default(),
             whole: None,
             stop,
-            teller: Arc::new(Mutex::new(Some(teller))),
-            so_far: Arc::default(),
+            target_events: Arc::new(Mutex::new(Some(target_events))),
+            partial: Arc::default(),
         }
     }
 
-    /// An attempt at a part of the work, with a deadline of its own. What it sends it marks for itself and the whole. A
-    /// part that is cut off keeps no other part from sending; the whole, when it is cut off, keeps all.
+    /// Makes the attempt at a part of the work, with its own deadline. Sending sets the marks of the part and of the whole.
+    /// Cutting off a part does not keep other parts from sending; cutting off the whole does.
     pub(crate) fn part(&self, deadline: Instant) -> Self {
         Attempt {
             deadline,
             sent: Arc::default(),
             whole: Some(Arc::clone(&self.sent)),
             stop: self.stop.clone(),
-            teller: Arc::clone(&self.teller),
-            so_far: Arc::default(),
+            target_events: Arc::clone(&self.target_events),
+            partial: Arc::default(),
         }
     }
 
-    /// Whether the run was asked to stop. Work that goes through several stages is to end with the one it is in.
+    /// Whether the run was asked to stop. Work with several stages should end after its current one.
     pub fn is_stop_requested(&self) -> bool {
         self.stop.is_cancelled()
     }
 
-    /// When the work has to have ended.
+    /// The time by which the work must have ended.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// To be awaited before anything is sent that may change the target: from here on, work that is cut
-    /// off leaves [`Effect::Unknown`] behind, before it [`Effect::None`].
+    /// Marks the work as sent. Await this before sending anything that may change the target: work that is cut off before
+    /// it has the effect [`Effect::None`], after it [`Effect::Unknown`].
     ///
     /// Never returns if the work was cut off before: its outcome says that nothing was sent, while its task may still
-    /// run until it waits for something.
+    /// run until its next await.
     pub async fn mark_sent(&self) {
-        // The part before the whole: a part that was cut off has sent nothing, and leaves the whole as it is.
+        // The part's mark first: a part that was cut off has sent nothing and must not set the mark of the whole.
         for sent in [Some(&self.sent), self.whole.as_ref()].into_iter().flatten() {
             if !sent.get_or_init(|| true) {
                 std::future::pending::<()>().await;
@@ -96,29 +96,30 @@ impl Attempt {
         }
     }
 
-    /// Whether the work has come past [`mark_sent`](Self::mark_sent).
+    /// Whether the work was [marked](Self::mark_sent) as sent.
     pub(crate) fn is_sent(&self) -> bool {
         self.sent.get() == Some(&true)
     }
 
-    /// Tells how far the work is, in bytes. Never waits: it is left out where the events are not read fast enough, so
-    /// that there is always room for those that matter.
+    /// Reports progress in bytes. Never waits: progress is dropped if events are not read fast enough, so that there is
+    /// always room for the events that matter.
     pub fn progress(&self, done: u64, total: u64) {
-        if let Some(Teller { events, host, vm }) = &*self.teller()
+        if let Some(TargetEvents { events, host, vm }) = &*self.target_events()
             && events.capacity() * 2 > events.max_capacity()
         {
             let _ = events.try_send(RunEvent::Progress { host: host.clone(), vm: vm.clone(), done, total });
         }
     }
 
-    /// Says what is to be told if the work is cut off from here on.
-    pub(crate) fn if_cut_off(&self, so_far: SoFar) {
-        *self.so_far.lock().unwrap_or_else(PoisonError::into_inner) = so_far;
+    /// Sets what is reported if the work is cut off from here on.
+    pub(crate) fn if_cut_off(&self, partial: PartialResult) {
+        *self.partial.lock().unwrap_or_else(PoisonError::into_inner) = partial;
     }
 
-    /// What work comes to that is cut off now, for what `error` says. It sends nothing from here on.
+    /// Cuts the work off and returns its completion, with the reason in `error`. It sends nothing from here on.
     pub(crate) fn cut_off(&self, status: Status, error: OutcomeError) -> Completion {
-        let SoFar { words, data } = self.so_far.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let PartialResult { words, data } =
+            self.partial.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let message = match words {
             Some(words) => format!("{}; {words}", error.message),
             None => error.message,
@@ -127,9 +128,9 @@ impl Attempt {
         Completion { data, ..Completion::failed(status, self.end_sending(), error) }
     }
 
-    fn teller(&self) -> MutexGuard<'_, Option<Teller>> {
-        // Nothing under this lock can panic half-way.
-        self.teller.lock().unwrap_or_else(PoisonError::into_inner)
+    fn target_events(&self) -> MutexGuard<'_, Option<TargetEvents>> {
+        // Nothing under this lock can panic.
+        self.target_events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns when the run is asked to stop.
@@ -137,31 +138,31 @@ impl Attempt {
         self.stop.cancelled().await;
     }
 
-    /// Returns so long after the deadline, counted from when it is seen to have passed: after a standstill of the whole
-    /// machine, work that is to end by the deadline is due as well, and gets its turn to say so.
+    /// Returns when the grace period after the deadline is over. It is counted from when the deadline is seen to have
+    /// passed: after the whole machine was suspended, work that ends by the deadline gets its turn to report that.
     async fn given_up(&self, grace: Duration) {
         sleep_until(self.deadline).await;
         sleep(grace).await;
     }
 
-    /// Keeps work that has sent nothing yet from doing so; what it has done until now.
+    /// Keeps work that has sent nothing from sending, and returns its effect until now.
     fn end_sending(&self) -> Effect {
         if *self.sent.get_or_init(|| false) { Effect::Unknown } else { Effect::None }
     }
 
-    /// Waits for the work to end, in whatever way, and says when it did. Nothing is told of it afterwards.
-    pub(super) async fn last(
+    /// Waits for the work to end in any way, and returns when it did. It sends no events afterwards.
+    pub(super) async fn finish(
         &self,
         work: AbortOnDropHandle<(Completion, Instant)>,
         grace: Duration,
         abort: &CancellationToken,
     ) -> (Completion, Instant) {
         let ended = self.supervise(work, grace, abort).await;
-        self.teller().take();
+        self.target_events().take();
         ended
     }
 
-    /// Waits for the work, or a part of it, to end, in whatever way, and says when it did.
+    /// Waits for the work, or a part of it, to end in any way, and returns when it did.
     pub(crate) async fn supervise(
         &self,
         mut work: AbortOnDropHandle<(Completion, Instant)>,
@@ -169,7 +170,7 @@ impl Attempt {
         abort: &CancellationToken,
     ) -> (Completion, Instant) {
         let completion = tokio::select! {
-            // Work that has ended counts as ended, whatever else happened meanwhile.
+            // Work that has ended counts as ended, even if it was aborted or its time passed meanwhile.
             biased;
             joined = &mut work => match joined {
                 Ok(ended) => return ended,
@@ -216,17 +217,17 @@ mod tests {
 
     fn attempt() -> Attempt {
         let (events, _run) = mpsc::channel(1);
-        let teller = Teller { events, host: "h1".parse().unwrap(), vm: None };
-        Attempt::new(Instant::now(), CancellationToken::new(), teller)
+        let target_events = TargetEvents { events, host: "h1".parse().unwrap(), vm: None };
+        Attempt::new(Instant::now(), CancellationToken::new(), target_events)
     }
 
-    /// Whether the work goes ahead and sends.
+    /// Whether the work may send.
     fn sends(attempt: &Attempt) -> bool {
         attempt.mark_sent().now_or_never().is_some()
     }
 
     #[test]
-    fn what_a_part_sends_the_whole_has_sent_and_no_other_part() {
+    fn a_part_that_sends_marks_the_whole_and_no_other_part() {
         let whole = attempt();
         let (first, second) = (whole.part(Instant::now()), whole.part(Instant::now()));
         assert!(sends(&first));
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_is_cut_off_sends_nothing_and_the_next_does() {
+    fn a_part_that_is_cut_off_sends_nothing_and_the_next_part_may() {
         let whole = attempt();
         let (first, second) = (whole.part(Instant::now()), whole.part(Instant::now()));
         assert_eq!(first.end_sending(), Effect::None);
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn work_sends_if_and_only_if_the_effect_is_unknown_however_close_the_two_are() {
+    fn work_sends_exactly_if_the_effect_is_unknown_under_any_race() {
         const ROUNDS: usize = 4_000;
         let rounds: Vec<_> = (0..ROUNDS)
             .map(|round| {

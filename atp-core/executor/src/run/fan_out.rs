@@ -6,7 +6,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::{Run, RunEvent};
 
-/// One of several readers of a run's events; each is told all of them, in the same order.
+/// One of several readers of a run's events. Each reader gets all events, in the same order.
 #[derive(Debug)]
 pub struct RunReader {
     events: mpsc::Receiver<Arc<RunEvent>>,
@@ -22,11 +22,11 @@ impl RunReader {
 }
 
 impl Run {
-    /// Splits the run into readers that go at their own pace, each up to `lag` events behind the first.
+    /// Splits the run into readers with independent speeds, each up to `lag` events behind the first.
     ///
-    /// No event is kept longer than the slowest needs it. A reader that is further behind holds up the start of
-    /// further targets, but no deadline; one that is dropped is waited for no more. With the last one dropped the run
-    /// is aborted, as it is with none at all.
+    /// An event is kept until the slowest reader has it. A reader that is further behind delays the start of further
+    /// targets, but no deadline. A reader that is dropped is no longer waited for; when the last one is dropped, or if
+    /// there are none, the run is aborted.
     ///
     /// Must be called within a tokio runtime.
     ///
@@ -59,12 +59,12 @@ impl Run {
                 let gone = futures_util::future::join_all(senders.iter().map(mpsc::Sender::closed));
                 let event = tokio::select! {
                     event = self.next() => event,
-                    // Nobody is left; dropping the run aborts it.
+                    // No reader is left: dropping the run aborts it.
                     _ = gone => return,
                 };
                 let Some(event) = event.map(Arc::new) else { return };
                 for sender in &senders {
-                    // Fails where the reader is gone: then it is passed over.
+                    // Fails if the reader was dropped, which is skipped then.
                     let _ = sender.send(Arc::clone(&event)).await;
                 }
             }

@@ -8,10 +8,9 @@
 //!    └──────────the run ends early─────────────────────────► skipped
 //! ```
 //!
-//! That there is one outcome for each target follows from the shape: a target is moved out of what waits once,
-//! either into the task that carries it out or into its `skipped` outcome, and that task owns it and returns
-//! one [`Outcome`]. Deadlines are kept by these tasks, so that nothing a reader of the events does, or fails
-//! to do, moves them.
+//! There is one outcome for each target by construction: a target is moved out of the queue once, either into the task
+//! that carries it out or into its `skipped` outcome, and that task owns it and returns one [`Outcome`]. These tasks keep
+//! the deadlines, so that a reader of the events cannot delay them.
 
 mod attempt;
 mod fan_out;
@@ -37,35 +36,35 @@ use crate::target::Target;
 use crate::verbs::completion::Completion;
 
 pub use attempt::Attempt;
-pub(crate) use attempt::SoFar;
+pub(crate) use attempt::PartialResult;
 pub use fan_out::RunReader;
 pub use stop::StopReason;
 
-/// How a run is ended early from outside. The default never does.
+/// Ends a run early from outside. The default never does.
 #[derive(Debug, Clone, Default)]
 pub struct RunControl {
-    /// Start no more targets; those under way go on. Targets that wait become `skipped`.
+    /// Start no more targets. Targets under way continue, waiting ones become `skipped`.
     pub stop: CancellationToken,
-    /// Give up at once, as by [`stop`](Self::stop), and targets under way become `cancelled`.
+    /// Give up at once: as [`stop`](Self::stop), and targets under way become `cancelled`.
     pub abort: CancellationToken,
 }
 
-/// What is to be run, and how.
+/// What to run, and how.
 #[derive(Debug, Clone)]
 pub struct RunSpec {
     /// The operation's name, for the outcomes.
     pub op: &'static str,
-    /// What work is done on, in order.
+    /// The targets, in order.
     pub targets: Vec<Target>,
-    /// Outcomes there are already; they come first among the events.
+    /// Outcomes that are known already. They come first among the events.
     pub settled: Vec<Outcome>,
-    /// How the run goes about it. The time for the whole run starts when the run does.
+    /// The limits and deadlines. The time for the whole run starts when the run starts.
     pub policy: Policy,
-    /// Where targets are noted as started before they are, and as finished before anybody is told.
+    /// The journal: targets are recorded as started before they start, and as finished before their event.
     pub journal: Option<Journal>,
 }
 
-/// What happens in a run, in the order in which it happens.
+/// Something that happened in a run. Events come in the order in which they happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RunEvent {
     /// A target was admitted; its deadline runs.
@@ -75,8 +74,8 @@ pub enum RunEvent {
         /// The VM's name, unless the host is the target.
         vm: Option<String>,
     },
-    /// How far the work on a target is that takes long, such as the copying of a file. Comes between its `Started` and
-    /// its `Finished`, and only as often as events are read: what nobody has time for is left out.
+    /// The progress of long work on a target, such as a copy of a file. Comes between its `Started` and its `Finished`, and
+    /// is dropped if events are not read fast enough.
     Progress {
         /// The host.
         host: HostId,
@@ -89,20 +88,20 @@ pub enum RunEvent {
     },
     /// A target has its outcome. Targets that never started have no `Started` before.
     Finished(Box<Outcome>),
-    /// From here on nothing more is started: the run ends early. Comes once at most.
+    /// The run ends early: from here on no more targets are started. Comes at most once.
     Stopping(StopReason),
 }
 
 /// The work of a run, called for each attempt at a target.
 type Work = Box<dyn Fn(Target, Attempt) -> BoxFuture<'static, Completion> + Send + Sync>;
 
-/// A run under way: its events, to be read until there are no more.
+/// A run under way: a stream of its events.
 ///
-/// The run goes on by itself between two reads, until a handful of events wait to be read: then no more
-/// targets are started. Dropping it aborts the run.
+/// The run continues between two reads, until several events are unread: then no more targets are started. Dropping it
+/// aborts the run.
 #[derive(Debug)]
 pub struct Run {
-    // Dropped first: the run is aborted before it finds its reader gone.
+    // Dropped first, so that the run is aborted before it finds its channel closed.
     _abort_on_drop: DropGuard,
     events: mpsc::Receiver<RunEvent>,
 }
@@ -140,9 +139,9 @@ impl Stream for Run {
 
 /// Runs `work` on every target of `spec`, as its [`Policy`] allows.
 ///
-/// The work of a target is to end by its [`Attempt::deadline`]; if it has not [`Policy::grace`] later, it is
-/// dropped and the outcome says so. A panic of the work is contained in its outcome. Work that failed and says that
-/// nothing happened and that a retry may help is called again, [`Policy::retries`] times at most.
+/// The work on a target must end by its [`Attempt::deadline`]. If it has not ended [`Policy::grace`] later, it is dropped
+/// and the outcome says so. A panic of the work is contained in its outcome. Work that failed without an effect and that a
+/// retry may help is called again, at most [`Policy::retries`] times.
 ///
 /// Must be called within a tokio runtime.
 pub fn run_targets<W, F>(spec: RunSpec, control: &RunControl, work: W) -> Run

@@ -1,4 +1,4 @@
-//! The scheduler: admits targets as the policy allows, and passes on what becomes of them.
+//! The scheduler: admits targets as the policy allows, and passes their outcomes on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::attempt::{Attempt, Teller, panicked};
+use super::attempt::{Attempt, TargetEvents, panicked};
 use super::stop::{Stop, StopReason};
 use super::waiting::Waiting;
 use super::{RunEvent, RunSpec, Work};
@@ -21,10 +21,10 @@ use crate::policy::Policy;
 use crate::target::Target;
 use crate::verbs::completion::Completion;
 
-/// Runs until every target has its outcome, and each is told.
+/// Runs until the outcome of every target is sent.
 pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent>, work: Work) {
     let RunSpec { op, targets, settled, policy, journal } = spec;
-    // What an earlier run of the same journal came to has attempts, and was counted then.
+    // Outcomes of an earlier run of the same journal have attempts, and were counted then.
     let failed_in_planning =
         settled.iter().filter(|outcome| outcome.attempts == 0 && is_failure(outcome.status)).count();
     let mut limits = Limits::new(&policy, targets.len(), failed_in_planning);
@@ -49,7 +49,7 @@ pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent
         if !waiting.is_empty()
             && let Some(reason) = context.stop.reason()
         {
-            limits.tell_once(&context).await;
+            limits.announce_once(&context).await;
             for target in waiting.drain() {
                 context.emit(RunEvent::Finished(Box::new(context.skipped(target, &reason)))).await;
             }
@@ -61,7 +61,7 @@ pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent
                     context.stop.halt(reason);
                 }
                 if matches!(outcome.status, Status::Skipped | Status::Cancelled) {
-                    limits.tell_once(&context).await;
+                    limits.announce_once(&context).await;
                 }
                 context.emit(RunEvent::Finished(Box::new(outcome))).await;
             }
@@ -70,18 +70,18 @@ pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent
         }
     }
     if let Some(StopReason::JournalFailed(_)) = context.stop.reason() {
-        // Nothing may be left that was not started, and yet the journal lacks what came of the last.
-        limits.tell_once(&context).await;
+        // Every target may have been started, and yet the journal lacks the last outcome.
+        limits.announce_once(&context).await;
     }
 }
 
-/// What the policy allows, and how much of it is used up.
+/// The limits of the policy, and how much of them is used up.
 struct Limits {
     parallel: usize,
     max_failures: Option<usize>,
     failures: usize,
-    /// Whether it was told that the run ends early.
-    told: bool,
+    /// Whether the event that the run ends early was sent.
+    announced: bool,
 }
 
 impl Limits {
@@ -90,11 +90,11 @@ impl Limits {
             parallel: policy.parallel.max(1),
             max_failures: policy.max_failures.map(|most| most.of(targets + failed_in_planning)),
             failures: failed_in_planning,
-            told: false,
+            announced: false,
         }
     }
 
-    /// Counts what became of a target. Returns why nothing more may be started, if that follows from it.
+    /// Counts an outcome. Returns the reason if no more targets may be started because of it.
     fn count(&mut self, status: Status, is_canary: bool) -> Option<StopReason> {
         if !is_failure(status) {
             return None;
@@ -106,19 +106,19 @@ impl Limits {
         self.reached()
     }
 
-    /// Why nothing more may be started, if there are as many failures as there may be.
+    /// Returns the reason if the maximum number of failures is reached.
     fn reached(&self) -> Option<StopReason> {
         self.max_failures
             .filter(|&most| self.failures >= most)
             .map(|_| StopReason::MaxFailures { failures: self.failures })
     }
 
-    /// Tells that the run ends early, before the first target that has to do with it.
-    async fn tell_once(&mut self, context: &RunContext) {
-        if !self.told
+    /// Sends the event that the run ends early, before the first outcome that it causes.
+    async fn announce_once(&mut self, context: &RunContext) {
+        if !self.announced
             && let Some(reason) = context.stop.reason()
         {
-            self.told = true;
+            self.announced = true;
             context.emit(RunEvent::Stopping(reason)).await;
         }
     }
@@ -128,7 +128,7 @@ fn is_failure(status: Status) -> bool {
     matches!(status, Status::Failed | Status::Timeout | Status::Unreachable)
 }
 
-/// What the scheduler and the tasks of all targets work with.
+/// What the scheduler and the tasks of all targets share.
 struct RunContext {
     op: &'static str,
     policy: Policy,
@@ -139,7 +139,7 @@ struct RunContext {
 }
 
 impl RunContext {
-    /// A reader that is gone has aborted the run by going: there is nobody left to tell.
+    /// Sends an event. A dropped reader has aborted the run, so that a failure to send does not matter.
     async fn emit(&self, event: RunEvent) {
         let _ = self.events.send(event).await;
     }
@@ -153,8 +153,8 @@ impl RunContext {
         )
     }
 
-    /// Notes an outcome in the journal, if there is one and the target is in it. One that cannot be noted ends the
-    /// run early; it is told all the same.
+    /// Records an outcome in the journal, if there is one and the target is in it. If that fails the run ends early, and
+    /// the outcome is sent all the same.
     async fn note_finished(&self, outcome: &Outcome) {
         let Some(journal) = &self.journal else { return };
         let given_up = async {
@@ -165,7 +165,7 @@ impl RunContext {
             noted = journal.finished(outcome) => if let Err(error) = noted {
                 self.stop.halt(StopReason::JournalFailed(error));
             },
-            // A disk that hangs does not keep those who want to leave.
+            // A disk that hangs does not delay an abort.
             () = given_up => {}
         }
     }
@@ -176,7 +176,7 @@ impl RunContext {
         let task = AbortOnDropHandle::new(tokio::spawn(async move { context.carry_out(given).await }));
         async move {
             let outcome = task.await.unwrap_or_else(|error| {
-                // What it ran is contained in a task of its own, so this was no work of the caller's.
+                // The caller's work runs in a task of its own, so that it is not what panicked here.
                 Completion::failed(Status::Failed, Effect::Unknown, panicked(error)).into_outcome(
                     target.clone(),
                     op,
@@ -189,7 +189,7 @@ impl RunContext {
     }
 
     async fn carry_out(self: Arc<Self>, target: Target) -> Outcome {
-        // Room for the event first: a slow reader holds up what has not started, and nothing else.
+        // Reserve room for the event first: a slow reader delays targets that have not started, and nothing else.
         let room = tokio::select! {
             biased;
             () = self.stop.asked() => None,
@@ -201,7 +201,7 @@ impl RunContext {
         if let Some(journal) = &self.journal {
             let noted = tokio::select! {
                 noted = journal.started(&target) => noted,
-                // Whether it was noted is not known: a resume takes it for started.
+                // Whether it was recorded is not known. A resume counts it as started.
                 () = self.stop.abort().cancelled() => return self.skipped(target, &StopReason::Aborted),
             };
             if let Err(error) = noted {
@@ -210,7 +210,7 @@ impl RunContext {
                 return self.skipped(target, &reason);
             }
         }
-        // Nothing lies between looking whether to stop and starting.
+        // No await between this check and the start.
         if let Some(reason) = self.stop.reason() {
             let outcome = self.skipped(target, &reason);
             self.note_finished(&outcome).await;
@@ -224,7 +224,7 @@ impl RunContext {
         outcome
     }
 
-    /// Calls the work until it need not or must not be called again.
+    /// Repeats the work as long as that is needed and allowed.
     async fn attempts(self: &Arc<Self>, target: &Target, started: Instant) -> (Completion, u32, Instant) {
         let own = started + self.policy.timeout;
         let deadline = self.stop.deadline().map_or(own, |of_run| of_run.min(own));
@@ -235,7 +235,7 @@ impl RunContext {
             let (completion, ended) = self.attempt(target, deadline).await;
             if attempts > self.policy.retries || !completion.may_repeat() || ended + pause >= deadline {
                 if deadline < own && completion.status == Status::Timeout {
-                    // Work ends a moment before its deadline or after it: that of the run counts as passed either way.
+                    // Work ends shortly before or after its deadline. Either way the deadline of the run counts as passed.
                     self.stop.halt(StopReason::DeadlinePassed);
                     return (cut_short(completion), attempts, ended);
                 }
@@ -252,19 +252,19 @@ impl RunContext {
 
     async fn attempt(self: &Arc<Self>, target: &Target, deadline: Instant) -> (Completion, Instant) {
         let (host, vm) = (target.host.clone(), target.vm().map(str::to_owned));
-        let teller = Teller { events: self.events.clone(), host, vm };
-        let attempt = Attempt::new(deadline, self.stop.requested().clone(), teller);
-        let (context, given, told) = (Arc::clone(self), target.clone(), attempt.clone());
-        // A task of its own: it panics alone.
+        let target_events = TargetEvents { events: self.events.clone(), host, vm };
+        let attempt = Attempt::new(deadline, self.stop.requested().clone(), target_events);
+        let (context, given, handle) = (Arc::clone(self), target.clone(), attempt.clone());
+        // A task of its own contains a panic.
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            let completion = (context.work)(given, told).await;
+            let completion = (context.work)(given, handle).await;
             (completion, Instant::now())
         }));
-        attempt.last(task, self.policy.grace, self.stop.abort()).await
+        attempt.finish(task, self.policy.grace, self.stop.abort()).await
     }
 }
 
-/// What it means that a target ran into the end of the whole run, and not of its own time.
+/// Turns the timeout of a target that ran into the deadline of the whole run into a cancellation.
 fn cut_short(completion: Completion) -> Completion {
     let mut error = OutcomeError::new(
         StopReason::DeadlinePassed.kind(),

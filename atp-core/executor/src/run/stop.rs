@@ -1,4 +1,4 @@
-//! Why a run starts nothing more.
+//! Why a run ends early.
 
 use atp_transport::ErrorKind;
 use std::error::Error as _;
@@ -17,23 +17,23 @@ use crate::journal::JournalError;
 pub enum StopReason {
     /// [`RunControl::stop`](super::RunControl::stop) was asked for.
     Requested,
-    /// [`RunControl::abort`](super::RunControl::abort) was asked for, or nobody reads the events any more.
+    /// [`RunControl::abort`](super::RunControl::abort) was asked for, or the run was dropped.
     Aborted,
     /// [`Policy::deadline`](crate::Policy::deadline) passed.
     DeadlinePassed,
     /// As many targets failed as [`Policy::max_failures`](crate::Policy::max_failures) says.
     MaxFailures {
-        /// How many that was.
+        /// The number of failures.
         failures: usize,
     },
     /// A target of the first batch failed; see [`Policy::serial`](crate::Policy::serial).
     CanaryFailed,
-    /// What is started can no longer be noted.
+    /// The journal cannot be written any more.
     JournalFailed(JournalError),
 }
 
 impl StopReason {
-    /// The kind, for programs to match on: that of the error of every target that was not started for it.
+    /// The kind, for programs to match on. The errors of targets that were not started have it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             StopReason::Requested => ErrorKind::Stopped,
@@ -45,12 +45,12 @@ impl StopReason {
         }
     }
 
-    /// Whether the run's own policy ended it, and not somebody or something outside.
+    /// Whether the run's own policy ended it, not a request or a failure from outside.
     pub fn is_policy(&self) -> bool {
         matches!(self, StopReason::DeadlinePassed | StopReason::MaxFailures { .. } | StopReason::CanaryFailed)
     }
 
-    /// The error of a target that was not started for this.
+    /// The error of a target that was not started for this reason.
     pub(super) fn not_started(&self) -> OutcomeError {
         let error = OutcomeError::new(self.kind(), format!("not started: {self}")).retryable();
         match self {
@@ -81,7 +81,7 @@ impl fmt::Display for StopReason {
     }
 }
 
-/// What ends a run early, from outside and from inside. Clones share it.
+/// Ends a run early, from outside and from inside. Clones share their state.
 #[derive(Debug, Clone)]
 pub(super) struct Stop {
     requested: CancellationToken,
@@ -106,12 +106,12 @@ impl Stop {
         self.halted.cancel();
     }
 
-    /// That it is stopped from outside.
+    /// The request to stop.
     pub(super) fn requested(&self) -> &CancellationToken {
         &self.requested
     }
 
-    /// What was asked to be given up at once.
+    /// The request to abort.
     pub(super) fn abort(&self) -> &CancellationToken {
         &self.abort
     }
@@ -121,7 +121,7 @@ impl Stop {
         self.deadline
     }
 
-    /// Why nothing more is started, as of now; none if the run goes on.
+    /// The reason why no more targets are started; none if the run continues.
     pub(super) fn reason(&self) -> Option<StopReason> {
         if let Some(reason) = self.inside.get() {
             return Some(reason.clone());

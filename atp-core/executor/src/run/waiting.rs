@@ -1,7 +1,7 @@
-//! Targets that wait to be admitted, and which of them is next.
+//! The queue of targets that wait to be admitted.
 //!
-//! The next target is one of the host that has the fewest under way; hosts with equally many take turns. So
-//! a host with many slow VMs holds no more of the window than its share, as long as others have work waiting.
+//! The next target is one of the host with the fewest under way; hosts with equally many take turns. So a host with many
+//! slow VMs fills no more of the window than its share, as long as others have targets waiting.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -11,11 +11,11 @@ use uuid::Uuid;
 use crate::policy::Policy;
 use crate::target::Target;
 
-/// The targets of a run that have not been admitted, and what is under way of each host.
+/// The targets of a run that were not admitted yet, and the number under way of each host.
 pub(super) struct Waiting {
     per_host: usize,
     per_vm: usize,
-    /// Batches whose time has not come.
+    /// Batches that were not opened yet.
     batches: VecDeque<Vec<Target>>,
     opened: usize,
     /// Whether there are batches at all, and so a canary.
@@ -35,7 +35,7 @@ struct Queue {
 }
 
 impl Waiting {
-    /// All targets wait, the first batch open.
+    /// Queues all targets and opens the first batch.
     pub(super) fn new(targets: Vec<Target>, policy: &Policy) -> Self {
         let size = policy.serial.map_or(usize::MAX, |serial| serial.of(targets.len()));
         let mut batches = VecDeque::new();
@@ -57,7 +57,7 @@ impl Waiting {
         waiting
     }
 
-    /// Lets the targets of the next batch in. To be called when the one before has ended.
+    /// Opens the next batch. Call this when the batch before has ended.
     pub(super) fn open_batch(&mut self) {
         let Some(batch) = self.batches.pop_front() else { return };
         self.opened += 1;
@@ -85,7 +85,7 @@ impl Waiting {
         self.batches.is_empty() && self.is_batch_admitted()
     }
 
-    /// Takes the target that is next; none if nothing waits, or all that waits is held back by a limit.
+    /// Takes the next target; none if no target waits, or limits hold all of them back.
     pub(super) fn next(&mut self) -> Option<Target> {
         let (id, place) = self.ready.iter().find_map(|(_, _, id)| {
             let queue = self.hosts.get(id)?;
@@ -105,7 +105,7 @@ impl Waiting {
         .flatten()
     }
 
-    /// A target that was taken has ended.
+    /// Records the end of a target that was taken.
     pub(super) fn ended(&mut self, target: &Target) {
         self.with_queue(&target.host, |queue| {
             queue.under_way = queue.under_way.saturating_sub(1);
@@ -120,14 +120,14 @@ impl Waiting {
         });
     }
 
-    /// Takes everything that waits, by host and in the order of its targets.
+    /// Takes all waiting targets, by host and in order.
     pub(super) fn drain(&mut self) -> Vec<Target> {
         self.ready.clear();
         let open = self.hosts.values_mut().flat_map(|queue| std::mem::take(&mut queue.targets));
         open.chain(std::mem::take(&mut self.batches).into_iter().flatten()).collect()
     }
 
-    /// Changes a host's queue and puts the host where it then belongs among those that may be next.
+    /// Changes a host's queue and updates the host's position among those that may be next.
     fn with_queue<T>(&mut self, id: &HostId, change: impl FnOnce(&mut Queue) -> T) -> Option<T> {
         let queue = self.hosts.get_mut(id)?;
         self.ready.remove(&(queue.under_way, queue.turn, id.clone()));

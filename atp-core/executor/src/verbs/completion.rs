@@ -1,4 +1,4 @@
-//! How one target's work ended, before it is known as whose outcome.
+//! How the work on one target ended: the part of its outcome that the work decides.
 
 use std::time::Duration;
 
@@ -30,22 +30,22 @@ impl Completion {
         Completion { status: Status::Ok, effect, data: data.into(), error: None }
     }
 
-    /// The state asked for was reached already.
+    /// The requested state was reached already.
     pub fn unchanged(data: impl Into<Option<Data>>) -> Self {
         Completion { status: Status::Unchanged, effect: Effect::None, data: data.into(), error: None }
     }
 
-    /// Anything that is no success.
+    /// Anything else than success.
     pub fn failed(status: Status, effect: Effect, error: OutcomeError) -> Self {
         Completion { status, effect, data: None, error: Some(error) }
     }
 
-    /// What an error of the layers below comes to, for work that was to end by `deadline`. `is_sent` says whether the
-    /// work had marked itself as sent; see [`effect_of`].
+    /// Makes the completion of work that failed with an error of the layers below and had to end by `deadline`. `is_sent`
+    /// is whether the work had marked itself as sent; see [`effect_of`].
     ///
-    /// A timeout that came before the deadline, such as that of a single call, is a failure like others. A process
-    /// that still ran is one of the target's own time, though said a moment before it is over. So is an agent that was
-    /// silent until then: whether libvirt's clock or ours ended the wait for it is chance.
+    /// A timeout before the deadline, such as that of a single call, is a failure like others. A process that still ran is
+    /// a timeout of the target, though reported shortly before its deadline. So is an agent that was silent until then:
+    /// whether libvirt's timer or ours ended the wait for it is chance.
     pub(crate) fn from_error(error: &ProtocolError, deadline: Instant, is_sent: bool) -> Self {
         let out_of_time = matches!(error, ProtocolError::StillRunning { .. }) || Instant::now() >= deadline;
         let is_silence = error.is_timeout() || error.transport_kind() == Some(ErrorKind::AgentUnresponsive);
@@ -90,8 +90,8 @@ impl Completion {
     }
 }
 
-/// What work that failed so did to its target. An error tells of a call whether it may have been carried out, and not what
-/// the call was: before the work marks itself as sent it only looks, and a look that was not answered changed nothing.
+/// The effect on a target of work that failed. An error says whether its call may have been carried out, and not what the
+/// call was for: before the work marks itself as sent it only looks, and a look without an answer changed nothing.
 pub(crate) fn effect_of(error: &ProtocolError, is_sent: bool) -> Effect {
     if is_sent { error.effect() } else { Effect::None }
 }
@@ -140,7 +140,7 @@ mod tests {
             let [looked, sent] =
                 [false, true].map(|is_sent| Completion::from_error(&error, deadline, is_sent));
             assert_eq!((looked.effect, sent.effect), (Effect::None, once_sent), "{error}");
-            // What may pass is tried again unless something may have happened.
+            // An error that may pass is retried unless something may have happened.
             assert_eq!(looked.may_repeat(), error.is_retryable(), "{error}");
             assert_eq!(sent.may_repeat(), error.is_retryable() && once_sent == Effect::None, "{error}");
         }

@@ -12,10 +12,10 @@ use super::completion::Completion;
 use super::facts::{Needs, VerbFacts};
 use super::job::Job;
 
-/// What a host answered when it was checked.
+/// What a host answered.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HostReport {
-    /// The host's own name for itself (`virConnectGetHostname`).
+    /// The host's own name (`virConnectGetHostname`).
     pub hostname: String,
     /// libvirt's version in the daemon.
     pub daemon_version: Version,
@@ -25,7 +25,7 @@ pub struct HostReport {
     pub hypervisor_version: Version,
     /// Milliseconds from asking for a connection to having one.
     pub connect_ms: f64,
-    /// Milliseconds of one small call there and back.
+    /// Milliseconds of one small call.
     pub latency_ms: f64,
     /// Domains the host has, active or not.
     pub domains: usize,

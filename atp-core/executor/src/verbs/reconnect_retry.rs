@@ -1,4 +1,4 @@
-//! When work that is under way in a guest is taken up again over another connection.
+//! When work in a guest is continued over another connection.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::{self, Instant};
 
 use crate::policy::Policy;
 
-/// The kinds of failure after which the VM may well be reached over another connection.
+/// The kinds of failure after which the VM may be reachable over another connection.
 const LOST: [ErrorKind; 5] = [
     ErrorKind::ConnectionLost,
     ErrorKind::ConnectionRefused,
@@ -17,17 +17,17 @@ const LOST: [ErrorKind; 5] = [
     ErrorKind::ConnectFailed,
 ];
 
-/// Whether it was the way to the VM that failed.
+/// Whether the connection to the VM's host failed, not the work.
 fn is_lost(error: &ProtocolError) -> bool {
     error.transport_kind().is_some_and(|kind| LOST.contains(&kind))
 }
 
-/// Decides whether to try again, with growing pauses.
+/// Decides whether to continue after an error, with growing pauses.
 pub(super) struct ReconnectRetry {
     deadline: Instant,
     pause: Duration,
     longest: Duration,
-    patience: Duration,
+    agent_timeout: Duration,
     lost_at: Option<Instant>,
 }
 
@@ -37,13 +37,13 @@ impl ReconnectRetry {
             deadline,
             pause: policy.poll_initial,
             longest: policy.poll_max,
-            patience: policy.agent_patience,
+            agent_timeout: policy.agent_patience,
             lost_at: None,
         }
     }
 
-    /// Takes note of a connection that was lost and opened again while the work was under way, which was `before` times
-    /// then: between two calls nobody is told.
+    /// Records a connection that was lost and reopened during the work. `before` is its number of reconnects then: a loss
+    /// between two calls is no error of either.
     pub(super) fn note_reopened(&mut self, connection: &LibvirtConnection, before: u64) {
         if connection.reconnects() > before {
             self.note_loss();
@@ -54,7 +54,7 @@ impl ReconnectRetry {
         self.lost_at = Some(Instant::now());
     }
 
-    /// Whether the work is to be taken up again after this error; if so, the pause before that has passed.
+    /// Returns whether to continue after this error. If so, the pause before that has passed.
     pub(super) async fn after(&mut self, error: &ProtocolError) -> bool {
         let now = Instant::now();
         if is_lost(error) {
@@ -71,7 +71,7 @@ impl ReconnectRetry {
         true
     }
 
-    /// Whether it may be otherwise soon, so that what the work left in the guest is still needed.
+    /// Whether the error may pass soon, so that what the work left in the guest is still needed.
     pub(super) fn may_pass(&self, error: &ProtocolError) -> bool {
         is_lost(error) || self.waits_for_agent(error)
     }
@@ -79,7 +79,7 @@ impl ReconnectRetry {
     /// A daemon that has just started may not have the agent's channel yet.
     fn waits_for_agent(&self, error: &ProtocolError) -> bool {
         error.transport_kind() == Some(ErrorKind::AgentNotConnected)
-            && self.lost_at.is_some_and(|lost_at| lost_at.elapsed() < self.patience)
+            && self.lost_at.is_some_and(|lost_at| lost_at.elapsed() < self.agent_timeout)
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lost_way_is_tried_again_until_the_deadline() {
+    async fn a_lost_connection_is_retried_until_the_deadline() {
         let start = Instant::now();
         let mut retry = ReconnectRetry::new(&Policy::default(), start + Duration::from_secs(10));
         let mut tries = 0;
@@ -117,7 +117,7 @@ mod tests {
         let waited = start.elapsed();
         assert!(waited >= policy.agent_patience && waited < policy.agent_patience * 2, "{waited:?}");
 
-        // Nobody is told of a way that was lost and there again for the next call. A guest that seems to boot has no
+        // No call fails if the connection is lost and reopened before the next call. A guest that seems to boot has no
         // agent either.
         let mut retry = ReconnectRetry::new(&policy, Instant::now() + Duration::from_secs(60));
         let ProtocolError::Transport(source) = error(ErrorKind::AgentNotConnected) else { unreachable!() };

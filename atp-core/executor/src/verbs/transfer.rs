@@ -20,7 +20,7 @@ use super::scenario::read::{Keys, Names, Result};
 use super::scenario::template::Template;
 use crate::lossy_path::lossy_path;
 use crate::outcome::Status;
-use crate::run::SoFar;
+use crate::run::PartialResult;
 
 /// A file that was copied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,7 +80,7 @@ pub(super) fn note_progress(job: &Job, Progress { done, total }: Progress, parti
     let words = format!(
         "{done} of {total} bytes were over; they are kept in {partial}, and copying again goes on from there"
     );
-    job.attempt.if_cut_off(SoFar { words: Some(words), data: None });
+    job.attempt.if_cut_off(PartialResult { words: Some(words), data: None });
 }
 
 /// Whether the next attempt can continue a copy: it had begun.

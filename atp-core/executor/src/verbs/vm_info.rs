@@ -22,26 +22,26 @@ pub struct VmReport {
     /// What its host knows.
     #[serde(flatten)]
     pub details: DomainDetails,
-    /// What its guest says; none where no agent is connected, or it does not answer.
+    /// What its guest reports; none if no agent is connected, or it does not answer.
     pub guest: Option<GuestReport>,
     /// Why an agent that is connected did not answer.
     pub guest_error: Option<OutcomeError>,
 }
 
-/// What a guest says of itself, by its agent. What the agent has no command for is left out.
+/// What the agent reports about its guest. Values that the agent has no command for are missing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GuestReport {
-    /// Its own name for itself.
+    /// Its host name.
     pub hostname: Option<String>,
     /// Its operating system.
     pub os: Option<OsReport>,
-    /// The addresses it can be reached by: neither loopback nor bound to one link.
+    /// The addresses it can be reached at: neither loopback nor link-local.
     pub addresses: Vec<IpAddr>,
     /// Its network interfaces, with all their addresses.
     pub interfaces: Vec<Interface>,
 }
 
-/// A guest's operating system, as far as it tells.
+/// A guest's operating system, as far as its agent reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OsReport {
     /// Its name for people, such as `Debian GNU/Linux 12 (bookworm)`.

@@ -22,14 +22,14 @@ use super::scenario::template::Values;
 use crate::error::{OutcomeError, in_full};
 use crate::outcome::Status;
 
-/// What can be waited for.
+/// The condition to wait for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Condition {
     /// The guest's agent answers.
     Agent,
     /// The VM is in this state.
     State(DomainState),
-    /// This program, run in the guest over and over, ends with exit code 0.
+    /// This program, run in the guest repeatedly, ends with exit code 0.
     Exec(ExecSpec),
 }
 
@@ -46,7 +46,7 @@ impl fmt::Display for Condition {
 /// How a wait ended: the condition was met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WaitReport {
-    /// How often it was looked at.
+    /// The number of looks.
     pub looks: u64,
 }
 

@@ -29,17 +29,17 @@ static FACTS: VerbFacts = VerbFacts {
 pub struct Diagnosis {
     /// In the order in which things depend on each other.
     pub findings: Vec<Finding>,
-    /// What the host said of itself, where it was reached.
+    /// The host's report, if it was reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<HostReport>,
 }
 
-/// What was found about one thing.
+/// The result of checking one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The thing, as a stable word: `name`, `tcp`, `daemon`, `limits`, `agent`, …
     pub check: &'static str,
-    /// How it is.
+    /// The result.
     pub verdict: Verdict,
     /// What was found.
     pub message: String,
@@ -47,17 +47,17 @@ pub struct Finding {
     pub hint: Option<Hint>,
 }
 
-/// How the thing is that was looked at.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// As it should be.
+    /// Works.
     Ok,
-    /// It could not be looked at, or need not be.
+    /// Could not be checked, or need not be.
     Note,
-    /// It works, and will be in the way of some work.
+    /// Works, and will hinder some operations.
     Warning,
-    /// It does not work.
+    /// Does not work.
     Problem,
 }
 
@@ -74,17 +74,17 @@ impl Verdict {
 }
 
 impl Finding {
-    /// Something that is as it should be.
+    /// Something that works.
     pub fn ok(check: &'static str, message: impl Into<String>) -> Self {
         Finding { check, verdict: Verdict::Ok, message: message.into(), hint: None }
     }
 
-    /// Something that could not be looked at, or need not be.
+    /// Something that could not be checked, or need not be.
     pub fn note(check: &'static str, message: impl Into<String>) -> Self {
         Finding { verdict: Verdict::Note, ..Finding::ok(check, message) }
     }
 
-    /// Something that will be in the way of some work.
+    /// Something that will hinder some operations.
     pub fn warning(check: &'static str, message: impl Into<String>, hint: impl Into<Hint>) -> Self {
         Finding { verdict: Verdict::Warning, hint: Some(hint.into()), ..Finding::ok(check, message) }
     }

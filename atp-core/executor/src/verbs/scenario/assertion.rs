@@ -8,7 +8,7 @@ use super::fields::{Field, STATES, Shape, field};
 use super::node::Node;
 use super::read::{Keys, Result, integer, scalar, state};
 
-/// What is expected of the step before, or of the VM. All of it has to be so.
+/// What is expected of the step before, or of the VM. All of it must be true.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Assertion {
     /// The exit code of its process.

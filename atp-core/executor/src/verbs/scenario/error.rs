@@ -17,11 +17,11 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why a text is not a scenario.
+/// Why a text is not a valid scenario.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{message}", .place.map(|place| format!("{place}: ")).unwrap_or_default())]
 pub struct ScenarioError {
-    /// Where it stands; none for what came from elsewhere, as a variable that was set.
+    /// Where it is in the file; none if it came from elsewhere, such as a variable that was set.
     pub place: Option<Place>,
     /// What is wrong.
     pub message: String,
@@ -40,7 +40,7 @@ impl ScenarioError {
     }
 }
 
-/// The hint for a name that is none of these: the nearest, or all.
+/// The hint for an unknown name: the nearest known one, or all.
 pub(in crate::verbs) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<_> = known.into_iter().collect();
     let close = known.iter().map(|known| (strsim::jaro_winkler(name, known), known));

@@ -19,7 +19,7 @@ pub(in crate::verbs) enum Shape {
     Duration,
     /// A text, or a list of them.
     Texts,
-    /// A mapping of names of one's own to texts.
+    /// A mapping of free names to texts.
     Named,
     /// One of these words.
     Choice(&'static [&'static str]),

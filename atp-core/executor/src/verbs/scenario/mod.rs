@@ -19,9 +19,9 @@
 //! # Ok::<(), atp_executor::ScenarioError>(())
 //! ```
 //!
-//! A scenario is an operation like others ([`Operation::Scenario`](crate::Operation::Scenario)): each target goes
-//! through its steps at its own pace, and has one outcome, with what each step came to in its data. Limits,
-//! batches, deadlines, journals and early ends are those of any run. The format is described in
+//! A scenario is an operation like others ([`Operation::Scenario`](crate::Operation::Scenario)): each target goes through
+//! its steps independently and has one outcome, with the result of each step in its data. Limits, batches, deadlines,
+//! journals and early ends are those of any run. The format is described in
 //! `docs/scenarios.md`; [`schema`] gives it to editors.
 
 mod assertion;
@@ -89,7 +89,7 @@ pub(super) fn facts(scenario: &Scenario) -> &'static VerbFacts {
     }
 }
 
-/// What each target knows of itself.
+/// The variables that each target has by itself.
 const OWN: [&str; 3] = ["host", "uuid", "vm"];
 
 impl Scenario {
@@ -134,7 +134,7 @@ impl Scenario {
     /// The VMs it is for.
     ///
     /// # Errors
-    /// With its variables filled in, a selector is none.
+    /// With its variables filled in, a selector is not valid.
     pub fn selection(&self) -> Result<Selection, ScenarioError> {
         let selectors = |templates: &[(Place, Template)]| {
             let selector = |(place, template): &(Place, Template)| {
@@ -160,7 +160,7 @@ impl Scenario {
         self.all_steps().any(|step| step.operation().is_some_and(StepOperation::is_disruptive))
     }
 
-    /// Whether no step does anything but look.
+    /// Whether all steps only look.
     pub fn only_looks(&self) -> bool {
         self.all_steps().all(|step| match &step.action {
             Action::Do(operation) => operation.only_looks(),
@@ -168,7 +168,7 @@ impl Scenario {
         })
     }
 
-    /// The time a target may take over all of it, when a step without a time of its own may take `timeout`.
+    /// The maximum time for a target, if a step without its own time may take `timeout`.
     pub fn budget(&self, timeout: Duration) -> Duration {
         let times = self.all_steps().map(|step| step.budget(timeout));
         times.fold(Duration::ZERO, Duration::saturating_add).max(timeout)

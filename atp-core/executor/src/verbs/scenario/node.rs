@@ -1,4 +1,4 @@
-//! YAML as a tree in which every value knows where it stands.
+//! YAML as a tree of values with their places.
 //!
 //! Scalars are kept as they are written: a version `1.10` is not the number 1.1, and `no` is the word.
 
@@ -20,7 +20,7 @@ pub(in crate::verbs) struct Node {
 pub(in crate::verbs) enum Value {
     /// Nothing, or `null`, or `~`.
     Nothing,
-    /// A scalar as it is written, and whether it stands in quotes or is in any case no number, truth value or the like.
+    /// A scalar as it is written, and what YAML takes it for.
     Scalar(String, Kind),
     List(Vec<Node>),
     Map(Vec<(Key, Node)>),
@@ -45,7 +45,7 @@ impl Node {
     pub(in crate::verbs) fn parse(text: &str) -> Result<Node, ScenarioError> {
         let raw: Spanned<Raw> = serde_saphyr::from_str(text).map_err(|error| {
             let place = error.location().map_or(Place { line: 1, column: 1 }, Place::of);
-            // The rest of its message draws the line, which the caller does not need.
+            // The rest of its message draws the source line, which the caller does not need.
             let message = error.without_snippet().to_string();
             let message = message.lines().next().unwrap_or_default();
             let message = message.split_once(" at line ").map_or(message, |(message, _)| message);

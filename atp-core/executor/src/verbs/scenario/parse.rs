@@ -51,11 +51,11 @@ pub(super) fn scenario(text: &str) -> Result<Scenario> {
         state,
         labels,
         steps: steps(top.need("steps")?, &mut names)?,
-        // In the teardown it is not known how far a target got: what is not there then is told then.
+        // It is not known which steps a target completes before the teardown: a variable without a value is reported then.
         teardown: top.get("teardown").map(|node| steps(node, &mut names)).transpose()?.unwrap_or_default(),
         variables,
     };
-    // What can be known to be no selector is told with its place.
+    // Report an invalid selector with its place, as far as it can be known here.
     scenario.selection()?;
     Ok(scenario)
 }

@@ -93,7 +93,7 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// The entries of a mapping with names of one's own.
+/// The entries of a mapping with free names.
 pub(in crate::verbs) fn named(node: Option<&Node>) -> Result<Vec<(Place, &str, &Node)>> {
     match node.map(|node| (node, &node.value)) {
         None | Some((_, Value::Nothing)) => Ok(Vec::new()),

@@ -1,4 +1,4 @@
-//! What came of a scenario on one target.
+//! The report of a scenario on one target.
 
 use std::borrow::Cow;
 
@@ -9,11 +9,11 @@ use serde_json::Value;
 use super::step::Step;
 use crate::error::OutcomeError;
 use crate::outcome::Status;
-use crate::run::SoFar;
+use crate::run::PartialResult;
 use crate::verbs::Data;
 use crate::verbs::completion::Completion;
 
-/// How far a target got, step by step.
+/// The steps that a target went through.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScenarioReport {
     /// The scenario's name.
@@ -29,7 +29,7 @@ pub struct ScenarioReport {
     pub teardown_total: usize,
 }
 
-/// What came of one step.
+/// The result of one step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StepReport {
     /// The step's name.
@@ -40,7 +40,7 @@ pub struct StepReport {
     pub status: Status,
     /// Whether anything happened to the VM.
     pub effect: Effect,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
     /// Milliseconds it took.
     pub duration_ms: u64,
@@ -51,7 +51,7 @@ pub struct StepReport {
 }
 
 impl<'de> Deserialize<'de> for StepReport {
-    /// What it yielded is told by what it does.
+    /// Reads the data by the name of the step's operation.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         struct Noted {
@@ -78,28 +78,28 @@ impl StepReport {
 }
 
 impl ScenarioReport {
-    /// What is told if a target is cut off in this step.
-    pub(super) fn so_far(&self, step: &Step) -> SoFar {
+    /// What is reported if a target is cut off in this step.
+    pub(super) fn partial(&self, step: &Step) -> PartialResult {
         let teardown = match self.teardown_total {
             0 => "",
             _ => ", and the teardown was not carried out",
         };
         let (number, all) = (self.steps.len() + 1, self.steps_total);
         let words = format!("it was in step {number} of {all} ({}){teardown}", step.name);
-        SoFar { words: Some(words), data: Some(Data::Scenario(self.clone())) }
+        PartialResult { words: Some(words), data: Some(Data::Scenario(self.clone())) }
     }
 
-    /// What is told if a target is cut off in this step of the teardown.
-    pub(super) fn so_far_in_teardown(&self, step: &Step) -> SoFar {
+    /// What is reported if a target is cut off in this step of the teardown.
+    pub(super) fn partial_in_teardown(&self, step: &Step) -> PartialResult {
         let (number, all) = (self.teardown.len() + 1, self.teardown_total);
         let words = format!(
             "it was in step {number} of {all} of the teardown ({}), which was not carried out to its end",
             step.name
         );
-        SoFar { words: Some(words), data: Some(Data::Scenario(self.clone())) }
+        PartialResult { words: Some(words), data: Some(Data::Scenario(self.clone())) }
     }
 
-    /// The outcome of the target. `is_stopped` says that it was asked to stop before its last step.
+    /// Makes the completion of the target. `is_stopped` is whether it was asked to stop before its last step.
     pub(super) fn completion(self, is_stopped: bool) -> Completion {
         let effect = self.steps.iter().chain(&self.teardown).fold(Effect::None, |all, step| {
             match (all, step.effect) {
@@ -129,7 +129,7 @@ impl ScenarioReport {
             .or_else(stopped)
             .or_else(|| failure(&self.teardown, "teardown step"));
         let (status, error) = match ended {
-            // Whether it may be tried again is for whoever knows what the steps before it did.
+            // Not retryable: the steps before it may have had an effect.
             Some((status, error)) => (status, Some(OutcomeError { retryable: false, ..error })),
             None => (Status::Ok, None),
         };

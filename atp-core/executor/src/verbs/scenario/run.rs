@@ -49,7 +49,7 @@ pub(in crate::verbs) fn perform<'a>(
                 is_stopped = true;
                 break;
             }
-            attempt.if_cut_off(report.so_far(step));
+            attempt.if_cut_off(report.partial(step));
             let done = progress.step(step).await;
             let is_success = done.is_success();
             report.steps.push(done);
@@ -60,7 +60,7 @@ pub(in crate::verbs) fn perform<'a>(
         progress.last = None;
         progress.is_teardown = true;
         for step in scenario.teardown() {
-            attempt.if_cut_off(report.so_far_in_teardown(step));
+            attempt.if_cut_off(report.partial_in_teardown(step));
             report.teardown.push(progress.step(step).await);
         }
         report.completion(is_stopped)

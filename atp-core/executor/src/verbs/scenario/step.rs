@@ -26,9 +26,9 @@ pub struct Step {
     pub action: Action,
     /// The time for it; without one, that of a target.
     pub timeout: Option<Duration>,
-    /// The variable that what it yields is kept in.
+    /// The variable that keeps what it yields.
     pub capture: Option<String>,
-    /// Whether the step after it judges how its process exited.
+    /// Whether the next step checks the exit code of its process.
     pub exit_is_judged: bool,
     /// Where it stands in the file.
     pub place: Place,
@@ -56,7 +56,7 @@ pub enum StepOperation {
     Lifecycle(LifecycleSpec),
     /// Ask for everything known of the VM.
     Info,
-    /// Wait until something is so.
+    /// Wait until a condition is met.
     Wait(WaitFor),
     /// Copy a file into the guest.
     Push {
