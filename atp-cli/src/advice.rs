@@ -1,4 +1,4 @@
-//! What a person probably meant whose command line cannot be read, where clap's own advice leads astray.
+//! Better hints for command lines that cannot be parsed, where clap's own hints mislead.
 
 use std::ffi::OsString;
 
@@ -9,7 +9,7 @@ use crate::cli::Cli;
 use crate::console::LogFormat;
 use crate::problem::Problem;
 
-/// The error, with advice of ours in place of clap's where there is some.
+/// Replaces clap's hint with a better one, if there is one.
 pub(crate) fn advise(mut error: clap::Error, args: &[OsString]) -> clap::Error {
     if let Some(tip) = tip(&error, args) {
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
@@ -17,7 +17,7 @@ pub(crate) fn advise(mut error: clap::Error, args: &[OsString]) -> clap::Error {
     error
 }
 
-/// The form of messages that is asked for by a command line that cannot be read, or else by the environment.
+/// The format of messages that the arguments ask for, or else the environment. The arguments may not parse.
 pub(crate) fn log_format(args: &[OsString]) -> Option<LogFormat> {
     const OPTION: &str = "--log-format";
     let words = args.iter().take_while(|word| *word != "--").map(|word| word.to_string_lossy());
@@ -29,17 +29,21 @@ pub(crate) fn log_format(args: &[OsString]) -> Option<LogFormat> {
     LogFormat::from_str(&given, false).ok()
 }
 
-/// The error as everything else that is wrong is told: clap's tips are the hint.
+/// The error as a [`Problem`], with clap's tips as the hint.
 pub(crate) fn problem(error: &clap::Error) -> Problem {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return Problem::new("a command is missing").hint("`--help` shows those there are");
+        return Problem::new("a command is missing").hint("`--help` lists the commands");
     }
     let text = error.to_string();
     let (message, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
     let message = message.trim_end().strip_prefix("error: ").unwrap_or(message);
     let tips: Vec<_> = rest.lines().filter_map(|line| line.trim_start().strip_prefix("tip: ")).collect();
     let problem = Problem::new(message);
-    if tips.is_empty() { problem.hint("`--help` shows what is taken") } else { problem.hint(tips.join("; ")) }
+    if tips.is_empty() {
+        problem.hint("`--help` lists the arguments and options")
+    } else {
+        problem.hint(tips.join("; "))
+    }
 }
 
 fn tip(error: &clap::Error, args: &[OsString]) -> Option<String> {
@@ -50,10 +54,10 @@ fn tip(error: &clap::Error, args: &[OsString]) -> Option<String> {
         ErrorKind::ValueValidation => {
             let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };
             if before.windows(2).any(|pair| pair[0] == "--spool" && pair[1] == *value) {
-                return Some(format!("a folder is given to --spool by '=': --spool={value}"));
+                return Some(format!("write the folder of --spool after '=': --spool={value}"));
             }
             (value.starts_with("--") && after.iter().any(|word| word == value))
-                .then(|| "what follows '--' is no option: put options before it".to_owned())
+                .then(|| "words after '--' are not options: put options before it".to_owned())
         }
         ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument
             if dashes.is_none() && error.get(ContextKind::SuggestedArg).is_none() =>
@@ -64,7 +68,7 @@ fn tip(error: &clap::Error, args: &[OsString]) -> Option<String> {
                 let last = verb.get_arguments().find(|argument| argument.is_last_set())?;
                 Some((verb, last.get_value_names()?.join(" ")))
             })?;
-            Some(format!("what is for the VMs goes after '--': atp {} SEL -- {rest}…", verb.get_name()))
+            Some(format!("write what is for the VMs after '--': atp {} SEL -- {rest}…", verb.get_name()))
         }
         _ => None,
     }
@@ -76,32 +80,35 @@ mod tests {
     use crate::cli::gather_hosts;
     use clap::Parser as _;
 
-    fn said(line: &str) -> String {
+    fn message(line: &str) -> String {
         let args = gather_hosts(line.split(' ').map(OsString::from));
         advise(Cli::try_parse_from(&args).unwrap_err(), &args).to_string()
     }
 
     #[test]
-    fn what_was_meant_is_said() {
+    fn hints_say_what_was_meant() {
         for (line, tip) in [
             ("atp exec h1/vm1 --spool /root -- dmesg", "--spool=/root"),
             ("atp exec h1/vm1 uname -r", "after '--': atp exec SEL -- CMD…"),
             ("atp -o json exec h1/vm1 uname", "after '--': atp exec SEL -- CMD…"),
             ("atp key h1/vm1 -- enter --hold 10s", "put options before it"),
         ] {
-            let said = said(line);
-            assert!(said.contains(tip), "{line}: {said}");
-            assert!(!said.contains("use '-- "), "{line}: {said}");
+            let message = message(line);
+            assert!(message.contains(tip), "{line}: {message}");
+            assert!(!message.contains("use '-- "), "{line}: {message}");
         }
     }
 
     #[test]
-    fn other_errors_are_left_alone() {
+    fn other_errors_keep_their_hints() {
         for line in
             ["atp exec h1/vm1 --spol -- x", "atp vm list --nosuch", "atp exec web[ -- x", "atp exec -- x"]
         {
-            let said = said(line);
-            assert!(!said.contains("goes after '--'") && !said.contains("put options"), "{line}: {said}");
+            let message = message(line);
+            assert!(
+                !message.contains("goes after '--'") && !message.contains("put options"),
+                "{line}: {message}"
+            );
         }
     }
 }

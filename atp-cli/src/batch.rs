@@ -27,7 +27,7 @@ pub(crate) struct Batch {
     pub(crate) forms: Forms,
 }
 
-/// Carries out a batch and reports it. Returns the exit code.
+/// Runs a batch and reports it. Returns the exit code.
 ///
 /// # Errors
 /// Why there is no run to report.
@@ -58,7 +58,7 @@ pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> 
 
     let is_none_left = |notice: &&Notice| matches!(notice, Notice::NoneLeft { .. });
     plan.notices.iter().filter(|notice| !is_none_left(notice)).for_each(|notice| match notice {
-        // More is worked on than was meant.
+        // More targets are processed than intended.
         Notice::NothingExcluded { .. } => context.console.warning(&notice.to_string()),
         notice => context.console.note(&notice.to_string()),
     });
@@ -76,7 +76,7 @@ pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> 
         confirm(&plan, context, &interrupts).await?;
         Report::check(context)?;
         let journal = journal::open(&plan, history.as_ref(), context).await?;
-        // Last: it empties the file of the report before, which nothing takes the place of if there is no run.
+        // Last, because it empties the file of the previous report: if there is no run, nothing would replace it.
         let mut report = Report::new(&plan, forms, context)?;
         let run = executor.run_noted(plan, journal, interrupts.control());
         drive(run, &mut report, &interrupts, |_| {}).await;
@@ -88,14 +88,14 @@ pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> 
     Ok(code)
 }
 
-/// Tells everything that happens in a run; `seen` is shown each outcome first.
+/// Reports all events of a run; `seen` gets each outcome first.
 pub(crate) async fn drive(
     mut run: Run,
     report: &mut Report<'_>,
     interrupts: &Interrupts,
     mut seen: impl FnMut(&Outcome),
 ) {
-    let mut told = false;
+    let mut is_noted = false;
     let mut ticks = tokio::time::interval(progress::TICK);
     loop {
         tokio::select! {
@@ -112,9 +112,9 @@ pub(crate) async fn drive(
                 None => break,
             },
             _ = ticks.tick() => report.tick(),
-            _ = interrupts.first(), if !told => {
-                told = true;
-                report.warn("interrupted: what runs is finished first; once more stops it at once");
+            _ = interrupts.first(), if !is_noted => {
+                is_noted = true;
+                report.warn("interrupted: targets in progress are finished first; interrupt again to stop them at once");
             }
         }
     }
@@ -124,7 +124,7 @@ fn explain_empty(selection: &Selection, plan: &Plan, none_left: Option<&Notice>,
     if plan.operation.is_for_hosts() {
         let hosts = selection.selectors.iter().map(|selector| format!("'{}'", selector.host()));
         let problem = Problem::new(format!("no host matches {}", hosts.collect::<Vec<_>>().join(" ")));
-        return context.console.problem(&problem.hint("`atp host list` shows the hosts there are"));
+        return context.console.problem(&problem.hint("`atp host list` lists the hosts"));
     }
     let is_scenario = matches!(plan.operation, Operation::Scenario(_));
     let message = match none_left {
@@ -137,10 +137,10 @@ fn explain_empty(selection: &Selection, plan: &Plan, none_left: Option<&Notice>,
     };
     let problem = Problem::new(message).hint(match is_scenario {
         true => {
-            "`atp vm list` shows the VMs there are, with their states; a variable that the file has for its targets is \
-             given another value by `--set NAME=VALUE`"
+            "`atp vm list` lists the VMs with their states; `--set NAME=VALUE` sets a variable that the file uses for its \
+             targets"
         }
-        false => "`atp vm list` shows the VMs there are, with their states",
+        false => "`atp vm list` lists the VMs with their states",
     });
     let (filters, source) = match is_scenario {
         true => (filters(selection, "").join(", "), " of the file"),
@@ -161,7 +161,7 @@ fn state_word(state: StateFilter) -> Option<&'static str> {
     }
 }
 
-/// What takes VMs away, each by its name with `dashes` before it: those of an option, or none for the key of a file.
+/// The filters of the selection, each by its name after `dashes`: `--` for options, nothing for the keys of a file.
 fn filters(selection: &Selection, dashes: &str) -> Vec<String> {
     let state = state_word(selection.state).map(|state| format!("{dashes}state {state}"));
     let labels = selection.labels.iter().map(|label| format!("{dashes}label {}={}", label.key, label.value));

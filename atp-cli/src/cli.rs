@@ -1,5 +1,4 @@
-//! The command line as it is typed: global options and a verb. What the settings make of the options is in
-//! [`crate::settings`].
+//! The parsed command line: global options and a verb. [`crate::settings`] combines the options with the settings.
 
 use std::ffi::OsString;
 
@@ -36,10 +35,9 @@ Exit codes:
   0 all targets ok   1 some targets not ok   2 usage or configuration   4 nothing matched
   5 stopped early   70 a bug in atp    130, 143 interrupted";
 
-/// Moves every `--host` before the command to right behind the program's name.
+/// Moves every `--host` to the front, right after the program's name.
 ///
-/// An option that may be repeated can stand before and after the command, and clap would keep those of one
-/// place only.
+/// A repeatable option can stand before and after the command, but clap keeps only the values of one place.
 pub(crate) fn gather_hosts(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args = args.into_iter();
     let mut first: Vec<OsString> = args.next().into_iter().collect();
@@ -54,7 +52,7 @@ pub(crate) fn gather_hosts(args: impl IntoIterator<Item = OsString>) -> Vec<OsSt
         if arg.to_str().is_some_and(|arg| arg.starts_with("--host=")) {
             first.push(arg);
         } else if arg == "--host" {
-            // Without a value it stays where it is, for the message to point at.
+            // Without a value it stays where it is, so that the error points at it.
             match args.next_if(|value| !value.to_string_lossy().starts_with('-')) {
                 Some(value) => first.extend([arg, value]),
                 None => rest.push(arg),
@@ -80,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
@@ -100,7 +98,7 @@ mod tests {
         check(&Cli::command());
     }
 
-    /// The words of a line as a shell sees them, up to a pipe; single quotes only.
+    /// Splits a line into words as a shell does, up to a pipe; only single quotes are supported.
     fn split_words(line: &str) -> Vec<String> {
         let (mut words, mut word, mut quoted, mut open) = (Vec::new(), String::new(), false, false);
         for c in line.trim().chars().chain([' ']) {
@@ -159,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_from_both_sides_of_the_command_add_up() {
+    fn hosts_before_and_after_the_command_are_combined() {
         let cli =
             parse(&["atp", "--host", "a=test:///default", "vm", "list", "--host=b=test:///default"]).unwrap();
         let ids: Vec<_> = cli.global.hosts.iter().map(|host| host.id.as_str()).collect();
@@ -185,7 +183,7 @@ mod tests {
             prop_assert_eq!(behind(&gathered), behind(&words));
             let sorted = |mut words: Vec<OsString>| { words.sort(); words };
             prop_assert_eq!(sorted(gathered.clone()), sorted(words));
-            // Whatever it is, it is read or refused.
+            // It is parsed or refused, without a panic.
             if let Err(error) = Cli::try_parse_from(&gathered) {
                 let _ = advise(error, &gathered).to_string();
             }
@@ -193,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_behind_two_dashes_is_left_alone() {
+    fn words_after_two_dashes_are_not_options() {
         let words = ["atp", "exec", "web", "--host", "a=test:///default", "--", "ls", "--host", "x"];
         let matches = Cli::command().get_matches_from(gather_hosts(words.map(OsString::from)));
         let exec = matches.subcommand_matches("exec").unwrap();

@@ -1,4 +1,4 @@
-//! Asking before a running VM is taken away from its users.
+//! Confirmation before running VMs are taken away from their users.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
@@ -10,15 +10,15 @@ use crate::render::target_name;
 use crate::signals::Interrupts;
 use crate::terminal::{HEADING, styled};
 
-/// Targets named in the question; of more, the number.
+/// Maximum number of targets named in the question; of more, the count is shown.
 const NAMED: usize = 20;
 
-/// What is to happen before a plan is carried out.
+/// What has to happen before a plan is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Consent {
     NotNeeded,
     Ask,
-    /// It is needed, and nobody can be asked.
+    /// Consent is needed, and there is no terminal to ask on.
     Refuse,
 }
 
@@ -30,7 +30,7 @@ fn consent(is_disruptive: bool, targets: usize, yes: bool, can_ask: bool) -> Con
     }
 }
 
-/// Gets consent to a plan, where the contract asks for it.
+/// Asks for consent to a plan, if it needs consent.
 ///
 /// # Errors
 /// It was refused, or a signal came.
@@ -50,7 +50,7 @@ pub(crate) async fn confirm(plan: &Plan, context: &Context, interrupts: &Interru
 async fn ask(plan: &Plan, interrupts: &Interrupts) -> Result<(), Failure> {
     let (answer, answered) = tokio::sync::oneshot::channel();
     let question = question(plan);
-    // A thread of its own: reading from a terminal cannot be stopped, and must not keep the process.
+    // A separate thread, because reading from a terminal cannot be cancelled and must not keep the process alive.
     std::thread::spawn(move || {
         let mut stderr = anstream::stderr().lock();
         let _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_yes_is_yes() {
+    fn only_y_and_yes_are_consent() {
         for yes in ["y\n", "Y", "yes\r\n", " Yes "] {
             assert!(is_yes(yes), "{yes:?}");
         }

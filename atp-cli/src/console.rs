@@ -1,4 +1,4 @@
-//! Everything said on stderr: errors, notes, the summary and the log, as text or as JSON lines.
+//! Messages on stderr: errors, notes, the summary and the log, as text or as JSON lines.
 
 use std::io::Write as _;
 
@@ -27,7 +27,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Where people are spoken to. Nothing here ever fails: with stderr gone there is nobody to tell.
+/// Writes messages to stderr. Nothing here fails: without stderr there is no other place to report to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Console {
     format: LogFormat,
@@ -35,12 +35,12 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// A console; `quiet` leaves only errors.
+    /// A console; `quiet` leaves only warnings and errors.
     pub(crate) fn new(format: LogFormat, quiet: bool) -> Self {
         Console { format, quiet }
     }
 
-    /// Says what is wrong.
+    /// Writes an error.
     pub(crate) fn problem(&self, problem: &Problem) {
         match self.format {
             LogFormat::Json => self.json(serde_json::json!({
@@ -50,7 +50,7 @@ impl Console {
         }
     }
 
-    /// Says everything that is wrong, an empty line between two problems.
+    /// Writes all errors, with an empty line between them.
     pub(crate) fn problems(&self, problems: &[Problem]) {
         for (n, problem) in problems.iter().enumerate() {
             if n > 0 {
@@ -60,7 +60,7 @@ impl Console {
         }
     }
 
-    /// Says something that needs attention, also when asked to be quiet.
+    /// Writes a warning, also if the console is quiet.
     pub(crate) fn warning(&self, message: &str) {
         match self.format {
             LogFormat::Json => self.json(serde_json::json!({"level": "WARN", "message": message})),
@@ -70,7 +70,7 @@ impl Console {
         }
     }
 
-    /// Says something worth knowing, unless asked to be quiet.
+    /// Writes a note, unless the console is quiet.
     pub(crate) fn note(&self, message: &str) {
         if self.quiet {
             return;
@@ -81,7 +81,7 @@ impl Console {
         }
     }
 
-    /// Says of a target that it is not well, in the JSON format; the report at the end says it in the text format.
+    /// Writes the failure of a target, in the JSON format only; in the text format the report at the end has it.
     pub(crate) fn outcome(&self, outcome: &Outcome) {
         if self.format != LogFormat::Json {
             return;
@@ -99,14 +99,14 @@ impl Console {
         }));
     }
 
-    /// Writes one structured line in the JSON format; says nothing in the text format.
+    /// Writes one structured line, in the JSON format only.
     pub(crate) fn record(&self, record: serde_json::Value) {
         if self.format == LogFormat::Json && !self.quiet {
             self.json(record);
         }
     }
 
-    /// Writes text that is already safe and styled; says nothing in the JSON format.
+    /// Writes text that is already safe and styled, in the text format only.
     pub(crate) fn styled(&self, text: &str) {
         if self.format == LogFormat::Text {
             self.text(text);
@@ -118,7 +118,7 @@ impl Console {
         self.format == LogFormat::Json
     }
 
-    /// Whether notes are wanted.
+    /// Whether notes are left out.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }
@@ -145,7 +145,7 @@ fn problem_text(problem: &Problem) -> String {
     text
 }
 
-/// Starts the log on stderr: errors only by default; `-v` says what is done, `-vv` everything.
+/// Starts the log on stderr: errors only by default, with `-v` information, with `-vv` details for debugging.
 pub(crate) fn start_log(format: LogFormat, verbosity: u8) {
     let level = match verbosity {
         0 => LevelFilter::ERROR,
@@ -156,7 +156,7 @@ pub(crate) fn start_log(format: LogFormat, verbosity: u8) {
     let colored = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colored);
     let registry = tracing_subscriber::registry().with(targets);
-    // Fails only where a log was started before, which then goes on.
+    // Fails only if a log was started before, which is then kept.
     let _ = match format {
         LogFormat::Text => registry.with(lines).try_init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),

@@ -1,4 +1,4 @@
-//! `--dry-run`: a plan is reported instead of carried out.
+//! `--dry-run`: a plan is reported instead of run.
 
 use atp_executor::{Data, DryRun, Operation, Outcome, OutcomeError, Plan, Status};
 use atp_transport::domain::DomainState;
@@ -6,8 +6,8 @@ use atp_transport::{Effect, ErrorKind, Hint};
 
 use crate::report::Report;
 
-/// Reports a plan instead of carrying it out: each target as `skipped`, or as `unchanged` where there would be
-/// nothing to do. Only what is settled already counts for the exit code.
+/// Reports a plan instead of running it: each target as `skipped`, or as `unchanged` if there would be nothing to do.
+/// Only outcomes that planning has settled count for the exit code.
 pub(crate) fn report(plan: Plan, report: &mut Report<'_>) {
     let dry_runs: Vec<_> = plan.dry_run().map(|(_, dry_run)| dry_run).collect();
     let op = plan.operation.name();
@@ -38,7 +38,7 @@ pub(crate) fn report(plan: Plan, report: &mut Report<'_>) {
     }
 }
 
-/// The words of a verb whose name says what would be done.
+/// The dry-run words of a verb whose name says enough.
 pub(crate) fn name_only(_: &Operation) -> Vec<String> {
     Vec::new()
 }

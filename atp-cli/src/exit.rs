@@ -1,4 +1,4 @@
-//! The exit codes, and which of several wins.
+//! The exit codes, and which one takes precedence.
 
 /// Every target is `ok` or `unchanged`.
 pub(crate) const SUCCESS: u8 = 0;
@@ -35,21 +35,20 @@ impl Signal {
 /// What is known about a run when it has ended.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Ending {
-    /// Something happened that only a bug explains.
+    /// Something happened that only a bug can explain.
     pub(crate) bug: bool,
     /// The signal that interrupted the run.
     pub(crate) signal: Option<Signal>,
-    /// The run's own policy ended it before everything was done.
+    /// The run's own policy ended it early.
     pub(crate) stopped_early: bool,
     /// At least one target is neither `ok` nor `unchanged`, or its report could not be written.
     pub(crate) failures: bool,
-    /// The selectors matched nothing, every host having been listed.
+    /// The selectors matched nothing, and every host was listed.
     pub(crate) matched_nothing: bool,
 }
 
 impl Ending {
-    /// The exit code: a bug before a signal, a signal before an early stop, that before failures, failures before an
-    /// empty match.
+    /// The exit code. Precedence: a bug, a signal, an early stop, failures, an empty match.
     pub(crate) fn code(self) -> u8 {
         match self {
             Ending { bug: true, .. } => BUG,
@@ -67,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gravest_reason_wins() {
+    fn the_most_serious_reason_takes_precedence() {
         let int = Some(Signal::Interrupt);
         let term = Some(Signal::Terminate);
         // bug, signal, stopped early, failures, matched nothing, expected code

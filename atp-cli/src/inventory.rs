@@ -1,5 +1,5 @@
-//! From the hosts in the settings to a manager that knows them. Nothing is connected to here, with one
-//! exception: where no host is configured at all, the daemon of this machine is asked whether it answers.
+//! Makes a manager of the hosts in the settings. No host is connected to here, with one exception: if no host is
+//! configured, the daemon of this machine is asked whether it answers.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use crate::problem::{Failure, Problem};
 use crate::settings::{Settings, mask_uri};
 use crate::signals::Interrupts;
 
-/// The host there is without any configuration.
+/// The host that is used if none is configured.
 const LOCAL_ID: &str = "local";
 const LOCAL_URI: &str = "qemu:///system";
 
-/// Longest that closing the connections may take at the end. A daemon logs an error for each client that leaves without
+/// Maximum time for closing the connections at the end. A daemon logs an error for each client that leaves without
 /// closing its connection.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Longest the daemon of this machine may take to answer, where it is only tried.
+/// Maximum time for the daemon of this machine to answer, if no host is configured.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A manager of the hosts in the settings, or of this machine's daemon where there are none.
+/// Makes a manager of the hosts in the settings, or of this machine's daemon if there are none.
 ///
 /// # Errors
 /// Hosts that cannot be used, every one of them; or no host at all.
@@ -41,10 +41,10 @@ pub(crate) async fn open(settings: &Settings) -> Result<TransportManager, Vec<Pr
     }
 }
 
-/// The hosts in the settings, or this machine where there are none; nothing is connected to.
+/// The hosts in the settings, or this machine if there are none; connects to nothing.
 ///
 /// # Errors
-/// As [`open`], but for whether this machine's daemon answers.
+/// As [`open`], except that this machine's daemon need not answer.
 pub(crate) async fn known(settings: &Settings) -> Result<Vec<HostInfo>, Vec<Problem>> {
     let manager = register(settings).await?;
     match settings.hosts.is_empty() {
@@ -54,11 +54,11 @@ pub(crate) async fn known(settings: &Settings) -> Result<Vec<HostInfo>, Vec<Prob
     }
 }
 
-/// The settings with the passwords of the hosts concerned that a person is to be asked for. The terminal is that
-/// person's meanwhile: nothing else is to be shown there.
+/// Asks for the passwords of the selected hosts that a person has to type, and returns the settings with them.
+/// Nothing else may be written to the terminal meanwhile.
 ///
 /// # Errors
-/// There is nobody to ask, or a signal came.
+/// There is no terminal to ask on, or a signal came.
 pub(crate) async fn with_passwords(
     selection: &Selection,
     settings: &Settings,
@@ -71,13 +71,13 @@ pub(crate) async fn with_passwords(
     Ok(settings)
 }
 
-/// Closes the connections, within [`CLOSE_TIMEOUT`]; those whose close hangs are abandoned. Calls in flight have `grace` to
-/// end before.
+/// Closes the connections within [`CLOSE_TIMEOUT`]; hung closes are abandoned. Calls in flight have `grace` to end
+/// first.
 pub(crate) async fn close(manager: &TransportManager, grace: Duration) {
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, manager.close(grace)).await;
 }
 
-/// A manager of exactly the hosts in the settings.
+/// Makes a manager of exactly the hosts in the settings.
 ///
 /// # Errors
 /// Hosts that cannot be used, every one of them.
@@ -92,13 +92,13 @@ pub(crate) async fn register(settings: &Settings) -> Result<TransportManager, Ve
     if problems.is_empty() { Ok(manager) } else { Err(problems) }
 }
 
-/// Whether a host could be registered.
+/// Checks that a host could be registered; connects to nothing.
 ///
 /// # Errors
 /// Why not.
 pub(crate) async fn check(host: &HostInfo) -> Result<(), TransportError> {
     let mut config = TransportConfig::default();
-    // Nothing is connected to.
+    // No connections are opened.
     config.pool.min_connections_per_host = 0;
     let manager = TransportManager::new(config);
     manager.add_host(host.clone()).await

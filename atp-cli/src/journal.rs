@@ -5,10 +5,10 @@ use atp_executor::{History, Journal, Operation, Plan};
 use crate::context::Context;
 use crate::problem::Problem;
 
-/// What the journal to go on from says, if there is one.
+/// Reads the journal to continue from, if there is one.
 ///
 /// # Errors
-/// It is none, or of another operation.
+/// It is no journal, or the journal of another operation.
 pub(crate) async fn history(operation: &Operation, context: &Context) -> Result<Option<History>, Problem> {
     match &context.resume {
         Some(path) => Ok(Some(History::read(path, operation).await?)),
@@ -16,7 +16,7 @@ pub(crate) async fn history(operation: &Operation, context: &Context) -> Result<
     }
 }
 
-/// The journal that a run of `plan` is to be noted in, if it is to be.
+/// Opens the journal for a run of `plan`, if there is to be one.
 ///
 /// # Errors
 /// It cannot be written.

@@ -1,5 +1,5 @@
-//! JSON in which no character can steer a terminal: what JSON itself lets stand (DEL, C1 controls, bidirectional
-//! overrides) is escaped too.
+//! JSON that is safe for terminals: characters that JSON allows unescaped (DEL, C1 controls, bidirectional overrides)
+//! are escaped too.
 
 use std::fmt::Write as _;
 use std::io;
@@ -9,14 +9,14 @@ use serde_json::ser::{Formatter, Serializer};
 
 use crate::terminal;
 
-/// A value in one line, with its line feed.
+/// A value on one line, with a line feed.
 pub(crate) fn line(value: &impl Serialize) -> String {
     let mut text = compact(value);
     text.push('\n');
     text
 }
 
-/// One array, a line for each value.
+/// One array, with one line per value.
 pub(crate) fn array(values: &[impl Serialize]) -> String {
     if values.is_empty() {
         return "[]\n".to_owned();
@@ -25,25 +25,25 @@ pub(crate) fn array(values: &[impl Serialize]) -> String {
     format!("[\n{}\n]\n", lines.join(",\n"))
 }
 
-/// A value over several lines, for people.
+/// A value on several lines, for people.
 pub(crate) fn pretty(value: &serde_json::Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
-/// A value in one line, without a line feed.
+/// A value on one line, without a line feed.
 pub(crate) fn compact(value: &impl Serialize) -> String {
     let mut bytes = Vec::new();
-    let mut serializer = Serializer::with_formatter(&mut bytes, Harmless);
-    // Writing to memory does not fail, and the values written here have text for keys.
+    let mut serializer = Serializer::with_formatter(&mut bytes, EscapeUnsafe);
+    // Writing to memory does not fail, and all maps written here have strings as keys.
     if value.serialize(&mut serializer).is_err() {
         return "null".to_owned();
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-struct Harmless;
+struct EscapeUnsafe;
 
-impl Formatter for Harmless {
+impl Formatter for EscapeUnsafe {
     fn write_string_fragment<W: io::Write + ?Sized>(
         &mut self,
         writer: &mut W,
@@ -54,7 +54,7 @@ impl Formatter for Harmless {
         }
         let mut safe = String::with_capacity(fragment.len() + 8);
         for c in fragment.chars() {
-            // Every one of them is in the basic plane, where an escape has four digits.
+            // All of them are in the basic plane, where an escape has four digits.
             if terminal::is_unsafe(c) {
                 let _ = write!(safe, "\\u{:04x}", c as u32);
             } else {
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_control_character_gets_through_and_none_is_lost() {
+    fn control_characters_are_escaped_and_none_is_lost() {
         let text = "a\x1b[31m\u{9b}2J\x7f\u{202e}é\n\"";
         let json = compact(&text);
         assert!(!json.contains(terminal::is_unsafe), "{json}");
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_valid_with_none_one_and_many() {
+    fn an_array_is_valid_with_no_one_and_many_values() {
         for values in [&[][..], &[1], &[1, 2, 3]] {
             assert_eq!(serde_json::from_str::<Vec<i32>>(&array(values)).unwrap(), values);
         }

@@ -1,8 +1,8 @@
 //! `atp`: batch operations on virtual machines, from the command line.
 //!
-//! Arguments are parsed ([`args`]), resolved to settings ([`settings`]) and carried out ([`verbs`]); what
-//! comes of it is rendered ([`render`]) and told by the exit code ([`exit`]). The work itself is done by
-//! `atp-executor` and the crates below it: nothing here is missing for those who use them as libraries.
+//! Arguments are parsed ([`cli`]), combined with the settings ([`settings`]) and run ([`verbs`]); the outcomes are
+//! rendered ([`render`]) and summed up by the exit code ([`exit`]). The work itself is done by `atp-executor` and the
+//! crates below it: library users miss nothing that is here.
 
 mod advice;
 mod args;
@@ -47,7 +47,7 @@ use crate::settings::{Settings, Sources};
 use crate::verbs::verb::Verb as _;
 
 fn main() -> ExitCode {
-    // Ends the process where a shell asks for completions.
+    // Ends the process if a shell asks for completions.
     completer::environment(Cli::command).complete();
     let args = cli::gather_hosts(std::env::args_os());
     let cli = match Cli::try_parse_from(&args) {
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
                 Some(LogFormat::Json) if error.use_stderr() => {
                     Console::new(LogFormat::Json, false).problem(&advice::problem(&error));
                 }
-                // Help and version go to stdout and are no failure; a reader that left does not matter.
+                // Help and version go to stdout and are no failure; a closed stdout does not matter.
                 _ => drop(error.print()),
             }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE));
@@ -71,9 +71,9 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Resolves the settings and carries out the command on a runtime. Returns the exit code.
+/// Resolves the settings and runs the verb on a runtime. Returns the exit code.
 fn start(cli: Cli, console: Console) -> u8 {
-    // What belongs to the installation works whatever the settings are.
+    // Verbs for the installation work whatever the settings are.
     if let Some(code) = cli.command.run_without_settings(&cli.global, &console) {
         return code;
     }
@@ -94,7 +94,7 @@ fn start(cli: Cli, console: Console) -> u8 {
     }
 
     if let Err(error) = try_threads() {
-        let problem = Problem::new("the system gives this process too few threads").because(&error);
+        let problem = Problem::new("the system allows this process too few threads").because(&error);
         let hint = "raise the limit on processes: `ulimit -u`, or that of the service or container";
         return fail(&console, &problem.hint(hint).into());
     }
@@ -115,18 +115,18 @@ fn start(cli: Cli, console: Console) -> u8 {
         yes: cli.global.yes,
     };
     let result = runtime.block_on(cli.command.run(&context));
-    // Without waiting: a call that hangs in the C library must not keep the process.
+    // Without waiting: a call that hangs in the C library must not keep the process alive.
     runtime.shutdown_background();
     result.unwrap_or_else(|failure| fail(&console, &failure))
 }
 
-/// Whether as many threads can be had as the runtime starts with. It has no error for that: it panics, and waits without
-/// end for those it got.
+/// Checks that the system allows as many threads as the runtime starts. The runtime has no error for that: it panics,
+/// and waits forever for the threads that it did start.
 fn try_threads() -> io::Result<()> {
     let count = thread::available_parallelism().map_or(1, NonZero::get);
     let gate = Mutex::new(());
     thread::scope(|scope| {
-        // All of them are there at once until it is let go.
+        // All threads exist at the same time until this is released.
         let _closed = gate.lock();
         for _ in 0..count {
             thread::Builder::new().spawn_scoped(scope, || drop(gate.lock()))?;
@@ -144,8 +144,7 @@ fn fail(console: &Console, failure: &Failure) -> u8 {
     failure.code()
 }
 
-/// Says a panic in one line; the standard library's report, with its backtrace, comes only if asked for by
-/// `RUST_BACKTRACE`.
+/// Reports a panic as one error; `RUST_BACKTRACE` gives the standard library's report with a backtrace instead.
 fn report_panics(console: Console) {
     if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
         return;
@@ -155,7 +154,7 @@ fn report_panics(console: Console) {
         let at = info.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
         console.problem(
             &Problem::new(format!("internal error: {message}{at}"))
-                .hint("this is a bug in atp: please report it; RUST_BACKTRACE=1 shows where it came from"),
+                .hint("this is a bug in atp: please report it; RUST_BACKTRACE=1 shows where it happened"),
         );
     }));
 }

@@ -1,4 +1,4 @@
-//! stdout: data only. When nobody reads it any more, printing ends and the work goes on.
+//! stdout, for data only. When its reader closes it, writing ends and the work continues.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -25,7 +25,7 @@ pub(crate) enum OutputFormat {
     Name,
 }
 
-/// The way out for data.
+/// Writes data to stdout.
 pub(crate) struct Output {
     writer: Box<dyn Write + Send>,
     state: State,
@@ -33,14 +33,14 @@ pub(crate) struct Output {
 
 enum State {
     Open,
-    /// The reader is gone; the rest is dropped without a word, as a pipe into `head` expects.
+    /// The reader is gone; the rest is dropped silently, as a pipe into `head` expects.
     ReaderGone,
-    /// Writing failed otherwise, as on a full disk: data is lost and that must be told.
+    /// Writing failed otherwise, as on a full disk: data is lost, which has to be reported.
     Failed(io::Error),
 }
 
 impl Output {
-    /// The process's stdout; styles are kept or stripped as the colour setting says.
+    /// The process's stdout; the colour setting decides whether styles are kept or stripped.
     pub(crate) fn stdout() -> Self {
         Output::to(Box::new(anstream::stdout()))
     }
@@ -49,7 +49,7 @@ impl Output {
         Output { writer, state: State::Open }
     }
 
-    /// Writes text and passes it on at once.
+    /// Writes text and flushes it.
     pub(crate) fn write(&mut self, text: &str) {
         if !matches!(self.state, State::Open) {
             return;
@@ -63,7 +63,7 @@ impl Output {
         }
     }
 
-    /// Whether somebody may still read what is written.
+    /// Whether text that is written may still be read.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
     }
@@ -71,7 +71,7 @@ impl Output {
     /// Ends writing.
     ///
     /// # Errors
-    /// The first error, unless it was only that the reader went away.
+    /// The first error, except a reader that closed stdout.
     pub(crate) fn finish(self) -> io::Result<()> {
         match self.state {
             State::Failed(error) => Err(error),
@@ -79,7 +79,7 @@ impl Output {
         }
     }
 
-    /// Ends a report that has no targets. Returns the exit code.
+    /// Ends writing and reports an error. Returns the exit code of a verb that has no targets.
     pub(crate) fn end(self, console: &Console) -> u8 {
         match self.finish() {
             Ok(()) => SUCCESS,
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_went_away_is_no_error() {
+    fn a_closed_reader_is_no_error() {
         let mut output = Output::to(Box::new(Broken(ErrorKind::BrokenPipe)));
         output.write("a");
         output.write("b");

@@ -1,4 +1,4 @@
-//! Asking a person for the password of a host.
+//! Asks for the password of a host on the terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -9,10 +9,10 @@ use crate::exit::Signal;
 use crate::problem::{Failure, Problem};
 use crate::signals::Interrupts;
 
-/// Asks for the host's password, if that is where it is to come from, and keeps it with the host.
+/// Asks for the host's password, if its settings say so, and stores it in the host.
 ///
 /// # Errors
-/// There is nobody to ask, or a signal came.
+/// There is no terminal to ask on, or a signal came.
 pub(crate) async fn ask_if_wanted(host: &mut HostInfo, interrupts: &Interrupts) -> Result<(), Failure> {
     let id = host.id.clone();
     let Some(credentials) = &mut host.credentials else { return Ok(()) };
@@ -28,14 +28,14 @@ pub(crate) async fn ask_if_wanted(host: &mut HostInfo, interrupts: &Interrupts) 
     let question = format!("Password{name} for host {id}: ");
     let modes = tcgetattr(io::stdin());
     let (answer, answered) = tokio::sync::oneshot::channel();
-    // A thread of its own: reading from a terminal cannot be stopped, and must not keep the process.
+    // A separate thread, because reading from a terminal cannot be cancelled and must not keep the process alive.
     std::thread::spawn(move || {
         let _ = answer.send(rpassword::prompt_password(question));
     });
     let answered = tokio::select! {
         answered = answered => answered,
         signal = interrupts.first() => {
-            // The thread that asks ends with the process, and leaves the terminal without an echo.
+            // The thread that asks ends with the process, and would leave the terminal's echo off.
             if let Ok(modes) = modes {
                 let _ = tcsetattr(io::stdin(), OptionalActions::Now, &modes);
             }
@@ -45,7 +45,7 @@ pub(crate) async fn ask_if_wanted(host: &mut HostInfo, interrupts: &Interrupts) 
     };
     let password = match answered {
         Ok(Ok(password)) => password,
-        // Ctrl-C is a key to who reads keys.
+        // While keys are read, Ctrl-C arrives as a key and not as a signal.
         Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
             return Err(Failure::Interrupted(interrupts.received().unwrap_or(Signal::Interrupt)));
         }

@@ -1,4 +1,4 @@
-//! Who else can read or change the files of settings and of passwords.
+//! Permissions of the settings files and password files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,12 +10,12 @@ use atp_transport::{HostInfo, PasswordSource};
 
 use crate::settings::Settings;
 
-/// Readable or writable by others than the owner.
-const FOREIGN_READ: u32 = 0o044;
-const FOREIGN_WRITE: u32 = 0o022;
+/// Mode bits that let others than the owner read or write.
+const OTHERS_READ: u32 = 0o044;
+const OTHERS_WRITE: u32 = 0o022;
 
-/// What others may do with the files of settings. One that holds no secret may be read by all, but written by nobody
-/// else: a URI can name a program to run.
+/// Checks the settings files. A file without secrets may be readable by everyone, but only its owner may write it: a
+/// URI can name a program to run.
 pub(crate) fn files(settings: &Settings) -> impl Iterator<Item = Finding> {
     settings.files.iter().map(|file| match fs::metadata(file) {
         Ok(metadata) => permissions(file, metadata.permissions().mode(), settings.has_secrets(file)),
@@ -23,7 +23,7 @@ pub(crate) fn files(settings: &Settings) -> impl Iterator<Item = Finding> {
     })
 }
 
-/// What others may do with the files that hold passwords.
+/// Checks the password files.
 pub(crate) fn password_files(settings: &Settings) -> impl Iterator<Item = Finding> {
     let file = |host: &HostInfo| match host.credentials.as_ref()?.password.as_ref()? {
         PasswordSource::File(file) => Some(file.clone()),
@@ -44,14 +44,14 @@ pub(crate) fn password_files(settings: &Settings) -> impl Iterator<Item = Findin
 
 fn permissions(file: &Path, mode: u32, has_secrets: bool) -> Finding {
     let name = file.display();
-    if mode & FOREIGN_WRITE != 0 {
+    if mode & OTHERS_WRITE != 0 {
         let message = format!(
             "{name} can be written by others (mode {:03o}), and can name programs to run",
             mode & 0o777
         );
         return Finding::problem("settings", message, format!("chmod go-w {name}"));
     }
-    if has_secrets && mode & FOREIGN_READ != 0 {
+    if has_secrets && mode & OTHERS_READ != 0 {
         let message =
             format!("{name} holds a password and can be read by others (mode {:03o})", mode & 0o777);
         return Finding::problem("settings", message, format!("chmod go= {name}"));
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_judged_by_what_is_in_it() {
+    fn permissions_are_checked_by_the_content_of_the_file() {
         let verdict = |mode, has_secrets| permissions(Path::new("f"), mode, has_secrets).verdict;
         for (mode, has_secrets, expected) in [
             (0o100600, true, Verdict::Ok),

@@ -8,14 +8,14 @@ use atp_transport::{ConfigProblem, Hint};
 use crate::exit::{self, Signal};
 use crate::words;
 
-/// One thing that is wrong, in words.
+/// One problem, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     /// What is wrong, and where.
     pub(crate) message: String,
-    /// Why, nearest cause first.
+    /// Its causes, the nearest first.
     pub(crate) causes: Vec<String>,
-    /// What can be tried.
+    /// What to try.
     pub(crate) hint: Option<String>,
 }
 
@@ -25,7 +25,7 @@ impl Problem {
         Problem { message: message.into(), causes: Vec::new(), hint: None }
     }
 
-    /// Adds an error as the cause, with the errors underneath it.
+    /// Adds an error and its sources as causes.
     pub(crate) fn because(self, error: &(dyn Error + 'static)) -> Self {
         self.because_of(anyhow::Chain::new(error))
     }
@@ -41,7 +41,7 @@ impl Problem {
         self
     }
 
-    /// Adds what can be tried.
+    /// Adds a hint: what to try.
     pub(crate) fn hint(mut self, hint: impl Into<Hint>) -> Self {
         self.hint = Some(words::hint(&hint.into()));
         self
@@ -72,14 +72,14 @@ impl From<&anyhow::Error> for Problem {
     }
 }
 
-/// Why a command ended without a run to report.
+/// Why a verb ended without a run to report.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The arguments, the configuration or the answer to a prompt do not allow it. Nothing was done.
     Usage(Vec<Problem>),
     /// A signal came before there was anything to report.
     Interrupted(Signal),
-    /// A bug in this program, or something of the system that it cannot do without.
+    /// A bug in this program, or a failure of the system that it cannot work without.
     Bug(anyhow::Error),
 }
 

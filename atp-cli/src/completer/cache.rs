@@ -1,4 +1,4 @@
-//! VM names for completion, kept for a short while: pressing the key twice asks the hosts once.
+//! VM names for completion, cached for a short time: pressing the key twice asks the hosts once.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,19 +14,19 @@ use tokio::time::Instant;
 use super::Vms;
 use crate::settings::Settings;
 
-/// How long names are good for.
+/// How long cached names are valid.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// Longest that hosts are waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Maximum wait for hosts.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The file, below the folder for caches.
+/// The cache file, below the user's cache folder.
 const FILE: &str = "atp/vms.json";
 
-/// What a host answered.
+/// The answer of one host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Entry {
-    /// Another URI is another host, whatever its id.
+    /// A host with another URI is another host, even under the same id.
     uri: String,
     /// Seconds since 1970.
     at: u64,
@@ -35,7 +35,7 @@ struct Entry {
 
 type Entries = BTreeMap<String, Entry>;
 
-/// The VMs of these hosts: those known from a moment ago, and of the other hosts those that answer at once.
+/// The VMs of these hosts: from the cache if it is fresh, else from the hosts that answer in time.
 pub(super) fn vms(hosts: &[HostInfo], settings: &Settings) -> Vms {
     let file = file();
     let mut entries = file.as_deref().map(read).unwrap_or_default();
@@ -52,7 +52,7 @@ pub(super) fn vms(hosts: &[HostInfo], settings: &Settings) -> Vms {
             entries.insert(id, Entry { uri: key(host), at: now, names });
         }
         if let Some(file) = file {
-            // The next one asks again.
+            // If it fails, the next completion asks again.
             let _ = write(&file, &entries);
         }
     }
@@ -61,27 +61,27 @@ pub(super) fn vms(hosts: &[HostInfo], settings: &Settings) -> Vms {
 }
 
 fn is_fresh(entry: &Entry, now: u64) -> bool {
-    // A clock that was set back makes no entry last.
+    // An entry from the future, after the clock was set back, is not fresh.
     (entry.at..=entry.at.saturating_add(FRESH.as_secs())).contains(&now)
 }
 
-/// What tells a host's URIs apart, without what may be secret in them.
+/// Identifies a host's URI without storing secrets that it may contain.
 fn key(host: &HostInfo) -> String {
     crate::settings::mask_uri(&host.effective_uri())
 }
 
-/// Lists hosts, each until patience ends. One that does not answer has no VMs, so that it is waited for only once in a
-/// while.
+/// Lists hosts, each until the wait ends. A host that does not answer is cached without VMs, so that it is not waited
+/// for each time.
 fn ask(hosts: &[HostInfo], settings: &Settings) -> Vms {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return Vms::new();
     };
     let manager = TransportManager::new(settings.transport.clone());
     let listings = runtime.block_on(async {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         let mut asked = tokio::task::JoinSet::new();
         for host in hosts {
-            // One that cannot be used has no VMs to offer.
+            // A host that cannot be used has no VMs to offer.
             let _ = manager.add_host(host.clone()).await;
             let (manager, id) = (manager.clone(), host.id.clone());
             asked.spawn(async move {
@@ -110,12 +110,12 @@ fn read(file: &Path) -> Entries {
     fs::read(file).map(|text| parse(&text)).unwrap_or_default()
 }
 
-/// What is no cache is an empty one.
+/// A file that is no valid cache is an empty cache.
 fn parse(text: &[u8]) -> Entries {
     serde_json::from_slice(text).unwrap_or_default()
 }
 
-/// Replaces the file in one step. It is nobody else's business which VMs there are.
+/// Replaces the file in one step. Only the owner may read it: VM names are private.
 fn write(file: &Path, entries: &Entries) -> std::io::Result<()> {
     if let Some(folder) = file.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_last_a_minute_and_not_longer() {
+    fn names_are_fresh_for_a_minute() {
         let entry = Entry { uri: String::new(), at: 1000, names: Vec::new() };
         for (now, fresh) in [(999, false), (1000, true), (1060, true), (1061, false)] {
             assert_eq!(is_fresh(&entry, now), fresh, "{now}");
@@ -158,14 +158,14 @@ mod tests {
                 let lasts = is_fresh(&entry, now);
                 prop_assert_eq!(lasts, now.checked_sub(at).is_some_and(|age| age <= FRESH.as_secs()));
             }
-            // One that is cut off anywhere is none.
+            // A file that is cut off anywhere is no cache.
             let cut = text.len() / 2;
             prop_assert!(parse(&text.as_bytes()[..cut]).is_empty());
         }
     }
 
     #[test]
-    fn what_was_written_is_read_and_what_is_broken_is_nothing() {
+    fn a_written_cache_is_read_and_a_broken_one_is_empty() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("atp/vms.json");
         let entry = Entry { uri: "u".into(), at: 1, names: vec!["a".into()] };

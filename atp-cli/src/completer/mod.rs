@@ -1,7 +1,8 @@
-//! What a shell is offered when it completes a word: commands and options as clap knows them, and host ids, groups and
-//! VM names as the settings and the hosts have them.
+//! Shell completion: commands and options from clap, host ids and groups from the settings, and VM names from the
+//! hosts.
 //!
-//! A person waits at the other end: nothing here fails or takes long, and what cannot be found out is not offered.
+//! A person waits for the answer: nothing here fails or takes long, and names that cannot be found out are not
+//! offered.
 
 mod cache;
 
@@ -16,18 +17,18 @@ use clap_complete::{ArgValueCompleter, CompleteEnv, CompletionCandidate};
 use crate::args::GlobalArgs;
 use crate::settings::{Settings, Sources};
 
-/// The variable in which the shell's script says that it wants completions.
+/// The environment variable that the shell's script sets to ask for completions.
 const VARIABLE: &str = "_ATP_COMPLETE";
 
 /// VM names by host id.
 type Vms = BTreeMap<String, Vec<String>>;
 
-/// What answers the shell, where it is the shell that asks.
+/// Answers the shell if the process was started to complete a word.
 pub(crate) fn environment(command: fn() -> clap::Command) -> CompleteEnv<'static, fn() -> clap::Command> {
     CompleteEnv::with_factory(command).var(VARIABLE).bin("atp")
 }
 
-/// Writes the script that makes a shell ask.
+/// Writes the script that makes a shell ask for completions.
 ///
 /// # Errors
 /// Those of the writer.
@@ -56,7 +57,7 @@ pub(crate) fn host_ids() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| answer(current, |_, hosts, _| ids(hosts)))
 }
 
-/// Those words that go on as the present one starts.
+/// The candidates that start with the current word.
 fn answer(
     current: &OsStr,
     words: impl FnOnce(&str, &[HostInfo], &Settings) -> Vec<String>,
@@ -69,7 +70,7 @@ fn answer(
     words.filter(|word| word.starts_with(current)).map(CompletionCandidate::new).collect()
 }
 
-/// The flags on the line so far that say which hosts there are. The line is not complete, so clap cannot read it.
+/// The flags typed so far that define hosts. The line is incomplete, so clap cannot parse it.
 fn typed_flags(args: impl IntoIterator<Item = OsString>) -> GlobalArgs {
     let mut flags = GlobalArgs::default();
     let mut words = args.into_iter().filter_map(|word| word.into_string().ok());
@@ -101,7 +102,7 @@ fn groups(hosts: &[HostInfo]) -> Vec<String> {
     groups
 }
 
-/// Behind a host or a group, the VMs there; before, hosts, groups, and the VMs of all of them.
+/// After a host or a group, its VMs; without one, hosts, groups and all VMs.
 fn selector_words(current: &str, hosts: &[HostInfo], vms: impl FnOnce(&[HostInfo]) -> Vms) -> Vec<String> {
     let Some((place, _)) = current.split_once('/') else {
         let mut words: Vec<_> =
@@ -112,19 +113,19 @@ fn selector_words(current: &str, hosts: &[HostInfo], vms: impl FnOnce(&[HostInfo
         words.extend(names);
         return words;
     };
-    let there: Vec<_> = match place.strip_prefix('@') {
+    let chosen: Vec<_> = match place.strip_prefix('@') {
         Some(group) => {
             hosts.iter().filter(|host| host.groups.iter().any(|one| one == group)).cloned().collect()
         }
         None => hosts.iter().filter(|host| host.id == place).cloned().collect(),
     };
-    let mut names: Vec<_> = vms(&there).into_values().flatten().filter(|name| is_plain(name)).collect();
+    let mut names: Vec<_> = vms(&chosen).into_values().flatten().filter(|name| is_plain(name)).collect();
     names.sort();
     names.dedup();
     names.into_iter().map(|name| format!("{place}/{name}")).collect()
 }
 
-/// Whether a name means itself to every shell and as a selector; others are not offered, for they would be typed wrong.
+/// Whether every shell and selector takes a name literally. Other names are not offered: they would need quoting.
 fn is_plain(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('-')
@@ -147,13 +148,13 @@ mod tests {
     }
 
     #[test]
-    fn before_a_slash_there_is_everything() {
+    fn without_a_slash_everything_is_offered() {
         let words = selector_words("", &hosts(), vms);
         assert_eq!(words, ["h1/", "h2/", "@lab/", "both", "vm-h1", "vm-h2"]);
     }
 
     #[test]
-    fn behind_a_slash_there_are_the_vms_of_that_place() {
+    fn after_a_slash_the_vms_of_that_host_or_group_are_offered() {
         assert_eq!(selector_words("h1/v", &hosts(), vms), ["h1/both", "h1/vm-h1"]);
         assert_eq!(selector_words("@lab/", &hosts(), vms), ["@lab/both", "@lab/vm-h1", "@lab/vm-h2"]);
         assert!(selector_words("nosuch/", &hosts(), vms).is_empty());
