@@ -1,5 +1,5 @@
-//! How far a run is, on stderr while it lasts: a bar with what is running on a terminal, a line of counts now and then
-//! elsewhere, nothing when quiet.
+//! Progress of a run on stderr: a bar and the running targets on a terminal, a line of counts every few seconds
+//! elsewhere, nothing if quiet.
 
 use std::env;
 use std::future::Future;
@@ -16,17 +16,17 @@ use crate::context::Context;
 use crate::output::OutputFormat;
 use crate::terminal::{self, ERROR, WARNING, styled};
 
-/// How often the bar is drawn.
+/// Interval between redraws of the bar.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
-/// How often a line of counts is written where there is no bar.
+/// Interval between lines of counts, if there is no bar.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Running targets named below the bar; of more, the number.
+/// Maximum number of running targets named below the bar; of more, the count is shown.
 const NAMED: usize = 8;
 
-/// Waiting is shown once it has taken this long.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// Waiting is shown after this time.
+const SPINNER_DELAY: Duration = Duration::from_millis(300);
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,24 +38,24 @@ enum Mode {
 
 /// What decides how progress is shown.
 #[derive(Debug, Clone, Copy, Default)]
-struct Surroundings {
+struct Environment {
     /// stderr is a terminal that can move its cursor.
     is_terminal: bool,
-    /// A CI system, which keeps every state of a bar in its log.
+    /// A CI system, whose log would keep every redraw of a bar.
     is_ci: bool,
-    /// Only errors are wanted.
+    /// Only warnings and errors are wanted.
     quiet: bool,
-    /// A log, or JSON lines, share stderr.
+    /// The log or JSON lines share stderr.
     is_shared: bool,
-    /// Outcomes are written to the same terminal as they come.
+    /// Outcomes are written to the same terminal as targets finish.
     is_streaming: bool,
 }
 
-impl Surroundings {
+impl Environment {
     fn of(context: &Context) -> Self {
         let stderr = io::stderr().is_terminal();
         let variable = |name| env::var(name).unwrap_or_default();
-        Surroundings {
+        Environment {
             is_terminal: stderr && variable("TERM") != "dumb",
             is_ci: !matches!(variable("CI").as_str(), "" | "0" | "false"),
             quiet: context.console.is_quiet(),
@@ -66,8 +66,8 @@ impl Surroundings {
 
     fn mode(self) -> Mode {
         match self {
-            Surroundings { quiet: true, .. } => Mode::Silent,
-            Surroundings {
+            Environment { quiet: true, .. } => Mode::Silent,
+            Environment {
                 is_terminal: true, is_ci: false, is_shared: false, is_streaming: false, ..
             } => Mode::Bar,
             _ => Mode::Lines,
@@ -80,19 +80,19 @@ impl Surroundings {
 pub(crate) struct Progress {
     mode: Mode,
     counts: Counts,
-    /// By when they started.
+    /// In the order in which they started.
     running: Vec<Running>,
     started: Instant,
     line_due: Instant,
     bar: Option<Bar>,
 }
 
-/// A target that is under way.
+/// A target in progress.
 #[derive(Debug)]
 struct Running {
     name: String,
     since: Instant,
-    /// How much of it is done, and how much there is, bytes: of work that says so.
+    /// Bytes done and bytes in total, if the work reports them.
     so_far: Option<(u64, u64)>,
 }
 
@@ -104,11 +104,11 @@ struct Counts {
 }
 
 impl Progress {
-    /// The progress of a run of so many targets.
+    /// The progress of a run of `total` targets.
     pub(crate) fn new(total: usize, context: &Context) -> Self {
         let started = Instant::now();
         Progress {
-            mode: Surroundings::of(context).mode(),
+            mode: Environment::of(context).mode(),
             counts: Counts { total, ..Counts::default() },
             running: Vec::new(),
             started,
@@ -117,26 +117,26 @@ impl Progress {
         }
     }
 
-    /// There are more targets.
+    /// Adds targets to the total.
     pub(crate) fn expect(&mut self, more: usize) {
         self.counts.total += more;
     }
 
-    /// A target was admitted. The name is harmless for a terminal.
+    /// A target was started. The name is safe for a terminal.
     pub(crate) fn started(&mut self, name: String) {
         if self.mode != Mode::Silent {
             self.running.push(Running { name, since: Instant::now(), so_far: None });
         }
     }
 
-    /// The work on a target is so far, in bytes.
+    /// Updates the bytes done of a target.
     pub(crate) fn is_at(&mut self, name: &str, done: u64, total: u64) {
         if let Some(running) = self.running.iter_mut().find(|running| running.name == name) {
             running.so_far = Some((done, total));
         }
     }
 
-    /// A target has its outcome. Where there is a bar, one that is not well is shown at once.
+    /// A target has its outcome. If there is a bar, a failure is shown at once.
     pub(crate) fn finished(&mut self, name: &str, outcome: &Outcome, console: &Console) {
         if let Some(place) = self.running.iter().position(|running| running.name == name) {
             self.running.remove(place);
@@ -151,7 +151,7 @@ impl Progress {
         }
     }
 
-    /// Shows the state of things, if it is time to.
+    /// Shows the progress if it is due.
     pub(crate) fn tick(&mut self, console: &Console) {
         let now = Instant::now();
         match self.mode {
@@ -174,7 +174,7 @@ impl Progress {
         }
     }
 
-    /// Writes something while the bar is out of the way.
+    /// Runs `write` while the bar is hidden.
     pub(crate) fn suspend(&self, write: impl FnOnce()) {
         match &self.bar {
             Some(bar) => bar.lines.suspend(write),
@@ -182,17 +182,17 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn finish(&mut self) {
         self.mode = Mode::Silent;
         if let Some(bar) = self.bar.take() {
-            // Fails only where the terminal is gone.
+            // Fails only if the terminal is gone.
             let _ = bar.lines.clear();
         }
     }
 }
 
-/// The bar and the lines below it, as they are on the terminal.
+/// The bar and the lines below it on the terminal.
 #[derive(Debug)]
 struct Bar {
     lines: MultiProgress,
@@ -229,11 +229,11 @@ impl Bar {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // The templates are those above, which are good.
+    // The templates are the valid ones in this file.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// The lines below the bar: those that run longest, for it is they that are waited for.
+/// The lines below the bar: the targets that have run longest, since the run waits for them.
 fn below(running: &[Running], now: Instant) -> Vec<String> {
     let line = |Running { name, since, so_far }: &Running| {
         let so_far = so_far.map(|(done, total)| format!(", {} of {}", HumanBytes(done), HumanBytes(total)));
@@ -246,13 +246,13 @@ fn below(running: &[Running], now: Instant) -> Vec<String> {
     lines
 }
 
-/// A line of counts, where there is no bar.
+/// A line of counts, if there is no bar.
 fn line(Counts { total, done, failed }: Counts, running: usize, elapsed: Duration) -> String {
     let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
     format!("{done} of {total} done{failed}, {running} running, {} s\n", elapsed.as_secs())
 }
 
-/// What is said at once of a target that is not well.
+/// The line shown at once for a target that failed.
 fn failure(name: &str, outcome: &Outcome) -> String {
     let status = styled(if outcome.attempts > 0 { ERROR } else { WARNING }, outcome.status);
     match &outcome.error {
@@ -267,21 +267,21 @@ fn failure(name: &str, outcome: &Outcome) -> String {
     }
 }
 
-/// Waits for `work`, and shows a person that it is being waited for.
+/// Waits for `work`, and shows a spinner meanwhile.
 ///
-/// Cancel safe where `work` is.
+/// Cancel safe if `work` is.
 pub(crate) async fn while_waiting<T>(
     what: &'static str,
     context: &Context,
     work: impl Future<Output = T>,
 ) -> T {
     let mut work = std::pin::pin!(work);
-    if Surroundings::of(context).mode() != Mode::Bar {
+    if Environment::of(context).mode() != Mode::Bar {
         return work.await;
     }
     tokio::select! {
         done = &mut work => return done,
-        () = tokio::time::sleep(PATIENCE) => {}
+        () = tokio::time::sleep(SPINNER_DELAY) => {}
     }
     let spinner = Spinner(ProgressBar::new_spinner());
     spinner.0.set_style(style("{spinner} {msg}, {elapsed}"));
@@ -295,7 +295,7 @@ pub(crate) async fn while_waiting<T>(
     }
 }
 
-/// Takes itself off the terminal, also when the waiting is given up.
+/// Removes itself from the terminal when dropped, also if the wait is cancelled.
 struct Spinner(ProgressBar);
 
 impl Drop for Spinner {
@@ -310,15 +310,15 @@ mod tests {
 
     #[test]
     fn a_bar_is_for_people_at_a_terminal() {
-        let terminal = Surroundings { is_terminal: true, ..Surroundings::default() };
+        let terminal = Environment { is_terminal: true, ..Environment::default() };
         for (surroundings, mode) in [
             (terminal, Mode::Bar),
-            (Surroundings { is_ci: true, ..terminal }, Mode::Lines),
-            (Surroundings { is_shared: true, ..terminal }, Mode::Lines),
-            (Surroundings { is_streaming: true, ..terminal }, Mode::Lines),
-            (Surroundings::default(), Mode::Lines),
-            (Surroundings { quiet: true, ..terminal }, Mode::Silent),
-            (Surroundings { quiet: true, is_ci: true, ..terminal }, Mode::Silent),
+            (Environment { is_ci: true, ..terminal }, Mode::Lines),
+            (Environment { is_shared: true, ..terminal }, Mode::Lines),
+            (Environment { is_streaming: true, ..terminal }, Mode::Lines),
+            (Environment::default(), Mode::Lines),
+            (Environment { quiet: true, ..terminal }, Mode::Silent),
+            (Environment { quiet: true, is_ci: true, ..terminal }, Mode::Silent),
         ] {
             assert_eq!(surroundings.mode(), mode, "{surroundings:?}");
         }
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_counts_what_is_done() {
+    fn a_line_has_counts() {
         let counts = Counts { total: 40, done: 12, failed: 2 };
         assert_eq!(line(counts, 8, Duration::from_secs(31)), "12 of 40 done, 2 failed, 8 running, 31 s\n");
         let counts = Counts { failed: 0, ..counts };

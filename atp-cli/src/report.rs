@@ -1,5 +1,4 @@
-//! What comes of a run, told as it comes and at its end, to everyone who wants to know: stdout, a JUnit file, the log,
-//! and the exit code.
+//! Reports outcomes to stdout, a JUnit file, progress, the log and the exit code, during a run and at its end.
 
 use std::io;
 use std::path::Path;
@@ -18,7 +17,7 @@ use crate::render::summary::Summary;
 use crate::render::{Forms, Reporter, target_name};
 use crate::words;
 
-/// What has come of a run so far.
+/// The report of a run.
 pub(crate) struct Report<'a> {
     context: &'a Context,
     output: Output,
@@ -26,12 +25,12 @@ pub(crate) struct Report<'a> {
     junit: Option<Junit>,
     progress: Progress,
     summary: Summary,
-    /// What the exit code is told from.
+    /// What decides the exit code.
     pub(crate) ending: Ending,
 }
 
 impl<'a> Report<'a> {
-    /// A report of the operation of a plan, in the forms that are asked for.
+    /// Starts the report of a plan's operation, in the formats that the settings ask for.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -52,7 +51,7 @@ impl<'a> Report<'a> {
         })
     }
 
-    /// Looks whether its files can be written, before anything else is made for the run.
+    /// Checks that its files can be written, before anything else is done for the run.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -63,27 +62,27 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// There are more targets than those of the plan.
+    /// Adds targets to those of the plan.
     pub(crate) fn expect(&mut self, more: usize) {
         self.progress.expect(more);
     }
 
-    /// A target was admitted.
+    /// A target was started.
     pub(crate) fn started(&mut self, host: &HostId, vm: Option<&str>) {
         let name = target_name(Some(host), vm);
         tracing::info!(%host, vm, "started");
         self.progress.started(name);
     }
 
-    /// The work on a target is so far, in bytes.
+    /// Updates the bytes done of a target.
     pub(crate) fn progress(&mut self, host: &HostId, vm: Option<&str>, done: u64, total: u64) {
         self.progress.is_at(&target_name(Some(host), vm), done, total);
     }
 
-    /// The run ends early.
+    /// The run stops early.
     pub(crate) fn stopping(&mut self, reason: &StopReason) {
         match reason {
-            // Whoever asked for it knows.
+            // The person who asked for it knows.
             StopReason::Requested | StopReason::Aborted => {}
             StopReason::JournalFailed(error) => {
                 self.ending.failures = true;
@@ -116,13 +115,13 @@ impl<'a> Report<'a> {
         self.show(outcome);
     }
 
-    /// Reports an outcome without a say in how the run ends.
+    /// Reports an outcome that does not affect the exit code.
     pub(crate) fn show(&mut self, outcome: Outcome) {
         let outcome = words::outcome(outcome);
         self.summary.count(outcome.status);
-        // What a dry run says of its targets is data.
-        let is_forecast = self.context.dry_run && outcome.status == Status::Skipped;
-        if !outcome.status.is_success() && !is_forecast {
+        // The skipped targets of a dry run are its data, not failures.
+        let is_dry_run = self.context.dry_run && outcome.status == Status::Skipped;
+        if !outcome.status.is_success() && !is_dry_run {
             self.context.console.outcome(&outcome);
         }
         if let Some(junit) = &mut self.junit {
@@ -131,17 +130,17 @@ impl<'a> Report<'a> {
         self.reporter.take(outcome, &mut self.output);
     }
 
-    /// To be called every [`TICK`](crate::progress::TICK) while the run lasts.
+    /// Updates the progress; to be called every [`TICK`](crate::progress::TICK) during the run.
     pub(crate) fn tick(&mut self) {
         self.progress.tick(&self.context.console);
     }
 
-    /// Says something that needs attention while the run lasts.
+    /// Writes a warning during the run.
     pub(crate) fn warn(&self, message: &str) {
         self.progress.suspend(|| self.context.console.warning(message));
     }
 
-    /// Writes what was kept for the end, and the summary. Returns the exit code.
+    /// Writes everything kept for the end, and the summary. Returns the exit code.
     pub(crate) fn finish(mut self, started: Instant) -> u8 {
         let console = &self.context.console;
         let took = started.elapsed();

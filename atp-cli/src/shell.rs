@@ -1,6 +1,6 @@
 //! Command lines as a POSIX shell reads them.
 
-/// The words as one line, each quoted where a shell would change it.
+/// Joins words to one line, and quotes those that a shell would change.
 pub(crate) fn joined<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
 }

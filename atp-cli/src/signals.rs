@@ -1,5 +1,5 @@
-//! SIGINT and SIGTERM: the first lets what runs finish, the second gives up at once, the third ends the process
-//! as it stands.
+//! SIGINT and SIGTERM: the first signal lets targets in progress finish, the second cancels them, the third ends the
+//! process at once.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Signal;
 
-/// The signals that came, and what they mean for a run.
+/// The signals received, and their effect on a run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interrupts {
     control: RunControl,
@@ -17,10 +17,10 @@ pub(crate) struct Interrupts {
 }
 
 impl Interrupts {
-    /// Starts to listen. Must be called within the runtime.
+    /// Starts listening. Must be called within a runtime.
     ///
     /// # Errors
-    /// The system does not let us listen.
+    /// The system refuses the signal handlers.
     pub(crate) fn listen() -> io::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -43,17 +43,17 @@ impl Interrupts {
         match count {
             1 => self.control.stop.cancel(),
             2 => self.control.abort.cancel(),
-            // The report itself is stuck, for instance in a pipe that nobody reads.
+            // The report itself is stuck, for instance in a pipe without a reader.
             _ => std::process::exit(first.exit_code().into()),
         }
     }
 
-    /// What a run is stopped by.
+    /// The handle that stops a run.
     pub(crate) fn control(&self) -> &RunControl {
         &self.control
     }
 
-    /// The first signal that came, if one did.
+    /// The first signal received, if any.
     pub(crate) fn received(&self) -> Option<Signal> {
         self.first.get().copied()
     }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_stops_and_the_second_aborts() {
+    fn the_first_signal_stops_and_the_second_aborts() {
         let interrupts = Interrupts::default();
         interrupts.take(Signal::Terminate, 1);
         assert!(interrupts.control().stop.is_cancelled() && !interrupts.control().abort.is_cancelled());

@@ -1,5 +1,5 @@
-//! What may be written to a terminal: text that came from guests, VM names and daemons is made harmless, and
-//! the few styles of this program are named.
+//! Text for terminals: text from guests, daemons and VM names is made safe, and the styles of this program have
+//! names.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -21,7 +21,7 @@ pub(crate) enum ColorMode {
     Never,
 }
 
-/// Sets whether stdout and stderr are coloured, from here on. With `auto` they are on a terminal, unless
+/// Sets whether stdout and stderr are coloured from now on. With `auto` they are coloured on a terminal, unless
 /// `NO_COLOR` is set.
 pub(crate) fn set_colors(mode: ColorMode) {
     match mode {
@@ -34,33 +34,33 @@ pub(crate) fn set_colors(mode: ColorMode) {
 
 /// Headings of tables and of groups of targets.
 pub(crate) const HEADING: Style = Style::new().bold();
-/// The word `error`, and states that are not what was asked for.
+/// The word `error`, and unsuccessful states.
 pub(crate) const ERROR: Style = AnsiColor::Red.on_default().bold();
-/// Words that ask for attention.
+/// Warnings.
 pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 /// The word `hint`.
 pub(crate) const HINT: Style = AnsiColor::Cyan.on_default().bold();
-/// What went well.
+/// Success.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
-/// What matters less.
+/// Less important text.
 pub(crate) const DIM: Style = Style::new().dimmed();
 
-/// The text in a style, with the style ended after it.
+/// The text in a style, with a reset after it.
 pub(crate) fn styled(style: Style, text: impl std::fmt::Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// Text from elsewhere as one line: every control character is written as an escape that can be read.
+/// Untrusted text as one line: control characters become readable escapes.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escape(text, |_| false)
 }
 
-/// Text from elsewhere as a block: as [`line()`], but line feeds and tabs stand, and CR LF becomes LF.
+/// Untrusted text as a block: as [`line()`], but line feeds and tabs are kept, and CR LF becomes LF.
 pub(crate) fn block(text: &str) -> String {
     escape(&text.replace("\r\n", "\n"), |c| c == '\n' || c == '\t').into_owned()
 }
 
-/// What a process printed as a block: text in its encoding, or bytes.
+/// The output of a process as a block: text in its encoding, or bytes.
 pub(crate) fn stream_block(stream: &Stream) -> String {
     match stream.text() {
         Some((text, _)) => block(&text),
@@ -68,7 +68,7 @@ pub(crate) fn stream_block(stream: &Stream) -> String {
     }
 }
 
-/// Bytes from elsewhere as a block: as [`block`], and bytes that are not UTF-8 become `\xNN`.
+/// Untrusted bytes as a block: as [`block`], and bytes that are not UTF-8 become `\xNN`.
 fn byte_block(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -80,24 +80,24 @@ fn byte_block(bytes: &[u8]) -> String {
     block(&text)
 }
 
-/// Whether a character can steer a terminal, or change the order in which a line is read.
+/// Whether a character can control a terminal, or change the reading direction of a line.
 pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
-    let harmful = |c: char| is_unsafe(c) && !keep(c);
-    if !text.contains(harmful) {
+    let is_escaped = |c: char| is_unsafe(c) && !keep(c);
+    if !text.contains(is_escaped) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         match c {
-            '\n' if harmful(c) => safe.push_str("\\n"),
-            '\t' if harmful(c) => safe.push_str("\\t"),
+            '\n' if is_escaped(c) => safe.push_str("\\n"),
+            '\t' if is_escaped(c) => safe.push_str("\\t"),
             '\r' => safe.push_str("\\r"),
-            c if !harmful(c) => safe.push(c),
+            c if !is_escaped(c) => safe.push(c),
             c if c.is_ascii() => {
                 let _ = write!(safe, "\\x{:02x}", c as u32);
             }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn harmless_text_stands_as_it_is() {
+    fn safe_text_is_kept() {
         for text in ["web-1", "日本語", "é", "a \\ b", "→ ü 😀"] {
             assert!(matches!(line(text), Cow::Borrowed(same) if same == text));
         }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_shown_as_hex() {
+    fn bytes_that_are_not_text_are_shown_as_hex() {
         assert_eq!(byte_block(b"ok\xff\xfe\n"), "ok\\xff\\xfe\n");
         assert_eq!(byte_block(b"\x9b1m\x1b"), "\\x9b1m\\x1b");
     }

@@ -1,9 +1,9 @@
-//! The words of the command line for hints that name a command or an option.
+//! The command line's texts for hints that name a command or an option.
 
 use atp_executor::{Data, Outcome, OutcomeError};
 use atp_transport::Hint;
 
-/// The hint in the command line's own words.
+/// The hint as text of the command line.
 pub(crate) fn hint(hint: &Hint) -> String {
     let words = match hint.id() {
         Some("check-host-id") => "check the host's id against the inventory (`atp host list`)",
@@ -81,7 +81,7 @@ pub(crate) fn hint(hint: &Hint) -> String {
     words.to_owned()
 }
 
-/// The outcome with all its hints in the command line's own words, for every form of output.
+/// The outcome with all hints as text of the command line, for every output format.
 pub(crate) fn outcome(mut outcome: Outcome) -> Outcome {
     let error = |error: &mut Option<OutcomeError>| {
         if let Some(given) = error.as_mut().and_then(|error| error.hint.as_mut()) {

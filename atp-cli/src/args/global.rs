@@ -1,4 +1,4 @@
-//! The options that stand before or after any command.
+//! The options that are valid before or after any command.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::output::OutputFormat;
 use crate::problem::Problem;
 use crate::terminal::ColorMode;
 
-/// Options that stand before or after the command.
+/// Options that are valid before or after any command.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
@@ -81,7 +81,7 @@ pub(crate) struct AdHocHost {
 }
 
 impl GlobalArgs {
-    /// The options that were given and say how a run goes about its targets, apart from its time for each.
+    /// The given options that are only for runs over targets; `--timeout` has a use elsewhere too.
     pub(crate) fn run_options(&self) -> Vec<&'static str> {
         let PolicyArgs { per_host, deadline, retries, max_failures, serial, journal, resume } = &self.policy;
         let given = [
@@ -99,42 +99,45 @@ impl GlobalArgs {
         given.into_iter().filter_map(|(option, is_given)| is_given.then_some(option)).collect()
     }
 
-    /// Checks the options of a verb that is no run over targets, and reports no outcomes of targets.
+    /// Checks the options of a verb that is not a run over targets and has no outcomes.
     pub(crate) fn refuse_reports(&self) -> Result<(), Problem> {
         self.refuse_journal()?;
         if self.junit.is_none() {
             return Ok(());
         }
-        Err(Problem::new("--junit is of outcomes of targets, and there are none here").hint("leave it out"))
+        Err(Problem::new("--junit is for outcomes of targets, which this command does not have")
+            .hint("remove the option"))
     }
 
-    /// Checks the options of a verb that is no run over targets, which could be noted in a journal.
+    /// Checks the options of a verb that is not a run over targets, and so has no journal.
     pub(crate) fn refuse_journal(&self) -> Result<(), Problem> {
         if self.policy.journal.is_none() && self.policy.resume.is_none() {
             return Ok(());
         }
-        let problem = Problem::new("--journal and --resume are of runs over targets, and this is none");
-        Err(problem.hint("leave them out"))
+        let problem =
+            Problem::new("--journal and --resume are for runs over targets, which this command is not");
+        Err(problem.hint("remove these options"))
     }
 
-    /// Checks the options of a run over targets: no file is to be written as two things.
+    /// Checks the options of a run over targets: no file may be both journal and JUnit report.
     pub(crate) fn check_files(&self) -> Result<(), Problem> {
         let Some(junit) = &self.junit else { return Ok(()) };
         let mut journals = self.policy.journal.iter().chain(&self.policy.resume);
         if journals.any(|journal| is_same_file(journal, junit)) {
-            let message = format!("--junit {}: it is the journal, which it would replace", junit.display());
+            let message =
+                format!("--junit {}: this file is the journal, which would be replaced", junit.display());
             return Err(Problem::new(message).hint("name another file"));
         }
         Ok(())
     }
 
-    /// Reads the value of `--host`, if it is good.
+    /// Parses the value of `--host`, if it is valid.
     pub(crate) fn host(text: &str) -> Option<AdHocHost> {
         parse_host(text).ok()
     }
 }
 
-/// Whether two paths lead to one file, which may not be there yet.
+/// Whether two paths name the same file, which may not exist yet.
 fn is_same_file(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

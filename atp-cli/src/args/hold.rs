@@ -7,7 +7,7 @@ use atp_settings::{DurationError, parse_duration};
 use crate::context::Context;
 use crate::problem::Problem;
 
-/// Reads the value of `--hold`.
+/// Parses the value of `--hold`.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     match parse_duration(text) {
         Ok(hold) if hold >= Duration::from_millis(1) => Ok(hold),
@@ -16,7 +16,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Checks that a key is held for less time than its VM has.
+/// Checks that a key is held for less time than its target has.
 pub(crate) fn check(hold: Duration, context: &Context) -> Result<(), Problem> {
     let timeout = context.settings.policy.timeout;
     if hold < timeout {

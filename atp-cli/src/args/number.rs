@@ -1,4 +1,4 @@
-//! Numbers as options take them.
+//! Numbers as values of options.
 
 pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected a number of at least 1".to_owned())

@@ -1,4 +1,4 @@
-//! How a run goes about its targets, and where it is noted.
+//! The policy of a run over targets, and its journal.
 
 use std::path::PathBuf;
 
@@ -8,11 +8,11 @@ use clap::Args;
 
 use super::number::{parse_count, parse_number};
 
-/// The word for no limit: it takes away what a file or a variable sets.
+/// The word for no limit; it removes a limit set by a file or a variable.
 pub(crate) const NONE: &str = "none";
 
-/// Options of a run over many targets. Limits are checked here, and kept as they were typed: they are settings like
-/// those of files.
+/// Options of a run over many targets. Limits are checked here and kept as typed: they are settings, like those in
+/// files.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Options of a run")]
 pub(crate) struct PolicyArgs {
@@ -48,7 +48,7 @@ pub(crate) struct PolicyArgs {
     pub(crate) resume: Option<PathBuf>,
 }
 
-/// Takes what `parse` takes, and [`NONE`].
+/// Accepts what `parse` accepts, and [`NONE`].
 fn limit<T, E>(parse: fn(&str) -> Result<T, E>) -> impl Fn(&str) -> Result<String, E> + Clone {
     move |text| if text == NONE { Ok(text.to_owned()) } else { parse(text).map(|_| text.to_owned()) }
 }

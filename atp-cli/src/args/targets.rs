@@ -1,4 +1,4 @@
-//! The VMs a command is for.
+//! Arguments that select VMs.
 
 use atp_executor::{LabelFilter, Selection, Selector, StateFilter};
 use clap::Args;
@@ -6,7 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::completer;
 
-/// The VMs to work on.
+/// The VMs to process.
 #[derive(Debug, Args)]
 pub(crate) struct TargetArgs {
     /// VMs, as [HOST/]VM: both parts are globs; HOST can be @GROUP; HOST/ alone selects all VMs of the host;
@@ -17,7 +17,7 @@ pub(crate) struct TargetArgs {
     narrow: NarrowArgs,
 }
 
-/// What takes VMs away from a selection.
+/// Options that narrow a selection.
 #[derive(Debug, Default, Args)]
 pub(crate) struct NarrowArgs {
     /// Exclude the VMs that this selects; may be repeated
@@ -42,13 +42,13 @@ impl TargetArgs {
 }
 
 impl NarrowArgs {
-    /// The selection without the VMs that these arguments take away.
+    /// The selection, narrowed by these options.
     pub(crate) fn narrow(self, selection: Selection) -> Selection {
         Selection { exclude: self.exclude, state: self.state, labels: self.labels, ..selection }
     }
 }
 
-/// Reads a state, and lets the help list those there are.
+/// Parses a state, and lets the help list all states.
 fn state_parser() -> impl TypedValueParser<Value = StateFilter> {
     PossibleValuesParser::new(["running", "shut-off", "paused", "any"])
         .try_map(|text| text.parse::<StateFilter>())

@@ -1,8 +1,8 @@
-//! Comma-separated values (RFC 4180, lines ended by a line feed): a header, and a row for each outcome.
+//! Comma-separated values (RFC 4180, lines end with a line feed): a header, and one row per outcome.
 //!
-//! The first columns are the same for every operation; those of the operation's own data follow. A column is never
-//! moved or removed. Made for spreadsheets: control characters are written as escapes, and text that a spreadsheet
-//! would take for a formula has an apostrophe before it. For the exact bytes there is JSON.
+//! The first columns are the same for every operation; the columns of its own data follow. A column is never moved or
+//! removed. The format is for spreadsheets: control characters are escaped, and text that a spreadsheet would take
+//! for a formula has an apostrophe before it. JSON has the exact bytes.
 
 use std::borrow::Cow;
 
@@ -26,10 +26,10 @@ const COMMON: [&str; 10] = [
     "error_message",
 ];
 
-/// The columns of an operation's data. `data` is all of it, as JSON, where there is no better form.
+/// The columns of an operation's data. The column `data` is all of it as JSON, if there is no better form.
 pub(crate) type Columns = &'static [&'static str];
 
-/// The header and a row for each outcome.
+/// The header and one row per outcome.
 pub(crate) fn outcomes(columns: Columns, outcomes: &[Outcome]) -> String {
     let mut text = row(COMMON.iter().chain(columns).map(|&name| name.into()));
     for outcome in outcomes {
@@ -62,10 +62,10 @@ fn outcome_row(columns: Columns, outcome: &Outcome) -> String {
     row(common.into_iter().chain(own))
 }
 
-/// The cell of an outcome's data in the column of this name.
+/// The cell of this column of an outcome's data.
 fn own_cell<'a>(name: &str, data: &Data, value: &Value) -> Cow<'a, str> {
     match (name, data) {
-        // A stream's text says more than its JSON.
+        // A stream's text is more readable than its JSON.
         ("stdout", Data::Exec(ExecReport { stdout, .. })) => terminal::stream_block(stdout).into(),
         ("stderr", Data::Exec(ExecReport { stderr, .. })) => terminal::stream_block(stderr).into(),
         ("data", _) => cell(value).into_owned().into(),
@@ -82,7 +82,7 @@ pub(crate) fn cell(value: &Value) -> Cow<'_, str> {
     }
 }
 
-/// A line of these cells.
+/// A line with these cells.
 pub(crate) fn row<'a>(cells: impl Iterator<Item = Cow<'a, str>>) -> String {
     let mut line = cells.map(|cell| quoted(&cell)).collect::<Vec<_>>().join(",");
     line.push('\n');
@@ -99,7 +99,7 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// Whether a spreadsheet would compute the text. A number with its sign is one.
+/// Whether a spreadsheet would evaluate the text. A signed number is not a formula.
 fn is_formula(text: &str) -> bool {
     match text.trim_start().chars().next() {
         Some('=' | '@') => true,
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_spreadsheet_would_compute_is_text() {
+    fn formulas_become_text() {
         for (text, cell) in [
             ("=1+1", "'=1+1"),
             ("@SUM(A1)", "'@SUM(A1)"),

@@ -1,4 +1,4 @@
-//! What went wrong, for people: targets with the same trouble together, and each hint once.
+//! Failures, for people: targets with the same failure together, and each hint once.
 
 use atp_executor::{Outcome, OutcomeError, Status};
 use atp_transport::Effect;
@@ -6,27 +6,27 @@ use atp_transport::Effect;
 use crate::render::{group_by, groups, name_of};
 use crate::terminal::{self, ERROR, HINT, WARNING, styled};
 
-/// The report on those outcomes that have an error and are not told otherwise.
+/// The report on the outcomes with an error that is not shown elsewhere.
 pub(crate) fn failures(outcomes: &[Outcome]) -> String {
     report_on(outcomes.iter())
 }
 
-/// The same after a dry run: what it says of its targets stands in its table.
+/// The same after a dry run, whose table shows the errors of its targets.
 pub(crate) fn of_dry_run(outcomes: &[Outcome]) -> String {
     report_on(outcomes.iter().filter(|outcome| outcome.status != Status::Skipped))
 }
 
 fn report_on<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> String {
-    let untold = outcomes.filter(|outcome| outcome.error.is_some() && !groups::is_told(outcome));
-    let troubles = group_by(untold, |outcome| {
+    let unreported = outcomes.filter(|outcome| outcome.error.is_some() && !groups::is_shown(outcome));
+    let kinds = group_by(unreported, |outcome| {
         let error = outcome.error.as_ref();
         (outcome.status, outcome.effect, error.map(|error| (&error.kind, &error.hint)))
     });
-    troubles.iter().map(|members| trouble(members)).collect()
+    kinds.iter().map(|members| failure(members)).collect()
 }
 
-/// One kind of trouble, and whose it is.
-fn trouble(members: &[&Outcome]) -> String {
+/// One kind of failure, with its targets.
+fn failure(members: &[&Outcome]) -> String {
     let Some((outcome, error)) = members.first().and_then(|first| Some((first, first.error.as_ref()?)))
     else {
         return String::new();
@@ -56,7 +56,7 @@ fn trouble(members: &[&Outcome]) -> String {
         text.push_str(&indented(&report(outcome)));
     }
     if outcome.effect == Effect::Unknown {
-        text.push_str("  it was sent, and may have taken effect all the same\n");
+        text.push_str("  it was sent, and may have taken effect\n");
     }
     match &error.hint {
         Some(hint) => text.push_str(&format!("\n{}: {}\n\n", styled(HINT, "hint"), terminal::block(hint))),
@@ -76,8 +76,8 @@ fn names(members: &[&Outcome]) -> String {
     members.iter().map(|outcome| name_of(outcome)).collect::<Vec<_>>().join(", ")
 }
 
-/// Message and causes, without what names the target: that stands beside them, and so those of several
-/// targets are the same.
+/// Message and causes without the names of host and VM: these stand beside them, and targets with the same failure
+/// can be grouped.
 fn report(outcome: &Outcome) -> Vec<String> {
     let Some(OutcomeError { message, causes, .. }) = &outcome.error else { return Vec::new() };
     let mut message = message.clone();
@@ -89,10 +89,10 @@ fn report(outcome: &Outcome) -> Vec<String> {
         message = message.replace(&format!("VM {vm:?}"), "the VM");
     }
     let mut report = [vec![message], causes.clone()].concat();
-    // A message that only names a libvirt function reads better with what the function said.
+    // A message that is only the name of a libvirt function is joined with its error.
     if report.len() > 1 && !report[0].contains(char::is_whitespace) {
-        let said = report.remove(1);
-        report[0] = format!("{}: {said}", report[0]);
+        let cause = report.remove(1);
+        report[0] = format!("{}: {cause}", report[0]);
     }
     report
 }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_trouble_is_told_once_with_all_its_targets() {
+    fn the_same_failure_is_reported_once_with_all_its_targets() {
         let outcomes: Vec<_> = (0..100)
             .map(|n| {
                 let vm = format!("vm{n}");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_function_name_stands_before_what_it_said() {
+    fn a_bare_function_name_is_joined_with_its_error() {
         let mut outcome = failed("h1", "a", ErrorKind::NotSupported, "host h1: virDomainReset");
         outcome.error.as_mut().unwrap().causes = vec!["no such function".to_owned(), "deeper".to_owned()];
         assert!(
@@ -169,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_effect_is_said() {
+    fn an_unknown_effect_is_reported() {
         let outcome =
             Outcome { effect: Effect::Unknown, ..failed("h1", "a", ErrorKind::CallTimeout, "no answer") };
-        assert!(plain(&[outcome]).contains("may have taken effect all the same"));
+        assert!(plain(&[outcome]).contains("may have taken effect"));
     }
 
     #[test]
-    fn messages_cannot_steer_the_terminal() {
+    fn messages_cannot_control_the_terminal() {
         let text = plain(&[failed("h1", "a\x1b[31m", ErrorKind::Unknown, "bad \x1b[2J")]);
         assert!(!text.contains('\x1b'), "{text:?}");
     }

@@ -1,4 +1,4 @@
-//! Outputs of guests and of QEMU, targets with the same output together, as `clush -b` does it:
+//! Outputs of guests and of QEMU; targets with the same output are grouped, as by `clush -b`:
 //!
 //! ```text
 //! ---------------
@@ -18,26 +18,26 @@ use crate::json;
 use crate::render::{Forms, group_by, name_of};
 use crate::terminal::{self, DIM, ERROR, GOOD, HEADING, WARNING, styled};
 
-/// Lines shown around each difference.
+/// Lines of context around each difference.
 const CONTEXT: usize = 1;
 
 const RULE: &str = "---------------";
 
-/// The forms of a verb whose targets answer with an output: all outputs, or what differs from the commonest.
+/// The forms of a verb whose targets have outputs: all outputs, or only the differences from the most common one.
 pub(crate) fn forms(only_differences: bool) -> Forms {
     Forms::new(if only_differences { differences } else { outputs }, &["data"])
 }
 
-/// The groups of those outcomes that have an output.
+/// The outputs, each with its group of targets.
 fn outputs(outcomes: &[Outcome]) -> String {
     groups(outcomes).iter().map(|(members, body)| format!("{}{body}", heading(members))).collect()
 }
 
-/// The commonest output in full, and of each other one what differs from it. Of several that are equally common it is
-/// the first.
+/// The most common output in full, and the differences of each other output from it. Of several equally common
+/// outputs, the first is taken.
 fn differences(outcomes: &[Outcome]) -> String {
     let groups = groups(outcomes);
-    // The first of the greatest, where `max_by_key` finds the last.
+    // The first of the largest groups: `max_by_key` finds the last.
     let Some((common, reference)) = groups.iter().rev().max_by_key(|(members, _)| members.len()) else {
         return String::new();
     };
@@ -67,7 +67,7 @@ fn differences(outcomes: &[Outcome]) -> String {
     text
 }
 
-/// The outcomes that have an output, those with the same one together with how it looks.
+/// The outcomes that have an output, grouped by it, each group with its rendered output.
 fn groups(outcomes: &[Outcome]) -> Vec<(Vec<&Outcome>, String)> {
     let with_output =
         outcomes.iter().filter(|outcome| matches!(outcome.data, Some(Data::Exec(_) | Data::Reply(_))));
@@ -80,8 +80,8 @@ fn groups(outcomes: &[Outcome]) -> Vec<(Vec<&Outcome>, String)> {
         .collect()
 }
 
-/// Whether the outcome is told by its group, and needs no further word.
-pub(crate) fn is_told(outcome: &Outcome) -> bool {
+/// Whether the outcome is shown in its group, and not among the failures.
+pub(crate) fn is_shown(outcome: &Outcome) -> bool {
     matches!(outcome.data, Some(Data::Exec(_)))
 }
 
@@ -117,7 +117,7 @@ fn exec(report: &ExecReport) -> String {
     text
 }
 
-/// A stream, ended by a line feed if it has any text.
+/// A stream; text ends with a line feed.
 fn stream(stream: &Stream) -> String {
     let mut text = terminal::stream_block(stream);
     if !text.is_empty() && !text.ends_with('\n') {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_with_the_same_output_stand_together() {
+    fn targets_with_the_same_output_are_grouped() {
         let text = plain(&[
             outcome("a", ran(Some(0), None, b"6.1\n", b"")),
             outcome("b", ran(Some(0), None, b"5.10\n", b"")),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_are_told_from_the_commonest_output() {
+    fn differences_are_from_the_most_common_output() {
         let text = differences(&[
             outcome("a", ran(Some(0), None, b"one\ntwo\nthree\nfour\n", b"")),
             outcome("b", ran(Some(0), None, b"one\nTWO\nthree\nfour\n", b"")),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_guests_write_cannot_steer_the_terminal() {
+    fn output_of_guests_cannot_control_the_terminal() {
         let text = outputs(&[outcome("\x1b]0;x\x07", ran(Some(0), None, b"\x1b[2J\xff\r\n", b""))]);
         let text = anstream::adapter::strip_str(&text).to_string();
         assert!(text.contains("h1/\\x1b]0;x\\x07"), "{text}");

@@ -1,7 +1,7 @@
 //! JUnit XML, as CI systems read it: a test case for each target, by host and VM, written at the end.
 //!
-//! What went wrong is a `failure`; a target that was out of time or out of reach, or was cut off, is an `error`; one
-//! that never started is `skipped`.
+//! A target that failed is a `failure`; one that timed out, was unreachable or was cancelled is an `error`; one that
+//! never started is `skipped`.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -14,21 +14,21 @@ use quick_xml::escape::escape;
 
 use crate::terminal;
 
-/// A JUnit file to be written.
+/// A JUnit file in progress.
 #[derive(Debug)]
 pub(crate) struct Junit {
     path: PathBuf,
     file: File,
-    /// The name of the suite: the operation's.
+    /// The name of the suite: that of the operation.
     suite: &'static str,
     counts: Counts,
     cases: Vec<Case>,
 }
 
-/// A target's test case, as it is written.
+/// The test case of a target.
 #[derive(Debug)]
 struct Case {
-    /// The outcome without what can be large, for its place among the others.
+    /// The outcome without its large parts, to sort the cases by.
     of: Outcome,
     text: String,
 }
@@ -42,13 +42,13 @@ struct Counts {
 }
 
 impl Junit {
-    /// Creates the file, or empties it.
+    /// Creates or empties the file.
     ///
     /// # Errors
-    /// It cannot be written; then it is removed, for an empty file is no report.
+    /// It cannot be written. It is then removed: an empty file is no report.
     pub(crate) fn create(path: &Path, suite: &'static str) -> io::Result<Self> {
         let mut file = File::create(path)?;
-        // Finds a full disk before anything is done.
+        // This detects a full disk before anything is done.
         if let Err(error) = file.write_all(DECLARATION.as_bytes()) {
             if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
                 let _ = fs::remove_file(path);
@@ -58,10 +58,10 @@ impl Junit {
         Ok(Junit { path: path.to_owned(), file, suite, counts: Counts::default(), cases: Vec::new() })
     }
 
-    /// Looks whether the file can be written, and leaves what is in it.
+    /// Checks that the file can be written, and keeps its content.
     ///
     /// # Errors
-    /// It cannot be opened for that.
+    /// It cannot be opened for writing.
     pub(crate) fn check(path: &Path) -> io::Result<()> {
         let is_new = !path.exists();
         File::options().append(true).create(true).open(path)?;
@@ -73,7 +73,7 @@ impl Junit {
         &self.path
     }
 
-    /// Takes one outcome.
+    /// Adds one outcome.
     pub(crate) fn take(&mut self, outcome: &Outcome) {
         self.counts.count(outcome.status);
         let of = Outcome {
@@ -89,7 +89,7 @@ impl Junit {
     /// Writes the file.
     ///
     /// # Errors
-    /// What went wrong with it.
+    /// It cannot be written.
     pub(crate) fn finish(mut self, took: Duration) -> io::Result<()> {
         self.cases.sort_by(|one, other| one.of.report_order(&other.of));
         let Counts { tests, failures, errors, skipped } = self.counts;
@@ -105,7 +105,7 @@ impl Junit {
     }
 }
 
-/// Stands first.
+/// The first line of the file.
 const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
 impl Counts {
@@ -169,7 +169,7 @@ fn report(error: &OutcomeError) -> String {
     text
 }
 
-/// Text of an attribute: one line, without a character that XML does not have.
+/// Text of an attribute: one line, without characters that XML does not allow.
 fn attribute(text: &str) -> String {
     escape(characters(&terminal::line(text))).into_owned()
 }
@@ -179,7 +179,7 @@ fn content(text: &str) -> String {
     escape(characters(&terminal::block(text))).into_owned()
 }
 
-/// Control characters are escapes by now; XML 1.0 lacks two more.
+/// Control characters are escaped already; XML 1.0 does not allow two more characters.
 fn characters(text: &str) -> String {
     text.replace('\u{fffe}', "\\u{fffe}").replace('\u{ffff}', "\\u{ffff}")
 }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn each_target_is_a_case_and_the_counts_stand_at_the_head() {
+    fn each_target_is_a_case_and_the_suite_has_the_counts() {
         let text = written(&[
             outcome("a", Status::Ok, b"6.1\n"),
             outcome("b", Status::Failed, b""),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn cases_stand_in_the_order_of_host_and_vm() {
+    fn cases_are_sorted_by_host_and_vm() {
         let of =
             |host: &str, vm| Outcome { host: Some(host.parse().unwrap()), ..outcome(vm, Status::Ok, b"") };
         let text = written(&[of("h2", "a"), of("h1", "b"), of("h1", "a")]);

@@ -1,4 +1,4 @@
-//! Outcomes as a person or a program reads them.
+//! Outcomes in the formats that people and programs read.
 
 pub(crate) mod csv;
 pub(crate) mod failures;
@@ -24,16 +24,16 @@ use crate::terminal;
 /// How the outcomes of a verb are shown.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Forms {
-    /// stdout, for people.
+    /// The text on stdout for people.
     pub(crate) table: fn(&[Outcome]) -> String,
-    /// What people are told of failures on stderr.
+    /// The text on stderr about failures, for people.
     pub(crate) failures: fn(&[Outcome]) -> String,
     /// The columns of the verb's own data in CSV.
     pub(crate) columns: csv::Columns,
 }
 
 impl Forms {
-    /// A table and columns; failures are told as of most verbs.
+    /// A table and columns; failures are reported as for most verbs.
     pub(crate) const fn new(table: fn(&[Outcome]) -> String, columns: csv::Columns) -> Self {
         Forms { table, failures: failures::failures, columns }
     }
@@ -44,18 +44,18 @@ impl Forms {
     }
 }
 
-/// Takes the outcomes of a run and renders them in one form.
+/// Collects the outcomes of a run and renders them in one format.
 #[derive(Debug)]
 pub(crate) enum Reporter {
-    /// For people, at the end.
+    /// Text for people, at the end.
     People(Forms, Vec<Outcome>),
     /// One array, at the end.
     Json(Vec<Outcome>),
-    /// A line for each, as it comes.
+    /// One line per outcome, as targets finish.
     JsonLines,
-    /// A header and a row for each, at the end.
+    /// A header and one row per outcome, at the end.
     Csv(csv::Columns, Vec<Outcome>),
-    /// A selector for each that is well, at the end.
+    /// A selector for each successful target, at the end.
     Names(Vec<Outcome>),
 }
 
@@ -71,7 +71,7 @@ impl Reporter {
         }
     }
 
-    /// Takes one outcome.
+    /// Adds one outcome.
     pub(crate) fn take(&mut self, outcome: Outcome, output: &mut Output) {
         match self {
             Reporter::People(_, outcomes)
@@ -82,7 +82,7 @@ impl Reporter {
         }
     }
 
-    /// Writes what was kept for the end. Returns what is to be said of failures on stderr.
+    /// Writes everything kept for the end. Returns the text about failures for stderr.
     pub(crate) fn finish(mut self, output: &mut Output) -> String {
         match &mut self {
             Reporter::People(_, outcomes)
@@ -101,14 +101,14 @@ impl Reporter {
         output.write(&text);
         match &self {
             Reporter::People(forms, outcomes) => (forms.failures)(outcomes),
-            // The outcomes themselves tell it.
+            // The outcomes themselves have it.
             Reporter::Json(_) | Reporter::JsonLines | Reporter::Csv(..) => String::new(),
             Reporter::Names(outcomes) => failures::failures(outcomes),
         }
     }
 }
 
-/// `HOST/VM`, `HOST`, or `VM` where it was found on no host; harmless for a terminal.
+/// `HOST/VM`, `HOST`, or `VM` if it was found on no host; safe for a terminal.
 pub(crate) fn target_name(host: Option<&HostId>, vm: Option<&str>) -> String {
     match (host, vm) {
         (Some(host), Some(vm)) => format!("{host}/{}", terminal::line(vm)),
@@ -122,7 +122,7 @@ pub(crate) fn name_of(outcome: &Outcome) -> String {
     target_name(outcome.host.as_ref(), outcome.vm.as_deref())
 }
 
-/// Puts together what has the same key, in the order in which the keys first come.
+/// Groups outcomes by key, in the order in which the keys first appear.
 fn group_by<'a, K: Hash + Eq>(
     outcomes: impl IntoIterator<Item = &'a Outcome>,
     key: impl Fn(&'a Outcome) -> K,

@@ -1,4 +1,4 @@
-//! Targets as selectors that mean exactly them, for other calls of `atp` to take.
+//! Targets as exact selectors, which other `atp` commands accept.
 
 use std::fmt::Write as _;
 
@@ -6,19 +6,19 @@ use atp_executor::{Outcome, Status, escape};
 
 use crate::terminal;
 
-/// A line for each outcome that is well or, in a dry run, would be worked on.
+/// One line per successful outcome or, in a dry run, per target that would be processed.
 pub(crate) fn names(outcomes: &[Outcome]) -> String {
-    let is_well = |outcome: &&Outcome| {
+    let is_named = |outcome: &&Outcome| {
         outcome.status.is_success() || (outcome.status == Status::Skipped && outcome.error.is_none())
     };
-    outcomes.iter().filter(is_well).filter_map(name).map(|name| name + "\n").collect()
+    outcomes.iter().filter(is_named).filter_map(name).map(|name| name + "\n").collect()
 }
 
 fn name(outcome: &Outcome) -> Option<String> {
     let host = outcome.host.as_ref()?;
     Some(match &outcome.vm {
         None => host.to_string(),
-        // Only a regular expression can say a character without holding it.
+        // Only a regular expression can name a character without containing it.
         Some(vm) if vm.contains(terminal::is_unsafe) => format!("{host}//^{}$/", expression(vm)),
         Some(vm) => format!("{host}/{}", escape(vm)),
     })
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_well_is_named() {
+    fn only_successful_targets_are_named() {
         let text = names(&[
             outcome(None, Status::Ok),
             outcome(Some("a"), Status::Unchanged),

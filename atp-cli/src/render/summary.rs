@@ -1,4 +1,4 @@
-//! The last line on stderr: how many targets went how, and how long it took.
+//! The last line on stderr: the number of targets by status, and the time.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::terminal::{DIM, ERROR, GOOD, WARNING, styled};
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Summary {
     counts: Vec<(Status, usize)>,
-    /// Targets that an earlier run of the same journal has done.
+    /// Targets done by an earlier run of the same journal.
     done_before: usize,
 }
 
 impl Summary {
-    /// No outcomes yet, of a run that leaves so many targets alone as they are done.
+    /// Starts without outcomes; `done_before` targets were done by an earlier run.
     pub(crate) fn after(done_before: usize) -> Self {
         Summary { done_before, ..Summary::default() }
     }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_stand_in_a_fixed_order() {
+    fn counts_have_a_fixed_order() {
         let mut summary = Summary::default();
         for status in [Status::Unreachable, Status::Ok, Status::Ok, Status::Failed] {
             summary.count(status);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_left_that_is_said() {
+    fn a_run_with_nothing_left_says_so() {
         let line = |done| Summary::after(done).line(false, Duration::ZERO);
         assert_eq!(line(4), "nothing left to do: 4 of 4 targets were done before\n");
         assert_eq!(line(1), "nothing left to do: the only target was done before\n");

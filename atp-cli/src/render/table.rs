@@ -1,4 +1,4 @@
-//! Tables for people: one line a row, no borders, so that they can be cut and grepped too.
+//! Tables for people: one line per row and no borders, so that `cut` and `grep` work on them.
 
 use anstyle::Style;
 use atp_executor::{Data, Outcome, Status};
@@ -6,7 +6,7 @@ use comfy_table::{Table, presets};
 
 use crate::terminal::{self, ERROR, HEADING, styled};
 
-/// What stands where there is nothing to say.
+/// The cell of a value that does not exist.
 pub(crate) const NOTHING: &str = "-";
 
 /// A table under construction.
@@ -22,13 +22,13 @@ impl Rows {
         Rows { table, styles: Vec::new() }
     }
 
-    /// Adds a row; its cells are made harmless here.
+    /// Adds a row; its cells are made safe for terminals.
     pub(crate) fn add(&mut self, style: Style, cells: &[&str]) {
         self.table.add_row(cells.iter().map(|cell| terminal::line(cell).into_owned()).collect::<Vec<_>>());
         self.styles.push(style);
     }
 
-    /// Adds a row about an outcome: one that is no success stands out.
+    /// Adds a row for an outcome, highlighted if it is a failure.
     pub(crate) fn add_outcome(&mut self, outcome: &Outcome, cells: &[&str]) {
         let host = outcome.host.as_ref().map_or(NOTHING, |host| host.as_str());
         let style = if outcome.status.is_success() || outcome.status == Status::Skipped {
@@ -39,7 +39,7 @@ impl Rows {
         self.add(style, &[&[host], cells].concat());
     }
 
-    /// The text; nothing at all if there are no rows.
+    /// The text; empty if there are no rows.
     pub(crate) fn finish(mut self) -> String {
         if self.styles.is_empty() {
             return String::new();
@@ -56,7 +56,7 @@ impl Rows {
     }
 }
 
-/// `atp wait`, `atp key` and its like: there is nothing to show but how it went.
+/// One row per outcome with its status: for verbs without data of their own to show.
 pub(crate) fn results(outcomes: &[Outcome]) -> String {
     let mut rows = Rows::new(&["HOST", "VM", "RESULT", "TIME"]);
     for outcome in outcomes {
@@ -65,12 +65,12 @@ pub(crate) fn results(outcomes: &[Outcome]) -> String {
     rows.finish()
 }
 
-/// How long it took, if it was begun.
+/// The duration, if the target was started.
 pub(crate) fn time(outcome: &Outcome) -> String {
     if outcome.attempts > 0 { format!("{} ms", outcome.duration_ms) } else { NOTHING.to_owned() }
 }
 
-/// `--dry-run`, whatever the command.
+/// The table of `--dry-run`, for every verb.
 pub(crate) fn dry_run(outcomes: &[Outcome]) -> String {
     let mut rows = Rows::new(&["HOST", "VM", "STATE", "WOULD"]);
     for outcome in outcomes {
@@ -115,7 +115,7 @@ pub(crate) fn number(number: Option<u32>) -> String {
     number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
-/// KiB as `96 MiB`, `1.5 GiB`: in the largest unit that keeps one decimal exact enough to read.
+/// KiB as `96 MiB`, `1.5 GiB`: in the largest unit, with one decimal.
 pub(crate) fn size(kib: Option<u64>) -> String {
     let Some(kib) = kib else { return "-".to_owned() };
     const MIB: u64 = 1 << 10;
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_state_there_is_no_column_for_it() {
+    fn results_have_no_column_for_a_state() {
         assert_eq!(
             plain(&results(&[outcome(Some("a"))])),
             "HOST  VM  RESULT  TIME\nh1    a   ok      7 ms\n"

@@ -50,7 +50,7 @@ impl Verb for CompletionsArgs {
         Ok(())
     }
 
-    /// What is wrong with the settings must not keep a shell from starting.
+    /// Wrong settings must not keep a shell from starting.
     fn run_without_settings(&self, _: &GlobalArgs, console: &Console) -> Option<u8> {
         Some(print_script(self.shell, console))
     }
@@ -75,7 +75,8 @@ fn print_script(shell: Shell, console: &Console) -> u8 {
             output.end(console)
         }
         Err(error) => {
-            console.problem(&Problem::new(format!("the script for {name} cannot be made")).because(&error));
+            console
+                .problem(&Problem::new(format!("the script for {name} cannot be generated")).because(&error));
             BUG
         }
     }

@@ -41,8 +41,8 @@ pub(crate) struct CopyArgs {
 /// One side of a copy.
 #[derive(Debug, Clone)]
 enum Side {
-    /// A path here.
-    Here(PathBuf),
+    /// A local path.
+    Local(PathBuf),
     /// An absolute path in VMs.
     Guests(Selector, String),
 }
@@ -50,12 +50,12 @@ enum Side {
 impl FromStr for Side {
     type Err = String;
 
-    /// What has `:/` in it is in guests; a file here with such a name is written with `./` before it.
+    /// A text with `:/` in it is a path in guests; a local file with such a name is written with `./` before it.
     fn from_str(text: &str) -> Result<Self, String> {
         let colon = text.find(":/").filter(|_| !text.starts_with("./") && !text.starts_with("../"));
         match colon {
             None if text.is_empty() => Err("expected a path, or SEL:/PATH".to_owned()),
-            None => Ok(Side::Here(PathBuf::from(text))),
+            None => Ok(Side::Local(PathBuf::from(text))),
             Some(colon) => {
                 let selector = text[..colon].parse::<Selector>().map_err(|error| error.to_string())?;
                 Ok(Side::Guests(selector, text[colon + 1..].to_owned()))
@@ -67,37 +67,39 @@ impl FromStr for Side {
 impl Run for CopyArgs {
     async fn batch(self, _: &Context) -> Result<Batch, Failure> {
         let (selector, operation) = match (self.source, self.destination) {
-            (Side::Here(path), Side::Guests(selector, destination)) => {
+            (Side::Local(path), Side::Guests(selector, destination)) => {
                 let source = Source::open(&path).await.map_err(|error| {
                     Problem::new(format!("{} cannot be copied", path.display())).because(&error)
                 })?;
                 let push = PushSpec { source: Arc::new(source), local_path: path, destination };
                 (selector, Operation::Push(push))
             }
-            (Side::Guests(..), Side::Here(destination)) if destination.as_os_str() == "-" => {
-                let problem = Problem::new("a copy goes to a file, and `-` is none");
+            (Side::Guests(..), Side::Local(destination)) if destination.as_os_str() == "-" => {
+                let problem = Problem::new("the destination `-` is not a file");
                 return Err(problem
-                    .hint("to read a file's content: `atp exec SEL --spool -- cat PATH`; a file named so is ./-")
+                    .hint("`atp exec SEL --spool -- cat PATH` prints a file; a file of this name is ./-")
                     .into());
             }
-            (Side::Guests(selector, path), Side::Here(destination)) => {
+            (Side::Guests(selector, path), Side::Local(destination)) => {
                 (selector, Operation::Pull(PullSpec { path, destination, separate: false }))
             }
-            (Side::Here(source), Side::Here(destination)) => {
+            (Side::Local(source), Side::Local(destination)) => {
                 if let Some((selector, path)) = relative(&source).or_else(|| relative(&destination)) {
-                    let problem = Problem::new(format!("{path:?}: a path in guests has to be absolute"));
+                    let problem = Problem::new(format!("{path:?}: a path in guests must be absolute"));
                     return Err(problem
                         .hint(format!(
-                            "write {selector}:/{path}; a file here whose name has a ':' is ./{selector}:{path}"
+                            "write {selector}:/{path}; a local file whose name has a ':' is ./{selector}:{path}"
                         ))
                         .into());
                 }
-                let problem = Problem::new("both paths are here, and one has to be in guests");
+                let problem = Problem::new("both paths are local, but one must be in guests");
                 return Err(problem.hint("write SEL:/PATH, as in `atp cp file 'web-*:/etc/file'`").into());
             }
             (Side::Guests(..), Side::Guests(..)) => {
-                let problem = Problem::new("both paths are in guests, and one has to be here");
-                return Err(problem.hint("copy the file here first, and from here to the others").into());
+                let problem = Problem::new("both paths are in guests, but one must be local");
+                return Err(problem
+                    .hint("copy the file to this machine first, and then to the other guests")
+                    .into());
             }
         };
         Ok(Batch {
@@ -109,7 +111,7 @@ impl Run for CopyArgs {
     }
 }
 
-/// What may have been meant as a relative path in guests.
+/// A selector and a path, if the text may have been meant as a relative path in guests.
 fn relative(path: &Path) -> Option<(String, String)> {
     let text = path.to_str().filter(|text| !text.starts_with(['.', '/']))?;
     let (selector, path) = text.split_once(':')?;
@@ -155,7 +157,7 @@ mod tests {
     fn a_side_with_a_selector_is_in_guests() {
         let side = |text: &str| {
             text.parse().map(|side| match side {
-                Side::Here(path) => (None, path.display().to_string()),
+                Side::Local(path) => (None, path.display().to_string()),
                 Side::Guests(selector, path) => (Some(selector.to_string()), path),
             })
         };
@@ -179,7 +181,7 @@ mod tests {
         #[test]
         fn a_side_is_all_that_was_typed(text in prop_oneof![any::<String>(), "[a:/.*@h\\[]{0,12}"]) {
             match text.parse::<Side>() {
-                Ok(Side::Here(path)) => prop_assert_eq!(path.to_str(), Some(text.as_str())),
+                Ok(Side::Local(path)) => prop_assert_eq!(path.to_str(), Some(text.as_str())),
                 Ok(Side::Guests(selector, path)) => {
                     prop_assert!(path.starts_with('/'), "{}", path);
                     prop_assert_eq!(format!("{selector}:{path}"), text);
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_told_with_both_paths() {
+    fn a_dry_run_names_both_paths() {
         let pull = |separate| PullSpec { path: "/etc/x".into(), destination: "to".into(), separate };
         let told = |separate| would_copy(&Operation::Pull(pull(separate))).join("\n");
         assert_eq!(told(false), "cp would copy /etc/x in the guests to to");

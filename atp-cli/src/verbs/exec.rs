@@ -15,7 +15,7 @@ use crate::problem::{Failure, Problem};
 use crate::render::{Forms, groups};
 use crate::shell;
 
-/// The file name that stands for this process's standard input.
+/// The file name that means this process's standard input.
 const STDIN: &str = "-";
 
 const EXAMPLES: &str = "\
@@ -74,7 +74,7 @@ impl Run for ExecArgs {
         if program.is_empty() {
             let problem = Problem::new("there is no program to run: the first word after `--` is empty");
             return Err(problem
-                .hint("quote a variable that may be empty only if it is not the program")
+                .hint("do not quote a variable that may be empty in place of the program")
                 .into());
         }
         let spec = ExecSpec {
@@ -124,7 +124,7 @@ fn parse_folder(text: &str) -> Result<String, String> {
     }
 }
 
-/// The words as a shell takes them; with a shell in the guest, the line that is given to it.
+/// The words as a shell reads them; with `--shell`, the line for the guest's shell.
 fn would_run(operation: &Operation) -> Vec<String> {
     let Operation::Exec(spec) = operation else { return Vec::new() };
     let words = std::iter::once(&spec.program).chain(&spec.args).map(String::as_str);
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_is_told_as_it_would_be_typed() {
+    fn a_dry_run_shows_the_command_as_it_would_be_typed() {
         let spec = ExecSpec::new("sh").args(["-c", "echo it's", ""]);
         assert_eq!(would_run(&Operation::Exec(spec)), [r"exec would run: sh -c 'echo it'\''s' ''"]);
         assert_eq!(would_run(&Operation::Exec(ExecSpec::shell("a | b"))), ["exec would run: a | b"]);

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_told_by_their_names() {
+    fn a_dry_run_shows_the_names_of_keys() {
         let keys = KeySpec::new(vec!["ctrl-alt-del".parse().unwrap(), "a".parse().unwrap()]);
         assert_eq!(would_press(&Operation::Key(keys)), ["key would press: ctrl-alt-delete a"]);
     }

@@ -55,7 +55,7 @@ fn pages(args: &ManArgs, dry_run: bool, console: &Console) -> u8 {
                 output.end(console)
             }
             Err(error) => {
-                console.problem(&Problem::new("the manual page cannot be made").because(&error));
+                console.problem(&Problem::new("the manual page cannot be generated").because(&error));
                 BUG
             }
         };

@@ -1,8 +1,8 @@
-//! The verbs, a file each: its arguments and examples, what it does with them, what a dry run says of it, and how its
-//! outcomes are shown.
+//! The verbs, one file each: its arguments and examples, what it does, its dry-run words, and how its outcomes are
+//! shown.
 //!
-//! A new verb is a file here and a line in [`Command`]. Most verbs are an operation over selected VMs: they implement
-//! [`Run`](verb::Run). The others implement [`Verb`](verb::Verb).
+//! To add a verb, write `verbs/<verb>.rs` and add it to the table [`Command`]. Most verbs do an operation on selected
+//! VMs: they implement [`Run`](verb::Run). The others implement [`Verb`](verb::Verb).
 
 mod completions;
 mod config;

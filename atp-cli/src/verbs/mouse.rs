@@ -29,7 +29,7 @@ pub(crate) struct MouseArgs {
     #[arg(long, value_name = "DURATION", default_value = "50ms", allow_hyphen_values = true, value_parser = hold::parse)]
     hold: Duration,
 
-    /// What is done, after `--`.
+    /// The action, after `--`.
     #[arg(
         help = "move X Y | click [BUTTON] [X Y] | double-click [BUTTON] [X Y] | scroll N | drag [BUTTON] X Y X Y, after --; X and Y are pixels (640) or fractions of the screen (0.5, 50%); N is a number of notches, positive for down",
         last = true,
@@ -43,7 +43,7 @@ impl Run for MouseArgs {
     async fn batch(self, context: &Context) -> Result<Batch, Failure> {
         hold::check(self.hold, context)?;
         let action = MouseAction::from_words(&self.action).map_err(|error| {
-            Problem::new(error.to_string()).hint("`atp mouse --help` shows how an action is written")
+            Problem::new(error.to_string()).hint("`atp mouse --help` shows how to write an action")
         })?;
         let timing = MouseTiming { hold: self.hold, ..MouseTiming::default() };
         Ok(Batch {
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_action_is_told_in_words() {
+    fn a_dry_run_shows_the_action() {
         let words = ["click", "right", "50%", "20"].map(str::to_owned);
         let action = MouseAction::from_words(&words).unwrap();
         let mouse = Operation::Mouse(MouseSpec { action, timing: MouseTiming::default() });

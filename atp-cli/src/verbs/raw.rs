@@ -1,4 +1,4 @@
-//! What `atp qmp` and `atp qga` have in common: one command as QEMU and its guest agent take it.
+//! Common parts of `atp qmp` and `atp qga`: one command in the form of QEMU and its guest agent.
 
 use atp_executor::Operation;
 use atp_protocol::{RawCommand, RawCommandError};
@@ -24,7 +24,7 @@ pub(crate) struct RawArgs {
 }
 
 impl RawArgs {
-    /// The command of the verb of this name.
+    /// The batch of the verb of this name.
     pub(super) fn batch(self, verb: &str, operation: fn(RawCommand) -> Operation) -> Result<Batch, Problem> {
         let command = parse(&self.command, verb)?;
         Ok(Batch {
@@ -40,9 +40,9 @@ fn parse(words: &[String], command: &str) -> Result<RawCommand, Problem> {
     RawCommand::from_words(words).map_err(|error| {
         let hint = match &error {
             RawCommandError::Argument { word, .. } if word.starts_with("--") => {
-                "what follows '--' is no option: put options before it".to_owned()
+                "words after '--' are not options: put options before it".to_owned()
             }
-            _ => format!("`atp {command} --help` shows how a command is written"),
+            _ => format!("`atp {command} --help` shows how to write a command"),
         };
         Problem::new(error.to_string()).hint(hint)
     })
@@ -62,9 +62,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_option_behind_the_dashes_is_told_where_it_belongs() {
-        let said = |word: &str| format!("{:?}", parse(&["quit".into(), word.into()], "qmp").unwrap_err());
-        assert!(said("--dry-run").contains("put options before it"), "{}", said("--dry-run"));
-        assert!(said("x").contains("--help"), "{}", said("x"));
+    fn an_option_after_the_dashes_gets_a_hint() {
+        let message = |word: &str| format!("{:?}", parse(&["quit".into(), word.into()], "qmp").unwrap_err());
+        assert!(message("--dry-run").contains("put options before it"), "{}", message("--dry-run"));
+        assert!(message("x").contains("--help"), "{}", message("x"));
     }
 }

@@ -40,7 +40,7 @@ impl Run for RunArgs {
         let path = &self.scenario;
         let text = std::fs::read_to_string(path).map_err(|error| {
             let problem = Problem::new(format!("{} cannot be read", path.display())).because(&error);
-            problem.hint("name a scenario's file; docs/scenarios.md says what stands in one")
+            problem.hint("name a scenario file; docs/scenarios.md describes the format")
         })?;
         let mut scenario: Scenario = text.parse().map_err(|error| problem(path, &error))?;
         for (name, value) in self.set {
@@ -63,7 +63,7 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// `FILE:LINE:COLUMN: …`, the form in which editors find the place.
+/// `FILE:LINE:COLUMN: …`, which editors can open.
 fn problem(path: &Path, error: &ScenarioError) -> Problem {
     let place = error.place.map(|place| format!(":{}:{}", place.line, place.column)).unwrap_or_default();
     let problem = Problem::new(format!("{}{place}: {}", path.display(), error.message));
@@ -89,7 +89,7 @@ fn steps(operation: &Operation) -> Vec<String> {
     [part("step", scenario.steps()), part("teardown", scenario.teardown())].concat()
 }
 
-/// What a step does, with its variables as they stand in the file, where the operation's name does not say it.
+/// What a step does beyond its name, with the variables as written in the file.
 fn words_of(operation: &StepOperation) -> Option<String> {
     let joined = |words: &[Template]| {
         let words: Vec<_> = words.iter().map(Template::to_string).collect();
@@ -116,7 +116,7 @@ fn words_of(operation: &StepOperation) -> Option<String> {
     })
 }
 
-/// How far each VM got through a scenario.
+/// One row per VM with the number of steps done.
 fn progress(outcomes: &[Outcome]) -> String {
     let mut rows = Rows::new(&["HOST", "VM", "RESULT", "STEPS", "TEARDOWN", "TIME"]);
     for outcome in outcomes {
@@ -138,13 +138,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scenario_is_told_step_by_step() {
+    fn a_dry_run_shows_the_steps() {
         let text = "name: x\ntargets: '*'\nsteps:\n  - {name: up, wait: agent}\n  - exec: uname ${vm} '$x'\nteardown:\n  - vm: info\n";
         let scenario: Scenario = text.parse().unwrap();
-        let told = steps(&Operation::Scenario(scenario.into()));
-        assert_eq!(told.len(), 3);
+        let lines = steps(&Operation::Scenario(scenario.into()));
+        assert_eq!(lines.len(), 3);
         assert_eq!(
-            told,
+            lines,
             [
                 "step 1: up (wait): until the agent answers",
                 "step 2: exec: uname ${vm} '$x'",

@@ -52,7 +52,7 @@ impl Run for TypeArgs {
         }
         let spec = KeySpec::of_text(&text, self.layout).map_err(|error| {
             Problem::new(error.to_string())
-                .hint("choose the guest's own layout with --layout, or leave the character out")
+                .hint("choose the guest's layout with --layout, or remove the character")
         })?;
         let spec = KeySpec { timing: KeyTiming { hold: self.hold }, ..spec };
         Ok(Batch {
@@ -64,13 +64,13 @@ impl Run for TypeArgs {
     }
 }
 
-/// Reads a layout, and lets the help list those there are.
+/// Parses a layout, and lets the help list all layouts.
 fn layout_parser() -> impl TypedValueParser<Value = Layout> {
     PossibleValuesParser::new(Layout::ALL.map(|layout| layout.name()))
         .try_map(|name| Layout::by_name(&name).ok_or("there is no such layout"))
 }
 
-/// The number of keys only: the text may be a password.
+/// Only the number of keys, because the text may be a password.
 fn would_type(operation: &Operation) -> Vec<String> {
     let Operation::Type(spec) = operation else { return Vec::new() };
     vec![format!("type would press keys: {}", spec.chords.len())]
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_not_told() {
+    fn a_dry_run_does_not_show_the_text() {
         let keys = KeySpec::new(vec!["ctrl-alt-del".parse().unwrap(), "a".parse().unwrap()]);
         assert_eq!(would_type(&Operation::Type(keys)), ["type would press keys: 2"]);
     }

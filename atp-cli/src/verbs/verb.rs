@@ -1,4 +1,4 @@
-//! What every verb is to the rest of the command line, and the table of verbs.
+//! The interface between verbs and the rest of the command line, and the macro for tables of verbs.
 
 use crate::args::GlobalArgs;
 use crate::batch::{self, Batch};
@@ -6,7 +6,7 @@ use crate::console::Console;
 use crate::context::Context;
 use crate::problem::{Failure, Problem};
 
-/// A command of `atp`, as it was typed.
+/// A parsed command.
 pub(crate) trait Verb {
     /// Checks the options that only some verbs take: an option that has no effect is refused.
     ///
@@ -19,12 +19,12 @@ pub(crate) trait Verb {
         false
     }
 
-    /// Carries out a verb that needs no settings, and returns its exit code. None for a verb that needs them.
+    /// Runs a verb that needs no settings, and returns its exit code; None for a verb that needs them.
     fn run_without_settings(&self, _options: &GlobalArgs, _console: &Console) -> Option<u8> {
         None
     }
 
-    /// Carries it out. Returns the exit code.
+    /// Runs the verb. Returns the exit code.
     ///
     /// # Errors
     /// Why there is no run to report.

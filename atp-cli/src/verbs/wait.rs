@@ -1,4 +1,4 @@
-//! `atp wait`: until something is true of VMs.
+//! `atp wait`: waits for a condition of VMs.
 
 use std::str::FromStr;
 
@@ -33,7 +33,7 @@ pub(crate) struct WaitArgs {
     condition: Awaited,
 }
 
-/// A condition as it is typed.
+/// A condition as typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Awaited {
     Agent,
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conditions_are_told_apart() {
+    fn conditions_are_parsed() {
         let awaited = |text: &str| text.parse::<Awaited>();
         assert_eq!(awaited("agent"), Ok(Awaited::Agent));
         assert_eq!(awaited("state=shut-off"), Ok(Awaited::State(DomainState::ShutOff)));

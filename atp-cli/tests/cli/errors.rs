@@ -246,7 +246,7 @@ fn a_copy_says_which_path_is_wrong() {
     home.write("in.txt", "x");
     home.run(["--host", DEMO, "cp", "in.txt", "demo/test:rel"])
         .exits(2)
-        .says(&["a path in guests has to be absolute", "demo/test:/rel"]);
+        .says(&["a path in guests must be absolute", "demo/test:/rel"]);
     home.run(["--host", DEMO, "cp", "demo/test:/etc/hostname", "-"]).exits(2).says(&["-- cat"]);
     home.run(["--host", DEMO, "cp", "demo/test:/etc/hostname", "folder/"]).exits(1);
     assert!(!home.path("-").exists() && !home.path("folder").exists());

@@ -94,5 +94,5 @@ fn what_it_cannot_do_it_says() {
     run(&["nowhere/x"]).exits(2).without_data().says(&["nowhere"]);
     run(&["-o", "csv"]).exits(2).without_data().says(&["jsonl"]);
     run(&["--count", "0"]).exits(2).without_data();
-    run(&["--exclude", "demo/"]).exits(4).without_data().says(&["no host is left"]);
+    run(&["--exclude", "demo/"]).exits(4).without_data().says(&["no host is selected"]);
 }

@@ -66,10 +66,10 @@ fn what_is_there_already_is_unchanged_or_an_error() {
     for more in [["--group", "lab"], ["--label", "arch=x86"]] {
         home.run(["host", "add", "demo", "test:///default"].iter().chain(&more))
             .exits(2)
-            .says(&["defined already", "are none, not "]);
+            .says(&["already defined", "are none, not "]);
     }
     home.run(["host", "add", "demo", "test:///other"]).exits(2).without_data().says(&[
-        "the host demo is defined already: its URI is test:///default, not test:///other",
+        "the host demo is already defined: its URI is test:///default, not test:///other",
         &format!("{}:2", file.display()),
         "atp host remove demo",
     ]);

@@ -149,13 +149,13 @@ fn a_report_does_not_replace_the_journal() {
     let home = Home::new();
     for (journal, junit) in [("j", "j"), ("j", "./j"), ("./j", "j")] {
         let run = run(&home, &["--journal", journal, "--junit", junit, "vm", "list"]).exits(2);
-        run.says(&["it is the journal"]);
+        run.says(&["this file is the journal"]);
         assert!(!home.path("j").exists());
     }
     run(&home, &["--journal", "j", "vm", "list"]).exits(0);
     run(&home, &["--resume", "j", "--junit", "j", "vm", "list"]).exits(2);
     assert!(fs::read_to_string(home.path("j")).unwrap().starts_with("{\"begun\""));
-    run(&home, &["--junit", "j", "host", "list"]).exits(2).says(&["--junit is of outcomes"]);
+    run(&home, &["--junit", "j", "host", "list"]).exits(2).says(&["--junit is for outcomes"]);
 }
 
 #[test]

@@ -384,7 +384,7 @@ fn the_verb_reports_all_hosts_across_a_lost_connection_until_interrupted() {
     assert!(!run.stdout().contains("vm2"), "{}", run.stdout());
 
     let counted = bed.atp(&["events", "h3/*", "--count", "2"]).start();
-    counted.wait_for_stdout("watched from here on");
+    counted.wait_for_stdout("watched from now on");
     for verb in ["suspend", "resume"] {
         bed.host("h3").unwrap().virsh(&[verb, "vm2"]).unwrap();
     }

@@ -29,11 +29,11 @@ impl Verb for CheckArgs {
         options.refuse_reports()
     }
 
-    /// Says that the settings, which were read and checked before, are good; the hosts' URIs are checked here.
+    /// The settings were read and checked before; the hosts' URIs are checked here.
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         inventory::register(&context.settings).await?;
         let settings = &context.settings;
-        // None of it speaks against the settings themselves.
+        // These are warnings, not errors of the settings themselves.
         let files_at_fault = permissions::files(settings).chain(permissions::password_files(settings));
         let unset = settings.hosts.iter().filter_map(unset_variable);
         files_at_fault
@@ -71,7 +71,7 @@ impl Verb for CheckArgs {
     }
 }
 
-/// A variable that a host's password is to be read from, and that is not there.
+/// A message if the environment variable with the host's password is not set.
 fn unset_variable(host: &HostInfo) -> Option<String> {
     match host.credentials.as_ref()?.password.as_ref()? {
         PasswordSource::Environment(name) if std::env::var_os(name).is_none() => Some(format!(

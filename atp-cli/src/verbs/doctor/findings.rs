@@ -1,4 +1,4 @@
-//! `atp doctor`: a row for each finding, and what to do about those that are not well.
+//! Output of `atp doctor`: a row for each finding, and a hint for each problem.
 
 use anstyle::Style;
 use atp_executor::{Data, Finding, Outcome, Status, Verdict};
@@ -13,7 +13,7 @@ pub(crate) fn findings(outcomes: &[Outcome]) -> String {
     for outcome in outcomes {
         let host = outcome.host.as_ref().map_or("-", |host| host.as_str());
         let vm = outcome.vm.as_deref().unwrap_or("-");
-        // Those that were not examined: skipped, or given up on.
+        // Targets without a diagnosis: skipped or cut off.
         if outcome.data.is_none() {
             let message = outcome.error.as_ref().map_or("", |error| error.message.as_str());
             let style = if outcome.status == Status::Skipped { DIM } else { ERROR };
@@ -32,7 +32,7 @@ pub(crate) fn findings(outcomes: &[Outcome]) -> String {
     rows.finish()
 }
 
-/// What to do, each advice once with all whom it is for.
+/// The hints, each once with all its targets.
 pub(crate) fn advice(outcomes: &[Outcome]) -> String {
     let mut advice: Vec<(&Finding, Vec<(String, &str)>)> = Vec::new();
     for (outcome, finding) in all(outcomes).filter(|(_, finding)| finding.hint.is_some()) {
@@ -91,7 +91,7 @@ mod tests {
     use atp_executor::{Diagnosis, OutcomeError};
 
     #[test]
-    fn a_host_that_was_not_examined_has_a_row() {
+    fn a_host_without_a_diagnosis_has_a_row() {
         let error = Some(OutcomeError::new(ErrorKind::Stopped, "not started: the run was stopped before"));
         let skipped = Outcome { status: Status::Skipped, error, ..fixture::outcome(None) };
         let text = anstream::adapter::strip_str(&findings(&[skipped])).to_string();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_shares_an_advice_is_told_each_with_its_reason() {
+    fn findings_with_the_same_hint_are_grouped_with_their_messages() {
         let found = |vm: &str, message: &str| {
             let finding = Finding::problem("auth", message, "check the password");
             let data = Some(Data::Diagnosis(Diagnosis::from(vec![finding])));

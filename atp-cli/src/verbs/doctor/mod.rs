@@ -1,4 +1,4 @@
-//! `atp doctor`: from the settings' files over the hosts to the agents, a finding for everything on the way.
+//! `atp doctor`: checks the settings files, the hosts and the guest agents, with a finding for each check.
 
 mod findings;
 
@@ -52,7 +52,7 @@ impl Verb for DoctorArgs {
         options.refuse_journal()
     }
 
-    /// Examines the way to the hosts, all of them if none is named, and to the agents of their VMs.
+    /// Checks the hosts, all of them if none is named, and then the agents of their VMs.
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let started = Instant::now();
         let interrupts =
@@ -65,7 +65,7 @@ impl Verb for DoctorArgs {
             signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
         };
         let executor = Executor::new(manager.clone());
-        // A host that hangs leaves the agents of the others their half of the time for the whole.
+        // The hosts get half of the whole time, so that a hung host leaves time for the agents of the others.
         let timeout = policy.deadline.map_or(policy.timeout, |whole| policy.timeout.min(whole / 2));
         let of_hosts = Policy { timeout, ..policy.clone() };
         let plan = executor.plan(&hosts, Operation::DiagnoseHost, of_hosts).await.map_err(refused)?;
@@ -86,7 +86,7 @@ impl Verb for DoctorArgs {
             let alive = hosts.iter().filter(|host| reached.contains(*host));
             let vms = Selection::of(alive.filter_map(|host| format!("{host}/").parse::<Selector>().ok()));
             let goes_on = interrupts.received().is_none() && !report.ending.stopped_early;
-            // What is left of the time for the whole.
+            // The rest of the whole time.
             let deadline = policy.deadline.map(|whole| whole.saturating_sub(started.elapsed()));
             let policy = Policy { deadline, ..policy };
             let planning = async {
@@ -117,7 +117,7 @@ impl Verb for DoctorArgs {
     }
 }
 
-/// A host that was reached.
+/// The host, if it was reached.
 fn reached_host(outcome: &Outcome) -> Option<HostId> {
     match &outcome.data {
         Some(Data::Diagnosis(Diagnosis { host: Some(_), .. })) => outcome.host.clone(),
@@ -129,7 +129,7 @@ fn refused(error: PlanError) -> Problem {
     Problem::new(error.to_string()).hint(error.hint())
 }
 
-/// Two ids of one and the same daemon, or of daemons that cannot be told apart by their machines.
+/// The finding for two ids of the same daemon, or of daemons on machines with the same UUID.
 fn same_daemon(notice: &Notice) -> Option<Outcome> {
     let (message, hint) = match notice {
         Notice::SameDaemon { host, alias, .. } => (
@@ -145,7 +145,7 @@ fn same_daemon(notice: &Notice) -> Option<Outcome> {
     Some(outcome(Finding::problem("inventory", message, hint)))
 }
 
-/// An outcome that is about no host or VM.
+/// An outcome without a host or VM.
 fn outcome(finding: Finding) -> Outcome {
     let is_bad = finding.verdict == Verdict::Problem;
     let kind =

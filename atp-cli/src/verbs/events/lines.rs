@@ -1,4 +1,4 @@
-//! Events of VMs: a line each, as they come.
+//! Events of VMs, one line each.
 
 use anstyle::Style;
 use atp_transport::{HostId, WatchItem};
@@ -9,22 +9,22 @@ use crate::output::OutputFormat;
 use crate::render::target_name;
 use crate::terminal::{DIM, ERROR, WARNING, line, styled};
 
-/// Writes items in one form.
+/// Writes items in one format.
 #[derive(Debug)]
-pub(crate) struct Teller {
+pub(crate) struct ItemWriter {
     format: OutputFormat,
-    /// In an array: whether something stands in it.
+    /// In a JSON array: whether it has an item yet.
     begun: bool,
 }
 
-impl Teller {
-    /// A teller in this form.
+impl ItemWriter {
+    /// A writer in this format.
     pub(crate) fn new(format: OutputFormat) -> Self {
-        Teller { format, begun: false }
+        ItemWriter { format, begun: false }
     }
 
     /// Writes one item.
-    pub(crate) fn tell(&mut self, item: &WatchItem, output: &mut Output) {
+    pub(crate) fn write(&mut self, item: &WatchItem, output: &mut Output) {
         match self.format {
             OutputFormat::Jsonl => output.write(&json::line(item)),
             OutputFormat::Json => {
@@ -35,7 +35,7 @@ impl Teller {
         }
     }
 
-    /// Writes what stands at the end.
+    /// Writes the end.
     pub(crate) fn finish(self, output: &mut Output) {
         if self.format == OutputFormat::Json {
             output.write(if self.begun { "\n]\n" } else { "[]\n" });
@@ -43,12 +43,12 @@ impl Teller {
     }
 }
 
-/// An item for people: its time, who it is about, and what it is.
+/// An item for people: its time, host and VM, and text.
 fn lines(item: &WatchItem) -> String {
     match item {
         WatchItem::Present { host, at, domains } => {
             let now = |style: Style, vm: Option<&str>, text: &str| row(*at, host, vm, style, text);
-            let mut text = now(DIM, None, "watched from here on");
+            let mut text = now(DIM, None, "watched from now on");
             for domain in domains.iter() {
                 text += &now(DIM, Some(&domain.name), &format!("is {}", domain.state));
             }
@@ -58,14 +58,14 @@ fn lines(item: &WatchItem) -> String {
             row(*at, host, Some(&event.name), Style::new(), &event.kind.to_string())
         }
         WatchItem::Gap { host, at } => {
-            row(*at, host, None, WARNING, "connection lost; what happens from here on is not told")
+            row(*at, host, None, WARNING, "connection lost; events from now on are missed")
         }
         WatchItem::Unreachable { host, at, error } => {
             let source = error.source.as_ref().map(|source| format!(": {}", source.message));
             let reason = format!("cannot be watched: {}{}", error.reason, source.unwrap_or_default());
             row(*at, host, None, ERROR, &reason)
         }
-        WatchItem::Removed { host, at } => row(*at, host, None, DIM, "not watched any more"),
+        WatchItem::Removed { host, at } => row(*at, host, None, DIM, "no longer watched"),
         WatchItem::Missed { count } => {
             format!("{}\n", styled(WARNING, format!("{count} items came too fast and were dropped here")))
         }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn people_read_a_line_for_each() {
+    fn items_are_lines_for_people() {
         let host: HostId = "h1".parse().unwrap();
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
         let uuid = serde_json::from_str("\"00000000-0000-0000-0000-000000000001\"").unwrap();

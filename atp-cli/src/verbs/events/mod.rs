@@ -1,4 +1,4 @@
-//! `atp events`: what happens to VMs, told as it happens.
+//! `atp events`: streams VM events.
 
 mod lines;
 
@@ -12,7 +12,7 @@ use atp_transport::{ErrorKind, HostId, WatchItem, WatchOptions};
 use clap::Args;
 use tokio::time::{Instant, sleep_until};
 
-use self::lines::Teller;
+use self::lines::ItemWriter;
 use super::verb::Verb;
 use crate::args::GlobalArgs;
 use crate::completer;
@@ -59,24 +59,24 @@ pub(crate) struct EventsArgs {
 }
 
 impl Verb for EventsArgs {
-    /// No option of runs over targets is taken: one that has no effect would promise what is not kept.
+    /// Options of runs over targets are refused, because they would have no effect.
     fn check(&self, options: &GlobalArgs) -> Result<(), Problem> {
         let unfit = options.run_options();
         if unfit.is_empty() {
             return Ok(());
         }
         let problem = Problem::new(format!(
-            "`atp events` is no run over targets, and does not take {}",
+            "`atp events` is not a run over targets, and does not accept {}",
             unfit.join(", ")
         ));
-        Err(problem.hint("--for and --count end it; --timeout is for hosts that do not answer"))
+        Err(problem.hint("--for and --count end the stream; --timeout is for hosts that do not answer"))
     }
 
-    /// Tells until it is stopped, or has told enough.
+    /// Streams events until stopped, or until the given number or time is reached.
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         if matches!(context.settings.output, OutputFormat::Csv | OutputFormat::Name) {
-            let problem = Problem::new("events are told as table, json or jsonl, not as csv or name");
-            return Err(problem.hint("use -o jsonl: one object a line, as it happens").into());
+            let problem = Problem::new("events have the formats table, json and jsonl, not csv or name");
+            return Err(problem.hint("use -o jsonl: one JSON object per line").into());
         }
         let interrupts =
             Interrupts::listen().context("signals cannot be listened to").map_err(Failure::Bug)?;
@@ -94,7 +94,8 @@ impl Verb for EventsArgs {
         let mut unwatched: BTreeSet<HostId> = watch.hosts().cloned().collect();
         if unwatched.is_empty() {
             context.console.problem(
-                &Problem::new("no host is left to watch").hint("--exclude and --label take hosts away"),
+                &Problem::new("no host is selected")
+                    .hint("--exclude and --label remove hosts from the selection"),
             );
             return Ok(MATCHED_NOTHING);
         }
@@ -102,27 +103,27 @@ impl Verb for EventsArgs {
         let end = self.duration.map(|duration| Instant::now() + duration);
         let mut left = self.count;
         let timeout = context.settings.policy.timeout;
-        let patience = Instant::now() + timeout;
+        let watch_by = Instant::now() + timeout;
         let (mut is_overdue, mut not_found) = (false, 0);
         let mut output = Output::stdout();
-        let mut teller = Teller::new(context.settings.output);
+        let mut writer = ItemWriter::new(context.settings.output);
         let signal = loop {
             tokio::select! {
                 biased;
                 signal = interrupts.first() => break Some(signal),
                 () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break None,
-                () = sleep_until(patience), if !is_overdue && !unwatched.is_empty() => {
+                () = sleep_until(watch_by), if !is_overdue && !unwatched.is_empty() => {
                     is_overdue = true;
                     let after = humantime::format_duration(timeout);
                     let hosts = Names(unwatched.iter().map(ToString::to_string).collect());
-                    context.console.warning(&format!("not watched after {after}: {hosts}; they are tried on"));
+                    context.console.warning(&format!("not watched after {after}: {hosts}; attempts continue"));
                 }
                 item = watch.next() => {
                     let Some(item) = item else { break None };
                     if let WatchItem::Present { host, .. } = &item {
                         unwatched.remove(host);
                     }
-                    teller.tell(&item, &mut output);
+                    writer.write(&item, &mut output);
                     for selector in watch.take_not_found() {
                         not_found += 1;
                         context.console.problem(&Problem::new(format!("no VM is named '{selector}'")).hint(ErrorKind::VmNotFound.hint()));
@@ -132,18 +133,18 @@ impl Verb for EventsArgs {
                     }
                 }
             }
-            // There is nothing that could still be told; or nobody reads any more, and there is nothing else to do.
+            // No more events can follow, or stdout was closed and there is nothing else to do.
             if left == Some(0) || not_found == selection.selectors.len() || !output.is_open() {
                 break None;
             }
         };
         let is_incomplete = output.is_open() && (not_found > 0 || !unwatched.is_empty());
-        teller.finish(&mut output);
+        writer.finish(&mut output);
         drop(watch);
         inventory::close(&manager, CLOSE_TIMEOUT).await;
         if is_incomplete && !unwatched.is_empty() && signal.is_none() {
             let hosts = Names(unwatched.iter().map(ToString::to_string).collect());
-            let hint = "`atp doctor HOST` says what is wrong on the way there";
+            let hint = "`atp doctor HOST` shows what is wrong";
             context.console.problem(&Problem::new(format!("never watched: {hosts}")).hint(hint));
         }
         let code = match output.end(&context.console) {

@@ -44,7 +44,7 @@ pub(crate) struct AddArgs {
     labels: Vec<LabelFilter>,
 }
 
-/// A group that no selector could name would be of no use.
+/// Parses a group; a name that no selector could use is refused.
 fn parse_group(text: &str) -> Result<String, String> {
     match format!("@{text}").parse::<HostSelector>() {
         Ok(selector) if selector.group_literal() == Some(text) => Ok(text.to_owned()),
@@ -61,13 +61,18 @@ impl Verb for AddArgs {
         true
     }
 
-    /// A host that is there as it is asked for is left as it is.
+    /// A host that is defined as requested is unchanged.
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let AddArgs { id, uri, groups, labels } = self;
         if mask_uri(&uri) != uri {
-            return Err(Problem::new(format!("the URI {} holds a password; nothing was done", mask_uri(&uri)))
-                .hint("arguments and files are read by others: leave the password out, and use a key or [hosts.ID.auth]")
-                .into());
+            return Err(Problem::new(format!(
+                "the URI {} holds a password; nothing was done",
+                mask_uri(&uri)
+            ))
+            .hint(
+                "others can read arguments and files: remove the password, and use a key or [hosts.ID.auth]",
+            )
+            .into());
         }
         let path = edit::own_file(context)?;
         let labels: BTreeMap<_, _> = labels.into_iter().map(|label| (label.key, label.value)).collect();
@@ -82,7 +87,7 @@ impl Verb for AddArgs {
             }
             let place = context.settings.origin_of_host(id.as_str()).unwrap_or_default();
             return Err(Problem::new(format!(
-                "the host {id} is defined already: {}",
+                "the host {id} is already defined: {}",
                 differences.join("; ")
             ))
             .cause(place)
@@ -97,7 +102,7 @@ impl Verb for AddArgs {
     }
 }
 
-/// In what a host is not as it is asked for. What was not given may be as it is.
+/// How a known host differs from the arguments; groups and labels that were not given are not compared.
 fn differences(
     known: &HostInfo,
     uri: &str,
@@ -126,7 +131,7 @@ fn listed(words: &[String]) -> String {
     if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
-/// A URI that cannot be used is not written.
+/// Checks that the URI can be used, before it is written.
 async fn check(id: &HostId, uri: &str) -> Result<(), Problem> {
     inventory::check(&HostInfo::from_uri(id.as_str(), uri)).await.map_err(|error| {
         Problem::new(format!("host {id} cannot have the URI {:?}; nothing was done", mask_uri(uri)))

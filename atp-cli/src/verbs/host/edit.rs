@@ -1,4 +1,4 @@
-//! What `atp host add` and `atp host remove` have in common: the inventory in the settings' file.
+//! Common parts of `atp host add` and `atp host remove`, which edit the settings file.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::settings::mask_uri;
 /// The columns of CSV.
 const COLUMNS: csv::Columns = &["uri", "file"];
 
-/// The status of an edit that there was something to do for.
+/// The status of an edit that was necessary.
 pub(super) fn done(context: &Context) -> Status {
     if context.dry_run { Status::Skipped } else { Status::Ok }
 }
@@ -24,13 +24,11 @@ pub(super) fn done(context: &Context) -> Status {
 /// The file that settings are written to.
 ///
 /// # Errors
-/// There is none.
+/// There is no such file.
 pub(super) fn own_file(context: &Context) -> Result<PathBuf, Problem> {
     context.settings.own_file.clone().ok_or_else(|| {
-        Problem::new(
-            "there is no file for your settings: neither $XDG_CONFIG_HOME nor $HOME is an absolute path",
-        )
-        .hint("name one with --config FILE")
+        Problem::new("no settings file: neither $XDG_CONFIG_HOME nor $HOME is an absolute path")
+            .hint("name one with --config FILE")
     })
 }
 
@@ -58,10 +56,10 @@ pub(super) fn report(
     };
     let mut output = Output::stdout();
     match context.settings.output {
-        // There is no data; who wants to know is told on stderr.
+        // There is no data; the result is a message on stderr.
         OutputFormat::Table => {
             let text = match (op, status) {
-                (_, Status::Unchanged) => format!("host {id} is in {file} already\n"),
+                (_, Status::Unchanged) => format!("host {id} is already in {file}\n"),
                 ("host-add", Status::Skipped) => format!("dry run: host {id} would be added to {file}\n"),
                 ("host-add", _) => format!("host {id} added to {file}; `atp host check {id}` tries it\n"),
                 (_, Status::Skipped) => format!("dry run: host {id} would be removed from {file}\n"),

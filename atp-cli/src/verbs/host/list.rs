@@ -38,7 +38,7 @@ impl Verb for ListArgs {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let hosts = inventory::known(&context.settings).await?;
         if context.settings.hosts.is_empty() {
-            context.console.note("no host is configured: this machine's daemon is used, if it answers; `atp host add ID URI` adds one");
+            context.console.note("no host is configured: this machine's daemon is used if it answers; `atp host add ID URI` adds a host");
         }
         let mut output = Output::stdout();
         match context.settings.output {

@@ -39,7 +39,7 @@ impl Verb for RemoveArgs {
             return Err(match context.settings.origin_of_host(id.as_str()) {
                 Some(origin) => problem
                     .hint(format!("it is defined by {origin}: name that file with --config, or edit it")),
-                None => problem.hint("`atp host list` shows the hosts there are"),
+                None => problem.hint("`atp host list` lists the hosts"),
             }
             .into());
         }

@@ -53,7 +53,7 @@ impl Run for InfoArgs {
     }
 }
 
-/// The blocks of those outcomes that have details, an empty line between two.
+/// A block for each outcome with details, separated by empty lines.
 fn details(outcomes: &[Outcome]) -> String {
     let blocks: Vec<_> = outcomes
         .iter()
@@ -92,7 +92,7 @@ fn block(name: &str, report: &VmReport) -> String {
     text
 }
 
-/// What the guest says.
+/// The guest's own report.
 fn inside(guest: &GuestReport) -> Vec<(&'static str, String)> {
     let addresses: Vec<_> = guest.addresses.iter().map(ToString::to_string).collect();
     let mut lines = vec![
@@ -117,7 +117,7 @@ fn agent(channel: AgentChannel) -> &'static str {
     }
 }
 
-/// Where the screen can be looked at, as a viewer takes it.
+/// The addresses of the graphics servers, as a viewer takes them.
 fn graphics(servers: &[Graphics]) -> String {
     if servers.is_empty() {
         return "none".to_owned();
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn graphics_are_addresses() {
+    fn graphics_servers_are_shown_as_addresses() {
         let tcp = |address: &str, port, tls_port| Listener::Tcp { address: address.into(), port, tls_port };
         let servers = [
             Graphics { kind: GraphicsKind::Vnc, listen: vec![tcp("127.0.0.1", Some(5900), None)] },

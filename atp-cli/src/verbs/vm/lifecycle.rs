@@ -45,7 +45,7 @@ pub(crate) enum LifecycleCommand {
     Resume(LifecycleArgs),
 }
 
-/// `atp vm start …` and its like.
+/// The arguments of all of them.
 #[derive(Debug, Args)]
 pub(crate) struct LifecycleArgs {
     #[command(flatten)]

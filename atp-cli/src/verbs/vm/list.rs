@@ -41,7 +41,7 @@ impl Run for ListArgs {
     }
 }
 
-/// A row for each VM. A host that could not be listed has a row too.
+/// One row per VM, and one per host that could not be listed.
 fn listing(outcomes: &[Outcome]) -> String {
     let mut rows = Rows::new(&["HOST", "VM", "STATE", "VCPUS", "MEMORY"]);
     for outcome in outcomes {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_has_a_line_a_vm_and_shows_dead_hosts() {
+    fn a_listing_has_a_row_per_vm_and_shows_unreachable_hosts() {
         let dead = Outcome {
             status: Status::Unreachable,
             host: Some("h2".parse().unwrap()),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rows_no_table() {
+    fn without_rows_there_is_no_table() {
         assert_eq!(listing(&[]), "");
     }
 }
