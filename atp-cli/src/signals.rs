@@ -25,14 +25,14 @@ impl Interrupts {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let interrupts = Interrupts::default();
-        let told = interrupts.clone();
+        let listener = interrupts.clone();
         tokio::spawn(async move {
             for count in 1.. {
                 let signal = tokio::select! {
                     _ = interrupt.recv() => Signal::Interrupt,
                     _ = terminate.recv() => Signal::Terminate,
                 };
-                told.take(signal, count);
+                listener.take(signal, count);
             }
         });
         Ok(interrupts)

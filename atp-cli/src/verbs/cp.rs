@@ -194,8 +194,8 @@ mod tests {
     #[test]
     fn a_dry_run_names_both_paths() {
         let pull = |separate| PullSpec { path: "/etc/x".into(), destination: "to".into(), separate };
-        let told = |separate| would_copy(&Operation::Pull(pull(separate))).join("\n");
-        assert_eq!(told(false), "cp would copy /etc/x in the guests to to");
-        assert_eq!(told(true), "cp would copy /etc/x in the guests to to/HOST/VM/NAME");
+        let words = |separate| would_copy(&Operation::Pull(pull(separate))).join("\n");
+        assert_eq!(words(false), "cp would copy /etc/x in the guests to to");
+        assert_eq!(words(true), "cp would copy /etc/x in the guests to to/HOST/VM/NAME");
     }
 }

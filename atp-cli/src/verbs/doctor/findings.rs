@@ -106,12 +106,12 @@ mod tests {
             let data = Some(Data::Diagnosis(Diagnosis::from(vec![finding])));
             Outcome { data, ..fixture::outcome(Some(vm)) }
         };
-        let told = |outcomes: &[Outcome]| anstream::adapter::strip_str(&advice(outcomes)).to_string();
+        let text = |outcomes: &[Outcome]| anstream::adapter::strip_str(&advice(outcomes)).to_string();
         assert_eq!(
-            told(&[found("b", "no such file"), found("c", "no such variable")]),
+            text(&[found("b", "no such file"), found("c", "no such variable")]),
             "error: h1/b, h1/c (auth):\n  h1/b: no such file\n  h1/c: no such variable\nhint: check the password\n\n"
         );
-        let alike = told(&[found("b", "refused"), found("c", "refused")]);
+        let alike = text(&[found("b", "refused"), found("c", "refused")]);
         assert_eq!(alike, "error: h1/b, h1/c (auth): refused\nhint: check the password\n\n");
     }
 }
