@@ -9,7 +9,7 @@ use atp_transport::{ErrorKind, ExecuteOptions, HostId, HostInfo, TransportManage
 use futures_util::future::join_all;
 use tokio::time::{self, Instant};
 
-use crate::error::OutcomeError;
+use crate::error::{OutcomeError, in_full};
 use crate::journal::Journal;
 use crate::plan::{Notice, Plan, PlanError};
 use crate::policy::Policy;
@@ -142,19 +142,18 @@ impl Executor {
     async fn daemons(&self, hosts: BTreeSet<HostId>, began: Instant, policy: &Policy) -> Daemons {
         let now = Instant::now();
         let left = policy.deadline.map(|whole| (began + whole).saturating_duration_since(now));
-        let deadline = now + left.map_or(policy.timeout, |left| policy.timeout.min(left / 2));
+        let budget = left.map_or(policy.timeout, |left| policy.timeout.min(left / 2));
+        let deadline = now + budget;
         let ask = |id: HostId| async move {
             let options = ExecuteOptions::by(deadline);
             let asked = self.manager.execute_on_host_with(id.as_str(), options, |connection| async move {
-                let Some(machine) = connection.machine().await? else { return Ok(None) };
-                let hostname = connection.hostname().await?;
-                let vms = connection.list_domain_states().await?;
-                Ok::<_, ProtocolError>(Some(Daemon::new(machine, hostname, &vms)))
+                let (machine, hostname) = (connection.machine().await?, connection.hostname().await?);
+                let domains = connection.list_domain_states().await?;
+                Ok::<_, ProtocolError>(Daemon::new(machine, hostname, domains))
             });
             let daemon = match time::timeout_at(deadline + policy.grace, asked).await {
-                Ok(Ok(daemon)) => daemon,
-                // It counts as a host of its own then. Its targets will report what is wrong there.
-                Ok(Err(_)) | Err(_) => None,
+                Ok(asked) => asked.map_err(|error| in_full(&error)),
+                Err(_) => Err(format!("no answer after {:?}", budget + policy.grace)),
             };
             (id, daemon)
         };

@@ -84,7 +84,7 @@ pub use error::{LibvirtCode, OutcomeError};
 pub use executor::Executor;
 pub use journal::{History, Journal, JournalError};
 pub use outcome::{Outcome, Status};
-pub use plan::{Names, Notice, Plan, PlanError};
+pub use plan::{Doubt, Names, Notice, Plan, PlanError};
 pub use policy::Policy;
 pub use portion::Portion;
 pub use run::{Attempt, Run, RunControl, RunEvent, RunReader, RunSpec, StopReason, run_targets};

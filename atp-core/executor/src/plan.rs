@@ -45,15 +45,16 @@ pub enum Notice {
         /// The VMs that were selected under both.
         vms: usize,
     },
-    /// Two host ids lead to daemons that name the same machine, and differ in the host's name or in their VMs. VMs that
-    /// both list are targets under both ids.
-    SameMachine {
-        /// One id.
+    /// Two host ids may lead to the same daemon, and something speaks against it. They are treated as two hosts.
+    PerhapsSameDaemon {
+        /// The first id.
         host: HostId,
         /// The other one.
         other: HostId,
-        /// The VMs that were selected under both.
+        /// The VMs that were selected under both, and are targets under both.
         vms: usize,
+        /// What speaks against it.
+        doubt: Doubt,
     },
     /// The selectors match VMs, and the filters (state, labels, exclusion) leave none of them.
     NoneLeft {
@@ -89,17 +90,59 @@ pub enum Notice {
     },
 }
 
+/// Why two host ids that may lead to one daemon are treated as two hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Doubt {
+    /// A host could not be asked which machine it runs on.
+    NotAsked {
+        /// The host.
+        host: HostId,
+        /// Why not.
+        error: String,
+    },
+    /// The UUIDs of the machines are the same, and the host names are not.
+    HostNames {
+        /// The host name of the first.
+        hostname: String,
+        /// That of the other.
+        other: String,
+    },
+    /// The UUIDs of the machines and the host names are the same, and what is listed of a VM is not.
+    Vm {
+        /// Its name.
+        vm: String,
+        /// What is listed under the first id.
+        state: String,
+        /// What is listed under the other.
+        other: String,
+    },
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Notice::SameDaemon { host, alias, vms } => {
                 write!(f, "{alias} is the same host as {host}: VMs selected under both are taken once: {vms}")
             }
-            Notice::SameMachine { host, other, vms } => write!(
-                f,
-                "{host} and {other} give the same UUID for their machine, and differ in the host's name or in their VMs: \
-                 they are taken for two hosts, and VMs that both list are worked on under both: {vms}"
-            ),
+            Notice::PerhapsSameDaemon { host, other, vms, doubt } => {
+                write!(f, "{other} may be the same host as {host}, and is treated as another: ")?;
+                match doubt {
+                    Doubt::NotAsked { host, error } => {
+                        write!(f, "{host} could not be asked which machine it runs on: {error}")?;
+                    }
+                    Doubt::HostNames { hostname, other } => write!(
+                        f,
+                        "the UUIDs of their machines are the same, but their host names are not ({hostname:?}, {other:?})"
+                    )?,
+                    Doubt::Vm { vm, state, other: state_there } => write!(
+                        f,
+                        "the UUIDs of their machines and their host names are the same, but VM {vm:?} is {state} under \
+                         {host} and {state_there} under {other}"
+                    )?,
+                }
+                write!(f, "; VMs selected under both are targets under both: {vms}")
+            }
             Notice::NoneLeft { vms: 1 } => f.write_str(
                 "the selectors match 1 VM, which a filter by state, label or exclusion takes away",
             ),

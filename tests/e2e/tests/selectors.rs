@@ -107,3 +107,32 @@ fn two_ids_of_one_daemon_are_noticed_and_each_vm_is_taken_once() {
     assert_eq!(run.brief(), ["h1/vm1 ok done", "h1/vm2 ok done"]);
     assert!(!run.stderr.contains("same host"), "{}", run.stderr);
 }
+
+#[test]
+fn machines_that_share_a_uuid_are_two_hosts_and_their_vms_two_targets() {
+    let bed = bed();
+    let (h1, h2) = (bed.host("h1").unwrap(), bed.host("h2").unwrap());
+    h2.set_machine_uuid(Some(&h1.machine_uuid())).unwrap();
+    // The same VM on both, as by a copied definition.
+    let guest = h2.define_guest("mvm").unwrap();
+    let definition = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("mvm.xml");
+    fs::write(&definition, h2.virsh(&["dumpxml", "mvm", "--inactive"]).unwrap()).unwrap();
+    h1.virsh(&["define", definition.to_str().unwrap()]).unwrap();
+
+    let doctor = bed.run(&["doctor", "h1", "h2"]);
+    let outcomes = doctor.exits_with(0).outcomes();
+    let inventory = outcomes.iter().filter(|outcome| outcome.host.is_none());
+    let findings: Vec<_> = inventory.map(|outcome| &outcome.data["findings"][0]).collect();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!((&findings[0]["check"], &findings[0]["verdict"]), (&"inventory".into(), &"warning".into()));
+
+    guest.start().unwrap();
+    let run = bed.run(&["vm", "destroy", "mvm", "--yes"]);
+    run.exits_with(0);
+    assert_eq!(run.brief(), ["h1/mvm unchanged none", "h2/mvm ok done"]);
+    assert_eq!(guest.state().unwrap(), "shut off");
+    let notice = "h2 may be the same host as h1, and is treated as another: the UUIDs of their machines are the same, but \
+                  their host names are not (\"h1.atp.test\", \"h2.atp.test\"); VMs selected under both are targets under \
+                  both: 1";
+    assert!(run.stderr.contains(notice), "{}", run.stderr);
+}

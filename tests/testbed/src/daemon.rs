@@ -50,11 +50,13 @@ pub(crate) struct Daemon {
     network: Option<HostNetwork>,
     /// The process, if it is a child of this one: then it must be waited for when it ends.
     child: Mutex<Option<Child>>,
+    /// The UUID that it reports for its machine instead of the host's own.
+    foreign_uuid: Mutex<Option<String>>,
 }
 
 impl Daemon {
     pub(crate) fn new(host: HostState, layout: Layout, network: Option<HostNetwork>) -> Self {
-        Self { host, layout, network, child: Mutex::new(None) }
+        Self { host, layout, network, child: Mutex::default(), foreign_uuid: Mutex::default() }
     }
 
     /// The libvirt URI with this address.
@@ -72,10 +74,27 @@ impl Daemon {
         SocketAddr::from((self.host.address, self.host.port))
     }
 
+    /// The UUID that it reports for its machine.
+    pub(crate) fn machine_uuid(&self) -> String {
+        self.foreign_uuid().as_ref().unwrap_or(&self.host.uuid).clone()
+    }
+
+    /// Whether that is not the host's own.
+    pub(crate) fn has_foreign_uuid(&self) -> bool {
+        self.foreign_uuid().is_some()
+    }
+
+    /// Sets the UUID that it reports for its machine from its next start on; the host's own if `None`.
+    pub(crate) fn set_machine_uuid(&self, uuid: Option<&str>) -> Result<()> {
+        *self.foreign_uuid() = uuid.map(str::to_owned);
+        self.prepare()
+    }
+
     /// Writes the configuration and gives the daemon the capabilities known from earlier runs.
     pub(crate) fn prepare(&self) -> Result<()> {
         self.layout.create()?;
-        let HostState { uuid, address, port, .. } = &self.host;
+        let HostState { address, port, .. } = &self.host;
+        let uuid = self.machine_uuid();
         let config = format!(
             "listen_tls = 0\n\
              listen_tcp = 1\n\
@@ -158,7 +177,7 @@ impl Daemon {
             if TcpStream::connect_timeout(&self.address(), left).is_ok() {
                 // The daemon gives its first answer when all drivers are up.
                 match virsh(&self.uri(self.address()), &["capabilities"], left) {
-                    Ok(capabilities) if capabilities.contains(&self.host.uuid) => return Ok(()),
+                    Ok(capabilities) if capabilities.contains(&self.machine_uuid()) => return Ok(()),
                     Ok(_) => {
                         return Err(
                             self.failed(&format!("is not the one that listens on {}", self.address()))
@@ -227,6 +246,10 @@ impl Daemon {
         let folder = cache::folder()?.join(name);
         cache::make_folder(&folder, 0o755)?;
         Ok(folder)
+    }
+
+    fn foreign_uuid(&self) -> MutexGuard<'_, Option<String>> {
+        self.foreign_uuid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn child(&self) -> MutexGuard<'_, Option<Child>> {

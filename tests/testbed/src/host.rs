@@ -175,6 +175,21 @@ impl Host {
         self.inner.daemon.wait_ready()
     }
 
+    /// The UUID that the daemon reports for its machine.
+    pub fn machine_uuid(&self) -> String {
+        self.inner.daemon.machine_uuid()
+    }
+
+    /// Restarts the daemon with another UUID for its machine, such as that of another host: makers of boards repeat them.
+    /// With `None` it is the host's own again. A restore by the same process does that, too.
+    pub fn set_machine_uuid(&self, uuid: Option<&str>) -> Result<()> {
+        if self.inner.daemon.process().is_some() {
+            self.kill_daemon()?;
+        }
+        self.inner.daemon.set_machine_uuid(uuid)?;
+        self.start_daemon()
+    }
+
     /// The process id of the daemon, if it is running.
     pub fn daemon_pid(&self) -> Option<u32> {
         self.inner.daemon.process().map(Process::pid)
@@ -270,6 +285,9 @@ impl Host {
         }
         for relay in self.proxies().iter().filter_map(Weak::upgrade) {
             relay.pass();
+        }
+        if self.inner.daemon.has_foreign_uuid() {
+            self.set_machine_uuid(None)?;
         }
         if self.start_daemon().is_err() {
             // It runs and does not work. Its guests keep running without it.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use atp_executor::{
-    Data, Diagnosis, Executor, Finding, HostSelector, Notice, Operation, Outcome, OutcomeError, PlanError,
-    Policy, Selection, Selector, Status, Verdict,
+    Data, Diagnosis, Doubt, Executor, Finding, HostSelector, Notice, Operation, Outcome, OutcomeError,
+    PlanError, Policy, Selection, Selector, Status, Verdict,
 };
 use atp_transport::{Effect, ErrorKind, HostId};
 use clap::Args;
@@ -102,7 +102,7 @@ impl Verb for DoctorArgs {
                 _ = interrupts.first() => None,
             };
             if let Some(plan) = plan {
-                for outcome in plan.notices.iter().filter_map(same_daemon) {
+                for outcome in plan.notices.iter().filter_map(about_inventory) {
                     report.expect(1);
                     report.take(outcome);
                 }
@@ -129,20 +129,28 @@ fn refused(error: PlanError) -> Problem {
     Problem::new(error.to_string()).hint(error.hint())
 }
 
-/// The finding for two ids of the same daemon, or of daemons on machines with the same UUID.
-fn same_daemon(notice: &Notice) -> Option<Outcome> {
-    let (message, hint) = match notice {
-        Notice::SameDaemon { host, alias, .. } => (
+/// The finding for two ids that lead to one daemon, or may.
+fn about_inventory(notice: &Notice) -> Option<Outcome> {
+    const CHECK: &str = "inventory";
+    let finding = match notice {
+        Notice::SameDaemon { host, alias, .. } => Finding::problem(
+            CHECK,
             format!("{host} and {alias} reach the same daemon: its VMs are worked on as {host}'s"),
             "keep one of the ids, and remove the other from the inventory",
         ),
-        Notice::SameMachine { .. } => (
-            notice.to_string(),
-            "give each machine a UUID of its own (host_uuid in libvirtd.conf); of two ids of one daemon keep one",
-        ),
+        Notice::PerhapsSameDaemon { doubt, .. } => {
+            let hint = match doubt {
+                Doubt::NotAsked { .. } => "run it again when both hosts answer",
+                _ => {
+                    "if they are two machines, give each a host_uuid of its own in libvirtd.conf or virtqemud.conf; if they \
+                     are one, remove one of the ids from the inventory"
+                }
+            };
+            Finding::warning(CHECK, notice.to_string(), hint)
+        }
         _ => return None,
     };
-    Some(outcome(Finding::problem("inventory", message, hint)))
+    Some(outcome(finding))
 }
 
 /// An outcome without a host or VM.
@@ -164,5 +172,24 @@ fn outcome(finding: Finding) -> Outcome {
             ..OutcomeError::new(kind, finding.message.clone())
         }),
         data: Some(Data::Diagnosis(Diagnosis::from(vec![finding]))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_may_be_one_are_a_warning_and_not_called_one() {
+        let doubt = Doubt::HostNames { hostname: "box".to_owned(), other: "crate".to_owned() };
+        let (host, other) = ("h1".parse().unwrap(), "h2".parse().unwrap());
+        let notice = Notice::PerhapsSameDaemon { host, other, vms: 1, doubt };
+        let outcome = about_inventory(&notice).unwrap();
+        assert_eq!((outcome.status, &outcome.error), (Status::Ok, &None));
+        let Some(Data::Diagnosis(diagnosis)) = outcome.data else { panic!("{:?}", outcome.data) };
+        let [finding] = &diagnosis.findings[..] else { panic!("{diagnosis:?}") };
+        assert_eq!((finding.check, finding.verdict), ("inventory", Verdict::Warning));
+        assert!(!finding.message.contains("same daemon"), "{}", finding.message);
+        assert!(finding.hint.as_ref().unwrap().contains("host_uuid"));
     }
 }
