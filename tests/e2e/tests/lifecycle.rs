@@ -1,10 +1,18 @@
 //! `atp vm start|shutdown|reboot|reset|destroy|suspend|resume` on real guests.
 
+use std::borrow::Cow;
 use std::fs;
+use std::sync::Mutex;
 use std::time::Duration;
 
-use atp_e2e::{Bed, Outcome, becomes, bed};
+use atp_e2e::{Bed, Outcome, becomes, bed, eventually, within};
+use atp_executor::{Executor, LifecycleSpec, Operation, Policy, RunControl, Selection, Status};
+use atp_transport::domain::Lifecycle;
+use atp_transport::{CallInfo, Effect, HostInfo, Interceptor, TransportManager};
 use serde_json::json;
+use tokio::sync::oneshot;
+
+use crate::support::quick;
 
 /// Time limit for a guest to boot, emulated on a busy machine.
 const BOOT: Duration = Duration::from_secs(120);
@@ -68,6 +76,71 @@ fn reboot_and_reset_boot_the_guest_anew() {
         assert_eq!(boots(), count, "{verb}");
         assert_ne!(boot_id(&bed), before, "{verb}");
     }
+}
+
+/// Sends a message when a VM has been asked to restart.
+struct Asked(Mutex<Option<oneshot::Sender<()>>>);
+
+impl Interceptor for Asked {
+    fn name(&self) -> Cow<'_, str> {
+        "asked".into()
+    }
+
+    fn after(&self, call: &CallInfo<'_>, _: Duration) {
+        if call.operation == "virDomainReboot"
+            && let Some(asked) = self.0.lock().unwrap().take()
+        {
+            let _unheard = asked.send(());
+        }
+    }
+}
+
+#[test]
+fn a_restart_whose_event_is_lost_is_seen_all_the_same() {
+    let bed = bed();
+    let host = bed.host("h1").unwrap();
+    let guest = host.guest("vm1").unwrap();
+    guest.destroy().unwrap();
+    guest.start().unwrap();
+    guest.wait_agent(BOOT).unwrap();
+    // A guest that takes its time: its connections are lost before it restarts. Without its agent, libvirt does not wait
+    // for that, and presses the power button.
+    let slow = "printf '#!/bin/sh\nsleep 10\nexec /sbin/shutdown -P now\n' > /etc/acpi/PWRF/00000080; until pidof acpid; do sleep 0.1; done";
+    bed.run(&["exec", "h1/vm1", "--", "sh", "-c", slow]).exits_with(0);
+    guest.stop_agent().unwrap();
+    becomes("the agent's channel", SOON, json!("disconnected"), || {
+        bed.run(&["vm", "info", "h1/vm1"]).outcome("h1/vm1").data["agent"].clone()
+    });
+    let console = || fs::read_to_string(guest.console()).unwrap();
+    let boots = || console().matches("init: starting the agent").count();
+    assert_eq!(boots(), 1);
+
+    let proxy = host.proxy().unwrap();
+    within(Duration::from_secs(250), async {
+        let (asked, is_asked) = oneshot::channel();
+        let manager = TransportManager::new(quick()).with_interceptor(Asked(Mutex::new(Some(asked))));
+        manager.add_host(HostInfo::from_uri("h1", proxy.uri())).await.unwrap();
+        let executor = Executor::new(manager);
+        let operation = Operation::Lifecycle(LifecycleSpec { action: Lifecycle::Reboot, wait: true });
+        let policy = Policy { timeout: Duration::from_secs(150), ..Policy::default() };
+        let vm1 = Selection::of(["h1/vm1".parse().unwrap()]);
+        let plan = executor.plan(&vm1, operation, policy).await.unwrap();
+        let run = executor.run(plan, &RunControl::default());
+        let lose = async {
+            is_asked.await.unwrap();
+            proxy.cut();
+            tokio::task::block_in_place(|| {
+                eventually("the guest restarts", BOOT, || match boots() {
+                    2 => Ok(()),
+                    _ => Err(console()),
+                });
+            });
+            proxy.pass();
+        };
+        let (outcomes, ()) = tokio::join!(run.outcomes(), lose);
+        let [outcome] = &outcomes[..] else { panic!("{outcomes:#?}") };
+        assert_eq!((outcome.status, outcome.effect), (Status::Ok, Effect::Done), "{outcome:#?}");
+    });
 }
 
 #[test]

@@ -182,7 +182,7 @@ async fn look(
 }
 
 /// Whether another look may see something else. A guest that boots does not have everything yet.
-fn may_pass(error: &ProtocolError) -> bool {
+pub(super) fn may_pass(error: &ProtocolError) -> bool {
     let is_early = match error {
         ProtocolError::ExecFailed { .. } | ProtocolError::ProcessLost { .. } => true,
         _ => error.refusal().is_some_and(|refusal| refusal.kind == RefusalKind::Guest),

@@ -13,5 +13,5 @@ pub use freeze::{FreezePolicy, freeze, frozen, thaw, with_frozen};
 pub use power::{PowerAction, PowerPolicy, PoweredBy, power};
 pub use system::{
     Address, Interface, disks, filesystems, host_name, info, interfaces, os, ping, set_time, time, timezone,
-    users,
+    uptime, users,
 };

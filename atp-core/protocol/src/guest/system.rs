@@ -10,6 +10,17 @@ use tokio::time::Instant;
 use crate::agent;
 use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
+use crate::files::Reader;
+use crate::reserve::keep_back;
+
+/// Where Linux says how long it has been up.
+const UPTIME: &str = "/proc/uptime";
+
+/// Most bytes it says so in: two numbers of seconds.
+const UPTIME_LENGTH: usize = 64;
+
+/// Time kept back before the deadline for closing the file in the guest.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// A network interface of a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -108,6 +119,26 @@ pub async fn time(carrier: &impl Carrier, deadline: Instant) -> Result<SystemTim
     time.ok_or_else(|| ProtocolError::invalid_answer("guest-get-time", format!("{nanos} ns is no time")))
 }
 
+/// For how long the guest's system has been up, as Linux tells in `/proc/uptime` (`guest-file-open`, `guest-file-read`,
+/// `guest-file-close`). Time for which the VM was paused may be missing.
+///
+/// # Errors
+/// Whatever the carrier or the agent says; a refusal of the agent's where the guest has no such file. Also
+/// [`InvalidReply`](ProtocolError::InvalidReply) where there is no time in it.
+pub async fn uptime(carrier: &impl Carrier, deadline: Instant) -> Result<Duration> {
+    let mut file = Reader::new(UPTIME.to_owned(), 0);
+    let read = file.read(carrier, UPTIME_LENGTH, keep_back(CLOSING, deadline)).await;
+    // What was read is as good when the file stays open: the agent closes it when it ends.
+    let _left_open = file.close(carrier, deadline).await;
+    let bytes = read?.bytes;
+    let seconds = std::str::from_utf8(&bytes).ok().and_then(|text| text.split_whitespace().next());
+    let uptime = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.parse().ok()?).ok());
+    uptime.ok_or_else(|| {
+        let detail = format!("{UPTIME} has no time in it: {:?}", String::from_utf8_lossy(&bytes));
+        ProtocolError::invalid_answer("guest-file-read", detail)
+    })
+}
+
 /// Sets the guest's clock, and its hardware clock after it; without a time, the clock after the hardware clock
 /// (`guest-set-time`).
 ///
@@ -158,4 +189,36 @@ pub async fn disks(carrier: &impl Carrier, deadline: Instant) -> Result<Vec<qga:
 /// Whatever the carrier or the agent says.
 pub async fn filesystems(carrier: &impl Carrier, deadline: Instant) -> Result<Vec<qga::GuestFilesystemInfo>> {
     agent::execute(carrier, &qga::guest_get_fsinfo {}, deadline).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local_guest::{Fault, LocalGuest};
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    #[tokio::test]
+    async fn the_uptime_grows_with_time() {
+        let here = || std::fs::read_to_string(UPTIME).unwrap().split(' ').next().unwrap().parse().unwrap();
+        let guest = LocalGuest::default();
+        let before = Duration::from_secs_f64(here());
+        let uptime = uptime(&guest, soon()).await.unwrap();
+        assert!((before..=Duration::from_secs_f64(here())).contains(&uptime), "{before:?} {uptime:?}");
+        assert_eq!(guest.commands(), ["guest-file-open", "guest-file-read", "guest-file-close"]);
+        assert_eq!(guest.open_files(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_does_not_tell_is_an_error() {
+        // The last of the commands closes the file.
+        for (at, is_told) in [(0, false), (1, false), (2, true)] {
+            for fault in [Fault::Unsent, Fault::Unanswered, Fault::Refused] {
+                let told = uptime(&LocalGuest::with_fault(at, fault), soon()).await;
+                assert_eq!(told.is_ok(), is_told, "{at} {fault:?}: {told:?}");
+            }
+        }
+    }
 }

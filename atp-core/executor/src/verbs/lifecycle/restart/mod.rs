@@ -1,0 +1,141 @@
+//! Restarting a VM, and waiting until its guest is back.
+//!
+//! libvirt shows a VM as running all the time while it restarts. So its events are watched from before the request, and when
+//! it has restarted, its agent is awaited. Events are lost while the watching connection is lost: then the VM's id and its
+//! guest's uptime are looked at as well, until they tell, or no event can be missing any more.
+
+mod events;
+mod look;
+
+use atp_protocol::ProtocolError;
+use atp_transport::domain::{DomainInfo, DomainState};
+use atp_transport::{DomainEvents, Effect, ErrorKind, Hint, TransportError, WatchItem, WatchOptions};
+use futures_util::{Stream, stream};
+use tokio::time::Instant;
+
+use self::events::{RestartEnd, wait_for_end, wait_for_watch};
+use self::look::look;
+use super::{LifecycleSpec, Requested, finish, request};
+use crate::error::OutcomeError;
+use crate::outcome::Status;
+use crate::verbs::Data;
+use crate::verbs::completion::Completion;
+use crate::verbs::job::Job;
+use crate::verbs::wait::{self, Condition};
+
+/// The hypervisor that is known to report restarts.
+const REPORTS_RESTARTS: &str = "QEMU";
+
+/// Asks for the restart, and waits until it has happened and the agent answers, if the VM has one. Holds a connection
+/// to the host of its own for as long. Without that connection the VM is not asked.
+pub(super) async fn restart(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec) -> Completion {
+    let deadline = job.deadline();
+    match reports_restarts(job).await {
+        Ok(true) => {}
+        Ok(false) => {
+            let requested = request(job, domain, spec).await;
+            return finish(job, domain, spec, requested).await;
+        }
+        Err(error) => return job.failure(&error),
+    }
+    let mut events = match job.manager.watch_domains(&[job.host()], &WatchOptions::default()) {
+        Ok(events) => Box::pin(items(events)),
+        Err(error) => return job.failure(&error.into()),
+    };
+    let id = match wait_for_watch(&mut events, &job.target.host, domain, deadline).await {
+        Ok(id) => id,
+        Err(error) => return not_watched(job, domain, error),
+    };
+    let asked_at = Instant::now();
+    match request(job, domain, spec).await {
+        Ok(Requested::Done(_)) => {}
+        requested => return finish(job, domain, &LifecycleSpec { wait: false, ..*spec }, requested).await,
+    }
+    let look = || look(job, domain, spec.action, id, asked_at);
+    match wait_for_end(&mut events, domain, deadline, &job.policy, look).await {
+        RestartEnd::Restarted => {}
+        end => return not_restarted(job, domain, end),
+    }
+    drop(events);
+    after_restart(wait::perform(job, domain, &Condition::Agent).await)
+}
+
+async fn reports_restarts(job: &Job) -> Result<bool, ProtocolError> {
+    let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        Ok::<_, ProtocolError>(connection.hypervisor().await?.kind == REPORTS_RESTARTS)
+    });
+    asked.await
+}
+
+fn items(events: DomainEvents) -> impl Stream<Item = WatchItem> {
+    stream::unfold(events, |mut events| async move { Some((events.next().await?, events)) })
+}
+
+/// The completion if watching did not begin: a VM whose restart could not be seen is not restarted.
+fn not_watched(job: &Job, domain: &DomainInfo, error: TransportError) -> Completion {
+    let mut completion = job.failure(&error.into());
+    if let Some(error) = &mut completion.error {
+        error.message = format!(
+            "VM {:?} was not asked to restart, as its events cannot be watched: {}",
+            domain.name, error.message
+        );
+    }
+    completion
+}
+
+fn not_restarted(job: &Job, domain: &DomainInfo, end: RestartEnd) -> Completion {
+    let (kind, effect, how, hint) = match end {
+        RestartEnd::Stopped => (
+            ErrorKind::StateNotReached,
+            Effect::Done,
+            "stopped instead of restarting".to_owned(),
+            Hint::START_STOPPED_VM,
+        ),
+        RestartEnd::Unseen(why) => (
+            ErrorKind::EventsLost,
+            Effect::Unknown,
+            format!("may have restarted: its events were lost for a while, and a look did not tell: {why}"),
+            Hint::CHECK_UPTIME,
+        ),
+        RestartEnd::Restarted | RestartEnd::Late => (
+            ErrorKind::StateNotReached,
+            Effect::Done,
+            "was not seen to restart by the deadline".to_owned(),
+            Hint::RESET_VM,
+        ),
+    };
+    let status = if Instant::now() >= job.deadline() { Status::Timeout } else { Status::Failed };
+    let message = format!("host {}: VM {:?} {how}", job.target.host, domain.name);
+    let error = OutcomeError::new(kind, message).with_hint(hint);
+    Completion::failed(status, effect, error)
+}
+
+/// Turns the wait for the agent after a restart into its completion. A VM without an agent is back as far as can be
+/// known.
+fn after_restart(waited: Completion) -> Completion {
+    let has_none = waited.error.as_ref().is_some_and(|error| error.kind == ErrorKind::AgentNotConfigured);
+    if waited.status.is_success() || has_none {
+        return Completion::ok(Effect::Done, Data::Lifecycle { state: DomainState::Running });
+    }
+    Completion { effect: Effect::Done, ..waited }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verbs::wait::WaitReport;
+
+    #[test]
+    fn a_vm_without_an_agent_is_back_when_it_has_restarted() {
+        let failed = |kind| Completion::failed(Status::Failed, Effect::None, OutcomeError::new(kind, "no"));
+        let waited = Completion::ok(Effect::None, Data::Waited(WaitReport { looks: 3 }));
+        for success in [waited, failed(ErrorKind::AgentNotConfigured)] {
+            assert_eq!(
+                after_restart(success),
+                Completion::ok(Effect::Done, Data::Lifecycle { state: DomainState::Running })
+            );
+        }
+        let late = after_restart(failed(ErrorKind::ConditionNotMet));
+        assert_eq!((late.status, late.effect), (Status::Failed, Effect::Done));
+    }
+}
