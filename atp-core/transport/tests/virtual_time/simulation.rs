@@ -1,10 +1,11 @@
-//! A day of a fleet whose hosts flap, hang and fail, with work of all kinds on them: what was promised holds throughout.
+//! Simulates a day of a fleet whose hosts flap, hang and fail, under all kinds of work, and checks the promises
+//! throughout.
 //!
-//! The seed settles what befalls the hosts and what work there is, to the millisecond; the order of what happens at the
-//! same moment may differ between runs. `ATP_SIMULATION_SEED` makes it another day.
+//! The seed determines the hosts' faults and the work, to the millisecond. The order of events at the same moment may
+//! differ between runs. `ATP_SIMULATION_SEED` sets another seed.
 
-mod patient;
-mod story;
+mod event_log;
+mod simulated_host;
 mod work;
 
 use std::collections::BTreeMap;
@@ -21,35 +22,35 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::scripted::{SECOND, Scripts, Step};
 
-use patient::{Illness, Patient, forecast};
-use story::Story;
+use event_log::EventLog;
+use simulated_host::{Fault, SimulatedHost, plan_faults};
 use work::{Piece, Place};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// Timers go by whole milliseconds.
+/// tokio's timers have a resolution of a millisecond.
 const TICK: Duration = Duration::from_millis(2);
 
 const HOSTS: usize = 200;
-/// Hosts in a group.
+/// The number of hosts in a group.
 const PER_GROUP: usize = 20;
-/// Longest pause between one piece of work and the next.
+/// The longest pause between two pieces of work.
 const PAUSE: Duration = Duration::from_secs(14);
-/// Most breakers open at once.
+/// The maximum number of open breakers.
 const MOST_OPEN: usize = HOSTS / 4;
-/// A host that has been well for longer than any cool-down and any wait for an attempt to connect gets work again.
-const CONVALESCENCE: Duration = Duration::from_secs(5 * 60);
-/// How often the fleet is looked at.
-const LOOK: Duration = Duration::from_secs(15 * 60);
-/// A host that has been well for so long counts as healthy.
-const WELL_AND_TRULY: Duration = Duration::from_secs(55 * 60);
+/// A host without a fault for longer than any cool-down and any wait for an attempt to connect must do work again.
+const RECOVERY_TIME: Duration = Duration::from_secs(5 * 60);
+/// The interval between checks of the whole fleet.
+const CHECK_INTERVAL: Duration = Duration::from_secs(15 * 60);
+/// A host without a fault for this time must be reported as healthy.
+const HEALTHY_TIME: Duration = Duration::from_secs(55 * 60);
 
 #[test]
-fn a_day_of_two_hundred_hosts_that_flap_hang_and_fail() {
+fn promises_hold_for_a_day_of_two_hundred_hosts_that_flap_hang_and_fail() {
     let given = std::env::var("ATP_SIMULATION_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = given.map_or(vec![1, 2, 3], |seed: u64| vec![seed]);
     std::thread::scope(|scope| {
-        let days: Vec<_> = seeds.iter().map(|&seed| scope.spawn(move || (seed, day(seed)))).collect();
+        let days: Vec<_> = seeds.iter().map(|&seed| scope.spawn(move || (seed, run_day(seed)))).collect();
         for day in days {
             let (seed, violations) = day.join().unwrap();
             let first: Vec<_> = violations.iter().take(10).collect();
@@ -58,37 +59,37 @@ fn a_day_of_two_hundred_hosts_that_flap_hang_and_fail() {
     });
 }
 
-/// Lives through a day; returns what was not as promised.
-fn day(seed: u64) -> Vec<String> {
-    // What is drawn at random is drawn on this thread.
+/// Simulates a day and returns the violated promises.
+fn run_day(seed: u64) -> Vec<String> {
+    // The library draws its random numbers on this thread.
     fastrand::seed(seed);
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(live_through(seed))
+    runtime.block_on(simulate(seed))
 }
 
-/// The fleet and the world it is in.
+/// The fleet and its environment.
 struct Simulation {
     start: Instant,
     manager: TransportManager<Scripts>,
-    patients: BTreeMap<String, Arc<Patient>>,
-    story: Mutex<Story>,
-    books: Mutex<Books>,
+    hosts: BTreeMap<String, Arc<SimulatedHost>>,
+    event_log: Mutex<EventLog>,
+    work_log: Mutex<WorkLog>,
 }
 
-/// What was done, as those know who did it.
+/// A record of the work, independent of the transport's counters.
 #[derive(Default)]
-struct Books {
-    /// When work was asked for that a host may have been the first to try.
+struct WorkLog {
+    /// The times of requests for work that a host may have been the first to try.
     asked: BTreeMap<String, Vec<Instant>>,
-    /// When a host ran work that another run of had failed.
+    /// The times at which a host ran work again, after a failed run on this or another host.
     retried: BTreeMap<String, Vec<Instant>>,
-    /// When a host last got very much work at once.
+    /// The last time at which a host got a burst of work.
     flooded: BTreeMap<String, Instant>,
-    /// Pieces of work asked for, and those that ended, one way or another.
+    /// The number of requested pieces of work, and of ended ones.
     pieces: (u64, u64),
     cancelled: u64,
-    /// Hosts that were well again and were seen to do work.
-    vouched: u64,
+    /// The number of checks that a recovered host did work.
+    recoveries: u64,
     violations: Vec<String>,
 }
 
@@ -129,150 +130,150 @@ fn host(id: &str) -> HostInfo {
     HostInfo::new(id, "192.0.2.1").with_group(group_of(id))
 }
 
-async fn live_through(seed: u64) -> Vec<String> {
+async fn simulate(seed: u64) -> Vec<String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let scripts = Scripts::default();
     let manager = TransportManager::with_connector(config(), scripts.clone());
     let (events, mut slow) = (manager.events(), manager.events());
-    let patients = (0..HOSTS).map(|number| {
-        let (id, spells) = (id(number), forecast(&mut random, number));
-        (id.clone(), Arc::new(Patient::new(id.clone(), scripts.of(&id), spells)))
+    let hosts = (0..HOSTS).map(|number| {
+        let (id, faults) = (id(number), plan_faults(&mut random, number));
+        (id.clone(), Arc::new(SimulatedHost::new(id.clone(), scripts.of(&id), faults)))
     });
     let sim = Arc::new(Simulation {
         start: Instant::now(),
         manager: manager.clone(),
-        patients: patients.collect(),
-        story: Mutex::default(),
-        books: Mutex::default(),
+        hosts: hosts.collect(),
+        event_log: Mutex::default(),
+        work_log: Mutex::default(),
     });
     let listens = tokio::spawn(sim.clone().listen(events));
     manager.apply(sim.fleet(config(), &[])).unwrap();
 
-    let mut lives = JoinSet::new();
-    for patient in sim.patients.values() {
-        lives.spawn(sim.clone().suffer(patient.clone(), random.fork()));
+    let mut tasks = JoinSet::new();
+    for host in sim.hosts.values() {
+        tasks.spawn(sim.clone().inject_faults(host.clone(), random.fork()));
     }
-    lives.spawn(sim.clone().give_work(random.fork()));
-    lives.spawn(sim.clone().operate(random.fork()));
-    let looks = tokio::spawn(sim.clone().look_now_and_then());
-    while let Some(ended) = lives.join_next().await {
+    tasks.spawn(sim.clone().generate_work(random.fork()));
+    tasks.spawn(sim.clone().change_fleet(random.fork()));
+    let looks = tokio::spawn(sim.clone().check_periodically());
+    while let Some(ended) = tasks.join_next().await {
         ended.unwrap();
     }
-    // An hour of peace.
+    // An hour without faults.
     sleep(60 * MINUTE).await;
     looks.abort();
     let _aborted = looks.await;
-    sim.clone().look_at_the_end().await;
+    sim.clone().check_at_end().await;
 
     let links = |count: fn(&crate::scripted::Script) -> usize| {
-        sim.patients.values().map(|patient| count(&patient.script)).sum::<usize>()
+        sim.hosts.values().map(|host| count(&host.script)).sum::<usize>()
     };
-    sim.expects(manager.close(MINUTE).await, || "closed with work under way".to_owned());
+    sim.expect_that(manager.close(MINUTE).await, || "closed with work under way".to_owned());
     sleep(MINUTE).await;
     let opened = links(|script| script.closed_links()) as u64;
-    sim.expects(links(|script| script.open_links()) == 0, || "links are left open".to_owned());
+    sim.expect_that(links(|script| script.open_links()) == 0, || "links are still open".to_owned());
     listens.abort();
     let _aborted = listens.await;
-    let (mut heard, mut missed) = (0, 0);
+    let (mut received, mut missed) = (0, 0);
     while let Some(event) = slow.try_recv() {
         match event.what {
             TransportEvent::Missed { count } => missed += count,
-            _ => heard += 1,
+            _ => received += 1,
         }
     }
-    let (story, counts) = (sim.story(), manager.event_counts());
-    let told = story.count(EventKind::Connected) + story.count(EventKind::Recovered);
-    sim.expects(opened == told, || format!("{opened} links were opened, and {told} told of"));
+    let (event_log, counts) = (sim.event_log(), manager.event_counts());
+    let reported = event_log.count(EventKind::Connected) + event_log.count(EventKind::Recovered);
+    sim.expect_that(opened == reported, || format!("{opened} links were opened, {reported} reported"));
     for (kind, count) in counts {
-        sim.expects(story.count(kind) == count, || {
-            format!("{} events {} of {count} were heard", story.count(kind), kind.as_str())
+        sim.expect_that(event_log.count(kind) == count, || {
+            format!("{} events {} of {count} were received", event_log.count(kind), kind.as_str())
         });
     }
-    sim.expects(heard + missed == story.last && missed > 0, || {
-        format!("the slow listener heard {heard} and missed {missed} of {}", story.last)
+    sim.expect_that(received + missed == event_log.last && missed > 0, || {
+        format!("the slow listener received {received} and missed {missed} of {}", event_log.last)
     });
-    let mut violations = story.violations.clone();
-    violations.append(&mut sim.books().violations);
+    let mut violations = event_log.violations.clone();
+    violations.append(&mut sim.work_log().violations);
     violations
 }
 
 impl Simulation {
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap()
+    fn work_log(&self) -> MutexGuard<'_, WorkLog> {
+        self.work_log.lock().unwrap()
     }
 
-    fn story(&self) -> MutexGuard<'_, Story> {
-        self.story.lock().unwrap()
+    fn event_log(&self) -> MutexGuard<'_, EventLog> {
+        self.event_log.lock().unwrap()
     }
 
-    fn expects(&self, law: bool, otherwise: impl FnOnce() -> String) {
+    fn expect_that(&self, law: bool, otherwise: impl FnOnce() -> String) {
         if !law {
             let violation = format!("{:?}: {}", self.start.elapsed(), otherwise());
-            self.books().violations.push(violation);
+            self.work_log().violations.push(violation);
         }
     }
 
-    /// All hosts, but for some.
+    /// All hosts except some.
     fn fleet(&self, config: TransportConfig, without: &[String]) -> Fleet {
-        let ids = self.patients.keys().filter(|id| !without.contains(id));
+        let ids = self.hosts.keys().filter(|id| !without.contains(id));
         Fleet { config, hosts: ids.map(|id| host(id)).collect() }
     }
 
     async fn listen(self: Arc<Self>, mut events: EventStream) {
         while let Some(event) = events.recv().await {
-            self.story().hear(&event);
+            self.event_log().record_event(&event);
         }
     }
 
-    /// A host's day.
-    async fn suffer(self: Arc<Self>, patient: Arc<Patient>, mut random: fastrand::Rng) {
-        let script = &patient.script;
-        for spell in &patient.spells {
-            sleep_until(self.start + spell.after).await;
-            let until = Instant::now() + spell.lasts;
-            patient.falls_ill(spell.illness);
-            match spell.illness {
-                Illness::Flaps => {
+    /// Injects a host's faults of the day.
+    async fn inject_faults(self: Arc<Self>, host: Arc<SimulatedHost>, mut random: fastrand::Rng) {
+        let script = &host.script;
+        for period in &host.faults {
+            sleep_until(self.start + period.after).await;
+            let until = Instant::now() + period.lasts;
+            host.begin_fault(period.fault);
+            match period.fault {
+                Fault::Flaps => {
                     while Instant::now() < until {
                         script.set_attempts(Step::Fails(SECOND / 2));
-                        self.cut(&patient).await;
+                        self.cut(&host).await;
                         sleep(Duration::from_secs(random.u64(1..30))).await;
                         script.set_attempts(Step::Opens(SECOND / 5));
                         sleep(Duration::from_secs(random.u64(1..90))).await;
                     }
                 }
-                Illness::Down => {
+                Fault::Down => {
                     script.set_attempts(Step::Fails(SECOND.mul_f64(2.0 * random.f64())));
-                    self.cut(&patient).await;
+                    self.cut(&host).await;
                 }
-                Illness::Hangs => {
+                Fault::Hangs => {
                     script.set_attempts(Step::Hangs);
                     script.set_silent(true);
                 }
-                Illness::Slow => script.set_probe_time(2 * SECOND),
-                Illness::Flaky | Illness::VmsHang => {}
+                Fault::Slow => script.set_probe_time(2 * SECOND),
+                Fault::Flaky | Fault::VmsHang => {}
             }
             sleep_until(until).await;
-            patient.recovers();
+            host.end_fault();
         }
     }
 
-    /// Cuts a host's links; each that was up is told of as lost.
-    async fn cut(&self, patient: &Patient) {
-        let lost = || self.story().hosts.get(&patient.id).map_or(0, |told| told.lost);
+    /// Cuts a host's links. Each link that was up must be reported as lost.
+    async fn cut(&self, host: &SimulatedHost) {
+        let lost = || self.event_log().hosts.get(&host.id).map_or(0, |record| record.lost);
         let before = lost();
-        let pool = self.manager.pool(&patient.id);
+        let pool = self.manager.pool(&host.id);
         let up = pool.map_or(0, |pool| {
             let connections = pool.connections();
             connections.iter().filter(|connection| is_up(connection)).count() as u64
         });
-        patient.script.cut();
+        host.script.cut();
         sleep(TICK).await;
         let noticed = lost() - before;
-        self.expects(noticed == up, || format!("{}: {up} links were cut, {noticed} lost", patient.id));
+        self.expect_that(noticed == up, || format!("{}: {up} links were cut, {noticed} lost", host.id));
     }
 
-    async fn give_work(self: Arc<Self>, mut random: fastrand::Rng) {
+    async fn generate_work(self: Arc<Self>, mut random: fastrand::Rng) {
         let mut under_way = JoinSet::new();
         while self.start.elapsed() < DAY {
             sleep(PAUSE.mul_f64(random.f64())).await;
@@ -286,44 +287,45 @@ impl Simulation {
             };
             let mut pieces = 1;
             if let Place::Repeatable(host) = &place
-                && self.patients[host].illness().is_some_and(|illness| illness != Illness::VmsHang)
+                && self.hosts[host].fault().is_some_and(|fault| fault != Fault::VmsHang)
             {
                 pieces = 40;
-                self.books().flooded.insert(host.clone(), Instant::now());
+                self.work_log().flooded.insert(host.clone(), Instant::now());
             }
             for _ in 0..pieces {
                 let piece = Arc::new(Piece::random(&mut random, place.clone()));
                 let leaves = (random.u8(0..10) == 0).then(|| Duration::from_millis(random.u64(0..5000)));
-                self.books().pieces.0 += 1;
-                under_way.spawn(self.clone().see_to(piece, leaves));
+                self.work_log().pieces.0 += 1;
+                under_way.spawn(self.clone().drive(piece, leaves));
             }
             while under_way.try_join_next().is_some() {}
         }
         while let Some(ended) = under_way.join_next().await {
             ended.unwrap();
         }
-        let (asked, ended) = self.books().pieces;
-        self.expects(asked == ended, || format!("{asked} pieces of work were asked for, {ended} ended"));
+        let (asked, ended) = self.work_log().pieces;
+        self.expect_that(asked == ended, || format!("{asked} pieces of work were asked for, {ended} ended"));
     }
 
-    /// Waits for a piece of work to end, or leaves it before.
-    async fn see_to(self: Arc<Self>, piece: Arc<Piece>, leaves: Option<Duration>) {
+    /// Waits for a piece of work to end, or cancels it before.
+    async fn drive(self: Arc<Self>, piece: Arc<Piece>, leaves: Option<Duration>) {
         let mut task = tokio::spawn(self.clone().perform(piece));
         if let Some(after) = leaves
             && tokio::time::timeout(after, &mut task).await.is_err()
         {
             task.abort();
             let _aborted = task.await;
-            self.books().cancelled += 1;
+            self.work_log().cancelled += 1;
         } else if !task.is_finished() {
             let ended = task.await;
-            self.expects(ended.is_ok(), || format!("a piece of work ended {ended:?}"));
+            self.expect_that(ended.is_ok(), || format!("a piece of work ended {ended:?}"));
         }
-        self.books().pieces.1 += 1;
+        self.work_log().pieces.1 += 1;
     }
 
-    /// Hosts are taken out and come back, limits and strategies change, and some changes are refused.
-    async fn operate(self: Arc<Self>, mut random: fastrand::Rng) {
+    /// Removes and adds hosts, changes limits and strategies, and applies invalid configurations, which must be
+    /// refused.
+    async fn change_fleet(self: Arc<Self>, mut random: fastrand::Rng) {
         let mut absent: Vec<String> = Vec::new();
         while self.start.elapsed() < DAY {
             sleep(Duration::from_secs(random.u64(15 * 60..45 * 60))).await;
@@ -357,7 +359,7 @@ impl Simulation {
                     }
                     back.iter().for_each(|id| self.forget_retries(id));
                     let changes = self.manager.apply(self.fleet(config, &absent)).unwrap();
-                    self.expects(changes.added.len() == back.len() && changes.removed.len() == 8, || {
+                    self.expect_that(changes.added.len() == back.len() && changes.removed.len() == 8, || {
                         format!("{back:?} came back: {changes:?}")
                     });
                 }
@@ -367,62 +369,63 @@ impl Simulation {
         self.manager.apply(self.fleet(config(), &[])).unwrap();
     }
 
-    /// A host that is added anew starts with a new budget.
+    /// A host that is added again starts with a new budget.
     fn forget_retries(&self, id: &str) {
-        self.books().retried.remove(id);
+        self.work_log().retried.remove(id);
     }
 
-    async fn look_now_and_then(self: Arc<Self>) {
-        let mut vouched = BTreeMap::new();
+    async fn check_periodically(self: Arc<Self>) {
+        let mut recoveries = BTreeMap::new();
         loop {
-            sleep(LOOK).await;
-            self.look().await;
+            sleep(CHECK_INTERVAL).await;
+            self.check().await;
             let healths = self.manager.health().hosts;
-            for patient in self.patients.values() {
-                let Some(well) = self.well_for(patient) else { continue };
-                if well >= WELL_AND_TRULY {
+            for host in self.hosts.values() {
+                let Some(well) = self.healthy_for(host) else { continue };
+                if well >= HEALTHY_TIME {
                     let health =
-                        healths.iter().find(|(id, _)| id.as_str() == patient.id).map(|(_, health)| health);
-                    self.expects(health.is_some_and(|health| health.state == HealthState::Healthy), || {
-                        format!("{} has been well for {well:?} and is {health:?}", patient.id)
-                    });
+                        healths.iter().find(|(id, _)| id.as_str() == host.id).map(|(_, health)| health);
+                    self.expect_that(
+                        health.is_some_and(|health| health.state == HealthState::Healthy),
+                        || format!("{} has been without a fault for {well:?} and is {health:?}", host.id),
+                    );
                 }
-                let since = patient.well_since();
-                if well >= CONVALESCENCE && vouched.get(&patient.id) != Some(&since) {
-                    vouched.insert(patient.id.clone(), since);
-                    tokio::spawn(self.clone().vouch(patient.clone()));
+                let since = host.healthy_since();
+                if well >= RECOVERY_TIME && recoveries.get(&host.id) != Some(&since) {
+                    recoveries.insert(host.id.clone(), since);
+                    tokio::spawn(self.clone().check_recovery(host.clone()));
                 }
             }
         }
     }
 
-    /// For how long a host has been well, in the fleet, and not flooded with work.
-    fn well_for(&self, patient: &Patient) -> Option<Duration> {
-        let flooded = self.books().flooded.get(&patient.id).copied().unwrap_or(self.start);
-        let since = patient.well_since()?.max(flooded);
-        let story = self.story();
-        let told = story.hosts.get(&patient.id).filter(|told| told.present)?;
-        Some(since.max(told.added).elapsed())
+    /// How long a host has been without a fault, present in the fleet, and without a burst of work.
+    fn healthy_for(&self, host: &SimulatedHost) -> Option<Duration> {
+        let flooded = self.work_log().flooded.get(&host.id).copied().unwrap_or(self.start);
+        let since = host.healthy_since()?.max(flooded);
+        let event_log = self.event_log();
+        let record = event_log.hosts.get(&host.id).filter(|record| record.present)?;
+        Some(since.max(record.added).elapsed())
     }
 
-    /// A host that has been well for long does work, and its breaker is closed.
-    async fn vouch(self: Arc<Self>, patient: Arc<Patient>) {
-        let Some(since) = patient.well_since() else { return };
-        let result = self.clone().perform(Arc::new(Piece::sound(&patient.id))).await;
-        // It may just have been taken out, or fallen ill again.
-        if let Ok(pool) = self.manager.pool(&patient.id)
-            && patient.well_since() == Some(since)
+    /// Checks that a recovered host does work and that its breaker is closed.
+    async fn check_recovery(self: Arc<Self>, host: Arc<SimulatedHost>) {
+        let Some(since) = host.healthy_since() else { return };
+        let result = self.clone().perform(Arc::new(Piece::sound(&host.id))).await;
+        // It may just have been removed, or have a fault again.
+        if let Ok(pool) = self.manager.pool(&host.id)
+            && host.healthy_since() == Some(since)
         {
             let breaker = pool.breaker();
-            self.expects(result.is_ok() && breaker.state == BreakerState::Closed, || {
-                format!("{} is well again, and work on it {result:?}, {breaker:?}", patient.id)
+            self.expect_that(result.is_ok() && breaker.state == BreakerState::Closed, || {
+                format!("{} has recovered: work on it gave {result:?}, {breaker:?}", host.id)
             });
-            self.books().vouched += 1;
+            self.work_log().recoveries += 1;
         }
     }
 
-    /// The numbers add up, and not too many hosts are left alone.
-    async fn look(&self) {
+    /// Checks that the numbers add up, and that not too many breakers are open.
+    async fn check(&self) {
         let mut open = 0;
         for (id, stats) in self.manager.stats().await {
             let by_state = stats.idle_connections
@@ -432,33 +435,37 @@ impl Simulation {
                 + stats.failed
                 + stats.suspect
                 + stats.draining;
-            self.expects(by_state == stats.total_connections, || format!("{id}: {stats:?}"));
-            self.expects(stats.total_active_uses >= stats.active_connections, || format!("{id}: {stats:?}"));
+            self.expect_that(by_state == stats.total_connections, || format!("{id}: {stats:?}"));
+            self.expect_that(stats.total_active_uses >= stats.active_connections, || {
+                format!("{id}: {stats:?}")
+            });
         }
         for pool in self.manager.pools() {
             open += usize::from(pool.breaker().state != BreakerState::Closed);
         }
-        self.expects(open <= MOST_OPEN, || format!("{open} breakers are open"));
+        self.expect_that(open <= MOST_OPEN, || format!("{open} breakers are open"));
     }
 
-    /// All has ended, all is well, and the numbers say what was told and what was seen.
-    async fn look_at_the_end(self: Arc<Self>) {
-        self.look().await;
+    /// Checks at the end that all work has ended, all hosts are healthy, and the counters agree with the events and
+    /// with the calls seen.
+    async fn check_at_end(self: Arc<Self>) {
+        self.check().await;
         let mut last = JoinSet::new();
-        for patient in self.patients.values() {
-            last.spawn(self.clone().vouch(patient.clone()));
+        for host in self.hosts.values() {
+            last.spawn(self.clone().check_recovery(host.clone()));
         }
         while let Some(ended) = last.join_next().await {
             ended.unwrap();
         }
         sleep(SECOND).await;
         let health = self.manager.health();
-        let story = self.story();
-        self.expects(health.state == HealthState::Healthy && story.fleet() == health.state, || {
-            format!("the fleet is {}: {}; told was {}", health.state, health.reason, story.fleet())
+        let event_log = self.event_log();
+        self.expect_that(health.state == HealthState::Healthy && event_log.fleet() == health.state, || {
+            format!("the fleet is {}: {}; reported was {}", health.state, health.reason, event_log.fleet())
         });
         for pool in self.manager.pools() {
-            let (id, stats, told) = (pool.host_id(), pool.stats(), &story.hosts[pool.host_id().as_str()]);
+            let (id, stats, record) =
+                (pool.host_id(), pool.stats(), &event_log.hosts[pool.host_id().as_str()]);
             let left = [
                 stats.total_active_uses,
                 stats.waiting,
@@ -469,63 +476,66 @@ impl Simulation {
                 stats.suspect,
                 stats.long_held_leases,
             ];
-            self.expects(left == [0; 8], || format!("{id} holds on: {stats:?}"));
-            self.expects(told.health == pool.health().state, || format!("{id} is not {}", told.health));
-            self.expects(told.breaker == pool.breaker().state, || {
-                format!("{id}: its breaker is not {}", told.breaker)
+            self.expect_that(left == [0; 8], || format!("{id} still holds: {stats:?}"));
+            self.expect_that(record.health == pool.health().state, || {
+                format!("{id} is not {}", record.health)
             });
-            let lines = told.connections.iter().filter_map(|connection| story.connections.get(connection));
+            self.expect_that(record.breaker == pool.breaker().state, || {
+                format!("{id}: its breaker is not {}", record.breaker)
+            });
+            let lines =
+                record.connections.iter().filter_map(|connection| event_log.connections.get(connection));
             let (calls, errors) =
                 lines.fold((0, 0), |(calls, errors), line| (calls + line.calls, errors + line.errors));
-            let seen = (calls, errors, told.recovered, told.acquire_timeouts);
+            let seen = (calls, errors, record.recovered, record.acquire_timeouts);
             let counted =
                 (stats.total_requests, stats.total_errors, stats.reconnects, stats.acquire_timeouts);
-            self.expects(counted == seen, || {
+            self.expect_that(counted == seen, || {
                 format!("{id}: calls, errors, reconnects, timeouts {counted:?}, not {seen:?}")
             });
         }
-        self.look_at_retries();
-        self.something_happened(&story);
+        self.check_retries();
+        self.check_coverage(&event_log);
     }
 
-    /// Retries keep to the budget, on each host, at any time.
-    fn look_at_retries(&self) {
+    /// Checks that the retries on each host stay within the budget at any time.
+    fn check_retries(&self) {
         let retry = config().retry;
-        // A retry that was granted runs when its wait is over and a connection is there.
+        // A granted retry runs when its delay is over and it has a connection.
         let lag = 2 * MINUTE + 10 * SECOND;
         let span = retry.budget_window.mul_f64(0.9) - lag;
-        let books = self.books();
+        let work_log = self.work_log();
         let mut violations = Vec::new();
-        for (host, retried) in &books.retried {
+        for (host, retried) in &work_log.retried {
             for &last in retried {
                 let within = |times: &[Instant], span: Duration| {
                     times.iter().filter(|&&at| at <= last && last - at < span).count()
                 };
                 let retries = within(retried, span);
-                let work = within(&books.asked[host], retry.budget_window + lag);
+                let work = within(&work_log.asked[host], retry.budget_window + lag);
                 let most = retry.budget_floor + (work as f64 * retry.budget_share) as usize;
                 if retries > most {
                     violations.push(format!("{host}: {retries} retries of {work} pieces of work"));
                 }
             }
         }
-        drop(books);
-        self.books().violations.append(&mut violations);
+        drop(work_log);
+        self.work_log().violations.append(&mut violations);
     }
 
-    /// The day was one on which something happened.
-    fn something_happened(&self, story: &Story) {
-        let books = self.books();
-        let retried: usize = books.retried.values().map(Vec::len).sum();
+    /// Checks that the day contained the situations that the simulation is for.
+    fn check_coverage(&self, event_log: &EventLog) {
+        let work_log = self.work_log();
+        let retried: usize = work_log.retried.values().map(Vec::len).sum();
         println!(
             "{} pieces of work, {} cancelled, {retried} retries; {} events; at most {} breakers open; {} recoveries seen",
-            books.pieces.0, books.cancelled, story.last, story.most_open, books.vouched
+            work_log.pieces.0, work_log.cancelled, event_log.last, event_log.most_open, work_log.recoveries
         );
-        drop(books);
-        self.expects(story.most_open >= MOST_OPEN - 2, || {
-            format!("at most {} breakers were open", story.most_open)
+        drop(work_log);
+        self.expect_that(event_log.most_open >= MOST_OPEN - 2, || {
+            format!("at most {} breakers were open", event_log.most_open)
         });
-        self.expects(retried > 100, || format!("{retried} retries"));
+        self.expect_that(retried > 100, || format!("{retried} retries"));
         for kind in [
             EventKind::Suspect,
             EventKind::Failed,
@@ -535,12 +545,12 @@ impl Simulation {
             EventKind::ConfigurationApplied,
             EventKind::ConfigurationRefused,
         ] {
-            self.expects(story.count(kind) > 0, || format!("nothing was {}", kind.as_str()));
+            self.expect_that(event_log.count(kind) > 0, || format!("there was no event {}", kind.as_str()));
         }
     }
 }
 
-/// Whether a connection is up, which then notices when its link is cut.
+/// Whether a connection is up, so that it notices when its link is cut.
 fn is_up(connection: &HostConnection<Scripts>) -> bool {
     connection.state() == ConnectionState::Connected
 }

@@ -1,4 +1,4 @@
-//! The work of the simulation: pieces of all kinds, each with its fate, and the books kept of them.
+//! The work of the simulation: random pieces of work, and the checks of their results.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use crate::scripted::Scripts;
 
 use super::{SECOND, Simulation, TICK};
 
-/// Where a piece of work is run.
+/// Where a piece of work runs.
 #[derive(Debug, Clone)]
 pub(super) enum Place {
     On(String),
@@ -24,12 +24,12 @@ pub(super) enum Place {
 /// A piece of work.
 pub(super) struct Piece {
     pub(super) place: Place,
-    pub(super) patience: Option<Duration>,
-    /// How long it holds its lease before it calls.
+    pub(super) time_limit: Option<Duration>,
+    /// How long it holds its lease before its call.
     pub(super) holds: Duration,
     pub(super) panics: bool,
     pub(super) vm: Option<u128>,
-    pub(super) luck: f64,
+    pub(super) draw: f64,
     runs: AtomicU32,
     done: AtomicU32,
     may_have_had_an_effect: AtomicBool,
@@ -39,7 +39,7 @@ impl Piece {
     pub(super) fn random(random: &mut fastrand::Rng, place: Place) -> Self {
         Piece {
             place,
-            patience: (random.u8(0..10) < 7).then(|| Duration::from_millis(random.u64(500..60_000))),
+            time_limit: (random.u8(0..10) < 7).then(|| Duration::from_millis(random.u64(500..60_000))),
             holds: if random.u8(0..4) == 0 {
                 Duration::from_millis(random.u64(0..5000))
             } else {
@@ -47,33 +47,33 @@ impl Piece {
             },
             panics: random.u8(0..100) < 3,
             vm: (random.u8(0..2) == 0).then(|| random.u128(0..4)),
-            luck: random.f64(),
+            draw: random.f64(),
             runs: AtomicU32::new(0),
             done: AtomicU32::new(0),
             may_have_had_an_effect: AtomicBool::new(false),
         }
     }
 
-    /// One that ends well wherever the host is well.
+    /// A piece of work that succeeds on every host without a fault.
     pub(super) fn sound(host: &str) -> Self {
         let mut piece = Piece::random(&mut fastrand::Rng::with_seed(0), Place::On(host.to_owned()));
-        (piece.patience, piece.holds, piece.panics) = (Some(60 * SECOND), Duration::ZERO, false);
-        (piece.vm, piece.luck) = (None, 0.5);
+        (piece.time_limit, piece.holds, piece.panics) = (Some(60 * SECOND), Duration::ZERO, false);
+        (piece.vm, piece.draw) = (None, 0.5);
         piece
     }
 
-    /// Whether its runs are tries of the same.
+    /// Whether its runs are tries of the same work.
     fn is_one(&self) -> bool {
         !matches!(self.place, Place::Some(_) | Place::All)
     }
 
-    /// Longest it may take.
+    /// The maximum time it may take.
     fn limit(&self, group: usize) -> Duration {
-        // A wait for a connection, the holding of it, one call.
+        // A wait for a connection, the time it is held, one call.
         let once = 45 * SECOND;
-        self.patience.unwrap_or(match self.place {
+        self.time_limit.unwrap_or(match self.place {
             Place::On(_) | Place::Some(_) | Place::All => once,
-            // With two waits, for as long as a breaker may stay open.
+            // With two waits of at most the time for which a breaker stays open.
             Place::Repeatable(_) => 3 * once + 2 * 66 * SECOND,
             Place::Any(..) => once * u32::try_from(group).unwrap(),
         })
@@ -81,11 +81,12 @@ impl Piece {
 }
 
 impl Simulation {
-    /// Runs a piece of work to its end, and looks at how it ended.
+    /// Runs a piece of work and checks its result.
     pub(super) async fn perform(self: Arc<Self>, piece: Arc<Piece>) -> Result<()> {
         let asked = Instant::now();
-        self.asks(&piece);
-        let options = piece.patience.map(|patience| ExecuteOptions::by(asked + patience)).unwrap_or_default();
+        self.log_request(&piece);
+        let options =
+            piece.time_limit.map(|time_limit| ExecuteOptions::by(asked + time_limit)).unwrap_or_default();
         let (sim, this) = (self.clone(), piece.clone());
         let work = move |lease: PooledConnection<Scripts>| {
             let (sim, piece) = (sim.clone(), this.clone());
@@ -97,7 +98,7 @@ impl Simulation {
             Place::Any(group, pick) => self.manager.execute_on_any(group, *pick, options, work).await,
             Place::Some(hosts) => {
                 let results = self.manager.execute_on_hosts_with(hosts, options, work).await;
-                self.expects(results.iter().map(|(id, _)| id).eq(hosts), || {
+                self.expect_that(results.iter().map(|(id, _)| id).eq(hosts), || {
                     format!("work on {hosts:?} ended {results:?}")
                 });
                 Ok(())
@@ -105,35 +106,39 @@ impl Simulation {
             Place::All => {
                 let present = self.manager.hosts().len();
                 let results = self.manager.execute_on_all_hosts_with(options, work).await;
-                self.expects(results.len() == present, || {
+                self.expect_that(results.len() == present, || {
                     format!("{} results of work on {present} hosts", results.len())
                 });
                 Ok(())
             }
         };
         let took = asked.elapsed();
-        self.expects(took <= piece.limit(super::PER_GROUP) + TICK, || {
+        self.expect_that(took <= piece.limit(super::PER_GROUP) + TICK, || {
             format!("{:?} took {took:?}: {result:?}", piece.place)
         });
         if piece.is_one() {
             let done = piece.done.load(Ordering::SeqCst);
             let (ok, panicked) = (result.is_ok(), matches!(result, Err(TransportError::Panicked { .. })));
-            self.expects(!ok || done == 1, || format!("{:?} is done, {done} times", piece.place));
-            self.expects(done <= 1, || format!("{:?} was done {done} times", piece.place));
-            self.expects(!panicked || piece.panics, || format!("{:?}: {result:?}", piece.place));
+            self.expect_that(!ok || done == 1, || {
+                format!("{:?} succeeded and was done {done} times", piece.place)
+            });
+            self.expect_that(done <= 1, || format!("{:?} was done {done} times", piece.place));
+            self.expect_that(!panicked || piece.panics, || format!("{:?}: {result:?}", piece.place));
         }
         result
     }
 
-    /// Does the work, with a lease.
+    /// Does the work on a lease.
     async fn run(&self, piece: &Piece, lease: &PooledConnection<Scripts>) -> Result<()> {
         let host = lease.host_id().as_str();
         if piece.is_one() {
             let again = piece.runs.fetch_add(1, Ordering::SeqCst) > 0;
             let repeated = piece.may_have_had_an_effect.load(Ordering::SeqCst);
-            self.expects(!repeated, || format!("{:?} is repeated though it may be done", piece.place));
+            self.expect_that(!repeated, || {
+                format!("{:?} is repeated although it may have been done", piece.place)
+            });
             if again {
-                self.books().retried.entry(host.to_owned()).or_default().push(Instant::now());
+                self.work_log().retried.entry(host.to_owned()).or_default().push(Instant::now());
             }
         }
         if !piece.holds.is_zero() {
@@ -141,16 +146,16 @@ impl Simulation {
         }
         if piece.panics {
             piece.may_have_had_an_effect.store(true, Ordering::SeqCst);
-            // Panics as any panic does, and prints nothing.
+            // Panics without a message on stderr.
             std::panic::resume_unwind(Box::new("scripted"));
         }
-        let patient = &self.patients[host];
+        let host = &self.hosts[host];
         let lane = piece.vm.map(|target| Lane { target, kind: 0 });
         let call = lease.call("works", lane, |link, in_flight| {
-            patient.answers(link, in_flight, lane.is_some(), piece.luck)
+            host.answer_call(link, in_flight, lane.is_some(), piece.draw)
         });
         let result = call.await;
-        self.story().called(lease.connection_id(), result.is_err());
+        self.event_log().called(lease.connection_id(), result.is_err());
         match &result {
             Ok(()) => {
                 piece.done.fetch_add(1, Ordering::SeqCst);
@@ -163,20 +168,20 @@ impl Simulation {
         result
     }
 
-    /// Enters work asked for where it may be tried first.
-    fn asks(&self, piece: &Piece) {
+    /// Records the request for each host that may be tried first.
+    fn log_request(&self, piece: &Piece) {
         let now = Instant::now();
         let hosts: Vec<&String> = match &piece.place {
             Place::On(host) | Place::Repeatable(host) => vec![host],
             Place::Any(group, _) => {
-                self.patients.keys().filter(|host| super::group_of(host) == *group).collect()
+                self.hosts.keys().filter(|host| super::group_of(host) == *group).collect()
             }
             Place::Some(hosts) => hosts.iter().collect(),
-            Place::All => self.patients.keys().collect(),
+            Place::All => self.hosts.keys().collect(),
         };
-        let mut books = self.books();
+        let mut work_log = self.work_log();
         for host in hosts {
-            books.asked.entry(host.clone()).or_default().push(now);
+            work_log.asked.entry(host.clone()).or_default().push(now);
         }
     }
 }

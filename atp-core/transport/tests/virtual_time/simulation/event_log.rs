@@ -1,4 +1,4 @@
-//! What the events tell, put together again: whether it makes sense, and whether the numbers say the same.
+//! Rebuilds the state of the fleet from the events: checks that their sequence is possible, and counts them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,21 +6,21 @@ use std::sync::Arc;
 use atp_transport::{BreakerState, Event, EventKind, HealthState, TransportEvent};
 use tokio::time::Instant;
 
-/// All that was told so far.
+/// The state according to all events so far.
 #[derive(Default)]
-pub(super) struct Story {
+pub(super) struct EventLog {
     pub(super) kinds: BTreeMap<EventKind, u64>,
     pub(super) last: u64,
-    pub(super) hosts: BTreeMap<String, Told>,
-    pub(super) connections: BTreeMap<u64, Line>,
+    pub(super) hosts: BTreeMap<String, HostRecord>,
+    pub(super) connections: BTreeMap<u64, ConnectionRecord>,
     fleet: Option<HealthState>,
-    /// The most breakers that were not closed at once.
+    /// The maximum number of breakers that were not closed at the same time.
     pub(super) most_open: usize,
     pub(super) violations: Vec<String>,
 }
 
-/// What was told of a host since it was last added.
-pub(super) struct Told {
+/// The state of a host according to the events since it was last added.
+pub(super) struct HostRecord {
     pub(super) present: bool,
     pub(super) added: Instant,
     pub(super) breaker: BreakerState,
@@ -29,13 +29,13 @@ pub(super) struct Told {
     pub(super) lost: u64,
     pub(super) recovered: u64,
     pub(super) acquire_timeouts: u64,
-    /// The connections opened since.
+    /// The connections opened since then.
     pub(super) connections: Vec<u64>,
 }
 
-/// What was told of a connection, and what was seen of its calls.
+/// The state of a connection according to the events, and the calls made on it.
 #[derive(Default)]
-pub(super) struct Line {
+pub(super) struct ConnectionRecord {
     stage: Stage,
     pub(super) calls: u64,
     pub(super) errors: u64,
@@ -47,12 +47,12 @@ enum Stage {
     Opening,
     Up,
     Down,
-    /// A call on it hangs: it is used no more.
+    /// A call on it hangs: it takes no new leases.
     Suspect,
 }
 
-impl Story {
-    /// A call was seen to end.
+impl EventLog {
+    /// Records the end of a call.
     pub(super) fn called(&mut self, connection: u64, failed: bool) {
         let line = self.connections.entry(connection).or_default();
         line.calls += 1;
@@ -67,26 +67,26 @@ impl Story {
         self.fleet.unwrap_or(HealthState::Healthy)
     }
 
-    pub(super) fn hear(&mut self, event: &Arc<Event>) {
+    pub(super) fn record_event(&mut self, event: &Arc<Event>) {
         if event.sequence != self.last + 1 {
             self.violations.push(format!("event {} follows {}", event.sequence, self.last));
         }
         self.last = event.sequence;
         *self.kinds.entry(event.what.kind()).or_default() += 1;
-        let told = match &event.host {
-            Some(host) => self.hear_of_host(host.as_str(), event),
-            None => self.hear_of_fleet(&event.what),
+        let checked = match &event.host {
+            Some(host) => self.record_host_event(host.as_str(), event),
+            None => self.record_fleet_event(&event.what),
         };
-        if let Err(violation) = told {
+        if let Err(violation) = checked {
             self.violations.push(format!("{violation}: {event:?}"));
         }
         if event.what.kind() == EventKind::BreakerOpened {
-            let open = |told: &&Told| told.present && told.breaker != BreakerState::Closed;
+            let open = |record: &&HostRecord| record.present && record.breaker != BreakerState::Closed;
             self.most_open = self.most_open.max(self.hosts.values().filter(open).count());
         }
     }
 
-    fn hear_of_fleet(&mut self, what: &TransportEvent) -> Result<(), String> {
+    fn record_fleet_event(&mut self, what: &TransportEvent) -> Result<(), String> {
         if let TransportEvent::HealthChanged { from, to, .. } = what {
             let before = self.fleet();
             self.fleet = Some(*to);
@@ -95,49 +95,51 @@ impl Story {
         Ok(())
     }
 
-    fn hear_of_host(&mut self, host: &str, event: &Event) -> Result<(), String> {
+    fn record_host_event(&mut self, host: &str, event: &Event) -> Result<(), String> {
         use TransportEvent::*;
         if matches!(event.what, HostAdded) {
-            let told = Told::new(event.at);
-            let before = self.hosts.insert(host.to_owned(), told);
-            return holds(before.is_none_or(|told| !told.present), || "it was there already".to_owned());
+            let record = HostRecord::new(event.at);
+            let before = self.hosts.insert(host.to_owned(), record);
+            return holds(before.is_none_or(|record| !record.present), || {
+                "it was already present".to_owned()
+            });
         }
-        let Some(told) = self.hosts.get_mut(host) else { return Err("the host was not added".to_owned()) };
+        let Some(record) = self.hosts.get_mut(host) else { return Err("the host was not added".to_owned()) };
         if let Connected { connection } | Lost { connection, .. } | Recovered { connection, .. } = event.what
         {
-            // Those of a host that was taken out tell their story to the end.
-            self.connections.entry(connection).or_default().goes_on(&event.what)?;
+            // The connections of a removed host still emit their last events.
+            self.connections.entry(connection).or_default().advance(&event.what)?;
         }
         if let Suspect { connection, .. } = event.what {
-            self.connections.entry(connection).or_default().goes_on(&event.what)?;
+            self.connections.entry(connection).or_default().advance(&event.what)?;
         }
-        if !told.present {
+        if !record.present {
             return Ok(());
         }
         match &event.what {
-            HostRemoved => told.present = false,
-            PoolGrown { connection, .. } => told.connections.push(*connection),
-            Lost { .. } => told.lost += 1,
-            Recovered { .. } => told.recovered += 1,
-            AcquireTimedOut { .. } => told.acquire_timeouts += 1,
+            HostRemoved => record.present = false,
+            PoolGrown { connection, .. } => record.connections.push(*connection),
+            Lost { .. } => record.lost += 1,
+            Recovered { .. } => record.recovered += 1,
+            AcquireTimedOut { .. } => record.acquire_timeouts += 1,
             BreakerOpened { .. } => {
-                let before = std::mem::replace(&mut told.breaker, BreakerState::Open);
-                told.opened.get_or_insert(event.at);
+                let before = std::mem::replace(&mut record.breaker, BreakerState::Open);
+                record.opened.get_or_insert(event.at);
                 holds(before != BreakerState::Open, || format!("its breaker was {before}"))?;
             }
             BreakerHalfOpen => {
-                let before = std::mem::replace(&mut told.breaker, BreakerState::HalfOpen);
+                let before = std::mem::replace(&mut record.breaker, BreakerState::HalfOpen);
                 holds(before == BreakerState::Open, || format!("its breaker was {before}"))?;
             }
             BreakerClosed { open_for } => {
-                let before = std::mem::replace(&mut told.breaker, BreakerState::Closed);
-                let opened = told.opened.take();
+                let before = std::mem::replace(&mut record.breaker, BreakerState::Closed);
+                let opened = record.opened.take();
                 holds(before == BreakerState::HalfOpen, || format!("its breaker was {before}"))?;
                 let open = opened.map(|opened| event.at - opened);
                 holds(open == Some(*open_for), || format!("it was open for {open:?}"))?;
             }
             HealthChanged { from, to, .. } => {
-                let before = std::mem::replace(&mut told.health, *to);
+                let before = std::mem::replace(&mut record.health, *to);
                 holds(*from == before && from != to, || format!("it was {before}"))?;
             }
             _ => {}
@@ -146,9 +148,9 @@ impl Story {
     }
 }
 
-impl Told {
+impl HostRecord {
     fn new(added: Instant) -> Self {
-        Told {
+        HostRecord {
             present: true,
             added,
             breaker: BreakerState::Closed,
@@ -162,11 +164,11 @@ impl Told {
     }
 }
 
-impl Line {
-    fn goes_on(&mut self, what: &TransportEvent) -> Result<(), String> {
+impl ConnectionRecord {
+    fn advance(&mut self, what: &TransportEvent) -> Result<(), String> {
         let (expected, next) = match what {
             TransportEvent::Connected { .. } => (&[Stage::Opening][..], Stage::Up),
-            // One that is used no more can be lost as well.
+            // A suspect connection can also be lost.
             TransportEvent::Lost { .. } => (&[Stage::Up, Stage::Suspect][..], Stage::Down),
             TransportEvent::Recovered { .. } => (&[Stage::Down][..], Stage::Up),
             _ => (&[Stage::Up][..], Stage::Suspect),
