@@ -1,6 +1,6 @@
-//! Callers who go away: at every point at which they can wait, nothing is lost with them.
+//! Cancelled callers: at every point at which a caller can wait, cancelling it loses nothing.
 //!
-//! Each test runs its work again and again, and drops it one poll later each time, until it gets through.
+//! Each test repeats its work, and drops it one poll later each time, until it completes.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -18,17 +18,17 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::scripted::{SECOND, Script, Step};
 
 const MS: Duration = Duration::from_millis(1);
-/// Longer than anything here takes to settle, the slowest pace of reconnects included.
+/// Longer than anything here needs to settle, including the slowest reconnects.
 const LONG: Duration = Duration::from_secs(200);
 
 type Lease = PooledConnection<Script>;
 
-/// When the caller goes away.
+/// The point at which a caller is cancelled.
 #[derive(Debug, Clone, Copy)]
-struct Leaving {
-    /// After so many polls,
+struct Cancellation {
+    /// After this number of polls,
     polls: usize,
-    /// and then only when what it waits for has come: it just does not look any more.
+    /// and, if set, only when it has been woken: it is dropped instead of polled.
     woken: bool,
 }
 
@@ -41,9 +41,9 @@ impl Wake for Woken {
     }
 }
 
-impl Leaving {
-    /// Polls `work` as often as it is woken, and drops it in between. Returns its result if it came first.
-    async fn from<T>(self, work: impl Future<Output = T>) -> Option<T> {
+impl Cancellation {
+    /// Polls `work` when it is woken, and then drops it. Returns its result if it completed first.
+    async fn apply<T>(self, work: impl Future<Output = T>) -> Option<T> {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(woken.clone());
         let mut work = Box::pin(work);
@@ -52,49 +52,49 @@ impl Leaving {
                 return Some(result);
             }
             if poll < self.polls || self.woken {
-                assert!(timeout(LONG, woken.0.notified()).await.is_ok(), "the work is never woken");
+                assert!(timeout(LONG, woken.0.notified()).await.is_ok(), "the work is not woken");
             }
         }
         None
     }
 }
 
-/// A host, with everybody on it but the caller who leaves.
+/// A host with its other callers.
 struct Scene {
     script: Script,
     manager: TransportManager<Script>,
     pool: Arc<ConnectionPool<Script>>,
-    /// One clone for each of them who has a lease or has asked for one.
+    /// One clone for each other caller that has a lease or has asked for one.
     others: Arc<()>,
     start: Instant,
 }
 
-/// Lets `scene` be left at one point after the other, until it says that its work got through. That has to
-/// take `at_least` so many polls: work that is held up less often than it should be proves nothing.
-fn at_every_await(at_least: usize, scene: impl AsyncFn(Leaving) -> bool) {
+/// Cancels the work of `scene` at one point after the other, until it reports that the work completed. This must take
+/// at least `at_least` polls: work with fewer waits than expected proves nothing.
+fn at_every_await(at_least: usize, scene: impl AsyncFn(Cancellation) -> bool) {
     for woken in [false, true] {
         for polls in 0.. {
             let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-            if runtime.block_on(scene(Leaving { polls, woken })) {
-                assert!(polls >= at_least, "it got through after {polls} polls");
+            if runtime.block_on(scene(Cancellation { polls, woken })) {
+                assert!(polls >= at_least, "it completed after {polls} polls");
                 break;
             }
         }
     }
 }
 
-/// Leaves `work` at every point; whoever else is on the scene must not notice.
-fn left_at_every_await<P, T>(
+/// Cancels `work` at every point. The other callers in the scene must not notice.
+fn cancelled_at_every_await<P, T>(
     at_least: usize,
     config: &TransportConfig,
     prepare: impl AsyncFn(&Scene) -> P,
     work: impl AsyncFn(&Scene, P) -> T,
 ) {
-    at_every_await(at_least, async |leaving| {
+    at_every_await(at_least, async |cancellation| {
         let scene = Scene::new(config.clone()).await;
         let prepared = prepare(&scene).await;
-        let done = leaving.from(work(&scene, prepared)).await.is_some();
-        scene.nothing_is_lost(leaving).await;
+        let done = cancellation.apply(work(&scene, prepared)).await.is_some();
+        scene.check_nothing_is_lost(cancellation).await;
         done
     });
 }
@@ -117,8 +117,8 @@ impl Scene {
         self.pool.acquire(Instant::now() + SECOND).await
     }
 
-    /// Somebody else takes a lease `from` a moment `until` another, in milliseconds.
-    fn somebody(&self, from: u32, until: u32) {
+    /// Another caller holds a lease `from` a time `until` another, in milliseconds.
+    fn other_caller(&self, from: u32, until: u32) {
         let (from, until, pool) = (self.at(from), self.at(until), self.pool.clone());
         let others = Arc::downgrade(&self.others);
         tokio::spawn(async move {
@@ -130,30 +130,30 @@ impl Scene {
         });
     }
 
-    /// The caller is gone: so is all that it had and stood for, and everybody else goes on.
-    async fn nothing_is_lost(&self, leaving: Leaving) {
+    /// Checks that the cancelled caller holds nothing any more, and that all other callers continue.
+    async fn check_nothing_is_lost(&self, cancellation: Cancellation) {
         for _ in 0..8 {
             yield_now().await;
         }
         let stats = self.pool.stats();
         let others = Arc::strong_count(&self.others) - 1;
-        assert_eq!(stats.total_active_uses + stats.waiting, others, "{leaving:?}: {stats}");
+        assert_eq!(stats.total_active_uses + stats.waiting, others, "{cancellation:?}: {stats}");
 
         self.script.set_attempts(Step::default());
         sleep(LONG).await;
-        assert_eq!(Arc::strong_count(&self.others), 1, "{leaving:?} held up somebody else");
+        assert_eq!(Arc::strong_count(&self.others), 1, "{cancellation:?} delayed another caller");
         let stats = self.pool.stats();
         let left = (stats.total_active_uses, stats.waiting, stats.calls_in_flight);
-        assert_eq!(left, (0, 0, 0), "{leaving:?}: {stats}");
+        assert_eq!(left, (0, 0, 0), "{cancellation:?}: {stats}");
         let config = self.pool.config();
-        assert!(stats.total_connections <= config.pool.max_connections_per_host, "{leaving:?}: {stats}");
-        assert_eq!(stats.total_connections, stats.idle_connections, "{leaving:?}: {stats}");
+        assert!(stats.total_connections <= config.pool.max_connections_per_host, "{cancellation:?}: {stats}");
+        assert_eq!(stats.total_connections, stats.idle_connections, "{cancellation:?}: {stats}");
 
         let next = answered(&self.acquire().await.unwrap(), 1).await;
-        assert_eq!(next.unwrap(), 42, "{leaving:?}");
-        assert!(self.manager.close(SECOND).await, "{leaving:?}");
-        assert_eq!(self.script.open_links(), 0, "{leaving:?}");
-        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "{leaving:?}");
+        assert_eq!(next.unwrap(), 42, "{cancellation:?}");
+        assert!(self.manager.close(SECOND).await, "{cancellation:?}");
+        assert_eq!(self.script.open_links(), 0, "{cancellation:?}");
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "{cancellation:?}");
     }
 }
 
@@ -167,7 +167,7 @@ async fn answered(lease: &Lease, vm: u128) -> Result<u32> {
         .await
 }
 
-/// A pool of one connection with one lease at a time, which is asked for a sign of life before every lease.
+/// A pool of one connection with one lease at a time, which is validated before every lease.
 fn narrow() -> TransportConfig {
     TransportConfig {
         heartbeat_timeout: 50 * MS,
@@ -183,23 +183,23 @@ fn narrow() -> TransportConfig {
     }
 }
 
-/// Opening takes a while, and so do probes; the first two connections turn out dead.
+/// Opening takes a while, and so do probes; the first two connections do not answer.
 async fn hard_to_reach(scene: &Scene) {
     scene.script.set_attempts(Step::Opens(10 * MS));
     scene.script.set_probe_time(5 * MS);
     scene.script.set_silent(true);
-    let (script, hears_again) = (scene.script.clone(), scene.at(100));
+    let (script, answers_again) = (scene.script.clone(), scene.at(100));
     tokio::spawn(async move {
-        sleep_until(hears_again).await;
+        sleep_until(answers_again).await;
         script.set_silent(false);
     });
 }
 
 #[test]
 fn an_acquire_that_connects_validates_and_starts_over() {
-    left_at_every_await(6, &narrow(), hard_to_reach, async |scene, ()| {
-        // Behind the caller stands another, who is to be served whatever becomes of the first.
-        scene.somebody(1, 300);
+    cancelled_at_every_await(6, &narrow(), hard_to_reach, async |scene, ()| {
+        // Another caller waits behind this one, and must be served in any case.
+        scene.other_caller(1, 300);
         drop(scene.acquire().await.unwrap());
     });
 }
@@ -208,11 +208,11 @@ fn an_acquire_that_connects_validates_and_starts_over() {
 fn an_acquire_that_waits_for_a_lease_to_come_back() {
     let config = TransportConfig { pool: PoolConfig { validate_after: SECOND, ..narrow().pool }, ..narrow() };
     let others = async |scene: &Scene| {
-        scene.somebody(0, 20);
+        scene.other_caller(0, 20);
         sleep(5 * MS).await;
     };
-    left_at_every_await(2, &config, others, async |scene, ()| {
-        scene.somebody(10, 30);
+    cancelled_at_every_await(2, &config, others, async |scene, ()| {
+        scene.other_caller(10, 30);
         drop(scene.acquire().await.unwrap());
     });
 }
@@ -220,7 +220,7 @@ fn an_acquire_that_waits_for_a_lease_to_come_back() {
 #[test]
 fn an_acquire_that_is_refused() {
     let refuses = async |scene: &Scene| scene.script.set_attempts(Step::Fails(10 * MS));
-    left_at_every_await(2, &narrow(), refuses, async |scene, ()| {
+    cancelled_at_every_await(2, &narrow(), refuses, async |scene, ()| {
         let error = scene.acquire().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     });
@@ -229,19 +229,19 @@ fn an_acquire_that_is_refused() {
 #[test]
 fn an_acquire_that_times_out() {
     let all_taken = async |scene: &Scene| {
-        scene.somebody(0, 5_000);
+        scene.other_caller(0, 5_000);
         sleep(5 * MS).await;
     };
-    left_at_every_await(2, &narrow(), all_taken, async |scene, ()| {
-        scene.somebody(10, 6_000);
+    cancelled_at_every_await(2, &narrow(), all_taken, async |scene, ()| {
+        scene.other_caller(10, 6_000);
         assert_eq!(scene.acquire().await.unwrap_err().kind(), ErrorKind::PoolExhausted);
     });
 }
 
 #[test]
 fn work_on_a_host() {
-    left_at_every_await(9, &narrow(), hard_to_reach, async |scene, ()| {
-        scene.somebody(1, 300);
+    cancelled_at_every_await(9, &narrow(), hard_to_reach, async |scene, ()| {
+        scene.other_caller(1, 300);
         let options = ExecuteOptions::by(Instant::now() + SECOND);
         let work = async |lease: Lease| {
             assert!(lease.is_alive().await?);
@@ -255,7 +255,7 @@ fn work_on_a_host() {
 
 #[test]
 fn work_on_several_hosts() {
-    left_at_every_await(3, &narrow(), hard_to_reach, async |scene, ()| {
+    cancelled_at_every_await(3, &narrow(), hard_to_reach, async |scene, ()| {
         scene.manager.add_host(HostInfo::new("h2", "192.0.2.2")).await.unwrap();
         let work = |lease: Lease| async move { answered(&lease, 1).await };
         let results = scene.manager.execute_on_hosts(&["h1", "h2"], work).await;
@@ -263,7 +263,7 @@ fn work_on_several_hosts() {
     });
 }
 
-/// Four connections for one lease each, of which calls that take long leave little room.
+/// Four connections with one lease each, with little room for further long calls.
 fn crowded() -> TransportConfig {
     TransportConfig {
         pool: PoolConfig {
@@ -284,41 +284,41 @@ fn crowded() -> TransportConfig {
     }
 }
 
-/// A lease that others use.
-struct Theirs {
+/// A lease that other callers use.
+struct OthersLease {
     lease: Lease,
     _counted: Arc<()>,
 }
 
-impl Theirs {
+impl OthersLease {
     async fn acquire(scene: &Scene) -> Arc<Self> {
-        Arc::new(Theirs { lease: scene.acquire().await.unwrap(), _counted: scene.others.clone() })
+        Arc::new(OthersLease { lease: scene.acquire().await.unwrap(), _counted: scene.others.clone() })
     }
 
-    /// A call that ends at a given time and says nothing of its VM.
+    /// A call that ends at a given time without an answer of its VM.
     fn call_until(self: &Arc<Self>, scene: &Scene, vm: Option<u128>, until: u32) {
-        let (theirs, until) = (self.clone(), scene.at(until));
+        let (lease, until) = (self.clone(), scene.at(until));
         tokio::spawn(async move {
             let lane = vm.map(|target| Lane { target, kind: 0 });
-            let call = theirs.lease.call("ends", lane, |_, in_flight| async move {
+            let call = lease.lease.call("ends", lane, |_, in_flight| async move {
                 sleep_until(until).await;
                 drop(in_flight);
                 Err::<(), _>(CallFailure::Panicked { message: "scripted".to_owned() })
             });
             assert_eq!(call.await.unwrap_err().kind(), ErrorKind::Panicked);
-            assert!(Instant::now() <= until + 2 * MS, "a call was held up");
+            assert!(Instant::now() <= until + 2 * MS, "a call was delayed");
         });
     }
 }
 
 #[test]
 fn a_call_that_waits_for_everything() {
-    let crowd = async |scene: &Scene| {
-        let (caller, full) = (Theirs::acquire(scene).await, Theirs::acquire(scene).await);
-        let waiting = [Theirs::acquire(scene).await, Theirs::acquire(scene).await];
+    let others = async |scene: &Scene| {
+        let (caller, full) = (OthersLease::acquire(scene).await, OthersLease::acquire(scene).await);
+        let waiting = [OthersLease::acquire(scene).await, OthersLease::acquire(scene).await];
         answered(&full.lease, 1).await.unwrap();
-        // The VM's lane, the share of the unproven, the connection, the host: each is free ten
-        // milliseconds after the one before.
+        // The VM's lane, the share of the unproven, the connection, the host: each is free ten milliseconds after the
+        // previous one.
         full.call_until(scene, Some(1), 30);
         sleep(6 * MS).await;
         full.call_until(scene, Some(2), 40);
@@ -328,16 +328,16 @@ fn a_call_that_waits_for_everything() {
         waiting[0].call_until(scene, None, 60);
         waiting[0].call_until(scene, None, 80);
         waiting[1].call_until(scene, None, 80);
-        // And the link is lost as well.
+        // The link is lost as well.
         scene.script.set_attempts(Step::Opens(MS));
         scene.script.cut();
         sleep(MS).await;
         caller
     };
-    left_at_every_await(7, &crowded(), crowd, async |scene, caller| {
+    cancelled_at_every_await(7, &crowded(), others, async |scene, caller| {
         assert_eq!(answered(&caller.lease, 1).await.unwrap(), 42);
         let took = (Instant::now() - scene.start).as_millis();
-        assert!((65..70).contains(&took), "not held up by all there is, but for {took} ms");
+        assert!((65..70).contains(&took), "the call did not wait for every limit, but took {took} ms");
     });
 }
 
@@ -346,9 +346,9 @@ fn a_call_that_never_ends() {
     let hung = Arc::new(std::sync::Mutex::new(None));
     let lend = async |scene: &Scene| scene.acquire().await.unwrap();
     let config = TransportConfig { call_timeout: SECOND, ..narrow() };
-    left_at_every_await(2, &config, lend, async |scene, lease: Lease| {
+    cancelled_at_every_await(2, &config, lend, async |scene, lease: Lease| {
         let (hung, below) = (hung.clone(), hung.clone());
-        // Below, the call returns after a minute, whoever is still there.
+        // The underlying call returns after a minute, with or without a caller.
         let returns = scene.at(60_000);
         tokio::spawn(async move {
             sleep_until(returns).await;
@@ -365,25 +365,25 @@ fn a_call_that_never_ends() {
 
 #[test]
 fn the_closing_of_a_pool() {
-    at_every_await(2, async |leaving| {
+    at_every_await(2, async |cancellation| {
         let scene = Scene::new(narrow()).await;
-        scene.somebody(0, 20);
+        scene.other_caller(0, 20);
         sleep(5 * MS).await;
-        let closed = leaving.from(scene.pool.close(SECOND)).await;
-        assert_ne!(closed, Some(false), "{leaving:?}: somebody's work was not waited for");
-        if leaving.polls > 0 {
-            assert_eq!(scene.acquire().await.unwrap_err().kind(), ErrorKind::Closed, "{leaving:?}");
+        let closed = cancellation.apply(scene.pool.close(SECOND)).await;
+        assert_ne!(closed, Some(false), "{cancellation:?}: the pool did not wait for other callers' work");
+        if cancellation.polls > 0 {
+            assert_eq!(scene.acquire().await.unwrap_err().kind(), ErrorKind::Closed, "{cancellation:?}");
         }
-        assert!(scene.pool.close(SECOND).await, "{leaving:?}: it cannot be closed again");
-        assert_eq!(scene.script.open_links(), 0, "{leaving:?}");
-        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "{leaving:?}");
+        assert!(scene.pool.close(SECOND).await, "{cancellation:?}: it cannot be closed again");
+        assert_eq!(scene.script.open_links(), 0, "{cancellation:?}");
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "{cancellation:?}");
         closed.is_some()
     });
 }
 
 #[test]
 fn the_removal_of_a_host() {
-    at_every_await(2, async |leaving| {
+    at_every_await(2, async |cancellation| {
         let Scene { script, manager, pool, .. } = Scene::new(narrow()).await;
         let lease = pool.acquire(Instant::now() + SECOND).await.unwrap();
         drop(pool);
@@ -391,12 +391,12 @@ fn the_removal_of_a_host() {
             sleep(20 * MS).await;
             drop(lease);
         });
-        let removed = leaving.from(manager.remove_host("h1")).await;
-        assert_eq!(manager.hosts().is_empty(), leaving.polls > 0, "{leaving:?}");
-        if leaving.polls > 0 {
+        let removed = cancellation.apply(manager.remove_host("h1")).await;
+        assert_eq!(manager.hosts().is_empty(), cancellation.polls > 0, "{cancellation:?}");
+        if cancellation.polls > 0 {
             sleep(SECOND).await;
-            assert_eq!(script.open_links(), 0, "{leaving:?}");
-            assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "{leaving:?}");
+            assert_eq!(script.open_links(), 0, "{cancellation:?}");
+            assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "{cancellation:?}");
         }
         removed.is_some()
     });

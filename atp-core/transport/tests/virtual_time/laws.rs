@@ -1,9 +1,9 @@
-//! What holds of a pool whatever happens: thousands of random schedules, the laws looked at after every step.
+//! Properties of a pool: thousands of random schedules, with a check of all properties after every step.
 //!
-//! The cases are the same in every run. `PROPTEST_CASES` and `PROPTEST_RNG_SEED` make it look further.
+//! The cases are the same in every run. `PROPTEST_CASES` and `PROPTEST_RNG_SEED` select more or other ones.
 
-mod line;
 mod schedule;
+mod wait_queue;
 mod world;
 
 use std::collections::HashMap;
@@ -16,19 +16,19 @@ use tokio::runtime::{Builder, Handle};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use line::Asking;
 use schedule::{Schedule, Step, schedules};
+use wait_queue::Pending;
 use world::{TICK, Thread, World};
 
-/// Random schedules looked at, unless the environment says otherwise.
+/// The number of random schedules, unless the environment sets another.
 const CASES: u32 = 2_000;
-/// How often the laws are looked at while callers wait.
-const LOOK: Duration = Duration::from_secs(1);
-/// Looks that are printed when a law is broken.
-const LAST_LOOKS: usize = 30;
+/// The interval of checks while callers wait.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The number of checks in the report of a failure.
+const LAST_CHECKS: usize = 30;
 
 #[test]
-fn the_laws_hold_whatever_happens() {
+fn all_laws_hold_for_random_schedules() {
     let mut config = Config { failure_persistence: None, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = CASES;
@@ -49,24 +49,24 @@ fn the_laws_hold_whatever_happens() {
 fn run(schedule: &Schedule) -> Result<(), String> {
     fastrand::seed(schedule.seed);
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let mut judge = runtime.block_on(Judge::new(schedule));
-    let verdict = runtime.block_on(judge.try_schedule(&schedule.steps));
-    // What is left is dropped outside the runtime, which must not panic either.
+    let mut checker = runtime.block_on(LawChecker::new(schedule));
+    let verdict = runtime.block_on(checker.try_schedule(&schedule.steps));
+    // The rest is dropped outside the runtime, which must not panic either.
     drop(runtime);
-    verdict.map_err(|violation| format!("{violation}\n\n{}", judge.account(&schedule.steps)))
+    verdict.map_err(|violation| format!("{violation}\n\n{}", checker.report(&schedule.steps)))
 }
 
-/// Holds a pool to the laws.
-struct Judge {
+/// Checks the properties of a pool.
+struct LawChecker {
     world: World,
-    /// The looks so far, for the account of a failure.
-    looks: Vec<(Duration, Stage, PoolStats)>,
-    /// Connections that could carry another lease: by id, over which of its links, and since when.
+    /// The earlier checks, for the report of a failure.
+    history: Vec<(Duration, Stage, PoolStats)>,
+    /// Connections with room for another lease: by id, with the number of the link and the time since when.
     room: HashMap<u64, (u64, Instant)>,
     closed_links: usize,
 }
 
-/// Where in a schedule we are.
+/// The position in a schedule.
 #[derive(Debug, Clone, Copy)]
 enum Stage {
     Start,
@@ -76,25 +76,25 @@ enum Stage {
     End,
 }
 
-/// What is there to be seen at one moment, by the pool's account and by that of its users.
-struct Look {
+/// The state at one moment, from the pool's statistics and from the records of its users.
+struct Snapshot {
     now: Instant,
     stats: PoolStats,
     in_service: usize,
-    connections: Vec<Seen>,
+    connections: Vec<ConnectionSnapshot>,
     threads: Vec<Thread>,
-    line: Vec<Asking>,
+    wait_queue: Vec<Pending>,
 }
 
 /// A connection at that moment.
-struct Seen {
+struct ConnectionSnapshot {
     id: u64,
     up: bool,
     uses: usize,
     reconnects: u64,
 }
 
-type CallDecision = Result<(), String>;
+type LawCheck = Result<(), String>;
 
 macro_rules! hold {
     ($law:expr, $($otherwise:tt)+) => {
@@ -104,106 +104,106 @@ macro_rules! hold {
     };
 }
 
-impl Judge {
+impl LawChecker {
     async fn new(schedule: &Schedule) -> Self {
         let world = World::new(schedule.config.clone()).await;
-        Judge { world, looks: Vec::new(), room: HashMap::new(), closed_links: 0 }
+        LawChecker { world, history: Vec::new(), room: HashMap::new(), closed_links: 0 }
     }
 
-    async fn try_schedule(&mut self, steps: &[Step]) -> CallDecision {
-        self.look(Stage::Start).await?;
+    async fn try_schedule(&mut self, steps: &[Step]) -> LawCheck {
+        self.check(Stage::Start).await?;
         for (n, step) in steps.iter().enumerate() {
             self.world.perform(step).await;
-            self.look(Stage::Step(n)).await?;
+            self.check(Stage::Step(n)).await?;
             if let Step::Pass(time) = step {
                 self.pass(Duration::from_millis(*time), Stage::Step(n)).await?;
             }
         }
         if self.world.closing.is_none() {
-            self.recovers().await?;
+            self.check_recovery().await?;
         }
-        self.ends().await
+        self.check_end().await
     }
 
-    /// Lets time pass, with a look at the laws now and then.
-    async fn pass(&mut self, time: Duration, stage: Stage) -> CallDecision {
+    /// Lets time pass, with checks at intervals.
+    async fn pass(&mut self, time: Duration, stage: Stage) -> LawCheck {
         let end = Instant::now() + time;
         while Instant::now() < end {
-            let somebody_waits = !self.world.books.line.waiting().is_empty();
-            let look = if somebody_waits { LOOK } else { time };
-            sleep(look.min(end - Instant::now())).await;
-            self.look(stage).await?;
+            let has_waiters = !self.world.records.wait_queue.waiting().is_empty();
+            let snapshot = if has_waiters { CHECK_INTERVAL } else { time };
+            sleep(snapshot.min(end - Instant::now())).await;
+            self.check(stage).await?;
         }
         Ok(())
     }
 
-    /// Lets all tasks run until they wait for time to pass, then looks whether the laws hold.
-    async fn look(&mut self, stage: Stage) -> CallDecision {
+    /// Lets all tasks run until they wait for a timer, then checks the properties.
+    async fn check(&mut self, stage: Stage) -> LawCheck {
         for _ in 0..8 {
             yield_now().await;
         }
-        let look = Look::at(&self.world);
-        self.looks.push((self.world.start.elapsed(), stage, look.stats.clone()));
-        if let Some(violation) = self.world.books.violations.lock().unwrap().first() {
+        let snapshot = Snapshot::at(&self.world);
+        self.history.push((self.world.start.elapsed(), stage, snapshot.stats.clone()));
+        if let Some(violation) = self.world.records.violations.lock().unwrap().first() {
             return Err(violation.clone());
         }
-        look.numbers_add_up(&self.world)?;
-        look.nothing_leaks(&self.world)?;
-        look.calls_are_limited(&self.world)?;
+        snapshot.numbers_add_up(&self.world)?;
+        snapshot.nothing_leaks(&self.world)?;
+        snapshot.calls_are_limited(&self.world)?;
         if self.world.closing.is_some() {
-            return look.pool_closes(&self.world);
+            return snapshot.pool_closes(&self.world);
         }
-        look.size_is_right(&self.world)?;
-        look.line_moves(&self.world)?;
-        self.first_come_first_served(&look)?;
-        self.room_is_used(&look)
+        snapshot.size_is_right(&self.world)?;
+        snapshot.wait_queue_moves(&self.world)?;
+        self.first_come_first_served(&snapshot)?;
+        self.room_is_used(&snapshot)
     }
 
-    /// Nobody is served before somebody who asked earlier.
-    fn first_come_first_served(&mut self, look: &Look) -> CallDecision {
-        let granted = self.world.books.line.take_granted();
+    /// No caller is served before one that asked earlier.
+    fn first_come_first_served(&mut self, snapshot: &Snapshot) -> LawCheck {
+        let granted = self.world.records.wait_queue.take_granted();
         let closed = self.world.script.closed_links();
         let all_well = std::mem::replace(&mut self.closed_links, closed) == closed;
-        if let (true, Some(first)) = (all_well, look.line.first()) {
+        if let (true, Some(first)) = (all_well, snapshot.wait_queue.first()) {
             let overtaken = granted.iter().any(|asked| *asked > first.asked);
-            hold!(!overtaken, "somebody was served before the first in line");
+            hold!(!overtaken, "a caller was served before the first in the queue");
         }
-        // Else somebody may have been first, and was lent a connection that was lost in that moment.
+        // Otherwise the first caller may have been lent a connection that was lost at that moment.
         Ok(())
     }
 
-    /// Nobody waits for longer than `grow_patience` when a connection could carry another lease.
-    fn room_is_used(&mut self, look: &Look) -> CallDecision {
-        let pool = &self.world.books.config.pool;
+    /// No caller waits for longer than `grow_patience` while a connection has room for another lease.
+    fn room_is_used(&mut self, snapshot: &Snapshot) -> LawCheck {
+        let pool = &self.world.records.config.pool;
         let before = std::mem::take(&mut self.room);
-        for seen in look.connections.iter().filter(|c| c.up && c.uses < pool.max_uses_per_connection) {
+        for seen in snapshot.connections.iter().filter(|c| c.up && c.uses < pool.max_uses_per_connection) {
             let since = before.get(&seen.id).filter(|(reconnects, _)| *reconnects == seen.reconnects);
-            self.room.insert(seen.id, since.copied().unwrap_or((seen.reconnects, look.now)));
+            self.room.insert(seen.id, since.copied().unwrap_or((seen.reconnects, snapshot.now)));
         }
         let since = self.room.values().map(|(_, since)| *since).min();
-        if let (Some(since), Some(first)) = (since, look.line.first()) {
-            let waited = look.now - since.max(first.asked);
-            hold!(waited <= pool.grow_patience + TICK, "somebody waits for {waited:?} beside room");
+        if let (Some(since), Some(first)) = (since, snapshot.wait_queue.first()) {
+            let waited = snapshot.now - since.max(first.asked);
+            hold!(waited <= pool.grow_patience + TICK, "a caller waits for {waited:?} while there is room");
         }
         Ok(())
     }
 
-    /// Once the host is up, everybody has gone home and some time has passed, the pool is as good as new.
-    async fn recovers(&mut self) -> CallDecision {
-        self.world.make_peace();
-        self.look(Stage::Recovery).await?;
-        let config = self.world.books.config.clone();
+    /// When the host is up, all callers have left and some time has passed, the pool is as after its start.
+    async fn check_recovery(&mut self) -> LawCheck {
+        self.world.end_faults_and_work();
+        self.check(Stage::Recovery).await?;
+        let config = self.world.records.config.clone();
         let noticed = config.heartbeat_interval.mul_f64(1.1) + config.heartbeat_timeout;
         let reopened = config.connect_timeout + config.reconnect.max_delay.mul_f64(2.2);
         self.pass(noticed + reopened + Duration::from_secs(1), Stage::Recovery).await?;
-        let look = Look::at(&self.world);
-        hold!(look.line.is_empty(), "somebody waits, and the host is up");
-        let stats = look.stats;
+        let snapshot = Snapshot::at(&self.world);
+        hold!(snapshot.wait_queue.is_empty(), "a caller waits although the host is up");
+        let stats = snapshot.stats;
         hold!(
             stats.idle_connections == stats.total_connections,
-            "a connection is not idle, and nobody is there"
+            "a connection is not idle although there are no callers"
         );
-        hold!(stats.calls_in_flight == 0, "calls or attempts are under way, and nobody is there");
+        hold!(stats.calls_in_flight == 0, "calls or attempts are under way although there are no callers");
 
         let asked = Instant::now();
         let lease = self.world.pool.acquire(asked + Duration::from_secs(60)).await;
@@ -218,85 +218,85 @@ impl Judge {
     }
 
     /// A closed pool leaves nothing behind.
-    async fn ends(&mut self) -> CallDecision {
+    async fn check_end(&mut self) -> LawCheck {
         self.pass(Duration::from_secs(10), Stage::End).await?;
-        self.world.make_peace();
-        self.look(Stage::End).await?;
+        self.world.end_faults_and_work();
+        self.check(Stage::End).await?;
         let closed = self.world.closing.as_ref().is_some_and(|closing| closing.task.is_finished());
-        hold!(closed, "the pool never closed");
+        hold!(closed, "the pool did not close");
         let links = self.world.script.open_links();
         hold!(links == 0, "{links} links are open after the end");
         let tasks = Handle::current().metrics().num_alive_tasks();
         hold!(tasks == 0, "{tasks} tasks are alive after the end");
         let refused = self.world.pool.acquire(Instant::now()).await;
-        hold!(refused.is_err(), "a closed pool lends connections");
+        hold!(refused.is_err(), "a closed pool granted a lease");
         Ok(())
     }
 
-    /// What happened until a law was broken.
-    fn account(&self, steps: &[Step]) -> String {
-        let mut account = String::new();
-        for (at, stage, stats) in &self.looks[self.looks.len().saturating_sub(LAST_LOOKS)..] {
+    /// The checks before the failure.
+    fn report(&self, steps: &[Step]) -> String {
+        let mut report = String::new();
+        for (at, stage, stats) in &self.history[self.history.len().saturating_sub(LAST_CHECKS)..] {
             let what = match stage {
                 Stage::Step(n) => format!("{n}. {:?}", steps[*n]),
                 stage => format!("{stage:?}"),
             };
             let (at, calls) = (at.as_secs_f64(), stats.calls_in_flight);
-            writeln!(account, "{at:>9.3} s  {what}: {stats}, {calls} calls in flight").unwrap();
+            writeln!(report, "{at:>9.3} s  {what}: {stats}, {calls} calls in flight").unwrap();
         }
-        account
+        report
     }
 }
 
-impl Look {
+impl Snapshot {
     fn at(world: &World) -> Self {
         let stats = world.pool.stats();
         let seen = world.pool.connections().into_iter().map(|connection| {
             let metrics = connection.metrics();
-            Seen {
+            ConnectionSnapshot {
                 id: connection.connection_id(),
                 up: connection.state() == ConnectionState::Connected,
                 uses: metrics.active_uses,
                 reconnects: metrics.reconnects,
             }
         });
-        Look {
+        Snapshot {
             now: Instant::now(),
             in_service: stats.total_connections - stats.suspect - stats.draining,
             connections: seen.collect(),
             stats,
-            threads: world.books.threads(),
-            line: world.books.line.waiting(),
+            threads: world.records.threads(),
+            wait_queue: world.records.wait_queue.waiting(),
         }
     }
 
-    /// The pool's numbers add up, and are those of its users.
-    fn numbers_add_up(&self, world: &World) -> CallDecision {
-        let (stats, books) = (&self.stats, &world.books);
+    /// The pool's numbers add up, and agree with those of its users.
+    fn numbers_add_up(&self, world: &World) -> LawCheck {
+        let (stats, records) = (&self.stats, &world.records);
         let in_service = stats.idle_connections
             + stats.active_connections
             + stats.connecting
             + stats.reconnecting
             + stats.failed;
         hold!(in_service == self.in_service, "{in_service} connections in service by their states");
-        let (out, (asking, validating)) = (books.out(), books.line.asking());
+        let (out, (pending, validating)) = (records.out(), records.wait_queue.pending());
         let (leases, waiting, held) = (stats.total_active_uses, stats.waiting, out.len());
         hold!(
-            leases + waiting == held + asking,
-            "{leases} leases and {waiting} waiters are counted; {held} hold leases and {asking} ask for one"
+            leases + waiting == held + pending,
+            "{leases} leases and {waiting} waiters are counted; {held} hold leases and {pending} ask for one"
         );
         hold!(
             (held..=held + validating).contains(&leases),
-            "{leases} leases are counted, {held} held and {validating} asked for a sign of life"
+            "{leases} leases are counted, {held} held and {validating} being validated"
         );
-        let limit = books.config.pool.report_leases_after;
+        let limit = records.config.pool.report_leases_after;
         let is_long = |since: Instant| !limit.is_zero() && self.now - since > limit;
         let [most, fewest] = [0, 1].map(|n| out.iter().filter(|held| is_long(held.since[n])).count());
         let (long, most) = (stats.long_held_leases, most + validating);
         hold!((fewest..=most).contains(&long), "{long} leases are held for long, not {fewest} to {most}");
-        let ended = books.ended();
-        hold!((stats.total_requests, stats.total_errors) == ended, "{ended:?} calls ended, and ended badly");
-        let most = books.config.pool.max_uses_per_connection;
+        let ended = records.ended();
+        hold!((stats.total_requests, stats.total_errors) == ended, "{ended:?} calls ended, and failed");
+        let most = records.config.pool.max_uses_per_connection;
         hold!(
             self.connections.iter().all(|seen| seen.uses <= most),
             "more than {most} leases on a connection"
@@ -304,26 +304,26 @@ impl Look {
         Ok(())
     }
 
-    /// Links and tasks are those of the connections; none is lost that nothing had happened to.
-    fn nothing_leaks(&self, world: &World) -> CallDecision {
-        let (stats, books) = (&self.stats, &world.books);
-        let users = self.threads.len() + books.line.asking().1;
+    /// Links and tasks are those of the connections. No link is lost without a fault.
+    fn nothing_leaks(&self, world: &World) -> LawCheck {
+        let (stats, records) = (&self.stats, &world.records);
+        let users = self.threads.len() + records.wait_queue.pending().1;
         let most = stats.idle_connections + stats.active_connections + stats.suspect + stats.draining + users;
         let links = world.script.open_links();
         hold!(links <= most, "{links} links are open, {most} connections, calls and probes use them");
         let keeper = usize::from(world.closing.as_ref().is_none_or(|closing| !closing.task.is_finished()));
-        let tasks = Handle::current().metrics().num_alive_tasks() - books.tasks.len();
+        let tasks = Handle::current().metrics().num_alive_tasks() - records.tasks.len();
         hold!(tasks == keeper + stats.total_connections, "the pool has {tasks} tasks");
         let excused = world.links_break || world.closing.is_some();
-        hold!(excused || !books.a_link_was_lost(), "a link was lost that nothing had happened to");
+        hold!(excused || !records.has_lost_link(), "a link was lost without a fault");
         hold!(world.script.most_attempts_at_once() <= 1, "two attempts to connect were made at once");
         Ok(())
     }
 
-    /// Calls under way are those of the callers, and within their limits; one that hangs makes its connection
+    /// The calls under way are those of the callers, and within their limits. A hung call makes its connection
     /// suspect.
-    fn calls_are_limited(&self, world: &World) -> CallDecision {
-        let config = &world.books.config;
+    fn calls_are_limited(&self, world: &World) -> LawCheck {
+        let config = &world.records.config;
         let (attempts, overdue) = world.script.attempts_under_way();
         let in_flight = self.threads.len() + attempts;
         hold!(self.stats.calls_in_flight == in_flight, "{in_flight} calls and attempts are under way");
@@ -343,52 +343,52 @@ impl Look {
         let most = config.calls.max_per_connection;
         hold!(by_connection.values().all(|calls| *calls <= most), "calls by connection: {by_connection:?}");
         hold!(by_vm.values().all(|calls| *calls == 1), "calls by VM: {by_vm:?}");
-        let answered = world.books.answered.lock().unwrap();
+        let answered = world.records.answered.lock().unwrap();
         let unproven = by_vm.keys().filter(|vm| !answered.contains(vm)).count();
         hold!(unproven <= config.calls.max_unproven_per_host, "{unproven} calls to VMs that never answered");
 
-        for Seen { id, reconnects, .. } in self.connections.iter().filter(|seen| seen.up) {
+        for ConnectionSnapshot { id, reconnects, .. } in self.connections.iter().filter(|seen| seen.up) {
             let hangs = self.threads.iter().any(|thread| {
                 (thread.connection, thread.reconnects) == (*id, *reconnects)
                     && thread.deadline + TICK < self.now
             });
-            hold!(!hangs, "a call hangs on connection {id}, and it is no suspect");
+            hold!(!hangs, "a call hangs on connection {id}, which is not suspect");
         }
         Ok(())
     }
 
-    fn size_is_right(&self, world: &World) -> CallDecision {
+    fn size_is_right(&self, world: &World) -> LawCheck {
         let ((min, max), size) = (world.limits, self.in_service);
         hold!((min..=max).contains(&size), "{size} connections in service, not {min} to {max}");
         Ok(())
     }
 
-    /// Nobody waits for nothing, or past the deadline.
-    fn line_moves(&self, world: &World) -> CallDecision {
-        let (stats, config) = (&self.stats, &world.books.config);
-        let late = world.books.line.overdue(self.now - TICK);
+    /// No caller waits without a reason, or past its deadline.
+    fn wait_queue_moves(&self, world: &World) -> LawCheck {
+        let (stats, config) = (&self.stats, &world.records.config);
+        let late = world.records.wait_queue.late(self.now - TICK);
         hold!(late == 0, "{late} callers wait past their deadlines");
-        if self.line.is_empty() {
+        if self.wait_queue.is_empty() {
             return Ok(());
         }
         let most = config.pool.max_uses_per_connection.min(config.calls.max_per_connection);
         let room = self.connections.iter().any(|seen| seen.up && seen.uses < most);
-        hold!(!room, "somebody waits beside a connection with room for calls");
+        hold!(!room, "a caller waits while a connection has room for calls");
         let settled = stats.idle_connections + stats.active_connections == self.in_service;
-        hold!(!settled || self.in_service == world.limits.1, "somebody waits, and the pool does not grow");
-        let hopeless = self.in_service > 0 && stats.failed == self.in_service;
-        hold!(!hopeless, "somebody waits for a host that has failed");
+        hold!(!settled || self.in_service == world.limits.1, "a caller waits, and the pool does not grow");
+        let fail_fast = self.in_service > 0 && stats.failed == self.in_service;
+        hold!(!fail_fast, "a caller waits for a host that has failed");
         Ok(())
     }
 
-    /// A pool that closes takes no callers, and ends with its last lease or else at its deadline.
-    fn pool_closes(&self, world: &World) -> CallDecision {
+    /// A closing pool accepts no callers, and ends with its last lease or at its deadline.
+    fn pool_closes(&self, world: &World) -> LawCheck {
         let Some(closing) = &world.closing else { return Ok(()) };
-        hold!(self.line.is_empty(), "somebody waits for a closed pool");
+        hold!(self.wait_queue.is_empty(), "a caller waits for a closed pool");
         let due = self.stats.total_active_uses == 0 || closing.deadline + TICK < self.now;
         let closed = closing.task.is_finished();
-        hold!(closed || !due, "the pool should be closed, and is not");
-        hold!(!closed || self.stats.total_connections == 0, "connections survive their pool");
+        hold!(closed || !due, "the pool is not closed");
+        hold!(!closed || self.stats.total_connections == 0, "a closed pool has connections");
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Everything above the `Connector`, over hosts that do what a script says, in virtual time.
+//! Tests of everything above the `Connector`, over hosts that follow a script, in virtual time.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,13 +6,13 @@ mod answers;
 mod breaker;
 mod calls;
 mod cancel;
-mod care;
 mod events;
 mod groups;
 mod health;
 mod hosts;
 mod interceptors;
 mod laws;
+mod maintenance;
 mod panics;
 mod pool;
 mod rate;

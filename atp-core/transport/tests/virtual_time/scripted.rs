@@ -1,4 +1,4 @@
-//! A connector whose hosts do what the test says, for tests in virtual time.
+//! A connector whose hosts follow a script, for tests in virtual time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use atp_transport::{
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// The defaults, for links that carry several calls at once.
+/// The defaults, with several parallel calls on a link.
 pub(crate) fn multiplexed() -> TransportConfig {
     let mut config = TransportConfig::default();
     config.calls.max_per_connection = 4;
@@ -28,23 +28,23 @@ pub(crate) async fn one_host(script: &Script, config: TransportConfig) -> Transp
     manager
 }
 
-/// A lease of `h1`, had within five seconds.
+/// A lease of `h1`, obtained within five seconds.
 pub(crate) async fn lease(manager: &TransportManager<Script>) -> PooledConnection<Script> {
     manager.pool("h1").unwrap().acquire(Instant::now() + 5 * SECOND).await.unwrap()
 }
 
-/// What one attempt to connect does.
+/// The result of one attempt to connect.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Step {
-    /// Succeeds after a while.
+    /// Succeeds after this time.
     Opens(Duration),
-    /// Fails after a while.
+    /// Fails after this time.
     Fails(Duration),
     /// Never ends.
     Hangs,
-    /// Never ends, and says what it waits for.
+    /// Never ends, and reports what it waits for.
     IsSilent,
-    /// Panics, as a broken connector does.
+    /// Panics, as a connector with a bug.
     Panics,
 }
 
@@ -54,17 +54,17 @@ impl Default for Step {
     }
 }
 
-/// How the asking for a sign of life goes.
+/// The progress of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Probe {
     Begins,
-    /// Refused, or given up by whoever asked.
-    InVain,
+    /// Refused, or cancelled by the caller.
+    Unanswered,
 }
 
 tokio::task_local! {
-    /// Told of the probes made by the task at hand: those with which it validates what it is lent. One begins with a look
-    /// at the link, and then stands behind the calls in flight.
+    /// The listener for the probes of the current task, with which it validates a connection before it gets the
+    /// lease. A probe begins with a check of the link, and then waits behind the calls in flight.
     pub(crate) static PROBES: Box<dyn Fn(Probe) + Send + Sync>;
 }
 
@@ -77,11 +77,11 @@ pub(crate) struct Script {
 #[derive(Default)]
 struct Shared {
     attempts: Mutex<VecDeque<Step>>,
-    /// What attempts do when none are listed.
+    /// The result of attempts when none are listed.
     standing: Mutex<Step>,
-    /// The attempts that hang, with when they should have ended.
+    /// The hung attempts, with their deadlines.
     hung: Mutex<Vec<(Instant, InFlight)>>,
-    /// When each attempt was made.
+    /// The time of each attempt.
     log: Mutex<Vec<Instant>>,
     under_way: AtomicUsize,
     most_under_way: AtomicUsize,
@@ -110,7 +110,7 @@ impl Link {
         &self.cut
     }
 
-    /// The script of the host it leads to.
+    /// The script of its host.
     fn script(&self) -> Script {
         Script { shared: self.shared.clone() }
     }
@@ -124,8 +124,7 @@ impl Drop for Link {
 }
 
 impl Script {
-    /// The coming attempts, in order. When none are left, attempts open at once, or do what was
-    /// [set](Self::set_attempts).
+    /// The next attempts, in order. After these, attempts succeed at once, or as [set](Self::set_attempts).
     pub(crate) fn attempts(attempts: impl IntoIterator<Item = Step>) -> Self {
         let script = Script::default();
         script.then(attempts);
@@ -136,17 +135,17 @@ impl Script {
         self.shared.attempts.lock().unwrap().extend(attempts);
     }
 
-    /// What attempts do that are not listed one by one.
+    /// Sets the result of attempts that are not listed.
     pub(crate) fn set_attempts(&self, step: Step) {
         *self.shared.standing.lock().unwrap() = step;
     }
 
-    /// The attempts that hang return, below; nobody waits for them any more.
+    /// Lets the hung attempts return. Their callers have left.
     pub(crate) fn let_attempts_go(&self) {
         self.shared.hung.lock().unwrap().clear();
     }
 
-    /// How many attempts are under way, with those that hang, and how many of them are overdue.
+    /// The number of attempts under way, including hung ones, and the number of overdue ones.
     pub(crate) fn attempts_under_way(&self) -> (usize, usize) {
         let now = Instant::now();
         let hung = self.shared.hung.lock().unwrap();
@@ -154,27 +153,27 @@ impl Script {
         (self.shared.answering.load(Ordering::SeqCst) + hung.len(), overdue)
     }
 
-    /// Probes of this host's links get no answer from now on, or get one again.
+    /// Sets whether probes of this host's links get no answer.
     pub(crate) fn set_silent(&self, silent: bool) {
         self.shared.silent.store(silent, Ordering::SeqCst);
     }
 
-    /// Probes of this host's links panic from now on, or do so no more.
+    /// Sets whether probes of this host's links panic.
     pub(crate) fn set_probes_panic(&self, panic: bool) {
         self.shared.probes_panic.store(panic, Ordering::SeqCst);
     }
 
-    /// There is no thread to ask this host's links on from now on, or there is again.
+    /// Sets whether there is no thread for probes of this host's links.
     pub(crate) fn set_no_threads(&self, none: bool) {
         self.shared.no_threads.store(none, Ordering::SeqCst);
     }
 
-    /// How long probes take to be answered.
+    /// Sets the time until probes are answered.
     pub(crate) fn set_probe_time(&self, time: Duration) {
         *self.shared.probe_time.lock().unwrap() = time;
     }
 
-    /// Every open link is lost, and notices.
+    /// Cuts every open link. The links notice.
     pub(crate) fn cut(&self) {
         std::mem::take(&mut *self.shared.cut.lock().unwrap()).cancel();
     }
@@ -191,7 +190,7 @@ impl Script {
         self.shared.open_links.load(Ordering::SeqCst)
     }
 
-    /// The number of links that were opened and are no more.
+    /// The number of links that were opened and then closed.
     pub(crate) fn closed_links(&self) -> usize {
         self.shared.closed_links.load(Ordering::SeqCst)
     }
@@ -201,12 +200,12 @@ impl Script {
     }
 }
 
-/// Panics as any panic does, and prints nothing.
+/// Panics without a message on stderr.
 fn panics() -> ! {
     std::panic::resume_unwind(Box::new("scripted"))
 }
 
-/// Counts something for as long as it lasts.
+/// Counts something as long as it exists.
 struct Counted<'a>(&'a AtomicUsize);
 
 impl<'a> Counted<'a> {
@@ -222,7 +221,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Tells whoever asked for it when a probe was in vain: it was not answered before this is dropped.
+/// Reports a probe as unanswered if this is dropped before the answer.
 #[derive(Default)]
 struct Probing {
     answered: bool,
@@ -231,14 +230,14 @@ struct Probing {
 impl Drop for Probing {
     fn drop(&mut self) {
         if !self.answered {
-            tell(Probe::InVain);
+            report(Probe::Unanswered);
         }
     }
 }
 
-fn tell(probe: Probe) {
-    // Only tasks that asked to be told have an ear for it.
-    let _heard = PROBES.try_with(|tell| tell(probe));
+fn report(probe: Probe) {
+    // Only tasks that asked for reports have a listener.
+    let _reported = PROBES.try_with(|report| report(probe));
 }
 
 impl Connector for Script {
@@ -311,23 +310,23 @@ impl Connector for Script {
     }
 
     fn is_open(&self, link: &Link) -> bool {
-        tell(Probe::Begins);
+        report(Probe::Begins);
         let open = !link.cut.is_cancelled();
         if !open {
-            tell(Probe::InVain);
+            report(Probe::Unanswered);
         }
         open
     }
 }
 
-/// Many hosts, each with a script of its own. Clones share them.
+/// Many hosts, each with its own script. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Scripts {
     by_host: Arc<Mutex<BTreeMap<String, Script>>>,
 }
 
 impl Scripts {
-    /// The script of a host, which does the default until it is told otherwise.
+    /// The script of a host, which is the default one until it is changed.
     pub(crate) fn of(&self, host: &str) -> Script {
         self.by_host.lock().unwrap().entry(host.to_owned()).or_default().clone()
     }

@@ -1,4 +1,4 @@
-//! Random schedules: what callers, work and the host do, one step after another, under random settings.
+//! Random schedules: steps of callers, work and the host, under a random configuration.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,29 +12,29 @@ use proptest::sample::select;
 
 use crate::scripted::Step as ConnectAttempt;
 
-/// One case. Printed so that it can be pasted into a test of its own.
+/// One case. Its output can be pasted into a test.
 #[derive(Clone)]
 pub(crate) struct Schedule {
     pub(crate) config: TransportConfig,
-    /// For the jitter.
+    /// Seeds the jitter.
     pub(crate) seed: u64,
     pub(crate) steps: Vec<Step>,
 }
 
-/// One step. Times are in milliseconds; `which` picks one of those that are there, counted round.
+/// One step. Times are in milliseconds; `which` selects an existing item, modulo their number.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    /// What attempts to connect do from now on.
+    /// Sets the result of attempts to connect.
     Attempts(ConnectAttempt),
-    /// Attempts that hang return.
+    /// Hung attempts return.
     LetAttemptsGo,
-    /// All open links are lost, and notice; calls on them return.
+    /// All open links are cut, and notice; calls on them return.
     Cut,
-    /// Probes get no answer from now on, or get one again.
+    /// Sets whether probes get no answer.
     Silent(bool),
-    /// How long probes take from now on.
+    /// Sets the time of probes.
     ProbesTake(u64),
-    /// So many callers ask for a lease, which they then hold.
+    /// So many callers ask for a lease, and then hold it.
     Acquire {
         callers: u8,
         within: u64,
@@ -52,11 +52,11 @@ pub(crate) enum Step {
         vm: Option<u8>,
         ends: Ends,
     },
-    /// The caller of a call goes away.
+    /// The caller of a call is cancelled.
     AbandonCall {
         which: u8,
     },
-    /// A call that is under way is answered.
+    /// A call under way is answered.
     LetCallGo {
         which: u8,
     },
@@ -79,7 +79,7 @@ pub(crate) enum Step {
     },
 }
 
-/// How a call ends, below.
+/// How the underlying call ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Ends {
     Answered(u64),
@@ -140,7 +140,7 @@ fn configs() -> impl Strategy<Value = TransportConfig> {
                 pool,
                 reconnect,
                 calls,
-                // The laws are those of the pool, which no breaker keeps from its work here.
+                // The laws are those of the pool, so no breaker must keep work from it.
                 breaker: BreakerConfig { enabled: false, ..BreakerConfig::default() },
                 ..TransportConfig::default()
             }
@@ -158,7 +158,7 @@ fn pools() -> impl Strategy<Value = PoolConfig> {
         ms(500..=30_000),
         prop_oneof![Just(Duration::ZERO), ms(5_000..=100_000)],
         prop_oneof![Just(Duration::ZERO), ms(1_000..=60_000)],
-        // Always, now and then, and never.
+        // Always, sometimes, and never.
         prop_oneof![Just(Duration::ZERO), ms(100..=60_000), Just(Duration::from_secs(86_400))],
     );
     (size, load, timing).prop_map(|((min, max, uses, strategy), (high_load_uses, up, down), timing)| {
@@ -217,17 +217,17 @@ fn calls() -> impl Strategy<Value = CallConfig> {
     )
 }
 
-/// From an instant to five minutes, small ones as likely as large ones, milliseconds.
+/// Up to five minutes, with small values as likely as large ones, milliseconds.
 fn span(size: u8) -> u64 {
     (1.0507f64.powi(i32::from(size)) - 1.0) as u64
 }
 
-/// From an instant to five seconds.
+/// Up to five seconds.
 fn short(size: u8) -> u64 {
     span((f64::from(size) * 0.675) as u8)
 }
 
-/// Made of plain numbers: a union of strategies costs several times what running the step does.
+/// Built from plain numbers: a union of strategies costs several times as much as running the step.
 fn steps() -> impl Strategy<Value = Step> {
     (0u8..75, any::<u8>(), any::<u8>(), any::<u8>()).prop_map(|(kind, a, b, c)| match kind {
         0..14 => Step::Pass(span(a)),

@@ -1,5 +1,5 @@
-//! A host, its pool and everybody who uses it: performs the steps of a schedule and keeps its own books of
-//! who holds and waits for what.
+//! A host, its pool and all callers: performs the steps of a schedule, and keeps its own records of leases and
+//! waiting callers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,11 +16,11 @@ use tokio::time::{Instant, advance, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::line::Line;
 use super::schedule::{Ends, Step, WorkEnds};
+use super::wait_queue::WaitQueue;
 use crate::scripted::{Link, PROBES, Script};
 
-/// Timers are exact to a millisecond.
+/// tokio's timers have a resolution of a millisecond.
 pub(crate) const TICK: Duration = Duration::from_millis(2);
 
 pub(crate) struct World {
@@ -28,9 +28,9 @@ pub(crate) struct World {
     pub(crate) pool: Arc<ConnectionPool<Script>>,
     pub(crate) limits: (usize, usize),
     pub(crate) closing: Option<Closing>,
-    /// Whether anything was done that can end a link.
+    /// Whether a fault occurred that can end a link.
     pub(crate) links_break: bool,
-    pub(crate) books: Arc<Books>,
+    pub(crate) records: Arc<Records>,
     manager: TransportManager<Script>,
     pub(crate) start: Instant,
     acquires: Vec<AbortHandle>,
@@ -38,33 +38,33 @@ pub(crate) struct World {
     calls: Vec<AbortHandle>,
 }
 
-/// What is going on, by the account of those who do it.
-pub(crate) struct Books {
+/// The records of the callers, independent of the pool's statistics.
+pub(crate) struct Records {
     pub(crate) config: TransportConfig,
-    pub(crate) line: Arc<Line>,
-    /// Leases at the callers' disposal; none once they go home.
+    pub(crate) wait_queue: Arc<WaitQueue>,
+    /// The leases that callers can use; `None` after they have left.
     at_hand: Mutex<Option<Vec<Arc<Held>>>>,
-    /// All leases, those that only calls or work still hold included.
+    /// All leases, including those held only by calls or work.
     out: Mutex<Vec<Weak<Held>>>,
     threads: Mutex<BTreeMap<u64, Thread>>,
     next_thread: AtomicU64,
-    /// VMs that have ever answered.
+    /// VMs that have answered at least once.
     pub(crate) answered: Mutex<BTreeSet<u8>>,
-    /// Calls whose callers heard how they ended, and those that ended badly.
+    /// The number of calls whose callers got the result, and of failed ones.
     ended: (AtomicU64, AtomicU64),
-    /// Tasks of this world, for telling them from the pool's.
+    /// The tasks of this world, to distinguish them from the pool's.
     pub(crate) tasks: TaskTracker,
     pub(crate) violations: Mutex<Vec<String>>,
 }
 
-/// A lease that is out.
+/// A granted lease.
 pub(crate) struct Held {
     lease: PooledConnection<Script>,
-    /// When it was lent, at the earliest and at the latest.
+    /// The earliest and the latest time at which it was granted.
     pub(crate) since: [Instant; 2],
 }
 
-/// A call that really runs, as a blocking call does: whether anybody waits for it or not.
+/// A running call. As a blocking call, it continues without its caller.
 #[derive(Clone)]
 pub(crate) struct Thread {
     _in_flight: Arc<InFlight>,
@@ -72,7 +72,7 @@ pub(crate) struct Thread {
     pub(crate) vm: Option<u8>,
     pub(crate) deadline: Instant,
     pub(crate) connection: u64,
-    /// Which link of that connection it runs over.
+    /// The number of the connection's link that it uses.
     pub(crate) reconnects: u64,
     end: CancellationToken,
 }
@@ -93,7 +93,7 @@ impl World {
             limits: (config.pool.min_connections_per_host, config.pool.max_connections_per_host),
             closing: None,
             links_break: false,
-            books: Arc::new(Books::new(config)),
+            records: Arc::new(Records::new(config)),
             script,
             manager,
             start: Instant::now(),
@@ -103,7 +103,7 @@ impl World {
         }
     }
 
-    /// Performs one step, apart from letting time pass.
+    /// Performs one step, except letting time pass.
     pub(crate) async fn perform(&mut self, step: &Step) {
         match *step {
             Step::Attempts(attempts) => self.script.set_attempts(attempts),
@@ -118,35 +118,36 @@ impl World {
             }
             Step::ProbesTake(time) => {
                 let time = Duration::from_millis(time);
-                self.links_break |= time >= self.books.config.heartbeat_timeout;
+                self.links_break |= time >= self.records.config.heartbeat_timeout;
                 self.script.set_probe_time(time);
             }
             Step::Acquire { callers, within } => {
                 for _ in 0..callers {
-                    let task = acquire(self.books.clone(), self.pool.clone(), Duration::from_millis(within));
-                    self.acquires.push(self.books.spawn(task));
-                    asks().await;
+                    let task =
+                        acquire(self.records.clone(), self.pool.clone(), Duration::from_millis(within));
+                    self.acquires.push(self.records.spawn(task));
+                    let_caller_ask().await;
                 }
             }
             Step::CancelAcquire { which } => abort(&mut self.acquires, which),
-            Step::Return { which } => drop(self.books.take(which)),
+            Step::Return { which } => drop(self.records.take(which)),
             Step::Call { lease, vm, ends } => {
-                if let Some(held) = self.books.pick(lease) {
+                if let Some(held) = self.records.pick(lease) {
                     self.links_break |= matches!(ends, Ends::Lost { .. });
-                    self.calls.push(self.books.spawn(call(self.books.clone(), held, vm, ends)));
+                    self.calls.push(self.records.spawn(call(self.records.clone(), held, vm, ends)));
                 }
             }
             Step::AbandonCall { which } => abort(&mut self.calls, which),
             Step::LetCallGo { which } => {
-                let threads = self.books.threads();
+                let threads = self.records.threads();
                 if let Some(thread) = pick(&threads, which) {
                     thread.end.cancel();
                 }
             }
             Step::Work { within, ends } => {
-                let (books, manager) = (self.books.clone(), self.manager.clone());
-                self.works.push(self.books.spawn(work(books, manager, within, ends)));
-                asks().await;
+                let (records, manager) = (self.records.clone(), self.manager.clone());
+                self.works.push(self.records.spawn(work(records, manager, within, ends)));
+                let_caller_ask().await;
             }
             Step::CancelWork { which } => abort(&mut self.works, which),
             Step::Resize { min, max } => {
@@ -162,13 +163,13 @@ impl World {
     pub(crate) fn close(&mut self, drain: Duration) {
         if self.closing.is_none() {
             let (manager, deadline) = (self.manager.clone(), Instant::now() + drain);
-            let task = self.books.tasks.spawn(async move { manager.close(drain).await });
+            let task = self.records.tasks.spawn(async move { manager.close(drain).await });
             self.closing = Some(Closing { deadline, task });
         }
     }
 
-    /// The host is up and answers, everybody goes home, and nothing hangs.
-    pub(crate) fn make_peace(&mut self) {
+    /// Makes the host answer, cancels all callers, and ends all hung calls.
+    pub(crate) fn end_faults_and_work(&mut self) {
         self.script.set_attempts(crate::scripted::Step::default());
         self.script.let_attempts_go();
         self.script.set_silent(false);
@@ -176,18 +177,18 @@ impl World {
         for task in self.works.drain(..).chain(self.calls.drain(..)) {
             task.abort();
         }
-        for thread in self.books.threads() {
+        for thread in self.records.threads() {
             thread.end.cancel();
         }
-        *self.books.at_hand.lock().unwrap() = None;
+        *self.records.at_hand.lock().unwrap() = None;
     }
 }
 
-impl Books {
+impl Records {
     fn new(config: TransportConfig) -> Self {
-        Books {
+        Records {
             config,
-            line: Arc::default(),
+            wait_queue: Arc::default(),
             at_hand: Mutex::new(Some(Vec::new())),
             out: Mutex::default(),
             threads: Mutex::default(),
@@ -199,21 +200,21 @@ impl Books {
         }
     }
 
-    /// All leases that are out.
+    /// All granted leases.
     pub(crate) fn out(&self) -> Vec<Arc<Held>> {
         let mut out = self.out.lock().unwrap();
         out.retain(|held| held.strong_count() > 0);
         out.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Whether a link was closed or opened again under a lease that is out.
-    pub(crate) fn a_link_was_lost(&self) -> bool {
+    /// Whether a link was closed or reopened during a current lease.
+    pub(crate) fn has_lost_link(&self) -> bool {
         self.out()
             .iter()
             .any(|held| held.lease.state() == ConnectionState::Closed || held.lease.metrics().reconnects > 0)
     }
 
-    /// How many calls ended that somebody waited for, and how many of them badly.
+    /// The number of calls that ended with a caller, and how many of them failed.
     pub(crate) fn ended(&self) -> (u64, u64) {
         (self.ended.0.load(Ordering::SeqCst), self.ended.1.load(Ordering::SeqCst))
     }
@@ -243,17 +244,17 @@ impl Books {
         Some(at_hand.remove(index))
     }
 
-    fn object(&self, violation: String) {
+    fn report_violation(&self, violation: String) {
         self.violations.lock().unwrap().push(violation);
     }
 
-    /// Runs a call "in the C library".
+    /// Runs a call as the C library does.
     fn start(self: Arc<Self>, thread: Thread, ends: Ends) -> impl Future<Output = Result<u8, CallFailure>> {
         let id = self.next_thread.fetch_add(1, Ordering::SeqCst);
         let (end, cut, vm) = (thread.end.clone(), thread._link.is_cut().clone(), thread.vm);
         self.threads.lock().unwrap().insert(id, thread);
         let (answer, answered) = oneshot::channel();
-        let books = self.clone();
+        let records = self.clone();
         self.tasks.spawn(async move {
             let result = tokio::select! {
                 biased;
@@ -262,10 +263,10 @@ impl Books {
                 () = end.cancelled() => Ok(42),
             };
             if let (Some(vm), Ok(_) | Err(CallFailure::Refused { .. })) = (vm, &result) {
-                books.answered.lock().unwrap().insert(vm);
+                records.answered.lock().unwrap().insert(vm);
             }
-            books.threads.lock().unwrap().remove(&id);
-            // Nobody may be listening any more.
+            records.threads.lock().unwrap().remove(&id);
+            // The caller may have left.
             let _heard = answer.send(result);
         });
         async { answered.await.unwrap() }
@@ -295,28 +296,28 @@ async fn returns(ends: Ends) -> Result<u8, CallFailure> {
     }
 }
 
-async fn acquire(books: Arc<Books>, pool: Arc<ConnectionPool<Script>>, within: Duration) {
+async fn acquire(records: Arc<Records>, pool: Arc<ConnectionPool<Script>>, within: Duration) {
     let deadline = Instant::now() + within;
-    let caller = books.line.ask(deadline);
+    let caller = records.wait_queue.ask(deadline);
     match PROBES.scope(caller.listener(), pool.acquire(deadline)).await {
         Ok(lease) => {
-            let held = books.hold(lease, caller.granted());
-            if let Some(at_hand) = &mut *books.at_hand.lock().unwrap() {
+            let held = records.hold(lease, caller.granted());
+            if let Some(at_hand) = &mut *records.at_hand.lock().unwrap() {
                 at_hand.push(held);
             }
         }
-        Err(error) => books.look_at_refusal(&error, deadline),
+        Err(error) => records.check_refusal(&error, deadline),
     }
 }
 
-async fn work(books: Arc<Books>, manager: TransportManager<Script>, within: Option<u64>, ends: WorkEnds) {
+async fn work(records: Arc<Records>, manager: TransportManager<Script>, within: Option<u64>, ends: WorkEnds) {
     let asked = Instant::now();
     let deadline = within.map(|within| asked + Duration::from_millis(within));
     let options = deadline.map(ExecuteOptions::by).unwrap_or_default();
-    let caller = books.line.ask(deadline.unwrap_or(asked + books.config.pool.acquire_timeout));
+    let caller = records.wait_queue.ask(deadline.unwrap_or(asked + records.config.pool.acquire_timeout));
     let listener = caller.listener();
     let started = CancellationToken::new();
-    let (holder, start) = (books.clone(), started.clone());
+    let (holder, start) = (records.clone(), started.clone());
     let running = manager.execute_on_host_with("h1", options, |lease| async move {
         start.cancel();
         let _held = holder.hold(lease, caller.granted());
@@ -324,7 +325,7 @@ async fn work(books: Arc<Books>, manager: TransportManager<Script>, within: Opti
             WorkEnds::Well(after) => sleep(Duration::from_millis(after)).await,
             WorkEnds::Panics(after) => {
                 sleep(Duration::from_millis(after)).await;
-                // Panics as any panic does, and prints nothing.
+                // Panics without a message on stderr.
                 std::panic::resume_unwind(Box::new("scripted"));
             }
             WorkEnds::Never => std::future::pending().await,
@@ -340,20 +341,20 @@ async fn work(books: Arc<Books>, manager: TransportManager<Script>, within: Opti
         (Err(TransportError::UnknownHost { .. }), _) => true,
         (Err(TransportError::CallTimeout { .. }), _) => deadline.is_some_and(|deadline| now >= deadline),
         (Err(error), _) if !started.is_cancelled() => {
-            books.look_at_refusal(error, deadline.unwrap_or(asked + books.config.pool.acquire_timeout));
+            records.check_refusal(error, deadline.unwrap_or(asked + records.config.pool.acquire_timeout));
             true
         }
         _ => false,
     };
     if late || !as_told {
-        books.object(format!("work that ends {ends:?} gave {result:?}, late: {late}"));
+        records.report_violation(format!("work that ends {ends:?} gave {result:?}, late: {late}"));
     }
 }
 
-async fn call(books: Arc<Books>, held: Arc<Held>, vm: Option<u8>, ends: Ends) {
+async fn call(records: Arc<Records>, held: Arc<Held>, vm: Option<u8>, ends: Ends) {
     let lane = vm.map(|vm| Lane { target: u128::from(vm), kind: 0 });
-    let deadline = Instant::now() + books.config.call_timeout;
-    let (starter, connection) = (books.clone(), held.lease.connection_id());
+    let deadline = Instant::now() + records.config.call_timeout;
+    let (starter, connection) = (records.clone(), held.lease.connection_id());
     let reconnects = || held.lease.metrics().reconnects;
     let result = held
         .lease
@@ -370,24 +371,24 @@ async fn call(books: Arc<Books>, held: Arc<Held>, vm: Option<u8>, ends: Ends) {
             starter.start(thread, ends)
         })
         .await;
-    books.ended.0.fetch_add(1, Ordering::SeqCst);
-    books.ended.1.fetch_add(u64::from(result.is_err()), Ordering::SeqCst);
+    records.ended.0.fetch_add(1, Ordering::SeqCst);
+    records.ended.1.fetch_add(u64::from(result.is_err()), Ordering::SeqCst);
     let now = Instant::now();
     let timely = match &result {
         Err(error) if error.is_timeout() || error.kind() == ErrorKind::StuckCalls => now >= deadline,
         _ => true,
     };
     if !timely || now > deadline + TICK {
-        books.object(format!(
+        records.report_violation(format!(
             "a call ended {:?} after its deadline with {result:?}",
             now.checked_duration_since(deadline)
         ));
     }
 }
 
-impl Books {
-    /// A caller was refused a lease: whether it may have been.
-    fn look_at_refusal(&self, error: &TransportError, deadline: Instant) {
+impl Records {
+    /// Checks whether a caller may be refused a lease with this error.
+    fn check_refusal(&self, error: &TransportError, deadline: Instant) {
         let now = Instant::now();
         let fair = match error {
             TransportError::AcquireTimeout { .. } => now >= deadline,
@@ -395,7 +396,7 @@ impl Books {
             _ => false,
         };
         if !fair || now > deadline + TICK {
-            self.object(format!(
+            self.report_violation(format!(
                 "refused {:?} before the deadline: {error:?}",
                 deadline.checked_duration_since(now)
             ));
@@ -403,12 +404,12 @@ impl Books {
     }
 }
 
-/// Lets a caller ask that was spawned just now, at a time of its own.
-async fn asks() {
+/// Lets a newly spawned caller ask at a time of its own.
+async fn let_caller_ask() {
     advance(Duration::from_nanos(1)).await;
 }
 
-/// Timers go by whole milliseconds: at other times some that are due have not gone off.
+/// Timers have a resolution of a millisecond: between whole milliseconds, some that are due have not fired.
 async fn reach_a_whole_millisecond(start: Instant) {
     let beyond = start.elapsed().subsec_nanos() % 1_000_000;
     if beyond > 0 {

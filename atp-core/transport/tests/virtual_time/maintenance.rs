@@ -1,4 +1,4 @@
-//! How a pool cares for its connections: load, age, validation, long leases, resizing.
+//! How a pool maintains its connections: load, age, validation, long leases, resizing.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::scripted::{SECOND, Script, Step, multiplexed, one_host};
 
-/// One host, with such a pool.
+/// One host with this pool configuration.
 async fn with_pool(script: &Script, pool: PoolConfig) -> TransportManager<Script> {
     one_host(script, TransportConfig { pool, ..multiplexed() }).await
 }
@@ -31,8 +31,8 @@ fn total(manager: &TransportManager<Script>) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_under_load_grows_by_one_a_look_and_shrinks_again() {
-    // Room for calls is not what makes it grow here: no lease ever has to wait.
+async fn a_pool_under_load_grows_by_one_per_check_and_shrinks_again() {
+    // Limits on calls do not make it grow here: no lease has to wait.
     let pool = PoolConfig { high_load_uses: 2, max_connections_per_host: 3, ..PoolConfig::default() };
     let manager = with_pool(&Script::default(), pool).await;
     let held = leases(&manager, 3).await;
@@ -56,12 +56,12 @@ async fn load_never_grows_a_pool_past_its_maximum() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connect_that_has_become_needless_is_not_made() {
+async fn a_connect_that_is_no_longer_needed_is_not_made() {
     let script = Script::attempts([Step::Opens(Duration::ZERO), Step::Fails(Duration::ZERO)]);
     let pool = PoolConfig { max_uses_per_connection: 1, ..PoolConfig::default() };
     let manager = with_pool(&script, pool).await;
     let held = leases(&manager, 1).await;
-    // A second caller makes the pool knock again, in vain, and wait before the next attempt.
+    // A second caller makes the pool try again, without success, and wait before the next attempt.
     let pool = manager.pool("h1").unwrap();
     let waiting = tokio::spawn(async move { pool.acquire(Instant::now() + 5 * SECOND).await.map(drop) });
     sleep(SECOND).await;
@@ -71,9 +71,9 @@ async fn a_connect_that_has_become_needless_is_not_made() {
     sleep(400 * SECOND).await;
     assert!(
         script.attempts_made().len() <= made + 7,
-        "the failed connection is tried at the slowest pace only"
+        "the failed connection is tried only at intervals of max_delay"
     );
-    assert_eq!(total(&manager), 1, "and reaped when nobody needs it");
+    assert_eq!(total(&manager), 1, "and reaped when no caller needs it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,14 +85,14 @@ async fn old_connections_are_replaced_when_their_leases_are_back() {
     sleep(700 * SECOND).await;
     let stats = manager.pool("h1").unwrap().stats();
     assert_eq!((stats.draining, stats.idle_connections), (1, 1), "{stats}");
-    assert!(held[0].is_alive().await.unwrap(), "a lease lost its connection to old age");
+    assert!(held[0].is_alive().await.unwrap(), "a leased connection was closed because of its age");
     drop(held);
     sleep(SECOND).await;
     assert_eq!((total(&manager), script.open_links()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quiet_connection_is_asked_before_it_is_lent() {
+async fn an_idle_connection_is_validated_before_it_is_lent() {
     let script = Script::default();
     let manager = with_pool(&script, PoolConfig::default()).await;
     drop(leases(&manager, 1).await);
@@ -129,7 +129,7 @@ async fn leases_held_for_long_are_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_made_smaller_lets_what_is_used_run_out() {
+async fn a_smaller_pool_drains_the_connections_in_use() {
     let script = Script::default();
     let pool = PoolConfig { max_uses_per_connection: 1, ..PoolConfig::default() };
     let manager = with_pool(&script, pool).await;
@@ -165,7 +165,7 @@ async fn every_strategy_spreads_leases_over_the_connections() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn least_connections_fills_up_what_is_least_used() {
+async fn least_connections_takes_the_least_used_one() {
     let pool = PoolConfig {
         selection_strategy: SelectionStrategy::LeastConnections,
         min_connections_per_host: 3,
@@ -183,7 +183,7 @@ async fn least_connections_fills_up_what_is_least_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hosts_that_were_lost_together_come_back_one_after_the_other() {
+async fn hosts_lost_together_are_reconnected_one_after_the_other() {
     let script = Script::default();
     let config = TransportConfig {
         reconnect: ReconnectConfig {
@@ -198,7 +198,7 @@ async fn hosts_that_were_lost_together_come_back_one_after_the_other() {
         manager.add_host(HostInfo::new(format!("h{n}"), "192.0.2.1")).await.unwrap();
     }
     sleep(SECOND).await;
-    assert_eq!(script.open_links(), 50, "work that is new waits for no pace");
+    assert_eq!(script.open_links(), 50, "new work does not wait for the reconnect rate");
     script.cut();
     let lost = Instant::now();
     sleep(10 * SECOND).await;
@@ -211,7 +211,7 @@ async fn hosts_that_were_lost_together_come_back_one_after_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn results_stream_as_they_come_and_no_more_hosts_are_worked_on_than_asked() {
+async fn results_are_streamed_and_the_number_of_parallel_hosts_is_limited() {
     let manager = TransportManager::with_connector(multiplexed(), Script::default());
     let ids: Vec<String> = (1..=6).map(|n| format!("h{n}")).collect();
     for id in &ids {
@@ -233,12 +233,12 @@ async fn results_stream_as_they_come_and_no_more_hosts_are_worked_on_than_asked(
     let started = Instant::now();
     let two_at_once = ExecuteOptions::default().with_concurrency(2);
     let results = manager.execute_on_hosts_with(&ids, two_at_once, work).await;
-    assert!(results.iter().map(|(id, _)| id).eq(&ids), "not in the order of asking");
+    assert!(results.iter().map(|(id, _)| id).eq(&ids), "not in the order of the given hosts");
     assert_eq!(started.elapsed().as_secs(), 9 + 7 + 5 - 1, "h1 and h2, h3 and h4, h5 and h6");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_with_too_little_time_for_the_probe_is_told_that_and_not_that_all_are_in_use() {
+async fn a_caller_with_too_little_time_for_the_probe_gets_that_reason() {
     let script = Script::default();
     let manager = with_pool(&script, PoolConfig::default()).await;
     sleep(40 * SECOND).await;
@@ -255,7 +255,7 @@ async fn a_caller_with_too_little_time_for_the_probe_is_told_that_and_not_that_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_lent_one_quiet_connection_at_once_ask_it_once() {
+async fn parallel_callers_of_one_idle_connection_validate_it_once() {
     let script = Script::attempts([Step::Opens(SECOND)]);
     let always =
         PoolConfig { max_connections_per_host: 1, validate_after: Duration::ZERO, ..PoolConfig::default() };
@@ -271,14 +271,14 @@ async fn callers_lent_one_quiet_connection_at_once_ask_it_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_cannot_be_asked_for_want_of_threads_is_kept() {
+async fn a_connection_that_cannot_be_validated_for_lack_of_threads_is_kept() {
     let script = Script::default();
     let manager = with_pool(&script, PoolConfig::default()).await;
     script.set_no_threads(true);
     sleep(1000 * SECOND).await;
     let probes = script.probes();
     assert!((2..100).contains(&probes), "{probes} probes");
-    // It is lent, and the work will find out for itself.
+    // It is lent, and the work finds out itself.
     drop(leases(&manager, 1).await);
     assert_eq!(script.attempts_made().len(), 1, "the connection was opened again");
     assert_eq!(manager.pool("h1").unwrap().breaker().state, BreakerState::Closed);
