@@ -1,4 +1,4 @@
-//! `docs/configuration.md` says what the types say.
+//! `docs/configuration.md` agrees with the configuration types.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,26 +9,26 @@ use std::path::Path;
 use atp_transport::settings::{Kind, Schema};
 use atp_transport::{SelectionStrategy, TransportConfig, TransportConfigBuilder};
 
-/// A key's row: type, default and meaning, as they stand there.
+/// A key's row: type, default and meaning, as on the page.
 type Rows = BTreeMap<String, (String, String, String)>;
 
 fn page() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md")).unwrap()
 }
 
-/// Every row of every table, by key.
+/// The rows of all tables, by key.
 fn rows(page: &str) -> Rows {
     let mut rows = Rows::new();
     for line in page.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
         let [key, kind, default, meaning] = cells[..] else { panic!("not four cells: {line}") };
         let row = (kind.to_owned(), default.trim_matches('`').to_owned(), meaning.to_owned());
-        assert_eq!(rows.insert(key.trim_matches('`').to_owned(), row), None, "{key} stands there twice");
+        assert_eq!(rows.insert(key.trim_matches('`').to_owned(), row), None, "{key} is on the page twice");
     }
     rows
 }
 
-/// Type and default of every key there is.
+/// The type and default of every key.
 fn keys() -> BTreeMap<String, (String, String)> {
     fn collect(
         schema: &Schema,
@@ -50,7 +50,7 @@ fn keys() -> BTreeMap<String, (String, String)> {
             Schema::Value(Kind::Number) => "number",
             Schema::Value(Kind::Duration) => "duration",
             Schema::Value(Kind::Choice(_)) => "word",
-            other => panic!("{key} takes {other:?}: the page has no word for that"),
+            other => panic!("{key} takes {other:?}: the page has no name for it"),
         };
         let default = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         keys.insert(key, (kind.to_owned(), default));
@@ -68,9 +68,9 @@ fn the_page_has_every_key_with_its_type_and_default_and_no_other() {
         rows.iter().map(|(key, (kind, default, _))| (key.clone(), (kind.clone(), default.clone()))).collect();
     let keys = keys();
     let missing: Vec<_> = keys.keys().filter(|key| !shown.contains_key(*key)).collect();
-    assert!(missing.is_empty(), "not in the page: {missing:?}");
+    assert!(missing.is_empty(), "not on the page: {missing:?}");
     let unknown: Vec<_> = shown.keys().filter(|key| !keys.contains_key(*key)).collect();
-    assert!(unknown.is_empty(), "in the page, and no key: {unknown:?}");
+    assert!(unknown.is_empty(), "on the page, but no key: {unknown:?}");
     assert_eq!(shown, keys, "type or default differs: the page on the left");
 }
 
@@ -89,7 +89,7 @@ fn every_key_has_a_meaning_and_every_strategy_is_named() {
 }
 
 #[test]
-fn what_cannot_differ_between_hosts_is_named() {
+fn keys_that_cannot_differ_between_hosts_are_named() {
     fn names(schema: &Schema, prefix: &str) -> Vec<String> {
         let Schema::Section(keys) = schema else { return vec![prefix.trim_matches('.').to_owned()] };
         keys.iter().flat_map(|(key, schema)| names(schema, &format!("{prefix}.{key}"))).collect()

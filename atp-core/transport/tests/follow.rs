@@ -1,4 +1,4 @@
-//! A manager that follows a file: real files, in real time, for the kernel tells of changes.
+//! A manager that follows a file: real files, in real time, since the kernel reports the changes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,14 +12,14 @@ use atp_transport::{
     Event, EventStream, Fleet, HostInfo, TransportConfig, TransportError, TransportEvent, TransportManager,
 };
 
-/// Far longer than the kernel takes to tell of a change.
+/// Far longer than the kernel takes to report a change.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const ONE: &str = "[hosts.h1]\nuri = \"test:///default\"\n";
 const TWO: &str = "[transport.pool]\nmax_connections_per_host = 3\n[hosts.h1]\nuri = \"test:///default\"\n\
                    weight = 5\n[hosts.h2]\nuri = \"test:///default\"\n";
 
-/// A folder of the test's own, removed with it.
+/// A folder of the test's own, removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -44,7 +44,7 @@ fn ids(manager: &TransportManager) -> Vec<String> {
     manager.hosts().into_iter().map(|HostInfo { id, .. }| id).collect()
 }
 
-/// The next event that tells of the configuration.
+/// The next event about the configuration.
 async fn next(events: &mut EventStream) -> Arc<Event> {
     let next = async {
         loop {
@@ -72,8 +72,8 @@ async fn applied(events: &mut EventStream) {
 }
 
 #[tokio::test]
-async fn the_fleet_is_what_its_file_says_and_stays_so_when_that_makes_no_sense() {
-    let folder = Folder::new("story");
+async fn the_fleet_follows_its_file_and_keeps_the_last_valid_version() {
+    let folder = Folder::new("changes");
     let file = folder.file("fleet.toml");
     fs::write(&file, ONE).unwrap();
     let manager = TransportManager::new(TransportConfig::default());
@@ -88,7 +88,7 @@ async fn the_fleet_is_what_its_file_says_and_stays_so_when_that_makes_no_sense()
     assert_eq!(ids(&manager), ["h1", "h2"]);
     assert_eq!((manager.hosts()[0].weight, manager.config().pool.max_connections_per_host), (5, 3));
 
-    // What cannot be used changes nothing, and says why, with the line.
+    // An invalid file changes nothing. The reason names the line.
     let name = file.display().to_string();
     for (text, problem) in [
         ("[hosts.h1]\nurl = 'x'\n", format!("{name}:2: unknown key `hosts.h1.url`")),
@@ -110,7 +110,7 @@ async fn the_fleet_is_what_its_file_says_and_stays_so_when_that_makes_no_sense()
     applied(&mut events).await;
     assert_eq!(ids(&manager), ["h1"]);
 
-    // Nobody follows any more; the thread that reads the file is gone when this returns.
+    // The follower is dropped; the thread that reads the file has ended when this returns.
     drop(following);
     fs::write(&file, TWO).unwrap();
     assert_eq!(ids(&manager), ["h1"]);
@@ -126,7 +126,7 @@ async fn a_file_with_settings_of_the_command_line_is_followed() {
     let manager = TransportManager::new(TransportConfig::default());
     let _following = manager.follow(&file).unwrap();
     assert_eq!(manager.hosts().len(), 1);
-    // The keys at the top of the example, which has every setting, are known here; a slip of the pen is not.
+    // The top-level keys of the example, which has every setting, are known here; a misspelt one is not.
     for line in EXAMPLE.lines().take_while(|line| !line.trim_start_matches('#').starts_with('[')) {
         let setting = line.trim_start_matches('#');
         if setting.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) {
@@ -138,7 +138,7 @@ async fn a_file_with_settings_of_the_command_line_is_followed() {
 }
 
 #[tokio::test]
-async fn a_symbolic_link_may_be_turned_elsewhere() {
+async fn a_symbolic_link_may_be_changed() {
     let folder = Folder::new("link");
     fs::write(folder.file("one"), ONE).unwrap();
     fs::write(folder.file("two"), TWO).unwrap();

@@ -1,11 +1,11 @@
-//! The settings' schema and the transport's: keys, kinds, and what is wrong with them.
+//! The schema of the settings and that of the transport: keys, types, and errors.
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 use atp_settings::{ConfigProblem, Kind, Layer, Schema, table_of, values};
 use atp_transport::TransportConfig;
 use config::{Config, Map, Value};
 
-/// A schema as a program with hosts has it.
+/// A schema as a program with hosts has.
 fn schema() -> Schema {
     let host = Schema::section([
         ("uri", Schema::Value(Kind::Text)),
@@ -72,7 +72,7 @@ fn an_unknown_key_gets_the_nearest_known_one() {
 }
 
 #[test]
-fn a_key_like_no_other_gets_no_suggestion() {
+fn a_key_unlike_any_other_gets_no_suggestion() {
     let [problem] = &problems_of("zzzzzz = 1")[..] else { panic!() };
     assert_eq!(problem.hint, None);
 }
@@ -130,7 +130,7 @@ fn all_problems_of_a_source_are_reported_and_the_rest_is_used() {
 }
 
 #[test]
-fn text_of_the_environment_is_read_as_what_is_wanted() {
+fn text_of_the_environment_is_converted_to_the_type_of_the_key() {
     for (name, value) in [
         ("ATP_PARALLEL", "8"),
         ("ATP_TIMEOUT", "5s"),
@@ -150,7 +150,7 @@ fn text_of_the_environment_is_read_as_what_is_wanted() {
 }
 
 #[test]
-fn variables_that_are_no_setting() {
+fn variables_that_are_not_settings() {
     for (name, suggestion) in [
         (
             "ATP_TRANSPORT__POOL__MAX_CONECTIONS_PER_HOST",
@@ -171,7 +171,7 @@ fn variables_that_are_no_setting() {
 }
 
 #[test]
-fn a_table_says_what_the_data_does() {
+fn a_table_and_the_data_agree() {
     let mut config = TransportConfig::default();
     config.pool.max_connections_per_host = usize::MAX;
     let by_config = Config::try_from(&config).unwrap().cache.into_table().unwrap();

@@ -1,4 +1,4 @@
-//! Calls that end as the test says.
+//! Calls with an end that the test selects.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) enum Answer {
     Done,
     Refused,
     Busy,
-    /// The link breaks before or after the request was sent.
+    /// The link is lost before or after the request was sent.
     Lost {
         sent: bool,
     },
@@ -23,7 +23,7 @@ pub(crate) enum Answer {
     Never,
 }
 
-/// Makes one call, to a VM if there is one.
+/// Makes one call, to a VM if one is given.
 pub(crate) async fn ask(lease: &PooledConnection<Script>, vm: Option<u128>, answer: Answer) -> Result<()> {
     let lane = vm.map(|target| Lane { target, kind: 0 });
     lease
@@ -43,15 +43,15 @@ pub(crate) async fn ask(lease: &PooledConnection<Script>, vm: Option<u128>, answ
         .await
 }
 
-/// Work of one call, to be done within `patience`.
+/// Work of one call, with a deadline after `time_limit`.
 pub(crate) async fn work(
     manager: &TransportManager<Script>,
     host: &str,
-    patience: Duration,
+    time_limit: Duration,
     vm: Option<u128>,
     answer: Answer,
 ) -> Result<()> {
-    let options = ExecuteOptions::by(Instant::now() + patience);
+    let options = ExecuteOptions::by(Instant::now() + time_limit);
     manager.execute_on_host_with(host, options, |lease| async move { ask(&lease, vm, answer).await }).await
 }
 

@@ -39,7 +39,7 @@ async fn call(manager: &TransportManager<Script>, answer: Answer) -> Result<()> 
     work(manager, "h1", 2 * SECOND, None, answer).await
 }
 
-/// Has the host fail as often in a row as it takes, and look on.
+/// Fails as many calls to the host in a row as open the breaker, and checks that it opens with the last one.
 async fn open(manager: &TransportManager<Script>, host: &str) {
     for n in 0..5 {
         assert_eq!(state_of(manager, host), BreakerState::Closed, "after {n} failures");
@@ -91,7 +91,7 @@ async fn failures_together_count_as_one_in_a_row() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_the_hosts_fault_does_not_count() {
+async fn failures_that_are_not_the_hosts_do_not_count() {
     let rate = BreakerConfig {
         consecutive_failures: 1,
         failure_rate: 0.01,
@@ -114,11 +114,11 @@ async fn what_is_not_the_hosts_fault_does_not_count() {
     assert_eq!(panicked.unwrap_err().kind(), ErrorKind::Panicked);
     assert_eq!(state(&manager), BreakerState::Closed);
     call(&manager, Answer::Never).await.unwrap_err();
-    assert_eq!(state(&manager), BreakerState::Open, "this one is");
+    assert_eq!(state(&manager), BreakerState::Open, "this failure counts");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_that_is_used_up_does_not_count() {
+async fn a_full_pool_does_not_count() {
     let mut config = TransportConfig::default();
     config.pool.max_connections_per_host = 1;
     config.pool.max_uses_per_connection = 1;
@@ -145,7 +145,7 @@ async fn a_share_of_failures_opens_it_and_only_of_enough_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_of_long_ago_are_no_share_of_the_window() {
+async fn old_failures_are_not_in_the_window() {
     let rate = BreakerConfig {
         consecutive_failures: 0,
         min_calls: 4,
@@ -166,7 +166,7 @@ async fn after_the_cool_down_one_probe_decides() {
     let manager = one_host(&script).await;
     open(&manager, "h1").await;
     sleep(6 * SECOND).await;
-    assert_eq!(state(&manager), BreakerState::Open, "until somebody asks");
+    assert_eq!(state(&manager), BreakerState::Open, "until the next call");
     script.set_probe_time(3 * SECOND);
     let (first, others) = tokio::join!(work(&manager, "h1", 5 * SECOND, None, Answer::Done), async {
         sleep(SECOND).await;
@@ -179,13 +179,13 @@ async fn after_the_cool_down_one_probe_decides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_it_does_is_told_as_it_happens() {
+async fn its_changes_are_events() {
     let manager = one_host(&Script::default()).await;
     let mut events = manager.events();
     open(&manager, "h1").await;
     sleep(6 * SECOND).await;
     call(&manager, Answer::Done).await.unwrap();
-    let mut told = Vec::new();
+    let mut changes = Vec::new();
     while let Some(event) = events.try_recv() {
         match &event.what {
             TransportEvent::BreakerOpened { reason, cool_down } => {
@@ -193,21 +193,21 @@ async fn what_it_does_is_told_as_it_happens() {
                     reason.contains("asks: no answer") && *cool_down >= 4 * SECOND,
                     "{reason}, {cool_down:?}"
                 );
-                told.push("opened");
+                changes.push("opened");
             }
-            TransportEvent::BreakerHalfOpen => told.push("half open"),
+            TransportEvent::BreakerHalfOpen => changes.push("half open"),
             TransportEvent::BreakerClosed { open_for } => {
                 assert_eq!(*open_for, 6 * SECOND);
-                told.push("closed");
+                changes.push("closed");
             }
             _ => {}
         }
     }
-    assert_eq!(told, ["opened", "half open", "closed"]);
+    assert_eq!(changes, ["opened", "half open", "closed"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_is_not_answered_opens_it_again_and_the_work_was_not_begun() {
+async fn an_unanswered_probe_opens_it_again_and_the_work_is_not_started() {
     let script = Script::default();
     let manager = one_host(&script).await;
     open(&manager, "h1").await;
@@ -240,7 +240,7 @@ async fn a_probe_that_is_cancelled_gives_its_place_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_cannot_be_reached_opens_it_and_a_reconnect_has_it_probed_at_once() {
+async fn an_unreachable_host_opens_it_and_a_reconnect_starts_a_probe_at_once() {
     let script = Script::default();
     let manager = one_host(&script).await;
     call(&manager, Answer::Done).await.unwrap();
@@ -249,7 +249,7 @@ async fn a_host_that_cannot_be_reached_opens_it_and_a_reconnect_has_it_probed_at
     while state(&manager) == BreakerState::Closed {
         sleep(SECOND).await;
     }
-    // The pool has given up as well by now, or does before long, and its reason is the better one.
+    // The pool has failed as well by now, or soon will, and its reason is more specific.
     sleep(60 * SECOND).await;
     let error = call(&manager, Answer::Done).await.unwrap_err();
     assert_eq!((error.kind(), state(&manager)), (ErrorKind::ConnectionRefused, BreakerState::Open));
@@ -258,7 +258,7 @@ async fn a_host_that_cannot_be_reached_opens_it_and_a_reconnect_has_it_probed_at
     let asked = Instant::now();
     while state(&manager) == BreakerState::Open {
         sleep(SECOND).await;
-        assert!(asked.elapsed() < 70 * SECOND, "pinned open on a host that is back");
+        assert!(asked.elapsed() < 70 * SECOND, "still open although the host is back");
     }
     assert_eq!(state(&manager), BreakerState::HalfOpen);
     call(&manager, Answer::Done).await.unwrap();
@@ -266,7 +266,7 @@ async fn a_host_that_cannot_be_reached_opens_it_and_a_reconnect_has_it_probed_at
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_attempt_that_fails_counts_once_however_many_wait_for_it() {
+async fn a_failed_attempt_counts_once_for_any_number_of_waiting_callers() {
     let script = Script::default();
     script.set_attempts(Step::Fails(SECOND));
     let manager = one_host(&script).await;
@@ -327,7 +327,7 @@ async fn no_more_than_the_share_of_the_fleet_is_open_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn turned_off_it_refuses_nothing_and_turning_it_off_closes_it() {
+async fn disabled_it_refuses_nothing_and_disabling_it_closes_it() {
     let off = BreakerConfig { enabled: false, ..BreakerConfig::default() };
     let manager = hosts(&Script::default(), 1, off.clone()).await;
     for _ in 0..20 {
@@ -338,6 +338,6 @@ async fn turned_off_it_refuses_nothing_and_turning_it_off_closes_it() {
     open(&manager, "h1").await;
     let config = TransportConfig { breaker: off, ..TransportConfig::default() };
     manager.apply(atp_transport::Fleet { config, hosts: manager.hosts() }).unwrap();
-    assert_eq!(state(&manager), BreakerState::Closed, "it waits for somebody to ask");
+    assert_eq!(state(&manager), BreakerState::Closed, "it changes with the next call");
     call(&manager, Answer::Done).await.unwrap();
 }

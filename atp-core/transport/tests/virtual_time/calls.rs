@@ -14,7 +14,7 @@ use crate::scripted::{SECOND, Script, Step, lease, multiplexed, one_host};
 
 type Lease = PooledConnection<Script>;
 
-/// Calls that hang until they are let go, as C calls do: whether anyone waits for them or not.
+/// Calls that hang until they are released, as C calls do, with or without a caller.
 #[derive(Clone, Default)]
 struct Hung {
     held: Arc<Mutex<Vec<InFlight>>>,
@@ -45,7 +45,7 @@ async fn answered(lease: &Lease, vm: u128) -> Result<u32> {
         .await
 }
 
-/// Runs work that has to be done within five seconds.
+/// Runs work with a deadline of five seconds.
 async fn within_five_seconds<T, Fut>(
     manager: &TransportManager<Script>,
     work: impl FnOnce(Lease) -> Fut,
@@ -57,7 +57,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_hangs_costs_its_caller_the_deadline_and_the_host_one_connection() {
+async fn a_hung_call_takes_its_caller_the_deadline_and_the_host_one_connection() {
     let script = Script::default();
     let manager = one_host(&script, multiplexed()).await;
     let (hung, asked) = (Hung::default(), Instant::now());
@@ -71,14 +71,14 @@ async fn a_call_that_hangs_costs_its_caller_the_deadline_and_the_host_one_connec
     assert_eq!(asked.elapsed(), 5 * SECOND);
     assert_eq!((error.kind(), error.effect()), (ErrorKind::CallTimeout, Effect::Unknown));
 
-    // The neighbour's lease of the same connection goes on working, and new work gets a new connection.
+    // The other lease of the same connection continues to work, and new work gets a new connection.
     assert_eq!(answered(&neighbour, 2).await.unwrap(), 42);
     let fresh = lease(&manager).await;
     assert_eq!(answered(&fresh, 2).await.unwrap(), 42);
     let stats = manager.pool("h1").unwrap().stats();
     assert_eq!((stats.suspect, stats.active_connections, stats.stuck_calls), (1, 1, 1));
 
-    // The suspect is closed when both its last lease and its last call are gone.
+    // The suspect connection is closed after both its last lease and its last call.
     drop(neighbour);
     sleep(60 * SECOND).await;
     assert_eq!(script.open_links(), 2);
@@ -90,11 +90,11 @@ async fn a_call_that_hangs_costs_its_caller_the_deadline_and_the_host_one_connec
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_whose_caller_went_away_is_found_out_at_its_deadline() {
+async fn a_hung_call_of_a_cancelled_caller_is_detected_at_its_deadline() {
     let script = Script::default();
     let manager = one_host(&script, multiplexed()).await;
     let (hung, lease) = (Hung::default(), lease(&manager).await);
-    assert!(hung.call(&lease, 1).now_or_never().is_none(), "the call was to hang");
+    assert!(hung.call(&lease, 1).now_or_never().is_none(), "the call should hang");
     sleep(29 * SECOND).await;
     assert_eq!(manager.pool("h1").unwrap().stats().suspect, 0);
     sleep(2 * SECOND).await;
@@ -103,7 +103,7 @@ async fn a_call_whose_caller_went_away_is_found_out_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_behind_one_that_hangs_was_never_sent() {
+async fn a_call_behind_a_hung_one_is_not_sent() {
     let manager = one_host(&Script::default(), multiplexed()).await;
     let (hung, first) = (Hung::default(), lease(&manager).await);
     assert!(hung.call(&first, 1).now_or_never().is_none());
@@ -117,7 +117,7 @@ async fn a_call_behind_one_that_hangs_was_never_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_hung_vms_as_allowed_do_not_touch_a_vm_that_answers() {
+async fn the_maximum_of_hung_vms_does_not_affect_a_vm_that_answers() {
     let config = multiplexed();
     let limit = config.calls.max_unproven_per_host;
     let manager = one_host(&Script::default(), config).await;
@@ -134,7 +134,7 @@ async fn as_many_hung_vms_as_allowed_do_not_touch_a_vm_that_answers() {
     assert_eq!(manager.pool("h1").unwrap().stats().calls_in_flight, limit);
     let asked = Instant::now();
     within_five_seconds(&manager, |lease| async move { answered(&lease, 99).await }).await.unwrap();
-    assert!(asked.elapsed() < SECOND, "a VM that answers was held up by others that hang");
+    assert!(asked.elapsed() < SECOND, "a VM that answers was delayed by hung ones");
 
     let mut sent = 0;
     for task in running {
@@ -167,7 +167,7 @@ async fn calls_in_flight_stay_within_the_limits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_leaves_the_connection_as_it_was() {
+async fn a_refusal_does_not_change_the_connection() {
     let script = Script::default();
     let manager = one_host(&script, multiplexed()).await;
     let lease = lease(&manager).await;
@@ -181,7 +181,7 @@ async fn a_refusal_leaves_the_connection_as_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_link_is_opened_again_and_the_same_lease_goes_on() {
+async fn a_lost_link_is_reopened_under_the_same_lease() {
     let script = Script::default();
     let manager = one_host(&script, multiplexed()).await;
     let lease = lease(&manager).await;
@@ -225,7 +225,7 @@ async fn work_whose_connection_is_gone_for_good_may_be_tried_on_another() {
         script.set_attempts(Step::Fails(SECOND));
         script.cut();
         sleep(SECOND / 10).await;
-        // Without reconnects both are gone; with them, the one that is too many.
+        // Without reconnects both are gone; with them, only the surplus one.
         manager.pool("h1").unwrap().resize(0, 1).unwrap();
         sleep(SECOND / 10).await;
         let mut gone = 0;

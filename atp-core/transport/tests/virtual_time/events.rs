@@ -1,4 +1,4 @@
-//! The stream of events tells what happened, in order, and holds nobody up.
+//! The stream of events: complete, in order, and without waiting for listeners.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::scripted::{SECOND, Script, Step, lease, multiplexed};
 
-/// A manager whose one host has just been added, and its events from the beginning. Its health is not looked at.
+/// A manager whose one host has just been added, and all its events. Health checks are disabled.
 async fn one_host(script: &Script, mut config: TransportConfig) -> (TransportManager<Script>, EventStream) {
     config.health.interval = Duration::ZERO;
     let manager = TransportManager::with_connector(config, script.clone());
@@ -27,8 +27,8 @@ fn with_pool(pool: PoolConfig) -> TransportConfig {
     TransportConfig { pool, ..multiplexed() }
 }
 
-/// What has been emitted and not heard yet.
-fn heard(events: &mut EventStream) -> Vec<Arc<Event>> {
+/// The events that have been emitted and not yet received.
+fn received(events: &mut EventStream) -> Vec<Arc<Event>> {
     std::iter::from_fn(|| events.try_recv()).collect()
 }
 
@@ -40,7 +40,7 @@ fn kinds(events: &[Arc<Event>]) -> Vec<EventKind> {
 async fn hang(lease: PooledConnection<Script>) -> atp_transport::Result<()> {
     lease
         .call("hangs", None, |_, in_flight| async move {
-            // As a stuck C call does, it stays under way when its caller has left.
+            // As a stuck C call, it stays under way when its caller has left.
             std::mem::forget(in_flight);
             std::future::pending().await
         })
@@ -48,25 +48,25 @@ async fn hang(lease: PooledConnection<Script>) -> atp_transport::Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_daemon_that_is_killed_and_comes_back_makes_a_story() {
+async fn a_killed_and_restarted_daemon_gives_a_sequence_of_events() {
     let script = Script::default();
     let (_manager, mut events) = one_host(&script, multiplexed()).await;
     sleep(60 * SECOND).await;
-    let before = heard(&mut events);
+    let before = received(&mut events);
     assert_eq!(kinds(&before), [EventKind::HostAdded, EventKind::PoolGrown, EventKind::Connected]);
 
     script.then([Step::Fails(SECOND), Step::Fails(SECOND), Step::Opens(SECOND)]);
     let lost_at = Instant::now();
     script.cut();
     sleep(60 * SECOND).await;
-    let story = heard(&mut events);
+    let sequence = received(&mut events);
     let TransportEvent::PoolGrown { connection, reason, connections } = before[1].what else { panic!() };
     assert_eq!((reason, connections), (GrowthReason::Minimum, 1));
     let error = Some("scripted".to_owned());
-    let TransportEvent::Recovered { down_for, .. } = story[4].what else { panic!("{story:#?}") };
-    let whats: Vec<_> = story.iter().map(|event| event.what.clone()).collect();
+    let TransportEvent::Recovered { down_for, .. } = sequence[4].what else { panic!("{sequence:#?}") };
+    let kinds_and_data: Vec<_> = sequence.iter().map(|event| event.what.clone()).collect();
     assert_eq!(
-        whats,
+        kinds_and_data,
         [
             TransportEvent::Lost { connection, cause: LossCause::Closed, up_for: 60 * SECOND },
             TransportEvent::Reconnecting { connection, attempt: 1, error: None },
@@ -75,36 +75,36 @@ async fn a_daemon_that_is_killed_and_comes_back_makes_a_story() {
             TransportEvent::Recovered { connection, down_for },
         ]
     );
-    assert_eq!(down_for, story[4].at - lost_at, "not from the loss to the link");
+    assert_eq!(down_for, sequence[4].at - lost_at, "it is the time from the loss to the new link");
     assert!(down_for >= 3 * SECOND, "{down_for:?}");
-    let numbers: Vec<_> = before.iter().chain(&story).map(|event| event.sequence).collect();
+    let numbers: Vec<_> = before.iter().chain(&sequence).map(|event| event.sequence).collect();
     assert_eq!(numbers, (1..=8).collect::<Vec<_>>());
-    assert!(story.iter().all(|event| event.host.as_ref().is_some_and(|host| host.as_str() == "h1")));
+    assert!(sequence.iter().all(|event| event.host.as_ref().is_some_and(|host| host.as_str() == "h1")));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_never_was_there_fails_and_connects_when_it_comes() {
+async fn an_unreachable_host_fails_and_connects_when_it_is_up() {
     let script = Script::attempts([Step::Fails(SECOND), Step::Fails(SECOND)]);
     let (manager, mut events) = one_host(&script, multiplexed()).await;
     sleep(300 * SECOND).await;
     manager.remove_host("h1").await.unwrap();
     use EventKind::{Connected, Failed, HostAdded, HostRemoved, PoolGrown, Reconnecting};
-    let heard = heard(&mut events);
+    let received = received(&mut events);
     assert_eq!(
-        kinds(&heard),
+        kinds(&received),
         [HostAdded, PoolGrown, Failed, Reconnecting, Failed, Reconnecting, Connected, HostRemoved]
     );
-    let TransportEvent::Failed { kind, .. } = heard[2].what else { panic!() };
+    let TransportEvent::Failed { kind, .. } = received[2].what else { panic!() };
     assert_eq!(kind, ErrorKind::ConnectionRefused);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_host_is_lost_by_the_probe() {
+async fn a_silent_host_is_detected_by_the_probe() {
     let script = Script::default();
     let (_manager, mut events) = one_host(&script, multiplexed()).await;
     script.set_silent(true);
     sleep(100 * SECOND).await;
-    let lost = heard(&mut events).into_iter().find(|event| event.what.kind() == EventKind::Lost);
+    let lost = received(&mut events).into_iter().find(|event| event.what.kind() == EventKind::Lost);
     let TransportEvent::Lost { cause, .. } = lost.unwrap().what else { panic!() };
     assert_eq!(cause, LossCause::ProbeFailed);
 }
@@ -115,20 +115,20 @@ async fn reconnect_attempts_are_spent_in_order() {
     let reconnect = ReconnectConfig { max_attempts: 3, ..ReconnectConfig::default() };
     let (_manager, mut events) = one_host(&script, TransportConfig { reconnect, ..multiplexed() }).await;
     sleep(60 * SECOND).await;
-    heard(&mut events);
+    received(&mut events);
     script.set_attempts(Step::Fails(Duration::ZERO));
     script.cut();
     sleep(30 * SECOND).await;
     use EventKind::{Failed, Lost, Reconnecting};
     assert_eq!(
-        kinds(&heard(&mut events)),
+        kinds(&received(&mut events)),
         [Lost, Reconnecting, Reconnecting, Reconnecting, Failed],
-        "three attempts, then it is given up"
+        "three attempts, then failed"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_tells_why_it_grows_and_shrinks_and_that_it_cannot_grow() {
+async fn a_pool_reports_why_it_grows_and_shrinks_and_that_it_cannot_grow() {
     let pool = PoolConfig {
         min_connections_per_host: 0,
         max_connections_per_host: 2,
@@ -138,29 +138,29 @@ async fn a_pool_tells_why_it_grows_and_shrinks_and_that_it_cannot_grow() {
     let (manager, mut events) = one_host(&Script::default(), with_pool(pool)).await;
     let held = [lease(&manager).await, lease(&manager).await];
     use EventKind::{AcquireTimedOut, Connected, HostAdded, PoolGrown, PoolLimitReached, PoolReaped};
-    assert_eq!(kinds(&heard(&mut events)), [HostAdded, PoolGrown, Connected, PoolGrown, Connected]);
+    assert_eq!(kinds(&received(&mut events)), [HostAdded, PoolGrown, Connected, PoolGrown, Connected]);
 
     let pool = manager.pool("h1").unwrap();
     for _ in 0..2 {
         let waiting = (0..3).map(|_| pool.acquire(Instant::now() + 5 * SECOND));
         futures_util::future::join_all(waiting).await;
     }
-    let full = heard(&mut events);
+    let full = received(&mut events);
     let expected: Vec<_> = [PoolLimitReached].into_iter().chain([AcquireTimedOut; 6]).collect();
-    assert_eq!(kinds(&full), expected, "the limit is told once, the time-outs each");
+    assert_eq!(kinds(&full), expected, "the limit is reported once, each time-out as well");
     let (max_connections, active_uses) = (2, 2);
     assert_eq!(full[0].what, TransportEvent::PoolLimitReached { max_connections, active_uses });
     let (stage, waited) = (AcquireStage::AllInUse, 5 * SECOND);
     assert_eq!(full[1].what, TransportEvent::AcquireTimedOut { stage, waited });
 
-    // After a look at which nobody waited, it is news again.
+    // After a check without waiters, reaching the limit is reported again.
     sleep(40 * SECOND).await;
     drop(pool.acquire(Instant::now() + SECOND).await);
-    assert_eq!(kinds(&heard(&mut events)), [PoolLimitReached, AcquireTimedOut]);
+    assert_eq!(kinds(&received(&mut events)), [PoolLimitReached, AcquireTimedOut]);
 
     drop(held);
     sleep(400 * SECOND).await;
-    let reaped = heard(&mut events);
+    let reaped = received(&mut events);
     assert_eq!(kinds(&reaped), [PoolReaped, PoolReaped], "each once: {reaped:#?}");
     for event in reaped {
         let TransportEvent::PoolReaped { reason, .. } = event.what else { panic!() };
@@ -169,21 +169,21 @@ async fn a_pool_tells_why_it_grows_and_shrinks_and_that_it_cannot_grow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_grew_old_is_reaped_once_and_replaced() {
+async fn an_old_connection_is_reaped_once_and_replaced() {
     let pool = PoolConfig { max_lifetime: 600 * SECOND, ..PoolConfig::default() };
     let (manager, mut events) = one_host(&Script::default(), with_pool(pool)).await;
     let held = lease(&manager).await;
     sleep(900 * SECOND).await;
     drop(held);
-    let heard = heard(&mut events);
+    let received = received(&mut events);
     use EventKind::{Connected, HostAdded, LeaseHeldLong, PoolGrown, PoolReaped};
     let mut expected = vec![HostAdded, PoolGrown, Connected, PoolReaped, PoolGrown, Connected, LeaseHeldLong];
-    let mut told = kinds(&heard);
-    // The two limits are the same: which of them is told first is a matter of jitter.
+    let mut reported = kinds(&received);
+    // The two limits are the same, so jitter decides which is reported first.
     expected.sort();
-    told.sort();
-    assert_eq!(told, expected);
-    for event in &heard {
+    reported.sort();
+    assert_eq!(reported, expected);
+    for event in &received {
         match &event.what {
             TransportEvent::PoolReaped { reason, .. } => assert_eq!(*reason, ReapReason::Expired),
             TransportEvent::LeaseHeldLong { held_for, taken_at } => {
@@ -195,7 +195,7 @@ async fn a_connection_that_grew_old_is_reaped_once_and_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_hang_are_told_of_and_so_is_their_limit_once() {
+async fn hung_calls_are_reported_and_their_limit_once() {
     let calls = CallConfig { max_unproven_per_host: 2, max_per_connection: 1, ..CallConfig::default() };
     let config = TransportConfig { calls, ..multiplexed() };
     let (manager, mut events) = one_host(&Script::default(), config).await;
@@ -204,7 +204,7 @@ async fn calls_that_hang_are_told_of_and_so_is_their_limit_once() {
         manager.execute_on_host_with("h1", options, hang).await.unwrap_err();
         sleep(SECOND).await;
     }
-    let told: Vec<_> = heard(&mut events)
+    let reported: Vec<_> = received(&mut events)
         .into_iter()
         .filter_map(|event| match event.what {
             TransportEvent::Suspect { operation, stuck_calls, .. } => Some((operation, stuck_calls)),
@@ -214,41 +214,41 @@ async fn calls_that_hang_are_told_of_and_so_is_their_limit_once() {
             _ => None,
         })
         .collect();
-    assert_eq!(told, [(Some("hangs"), 1), (Some("hangs"), 2), (Some("cap"), 22), (Some("hangs"), 3)]);
+    assert_eq!(reported, [(Some("hangs"), 1), (Some("hangs"), 2), (Some("cap"), 22), (Some("hangs"), 3)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_listener_loses_the_oldest_and_learns_how_many() {
+async fn a_slow_listener_loses_the_oldest_and_gets_their_number() {
     let config = TransportConfig { events: EventConfig { capacity: 4 }, ..multiplexed() };
     let manager = TransportManager::with_connector(config, Script::default());
     let (mut slow, mut late) = (manager.events(), manager.events());
     for n in 1..=5 {
         manager.add_host(HostInfo::new(format!("h{n}"), "192.0.2.1")).await.unwrap();
     }
-    // Nothing has run but the adding: five events for room for four.
+    // Only the hosts have been added so far: five events for a capacity of four.
     let missed = slow.recv().await.unwrap();
     assert_eq!((missed.sequence, &missed.what), (1, &TransportEvent::Missed { count: 1 }));
     assert_eq!(slow.recv().await.unwrap().sequence, 2);
 
-    // The pools of five hosts: each grows and connects. Nobody waited for the listeners.
+    // The pools of five hosts: each grows and connects, without waiting for the listeners.
     sleep(SECOND).await;
     assert_eq!(manager.event_counts()[&EventKind::Connected], 5);
     for listener in [&mut slow, &mut late] {
         let mut next = None;
-        for event in heard(listener) {
+        for event in received(listener) {
             if let TransportEvent::Missed { count } = event.what {
                 next = Some(event.sequence + 1 - count);
             }
             assert!(next.is_none_or(|next| next <= event.sequence), "the numbers leave a gap");
             next = Some(event.sequence + 1);
         }
-        assert_eq!(next, Some(16), "the last events are not those that are lost");
+        assert_eq!(next, Some(16), "the last events are kept");
     }
-    assert_eq!(manager.event_counts()[&EventKind::Missed], 0, "that is a listener's matter");
+    assert_eq!(manager.event_counts()[&EventKind::Missed], 0, "missed events are counted by listeners only");
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_are_counted_with_nobody_listening_and_numbers_go_on() {
+async fn events_are_counted_and_numbered_without_listeners() {
     let (manager, events) = one_host(&Script::default(), multiplexed()).await;
     drop(events);
     sleep(SECOND).await;
@@ -257,7 +257,7 @@ async fn events_are_counted_with_nobody_listening_and_numbers_go_on() {
     assert_eq!(late.recv().await.unwrap().sequence, 4, "added, grown, connected, removed");
     let counts = manager.event_counts();
     assert_eq!(counts.values().sum::<u64>(), 4);
-    assert_eq!(counts.len(), EventKind::ALL.len(), "every kind is there, with 0 too");
+    assert_eq!(counts.len(), EventKind::ALL.len(), "every kind has a count, also 0");
 }
 
 #[tokio::test(start_paused = true)]
@@ -278,7 +278,7 @@ async fn events_are_written_as_flat_objects() {
     sleep(2 * SECOND).await;
     script.cut();
     sleep(SECOND).await;
-    for event in heard(&mut events) {
+    for event in received(&mut events) {
         let json = serde_json::to_value(&*event).unwrap();
         assert_eq!(json["event"], event.what.kind().as_str());
         assert_eq!(json["host"], "h1");
@@ -291,14 +291,14 @@ async fn events_are_written_as_flat_objects() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_that_is_applied_or_refused_is_told() {
+async fn an_applied_or_refused_configuration_is_reported() {
     let (manager, mut events) = one_host(&Script::default(), multiplexed()).await;
     sleep(SECOND).await;
-    heard(&mut events);
+    received(&mut events);
     let mut fleet = Fleet { config: multiplexed(), hosts: vec![HostInfo::new("h2", "192.0.2.2")] };
     fleet.config.pool.max_connections_per_host = 0;
     manager.apply(fleet.clone()).unwrap_err();
-    let refused = heard(&mut events);
+    let refused = received(&mut events);
     let [event] = &refused[..] else { panic!("{refused:#?}") };
     let TransportEvent::ConfigurationRefused { problems } = &event.what else { panic!("{event:?}") };
     assert!(problems[0].contains("pool.max_connections_per_host"), "{problems:?}");
@@ -306,14 +306,14 @@ async fn a_configuration_that_is_applied_or_refused_is_told() {
 
     fleet.config.pool.max_connections_per_host = 2;
     let changes = manager.apply(fleet).unwrap();
-    let applied = heard(&mut events);
+    let applied = received(&mut events);
     use EventKind::{ConfigurationApplied, HostAdded, HostRemoved};
     assert_eq!(kinds(&applied), [HostRemoved, HostAdded, ConfigurationApplied]);
     assert_eq!(applied[2].what, TransportEvent::ConfigurationApplied { changes });
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_lost_when_it_is_out_of_service_is_told_as_lost() {
+async fn a_connection_lost_out_of_service_is_reported_as_lost() {
     let script = Script::default();
     let pool =
         PoolConfig { min_connections_per_host: 3, max_uses_per_connection: 1, ..PoolConfig::default() };
@@ -329,18 +329,18 @@ async fn a_connection_that_is_lost_when_it_is_out_of_service_is_told_as_lost() {
     sleep(SECOND).await;
     let stats = manager.pool("h1").unwrap().stats();
     assert_eq!((stats.suspect, stats.draining, stats.active_connections), (1, 1, 1), "{stats}");
-    heard(&mut events);
+    received(&mut events);
 
     script.cut();
     sleep(SECOND).await;
-    let told = heard(&mut events);
-    let lost = told.iter().filter_map(|event| match event.what {
+    let reported = received(&mut events);
+    let lost = reported.iter().filter_map(|event| match event.what {
         TransportEvent::Lost { connection, .. } => Some(connection),
         _ => None,
     });
     let connections: BTreeSet<_> = held.iter().map(|lease| lease.connection_id()).collect();
-    assert_eq!(lost.collect::<BTreeSet<_>>(), connections, "{told:#?}");
-    // Only the one in service is opened again; nobody waits for the others.
+    assert_eq!(lost.collect::<BTreeSet<_>>(), connections, "{reported:#?}");
+    // Only the one in service is reopened; no caller waits for the others.
     let stats = manager.pool("h1").unwrap().stats();
     assert_eq!((stats.suspect, stats.draining, stats.total_connections), (0, 0, 1), "{stats}");
 }

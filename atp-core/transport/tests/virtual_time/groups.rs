@@ -1,4 +1,4 @@
-//! Work on any host of a group: who gets it, and who gets it next.
+//! Work on any host of a group: which host gets it first, and which gets it next.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ fn by(time: Duration) -> ExecuteOptions {
     ExecuteOptions::by(Instant::now() + time)
 }
 
-/// Runs work on any host of the group; it ends as `answer` says, by host. Tells where it was tried.
+/// Runs work on any host of the group; `answer` gives its result by host. Returns the hosts on which it was tried.
 async fn tried(
     manager: &TransportManager<Script>,
     pick: Pick,
@@ -56,7 +56,7 @@ async fn spread(manager: &TransportManager<Script>, pick: Pick, count: usize) ->
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_is_spread_as_the_pick_says() {
+async fn work_is_spread_by_the_pick() {
     fastrand::seed(1);
     let manager = group(&Script::default(), TransportConfig::default(), &[1, 2, 3]).await;
     for (pick, expected) in [
@@ -73,14 +73,14 @@ async fn work_is_spread_as_the_pick_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_least_in_flight_is_the_one_with_the_fewest_leases() {
+async fn least_in_flight_is_the_host_with_the_fewest_leases() {
     let manager = group(&Script::default(), TransportConfig::default(), &[1, 1]).await;
     let _lease = manager.pool("h0").unwrap().acquire(Instant::now() + SECOND).await.unwrap();
     assert_eq!(spread(&manager, Pick::LeastInFlight, 5).await, BTreeMap::from([("h1".to_owned(), 5)]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_without_effect_goes_to_the_next_host_and_no_other_does() {
+async fn only_failures_without_effect_go_to_the_next_host() {
     let manager = group(&Script::default(), TransportConfig::default(), &[1, 1, 1]).await;
     for (answer, hosts, ends) in [
         (Answer::Lost { sent: false }, 3, Err((ErrorKind::ConnectionLost, Effect::None))),
@@ -106,7 +106,7 @@ async fn a_failure_without_effect_goes_to_the_next_host_and_no_other_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_cannot_be_reached_leaves_the_others_their_share_of_the_time() {
+async fn an_unreachable_host_leaves_the_others_their_share_of_the_time() {
     // One script for all hosts: the first to connect is h0, and hangs.
     let script = Script::attempts([Step::Hangs]);
     let manager = group(&script, TransportConfig::default(), &[1, 1, 1]).await;
@@ -118,7 +118,7 @@ async fn one_that_cannot_be_reached_leaves_the_others_their_share_of_the_time() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_is_left_only_for_as_many_hosts_as_may_be_tried() {
+async fn time_is_reserved_only_for_the_hosts_that_may_be_tried() {
     let script = Script::attempts([Step::Hangs]);
     let manager = group(&script, TransportConfig::default(), &[1, 1, 1, 1]).await;
     sleep(SECOND).await;
@@ -130,7 +130,7 @@ async fn time_is_left_only_for_as_many_hosts_as_may_be_tried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_had_hardly_any_time_counts_as_no_more_than_busy() {
+async fn a_host_with_hardly_any_time_is_not_counted_as_full() {
     let mut config = TransportConfig::default();
     (config.pool.max_connections_per_host, config.pool.max_uses_per_connection) = (1, 1);
     let manager = group(&Script::default(), config, &[1; 20]).await;
@@ -142,17 +142,17 @@ async fn a_host_that_had_hardly_any_time_counts_as_no_more_than_busy() {
         // A twentieth of a second for each host.
         tried(&manager, Pick::RoundRobin, by(SECOND), |_| Answer::Done).await.0.unwrap();
     }
-    assert!(pool.stats().acquire_timeouts > 0, "it was never tried");
+    assert!(pool.stats().acquire_timeouts > 0, "it was not tried");
     sleep(6 * SECOND).await;
     assert_eq!(rejected(), 0);
     pool.acquire(Instant::now() + 2 * SECOND).await.unwrap_err();
     sleep(6 * SECOND).await;
-    assert_eq!(rejected(), 1, "a caller with patience");
+    assert_eq!(rejected(), 1, "a caller with enough time");
     drop(held);
 }
 
 #[tokio::test(start_paused = true)]
-async fn hosts_that_would_refuse_come_last_and_those_due_a_probe_do_not() {
+async fn hosts_that_would_refuse_come_last_except_those_due_for_a_probe() {
     let breaker = BreakerConfig { consecutive_failures: 1, ..BreakerConfig::default() };
     let config = TransportConfig { breaker, ..TransportConfig::default() };
     let manager = group(&Script::default(), config, &[1, 1]).await;
@@ -173,7 +173,7 @@ async fn hosts_that_would_refuse_come_last_and_those_due_a_probe_do_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tries_on_further_hosts_come_out_of_their_budgets() {
+async fn tries_on_further_hosts_are_charged_to_their_budgets() {
     let retry = RetryConfig { budget_floor: 1, budget_share: 0.0, ..RetryConfig::default() };
     let config = TransportConfig { retry, ..TransportConfig::default() };
     let manager = group(&Script::default(), config, &[1, 1, 1]).await;
@@ -185,7 +185,7 @@ async fn tries_on_further_hosts_come_out_of_their_budgets() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_nobody_is_in_is_an_error_that_names_those_there_are() {
+async fn an_empty_group_is_an_error_that_names_the_existing_ones() {
     let manager = group(&Script::default(), TransportConfig::default(), &[1]).await;
     let work = |_| async { Ok::<_, atp_transport::TransportError>(()) };
     let error =
@@ -197,10 +197,10 @@ async fn a_group_nobody_is_in_is_an_error_that_names_those_there_are() {
     assert_eq!(error.to_string(), "no host is in a group \"gee\"; there are g, not-g");
 }
 
-/// Whatever the hosts do: work that may have had an effect is not done again, none is tried twice on a host, and
-/// what is tried again stays within the budgets.
+/// For any behaviour of the hosts: work that may have had an effect is not repeated, none is tried twice on a host,
+/// and retries stay within the budgets.
 #[tokio::test(start_paused = true)]
-async fn whatever_happens_nothing_with_an_effect_is_repeated() {
+async fn work_with_an_effect_is_never_repeated() {
     const HOSTS: usize = 4;
     let answers = [
         Answer::Done,

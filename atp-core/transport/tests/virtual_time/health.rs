@@ -1,4 +1,4 @@
-//! Health of hosts and fleet, as it is looked at over virtual time.
+//! The health of hosts and fleet, as checks find it over virtual time.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::scripted::{SECOND, Script, Scripts, Step, lease, multiplexed};
 
 use HealthState::{Degraded, Healthy, Overloaded, Unavailable};
 
-/// One host, whose breaker stays out of it.
+/// One host, with a breaker that never opens.
 async fn one_host(script: &Script, mut config: TransportConfig) -> (TransportManager<Script>, EventStream) {
     config.breaker.enabled = false;
     let manager = TransportManager::with_connector(config, script.clone());
@@ -22,7 +22,7 @@ async fn one_host(script: &Script, mut config: TransportConfig) -> (TransportMan
     (manager, events)
 }
 
-/// How a host's health has changed, and the fleet's where its name is `None`; with when.
+/// The changes of a host's health with their times, or of the fleet's if the name is `None`.
 struct Changes {
     events: EventStream,
     start: Instant,
@@ -30,8 +30,8 @@ struct Changes {
 
 impl Changes {
     fn of(&mut self, host: Option<&str>) -> Vec<(u64, HealthState, String)> {
-        let heard = std::iter::from_fn(|| self.events.try_recv());
-        heard
+        let received = std::iter::from_fn(|| self.events.try_recv());
+        received
             .filter(|event| event.host.as_ref().map(|host| host.as_str()) == host)
             .filter_map(|event| match &event.what {
                 TransportEvent::HealthChanged { to, reason, .. } => {
@@ -43,7 +43,7 @@ impl Changes {
     }
 }
 
-/// A call that ends as it is told after a while.
+/// A call that ends after a while with the given result.
 async fn call(
     lease: &PooledConnection<Script>,
     took: Duration,
@@ -62,7 +62,7 @@ fn state(manager: &TransportManager<Script>) -> HealthState {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_dies_and_comes_back_is_unavailable_meanwhile() {
+async fn a_host_is_unavailable_while_it_is_down() {
     let script = Script::default();
     let (manager, events) = one_host(&script, multiplexed()).await;
     let mut changes = Changes { events, start: Instant::now() };
@@ -78,19 +78,19 @@ async fn a_host_that_dies_and_comes_back_is_unavailable_meanwhile() {
     assert_eq!(host.vitals.connected, 0);
 
     script.set_attempts(Step::Opens(Duration::ZERO));
-    // It is tried again every minute or so.
+    // It is tried again about every minute.
     sleep(70 * SECOND).await;
     assert_eq!(manager.pool("h1").unwrap().health().seen, Healthy);
     sleep(40 * SECOND).await;
     assert_eq!(state(&manager), Healthy);
-    let told = changes.of(Some("h1"));
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert_eq!((told[0].0, told[0].1), (60, Unavailable), "at the second look after the loss");
-    assert_eq!((told[1].1, &told[1].2[..]), (Healthy, "all is well"));
+    let changed = changes.of(Some("h1"));
+    assert_eq!(changed.len(), 2, "{changed:?}");
+    assert_eq!((changed[0].0, changed[0].1), (60, Unavailable), "at the second check after the loss");
+    assert_eq!((changed[1].1, &changed[1].2[..]), (Healthy, "all is well"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_blip_between_looks_changes_nothing() {
+async fn a_short_fault_between_checks_changes_nothing() {
     let script = Script::default();
     let (manager, events) = one_host(&script, multiplexed()).await;
     for _ in 0..20 {
@@ -134,15 +134,15 @@ async fn a_full_pool_is_overloaded_until_the_window_has_passed() {
     drop(held);
     sleep(300 * SECOND).await;
     assert_eq!(state(&manager), Healthy);
-    let told = changes.of(Some("h1"));
-    let states: Vec<_> = told.iter().map(|(_, to, _)| *to).collect();
+    let changed = changes.of(Some("h1"));
+    let states: Vec<_> = changed.iter().map(|(_, to, _)| *to).collect();
     assert_eq!(states, [Degraded, Overloaded, Healthy]);
     let forgotten = 23 + 60 + 30;
-    assert!((forgotten - 5..=forgotten + 15).contains(&told[2].0), "window and patience: {told:?}");
+    assert!((forgotten - 5..=forgotten + 15).contains(&changed[2].0), "window and time limit: {changed:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_hangs_degrades_its_host_until_it_returns() {
+async fn a_hung_call_degrades_its_host_until_it_returns() {
     let (manager, events) = one_host(&Script::default(), multiplexed()).await;
     let mut changes = Changes { events, start: Instant::now() };
     let held = std::sync::Mutex::new(None::<InFlight>);
@@ -163,7 +163,7 @@ async fn a_call_that_hangs_degrades_its_host_until_it_returns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_without_an_answer_degrade_a_host_and_answers_with_errors_do_not() {
+async fn unanswered_calls_degrade_a_host_and_error_answers_do_not() {
     let refused = || {
         let source = atp_transport::LibvirtError { code: 42, domain: 10, level: 2, message: "no".to_owned() };
         Err(CallFailure::Refused { kind: atp_transport::ErrorKind::VmNotFound, source })
@@ -198,7 +198,7 @@ async fn slow_calls_degrade_a_host() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_looks_nothing_is_said_and_looks_can_be_turned_on() {
+async fn without_checks_there_is_no_health_and_checks_can_be_enabled() {
     let script = Script::default();
     script.set_attempts(Step::Fails(Duration::ZERO));
     let health = HealthConfig { interval: Duration::ZERO, ..HealthConfig::default() };
@@ -215,11 +215,11 @@ async fn without_looks_nothing_is_said_and_looks_can_be_turned_on() {
     manager.apply(fleet).unwrap();
     script.set_attempts(Step::default());
     sleep(300 * SECOND).await;
-    assert_eq!(manager.health().state, Unavailable, "what the last look said");
+    assert_eq!(manager.health().state, Unavailable, "the result of the last check");
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_goes_on_when_the_manager_is_gone() {
+async fn checks_end_with_the_manager() {
     let (manager, events) = one_host(&Script::default(), multiplexed()).await;
     sleep(7 * SECOND).await;
     drop(manager);
@@ -229,7 +229,7 @@ async fn nothing_goes_on_when_the_manager_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fleet_without_hosts_is_not_what_its_last_host_was() {
+async fn an_empty_fleet_does_not_keep_the_state_of_its_last_host() {
     let script = Script::default();
     script.set_attempts(Step::Fails(Duration::ZERO));
     let (manager, events) = one_host(&script, multiplexed()).await;
@@ -265,11 +265,11 @@ async fn a_fleet_changes_with_its_hosts() {
     sleep(30 * SECOND).await;
     set(&["h1", "h2", "h3"], Step::default());
     sleep(200 * SECOND).await;
-    let told = changes.of(None);
-    let states: Vec<_> = told.iter().map(|(_, to, _)| *to).collect();
-    assert_eq!(states[..2], [Degraded, Unavailable], "{told:?}");
+    let changed = changes.of(None);
+    let states: Vec<_> = changed.iter().map(|(_, to, _)| *to).collect();
+    assert_eq!(states[..2], [Degraded, Unavailable], "{changed:?}");
     assert_eq!(states.last(), Some(&Healthy));
-    assert_eq!(told[0].2, "of 4 hosts 1 unavailable");
-    assert_eq!(told[1].2, "of 4 hosts 3 unavailable");
-    assert!(states.len() <= 4, "{told:?}");
+    assert_eq!(changed[0].2, "of 4 hosts 1 unavailable");
+    assert_eq!(changed[1].2, "of 4 hosts 3 unavailable");
+    assert!(states.len() <= 4, "{changed:?}");
 }

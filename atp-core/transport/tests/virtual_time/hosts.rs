@@ -16,7 +16,7 @@ fn host(id: &str) -> HostInfo {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_goes_by_its_own_configuration_and_others_by_the_common_one() {
+async fn a_host_uses_its_own_configuration_and_others_the_common_one() {
     let script = Script::attempts([Step::Hangs, Step::Hangs]);
     let manager = TransportManager::with_connector(common(), script);
     let own =
@@ -33,7 +33,7 @@ async fn a_host_goes_by_its_own_configuration_and_others_by_the_common_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_is_removed_drains_for_as_long_as_it_says() {
+async fn a_removed_host_drains_for_its_own_drain_time() {
     let manager = TransportManager::with_connector(common(), Script::default());
     let own = common().to_builder().with(|config| config.pool.drain_timeout = 2 * SECOND).build().unwrap();
     manager.add_host(host("h1").with_config(own)).await.unwrap();
@@ -44,7 +44,7 @@ async fn a_host_that_is_removed_drains_for_as_long_as_it_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_a_host_cannot_have_is_refused() {
+async fn a_configuration_that_a_host_cannot_have_is_refused() {
     let manager = TransportManager::with_connector(common(), Script::default());
     let mut not_valid = common();
     not_valid.pool.max_connections_per_host = 0;
@@ -60,7 +60,7 @@ async fn a_configuration_a_host_cannot_have_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_manager_may_be_given_for_ever_to_close() {
+async fn a_manager_may_close_without_a_time_limit() {
     let manager = TransportManager::with_connector(common(), Script::default());
     manager.add_host(host("h1")).await.unwrap();
     let lease = manager.pool("h1").unwrap().acquire(Instant::now() + SECOND).await.unwrap();
@@ -74,7 +74,7 @@ async fn a_manager_may_be_given_for_ever_to_close() {
 }
 
 #[test]
-fn hosts_that_come_and_go_are_told_in_their_order() {
+fn added_and_removed_hosts_are_reported_in_order() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
     runtime.block_on(async {
@@ -86,7 +86,7 @@ fn hosts_that_come_and_go_are_told_in_their_order() {
             let manager = manager.clone();
             tokio::spawn(async move {
                 for _ in 0..500 {
-                    // Another may have been quicker.
+                    // Another host's event may have come first.
                     let _there = manager.add_host(host("h1")).await;
                     let _gone = manager.remove_host("h1").await;
                 }

@@ -16,20 +16,20 @@ use crate::scripted::{SECOND, Script};
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// Writes down what it is told, and does to calls what the test says.
+/// Records its hooks, and gives the decision that the test selects.
 struct Recorder {
     name: &'static str,
     log: Log,
-    verdict: Box<dyn Fn(&CallInfo<'_>) -> CallDecision + Send + Sync>,
+    decision: Box<dyn Fn(&CallInfo<'_>) -> CallDecision + Send + Sync>,
 }
 
 impl Recorder {
     fn new(name: &'static str, log: &Log) -> Self {
-        Recorder { name, log: log.clone(), verdict: Box::new(|_| CallDecision::Proceed) }
+        Recorder { name, log: log.clone(), decision: Box::new(|_| CallDecision::Proceed) }
     }
 
-    fn with_verdict(self, verdict: impl Fn(&CallInfo<'_>) -> CallDecision + Send + Sync + 'static) -> Self {
-        Recorder { verdict: Box::new(verdict), ..self }
+    fn with_decision(self, decision: impl Fn(&CallInfo<'_>) -> CallDecision + Send + Sync + 'static) -> Self {
+        Recorder { decision: Box::new(decision), ..self }
     }
 
     fn write(&self, hook: &str, call: &CallInfo<'_>, more: &str) {
@@ -45,7 +45,7 @@ impl Interceptor for Recorder {
 
     fn before(&self, call: &CallInfo<'_>) -> CallDecision {
         self.write("before", call, "");
-        (self.verdict)(call)
+        (self.decision)(call)
     }
 
     fn after(&self, call: &CallInfo<'_>, took: Duration) {
@@ -100,7 +100,7 @@ async fn call(manager: &TransportManager<Script>, answer: Answer) -> Result<()> 
 }
 
 #[tokio::test(start_paused = true)]
-async fn they_are_asked_in_order_and_told_of_the_end_in_reverse() {
+async fn they_are_called_in_order_and_in_reverse_at_the_end() {
     let log = Log::default();
     let manager =
         manager().with_interceptor(Recorder::new("a", &log)).with_interceptor(Recorder::new("b", &log));
@@ -116,9 +116,9 @@ async fn they_are_asked_in_order_and_told_of_the_end_in_reverse() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn they_see_what_call_it_is() {
+async fn they_see_the_properties_of_the_call() {
     let log = Log::default();
-    let recorder = Recorder::new("a", &log).with_verdict(|call| {
+    let recorder = Recorder::new("a", &log).with_decision(|call| {
         assert_eq!(call.host.as_str(), "h1");
         assert_eq!(call.lane.map(|lane| lane.target), Some(7));
         assert_eq!((call.attempt, call.deadline - call.asked), (1, 5 * SECOND));
@@ -132,26 +132,26 @@ async fn they_see_what_call_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_refuses_keeps_the_call_from_being_sent() {
+async fn a_refused_call_is_not_sent() {
     let log = Log::default();
-    let refuses = Recorder::new("b", &log).with_verdict(|_| CallDecision::Refuse("not today".to_owned()));
+    let refuses = Recorder::new("b", &log).with_decision(|_| CallDecision::Refuse("not today".to_owned()));
     let manager = manager().with_interceptor(Recorder::new("a", &log)).with_interceptor(refuses);
     manager.add_interceptor(Recorder::new("c", &log));
     let manager = one_host(manager).await;
     let error = call(&manager, Answer::Done).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (ErrorKind::CallRefused, Effect::None));
     assert!(error.to_string().contains("refused by b: not today") && !error.is_retryable(), "{error}");
-    // Those behind it never hear of the call; neither does it, for it did not let the call go.
+    // Those behind it do not see the call. Its own later hooks are not called either, since it did not let the call pass.
     assert_eq!(taken(&log), ["a before asks", "b before asks", "a error asks call-refused 0s"]);
     assert_eq!(manager.pool("h1").unwrap().stats().calls_in_flight, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_may_hold_a_call_back_but_not_past_its_deadline() {
+async fn one_may_delay_a_call_but_not_past_its_deadline() {
     let log = Log::default();
     let delays = |by| {
         Recorder::new("b", &Log::default())
-            .with_verdict(move |call| CallDecision::DelayUntil(call.asked + by))
+            .with_decision(move |call| CallDecision::DelayUntil(call.asked + by))
     };
     let manager =
         one_host(manager().with_interceptor(Recorder::new("a", &log)).with_interceptor(delays(3 * SECOND)))
@@ -161,21 +161,21 @@ async fn one_may_hold_a_call_back_but_not_past_its_deadline() {
     assert_eq!(asked.elapsed(), 3 * SECOND);
     manager.add_interceptor(delays(6 * SECOND));
     let error = call(&manager, Answer::Done).await.unwrap_err();
-    assert_eq!(asked.elapsed(), 6 * SECOND, "it fails as soon as that is known");
+    assert_eq!(asked.elapsed(), 6 * SECOND, "it fails as soon as the delay is known");
     assert_eq!(
         (error.kind(), error.effect(), error.is_retryable()),
         (ErrorKind::RateLimited, Effect::None, true)
     );
     assert!(error.to_string().contains("b holds it back for 3.0s"), "{error}");
 
-    // A caller that goes away meanwhile is noticed.
+    // A caller that is cancelled in the meantime is noticed.
     taken(&log);
     assert!(call(&manager, Answer::Done).now_or_never().is_none());
     assert_eq!(taken(&log), ["a before asks", "a abandon asks"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_panics_is_passed_over_and_counted() {
+async fn one_that_panics_is_skipped_and_counted() {
     let log = Log::default();
     let manager = manager().with_interceptor(Panics).with_interceptor(Recorder::new("b", &log));
     let manager = one_host(manager).await;
@@ -183,5 +183,5 @@ async fn one_that_panics_is_passed_over_and_counted() {
     assert_eq!(manager.interceptor_panics(), 2);
     assert_eq!(call(&manager, Answer::Refused).await.unwrap_err().kind(), ErrorKind::VmNotFound);
     assert_eq!(manager.interceptor_panics(), 4);
-    assert_eq!(taken(&log).len(), 4, "the others are told as ever");
+    assert_eq!(taken(&log).len(), 4, "the others are called as before");
 }

@@ -1,4 +1,4 @@
-//! A connector that panics: its host is as good as down, and nothing else comes of it.
+//! A connector that panics: its host counts as down, and nothing else is affected.
 
 use atp_transport::{ConnectionState, ErrorKind};
 use tokio::time::{Instant, sleep};
@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 use crate::scripted::{SECOND, Script, Step, multiplexed, one_host};
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_panics_has_failed_and_others_follow() {
+async fn an_attempt_that_panics_is_a_failed_one_and_others_follow() {
     let script = Script::attempts([Step::Panics, Step::Panics]);
     let manager = one_host(&script, multiplexed()).await;
     let pool = manager.pool("h1").unwrap();
@@ -15,7 +15,7 @@ async fn an_attempt_that_panics_has_failed_and_others_follow() {
     let cause = pool.connections()[0].last_connect_error().unwrap();
     assert!(cause.reason.contains("scripted"), "{cause}");
     assert_eq!(pool.stats().failed, 1, "{}", pool.stats());
-    // At the pace of a host that has failed, and not as fast as it can.
+    // At the interval of a failed host, and not without a pause.
     sleep(140 * SECOND).await;
     assert_eq!(script.attempts_made().len(), 3);
     drop(pool.acquire(Instant::now() + SECOND).await.unwrap());

@@ -18,7 +18,7 @@ fn config(pool: PoolConfig) -> TransportConfig {
     TransportConfig { pool, ..multiplexed() }
 }
 
-/// A pool that opens nothing by itself and lends each connection once.
+/// A pool that opens no connection without work and grants one lease per connection.
 fn exclusive(max: usize) -> PoolConfig {
     PoolConfig {
         max_connections_per_host: max,
@@ -54,7 +54,7 @@ async fn with_a_minimum_of_zero_nothing_connects_without_work() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn leases_go_round_the_connections() {
+async fn leases_are_spread_over_the_connections() {
     let script = Script::default();
     let pool = PoolConfig { min_connections_per_host: 3, ..PoolConfig::default() };
     let manager = one_host(&script, config(pool)).await;
@@ -71,7 +71,7 @@ async fn leases_go_round_the_connections() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_that_can_grow_lends_no_connection_more_often_than_it_can_carry_calls() {
+async fn a_pool_that_can_grow_grants_no_more_leases_on_a_connection_than_parallel_calls() {
     let script = Script::default();
     let manager = one_host(&script, multiplexed()).await;
     let pool = manager.pool("h1").unwrap();
@@ -85,7 +85,7 @@ async fn a_pool_that_can_grow_lends_no_connection_more_often_than_it_can_carry_c
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_shares_a_connection_when_the_next_is_long_in_opening() {
+async fn work_shares_a_connection_while_the_next_opens_slowly() {
     let script = Script::attempts([Step::Opens(Duration::ZERO), Step::Hangs]);
     let manager = one_host(&script, multiplexed()).await;
     let pool = manager.pool("h1").unwrap();
@@ -99,7 +99,7 @@ async fn work_shares_a_connection_when_the_next_is_long_in_opening() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_pool_serves_in_the_order_of_asking() {
+async fn a_full_pool_serves_callers_in_order() {
     let script = Script::default();
     let manager = one_host(&script, config(exclusive(1))).await;
     let order = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -125,7 +125,7 @@ async fn a_full_pool_serves_in_the_order_of_asking() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_with_all_leases_out_says_so_at_the_deadline() {
+async fn a_full_pool_is_reported_at_the_deadline() {
     let script = Script::default();
     let manager = one_host(&script, config(exclusive(1))).await;
     let pool = manager.pool("h1").unwrap();
@@ -136,18 +136,18 @@ async fn a_pool_with_all_leases_out_says_so_at_the_deadline() {
     assert_eq!(error.kind(), ErrorKind::PoolExhausted);
     assert_eq!(error.effect(), Effect::None);
     assert!(matches!(error, TransportError::AcquireTimeout { stage: AcquireStage::AllInUse, .. }));
-    assert_eq!(pool.stats().waiting, 0, "a caller that gave up still stands in line");
+    assert_eq!(pool.stats().waiting, 0, "a caller that gave up is still in the queue");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_hangs_at_connecting_is_told_so_at_the_deadline() {
+async fn a_hung_connect_is_reported_at_the_deadline() {
     let script = Script::attempts([Step::Hangs]);
     let manager = one_host(&script, config(exclusive(1))).await;
     let asked = Instant::now();
     let error = manager.pool("h1").unwrap().acquire(asked + 5 * SECOND).await.unwrap_err();
     assert_eq!(asked.elapsed(), 5 * SECOND);
     assert!(matches!(error, TransportError::AcquireTimeout { stage: AcquireStage::Connecting, .. }));
-    // Nothing was learnt of the host: the time may have been too short.
+    // The result says nothing about the host: the time may have been too short.
     assert!(error.hint().contains("give more time"), "{}", error.hint());
     assert!(error.is_unreachable() && error.is_retryable());
 }
@@ -180,7 +180,7 @@ async fn a_host_that_refuses_fails_its_callers_at_once_with_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_host_is_tried_again_at_the_slowest_pace() {
+async fn a_failed_host_is_tried_again_at_intervals_of_max_delay() {
     let script = Script::attempts(vec![Step::Fails(Duration::ZERO); 3]);
     let pool = PoolConfig { min_connections_per_host: 1, ..PoolConfig::default() };
     let manager = one_host(&script, config(pool)).await;
@@ -197,8 +197,8 @@ async fn a_failed_host_is_tried_again_at_the_slowest_pace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_further_connection_that_cannot_be_opened_holds_up_none_that_is_lost() {
-    // The attempt has failed, or is under way, when the one connection there is is lost.
+async fn a_further_connection_that_cannot_be_opened_delays_no_lost_one() {
+    // The attempt has failed, or is under way, when the only connection is lost.
     for fails_after in [Duration::ZERO, 10 * SECOND] {
         let script = Script::attempts([Step::Opens(Duration::ZERO), Step::Fails(fails_after)]);
         let pool = PoolConfig { max_uses_per_connection: 1, ..PoolConfig::default() };
@@ -218,7 +218,7 @@ async fn a_further_connection_that_cannot_be_opened_holds_up_none_that_is_lost()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_link_is_noticed_by_the_heartbeat_and_opened_again() {
+async fn a_silent_link_is_detected_by_the_heartbeat_and_reopened() {
     let script = Script::default();
     let manager = one_host(&script, multiplexed()).await;
     settle().await;
@@ -236,7 +236,7 @@ async fn a_silent_link_is_noticed_by_the_heartbeat_and_opened_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_that_notices_its_loss_is_opened_again_at_once() {
+async fn a_link_that_notices_its_loss_is_reopened_at_once() {
     let script = Script::default();
     let manager = one_host(&script, multiplexed()).await;
     settle().await;
@@ -293,16 +293,16 @@ async fn idle_connections_are_closed_down_to_the_minimum() {
     drop(leases);
     sleep(400 * SECOND).await;
     assert_eq!((pool.stats().total_connections, script.open_links()), (1, 1));
-    assert!(script.probes() > 0, "the connection that stays was never probed");
+    assert!(script.probes() > 0, "the remaining connection was not probed");
 }
 
 #[tokio::test(start_paused = true)]
-async fn hosts_work_in_parallel_and_each_answers_for_itself() {
+async fn work_on_several_hosts_is_parallel_with_a_result_for_each() {
     let manager = TransportManager::with_connector(multiplexed(), Script::default());
     for id in ["h1", "h2", "h3"] {
         manager.add_host(HostInfo::new(id, "192.0.2.1")).await.unwrap();
     }
-    // Nobody passes before all three are there: work that ran one host after the other would never end.
+    // A barrier of all three: work on one host after the other would never end.
     let together = Arc::new(Barrier::new(3));
     let work = move |conn: atp_transport::PooledConnection<Script>| {
         let together = together.clone();
@@ -330,7 +330,7 @@ async fn hosts_work_in_parallel_and_each_answers_for_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_that_never_ends_ends_at_its_deadline() {
+async fn endless_work_ends_at_its_deadline() {
     let manager = one_host(&Script::default(), multiplexed()).await;
     let asked = Instant::now();
     let options = ExecuteOptions::by(asked + 5 * SECOND);
@@ -348,7 +348,7 @@ async fn work_that_never_ends_ends_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removed_host_finishes_its_work_and_takes_no_more() {
+async fn a_removed_host_completes_its_work_and_accepts_no_more() {
     let script = Script::default();
     let manager = one_host(&script, multiplexed()).await;
     let pool = manager.pool("h1").unwrap();
@@ -386,7 +386,7 @@ async fn bad_hosts_are_refused_when_they_are_added() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_that_hang_are_bounded() {
+async fn hung_attempts_are_limited() {
     let script = Script::attempts(vec![Step::Hangs; 50]);
     let config = TransportConfig {
         reconnect: atp_transport::ReconnectConfig { max_delay: SECOND, ..Default::default() },

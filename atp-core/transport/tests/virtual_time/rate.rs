@@ -1,4 +1,4 @@
-//! The limit on calls to a host.
+//! The rate limit on calls to a host.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn calls(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_burst_goes_at_once_and_the_rest_at_its_pace() {
+async fn a_burst_is_sent_at_once_and_the_rest_at_the_rate() {
     let manager = two_hosts(limited(5.0, 10)).await;
     for _ in 0..2 {
         let asked = Instant::now();
@@ -46,7 +46,7 @@ async fn a_burst_goes_at_once_and_the_rest_at_its_pace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_host_has_its_own() {
+async fn each_host_has_its_own_limit() {
     let manager = two_hosts(limited(1.0, 1)).await;
     let asked = Instant::now();
     tokio::join!(calls(&manager, "h1", 3, 9 * SECOND), calls(&manager, "h2", 3, 9 * SECOND));
@@ -54,7 +54,7 @@ async fn each_host_has_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_would_wait_past_its_deadline_fails_at_once_and_takes_no_turn() {
+async fn a_call_that_would_wait_past_its_deadline_fails_at_once_without_a_turn() {
     let manager = two_hosts(limited(1.0, 1)).await;
     let asked = Instant::now();
     let results = calls(&manager, "h1", 10, SECOND + SECOND / 2).await;

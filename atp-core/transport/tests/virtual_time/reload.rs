@@ -1,4 +1,4 @@
-//! A manager brought in line with another configuration while work runs.
+//! A manager that gets another configuration while work runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -34,7 +34,7 @@ fn ids(hosts: &[HostId]) -> Vec<&str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hosts_come_and_go_and_change_and_work_on_them_goes_on() {
+async fn hosts_are_added_removed_and_changed_while_work_continues() {
     let manager = manager(&Script::default());
     let changes = manager.apply(fleet(with(|_| {}), ["gone", "kept", "moved", "weighed"])).unwrap();
     assert_eq!(ids(&changes.added), ["gone", "kept", "moved", "weighed"]);
@@ -68,11 +68,11 @@ async fn hosts_come_and_go_and_change_and_work_on_them_goes_on() {
     for under_way in under_way {
         assert!(under_way.await.unwrap().unwrap(), "work under way was dropped");
     }
-    assert!(manager.apply(wanted).unwrap().is_empty(), "all was as it should be");
+    assert!(manager.apply(wanted).unwrap().is_empty(), "nothing is left to change");
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_and_strategies_hold_at_once() {
+async fn limits_and_strategies_apply_at_once() {
     let script = Script::default();
     let manager = manager(&script);
     manager.apply(fleet(with(|config| config.pool.max_connections_per_host = 1), ["h1"])).unwrap();
@@ -91,9 +91,9 @@ async fn limits_and_strategies_hold_at_once() {
     assert_eq!(ids(&changes.reconfigured), ["h1"]);
     granted.unwrap();
     assert_eq!(pool.stats().strategy, SelectionStrategy::LeastConnections);
-    assert_eq!(script.open_links(), 2, "one connection more, for the one who waited");
+    assert_eq!(script.open_links(), 2, "one more connection, for the waiting caller");
 
-    // Fewer again: the connections too many go when their leases are back, and none before.
+    // Fewer again: the surplus connections close when their leases are back, and none before.
     manager.apply(fleet(with(|config| config.pool.max_connections_per_host = 1), ["h1"])).unwrap();
     sleep(SECOND).await;
     leases.clear();
@@ -102,7 +102,7 @@ async fn limits_and_strategies_hold_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shorter_patience_and_another_pace_hold_for_what_comes_next() {
+async fn other_time_limits_and_rates_apply_to_what_follows() {
     let script = Script::default();
     script.set_attempts(Step::Hangs);
     let manager = manager(&script);
@@ -114,7 +114,7 @@ async fn a_shorter_patience_and_another_pace_hold_for_what_comes_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_used_changes_nothing_and_says_all_that_is_wrong() {
+async fn an_invalid_configuration_changes_nothing_and_reports_all_problems() {
     let manager = manager(&Script::default());
     let good = fleet(with(|_| {}), ["h1"]);
     manager.apply(good.clone()).unwrap();

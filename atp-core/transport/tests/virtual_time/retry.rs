@@ -1,4 +1,4 @@
-//! Work that may be repeated: what is tried again, when, and how often.
+//! Repeatable work: what is retried, when, and how often.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -23,7 +23,7 @@ async fn one_host(retry: RetryConfig) -> TransportManager<Script> {
     manager
 }
 
-/// Work whose tries end one after the other as listed, then well; tells when each was made.
+/// Work whose tries end as listed, one after the other, and then succeed. Returns the times of the tries.
 async fn tries(
     manager: &TransportManager<Script>,
     options: ExecuteOptions,
@@ -44,7 +44,7 @@ fn by(time: Duration) -> ExecuteOptions {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_had_no_effect_and_may_pass_is_tried_again() {
+async fn transient_failures_without_effect_are_retried() {
     let manager = one_host(RetryConfig::default()).await;
     let (result, made) = tries(&manager, by(60 * SECOND), &[LOST_BEFORE, Answer::NoThread]).await;
     result.unwrap();
@@ -52,7 +52,7 @@ async fn what_had_no_effect_and_may_pass_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_have_had_an_effect_or_will_not_pass_is_not() {
+async fn failures_with_a_possible_effect_or_permanent_ones_are_not_retried() {
     let manager = one_host(RetryConfig::default()).await;
     for (answer, effect) in
         [(LOST_AFTER, Effect::Unknown), (Answer::Never, Effect::Unknown), (Answer::Refused, Effect::None)]
@@ -90,7 +90,7 @@ async fn the_wait_grows_with_jitter_and_ends_before_the_deadline() {
     let asked = Instant::now();
     let (result, made) = tries(&manager, by(60 * SECOND), &[Answer::NoThread; 100]).await;
     assert_eq!(result.unwrap_err().kind(), ErrorKind::ThreadsExhausted);
-    assert!(asked.elapsed() < 60 * SECOND, "it does not wait for a try it cannot make");
+    assert!(asked.elapsed() < 60 * SECOND, "it does not wait for a try after the deadline");
     let waits: Vec<_> = made.windows(2).map(|pair| pair[1] - pair[0]).collect();
     for (n, wait) in waits.iter().enumerate() {
         let ceiling = SECOND * 2u32.pow((n as u32).min(3));
@@ -101,7 +101,7 @@ async fn the_wait_grows_with_jitter_and_ends_before_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_that_is_spent_ends_the_tries_and_is_told_once() {
+async fn a_spent_budget_ends_the_tries_and_is_reported_once() {
     let retry = RetryConfig { budget_floor: 2, budget_share: 0.25, ..RetryConfig::default() };
     let manager = one_host(retry).await;
     let mut events = manager.events();
@@ -109,11 +109,11 @@ async fn a_budget_that_is_spent_ends_the_tries_and_is_told_once() {
     for _ in 0..8 {
         made += tries(&manager, by(60 * SECOND), &[Answer::NoThread; 3]).await.1.len();
     }
-    assert_eq!(made, 8 + 2 + 2, "8 pieces of work, 2 retries in any case and a quarter of 8");
-    let told: Vec<_> = std::iter::from_fn(|| events.try_recv())
+    assert_eq!(made, 8 + 2 + 2, "8 pieces of work, a floor of 2 retries and a quarter of 8");
+    let reported: Vec<_> = std::iter::from_fn(|| events.try_recv())
         .filter(|event| matches!(event.what, TransportEvent::RetryBudgetSpent { .. }))
         .collect();
-    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(reported.len(), 1, "{reported:?}");
     tokio::time::sleep(11 * SECOND).await;
     assert_eq!(tries(&manager, by(60 * SECOND), &[Answer::NoThread; 3]).await.1.len(), 3);
 }
@@ -139,7 +139,7 @@ async fn an_open_breaker_is_waited_for_if_there_is_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_know_which_try_they_belong_to() {
+async fn calls_have_the_number_of_their_try() {
     use std::borrow::Cow;
     use std::sync::{Arc, Mutex};
 
@@ -166,7 +166,7 @@ async fn calls_know_which_try_they_belong_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_of_other_types_can_say_the_same() {
+async fn errors_of_other_types_can_be_retried() {
     #[derive(Debug)]
     struct Mine(Effect);
 
