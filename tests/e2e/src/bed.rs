@@ -25,7 +25,7 @@ pub fn bed() -> Bed {
     static ALONE: Mutex<()> = Mutex::new(());
 
     // A failed test can only have changed the bed, which is restored below.
-    let (alone, is_hurt) = match ALONE.lock() {
+    let (alone, may_be_changed) = match ALONE.lock() {
         Ok(alone) => (alone, false),
         Err(poisoned) => {
             ALONE.clear_poison();
@@ -35,8 +35,8 @@ pub fn bed() -> Bed {
     match TESTBED.get_or_init(|| start().map_err(|error| error.to_string())) {
         Err(error) => panic!("the testbed does not start: {error}"),
         Ok(testbed) => {
-            let mended = if is_hurt { testbed.renew() } else { testbed.restore() };
-            if let Err(error) = mended {
+            let restored = if may_be_changed { testbed.renew() } else { testbed.restore() };
+            if let Err(error) = restored {
                 panic!("the testbed cannot be restored: {error}");
             }
             Bed { testbed, _alone: alone }

@@ -179,13 +179,13 @@ fn guests_obey_shutdown_by_agent_and_by_power_button_and_reboot() {
 fn dropped_packets_and_a_link_that_is_down_give_no_notice() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
-    for (hurt, undo) in [
+    for (inject, undo) in [
         (Host::drop_packets as fn(&Host) -> _, Host::heal as fn(&Host) -> _),
         (Host::link_down, Host::link_up),
     ] {
         let mut open = connect(&host).unwrap();
         open.set_read_timeout(Some(HANGS)).unwrap();
-        hurt(&host).unwrap();
+        inject(&host).unwrap();
         assert!(connect(&host).is_err_and(|error| {
             matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::HostUnreachable)
         }));
