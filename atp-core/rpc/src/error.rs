@@ -31,6 +31,21 @@ pub struct RemoteError {
     pub numbers: [i32; 2],
 }
 
+impl RemoteError {
+    /// Stands in for an error that cannot be read.
+    pub(crate) fn unreadable(why: &CallError) -> Self {
+        let message = format!("an error that cannot be read: {why}");
+        RemoteError {
+            code: crate::numbers::code::RPC,
+            domain: 0,
+            level: 2,
+            message,
+            strings: Default::default(),
+            numbers: [0; 2],
+        }
+    }
+}
+
 impl FromXdr for RemoteError {
     const MIN_SIZE: usize = 40;
 

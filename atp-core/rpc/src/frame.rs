@@ -81,6 +81,9 @@ pub enum FrameError {
     /// The status has no meaning.
     #[error("a message of the unknown status {0}")]
     Status(u32),
+    /// A daemon sends no message of this kind, unless asked for it.
+    #[error("a message of the unexpected kind {0}")]
+    Kind(u32),
     /// The peer closed the connection inside a message.
     #[error("the connection ended inside a message, after {0} bytes of it")]
     Cut(usize),

@@ -1,8 +1,36 @@
 //! libvirt's wire protocol in async Rust, without the C library.
 #![forbid(unsafe_code)]
 
+// Connections.
+mod connect;
+mod connect_error;
+mod connection;
 pub mod error;
+pub mod event;
+pub mod uri;
+
+// Calls, by what they are about.
+pub mod agent;
+pub mod domain;
+pub mod host;
+pub mod lifecycle;
+pub mod monitor;
+pub mod screen;
+pub mod stats;
+
+// The wire.
+mod auth;
+mod dial;
 pub mod frame;
+mod link;
 pub mod message;
 pub mod numbers;
 pub mod xdr;
+
+pub use connect::ConnectOptions;
+pub use connect_error::{ConnectError, ConnectFailure, Stage};
+pub use connection::Connection;
+pub use error::{CallError, EndReason, LinkEnd, RemoteError, StreamError};
+pub use event::{DomainEvent, EventId, EventKind};
+pub use link::{EventItem, Events, Keepalive, Stream};
+pub use message::RemoteDomain;

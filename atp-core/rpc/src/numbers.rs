@@ -113,18 +113,75 @@ macro_rules! procedures {
     )*};
 }
 
-/// Procedures that are called here.
+/// The procedures that are called here.
 pub mod procedure {
     use super::{Procedure, Program};
 
     procedures! { Program::REMOTE;
         CONNECT_OPEN = 1 "virConnectOpen",
         CONNECT_CLOSE = 2 "virConnectClose",
+        CONNECT_GET_TYPE = 3 "virConnectGetType",
+        CONNECT_GET_VERSION = 4 "virConnectGetVersion",
+        NODE_GET_INFO = 6 "virNodeGetInfo",
+        CONNECT_GET_CAPABILITIES = 7 "virConnectGetCapabilities",
+        DOMAIN_CREATE = 9 "virDomainCreate",
+        DOMAIN_DESTROY = 12 "virDomainDestroy",
+        DOMAIN_GET_XML_DESC = 14 "virDomainGetXMLDesc",
+        DOMAIN_GET_AUTOSTART = 15 "virDomainGetAutostart",
+        DOMAIN_GET_INFO = 16 "virDomainGetInfo",
+        DOMAIN_LOOKUP_BY_ID = 22 "virDomainLookupByID",
+        DOMAIN_LOOKUP_BY_NAME = 23 "virDomainLookupByName",
+        DOMAIN_LOOKUP_BY_UUID = 24 "virDomainLookupByUUID",
+        DOMAIN_REBOOT = 27 "virDomainReboot",
+        DOMAIN_RESUME = 28 "virDomainResume",
+        DOMAIN_SET_AUTOSTART = 29 "virDomainSetAutostart",
+        DOMAIN_SHUTDOWN = 33 "virDomainShutdown",
+        DOMAIN_SUSPEND = 34 "virDomainSuspend",
+        CONNECT_GET_HOSTNAME = 59 "virConnectGetHostname",
+        CONNECT_SUPPORTS_FEATURE = 60 "the question for a feature",
         AUTH_LIST = 66 "the list of authentication methods",
         AUTH_SASL_INIT = 67 "the list of SASL mechanisms",
         AUTH_SASL_START = 68 "the start of SASL",
         AUTH_SASL_STEP = 69 "a step of SASL",
         AUTH_POLKIT = 70 "authentication by polkit",
+        NODE_GET_FREE_MEMORY = 102 "virNodeGetFreeMemory",
+        CONNECT_GET_URI = 110 "virConnectGetURI",
+        DOMAIN_IS_ACTIVE = 150 "virDomainIsActive",
+        DOMAIN_IS_PERSISTENT = 151 "virDomainIsPersistent",
+        CONNECT_GET_LIB_VERSION = 157 "virConnectGetLibVersion",
+        DOMAIN_OPEN_CONSOLE = 201 "virDomainOpenConsole",
+        DOMAIN_INJECT_NMI = 210 "virDomainInjectNMI",
+        DOMAIN_SCREENSHOT = 211 "virDomainScreenshot",
+        DOMAIN_GET_STATE = 212 "virDomainGetState",
+        DOMAIN_SEND_KEY = 226 "virDomainSendKey",
+        DOMAIN_GET_CONTROL_INFO = 229 "virDomainGetControlInfo",
+        DOMAIN_DESTROY_FLAGS = 234 "virDomainDestroyFlags",
+        DOMAIN_RESET = 245 "virDomainReset",
+        DOMAIN_SHUTDOWN_FLAGS = 258 "virDomainShutdownFlags",
+        DOMAIN_PM_SUSPEND_FOR_DURATION = 261 "virDomainPMSuspendForDuration",
+        DOMAIN_SET_METADATA = 264 "virDomainSetMetadata",
+        DOMAIN_GET_METADATA = 265 "virDomainGetMetadata",
+        DOMAIN_PM_WAKEUP = 267 "virDomainPMWakeup",
+        CONNECT_LIST_ALL_DOMAINS = 273 "virConnectListAllDomains",
+        DOMAIN_GET_HOSTNAME = 277 "virDomainGetHostname",
+        DOMAIN_FSTRIM = 294 "virDomainFSTrim",
+        DOMAIN_OPEN_CHANNEL = 296 "virDomainOpenChannel",
+        EVENT_REGISTER = 316 "virConnectDomainEventRegisterAny",
+        EVENT_DEREGISTER = 317 "virConnectDomainEventDeregisterAny",
+        DOMAIN_FSFREEZE = 335 "virDomainFSFreeze",
+        DOMAIN_FSTHAW = 336 "virDomainFSThaw",
+        CONNECT_GET_ALL_DOMAIN_STATS = 344 "virConnectGetAllDomainStats",
+        DOMAIN_SET_USER_PASSWORD = 357 "virDomainSetUserPassword",
+        CLOSE_REGISTER = 360 "virConnectRegisterCloseCallback",
+        EVENT_CONNECTION_CLOSED = 362 "the notice of a lost hypervisor",
+        DOMAIN_GET_GUEST_INFO = 418 "virDomainGetGuestInfo",
+    }
+
+    procedures! { Program::QEMU;
+        MONITOR_COMMAND = 1 "virDomainQemuMonitorCommand",
+        AGENT_COMMAND = 3 "virDomainQemuAgentCommand",
+        MONITOR_EVENT_REGISTER = 4 "virConnectDomainQemuMonitorEventRegister",
+        MONITOR_EVENT_DEREGISTER = 5 "virConnectDomainQemuMonitorEventDeregister",
     }
 
     procedures! { Program::KEEPALIVE;

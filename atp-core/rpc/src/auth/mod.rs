@@ -1,0 +1,72 @@
+//! Who we are: what the daemon asks for before anything else.
+
+use crate::connect_error::{ConnectFailure, Progress, Stage};
+use crate::error::CallError;
+use crate::link::Link;
+use crate::numbers::procedure;
+use crate::uri::Uri;
+use crate::xdr::{self, FromXdr, Reader};
+
+/// The most ways to authenticate that a daemon may offer.
+const MOST: usize = 20;
+
+/// `remote_auth_type`.
+const NONE: i32 = 0;
+const SASL: i32 = 1;
+const POLKIT: i32 = 2;
+
+struct Offered(Vec<i32>);
+
+impl FromXdr for Offered {
+    const MIN_SIZE: usize = 4;
+
+    fn read(from: &mut Reader<'_>) -> xdr::Result<Self> {
+        Ok(Offered(from.list("a list of authentication methods", MOST)?))
+    }
+}
+
+/// Authenticates as the daemon wants it.
+pub(crate) async fn authenticate(
+    link: &Link,
+    _private: bool,
+    uri: &Uri,
+    progress: &Progress,
+) -> Result<(), ConnectFailure> {
+    let call = procedure::AUTH_LIST;
+    let reply = link.call(call, &(), None).await?;
+    let Offered(offered) =
+        xdr::decode(&reply).map_err(|source| CallError::Reply { procedure: call, source })?;
+    progress.set(Stage::Authenticate);
+    let wanted = match uri.parameter("auth") {
+        None => offered.first().copied().unwrap_or(NONE),
+        Some(_) if offered.is_empty() => NONE,
+        Some(word) => {
+            let wanted = word.split('.').next();
+            let known = |method: &i32| wanted == Some(name(*method));
+            offered.iter().copied().find(known).ok_or_else(|| ConnectFailure::Mechanism {
+                offered: offered.iter().map(|method| name(*method)).collect::<Vec<_>>().join(", "),
+                reason: "that is not what auth= in the URI asks for",
+            })?
+        }
+    };
+    match wanted {
+        NONE => Ok(()),
+        POLKIT => {
+            link.call(procedure::AUTH_POLKIT, &(), None).await?;
+            Ok(())
+        }
+        other => Err(ConnectFailure::Mechanism {
+            offered: name(other).to_owned(),
+            reason: "which is not known here",
+        }),
+    }
+}
+
+fn name(method: i32) -> &'static str {
+    match method {
+        NONE => "none",
+        SASL => "sasl",
+        POLKIT => "polkit",
+        _ => "an unknown method",
+    }
+}

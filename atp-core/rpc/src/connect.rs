@@ -1,0 +1,139 @@
+//! Opening a connection: the way to the daemon, who we are, the driver.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::connect_error::{ConnectError, ConnectFailure, Progress, Stage};
+use crate::connection::Connection;
+use crate::dial::{Dialled, dial};
+use crate::error::CallError;
+use crate::link::{Keepalive, Link};
+use crate::numbers::{code, procedure};
+use crate::uri::Uri;
+use crate::xdr;
+
+/// Features that are asked for (`virDrvFeature`).
+mod feature {
+    /// Pings. To ask for it starts the daemon's own.
+    pub(super) const KEEPALIVE: i32 = 10;
+    /// Event messages with the number of their registration.
+    pub(super) const EVENT_CALLBACK: i32 = 14;
+    /// A notice when the daemon loses its hypervisor.
+    pub(super) const CLOSE_CALLBACK: i32 = 15;
+}
+
+/// OPEN's flag for reading only (`VIR_CONNECT_RO`).
+const READ_ONLY: u32 = 1;
+
+/// How a connection is opened and looked after.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// How long all of connecting may take. Default: 30 s.
+    pub timeout: Duration,
+    /// Whether to open for reading only. Default: no.
+    pub read_only: bool,
+    /// How a silent connection is looked after, where the daemon knows pings.
+    pub keepalive: Keepalive,
+    /// How many messages may wait for the daemon's answer on the connection, 4 by default. At its own
+    /// `max_client_requests`, 5 by default, a daemon stops reading the connection, pings included, and closes it in
+    /// the end: this has to stay below.
+    pub max_in_flight: usize,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        ConnectOptions {
+            timeout: Duration::from_secs(30),
+            read_only: false,
+            keepalive: Keepalive::default(),
+            max_in_flight: 4,
+        }
+    }
+}
+
+impl Connection {
+    /// Opens a connection. Dropping the future leaves nothing behind.
+    ///
+    /// # Errors
+    /// Says at which stage it failed, and what stood in the way.
+    pub async fn open(uri: &str, options: &ConnectOptions) -> Result<Connection, ConnectError> {
+        let progress = Progress::new();
+        let mut target = "the URI".to_owned();
+        let work = async {
+            let uri: Uri = uri.parse()?;
+            target = uri.to_string();
+            let dialled = dial(&uri, options, &progress).await?;
+            introduce(dialled, &uri, options, &progress).await
+        };
+        let result = timeout(options.timeout, work).await;
+        let result = result.unwrap_or(Err(ConnectFailure::Timeout(options.timeout)));
+        result.map_err(|failure| ConnectError { target, stage: progress.get(), failure })
+    }
+
+    /// Opens a connection over a byte stream that leads to a daemon, for transports that are not here. It has to
+    /// be as private as `private` says: only then is a password sent over it.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open).
+    pub async fn over<S>(
+        io: S,
+        private: bool,
+        uri: &Uri,
+        options: &ConnectOptions,
+    ) -> Result<Connection, ConnectError>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        let progress = Progress::new();
+        let dialled = Dialled { io: Box::new(io), private, stderr: None };
+        let work = introduce(dialled, uri, options, &progress);
+        let result = timeout(options.timeout, work).await;
+        let result = result.unwrap_or(Err(ConnectFailure::Timeout(options.timeout)));
+        result.map_err(|failure| ConnectError { target: uri.to_string(), stage: progress.get(), failure })
+    }
+}
+
+/// From the first message to an open driver.
+async fn introduce(
+    dialled: Dialled,
+    uri: &Uri,
+    options: &ConnectOptions,
+    progress: &Progress,
+) -> Result<Connection, ConnectFailure> {
+    let Dialled { io, private, stderr } = dialled;
+    let link = Link::start(io, options.max_in_flight, stderr);
+    if uri.transport != crate::uri::Transport::Ssh {
+        progress.set(Stage::Greet);
+    }
+    crate::auth::authenticate(&link, private, uri, progress).await?;
+    progress.set(Stage::Open);
+    if supports(&link, feature::KEEPALIVE).await? {
+        link.keep_alive(options.keepalive);
+    }
+    let flags = if options.read_only { READ_ONLY } else { 0 };
+    link.call(procedure::CONNECT_OPEN, &(uri.name(), flags), None).await?;
+    let events = supports(&link, feature::EVENT_CALLBACK).await?;
+    if supports(&link, feature::CLOSE_CALLBACK).await? {
+        match link.call(procedure::CLOSE_REGISTER, &(), None).await {
+            // Drivers inside the daemon have nothing that could be lost.
+            Err(CallError::Remote { source, .. }) if source.code == code::NO_SUPPORT => {}
+            result => drop(result?),
+        }
+    }
+    Ok(Connection::new(link, events))
+}
+
+/// Whether the daemon has a feature. One that does not know the question has none.
+async fn supports(link: &Link, feature: i32) -> Result<bool, ConnectFailure> {
+    let call = procedure::CONNECT_SUPPORTS_FEATURE;
+    match link.call(call, &feature, None).await {
+        Ok(reply) => {
+            let answer: i32 =
+                xdr::decode(&reply).map_err(|source| CallError::Reply { procedure: call, source })?;
+            Ok(answer != 0)
+        }
+        Err(CallError::Remote { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,192 @@
+//! Why a connection was not made: at which stage, and what stood in the way.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::error::{CallError, EndReason};
+use crate::frame::FrameError;
+use crate::uri::UriError;
+
+/// How far connecting has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The URI and the settings are read.
+    Settings,
+    /// The name is looked up.
+    Resolve,
+    /// The address or the socket is connected to.
+    Dial,
+    /// ssh, or another command, is started. It shows only by what comes after that it has connected.
+    Command,
+    /// TLS is negotiated.
+    Tls,
+    /// The daemon is asked how to authenticate: the first that it says.
+    Greet,
+    /// We authenticate.
+    Authenticate,
+    /// The driver is opened.
+    Open,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Settings => "reading the settings",
+            Stage::Resolve => "looking up the name",
+            Stage::Dial => "connecting",
+            Stage::Command => "starting the command",
+            Stage::Tls => "negotiating TLS",
+            Stage::Greet => "waiting for the daemon's first answer",
+            Stage::Authenticate => "authenticating",
+            Stage::Open => "opening the driver",
+        })
+    }
+}
+
+/// Where connecting is now, for the error of one that takes too long.
+pub(crate) struct Progress(Mutex<Stage>);
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Progress(Mutex::new(Stage::Settings))
+    }
+
+    pub(crate) fn set(&self, stage: Stage) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    }
+
+    pub(crate) fn get(&self) -> Stage {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a connection was not made.
+#[derive(Debug, Error)]
+#[error("cannot open {target}: failed {stage}")]
+pub struct ConnectError {
+    /// The URI, without its parameters.
+    pub target: String,
+    /// How far it had come.
+    pub stage: Stage,
+    /// What stood in the way.
+    #[source]
+    pub failure: ConnectFailure,
+}
+
+/// What stood in the way of a connection.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConnectFailure {
+    /// The URI cannot be opened.
+    #[error(transparent)]
+    Uri(#[from] UriError),
+    /// Something that is asked for is not to be had here.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The name was not found.
+    #[error("the name cannot be looked up")]
+    Resolve(#[source] io::Error),
+    /// An address or a socket does not take connections.
+    #[error("cannot connect to {to}")]
+    Dial {
+        /// The address, or the path of the socket.
+        to: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No daemon of this machine has a socket.
+    #[error("no daemon has a socket there: tried {}", list(tried))]
+    NoSocket {
+        /// Where one was looked for.
+        tried: Vec<PathBuf>,
+    },
+    /// A file that is needed cannot be read, or holds something else.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A command cannot be started.
+    #[error("cannot run {command}")]
+    Command {
+        /// The command.
+        command: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The peer speaks TLS, and was spoken to in the clear.
+    #[error("that port speaks TLS")]
+    SpeaksTls,
+    /// The peer is no libvirt daemon.
+    #[error("not libvirt: it answered {begins:?}")]
+    NotLibvirt {
+        /// How its answer begins.
+        begins: String,
+    },
+    /// TLS could not be negotiated.
+    #[error("TLS failed{}", hint(source))]
+    Tls {
+        /// Why not.
+        source: io::Error,
+    },
+    /// The daemon does not take our certificate.
+    #[error("the daemon refused the client's certificate{}", if *given { "" } else { ": none was sent" })]
+    TlsRefused {
+        /// Whether there was one.
+        given: bool,
+    },
+    /// No way to authenticate that the daemon offers is to be had here.
+    #[error("cannot authenticate: the daemon offers {offered}; {reason}")]
+    Mechanism {
+        /// What the daemon offers.
+        offered: String,
+        /// Why none of it serves.
+        reason: &'static str,
+    },
+    /// A user name or a password is needed, and there is none.
+    #[error("the daemon asks for a user name and a password, and there are none")]
+    NoCredentials,
+    /// The daemon could not prove that it knows the password, or broke the rules of SASL.
+    #[error("SASL: {0}")]
+    Sasl(&'static str),
+    /// The daemon refused, or ended the connection.
+    #[error(transparent)]
+    Call(CallError),
+    /// It took too long.
+    #[error("no answer within {} s", .0.as_secs_f64())]
+    Timeout(Duration),
+}
+
+impl From<CallError> for ConnectFailure {
+    /// What a peer says that is no daemon shows what it is.
+    fn from(error: CallError) -> Self {
+        let CallError::Lost { source, .. } = &error else { return ConnectFailure::Call(error) };
+        let EndReason::Frame(FrameError::Length { begins, .. }) = &source.reason else {
+            return ConnectFailure::Call(error);
+        };
+        match begins[..] {
+            // A TLS alert or handshake record.
+            [0x15 | 0x16, 3, ..] => ConnectFailure::SpeaksTls,
+            _ => ConnectFailure::NotLibvirt { begins: String::from_utf8_lossy(begins).into_owned() },
+        }
+    }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Peers that do not speak TLS close the connection on its first message, and say nothing.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => ": that port may not speak TLS",
+        _ => "",
+    }
+}

@@ -1,0 +1,143 @@
+//! An open connection, and how calls are made on it.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use crate::error::{CallError, LinkEnd};
+use crate::event::EventId;
+use crate::link::{Events, Link, Stream, Token};
+use crate::message::RemoteDomain;
+use crate::numbers::{Procedure, procedure};
+use crate::xdr::{self, FromXdr, ToXdr};
+
+/// An open connection to a daemon. Clones are handles to the same one; it is closed when the last is dropped, and
+/// with it the last of its [`Events`] and [`Stream`]s.
+///
+/// Its calls run beside each other, up to [`max_in_flight`](crate::ConnectOptions::max_in_flight); more wait for
+/// their turn. None has a time limit of its own: wrap them in `tokio::time::timeout`. Of a future that is dropped
+/// while it waits for its turn nothing is sent; dropped later, the call goes on at the daemon and keeps its place
+/// until the reply comes.
+#[derive(Clone)]
+pub struct Connection {
+    link: Link,
+    has_events: bool,
+    token: Option<Token>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("open", &self.is_open()).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(link: Link, has_events: bool) -> Self {
+        Connection { link, has_events, token: None }
+    }
+
+    /// A handle whose calls hold on to a value for as long as the daemon works on them, also when the futures of the
+    /// calls are dropped. What counts calls in flight goes here.
+    pub fn holding(&self, token: impl Any + Send) -> Connection {
+        // The mutex makes any value shareable. It is only ever dropped.
+        Connection { token: Some(Arc::new(Mutex::new(token))), ..self.clone() }
+    }
+
+    /// Makes a call: what every method here does, and the way to procedures that have none.
+    ///
+    /// # Errors
+    /// The daemon's error, the end of the connection, or values that do not fit the procedure.
+    pub async fn call<T: FromXdr>(
+        &self,
+        procedure: Procedure,
+        arguments: &impl ToXdr,
+    ) -> Result<T, CallError> {
+        let reply = self.link.call(procedure, arguments, self.token.clone()).await?;
+        xdr::decode(&reply).map_err(|source| CallError::Reply { procedure, source })
+    }
+
+    /// Makes a call that opens a stream. More than `buffer` bytes of the daemon's that nobody takes abort it.
+    ///
+    /// # Errors
+    /// As of [`call`](Self::call).
+    pub async fn call_stream<T: FromXdr>(
+        &self,
+        procedure: Procedure,
+        arguments: &impl ToXdr,
+        buffer: usize,
+    ) -> Result<(T, Stream), CallError> {
+        let token = self.token.clone();
+        let (reply, stream) = self.link.open_stream(procedure, arguments, token, buffer).await?;
+        let reply = xdr::decode(&reply).map_err(|source| CallError::Reply { procedure, source })?;
+        Ok((reply, stream))
+    }
+
+    /// A queue for events, with room for so many that are not taken yet. Nothing comes before it is told what to
+    /// [`watch`](Self::watch).
+    pub fn events(&self, capacity: usize) -> Events {
+        Events::new(self.link.clone(), capacity)
+    }
+
+    /// Whether the daemon can tell of events.
+    pub fn has_events(&self) -> bool {
+        self.has_events
+    }
+
+    /// Has the daemon tell a queue of events of a kind, of one domain or of all
+    /// (`virConnectDomainEventRegisterAny`). The daemon takes each kind once a connection for each domain, and once
+    /// for all of them.
+    ///
+    /// When the future is dropped, the registration may have been made.
+    ///
+    /// # Errors
+    /// The daemon does not know this kind, or as of [`call`](Self::call).
+    pub async fn watch(
+        &self,
+        events: &Events,
+        id: EventId,
+        domain: Option<&RemoteDomain>,
+    ) -> Result<(), CallError> {
+        let arguments = (id.to_wire(), domain);
+        events.register(procedure::EVENT_REGISTER, procedure::EVENT_DEREGISTER, &arguments).await
+    }
+
+    /// Has the daemon tell a queue of the events of QEMU's monitors, of one domain or of all, of one name or of all
+    /// (`virConnectDomainQemuMonitorEventRegister`).
+    ///
+    /// When the future is dropped, the registration may have been made.
+    ///
+    /// # Errors
+    /// As of [`watch`](Self::watch).
+    pub async fn watch_monitor(
+        &self,
+        events: &Events,
+        name: Option<&str>,
+        domain: Option<&RemoteDomain>,
+    ) -> Result<(), CallError> {
+        let arguments = (domain, name, 0u32);
+        let (register, deregister) = (procedure::MONITOR_EVENT_REGISTER, procedure::MONITOR_EVENT_DEREGISTER);
+        events.register(register, deregister, &arguments).await
+    }
+
+    /// Closes the connection for all handles: returns when the daemon has answered, or the connection has ended
+    /// otherwise. Calls that are under way end with it.
+    ///
+    /// # Errors
+    /// As of [`call`](Self::call). The connection is closed all the same.
+    pub async fn close(self) -> Result<(), CallError> {
+        let result = self.call(procedure::CONNECT_CLOSE, &()).await;
+        self.link.finish();
+        self.link.ended().await;
+        result
+    }
+
+    /// Returns when the connection has ended, with the reason.
+    pub async fn closed(&self) -> Arc<LinkEnd> {
+        self.link.ended().await
+    }
+
+    /// Whether the connection has not ended, as far as is known.
+    pub fn is_open(&self) -> bool {
+        !self.link.has_ended()
+    }
+}

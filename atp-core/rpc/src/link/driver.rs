@@ -1,0 +1,433 @@
+//! The task that owns a socket.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::events::Registrations;
+use super::keepalive::{Due, Watch};
+use super::streams::{After, Opened, StreamKey, Streams};
+use super::{Answer, Command, Outgoing, Slot, Token};
+use crate::dial::Stderr;
+use crate::error::{CallError, EndReason, LinkEnd, RemoteError, StreamError};
+use crate::frame::{Frame, FrameCodec, FrameError, Header};
+use crate::numbers::{Kind, Procedure, Program, Status, procedure};
+use crate::xdr;
+
+/// Room that is made for each read, bytes.
+const READ: usize = 8 * 1024;
+
+/// A buffer that grew beyond this is given back once it is empty, bytes.
+const KEEP: usize = 64 * 1024;
+
+/// The most commands that are taken before something is written.
+const BATCH: usize = 64;
+
+/// The most pongs that wait for a daemon that pings and does not read.
+const PONGS: u32 = 16;
+
+/// What ended the loop.
+type Ended = EndReason;
+
+/// A call at the daemon.
+struct Pending {
+    procedure: Procedure,
+    answer: Answer,
+    /// Of a call that opens a stream: the stream.
+    opened: Option<Opened>,
+    /// The position in all that was ever sent behind its last byte.
+    end: u64,
+    slot: Slot,
+    token: Option<Token>,
+}
+
+/// The state of the task.
+pub(super) struct Driver {
+    /// For what the task itself has to send. Weak, so that it does not keep the link alive.
+    commands: mpsc::WeakUnboundedSender<Command>,
+    slots: Arc<Semaphore>,
+    codec: FrameCodec,
+    outbox: BytesMut,
+    /// Bytes ever put into the outbox, and ever taken by the socket.
+    queued: u64,
+    written: u64,
+    pongs: u32,
+    serial: u32,
+    calls: HashMap<(Program, u32), Pending>,
+    streams: Streams,
+    registrations: Registrations,
+    keepalive: Option<Watch>,
+    /// The pings that are not answered yet, in order: each may give back the slot of a chunk before it.
+    pings: VecDeque<Option<Slot>>,
+}
+
+impl Driver {
+    pub(super) fn new(commands: mpsc::WeakUnboundedSender<Command>, slots: Arc<Semaphore>) -> Self {
+        Driver {
+            commands,
+            slots,
+            codec: FrameCodec::default(),
+            outbox: BytesMut::new(),
+            queued: 0,
+            written: 0,
+            pongs: 0,
+            serial: 0,
+            calls: HashMap::new(),
+            streams: Streams::default(),
+            registrations: Registrations::default(),
+            keepalive: None,
+            pings: VecDeque::new(),
+        }
+    }
+
+    /// Drives the link until it ends, and tells everyone.
+    pub(super) async fn run<S: AsyncRead + AsyncWrite>(
+        mut self,
+        io: S,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        told: watch::Sender<Option<Arc<LinkEnd>>>,
+        stderr: Option<Stderr>,
+    ) {
+        let reason = self.drive(io, &mut commands).await;
+        // The socket is closed by now, and a command behind it is ending.
+        let said = match (&reason, stderr) {
+            (EndReason::Closed, _) | (_, None) => String::new(),
+            (_, Some(stderr)) => stderr.complete().await,
+        };
+        let end = Arc::new(LinkEnd { reason, said });
+        let _no_handle = told.send(Some(end.clone()));
+        self.slots.close();
+        commands.close();
+        while let Ok(command) = commands.try_recv() {
+            if let Command::Call(Outgoing { procedure, answer, .. }) = command {
+                answer.fail(CallError::Lost { procedure, sent: false, source: end.clone() });
+            }
+        }
+        for (_, call) in self.calls.drain() {
+            let (procedure, sent) = (call.procedure, self.written >= call.end);
+            call.answer.fail(CallError::Lost { procedure, sent, source: end.clone() });
+        }
+        self.streams.fail_all(&end);
+    }
+
+    async fn drive<S: AsyncRead + AsyncWrite>(
+        &mut self,
+        io: S,
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+    ) -> Ended {
+        let (mut reader, mut writer) = tokio::io::split(io);
+        let mut inbox = BytesMut::new();
+        let mut flushed = true;
+        let mut alarm = std::pin::pin!(sleep_until(Instant::now()));
+        loop {
+            if inbox.is_empty() && inbox.capacity() > KEEP {
+                inbox = BytesMut::new();
+            }
+            inbox.reserve(READ);
+            tokio::select! {
+                read = reader.read_buf(&mut inbox) => {
+                    let decoded = match read {
+                        Ok(0) => match self.codec.decode_eof(&mut inbox) {
+                            Ok(_) => return EndReason::Eof,
+                            Err(error) => Err(error),
+                        },
+                        Ok(_) => self.take_frames(&mut inbox),
+                        Err(error) => Err(error.into()),
+                    };
+                    match decoded {
+                        Ok(None) => {}
+                        Ok(Some(reason)) => return reason,
+                        Err(error) => return EndReason::Frame(error),
+                    }
+                }
+                command = commands.recv() => {
+                    let mut next = command;
+                    for _ in 0..BATCH {
+                        match next {
+                            // Without handles there is nobody to serve.
+                            None | Some(Command::End) => return EndReason::Closed,
+                            Some(Command::Keepalive(config)) => {
+                                self.keepalive = Some(Watch::new(config, Instant::now()));
+                                alarm.as_mut().reset(Instant::now());
+                            }
+                            Some(command) => self.take_command(command),
+                        }
+                        match commands.try_recv() {
+                            Ok(command) => next = Some(command),
+                            Err(_) => break,
+                        }
+                    }
+                }
+                wrote = write_some(&mut writer, &mut self.outbox), if !self.outbox.is_empty() || !flushed => {
+                    match wrote {
+                        Ok(count) => self.wrote(count, &mut flushed),
+                        Err(error) => return EndReason::Frame(error.into()),
+                    }
+                }
+                () = alarm.as_mut(), if self.keepalive.is_some() => {
+                    let next = match self.keepalive.as_mut().map(|watch| watch.due(Instant::now())) {
+                        Some(Due::Dead(silence)) => return EndReason::Keepalive { silence },
+                        Some(Due::Ping(next)) => {
+                            self.ping(None);
+                            next
+                        }
+                        Some(Due::Wait(next)) => next,
+                        None => pending().await,
+                    };
+                    alarm.as_mut().reset(next);
+                }
+            }
+        }
+    }
+
+    fn wrote(&mut self, count: usize, flushed: &mut bool) {
+        self.written += count as u64;
+        *flushed = count == 0;
+        if self.outbox.is_empty() {
+            self.pongs = 0;
+            if self.outbox.capacity() > KEEP {
+                self.outbox = BytesMut::new();
+            }
+        }
+    }
+
+    /// Takes all whole messages. Returns a reason to end.
+    fn take_frames(&mut self, inbox: &mut BytesMut) -> Result<Option<Ended>, FrameError> {
+        while let Some(frame) = self.codec.decode(inbox)? {
+            if let Some(watch) = &mut self.keepalive {
+                watch.sign_of_life(Instant::now());
+            }
+            if let Some(reason) = self.take_frame(frame)? {
+                return Ok(Some(reason));
+            }
+        }
+        Ok(None)
+    }
+
+    fn take_frame(&mut self, Frame { header, payload }: Frame) -> Result<Option<Ended>, FrameError> {
+        match header.kind {
+            Kind::Message => return Ok(self.message(header, payload)),
+            Kind::Reply => self.reply(header, payload),
+            Kind::Stream => self.stream(header, payload),
+            // A daemon sends no calls, and neither descriptors nor holes unless they were asked for.
+            Kind::Call | Kind::Other(_) => return Err(FrameError::Kind(header.kind.to_wire())),
+        }
+        Ok(None)
+    }
+
+    fn message(&mut self, header: Header, payload: Bytes) -> Option<Ended> {
+        match (header.program, header.procedure) {
+            (Program::KEEPALIVE, number) if number == procedure::PING.number => {
+                if self.pongs < PONGS {
+                    self.pongs += 1;
+                    self.queue(procedure::PONG, Kind::Message, 0, Status::Ok, &[]);
+                }
+            }
+            (Program::KEEPALIVE, _) => drop(self.pings.pop_front()),
+            (Program::REMOTE, number) if number == procedure::EVENT_CONNECTION_CLOSED.number => {
+                return Some(EndReason::Notice { reason: xdr::decode(&payload).unwrap_or_default() });
+            }
+            (program, number) => self.registrations.event(program, number, payload),
+        }
+        None
+    }
+
+    fn reply(&mut self, header: Header, payload: Bytes) {
+        let key = (header.program, header.serial);
+        let known = self.calls.get(&key).is_some_and(|call| call.procedure.number == header.procedure);
+        let Some(call) = self.calls.remove(&key).filter(|_| known) else {
+            tracing::debug!(serial = header.serial, "a reply to no call");
+            return;
+        };
+        // The slot is free before the caller goes on: it may want it at once.
+        drop(call.slot);
+        let procedure = call.procedure;
+        if let Answer::Register { .. } = &call.answer {
+            self.registered(call.answer, procedure, header.status, &payload);
+            return;
+        }
+        if header.status != Status::Ok {
+            drop(call.token);
+            self.streams.ended((procedure, header.serial), None);
+            call.answer.fail(remote(procedure, &payload));
+            return;
+        }
+        match call.answer {
+            Answer::Reply(answer) => {
+                drop(call.token);
+                let _unwanted = answer.send(Ok(payload));
+            }
+            Answer::Stream { answer, .. } => {
+                if let Some(opened) = call.opened
+                    && answer.send(Ok((payload, opened))).is_err()
+                    && self.streams.unwanted((procedure, header.serial))
+                {
+                    self.abort_soon((procedure, header.serial));
+                }
+            }
+            Answer::Register { .. } | Answer::Nobody => {}
+        }
+    }
+
+    fn registered(&mut self, answer: Answer, procedure: Procedure, status: Status, payload: &Bytes) {
+        let Answer::Register { queue, deregister, answer } = answer else { return };
+        let result = match status {
+            Status::Ok => xdr::decode(payload).map_err(|source| CallError::Reply { procedure, source }),
+            _ => Err(remote(procedure, payload)),
+        };
+        let result = result.map(|id| {
+            if self.registrations.add(procedure.program, id, queue, deregister) {
+                self.deregister_soon(deregister, id);
+            }
+        });
+        self.registrations.answered();
+        let _unwanted = answer.send(result);
+    }
+
+    fn stream(&mut self, header: Header, payload: Bytes) {
+        let Some(key) = self.streams.find(header.program, header.procedure, header.serial) else {
+            // Late packets of a stream that is over.
+            tracing::debug!(serial = header.serial, "data of no stream");
+            return;
+        };
+        match header.status {
+            Status::Continue => {
+                if self.streams.data(key, payload) == After::Abort {
+                    self.abort_soon(key);
+                }
+            }
+            Status::Ok => self.streams.ended(key, None),
+            Status::Error => {
+                let error = match remote(key.0, &payload) {
+                    CallError::Remote { source, .. } => source,
+                    unreadable => Box::new(RemoteError::unreadable(&unreadable)),
+                };
+                self.streams.ended(key, Some(StreamError::Remote(error)));
+            }
+        }
+    }
+
+    fn take_command(&mut self, command: Command) {
+        match command {
+            Command::Call(call) => self.call(call),
+            Command::Chunk { key, bytes, slot } if self.streams.contains(key) => {
+                self.queue(key.0, Kind::Stream, key.1, Status::Continue, &bytes);
+                // Only a daemon that knows pings shows what it has taken.
+                if self.keepalive.is_some() {
+                    self.ping(Some(slot));
+                }
+            }
+            Command::EndStream { key, status, slot, done } => {
+                if self.streams.end(key, slot, done) {
+                    self.queue(key.0, Kind::Stream, key.1, status, &[]);
+                }
+            }
+            Command::DropStream { key } => {
+                if self.streams.unwanted(key) {
+                    self.abort_soon(key);
+                }
+            }
+            Command::DropEvents { queue } => {
+                for (deregister, id) in self.registrations.remove(&queue) {
+                    self.deregister_soon(deregister, id);
+                }
+            }
+            // The daemon has ended the stream; the others are seen to by the loop.
+            Command::Chunk { .. } | Command::Keepalive(_) | Command::End => {}
+        }
+    }
+
+    fn call(&mut self, Outgoing { procedure, payload, answer, slot, token }: Outgoing) {
+        if answer.is_unwanted() {
+            return;
+        }
+        if let Answer::Register { .. } = answer {
+            self.registrations.pending += 1;
+        }
+        let serial = self.next_serial(procedure.program);
+        self.queue(procedure, Kind::Call, serial, Status::Ok, &payload);
+        // The stream is open already: the daemon may send data before its reply.
+        let opened = match answer {
+            Answer::Stream { buffer, .. } => {
+                Some(self.streams.open((procedure, serial), buffer, token.clone()))
+            }
+            _ => None,
+        };
+        let call = Pending { procedure, answer, opened, end: self.queued, slot, token };
+        self.calls.insert((procedure.program, serial), call);
+    }
+
+    /// The next serial that neither a call nor a stream has. Events carry 1, but are told apart by their kind.
+    fn next_serial(&mut self, program: Program) -> u32 {
+        loop {
+            self.serial = self.serial.wrapping_add(1);
+            if !self.calls.contains_key(&(program, self.serial)) && !self.streams.uses(self.serial) {
+                return self.serial;
+            }
+        }
+    }
+
+    fn ping(&mut self, slot: Option<Slot>) {
+        self.pings.push_back(slot);
+        self.queue(procedure::PING, Kind::Message, 0, Status::Ok, &[]);
+    }
+
+    fn queue(&mut self, procedure: Procedure, kind: Kind, serial: u32, status: Status, payload: &[u8]) {
+        let header = Header { program: procedure.program, procedure: procedure.number, kind, serial, status };
+        let before = self.outbox.len();
+        // Payloads are bounded where they are made.
+        let result = self.codec.encode((header, payload), &mut self.outbox);
+        debug_assert!(result.is_ok(), "{result:?}");
+        self.queued += (self.outbox.len() - before) as u64;
+    }
+
+    /// Withdraws a registration as soon as there is a slot for it.
+    fn deregister_soon(&self, procedure: Procedure, id: i32) {
+        let payload = Bytes::copy_from_slice(&id.to_be_bytes());
+        let answer = Answer::Nobody;
+        self.soon(move |slot| Command::Call(Outgoing { procedure, payload, answer, slot, token: None }));
+    }
+
+    /// Aborts a stream as soon as there is a slot for it.
+    fn abort_soon(&self, key: StreamKey) {
+        self.soon(move |slot| Command::EndStream { key, status: Status::Error, slot, done: None });
+    }
+
+    /// Sends a command once there is a slot. Should the link end before, so does what the command is about.
+    fn soon(&self, command: impl FnOnce(Slot) -> Command + Send + 'static) {
+        let (slots, commands) = (self.slots.clone(), self.commands.clone());
+        tokio::spawn(async move {
+            if let Ok(slot) = slots.acquire_owned().await
+                && let Some(commands) = commands.upgrade()
+            {
+                let _ended = commands.send(command(slot));
+            }
+        });
+    }
+}
+
+/// Writes some of the outbox, or flushes what was written: none then. Cancel safe.
+async fn write_some(writer: &mut (impl AsyncWrite + Unpin), outbox: &mut BytesMut) -> io::Result<usize> {
+    if outbox.is_empty() {
+        return writer.flush().await.map(|()| 0);
+    }
+    match writer.write_buf(outbox).await {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        wrote => wrote,
+    }
+}
+
+/// The error in a reply.
+fn remote(procedure: Procedure, payload: &[u8]) -> CallError {
+    match xdr::decode::<RemoteError>(payload) {
+        Ok(source) => CallError::Remote { procedure, source: Box::new(source) },
+        Err(source) => CallError::Reply { procedure, source },
+    }
+}

@@ -1,0 +1,88 @@
+//! A libvirtd of a test's own, in a folder of its own.
+
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use atp_rpc::{ConnectOptions, Connection};
+
+/// A daemon. Dropping it ends it.
+pub(crate) struct Daemon {
+    process: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Daemon {
+    /// Starts one without the drivers that are modules: those need more of the machine than a test may ask for, and
+    /// libvirt's test driver is built in.
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("modules")).unwrap();
+        let settings = format!(
+            "unix_sock_dir = \"{}\"\nauth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n",
+            folder.path().display()
+        );
+        std::fs::write(at("libvirtd.conf"), settings).unwrap();
+        let process = Command::new("libvirtd")
+            .arg("--config")
+            .arg(at("libvirtd.conf"))
+            .arg("--pid-file")
+            .arg(at("pid"))
+            .env("LIBVIRT_DRIVER_DIR", at("modules"))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("libvirtd is installed: package libvirt-daemon");
+        let daemon = Daemon { process, folder };
+        let start = Instant::now();
+        while UnixStream::connect(daemon.socket()).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(30), "libvirtd gave no socket");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        daemon
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("libvirt-sock")
+    }
+
+    pub(crate) fn uri(&self) -> String {
+        format!("test+unix:///default?socket={}", self.socket().display())
+    }
+
+    pub(crate) async fn connect(&self) -> Connection {
+        self.connect_with(&ConnectOptions::default()).await
+    }
+
+    pub(crate) async fn connect_with(&self, options: &ConnectOptions) -> Connection {
+        Connection::open(&self.uri(), options).await.expect("the daemon takes connections")
+    }
+
+    /// What `virsh` prints, each line without spaces at its ends, the empty ones left out.
+    pub(crate) fn virsh(&self, arguments: &[&str]) -> Vec<String> {
+        let output = Command::new("virsh")
+            .args(["--quiet", "--connect", &self.uri()])
+            .args(arguments)
+            .env("LC_ALL", "C")
+            .output()
+            .expect("virsh is installed: package libvirt-clients");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+    }
+
+    /// What `virsh` prints behind `name:` in a table.
+    pub(crate) fn virsh_field(&self, arguments: &[&str], name: &str) -> String {
+        let lines = self.virsh(arguments);
+        let field = lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        field.unwrap_or_else(|| panic!("{arguments:?} has no {name}: {lines:?}")).trim().to_owned()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _over = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}

@@ -1,0 +1,80 @@
+use std::time::Duration;
+
+use atp_rpc::numbers::{Kind, Program, procedure};
+use atp_rpc::{ConnectOptions, EndReason, Keepalive};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::daemon::{connect, connect_with};
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_is_silent_is_given_up_in_time() {
+    let keepalive = Keepalive { interval: Duration::from_secs(5), count: 3 };
+    let (connection, mut daemon) =
+        connect_with(&ConnectOptions { keepalive, ..ConnectOptions::default() }).await;
+    let start = Instant::now();
+    let call = connection.hostname();
+    let end = async { (call.await.unwrap_err(), connection.closed().await) };
+    let pings = async {
+        daemon.expect(procedure::CONNECT_GET_HOSTNAME).await;
+        for n in 1..=3 {
+            let ping = daemon.next().await;
+            assert_eq!((ping.header.program, ping.header.procedure), (Program::KEEPALIVE, 1));
+            assert_eq!((ping.header.kind, ping.header.serial), (Kind::Message, 0));
+            assert_eq!(start.elapsed().as_secs(), 5 * n);
+        }
+    };
+    let ((error, end), ()) = tokio::join!(end, pings);
+    assert!(error.may_have_run(), "{error}");
+    assert!(matches!(end.reason, EndReason::Keepalive { .. }), "{end:?}");
+    assert_eq!(start.elapsed().as_secs(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_call_on_a_living_daemon_is_waited_for() {
+    let (connection, mut daemon) = connect().await;
+    let play = async {
+        let call = daemon.expect(procedure::CONNECT_GET_HOSTNAME).await;
+        for _ in 0..100 {
+            assert_eq!(daemon.next().await.header.procedure, procedure::PING.number);
+            daemon.ping(procedure::PONG).await;
+        }
+        daemon.reply(&call, &"at last").await;
+    };
+    assert_eq!(tokio::join!(connection.hostname(), play).0.unwrap(), "at last");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_daemons_pings_are_answered() {
+    let (_connection, mut daemon) = connect().await;
+    for _ in 0..100 {
+        daemon.ping(procedure::PING).await;
+        let pong = daemon.next().await;
+        assert_eq!((pong.header.program, pong.header.procedure), (Program::KEEPALIVE, 2));
+        assert_eq!((pong.header.kind, pong.payload.len()), (Kind::Message, 0));
+    }
+}
+
+/// It takes nothing off the socket, and what it sends is no sign that it is well. It keeps pinging, so that this link
+/// does not end by its own keepalive; and the pongs it does not take are not heaped up.
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_stops_reading_costs_a_bounded_buffer() {
+    let (connection, mut daemon) = connect().await;
+    let long = "x".repeat(1_000_000);
+    let call = connection.domain_by_name(&long);
+    let play = async {
+        // The call fills the socket first.
+        sleep(Duration::from_secs(1)).await;
+        for _ in 0..1_000 {
+            daemon.ping(procedure::PING).await;
+        }
+        sleep(Duration::from_secs(1)).await;
+        let call = daemon.expect(procedure::DOMAIN_LOOKUP_BY_NAME).await;
+        let mut pongs = 0;
+        while timeout(Duration::from_secs(1), daemon.next()).await.is_ok() {
+            pongs += 1;
+        }
+        assert!((1..=16).contains(&pongs), "{pongs}");
+        daemon.reply(&call, &atp_rpc::RemoteDomain::of(Default::default())).await;
+    };
+    tokio::join!(call, play).0.unwrap();
+}

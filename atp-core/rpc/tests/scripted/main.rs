@@ -1,0 +1,7 @@
+//! Against a daemon that a test plays itself, in this process: what a real one does too rarely.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod calls;
+mod daemon;
+mod keepalive;
+mod streams;
