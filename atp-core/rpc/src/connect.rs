@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::auth::Credentials;
 use crate::connect_error::{ConnectError, ConnectFailure, Progress, Stage};
 use crate::connection::Connection;
-use crate::dial::{Dialled, dial};
+use crate::dial::{Dialled, dial, speaks_tls};
 use crate::error::CallError;
 use crate::link::{Keepalive, Link};
 use crate::numbers::{code, procedure};
-use crate::uri::Uri;
+use crate::settings;
+use crate::uri::{Transport, Uri};
 use crate::xdr;
 
 /// Features that are asked for (`virDrvFeature`).
@@ -39,6 +41,8 @@ pub struct ConnectOptions {
     /// `max_client_requests`, 5 by default, a daemon stops reading the connection, pings included, and closes it in
     /// the end: this has to stay below.
     pub max_in_flight: usize,
+    /// For a daemon that asks for them by SASL. Default: those in libvirt's `auth.conf`.
+    pub credentials: Option<Credentials>,
 }
 
 impl Default for ConnectOptions {
@@ -48,12 +52,16 @@ impl Default for ConnectOptions {
             read_only: false,
             keepalive: Keepalive::default(),
             max_in_flight: 4,
+            credentials: None,
         }
     }
 }
 
 impl Connection {
-    /// Opens a connection. Dropping the future leaves nothing behind.
+    /// Opens a connection: to a URI, to an alias in `libvirt.conf`, or without either as `LIBVIRT_DEFAULT_URI` and
+    /// `uri_default` say, or to whatever the daemon of this machine offers.
+    ///
+    /// Dropping the future leaves nothing behind.
     ///
     /// # Errors
     /// Says at which stage it failed, and what stood in the way.
@@ -61,10 +69,18 @@ impl Connection {
         let progress = Progress::new();
         let mut target = "the URI".to_owned();
         let work = async {
-            let uri: Uri = uri.parse()?;
+            let uri = settings::resolve(uri)?;
             target = uri.to_string();
             let dialled = dial(&uri, options, &progress).await?;
-            introduce(dialled, &uri, options, &progress).await
+            let result = introduce(dialled, &uri, options, &progress).await;
+            let cut = matches!(&result, Err(ConnectFailure::Call(CallError::Lost { .. })));
+            if cut && uri.transport == Transport::Tcp && progress.get() == Stage::Greet {
+                // A TLS port mostly hangs up on what is no TLS, without a word.
+                if speaks_tls(&uri).await {
+                    return Err(ConnectFailure::SpeaksTls);
+                }
+            }
+            result
         };
         let result = timeout(options.timeout, work).await;
         let result = result.unwrap_or(Err(ConnectFailure::Timeout(options.timeout)));
@@ -103,10 +119,11 @@ async fn introduce(
 ) -> Result<Connection, ConnectFailure> {
     let Dialled { io, private, stderr } = dialled;
     let link = Link::start(io, options.max_in_flight, stderr);
-    if uri.transport != crate::uri::Transport::Ssh {
+    // Of a command it shows only by the daemon's first answer that it has connected.
+    if !matches!(uri.transport, Transport::Ssh | Transport::Ext) {
         progress.set(Stage::Greet);
     }
-    crate::auth::authenticate(&link, private, uri, progress).await?;
+    crate::auth::authenticate(&link, private, uri, options, progress).await?;
     progress.set(Stage::Open);
     if supports(&link, feature::KEEPALIVE).await? {
         link.keep_alive(options.keepalive);

@@ -121,6 +121,9 @@ pub enum ConnectFailure {
         /// Why not.
         source: io::Error,
     },
+    /// The command that carries the connection ended. This is what it said.
+    #[error("{0}")]
+    CommandEnded(String),
     /// The peer speaks TLS, and was spoken to in the clear.
     #[error("that port speaks TLS")]
     SpeaksTls,
@@ -136,6 +139,9 @@ pub enum ConnectFailure {
         /// Why not.
         source: io::Error,
     },
+    /// The daemon's certificate has no names of the kind that is looked at.
+    #[error("the daemon's certificate names no host in a subjectAltName; a common name is not looked at")]
+    TlsNoName,
     /// The daemon does not take our certificate.
     #[error("the daemon refused the client's certificate{}", if *given { "" } else { ": none was sent" })]
     TlsRefused {
@@ -169,7 +175,12 @@ impl From<CallError> for ConnectFailure {
     fn from(error: CallError) -> Self {
         let CallError::Lost { source, .. } = &error else { return ConnectFailure::Call(error) };
         let EndReason::Frame(FrameError::Length { begins, .. }) = &source.reason else {
-            return ConnectFailure::Call(error);
+            let said = &source.said;
+            return if said.is_empty() {
+                ConnectFailure::Call(error)
+            } else {
+                ConnectFailure::CommandEnded(said.clone())
+            };
         };
         match begins[..] {
             // A TLS alert or handshake record.

@@ -7,6 +7,7 @@ mod connect_error;
 mod connection;
 pub mod error;
 pub mod event;
+mod settings;
 pub mod uri;
 
 // Calls, by what they are about.
@@ -27,6 +28,7 @@ pub mod message;
 pub mod numbers;
 pub mod xdr;
 
+pub use auth::Credentials;
 pub use connect::ConnectOptions;
 pub use connect_error::{ConnectError, ConnectFailure, Stage};
 pub use connection::Connection;

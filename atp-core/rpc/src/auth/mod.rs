@@ -1,11 +1,18 @@
 //! Who we are: what the daemon asks for before anything else.
 
+mod credentials;
+mod sasl;
+mod scram;
+
+use crate::connect::ConnectOptions;
 use crate::connect_error::{ConnectFailure, Progress, Stage};
 use crate::error::CallError;
 use crate::link::Link;
 use crate::numbers::procedure;
 use crate::uri::Uri;
 use crate::xdr::{self, FromXdr, Reader};
+
+pub use credentials::Credentials;
 
 /// The most ways to authenticate that a daemon may offer.
 const MOST: usize = 20;
@@ -28,8 +35,9 @@ impl FromXdr for Offered {
 /// Authenticates as the daemon wants it.
 pub(crate) async fn authenticate(
     link: &Link,
-    _private: bool,
+    private: bool,
     uri: &Uri,
+    options: &ConnectOptions,
     progress: &Progress,
 ) -> Result<(), ConnectFailure> {
     let call = procedure::AUTH_LIST;
@@ -54,6 +62,12 @@ pub(crate) async fn authenticate(
         POLKIT => {
             link.call(procedure::AUTH_POLKIT, &(), None).await?;
             Ok(())
+        }
+        SASL => {
+            let mechanism = uri.parameter("auth").and_then(|word| word.strip_prefix("sasl."));
+            let given = options.credentials.clone().map(Ok);
+            let credentials = given.unwrap_or_else(|| credentials::find(uri));
+            sasl::authenticate(link, private, mechanism, credentials).await
         }
         other => Err(ConnectFailure::Mechanism {
             offered: name(other).to_owned(),

@@ -1,7 +1,9 @@
 //! Ways to a daemon: each gives a byte stream that the protocol is spoken over.
 
+mod command;
 mod stderr;
 mod tcp;
+mod tls;
 mod unix;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -11,6 +13,14 @@ use crate::connect_error::{ConnectFailure, Progress, Stage};
 use crate::uri::{Transport, Uri};
 
 pub(crate) use stderr::Stderr;
+
+/// Whether what listens for TCP at the host of a URI speaks TLS.
+pub(crate) async fn speaks_tls(uri: &Uri) -> bool {
+    match tcp::connect(uri, tcp::PORT, &Progress::new()).await {
+        Ok(socket) => tls::answers(socket).await,
+        Err(_) => false,
+    }
+}
 
 /// A byte stream.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send {}
@@ -38,8 +48,13 @@ pub(crate) async fn dial(
 ) -> Result<Dialled, ConnectFailure> {
     progress.set(Stage::Dial);
     match uri.transport {
-        Transport::Tcp => Ok(Dialled::new(tcp::connect(uri, tcp::PORT, options, progress).await?, false)),
+        Transport::Tcp => Ok(Dialled::new(tcp::connect(uri, tcp::PORT, progress).await?, false)),
+        Transport::Tls => {
+            let socket = tcp::connect(uri, tls::PORT, progress).await?;
+            Ok(Dialled::new(tls::negotiate(socket, uri, progress).await?, true))
+        }
         Transport::Unix => Ok(Dialled::new(unix::connect(uri, options.read_only).await?, true)),
-        _ => Err(ConnectFailure::Unsupported("this transport is not built in".into())),
+        Transport::Ssh => command::ssh(uri, options, progress),
+        Transport::Ext => command::ext(uri, progress),
     }
 }

@@ -8,7 +8,6 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::connect::ConnectOptions;
 use crate::connect_error::{ConnectFailure, Progress, Stage};
 use crate::uri::Uri;
 
@@ -22,12 +21,7 @@ const HEAD_START: Duration = Duration::from_millis(250);
 const MOST: usize = 16;
 
 /// Connects to the host of a URI, or to this machine.
-pub(super) async fn connect(
-    uri: &Uri,
-    port: u16,
-    options: &ConnectOptions,
-    progress: &Progress,
-) -> Result<TcpStream, ConnectFailure> {
+pub(super) async fn connect(uri: &Uri, port: u16, progress: &Progress) -> Result<TcpStream, ConnectFailure> {
     let host = uri.host.as_deref().unwrap_or("localhost");
     progress.set(Stage::Resolve);
     // A resolver can hang, on a thread of the runtime's; the time limit of connecting ends the wait for it.
@@ -37,7 +31,6 @@ pub(super) async fn connect(
     let stream = race(addresses).await?;
     // Calls are small and wait for their replies: nothing is gained by holding them back.
     let _slower = stream.set_nodelay(true);
-    let _ = options;
     Ok(stream)
 }
 

@@ -8,7 +8,7 @@ use crate::connect_error::ConnectFailure;
 use crate::uri::Uri;
 
 /// Where the system's daemons have their sockets.
-const SYSTEM: &str = "/var/run/libvirt";
+pub(super) const SYSTEM: &str = "/var/run/libvirt";
 
 /// Connects to the socket that a URI means.
 pub(super) async fn connect(uri: &Uri, read_only: bool) -> Result<UnixStream, ConnectFailure> {
@@ -26,7 +26,7 @@ pub(super) async fn connect(uri: &Uri, read_only: bool) -> Result<UnixStream, Co
 }
 
 /// The sockets to try, in order: with `mode=auto`, the default, that of the driver's own daemon comes first.
-fn candidates(uri: &Uri, read_only: bool, folder: &Path) -> Result<Vec<PathBuf>, ConnectFailure> {
+pub(super) fn candidates(uri: &Uri, read_only: bool, folder: &Path) -> Result<Vec<PathBuf>, ConnectFailure> {
     if let Some(socket) = uri.parameter("socket") {
         return Ok(vec![socket.into()]);
     }

@@ -1,11 +1,30 @@
 //! A libvirtd of a test's own, in a folder of its own.
 
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use atp_rpc::{ConnectOptions, Connection};
+
+/// A TCP port that nobody listens on, as far as that can be known.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until a TCP port takes connections.
+pub(crate) fn listens(port: u16) {
+    until(|| TcpStream::connect(("127.0.0.1", port)).is_ok());
+}
+
+fn until(mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(30), "libvirtd does not listen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
 
 /// A daemon. Dropping it ends it.
 pub(crate) struct Daemon {
@@ -17,33 +36,42 @@ impl Daemon {
     /// Starts one without the drivers that are modules: those need more of the machine than a test may ask for, and
     /// libvirt's test driver is built in.
     pub(crate) fn start() -> Self {
+        Daemon::start_with(|_| "auth_unix_rw = \"none\"\n".to_owned())
+    }
+
+    /// As [`start`](Self::start), with settings made in its folder.
+    pub(crate) fn start_with(settings: impl FnOnce(&Path) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::create_dir(at("modules")).unwrap();
         let settings = format!(
-            "unix_sock_dir = \"{}\"\nauth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n",
-            folder.path().display()
+            "unix_sock_dir = \"{}\"\nauth_unix_ro = \"none\"\n{}",
+            folder.path().display(),
+            settings(folder.path())
         );
+        let listens = settings.contains("listen_addr");
         std::fs::write(at("libvirtd.conf"), settings).unwrap();
         let process = Command::new("libvirtd")
             .arg("--config")
             .arg(at("libvirtd.conf"))
             .arg("--pid-file")
             .arg(at("pid"))
+            .args(listens.then_some("--listen"))
+            .env("SASL_CONF_PATH", folder.path())
             .env("LIBVIRT_DRIVER_DIR", at("modules"))
             .stderr(Stdio::null())
             .spawn()
             .expect("libvirtd is installed: package libvirt-daemon");
         let daemon = Daemon { process, folder };
-        let start = Instant::now();
-        while UnixStream::connect(daemon.socket()).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(30), "libvirtd gave no socket");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        until(|| UnixStream::connect(daemon.socket()).is_ok());
         daemon
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("libvirt-sock")
     }
 

@@ -2,5 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
 mod calls;
+mod commands;
 mod daemon;
 mod events;
+mod sasl;
+mod tls;

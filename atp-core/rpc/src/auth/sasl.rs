@@ -1,0 +1,112 @@
+//! SASL, as libvirt carries it: SCRAM, and PLAIN, over what is private already.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use super::credentials::Credentials;
+use super::scram::{Hash, Proof, Scram};
+use crate::connect_error::ConnectFailure;
+use crate::error::CallError;
+use crate::link::Link;
+use crate::numbers::{Procedure, procedure};
+use crate::xdr::{self, FromXdr, Reader, ToXdr, Writer};
+
+/// The most bytes in a message (`REMOTE_AUTH_SASL_DATA_MAX`).
+const MAX_DATA: usize = 65_536;
+
+/// The mechanisms that are here, the best first.
+const MECHANISMS: [(&str, Option<Hash>); 4] = [
+    ("SCRAM-SHA-512", Some(Hash::Sha512)),
+    ("SCRAM-SHA-256", Some(Hash::Sha256)),
+    ("SCRAM-SHA-1", Some(Hash::Sha1)),
+    ("PLAIN", None),
+];
+
+/// Bytes of a nonce, before they are encoded.
+const NONCE: usize = 18;
+
+/// Data that may be missing, which is not the same as empty. Each byte takes a word.
+struct Data<'a>(Option<&'a [u8]>);
+
+impl ToXdr for Data<'_> {
+    fn write(&self, to: &mut Writer) -> xdr::Result<()> {
+        self.0.is_none().write(to)?;
+        to.chars("SASL data", self.0.unwrap_or_default(), MAX_DATA)
+    }
+}
+
+/// The daemon's message.
+struct Reply {
+    complete: bool,
+    data: Vec<u8>,
+}
+
+impl FromXdr for Reply {
+    const MIN_SIZE: usize = 12;
+
+    fn read(from: &mut Reader<'_>) -> xdr::Result<Self> {
+        let (complete, _is_null) = <(bool, bool)>::read(from)?;
+        Ok(Reply { complete, data: from.chars("SASL data", MAX_DATA)? })
+    }
+}
+
+/// Authenticates by the best mechanism, or by the one that is wanted.
+pub(super) async fn authenticate(
+    link: &Link,
+    private: bool,
+    wanted: Option<&str>,
+    credentials: Result<Credentials, ConnectFailure>,
+) -> Result<(), ConnectFailure> {
+    let offered: String = call(link, procedure::AUTH_SASL_INIT, &()).await?;
+    let refuse = |reason| Err(ConnectFailure::Mechanism { offered: format!("SASL {offered}"), reason });
+    if !private {
+        return refuse("over plain TCP it has to be GSSAPI, which is not built in: use TLS, ssh or a socket");
+    }
+    let is_offered =
+        |name: &str| offered.split(',').any(|one| one == name) && wanted.is_none_or(|wanted| wanted == name);
+    let Some((name, hash)) = MECHANISMS.iter().find(|(name, _)| is_offered(name)) else {
+        return refuse("SCRAM-SHA-512, -256, -1 and PLAIN are known here");
+    };
+    let Credentials { user, password } = credentials?;
+    let Some(hash) = *hash else {
+        let message = format!("\0{user}\0{password}");
+        let start = (*name, Data(Some(message.as_bytes())));
+        let reply: Reply = call(link, procedure::AUTH_SASL_START, &start).await?;
+        return if reply.complete { Ok(()) } else { Err(ConnectFailure::Sasl("PLAIN did not end")) };
+    };
+    let nonce = nonce()?;
+    let (scram, first) = Scram::begin(hash, &user, &password, &nonce).ok_or(ConnectFailure::Sasl(
+        "the user name or the password holds a character that may not be there",
+    ))?;
+    let start = (*name, Data(Some(first.as_bytes())));
+    let challenge: Reply = call(link, procedure::AUTH_SASL_START, &start).await?;
+    // Many rounds take a while, which the runtime is not to wait for.
+    let answer = tokio::task::spawn_blocking(move || scram.answer(&challenge.data)).await;
+    let (answer, proof) = answer
+        .map_err(|_| ConnectFailure::Sasl("the answer could not be worked out"))?
+        .map_err(ConnectFailure::Sasl)?;
+    let end: Reply = call(link, procedure::AUTH_SASL_STEP, &Data(Some(answer.as_bytes()))).await?;
+    check(&proof, &end)?;
+    if end.complete {
+        return Ok(());
+    }
+    // The daemon's proof was a message of its own, to which there is an empty answer.
+    let last: Reply = call(link, procedure::AUTH_SASL_STEP, &Data(None)).await?;
+    if last.complete { Ok(()) } else { Err(ConnectFailure::Sasl("SCRAM did not end")) }
+}
+
+fn check(proof: &Proof, reply: &Reply) -> Result<(), ConnectFailure> {
+    let unproven = ConnectFailure::Sasl("the daemon did not prove that it knows the password");
+    if proof.holds(&reply.data) { Ok(()) } else { Err(unproven) }
+}
+
+fn nonce() -> Result<String, ConnectFailure> {
+    let mut bytes = [0; NONCE];
+    getrandom::fill(&mut bytes).map_err(|_| ConnectFailure::Sasl("the system has no random numbers"))?;
+    Ok(BASE64_STANDARD.encode(bytes))
+}
+
+async fn call<T: FromXdr>(link: &Link, procedure: Procedure, arguments: &impl ToXdr) -> Result<T, CallError> {
+    let reply = link.call(procedure, arguments, None).await?;
+    xdr::decode(&reply).map_err(|source| CallError::Reply { procedure, source })
+}

@@ -1,0 +1,193 @@
+//! ssh, and commands of the user's own: the protocol is spoken over their stdin and stdout.
+//!
+//! A command runs in a process group of its own, so that Ctrl-C at a terminal does not reach it, and the whole group
+//! ends with the connection, or with a connect that is given up.
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use super::{Dialled, Stderr};
+use crate::connect::ConnectOptions;
+use crate::connect_error::{ConnectFailure, Progress, Stage};
+use crate::uri::Uri;
+
+/// Starts ssh to the host of a URI, and there what connects to the daemon.
+pub(super) fn ssh(
+    uri: &Uri,
+    options: &ConnectOptions,
+    progress: &Progress,
+) -> Result<Dialled, ConnectFailure> {
+    let program = uri.parameter("command").unwrap_or("ssh");
+    let mut command = Command::new(program);
+    if let Some(port) = uri.port {
+        command.args(["-p", &port.to_string()]);
+    }
+    if let Some(user) = &uri.user {
+        command.args(["-l", user]);
+    }
+    if let Some(keyfile) = uri.parameter("keyfile") {
+        // ssh itself would go on with another key.
+        readable(Path::new(keyfile))?;
+        command.args(["-i", keyfile]);
+    }
+    // There is no terminal to ask at, and the time limit is ours. A link that is dark is noticed by our own pings;
+    // ssh's are for what is still to be connected.
+    let patience = options.timeout.max(Duration::from_secs(1)).as_secs();
+    command.args(["-T", "-e", "none", "-o", "BatchMode=yes"]);
+    command.args(["-o", &format!("ConnectTimeout={patience}"), "-o", "ServerAliveInterval=15"]);
+    if uri.flag("no_verify") {
+        command.args(["-o", "StrictHostKeyChecking=no"]);
+    }
+    let host = uri.host.as_deref().unwrap_or("localhost");
+    command.args(["--", host, &format!("sh -c {}", quote(&far_script(uri, options.read_only)?))]);
+    start(program, command, progress)
+}
+
+/// Starts the command that a URI names.
+pub(super) fn ext(uri: &Uri, progress: &Progress) -> Result<Dialled, ConnectFailure> {
+    let Some(program) = uri.parameter("command") else {
+        return Err(ConnectFailure::Unsupported("the transport ext needs command= in the URI".to_owned()));
+    };
+    start(program, Command::new(program), progress)
+}
+
+fn readable(path: &Path) -> Result<(), ConnectFailure> {
+    std::fs::File::open(path)
+        .map(drop)
+        .map_err(|error| ConnectFailure::File { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// What the far side's shell runs: libvirt's helper, which knows the daemon's sockets, or netcat on one of them.
+fn far_script(uri: &Uri, read_only: bool) -> Result<String, ConnectFailure> {
+    let helper = format!(
+        "virt-ssh-helper {}{}",
+        if read_only { "-r " } else { "" },
+        quote(&uri.name().unwrap_or_default())
+    );
+    let nc = quote(uri.parameter("netcat").unwrap_or("nc"));
+    let sockets = super::unix::candidates(uri, read_only, Path::new(super::unix::SYSTEM))?;
+    let sockets: Vec<_> = sockets.iter().map(|path| quote(&path.to_string_lossy())).collect();
+    // Some netcats need to be told to end with their input.
+    let netcat = format!(
+        "for s in {}; do if test -S \"$s\"; then \
+         if {nc} -h 2>&1 | grep -q -e -q; then exec {nc} -q 0 -U \"$s\"; else exec {nc} -U \"$s\"; fi; fi; done; \
+         echo \"no libvirt socket\" {} >&2; exit 1",
+        sockets.join(" "),
+        sockets.join(" "),
+    );
+    let native = || format!("exec {helper}");
+    match uri.parameter("proxy") {
+        Some("native") => Ok(native()),
+        _ if uri.is_session() => Ok(native()),
+        Some("netcat") => Ok(netcat),
+        None | Some("auto") if uri.parameter("socket").is_some() => Ok(netcat),
+        None | Some("auto") => {
+            Ok(format!("if command -v virt-ssh-helper >/dev/null 2>&1; then exec {helper}; fi; {netcat}"))
+        }
+        Some(other) => Err(ConnectFailure::Unsupported(format!(
+            "the proxy {other:?} is not known; there are auto, native and netcat"
+        ))),
+    }
+}
+
+/// A word for a shell.
+fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+fn start(program: &str, mut command: Command, progress: &Progress) -> Result<Dialled, ConnectFailure> {
+    progress.set(Stage::Command);
+    let failed = |source| ConnectFailure::Command { command: program.to_owned(), source };
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let group = Group(child);
+    let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
+        return Err(failed(io::Error::other("a pipe is missing")));
+    };
+    let io = CommandIo { stdin, stdout, _group: group };
+    Ok(Dialled { stderr: Some(Stderr::read(stderr)), ..Dialled::new(io, true) })
+}
+
+/// A process group, which is killed when this is dropped.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Its leader was not waited for while it has an id, so that the number cannot be another's.
+        let leader = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(leader) = leader {
+            let _over = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+/// The pipes of a command.
+struct CommandIo {
+    stdin: ChildStdin,
+    stdout: ChildStdout,
+    _group: Group,
+}
+
+impl AsyncRead for CommandIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stdout).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for CommandIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stdin).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stdin).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stdin).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(uri: &str) -> String {
+        far_script(&uri.parse().unwrap(), true).unwrap()
+    }
+
+    #[test]
+    fn words_survive_a_shell() {
+        for word in ["a b", "it's", "$x `y` \"z\" \\", ""] {
+            let printed = std::process::Command::new("sh")
+                .args(["-c", &format!("printf %s {}", quote(word))])
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8(printed.stdout).unwrap(), word);
+        }
+    }
+
+    #[test]
+    fn the_far_side_runs_what_the_uri_asks_for() {
+        let both = script("qemu+ssh://h/system?x=y z".replace(' ', "%20").as_str());
+        assert!(both.contains("exec virt-ssh-helper -r 'qemu:///system?x=y%20z'"), "{both}");
+        assert!(both.contains("'/var/run/libvirt/virtqemud-sock-ro' '/var/run/libvirt/libvirt-sock-ro'"));
+        assert!(!script("qemu+ssh://h/session").contains("nc"));
+        let socket = script("qemu+ssh://h/system?socket=/s&netcat=ncat");
+        assert!(socket.contains("exec 'ncat' -U") && !socket.contains("virt-ssh-helper"), "{socket}");
+        assert!(far_script(&"qemu+ssh://h/system?proxy=x".parse().unwrap(), false).is_err());
+    }
+}

@@ -1,0 +1,227 @@
+//! TLS, with the certificates at the places where libvirt keeps them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::process::geteuid;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
+};
+use tokio_rustls::rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
+
+use crate::connect_error::{ConnectFailure, Progress, Stage};
+use crate::uri::Uri;
+
+/// libvirt's port for TLS.
+pub(super) const PORT: u16 = 16514;
+
+/// The daemon's one byte that says that it takes our certificate.
+const TAKEN: u8 = 1;
+
+/// Where the certificates are.
+#[derive(Debug, PartialEq, Eq)]
+struct Files {
+    ca: PathBuf,
+    revoked: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Files {
+    /// All in one folder.
+    fn in_folder(folder: &Path) -> Self {
+        let at = |name| folder.join(name);
+        Files {
+            ca: at("cacert.pem"),
+            revoked: at("cacrl.pem"),
+            certificate: at("clientcert.pem"),
+            key: at("clientkey.pem"),
+        }
+    }
+
+    fn of_the_system() -> Self {
+        let at = |name| Path::new("/etc/pki").join(name);
+        Files {
+            ca: at("CA/cacert.pem"),
+            revoked: at("CA/cacrl.pem"),
+            certificate: at("libvirt/clientcert.pem"),
+            key: at("libvirt/private/clientkey.pem"),
+        }
+    }
+
+    /// Where a URI says, else those of the user, which has no folder of its own as root, else those of the system.
+    fn find(uri: &Uri) -> Self {
+        if let Some(folder) = uri.parameter("pkipath") {
+            return Files::in_folder(Path::new(folder));
+        }
+        let mut files = Files::of_the_system();
+        let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+        if let Some(home) = home.filter(|_| !geteuid().is_root()) {
+            let own = Files::in_folder(&Path::new(&home).join(".pki/libvirt"));
+            if own.ca.exists() {
+                (files.ca, files.revoked) = (own.ca, own.revoked);
+            }
+            if own.certificate.exists() && own.key.exists() {
+                (files.certificate, files.key) = (own.certificate, own.key);
+            }
+        }
+        files
+    }
+}
+
+/// Negotiates TLS with the daemon at the other end of a socket.
+pub(super) async fn negotiate(
+    socket: TcpStream,
+    uri: &Uri,
+    progress: &Progress,
+) -> Result<TlsStream<TcpStream>, ConnectFailure> {
+    let (config, has_certificate) = configure(uri)?;
+    let host = uri.host.as_deref().unwrap_or("localhost").to_owned();
+    let name = ServerName::try_from(host).map_err(|error| {
+        ConnectFailure::Unsupported(format!("the host's name cannot be checked: {error}"))
+    })?;
+    progress.set(Stage::Tls);
+    let connecting = TlsConnector::from(Arc::new(config)).connect(name, socket);
+    let mut stream = connecting.await.map_err(explain)?;
+    // The daemon looks at our certificate when TLS is there, and closes the connection if it does not take it.
+    match stream.read_u8().await {
+        Ok(TAKEN) => Ok(stream),
+        _ => Err(ConnectFailure::TlsRefused { given: has_certificate }),
+    }
+}
+
+/// Whether the other end of a socket speaks TLS: with anyone, for all we check.
+pub(super) async fn answers(socket: TcpStream) -> bool {
+    let provider = Arc::new(ring::default_provider());
+    let unverified = Arc::new(Unverified(provider.signature_verification_algorithms));
+    let Ok(config) = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
+    else {
+        return false;
+    };
+    let config = config.dangerous().with_custom_certificate_verifier(unverified).with_no_client_auth();
+    let Ok(name) = ServerName::try_from("localhost") else { return false };
+    match TlsConnector::from(Arc::new(config)).connect(name, socket).await {
+        Ok(_) => true,
+        // An alert is TLS too.
+        Err(error) => {
+            error.get_ref().is_some_and(|inner| matches!(inner.downcast_ref(), Some(Error::AlertReceived(_))))
+        }
+    }
+}
+
+fn explain(source: io::Error) -> ConnectFailure {
+    match source.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }))
+            if presented.is_empty() =>
+        {
+            ConnectFailure::TlsNoName
+        }
+        _ => ConnectFailure::Tls { source },
+    }
+}
+
+/// What to check, and what to show. Reads the files. Says too whether there is a certificate of our own.
+fn configure(uri: &Uri) -> Result<(ClientConfig, bool), ConnectFailure> {
+    let files = Files::find(uri);
+    let provider = Arc::new(ring::default_provider());
+    let broken = |path: &Path, reason: String| ConnectFailure::File { path: path.to_owned(), reason };
+    let config = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ConnectFailure::Unsupported(error.to_string()))?;
+    let config = if uri.flag("no_verify") {
+        let unverified = Unverified(provider.signature_verification_algorithms);
+        config.dangerous().with_custom_certificate_verifier(Arc::new(unverified))
+    } else {
+        config.with_webpki_verifier(verifier(&files, provider)?)
+    };
+    if !files.certificate.exists() && !files.key.exists() {
+        return Ok((config.with_no_client_auth(), false));
+    }
+    let chain: Vec<CertificateDer<'_>> = pem(&files.certificate)?;
+    let key =
+        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| broken(&files.key, error.to_string()))?;
+    let config = config
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| broken(&files.certificate, error.to_string()))?;
+    Ok((config, true))
+}
+
+fn verifier(
+    files: &Files,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<WebPkiServerVerifier>, ConnectFailure> {
+    let broken = |path: &Path, reason: String| ConnectFailure::File { path: path.to_owned(), reason };
+    let mut roots = RootCertStore::empty();
+    for certificate in pem(&files.ca)? {
+        roots.add(certificate).map_err(|error| broken(&files.ca, error.to_string()))?;
+    }
+    let mut verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+    if files.revoked.exists() {
+        let lists: Vec<CertificateRevocationListDer<'_>> = pem(&files.revoked)?;
+        // A list says nothing of the certificates of others.
+        verifier = verifier.with_crls(lists).allow_unknown_revocation_status();
+    }
+    verifier.build().map_err(|error| broken(&files.revoked, error.to_string()))
+}
+
+/// The items of a kind in a file; at least one.
+fn pem<T: PemObject>(path: &Path) -> Result<Vec<T>, ConnectFailure> {
+    let broken = |reason: String| ConnectFailure::File { path: path.to_owned(), reason };
+    let items = T::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<T>, _>>);
+    match items {
+        Ok(items) if items.is_empty() => Err(broken("nothing of that kind is in it".to_owned())),
+        items => items.map_err(|error| broken(error.to_string())),
+    }
+}
+
+/// Takes any certificate, as `no_verify=1` asks for. The peer has to have its key all the same.
+#[derive(Debug)]
+struct Unverified(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}

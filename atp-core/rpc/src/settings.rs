@@ -1,0 +1,107 @@
+//! libvirt's own settings for clients: `libvirt.conf`, and where such files are.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
+
+use crate::connect_error::ConnectFailure;
+use crate::uri::{Uri, UriError};
+
+/// The most of a `libvirt.conf` that is read, bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// The URI that a text means: itself, or what it is an alias of. None at all is that of `LIBVIRT_DEFAULT_URI`, of
+/// `uri_default` in `libvirt.conf`, or whatever the daemon of this machine offers.
+pub(crate) fn resolve(text: &str) -> Result<Uri, ConnectFailure> {
+    let given = match text {
+        "" => std::env::var("LIBVIRT_DEFAULT_URI").unwrap_or_default(),
+        text => text.to_owned(),
+    };
+    // A text with a colon is no alias; without the file there are none.
+    if given.contains(':') {
+        return Ok(given.parse()?);
+    }
+    let settings = match file("libvirt.conf") {
+        Some(path) => read(&path, MAX_FILE)?,
+        None => String::new(),
+    };
+    if given.is_empty() {
+        return match uri_default(&settings) {
+            Some(uri) => Ok(uri.parse()?),
+            None => Ok(Uri::local()),
+        };
+    }
+    let target = uri_alias(&settings, &given).ok_or(UriError::Form)?;
+    Ok(target.parse()?)
+}
+
+/// The file of that name: the user's own, if there is one, else the system's; root has no other than that.
+pub(crate) fn file(name: &str) -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let own = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")));
+    let own = own.filter(|_| !geteuid().is_root()).map(|folder| folder.join("libvirt").join(name));
+    let system = Path::new("/etc/libvirt").join(name);
+    own.into_iter().chain([system]).find(|path| path.exists())
+}
+
+/// The text of a file of a bounded size.
+pub(crate) fn read(path: &Path, most: u64) -> Result<String, ConnectFailure> {
+    let mut text = String::new();
+    let reading = std::fs::File::open(path).and_then(|file| file.take(most).read_to_string(&mut text));
+    match reading {
+        Ok(_) => Ok(text),
+        Err(error) => Err(ConnectFailure::File { path: path.to_owned(), reason: error.to_string() }),
+    }
+}
+
+/// The value of `uri_default = "…"`.
+fn uri_default(settings: &str) -> Option<&str> {
+    lines(settings).find_map(|line| {
+        let value = line.strip_prefix("uri_default")?.trim_start().strip_prefix('=')?;
+        quoted(value).next()
+    })
+}
+
+/// What an alias of `uri_aliases = [ "alias=uri", … ]` stands for.
+fn uri_alias<'a>(settings: &'a str, alias: &str) -> Option<&'a str> {
+    let mut inside = false;
+    for line in lines(settings) {
+        inside |= line.starts_with("uri_aliases");
+        if inside {
+            let pairs = quoted(line).filter_map(|pair| pair.split_once('='));
+            if let Some((_, uri)) = pairs.into_iter().find(|(name, _)| *name == alias) {
+                return Some(uri);
+            }
+            inside = !line.ends_with(']');
+        }
+    }
+    None
+}
+
+fn lines(settings: &str) -> impl Iterator<Item = &str> {
+    settings.lines().map(str::trim).filter(|line| !line.starts_with('#'))
+}
+
+/// The quoted words of a line.
+fn quoted(line: &str) -> impl Iterator<Item = &str> {
+    line.split(['"', '\'']).skip(1).step_by(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: &str = "# uri_default = \"no\"\nuri_aliases = [\n  \"hail=qemu+ssh://root@hail/system?a=b\",\n  \
+                            \"snow=qemu:///system\",\n]\nuri_default = \"test:///default\"\n";
+
+    #[test]
+    fn aliases_and_the_default() {
+        assert_eq!(uri_alias(SETTINGS, "hail"), Some("qemu+ssh://root@hail/system?a=b"));
+        assert_eq!(uri_alias(SETTINGS, "snow"), Some("qemu:///system"));
+        assert_eq!(uri_alias(SETTINGS, "rain"), None);
+        assert_eq!(uri_alias("uri_aliases = [ \"a=b:///\" ]", "a"), Some("b:///"));
+        assert_eq!(uri_default(SETTINGS), Some("test:///default"));
+        assert_eq!(uri_default("x = 1"), None);
+    }
+}
