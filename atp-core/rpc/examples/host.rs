@@ -6,7 +6,7 @@ use atp_rpc::{ConnectOptions, Connection};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let uri = std::env::args().nth(1).unwrap_or_else(|| "qemu:///system".to_owned());
+    let uri = std::env::args().nth(1).unwrap_or_default();
     let connection = Connection::open(&uri, &ConnectOptions::default()).await?;
     let (hostname, libvirt) = tokio::try_join!(connection.hostname(), connection.lib_version())?;
     println!(

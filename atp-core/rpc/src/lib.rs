@@ -1,4 +1,4 @@
-//! libvirt's wire protocol in async Rust, without the C library.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 // Connections.

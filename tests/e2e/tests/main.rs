@@ -24,6 +24,7 @@ mod messages;
 mod names;
 mod raw;
 mod resilience;
+mod rpc;
 mod sasl;
 mod scenarios;
 mod screenshot;

@@ -2,7 +2,8 @@
 //!
 //! There is no window on the wire. Down, the task always reads, up to a limit for each stream; a stream over it is
 //! aborted, because it would hold up every reply and ping of the connection. Up, each chunk takes a slot until the
-//! daemon has answered a ping that was sent after it.
+//! daemon has answered a ping that was sent after it: it then still reads the connection. That what is behind the
+//! stream has taken the chunk is not said by anything but the end of the stream.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -68,8 +69,11 @@ impl Stream {
         }
     }
 
-    /// Sends data, in as many pieces as it takes. Waits while the daemon has not taken what was sent before; returns
-    /// when the last piece is on its way.
+    /// Sends data, in as many pieces as it takes. Waits while the daemon does not read; returns when the last piece is
+    /// on its way.
+    ///
+    /// The daemon reads on while up to four pieces wait for a guest that does not take them. At the fifth it stops
+    /// reading the connection, and closes it in the end: give such a stream a connection of its own.
     ///
     /// When the future is dropped, some of the pieces may have been sent.
     ///

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use atp_rpc::frame::{FrameError, Header};
 use atp_rpc::numbers::{Kind, Status, code, procedure};
-use atp_rpc::{CallError, ConnectFailure, ConnectOptions, EndReason, EventId, EventItem, Stage};
+use atp_rpc::{CallError, ConnectFailure, ConnectOptions, Connection, EndReason, EventId, EventItem, Stage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::time::{sleep, timeout};
 
@@ -291,4 +291,54 @@ async fn no_more_calls_are_in_flight_than_may_be() {
     for call in calls {
         call.await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_way_to_authenticate_is_taken_or_the_one_that_is_wanted() {
+    let options = ConnectOptions::default();
+    for (wanted, asked) in [("", Some(procedure::AUTH_POLKIT)), ("?auth=none", None)] {
+        let (ours, theirs) = duplex(1_000);
+        let mut daemon = Daemon::new(theirs);
+        let uri = format!("test:///default{wanted}").parse().unwrap();
+        let connecting = Connection::over(ours, true, &uri, &options);
+        let play = async {
+            let call = daemon.expect(procedure::AUTH_LIST).await;
+            // polkit, SASL, none.
+            daemon.reply(&call, &((3u32, 2, 1), 0)).await;
+            if let Some(asked) = asked {
+                let call = daemon.expect(asked).await;
+                daemon.reply(&call, &()).await;
+            }
+            daemon.expect(procedure::CONNECT_SUPPORTS_FEATURE).await;
+            drop(daemon);
+        };
+        let (error, ()) = tokio::join!(connecting, play);
+        assert_eq!(error.unwrap_err().stage, Stage::Open);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_to_authenticate_that_is_not_offered_is_named() {
+    let (ours, theirs) = duplex(1_000);
+    let mut daemon = Daemon::new(theirs);
+    let (uri, options) = ("test:///default?auth=sasl".parse().unwrap(), ConnectOptions::default());
+    let play = async {
+        let call = daemon.expect(procedure::AUTH_LIST).await;
+        daemon.reply(&call, &(1u32, 2)).await;
+    };
+    let (error, ()) = tokio::join!(Connection::over(ours, true, &uri, &options), play);
+    let failure = error.unwrap_err().failure;
+    assert!(
+        matches!(&failure, ConnectFailure::Mechanism { offered, .. } if offered == "polkit"),
+        "{failure}"
+    );
+}
+
+/// It reads the notice even when nobody waits for anything.
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_loses_its_hypervisor_says_so() {
+    let (connection, mut daemon) = connect().await;
+    let header = Header { kind: Kind::Message, ..Header::call(procedure::EVENT_CONNECTION_CLOSED, 1) };
+    daemon.send(header, &[0, 0, 0, 2]).await;
+    assert!(matches!(connection.closed().await.reason, EndReason::Notice { reason: 2 }));
 }
