@@ -7,3 +7,4 @@ mod daemon;
 mod events;
 mod sasl;
 mod tls;
+mod wire;
