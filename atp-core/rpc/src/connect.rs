@@ -1,16 +1,14 @@
 //! Opening a connection: the way to the daemon, who we are, the driver.
 
-use std::time::Duration;
-
 use tokio::time::timeout;
 
-use crate::auth::Credentials;
 use crate::connect_error::{ConnectError, ConnectFailure, Progress, Stage};
 use crate::connection::Connection;
 use crate::dial::{Dialled, dial, speaks_tls};
 use crate::error::CallError;
-use crate::link::{Keepalive, Link};
+use crate::link::Link;
 use crate::numbers::{code, procedure};
+use crate::options::ConnectOptions;
 use crate::settings;
 use crate::uri::{Transport, Uri};
 use crate::xdr;
@@ -27,35 +25,6 @@ mod feature {
 
 /// OPEN's flag for reading only (`VIR_CONNECT_RO`).
 const READ_ONLY: u32 = 1;
-
-/// How a connection is opened and looked after.
-#[derive(Debug, Clone)]
-pub struct ConnectOptions {
-    /// How long all of connecting may take. Default: 30 s.
-    pub timeout: Duration,
-    /// Whether to open for reading only. Default: no.
-    pub read_only: bool,
-    /// How a silent connection is looked after, where the daemon knows pings.
-    pub keepalive: Keepalive,
-    /// How many messages may wait for the daemon's answer on the connection, 4 by default. At its own
-    /// `max_client_requests`, 5 by default, a daemon stops reading the connection, pings included, and closes it in
-    /// the end: this has to stay below.
-    pub max_in_flight: usize,
-    /// For a daemon that asks for them by SASL. Default: those in libvirt's `auth.conf`.
-    pub credentials: Option<Credentials>,
-}
-
-impl Default for ConnectOptions {
-    fn default() -> Self {
-        ConnectOptions {
-            timeout: Duration::from_secs(30),
-            read_only: false,
-            keepalive: Keepalive::default(),
-            max_in_flight: 4,
-            credentials: None,
-        }
-    }
-}
 
 impl Connection {
     /// Opens a connection: to a URI, to an alias in `libvirt.conf`, or without either as `LIBVIRT_DEFAULT_URI` and

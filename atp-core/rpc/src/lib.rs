@@ -26,13 +26,14 @@ pub mod frame;
 mod link;
 pub mod message;
 pub mod numbers;
+mod options;
 pub mod xdr;
 
 pub use auth::Credentials;
-pub use connect::ConnectOptions;
 pub use connect_error::{ConnectError, ConnectFailure, Stage};
 pub use connection::Connection;
 pub use error::{CallError, EndReason, LinkEnd, RemoteError, StreamError};
 pub use event::{DomainEvent, EventId, EventKind};
 pub use link::{EventItem, Events, Keepalive, Stream};
 pub use message::RemoteDomain;
+pub use options::ConnectOptions;

@@ -4,11 +4,11 @@ mod credentials;
 mod sasl;
 mod scram;
 
-use crate::connect::ConnectOptions;
 use crate::connect_error::{ConnectFailure, Progress, Stage};
 use crate::error::CallError;
 use crate::link::Link;
 use crate::numbers::procedure;
+use crate::options::ConnectOptions;
 use crate::uri::Uri;
 use crate::xdr::{self, FromXdr, Reader};
 

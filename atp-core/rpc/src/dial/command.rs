@@ -15,8 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::{Dialled, Stderr};
-use crate::connect::ConnectOptions;
 use crate::connect_error::{ConnectFailure, Progress, Stage};
+use crate::options::ConnectOptions;
 use crate::uri::Uri;
 
 /// Starts ssh to the host of a URI, and there what connects to the daemon.

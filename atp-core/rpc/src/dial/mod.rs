@@ -8,8 +8,8 @@ mod unix;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::connect::ConnectOptions;
 use crate::connect_error::{ConnectFailure, Progress, Stage};
+use crate::options::ConnectOptions;
 use crate::uri::{Transport, Uri};
 
 pub(crate) use stderr::Stderr;

@@ -1,0 +1,35 @@
+//! How a connection is opened.
+
+use std::time::Duration;
+
+use crate::auth::Credentials;
+use crate::link::Keepalive;
+
+/// How a connection is opened and looked after.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// How long all of connecting may take. Default: 30 s.
+    pub timeout: Duration,
+    /// Whether to open for reading only. Default: no.
+    pub read_only: bool,
+    /// How a silent connection is looked after, where the daemon knows pings.
+    pub keepalive: Keepalive,
+    /// How many messages may wait for the daemon's answer on the connection, 4 by default. At its own
+    /// `max_client_requests`, 5 by default, a daemon stops reading the connection, pings included, and closes it in
+    /// the end: this has to stay below.
+    pub max_in_flight: usize,
+    /// For a daemon that asks for them by SASL. Default: those in libvirt's `auth.conf`.
+    pub credentials: Option<Credentials>,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        ConnectOptions {
+            timeout: Duration::from_secs(30),
+            read_only: false,
+            keepalive: Keepalive::default(),
+            max_in_flight: 4,
+            credentials: None,
+        }
+    }
+}
