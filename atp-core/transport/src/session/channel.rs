@@ -244,7 +244,11 @@ impl AsyncWrite for DomainChannel {
         let bytes = buf[..taken].to_vec();
         let link = self.link()?;
         self.writing = Some(Box::pin(async move { link.channel_send((), bytes).await }));
-        Poll::Ready(Ok(taken))
+        // A request begins when it is first polled, and a caller need not flush.
+        match self.poll_written(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(taken)),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -55,6 +55,8 @@ async fn check_monitor(
     match link.monitor_occupied(Arc::clone(in_flight), uuid).await {
         Ok(Some(occupied_for)) if occupied_for > limit => Err(CallFailure::Busy { occupied_for }),
         Ok(_) | Err(CallFailure::Refused { .. }) => Ok(()),
+        // What was sent is the look: the command itself was not.
+        Err(CallFailure::Lost { source, .. }) => Err(CallFailure::Lost { sent: false, source }),
         Err(failure) => Err(failure),
     }
 }
