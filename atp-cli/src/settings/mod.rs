@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use atp_executor::Policy;
 use atp_settings::{ConfigProblem, Kind, Layer, Schema, key_text, load, parse_duration};
-use atp_transport::{HostInfo, TransportConfig, host_schema, read_hosts};
+use atp_transport::{Fleet, HostInfo, TransportConfig};
 use clap::ValueEnum;
 use config::{ConfigError, Map, Value, ValueKind};
 use serde::{Deserialize, Serialize};
@@ -65,14 +65,17 @@ impl Sources {
         Sources { files, is_explicit, must_exist: is_explicit, variables, flags }
     }
 
-    /// All of them, in their order.
-    fn layers(&self, flags: Vec<Layer>) -> atp_settings::Sources {
+    /// The same for the loader, with the keys and the defaults of the command line.
+    fn for_loader(&self, flags: Vec<Layer>) -> Result<atp_settings::Sources, ConfigError> {
         let files = match &self.files[..] {
             [file] if self.must_exist => atp_settings::Sources::file(file),
             files => atp_settings::Sources::files(files.iter().cloned()),
         };
-        let read = files.with_environment(ENV_PREFIX, self.variables.iter().cloned());
-        flags.into_iter().fold(read, atp_settings::Sources::with_layer)
+        let sources = files
+            .with_schema(schema())
+            .with_defaults(defaults()?)
+            .with_environment(ENV_PREFIX, self.variables.iter().cloned());
+        Ok(flags.into_iter().fold(sources, atp_settings::Sources::with_layer))
     }
 }
 
@@ -143,40 +146,26 @@ impl Settings {
     pub(crate) fn resolve(sources: &Sources) -> Result<Settings, Vec<Problem>> {
         let (mut problems, mut found) = (Vec::new(), Vec::new());
         let flags = flag_layers(&sources.flags, &mut problems);
-        let layers = sources.layers(flags);
-        let defaults = defaults().map_err(|error| vec![unexpected(&error)])?;
-        let loaded =
-            load(&layers, &schema(), defaults, &mut found).map_err(|error| vec![unexpected(&error)])?;
+        let sources_for_loader = sources.for_loader(flags).map_err(|error| vec![unexpected(&error)])?;
+        let loaded = load(&sources_for_loader, &Fleet::schema(), &mut found);
         let is_inventory = |layer: &Layer| layer.get(&["hosts"]).is_some();
         let has_inventory =
             sources.is_explicit || loaded.layers.iter().take(loaded.files.len()).any(is_inventory);
-        let merged = &loaded.merged;
-
-        let section = |name| merged.get_table(name).unwrap_or_default();
-        let common = TransportConfig::builder().settings("transport", &section("transport"));
-        let transport = match common.clone().build() {
-            Ok(config) => Some(config),
-            Err(error) => {
-                found.extend(error.problems);
-                None
-            }
-        };
-        let origin = |id: &str| Some(loaded.origin(&["hosts", id]).unwrap_or(DEFAULT).to_owned());
-        let common = transport.is_some().then_some(&common);
-        let hosts = read_hosts(section("hosts"), origin, common, &mut found);
+        let fleet = Fleet::of(&loaded, &mut found);
         found.sort_by_cached_key(place);
         problems.extend(found.into_iter().map(Problem::from));
-        let entries = merged.cache.clone().into_table().map(|table| entries(&table)).unwrap_or_default();
+        let entries =
+            loaded.merged.cache.clone().into_table().map(|table| entries(&table)).unwrap_or_default();
         let top =
             loaded.merged.try_deserialize::<Top>().map_err(|error| problems.push(unexpected(&error))).ok();
-        match (top, transport) {
-            (Some(top), Some(transport)) if problems.is_empty() => Ok(Settings {
+        match (top, fleet) {
+            (Some(top), Some(fleet)) if problems.is_empty() => Ok(Settings {
                 output: top.output,
                 policy: top.policy(),
                 color: top.color,
                 log_format: top.log_format,
-                transport,
-                hosts,
+                transport: fleet.config,
+                hosts: fleet.hosts,
                 entries,
                 files: loaded.files,
                 own_file: sources.files.last().cloned(),
@@ -238,7 +227,7 @@ fn unexpected(error: &ConfigError) -> Problem {
     Problem::new("the settings cannot be put together").because(error)
 }
 
-/// Every key of every section.
+/// The keys of the command line, beside those of the fleet.
 fn schema() -> Schema {
     let or_none =
         |kinds: &[Kind]| Schema::Value(Kind::AnyOf([kinds, &[Kind::Choice(vec![NONE.to_owned()])]].concat()));
@@ -253,8 +242,6 @@ fn schema() -> Schema {
         ("serial", or_none(&[Kind::AtLeastOne, Kind::Percent])),
         ("color", Schema::Value(choice::<ColorMode>())),
         ("log_format", Schema::Value(choice::<LogFormat>())),
-        ("transport", TransportConfig::schema()),
-        ("hosts", Schema::Each(Box::new(host_schema()))),
     ])
 }
 

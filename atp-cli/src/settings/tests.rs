@@ -283,20 +283,52 @@ fn nothing_is_read_from_the_current_folder() {
     assert_eq!(user_file(&variables("here", "there")), None);
 }
 
+/// The example configuration in the repository.
+fn example() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/atp.toml")
+}
+
+/// The example configuration, with the settings that are commented out in it.
+fn every_setting() -> String {
+    // A setting that is commented out follows its '#' at once; prose has a space between.
+    let is_setting = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
+    let uncommented = |line: &str| format!("{}\n", if is_setting(line) { &line[1..] } else { line });
+    fs::read_to_string(example()).unwrap().lines().map(uncommented).collect()
+}
+
+#[test]
+fn a_file_that_is_accepted_here_is_accepted_where_a_fleet_is_followed() {
+    const HOST: &str = "[hosts.a]\nuri = \"test:///default\"\n";
+    for (name, text) in [
+        ("followed-example", every_setting()),
+        ("followed-top", format!("output = \"json\"\ndeadline = \"none\"\nmax_failures = \"25%\"\n{HOST}")),
+        ("followed-plain", HOST.to_owned()),
+    ] {
+        let file = File::new(name, &text);
+        let settings = Settings::resolve(&sources(&[&file], &[], GlobalArgs::default())).unwrap();
+        let fleet = Fleet::from_file(file.path()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let ids = |hosts: &[HostInfo]| hosts.iter().map(|host| host.id.clone()).collect::<Vec<_>>();
+        assert_eq!(ids(&fleet.hosts), ids(&settings.hosts));
+    }
+
+    // With the command line's own defaults and variables too, it is the same fleet.
+    let file = File::new("followed-min", &format!("{HOST}[transport.pool]\nmin_connections_per_host = 20\n"));
+    let sources = sources(&[&file], &[("ATP_TRANSPORT__CALL_TIMEOUT", "3s")], GlobalArgs::default());
+    let settings = Settings::resolve(&sources).unwrap();
+    let fleet = Fleet::load(&sources.for_loader(Vec::new()).unwrap()).unwrap();
+    assert_eq!((fleet.config, fleet.hosts), (settings.transport, settings.hosts));
+    assert!(Fleet::from_file(file.path()).is_err(), "the library's default maximum is below 20");
+}
+
 #[test]
 fn the_example_in_the_repository_is_valid_and_complete() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/atp.toml");
-    let example = Sources { files: vec![path.clone()], is_explicit: true, ..Sources::default() };
+    let path = example();
+    let example = Sources { files: vec![path], is_explicit: true, ..Sources::default() };
     let settings = Settings::resolve(&example).unwrap_or_else(|problems| panic!("{problems:#?}"));
     assert!(!settings.hosts.is_empty());
 
     // What is commented out in it is valid too, and then every setting there is has its place in the file.
-    let text = fs::read_to_string(&path).unwrap();
-    // A setting that is commented out follows its '#' at once; prose has a space between.
-    let is_setting = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
-    let uncommented = |line: &str| format!("{}\n", if is_setting(line) { &line[1..] } else { line });
-    let all: String = text.lines().map(uncommented).collect();
-    let file = File::new("example", &all);
+    let file = File::new("example", &every_setting());
     let settings = Settings::resolve(&sources(&[&file], &[], GlobalArgs::default()))
         .unwrap_or_else(|problems| panic!("{problems:#?}"));
     let missing: Vec<_> =

@@ -74,13 +74,12 @@ impl Layer {
         layer
     }
 
-    /// What was checked before, or is plain data.
     /// Its values.
     pub fn table(&self) -> &Map<String, Value> {
         &self.table
     }
 
-    /// A table at hand, with its values as they are.
+    /// A table that was checked before, or is plain data. Its values keep their origins.
     pub fn of_table(table: Map<String, Value>) -> Self {
         Layer { form: Form::Typed, table }
     }

@@ -2,28 +2,38 @@
 //! This crate adds what it lacks: each value remembers its line or variable, and everything that is wrong is reported at
 //! once, with its key, its origin and the nearest known key.
 //!
-//! Every program of ATP reads its settings with [`load`]: from [`Sources`], by a [`Schema`].
+//! Every program of ATP reads its settings with [`load`]: from [`Sources`], by a [`Schema`]. A library that reads a part of them
+//! has the schema of that part, and loads the same sources; the program adds its own keys, so that each knows the other's.
 //!
 //! ```
 //! use atp_settings::{Kind, Layer, Schema, Sources, load};
 //!
 //! let schema = Schema::section([("suite", Schema::Value(Kind::Text)), ("timeout", Schema::Value(Kind::Timeout))]);
-//! let file = Layer::toml("tests.toml", "suite = 'smoke'\ntimeout = '5s'")?;
-//! let variables = [("TESTS_TIMEOUT".to_owned(), "9s".to_owned())];
-//! let sources = Sources::default().with_layer(file).with_environment("TESTS", variables);
+//! let sources = Sources::default()
+//!     .with_defaults(Layer::map("default", [("suite", "all"), ("timeout", "1m")]))
+//!     .with_toml("tests.toml", "timeout = '5s'\nsiute = 'smoke'")
+//!     .with_environment("TESTS", [("TESTS_TIMEOUT".to_owned(), "9s".to_owned())]);
 //!
 //! let mut problems = Vec::new();
-//! let loaded = load(&sources, &schema, Layer::default(), &mut problems)?;
-//! assert_eq!((problems.len(), loaded.merged.get_string("timeout")?), (0, "9s".to_owned()));
+//! let loaded = load(&sources, &schema, &mut problems);
+//! assert_eq!(loaded.merged.get_string("timeout")?, "9s");
+//! assert_eq!(loaded.origin(&["timeout"]), Some("TESTS_TIMEOUT"));
+//! assert_eq!(problems[0].to_string(), "tests.toml:2: unknown key `siute`");
+//! assert_eq!(problems[0].hint.as_deref(), Some("did you mean `suite`?"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Glossary
 //!
+//! - **Source**: a file, the environment, a map, the flags.
 //! - **Layer**: the values of one source. A later layer takes the place of an earlier one, value by value.
-//! - **Origin**: where a value was set: `FILE:LINE`, the name of a variable, or what a map was called.
+//! - **Origin**: where a value was set: `FILE:LINE`, the name of a variable, or the name given to a map.
+//! - **Key**: the path to a value, written with dots: `pool.idle_timeout`. A **section** is a table of further keys.
 //! - **Schema**: the keys there are, and what each takes.
 //! - **Kind**: what a value may be: a duration, a count, one of some words.
+//! - **Foreign key**: a key of another program that reads the same file. It is passed over.
+//! - **Former name**: a name that a key had before. It is still read.
+//! - **Problem**: a value or a source that cannot be used, with its key, its origin and what can be tried.
 
 mod duration;
 mod kind;

@@ -59,6 +59,22 @@ impl Schema {
         }
     }
 
+    /// Adds the keys of another schema. Where both have a section, the two are joined; where both have a value, the other's
+    /// counts.
+    pub(crate) fn join(&mut self, other: Schema) {
+        match (self, other) {
+            (Schema::Section(keys), Schema::Section(others)) => {
+                for (key, other) in others {
+                    match keys.get_mut(&key) {
+                        Some(schema) => schema.join(other),
+                        None => drop(keys.insert(key, other)),
+                    }
+                }
+            }
+            (schema, other) => *schema = other,
+        }
+    }
+
     /// Has a key of a section be read under its former name too. A path that leads nowhere changes nothing.
     pub fn keep_former(&mut self, section: &[&str], former: &str, name: &str) {
         let (Schema::Section(keys), rest) = (self, section.split_first()) else { return };

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use atp_settings::{Kind, Schema, Sources};
 use atp_transport::{
     Event, EventStream, Fleet, HostInfo, TransportConfig, TransportError, TransportEvent, TransportManager,
 };
@@ -135,6 +136,24 @@ async fn a_file_with_settings_of_the_command_line_is_followed() {
         }
     }
     assert!(Fleet::from_toml("x", "timeuot = '5s'\n[hosts.a]\nuri = 'test:///default'\n").is_err());
+}
+
+#[tokio::test]
+async fn a_program_s_own_settings_in_the_same_file_are_known_and_checked() {
+    let folder = Folder::new("own-settings");
+    let file = folder.file("fleet.toml");
+    let write = |own: &str| fs::write(&file, format!("{ONE}[serve]\n{own}\n")).unwrap();
+    let own = Schema::section([("listen", Schema::Value(Kind::Text))]);
+    let sources = Sources::file(&file).with_schema(Schema::section([("serve", own)]));
+    write("listen = '127.0.0.1:80'");
+    let manager = TransportManager::new(TransportConfig::default());
+    let mut events = manager.events();
+    assert!(manager.follow(&file).unwrap_err().to_string().contains("unknown key `serve`"));
+    let _following = manager.follow(sources).unwrap();
+    applied(&mut events).await;
+    write("lisen = '127.0.0.1:80'");
+    let refused = refused(&mut events).await;
+    assert!(refused.ends_with(":4: unknown key `serve.lisen`"), "{refused}");
 }
 
 #[tokio::test]

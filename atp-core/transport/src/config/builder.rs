@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::env;
 use std::path::Path;
 
+use atp_settings::{self as settings, CORRECT_IT, Kind, Layer, Schema, Sources, load};
 use config::{Config, Map, Value, ValueKind};
 
 use super::{ConfigError, ConfigProblem, SelectionStrategy, TransportConfig};
-use atp_settings::{self as settings, CORRECT_IT, Kind, Layer, Schema};
 
 /// Puts a [`TransportConfig`] together; the later value counts. See [`TransportConfig::builder`].
 #[derive(Debug, Clone)]
@@ -75,17 +75,12 @@ impl TransportConfig {
 impl TransportConfigBuilder {
     /// Takes values from the text of a TOML file, with the keys of [`TransportConfig`] at its top.
     pub fn toml(self, text: &str) -> Self {
-        self.source(Layer::toml("TOML", text))
+        self.sources(&Sources::default().with_toml("TOML", text))
     }
 
     /// Takes values from a TOML file; it is an error if there is none. Reads the file now, and blocks for it.
     pub fn toml_file(self, path: impl AsRef<Path>) -> Self {
-        let name = path.as_ref().display().to_string();
-        let source = match std::fs::read_to_string(&path) {
-            Ok(text) => Layer::toml(&name, &text),
-            Err(error) => Err(ConfigProblem::new("", Some(name), format!("cannot be read: {error}"))),
-        };
-        self.source(source)
+        self.sources(&Sources::file(path.as_ref()))
     }
 
     /// Takes values from the variables of this process's environment that start with `prefix` and an
@@ -97,7 +92,7 @@ impl TransportConfigBuilder {
     }
 
     fn variables(self, prefix: &str, variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        self.source(Ok(Layer::environment(prefix, variables)))
+        self.sources(&Sources::default().with_environment(prefix, variables))
     }
 
     /// Takes values from a map by keys with dots, such as `pool.max_connections_per_host`. Values may be text, as
@@ -107,7 +102,7 @@ impl TransportConfigBuilder {
         K: AsRef<str>,
         V: Into<ValueKind>,
     {
-        self.source(Ok(Layer::map(origin, entries)))
+        self.sources(&Sources::default().with_layer(Layer::map(origin, entries)))
     }
 
     /// Sets values in code.
@@ -169,17 +164,10 @@ impl TransportConfigBuilder {
         ConfigError::unless_empty(self.problems).map(|()| self.config)
     }
 
-    fn source(mut self, layer: Result<Layer, ConfigProblem>) -> Self {
-        match layer {
-            Ok(layer) => {
-                let usable = TransportConfig::schema().check(layer, &mut self.problems);
-                self.settings("", usable.table())
-            }
-            Err(problem) => {
-                self.problems.push(problem);
-                self
-            }
-        }
+    fn sources(mut self, sources: &Sources) -> Self {
+        let loaded = load(sources, &TransportConfig::schema(), &mut self.problems);
+        let table = loaded.merged.cache.into_table().unwrap_or_default();
+        self.settings("", &table)
     }
 
     fn key(&self, path: &str) -> String {

@@ -60,7 +60,7 @@ fn one() -> u32 {
 }
 
 /// The keys of a section `[hosts.ID]`.
-pub fn host_schema() -> Schema {
+pub(super) fn host_schema() -> Schema {
     Schema::section([
         ("uri", Schema::Value(Kind::Text)),
         ("address", Schema::Value(Kind::Text)),
@@ -84,7 +84,7 @@ fn auth_schema() -> Schema {
 /// The hosts of a `hosts` section that was checked against [`host_schema`], in the order of their ids. `origin` tells
 /// where a host is defined. A host that has transport settings of its own has them over the `common` ones; where those are
 /// not usable, they are not looked at. Sections that cannot be used are left out, and added to `problems`.
-pub fn read_hosts(
+pub(super) fn read_hosts(
     sections: Map<String, Value>,
     origin: impl Fn(&str) -> Option<String>,
     common: Option<&TransportConfigBuilder>,

@@ -6,6 +6,5 @@ mod reload;
 mod spec;
 
 pub use changes::Changes;
-pub use hosts::{host_schema, read_hosts};
 pub use reload::Following;
 pub use spec::Fleet;

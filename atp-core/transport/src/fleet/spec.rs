@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::path::Path;
 
-use atp_settings::{Layer, Schema, Sources, load};
+use atp_settings::{Loaded, Schema, Sources, load};
 use tokio::runtime::Handle;
 
 use super::changes::Changes;
@@ -52,24 +52,30 @@ impl Fleet {
         Schema::Section(keys)
     }
 
-    /// Reads a fleet from files, the environment and maps: the same sources as every program of ATP. Blocks while it does.
+    /// Reads a fleet from files, the environment and maps. A program with settings of its own in the same files adds their
+    /// keys with [`Sources::with_schema`], and defaults that differ from the library's with [`Sources::with_defaults`].
+    ///
+    /// Blocks while it reads files.
     ///
     /// # Errors
     /// Every problem at once, each with its key and its origin.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
-        let loaded = load(sources, &Fleet::schema(), Layer::default(), &mut problems).map_err(|error| {
-            let problem = format!("the settings cannot be put together: {error}");
-            ConfigError { problems: vec![ConfigProblem::new("", None, problem)] }
-        })?;
-        let section = |name: &str| loaded.merged.get_table(name).unwrap_or_default();
-        let common = TransportConfig::builder().settings("transport", &section("transport"));
+        let loaded = load(sources, &Fleet::schema(), &mut problems);
+        let fleet = Fleet::of(&loaded, &mut problems);
+        ConfigError::unless_empty(problems)?;
+        Ok(fleet.unwrap_or_default())
+    }
+
+    /// The fleet in settings that were loaded by [`schema`](Self::schema), for a program that reads its own settings from them
+    /// too. What cannot be used is added to `problems`; none if the common configuration cannot be used.
+    pub fn of(loaded: &Loaded, problems: &mut Vec<ConfigProblem>) -> Option<Self> {
+        let common = TransportConfig::builder().settings("transport", &loaded.section("transport"));
         let config = common.clone().build().map_err(|error| problems.extend(error.problems)).ok();
         let origin = |id: &str| loaded.origin(&["hosts", id]).map(str::to_owned);
         let common = config.is_some().then_some(&common);
-        let hosts = read_hosts(section("hosts"), origin, common, &mut problems);
-        ConfigError::unless_empty(problems)?;
-        Ok(Fleet { config: config.unwrap_or_default(), hosts })
+        let hosts = read_hosts(loaded.section("hosts"), origin, common, problems);
+        Some(Fleet { config: config?, hosts })
     }
 
     /// Reads the text of a TOML file; `name` is what the file is called in messages.
@@ -91,8 +97,7 @@ impl Fleet {
     /// # Errors
     /// Every problem at once, each with its key and its line.
     pub fn from_toml(name: &str, text: &str) -> Result<Self, ConfigError> {
-        let layer = Layer::toml(name, text).map_err(|problem| ConfigError { problems: vec![problem] })?;
-        Fleet::load(&Sources::default().with_layer(layer))
+        Fleet::load(&Sources::default().with_toml(name, text))
     }
 
     /// Reads a TOML file. Blocks while it does.
