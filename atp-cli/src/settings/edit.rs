@@ -130,7 +130,7 @@ impl SettingsFile {
         }
     }
 
-    /// Replaces the file by the changed one, in one step: whoever reads it sees the old one or the new one. Mode and
+    /// Replaces the file by the changed one, in one step: a reader sees the old one or the new one. Mode and
     /// owner stay.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! The settings a run goes by: flags over the environment over files over defaults, each value with its
-//! origin, and everything that is wrong with them reported at once.
+//! The settings of a run: flags over the environment over files over defaults, each value with its origin. Everything that is
+//! wrong with them is reported at once.
 
 pub(crate) mod edit;
 mod secret;
@@ -30,7 +30,7 @@ pub(crate) const SYSTEM_FILE: &str = "/etc/atp/config.toml";
 /// What the names of the environment variables start with, an underscore after it.
 const ENV_PREFIX: &str = "ATP";
 
-/// The origin of values nobody set.
+/// The origin of values that no source sets.
 const DEFAULT: &str = "default";
 
 /// The file of one user, below the folder for configurations.
@@ -106,13 +106,13 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Whether nobody set it.
+    /// Whether no source sets it.
     pub(crate) fn is_default(&self) -> bool {
         self.origin == DEFAULT
     }
 }
 
-/// The settings a run goes by.
+/// The settings of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// The form of the data on stdout.

@@ -3,7 +3,7 @@
 /// What stands in a secret's place.
 const MASK: &str = "***";
 
-/// Parameters of a URI whose values are nobody's business.
+/// Parameters of a URI whose values are secret.
 const SECRET_PARAMETERS: [&str; 6] = ["password", "passwd", "pass", "passphrase", "secret", "token"];
 
 /// The URI without its secrets: the password of the user and the values of parameters that are named as
@@ -96,7 +96,7 @@ mod tests {
         }
 
         #[test]
-        fn where_there_is_nobody_there_is_no_secret(uri in "[a-z+]{0,6}(://)?[a-z0-9.:/é]{0,24}") {
+        fn a_uri_without_a_user_is_not_changed(uri in "[a-z+]{0,6}(://)?[a-z0-9.:/é]{0,24}") {
             prop_assert_eq!(mask_uri(&uri), uri);
         }
     }

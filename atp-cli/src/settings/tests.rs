@@ -1,4 +1,4 @@
-//! Settings as a whole: layers, origins, and what is said of mistakes.
+//! Settings as a whole: layers, origins, and messages about mistakes.
 
 use std::fs;
 use std::path::Path;

@@ -2,23 +2,24 @@
 
 use std::time::Duration;
 
-/// The longest duration that is taken. The clock reaches further, so that a deadline can be told from any of them.
+/// The longest duration that is accepted. The clock can represent later instants, so a deadline can be computed from any of
+/// them.
 pub const LONGEST: Duration = Duration::from_secs(100 * YEAR);
 
 /// A year as it is read: of 365.25 days, in seconds.
 const YEAR: u64 = 31_557_600;
 
-/// Why a text is no duration.
+/// Why a text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DurationError {
-    /// It does not read as one.
+    /// The text cannot be parsed as a duration.
     #[error("expected a number with a unit, such as 30s, 2m or 500ms")]
     Unreadable,
-    /// It is no time at all, where some is needed.
+    /// The duration is 0 where a longer one is needed.
     #[error("expected a duration longer than 0, such as 30s, 2m or 500ms")]
     Zero,
-    /// It is longer than any that is of use.
+    /// The duration is longer than 100 years.
     #[error("expected a duration of at most 100 years")]
     TooLong,
 }
@@ -26,7 +27,7 @@ pub enum DurationError {
 /// Reads a duration such as `30s`, `2m` or `1h 30m`, of at most 100 years.
 ///
 /// # Errors
-/// The text is none, or one that is longer.
+/// The text is not a duration, or the duration is longer.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -46,7 +47,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
 /// Reads a duration like [`parse_duration`] that is longer than 0.
 ///
 /// # Errors
-/// The text is none.
+/// The text is not a duration, or the duration is 0 or longer than 100 years.
 pub fn parse_positive_duration(text: &str) -> Result<Duration, DurationError> {
     parse_duration(text).and_then(
         |duration| {

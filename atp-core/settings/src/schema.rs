@@ -12,8 +12,8 @@ use crate::{key_text, sorted, values};
 /// How like a known key an unknown one must be for the known one to be suggested (0 to 1).
 const LIKENESS: f64 = 0.5;
 
-/// How like a setting's name the name of an environment variable must be, that is none, to be taken for a
-/// slip of the pen and not for some other program's.
+/// How like a setting's name the unknown name of an environment variable must be to count as a misspelt setting, and not as
+/// another program's variable (0 to 1).
 const VARIABLE_LIKENESS: f64 = 0.75;
 
 /// What can be tried with a value that cannot be used.
@@ -75,7 +75,7 @@ impl Schema {
         }
     }
 
-    /// Has a key of a section be read under its former name too. A path that leads nowhere changes nothing.
+    /// Makes a key of a section readable under its former name too. A path that leads nowhere changes nothing.
     pub fn keep_former(&mut self, section: &[&str], former: &str, name: &str) {
         let (Schema::Section(keys), rest) = (self, section.split_first()) else { return };
         match rest {

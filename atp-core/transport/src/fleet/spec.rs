@@ -1,4 +1,4 @@
-//! What a fleet should be, and how a manager is brought in line with it while work runs.
+//! A fleet as it should be, and how a manager is brought in line with it while work runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
