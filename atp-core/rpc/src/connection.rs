@@ -56,7 +56,7 @@ impl Connection {
         xdr::decode(&reply).map_err(|source| CallError::Reply { procedure, source })
     }
 
-    /// Makes a call that opens a stream. More than `buffer` bytes of the daemon's that nobody takes abort it.
+    /// Makes a call that opens a stream. More than `buffer` bytes from the daemon that are not read abort it.
     ///
     /// # Errors
     /// As of [`call`](Self::call).

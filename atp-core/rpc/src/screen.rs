@@ -8,7 +8,7 @@ use crate::numbers::procedure;
 
 /// Flags for a console (`virDomainConsoleFlags`).
 pub mod console {
-    /// Takes it from whoever has it.
+    /// Takes it from the client that has it.
     pub const FORCE: u32 = 1;
     /// Fails if someone has it.
     pub const SAFE: u32 = 2;
@@ -16,7 +16,7 @@ pub mod console {
 
 /// Flags for a channel (`virDomainChannelFlags`).
 pub mod channel {
-    /// Takes it from whoever has it.
+    /// Takes it from the client that has it.
     pub const FORCE: u32 = 1;
 }
 

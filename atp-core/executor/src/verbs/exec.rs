@@ -99,7 +99,7 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &ExecSpec) -> 
             explain(job, &connection, domain, FACTS.needs, output).await
         });
         let answer = match (answer.await, &process) {
-            // A process that was started is asked for its end over whatever connection there is.
+            // A process that was started is asked for its end over any connection there is.
             (Err(error), Some(process)) => {
                 if retry.after(&error).await {
                     continue;

@@ -1,14 +1,12 @@
 //! `qmp`: one command to QEMU's monitor.
 
-use atp_protocol::{LibvirtCarrier, RawCommand, monitor};
-use atp_transport::Effect;
+use atp_protocol::{Peer, RawCommand};
 use atp_transport::domain::DomainInfo;
 
-use super::Data;
-use super::answer::{Answer, explain, finish, not_running};
 use super::completion::Completion;
 use super::facts::{Needs, VerbFacts};
 use super::job::Job;
+use super::raw_command;
 use super::scenario::fields::{Field, Shape, field};
 
 pub(super) static FACTS: VerbFacts = VerbFacts {
@@ -26,16 +24,7 @@ pub(super) fn facts(_: &RawCommand) -> &'static VerbFacts {
 }
 
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, command: &RawCommand) -> Completion {
-    let answer = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-        if let Some(state) = not_running(&connection, domain, FACTS.needs).await? {
-            return Ok(Answer::NotRunning(state, Effect::None));
-        }
-        job.attempt.mark_sent().await;
-        let carrier = LibvirtCarrier::new(&connection, domain.uuid);
-        let reply = monitor::execute_raw(&carrier, command, job.deadline()).await;
-        explain(job, &connection, domain, FACTS.needs, reply).await
-    });
-    finish(job, domain, answer.await, |reply| Completion::ok(Effect::Done, Data::Reply(reply)))
+    raw_command::send(job, domain, FACTS.needs, Peer::Monitor, command).await
 }
 
 /// The key in a step of a scenario.

@@ -117,7 +117,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fifo");
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        // Its other end, with something in it: else whatever reads from it would hang, and so would this test.
+        // Its other end, with something in it: else a reader of it would hang, and so would this test.
         let mut other_end = File::options().read(true).write(true).open(&path).unwrap();
         io::Write::write_all(&mut other_end, b"abc").unwrap();
         assert_eq!(of_local(&path, 3).await.unwrap_err().kind(), "local-file-error");

@@ -19,7 +19,7 @@ pub fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
 fn write_in_place_by(path: &Path, bytes: &[u8], sync: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
     let folder = folder_of(path);
     make_folder(folder, &sync)?;
-    // A name that nobody can have put something at. The file goes away with it where anything fails.
+    // A name at which no other process can have put anything. The file is removed if anything fails.
     let mut unfinished = tempfile::Builder::new();
     unfinished.prefix(".atp-").suffix(".part").permissions(Permissions::from_mode(0o666));
     let (mut file, unfinished) = unfinished.tempfile_in(folder)?.into_parts();

@@ -11,7 +11,7 @@ use super::durable::folder_of;
 use crate::error::FileError;
 use crate::error::{ProtocolError, Result};
 
-/// Nobody else reads it before it is known to be a copy, nor writes it.
+/// No other user reads or writes it before it is known to be a copy.
 pub(super) const PRIVATE: u32 = 0o600;
 
 /// How often to look again when another file is at the path each time.

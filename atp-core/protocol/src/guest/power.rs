@@ -74,7 +74,7 @@ pub async fn power(
             Err(error) if is_there && error.transport_kind() == Some(ErrorKind::VmNotRunning) => {
                 Ok(PoweredBy::Agent)
             }
-            // The agent may have been told, whatever the button says.
+            // The agent may have got the command, whether the button was refused or not.
             Err(error) if is_there && error.effect() == Effect::None && by_agent.effect() != Effect::None => {
                 Err(by_agent)
             }

@@ -151,7 +151,7 @@ impl Driver {
                     let mut next = command;
                     for _ in 0..BATCH {
                         match next {
-                            // Without handles there is nobody to serve.
+                            // Without handles there is no caller to serve.
                             None | Some(Command::End) => return EndReason::Closed,
                             Some(Command::Keepalive(config)) => {
                                 self.keepalive = Some(Watch::new(config, Instant::now()));
@@ -272,7 +272,7 @@ impl Driver {
                     self.abort_soon((procedure, header.serial));
                 }
             }
-            Answer::Register { .. } | Answer::Nobody => {}
+            Answer::Register { .. } | Answer::Abandoned => {}
         }
     }
 
@@ -391,7 +391,7 @@ impl Driver {
     /// Withdraws a registration as soon as there is a slot for it.
     fn deregister_soon(&self, procedure: Procedure, id: i32) {
         let payload = Bytes::copy_from_slice(&id.to_be_bytes());
-        let answer = Answer::Nobody;
+        let answer = Answer::Abandoned;
         self.soon(move |slot| Command::Call(Outgoing { procedure, payload, answer, slot, token: None }));
     }
 

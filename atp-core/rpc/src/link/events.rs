@@ -1,4 +1,4 @@
-//! Events: registrations at the daemon, and the bounded queue from the task to whoever takes them.
+//! Events: registrations at the daemon, and the bounded queue from the task to the reader.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -208,7 +208,7 @@ impl Registrations {
                 self.early.push_back((program, id, procedure, Bytes::copy_from_slice(&payload)));
             }
             // Of a registration that was withdrawn.
-            None => tracing::debug!(procedure, id, "an event that nobody takes"),
+            None => tracing::debug!(procedure, id, "an event without a reader"),
         }
     }
 }

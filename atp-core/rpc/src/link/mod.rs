@@ -97,28 +97,28 @@ enum Answer {
         deregister: Procedure,
         answer: oneshot::Sender<Result<(), CallError>>,
     },
-    /// Nobody waits for it.
-    Nobody,
+    /// No caller waits for it.
+    Abandoned,
 }
 
 impl Answer {
-    /// Whether whoever asked has gone away.
+    /// Whether the caller has left.
     fn is_unwanted(&self) -> bool {
         match self {
             Answer::Reply(answer) => answer.is_closed(),
             Answer::Stream { answer, .. } => answer.is_closed(),
             Answer::Register { answer, .. } => answer.is_closed(),
-            Answer::Nobody => false,
+            Answer::Abandoned => false,
         }
     }
 
     fn fail(self, error: CallError) {
-        // Whoever asked may have gone away.
+        // The caller may have left.
         match self {
             Answer::Reply(answer) => drop(answer.send(Err(error))),
             Answer::Stream { answer, .. } => drop(answer.send(Err(error))),
             Answer::Register { answer, .. } => drop(answer.send(Err(error))),
-            Answer::Nobody => tracing::debug!(%error, "a call that nobody waits for failed"),
+            Answer::Abandoned => tracing::debug!(%error, "an abandoned call failed"),
         }
     }
 }

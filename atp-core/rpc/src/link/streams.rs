@@ -150,7 +150,7 @@ impl Entry {
     /// Tells the reader why the stream ends, and that it ends.
     fn fail(&mut self, error: StreamError) {
         if let Some(chunks) = self.chunks.take() {
-            // Fails when nobody reads any more.
+            // Fails if the reader has left.
             let _unread = chunks.send(Err(error));
         }
     }
@@ -224,7 +224,7 @@ impl Streams {
     pub(super) fn ended(&mut self, key: StreamKey, error: Option<StreamError>) {
         let Some(mut entry) = self.open.remove(&key) else { return };
         if let Some((_slot, Some(done))) = entry.ending.take() {
-            // Fails when nobody waits any more.
+            // Fails if the caller has left.
             let _unheard = done.send(error.clone().map_or(Ok(()), Err));
         }
         if let Some(error) = error {
@@ -250,7 +250,7 @@ impl Streams {
         }
     }
 
-    /// Nobody reads any more. Returns whether the stream is still to be aborted.
+    /// The reader has left. Returns whether the stream is still to be aborted.
     pub(super) fn unwanted(&mut self, key: StreamKey) -> bool {
         self.open.get_mut(&key).is_some_and(|entry| {
             entry.chunks = None;

@@ -334,7 +334,7 @@ async fn a_way_to_authenticate_that_is_not_offered_is_named() {
     );
 }
 
-/// It reads the notice even when nobody waits for anything.
+/// It reads the notice even when no call is in flight.
 #[tokio::test(start_paused = true)]
 async fn a_daemon_that_loses_its_hypervisor_says_so() {
     let (connection, mut daemon) = connect().await;

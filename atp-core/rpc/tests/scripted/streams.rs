@@ -148,7 +148,7 @@ async fn the_daemons_error_ends_a_stream() {
         other => panic!("{other:?}"),
     }
     assert_eq!(stream.recv().await.unwrap(), None);
-    // To send more is no error of its own, and reaches nobody.
+    // To send more is no error of its own, and has no reader.
     stream.send(Bytes::from_static(b"x")).await.unwrap();
     stream.finish().await.unwrap();
 }

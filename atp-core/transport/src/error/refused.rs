@@ -1,10 +1,13 @@
 //! Which of libvirt's errors say that nothing was done.
 
 use super::{ErrorKind, LibvirtError};
+use crate::domain::error_numbers::{
+    CONFIG_UNSUPPORTED, INVALID_ARG, INVALID_DOMAIN, NO_DOMAIN_METADATA, XML_ERROR,
+};
 
-/// `VIR_ERR_INVALID_DOMAIN`, `VIR_ERR_INVALID_ARG`, `VIR_ERR_XML_ERROR`, `VIR_ERR_CONFIG_UNSUPPORTED`,
-/// `VIR_ERR_NO_DOMAIN_METADATA`: what was asked for cannot be asked for.
-const INVALID_REQUEST: [u32; 5] = [7, 8, 27, 67, 80];
+/// What was asked for cannot be asked for.
+const INVALID_REQUEST: [u32; 5] =
+    [INVALID_DOMAIN, INVALID_ARG, XML_ERROR, CONFIG_UNSUPPORTED, NO_DOMAIN_METADATA];
 
 /// An error reply of QEMU to a command of libvirt's own. The daemon may speak another language than English, and then the
 /// effect is unknown, which is safe.
