@@ -112,6 +112,11 @@ fn bytes_come_back_as_they_were_sent() {
         let mut channel = open(&manager, &guest).await;
         assert_eq!(Resources::now().sockets, 1, "the channel's own connection");
         assert_eq!(echo(&mut channel, b"hello").await, b"hello");
+        // A write is on its way without a flush, too.
+        channel.write_all(b"bare").await.unwrap();
+        let mut back = [0; 4];
+        timeout(SOON, channel.read_exact(&mut back)).await.unwrap().unwrap();
+        assert_eq!(&back, b"bare");
         // All byte values, in more than one packet.
         let bytes: Vec<u8> = (0..300_000u32).map(|n| (n * 31 % 256) as u8).collect();
         assert_eq!(echo(&mut channel, &bytes).await, bytes);
