@@ -200,10 +200,11 @@ impl Driver {
 
     /// Takes all whole messages. Returns a reason to end.
     fn take_frames(&mut self, inbox: &mut BytesMut) -> Result<Option<Ended>, FrameError> {
+        // Of a long message on a slow line it is a while until all of it is there.
+        if let Some(watch) = &mut self.keepalive {
+            watch.sign_of_life(Instant::now());
+        }
         while let Some(frame) = self.codec.decode(inbox)? {
-            if let Some(watch) = &mut self.keepalive {
-                watch.sign_of_life(Instant::now());
-            }
             if let Some(reason) = self.take_frame(frame)? {
                 return Ok(Some(reason));
             }

@@ -1,8 +1,13 @@
 use std::time::Duration;
 
+use atp_rpc::frame::{FrameCodec, Header};
 use atp_rpc::numbers::{Kind, Program, procedure};
+use atp_rpc::xdr::encode;
 use atp_rpc::{ConnectOptions, EndReason, Keepalive};
+use bytes::BytesMut;
 use tokio::time::{Instant, sleep, timeout};
+
+use tokio_util::codec::Encoder;
 
 use crate::daemon::{connect, connect_with};
 
@@ -41,6 +46,23 @@ async fn a_hung_call_on_a_living_daemon_is_waited_for() {
         daemon.reply(&call, &"at last").await;
     };
     assert_eq!(tokio::join!(connection.hostname(), play).0.unwrap(), "at last");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reply_is_a_sign_of_life_all_the_time() {
+    let (connection, mut daemon) = connect().await;
+    let play = async {
+        let call = daemon.expect(procedure::CONNECT_GET_CAPABILITIES).await;
+        let header = Header { kind: Kind::Reply, ..call.header };
+        let mut bytes = BytesMut::new();
+        let text = encode(&"x".repeat(200)).unwrap();
+        FrameCodec::default().encode((header, &text[..]), &mut bytes).unwrap();
+        for byte in bytes {
+            sleep(Duration::from_secs(4)).await;
+            daemon.raw(&[byte]).await;
+        }
+    };
+    assert_eq!(tokio::join!(connection.capabilities(), play).0.unwrap().len(), 200);
 }
 
 #[tokio::test(start_paused = true)]
