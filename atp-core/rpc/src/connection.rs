@@ -56,7 +56,8 @@ impl Connection {
         xdr::decode(&reply).map_err(|source| CallError::Reply { procedure, source })
     }
 
-    /// Makes a call that opens a stream. More than `buffer` bytes from the daemon that are not read abort it.
+    /// Makes a call that opens a stream. The stream is aborted when more than `buffer` received bytes wait to
+    /// be taken.
     ///
     /// # Errors
     /// As of [`call`](Self::call).
@@ -72,18 +73,17 @@ impl Connection {
         Ok((reply, stream))
     }
 
-    /// A queue for events, with room for so many that are not taken yet. Nothing comes before it is told what to
-    /// [`watch`](Self::watch).
+    /// A queue for events that holds up to `capacity` of them. It stays empty until [`watch`](Self::watch) is called.
     pub fn events(&self, capacity: usize) -> Events {
         Events::new(self.link.clone(), capacity)
     }
 
-    /// Whether the daemon can tell of events.
+    /// Whether the daemon supports event callbacks.
     pub fn has_events(&self) -> bool {
         self.has_events
     }
 
-    /// Has the daemon tell a queue of events of a kind, of one domain or of all
+    /// Registers for events of a kind, of one domain or of all
     /// (`virConnectDomainEventRegisterAny`). The daemon takes each kind once a connection for each domain, and once
     /// for all of them.
     ///
@@ -101,7 +101,7 @@ impl Connection {
         events.register(procedure::EVENT_REGISTER, procedure::EVENT_DEREGISTER, &arguments).await
     }
 
-    /// Has the daemon tell a queue of the events of QEMU's monitors, of one domain or of all, of one name or of all
+    /// Registers for events of QEMU's monitors, of one domain or of all, of one name or of all
     /// (`virConnectDomainQemuMonitorEventRegister`).
     ///
     /// When the future is dropped, the registration may have been made.
@@ -123,7 +123,7 @@ impl Connection {
     /// otherwise. Calls that are under way end with it.
     ///
     /// # Errors
-    /// As of [`call`](Self::call). The connection is closed all the same.
+    /// As of [`call`](Self::call). The connection is closed in any case.
     pub async fn close(self) -> Result<(), CallError> {
         let result = self.call(procedure::CONNECT_CLOSE, &()).await;
         self.link.finish();

@@ -177,7 +177,7 @@ pub enum EndReason {
         /// For how long.
         silence: Duration,
     },
-    /// The daemon told that it lost its own connection to the hypervisor (`virConnectCloseReason`).
+    /// The daemon reported that it lost its own connection to the hypervisor (`virConnectCloseReason`).
     #[error("the daemon lost its hypervisor (reason {reason})")]
     Notice {
         /// 0 an error, 1 an end of file, 2 a keepalive, 3 the client.

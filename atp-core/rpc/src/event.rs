@@ -1,4 +1,4 @@
-//! What happens to domains, as the daemon tells it.
+//! What happens to domains, as the daemon reports it.
 
 use crate::message::RemoteDomain;
 use crate::numbers::Program;

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_inside_a_message_is_told() {
+    fn an_end_inside_a_message_is_an_error() {
         let mut cut = bytes(&frame(vec![0; 8], 1, 1));
         cut.truncate(30);
         assert!(matches!(FrameCodec::default().decode_eof(&mut cut), Err(FrameError::Cut(30))));

@@ -211,7 +211,7 @@ fn rpc_keeps_a_connection_with_hung_calls_alive() {
                 )
             })
             .collect();
-        // Longer than both sides' keepalive would bear, and the one place that is left works on.
+        // Longer than the keepalive limit of either side. The remaining slot stays usable.
         for _ in 0..20 {
             sleep(Duration::from_secs(2)).await;
             timeout(SOON, connection.hostname()).await.unwrap().unwrap();
@@ -222,7 +222,7 @@ fn rpc_keeps_a_connection_with_hung_calls_alive() {
         guest.resume_qemu().unwrap();
         let mut answered = 0;
         for call in calls {
-            // Those that waited for the monitor have been told so after 30 s.
+            // Those that waited for the monitor failed after 30 s.
             match timeout(SOON, call).await.unwrap().unwrap() {
                 Ok(_) => answered += 1,
                 Err(error) => assert!(error.is_code(code::OPERATION_TIMEOUT), "{error:?}"),

@@ -29,7 +29,7 @@ impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
 /// A way to a daemon that is open.
 pub(crate) struct Dialled {
     pub(crate) io: Box<dyn Io + Unpin>,
-    /// Whether no third party can read along or pretend to be the daemon, so that a password may be sent.
+    /// Whether no third party can read what is sent or act as the daemon. A password may be sent only then.
     pub(crate) private: bool,
     pub(crate) stderr: Option<Stderr>,
 }

@@ -74,7 +74,7 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectFailure> {
         match ended {
             Some(Ok((_, Ok(stream)))) => return Ok(stream),
             Some(Ok((address, Err(source)))) => {
-                // That of the first address is the one to tell: the others are its spares.
+                // The first address is the preferred one, so its error is reported.
                 let failed = ConnectFailure::Dial { to: address.to_string(), source };
                 failure.get_or_insert(failed);
             }

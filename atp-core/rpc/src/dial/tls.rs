@@ -187,7 +187,7 @@ fn pem<T: PemObject>(path: &Path) -> Result<Vec<T>, ConnectFailure> {
     }
 }
 
-/// Takes any certificate, as `no_verify=1` asks for. The peer has to have its key all the same.
+/// Takes any certificate, as `no_verify=1` asks for. The peer still has to prove that it has the key.
 #[derive(Debug)]
 struct Unverified(WebPkiSupportedAlgorithms);
 

@@ -30,7 +30,7 @@ pub(super) fn candidates(uri: &Uri, read_only: bool, folder: &Path) -> Result<Ve
     if let Some(socket) = uri.parameter("socket") {
         return Ok(vec![socket.into()]);
     }
-    // The user's own daemons have no socket for reading only: its OPEN says so all the same.
+    // The user's own daemons have no socket for reading only: only OPEN says it.
     let suffix = if read_only && !uri.is_session() { "-ro" } else { "" };
     let direct = folder.join(format!("virt{}d-sock{suffix}", uri.driver));
     let legacy = folder.join(format!("libvirt-sock{suffix}"));

@@ -87,12 +87,12 @@ impl Driver {
         }
     }
 
-    /// Drives the link until it ends, and tells everyone.
+    /// Drives the link until it ends, and reports the end to all callers.
     pub(super) async fn run<S: AsyncRead + AsyncWrite>(
         mut self,
         io: S,
         mut commands: mpsc::UnboundedReceiver<Command>,
-        told: watch::Sender<Option<Arc<LinkEnd>>>,
+        ended: watch::Sender<Option<Arc<LinkEnd>>>,
         stderr: Option<Stderr>,
     ) {
         let reason = self.drive(io, &mut commands).await;
@@ -102,7 +102,7 @@ impl Driver {
             (_, Some(stderr)) => stderr.complete().await,
         };
         let end = Arc::new(LinkEnd { reason, said });
-        let _no_handle = told.send(Some(end.clone()));
+        let _no_handle = ended.send(Some(end.clone()));
         self.slots.close();
         commands.close();
         while let Ok(command) = commands.try_recv() {
@@ -151,7 +151,7 @@ impl Driver {
                     let mut next = command;
                     for _ in 0..BATCH {
                         match next {
-                            // Without handles there is no caller to serve.
+                            // The last handle was dropped, or the end was requested.
                             None | Some(Command::End) => return EndReason::Closed,
                             Some(Command::Keepalive(config)) => {
                                 self.keepalive = Some(Watch::new(config, Instant::now()));
@@ -273,7 +273,7 @@ impl Driver {
                     self.abort_soon((procedure, header.serial));
                 }
             }
-            Answer::Register { .. } | Answer::Abandoned => {}
+            Answer::Register { .. } | Answer::Discard => {}
         }
     }
 
@@ -392,7 +392,7 @@ impl Driver {
     /// Withdraws a registration as soon as there is a slot for it.
     fn deregister_soon(&self, procedure: Procedure, id: i32) {
         let payload = Bytes::copy_from_slice(&id.to_be_bytes());
-        let answer = Answer::Abandoned;
+        let answer = Answer::Discard;
         self.soon(move |slot| Command::Call(Outgoing { procedure, payload, answer, slot, token: None }));
     }
 

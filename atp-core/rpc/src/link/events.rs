@@ -1,4 +1,4 @@
-//! Events: registrations at the daemon, and the bounded queue from the task to the reader.
+//! Events: registrations at the daemon, and the bounded queue between the task and the consumer.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -30,7 +30,7 @@ pub enum EventItem {
 
 /// A queue of the events of one connection, in the order in which the daemon sent them.
 ///
-/// It takes what it was told to [watch](crate::Connection::events). Dropping it deregisters at the daemon, without
+/// It receives what [`watch`](crate::Connection::watch) registers for. Dropping it deregisters at the daemon, without
 /// waiting for that. It keeps the connection open.
 pub struct Events {
     link: Link,
@@ -196,7 +196,7 @@ impl Registrations {
         gone.map(|((_, id), (_, deregister))| (deregister, id)).collect()
     }
 
-    /// Takes an event message. Its payload begins with the number of the registration.
+    /// Handles an event message. Its payload begins with the number of the registration.
     pub(super) fn event(&mut self, program: Program, procedure: i32, payload: Bytes) {
         let Some(id) = payload.first_chunk().copied().map(i32::from_be_bytes) else {
             tracing::warn!(procedure, "a message without a payload");
@@ -208,7 +208,7 @@ impl Registrations {
                 self.early.push_back((program, id, procedure, Bytes::copy_from_slice(&payload)));
             }
             // Of a registration that was withdrawn.
-            None => tracing::debug!(procedure, id, "an event without a reader"),
+            None => tracing::debug!(procedure, id, "an event of an unknown registration"),
         }
     }
 }
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_at_the_end_is_told_too() {
+    fn a_gap_at_the_end_is_reported_too() {
         let queue = queue(1);
         (0..3).for_each(|id| queue.push(Some(event(id))));
         assert_eq!(queue.state().take(), Some(EventItem::Event(event(0))));

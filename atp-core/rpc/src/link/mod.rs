@@ -45,7 +45,7 @@ pub(crate) struct Link {
     end: watch::Receiver<Option<Arc<LinkEnd>>>,
 }
 
-/// What a handle tells the task.
+/// A command from a handle to the task.
 enum Command {
     Call(Outgoing),
     /// Data up a stream.
@@ -97,28 +97,28 @@ enum Answer {
         deregister: Procedure,
         answer: oneshot::Sender<Result<(), CallError>>,
     },
-    /// No caller waits for it.
-    Abandoned,
+    /// The reply is discarded.
+    Discard,
 }
 
 impl Answer {
-    /// Whether the caller has left.
+    /// Whether the caller has dropped its future.
     fn is_unwanted(&self) -> bool {
         match self {
             Answer::Reply(answer) => answer.is_closed(),
             Answer::Stream { answer, .. } => answer.is_closed(),
             Answer::Register { answer, .. } => answer.is_closed(),
-            Answer::Abandoned => false,
+            Answer::Discard => false,
         }
     }
 
     fn fail(self, error: CallError) {
-        // The caller may have left.
+        // Sending fails when the caller has dropped its future.
         match self {
             Answer::Reply(answer) => drop(answer.send(Err(error))),
             Answer::Stream { answer, .. } => drop(answer.send(Err(error))),
             Answer::Register { answer, .. } => drop(answer.send(Err(error))),
-            Answer::Abandoned => tracing::debug!(%error, "an abandoned call failed"),
+            Answer::Discard => tracing::debug!(%error, "a call of the link's own failed"),
         }
     }
 }
@@ -130,10 +130,10 @@ impl Link {
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         let (commands, inbox) = mpsc::unbounded_channel();
-        let (told, end) = watch::channel(None);
+        let (ended, end) = watch::channel(None);
         let slots = Arc::new(Semaphore::new(slots.max(1)));
         let driver = driver::Driver::new(commands.downgrade(), slots.clone());
-        tokio::spawn(driver.run(io, inbox, told, stderr));
+        tokio::spawn(driver.run(io, inbox, ended, stderr));
         Link { commands, slots, end }
     }
 
@@ -190,7 +190,7 @@ impl Link {
         answered.await.unwrap_or_else(|_| Err(lost(false)))
     }
 
-    /// Tells the task that the daemon knows pings.
+    /// Starts keepalive: the daemon supports pings.
     pub(crate) fn keep_alive(&self, config: Keepalive) {
         self.tell(Command::Keepalive(config));
     }

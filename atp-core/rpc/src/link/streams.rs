@@ -26,7 +26,7 @@ const COPIED: usize = 16 * 1024;
 
 type Chunk = Result<Bytes, StreamError>;
 
-/// Told how a stream has ended.
+/// Receives how a stream has ended.
 pub(super) type Done = oneshot::Sender<Result<(), StreamError>>;
 
 /// What a handle gets of a stream that was opened.
@@ -114,7 +114,7 @@ impl Stream {
         let lost = |link: &Link| StreamError::Lost(link.end());
         let result = ended.await.unwrap_or_else(|_| Err(lost(&self.link)));
         self.over = true;
-        // An error that came before tells more than the confirmation.
+        // An earlier error is more specific than the confirmation.
         while let Ok(chunk) = self.opened.chunks.try_recv() {
             chunk?;
         }
@@ -147,10 +147,10 @@ struct Entry {
 }
 
 impl Entry {
-    /// Tells the reader why the stream ends, and that it ends.
+    /// Reports the error to the reader, and ends its data.
     fn fail(&mut self, error: StreamError) {
         if let Some(chunks) = self.chunks.take() {
-            // Fails if the reader has left.
+            // Fails when the handle was dropped.
             let _unread = chunks.send(Err(error));
         }
     }
@@ -224,7 +224,7 @@ impl Streams {
     pub(super) fn ended(&mut self, key: StreamKey, error: Option<StreamError>) {
         let Some(mut entry) = self.open.remove(&key) else { return };
         if let Some((_slot, Some(done))) = entry.ending.take() {
-            // Fails if the caller has left.
+            // Fails when the future was dropped.
             let _unheard = done.send(error.clone().map_or(Ok(()), Err));
         }
         if let Some(error) = error {
@@ -250,7 +250,7 @@ impl Streams {
         }
     }
 
-    /// The reader has left. Returns whether the stream is still to be aborted.
+    /// The handle was dropped. Returns whether the stream is still to be aborted.
     pub(super) fn unwanted(&mut self, key: StreamKey) -> bool {
         self.open.get_mut(&key).is_some_and(|entry| {
             entry.chunks = None;

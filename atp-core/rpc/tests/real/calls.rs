@@ -174,7 +174,7 @@ async fn a_screenshot_is_the_file_that_virsh_writes() {
     daemon.virsh(&["screenshot", DOMAIN, file.to_str().unwrap()]);
     assert!(picture == std::fs::read(file).unwrap(), "{} bytes", picture.len());
 
-    // A stream that is not read is aborted, and delays nothing.
+    // One that is not taken is aborted, and delays nothing else.
     let (_, stream) = connection.screenshot(domain, 0, 16).await.unwrap();
     assert!(stream.finish().await.is_err() || connection.is_open());
     drop(connection.screenshot(domain, 0, 1 << 20).await.unwrap());

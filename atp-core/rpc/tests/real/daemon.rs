@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use atp_rpc::{ConnectOptions, Connection};
 
-/// A TCP port without a listener, as far as that can be known.
+/// A TCP port that was free a moment ago.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

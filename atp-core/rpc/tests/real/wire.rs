@@ -59,7 +59,7 @@ fn take(calls: &Calls) -> Vec<Frame> {
     calls.map(|frame| Frame { header: Header { serial: 0, ..frame.header }, ..frame }).collect()
 }
 
-/// Runs `virsh`, which may fail: the test driver does not know all calls, and is asked for them all the same.
+/// Runs `virsh`, which may fail: the test driver does not know all calls, but is sent them.
 async fn virsh(uri: &str, arguments: &[&str]) {
     let output = Command::new("virsh").args(["-c", uri]).args(arguments).output().await.unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

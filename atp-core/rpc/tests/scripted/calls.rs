@@ -18,8 +18,8 @@ async fn replies_find_their_calls_in_any_order() {
         let calls = [daemon.expect(HOSTNAME).await, daemon.expect(HOSTNAME).await];
         for (call, name) in calls.iter().zip(["one", "two"]).rev() {
             // One of a serial that no call has, one of another program, and an event of no registration.
-            let stranger = Header { kind: Kind::Reply, serial: 77_777, ..call.header };
-            daemon.send(stranger, &[1, 2, 3, 4]).await;
+            let unknown = Header { kind: Kind::Reply, serial: 77_777, ..call.header };
+            daemon.send(unknown, &[1, 2, 3, 4]).await;
             daemon.event(9).await;
             daemon.reply(call, &name).await;
             daemon.reply(call, &"again").await;
@@ -96,7 +96,7 @@ async fn events_that_are_not_taken_hold_up_nothing_and_leave_a_gap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registration_that_nobody_wants_any_more_is_withdrawn() {
+async fn a_registration_whose_queue_was_dropped_is_withdrawn() {
     let (connection, mut daemon) = connect().await;
     let events = connection.events(4);
     let watch = connection.watch(&events, EventId::Reboot, None);
@@ -334,7 +334,7 @@ async fn a_way_to_authenticate_that_is_not_offered_is_named() {
     );
 }
 
-/// It reads the notice even when no call is in flight.
+/// Also when no call is under way.
 #[tokio::test(start_paused = true)]
 async fn a_daemon_that_loses_its_hypervisor_says_so() {
     let (connection, mut daemon) = connect().await;

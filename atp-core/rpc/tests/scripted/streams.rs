@@ -50,7 +50,7 @@ async fn data_flows_in_both_directions_to_the_end() {
     let play = async {
         expect(&mut daemon, &call, Status::Ok).await;
         daemon.stream(&call, Status::Ok, b"").await;
-        // Late packets have to be borne.
+        // Late packets are ignored.
         daemon.stream(&call, Status::Continue, b"late").await;
     };
     tokio::join!(stream.finish(), play).0.unwrap();
@@ -148,7 +148,7 @@ async fn the_daemons_error_ends_a_stream() {
         other => panic!("{other:?}"),
     }
     assert_eq!(stream.recv().await.unwrap(), None);
-    // To send more is no error of its own, and has no reader.
+    // To send more is no further error; the data is dropped.
     stream.send(Bytes::from_static(b"x")).await.unwrap();
     stream.finish().await.unwrap();
 }
