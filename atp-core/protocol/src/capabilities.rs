@@ -8,8 +8,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use qapi::qga::{GuestAgentInfo, guest_info};
 use tokio::time::Instant;
 
@@ -96,17 +97,17 @@ impl<K: Eq + Hash + Clone> CapabilityCache<K> {
 
     /// What is known of a VM's agent.
     pub fn get(&self, vm: &K) -> Option<Arc<AgentCapabilities>> {
-        self.known().get(vm).cloned()
+        self.known.lock().get(vm).cloned()
     }
 
     /// Forgets what is known of a VM's agent.
     pub fn forget(&self, vm: &K) {
-        self.known().remove(vm);
+        self.known.lock().remove(vm);
     }
 
     /// Forgets what is known of the agents of all VMs for which `lost` is true.
     pub fn forget_all(&self, mut lost: impl FnMut(&K) -> bool) {
-        self.known().retain(|vm, _| !lost(vm));
+        self.known.lock().retain(|vm, _| !lost(vm));
     }
 
     /// Has the failure of some work with a VM's agent say what is behind it: where the agent refused a command that it
@@ -162,13 +163,8 @@ impl<K: Eq + Hash + Clone> CapabilityCache<K> {
             return known;
         }
         let now = Arc::new(AgentCapabilities::ask(carrier, deadline).await.ok()?);
-        self.known().insert(vm.clone(), now.clone());
+        self.known.lock().insert(vm.clone(), now.clone());
         Some(now)
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashMap<K, Arc<AgentCapabilities>>> {
-        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

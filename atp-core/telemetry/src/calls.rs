@@ -6,10 +6,11 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use atp_transport::{CallInfo, HostId, Interceptor, TransportError};
+use parking_lot::{Mutex, RwLock};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -53,23 +54,23 @@ impl CallMetrics {
         let operation = self.operation(call.host, call.operation);
         operation.durations.observe(took.as_secs_f64());
         if let Some(kind) = failure {
-            let mut failures = operation.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut failures = operation.failures.lock();
             *failures.entry(kind).or_default() += 1;
         }
     }
 
     /// Forgets the hosts that are not among these.
     pub(crate) fn keep(&self, hosts: &BTreeSet<HostId>) {
-        let mut known = self.shared.hosts.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.shared.hosts.write();
         known.retain(|host, _| hosts.contains(host));
     }
 
     fn operation(&self, host: &HostId, name: &'static str) -> Arc<Operation> {
         let host = self.host(host);
         // Nothing under these locks can panic half-way, so poisoned ones still guard sound data.
-        let known = host.operations.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        let known = host.operations.read().get(name).cloned();
         known.unwrap_or_else(|| {
-            let mut operations = host.operations.write().unwrap_or_else(PoisonError::into_inner);
+            let mut operations = host.operations.write();
             let new = || {
                 let durations = Histogram::new(self.shared.buckets.iter().copied());
                 Arc::new(Operation { durations, failures: Mutex::default() })
@@ -79,19 +80,19 @@ impl CallMetrics {
     }
 
     fn host(&self, host: &HostId) -> Arc<Host> {
-        let known = self.shared.hosts.read().unwrap_or_else(PoisonError::into_inner).get(host).cloned();
+        let known = self.shared.hosts.read().get(host).cloned();
         known.unwrap_or_else(|| {
-            let mut hosts = self.shared.hosts.write().unwrap_or_else(PoisonError::into_inner);
+            let mut hosts = self.shared.hosts.write();
             hosts.entry(host.clone()).or_default().clone()
         })
     }
 
     /// Everything that was counted, by host and operation.
     fn all(&self) -> BTreeMap<(HostId, &'static str), Arc<Operation>> {
-        let hosts = self.shared.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        let hosts = self.shared.hosts.read();
         let mut all = BTreeMap::new();
         for (id, host) in hosts.iter() {
-            let operations = host.operations.read().unwrap_or_else(PoisonError::into_inner);
+            let operations = host.operations.read();
             all.extend(operations.iter().map(|(name, operation)| ((id.clone(), *name), operation.clone())));
         }
         all
@@ -129,7 +130,7 @@ impl Collector for CallMetrics {
         let help = "Calls that failed, by kind";
         let mut metric = encoder.encode_descriptor("atp_call_failures", help, None, MetricType::Counter)?;
         for ((host, name), operation) in &all {
-            let failures = operation.failures.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let failures = operation.failures.lock().clone();
             for (kind, count) in failures {
                 let labels = [("host", host.as_str()), ("operation", *name), ("kind", kind)];
                 let none: Option<&Exemplar<NoLabelSet, u64>> = None;

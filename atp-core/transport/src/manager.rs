@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::admission::interceptor::Interceptor;
 use crate::config::TransportConfig;
@@ -217,12 +219,11 @@ impl<C: Connector> TransportManager<C> {
     }
 
     pub(crate) fn state(&self) -> RwLockReadGuard<'_, State<C>> {
-        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
-        self.shared.state.read().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.read()
     }
 
     pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State<C>> {
-        self.shared.state.write().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.write()
     }
 
     /// How the hosts and the fleet were when they were last looked at, at most

@@ -2,10 +2,11 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::outcome::Outcome;
@@ -78,7 +79,7 @@ impl Running {
     pub fn wait_for_lines(&self, count: usize) {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let came = self.stdout.lines.wait_for(left, |lines| lines.len() >= count);
-        assert!(came, "there are not {count} lines on stdout\nstderr: {:?}", self.stderr.lines.get());
+        assert!(came, "there are not {count} lines on stdout\nstderr: {:?}", self.stderr.lines.lines.lock());
     }
 
     /// Waits for a line with this text on stderr.
@@ -101,8 +102,8 @@ impl Running {
         assert!(
             came,
             "{text:?} is missing\nstdout: {:?}\nstderr: {:?}",
-            self.stdout.lines.get(),
-            self.stderr.lines.get()
+            self.stdout.lines.lines.lock(),
+            self.stderr.lines.lines.lock()
         );
     }
 
@@ -119,8 +120,8 @@ impl Running {
                 Ok(None) => panic!(
                     "atp hangs: killed after {:?}\nstdout: {:?}\nstderr: {:?}",
                     self.started.elapsed(),
-                    self.stdout.lines.get(),
-                    self.stderr.lines.get()
+                    self.stdout.lines.lines.lock(),
+                    self.stderr.lines.lines.lock()
                 ),
                 Err(error) => panic!("cannot wait for atp: {error}"),
             }
@@ -277,7 +278,7 @@ impl Stream {
             // The thread has no code that panics.
             let _ = reader.join();
         }
-        self.lines.get().clone()
+        self.lines.lines.lock().clone()
     }
 }
 
@@ -289,17 +290,12 @@ struct Lines {
 
 impl Lines {
     fn push(&self, line: Line) {
-        self.get().push(line);
+        self.lines.lock().push(line);
         self.came.notify_all();
-    }
-
-    fn get(&self) -> MutexGuard<'_, Vec<Line>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the lines meet a condition. False if they do not in time.
     fn wait_for(&self, limit: Duration, wanted: impl Fn(&[Line]) -> bool) -> bool {
-        let waited = self.came.wait_timeout_while(self.get(), limit, |lines| !wanted(lines));
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        !self.came.wait_while_for(&mut self.lines.lock(), |lines| !wanted(lines), limit).timed_out()
     }
 }

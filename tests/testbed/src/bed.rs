@@ -3,8 +3,10 @@
 use std::fmt;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::Once;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::cache;
 use crate::daemon::LIBVIRT_PORT;
@@ -332,23 +334,19 @@ fn remove_bed(store: &Store, number: u8) -> Result<()> {
 /// The beds of this process that exist. Needed because a bed in a `static` is never dropped.
 static OWNED: Mutex<Vec<(Store, u8)>> = Mutex::new(Vec::new());
 
-fn owned() -> MutexGuard<'static, Vec<(Store, u8)>> {
-    OWNED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn remove_at_exit(store: &Store, number: u8) {
     static REGISTER: Once = Once::new();
     extern "C" fn at_exit() {
-        let beds = std::mem::take(&mut *owned());
+        let beds = std::mem::take(&mut *OWNED.lock());
         for (store, number) in beds {
             // The process exits and cannot report the error; the next start of a bed tries again.
             let _ = remove_bed(&store, number);
         }
     }
     REGISTER.call_once(|| sys::at_exit(at_exit));
-    owned().push((store.clone(), number));
+    OWNED.lock().push((store.clone(), number));
 }
 
 fn forget_at_exit(number: u8) {
-    owned().retain(|(_, owned)| *owned != number);
+    OWNED.lock().retain(|(_, owned)| *owned != number);
 }

@@ -5,9 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::cache;
 use crate::error::{Error, LogTail, Result};
@@ -76,17 +77,17 @@ impl Daemon {
 
     /// The UUID that it reports for its machine.
     pub(crate) fn machine_uuid(&self) -> String {
-        self.foreign_uuid().as_ref().unwrap_or(&self.host.uuid).clone()
+        self.foreign_uuid.lock().as_ref().unwrap_or(&self.host.uuid).clone()
     }
 
     /// Whether that is not the host's own.
     pub(crate) fn has_foreign_uuid(&self) -> bool {
-        self.foreign_uuid().is_some()
+        self.foreign_uuid.lock().is_some()
     }
 
     /// Sets the UUID that it reports for its machine from its next start on; the host's own if `None`.
     pub(crate) fn set_machine_uuid(&self, uuid: Option<&str>) -> Result<()> {
-        *self.foreign_uuid() = uuid.map(str::to_owned);
+        *self.foreign_uuid.lock() = uuid.map(str::to_owned);
         self.prepare()
     }
 
@@ -151,7 +152,7 @@ impl Daemon {
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
         let child =
             command.spawn().map_err(|source| Error::Program { program: "libvirtd".into(), source })?;
-        *self.child() = Some(child);
+        *self.child.lock() = Some(child);
         Ok(())
     }
 
@@ -193,7 +194,7 @@ impl Daemon {
 
     /// The process, if it is running.
     pub(crate) fn process(&self) -> Option<Process> {
-        match self.child().as_ref() {
+        match self.child.lock().as_ref() {
             Some(child) => Process::find(child.id()),
             None => self.members().of_pid_file(&self.layout.daemon_pid_file()),
         }
@@ -219,7 +220,7 @@ impl Daemon {
 
     /// Waits for a killed child, so that no zombie is left.
     pub(crate) fn reap(&self) {
-        if let Some(mut child) = self.child().take() {
+        if let Some(mut child) = self.child.lock().take() {
             // Its status is known: it was killed.
             let _ = child.wait();
         }
@@ -246,14 +247,6 @@ impl Daemon {
         let folder = cache::folder()?.join(name);
         cache::make_folder(&folder, 0o755)?;
         Ok(folder)
-    }
-
-    fn foreign_uuid(&self) -> MutexGuard<'_, Option<String>> {
-        self.foreign_uuid.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn child(&self) -> MutexGuard<'_, Option<Child>> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,8 +4,10 @@ use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
@@ -243,7 +245,7 @@ impl Host {
     /// set, and ends when dropped.
     pub fn proxy(&self) -> Result<Proxy> {
         let proxy = Proxy::start(self.address(), |address| self.inner.daemon.uri(address))?;
-        let mut proxies = self.proxies();
+        let mut proxies = self.inner.proxies.lock();
         proxies.retain(|relay| relay.strong_count() > 0);
         proxies.push(proxy.relay());
         Ok(proxy)
@@ -283,7 +285,7 @@ impl Host {
         if self.inner.network.is_some() {
             self.heal()?;
         }
-        for relay in self.proxies().iter().filter_map(Weak::upgrade) {
+        for relay in self.inner.proxies.lock().iter().filter_map(Weak::upgrade) {
             relay.pass();
         }
         if self.inner.daemon.has_foreign_uuid() {
@@ -352,10 +354,6 @@ impl Host {
 
     fn network(&self, operation: &'static str) -> Result<HostNetwork> {
         self.inner.network.ok_or(Error::NeedsRoot { operation })
-    }
-
-    fn proxies(&self) -> MutexGuard<'_, Vec<Weak<Relay>>> {
-        self.inner.proxies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

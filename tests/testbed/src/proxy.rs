@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
 
@@ -175,17 +177,13 @@ impl Relay {
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state());
+        change(&mut self.state.lock());
         self.changed.notify_all();
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
         for client in listener.incoming() {
-            let state = self.state();
+            let state = self.state.lock();
             if state.ended {
                 return;
             }
@@ -209,7 +207,7 @@ impl Relay {
         daemon.set_nodelay(true)?;
         let connection = Connection { client: client.try_clone()?, daemon: daemon.try_clone()? };
         let number = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             if state.refusing {
                 return Ok(());
             }
@@ -222,7 +220,7 @@ impl Relay {
             scope.spawn(|| self.copy(&client, &daemon, Direction::ToDaemon));
             self.copy(&daemon, &client, Direction::ToClient);
         });
-        self.state().connections.remove(&number);
+        self.state.lock().connections.remove(&number);
         Ok(())
     }
 
@@ -254,7 +252,7 @@ impl Relay {
     /// Waits until data may be sent, and returns how many of the bytes at hand. `None` if the proxy has ended.
     fn wait(&self, at_hand: usize) -> Option<usize> {
         let start = Instant::now();
-        let mut state = self.state();
+        let mut state = self.state.lock();
         loop {
             if state.ended {
                 return None;
@@ -262,7 +260,7 @@ impl Relay {
             let (pause, length) = match state.flow {
                 Flow::Pass => return Some(at_hand),
                 Flow::Hold => {
-                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    self.changed.wait(&mut state);
                     continue;
                 }
                 Flow::Delay(delay) => (delay, at_hand),
@@ -275,8 +273,7 @@ impl Relay {
             match pause.checked_sub(start.elapsed()) {
                 None | Some(Duration::ZERO) => return Some(length),
                 Some(left) => {
-                    let waited = self.changed.wait_timeout(state, left);
-                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                    self.changed.wait_for(&mut state, left);
                 }
             }
         }
@@ -284,7 +281,7 @@ impl Relay {
 
     /// Takes bytes from the number left before a cut. Returns how many may be sent, and whether they are the last.
     fn take(&self, length: usize) -> (usize, bool) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let Some(left) = state.cut_after.as_mut() else { return (length, false) };
         let allowed = length.min(usize::try_from(*left).unwrap_or(usize::MAX));
         *left -= allowed as u64;

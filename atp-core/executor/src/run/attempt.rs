@@ -1,9 +1,10 @@
 //! One attempt at a target's work, and the supervisor that waits for its end.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use atp_transport::{Effect, ErrorKind, HostId};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -104,7 +105,7 @@ impl Attempt {
     /// Reports progress in bytes. Never waits: progress is dropped if events are not read fast enough, so that there is
     /// always room for the events that matter.
     pub fn progress(&self, done: u64, total: u64) {
-        if let Some(TargetEvents { events, host, vm }) = &*self.target_events()
+        if let Some(TargetEvents { events, host, vm }) = &*self.target_events.lock()
             && events.capacity() * 2 > events.max_capacity()
         {
             let _ = events.try_send(RunEvent::Progress { host: host.clone(), vm: vm.clone(), done, total });
@@ -113,24 +114,18 @@ impl Attempt {
 
     /// Sets what is reported if the work is cut off from here on.
     pub(crate) fn if_cut_off(&self, partial: PartialResult) {
-        *self.partial.lock().unwrap_or_else(PoisonError::into_inner) = partial;
+        *self.partial.lock() = partial;
     }
 
     /// Cuts the work off and returns its completion, with the reason in `error`. It sends nothing from here on.
     pub(crate) fn cut_off(&self, status: Status, error: OutcomeError) -> Completion {
-        let PartialResult { words, data } =
-            self.partial.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let PartialResult { words, data } = self.partial.lock().clone();
         let message = match words {
             Some(words) => format!("{}; {words}", error.message),
             None => error.message,
         };
         let error = OutcomeError { message, ..error };
         Completion { data, ..Completion::failed(status, self.end_sending(), error) }
-    }
-
-    fn target_events(&self) -> MutexGuard<'_, Option<TargetEvents>> {
-        // Nothing under this lock can panic.
-        self.target_events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns when the run is asked to stop.
@@ -158,7 +153,7 @@ impl Attempt {
         abort: &CancellationToken,
     ) -> (Completion, Instant) {
         let ended = self.supervise(work, grace, abort).await;
-        self.target_events().take();
+        self.target_events.lock().take();
         ended
     }
 

@@ -4,8 +4,7 @@
 //! up, here or by an earlier client, would be taken for the next one's. So after anything that went wrong, and at the
 //! start, `guest-sync-delimited` is sent with a number nobody has used: all that comes before its answer is dropped.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
+use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
@@ -92,7 +91,7 @@ impl Agent {
     }
 
     fn expect(&self, expected: Expected) -> Result<(), SendError> {
-        let mut current = self.expected();
+        let mut current = self.expected.lock();
         if matches!(*current, Expected::End) {
             return Err(SendError::Ended { end: self.ended.reason(), sent: false });
         }
@@ -102,7 +101,7 @@ impl Agent {
 
     /// Takes what the peer sent. Nothing that an agent's channel brings ends the link by itself.
     pub(super) fn receive(&self, frame: Frame) -> Result<(), LinkEnd> {
-        let mut expected = self.expected();
+        let mut expected = self.expected.lock();
         let limit = self.config.max_reply;
         let (answer, end) = match (&*expected, frame.content) {
             (Expected::Sync(number, _), Content::Text(text))
@@ -138,12 +137,7 @@ impl Agent {
 
     /// The link has ended: whoever waits is told.
     pub(super) fn end(&self) {
-        *self.expected() = Expected::End;
-    }
-
-    fn expected(&self) -> MutexGuard<'_, Expected> {
-        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.expected.lock() = Expected::End;
     }
 }
 

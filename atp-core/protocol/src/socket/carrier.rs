@@ -1,10 +1,9 @@
 //! Commands over direct sockets.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use atp_transport::{CallFailure, TransportError};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::time::{self, Instant};
@@ -146,11 +145,11 @@ async fn send_over(
 
 impl Progress {
     fn fail(&self, error: SendError) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        *self.failure.lock() = Some(error);
     }
 
     fn failure(&self) -> Option<SendError> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.failure.lock().take()
     }
 
     /// A call that was cut off: an agent that did not even answer the synchronisation was not asked.

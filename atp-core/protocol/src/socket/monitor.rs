@@ -1,8 +1,8 @@
 //! What is under way on a monitor's link: replies are matched by id, events go to whoever reads them.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -47,7 +47,7 @@ struct Waiting<'m> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.monitor.calls().waiting.remove(&self.id);
+        self.monitor.calls.lock().waiting.remove(&self.id);
     }
 }
 
@@ -64,7 +64,7 @@ impl Monitor {
     pub(super) async fn send(&self, outbox: &Outbox, command: &str, sent: impl FnOnce()) -> Answer {
         let (answer, answered) = oneshot::channel();
         let waiting = {
-            let mut calls = self.calls();
+            let mut calls = self.calls.lock();
             if calls.events.is_none() {
                 return Err(SendError::Ended { end: self.ended.reason(), sent: false });
             }
@@ -85,7 +85,7 @@ impl Monitor {
 
     /// The events from now on.
     pub(super) fn events(&self) -> Result<MonitorEvents, LinkEnd> {
-        let calls = self.calls();
+        let calls = self.calls.lock();
         let events = calls.events.as_ref().ok_or_else(|| self.ended.reason())?;
         Ok(MonitorEvents::new(events.subscribe(), self.ended.clone()))
     }
@@ -117,13 +117,13 @@ impl Monitor {
                 match message.id {
                     Some(id) => id.as_u64(),
                     // QEMU could not make out the id of what it did not understand.
-                    None if message.error.is_some() => self.calls().only(),
+                    None if message.error.is_some() => self.calls.lock().only(),
                     None => None,
                 }
             }
         };
         // Not under the lock: who is woken may want it at once.
-        let waiting = id.and_then(|id| self.calls().waiting.remove(&id));
+        let waiting = id.and_then(|id| self.calls.lock().waiting.remove(&id));
         match waiting {
             // An error means that the caller left in this moment.
             Some(waiting) => drop(waiting.send(Ok(text))),
@@ -133,7 +133,7 @@ impl Monitor {
     }
 
     fn event(&self, text: &str) {
-        let calls = self.calls();
+        let calls = self.calls.lock();
         let Some(events) = calls.events.as_ref().filter(|events| events.receiver_count() > 0) else { return };
         let notice = if text.len() > self.config.max_event {
             MonitorNotice::Gap { missed: 1 }
@@ -150,7 +150,7 @@ impl Monitor {
     /// Finds out whose reply it was, of which only the ends are kept.
     fn too_long(&self, skipped: &Skipped) -> Result<(), LinkEnd> {
         let limit = self.config.max_reply;
-        let mut calls = self.calls();
+        let mut calls = self.calls.lock();
         if is_event(&skipped.head) {
             if let Some(events) = &calls.events {
                 // An error means that nobody reads them.
@@ -178,14 +178,9 @@ impl Monitor {
 
     /// The link has ended: everybody who waits is told.
     pub(super) fn end(&self) {
-        let mut calls = self.calls();
+        let mut calls = self.calls.lock();
         calls.events = None;
         calls.waiting.clear();
-    }
-
-    fn calls(&self) -> MutexGuard<'_, Calls> {
-        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,10 +3,10 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BytesMut};
+use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
 
@@ -44,7 +44,7 @@ impl Outbox {
     }
 
     fn try_put(&self, parts: &[&[u8]]) -> bool {
-        let mut half = self.half();
+        let mut half = self.half.lock();
         if !half.buffer.is_empty() {
             return false;
         }
@@ -64,7 +64,7 @@ impl Outbox {
     /// Sends what was left, for ever; returns the error that ends it.
     pub(super) async fn drain(&self) -> io::Error {
         loop {
-            let written = poll_fn(|context| self.half().poll_write(context)).await;
+            let written = poll_fn(|context| self.half.lock().poll_write(context)).await;
             if let Err(error) = written {
                 return error;
             }
@@ -75,17 +75,12 @@ impl Outbox {
 
     /// Closes the sending half. What is put in from now on is thrown away.
     pub(super) fn close(&self) {
-        let mut half = self.half();
+        let mut half = self.half.lock();
         half.buffer = BytesMut::new();
         let writer = half.writer.take();
         drop(half);
         drop(writer);
         self.emptied.notify_one();
-    }
-
-    fn half(&self) -> MutexGuard<'_, Half> {
-        // A writer that panicked left at worst a message half sent, and the peer will say so.
-        self.half.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

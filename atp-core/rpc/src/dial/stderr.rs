@@ -1,8 +1,9 @@
 //! What the command that carries a connection writes to its stderr: for errors, its last lines are kept.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -26,7 +27,7 @@ impl Stderr {
         let reader = tokio::spawn(async move {
             let mut chunk = [0; 1024];
             while let Ok(count @ 1..) = from.read(&mut chunk).await {
-                let mut kept = lock(&to);
+                let mut kept = to.lock();
                 kept.extend_from_slice(&chunk[..count]);
                 let surplus = kept.len().saturating_sub(KEPT);
                 kept.drain(..surplus);
@@ -38,7 +39,7 @@ impl Stderr {
     /// All that was kept, when the command has closed it, or shortly after the connection has ended.
     pub(crate) async fn complete(mut self) -> String {
         let _late = timeout(REST, &mut self.reader).await;
-        String::from_utf8_lossy(&lock(&self.text)).trim().to_owned()
+        String::from_utf8_lossy(&self.text.lock()).trim().to_owned()
     }
 }
 
@@ -46,9 +47,4 @@ impl Drop for Stderr {
     fn drop(&mut self) {
         self.reader.abort();
     }
-}
-
-fn lock(text: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
-    // Nothing under this lock can panic.
-    text.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{Command, Link};
@@ -71,7 +72,7 @@ impl Events {
             tokio::select! {
                 () = news => {}
                 // What came before the end is in the queue by now.
-                _ = self.link.ended() => self.queue.state().ended = true,
+                _ = self.link.ended() => self.queue.state.lock().ended = true,
             }
         }
     }
@@ -79,7 +80,7 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.queue.state().unwanted = true;
+        self.queue.state.lock().unwanted = true;
         self.link.tell(Command::DropEvents { queue: self.queue.clone() });
     }
 }
@@ -113,20 +114,15 @@ impl QueueState {
 }
 
 impl EventQueue {
-    fn state(&self) -> MutexGuard<'_, QueueState> {
-        // Nothing under this lock can panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The first item, or none at the end; nothing at all while there may come some.
     fn take(&self) -> Option<Option<EventItem>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let item = state.take();
         (item.is_some() || state.ended).then_some(item)
     }
 
     fn push(&self, event: Option<DomainEvent>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         // The gap takes a place of its own before what comes after it.
         let needed = if state.missed > 0 { 2 } else { 1 };
         match event {
@@ -144,7 +140,7 @@ impl EventQueue {
     }
 
     fn is_unwanted(&self) -> bool {
-        self.state().unwanted
+        self.state.lock().unwanted
     }
 }
 
@@ -240,7 +236,7 @@ mod tests {
     fn a_gap_stands_where_events_are_missing() {
         let queue = queue(3);
         (0..5).for_each(|id| queue.push(Some(event(id))));
-        let take = || queue.state().take();
+        let take = || queue.state.lock().take();
         assert_eq!(take(), Some(EventItem::Event(event(0))));
         queue.push(Some(event(5)));
         assert_eq!(take(), Some(EventItem::Event(event(1))));
@@ -255,9 +251,9 @@ mod tests {
     fn a_gap_at_the_end_is_reported_too() {
         let queue = queue(1);
         (0..3).for_each(|id| queue.push(Some(event(id))));
-        assert_eq!(queue.state().take(), Some(EventItem::Event(event(0))));
-        assert_eq!(queue.state().take(), Some(EventItem::Gap { missed: 2 }));
+        assert_eq!(queue.state.lock().take(), Some(EventItem::Event(event(0))));
+        assert_eq!(queue.state.lock().take(), Some(EventItem::Gap { missed: 2 }));
         queue.push(None);
-        assert_eq!(queue.state().take(), Some(EventItem::Gap { missed: 1 }));
+        assert_eq!(queue.state.lock().take(), Some(EventItem::Gap { missed: 1 }));
     }
 }

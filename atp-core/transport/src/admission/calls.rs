@@ -7,8 +7,9 @@
 //! everything back when dropped there, however long after the caller has left.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -133,7 +134,7 @@ impl HostCalls {
 
     /// The VM answered a call in this lane: its calls are not held back for a while.
     pub(crate) fn answered(&self, lane: Lane) {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         if let Some(state) = table.lanes.get_mut(&lane) {
             state.answered = Some(Instant::now());
         }
@@ -141,7 +142,7 @@ impl HostCalls {
 
     /// A call in this lane overran its deadline: the VM has to prove itself again.
     pub(crate) fn overran(&self, lane: Lane) {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         if let Some(state) = table.lanes.get_mut(&lane) {
             state.answered = None;
         }
@@ -149,7 +150,7 @@ impl HostCalls {
 
     /// Calls and attempts under way, with those that overran; without probes.
     pub(crate) fn in_flight(&self) -> usize {
-        self.table().under_way.values().filter(|call| !call.is_probe).count()
+        self.table.lock().under_way.values().filter(|call| !call.is_probe).count()
     }
 
     /// Calls that are past their deadline and have not returned.
@@ -169,25 +170,25 @@ impl HostCalls {
 
     /// Lanes that are remembered.
     pub(crate) fn lanes(&self) -> usize {
-        self.table().lanes.len()
+        self.table.lock().lanes.len()
     }
 
     fn overdue(&self, counts: impl Fn(&Record) -> bool) -> usize {
         let now = Instant::now();
-        self.table().under_way.values().filter(|call| call.deadline <= now && counts(call)).count()
+        self.table.lock().under_way.values().filter(|call| call.deadline <= now && counts(call)).count()
     }
 
     /// Whether a call on this connection is past its deadline and has not returned.
     pub(crate) fn is_stuck(&self, connection: &Arc<ResizableSemaphore>) -> bool {
         let now = Instant::now();
-        self.table().under_way.values().any(|call| {
+        self.table.lock().under_way.values().any(|call| {
             call.deadline <= now && call.connection.as_ref().is_some_and(|on| Arc::ptr_eq(on, connection))
         })
     }
 
     /// When the first of the calls on this connection should have returned.
     pub(crate) fn next_deadline(&self, connection: &Arc<ResizableSemaphore>) -> Option<Instant> {
-        let table = self.table();
+        let table = self.table.lock();
         let here = |call: &&Record| call.connection.as_ref().is_some_and(|on| Arc::ptr_eq(on, connection));
         table.under_way.values().filter(here).map(|call| call.deadline).min()
     }
@@ -195,14 +196,14 @@ impl HostCalls {
     /// Forgets lanes that are not in use and whose VM has not answered lately.
     pub(crate) fn tidy(&self) {
         let proven_for = self.proven_for.get();
-        self.table().lanes.retain(|_, lane| {
+        self.table.lock().lanes.retain(|_, lane| {
             let in_use = Arc::strong_count(&lane.turn) > 1;
             in_use || lane.answered.is_some_and(|at| at.elapsed() < proven_for)
         });
     }
 
     fn turn_of(&self, lane: Lane) -> Arc<ResizableSemaphore> {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let state = table
             .lanes
             .entry(lane)
@@ -212,28 +213,23 @@ impl HostCalls {
 
     /// Whether the VM of this lane has answered lately.
     pub(crate) fn is_proven(&self, lane: Lane) -> bool {
-        let table = self.table();
+        let table = self.table.lock();
         let answered = table.lanes.get(&lane).and_then(|state| state.answered);
         answered.is_some_and(|at| at.elapsed() < self.proven_for.get())
     }
 
     fn record(self: &Arc<Self>, record: Record, permits: Permits) -> InFlight {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let id = table.next_id;
         table.next_id += 1;
         table.under_way.insert(id, record);
         InFlight { calls: self.clone(), id, _permits: permits, activity: None }
     }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        // Nothing under this lock can panic half-way, so a poisoned table is still whole.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.calls.table().under_way.remove(&self.id);
+        self.calls.table.lock().under_way.remove(&self.id);
     }
 }
 
@@ -309,6 +305,6 @@ mod tests {
         drop(first);
         assert!(calls.admit(&connection, lane(2), soon()).now_or_never().is_some());
         calls.tidy();
-        assert!(calls.table().lanes.is_empty());
+        assert!(calls.table.lock().lanes.is_empty());
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct OnAbandon<'a, C: Connector> {
 
 impl<C: Connector> Drop for OnAbandon<'_, C> {
     fn drop(&mut self) {
-        let mut core = self.connection.core();
+        let mut core = self.connection.core.lock();
         let due = core.abandoned.map_or(self.deadline, |due| due.min(self.deadline));
         core.abandoned = Some(due);
         self.connection.was_abandoned.notify_one();
@@ -52,7 +52,7 @@ impl<C: Connector> HostConnection<C> {
         self.counts.add(result.is_err());
         let now = Instant::now();
         self.host.counters.call(&result, now - asked, || self.host.config().health.min_wait);
-        let mut core = self.core();
+        let mut core = self.core.lock();
         core.latencies.record(now - asked);
         if let Err(error) = &result {
             core.last_error = Some((now, error.clone()));
@@ -195,7 +195,7 @@ impl<C: Connector> HostConnection<C> {
     /// Returns when an abandoned call is overdue.
     pub(super) async fn overrun(&self) {
         loop {
-            let due = self.core().abandoned;
+            let due = self.core.lock().abandoned;
             tokio::select! {
                 biased;
                 () = self.was_abandoned.notified() => {}
@@ -205,7 +205,7 @@ impl<C: Connector> HostConnection<C> {
                     }
                     // Those abandoned later are looked at in their time. Looked up under the lock, or one that is
                     // abandoned just now would be forgotten.
-                    let mut core = self.core();
+                    let mut core = self.core.lock();
                     core.abandoned = self.host.calls.next_deadline(&self.calls);
                 }
             }

@@ -64,14 +64,14 @@ impl<C: Connector> HostConnection<C> {
             let mut began = Instant::now();
             let on_start = || {
                 began = Instant::now();
-                self.core().attempting = true;
+                self.core.lock().attempting = true;
                 if waiting == ConnectionState::Failed {
                     self.enter(ConnectionState::Reconnecting { attempt: 1 });
                     self.emit_reconnecting(1, &last_error);
                 }
             };
             let result = self.host.connect(!first, first, on_start).await;
-            self.core().attempting = false;
+            self.core.lock().attempting = false;
             match result {
                 Err(FailedAttempt { error, next }) => {
                     tracing::debug!(host = %id, attempt, %error, "cannot connect");
@@ -83,7 +83,7 @@ impl<C: Connector> HostConnection<C> {
                         }
                         None => {
                             tracing::warn!(host = %id, %error, "host failed");
-                            self.core().gave_up = true;
+                            self.core.lock().gave_up = true;
                             ConnectionState::Failed
                         }
                     };
@@ -166,7 +166,7 @@ impl<C: Connector> HostConnection<C> {
     /// Returns when somebody has reported trouble of this kind.
     async fn reported(&self, kind: impl Fn(LinkFault) -> bool) -> LinkFault {
         loop {
-            if let Some(trouble) = self.core().trouble.filter(|trouble| kind(*trouble)) {
+            if let Some(trouble) = self.core.lock().trouble.filter(|trouble| kind(*trouble)) {
                 return trouble;
             }
             self.trouble.notified().await;
@@ -184,7 +184,7 @@ impl<C: Connector> HostConnection<C> {
     fn connected(&self, link: C::Link, first: bool) {
         let now = Instant::now();
         let down_for = {
-            let mut core = self.core();
+            let mut core = self.core.lock();
             core.link = Some(Arc::new(link));
             core.trouble = None;
             core.connected_at = now;
@@ -215,7 +215,7 @@ impl<C: Connector> HostConnection<C> {
 
     /// Drops the link; returns how long it had been up.
     fn disconnected(&self) -> Duration {
-        let mut core = self.core();
+        let mut core = self.core.lock();
         if self.usable.swap(false, Ordering::AcqRel) {
             core.down_since = Instant::now();
         }
@@ -230,7 +230,7 @@ impl<C: Connector> HostConnection<C> {
     /// about to end it already.
     pub(crate) fn retire(&self) -> bool {
         self.usable.store(false, Ordering::Release);
-        let mut core = self.core();
+        let mut core = self.core.lock();
         if core.link.is_some() {
             let ends_anyway = core.trouble.is_some();
             core.trouble.get_or_insert(LinkFault::Retired);
@@ -245,7 +245,7 @@ impl<C: Connector> HostConnection<C> {
 
     /// Reports a fault of a link to the driving task, unless that link has been replaced since.
     pub(super) fn report(&self, trouble: LinkFault, link: &Arc<C::Link>) {
-        let mut core = self.core();
+        let mut core = self.core.lock();
         let is_loss = matches!(trouble, LinkFault::Lost(_));
         // A link that is out of service can still be lost.
         if core.has(link) && (core.trouble.is_none() || is_loss) {

@@ -24,11 +24,12 @@ mod state;
 pub(crate) mod unpooled;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::Guard;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -174,7 +175,7 @@ impl<C: Connector> HostConnection<C> {
     /// What it has done so far.
     pub fn metrics(&self) -> ConnectionMetrics {
         let (last_error, reconnects, latencies) = {
-            let core = self.core();
+            let core = self.core.lock();
             (core.last_error.clone(), core.reconnects, core.latencies.clone())
         };
         ConnectionMetrics {
@@ -192,7 +193,7 @@ impl<C: Connector> HostConnection<C> {
     /// How many times the link was opened again after it had been lost. A call waits for that, so a caller that makes several
     /// learns from this that what the daemon kept for the link is gone, and that the daemon may have just started.
     pub fn reconnects(&self) -> u64 {
-        self.core().reconnects
+        self.core.lock().reconnects
     }
 
     /// Why the host could not be reached when it was last tried, if it could not.
@@ -213,7 +214,7 @@ impl<C: Connector> HostConnection<C> {
 
     /// Whether its first attempt to connect has not begun yet.
     pub(crate) fn waits_its_turn(&self) -> bool {
-        let core = self.core();
+        let core = self.core.lock();
         !core.attempting && matches!(self.state(), ConnectionState::Idle | ConnectionState::Connecting)
     }
 
@@ -243,12 +244,12 @@ impl<C: Connector> HostConnection<C> {
 
     /// Whether its attempts are spent, and no later one has succeeded.
     pub(crate) fn gave_up(&self) -> bool {
-        self.core().gave_up
+        self.core.lock().gave_up
     }
 
     /// How long it has been waited for: since it was made, or lost.
     pub(crate) fn down_for(&self) -> Duration {
-        self.core().down_since.elapsed()
+        self.core.lock().down_since.elapsed()
     }
 
     /// Whether another call could be sent at once.
@@ -290,17 +291,12 @@ impl<C: Connector> HostConnection<C> {
     }
 
     fn link(&self) -> Option<Arc<C::Link>> {
-        self.core().link.clone()
+        self.core.lock().link.clone()
     }
 
     /// Whether this is its link now.
     fn has(&self, link: &Arc<C::Link>) -> bool {
-        self.core().has(link)
-    }
-
-    fn core(&self) -> MutexGuard<'_, Core<C>> {
-        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        self.core.lock().has(link)
     }
 }
 

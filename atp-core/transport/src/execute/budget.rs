@@ -1,8 +1,7 @@
 //! A host's retry budget: what is tried again is a share of what is tried at all, so that retries do not bury a host
 //! in trouble.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::config::RetryConfig;
@@ -36,12 +35,12 @@ pub(crate) struct Spent {
 impl RetryBudget {
     /// Some work is run for the first time.
     pub(crate) fn earn(&self, config: &RetryConfig, now: Instant) {
-        self.state().recent.add(config.budget_window, now, WindowCounts { all: 1, marked: 0 });
+        self.state.lock().recent.add(config.budget_window, now, WindowCounts { all: 1, marked: 0 });
     }
 
     /// Takes a retry.
     pub(crate) fn spend(&self, config: &RetryConfig, now: Instant) -> Result<(), Spent> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let WindowCounts { all: work, marked: retries } = state.recent.counts(now);
         let most = (config.budget_floor as u64).saturating_add((work as f64 * config.budget_share) as u64);
         if retries < most {
@@ -51,11 +50,6 @@ impl RetryBudget {
         let before = state.refused.replace(now);
         let is_news = before.is_none_or(|at| now.saturating_duration_since(at) >= config.budget_window);
         Err(Spent { retries, work, is_news })
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing under this lock can panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

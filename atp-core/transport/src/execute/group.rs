@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::panic::Location;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -116,7 +116,7 @@ impl<C: Connector> TransportManager<C> {
             })
             .collect();
         // Nothing under this lock can panic half-way.
-        let mut turns = self.turns().lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = self.turns().lock();
         let turns = turns.entry(group.to_owned()).or_default();
         let at = pick::choose(pick, &candidates, turns, fastrand::f64())?;
         Some(left.remove(at))

@@ -2,9 +2,10 @@
 
 use std::panic::Location;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -135,7 +136,6 @@ impl<C: Connector> PoolShared<C> {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, PoolState<C>> {
-        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }

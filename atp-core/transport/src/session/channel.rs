@@ -9,9 +9,10 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -181,7 +182,7 @@ enum End {
 impl DomainChannel {
     fn new(shared: Arc<ChannelShared>, link: Arc<LibvirtLink>, write_bytes: usize) -> Self {
         let lost = Box::pin(link.closed().cancelled_owned());
-        let mut state = shared.state();
+        let mut state = shared.state.lock();
         if state.end.is_none() {
             state.link = Some(link);
         }
@@ -192,7 +193,7 @@ impl DomainChannel {
 
     /// The connection, while the channel is open.
     fn link(&self) -> io::Result<Arc<LibvirtLink>> {
-        let state = self.shared.state();
+        let state = self.shared.state.lock();
         match (&state.link, &state.end) {
             (Some(link), _) => Ok(link.clone()),
             (None, Some(End::Error(error))) => Err(error.clone().into_io()),
@@ -218,7 +219,7 @@ impl AsyncRead for DomainChannel {
         if self.lost.as_mut().poll(cx).is_ready() {
             self.shared.end(End::Error(ChannelError::Lost));
         }
-        let mut state = self.shared.state();
+        let mut state = self.shared.state.lock();
         if !state.received.is_empty() {
             let (first, _) = state.received.as_slices();
             let taken = first.len().min(buf.remaining());
@@ -257,7 +258,7 @@ impl AsyncWrite for DomainChannel {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_written(cx))?;
-        if self.shared.state().end.is_some() {
+        if self.shared.state.lock().end.is_some() {
             return Poll::Ready(Ok(()));
         }
         let link = self.link()?;
@@ -280,7 +281,7 @@ impl ChannelShared {
 
     /// Takes note that nothing more comes, unless that is known, and lets go of the connection.
     fn end(&self, end: End) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.end.get_or_insert(end);
         let (link, reader) = (state.link.take(), state.reader.take());
         drop(state);
@@ -290,16 +291,11 @@ impl ChannelShared {
             reader.wake();
         }
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Inbox for ChannelShared {
     fn take(&self, bytes: &[u8]) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.end.is_some() {
             return false;
         }

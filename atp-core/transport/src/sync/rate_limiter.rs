@@ -1,9 +1,9 @@
 //! A rate limiter: so many turns a second, with or without a burst after a quiet time.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use crate::sync::atomic_time::AtomicDuration;
@@ -31,7 +31,7 @@ impl RateLimiter {
     /// Sets another rate.
     pub(crate) fn set(&self, per_second: f64, burst: u32) {
         let spacing = spacing(per_second);
-        let mut full_at = self.full_at();
+        let mut full_at = self.full_at.lock();
         if (self.spacing.get(), self.burst.load(Ordering::Relaxed)) == (spacing, burst) {
             return;
         }
@@ -39,11 +39,6 @@ impl RateLimiter {
         self.burst.store(burst, Ordering::Relaxed);
         // Turns handed out were counted in time at the old rate, and would delay the new one.
         *full_at = full_at.map(|at| at.min(Instant::now() + spacing.saturating_mul(burst)));
-    }
-
-    fn full_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        // Nothing under this lock can panic.
-        self.full_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the next turn. Cancel safe: a turn given up is lost, and delays no other caller.
@@ -59,7 +54,7 @@ impl RateLimiter {
     /// When the next turn would come; nothing was taken.
     pub(crate) fn next_turn(&self, deadline: Option<Instant>) -> Result<Instant, Instant> {
         let now = Instant::now();
-        let mut full_at = self.full_at();
+        let mut full_at = self.full_at.lock();
         let spacing = self.spacing.get();
         if spacing.is_zero() {
             return Ok(now);

@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
 
 /// Permits, granted in the order they are asked for.
 pub(crate) struct ResizableSemaphore {
@@ -53,17 +55,17 @@ impl ResizableSemaphore {
 
     /// A permit, if one is free.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
-        self.state().take().then(|| Permit { limit: self.clone() })
+        self.state.lock().take().then(|| Permit { limit: self.clone() })
     }
 
     /// Whether a permit could be had at once.
     pub(crate) fn has_free(&self) -> bool {
-        self.state().has_free()
+        self.state.lock().has_free()
     }
 
     /// How many are out.
     pub(crate) fn taken(&self) -> usize {
-        self.state().taken
+        self.state.lock().taken
     }
 
     /// Changes how many permits there are. When they become fewer, those that are out stay out, and none is granted until
@@ -78,17 +80,12 @@ impl ResizableSemaphore {
 
     /// Makes a change after which permits may be free, and grants them.
     fn change(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         change(&mut state);
         let granted = state.grant();
         drop(state);
         // Not under the lock: waking runs code of the executor, which may drop other waiters and permits.
         granted.into_iter().for_each(Waker::wake);
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing under this lock can panic half-way through a change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -134,7 +131,7 @@ impl Future for Acquire<'_> {
         let limit = self.limit;
         // The waker of the last poll: dropped after the lock is released, as that may run code of the executor.
         let mut _last = None;
-        let mut state = limit.state();
+        let mut state = limit.state.lock();
         match self.ticket {
             None if state.take() => {}
             None => {
@@ -156,7 +153,7 @@ impl Future for Acquire<'_> {
 impl Drop for Acquire<'_> {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
-        let place = self.limit.state().waiting.remove(&ticket);
+        let place = self.limit.state.lock().waiting.remove(&ticket);
         if place.is_none() {
             self.limit.give_back();
         }

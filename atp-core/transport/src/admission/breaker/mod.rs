@@ -14,10 +14,11 @@ mod evidence;
 mod share;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -155,7 +156,7 @@ impl Breaker {
         if self.is_closed() {
             return (Ok(None), None);
         }
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         let change = match inner.position {
             // It opened while it was being turned off.
             _ if !config.enabled => inner.close(now),
@@ -182,7 +183,7 @@ impl Breaker {
     /// Whether work that asked now would be let through.
     pub(crate) fn would_admit(&self, now: Instant) -> bool {
         self.is_closed()
-            || match self.inner().position {
+            || match self.inner.lock().position {
                 Position::Closed => true,
                 Position::Open { until, .. } => until <= now,
                 Position::HalfOpen { probe, .. } => probe.is_none(),
@@ -194,7 +195,7 @@ impl Breaker {
         if !config.enabled {
             return None;
         }
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         let change = match inner.position {
             Position::Closed => {
                 inner.in_a_row = 0;
@@ -215,7 +216,7 @@ impl Breaker {
         if self.is_closed() {
             return None;
         }
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         let open = matches!(inner.position, Position::Open { .. });
         let change = open.then(|| inner.half_open(now)).flatten();
         self.publish(&inner, change.as_ref());
@@ -227,7 +228,7 @@ impl Breaker {
         if self.is_closed() {
             return None;
         }
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         let change = inner.close(now);
         self.publish(&inner, change.as_ref());
         change
@@ -244,7 +245,7 @@ impl Breaker {
         if !config.enabled {
             return None;
         }
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         inner.last_failure = Some(failure.clone());
         let opens = match inner.position {
             Position::Closed => {
@@ -264,7 +265,7 @@ impl Breaker {
     }
 
     pub(crate) fn status(&self) -> BreakerStatus {
-        let inner = self.inner();
+        let inner = self.inner.lock();
         let (state, next_probe) = match inner.position {
             Position::Closed => (BreakerState::Closed, None),
             Position::Open { until, .. } => (BreakerState::Open, Some(until)),
@@ -277,11 +278,6 @@ impl Breaker {
     fn publish(&self, inner: &Inner, change: Option<&Change>) {
         change.into_iter().for_each(&self.on_change);
         self.closed.store(matches!(inner.position, Position::Closed), Ordering::Release);
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -348,7 +344,7 @@ impl Inner {
 impl Drop for Probe<'_> {
     fn drop(&mut self) {
         // A later probe's place is not this one's to give back.
-        if let Position::HalfOpen { probe, .. } = &mut self.breaker.inner().position
+        if let Position::HalfOpen { probe, .. } = &mut self.breaker.inner.lock().position
             && *probe == Some(self.number)
         {
             *probe = None;

@@ -142,7 +142,7 @@ fn changes_are_told_in_their_order_whoever_causes_them() {
     let told = Arc::new(Mutex::new(vec![BreakerState::Closed]));
     let listener = told.clone();
     let breaker = Breaker::new(Arc::default(), move |change| {
-        listener.lock().unwrap().push(match change {
+        listener.lock().push(match change {
             Change::Opened { .. } => BreakerState::Open,
             Change::HalfOpened => BreakerState::HalfOpen,
             Change::Closed { .. } => BreakerState::Closed,
@@ -168,7 +168,7 @@ fn changes_are_told_in_their_order_whoever_causes_them() {
             });
         }
     });
-    let told = told.lock().unwrap();
+    let told = told.lock();
     let follows = |pair: &[BreakerState]| match pair[1] {
         BreakerState::Open => pair[0] != BreakerState::Open,
         BreakerState::HalfOpen => pair[0] == BreakerState::Open,

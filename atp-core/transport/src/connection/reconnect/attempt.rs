@@ -1,7 +1,8 @@
 //! One attempt to open a link, as the [`Connector`](crate::Connector) gets it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::admission::calls::InFlight;
@@ -45,15 +46,10 @@ impl ConnectAttempt {
 
 impl LastError {
     pub(super) fn get(&self) -> Option<Arc<ConnectError>> {
-        self.error().clone()
+        self.error.lock().clone()
     }
 
     pub(super) fn set(&self, error: Option<Arc<ConnectError>>) {
-        *self.error() = error;
-    }
-
-    fn error(&self) -> MutexGuard<'_, Option<Arc<ConnectError>>> {
-        // Nothing under this lock can panic.
-        self.error.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.error.lock() = error;
     }
 }

@@ -3,9 +3,10 @@
 mod attempt;
 mod connect;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
@@ -80,7 +81,7 @@ impl Reconnect {
 
     /// When the next attempt may be made, if not now.
     fn not_before(&self) -> Option<Instant> {
-        self.state().not_before.filter(|at| *at > Instant::now())
+        self.state.lock().not_before.filter(|at| *at > Instant::now())
     }
 
     /// Where an attempt says what it waits for.
@@ -90,7 +91,7 @@ impl Reconnect {
 
     /// Takes note that an attempt succeeded, which ends the backoff.
     fn succeeded(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.failures = 0;
         state.not_before = None;
         state.has_lost = false;
@@ -103,7 +104,7 @@ impl Reconnect {
     /// counts as failed, or when it was an `only` attempt.
     fn failed(&self, config: &TransportConfig, only: bool, error: Arc<ConnectError>) -> Option<u32> {
         let reconnect = &config.reconnect;
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.failures = state.failures.saturating_add(1);
         let all_spent = reconnect.max_attempts != 0 && state.failures >= reconnect.max_attempts;
         let spent = all_spent || (reconnect.max_attempts != 0 && only);
@@ -119,7 +120,7 @@ impl Reconnect {
     /// Takes note that a connection that had been up for `up_for` was lost, and sets the pace of the next
     /// attempt, whose number it returns. The backoff starts anew only if the connection had stayed up.
     pub(crate) fn lost(&self, config: &TransportConfig, up_for: Duration) -> u32 {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let now = Instant::now();
         state.has_lost = true;
         // When the host's other connections were lost in the same moment, the first of them sets the pace.
@@ -136,10 +137,5 @@ impl Reconnect {
     /// Why the last attempt failed, or what the present one waits for.
     pub(crate) fn last_error(&self) -> Option<Arc<ConnectError>> {
         self.last_error.get()
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

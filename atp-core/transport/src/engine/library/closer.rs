@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::threads::{CallThreads, ThreadsExhausted};
 use crate::sync::panics::panic_message;
@@ -123,34 +125,39 @@ impl Closer {
         uri: &Arc<str>,
         link: &Arc<Mutex<Option<T>>>,
     ) -> Result<(), ThreadsExhausted> {
-        self.closing.under_way().insert(number, Close { since: Instant::now(), uri: uri.clone() });
+        self.closing.under_way.lock().insert(number, Close { since: Instant::now(), uri: uri.clone() });
         let (uri, link, closing, closer) =
             (uri.clone(), link.clone(), self.closing.clone(), thread::current());
         let started = self.threads.run(
             move || {
-                let link = link.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let link = link.lock().take();
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(link))) {
                     let reason = panic_message(panic.as_ref());
                     tracing::warn!(%uri, reason, "closing a connection failed");
                 }
-                closing.under_way().remove(&number);
+                closing.under_way.lock().remove(&number);
             },
             move |()| closer.unpark(),
         );
         if started.is_err() {
-            self.closing.under_way().remove(&number);
+            self.closing.under_way.lock().remove(&number);
         }
         started
     }
 
     /// How many closes hang.
     fn hung(&self) -> usize {
-        self.closing.under_way().values().take_while(|close| close.since.elapsed() >= self.hung_after).count()
+        self.closing
+            .under_way
+            .lock()
+            .values()
+            .take_while(|close| close.since.elapsed() >= self.hung_after)
+            .count()
     }
 
     /// After what time the oldest close that is under way hangs, if that is to be reported.
     fn next_report(&self) -> Option<Duration> {
-        let under_way = self.closing.under_way();
+        let under_way = self.closing.under_way.lock();
         let oldest = under_way.values().next().filter(|_| !self.reported_hung)?;
         Some(self.hung_after.saturating_sub(oldest.since.elapsed()))
     }
@@ -158,7 +165,7 @@ impl Closer {
     fn report_hung(&mut self) {
         let hung = self.hung();
         if hung > 0 && !self.reported_hung {
-            let uri = self.closing.under_way().values().next().map(|oldest| oldest.uri.clone());
+            let uri = self.closing.under_way.lock().values().next().map(|oldest| oldest.uri.clone());
             tracing::warn!(
                 hung,
                 uri = uri.as_deref(),
@@ -170,12 +177,7 @@ impl Closer {
     }
 }
 
-impl Closing {
-    fn under_way(&self) -> MutexGuard<'_, BTreeMap<u64, Close>> {
-        // Nothing under this lock can panic.
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+impl Closing {}
 
 #[cfg(test)]
 mod tests {
@@ -223,7 +225,7 @@ mod tests {
         for number in 1..=100 {
             assert_eq!(closes.recv_timeout(WAIT_LIMIT), Ok(number));
         }
-        assert!(closing.under_way().contains_key(&0), "the one that hangs is not counted");
+        assert!(closing.under_way.lock().contains_key(&0), "the one that hangs is not counted");
         drop(release);
     }
 
@@ -249,7 +251,7 @@ mod tests {
             assert_eq!(closes.recv_timeout(WAIT_LIMIT), Ok(number));
         }
         drop(releases);
-        while !closing.under_way().is_empty() {
+        while !closing.under_way.lock().is_empty() {
             thread::yield_now();
         }
     }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -167,7 +168,7 @@ impl Handles {
 
     /// The domain of that UUID, looked up the first time.
     pub(crate) fn domain(&self, uuid: Uuid) -> Result<Arc<Domain>, virt::error::Error> {
-        let known = self.domains().get(&uuid).cloned();
+        let known = self.domains.lock().get(&uuid).cloned();
         match known {
             Some(domain) => Ok(domain),
             None => self.fresh_domain(uuid),
@@ -177,7 +178,7 @@ impl Handles {
     /// The domain of that UUID, looked up now: its id is the present one.
     pub(crate) fn fresh_domain(&self, uuid: Uuid) -> Result<Arc<Domain>, virt::error::Error> {
         let found = self.connect.lookup_domain_by_uuid(uuid).map(Arc::new);
-        let mut domains = self.domains();
+        let mut domains = self.domains.lock();
         match &found {
             Ok(domain) => domains.insert(uuid, domain.clone()),
             Err(_) => domains.remove(&uuid),
@@ -187,11 +188,7 @@ impl Handles {
 
     /// Replaces all known domains by those of a listing.
     pub(crate) fn set_domains(&self, domains: HashMap<Uuid, Arc<Domain>>) {
-        *self.domains() = domains;
-    }
-
-    fn domains(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Domain>>> {
-        self.domains.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.domains.lock() = domains;
     }
 }
 

@@ -16,8 +16,9 @@ mod threads;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::mpsc;
 
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -51,12 +52,7 @@ impl Library {
     /// Takes over what the configuration of all hosts together says of threads and keepalive.
     pub(super) fn configure(&self, config: &TransportConfig) {
         self.threads.resize(config.calls.max_threads, config.calls.thread_idle_timeout);
-        *self.keepalive() = config.keepalive.clone();
-    }
-
-    fn keepalive(&self) -> MutexGuard<'_, KeepaliveConfig> {
-        // Nothing under this lock can panic.
-        self.keepalive.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.keepalive.lock() = config.keepalive.clone();
     }
 
     /// Opens a connection. The future ends by the attempt's deadline, whatever hangs below.
@@ -82,7 +78,7 @@ impl Library {
         let (answer, opened) = oneshot::channel();
         let shown = uri.shown.clone();
         let keepalive =
-            host.config.as_ref().map_or_else(|| self.keepalive().clone(), |own| own.keepalive.clone());
+            host.config.as_ref().map_or_else(|| self.keepalive.lock().clone(), |own| own.keepalive.clone());
         let (threads, closer) = (self.threads.clone(), self.closer.clone());
         let credentials = host.credentials.clone();
         self.threads

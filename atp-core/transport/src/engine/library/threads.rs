@@ -6,10 +6,12 @@
 //! per host, before they come here.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::sync::atomic_time::AtomicDuration;
 
@@ -28,6 +30,7 @@ struct ThreadsShared {
     max: AtomicUsize,
     /// How long a thread waits for its next job before it ends.
     idle_timeout: AtomicDuration,
+    /// No job runs under this lock.
     workers: Mutex<Workers>,
 }
 
@@ -84,7 +87,7 @@ impl CallThreads {
             drop(busy);
             answer(result);
         });
-        let mut workers = self.shared.workers();
+        let mut workers = self.shared.workers.lock();
         if let Some(slot) = workers.idle.pop() {
             drop(workers);
             slot.put(job);
@@ -100,7 +103,7 @@ impl CallThreads {
         let thread = thread::Builder::new().name("atp-call".to_owned()).stack_size(STACK_BYTES);
         thread.spawn(move || shared.work(job)).map(drop).map_err(|error| {
             tracing::error!(%error, "cannot start a thread");
-            self.shared.workers().threads -= 1;
+            self.shared.workers.lock().threads -= 1;
             exhausted
         })
     }
@@ -109,22 +112,18 @@ impl CallThreads {
 impl WorkerSlot {
     /// Hands over a job, and wakes the thread if it sleeps.
     fn put(&self, job: Job) {
-        *self.job() = Some(job);
+        *self.job.lock() = Some(job);
         self.thread.unpark();
     }
 
     fn take(&self) -> Option<Job> {
-        self.job().take()
-    }
-
-    fn job(&self) -> MutexGuard<'_, Option<Job>> {
-        self.job.lock().unwrap_or_else(PoisonError::into_inner)
+        self.job.lock().take()
     }
 }
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.shared.workers().idle.push(self.slot.clone());
+        self.shared.workers.lock().idle.push(self.slot.clone());
     }
 }
 
@@ -156,16 +155,11 @@ impl ThreadsShared {
 
     /// Removes an idle thread from the workers, unless it is about to get a job.
     fn leave(&self, slot: &Arc<WorkerSlot>) -> bool {
-        let mut workers = self.workers();
+        let mut workers = self.workers.lock();
         let Some(place) = workers.idle.iter().position(|idle| Arc::ptr_eq(idle, slot)) else { return false };
         workers.idle.remove(place);
         workers.threads -= 1;
         true
-    }
-
-    fn workers(&self) -> MutexGuard<'_, Workers> {
-        // No job runs under this lock, so a poisoned one still guards sound data.
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -198,7 +192,7 @@ mod tests {
         let gate = Arc::new(Mutex::new(gate));
         for _ in 0..2 {
             let gate = gate.clone();
-            threads.run(move || gate.lock().unwrap().recv().unwrap_or(()), drop).unwrap();
+            threads.run(move || gate.lock().recv().unwrap_or(()), drop).unwrap();
         }
         assert_eq!(threads.run(|| {}, drop), Err(ThreadsExhausted { threads: 2 }));
         drop(release);
@@ -239,13 +233,13 @@ mod tests {
         let gate = Arc::new(Mutex::new(gate));
         for _ in 0..4 {
             let gate = gate.clone();
-            threads.run(move || gate.lock().unwrap().recv().unwrap_or(()), drop).unwrap();
+            threads.run(move || gate.lock().recv().unwrap_or(()), drop).unwrap();
         }
         drop(release);
         let (done, result) = mpsc::channel();
         let start = Instant::now();
         // One job at a time, and never a pause as long as a thread waits for one.
-        while threads.shared.workers().threads > 2 {
+        while threads.shared.workers.lock().threads > 2 {
             assert!(start.elapsed() < WAIT_LIMIT, "threads with nothing to do stay");
             let done = done.clone();
             if threads.run(|| {}, move |()| done.send(()).unwrap()).is_ok() {

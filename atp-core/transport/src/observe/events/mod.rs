@@ -8,8 +8,9 @@ mod event;
 mod stream;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use crate::config::EventConfig;
@@ -40,7 +41,7 @@ impl EventBus {
 
     /// Emits an event. Not to be called under a lock of a pool or a connection, for which work waits.
     pub(crate) fn emit(&self, host: Option<&HostId>, what: TransportEvent) {
-        let mut emitted = self.emitted();
+        let mut emitted = self.emitted.lock();
         emitted.sequence += 1;
         if let Some(count) = emitted.by_kind.get_mut(what.kind() as usize) {
             *count += 1;
@@ -53,17 +54,12 @@ impl EventBus {
     }
 
     pub(crate) fn subscribe(&self) -> EventStream {
-        let emitted = self.emitted();
+        let emitted = self.emitted.lock();
         EventStream::new(self.sender.subscribe(), emitted.sequence + 1)
     }
 
     /// How many of each kind have been emitted, heard or not.
     pub(crate) fn counts(&self) -> BTreeMap<EventKind, u64> {
-        EventKind::ALL.iter().copied().zip(self.emitted().by_kind).collect()
-    }
-
-    fn emitted(&self) -> MutexGuard<'_, Emitted> {
-        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
-        self.emitted.lock().unwrap_or_else(PoisonError::into_inner)
+        EventKind::ALL.iter().copied().zip(self.emitted.lock().by_kind).collect()
     }
 }

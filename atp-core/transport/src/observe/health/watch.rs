@@ -1,9 +1,10 @@
 //! What the looks at hosts have found. Each host is looked at by its pool; the fleet whenever a host is.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::assess::{assess, assess_fleet};
@@ -33,7 +34,7 @@ impl HostHealth {
     /// Adds a host to the fleet.
     pub(crate) fn new(fleet: Arc<FleetWatch>) -> Self {
         let steady = Hysteresis::new(Instant::now());
-        *fleet.inner().count(steady.state()) += 1;
+        *fleet.inner.lock().count(steady.state()) += 1;
         let inner = Inner {
             steady,
             seen: HealthState::Healthy,
@@ -46,7 +47,7 @@ impl HostHealth {
 
     /// How the host was at the last look.
     pub(crate) fn report(&self) -> Health {
-        let inner = self.inner();
+        let inner = self.inner.lock();
         Health {
             state: inner.steady.state(),
             reason: inner.steady.reason().to_owned(),
@@ -63,7 +64,7 @@ impl HostHealth {
         config: &HealthConfig,
         vitals: impl FnOnce(CallCounts) -> Vitals,
     ) -> Option<TransportEvent> {
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         if !inner.belongs {
             return None;
         }
@@ -74,7 +75,7 @@ impl HostHealth {
         inner.seen = seen;
         let from = inner.steady.look(now, (seen, reason), config.worse_after, config.better_after)?;
         let (to, reason) = (inner.steady.state(), inner.steady.reason().to_owned());
-        let mut fleet = self.fleet.inner();
+        let mut fleet = self.fleet.inner.lock();
         *fleet.count(from) -= 1;
         *fleet.count(to) += 1;
         Some(TransportEvent::HealthChanged { from, to, reason })
@@ -82,9 +83,9 @@ impl HostHealth {
 
     /// The host is one of the fleet's no more.
     pub(crate) fn leave(&self) {
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         if std::mem::take(&mut inner.belongs) {
-            *self.fleet.inner().count(inner.steady.state()) -= 1;
+            *self.fleet.inner.lock().count(inner.steady.state()) -= 1;
             // A fleet without hosts is not looked at by any keeper.
             self.fleet.look_if_empty();
         }
@@ -93,11 +94,6 @@ impl HostHealth {
     /// Looks at the fleet, now that one of its hosts has been.
     pub(crate) fn look_at_fleet(&self) {
         self.fleet.look();
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -129,23 +125,23 @@ impl FleetWatch {
 
     /// Goes by other thresholds from the next look on.
     pub(crate) fn configure(&self, config: &HealthConfig) {
-        self.inner().config = config.clone();
+        self.inner.lock().config = config.clone();
     }
 
     pub(crate) fn report(&self, hosts: BTreeMap<HostId, Health>) -> FleetHealth {
-        let fleet = self.inner();
+        let fleet = self.inner.lock();
         FleetHealth { state: fleet.steady.state(), reason: fleet.steady.reason().to_owned(), hosts }
     }
 
     fn look(&self) {
-        let mut fleet = self.inner();
+        let mut fleet = self.inner.lock();
         let better_after = fleet.config.better_after;
         self.assess(&mut fleet, better_after);
     }
 
     /// Looks if no host is left; there is nothing then whose getting better would have to hold.
     fn look_if_empty(&self) {
-        let mut fleet = self.inner();
+        let mut fleet = self.inner.lock();
         if fleet.hosts.iter().all(|count| *count == 0) {
             self.assess(&mut fleet, Duration::ZERO);
         }
@@ -159,11 +155,6 @@ impl FleetWatch {
         let (to, reason) = (steady.state(), steady.reason().to_owned());
         // Under the lock: the hosts' keepers all look, and changes are to be emitted in their order.
         self.events.emit(None, TransportEvent::HealthChanged { from, to, reason });
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Fleet> {
-        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

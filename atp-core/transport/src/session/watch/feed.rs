@@ -1,9 +1,9 @@
 //! The way of one connection's events to the subscribers: in order with the listings, and not beyond the gap.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
@@ -51,17 +51,17 @@ impl Feed {
 
     /// Lets no events pass until the domains have been listed.
     pub(super) fn hold(&self) {
-        self.gate().state = State::held();
+        self.gate.lock().state = State::held();
     }
 
     /// Sends what was listed, and then the events that came meanwhile.
     pub(super) fn open(&self, domains: Vec<DomainInfo>) {
-        self.release(&mut self.gate(), Some(domains));
+        self.release(&mut self.gate.lock(), Some(domains));
     }
 
     /// The same for the second listing, which is sent only if it says more than the events.
     pub(super) fn open_settled(&self, before: &[DomainInfo], now: Vec<DomainInfo>) {
-        let mut gate = self.gate();
+        let mut gate = self.gate.lock();
         let changed = gate.changed.take().unwrap_or_default();
         let is_news = states(before, &changed) != states(&now, &changed);
         self.release(&mut gate, is_news.then_some(now));
@@ -86,16 +86,11 @@ impl Feed {
 
     /// Sends what still waits, for it happened before the gap, and then the gap.
     fn close(&self) {
-        let mut gate = self.gate();
+        let mut gate = self.gate.lock();
         self.release(&mut gate, None);
         gate.state = State::Closed;
         let (host, at) = (self.host.clone(), SystemTime::now());
         let _unheard = self.items.send(WatchItem::Gap { host, at });
-    }
-
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        // Nothing under this lock can panic half-way, so a poisoned one still guards sound data.
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,7 +98,7 @@ impl EventSink for Feed {
     fn take(&self, event: DomainEvent) {
         let (uuid, is_change) = (event.uuid, matches!(event.kind, DomainEventKind::Lifecycle { .. }));
         let item = WatchItem::Event { host: self.host.clone(), at: SystemTime::now(), event };
-        let mut gate = self.gate();
+        let mut gate = self.gate.lock();
         match &mut gate.state {
             State::Held { events, dropped } => {
                 if events.len() >= self.capacity {

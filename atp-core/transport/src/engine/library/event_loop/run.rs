@@ -2,9 +2,9 @@
 
 use std::ffi::c_int;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
@@ -28,6 +28,7 @@ enum Registered {
 pub(super) struct EventLoop {
     epoll: OwnedFd,
     wake: OwnedFd,
+    /// Nothing of libvirt's runs under this lock.
     table: Mutex<Table>,
 }
 
@@ -48,7 +49,7 @@ impl EventLoop {
                 // Only a bad descriptor could cause one, and this one is ours and open.
                 Err(error) => tracing::error!(%error, "the event loop cannot wait"),
             }
-            self.table().asleep_until = None;
+            self.table.lock().asleep_until = None;
             for event in events.drain(..) {
                 match event.data.u64() {
                     WAKE => self.drain_wake(),
@@ -63,7 +64,7 @@ impl EventLoop {
 
     /// How long the loop may sleep, which is for as long as no timer is due.
     fn fall_asleep(&self) -> Option<Timespec> {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let next = table.due.first().map(|(at, _)| *at);
         table.asleep_until = next;
         let wait = next?.saturating_duration_since(Instant::now());
@@ -77,13 +78,13 @@ impl EventLoop {
         let (fd, generation) = ((data as u32).cast_signed(), (data >> 32) as u32);
         let events = to_libvirt(flags);
         let ids = {
-            let table = self.table();
+            let table = self.table.lock();
             let watched = table.watched.get(&fd).filter(|watched| watched.generation == generation);
             watched.map(|watched| watched.handles.clone()).unwrap_or_default()
         };
         for id in ids {
             // Looked up anew each time: the callback before may have removed it.
-            let handle = self.table().handles.get(&id).map(|h| (h.callback, h.events, h.owned.opaque));
+            let handle = self.table.lock().handles.get(&id).map(|h| (h.callback, h.events, h.owned.opaque));
             if let Some((callback, wanted, opaque)) = handle
                 && wanted != 0
             {
@@ -97,10 +98,10 @@ impl EventLoop {
     /// Calls the callbacks of lost handles, as libvirt's default loop does for a descriptor that is not open: with an
     /// error. The callback of a disabled handle is called when the handle is enabled again.
     fn report_lost(&self) {
-        let lost = std::mem::take(&mut self.table().lost);
+        let lost = std::mem::take(&mut self.table.lock().lost);
         for id in lost {
             let handle = {
-                let mut table = self.table();
+                let mut table = self.table.lock();
                 // A callback before may have removed it or disabled it.
                 let due = |h: &&mut Handle| h.state == HandleState::Lost && h.events != 0;
                 table.handles.get_mut(&id).filter(due).map(|handle| {
@@ -119,12 +120,12 @@ impl EventLoop {
     fn fire_timers(&self) {
         let now = Instant::now();
         let due: Vec<c_int> = {
-            let table = self.table();
+            let table = self.table.lock();
             table.due.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect()
         };
         for id in due {
             let timer = {
-                let mut table = self.table();
+                let mut table = self.table.lock();
                 // A callback before may have removed it, disabled it or put it off.
                 let still_due = table.timers.get(&id).is_some_and(|t| t.due.is_some_and(|at| at <= now));
                 if still_due { table.schedule(id, now) } else { None }
@@ -137,7 +138,7 @@ impl EventLoop {
     }
 
     fn free_removed(&self) {
-        let removed = std::mem::take(&mut self.table().removed);
+        let removed = std::mem::take(&mut self.table.lock().removed);
         for Owned { opaque, free } in removed {
             if let Some(free) = free {
                 // SAFETY: libvirt gave function and pointer together. The handle or timer is out of the
@@ -148,7 +149,7 @@ impl EventLoop {
     }
 
     pub(super) fn add_handle(&self, handle: Handle) -> c_int {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let (id, fd) = (table.next_id(), handle.fd);
         table.handles.insert(id, handle);
         table.watched.entry(fd).or_default().handles.push(id);
@@ -174,7 +175,7 @@ impl EventLoop {
     }
 
     pub(super) fn update_handle(&self, id: c_int, events: c_int) {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let Some(handle) = table.handles.get_mut(&id) else { return };
         if handle.events == events {
             return;
@@ -189,7 +190,7 @@ impl EventLoop {
     }
 
     pub(super) fn remove_handle(&self, id: c_int) -> c_int {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let Some(handle) = table.forget_handle(id) else { return -1 };
         self.refresh(&mut table, handle.fd);
         table.removed.push(handle.owned);
@@ -260,7 +261,7 @@ impl EventLoop {
     }
 
     pub(super) fn add_timer(&self, milliseconds: c_int, callback: TimeoutCallback, owned: Owned) -> c_int {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let id = table.next_id();
         table.timers.insert(id, Timer { interval: None, due: None, callback, owned });
         self.set_timer(table, id, milliseconds);
@@ -268,7 +269,7 @@ impl EventLoop {
     }
 
     pub(super) fn update_timer(&self, id: c_int, milliseconds: c_int) {
-        self.set_timer(self.table(), id, milliseconds);
+        self.set_timer(self.table.lock(), id, milliseconds);
     }
 
     fn set_timer(&self, mut table: MutexGuard<'_, Table>, id: c_int, milliseconds: c_int) {
@@ -288,7 +289,7 @@ impl EventLoop {
     }
 
     pub(super) fn remove_timer(&self, id: c_int) -> c_int {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let Some(timer) = table.timers.remove(&id) else { return -1 };
         if let Some(at) = timer.due {
             table.due.remove(&(at, id));
@@ -306,11 +307,6 @@ impl EventLoop {
 
     fn drain_wake(&self) {
         let _empty = rustix::io::read(self.wake.as_fd(), &mut [0u8; 8]);
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        // Nothing of libvirt's runs under this lock, and a panic cannot leave it half-changed.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
