@@ -2,15 +2,14 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
-use atp_executor::Plan;
+use atp_executor::{Folded, Plan};
 
 use crate::context::Context;
 use crate::problem::{Failure, Problem};
-use crate::render::target_name;
 use crate::signals::Interrupts;
-use crate::terminal::{HEADING, styled};
+use crate::terminal::{self, HEADING, styled};
 
-/// Maximum number of targets named in the question; of more, the count is shown.
+/// Maximum number of folded names in the question; of more, the count is shown.
 const NAMED: usize = 20;
 
 /// What has to happen before a plan is run.
@@ -69,12 +68,29 @@ async fn ask(plan: &Plan, interrupts: &Interrupts) -> Result<(), Failure> {
 fn question(plan: &Plan) -> String {
     let count = plan.targets.len();
     let mut text = format!("{}\n", styled(HEADING, format!("{} of {count} VMs:", plan.operation.name())));
-    for target in plan.targets.iter().take(NAMED) {
+    let mut by_state: Vec<(String, Vec<String>)> = Vec::new();
+    for target in &plan.targets {
         let state = target.state().map(|state| format!(" ({state})")).unwrap_or_default();
-        text.push_str(&format!("  {}{state}\n", target_name(Some(&target.host), target.vm())));
+        let name = match target.vm() {
+            Some(vm) => format!("{}/{vm}", target.host),
+            None => target.host.to_string(),
+        };
+        match by_state.iter_mut().find(|(known, _)| *known == state) {
+            Some((_, names)) => names.push(name),
+            None => by_state.push((state, vec![name])),
+        }
     }
-    if count > NAMED {
-        text.push_str(&format!("  … and {} more\n", count - NAMED));
+    let (mut left, mut more) = (NAMED, 0);
+    for (state, names) in by_state {
+        let (shown, rest) = Folded::of(names).shown(left);
+        left -= shown.len();
+        more += rest;
+        for names in shown {
+            text.push_str(&format!("  {}{state}\n", terminal::line(&names)));
+        }
+    }
+    if more > 0 {
+        text.push_str(&format!("  … and {more} more\n"));
     }
     text.push_str("Go ahead? [y/N] ");
     text

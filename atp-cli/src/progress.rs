@@ -25,6 +25,9 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Maximum number of running targets named below the bar; of more, the count is shown.
 const NAMED: usize = 8;
 
+/// Maximum number of failures that are shown at once.
+const FAILED: usize = 20;
+
 /// Waiting is shown after this time.
 const SPINNER_DELAY: Duration = Duration::from_millis(300);
 
@@ -136,7 +139,7 @@ impl Progress {
         }
     }
 
-    /// A target has its outcome. If there is a bar, a failure is shown at once.
+    /// A target has its outcome. If there is a bar, the first failures are shown at once.
     pub(crate) fn finished(&mut self, name: &str, outcome: &Outcome, console: &Console) {
         if let Some(place) = self.running.iter().position(|running| running.name == name) {
             self.running.remove(place);
@@ -146,8 +149,12 @@ impl Progress {
             return;
         }
         self.counts.failed += 1;
-        if self.bar.is_some() {
-            self.suspend(|| console.styled(&failure(name, outcome)));
+        if self.bar.is_some() && self.counts.failed <= FAILED {
+            let note = match self.counts.failed {
+                FAILED => "further failures are reported at the end\n",
+                _ => "",
+            };
+            self.suspend(|| console.styled(&format!("{}{note}", failure(name, outcome))));
         }
     }
 

@@ -3,8 +3,11 @@
 use atp_executor::{Outcome, OutcomeError, Status};
 use atp_transport::Effect;
 
-use crate::render::{group_by, groups, name_of};
+use crate::render::{group_by, groups, name_of, names_of};
 use crate::terminal::{self, ERROR, HINT, WARNING, styled};
+
+/// How many different reports of one kind of failure are printed.
+const REPORTS: usize = 20;
 
 /// The report on the outcomes with an error that is not shown elsewhere.
 pub(crate) fn failures(outcomes: &[Outcome]) -> String {
@@ -44,13 +47,17 @@ fn failure(members: &[&Outcome]) -> String {
     };
     if reports.len() > 1 {
         text.push_str(":\n");
-        for members in &reports {
+        for members in reports.iter().take(REPORTS) {
             let report: Vec<_> = members.first().map(|first| report(first)).unwrap_or_default();
-            text.push_str(&format!("  {}: {}\n", names(members), terminal::line(&report.join(": "))));
+            text.push_str(&format!("  {}: {}\n", names_of(members), terminal::line(&report.join(": "))));
+        }
+        let more: usize = reports.iter().skip(REPORTS).map(Vec::len).sum();
+        if more > 0 {
+            text.push_str(&format!("  … and {more} more; `-o json` has them all\n"));
         }
     } else {
         if members.len() > 1 {
-            text.push_str(&format!(": {}", names(members)));
+            text.push_str(&format!(": {}", names_of(members)));
         }
         text.push('\n');
         text.push_str(&indented(&report(outcome)));
@@ -72,10 +79,6 @@ fn word(status: Status) -> &'static str {
     }
 }
 
-fn names(members: &[&Outcome]) -> String {
-    members.iter().map(|outcome| name_of(outcome)).collect::<Vec<_>>().join(", ")
-}
-
 /// Message and causes without the names of host and VM: these stand beside them, and targets with the same failure
 /// can be grouped.
 fn report(outcome: &Outcome) -> Vec<String> {
@@ -87,6 +90,7 @@ fn report(outcome: &Outcome) -> Vec<String> {
     }
     if let Some(vm) = &outcome.vm {
         message = message.replace(&format!("VM {vm:?}"), "the VM");
+        message = message.replace(&format!("no VM is named {vm:?}"), "no VM has this name");
     }
     let mut report = [vec![message], causes.clone()].concat();
     // A message that is only the name of a libvirt function is joined with its error.
@@ -140,7 +144,7 @@ mod tests {
             })
             .collect();
         let text = plain(&outcomes);
-        assert!(text.starts_with("error: 100 targets failed (vm-not-running): h1/vm0, h1/vm1, "), "{text}");
+        assert!(text.starts_with("error: 100 targets failed (vm-not-running): h1/vm[0-99]\n"), "{text}");
         assert_eq!(text.matches("the VM is not running: shut off").count(), 1, "{text}");
         assert_eq!(text.matches("hint: mend vm-not-running").count(), 1, "{text}");
     }
@@ -156,6 +160,21 @@ mod tests {
             "error: 2 targets failed (call-timeout):\n  h1/a: no answer after 1s\n  h2/b: no answer after 2s\n\n\
              hint: mend call-timeout\n\n"
         );
+    }
+
+    #[test]
+    fn five_hundred_different_reports_do_not_fill_the_screen() {
+        let outcomes: Vec<_> = (0..500)
+            .map(|n| {
+                failed("h1", &format!("vm{n}"), ErrorKind::CallTimeout, &format!("no answer after {n}s"))
+            })
+            .collect();
+        let text = plain(&outcomes);
+        assert!(
+            text.contains("\n  h1/vm19: no answer after 19s\n  … and 480 more; `-o json` has them all\n"),
+            "{text}"
+        );
+        assert!(text.lines().count() < 30, "{text}");
     }
 
     #[test]

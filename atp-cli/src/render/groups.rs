@@ -15,7 +15,7 @@ use atp_executor::{Data, ExecReport, Outcome, Stream};
 use similar::{ChangeTag, TextDiff};
 
 use crate::json;
-use crate::render::{Forms, group_by, name_of};
+use crate::render::{Forms, group_by, names_of};
 use crate::terminal::{self, DIM, ERROR, GOOD, HEADING, WARNING, styled};
 
 /// Lines of context around each difference.
@@ -86,9 +86,8 @@ pub(crate) fn is_shown(outcome: &Outcome) -> bool {
 }
 
 fn heading(members: &[&Outcome]) -> String {
-    let names: Vec<_> = members.iter().map(|outcome| name_of(outcome)).collect();
-    let count = if names.len() > 1 { format!(" ({})", names.len()) } else { String::new() };
-    format!("{RULE}\n{}\n{RULE}\n", styled(HEADING, format!("{}{count}", names.join(", "))))
+    let count = if members.len() > 1 { format!(" ({})", members.len()) } else { String::new() };
+    format!("{RULE}\n{}\n{RULE}\n", styled(HEADING, format!("{}{count}", names_of(members))))
 }
 
 fn output(outcome: &Outcome) -> Option<String> {
@@ -150,6 +149,24 @@ mod tests {
             outcome("c", ran(Some(0), None, b"6.1\n", b"")),
         ]);
         assert_eq!(text, format!("{RULE}\nh1/a, h1/c (2)\n{RULE}\n6.1\n{RULE}\nh1/b\n{RULE}\n5.10\n"));
+    }
+
+    #[test]
+    fn five_hundred_vms_with_one_answer_have_a_short_heading() {
+        let outcomes: Vec<_> = (1..=500)
+            .map(|n| Outcome {
+                host: Some(if n <= 250 { "h1" } else { "h2" }.parse().unwrap()),
+                ..outcome(&format!("web-{n}"), ran(Some(0), None, b"6.1\n", b""))
+            })
+            .collect();
+        assert_eq!(
+            plain(&outcomes),
+            format!("{RULE}\nh1/web-[1-250], h2/web-[251-500] (500)\n{RULE}\n6.1\n")
+        );
+        let unlike: Vec<_> =
+            (0..500).map(|n| outcome(&format!("web-{}", n * n), ran(Some(0), None, b"6.1\n", b""))).collect();
+        let text = plain(&unlike);
+        assert!(text.len() < 200 && text.contains("… and 49"), "{text}");
     }
 
     #[test]

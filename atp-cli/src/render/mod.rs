@@ -13,7 +13,7 @@ pub(crate) mod table;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use atp_executor::Outcome;
+use atp_executor::{Folded, Outcome};
 use atp_transport::HostId;
 
 use crate::json;
@@ -114,6 +114,19 @@ pub(crate) fn target_name(host: Option<&HostId>, vm: Option<&str>) -> String {
         (Some(host), Some(vm)) => format!("{host}/{}", terminal::line(vm)),
         (Some(host), None) => host.to_string(),
         (None, vm) => terminal::line(vm.unwrap_or("?")).into_owned(),
+    }
+}
+
+/// The names of the outcomes' targets, folded by their numbers, and no more than fit on a few lines.
+pub(crate) fn names_of(outcomes: &[&Outcome]) -> String {
+    let names = outcomes.iter().map(|outcome| match (&outcome.host, &outcome.vm) {
+        (Some(host), Some(vm)) => format!("{host}/{vm}"),
+        (Some(host), None) => host.to_string(),
+        (None, vm) => vm.clone().unwrap_or_else(|| "?".to_owned()),
+    });
+    match outcomes {
+        [only] => name_of(only),
+        _ => terminal::line(&Folded::of(names).to_string()).into_owned(),
     }
 }
 

@@ -101,6 +101,67 @@ fn selectors_add_up_and_options_narrow() {
 }
 
 #[test]
+fn numbers_in_brackets_select_as_clush_pdsh_and_ansible_users_expect() {
+    let home = Home::new();
+    let names: Vec<String> = (1..=100).map(|n| format!("web-{n}")).chain(["web-0".to_owned()]).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let h1 = home.host("h1", &names);
+    let h2 = home.host("h2", &["n01", "n20", "n1", "web-100"]);
+    let list = |args: &[&str]| {
+        home.run(["--host", &h1, "--host", &h2, "vm", "list", "-o", "json"].iter().chain(args))
+    };
+    for (args, count) in [
+        (&["web-[1-100]"][..], 101),
+        (&["h1/web-[1-100]"], 100),
+        (&["web-{1..100}", "--exclude", "h[1-2]/web-[3-100]"], 2),
+        (&["h{1..2}/web-[100:100]"], 2),
+        (&["h1/web-[10-11]"], 2),
+        (&["h1/web-[1,3,7-9]"], 5),
+        (&["n[01,20]"], 2),
+        (&["h2/n{01,20}"], 2),
+        (&["web-[1-9]?"], 90),
+    ] {
+        assert_eq!(list(args).exits(0).outcomes().len(), count, "{args:?}");
+    }
+    // A name that is spelled out and not there is reported, as one that is typed.
+    let run = list(&["h1/web-[99-102]"]).exits(1);
+    let missed: Vec<_> = run
+        .outcomes()
+        .iter()
+        .filter(|outcome| outcome["status"] == "failed")
+        .map(|outcome| outcome["vm"].clone())
+        .collect();
+    assert_eq!(missed, ["web-101", "web-102"]);
+    list(&["h[1-12]/"]).exits(2).without_data().says(&["h[3-12]", "hint:"]);
+}
+
+#[test]
+fn a_selector_with_two_meanings_is_refused_and_both_are_shown() {
+    for (selector, texts) in [
+        ("web-[12]", &["the number 12 (write it without brackets)", "one of its digits (write [1,2])"][..]),
+        ("web-[web,db]", &["one of several words (write {web,db})", r"(write [\web,db])"]),
+        ("web-[01-100]", &["write 001-100", "[01-99,100-120]"]),
+        ("web-[1-999999999]", &["at most 100000 names, not for 999999999"]),
+    ] {
+        demo(&["vm", "destroy", selector, "--yes"]).exits(2).without_data().says(texts);
+        demo(&["vm", "list", "--exclude", selector]).exits(2).without_data().says(texts);
+    }
+    demo(&["host", "check", "h[12]"]).exits(2).without_data().says(&["the number 12"]);
+}
+
+#[test]
+fn five_hundred_names_never_fill_a_screen() {
+    let home = Home::new();
+    let names: Vec<String> = (1..=500).map(|n| format!("web-{n}")).collect();
+    let host = home.host("h1", &names.iter().map(String::as_str).collect::<Vec<_>>());
+    // The test driver has no guest agent.
+    let run = home.run(["--host", &host, "exec", "*", "--", "true"]).exits(1).says(&["h1/web-[1-500]"]);
+    assert!(run.stderr.lines().count() < 20 && run.stderr.len() < 2000, "{run:#?}");
+    let run = home.run(["--host", &host, "vm", "start", "web-[501-1000]"]).exits(1).says(&["web-[501-1000]"]);
+    assert!(run.stderr.lines().count() < 20 && run.stderr.len() < 2000, "{run:#?}");
+}
+
+#[test]
 fn globs_that_match_nothing_are_exit_4() {
     let filtered = "a filter by state, label or exclusion takes away";
     for (args, text) in [
@@ -155,7 +216,14 @@ fn the_inventory_masks_passwords_and_connects_to_nothing() {
 #[test]
 fn hosts_are_checked_by_name_glob_and_group() {
     let home = fleet();
-    for (args, hosts) in [(&[][..], 3), (&["h1"], 1), (&["h[12]"], 2), (&["@rack-2", "h1"], 2)] {
+    for (args, hosts) in [
+        (&[][..], 3),
+        (&["h1"], 1),
+        (&["h[1,2]"], 2),
+        (&["h{1..2}"], 2),
+        (&["@rack-[1-2]"], 3),
+        (&["@rack-2", "h1"], 2),
+    ] {
         let run = home.run(["host", "check", "-o", "json"].iter().chain(args)).exits(0);
         let outcomes = run.outcomes();
         assert_eq!(outcomes.len(), hosts, "{args:?}");

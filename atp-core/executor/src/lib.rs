@@ -61,6 +61,7 @@
 // Public API
 mod error;
 mod executor;
+mod folded;
 mod journal;
 mod outcome;
 mod plan;
@@ -75,6 +76,7 @@ mod watch;
 
 // Implementation
 mod lossy_path;
+mod number_range;
 mod pattern;
 mod resolve;
 mod safe_name;
@@ -82,6 +84,7 @@ mod same_daemon;
 
 pub use error::{LibvirtCode, OutcomeError};
 pub use executor::Executor;
+pub use folded::Folded;
 pub use journal::{History, Journal, JournalError};
 pub use outcome::{Outcome, Status};
 pub use plan::{Doubt, Names, Notice, Plan, PlanError};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use atp_transport::{ErrorKind, Hint, HostId};
 
+use crate::folded::Folded;
 use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::target::{Printable, Target};
@@ -299,24 +300,12 @@ impl PlanError {
     }
 }
 
-/// Names for an error message; only the first few are printed.
+/// Names for an error message: folded, and only the first few are printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names(pub Vec<String>);
 
-impl Names {
-    /// How many names are printed.
-    const SHOWN: usize = 8;
-}
-
 impl fmt::Display for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("none");
-        }
-        f.write_str(&self.0[..self.0.len().min(Names::SHOWN)].join(", "))?;
-        match self.0.len().saturating_sub(Names::SHOWN) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
+        Folded::of(&self.0).fmt(f)
     }
 }

@@ -4,14 +4,15 @@
 //! The rules where several hosts are involved:
 //!
 //! - A selector without a host part, or with a glob or group there, stands for as many VMs as it finds. On a
-//!   host that cannot be listed it yields one `unreachable` without a VM, also when its VM part is a literal
+//!   host that cannot be listed it yields one `unreachable` without a VM, also when its VM part is a name
 //!   and was found on another host: names are unique on one host only.
-//! - A literal VM name that is on none of the hosts that were listed is one `vm-not-found`, also when other
+//! - A VM name that is on none of the hosts that were listed is one `vm-not-found`, also when other
 //!   hosts could not be listed: those have their own outcome. It names a host only if the selector can mean
 //!   just one.
+//! - Names spelled out by numbers (`h[1-2]/web-[1-100]`) are the same as selectors with a name each.
 //! - A VM that exists but is excluded, or has not the state or the labels asked for, was found.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use atp_transport::domain::DomainInfo;
@@ -19,6 +20,7 @@ use atp_transport::{Effect, ErrorKind, Hint, HostId, HostInfo};
 use uuid::Uuid;
 
 use crate::error::OutcomeError;
+use crate::folded::Folded;
 use crate::outcome::{Outcome, Status, millis};
 use crate::plan::{Names, PlanError};
 use crate::selection::Selection;
@@ -45,26 +47,45 @@ pub(crate) fn check_names(selection: &Selection, hosts: &[HostInfo]) -> Result<(
         return Err(PlanError::NoHosts);
     }
     for selector in selection.selectors.iter().chain(&selection.exclude) {
-        if hosts.iter().any(|host| selector.host().matches(host)) {
-            continue;
-        }
-        if let Some(host) = selector.host().id_literal() {
+        let lacking = |names: &[String], is_known: &dyn Fn(&str) -> bool| {
+            let lacking = Folded::of(names.iter().filter(|name| !is_known(name)));
+            (!lacking.is_empty()).then(|| lacking.to_string())
+        };
+        let is_host = |id: &str| hosts.iter().any(|host| host.id == id);
+        if let Some(host) = lacking(selector.host().ids(), &is_host) {
             return Err(PlanError::UnknownHost {
                 selector: selector.to_string(),
-                host: host.to_owned(),
+                host,
                 known: Names(hosts.iter().map(|host| host.id.clone()).collect()),
             });
         }
-        if let Some(group) = selector.host().group_literal() {
+        let is_group = |name: &str| hosts.iter().any(|host| host.groups.iter().any(|group| group == name));
+        if let Some(group) = lacking(selector.host().groups(), &is_group) {
             let groups: BTreeSet<_> = hosts.iter().flat_map(|host| host.groups.iter().cloned()).collect();
             return Err(PlanError::UnknownGroup {
                 selector: selector.to_string(),
-                group: group.to_owned(),
+                group,
                 known: Names(groups.into_iter().collect()),
             });
         }
     }
     Ok(())
+}
+
+/// The hosts that a selector spells out, each for itself; or once all that it can mean.
+pub(crate) fn scopes(selector: &Selector) -> Vec<Option<&str>> {
+    match selector.host().ids() {
+        [] => vec![None],
+        ids => ids.iter().map(|id| Some(id.as_str())).collect(),
+    }
+}
+
+/// Whether the host is one of such a scope.
+pub(crate) fn is_in_scope(selector: &Selector, scope: Option<&str>, host: &HostInfo) -> bool {
+    match scope {
+        Some(id) => host.id == id,
+        None => selector.host().matches(host),
+    }
 }
 
 /// The number of VMs that the selectors match, before filters.
@@ -80,15 +101,23 @@ pub(crate) fn matched(selection: &Selection, listings: &[Listing]) -> usize {
 
 /// The exclusions that name a VM which none of their hosts has. All of their hosts must have been listed.
 pub(crate) fn unmatched_exclusions(selection: &Selection, listings: &[Listing]) -> Vec<String> {
-    let is_unmatched = |selector: &&Selector| {
-        let Some(vm) = selector.vm_literal() else { return false };
-        let mut here = listings.iter().filter(|listing| selector.host().matches(&listing.host)).peekable();
-        let lacks_it = |listing: &Listing| {
-            listing.domains.as_ref().is_ok_and(|domains| domains.iter().all(|domain| domain.name != vm))
-        };
-        here.peek().is_some() && here.all(lacks_it)
-    };
-    selection.exclude.iter().filter(is_unmatched).map(ToString::to_string).collect()
+    let mut unmatched = Vec::new();
+    for selector in &selection.exclude {
+        let mut names: BTreeSet<&str> = selector.vm_names().iter().map(String::as_str).collect();
+        let here: Vec<_> = listings.iter().filter(|listing| selector.host().matches(&listing.host)).collect();
+        if here.is_empty() || here.iter().any(|listing| listing.domains.is_err()) {
+            continue;
+        }
+        for domain in here.iter().flat_map(|listing| &listing.domains).flatten() {
+            names.remove(domain.name.as_str());
+        }
+        if names.len() == selector.vm_names().len() && !names.is_empty() {
+            unmatched.push(selector.to_string());
+        } else if !names.is_empty() {
+            unmatched.push(Folded::of(names).to_string());
+        }
+    }
+    unmatched
 }
 
 /// The targets, by host and VM, and the outcomes that are settled.
@@ -98,16 +127,13 @@ pub(crate) fn resolve(
     mut listings: Vec<Listing>,
 ) -> (Vec<Target>, Vec<Outcome>) {
     listings.sort_by(|a, b| a.id.cmp(&b.id));
-    let selectors = distinct(&selection.selectors);
     let mut settled: Vec<Outcome> = Vec::new();
     for listing in &listings {
         if let Err(error) = &listing.domains {
-            settled.extend(unreachable(op, selection, &selectors, listing, error));
+            settled.extend(unreachable(op, selection, listing, error));
         }
     }
-    for selector in &selectors {
-        settled.extend(not_found(op, selection, selector, &listings));
-    }
+    settled.extend(not_found(op, selection, &listings));
     settled.sort_by(Outcome::report_order);
 
     let mut targets = Vec::new();
@@ -125,75 +151,85 @@ pub(crate) fn resolve(
     (targets, settled)
 }
 
-/// The selectors without repetitions.
-fn distinct(selectors: &[Selector]) -> Vec<&Selector> {
-    let mut seen = BTreeSet::new();
-    selectors
-        .iter()
-        .filter(|selector| match selector.vm_literal() {
-            Some(vm) => seen.insert((selector.host().to_string(), vm.to_owned())),
-            None => seen.insert((selector.to_string(), String::new())),
-        })
-        .collect()
-}
-
-/// One outcome for each selector that could have matched on a host that could not be listed.
+/// One outcome for each selector that could have matched on a host that could not be listed; if it names the host as well, one
+/// for each VM that it names.
 fn unreachable(
     op: &'static str,
     selection: &Selection,
-    selectors: &[&Selector],
     listing: &Listing,
     error: &OutcomeError,
 ) -> Vec<Outcome> {
-    let here: Vec<_> = selectors.iter().filter(|selector| selector.host().matches(&listing.host)).collect();
-    let mut outcomes = Vec::new();
-    for selector in &here {
-        let vm = selector.host().id_literal().and(selector.vm_literal());
-        if vm.is_some_and(|vm| selection.excludes(&listing.host, vm)) {
-            continue;
+    let here = selection.selectors.iter().filter(|selector| selector.host().matches(&listing.host));
+    let mut texts = BTreeSet::new();
+    let mut names = BTreeSet::new();
+    for selector in here {
+        if selector.host().ids().is_empty() || selector.vm_names().is_empty() {
+            texts.insert(selector.to_string());
+        } else {
+            names.extend(selector.vm_names().iter().map(String::as_str));
         }
-        let mut error = error.clone();
-        if here.len() > 1 && vm.is_none() {
-            // Otherwise several outcomes of one host would look the same.
-            error.message = format!("{} (selector {selector})", error.message);
-        }
-        outcomes.push(settle(op, Some(listing.id.clone()), vm, Status::Unreachable, error, listing.took));
     }
-    outcomes
+    let alone = texts.len() + names.len() == 1;
+    let outcome = |vm: Option<&str>, error| {
+        settle(op, Some(listing.id.clone()), vm, Status::Unreachable, error, listing.took)
+    };
+    let globs = texts.into_iter().map(|text| {
+        let mut error = error.clone();
+        if !alone {
+            // Otherwise several outcomes of one host would look the same.
+            error.message = format!("{} (selector {text})", error.message);
+        }
+        outcome(None, error)
+    });
+    let names = names.iter().filter(|vm| !selection.excludes(&listing.host, vm));
+    globs.chain(names.map(|vm| outcome(Some(vm), error.clone()))).collect()
 }
 
-/// The outcome of a literal VM name that is on none of the hosts that were listed, if it is one.
-fn not_found(
-    op: &'static str,
-    selection: &Selection,
-    selector: &Selector,
-    listings: &[Listing],
-) -> Option<Outcome> {
-    let vm = selector.vm_literal()?;
-    let possible: Vec<_> = listings.iter().filter(|listing| selector.host().matches(&listing.host)).collect();
-    let mut listed = Vec::new();
-    let mut took = Duration::ZERO;
-    for listing in &possible {
-        let Ok(domains) = &listing.domains else { continue };
-        if domains.iter().any(|domain| domain.name == vm) {
-            return None;
-        }
-        if !selection.excludes(&listing.host, vm) {
-            listed.push(listing.id.to_string());
-            took = took.max(listing.took);
-        }
-    }
-    if listed.is_empty() {
-        return None;
-    }
-    let host = match possible[..] {
-        [only] => Some(only.id.clone()),
-        _ => None,
+/// One outcome for each VM name that is on none of the hosts that were listed.
+fn not_found(op: &'static str, selection: &Selection, listings: &[Listing]) -> Vec<Outcome> {
+    let names_of = |listing: &Listing| {
+        listing
+            .domains
+            .as_ref()
+            .ok()
+            .map(|domains| domains.iter().map(|domain| domain.name.clone()).collect())
     };
-    let error =
-        OutcomeError::new(ErrorKind::VmNotFound, format!("no VM is named {vm:?} on {}", Names(listed)))
-            .with_hint(not_found_hint(vm, listings));
-    Some(settle(op, host, Some(vm), Status::Failed, error, took))
+    let known: Vec<Option<HashSet<String>>> = listings.iter().map(names_of).collect();
+    let mut seen = HashSet::new();
+    let mut outcomes = Vec::new();
+    for selector in &selection.selectors {
+        for scope in scopes(selector) {
+            let possible = listings.iter().zip(&known);
+            let possible: Vec<_> =
+                possible.filter(|(listing, _)| is_in_scope(selector, scope, &listing.host)).collect();
+            let host = match possible[..] {
+                [(only, _)] => Some(only.id.clone()),
+                _ => None,
+            };
+            let text = scope.map_or_else(|| selector.host().to_string(), str::to_owned);
+            for vm in selector.vm_names() {
+                let listed =
+                    || possible.iter().filter_map(|(listing, known)| Some((*listing, known.as_ref()?)));
+                if listed().any(|(_, known)| known.contains(vm)) || !seen.insert((text.clone(), vm)) {
+                    continue;
+                }
+                let lacking: Vec<_> = listed()
+                    .map(|(listing, _)| listing)
+                    .filter(|listing| !selection.excludes(&listing.host, vm))
+                    .collect();
+                if lacking.is_empty() {
+                    continue;
+                }
+                let took = lacking.iter().map(|listing| listing.took).max().unwrap_or_default();
+                let ids = Names(lacking.iter().map(|listing| listing.id.to_string()).collect());
+                let error =
+                    OutcomeError::new(ErrorKind::VmNotFound, format!("no VM is named {vm:?} on {ids}"))
+                        .with_hint(not_found_hint(vm, listings));
+                outcomes.push(settle(op, host.clone(), Some(vm), Status::Failed, error, took));
+            }
+        }
+    }
+    outcomes
 }
 
 /// A host or group typed without its `/` reads as a VM name: say so.
@@ -337,6 +373,37 @@ mod tests {
     }
 
     #[test]
+    fn each_name_that_numbers_spell_out_is_found_or_reported() {
+        let names: Vec<String> = (1..=40).map(|n| format!("web-{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let hosts = || vec![listed("h1", &names), listed("h2", &["web-41"]), dead("h3")];
+        let (targets, settled) = outline(&selection(&["web-[1-42]"], &[]), hosts());
+        assert_eq!(targets.len(), 41);
+        assert_eq!(settled, ["h3/- unreachable connection-refused", "-/web-42 failed vm-not-found"]);
+        let (targets, settled) =
+            outline(&selection(&["h{1..3}/web-[40-41]", "h1/web-41"], &["h1/web-40"]), hosts());
+        assert_eq!(targets, ["h2/web-41"]);
+        assert_eq!(
+            settled,
+            [
+                "h1/web-41 failed vm-not-found",
+                "h2/web-40 failed vm-not-found",
+                "h3/web-40 unreachable connection-refused",
+                "h3/web-41 unreachable connection-refused",
+            ]
+        );
+        let (_, settled) = outline(&selection(&["h{2..3}/web-[41,50]"], &[]), hosts());
+        assert_eq!(
+            settled,
+            [
+                "h2/web-50 failed vm-not-found",
+                "h3/web-41 unreachable connection-refused",
+                "h3/web-50 unreachable connection-refused",
+            ]
+        );
+    }
+
+    #[test]
     fn globs_that_match_nothing_are_nothing() {
         let (targets, settled) = outline(&selection(&["z*", "h1//q/"], &[]), vec![listed("h1", &["a"])]);
         assert!(targets.is_empty() && settled.is_empty());
@@ -359,6 +426,8 @@ mod tests {
         };
         let listings = [listed("h1", &["a"]), listed("h2", &["b"])];
         assert_eq!(unmatched(&["c", "a", "z*", "h1/b", "h2/b"], &listings), ["c", "h1/b"]);
+        let listings = [listed("h1", &["w1"]), listed("h2", &["w12"])];
+        assert_eq!(unmatched(&["w[1-12]", "w[13-14]"], &listings), ["w[2-11]", "w[13-14]"]);
         // It may be on a host that could not be listed, or that nothing was asked of.
         assert!(unmatched(&["c", "h3/c"], &[listed("h1", &["a"]), dead("h2")]).is_empty());
     }
@@ -409,7 +478,9 @@ mod tests {
         assert_eq!(check_names(&selection(&["h1/a", "@lab/", "h9*/x", "a"], &["h2/"]), &hosts), Ok(()));
         let unknown = check_names(&selection(&["h3/a"], &[]), &hosts).unwrap_err();
         assert_eq!(unknown.kind(), "unknown-host");
-        assert!(unknown.to_string().contains("h1, h2"), "{unknown}");
+        assert!(unknown.to_string().contains("h[1-2]"), "{unknown}");
+        let unknown = check_names(&selection(&["h[1-12]/"], &[]), &hosts).unwrap_err();
+        assert!(unknown.to_string().contains("the host \"h[3-12]\""), "{unknown}");
         assert_eq!(check_names(&selection(&["*"], &["h3/a"]), &hosts).unwrap_err().kind(), "unknown-host");
         assert_eq!(check_names(&selection(&["@dev/"], &[]), &hosts).unwrap_err().kind(), "unknown-group");
         assert_eq!(check_names(&selection(&["*"], &[]), &[]), Err(PlanError::NoHosts));

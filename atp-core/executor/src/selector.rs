@@ -4,6 +4,7 @@
 //! SEL  = [HOST/]VM | HOST/ | [HOST/]/RE/
 //! HOST = a glob on host ids | @GROUP
 //! VM   = a glob on VM names
+//! glob = * ? [a-z] [!a-z] {a,b} [1-100] [01-20] [1,3,7-9] {1..100}
 //! ```
 //!
 //! The host part ends at the first `/` that is neither escaped nor inside `[…]` or `{…}`. Without a host part
@@ -15,7 +16,7 @@ use std::str::FromStr;
 
 use atp_transport::{ErrorKind, Hint, HostId, HostInfo};
 
-use crate::pattern::{Pattern, PatternError};
+use crate::pattern::{MAX_NAMES, Pattern, PatternError};
 
 /// One selector, parsed. Parse it from text; [`Display`](fmt::Display) gives the text back.
 #[derive(Debug, Clone)]
@@ -71,7 +72,7 @@ impl SelectorError {
     /// What a person can try.
     pub fn hint(&self) -> Hint {
         Hint::plain(
-            r"a selector is [HOST/]VM with globs (* ? [a-z] {a,b}), HOST/ or @GROUP/ for all VMs there, or [HOST/]/REGEX/; '\' takes a character literally",
+            r"a selector is [HOST/]VM with globs (* ? [a-z] {a,b}) and numbers ([1-100] [01-20] [1,3,7-9]), HOST/ or @GROUP/ for all VMs there, or [HOST/]/REGEX/; '\' takes a character literally",
         )
     }
 }
@@ -93,9 +94,9 @@ impl Selector {
             text: format!("{host}/{}", escape(vm)),
             host: HostSelector {
                 text: host.to_string(),
-                pattern: HostPattern::Id(Pattern::Literal(host.to_string())),
+                pattern: HostPattern::Id(Pattern::name(host.as_str())),
             },
-            vm: VmPattern::Name(Pattern::Literal(vm.to_owned())),
+            vm: VmPattern::Name(Pattern::name(vm)),
         }
     }
 
@@ -112,11 +113,12 @@ impl Selector {
         }
     }
 
-    /// The one VM name this can select, if its VM part is a literal.
-    pub fn vm_literal(&self) -> Option<&str> {
+    /// The VM names that the selector spells out, sorted: one name, or several by their numbers (`web-[1-100]`). None if its VM
+    /// part is a glob or a regular expression.
+    pub fn vm_names(&self) -> &[String] {
         match &self.vm {
-            VmPattern::All => None,
-            VmPattern::Name(pattern) => pattern.literal(),
+            VmPattern::All => &[],
+            VmPattern::Name(pattern) => pattern.names(),
         }
     }
 
@@ -140,19 +142,19 @@ impl HostSelector {
         }
     }
 
-    /// The one host id this can select, if it is a literal.
-    pub fn id_literal(&self) -> Option<&str> {
+    /// The host ids that the selector spells out, sorted; none if it is a glob or a group.
+    pub fn ids(&self) -> &[String] {
         match &self.pattern {
-            HostPattern::Id(pattern) => pattern.literal(),
-            HostPattern::Any | HostPattern::Group(_) => None,
+            HostPattern::Id(pattern) => pattern.names(),
+            HostPattern::Any | HostPattern::Group(_) => &[],
         }
     }
 
-    /// The one group this can select, if it is `@GROUP` with a literal name.
-    pub fn group_literal(&self) -> Option<&str> {
+    /// The groups that the selector spells out as `@GROUP`, sorted; none if it is a glob or a host.
+    pub fn groups(&self) -> &[String] {
         match &self.pattern {
-            HostPattern::Group(pattern) => pattern.literal(),
-            HostPattern::Any | HostPattern::Id(_) => None,
+            HostPattern::Group(pattern) => pattern.names(),
+            HostPattern::Any | HostPattern::Id(_) => &[],
         }
     }
 
@@ -219,6 +221,12 @@ impl FromStr for Selector {
                     vm_offset + slash,
                     "a VM name, which cannot hold a '/'",
                 ));
+            }
+            let named = host.ids().len().max(1) * pattern.names().len();
+            if named as u64 > MAX_NAMES {
+                let expected =
+                    format!("numbers that stand for at most {MAX_NAMES} VMs on all hosts, not for {named}");
+                return Err(SelectorError::at(input, 0, expected));
             }
             VmPattern::Name(pattern)
         };
@@ -322,22 +330,46 @@ mod tests {
         assert!(selects("/b-[0-9]$/", "h1", "web-7"));
         assert!(selects("h1//b-/", "h1", "web-7"));
         assert!(!selects("h1//^b-/", "h1", "web-7"));
-        assert_eq!("/web/".parse::<Selector>().unwrap().vm_literal(), None);
+        assert!("/web/".parse::<Selector>().unwrap().vm_names().is_empty());
     }
 
     #[test]
-    fn literals_are_distinguished_from_globs() {
-        let literal = |text: &str| text.parse::<Selector>().unwrap().vm_literal().map(str::to_owned);
-        assert_eq!(literal("web-1").as_deref(), Some("web-1"));
-        assert_eq!(literal(r"h1/web\*").as_deref(), Some("web*"));
-        assert_eq!(literal("h1/web*"), None);
-        assert_eq!(literal("h1/"), None);
+    fn names_are_distinguished_from_globs() {
+        let names = |text: &str| text.parse::<Selector>().unwrap().vm_names().to_vec();
+        assert_eq!(names("web-1"), ["web-1"]);
+        assert_eq!(names(r"h1/web\*"), ["web*"]);
+        assert_eq!(names("h1/web-[9-10]"), ["web-10", "web-9"]);
+        assert!(names("h1/web*").is_empty());
+        assert!(names("h1/").is_empty());
         let selector: Selector = "h1/x".parse().unwrap();
-        assert_eq!(selector.host().id_literal(), Some("h1"));
-        assert_eq!(selector.host().group_literal(), None);
-        let selector: Selector = "@g/x".parse().unwrap();
-        assert_eq!(selector.host().id_literal(), None);
-        assert_eq!(selector.host().group_literal(), Some("g"));
+        assert_eq!((selector.host().ids(), selector.host().groups().len()), (&["h1".to_owned()][..], 0));
+        let selector: Selector = "@g[9-10]/x".parse().unwrap();
+        assert_eq!(selector.host().groups(), ["g10", "g9"]);
+        assert!(selector.host().ids().is_empty());
+    }
+
+    #[test]
+    fn numbers_stand_wherever_a_pattern_does() {
+        for (selector, id, vm, is_selected) in [
+            ("web-[1-100]", "h1", "web-57", true),
+            ("h[1-12]/web-1", "h11", "web-1", true),
+            ("h[1-12]/web-1", "h13", "web-1", false),
+            ("h[1-10/3]/", "h7", "web-1", true),
+            ("h[1:12]/web-[01:20]", "h12", "web-07", true),
+            ("@rack-[1-10]/*", "h1", "x", true),
+            ("@rack-[10-12]/*", "h1", "x", false),
+        ] {
+            assert_eq!(selects(selector, id, vm), is_selected, "{selector} {id}/{vm}");
+        }
+        let host: HostSelector = "h[1-12]".parse().unwrap();
+        assert_eq!(host.ids().len(), 12);
+    }
+
+    #[test]
+    fn hosts_times_vms_are_bounded() {
+        let error = "h[1-1000]/vm[1-1000]".parse::<Selector>().unwrap_err();
+        assert!(error.expected.contains("at most 100000 VMs"), "{error}");
+        assert!("h[1-1000]/vm[1-100]".parse::<Selector>().is_ok());
     }
 
     #[test]
@@ -357,6 +389,8 @@ mod tests {
             ("//", 3, "a second '/'"),
             ("h1//(a/", 5, "a regular expression"),
             (r"web\", 5, "a character after"),
+            ("h1/web-[12]", 8, "one meaning"),
+            ("web-[1-999999999]", 6, "at most 100000 names"),
         ] {
             let error = input.parse::<Selector>().unwrap_err();
             assert_eq!(error.position, position, "{input}: {error}");
@@ -407,7 +441,7 @@ mod tests {
                 Selector::of_vm(&id, &name).to_string().parse().unwrap(),
             ];
             for selector in parsed {
-                prop_assert_eq!(selector.vm_literal(), Some(name.as_str()));
+                prop_assert_eq!(selector.vm_names(), std::slice::from_ref(&name));
                 prop_assert!(selector.host().matches(&host(id.as_str(), &[])));
                 prop_assert!(selector.matches_vm(&name));
                 prop_assert_eq!(selector.matches_vm(&other), name == other);

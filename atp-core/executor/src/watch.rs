@@ -1,6 +1,6 @@
 //! Watching the VMs of a selection: a stream of their events.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use atp_transport::domain::{DomainEventKind, DomainInfo};
@@ -10,7 +10,6 @@ use crate::executor::Executor;
 use crate::plan::PlanError;
 use crate::resolve;
 use crate::selection::Selection;
-use crate::selector::Selector;
 use crate::verbs::job::KnownAgents;
 
 /// The events of a selection's VMs, over all hosts; see [`Executor::watch`].
@@ -21,13 +20,15 @@ pub struct Watch {
     hosts: HashMap<HostId, HostInfo>,
     selection: Selection,
     sought: Vec<Sought>,
-    not_found: Vec<Selector>,
+    not_found: Vec<String>,
 }
 
 /// A VM that was selected by its name, and that no host has listed yet.
 #[derive(Debug)]
 struct Sought {
-    selector: Selector,
+    /// The host, if it was named as well.
+    host: Option<String>,
+    vm: String,
     /// The hosts that it may still be on.
     hosts: BTreeSet<HostId>,
 }
@@ -60,13 +61,21 @@ impl Executor {
 
 /// The VMs that a selection names, each with the hosts it could be on.
 fn sought(selection: &Selection, hosts: &HashMap<HostId, HostInfo>) -> Vec<Sought> {
-    let literals = selection.selectors.iter().filter_map(|selector| Some((selector, selector.vm_literal()?)));
-    let sought = literals.map(|(selector, vm)| {
-        let possible =
-            hosts.iter().filter(|(_, host)| selector.host().matches(host) && !selection.excludes(host, vm));
-        Sought { selector: selector.clone(), hosts: possible.map(|(id, _)| id.clone()).collect() }
-    });
-    sought.filter(|sought| !sought.hosts.is_empty()).collect()
+    let mut sought = Vec::new();
+    for selector in &selection.selectors {
+        for host in resolve::scopes(selector) {
+            let possible: Vec<_> =
+                hosts.iter().filter(|(_, known)| resolve::is_in_scope(selector, host, known)).collect();
+            for vm in selector.vm_names() {
+                let may_have = possible.iter().filter(|(_, host)| !selection.excludes(host, vm));
+                let may_have: BTreeSet<_> = may_have.map(|(id, _)| (*id).clone()).collect();
+                if !may_have.is_empty() {
+                    sought.push(Sought { host: host.map(str::to_owned), vm: vm.clone(), hosts: may_have });
+                }
+            }
+        }
+    }
+    sought
 }
 
 impl Watch {
@@ -95,25 +104,29 @@ impl Watch {
         self.hosts.keys()
     }
 
-    /// Takes the selectors that name a VM which none of its possible hosts has. Each is returned once, when all of these
-    /// hosts have listed their VMs. A VM of that name that is created later is watched all the same.
-    pub fn take_not_found(&mut self) -> Vec<Selector> {
+    /// Takes the VMs that are selected by name and that none of their possible hosts has, as `VM` or `HOST/VM`. Each is
+    /// returned once, when all of these hosts have listed their VMs. A VM of that name that is created later is watched all the same.
+    pub fn take_not_found(&mut self) -> Vec<String> {
         std::mem::take(&mut self.not_found)
     }
 
     /// Looks for the VMs that were selected by name among those of a host.
     fn seek(&mut self, host: &HostId, domains: &[DomainInfo]) {
+        let names: HashSet<&str> = domains.iter().map(|domain| domain.name.as_str()).collect();
         let not_found = &mut self.not_found;
         self.sought.retain_mut(|sought| {
             if !sought.hosts.remove(host) {
                 return true;
             }
-            if domains.iter().any(|domain| sought.selector.matches_vm(&domain.name)) {
+            if names.contains(sought.vm.as_str()) {
                 return false;
             }
             let may_come = !sought.hosts.is_empty();
             if !may_come {
-                not_found.push(sought.selector.clone());
+                not_found.push(match &sought.host {
+                    Some(host) => format!("{host}/{}", sought.vm),
+                    None => sought.vm.clone(),
+                });
             }
             may_come
         });

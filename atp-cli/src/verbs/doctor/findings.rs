@@ -3,8 +3,8 @@
 use anstyle::Style;
 use atp_executor::{Data, Finding, Outcome, Status, Verdict};
 
-use crate::render::name_of;
 use crate::render::table::Rows;
+use crate::render::{name_of, names_of};
 use crate::terminal::{self, DIM, ERROR, HINT, WARNING, styled};
 
 /// The findings, by host and VM.
@@ -32,16 +32,19 @@ pub(crate) fn findings(outcomes: &[Outcome]) -> String {
     rows.finish()
 }
 
+/// How many messages with one hint are printed.
+const MESSAGES: usize = 20;
+
 /// The hints, each once with all its targets.
 pub(crate) fn advice(outcomes: &[Outcome]) -> String {
-    let mut advice: Vec<(&Finding, Vec<(String, &str)>)> = Vec::new();
+    let mut advice: Vec<(&Finding, Vec<(&Outcome, &str)>)> = Vec::new();
     for (outcome, finding) in all(outcomes).filter(|(_, finding)| finding.hint.is_some()) {
-        let same = |(known, _): &&mut (&Finding, Vec<(String, &str)>)| {
+        let same = |(known, _): &&mut (&Finding, Vec<(&Outcome, &str)>)| {
             (known.check, known.verdict, &known.hint) == (finding.check, finding.verdict, &finding.hint)
         };
         match advice.iter_mut().find(same) {
-            Some((_, whose)) => whose.push((name(outcome), &finding.message)),
-            None => advice.push((finding, vec![(name(outcome), &finding.message)])),
+            Some((_, whose)) => whose.push((outcome, &finding.message)),
+            None => advice.push((finding, vec![(outcome, &finding.message)])),
         }
     }
     let mut text = String::new();
@@ -50,15 +53,22 @@ pub(crate) fn advice(outcomes: &[Outcome]) -> String {
             Verdict::Problem => (ERROR, "error"),
             _ => (WARNING, "warning"),
         };
-        let names: Vec<_> = whose.iter().map(|(name, _)| name.as_str()).collect();
-        let (label, names) = (styled(style, word), names.join(", "));
+        let outcomes: Vec<&Outcome> = whose.iter().map(|(outcome, _)| *outcome).collect();
+        let names = match outcomes[..] {
+            [only] => name(only),
+            _ => names_of(&outcomes),
+        };
+        let label = styled(style, word);
         if whose.iter().all(|(_, message)| *message == finding.message) {
             let message = terminal::line(&finding.message);
             text.push_str(&format!("{label}: {names} ({}): {message}\n", finding.check));
         } else {
             text.push_str(&format!("{label}: {names} ({}):\n", finding.check));
-            for (name, message) in &whose {
-                text.push_str(&format!("  {name}: {}\n", terminal::line(message)));
+            for (outcome, message) in whose.iter().take(MESSAGES) {
+                text.push_str(&format!("  {}: {}\n", name(outcome), terminal::line(message)));
+            }
+            if whose.len() > MESSAGES {
+                text.push_str(&format!("  … and {} more; `-o json` has them all\n", whose.len() - MESSAGES));
             }
         }
         let hint = terminal::block(finding.hint.as_deref().unwrap_or_default());

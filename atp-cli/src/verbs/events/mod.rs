@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use atp_executor::{Executor, LabelFilter, Names, Selection, Selector};
+use atp_executor::{Executor, Folded, LabelFilter, Names, Selection, Selector};
 use atp_settings::parse_duration;
 use atp_transport::{ErrorKind, HostId, WatchItem, WatchOptions};
 use clap::Args;
@@ -105,6 +105,12 @@ impl Verb for EventsArgs {
         let timeout = context.settings.policy.timeout;
         let watch_by = Instant::now() + timeout;
         let (mut is_overdue, mut not_found) = (false, 0);
+        // What may be found: each VM that is named, and each glob, which is never not found.
+        let counts = selection.selectors.iter().map(|selector| match selector.vm_names().len() {
+            0 => 1,
+            names => names * selector.host().ids().len().max(1),
+        });
+        let selected: usize = counts.sum();
         let mut output = Output::stdout();
         let mut writer = ItemWriter::new(context.settings.output);
         let signal = loop {
@@ -124,9 +130,11 @@ impl Verb for EventsArgs {
                         unwatched.remove(host);
                     }
                     writer.write(&item, &mut output);
-                    for selector in watch.take_not_found() {
-                        not_found += 1;
-                        context.console.problem(&Problem::new(format!("no VM is named '{selector}'")).hint(ErrorKind::VmNotFound.hint()));
+                    let lacking = watch.take_not_found();
+                    if !lacking.is_empty() {
+                        not_found += lacking.len();
+                        let problem = Problem::new(format!("no VM is named '{}'", Folded::of(lacking)));
+                        context.console.problem(&problem.hint(ErrorKind::VmNotFound.hint()));
                     }
                     if let (Some(left), WatchItem::Event { .. }) = (&mut left, &item) {
                         *left -= 1;
@@ -134,7 +142,7 @@ impl Verb for EventsArgs {
                 }
             }
             // No more events can follow, or stdout was closed and there is nothing else to do.
-            if left == Some(0) || not_found == selection.selectors.len() || !output.is_open() {
+            if left == Some(0) || not_found == selected || !output.is_open() {
                 break None;
             }
         };

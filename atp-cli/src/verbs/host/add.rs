@@ -47,7 +47,7 @@ pub(crate) struct AddArgs {
 /// Parses a group; a name that no selector could use is refused.
 fn parse_group(text: &str) -> Result<String, String> {
     match format!("@{text}").parse::<HostSelector>() {
-        Ok(selector) if selector.group_literal() == Some(text) => Ok(text.to_owned()),
+        Ok(selector) if selector.groups() == [text] => Ok(text.to_owned()),
         _ => Err("expected a name that a selector @NAME can have".to_owned()),
     }
 }
