@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -12,6 +13,15 @@ use crate::Result;
 pub(crate) fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().unwrap_or(manifest).to_owned()
+}
+
+/// The members of the workspace, as its manifest lists them.
+pub(crate) fn members() -> Result<Vec<String>> {
+    let manifest = root().join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).map_err(|error| format!("{}: {error}", manifest.display()))?;
+    let list = text.split_once("members = [").and_then(|(_, rest)| rest.split_once(']'));
+    let (list, _) = list.ok_or_else(|| format!("{}: no list of members", manifest.display()))?;
+    Ok(list.split('"').skip(1).step_by(2).map(str::to_owned).collect())
 }
 
 /// The cargo that runs this program, in the folder of the workspace.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 mod bench;
 mod cargo;
 mod demo;
+mod features;
 mod setup;
 mod structure;
 mod test;
@@ -21,6 +22,7 @@ Usage: cargo xtask COMMAND
   bench [PART…]     measure the cost of ATP: pool, scrape, rate, event-loop, hosts, protocol, peers, or all
   testbed ARGS…     manage hosts and guests for tests: up, status, down, … (see `testbed --help`)
   structure         find files that import each other in a circle
+  features          compile each crate without its features and with each alone
   ci                run all checks that must pass before a change is merged
   setup             install the packages for building and testing; other commands do this too
 
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Some("bench") => bench::run(&rest),
         Some("testbed") => testbed(&rest),
         Some("structure") => structure::run(),
+        Some("features") => features::run(),
         Some("ci") => cargo::exec(&cargo::root().join(".ci/run"), &rest),
         Some("setup") => setup::run().map(|()| ExitCode::SUCCESS),
         Some("help" | "-h" | "--help") => {

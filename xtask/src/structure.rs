@@ -7,7 +7,6 @@
 //! modules and files that only tests have do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -43,7 +42,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     let root = cargo::root();
     let mut imports = Imports::new();
     let mut files = 0;
-    for member in members(&root)? {
+    for member in cargo::members()? {
         files += add_imports(&root, &root.join(member).join("src"), &mut imports)?;
     }
     let problems = problems(&imports, EXCEPTIONS);
@@ -52,15 +51,6 @@ pub(crate) fn run() -> Result<ExitCode> {
     }
     println!("{files} files, {} problems, {} exceptions", problems.len(), EXCEPTIONS.len());
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The members of the workspace, as its manifest lists them.
-fn members(root: &Path) -> Result<Vec<String>> {
-    let manifest = root.join("Cargo.toml");
-    let text = fs::read_to_string(&manifest).map_err(|error| format!("{}: {error}", manifest.display()))?;
-    let list = text.split_once("members = [").and_then(|(_, rest)| rest.split_once(']'));
-    let (list, _) = list.ok_or_else(|| format!("{}: no list of members", manifest.display()))?;
-    Ok(list.split('"').skip(1).step_by(2).map(str::to_owned).collect())
 }
 
 /// Adds the imports of the crate whose sources these are, and says how many files it has.
@@ -143,6 +133,8 @@ mod tests {
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::{env, process};
+
+    use std::fs;
 
     use super::*;
 

@@ -69,6 +69,7 @@
 
 // Public API
 pub mod agent;
+#[cfg(feature = "channels")]
 pub mod channel;
 pub mod exec;
 pub mod files;
@@ -76,6 +77,7 @@ pub mod guest;
 pub mod input;
 pub mod monitor;
 pub mod screenshot;
+#[cfg(feature = "sockets")]
 pub mod socket;
 pub use capabilities::{AgentCapabilities, CapabilityCache, Support};
 pub use carrier::Carrier;

@@ -17,7 +17,6 @@ impl ProtocolError {
             | ProtocolError::CommandTooLarge { .. }
             | ProtocolError::Timeout { sent: false, .. }
             | ProtocolError::NoChannel { .. }
-            | ProtocolError::LinkLost { sent: false, .. }
             | ProtocolError::AgentSilent
             | ProtocolError::GuestBooting { .. }
             | ProtocolError::Refused(_)
@@ -31,10 +30,17 @@ impl ProtocolError {
             | ProtocolError::NotThawed { .. } => Effect::Done,
             ProtocolError::File(error) => error.effect(),
             ProtocolError::Timeout { sent: true, .. }
-            | ProtocolError::LinkLost { sent: true, .. }
             | ProtocolError::InvalidReply { .. }
             | ProtocolError::StillRunning { .. }
             | ProtocolError::ProcessLost { .. } => Effect::Unknown,
+            #[cfg(feature = "sockets")]
+            ProtocolError::LinkLost { sent, .. } => {
+                if *sent {
+                    Effect::Unknown
+                } else {
+                    Effect::None
+                }
+            }
             ProtocolError::ResultLost { source, .. } => match source.effect() {
                 // The agent sends output only with the end of the process.
                 Effect::Done => Effect::Done,
@@ -53,9 +59,10 @@ impl ProtocolError {
         match self {
             ProtocolError::Transport(error) => error.is_retryable(),
             ProtocolError::Timeout { .. }
-            | ProtocolError::LinkLost { .. }
             | ProtocolError::AgentSilent
             | ProtocolError::GuestBooting { .. } => true,
+            #[cfg(feature = "sockets")]
+            ProtocolError::LinkLost { .. } => true,
             ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
             ProtocolError::File(error) => error.is_retryable(),
             // Another freeze is no way out of the first.

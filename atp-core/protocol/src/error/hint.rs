@@ -18,6 +18,7 @@ impl ProtocolError {
             ProtocolError::NoChannel { .. } => {
                 "QEMU's monitor and the guest agent have a socket each: connect to that one too"
             }
+            #[cfg(feature = "sockets")]
             ProtocolError::LinkLost { .. } => {
                 "QEMU ended, or its socket was given to another client; check before repeating the command"
             }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use atp_transport::{ErrorKind, LibvirtError, TransportError};
 
 use crate::peer::Peer;
-
 use crate::refusal::Refusal;
+#[cfg(feature = "sockets")]
 use crate::socket::LinkEnd;
 
 pub use file::FileError;
@@ -56,6 +56,7 @@ pub enum ProtocolError {
         peer: Peer,
     },
     /// The link to the socket ended.
+    #[cfg(feature = "sockets")]
     #[error("{peer}: {}{end}", if *.sent { "no answer, " } else { "not asked, " })]
     LinkLost {
         /// Who was asked.
@@ -226,6 +227,7 @@ impl ProtocolError {
         match self {
             ProtocolError::Transport(error) => Some(error.kind()),
             ProtocolError::Timeout { .. } => Some(ErrorKind::CallTimeout),
+            #[cfg(feature = "sockets")]
             ProtocolError::LinkLost { .. } => Some(ErrorKind::ConnectionLost),
             ProtocolError::AgentSilent => Some(ErrorKind::AgentUnresponsive),
             ProtocolError::GuestBooting { source, .. } => Some(source.kind()),
@@ -301,6 +303,7 @@ impl ProtocolError {
             ProtocolError::CommandTooLarge { .. } => ErrorKind::CommandTooLarge,
             ProtocolError::Timeout { .. } => ErrorKind::CallTimeout,
             ProtocolError::NoChannel { .. } => ErrorKind::NoChannel,
+            #[cfg(feature = "sockets")]
             ProtocolError::LinkLost { .. } => ErrorKind::ConnectionLost,
             ProtocolError::AgentSilent => ErrorKind::AgentUnresponsive,
             ProtocolError::GuestBooting { .. } => ErrorKind::GuestBooting,

@@ -61,10 +61,11 @@ impl ProtocolError {
             ProtocolError::Transport(_)
             | ProtocolError::Timeout { .. }
             | ProtocolError::NoChannel { .. }
-            | ProtocolError::LinkLost { .. }
             | ProtocolError::AgentSilent
             | ProtocolError::OutputTooLarge { libvirt: None, .. }
             | ProtocolError::StillRunning { .. } => Origin::Carrier,
+            #[cfg(feature = "sockets")]
+            ProtocolError::LinkLost { .. } => Origin::Carrier,
             ProtocolError::InvalidCommand { .. } | ProtocolError::CommandTooLarge { .. } => Origin::Caller,
             ProtocolError::Refused(refusal) => refusal.peer.into(),
             ProtocolError::InvalidReply { peer, .. } => (*peer).into(),
