@@ -132,9 +132,7 @@ fn shown(imports: &Imports, circle: &BTreeSet<&str>) -> String {
 mod tests {
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::{env, process};
-
-    use std::fs;
+    use std::{env, fs, process};
 
     use super::*;
 

@@ -10,24 +10,24 @@ use crate::error::Result;
 use crate::peer::Peer;
 use crate::reply;
 
-/// Sends any command; what the agent returns stays JSON.
+/// Sends any command. The agent's return value stays JSON.
 ///
 /// # Errors
-/// The agent's own error is a [`Refusal`](crate::Refusal) whose kind tells a disabled command, an unknown
-/// one and a frozen guest from the rest.
+/// The agent's own error is a [`Refusal`](crate::Refusal), whose kind distinguishes a disabled command, an unknown
+/// command and a frozen guest from other refusals.
 ///
-/// Dropping the future gives up the wait, not the command.
+/// Dropping the future stops the wait and does not cancel the command.
 pub async fn execute_raw(carrier: &impl Carrier, command: &RawCommand, deadline: Instant) -> Result<Value> {
     reply::send_raw(carrier, Peer::Agent, command, deadline).await
 }
 
-/// Sends a command that [`qapi::qga`] defines, and decodes what the agent returns.
+/// Sends a command that [`qapi::qga`] defines, and decodes the agent's return value.
 ///
 /// # Errors
-/// As [`execute_raw`]; and [`InvalidReply`](crate::ProtocolError::InvalidReply) where the agent's answer does
-/// not fit the type.
+/// As [`execute_raw`], and [`InvalidReply`](crate::ProtocolError::InvalidReply) if the agent's answer does not fit the
+/// type.
 ///
-/// Dropping the future gives up the wait, not the command.
+/// Dropping the future stops the wait and does not cancel the command.
 pub async fn execute<C: QgaCommand>(carrier: &impl Carrier, command: &C, deadline: Instant) -> Result<C::Ok> {
     reply::send_typed(carrier, Peer::Agent, command, deadline).await
 }

@@ -1,10 +1,10 @@
-//! What a guest's agent can do, and what is said when it cannot.
+//! The commands that a guest's agent supports, and the explanation of a refusal.
 //!
-//! Which commands an agent has depends on its version, on how it was built and on what the guest's configuration
-//! forbids. A command is sent without asking first: a question would cost each short command a round trip more, and its
-//! answer may be out of date, while the agent's own refusal is neither. Once an agent has refused a command it is asked
-//! what it is and has (`guest-info`), so that the refusal can name what may be behind it. The answer is kept for
-//! as long as the agent runs.
+//! Which commands an agent supports depends on its version, on its build and on the guest's configuration. A command is
+//! sent without a check first: a check would cost each short command one more round trip, and its answer may be out of
+//! date, while the agent's own refusal costs nothing and is current. After a refusal the agent is asked for its version
+//! and commands (`guest-info`), so that the error can name the probable cause. The answer is cached for as long as the
+//! agent runs.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -21,7 +21,7 @@ use crate::guest::frozen;
 use crate::nearest::nearest;
 use crate::refusal::{Refusal, RefusalKind};
 
-/// What one agent says of itself (`guest-info`).
+/// The version and commands of one agent (`guest-info`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentCapabilities {
     /// Its version, such as `7.2.0`.
@@ -30,29 +30,29 @@ pub struct AgentCapabilities {
     commands: HashMap<String, bool>,
 }
 
-/// How an agent stands to a command.
+/// Whether an agent supports a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Support {
-    /// It has it.
+    /// The agent has the command.
     Enabled,
-    /// It has it, and the guest's configuration forbids it; or the guest's filesystems are frozen.
+    /// The agent has the command, and the guest's configuration forbids it, or the guest's filesystems are frozen.
     Disabled,
-    /// It is too old for it, or was built without it.
+    /// The agent is too old for the command, or was built without it.
     Unknown,
 }
 
 impl AgentCapabilities {
-    /// Asks an agent.
+    /// Asks an agent for its version and commands.
     ///
     /// # Errors
-    /// As any command's.
+    /// As for any command.
     ///
-    /// Dropping the future gives up the wait, not the command.
+    /// Dropping the future stops the wait and does not cancel the command.
     pub async fn ask(carrier: &impl Carrier, deadline: Instant) -> Result<Self> {
         Ok(agent::execute(carrier, &guest_info {}, deadline).await?.into())
     }
 
-    /// How the agent stands to a command.
+    /// Whether the agent supports a command.
     pub fn support(&self, command: &str) -> Support {
         match self.commands.get(command) {
             Some(true) => Support::Enabled,
@@ -61,7 +61,7 @@ impl AgentCapabilities {
         }
     }
 
-    /// Why it does not have a command that it has refused.
+    /// Describes why the agent refused a command that it does not have.
     fn without(&self, command: &str) -> String {
         let version = &self.version;
         match nearest(command, self.commands.keys().map(String::as_str)) {
@@ -78,24 +78,23 @@ impl From<GuestAgentInfo> for AgentCapabilities {
     }
 }
 
-/// What the agents of many VMs can do, by whatever key tells VMs apart.
+/// The known capabilities of the agents of many VMs. `K` identifies a VM.
 ///
-/// Only agents that have refused a command are in it. An entry is good for as long as the agent runs:
-/// [`forget`](Self::forget) it when the agent connects anew. One that is out of date does no harm beyond naming an old
-/// version: it refuses nothing, and where it says that the agent has what the agent has just refused, the agent is
-/// asked again.
+/// It contains only agents that have refused a command. An entry is valid for as long as the agent runs: call
+/// [`forget`](Self::forget) when the agent connects anew. An outdated entry can only make an error name an old version:
+/// no command is refused because of it, and if it contradicts the agent's refusal, the agent is asked again.
 #[derive(Debug)]
 pub struct CapabilityCache<K> {
     known: Mutex<HashMap<K, Arc<AgentCapabilities>>>,
 }
 
 impl<K: Eq + Hash + Clone> CapabilityCache<K> {
-    /// A cache that knows nothing.
+    /// An empty cache.
     pub fn new() -> Self {
         CapabilityCache { known: Mutex::default() }
     }
 
-    /// What is known of a VM's agent.
+    /// Returns what is known of a VM's agent.
     pub fn get(&self, vm: &K) -> Option<Arc<AgentCapabilities>> {
         self.known.lock().get(vm).cloned()
     }
@@ -110,11 +109,12 @@ impl<K: Eq + Hash + Clone> CapabilityCache<K> {
         self.known.lock().retain(|vm, _| !lost(vm));
     }
 
-    /// Has the failure of some work with a VM's agent say what is behind it: where the agent refused a command that it
-    /// does not have, its version and the settings that may have disabled it. That takes a question to the agent, or
-    /// none if it is known already; if it is not answered by `deadline`, the failure stays as it is. So does any other.
+    /// Adds the probable cause to an error of work with a VM's agent: if the agent refused a command that it does not
+    /// have, its version and the settings that may have disabled the command. This takes one command to the agent, or
+    /// none if the answer is cached. If the agent does not answer by `deadline`, the error stays as it is. All other
+    /// errors are returned unchanged.
     ///
-    /// Forgets what is known of an agent that [is gone](ProtocolError::is_agent_gone).
+    /// Forgets an agent that [is gone](ProtocolError::is_agent_gone).
     ///
     /// Cancel safe.
     pub async fn explain(
@@ -129,27 +129,33 @@ impl<K: Eq + Hash + Clone> CapabilityCache<K> {
         }
         let missing = [RefusalKind::CommandDisabled, RefusalKind::CommandUnknown];
         if let Some(refusal) = error.refusal_mut().filter(|refusal| missing.contains(&refusal.kind)) {
-            self.put_into_words(vm, carrier, refusal, deadline).await;
+            self.explain_refusal(vm, carrier, refusal, deadline).await;
         }
         error
     }
 
-    async fn put_into_words(&self, vm: &K, carrier: &impl Carrier, refusal: &mut Refusal, deadline: Instant) {
+    async fn explain_refusal(
+        &self,
+        vm: &K,
+        carrier: &impl Carrier,
+        refusal: &mut Refusal,
+        deadline: Instant,
+    ) {
         let Some(agent) = self.refusing(vm, carrier, &refusal.command, deadline).await else { return };
         (refusal.kind, refusal.desc) = match agent.support(&refusal.command) {
             Support::Enabled => return,
             Support::Unknown => (RefusalKind::CommandUnknown, agent.without(&refusal.command)),
             Support::Disabled
-                if !tells_of_freeze(refusal) && frozen(carrier, deadline).await.unwrap_or(false) =>
+                if !names_freeze(refusal) && frozen(carrier, deadline).await.unwrap_or(false) =>
             {
-                let desc = "the guest's filesystems are frozen, and the agent has it disabled meanwhile";
+                let desc = "the guest's filesystems are frozen, and the agent has this command disabled until they are thawed";
                 (RefusalKind::GuestFrozen, desc.to_owned())
             }
             Support::Disabled => (RefusalKind::CommandDisabled, disabled_by(&agent.version)),
         };
     }
 
-    /// What is known of an agent that has refused a command, or else what it says now.
+    /// Returns what is cached about an agent that has refused a command, or else asks the agent.
     async fn refusing(
         &self,
         vm: &K,
@@ -157,7 +163,7 @@ impl<K: Eq + Hash + Clone> CapabilityCache<K> {
         command: &str,
         deadline: Instant,
     ) -> Option<Arc<AgentCapabilities>> {
-        // One that is thought to have the command is not the one that refused it.
+        // An entry that says the agent has the command is outdated: the agent has just refused it.
         let known = self.get(vm).filter(|known| known.support(command) != Support::Enabled);
         if known.is_some() {
             return known;
@@ -174,13 +180,13 @@ impl<K: Eq + Hash + Clone> Default for CapabilityCache<K> {
     }
 }
 
-/// Whether an agent says so when it has the command disabled for a freeze only, which passes: `Command NAME has been
-/// disabled: the agent is in frozen state`. Older ones say `The command NAME has been disabled for this instance` always.
-fn tells_of_freeze(refusal: &Refusal) -> bool {
+/// Whether the agent names a freeze, which is temporary, as the reason: `Command NAME has been disabled: the agent is
+/// in frozen state`. Older agents say `The command NAME has been disabled for this instance` in all cases.
+fn names_freeze(refusal: &Refusal) -> bool {
     refusal.desc.starts_with("Command ")
 }
 
-/// The settings that forbid commands had other names in older agents, and others again in some distributions.
+/// The settings that forbid commands have other names in older agents and in some distributions.
 fn disabled_by(version: &str) -> String {
     let number = |part: Option<&str>| part.and_then(|part| part.parse::<u32>().ok()).unwrap_or(0);
     let mut parts = version.split(['.', '-']);
@@ -221,14 +227,14 @@ mod tests {
     const UNKNOWN: &str = r#"{"error": {"class": "CommandNotFound",
         "desc": "The command guest-get-tmie has not been found"}}"#;
 
-    struct Story {
+    struct Case {
         script: Script,
         cache: CapabilityCache<&'static str>,
     }
 
-    impl Story {
+    impl Case {
         fn new<R: Into<Step>>(replies: impl IntoIterator<Item = R>) -> Self {
-            Story { script: Script::new(replies), cache: CapabilityCache::new() }
+            Case { script: Script::new(replies), cache: CapabilityCache::new() }
         }
 
         async fn send(&self, command: &str) -> Result<serde_json::Value> {
@@ -247,75 +253,75 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_agent_that_has_a_command_is_asked_nothing_else() {
-        let story = Story::new([DONE]);
-        story.send("guest-get-time").await.unwrap();
-        assert_eq!(story.sent(), ["guest-get-time"]);
+    async fn a_supported_command_costs_no_other_command() {
+        let case = Case::new([DONE]);
+        case.send("guest-get-time").await.unwrap();
+        assert_eq!(case.sent(), ["guest-get-time"]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_disabled_a_command_is_named_and_asked_for_once() {
-        let story = Story::new([DISABLED, INFO, DISABLED, DONE]);
+    async fn a_disabled_command_names_the_setting_and_asks_the_agent_once() {
+        let case = Case::new([DISABLED, INFO, DISABLED, DONE]);
         for _ in 0..2 {
-            let error = story.send("guest-exec").await.unwrap_err();
+            let error = case.send("guest-exec").await.unwrap_err();
             assert_eq!((error.kind().as_str(), error.effect()), ("agent-command-disabled", Effect::None));
             assert!(error.to_string().contains("7.2.0 has it disabled, by block-rpcs"), "{error}");
         }
-        // It has been enabled since: what was known keeps nobody from trying.
-        story.send("guest-exec").await.unwrap();
-        assert_eq!(story.sent(), ["guest-exec", "guest-info", "guest-exec", "guest-exec"]);
+        // The command has been enabled since: the cached answer does not prevent the attempt.
+        case.send("guest-exec").await.unwrap();
+        assert_eq!(case.sent(), ["guest-exec", "guest-info", "guest-exec", "guest-exec"]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_underneath_another_failure_is_explained_as_well() {
-        let story = Story::new([INFO]);
+    async fn a_refusal_that_is_the_cause_of_another_error_is_explained() {
+        let case = Case::new([INFO]);
         let refusal =
             Refusal::new(Peer::Agent, "guest-exec", None, "Command guest-exec has been disabled: no", None);
         let source = Box::new(ProtocolError::Refused(Box::new(refusal)));
         let lost = ProtocolError::ResultLost { program: "p".into(), pid: 1, source };
         let soon = Instant::now() + Duration::from_secs(5);
-        let error = story.cache.explain(&"vm", &story.script, lost, soon).await;
+        let error = case.cache.explain(&"vm", &case.script, lost, soon).await;
         assert!(error.refusal().unwrap().desc.contains("by block-rpcs"), "{error:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_command_that_an_agent_does_not_have_is_told_with_one_that_it_has() {
-        let story = Story::new([UNKNOWN, INFO]);
-        let error = story.send("guest-get-tmie").await.unwrap_err();
+    async fn an_unknown_command_is_reported_with_the_nearest_known_one() {
+        let case = Case::new([UNKNOWN, INFO]);
+        let error = case.send("guest-get-tmie").await.unwrap_err();
         assert_eq!(error.kind(), "agent-command-unknown");
         assert!(error.to_string().contains("agent 7.2.0 does not have it, but guest-get-time"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_agent_that_thinks_it_has_the_command_is_asked_again_and_then_left_its_words() {
+    async fn an_agent_that_contradicts_its_refusal_is_asked_again_and_its_message_is_kept() {
         let refused = DISABLED.replace("guest-exec", "guest-get-time");
-        let story = Story::new([refused.as_str(), INFO, refused.as_str(), INFO]);
+        let case = Case::new([refused.as_str(), INFO, refused.as_str(), INFO]);
         for _ in 0..2 {
-            let error = story.send("guest-get-time").await.unwrap_err();
+            let error = case.send("guest-get-time").await.unwrap_err();
             assert!(error.to_string().ends_with("Command guest-get-time has been disabled"), "{error}");
         }
-        assert_eq!(story.sent().len(), 4);
+        assert_eq!(case.sent().len(), 4);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_old_agent_is_asked_whether_it_is_for_a_freeze() {
+    async fn an_old_agent_is_asked_whether_the_guest_is_frozen() {
         for (status, kind) in [(FROZEN, "guest-frozen"), (THAWED, "agent-command-disabled")] {
-            let story = Story::new([DISABLED_BY_AN_OLD_AGENT, INFO, status]);
-            assert_eq!(story.send("guest-exec").await.unwrap_err().kind(), kind);
-            assert_eq!(story.sent(), ["guest-exec", "guest-info", "guest-fsfreeze-status"]);
+            let case = Case::new([DISABLED_BY_AN_OLD_AGENT, INFO, status]);
+            assert_eq!(case.send("guest-exec").await.unwrap_err().kind(), kind);
+            assert_eq!(case.sent(), ["guest-exec", "guest-info", "guest-fsfreeze-status"]);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_agent_that_explains_nothing_by_the_deadline_has_refused_all_the_same() {
-        let story = Story::new([Step::from(DISABLED), Step::late(Duration::from_secs(60), INFO)]);
-        let error = story.send("guest-exec").await.unwrap_err();
+    async fn a_refusal_stays_as_it_is_if_the_agent_does_not_explain_it_by_the_deadline() {
+        let case = Case::new([Step::from(DISABLED), Step::late(Duration::from_secs(60), INFO)]);
+        let error = case.send("guest-exec").await.unwrap_err();
         assert_eq!(error.kind(), "agent-command-disabled");
         assert!(error.to_string().ends_with("Command guest-exec has been disabled"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_known_of_an_agent_is_forgotten_with_it() {
+    async fn an_agent_that_is_gone_is_forgotten() {
         let libvirt = LibvirtError { code: 86, domain: 20, level: 2, message: "gone".into() };
         for kind in [
             ErrorKind::AgentGone,
@@ -326,16 +332,16 @@ mod tests {
             let host: HostId = "h1".parse().unwrap();
             let gone: ProtocolError =
                 TransportError::Libvirt { host, operation: "x", kind, source: libvirt.clone() }.into();
-            let story = Story::new([DISABLED.into(), INFO.into(), gone.into()] as [Step; 3]);
-            story.send("guest-exec").await.unwrap_err();
-            assert_eq!(story.cache.get(&"vm").unwrap().support("guest-exec"), Support::Disabled);
-            assert_eq!(story.send("guest-get-time").await.unwrap_err().kind(), kind.as_str());
-            assert_eq!(story.cache.get(&"vm"), None);
+            let case = Case::new([DISABLED.into(), INFO.into(), gone.into()] as [Step; 3]);
+            case.send("guest-exec").await.unwrap_err();
+            assert_eq!(case.cache.get(&"vm").unwrap().support("guest-exec"), Support::Disabled);
+            assert_eq!(case.send("guest-get-time").await.unwrap_err().kind(), kind.as_str());
+            assert_eq!(case.cache.get(&"vm"), None);
         }
     }
 
     #[test]
-    fn the_settings_are_named_as_the_agents_version_names_them() {
+    fn the_settings_have_the_names_that_the_agents_version_uses() {
         for (version, word) in [
             ("2.12.0", "blacklist"),
             ("7.1.90", "blacklist"),

@@ -1,4 +1,4 @@
-//! How a command reaches a VM: the trait everything in this crate speaks through.
+//! The trait over which this crate sends commands to a VM.
 
 use std::future::Future;
 
@@ -7,15 +7,15 @@ use tokio::time::Instant;
 use crate::error::Result;
 use crate::peer::Peer;
 
-/// Carries one JSON command to one VM and its reply back.
+/// Sends one JSON command to one VM and returns the reply.
 ///
-/// A carrier does not look inside a command. It returns the reply as it came: `{"return": …}` or
-/// `{"error": …}`. Where the way itself turns an error reply into an error of its own, as libvirt does
-/// for the agent, the carrier turns it back into [`ProtocolError::Refused`](crate::ProtocolError::Refused).
+/// A carrier does not interpret a command. It returns the reply unchanged: `{"return": …}` or `{"error": …}`. If the
+/// transport turns an error reply into an error of its own, as libvirt does for the agent, the carrier converts it back
+/// to [`ProtocolError::Refused`](crate::ProtocolError::Refused).
 pub trait Carrier: Send + Sync {
-    /// Sends `command` and waits for its reply, until `deadline` at the latest.
+    /// Sends `command` and waits for its reply until `deadline` at the latest.
     ///
-    /// Dropping the future gives up the wait; the command may have been sent by then.
+    /// Dropping the future stops the wait. The command may have been sent by then.
     fn send(
         &self,
         peer: Peer,
@@ -23,6 +23,6 @@ pub trait Carrier: Send + Sync {
         deadline: Instant,
     ) -> impl Future<Output = Result<String>> + Send;
 
-    /// The longest command this carrier takes to that one, bytes of JSON.
+    /// The longest command that this carrier can send to that peer, bytes of JSON.
     fn command_max(&self, peer: Peer) -> usize;
 }

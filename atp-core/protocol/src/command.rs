@@ -1,4 +1,4 @@
-//! A command as a person types it.
+//! A command as a user types it.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 /// Any monitor or agent command, with its arguments as JSON.
 ///
-/// On a command line it is `COMMAND [key=value… | JSON]`: a value is JSON if it parses as JSON and else a
-/// string (`name='"7"'` gives the string), and JSON is one object with all arguments.
+/// On a command line it is `COMMAND [key=value… | JSON]`. A value is JSON if it parses as JSON, otherwise a string
+/// (`name='"7"'` gives the string `7`). `JSON` is one object with all arguments.
 ///
 /// ```
 /// use atp_protocol::RawCommand;
@@ -25,7 +25,7 @@ pub struct RawCommand {
     arguments: Map<String, Value>,
 }
 
-/// Why words are not a command.
+/// Why words do not form a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RawCommandError {
@@ -49,16 +49,16 @@ pub enum RawCommandError {
         /// The word.
         word: String,
     },
-    /// The arguments begin like a JSON object and are not one.
+    /// An argument begins like a JSON object and is not valid JSON.
     #[error("argument {position} is not valid JSON: {reason}")]
     Json {
         /// Which argument it is, counted from 1.
         position: usize,
-        /// What the parser says, with line and column.
+        /// The parser's message, with line and column.
         reason: String,
     },
-    /// There is a JSON object and something else.
-    #[error("a JSON object holds all arguments: nothing can stand beside it")]
+    /// There is a JSON object and another argument.
+    #[error("a JSON object must be the only argument: it has all arguments of the command")]
     Mixed,
     /// A key is given twice.
     #[error("argument {position}: the key {key:?} is given twice")]
@@ -71,10 +71,10 @@ pub enum RawCommandError {
 }
 
 impl RawCommand {
-    /// A command by name and arguments.
+    /// Creates a command from its name and arguments.
     ///
     /// # Errors
-    /// When the name is not one a command can have.
+    /// If the name is not valid for a command.
     pub fn new(name: impl Into<String>, arguments: Map<String, Value>) -> Result<Self, RawCommandError> {
         let name = name.into();
         let valid =
@@ -82,10 +82,10 @@ impl RawCommand {
         if valid { Ok(RawCommand { name, arguments }) } else { Err(RawCommandError::Name { word: name }) }
     }
 
-    /// A command as words of a command line: `COMMAND [key=value… | JSON]`.
+    /// Parses the words of a command line: `COMMAND [key=value… | JSON]`.
     ///
     /// # Errors
-    /// Names the word that is wrong, and what was expected in its place.
+    /// Names the wrong word and what was expected instead.
     pub fn from_words<W: AsRef<str>>(words: impl IntoIterator<Item = W>) -> Result<Self, RawCommandError> {
         let mut words = words.into_iter();
         let name = words.next().ok_or(RawCommandError::Empty)?;
@@ -128,9 +128,9 @@ impl RawCommand {
         &self.arguments
     }
 
-    /// The command as it goes over the wire.
+    /// The command in the form in which it is sent.
     pub fn to_json(&self) -> String {
-        // A name has only characters that stand for themselves in JSON.
+        // A valid name has only characters that need no escapes in JSON.
         if self.arguments.is_empty() {
             format!(r#"{{"execute":"{}"}}"#, self.name)
         } else {

@@ -1,4 +1,4 @@
-//! SHA-256 digests, which tell whether a copy is one.
+//! SHA-256 digests, which verify copies.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// The digest of bytes at hand.
+    /// The digest of bytes in memory.
     pub fn of(bytes: &[u8]) -> Self {
         Digest(Sha256::digest(bytes).into())
     }
@@ -26,7 +26,7 @@ impl fmt::Display for Digest {
     }
 }
 
-/// The text is no SHA-256 digest: 64 hexadecimal digits.
+/// The text is not a SHA-256 digest: 64 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a SHA-256 digest: expected 64 hexadecimal digits")]
 pub struct InvalidDigest;

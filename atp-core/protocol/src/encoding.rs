@@ -1,4 +1,4 @@
-//! What a guest writes, as text: in an encoding that has a name.
+//! Decodes a guest's output from a named text encoding.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,10 +10,10 @@ use encoding_rs::Encoding;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextEncoding(&'static Encoding);
 
-/// There is no encoding of that name.
+/// There is no encoding with this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{name:?} is not an encoding that is known here: try utf-8, utf-16le, windows-1252, iso-8859-1, ibm866, gbk, shift_jis or euc-kr"
+    "{name:?} is not a known encoding: try utf-8, utf-16le, windows-1252, iso-8859-1, ibm866, gbk, shift_jis or euc-kr"
 )]
 pub struct UnknownEncoding {
     /// The name.
@@ -26,7 +26,7 @@ impl TextEncoding {
         self.0.name().to_ascii_lowercase()
     }
 
-    /// The text, without a byte order mark; none if some of the bytes are none in this encoding.
+    /// Decodes to text, without a byte order mark. None if some bytes are invalid in this encoding.
     pub fn decode(self, bytes: &[u8]) -> Option<Cow<'_, str>> {
         let (text, malformed) = self.0.decode_with_bom_removal(bytes);
         (!malformed).then_some(text)
@@ -37,7 +37,7 @@ impl FromStr for TextEncoding {
     type Err = UnknownEncoding;
 
     fn from_str(name: &str) -> Result<Self, UnknownEncoding> {
-        // The registry's own way to say that it knows and will not have it.
+        // The registry's `replacement` label marks encodings that must not be decoded.
         let known = Encoding::for_label(name.as_bytes()).filter(|known| *known != encoding_rs::REPLACEMENT);
         known.map(TextEncoding).ok_or_else(|| UnknownEncoding { name: name.to_owned() })
     }
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_not_made_one() {
+    fn invalid_bytes_are_not_decoded() {
         assert_eq!(encoding("utf-8").decode(b"\xff"), None);
         assert_eq!(encoding("utf-16le").decode(b"h\0i"), None);
         assert_eq!(encoding("shift_jis").decode(b"\x82"), None);

@@ -1,10 +1,10 @@
-//! What is said to a VM: to QEMU over its monitor (QMP), and to the QEMU guest agent inside it (QGA).
+//! Commands to VMs: to QEMU over its monitor (QMP), and to the QEMU guest agent inside the VM (QGA).
 //!
-//! A [`Carrier`] takes one JSON command to one VM and brings the reply back; [`LibvirtCarrier`] does so over a
-//! connection leased from `atp-transport`, and [`SocketCarrier`](socket::SocketCarrier) over a socket of a QEMU or
-//! an agent that libvirt does not own. Everything else in this crate is written against the trait: any
-//! command as a person types it ([`RawCommand`]), any command of the crate [`qapi`] with its typed reply, and
-//! running a program in the guest ([`exec`]).
+//! A [`Carrier`] sends one JSON command to one VM and returns the reply. [`LibvirtCarrier`] does so over a connection leased
+//! from `atp-transport`; `socket::SocketCarrier` does so over a socket of QEMU or of an agent, without libvirt. All
+//! other modules use the trait: raw commands ([`RawCommand`]), typed commands of the crate [`qapi`] ([`monitor`], [`agent`]),
+//! programs in the guest ([`exec`]), files ([`files`]), other work of the agent ([`guest`]), keyboard and mouse
+//! ([`input`]).
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -15,7 +15,7 @@
 //! use tokio::time::Instant;
 //! use uuid::Uuid;
 //!
-//! async fn look_around(connection: &LibvirtConnection, vm: Uuid) -> Result<(), ProtocolError> {
+//! async fn query(connection: &LibvirtConnection, vm: Uuid) -> Result<(), ProtocolError> {
 //!     let carrier = LibvirtCarrier::new(connection, vm);
 //!     let deadline = Instant::now() + Duration::from_secs(10);
 //!
@@ -30,33 +30,63 @@
 //!     Ok(())
 //! }
 //!
-//! /// A lease for each VM: on a common one, those behind a VM that hangs would wait for it.
-//! async fn look_around_all(manager: &TransportManager, host: &str) -> Result<(), ProtocolError> {
+//! /// Takes one lease for each VM: on a shared lease, a VM that hangs would block the others.
+//! async fn query_all(manager: &TransportManager, host: &str) -> Result<(), ProtocolError> {
 //!     let list = async |connection: LibvirtConnection| connection.list_domains().await;
 //!     let vms = manager.execute_on_host(host, list).await?;
-//!     let looks = vms.iter().map(|vm| {
-//!         let look = async |connection: LibvirtConnection| look_around(&connection, vm.uuid).await;
-//!         manager.execute_on_host(host, look)
+//!     let queries = vms.iter().map(|vm| {
+//!         let work = async |connection: LibvirtConnection| query(&connection, vm.uuid).await;
+//!         manager.execute_on_host(host, work)
 //!     });
-//!     for (vm, look) in vms.iter().zip(join_all(looks).await) {
-//!         println!("{}: {look:?}", vm.name);
+//!     for (vm, result) in vms.iter().zip(join_all(queries).await) {
+//!         println!("{}: {result:?}", vm.name);
 //!     }
 //!     Ok(())
 //! }
 //! ```
 //!
-//! A lease is one call at a time. Work on several VMs of a host takes a lease for each, as above; what still waits for its
-//! turn on a lease when its deadline comes was not sent, and says so.
+//! A lease carries one call at a time. For work on several VMs of a host take one lease for each, as above. A command that
+//! still waits for its turn on a lease at its deadline was not sent, and the error says so.
 //!
-//! A failure is a [`ProtocolError`]. It says who failed, on the way or at the far end, what can be tried, and
-//! what is known of the [`Effect`](atp_transport::Effect): an error reply means that nothing was done; an
-//! answer that never came means that it may have been.
+//! A failure is a [`ProtocolError`]. It has its [`Origin`], what the user can try, and the
+//! [`Effect`](atp_transport::Effect): an error reply means that nothing was done, and a missing answer that the command may
+//! have been executed.
 //!
-//! Deadlines are instants of tokio's clock (`tokio::time::Instant`). Dropping any future of this crate is safe and gives up
-//! the wait; it cannot call back a command that was sent.
+//! Deadlines are instants of tokio's clock (`tokio::time::Instant`). All futures of this crate can be dropped at any time,
+//! which stops the wait and does not cancel a command that was sent.
 //!
-//! The crate is not on a registry: a program names its folder, and that of `atp-transport`, in a clone of the repository. It
-//! needs what `atp-transport` needs.
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `sockets` | module `socket`: sockets of QEMU and of agents, without libvirt |
+//! | `channels` | module `channel`: requests to a program in the guest over a virtio-serial channel |
+//!
+//! # Glossary
+//!
+//! | term | meaning |
+//! |---|---|
+//! | peer | the program that answers a command: QEMU's monitor or the guest agent ([`Peer`]) |
+//! | carrier | the way of a command to a VM and of the reply back ([`Carrier`]) |
+//! | lease | the right to use one pooled connection, until it is dropped (see `atp-transport`) |
+//! | raw command | a command given by name and JSON arguments ([`RawCommand`]) |
+//! | refusal | an error reply of a peer ([`Refusal`]) |
+//! | origin | the program that reported a failure ([`Origin`]) |
+//! | effect | whether a command took effect: `none`, `done` or `unknown` |
+//! | capabilities | the commands that an agent supports ([`AgentCapabilities`]) |
+//! | spool | files in the guest for output that is too large for one reply ([`SpoolPolicy`]) |
+//! | partial file | the incomplete copy of a file, from which a transfer is resumed ([`files`]) |
+//! | chord | keys that are pressed together ([`input::Chord`]) |
+//! | link | an open connection to one socket (`socket::SocketLink`) |
+//! | channel | bytes to and from the guest through a virtio-serial port |
+//! | synchronised | the next line on an agent's channel is the reply to the next command |
+//!
+//! # Dependencies
+//!
+//! The crate is not on a registry: use the paths of this crate and of `atp-transport` in a clone of the repository. Its
+//! system requirements are those of `atp-transport`.
 //!
 //! ```toml
 //! [dependencies]

@@ -1,4 +1,4 @@
-//! Commands through libvirt (`virDomainQemuMonitorCommand`, `virDomainQemuAgentCommand`).
+//! Sends commands through libvirt (`virDomainQemuMonitorCommand`, `virDomainQemuAgentCommand`).
 
 use std::borrow::Borrow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,43 +13,43 @@ use crate::error::{ProtocolError, Result};
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 
-/// The longest string libvirt's RPC takes, bytes (`REMOTE_STRING_MAX`). It bounds commands and replies.
+/// The longest string of libvirt's RPC, bytes (`REMOTE_STRING_MAX`). It limits commands and replies.
 const STRING_MAX: usize = 4 * 1024 * 1024;
 
-/// The longest command that is given to an agent, bytes.
+/// The longest command that is sent to an agent, bytes.
 ///
-/// One that does not fit into the socket buffer of the agent's channel (212,992 bytes unless the host sets
-/// another `wmem_default`) reaches the agent mangled: when the buffer is full, libvirt starts the command again
-/// from its beginning. The agent never answers it, nor the next one.
+/// A command that does not fit into the socket buffer of the agent's channel (212,992 bytes unless the host sets
+/// another `wmem_default`) reaches the agent corrupted: when the buffer is full, libvirt starts to send the command
+/// again from its beginning. The agent answers neither this command nor the next one.
 const AGENT_COMMAND_MAX: usize = 128 * 1024;
 
-/// A guest that has used more processor time than this has booted.
+/// A guest that has used more processor time than this has finished booting.
 const BOOT_CPU_TIME: Duration = Duration::from_secs(60);
 
-/// A guest is busy that uses at least one of so many parts of a processor in this time. One that boots on a crowded
-/// host gets no more; one that idles uses less than half of that, emulated too.
+/// A guest counts as busy if it uses at least one part in this number of one processor. A guest that boots on an
+/// overloaded host gets no more; an idle guest, even an emulated one, uses less than half of that.
 const BUSY_SHARE: u32 = 5;
 const BUSY_WINDOW: Duration = Duration::from_millis(200);
 
-/// Carries commands to one domain over a leased connection, which it borrows or owns.
+/// Sends commands to one domain over a leased connection, which it borrows or owns.
 ///
-/// A lease is one call at a time: carriers that share one stand in line behind each other, whatever VMs they lead to,
-/// and behind a VM that hangs for as long as it does. Work on several VMs takes a lease for each.
+/// A lease carries one call at a time: carriers that share a lease wait for each other, whichever VMs they lead to, and
+/// a VM that hangs blocks them for as long as its call lasts. For work on several VMs take one lease for each.
 pub struct LibvirtCarrier<C> {
     connection: C,
     domain: Uuid,
 }
 
 impl<C: Borrow<LibvirtConnection>> LibvirtCarrier<C> {
-    /// A carrier to the domain of that UUID.
+    /// Creates a carrier to the domain with this UUID.
     pub fn new(connection: C, domain: Uuid) -> Self {
         LibvirtCarrier { connection, domain }
     }
 }
 
 impl<C: Borrow<LibvirtConnection> + Send + Sync> Carrier for LibvirtCarrier<C> {
-    /// Ends at `deadline`, at the lease's deadline or when the call's own time is up, whichever is first. A command that
-    /// still waited then for its turn on the connection was not sent, and will not be.
+    /// Ends at `deadline`, at the lease's deadline or at the call's own time limit, whichever is first. A command that
+    /// still waits for its turn on the connection at that time was not sent, and will not be.
     async fn send(&self, peer: Peer, command: &str, deadline: Instant) -> Result<String> {
         check_length(peer, command.len())?;
         if Instant::now() >= deadline {
@@ -64,14 +64,14 @@ impl<C: Borrow<LibvirtConnection> + Send + Sync> Carrier for LibvirtCarrier<C> {
                 Peer::Agent => connection.agent_command_with(self.domain, command, sent).await,
             }
         };
-        // The call is gone with its future: one that has not been handed over by now never is.
+        // Dropping the future drops the call: if it has not been handed over by now, it never is.
         let result = time::timeout_at(deadline, call)
             .await
             .map_err(|_| ProtocolError::Timeout { peer, sent: is_sent.load(Ordering::Relaxed) })?;
         match result {
             Ok(reply) => Ok(reply),
             Err(error) if error.kind() == ErrorKind::AgentNotConnected => {
-                // If it cannot be found out, then there is no agent, which is as true.
+                // If this cannot be found out, the error that there is no agent is still correct.
                 match time::timeout_at(deadline, self.booting()).await {
                     Ok(Some(cpu_time)) => {
                         Err(ProtocolError::GuestBooting { cpu_time, source: Box::new(error) })
@@ -89,8 +89,8 @@ impl<C: Borrow<LibvirtConnection> + Send + Sync> Carrier for LibvirtCarrier<C> {
 }
 
 impl<C: Borrow<LibvirtConnection> + Send + Sync> LibvirtCarrier<C> {
-    /// How much processor time the guest has used, if it looks as if it were booting: that is little, and it is busy
-    /// using more. libvirt does not tell for how long a guest has been running.
+    /// Returns the processor time that the guest has used if the guest seems to be booting: it has used little, and it
+    /// is busy using more. libvirt does not report how long a guest has been running.
     async fn booting(&self) -> Option<Duration> {
         let connection = self.connection.borrow();
         let before = connection.domain_cpu_time(self.domain).await.ok()?;
@@ -110,20 +110,20 @@ fn command_max(peer: Peer) -> usize {
     }
 }
 
-/// Refuses what is too long before it is sent: of a command over `STRING_MAX`, of which nothing is sent, the C
-/// library says the same words as of a reply over it, when everything is done.
+/// Refuses a command that is too long before it is sent. For a command over `STRING_MAX`, of which nothing is sent, the
+/// C library gives the same message as for a reply over it, when the command has been executed.
 fn check_length(peer: Peer, size: usize) -> Result<()> {
     let limit = command_max(peer);
     if size > limit { Err(ProtocolError::CommandTooLarge { size, limit }) } else { Ok(()) }
 }
 
-/// Tells from libvirt's words what is not libvirt's own failure: an error reply of the guest agent, of which
-/// libvirt keeps only the description, and a reply too large to be carried.
+/// Recognises in libvirt's message errors that are not libvirt's own: an error reply of the guest agent, of which
+/// libvirt keeps only the description, and a reply that is too large for the RPC.
 fn translate(peer: Peer, error: TransportError) -> ProtocolError {
     let Some(libvirt) = error.libvirt() else {
         return error.into();
     };
-    // Longer than `STRING_MAX`; or longer than the 10 MiB that the daemon reads of an agent's reply.
+    // Longer than `STRING_MAX`, or longer than the 10 MiB of an agent's reply that the daemon reads.
     let over_daemon = libvirt.message.contains("No complete agent response found in");
     if over_daemon || libvirt.message.contains("Unable to encode message payload") {
         let libvirt = Some(libvirt.clone());
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_error_that_libvirt_put_into_words_is_a_refusal_again() {
+    fn an_agents_error_inside_libvirts_message_becomes_a_refusal() {
         let message = "internal error: unable to execute QEMU agent command 'guest-exec': \
                        Command guest-exec has been disabled: the command is not allowed";
         let error = translate(Peer::Agent, libvirt(1, 10, message));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_carrier_itself_says_stays_the_transports() {
+    fn other_errors_of_libvirt_stay_transport_errors() {
         for peer in [Peer::Agent, Peer::Monitor] {
             let error = translate(peer, libvirt(1, 10, "internal error: something else"));
             assert_eq!(error.kind(), "libvirt-error");
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_too_large_to_carry_means_that_it_was_done() {
+    fn a_reply_that_is_too_large_means_that_the_command_was_done() {
         let carried = "Unable to encode message payload";
         let read = "No complete agent response found in 10485760 bytes: Numerical result out of range";
         for (code, domain, message, word) in [(39, 7, carried, "to a file"), (38, 0, read, "restart")] {
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_too_long_to_be_carried_is_not_sent() {
+    fn a_command_that_is_too_long_is_not_sent() {
         for (peer, limit) in [(Peer::Agent, AGENT_COMMAND_MAX), (Peer::Monitor, STRING_MAX)] {
             assert!(check_length(peer, limit).is_ok());
             let error = check_length(peer, limit + 1).unwrap_err();
@@ -197,9 +197,9 @@ mod tests {
         }
     }
 
-    /// Keeps the only place on the connection taken for as long as the test likes, as a VM that hangs would.
+    /// A call occupies the connection for as long as the test wants, as a call to a VM that hangs would.
     #[tokio::test]
-    async fn a_command_that_waited_in_line_until_the_deadline_was_not_sent() {
+    async fn a_command_that_waited_for_the_connection_until_the_deadline_was_not_sent() {
         let manager = TransportManager::new(TransportConfig::default());
         manager.add_host(HostInfo::from_uri("demo", "test:///default")).await.unwrap();
         let (begun, under_way) = tokio::sync::oneshot::channel();

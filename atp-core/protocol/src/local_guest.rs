@@ -1,6 +1,6 @@
-//! A guest that is this machine: a carrier that carries out agent commands here, for the tests of this crate.
+//! A carrier to this machine: it executes agent commands locally, for the tests of this crate.
 //!
-//! One of its commands can be made to go wrong, so that a test can let each of them do so in turn.
+//! One of its commands can fail, so that a test can make each command fail in turn.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,27 +20,27 @@ use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
 use crate::peer::Peer;
 
-/// What becomes of one command.
+/// How a command fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The connection is lost before it is sent.
+    /// The connection is lost before the command is sent.
     Unsent,
-    /// It is carried out, and the connection is lost before the answer has come.
+    /// The command is executed, and the connection is lost before the answer arrives.
     Unanswered,
-    /// It is carried out, and no answer ever comes.
+    /// The command is executed, and no answer ever arrives.
     Hangs,
-    /// The agent refuses it.
+    /// The agent refuses the command.
     Refused,
 }
 
-/// All that can go wrong with a command.
+/// All faults.
 pub(crate) const FAULTS: [Fault; 4] = [Fault::Unsent, Fault::Unanswered, Fault::Hangs, Fault::Refused];
 
 /// This machine as a guest.
 #[derive(Default)]
 pub(crate) struct LocalGuest {
     inner: Mutex<Inner>,
-    /// Told when a command hangs.
+    /// Notified when a command hangs.
     pub(crate) hangs: Notify,
 }
 
@@ -51,20 +51,20 @@ struct Inner {
     last_number: i64,
     commands: Vec<String>,
     fault: Option<(usize, Fault)>,
-    /// A part of a script, and the raw wait status that a shell which has run such a script seems to have ended with.
+    /// A part of a script, and the raw wait status that is reported for a shell that has run a script with this part.
     killed: Option<(&'static str, i32)>,
 }
 
 impl LocalGuest {
-    /// Lets each shell that has run a script with this part seem to have ended with that raw wait status (9 is SIGKILL,
-    /// 137 << 8 the exit code 137).
+    /// Reports this raw wait status for each shell that has run a script with this part (9 is SIGKILL, 137 << 8 the
+    /// exit code 137).
     pub(crate) fn killing_after(part: &'static str, status: i32) -> Self {
         let guest = LocalGuest::default();
         guest.inner.lock().unwrap().killed = Some((part, status));
         guest
     }
 
-    /// Lets the command of this number, counted from 0, go wrong.
+    /// Makes the command with this number, counted from 0, fail.
     pub(crate) fn with_fault(at: usize, fault: Fault) -> Self {
         let guest = LocalGuest::default();
         guest.inner.lock().unwrap().fault = Some((at, fault));
@@ -76,13 +76,13 @@ impl LocalGuest {
         self.inner.lock().unwrap().commands.clone()
     }
 
-    /// The command that went wrong, if one has.
+    /// The command that failed, if one has.
     pub(crate) fn went_wrong(&self) -> Option<String> {
         let inner = self.inner.lock().unwrap();
         inner.commands.get(inner.fault?.0).cloned()
     }
 
-    /// How many files the agent has open.
+    /// The number of files that the agent has open.
     pub(crate) fn open_files(&self) -> usize {
         self.inner.lock().unwrap().handles.len()
     }
@@ -159,7 +159,7 @@ impl Inner {
                     }
                     "guest-file-write" => {
                         let bytes = BASE64.decode(text("buf-b64")).map_err(|error| error.to_string())?;
-                        // As if there were room for so much at a time only.
+                        // Simulates a limit on each write.
                         let count = bytes.len().min(1500);
                         file.write_all(&bytes[..count]).map_err(failed)?;
                         Ok(json!({"count": count, "eof": false}))
@@ -172,7 +172,7 @@ impl Inner {
 }
 
 impl Carrier for LocalGuest {
-    async fn send(&self, _channel: Peer, command: &str, _deadline: Instant) -> Result<String> {
+    async fn send(&self, _peer: Peer, command: &str, _deadline: Instant) -> Result<String> {
         let lost = |sent| {
             let source = Some(LibvirtError { code: 38, domain: 7, level: 2, message: "gone".into() });
             let (host, operation) = ("h1".parse().unwrap(), "virDomainQemuAgentCommand");
@@ -206,7 +206,7 @@ impl Carrier for LocalGuest {
         Ok(reply.to_string())
     }
 
-    fn command_max(&self, _channel: Peer) -> usize {
+    fn command_max(&self, _peer: Peer) -> usize {
         4096
     }
 }

@@ -1,18 +1,18 @@
-//! What was probably meant by a name that is not known.
+//! The known name that is nearest to an unknown one.
 
-/// The most slips of the finger between what was typed and what was meant.
-const SLIPS: usize = 2;
+/// The largest edit distance between a typed name and the intended one.
+const MAX_DISTANCE: usize = 2;
 
-/// The known name that a slip of the finger or two would make of this one.
+/// The known name that differs from this one by a typing error or two.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let length = name.chars().count();
     known
-        // A name of another length is another name, which costs nothing to see.
-        .filter(|known| known.chars().count().abs_diff(length) <= SLIPS)
-        // Of the short ones, all are like all others.
-        .filter(|known| known.len() > SLIPS)
+        // A name of very different length is another name; this check is cheap.
+        .filter(|known| known.chars().count().abs_diff(length) <= MAX_DISTANCE)
+        // All short names are similar to each other.
+        .filter(|known| known.len() > MAX_DISTANCE)
         .map(|known| (strsim::damerau_levenshtein(known, name), known))
-        .filter(|(distance, _)| *distance <= SLIPS)
+        .filter(|(distance, _)| *distance <= MAX_DISTANCE)
         .min()
         .map(|(_, known)| known)
 }

@@ -1,4 +1,4 @@
-//! The table of errors in `docs/protocols.md` says what the code says.
+//! Compares the table of errors in `docs/protocols.md` with the code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::socket::LinkEnd;
 
 const PAGE: &str = include_str!("../../../docs/protocols.md");
 
-/// The kinds of the transport that say something of a VM. The rest say something of the way to its host.
+/// The kinds of transport errors that concern a VM. The others concern the connection to its host.
 const OF_A_VM: [ErrorKind; 15] = [
     ErrorKind::VmNotFound,
     ErrorKind::VmNotRunning,
@@ -33,7 +33,7 @@ const OF_A_VM: [ErrorKind; 15] = [
     ErrorKind::LibvirtError,
 ];
 
-/// The kinds of this crate's errors, from its source, so that none is forgotten here.
+/// The kinds of this crate's errors, read from its source, so that the test misses none.
 fn kinds_in(source: &str, function: &str) -> BTreeSet<String> {
     let (_, rest) = source.split_once(function).unwrap();
     let (body, _) = rest.split_once("\n    }\n").unwrap();
@@ -115,7 +115,7 @@ fn file_samples() -> [FileError; 9] {
     ]
 }
 
-/// The rows of the page's table: kind, who says it, effect, whether to try again, hint.
+/// The rows of the page's table: kind, origin, effect, whether a retry can help, hint.
 fn rows() -> BTreeMap<String, [String; 4]> {
     let (_, table) = PAGE.split_once("## Errors").unwrap();
     let table = table.split_once("\n## ").map_or(table, |(table, _)| table);
@@ -128,7 +128,7 @@ fn rows() -> BTreeMap<String, [String; 4]> {
 }
 
 #[test]
-fn every_kind_has_a_row_that_says_what_the_code_says() {
+fn every_kind_has_a_row_that_matches_the_code() {
     let rows = rows();
     let mut missing = Vec::new();
     for error in samples() {
@@ -138,7 +138,7 @@ fn every_kind_has_a_row_that_says_what_the_code_says() {
             if error.is_retryable() { "yes" } else { "no" }.to_owned(),
             error.hint().to_string(),
         ];
-        // The transport's word for a kind may be ours for another cause of it; its hint stands in the table.
+        // Two errors may have the same kind. The table has the hint of the transport's.
         let is_second = matches!(error, ProtocolError::LinkLost { .. });
         if !is_second && rows.get(error.kind().as_str()) != Some(&expected) {
             missing.push(format!("| `{}` | {} |", error.kind(), expected.join(" | ")));

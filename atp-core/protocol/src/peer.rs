@@ -1,8 +1,8 @@
-//! The two sides of a VM that answer commands.
+//! The two peers of a VM that answer commands.
 
 use std::fmt;
 
-/// Who answers a command.
+/// The program that answers a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// QEMU itself, over its monitor (QMP).

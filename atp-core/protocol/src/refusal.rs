@@ -1,4 +1,4 @@
-//! The error replies of QEMU and of the guest agent, and what they mean.
+//! The error replies of QEMU and of the guest agent, and their kinds.
 
 use atp_transport::{ErrorKind, Hint, LibvirtError};
 
@@ -8,21 +8,21 @@ use crate::peer::Peer;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{peer} refused {command}: {}", .desc)]
 pub struct Refusal {
-    /// Who refused.
+    /// The peer that refused.
     pub peer: Peer,
-    /// What kind of refusal it is.
+    /// The kind of refusal.
     pub kind: RefusalKind,
     /// The command.
     pub command: String,
-    /// The error's class, such as `GenericError`; libvirt does not hand it on for the agent.
+    /// The error's class, such as `GenericError`. libvirt does not pass it on for the agent.
     pub class: Option<String>,
     /// The error's description.
     pub desc: String,
-    /// libvirt's error, where libvirt carried the refusal as one.
+    /// libvirt's error, if libvirt carried the refusal as an error.
     pub libvirt: Option<LibvirtError>,
 }
 
-/// The kinds of error replies that are told apart.
+/// The kinds of error replies that are distinguished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RefusalKind {
@@ -39,7 +39,7 @@ pub enum RefusalKind {
 }
 
 impl RefusalKind {
-    /// The kind of error that it is.
+    /// The error kind of this refusal.
     pub fn error_kind(self) -> ErrorKind {
         match self {
             RefusalKind::Qmp => ErrorKind::QmpError,
@@ -52,7 +52,7 @@ impl RefusalKind {
 }
 
 impl Refusal {
-    /// An error reply of `command`, with its kind told from what it says.
+    /// An error reply to `command`. Its kind is derived from its class and description.
     pub fn new(
         peer: Peer,
         command: impl Into<String>,
@@ -71,8 +71,8 @@ impl Refusal {
         Refusal { peer, kind, command: command.into(), class, desc, libvirt }
     }
 
-    /// The guest agent's error reply that libvirt put into words of its own, of which it keeps the description only:
-    /// `[internal error: ]unable to execute QEMU agent command 'NAME'[: DESC]`. None if these are not such words.
+    /// Parses libvirt's message about an error reply of the guest agent, which keeps only the description: `[internal
+    /// error: ]unable to execute QEMU agent command 'NAME'[: DESC]`. None if the message has another form.
     pub fn from_libvirt(error: &LibvirtError) -> Option<Self> {
         let (_, rest) = error.message.split_once("unable to execute QEMU agent command '")?;
         let (command, rest) = rest.split_once('\'')?;
@@ -80,11 +80,11 @@ impl Refusal {
         Some(Refusal::new(Peer::Agent, command, None, desc, Some(error.clone())))
     }
 
-    /// What a person can try.
+    /// What the user can try.
     pub fn hint(&self) -> Hint {
         let text = match self.kind {
             RefusalKind::Qmp if self.desc.ends_with("has not been found") => {
-                "`query-commands` lists what this QEMU has"
+                "`query-commands` lists the commands of this QEMU"
             }
             RefusalKind::Qmp => "check the arguments against the QMP reference of the host's QEMU version",
             RefusalKind::CommandDisabled => {
@@ -93,10 +93,10 @@ impl Refusal {
                  /etc/sysconfig/qemu-ga; and restart qemu-guest-agent"
             }
             RefusalKind::CommandUnknown => {
-                "`guest-info` lists what this agent has; a newer qemu-guest-agent may have more"
+                "`guest-info` lists the commands of this agent; a newer qemu-guest-agent may have more"
             }
             RefusalKind::GuestFrozen => "thaw the guest's filesystems first (`guest-fsfreeze-thaw`)",
-            // The words of the agent's parser, which comes before the command.
+            // Messages of the agent's parser, which runs before the command.
             RefusalKind::Guest
                 if self.desc.starts_with("Parameter '") || self.desc.starts_with("Invalid parameter") =>
             {
@@ -111,9 +111,9 @@ impl Refusal {
     }
 }
 
-/// The agent says these things in prose only: a disabled command has the class of an unknown one.
+/// The agent distinguishes these only by its messages: a disabled command has the class of an unknown one.
 fn agent_kind(class: Option<&str>, desc: &str) -> RefusalKind {
-    // Anchored, for a description may quote anything: file names, program names.
+    // Anchored, because a description may quote any file or program name.
     let about_the_command = desc.starts_with("Command ") || desc.starts_with("The command ");
     if about_the_command && desc.contains("has been disabled") {
         if desc.contains("frozen state") { RefusalKind::GuestFrozen } else { RefusalKind::CommandDisabled }
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_agents_prose_tells_its_refusals_apart() {
+    fn refusals_are_distinguished_by_the_agents_messages() {
         for (desc, kind) in [
             ("Command guest-exec has been disabled", RefusalKind::CommandDisabled),
             (
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(
             Refusal::new(Peer::Agent, "c", disabled, desc, None).kind,
             RefusalKind::CommandDisabled,
-            "the class of an unknown command does not hide that it is disabled"
+            "a disabled command may have the class of an unknown one"
         );
     }
 }

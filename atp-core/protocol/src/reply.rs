@@ -1,4 +1,4 @@
-//! One command there, one reply back: encoding is the caller's, decoding is here.
+//! Sends one command and decodes its reply.
 
 use qapi::{Command, Execute};
 use serde::Deserialize;
@@ -11,14 +11,14 @@ use crate::error::{ProtocolError, Result};
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 
-/// The most of a decoder's complaint that is kept: it can quote the reply, and a reply can be megabytes.
+/// The longest part of a decoder's message that is kept: it can quote the reply, and a reply can be megabytes long.
 const DETAIL_MAX: usize = 200;
 
-/// How a command without arguments ends. QEMU reads commands one byte at a time, with some system calls for each, so that
-/// this would be the greater part of the time of a short one.
+/// The end of a command without arguments. QEMU reads commands one byte at a time, with some system calls for each
+/// byte, so that this part would take most of the time of a short command.
 const NO_ARGUMENTS: &str = r#","arguments":{}}"#;
 
-/// Sends a command given as text; the reply stays JSON.
+/// Sends a command given as text. The return value stays JSON.
 pub(crate) async fn send_raw(
     carrier: &impl Carrier,
     peer: Peer,
@@ -29,7 +29,7 @@ pub(crate) async fn send_raw(
     decode(peer, command.name(), &reply)
 }
 
-/// Sends a command of a type `qapi` defines and decodes the reply into the type that belongs to it.
+/// Sends a command of a type that `qapi` defines and decodes its typed return value.
 pub(crate) async fn send_typed<C: Command>(
     carrier: &impl Carrier,
     peer: Peer,
@@ -46,7 +46,7 @@ pub(crate) async fn send_typed<C: Command>(
     decode(peer, C::NAME, &reply)
 }
 
-/// A reply of either kind. Fields not named here (`id`) do not matter.
+/// A reply of either kind. Other fields (`id`) are ignored.
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "T: DeserializeOwned"))]
 struct Reply<T> {
@@ -61,7 +61,7 @@ struct ErrorReply {
     desc: Option<String>,
 }
 
-/// Keeps `"return": null`, which is a reply, apart from no `return` at all.
+/// Distinguishes `"return": null`, which is a reply, from a missing `return`.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<T>, D::Error> {
     T::deserialize(value).map(Some)
 }
@@ -73,9 +73,9 @@ pub(crate) fn decode<T: DeserializeOwned>(peer: Peer, command: &str, reply: &str
         command: command.to_owned(),
         detail: shortened(detail),
     };
-    // A list of the right length would do for serde as well.
+    // serde would also accept a list of the right length.
     if !reply.trim_start().starts_with('{') {
-        return Err(invalid("it is no JSON object".to_owned()));
+        return Err(invalid("it is not a JSON object".to_owned()));
     }
     match serde_json::from_str::<Reply<T>>(reply).map_err(|error| invalid(error.to_string()))? {
         Reply { error: Some(ErrorReply { class, desc }), .. } => {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_reply_is_said_to_be_none_and_quoted_briefly() {
+    fn an_invalid_reply_is_an_error_with_a_short_quotation() {
         for garbage in
             ["", "{", "[]", "[1,null]", "17", "{}", "{\"event\":\"STOP\"}", "\u{0}", "{\"return\":{}"]
         {

@@ -1,6 +1,6 @@
-//! Pictures of a VM's screen, always PNG.
+//! Screenshots of a VM, always PNG.
 //!
-//! libvirt hands on what the hypervisor makes: PNG from newer versions of QEMU, PPM (`P6`) from older ones.
+//! libvirt passes on the hypervisor's format: PNG from newer versions of QEMU, PPM (`P6`) from older ones.
 
 use atp_transport::{LibvirtConnection, RawImage};
 use tokio::time::{self, Instant};
@@ -11,15 +11,15 @@ use crate::input::ScreenSize;
 use crate::peer::Peer;
 
 const PNG_START: &[u8] = b"\x89PNG\r\n\x1a\n";
-/// The last chunk, which is empty and so always the same.
+/// The last chunk, which is empty and therefore constant.
 const PNG_END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
-/// Enough of a picture to read its size from. In a PPM there may be comments before it.
+/// Enough bytes of an image to read its size. A PPM may have comments before it.
 const HEADER_BYTES: usize = 512;
 
 /// Limits of a screenshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScreenshotLimits {
-    /// Most bytes taken from the hypervisor. Default 64 MiB: a 4K screen as PPM is 24 MiB.
+    /// The most bytes that are taken from the hypervisor. Default 64 MiB: a 4K screen as PPM is 24 MiB.
     pub max_bytes: usize,
 }
 
@@ -29,7 +29,7 @@ impl Default for ScreenshotLimits {
     }
 }
 
-/// A picture of a screen.
+/// A screenshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Screenshot {
     /// The PNG file.
@@ -38,7 +38,7 @@ pub struct Screenshot {
     pub size: ScreenSize,
 }
 
-/// Takes a picture of a VM's screen, the first being 0 (`virDomainScreenshot`).
+/// Takes a screenshot of a VM. The first screen is 0 (`virDomainScreenshot`).
 ///
 /// # Errors
 /// [`ImageTooLarge`](ProtocolError::ImageTooLarge) and [`InvalidImage`](ProtocolError::InvalidImage), and those
@@ -62,7 +62,7 @@ pub async fn take(
     }
 }
 
-/// The size of a VM's screen, from the beginning of a picture.
+/// The size of a VM's screen, from the header of a screenshot.
 ///
 /// # Errors
 /// As [`take`]. Cancel safe.
@@ -88,10 +88,10 @@ async fn fetch(
 }
 
 impl Screenshot {
-    /// Makes a PNG of a picture as the hypervisor gave it, from its first byte to its last.
+    /// Converts an image in the hypervisor's format to PNG. `bytes` are the whole image.
     ///
     /// # Errors
-    /// [`InvalidImage`](ProtocolError::InvalidImage) if it is not a PNG or PPM, or not all of one.
+    /// [`InvalidImage`](ProtocolError::InvalidImage) if it is not a complete PNG or PPM.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
         if bytes.starts_with(PNG_START) {
             if !bytes.ends_with(PNG_END) {
@@ -108,10 +108,10 @@ impl Screenshot {
         Ok(Screenshot { png: encode(size, pixels)?, size })
     }
 
-    /// The size of a picture, from its beginning.
+    /// The size of an image, from its first bytes.
     ///
     /// # Errors
-    /// [`InvalidImage`](ProtocolError::InvalidImage) if it does not begin as a PNG or PPM does.
+    /// [`InvalidImage`](ProtocolError::InvalidImage) if the bytes are not the beginning of a PNG or PPM.
     pub fn size_of(beginning: &[u8]) -> Result<ScreenSize> {
         if beginning.starts_with(PNG_START) { png_size(beginning) } else { Ok(ppm_header(beginning)?.0) }
     }
@@ -142,15 +142,15 @@ fn png_size(bytes: &[u8]) -> Result<ScreenSize> {
     }
 }
 
-/// The size in the header of a PPM (`P6 WIDTH HEIGHT 255`, then one white space), and where its pixels begin.
+/// The size in the header of a PPM (`P6 WIDTH HEIGHT 255`, then one white space), and the offset of its pixels.
 fn ppm_header(bytes: &[u8]) -> Result<(ScreenSize, usize)> {
-    let mut rest = bytes.strip_prefix(b"P6").ok_or_else(|| invalid("it is neither PNG nor PPM"))?;
+    let mut rest = bytes.strip_prefix(b"P6").ok_or_else(|| invalid("neither PNG nor PPM"))?;
     let mut numbers = [0u32; 3];
     for number in &mut numbers {
         rest = skip_blank(rest);
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let text = std::str::from_utf8(&rest[..digits]).unwrap_or_default();
-        *number = text.parse().map_err(|_| invalid("the PPM's header is not one"))?;
+        *number = text.parse().map_err(|_| invalid("the PPM's header is invalid"))?;
         rest = &rest[digits..];
     }
     let [width, height, depth] = numbers;
@@ -159,11 +159,11 @@ fn ppm_header(bytes: &[u8]) -> Result<(ScreenSize, usize)> {
         Some((_, pixels)) if width > 0 && height > 0 && depth == 255 => {
             Ok((ScreenSize { width, height }, bytes.len() - pixels.len()))
         }
-        _ => Err(invalid("the PPM's header is not one of 8 bits a colour")),
+        _ => Err(invalid("the PPM does not have 8 bits for each colour")),
     }
 }
 
-/// Skips white space and comments, which reach from `#` to the end of the line.
+/// Skips white space and comments, which extend from `#` to the end of the line.
 fn skip_blank(mut bytes: &[u8]) -> &[u8] {
     loop {
         bytes = bytes.trim_ascii_start();
@@ -199,13 +199,13 @@ mod tests {
         let mut pixels = [0; 6];
         reader.next_frame(&mut pixels).unwrap();
         assert_eq!(pixels, PPM[PPM.len() - 6..]);
-        // What is PNG already stays as it is.
+        // A PNG is not changed.
         assert_eq!(read(&screenshot.png).unwrap(), screenshot);
         assert_eq!(Screenshot::size_of(&screenshot.png[..33]).unwrap(), screenshot.size);
     }
 
     #[test]
-    fn what_is_cut_off_or_no_picture_is_refused() {
+    fn truncated_data_and_other_formats_are_refused() {
         let png = read(PPM).unwrap().png;
         for bytes in [
             &PPM[..PPM.len() - 1],
@@ -214,7 +214,7 @@ mod tests {
             b"GIF89a",
             b"P6 2 1 65535\n",
             b"P6 0 0 255\n",
-            // A size whose pixels cannot even be counted in 64 bits.
+            // A size whose number of pixel bytes does not fit into 64 bits.
             b"P6 4294967295 4294967295 255\n",
         ] {
             let error = read(bytes).unwrap_err();

@@ -1,4 +1,4 @@
-//! A carrier that plays a script, for the tests of this crate in virtual time.
+//! A carrier with scripted replies, for the tests of this crate in virtual time.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
 use crate::peer::Peer;
 
-/// Replies in order, each after its delay; when they are used up, the last one again and again.
+/// Replies in order, each after its delay. The last reply is repeated without end.
 pub(crate) struct Script {
     replies: Mutex<VecDeque<(Duration, Result<String>)>>,
     sent: Mutex<Vec<(Instant, Value)>>,
@@ -42,7 +42,7 @@ impl Carrier for Script {
         reply
     }
 
-    fn command_max(&self, _channel: Peer) -> usize {
+    fn command_max(&self, _peer: Peer) -> usize {
         1 << 20
     }
 }

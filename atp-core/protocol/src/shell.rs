@@ -1,4 +1,4 @@
-//! Small scripts of ours, run by the guest's shell for what the agent has no command for.
+//! Runs small scripts in the guest's shell, for work that the agent has no command for.
 
 use qapi::qga::{GuestExecCaptureOutput, guest_exec};
 use tokio::time::Instant;
@@ -7,8 +7,7 @@ use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
 use crate::exec::{self, ExecOutput, Polling, SHELL};
 
-/// Runs a script of POSIX `sh` with these positional parameters, which need no quoting, until `deadline` at the
-/// latest.
+/// Runs a script of POSIX `sh` until `deadline` at the latest. Its positional parameters need no quoting.
 pub(crate) async fn run(
     carrier: &impl Carrier,
     script: &str,
@@ -16,7 +15,7 @@ pub(crate) async fn run(
     deadline: Instant,
 ) -> Result<ExecOutput> {
     if parameters.iter().any(|parameter| parameter.contains('\0')) {
-        return Err(ProtocolError::InvalidCommand { reason: "a NUL character stands in a path".to_owned() });
+        return Err(ProtocolError::InvalidCommand { reason: "a path has a NUL character".to_owned() });
     }
     let arg = ["-c", script, "sh"].iter().chain(parameters).map(|&word| word.to_owned()).collect();
     let command = guest_exec {

@@ -168,7 +168,7 @@ fn a_guest_shuts_down_by_its_agent_or_else_by_the_power_button() {
     let power = |action| {
         on_guest(&bed, |connection, uuid| async move {
             let carrier = LibvirtCarrier::new(connection.clone(), uuid);
-            let policy = PowerPolicy { patience: Duration::from_secs(20) };
+            let policy = PowerPolicy { agent_timeout: Duration::from_secs(20) };
             guest::power(&carrier, action, policy, connection.deadline().unwrap()).await
         })
     };

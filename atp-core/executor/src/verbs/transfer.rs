@@ -78,7 +78,7 @@ fn failed(error: &ProtocolError, by: Instant, is_sent: bool) -> Completion {
 pub(super) fn note_progress(job: &Job, Progress { done, total }: Progress, partial: &str) {
     job.attempt.progress(done, total);
     let words = format!(
-        "{done} of {total} bytes were over; they are kept in {partial}, and copying again goes on from there"
+        "{done} of {total} bytes were copied; they are kept in {partial}, and the next copy resumes there"
     );
     job.attempt.if_cut_off(PartialResult { words: Some(words), data: None });
 }

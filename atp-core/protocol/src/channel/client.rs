@@ -1,8 +1,8 @@
-//! Questions to a program in the guest, and its answers, matched by number.
+//! Sends requests to a program in the guest and matches its answers by id.
 //!
-//! A request is a JSON object with an `id` that the answer bears too; whatever else is in either is between the
-//! caller and the program. What bears no known `id` is a message of the program's own. The channel is opened for the
-//! first request and again for the first after it was lost; a request is never sent twice.
+//! A request is a JSON object with an `id`, which the answer has too. All other content is defined by the caller and
+//! the program. A message without a known `id` is the program's own. The channel is opened for the first request, and
+//! again for the first request after it was lost. A request is never sent twice.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,21 +21,22 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::codec::{FrameCodec, FrameError};
 
-/// How a client of a channel works.
+/// The settings of a client of a channel.
 #[derive(Debug, Clone)]
 pub struct ChannelClientOptions {
-    /// How messages are cut; default lines of at most 1 MiB.
+    /// How bytes are split into messages; by default lines of at most 1 MiB.
     pub codec: FrameCodec,
-    /// Most requests that may wait for their answers, or to be sent; at most 65,536. Default 256.
+    /// The most requests that may wait to be sent or answered; at most 65,536. Default 256.
     pub max_pending: usize,
-    /// Longest the guest may take to read one message; then the channel counts as lost. Default 10 s.
+    /// The longest time for the guest to read one message; after that the channel counts as lost. Default 10 s.
     pub write_timeout: Duration,
-    /// Most messages of the program's own that are kept for a listener; then the oldest go. At most 65,536, default 256.
+    /// The number of the program's own messages that are kept for a listener; older ones are dropped. At most 65,536,
+    /// default 256.
     pub message_buffer: usize,
 }
 
 impl ChannelClientOptions {
-    /// Room for messages is set aside beforehand, so there is an end to it.
+    /// The buffer for messages is allocated in advance, so its size is limited.
     const MOST_KEPT: usize = 1 << 16;
 }
 
@@ -50,41 +51,41 @@ impl Default for ChannelClientOptions {
     }
 }
 
-/// Why a request brought no answer.
+/// Why a request got no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelRequestError {
-    /// The channel could not be opened; nothing was sent.
+    /// The channel could not be opened. Nothing was sent.
     #[error("the channel cannot be opened: {reason}")]
     Open {
         /// Why.
         reason: String,
     },
-    /// The request cannot be sent as a frame; nothing was sent.
+    /// The request is not a valid frame. Nothing was sent.
     #[error("the request cannot be sent: {reason}")]
     Invalid {
         /// Why.
         reason: String,
     },
-    /// Too many requests wait; nothing was sent.
-    #[error("{limit} requests wait for the guest already")]
+    /// Too many requests wait. Nothing was sent.
+    #[error("{limit} requests already wait for the guest")]
     Busy {
-        /// The most that may wait.
+        /// The limit.
         limit: usize,
     },
-    /// The channel was lost while the answer was waited for.
-    #[error("the channel was lost before the answer came: {reason}")]
+    /// The channel was lost before the answer arrived.
+    #[error("the channel was lost before the answer arrived: {reason}")]
     Lost {
         /// Why.
         reason: String,
     },
-    /// No answer by the deadline. One that comes later is dropped.
+    /// No answer by the deadline. A later answer is dropped.
     #[error("no answer from the guest by the deadline")]
     Timeout,
 }
 
 impl ChannelRequestError {
-    /// Whether the program may have got the request.
+    /// Whether the program may have received the request.
     pub fn effect(&self) -> Effect {
         match self {
             ChannelRequestError::Open { .. }
@@ -104,7 +105,7 @@ struct Request {
     answer: oneshot::Sender<Answer>,
 }
 
-/// Asks a program in the guest questions. Dropping it closes the channel.
+/// Sends requests to a program in the guest. Dropping it closes the channel.
 pub struct ChannelClient {
     requests: mpsc::Sender<Request>,
     messages: broadcast::Sender<Map<String, Value>>,
@@ -114,7 +115,7 @@ pub struct ChannelClient {
 }
 
 impl ChannelClient {
-    /// A client of the channel that `open` opens. Nothing is opened before the first request.
+    /// Creates a client of the channel that `open` opens. It is not opened before the first request.
     ///
     /// Must be called within a tokio runtime.
     pub fn new<S, F, Fut>(open: F, mut options: ChannelClientOptions) -> Self
@@ -133,12 +134,12 @@ impl ChannelClient {
         ChannelClient { requests, messages, max_pending, next_id: AtomicU64::new(1), _actor }
     }
 
-    /// Sends a request, under an `id` of its own, and waits for the answer with that `id`.
+    /// Sends a request with a new `id`, and waits for the answer with that `id`.
     ///
     /// # Errors
-    /// Why there is none; [`effect`](ChannelRequestError::effect) says whether the request may have arrived.
+    /// Why there is no answer; [`effect`](ChannelRequestError::effect) says whether the request may have arrived.
     ///
-    /// Dropping the future gives up the wait; the request may have been sent.
+    /// Dropping the future stops the wait. The request may have been sent.
     pub async fn request(&self, mut body: Map<String, Value>, deadline: Instant) -> Answer {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         body.insert("id".to_owned(), id.into());
@@ -154,13 +155,14 @@ impl ChannelClient {
         }
     }
 
-    /// What the program sends by itself, from now on. One who listens too slowly is told how many were lost to it.
+    /// The messages that the program sends on its own, from now on. A listener that is too slow gets the number of lost
+    /// messages.
     pub fn messages(&self) -> broadcast::Receiver<Map<String, Value>> {
         self.messages.subscribe()
     }
 }
 
-/// Has the channel, and knows who waits for what.
+/// Owns the channel and the requests that wait.
 struct Actor<F> {
     open: F,
     options: ChannelClientOptions,
@@ -168,7 +170,7 @@ struct Actor<F> {
     messages: broadcast::Sender<Map<String, Value>>,
 }
 
-/// The requests that were sent, or are about to be, by id.
+/// The requests that were sent, or are being sent, by id.
 type Pending = HashMap<u64, oneshot::Sender<Answer>>;
 
 impl<S, F, Fut> Actor<F>
@@ -187,7 +189,7 @@ where
                 failed => {
                     let reason = match failed {
                         Ok(Err(error)) => reason_of(&error),
-                        _ => "it took until the deadline".to_owned(),
+                        _ => "not open by the deadline".to_owned(),
                     };
                     // An error means that the caller has left.
                     let _left = first.answer.send(Err(ChannelRequestError::Open { reason }));
@@ -202,7 +204,7 @@ where
         }
     }
 
-    /// Serves over one open channel until it is lost.
+    /// Serves requests over one open channel until it is lost.
     async fn serve(&mut self, stream: S, first: Request, pending: &mut Pending) -> FrameError {
         let (read, write) = tokio::io::split(stream);
         let mut frames = FramedRead::new(read, self.options.codec.clone());
@@ -228,7 +230,7 @@ where
     }
 
     fn send(&self, request: Request, pending: &mut Pending, to_write: &mpsc::Sender<BytesMut>) {
-        // Those who have left wait no more.
+        // Callers that have left do not count.
         pending.retain(|_, answer| !answer.is_closed());
         let limit = self.options.max_pending;
         let mut frame = BytesMut::new();
@@ -253,25 +255,25 @@ where
 
     fn dispatch(&self, frame: &[u8], pending: &mut Pending) {
         let Ok(Value::Object(message)) = serde_json::from_slice(frame) else {
-            tracing::debug!(bytes = frame.len(), "a guest sent a message that is no JSON object");
+            tracing::debug!(bytes = frame.len(), "a guest sent a message that is not a JSON object");
             return;
         };
         match message.get("id").map(Value::as_u64) {
-            // An answer, though it may be one that nobody waits for any more.
+            // An answer. Its caller may have left.
             Some(Some(id)) => {
                 if let Some(answer) = pending.remove(&id) {
                     let _left = answer.send(Ok(message));
                 }
             }
             Some(None) | None => {
-                // An error means that nobody listens.
+                // An error means that there is no listener.
                 let _unheard = self.messages.send(message);
             }
         }
     }
 }
 
-/// Writes frames until that fails, or takes too long: what the guest does not read of one holds up all that follow.
+/// Writes frames until a write fails or takes too long: a frame that the guest does not read blocks all later ones.
 async fn write_all<S: AsyncWrite>(
     mut stream: WriteHalf<S>,
     mut queue: mpsc::Receiver<BytesMut>,
@@ -293,7 +295,7 @@ async fn write_all<S: AsyncWrite>(
     closed()
 }
 
-/// An error with its causes, as far as they say more.
+/// An error and those of its causes that add information.
 fn reason_of(error: &dyn std::error::Error) -> String {
     let mut said = error.to_string();
     let mut next = error.source();

@@ -1,21 +1,21 @@
-//! Frames: how a stream of bytes is cut into messages.
+//! Splits a stream of bytes into messages.
 
 use std::io;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-/// The bytes of a length, big-endian.
+/// The size of a length prefix, big-endian.
 const LENGTH_BYTES: usize = 4;
 
-/// Cuts a stream into frames, one way or the other; for [`tokio_util::codec::Framed`] and its kin.
+/// Splits a stream into frames, and joins them; for [`tokio_util::codec::Framed`] and similar types.
 ///
-/// After an error a stream makes no sense any more.
+/// After an error the rest of a stream is useless.
 #[derive(Debug, Clone)]
 pub struct FrameCodec {
     form: Form,
     max: usize,
-    /// How much of the buffer was looked through for a line's end.
+    /// The number of bytes in the buffer that are known to contain no end of line.
     searched: usize,
 }
 
@@ -25,25 +25,25 @@ enum Form {
     LengthPrefixed,
 }
 
-/// Why bytes cannot be cut into frames, or a frame not be sent.
+/// Why bytes are not valid frames, or a frame cannot be sent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// A frame is longer than is allowed.
-    #[error("a frame of {size} bytes or more, and at most {limit} are allowed")]
+    /// A frame is longer than the limit.
+    #[error("a frame has {size} bytes or more, and the limit is {limit}")]
     TooLong {
-        /// Its bytes, as far as is known.
+        /// The known part of its length, bytes.
         size: usize,
-        /// The most there may be.
+        /// The limit, bytes.
         limit: usize,
     },
-    /// A line feed stands in a frame that is to be a line, or a carriage return at its end: neither would arrive.
-    #[error("the frame is to be one line, and has a line feed in it or ends in a carriage return")]
+    /// A line has a line feed, or a carriage return at its end, which would both be lost.
+    #[error("the frame must be one line, and has a line feed or ends in a carriage return")]
     LineFeed,
-    /// The stream ended within a frame.
-    #[error("the stream ended within a frame, after {size} of its bytes")]
+    /// The stream ended in the middle of a frame.
+    #[error("the stream ended in the middle of a frame, after {size} bytes of it")]
     Truncated {
-        /// The bytes that came.
+        /// The bytes received.
         size: usize,
     },
     /// The stream failed.
@@ -52,13 +52,13 @@ pub enum FrameError {
 }
 
 impl FrameCodec {
-    /// One frame a line, as newline-delimited JSON has it. A carriage return before the line feed is dropped, as are
-    /// empty lines: a peer may send one to get in step.
+    /// One frame per line, as in newline-delimited JSON. A carriage return before the line feed is dropped, and so are
+    /// empty lines: a peer may send one to synchronise.
     pub fn lines(max_frame_bytes: usize) -> Self {
         FrameCodec { form: Form::Lines, max: max_frame_bytes, searched: 0 }
     }
 
-    /// Each frame behind its length, four bytes big-endian.
+    /// Each frame after its length, four bytes big-endian.
     pub fn length_prefixed(max_frame_bytes: usize) -> Self {
         FrameCodec { form: Form::LengthPrefixed, max: max_frame_bytes, searched: 0 }
     }
@@ -71,7 +71,7 @@ impl FrameCodec {
         loop {
             let Some(length) = bytes[self.searched..].iter().position(|byte| *byte == b'\n') else {
                 self.searched = bytes.len();
-                // The last byte may be the carriage return that does not count.
+                // The last byte may be a carriage return, which does not count.
                 self.check(bytes.strip_suffix(b"\r").unwrap_or(bytes).len())?;
                 return Ok(None);
             };
@@ -156,7 +156,7 @@ mod tests {
         [FrameCodec::lines(MAX), FrameCodec::length_prefixed(MAX)]
     }
 
-    /// Feeds bytes in pieces of a size; the frames, and how it ended.
+    /// Decodes bytes in pieces of this size. Returns the frames, and the error that ended it.
     fn decode(mut codec: FrameCodec, bytes: &[u8], piece: usize) -> (Vec<Bytes>, Result<(), FrameError>) {
         let (mut buffer, mut frames) = (BytesMut::new(), Vec::new());
         for piece in bytes.chunks(piece.max(1)) {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_may_end_in_crlf_and_empty_ones_are_nothing() {
+    fn lines_may_end_in_crlf_and_empty_ones_are_dropped() {
         let (frames, end) = decode(FrameCodec::lines(MAX), b"\n\r\n{}\r\na\n", 1);
         assert_eq!(frames, ["{}", "a"]);
         assert!(end.is_ok());
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_too_long_is_refused_before_it_is_there() {
+    fn a_frame_that_is_too_long_is_refused_before_it_is_complete() {
         let endless = [b'x'; MAX + 1];
         let (_, end) = decode(FrameCodec::lines(MAX), &endless, 16);
         assert!(matches!(end, Err(FrameError::TooLong { limit: MAX, .. })), "{end:?}");
@@ -208,7 +208,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_come_out_as_they_went_in_however_they_are_split(
+        fn decoding_reverses_encoding_however_the_bytes_are_split(
             frames in proptest::collection::vec("[ -~]{1,64}", 0..8), piece in 1usize..20, cut in any::<bool>()
         ) {
             for codec in codecs() {
@@ -228,7 +228,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic_or_give_more_than_the_limit(bytes in any::<Vec<u8>>(), piece in 1usize..9) {
+        fn no_bytes_make_it_panic_or_exceed_the_limit(bytes in any::<Vec<u8>>(), piece in 1usize..9) {
             for codec in codecs() {
                 for frame in decode(codec, &bytes, piece).0 {
                     prop_assert!(frame.len() <= MAX);

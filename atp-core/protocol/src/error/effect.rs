@@ -1,4 +1,4 @@
-//! What a failure means for what was asked: whether it happened all the same, and whether it may be asked again.
+//! The effect of a failure, and whether a retry can help.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use super::ProtocolError;
 use crate::refusal::RefusalKind;
 
 impl ProtocolError {
-    /// Whether the command may have happened. An error reply means that it did not; a reply that cannot be
-    /// read means nothing; once a process has been started the answer is never [`Effect::None`].
+    /// Whether the command may have taken effect. An error reply means that it did not; an unreadable reply leaves it
+    /// unknown; after a process was started the answer is never [`Effect::None`].
     pub fn effect(&self) -> Effect {
         match self {
             ProtocolError::Transport(error) => error.effect(),
@@ -42,19 +42,20 @@ impl ProtocolError {
                 }
             }
             ProtocolError::ResultLost { source, .. } => match source.effect() {
-                // The agent sends output only with the end of the process.
+                // The agent sends output only when the process has ended.
                 Effect::Done => Effect::Done,
                 Effect::None | Effect::Unknown => Effect::Unknown,
             },
             ProtocolError::InputIncomplete { source, .. } => match source.effect() {
                 Effect::Unknown => Effect::Unknown,
-                // What came before it was done.
+                // The parts before it were sent.
                 Effect::None | Effect::Done => Effect::Done,
             },
         }
     }
 
-    /// Whether the same command, sent again later, may well succeed. See also [`effect`](Self::effect).
+    /// Whether the same command may succeed later. Whether repeating it is safe is another question: see
+    /// [`effect`](Self::effect).
     pub fn is_retryable(&self) -> bool {
         match self {
             ProtocolError::Transport(error) => error.is_retryable(),
@@ -65,13 +66,13 @@ impl ProtocolError {
             ProtocolError::LinkLost { .. } => true,
             ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
             ProtocolError::File(error) => error.is_retryable(),
-            // Another freeze is no way out of the first.
+            // Freezing again does not help against the first freeze.
             ProtocolError::NotThawed { .. } => false,
             _ => self.cause().is_some_and(ProtocolError::is_retryable),
         }
     }
 
-    /// Whether a deadline of ours ended the work.
+    /// Whether one of our deadlines ended the work.
     pub fn is_timeout(&self) -> bool {
         match self {
             ProtocolError::Transport(error) => error.is_timeout(),

@@ -1,4 +1,4 @@
-//! What goes wrong with files, here and in the guest.
+//! Failures of work with files, on this machine and in the guest.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use crate::digest::Digest;
 use crate::error::{Origin, ProtocolError};
 use crate::refusal::RefusalKind;
 
-/// Why a file could not be looked at or carried over.
+/// Why a file could not be examined or copied.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// There is nothing of that name in the guest, or the folder it should go to is not there.
+    /// There is no such file in the guest, or its destination folder does not exist.
     #[error("no such file or directory in the guest: {path:?}")]
     NotFound {
         /// The path in the guest.
@@ -31,7 +31,7 @@ pub enum FileError {
         /// The path in the guest.
         path: String,
     },
-    /// Only regular files can be carried over.
+    /// Only regular files can be copied.
     #[error("{path:?} in the guest is not a regular file")]
     NotRegular {
         /// The path in the guest.
@@ -40,14 +40,14 @@ pub enum FileError {
     /// The guest could not do it.
     #[error("cannot {action} {path:?} in the guest: {reason}")]
     Guest {
-        /// What was to be done.
+        /// The action that failed.
         action: &'static str,
         /// The path in the guest.
         path: String,
-        /// The guest's words.
+        /// The guest's message.
         reason: String,
     },
-    /// The shell that was to give a complete copy its name ended early: the copy may be in place or not.
+    /// The shell that had to rename a complete copy ended early: the copy may be in place or not.
     #[error("cannot tell whether {path:?} was replaced in the guest: {reason}")]
     ReplaceUnknown {
         /// The path in the guest.
@@ -55,32 +55,32 @@ pub enum FileError {
         /// How the shell ended.
         reason: String,
     },
-    /// It could not be done here.
+    /// It failed on this machine.
     #[error("cannot {action} {}", path.display())]
     Local {
-        /// What was to be done.
+        /// The action that failed.
         action: &'static str,
-        /// The path here.
+        /// The path on this machine.
         path: PathBuf,
         /// Why.
         #[source]
         source: Arc<std::io::Error>,
     },
-    /// Another transfer writes the same file here.
+    /// Another transfer writes the same file on this machine.
     #[error("another transfer to {} is under way", path.display())]
     Busy {
-        /// The path here.
+        /// The path on this machine.
         path: PathBuf,
     },
-    /// What is at a path here is none of this transfer's, and stays as it is.
+    /// The file at a path on this machine does not belong to this transfer, and stays as it is.
     #[error("cannot write to {}: it is {found}", path.display())]
     Occupied {
-        /// The path here.
+        /// The path on this machine.
         path: PathBuf,
-        /// What is there, as "a symbolic link".
+        /// What is there, such as `a symbolic link`.
         found: String,
     },
-    /// What arrived is not what was sent.
+    /// The copy differs from the original.
     #[error("{path:?}: the copy's SHA-256 is {found}, the original's {expected}")]
     Checksum {
         /// The path in the guest.
@@ -90,17 +90,17 @@ pub enum FileError {
         /// The digest of the copy.
         found: Digest,
     },
-    /// A transfer stopped part of the way; it can be taken up again there. The destination is as it was.
+    /// A transfer stopped before its end and can be resumed. The destination is unchanged.
     #[error("{path:?}: the transfer stopped after {done} of {total} bytes{}", kept_in(.partial.as_deref()))]
     Stopped {
         /// The path in the guest.
         path: String,
-        /// Bytes carried over.
+        /// Bytes copied.
         done: u64,
-        /// Bytes there are.
+        /// Bytes in total.
         total: u64,
-        /// The partial file that stays, for the transfer to go on from: in the guest when pushing, here when pulling.
-        /// None if it was removed.
+        /// The partial file that stays, from which the transfer can be resumed: in the guest for a push, on this
+        /// machine for a pull. None if it was removed.
         partial: Option<String>,
         /// Why.
         #[source]
@@ -134,7 +134,7 @@ impl FileError {
         }
     }
 
-    /// Who said that it failed.
+    /// The source of the error.
     pub fn origin(&self) -> Origin {
         match self {
             FileError::NotFound { .. }
@@ -151,7 +151,7 @@ impl FileError {
         }
     }
 
-    /// Whether the destination may have changed: it does not before a transfer is complete.
+    /// Whether the destination may have changed. It does not change before a transfer is complete.
     pub fn effect(&self) -> Effect {
         match self {
             FileError::ReplaceUnknown { .. } => Effect::Unknown,
@@ -159,7 +159,7 @@ impl FileError {
         }
     }
 
-    /// Whether the same, done again later, may well succeed.
+    /// Whether the same work may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
             FileError::Busy { .. } | FileError::Checksum { .. } => true,
@@ -168,24 +168,24 @@ impl FileError {
         }
     }
 
-    /// What a person can try.
+    /// What the user can try.
     pub fn hint(&self) -> Hint {
         let text = match self {
             FileError::NotFound { .. } => return Hint::CHECK_GUEST_PATH,
-            FileError::IsDirectory { .. } => "name a file in it: directories are not copied",
+            FileError::IsDirectory { .. } => "name a file in the directory: directories are not copied",
             FileError::NotDirectory { .. } | FileError::NotRegular { .. } => "name another path",
             FileError::Guest { .. } => return Hint::CHECK_GUEST_SPACE,
             FileError::ReplaceUnknown { .. } => {
                 "compare the file in the guest with the original before copying it again"
             }
-            FileError::Local { .. } => "check the path, its permissions and the free space here",
-            FileError::Busy { .. } => "wait for it, or copy to another name",
+            FileError::Local { .. } => "check the path, its permissions and the free space on this machine",
+            FileError::Busy { .. } => "wait until it has ended, or copy to another name",
             FileError::Occupied { .. } => {
-                "look who put it there, and move it away; or copy to another name, best in a folder that only you can \
+                "find out who put it there, and move it away; or copy to another name, best in a folder that only you can \
                  write to"
             }
             FileError::Checksum { .. } => {
-                "the file may be written to meanwhile: copy it again when it is not"
+                "the file may have changed during the copy: copy it again when no program writes to it"
             }
             FileError::Stopped { source, .. } if is_of_the_guest(source) => return Hint::CHECK_GUEST_SPACE,
             FileError::Stopped { source, .. } => return source.hint(),
@@ -194,14 +194,14 @@ impl FileError {
     }
 }
 
-/// Says that the partial file stays.
+/// Adds that the partial file is kept.
 fn kept_in(partial: Option<&str>) -> String {
     partial.map_or_else(String::new, |path| {
-        format!("; they are kept in {path:?}, and copying again goes on from there")
+        format!("; they are kept in {path:?}, and the next copy resumes there")
     })
 }
 
-/// Whether a transfer stopped because the guest could not read or write, as when its disk is full.
+/// Whether a transfer stopped because the guest could not read or write, for example because its disk is full.
 fn is_of_the_guest(error: &ProtocolError) -> bool {
     matches!(error, ProtocolError::Refused(refusal) if refusal.kind == RefusalKind::Guest)
 }

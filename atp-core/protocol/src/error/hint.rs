@@ -1,4 +1,4 @@
-//! What a person can try.
+//! What the user can try after an error.
 
 use atp_transport::{ErrorKind, Hint};
 
@@ -6,17 +6,17 @@ use super::ProtocolError;
 use crate::peer::Peer;
 
 impl ProtocolError {
-    /// What a person can try.
+    /// What the user can try.
     pub fn hint(&self) -> Hint {
         let text = match self {
             ProtocolError::Transport(error) => return error.hint(),
             ProtocolError::InvalidCommand { .. } => "correct the command",
             ProtocolError::CommandTooLarge { .. } => return Hint::COPY_INPUT,
             ProtocolError::Timeout { .. } => {
-                "look whether the VM hangs (`virsh domcontrol`), or give more time"
+                "check whether the VM hangs (`virsh domcontrol`), or allow more time"
             }
             ProtocolError::NoChannel { .. } => {
-                "QEMU's monitor and the guest agent have a socket each: connect to that one too"
+                "QEMU's monitor and the guest agent have separate sockets: connect to this one too"
             }
             #[cfg(feature = "sockets")]
             ProtocolError::LinkLost { .. } => {
@@ -28,20 +28,18 @@ impl ProtocolError {
             ProtocolError::ExecFailed { .. } => return Hint::CHECK_PROGRAM,
             ProtocolError::NoShell { .. } => return Hint::NO_SHELL,
             ProtocolError::OutputTooLarge { channel_lost: true, .. } => {
-                "libvirt has given up the peer to this agent: restart qemu-guest-agent in the guest, or reset the \
+                "libvirt no longer uses its channel to this agent: restart qemu-guest-agent in the guest, or reset the \
                  VM; then let the command write to a file in the guest"
             }
             ProtocolError::OutputTooLarge { peer: Peer::Agent, .. } => return Hint::SPOOL_OUTPUT,
-            ProtocolError::OutputTooLarge { peer: Peer::Monitor, .. } => "ask for less at once",
-            ProtocolError::InvalidReply { .. } => {
-                "check what state the VM is in before repeating the command"
-            }
+            ProtocolError::OutputTooLarge { peer: Peer::Monitor, .. } => "request less data at once",
+            ProtocolError::InvalidReply { .. } => "check the VM's state before repeating the command",
             ProtocolError::StillRunning { .. } => {
-                "look for the process in the guest, or give more time; what a program leaves running keeps its output open: \
-                 send that elsewhere (`>/dev/null 2>&1 &`)"
+                "look for the process in the guest, or allow more time; a background process keeps the output open: \
+                 redirect its output (`>/dev/null 2>&1 &`)"
             }
             ProtocolError::ProcessLost { .. } => return Hint::CHECK_PROCESS,
-            // Found once a program ran, this is no agent that was never installed.
+            // After a program was started, the cause cannot be an agent that is not installed.
             ProtocolError::ResultLost { source, .. }
                 if matches!(
                     source.transport_kind(),
@@ -54,13 +52,13 @@ impl ProtocolError {
             | ProtocolError::OutputLost { source, .. }
             | ProtocolError::InputIncomplete { source, .. } => return source.hint(),
             ProtocolError::ThawedEarly { .. } => {
-                "what was copied meanwhile may not be consistent: do less at once"
+                "a copy made during the freeze may be inconsistent: do less at once"
             }
             ProtocolError::NotThawed { .. } => return Hint::THAW,
             ProtocolError::File(error) => return error.hint(),
             ProtocolError::ImageTooLarge { .. } => "allow more, or lower the resolution in the guest",
             ProtocolError::InvalidImage { .. } => {
-                "the VM may have stopped meanwhile, or its hypervisor makes pictures of another kind"
+                "the VM may have stopped during the screenshot, or its hypervisor uses another image format"
             }
         };
         Hint::plain(text)

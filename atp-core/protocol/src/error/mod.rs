@@ -1,4 +1,4 @@
-//! Why a command to a VM failed, who said so, and whether it may have happened.
+//! Why a command to a VM failed, which program reported the failure, and whether the command may have taken effect.
 
 mod effect;
 mod file;
@@ -17,66 +17,66 @@ use crate::socket::LinkEnd;
 pub use file::FileError;
 pub use origin::Origin;
 
-/// The result of everything in this crate.
+/// The result of this crate's functions.
 pub type Result<T, E = ProtocolError> = std::result::Result<T, E>;
 
-/// Everything that can go wrong between a command and its decoded reply.
+/// All failures between a command and its decoded reply.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// The host, the daemon or the way there failed.
+    /// The host, the daemon or the connection failed.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// The command cannot be expressed; nothing was sent.
+    /// The command is invalid. Nothing was sent.
     #[error("the command cannot be sent: {reason}")]
     InvalidCommand {
         /// What is wrong with it.
         reason: String,
     },
-    /// The command is longer than the carrier takes; nothing was sent.
-    #[error("the command is {size} bytes of JSON, and at most {limit} can be carried")]
+    /// The command is longer than the carrier can send. Nothing was sent.
+    #[error("the command is {size} bytes of JSON, and at most {limit} can be sent")]
     CommandTooLarge {
         /// Its length, bytes.
         size: usize,
-        /// The most that can be carried, bytes.
+        /// The longest command that can be sent, bytes.
         limit: usize,
     },
     /// No reply by the deadline.
     #[error("{peer}: {}", if *.sent { "no answer by the deadline" } else { "not asked, the deadline had passed" })]
     Timeout {
-        /// Who was asked.
+        /// The peer that was asked.
         peer: Peer,
-        /// Whether the command may have left.
+        /// Whether the command may have been sent.
         sent: bool,
     },
-    /// The carrier has no way to that channel; nothing was sent.
-    #[error("{peer}: there is no connection to it, only to the VM's other side")]
+    /// The carrier has no connection to this peer. Nothing was sent.
+    #[error("{peer}: there is no connection to it, only to the VM's other peer")]
     NoChannel {
-        /// Who should have been asked.
+        /// The peer that should have been asked.
         peer: Peer,
     },
     /// The link to the socket ended.
     #[cfg(feature = "sockets")]
     #[error("{peer}: {}{end}", if *.sent { "no answer, " } else { "not asked, " })]
     LinkLost {
-        /// Who was asked.
+        /// The peer that was asked.
         peer: Peer,
-        /// Whether the command may have left.
+        /// Whether the command may have been sent.
         sent: bool,
         /// Why it ended.
         end: LinkEnd,
     },
-    /// The agent did not answer the synchronisation that comes before a command; nothing was sent.
+    /// The agent did not answer the synchronisation before the command. Nothing was sent.
     #[error("the guest agent: not asked, it does not answer")]
     AgentSilent,
-    /// The guest's agent is not there, and the guest seems to be booting; nothing was sent.
+    /// The guest has no agent yet and seems to be booting. Nothing was sent.
     #[error(
         "{source}; the guest is busy and has used {cpu_time:.1?} of processor time: it seems to be booting"
     )]
     GuestBooting {
-        /// How much processor time it has used since it was started.
+        /// The processor time it has used since it was started.
         cpu_time: Duration,
-        /// libvirt's word that there is no agent.
+        /// libvirt's error that there is no agent.
         source: Box<TransportError>,
     },
     /// QEMU or the guest agent answered with an error.
@@ -87,64 +87,65 @@ pub enum ProtocolError {
     ExecFailed {
         /// The program, or the shell.
         program: String,
-        /// The guest's words.
+        /// The guest's message.
         reason: String,
-        /// libvirt's error, where libvirt carried the answer.
+        /// libvirt's error, if libvirt carried the answer.
         libvirt: Option<LibvirtError>,
     },
-    /// The guest has no POSIX shell, and what was to be done takes one; nothing was done.
-    #[error("{} has no {shell}, which this takes: {reason}", os.as_deref().unwrap_or("the guest"))]
+    /// The guest has no POSIX shell, which the work needs. Nothing was done.
+    #[error("{} has no {shell}, which this needs: {reason}", os.as_deref().unwrap_or("the guest"))]
     NoShell {
-        /// The guest's system, where it says: `Microsoft Windows`.
+        /// The guest's operating system, if it is known: `Microsoft Windows`.
         os: Option<String>,
         /// The shell that was tried.
         shell: &'static str,
-        /// The guest's words.
+        /// The guest's message.
         reason: String,
-        /// libvirt's error, where libvirt carried the answer.
+        /// libvirt's error, if libvirt carried the answer.
         libvirt: Option<LibvirtError>,
     },
-    /// The command was carried out, and its reply is too large to be carried.
-    #[error("{peer} answered more than can be carried")]
+    /// The command was executed, and its reply is too large to be transferred.
+    #[error("{peer}: the answer is too large to be transferred")]
     OutputTooLarge {
-        /// Who answered.
+        /// The peer that answered.
         peer: Peer,
-        /// Whether libvirt gave the agent's channel up over it, and so every later command to this agent.
+        /// Whether libvirt stopped using the agent's channel because of it, so that every later command to this agent
+        /// fails.
         channel_lost: bool,
-        /// libvirt's words, where libvirt carried it.
+        /// libvirt's error, if libvirt carried it.
         #[source]
         libvirt: Option<LibvirtError>,
     },
-    /// The reply is not one to this command.
+    /// The reply does not belong to this command, or is not valid.
     #[error("{peer}: {command}: the reply cannot be read: {detail}")]
     InvalidReply {
-        /// Who answered.
+        /// The peer that answered.
         peer: Peer,
         /// The command.
         command: String,
         /// What is wrong with the reply.
         detail: String,
     },
-    /// A process started in the guest had not ended by the deadline. It runs on.
+    /// A process started in the guest was still running at the deadline. It continues to run.
     #[error("{program:?} was still running in the guest at the deadline (process {pid})")]
     StillRunning {
         /// The program, or the shell.
         program: String,
         /// Its process id in the guest.
         pid: i64,
-        /// Why the last question after it failed, if it did.
+        /// Why the last query of its state failed, if it did.
         #[source]
         source: Option<Box<ProtocolError>>,
     },
-    /// The guest agent does not know the process it started any more.
-    #[error("{program:?} was started in the guest (process {pid}), and the agent has forgotten it since")]
+    /// The guest agent no longer knows the process that it started.
+    #[error("{program:?} was started in the guest (process {pid}), and the agent no longer knows it")]
     ProcessLost {
         /// The program, or the shell.
         program: String,
         /// Its process id in the guest.
         pid: i64,
     },
-    /// A process was started in the guest, and how it ended could not be learnt.
+    /// A process was started in the guest, and its result is not known.
     #[error("{program:?} was started in the guest (process {pid}), and its result did not arrive")]
     ResultLost {
         /// The program, or the shell.
@@ -155,7 +156,7 @@ pub enum ProtocolError {
         #[source]
         source: Box<ProtocolError>,
     },
-    /// A process in the guest has ended, and the files with its output could not be fetched.
+    /// A process in the guest has ended, and the files with its output could not be copied.
     #[error("{program:?} has ended in the guest (process {pid}), and its output could not be fetched")]
     OutputLost {
         /// The program, or the shell.
@@ -166,43 +167,43 @@ pub enum ProtocolError {
         #[source]
         source: Box<ProtocolError>,
     },
-    /// File systems of the guest had to be thawed before the work they were frozen for had ended.
-    #[error("the guest's file systems were thawed after {after:.1?}, before the work had ended")]
+    /// Filesystems of the guest had to be thawed before the work during the freeze had ended.
+    #[error("the guest's filesystems were thawed after {after:.1?}, before the work had ended")]
     ThawedEarly {
-        /// For how long they were frozen.
+        /// How long they were frozen.
         after: Duration,
     },
-    /// File systems of the guest were frozen, and thawing them failed. They may be frozen still.
-    #[error("the guest's file systems were frozen and could not be thawed")]
+    /// Filesystems of the guest were frozen, and thawing them failed. They may still be frozen.
+    #[error("the guest's filesystems were frozen and could not be thawed")]
     NotThawed {
-        /// Why the last try failed.
+        /// Why the last attempt failed.
         #[source]
         source: Box<ProtocolError>,
     },
-    /// A file could not be looked at or carried over.
+    /// A file could not be examined or copied.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Some of what was to be done with the keyboard or the mouse was done, and then it failed.
+    /// Keyboard or mouse input failed after some of it was sent.
     #[error("the input ended early: {done} of {total} {unit}s were sent")]
     InputIncomplete {
-        /// What is counted: `key`.
+        /// The unit that is counted: `key`.
         unit: &'static str,
         /// How many were sent.
         done: usize,
-        /// How many there are.
+        /// How many there are in total.
         total: usize,
-        /// Why not all.
+        /// Why the rest was not sent.
         #[source]
         source: Box<ProtocolError>,
     },
-    /// A screenshot is larger than it may be.
-    #[error("the picture of the screen is larger than {limit} bytes")]
+    /// A screenshot is larger than allowed.
+    #[error("the screenshot is larger than {limit} bytes")]
     ImageTooLarge {
-        /// The most it may have, bytes.
+        /// The largest size allowed, bytes.
         limit: usize,
     },
-    /// A screenshot is not one.
-    #[error("the picture of the screen cannot be read: {detail}")]
+    /// A screenshot is not a valid image.
+    #[error("the screenshot cannot be read: {detail}")]
     InvalidImage {
         /// What is wrong with it.
         detail: String,
@@ -210,7 +211,7 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// The failure underneath, where this one only says what it came to.
+    /// The underlying error, if this one only adds the consequence.
     fn cause(&self) -> Option<&ProtocolError> {
         match self {
             ProtocolError::ResultLost { source, .. }
@@ -222,7 +223,7 @@ impl ProtocolError {
         }
     }
 
-    /// The kind of the failure of the way to the VM, where one is behind this.
+    /// The kind of the transport error behind this one, if there is one.
     pub fn transport_kind(&self) -> Option<ErrorKind> {
         match self {
             ProtocolError::Transport(error) => Some(error.kind()),
@@ -231,13 +232,13 @@ impl ProtocolError {
             ProtocolError::LinkLost { .. } => Some(ErrorKind::ConnectionLost),
             ProtocolError::AgentSilent => Some(ErrorKind::AgentUnresponsive),
             ProtocolError::GuestBooting { source, .. } => Some(source.kind()),
-            // It has a word of its own.
+            // Its kind is more specific than that of its cause.
             ProtocolError::NotThawed { .. } => None,
             _ => self.cause()?.transport_kind(),
         }
     }
 
-    /// The error reply of QEMU or of the guest agent, where one is behind this.
+    /// The error reply of QEMU or of the guest agent behind this error, if there is one.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             ProtocolError::Refused(refusal) => Some(refusal),
@@ -245,7 +246,7 @@ impl ProtocolError {
         }
     }
 
-    /// [`refusal`](Self::refusal), to be put in other words.
+    /// [`refusal`](Self::refusal), to be reworded.
     pub(crate) fn refusal_mut(&mut self) -> Option<&mut Refusal> {
         match self {
             ProtocolError::Refused(refusal) => Some(refusal),
@@ -258,8 +259,8 @@ impl ProtocolError {
         }
     }
 
-    /// Whether the VM's agent was not there, went away, or may have, as the connection was lost: what was known of it
-    /// may no longer hold.
+    /// Whether the VM's agent was not there, disconnected, or may have, because the connection was lost. What was known
+    /// of the agent may be outdated then.
     pub fn is_agent_gone(&self) -> bool {
         let is_gone = |kind| {
             matches!(
@@ -277,12 +278,12 @@ impl ProtocolError {
         self.transport_kind().is_some_and(is_gone)
     }
 
-    /// An answer of the agent's that is not one to this command.
+    /// An answer of the agent that does not fit the command.
     pub(crate) fn invalid_answer(command: &str, detail: impl Into<String>) -> Self {
         ProtocolError::InvalidReply { peer: Peer::Agent, command: command.to_owned(), detail: detail.into() }
     }
 
-    /// The failure of input of which `done` parts had been sent: nothing special, if none had.
+    /// An error of input of which `done` parts were sent. If none was sent, it is the error itself.
     pub(crate) fn incomplete_input(
         unit: &'static str,
         done: usize,
@@ -295,7 +296,7 @@ impl ProtocolError {
         }
     }
 
-    /// A stable kebab-case word for the kind of the failure; the transport's own kinds pass through.
+    /// A stable kebab-case name for the kind of the failure. Transport errors keep their kinds.
     pub fn kind(&self) -> ErrorKind {
         match self {
             ProtocolError::Transport(error) => error.kind(),
@@ -325,7 +326,7 @@ impl ProtocolError {
         }
     }
 
-    /// libvirt's own error, where one is behind this.
+    /// libvirt's own error behind this one, if there is one.
     pub fn libvirt(&self) -> Option<&LibvirtError> {
         match self {
             ProtocolError::Transport(error) => error.libvirt(),

@@ -1,4 +1,4 @@
-//! Who said that something failed.
+//! The program that reported a failure.
 
 use std::fmt;
 
@@ -7,23 +7,23 @@ use atp_transport::TransportError;
 use super::ProtocolError;
 use crate::peer::Peer;
 
-/// Who said that something failed.
+/// The program that reported a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// Nobody out there: it was found, or it failed, on this side.
+    /// This program: the failure was found, or happened, on this machine.
     Caller,
-    /// The way to the VM: a connection, its pool, a deadline.
+    /// The connection to the VM: a connection, its pool, a deadline.
     Carrier,
     /// libvirt.
     Libvirt,
     /// QEMU.
     Qemu,
-    /// The guest, by its agent.
+    /// The guest, through its agent.
     Guest,
 }
 
 impl Origin {
-    /// The word, in lower case.
+    /// The name, in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
             Origin::Caller => "caller",
@@ -51,7 +51,7 @@ impl From<Peer> for Origin {
 }
 
 impl ProtocolError {
-    /// Who said that it failed.
+    /// The program that reported the failure.
     pub fn origin(&self) -> Origin {
         match self {
             ProtocolError::Transport(TransportError::Libvirt { .. }) | ProtocolError::GuestBooting { .. } => {
@@ -78,7 +78,7 @@ impl ProtocolError {
             | ProtocolError::NotThawed { source }
             | ProtocolError::InputIncomplete { source, .. } => source.origin(),
             ProtocolError::File(error) => error.origin(),
-            // The picture comes by a stream of libvirt's.
+            // libvirt sends the screenshot as a stream.
             ProtocolError::ImageTooLarge { .. } | ProtocolError::InvalidImage { .. } => Origin::Libvirt,
         }
     }

@@ -1,11 +1,11 @@
-//! Running a program in the guest (`guest-exec`, `guest-exec-status`).
+//! Runs a program in the guest (`guest-exec`, `guest-exec-status`).
 //!
-//! The agent starts the program and answers with its process id; how it ended, and what it printed, has to be
-//! asked for. The first question follows after a few milliseconds, so that a short command costs two round
-//! trips, and the pauses grow from there.
+//! The agent starts the program and answers with its process id. Its result and output have to be queried. The first
+//! query follows after a few milliseconds, so that a short command costs two round trips, and the pauses grow from
+//! there.
 //!
-//! [`run`] does all of it over one carrier. Where the way to the VM may break meanwhile, [`start`] gives a
-//! [`Process`], which can be waited for over one carrier after the other.
+//! [`run`] does all of it over one carrier. If the connection to the VM may break in between, [`start`] returns a
+//! [`Process`], which can be awaited over one carrier after another.
 
 mod poll;
 mod process;
@@ -26,29 +26,29 @@ pub use spool::SpoolPolicy;
 use crate::carrier::Carrier;
 use crate::error::Result;
 
-/// What became of a program run in the guest.
+/// The result of a program that ran in the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ExecOutput {
-    /// The exit code, if it ended by itself. A Windows status above `i32::MAX` (`0xC0000005`) is its negative.
+    /// The exit code, if it exited. A Windows status above `i32::MAX` (`0xC0000005`) is negative here.
     pub exit_code: Option<i32>,
-    /// The signal that ended it (on Windows, the exception code), if one did.
+    /// The signal that ended it (on Windows, the exception code), if there was one.
     pub signal: Option<i32>,
-    /// What it wrote to standard output: bytes, in whatever encoding the guest uses.
+    /// Its standard output, as bytes in the guest's encoding.
     pub stdout: Vec<u8>,
-    /// What it wrote to standard error.
+    /// Its standard error.
     pub stderr: Vec<u8>,
-    /// Whether standard output is cut off (the agent keeps 16 MiB).
+    /// Whether standard output is truncated (the agent keeps 16 MiB).
     pub stdout_truncated: bool,
-    /// Whether standard error is cut off.
+    /// Whether standard error is truncated.
     pub stderr_truncated: bool,
 }
 
 /// How often the agent is asked whether a process has ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Polling {
-    /// The pause before the first question.
+    /// The pause before the first query.
     pub first: Duration,
-    /// By how much each pause is longer than the one before; a result is late by at most this share.
+    /// The factor from one pause to the next. A result is late by at most this share.
     pub factor: f64,
     /// The longest pause.
     pub longest: Duration,
@@ -68,7 +68,7 @@ impl Polling {
 }
 
 impl ExecOutput {
-    /// Whether the program ended by itself, with exit code 0.
+    /// Whether the program exited with exit code 0.
     pub fn success(&self) -> bool {
         self.exit_code == Some(0) && self.signal.is_none()
     }
@@ -76,7 +76,7 @@ impl ExecOutput {
 
 impl From<GuestExecStatus> for ExecOutput {
     fn from(status: GuestExecStatus) -> Self {
-        // The system's own numbers have 32 bits; where the agent took them for unsigned, this undoes it.
+        // The system's numbers have 32 bits. This undoes the agent's conversion to unsigned numbers.
         let bits = |number: i64| number as i32;
         ExecOutput {
             exit_code: status.exitcode.map(bits),
@@ -89,10 +89,10 @@ impl From<GuestExecStatus> for ExecOutput {
     }
 }
 
-/// How a program's end is waited for and its output brought back.
+/// How to wait for the end of a program and fetch its output.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ExecPolicy {
-    /// How often the agent is asked whether it has ended.
+    /// How often the agent is asked whether the program has ended.
     pub polling: Polling,
     /// How output that went through files is fetched.
     pub spool: SpoolPolicy,
@@ -100,21 +100,21 @@ pub struct ExecPolicy {
 
 /// Runs a program in the guest and waits for its end, until `deadline` at the latest.
 ///
-/// A program that ends with another code than 0, or by a signal, is an `Ok` here.
+/// A program that ends with a non-zero exit code, or by a signal, is `Ok`.
 ///
 /// # Errors
 /// [`ExecFailed`](crate::ProtocolError::ExecFailed) if it could not be started;
-/// [`StillRunning`](crate::ProtocolError::StillRunning) if it had not ended in time, and then it runs on;
+/// [`StillRunning`](crate::ProtocolError::StillRunning) if it had not ended in time, and continues to run;
 /// [`ResultLost`](crate::ProtocolError::ResultLost) or [`ProcessLost`](crate::ProtocolError::ProcessLost) if it was
-/// started and its end cannot be told; [`OutputLost`](crate::ProtocolError::OutputLost) if it ended and its files
+/// started and its result is not known; [`OutputLost`](crate::ProtocolError::OutputLost) if it ended and its files
 /// could not be fetched. [`effect`](crate::ProtocolError::effect) says for each whether it may have run.
 ///
-/// Dropping the future ends the asking and leaves the program running, and files of its output where they are.
+/// Dropping the future ends the queries. The program continues to run, and the files of its output stay.
 pub async fn run(carrier: &impl Carrier, spec: &ExecSpec, deadline: Instant) -> Result<ExecOutput> {
     run_with(carrier, spec, &ExecPolicy::default(), deadline).await
 }
 
-/// [`run`], in another way of waiting.
+/// [`run`] with another policy.
 pub async fn run_with(
     carrier: &impl Carrier,
     spec: &ExecSpec,
@@ -132,8 +132,8 @@ pub async fn run_with(
 /// Starts a program in the guest.
 ///
 /// # Errors
-/// [`ExecFailed`](crate::ProtocolError::ExecFailed) if the agent could not; else whatever the way there says, and
-/// then the effect tells whether it may have been started.
+/// [`ExecFailed`](crate::ProtocolError::ExecFailed) if the agent could not start it, otherwise the carrier's error,
+/// whose effect says whether the program may have been started.
 ///
 /// Dropping the future may leave the program running.
 pub async fn start(carrier: &impl Carrier, spec: &ExecSpec, deadline: Instant) -> Result<Process> {

@@ -1,4 +1,4 @@
-//! One process of the agent's: started, and asked for until it has ended.
+//! Starts one process through the agent and queries it until it has ended.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
 use crate::refusal::{Refusal, RefusalKind};
 
-/// What the agent calls Windows (`guest-get-osinfo`).
+/// The agent's name for Windows (`guest-get-osinfo`).
 const WINDOWS: &str = "mswindows";
 
-/// Has the agent start a process. `program` is what errors call it.
+/// Starts a process through the agent. `program` is its name in errors.
 pub(crate) async fn started(
     carrier: &impl Carrier,
     command: &guest_exec,
@@ -37,7 +37,7 @@ pub(crate) async fn started(
     }
 }
 
-/// Asks the agent until the process has ended.
+/// Queries the agent until the process has ended.
 pub(crate) async fn ended(
     carrier: &impl Carrier,
     pid: i64,
@@ -50,14 +50,14 @@ pub(crate) async fn ended(
     let mut last_took = Duration::ZERO;
     let mut failed = None;
     loop {
-        // A question is only asked if there is time for its answer, going by the last one: the answer to one
-        // that is cut off may be the one with the result. Before that, the pauses halve what is left, so that
-        // an end shortly before the deadline is still seen.
+        // A query is only sent if there is time for its answer, judged by the duration of the last one: the answer that
+        // is cut off may be the one with the result. Near the deadline the pauses halve the time left, so that an end
+        // shortly before the deadline is still seen.
         let margin = polling.first.max(last_took.saturating_mul(2));
         let left = deadline.saturating_duration_since(Instant::now());
         let next = pause.min(left / 2).max(polling.first);
         if next.saturating_add(margin) > left {
-            // Not at the deadline itself, when whoever set it may cut in first.
+            // It returns a little before the deadline, because the caller may cut in at the deadline itself.
             time::sleep(left.saturating_sub(polling.first)).await;
             return Err(ProtocolError::StillRunning { program: program(), pid, source: failed });
         }
@@ -81,8 +81,8 @@ pub(crate) async fn ended(
     }
 }
 
-/// Whether the next question may be answered though this one was not. Asking again is safe: at worst an
-/// answer that was lost on its way has made the agent forget the process, and it says so.
+/// Whether a later query may be answered although this one failed. Asking again is safe: at worst the agent has
+/// forgotten the process with the lost answer, and says so.
 fn may_pass(error: &ProtocolError) -> bool {
     let passing =
         [ErrorKind::AgentUnresponsive, ErrorKind::AgentGone, ErrorKind::AgentBusy, ErrorKind::MonitorBusy];
@@ -92,19 +92,19 @@ fn may_pass(error: &ProtocolError) -> bool {
     }
 }
 
-/// The agent's answer to a process id that is not, or no longer, in its list.
+/// Whether the agent answered that it does not know, or no longer knows, the process id.
 fn forgotten(refusal: &Refusal) -> bool {
     refusal.kind == RefusalKind::Guest && refusal.desc.contains("'pid'")
 }
 
-/// The agent wraps the reason: `Guest agent command failed, error was 'REASON'`.
+/// Extracts the reason from the agent's message: `Guest agent command failed, error was 'REASON'`.
 fn reason_of(refusal: &Refusal) -> String {
     let inner = refusal.desc.split_once("error was '").and_then(|(_, rest)| rest.strip_suffix('\''));
     inner.unwrap_or(&refusal.desc).to_owned()
 }
 
-/// Whether the shell could not be started because the guest has none, by its words or its system; and what that is,
-/// if the guest says. Its words are in the language of the guest, so its system is asked for.
+/// Whether the shell could not be started because the guest has none, and the guest's operating system if it is known.
+/// The guest's message may be in any language, so its system is queried as well.
 async fn without_shell(carrier: &impl Carrier, reason: &str, deadline: Instant) -> Option<Option<String>> {
     let os = agent::execute(carrier, &guest_get_osinfo {}, deadline).await.ok();
     let is_windows = os.as_ref().is_some_and(|os| os.id.as_deref() == Some(WINDOWS));

@@ -1,4 +1,4 @@
-//! A process in the guest that outlives the carrier it was started over.
+//! A process in the guest, independent of the carrier that started it.
 
 use tokio::time::Instant;
 
@@ -10,15 +10,16 @@ use crate::error::{ProtocolError, Result};
 
 /// A program that was started in a guest.
 ///
-/// It belongs to the guest's agent, not to a connection: when the way to the VM breaks, the agent can be asked over
-/// another carrier, by the process's id. Dropping it leaves the program running and the files of its output there.
+/// It belongs to the guest's agent, not to a connection: if the connection to the VM breaks, the agent can be asked
+/// over another carrier, by the process id. Dropping it leaves the program running and the files of its output in
+/// place.
 #[derive(Debug)]
 pub struct Process {
     program: String,
     pid: i64,
     launched: bool,
     spool: Option<Spool>,
-    /// How it ended. The agent forgets a process when it has told of its end.
+    /// Its result. The agent forgets a process after it has reported its end.
     ended: Option<ExecOutput>,
 }
 
@@ -26,7 +27,7 @@ impl Process {
     pub(super) async fn start(carrier: &impl Carrier, spec: &ExecSpec, deadline: Instant) -> Result<Self> {
         let spool = spec.spool.as_deref().map(Spool::new);
         let command = spec.to_command(spool.as_ref().map(Spool::folder))?;
-        // The shell that gives way to it is not what a person asked for.
+        // The launcher shell is not the program that the user named.
         let program = if spec.is_launched() { spec.name() } else { &command.path };
         let pid = poll::started(carrier, &command, program, deadline).await?;
         Ok(Process { program: program.to_owned(), pid, launched: spec.is_launched(), spool, ended: None })
@@ -37,7 +38,7 @@ impl Process {
         self.pid
     }
 
-    /// What to report of it when nobody could be asked how it ended.
+    /// The error to report if its result could not be queried.
     pub fn lost(&self, source: ProtocolError) -> ProtocolError {
         let (program, pid, source) = (self.program.clone(), self.pid, Box::new(source));
         match self.ended {
@@ -46,16 +47,17 @@ impl Process {
         }
     }
 
-    /// Waits for its end, until `deadline` at the latest, and brings back what it printed.
+    /// Waits for its end, until `deadline` at the latest, and fetches its output.
     ///
-    /// After an error it can be waited for again, over the same carrier or another one: what was learnt and fetched
-    /// before is kept. Whoever gives up calls [`discard`](Self::discard).
+    /// After an error the call can be repeated, over the same carrier or another one: what is known and fetched is
+    /// kept. A caller that gives up calls [`discard`](Self::discard).
     ///
     /// # Errors
     /// As [`run`](super::run). After [`ProcessLost`](ProtocolError::ProcessLost) and
-    /// [`ExecFailed`](ProtocolError::ExecFailed) waiting again is of no use.
+    /// [`ExecFailed`](ProtocolError::ExecFailed) another call is useless.
     ///
-    /// Dropping the future ends the asking; an answer that is on its way then is lost, and the output with it.
+    /// Dropping the future ends the queries. An answer that is on its way at that time is lost, together with the
+    /// output in it.
     pub async fn wait(
         &mut self,
         carrier: &impl Carrier,
@@ -84,9 +86,9 @@ impl Process {
         Ok(output)
     }
 
-    /// Removes the files of its output in the guest, as far as the guest can be reached. The program is left alone.
+    /// Removes the files of its output in the guest, if the guest can be reached. The program is not touched.
     ///
-    /// Ends by `deadline`, and earlier where the guest does not answer. Dropping the future may leave files behind.
+    /// Ends by `deadline`, and earlier if the guest does not answer. Dropping the future may leave files in the guest.
     pub async fn discard(&mut self, carrier: &impl Carrier, policy: &ExecPolicy, deadline: Instant) {
         if let Some(spool) = &mut self.spool {
             spool.remove(carrier, &policy.spool, deadline).await;

@@ -1,19 +1,19 @@
-//! What is to be run in the guest, and how it becomes a `guest-exec` command.
+//! The description of a program to run in the guest, and its conversion to a `guest-exec` command.
 
 use qapi::qga::{GuestExecCaptureOutput, guest_exec};
 
 use crate::encoding::TextEncoding;
 use crate::error::{ProtocolError, Result};
 
-/// The shell of [`ExecSpec::shell`], and the one that sets up what the agent cannot.
+/// The shell of [`ExecSpec::shell`], which also does the setup that the agent cannot do.
 pub(crate) const SHELL: &str = "/bin/sh";
 
-/// The `PATH` of a process that is given an environment without one: what a login shell starts with.
+/// The `PATH` of a process whose environment has none: that of a login shell.
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Gives way to a program in a working directory, with its output in files: `$1` is the folder for these and `$2` the
-/// directory, either may be empty; program and arguments follow. As positional parameters they need no quoting, and
-/// no variable is set, so that the environment is the program's own.
+/// Replaces itself with a program in a working directory, with its output in files: `$1` is the folder for these files
+/// and `$2` the directory; either may be empty. Program and arguments follow. As positional parameters they need no
+/// quoting, and no variable is set, so that the environment is the program's own.
 const LAUNCHER: &str = r#"fail() { echo 'atp: not started' >&2; exit 125; }
 [ -z "$2" ] || cd "$2" || fail
 command -v "$3" >/dev/null || { echo "$3: not found" >&2; fail; }
@@ -21,7 +21,7 @@ command -v "$3" >/dev/null || { echo "$3: not found" >&2; fail; }
 shift 2
 exec "$@""#;
 
-/// How the launcher says that it did not start the program.
+/// The launcher's exit code and message if it did not start the program.
 const NOT_STARTED: (i32, &[u8]) = (125, b"atp: not started\n");
 
 /// A program to run in the guest.
@@ -29,22 +29,22 @@ const NOT_STARTED: (i32, &[u8]) = (125, b"atp: not started\n");
 pub struct ExecSpec {
     /// The program: a path in the guest, or a name that is looked up in the agent's `PATH`.
     pub program: String,
-    /// Its arguments, each passed as it is.
+    /// Its arguments, passed unchanged.
     pub args: Vec<String>,
-    /// Its environment. When empty it inherits the agent's. Otherwise it has these variables only, for so the
-    /// agent does it; a `PATH` is added where none is among them.
+    /// Its environment. If empty, it inherits the agent's. Otherwise it has only these variables, because the agent
+    /// works this way; a `PATH` is added if there is none.
     pub env: Vec<(String, String)>,
-    /// What it reads as standard input; without it, nothing. It travels inside the command, a third longer:
-    /// through libvirt about 95 KiB fit.
+    /// Its standard input. None means empty. It is sent inside the command as base64, a third longer: through libvirt
+    /// about 95 KiB fit.
     pub stdin: Option<Vec<u8>>,
     /// Whether program and arguments are joined by spaces and given to `/bin/sh -c`.
     pub shell: bool,
-    /// The directory it starts in, an absolute path; without it, the agent's. Takes a `/bin/sh` in the guest.
+    /// Its working directory, an absolute path. None means that of the agent. Needs a `/bin/sh` in the guest.
     pub cwd: Option<String>,
-    /// A folder in the guest, such as `/tmp`: its output goes through files in there, so that it may be of any size.
-    /// They are removed in the end. Takes a `/bin/sh` in the guest.
+    /// A folder in the guest, such as `/tmp`, for files with its output, which may then have any size. The files are
+    /// removed at the end. Needs a `/bin/sh` in the guest.
     pub spool: Option<String>,
-    /// How its output is encoded, where it is text that is not UTF-8.
+    /// The encoding of its output, if it is text that is not UTF-8.
     pub encoding: Option<TextEncoding>,
 }
 
@@ -89,26 +89,26 @@ impl ExecSpec {
         self
     }
 
-    /// Lets output go through files in this folder; see [`spool`](Self::spool).
+    /// Writes the output to files in this folder; see [`spool`](Self::spool).
     pub fn spooled(mut self, folder: impl Into<String>) -> Self {
         self.spool = Some(folder.into());
         self
     }
 
-    /// The command that starts it, with its output in files in `folder` if there is one.
+    /// The command that starts it, with its output in files in `folder` if given.
     pub(super) fn to_command(&self, folder: Option<&str>) -> Result<guest_exec> {
         let words = || std::iter::once(&self.program).chain(&self.args);
         let invalid = |reason: &str| Err(ProtocolError::InvalidCommand { reason: reason.to_owned() });
         if self.program.is_empty() {
             return invalid("there is no program to run");
         }
-        // These end up as C strings, and would be cut there without a word.
+        // These become C strings in the guest, and would be truncated there without an error.
         let env_words = self.env.iter().flat_map(|(name, value)| [name, value]);
         if words().chain(env_words).chain(&self.cwd).chain(&self.spool).any(|word| word.contains('\0')) {
-            return invalid("a NUL character stands in an argument, in the environment or in a path");
+            return invalid("an argument, the environment or a path has a NUL character");
         }
         if self.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
-            return invalid("an environment variable's name is empty or has a '=' in it");
+            return invalid("an environment variable's name is empty or has a '='");
         }
         if self.cwd.iter().chain(&self.spool).any(|path| !path.starts_with('/')) {
             return invalid("the working directory, or the folder for output, is not an absolute path");
@@ -139,18 +139,18 @@ impl ExecSpec {
         })
     }
 
-    /// What a person calls it.
+    /// The name for users.
     pub(super) fn name(&self) -> &str {
         if self.shell { SHELL } else { &self.program }
     }
 
-    /// Whether a shell of ours gives way to it.
+    /// Whether it is started by the launcher.
     pub(super) fn is_launched(&self) -> bool {
         self.spool.is_some() || self.cwd.is_some()
     }
 }
 
-/// Why the launcher did not start the program, if it did not.
+/// Why the launcher did not start the program, or none if it did.
 pub(super) fn launch_failure(exit_code: Option<i32>, stderr: &[u8]) -> Option<String> {
     let said = stderr.strip_suffix(NOT_STARTED.1).filter(|_| exit_code == Some(NOT_STARTED.0))?;
     Some(String::from_utf8_lossy(said).trim_end().to_owned())
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_guest_would_cut_or_misread_is_not_sent() {
+    fn words_that_a_guest_would_truncate_or_misread_are_not_sent() {
         for bad in [
             ExecSpec::new(""),
             ExecSpec::new("a\0b"),
@@ -209,7 +209,7 @@ mod tests {
         }
     }
 
-    /// Runs what the agent would, here.
+    /// Runs the agent's command on this machine.
     fn run_here(spec: &ExecSpec, folder: Option<&Path>) -> Output {
         let command = spec.to_command(folder.map(|path| path.to_str().unwrap())).unwrap();
         let mut child = Command::new(command.path);
@@ -252,13 +252,13 @@ mod tests {
         assert_eq!(std::fs::read(folder.join("err")).unwrap(), b"err\n");
         assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
 
-        // A folder that is there may be anybody's.
+        // An existing folder may belong to any user.
         let again = run_here(&spec, Some(&folder));
         assert!(launch_failure(again.status.code(), &again.stderr).is_some());
     }
 
     #[test]
-    fn only_the_launchers_own_words_say_that_nothing_was_started() {
+    fn only_the_launchers_message_means_that_nothing_was_started() {
         assert_eq!(launch_failure(Some(125), b"no\natp: not started\n").as_deref(), Some("no"));
         assert_eq!(launch_failure(Some(124), b"no\natp: not started\n"), None);
         assert_eq!(launch_failure(Some(125), b"no\n"), None);

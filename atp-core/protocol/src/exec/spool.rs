@@ -1,4 +1,4 @@
-//! Output that is too large for one reply: written to files in the guest, and fetched from there in pieces.
+//! Output that is too large for one reply: written to files in the guest, and read from there in chunks.
 
 use std::time::Duration;
 
@@ -15,12 +15,13 @@ use crate::shell;
 /// How output that went through files is fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpoolPolicy {
-    /// Most bytes asked for at once; 1 MiB by default. Much larger reads can break the agent's channel.
+    /// The most bytes per read; 1 MiB by default. Much larger reads can break the agent's channel.
     pub chunk: usize,
-    /// Most bytes fetched of a stream; 256 MiB by default. What is beyond is cut off, and the output says so.
+    /// The most bytes fetched per stream; 256 MiB by default. The rest is cut off, and the output is marked as
+    /// truncated.
     pub most: u64,
-    /// Time kept back before the deadline for removing the files; 2 s by default, and never more than a quarter of
-    /// what is left.
+    /// The time reserved before the deadline for removing the files; 2 s by default, and at most a quarter of the time
+    /// left.
     pub reserve: Duration,
 }
 
@@ -31,13 +32,13 @@ impl Default for SpoolPolicy {
 }
 
 impl SpoolPolicy {
-    /// When work has to end, for what comes after it to end by `deadline`.
+    /// The time at which work has to end so that the cleanup after it ends by `deadline`.
     pub(super) fn before(&self, deadline: Instant) -> Instant {
         keep_back(self.reserve, deadline)
     }
 }
 
-/// Removes a folder and what is in it.
+/// Removes a folder and its contents.
 const REMOVE: &str = r#"rm -rf "$1""#;
 
 /// The files of one process's output.
@@ -58,7 +59,7 @@ struct Stream {
 }
 
 impl Spool {
-    /// In a folder of its own below this one.
+    /// Creates a folder name of its own below this one.
     pub(super) fn new(below: &str) -> Self {
         let folder = format!("{}/.atp-exec-{}", below.trim_end_matches('/'), Uuid::new_v4().simple());
         let stream = |name: &str| Stream {
@@ -74,7 +75,7 @@ impl Spool {
         &self.folder
     }
 
-    /// Fetches what has not been fetched yet.
+    /// Fetches the bytes that are still missing.
     pub(super) async fn fetch(
         &mut self,
         carrier: &impl Carrier,
@@ -84,7 +85,7 @@ impl Spool {
         for stream in [&mut self.stdout, &mut self.stderr] {
             while !stream.complete {
                 let left = policy.most.saturating_sub(stream.reader.offset());
-                // One byte more tells whether there is more.
+                // One byte more shows whether the file is longer.
                 let count = usize::try_from(left.saturating_add(1)).unwrap_or(usize::MAX).min(policy.chunk);
                 let Chunk { mut bytes, end } = stream.reader.read(carrier, count, deadline).await?;
                 stream.truncated = bytes.len() as u64 > left;
@@ -98,19 +99,19 @@ impl Spool {
         Ok(())
     }
 
-    /// Hands out what was fetched.
+    /// Moves the fetched bytes to the output.
     pub(super) fn take(&mut self, output: &mut ExecOutput) {
         output.stdout = std::mem::take(&mut self.stdout.bytes);
         output.stderr = std::mem::take(&mut self.stderr.bytes);
         (output.stdout_truncated, output.stderr_truncated) = (self.stdout.truncated, self.stderr.truncated);
     }
 
-    /// Closes and removes the files, once. What fails is left to the guest: the outcome is decided by then.
+    /// Closes and removes the files, once. A failure only leaves files in the guest: the outcome is decided by then.
     pub(super) async fn remove(&mut self, carrier: &impl Carrier, policy: &SpoolPolicy, deadline: Instant) {
         if self.removed {
             return;
         }
-        // A guest that cannot be reached is not waited for any longer than this.
+        // Bounds the wait for a guest that cannot be reached.
         let deadline = deadline.min(after(policy.reserve));
         for stream in [&mut self.stdout, &mut self.stderr] {
             let _ = stream.reader.close(carrier, deadline).await;
@@ -118,7 +119,7 @@ impl Spool {
         let removed = shell::run(carrier, REMOVE, &[&self.folder], deadline).await;
         self.removed = removed.is_ok_and(|output| output.success());
         if !self.removed {
-            tracing::warn!(folder = self.folder, "the files of a program's output are left in the guest");
+            tracing::warn!(folder = self.folder, "the files with a program's output stay in the guest");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Guest exec against a scripted agent, in virtual time.
+//! Tests of running programs with a scripted agent, in virtual time.
 
 use std::error::Error;
 
@@ -20,7 +20,7 @@ fn spec() -> ExecSpec {
     ExecSpec::new("uname").arg("-r")
 }
 
-/// Far longer than anything here takes, also where real processes run on a busy machine.
+/// Far longer than any step here takes, also with real processes on a busy machine.
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
@@ -54,7 +54,7 @@ async fn a_short_command_is_two_round_trips() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_questions_start_fast_back_off_and_end_just_before_the_deadline() {
+async fn queries_start_fast_back_off_and_end_just_before_the_deadline() {
     let script = Script::new([STARTED, RUNNING]);
     let start = Instant::now();
     let deadline = start + Duration::from_secs(10);
@@ -70,7 +70,7 @@ async fn the_questions_start_fast_back_off_and_end_just_before_the_deadline() {
 
     let times: Vec<_> = script.sent().into_iter().map(|(time, _)| time).collect();
     let gaps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    // The clock of the runtime ticks in milliseconds.
+    // The clock of the runtime has a resolution of a millisecond.
     assert!(gaps[0] <= first + Duration::from_millis(1), "first after {:?}", gaps[0]);
     let longest = gaps.iter().position(|gap| *gap >= Polling::default().longest).unwrap();
     assert!(gaps[..longest].is_sorted(), "{gaps:?}");
@@ -81,7 +81,7 @@ async fn the_questions_start_fast_back_off_and_end_just_before_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_question_is_cut_off_by_the_deadline_when_the_agent_is_slow() {
+async fn no_query_to_a_slow_agent_is_cut_off_by_the_deadline() {
     let slow = || Step::late(Duration::from_millis(80), RUNNING);
     let started = Step::late(Duration::from_millis(80), STARTED);
     let deadline = Instant::now() + Duration::from_secs(1);
@@ -91,7 +91,7 @@ async fn no_question_is_cut_off_by_the_deadline_when_the_agent_is_slow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paces_numbers_cannot_make_it_panic() {
+async fn no_polling_numbers_make_it_panic() {
     for factor in [f64::NAN, f64::INFINITY, -3.0, 1e300, 0.0] {
         let policy =
             ExecPolicy { polling: Polling { factor, ..Polling::default() }, ..ExecPolicy::default() };
@@ -127,7 +127,7 @@ async fn bytes_codes_signals_and_truncation_come_through() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_to_start_did_nothing() {
+async fn a_refused_start_has_no_effect() {
     let missing = r#"{"error":{"class":"GenericError","desc":"Guest agent command failed, error was 'Failed to execute child process “nope” (No such file or directory)'"}}"#;
     let error = outcome([missing]).await.unwrap_err();
     assert_eq!((error.kind().as_str(), error.effect()), ("guest-exec-failed", Effect::None));
@@ -180,7 +180,7 @@ async fn a_lost_result_keeps_its_reason_and_the_process_id() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn output_that_cannot_be_carried_means_that_the_program_ended() {
+async fn output_that_is_too_large_means_that_the_program_ended() {
     let libvirt = LibvirtError { code: 39, domain: 7, level: 2, message: "Unable to encode".into() };
     let too_large =
         ProtocolError::OutputTooLarge { peer: Peer::Agent, channel_lost: false, libvirt: Some(libvirt) };
@@ -190,12 +190,12 @@ async fn output_that_cannot_be_carried_means_that_the_program_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_that_failed_for_now_is_asked_again() {
+async fn a_query_that_failed_temporarily_is_repeated() {
     for kind in [ErrorKind::MonitorBusy, ErrorKind::AgentUnresponsive] {
         let replies = [STARTED.into(), transport(kind).into(), RUNNING.into(), ENDED.into()] as [Step; 4];
         assert!(outcome(replies).await.unwrap().success());
     }
-    // The answer was lost with the failure, and the agent has forgotten the process with it.
+    // The answer was lost with the failure, and the agent has forgotten the process.
     let replies = [STARTED.into(), transport(ErrorKind::AgentUnresponsive).into(), NO_SUCH_PID.into()];
     let error = outcome(replies as [Step; 3]).await.unwrap_err();
     assert_eq!((error.kind().as_str(), error.effect()), ("process-lost", Effect::Unknown));
@@ -207,7 +207,7 @@ async fn a_question_that_failed_for_now_is_asked_again() {
 }
 
 #[tokio::test]
-async fn output_through_files_survives_any_command_that_goes_wrong() {
+async fn output_through_files_survives_a_failure_of_any_command() {
     let policy =
         ExecPolicy { spool: SpoolPolicy { chunk: 1000, ..SpoolPolicy::default() }, ..ExecPolicy::default() };
     let print = "i=0; while [ $i -lt 500 ]; do echo line $i; i=$((i+1)); done; echo err >&2; exit 3";
@@ -234,7 +234,7 @@ async fn output_through_files_survives_any_command_that_goes_wrong() {
                     assert!(output.stdout.starts_with(b"line 0\n") && output.stdout.ends_with(b"line 499\n"));
                     assert_eq!(output.stdout.len(), 500 * "line 100\n".len() - 10 * 2 - 90);
                 }
-                // The answer that told of its end was lost.
+                // The answer that reported its end was lost.
                 Err(error) => {
                     assert!(forgets && fault != Fault::Unsent, "{fault:?} at {at}: {error:?}");
                     assert_eq!(error.effect(), Effect::Unknown);
@@ -252,7 +252,7 @@ async fn output_through_files_survives_any_command_that_goes_wrong() {
 }
 
 #[tokio::test]
-async fn more_than_is_fetched_is_said_to_be_cut_off() {
+async fn output_above_the_limit_is_marked_as_truncated() {
     let spool = SpoolPolicy { most: 10, ..SpoolPolicy::default() };
     let policy = ExecPolicy { spool, ..ExecPolicy::default() };
     let folder = tempfile::tempdir().unwrap();
@@ -269,7 +269,7 @@ const WINDOWS: &str =
     r#"{"return":{"id":"mswindows","name":"Microsoft Windows","pretty-name":"Windows Server 2022"}}"#;
 
 #[tokio::test(start_paused = true)]
-async fn a_guest_without_a_shell_runs_programs_and_refuses_what_takes_one() {
+async fn a_guest_without_a_shell_refuses_only_work_that_needs_one() {
     for spec in [
         ExecSpec::shell("dir"),
         ExecSpec::new("dir").in_directory("/tmp"),
@@ -286,15 +286,15 @@ async fn a_guest_without_a_shell_runs_programs_and_refuses_what_takes_one() {
         assert!(error.hint().contains("powershell"), "{}", error.hint());
         assert_eq!(script.sent().len(), 2, "nothing is asked again");
     }
-    // A program of its own that is not there is just that.
+    // A missing program without a shell is an ordinary error.
     let script = Script::new([NO_SHELL, WINDOWS]);
     assert_eq!(run(&script, &spec(), soon()).await.unwrap_err().kind(), "guest-exec-failed");
-    // A guest whose agent cannot tell its system says why the shell was not started.
+    // An agent that cannot report its system still reports why the shell was not started.
     let small = r#"{"error":{"class":"GenericError","desc":"Guest agent command failed, error was 'Failed to execute child process \u201c/bin/sh\u201d (No such file or directory)'"}}"#;
     let error = run(&Script::new([small, NO_SUCH_PID]), &ExecSpec::shell("ls"), soon()).await.unwrap_err();
     assert_eq!(error.kind(), "guest-shell-missing");
     assert!(error.to_string().starts_with("the guest has no /bin/sh"), "{error}");
-    // One that has a shell, and no memory for it.
+    // A guest that has a shell, but not enough memory for it.
     let full = r#"{"error":{"class":"GenericError","desc":"Guest agent command failed, error was 'Failed to fork'"}}"#;
     let error = run(&Script::new([full, NO_SUCH_PID]), &ExecSpec::shell("ls"), soon()).await.unwrap_err();
     assert_eq!(error.kind(), "guest-exec-failed");
@@ -316,7 +316,7 @@ async fn pauses_of_any_length_end_with_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn files_that_could_not_be_removed_are_tried_again() {
+async fn a_failed_removal_of_files_is_repeated() {
     const FAILED: &str = r#"{"return":{"exited":true,"exitcode":1}}"#;
     let policy = SpoolPolicy { reserve: Duration::MAX, ..SpoolPolicy::default() };
     let mut spool = spool::Spool::new("/tmp");

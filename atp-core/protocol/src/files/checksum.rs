@@ -1,4 +1,4 @@
-//! SHA-256, here and in the guest: how a copy is known to be one.
+//! SHA-256 of files on this machine and in the guest, to verify copies.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -15,7 +15,7 @@ use crate::digest::Digest;
 use crate::error::FileError;
 use crate::error::Result;
 
-/// The digest of the first `$2` bytes of `$1`, by whatever tool the guest has.
+/// Prints the digest of the first `$2` bytes of `$1`, with the tool that the guest has.
 const DIGEST: &str = r#"[ -f "$1" ] || exit 3
 has() { command -v "$1" >/dev/null 2>&1; }
 if has sha256sum; then head -c "$2" "$1" | sha256sum
@@ -25,10 +25,11 @@ elif has openssl; then head -c "$2" "$1" | openssl dgst -sha256 -r
 else exit 10
 fi"#;
 
-/// The exit code for "no such tool".
+/// The exit code for a missing tool.
 const NO_TOOL: i32 = 10;
 
-/// The digest of the first `length` bytes of a file in the guest. Where the guest has no tool for it, they are read.
+/// The digest of the first `length` bytes of a file in the guest. If the guest has no tool for it, the file is read
+/// instead.
 pub(super) async fn in_guest(
     carrier: &impl Carrier,
     path: &str,
@@ -44,7 +45,7 @@ pub(super) async fn in_guest(
     let word = String::from_utf8_lossy(&stdout);
     let word = word.split_whitespace().next().unwrap_or_default();
     word.parse().map_err(|_| {
-        let reason = "the tool for SHA-256 there does not print a digest".to_owned();
+        let reason = "the guest's tool for SHA-256 does not print a digest".to_owned();
         FileError::Guest { action: "check", path: path.to_owned(), reason }.into()
     })
 }
@@ -79,7 +80,7 @@ async fn by_reading(
     Ok(Digest::finish(hasher))
 }
 
-/// The digest of the first `length` bytes of a file here, as a hasher that can take what follows.
+/// The digest of the first `length` bytes of a local file, as a hasher that can continue with the bytes that follow.
 pub(super) async fn of_local(path: &Path, length: u64) -> Result<Sha256> {
     let path = path.to_owned();
     blocking(move || {
@@ -89,13 +90,14 @@ pub(super) async fn of_local(path: &Path, length: u64) -> Result<Sha256> {
     .await
 }
 
-/// Opens a file to read it. It was one when it was looked at, and may be a FIFO by now: nothing may ever come out of that.
+/// Opens a file for reading. It was a regular file when it was examined, and may be a FIFO by now, on which a read may
+/// never return.
 fn open_regular(path: &Path) -> io::Result<File> {
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
-/// As [`of_local`], of a file that was just opened. It blocks.
+/// As [`of_local`], for a file that was just opened. It blocks.
 pub(super) fn of_file(file: &File, path: &Path, length: u64) -> Result<Sha256> {
     let mut file = file.take(length);
     let mut hasher = Sha256::new();
@@ -113,11 +115,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_file_that_became_a_fifo_is_not_waited_for() {
+    async fn a_file_that_became_a_fifo_does_not_block() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fifo");
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        // Its other end, with something in it: else a reader of it would hang, and so would this test.
+        // The other end of the FIFO, with data in it: otherwise a faulty reader would hang, and this test with it.
         let mut other_end = File::options().read(true).write(true).open(&path).unwrap();
         io::Write::write_all(&mut other_end, b"abc").unwrap();
         assert_eq!(of_local(&path, 3).await.unwrap_err().kind(), "local-file-error");

@@ -1,17 +1,17 @@
-//! Files here that last through a loss of power: their bytes and their names.
+//! Local files that survive a loss of power: their bytes and their names.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// Writes a file and waits until the disk has it. Readers see what was at `path` before, or all of the bytes. Folders
-/// that are not there are made. A symbolic link at `path` is replaced, not followed.
+/// Writes a file and waits until it is on disk. Readers see either the old file at `path` or all of the new bytes.
+/// Missing folders are created. A symbolic link at `path` is replaced, not followed.
 ///
 /// # Errors
-/// What went wrong. What was at `path` is then as it was, unless the error says that the file is in its place.
+/// What failed. The file at `path` is then unchanged, unless the error says that the new file is in its place.
 ///
-/// It blocks, for as long as the disk does.
+/// It blocks for as long as the disk needs.
 pub fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_in_place_by(path, bytes, File::sync_all)
 }
@@ -19,36 +19,36 @@ pub fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
 fn write_in_place_by(path: &Path, bytes: &[u8], sync: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
     let folder = folder_of(path);
     make_folder(folder, &sync)?;
-    // A name at which no other process can have put anything. The file is removed if anything fails.
+    // A random name, which no other process can have used. The file is removed if a step fails.
     let mut unfinished = tempfile::Builder::new();
     unfinished.prefix(".atp-").suffix(".part").permissions(Permissions::from_mode(0o666));
     let (mut file, unfinished) = unfinished.tempfile_in(folder)?.into_parts();
     file.write_all(bytes)?;
     put_in_place(&file, &unfinished, path, sync)?;
-    // There is nothing left to remove under the old name.
+    // No file is left under the old name that would have to be removed.
     unfinished.keep()?;
     Ok(())
 }
 
-/// Renames a file that is complete, in place of what is at `to`, in the same folder. Its bytes are on disk before it has
-/// its new name, and the name is when this returns. `sync` is how either gets there.
+/// Renames a complete file to `to`, in the same folder, and replaces the file there. Its bytes are on disk before the
+/// rename, and its name is on disk when this returns. `sync` writes either to disk.
 pub(super) fn put_in_place(
     file: &File,
     from: &Path,
     to: &Path,
     sync: impl Fn(&File) -> io::Result<()>,
 ) -> io::Result<()> {
-    // A folder that cannot be opened cannot be synced: this is found out while what was there is still there.
+    // A folder that cannot be opened cannot be synced. This is checked while the old file is still in place.
     let folder = File::open(folder_of(to))?;
     sync(file)?;
     fs::rename(from, to)?;
     sync_folder(&folder, sync).map_err(|error| {
-        let said = format!("it is in its place, and may be gone after a loss of power: {error}");
+        let said = format!("it is in its place, but may be lost if the power fails: {error}");
         io::Error::new(error.kind(), said)
     })
 }
 
-/// Makes a folder and those above it that are not there. Each one's name is on disk when this returns.
+/// Creates a folder and its missing parents. The name of each is on disk when this returns.
 pub(super) fn make_folder(folder: &Path, sync: &impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
@@ -56,14 +56,14 @@ pub(super) fn make_folder(folder: &Path, sync: &impl Fn(&File) -> io::Result<()>
     let above = folder_of(folder);
     make_folder(above, sync)?;
     match fs::create_dir(folder) {
-        // Another target's file may go into the same folder.
+        // Another target's transfer may have created the same folder.
         Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => {}
         made => made?,
     }
     sync_folder(&File::open(above)?, sync)
 }
 
-/// There are file systems that cannot sync a folder, and say so.
+/// Some filesystems cannot sync a folder, and report it.
 fn sync_folder(folder: &File, sync: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
     match sync(folder) {
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
@@ -71,7 +71,7 @@ fn sync_folder(folder: &File, sync: impl Fn(&File) -> io::Result<()>) -> io::Res
     }
 }
 
-/// The folder that something is in.
+/// The folder of a file.
 pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// What was synced, and what was at a path then.
+    /// Records what was synced, and the file at a path at that time.
     struct Synced {
         path: PathBuf,
         seen: RefCell<Vec<(u64, String)>>,
@@ -106,7 +106,7 @@ mod tests {
         path.metadata().unwrap().ino()
     }
 
-    /// The disk fails under folders.
+    /// Fails for folders only.
     fn fail_for_folders(file: &File) -> io::Result<()> {
         if file.metadata()?.is_dir() { Err(ErrorKind::Other.into()) } else { Ok(()) }
     }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_do_not_reach_the_disk_replace_nothing_and_leave_nothing() {
+    fn a_failed_sync_of_the_bytes_replaces_nothing_and_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         fs::write(&path, "old").unwrap();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_does_not_reach_the_disk_is_an_error_unless_no_name_can() {
+    fn a_failed_sync_of_the_folder_is_an_error_unless_folders_cannot_be_synced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         let error = write_in_place_by(&path, b"new", fail_for_folders).unwrap_err();

@@ -1,8 +1,8 @@
-//! A file the agent has open, read or written in chunks (`guest-file-open`, `-read`, `-write`, `-seek`, `-close`).
+//! A file that the agent has open, read or written in chunks (`guest-file-open`, `-read`, `-write`, `-seek`, `-close`).
 //!
-//! A handle belongs to the agent, not to a connection. When a command fails, or its future is dropped, nobody knows
-//! how far the agent's position has moved: the handle is then closed before anything else is done, and the file
-//! opened anew at the offset that is sure.
+//! A handle belongs to the agent, not to a connection. When a command fails, or its future is dropped, the agent's
+//! position in the file is unknown: the handle is then closed before anything else, and the file is opened again at the
+//! known offset.
 
 use qapi::qga::{
     GuestFileWhence, QGASeek, guest_file_close, guest_file_open, guest_file_read, guest_file_seek,
@@ -16,18 +16,18 @@ use crate::error::{ProtocolError, Result};
 use crate::peer::Peer;
 use crate::refusal::RefusalKind;
 
-/// Room that a command needs besides what it carries, bytes.
+/// The bytes that a command needs besides its data.
 const WRITE_OVERHEAD: usize = 128;
 
 /// Bytes read from a file.
 #[derive(Debug)]
 pub(crate) struct Chunk {
     pub(crate) bytes: Vec<u8>,
-    /// Whether the file ended with them.
+    /// Whether the file ended with these bytes.
     pub(crate) end: bool,
 }
 
-/// A file in the guest that is read from an offset on.
+/// A file in the guest that is read from an offset.
 #[derive(Debug)]
 pub(crate) struct Reader {
     path: String,
@@ -35,7 +35,7 @@ pub(crate) struct Reader {
     handle: Handle,
 }
 
-/// A file in the guest that bytes are added to.
+/// A file in the guest to which bytes are appended.
 #[derive(Debug)]
 pub(crate) struct Writer {
     path: String,
@@ -45,12 +45,12 @@ pub(crate) struct Writer {
 #[derive(Debug, Default)]
 struct Handle {
     number: Option<i64>,
-    /// Whether a command on it is under way, or did not end well.
+    /// Whether a command on it is under way, or failed.
     unsure: bool,
 }
 
 impl Handle {
-    /// The handle, for one command: the caller calls [`settled`](Self::settled) when that went well.
+    /// Returns the handle for one command. The caller calls [`settled`](Self::settled) after success.
     async fn take(
         &mut self,
         carrier: &impl Carrier,
@@ -80,12 +80,12 @@ impl Handle {
         self.unsure = false;
     }
 
-    /// Closes it, if it is open. An agent that does not know it has been restarted, and has closed it so.
+    /// Closes it, if it is open. If the agent does not know the handle, the agent was restarted, which closed the file.
     async fn close(&mut self, carrier: &impl Carrier, deadline: Instant) -> Result<()> {
         let Some(handle) = self.number else { return Ok(()) };
         let was_unsure = std::mem::replace(&mut self.unsure, true);
         let closed = agent::execute(carrier, &guest_file_close { handle }, deadline).await;
-        // A frozen guest refuses all but a few commands.
+        // A frozen guest refuses nearly all commands, so its refusal does not mean that the file is closed.
         let is_closed = match &closed {
             Ok(_) => true,
             Err(ProtocolError::Refused(refusal)) => refusal.kind == RefusalKind::Guest,
@@ -95,7 +95,7 @@ impl Handle {
             return closed.map(drop);
         }
         *self = Handle::default();
-        // What was written may be found out only now not to fit.
+        // A failure of an earlier write may only be reported here.
         if was_unsure { Ok(()) } else { closed.map(drop) }
     }
 }
@@ -105,13 +105,13 @@ impl Reader {
         Reader { path, offset, handle: Handle::default() }
     }
 
-    /// How far it has read, bytes from the start of the file.
+    /// The position, bytes from the start of the file.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Reads at most `count` bytes, and at least one: none would look as if the file had ended. After an error, and after
-    /// the future was dropped, it can be called again.
+    /// Reads at most `count` bytes, and at least one: an empty read would look like the end of the file. After an
+    /// error, and after the future was dropped, it can be called again.
     pub(crate) async fn read(
         &mut self,
         carrier: &impl Carrier,
@@ -143,8 +143,8 @@ impl Writer {
         Writer { path, handle: Handle::default() }
     }
 
-    /// Adds bytes to the end of the file. After an error nobody knows how many of them are there: whoever goes on
-    /// has to look.
+    /// Appends bytes to the file. After an error it is not known how many of them were written: the caller has to check
+    /// before it continues.
     pub(crate) async fn append(
         &mut self,
         carrier: &impl Carrier,
@@ -168,13 +168,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Closes the file in the guest, if it is open there. Not before then is it known that all was written.
+    /// Closes the file in the guest, if it is open there. Only a successful close confirms that all bytes were written.
     pub(crate) async fn close(&mut self, carrier: &impl Carrier, deadline: Instant) -> Result<()> {
         self.handle.close(carrier, deadline).await
     }
 }
 
-/// How many bytes one write can have: `chunk`, or what the carrier takes. They travel as base64, a third longer.
+/// The number of data bytes in one write: `chunk`, or less if the carrier's limit is lower. They are sent as base64, a
+/// third longer.
 pub(crate) fn write_size(carrier: &impl Carrier, chunk: usize) -> usize {
     let room = carrier.command_max(Peer::Agent).saturating_sub(WRITE_OVERHEAD) / 4 * 3;
     chunk.min(room).max(1)

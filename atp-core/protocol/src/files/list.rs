@@ -1,4 +1,4 @@
-//! What is in the guest's file system: one file, or the entries of a directory.
+//! Information about the guest's filesystem: one file, or the entries of a directory.
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -7,24 +7,24 @@ use super::script;
 use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
 
-/// What a file is like.
+/// The metadata of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct FileInfo {
-    /// What it is.
+    /// Its type.
     pub kind: FileKind,
     /// Its size, bytes.
     pub size: u64,
-    /// Its permission bits, those for set-user-id and the like included: `0o7777` at most.
+    /// Its permission bits, including set-user-id, set-group-id and sticky: at most `0o7777`.
     pub mode: u32,
-    /// When its content changed last, seconds since 1970.
+    /// When its content was last changed, seconds since 1970.
     pub modified: i64,
-    /// The number of the user who owns it.
+    /// The user id of its owner.
     pub uid: u32,
-    /// The number of its group.
+    /// The group id of its group.
     pub gid: u32,
 }
 
-/// What a name in a file system stands for.
+/// The type of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileKind {
@@ -43,7 +43,7 @@ pub enum FileKind {
 pub struct Entry {
     /// The name: any bytes but NUL and `/`.
     pub name: Vec<u8>,
-    /// What it stands for; a symbolic link is not followed.
+    /// Its metadata. A symbolic link is not followed.
     pub info: FileInfo,
 }
 
@@ -51,8 +51,8 @@ pub struct Entry {
 const STAT: &str = r#"[ -e "$1" ] || exit 3
 stat -L -c '%f %s %Y %u %g' "$1""#;
 
-/// The names, each ended by NUL, and one empty name; then what `stat` says of them, in the same order. That ends with
-/// the name again, for one that goes away in between is missing there.
+/// Prints the names, each ended by NUL, and one empty name; then the output of `stat` for them, in the same order. Each
+/// line of it ends with the name, because a file that is removed in between is missing there.
 const LIST: &str = r#"[ -e "$1" ] || exit 3
 [ -d "$1" ] || exit 5
 cd "$1" || exit
@@ -64,13 +64,13 @@ printf '\0'
 names | xargs -0 -r stat -c '%f %s %Y %u %g %n'
 exit 0"#;
 
-/// What a path in the guest stands for; symbolic links are followed.
+/// Returns the metadata of a path in the guest. Symbolic links are followed.
 ///
 /// # Errors
-/// [`FileError::NotFound`](super::FileError::NotFound), and [`Guest`](super::FileError::Guest) for what else the
-/// guest has to say; whatever running a program there can come to. The effect of any means nothing: this only looks.
+/// [`FileError::NotFound`](super::FileError::NotFound), [`Guest`](super::FileError::Guest) for other messages of the
+/// guest, and every error of running a program there. The effect of these errors is irrelevant: this only reads.
 ///
-/// Dropping the future gives up the wait.
+/// Dropping the future stops the wait.
 pub async fn stat(carrier: &impl Carrier, path: &str, deadline: Instant) -> Result<FileInfo> {
     let stdout = script::run(carrier, STAT, &[path], "look at", deadline).await?;
     let line = stdout.strip_suffix(b"\n").unwrap_or(&stdout);
@@ -80,13 +80,14 @@ pub async fn stat(carrier: &impl Carrier, path: &str, deadline: Instant) -> Resu
     }
 }
 
-/// The entries of a directory in the guest, sorted by name. What comes and goes meanwhile may be missing.
+/// The entries of a directory in the guest, sorted by name. Files that are created or removed at the same time may be
+/// missing.
 ///
 /// # Errors
-/// As [`stat`], and [`FileError::NotDirectory`](super::FileError::NotDirectory). Some 20,000 names fit into a reply;
+/// As [`stat`], and [`FileError::NotDirectory`](super::FileError::NotDirectory). About 20,000 names fit into a reply;
 /// more are [`OutputTooLarge`](ProtocolError::OutputTooLarge).
 ///
-/// Dropping the future gives up the wait.
+/// Dropping the future stops the wait.
 pub async fn list(carrier: &impl Carrier, path: &str, deadline: Instant) -> Result<Vec<Entry>> {
     let stdout = script::run(carrier, LIST, &[path], "list", deadline).await?;
     let mut entries = parse_list(&stdout).ok_or_else(unreadable)?;
@@ -95,10 +96,10 @@ pub async fn list(carrier: &impl Carrier, path: &str, deadline: Instant) -> Resu
 }
 
 fn unreadable() -> ProtocolError {
-    ProtocolError::invalid_answer("guest-exec", "the guest's `stat` does not print what it was told to")
+    ProtocolError::invalid_answer("guest-exec", "the guest's `stat` does not print the requested format")
 }
 
-/// Takes the numbers off the front of a text.
+/// Parses the numbers at the beginning of a text.
 fn parse_info(text: &[u8]) -> Option<(FileInfo, &[u8])> {
     let mut rest = text;
     let mut fields = [""; 5];
@@ -127,7 +128,7 @@ fn parse_info(text: &[u8]) -> Option<(FileInfo, &[u8])> {
     Some((info, rest))
 }
 
-/// Reads what the script for a list prints; see there.
+/// Parses the output of the `LIST` script.
 fn parse_list(stdout: &[u8]) -> Option<Vec<Entry>> {
     let mut names = Vec::new();
     let mut rest = stdout;
@@ -144,11 +145,11 @@ fn parse_list(stdout: &[u8]) -> Option<Vec<Entry>> {
     let mut names = names.into_iter();
     while !rest.is_empty() {
         let (info, tail) = parse_info(rest)?;
-        // A name may have line feeds in it: only the list of names tells where this one ends.
+        // A name may contain line feeds: only the list of names shows where it ends.
         let name = names.find(|name| tail.strip_prefix(*name).is_some_and(|tail| tail.starts_with(b"\n")))?;
         rest = &tail[name.len() + 1..];
         let name = name.strip_prefix(b"./")?;
-        // It may come to stand in a path here: a guest is not to choose another folder.
+        // The name may be used in a local path: a guest must not be able to choose another folder.
         if name.is_empty() || name.contains(&b'/') || name == b"." || name == b".." {
             return None;
         }
@@ -170,13 +171,13 @@ mod tests {
     use super::super::script::HEAD;
     use super::*;
 
-    /// Runs a script as the guest would, here.
+    /// Runs a guest script on this machine.
     fn here(script: &str, path: &std::path::Path) -> std::process::Output {
         Command::new("/bin/sh").args(["-c", script, "sh"]).arg(path).output().unwrap()
     }
 
     #[test]
-    fn the_guests_tools_print_what_is_read() {
+    fn the_output_of_real_tools_is_parsed() {
         let folder = tempfile::tempdir().unwrap();
         let names: [&[u8]; 9] = [
             b"plain",
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_cannot_name_what_is_elsewhere() {
+    fn a_guest_cannot_name_files_in_other_folders() {
         for name in ["", ".", "..", "../x", "a/b"] {
             let text = format!("./{name}\0\081a4 7 1 0 0 ./{name}\n");
             assert_eq!(parse_list(text.as_bytes()), None, "{name:?}");
@@ -236,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_with_any_bytes_are_told_apart(
+        fn names_with_any_bytes_are_separated(
             names in prop::collection::btree_set(
                 prop::collection::vec(prop_oneof![Just(b'\n'), Just(b' '), Just(b'7'), 1..=255_u8], 1..6), 0..6),
             gone in any::<prop::sample::Index>(),
@@ -248,7 +249,7 @@ mod tests {
                 text.extend([b"./", name.as_slice(), b"\0"].concat());
             }
             text.push(0);
-            // One may go away between the two, as long as that leaves no doubt.
+            // One file may be removed in between, as long as the result is unambiguous.
             let gone = gone.index(names.len() + 1);
             let seen: Vec<_> = names.iter().enumerate().filter(|(n, _)| *n != gone).map(|(_, name)| name).collect();
             for name in &seen {

@@ -1,11 +1,11 @@
-//! Files in the guest: looked at, listed, and carried both ways.
+//! Files in the guest: metadata, lists, and copies in both directions.
 //!
-//! Bytes go through the agent's file commands, in chunks. What these cannot do, sizes, modes, digests and renaming,
-//! is asked of the guest's shell: a POSIX `sh` with `stat`, `head` and `mv` has to be there.
+//! Bytes go through the agent's file commands, in chunks. For sizes, modes, digests and renaming, which the agent has
+//! no commands for, the guest's shell is used: the guest needs a POSIX `sh` with `stat`, `head` and `mv`.
 //!
-//! A transfer is atomic: it goes to a partial file beside its destination, and takes that one's name when its SHA-256
-//! is that of the original. One that stops goes on where it stopped, also in another process: [`Push::run`] and
-//! [`Pull::run`] look at the partial file first.
+//! A transfer is atomic: it writes to a partial file beside its destination, which is renamed when its SHA-256 is that
+//! of the original. A transfer that stops is resumed, also by another process: [`Push::run`] and [`Pull::run`] examine
+//! the partial file first.
 
 mod checksum;
 mod durable;
@@ -31,14 +31,14 @@ pub use push::{Push, Pushed, Source};
 use crate::error::Result;
 use crate::reserve::keep_back;
 
-/// How files are carried.
+/// How files are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransferPolicy {
-    /// Most bytes carried at once; 1 MiB by default, and less where the carrier does not take as much. Much larger
-    /// reads can break the agent's channel.
+    /// The most bytes per command; 1 MiB by default, and less if the carrier's limit is lower. Much larger reads can
+    /// break the agent's channel.
     pub chunk: usize,
-    /// Time kept back before the deadline for closing files in the guest; 1 s by default, and never more than a
-    /// quarter of what is left.
+    /// The time reserved before the deadline for closing files in the guest; 1 s by default, and at most a quarter of
+    /// the time left.
     pub reserve: Duration,
 }
 
@@ -49,28 +49,28 @@ impl Default for TransferPolicy {
 }
 
 impl TransferPolicy {
-    /// When work has to end, for what comes after it to end by `deadline`.
+    /// The time at which work has to end so that the cleanup after it ends by `deadline`.
     pub fn before(&self, deadline: Instant) -> Instant {
         keep_back(self.reserve, deadline)
     }
 }
 
-/// How far a transfer is.
+/// The progress of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes that are over, those of an earlier run included.
+    /// Bytes copied, including those of an earlier run.
     pub done: u64,
-    /// Bytes there are in all.
+    /// Bytes in total.
     pub total: u64,
 }
 
-/// Work on files here, off the threads that carry async work.
+/// Runs blocking work on local files on another thread than those of async work.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime shuts down, and nobody will look at this.
+            // The runtime is shutting down, so no caller sees this error.
             Err(error) => Err(FileError::local("wait for work on", "", std::io::Error::other(error))),
         },
     }

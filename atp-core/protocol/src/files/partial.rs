@@ -1,5 +1,5 @@
-//! The file here that a pull grows in, beside its destination. Its name can be guessed, and the folder may be one that
-//! others write to, as `/tmp` is: what is at that name is looked at before it is written to.
+//! The local file in which a pull collects its bytes, beside its destination. Its name can be guessed, and other users
+//! may be able to write to the folder, such as `/tmp`: a file with this name is checked before it is written to.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
@@ -11,13 +11,13 @@ use super::durable::folder_of;
 use crate::error::FileError;
 use crate::error::{ProtocolError, Result};
 
-/// No other user reads or writes it before it is known to be a copy.
+/// No other user can read or write it before the copy is verified.
 pub(super) const PRIVATE: u32 = 0o600;
 
-/// How often to look again when another file is at the path each time.
+/// The number of attempts if each time another file is at the path.
 const TRIES: usize = 8;
 
-/// Where the copy grows: beside its destination, so that it can be renamed.
+/// The path of the partial file: beside its destination, so that it can be renamed.
 pub(super) fn partial_path(destination: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(destination.file_name().unwrap_or_default());
@@ -25,16 +25,16 @@ pub(super) fn partial_path(destination: &Path) -> PathBuf {
     destination.with_file_name(name)
 }
 
-/// Refuses a destination that a file cannot replace, or should not, as `/dev/null`: before anything is carried over.
+/// Refuses a destination that a file cannot or should not replace, such as `/dev/null`, before the transfer begins.
 pub(super) fn check_destination(destination: &Path) -> Result<()> {
-    // What a link leads to says what it is good for, as `/dev/stdout`; one to a file, or to nothing, is replaced.
+    // A link to a device, such as `/dev/stdout`, is refused too. A link to a file, or to nothing, is replaced.
     match fs::metadata(destination).ok().as_ref().and_then(not_a_file) {
         Some(found) => Err(occupied(destination, found)),
         None => Ok(()),
     }
 }
 
-/// Opens the partial file, or makes it, and locks it.
+/// Opens or creates the partial file, and locks it.
 ///
 /// # Errors
 /// [`FileError::Occupied`] if something else is there, which is neither followed nor changed; [`FileError::Busy`] if
@@ -61,7 +61,7 @@ fn open_by(path: &Path, lock: impl Fn(&File) -> Result<(), TryLockError>) -> Res
             Err(TryLockError::WouldBlock) => return Err(busy()),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        // The transfer that had the lock may have put the file in its place before it gave the lock back.
+        // The transfer that had the lock may have renamed the file before it released the lock.
         if !is_at(&file, path).map_err(failed)? {
             continue;
         }
@@ -78,16 +78,16 @@ fn options() -> OpenOptions {
     File::options().read(true).append(true).clone()
 }
 
-/// Opens what is at the path if it passes for a partial file. None if it is not there any more, or a link is.
+/// Opens the file at the path if it is a valid partial file. None if the file is gone or is a link by now.
 fn open_there(path: &Path) -> Result<Option<File>> {
     let failed = |error| FileError::local("write", path, error);
-    // Already to open a device can do something.
+    // Opening a device can already have an effect.
     match fs::symlink_metadata(path) {
         Ok(there) => check(path, &there)?,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     }
-    // It may be something else by now: a link is not followed, and a FIFO not waited for.
+    // It may have been replaced since: a link is not followed, and a FIFO does not block.
     match options().custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -96,10 +96,11 @@ fn open_there(path: &Path) -> Result<Option<File>> {
     }
 }
 
-/// Refuses what an earlier transfer of this user did not leave there.
+/// Refuses a file that an earlier transfer of this user cannot have left there.
 fn check(path: &Path, there: &Metadata) -> Result<()> {
     let failed = |error| FileError::local("write", path, error);
-    // Not the process's user: a file system may give all files to one user, or root's to nobody.
+    // Compares with the owner of a new file, not with the process's user: a filesystem may map all files to one user,
+    // or root's files to `nobody`.
     let own = tempfile::tempfile_in(folder_of(path)).and_then(|file| file.metadata()).map_err(failed)?;
     match not_a_partial_file(there, own.uid()) {
         Some(found) => Err(occupied(path, found)),
@@ -111,7 +112,7 @@ fn occupied(path: &Path, found: impl Into<String>) -> ProtocolError {
     FileError::Occupied { path: path.to_owned(), found: found.into() }.into()
 }
 
-/// What something is, in words, if it is not a file that this user alone can have written and can write.
+/// Describes a file, if it is not a file that only this user can have written and can write.
 fn not_a_partial_file(there: &Metadata, own_user: u32) -> Option<String> {
     if let Some(found) = not_a_file(there) {
         return Some(found.to_owned());
@@ -128,7 +129,7 @@ fn not_a_partial_file(there: &Metadata, own_user: u32) -> Option<String> {
     }
 }
 
-/// What something is, in words, if it is not a regular file.
+/// Describes a file, if it is not a regular file.
 fn not_a_file(there: &Metadata) -> Option<&'static str> {
     let kind = there.file_type();
     if kind.is_file() {
@@ -146,7 +147,7 @@ fn not_a_file(there: &Metadata) -> Option<&'static str> {
     }
 }
 
-/// Whether an open file is what is at a path.
+/// Whether an open file is the one at a path.
 pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let file = file.metadata()?;
     match fs::symlink_metadata(path) {
@@ -156,7 +157,7 @@ pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Removes the partial file, and nothing that has taken its place.
+/// Removes the partial file, but not a file that has replaced it.
 pub(super) fn remove(file: &File, path: &Path) {
     if is_at(file, path).unwrap_or_default() {
         let _ = fs::remove_file(path);
@@ -174,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder, the partial file's place in it, and that of another file.
+    /// A folder, the path of the partial file in it, and the path of another file.
     fn places() -> (TempDir, PathBuf, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let (partial, other) = (partial_path(&folder.path().join("copy")), folder.path().join("other"));
@@ -190,7 +191,7 @@ mod tests {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
-    /// That what is there is refused, under this name.
+    /// Asserts that the file there is refused, with this description.
     fn assert_refused(path: &Path, expected: &str) {
         let error = open(path).unwrap_err();
         let ProtocolError::File(FileError::Occupied { path: named, found }) = &error else {
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_transfer_left_there_is_refused_and_stays_as_it_is() {
+    fn a_file_that_no_transfer_left_is_refused_and_unchanged() {
         let (_folder, partial, other) = places();
         set_mode(&other, 0o644);
 
@@ -244,7 +245,7 @@ mod tests {
         assert_eq!(of_another, Some(format!("a file of another user ({})", metadata.uid())));
 
         fs::write(&partial, "planted").unwrap();
-        // Only root can give files away.
+        // Only root can change the owner of a file.
         if chown(&partial, Some(12345), None).is_ok() {
             assert_refused(&partial, "a file of another user (12345)");
             assert_eq!(fs::read(&partial).unwrap(), b"planted");
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_transfer_left_is_opened_as_it_is() {
+    fn a_partial_file_of_an_earlier_transfer_is_opened_unchanged() {
         let (_folder, partial, _) = places();
         for there in ["", "begun"] {
             let file = open(&partial).unwrap();
@@ -261,13 +262,13 @@ mod tests {
             assert_eq!(second.kind(), "transfer-busy");
             drop(file);
             fs::write(&partial, "begun").unwrap();
-            // As it is after the last step, if that was cut off.
+            // Its state if the last step was cut off.
             set_mode(&partial, 0o755);
         }
     }
 
     #[test]
-    fn a_file_that_is_moved_before_it_is_locked_is_not_written_to() {
+    fn a_file_that_is_moved_before_the_lock_is_not_written_to() {
         let (folder, partial, _) = places();
         for (is_there, moves) in [(true, 1), (false, 1), (true, TRIES), (false, TRIES)] {
             let (moved, left) = (folder.path().join("moved"), Cell::new(moves));
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_file_itself_is_removed() {
+    fn only_the_partial_file_itself_is_removed() {
         let (_folder, partial, other) = places();
         let file = open(&partial).unwrap();
         fs::rename(&other, &partial).unwrap();

@@ -1,4 +1,4 @@
-//! A file from a guest to here.
+//! Copies a file from a guest to this machine.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
@@ -20,25 +20,25 @@ use crate::digest::Digest;
 use crate::error::FileError;
 use crate::error::{ProtocolError, Result};
 
-/// A file here that is a copy now.
+/// A complete copy on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pulled {
-    /// Where it is here.
+    /// Its local path.
     pub path: PathBuf,
     /// Its size, bytes.
     pub size: u64,
-    /// How many of them an earlier run had carried over.
+    /// The number of bytes that an earlier run had copied.
     pub resumed_at: u64,
-    /// Its SHA-256, that of the file in the guest as well.
+    /// Its SHA-256, which is that of the file in the guest.
     pub digest: Digest,
-    /// What the file in the guest is like.
+    /// The metadata of the file in the guest.
     pub info: FileInfo,
 }
 
-/// The transfer of a file in one guest to a path here.
+/// The transfer of a file in one guest to a local path.
 ///
-/// The copy has the permission bits of the original, without those for set-user-id and the like, and belongs to
-/// whoever runs this. It replaces what was there in one step, when it is complete and checked, and is on disk when
+/// The copy has the permission bits of the original, without set-user-id, set-group-id and sticky, and belongs to the
+/// user of this process. It replaces the old file in one step when it is complete and verified, and is on disk when
 /// [`run`](Self::run) returns.
 #[derive(Debug)]
 pub struct Pull {
@@ -46,11 +46,11 @@ pub struct Pull {
     destination: PathBuf,
     policy: TransferPolicy,
     partial: Option<Partial>,
-    /// How files and folders here get to the disk.
+    /// Writes files and folders to disk.
     pub(super) sync: fn(&File) -> io::Result<()>,
 }
 
-/// What is here already.
+/// The state of the local partial file.
 #[derive(Debug)]
 struct Partial {
     file: Arc<File>,
@@ -60,8 +60,8 @@ struct Partial {
 }
 
 impl Pull {
-    /// Of an absolute path in the guest, to a file here. Its folder is made if it is not there, once there is a file to
-    /// put into it.
+    /// Creates a transfer from an absolute path in the guest to a local file. Its folder is created if it is missing,
+    /// once it is known that the file in the guest exists.
     pub fn new(path: impl Into<String>, destination: impl Into<PathBuf>, policy: TransferPolicy) -> Self {
         Pull {
             path: path.into(),
@@ -72,18 +72,19 @@ impl Pull {
         }
     }
 
-    /// Carries the file over, by `deadline` at the latest, and tells after each chunk how far it is.
+    /// Copies the file, by `deadline` at the latest, and reports the progress after each chunk.
     ///
-    /// After an error it can be run again, over the same carrier or another one; it goes on where it stopped, if
-    /// what is here is the beginning of the file in the guest.
+    /// After an error it can be run again, over the same carrier or another one. It resumes if the partial file is the
+    /// beginning of the file in the guest.
     ///
     /// # Errors
-    /// A [`FileError`]; [`FileError::Stopped`] if it stopped part of the way, with the reason. The partial file stays
-    /// here, `.NAME.atp-part` beside the destination, unless there is no room for it. Nothing changes in the guest. Nor
-    /// does the destination, unless the copy is there and the disk fails under its folder: the error says so.
+    /// A [`FileError`]; [`FileError::Stopped`] if it stopped before its end, with the reason. The partial file stays on
+    /// this machine, as `.NAME.atp-part` beside the destination, unless the disk is full. Nothing changes in the guest.
+    /// The destination does not change either, unless the copy is in place and the disk fails when its folder is
+    /// synced: the error says so.
     ///
-    /// Dropping the future leaves the partial file here, and the file open in the guest until this is run again or
-    /// the agent restarts.
+    /// Dropping the future leaves the partial file, and the file open in the guest until this is run again or the agent
+    /// restarts.
     pub async fn run(
         &mut self,
         carrier: &impl Carrier,
@@ -97,7 +98,7 @@ impl Pull {
             FileKind::Directory => return Err(FileError::IsDirectory { path: self.path.clone() }.into()),
             _ => return Err(FileError::NotRegular { path: self.path.clone() }.into()),
         }
-        // It stays in its place while anything is awaited, for the case that this future is dropped.
+        // It stays in `self` while anything is awaited, because this future may be dropped.
         let partial = match self.partial.take() {
             Some(partial) => self.partial.insert(partial),
             None => {
@@ -120,9 +121,9 @@ impl Pull {
                 let partial_path = partial_path(&self.destination);
                 let mut is_kept = true;
                 if let ProtocolError::File(error) = &error {
-                    // What could not be written here is to be looked at again.
+                    // After a local write error the partial file has to be examined again.
                     self.partial = None;
-                    // What fills the disk is in everybody's way.
+                    // A partial file that fills the disk affects other programs, so it is removed.
                     if is_full(error) {
                         self.remove_partial(file).await;
                         is_kept = false;
@@ -143,17 +144,18 @@ impl Pull {
         Ok(Pulled { path: self.destination.clone(), size: done, resumed_at, digest: found, info })
     }
 
-    /// The partial file, which is here beside the destination.
+    /// The path of the partial file, beside the destination.
     pub fn partial_path(&self) -> PathBuf {
         partial_path(&self.destination)
     }
 
-    /// Gives the copy, which is complete and checked, its mode and its name.
+    /// Gives the complete and verified copy its mode and its name.
     async fn finish(&self, file: Arc<File>, mode: Permissions) -> Result<()> {
         let (destination, partial_path, sync) = (self.destination.clone(), self.partial_path(), self.sync);
         blocking(move || {
             let failed = |error| FileError::local("write", &destination, error);
-            // Syncing all of it takes long. Cut off there, it still is a partial file that can be gone on with.
+            // Syncing a large file takes long. If it is cut off here, the file still is a partial file that can be
+            // resumed.
             sync(&file).map_err(failed)?;
             if !partial::is_at(&file, &partial_path).map_err(failed)? {
                 let error = io::Error::other("it was removed or replaced while it was written");
@@ -172,11 +174,11 @@ impl Pull {
 
     async fn remove_partial(&self, file: Arc<File>) {
         let path = self.partial_path();
-        // That it cannot be removed is no worse than what is reported already.
+        // A failure to remove it is not worse than the error that is reported already.
         let _ = tokio::task::spawn_blocking(move || partial::remove(&file, &path)).await;
     }
 
-    /// Opens the partial file and finds out how much of it is good.
+    /// Opens the partial file and finds how much of it is valid.
     async fn open_partial(
         &self,
         carrier: &impl Carrier,
@@ -186,7 +188,7 @@ impl Pull {
         let (destination, path, sync) = (self.destination.clone(), self.partial_path(), self.sync);
         let (file, there) = blocking(move || {
             partial::check_destination(&destination)?;
-            // Not before there is something to put into it.
+            // Only after there is something to put into it.
             let folder = folder_of(&path);
             make_folder(folder, &sync).map_err(|error| FileError::local("make the folder", folder, error))?;
             let file = partial::open(&path)?;
@@ -229,7 +231,7 @@ impl Partial {
         let mut tell = |done: u64| progress(Progress { done, total: size.max(done) });
         tell(self.reader.offset());
         loop {
-            // The kernel's own files, as in /proc, have no size and yet something in them.
+            // Files of the kernel, as in /proc, have size 0 and yet content.
             let left = if size == 0 { u64::MAX } else { size.saturating_sub(self.reader.offset()) };
             if left == 0 {
                 return Ok(());
@@ -238,7 +240,7 @@ impl Partial {
             let Chunk { bytes, end } = self.reader.read(carrier, count, deadline).await?;
             self.hasher.update(&bytes);
             let (file, path) = (Arc::clone(&self.file), self.path.clone());
-            // To its end even when this is dropped: what the hasher has seen is in the file.
+            // Runs to its end even if this future is dropped: the file always has the bytes that the hasher has seen.
             blocking(move || {
                 (&*file).write_all(&bytes).map_err(|error| FileError::local("write", path, error))
             })
@@ -251,7 +253,7 @@ impl Partial {
     }
 }
 
-/// Whether there was no room for the copy here.
+/// Whether the local disk had no space for the copy.
 fn is_full(error: &FileError) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error, FileError::Local { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))

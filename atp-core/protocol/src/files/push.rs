@@ -1,4 +1,4 @@
-//! A file from here into a guest.
+//! Copies a file from this machine into a guest.
 
 use std::io::SeekFrom;
 use std::path::PathBuf;
@@ -17,8 +17,8 @@ use crate::digest::Digest;
 use crate::error::FileError;
 use crate::error::{ProtocolError, Result};
 
-/// Finds out where a file is to go, `$1`, or into that folder as `$2`, and makes the partial file that ends in `$3`,
-/// readable to its owner only. Prints both paths, each ended by NUL, and how much of the partial file is there.
+/// Determines the destination, `$1`, or `$2` in that folder, and creates the partial file that ends in `$3`, readable
+/// by its owner only. Prints both paths, each ended by NUL, and the size of the partial file.
 const PREPARE: &str = r#"t=$1
 [ ! -L "$t" ] || t=$(readlink -f "$t") || exit 3
 [ ! -d "$t" ] || t=${t%/}/$2
@@ -34,19 +34,19 @@ wc -c <"$part""#;
 /// Empties a file.
 const EMPTY: &str = r#": >"$1""#;
 
-/// Gives the partial file `$1` its mode `$3` and the name `$2`, if that is still not a folder's. Both names are in one
-/// folder, so `mv` renames and does nothing else.
+/// Gives the partial file `$1` the mode `$3` and the name `$2`, if that is still not a folder. Both names are in one
+/// folder, so `mv` only renames.
 const FINISH: &str = r#"[ ! -d "$2" ] || exit 4
 chmod "$3" "$1" && mv -f "$1" "$2""#;
 
-/// Exit codes with which the last step says that it did nothing: `chmod` or `mv` failed, or the name is a folder's. With any
-/// other its shell or `mv` was killed, which may have been after the renaming.
+/// The exit codes of the last step that mean that nothing was replaced: `chmod` or `mv` failed, or the name is a
+/// folder. With any other code the shell or `mv` was killed, possibly after the rename.
 const NOT_REPLACED: [i32; 2] = [1, 4];
 
 /// Removes a file.
 const REMOVE: &str = r#"rm -f "$1""#;
 
-/// A file that is to go into guests: looked at once, sent as often as wanted.
+/// A file to be copied into guests: examined once, sent any number of times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     content: Content,
@@ -63,8 +63,8 @@ enum Content {
 }
 
 impl Source {
-    /// A file here, read once from end to end for its digest. Should it change before it is sent, the guest's
-    /// copy does not pass for one.
+    /// Opens a local file and reads it once for its digest. If it changes before it is sent, the copy in the guest
+    /// fails the verification.
     ///
     /// # Errors
     /// [`FileError::Local`] if it cannot be read, or is not a regular file.
@@ -86,7 +86,8 @@ impl Source {
         Ok(Source { content: Content::File(path), name, size, mode, digest })
     }
 
-    /// Bytes at hand, and the permission bits the file is to have. `name` is what it is called in a folder.
+    /// Creates a source from bytes in memory, with the permission bits of the file. `name` is its name if the
+    /// destination is a folder.
     pub fn from_bytes(name: impl Into<String>, bytes: impl Into<Vec<u8>>, mode: u32) -> Self {
         let bytes = bytes.into();
         let (size, digest) = (bytes.len() as u64, Digest::of(&bytes));
@@ -135,7 +136,7 @@ enum Opened<'a> {
 }
 
 impl Opened<'_> {
-    /// The next bytes: `count` of them, or all there are.
+    /// The next bytes: `count`, or fewer at the end.
     async fn read(&mut self, count: usize) -> Result<Vec<u8>> {
         match self {
             Opened::File(file, path) => {
@@ -156,14 +157,14 @@ impl Opened<'_> {
     }
 }
 
-/// A file in a guest that is a copy now.
+/// A complete copy in a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pushed {
-    /// Where it is in the guest.
+    /// Its path in the guest.
     pub path: String,
     /// Its size, bytes.
     pub size: u64,
-    /// How many of them an earlier run had carried over.
+    /// The number of bytes that an earlier run had copied.
     pub resumed_at: u64,
     /// Its SHA-256, computed in the guest.
     pub digest: Digest,
@@ -171,8 +172,8 @@ pub struct Pushed {
 
 /// The transfer of a [`Source`] into one guest.
 ///
-/// The file has the source's permission bits and belongs to the agent's user. What was there before is replaced in
-/// one step when the copy is complete and checked; until then it stays as it is.
+/// The file has the source's permission bits and belongs to the agent's user. It replaces the old file in one step when
+/// it is complete and verified; until then the old file is unchanged.
 #[derive(Debug)]
 pub struct Push {
     source: Arc<Source>,
@@ -181,7 +182,7 @@ pub struct Push {
     writer: Option<Writer>,
 }
 
-/// The files in the guest.
+/// The paths in the guest.
 struct Places {
     destination: String,
     partial: String,
@@ -189,22 +190,22 @@ struct Places {
 }
 
 impl Push {
-    /// To an absolute path in the guest, or into the folder there of that name.
+    /// Creates a transfer to an absolute path in the guest, or into the folder with that path.
     pub fn new(source: Arc<Source>, destination: impl Into<String>, policy: TransferPolicy) -> Self {
         Push { source, destination: destination.into(), policy, writer: None }
     }
 
-    /// Carries the file over, by `deadline` at the latest, and tells after each chunk how far it is.
+    /// Copies the file, by `deadline` at the latest, and reports the progress after each chunk.
     ///
-    /// After an error it can be run again, over the same carrier or another one; it goes on where it stopped, if
-    /// what is there is the beginning of the source.
+    /// After an error it can be run again, over the same carrier or another one. It resumes if the partial file is the
+    /// beginning of the source.
     ///
     /// # Errors
-    /// A [`FileError`]; [`FileError::Stopped`] if it stopped part of the way, with the reason. The partial file stays
-    /// in the guest, `.atp-….part` beside the destination, where running again can help, and else it is removed.
-    /// Only an answer to the last step that is missing leaves the effect unknown.
+    /// A [`FileError`]; [`FileError::Stopped`] if it stopped before its end, with the reason. The partial file stays in
+    /// the guest, as `.atp-….part` beside the destination, if running again can help; otherwise it is removed. Only a
+    /// missing answer to the last step leaves the effect unknown.
     ///
-    /// Dropping the future leaves the partial file there, and open in the guest until it is run again or the agent
+    /// Dropping the future leaves the partial file, which stays open in the guest until this is run again or the agent
     /// restarts.
     pub async fn run(
         &mut self,
@@ -215,8 +216,8 @@ impl Push {
         self.run_with(carrier, deadline, progress, std::future::ready(())).await
     }
 
-    /// As [`run`](Self::run), and waits for `last_step` before the copy takes the destination's place. Until that
-    /// returns, nothing was sent that changes the destination.
+    /// As [`run`](Self::run), and awaits `last_step` before the copy replaces the destination. Until `last_step`
+    /// returns, nothing is sent that changes the destination.
     pub async fn run_with(
         &mut self,
         carrier: &impl Carrier,
@@ -226,7 +227,7 @@ impl Push {
     ) -> Result<Pushed> {
         let work_deadline = self.policy.before(deadline);
         let (places, resumed_at) = self.begin(carrier, work_deadline).await.map_err(|error| {
-            // Whatever came of that in the guest, the destination is as it was.
+            // Whatever happened in the guest, the destination is unchanged.
             if error.effect() == Effect::Unknown { self.stopped(0, None, error) } else { error }
         })?;
         let mut done = resumed_at;
@@ -236,7 +237,7 @@ impl Push {
             (Err(error), _) => Err(error),
         };
         if let Err(error) = sent {
-            // Bytes that the guest has no room for, or may not write, are only in the way there.
+            // If the guest has no space for the bytes, or may not write them, the partial file is useless.
             let is_useless = matches!(error, ProtocolError::Refused(_));
             if is_useless {
                 let _ = script::output(carrier, REMOVE, &[&places.partial], deadline).await;
@@ -263,7 +264,7 @@ impl Push {
         Ok(Pushed { path: places.destination, size: total, resumed_at, digest: found })
     }
 
-    /// Finds out where to write, and how much of it is there.
+    /// Finds the paths in the guest, and how many bytes are there.
     async fn begin(&mut self, carrier: &impl Carrier, deadline: Instant) -> Result<(Places, u64)> {
         self.close(carrier, deadline).await?;
         let places = self.prepare(carrier, deadline).await?;
@@ -271,8 +272,8 @@ impl Push {
         Ok((places, resumed_at))
     }
 
-    /// The name of the partial file, which is in the folder in the guest that the copy goes to. It is the same for the
-    /// same file on its way to the same place, and for no other.
+    /// The name of the partial file, in the destination folder in the guest. It is the same for the same file and
+    /// destination, and different for all others.
     pub fn partial_name(&self) -> String {
         format!(".atp-{}.part", self.key())
     }
@@ -287,12 +288,12 @@ impl Push {
         let parameters = [self.destination.as_str(), &self.source.name, &key];
         let stdout = script::run(carrier, PREPARE, &parameters, "write to", deadline).await?;
         parse_places(&stdout).ok_or_else(|| {
-            let detail = "the guest's shell does not print what it was told to";
+            let detail = "the guest's shell does not print the requested format";
             ProtocolError::invalid_answer("guest-exec", detail)
         })
     }
 
-    /// How much of the partial file is good; the rest of it is gone afterwards.
+    /// Returns how many bytes of the partial file are valid, and removes the rest.
     async fn reusable(&self, carrier: &impl Carrier, places: &Places, deadline: Instant) -> Result<u64> {
         if places.there == 0 {
             return Ok(0);
@@ -324,7 +325,7 @@ impl Push {
             let left = usize::try_from(total - *done).unwrap_or(usize::MAX);
             let bytes = content.read(chunk.min(left)).await?;
             if bytes.is_empty() {
-                // It has become shorter; the digest would say no more than this.
+                // The file has become shorter. The digest would only show the same.
                 let error = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
                 return Err(FileError::local("read", self.source.name.as_str(), error));
             }
@@ -337,7 +338,7 @@ impl Push {
         Ok(())
     }
 
-    /// Closes the file in the guest; one that cannot be closed now is when this is run again.
+    /// Closes the file in the guest. A file that cannot be closed now is closed at the next run.
     async fn close(&mut self, carrier: &impl Carrier, deadline: Instant) -> Result<()> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
         writer.close(carrier, deadline).await?;

@@ -1,4 +1,4 @@
-//! What is asked of the guest's shell about files: the agent has no commands for it.
+//! Shell scripts about files in the guest, for work that the agent has no commands for.
 
 use tokio::time::Instant;
 
@@ -8,11 +8,11 @@ use crate::error::{ProtocolError, Result};
 use crate::exec::ExecOutput;
 use crate::shell;
 
-/// What every script here begins with: numbers and messages in one language.
+/// The beginning of every script here: numbers and messages in one language.
 pub(super) const HEAD: &str = "export LC_ALL=C\n";
 
-/// Runs a script about the file that is its first parameter, and brings back what it printed, if it ended well. `action`
-/// is what errors call that.
+/// Runs a script about the file that is its first parameter, and returns its output if it succeeded. `action` is its
+/// name in errors.
 pub(super) async fn run(
     carrier: &impl Carrier,
     script: &str,
@@ -39,7 +39,8 @@ pub(super) async fn output(
     shell::run(carrier, &format!("{HEAD}{script}"), parameters, deadline).await
 }
 
-/// What a script printed, if it ended well; else what its exit code means: 3, 4, 5 and 6 are the same in all of them.
+/// Returns a script's output if it succeeded, otherwise the error of its exit code: 3, 4, 5 and 6 mean the same in all
+/// scripts.
 pub(super) fn checked(output: ExecOutput, action: &'static str, path: &str) -> Result<Vec<u8>> {
     let path = path.to_owned();
     let error = match output.exit_code {
@@ -53,7 +54,7 @@ pub(super) fn checked(output: ExecOutput, action: &'static str, path: &str) -> R
     Err(error.into())
 }
 
-/// Why a script failed: the last line of what it printed on standard error, or how its shell ended.
+/// Why a script failed: the last line of its standard error, or how its shell ended.
 pub(super) fn reason(output: &ExecOutput) -> String {
     let printed = String::from_utf8_lossy(&output.stderr);
     match (printed.trim().lines().last(), output.exit_code) {

@@ -1,4 +1,4 @@
-//! Transfers to and from a guest in which each command in turn goes wrong.
+//! Tests of transfers to and from a guest in which each command in turn fails.
 
 use std::error::Error as _;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::error::ProtocolError;
 use crate::local_guest::{FAULTS, Fault, LocalGuest};
 use crate::script::Script;
 
-/// Some chunks of what the carrier takes, and a bit.
+/// A little more than a few chunks of the carrier's size.
 const SIZE: usize = 5_000;
 
 fn content() -> Vec<u8> {
@@ -44,7 +44,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The work's result; none if it was dropped when a command hung.
+/// The result of the work, or none if it was dropped because a command hung.
 async fn unless_hung<T>(guest: &LocalGuest, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         result = work => Some(result),
@@ -52,7 +52,8 @@ async fn unless_hung<T>(guest: &LocalGuest, work: impl Future<Output = T>) -> Op
     }
 }
 
-/// Files may stay open in the guest only if nobody was told their handles, or if it will not have them closed.
+/// Asserts that no file is left open in the guest, except if its handle was never received, or the guest refused to
+/// close it.
 fn assert_closed(guest: &LocalGuest, fault: Fault) {
     let excused = match guest.went_wrong().as_deref() {
         Some("guest-file-open") => matches!(fault, Fault::Unanswered | Fault::Hangs),
@@ -88,7 +89,7 @@ impl Pushing {
 }
 
 #[tokio::test]
-async fn a_push_carries_everything_over() {
+async fn a_push_copies_everything() {
     let (guest, pushing) = (LocalGuest::default(), Pushing::new());
     let mut told = Vec::new();
     let pushed = pushing.push().run(&guest, soon(), &mut |progress| told.push(progress.done)).await.unwrap();
@@ -100,7 +101,7 @@ async fn a_push_carries_everything_over() {
 }
 
 #[tokio::test]
-async fn a_push_that_is_held_before_its_last_step_changes_nothing() {
+async fn a_push_that_stops_before_its_last_step_changes_nothing() {
     let (guest, pushing, reached) = (LocalGuest::default(), Pushing::new(), Notify::new());
     let last_step = async {
         reached.notify_one();
@@ -116,10 +117,10 @@ async fn a_push_that_is_held_before_its_last_step_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_push_in_which_a_command_goes_wrong_can_be_run_again() {
+async fn a_push_can_be_run_again_after_a_failure_of_any_command() {
     let guest = LocalGuest::default();
     Pushing::new().push().run(&guest, soon(), &mut |_| {}).await.unwrap();
-    // A program to put it into its place, and the question whether that has ended.
+    // The program that replaces the destination, and the query of its end.
     let last_step = guest.commands().len() - 2;
     for fault in FAULTS {
         for at in 0.. {
@@ -160,7 +161,7 @@ async fn a_push_whose_renaming_is_refused_has_no_effect() {
 }
 
 #[tokio::test]
-async fn a_push_goes_on_where_another_one_stopped() {
+async fn a_push_resumes_where_another_one_stopped() {
     // The fourth write.
     let (guest, pushing) = (LocalGuest::with_fault(6, Fault::Unsent), Pushing::new());
     let stopped = pushing.push().run(&guest, soon(), &mut |_| {}).await.unwrap_err();
@@ -179,7 +180,7 @@ async fn a_push_goes_on_where_another_one_stopped() {
 }
 
 #[tokio::test]
-async fn a_partial_file_with_other_bytes_is_not_gone_on_with() {
+async fn a_partial_file_with_other_bytes_is_not_resumed() {
     let (guest, pushing) = (LocalGuest::with_fault(6, Fault::Unsent), Pushing::new());
     pushing.push().run(&guest, soon(), &mut |_| {}).await.unwrap_err();
     let partial = names(pushing.folder.path()).into_iter().find(|name| name.ends_with(".part")).unwrap();
@@ -191,7 +192,7 @@ async fn a_partial_file_with_other_bytes_is_not_gone_on_with() {
 }
 
 #[tokio::test]
-async fn a_source_that_changes_is_found_out() {
+async fn a_changed_source_is_detected() {
     let pushing = Pushing::new();
     let original = tempfile::NamedTempFile::new().unwrap();
     fs::write(original.path(), content()).unwrap();
@@ -237,7 +238,7 @@ impl Pulling {
 }
 
 #[tokio::test]
-async fn a_pull_in_which_a_command_goes_wrong_can_be_run_again() {
+async fn a_pull_can_be_run_again_after_a_failure_of_any_command() {
     for fault in FAULTS {
         for at in 0.. {
             let (guest, pulling) = (LocalGuest::with_fault(at, fault), Pulling::new());
@@ -270,7 +271,7 @@ async fn two_pulls_do_not_write_to_one_file() {
 }
 
 #[tokio::test]
-async fn a_pull_does_not_write_through_what_is_at_its_partial_path() {
+async fn a_pull_does_not_write_through_a_link_at_its_partial_path() {
     let (guest, pulling) = (LocalGuest::default(), Pulling::new());
     let other = pulling.here.join("other");
     let links: [fn(&Path, &Path) -> std::io::Result<()>; 2] =
@@ -285,7 +286,7 @@ async fn a_pull_does_not_write_through_what_is_at_its_partial_path() {
         assert_eq!(fs::read(&other).unwrap(), b"precious");
         assert_eq!(names(&pulling.here), [".copy.atp-part", "other"]);
 
-        // It goes on once that is out of the way.
+        // It succeeds after the link is removed.
         fs::remove_file(pull.partial_path()).unwrap();
         fs::remove_file(&other).unwrap();
         pull.run(&guest, soon(), &mut |_| {}).await.unwrap();
@@ -295,7 +296,7 @@ async fn a_pull_does_not_write_through_what_is_at_its_partial_path() {
 }
 
 #[tokio::test]
-async fn a_pull_to_what_is_no_file_is_refused_before_it_begins() {
+async fn a_pull_to_a_path_that_is_not_a_file_is_refused_before_it_begins() {
     let (guest, pulling) = (LocalGuest::default(), Pulling::new());
     let copy = pulling.here.join("copy");
     let refused = async |found| {
@@ -326,7 +327,7 @@ async fn a_pull_to_what_is_no_file_is_refused_before_it_begins() {
 }
 
 #[tokio::test]
-async fn a_file_that_took_the_partial_ones_place_is_not_taken_for_the_copy() {
+async fn a_file_that_replaced_the_partial_file_is_not_renamed() {
     let (guest, pulling) = (LocalGuest::default(), Pulling::new());
     let mut pull = pulling.pull();
     let partial = pull.partial_path();
@@ -343,7 +344,7 @@ async fn a_file_that_took_the_partial_ones_place_is_not_taken_for_the_copy() {
 }
 
 #[tokio::test]
-async fn a_copy_that_cannot_take_its_place_can_do_so_later() {
+async fn a_copy_that_cannot_be_renamed_is_resumed_later() {
     let (guest, pulling) = (LocalGuest::default(), Pulling::new());
     fs::set_permissions(&pulling.original, fs::Permissions::from_mode(0o777)).unwrap();
     let copy = pulling.here.join("copy");
@@ -360,7 +361,7 @@ async fn a_copy_that_cannot_take_its_place_can_do_so_later() {
 }
 
 #[tokio::test]
-async fn a_pull_is_done_when_the_disk_has_the_copy_and_its_name() {
+async fn a_pull_is_done_when_the_copy_and_its_name_are_on_disk() {
     let (guest, pulling) = (LocalGuest::default(), Pulling::new());
     let copy = pulling.here.join("copy");
     fs::write(&copy, "old").unwrap();
@@ -376,7 +377,7 @@ async fn a_pull_is_done_when_the_disk_has_the_copy_and_its_name() {
     assert!(error.kind() == "local-file-error" && why.contains("in its place"), "{error}: {why}");
     pulling.assert_there();
 
-    // A folder that was made for it has a name that has to last as well.
+    // The name of a folder that was created for it has to be on disk as well.
     let mut pull = Pull::new(pulling.original.to_str().unwrap(), pulling.here.join("new/copy"), policy());
     pull.sync = |file| if file.metadata()?.is_dir() { Err(ErrorKind::Other.into()) } else { Ok(()) };
     let error = pull.run(&guest, soon(), &mut |_| {}).await.unwrap_err();
@@ -384,7 +385,7 @@ async fn a_pull_is_done_when_the_disk_has_the_copy_and_its_name() {
 }
 
 #[tokio::test]
-async fn a_chunk_of_nothing_does_not_pass_for_the_end_of_the_file() {
+async fn a_chunk_size_of_zero_is_not_the_end_of_the_file() {
     let (guest, pulling) = (LocalGuest::default(), Pulling::new());
     fs::write(&pulling.original, "short").unwrap();
     let policy = TransferPolicy { chunk: 0, ..policy() };
@@ -394,7 +395,7 @@ async fn a_chunk_of_nothing_does_not_pass_for_the_end_of_the_file() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_said_to_be_none() {
+async fn a_path_that_is_not_a_file_is_an_error() {
     let guest = LocalGuest::default();
     let here = tempfile::tempdir().unwrap();
     for (path, kind) in
@@ -414,7 +415,7 @@ async fn what_is_no_file_is_said_to_be_none() {
 }
 
 #[tokio::test]
-async fn a_guest_without_a_shell_is_told_apart() {
+async fn a_guest_without_a_shell_has_an_error_of_its_own() {
     let refused = r#"{"error":{"class":"GenericError","desc":"no such file"}}"#;
     let windows = r#"{"return":{"id":"mswindows","name":"Microsoft Windows"}}"#;
     let guest = || Script::new([refused, windows]);
@@ -439,7 +440,7 @@ async fn a_guest_without_a_shell_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_guest_without_room_says_where_to_look() {
+async fn a_guest_without_disk_space_gets_a_hint() {
     let (guest, pushing) = (LocalGuest::with_fault(6, Fault::Refused), Pushing::new());
     let error = pushing.push().run(&guest, soon(), &mut |_| {}).await.unwrap_err();
     assert_eq!((error.kind().as_str(), error.effect()), ("guest-file-error", Effect::None), "{error:?}");

@@ -1,4 +1,4 @@
-//! Who may log in: passwords and SSH keys.
+//! Login data of the guest: passwords and SSH keys.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::agent;
 use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
 
-/// A password, which no message, log or debug output shows.
+/// A password. Messages, logs and debug output never contain it.
 #[derive(Clone)]
 pub struct Password {
     text: String,
@@ -17,12 +17,12 @@ pub struct Password {
 }
 
 impl Password {
-    /// A password as a person types it.
+    /// A password in plain text.
     pub fn plain(text: impl Into<String>) -> Self {
         Password { text: text.into(), encrypted: false }
     }
 
-    /// A password as it stands in `/etc/shadow`: `$6$SALT$HASH`. Windows guests take none.
+    /// An encrypted password as in `/etc/shadow`: `$6$SALT$HASH`. Windows guests accept none.
     pub fn encrypted(text: impl Into<String>) -> Self {
         Password { text: text.into(), encrypted: true }
     }
@@ -37,8 +37,8 @@ impl fmt::Debug for Password {
 /// Sets the password of a user of the guest (`guest-set-user-password`).
 ///
 /// # Errors
-/// Whatever the carrier or the agent says, for instance that there is no such user; and
-/// [`InvalidCommand`](ProtocolError::InvalidCommand) for what the guest would take for several lines or fields.
+/// The error of the carrier or the agent, for example that there is no such user; and
+/// [`InvalidCommand`](ProtocolError::InvalidCommand) for text that the guest would split into several lines or fields.
 pub async fn set_password(
     carrier: &impl Carrier,
     user: &str,
@@ -47,10 +47,10 @@ pub async fn set_password(
 ) -> Result<()> {
     let invalid = |reason: &str| Err(ProtocolError::InvalidCommand { reason: reason.to_owned() });
     if user.is_empty() || user.contains([':', '\n', '\0']) {
-        return invalid("the user's name is empty, or has a colon, a line feed or a NUL character in it");
+        return invalid("the user's name is empty, or has a colon, a line feed or a NUL character");
     }
     if password.text.contains(['\n', '\0']) {
-        return invalid("the password has a line feed or a NUL character in it");
+        return invalid("the password has a line feed or a NUL character");
     }
     let command = qga::guest_set_user_password {
         username: user.to_owned(),
@@ -60,20 +60,20 @@ pub async fn set_password(
     agent::execute(carrier, &command, deadline).await.map(drop)
 }
 
-/// The public keys a user of the guest may log in with (`guest-ssh-get-authorized-keys`).
+/// The public keys with which a user of the guest can log in (`guest-ssh-get-authorized-keys`).
 ///
 /// # Errors
-/// Whatever the carrier or the agent says, for instance that there is no such user or no file of keys.
+/// The error of the carrier or the agent, for example that there is no such user or no file of keys.
 pub async fn ssh_keys(carrier: &impl Carrier, user: &str, deadline: Instant) -> Result<Vec<String>> {
     let command = qga::guest_ssh_get_authorized_keys { username: user.to_owned() };
     Ok(agent::execute(carrier, &command, deadline).await?.keys)
 }
 
-/// Adds public keys for a user of the guest, or with `replace` puts them in place of those there are
-/// (`guest-ssh-add-authorized-keys`). A key that is there already is not added again.
+/// Adds public keys for a user of the guest, or replaces all keys with them if `replace` is set
+/// (`guest-ssh-add-authorized-keys`). An existing key is not added again.
 ///
 /// # Errors
-/// Whatever the carrier or the agent says.
+/// The error of the carrier or the agent.
 pub async fn add_ssh_keys(
     carrier: &impl Carrier,
     user: &str,
@@ -89,11 +89,11 @@ pub async fn add_ssh_keys(
     agent::execute(carrier, &command, deadline).await.map(drop)
 }
 
-/// Takes public keys of a user of the guest away; one that is not there is no error
+/// Removes public keys of a user of the guest. A key that does not exist is not an error
 /// (`guest-ssh-remove-authorized-keys`).
 ///
 /// # Errors
-/// Whatever the carrier or the agent says.
+/// The error of the carrier or the agent.
 pub async fn remove_ssh_keys(
     carrier: &impl Carrier,
     user: &str,

@@ -1,7 +1,7 @@
-//! The guest's file systems at rest, for a snapshot or a copy of its disks (`guest-fsfreeze-freeze`, `-thaw`).
+//! Freezes the guest's filesystems for a snapshot or a copy of its disks (`guest-fsfreeze-freeze`, `-thaw`).
 //!
-//! While they are frozen every program in the guest that writes waits, and the agent refuses all but a few commands.
-//! So [`with_frozen`] thaws whatever happens to the work in between, and never later than it was told to.
+//! While they are frozen, every program in the guest that writes waits, and the agent refuses all but a few commands.
+//! So [`with_frozen`] thaws them whatever happens to the work in between, and never later than its limit.
 
 use std::time::Duration;
 
@@ -16,14 +16,15 @@ use crate::error::{ProtocolError, Result};
 use crate::peer::Peer;
 use crate::reserve::after;
 
-/// How a freeze is undone.
+/// The limits of a freeze.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FreezePolicy {
-    /// The longest the file systems are frozen; 30 s by default. Databases and watchdogs in the guest take no more.
+    /// The longest time that the filesystems are frozen; 30 s by default. Databases and watchdogs in the guest accept
+    /// no more.
     pub longest: Duration,
-    /// How long thawing is tried for, over and over; 60 s by default.
+    /// How long thawing is attempted; 60 s by default.
     pub thaw_within: Duration,
-    /// The pause between two tries; 200 ms by default.
+    /// The pause between two attempts; 200 ms by default.
     pub thaw_pause: Duration,
 }
 
@@ -37,11 +38,11 @@ impl Default for FreezePolicy {
     }
 }
 
-/// Freezes the file systems mounted at these places, or all of them if none is named, and returns how many. Whoever
-/// calls this has to [`thaw`].
+/// Freezes the filesystems mounted at these places, or all of them if the list is empty, and returns their number. The
+/// caller has to [`thaw`] them.
 ///
 /// # Errors
-/// Whatever the carrier or the agent says. After an answer that was lost they may be frozen.
+/// The error of the carrier or the agent. After a lost answer they may be frozen.
 pub async fn freeze(carrier: &impl Carrier, mountpoints: &[String], deadline: Instant) -> Result<u64> {
     let count = if mountpoints.is_empty() {
         agent::execute(carrier, &qga::guest_fsfreeze_freeze {}, deadline).await
@@ -52,36 +53,35 @@ pub async fn freeze(carrier: &impl Carrier, mountpoints: &[String], deadline: In
     Ok(count?.unsigned_abs())
 }
 
-/// Lets all file systems go on, and returns how many were frozen. Does nothing where none is.
+/// Thaws all filesystems and returns how many were frozen. Does nothing if none is frozen.
 ///
 /// # Errors
-/// Whatever the carrier or the agent says.
+/// The error of the carrier or the agent.
 pub async fn thaw(carrier: &impl Carrier, deadline: Instant) -> Result<u64> {
     Ok(agent::execute(carrier, &qga::guest_fsfreeze_thaw {}, deadline).await?.unsigned_abs())
 }
 
-/// Whether the agent has file systems frozen (`guest-fsfreeze-status`).
+/// Whether the agent has frozen filesystems (`guest-fsfreeze-status`).
 ///
 /// # Errors
-/// Whatever the carrier or the agent says.
+/// The error of the carrier or the agent.
 pub async fn frozen(carrier: &impl Carrier, deadline: Instant) -> Result<bool> {
     let status = agent::execute(carrier, &qga::guest_fsfreeze_status {}, deadline).await?;
     Ok(status == qga::GuestFsfreezeStatus::frozen)
 }
 
-/// Freezes file systems as [`freeze`] does, does the work, and thaws them.
+/// Freezes filesystems as [`freeze`] does, awaits the work, and thaws them.
 ///
-/// They are thawed when the work has ended, when it has panicked, when this future is dropped, and when they have been
-/// frozen for [`longest`](FreezePolicy::longest), whichever comes first. A task of its own does so, which owns the
-/// carrier: only the end of the runtime or of the process, or a guest that cannot be reached for `thaw_within`, can keep
-/// it from that.
+/// They are thawed when the work ends, when it panics, when this future is dropped, or when they have been frozen for
+/// [`longest`](FreezePolicy::longest), whichever comes first. A separate task, which owns the carrier, thaws them: only
+/// the end of the runtime or of the process, or a guest that cannot be reached for `thaw_within`, can prevent it.
 ///
 /// Must be called within a tokio runtime.
 ///
 /// # Errors
-/// What freezing came to, and then the work was not done; [`ThawedEarly`](ProtocolError::ThawedEarly) if the work took
-/// too long, whatever it came to; [`NotThawed`](ProtocolError::NotThawed) if thawing failed. The work's own result is
-/// inside.
+/// The error of freezing, in which case the work was not started; [`ThawedEarly`](ProtocolError::ThawedEarly) if the
+/// work took too long, whatever its result; [`NotThawed`](ProtocolError::NotThawed) if thawing failed. The result of
+/// the work itself is inside the `Ok` value.
 pub async fn with_frozen<C, T>(
     carrier: C,
     mountpoints: &[String],
@@ -93,7 +93,7 @@ where
     C: Carrier + 'static,
 {
     let (frozen, is_frozen) = oneshot::channel();
-    // Dropped with this future, or by a panic of the work: then the task goes on as if told to.
+    // Dropped together with this future, or by a panic of the work: the task then continues as after a message.
     let (done, is_done) = oneshot::channel::<()>();
     let mountpoints = mountpoints.to_vec();
     let keeper = tokio::spawn(async move {
@@ -101,15 +101,15 @@ where
         let failed = count.is_err();
         let sure = count.as_ref().err().is_some_and(|error| error.effect() == atp_transport::Effect::None);
         let until = after(policy.longest);
-        // Nobody listens any more if the caller is gone.
+        // An error means that the caller has dropped its future.
         let _ = frozen.send(count);
         let in_time = failed || time::timeout_at(until, is_done).await.is_ok();
         if sure {
             return Ok(());
         }
-        if let Err(source) = thaw_at_last(&carrier, policy).await {
-            // Whoever wanted it may be gone, and then nobody else tells.
-            tracing::error!(error = %source, "the file systems of a guest were frozen and could not be thawed");
+        if let Err(source) = thaw_with_retries(&carrier, policy).await {
+            // The caller may be gone, and then only this log entry reports it.
+            tracing::error!(error = %source, "the filesystems of a guest were frozen and could not be thawed");
             return Err(ProtocolError::NotThawed { source: Box::new(source) });
         }
         if in_time { Ok(()) } else { Err(ProtocolError::ThawedEarly { after: policy.longest }) }
@@ -123,17 +123,17 @@ where
     ended(keeper.await).and(Err(ProtocolError::Timeout { peer: Peer::Agent, sent: true }))
 }
 
-/// What the task came to; a panic in it, which can only be the carrier's, goes on here.
+/// Returns the result of the task. A panic in it, which can only come from the carrier, is resumed here.
 fn ended(joined: std::result::Result<Result<()>, JoinError>) -> Result<()> {
     match joined.map_err(JoinError::try_into_panic) {
         Ok(result) => result,
         Err(Ok(panic)) => std::panic::resume_unwind(panic),
-        // The runtime shuts down, and nobody will look at this.
+        // The runtime is shutting down, so no caller sees this error.
         Err(Err(_)) => Err(ProtocolError::Timeout { peer: Peer::Agent, sent: true }),
     }
 }
 
-async fn thaw_at_last(carrier: &impl Carrier, policy: FreezePolicy) -> Result<()> {
+async fn thaw_with_retries(carrier: &impl Carrier, policy: FreezePolicy) -> Result<()> {
     let give_up = after(policy.thaw_within);
     loop {
         match thaw(carrier, give_up).await {
@@ -159,14 +159,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn thawing_is_tried_until_it_succeeds() {
+    async fn thawing_is_repeated_until_it_succeeds() {
         let start = Instant::now();
         assert_eq!(with_replies(&[FROZEN, REFUSED, REFUSED, FROZEN]).await.unwrap(), "done");
         assert_eq!(start.elapsed(), FreezePolicy::default().thaw_pause * 2);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_frozen_without_a_limit_is_thawed_all_the_same() {
+    async fn a_freeze_without_a_limit_is_thawed() {
         let endless = Duration::MAX;
         let policy = FreezePolicy { longest: endless, thaw_within: endless, ..FreezePolicy::default() };
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_guest_that_stays_frozen_is_not_passed_over() {
+    async fn a_guest_that_stays_frozen_is_an_error() {
         let start = Instant::now();
         let error = with_replies(&[FROZEN, REFUSED]).await.unwrap_err();
         assert_eq!(

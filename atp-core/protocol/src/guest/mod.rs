@@ -1,7 +1,8 @@
-//! What else the guest's agent can do: tell of the system, freeze its file systems, set passwords and keys, and end it.
+//! Other commands of the guest's agent: information about the system, freezing filesystems, passwords and keys,
+//! shutdown.
 //!
-//! Each function is one command, with the reply as the crate [`qapi`] has it where that says enough. They all end by
-//! their deadline, and dropping one gives up the wait, not the command.
+//! Each function is one command. Its reply has the type of the crate [`qapi`] if that is expressive enough. All
+//! functions end by their deadline. Dropping one stops the wait and does not cancel the command.
 
 mod access;
 mod freeze;

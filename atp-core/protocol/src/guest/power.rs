@@ -1,4 +1,4 @@
-//! Ending or restarting a guest's system: by its agent, and by the power button where there is none that answers.
+//! Shuts down or restarts a guest: by its agent, or by the power button if no agent answers.
 
 use std::time::Duration;
 
@@ -13,53 +13,53 @@ use crate::error::Result;
 use crate::reserve::after;
 use crate::{agent, monitor};
 
-/// How a guest's system is to end.
+/// The way in which a guest's system ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PowerAction {
-    /// End, and switch the power off.
+    /// Shut down and power off.
     Shutdown,
-    /// End, and start again.
+    /// Restart.
     Reboot,
 }
 
-/// How long the agent is waited for.
+/// The limits for the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PowerPolicy {
-    /// How long the agent may take to show that it is there, and then to refuse; 2 s each by default.
-    pub patience: Duration,
+    /// How long the agent may take to answer a ping, and then to refuse; 2 s each by default.
+    pub agent_timeout: Duration,
 }
 
 impl Default for PowerPolicy {
     fn default() -> Self {
-        PowerPolicy { patience: Duration::from_secs(2) }
+        PowerPolicy { agent_timeout: Duration::from_secs(2) }
     }
 }
 
-/// Who took the request.
+/// The recipient of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PoweredBy {
     /// The guest's agent (`guest-shutdown`).
     Agent,
-    /// The guest's system itself, by the ACPI power button (`system_powerdown`); it may do as it likes.
+    /// The guest's operating system, through the ACPI power button (`system_powerdown`), which it may ignore.
     PowerButton,
 }
 
-/// Asks a guest to end its system. Returns when the request is taken, before the guest has followed it.
+/// Asks a guest to shut down or restart. Returns when the request is accepted, before the guest has carried it out.
 ///
-/// The agent is asked first, if it answers at all. If it does not, or refuses, the power button is pressed; there is
-/// none for a restart. An agent that follows says nothing more: so its silence is consent.
+/// The agent is asked first, if it answers at all. If it does not, or refuses, the power button is pressed, except for
+/// a restart. An agent that obeys sends no answer, so its silence counts as success.
 ///
 /// # Errors
-/// What pressing the button came to; for a restart, what asking the agent came to.
+/// The error of pressing the button; for a restart, the error of the agent.
 ///
-/// Dropping the future gives up the wait, not what was asked.
+/// Dropping the future stops the wait and does not cancel the request.
 pub async fn power(
     carrier: &impl Carrier,
     action: PowerAction,
     policy: PowerPolicy,
     deadline: Instant,
 ) -> Result<PoweredBy> {
-    let answers = ping(carrier, deadline.min(after(policy.patience))).await;
+    let answers = ping(carrier, deadline.min(after(policy.agent_timeout))).await;
     let is_there = answers.is_ok();
     let asked = match answers {
         Ok(()) => by_agent(carrier, action, policy, deadline).await,
@@ -70,11 +70,11 @@ pub async fn power(
         Err(error) if action == PowerAction::Reboot => Err(error),
         Err(by_agent) => match monitor::execute(carrier, &system_powerdown {}, deadline).await {
             Ok(_) => Ok(PoweredBy::PowerButton),
-            // The agent answered a moment ago: it went down with the guest before it could do so again.
+            // The agent answered just before, so it shut down with the guest before it could answer again.
             Err(error) if is_there && error.transport_kind() == Some(ErrorKind::VmNotRunning) => {
                 Ok(PoweredBy::Agent)
             }
-            // The agent may have got the command, whether the button was refused or not.
+            // The agent may have received the command, whether the button was refused or not.
             Err(error) if is_there && error.effect() == Effect::None && by_agent.effect() != Effect::None => {
                 Err(by_agent)
             }
@@ -93,16 +93,16 @@ async fn by_agent(
         PowerAction::Shutdown => GuestShutdownMode::Powerdown,
         PowerAction::Reboot => GuestShutdownMode::Reboot,
     };
-    let patience = deadline.min(after(policy.patience));
-    let error = match agent::execute(carrier, &guest_shutdown { mode: Some(mode) }, patience).await {
+    let agent_timeout = deadline.min(after(policy.agent_timeout));
+    let error = match agent::execute(carrier, &guest_shutdown { mode: Some(mode) }, agent_timeout).await {
         Ok(_) => return Ok(()),
         Err(error) => error,
     };
-    // libvirt says so of an agent that goes down with the guest before it has answered, and so does its own clock,
-    // which counts whole seconds and may end the wait a moment before ours. A moment ago the VM was running.
+    // libvirt reports this for an agent that shuts down with the guest before it has answered. So does libvirt's own
+    // timeout, which counts whole seconds and may end shortly before ours. The VM was running just before.
     let went_down = match error.transport_kind() {
         Some(ErrorKind::VmNotRunning) => true,
-        // Newer libvirt says when the silence came before the command.
+        // Newer libvirt reports whether the agent was silent before the command.
         Some(ErrorKind::AgentUnresponsive | ErrorKind::AgentGone) => error.effect() == Effect::Unknown,
         _ => false,
     };
@@ -124,14 +124,14 @@ mod tests {
         ProtocolError::from(TransportError::Libvirt { host, operation, kind, source }).into()
     }
 
-    /// What switching off comes to, of an agent that is there and answers so, and of the button.
+    /// Runs a shutdown with an agent that answers the ping and then with `agent`, and the reply to the button.
     async fn shut_down(agent: Step, button: &str) -> Result<PoweredBy> {
         let script = Script::new([Step::from(r#"{"return":{}}"#), agent, Step::from(button)]);
         power(&script, PowerAction::Shutdown, PowerPolicy::default(), after(Duration::from_secs(60))).await
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_agent_that_was_silent_before_the_command_was_not_told() {
+    async fn an_agent_that_was_silent_before_the_command_was_not_asked() {
         const PRESSED: &str = r#"{"return":{}}"#;
         let before = agents(
             ErrorKind::AgentUnresponsive,
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_agent_that_may_have_been_told_is_not_forgotten_over_a_button_that_is_refused() {
+    async fn an_agent_that_may_have_the_command_keeps_the_effect_unknown_if_the_button_is_refused() {
         const REFUSED: &str = r#"{"error":{"class":"GenericError","desc":"no"}}"#;
         let broken = agents(ErrorKind::LibvirtError, 1, "internal error: End of file from agent socket");
         let error = shut_down(broken, REFUSED).await.unwrap_err();

@@ -8,14 +8,14 @@ use qapi::qmp::QKeyCode;
 
 use crate::nearest::nearest;
 
-/// Most keys in one chord: what one `send-key` takes.
+/// The most keys in one chord, which is the limit of one `send-key`.
 pub const CHORD_MAX: usize = 16;
 
-/// Keys that are pressed one after the other and held, then released in the opposite order.
+/// Keys that are pressed one after another and held, then released in the opposite order.
 ///
-/// Written as names joined by `-` or `+`: `ctrl-alt-del`, `shift+f10`, `a`. A name is QEMU's (`QKeyCode`), one of the
-/// usual others (`enter`, `esc`, `win`, `pageup`, …), or the character on the key (`;`, `/`, a final `-`). Case does
-/// not matter: `A` is the key, and `shift-a` the capital letter.
+/// Written as names joined by `-` or `+`: `ctrl-alt-del`, `shift+f10`, `a`. A name is one of QEMU's (`QKeyCode`), a
+/// common alternative (`enter`, `esc`, `win`, `pageup`, …), or the character on the key (`;`, `/`, a final `-`). Case
+/// is ignored: `A` is the key, and `shift-a` the capital letter.
 ///
 /// ```
 /// use atp_protocol::input::Chord;
@@ -34,39 +34,39 @@ pub struct Chord {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChordError {
-    /// There is no key in it.
-    #[error("{chord:?} names no key, or nothing between two of its separators: write it as ctrl-alt-del")]
+    /// It contains no key.
+    #[error("{chord:?} has no key, or none between two separators: write it as ctrl-alt-del")]
     Empty {
         /// The text.
         chord: String,
     },
-    /// There is no key of that name.
+    /// There is no key with that name.
     #[error("there is no key {name:?}{}", nearest.map(|near| format!(", did you mean {near:?}?")).unwrap_or_default())]
     UnknownKey {
         /// The name.
         name: String,
-        /// The name most like it, if one is.
+        /// The most similar name, if there is one.
         nearest: Option<&'static str>,
     },
-    /// A key stands in it twice.
-    #[error("the key {name:?} stands twice in {chord:?}")]
+    /// It contains a key twice.
+    #[error("the key {name:?} is in {chord:?} twice")]
     Twice {
         /// The text.
         chord: String,
         /// The key.
         name: &'static str,
     },
-    /// There are more keys in it than QEMU takes at once.
+    /// It contains more keys than QEMU accepts at once.
     #[error("{chord:?} has {keys} keys, and at most {CHORD_MAX} can be pressed together")]
     TooMany {
         /// The text.
         chord: String,
-        /// Its keys.
+        /// The number of keys in it.
         keys: usize,
     },
 }
 
-/// Other names for QEMU's keys.
+/// Alternative names of QEMU's keys.
 const ALIASES: [(&str, QKeyCode); 49] = [
     ("enter", QKeyCode::ret),
     ("return", QKeyCode::ret),
@@ -120,7 +120,7 @@ const ALIASES: [(&str, QKeyCode); 49] = [
 ];
 
 impl Chord {
-    /// A chord of these keys; none if they are no keys, too many, or one of them stands there twice.
+    /// A chord of these keys. None if they are not keys, too many, or if one of them is given twice.
     pub fn of(keys: impl IntoIterator<Item = QKeyCode>) -> Option<Self> {
         let keys: Vec<_> = keys.into_iter().collect();
         let twice = keys.iter().enumerate().any(|(at, key)| keys[..at].contains(key));
@@ -152,7 +152,7 @@ impl FromStr for Chord {
     }
 }
 
-/// The names in a chord. A `-` at its end, behind a separator or alone, is the key and separates nothing.
+/// The names in a chord. A `-` at its end, behind a separator or alone, is a key and not a separator.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let separators = ['-', '+'];
     let (rest, last) = match text.strip_suffix('-') {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_qemus_or_the_usual_ones() {
+    fn names_are_qemus_or_common_alternatives() {
         for (text, expected) in [
             ("a", "a"),
             ("A", "a"),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_chord_says_why() {
+    fn an_invalid_chord_is_an_error_with_a_reason() {
         for (text, said) in [
             ("", "no key"),
             ("+", "no key"),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn no_alias_hides_a_name_of_qemus() {
+    fn no_alias_hides_a_key_of_qemu() {
         for (alias, _) in ALIASES {
             assert_eq!(QKeyCode::from_name(alias), None, "{alias}");
         }
@@ -247,7 +247,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_again(keys in proptest::collection::hash_set(1..QKeyCode::COUNT, 1..=CHORD_MAX)) {
+        fn display_parses_again(keys in proptest::collection::hash_set(1..QKeyCode::COUNT, 1..=CHORD_MAX)) {
             let chord = Chord::of(keys.into_iter().map(|at| QKeyCode::VARIANTS[at])).unwrap();
             prop_assert_eq!(chord.to_string().parse::<Chord>().unwrap(), chord);
         }

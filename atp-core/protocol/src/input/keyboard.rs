@@ -1,4 +1,4 @@
-//! Pressing keys (`send-key`).
+//! Presses keys (`send-key`).
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::error::{ProtocolError, Result};
 use crate::monitor;
 use crate::peer::Peer;
 
-/// How fast keys are pressed.
+/// The speed of key presses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyTiming {
-    /// How long QEMU waits after each key goes down and after each comes up, whole milliseconds: a chord of two
-    /// keys takes four times that. 10 ms is QEMU's own default; a guest that loses keys wants more.
+    /// The time that QEMU waits after each key press and after each release, whole milliseconds: a chord of two keys
+    /// takes four times as long. QEMU's own default is 10 ms. A guest that loses keys needs more.
     pub hold: Duration,
 }
 
@@ -26,28 +26,29 @@ impl Default for KeyTiming {
 }
 
 impl KeyTiming {
-    /// QEMU's argument; it takes 0 for its own default.
+    /// QEMU's argument. QEMU uses its own default for 0.
     fn hold_ms(&self) -> i64 {
         i64::try_from(self.hold.as_millis()).unwrap_or(i64::MAX).max(1)
     }
 
-    /// How long QEMU works on a chord.
+    /// The time that QEMU needs for a chord.
     fn takes(&self, chord: &Chord) -> Duration {
         let waits = u32::try_from(2 * chord.keys().len()).unwrap_or(u32::MAX);
         Duration::from_millis(self.hold_ms().unsigned_abs()).saturating_mul(waits)
     }
 }
 
-/// Presses chords, one after the other, and returns when the last is released.
+/// Presses chords one after another, and returns when the last is released.
 ///
-/// QEMU itself releases the keys, also when this is dropped or its connection breaks half-way. It is given a
-/// chord only when it is done with the one before: it would queue them, and of a long queue drop the end.
+/// QEMU itself releases the keys, also if this future is dropped or its connection breaks. The next chord is only sent
+/// when QEMU has finished the previous one: QEMU would queue it, and drops the end of a long queue.
 ///
 /// # Errors
 /// [`Timeout`](ProtocolError::Timeout) for a chord that cannot be pressed and released by the deadline;
-/// [`InputIncomplete`](ProtocolError::InputIncomplete) if some had been pressed before it failed or the time was up.
+/// [`InputIncomplete`](ProtocolError::InputIncomplete) if some chords had been pressed before the failure or the
+/// deadline.
 ///
-/// Dropping the future leaves the rest unpressed.
+/// Dropping the future leaves the remaining chords unpressed.
 pub async fn press(
     carrier: &impl Carrier,
     chords: &[Chord],
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_chord_waits_until_the_one_before_is_released() {
+    async fn a_chord_waits_until_the_previous_one_is_released() {
         let script = Script::new([r#"{"return":{}}"#]);
         let started = Instant::now();
         let chords = ["ctrl-alt-del".parse().unwrap(), "a".parse().unwrap()];
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_typed_before_a_failure_is_told() {
+    async fn an_error_has_the_number_of_keys_that_were_sent() {
         let refused = r#"{"error":{"class":"GenericError","desc":"no"}}"#;
         let strokes = Layout::US.strokes("abc").unwrap();
         let script = Script::new([refused]);

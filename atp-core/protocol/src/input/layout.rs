@@ -1,24 +1,25 @@
-//! Which keys make which characters.
+//! The keys that produce each character.
 
 use qapi::qmp::QKeyCode;
 
 use super::chord::Chord;
 
-/// A keyboard layout as the guest has it configured: QEMU sends keys, and the guest makes characters of them.
+/// A keyboard layout as configured in the guest: QEMU sends keys, and the guest converts them to characters.
 ///
-/// Layouts are data. Dead keys are left out: they make no character by themselves.
+/// Layouts are data. Dead keys are left out, because they do not produce a character by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     name: &'static str,
-    /// What each of the [`KEYS`] makes alone, with Shift, and with AltGr; a space where it makes none.
+    /// The characters that each of the [`KEYS`] produces alone, with Shift, and with AltGr; a space if it produces
+    /// none.
     levels: [&'static str; 3],
 }
 
-/// What is held for each of the three.
+/// The modifier keys of the three columns.
 const LEVELS: [Option<QKeyCode>; 3] = [None, Some(QKeyCode::shift), Some(QKeyCode::alt_r)];
 
-/// The keys that make characters, row by row. They are named by where they are on an American keyboard; `less` is the
-/// one that this does not have, beside the left Shift.
+/// The keys that produce characters, row by row, named by their position on an American keyboard. `less` is the key
+/// beside the left Shift that an American keyboard does not have.
 #[rustfmt::skip]
 const KEYS: [QKeyCode; 48] = [
     QKeyCode::grave_accent, QKeyCode::_1, QKeyCode::_2, QKeyCode::_3, QKeyCode::_4, QKeyCode::_5, QKeyCode::_6,
@@ -37,7 +38,7 @@ const KEYS: [QKeyCode; 48] = [
 pub struct UntypableCharacter {
     /// The character.
     pub character: char,
-    /// Which one of the text it is, from 1.
+    /// Its position in the text, from 1.
     pub position: usize,
     /// The layout's name.
     pub layout: &'static str,
@@ -63,10 +64,10 @@ impl Layout {
         ],
     };
 
-    /// All of them.
+    /// All layouts.
     pub const ALL: [Layout; 2] = [Layout::US, Layout::DE];
 
-    /// The layout of that name, as `setxkbmap` names it.
+    /// The layout with that name, as in `setxkbmap`.
     pub fn by_name(name: &str) -> Option<Layout> {
         Layout::ALL.into_iter().find(|layout| layout.name == name)
     }
@@ -76,7 +77,7 @@ impl Layout {
         self.name
     }
 
-    /// The strokes that type a text, one for each character. A line feed, with or without a carriage return before
+    /// The key strokes that type a text, one for each character. A line feed, with or without a carriage return before
     /// it, is Enter.
     ///
     /// # Errors
@@ -95,7 +96,7 @@ impl Layout {
         Ok(strokes)
     }
 
-    /// The keys that make one character.
+    /// The keys that produce one character.
     pub fn stroke(&self, character: char) -> Option<Chord> {
         let control = match character {
             '\n' | '\r' => Some(QKeyCode::ret),
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_key_makes_is_named() {
+    fn a_character_without_a_key_is_named() {
         let error = Layout::US.strokes("naïve").unwrap_err();
         assert_eq!(error, UntypableCharacter { character: 'ï', position: 3, layout: "us" });
     }
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layout_makes_each_character_once() {
+    fn a_layout_has_each_character_once() {
         for layout in Layout::ALL {
             assert_eq!(Layout::by_name(layout.name()), Some(layout));
             assert!(layout.levels.iter().all(|made| made.chars().count() <= KEYS.len()), "{}", layout.name());

@@ -1,8 +1,8 @@
-//! Keyboard and mouse, as if someone sat at the VM (`send-key`, `input-send-event`).
+//! Keyboard and mouse input (`send-key`, `input-send-event`).
 //!
-//! A [`Chord`] is pressed together and released; text becomes one stroke a character through a [`Layout`]; the
-//! mouse is a [`MouseAction`]. QEMU delivers to whatever input device the guest uses. That it did so does not mean
-//! that anything in the guest took notice.
+//! A [`Chord`] is pressed together and released. A [`Layout`] converts text to one key stroke per character. A
+//! [`MouseAction`] is an action of the mouse. QEMU delivers them to the input device that the guest uses. Success does
+//! not mean that a program in the guest reacted.
 
 mod chord;
 mod keyboard;

@@ -1,4 +1,4 @@
-//! What is done with the mouse, and where.
+//! Mouse actions and points of the screen.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use qapi::qmp::InputButton;
 /// The largest value of an absolute axis (`INPUT_EVENT_ABS_MAX`).
 const AXIS_MAX: u32 = 0x7fff;
 
-/// Something done with the mouse.
+/// A mouse action.
 ///
 /// ```
 /// use atp_protocol::input::MouseAction;
@@ -27,23 +27,23 @@ pub enum MouseAction {
     Click {
         /// The button.
         button: Button,
-        /// How often: 2 is a double click.
+        /// The number of clicks: 2 is a double click.
         times: u8,
-        /// Where.
+        /// The point, or none for the present position.
         at: Option<Point>,
     },
     /// Turn the wheel.
     Scroll {
-        /// By so many notches: down if positive, up if negative.
+        /// The number of notches: down if positive, up if negative.
         notches: i16,
     },
     /// Press a button at one point, move, and release it at another.
     Drag {
         /// The button.
         button: Button,
-        /// Where it is pressed.
+        /// The point where it is pressed.
         from: Point,
-        /// Where it is released.
+        /// The point where it is released.
         to: Point,
     },
 }
@@ -60,38 +60,38 @@ pub enum Button {
     Extra,
 }
 
-/// A point of the screen, from its left and upper edges.
+/// A point of the screen, measured from its left and upper edges.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
-    /// From the left.
+    /// The distance from the left edge.
     pub x: Coordinate,
-    /// From above.
+    /// The distance from the upper edge.
     pub y: Coordinate,
 }
 
-/// How far to the right, or down. Written as `640` (pixels), `0.5` or `50%` (of the screen).
+/// A distance to the right, or down. Written as `640` (pixels), or `0.5` or `50%` (of the screen).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Coordinate {
     /// A pixel, from 0.
     Pixel(u32),
-    /// A part of the screen, from 0 to 1.
+    /// A fraction of the screen, from 0 to 1.
     Fraction(f64),
 }
 
-/// The size of a screen, pixels.
+/// The size of a screen, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScreenSize {
-    /// From left to right.
+    /// The width.
     pub width: u32,
-    /// From top to bottom.
+    /// The height.
     pub height: u32,
 }
 
-/// Why words are nothing to do with a mouse, or a point not one of the screen.
+/// Why words do not form a mouse action, or a point is not on the screen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MouseError {
-    /// Not one of the forms.
+    /// None of the known forms.
     #[error(
         "{words:?} is none of: move X Y, click [BUTTON] [X Y], double-click [BUTTON] [X Y], scroll N, \
          drag [BUTTON] X Y X Y"
@@ -101,23 +101,23 @@ pub enum MouseError {
         words: String,
     },
     /// Not a coordinate.
-    #[error("{text:?} is no coordinate: expected a pixel (640), or a part of the screen (0.5 or 50%)")]
+    #[error("{text:?} is not a coordinate: expected a pixel (640), or a fraction of the screen (0.5 or 50%)")]
     NoCoordinate {
         /// The text.
         text: String,
     },
     /// A pixel outside of the screen.
-    #[error("there is no pixel {pixel}: the screen has {size}, counted from 0")]
+    #[error("there is no pixel {pixel}: the screen has {size} pixels, counted from 0")]
     OffScreen {
         /// The pixel.
         pixel: u32,
-        /// How many there are in that direction.
+        /// The number of pixels in that direction.
         size: u32,
     },
 }
 
 impl MouseAction {
-    /// Reads an action as it is typed; see [`MouseError::NoAction`] for the forms.
+    /// Parses an action as a user types it; see [`MouseError::NoAction`] for the forms.
     ///
     /// # Errors
     /// What is wrong with the words.
@@ -148,7 +148,7 @@ impl MouseAction {
         }
     }
 
-    /// Whether it names pixels, and so can only be done with the size of the screen.
+    /// Whether it contains pixels, and therefore needs the size of the screen.
     pub fn needs_screen_size(&self) -> bool {
         let pixels = |point: &Point| {
             [point.x, point.y].iter().any(|coordinate| matches!(coordinate, Coordinate::Pixel(_)))
@@ -197,7 +197,7 @@ impl Point {
         Ok(Point { x: x.parse()?, y: y.parse()? })
     }
 
-    /// The values of the two absolute axes. Without a screen size pixels are off the screen.
+    /// The values of the two absolute axes. Without a screen size, pixels count as off the screen.
     pub(super) fn axes(&self, screen: Option<ScreenSize>) -> Result<[i64; 2], MouseError> {
         let ScreenSize { width, height } = screen.unwrap_or(ScreenSize { width: 0, height: 0 });
         Ok([self.x.axis(width)?, self.y.axis(height)?])
@@ -205,9 +205,9 @@ impl Point {
 }
 
 impl Coordinate {
-    /// The value of an absolute axis over `size` pixels.
+    /// The value of an absolute axis for a screen of `size` pixels in that direction.
     ///
-    /// The middle of the pixel, so that it is hit again when the guest scales the value back, rounding or not.
+    /// It is the middle of the pixel, so that the guest's scaling hits the same pixel with and without rounding.
     fn axis(self, size: u32) -> Result<i64, MouseError> {
         match self {
             Coordinate::Pixel(pixel) if pixel >= size => Err(MouseError::OffScreen { pixel, size }),
@@ -216,7 +216,7 @@ impl Coordinate {
                 let value = middle * u64::from(AXIS_MAX + 1) / (2 * u64::from(size));
                 Ok(value.min(u64::from(AXIS_MAX)).cast_signed())
             }
-            // A cast of a float saturates.
+            // A cast from a float saturates.
             Coordinate::Fraction(part) => Ok((part.clamp(0.0, 1.0) * f64::from(AXIS_MAX)).round() as i64),
         }
     }
@@ -243,7 +243,7 @@ fn no_coordinate(text: &str) -> MouseError {
 }
 
 impl fmt::Display for MouseAction {
-    /// The words that [`from_words`](MouseAction::from_words) takes; those that may be left out too.
+    /// The words that [`from_words`](MouseAction::from_words) parses, including the optional ones.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             MouseAction::Move(to) => write!(f, "move {to}"),
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn other_words_are_refused_with_the_forms_there_are() {
+    fn other_words_are_refused_with_the_list_of_forms() {
         for words in ["", "hover 1 2", "move 1", "move 1 2 3", "scroll x", "scroll 99999", "drag 1 2"] {
             assert!(matches!(action(words), Err(MouseError::NoAction { .. })), "{words}");
         }
@@ -325,14 +325,14 @@ mod tests {
     }
 
     #[test]
-    fn the_edges_are_the_axes_ends() {
+    fn the_edges_of_the_screen_are_the_ends_of_the_axes() {
         assert_eq!(Coordinate::Fraction(0.0).axis(0), Ok(0));
         assert_eq!(Coordinate::Fraction(1.0).axis(0), Ok(0x7fff));
         assert_eq!(Coordinate::Pixel(720).axis(720), Err(MouseError::OffScreen { pixel: 720, size: 720 }));
     }
 
     proptest! {
-        /// A guest makes pixels of the value by scaling it back, rounding down.
+        /// A guest scales the value back to pixels and rounds down.
         #[test]
         fn a_pixel_is_hit(size in 1u32..=16384, part in 0.0f64..1.0) {
             let pixel = (f64::from(size) * part) as u32;

@@ -1,4 +1,4 @@
-//! Moving and clicking the mouse (`input-send-event`).
+//! Moves and clicks the mouse (`input-send-event`).
 
 use std::time::Duration;
 
@@ -12,15 +12,14 @@ use crate::error::{ProtocolError, Result};
 use crate::monitor;
 use crate::reserve::after;
 
-/// How fast the mouse is.
+/// The speed of mouse actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MouseTiming {
-    /// How long a button is held, and how long it is let alone before it is pressed again.
+    /// How long a button is held, and the pause before it is pressed again.
     pub hold: Duration,
-    /// How many steps the pointer takes when it drags something: guests want to see it move.
+    /// The number of pointer steps in a drag: guests need to see a movement.
     pub drag_steps: u16,
-    /// How much of the time is kept back for releasing a button that is down when the rest is used up; half of the
-    /// time if that is less.
+    /// The time reserved for releasing a button after a timeout; at most half of the time.
     pub release: Duration,
 }
 
@@ -30,16 +29,16 @@ impl Default for MouseTiming {
     }
 }
 
-/// What QEMU is told at once.
+/// The events in one command.
 type Step = Vec<InputEvent>;
 
-/// Does something with the mouse of a VM. Points need an absolute pointing device, such as a tablet, which QEMU
-/// says if it is not there; `screen` is needed for an action that [names pixels](MouseAction::needs_screen_size).
+/// Carries out a mouse action in a VM. Points need an absolute pointing device, such as a tablet; QEMU reports an error
+/// if there is none. `screen` is needed for an action that [contains pixels](MouseAction::needs_screen_size).
 ///
 /// # Errors
 /// [`InvalidCommand`](ProtocolError::InvalidCommand) for a point off the screen;
-/// [`InputIncomplete`](ProtocolError::InputIncomplete) if it had begun before it failed or the time was up. A button
-/// that is down then is released first, if QEMU still answers.
+/// [`InputIncomplete`](ProtocolError::InputIncomplete) if the action had begun before the failure or the deadline. A
+/// button that is down at that time is released first, if QEMU still answers.
 ///
 /// Dropping the future while a button is down leaves it down.
 pub async fn point(
@@ -60,12 +59,12 @@ pub async fn point(
         }
         let result = send(carrier, events, until).await;
         if let Err(error) = result {
-            // A first step that may have been taken may have been the press.
+            // If the first step may have been executed, it may have pressed the button.
             if let Some(button) = button.filter(|_| done > 0 || error.effect() != Effect::None) {
                 // The first failure is the one to report.
                 let _second = send(carrier, vec![pressed(button, false)], deadline).await;
             }
-            return Err(ProtocolError::incomplete_input("step of the mouse", done, total, error));
+            return Err(ProtocolError::incomplete_input("mouse step", done, total, error));
         }
     }
     Ok(())
@@ -76,7 +75,7 @@ async fn send(carrier: &impl Carrier, events: Step, deadline: Instant) -> Result
     monitor::execute(carrier, &command, deadline).await.map(drop)
 }
 
-/// What is sent, with a pause between one step and the next, and the button that is down on the way.
+/// The commands to send, with a pause between them, and the button that is down in between.
 fn steps(
     action: &MouseAction,
     screen: Option<ScreenSize>,
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_drag_ends_where_it_is_to_and_a_scroll_is_one_notch_at_a_time() {
+    async fn a_drag_ends_at_its_point_and_a_scroll_is_one_notch_per_step() {
         let steps = sent("drag 0.0 0.0 1.0 1.0").await;
         assert_eq!(steps.len(), 13);
         assert_eq!(steps[11][1]["data"]["value"], 0x7fff);
@@ -194,10 +193,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_button_is_released_in_time_when_the_time_is_up() {
+    async fn a_button_is_released_before_the_deadline() {
         let slow = MouseTiming { hold: Duration::from_secs(2), ..MouseTiming::default() };
         let endless = MouseTiming { hold: Duration::MAX, ..MouseTiming::default() };
-        // The time is up between two steps, and while one of them is not answered, the press among them.
+        // The work deadline passes between two steps, or while a step is not answered, for example the press.
         let never = Duration::from_secs(60);
         for (words, timing, replies) in [
             ("drag 0.1 0.1 0.9 0.9", slow, vec![Step::late(Duration::from_millis(1), DONE)]),

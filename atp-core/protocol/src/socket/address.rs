@@ -1,4 +1,4 @@
-//! Where a socket is and what is spoken on it, as a URI says it.
+//! The address of a socket and the protocol spoken on it, as a URI.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use crate::peer::Peer;
 
-/// A socket on which QEMU's monitor or a guest agent is reached.
+/// A socket of QEMU's monitor or of a guest agent.
 ///
-/// `qmp+unix:///run/vm.qmp`, `qmp+tcp://HOST:PORT`, and the same with `qga`. A path is taken as it stands, without
-/// escapes; an IPv6 address stands in brackets. There is no default port.
+/// `qmp+unix:///run/vm.qmp`, `qmp+tcp://HOST:PORT`, and the same with `qga`. A path is used as it is, without escapes.
+/// An IPv6 address is in brackets. There is no default port.
 ///
 /// ```
 /// use atp_protocol::Peer;
@@ -22,20 +22,20 @@ use crate::peer::Peer;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SocketAddress {
-    /// Who answers there.
+    /// The peer that answers on it.
     pub peer: Peer,
-    /// Where it is.
+    /// Its location.
     pub place: Place,
 }
 
-/// Where a socket is.
+/// The location of a socket.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// A Unix socket of this machine.
+    /// A Unix socket on this machine.
     Unix(PathBuf),
     /// A TCP port.
     Tcp {
-        /// A name or an address; an IPv6 address without brackets.
+        /// A host name or an address. An IPv6 address is without brackets.
         host: String,
         /// The port.
         port: u16,
@@ -66,8 +66,8 @@ impl FromStr for SocketAddress {
             _ => return Err(wrong("unknown scheme")),
         };
         let place = match transport {
-            "unix" if !rest.starts_with('/') => return Err(wrong("no absolute path")),
-            "unix" if rest.contains('\0') => return Err(wrong("a NUL character")),
+            "unix" if !rest.starts_with('/') => return Err(wrong("the path is not absolute")),
+            "unix" if rest.contains('\0') => return Err(wrong("the path has a NUL character")),
             "unix" => Place::Unix(PathBuf::from(rest)),
             "tcp" => {
                 let authority = rest.strip_suffix('/').unwrap_or(rest);
@@ -76,7 +76,7 @@ impl FromStr for SocketAddress {
                     port.parse().ok().filter(|port| *port != 0).ok_or_else(|| wrong("no valid port"))?;
                 let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
                     Some(address) if address.parse::<std::net::Ipv6Addr>().is_ok() => address,
-                    Some(_) => return Err(wrong("no IPv6 address in the brackets")),
+                    Some(_) => return Err(wrong("the brackets have no IPv6 address")),
                     None if host.is_empty() || host.contains(['/', '@', ':', '[', ']', ' ', '\0']) => {
                         return Err(wrong("no host"));
                     }
@@ -128,20 +128,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_invalid_address_is_an_error_with_a_reason() {
         for (uri, reason) in [
             ("/run/vm.sock", "no scheme"),
             ("qemu+tcp://h/system", "unknown scheme"),
             ("qmp+ssh://h:1", "unknown scheme"),
-            ("qmp+unix://run/vm", "no absolute path"),
-            ("qmp+unix:///a\0b", "a NUL character"),
+            ("qmp+unix://run/vm", "the path is not absolute"),
+            ("qmp+unix:///a\0b", "the path has a NUL character"),
             ("qmp+tcp://h", "no port"),
             ("qmp+tcp://h:0", "no valid port"),
             ("qmp+tcp://h:99999", "no valid port"),
             ("qmp+tcp://:1", "no host"),
             ("qmp+tcp://u@h:1", "no host"),
             ("qmp+tcp://a:b:1", "no host"),
-            ("qmp+tcp://[h]:1", "no IPv6 address in the brackets"),
+            ("qmp+tcp://[h]:1", "the brackets have no IPv6 address"),
         ] {
             assert_eq!(uri.parse::<SocketAddress>().unwrap_err().reason, reason, "{uri}");
         }
@@ -149,7 +149,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic_and_what_parses_is_shown_so_that_it_parses_again(
+        fn no_text_makes_it_panic_and_display_parses_again(
             uri in r"(qmp|qga|x)\+(unix|tcp|y)://\PC{0,20}(:[0-9]{0,6})?|\PC{0,20}",
         ) {
             if let Ok(address) = uri.parse::<SocketAddress>() {

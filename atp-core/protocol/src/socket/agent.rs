@@ -1,8 +1,8 @@
-//! What is under way on an agent's link: one command at a time, each after the agent was found to be in step.
+//! The calls on an agent's link: one command at a time, each after the agent is synchronised.
 //!
-//! The agent's replies carry no id, and its channel outlives our connection: the reply to a command that was given
-//! up, here or by an earlier client, would be taken for the next one's. So after anything that went wrong, and at the
-//! start, `guest-sync-delimited` is sent with a number nobody has used: all that comes before its answer is dropped.
+//! The agent's replies carry no id, and its channel outlives our connection: the reply to an abandoned command, ours or
+//! that of an earlier client, would be mistaken for the reply to the next one. So at the start, and after every
+//! failure, `guest-sync-delimited` is sent with a new random number, and everything before its answer is dropped.
 
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -14,20 +14,19 @@ use super::end::Ended;
 use super::end::{LinkEnd, SendError};
 use super::outbox::Outbox;
 
-/// One agent's link.
+/// The link to one agent.
 pub(super) struct Agent {
     config: SocketConfig,
-    /// Whoever holds it is the one whose command is under way. True if the next line will be the reply to the
-    /// next command.
-    in_step: tokio::sync::Mutex<bool>,
+    /// Locked by the caller whose command is under way. True if the next line will be the reply to the next command.
+    synchronised: tokio::sync::Mutex<bool>,
     expected: Mutex<Expected>,
     ended: Ended,
 }
 
-/// What the next line is to be. Replaced when the next command comes; until then a late line finds nobody.
+/// The expected next line. The next command replaces it; until then a late line is dropped.
 enum Expected {
     Nothing,
-    /// The answer to the synchronisation of this number, and nothing before it.
+    /// The answer to the synchronisation with this number, directly after a sentinel.
     Sync(u32, oneshot::Sender<Answer>),
     Reply(oneshot::Sender<Answer>),
     /// The link has ended.
@@ -46,29 +45,29 @@ impl Agent {
     pub(super) fn new(config: SocketConfig, ended: Ended) -> Self {
         Agent {
             config,
-            in_step: tokio::sync::Mutex::new(false),
+            synchronised: tokio::sync::Mutex::new(false),
             expected: Mutex::new(Expected::Nothing),
             ended,
         }
     }
 
-    /// Sends a command and waits for its reply. `sent` is called when the agent has proven to be in step and the
-    /// command is on its way: before that, nothing was asked of it.
+    /// Sends a command and waits for its reply. `sent` is called when the agent is synchronised and the command is
+    /// being sent. Before that, the agent was not asked to do anything.
     ///
-    /// Cancel safe: the next command finds the agent out of step and synchronises first.
+    /// Cancel safe: the next command finds the agent not synchronised and synchronises it first.
     pub(super) async fn send(&self, outbox: &Outbox, command: &str, sent: impl FnOnce()) -> Answer {
-        let mut in_step = self.in_step.lock().await;
-        if !*in_step {
+        let mut synchronised = self.synchronised.lock().await;
+        if !*synchronised {
             self.synchronise(outbox).await?;
         }
         let (answer, answered) = oneshot::channel();
         self.expect(Expected::Reply(answer))?;
-        *in_step = false;
+        *synchronised = false;
         outbox.put(&[command.as_bytes(), b"\n"]).await;
         sent();
         let answer =
             answered.await.unwrap_or_else(|_| Err(SendError::Ended { end: self.ended.reason(), sent: true }));
-        *in_step = match &answer {
+        *synchronised = match &answer {
             Ok(text) => is_reply(text),
             Err(SendError::TooLarge { .. }) => true,
             Err(SendError::Ended { .. }) => false,
@@ -76,13 +75,13 @@ impl Agent {
         answer
     }
 
-    /// Returns when the agent has answered a number that is new. Cancel safe.
+    /// Returns when the agent has answered a new number. Cancel safe.
     pub(super) async fn synchronise(&self, outbox: &Outbox) -> Result<(), SendError> {
         let number = fastrand::u32(..);
         let (answer, answered) = oneshot::channel();
         self.expect(Expected::Sync(number, answer))?;
         let command = format!(r#"{{"execute":"guest-sync-delimited","arguments":{{"id":{number}}}}}"#);
-        // The sentinel makes the agent forget what it may have got of an earlier command.
+        // The sentinel makes the agent drop an incomplete earlier command.
         outbox.put(&[&[SENTINEL], command.as_bytes(), b"\n"]).await;
         match answered.await {
             Ok(answer) => answer.map(drop),
@@ -99,7 +98,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Takes what the peer sent. Nothing that an agent's channel brings ends the link by itself.
+    /// Handles a line from the peer. Nothing on an agent's channel ends the link by itself.
     pub(super) fn receive(&self, frame: Frame) -> Result<(), LinkEnd> {
         let mut expected = self.expected.lock();
         let limit = self.config.max_reply;
@@ -121,28 +120,28 @@ impl Agent {
                 (Err(SendError::TooLarge { size: skipped.size, limit }), end)
             }
             _ => {
-                tracing::debug!("the agent's channel brought something nobody waits for");
+                tracing::debug!("an unexpected line on the agent's channel was dropped");
                 return Ok(());
             }
         };
         let answered = std::mem::replace(&mut *expected, Expected::Nothing);
-        // Not under the lock: who is woken may want it at once.
+        // Not under the lock: the task that is woken may want it at once.
         drop(expected);
         if let Expected::Sync(_, waiting) | Expected::Reply(waiting) = answered {
-            // An error means that the caller left before.
+            // An error means that the caller has dropped its future.
             let _left = waiting.send(answer);
         }
         end
     }
 
-    /// The link has ended: whoever waits is told.
+    /// Fails the caller that waits, because the link has ended.
     pub(super) fn end(&self) {
         *self.expected.lock() = Expected::End;
     }
 }
 
-/// Whether a line begins and ends as replies do. Whoever waits for it reads it; here it is only seen whether the agent is
-/// in step, and to take it for out of step costs no more than another synchronisation.
+/// Whether a line begins and ends as a reply does. The caller parses it; here it only decides whether the agent is
+/// synchronised, and a wrong "no" costs only one more synchronisation.
 fn is_reply(text: &str) -> bool {
     let begins = [r#"{"return":"#, r#"{"error":"#].iter().any(|member| text.starts_with(member));
     begins && text.ends_with('}')
@@ -157,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_is_told_by_its_beginning() {
+    fn a_reply_is_recognised_by_its_beginning_and_end() {
         for (text, expected) in [
             (r#"{"return":{}}"#, true),
             (r#"{"return": null}"#, true),

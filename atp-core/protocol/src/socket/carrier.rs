@@ -1,4 +1,4 @@
-//! Commands over direct sockets.
+//! Sends commands over direct sockets.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,12 +15,12 @@ use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
 use crate::peer::Peer;
 
-/// Carries commands to one VM over leased links to its sockets.
+/// Sends commands to one VM over leased links to its sockets.
 pub struct SocketCarrier<'c> {
     links: [Option<&'c SocketConnection>; 2],
 }
 
-/// The fields of a command that are looked at.
+/// The fields of a command that are checked.
 #[derive(Deserialize)]
 struct Outgoing {
     id: Option<IgnoredAny>,
@@ -29,7 +29,7 @@ struct Outgoing {
     out_of_band: Option<IgnoredAny>,
 }
 
-/// How far a call got, for when it is cut off.
+/// The progress of a call, for the case that it is cut off.
 #[derive(Default)]
 struct Progress {
     /// The link has the command, and may have to synchronise first.
@@ -39,20 +39,20 @@ struct Progress {
 }
 
 impl<'c> SocketCarrier<'c> {
-    /// A carrier over one link: to the VM's monitor, or to its agent.
+    /// Creates a carrier over one link, to the VM's monitor or to its agent.
     pub fn new(connection: &'c SocketConnection) -> Self {
         SocketCarrier { links: [Some(connection), None] }
     }
 
-    /// Adds the link to the same VM's other socket.
+    /// Adds the link to the other socket of the same VM.
     pub fn with(self, connection: &'c SocketConnection) -> Self {
         SocketCarrier { links: [self.links[0], Some(connection)] }
     }
 
-    /// The monitor's events from now on, for as long as its link lives. Ends by `deadline`.
+    /// Returns the monitor's events from now until its link ends. Ends by `deadline`.
     ///
     /// # Errors
-    /// [`NoChannel`](ProtocolError::NoChannel) without a link to a monitor; else why there is no link.
+    /// [`NoChannel`](ProtocolError::NoChannel) without a link to a monitor, otherwise why there is no link.
     ///
     /// Cancel safe.
     pub async fn events(&self, deadline: Instant) -> Result<MonitorEvents> {
@@ -73,9 +73,9 @@ impl<'c> SocketCarrier<'c> {
 }
 
 impl Carrier for SocketCarrier<'_> {
-    /// Ends at `deadline`, at the lease's deadline or when the call's own time is up, whichever is first.
+    /// Ends at `deadline`, at the lease's deadline or at the call's own time limit, whichever is first.
     ///
-    /// The id of a monitor command is the carrier's own.
+    /// The carrier sets the id of a monitor command itself.
     async fn send(&self, peer: Peer, command: &str, deadline: Instant) -> Result<String> {
         check(command)?;
         if Instant::now() >= deadline {
@@ -96,13 +96,13 @@ impl Carrier for SocketCarrier<'_> {
         }
     }
 
-    fn command_max(&self, _channel: Peer) -> usize {
+    fn command_max(&self, _peer: Peer) -> usize {
         let limits = self.links.iter().flatten().map(|link| link.connector().config().max_command);
         limits.min().unwrap_or(0)
     }
 }
 
-/// None if this link leads to another channel.
+/// Returns none if this link leads to the other peer.
 async fn send_over(
     connection: &SocketConnection,
     peer: Peer,
@@ -114,7 +114,7 @@ async fn send_over(
         Peer::Agent => "QGA command",
     };
     let call = connection.call(operation, None, async |link, _in_flight| {
-        if link.channel() != peer {
+        if link.peer() != peer {
             return Ok(None);
         }
         let limit = link.max_command();
@@ -152,7 +152,7 @@ impl Progress {
         self.failure.lock().take()
     }
 
-    /// A call that was cut off: an agent that did not even answer the synchronisation was not asked.
+    /// The error of a call that was cut off. An agent that did not even answer the synchronisation was not asked.
     fn timed_out(&self, peer: Peer) -> ProtocolError {
         let sent = self.sent.load(Ordering::Acquire);
         if peer == Peer::Agent && !sent && self.begun.load(Ordering::Acquire) {
@@ -162,18 +162,18 @@ impl Progress {
     }
 }
 
-/// Refuses what would put the monitor's or the agent's parser out of step.
+/// Refuses text that would desynchronise the parser of the monitor or the agent.
 fn check(command: &str) -> Result<()> {
     let invalid = |reason: String| Err(ProtocolError::InvalidCommand { reason });
     match serde_json::from_str::<Outgoing>(command) {
         Err(error) => invalid(error.to_string()),
         Ok(Outgoing { execute: None, out_of_band: None, .. }) => {
-            invalid("it is no JSON object with `execute`".to_owned())
+            invalid("it is not a JSON object with `execute`".to_owned())
         }
-        Ok(Outgoing { id: Some(_), .. }) => invalid("it has an `id`, which is the carrier's".to_owned()),
-        // Any JSON sequence of the right length would do for serde.
+        Ok(Outgoing { id: Some(_), .. }) => invalid("it has an `id`, which the carrier sets".to_owned()),
+        // serde would also accept a JSON list of the right length.
         Ok(_) if !command.trim_start().starts_with('{') => {
-            invalid("it is no JSON object with `execute`".to_owned())
+            invalid("it is not a JSON object with `execute`".to_owned())
         }
         Ok(_) => Ok(()),
     }

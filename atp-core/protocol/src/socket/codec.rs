@@ -1,7 +1,7 @@
-//! Bytes to messages: one message a line, of bounded length.
+//! Splits bytes into messages: one message per line, of bounded length.
 //!
-//! QEMU and the agent write one JSON value a line. A byte 0xFF, which is in no JSON text, comes before the reply to
-//! `guest-sync-delimited`: whatever stands before it is the rest of something older.
+//! QEMU and the agent write one JSON value per line. A byte 0xFF, which no JSON text contains, precedes the reply to
+//! `guest-sync-delimited`: everything before it belongs to an older message.
 
 use std::io;
 
@@ -13,21 +13,21 @@ use super::config::Oversized;
 /// The byte before the reply to `guest-sync-delimited`, and before such a command.
 pub const SENTINEL: u8 = 0xFF;
 
-/// How much of the beginning and of the end of a line that is too long is kept, to tell what it was.
+/// How many bytes of the beginning and of the end of a line that is too long are kept, to identify it.
 const ENDS_KEPT: usize = 128;
-/// A buffer that has grown beyond this is given back once it is empty.
+/// A buffer larger than this is freed when it is empty.
 const BUFFER_KEPT: usize = 64 * 1024;
-/// A fresh buffer's room, bytes: most replies are shorter.
+/// The capacity of a new buffer, bytes: most replies are shorter.
 const BUFFER_FRESH: usize = 8 * 1024;
 
-/// Splits what a peer sends into lines.
+/// Splits a peer's bytes into lines.
 ///
-/// Never holds more than its limit and what one read brings, and never fails by itself.
+/// It never holds more than its limit and the bytes of one read, and never fails by itself.
 #[derive(Debug)]
 pub struct LineCodec {
     max: usize,
     oversized: Oversized,
-    /// How much of the buffer is known to hold no end of a line.
+    /// The number of bytes in the buffer that are known to contain no end of line.
     scanned: usize,
     skipped: Option<Skipped>,
     after_sentinel: bool,
@@ -36,31 +36,31 @@ pub struct LineCodec {
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// Whether a [`SENTINEL`] stood before it.
+    /// Whether a [`SENTINEL`] preceded it.
     pub after_sentinel: bool,
-    /// What it holds.
+    /// Its content.
     pub content: Content,
 }
 
-/// What a line holds.
+/// The content of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Text; not empty, and without the end of the line.
+    /// Text, not empty, without the end of the line.
     Text(String),
-    /// Something that is not UTF-8: its first bytes.
+    /// Bytes that are not UTF-8: the first ones.
     NotText(Vec<u8>),
-    /// More than the limit.
+    /// A line longer than the limit.
     TooLong(Skipped),
 }
 
-/// What is kept of a line that is too long.
+/// The part that is kept of a line that is too long.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Skipped {
     /// Its length, bytes.
     pub size: u64,
-    /// How it begins.
+    /// Its beginning.
     pub head: Vec<u8>,
-    /// How it ends.
+    /// Its end.
     pub tail: Vec<u8>,
 }
 
@@ -76,13 +76,13 @@ impl Skipped {
 }
 
 impl LineCodec {
-    /// A codec that takes lines of up to `max` bytes. Of a longer one it tells when it has ended, or, if that is to
-    /// end the link, as soon as it is too long.
+    /// Creates a codec for lines of up to `max` bytes. A longer line is reported when it has ended or, with
+    /// [`Oversized::Disconnect`], as soon as it is too long.
     pub fn new(max: usize, oversized: Oversized) -> Self {
         LineCodec { max, oversized, scanned: 0, skipped: None, after_sentinel: false }
     }
 
-    /// The line that ends here, unless there is nothing in it.
+    /// The finished line, or none if it is empty.
     fn end_of_line(&mut self, line: &[u8]) -> Option<Frame> {
         let content = if let Some(mut skipped) = self.skipped.take() {
             skipped.add(line);
@@ -132,13 +132,13 @@ impl Decoder for LineCodec {
             }
         };
         if buffer.is_empty() && buffer.capacity() > BUFFER_KEPT && self.skipped.is_none() {
-            // Not without room: the next read would fill the few bytes that growing by one makes.
+            // Keeps some capacity: otherwise the next read would only fill the few bytes by which the buffer grows.
             *buffer = BytesMut::with_capacity(BUFFER_FRESH);
         }
         Ok(frame)
     }
 
-    /// A peer that closes in the middle of a line is told from one that closes after it.
+    /// Distinguishes a peer that closes in the middle of a line from one that closes after it.
     fn decode_eof(&mut self, buffer: &mut BytesMut) -> io::Result<Option<Frame>> {
         match self.decode(buffer)? {
             None if !buffer.trim_ascii().is_empty() || self.skipped.is_some() => {
@@ -155,7 +155,7 @@ mod tests {
 
     use super::*;
 
-    /// What comes out when the bytes arrive in these parts, and the most that was held.
+    /// Returns the frames decoded from these parts, and the largest number of bytes held.
     fn decode(max: usize, parts: &[&[u8]]) -> (Vec<Frame>, usize) {
         let (mut codec, mut buffer) = (LineCodec::new(max, Oversized::Skip), BytesMut::new());
         let (mut frames, mut held) = (Vec::new(), 0);
@@ -174,13 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_out_however_they_are_split() {
+    fn lines_are_decoded_however_they_are_split() {
         let (frames, _) = decode(100, &[b"{\"a\"", b":1}\r", b"\n\n \r\n{}\n{\"half\":"]);
         assert_eq!(frames, [text("{\"a\":1}"), text("{}")]);
     }
 
     #[test]
-    fn what_stands_before_a_sentinel_is_dropped() {
+    fn bytes_before_a_sentinel_are_dropped() {
         let (frames, _) = decode(5, &[b"{}\nthe rest of some\xffthing\xff{}\n{}\n"]);
         let after = Frame { after_sentinel: true, ..text("{}") };
         assert_eq!(frames, [text("{}"), after, text("{}")]);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_ends_the_link_is_told_of_before_it_ends() {
+    fn a_line_that_is_too_long_is_reported_before_its_end_if_it_ends_the_link() {
         let mut codec = LineCodec::new(10, Oversized::Disconnect);
         let frame = codec.decode(&mut BytesMut::from(&b"{\"id\": 7, and so on"[..])).unwrap().unwrap();
         let Content::TooLong(skipped) = frame.content else { panic!("{frame:?}") };
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_that_had_to_grow_is_given_back() {
+    fn a_large_buffer_is_freed() {
         let (mut codec, mut buffer) = (LineCodec::new(1 << 20, Oversized::Skip), BytesMut::new());
         buffer.extend_from_slice(&vec![b'x'; 1 << 20]);
         buffer.extend_from_slice(b"\n");

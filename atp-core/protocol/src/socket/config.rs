@@ -1,36 +1,36 @@
-//! The tunables of direct sockets.
+//! Limits of direct sockets.
 
-/// Limits of direct sockets. They bound what a peer can make us hold in memory, whatever it sends.
+/// Limits of direct sockets. They bound the memory that a peer can make us use, whatever it sends.
 ///
-/// It is plain data; times (connecting, calls, heartbeats) are those of
+/// Plain data. The timeouts (connecting, calls, heartbeats) are those of
 /// [`TransportConfig`](atp_transport::TransportConfig).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketConfig {
-    /// Longest reply that is taken, bytes. Of a longer one nothing is kept; what becomes of the link,
-    /// [`oversized`](Self::oversized) says.
+    /// The longest reply that is accepted, bytes. A longer one is dropped; [`oversized`](Self::oversized) decides what
+    /// happens to the link.
     pub max_reply: usize,
-    /// Longest command that is sent, bytes. QEMU's and the agent's own limit is 64 MiB.
+    /// The longest command that is sent, bytes. The limit of QEMU and of the agent is 64 MiB.
     pub max_command: usize,
-    /// Longest monitor event that is kept, bytes; longer ones are counted as missed.
+    /// The longest monitor event that is kept, bytes. Longer ones are counted as missed.
     pub max_event: usize,
-    /// Monitor events that are kept for a reader who is late, at most 65,536; older ones are counted as missed.
+    /// The number of monitor events kept for a slow reader, at most 65,536. Older ones are counted as missed.
     pub event_buffer: usize,
-    /// What follows a reply that is too long.
+    /// What happens after a reply that is too long.
     pub oversized: Oversized,
 }
 
 impl SocketConfig {
-    /// Room for events is set aside beforehand, so there is an end to it.
+    /// The buffer for events is allocated in advance, so its size is limited.
     pub(super) const MOST_EVENTS: usize = 1 << 16;
 }
 
-/// What follows a reply that is longer than [`max_reply`](SocketConfig::max_reply). Its command fails with
-/// [`OutputTooLarge`](crate::ProtocolError::OutputTooLarge) either way.
+/// What happens after a reply that is longer than [`max_reply`](SocketConfig::max_reply). Its command fails with
+/// [`OutputTooLarge`](crate::ProtocolError::OutputTooLarge) in both cases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Oversized {
-    /// The rest of it is read and thrown away, and the link goes on.
+    /// The rest of the reply is read and dropped, and the link stays open.
     Skip,
-    /// The link is closed at once, and opened again by its pool.
+    /// The link is closed at once, and its pool opens it again.
     Disconnect,
 }
 

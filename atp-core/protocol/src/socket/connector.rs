@@ -1,4 +1,4 @@
-//! How sockets are opened for a pool.
+//! Opens sockets for a pool.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -18,13 +18,13 @@ use super::config::SocketConfig;
 use super::link::SocketLink;
 use crate::peer::Peer;
 
-/// A lease of a link to a monitor or an agent.
+/// A lease of a link to a monitor or to an agent.
 pub type SocketConnection = PooledConnection<SocketConnector>;
 
 /// Opens links to the sockets of QEMU and of agents that libvirt does not own.
 ///
-/// A host of its manager is one such socket: its URI is a [`SocketAddress`]. QEMU serves one client at a time on a
-/// socket, so a host has at most one connection, whatever the configuration says; its leases take turns on it.
+/// Each host of its manager is one such socket, and its URI is a [`SocketAddress`]. QEMU serves one client at a time on
+/// a socket, so a host has at most one connection, whatever the configuration says, and its leases take turns on it.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -53,12 +53,12 @@ pub struct SocketConnector {
 }
 
 impl SocketConnector {
-    /// A connector whose links have these limits.
+    /// Creates a connector whose links have these limits.
     pub fn new(config: SocketConfig) -> Self {
         SocketConnector { config }
     }
 
-    /// The limits links of this connector go by.
+    /// The limits of this connector's links.
     pub fn config(&self) -> &SocketConfig {
         &self.config
     }
@@ -96,8 +96,8 @@ impl Connector for SocketConnector {
         }
     }
 
-    /// A monitor is asked for its version. Of an agent it is only seen whether its socket is open: that nobody
-    /// answers behind it, in a guest that boots say, is told by the calls, and no fault of the link.
+    /// Asks a monitor for its version. For an agent, only checks whether its socket is open: an agent that does not
+    /// answer, for example because its guest is booting, is reported by the calls and is not a fault of the link.
     async fn probe(
         &self,
         link: &Arc<SocketLink>,
@@ -108,14 +108,14 @@ impl Connector for SocketConnector {
         if let Some(end) = link.end() {
             return Err(lost(end.to_string()));
         }
-        match link.channel() {
+        match link.peer() {
             Peer::Agent => Ok(()),
             Peer::Monitor => {
                 match timeout_at(deadline, link.send(r#"{"execute":"query-version"}"#, || ())).await {
                     Ok(Ok(_)) => Ok(()),
                     Ok(Err(error)) => Err(lost(error.to_string())),
                     Err(_) => {
-                        Err(ConnectError::new(ErrorKind::CallTimeout, "QEMU does not answer its monitor"))
+                        Err(ConnectError::new(ErrorKind::CallTimeout, "QEMU does not answer on its monitor"))
                     }
                 }
             }
@@ -132,8 +132,8 @@ impl Connector for SocketConnector {
 }
 
 impl SocketConnector {
-    /// Makes a link of the halves of a connection. They are the socket's own: those that any stream can be split
-    /// into keep one another waiting, since they take turns at a lock, also while one of them is in a system call.
+    /// Makes a link from the two halves of a connection. They must be the socket's own halves: the halves of a generic
+    /// split share a lock, and wait for each other also while one of them is in a system call.
     async fn greet<R, W>(
         &self,
         halves: (R, W),
@@ -150,7 +150,7 @@ impl SocketConnector {
         let silent = ConnectError::new(
             ErrorKind::ConnectTimeout,
             format!(
-                "{address} takes connections and QEMU does not greet: it hangs, or serves another client"
+                "{address} accepts connections, but QEMU sends no greeting: it hangs, or serves another client"
             ),
         );
         attempt.waits_for(silent.clone());
@@ -159,25 +159,25 @@ impl SocketConnector {
             Ok(Ok(link)) => Ok(link),
             Ok(Err(end)) => Err(ConnectError::new(
                 ErrorKind::ConnectFailed,
-                format!("{address} is no QMP monitor: {end}"),
+                format!("{address} is not a QMP monitor: {end}"),
             )),
         }
     }
 }
 
 fn address(host: &HostInfo) -> Result<SocketAddress, String> {
-    let uri = host.uri.as_ref().ok_or("a host reached by a socket needs a URI, such as qmp+unix:///PATH")?;
+    let uri = host.uri.as_ref().ok_or("a host that is a socket needs a URI, such as qmp+unix:///PATH")?;
     uri.parse().map_err(|error: super::InvalidSocketAddress| error.to_string())
 }
 
-/// Tries each address of the name; the last failure is the one that is told.
+/// Tries each address of the name. The last failure is the one reported.
 async fn tcp(host: &str, port: u16, attempt: ConnectAttempt) -> io::Result<(TcpStream, ConnectAttempt)> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     let (addresses, attempt) = resolve(host, port, attempt).await?;
     for address in addresses {
         match TcpStream::connect(address).await {
             Ok(stream) => {
-                // A command is one small write, and its reply is waited for.
+                // Each command is one small write, and the caller waits for its reply.
                 stream.set_nodelay(true)?;
                 return Ok((stream, attempt));
             }
@@ -187,8 +187,8 @@ async fn tcp(host: &str, port: u16, attempt: ConnectAttempt) -> io::Result<(TcpS
     Err(failure)
 }
 
-/// Resolves a name on a thread of its own: a resolver can hang, and one that does so in the runtime's threads would
-/// hold up the end of the process. The attempt is under way until it returns, so that there is an end to those that hang.
+/// Resolves a name on a thread of its own: a resolver can hang, and in the runtime's threads that would delay the end
+/// of the process. The attempt counts as under way until the thread returns, which limits the number of hung threads.
 async fn resolve(
     host: &str,
     port: u16,
@@ -201,7 +201,7 @@ async fn resolve(
     let name = host.to_owned();
     thread::Builder::new().name("atp-resolve".to_owned()).spawn(move || {
         let addresses = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
-        // An error means that nobody waits any more, and the attempt ends here.
+        // An error means that the caller no longer waits. The attempt ends here.
         let _left = answer.send((addresses, attempt));
     })?;
     match resolved.await {
@@ -213,17 +213,19 @@ async fn resolve(
     }
 }
 
-/// The kind of a failure to connect.
+/// Classifies a failure to connect.
 fn refused(address: &SocketAddress, error: &io::Error) -> ConnectError {
     let is_unix = matches!(address.place, Place::Unix(_));
     let (kind, reason) = match error.kind() {
         io::ErrorKind::NotFound if is_unix => {
-            (ErrorKind::ConnectionRefused, "there is no such socket".to_owned())
+            (ErrorKind::ConnectionRefused, "the socket does not exist".to_owned())
         }
         io::ErrorKind::NotFound => (ErrorKind::NameNotResolved, error.to_string()),
-        io::ErrorKind::ConnectionRefused => (ErrorKind::ConnectionRefused, "nobody listens there".to_owned()),
+        io::ErrorKind::ConnectionRefused => {
+            (ErrorKind::ConnectionRefused, "no program listens there".to_owned())
+        }
         io::ErrorKind::WouldBlock => {
-            (ErrorKind::ConnectFailed, "its queue of clients that wait is full".to_owned())
+            (ErrorKind::ConnectFailed, "its queue of waiting clients is full".to_owned())
         }
         io::ErrorKind::PermissionDenied => (ErrorKind::ConnectFailed, error.to_string()),
         _ => (ErrorKind::HostUnreachable, error.to_string()),

@@ -1,45 +1,45 @@
-//! Why a link came to its end.
+//! Why a link ended.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
-/// Why a link to a socket came to its end.
+/// Why a link to a socket ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkEnd {
-    /// The peer closed it: QEMU ended, or gave the socket to another client.
+    /// The peer closed it: QEMU ended, or switched the socket to another client.
     #[error("the peer closed the connection")]
     PeerClosed,
-    /// The peer closed it within a message.
+    /// The peer closed it in the middle of a message.
     #[error("the peer closed the connection in the middle of a message")]
     CutOff,
     /// Reading or writing failed.
     #[error("the socket failed: {reason}")]
     Socket {
-        /// The operating system's words.
+        /// The operating system's message.
         reason: String,
     },
-    /// The peer sent something that is no message of the protocol.
-    #[error("the peer sent what is no message: {begins:?}…")]
+    /// The peer sent something that is not a message of the protocol.
+    #[error("the peer sent an invalid message: {begins:?}…")]
     NotAMessage {
-        /// How it begins.
+        /// Its beginning.
         begins: String,
     },
-    /// The peer sent a message longer than is taken.
+    /// The peer sent a message longer than the limit.
     #[error("the peer sent a message of more than {limit} bytes")]
     TooLong {
-        /// The most that is taken, bytes.
+        /// The limit, bytes.
         limit: usize,
     },
-    /// We closed it.
-    #[error("it was closed here")]
+    /// This side closed it.
+    #[error("this side closed the connection")]
     Closed,
 }
 
 impl LinkEnd {
-    /// Something that is no message, of which the beginning is kept.
+    /// An invalid message, of which the beginning is kept.
     pub(super) fn not_a_message(text: &[u8]) -> Self {
         let begins = String::from_utf8_lossy(&text[..text.len().min(60)]).into_owned();
         LinkEnd::NotAMessage { begins }
@@ -57,18 +57,18 @@ impl From<std::io::Error> for LinkEnd {
     }
 }
 
-/// How a command over a link failed.
+/// Why a command over a link failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SendError {
     /// The link ended.
     #[error("{end}")]
     Ended { end: LinkEnd, sent: bool },
-    /// The command was answered, by more than is taken.
-    #[error("the reply has {size} bytes, and at most {limit} are taken")]
+    /// The command was answered, and the reply is longer than the limit.
+    #[error("the reply has {size} bytes, and the limit is {limit}")]
     TooLarge { size: u64, limit: usize },
 }
 
-/// How a link ended, if it has.
+/// Whether a link has ended, and why.
 #[derive(Clone, Default)]
 pub(super) struct Ended {
     pub(super) reason: Arc<OnceLock<LinkEnd>>,
@@ -76,7 +76,7 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// Why; a link that is just being closed has been closed here.
+    /// Why the link ended. If no reason is set yet, this side is closing it.
     pub(super) fn reason(&self) -> LinkEnd {
         self.reason.get().cloned().unwrap_or(LinkEnd::Closed)
     }

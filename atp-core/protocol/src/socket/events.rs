@@ -15,7 +15,7 @@ pub struct MonitorEvent {
     /// Its name, such as `STOP`.
     #[serde(rename = "event")]
     pub name: String,
-    /// What it tells; null where it has nothing to.
+    /// Its data. Null if it has none.
     #[serde(default)]
     pub data: Value,
     timestamp: Timestamp,
@@ -28,17 +28,17 @@ struct Timestamp {
 }
 
 impl MonitorEvent {
-    /// When it happened by the clock of QEMU's host, as time since 1970; none if QEMU could not tell.
+    /// When it happened, as time since 1970 by the clock of QEMU's host. None if QEMU did not know the time.
     pub fn time(&self) -> Option<Duration> {
         let seconds = u64::try_from(self.timestamp.seconds).ok()?;
         let micros = u32::try_from(self.timestamp.microseconds).ok()?;
         Some(Duration::new(seconds, micros.checked_mul(1000).filter(|nanos| *nanos < 1_000_000_000)?))
     }
 
-    /// As the type that [`qapi::qmp`] defines, with the time 0 if QEMU could not tell it; none for an event that is
-    /// not defined there.
+    /// Converts it to the type that [`qapi::qmp`] defines, with the time 0 if QEMU did not know it. None for an event
+    /// that is not defined there.
     pub fn typed(&self) -> Option<qapi::qmp::Event> {
-        // The type has no way to say that the time is not known.
+        // The type cannot express an unknown time.
         let time = self.time().unwrap_or_default();
         let timestamp = json!({"seconds": time.as_secs(), "microseconds": time.subsec_micros()});
         let mut event = json!({"event": self.name, "timestamp": timestamp});
@@ -51,22 +51,22 @@ impl MonitorEvent {
     }
 }
 
-/// What a stream of events brings.
+/// An item of a stream of events.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MonitorNotice {
     /// An event.
     Event(MonitorEvent),
-    /// Events are missing here: the reader was late, or they were too long.
+    /// Events are missing here: the reader was too slow, or they were too long.
     Gap {
         /// How many.
         missed: u64,
     },
 }
 
-/// The events of one link, from the time it was asked for.
+/// The events of one link, from the time it was created.
 ///
-/// A reader who is late holds nothing up and makes nothing grow: it finds a [`Gap`](MonitorNotice::Gap) where the
-/// oldest events were.
+/// A slow reader does not block the link and does not use more memory: it gets a [`Gap`](MonitorNotice::Gap) in place
+/// of the oldest events.
 #[derive(Debug)]
 pub struct MonitorEvents {
     notices: broadcast::Receiver<MonitorNotice>,
@@ -81,8 +81,8 @@ impl MonitorEvents {
     /// The next event, or the gap before it.
     ///
     /// # Errors
-    /// Why the link ended, when all events that came before are read. Events that happen until another link is
-    /// open are lost: ask for the state then.
+    /// Why the link ended, after all earlier events are read. Events that happen before another link is open are lost:
+    /// query the state then.
     ///
     /// Cancel safe: no event is lost.
     pub async fn next(&mut self) -> Result<MonitorNotice, LinkEnd> {

@@ -1,4 +1,4 @@
-//! An open link to a socket, and the task that reads it.
+//! An open link to a socket, and the task that reads from it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,19 +20,19 @@ use super::monitor::Monitor;
 use super::outbox::Outbox;
 use crate::peer::Peer;
 
-/// The command that ends the negotiation of capabilities, before which QEMU takes no other. No capability is asked
-/// for: commands out of band could overtake others.
+/// The command that ends the capabilities negotiation, before which QEMU accepts no other. No capability is requested:
+/// out-of-band commands could overtake others.
 const CAPABILITIES: &[u8] = b"{\"execute\":\"qmp_capabilities\",\"id\":0}\n";
 
-/// An open link to a monitor or an agent. Closed when it is dropped, which neither blocks nor panics.
+/// An open link to a monitor or an agent. Dropping it closes it, and neither blocks nor panics.
 ///
-/// A task of its own reads what comes, for as long as the link lives: nothing that is left unread holds it up.
+/// A separate task reads from the socket for as long as the link is open, so unread data never blocks the link.
 pub struct SocketLink {
     session: Arc<Session>,
     _closing: DropGuard,
 }
 
-/// What the callers and the reading task share.
+/// The state that the callers and the reading task share.
 struct Session {
     outbox: Outbox,
     kind: Kind,
@@ -45,7 +45,7 @@ enum Kind {
     Agent(Agent),
 }
 
-/// What QEMU says of itself when it is connected to.
+/// QEMU's greeting.
 #[derive(Deserialize)]
 struct GreetingMessage {
     #[serde(rename = "QMP")]
@@ -59,13 +59,13 @@ struct Negotiated {
 }
 
 impl SocketLink {
-    /// Makes a link of the two halves of a connection to a monitor: waits for QEMU's greeting and negotiates.
+    /// Makes a link from the two halves of a connection to a monitor: waits for QEMU's greeting and negotiates.
     ///
     /// # Errors
-    /// Why what the peer sent is not the beginning of QMP.
+    /// Why the peer's bytes are not the beginning of QMP.
     ///
-    /// Waits for ever if the peer says nothing. Cancel safe: the connection is closed. Must be called within a tokio
-    /// runtime.
+    /// Waits without limit if the peer sends nothing. Cancel safe: the connection is closed. Must be called within a
+    /// tokio runtime.
     pub async fn monitor<R, W>((reader, mut writer): (R, W), config: SocketConfig) -> Result<Self, LinkEnd>
     where
         R: AsyncRead + Send + Unpin + 'static,
@@ -93,7 +93,8 @@ impl SocketLink {
         Ok(SocketLink::start(reader, Outbox::new(writer), kind, ended, limit))
     }
 
-    /// Makes a link of the two halves of a connection to an agent. Does not wait for the agent, which may not run yet.
+    /// Makes a link from the two halves of a connection to an agent. Does not wait for the agent, which may not be
+    /// running yet.
     ///
     /// Must be called within a tokio runtime.
     pub fn agent<R, W>((reader, writer): (R, W), config: SocketConfig) -> Self
@@ -123,15 +124,15 @@ impl SocketLink {
         SocketLink { session, _closing: closing.drop_guard() }
     }
 
-    /// Who answers on it.
-    pub fn channel(&self) -> Peer {
+    /// The peer that answers on it.
+    pub fn peer(&self) -> Peer {
         match self.session.kind {
             Kind::Monitor { .. } => Peer::Monitor,
             Kind::Agent(_) => Peer::Agent,
         }
     }
 
-    /// QEMU's version, and the capabilities of its monitor; none on an agent's link.
+    /// QEMU's version and the capabilities of its monitor. None on an agent's link.
     pub fn greeting(&self) -> Option<&QMP> {
         match &self.session.kind {
             Kind::Monitor { greeting, .. } => Some(greeting),
@@ -139,7 +140,7 @@ impl SocketLink {
         }
     }
 
-    /// The monitor's events from now on; none on an agent's link.
+    /// The monitor's events from now on. None on an agent's link.
     ///
     /// # Errors
     /// Why the link has ended.
@@ -150,7 +151,7 @@ impl SocketLink {
         }
     }
 
-    /// Why it has ended, if it has.
+    /// Why it has ended, or none if it is open.
     pub fn end(&self) -> Option<LinkEnd> {
         self.session.ended.reason.get().cloned()
     }
@@ -166,9 +167,9 @@ impl SocketLink {
         self.session.limit
     }
 
-    /// Sends a command and waits for its reply; `sent` is called once the command is on its way.
+    /// Sends a command and waits for its reply. `sent` is called when the command is being sent.
     ///
-    /// Cancel safe: a reply that comes later is dropped.
+    /// Cancel safe: a later reply is dropped.
     pub(super) async fn send(&self, command: &str, sent: impl FnOnce()) -> Result<String, SendError> {
         match &self.session.kind {
             Kind::Monitor { session, .. } => session.send(&self.session.outbox, command, sent).await,
@@ -179,7 +180,7 @@ impl SocketLink {
 
 impl fmt::Debug for SocketLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SocketLink").field("channel", &self.channel()).field("end", &self.end()).finish()
+        f.debug_struct("SocketLink").field("peer", &self.peer()).field("end", &self.end()).finish()
     }
 }
 

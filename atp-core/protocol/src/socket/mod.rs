@@ -1,8 +1,8 @@
-//! Commands over the sockets of QEMU and of agents that libvirt does not own, Unix or TCP.
+//! Commands over the sockets of QEMU and of guest agents that libvirt does not own, Unix or TCP. Feature `sockets`.
 //!
-//! [`SocketConnector`] lets a [`TransportManager`](atp_transport::TransportManager) keep links to such sockets as it
-//! keeps libvirt connections: leases, limits, deadlines, heartbeats and reconnects are the pool's. A
-//! [`SocketCarrier`] speaks over a leased link.
+//! [`SocketConnector`] lets a [`TransportManager`](atp_transport::TransportManager) keep links to such sockets in the
+//! same way as libvirt connections: the pool provides leases, limits, deadlines, heartbeats and reconnects. A
+//! [`SocketCarrier`] sends commands over a leased link.
 //!
 //! ```text
 //!  caller ──► SocketCarrier ──► lease of a SocketLink ──► Outbox ─────────────► socket
@@ -10,18 +10,18 @@
 //!     └── reply, by id (monitor) or by turn (agent) ◄── the link's task ◄── LineCodec
 //! ```
 //!
-//! What a peer may do, and what follows:
+//! What a peer may do, and the consequence:
 //!
-//! | the peer | what follows |
+//! | the peer | consequence |
 //! |---|---|
 //! | answers late | the reply is dropped: a monitor's by its id, an agent's by a synchronisation before the next command |
-//! | answers out of order, twice, or what nobody asked | ids decide; the rest is dropped |
-//! | sends events nobody reads | the oldest are dropped and counted |
-//! | sends more than fits | the command fails with `output-too-large`; of the reply nothing is kept |
-//! | sends what is no message | a monitor's link is opened again; an agent's channel is synchronised again |
-//! | sends garbage that ends as the reply to a command does | that command fails with `invalid-reply` |
+//! | answers out of order, twice, or without a request | ids decide; the rest is dropped |
+//! | sends events that no caller reads | the oldest are dropped and counted |
+//! | sends a reply that is too long | the command fails with `output-too-large`; nothing of the reply is kept |
+//! | sends an invalid message | a monitor's link is opened again; an agent's channel is synchronised again |
+//! | sends garbage that ends like the reply to a command | that command fails with `invalid-reply` |
 //! | does not read | no second command is queued behind the first |
-//! | closes | all that is under way fails with the reason, and the pool opens the link again |
+//! | closes | all calls under way fail with the reason, and the pool opens the link again |
 
 mod address;
 mod agent;

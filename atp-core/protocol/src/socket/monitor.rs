@@ -1,4 +1,4 @@
-//! What is under way on a monitor's link: replies are matched by id, events go to whoever reads them.
+//! The calls on a monitor's link: replies are matched by id, events go to their readers.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::end::{LinkEnd, SendError};
 use super::events::{MonitorEvent, MonitorEvents, MonitorNotice};
 use super::outbox::Outbox;
 
-/// One monitor's link.
+/// The link to one monitor.
 pub(super) struct Monitor {
     config: SocketConfig,
     calls: Mutex<Calls>,
@@ -31,7 +31,7 @@ struct Calls {
 
 type Answer = Result<String, SendError>;
 
-/// The fields of a message that say what it is, where its end does not.
+/// The fields that identify a message that has no id at its end.
 #[derive(Deserialize)]
 struct Message {
     id: Option<Value>,
@@ -39,7 +39,7 @@ struct Message {
     error: Option<IgnoredAny>,
 }
 
-/// A call's place among those that wait, given up when its caller goes away: a late reply then finds nobody.
+/// The entry of a call in `waiting`, removed when its caller goes away, so that a late reply is dropped.
 struct Waiting<'m> {
     monitor: &'m Monitor,
     id: u64,
@@ -60,7 +60,7 @@ impl Monitor {
 
     /// Sends a command, a JSON object without an id, and waits for its reply.
     ///
-    /// Cancel safe: the reply, should it come, is dropped.
+    /// Cancel safe: a late reply is dropped.
     pub(super) async fn send(&self, outbox: &Outbox, command: &str, sent: impl FnOnce()) -> Answer {
         let (answer, answered) = oneshot::channel();
         let waiting = {
@@ -78,7 +78,7 @@ impl Monitor {
         outbox.put(&[id.as_bytes(), rest.as_bytes(), b"\n"]).await;
         sent();
         let answer = answered.await;
-        // Whoever answered, or ended the link, took it off those that wait.
+        // The task that answered, or ended the link, has removed the entry.
         std::mem::forget(waiting);
         answer.unwrap_or_else(|_| Err(SendError::Ended { end: self.ended.reason(), sent: true }))
     }
@@ -90,7 +90,7 @@ impl Monitor {
         Ok(MonitorEvents::new(events.subscribe(), self.ended.clone()))
     }
 
-    /// Takes what the peer sent.
+    /// Handles a line from the peer.
     pub(super) fn receive(&self, frame: Frame) -> Result<(), LinkEnd> {
         match frame.content {
             Content::Text(text) => self.message(text),
@@ -99,13 +99,13 @@ impl Monitor {
         }
     }
 
-    /// A reply is read by whoever waits for it: here it is only found out who that is.
+    /// Passes a reply to its caller, which parses it. Here only the caller is determined.
     fn message(&self, text: String) -> Result<(), LinkEnd> {
         let id = match id_at_end(&text) {
             Some(id) => Some(id),
             None => {
                 let not_a_message = || LinkEnd::not_a_message(text.as_bytes());
-                // A list of the right length would do for serde as well.
+                // serde would also accept a list of the right length.
                 if !text.starts_with('{') {
                     return Err(not_a_message());
                 }
@@ -116,18 +116,18 @@ impl Monitor {
                 }
                 match message.id {
                     Some(id) => id.as_u64(),
-                    // QEMU could not make out the id of what it did not understand.
+                    // QEMU could not find the id in a command that it could not parse.
                     None if message.error.is_some() => self.calls.lock().only(),
                     None => None,
                 }
             }
         };
-        // Not under the lock: who is woken may want it at once.
+        // Not under the lock: the task that is woken may want it at once.
         let waiting = id.and_then(|id| self.calls.lock().waiting.remove(&id));
         match waiting {
-            // An error means that the caller left in this moment.
+            // An error means that the caller has just left.
             Some(waiting) => drop(waiting.send(Ok(text))),
-            None => tracing::debug!(size = text.len(), "a reply nobody waits for, or waits for any more"),
+            None => tracing::debug!(size = text.len(), "a reply without a waiting caller was dropped"),
         }
         Ok(())
     }
@@ -143,17 +143,17 @@ impl Monitor {
                 Err(_) => MonitorNotice::Gap { missed: 1 },
             }
         };
-        // An error means that the last reader left in this moment.
+        // An error means that the last reader has just left.
         let _left = events.send(notice);
     }
 
-    /// Finds out whose reply it was, of which only the ends are kept.
+    /// Finds the call of a reply of which only the ends are kept.
     fn too_long(&self, skipped: &Skipped) -> Result<(), LinkEnd> {
         let limit = self.config.max_reply;
         let mut calls = self.calls.lock();
         if is_event(&skipped.head) {
             if let Some(events) = &calls.events {
-                // An error means that nobody reads them.
+                // An error means that there is no reader.
                 let _unread = events.send(MonitorNotice::Gap { missed: 1 });
             }
             return Ok(());
@@ -167,7 +167,7 @@ impl Monitor {
         drop(calls);
         if let Some(waiting) = waiting {
             let size = skipped.size;
-            // An error means that the caller left in this moment.
+            // An error means that the caller has just left.
             let _left = waiting.send(Err(SendError::TooLarge { size, limit }));
         }
         match self.config.oversized {
@@ -176,7 +176,7 @@ impl Monitor {
         }
     }
 
-    /// The link has ended: everybody who waits is told.
+    /// Fails all callers that wait, because the link has ended.
     pub(super) fn end(&self) {
         let mut calls = self.calls.lock();
         calls.events = None;
@@ -192,25 +192,25 @@ impl Calls {
     }
 }
 
-/// Whether a line that begins so is an event: QEMU writes the time first.
+/// Whether a line with this beginning is an event: QEMU writes the time first.
 fn is_event(head: &[u8]) -> bool {
     let head = String::from_utf8_lossy(head);
     let head = head.trim_start_matches(['{', ' ']);
     head.starts_with("\"timestamp\"") || head.starts_with("\"event\"")
 }
 
-/// More than an id takes at the end of a reply.
+/// An upper bound for the length of an id at the end of a reply.
 const ID_ROOM: usize = 48;
 
-/// The id at the very end of a reply, where QEMU writes it. In what is JSON there can be nothing else that looks like
-/// it: the last brace is the message's own, and in a string the quotes would have backslashes.
+/// The id at the very end of a reply, where QEMU writes it. Valid JSON has nothing else there that looks like it: the
+/// last brace is the message's own, and in a string the quotes would have backslashes.
 fn id_at_end(text: &str) -> Option<u64> {
     let end = &text[text.floor_char_boundary(text.len().saturating_sub(ID_ROOM))..];
     let (_, id) = end.trim_end().strip_suffix('}')?.rsplit_once("\"id\"")?;
     number(id)
 }
 
-/// The id in what is kept of a reply that is too long: at its end, or at its beginning, where errors have it.
+/// The id in the kept part of a reply that is too long: at its end, or at its beginning, where errors have it.
 fn id_within(skipped: &Skipped) -> Option<u64> {
     let at_end = id_at_end(&String::from_utf8_lossy(&skipped.tail));
     at_end.or_else(|| {
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_for_events_of_any_size_has_room_for_some() {
+    fn every_event_buffer_size_is_valid() {
         for event_buffer in [0, usize::MAX] {
             let config = SocketConfig { event_buffer, ..SocketConfig::default() };
             let monitor = Monitor::new(config, Ended::default());

@@ -1,4 +1,4 @@
-//! What is on its way out.
+//! The outgoing bytes of a link.
 
 use std::future::poll_fn;
 use std::io;
@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
 
-/// The sending half of a socket, and what it has not taken yet.
+/// The sending half of a socket, and the bytes it has not accepted yet.
 ///
-/// A message is put in whole or not at all, so that a caller who gives up leaves no half of one. What the socket
-/// takes at once is sent from where the message is put in; the rest is sent by whoever [drains](Self::drain)
-/// it. No message is put in before the one before it is out, so that a peer that does not read cannot make it grow.
+/// A message is put in as a whole or not at all, so that a caller that leaves does not leave half of one. Bytes that
+/// the socket accepts at once are sent by `put`; the rest is sent by the task that [drains](Self::drain) it. No message
+/// is put in before the previous one is sent, so that a peer that does not read cannot make the buffer grow.
 pub(super) struct Outbox {
     half: Mutex<Half>,
-    /// Something is left to be drained.
+    /// Bytes are left to drain.
     filled: Notify,
     /// Nothing is left.
     emptied: Notify,
@@ -35,9 +35,9 @@ impl Outbox {
         Outbox { half: Mutex::new(half), filled: Notify::new(), emptied: Notify::new() }
     }
 
-    /// Puts a message in, as soon as all before it is out. Cancel safe: nothing of it was put in then.
+    /// Puts a message in as soon as all earlier ones are sent. Cancel safe: a cancelled call has put in nothing.
     pub(super) async fn put(&self, parts: &[&[u8]]) {
-        // Whoever empties it while nobody waits leaves word for the next one who does.
+        // If no caller waits when the buffer is emptied, the notification is stored for the next one.
         while !self.try_put(parts) {
             self.emptied.notified().await;
         }
@@ -51,7 +51,7 @@ impl Outbox {
         for part in parts {
             half.buffer.extend_from_slice(part);
         }
-        // Whoever drains asks the socket again, with a waker of its own, and meets the error if there is one.
+        // The draining task polls the socket again, with its own waker, and gets the error if there is one.
         let written = half.poll_write(&mut Context::from_waker(Waker::noop()));
         if matches!(written, Poll::Ready(Ok(()))) {
             self.emptied.notify_one();
@@ -61,7 +61,7 @@ impl Outbox {
         true
     }
 
-    /// Sends what was left, for ever; returns the error that ends it.
+    /// Sends the remaining bytes, without end. Returns the error that ends it.
     pub(super) async fn drain(&self) -> io::Error {
         loop {
             let written = poll_fn(|context| self.half.lock().poll_write(context)).await;
@@ -73,7 +73,7 @@ impl Outbox {
         }
     }
 
-    /// Closes the sending half. What is put in from now on is thrown away.
+    /// Closes the sending half. Messages that are put in later are dropped.
     pub(super) fn close(&self) {
         let mut half = self.half.lock();
         half.buffer = BytesMut::new();

@@ -1,4 +1,4 @@
-//! Peers that are slow, wrong, too generous or gone: a clear error, and the next command works.
+//! Slow, wrong or absent peers: the error is clear, and the next command works.
 
 use atp_protocol::{Carrier, Peer};
 use atp_transport::Effect;
@@ -7,13 +7,13 @@ use tokio::time::sleep;
 use super::*;
 
 #[tokio::test]
-async fn a_peer_that_hangs_costs_its_caller_the_deadline_and_the_next_nothing() {
+async fn a_hung_peer_delays_only_its_caller_until_the_deadline() {
     let socket = Socket::unix();
     let manager = manager(&socket.uri("qmp"), SocketConfig::default()).await;
     let qemu = play(async move {
         let mut hung = socket.monitor().await;
         hung.command().await;
-        // The link is replaced, for nobody knows what became of the call.
+        // The link is replaced, because the result of the call is unknown.
         echo(&mut socket.monitor().await).await;
         (socket, hung)
     });
@@ -28,7 +28,7 @@ async fn a_peer_that_hangs_costs_its_caller_the_deadline_and_the_next_nothing() 
 }
 
 #[tokio::test]
-async fn within_one_lease_a_late_reply_does_not_disturb_the_next_command() {
+async fn a_late_reply_does_not_disturb_the_next_command_of_the_lease() {
     let socket = Socket::tcp().await;
     let manager = manager(&socket.uri("qmp"), SocketConfig::default()).await;
     let qemu = play(async move {
@@ -51,10 +51,10 @@ async fn within_one_lease_a_late_reply_does_not_disturb_the_next_command() {
 }
 
 #[tokio::test]
-async fn garbage_half_a_reply_and_a_close_fail_the_call_with_the_reason_and_the_link_is_opened_again() {
+async fn after_garbage_or_a_close_the_call_fails_and_the_link_is_opened_again() {
     for (last, words) in [
-        (&b"login: \n"[..], "what is no message: \"login:\""),
-        (b"\x80\x81\n", "what is no message"),
+        (&b"login: \n"[..], "an invalid message: \"login:\""),
+        (b"\x80\x81\n", "an invalid message"),
         (b"{\"return\": {\"sta", "in the middle of a message"),
         (b"", "the peer closed the connection"),
     ] {
@@ -80,7 +80,7 @@ async fn garbage_half_a_reply_and_a_close_fail_the_call_with_the_reason_and_the_
 }
 
 #[tokio::test]
-async fn of_a_hundred_mebibytes_only_the_fact_is_kept() {
+async fn a_reply_of_a_hundred_mebibytes_is_not_kept() {
     const MIB: usize = 1024 * 1024;
     let socket = Socket::unix();
     let limits = SocketConfig { max_reply: MIB, ..SocketConfig::default() };
@@ -107,7 +107,7 @@ async fn of_a_hundred_mebibytes_only_the_fact_is_kept() {
     drop(qemu.await.unwrap());
 }
 
-/// The most memory this process ever had, bytes.
+/// The peak memory of this process, bytes.
 fn most_memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -115,7 +115,7 @@ fn most_memory() -> usize {
 }
 
 #[tokio::test]
-async fn a_monitor_that_does_not_greet_is_told_from_one_that_is_not_there() {
+async fn a_monitor_without_a_greeting_differs_from_a_missing_socket() {
     let socket = Socket::unix();
     let manager = manager(&socket.uri("qmp"), SocketConfig::default()).await;
     let silent = play(async move { (socket.accept().await, socket) });
@@ -128,9 +128,9 @@ async fn a_monitor_that_does_not_greet_is_told_from_one_that_is_not_there() {
     let gone = super::manager("qmp+unix:///nonexistent/socket", SocketConfig::default()).await;
     let error = qmp(&gone, "stop", SOON).await.unwrap_err();
     assert_eq!((error.kind().as_str(), error.is_unreachable()), ("connection-refused", true));
-    assert!(atp_words(&error).contains("there is no such socket"), "{}", atp_words(&error));
+    assert!(atp_words(&error).contains("the socket does not exist"), "{}", atp_words(&error));
 
-    // No name begins so: it is refused without asking a name server, which might keep us waiting.
+    // This name is invalid: it is refused without a query to a name server, which might delay the test.
     let nobody = super::manager("qmp+tcp://-name.invalid:1", SocketConfig::default()).await;
     let error = qmp(&nobody, "stop", SOON).await.unwrap_err();
     assert_eq!(error.kind(), "name-not-resolved", "{}", atp_words(&error));
@@ -149,7 +149,7 @@ fn atp_words(error: &ProtocolError) -> String {
 }
 
 #[tokio::test]
-async fn an_agent_that_is_not_there_yet_was_not_asked_and_is_when_it_comes() {
+async fn an_agent_that_starts_later_is_asked_then() {
     let socket = Socket::unix();
     let manager = manager(&socket.uri("qga"), SocketConfig::default()).await;
     let ping = |limit: Duration| {
@@ -166,7 +166,7 @@ async fn an_agent_that_is_not_there_yet_was_not_asked_and_is_when_it_comes() {
     let error = ping(SHORT).await.unwrap_err();
     assert_eq!((error.kind().as_str(), error.effect()), ("agent-unresponsive", Effect::None), "{error}");
     let guest = play(async move {
-        // The link of the call that was given up is replaced.
+        // The link of the abandoned call is replaced.
         let _first = socket.accept().await;
         let mut peer = socket.accept().await;
         sleep(SHORT).await;

@@ -1,4 +1,4 @@
-//! Direct sockets through a pool, against a peer that is played by the test, over real sockets.
+//! Direct sockets through a pool, against a scripted peer, over real sockets.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test that calls it")]
 
@@ -20,12 +20,12 @@ use tokio::time::Instant;
 
 use peer::Peer;
 
-/// Longest anything may take that should happen soon; the machine may be busy.
+/// The longest time for steps that should be fast. The machine may be busy.
 const SOON: Duration = Duration::from_secs(60);
-/// A deadline that is meant to pass, and long enough for what has to happen before it does.
+/// A deadline that is meant to pass, and long enough for the steps before it.
 const SHORT: Duration = Duration::from_secs(2);
 
-/// A socket on which the test plays QEMU or an agent.
+/// A socket on which the test plays the part of QEMU or of an agent.
 pub(crate) struct Socket {
     listener: Listener,
     folder: Option<PathBuf>,
@@ -69,7 +69,7 @@ impl Socket {
         }
     }
 
-    /// The next client, when it has been greeted.
+    /// The next client, after its greeting.
     pub(crate) async fn monitor(&self) -> Peer {
         let mut peer = self.accept().await;
         peer.negotiate().await;
@@ -85,13 +85,13 @@ impl Drop for Socket {
     }
 }
 
-/// Quick to connect again.
+/// A configuration that reconnects quickly.
 pub(crate) fn config() -> TransportConfig {
     let mut config =
         TransportConfig { connect_timeout: Duration::from_secs(5), ..TransportConfig::default() };
     config.reconnect.initial_delay = Duration::from_millis(10);
     config.reconnect.max_delay = Duration::from_millis(100);
-    // What a host gets that fails one call after the other is tested elsewhere.
+    // The handling of a host whose calls fail one after another is tested elsewhere.
     config.breaker.enabled = false;
     config
 }
@@ -117,7 +117,7 @@ pub(crate) async fn qmp(
     manager.execute_on_host_with("vm", ExecuteOptions::by(deadline), work).await
 }
 
-/// Plays a part beside the test; its panic fails the test when it is waited for.
+/// Runs a peer's part next to the test. A panic in it fails the test when it is awaited.
 pub(crate) fn play<F>(part: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send + 'static> + Send + 'static,

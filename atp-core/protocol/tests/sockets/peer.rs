@@ -1,14 +1,14 @@
-//! The other end of a link, in the hands of a test: of unit tests over a pipe, of the others over a real socket.
+//! The other end of a link, controlled by a test: over a pipe in unit tests, over a real socket in the others.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 const SENTINEL: u8 = 0xFF;
 
-/// QEMU or an agent, as the test plays it.
+/// QEMU or an agent, played by the test.
 pub(crate) struct Peer {
     stream: Box<dyn Stream>,
-    /// Read, and not yet used.
+    /// Bytes that are read and not used yet.
     buffer: Vec<u8>,
 }
 
@@ -21,7 +21,7 @@ impl Peer {
         Peer { stream: Box::new(stream), buffer: Vec::new() }
     }
 
-    /// Does as QEMU does when it is connected to.
+    /// Negotiates as QEMU does with a new client.
     pub(crate) async fn negotiate(&mut self) {
         self.greet().await;
         let capabilities = self.command().await;
@@ -29,20 +29,20 @@ impl Peer {
         self.answer(&capabilities, json!({})).await;
     }
 
-    /// Sends what QEMU sends first.
+    /// Sends QEMU's greeting.
     pub(crate) async fn greet(&mut self) {
         let version = json!({"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""});
         self.line(&json!({"QMP": {"version": version, "capabilities": ["oob"]}}).to_string()).await;
     }
 
-    /// The next command, with bytes 0xFF before it left out; null when the link is closed.
+    /// The next command, without bytes 0xFF before it. Null if the link is closed.
     pub(crate) async fn command(&mut self) -> Value {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).filter(|byte| *byte != SENTINEL).collect();
                 return serde_json::from_slice(&line).unwrap();
             }
-            // A link that was dropped with something unread in it is reset.
+            // A link that was dropped with unread bytes is reset.
             if self.stream.read_buf(&mut self.buffer).await.unwrap_or(0) == 0 {
                 return Value::Null;
             }
@@ -79,7 +79,7 @@ impl Peer {
         self.raw(b"\n").await;
     }
 
-    /// Sends bytes; a link that has ended takes none.
+    /// Sends bytes. A link that has ended accepts none.
     pub(crate) async fn raw(&mut self, bytes: &[u8]) {
         let _ended = self.stream.write_all(bytes).await;
     }

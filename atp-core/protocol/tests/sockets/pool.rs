@@ -60,12 +60,12 @@ async fn an_agents_commands_go_over_its_own_socket() {
 }
 
 #[tokio::test]
-async fn there_is_one_link_whatever_the_configuration_says_and_leases_take_turns_on_it() {
+async fn there_is_at_most_one_link_and_leases_take_turns_on_it() {
     let socket = Socket::unix();
     let manager = manager(&socket.uri("qmp"), SocketConfig::default()).await;
     manager.pool("vm").unwrap().resize(1, 5).unwrap();
     let qemu = play(async move {
-        // A second client would wait for its greeting, as QEMU's do.
+        // A second client would wait for its greeting, as with QEMU.
         echo(&mut socket.monitor().await).await;
         socket
     });
@@ -82,7 +82,7 @@ async fn there_is_one_link_whatever_the_configuration_says_and_leases_take_turns
 }
 
 #[tokio::test]
-async fn what_would_put_the_peer_out_of_step_is_not_sent() {
+async fn commands_that_would_desynchronise_the_peer_are_not_sent() {
     let socket = Socket::unix();
     let limits = SocketConfig { max_command: 1000, ..SocketConfig::default() };
     let manager = manager(&socket.uri("qmp"), limits).await;
@@ -121,7 +121,7 @@ async fn what_would_put_the_peer_out_of_step_is_not_sent() {
 }
 
 #[tokio::test]
-async fn events_come_until_the_link_ends_and_again_from_the_next() {
+async fn events_arrive_until_the_link_ends_and_then_from_the_next_link() {
     let socket = Socket::unix();
     let manager = manager(&socket.uri("qmp"), SocketConfig::default()).await;
     let qemu = play(async move {
@@ -151,7 +151,7 @@ async fn events_come_until_the_link_ends_and_again_from_the_next() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_none_is_refused_when_the_host_is_added() {
+async fn an_invalid_address_is_refused_when_the_host_is_added() {
     let manager = TransportManager::with_connector(config(), SocketConnector::new(SocketConfig::default()));
     for uri in ["qemu:///system", "qmp+unix://relative", "qmp+tcp://h"] {
         let error = manager.add_host(HostInfo::from_uri("vm", uri)).await.unwrap_err();

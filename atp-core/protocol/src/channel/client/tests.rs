@@ -1,4 +1,4 @@
-//! A client and a scripted program in the guest, in virtual time.
+//! Tests of a client and a scripted program in the guest, in virtual time.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use super::*;
 
-/// The far ends of the channels that the client opened, in order.
+/// The other ends of the channels that the client opened, in order.
 type Opened = mpsc::UnboundedReceiver<Peer>;
 
 struct Peer {
@@ -96,7 +96,7 @@ async fn a_late_answer_is_dropped_and_the_next_request_gets_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_channel_fails_what_waits_and_is_opened_again() {
+async fn a_lost_channel_fails_waiting_requests_and_is_opened_again() {
     let (client, mut peers) = client(ChannelClientOptions::default());
     let lose = async {
         let mut peer = peers.recv().await.unwrap();
@@ -132,7 +132,7 @@ async fn a_channel_that_cannot_be_opened_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_guest_that_does_not_read_is_lost_and_no_more_wait_than_may() {
+async fn a_guest_that_does_not_read_loses_the_channel_and_waiting_requests_are_limited() {
     let options = ChannelClientOptions { max_pending: 4, ..ChannelClientOptions::default() };
     let (client, mut peers) = client(options);
     let client = Arc::new(client);
@@ -146,7 +146,7 @@ async fn a_guest_that_does_not_read_is_lost_and_no_more_wait_than_may() {
             results.lock().await.push(result.unwrap_err());
         });
     }
-    // It is open, and nobody reads.
+    // The channel is open, and the guest does not read.
     let _peer = peers.recv().await.unwrap();
     tasks.join_all().await;
     let results = results.lock().await;
@@ -157,7 +157,7 @@ async fn a_guest_that_does_not_read_is_lost_and_no_more_wait_than_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn endless_lines_and_half_messages_end_the_channel_and_nothing_else() {
+async fn endless_lines_and_half_messages_end_only_the_channel() {
     let options = ChannelClientOptions { codec: FrameCodec::lines(1024), ..ChannelClientOptions::default() };
     let (client, mut peers) = client(options);
     let flood = async {
@@ -181,7 +181,7 @@ async fn endless_lines_and_half_messages_end_the_channel_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_guest_that_never_stops_talking_is_still_asked_and_keeps_no_more_than_may_be_kept() {
+async fn a_guest_that_sends_without_end_is_still_asked_and_memory_is_limited() {
     let options = ChannelClientOptions { message_buffer: 16, ..ChannelClientOptions::default() };
     let (client, mut peers) = client(options);
     let mut messages = client.messages();
@@ -209,7 +209,7 @@ async fn a_guest_that_never_stops_talking_is_still_asked_and_keeps_no_more_than_
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_of_any_size_let_a_request_through() {
+async fn limits_of_any_size_allow_a_request() {
     for number in [0, usize::MAX] {
         let limits = ChannelClientOptions {
             max_pending: number,

@@ -1,4 +1,4 @@
-//! An agent's link.
+//! Tests of an agent's link.
 
 use futures_util::future::join;
 use serde_json::json;
@@ -10,7 +10,7 @@ use super::*;
 const BAD_JSON: &str = r#"{"error": {"class": "GenericError", "desc": "JSON parse error"}}"#;
 
 #[tokio::test(start_paused = true)]
-async fn it_synchronises_once_and_then_a_command_is_one_round_trip() {
+async fn after_one_synchronisation_a_command_is_one_round_trip() {
     let (link, mut peer) = agent(SocketConfig::default());
     let answers = async {
         peer.synchronise().await;
@@ -24,9 +24,9 @@ async fn it_synchronises_once_and_then_a_command_is_one_round_trip() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_channel_held_before_is_dropped() {
+async fn old_bytes_in_the_channel_are_dropped() {
     let (link, mut peer) = agent(SocketConfig::default());
-    // A console's prompt, an earlier client's reply, half a reply, and the agent's complaint about our 0xFF.
+    // A console's prompt, an earlier client's reply, half a reply, and the agent's error about our 0xFF.
     peer.raw(b"\r\nlogin: \n\xf0\x28\n").await;
     peer.reply(json!("an earlier client's")).await;
     peer.raw(b"{\"return\": ").await;
@@ -45,7 +45,7 @@ async fn what_the_channel_held_before_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_reply_is_not_taken_for_the_next_ones() {
+async fn a_late_reply_is_not_mistaken_for_the_next_one() {
     let (link, mut peer) = agent(SocketConfig::default());
     let answers = async {
         peer.synchronise().await;
@@ -64,14 +64,14 @@ async fn a_late_reply_is_not_taken_for_the_next_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agent_that_is_not_there_is_not_asked() {
+async fn an_agent_that_does_not_answer_is_not_asked() {
     let (link, mut peer) = agent(SocketConfig::default());
     for _ in 0..2 {
         let mut sent = false;
         assert!(timeout(SECOND, link.send(PING, || sent = true)).await.is_err());
         assert!(!sent);
     }
-    // It starts: the channel brings it all that was sent meanwhile.
+    // The agent starts: the channel delivers everything that was sent before.
     let answers = async {
         for _ in 0..3 {
             peer.synchronise().await;
@@ -83,7 +83,7 @@ async fn an_agent_that_is_not_there_is_not_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn garbage_for_a_reply_is_handed_on_and_the_next_command_synchronises() {
+async fn garbage_is_passed_on_as_the_reply_and_the_next_command_synchronises() {
     for garbage in [&b"Segmentation fault\n"[..], b"\xc3\x28\n", b"{\"retu\n", b"[]\n"] {
         let (link, mut peer) = agent(SocketConfig::default());
         let answers = async {
@@ -103,7 +103,7 @@ async fn garbage_for_a_reply_is_handed_on_and_the_next_command_synchronises() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_reply_that_is_too_long_nothing_is_kept_and_the_next_command_works() {
+async fn a_reply_that_is_too_long_is_dropped_and_the_next_command_works() {
     const MIB: usize = 1024 * 1024;
     let (link, mut peer) = agent(SocketConfig { max_reply: MIB, ..SocketConfig::default() });
     let answers = async {
@@ -124,7 +124,7 @@ async fn of_a_reply_that_is_too_long_nothing_is_kept_and_the_next_command_works(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_closes_fails_what_is_under_way_and_says_whether_it_was_sent() {
+async fn closing_fails_the_command_and_says_whether_it_was_sent() {
     let (link, mut peer) = agent(SocketConfig::default());
     let answers = async move {
         peer.command().await;

@@ -1,4 +1,4 @@
-//! Links against a peer in the hands of the test, in virtual time.
+//! Tests of links against a scripted peer, in virtual time.
 
 mod agent;
 mod monitor;
@@ -18,28 +18,28 @@ use peer::Peer;
 
 const QUERY: &str = r#"{"execute":"query-status"}"#;
 const PING: &str = r#"{"execute":"guest-ping"}"#;
-/// What fits into the pipe between a link and its peer, bytes.
+/// The capacity of the pipe between a link and its peer, bytes.
 const PIPE: usize = 64 * 1024;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What a command returns.
+/// Returns the value of a command's reply.
 async fn send(link: &SocketLink, command: &str) -> Result<Value, SendError> {
     let text = link.send(command, || ()).await?;
     Ok(serde_json::from_str::<Value>(&text).unwrap()["return"].take())
 }
 
-/// As [`send`]; none when the time ran out.
+/// As [`send`]. None on timeout.
 async fn send_within(link: &SocketLink, command: &str, limit: Duration) -> Option<Result<Value, SendError>> {
     timeout(limit, send(link, command)).await.ok()
 }
 
-/// A stream that has not become a link yet, and its peer.
+/// A stream that is not a link yet, and its peer.
 fn stream() -> ((ReadHalf<DuplexStream>, WriteHalf<DuplexStream>), Peer) {
     let (ours, theirs) = tokio::io::duplex(PIPE);
     (tokio::io::split(ours), Peer::new(theirs))
 }
 
-/// A link to a monitor that has greeted, and its peer.
+/// A link to a monitor that has sent its greeting, and its peer.
 async fn monitor(config: SocketConfig) -> (SocketLink, Peer) {
     let (ours, mut peer) = stream();
     let (link, ()) = tokio::join!(SocketLink::monitor(ours, config), peer.negotiate());

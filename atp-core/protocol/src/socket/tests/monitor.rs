@@ -1,4 +1,4 @@
-//! A monitor's link.
+//! Tests of a monitor's link.
 
 use std::pin::pin;
 
@@ -16,7 +16,7 @@ fn ended(end: LinkEnd, sent: bool) -> Result<Value, SendError> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn replies_go_to_those_who_asked_in_whatever_order_they_come() {
+async fn replies_are_matched_whatever_their_order() {
     let (link, mut peer) = monitor(SocketConfig::default()).await;
     let answers = async {
         let (first, second) = (peer.command().await, peer.command().await);
@@ -32,7 +32,7 @@ async fn replies_go_to_those_who_asked_in_whatever_order_they_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_reply_is_not_taken_for_the_next_ones() {
+async fn a_late_reply_is_not_mistaken_for_the_next_one() {
     let (link, mut peer) = monitor(SocketConfig::default()).await;
     assert_eq!(send_within(&link, QUERY, SECOND).await, None);
     let answers = async {
@@ -45,7 +45,7 @@ async fn a_late_reply_is_not_taken_for_the_next_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_may_come_one_by_one_and_events_between_them() {
+async fn bytes_may_arrive_one_by_one_with_events_between_replies() {
     let (link, mut peer) = monitor(SocketConfig::default()).await;
     let answers = async {
         let command = peer.command().await;
@@ -59,7 +59,7 @@ async fn bytes_may_come_one_by_one_and_events_between_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_that_nobody_reads_hold_nothing_up_and_are_counted() {
+async fn unread_events_block_nothing_and_are_counted() {
     let config = SocketConfig { event_buffer: 16, max_event: 200, ..SocketConfig::default() };
     let (link, mut peer) = monitor(config).await;
     let mut events = link.events().unwrap().unwrap();
@@ -79,7 +79,7 @@ async fn events_that_nobody_reads_hold_nothing_up_and_are_counted() {
         assert_eq!((event.name.as_str(), &event.data), ("TICK", &json!({"n": number})));
         assert_eq!(event.time(), Some(Duration::from_micros(1_000_002)));
     }
-    // One that is too long, and one that is none.
+    // An event that is too long, and one that is invalid.
     peer.line(&json!({"event": "LONG", "data": "x".repeat(300)}).to_string()).await;
     peer.line(r#"{"event": 7}"#).await;
     for _ in 0..2 {
@@ -91,7 +91,7 @@ async fn events_that_nobody_reads_hold_nothing_up_and_are_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_has_the_type_that_belongs_to_it() {
+async fn an_event_converts_to_its_type() {
     let (link, mut peer) = monitor(SocketConfig::default()).await;
     let mut events = link.events().unwrap().unwrap();
     peer.line(r#"{"timestamp": {"seconds": -1, "microseconds": -1}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#).await;
@@ -107,7 +107,7 @@ async fn an_event_has_the_type_that_belongs_to_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_message_ends_the_link_with_all_that_is_under_way() {
+async fn an_invalid_message_ends_the_link_and_fails_all_calls() {
     for garbage in [&b"what?\n"[..], b"\xc3\x28\n", b"[1,2,3]\n", b"{\"return\": \n", b"\xff\xff{\n"] {
         let (link, mut peer) = monitor(SocketConfig::default()).await;
         let answers = async {
@@ -127,7 +127,7 @@ async fn what_is_no_message_ends_the_link_with_all_that_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_without_an_id_is_for_the_only_one_who_asked() {
+async fn an_error_without_an_id_belongs_to_the_only_call() {
     let (link, mut peer) = monitor(SocketConfig::default()).await;
     let error = r#"{"error": {"class": "GenericError", "desc": "JSON token size limit exceeded"}}"#;
     let answers = async {
@@ -138,7 +138,7 @@ async fn an_error_without_an_id_is_for_the_only_one_who_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_reply_that_is_too_long_nothing_is_kept_and_the_next_command_works() {
+async fn a_reply_that_is_too_long_is_dropped_and_the_next_command_works() {
     const MIB: usize = 1024 * 1024;
     let config = SocketConfig { max_reply: MIB, ..SocketConfig::default() };
     let (link, mut peer) = monitor(config).await;
@@ -160,13 +160,13 @@ async fn of_a_reply_that_is_too_long_nothing_is_kept_and_the_next_command_works(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_that_is_too_long_can_be_made_to_end_the_link() {
+async fn a_reply_that_is_too_long_ends_the_link_if_so_configured() {
     let config =
         SocketConfig { max_reply: 1000, oversized: Oversized::Disconnect, ..SocketConfig::default() };
     let (link, mut peer) = monitor(config).await;
     let answers = async {
         peer.command().await;
-        // It never ends.
+        // The line has no end.
         peer.raw(&vec![b'x'; 2000]).await;
     };
     let (got, ()) = join(send(&link, QUERY), answers).await;
@@ -175,7 +175,7 @@ async fn a_reply_that_is_too_long_can_be_made_to_end_the_link() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whose_reply_was_too_long_is_not_guessed() {
+async fn an_unidentified_reply_that_is_too_long_ends_the_link() {
     let (link, mut peer) = monitor(SocketConfig { max_reply: 1000, ..SocketConfig::default() }).await;
     let answers = async {
         peer.command().await;
@@ -188,7 +188,7 @@ async fn whose_reply_was_too_long_is_not_guessed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_closes_fails_all_that_is_under_way_and_says_how() {
+async fn closing_fails_all_calls_with_the_reason() {
     for (last, end) in [(&b""[..], LinkEnd::PeerClosed), (b"{\"retu", LinkEnd::CutOff)] {
         let (link, mut peer) = monitor(SocketConfig::default()).await;
         let answers = async move {
@@ -202,13 +202,13 @@ async fn a_peer_that_closes_fails_all_that_is_under_way_and_says_how() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_read_is_sent_no_second_command_behind_the_first() {
+async fn no_command_is_sent_while_the_peer_does_not_read() {
     let (link, mut peer) = monitor(SocketConfig::default()).await;
     let big = format!(r#"{{"execute":"x","arguments":{{"a":"{}"}}}}"#, "x".repeat(200_000));
     assert_eq!(send_within(&link, &big, SECOND).await, None);
     let mut sent = false;
     assert!(timeout(SECOND, link.send(QUERY, || sent = true)).await.is_err());
-    assert!(!sent, "the second was put behind the first");
+    assert!(!sent, "the second command was sent");
 
     let answers = async {
         let (first, next) = (peer.command().await, peer.command().await);
@@ -220,7 +220,7 @@ async fn a_peer_that_does_not_read_is_sent_no_second_command_behind_the_first() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_that_is_dropped_is_closed_and_tells_its_readers() {
+async fn dropping_a_link_closes_it_and_ends_its_events() {
     let (link, mut peer) = monitor(SocketConfig::default()).await;
     let mut events = link.events().unwrap().unwrap();
     drop(link);
@@ -229,7 +229,7 @@ async fn a_link_that_is_dropped_is_closed_and_tells_its_readers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_monitor_is_told_so() {
+async fn a_stream_that_is_not_a_monitor_is_refused() {
     for first in ["login: ", r#"{"return": {}}"#, "{", "\u{1b}[2J"] {
         let (ours, mut peer) = stream();
         peer.line(first).await;

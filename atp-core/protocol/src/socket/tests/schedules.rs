@@ -1,4 +1,4 @@
-//! Laws that hold whatever a peer does and whenever a caller leaves.
+//! Properties that hold whatever a peer does and whenever a caller leaves.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use tokio::time::{Instant, sleep, timeout};
 use super::super::{SENTINEL, SocketConfig};
 use super::*;
 
-/// What the peer does with one command.
+/// How the peer handles one command.
 #[derive(Debug, Clone)]
 enum Deed {
     Answer,
-    /// After so many milliseconds.
+    /// After this many milliseconds.
     Late(u64),
-    /// Only when the next one has been answered; of agents, which have no ids, nobody could ask that.
+    /// Only after the next command has been answered. Not for agents, whose replies have no ids.
     AfterTheNext,
     Never,
-    /// Byte by byte, with so many milliseconds between them.
+    /// Byte by byte, with this many milliseconds between bytes.
     Bytewise(u64),
     TooLong,
     AfterEvents(usize),
@@ -38,11 +38,11 @@ fn deed() -> impl Strategy<Value = Deed> {
 
 const MAX: usize = 2000;
 
-/// Longest a caller waits.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// The longest time a caller waits.
+const CALL_LIMIT: Duration = Duration::from_millis(100);
 
-/// Does with command `n` what `deeds[n]` says. Not with the n-th that comes: a command whose caller gives up while the
-/// agent is still being synchronised never comes.
+/// Handles command `n` as `deeds[n]` says. The number is read from the command: a command whose caller gives up during
+/// the synchronisation is never sent, so counting would be wrong.
 async fn perform(peer: &mut Peer, deeds: Vec<Deed>, is_agent: bool) {
     let mut held_back: Option<String> = None;
     loop {
@@ -55,7 +55,7 @@ async fn perform(peer: &mut Peer, deeds: Vec<Deed>, is_agent: bool) {
             peer.reply(command["arguments"]["id"].clone()).await;
             continue;
         }
-        // The reply names the command, so that it can be told whose it is.
+        // The reply names the command, so that the test can check whose it is.
         let mut reply = json!({"return": command["arguments"]["n"]});
         if !is_agent {
             reply["id"] = command["id"].clone();
@@ -97,8 +97,8 @@ async fn perform(peer: &mut Peer, deeds: Vec<Deed>, is_agent: bool) {
     }
 }
 
-/// Sends one numbered command after the other to a peer that behaves so, and checks what comes of each.
-async fn live_through(deeds: Vec<Deed>, is_agent: bool) -> Result<(), TestCaseError> {
+/// Sends numbered commands one after another to a peer with this behaviour, and checks each result.
+async fn check_schedule(deeds: Vec<Deed>, is_agent: bool) -> Result<(), TestCaseError> {
     let config = SocketConfig { max_reply: MAX, event_buffer: 8, ..SocketConfig::default() };
     let (link, mut peer) = if is_agent { agent(config) } else { monitor(config).await };
     let events = link.events();
@@ -107,13 +107,13 @@ async fn live_through(deeds: Vec<Deed>, is_agent: bool) -> Result<(), TestCaseEr
     for number in 0..count {
         let command = format!(r#"{{"execute":"x","arguments":{{"n":{number}}}}}"#);
         let begun = Instant::now();
-        match timeout(PATIENCE, send(&link, &command)).await {
+        match timeout(CALL_LIMIT, send(&link, &command)).await {
             Ok(Ok(value)) => prop_assert_eq!(value, json!(number), "another command's reply"),
             Ok(Err(error)) => prop_assert!(matches!(error, SendError::TooLarge { .. }), "{}", error),
-            Err(_) => prop_assert!(begun.elapsed() >= PATIENCE),
+            Err(_) => prop_assert!(begun.elapsed() >= CALL_LIMIT),
         }
     }
-    // Whatever is still to come, a caller with time enough gets its answer.
+    // Whatever arrives first, a caller with enough time gets its answer.
     let command = format!(r#"{{"execute":"x","arguments":{{"n":{count}}}}}"#);
     let last = timeout(Duration::from_secs(600), send(&link, &command)).await;
     prop_assert_eq!(last, Ok(Ok(json!(count))));
@@ -131,13 +131,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_monitors_caller_never_gets_anothers_reply(deeds in prop::collection::vec(deed(), 1..12)) {
-        run(live_through(deeds, false))?;
+    fn a_call_to_a_monitor_never_gets_another_calls_reply(deeds in prop::collection::vec(deed(), 1..12)) {
+        run(check_schedule(deeds, false))?;
     }
 
     #[test]
-    fn an_agents_caller_never_gets_anothers_reply(deeds in prop::collection::vec(deed(), 1..12)) {
-        run(live_through(deeds, true))?;
+    fn a_call_to_an_agent_never_gets_another_calls_reply(deeds in prop::collection::vec(deed(), 1..12)) {
+        run(check_schedule(deeds, true))?;
     }
 
     #[test]
