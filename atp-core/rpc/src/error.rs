@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::frame::FrameError;
 use crate::message::RemoteDomain;
 use crate::numbers::Procedure;
-use crate::xdr::{FromXdr, Reader, XdrError};
+use crate::xdr::{FromXdr, Reader, ToXdr, Writer, XdrError};
 
 /// An error that the daemon answered with (`virError`).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -59,6 +59,16 @@ impl FromXdr for RemoteError {
         let _network = Option::<(String, Uuid)>::read(from)?;
         let message = message.unwrap_or_else(|| format!("error {code} without a message"));
         Ok(RemoteError { code, domain, level, message, strings, numbers: [int1, int2] })
+    }
+}
+
+/// A daemon's side. The domain and the network that an error may name are left out.
+impl ToXdr for RemoteError {
+    fn write(&self, to: &mut Writer) -> Result<(), XdrError> {
+        let [first, second, third] = &self.strings;
+        (self.code, self.domain, Some(&self.message), self.level).write(to)?;
+        (None::<RemoteDomain>, first.as_ref(), second.as_ref(), third.as_ref()).write(to)?;
+        (self.numbers[0], self.numbers[1], None::<Uuid>).write(to)
     }
 }
 
@@ -183,4 +193,23 @@ pub enum EndReason {
         /// 0 an error, 1 an end of file, 2 a keepalive, 3 the client.
         reason: i32,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xdr::{decode, encode};
+
+    #[test]
+    fn what_a_daemon_writes_is_read_again() {
+        let error = RemoteError {
+            code: 42,
+            domain: 10,
+            level: 2,
+            message: "no such domain".to_owned(),
+            strings: [Some("no such %s".to_owned()), None, Some(String::new())],
+            numbers: [-1, 7],
+        };
+        assert_eq!(decode(&encode(&error).unwrap()), Ok(error));
+    }
 }

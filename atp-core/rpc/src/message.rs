@@ -85,6 +85,22 @@ impl FromXdr for Parameter {
     }
 }
 
+/// A daemon's side.
+impl ToXdr for Parameter {
+    fn write(&self, to: &mut Writer) -> Result<()> {
+        self.name.write(to)?;
+        match &self.value {
+            Value::Int(number) => (1u32, *number).write(to),
+            Value::UInt(number) => (2u32, *number).write(to),
+            Value::Long(number) => (3u32, *number).write(to),
+            Value::ULong(number) => (4u32, *number).write(to),
+            Value::Double(number) => (5u32, *number).write(to),
+            Value::Bool(flag) => (6u32, *flag).write(to),
+            Value::Text(text) => (7u32, text).write(to),
+        }
+    }
+}
+
 /// Named values, in the daemon's order.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Parameters(
@@ -150,6 +166,10 @@ mod tests {
             Value::Text("x".into()),
         ];
         assert_eq!(values, expected);
+        for value in expected {
+            let parameter = Parameter { name: "p".into(), value };
+            assert_eq!(decode(&encode(&parameter).unwrap()), Ok(parameter));
+        }
         let unknown = encode(&("p", 8u32, 0u32)).unwrap();
         assert!(matches!(decode::<Parameter>(&unknown), Err(XdrError::Unknown { value: 8, .. })));
     }

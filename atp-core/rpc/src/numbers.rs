@@ -129,6 +129,7 @@ pub mod procedure {
         DOMAIN_GET_XML_DESC = 14 "virDomainGetXMLDesc",
         DOMAIN_GET_AUTOSTART = 15 "virDomainGetAutostart",
         DOMAIN_GET_INFO = 16 "virDomainGetInfo",
+        DOMAIN_GET_OS_TYPE = 19 "virDomainGetOSType",
         DOMAIN_LOOKUP_BY_ID = 22 "virDomainLookupByID",
         DOMAIN_LOOKUP_BY_NAME = 23 "virDomainLookupByName",
         DOMAIN_LOOKUP_BY_UUID = 24 "virDomainLookupByUUID",
@@ -149,6 +150,7 @@ pub mod procedure {
         DOMAIN_IS_ACTIVE = 150 "virDomainIsActive",
         DOMAIN_IS_PERSISTENT = 151 "virDomainIsPersistent",
         CONNECT_GET_LIB_VERSION = 157 "virConnectGetLibVersion",
+        DOMAIN_CREATE_WITH_FLAGS = 196 "virDomainCreateWithFlags",
         DOMAIN_OPEN_CONSOLE = 201 "virDomainOpenConsole",
         DOMAIN_INJECT_NMI = 210 "virDomainInjectNMI",
         DOMAIN_SCREENSHOT = 211 "virDomainScreenshot",
@@ -173,6 +175,7 @@ pub mod procedure {
         CONNECT_GET_ALL_DOMAIN_STATS = 344 "virConnectGetAllDomainStats",
         DOMAIN_SET_USER_PASSWORD = 357 "virDomainSetUserPassword",
         CLOSE_REGISTER = 360 "virConnectRegisterCloseCallback",
+        CLOSE_DEREGISTER = 361 "virConnectUnregisterCloseCallback",
         EVENT_CONNECTION_CLOSED = 362 "the notice of a lost hypervisor",
         DOMAIN_GET_GUEST_INFO = 418 "virDomainGetGuestInfo",
     }

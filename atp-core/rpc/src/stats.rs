@@ -51,6 +51,14 @@ impl FromXdr for DomainStats {
     }
 }
 
+/// A daemon's side.
+impl ToXdr for DomainStats {
+    fn write(&self, to: &mut Writer) -> Result<()> {
+        self.domain.write(to)?;
+        to.list("a list of statistics", &self.values.0, MAX_VALUES)
+    }
+}
+
 struct AllStats(Vec<DomainStats>);
 
 impl FromXdr for AllStats {
@@ -84,5 +92,21 @@ impl Connection {
         let arguments = (Domains(domains), groups, flags);
         let AllStats(stats) = self.call(procedure::CONNECT_GET_ALL_DOMAIN_STATS, &arguments).await?;
         Ok(stats)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Parameter, Value};
+    use crate::xdr::{decode, encode};
+
+    #[test]
+    fn what_a_daemon_writes_is_read_again() {
+        let domain = RemoteDomain { name: "vm".into(), ..RemoteDomain::of(Default::default()) };
+        let values = ["state.state", "state.reason"];
+        let values = values.map(|name| Parameter { name: name.into(), value: Value::Int(1) });
+        let stats = DomainStats { domain, values: Parameters(values.into()) };
+        assert_eq!(decode(&encode(&stats).unwrap()), Ok(stats));
     }
 }
