@@ -21,6 +21,7 @@ Usage: cargo xtask COMMAND
   test [ARGS…]      run every test; ARGS go to `cargo test --workspace`
   bench [PART…]     measure the cost of ATP: pool, scrape, rate, event-loop, hosts, protocol, peers, or all
   testbed ARGS…     manage hosts and guests for tests: up, status, down, … (see `testbed --help`)
+  fleet ARGS…       simulate thousands of hosts for tests: up, report, fault, heal (see `fleet --help`)
   structure         find files that import each other in a circle
   features          compile each crate without its features and with each alone
   ci                run all checks that must pass before a change is merged
@@ -29,6 +30,7 @@ Usage: cargo xtask COMMAND
 Examples:
   cargo xtask testbed up --hosts 3 --guests 2
   cargo xtask test -p atp-testbed
+  cargo xtask fleet up --hosts 1000 --vms 2 --faults hung=5% --write fleet.toml
   cargo xtask bench event-loop
 ";
 
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(&rest),
         Some("bench") => bench::run(&rest),
         Some("testbed") => testbed(&rest),
+        Some("fleet") => fleet(&rest),
         Some("structure") => structure::run(),
         Some("features") => features::run(),
         Some("ci") => cargo::exec(&cargo::root().join(".ci/run"), &rest),
@@ -71,4 +74,9 @@ fn testbed(arguments: &[OsString]) -> Result<ExitCode> {
     }
     cargo::build(&["atp-testbed"])?;
     cargo::exec(&cargo::binary("testbed")?, arguments)
+}
+
+fn fleet(arguments: &[OsString]) -> Result<ExitCode> {
+    cargo::build(&["atp-fleet"])?;
+    cargo::exec(&cargo::binary("fleet")?, arguments)
 }

@@ -1,0 +1,23 @@
+//! What a daemon knows of one connection.
+
+use crate::event::Registration;
+
+/// A client's session with a daemon.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    pub(crate) is_open: bool,
+    pub(crate) is_read_only: bool,
+    /// Whether the client has asked for keepalive.
+    pub(crate) wants_pings: bool,
+    /// Whether the client has said goodbye.
+    pub(crate) is_closed: bool,
+    pub(crate) registrations: Vec<Registration>,
+    pub(crate) next_callback: i32,
+}
+
+impl Session {
+    /// For calls of a client that has left.
+    pub(crate) fn opened() -> Self {
+        Session { is_open: true, ..Session::default() }
+    }
+}

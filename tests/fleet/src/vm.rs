@@ -1,0 +1,170 @@
+//! One simulated VM: what libvirt knows of it, and what happens to it.
+
+use std::collections::BTreeMap;
+
+use atp_rpc::RemoteDomain;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::counts::VmCounts;
+use crate::event::EventKind;
+use crate::faults::VmFault;
+use crate::guest::Guest;
+use crate::refusal::{self, Refusal};
+
+/// Memory of each VM, KiB.
+pub(crate) const MEMORY_KIB: u64 = 1 << 20;
+
+/// Processors of each VM.
+pub(crate) const VCPUS: u32 = 2;
+
+/// States (`virDomainState`).
+pub(crate) mod state {
+    pub(crate) const RUNNING: i32 = 1;
+    pub(crate) const PAUSED: i32 = 3;
+    pub(crate) const SHUT_OFF: i32 = 5;
+}
+
+/// A state and its reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) number: i32,
+    pub(crate) reason: i32,
+}
+
+/// What of a VM a hung call has taken.
+#[derive(Debug, Default)]
+pub(crate) struct Occupied {
+    /// Since when the monitor.
+    pub(crate) monitor: Option<Instant>,
+    /// Whether the agent.
+    pub(crate) agent: bool,
+}
+
+pub(crate) struct Vm {
+    pub(crate) name: String,
+    pub(crate) uuid: Uuid,
+    /// None while it is shut off.
+    id: Option<i32>,
+    pub(crate) state: State,
+    /// When it was started, or the fleet was.
+    pub(crate) started: Instant,
+    pub(crate) fault: Option<VmFault>,
+    pub(crate) occupied: Occupied,
+    pub(crate) autostart: bool,
+    pub(crate) title: Option<String>,
+    pub(crate) description: Option<String>,
+    /// By namespace.
+    pub(crate) metadata: BTreeMap<String, String>,
+    guest: Option<Box<Guest>>,
+    pub(crate) counts: VmCounts,
+}
+
+impl Vm {
+    pub(crate) fn new(name: String, uuid: Uuid, id: i32, fault: Option<VmFault>, now: Instant) -> Self {
+        let off = fault == Some(VmFault::ShutOff);
+        let state = if off {
+            State { number: state::SHUT_OFF, reason: 0 }
+        } else {
+            State { number: state::RUNNING, reason: 1 }
+        };
+        Vm {
+            name,
+            uuid,
+            id: (!off).then_some(id),
+            state,
+            started: now,
+            fault: fault.filter(|fault| *fault != VmFault::ShutOff),
+            occupied: Occupied::default(),
+            autostart: false,
+            title: None,
+            description: None,
+            metadata: BTreeMap::new(),
+            guest: None,
+            counts: VmCounts::default(),
+        }
+    }
+
+    pub(crate) fn domain(&self) -> RemoteDomain {
+        RemoteDomain { name: self.name.clone(), uuid: self.uuid, id: self.id.unwrap_or(-1) }
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.id.is_some()
+    }
+
+    /// # Errors
+    /// It is shut off.
+    pub(crate) fn active(&self) -> Result<(), Refusal> {
+        if self.is_active() { Ok(()) } else { Err(refusal::invalid_state("domain is not running")) }
+    }
+
+    /// What runs in it. Made when it is first needed: most VMs of a large fleet are never looked into.
+    pub(crate) fn guest(&mut self) -> &mut Guest {
+        self.guest.get_or_insert_default()
+    }
+
+    /// Starts it, as the domain of that number.
+    pub(crate) fn start(&mut self, id: i32, now: Instant) -> Result<Vec<EventKind>, Refusal> {
+        if self.is_active() {
+            return Err(refusal::invalid_state("domain is already running"));
+        }
+        self.id = Some(id);
+        self.state = State { number: state::RUNNING, reason: 1 };
+        self.started = now;
+        Ok(vec![EventKind::RESUMED, EventKind::STARTED, EventKind::AGENT_CONNECTED])
+    }
+
+    /// Ends it: at once, or in order.
+    pub(crate) fn stop(&mut self, in_order: bool) -> Result<Vec<EventKind>, Refusal> {
+        self.active()?;
+        self.id = None;
+        self.state = State { number: state::SHUT_OFF, reason: if in_order { 1 } else { 2 } };
+        self.occupied = Occupied::default();
+        // Its QEMU is gone, and with it what hung.
+        self.fault = self.fault.filter(|fault| *fault != VmFault::Hung);
+        if let Some(guest) = &mut self.guest {
+            guest.stop();
+        }
+        Ok(if in_order {
+            vec![EventKind::SHUTDOWN, EventKind::SHUT_DOWN]
+        } else {
+            vec![EventKind::DESTROYED]
+        })
+    }
+
+    /// Restarts the guest.
+    pub(crate) fn restart(&mut self, now: Instant) -> Result<Vec<EventKind>, Refusal> {
+        self.active()?;
+        self.started = now;
+        if let Some(guest) = &mut self.guest {
+            guest.stop();
+        }
+        Ok(vec![
+            EventKind::Reboot,
+            EventKind::monitor("RESET", r#"{"guest":false,"reason":"host-qmp-system-reset"}"#),
+            EventKind::AGENT_DISCONNECTED,
+            EventKind::AGENT_CONNECTED,
+        ])
+    }
+
+    /// Stops its processors.
+    pub(crate) fn suspend(&mut self) -> Result<Vec<EventKind>, Refusal> {
+        self.active()?;
+        if self.state.number == state::PAUSED {
+            return Ok(Vec::new());
+        }
+        self.state = State { number: state::PAUSED, reason: 1 };
+        Ok(vec![EventKind::monitor("STOP", ""), EventKind::SUSPENDED])
+    }
+
+    /// Has its processors go on.
+    pub(crate) fn resume(&mut self) -> Result<Vec<EventKind>, Refusal> {
+        self.active()?;
+        if self.state.number != state::PAUSED {
+            return Err(refusal::invalid_state("domain is already running"));
+        }
+        self.state = State { number: state::RUNNING, reason: 5 };
+        Ok(vec![EventKind::monitor("RESUME", ""), EventKind::RESUMED])
+    }
+}
