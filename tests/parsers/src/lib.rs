@@ -9,6 +9,7 @@ mod input;
 mod protocol;
 mod runs;
 mod settings;
+mod wire;
 
 use atp_protocol::{Carrier, Peer, ProtocolError};
 use tokio::runtime::{Builder, Runtime};
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 pub type Check = fn(&[u8]);
 
 /// Every function of this crate, with the name of its fuzz target.
-pub const TARGETS: [(&str, Check); 20] = [
+pub const TARGETS: [(&str, Check); 26] = [
     ("agent_error", protocol::agent_error),
     ("channel_frames", protocol::channel_frames),
     ("chord", input::chord),
@@ -34,6 +35,12 @@ pub const TARGETS: [(&str, Check); 20] = [
     ("mouse", input::mouse),
     ("raw_command", protocol::raw_command),
     ("reply", protocol::reply),
+    ("rpc_events", wire::rpc_events),
+    ("rpc_frames", wire::rpc_frames),
+    ("rpc_link", wire::rpc_link),
+    ("rpc_replies", wire::rpc_replies),
+    ("rpc_uri", wire::rpc_uri),
+    ("rpc_xdr", wire::rpc_xdr),
     ("scenario", runs::scenario),
     ("screenshot", input::screenshot),
     ("selector", settings::selector),

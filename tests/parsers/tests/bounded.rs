@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 /// Fragments of valid inputs, to be cut and joined.
-const PIECES: [&str; 78] = [
+const PIECES: [&str; 84] = [
     "{",
     "}",
     "[",
@@ -75,6 +75,12 @@ const PIECES: [&str; 78] = [
     "call_timeout=5s\n",
     "pool.max_connections_per_host=0\n",
     "./a\0",
+    "\0\0\0\0",
+    "\0\0\0\u{1}",
+    "\0\0\0\u{7}",
+    "\0\0\0\u{1c}",
+    "\0\0\0\u{3}vm1\0",
+    "\u{1}\0\u{6}\0",
     "\0",
     "81a4 7 1 0 0 ./a\n",
     r#"{"started":{"host":"h1","vm":"vm1","uuid":"00000000-0000-0000-0000-000000000001","at":""}}"#,
@@ -186,6 +192,36 @@ fn raw_command() {
 #[test]
 fn reply() {
     holds("reply");
+}
+
+#[test]
+fn rpc_events() {
+    holds("rpc_events");
+}
+
+#[test]
+fn rpc_frames() {
+    holds("rpc_frames");
+}
+
+#[test]
+fn rpc_link() {
+    holds("rpc_link");
+}
+
+#[test]
+fn rpc_replies() {
+    holds("rpc_replies");
+}
+
+#[test]
+fn rpc_uri() {
+    holds("rpc_uri");
+}
+
+#[test]
+fn rpc_xdr() {
+    holds("rpc_xdr");
 }
 
 #[test]
