@@ -24,6 +24,10 @@ const VERSION: u32 = 1;
 /// How much room is made at once for a message that is still to come, bytes: its length is only a claim.
 const READ_AHEAD: usize = 64 * 1024;
 
+/// Payloads of messages up to this length are copied, bytes: a short one does not hold on to the whole of what was read
+/// with it, and the buffer stays of one piece and is used again.
+const COPIED: usize = 16 * 1024;
+
 /// How much is kept of what is no message, bytes.
 const KEPT: usize = 64;
 
@@ -112,19 +116,25 @@ impl Decoder for FrameCodec {
             bytes.reserve((length - bytes.len()).min(READ_AHEAD));
             return Ok(None);
         }
-        let mut message = bytes.split_to(length).freeze();
-        message.advance(4);
-        let program = Program(message.get_u32());
-        let version = message.get_u32();
+        let mut head = &bytes[4..HEADER];
+        let program = Program(head.get_u32());
+        let version = head.get_u32();
         if version != VERSION {
             return Err(FrameError::Version(version));
         }
-        let procedure = message.get_i32();
-        let kind = Kind::from_wire(message.get_u32());
-        let serial = message.get_u32();
-        let status = message.get_u32();
+        let procedure = head.get_i32();
+        let kind = Kind::from_wire(head.get_u32());
+        let serial = head.get_u32();
+        let status = head.get_u32();
         let status = Status::from_wire(status).ok_or(FrameError::Status(status))?;
-        Ok(Some(Frame { header: Header { program, procedure, kind, serial, status }, payload: message }))
+        let payload = if length <= COPIED {
+            let payload = Bytes::copy_from_slice(&bytes[HEADER..length]);
+            bytes.advance(length);
+            payload
+        } else {
+            bytes.split_to(length).freeze().slice(HEADER..)
+        };
+        Ok(Some(Frame { header: Header { program, procedure, kind, serial, status }, payload }))
     }
 
     fn decode_eof(&mut self, bytes: &mut BytesMut) -> Result<Option<Frame>, FrameError> {

@@ -12,6 +12,9 @@ use uuid::Uuid;
 /// The longest string of the protocol, bytes (`REMOTE_STRING_MAX`).
 pub const MAX_STRING: usize = 4 * 1024 * 1024;
 
+/// The room for a payload to begin with, bytes.
+const ROOM: usize = 128;
+
 /// Why a value cannot be encoded, or a payload cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum XdrError {
@@ -81,7 +84,8 @@ pub trait FromXdr: Sized {
 /// # Errors
 /// A part of it, or all of it, is longer than the protocol allows.
 pub fn encode(value: &(impl ToXdr + ?Sized)) -> Result<BytesMut> {
-    let mut writer = Writer { bytes: BytesMut::new() };
+    // Arguments are mostly a domain and some numbers.
+    let mut writer = Writer { bytes: BytesMut::with_capacity(ROOM) };
     value.write(&mut writer)?;
     limit("a payload", writer.bytes.len(), crate::frame::MAX_PAYLOAD)?;
     Ok(writer.bytes)

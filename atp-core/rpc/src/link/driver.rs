@@ -1,18 +1,22 @@
 //! The task that owns a socket.
 
+use std::collections::hash_map::{Entry, OccupiedEntry};
 use std::collections::{HashMap, VecDeque};
-use std::future::pending;
-use std::io;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::{Instant, sleep_until};
-use tokio_util::codec::{Decoder, Encoder};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::codec::Decoder;
+use tokio_util::io::poll_read_buf;
 
 use super::events::Registrations;
 use super::keepalive::{Due, Watch};
+use super::outbox::Outbox;
 use super::streams::{After, Opened, StreamKey, Streams};
 use super::{Answer, Command, Outgoing, Slot, Token};
 use crate::dial::Stderr;
@@ -21,8 +25,9 @@ use crate::frame::{Frame, FrameCodec, FrameError, Header};
 use crate::numbers::{Kind, Procedure, Program, Status, procedure};
 use crate::xdr;
 
-/// Room that is made for each read, bytes.
+/// Room that is made for reads, bytes, once there is less than [`READ_LEAST`] left.
 const READ: usize = 8 * 1024;
+const READ_LEAST: usize = 2 * 1024;
 
 /// A buffer that grew beyond this is given back once it is empty, bytes.
 const KEEP: usize = 64 * 1024;
@@ -54,10 +59,8 @@ pub(super) struct Driver {
     commands: mpsc::WeakUnboundedSender<Command>,
     slots: Arc<Semaphore>,
     codec: FrameCodec,
-    outbox: BytesMut,
-    /// Bytes ever put into the outbox, and ever taken by the socket.
-    queued: u64,
-    written: u64,
+    inbox: BytesMut,
+    outbox: Outbox,
     pongs: u32,
     serial: u32,
     calls: HashMap<(Program, u32), Pending>,
@@ -74,9 +77,8 @@ impl Driver {
             commands,
             slots,
             codec: FrameCodec::default(),
-            outbox: BytesMut::new(),
-            queued: 0,
-            written: 0,
+            inbox: BytesMut::new(),
+            outbox: Outbox::default(),
             pongs: 0,
             serial: 0,
             calls: HashMap::new(),
@@ -111,7 +113,7 @@ impl Driver {
             }
         }
         for (_, call) in self.calls.drain() {
-            let (procedure, sent) = (call.procedure, self.written >= call.end);
+            let (procedure, sent) = (call.procedure, self.outbox.is_sent(call.end));
             call.answer.fail(CallError::Lost { procedure, sent, source: end.clone() });
         }
         self.streams.fail_all(&end);
@@ -122,89 +124,104 @@ impl Driver {
         io: S,
         commands: &mut mpsc::UnboundedReceiver<Command>,
     ) -> Ended {
-        let (mut reader, mut writer) = tokio::io::split(io);
-        let mut inbox = BytesMut::new();
-        let mut flushed = true;
-        let mut alarm = std::pin::pin!(sleep_until(Instant::now()));
+        let mut io = pin!(io);
+        let mut alarm = pin!(sleep_until(Instant::now()));
+        poll_fn(|cx| self.poll(cx, io.as_mut(), commands, alarm.as_mut())).await
+    }
+
+    /// Does everything that can be done without waiting. Polled by hand: this is the path of every call.
+    fn poll<S: AsyncRead + AsyncWrite>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut io: Pin<&mut S>,
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+        mut alarm: Pin<&mut Sleep>,
+    ) -> Poll<Ended> {
         loop {
-            if inbox.is_empty() && inbox.capacity() > KEEP {
-                inbox = BytesMut::new();
+            let mut again = match self.poll_commands(cx, commands, alarm.as_mut()) {
+                Poll::Ready(Some(reason)) => return Poll::Ready(reason),
+                Poll::Ready(None) => true,
+                Poll::Pending => false,
+            };
+            match self.outbox.poll_send(cx, io.as_mut()) {
+                Poll::Ready(Ok(())) => self.pongs = 0,
+                Poll::Ready(Err(error)) => return Poll::Ready(EndReason::Frame(error.into())),
+                Poll::Pending => {}
             }
-            inbox.reserve(READ);
-            tokio::select! {
-                read = reader.read_buf(&mut inbox) => {
-                    let decoded = match read {
-                        Ok(0) => match self.codec.decode_eof(&mut inbox) {
-                            Ok(_) => return EndReason::Eof,
-                            Err(error) => Err(error),
-                        },
-                        Ok(_) => self.take_frames(&mut inbox),
-                        Err(error) => Err(error.into()),
-                    };
-                    match decoded {
-                        Ok(None) => {}
-                        Ok(Some(reason)) => return reason,
-                        Err(error) => return EndReason::Frame(error),
+            match self.poll_receive(cx, io.as_mut()) {
+                Poll::Ready(Ok(None)) => again = true,
+                Poll::Ready(Ok(Some(reason))) => return Poll::Ready(reason),
+                Poll::Ready(Err(error)) => return Poll::Ready(EndReason::Frame(error)),
+                Poll::Pending => {}
+            }
+            if let Some(watch) = &mut self.keepalive
+                && alarm.as_mut().poll(cx).is_ready()
+            {
+                let next = match watch.due(Instant::now()) {
+                    Due::Dead(silence) => return Poll::Ready(EndReason::Keepalive { silence }),
+                    Due::Ping(next) => {
+                        self.ping(None);
+                        next
                     }
-                }
-                command = commands.recv() => {
-                    let mut next = command;
-                    for _ in 0..BATCH {
-                        match next {
-                            // The last handle was dropped, or the end was requested.
-                            None | Some(Command::End) => return EndReason::Closed,
-                            Some(Command::Keepalive(config)) => {
-                                self.keepalive = Some(Watch::new(config, Instant::now()));
-                                alarm.as_mut().reset(Instant::now());
-                            }
-                            Some(command) => self.take_command(command),
-                        }
-                        match commands.try_recv() {
-                            Ok(command) => next = Some(command),
-                            Err(_) => break,
-                        }
-                    }
-                }
-                wrote = write_some(&mut writer, &mut self.outbox), if !self.outbox.is_empty() || !flushed => {
-                    match wrote {
-                        Ok(count) => self.wrote(count, &mut flushed),
-                        Err(error) => return EndReason::Frame(error.into()),
-                    }
-                }
-                () = alarm.as_mut(), if self.keepalive.is_some() => {
-                    let next = match self.keepalive.as_mut().map(|watch| watch.due(Instant::now())) {
-                        Some(Due::Dead(silence)) => return EndReason::Keepalive { silence },
-                        Some(Due::Ping(next)) => {
-                            self.ping(None);
-                            next
-                        }
-                        Some(Due::Wait(next)) => next,
-                        None => pending().await,
-                    };
-                    alarm.as_mut().reset(next);
-                }
+                    Due::Wait(next) => next,
+                };
+                alarm.as_mut().reset(next);
+                again = true;
+            }
+            if !again {
+                return Poll::Pending;
             }
         }
     }
 
-    fn wrote(&mut self, count: usize, flushed: &mut bool) {
-        self.written += count as u64;
-        *flushed = count == 0;
-        if self.outbox.is_empty() {
-            self.pongs = 0;
-            if self.outbox.capacity() > KEEP {
-                self.outbox = BytesMut::new();
+    /// Takes commands: until none is left, or so many that something else has to be done first. Returns a reason to
+    /// end.
+    fn poll_commands(
+        &mut self,
+        cx: &mut Context<'_>,
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+        mut alarm: Pin<&mut Sleep>,
+    ) -> Poll<Option<Ended>> {
+        for _ in 0..BATCH {
+            match ready!(commands.poll_recv(cx)) {
+                // The last handle was dropped, or the end was requested.
+                None | Some(Command::End) => return Poll::Ready(Some(EndReason::Closed)),
+                Some(Command::Keepalive(config)) => {
+                    let now = Instant::now();
+                    self.keepalive = Some(Watch::new(config, now));
+                    alarm.as_mut().reset(now);
+                }
+                Some(command) => self.take_command(command),
             }
         }
+        Poll::Ready(None)
+    }
+
+    /// Reads once and takes all whole messages. Returns a reason to end.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: Pin<&mut impl AsyncRead>,
+    ) -> Poll<Result<Option<Ended>, FrameError>> {
+        if self.inbox.is_empty() && self.inbox.capacity() > KEEP {
+            self.inbox = BytesMut::new();
+        }
+        if self.inbox.capacity() - self.inbox.len() < READ_LEAST {
+            self.inbox.reserve(READ);
+        }
+        if ready!(poll_read_buf(io, cx, &mut self.inbox))? > 0 {
+            return Poll::Ready(self.take_frames());
+        }
+        Poll::Ready(self.codec.decode_eof(&mut self.inbox).map(|_| Some(EndReason::Eof)))
     }
 
     /// Takes all whole messages. Returns a reason to end.
-    fn take_frames(&mut self, inbox: &mut BytesMut) -> Result<Option<Ended>, FrameError> {
+    fn take_frames(&mut self) -> Result<Option<Ended>, FrameError> {
         // Of a long message on a slow line it is a while until all of it is there.
         if let Some(watch) = &mut self.keepalive {
             watch.sign_of_life(Instant::now());
         }
-        while let Some(frame) = self.codec.decode(inbox)? {
+        while let Some(frame) = self.codec.decode(&mut self.inbox)? {
             if let Some(reason) = self.take_frame(frame)? {
                 return Ok(Some(reason));
             }
@@ -242,8 +259,11 @@ impl Driver {
 
     fn reply(&mut self, header: Header, payload: Bytes) {
         let key = (header.program, header.serial);
-        let known = self.calls.get(&key).is_some_and(|call| call.procedure.number == header.procedure);
-        let Some(call) = self.calls.remove(&key).filter(|_| known) else {
+        let entry = match self.calls.entry(key) {
+            Entry::Occupied(entry) if entry.get().procedure.number == header.procedure => Some(entry),
+            _ => None,
+        };
+        let Some(call) = entry.map(OccupiedEntry::remove) else {
             tracing::debug!(serial = header.serial, "a reply to no call");
             return;
         };
@@ -353,7 +373,7 @@ impl Driver {
             self.registrations.pending += 1;
         }
         let serial = self.next_serial(procedure.program);
-        self.queue(procedure, Kind::Call, serial, Status::Ok, &payload);
+        let end = self.queue(procedure, Kind::Call, serial, Status::Ok, &payload);
         // The stream is open already: the daemon may send data before its reply.
         let opened = match answer {
             Answer::Stream { buffer, .. } => {
@@ -361,7 +381,7 @@ impl Driver {
             }
             _ => None,
         };
-        let call = Pending { procedure, answer, opened, end: self.queued, slot, token };
+        let call = Pending { procedure, answer, opened, end, slot, token };
         self.calls.insert((procedure.program, serial), call);
     }
 
@@ -380,18 +400,22 @@ impl Driver {
         self.queue(procedure::PING, Kind::Message, 0, Status::Ok, &[]);
     }
 
-    fn queue(&mut self, procedure: Procedure, kind: Kind, serial: u32, status: Status, payload: &[u8]) {
+    /// Queues a message. Returns the position of its end.
+    fn queue(
+        &mut self,
+        procedure: Procedure,
+        kind: Kind,
+        serial: u32,
+        status: Status,
+        payload: &[u8],
+    ) -> u64 {
         let header = Header { program: procedure.program, procedure: procedure.number, kind, serial, status };
-        let before = self.outbox.len();
-        // Payloads are bounded where they are made.
-        let result = self.codec.encode((header, payload), &mut self.outbox);
-        debug_assert!(result.is_ok(), "{result:?}");
-        self.queued += (self.outbox.len() - before) as u64;
+        self.outbox.push(header, payload)
     }
 
     /// Withdraws a registration as soon as there is a slot for it.
     fn deregister_soon(&self, procedure: Procedure, id: i32) {
-        let payload = Bytes::copy_from_slice(&id.to_be_bytes());
+        let payload = BytesMut::from(&id.to_be_bytes()[..]);
         let answer = Answer::Discard;
         self.soon(move |slot| Command::Call(Outgoing { procedure, payload, answer, slot, token: None }));
     }
@@ -411,17 +435,6 @@ impl Driver {
                 let _ended = commands.send(command(slot));
             }
         });
-    }
-}
-
-/// Writes some of the outbox, or flushes what was written: none then. Cancel safe.
-async fn write_some(writer: &mut (impl AsyncWrite + Unpin), outbox: &mut BytesMut) -> io::Result<usize> {
-    if outbox.is_empty() {
-        return writer.flush().await.map(|()| 0);
-    }
-    match writer.write_buf(outbox).await {
-        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-        wrote => wrote,
     }
 }
 

@@ -201,7 +201,7 @@ impl Registrations {
         match self.known.get(&(program, id)) {
             Some((queue, _)) => deliver(queue, program, procedure, &payload),
             None if self.pending > 0 && self.early.len() < EARLY => {
-                self.early.push_back((program, id, procedure, Bytes::copy_from_slice(&payload)));
+                self.early.push_back((program, id, procedure, payload));
             }
             // Of a registration that was withdrawn.
             None => tracing::debug!(procedure, id, "an event of an unknown registration"),

@@ -10,12 +10,13 @@
 mod driver;
 mod events;
 mod keepalive;
+mod outbox;
 mod streams;
 
 use std::any::Any;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
@@ -77,7 +78,7 @@ enum Command {
 /// A call on its way to the socket.
 struct Outgoing {
     procedure: Procedure,
-    payload: Bytes,
+    payload: BytesMut,
     answer: Answer,
     slot: Slot,
     token: Option<Token>,
@@ -183,7 +184,6 @@ impl Link {
         let lost = |sent| CallError::Lost { procedure, sent, source: self.end() };
         let slot = self.slots.clone().acquire_owned().await.map_err(|_| lost(false))?;
         let (sender, answered) = oneshot::channel();
-        let payload = payload.freeze();
         let call = Outgoing { procedure, payload, answer: answer(sender), slot, token };
         self.commands.send(Command::Call(call)).map_err(|_| lost(false))?;
         // The task answers every call that it has taken; without an answer it took none.

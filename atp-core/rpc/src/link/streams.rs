@@ -21,9 +21,6 @@ use crate::numbers::{Procedure, Status};
 /// A stream's procedure and serial.
 pub(super) type StreamKey = (Procedure, u32);
 
-/// Chunks up to this size are copied, so that a short one does not hold on to the whole of what was read with it.
-const COPIED: usize = 16 * 1024;
-
 type Chunk = Result<Bytes, StreamError>;
 
 /// Receives how a stream has ended.
@@ -213,7 +210,6 @@ impl Streams {
             entry.fail(StreamError::Overrun { limit: entry.limit });
             return After::Abort;
         }
-        let payload = if payload.len() <= COPIED { Bytes::copy_from_slice(&payload) } else { payload };
         entry.waiting.fetch_add(payload.len(), Ordering::Relaxed);
         // Fails when the handle is gone; the command that says so is on its way.
         let _unread = chunks.send(Ok(payload));
