@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use crate::certificate_fault::CertificateFault;
 use crate::error::{CallError, EndReason};
 use crate::frame::FrameError;
 use crate::uri::UriError;
@@ -139,15 +140,12 @@ pub enum ConnectFailure {
         /// Why not.
         source: io::Error,
     },
-    /// The daemon's certificate has no names of the kind that is looked at.
-    #[error("the daemon's certificate names no host in a subjectAltName; a common name is not looked at")]
-    TlsNoName,
-    /// The daemon does not take our certificate.
-    #[error("the daemon refused the client's certificate{}", if *given { "" } else { ": none was sent" })]
-    TlsRefused {
-        /// Whether there was one.
-        given: bool,
-    },
+    /// The daemon's certificate is not accepted.
+    #[error("the daemon's certificate is not accepted: {0}")]
+    TlsCertificate(CertificateFault),
+    /// The daemon does not accept the client's certificate. It gives no reason: this is what the client finds.
+    #[error("the daemon refused the client's certificate: {0}")]
+    TlsRefused(CertificateFault),
     /// No way to authenticate that the daemon offers is to be had here.
     #[error("cannot authenticate: the daemon offers {offered}; {reason}")]
     Mechanism {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 // Connections.
+mod certificate_fault;
 mod connect;
 mod connect_error;
 mod connection;
@@ -30,6 +31,7 @@ mod options;
 pub mod xdr;
 
 pub use auth::Credentials;
+pub use certificate_fault::CertificateFault;
 pub use connect_error::{ConnectError, ConnectFailure, Stage};
 pub use connection::Connection;
 pub use error::{CallError, EndReason, LinkEnd, RemoteError, StreamError};

@@ -18,18 +18,20 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
 };
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    AlertDescription, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
+use crate::certificate_fault::CertificateFault;
 use crate::connect_error::{ConnectFailure, Progress, Stage};
 use crate::uri::Uri;
 
 /// libvirt's port for TLS.
 pub(super) const PORT: u16 = 16514;
 
-/// The daemon's one byte that says that it takes our certificate.
-const TAKEN: u8 = 1;
+/// The daemon's one byte that says that it accepts our certificate.
+const ACCEPTED: u8 = 1;
 
 /// Where the certificates are.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,18 +90,71 @@ pub(super) async fn negotiate(
     uri: &Uri,
     progress: &Progress,
 ) -> Result<TlsStream<TcpStream>, ConnectFailure> {
-    let (config, has_certificate) = configure(uri)?;
+    let files = Files::find(uri);
+    let own = Own::read(&files)?;
+    let config = configure(uri, &files, own.as_ref())?;
     let host = uri.host.as_deref().unwrap_or("localhost").to_owned();
     let name = ServerName::try_from(host).map_err(|error| {
         ConnectFailure::Unsupported(format!("the host's name cannot be checked: {error}"))
     })?;
     progress.set(Stage::Tls);
+    let refused = || ConnectFailure::TlsRefused(find_fault(&files, own.as_ref()));
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, socket);
-    let mut stream = connecting.await.map_err(explain)?;
-    // The daemon looks at our certificate when TLS is there, and closes the connection if it does not take it.
+    let mut stream = connecting.await.map_err(|source| match tls_error(&source) {
+        Some(Error::InvalidCertificate(error)) => ConnectFailure::TlsCertificate(error.into()),
+        Some(Error::AlertReceived(alert)) if is_about_certificate(*alert) => refused(),
+        _ => ConnectFailure::Tls { source },
+    })?;
+    // The daemon checks our certificate when TLS is there, and closes the connection if it does not accept it. Some
+    // send an alert first.
     match stream.read_u8().await {
-        Ok(TAKEN) => Ok(stream),
-        _ => Err(ConnectFailure::TlsRefused { given: has_certificate }),
+        Ok(ACCEPTED) => Ok(stream),
+        Ok(_) => Err(refused()),
+        Err(source) => match (tls_error(&source), source.kind()) {
+            (Some(Error::AlertReceived(alert)), _) if is_about_certificate(*alert) => Err(refused()),
+            (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => Err(refused()),
+            _ => Err(ConnectFailure::Tls { source }),
+        },
+    }
+}
+
+/// The error of TLS inside an error of the stream.
+fn tls_error(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Whether a daemon sends an alert because of the client's certificate.
+fn is_about_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::CertificateRequired
+    )
+}
+
+/// What is wrong with our certificate, by the rules that the daemon has too. Its authority is taken to be ours.
+fn find_fault(files: &Files, own: Option<&Own>) -> CertificateFault {
+    let Some(own) = own else { return CertificateFault::Missing };
+    let Some((certificate, intermediates)) = own.chain.split_first() else {
+        return CertificateFault::Missing;
+    };
+    let Ok(roots) = roots(files) else { return CertificateFault::NotAllowed };
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let verified = verifier
+        .ok()
+        .map(|verifier| verifier.verify_client_cert(certificate, intermediates, UnixTime::now()));
+    match verified {
+        Some(Err(Error::InvalidCertificate(error))) => (&error).into(),
+        Some(Err(error)) => CertificateFault::Other(error.to_string()),
+        Some(Ok(_)) | None => CertificateFault::NotAllowed,
     }
 }
 
@@ -122,22 +177,32 @@ pub(super) async fn answers(socket: TcpStream) -> bool {
     }
 }
 
-fn explain(source: io::Error) -> ConnectFailure {
-    match source.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }))
-            if presented.is_empty() =>
-        {
-            ConnectFailure::TlsNoName
+/// Our certificate and its key.
+struct Own {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Own {
+    /// Reads the files; none if neither is there.
+    fn read(files: &Files) -> Result<Option<Self>, ConnectFailure> {
+        if !files.certificate.exists() && !files.key.exists() {
+            return Ok(None);
         }
-        _ => ConnectFailure::Tls { source },
+        let chain = pem(&files.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(&files.key)
+            .map_err(|error| broken(&files.key, error.to_string()))?;
+        Ok(Some(Own { chain, key }))
     }
 }
 
-/// What to check, and what to show. Reads the files. Says too whether there is a certificate of our own.
-fn configure(uri: &Uri) -> Result<(ClientConfig, bool), ConnectFailure> {
-    let files = Files::find(uri);
+fn broken(path: &Path, reason: String) -> ConnectFailure {
+    ConnectFailure::File { path: path.to_owned(), reason }
+}
+
+/// What to check, and what to show.
+fn configure(uri: &Uri, files: &Files, own: Option<&Own>) -> Result<ClientConfig, ConnectFailure> {
     let provider = Arc::new(ring::default_provider());
-    let broken = |path: &Path, reason: String| ConnectFailure::File { path: path.to_owned(), reason };
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| ConnectFailure::Unsupported(error.to_string()))?;
@@ -145,33 +210,33 @@ fn configure(uri: &Uri) -> Result<(ClientConfig, bool), ConnectFailure> {
         let unverified = Unverified(provider.signature_verification_algorithms);
         config.dangerous().with_custom_certificate_verifier(Arc::new(unverified))
     } else {
-        config.with_webpki_verifier(verifier(&files, provider)?)
+        config.with_webpki_verifier(verifier(files, provider)?)
     };
-    if !files.certificate.exists() && !files.key.exists() {
-        return Ok((config.with_no_client_auth(), false));
+    match own {
+        Some(Own { chain, key }) => config
+            .with_client_auth_cert(chain.clone(), key.clone_key())
+            .map_err(|error| broken(&files.certificate, error.to_string())),
+        None => Ok(config.with_no_client_auth()),
     }
-    let chain: Vec<CertificateDer<'_>> = pem(&files.certificate)?;
-    let key =
-        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| broken(&files.key, error.to_string()))?;
-    let config = config
-        .with_client_auth_cert(chain, key)
-        .map_err(|error| broken(&files.certificate, error.to_string()))?;
-    Ok((config, true))
+}
+
+/// The authorities that are trusted.
+fn roots(files: &Files) -> Result<RootCertStore, ConnectFailure> {
+    let mut roots = RootCertStore::empty();
+    for certificate in pem(&files.ca)? {
+        roots.add(certificate).map_err(|error| broken(&files.ca, error.to_string()))?;
+    }
+    Ok(roots)
 }
 
 fn verifier(
     files: &Files,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<WebPkiServerVerifier>, ConnectFailure> {
-    let broken = |path: &Path, reason: String| ConnectFailure::File { path: path.to_owned(), reason };
-    let mut roots = RootCertStore::empty();
-    for certificate in pem(&files.ca)? {
-        roots.add(certificate).map_err(|error| broken(&files.ca, error.to_string()))?;
-    }
-    let mut verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+    let mut verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(files)?), provider);
     if files.revoked.exists() {
         let lists: Vec<CertificateRevocationListDer<'_>> = pem(&files.revoked)?;
-        // A list says nothing of the certificates of others.
+        // A list does not cover the certificates of other authorities.
         verifier = verifier.with_crls(lists).allow_unknown_revocation_status();
     }
     verifier.build().map_err(|error| broken(&files.revoked, error.to_string()))
@@ -179,11 +244,10 @@ fn verifier(
 
 /// The items of a kind in a file; at least one.
 fn pem<T: PemObject>(path: &Path) -> Result<Vec<T>, ConnectFailure> {
-    let broken = |reason: String| ConnectFailure::File { path: path.to_owned(), reason };
     let items = T::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<T>, _>>);
     match items {
-        Ok(items) if items.is_empty() => Err(broken("nothing of that kind is in it".to_owned())),
-        items => items.map_err(|error| broken(error.to_string())),
+        Ok(items) if items.is_empty() => Err(broken(path, "nothing of that kind is in it".to_owned())),
+        items => items.map_err(|error| broken(path, error.to_string())),
     }
 }
 
