@@ -39,7 +39,7 @@ impl Summary {
         if console.is_quiet() {
             return;
         }
-        let statuses = Status::ALL.into_iter();
+        let statuses = Status::ALL.iter().copied();
         let counts: Map<String, Value> =
             statuses.map(|s| (s.as_str().to_owned(), json!(self.of(s)))).collect();
         console.record(json!({
@@ -68,7 +68,8 @@ impl Summary {
             status => status.as_str(),
         };
         let counts: Vec<_> = Status::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|&status| self.of(status) > 0)
             .map(|status| styled(style(status), format!("{} {}", self.of(status), word(status))))
             .collect();

@@ -3,11 +3,11 @@
 //! An [`Outcome`] serialises to the JSON object of the command line's contract, field by field.
 
 use std::cmp::Ordering;
-use std::fmt;
 use std::time::Duration;
 
 use atp_transport::{Effect, HostId};
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
 use uuid::Uuid;
 
 use crate::error::OutcomeError;
@@ -47,8 +47,11 @@ impl Outcome {
 }
 
 /// How a target's operation went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, IntoStaticStr, VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Status {
     /// Done.
     Ok,
@@ -68,38 +71,16 @@ pub enum Status {
 
 impl Status {
     /// Every status, in the order in which summaries count them.
-    pub const ALL: [Status; 7] = [
-        Status::Ok,
-        Status::Unchanged,
-        Status::Failed,
-        Status::Timeout,
-        Status::Unreachable,
-        Status::Skipped,
-        Status::Cancelled,
-    ];
+    pub const ALL: &[Status] = Status::VARIANTS;
 
     /// The word used in every output.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Status::Ok => "ok",
-            Status::Unchanged => "unchanged",
-            Status::Failed => "failed",
-            Status::Timeout => "timeout",
-            Status::Unreachable => "unreachable",
-            Status::Skipped => "skipped",
-            Status::Cancelled => "cancelled",
-        }
+        self.into()
     }
 
     /// Whether the target is in the requested state.
     pub fn is_success(self) -> bool {
         matches!(self, Status::Ok | Status::Unchanged)
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
     }
 }
 

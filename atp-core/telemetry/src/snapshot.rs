@@ -52,7 +52,7 @@ impl Snapshot {
     fn encode_fleet(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let help = "Hosts, by health";
         let mut metric = encoder.encode_descriptor("atp_hosts", help, None, MetricType::Gauge)?;
-        for state in HealthState::ALL {
+        for &state in HealthState::ALL {
             let count = self.hosts.iter().filter(|host| host.health == state).count();
             metric.encode_family(&[("health", state.as_str())])?.encode_gauge(&count)?;
         }

@@ -80,7 +80,7 @@ fn every_key_has_a_meaning_and_every_strategy_is_named() {
     for (key, (_, _, meaning)) in &rows {
         assert!(meaning.len() > 20 && meaning.ends_with('.'), "{key}: {meaning:?}");
     }
-    for strategy in SelectionStrategy::ALL {
+    for &strategy in SelectionStrategy::ALL {
         assert!(
             rows["pool.selection_strategy"].2.contains(&format!("`{strategy}`")),
             "{strategy} is not named"

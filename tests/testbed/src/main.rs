@@ -1,12 +1,14 @@
 //! `testbed`: hosts and guests for manual tests and for scripts.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use atp_testbed::{Builder, Error, Guest, Host, Mode, Testbed};
+use clap::{Args, Parser, Subcommand};
 
 mod interrupt;
 
@@ -15,41 +17,83 @@ macro_rules! say {
     ($($format:tt)*) => {{ let _ = writeln!(io::stdout(), $($format)*); }};
 }
 
-const USAGE: &str = "\
-Real libvirt daemons and real QEMU guests on this machine, for tests and experiments.
-
-Usage: testbed COMMAND
-
-  up [SIZE]                start a bed that stays until `down`
-  status                   show the state of this user's beds, or of bed N with --bed N; the exit code is 1 if a host
-                           or guest does not work
-  hosts                    print ID=URI for each host, one per line
-  config                   print the hosts as a settings file for atp
-  fault TARGET FAULT       inject a fault
-  restore                  undo every fault
-  down                     remove all beds except those of running tests, or bed N with --bed N
-  run [SIZE] -- COMMAND…   start a bed, run a command with ATP_TESTBED set to the bed's number, remove the bed
-
-SIZE is --hosts N (2), --guests M (2 on each host), --rootless (session daemons on ports of 127.0.0.1).
-If several beds are up, --bed N or ATP_TESTBED selects one.
-
-FAULTs of a host (TARGET h1):
+const FAULTS: &str = "\
+Faults of a host (TARGET h1):
   pause-daemon  resume-daemon  kill-daemon  start-daemon
   link-down     link-up        drop-packets reject-packets  heal
-FAULTs of a guest (TARGET h1/vm1):
+Faults of a guest (TARGET h1/vm1):
   pause-qemu    resume-qemu    kill-qemu    destroy  start  stop-agent  start-agent
 
 Examples:
   testbed up --hosts 3 --guests 2
-  testbed fault h1/vm2 pause-qemu
-";
+  testbed fault h1/vm2 pause-qemu";
+
+/// Real libvirt daemons and real QEMU guests on this machine, for tests and experiments.
+#[derive(Parser)]
+#[command(name = "testbed", after_help = FAULTS, disable_help_subcommand = true)]
+struct Cli {
+    /// The bed, if several are up; also ATP_TESTBED
+    #[arg(long, value_name = "N", global = true)]
+    bed: Option<u8>,
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Start a bed that stays until `down`
+    Up(Size),
+    /// Show the state of this user's beds, or of one; the exit code is 1 if a host or guest does not work
+    Status,
+    /// Print ID=URI for each host, one per line
+    Hosts,
+    /// Print the hosts as a settings file for atp
+    Config,
+    /// Inject a fault
+    Fault {
+        /// A host (h1) or a guest (h1/vm1)
+        target: String,
+        /// One of those that `testbed --help` lists
+        fault: String,
+    },
+    /// Undo every fault
+    Restore,
+    /// Remove all beds except those of running tests, or one bed
+    Down,
+    /// Start a bed, run a command with ATP_TESTBED set to the bed's number, remove the bed
+    Run {
+        #[command(flatten)]
+        size: Size,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+#[derive(Args)]
+struct Size {
+    /// The number of hosts
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    hosts: u8,
+    /// The number of guests of each host
+    #[arg(long, value_name = "M", default_value_t = 2)]
+    guests: u8,
+    /// Session daemons on ports of 127.0.0.1
+    #[arg(long)]
+    rootless: bool,
+}
+
+impl Size {
+    fn builder(&self) -> Builder {
+        let builder = Testbed::builder().hosts(self.hosts).guests(self.guests);
+        if self.rootless { builder.mode(Mode::Rootless) } else { builder }
+    }
+}
 
 /// The maximum time that the command of `testbed run` may take to end after a signal.
 const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    match dispatch(&arguments) {
+    match dispatch(&Cli::parse()) {
         Ok(code) => code,
         Err(Failure::Usage(message)) => {
             eprintln!("error: {message}\n\nhint: see `testbed --help`");
@@ -80,46 +124,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// The parsed arguments.
-struct Options {
-    builder: Builder,
-    bed: Option<u8>,
-    words: Vec<String>,
-    command: Vec<String>,
-}
-
-impl Options {
-    fn parse(arguments: &[String]) -> Result<Self, Failure> {
-        let mut options = Self {
-            builder: Testbed::builder().hosts(2).guests(2),
-            bed: None,
-            words: Vec::new(),
-            command: Vec::new(),
-        };
-        let mut arguments = arguments.iter();
-        while let Some(argument) = arguments.next() {
-            let mut number = || {
-                let value =
-                    arguments.next().ok_or_else(|| Failure::Usage(format!("{argument} needs a number")))?;
-                value.parse().map_err(|_| {
-                    Failure::Usage(format!("{argument} needs a number up to 255, not {value:?}"))
-                })
-            };
-            match argument.as_str() {
-                "--hosts" => options.builder = options.builder.hosts(number()?),
-                "--guests" => options.builder = options.builder.guests(number()?),
-                "--bed" => options.bed = Some(number()?),
-                "--rootless" => options.builder = options.builder.mode(Mode::Rootless),
-                "--" => options.command = arguments.by_ref().cloned().collect(),
-                option if option.starts_with('-') => {
-                    return Err(Failure::Usage(format!("there is no option {option}")));
-                }
-                word => options.words.push(word.to_owned()),
-            }
-        }
-        Ok(options)
-    }
-
+impl Cli {
     /// The bed to use: the one with the given number, else the only one.
     fn attach(&self) -> Result<Testbed, Failure> {
         let from_environment = || env::var("ATP_TESTBED").ok().and_then(|bed| bed.parse().ok());
@@ -142,44 +147,20 @@ impl Options {
     }
 }
 
-fn dispatch(arguments: &[String]) -> Result<ExitCode, Failure> {
-    let Some((command, rest)) = arguments.split_first() else {
-        return Err(Failure::Usage("a command is missing".into()));
-    };
-    if arguments
-        .iter()
-        .take_while(|argument| *argument != "--")
-        .any(|word| matches!(word.as_str(), "-h" | "--help"))
-    {
-        say!("{}", USAGE.trim_end());
-        return Ok(ExitCode::SUCCESS);
-    }
-    let options = Options::parse(rest)?;
-    match (command.as_str(), &options.words[..], &options.command[..]) {
-        ("up", [], []) => up(options.builder),
-        ("status", [], []) => status(options.bed),
-        ("hosts", [], []) => {
-            for host in options.attach()?.hosts() {
-                say!("{}={}", host.id(), host.uri());
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        ("config", [], []) => {
-            for host in options.attach()?.hosts() {
+fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
+    match &cli.task {
+        Task::Up(size) => return up(size.builder()),
+        Task::Status => return status(cli.bed),
+        Task::Hosts => cli.attach()?.hosts().iter().for_each(|host| say!("{}={}", host.id(), host.uri())),
+        Task::Config => {
+            for host in cli.attach()?.hosts() {
                 say!("[hosts.{}]\nuri = {:?}", host.id(), host.uri());
             }
-            Ok(ExitCode::SUCCESS)
         }
-        ("fault", [target, fault], []) => {
-            inject(&options.attach()?, target, fault)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        ("restore", [], []) => {
-            options.attach()?.restore()?;
-            Ok(ExitCode::SUCCESS)
-        }
-        ("down", [], []) => {
-            let removed = match options.bed {
+        Task::Fault { target, fault } => inject(&cli.attach()?, target, fault)?,
+        Task::Restore => cli.attach()?.restore()?,
+        Task::Down => {
+            let removed = match cli.bed {
                 Some(bed) if Testbed::remove(bed)? => vec![bed],
                 Some(bed) => return Err(no_such_bed(bed)),
                 None => Testbed::remove_all()?,
@@ -188,11 +169,10 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode, Failure> {
                 [] => say!("nothing to remove"),
                 beds => beds.iter().for_each(|bed| say!("testbed {bed} is removed")),
             }
-            Ok(ExitCode::SUCCESS)
         }
-        ("run", [], [program, arguments @ ..]) => run(options.builder, program, arguments),
-        _ => Err(Failure::Usage(format!("`testbed {}` is not a valid command", arguments.join(" ")))),
+        Task::Run { size, command } => return run(size.builder(), command),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn no_such_bed(bed: u8) -> Failure {
@@ -218,13 +198,14 @@ fn up(builder: Builder) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run(builder: Builder, program: &str, arguments: &[String]) -> Result<ExitCode, Failure> {
+fn run(builder: Builder, command: &[OsString]) -> Result<ExitCode, Failure> {
     interrupt::defer();
     let bed = builder.start()?;
-    let child = Command::new(program).args(arguments).env("ATP_TESTBED", bed.number().to_string()).spawn();
+    let child =
+        Command::new(&command[0]).args(&command[1..]).env("ATP_TESTBED", bed.number().to_string()).spawn();
     let status = child.and_then(|mut child| wait(&mut child));
     bed.down()?;
-    let status = status.map_err(|error| Failure::Usage(format!("cannot run {program}: {error}")))?;
+    let status = status.map_err(|error| Failure::Usage(format!("cannot run {:?}: {error}", command[0])))?;
     let code = interrupt::exit_code().unwrap_or_else(|| code_of(status));
     Ok(ExitCode::from(code))
 }

@@ -1,14 +1,14 @@
 //! The program that reported a failure.
 
-use std::fmt;
-
 use atp_transport::TransportError;
+use strum::{Display, IntoStaticStr};
 
 use super::ProtocolError;
 use crate::peer::Peer;
 
 /// The program that reported a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Origin {
     /// This program: the failure was found, or happened, on this machine.
     Caller,
@@ -25,19 +25,7 @@ pub enum Origin {
 impl Origin {
     /// The name, in lower case.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Origin::Caller => "caller",
-            Origin::Carrier => "carrier",
-            Origin::Libvirt => "libvirt",
-            Origin::Qemu => "qemu",
-            Origin::Guest => "guest",
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.into()
     }
 }
 

@@ -10,10 +10,10 @@ mod rate_limit;
 mod retry;
 mod validate;
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::sync::backoff::Backoff;
 
@@ -166,8 +166,11 @@ impl Default for PoolConfig {
 }
 
 /// How a pool chooses among the connections that can carry another lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, IntoStaticStr, VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum SelectionStrategy {
     /// One after the other.
     RoundRobin,
@@ -181,27 +184,11 @@ pub enum SelectionStrategy {
 
 impl SelectionStrategy {
     /// All of them.
-    pub const ALL: [SelectionStrategy; 4] = [
-        SelectionStrategy::RoundRobin,
-        SelectionStrategy::Weighted,
-        SelectionStrategy::LeastConnections,
-        SelectionStrategy::Random,
-    ];
+    pub const ALL: &[SelectionStrategy] = SelectionStrategy::VARIANTS;
 
     /// The word for it in configuration files.
     pub fn as_str(self) -> &'static str {
-        match self {
-            SelectionStrategy::RoundRobin => "round_robin",
-            SelectionStrategy::Weighted => "weighted",
-            SelectionStrategy::LeastConnections => "least_connections",
-            SelectionStrategy::Random => "random",
-        }
-    }
-}
-
-impl fmt::Display for SelectionStrategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.into()
     }
 }
 

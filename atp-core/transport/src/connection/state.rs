@@ -1,9 +1,10 @@
 //! Where a connection stands.
 
-use std::fmt;
+use strum::Display;
 
 /// Where a connection stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[strum(serialize_all = "lowercase")]
 pub enum ConnectionState {
     /// Made, and its task has not run yet.
     Idle,
@@ -12,6 +13,7 @@ pub enum ConnectionState {
     /// Up.
     Connected,
     /// Lost, and being opened again.
+    #[strum(to_string = "reconnecting (attempt {attempt})")]
     Reconnecting {
         /// The number of the attempt that is waited for or under way, from 1.
         attempt: u32,
@@ -24,19 +26,4 @@ pub enum ConnectionState {
     Failed,
     /// Gone for good.
     Closed,
-}
-
-impl fmt::Display for ConnectionState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ConnectionState::Idle => f.write_str("idle"),
-            ConnectionState::Connecting => f.write_str("connecting"),
-            ConnectionState::Connected => f.write_str("connected"),
-            ConnectionState::Reconnecting { attempt } => write!(f, "reconnecting (attempt {attempt})"),
-            ConnectionState::Suspect => f.write_str("suspect"),
-            ConnectionState::Draining => f.write_str("draining"),
-            ConnectionState::Failed => f.write_str("failed"),
-            ConnectionState::Closed => f.write_str("closed"),
-        }
-    }
 }

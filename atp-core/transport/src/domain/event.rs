@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use strum::{Display, IntoStaticStr};
 use uuid::Uuid;
 
 /// Something that happened to a domain.
@@ -90,8 +91,9 @@ pub enum DomainEventKind {
 }
 
 /// A change of a domain's state (`virDomainEventType`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Display, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum LifecycleChange {
     /// The host has a definition of it, or a new one.
     Defined,
@@ -118,24 +120,7 @@ pub enum LifecycleChange {
 impl LifecycleChange {
     /// The word.
     pub fn as_str(self) -> &'static str {
-        match self {
-            LifecycleChange::Defined => "defined",
-            LifecycleChange::Undefined => "undefined",
-            LifecycleChange::Started => "started",
-            LifecycleChange::Suspended => "suspended",
-            LifecycleChange::Resumed => "resumed",
-            LifecycleChange::Stopped => "stopped",
-            LifecycleChange::Shutdown => "shutdown",
-            LifecycleChange::PmSuspended => "pm-suspended",
-            LifecycleChange::Crashed => "crashed",
-            LifecycleChange::Unknown => "unknown",
-        }
-    }
-}
-
-impl fmt::Display for LifecycleChange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.into()
     }
 }
 

@@ -1,8 +1,7 @@
 //! Where a domain's screen can be looked at over the network.
 
-use std::fmt;
-
 use serde::Serialize;
+use strum::Display;
 
 /// One graphics server of a domain, as its definition has it. Passwords are never read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -14,8 +13,9 @@ pub struct Graphics {
 }
 
 /// The protocol of a graphics server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Display)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum GraphicsKind {
     /// VNC (RFB).
     Vnc,
@@ -23,17 +23,8 @@ pub enum GraphicsKind {
     Spice,
     /// Another, by libvirt's name for it.
     #[serde(untagged)]
+    #[strum(default)]
     Other(String),
-}
-
-impl fmt::Display for GraphicsKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            GraphicsKind::Vnc => "vnc",
-            GraphicsKind::Spice => "spice",
-            GraphicsKind::Other(name) => name,
-        })
-    }
 }
 
 /// Where a graphics server listens.

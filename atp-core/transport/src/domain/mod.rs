@@ -9,9 +9,8 @@ mod image;
 mod labels;
 mod version;
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr};
 use uuid::Uuid;
 
 pub use definition::Definition;
@@ -22,31 +21,33 @@ pub use labels::{LABELS_NAMESPACE, read_labels};
 pub use version::{Hypervisor, Version};
 
 /// The state of a domain, worded as `virsh list` words it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, IntoStaticStr)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum DomainState {
     /// The domain has no state, or one this version does not know.
     #[serde(rename = "no state")]
+    #[strum(serialize = "no state")]
     NoState,
     /// Running.
-    #[serde(rename = "running")]
     Running,
     /// Active, but blocked on a resource (Xen only; still counts as running).
     #[serde(rename = "idle")]
+    #[strum(serialize = "idle")]
     Blocked,
     /// Paused: vCPUs do not run.
-    #[serde(rename = "paused")]
     Paused,
     /// Asked to shut down and on its way.
     #[serde(rename = "in shutdown")]
+    #[strum(serialize = "in shutdown")]
     ShuttingDown,
     /// Defined but not running.
     #[serde(rename = "shut off")]
+    #[strum(serialize = "shut off")]
     ShutOff,
     /// Crashed and not restarted.
-    #[serde(rename = "crashed")]
     Crashed,
     /// Suspended by the guest's own power management.
-    #[serde(rename = "pmsuspended")]
     PmSuspended,
 }
 
@@ -67,16 +68,7 @@ impl DomainState {
 
     /// The words `virsh list` uses.
     pub fn as_str(self) -> &'static str {
-        match self {
-            DomainState::NoState => "no state",
-            DomainState::Running => "running",
-            DomainState::Blocked => "idle",
-            DomainState::Paused => "paused",
-            DomainState::ShuttingDown => "in shutdown",
-            DomainState::ShutOff => "shut off",
-            DomainState::Crashed => "crashed",
-            DomainState::PmSuspended => "pmsuspended",
-        }
+        self.into()
     }
 
     /// Whether its vCPUs run.
@@ -88,12 +80,6 @@ impl DomainState {
     /// Whether a QEMU process (or its like) exists for the domain, running or paused.
     pub fn is_active(self) -> bool {
         !matches!(self, DomainState::ShutOff | DomainState::Crashed | DomainState::NoState)
-    }
-}
-
-impl fmt::Display for DomainState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -147,8 +133,9 @@ pub enum AgentChannel {
 }
 
 /// A change of a domain's state that can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Lifecycle {
     /// Boot a domain that is shut off (`virDomainCreate`).
     Start,
@@ -182,20 +169,6 @@ impl Lifecycle {
 
     /// The verb, as the command line has it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Lifecycle::Start => "start",
-            Lifecycle::Shutdown => "shutdown",
-            Lifecycle::Reboot => "reboot",
-            Lifecycle::Reset => "reset",
-            Lifecycle::Destroy => "destroy",
-            Lifecycle::Suspend => "suspend",
-            Lifecycle::Resume => "resume",
-        }
-    }
-}
-
-impl fmt::Display for Lifecycle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.into()
     }
 }

@@ -1,16 +1,19 @@
 //! Which host of a group gets the next work: plain functions over one snapshot of the group.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::host::HostId;
 
 /// How a host of a group is picked. Hosts that would refuse the work at once, because they cannot be connected to or
 /// their circuit breaker is open, come last in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, IntoStaticStr, VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Pick {
     /// One after the other, by id.
     RoundRobin,
@@ -26,24 +29,11 @@ pub enum Pick {
 
 impl Pick {
     /// All of them.
-    pub const ALL: [Pick; 5] =
-        [Pick::RoundRobin, Pick::WeightedRoundRobin, Pick::WeightedRandom, Pick::LeastInFlight, Pick::Random];
+    pub const ALL: &[Pick] = Pick::VARIANTS;
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Pick::RoundRobin => "round_robin",
-            Pick::WeightedRoundRobin => "weighted_round_robin",
-            Pick::WeightedRandom => "weighted_random",
-            Pick::LeastInFlight => "least_in_flight",
-            Pick::Random => "random",
-        }
-    }
-}
-
-impl fmt::Display for Pick {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.into()
     }
 }
 
@@ -182,7 +172,7 @@ mod tests {
 
     #[test]
     fn those_that_would_refuse_come_last() {
-        for pick in Pick::ALL {
+        for &pick in Pick::ALL {
             let mut three = hosts(&[9, 1, 9]);
             (three[0].is_ready, three[2].is_ready, three[1].in_flight) = (false, false, 7);
             assert_eq!(picks(pick, &three, 3), [1, 1, 1], "{pick}");
@@ -203,7 +193,7 @@ mod tests {
                 .enumerate()
                 .map(|(n, &(weight, in_flight, is_ready))| Candidate { in_flight, is_ready, ..host(n, weight) })
                 .collect();
-            for pick in Pick::ALL {
+            for &pick in Pick::ALL {
                 let mut turns = Turns::default();
                 for _ in 0..count {
                     let at = choose(pick, &candidates, &mut turns, random);

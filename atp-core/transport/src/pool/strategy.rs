@@ -123,7 +123,7 @@ mod tests {
             random in 0.0f64..1.0,
         ) {
             let candidates = with_uses(&uses);
-            for strategy in SelectionStrategy::ALL {
+            for &strategy in SelectionStrategy::ALL {
                 let picked = pick(strategy, &candidates, turn, random);
                 prop_assert_eq!(picked.is_some(), !candidates.is_empty(), "{}", strategy);
                 prop_assert!(picked.is_none_or(|index| index < candidates.len()));

@@ -151,7 +151,7 @@ async fn a_smaller_pool_drains_the_connections_in_use() {
 
 #[tokio::test(start_paused = true)]
 async fn every_strategy_spreads_leases_over_the_connections() {
-    for strategy in SelectionStrategy::ALL {
+    for &strategy in SelectionStrategy::ALL {
         let pool =
             PoolConfig { selection_strategy: strategy, min_connections_per_host: 4, ..PoolConfig::default() };
         let manager = with_pool(&Script::default(), pool).await;

@@ -9,6 +9,7 @@ mod limits;
 use atp_protocol::ProtocolError;
 use atp_transport::{ErrorKind, Hint};
 use serde::Serialize;
+use strum::IntoStaticStr;
 
 use super::facts::{Needs, VerbFacts};
 use super::host_check::HostReport;
@@ -48,8 +49,9 @@ pub struct Finding {
 }
 
 /// The result of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Verdict {
     /// Works.
     Ok,
@@ -64,12 +66,7 @@ pub enum Verdict {
 impl Verdict {
     /// The word used in every output.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Verdict::Ok => "ok",
-            Verdict::Note => "note",
-            Verdict::Warning => "warning",
-            Verdict::Problem => "problem",
-        }
+        self.into()
     }
 }
 

@@ -13,7 +13,6 @@
 mod evidence;
 mod share;
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,12 +26,14 @@ use crate::error::TransportError;
 use crate::sync::backoff;
 use crate::sync::sliding_window::{SlidingWindow, WindowCounts};
 use share::{Membership, OpenPlace};
+use strum::{Display, IntoStaticStr};
 
 pub(crate) use share::OpenShare;
 
 /// Where a host's circuit breaker stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Display, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum BreakerState {
     /// Work is sent to the host.
     #[default]
@@ -46,17 +47,7 @@ pub enum BreakerState {
 impl BreakerState {
     /// The word, in kebab case.
     pub fn as_str(self) -> &'static str {
-        match self {
-            BreakerState::Closed => "closed",
-            BreakerState::Open => "open",
-            BreakerState::HalfOpen => "half-open",
-        }
-    }
-}
-
-impl fmt::Display for BreakerState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.into()
     }
 }
 

@@ -82,7 +82,7 @@ pub(super) fn assess_fleet(
     } else {
         HealthState::Healthy
     };
-    let by_state = HealthState::ALL.into_iter().zip(hosts).rev();
+    let by_state = HealthState::ALL.iter().copied().zip(hosts).rev();
     let bad = by_state.filter(|(state, count)| *state != HealthState::Healthy && *count > 0);
     let bad: Vec<_> = bad.map(|(state, count)| format!("{count} {state}")).collect();
     let reason = match (all, bad.is_empty()) {

@@ -43,17 +43,19 @@ impl Hysteresis {
         worse_after: u32,
         better_after: Duration,
     ) -> Option<HealthState> {
-        for (n, state) in HealthState::ALL.into_iter().enumerate() {
+        for (n, state) in HealthState::ALL.iter().copied().enumerate() {
             self.at_least[n] = if seen >= state { self.at_least[n].saturating_add(1) } else { 0 };
             self.at_most_since[n] = (seen <= state).then(|| self.at_most_since[n].unwrap_or(now));
         }
         let worse = HealthState::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .rev()
             .find(|state| *state > self.state && self.at_least[*state as usize] >= worse_after.max(1));
         let has_held = |since: Instant| now.saturating_duration_since(since) >= better_after;
         let better = HealthState::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|state| *state < self.state && self.at_most_since[*state as usize].is_some_and(has_held));
         let next = worse.or(better).unwrap_or(self.state);
         let before = self.state;

@@ -9,10 +9,10 @@ mod hysteresis;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
+use strum::{Display, IntoStaticStr, VariantArray};
 use tokio::time::Instant;
 
 use crate::admission::breaker::BreakerState;
@@ -22,8 +22,11 @@ use crate::observe::seconds::seconds;
 pub(crate) use watch::{FleetWatch, HostHealth};
 
 /// How well a host, or the fleet, does its work; from good to bad.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Display, IntoStaticStr, VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum HealthState {
     /// Work is done, in good time.
     Healthy,
@@ -37,23 +40,11 @@ pub enum HealthState {
 
 impl HealthState {
     /// All of them, from good to bad.
-    pub const ALL: [HealthState; 4] =
-        [HealthState::Healthy, HealthState::Degraded, HealthState::Overloaded, HealthState::Unavailable];
+    pub const ALL: &[HealthState] = HealthState::VARIANTS;
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            HealthState::Healthy => "healthy",
-            HealthState::Degraded => "degraded",
-            HealthState::Overloaded => "overloaded",
-            HealthState::Unavailable => "unavailable",
-        }
-    }
-}
-
-impl fmt::Display for HealthState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.into()
     }
 }
 
