@@ -23,6 +23,9 @@ const CONTEXT: usize = 1;
 
 const RULE: &str = "---------------";
 
+/// What stands below output that is no text, of which some bytes are shown as `\xNN`.
+const NOT_TEXT: &str = "[not UTF-8: --encoding decodes other encodings, such as cp850 or windows-1252]";
+
 /// The forms of a verb whose targets have outputs: all outputs, or only the differences from the most common one.
 pub(crate) fn forms(only_differences: bool) -> Forms {
     Forms::new(if only_differences { differences } else { outputs }, &["data"])
@@ -122,6 +125,9 @@ fn stream(stream: &Stream) -> String {
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
+    if stream.text().is_none() {
+        text.push_str(&format!("{}\n", styled(DIM, NOT_TEXT)));
+    }
     if stream.truncated {
         text.push_str(&format!("{}\n", styled(WARNING, "[cut off here]")));
     }
@@ -212,7 +218,7 @@ mod tests {
         let text = outputs(&[outcome("\x1b]0;x\x07", ran(Some(0), None, b"\x1b[2J\xff\r\n", b""))]);
         let text = anstream::adapter::strip_str(&text).to_string();
         assert!(text.contains("h1/\\x1b]0;x\\x07"), "{text}");
-        assert!(text.ends_with("\\x1b[2J\\xff\n"), "{text}");
+        assert!(text.ends_with(&format!("\\x1b[2J\\xff\n{NOT_TEXT}\n")), "{text}");
     }
 
     #[test]

@@ -57,7 +57,8 @@ pub(crate) struct ExecArgs {
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "/tmp", value_parser = parse_folder)]
     spool: Option<String>,
 
-    /// The encoding of the command's output, such as utf-16le or windows-1252 [default: utf-8]
+    /// The encoding of the command's output, such as cp850, windows-1252 or utf-16; a byte order mark counts for more
+    /// [default: utf-8]
     #[arg(long, value_name = "NAME")]
     encoding: Option<TextEncoding>,
 

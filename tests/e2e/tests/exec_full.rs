@@ -104,10 +104,39 @@ fn a_directory_and_an_encoding() {
     assert_eq!(run.exits_with(0).outcome("h1/vm1").stream("stdout"), format!("{}|", words.join("|")));
 
     let latin = ["exec", "h1/vm1", "--encoding", "latin1", "--", "printf", r"Gr\374\337e"];
-    let stdout = json!({"text": "Grüße", "encoding": "windows-1252", "truncated": false});
+    let stdout =
+        json!({"text": "Grüße", "encoding": "windows-1252", "truncated": false, "base64": "R3L832U="});
     assert_eq!(bed.run(&latin).exits_with(0).outcome("h1/vm1").data["stdout"], stdout);
     assert!(bed.atp(&latin).run().exits_with(0).stdout().contains("Grüße"));
     bed.run(&["exec", "h1/vm1", "--encoding", "klingon", "--", "true"]).exits_with(2);
+}
+
+#[test]
+fn output_of_windows_consoles_is_read_by_its_code_page_or_byte_order_mark() {
+    let bed = bed();
+    for (encoding, output, text, name) in [
+        (&["--encoding", "cp437"][..], r"\203\201", "âü", "cp437"),
+        (&["--encoding", "850"], r"Gr\201\341e", "Grüße", "cp850"),
+        (&["--encoding", "cp852"], r"\235\242d\253", "Łódź", "cp852"),
+        (&["--encoding", "cp866"], r"\217\340\250", "При", "ibm866"),
+        (&["--encoding", "cp1252"], r"\200", "€", "windows-1252"),
+        (&["--encoding", "utf-16"], r"\376\377\0h\0i", "hi", "utf-16be"),
+        (&[], r"\377\376h\0i\0", "hi", "utf-16le"),
+        (&[], r"\376\377\0h\0i", "hi", "utf-16be"),
+    ] {
+        let args = [&["exec", "h1/vm1"], encoding, &["--", "printf", output]].concat();
+        let run = bed.run(&args);
+        let stdout = run.exits_with(0).outcome("h1/vm1").data["stdout"].clone();
+        assert_eq!(
+            (&stdout["text"], &stdout["encoding"]),
+            (&json!(text), &json!(name)),
+            "{encoding:?} {output}"
+        );
+        assert!(stdout["base64"].is_string(), "{stdout}");
+    }
+    // Without a name the bytes are shown as they are, and how to read them.
+    let run = bed.atp(&["exec", "h1/vm1", "--", "printf", r"Gr\201\341e"]).run();
+    assert!(run.exits_with(0).stdout().contains("Gr\\x81\\xe1e\n[not UTF-8: --encoding"), "{run:?}");
 }
 
 #[test]

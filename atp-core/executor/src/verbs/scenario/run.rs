@@ -198,7 +198,7 @@ fn leave_exit_code(completion: Completion) -> Completion {
 fn yielded(data: Option<&Data>) -> String {
     match data {
         Some(Data::Exec(report)) => {
-            let text = String::from_utf8_lossy(&report.stdout.bytes);
+            let text = report.stdout.lossy_text();
             text.trim_end_matches(['\n', '\r']).to_owned()
         }
         Some(Data::Reply(Value::String(text))) => text.clone(),
@@ -230,7 +230,7 @@ fn differences(assertion: &Assertion, last: Option<&Data>, state: Option<DomainS
         compare("the output", yielded(last), &matcher.0);
     }
     if let Some(matcher) = &assertion.stderr {
-        let text = report.map(|report| String::from_utf8_lossy(&report.stderr.bytes).into_owned());
+        let text = report.map(|report| report.stderr.lossy_text().into_owned());
         compare("what it wrote to standard error", text.unwrap_or_default(), &matcher.0);
     }
     if let (Some(expected), Some(state)) = (assertion.state, state)
