@@ -1,4 +1,4 @@
-//! `atp` as its users meet it: the real binary, on libvirt's test driver, which needs no daemon.
+//! `atp` as its users meet it: the real binary, on libvirt's test driver and on a simulated fleet, which need no daemon.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test that calls it")]
 
@@ -6,6 +6,7 @@ mod atp;
 mod configuration;
 mod errors;
 mod events;
+mod fleet;
 mod forms;
 mod help;
 mod input;

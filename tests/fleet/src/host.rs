@@ -1,12 +1,13 @@
 //! One simulated host: its VMs, its faults, and the connections to it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use atp_rpc::frame::Frame;
 use bytes::BytesMut;
 use fastrand::Rng;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -139,8 +140,7 @@ impl Host {
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, HostState> {
-        // A panic under it is one of a test's own programs; what they see is not changed by them.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Takes a connection in. Its number, and what it is told of.
