@@ -35,7 +35,19 @@ impl Connection {
     /// # Errors
     /// Says at which stage it failed, and what stood in the way.
     pub async fn open(uri: &str, options: &ConnectOptions) -> Result<Connection, ConnectError> {
-        let progress = Progress::new();
+        Connection::open_observed(uri, options, |_| {}).await
+    }
+
+    /// As [`open`](Self::open), and calls `on_stage` at each stage that connecting comes to.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open).
+    pub async fn open_observed(
+        uri: &str,
+        options: &ConnectOptions,
+        on_stage: impl Fn(Stage) + Sync,
+    ) -> Result<Connection, ConnectError> {
+        let progress = Progress::new(&on_stage);
         let mut target = "the URI".to_owned();
         let work = async {
             let uri = settings::resolve(uri)?;
@@ -70,7 +82,7 @@ impl Connection {
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
-        let progress = Progress::new();
+        let progress = Progress::new(&|_| {});
         let dialled = Dialled { io: Box::new(io), private, stderr: None };
         let work = introduce(dialled, uri, options, &progress);
         let result = timeout(options.timeout, work).await;
@@ -84,7 +96,7 @@ async fn introduce(
     dialled: Dialled,
     uri: &Uri,
     options: &ConnectOptions,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> Result<Connection, ConnectFailure> {
     let Dialled { io, private, stderr } = dialled;
     let link = Link::start(io, options.max_in_flight, stderr);

@@ -50,19 +50,24 @@ impl fmt::Display for Stage {
 }
 
 /// Where connecting is now, for the error of one that takes too long.
-pub(crate) struct Progress(Mutex<Stage>);
+pub(crate) struct Progress<'a> {
+    stage: Mutex<Stage>,
+    on_stage: &'a (dyn Fn(Stage) + Sync),
+}
 
-impl Progress {
-    pub(crate) fn new() -> Self {
-        Progress(Mutex::new(Stage::Settings))
+impl<'a> Progress<'a> {
+    /// Calls `on_stage` at each stage that connecting comes to.
+    pub(crate) fn new(on_stage: &'a (dyn Fn(Stage) + Sync)) -> Self {
+        Progress { stage: Mutex::new(Stage::Settings), on_stage }
     }
 
     pub(crate) fn set(&self, stage: Stage) {
-        *self.0.lock() = stage;
+        *self.stage.lock() = stage;
+        (self.on_stage)(stage);
     }
 
     pub(crate) fn get(&self) -> Stage {
-        *self.0.lock()
+        *self.stage.lock()
     }
 }
 

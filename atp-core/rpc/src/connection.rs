@@ -98,7 +98,8 @@ impl Connection {
         domain: Option<&RemoteDomain>,
     ) -> Result<(), CallError> {
         let arguments = (id.to_wire(), domain);
-        events.register(procedure::EVENT_REGISTER, procedure::EVENT_DEREGISTER, &arguments).await
+        let (register, deregister) = (procedure::EVENT_REGISTER, procedure::EVENT_DEREGISTER);
+        events.register(register, deregister, &arguments, self.token.clone()).await
     }
 
     /// Registers for events of QEMU's monitors, of one domain or of all, of one name or of all
@@ -116,7 +117,7 @@ impl Connection {
     ) -> Result<(), CallError> {
         let arguments = (domain, name, 0u32);
         let (register, deregister) = (procedure::MONITOR_EVENT_REGISTER, procedure::MONITOR_EVENT_DEREGISTER);
-        events.register(register, deregister, &arguments).await
+        events.register(register, deregister, &arguments, self.token.clone()).await
     }
 
     /// Closes the connection for all handles: returns when the daemon has answered, or the connection has ended
@@ -134,6 +135,11 @@ impl Connection {
     /// Returns when the connection has ended, with the reason.
     pub async fn closed(&self) -> Arc<LinkEnd> {
         self.link.ended().await
+    }
+
+    /// As [`closed`](Self::closed), by a future that does not keep the connection open.
+    pub fn end(&self) -> impl Future<Output = Arc<LinkEnd>> + Send + use<> {
+        self.link.end_notice()
     }
 
     /// Whether the connection has not ended, as far as is known.

@@ -36,6 +36,6 @@ pub use connect_error::{ConnectError, ConnectFailure, Stage};
 pub use connection::Connection;
 pub use error::{CallError, EndReason, LinkEnd, RemoteError, StreamError};
 pub use event::{DomainEvent, EventId, EventKind};
-pub use link::{EventItem, Events, Keepalive, Stream};
+pub use link::{EventItem, Events, Keepalive, Stream, StreamSender};
 pub use message::RemoteDomain;
 pub use options::ConnectOptions;

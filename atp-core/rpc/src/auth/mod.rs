@@ -38,7 +38,7 @@ pub(crate) async fn authenticate(
     private: bool,
     uri: &Uri,
     options: &ConnectOptions,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> Result<(), ConnectFailure> {
     let call = procedure::AUTH_LIST;
     let reply = link.call(call, &(), None).await?;

@@ -23,7 +23,7 @@ use crate::uri::Uri;
 pub(super) fn ssh(
     uri: &Uri,
     options: &ConnectOptions,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> Result<Dialled, ConnectFailure> {
     let program = uri.parameter("command").unwrap_or("ssh");
     let mut command = Command::new(program);
@@ -52,7 +52,7 @@ pub(super) fn ssh(
 }
 
 /// Starts the command that a URI names.
-pub(super) fn ext(uri: &Uri, progress: &Progress) -> Result<Dialled, ConnectFailure> {
+pub(super) fn ext(uri: &Uri, progress: &Progress<'_>) -> Result<Dialled, ConnectFailure> {
     let Some(program) = uri.parameter("command") else {
         return Err(ConnectFailure::Unsupported("the transport ext needs command= in the URI".to_owned()));
     };
@@ -103,7 +103,7 @@ fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-fn start(program: &str, mut command: Command, progress: &Progress) -> Result<Dialled, ConnectFailure> {
+fn start(program: &str, mut command: Command, progress: &Progress<'_>) -> Result<Dialled, ConnectFailure> {
     progress.set(Stage::Command);
     let failed = |source| ConnectFailure::Command { command: program.to_owned(), source };
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

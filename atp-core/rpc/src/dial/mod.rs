@@ -16,7 +16,7 @@ pub(crate) use stderr::Stderr;
 
 /// Whether what listens for TCP at the host of a URI speaks TLS.
 pub(crate) async fn speaks_tls(uri: &Uri) -> bool {
-    match tcp::connect(uri, tcp::PORT, &Progress::new()).await {
+    match tcp::connect(uri, tcp::PORT, &Progress::new(&|_| {})).await {
         Ok(socket) => tls::answers(socket).await,
         Err(_) => false,
     }
@@ -44,7 +44,7 @@ impl Dialled {
 pub(crate) async fn dial(
     uri: &Uri,
     options: &ConnectOptions,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> Result<Dialled, ConnectFailure> {
     progress.set(Stage::Dial);
     match uri.transport {

@@ -21,7 +21,11 @@ const HEAD_START: Duration = Duration::from_millis(250);
 const MOST: usize = 16;
 
 /// Connects to the host of a URI, or to this machine.
-pub(super) async fn connect(uri: &Uri, port: u16, progress: &Progress) -> Result<TcpStream, ConnectFailure> {
+pub(super) async fn connect(
+    uri: &Uri,
+    port: u16,
+    progress: &Progress<'_>,
+) -> Result<TcpStream, ConnectFailure> {
     let host = uri.host.as_deref().unwrap_or("localhost");
     progress.set(Stage::Resolve);
     // A resolver can hang, on a thread of the runtime's; the time limit of connecting ends the wait for it.

@@ -88,7 +88,7 @@ impl Files {
 pub(super) async fn negotiate(
     socket: TcpStream,
     uri: &Uri,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> Result<TlsStream<TcpStream>, ConnectFailure> {
     let files = Files::find(uri);
     let own = Own::read(&files)?;

@@ -271,6 +271,7 @@ impl Driver {
         drop(call.slot);
         let procedure = call.procedure;
         if let Answer::Register { .. } = &call.answer {
+            drop(call.token);
             self.registered(call.answer, procedure, header.status, &payload);
             return;
         }

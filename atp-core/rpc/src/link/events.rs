@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Command, Link};
+use super::{Command, Link, Token};
 use crate::error::CallError;
 use crate::event::DomainEvent;
 use crate::numbers::{Procedure, Program};
@@ -55,8 +55,9 @@ impl Events {
         procedure: Procedure,
         deregister: Procedure,
         arguments: &impl ToXdr,
+        token: Option<Token>,
     ) -> Result<(), CallError> {
-        self.link.register(procedure, deregister, arguments, self.queue.clone()).await
+        self.link.register(procedure, deregister, arguments, token, self.queue.clone()).await
     }
 
     /// The next event, or how many are missing; none when the connection has ended and all was taken.

@@ -27,7 +27,7 @@ use crate::xdr::{self, ToXdr};
 
 pub use events::{EventItem, Events};
 pub use keepalive::Keepalive;
-pub use streams::Stream;
+pub use streams::{Stream, StreamSender};
 
 pub(crate) use events::EventQueue;
 use streams::{Done, Opened, StreamKey};
@@ -167,10 +167,11 @@ impl Link {
         procedure: Procedure,
         deregister: Procedure,
         arguments: &impl ToXdr,
+        token: Option<Token>,
         queue: Arc<EventQueue>,
     ) -> Result<(), CallError> {
         let answer = |answer| Answer::Register { queue, deregister, answer };
-        self.send(procedure, arguments, None, answer).await
+        self.send(procedure, arguments, token, answer).await
     }
 
     async fn send<T>(
@@ -202,10 +203,17 @@ impl Link {
 
     /// Returns when the link has ended.
     pub(crate) async fn ended(&self) -> Arc<LinkEnd> {
-        // An error means that the task is gone, and so the link.
+        self.end_notice().await
+    }
+
+    /// As [`ended`](Self::ended), and is no handle: it does not keep the link open.
+    pub(crate) fn end_notice(&self) -> impl Future<Output = Arc<LinkEnd>> + Send + use<> {
         let mut end = self.end.clone();
-        drop(end.wait_for(Option::is_some).await);
-        self.end()
+        async move {
+            // An error means that the task is gone, and so the link.
+            drop(end.wait_for(Option::is_some).await);
+            told(&end)
+        }
     }
 
     /// Whether the link has ended.
@@ -213,14 +221,19 @@ impl Link {
         self.end.borrow().is_some() || self.commands.is_closed()
     }
 
-    /// Why the link has ended. While it has not yet said why, it is being closed.
+    /// Why the link has ended.
     fn end(&self) -> Arc<LinkEnd> {
-        let end = self.end.borrow().clone();
-        end.unwrap_or_else(|| Arc::new(LinkEnd { reason: EndReason::Closed, said: String::new() }))
+        told(&self.end)
     }
 
     /// Fails only when the link has ended, and with it what the command is about.
     fn tell(&self, command: Command) {
         let _ended = self.commands.send(command);
     }
+}
+
+/// Why a link has ended. While it has not yet said why, it is being closed.
+fn told(end: &watch::Receiver<Option<Arc<LinkEnd>>>) -> Arc<LinkEnd> {
+    let end = end.borrow().clone();
+    end.unwrap_or_else(|| Arc::new(LinkEnd { reason: EndReason::Closed, said: String::new() }))
 }

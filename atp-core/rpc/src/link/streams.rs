@@ -77,13 +77,13 @@ impl Stream {
     /// # Errors
     /// The connection has ended. That the daemon has aborted the stream shows in [`recv`](Self::recv) and
     /// [`finish`](Self::finish).
-    pub async fn send(&self, mut bytes: Bytes) -> Result<(), StreamError> {
-        while !bytes.is_empty() {
-            let slot = self.slot().await?;
-            let chunk = bytes.split_to(bytes.len().min(MAX_CHUNK));
-            self.link.tell(Command::Chunk { key: self.opened.key, bytes: chunk, slot });
-        }
-        Ok(())
+    pub async fn send(&self, bytes: Bytes) -> Result<(), StreamError> {
+        send(&self.link, self.opened.key, bytes).await
+    }
+
+    /// A handle that sends while another task receives.
+    pub fn sender(&self) -> StreamSender {
+        StreamSender { link: self.link.clone(), key: self.opened.key }
     }
 
     /// Ends the stream: returns when the daemon has everything that was sent. Data that still comes is dropped.
@@ -105,7 +105,7 @@ impl Stream {
     }
 
     async fn end(mut self, status: Status) -> Result<(), StreamError> {
-        let slot = self.slot().await?;
+        let slot = slot(&self.link).await?;
         let (done, ended) = oneshot::channel();
         self.link.tell(Command::EndStream { key: self.opened.key, status, slot, done: Some(done) });
         let lost = |link: &Link| StreamError::Lost(link.end());
@@ -117,11 +117,6 @@ impl Stream {
         }
         result
     }
-
-    async fn slot(&self) -> Result<Slot, StreamError> {
-        let slot = self.link.slots.clone().acquire_owned().await;
-        slot.map_err(|_| StreamError::Lost(self.link.end()))
-    }
 }
 
 impl Drop for Stream {
@@ -130,6 +125,44 @@ impl Drop for Stream {
             self.link.tell(Command::DropStream { key: self.opened.key });
         }
     }
+}
+
+/// Sends on a stream that another task receives from. It keeps the connection open, and not the stream: what is sent
+/// after the stream has ended goes nowhere.
+#[derive(Clone)]
+pub struct StreamSender {
+    link: Link,
+    key: StreamKey,
+}
+
+impl fmt::Debug for StreamSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamSender").field("procedure", &self.key.0).finish_non_exhaustive()
+    }
+}
+
+impl StreamSender {
+    /// As [`Stream::send`].
+    ///
+    /// # Errors
+    /// As of [`Stream::send`].
+    pub async fn send(&self, bytes: Bytes) -> Result<(), StreamError> {
+        send(&self.link, self.key, bytes).await
+    }
+}
+
+async fn send(link: &Link, key: StreamKey, mut bytes: Bytes) -> Result<(), StreamError> {
+    while !bytes.is_empty() {
+        let slot = slot(link).await?;
+        let chunk = bytes.split_to(bytes.len().min(MAX_CHUNK));
+        link.tell(Command::Chunk { key, bytes: chunk, slot });
+    }
+    Ok(())
+}
+
+async fn slot(link: &Link) -> Result<Slot, StreamError> {
+    let slot = link.slots.clone().acquire_owned().await;
+    slot.map_err(|_| StreamError::Lost(link.end()))
 }
 
 /// A stream as the task knows it.
@@ -219,12 +252,16 @@ impl Streams {
     /// The daemon ends the stream, by itself or as confirmation.
     pub(super) fn ended(&mut self, key: StreamKey, error: Option<StreamError>) {
         let Some(mut entry) = self.open.remove(&key) else { return };
-        if let Some((_slot, Some(done))) = entry.ending.take() {
-            // Fails when the future was dropped.
-            let _unheard = done.send(error.clone().map_or(Ok(()), Err));
+        let ending = entry.ending.take();
+        if let Some(error) = &error {
+            entry.fail(error.clone());
         }
-        if let Some(error) = error {
-            entry.fail(error);
+        // Nothing of the stream is left when its end is told.
+        drop(entry);
+        if let Some((slot, Some(done))) = ending {
+            drop(slot);
+            // Fails when the future was dropped.
+            let _unheard = done.send(error.map_or(Ok(()), Err));
         }
     }
 
