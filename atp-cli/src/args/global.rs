@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atp_settings::parse_positive_duration;
-use atp_transport::HostId;
+use atp_transport::{Engine, HostId};
+use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, Args};
 
 use super::number::parse_count;
@@ -27,6 +28,11 @@ pub(crate) struct GlobalArgs {
     /// Add a host for this run, or give a configured host another URI; may be repeated
     #[arg(id = "ad-hoc-host", long = "host", global = true, value_name = "ID=URI", value_parser = parse_host)]
     pub(crate) hosts: Vec<AdHocHost>,
+
+    /// What speaks to the daemons of the hosts that have no engine of their own: libvirt's C library, or its protocol in
+    /// Rust [default: auto]
+    #[arg(long, global = true, value_name = "ENGINE", value_parser = PossibleValuesParser::new(Engine::ALL.map(Engine::as_str)))]
+    pub(crate) engine: Option<String>,
 
     /// Format of the data on stdout [default: table]
     #[arg(short, long, global = true, value_name = "FORMAT")]

@@ -294,6 +294,7 @@ fn place(problem: &ConfigProblem) -> (String, usize) {
 fn flag_layers(flags: &GlobalArgs, problems: &mut Vec<Problem>) -> Vec<Layer> {
     let policy = &flags.policy;
     let given = [
+        ("transport.engine", flags.engine.clone()),
         ("output", flags.output.as_ref().map(name_of)),
         ("parallel", flags.parallel.map(|parallel| parallel.to_string())),
         ("per_host", policy.per_host.clone()),
@@ -306,7 +307,8 @@ fn flag_layers(flags: &GlobalArgs, problems: &mut Vec<Problem>) -> Vec<Layer> {
         ("log_format", flags.log_format.as_ref().map(name_of)),
     ];
     let layer = |(key, text): (&str, Option<String>)| {
-        Some(Layer::map(&format!("--{}", key.replace('_', "-")), [(key, text?)]))
+        let flag = key.rsplit('.').next().unwrap_or(key).replace('_', "-");
+        Some(Layer::map(&format!("--{flag}"), [(key, text?)]))
     };
     let mut layers: Vec<_> = given.into_iter().filter_map(layer).collect();
     let (mut hosts, mut seen) = (Layer::default(), BTreeSet::new());

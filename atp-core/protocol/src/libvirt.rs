@@ -198,6 +198,7 @@ mod tests {
     }
 
     /// A call occupies the connection for as long as the test wants, as a call to a VM that hangs would.
+    #[cfg(feature = "library")]
     #[tokio::test]
     async fn a_command_that_waited_for_the_connection_until_the_deadline_was_not_sent() {
         let manager = TransportManager::new(TransportConfig::default());

@@ -138,9 +138,9 @@ pub use admission::interceptor::{CallDecision, CallInfo, Interceptor};
 pub use atp_api::{Effect, ErrorKind, Hint};
 pub use atp_settings as settings;
 pub use config::{
-    BreakerConfig, CallConfig, ConfigError, ConfigProblem, EventConfig, HealthConfig, KeepaliveConfig,
-    PoolConfig, RateLimitConfig, ReconnectConfig, RetryConfig, SelectionStrategy, TransportConfig,
-    TransportConfigBuilder,
+    BreakerConfig, CallConfig, ConfigError, ConfigProblem, Engine, EventConfig, HealthConfig,
+    KeepaliveConfig, PoolConfig, RateLimitConfig, ReconnectConfig, RetryConfig, SelectionStrategy,
+    TransportConfig, TransportConfigBuilder,
 };
 pub use connection::connector::{CallFailure, Connector};
 pub use connection::reconnect::ConnectAttempt;

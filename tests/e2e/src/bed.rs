@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use atp_testbed::{Error, Testbed};
 
 use crate::atp::Atp;
+use crate::engine::engine;
 use crate::run::Run;
 
 /// Exclusive access to the testbed: hosts `h1`, `h2`, `h3`, each with the guests `vm1` and `vm2`.
@@ -54,7 +55,7 @@ fn start() -> Result<Testbed, Error> {
 impl Bed {
     /// `atp` with these arguments and the hosts of the bed as its inventory.
     pub fn atp(&self, args: &[&str]) -> Atp {
-        let atp = Atp::new(args);
+        let atp = Atp::new(args).env("ATP_TRANSPORT__ENGINE", engine().as_str());
         self.hosts().iter().fold(atp, |atp, host| {
             // Hosts are passed as an operator without a file does, through the environment; the arguments stay as
             // they are.

@@ -15,6 +15,7 @@
 
 mod atp;
 mod bed;
+mod engine;
 mod outcome;
 mod process;
 mod run;
@@ -22,6 +23,7 @@ mod wait;
 
 pub use atp::Atp;
 pub use bed::{Bed, bed};
+pub use engine::{config, engine};
 pub use outcome::{Failure, LibvirtCode, Outcome};
 pub use process::{Resources, is_stopped};
 pub use run::{Run, Running};

@@ -11,7 +11,7 @@ use atp_executor::{Executor, Operation, Outcome, Policy, RunControl, Selection, 
 use atp_protocol::{ExecSpec, RawCommand};
 use atp_testbed::Guest;
 use atp_transport::domain::DomainEventKind;
-use atp_transport::{CallDecision, CallInfo, Effect, Interceptor, TransportConfig, WatchItem, WatchOptions};
+use atp_transport::{CallDecision, CallInfo, Effect, Interceptor, WatchItem, WatchOptions};
 use tokio::time::timeout;
 
 use crate::support::manager;
@@ -109,7 +109,7 @@ fn the_reason_why_a_command_is_disabled_is_cached_until_the_agent_restarts() {
     let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
     within(LIMIT, async {
         let commands = Arc::new(AtomicUsize::new(0));
-        let manager = manager(&bed, TransportConfig::default()).await;
+        let manager = manager(&bed, atp_e2e::config()).await;
         manager.add_interceptor(AgentCommands(commands.clone()));
         let fixture = Fixture { executor: Executor::new(manager), commands };
         let mut watch = fixture.executor.watch(&Fixture::selection(), &WatchOptions::default()).unwrap();

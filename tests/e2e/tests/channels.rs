@@ -26,7 +26,7 @@ const SOON: Duration = Duration::from_secs(60);
 const CHANNEL: &str = "org.atp.test.channel";
 
 fn config() -> TransportConfig {
-    let mut config = TransportConfig::default();
+    let mut config = atp_e2e::config();
     config.pool.min_connections_per_host = 0;
     config.calls.thread_idle_timeout = Duration::from_millis(500);
     config

@@ -11,7 +11,7 @@ use atp_protocol::files::{FileError, FileKind, Pull, Push, Source, TransferPolic
 use atp_protocol::{ExecSpec, LibvirtCarrier, ProtocolError, exec};
 use atp_testbed::Proxy;
 use atp_transport::ErrorKind;
-use atp_transport::{LibvirtConnection, TransportConfig};
+use atp_transport::LibvirtConnection;
 use serde_json::json;
 
 use crate::support::{in_seconds, manager, vm};
@@ -28,7 +28,7 @@ where
     Fut: Future<Output = Result<T, ProtocolError>>,
 {
     within(LIMIT, async {
-        let manager = manager(bed, TransportConfig::default()).await;
+        let manager = manager(bed, atp_e2e::config()).await;
         let uuid = vm(bed, "h1", "vm1");
         let work = |connection| work(Arc::new(connection), uuid);
         manager.execute_on_host_with("h1", in_seconds(580), work).await.unwrap()

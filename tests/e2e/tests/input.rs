@@ -7,7 +7,7 @@ use std::time::Duration;
 use atp_e2e::{Bed, bed, within};
 use atp_protocol::input::{Chord, KeyTiming, Layout, MouseAction, MouseTiming, ScreenSize, point, press};
 use atp_protocol::{LibvirtCarrier, ProtocolError};
-use atp_transport::{LibvirtConnection, TransportConfig};
+use atp_transport::LibvirtConnection;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use tokio::time::Instant;
@@ -85,7 +85,7 @@ where
 {
     let vm = vm(bed, "h1", "vm1");
     within(LIMIT, async {
-        let manager = manager(bed, TransportConfig::default()).await;
+        let manager = manager(bed, atp_e2e::config()).await;
         let done = manager.execute_on_host_with("h1", in_seconds(150), |connection| work(connection, vm));
         done.await.unwrap();
     });

@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 /// The defaults, except that idle threads end soon.
 fn config() -> TransportConfig {
-    let mut config = TransportConfig::default();
+    let mut config = atp_e2e::config();
     config.calls.thread_idle_timeout = Duration::from_millis(500);
     config
 }

@@ -6,7 +6,7 @@ use atp_e2e::{bed, within};
 use atp_protocol::ProtocolError;
 use atp_protocol::input::ScreenSize;
 use atp_protocol::screenshot::{self, ScreenshotLimits};
-use atp_transport::{ErrorKind, LibvirtConnection, TransportConfig, TransportManager};
+use atp_transport::{ErrorKind, LibvirtConnection, TransportManager};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -39,7 +39,7 @@ fn the_console_of_a_guest_is_a_png_of_its_size() {
     let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
     let vm: Uuid = guest.uuid().parse().unwrap();
     within(LIMIT, async {
-        let manager = manager(&bed, TransportConfig::default()).await;
+        let manager = manager(&bed, atp_e2e::config()).await;
         let shot = take(&manager, vm, 0, ScreenshotLimits::default()).await.unwrap();
         assert_eq!(shot.size, CONSOLE);
         let mut reader = png::Decoder::new(std::io::Cursor::new(&shot.png)).read_info().unwrap();
@@ -62,7 +62,7 @@ fn an_error_leaves_no_stream_open() {
     let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
     let vm: Uuid = guest.uuid().parse().unwrap();
     within(LIMIT, async {
-        let mut config = TransportConfig::default();
+        let mut config = atp_e2e::config();
         // All on the same connection: a stream that was left open would block it.
         config.pool.max_connections_per_host = 1;
         let manager = manager(&bed, config).await;

@@ -26,8 +26,7 @@ type Sockets = TransportManager<SocketConnector>;
 
 /// The sockets of a QEMU: `qmp`, `tcp` (its second monitor) and `qga`.
 async fn sockets(qemu: &Qemu) -> Sockets {
-    let mut config =
-        TransportConfig { connect_timeout: Duration::from_secs(5), ..TransportConfig::default() };
+    let mut config = TransportConfig { connect_timeout: Duration::from_secs(5), ..atp_e2e::config() };
     config.reconnect.initial_delay = Duration::from_millis(100);
     config.reconnect.max_delay = Duration::from_millis(500);
     config.reconnect.max_attempts = 0;

@@ -269,7 +269,7 @@ fn a_slow_network_is_slow_but_works() {
     let proxy = bed.host("h1").unwrap().proxy().unwrap();
     within(LIMIT, async {
         proxy.set_delay(Duration::from_millis(100));
-        let manager = behind(&proxy, TransportConfig::default()).await;
+        let manager = behind(&proxy, atp_e2e::config()).await;
         let asked = Instant::now();
         assert_eq!(list(&manager, "x", 60).await.unwrap().len(), 2);
         assert!(

@@ -5,6 +5,7 @@
 
 mod breaker;
 mod builder;
+mod engine;
 mod health;
 mod rate_limit;
 mod retry;
@@ -20,6 +21,7 @@ use crate::sync::backoff::Backoff;
 pub use atp_settings::{ConfigError, ConfigProblem};
 pub use breaker::BreakerConfig;
 pub use builder::TransportConfigBuilder;
+pub use engine::Engine;
 pub use health::HealthConfig;
 pub use rate_limit::RateLimitConfig;
 pub use retry::RetryConfig;
@@ -43,6 +45,8 @@ pub use retry::RetryConfig;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TransportConfig {
+    /// What speaks to the daemons.
+    pub engine: Engine,
     /// Longest one attempt to open a connection may take.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
@@ -80,6 +84,7 @@ pub struct TransportConfig {
 impl Default for TransportConfig {
     fn default() -> Self {
         TransportConfig {
+            engine: Engine::Auto,
             connect_timeout: Duration::from_secs(30),
             call_timeout: Duration::from_secs(30),
             heartbeat_interval: Duration::from_secs(60),
@@ -243,9 +248,10 @@ impl ReconnectConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CallConfig {
-    /// Most calls in flight on one connection. More than one is asking for trouble: libvirt's client (9.0 at
-    /// least) can leave a call unsent beside one that hangs, and corrupts its memory when a connection with
-    /// several calls in flight dies of its keepalive. In any case keep it below the daemon's
+    /// Most calls in flight on one connection; 0 for what the host's engine bears: 4 with the native one, 1 with the
+    /// library and with connectors of a program's own. More than one with the library is asking for trouble: libvirt's
+    /// client (9.0 at least) can leave a call unsent beside one that hangs, and corrupts its memory when a connection
+    /// with several calls in flight dies of its keepalive. In any case keep it below the daemon's
     /// `max_client_requests` (5 by default).
     pub max_per_connection: usize,
     /// Most calls in flight to one host. Keep it below the daemon's `max_workers` (20 by default).
@@ -270,7 +276,7 @@ pub struct CallConfig {
 impl Default for CallConfig {
     fn default() -> Self {
         CallConfig {
-            max_per_connection: 1,
+            max_per_connection: 0,
             max_per_host: 15,
             max_unproven_per_host: 8,
             monitor_busy_after: Duration::from_secs(5),
@@ -278,6 +284,14 @@ impl Default for CallConfig {
             max_threads: 4096,
             thread_idle_timeout: Duration::from_secs(10),
         }
+    }
+}
+
+impl CallConfig {
+    /// Most calls in flight on one connection. A connector whose links bear several says so in its
+    /// [`adapt`](crate::Connector::adapt).
+    pub(crate) fn per_connection(&self) -> usize {
+        self.max_per_connection.max(1)
     }
 }
 

@@ -84,6 +84,11 @@ impl TransportConfig {
                 problems.push((path, problem));
             }
         };
+        check(
+            self.engine.is_built_in(),
+            "engine",
+            format!("is {0}; this program was built without that engine (feature `{0}`)", self.engine),
+        );
         for (path, time, zero) in [
             ("connect_timeout", self.connect_timeout, Zero::IsWrong),
             ("call_timeout", self.call_timeout, Zero::IsWrong),
@@ -128,7 +133,6 @@ impl TransportConfig {
         for (path, number) in [
             ("pool.max_connections_per_host", pool.max_connections_per_host),
             ("pool.max_uses_per_connection", pool.max_uses_per_connection),
-            ("calls.max_per_connection", calls.max_per_connection),
             ("calls.max_per_host", calls.max_per_host),
             ("calls.max_unproven_per_host", calls.max_unproven_per_host),
             ("calls.max_threads", calls.max_threads),
@@ -143,6 +147,12 @@ impl TransportConfig {
             let most = if path == "events.capacity" { EventConfig::MOST } else { Semaphore::MAX_PERMITS };
             check(number <= most, path, format!("is {number}; it must be at most {most}"));
         }
+        let most = Semaphore::MAX_PERMITS;
+        check(
+            calls.max_per_connection <= most,
+            "calls.max_per_connection",
+            format!("is {}; it must be at most {most}", calls.max_per_connection),
+        );
         let (min, max) = (pool.min_connections_per_host, pool.max_connections_per_host);
         check(
             min <= max,

@@ -97,6 +97,8 @@ pub enum CallFailure {
         /// Threads in use for calls, all hosts together.
         threads: usize,
     },
+    /// Only the engine on libvirt's C library can do it, and the link is another's; nothing was sent.
+    NeedsLibrary,
     /// The code of the call panicked.
     Panicked {
         /// The panic's message.
@@ -118,6 +120,9 @@ impl CallFailure {
                 ConnectError::new(kind, format!("{what}: occupied for {occupied_for:.1?}"))
             }
             CallFailure::NoThread { threads } => ConnectError::no_thread(threads),
+            CallFailure::NeedsLibrary => {
+                ConnectError::new(kind, format!("{what}: it needs libvirt's C library"))
+            }
             CallFailure::Panicked { message } => {
                 ConnectError::new(kind, format!("{what}: panicked: {message}"))
             }
@@ -137,6 +142,7 @@ impl CallFailure {
                 TransportError::MonitorBusy { host, operation, occupied_for }
             }
             CallFailure::NoThread { threads } => TransportError::NoThread { host, operation, threads },
+            CallFailure::NeedsLibrary => TransportError::NeedsLibrary { host, operation },
             CallFailure::Panicked { message } => TransportError::Panicked { host, message },
         }
     }

@@ -109,7 +109,7 @@ impl<C: Connector> HostConnection<C> {
         let now = Instant::now();
         let (calls, lifetime) = {
             let config = host.config();
-            (ResizableSemaphore::new(config.calls.max_per_connection), config.pool.max_lifetime)
+            (ResizableSemaphore::new(config.calls.per_connection()), config.pool.max_lifetime)
         };
         let expires = (!lifetime.is_zero()).then(|| now + backoff::spread(lifetime));
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -234,7 +234,7 @@ impl<C: Connector> HostConnection<C> {
 
     /// Takes over what the configuration says of every connection. Calls of this must not overlap.
     pub(crate) fn reconfigure(&self, config: &TransportConfig) {
-        self.calls.resize(config.calls.max_per_connection);
+        self.calls.resize(config.calls.per_connection());
     }
 
     /// Leases on this connection.

@@ -10,6 +10,7 @@ pub(crate) const OPERATION_FAILED: u32 = 9;
 pub(crate) const XML_ERROR: u32 = 27;
 pub(crate) const OPERATION_DENIED: u32 = 29;
 pub(crate) const SYSTEM_ERROR: u32 = 38;
+pub(crate) const RPC_ERROR: u32 = 39;
 pub(crate) const NO_DOMAIN: u32 = 42;
 pub(crate) const AUTH_FAILED: u32 = 45;
 pub(crate) const OPERATION_INVALID: u32 = 55;

@@ -17,6 +17,7 @@ pub struct Version {
 
 impl Version {
     /// From libvirt's single number: `major × 1,000,000 + minor × 1,000 + release`.
+    #[cfg(feature = "library")]
     pub(crate) fn from_number(number: u32) -> Self {
         Version { major: number / 1_000_000, minor: number / 1_000 % 1_000, release: number % 1_000 }
     }

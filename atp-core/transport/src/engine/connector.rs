@@ -7,9 +7,11 @@ use tokio::time::{Instant, timeout_at};
 use super::LibvirtLink;
 #[cfg(feature = "library")]
 use super::library::Library;
+#[cfg(feature = "native")]
+use super::native;
 use super::uri::LibvirtUri;
 use crate::admission::calls::InFlight;
-use crate::config::TransportConfig;
+use crate::config::{Engine, TransportConfig};
 use crate::connection::connector::Connector;
 use crate::connection::reconnect::ConnectAttempt;
 use crate::error::{ConnectError, ErrorKind};
@@ -21,7 +23,11 @@ pub fn daemon_socket(uri: &str) -> Option<(String, u16)> {
     LibvirtUri::parse(uri).ok()?.socket
 }
 
-/// Opens connections to libvirt daemons.
+/// Calls in flight that a connection of the native engine bears: at the daemon's `max_client_requests`, 5 by default, it
+/// stops reading the connection, pings included, and closes it after 30 s.
+const NATIVE_CALLS: usize = 4;
+
+/// Opens connections to libvirt daemons, by the engine that each host's configuration names.
 pub struct LibvirtConnector {
     #[cfg(feature = "library")]
     library: Library,
@@ -51,17 +57,28 @@ impl Connector for LibvirtConnector {
         self.library.configure(config);
     }
 
+    /// Settles which engine the host has, and how many calls its connections bear.
+    fn adapt(&self, _: &HostInfo, mut config: TransportConfig) -> TransportConfig {
+        config.engine = config.engine.resolve();
+        if config.calls.max_per_connection == 0 {
+            config.calls.max_per_connection = if config.engine == Engine::Native { NATIVE_CALLS } else { 1 };
+        }
+        config
+    }
+
     async fn connect(&self, host: &HostInfo, attempt: ConnectAttempt) -> Result<LibvirtLink, ConnectError> {
         let uri = LibvirtUri::parse(&host.effective_uri())
             .map_err(|reason| ConnectError::new(ErrorKind::InvalidUri, reason))?;
-        #[cfg(feature = "library")]
-        return self.library.connect(uri, host, attempt).await.map(LibvirtLink::Library);
-        #[cfg(not(feature = "library"))]
-        {
-            let (shown, _not_begun) = (uri.shown, attempt);
-            let reason =
-                format!("{shown}: this program was built without an engine for it (feature `library`)");
-            Err(ConnectError::new(ErrorKind::InvalidUri, reason))
+        match attempt.config().engine {
+            #[cfg(feature = "library")]
+            Engine::Library => self.library.connect(uri, host, attempt).await.map(LibvirtLink::Library),
+            #[cfg(feature = "native")]
+            Engine::Native => native::connect(uri, host, attempt).await.map(LibvirtLink::Native),
+            // Configurations are checked before, so that this is a program without any engine.
+            engine => {
+                let reason = format!("{}: this program was built without the engine {engine}", uri.shown);
+                Err(ConnectError::new(ErrorKind::InvalidUri, reason))
+            }
         }
     }
 
@@ -81,7 +98,7 @@ impl Connector for LibvirtConnector {
     }
 
     async fn lost(&self, link: &LibvirtLink) {
-        link.closed().cancelled().await;
+        link.closed().await;
     }
 
     fn is_open(&self, link: &LibvirtLink) -> bool {

@@ -12,16 +12,19 @@
 pub(crate) mod connector;
 #[cfg(feature = "library")]
 pub(crate) mod library;
+#[cfg(feature = "native")]
+mod native;
 pub(crate) mod uri;
 
 pub(crate) mod error;
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::connection::connector::CallFailure;
@@ -29,14 +32,26 @@ use crate::domain::{DomainDetails, DomainEvent, DomainInfo, Hypervisor, Lifecycl
 use crate::error::LibvirtError;
 #[cfg(feature = "library")]
 use library::LibraryLink;
+#[cfg(feature = "native")]
+use native::NativeLink;
 
 /// How a request ended.
 pub(crate) type Answer<T> = Result<T, CallFailure>;
 
-/// Takes domain events. Called on a thread of the engine: it must not block.
+/// Returns when a connection was closed from outside. It does not keep the connection open.
+pub(crate) type Closed = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Takes domain events. Called on a thread of the engine: no method may block.
 pub(crate) trait EventSink: Send + Sync + 'static {
     /// Takes one.
     fn take(&self, event: DomainEvent);
+
+    /// So many were lost here.
+    #[cfg_attr(
+        not(feature = "native"),
+        expect(dead_code, reason = "the library has no bound, and loses none")
+    )]
+    fn missed(&self, count: u64);
 }
 
 /// Takes what a channel brings. Called on a thread of the engine: neither method may block.
@@ -53,14 +68,19 @@ pub enum LibvirtLink {
     /// By libvirt's C library.
     #[cfg(feature = "library")]
     Library(LibraryLink),
+    /// By libvirt's wire protocol.
+    #[cfg(feature = "native")]
+    Native(NativeLink),
 }
 
 impl LibvirtLink {
-    /// Is cancelled when the engine has noticed that the connection was closed from outside.
-    pub(crate) fn closed(&self) -> CancellationToken {
+    /// Returns when the engine has noticed that the connection was closed from outside.
+    pub(crate) fn closed(&self) -> Closed {
         match *self {
             #[cfg(feature = "library")]
-            LibvirtLink::Library(ref link) => link.closed(),
+            LibvirtLink::Library(ref link) => Box::pin(link.closed().cancelled_owned()),
+            #[cfg(feature = "native")]
+            LibvirtLink::Native(ref link) => link.closed(),
         }
     }
 
@@ -69,6 +89,8 @@ impl LibvirtLink {
         match *self {
             #[cfg(feature = "library")]
             LibvirtLink::Library(ref link) => link.is_open(),
+            #[cfg(feature = "native")]
+            LibvirtLink::Native(ref link) => link.is_open(),
         }
     }
 }
@@ -79,7 +101,7 @@ macro_rules! operations {
         impl LibvirtLink {
             $(
                 $(#[$doc])*
-                #[cfg_attr(not(feature = "library"), expect(unused_variables, reason = "no engine takes them"))]
+                #[cfg_attr(not(any(feature = "library", feature = "native")), expect(unused_variables, reason = "no engine takes them"))]
                 pub(crate) async fn $name(
                     &self,
                     token: impl Send + 'static,
@@ -88,6 +110,8 @@ macro_rules! operations {
                     match *self {
                         #[cfg(feature = "library")]
                         LibvirtLink::Library(ref link) => link.$name(token, $($argument),*).await,
+                        #[cfg(feature = "native")]
+                        LibvirtLink::Native(ref link) => link.$name(token, $($argument),*).await,
                     }
                 }
             )*

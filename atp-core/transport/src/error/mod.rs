@@ -129,6 +129,14 @@ pub enum TransportError {
         /// Threads in use, all hosts together.
         threads: usize,
     },
+    /// Only the engine on libvirt's C library can do it, and the host has another; nothing was sent.
+    #[error("host {host}: {operation}: needs libvirt's C library, and the host's engine is native")]
+    NeedsLibrary {
+        /// The host.
+        host: HostId,
+        /// The operation, by the name it was given.
+        operation: &'static str,
+    },
     /// The connection broke while the call was under way.
     #[error("host {host}: {operation}: connection lost")]
     ConnectionLost {
@@ -227,6 +235,7 @@ impl TransportError {
             TransportError::StuckCalls { .. } => ErrorKind::StuckCalls,
             TransportError::MonitorBusy { .. } => ErrorKind::MonitorBusy,
             TransportError::NoThread { .. } => ErrorKind::ThreadsExhausted,
+            TransportError::NeedsLibrary { .. } => ErrorKind::NotSupported,
             TransportError::ConnectionLost { .. } => ErrorKind::ConnectionLost,
             TransportError::Libvirt { kind, .. } => *kind,
             TransportError::CircuitOpen { .. } => ErrorKind::CircuitOpen,
@@ -279,6 +288,7 @@ impl TransportError {
             {
                 Hint::GIVE_HOST_TIME
             }
+            TransportError::NeedsLibrary { .. } => Hint::plain("set engine = \"library\" for this host"),
             TransportError::Connect { source, .. } => source.hint(),
             TransportError::AcquireTimeout { source: Some(source), .. } if self.kind() == source.kind => {
                 source.hint()

@@ -143,7 +143,10 @@ impl<C: Connector> TransportManager<C> {
                     runtime.spawn(drain(pool));
                     changes.removed.push(id);
                 }
-                Some(info) if !info.is_reached_as(&pool.info()) => {
+                Some(info)
+                    if !info.is_reached_as(&pool.info())
+                        || self.config_of(&state, &info).engine != pool.config().engine =>
+                {
                     self.emit(&id, TransportEvent::HostRemoved);
                     runtime.spawn(drain(pool));
                     changes.replaced.push(id.clone());

@@ -25,7 +25,7 @@ impl Terms {
         Terms {
             strategy: pool.selection_strategy,
             most: pool.max_uses_per_connection,
-            soft_max: pool.max_uses_per_connection.min(calls.max_per_connection),
+            soft_max: pool.max_uses_per_connection.min(calls.per_connection()),
             grow_patience: pool.grow_patience,
             validate_after: pool.validate_after,
         }

@@ -15,12 +15,11 @@ use std::task::{Context, Poll, Waker, ready};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use uuid::Uuid;
 
 use crate::connection::connector::CallFailure;
 use crate::engine::connector::LibvirtConnector;
-use crate::engine::{Inbox, LibvirtLink};
+use crate::engine::{Closed, Inbox, LibvirtLink};
 use crate::error::{LibvirtError, Result, TransportError};
 use crate::manager::TransportManager;
 
@@ -95,6 +94,7 @@ impl From<CallFailure> for ChannelError {
             CallFailure::NoThread { threads } => ChannelError::NoThread { threads },
             CallFailure::Lost { source: None, .. }
             | CallFailure::Busy { .. }
+            | CallFailure::NeedsLibrary
             | CallFailure::Panicked { .. } => ChannelError::Lost,
         }
     }
@@ -149,7 +149,7 @@ impl TransportManager<LibvirtConnector> {
 /// Dropping it closes the channel, in the background.
 pub struct DomainChannel {
     shared: Arc<ChannelShared>,
-    lost: Pin<Box<WaitForCancellationFutureOwned>>,
+    lost: Closed,
     writing: Option<Writing>,
     write_bytes: usize,
 }
@@ -181,7 +181,7 @@ enum End {
 
 impl DomainChannel {
     fn new(shared: Arc<ChannelShared>, link: Arc<LibvirtLink>, write_bytes: usize) -> Self {
-        let lost = Box::pin(link.closed().cancelled_owned());
+        let lost = link.closed();
         let mut state = shared.state.lock();
         if state.end.is_none() {
             state.link = Some(link);

@@ -192,6 +192,11 @@ impl LibvirtConnection {
     /// Lends the connection to a blocking closure, on a thread for such calls, for what of libvirt's
     /// API has no method here: the C library's own, with its feature `library`. `operation` names it in errors and logs.
     ///
+    /// Only a host whose engine is the library has it.
+    ///
+    /// # Errors
+    /// [`TransportError::NeedsLibrary`](crate::TransportError::NeedsLibrary) where the engine is another.
+    ///
     /// Deadline, limits and metrics are those of every other call. The closure cannot be stopped: one that
     /// overruns its deadline makes the connection suspect.
     #[cfg(feature = "library")]
@@ -201,8 +206,11 @@ impl LibvirtConnection {
         T: Send + 'static,
     {
         self.call(operation, None, |link, in_flight| async move {
-            let LibvirtLink::Library(link) = &*link;
-            link.run_blocking(in_flight, call).await
+            match &*link {
+                LibvirtLink::Library(link) => link.run_blocking(in_flight, call).await,
+                #[cfg(feature = "native")]
+                LibvirtLink::Native(_) => Err(CallFailure::NeedsLibrary),
+            }
         })
         .await
     }

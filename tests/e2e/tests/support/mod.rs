@@ -18,8 +18,7 @@ pub(crate) const QUERY_STATUS: &str = r#"{"execute":"query-status"}"#;
 
 /// Settings for tests that break connections: fast reconnects, and idle threads that soon end.
 pub(crate) fn quick() -> TransportConfig {
-    let mut config =
-        TransportConfig { connect_timeout: Duration::from_secs(3), ..TransportConfig::default() };
+    let mut config = TransportConfig { connect_timeout: Duration::from_secs(3), ..atp_e2e::config() };
     config.reconnect.initial_delay = Duration::from_millis(200);
     config.reconnect.max_delay = Duration::from_secs(1);
     config.calls.thread_idle_timeout = Duration::from_millis(500);

@@ -6,11 +6,13 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::admission::calls::InFlight;
+use crate::config::TransportConfig;
 use crate::error::ConnectError;
 
 /// One attempt to open a link, as the [`Connector`](crate::Connector) gets it.
 pub struct ConnectAttempt {
     deadline: Instant,
+    config: Arc<TransportConfig>,
     in_flight: InFlight,
     last_error: LastError,
 }
@@ -22,8 +24,18 @@ pub(crate) struct LastError {
 }
 
 impl ConnectAttempt {
-    pub(crate) fn new(deadline: Instant, in_flight: InFlight, last_error: LastError) -> Self {
-        ConnectAttempt { deadline, in_flight, last_error }
+    pub(crate) fn new(
+        deadline: Instant,
+        config: Arc<TransportConfig>,
+        in_flight: InFlight,
+        last_error: LastError,
+    ) -> Self {
+        ConnectAttempt { deadline, config, in_flight, last_error }
+    }
+
+    /// The configuration that the host goes by, as the connector [adapted](crate::Connector::adapt) it.
+    pub fn config(&self) -> &TransportConfig {
+        &self.config
     }
 
     /// When the attempt has to have ended.

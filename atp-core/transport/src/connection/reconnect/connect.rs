@@ -55,7 +55,8 @@ impl<C: Connector> HostState<C> {
                 format!("{} earlier attempts to connect still hang", config.reconnect.max_hung_attempts);
             ConnectError::new(ErrorKind::ConnectTimeout, hang)
         })?;
-        let attempt = ConnectAttempt::new(deadline, in_flight, self.reconnect.last_error_cell());
+        let attempt =
+            ConnectAttempt::new(deadline, config.clone(), in_flight, self.reconnect.last_error_cell());
         // The connector keeps the deadline itself and says why; the time-out here is for one that does not. One that
         // panics must not take the connection's task with it: nothing else would ever open it.
         let opening = contained(async { self.connector.connect(&info, attempt).await });

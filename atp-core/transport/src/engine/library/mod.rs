@@ -18,7 +18,6 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc;
 
-use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -39,20 +38,18 @@ pub(crate) use link::LibraryLink;
 /// Opens connections by the C library, and runs its blocking calls on threads of its own.
 pub(super) struct Library {
     threads: CallThreads,
-    keepalive: Mutex<KeepaliveConfig>,
     closer: mpsc::Sender<Unused<Handles>>,
 }
 
 impl Library {
     pub(super) fn new(config: &TransportConfig) -> Self {
         let threads = CallThreads::new(config.calls.max_threads, config.calls.thread_idle_timeout);
-        Library { threads, keepalive: Mutex::new(config.keepalive.clone()), closer: closer::start() }
+        Library { threads, closer: closer::start() }
     }
 
-    /// Takes over what the configuration of all hosts together says of threads and keepalive.
+    /// Takes over what the configuration of all hosts together says of threads.
     pub(super) fn configure(&self, config: &TransportConfig) {
         self.threads.resize(config.calls.max_threads, config.calls.thread_idle_timeout);
-        *self.keepalive.lock() = config.keepalive.clone();
     }
 
     /// Opens a connection. The future ends by the attempt's deadline, whatever hangs below.
@@ -74,11 +71,10 @@ impl Library {
         );
         attempt.waits_for(silent.clone());
         let deadline = attempt.deadline();
+        let keepalive = attempt.config().keepalive.clone();
         let in_flight = attempt.into_in_flight();
         let (answer, opened) = oneshot::channel();
         let shown = uri.shown.clone();
-        let keepalive =
-            host.config.as_ref().map_or_else(|| self.keepalive.lock().clone(), |own| own.keepalive.clone());
         let (threads, closer) = (self.threads.clone(), self.closer.clone());
         let credentials = host.credentials.clone();
         self.threads
@@ -195,6 +191,7 @@ fn no_thread(ThreadsExhausted { threads }: ThreadsExhausted) -> ConnectError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
@@ -207,8 +204,9 @@ mod tests {
         let library = Library::new(&config);
         let calls = HostCalls::new(&config.calls, &config.reconnect);
         let deadline = Instant::now() + Duration::from_millis(20);
+        let config = Arc::new(config);
         let attempt =
-            ConnectAttempt::new(deadline, calls.begin_attempt(deadline).unwrap(), Default::default());
+            ConnectAttempt::new(deadline, config, calls.begin_attempt(deadline).unwrap(), Default::default());
         let (release, hangs) = channel::<()>();
         let look_up = move || {
             let _released = hangs.recv();

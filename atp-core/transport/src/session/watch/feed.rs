@@ -95,6 +95,17 @@ impl Feed {
 }
 
 impl EventSink for Feed {
+    fn missed(&self, count: u64) {
+        let mut gate = self.gate.lock();
+        match &mut gate.state {
+            State::Held { dropped, .. } => *dropped += count,
+            State::Open => {
+                let _unheard = self.items.send(WatchItem::Missed { count });
+            }
+            State::Closed => {}
+        }
+    }
+
     fn take(&self, event: DomainEvent) {
         let (uuid, is_change) = (event.uuid, matches!(event.kind, DomainEventKind::Lifecycle { .. }));
         let item = WatchItem::Event { host: self.host.clone(), at: SystemTime::now(), event };

@@ -1,0 +1,321 @@
+//! The operations of a link: one call each, or a few that belong together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atp_rpc::agent::AgentTimeout;
+use atp_rpc::domain::{ControlState, Metadata, affect};
+use atp_rpc::stats::{flag, group};
+use atp_rpc::{CallError, Connection, RemoteDomain, Stream};
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use super::channel::Channel;
+use super::domain_events::Watching;
+use super::failure::{call_failure, missing, stream_failure};
+use super::{Held, NativeLink};
+use crate::connection::connector::CallFailure;
+use crate::domain::error_numbers::{NO_DOMAIN, NO_DOMAIN_METADATA, NO_SUPPORT};
+use crate::domain::{
+    Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage, Version,
+};
+use crate::engine::{Answer, EventSink, Inbox};
+
+/// What a screenshot may be ahead of its reader, bytes: a few of libvirt's packets.
+const READ_AHEAD: usize = 1 << 20;
+
+impl NativeLink {
+    pub(crate) async fn lib_version(&self, token: impl Send + 'static) -> Answer<Version> {
+        let version = self.holding(token).lib_version().await.map_err(call_failure)?;
+        Ok(to_version(version))
+    }
+
+    pub(crate) async fn hypervisor(&self, token: impl Send + 'static) -> Answer<Hypervisor> {
+        let on = self.holding(token);
+        let kind = on.driver_type().await.map_err(call_failure)?;
+        let version = to_version(on.version().await.map_err(call_failure)?);
+        Ok(Hypervisor { kind, version })
+    }
+
+    pub(crate) async fn hostname(&self, token: impl Send + 'static) -> Answer<String> {
+        self.holding(token).hostname().await.map_err(call_failure)
+    }
+
+    pub(crate) async fn capabilities(&self, token: impl Send + 'static) -> Answer<String> {
+        self.holding(token).capabilities().await.map_err(call_failure)
+    }
+
+    pub(crate) async fn list_domains(&self, token: impl Send + 'static) -> Answer<Vec<DomainInfo>> {
+        list(&self.holding(token)).await.map_err(call_failure)
+    }
+
+    pub(crate) async fn list_domain_states(&self, token: impl Send + 'static) -> Answer<Vec<DomainInfo>> {
+        let stats = self.holding(token).domain_stats(&[], group::STATE, flag::NOWAIT).await;
+        let state =
+            |number: i64| u32::try_from(number).map_or(DomainState::NoState, DomainState::from_number);
+        let listed = stats.map_err(call_failure)?.into_iter().map(|stats| DomainInfo {
+            name: stats.domain.name,
+            uuid: stats.domain.uuid,
+            id: u32::try_from(stats.domain.id).ok(),
+            state: stats.values.number("state.state").map_or(DomainState::NoState, state),
+            vcpus: None,
+            memory_kib: None,
+            max_memory_kib: None,
+        });
+        Ok(listed.collect())
+    }
+
+    pub(crate) async fn domain_by_name(
+        &self,
+        token: impl Send + 'static,
+        name: String,
+    ) -> Answer<DomainInfo> {
+        let on = self.holding(token);
+        let domain = on.domain_by_name(&name).await.map_err(call_failure)?;
+        info(&on, domain).await.map_err(call_failure)
+    }
+
+    pub(crate) async fn domain_info(&self, token: impl Send + 'static, uuid: Uuid) -> Answer<DomainInfo> {
+        let on = self.holding(token);
+        let domain = on.domain_by_uuid(uuid).await.map_err(call_failure)?;
+        info(&on, domain).await.map_err(call_failure)
+    }
+
+    pub(crate) async fn domain_cpu_time(&self, token: impl Send + 'static, uuid: Uuid) -> Answer<Duration> {
+        let info = self.holding(token).domain_info(&RemoteDomain::of(uuid)).await;
+        Ok(info.map_err(call_failure)?.cpu_time)
+    }
+
+    pub(crate) async fn domain_details(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+    ) -> Answer<DomainDetails> {
+        let on = self.holding(token);
+        details(&on, uuid).await.map_err(call_failure)
+    }
+
+    pub(crate) async fn domain_metadata(
+        &self,
+        token: impl Send + 'static,
+        uuids: Vec<Uuid>,
+        namespace: &'static str,
+    ) -> Answer<HashMap<Uuid, String>> {
+        let on = self.holding(token);
+        let which = Metadata::Element { namespace };
+        let mut found = HashMap::with_capacity(uuids.len());
+        for uuid in uuids {
+            match on.domain_metadata(&RemoteDomain::of(uuid), which, affect::CURRENT).await {
+                Ok(xml) => drop(found.insert(uuid, xml)),
+                // A driver without metadata has no such element in it.
+                Err(error)
+                    if [NO_DOMAIN_METADATA, NO_DOMAIN, NO_SUPPORT]
+                        .iter()
+                        .any(|code| error.is_code(code.cast_signed())) => {}
+                Err(error) => return Err(call_failure(error)),
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) async fn lifecycle(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        action: Lifecycle,
+    ) -> Answer<()> {
+        let (on, domain) = (self.holding(token), RemoteDomain::of(uuid));
+        let asked = match action {
+            Lifecycle::Start => on.start_domain(&domain).await,
+            Lifecycle::Shutdown => on.shut_domain_down(&domain, 0).await,
+            Lifecycle::Reboot => on.reboot_domain(&domain, 0).await,
+            Lifecycle::Reset => on.reset_domain(&domain).await,
+            Lifecycle::Destroy => on.destroy_domain(&domain, 0).await,
+            Lifecycle::Suspend => on.suspend_domain(&domain).await,
+            Lifecycle::Resume => on.resume_domain(&domain).await,
+        };
+        asked.map_err(call_failure)
+    }
+
+    pub(crate) async fn monitor_occupied(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+    ) -> Answer<Option<Duration>> {
+        let info = self.holding(token).domain_control_info(&RemoteDomain::of(uuid)).await;
+        let info = info.map_err(call_failure)?;
+        Ok((info.state == ControlState::Occupied).then_some(info.for_time))
+    }
+
+    pub(crate) async fn monitor_command(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        command: String,
+    ) -> Answer<String> {
+        let on = self.holding(token);
+        on.monitor_command(&RemoteDomain::of(uuid), &command).await.map_err(call_failure)
+    }
+
+    pub(crate) async fn agent_command(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        command: String,
+        deadline: Instant,
+    ) -> Answer<String> {
+        let (on, domain) = (self.holding(token), RemoteDomain::of(uuid));
+        let timeout = AgentTimeout::After(deadline.saturating_duration_since(Instant::now()));
+        let reply = on.agent_command(&domain, &command, timeout).await.map_err(call_failure)?;
+        reply.ok_or_else(|| missing("reply of the agent"))
+    }
+
+    pub(crate) async fn screenshot(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        screen: u32,
+        max_bytes: usize,
+        deadline: Instant,
+    ) -> Answer<RawImage> {
+        let (on, domain) = (self.holding(token), RemoteDomain::of(uuid));
+        let opened = on.screenshot(&domain, screen, max_bytes.saturating_add(READ_AHEAD)).await;
+        let (mime, stream) = opened.map_err(call_failure)?;
+        let mime = mime.ok_or_else(|| missing("form of the picture"))?;
+        take(mime, stream, max_bytes, deadline).await
+    }
+
+    pub(crate) async fn watch_domains(
+        &self,
+        token: impl Send + 'static,
+        sink: Arc<dyn EventSink>,
+        monitor: bool,
+    ) -> Answer<Vec<DomainInfo>> {
+        let on = self.holding(token);
+        let watching = Watching::begin(&on, sink, monitor).await.map_err(call_failure)?;
+        // It is the first and only one on this connection.
+        let _one = self.held.set(Held::Events { _watching: watching });
+        list(&on).await.map_err(call_failure)
+    }
+
+    pub(crate) async fn open_channel(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        name: String,
+        force: bool,
+        inbox: Arc<dyn Inbox>,
+    ) -> Answer<()> {
+        let channel = Channel::open(&self.holding(token), uuid, &name, force, inbox).await;
+        // It is the first and only one on this connection.
+        let _one = self.held.set(Held::Channel(channel.map_err(call_failure)?));
+        Ok(())
+    }
+
+    pub(crate) async fn channel_send(&self, token: impl Send + 'static, bytes: Vec<u8>) -> Answer<()> {
+        let sent = self.channel()?.send(bytes).await;
+        drop(token);
+        sent.map_err(stream_failure)
+    }
+
+    pub(crate) async fn channel_finish(&self, token: impl Send + 'static) -> Answer<()> {
+        let finished = self.channel()?.finish().await;
+        drop(token);
+        match finished {
+            Some(result) => result.map_err(stream_failure),
+            None => Err(CallFailure::Lost { sent: false, source: None }),
+        }
+    }
+
+    fn channel(&self) -> Answer<&Channel> {
+        match self.held.get() {
+            Some(Held::Channel(channel)) => Ok(channel),
+            _ => Err(CallFailure::Lost { sent: false, source: None }),
+        }
+    }
+}
+
+fn to_version(version: atp_rpc::host::Version) -> Version {
+    let atp_rpc::host::Version { major, minor, release } = version;
+    let part = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    Version { major: part(major), minor: part(minor), release: part(release) }
+}
+
+/// All domains. One that goes away between being listed and being asked is left out.
+async fn list(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
+    let mut listed = Vec::new();
+    for domain in on.list_domains(0).await? {
+        match info(on, domain).await {
+            Ok(info) => listed.push(info),
+            Err(error) if error.is_code(NO_DOMAIN.cast_signed()) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(listed)
+}
+
+async fn info(on: &Connection, domain: RemoteDomain) -> Result<DomainInfo, CallError> {
+    let info = on.domain_info(&domain).await?;
+    Ok(DomainInfo {
+        name: domain.name,
+        uuid: domain.uuid,
+        id: u32::try_from(domain.id).ok(),
+        state: to_state(info.state),
+        vcpus: Some(info.vcpus),
+        memory_kib: Some(info.memory_kib),
+        max_memory_kib: Some(info.max_memory_kib),
+    })
+}
+
+async fn details(on: &Connection, uuid: Uuid) -> Result<DomainDetails, CallError> {
+    let domain = on.domain_by_uuid(uuid).await?;
+    let definition = Definition::parse(&on.domain_xml(&domain, 0).await?);
+    let persistent = on.domain_is_persistent(&domain).await?;
+    let autostart = match on.domain_autostart(&domain).await {
+        Ok(autostart) => Some(autostart),
+        Err(CallError::Remote { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    Ok(DomainDetails {
+        info: info(on, domain).await?,
+        persistent,
+        autostart,
+        agent: definition.agent,
+        title: definition.title,
+        graphics: definition.graphics,
+    })
+}
+
+fn to_state(state: atp_rpc::domain::DomainState) -> DomainState {
+    use atp_rpc::domain::DomainState as Wire;
+    match state {
+        Wire::NoState | Wire::Unknown(_) => DomainState::NoState,
+        Wire::Running => DomainState::Running,
+        Wire::Blocked => DomainState::Blocked,
+        Wire::Paused => DomainState::Paused,
+        Wire::ShuttingDown => DomainState::ShuttingDown,
+        Wire::ShutOff => DomainState::ShutOff,
+        Wire::Crashed => DomainState::Crashed,
+        Wire::PmSuspended => DomainState::PmSuspended,
+    }
+}
+
+/// Reads until the end, the most bytes, or the deadline: by then the caller is gone. A stream that is dropped before
+/// its end is aborted.
+async fn take(mime: String, mut stream: Stream, max_bytes: usize, deadline: Instant) -> Answer<RawImage> {
+    let mut bytes = Vec::new();
+    loop {
+        let Ok(chunk) = timeout_at(deadline, stream.recv()).await else { break };
+        let Some(chunk) = chunk.map_err(stream_failure)? else {
+            stream.finish().await.map_err(stream_failure)?;
+            return Ok(RawImage { mime, bytes, complete: true });
+        };
+        let room = max_bytes - bytes.len();
+        bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room {
+            break;
+        }
+    }
+    Ok(RawImage { mime, bytes, complete: false })
+}
