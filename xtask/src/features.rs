@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use crate::{Result, cargo};
 
-/// Checks the library of every member that has features, and names the combinations that do not compile.
+/// Checks every member that has features, without its tests, and names the combinations that do not compile.
 pub(crate) fn run() -> Result<ExitCode> {
     let (mut checked, mut failed) = (0, Vec::new());
     for member in cargo::members()? {
@@ -22,7 +22,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             let shown = format!("{member} with {}", if feature.is_empty() { "no feature" } else { feature });
             println!("{shown}");
             let mut command = cargo::cargo();
-            command.args(["check", "--quiet", "--lib", "--no-default-features", "--features", feature]);
+            command.args(["check", "--quiet", "--no-default-features", "--features", feature]);
             command.arg("--manifest-path").arg(&manifest);
             let status = command.status().map_err(|error| format!("cannot run cargo: {error}"))?;
             checked += 1;
@@ -31,11 +31,33 @@ pub(crate) fn run() -> Result<ExitCode> {
             }
         }
     }
+    checked += 1;
+    println!("atp without the C library");
+    if let Some(library) = linked_library()? {
+        failed.push(format!("atp-cli with the native engine alone: it is linked with {library}"));
+    }
     for shown in &failed {
-        println!("does not compile: {shown}");
+        println!("problem: {shown}");
     }
     println!("{checked} combinations, {} problems", failed.len());
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Builds `atp` with the native engine alone, and looks whether it names the C library all the same: it is to run on
+/// machines without it.
+fn linked_library() -> Result<Option<&'static str>> {
+    // As it is written in the table of the libraries that a program needs.
+    const LIBRARY: &str = "libvirt.so";
+    let mut command = cargo::cargo();
+    command.args(["build", "--quiet", "-p", "atp-cli", "--no-default-features", "--features", "native"]);
+    let status = command.status().map_err(|error| format!("cannot run cargo: {error}"))?;
+    if !status.success() {
+        return Err("atp does not compile with the native engine alone".to_owned());
+    }
+    let path = cargo::binary("atp")?;
+    let program = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let is_named = program.windows(LIBRARY.len()).any(|part| part == LIBRARY.as_bytes());
+    Ok(is_named.then_some(LIBRARY))
 }
 
 /// The names in a manifest's table of features, without `default`.
