@@ -27,7 +27,7 @@ pub(crate) async fn open(
 ) -> Result<Option<Journal>, Problem> {
     let journal = match (&context.journal, history) {
         (Some(path), _) => Journal::create(path, plan).await,
-        (None, Some(history)) => Journal::resume(history).await,
+        (None, Some(history)) => Journal::resume(history, plan).await,
         (None, None) => return Ok(None),
     };
     Ok(Some(journal?))

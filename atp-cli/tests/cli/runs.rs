@@ -234,6 +234,24 @@ fn what_could_not_be_listed_is_done_when_the_run_is_gone_on_with() {
 }
 
 #[test]
+fn a_vm_that_has_moved_is_not_run_again_on_its_new_host() {
+    let home = Home::new();
+    let journal = home.path("run.journal");
+    let journal = journal.to_str().unwrap();
+    let h1 = home.host("h1", &["a"]);
+    let h2 = h1.replacen("h1=", "h2=", 1);
+    let atp = |h1: &str, h2: &str, journal: [&str; 2]| {
+        let hosts = ["-o", "json", "--host", h1, "--host", h2];
+        home.run([&hosts[..], &journal, &["vm", "info", "*"]].concat())
+    };
+    atp(&h1, "h2=qemu+tcp://127.0.0.1:1/system", ["--journal", journal]).exits(1);
+    let empty = format!("h1=test://{}", home.write("empty.xml", "<node></node>").display());
+    let resumed = atp(&empty, &h2, ["--resume", journal]).exits(0);
+    let resumed = resumed.says(&["h2/a ran on h1", "nothing left to do"]);
+    assert!(resumed.outcomes().is_empty());
+}
+
+#[test]
 fn an_empty_file_can_become_a_journal() {
     let home = Home::new();
     let journal = home.write("run.journal", "");

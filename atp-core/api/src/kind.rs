@@ -159,6 +159,8 @@ pub enum ErrorKind {
     OutcomeUnknown,
     /// It is in the journal, and not among what is selected now.
     NotSelected,
+    /// A VM of the same UUID ran on another host in the journal's run.
+    RanElsewhere,
     /// A step of the scenario failed.
     StepFailed,
     /// A step cannot be done on this VM.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use atp_transport::{ErrorKind, Hint, HostId};
+use uuid::Uuid;
 
 use crate::folded::Folded;
 use crate::outcome::Outcome;
@@ -75,6 +76,17 @@ pub enum Notice {
         host: HostId,
         /// The host it was on then.
         ran_on: HostId,
+    },
+    /// A VM that the journal's run did nothing to while it was on another host. It is to do on the present host.
+    Moved {
+        /// The VM's name.
+        vm: String,
+        /// Its UUID.
+        uuid: Uuid,
+        /// The host it was on then.
+        from: HostId,
+        /// The host it is on now.
+        host: HostId,
     },
     /// What was left to do of a journal's run.
     Resumed {
@@ -155,7 +167,15 @@ impl fmt::Display for Notice {
                 write!(f, "the exclusion '{selector}' leaves nothing out: there is no VM of that name")
             }
             Notice::RanElsewhere { vm, host, ran_on } => {
+                let vm = Printable(vm);
                 write!(f, "{host}/{vm} ran on {ran_on} in the journal's run and is not repeated on {host}")
+            }
+            Notice::Moved { vm, from, host, .. } => {
+                let vm = Printable(vm);
+                write!(
+                    f,
+                    "{host}/{vm} was on {from} in the journal's run, which did nothing to it: it is to do on {host}"
+                )
             }
             &Notice::Resumed { done, to_do, not_repeated, not_found, new } => {
                 write!(f, "of the journal's run {}", counted(done, "target is done", "targets are done"))?;

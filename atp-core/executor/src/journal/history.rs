@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use atp_transport::{Effect, ErrorKind, HostId};
 use uuid::Uuid;
 
-use super::record::{Ending, FORMAT, Key, ReadRecord, Seal, UNSEALED, Unresolved, fingerprint};
+use super::past::{Past, Progress, not_selected};
+use super::record::{FORMAT, Key, Moved, ReadRecord, Seal, UNSEALED, Unresolved, fingerprint};
 use super::{JournalError, cannot};
 use crate::error::OutcomeError;
 use crate::outcome::{Outcome, Status};
 use crate::plan::{Notice, Plan};
 use crate::target::Target;
-use crate::verbs::{Data, Operation};
+use crate::verbs::Operation;
+use crate::verbs::completion::Completion;
 
 /// A journal as it was read: the targets of its run, and how far each got.
 #[derive(Debug, Clone)]
@@ -41,23 +44,9 @@ type Identity = (HostId, Option<Uuid>);
 enum Elsewhere {
     /// It ran there and must not be repeated.
     Ran(HostId),
-    /// It is still to do, and no VM that is planned there has this past.
+    /// It is still to do there.
     ToDo(Identity),
     Nothing,
-}
-
-#[derive(Debug, Clone)]
-struct Past {
-    key: Key,
-    progress: Progress,
-}
-
-#[derive(Debug, Clone)]
-enum Progress {
-    NeverStarted,
-    /// It was started, and its outcome was not recorded.
-    Started,
-    Finished(Box<Ending>),
 }
 
 impl History {
@@ -127,7 +116,7 @@ impl History {
                 ReadRecord::Begun { .. } if number > 1 => {
                     return Err(invalid(number, "a second head".to_owned()));
                 }
-                ReadRecord::Begun { format: FORMAT, .. } | ReadRecord::Resumed { format: FORMAT } => {
+                ReadRecord::Begun { format: FORMAT, .. } | ReadRecord::Resumed { format: FORMAT, .. } => {
                     is_sealed = true;
                 }
                 ReadRecord::Begun { .. } => {}
@@ -172,22 +161,42 @@ impl History {
                 self.separate = separate;
                 self.unresolved = unresolved;
                 for key in targets {
-                    self.note(key, Progress::NeverStarted);
+                    self.note(Past { key, progress: Progress::NeverStarted, is_from_begin: true });
                 }
             }
-            ReadRecord::Resumed { .. } | ReadRecord::Sealed(_) => {}
-            ReadRecord::Started { target } => self.note(target, Progress::Started),
+            ReadRecord::Resumed { moved, .. } => moved.into_iter().for_each(|vm| self.follow(vm)),
+            ReadRecord::Sealed(_) => {}
+            ReadRecord::Started { target } => self.progress(target, Progress::Started),
             ReadRecord::Finished { target, ending } => {
-                self.note(target, Progress::Finished(Box::new(ending)));
+                self.progress(target, Progress::Finished(Box::new(ending)));
             }
         }
     }
 
-    fn note(&mut self, key: Key, progress: Progress) {
-        if let Some(uuid) = key.uuid {
-            self.hosts_of.entry(uuid).or_default().insert(key.host.clone());
+    fn progress(&mut self, key: Key, progress: Progress) {
+        let before = self.targets.get(&(key.host.clone(), key.uuid));
+        let is_from_begin = before.is_some_and(|past| past.is_from_begin);
+        self.note(Past { key, progress, is_from_begin });
+    }
+
+    fn note(&mut self, past: Past) {
+        let Key { host, uuid, .. } = &past.key;
+        if let Some(uuid) = *uuid {
+            self.hosts_of.entry(uuid).or_default().insert(host.clone());
         }
-        self.targets.insert((key.host.clone(), key.uuid), Past { key, progress });
+        self.targets.insert((host.clone(), *uuid), past);
+    }
+
+    /// Moves the past of a VM to the host that a later run found it on, so that it has only one.
+    fn follow(&mut self, moved: Moved) {
+        let Moved { uuid, from, host } = moved;
+        let (old, new) = ((from.clone(), Some(uuid)), (host.clone(), Some(uuid)));
+        if !self.targets.contains_key(&new)
+            && let Some(past) = self.targets.remove(&old)
+        {
+            self.hosts_of.entry(uuid).or_default().remove(&from);
+            self.note(Past { key: Key { host, ..past.key }, ..past });
+        }
     }
 
     /// Reduces `plan` to what is still to do of the journal's run: the targets that were never started or failed without
@@ -195,49 +204,55 @@ impl History {
     ///
     /// Of the others, those that succeeded are only counted ([`Plan::done_before`]). The rest, failures with an effect or
     /// an unknown one, become settled outcomes and are not repeated. VMs that were not selected when the journal was begun
-    /// are left out. A VM that is on another host now has the past that its UUID has there ([`Notice::RanElsewhere`]).
-    /// Files that are copied out of VMs go to the same places as before, even if one VM is left.
+    /// are left out. Files that are copied out of VMs go to the same places as before, even if one VM is left.
+    ///
+    /// A VM that is on another host now has the past of its UUID there. What ran is not repeated
+    /// ([`Notice::RanElsewhere`]), and what is still to do is done on the present host ([`Notice::Moved`]). Only VMs of one
+    /// UUID that were targets on two hosts when the journal was begun are two VMs.
     pub fn apply(&self, mut plan: Plan) -> Plan {
         let op = plan.operation.name();
         let mut left = self.targets.clone();
         let planned = std::mem::take(&mut plan.targets);
         let missing = self.missing(&plan, &planned, op);
-        let (mut targets, mut new, mut not_repeated) = (Vec::new(), 0, 0);
-        let mut settle = |past: Past, settled: &mut Vec<Outcome>| {
-            let is_done = past.settle(op, settled);
-            not_repeated += usize::from(!is_done);
-            usize::from(is_done)
-        };
-        let mut unknown_here = Vec::new();
+        let (mut targets, mut not_repeated, mut new) = (Vec::new(), Vec::new(), 0);
+        let (mut moved, mut unknown_here) = (Vec::new(), Vec::new());
         for target in planned {
-            let pasts: Vec<Past> =
+            let own: Vec<Past> =
                 identities(&target, &plan.notices).filter_map(|identity| left.remove(&identity)).collect();
-            match pasts.iter().position(|past| !past.is_to_do(&plan.operation)) {
-                Some(at) => plan.done_before += settle(pasts[at].clone(), &mut plan.settled),
-                None if pasts.is_empty() => unknown_here.push(target),
-                None => targets.push(target),
+            match own.iter().position(|past| !past.is_to_do(&plan.operation)) {
+                Some(at) => plan.done_before += own[at].clone().settle(op, &mut not_repeated),
+                None if own.is_empty() => unknown_here.push(target),
+                None => match self.elsewhere(&target, &own, &left, &plan.operation) {
+                    Elsewhere::Ran(ran_on) => not_repeated.push(ran_elsewhere(&target, op, &ran_on)),
+                    Elsewhere::ToDo(_) | Elsewhere::Nothing => targets.push(target),
+                },
             }
         }
         // VMs migrate. After every VM that stayed on its host has taken its past, the others may have one on another host.
         for target in unknown_here {
-            match self.elsewhere(&target, &left, &plan.operation) {
-                Elsewhere::Ran(ran_on) => plan.notices.push(Notice::RanElsewhere {
-                    vm: target.vm().unwrap_or_default().to_owned(),
-                    host: target.host,
-                    ran_on,
-                }),
-                Elsewhere::ToDo(identity) => {
-                    left.remove(&identity);
+            let is_unresolved = self.is_unresolved(&target);
+            let (vm, host) = (target.vm().unwrap_or_default().to_owned(), target.host.clone());
+            match self.elsewhere(&target, &[], &left, &plan.operation) {
+                Elsewhere::Ran(ran_on) if left.contains_key(&(ran_on.clone(), target.uuid())) => {
+                    plan.notices.push(Notice::RanElsewhere { vm, host, ran_on });
+                }
+                // It is on both hosts: its definition stayed on the first after a migration, or it is a copy.
+                Elsewhere::Ran(ran_on) if is_unresolved => {
+                    not_repeated.push(ran_elsewhere(&target, op, &ran_on));
+                }
+                Elsewhere::ToDo(identity @ (_, Some(uuid))) if left.contains_key(&identity) => {
+                    moved.extend(left.remove(&identity));
+                    plan.notices.push(Notice::Moved { vm, uuid, from: identity.0, host });
                     targets.push(target);
                 }
-                Elsewhere::Nothing if self.is_unresolved(&target) => targets.push(target),
-                Elsewhere::Nothing => new += 1,
+                Elsewhere::ToDo(_) | Elsewhere::Nothing if is_unresolved => targets.push(target),
+                Elsewhere::Ran(_) | Elsewhere::ToDo(_) | Elsewhere::Nothing => new += 1,
             }
         }
         // Planning knows a VM that it did not find only by name. The journal knows its UUID.
         let (named, mut settled): (Vec<_>, Vec<_>) = std::mem::take(&mut plan.settled)
             .into_iter()
-            .partition(|outcome| left.values().any(|past| past.is_named_by(outcome)));
+            .partition(|outcome| left.values().chain(&moved).any(|past| past.is_named_by(outcome)));
         let mut not_found = missing.len();
         for past in left.into_values() {
             if past.is_to_do(&plan.operation) {
@@ -245,9 +260,11 @@ impl History {
                 settled.push(outcome);
                 not_found += 1;
             } else {
-                plan.done_before += settle(past, &mut settled);
+                plan.done_before += past.settle(op, &mut not_repeated);
             }
         }
+        let counted = not_repeated.len();
+        settled.extend(not_repeated);
         settled.extend(missing);
         settled.sort_by(Outcome::report_order);
         plan.settled = settled;
@@ -255,30 +272,30 @@ impl History {
         plan.operation = plan.operation.separated(self.separate);
         if !plan.targets.is_empty() || !plan.settled.is_empty() || new > 0 {
             let (done, to_do) = (plan.done_before, plan.targets.len());
-            plan.notices.push(Notice::Resumed { done, to_do, not_repeated, not_found, new });
+            plan.notices.push(Notice::Resumed { done, to_do, not_repeated: counted, not_found, new });
         }
         plan
     }
 
-    /// Looks up a VM that the journal does not know on its present host. In doubt, as with copies that share a UUID, it is
-    /// not run again.
+    /// Looks up a VM on hosts other than its present one, where it has the pasts `own`. In doubt, as with copies that share
+    /// a UUID, it ran. A past that is `left` is preferred to one that a VM on that host has taken.
     fn elsewhere(
         &self,
         target: &Target,
+        own: &[Past],
         left: &BTreeMap<Identity, Past>,
         operation: &Operation,
     ) -> Elsewhere {
         let Some(uuid) = target.uuid() else { return Elsewhere::Nothing };
+        let is_own = |past: &Past| own.iter().any(|own| own.key.host == past.key.host);
+        let is_copy = |past: &Past| past.is_from_begin && own.iter().any(|own| own.is_from_begin);
         let hosts = self.hosts_of.get(&uuid).into_iter().flatten();
-        let identities: Vec<Identity> = hosts.map(|host| (host.clone(), Some(uuid))).collect();
-        let ran =
-            |identity: &&Identity| self.targets.get(*identity).is_some_and(|past| !past.is_to_do(operation));
-        match identities.iter().find(ran) {
-            Some((host, _)) => Elsewhere::Ran(host.clone()),
-            None => identities
-                .into_iter()
-                .find(|identity| left.contains_key(identity))
-                .map_or(Elsewhere::Nothing, Elsewhere::ToDo),
+        let pasts = hosts.filter_map(|host| self.targets.get_key_value(&(host.clone(), Some(uuid))));
+        let pasts = pasts.filter(|(_, past)| !is_own(past) && !is_copy(past));
+        match pasts.min_by_key(|(identity, past)| (past.is_to_do(operation), !left.contains_key(*identity))) {
+            Some((identity, past)) if past.is_to_do(operation) => Elsewhere::ToDo(identity.clone()),
+            Some((_, past)) => Elsewhere::Ran(past.key.host.clone()),
+            None => Elsewhere::Nothing,
         }
     }
 
@@ -331,98 +348,17 @@ fn identities<'a>(target: &'a Target, notices: &'a [Notice]) -> impl Iterator<It
     [&target.host].into_iter().chain(aliases).map(|host| (host.clone(), target.uuid()))
 }
 
-impl Past {
-    /// Whether an outcome of the planning is about this VM. An outcome without a host is about every VM of that name.
-    fn is_named_by(&self, outcome: &Outcome) -> bool {
-        self.key.vm.is_some()
-            && outcome.vm == self.key.vm
-            && outcome.uuid.is_none()
-            && outcome.host.as_ref().is_none_or(|host| *host == self.key.host)
-    }
-
-    fn is_to_do(&self, operation: &Operation) -> bool {
-        match &self.progress {
-            Progress::NeverStarted => true,
-            // Repeating a look does no harm.
-            Progress::Started => operation.only_looks(),
-            Progress::Finished(ending) => !ending.status.is_success() && ending.effect == Effect::None,
-        }
-    }
-
-    /// Adds the outcome of a target that is not repeated, unless it succeeded. Returns whether it did.
-    fn settle(self, op: &'static str, settled: &mut Vec<Outcome>) -> bool {
-        let ending = match self.progress {
-            Progress::Finished(ending) if ending.status.is_success() => return true,
-            Progress::Finished(ending) => *ending,
-            Progress::NeverStarted | Progress::Started => Ending {
-                status: Status::Failed,
-                effect: Effect::Unknown,
-                attempts: 1,
-                duration_ms: 0,
-                data: None,
-                error: Some(
-                    OutcomeError::new(
-                        ErrorKind::OutcomeUnknown,
-                        "it was started by an earlier run, which ended before it could note what came of it; \
-                         it is not repeated",
-                    )
-                    .with_hint("look at the VM, and run the command for it by itself if it has to be done"),
-                ),
-            },
-        };
-        settled.push(outcome(self.key, op, ending));
-        false
-    }
-
-    /// The outcome of a target that is still to do and was not found now. Planning gives the reason in the outcome that
-    /// names the target or its host.
-    fn not_selected(self, op: &'static str, named: &[Outcome], settled: &[Outcome]) -> Outcome {
-        let unreachable = settled.iter().find(|outcome| {
-            outcome.status == Status::Unreachable
-                && outcome.vm.is_none()
-                && outcome.host.as_ref() == Some(&self.key.host)
-        });
-        let reason = named
-            .iter()
-            .find(|outcome| outcome.host.is_some() && self.is_named_by(outcome))
-            .or(unreachable)
-            .or_else(|| named.iter().find(|outcome| self.is_named_by(outcome)));
-        let (status, error) = match reason.and_then(|outcome| Some((outcome.status, outcome.error.clone()?)))
-        {
-            Some(reason) => reason,
-            None => (Status::Skipped, not_selected()),
-        };
-        let ending = Ending {
-            status,
-            effect: Effect::None,
-            attempts: 0,
-            duration_ms: 0,
-            data: None,
-            error: Some(error),
-        };
-        outcome(self.key, op, ending)
-    }
-}
-
-fn not_selected() -> OutcomeError {
-    let message = "it is in the journal, was not done, and is not among what is selected now";
-    OutcomeError::new(ErrorKind::NotSelected, message)
-        .with_hint("the VM may be gone, or in another state; or the selectors differ from those before")
-}
-
-fn outcome(key: Key, op: &'static str, ending: Ending) -> Outcome {
-    Outcome {
-        host: Some(key.host),
-        vm: key.vm,
-        uuid: key.uuid,
+/// The outcome of a VM that is not run on its host because a VM of its UUID ran on another.
+fn ran_elsewhere(target: &Target, op: &'static str, ran_on: &HostId) -> Outcome {
+    let message = format!("a VM of this UUID ran on {ran_on} in the journal's run; it is not repeated here");
+    let error = OutcomeError::new(ErrorKind::RanElsewhere, message)
+        .with_hint("if it is a copy, and not the same VM, run the command for it by itself");
+    Completion::failed(Status::Skipped, Effect::None, error).into_outcome(
+        target.clone(),
         op,
-        status: ending.status,
-        effect: ending.effect,
-        attempts: ending.attempts,
-        duration_ms: ending.duration_ms,
-        data: ending.data.map(|data| Data::from_json(op, data)),
-        error: ending.error,
-    }
+        0,
+        Duration::ZERO,
+    )
 }
 
 fn other_operation(path: String, theirs: &str, operation: &Operation) -> JournalError {

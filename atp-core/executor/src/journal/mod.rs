@@ -9,6 +9,7 @@
 //! failed write nothing more is written, so only the last batch of a file can be torn.
 
 mod history;
+mod past;
 mod record;
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
@@ -180,15 +181,16 @@ impl Journal {
         Ok(Journal::on(file, name, 1))
     }
 
-    /// Resumes writing the journal that `history` was read from.
+    /// Resumes writing the journal that `history` was read from, for a run of `plan`, which is what [`History::apply`] left.
     ///
     /// # Errors
     /// Another run has the journal, or it cannot be opened or written.
     ///
     /// Not cancel safe: the file may be left with a line that says so.
-    pub async fn resume(history: &History) -> Result<Journal, JournalError> {
+    pub async fn resume(history: &History, plan: &Plan) -> Result<Journal, JournalError> {
         let (path, good, end) = (history.path.clone(), history.good_bytes, history.length);
         let batch = history.batches;
+        let resumed = sealed(batch, Record::resumed(plan).to_line());
         let (file, name) = blocking(move || {
             let name = path.display().to_string();
             let opened = OpenOptions::new().read(true).write(true).open(&path);
@@ -200,8 +202,7 @@ impl Journal {
             }
             // A batch that is torn would spoil the next.
             let cut = file.set_len(good).and_then(|()| file.seek(SeekFrom::Start(good)));
-            cut.and_then(|_| write(&file, sealed(batch, Record::resumed().to_line()).as_bytes()))
-                .map_err(|source| failed(&name, source))?;
+            cut.and_then(|_| write(&file, resumed.as_bytes())).map_err(|source| failed(&name, source))?;
             Ok((file, name))
         })
         .await?;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::error::OutcomeError;
 use crate::outcome::{Outcome, Status, millis};
-use crate::plan::Plan;
+use crate::plan::{Notice, Plan};
 use crate::policy::Policy;
 use crate::target::Target;
 use crate::verbs::Operation;
@@ -45,6 +45,8 @@ pub(super) enum Record<'a> {
     Resumed {
         format: u32,
         version: &'a str,
+        /// VMs that this run works on, and that the file has under another host so far.
+        moved: Vec<Moved>,
         at: String,
     },
     /// Ends a batch.
@@ -111,6 +113,8 @@ pub(super) enum ReadRecord {
     Resumed {
         #[serde(default)]
         format: u32,
+        #[serde(default)]
+        moved: Vec<Moved>,
     },
     Sealed(Seal),
     Started {
@@ -131,6 +135,14 @@ pub(super) struct Key {
     pub(super) host: HostId,
     pub(super) vm: Option<String>,
     pub(super) uuid: Option<Uuid>,
+}
+
+/// A VM that a run works on under another host than the one in the file so far.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Moved {
+    pub(super) uuid: Uuid,
+    pub(super) from: HostId,
+    pub(super) host: HostId,
 }
 
 /// A selection that planning could not resolve to targets: all VMs of a host that could not be listed, one VM of it, or a
@@ -167,8 +179,9 @@ impl Record<'_> {
         }
     }
 
-    pub(super) fn resumed() -> Self {
-        Record::Resumed { format: FORMAT, version: env!("CARGO_PKG_VERSION"), at: now() }
+    pub(super) fn resumed(plan: &Plan) -> Self {
+        let moved = Moved::all_of(&plan.notices);
+        Record::Resumed { format: FORMAT, version: env!("CARGO_PKG_VERSION"), moved, at: now() }
     }
 
     pub(super) fn started(target: &Target) -> Self {
@@ -206,6 +219,18 @@ impl PolicyNote {
 impl Key {
     pub(super) fn of(target: &Target) -> Self {
         Key { host: target.host.clone(), vm: target.vm().map(str::to_owned), uuid: target.uuid() }
+    }
+}
+
+impl Moved {
+    fn all_of(notices: &[Notice]) -> Vec<Self> {
+        let of = |notice: &Notice| match notice {
+            Notice::Moved { uuid, from, host, .. } => {
+                Some(Moved { uuid: *uuid, from: from.clone(), host: host.clone() })
+            }
+            _ => None,
+        };
+        notices.iter().filter_map(of).collect()
     }
 }
 

@@ -1,7 +1,9 @@
 //! A run's journal: on disk before anything is told, whole after a kill at any moment, and gone on from.
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod moved;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -237,7 +239,7 @@ fn a_journal_without_seals_is_gone_on_from() {
         assert_eq!(left(&history, plan(0..10, exec())), expected);
 
         let resumed = history.apply(plan(0..10, exec()));
-        let journal = Journal::resume(&history).await.unwrap();
+        let journal = Journal::resume(&history, &resumed).await.unwrap();
         let run = run_targets(spec(resumed, journal), &RunControl::default(), |_, _| async {
             Completion::ok(Effect::Done, None)
         });
@@ -322,7 +324,7 @@ fn a_journal_is_gone_on_from_again_and_again() {
         for round in 0..3 {
             let history = History::read(&path, &exec()).await.unwrap();
             let resumed = history.apply(plan(0..10, exec()));
-            let journal = Journal::resume(&history).await.unwrap();
+            let journal = Journal::resume(&history, &resumed).await.unwrap();
             let mut run =
                 run_targets(spec(resumed, journal), &RunControl::default(), |target, _| async move {
                     work(&target)
@@ -520,57 +522,6 @@ fn a_host_whose_id_stands_for_another_one_is_not_done_twice() {
 }
 
 #[test]
-fn a_vm_that_moved_has_the_past_of_its_uuid_on_any_host() {
-    virtual_time(async {
-        let folder = Folder::new();
-        let path = folder.path();
-        // Four VMs ran on h1: one is done, one failed without effect, one is unknown, one was never started. h2 could not
-        // be listed.
-        let settled = vec![planned(Some("h2"), None, Status::Unreachable, ErrorKind::CallTimeout)];
-        let vms: Vec<Target> = (0..4).map(|vm| common::target(1, vm)).collect();
-        let first = Plan { targets: vms.clone(), settled, ..plan([], exec()) };
-        let journal = Journal::create(&path, &first).await.unwrap();
-        let spec = RunSpec { targets: vms[..3].to_vec(), ..spec(first, journal) };
-        let run = run_targets(spec, &RunControl::default(), |target, _| async move {
-            let error = || OutcomeError::new(ErrorKind::AgentNotConnected, "no");
-            match target.vm() {
-                Some("vm0") => Completion::ok(Effect::Done, None),
-                Some("vm1") => Completion::failed(Status::Failed, Effect::None, error()),
-                _ => Completion::failed(Status::Timeout, Effect::Unknown, error()),
-            }
-        });
-        run.outcomes().await;
-        let history = History::read(&path, &exec()).await.unwrap();
-
-        // All are on h2 now, and the definitions may have stayed behind.
-        let moved = |vm: &Target| Target { host: "h2".parse().unwrap(), ..vm.clone() };
-        let on_h2: Vec<Target> = vms.iter().map(moved).collect();
-        let listed = || vec!["h1".parse().unwrap(), "h2".parse().unwrap()];
-        let gone = Plan { targets: on_h2.clone(), listed: listed(), ..plan([], exec()) };
-        let unknown = "h1/vm2 timeout agent-not-connected".to_owned();
-        assert_eq!(
-            left(&history, gone.clone()),
-            (vec!["h2/vm1".into(), "h2/vm3".into()], vec![unknown.clone()], 1)
-        );
-        let notices = history.apply(gone).notices;
-        let ran = |vm: &str| Notice::RanElsewhere {
-            vm: vm.to_owned(),
-            host: "h2".parse().unwrap(),
-            ran_on: "h1".parse().unwrap(),
-        };
-        assert_eq!(notices[..2], [ran("vm0"), ran("vm2")]);
-        let both = Plan { targets: [on_h2, vms].concat(), listed: listed(), ..plan([], exec()) };
-        let (targets, settled, done) = left(&history, both);
-        assert_eq!(targets[..2], ["h1/vm1", "h1/vm3"]);
-        assert!(
-            !targets.iter().any(|target| target.ends_with("vm0") || target.ends_with("vm2")),
-            "{targets:?}"
-        );
-        assert_eq!((settled, done), (vec![unknown], 1));
-    });
-}
-
-#[test]
 fn a_notice_accounts_for_every_target() {
     virtual_time(async {
         let folder = Folder::new();
@@ -737,17 +688,17 @@ fn a_journal_has_one_writer() {
         let plan = plan(0..1, exec());
         let first = Journal::create(&folder.path(), &plan).await.unwrap();
         let history = History::read(&folder.path(), &exec()).await.unwrap();
-        assert_eq!(Journal::resume(&history).await.unwrap_err().kind(), "journal-in-use");
+        assert_eq!(Journal::resume(&history, &plan).await.unwrap_err().kind(), "journal-in-use");
         drop(first);
         // Its writer ends by itself when nobody can send to it any more.
         let journal = loop {
-            match Journal::resume(&history).await {
+            match Journal::resume(&history, &plan).await {
                 Err(JournalError::InUse { .. }) => tokio::task::yield_now().await,
                 other => break other.unwrap(),
             }
         };
         drop(journal);
         // The file has grown since it was read.
-        assert_eq!(Journal::resume(&history).await.unwrap_err().kind(), "journal-in-use");
+        assert_eq!(Journal::resume(&history, &plan).await.unwrap_err().kind(), "journal-in-use");
     });
 }

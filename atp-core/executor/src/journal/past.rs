@@ -1,0 +1,118 @@
+//! The past of one target in a journal.
+
+use atp_transport::{Effect, ErrorKind};
+
+use super::record::{Ending, Key};
+use crate::error::OutcomeError;
+use crate::outcome::{Outcome, Status};
+use crate::verbs::{Data, Operation};
+
+#[derive(Debug, Clone)]
+pub(super) struct Past {
+    pub(super) key: Key,
+    pub(super) progress: Progress,
+    /// Whether it was a target when the journal was begun.
+    pub(super) is_from_begin: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Progress {
+    NeverStarted,
+    /// It was started, and its outcome was not recorded.
+    Started,
+    Finished(Box<Ending>),
+}
+
+impl Past {
+    /// Whether an outcome of the planning is about this VM. An outcome without a host is about every VM of that name.
+    pub(super) fn is_named_by(&self, outcome: &Outcome) -> bool {
+        self.key.vm.is_some()
+            && outcome.vm == self.key.vm
+            && outcome.uuid.is_none()
+            && outcome.host.as_ref().is_none_or(|host| *host == self.key.host)
+    }
+
+    pub(super) fn is_to_do(&self, operation: &Operation) -> bool {
+        match &self.progress {
+            Progress::NeverStarted => true,
+            // Repeating a look does no harm.
+            Progress::Started => operation.only_looks(),
+            Progress::Finished(ending) => !ending.status.is_success() && ending.effect == Effect::None,
+        }
+    }
+
+    /// Adds the outcome of a target that is not repeated, unless it succeeded. Returns whether it did.
+    pub(super) fn settle(self, op: &'static str, settled: &mut Vec<Outcome>) -> usize {
+        let ending = match self.progress {
+            Progress::Finished(ending) if ending.status.is_success() => return 1,
+            Progress::Finished(ending) => *ending,
+            Progress::NeverStarted | Progress::Started => Ending {
+                status: Status::Failed,
+                effect: Effect::Unknown,
+                attempts: 1,
+                duration_ms: 0,
+                data: None,
+                error: Some(
+                    OutcomeError::new(
+                        ErrorKind::OutcomeUnknown,
+                        "it was started by an earlier run, which ended before it could note what came of it; \
+                         it is not repeated",
+                    )
+                    .with_hint("look at the VM, and run the command for it by itself if it has to be done"),
+                ),
+            },
+        };
+        settled.push(outcome(self.key, op, ending));
+        0
+    }
+
+    /// The outcome of a target that is still to do and was not found now. Planning gives the reason in the outcome that
+    /// names the target or its host.
+    pub(super) fn not_selected(self, op: &'static str, named: &[Outcome], settled: &[Outcome]) -> Outcome {
+        let unreachable = settled.iter().find(|outcome| {
+            outcome.status == Status::Unreachable
+                && outcome.vm.is_none()
+                && outcome.host.as_ref() == Some(&self.key.host)
+        });
+        let reason = named
+            .iter()
+            .find(|outcome| outcome.host.is_some() && self.is_named_by(outcome))
+            .or(unreachable)
+            .or_else(|| named.iter().find(|outcome| self.is_named_by(outcome)));
+        let (status, error) = match reason.and_then(|outcome| Some((outcome.status, outcome.error.clone()?)))
+        {
+            Some(reason) => reason,
+            None => (Status::Skipped, not_selected()),
+        };
+        let ending = Ending {
+            status,
+            effect: Effect::None,
+            attempts: 0,
+            duration_ms: 0,
+            data: None,
+            error: Some(error),
+        };
+        outcome(self.key, op, ending)
+    }
+}
+
+pub(super) fn not_selected() -> OutcomeError {
+    let message = "it is in the journal, was not done, and is not among what is selected now";
+    OutcomeError::new(ErrorKind::NotSelected, message)
+        .with_hint("the VM may be gone, or in another state; or the selectors differ from those before")
+}
+
+fn outcome(key: Key, op: &'static str, ending: Ending) -> Outcome {
+    Outcome {
+        host: Some(key.host),
+        vm: key.vm,
+        uuid: key.uuid,
+        op,
+        status: ending.status,
+        effect: ending.effect,
+        attempts: ending.attempts,
+        duration_ms: ending.duration_ms,
+        data: ending.data.map(|data| Data::from_json(op, data)),
+        error: ending.error,
+    }
+}
