@@ -58,8 +58,10 @@ pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> 
 
     let is_none_left = |notice: &&Notice| matches!(notice, Notice::NoneLeft { .. });
     plan.notices.iter().filter(|notice| !is_none_left(notice)).for_each(|notice| match notice {
-        // More targets are processed than intended.
-        Notice::NothingExcluded { .. } => context.console.warning(&notice.to_string()),
+        // More targets are processed than intended, or fewer.
+        Notice::NothingExcluded { .. } | Notice::JournalDamaged => {
+            context.console.warning(&notice.to_string())
+        }
         notice => context.console.note(&notice.to_string()),
     });
     let report = if plan.matched_nothing() {

@@ -88,6 +88,8 @@ pub enum Notice {
         /// The host it is on now.
         host: HostId,
     },
+    /// Records of the journal were lost to damage, not only the last ones.
+    JournalDamaged,
     /// What was left to do of a journal's run.
     Resumed {
         /// Targets that are done.
@@ -170,6 +172,10 @@ impl fmt::Display for Notice {
                 let vm = Printable(vm);
                 write!(f, "{host}/{vm} ran on {ran_on} in the journal's run and is not repeated on {host}")
             }
+            Notice::JournalDamaged => f.write_str(
+                "the journal is damaged: the records after the damage are lost, and what may have had an effect since is \
+                 not repeated",
+            ),
             Notice::Moved { vm, from, host, .. } => {
                 let vm = Printable(vm);
                 write!(

@@ -49,13 +49,14 @@ pub(crate) fn filters(bytes: &[u8]) {
 /// The number of VMs of the journals here.
 const VMS: u128 = 4;
 
-/// The lines of a journal after its head. For any content, each VM is done, settled, or still to be done.
+/// The lines of a journal after its head, in the format with seals and the one without. For any content, each VM is done,
+/// settled, or still to be done.
 pub(crate) fn journal(bytes: &[u8]) {
-    static HEAD: OnceLock<Vec<u8>> = OnceLock::new();
-    let head = HEAD.get_or_init(head);
+    static HEADS: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
     let read = |bytes: &[u8]| History::parse(Path::new("journal"), bytes, &operation());
     let _ = read(bytes);
-    if let Ok(history) = read(&[head.as_slice(), bytes].concat()) {
+    for head in HEADS.get_or_init(heads) {
+        let Ok(history) = read(&[head.as_slice(), bytes].concat()) else { continue };
         let plan = history.apply(plan());
         let of_ours = |uuid: Option<Uuid>| uuid.is_some_and(|uuid| (1..=VMS).contains(&uuid.as_u128()));
         let targets = plan.targets.iter().map(Target::uuid);
@@ -69,19 +70,21 @@ pub(crate) fn journal(bytes: &[u8]) {
     }
 }
 
-/// The same UUID on another host is another VM.
+/// The same UUID on another host may be another VM.
 fn has_other_hosts(plan: &Plan) -> bool {
     plan.settled.iter().any(|outcome| outcome.host.as_ref().is_none_or(|host| host.as_str() != "h1"))
 }
 
-/// The first line of a journal, as the journal writes it.
-fn head() -> Vec<u8> {
+/// The head of a journal, as the journal writes it, and in the format without seals.
+fn heads() -> [Vec<u8>; 2] {
     let path = std::env::temp_dir().join(format!("atp-parsers-{}.journal", Uuid::new_v4()));
     let written = runtime().block_on(async { Journal::create(&path, &plan()).await.map(drop) });
-    let head = std::fs::read(&path).unwrap_or_default();
+    let sealed = std::fs::read_to_string(&path).unwrap_or_default();
     let _ = std::fs::remove_file(&path);
-    assert!(written.is_ok() && head.ends_with(b"\n"), "no journal: {written:?}");
-    head
+    let first_line = sealed.split_inclusive('\n').next().unwrap_or_default();
+    let unsealed = first_line.replacen("\"format\":2", "\"format\":1", 1);
+    assert!(unsealed != first_line, "no journal: {written:?}, {sealed}");
+    [sealed, unsealed].map(String::into_bytes)
 }
 
 fn operation() -> Operation {

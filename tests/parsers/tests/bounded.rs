@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 /// Fragments of valid inputs, to be cut and joined.
-const PIECES: [&str; 84] = [
+const PIECES: [&str; 87] = [
     "{",
     "}",
     "[",
@@ -87,6 +87,9 @@ const PIECES: [&str; 84] = [
     r#"{"finished":{"host":"h1","vm":"vm1","uuid":"00000000-0000-0000-0000-000000000001","status":"ok","effect":"done","attempts":1,"duration_ms":1,"data":null,"error":null}}"#,
     r#"{"finished":{"host":"h1","vm":"vm2","uuid":"00000000-0000-0000-0000-000000000002","status":"failed","effect":"none","attempts":1,"duration_ms":1,"data":null,"error":null}}"#,
     r#"{"resumed":{}}"#,
+    r#"{"resumed":{"format":2,"lost":true}}"#,
+    r#"{"resumed":{"moved":[{"uuid":"00000000-0000-0000-0000-000000000001","from":"h1","host":"h2"}]}}"#,
+    r#"{"sealed":{"batch":7,"crc32":0}}"#,
     "<domain><devices>",
     "</devices></domain>",
     "<graphics type='vnc' port='5900'><listen type='address' address='::'/></graphics>",

@@ -1,16 +1,14 @@
 //! The history in a journal: what earlier runs did.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use atp_transport::{Effect, ErrorKind, HostId};
 use uuid::Uuid;
 
 use super::past::{Past, Progress, not_selected};
-use super::record::{FORMAT, Key, Moved, ReadRecord, Seal, UNSEALED, Unresolved, fingerprint};
-use super::{JournalError, cannot};
+use super::record::{Key, Unresolved};
 use crate::error::OutcomeError;
 use crate::outcome::{Outcome, Status};
 use crate::plan::{Notice, Plan};
@@ -23,22 +21,24 @@ use crate::verbs::completion::Completion;
 pub struct History {
     pub(super) path: PathBuf,
     /// Bytes up to the end of the last batch that is on disk as it was written; in a file without seals, of the last line.
-    pub(super) good_bytes: u64,
+    pub(super) good_bytes: usize,
     /// How many batches with a seal these are.
     pub(super) batches: u64,
     /// Bytes in all.
-    pub(super) length: u64,
+    pub(super) length: usize,
+    /// Whether records were lost to damage: every target may have been processed since the last record of it that was read.
+    pub(super) has_lost: bool,
     /// Whether each VM's files went to a folder of their own.
-    separate: bool,
-    targets: BTreeMap<Identity, Past>,
+    pub(super) separate: bool,
+    pub(super) targets: BTreeMap<Identity, Past>,
     /// The hosts under which each VM is in `targets`.
-    hosts_of: HashMap<Uuid, BTreeSet<HostId>>,
+    pub(super) hosts_of: HashMap<Uuid, BTreeSet<HostId>>,
     /// What was selected as well and could not be resolved to VMs.
-    unresolved: Vec<Unresolved>,
+    pub(super) unresolved: Vec<Unresolved>,
 }
 
 /// The identity of a target: the host and the VM's UUID; no UUID if the host is the target.
-type Identity = (HostId, Option<Uuid>);
+pub(super) type Identity = (HostId, Option<Uuid>);
 
 /// What the journal has about a VM on hosts other than its present one.
 enum Elsewhere {
@@ -50,155 +50,6 @@ enum Elsewhere {
 }
 
 impl History {
-    /// Reads the journal at `path` of a run of `operation`. A torn last batch is skipped.
-    ///
-    /// # Errors
-    /// The file cannot be read, is not a journal, or is one of another operation.
-    ///
-    /// Cancel safe.
-    pub async fn read(path: &Path, operation: &Operation) -> Result<History, JournalError> {
-        let owned = path.to_owned();
-        let bytes = super::blocking(move || {
-            fs::read(&owned).map_err(|error| cannot("read", &owned.display().to_string(), error))
-        })
-        .await?;
-        History::parse(path, &bytes, operation)
-    }
-
-    /// Parses a journal. `path` is its name in errors, and the file to resume from.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub fn parse(path: &Path, bytes: &[u8], operation: &Operation) -> Result<History, JournalError> {
-        let name = path.display().to_string();
-        let invalid =
-            |line: usize, reason: String| JournalError::Invalid { path: name.clone(), line, reason };
-        let mut history = History {
-            path: path.to_owned(),
-            good_bytes: 0,
-            batches: 0,
-            length: bytes.len() as u64,
-            separate: false,
-            targets: BTreeMap::new(),
-            hosts_of: HashMap::new(),
-            unresolved: Vec::new(),
-        };
-        if bytes.is_empty() {
-            return Err(JournalError::Empty { path: name });
-        }
-        let mut lines = (1..).zip(bytes.split_inclusive(|&byte| byte == b'\n')).peekable();
-        let (mut batch, mut is_sealed, mut position) = (Vec::new(), false, 0);
-        let mut torn_at = None;
-        while let Some((number, line)) = lines.next() {
-            let start = position;
-            position += line.len();
-            let record = match serde_json::from_slice::<ReadRecord>(line) {
-                Ok(record) if line.ends_with(b"\n") => record,
-                _ if number == 1 && is_torn_head(line) => return Err(JournalError::Torn { path: name }),
-                _ if is_sealed => {
-                    torn_at = Some(number);
-                    break;
-                }
-                // Torn while it was written. Its record was not shown, and nothing was started because of it.
-                _ if number > 1 && lines.peek().is_none() => break,
-                Ok(_) => return Err(invalid(number, "its first line was not written to the end".to_owned())),
-                Err(error) => return Err(invalid(number, error.to_string())),
-            };
-            match record {
-                ReadRecord::Begun { format, .. } if ![FORMAT, UNSEALED].contains(&format) => {
-                    return Err(invalid(number, format!("format {format}, where {FORMAT} is known")));
-                }
-                ReadRecord::Begun { op, operation: theirs, .. }
-                    if number == 1 && theirs != fingerprint(operation) =>
-                {
-                    return Err(other_operation(name, &op, operation));
-                }
-                ReadRecord::Begun { .. } if number > 1 => {
-                    return Err(invalid(number, "a second head".to_owned()));
-                }
-                ReadRecord::Begun { format: FORMAT, .. } | ReadRecord::Resumed { format: FORMAT, .. } => {
-                    is_sealed = true;
-                }
-                ReadRecord::Begun { .. } => {}
-                _ if number == 1 => {
-                    return Err(invalid(number, "it does not begin with its head".to_owned()));
-                }
-                _ => {}
-            }
-            match record {
-                ReadRecord::Sealed(seal) => {
-                    let written = &bytes[history.good_bytes as usize..start];
-                    if seal != Seal::of(history.batches, written) {
-                        torn_at = Some(number);
-                        break;
-                    }
-                    batch.drain(..).for_each(|record| history.apply_record(record));
-                    history.batches += 1;
-                }
-                record if is_sealed => {
-                    batch.push(record);
-                    continue;
-                }
-                record => history.apply_record(record),
-            }
-            history.good_bytes = position as u64;
-        }
-        // A batch is synced before the next is written, so a loss of power spoils the last one and no other.
-        let later = |line: &[u8]| matches!(serde_json::from_slice(line), Ok(ReadRecord::Sealed(seal)) if seal.batch > history.batches);
-        match torn_at {
-            Some(number) if lines.any(|(_, line)| later(line)) => {
-                Err(invalid(number, "it is damaged here, and goes on behind".to_owned()))
-            }
-            _ if history.good_bytes == 0 => Err(JournalError::Torn { path: name }),
-            _ => Ok(history),
-        }
-    }
-
-    /// Applies the record of one line.
-    fn apply_record(&mut self, record: ReadRecord) {
-        match record {
-            ReadRecord::Begun { separate, targets, unresolved, .. } => {
-                self.separate = separate;
-                self.unresolved = unresolved;
-                for key in targets {
-                    self.note(Past { key, progress: Progress::NeverStarted, is_from_begin: true });
-                }
-            }
-            ReadRecord::Resumed { moved, .. } => moved.into_iter().for_each(|vm| self.follow(vm)),
-            ReadRecord::Sealed(_) => {}
-            ReadRecord::Started { target } => self.progress(target, Progress::Started),
-            ReadRecord::Finished { target, ending } => {
-                self.progress(target, Progress::Finished(Box::new(ending)));
-            }
-        }
-    }
-
-    fn progress(&mut self, key: Key, progress: Progress) {
-        let before = self.targets.get(&(key.host.clone(), key.uuid));
-        let is_from_begin = before.is_some_and(|past| past.is_from_begin);
-        self.note(Past { key, progress, is_from_begin });
-    }
-
-    fn note(&mut self, past: Past) {
-        let Key { host, uuid, .. } = &past.key;
-        if let Some(uuid) = *uuid {
-            self.hosts_of.entry(uuid).or_default().insert(host.clone());
-        }
-        self.targets.insert((host.clone(), *uuid), past);
-    }
-
-    /// Moves the past of a VM to the host that a later run found it on, so that it has only one.
-    fn follow(&mut self, moved: Moved) {
-        let Moved { uuid, from, host } = moved;
-        let (old, new) = ((from.clone(), Some(uuid)), (host.clone(), Some(uuid)));
-        if !self.targets.contains_key(&new)
-            && let Some(past) = self.targets.remove(&old)
-        {
-            self.hosts_of.entry(uuid).or_default().remove(&from);
-            self.note(Past { key: Key { host, ..past.key }, ..past });
-        }
-    }
-
     /// Reduces `plan` to what is still to do of the journal's run: the targets that were never started or failed without
     /// an effect, and the selected VMs that were not found, or whose hosts could not be listed, when the journal was begun.
     ///
@@ -245,7 +96,15 @@ impl History {
                     plan.notices.push(Notice::Moved { vm, uuid, from: identity.0, host });
                     targets.push(target);
                 }
-                Elsewhere::ToDo(_) | Elsewhere::Nothing if is_unresolved => targets.push(target),
+                Elsewhere::ToDo(_) | Elsewhere::Nothing if is_unresolved => {
+                    let progress = if self.has_lost { Progress::Lost } else { Progress::NeverStarted };
+                    let past = Past { key: Key::of(&target), progress, is_from_begin: false };
+                    if past.is_to_do(&plan.operation) {
+                        targets.push(target);
+                    } else {
+                        plan.done_before += past.settle(op, &mut not_repeated);
+                    }
+                }
                 Elsewhere::Ran(_) | Elsewhere::ToDo(_) | Elsewhere::Nothing => new += 1,
             }
         }
@@ -272,6 +131,9 @@ impl History {
         plan.operation = plan.operation.separated(self.separate);
         if !plan.targets.is_empty() || !plan.settled.is_empty() || new > 0 {
             let (done, to_do) = (plan.done_before, plan.targets.len());
+            if self.has_lost {
+                plan.notices.push(Notice::JournalDamaged);
+            }
             plan.notices.push(Notice::Resumed { done, to_do, not_repeated: counted, not_found, new });
         }
         plan
@@ -333,12 +195,6 @@ impl History {
     }
 }
 
-/// Whether a first line is incomplete, or its first block never reached the disk.
-fn is_torn_head(line: &[u8]) -> bool {
-    const START: &[u8] = b"{\"begun\":{";
-    line.starts_with(b"\0") || !line.ends_with(b"\n") && (line.starts_with(START) || START.starts_with(line))
-}
-
 /// The identities that a target may have in the journal: its host may be there under another id of the same daemon.
 fn identities<'a>(target: &'a Target, notices: &'a [Notice]) -> impl Iterator<Item = Identity> {
     let aliases = notices.iter().filter_map(|notice| match notice {
@@ -359,13 +215,4 @@ fn ran_elsewhere(target: &Target, op: &'static str, ran_on: &HostId) -> Outcome 
         0,
         Duration::ZERO,
     )
-}
-
-fn other_operation(path: String, theirs: &str, operation: &Operation) -> JournalError {
-    let (theirs, ours) = if theirs == operation.name() {
-        (format!("{theirs} with other arguments, or by another version"), format!("this {theirs}"))
-    } else {
-        (theirs.to_owned(), operation.name().to_owned())
-    };
-    JournalError::OtherOperation { path, theirs, ours }
 }

@@ -5,11 +5,13 @@
 //! shown nothing that is not in the file, and a run that resumes from the file ([`History`]) repeats nothing that was
 //! started: a target that was started and not finished has an unknown effect.
 //!
-//! Lines are written and synced in batches: all lines that came while the disk was busy with the batch before. After a
-//! failed write nothing more is written, so only the last batch of a file can be torn.
+//! Lines are written and synced in batches: all lines that came while the disk was busy with the batch before, and a line
+//! with their checksum. After a failed write nothing more is written, so only the last batch of a file can be torn, by a loss
+//! of power or a full disk. Reading skips it (`read.rs`).
 
 mod history;
 mod past;
+mod read;
 mod record;
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
@@ -91,6 +93,12 @@ pub enum JournalError {
         /// The file.
         path: String,
     },
+    /// Its head is damaged, and records follow it: targets were started.
+    #[error("the journal {path} is damaged in its head: its targets are not known")]
+    Damaged {
+        /// The file.
+        path: String,
+    },
     /// The file is not a journal, or not of a version that can be read.
     #[error("{path}, line {line}: not the journal of a run: {reason}")]
     Invalid {
@@ -124,6 +132,7 @@ impl JournalError {
             | JournalError::Exists { .. }
             | JournalError::Empty { .. }
             | JournalError::Torn { .. }
+            | JournalError::Damaged { .. }
             | JournalError::Invalid { .. } => ErrorKind::JournalUnusable,
         }
     }
@@ -137,6 +146,9 @@ impl JournalError {
             JournalError::InUse { .. } => Hint::plain("wait until that run has ended"),
             JournalError::Empty { .. } => Hint::BEGIN_RUN_ANEW,
             JournalError::Torn { .. } => Hint::REMOVE_JOURNAL,
+            JournalError::Damaged { .. } => Hint::plain(
+                "look at the VMs for what was done, and run the command for the others with a new journal",
+            ),
             JournalError::Invalid { .. } => Hint::NAME_JOURNAL,
             JournalError::OtherOperation { .. } => Hint::plain(
                 "resume with the very command that the journal was begun with, or begin a new one",
@@ -188,9 +200,9 @@ impl Journal {
     ///
     /// Not cancel safe: the file may be left with a line that says so.
     pub async fn resume(history: &History, plan: &Plan) -> Result<Journal, JournalError> {
-        let (path, good, end) = (history.path.clone(), history.good_bytes, history.length);
+        let (path, good, end) = (history.path.clone(), history.good_bytes as u64, history.length as u64);
         let batch = history.batches;
-        let resumed = sealed(batch, Record::resumed(plan).to_line());
+        let resumed = sealed(batch, Record::resumed(plan, history.has_lost).to_line());
         let (file, name) = blocking(move || {
             let name = path.display().to_string();
             let opened = OpenOptions::new().read(true).write(true).open(&path);
@@ -200,9 +212,18 @@ impl Journal {
             if length != end {
                 return Err(JournalError::InUse { path: name });
             }
-            // A batch that is torn would spoil the next.
-            let cut = file.set_len(good).and_then(|()| file.seek(SeekFrom::Start(good)));
-            cut.and_then(|_| write(&file, resumed.as_bytes())).map_err(|source| failed(&name, source))?;
+            let go_on = |file: &mut File| {
+                file.seek(SeekFrom::Start(good))?;
+                write(file, resumed.as_bytes())?;
+                // The bad bytes are cut off last: they show that records were lost until the file says so.
+                let good = file.stream_position()?;
+                if good < end {
+                    file.set_len(good)?;
+                    file.sync_all()?;
+                }
+                Ok(())
+            };
+            go_on(&mut file).map_err(|source| failed(&name, source))?;
             Ok((file, name))
         })
         .await?;

@@ -20,6 +20,8 @@ pub(super) enum Progress {
     NeverStarted,
     /// It was started, and its outcome was not recorded.
     Started,
+    /// Its last record was lost to damage: it may have been started.
+    Lost,
     Finished(Box<Ending>),
 }
 
@@ -36,31 +38,43 @@ impl Past {
         match &self.progress {
             Progress::NeverStarted => true,
             // Repeating a look does no harm.
-            Progress::Started => operation.only_looks(),
-            Progress::Finished(ending) => !ending.status.is_success() && ending.effect == Effect::None,
+            Progress::Started | Progress::Lost => operation.only_looks(),
+            Progress::Finished(_) => !self.is_through(),
         }
     }
 
-    /// Adds the outcome of a target that is not repeated, unless it succeeded. Returns whether it did.
+    /// Whether it succeeded or had an effect, so that no run repeats it.
+    pub(super) fn is_through(&self) -> bool {
+        matches!(&self.progress, Progress::Finished(ending)
+            if ending.status.is_success() || ending.effect != Effect::None)
+    }
+
+    /// Adds the outcome of a target that is not repeated, unless it succeeded. Returns the number of successes, 0 or 1.
     pub(super) fn settle(self, op: &'static str, settled: &mut Vec<Outcome>) -> usize {
-        let ending = match self.progress {
+        let unknown = match self.progress {
             Progress::Finished(ending) if ending.status.is_success() => return 1,
-            Progress::Finished(ending) => *ending,
-            Progress::NeverStarted | Progress::Started => Ending {
-                status: Status::Failed,
-                effect: Effect::Unknown,
-                attempts: 1,
-                duration_ms: 0,
-                data: None,
-                error: Some(
-                    OutcomeError::new(
-                        ErrorKind::OutcomeUnknown,
-                        "it was started by an earlier run, which ended before it could note what came of it; \
-                         it is not repeated",
-                    )
-                    .with_hint("look at the VM, and run the command for it by itself if it has to be done"),
-                ),
-            },
+            Progress::Finished(ending) => {
+                settled.push(outcome(self.key, op, *ending));
+                return 0;
+            }
+            Progress::Lost => {
+                "the journal is damaged, and its last record of this VM is lost: it may have been started; \
+                 it is not repeated"
+            }
+            Progress::NeverStarted | Progress::Started => {
+                "it was started by an earlier run, which ended before it could note what came of it; \
+                 it is not repeated"
+            }
+        };
+        let error = OutcomeError::new(ErrorKind::OutcomeUnknown, unknown)
+            .with_hint("look at the VM, and run the command for it by itself if it has to be done");
+        let ending = Ending {
+            status: Status::Failed,
+            effect: Effect::Unknown,
+            attempts: 1,
+            duration_ms: 0,
+            data: None,
+            error: Some(error),
         };
         settled.push(outcome(self.key, op, ending));
         0

@@ -47,6 +47,8 @@ pub(super) enum Record<'a> {
         version: &'a str,
         /// VMs that this run works on, and that the file has under another host so far.
         moved: Vec<Moved>,
+        /// Whether records that stood behind the last batch were lost to damage.
+        lost: bool,
         at: String,
     },
     /// Ends a batch.
@@ -115,6 +117,8 @@ pub(super) enum ReadRecord {
         format: u32,
         #[serde(default)]
         moved: Vec<Moved>,
+        #[serde(default)]
+        lost: bool,
     },
     Sealed(Seal),
     Started {
@@ -179,9 +183,9 @@ impl Record<'_> {
         }
     }
 
-    pub(super) fn resumed(plan: &Plan) -> Self {
+    pub(super) fn resumed(plan: &Plan, lost: bool) -> Self {
         let moved = Moved::all_of(&plan.notices);
-        Record::Resumed { format: FORMAT, version: env!("CARGO_PKG_VERSION"), moved, at: now() }
+        Record::Resumed { format: FORMAT, version: env!("CARGO_PKG_VERSION"), moved, lost, at: now() }
     }
 
     pub(super) fn started(target: &Target) -> Self {

@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod damage;
 mod moved;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,6 +101,16 @@ async fn run(path: &Path, vms: usize) {
     assert_eq!(run.outcomes().await.len(), vms);
 }
 
+/// Resumes a journal whose writer may still be closing it.
+async fn resume(history: &History, plan: &Plan) -> Journal {
+    loop {
+        match Journal::resume(history, plan).await {
+            Err(JournalError::InUse { .. }) => tokio::task::yield_now().await,
+            resumed => break resumed.unwrap(),
+        }
+    }
+}
+
 #[test]
 fn everything_is_on_disk_before_it_is_told() {
     virtual_time(async {
@@ -178,81 +189,6 @@ fn sealed_up_to(text: &str) -> usize {
     });
     let seals = lines.filter(|(_, line)| line.starts_with("{\"sealed\"") && line.ends_with('\n'));
     seals.last().map_or(0, |(end, _)| end)
-}
-
-/// The journal as it was written before there were seals.
-fn unsealed(text: &str) -> String {
-    let lines = text.split_inclusive('\n').filter(|line| !line.starts_with("{\"sealed\""));
-    lines.collect::<String>().replacen("\"format\":2", "\"format\":1", 1)
-}
-
-#[test]
-fn a_loss_of_power_spoils_the_last_batch_and_no_other() {
-    virtual_time(async {
-        let folder = Folder::new();
-        let path = folder.path();
-        run(&path, 10).await;
-        let whole = fs::read(&path).unwrap();
-        let ends: Vec<usize> = (0..=whole.len())
-            .filter(|&end| end > 0 && sealed_up_to(str::from_utf8(&whole[..end]).unwrap()) == end)
-            .collect();
-        assert!(ends.len() > 5, "batches: {}", ends.len());
-        let parse = |bytes: &[u8]| History::parse(&path, bytes, &exec());
-        let kept = |bytes: &[u8]| left(&parse(bytes).unwrap(), plan(0..10, exec()));
-        for (batch, edges) in ends.windows(2).enumerate() {
-            let (start, end) = (edges[0], edges[1]);
-            let before = kept(&whole[..start]);
-            // Blocks of the last batch that never reached the disk, before lines that did.
-            for (from, to) in [(start, start + 1), (start, start + 40), (start + 7, end - 2), (end - 20, end)]
-            {
-                let mut bytes = whole[..end].to_vec();
-                bytes[from..to].fill(0);
-                assert_eq!(kept(&bytes), before, "batch {batch}: zeros from {from} to {to}");
-                // One that was written over with something else, and one with zeros behind it.
-                bytes[from..to].fill(b' ');
-                assert_eq!(kept(&bytes), before, "batch {batch}: blanks from {from} to {to}");
-            }
-            let extended = [&whole[..end], &[0; 512]].concat();
-            assert_eq!(kept(&extended), kept(&whole[..end]), "batch {batch}: zeros behind it");
-        }
-        // What is damaged in its middle is no matter of power, and what stands behind cannot be trusted to be all.
-        let mut bytes = whole.clone();
-        bytes[ends[1]] = 0;
-        assert!(matches!(parse(&bytes), Err(JournalError::Invalid { .. })));
-        // Nothing was started before the head was on disk.
-        let mut bytes = whole[..ends[0]].to_vec();
-        bytes[..10].fill(0);
-        assert!(matches!(parse(&bytes), Err(JournalError::Torn { .. })));
-    });
-}
-
-#[test]
-fn a_journal_without_seals_is_gone_on_from() {
-    virtual_time(async {
-        let folder = Folder::new();
-        let path = folder.path();
-        run(&path, 10).await;
-        let sealed = fs::read_to_string(&path).unwrap();
-        let expected = left(&History::read(&path, &exec()).await.unwrap(), plan(0..10, exec()));
-        fs::write(&path, unsealed(&sealed)).unwrap();
-        let history = History::read(&path, &exec()).await.unwrap();
-        assert_eq!(left(&history, plan(0..10, exec())), expected);
-
-        let resumed = history.apply(plan(0..10, exec()));
-        let journal = Journal::resume(&history, &resumed).await.unwrap();
-        let run = run_targets(spec(resumed, journal), &RunControl::default(), |_, _| async {
-            Completion::ok(Effect::Done, None)
-        });
-        run.outcomes().await;
-        let history = History::read(&path, &exec()).await.unwrap();
-        assert!(left(&history, plan(0..10, exec())).0.is_empty());
-        // What is added is in batches with seals.
-        let text = fs::read_to_string(&path).unwrap();
-        let mut torn = text.clone().into_bytes();
-        let last = sealed_up_to(&text[..text.len() - 1]);
-        torn[last] = 0;
-        assert!(History::parse(&path, &torn, &exec()).is_ok());
-    });
 }
 
 #[test]
@@ -667,21 +603,6 @@ fn a_journal_of_something_else_is_refused() {
 }
 
 #[test]
-fn a_bad_line_in_the_middle_is_not_passed_over() {
-    virtual_time(async {
-        let folder = Folder::new();
-        let path = folder.path();
-        run(&path, 3).await;
-        let text = fs::read_to_string(&path).unwrap();
-        let mut lines: Vec<_> = text.lines().collect();
-        lines[2] = "garbage";
-        fs::write(&path, lines.join("\n")).unwrap();
-        let error = History::read(&path, &exec()).await.unwrap_err();
-        assert!(matches!(error, JournalError::Invalid { line: 3, .. }), "{error}");
-    });
-}
-
-#[test]
 fn a_journal_has_one_writer() {
     virtual_time(async {
         let folder = Folder::new();
@@ -691,13 +612,7 @@ fn a_journal_has_one_writer() {
         assert_eq!(Journal::resume(&history, &plan).await.unwrap_err().kind(), "journal-in-use");
         drop(first);
         // Its writer ends by itself when nobody can send to it any more.
-        let journal = loop {
-            match Journal::resume(&history, &plan).await {
-                Err(JournalError::InUse { .. }) => tokio::task::yield_now().await,
-                other => break other.unwrap(),
-            }
-        };
-        drop(journal);
+        drop(resume(&history, &plan).await);
         // The file has grown since it was read.
         assert_eq!(Journal::resume(&history, &plan).await.unwrap_err().kind(), "journal-in-use");
     });

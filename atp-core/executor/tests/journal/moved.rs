@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use atp_executor::{
-    Completion, History, Journal, JournalError, Notice, Outcome, OutcomeError, Plan, RunControl, Status,
-    Target, run_targets,
+    Completion, History, Journal, Notice, Outcome, OutcomeError, Plan, RunControl, Status, Target,
+    run_targets,
 };
 use atp_transport::{Effect, ErrorKind};
 
 use crate::common::{self, virtual_time};
-use crate::{Folder, exec, left, plan, planned, spec};
+use crate::{Folder, exec, left, plan, planned, resume, spec};
 
 /// The VM `vmN`, with the same UUID on every host.
 fn vm(host: &str, number: usize) -> Target {
@@ -62,16 +62,6 @@ async fn run(path: &Path, plan: Plan, work: &[(&str, Completion)]) -> Vec<Outcom
         std::future::ready(work[&target.to_string()].clone())
     });
     run.outcomes().await
-}
-
-/// Resumes a journal whose writer may still be closing it.
-async fn resume(history: &History, plan: &Plan) -> Journal {
-    loop {
-        match Journal::resume(history, plan).await {
-            Err(JournalError::InUse { .. }) => tokio::task::yield_now().await,
-            resumed => break resumed.unwrap(),
-        }
-    }
 }
 
 /// What is left of the journal at `path`, of a plan.
