@@ -16,6 +16,12 @@ use crate::refusal::Refusal;
 /// The longest string of libvirt's RPC, bytes (`REMOTE_STRING_MAX`). It limits commands and replies.
 const STRING_MAX: usize = 4 * 1024 * 1024;
 
+/// `VIR_ERR_SYSTEM_ERROR`.
+const SYSTEM_ERROR: u32 = 38;
+
+/// `VIR_ERR_RPC`.
+const RPC_ERROR: u32 = 39;
+
 /// The longest command that is sent to an agent, bytes.
 ///
 /// A command that does not fit into the socket buffer of the agent's channel (212,992 bytes unless the host sets
@@ -124,8 +130,10 @@ fn translate(peer: Peer, error: TransportError) -> ProtocolError {
         return error.into();
     };
     // Longer than `STRING_MAX`, or longer than the 10 MiB of an agent's reply that the daemon reads.
-    let over_daemon = libvirt.message.contains("No complete agent response found in");
-    if over_daemon || libvirt.message.contains("Unable to encode message payload") {
+    // By number as well: an internal error may quote what the guest sent.
+    let reports = |code, words| libvirt.code == code && libvirt.message.contains(words);
+    let over_daemon = reports(SYSTEM_ERROR, "No complete agent response found in");
+    if over_daemon || reports(RPC_ERROR, "Unable to encode message payload") {
         let libvirt = Some(libvirt.clone());
         return ProtocolError::OutputTooLarge { peer, channel_lost: over_daemon, libvirt };
     }
@@ -164,6 +172,23 @@ mod tests {
             error.to_string(),
             "the guest agent refused guest-exec: Command guest-exec has been disabled: the command is not allowed"
         );
+    }
+
+    #[test]
+    fn what_the_guest_sent_does_not_pass_for_libvirts_words() {
+        for message in [
+            "internal error: cannot parse json No complete agent response found in: parse error",
+            "internal error: Unknown JSON reply 'Unable to encode message payload'",
+            "internal error: Unknown JSON reply 'unable to execute QEMU agent command 'x': y'",
+            "internal error: unable to execute QEMU agent command 'guest-exec'",
+        ] {
+            let error = translate(Peer::Agent, libvirt(1, 10, message));
+            assert_eq!(
+                (error.kind().as_str(), error.effect()),
+                ("libvirt-error", Effect::Unknown),
+                "{message}"
+            );
+        }
     }
 
     #[test]

@@ -71,12 +71,10 @@ impl Refusal {
         Refusal { peer, kind, command: command.into(), class, desc, libvirt }
     }
 
-    /// Parses libvirt's message about an error reply of the guest agent, which keeps only the description: `[internal
-    /// error: ]unable to execute QEMU agent command 'NAME'[: DESC]`. None if the message has another form.
+    /// Parses libvirt's message about an error reply of the guest agent, which keeps only the description. None if the message
+    /// has another form; see [`LibvirtError::agent_refusal`].
     pub fn from_libvirt(error: &LibvirtError) -> Option<Self> {
-        let (_, rest) = error.message.split_once("unable to execute QEMU agent command '")?;
-        let (command, rest) = rest.split_once('\'')?;
-        let desc = rest.strip_prefix(": ").unwrap_or(rest);
+        let (command, desc) = error.agent_refusal()?;
         Some(Refusal::new(Peer::Agent, command, None, desc, Some(error.clone())))
     }
 

@@ -27,6 +27,8 @@ pub(crate) const AUTH_UNAVAILABLE: u32 = 94;
 pub(crate) const AGENT_UNSYNCED: u32 = 97;
 /// Of libvirt 11.2 and later: before, the silence of an agent had the number of its absence.
 pub(crate) const AGENT_COMMAND_TIMEOUT: u32 = 112;
+/// Of newer libvirt: before, the agent's error reply was an internal error.
+pub(crate) const AGENT_COMMAND_FAILED: u32 = 113;
 
 /// The RPC layer of client and daemon.
 pub(crate) const FROM_RPC: u32 = 7;

@@ -155,7 +155,7 @@ pub enum Lifecycle {
 
 impl Lifecycle {
     /// The function of libvirt that does it.
-    pub fn function(self) -> &'static str {
+    pub const fn function(self) -> &'static str {
         match self {
             Lifecycle::Start => "virDomainCreate",
             Lifecycle::Shutdown => "virDomainShutdown",

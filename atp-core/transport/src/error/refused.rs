@@ -1,31 +1,56 @@
 //! Which of libvirt's errors say that nothing was done.
 
 use super::{ErrorKind, LibvirtError};
+use crate::domain::Lifecycle;
 use crate::domain::error_numbers::{
-    CONFIG_UNSUPPORTED, INVALID_ARG, INVALID_DOMAIN, NO_DOMAIN_METADATA, XML_ERROR,
+    AGENT_UNSYNCED, CONFIG_UNSUPPORTED, INVALID_ARG, INVALID_DOMAIN, NO_DOMAIN_METADATA, XML_ERROR,
 };
 
 /// What was asked for cannot be asked for.
-const INVALID_REQUEST: [u32; 5] =
-    [INVALID_DOMAIN, INVALID_ARG, XML_ERROR, CONFIG_UNSUPPORTED, NO_DOMAIN_METADATA];
+const INVALID_REQUEST: [u32; 2] = [INVALID_DOMAIN, INVALID_ARG];
 
-/// An error reply of QEMU to a command of libvirt's own. The daemon may speak another language than English, and then the
-/// effect is unknown, which is safe.
-const QMP_ERROR_REPLY: &str = "unable to execute QEMU command '";
+/// The same, of calls that do not act before they look at the VM.
+const INVALID_DEFINITION: [u32; 3] = [XML_ERROR, CONFIG_UNSUPPORTED, NO_DOMAIN_METADATA];
 
 /// Newer libvirt says so when the silence of the agent came before the command.
 const NOT_SYNCHRONISED: &str = "didn't respond to synchronization";
 
+/// libvirt's messages if QEMU ends while its guest runs. A QEMU that ends while it is started has another message.
+const QEMU_ENDED: [&str; 3] =
+    ["End of file from qemu monitor", "Unable to read from monitor", "domain is no longer running"];
+
+/// Calls that act before they take the VM's lock and look at its state. Destroying sends SIGKILL first. The other two ask
+/// the guest agent first, if there is one, and then press the power button: what they report of the lock, the state or
+/// QEMU is about the button.
+const ACT_FIRST: [&str; 3] =
+    [Lifecycle::Destroy.function(), Lifecycle::Shutdown.function(), Lifecycle::Reboot.function()];
+
+/// Calls that are one command to QEMU: if QEMU refuses it, nothing was done.
+const ONE_QEMU_COMMAND: [&str; 5] = [
+    Lifecycle::Suspend.function(),
+    Lifecycle::Resume.function(),
+    Lifecycle::Reset.function(),
+    "virDomainQemuMonitorCommand",
+    "virDomainScreenshot",
+];
+
+/// The call that is one command to the guest agent.
+const ONE_AGENT_COMMAND: &str = "virDomainQemuAgentCommand";
+
 /// Whether an error of libvirt is on the list of those that are raised before anything happened. Any other may have come
 /// after the command had taken effect: the agent's channel or QEMU's monitor broke, a process did not end on its
-/// SIGKILL in time, a reply could not be read.
+/// SIGKILL in time, a reply could not be read. The daemon may speak another language than English: then an error that is
+/// told by its message is not recognised, and the effect is unknown, which is safe.
 pub(super) fn was_refused(operation: &str, kind: ErrorKind, error: &LibvirtError) -> bool {
-    // libvirt sends SIGKILL before it takes the VM's lock, and asks the agent to shut down before it presses the button.
-    let acts_first = ["virDomainDestroy", "virDomainShutdown", "virDomainReboot"].contains(&operation);
+    if operation == Lifecycle::Start.function() {
+        // libvirt undoes a start that fails: the domain is shut off again. But its guest may have run before that.
+        return !QEMU_ENDED.iter().any(|words| error.message.contains(words));
+    }
     match kind {
-        ErrorKind::MonitorBusy | ErrorKind::AgentBusy if acts_first => false,
-        ErrorKind::VmNotFound
-        | ErrorKind::VmNotRunning
+        ErrorKind::VmNotFound | ErrorKind::AccessDenied | ErrorKind::NotSupported => true,
+        _ if INVALID_REQUEST.contains(&error.code) => true,
+        _ if ACT_FIRST.contains(&operation) => false,
+        ErrorKind::VmNotRunning
         | ErrorKind::OperationInvalid
         | ErrorKind::AgentNotConfigured
         | ErrorKind::AgentNotConnected
@@ -34,15 +59,14 @@ pub(super) fn was_refused(operation: &str, kind: ErrorKind, error: &LibvirtError
         | ErrorKind::MonitorBusy
         | ErrorKind::AgentBusy
         | ErrorKind::ChannelInUse
-        | ErrorKind::NoScreen
-        | ErrorKind::AccessDenied
-        | ErrorKind::NotSupported => true,
-        ErrorKind::AgentUnresponsive => error.message.contains(NOT_SYNCHRONISED),
+        | ErrorKind::NoScreen => true,
+        ErrorKind::AgentUnresponsive => {
+            error.code == AGENT_UNSYNCED || error.message.contains(NOT_SYNCHRONISED)
+        }
         ErrorKind::LibvirtError => {
-            INVALID_REQUEST.contains(&error.code)
-                || error.message.contains(QMP_ERROR_REPLY)
-                // A start that fails is undone by libvirt: the domain is shut off again.
-                || operation == "virDomainCreate"
+            INVALID_DEFINITION.contains(&error.code)
+                || operation == ONE_AGENT_COMMAND && error.agent_refusal().is_some()
+                || ONE_QEMU_COMMAND.contains(&operation) && error.qemu_refusal().is_some()
         }
         _ => false,
     }
@@ -66,6 +90,11 @@ mod tests {
             (38, "Unable to read from agent: Connection reset by peer"),
             (38, "Kanal zum Agenten kann nicht gelesen werden: Verbindung zurückgesetzt"),
             (1, "internal error: cannot parse json '{': parse error: premature EOF"),
+            // A reply that is neither a result nor an error.
+            (1, "internal error: unable to execute QEMU agent command 'guest-exec'"),
+            // An error may quote what the guest sent.
+            (1, "internal error: Unknown JSON reply 'unable to execute QEMU agent command 'x': no'"),
+            (38, "unable to execute QEMU agent command 'guest-exec': no"),
         ] {
             let effect = effect("virDomainQemuAgentCommand", ErrorKind::LibvirtError, code, message);
             assert_eq!(effect, Effect::Unknown, "{message}");
@@ -73,12 +102,46 @@ mod tests {
     }
 
     #[test]
-    fn a_destroy_that_fails_after_sigkill_may_have_had_its_effect() {
-        let message = "Failed to terminate process 4242 with SIGKILL: Device or resource busy";
-        assert_eq!(effect("virDomainDestroy", ErrorKind::LibvirtError, 38, message), Effect::Unknown);
-        let busy =
-            "cannot acquire state change lock (held by monitor=remoteDispatchDomainQemuMonitorCommand)";
-        assert_eq!(effect("virDomainDestroy", ErrorKind::MonitorBusy, 68, busy), Effect::Unknown);
+    fn a_call_that_acts_first_may_have_acted_whatever_it_reports_of_a_lock_a_state_or_qemu() {
+        let not_killed = (
+            ErrorKind::LibvirtError,
+            38,
+            "Failed to terminate process 4242 with SIGKILL: Device or resource busy",
+        );
+        let locked = (ErrorKind::MonitorBusy, 68, "cannot acquire state change lock (held by monitor=a)");
+        let stopped = (ErrorKind::VmNotRunning, 55, "domain is not running");
+        let refused = (
+            ErrorKind::LibvirtError,
+            1,
+            "internal error: unable to execute QEMU command 'system_powerdown': no",
+        );
+        let missing = (ErrorKind::VmNotFound, 42, "Domain not found");
+        let forbidden = (ErrorKind::AccessDenied, 88, "access denied");
+        for (action, (kind, code, message), expected) in [
+            (Lifecycle::Destroy, not_killed, Effect::Unknown),
+            (Lifecycle::Destroy, locked, Effect::Unknown),
+            (Lifecycle::Destroy, stopped, Effect::Unknown),
+            (Lifecycle::Destroy, missing, Effect::None),
+            (Lifecycle::Destroy, forbidden, Effect::None),
+            (Lifecycle::Shutdown, locked, Effect::Unknown),
+            (Lifecycle::Shutdown, stopped, Effect::Unknown),
+            (Lifecycle::Shutdown, refused, Effect::Unknown),
+            (Lifecycle::Reboot, stopped, Effect::Unknown),
+            (Lifecycle::Reboot, refused, Effect::Unknown),
+            (Lifecycle::Reboot, missing, Effect::None),
+            (Lifecycle::Suspend, locked, Effect::None),
+            (Lifecycle::Suspend, stopped, Effect::None),
+            (Lifecycle::Suspend, refused, Effect::None),
+            (Lifecycle::Start, locked, Effect::None),
+        ] {
+            assert_eq!(effect(action.function(), kind, code, message), expected, "{action}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_refused_command_of_a_call_that_may_be_many_says_little() {
+        let message = "internal error: unable to execute QEMU command 'device_add': no";
+        assert_eq!(effect("virDomainSetVcpus", ErrorKind::LibvirtError, 1, message), Effect::Unknown);
     }
 
     #[test]
@@ -89,6 +152,10 @@ mod tests {
             ("Unable to read from monitor: Connection reset by peer", Effect::Unknown),
             ("operation failed: domain is no longer running", Effect::Unknown),
             ("internal error: unable to execute QEMU command 'eject': no", Effect::None),
+            (
+                "internal error: Unknown JSON reply 'unable to execute QEMU command 'eject': no'",
+                Effect::Unknown,
+            ),
         ] {
             let effect = effect("virDomainQemuMonitorCommand", ErrorKind::LibvirtError, 1, message);
             assert_eq!(effect, expected, "{message}");
@@ -104,6 +171,24 @@ mod tests {
                 1,
                 "qemu unexpectedly closed the monitor: no such disk",
             ),
+            (
+                "virDomainQemuAgentCommand",
+                ErrorKind::LibvirtError,
+                1,
+                "internal error: unable to execute QEMU agent command 'guest-exec': no such program",
+            ),
+            (
+                "virDomainQemuAgentCommand",
+                ErrorKind::LibvirtError,
+                113,
+                "guest agent command failed: unable to execute QEMU agent command 'guest-exec': no",
+            ),
+            (
+                "virDomainQemuAgentCommand",
+                ErrorKind::AgentUnresponsive,
+                97,
+                "guest agent replied with wrong id to guest-sync command",
+            ),
             ("virDomainReset", ErrorKind::OperationInvalid, 55, "domain is not running"),
             ("virDomainShutdown", ErrorKind::LibvirtError, 8, "invalid argument: unsupported flags"),
             ("virDomainQemuAgentCommand", ErrorKind::AgentBusy, 68, "cannot acquire state change lock"),
@@ -116,5 +201,11 @@ mod tests {
         ] {
             assert_eq!(effect(operation, kind, code, message), Effect::None, "{message}");
         }
+    }
+
+    #[test]
+    fn a_start_whose_guest_ran_may_have_had_its_effect() {
+        let message = "internal error: End of file from qemu monitor";
+        assert_eq!(effect("virDomainCreate", ErrorKind::LibvirtError, 1, message), Effect::Unknown);
     }
 }

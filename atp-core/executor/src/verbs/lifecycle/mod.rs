@@ -89,12 +89,14 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec
 }
 
 /// The result of a request.
+#[derive(Debug, PartialEq)]
 enum Requested {
     /// The change was made, or, if the guest makes it, the guest was asked. The state is the one right after, if it
     /// could be read.
     Done(Option<DomainState>),
     Unchanged(DomainState),
-    NotRunning(DomainState),
+    /// The VM is in a state in which it cannot be done, and what the request did all the same.
+    NotRunning(DomainState, Effect),
 }
 
 /// Asks for the change.
@@ -115,7 +117,7 @@ async fn finish(
     let goal = spec.goal();
     match requested {
         Err(error) => job.failure(&error),
-        Ok(Requested::NotRunning(state)) => job.not_running(domain, state, Effect::None),
+        Ok(Requested::NotRunning(state, effect)) => job.not_running(domain, state, effect),
         Ok(Requested::Unchanged(state)) => Completion::unchanged(Data::Lifecycle { state }),
         Ok(Requested::Done(now)) if spec.wait && !now.is_some_and(|now| is_reached(goal, now)) => {
             goal::wait_for(job, domain, goal).await
@@ -132,13 +134,8 @@ async fn request_on(
     spec: &LifecycleSpec,
 ) -> Result<Requested, ProtocolError> {
     let goal = spec.goal();
-    let settled = |state| match facts(spec).dry_run(state) {
-        DryRun::Proceed => None,
-        DryRun::Unchanged => Some(Requested::Unchanged(state)),
-        DryRun::NotRunning => Some(Requested::NotRunning(state)),
-    };
     let before = lasting_state(connection, domain, spec, &job.policy).await?;
-    if let Some(requested) = settled(before) {
+    if let Some(requested) = settled(spec, before, Effect::None) {
         return Ok(requested);
     }
     job.attempt.mark_sent().await;
@@ -147,21 +144,24 @@ async fn request_on(
         Err(error) => error,
     };
     // If the second look fails as well, the first error is the one to report.
+    let effect = error.effect();
     match error.kind() {
         // The state has changed since the first look.
-        ErrorKind::OperationInvalid | ErrorKind::VmNotRunning | ErrorKind::VmNotFound => {
-            if let Ok(now) = connection.domain_info(domain.uuid).await {
-                if let Some(requested) = settled(now.state) {
+        ErrorKind::OperationInvalid | ErrorKind::VmNotRunning => {
+            if let Ok(now) = state_now(connection, domain, goal).await {
+                if let Some(requested) = settled(spec, now, effect) {
                     return Ok(requested);
                 }
                 // A paused guest cannot follow a request. libvirt's message does not say that it is paused.
-                if error.kind() == ErrorKind::VmNotRunning && now.state == DomainState::Paused {
-                    return Ok(Requested::NotRunning(now.state));
+                if error.kind() == ErrorKind::VmNotRunning && now == DomainState::Paused {
+                    // One that was paused before was not asked.
+                    let effect = if before == now { Effect::None } else { effect };
+                    return Ok(Requested::NotRunning(now, effect));
                 }
             }
         }
-        // QEMU may end while libvirt asks it something: destroying a hung one reports a monitor failure and succeeds.
-        ErrorKind::LibvirtError | ErrorKind::MonitorBusy if spec.action == Lifecycle::Destroy => {
+        // A VM may go down although libvirt reports a failure: destroying a hung one reports one of its monitor.
+        _ if effect == Effect::Unknown && goal == DomainState::ShutOff && error.libvirt().is_some() => {
             if let Ok(now) = state_now(connection, domain, goal).await
                 && now == DomainState::ShutOff
             {
@@ -171,6 +171,16 @@ async fn request_on(
         _ => {}
     }
     Err(error.into())
+}
+
+/// What a state means for a request with this effect; none if the state allows the change.
+fn settled(spec: &LifecycleSpec, state: DomainState, effect: Effect) -> Option<Requested> {
+    match facts(spec).dry_run(state) {
+        DryRun::Proceed => None,
+        DryRun::Unchanged if effect == Effect::None => Some(Requested::Unchanged(state)),
+        DryRun::Unchanged => Some(Requested::Done(Some(state))),
+        DryRun::NotRunning => Some(Requested::NotRunning(state, effect)),
+    }
 }
 
 /// Returns the state of the VM. A VM in the requested state may leave it at any moment while another command still waits
@@ -289,6 +299,22 @@ mod tests {
         ] {
             assert_eq!(dry_run(action, state), DryRun::Unchanged, "{action} when {state}");
         }
+    }
+
+    #[test]
+    fn a_vm_that_may_have_followed_a_failed_request_is_not_reported_as_unchanged() {
+        let off = DomainState::ShutOff;
+        for (action, effect, expected) in [
+            (Lifecycle::Shutdown, Effect::None, Requested::Unchanged(off)),
+            (Lifecycle::Shutdown, Effect::Unknown, Requested::Done(Some(off))),
+            (Lifecycle::Destroy, Effect::Unknown, Requested::Done(Some(off))),
+            (Lifecycle::Reboot, Effect::Unknown, Requested::NotRunning(off, Effect::Unknown)),
+        ] {
+            let spec = LifecycleSpec { action, wait: false };
+            assert_eq!(settled(&spec, off, effect), Some(expected), "{action}");
+        }
+        let shutdown = LifecycleSpec { action: Lifecycle::Shutdown, wait: false };
+        assert_eq!(settled(&shutdown, DomainState::Running, Effect::Unknown), None);
     }
 
     #[test]
