@@ -10,6 +10,9 @@ use crate::error::{ConnectError, ErrorKind, LibvirtError};
 /// What the client library says when a call finds the socket closed already: nothing was sent.
 const SOCKET_CLOSED: &str = "client socket is closed";
 
+/// What the QEMU driver says when another call keeps the VM's lock, or too many wait for it.
+const LOCKED: &str = "cannot acquire state change lock";
+
 /// Sorts the failure of a call.
 pub(crate) fn call_failure(source: LibvirtError) -> CallFailure {
     if is_connection_loss(&source) {
@@ -55,6 +58,8 @@ fn is_connection_loss(error: &LibvirtError) -> bool {
 
 fn call_kind(error: &LibvirtError) -> ErrorKind {
     let message = error.message.as_str();
+    let is_locked =
+        error.code == OPERATION_TIMEOUT || error.code == OPERATION_FAILED && message.contains(LOCKED);
     if error.code == NO_DOMAIN {
         ErrorKind::VmNotFound
     } else if error.code == OPERATION_INVALID && message.contains("not running") {
@@ -74,9 +79,9 @@ fn call_kind(error: &LibvirtError) -> ErrorKind {
         || error.code == AGENT_COMMAND_TIMEOUT
     {
         ErrorKind::AgentUnresponsive
-    } else if error.code == OPERATION_TIMEOUT && message.contains("(held by agent=") {
+    } else if is_locked && message.contains("(held by agent=") {
         ErrorKind::AgentBusy
-    } else if error.code == OPERATION_TIMEOUT || error.code == RESOURCE_BUSY {
+    } else if is_locked || error.code == RESOURCE_BUSY {
         ErrorKind::MonitorBusy
     } else if error.code == OPERATION_FAILED && message.contains("Active channel stream exists") {
         ErrorKind::ChannelInUse
@@ -162,6 +167,18 @@ mod tests {
                 ErrorKind::AgentBroken,
             ),
             (error(OPERATION_TIMEOUT, QEMU, "cannot acquire state change lock"), ErrorKind::MonitorBusy),
+            (
+                error(
+                    OPERATION_FAILED,
+                    QEMU,
+                    "operation failed: cannot acquire state change lock due to max_queued limit",
+                ),
+                ErrorKind::MonitorBusy,
+            ),
+            (
+                error(OPERATION_FAILED, QEMU, "operation failed: domain is no longer running"),
+                ErrorKind::LibvirtError,
+            ),
             (
                 error(OPERATION_FAILED, QEMU, "Active channel stream exists for this domain"),
                 ErrorKind::ChannelInUse,
