@@ -191,6 +191,33 @@ fn a_command_whose_qemu_is_killed_may_have_been_carried_out() {
 }
 
 #[test]
+fn an_agent_command_whose_qemu_is_killed_may_have_been_carried_out() {
+    let bed = bed();
+    let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
+    let vm1 = vm(&bed, "h1", "vm1");
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        guest.pause_qemu().unwrap();
+        let (sent, is_sent) = tokio::sync::oneshot::channel();
+        let asked = tokio::spawn({
+            let manager = manager.clone();
+            let ping = async move |connection: LibvirtConnection| {
+                let notify = move || sent.send(()).unwrap();
+                connection.agent_command_with(vm1, r#"{"execute":"guest-ping"}"#, notify).await
+            };
+            async move { manager.execute_on_host_with("h1", in_seconds(60), ping).await }
+        });
+        is_sent.await.unwrap();
+        // The daemon answers this after it has begun the command.
+        assert_eq!(guest.state().unwrap(), "running");
+        guest.kill_qemu().unwrap();
+        let error = asked.await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::LibvirtError, Effect::Unknown), "{error:?}");
+        assert!(manager.close(SOON).await);
+    });
+}
+
+#[test]
 fn calls_beside_a_hung_one_are_not_delayed() {
     let bed = bed();
     bed.host("h1").unwrap().guest("vm1").unwrap().pause_qemu().unwrap();
