@@ -1,5 +1,6 @@
 //! The library's connections, when their peers fail, hang or are slow.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use atp_e2e::{becomes, bed, eventually, within};
@@ -213,6 +214,44 @@ fn an_agent_command_whose_qemu_is_killed_may_have_been_carried_out() {
         guest.kill_qemu().unwrap();
         let error = asked.await.unwrap().unwrap_err();
         assert_eq!((error.kind(), error.effect()), (ErrorKind::LibvirtError, Effect::Unknown), "{error:?}");
+        assert!(manager.close(SOON).await);
+    });
+}
+
+#[test]
+fn a_command_whose_look_at_the_monitor_is_not_answered_was_not_sent() {
+    let bed = bed();
+    let vm1 = vm(&bed, "h1", "vm1");
+    within(LIMIT, async {
+        let manager = manager(&bed, config()).await;
+        let h1 = bed.host("h1").unwrap();
+        let (asked_before, asked) = (AtomicBool::new(false), AtomicBool::new(false));
+        let work = async |connection: LibvirtConnection| {
+            connection.list_domains().await?;
+            h1.pause_daemon().unwrap();
+            // A VM that has not answered yet is looked at first.
+            let sent = || asked_before.store(true, Ordering::Relaxed);
+            let looked = connection.monitor_command_with(vm1, r#"{"execute":"query-status"}"#, sent).await;
+            h1.resume_daemon().unwrap();
+            looked
+        };
+        let error = manager.execute_on_host_with("h1", in_seconds(10), work).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::CallTimeout, Effect::None), "{error:?}");
+        assert!(!asked_before.load(Ordering::Relaxed));
+
+        // A VM that has just answered is not looked at: the command itself is not answered.
+        query_status(&manager, "h1", vm1, 20).await.unwrap();
+        let work = async |connection: LibvirtConnection| {
+            connection.list_domains().await?;
+            h1.pause_daemon().unwrap();
+            let sent = || asked.store(true, Ordering::Relaxed);
+            let sent = connection.monitor_command_with(vm1, r#"{"execute":"query-status"}"#, sent).await;
+            h1.resume_daemon().unwrap();
+            sent
+        };
+        let error = manager.execute_on_host_with("h1", in_seconds(10), work).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::CallTimeout, Effect::Unknown), "{error:?}");
+        assert!(asked.load(Ordering::Relaxed));
         assert!(manager.close(SOON).await);
     });
 }

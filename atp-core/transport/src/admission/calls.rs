@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -64,6 +65,8 @@ pub struct InFlight {
     _permits: Permits,
     /// Keeps the connection from being closed under the call.
     pub(crate) activity: Option<TaskTrackerToken>,
+    /// Whether the call is still at a look before its request, so that the request was not sent.
+    looks: Arc<AtomicBool>,
 }
 
 /// Held for their drop alone.
@@ -223,7 +226,19 @@ impl HostCalls {
         let id = table.next_id;
         table.next_id += 1;
         table.under_way.insert(id, record);
-        InFlight { calls: self.clone(), id, _permits: permits, activity: None }
+        InFlight { calls: self.clone(), id, _permits: permits, activity: None, looks: Arc::default() }
+    }
+}
+
+impl InFlight {
+    /// Begins or ends a look before the call's request.
+    pub(crate) fn set_looks(&self, looks: bool) {
+        self.looks.store(looks, Ordering::Relaxed);
+    }
+
+    /// The mark that [`set_looks`](Self::set_looks) sets, for the caller that gives the token away.
+    pub(crate) fn looks(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.looks)
     }
 }
 

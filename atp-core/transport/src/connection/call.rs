@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::Instrument;
@@ -99,6 +100,7 @@ impl<C: Connector> HostConnection<C> {
         let Ok(admitted) = admitted else { return Err(not_sent()) };
         let (link, mut in_flight) = admitted?;
         in_flight.activity = Some(self.activity.token());
+        let looks = in_flight.looks();
         let abandoned = OnAbandon { connection: self, deadline };
         let began = Instant::now();
         let answer = timeout_at(deadline, start(link.clone(), in_flight)).await;
@@ -112,7 +114,8 @@ impl<C: Connector> HostConnection<C> {
                 if let Some(lane) = lane {
                     calls.overran(lane);
                 }
-                Err(TransportError::CallTimeout { host, operation, after: asked.elapsed(), sent: true })
+                let sent = !looks.load(Ordering::Relaxed);
+                Err(TransportError::CallTimeout { host, operation, after: asked.elapsed(), sent })
             }
         };
         self.host.record_call(began, lane, &result);

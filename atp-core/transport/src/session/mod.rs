@@ -52,7 +52,10 @@ async fn check_monitor(
     busy_after: Option<Duration>,
 ) -> Result<(), CallFailure> {
     let Some(limit) = busy_after else { return Ok(()) };
-    match link.monitor_occupied(Arc::clone(in_flight), uuid).await {
+    in_flight.set_looks(true);
+    let occupied = link.monitor_occupied(Arc::clone(in_flight), uuid).await;
+    in_flight.set_looks(false);
+    match occupied {
         Ok(Some(occupied_for)) if occupied_for > limit => Err(CallFailure::Busy { occupied_for }),
         Ok(_) | Err(CallFailure::Refused { .. }) => Ok(()),
         // What was sent is the look: the command itself was not.
