@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{LibvirtConnection, agent_lane, check_monitor, monitor_lane};
 use crate::connection::connector::CallFailure;
+use crate::domain::error_numbers::NO_SUPPORT;
 use crate::domain::{DomainDetails, DomainInfo, LABELS_NAMESPACE, Lifecycle, read_labels};
 #[cfg(feature = "library")]
 use crate::engine::LibvirtLink;
@@ -29,17 +30,16 @@ impl LibvirtConnection {
     /// (`virConnectGetAllDomainStats`). vCPUs and memory are not asked for.
     ///
     /// Answers also while a VM of the host hangs. A driver that has no such call is asked as by
-    /// [`list_domains`](Self::list_domains).
+    /// [`list_domains`](Self::list_domains), within the same call.
     pub async fn list_domain_states(&self) -> Result<Vec<DomainInfo>> {
-        let listed = self
-            .call("virConnectGetAllDomainStats", None, |link, in_flight| async move {
-                link.list_domain_states(in_flight).await
-            })
-            .await;
-        match listed {
-            Err(error) if error.kind() == ErrorKind::NotSupported => self.list_domains().await,
-            listed => listed,
-        }
+        self.call("virConnectGetAllDomainStats", None, |link, in_flight| async move {
+            let in_flight = Arc::new(in_flight);
+            match link.list_domain_states(Arc::clone(&in_flight)).await {
+                Err(failure) if is_unknown_call(&failure) => link.list_domains(in_flight).await,
+                listed => listed,
+            }
+        })
+        .await
     }
 
     /// The domain of that name (`virDomainLookupByName`).
@@ -112,14 +112,15 @@ impl LibvirtConnection {
     ///
     /// # Errors
     /// [`TransportError::MonitorBusy`](crate::TransportError::MonitorBusy) if one has been for longer than
-    /// [`monitor_busy_after`](crate::CallConfig::monitor_busy_after).
+    /// [`monitor_busy_after`](crate::CallConfig::monitor_busy_after). Kind [`VmNotFound`](crate::ErrorKind::VmNotFound)
+    /// when there is no such domain.
     pub async fn monitor_is_free(&self, uuid: Uuid) -> Result<bool> {
         let limit = self.config().calls.monitor_busy_after;
         let occupied = self
             .call("virDomainGetControlInfo", None, |link, in_flight| async move {
                 match link.monitor_occupied(in_flight, uuid).await {
                     Ok(Some(occupied_for)) if occupied_for > limit => Err(CallFailure::Busy { occupied_for }),
-                    Err(CallFailure::Refused { .. }) => Ok(None),
+                    Err(CallFailure::Refused { kind, .. }) if kind != ErrorKind::VmNotFound => Ok(None),
                     answer => answer,
                 }
             })
@@ -232,5 +233,44 @@ impl LibvirtConnection {
             })
             .await?;
         Ok(found.into_iter().map(|(uuid, xml)| (uuid, read_labels(&xml))).collect())
+    }
+}
+
+/// Whether the driver does not have the call at all. Other refusals, such as of an argument, are of one that has it.
+fn is_unknown_call(failure: &CallFailure) -> bool {
+    matches!(failure, CallFailure::Refused { source, .. } if source.code == NO_SUPPORT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TransportConfig;
+    use crate::domain::error_numbers::{ARGUMENT_UNSUPPORTED, OPERATION_UNSUPPORTED};
+    use crate::engine::error::call_failure;
+    use crate::error::LibvirtError;
+    use crate::host::HostInfo;
+    use crate::manager::TransportManager;
+
+    #[test]
+    fn only_a_driver_without_the_call_is_asked_in_another_way() {
+        let failure =
+            |code| call_failure(LibvirtError { code, domain: 10, level: 2, message: String::new() });
+        assert!(is_unknown_call(&failure(NO_SUPPORT)));
+        assert!(!is_unknown_call(&failure(ARGUMENT_UNSUPPORTED)));
+        assert!(!is_unknown_call(&failure(OPERATION_UNSUPPORTED)));
+    }
+
+    #[tokio::test]
+    async fn the_monitor_of_a_vm_that_does_not_exist_is_not_free() {
+        let manager = TransportManager::new(TransportConfig::default());
+        manager.add_host(HostInfo::from_uri("demo", "test:///default")).await.unwrap();
+        let look = async |lease: LibvirtConnection| {
+            let domain = lease.list_domains().await?[0].uuid;
+            Ok((lease.monitor_is_free(domain).await?, lease.monitor_is_free(Uuid::from_u128(7)).await))
+        };
+        let looked: Result<_> = manager.execute_on_host("demo", look).await;
+        let (is_free, missing) = looked.unwrap();
+        assert!(is_free, "this driver cannot tell");
+        assert_eq!(missing.unwrap_err().kind(), ErrorKind::VmNotFound);
     }
 }
