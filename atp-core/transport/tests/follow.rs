@@ -157,6 +157,30 @@ async fn a_program_s_own_settings_in_the_same_file_are_known_and_checked() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_saved_does_not_take_its_hosts_away_and_one_that_is_gone_does() {
+    let folder = Folder::new("several");
+    let (one, two) = (folder.file("one.toml"), folder.file("two.toml"));
+    fs::write(&one, ONE).unwrap();
+    fs::write(&two, "[hosts.h2]\nuri = \"test:///default\"\n").unwrap();
+    let manager = TransportManager::new(TransportConfig::default());
+    let mut events = manager.events();
+    let _following = manager.follow(Sources::files([one, two.clone()])).unwrap();
+    applied(&mut events).await;
+
+    // As an editor does that keeps the former version.
+    fs::rename(&two, folder.file("two.toml~")).unwrap();
+    fs::write(&two, "[hosts.h2]\nuri = \"test:///default\"\nweight = 5\n").unwrap();
+    let TransportEvent::ConfigurationApplied { changes } = &next(&mut events).await.what else { panic!() };
+    assert!(changes.removed.is_empty(), "{changes:?}");
+    assert_eq!(ids(&manager), ["h1", "h2"]);
+    assert_eq!(manager.hosts()[1].weight, 5);
+
+    fs::remove_file(&two).unwrap();
+    applied(&mut events).await;
+    assert_eq!(ids(&manager), ["h1"]);
+}
+
+#[tokio::test]
 async fn a_symbolic_link_may_be_changed() {
     let folder = Folder::new("link");
     fs::write(folder.file("one"), ONE).unwrap();

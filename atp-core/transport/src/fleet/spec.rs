@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use atp_settings::{Loaded, Schema, Sources, load};
 use tokio::runtime::Handle;
@@ -60,11 +60,15 @@ impl Fleet {
     /// # Errors
     /// Every problem at once, each with its key and its origin.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        Fleet::load_with_files(sources).0
+    }
+
+    /// As [`load`](Self::load), with the files that were there.
+    pub(super) fn load_with_files(sources: &Sources) -> (Result<Self, ConfigError>, Vec<PathBuf>) {
         let mut problems = Vec::new();
         let loaded = load(sources, &Fleet::schema(), &mut problems);
         let fleet = Fleet::of(&loaded, &mut problems);
-        ConfigError::unless_empty(problems)?;
-        Ok(fleet.unwrap_or_default())
+        (ConfigError::unless_empty(problems).map(|()| fleet.unwrap_or_default()), loaded.files)
     }
 
     /// The fleet in settings that were loaded by [`schema`](Self::schema), for a program that reads its own settings from them
