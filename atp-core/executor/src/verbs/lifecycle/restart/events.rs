@@ -15,6 +15,9 @@ use crate::policy::Policy;
 /// request and see its result.
 const WATCH_SHARE: u32 = 2;
 
+/// Why it is not known whether a VM has restarted that had not when it was looked at.
+const NOT_YET: &str = "it had not restarted when it was last looked at";
+
 /// How a restart ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RestartEnd {
@@ -97,7 +100,7 @@ pub(super) async fn wait_for_end<F: Future<Output = Seen>>(
                     Seen::Stopped => return RestartEnd::Stopped,
                     // The host was watched before the look began: the item that said so would have interrupted it.
                     Seen::NotYet if is_watched => unknown = None,
-                    Seen::NotYet => {}
+                    Seen::NotYet => unknown = Some(NOT_YET.to_owned()),
                     Seen::Unclear(why) => unknown = Some(why),
                     Seen::CannotTell(why) => return RestartEnd::Unseen(why),
                 }
@@ -119,7 +122,8 @@ pub(super) async fn wait_for_end<F: Future<Output = Seen>>(
                 pause = policy.poll_initial;
             }
             Some(WatchItem::Missed { .. }) => {
-                unknown = Some(not_looked());
+                // A gap may be among what was missed.
+                (unknown, is_watched) = (Some(not_looked()), false);
                 pause = policy.poll_initial;
             }
             Some(WatchItem::Removed { .. }) | None => {
@@ -253,6 +257,19 @@ mod tests {
         let last = items().len() - 1;
         let (ended, took, looks_without) = ended(items().into_iter().take(last), &[Seen::NotYet]).await;
         assert_eq!((ended, took, looks_without), (RestartEnd::Late, MINUTE, looks));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gap_may_be_among_what_was_missed() {
+        let missed = || vec![(SECOND, WatchItem::Missed { count: 3 })];
+        let sees = [Seen::NotYet, Seen::NotYet, Seen::Restarted];
+        assert_eq!(ended(missed(), &sees).await.0, RestartEnd::Restarted);
+        let unseen = (RestartEnd::Unseen(NOT_YET.to_owned()), MINUTE);
+        let (ended_as, took, _) = ended(missed(), &[Seen::NotYet]).await;
+        assert_eq!((ended_as, took), unseen);
+        // The list of the VMs says that the host is watched.
+        let items = missed().into_iter().chain([(SECOND * 5, present())]);
+        assert_eq!(ended(items, &[Seen::NotYet]).await.0, RestartEnd::Late);
     }
 
     #[tokio::test(start_paused = true)]
