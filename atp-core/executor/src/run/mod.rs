@@ -20,6 +20,7 @@ mod waiting;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use atp_transport::HostId;
@@ -93,7 +94,7 @@ pub enum RunEvent {
 }
 
 /// The work of a run, called for each attempt at a target.
-type Work = Box<dyn Fn(Target, Attempt) -> BoxFuture<'static, Completion> + Send + Sync>;
+type Work = Arc<dyn Fn(Target, Attempt) -> BoxFuture<'static, Completion> + Send + Sync>;
 
 /// A run under way: a stream of its events.
 ///
@@ -153,7 +154,7 @@ where
     let deadline = spec.policy.deadline.map(|budget| Instant::now() + budget);
     let stop = stop::Stop::new(control.stop.clone(), control.abort.child_token(), deadline);
     let abort_on_drop = stop.abort().clone().drop_guard();
-    let work: Work = Box::new(move |target, attempt| Box::pin(work(target, attempt)));
+    let work: Work = Arc::new(move |target, attempt| Box::pin(work(target, attempt)));
     tokio::spawn(scheduler::run(spec, stop, sender, work));
     Run { _abort_on_drop: abort_on_drop, events }
 }

@@ -225,7 +225,7 @@ impl RunContext {
     }
 
     /// Repeats the work as long as that is needed and allowed.
-    async fn attempts(self: &Arc<Self>, target: &Target, started: Instant) -> (Completion, u32, Instant) {
+    async fn attempts(&self, target: &Target, started: Instant) -> (Completion, u32, Instant) {
         let own = started + self.policy.timeout;
         let deadline = self.stop.deadline().map_or(own, |of_run| of_run.min(own));
         let mut pause = self.policy.retry_initial;
@@ -250,14 +250,15 @@ impl RunContext {
         }
     }
 
-    async fn attempt(self: &Arc<Self>, target: &Target, deadline: Instant) -> (Completion, Instant) {
+    async fn attempt(&self, target: &Target, deadline: Instant) -> (Completion, Instant) {
         let (host, vm) = (target.host.clone(), target.vm().map(str::to_owned));
         let target_events = TargetEvents { events: self.events.clone(), host, vm };
         let attempt = Attempt::new(deadline, self.stop.requested().clone(), target_events);
-        let (context, given, handle) = (Arc::clone(self), target.clone(), attempt.clone());
-        // A task of its own contains a panic.
+        let (work, given, handle) = (Arc::clone(&self.work), target.clone(), attempt.clone());
+        // A task of its own contains a panic. It has no part of the run: work that blocks its thread cannot be ended, and a
+        // sender of events in it would keep the reader waiting for more.
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            let completion = (context.work)(given, handle).await;
+            let completion = work(given, handle).await;
             (completion, Instant::now())
         }));
         attempt.finish(task, self.policy.grace, self.stop.abort()).await

@@ -1,7 +1,7 @@
 //! What a run does, case by case.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use atp_executor::{
@@ -11,7 +11,7 @@ use atp_executor::{
 use atp_transport::{Effect, ErrorKind};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::{Gauge, policy, settled, spec, target, virtual_time};
 
@@ -153,6 +153,29 @@ fn work_that_is_cut_off_just_before_it_sends_never_sends() {
         assert_eq!(ended.recv().await, None, "the work has ended");
         assert_eq!((outcome.status, outcome.effect), (Status::Cancelled, Effect::None));
         assert!(!sent.load(Ordering::SeqCst), "it was sent all the same");
+    });
+}
+
+#[test]
+fn a_run_ends_although_work_that_was_given_up_blocks_its_thread() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    runtime.block_on(async {
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let released = Arc::new(Mutex::new(released));
+        let policy = Policy { timeout: Duration::from_millis(20), ..policy() };
+        let run = start(targets(1), policy, move |_, _| {
+            let released = Arc::clone(&released);
+            async move {
+                // Ends when the test drops the sender.
+                let _gone = released.lock().unwrap().recv();
+                Completion::ok(Effect::Done, None)
+            }
+        });
+        let outcomes = timeout(Duration::from_secs(60), run.outcomes()).await;
+        drop(release);
+        let outcomes = outcomes.expect("the run ends before its work does");
+        assert_eq!((outcomes.len(), outcomes[0].status), (1, Status::Timeout));
     });
 }
 
