@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atp_executor::{Data, Outcome, OutcomeError, Status};
+use atp_protocol::files::sync_written;
 use quick_xml::escape::escape;
 
 use crate::terminal;
@@ -86,7 +87,7 @@ impl Junit {
         self.cases.push(Case { of, text: case(outcome) });
     }
 
-    /// Writes the file.
+    /// Writes the file, and waits until it is on disk.
     ///
     /// # Errors
     /// It cannot be written.
@@ -101,7 +102,8 @@ impl Junit {
             format!("<testsuites name=\"atp\" {counts}>\n<testsuite name=\"{}\" {counts}>\n", self.suite);
         self.cases.iter().for_each(|case| text.push_str(&case.text));
         text.push_str("</testsuite>\n</testsuites>\n");
-        self.file.write_all(text.as_bytes())
+        self.file.write_all(text.as_bytes())?;
+        sync_written(&self.file, &self.path)
     }
 }
 

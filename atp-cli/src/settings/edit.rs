@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
+use atp_protocol::files::sync_written;
 use toml_edit::{Array, DocumentMut, Item, RawString, Table, Value};
 
 use crate::problem::Problem;
@@ -134,7 +135,7 @@ impl SettingsFile {
     /// owner stay.
     ///
     /// # Errors
-    /// It cannot be written; the old one is then still there.
+    /// It cannot be written, and then the old one is still there; or the disk does not take its name, which the error says.
     pub(crate) fn save(self) -> Result<(), Problem> {
         let text = self.document.to_string();
         // How a person laid out the file may be more than this can change; what is not TOML is never written.
@@ -150,6 +151,11 @@ impl SettingsFile {
             Problem::new(format!("{}: could not be written; it is as it was", self.path.display()))
                 .because(&error)
                 .hint("check the folder's permissions and free space")
+        })?;
+        let synced = File::open(&self.target).and_then(|file| sync_written(&file, &self.target));
+        synced.map_err(|error| {
+            let text = format!("{}: was changed, and may be gone after a loss of power", self.path.display());
+            Problem::new(text).because(&error).hint("check the disk")
         })
     }
 

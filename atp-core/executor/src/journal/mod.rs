@@ -20,6 +20,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use atp_protocol::files::sync_written;
 use atp_transport::{ErrorKind, Hint};
 use tokio::sync::{mpsc, oneshot};
 
@@ -181,12 +182,11 @@ impl Journal {
         let (file, name) = blocking(move || {
             let name = path.display().to_string();
             let file = make(&path, &name)?;
-            if let Err(source) = write(&file, head.as_bytes()) {
+            if let Err(source) = write(&file, head.as_bytes()).and_then(|()| sync_written(&file, &path)) {
                 // Nothing was started, and an incomplete head would be in the way of the next try.
                 let _ = fs::remove_file(&path);
                 return Err(failed(&name, source));
             }
-            sync_folder(&path);
             Ok((file, name))
         })
         .await?;
@@ -335,12 +335,6 @@ fn lock(file: &File, path: &str) -> Result<(), JournalError> {
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
         Err(TryLockError::Error(error)) => Err(cannot("locked", path, error)),
     }
-}
-
-/// Syncs the folder, so that the file's name survives a loss of power if the filesystem supports that.
-fn sync_folder(path: &Path) {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let _ = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
 }
 
 fn cannot(doing: &'static str, path: &str, source: io::Error) -> JournalError {

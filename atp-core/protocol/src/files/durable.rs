@@ -48,6 +48,25 @@ pub(super) fn put_in_place(
     })
 }
 
+/// Waits until the disk has the bytes of a file that was written, and its name. For what is not a regular file, such as a
+/// pipe, there is nothing to wait for.
+///
+/// # Errors
+/// The disk does not take them. The file is there, and may be gone after a loss of power.
+///
+/// It blocks, for as long as the disk does.
+pub fn sync_written(file: &File, path: &Path) -> io::Result<()> {
+    sync_written_by(file, path, File::sync_all)
+}
+
+fn sync_written_by(file: &File, path: &Path, sync: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
+    if !file.metadata()?.is_file() {
+        return Ok(());
+    }
+    sync(file)?;
+    sync_folder(&File::open(folder_of(path))?, sync)
+}
+
 /// Creates a folder and its missing parents. The name of each is on disk when this returns.
 pub(super) fn make_folder(folder: &Path, sync: &impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
     if folder.is_dir() {
@@ -109,6 +128,21 @@ mod tests {
     /// Fails for folders only.
     fn fail_for_folders(file: &File) -> io::Result<()> {
         if file.metadata()?.is_dir() { Err(ErrorKind::Other.into()) } else { Ok(()) }
+    }
+
+    #[test]
+    fn of_a_file_that_was_written_the_bytes_and_the_name_are_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        fs::write(&path, "written").unwrap();
+        let synced = Synced::watching(&path);
+        let file = File::open(&path).unwrap();
+        sync_written_by(&file, &path, |file| synced.sync(file)).unwrap();
+        let expected = [&path, folder.path()].map(|path| (inode(path), "written".to_owned()));
+        assert_eq!(*synced.seen.borrow(), expected);
+        assert!(sync_written_by(&file, &path, fail_for_folders).is_err());
+        // A device cannot be synced, and need not be.
+        sync_written_by(&File::open("/dev/null").unwrap(), "/dev/null".as_ref(), |_| panic!()).unwrap();
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 pub use crate::digest::{Digest, InvalidDigest};
 pub use crate::error::FileError;
-pub use durable::write_in_place;
+pub use durable::{sync_written, write_in_place};
 pub(crate) use handle::{Chunk, Reader};
 pub use list::{Entry, FileInfo, FileKind, list, stat};
 pub use pull::{Pull, Pulled};
