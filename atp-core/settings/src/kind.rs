@@ -2,7 +2,7 @@
 
 use config::{Value, ValueKind};
 
-use super::duration::parse_duration;
+use super::duration::{parse_duration, parse_positive_duration};
 
 /// What a value is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,10 +90,11 @@ impl Kind {
                 value.clone().into_float().ok().map(Into::into)
             }
             (Kind::Number, _) => spelled?.parse::<f64>().ok().map(Into::into),
-            (Kind::Duration | Kind::Timeout, _) => parse_duration(text?.trim())
-                .ok()
-                .filter(|duration| *self == Kind::Duration || !duration.is_zero())
-                .map(|duration| humantime::format_duration(duration).to_string().into()),
+            (Kind::Duration | Kind::Timeout, _) => {
+                let parse = if *self == Kind::Timeout { parse_positive_duration } else { parse_duration };
+                let duration = parse(text?.trim()).ok()?;
+                Some(humantime::format_duration(duration).to_string().into())
+            }
             (Kind::Text, _) => text.map(Into::into),
             (Kind::TextList, ValueKind::Array(items)) => {
                 let is_text = |item: &Value| matches!(item.kind, ValueKind::String(_));
