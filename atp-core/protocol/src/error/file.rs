@@ -72,10 +72,11 @@ pub enum FileError {
         /// The path on this machine.
         path: PathBuf,
     },
-    /// The file at a path on this machine does not belong to this transfer, and stays as it is.
+    /// The file at a path on this machine, or at that of the partial file in the guest, does not belong to this transfer, and
+    /// stays as it is.
     #[error("cannot write to {}: it is {found}", path.display())]
     Occupied {
-        /// The path on this machine.
+        /// The path.
         path: PathBuf,
         /// What is there, such as `a symbolic link`.
         found: String,

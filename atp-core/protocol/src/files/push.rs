@@ -19,6 +19,11 @@ use crate::error::{ProtocolError, Result};
 
 /// Determines the destination, `$1`, or `$2` in that folder, and creates the partial file that ends in `$3`, readable
 /// by its owner only. Prints both paths, each ended by NUL, and the size of the partial file.
+///
+/// The name of the partial file can be guessed, and the folder may be one that others write to, as `/tmp` is. So the file is
+/// made only if nothing is at that name (`set -C` opens with `O_EXCL`, which follows no link), and what is there is refused if
+/// it is not a regular file of the agent's user with one name (exit code [`OCCUPIED`]): a link, or a second name, may lead to
+/// a file of the system. `ls -n` prints the type, the number of names and the owner first, on every system.
 const PREPARE: &str = r#"t=$1
 [ ! -L "$t" ] || t=$(readlink -f "$t") || exit 3
 [ ! -d "$t" ] || t=${t%/}/$2
@@ -27,12 +32,19 @@ case $t in */) exit 3;; esac
 folder=${t%/*}/
 [ -d "$folder" ] || exit 3
 part=$folder.atp-$3.part
-[ -f "$part" ] || (umask 077 && : >"$part") || exit 1
+[ -e "$part" ] || [ -L "$part" ] || (umask 077 && set -C && : >"$part") || exit 1
+own=$(id -u) && found=$(ls -nd "$part") || exit 1
+is_own() { case $1/$2/$3 in -*/1/"$own") ;; *) return 1;; esac; }
+set -f
+is_own $found || { printf '%s' "$part"; exit 8; }
 printf '%s\0%s\0' "$t" "$part"
 wc -c <"$part""#;
 
-/// Empties a file.
-const EMPTY: &str = r#": >"$1""#;
+/// The exit code if something else than a partial file is at its name, whose path is printed.
+const OCCUPIED: i32 = 8;
+
+/// Empties a file, and nothing that a link leads to.
+const EMPTY: &str = r#"[ ! -L "$1" ] && : >"$1""#;
 
 /// Gives the partial file `$1` the mode `$3` and the name `$2`, if that is still not a folder. Both names are in one
 /// folder, so `mv` only renames.
@@ -286,7 +298,13 @@ impl Push {
     async fn prepare(&self, carrier: &impl Carrier, deadline: Instant) -> Result<Places> {
         let key = self.key();
         let parameters = [self.destination.as_str(), &self.source.name, &key];
-        let stdout = script::run(carrier, PREPARE, &parameters, "write to", deadline).await?;
+        let output = script::output(carrier, PREPARE, &parameters, deadline).await?;
+        if output.exit_code == Some(OCCUPIED) {
+            let path = String::from_utf8_lossy(&output.stdout).into_owned().into();
+            let found = "not a regular file of the agent's user with one name".to_owned();
+            return Err(FileError::Occupied { path, found }.into());
+        }
+        let stdout = script::checked(output, "write to", &self.destination)?;
         parse_places(&stdout).ok_or_else(|| {
             let detail = "the guest's shell does not print the requested format";
             ProtocolError::invalid_answer("guest-exec", detail)

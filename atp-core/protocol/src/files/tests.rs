@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::fs;
 use std::future::Future;
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,6 +114,36 @@ async fn a_push_that_stops_before_its_last_step_changes_nothing() {
     }
     assert_eq!(fs::read(&pushing.destination).unwrap(), b"old");
     assert_eq!(names(pushing.folder.path()).len(), 2, "the copy is there, beside it");
+}
+
+#[tokio::test]
+async fn what_others_put_at_the_name_of_the_partial_file_is_neither_followed_nor_changed() {
+    for planted in ["link", "dangling", "second name", "fifo", "folder"] {
+        let (guest, pushing) = (LocalGuest::default(), Pushing::new());
+        let (victim, mut push) = (pushing.folder.path().join("victim"), pushing.push());
+        let partial = pushing.folder.path().join(push.partial_name());
+        fs::write(&victim, "precious").unwrap();
+        match planted {
+            "link" => symlink(&victim, &partial).unwrap(),
+            "dangling" => symlink(pushing.folder.path().join("new"), &partial).unwrap(),
+            "second name" => fs::hard_link(&victim, &partial).unwrap(),
+            "fifo" => {
+                let made = std::process::Command::new("mkfifo").arg(&partial).status().unwrap();
+                assert!(made.success());
+            }
+            _ => fs::create_dir(&partial).unwrap(),
+        }
+        let error = push.run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+        assert_eq!(
+            (error.kind().as_str(), error.effect()),
+            ("path-occupied", Effect::None),
+            "{planted}: {error}"
+        );
+        assert!(error.to_string().contains(partial.to_str().unwrap()), "{planted}: {error}");
+        assert_eq!(fs::read(&victim).unwrap(), b"precious", "{planted}");
+        assert!(!pushing.folder.path().join("new").exists(), "{planted}");
+        assert_eq!(fs::read(&pushing.destination).unwrap(), b"old", "{planted}");
+    }
 }
 
 #[tokio::test]
@@ -275,7 +305,7 @@ async fn a_pull_does_not_write_through_a_link_at_its_partial_path() {
     let (guest, pulling) = (LocalGuest::default(), Pulling::new());
     let other = pulling.here.join("other");
     let links: [fn(&Path, &Path) -> std::io::Result<()>; 2] =
-        [|from, to| std::os::unix::fs::symlink(from, to), |from, to| fs::hard_link(from, to)];
+        [|from, to| symlink(from, to), |from, to| fs::hard_link(from, to)];
     for link in links {
         fs::write(&other, "precious").unwrap();
         let mut pull = pulling.pull();
@@ -312,14 +342,14 @@ async fn a_pull_to_a_path_that_is_not_a_file_is_refused_before_it_begins() {
     assert!(std::process::Command::new("mkfifo").arg(&copy).status().unwrap().success());
     refused("a FIFO").await;
     fs::remove_file(&copy).unwrap();
-    std::os::unix::fs::symlink("/dev/null", &copy).unwrap();
+    symlink("/dev/null", &copy).unwrap();
     refused("a device").await;
     fs::remove_file(&copy).unwrap();
 
     // A link to a file is replaced, and the file stays as it is.
     let other = pulling.here.join("../other");
     fs::write(&other, "precious").unwrap();
-    std::os::unix::fs::symlink(&other, &copy).unwrap();
+    symlink(&other, &copy).unwrap();
     pulling.pull().run(&guest, soon(), &mut |_| {}).await.unwrap();
     pulling.assert_there();
     assert!(!copy.is_symlink());
