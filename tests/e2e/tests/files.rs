@@ -260,6 +260,30 @@ fn a_copy_that_times_out_leaves_the_old_content() {
 }
 
 #[test]
+fn what_others_put_at_the_partial_files_name_in_the_guest_is_not_followed() {
+    let bed = bed();
+    let original = folder("planted").join("original");
+    fs::write(&original, "new").unwrap();
+    let source = Arc::new(Source::from_bytes("original", *b"new", 0o600));
+    let partial = Push::new(source, "/tmp/copy", TransferPolicy::default()).partial_name();
+    let sh = |line: &str| bed.run(&["exec", "h1/vm1", "--", "sh", "-c", line]);
+    let copy = || bed.run(&["cp", original.to_str().unwrap(), "h1/vm1:/tmp/copy"]);
+    for plant in
+        ["ln -s victim", "ln -s missing", "ln victim", "mkdir", "touch other; chown 4242 other; mv other"]
+    {
+        sh(&format!("cd /tmp && echo precious > victim && {plant} {partial}")).exits_with(0);
+        let run = copy();
+        assert_eq!(run.exits_with(1).brief(), ["h1/vm1 failed none path-occupied"], "{plant}");
+        let message = run.outcome("h1/vm1").error.unwrap().message;
+        assert!(message.contains(&format!("/tmp/{partial}")), "{plant}: {message}");
+        let left = sh(&format!("cd /tmp && cat victim && ls -d missing copy; rm -r victim {partial}"));
+        assert_eq!(left.outcome("h1/vm1").stream("stdout"), "precious\n", "{plant}");
+    }
+    copy().exits_with(0);
+    assert_eq!(sh("cat /tmp/copy; rm /tmp/copy").outcome("h1/vm1").stream("stdout"), "new");
+}
+
+#[test]
 fn files_of_several_vms_have_separate_paths() {
     let bed = bed();
     let folder = folder("several");
