@@ -131,6 +131,18 @@ fn a_loss_of_power_spoils_the_last_batch_and_no_other() {
 }
 
 #[test]
+fn a_batch_without_its_seal_is_damaged_if_another_one_follows() {
+    let ends = ends(&WHOLE);
+    for edges in ends.windows(2) {
+        let end = edges[1];
+        let seal = WHOLE[..end - 1].iter().rposition(|&byte| byte == b'\n').unwrap() + 1;
+        let bytes = [&WHOLE[..seal], &WHOLE[end..]].concat();
+        let known = kept(&WHOLE[..edges[0]]);
+        assert_eq!(kept(&bytes), if end == WHOLE.len() { known } else { lost(known) }, "up to {end}");
+    }
+}
+
+#[test]
 fn that_nothing_was_started_is_reported_only_if_nothing_was() {
     let head = ends(&WHOLE)[0];
     let first_line = WHOLE.iter().position(|&byte| byte == b'\n').unwrap();
