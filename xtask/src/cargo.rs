@@ -34,8 +34,17 @@ pub(crate) fn cargo() -> Command {
 /// Builds the binaries of these packages in the dev profile, as this one: an optimised build takes longer than it
 /// saves.
 pub(crate) fn build(packages: &[&str]) -> Result<()> {
+    build_with(&[], packages)
+}
+
+/// Builds the binaries of these packages in the release profile.
+pub(crate) fn build_released(packages: &[&str]) -> Result<()> {
+    build_with(&["--release"], packages)
+}
+
+fn build_with(arguments: &[&str], packages: &[&str]) -> Result<()> {
     let mut command = cargo();
-    command.args(["build", "--quiet", "--bins"]);
+    command.args(["build", "--quiet", "--bins"]).args(arguments);
     command.args(packages.iter().flat_map(|package| ["--package", package]));
     let status = command.status().map_err(|error| format!("cannot run cargo: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("`cargo build` of {} failed", packages.join(", "))) }

@@ -21,7 +21,8 @@ Usage: cargo xtask COMMAND
   test [ARGS…]      run every test; ARGS go to `cargo test --workspace`
   bench [PART…]     measure the cost of ATP: pool, scrape, rate, event-loop, hosts, protocol, peers, or all
   testbed ARGS…     manage hosts and guests for tests: up, status, down, … (see `testbed --help`)
-  fleet ARGS…       simulate thousands of hosts for tests: up, report, fault, heal (see `fleet --help`)
+  fleet ARGS…       simulate thousands of hosts for tests: up, report, fault, heal (see `fleet --help`);
+                    `fleet --release` optimises it, for measurements
   structure         find files that import each other in a circle
   features          compile each crate without its features and with each alone
   ci                run all checks that must pass before a change is merged
@@ -76,7 +77,16 @@ fn testbed(arguments: &[OsString]) -> Result<ExitCode> {
     cargo::exec(&cargo::binary("testbed")?, arguments)
 }
 
+/// Runs a simulated fleet. `--release` before its own arguments optimises it, for measurements.
 fn fleet(arguments: &[OsString]) -> Result<ExitCode> {
-    cargo::build(&["atp-fleet"])?;
-    cargo::exec(&cargo::binary("fleet")?, arguments)
+    match arguments.split_first() {
+        Some((first, rest)) if first == "--release" => {
+            cargo::build_released(&["atp-fleet"])?;
+            cargo::exec(&cargo::released("fleet")?, rest)
+        }
+        _ => {
+            cargo::build(&["atp-fleet"])?;
+            cargo::exec(&cargo::binary("fleet")?, arguments)
+        }
+    }
 }

@@ -1,12 +1,12 @@
 //! The daemon's side of one connection. One task, no lock but the host's, no allocation beyond the payloads.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 
-use atp_rpc::frame::{Frame, FrameCodec, Header};
+use atp_rpc::frame::{Frame, FrameCodec, Header, MAX_CHUNK};
 use atp_rpc::numbers::{Kind, Program, Status, procedure};
 use atp_rpc::xdr;
 use bytes::BytesMut;
@@ -17,7 +17,7 @@ use tokio_util::codec::{Decoder, Encoder};
 use crate::calls::{self, Answer};
 use crate::event::Event;
 use crate::host::{Host, Parked, Presence, Signal, Stop};
-use crate::session::Session;
+use crate::session::{Opening, Session};
 
 /// Room that is made for each read, bytes. Small, because an idle connection keeps it.
 const READ: usize = 2 * 1024;
@@ -63,6 +63,12 @@ impl Ord for LateReply {
     }
 }
 
+/// What an open stream does with what it gets.
+enum Stream {
+    SendsBack,
+    Drops,
+}
+
 struct Link {
     host: Arc<Host>,
     session: Session,
@@ -74,6 +80,8 @@ struct Link {
     late: BinaryHeap<Late>,
     next_late: u64,
     parked: Vec<Parked>,
+    /// Open streams, by program, procedure and serial.
+    streams: HashMap<(u32, i32, u32), Stream>,
     /// Replies in `out`.
     unflushed: usize,
     presence: Presence,
@@ -100,6 +108,7 @@ pub(crate) async fn serve(
         late: BinaryHeap::new(),
         next_late: 0,
         parked: Vec::new(),
+        streams: HashMap::new(),
         unflushed: 0,
         presence: host.presence(now),
         heard: now,
@@ -222,8 +231,7 @@ impl Link {
                 let answer = calls::call(&self.host, &mut self.session, &frame, now);
                 self.answer(frame, answer, now)
             }
-            // Of a stream that has ended.
-            (_, Kind::Stream) => Ok(()),
+            (_, Kind::Stream) => self.stream(frame, now),
             _ => Err(End::Close),
         }
     }
@@ -231,6 +239,9 @@ impl Link {
     fn answer(&mut self, frame: Frame, answer: Answer, now: Instant) -> Result<(), End> {
         if answer.cut {
             return Err(End::Reset);
+        }
+        if let Some(opening) = self.session.opening.take() {
+            return self.open_stream(frame.header, answer, opening, now);
         }
         let mut delay = answer.delay;
         let (status, payload) = match answer.outcome {
@@ -256,6 +267,45 @@ impl Link {
         self.late.push(Reverse((now + delay, self.next_late, LateReply(header, payload))));
         self.next_late += 1;
         Ok(())
+    }
+
+    /// Replies to a call that opens a stream, and sends what comes down it. However slow the host is, that is at once.
+    fn open_stream(
+        &mut self,
+        call: Header,
+        answer: Answer,
+        opening: Opening,
+        now: Instant,
+    ) -> Result<(), End> {
+        let Ok(payload) = answer.outcome else { return Err(End::Close) };
+        self.send(Header { kind: Kind::Reply, ..call }, &payload, now)?;
+        let stream = match opening {
+            Opening::Echo => Stream::SendsBack,
+            Opening::Picture(picture) => {
+                let header = Header { kind: Kind::Stream, status: Status::Continue, ..call };
+                // Nothing is the end.
+                for chunk in picture.chunks(MAX_CHUNK).chain([&[][..]]) {
+                    self.send(header, chunk, now)?;
+                }
+                Stream::Drops
+            }
+        };
+        self.streams.insert((call.program.0, call.procedure, call.serial), stream);
+        Ok(())
+    }
+
+    /// Takes a piece of a stream, or its end. Late ones of a stream that is over are dropped.
+    fn stream(&mut self, frame: Frame, now: Instant) -> Result<(), End> {
+        let key = (frame.header.program.0, frame.header.procedure, frame.header.serial);
+        match (self.streams.get(&key), frame.header.status) {
+            (None, _) | (Some(Stream::Drops), Status::Continue) => Ok(()),
+            (Some(Stream::SendsBack), Status::Continue) if frame.payload.is_empty() => Ok(()),
+            (Some(Stream::SendsBack), Status::Continue) => self.send(frame.header, &frame.payload, now),
+            (Some(_), Status::Ok | Status::Error) => {
+                self.streams.remove(&key);
+                self.send(Header { status: Status::Ok, ..frame.header }, &[], now)
+            }
+        }
     }
 
     /// Sends a message, through the network if that takes time.

@@ -8,7 +8,7 @@ use crate::vm::{MEMORY_KIB, Vm, state};
 /// The version that QEMU tells.
 const VERSION: (u32, u32, u32) = (7, 2, 0);
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "cont",
     "human-monitor-command",
     "inject-nmi",
@@ -24,6 +24,7 @@ const COMMANDS: [&str; 17] = [
     "query-uuid",
     "query-version",
     "quit",
+    "send-key",
     "stop",
     "system_powerdown",
 ];
@@ -53,7 +54,7 @@ pub(crate) fn command(vm: &mut Vm, name: &str, id: &Value, now: tokio::time::Ins
     };
     let value = match name {
         "stop" | "cont" | "system_reset" | "system_powerdown" | "quit" | "inject-nmi"
-        | "input-send-event" => {
+        | "input-send-event" | "send-key" => {
             json!({})
         }
         "query-status" => {

@@ -13,6 +13,17 @@ pub(crate) struct Session {
     pub(crate) is_closed: bool,
     pub(crate) registrations: Vec<Registration>,
     pub(crate) next_callback: i32,
+    /// The stream that the call under way has opened.
+    pub(crate) opening: Option<Opening>,
+}
+
+/// A stream that is to be opened.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    /// Sends back what it gets.
+    Echo,
+    /// Sends these bytes, and then ends.
+    Picture(Vec<u8>),
 }
 
 impl Session {

@@ -164,3 +164,34 @@ async fn a_network_takes_its_time_for_each_call_and_lets_them_overlap() {
     assert!(three.0.is_ok() && three.1.is_ok() && three.2.is_ok());
     assert_eq!(started.elapsed(), 2 * rtt);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_sends_back_what_it_gets_until_it_is_finished() {
+    let fleet = fleet(FleetOptions::default());
+    let c = connect(&fleet, 1).await;
+    let vm = vm1(&c).await;
+    let open = async || c.open_channel(&vm, Some("org.example.0"), 0, 1 << 20).await.unwrap();
+    let mut channel = open().await;
+    for text in ["one", "two"] {
+        channel.send(text.into()).await.unwrap();
+        assert_eq!(channel.recv().await.unwrap().unwrap(), text);
+    }
+    channel.finish().await.unwrap();
+    open().await.abort().await.unwrap();
+    assert_eq!(c.hostname().await.unwrap(), "h1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_screenshot_is_a_picture() {
+    let fleet = fleet(FleetOptions::default());
+    let c = connect(&fleet, 1).await;
+    let (mime, mut stream) = c.screenshot(&vm1(&c).await, 0, 1 << 20).await.unwrap();
+    assert_eq!(mime.as_deref(), Some("image/x-portable-pixmap"));
+    let mut picture = Vec::new();
+    while let Some(chunk) = stream.recv().await.unwrap() {
+        picture.extend(chunk);
+    }
+    stream.finish().await.unwrap();
+    assert!(picture.starts_with(b"P6\n16 16\n255\n"));
+    assert_eq!(picture.len(), 13 + 16 * 16 * 3);
+}

@@ -5,5 +5,6 @@ mod bed;
 mod calls;
 mod faults;
 mod limits;
+mod once;
 mod process;
 mod virsh;

@@ -49,6 +49,10 @@ async fn virsh_sees_hosts_and_vms() {
         assert!(info.iter().any(|found| found == line), "{line} in {info:?}");
     }
     assert!(virsh(uri, &["dumpxml", "vm3"]).await.unwrap().contains("<name>vm3</name>"));
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("vm1.ppm");
+    virsh(uri, &["screenshot", "vm1", &picture.display().to_string()]).await.unwrap();
+    assert!(std::fs::read(picture).unwrap().starts_with(b"P6\n16 16\n"));
     assert!(virsh(uri, &["dominfo", "nope"]).await.unwrap_err().contains("failed to get domain 'nope'"));
 }
 
