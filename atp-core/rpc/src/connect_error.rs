@@ -111,6 +111,12 @@ pub enum ConnectFailure {
         /// Where one was looked for.
         tried: Vec<PathBuf>,
     },
+    /// The user's own daemon does not run and is not installed.
+    #[error("no daemon of the user runs, and none is installed: looked for {}", tried.join(", "))]
+    NoDaemon {
+        /// The daemons that were looked for.
+        tried: Vec<String>,
+    },
     /// A file that is needed cannot be read, or holds something else.
     #[error("{}: {reason}", path.display())]
     File {

@@ -1,6 +1,7 @@
 //! Ways to a daemon: each gives a byte stream that the protocol is spoken over.
 
 mod command;
+mod session;
 mod stderr;
 mod tcp;
 mod tls;
@@ -53,7 +54,7 @@ pub(crate) async fn dial(
             let socket = tcp::connect(uri, tls::PORT, progress).await?;
             Ok(Dialled::new(tls::negotiate(socket, uri, progress).await?, true))
         }
-        Transport::Unix => Ok(Dialled::new(unix::connect(uri, options.read_only).await?, true)),
+        Transport::Unix => Ok(Dialled::new(unix::connect(uri, options.read_only, progress).await?, true)),
         Transport::Ssh => command::ssh(uri, options, progress),
         Transport::Ext => command::ext(uri, progress),
     }

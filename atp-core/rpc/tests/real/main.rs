@@ -6,5 +6,6 @@ mod commands;
 mod daemon;
 mod events;
 mod sasl;
+mod session;
 mod tls;
 mod wire;
