@@ -25,7 +25,7 @@ pub(super) fn may_start() -> bool {
 ///
 /// A daemon that was started stays when the future is dropped. Two that are started at once are no problem: each holds
 /// a lock on its own file, and one of them ends.
-pub(super) async fn start(daemons: &[String], progress: &Progress) -> Result<(), ConnectFailure> {
+pub(super) async fn start(daemons: &[String], progress: &Progress<'_>) -> Result<(), ConnectFailure> {
     progress.set(Stage::Command);
     let Some(program) = daemons.iter().find_map(|daemon| find(daemon)) else {
         return Err(ConnectFailure::NoDaemon { tried: daemons.to_vec() });

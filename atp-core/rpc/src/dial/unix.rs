@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(super) async fn connect(
     uri: &Uri,
     read_only: bool,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> Result<UnixStream, ConnectFailure> {
     let of_user = is_of_user(uri);
     let folder = if of_user { user_folder()? } else { SYSTEM.into() };

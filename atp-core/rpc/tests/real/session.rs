@@ -144,7 +144,7 @@ fn a_daemon_that_does_not_start_says_why() {
         // A socket that is named is taken as it is.
         let named = format!("{URI}?socket={}/none", folder.display());
         assert!(matches!(open(&named).await, ConnectFailure::NoSocket { .. }));
-        fs::set_permissions(folder.join("run"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(folder.join("run"), fs::Permissions::from_mode(0o000)).unwrap();
         match open(URI).await {
             ConnectFailure::Dial { source, .. } => {
                 assert_eq!(source.kind(), std::io::ErrorKind::PermissionDenied);
