@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 use crate::Result;
 
 /// `libvirt-daemon`, not `libvirt-daemon-system`: the testbed needs only the programs and drivers, and the latter
-/// would start a daemon of the machine and install systemd units.
-const PACKAGES: [&str; 11] = [
+/// would start a daemon of the machine and install systemd units. `openssh-server` for tests that run sshd themselves, on loopback: there is no package
+/// of the program alone.
+const PACKAGES: [&str; 13] = [
     "gcc",
     "iproute2",
     "iptables",
@@ -17,6 +18,8 @@ const PACKAGES: [&str; 11] = [
     "libvirt-clients",
     "libvirt-daemon",
     "libvirt-dev",
+    "openssh-client",
+    "openssh-server",
     "pkg-config",
     "qemu-system-x86",
     "sasl2-bin",

@@ -7,7 +7,7 @@ use atp_rpc::{ConnectFailure, ConnectOptions, Connection, EndReason, Stage};
 
 use crate::daemon::Daemon;
 
-fn script(folder: &Path, name: &str, text: &str) -> PathBuf {
+pub(crate) fn script(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
     fs::write(&path, text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -18,7 +18,7 @@ fn script(folder: &Path, name: &str, text: &str) -> PathBuf {
 const SSH: &str = "#!/bin/sh\nfor last; do :; done\nexec sh -c \"$last\"\n";
 
 /// A netcat, as far as it is needed.
-const NETCAT: &str = r#"#!/usr/bin/perl
+pub(crate) const NETCAT: &str = r#"#!/usr/bin/perl
 use IO::Socket::UNIX; use IO::Select;
 exit 0 if $ARGV[0] eq '-h';
 my $s = IO::Socket::UNIX->new(Peer => $ARGV[-1]) or die "cannot connect: $!\n";
@@ -41,7 +41,7 @@ fn processes(word: &str) -> Vec<String> {
     lines.collect()
 }
 
-async fn eventually_none(word: &str) {
+pub(crate) async fn eventually_none(word: &str) {
     let start = Instant::now();
     while !processes(word).is_empty() {
         assert!(start.elapsed() < Duration::from_secs(30), "{:?}", processes(word));

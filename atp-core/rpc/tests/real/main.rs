@@ -7,5 +7,6 @@ mod daemon;
 mod events;
 mod sasl;
 mod session;
+mod ssh;
 mod tls;
 mod wire;
