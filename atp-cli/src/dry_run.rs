@@ -27,7 +27,7 @@ pub(crate) fn report(plan: Plan, report: &mut Report<'_>) {
             vm: target.vm().map(str::to_owned),
             uuid: target.uuid(),
             host: Some(target.host),
-            op,
+            op: op.into(),
             status,
             effect: Effect::None,
             attempts: 0,

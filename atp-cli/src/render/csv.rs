@@ -44,7 +44,7 @@ fn outcome_row(columns: Columns, outcome: &Outcome) -> String {
         outcome.host.as_ref().map_or("", |host| host.as_str()).into(),
         outcome.vm.as_deref().unwrap_or_default().into(),
         outcome.uuid.map(|uuid| uuid.to_string()).unwrap_or_default().into(),
-        outcome.op.into(),
+        outcome.op.as_ref().into(),
         outcome.status.as_str().into(),
         outcome.effect.as_str().into(),
         outcome.attempts.to_string().into(),

@@ -9,7 +9,7 @@ pub(crate) fn outcome(vm: Option<&str>) -> Outcome {
         host: Some("h1".parse().unwrap()),
         vm: vm.map(str::to_owned),
         uuid: None,
-        op: "exec",
+        op: "exec".into(),
         status: Status::Ok,
         effect: Effect::Done,
         attempts: 1,

@@ -80,6 +80,7 @@ impl Junit {
         let of = Outcome {
             host: outcome.host.clone(),
             vm: outcome.vm.clone(),
+            op: outcome.op.clone(),
             data: None,
             error: None,
             ..*outcome

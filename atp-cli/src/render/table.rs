@@ -79,7 +79,7 @@ pub(crate) fn dry_run(outcomes: &[Outcome]) -> String {
             _ => NOTHING,
         };
         let would = match (outcome.status, &outcome.error) {
-            (Status::Skipped, None) => outcome.op.to_owned(),
+            (Status::Skipped, None) => outcome.op.to_string(),
             (Status::Skipped, Some(error)) => format!("fail: {}", error.kind),
             (Status::Unchanged, _) => "do nothing".to_owned(),
             _ => status(outcome),

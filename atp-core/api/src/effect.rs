@@ -1,12 +1,13 @@
 //! What a piece of work did to its target, as far as we know.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Whether anything happened on the far side.
 ///
 /// Every error of ATP answers this question, because it decides whether the work may be repeated: work
 /// whose effect is [`Unknown`](Effect::Unknown) is never retried by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Effect {
     /// Nothing reached the target.

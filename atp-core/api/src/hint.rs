@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a person can try about a failure.
@@ -11,15 +12,17 @@ use serde::{Deserialize, Serialize};
 /// A hint that names something a front end has words of its own for, such as a command or an option, has an id: a stable
 /// word by which the front end finds them. Its text, which it dereferences to, is for those that have none, and is in plain
 /// words that suit every front end. A hint without an id is serialised as its text alone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "Form", into = "Form")]
+#[schemars(with = "Form")]
 pub struct Hint {
     id: Option<Cow<'static, str>>,
     text: Cow<'static, str>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(inline)]
 enum Form {
     Plain(Cow<'static, str>),
     Named { id: Cow<'static, str>, text: Cow<'static, str> },

@@ -2,6 +2,7 @@
 
 use std::str::FromStr as _;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
@@ -11,7 +12,18 @@ use crate::hint::Hint;
 ///
 /// A word that this version does not know is read as [`Unknown`](Self::Unknown).
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Display, EnumString, IntoStaticStr, VariantArray,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    JsonSchema,
+    Display,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
 )]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]

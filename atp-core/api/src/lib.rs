@@ -20,13 +20,27 @@
 //! - **Kind**: a stable word that says which failure it is, for programs to match on.
 //! - **Hint**: what a person can try. It is a value; each front end puts it into words of its own.
 
+mod data;
+pub mod domain;
 mod effect;
+mod encoding;
+mod error;
 mod hint;
+mod host_id;
 mod kind;
+mod outcome;
 
+pub use data::{
+    Address, Data, Diagnosis, ExecReport, FileReport, Finding, GuestReport, HostReport, Interface, OsReport,
+    ScenarioReport, ScreenshotReport, StepReport, Stream, Verdict, VmReport, WaitReport,
+};
 pub use effect::Effect;
+pub use encoding::{TextEncoding, UnknownEncoding};
+pub use error::{LibvirtCode, OutcomeError};
 pub use hint::Hint;
+pub use host_id::{HostId, InvalidHostId};
 pub use kind::ErrorKind;
+pub use outcome::{Outcome, Status, millis};
 
 /// The version of these types. It grows when a type changes in a way that a reader of the version before cannot read.
 pub const VERSION: u32 = 1;

@@ -1,157 +1,31 @@
-//! What went wrong with a target, as data: a stable kind, a message, a hint, and the causes underneath.
+//! An error in one line.
 
 use std::error::Error;
 
-use atp_protocol::ProtocolError;
-use atp_transport::{ErrorKind, Hint, LibvirtError, TransportError};
-use serde::{Deserialize, Serialize};
-
-/// The error of an [`Outcome`](crate::Outcome).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OutcomeError {
-    /// A stable kebab-case word, for programs to match on.
-    pub kind: ErrorKind,
-    /// What went wrong, in one sentence without its causes.
-    pub message: String,
-    /// What a person can try.
-    pub hint: Option<Hint>,
-    /// Whether the same work may succeed later. Whether repeating it is safe is another question: see the outcome's effect.
-    pub retryable: bool,
-    /// libvirt's error numbers, where libvirt raised the error.
-    pub libvirt: Option<LibvirtCode>,
-    /// The causes, nearest first. None repeats the message before it.
-    pub causes: Vec<String>,
-}
-
-/// An error of libvirt by its numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LibvirtCode {
-    /// `virErrorNumber`.
-    pub code: u32,
-    /// `virErrorDomain`.
-    pub domain: u32,
-}
-
-impl From<&LibvirtError> for LibvirtCode {
-    fn from(error: &LibvirtError) -> Self {
-        LibvirtCode { code: error.code, domain: error.domain }
-    }
-}
-
-impl OutcomeError {
-    /// An error that a retry does not help against.
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        OutcomeError {
-            kind,
-            message: message.into(),
-            hint: None,
-            retryable: false,
-            libvirt: None,
-            causes: Vec::new(),
-        }
-    }
-
-    /// Adds what a person can try.
-    pub fn with_hint(mut self, hint: impl Into<Hint>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-
-    /// Says that a retry may help.
-    pub fn retryable(mut self) -> Self {
-        self.retryable = true;
-        self
-    }
-}
-
-impl From<&TransportError> for OutcomeError {
-    fn from(error: &TransportError) -> Self {
-        OutcomeError {
-            kind: error.kind(),
-            message: error.to_string(),
-            hint: Some(error.hint()),
-            retryable: error.is_retryable(),
-            libvirt: error.libvirt().map(LibvirtCode::from),
-            causes: causes(error),
-        }
-    }
-}
-
-impl From<&ProtocolError> for OutcomeError {
-    fn from(error: &ProtocolError) -> Self {
-        OutcomeError {
-            kind: error.kind(),
-            message: error.to_string(),
-            hint: Some(error.hint()),
-            retryable: error.is_retryable(),
-            libvirt: error.libvirt().map(LibvirtCode::from),
-            causes: causes(error),
-        }
-    }
-}
+use atp_api::OutcomeError;
 
 /// An error with its causes in one line: a message that only names a libvirt function does not say why.
 pub(crate) fn in_full(error: &dyn Error) -> String {
     let mut line = error.to_string();
-    for cause in causes(error) {
+    for cause in OutcomeError::causes_of(error) {
         line.push_str(": ");
         line.push_str(&cause);
     }
     line
 }
 
-/// The messages of an error's sources, without those that only repeat the message before.
-fn causes(error: &dyn Error) -> Vec<String> {
-    let mut said = error.to_string();
-    let mut causes = Vec::new();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let message = cause.to_string();
-        if !message.is_empty() && !said.contains(&message) {
-            said.clone_from(&message);
-            causes.push(message);
-        }
-        next = cause.source();
-    }
-    causes
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("{text}")]
-    struct Layer {
-        text: &'static str,
-        #[source]
-        source: Option<Box<Layer>>,
-    }
-
-    fn chain(texts: &[&'static str]) -> Layer {
-        let (text, rest) = texts.split_first().unwrap();
-        Layer { text, source: (!rest.is_empty()).then(|| Box::new(chain(rest))) }
-    }
-
-    #[test]
-    fn causes_are_nearest_first() {
-        assert_eq!(causes(&chain(&["top", "middle", "bottom"])), ["middle", "bottom"]);
-        assert!(causes(&chain(&["alone"])).is_empty());
-    }
 
     #[test]
     fn a_line_says_why() {
-        assert_eq!(
-            in_full(&chain(&["host h1: virDomainGetInfo", "not connected", "not connected"])),
-            "host h1: virDomainGetInfo: not connected"
-        );
-    }
-
-    #[test]
-    fn causes_do_not_repeat() {
-        assert_eq!(
-            causes(&chain(&["cannot connect: refused", "refused", "errno 111", "errno 111"])),
-            ["errno 111"]
-        );
+        let cause = io::Error::other("not connected");
+        #[derive(Debug, thiserror::Error)]
+        #[error("host h1: virDomainGetInfo")]
+        struct Call(#[source] io::Error);
+        assert_eq!(in_full(&Call(cause)), "host h1: virDomainGetInfo: not connected");
     }
 }

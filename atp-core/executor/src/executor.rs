@@ -4,12 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use atp_api::OutcomeError;
 use atp_protocol::ProtocolError;
 use atp_transport::{ErrorKind, ExecuteOptions, HostId, HostInfo, TransportManager};
 use futures_util::future::join_all;
 use tokio::time::{self, Instant};
 
-use crate::error::{OutcomeError, in_full};
+use crate::error::in_full;
 use crate::journal::Journal;
 use crate::plan::{Notice, Plan, PlanError};
 use crate::policy::Policy;

@@ -63,7 +63,6 @@ mod error;
 mod executor;
 mod folded;
 mod journal;
-mod outcome;
 mod plan;
 mod policy;
 mod portion;
@@ -75,18 +74,20 @@ mod verbs;
 mod watch;
 
 // Implementation
-mod lossy_path;
 mod number_range;
 mod pattern;
 mod resolve;
 mod safe_name;
 mod same_daemon;
 
-pub use error::{LibvirtCode, OutcomeError};
+pub use atp_api::{
+    Data, Diagnosis, ExecReport, FileReport, Finding, GuestReport, HostReport, LibvirtCode, OsReport,
+    Outcome, OutcomeError, ScenarioReport, ScreenshotReport, Status, StepReport, Stream, Verdict, VmReport,
+    WaitReport,
+};
 pub use executor::Executor;
 pub use folded::Folded;
 pub use journal::{History, Journal, JournalError};
-pub use outcome::{Outcome, Status};
 pub use plan::{Doubt, Names, Notice, Plan, PlanError};
 pub use policy::Policy;
 pub use portion::Portion;
@@ -96,10 +97,8 @@ pub use selector::{HostSelector, Selector, SelectorError, escape};
 pub use target::Target;
 pub use verbs::completion::Completion;
 pub use verbs::{
-    Action, Assertion, Condition, Data, Diagnosis, DryRun, ExecReport, ExecTemplate, FileReport, Finding,
-    GuestReport, HostReport, KeySpec, LifecycleSpec, Matcher, MouseSpec, Needs, Operation, OsReport, Place,
-    PullSpec, PushSpec, Scenario, ScenarioError, ScenarioReport, ScreenshotReport, ScreenshotSpec, Step,
-    StepOperation, StepReport, Stream, Template, VerbFacts, Verdict, VmReport, WaitFor, WaitReport,
-    scenario_schema,
+    Action, Assertion, Condition, DryRun, ExecTemplate, KeySpec, LifecycleSpec, Matcher, MouseSpec, Needs,
+    Operation, Place, PullSpec, PushSpec, Scenario, ScenarioError, ScreenshotSpec, Step, StepOperation,
+    Template, VerbFacts, WaitFor, scenario_schema,
 };
 pub use watch::Watch;

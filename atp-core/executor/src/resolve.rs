@@ -15,13 +15,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
+use atp_api::{Outcome, OutcomeError, Status, millis};
 use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, ErrorKind, Hint, HostId, HostInfo};
 use uuid::Uuid;
 
-use crate::error::OutcomeError;
 use crate::folded::Folded;
-use crate::outcome::{Outcome, Status, millis};
 use crate::plan::{Names, PlanError};
 use crate::selection::Selection;
 use crate::selector::Selector;
@@ -257,7 +256,7 @@ fn settle(
         host,
         vm: vm.map(str::to_owned),
         uuid: None,
-        op,
+        op: op.into(),
         status,
         effect: Effect::None,
         attempts: 0,

@@ -237,7 +237,7 @@ async fn steps_follow_one_another_and_a_teardown_them() {
     );
     let outcome = run(&text).await;
     assert_eq!(
-        (outcome.status, outcome.effect, outcome.op),
+        (outcome.status, outcome.effect, outcome.op.as_ref()),
         (Status::Ok, Effect::Done, "run"),
         "{outcome:?}"
     );

@@ -26,7 +26,7 @@ pub(crate) fn findings(outcomes: &[Outcome]) -> String {
                 Verdict::Warning => WARNING,
                 Verdict::Problem => ERROR,
             };
-            rows.add(style, &[host, vm, finding.check, finding.verdict.as_str(), &finding.message]);
+            rows.add(style, &[host, vm, &finding.check, finding.verdict.as_str(), &finding.message]);
         }
     }
     rows.finish()
@@ -40,7 +40,7 @@ pub(crate) fn advice(outcomes: &[Outcome]) -> String {
     let mut advice: Vec<(&Finding, Vec<(&Outcome, &str)>)> = Vec::new();
     for (outcome, finding) in all(outcomes).filter(|(_, finding)| finding.hint.is_some()) {
         let same = |(known, _): &&mut (&Finding, Vec<(&Outcome, &str)>)| {
-            (known.check, known.verdict, &known.hint) == (finding.check, finding.verdict, &finding.hint)
+            (&known.check, known.verdict, &known.hint) == (&finding.check, finding.verdict, &finding.hint)
         };
         match advice.iter_mut().find(same) {
             Some((_, whose)) => whose.push((outcome, &finding.message)),

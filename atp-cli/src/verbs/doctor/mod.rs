@@ -162,7 +162,7 @@ fn outcome(finding: Finding) -> Outcome {
         host: None,
         vm: None,
         uuid: None,
-        op: OP,
+        op: OP.into(),
         status: if is_bad { Status::Failed } else { Status::Ok },
         effect: Effect::None,
         attempts: 1,
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!((outcome.status, &outcome.error), (Status::Ok, &None));
         let Some(Data::Diagnosis(diagnosis)) = outcome.data else { panic!("{:?}", outcome.data) };
         let [finding] = &diagnosis.findings[..] else { panic!("{diagnosis:?}") };
-        assert_eq!((finding.check, finding.verdict), ("inventory", Verdict::Warning));
+        assert_eq!((finding.check.as_ref(), finding.verdict), ("inventory", Verdict::Warning));
         assert!(!finding.message.contains("same daemon"), "{}", finding.message);
         assert!(finding.hint.as_ref().unwrap().contains("host_uuid"));
     }

@@ -46,7 +46,7 @@ pub(super) fn report(
         host: Some(id.clone()),
         vm: None,
         uuid: None,
-        op,
+        op: op.into(),
         status,
         effect: if status == Status::Ok { Effect::Done } else { Effect::None },
         attempts: if status == Status::Skipped { 0 } else { 1 },

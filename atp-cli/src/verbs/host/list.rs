@@ -57,7 +57,7 @@ fn rows(hosts: &[HostInfo]) -> Vec<Outcome> {
         host: host.id.parse::<HostId>().ok(),
         vm: None,
         uuid: None,
-        op: "host-list",
+        op: "host-list".into(),
         status: Status::Ok,
         effect: Effect::None,
         attempts: 1,

@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use atp_api::{Outcome, OutcomeError, Status};
 use atp_transport::{Effect, ErrorKind, HostId};
 use uuid::Uuid;
 
 use super::past::{Past, Progress, not_selected};
 use super::record::{Key, Unresolved};
-use crate::error::OutcomeError;
-use crate::outcome::{Outcome, Status};
 use crate::plan::{Notice, Plan};
 use crate::target::Target;
 use crate::verbs::Operation;
@@ -183,7 +182,7 @@ impl History {
             host: one.host.clone(),
             vm: one.vm.clone(),
             uuid: None,
-            op,
+            op: op.into(),
             status: Status::Skipped,
             effect: Effect::None,
             attempts: 0,

@@ -20,11 +20,11 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use atp_api::Outcome;
 use atp_protocol::files::sync_written;
 use atp_transport::{ErrorKind, Hint};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::target::Target;
 use record::{Record, sealed};
@@ -348,10 +348,10 @@ fn failed(path: &str, source: io::Error) -> JournalError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Status;
     use crate::policy::Policy;
     use crate::run::{RunControl, RunEvent, RunSpec, StopReason, run_targets};
     use crate::verbs::completion::Completion;
+    use atp_api::Status;
     use atp_transport::Effect;
 
     /// A device that is always full.

@@ -1,11 +1,10 @@
 //! The past of one target in a journal.
 
+use atp_api::{Data, Outcome, OutcomeError, Status};
 use atp_transport::{Effect, ErrorKind};
 
 use super::record::{Ending, Key};
-use crate::error::OutcomeError;
-use crate::outcome::{Outcome, Status};
-use crate::verbs::{Data, Operation};
+use crate::verbs::Operation;
 
 #[derive(Debug, Clone)]
 pub(super) struct Past {
@@ -121,12 +120,12 @@ fn outcome(key: Key, op: &'static str, ending: Ending) -> Outcome {
         host: Some(key.host),
         vm: key.vm,
         uuid: key.uuid,
-        op,
+        op: op.into(),
         status: ending.status,
         effect: ending.effect,
         attempts: ending.attempts,
         duration_ms: ending.duration_ms,
-        data: ending.data.map(|data| Data::from_json(op, data)),
+        data: ending.data.map(|data| Data::read(op, data)),
         error: ending.error,
     }
 }

@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
+use atp_api::{Outcome, OutcomeError, Status, millis};
 use atp_transport::{Effect, HostId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::error::OutcomeError;
-use crate::outcome::{Outcome, Status, millis};
 use crate::plan::{Notice, Plan};
 use crate::policy::Policy;
 use crate::target::Target;

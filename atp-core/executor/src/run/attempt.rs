@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use atp_api::{Data, OutcomeError, Status};
 use atp_transport::{Effect, ErrorKind, HostId};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -11,9 +12,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::RunEvent;
-use crate::error::OutcomeError;
-use crate::outcome::Status;
-use crate::verbs::Data;
 use crate::verbs::completion::Completion;
 
 /// One attempt at a target: its deadline, its mark, and its way to report progress.

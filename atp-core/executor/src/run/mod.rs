@@ -23,6 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use atp_api::Outcome;
 use atp_transport::HostId;
 use futures_util::future::BoxFuture;
 use futures_util::stream::Stream;
@@ -31,7 +32,6 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::journal::Journal;
-use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::target::Target;
 use crate::verbs::completion::Completion;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use atp_api::{Outcome, OutcomeError, Status};
 use atp_transport::Effect;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -14,9 +15,7 @@ use super::attempt::{Attempt, TargetEvents, panicked};
 use super::stop::{Stop, StopReason};
 use super::waiting::Waiting;
 use super::{RunEvent, RunSpec, Work};
-use crate::error::OutcomeError;
 use crate::journal::Journal;
-use crate::outcome::{Outcome, Status};
 use crate::policy::Policy;
 use crate::target::Target;
 use crate::verbs::completion::Completion;

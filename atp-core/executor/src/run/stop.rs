@@ -1,5 +1,6 @@
 //! Why a run ends early.
 
+use atp_api::OutcomeError;
 use atp_transport::ErrorKind;
 use std::error::Error as _;
 use std::fmt;
@@ -8,7 +9,6 @@ use std::sync::{Arc, OnceLock};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::OutcomeError;
 use crate::journal::JournalError;
 
 /// Why a run ended early.

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
+use atp_api::{Data, Outcome, OutcomeError, Status, millis};
 use atp_protocol::ProtocolError;
 use atp_transport::{Effect, ErrorKind};
 use tokio::time::Instant;
 
-use super::Data;
-use crate::error::OutcomeError;
-use crate::outcome::{Outcome, Status, millis};
 use crate::target::Target;
 
 /// The part of an [`Outcome`] that the work on a target decides.
@@ -79,7 +77,7 @@ impl Completion {
             host: Some(target.host),
             vm: target.domain.map(|domain| domain.name),
             uuid,
-            op,
+            op: op.into(),
             status: self.status,
             effect: self.effect,
             attempts,

@@ -1,12 +1,11 @@
 //! `exec`: one process in the guest. If the connection is lost while it runs, its end is awaited over another one.
 
+use atp_api::{Data, ExecReport, OutcomeError, Status, Stream};
 use atp_protocol::exec::{self, Process};
 use atp_protocol::{ExecOutput, ExecPolicy, ExecSpec, LibvirtCarrier, ProtocolError, TextEncoding};
 use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, ErrorKind};
-use serde::{Deserialize, Serialize};
 
-use super::Data;
 use super::answer::{Answer, explain, finish, not_running};
 use super::completion::Completion;
 use super::facts::{Needs, VerbFacts};
@@ -17,40 +16,6 @@ use super::scenario::fields::{Field, Shape, field};
 use super::scenario::node::{Node, Value};
 use super::scenario::read::{Keys, Names, Result, named, texts};
 use super::scenario::template::{Template, Values, fill, fill_all};
-use super::stream::Stream;
-use crate::error::OutcomeError;
-use crate::outcome::Status;
-
-/// A process that ended in a guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExecReport {
-    /// The exit code; none if the process died of a signal.
-    pub exit_code: Option<i32>,
-    /// The signal it died of.
-    pub signal: Option<i32>,
-    /// Its standard output.
-    pub stdout: Stream,
-    /// Its standard error.
-    pub stderr: Stream,
-}
-
-impl ExecReport {
-    /// Whether the process exited with code 0.
-    pub fn is_success(&self) -> bool {
-        self.exit_code == Some(0) && self.signal.is_none()
-    }
-
-    /// What a process printed, as text in `encoding` if there is one.
-    pub fn new(output: ExecOutput, encoding: Option<TextEncoding>) -> Self {
-        let stream = |bytes, truncated| Stream { bytes, truncated, encoding };
-        ExecReport {
-            exit_code: output.exit_code,
-            signal: output.signal,
-            stdout: stream(output.stdout, output.stdout_truncated),
-            stderr: stream(output.stderr, output.stderr_truncated),
-        }
-    }
-}
 
 pub(super) static FACTS: VerbFacts = VerbFacts {
     name: "exec",
@@ -108,7 +73,18 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &ExecSpec) -> 
             }
             (answer, _) => answer,
         };
-        return finish(job, domain, answer, |output| completion(ExecReport::new(output, spec.encoding)));
+        return finish(job, domain, answer, |output| completion(report(output, spec.encoding)));
+    }
+}
+
+/// What a process printed, as text in `encoding` if there is one.
+fn report(output: ExecOutput, encoding: Option<TextEncoding>) -> ExecReport {
+    let stream = |bytes, truncated| Stream { bytes, truncated, encoding };
+    ExecReport {
+        exit_code: output.exit_code,
+        signal: output.signal,
+        stdout: stream(output.stdout, output.stdout_truncated),
+        stderr: stream(output.stderr, output.stderr_truncated),
     }
 }
 

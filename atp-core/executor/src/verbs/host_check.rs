@@ -2,36 +2,14 @@
 
 use std::time::Duration;
 
+use atp_api::{Data, HostReport};
 use atp_protocol::ProtocolError;
-use atp_transport::{Effect, Version};
-use serde::Serialize;
+use atp_transport::Effect;
 use tokio::time::Instant;
 
-use super::Data;
 use super::completion::Completion;
 use super::facts::{Needs, VerbFacts};
 use super::job::Job;
-
-/// What a host answered.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct HostReport {
-    /// The host's own name (`virConnectGetHostname`).
-    pub hostname: String,
-    /// libvirt's version in the daemon.
-    pub daemon_version: Version,
-    /// The hypervisor's kind, such as `QEMU`.
-    pub hypervisor: String,
-    /// The hypervisor's version.
-    pub hypervisor_version: Version,
-    /// Milliseconds from asking for a connection to having one.
-    pub connect_ms: f64,
-    /// Milliseconds of one small call.
-    pub latency_ms: f64,
-    /// Domains the host has, active or not.
-    pub domains: usize,
-    /// Domains that are active.
-    pub active_domains: usize,
-}
 
 static FACTS: VerbFacts = VerbFacts {
     name: "host-check",

@@ -1,5 +1,6 @@
 //! What the keyboard and the mouse share: the state that a VM must be in, and an end that is cut off.
 
+use atp_api::Status;
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, LibvirtConnection};
@@ -8,7 +9,6 @@ use super::answer::{Answer, finish};
 use super::completion::Completion;
 use super::facts::{Needs, VerbFacts};
 use super::job::Job;
-use crate::outcome::Status;
 
 /// The facts about an input verb of this name.
 pub(super) const fn facts(name: &'static str) -> VerbFacts {

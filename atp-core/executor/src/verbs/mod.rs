@@ -1,12 +1,12 @@
 //! The verbs: what can be done to a target, one file for each.
 //!
-//! A verb's file has its spec (what is to be done), its report (what it yields), its facts and how it is carried out.
+//! A verb's file has its spec (what is to be done), its facts and how it is carried out. What it yields is in `atp-api`.
 //! [`Operation`] is made from the table below. To add a verb, write `verbs/<verb>.rs` with the functions `facts` and
 //! `perform`, and add it to the table; if it yields a new kind of data, add a variant to [`Data`].
 //!
 //! ```text
 //! job  answer  reconnect_retry  completion  facts    what several verbs use
-//! transfer  input  stream                            what two of them share
+//! transfer  input                                    what two of them share
 //! ```
 
 mod answer;
@@ -28,7 +28,6 @@ mod raw_command;
 mod reconnect_retry;
 mod scenario;
 mod screenshot;
-mod stream;
 mod transfer;
 mod type_text;
 mod vm_info;
@@ -39,28 +38,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use atp_protocol::{ExecSpec, RawCommand};
-use atp_transport::domain::{DomainInfo, DomainState};
-use serde::{Deserialize as _, Serialize};
 
-pub use self::diagnose::{Diagnosis, Finding, Verdict};
-pub use self::exec::{ExecReport, ExecTemplate};
+pub use self::exec::ExecTemplate;
 pub use self::facts::{DryRun, Needs, VerbFacts};
-pub use self::host_check::HostReport;
 pub use self::key::KeySpec;
 pub use self::lifecycle::LifecycleSpec;
 pub use self::mouse::MouseSpec;
 pub use self::pull::PullSpec;
 pub use self::push::PushSpec;
-pub use self::scenario::report::{ScenarioReport, StepReport};
 pub use self::scenario::{
     Action, Assertion, Matcher, Place, Scenario, ScenarioError, Step, StepOperation, Template,
     schema as scenario_schema,
 };
-pub use self::screenshot::{ScreenshotReport, ScreenshotSpec};
-pub use self::stream::Stream;
-pub use self::transfer::FileReport;
-pub use self::vm_info::{GuestReport, OsReport, VmReport};
-pub use self::wait::{Condition, WaitFor, WaitReport};
+pub use self::screenshot::ScreenshotSpec;
+pub use self::wait::{Condition, WaitFor};
 
 use self::completion::Completion;
 use self::job::Job;
@@ -151,48 +142,5 @@ verbs! {
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// What an operation yields, serialised as the bare object without a tag.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Data {
-    /// A process in the guest that ended.
-    Exec(ExecReport),
-    /// A row of a listing.
-    Domain(DomainInfo),
-    /// Everything known of one VM.
-    Vm(Box<VmReport>),
-    /// A file that was copied.
-    File(FileReport),
-    /// How a wait ended.
-    Waited(WaitReport),
-    /// What a host answered when it was checked.
-    Host(HostReport),
-    /// What a diagnosis found.
-    Diagnosis(Diagnosis),
-    /// The reply to a raw monitor or agent command: what QEMU or the agent put under `return`.
-    Reply(serde_json::Value),
-    /// The steps of a scenario.
-    Scenario(ScenarioReport),
-    /// A picture of the screen.
-    Screenshot(ScreenshotReport),
-    /// The state in which a lifecycle operation left the VM.
-    Lifecycle {
-        /// The state when it was last asked for.
-        state: DomainState,
-    },
-}
-
-impl Data {
-    /// Reads what the operation `op` yielded from its JSON. Everything but processes and scenarios is kept as JSON.
-    pub(crate) fn from_json(op: &str, data: serde_json::Value) -> Self {
-        let known = match op {
-            "exec" => ExecReport::deserialize(&data).map(Data::Exec).ok(),
-            "run" => ScenarioReport::deserialize(&data).map(Data::Scenario).ok(),
-            _ => None,
-        };
-        known.unwrap_or(Data::Reply(data))
     }
 }

@@ -2,19 +2,20 @@
 
 use std::path::PathBuf;
 
+use atp_api::{Data, FileReport};
 use atp_protocol::LibvirtCarrier;
 use atp_protocol::files::{Progress, Pull, Pulled, TransferPolicy};
 use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, HostId};
 
+use super::Operation;
 use super::answer::{Answer, explain, not_running};
 use super::completion::Completion;
 use super::facts::VerbFacts;
 use super::job::Job;
 use super::reconnect_retry::ReconnectRetry;
 use super::scenario::template::{Template, Values, fill, fill_path};
-use super::transfer::{FACTS, FileReport, can_continue, finish, note_progress};
-use super::{Data, Operation};
+use super::transfer::{FACTS, can_continue, finish, note_progress};
 use crate::safe_name::safe_name;
 
 /// A file to be copied out of guests.

@@ -3,19 +3,19 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use atp_api::{Data, FileReport};
 use atp_protocol::files::{Progress, Push, Pushed, Source, TransferPolicy};
 use atp_protocol::{LibvirtCarrier, ProtocolError};
 use atp_transport::Effect;
 use atp_transport::domain::DomainInfo;
 
-use super::Data;
 use super::answer::{Answer, explain, not_running};
 use super::completion::{Completion, effect_of};
 use super::facts::VerbFacts;
 use super::job::Job;
 use super::reconnect_retry::ReconnectRetry;
 use super::scenario::template::{Template, Values, fill, fill_path};
-use super::transfer::{FACTS, FileReport, can_continue, finish, note_progress};
+use super::transfer::{FACTS, can_continue, finish, note_progress};
 
 /// A file to be copied into guests.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,10 +1,10 @@
 //! What `qmp` and `qga` share: sending a raw command, and its form in a step of a scenario.
 
+use atp_api::Data;
 use atp_protocol::{LibvirtCarrier, Peer, RawCommand, agent, monitor};
 use atp_transport::Effect;
 use atp_transport::domain::DomainInfo;
 
-use super::Data;
 use super::answer::{Answer, explain, finish, not_running};
 use super::completion::Completion;
 use super::facts::Needs;

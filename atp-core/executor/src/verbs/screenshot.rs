@@ -3,22 +3,18 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use atp_api::{Data, OutcomeError, ScreenshotReport, Status};
 use atp_protocol::files::write_in_place;
 use atp_protocol::screenshot::{self, ScreenshotLimits};
 use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, ErrorKind, Hint, HostId};
-use serde::Serialize;
 
-use super::Data;
 use super::answer::{Answer, explain, finish, not_running};
 use super::completion::Completion;
 use super::facts::{Needs, VerbFacts};
 use super::job::Job;
 use super::scenario::fields::{Field, Shape, field};
 use super::scenario::template::{Template, Values, fill_path};
-use crate::error::OutcomeError;
-use crate::lossy_path::lossy_path;
-use crate::outcome::Status;
 use crate::safe_name::safe_name;
 
 /// A picture to take.
@@ -30,20 +26,6 @@ pub struct ScreenshotSpec {
     pub screen: u32,
     /// Its limits.
     pub limits: ScreenshotLimits,
-}
-
-/// A picture that was taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ScreenshotReport {
-    /// The PNG file.
-    #[serde(serialize_with = "lossy_path")]
-    pub file: PathBuf,
-    /// Pixels from left to right.
-    pub width: u32,
-    /// Pixels from top to bottom.
-    pub height: u32,
-    /// The file's size, bytes.
-    pub bytes: usize,
 }
 
 pub(super) static FACTS: VerbFacts = VerbFacts {

@@ -1,12 +1,10 @@
 //! Copies of files, in both directions. If the connection is lost, a copy goes on over another one.
 
-use std::path::PathBuf;
-
+use atp_api::Status;
 use atp_protocol::ProtocolError;
 use atp_protocol::files::{FileError, Progress};
 use atp_transport::Hint;
 use atp_transport::domain::DomainInfo;
-use serde::Serialize;
 use tokio::time::Instant;
 
 use super::answer::{self, Answer};
@@ -18,25 +16,7 @@ use super::scenario::fields::{Field, Shape, field};
 use super::scenario::node::Node;
 use super::scenario::read::{Keys, Names, Result};
 use super::scenario::template::Template;
-use crate::lossy_path::lossy_path;
-use crate::outcome::Status;
 use crate::run::PartialResult;
-
-/// A file that was copied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FileReport {
-    /// Where it is in the guest.
-    pub guest_path: String,
-    /// Where it is here.
-    #[serde(serialize_with = "lossy_path")]
-    pub local_path: PathBuf,
-    /// Its size, bytes.
-    pub bytes: u64,
-    /// How many of them were there already, from a copy that had stopped.
-    pub resumed_at: u64,
-    /// Its SHA-256 on both sides, in hexadecimal digits.
-    pub sha256: String,
-}
 
 /// The facts about both directions.
 pub(super) static FACTS: VerbFacts = VerbFacts {
@@ -127,26 +107,12 @@ pub(super) fn read(node: &Node, names: &Names) -> Result<CopyStep> {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt as _;
     use std::time::Duration;
 
     use atp_protocol::files::TransferPolicy;
     use atp_transport::Effect;
 
     use super::*;
-
-    #[test]
-    fn a_report_is_json_with_any_file_name() {
-        let report = FileReport {
-            guest_path: "/tmp/x".into(),
-            local_path: PathBuf::from(OsStr::from_bytes(b"there/\xff")),
-            bytes: 1,
-            resumed_at: 0,
-            sha256: String::new(),
-        };
-        assert_eq!(serde_json::to_value(report).unwrap()["local_path"], "there/\u{fffd}");
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_copy_that_ran_out_of_time_is_a_timeout_shortly_before_the_deadline() {

@@ -1,60 +1,15 @@
 //! `vm info`: everything that the host and the guest know of a VM.
 
-use std::net::IpAddr;
-
-use atp_protocol::guest::Interface;
+use atp_api::{Data, GuestReport, OsReport, OutcomeError, VmReport};
 use atp_protocol::{LibvirtCarrier, ProtocolError, guest};
 use atp_transport::domain::{AgentChannel, DomainDetails, DomainInfo};
 use atp_transport::{Effect, LibvirtConnection};
-use serde::Serialize;
 use tokio::time::Instant;
 
-use super::Data;
 use super::completion::Completion;
 use super::facts::{Needs, VerbFacts};
 use super::job::Job;
-use crate::error::OutcomeError;
 use crate::policy::Policy;
-
-/// Everything known of one VM.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct VmReport {
-    /// What its host knows.
-    #[serde(flatten)]
-    pub details: DomainDetails,
-    /// What its guest reports; none if no agent is connected, or it does not answer.
-    pub guest: Option<GuestReport>,
-    /// Why an agent that is connected did not answer.
-    pub guest_error: Option<OutcomeError>,
-}
-
-/// What the agent reports about its guest. Values that the agent has no command for are missing.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct GuestReport {
-    /// Its host name.
-    pub hostname: Option<String>,
-    /// Its operating system.
-    pub os: Option<OsReport>,
-    /// The addresses it can be reached at: neither loopback nor link-local.
-    pub addresses: Vec<IpAddr>,
-    /// Its network interfaces, with all their addresses.
-    pub interfaces: Vec<Interface>,
-}
-
-/// A guest's operating system, as far as its agent reports it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct OsReport {
-    /// Its name for people, such as `Debian GNU/Linux 12 (bookworm)`.
-    pub name: Option<String>,
-    /// Its name for programs, such as `debian` or `mswindows`.
-    pub id: Option<String>,
-    /// Its version, such as `12`.
-    pub version: Option<String>,
-    /// Its kernel's release.
-    pub kernel: Option<String>,
-    /// The machine it runs on, such as `x86_64`.
-    pub machine: Option<String>,
-}
 
 pub(super) static FACTS: VerbFacts = VerbFacts {
     name: "vm-info",

@@ -1,9 +1,9 @@
 //! `vm list`: what the host's listing says of a VM. Nothing more is asked.
 
+use atp_api::Data;
 use atp_transport::Effect;
 use atp_transport::domain::DomainInfo;
 
-use super::Data;
 use super::completion::Completion;
 use super::facts::{Needs, VerbFacts};
 use super::job::Job;

@@ -3,13 +3,12 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use atp_api::{Data, OutcomeError, Status, WaitReport};
 use atp_protocol::{ExecSpec, LibvirtCarrier, ProtocolError, RefusalKind, exec, guest};
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, Hint};
-use serde::Serialize;
 use tokio::time::{self, Instant};
 
-use super::Data;
 use super::completion::{Completion, effect_of};
 use super::exec::{self as exec_verb, ExecTemplate};
 use super::facts::{Needs, VerbFacts, is_reached};
@@ -19,8 +18,7 @@ use super::scenario::fields::{Field, STATES, Shape, field};
 use super::scenario::node::{Node, Value};
 use super::scenario::read::{Keys, Names, Result, choice, state};
 use super::scenario::template::Values;
-use crate::error::{OutcomeError, in_full};
-use crate::outcome::Status;
+use crate::error::in_full;
 
 /// The condition to wait for.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,13 +39,6 @@ impl fmt::Display for Condition {
             Condition::Exec(spec) => write!(f, "{:?} to end with exit code 0", spec.program),
         }
     }
-}
-
-/// How a wait ended: the condition was met.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct WaitReport {
-    /// The number of looks.
-    pub looks: u64,
 }
 
 /// What one look saw, and what it did to the VM: a program that is run in the guest may do anything there.

@@ -321,7 +321,7 @@ fn planned(host: Option<&str>, vm: Option<&str>, status: Status, kind: ErrorKind
         host: host.map(|host| host.parse().unwrap()),
         vm: vm.map(str::to_owned),
         uuid: None,
-        op: "exec",
+        op: "exec".into(),
         status,
         effect: Effect::None,
         attempts: 0,

@@ -30,7 +30,7 @@ fn settled(vm: usize) -> Outcome {
         host: Some("h0".parse().unwrap()),
         vm: Some(format!("gone{vm}")),
         uuid: None,
-        op: "exec",
+        op: "exec".into(),
         status: Status::Failed,
         effect: Effect::None,
         attempts: 0,

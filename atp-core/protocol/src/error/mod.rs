@@ -4,6 +4,7 @@ mod effect;
 mod file;
 mod hint;
 mod origin;
+mod outcome;
 
 use std::time::Duration;
 

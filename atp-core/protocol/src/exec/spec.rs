@@ -1,8 +1,8 @@
 //! The description of a program to run in the guest, and its conversion to a `guest-exec` command.
 
+use atp_api::TextEncoding;
 use qapi::qga::{GuestExecCaptureOutput, guest_exec};
 
-use crate::encoding::TextEncoding;
 use crate::error::{ProtocolError, Result};
 
 /// The shell of [`ExecSpec::shell`], which also does the setup that the agent cannot do.

@@ -10,9 +10,9 @@ mod power;
 mod system;
 
 pub use access::{Password, add_ssh_keys, remove_ssh_keys, set_password, ssh_keys};
+pub use atp_api::{Address, Interface};
 pub use freeze::{FreezePolicy, freeze, frozen, thaw, with_frozen};
 pub use power::{PowerAction, PowerPolicy, PoweredBy, power};
 pub use system::{
-    Address, Interface, disks, filesystems, host_name, info, interfaces, os, ping, set_time, time, timezone,
-    uptime, users,
+    disks, filesystems, host_name, info, interfaces, os, ping, set_time, time, timezone, uptime, users,
 };

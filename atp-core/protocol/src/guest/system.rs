@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use atp_api::{Address, Interface};
 use qapi::qga;
-use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::agent;
@@ -21,36 +21,6 @@ const UPTIME_LENGTH: usize = 64;
 
 /// The time reserved before the deadline for closing the file in the guest.
 const CLOSING: Duration = Duration::from_secs(1);
-
-/// A network interface of a guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Interface {
-    /// Its name in the guest: `eth0`, `Ethernet 2`.
-    pub name: String,
-    /// Its hardware (MAC) address, if it has one.
-    pub mac: Option<String>,
-    /// Its addresses, in the guest's order.
-    pub addresses: Vec<Address>,
-}
-
-/// An address of a network interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Address {
-    /// The address.
-    pub ip: IpAddr,
-    /// The length of the network prefix, in bits.
-    pub prefix: u8,
-}
-
-impl Address {
-    /// Whether other machines can reach the guest at this address: it is neither a loopback nor a link-local address.
-    pub fn is_reachable(&self) -> bool {
-        match self.ip {
-            IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local() && !ip.is_unspecified(),
-            IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local() && !ip.is_unspecified(),
-        }
-    }
-}
 
 /// Asks the agent for an empty answer (`guest-ping`).
 ///

@@ -2,6 +2,7 @@
 
 mod connect;
 mod libvirt;
+mod outcome;
 mod refused;
 mod stage;
 

@@ -4,5 +4,6 @@ mod credentials;
 mod info;
 pub(crate) mod state;
 
+pub use atp_api::{HostId, InvalidHostId};
 pub use credentials::{Credentials, Password, PasswordSource};
-pub use info::{HostId, HostInfo, InvalidHostId};
+pub use info::HostInfo;

@@ -1,14 +1,12 @@
 //! The guest agent of one VM: whether it has a channel, is connected, answers, and which commands it refuses.
 
+use atp_api::{Data, Diagnosis, Finding, OutcomeError, Status};
 use atp_protocol::{AgentCapabilities, LibvirtCarrier, ProtocolError, Support};
 use atp_transport::domain::{AgentChannel, DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind};
 use tokio::time::Instant;
 
-use super::{Diagnosis, FACTS, Failed, Finding};
-use crate::error::OutcomeError;
-use crate::outcome::Status;
-use crate::verbs::Data;
+use super::{FACTS, Failed};
 use crate::verbs::completion::Completion;
 use crate::verbs::facts::VerbFacts;
 use crate::verbs::job::Job;
@@ -113,7 +111,7 @@ mod tests {
     use atp_transport::{LibvirtError, TransportError};
 
     use super::*;
-    use crate::verbs::diagnose::Verdict;
+    use atp_api::Verdict;
 
     #[test]
     fn the_finding_for_an_agent_that_cannot_be_asked_has_the_reason() {

@@ -1,14 +1,12 @@
 //! Each step on the way to a host's daemon: name, TCP, authentication, daemon, limits.
 
+use atp_api::{Data, Diagnosis, Finding, HostReport, OutcomeError, Status};
 use atp_transport::{Effect, ErrorKind, HostInfo, daemon_socket};
 
-use super::{Diagnosis, FACTS, Failed, Finding, limits};
-use crate::error::OutcomeError;
-use crate::outcome::Status;
-use crate::verbs::Data;
+use super::{FACTS, Failed, limits};
 use crate::verbs::completion::Completion;
 use crate::verbs::facts::VerbFacts;
-use crate::verbs::host_check::{self, HostReport};
+use crate::verbs::host_check;
 use crate::verbs::job::Job;
 
 pub(in crate::verbs) fn facts() -> &'static VerbFacts {
@@ -92,7 +90,7 @@ fn in_flight_per_host(job: &Job, host: &HostInfo) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verbs::diagnose::Verdict;
+    use atp_api::Verdict;
 
     #[test]
     fn steps_are_reported_up_to_the_one_that_failed() {
@@ -100,23 +98,32 @@ mod tests {
         let steps = |kind: Option<ErrorKind>, socket: Option<&(String, u16)>| {
             let failed = kind.map(|kind| Failed { kind: Some(kind), message: "m".into(), hint: "h".into() });
             let steps = path(socket, failed.as_ref());
-            steps.iter().map(|step| (step.check, step.verdict)).collect::<Vec<_>>()
+            steps.into_iter().map(|step| (step.check.into_owned(), step.verdict)).collect::<Vec<_>>()
         };
         use Verdict::{Ok, Problem};
         let socket = socket.as_ref();
-        assert_eq!(steps(None, socket), [("name", Ok), ("tcp", Ok), ("auth", Ok)]);
-        assert_eq!(steps(Some(ErrorKind::NameNotResolved), socket), [("name", Problem)]);
-        assert_eq!(steps(Some(ErrorKind::ConnectionRefused), socket), [("name", Ok), ("tcp", Problem)]);
-        assert_eq!(steps(Some(ErrorKind::HostUnreachable), socket), [("name", Ok), ("tcp", Problem)]);
+        assert_eq!(
+            steps(None, socket),
+            [("name".to_owned(), Ok), ("tcp".to_owned(), Ok), ("auth".to_owned(), Ok)]
+        );
+        assert_eq!(steps(Some(ErrorKind::NameNotResolved), socket), [("name".to_owned(), Problem)]);
+        assert_eq!(
+            steps(Some(ErrorKind::ConnectionRefused), socket),
+            [("name".to_owned(), Ok), ("tcp".to_owned(), Problem)]
+        );
+        assert_eq!(
+            steps(Some(ErrorKind::HostUnreachable), socket),
+            [("name".to_owned(), Ok), ("tcp".to_owned(), Problem)]
+        );
         assert_eq!(
             steps(Some(ErrorKind::AuthFailed), socket),
-            [("name", Ok), ("tcp", Ok), ("auth", Problem)]
+            [("name".to_owned(), Ok), ("tcp".to_owned(), Ok), ("auth".to_owned(), Problem)]
         );
         assert_eq!(
             steps(Some(ErrorKind::ConnectTimeout), socket),
-            [("name", Ok), ("tcp", Ok), ("daemon", Problem)]
+            [("name".to_owned(), Ok), ("tcp".to_owned(), Ok), ("daemon".to_owned(), Problem)]
         );
-        assert_eq!(steps(Some(ErrorKind::ConnectionRefused), None), [("daemon", Problem)]);
-        assert_eq!(steps(None, None), [("auth", Ok)]);
+        assert_eq!(steps(Some(ErrorKind::ConnectionRefused), None), [("daemon".to_owned(), Problem)]);
+        assert_eq!(steps(None, None), [("auth".to_owned(), Ok)]);
     }
 }

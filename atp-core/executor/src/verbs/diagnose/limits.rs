@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::Finding;
+use atp_api::Finding;
 
 const CHECK: &str = "limits";
 
@@ -56,7 +56,7 @@ fn value(text: &str, name: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verbs::diagnose::Verdict;
+    use atp_api::Verdict;
 
     #[test]
     fn commented_out_settings_are_ignored() {

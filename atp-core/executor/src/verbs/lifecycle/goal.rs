@@ -1,13 +1,12 @@
 //! Waiting until a VM is in the requested state.
 
+use atp_api::{Data, OutcomeError, Status};
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, Hint, TransportError};
 use tokio::time::{self, Instant};
 
-use crate::error::{OutcomeError, in_full};
-use crate::outcome::Status;
+use crate::error::in_full;
 use crate::policy::Policy;
-use crate::verbs::Data;
 use crate::verbs::completion::Completion;
 use crate::verbs::facts::is_reached;
 use crate::verbs::job::Job;

@@ -3,12 +3,12 @@
 mod goal;
 mod restart;
 
+use atp_api::Data;
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainInfo, DomainState, Lifecycle};
 use atp_transport::{Effect, ErrorKind, LibvirtConnection, TransportError};
 use tokio::time;
 
-use super::Data;
 use super::completion::Completion;
 use super::facts::{DryRun, Needs, VerbFacts, is_reached};
 use super::job::Job;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use atp_api::{Data, ExecReport, OutcomeError, ScenarioReport, Status, StepReport, millis};
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, ExecuteOptions};
 use regex::Regex;
@@ -14,15 +15,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Scenario;
 use super::assertion::Assertion;
-use super::report::{ScenarioReport, StepReport};
+use super::report::{completion, partial, partial_in_teardown};
 use super::step::{Action, Step};
 use super::template::Values;
-use crate::error::OutcomeError;
-use crate::outcome::{Status, millis};
 use crate::verbs::completion::Completion;
 use crate::verbs::facts::is_reached;
 use crate::verbs::job::Job;
-use crate::verbs::{self, Data, ExecReport, Operation};
+use crate::verbs::{self, Operation};
 
 /// Takes a target through the steps of a scenario, and in any case through its teardown.
 pub(in crate::verbs) fn perform<'a>(
@@ -49,9 +48,9 @@ pub(in crate::verbs) fn perform<'a>(
                 is_stopped = true;
                 break;
             }
-            attempt.if_cut_off(report.partial(step));
+            attempt.if_cut_off(partial(&report, step));
             let done = progress.step(step).await;
-            let is_success = done.is_success();
+            let is_success = done.status.is_success();
             report.steps.push(done);
             if !is_success {
                 break;
@@ -60,10 +59,10 @@ pub(in crate::verbs) fn perform<'a>(
         progress.last = None;
         progress.is_teardown = true;
         for step in scenario.teardown() {
-            attempt.if_cut_off(report.partial_in_teardown(step));
+            attempt.if_cut_off(partial_in_teardown(&report, step));
             report.teardown.push(progress.step(step).await);
         }
-        report.completion(is_stopped)
+        completion(report, is_stopped)
     })
 }
 

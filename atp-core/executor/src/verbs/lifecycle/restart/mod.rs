@@ -7,6 +7,7 @@
 mod events;
 mod look;
 
+use atp_api::{Data, OutcomeError, Status};
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{DomainEvents, Effect, ErrorKind, Hint, TransportError, WatchItem, WatchOptions};
@@ -16,9 +17,6 @@ use tokio::time::Instant;
 use self::events::{RestartEnd, wait_for_end, wait_for_watch};
 use self::look::look;
 use super::{LifecycleSpec, Requested, finish, request};
-use crate::error::OutcomeError;
-use crate::outcome::Status;
-use crate::verbs::Data;
 use crate::verbs::completion::Completion;
 use crate::verbs::job::Job;
 use crate::verbs::wait::{self, Condition};
@@ -123,7 +121,7 @@ fn after_restart(waited: Completion) -> Completion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verbs::wait::WaitReport;
+    use atp_api::WaitReport;
 
     #[test]
     fn a_vm_without_an_agent_is_back_when_it_has_restarted() {

@@ -2,19 +2,22 @@
 
 use std::borrow::Cow;
 
-use atp_protocol::TextEncoding;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::encoding::TextEncoding;
 
 /// The bytes a process wrote to one stream.
 ///
 /// Serialised as `{"text","encoding","truncated"}`: the text itself when the bytes are text in the encoding that a byte order
 /// mark or else `encoding` names, which is UTF-8 unless it says another, else base64. Text that is not just these bytes in UTF-8
 /// has the bytes beside it, as `base64`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "Serialised")]
 pub struct Stream {
     /// The bytes as they were written.
     pub bytes: Vec<u8>,
@@ -22,6 +25,21 @@ pub struct Stream {
     pub truncated: bool,
     /// The encoding they are said to be in; none stands for UTF-8.
     pub encoding: Option<TextEncoding>,
+}
+
+/// A stream as it is serialised.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(inline)]
+struct Serialised {
+    /// The text, or base64.
+    text: String,
+    /// The encoding that the text was decoded from, or `base64`.
+    encoding: String,
+    /// Whether less was kept than the process wrote.
+    truncated: bool,
+    /// The bytes, where the text is not just these in UTF-8.
+    #[serde(default)]
+    base64: Option<String>,
 }
 
 impl Stream {
@@ -39,7 +57,7 @@ impl Stream {
     }
 
     /// The text, with `\u{fffd}` in place of what is none in UTF-8 if the bytes are no text.
-    pub(crate) fn lossy_text(&self) -> Cow<'_, str> {
+    pub fn lossy_text(&self) -> Cow<'_, str> {
         self.text().map_or_else(|| String::from_utf8_lossy(&self.bytes), |(text, _)| text)
     }
 }
@@ -64,14 +82,6 @@ impl Serialize for Stream {
 
 impl<'de> Deserialize<'de> for Stream {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Serialised {
-            text: String,
-            encoding: String,
-            truncated: bool,
-            #[serde(default)]
-            base64: Option<String>,
-        }
         let Serialised { text, encoding, truncated, base64 } = Serialised::deserialize(deserializer)?;
         let decode = |text: String| BASE64.decode(text).map_err(D::Error::custom);
         let (bytes, encoding) = match (encoding.as_str(), base64) {

@@ -1,10 +1,11 @@
 //! Where a domain's screen can be looked at over the network.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use strum::Display;
 
 /// One graphics server of a domain, as its definition has it. Passwords are never read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Graphics {
     /// The protocol.
     pub kind: GraphicsKind,
@@ -13,7 +14,7 @@ pub struct Graphics {
 }
 
 /// The protocol of a graphics server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Display)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Display)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum GraphicsKind {
@@ -28,7 +29,7 @@ pub enum GraphicsKind {
 }
 
 /// Where a graphics server listens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "type")]
 pub enum Listener {
     /// A TCP address of the host.

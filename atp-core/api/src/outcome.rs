@@ -2,19 +2,23 @@
 //!
 //! An [`Outcome`] serialises to the JSON object of the command line's contract, field by field.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use atp_transport::{Effect, HostId};
-use serde::{Deserialize, Serialize};
-use strum::{Display, IntoStaticStr, VariantArray};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 use uuid::Uuid;
 
+use crate::data::Data;
+use crate::effect::Effect;
 use crate::error::OutcomeError;
-use crate::verbs::Data;
+use crate::host_id::HostId;
 
 /// The result of one operation on one target. Every target of a run gets exactly one.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Outcome {
     /// The host. None only for a VM name that was selected on several hosts and found on none of them.
     pub host: Option<HostId>,
@@ -22,8 +26,8 @@ pub struct Outcome {
     pub vm: Option<String>,
     /// The VM's identity, where it is known.
     pub uuid: Option<Uuid>,
-    /// The operation's name, such as `exec` or `vm-start`; see [`Operation::name`](crate::Operation::name).
-    pub op: &'static str,
+    /// The operation's name, such as `exec` or `vm-start`. It also says what [`data`](Self::data) is.
+    pub op: Cow<'static, str>,
     /// How it went.
     pub status: Status,
     /// Whether anything happened to the VM.
@@ -46,9 +50,48 @@ impl Outcome {
     }
 }
 
+impl<'de> Deserialize<'de> for Outcome {
+    /// Reads the data by the name of the operation.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Fields {
+            host: Option<HostId>,
+            vm: Option<String>,
+            uuid: Option<Uuid>,
+            op: String,
+            status: Status,
+            effect: Effect,
+            attempts: u32,
+            duration_ms: u64,
+            data: Option<Value>,
+            error: Option<OutcomeError>,
+        }
+        let Fields { host, vm, uuid, op, status, effect, attempts, duration_ms, data, error } =
+            Fields::deserialize(deserializer)?;
+        let data = data.map(|data| Data::read(&op, data));
+        let op = Cow::Owned(op);
+        Ok(Outcome { host, vm, uuid, op, status, effect, attempts, duration_ms, data, error })
+    }
+}
+
 /// How a target's operation went.
+///
+/// A word that this version does not know is read as [`Failed`](Self::Failed), for it is no success that is known.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, IntoStaticStr, VariantArray,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    JsonSchema,
+    Display,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
 )]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
@@ -84,16 +127,23 @@ impl Status {
     }
 }
 
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = Cow::<str>::deserialize(deserializer)?;
+        Ok(word.parse().unwrap_or(Status::Failed))
+    }
+}
+
 /// Whole milliseconds, as outcomes give them.
-pub(crate) fn millis(duration: Duration) -> u64 {
+pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verbs::{ExecReport, Stream};
-    use atp_transport::domain::DomainState;
+    use crate::data::{ExecReport, Stream};
+    use crate::domain::DomainState;
     use serde_json::json;
 
     fn outcome() -> Outcome {
@@ -101,7 +151,7 @@ mod tests {
             host: Some("h1".parse().unwrap()),
             vm: Some("web-1".into()),
             uuid: Some(Uuid::nil()),
-            op: "exec",
+            op: "exec".into(),
             status: Status::Ok,
             effect: Effect::Done,
             attempts: 1,
