@@ -97,7 +97,7 @@ pub(crate) async fn drive(
     interrupts: &Interrupts,
     mut seen: impl FnMut(&Outcome),
 ) {
-    let mut is_noted = false;
+    let (mut is_noted, mut has_ended) = (false, false);
     let mut ticks = tokio::time::interval(progress::TICK);
     loop {
         tokio::select! {
@@ -111,6 +111,12 @@ pub(crate) async fn drive(
                     report.progress(&host, vm.as_deref(), done, total);
                 }
                 Some(RunEvent::Stopping(reason)) => report.stopping(&reason),
+                Some(RunEvent::Begun(start)) => report.begun(&start),
+                Some(RunEvent::Ended(statistics)) => {
+                    has_ended = true;
+                    report.ended(&statistics);
+                }
+                Some(RunEvent::Unknown) => {}
                 None => break,
             },
             _ = ticks.tick() => report.tick(),
@@ -120,6 +126,8 @@ pub(crate) async fn drive(
             }
         }
     }
+    // Without its numbers nothing is known of the run, not even that it failed.
+    report.ending.bug |= !has_ended;
 }
 
 fn explain_empty(selection: &Selection, plan: &Plan, none_left: Option<&Notice>, context: &Context) {

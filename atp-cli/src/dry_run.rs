@@ -1,6 +1,6 @@
 //! `--dry-run`: a plan is reported instead of run.
 
-use atp_executor::{Data, DryRun, Operation, Outcome, OutcomeError, Plan, Status};
+use atp_executor::{Data, DryRun, Operation, Outcome, OutcomeError, Plan, Status, Target};
 use atp_transport::domain::DomainState;
 use atp_transport::{Effect, ErrorKind, Hint};
 
@@ -11,10 +11,8 @@ use crate::report::Report;
 pub(crate) fn report(plan: Plan, report: &mut Report<'_>) {
     let dry_runs: Vec<_> = plan.dry_run().map(|(_, dry_run)| dry_run).collect();
     let op = plan.operation.name();
-    for outcome in plan.settled {
-        report.take(outcome);
-    }
-    for (target, dry_run) in plan.targets.into_iter().zip(dry_runs) {
+    report.take_all(plan.settled);
+    let would_be = |(target, dry_run): (Target, DryRun)| {
         let status = if dry_run == DryRun::Unchanged { Status::Unchanged } else { Status::Skipped };
         let error = (dry_run == DryRun::NotRunning).then(|| {
             let hint = match target.state() {
@@ -23,7 +21,7 @@ pub(crate) fn report(plan: Plan, report: &mut Report<'_>) {
             };
             OutcomeError::new(ErrorKind::VmNotRunning, "it would fail: the VM is not running").with_hint(hint)
         });
-        report.show(Outcome {
+        Outcome {
             vm: target.vm().map(str::to_owned),
             uuid: target.uuid(),
             host: Some(target.host),
@@ -34,8 +32,9 @@ pub(crate) fn report(plan: Plan, report: &mut Report<'_>) {
             duration_ms: 0,
             data: target.domain.map(Data::Domain),
             error,
-        });
-    }
+        }
+    };
+    report.show_all(plan.targets.into_iter().zip(dry_runs).map(would_be).collect());
 }
 
 /// The dry-run words of a verb whose name says enough.

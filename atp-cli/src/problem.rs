@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use atp_executor::JournalError;
+use atp_executor::{JournalError, OutcomeError};
 use atp_transport::{ConfigProblem, Hint};
 
 use crate::exit::{self, Signal};
@@ -61,6 +61,16 @@ impl From<JournalError> for Problem {
         let problem = Problem::new(error.to_string()).hint(error.hint());
         match error.source() {
             Some(source) => problem.because(source),
+            None => problem,
+        }
+    }
+}
+
+impl From<&OutcomeError> for Problem {
+    fn from(error: &OutcomeError) -> Self {
+        let problem = Problem { causes: error.causes.clone(), ..Problem::new(error.message.as_str()) };
+        match &error.hint {
+            Some(hint) => problem.hint(hint.clone()),
             None => problem,
         }
     }

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
-use atp_executor::Outcome;
+use atp_executor::{Outcome, RunStatistics};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::time::Instant;
@@ -26,7 +26,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 const NAMED: usize = 8;
 
 /// Maximum number of failures that are shown at once.
-const FAILED: usize = 20;
+const FAILED: u64 = 20;
 
 /// Waiting is shown after this time.
 const SPINNER_DELAY: Duration = Duration::from_millis(300);
@@ -82,7 +82,10 @@ impl Environment {
 #[derive(Debug)]
 pub(crate) struct Progress {
     mode: Mode,
-    counts: Counts,
+    /// How many outcomes there will be.
+    total: usize,
+    /// The numbers of those that there are.
+    so_far: RunStatistics,
     /// In the order in which they started.
     running: Vec<Running>,
     started: Instant,
@@ -99,20 +102,14 @@ struct Running {
     so_far: Option<(u64, u64)>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Counts {
-    total: usize,
-    done: usize,
-    failed: usize,
-}
-
 impl Progress {
-    /// The progress of a run of `total` targets.
-    pub(crate) fn new(total: usize, context: &Context) -> Self {
+    /// The progress of a run that has not started.
+    pub(crate) fn new(context: &Context) -> Self {
         let started = Instant::now();
         Progress {
             mode: Environment::of(context).mode(),
-            counts: Counts { total, ..Counts::default() },
+            total: 0,
+            so_far: RunStatistics::default(),
             running: Vec::new(),
             started,
             line_due: started + LINE_EVERY,
@@ -120,9 +117,9 @@ impl Progress {
         }
     }
 
-    /// Adds targets to the total.
+    /// Adds outcomes to come.
     pub(crate) fn expect(&mut self, more: usize) {
-        self.counts.total += more;
+        self.total = self.total.saturating_add(more);
     }
 
     /// A target was started. The name is safe for a terminal.
@@ -144,13 +141,10 @@ impl Progress {
         if let Some(place) = self.running.iter().position(|running| running.name == name) {
             self.running.remove(place);
         }
-        self.counts.done += 1;
-        if outcome.status.is_success() {
-            return;
-        }
-        self.counts.failed += 1;
-        if self.bar.is_some() && self.counts.failed <= FAILED {
-            let note = match self.counts.failed {
+        self.so_far.add(outcome);
+        let failures = self.so_far.failures();
+        if !outcome.status.is_success() && self.bar.is_some() && failures <= FAILED {
+            let note = match failures {
                 FAILED => "further failures are reported at the end\n",
                 _ => "",
             };
@@ -164,19 +158,17 @@ impl Progress {
         match self.mode {
             Mode::Silent => {}
             Mode::Bar => {
-                let total = self.counts.total;
-                let bar = self.bar.get_or_insert_with(|| Bar::new(total));
-                bar.draw(self.counts, now - self.started, &below(&self.running, now));
+                let bar = self.bar.get_or_insert_with(|| Bar::new(self.total));
+                bar.draw(self.total, &self.so_far, now - self.started, &below(&self.running, now));
             }
             Mode::Lines if now < self.line_due => {}
             Mode::Lines => {
                 self.line_due = now + LINE_EVERY;
-                let Counts { total, done, failed } = self.counts;
                 console.record(json!({
-                    "level": "INFO", "message": "progress",
-                    "total": total, "done": done, "failed": failed, "running": self.running.len(),
+                    "level": "INFO", "message": "progress", "total": self.total, "done": self.so_far.total(),
+                    "failed": self.so_far.failures(), "running": self.running.len(),
                 }));
-                console.styled(&line(self.counts, self.running.len(), now - self.started));
+                console.styled(&line(self.total, &self.so_far, self.running.len(), now - self.started));
             }
         }
     }
@@ -215,11 +207,10 @@ impl Bar {
         Bar { lines, head, below: Vec::new() }
     }
 
-    fn draw(&mut self, counts: Counts, elapsed: Duration, texts: &[String]) {
-        let failed = if counts.failed > 0 { format!(", {} failed", counts.failed) } else { String::new() };
-        self.head.set_message(format!("{failed}, {} s", elapsed.as_secs()));
-        self.head.set_length(counts.total as u64);
-        self.head.set_position(counts.done as u64);
+    fn draw(&mut self, total: usize, so_far: &RunStatistics, elapsed: Duration, texts: &[String]) {
+        self.head.set_message(format!("{}, {} s", failed(so_far), elapsed.as_secs()));
+        self.head.set_length(total as u64);
+        self.head.set_position(so_far.total());
         while self.below.len() < texts.len() {
             let line = self.lines.add(ProgressBar::no_length());
             line.set_style(style("{wide_msg}"));
@@ -254,9 +245,17 @@ fn below(running: &[Running], now: Instant) -> Vec<String> {
 }
 
 /// A line of counts, if there is no bar.
-fn line(Counts { total, done, failed }: Counts, running: usize, elapsed: Duration) -> String {
-    let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+fn line(total: usize, so_far: &RunStatistics, running: usize, elapsed: Duration) -> String {
+    let (done, failed) = (so_far.total(), failed(so_far));
     format!("{done} of {total} done{failed}, {running} running, {} s\n", elapsed.as_secs())
+}
+
+/// How many targets failed, after a comma; nothing if none did.
+fn failed(so_far: &RunStatistics) -> String {
+    match so_far.failures() {
+        0 => String::new(),
+        failures => format!(", {failures} failed"),
+    }
 }
 
 /// The line shown at once for a target that failed.
@@ -313,6 +312,8 @@ impl Drop for Spinner {
 
 #[cfg(test)]
 mod tests {
+    use atp_executor::StatusCounts;
+
     use super::*;
 
     #[test]
@@ -349,9 +350,12 @@ mod tests {
 
     #[test]
     fn a_line_has_counts() {
-        let counts = Counts { total: 40, done: 12, failed: 2 };
-        assert_eq!(line(counts, 8, Duration::from_secs(31)), "12 of 40 done, 2 failed, 8 running, 31 s\n");
-        let counts = Counts { failed: 0, ..counts };
-        assert_eq!(line(counts, 1, Duration::ZERO), "12 of 40 done, 1 running, 0 s\n");
+        let statistics = |failed| {
+            let counts = StatusCounts { ok: 12 - failed, failed, ..StatusCounts::default() };
+            RunStatistics { counts, ..RunStatistics::default() }
+        };
+        let seconds = Duration::from_secs;
+        assert_eq!(line(40, &statistics(2), 8, seconds(31)), "12 of 40 done, 2 failed, 8 running, 31 s\n");
+        assert_eq!(line(40, &statistics(0), 1, seconds(0)), "12 of 40 done, 1 running, 0 s\n");
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use atp_executor::{Outcome, Plan, Status, StopReason};
+use atp_executor::{Outcome, Plan, RunStart, RunStatistics, Status, StopReason};
 use atp_transport::{ErrorKind, HostId};
 use tokio::time::Instant;
 
@@ -13,8 +13,7 @@ use crate::output::Output;
 use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::render::junit::Junit;
-use crate::render::summary::Summary;
-use crate::render::{Forms, Reporter, target_name};
+use crate::render::{Forms, Reporter, summary, target_name};
 use crate::words;
 
 /// The report of a run.
@@ -24,7 +23,10 @@ pub(crate) struct Report<'a> {
     reporter: Reporter,
     junit: Option<Junit>,
     progress: Progress,
-    summary: Summary,
+    /// The numbers of what was reported.
+    statistics: RunStatistics,
+    /// The number of targets that an earlier run of the same journal has done.
+    done_before: usize,
     /// What decides the exit code.
     pub(crate) ending: Ending,
 }
@@ -45,8 +47,9 @@ impl<'a> Report<'a> {
             output: Output::stdout(),
             reporter: Reporter::new(context.settings.output, forms),
             junit: junit.transpose()?,
-            progress: Progress::new(plan.targets.len() + plan.settled.len(), context),
-            summary: Summary::after(plan.done_before),
+            progress: Progress::new(context),
+            statistics: RunStatistics::default(),
+            done_before: plan.done_before,
             ending: Ending::default(),
         })
     }
@@ -62,9 +65,9 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Adds targets to those of the plan.
-    pub(crate) fn expect(&mut self, more: usize) {
-        self.progress.expect(more);
+    /// A run starts.
+    pub(crate) fn begun(&mut self, start: &RunStart) {
+        self.progress.expect(start.outcomes());
     }
 
     /// A target was started.
@@ -84,9 +87,9 @@ impl<'a> Report<'a> {
         match reason {
             // The person who asked for it knows.
             StopReason::Requested | StopReason::Aborted => {}
-            StopReason::JournalFailed(error) => {
+            StopReason::JournalFailed { error } => {
                 self.ending.failures = true;
-                self.progress.suspend(|| self.context.console.problem(&error.clone().into()));
+                self.progress.suspend(|| self.context.console.problem(&error.into()));
             }
             reason => {
                 self.ending.stopped_early = true;
@@ -109,16 +112,31 @@ impl<'a> Report<'a> {
             "finished"
         );
         self.progress.finished(&name, &outcome, &self.context.console);
-        self.ending.failures |= !outcome.status.is_success();
-        self.ending.bug |=
-            outcome.error.as_ref().is_some_and(|error| error.kind == ErrorKind::Panicked.as_str());
         self.show(outcome);
     }
 
-    /// Reports an outcome that does not affect the exit code.
-    pub(crate) fn show(&mut self, outcome: Outcome) {
+    /// A run has ended, or outcomes that no run made are all reported. These are their numbers.
+    pub(crate) fn ended(&mut self, statistics: &RunStatistics) {
+        self.ending.failures |= statistics.failures() > 0;
+        self.ending.bug |= statistics.count_of(ErrorKind::Panicked) > 0;
+        self.statistics.merge(statistics);
+    }
+
+    /// Reports outcomes that no run made.
+    pub(crate) fn take_all(&mut self, outcomes: Vec<Outcome>) {
+        self.progress.expect(outcomes.len());
+        self.ended(&outcomes.iter().collect());
+        outcomes.into_iter().for_each(|outcome| self.take(outcome));
+    }
+
+    /// Reports what would be done to targets. It does not affect the exit code.
+    pub(crate) fn show_all(&mut self, outcomes: Vec<Outcome>) {
+        self.statistics.merge(&outcomes.iter().collect());
+        outcomes.into_iter().for_each(|outcome| self.show(outcome));
+    }
+
+    fn show(&mut self, outcome: Outcome) {
         let outcome = words::outcome(outcome);
-        self.summary.count(outcome.status);
         // The skipped targets of a dry run are its data, not failures.
         let is_dry_run = self.context.dry_run && outcome.status == Status::Skipped;
         if !outcome.status.is_success() && !is_dry_run {
@@ -152,7 +170,7 @@ impl<'a> Report<'a> {
         }
         if let Some(junit) = self.junit {
             let path = junit.path().display().to_string();
-            if let Err(error) = junit.finish(took) {
+            if let Err(error) = junit.finish(&self.statistics, took) {
                 console
                     .problem(&Problem::new(format!("--junit {path}: could not be written")).because(&error));
                 self.ending.failures = true;
@@ -160,7 +178,7 @@ impl<'a> Report<'a> {
         }
         console.styled(&failures);
         if !self.ending.matched_nothing {
-            self.summary.print(console, self.context.dry_run, took);
+            summary::print(&self.statistics, self.done_before, console, self.context.dry_run, took);
         }
         self.ending.code()
     }

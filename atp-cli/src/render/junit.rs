@@ -9,7 +9,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atp_executor::{Data, Outcome, OutcomeError, Status};
+use atp_executor::{Data, Outcome, OutcomeError, RunStatistics, Status, StatusCounts};
 use atp_protocol::files::sync_written;
 use quick_xml::escape::escape;
 
@@ -22,7 +22,6 @@ pub(crate) struct Junit {
     file: File,
     /// The name of the suite: that of the operation.
     suite: &'static str,
-    counts: Counts,
     cases: Vec<Case>,
 }
 
@@ -32,14 +31,6 @@ struct Case {
     /// The outcome without its large parts, to sort the cases by.
     of: Outcome,
     text: String,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    tests: usize,
-    failures: usize,
-    errors: usize,
-    skipped: usize,
 }
 
 impl Junit {
@@ -56,7 +47,7 @@ impl Junit {
             }
             return Err(error);
         }
-        Ok(Junit { path: path.to_owned(), file, suite, counts: Counts::default(), cases: Vec::new() })
+        Ok(Junit { path: path.to_owned(), file, suite, cases: Vec::new() })
     }
 
     /// Checks that the file can be written, and keeps its content.
@@ -76,7 +67,6 @@ impl Junit {
 
     /// Adds one outcome.
     pub(crate) fn take(&mut self, outcome: &Outcome) {
-        self.counts.count(outcome.status);
         let of = Outcome {
             host: outcome.host.clone(),
             vm: outcome.vm.clone(),
@@ -88,13 +78,15 @@ impl Junit {
         self.cases.push(Case { of, text: case(outcome) });
     }
 
-    /// Writes the file, and waits until it is on disk.
+    /// Writes the file, with the numbers of the outcomes that were added, and waits until it is on disk.
     ///
     /// # Errors
     /// It cannot be written.
-    pub(crate) fn finish(mut self, took: Duration) -> io::Result<()> {
+    pub(crate) fn finish(mut self, statistics: &RunStatistics, took: Duration) -> io::Result<()> {
         self.cases.sort_by(|one, other| one.of.report_order(&other.of));
-        let Counts { tests, failures, errors, skipped } = self.counts;
+        let StatusCounts { failed: failures, timeout, unreachable, cancelled, skipped, .. } =
+            statistics.counts;
+        let (tests, errors) = (statistics.total(), timeout + unreachable + cancelled);
         let counts = format!(
             "tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\" time=\"{:.3}\"",
             took.as_secs_f64()
@@ -110,18 +102,6 @@ impl Junit {
 
 /// The first line of the file.
 const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
-
-impl Counts {
-    fn count(&mut self, status: Status) {
-        self.tests += 1;
-        match status {
-            Status::Ok | Status::Unchanged => {}
-            Status::Failed => self.failures += 1,
-            Status::Timeout | Status::Unreachable | Status::Cancelled => self.errors += 1,
-            Status::Skipped => self.skipped += 1,
-        }
-    }
-}
 
 fn case(outcome: &Outcome) -> String {
     let host = outcome.host.as_ref().map_or("-", |host| host.as_str());
@@ -209,7 +189,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut junit = Junit::create(file.path(), "exec").unwrap();
         outcomes.iter().for_each(|outcome| junit.take(outcome));
-        junit.finish(Duration::from_millis(1500)).unwrap();
+        junit.finish(&outcomes.iter().collect(), Duration::from_millis(1500)).unwrap();
         fs::read_to_string(file.path()).unwrap()
     }
 

@@ -17,6 +17,8 @@ use crate::hint::Hint;
     Copy,
     PartialEq,
     Eq,
+    PartialOrd,
+    Ord,
     Hash,
     Serialize,
     JsonSchema,

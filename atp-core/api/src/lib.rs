@@ -22,6 +22,7 @@
 
 mod data;
 pub mod domain;
+mod duration;
 mod effect;
 mod encoding;
 mod error;
@@ -29,18 +30,27 @@ mod hint;
 mod host_id;
 mod kind;
 mod outcome;
+mod policy;
+mod portion;
+mod run;
+mod statistics;
 
 pub use data::{
     Address, Data, Diagnosis, ExecReport, FileReport, Finding, GuestReport, HostReport, Interface, OsReport,
     ScenarioReport, ScreenshotReport, StepReport, Stream, Verdict, VmReport, WaitReport,
 };
+pub use duration::millis;
 pub use effect::Effect;
 pub use encoding::{TextEncoding, UnknownEncoding};
 pub use error::{LibvirtCode, OutcomeError};
 pub use hint::Hint;
 pub use host_id::{HostId, InvalidHostId};
 pub use kind::ErrorKind;
-pub use outcome::{Outcome, Status, millis};
+pub use outcome::{Outcome, Status};
+pub use policy::Policy;
+pub use portion::{InvalidPortion, Portion};
+pub use run::{RunEvent, RunStart, StopReason};
+pub use statistics::{RunStatistics, StatusCounts};
 
 /// The version of these types. It grows when a type changes in a way that a reader of the version before cannot read.
 pub const VERSION: u32 = 1;

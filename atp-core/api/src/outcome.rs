@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -132,11 +131,6 @@ impl<'de> Deserialize<'de> for Status {
         let word = Cow::<str>::deserialize(deserializer)?;
         Ok(word.parse().unwrap_or(Status::Failed))
     }
-}
-
-/// Whole milliseconds, as outcomes give them.
-pub fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

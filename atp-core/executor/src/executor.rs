@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use atp_api::OutcomeError;
+use atp_api::{OutcomeError, Policy};
 use atp_protocol::ProtocolError;
 use atp_transport::{ErrorKind, ExecuteOptions, HostId, HostInfo, TransportManager};
 use futures_util::future::join_all;
@@ -13,7 +13,6 @@ use tokio::time::{self, Instant};
 use crate::error::in_full;
 use crate::journal::Journal;
 use crate::plan::{Notice, Plan, PlanError};
-use crate::policy::Policy;
 use crate::resolve::{self, Listing};
 use crate::run::{Run, RunControl, RunSpec, run_targets};
 use crate::same_daemon::{self, Daemon, Daemons};
@@ -173,7 +172,7 @@ impl Executor {
     ///
     /// Must be called within a tokio runtime.
     pub fn run_noted(&self, plan: Plan, journal: Option<Journal>, control: &RunControl) -> Run {
-        let Plan { operation, policy, targets, settled, planned_in, .. } = plan;
+        let Plan { operation, policy, targets, settled, done_before, planned_in, .. } = plan;
         let deadline = policy.deadline.map(|whole| whole.saturating_sub(planned_in));
         let run_policy = match &operation {
             // Its steps have the time and the retries of a target each.
@@ -183,7 +182,8 @@ impl Executor {
             }
             _ => Policy { deadline, ..policy.clone() },
         };
-        let spec = RunSpec { op: operation.name(), targets, settled, policy: run_policy, journal };
+        let spec =
+            RunSpec { op: operation.name(), targets, settled, done_before, policy: run_policy, journal };
         let (manager, agents) = (self.manager.clone(), Arc::clone(&self.agents));
         let operation = Arc::new(operation);
         run_targets(spec, control, move |target, attempt| {

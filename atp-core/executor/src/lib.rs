@@ -64,8 +64,6 @@ mod executor;
 mod folded;
 mod journal;
 mod plan;
-mod policy;
-mod portion;
 mod run;
 mod selection;
 mod selector;
@@ -82,16 +80,15 @@ mod same_daemon;
 
 pub use atp_api::{
     Data, Diagnosis, ExecReport, FileReport, Finding, GuestReport, HostReport, LibvirtCode, OsReport,
-    Outcome, OutcomeError, ScenarioReport, ScreenshotReport, Status, StepReport, Stream, Verdict, VmReport,
-    WaitReport,
+    Outcome, OutcomeError, Policy, Portion, RunEvent, RunStart, RunStatistics, ScenarioReport,
+    ScreenshotReport, Status, StatusCounts, StepReport, StopReason, Stream, Verdict, VmReport, WaitReport,
+    millis,
 };
 pub use executor::Executor;
 pub use folded::Folded;
 pub use journal::{History, Journal, JournalError};
 pub use plan::{Doubt, Names, Notice, Plan, PlanError};
-pub use policy::Policy;
-pub use portion::Portion;
-pub use run::{Attempt, Run, RunControl, RunEvent, RunReader, RunSpec, StopReason, run_targets};
+pub use run::{Attempt, Run, RunControl, RunReader, RunSpec, run_targets};
 pub use selection::{FilterError, LabelFilter, Selection, StateFilter};
 pub use selector::{HostSelector, Selector, SelectorError, escape};
 pub use target::Target;

@@ -4,12 +4,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use atp_api::Outcome;
+use atp_api::{Outcome, Policy};
 use atp_transport::{ErrorKind, Hint, HostId};
 use uuid::Uuid;
 
 use crate::folded::Folded;
-use crate::policy::Policy;
 use crate::target::{Printable, Target};
 use crate::verbs::{DryRun, Operation};
 

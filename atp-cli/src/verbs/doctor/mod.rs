@@ -70,12 +70,9 @@ impl Verb for DoctorArgs {
         let of_hosts = Policy { timeout, ..policy.clone() };
         let plan = executor.plan(&hosts, Operation::DiagnoseHost, of_hosts).await.map_err(refused)?;
         let mut report = Report::new(&plan, FORMS, context)?;
-        for finding in
-            permissions::files(&context.settings).chain(permissions::password_files(&context.settings))
-        {
-            report.expect(1);
-            report.take(outcome(finding));
-        }
+        let findings =
+            permissions::files(&context.settings).chain(permissions::password_files(&context.settings));
+        report.take_all(findings.map(outcome).collect());
         if context.dry_run {
             dry_run::report(plan, &mut report);
         } else {
@@ -102,11 +99,7 @@ impl Verb for DoctorArgs {
                 _ = interrupts.first() => None,
             };
             if let Some(plan) = plan {
-                for outcome in plan.notices.iter().filter_map(about_inventory) {
-                    report.expect(1);
-                    report.take(outcome);
-                }
-                report.expect(plan.targets.len() + plan.settled.len());
+                report.take_all(plan.notices.iter().filter_map(about_inventory).collect());
                 drive(executor.run(plan, interrupts.control()), &mut report, &interrupts, |_| {}).await;
             }
             report.ending.signal = interrupts.received();

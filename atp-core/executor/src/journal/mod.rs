@@ -20,7 +20,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use atp_api::Outcome;
+use atp_api::{Outcome, OutcomeError};
 use atp_protocol::files::sync_written;
 use atp_transport::{ErrorKind, Hint};
 use tokio::sync::{mpsc, oneshot};
@@ -158,10 +158,10 @@ impl JournalError {
     }
 }
 
-impl PartialEq for JournalError {
-    /// Whether both say the same.
-    fn eq(&self, other: &Self) -> bool {
-        self.kind() == other.kind() && self.to_string() == other.to_string()
+impl From<&JournalError> for OutcomeError {
+    fn from(error: &JournalError) -> Self {
+        let causes = OutcomeError::causes_of(error);
+        OutcomeError { causes, ..OutcomeError::new(error.kind(), error.to_string()).with_hint(error.hint()) }
     }
 }
 
@@ -347,11 +347,11 @@ fn failed(path: &str, source: io::Error) -> JournalError {
 
 #[cfg(test)]
 mod tests {
+    use atp_api::{Policy, RunEvent, Status, StopReason};
+
     use super::*;
-    use crate::policy::Policy;
-    use crate::run::{RunControl, RunEvent, RunSpec, StopReason, run_targets};
+    use crate::run::{RunControl, RunSpec, run_targets};
     use crate::verbs::completion::Completion;
-    use atp_api::Status;
     use atp_transport::Effect;
 
     /// A device that is always full.
@@ -367,23 +367,28 @@ mod tests {
     async fn nothing_is_started_that_cannot_be_recorded() {
         let journal = Journal::on(full(), "j".to_owned(), 1);
         let policy = Policy { parallel: 2, ..Policy::default() };
-        let spec =
-            RunSpec { op: "exec", targets: hosts(5), settled: Vec::new(), policy, journal: Some(journal) };
+        let spec = RunSpec {
+            op: "exec",
+            targets: hosts(5),
+            settled: Vec::new(),
+            done_before: 0,
+            policy,
+            journal: Some(journal),
+        };
         let mut run =
             run_targets(spec, &RunControl::default(), |_, _| async { Completion::ok(Effect::Done, None) });
         let (mut reasons, mut outcomes) = (Vec::new(), Vec::new());
         while let Some(event) = run.next().await {
             match event {
                 RunEvent::Started { host, .. } => panic!("{host} was started"),
-                RunEvent::Progress { .. } => {}
-                RunEvent::Stopping(reason) => reasons.push(reason),
+                RunEvent::Stopping(StopReason::JournalFailed { error }) => reasons.push(error),
                 RunEvent::Finished(outcome) => outcomes.push(outcome),
+                _ => {}
             }
         }
-        assert!(
-            matches!(reasons[..], [StopReason::JournalFailed(JournalError::Write { .. })]),
-            "{reasons:?}"
-        );
+        assert_eq!(reasons.len(), 1);
+        assert_eq!(reasons[0].kind, ErrorKind::JournalFailed, "{reasons:?}");
+        assert_eq!(reasons[0].message, "the journal j cannot be written");
         assert_eq!(outcomes.len(), 5);
         for outcome in outcomes {
             assert_eq!((outcome.status, outcome.effect), (Status::Skipped, Effect::None));

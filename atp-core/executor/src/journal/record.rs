@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
-use atp_api::{Outcome, OutcomeError, Status, millis};
+use atp_api::{Outcome, OutcomeError, Policy, Status, millis};
 use atp_transport::{Effect, HostId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,7 +12,6 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::plan::{Notice, Plan};
-use crate::policy::Policy;
 use crate::target::Target;
 use crate::verbs::Operation;
 

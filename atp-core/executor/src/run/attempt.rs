@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use atp_api::{Data, OutcomeError, Status};
+use atp_api::{Data, OutcomeError, RunEvent, Status};
 use atp_transport::{Effect, ErrorKind, HostId};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -11,7 +11,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::RunEvent;
 use crate::verbs::completion::Completion;
 
 /// One attempt at a target: its deadline, its mark, and its way to report progress.

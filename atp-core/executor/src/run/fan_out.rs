@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use atp_api::RunEvent;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{Run, RunEvent};
+use super::Run;
 
 /// One of several readers of a run's events. Each reader gets all events, in the same order.
 #[derive(Debug)]
@@ -13,7 +14,7 @@ pub struct RunReader {
 }
 
 impl RunReader {
-    /// The next event; none when every target has finished.
+    /// The next event; none after [`RunEvent::Ended`].
     ///
     /// Cancel safe: no event is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<Arc<RunEvent>> {
@@ -35,7 +36,7 @@ impl Run {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
     /// # let spec = RunSpec {
-    /// #     op: "exec", targets: vec![], settled: vec![], policy: Policy::default(), journal: None,
+    /// #     op: "exec", targets: vec![], settled: vec![], done_before: 0, policy: Policy::default(), journal: None,
     /// # };
     /// # let run: Run = run_targets(spec, &RunControl::default(), |_, _| async {
     /// #     Completion::ok(atp_transport::Effect::None, None)

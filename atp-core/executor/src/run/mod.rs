@@ -23,8 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use atp_api::Outcome;
-use atp_transport::HostId;
+use atp_api::{Outcome, Policy, RunEvent};
 use futures_util::future::BoxFuture;
 use futures_util::stream::Stream;
 use tokio::sync::{Semaphore, mpsc};
@@ -32,14 +31,12 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::journal::Journal;
-use crate::policy::Policy;
 use crate::target::Target;
 use crate::verbs::completion::Completion;
 
 pub use attempt::Attempt;
 pub(crate) use attempt::PartialResult;
 pub use fan_out::RunReader;
-pub use stop::StopReason;
 
 /// Ends a run early from outside. The default never does.
 #[derive(Debug, Clone, Default)]
@@ -57,40 +54,14 @@ pub struct RunSpec {
     pub op: &'static str,
     /// The targets, in order.
     pub targets: Vec<Target>,
-    /// Outcomes that are known already. They come first among the events.
+    /// Outcomes that are known already. They come right after the start of the run.
     pub settled: Vec<Outcome>,
+    /// The number of targets that an earlier run of the same journal has done, for the start of the run.
+    pub done_before: usize,
     /// The limits and deadlines. The time for the whole run starts when the run starts.
     pub policy: Policy,
     /// The journal: targets are recorded as started before they start, and as finished before their event.
     pub journal: Option<Journal>,
-}
-
-/// Something that happened in a run. Events come in the order in which they happened.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RunEvent {
-    /// A target was admitted; its deadline runs.
-    Started {
-        /// The host.
-        host: HostId,
-        /// The VM's name, unless the host is the target.
-        vm: Option<String>,
-    },
-    /// The progress of long work on a target, such as a copy of a file. Comes between its `Started` and its `Finished`, and
-    /// is dropped if events are not read fast enough.
-    Progress {
-        /// The host.
-        host: HostId,
-        /// The VM's name, unless the host is the target.
-        vm: Option<String>,
-        /// How much is done, bytes.
-        done: u64,
-        /// How much there is in all, bytes.
-        total: u64,
-    },
-    /// A target has its outcome. Targets that never started have no `Started` before.
-    Finished(Box<Outcome>),
-    /// The run ends early: from here on no more targets are started. Comes at most once.
-    Stopping(StopReason),
 }
 
 /// The work of a run, called for each attempt at a target.
@@ -108,7 +79,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// The next event; none when every target has finished.
+    /// The next event; none after [`RunEvent::Ended`].
     ///
     /// Cancel safe: no event is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<RunEvent> {
@@ -150,7 +121,8 @@ where
     W: Fn(Target, Attempt) -> F + Send + Sync + 'static,
     F: Future<Output = Completion> + Send + 'static,
 {
-    let (sender, events) = mpsc::channel(spec.policy.parallel.clamp(1, Semaphore::MAX_PERMITS));
+    // Room for the start of as many targets as may be under way, after the start of the run.
+    let (sender, events) = mpsc::channel(spec.policy.parallel.clamp(1, Semaphore::MAX_PERMITS - 1) + 1);
     let deadline = spec.policy.deadline.map(|budget| Instant::now() + budget);
     let stop = stop::Stop::new(control.stop.clone(), control.abort.child_token(), deadline);
     let abort_on_drop = stop.abort().clone().drop_guard();

@@ -1,9 +1,10 @@
 //! The scheduler: admits targets as the policy allows, and passes their outcomes on.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atp_api::{Outcome, OutcomeError, Status};
+use atp_api::{Outcome, OutcomeError, Policy, RunEvent, RunStart, RunStatistics, Status, StopReason, millis};
 use atp_transport::Effect;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -12,25 +13,36 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::attempt::{Attempt, TargetEvents, panicked};
-use super::stop::{Stop, StopReason};
+use super::stop::{Stop, journal_failed, not_started};
 use super::waiting::Waiting;
-use super::{RunEvent, RunSpec, Work};
+use super::{RunSpec, Work};
 use crate::journal::Journal;
-use crate::policy::Policy;
 use crate::target::Target;
 use crate::verbs::completion::Completion;
 
-/// Runs until the outcome of every target is sent.
+/// Runs until the outcome of every target, and the numbers of the run, are sent.
 pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent>, work: Work) {
-    let RunSpec { op, targets, settled, policy, journal } = spec;
+    let RunSpec { op, targets, settled, done_before, policy, journal } = spec;
+    let began = Instant::now();
+    let start = RunStart {
+        version: atp_api::VERSION,
+        op: op.into(),
+        targets: targets.len(),
+        hosts: targets.iter().map(|target| &target.host).collect::<HashSet<_>>().len(),
+        settled: settled.len(),
+        done_before,
+        policy: policy.clone(),
+    };
     // Outcomes of an earlier run of the same journal have attempts, and were counted then.
     let failed_in_planning =
         settled.iter().filter(|outcome| outcome.attempts == 0 && is_failure(outcome.status)).count();
     let mut limits = Limits::new(&policy, targets.len(), failed_in_planning);
     let mut waiting = Waiting::new(targets, &policy);
     let context = Arc::new(RunContext { op, policy, stop, journal, events, work });
+    context.emit(RunEvent::Begun(Box::new(start))).await;
+    let mut statistics = RunStatistics::default();
     for outcome in settled {
-        context.emit(RunEvent::Finished(Box::new(outcome))).await;
+        context.finished(outcome, &mut statistics).await;
     }
     if let Some(reason) = limits.reached() {
         context.stop.halt(reason);
@@ -50,7 +62,7 @@ pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent
         {
             limits.announce_once(&context).await;
             for target in waiting.drain() {
-                context.emit(RunEvent::Finished(Box::new(context.skipped(target, &reason)))).await;
+                context.finished(context.skipped(target, &reason), &mut statistics).await;
             }
         }
         tokio::select! {
@@ -62,16 +74,18 @@ pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent
                 if matches!(outcome.status, Status::Skipped | Status::Cancelled) {
                     limits.announce_once(&context).await;
                 }
-                context.emit(RunEvent::Finished(Box::new(outcome))).await;
+                context.finished(outcome, &mut statistics).await;
             }
             () = context.stop.asked(), if !waiting.is_empty() => {}
             else => break,
         }
     }
-    if let Some(StopReason::JournalFailed(_)) = context.stop.reason() {
+    if let Some(StopReason::JournalFailed { .. }) = context.stop.reason() {
         // Every target may have been started, and yet the journal lacks the last outcome.
         limits.announce_once(&context).await;
     }
+    statistics.duration_ms = millis(began.elapsed());
+    context.emit(RunEvent::Ended(Box::new(statistics))).await;
 }
 
 /// The limits of the policy, and how much of them is used up.
@@ -143,8 +157,14 @@ impl RunContext {
         let _ = self.events.send(event).await;
     }
 
+    /// Counts an outcome and sends it.
+    async fn finished(&self, outcome: Outcome, statistics: &mut RunStatistics) {
+        statistics.add(&outcome);
+        self.emit(RunEvent::Finished(Box::new(outcome))).await;
+    }
+
     fn skipped(&self, target: Target, reason: &StopReason) -> Outcome {
-        Completion::failed(Status::Skipped, Effect::None, reason.not_started()).into_outcome(
+        Completion::failed(Status::Skipped, Effect::None, not_started(reason)).into_outcome(
             target,
             self.op,
             0,
@@ -162,7 +182,7 @@ impl RunContext {
         };
         tokio::select! {
             noted = journal.finished(outcome) => if let Err(error) = noted {
-                self.stop.halt(StopReason::JournalFailed(error));
+                self.stop.halt(journal_failed(&error));
             },
             // A disk that hangs does not delay an abort.
             () = given_up => {}
@@ -204,7 +224,7 @@ impl RunContext {
                 () = self.stop.abort().cancelled() => return self.skipped(target, &StopReason::Aborted),
             };
             if let Err(error) = noted {
-                let reason = StopReason::JournalFailed(error);
+                let reason = journal_failed(&error);
                 self.stop.halt(reason.clone());
                 return self.skipped(target, &reason);
             }

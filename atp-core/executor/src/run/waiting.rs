@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use atp_api::Policy;
 use atp_transport::HostId;
 use uuid::Uuid;
 
-use crate::policy::Policy;
 use crate::target::Target;
 
 /// The targets of a run that were not admitted yet, and the number under way of each host.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use atp_api::{OutcomeError, Status};
+use atp_api::{OutcomeError, Policy, Status};
 use atp_protocol::{CapabilityCache, LibvirtCarrier, ProtocolError};
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, ExecuteOptions, Hint, HostId, LibvirtConnection, TransportManager};
@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::completion::Completion;
-use crate::policy::Policy;
 use crate::run::Attempt;
 use crate::target::Target;
 

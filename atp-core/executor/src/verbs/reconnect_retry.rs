@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use atp_api::Policy;
 use atp_protocol::ProtocolError;
 use atp_transport::{ErrorKind, LibvirtConnection};
 use tokio::time::{self, Instant};
-
-use crate::policy::Policy;
 
 /// The kinds of failure after which the VM may be reachable over another connection.
 const LOST: [ErrorKind; 5] = [

@@ -1,6 +1,6 @@
 //! `vm info`: everything that the host and the guest know of a VM.
 
-use atp_api::{Data, GuestReport, OsReport, OutcomeError, VmReport};
+use atp_api::{Data, GuestReport, OsReport, OutcomeError, Policy, VmReport};
 use atp_protocol::{LibvirtCarrier, ProtocolError, guest};
 use atp_transport::domain::{AgentChannel, DomainDetails, DomainInfo};
 use atp_transport::{Effect, LibvirtConnection};
@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::completion::Completion;
 use super::facts::{Needs, VerbFacts};
 use super::job::Job;
-use crate::policy::Policy;
 
 pub(super) static FACTS: VerbFacts = VerbFacts {
     name: "vm-info",

@@ -73,6 +73,7 @@ fn spec(plan: Plan, journal: Journal) -> RunSpec {
         op: "exec",
         targets: plan.targets,
         settled: plan.settled,
+        done_before: plan.done_before,
         policy: plan.policy,
         journal: Some(journal),
     }
@@ -269,9 +270,9 @@ fn a_journal_is_gone_on_from_again_and_again() {
             while let Some(event) = run.next().await {
                 match event {
                     RunEvent::Started { vm, .. } => *starts.entry(vm.unwrap()).or_default() += 1,
-                    RunEvent::Progress { .. } => {}
                     RunEvent::Finished(_) => outcomes += 1,
                     RunEvent::Stopping(reason) => panic!("{reason}"),
+                    _ => {}
                 }
             }
             assert!(outcomes > 0, "round {round}");

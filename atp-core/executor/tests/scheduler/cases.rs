@@ -93,6 +93,7 @@ fn after_a_standstill_work_has_its_grace_all_the_same() {
             sleep(Duration::from_millis(100)).await;
             Completion::ok(Effect::Done, None)
         });
+        assert!(matches!(run.next().await, Some(RunEvent::Begun(_))));
         assert!(matches!(run.next().await, Some(RunEvent::Started { .. })));
         // The machine stands still until long after the deadline.
         tokio::time::advance(policy().timeout * 2).await;
@@ -105,6 +106,7 @@ fn dropping_a_run_ends_its_work() {
     virtual_time(async {
         let gauge = Gauge::default();
         let mut run = start(targets(9), policy(), endless(&gauge));
+        assert!(matches!(run.next().await, Some(RunEvent::Begun(_))));
         for _ in 0..policy().parallel {
             assert!(matches!(run.next().await, Some(RunEvent::Started { .. })));
         }
@@ -149,6 +151,7 @@ fn work_that_is_cut_off_just_before_it_sends_never_sends() {
             }
         };
         goes_on.wait();
+        assert!(matches!(run.next().await, Some(RunEvent::Ended(_))));
         assert_eq!(run.next().await, None);
         assert_eq!(ended.recv().await, None, "the work has ended");
         assert_eq!((outcome.status, outcome.effect), (Status::Cancelled, Effect::None));
@@ -238,6 +241,7 @@ fn progress_is_told_between_start_and_end_and_is_in_nobodys_way() {
                     ended.push(outcome);
                 }
                 RunEvent::Stopping(reason) => panic!("{reason}"),
+                _ => {}
             }
         }
         assert_eq!((ended.len(), running.len()), (6, 0));
@@ -356,7 +360,7 @@ async fn outline(mut run: Run) -> (Vec<String>, Option<StopReason>) {
                 outcomes.push(format!("{} {}", outcome.vm.as_deref().unwrap_or("-"), outcome.status));
             }
             RunEvent::Stopping(why) => reason = Some(why),
-            RunEvent::Started { .. } | RunEvent::Progress { .. } => {}
+            _ => {}
         }
     }
     outcomes.sort();
@@ -531,7 +535,8 @@ fn every_reader_is_told_everything_and_the_slow_one_sets_the_pace() {
         while let Some(event) = slow.next().await {
             seen.push(event);
         }
-        assert_eq!(seen.len(), 80);
+        // Two for each target, and the start and the end of the run.
+        assert_eq!(seen.len(), 82);
         assert_eq!(seen, quick.await.unwrap());
     });
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atp_executor::{
-    Outcome, Policy, Portion, RunControl, RunEvent, RunSpec, Status, StopReason, Target, run_targets,
+    Outcome, Policy, Portion, RunControl, RunEvent, RunSpec, RunStart, RunStatistics, Status, StopReason,
+    Target, run_targets,
 };
 use atp_transport::Effect;
 use proptest::prelude::*;
@@ -128,6 +129,13 @@ async fn check(case: Case) -> Result<(), TestCaseError> {
         prop_assert!(host.most() <= case.policy.per_host.unwrap_or(usize::MAX).max(1));
     }
     prop_assert_eq!(history.finished.len(), targets.len() + case.gone);
+    let start = history.start.as_ref().unwrap();
+    let hosts = case.scripts.iter().filter(|vms| !vms.is_empty()).count();
+    prop_assert_eq!((start.targets, start.hosts, start.settled), (targets.len(), hosts, case.gone));
+    let counted: RunStatistics = history.finished.values().collect();
+    let statistics = history.statistics.clone().unwrap();
+    prop_assert_eq!(&RunStatistics { duration_ms: statistics.duration_ms, ..counted }, &statistics);
+    prop_assert!(statistics.longest_ms <= statistics.duration_ms);
 
     let calls = witness.calls.lock().unwrap();
     for target in &targets {
@@ -171,11 +179,22 @@ struct Reading {
     /// The names of those that finished, in that order.
     order: Vec<String>,
     stopping: Option<StopReason>,
+    start: Option<RunStart>,
+    statistics: Option<RunStatistics>,
 }
 
 impl Reading {
     fn take(&mut self, event: RunEvent, case: &Case) -> Result<(), TestCaseError> {
+        prop_assert_eq!(
+            self.start.is_some(),
+            !matches!(event, RunEvent::Begun(_)),
+            "the start comes first, once"
+        );
+        prop_assert!(self.statistics.is_none(), "nothing follows the end");
         match event {
+            RunEvent::Begun(start) => self.start = Some(*start),
+            RunEvent::Ended(statistics) => self.statistics = Some(*statistics),
+            RunEvent::Unknown => prop_assert!(false, "an event without a meaning"),
             RunEvent::Started { host, vm } => {
                 let name = format!("{host}/{}", vm.unwrap());
                 prop_assert!(!self.finished.contains_key(&name), "started after it finished");

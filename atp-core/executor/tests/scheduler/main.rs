@@ -22,7 +22,7 @@ fn policy() -> Policy {
 }
 
 fn spec(targets: Vec<Target>, policy: Policy) -> RunSpec {
-    RunSpec { op: "exec", targets, settled: Vec::new(), policy, journal: None }
+    RunSpec { op: "exec", targets, settled: Vec::new(), done_before: 0, policy, journal: None }
 }
 
 fn settled(vm: usize) -> Outcome {

@@ -219,8 +219,8 @@ async fn runs(executor: &Executor, plan: &Plan, times: usize) -> Result<Vec<Dura
                         started.get(&(outcome.host, outcome.vm)).context("an outcome without a start")?;
                     latencies.push(start.elapsed());
                 }
-                RunEvent::Progress { .. } => {}
                 RunEvent::Stopping(reason) => bail!("a run ended early: {reason}"),
+                _ => {}
             }
         }
     }

@@ -1,12 +1,11 @@
 //! Waiting until a VM is in the requested state.
 
-use atp_api::{Data, OutcomeError, Status};
+use atp_api::{Data, OutcomeError, Policy, Status};
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, Hint, TransportError};
 use tokio::time::{self, Instant};
 
 use crate::error::in_full;
-use crate::policy::Policy;
 use crate::verbs::completion::Completion;
 use crate::verbs::facts::is_reached;
 use crate::verbs::job::Job;

@@ -3,7 +3,7 @@
 mod goal;
 mod restart;
 
-use atp_api::Data;
+use atp_api::{Data, Policy};
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainInfo, DomainState, Lifecycle};
 use atp_transport::{Effect, ErrorKind, LibvirtConnection, TransportError};
@@ -15,7 +15,6 @@ use super::job::Job;
 use super::scenario::fields::{Field, Shape, field};
 use super::scenario::node::{Node, Value};
 use super::scenario::read::{Keys, Result, choice, truth};
-use crate::policy::Policy;
 
 /// A change of a VM's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

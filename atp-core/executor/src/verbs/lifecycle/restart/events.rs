@@ -2,6 +2,7 @@
 
 use std::future::pending;
 
+use atp_api::Policy;
 use atp_transport::domain::{DomainEventKind, DomainInfo, LifecycleChange};
 use atp_transport::{HostId, TransportError, WatchItem};
 use futures_util::future::ready;
@@ -9,7 +10,6 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::look::Seen;
-use crate::policy::Policy;
 
 /// Of the time that is left, watching may take one part in so many to begin, so that the rest is enough to send the
 /// request and see its result.

@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::duration;
 use crate::portion::Portion;
 
 /// How many targets at once, how long each may take, and when a run ends early.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// In JSON, durations are whole milliseconds and say so in their names. What is not given has its default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Policy {
     /// Targets under way at once, over all hosts; 64 by default. 0 counts as 1.
     pub parallel: usize,
@@ -18,20 +25,30 @@ pub struct Policy {
     ///
     /// A target's budget starts when it is admitted among those under way and covers everything after:
     /// queueing for a connection, connecting, calls, polling, every further attempt.
+    #[serde(rename = "timeout_ms", with = "duration::millis")]
+    #[schemars(with = "u64")]
     pub timeout: Duration,
     /// The budget for the whole run, listing included, which takes no more than half of it; without it there is none.
     /// When it is used up nothing more is started, and what is under way is cancelled.
+    #[serde(rename = "deadline_ms", with = "duration::optional_millis")]
+    #[schemars(with = "Option<u64>")]
     pub deadline: Option<Duration>,
     /// How long after its deadline a target is still waited for before it is abandoned; 500 ms by default.
     ///
     /// The layers below end by the deadline and report their stage. This is for the case that one of them does not.
+    #[serde(rename = "grace_ms", with = "duration::millis")]
+    #[schemars(with = "u64")]
     pub grace: Duration,
     /// How often a target is retried after a failure that changed nothing and that may pass; 0 by default. All attempts
     /// share the target's budget.
     pub retries: u32,
     /// The pause before the first retry; 200 ms by default. It doubles.
+    #[serde(rename = "retry_initial_ms", with = "duration::millis")]
+    #[schemars(with = "u64")]
     pub retry_initial: Duration,
     /// The longest such pause; 5 s by default.
+    #[serde(rename = "retry_max_ms", with = "duration::millis")]
+    #[schemars(with = "u64")]
     pub retry_max: Duration,
     /// The number of failures (`failed`, `timeout`, `unreachable`) after which no more targets are started; without it the
     /// run continues to the end. Failures of the planning count, those of earlier runs of a journal do not. A share is one
@@ -42,11 +59,17 @@ pub struct Policy {
     /// and no canary.
     pub serial: Option<Portion>,
     /// The first pause between two looks at an awaited state; 20 ms by default. It doubles.
+    #[serde(rename = "poll_initial_ms", with = "duration::millis")]
+    #[schemars(with = "u64")]
     pub poll_initial: Duration,
     /// The longest such pause; 1 s by default.
+    #[serde(rename = "poll_max_ms", with = "duration::millis")]
+    #[schemars(with = "u64")]
     pub poll_max: Duration,
     /// How long a guest agent is waited for if the operation can do without it, or if it should be back soon; 5 s by
     /// default.
+    #[serde(rename = "agent_patience_ms", with = "duration::millis")]
+    #[schemars(with = "u64")]
     pub agent_patience: Duration,
 }
 

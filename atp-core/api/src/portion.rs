@@ -3,10 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::selection::FilterError;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A number of targets: `N`, or `P%` of all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// In JSON, a number of targets is a number, and a share a text such as `"10%"`. A text of digits is read as a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "Serialised")]
 pub enum Portion {
     /// This many; 0 counts as 1.
     Count(usize),
@@ -25,20 +29,50 @@ impl Portion {
     }
 }
 
-impl FromStr for Portion {
-    type Err = FilterError;
+/// A portion as it is serialised.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+enum Serialised {
+    Count(usize),
+    Text(#[schemars(extend("pattern" = "^[0-9]+%?$"))] String),
+}
 
-    fn from_str(input: &str) -> Result<Self, FilterError> {
+/// A text that is not a portion.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected a number of targets from 1, or a share of them from 1% to 100%, not {0:?}")]
+pub struct InvalidPortion(pub String);
+
+impl Serialize for Portion {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Portion::Count(count) => Serialised::Count(*count),
+            Portion::Percent(_) => Serialised::Text(self.to_string()),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Portion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Serialised::deserialize(deserializer)? {
+            Serialised::Count(count) => Ok(Portion::Count(count)),
+            Serialised::Text(text) => text.parse().map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+impl FromStr for Portion {
+    type Err = InvalidPortion;
+
+    fn from_str(input: &str) -> Result<Self, InvalidPortion> {
         let portion = match input.strip_suffix('%') {
             Some(percent) => {
                 percent.parse().ok().filter(|percent| (1..=100).contains(percent)).map(Portion::Percent)
             }
             None => input.parse().ok().filter(|&count| count > 0).map(Portion::Count),
         };
-        portion.ok_or_else(|| FilterError {
-            input: input.to_owned(),
-            expected: "a number of targets from 1, or a share of them from 1% to 100%",
-        })
+        portion.ok_or_else(|| InvalidPortion(input.to_owned()))
     }
 }
 
