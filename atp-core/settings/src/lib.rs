@@ -1,9 +1,10 @@
-//! Settings in layers: files, the environment, maps. The `config` crate lays them over each other and reads them as types.
-//! This crate adds what it lacks: each value remembers its line or variable, and everything that is wrong is reported at
-//! once, with its key, its origin and the nearest known key.
+//! Settings in layers: files, the environment, maps. The `config` crate merges them and converts them to types. This crate
+//! adds two things: each value has an origin (its line or variable), and all problems are reported at once, each with its
+//! key, its origin and the nearest known key.
 //!
-//! Every program of ATP reads its settings with [`load`]: from [`Sources`], by a [`Schema`]. A library that reads a part of them
-//! has the schema of that part, and loads the same sources; the program adds its own keys, so that each knows the other's.
+//! Every program of ATP reads its settings with [`load`]: from [`Sources`], by a [`Schema`]. A library that reads a part of
+//! them has the schema of that part and loads the same sources. The program adds its own keys, so that neither reports the
+//! other's keys as unknown.
 //!
 //! ```
 //! use atp_settings::{Kind, Layer, Schema, Sources, load};
@@ -26,14 +27,14 @@
 //! # Glossary
 //!
 //! - **Source**: a file, the environment, a map, the flags.
-//! - **Layer**: the values of one source. A later layer takes the place of an earlier one, value by value.
+//! - **Layer**: the values of one source. A later layer replaces an earlier one, value by value.
 //! - **Origin**: where a value was set: `FILE:LINE`, the name of a variable, or the name given to a map.
 //! - **Key**: the path to a value, written with dots: `pool.idle_timeout`. A **section** is a table of further keys.
-//! - **Schema**: the keys there are, and what each takes.
+//! - **Schema**: the known keys and the kind of each value.
 //! - **Kind**: what a value may be: a duration, a count, one of some words.
-//! - **Foreign key**: a key of another program that reads the same file. It is passed over.
-//! - **Former name**: a name that a key had before. It is still read.
-//! - **Problem**: a value or a source that cannot be used, with its key, its origin and what can be tried.
+//! - **Foreign key**: a key of another program that reads the same file. It is ignored.
+//! - **Former name**: an old name of a key. It is still read.
+//! - **Problem**: a value or a source that cannot be used, with its key, its origin and what the user can try.
 
 mod duration;
 mod kind;

@@ -1,4 +1,4 @@
-//! What a scrape costs with a thousand hosts, each with ten operations that were called.
+//! The cost of a scrape with a thousand hosts, each with ten operations.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! How long calls took and how they failed, by host and operation.
+//! Durations and failures of calls, by host and operation.
 //!
-//! There are as many series as hosts times operations times buckets: an operation is a name in the code, and a host that
-//! is the manager's no more is forgotten at the next scrape, so their number is bounded.
+//! There is one series for each combination of host, operation and bucket. An operation is a name in the code, and a
+//! host that was removed from the manager is dropped at the next scrape, so the number of series is bounded.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,17 +18,17 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 
-/// The kind of failure of a call whose caller went away before its end.
+/// The kind of failure of a call whose future was dropped before its end.
 const ABANDONED: &str = "abandoned";
 
-/// Durations of calls and kinds of their failures. Cheap to clone; clones are the same.
+/// Durations of calls and kinds of their failures. Cheap to clone; clones share the data.
 #[derive(Clone)]
 pub(crate) struct CallMetrics {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// Upper bounds, seconds.
+    /// Upper bounds, in seconds.
     buckets: Vec<f64>,
     hosts: RwLock<HashMap<HostId, Arc<Host>>>,
 }
@@ -44,7 +44,7 @@ struct Operation {
 }
 
 impl CallMetrics {
-    /// Nothing counted yet. `buckets` are the upper bounds of the histograms, in seconds.
+    /// Creates empty metrics. `buckets` are the upper bounds of the histograms, in seconds.
     pub(crate) fn new(buckets: &[f64]) -> Self {
         let shared = Shared { buckets: buckets.to_vec(), hosts: RwLock::default() };
         CallMetrics { shared: Arc::new(shared) }
@@ -59,7 +59,7 @@ impl CallMetrics {
         }
     }
 
-    /// Forgets the hosts that are not among these.
+    /// Removes all hosts that are not in this set.
     pub(crate) fn keep(&self, hosts: &BTreeSet<HostId>) {
         let mut known = self.shared.hosts.write();
         known.retain(|host, _| hosts.contains(host));

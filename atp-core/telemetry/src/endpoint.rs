@@ -1,4 +1,4 @@
-//! `/metrics` and `/healthz` over HTTP.
+//! Serves `/metrics` and `/healthz` over HTTP.
 
 use std::future::{Future, IntoFuture as _};
 use std::io;
@@ -18,13 +18,13 @@ use crate::exporter::Exporter;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Where metrics and health are served.
+/// The settings of the HTTP endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointConfig {
-    /// The address and port; port 0 for any that is free. By default this machine's own only: what is served names
-    /// every host, and asks nobody who they are.
+    /// The address and port; port 0 for any free port. By default only a loopback address: the pages name every host
+    /// and need no authentication.
     pub listen: SocketAddr,
-    /// How long requests under way may take to end at shutdown; 5 s by default.
+    /// The time for requests under way at shutdown; 5 s by default.
     pub drain: Duration,
 }
 
@@ -37,18 +37,18 @@ impl Default for EndpointConfig {
     }
 }
 
-/// Why nothing can be served.
+/// Why the endpoint cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {listen}: choose another address or port, or end what holds this one")]
+#[error("cannot listen on {listen}: choose another address or port, or stop the program that uses this one")]
 pub struct EndpointError {
-    /// Where.
+    /// The address.
     pub listen: SocketAddr,
-    /// What the system said.
+    /// The operating system's error.
     #[source]
     pub source: io::Error,
 }
 
-/// A socket that metrics and health are to be served on.
+/// A bound socket for metrics and health.
 #[derive(Debug)]
 pub struct Endpoint {
     listener: TcpListener,
@@ -57,10 +57,10 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Takes the address.
+    /// Binds the address.
     ///
     /// # Errors
-    /// [`EndpointError`], when the address is taken or not this machine's.
+    /// [`EndpointError`] if the address is in use or does not belong to this machine.
     pub async fn bind(config: &EndpointConfig) -> Result<Self, EndpointError> {
         let listen = config.listen;
         let failed = |source| EndpointError { listen, source };
@@ -74,14 +74,15 @@ impl Endpoint {
         self.address
     }
 
-    /// Serves `GET /metrics`, what [`Exporter::render`] writes, and `GET /healthz`, the fleet's health as JSON: 503
-    /// when the fleet is unavailable, 200 otherwise. Ends when `shutdown` does and the requests under way are answered, or
+    /// Serves `GET /metrics`, the text of [`Exporter::render`], and `GET /healthz`, the fleet's health as JSON: 503 if
+    /// the fleet is unavailable, 200 otherwise. Ends when `shutdown` completes and the requests under way are answered,
+    /// or after [`drain`](EndpointConfig::drain).
     /// have had [`drain`](EndpointConfig::drain) to be.
     ///
     /// # Errors
-    /// When the socket fails.
+    /// The socket failed.
     ///
-    /// Cancel safe in that the socket is closed.
+    /// Cancel safe: the socket is closed.
     pub async fn serve<C: Connector>(
         self,
         exporter: Exporter<C>,
@@ -98,10 +99,10 @@ impl Endpoint {
             tokio::time::sleep(self.drain).await;
         };
         let served = axum::serve(self.listener, router).with_graceful_shutdown(async {
-            // Ends with the sender.
+            // Ends when the sender is dropped.
             let _stopped = stopped.await;
         });
-        // A client that never ends its request must not hold up the end.
+        // A client that never ends its request must not delay the shutdown.
         tokio::select! {
             served = served.into_future() => served,
             () = bounded => Ok(()),
@@ -110,7 +111,7 @@ impl Endpoint {
 }
 
 async fn metrics<C: Connector>(State(exporter): State<Exporter<C>>) -> Response {
-    // A thousand hosts take some milliseconds of computing.
+    // For a thousand hosts this computes for some milliseconds.
     match tokio::task::spawn_blocking(move || exporter.render()).await {
         Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

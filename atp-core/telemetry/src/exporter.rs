@@ -9,10 +9,10 @@ use prometheus_client::registry::Registry;
 use crate::calls::CallMetrics;
 use crate::snapshot::Snapshot;
 
-/// How metrics are made.
+/// The settings of the metrics.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExporterConfig {
-    /// Upper bounds of the histograms of call durations, in seconds. Each costs a series for every host and
+    /// Upper bounds of the histograms of call durations, in seconds. Each bound adds a series for every host and
     /// operation.
     pub call_buckets: Vec<f64>,
 }
@@ -23,27 +23,27 @@ impl Default for ExporterConfig {
     }
 }
 
-/// The metrics of a manager, with how long its calls take. Cheap to clone.
+/// The metrics of a manager, including the durations of its calls. Cheap to clone.
 pub struct Exporter<C: Connector = LibvirtConnector> {
     manager: TransportManager<C>,
     calls: CallMetrics,
 }
 
 impl<C: Connector> Exporter<C> {
-    /// Watches the calls of `manager` from now on, as an [`Interceptor`](atp_transport::Interceptor) of it. One for a
-    /// manager is enough: each counts for itself.
+    /// Observes the calls of `manager` from now on, as an [`Interceptor`](atp_transport::Interceptor). One exporter per
+    /// manager is enough: each counts separately.
     pub fn new(manager: &TransportManager<C>, config: &ExporterConfig) -> Self {
         let calls = CallMetrics::new(&config.call_buckets);
         manager.add_interceptor(calls.clone());
         Exporter { manager: manager.clone(), calls }
     }
 
-    /// The manager that is watched.
+    /// The observed manager.
     pub fn manager(&self) -> &TransportManager<C> {
         &self.manager
     }
 
-    /// All metrics, in the OpenMetrics text format. Takes a few microseconds a host; asks the hosts nothing.
+    /// All metrics, in the OpenMetrics text format. Takes a few microseconds per host, and sends nothing to the hosts.
     pub fn render(&self) -> String {
         let hosts = self.manager.pools().iter().map(|pool| pool.host_id().clone()).collect();
         self.calls.keep(&hosts);
@@ -63,7 +63,7 @@ impl<C: Connector> fmt::Debug for Exporter<C> {
     }
 }
 
-/// The metrics of a manager whose calls nobody watches: all but durations and failures by operation.
+/// The metrics of a manager without an exporter: all except durations and failures by operation.
 pub fn render<C: Connector>(manager: &TransportManager<C>) -> String {
     text(manager, None)
 }
@@ -75,7 +75,7 @@ fn text<C: Connector>(manager: &TransportManager<C>, calls: Option<CallMetrics>)
         registry.register_collector(Box::new(calls));
     }
     let mut text = String::new();
-    // Writing to a string fails only if a metric does, and none of ours does.
+    // Writing to a string fails only if a metric fails, and none of ours does.
     let _written = encode(&mut text, &registry);
     text
 }

@@ -1,11 +1,10 @@
-//! What the transport does, for those who watch over it: metrics, a health endpoint, traces.
+//! Monitoring of the transport: metrics, a health endpoint, traces.
 //!
-//! All of it is made from what [`atp_transport`] tells everybody: statistics, health, events, and the calls that pass
-//! its interceptors. Nothing here is needed to do work, and nothing here can hold work up.
+//! The data comes from the public interface of [`atp_transport`]: statistics, health, events, and the calls that pass
+//! its interceptors. Work does not need this crate, and this crate cannot block work.
 //!
-//! [`render`] writes the numbers of a [`TransportManager`](atp_transport::TransportManager) as text that Prometheus
-//! reads. An [`Exporter`] adds how long calls took, by host and operation, which only somebody who watches every call
-//! can know.
+//! [`render`] writes the metrics of a [`TransportManager`](atp_transport::TransportManager) as text for Prometheus. An
+//! [`Exporter`] adds the durations of calls, by host and operation, which are only known if every call is observed.
 //!
 //! ```
 //! use atp_telemetry::{Exporter, ExporterConfig};
@@ -23,11 +22,22 @@
 //! # }
 //! ```
 //!
-//! With the feature `http`, an `Endpoint` serves that text at `/metrics`, and the fleet's health at `/healthz`. With the
-//! feature `otel`, `Traces` sends the spans of work and calls to an OpenTelemetry collector.
+//! With the feature `http`, an `Endpoint` serves that text at `/metrics`, and the fleet's health at `/healthz`. With
+//! the feature `otel`, `Traces` sends the spans of work and calls to an OpenTelemetry collector.
 //!
-//! `configs/prometheus` and `configs/grafana` have what reads the metrics, and `docs/operations.md` says what each of
-//! them means and what to do about it.
+//! `configs/prometheus` and `configs/grafana` contain alerts and a dashboard. `docs/operations.md` explains each metric
+//! and what to do about it.
+//!
+//! # Glossary
+//!
+//! | term | meaning |
+//! |---|---|
+//! | scrape | one reading of all metrics by Prometheus |
+//! | metric, series | a measured value; one series of it for each combination of labels, such as host and operation |
+//! | snapshot | the state of a manager and its hosts at the time of a scrape |
+//! | interceptor | an observer that every call passes (see `atp-transport`) |
+//! | span, trace | the record of one piece of work or call; a trace is a span with all spans inside it |
+//! | fleet | all hosts of a manager |
 
 mod calls;
 mod exporter;

@@ -1,4 +1,4 @@
-//! The numbers of a manager and its hosts at one moment, as metrics.
+//! The state of a manager and its hosts at one time, as metrics.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Unit;
 
-/// Everything a scrape tells of a manager, read at one moment.
+/// The data of one scrape, read at one time.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     hosts: Vec<Host>,
@@ -121,13 +121,13 @@ impl Collector for Snapshot {
     }
 }
 
-/// No example of a call stands beside its count.
+/// Counters have no exemplars.
 const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, u64>> = None;
 
-/// Name, help and value of a metric that a host has.
+/// The name, help text and value of a metric of a host.
 type OfHost<V> = (&'static str, &'static str, fn(&Host) -> V);
 
-/// What goes up and down.
+/// The gauges of a host.
 const GAUGES: [OfHost<f64>; 12] = [
     ("atp_host_health", "Health of a host: 0 healthy, 1 degraded, 2 overloaded, 3 unavailable", |host| {
         f64::from(host.health as u32)
@@ -165,7 +165,7 @@ const GAUGES: [OfHost<f64>; 12] = [
     ),
 ];
 
-/// What only grows.
+/// The counters of a host.
 const COUNTERS: [OfHost<u64>; 5] = [
     ("atp_calls", "Calls that ended", |host| host.stats.total_requests),
     ("atp_calls_failed", "Calls that failed, answers with errors included", |host| host.stats.total_errors),

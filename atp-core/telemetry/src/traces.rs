@@ -1,4 +1,4 @@
-//! Spans of work and calls, sent to an OpenTelemetry collector.
+//! Sends spans of work and calls to an OpenTelemetry collector.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use tracing::Subscriber;
 use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_subscriber::registry::LookupSpan;
 
-/// Where spans are sent, and how many.
+/// The settings of the trace export.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TracesConfig {
     /// The collector's address for traces: OTLP over HTTP, with protobuf.
     pub endpoint: String,
-    /// What the program is called there.
+    /// The name of the program at the collector.
     pub service_name: String,
-    /// The share of traces that are sent; 0 to 1. A trace is sent whole or not at all.
+    /// The share of traces that are sent; 0 to 1. A trace is sent as a whole or not at all.
     pub sampled_share: f64,
     /// How often spans are sent.
     pub interval: Duration,
-    /// Longest one sending may take.
+    /// The longest time for one export.
     pub timeout: Duration,
-    /// Most spans kept for the next sending; further ones are dropped, for nothing waits for the collector.
+    /// The most spans kept for the next export. Further ones are dropped, because work never waits for the collector.
     pub max_queue: usize,
 }
 
@@ -47,12 +47,12 @@ impl Default for TracesConfig {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TracesError {
-    /// The exporter cannot be made.
+    /// The exporter cannot be created.
     #[error("cannot send spans to {endpoint}: check the address of the collector")]
     Exporter {
-        /// Where.
+        /// The address.
         endpoint: String,
-        /// Why.
+        /// The reason.
         #[source]
         source: opentelemetry_otlp::ExporterBuildError,
     },
@@ -61,7 +61,7 @@ pub enum TracesError {
     Shutdown(#[source] opentelemetry_sdk::error::OTelSdkError),
 }
 
-/// Sends the spans of a program to a collector, from a thread of its own.
+/// Sends the spans of a program to a collector, from a separate thread.
 ///
 /// ```no_run
 /// use atp_telemetry::{Traces, TracesConfig};
@@ -77,8 +77,8 @@ pub enum TracesError {
 /// # }
 /// ```
 ///
-/// The transport's spans are on the level `DEBUG`: `execute` for each try of work on a host (with `host` and `attempt`), and
-/// in it a `call` for each call (with `host`, `operation` and `connection`).
+/// The transport's spans have the level `DEBUG`: `execute` for each attempt of work on a host (with `host` and
+/// `attempt`), and in it a `call` for each call (with `host`, `operation` and `connection`).
 #[derive(Clone)]
 pub struct Traces {
     provider: SdkTracerProvider,
@@ -86,10 +86,10 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Makes what sends spans. Nobody is contacted yet.
+    /// Creates the exporter. It does not connect yet.
     ///
     /// # Errors
-    /// [`TracesError::Exporter`], when the address makes no sense.
+    /// [`TracesError::Exporter`] if the address is invalid.
     pub fn new(config: &TracesConfig) -> Result<Self, TracesError> {
         let exporter = SpanExporter::builder()
             .with_http()
@@ -110,7 +110,7 @@ impl Traces {
         Ok(Traces { provider, timeout: config.timeout })
     }
 
-    /// The layer that hands spans on, for the program's subscriber of `tracing`.
+    /// The layer that passes spans on, for the program's subscriber of `tracing`.
     pub fn layer<S>(&self) -> OpenTelemetryLayer<S, SdkTracer>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
@@ -118,10 +118,10 @@ impl Traces {
         tracing_opentelemetry::layer().with_tracer(self.provider.tracer("atp"))
     }
 
-    /// Sends what has not been sent yet, and ends. Blocks for up to the configured time-out.
+    /// Sends the remaining spans, and ends. Blocks for at most the configured timeout.
     ///
     /// # Errors
-    /// [`TracesError::Shutdown`], when the collector did not take the last spans.
+    /// [`TracesError::Shutdown`] if the collector did not accept the last spans.
     pub fn shutdown(self) -> Result<(), TracesError> {
         self.provider.shutdown_with_timeout(self.timeout).map_err(TracesError::Shutdown)
     }

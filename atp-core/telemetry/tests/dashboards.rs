@@ -1,4 +1,4 @@
-//! The alerts and the dashboard name series and labels that there are.
+//! The alerts and the dashboard use existing series and labels.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ use atp_transport::{HostInfo, TransportConfig, TransportManager};
 use regex::Regex;
 use serde_json::Value;
 
-/// What each series has: its labels, and the values of each.
+/// The labels of each series, and their values.
 type Series = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
 fn configs() -> PathBuf {
@@ -22,7 +22,7 @@ fn yaml(path: &str) -> Value {
     serde_saphyr::from_str(&fs::read_to_string(configs().join(path)).unwrap()).unwrap()
 }
 
-/// Every series of a manager that has done work, well and badly.
+/// Every series of a manager after successful and failed work.
 async fn series() -> Series {
     let manager = TransportManager::new(TransportConfig::default());
     let exporter = Exporter::new(&manager, &ExporterConfig::default());
@@ -43,7 +43,7 @@ async fn series() -> Series {
     series
 }
 
-/// Checks one expression, and the labels that its text shows of the result.
+/// Checks an expression, and the labels that its text uses.
 fn check(expression: &str, shown: &str, series: &Series) {
     let selector = Regex::new(r"\b(atp_\w+)(?:\{([^}]*)\})?").unwrap();
     let matcher = Regex::new(r#"(\w+)(=~|!=|!~|=)"([^"]*)""#).unwrap();
@@ -54,7 +54,7 @@ fn check(expression: &str, shown: &str, series: &Series) {
         for part in matcher.captures_iter(matchers) {
             let (label, how, value) = (&part[1], &part[2], &part[3]);
             let Some(values) = known.get(label) else { panic!("{name} has no label {label}: {expression}") };
-            // The host is one of the test's; the rest are the same for all.
+            // The host is one of the test's. The other labels are the same for all hosts.
             let checked = how == "=" && label != "host";
             assert!(!checked || values.contains(value), "{name} has no {label} {value}: {expression}");
         }
@@ -72,7 +72,7 @@ fn check(expression: &str, shown: &str, series: &Series) {
 }
 
 #[tokio::test]
-async fn alerts_name_what_there_is() {
+async fn alerts_use_existing_series() {
     let series = series().await;
     let rules = yaml("prometheus/atp-alerts.yml");
     let rules = rules["groups"][0]["rules"].as_array().unwrap();
@@ -86,7 +86,7 @@ async fn alerts_name_what_there_is() {
 }
 
 #[tokio::test]
-async fn the_dashboard_shows_what_there_is() {
+async fn the_dashboard_uses_existing_series() {
     let series = series().await;
     let text = fs::read_to_string(configs().join("grafana/atp-transport.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();
@@ -107,7 +107,7 @@ async fn the_dashboard_shows_what_there_is() {
 }
 
 #[test]
-fn the_scrape_is_of_the_endpoint_as_it_is_by_default() {
+fn the_scrape_has_the_endpoints_default_address() {
     let config = yaml("prometheus/prometheus.yml");
     for file in config["rule_files"].as_array().unwrap() {
         assert!(configs().join("prometheus").join(file.as_str().unwrap()).is_file(), "no {file}");
@@ -120,12 +120,12 @@ fn the_scrape_is_of_the_endpoint_as_it_is_by_default() {
 
 #[tokio::test]
 #[should_panic(expected = "no series atp_nope")]
-async fn a_series_that_there_is_not_is_found_out() {
+async fn an_unknown_series_is_detected() {
     check("rate(atp_nope[5m])", "", &series().await);
 }
 
 #[tokio::test]
 #[should_panic(expected = "has no event nope")]
-async fn an_event_that_there_is_not_is_found_out() {
+async fn an_unknown_event_is_detected() {
     check(r#"atp_events_total{event="nope"}"#, "", &series().await);
 }

@@ -1,4 +1,4 @@
-//! The endpoint answers over real HTTP, and ends when it is told to.
+//! Tests of the endpoint over real HTTP, including its shutdown.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Status, head and body of an answer.
+/// The status, head and body of an answer.
 async fn get(address: SocketAddr, path: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -52,7 +52,7 @@ async fn metrics_and_health_are_served_until_the_shutdown() {
     assert!(head.contains("application/json"), "{head}");
     assert_eq!(get(address, "/").await.0, 404);
 
-    // With nothing but a host that cannot be reached, the fleet is unavailable.
+    // If the only host cannot be reached, the fleet is unavailable.
     manager.remove_host("demo").await.unwrap();
     manager.add_host(HostInfo::from_uri("dead", "qemu+tcp://127.0.0.1:1/system")).await.unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -74,19 +74,19 @@ async fn metrics_and_health_are_served_until_the_shutdown() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_named() {
+async fn an_address_in_use_is_an_error_that_names_it() {
     let first = Endpoint::bind(&any_port()).await.unwrap();
     let error = Endpoint::bind(&EndpointConfig { listen: first.address(), ..any_port() }).await.unwrap_err();
     assert!(error.to_string().contains(&first.address().to_string()), "{error}");
 }
 
 #[test]
-fn only_this_machine_is_listened_to_unless_told_otherwise() {
+fn the_default_address_is_loopback() {
     assert!(EndpointConfig::default().listen.ip().is_loopback());
 }
 
 #[tokio::test]
-async fn a_client_that_never_ends_its_request_does_not_hold_up_the_end() {
+async fn an_endless_request_does_not_delay_the_shutdown() {
     let manager = TransportManager::new(TransportConfig::default());
     let config = EndpointConfig { drain: Duration::from_millis(50), ..any_port() };
     let endpoint = Endpoint::bind(&config).await.unwrap();

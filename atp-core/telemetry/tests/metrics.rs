@@ -1,4 +1,4 @@
-//! What is rendered agrees with what happened, on libvirt's own driver for tests.
+//! The metrics match the work that was done, with libvirt's test driver.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,13 +9,13 @@ use atp_transport::{CallFailure, ErrorKind, EventKind, HostInfo, TransportConfig
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
-/// The value of a series, if it is there.
+/// The value of a series, if it exists.
 fn value(text: &str, series: &str) -> Option<f64> {
     let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
     line.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
 }
 
-/// Waits until the metrics are as they should be.
+/// Waits until the metrics satisfy a condition.
 async fn until(what: &str, mut render: impl FnMut() -> String, is_so: impl Fn(&str) -> bool) -> String {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -29,7 +29,7 @@ async fn until(what: &str, mut render: impl FnMut() -> String, is_so: impl Fn(&s
 }
 
 #[tokio::test]
-async fn what_was_done_is_counted() {
+async fn work_is_counted() {
     let manager = TransportManager::new(TransportConfig::default());
     let exporter = Exporter::new(&manager, &ExporterConfig::default());
     manager.add_host(HostInfo::from_uri("demo", "test:///default")).await.unwrap();
@@ -69,11 +69,11 @@ async fn what_was_done_is_counted() {
 }
 
 #[tokio::test]
-async fn a_host_that_cannot_be_reached_shows() {
+async fn an_unreachable_host_is_visible() {
     let mut config = TransportConfig::default();
     config.health.interval = Duration::from_millis(50);
     let manager = TransportManager::new(config);
-    // Nothing listens there.
+    // No program listens on that port.
     manager.add_host(HostInfo::from_uri("dead", "qemu+tcp://127.0.0.1:1/system")).await.unwrap();
     let unavailable = |text: &str| value(text, r#"atp_host_health{host="dead"}"#) == Some(3.0);
     let text = until("unavailable", || render(&manager), unavailable).await;
@@ -91,7 +91,7 @@ async fn durations_and_failures_are_kept_apart_by_host_and_operation() {
         manager.add_host(HostInfo::from_uri(id, "test:///default")).await.unwrap();
         manager.execute_on_host(id, |conn| async move { conn.hostname().await }).await.unwrap();
     }
-    // A caller that goes away, with its call under way.
+    // A caller that leaves during its call.
     let (begun, is_under_way) = oneshot::channel();
     let gone = manager.execute_on_host("h2", |conn| async move {
         let hangs = |_, _in_flight| {

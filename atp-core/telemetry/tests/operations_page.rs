@@ -1,4 +1,4 @@
-//! `docs/operations.md` is about everything an operator can meet, and about nothing else.
+//! `docs/operations.md` explains every metric, event, state and alert, and no others.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,7 +16,7 @@ fn file(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap()
 }
 
-/// The words that the rows of a section's tables begin with.
+/// The first words of the rows of a section's tables.
 fn rows(page: &str, heading: &str) -> BTreeSet<String> {
     let (_, section) = page.split_once(&format!("\n## {heading}\n")).unwrap();
     let section = section.split("\n## ").next().unwrap();
@@ -40,7 +40,7 @@ fn every_state_is_explained() {
     assert_eq!(rows(&page, "Health"), set(HealthState::ALL));
     use ConnectionState::{Closed, Connecting, Draining, Failed, Idle, Suspect};
     let mut states = set([Idle, Connecting, Failed, Suspect, Draining, Closed]);
-    // The label of the metrics, and a state whose words have a number in them.
+    // The label of the metrics, and a state whose words contain a number.
     states.extend(["active", "reconnecting"].map(str::to_owned));
     assert_eq!(rows(&page, "Connection states"), states);
     assert!(page.contains(&format!("`{}`", ConnectionState::Connected)));

@@ -1,4 +1,4 @@
-//! Spans reach a collector over its real protocol.
+//! Tests of spans that reach a collector over the real protocol.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tracing_subscriber::layer::SubscriberExt;
 
-/// A collector that hands on what it was sent.
+/// A collector that passes on what it received.
 async fn collector() -> (String, mpsc::UnboundedReceiver<ExportTraceServiceRequest>) {
     let (sender, received) = mpsc::unbounded_channel();
     let take = |State(sender): State<mpsc::UnboundedSender<_>>, body: Bytes| async move {
@@ -71,7 +71,7 @@ async fn work_and_its_calls_are_spans_at_a_collector() {
 }
 
 #[tokio::test]
-async fn an_address_that_makes_no_sense_is_named() {
+async fn an_invalid_address_is_an_error_that_names_it() {
     let config = TracesConfig { endpoint: "not an address".to_owned(), ..TracesConfig::default() };
     let error = Traces::new(&config).unwrap_err();
     assert!(error.to_string().contains("not an address"), "{error}");
