@@ -19,7 +19,7 @@ fn what_cannot_be_pressed_typed_or_done_is_refused_before_anything_is() {
         (&["type", "test", "--", "naïve"], &["no key for 'ï'", "character 3", "--layout"]),
         (&["type", "test", "--layout", "qwerty", "--", "a"], &["us", "de"]),
         (&["mouse", "test", "--", "hover", "1", "2"], &["move X Y", "atp mouse --help"]),
-        (&["mouse", "test", "--", "move", "120%", "0"], &["no coordinate"]),
+        (&["mouse", "test", "--", "move", "120%", "0"], &["not a coordinate"]),
         (&["screenshot", "test"], &["--directory"]),
     ] {
         let run = home.run([&["--host", DEMO][..], args].concat());
