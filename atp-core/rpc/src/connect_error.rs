@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 use crate::certificate_fault::CertificateFault;
-use crate::error::{CallError, EndReason};
+use crate::error::{CallError, EndReason, RemoteError};
 use crate::frame::FrameError;
 use crate::uri::UriError;
 
@@ -165,6 +165,11 @@ pub enum ConnectFailure {
         /// Why none of it serves.
         reason: &'static str,
     },
+    /// polkit does not let this user in, or has no agent that could ask for a password.
+    #[error(
+        "polkit does not let this user in ({0}): be root or in the group libvirt, or add a polkit rule for org.libvirt.unix.manage"
+    )]
+    Polkit(Box<RemoteError>),
     /// A user name or a password is needed, and there is none.
     #[error("the daemon asks for a user name and a password, and there are none")]
     NoCredentials,

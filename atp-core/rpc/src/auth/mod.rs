@@ -60,8 +60,11 @@ pub(crate) async fn authenticate(
     match wanted {
         NONE => Ok(()),
         POLKIT => {
-            link.call(procedure::AUTH_POLKIT, &(), None).await?;
-            Ok(())
+            let asked = link.call(procedure::AUTH_POLKIT, &(), None).await;
+            asked.map(drop).map_err(|error| match error {
+                CallError::Remote { source, .. } => ConnectFailure::Polkit(source),
+                other => other.into(),
+            })
         }
         SASL => {
             let mechanism = uri.parameter("auth").and_then(|word| word.strip_prefix("sasl."));

@@ -1,6 +1,7 @@
 //! A libvirtd of a test's own, in a folder of its own.
 
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -65,6 +66,11 @@ impl Daemon {
         let daemon = Daemon { process, folder };
         until(|| UnixStream::connect(daemon.socket()).is_ok());
         daemon
+    }
+
+    /// Lets other users reach the socket, as far as the settings let them.
+    pub(crate) fn open_to_all(&self) {
+        std::fs::set_permissions(self.folder(), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     pub(crate) fn folder(&self) -> &Path {

@@ -7,6 +7,8 @@ mod daemon;
 mod events;
 mod sasl;
 mod session;
+mod settings;
 mod ssh;
 mod tls;
+mod user;
 mod wire;

@@ -8,7 +8,7 @@ use atp_rpc::{ConnectFailure, ConnectOptions, Connection, Credentials, Stage};
 use crate::daemon::{Daemon, free_port, listens};
 
 /// A daemon that lets in `tester` with the password `s3cret`, by these mechanisms.
-fn daemon(mechanisms: &str, more: &str) -> Daemon {
+pub(crate) fn daemon(mechanisms: &str, more: &str) -> Daemon {
     Daemon::start_with(|folder| {
         let users = folder.join("users.db");
         let sasl = format!("mech_list: {mechanisms}\nsasldb_path: {}\n", users.display());

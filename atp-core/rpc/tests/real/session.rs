@@ -1,53 +1,17 @@
 //! The daemon of an ordinary user, which a client starts if none runs. Root has none: its session is the machine's
-//! daemon. So each test runs itself again as another user if it is root, and always with folders of its own.
+//! daemon.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use atp_rpc::{ConnectFailure, ConnectOptions, Connection};
-use rustix::process::geteuid;
 
-/// The user and group `nobody`.
-const NOBODY: u32 = 65_534;
-
-/// Set in the run that does the work: a folder.
-const FOLDER: &str = "ATP_RPC_TEST_FOLDER";
+use crate::user::{as_user, run};
 
 /// With the test driver, `test+` is the user's daemon, like `qemu:///session`; it needs no QEMU.
 const URI: &str = "test+unix:///default";
-
-/// Runs the test of this name again, with a folder of its own and these variables. Returns the folder in that run.
-fn folder(test: &str, variables: &[(&str, &str)]) -> Option<PathBuf> {
-    if let Some(folder) = std::env::var_os(FOLDER) {
-        return Some(folder.into());
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    for name in ["run", "modules"] {
-        fs::create_dir(at(name)).unwrap();
-    }
-    // The folder of the tests may be closed to others.
-    fs::copy(std::env::current_exe().unwrap(), at("test")).unwrap();
-    let mut command = Command::new(at("test"));
-    command.args(["--exact", &format!("session::{test}"), "--nocapture"]);
-    command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", folder.path()).env(FOLDER, folder.path());
-    command.env("XDG_RUNTIME_DIR", at("run")).env("LIBVIRT_DRIVER_DIR", at("modules"));
-    command.envs(variables.iter().copied()).current_dir("/");
-    if geteuid().is_root() {
-        for path in [folder.path(), &at("run"), &at("modules")] {
-            chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
-        }
-        command.uid(NOBODY).gid(NOBODY);
-    }
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("1 passed"), "{text}");
-    None
-}
 
 /// The daemon that was started. Dropping it ends it.
 struct Started(String);
@@ -71,7 +35,10 @@ impl Drop for Started {
 
 #[test]
 fn the_daemon_of_the_user_is_started_where_none_runs() {
-    let Some(folder) = folder("the_daemon_of_the_user_is_started_where_none_runs", &[]) else { return };
+    let Some(folder) = as_user("session::the_daemon_of_the_user_is_started_where_none_runs", |_| vec![])
+    else {
+        return;
+    };
     run(async {
         // Also when two need it at once.
         let options = ConnectOptions::default();
@@ -98,7 +65,9 @@ fn the_daemon_of_the_user_is_started_where_none_runs() {
 
 #[test]
 fn a_socket_that_a_killed_daemon_left_is_no_daemon() {
-    let Some(folder) = folder("a_socket_that_a_killed_daemon_left_is_no_daemon", &[]) else { return };
+    let Some(folder) = as_user("session::a_socket_that_a_killed_daemon_left_is_no_daemon", |_| vec![]) else {
+        return;
+    };
     let socket = folder.join("run/libvirt/libvirt-sock");
     fs::create_dir(folder.join("run/libvirt")).unwrap();
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
@@ -111,8 +80,8 @@ fn a_socket_that_a_killed_daemon_left_is_no_daemon() {
 
 #[test]
 fn no_daemon_is_started_where_that_is_switched_off() {
-    let name = "no_daemon_is_started_where_that_is_switched_off";
-    let Some(folder) = folder(name, &[("LIBVIRT_AUTOSTART", "0")]) else { return };
+    let name = "session::no_daemon_is_started_where_that_is_switched_off";
+    let Some(folder) = as_user(name, |_| vec![("LIBVIRT_AUTOSTART", "0".to_owned())]) else { return };
     run(async {
         let failure = Connection::open(URI, &ConnectOptions::default()).await.unwrap_err().failure;
         let ConnectFailure::NoSocket { tried } = failure else { panic!("{failure:?}") };
@@ -122,10 +91,8 @@ fn no_daemon_is_started_where_that_is_switched_off() {
 
 #[test]
 fn a_daemon_that_does_not_start_says_why() {
-    let Some(folder) = folder("a_daemon_that_does_not_start_says_why", &[("LIBVIRTD_PATH", "/bin/ls")])
-    else {
-        return;
-    };
+    let name = "session::a_daemon_that_does_not_start_says_why";
+    let Some(folder) = as_user(name, |_| vec![("LIBVIRTD_PATH", "/bin/ls".to_owned())]) else { return };
     run(async {
         let open =
             async |uri: &str| Connection::open(uri, &ConnectOptions::default()).await.unwrap_err().failure;
@@ -153,8 +120,4 @@ fn a_daemon_that_does_not_start_says_why() {
         }
         fs::set_permissions(folder.join("run"), fs::Permissions::from_mode(0o700)).unwrap();
     });
-}
-
-fn run(work: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
 }
