@@ -24,7 +24,7 @@ fn write_settings(folder: &Path, text: &str) {
 async fn both_look_for(text: &str, name: &str) {
     let path = Path::new("/nonexistent").join(name);
     match Connection::open(text, &ConnectOptions::default()).await.unwrap_err().failure {
-        ConnectFailure::NoSocket { tried } => assert_eq!(tried, [path.clone()], "{text:?}"),
+        ConnectFailure::NoSocket { tried } => assert_eq!(tried, std::slice::from_ref(&path), "{text:?}"),
         other => panic!("{text:?}: {other:?}"),
     }
     let output = Command::new("virsh").args(["-c", text, "uri"]).output().unwrap();

@@ -3,5 +3,6 @@
 
 mod calls;
 mod daemon;
+mod faults;
 mod keepalive;
 mod streams;
