@@ -95,7 +95,7 @@ fn keys_that_cannot_differ_between_hosts_are_named() {
         keys.iter().flat_map(|(key, schema)| names(schema, &format!("{prefix}.{key}"))).collect()
     }
     let page = page();
-    let (_, after) = page.split_once("hold for all hosts together and cannot differ").unwrap();
+    let (_, after) = page.split_once("apply to all hosts together and cannot differ").unwrap();
     let paragraph = after.split("\n\n").next().unwrap();
     let named: Vec<_> = paragraph.split('`').skip(1).step_by(2).collect();
     let all = names(&TransportConfig::schema(), "");
