@@ -8,6 +8,13 @@ use tokio::runtime::Runtime;
 
 use crate::atp::{Home, Run};
 
+/// What speaks to the hosts.
+const ENGINES: [&str; 2] = ["library", "native"];
+
+/// The time for a target where some hang: each such run takes as long, and those that are well have to be done by then, however
+/// busy this machine is.
+const TIME: &str = "6s";
+
 /// A fleet, and `atp` with its settings.
 struct Bed {
     fleet: Fleet,
@@ -17,13 +24,14 @@ struct Bed {
 }
 
 impl Bed {
-    fn new(hosts: u32, vms: u32, seed: u64, faults: &str) -> Self {
+    fn new(engine: &str, hosts: u32, vms: u32, seed: u64, faults: &str) -> Self {
         let runtime = Runtime::new().unwrap();
         let faults = faults.parse().unwrap();
         let options = FleetOptions { hosts, vms, seed, faults, ..FleetOptions::default() };
         let fleet = runtime.block_on(Fleet::start(options)).unwrap();
         let home = Home::new();
-        let settings = home.write("fleet.toml", &fleet.settings()).display().to_string();
+        let settings = format!("{}[transport]\nengine = \"{engine}\"\n", fleet.settings());
+        let settings = home.write("fleet.toml", &settings).display().to_string();
         Bed { fleet, home, settings, _runtime: runtime }
     }
 
@@ -64,28 +72,38 @@ fn counts<const N: usize>(expected: [(&str, usize); N]) -> BTreeMap<String, usiz
     expected.into_iter().map(|(status, count)| (status.to_owned(), count)).collect()
 }
 
+/// Tests both engines side by side, since tests with hosts that hang mostly wait.
+fn for_engines<T: Send>(test: impl Fn(&'static str) -> T + Sync) -> [T; 2] {
+    let test = &test;
+    std::thread::scope(|scope| {
+        ENGINES.map(|engine| scope.spawn(move || test(engine))).map(|thread| thread.join().unwrap())
+    })
+}
+
 #[test]
 fn outcomes_are_in_the_numbers_of_the_faults() {
-    let bed = Bed::new(100, 1, 1, "refused=3,hung=5,agent-absent=2,shut-off=1");
-    let run = bed.run(&["--timeout", "3s", "exec", "*", "--", "hostname"]).exits(1);
-    // Those without an agent and the one that is shut off have failed.
-    assert_eq!(statuses(&run), counts([("ok", 89), ("timeout", 5), ("failed", 3), ("unreachable", 3)]));
+    for_engines(|engine| {
+        let bed = Bed::new(engine, 100, 1, 1, "refused=3,hung=5,agent-absent=2,shut-off=1");
+        let run = bed.run(&["--timeout", TIME, "exec", "*", "--", "hostname"]).exits(1);
+        // Those without an agent and the one that is shut off have failed.
+        let expected = counts([("ok", 89), ("timeout", 5), ("failed", 3), ("unreachable", 3)]);
+        assert_eq!(statuses(&run), expected, "{engine}");
+    });
 }
 
 #[test]
 fn each_program_is_run_once_or_said_not_to_have_been() {
-    // Side by side, since each waits for what hangs.
-    std::thread::scope(|scope| {
-        for seed in 1..=4 {
-            scope.spawn(move || run_once_or_not(seed));
+    for_engines(|engine| {
+        for seed in 1..=2 {
+            run_once_or_not(engine, seed);
         }
     });
 }
 
-fn run_once_or_not(seed: u64) {
-    let faults = "refused=1,dead=1,slow=4:30ms,flapping=6:400ms/200ms,cutting=8:6,hung=2,agent-silent=2";
-    let bed = Bed::new(40, 2, seed, faults);
-    let run = bed.run(&["--timeout", "2s", "--retries", "3", "exec", "*", "--", "hostname"]);
+fn run_once_or_not(engine: &str, seed: u64) {
+    let faults = "refused=1,slow=4:30ms,flapping=6:400ms/200ms,cutting=8:6,hung=2,agent-silent=2";
+    let bed = Bed::new(engine, 40, 2, seed, faults);
+    let run = bed.run(&["--timeout", TIME, "--retries", "3", "exec", "*", "--", "hostname"]);
     let mut ran = bed.ran("hostname");
     let mut ok = 0;
     for outcome in run.outcomes() {
@@ -98,17 +116,21 @@ fn run_once_or_not(seed: u64) {
             (_, Some("unknown")) => count <= 1,
             _ => false,
         };
-        assert!(is_true, "seed {seed}: {name} ran it {count} times: {outcome:#}");
+        assert!(is_true, "{engine}, seed {seed}: {name} ran it {count} times: {outcome:#}");
         ok += usize::from(outcome["status"] == "ok");
     }
-    assert!(ran.values().all(|count| *count == 0), "seed {seed}: run without an outcome: {ran:?}");
+    assert!(ran.values().all(|count| *count == 0), "{engine}, seed {seed}: run without an outcome: {ran:?}");
     // Half of the hosts have no fault.
-    assert!(ok >= 36, "seed {seed}: {:?}", statuses(&run));
+    assert!(ok >= 36, "{engine}, seed {seed}: {:?}\n{}", statuses(&run), run.stderr);
 }
 
 #[test]
 fn states_change_once_and_are_waited_for() {
-    let bed = Bed::new(30, 2, 1, "slow=10:20ms");
+    for_engines(change_states);
+}
+
+fn change_states(engine: &str) {
+    let bed = Bed::new(engine, 30, 2, 1, "slow=10:20ms");
     let list = |state: &str| {
         let listed = bed.run(&["vm", "list"]).exits(0).outcomes();
         listed.iter().filter(|vm| vm["data"]["state"] == state).count()
@@ -122,15 +144,85 @@ fn states_change_once_and_are_waited_for() {
         (&["vm", "start", "--wait"], "running"),
     ] {
         let run = bed.run(&[words, &["--yes", "*"]].concat()).exits(0);
-        assert_eq!(statuses(&run), counts([("ok", 60)]), "{words:?}");
-        assert_eq!(list(state), 60, "after {words:?}");
+        assert_eq!(statuses(&run), counts([("ok", 60)]), "{engine}: {words:?}");
+        assert_eq!(list(state), 60, "{engine}: after {words:?}");
     }
     let calls = ["Reboot", "Suspend", "Resume", "Shutdown", "Create"];
     for host in bed.fleet.hosts() {
         for (name, vm) in host.counts().vms {
             for call in calls.map(|call| format!("virDomain{call}")) {
-                assert_eq!(vm.calls.of(&call), 1, "{call} of {}/{name}", host.name());
+                assert_eq!(vm.calls.of(&call), 1, "{engine}: {call} of {}/{name}", host.name());
             }
         }
     }
+}
+
+#[test]
+fn both_engines_tell_the_same() {
+    compare(
+        "refused=1,agent-absent=1,shut-off=2",
+        "60s",
+        &[
+            &["vm", "list"],
+            &["vm", "info", "*"],
+            &["host", "check"],
+            &["qmp", "*", "--", "query-status"],
+            &["qmp", "*", "--", "nope"],
+            &["qga", "*", "--", "guest-get-osinfo"],
+            &["qga", "*", "--", "guest-nope"],
+            &["exec", "*", "--", "hostname"],
+            &["exec", "*", "--", "nope"],
+            &["vm", "suspend", "--yes", "*"],
+            &["vm", "suspend", "--yes", "*"],
+            &["vm", "start", "*"],
+            &["vm", "resume", "*"],
+            &["vm", "reset", "--yes", "*"],
+            &["screenshot", "-d", "shots", "*"],
+            &["vm", "destroy", "--yes", "*"],
+        ],
+    );
+}
+
+#[test]
+fn both_engines_tell_the_same_of_what_hangs() {
+    compare(
+        "hung=2,agent-silent=1",
+        TIME,
+        &[
+            &["exec", "*", "--", "hostname"],
+            &["qmp", "*", "--", "query-status"],
+            &["vm", "suspend", "--yes", "*"],
+        ],
+    );
+}
+
+/// Carries out runs on two fleets that are the same, with an engine each: what differs are times, and what people read.
+fn compare(faults: &str, time: &str, runs: &[&[&str]]) {
+    let told = |engine| {
+        let bed = Bed::new(engine, 6, 3, 2, faults);
+        let brief = |outcome: &Value| {
+            let words = ["host", "vm", "status", "effect"].map(|key| word(&outcome[key]));
+            let (error, data) = (&outcome["error"], without_times(&outcome["data"]));
+            format!("{words:?} {} {} {data}", error["kind"], error["libvirt"])
+        };
+        let outcomes = |args: &&[&str]| {
+            let run = bed.run(&[&["--timeout", time], *args].concat());
+            (args.join(" "), run.outcomes().iter().map(brief).collect::<Vec<_>>())
+        };
+        runs.iter().map(outcomes).collect::<Vec<_>>()
+    };
+    let [library, native] = for_engines(told);
+    for (library, native) in library.iter().zip(&native) {
+        assert_eq!(library, native);
+    }
+    assert_eq!(library.len(), runs.len());
+}
+
+/// Data without what is measured.
+fn without_times(data: &Value) -> Value {
+    let mut data = data.clone();
+    if let Some(data) = data.as_object_mut() {
+        data.retain(|key, _| !key.ends_with("_ms") && !key.ends_with("_us"));
+    }
+    data
 }
