@@ -142,6 +142,12 @@ impl Connection {
         self.link.end_notice()
     }
 
+    /// Returns when the daemon has left a ping unanswered while calls were at it, with the number of those: at its
+    /// `max_client_requests` it stops reading. Never on a connection that ends without that.
+    pub async fn stalled(&self) -> usize {
+        self.link.stalled().await
+    }
+
     /// Whether the connection has not ended, as far as is known.
     pub fn is_open(&self) -> bool {
         !self.link.has_ended()

@@ -4,7 +4,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use atp_e2e::{Resources, bed, within};
-use atp_transport::{Effect, ErrorKind, TransportConfig, TransportError};
+use atp_transport::{Effect, Engine, ErrorKind, TransportConfig, TransportError};
 
 use crate::support::{IDS, in_seconds, manager, nothing_is_held, vm};
 
@@ -46,7 +46,7 @@ fn work_on_several_hosts_runs_in_parallel() {
 fn blocking_calls_to_hosts_run_in_parallel() {
     let bed = bed();
     within(LIMIT, async {
-        let manager = manager(&bed, config()).await;
+        let manager = manager(&bed, TransportConfig { engine: Engine::Library, ..config() }).await;
         // The same inside the calls, each of which blocks its thread.
         let meeting = Arc::new(Barrier::new(3));
         let options = in_seconds(60);
@@ -65,6 +65,21 @@ fn blocking_calls_to_hosts_run_in_parallel() {
         let results = manager.execute_on_all_hosts_with(options, work).await;
         assert_eq!(results.len(), 3);
         assert!(results.iter().all(|(_, result)| matches!(result, Ok(9_000_000..))), "{results:?}");
+    });
+}
+
+#[test]
+fn what_only_the_c_library_has_is_refused_by_the_native_engine() {
+    let bed = bed();
+    within(LIMIT, async {
+        let manager = manager(&bed, TransportConfig { engine: Engine::Native, ..config() }).await;
+        let work = |connection: atp_transport::LibvirtConnection| async move {
+            connection.run_blocking("virConnectGetLibVersion", |connect| connect.lib_version()).await
+        };
+        let error = manager.execute_on_host("h1", work).await.unwrap_err();
+        assert!(matches!(error, TransportError::NeedsLibrary { .. }), "{error:?}");
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::NotSupported, Effect::None));
+        assert!(error.hint().to_string().contains("engine = \"library\""), "{}", error.hint());
     });
 }
 

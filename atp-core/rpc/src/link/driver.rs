@@ -18,7 +18,7 @@ use super::events::Registrations;
 use super::keepalive::{Due, Watch};
 use super::outbox::Outbox;
 use super::streams::{After, Opened, StreamKey, Streams};
-use super::{Answer, Command, Outgoing, Slot, Token};
+use super::{Answer, Command, LinkState, Outgoing, Slot, Token};
 use crate::dial::Stderr;
 use crate::error::{CallError, EndReason, LinkEnd, RemoteError, StreamError};
 use crate::frame::{Frame, FrameCodec, FrameError, Header};
@@ -94,17 +94,17 @@ impl Driver {
         mut self,
         io: S,
         mut commands: mpsc::UnboundedReceiver<Command>,
-        ended: watch::Sender<Option<Arc<LinkEnd>>>,
+        state: watch::Sender<LinkState>,
         stderr: Option<Stderr>,
     ) {
-        let reason = self.drive(io, &mut commands).await;
+        let reason = self.drive(io, &mut commands, &state).await;
         // The socket is closed by now, and a command behind it is ending.
         let said = match (&reason, stderr) {
             (EndReason::Closed, _) | (_, None) => String::new(),
             (_, Some(stderr)) => stderr.complete().await,
         };
         let end = Arc::new(LinkEnd { reason, said });
-        let _no_handle = ended.send(Some(end.clone()));
+        state.send_modify(|state| state.end = Some(end.clone()));
         self.slots.close();
         commands.close();
         while let Ok(command) = commands.try_recv() {
@@ -123,10 +123,11 @@ impl Driver {
         &mut self,
         io: S,
         commands: &mut mpsc::UnboundedReceiver<Command>,
+        state: &watch::Sender<LinkState>,
     ) -> Ended {
         let mut io = pin!(io);
         let mut alarm = pin!(sleep_until(Instant::now()));
-        poll_fn(|cx| self.poll(cx, io.as_mut(), commands, alarm.as_mut())).await
+        poll_fn(|cx| self.poll(cx, io.as_mut(), commands, state, alarm.as_mut())).await
     }
 
     /// Does everything that can be done without waiting. Polled by hand: this is the path of every call.
@@ -135,6 +136,7 @@ impl Driver {
         cx: &mut Context<'_>,
         mut io: Pin<&mut S>,
         commands: &mut mpsc::UnboundedReceiver<Command>,
+        state: &watch::Sender<LinkState>,
         mut alarm: Pin<&mut Sleep>,
     ) -> Poll<Ended> {
         loop {
@@ -160,6 +162,11 @@ impl Driver {
                 let next = match watch.due(Instant::now()) {
                     Due::Dead(silence) => return Poll::Ready(EndReason::Keepalive { silence }),
                     Due::Ping(next) => {
+                        // The daemon had an interval to answer the one before.
+                        if watch.unanswered() > 1 && !self.calls.is_empty() {
+                            let calls = self.calls.len();
+                            state.send_modify(|state| state.stalled = calls);
+                        }
                         self.ping(None);
                         next
                     }

@@ -43,6 +43,11 @@ impl Watch {
         Watch { config, last_sign: now, unanswered: 0 }
     }
 
+    /// Pings since the last sign of life.
+    pub(super) fn unanswered(&self) -> u32 {
+        self.unanswered
+    }
+
     pub(super) fn sign_of_life(&mut self, now: Instant) {
         self.last_sign = now;
         self.unanswered = 0;

@@ -43,7 +43,16 @@ type Slot = OwnedSemaphorePermit;
 pub(crate) struct Link {
     commands: mpsc::UnboundedSender<Command>,
     slots: Arc<Semaphore>,
-    end: watch::Receiver<Option<Arc<LinkEnd>>>,
+    state: watch::Receiver<LinkState>,
+}
+
+/// What the task tells all handles.
+#[derive(Default)]
+struct LinkState {
+    /// Calls that were at the daemon when it left a ping unanswered; 0 until it has.
+    stalled: usize,
+    /// Why the link has ended.
+    end: Option<Arc<LinkEnd>>,
 }
 
 /// A command from a handle to the task.
@@ -131,11 +140,11 @@ impl Link {
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         let (commands, inbox) = mpsc::unbounded_channel();
-        let (ended, end) = watch::channel(None);
+        let (sender, state) = watch::channel(LinkState::default());
         let slots = Arc::new(Semaphore::new(slots.max(1)));
         let driver = driver::Driver::new(commands.downgrade(), slots.clone());
-        tokio::spawn(driver.run(io, inbox, ended, stderr));
-        Link { commands, slots, end }
+        tokio::spawn(driver.run(io, inbox, sender, stderr));
+        Link { commands, slots, state }
     }
 
     /// Makes a call and returns the payload of the reply.
@@ -208,22 +217,32 @@ impl Link {
 
     /// As [`ended`](Self::ended), and is no handle: it does not keep the link open.
     pub(crate) fn end_notice(&self) -> impl Future<Output = Arc<LinkEnd>> + Send + use<> {
-        let mut end = self.end.clone();
+        let mut state = self.state.clone();
         async move {
             // An error means that the task is gone, and so the link.
-            drop(end.wait_for(Option::is_some).await);
-            told(&end)
+            drop(state.wait_for(|state| state.end.is_some()).await);
+            told(&state)
+        }
+    }
+
+    /// Returns when the daemon has left a ping unanswered while calls were at it, with the number of those.
+    pub(crate) async fn stalled(&self) -> usize {
+        let mut state = self.state.clone();
+        let stalled = state.wait_for(|state| state.stalled > 0).await.map(|state| state.stalled);
+        match stalled {
+            Ok(calls) => calls,
+            Err(_) => std::future::pending().await,
         }
     }
 
     /// Whether the link has ended.
     pub(crate) fn has_ended(&self) -> bool {
-        self.end.borrow().is_some() || self.commands.is_closed()
+        self.state.borrow().end.is_some() || self.commands.is_closed()
     }
 
     /// Why the link has ended.
     fn end(&self) -> Arc<LinkEnd> {
-        told(&self.end)
+        told(&self.state)
     }
 
     /// Fails only when the link has ended, and with it what the command is about.
@@ -233,7 +252,7 @@ impl Link {
 }
 
 /// Why a link has ended. While it has not yet said why, it is being closed.
-fn told(end: &watch::Receiver<Option<Arc<LinkEnd>>>) -> Arc<LinkEnd> {
-    let end = end.borrow().clone();
+fn told(state: &watch::Receiver<LinkState>) -> Arc<LinkEnd> {
+    let end = state.borrow().end.clone();
     end.unwrap_or_else(|| Arc::new(LinkEnd { reason: EndReason::Closed, said: String::new() }))
 }

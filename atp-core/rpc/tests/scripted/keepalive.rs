@@ -100,3 +100,31 @@ async fn a_daemon_that_stops_reading_costs_a_bounded_buffer() {
     };
     tokio::join!(call, play).0.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_stops_reading_with_calls_in_flight_has_stalled() {
+    let (connection, mut daemon) = connect().await;
+    let calls = [connection.hostname(), connection.hostname()];
+    let play = async {
+        let [first, second] = [
+            daemon.expect(procedure::CONNECT_GET_HOSTNAME).await,
+            daemon.expect(procedure::CONNECT_GET_HOSTNAME).await,
+        ];
+        for _ in 0..2 {
+            assert_eq!(daemon.next().await.header.procedure, procedure::PING.number);
+        }
+        let stalled = timeout(Duration::from_secs(1), connection.stalled()).await;
+        daemon.reply(&first, &"one").await;
+        daemon.reply(&second, &"two").await;
+        stalled
+    };
+    let (answers, stalled) = tokio::join!(futures_util::future::join_all(calls), play);
+    assert_eq!(answers.len(), 2);
+    assert_eq!(stalled, Ok(2));
+    // One ping that is late says nothing where none is waiting.
+    let (idle, mut daemon) = connect().await;
+    for _ in 0..2 {
+        assert_eq!(daemon.next().await.header.procedure, procedure::PING.number);
+    }
+    assert!(timeout(Duration::from_secs(1), idle.stalled()).await.is_err());
+}

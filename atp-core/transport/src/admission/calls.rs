@@ -8,9 +8,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -46,10 +47,65 @@ struct Table {
 
 struct Record {
     deadline: Instant,
-    /// Which connection it is on, known by the limit of that connection's calls; none for an attempt to connect.
-    connection: Option<Arc<ResizableSemaphore>>,
+    /// The calls of the connection it is on; none for an attempt to connect.
+    connection: Option<Arc<ConnectionCalls>>,
     /// Whether it is not work, but a sign of life that was asked for.
     is_probe: bool,
+    /// Whether it counts among the calls of its connection that overran.
+    overran: bool,
+}
+
+/// The calls under way on one connection.
+pub(crate) struct ConnectionCalls {
+    places: Arc<ResizableSemaphore>,
+    /// Calls past their deadline that have not returned.
+    overrun: AtomicUsize,
+    /// One of those has returned.
+    returned: Notify,
+}
+
+/// What was found when the calls on a connection were looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Overdue {
+    /// Calls past their deadline that have not returned.
+    pub(crate) overrun: usize,
+    /// Whether a probe is among them.
+    pub(crate) probe: bool,
+}
+
+impl ConnectionCalls {
+    /// At most `places` of them at once.
+    pub(crate) fn new(places: usize) -> Arc<Self> {
+        let (places, overrun) = (ResizableSemaphore::new(places), AtomicUsize::new(0));
+        Arc::new(ConnectionCalls { places, overrun, returned: Notify::new() })
+    }
+
+    /// Waits for a place. Cancel safe.
+    pub(crate) async fn acquire(&self) -> Permit {
+        self.places.acquire().await
+    }
+
+    pub(crate) fn try_acquire(&self) -> Option<Permit> {
+        self.places.try_acquire()
+    }
+
+    pub(crate) fn has_free(&self) -> bool {
+        self.places.has_free()
+    }
+
+    pub(crate) fn resize(&self, places: usize) {
+        self.places.resize(places);
+    }
+
+    /// Calls that have overrun and not returned: each occupies a place that no lease has.
+    pub(crate) fn overrun(&self) -> usize {
+        self.overrun.load(Ordering::Relaxed)
+    }
+
+    /// Returns when a call that overran has returned. Cancel safe.
+    pub(crate) async fn returned(&self) {
+        self.returned.notified().await;
+    }
 }
 
 struct LaneState {
@@ -94,7 +150,7 @@ impl HostCalls {
     /// Waits until a call may be sent. Cancel safe: a place in line is given up.
     pub(crate) async fn admit(
         self: &Arc<Self>,
-        connection: &Arc<ResizableSemaphore>,
+        connection: &Arc<ConnectionCalls>,
         lane: Option<Lane>,
         deadline: Instant,
     ) -> InFlight {
@@ -109,29 +165,29 @@ impl HostCalls {
         };
         let place = connection.acquire().await;
         let host = self.host.acquire().await;
-        let record = Record { deadline, connection: Some(connection.clone()), is_probe: false };
+        let connection = Some(connection.clone());
+        let record = Record { deadline, connection, is_probe: false, overran: false };
         self.record(record, [turn, unproven, Some(place), Some(host)])
     }
 
     /// Marks an attempt to connect as under way; none when too many hang.
     pub(crate) fn begin_attempt(self: &Arc<Self>, deadline: Instant) -> Option<InFlight> {
         let permit = self.attempts.try_acquire()?;
-        Some(
-            self.record(
-                Record { deadline, connection: None, is_probe: false },
-                [Some(permit), None, None, None],
-            ),
-        )
+        Some(self.record(
+            Record { deadline, connection: None, is_probe: false, overran: false },
+            [Some(permit), None, None, None],
+        ))
     }
 
     /// Marks a probe as under way, which is overdue after `deadline`, with its place among the calls of its connection.
     pub(crate) fn begin_probe(
         self: &Arc<Self>,
-        connection: &Arc<ResizableSemaphore>,
+        connection: &Arc<ConnectionCalls>,
         place: Permit,
         deadline: Instant,
     ) -> InFlight {
-        let record = Record { deadline, connection: Some(connection.clone()), is_probe: true };
+        let connection = Some(connection.clone());
+        let record = Record { deadline, connection, is_probe: true, overran: false };
         self.record(record, [Some(place), None, None, None])
     }
 
@@ -181,18 +237,31 @@ impl HostCalls {
         self.table.lock().under_way.values().filter(|call| call.deadline <= now && counts(call)).count()
     }
 
-    /// Whether a call on this connection is past its deadline and has not returned.
-    pub(crate) fn is_stuck(&self, connection: &Arc<ResizableSemaphore>) -> bool {
+    /// Looks for calls on this connection that are past their deadline and have not returned.
+    pub(crate) fn look_for_overdue(&self, connection: &Arc<ConnectionCalls>) -> Overdue {
         let now = Instant::now();
-        self.table.lock().under_way.values().any(|call| {
-            call.deadline <= now && call.connection.as_ref().is_some_and(|on| Arc::ptr_eq(on, connection))
-        })
+        let mut probe = false;
+        for call in self.table.lock().under_way.values_mut() {
+            let Some(on) = call.connection.as_ref().filter(|on| Arc::ptr_eq(on, connection)) else {
+                continue;
+            };
+            if call.deadline <= now {
+                probe |= call.is_probe;
+                if !call.overran {
+                    call.overran = true;
+                    on.overrun.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        Overdue { overrun: connection.overrun(), probe }
     }
 
-    /// When the first of the calls on this connection should have returned.
-    pub(crate) fn next_deadline(&self, connection: &Arc<ResizableSemaphore>) -> Option<Instant> {
+    /// When the first of the calls on this connection should return that has not overrun.
+    pub(crate) fn next_deadline(&self, connection: &Arc<ConnectionCalls>) -> Option<Instant> {
         let table = self.table.lock();
-        let here = |call: &&Record| call.connection.as_ref().is_some_and(|on| Arc::ptr_eq(on, connection));
+        let here = |call: &&Record| {
+            !call.overran && call.connection.as_ref().is_some_and(|on| Arc::ptr_eq(on, connection))
+        };
         table.under_way.values().filter(here).map(|call| call.deadline).min()
     }
 
@@ -244,7 +313,11 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.calls.table.lock().under_way.remove(&self.id);
+        let record = self.calls.table.lock().under_way.remove(&self.id);
+        if let Some(Record { overran: true, connection: Some(connection), .. }) = record {
+            connection.overrun.fetch_sub(1, Ordering::Relaxed);
+            connection.returned.notify_one();
+        }
     }
 }
 
@@ -271,7 +344,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_call_at_a_time_in_a_lane() {
         let calls = calls(CallConfig::default());
-        let connection = ResizableSemaphore::new(4);
+        let connection = ConnectionCalls::new(4);
         let first = calls.admit(&connection, lane(1), soon()).await;
         assert!(calls.admit(&connection, lane(1), soon()).now_or_never().is_none());
         let other = calls.admit(&connection, lane(2), soon()).now_or_never();
@@ -283,7 +356,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn hung_vms_leave_room_for_those_that_answer() {
         let calls = calls(CallConfig { max_unproven_per_host: 2, ..CallConfig::default() });
-        let connection = ResizableSemaphore::new(100);
+        let connection = ConnectionCalls::new(100);
         drop(calls.admit(&connection, lane(9), soon()).await);
         calls.answered(lane(9).unwrap());
         let _hung = [
@@ -300,7 +373,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_past_its_deadline_is_stuck_until_it_returns() {
         let calls = calls(CallConfig::default());
-        let connection = ResizableSemaphore::new(4);
+        let connection = ConnectionCalls::new(4);
         let call = calls.admit(&connection, None, soon()).await;
         assert_eq!((calls.in_flight(), calls.stuck()), (1, 0));
         tokio::time::advance(Duration::from_secs(2)).await;
@@ -310,9 +383,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_call_that_overran_counts_against_its_connection_until_it_returns() {
+        let calls = calls(CallConfig::default());
+        let (connection, other) = (ConnectionCalls::new(4), ConnectionCalls::new(4));
+        let (overran, later) = (soon(), Instant::now() + Duration::from_secs(9));
+        let call = calls.admit(&connection, None, overran).await;
+        let _in_time = calls.admit(&connection, None, later).await;
+        let _elsewhere = calls.admit(&other, None, overran).await;
+        let none = Overdue { overrun: 0, probe: false };
+        assert_eq!(calls.look_for_overdue(&connection), none);
+        assert_eq!(calls.next_deadline(&connection), Some(overran));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        for _ in 0..2 {
+            assert_eq!(calls.look_for_overdue(&connection), Overdue { overrun: 1, probe: false });
+        }
+        assert_eq!((connection.overrun(), other.overrun()), (1, 0));
+        assert_eq!(calls.next_deadline(&connection), Some(later));
+        let mut returned = Box::pin(connection.returned());
+        assert!(returned.as_mut().now_or_never().is_none());
+        drop(call);
+        assert!(returned.now_or_never().is_some());
+        assert_eq!(calls.look_for_overdue(&connection), none);
+        let place = connection.try_acquire().unwrap();
+        let _probe = calls.begin_probe(&connection, place, Instant::now());
+        assert_eq!(calls.look_for_overdue(&connection), Overdue { overrun: 1, probe: true });
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn giving_up_in_line_gives_everything_back() {
         let calls = calls(CallConfig { max_per_host: 1, ..CallConfig::default() });
-        let connection = ResizableSemaphore::new(1);
+        let connection = ConnectionCalls::new(1);
         let first = calls.admit(&connection, lane(1), soon()).await;
         let mut waiting = Box::pin(calls.admit(&connection, lane(2), soon()));
         assert!(waiting.as_mut().now_or_never().is_none());

@@ -254,6 +254,9 @@ pub struct CallConfig {
     /// with several calls in flight dies of its keepalive. In any case keep it below the daemon's
     /// `max_client_requests` (5 by default).
     pub max_per_connection: usize,
+    /// Calls on one connection that overran and have not returned, at which it takes no new work and is replaced; 0 for
+    /// what the host's engine bears: 2 with the native one, 1 with the library and with connectors of a program's own.
+    pub suspect_after: usize,
     /// Most calls in flight to one host. Keep it below the daemon's `max_workers` (20 by default).
     pub max_per_host: usize,
     /// Most monitor and agent calls in flight to VMs of one host that have not answered lately. A hung VM
@@ -277,6 +280,7 @@ impl Default for CallConfig {
     fn default() -> Self {
         CallConfig {
             max_per_connection: 0,
+            suspect_after: 0,
             max_per_host: 15,
             max_unproven_per_host: 8,
             monitor_busy_after: Duration::from_secs(5),
@@ -292,6 +296,11 @@ impl CallConfig {
     /// [`adapt`](crate::Connector::adapt).
     pub(crate) fn per_connection(&self) -> usize {
         self.max_per_connection.max(1)
+    }
+
+    /// Calls that overran at which a connection takes no new work.
+    pub(crate) fn suspect_after(&self) -> usize {
+        self.suspect_after.max(1)
     }
 }
 

@@ -147,12 +147,13 @@ impl TransportConfig {
             let most = if path == "events.capacity" { EventConfig::MOST } else { Semaphore::MAX_PERMITS };
             check(number <= most, path, format!("is {number}; it must be at most {most}"));
         }
-        let most = Semaphore::MAX_PERMITS;
-        check(
-            calls.max_per_connection <= most,
-            "calls.max_per_connection",
-            format!("is {}; it must be at most {most}", calls.max_per_connection),
-        );
+        for (path, number) in [
+            ("calls.max_per_connection", calls.max_per_connection),
+            ("calls.suspect_after", calls.suspect_after),
+        ] {
+            let most = Semaphore::MAX_PERMITS;
+            check(number <= most, path, format!("is {number}; it must be at most {most}"));
+        }
         let (min, max) = (pool.min_connections_per_host, pool.max_connections_per_host);
         check(
             min <= max,

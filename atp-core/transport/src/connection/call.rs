@@ -9,7 +9,7 @@ use tracing::Instrument;
 
 use super::life::LinkFault;
 use super::{ConnectionState, HostConnection};
-use crate::admission::calls::{InFlight, Lane};
+use crate::admission::calls::{InFlight, Lane, Overdue};
 use crate::admission::interceptor::CallInfo;
 use crate::connection::connector::{CallFailure, Connector};
 use crate::error::{Result, TransportError};
@@ -110,7 +110,7 @@ impl<C: Connector> HostConnection<C> {
         let result = match answer {
             Ok(answer) => self.ended(operation, lane, &link, answer),
             Err(_) => {
-                self.report(LinkFault::Suspect(Some(operation)), &link);
+                self.look_at_overrun(operation, &link);
                 if let Some(lane) = lane {
                     calls.overran(lane);
                 }
@@ -120,6 +120,33 @@ impl<C: Connector> HostConnection<C> {
         };
         self.host.record_call(began, lane, &result);
         result
+    }
+
+    /// After a call overran: the connection takes no new work when it has as many such calls as it bears. With fewer the
+    /// pool finds it less free.
+    fn look_at_overrun(&self, operation: &'static str, link: &Arc<C::Link>) {
+        let overdue = self.host.calls.look_for_overdue(&self.calls);
+        if self.is_suspect(overdue) {
+            self.report(LinkFault::Suspect(Some(operation)), link);
+        } else {
+            self.report_borne(Some(operation), overdue);
+        }
+    }
+
+    /// Whether these calls are reason to take the connection out of service. A probe is: what leaves it unanswered is not a
+    /// VM, but the daemon or the link.
+    fn is_suspect(&self, Overdue { overrun, probe }: Overdue) -> bool {
+        let config = self.host.config();
+        let borne = config.calls.suspect_after().min(self.host.calls_per_connection(&config));
+        probe || overrun >= borne
+    }
+
+    fn report_borne(&self, operation: Option<&str>, Overdue { overrun, .. }: Overdue) {
+        if overrun > 0 {
+            let (host, connection) = (&self.host.id, self.id);
+            tracing::warn!(%host, operation, connection, overrun, "a call hangs; its connection goes on with others");
+            self.host.look_at_stuck_calls();
+        }
     }
 
     /// Takes note of how a call ended, and says it in our words.
@@ -195,17 +222,22 @@ impl<C: Connector> HostConnection<C> {
         }
     }
 
-    /// Returns when an abandoned call is overdue.
+    /// Returns when so many calls are overdue that the connection is to take no new work. Looks at those that were
+    /// abandoned; the callers of others do it themselves.
     pub(super) async fn overrun(&self) {
         loop {
             let due = self.core.lock().abandoned;
             tokio::select! {
                 biased;
                 () = self.was_abandoned.notified() => {}
+                // Its place is free again, which the pool has to see.
+                () = self.calls.returned() => (self.on_change)(),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    if self.host.calls.is_stuck(&self.calls) {
+                    let overdue = self.host.calls.look_for_overdue(&self.calls);
+                    if self.is_suspect(overdue) {
                         return;
                     }
+                    self.report_borne(None, overdue);
                     // Those abandoned later are looked at in their time. Looked up under the lock, or one that is
                     // abandoned just now would be forgotten.
                     let mut core = self.core.lock();

@@ -66,6 +66,13 @@ pub trait Connector: Send + Sync + 'static {
         std::future::pending()
     }
 
+    /// Returns when the far side has stopped reading the link while calls were in flight on it, with the number of those: its
+    /// connections bear fewer than they are given. Never, for links that cannot tell. Cancel safe.
+    fn stalled(&self, link: &Self::Link) -> impl Future<Output = usize> + Send {
+        let _cannot = link;
+        std::future::pending()
+    }
+
     /// Whether the link's socket is open, as far as is known here; does not ask the far side.
     fn is_open(&self, link: &Self::Link) -> bool;
 }

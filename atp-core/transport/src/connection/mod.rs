@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::calls::Lane;
+use crate::admission::calls::{ConnectionCalls, Lane};
 use crate::config::TransportConfig;
 use crate::connection::connector::Connector;
 use crate::error::{ConnectError, TransportError};
@@ -44,7 +44,6 @@ use crate::host::{HostId, HostInfo};
 use crate::observe::latency::Latencies;
 use crate::sync::atomic_time::AtomicInstant;
 use crate::sync::backoff;
-use crate::sync::semaphore::ResizableSemaphore;
 use life::LinkFault;
 use metrics::Counts;
 
@@ -57,7 +56,7 @@ pub struct HostConnection<C: Connector> {
     host: Arc<HostState<C>>,
     state: watch::Sender<ConnectionState>,
     core: Mutex<Core<C>>,
-    calls: Arc<ResizableSemaphore>,
+    calls: Arc<ConnectionCalls>,
     /// One token a call; when none is left, and no lease, a suspect connection may be closed.
     activity: TaskTracker,
     /// Leases. Only the making and the dropping of one change it.
@@ -109,7 +108,7 @@ impl<C: Connector> HostConnection<C> {
         let now = Instant::now();
         let (calls, lifetime) = {
             let config = host.config();
-            (ResizableSemaphore::new(config.calls.per_connection()), config.pool.max_lifetime)
+            (ConnectionCalls::new(host.calls_per_connection(&config)), config.pool.max_lifetime)
         };
         let expires = (!lifetime.is_zero()).then(|| now + backoff::spread(lifetime));
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -234,7 +233,18 @@ impl<C: Connector> HostConnection<C> {
 
     /// Takes over what the configuration says of every connection. Calls of this must not overlap.
     pub(crate) fn reconfigure(&self, config: &TransportConfig) {
-        self.calls.resize(config.calls.per_connection());
+        self.calls.resize(self.host.calls_per_connection(config));
+    }
+
+    /// Has it take one call at a time.
+    pub(crate) fn limit_to_one(&self) {
+        self.calls.resize(1);
+    }
+
+    /// Places that are spoken for: one for each lease, and one for each call that overran, whose lease is back or soon
+    /// will be.
+    pub(crate) fn load(&self) -> usize {
+        self.active_uses() + self.calls.overrun()
     }
 
     /// Leases on this connection.

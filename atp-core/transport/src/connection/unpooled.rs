@@ -10,13 +10,13 @@ use arc_swap::Guard;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::calls::ConnectionCalls;
 use crate::config::TransportConfig;
 use crate::connection::connector::Connector;
 use crate::error::{ConnectError, ErrorKind, Result, TransportError};
 use crate::host::HostId;
 use crate::host::state::HostState;
 use crate::sync::backoff;
-use crate::sync::semaphore::ResizableSemaphore;
 
 /// Opens links to one host that belong to their opener alone.
 pub(crate) struct UnpooledLinks<C: Connector> {
@@ -74,7 +74,7 @@ impl<C: Connector> UnpooledLinks<C> {
 
     /// Returns when the link is lost: it noticed by itself, or leaves a probe unanswered. A probe is a call as others are:
     /// while a permit of `calls` is out, there is none. Cancel safe.
-    pub(crate) async fn lost(&self, link: &Arc<C::Link>, calls: &Arc<ResizableSemaphore>) {
+    pub(crate) async fn lost(&self, link: &Arc<C::Link>, calls: &Arc<ConnectionCalls>) {
         let connector = &self.host.connector;
         let silence = async {
             loop {
@@ -151,7 +151,7 @@ mod tests {
         manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();
         let dedicated = manager.pool("h1").unwrap().dedicated();
         let link = dedicated.open(false).await.unwrap();
-        let (calls, hour) = (ResizableSemaphore::new(1), Duration::from_secs(3600));
+        let (calls, hour) = (ConnectionCalls::new(1), Duration::from_secs(3600));
         let probes = || manager.connector().0.load(Ordering::SeqCst);
 
         let call = calls.acquire().await;

@@ -26,6 +26,9 @@ pub fn daemon_socket(uri: &str) -> Option<(String, u16)> {
 /// Calls in flight that a connection of the native engine bears: at the daemon's `max_client_requests`, 5 by default, it
 /// stops reading the connection, pings included, and closes it after 30 s.
 const NATIVE_CALLS: usize = 4;
+/// Calls that overran that such a connection bears: with two, two places are left, and no more may hang before the daemon
+/// stops reading.
+const NATIVE_OVERRUN: usize = 2;
 
 /// Opens connections to libvirt daemons, by the engine that each host's configuration names.
 pub struct LibvirtConnector {
@@ -60,8 +63,15 @@ impl Connector for LibvirtConnector {
     /// Settles which engine the host has, and how many calls its connections bear.
     fn adapt(&self, _: &HostInfo, mut config: TransportConfig) -> TransportConfig {
         config.engine = config.engine.resolve();
+        let (most, borne) = match config.engine {
+            Engine::Native => (NATIVE_CALLS, NATIVE_OVERRUN),
+            Engine::Library | Engine::Auto => (1, 1),
+        };
         if config.calls.max_per_connection == 0 {
-            config.calls.max_per_connection = if config.engine == Engine::Native { NATIVE_CALLS } else { 1 };
+            config.calls.max_per_connection = most;
+        }
+        if config.calls.suspect_after == 0 {
+            config.calls.suspect_after = borne;
         }
         config
     }
@@ -99,6 +109,10 @@ impl Connector for LibvirtConnector {
 
     async fn lost(&self, link: &LibvirtLink) {
         link.closed().await;
+    }
+
+    async fn stalled(&self, link: &LibvirtLink) -> usize {
+        link.stalled().await
     }
 
     fn is_open(&self, link: &LibvirtLink) -> bool {

@@ -84,6 +84,17 @@ impl LibvirtLink {
         }
     }
 
+    /// Returns when the daemon has stopped answering keepalive messages while calls were in flight, with the number of those;
+    /// never where the engine cannot tell.
+    pub(crate) async fn stalled(&self) -> usize {
+        match *self {
+            #[cfg(feature = "library")]
+            LibvirtLink::Library(_) => std::future::pending().await,
+            #[cfg(feature = "native")]
+            LibvirtLink::Native(ref link) => link.stalled().await,
+        }
+    }
+
     /// Whether the socket is open, as far as the engine knows.
     pub(crate) fn is_open(&self) -> bool {
         match *self {

@@ -61,7 +61,8 @@ impl<C: Connector> ConnectionPool<C> {
         let state = {
             let config = host.config();
             let pool = &config.pool;
-            PoolState::new(pool.min_connections_per_host, pool.max_connections_per_host, Terms::of(&config))
+            let terms = Terms::of(&config, host.calls_per_connection(&config));
+            PoolState::new(pool.min_connections_per_host, pool.max_connections_per_host, terms)
         };
         let shared = Arc::new(PoolShared {
             host,
@@ -188,11 +189,11 @@ impl<C: Connector> ConnectionPool<C> {
             (state.min, state.max) = new_size;
         }
         state.complete = false;
+        shared.host.reconfigure(info, config.clone());
         for connection in &state.connections {
             connection.reconfigure(&config);
         }
-        state.terms = Terms::of(&config);
-        shared.host.reconfigure(info, config);
+        state.terms = Terms::of(&config, shared.host.calls_per_connection(&config));
         drop(state);
         shared.host.breaker_reconfigured();
         // Those who wait may find room now.

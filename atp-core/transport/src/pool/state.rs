@@ -84,9 +84,18 @@ impl<C: Connector> PoolState<C> {
         }
     }
 
+    /// Has connections carry one lease each, as far as there may be more.
+    pub(crate) fn limit_to_one(&mut self) {
+        if self.terms.soft_max > 1 {
+            self.terms.soft_max = 1;
+            self.complete = false;
+            self.connections.iter().for_each(|connection| connection.limit_to_one());
+        }
+    }
+
     /// Begins another use of a connection, unless it has as many as it may have calls in flight.
     pub(crate) fn use_again(&self, connection: &HostConnection<C>) -> bool {
-        connection.active_uses() < self.terms.soft_max && connection.begin_use()
+        connection.load() < self.terms.soft_max && connection.begin_use()
     }
 
     /// Where the connection is that the strategy picks among those with fewer leases than `room`.
@@ -94,7 +103,7 @@ impl<C: Connector> PoolState<C> {
         let (before, after) = self.connections.split_at(self.turn.min(self.connections.len()));
         let (before, after) = (before.iter().enumerate(), (self.turn..).zip(after));
         let candidates = after.chain(before).filter_map(|(index, connection)| {
-            let uses = connection.active_uses();
+            let uses = connection.load();
             (uses < room && connection.is_usable()).then(|| Candidate { index, uses, free: room - uses })
         });
         strategy::choose(self.terms.strategy, candidates, fastrand::f64)

@@ -20,12 +20,13 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    pub(crate) fn of(config: &TransportConfig) -> Self {
-        let TransportConfig { pool, calls, .. } = config;
+    /// With so many calls in flight on a connection at most.
+    pub(crate) fn of(config: &TransportConfig, per_connection: usize) -> Self {
+        let TransportConfig { pool, .. } = config;
         Terms {
             strategy: pool.selection_strategy,
             most: pool.max_uses_per_connection,
-            soft_max: pool.max_uses_per_connection.min(calls.per_connection()),
+            soft_max: pool.max_uses_per_connection.min(per_connection),
             grow_patience: pool.grow_patience,
             validate_after: pool.validate_after,
         }

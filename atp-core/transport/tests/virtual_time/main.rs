@@ -19,4 +19,5 @@ mod rate;
 mod reload;
 mod retry;
 mod scripted;
+mod several_calls;
 mod simulation;

@@ -9,6 +9,7 @@ use atp_transport::{
     ConnectAttempt, ConnectError, Connector, ErrorKind, HostInfo, InFlight, PooledConnection,
     TransportConfig, TransportManager,
 };
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -94,6 +95,8 @@ struct Shared {
     probes_panic: AtomicBool,
     no_threads: AtomicBool,
     probe_time: Mutex<Duration>,
+    /// Reports how many calls were in flight on the links that have stalled.
+    stalled: Mutex<watch::Sender<usize>>,
     /// Cancelled for the links that are open when they are cut.
     cut: Mutex<CancellationToken>,
 }
@@ -101,6 +104,7 @@ struct Shared {
 /// A link of a scripted host.
 pub(crate) struct Link {
     shared: Arc<Shared>,
+    stalled: watch::Receiver<usize>,
     cut: CancellationToken,
 }
 
@@ -176,6 +180,11 @@ impl Script {
     /// Cuts every open link. The links notice.
     pub(crate) fn cut(&self) {
         std::mem::take(&mut *self.shared.cut.lock().unwrap()).cancel();
+    }
+
+    /// Every open link reports that its far side has stopped reading, with so many calls in flight.
+    pub(crate) fn stall(&self, in_flight: usize) {
+        let _no_links = std::mem::take(&mut *self.shared.stalled.lock().unwrap()).send(in_flight);
     }
 
     pub(crate) fn attempts_made(&self) -> Vec<Instant> {
@@ -266,7 +275,8 @@ impl Connector for Script {
                 drop(in_flight);
                 shared.open_links.fetch_add(1, Ordering::SeqCst);
                 let cut = shared.cut.lock().unwrap().clone();
-                Ok(Link { shared: shared.clone(), cut })
+                let stalled = shared.stalled.lock().unwrap().subscribe();
+                Ok(Link { shared: shared.clone(), stalled, cut })
             }
             Step::Fails(after) => {
                 let _answering = Counted::new(&shared.answering);
@@ -307,6 +317,15 @@ impl Connector for Script {
 
     async fn lost(&self, link: &Link) {
         link.cut.cancelled().await;
+    }
+
+    async fn stalled(&self, link: &Link) -> usize {
+        let mut stalled = link.stalled.clone();
+        let in_flight = stalled.wait_for(|in_flight| *in_flight > 0).await.map(|in_flight| *in_flight);
+        match in_flight {
+            Ok(in_flight) => in_flight,
+            Err(_) => std::future::pending().await,
+        }
     }
 
     fn is_open(&self, link: &Link) -> bool {

@@ -51,6 +51,11 @@ impl NativeLink {
         Box::pin(async move { drop(end.await) })
     }
 
+    /// Returns when the daemon has left a keepalive message unanswered while calls were in flight: with their number.
+    pub(super) async fn stalled(&self) -> usize {
+        self.connection.stalled().await
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.connection.is_open()
     }

@@ -9,12 +9,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::feed::{Closes, Feed};
 use super::{WatchItem, WatchOptions};
+use crate::admission::calls::ConnectionCalls;
 use crate::connection::unpooled::UnpooledLinks;
 use crate::domain::DomainInfo;
 use crate::engine::connector::LibvirtConnector;
 use crate::engine::{Answer, LibvirtLink};
 use crate::error::{ConnectError, ErrorKind};
-use crate::sync::semaphore::{Permit, ResizableSemaphore};
+use crate::sync::semaphore::Permit;
 
 /// The watching of one host.
 pub(super) struct Watch {
@@ -80,7 +81,7 @@ impl Watch {
     ) -> Result<(), ConnectError> {
         let feed = Arc::new(Feed::new(self.host.host().clone(), self.items.clone(), self.options.buffer));
         let (sink, monitor) = (feed.clone(), self.options.monitor_events);
-        let calls = ResizableSemaphore::new(1);
+        let calls = ConnectionCalls::new(1);
         let domains = self
             .ask(&calls, reported, |place| link.watch_domains(place, sink, monitor))
             .await
@@ -104,7 +105,7 @@ impl Watch {
     /// Makes a request on the connection, one at a time. One that is not answered in time is reported of, and waited for.
     async fn ask<T, F: Future<Output = Answer<T>>>(
         &self,
-        calls: &Arc<ResizableSemaphore>,
+        calls: &Arc<ConnectionCalls>,
         reported: &mut Option<ErrorKind>,
         call: impl FnOnce(Permit) -> F,
     ) -> Result<T, ConnectError> {

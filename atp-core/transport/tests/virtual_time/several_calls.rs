@@ -1,0 +1,145 @@
+//! Several calls on one link: what a call that hangs takes from the others, and when the link takes no new work.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use atp_transport::{
+    ErrorKind, ExecuteOptions, Fleet, HostInfo, InFlight, PooledConnection, TransportConfig, TransportManager,
+};
+use futures_util::FutureExt;
+use tokio::time::{Instant, sleep};
+
+use crate::scripted::{SECOND, Script, lease, multiplexed, one_host};
+
+/// Four calls on a link, which bears one that overran, and at most so many links.
+fn config(links: usize) -> TransportConfig {
+    let mut config = multiplexed();
+    config.calls.suspect_after = 2;
+    config.pool.max_connections_per_host = links;
+    // None is shared beyond its places, also where there are no more.
+    config.pool.max_uses_per_connection = 4;
+    config
+}
+
+/// The tokens of calls whose callers have left.
+type Held = Arc<Mutex<Vec<InFlight>>>;
+
+/// A call that overruns its deadline, a second from now, and returns when the token is released.
+async fn overruns(manager: &TransportManager<Script>, held: &Held) {
+    let options = ExecuteOptions::by(Instant::now() + SECOND);
+    let work = |lease: PooledConnection<Script>| {
+        let held = held.clone();
+        async move {
+            let hangs = lease.call("hangs", None, |_link, in_flight| async move {
+                held.lock().unwrap().push(in_flight);
+                std::future::pending::<Result<(), _>>().await
+            });
+            hangs.await
+        }
+    };
+    let error = manager.execute_on_host_with("h1", options, work).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::CallTimeout, "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_with_one_call_that_overran_goes_on_with_a_place_less() {
+    let script = Script::default();
+    let manager = one_host(&script, config(1)).await;
+    let held = Held::default();
+    overruns(&manager, &held).await;
+    let stats = manager.pool("h1").unwrap().stats();
+    assert_eq!((stats.suspect, stats.stuck_calls), (0, 1));
+
+    let leases = [lease(&manager).await, lease(&manager).await, lease(&manager).await];
+    for lease in &leases {
+        let answer = lease.call("answers", None, |_, _| async { Ok(1) });
+        assert_eq!(answer.now_or_never().unwrap().unwrap(), 1, "a lease has no place of its own");
+    }
+    let mut further = Box::pin(lease(&manager));
+    assert!(further.as_mut().now_or_never().is_none(), "a lease for the place of the call that hangs");
+    // Nothing else happens that the pool could notice.
+    held.lock().unwrap().clear();
+    let asked = Instant::now();
+    further.await;
+    assert_eq!(asked.elapsed(), Duration::ZERO);
+    assert_eq!((script.open_links(), script.closed_links()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_with_two_calls_that_overran_is_replaced() {
+    let script = Script::default();
+    let manager = one_host(&script, config(1)).await;
+    let (held, kept) = (Held::default(), lease(&manager).await);
+    overruns(&manager, &held).await;
+    overruns(&manager, &held).await;
+    sleep(Duration::from_millis(1)).await;
+    let stats = manager.pool("h1").unwrap().stats();
+    assert_eq!((stats.suspect, stats.stuck_calls), (1, 2));
+    let fresh = lease(&manager).await;
+    assert_ne!(fresh.connection_id(), kept.connection_id());
+    assert_eq!(kept.call("answers", None, |_, _| async { Ok(1) }).await.unwrap(), 1);
+    drop(kept);
+    held.lock().unwrap().clear();
+    sleep(SECOND).await;
+    assert_eq!((script.open_links(), script.closed_links()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn abandoned_calls_that_overrun_count_as_well() {
+    let script = Script::default();
+    let manager = one_host(&script, config(1)).await;
+    let held = Held::default();
+    drop(lease(&manager).await);
+    for suspect in [0, 1] {
+        let options = ExecuteOptions::by(Instant::now() + SECOND);
+        let work = |lease: PooledConnection<Script>| {
+            let held = held.clone();
+            async move {
+                let hangs = lease.call("hangs", None, |_link, in_flight| async move {
+                    held.lock().unwrap().push(in_flight);
+                    std::future::pending::<Result<(), _>>().await
+                });
+                hangs.await
+            }
+        };
+        assert!(manager.execute_on_host_with("h1", options, work).now_or_never().is_none());
+        sleep(2 * SECOND).await;
+        assert_eq!(manager.pool("h1").unwrap().stats().suspect, suspect);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_whose_link_stalls_gets_one_call_on_each_link() {
+    let script = Script::default();
+    let manager = one_host(&script, config(8)).await;
+    let busy = [lease(&manager).await, lease(&manager).await];
+    assert_eq!(busy[0].connection_id(), busy[1].connection_id(), "a further link beside free places");
+    script.stall(1);
+    sleep(SECOND).await;
+    let both = lease(&manager).await;
+    assert_eq!(both.connection_id(), busy[0].connection_id(), "one call alone cannot be made fewer");
+
+    script.cut();
+    sleep(60 * SECOND).await;
+    script.stall(2);
+    sleep(SECOND).await;
+    assert_eq!(manager.pool("h1").unwrap().stats().suspect, 1);
+    let leases = [lease(&manager).await, lease(&manager).await, lease(&manager).await];
+    let mut links: Vec<_> = leases.iter().map(|lease| lease.connection_id()).collect();
+    links.sort_unstable();
+    links.dedup();
+    assert_eq!(links.len(), 3, "several leases on one link");
+    assert!(leases.iter().all(|lease| lease.connection_id() != busy[0].connection_id()));
+
+    // Until it is configured anew.
+    drop(leases);
+    let mut config = config(8);
+    config.calls.max_per_connection = 3;
+    manager.apply(Fleet { config, hosts: vec![HostInfo::new("h1", "192.0.2.1")] }).unwrap();
+    let many: Vec<_> = [(); 9].map(|()| lease(&manager)).into_iter().collect();
+    let many = futures_util::future::join_all(many).await;
+    let mut links: Vec<_> = many.iter().map(|lease| lease.connection_id()).collect();
+    links.sort_unstable();
+    links.dedup();
+    assert_eq!(links.len(), 3);
+}
