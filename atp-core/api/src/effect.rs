@@ -14,7 +14,7 @@ pub enum Effect {
     None,
     /// It happened: the target said so.
     Done,
-    /// The request was sent and no answer came: it may have happened.
+    /// The request was sent, and no answer came, or one that does not say whether: it may have happened.
     Unknown,
 }
 
