@@ -2,10 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 
-use atp_executor::{Data, Operation, Outcome, PullSpec, PushSpec, Selection, Selector};
-use atp_protocol::files::Source;
+use atp_executor::{Data, Operation, Outcome, PreparedPush, PullSpec, PushSpec, Selection, Selector};
 use clap::Args;
 
 use super::verb::Run;
@@ -68,11 +66,9 @@ impl Run for CopyArgs {
     async fn batch(self, _: &Context) -> Result<Batch, Failure> {
         let (selector, operation) = match (self.source, self.destination) {
             (Side::Local(path), Side::Guests(selector, destination)) => {
-                let source = Source::open(&path).await.map_err(|error| {
-                    Problem::new(format!("{} cannot be copied", path.display())).because(&error)
-                })?;
-                let push = PushSpec { source: Arc::new(source), local_path: path, destination };
-                (selector, Operation::Push(push))
+                let push = PushSpec { source: path, destination, sha256: None };
+                let prepared = PreparedPush::open(push).await.map_err(|error| Problem::from(&error))?;
+                (selector, Operation::Push(prepared))
             }
             (Side::Guests(..), Side::Local(destination)) if destination.as_os_str() == "-" => {
                 let problem = Problem::new("the destination `-` is not a file");
@@ -120,8 +116,8 @@ fn relative(path: &Path) -> Option<(String, String)> {
 
 fn would_copy(operation: &Operation) -> Vec<String> {
     match operation {
-        Operation::Push(spec) => {
-            let (from, size) = (spec.local_path.display(), spec.source.size());
+        Operation::Push(PreparedPush { spec, source }) => {
+            let (from, size) = (spec.source.display(), source.size());
             vec![format!("cp would copy {from} ({size} bytes) to {} in the guests", spec.destination)]
         }
         Operation::Pull(spec) => {

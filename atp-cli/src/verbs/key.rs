@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use atp_executor::{KeySpec, Operation};
-use atp_protocol::input::{Chord, KeyTiming};
+use atp_protocol::input::Chord;
 use clap::Args;
 
 use super::verb::Run;
@@ -37,7 +37,8 @@ pub(crate) struct KeyArgs {
 impl Run for KeyArgs {
     async fn batch(self, context: &Context) -> Result<Batch, Failure> {
         hold::check(self.hold, context)?;
-        let spec = KeySpec { chords: self.chords, timing: KeyTiming { hold: self.hold } };
+        let chords = self.chords.iter().map(ToString::to_string).collect();
+        let spec = KeySpec { chords, hold: self.hold };
         Ok(Batch {
             selection: self.targets.selection(),
             operation: Operation::Key(spec),
@@ -49,8 +50,7 @@ impl Run for KeyArgs {
 
 fn would_press(operation: &Operation) -> Vec<String> {
     let Operation::Key(spec) = operation else { return Vec::new() };
-    let chords: Vec<_> = spec.chords.iter().map(ToString::to_string).collect();
-    vec![format!("key would press: {}", chords.join(" "))]
+    vec![format!("key would press: {}", spec.chords.join(" "))]
 }
 
 #[cfg(test)]
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_dry_run_shows_the_names_of_keys() {
-        let keys = KeySpec::new(vec!["ctrl-alt-del".parse().unwrap(), "a".parse().unwrap()]);
+        let keys = KeySpec::new(["ctrl-alt-delete", "a"]);
         assert_eq!(would_press(&Operation::Key(keys)), ["key would press: ctrl-alt-delete a"]);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use atp_executor::{MouseSpec, Operation};
-use atp_protocol::input::{MouseAction, MouseTiming};
+use atp_protocol::input::MouseAction;
 use clap::Args;
 
 use super::verb::Run;
@@ -45,10 +45,9 @@ impl Run for MouseArgs {
         let action = MouseAction::from_words(&self.action).map_err(|error| {
             Problem::new(error.to_string()).hint("`atp mouse --help` shows how to write an action")
         })?;
-        let timing = MouseTiming { hold: self.hold, ..MouseTiming::default() };
         Ok(Batch {
             selection: self.targets.selection(),
-            operation: Operation::Mouse(MouseSpec { action, timing }),
+            operation: Operation::Mouse(MouseSpec { action: action.to_string(), hold: self.hold }),
             dry_run: would_do,
             forms: Forms::new(table::results, &["data"]),
         })
@@ -68,7 +67,7 @@ mod tests {
     fn a_dry_run_shows_the_action() {
         let words = ["click", "right", "50%", "20"].map(str::to_owned);
         let action = MouseAction::from_words(&words).unwrap();
-        let mouse = Operation::Mouse(MouseSpec { action, timing: MouseTiming::default() });
+        let mouse = Operation::Mouse(MouseSpec::new(action.to_string()));
         assert_eq!(would_do(&mouse), ["mouse would do: click right 0.5 20"]);
     }
 }

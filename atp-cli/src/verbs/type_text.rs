@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use atp_executor::{KeySpec, Operation};
-use atp_protocol::input::{KeyTiming, Layout};
+use atp_executor::{Operation, TypeSpec};
+use atp_protocol::input::Layout;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
@@ -50,11 +50,11 @@ impl Run for TypeArgs {
         if self.enter {
             text.push('\n');
         }
-        let spec = KeySpec::of_text(&text, self.layout).map_err(|error| {
+        self.layout.strokes(&text).map_err(|error| {
             Problem::new(error.to_string())
                 .hint("choose the guest's layout with --layout, or remove the character")
         })?;
-        let spec = KeySpec { timing: KeyTiming { hold: self.hold }, ..spec };
+        let spec = TypeSpec { text, layout: self.layout.name().to_owned(), hold: self.hold };
         Ok(Batch {
             selection: self.targets.selection(),
             operation: Operation::Type(spec),
@@ -73,7 +73,9 @@ fn layout_parser() -> impl TypedValueParser<Value = Layout> {
 /// Only the number of keys, because the text may be a password.
 fn would_type(operation: &Operation) -> Vec<String> {
     let Operation::Type(spec) = operation else { return Vec::new() };
-    vec![format!("type would press keys: {}", spec.chords.len())]
+    let layout = Layout::by_name(&spec.layout);
+    let strokes = layout.and_then(|layout| layout.strokes(&spec.text).ok()).unwrap_or_default();
+    vec![format!("type would press keys: {}", strokes.len())]
 }
 
 #[cfg(test)]
@@ -82,7 +84,6 @@ mod tests {
 
     #[test]
     fn a_dry_run_does_not_show_the_text() {
-        let keys = KeySpec::new(vec!["ctrl-alt-del".parse().unwrap(), "a".parse().unwrap()]);
-        assert_eq!(would_type(&Operation::Type(keys)), ["type would press keys: 2"]);
+        assert_eq!(would_type(&Operation::Type(TypeSpec::new("hi"))), ["type would press keys: 2"]);
     }
 }

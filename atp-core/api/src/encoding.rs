@@ -6,10 +6,14 @@ use std::str::FromStr;
 
 use encoding_rs::Encoding;
 use oem_cp::code_table::DECODING_TABLE_CP_MAP;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// A text encoding by one of its names in the WHATWG registry (`windows-1252`, `utf-16le`, `shift_jis`, `ibm866`, …), or by
 /// the number of a code page as Windows' `chcp` shows it (`850`, `cp852`, `ibm437`, `65001`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct TextEncoding(Table);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,20 @@ impl TextEncoding {
             }
         };
         Some((text?, encoding))
+    }
+}
+
+impl TryFrom<String> for TextEncoding {
+    type Error = UnknownEncoding;
+
+    fn try_from(name: String) -> Result<Self, UnknownEncoding> {
+        name.parse()
+    }
+}
+
+impl From<TextEncoding> for String {
+    fn from(encoding: TextEncoding) -> Self {
+        encoding.name()
     }
 }
 

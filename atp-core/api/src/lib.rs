@@ -20,6 +20,7 @@
 //! - **Kind**: a stable word that says which failure it is, for programs to match on.
 //! - **Hint**: what a person can try. It is a value; each front end puts it into words of its own.
 
+mod canonical;
 mod data;
 pub mod domain;
 mod duration;
@@ -29,12 +30,14 @@ mod error;
 mod hint;
 mod host_id;
 mod kind;
+mod operation;
 mod outcome;
 mod policy;
 mod portion;
 mod run;
 mod statistics;
 
+pub use canonical::canonical_json;
 pub use data::{
     Address, Data, Diagnosis, ExecReport, FileReport, Finding, GuestReport, HostReport, Interface, OsReport,
     ScenarioReport, ScreenshotReport, StepReport, Stream, Verdict, VmReport, WaitReport,
@@ -46,6 +49,10 @@ pub use error::{LibvirtCode, OutcomeError};
 pub use hint::Hint;
 pub use host_id::{HostId, InvalidHostId};
 pub use kind::ErrorKind;
+pub use operation::{
+    Condition, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, OperationSpec, PullSpec, PushSpec, RawCommand,
+    RawCommandError, ScenarioSpec, ScreenshotLimits, ScreenshotSpec, TypeSpec,
+};
 pub use outcome::{Outcome, Status};
 pub use policy::Policy;
 pub use portion::{InvalidPortion, Portion};

@@ -79,10 +79,11 @@ mod safe_name;
 mod same_daemon;
 
 pub use atp_api::{
-    Data, Diagnosis, ExecReport, FileReport, Finding, GuestReport, HostReport, LibvirtCode, OsReport,
-    Outcome, OutcomeError, Policy, Portion, RunEvent, RunStart, RunStatistics, ScenarioReport,
-    ScreenshotReport, Status, StatusCounts, StepReport, StopReason, Stream, Verdict, VmReport, WaitReport,
-    millis,
+    Condition, Data, Diagnosis, ExecReport, ExecSpec, FileReport, Finding, GuestReport, HostReport, KeySpec,
+    LibvirtCode, LifecycleSpec, MouseSpec, OperationSpec, OsReport, Outcome, OutcomeError, Policy, Portion,
+    PullSpec, PushSpec, RawCommand, RunEvent, RunStart, RunStatistics, ScenarioReport, ScenarioSpec,
+    ScreenshotLimits, ScreenshotReport, ScreenshotSpec, Status, StatusCounts, StepReport, StopReason, Stream,
+    TypeSpec, Verdict, VmReport, WaitReport, millis,
 };
 pub use executor::Executor;
 pub use folded::Folded;
@@ -94,8 +95,7 @@ pub use selector::{HostSelector, Selector, SelectorError, escape};
 pub use target::Target;
 pub use verbs::completion::Completion;
 pub use verbs::{
-    Action, Assertion, Condition, DryRun, ExecTemplate, KeySpec, LifecycleSpec, Matcher, MouseSpec, Needs,
-    Operation, Place, PullSpec, PushSpec, Scenario, ScenarioError, ScreenshotSpec, Step, StepOperation,
-    Template, VerbFacts, WaitFor, scenario_schema,
+    Action, Assertion, DryRun, ExecTemplate, Matcher, Needs, Operation, Place, PreparedPush, Scenario,
+    ScenarioError, Step, StepOperation, Template, VerbFacts, WaitFor, scenario_schema,
 };
 pub use watch::Watch;

@@ -209,9 +209,9 @@ mod tests {
     use atp_transport::{Effect, ErrorKind, HostId, LibvirtError, TransportError};
 
     use super::*;
-    use crate::command::RawCommand;
     use crate::peer::Peer;
     use crate::script::{Script, Step};
+    use atp_api::RawCommand;
 
     const INFO: &str = r#"{"return": {"version": "7.2.0", "supported_commands": [
         {"name": "guest-get-time", "enabled": true, "success-response": true},

@@ -109,10 +109,10 @@ pub mod monitor;
 pub mod screenshot;
 #[cfg(feature = "sockets")]
 pub mod socket;
-pub use atp_api::{TextEncoding, UnknownEncoding};
+pub use atp_api::{RawCommand, RawCommandError, TextEncoding, UnknownEncoding};
 pub use capabilities::{AgentCapabilities, CapabilityCache, Support};
 pub use carrier::Carrier;
-pub use command::{RawCommand, RawCommandError};
+
 pub use error::{Origin, ProtocolError, Result};
 pub use exec::{ExecOutput, ExecPolicy, ExecSpec, Polling, SpoolPolicy};
 pub use libvirt::LibvirtCarrier;
@@ -124,7 +124,7 @@ pub use refusal::{Refusal, RefusalKind};
 // Implementation
 mod capabilities;
 mod carrier;
-mod command;
+
 mod digest;
 mod error;
 mod libvirt;

@@ -1,11 +1,11 @@
 //! Commands to QEMU, over its monitor (QMP).
 
+use atp_api::RawCommand;
 use qapi::qmp::QmpCommand;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::carrier::Carrier;
-use crate::command::RawCommand;
 use crate::error::Result;
 use crate::peer::Peer;
 use crate::reply;

@@ -1,12 +1,12 @@
 //! Sends one command and decodes its reply.
 
+use atp_api::RawCommand;
 use qapi::{Command, Execute};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
 use tokio::time::Instant;
 
 use crate::carrier::Carrier;
-use crate::command::RawCommand;
 use crate::error::{ProtocolError, Result};
 use crate::peer::Peer;
 use crate::refusal::Refusal;

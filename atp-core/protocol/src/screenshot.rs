@@ -2,6 +2,7 @@
 //!
 //! libvirt passes on the hypervisor's format: PNG from newer versions of QEMU, PPM (`P6`) from older ones.
 
+pub use atp_api::ScreenshotLimits;
 use atp_transport::{LibvirtConnection, RawImage};
 use tokio::time::{self, Instant};
 use uuid::Uuid;
@@ -15,19 +16,6 @@ const PNG_START: &[u8] = b"\x89PNG\r\n\x1a\n";
 const PNG_END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
 /// Enough bytes of an image to read its size. A PPM may have comments before it.
 const HEADER_BYTES: usize = 512;
-
-/// Limits of a screenshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ScreenshotLimits {
-    /// The most bytes that are taken from the hypervisor. Default 64 MiB: a 4K screen as PPM is 24 MiB.
-    pub max_bytes: usize,
-}
-
-impl Default for ScreenshotLimits {
-    fn default() -> Self {
-        ScreenshotLimits { max_bytes: 64 << 20 }
-    }
-}
 
 /// A screenshot.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,11 @@
 //! Files that were copied, and pictures that were taken.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+
+use crate::operation::lossy_path;
 
 /// A file that was copied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -35,11 +37,6 @@ pub struct ScreenshotReport {
     pub height: u32,
     /// The file's size, bytes.
     pub bytes: usize,
-}
-
-/// Serialises a path as text. A path need not be UTF-8, and JSON has nothing else: bytes that are not become U+FFFD.
-fn lossy_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&path.to_string_lossy())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! with their checksum. After a failed write nothing more is written, so only the last batch of a file can be torn, by a loss
 //! of power or a full disk. Reading skips it (`read.rs`).
 
+mod fingerprint;
 mod history;
 mod past;
 mod read;
@@ -110,6 +111,19 @@ pub enum JournalError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The journal identifies its operation in a way that this version cannot compare with.
+    #[error(
+        "the journal {path} is of another version ({version}) and identifies its operation ({op}) in a way that this version \
+         cannot compare with: it is not known whether it is the same"
+    )]
+    Incomparable {
+        /// The file.
+        path: String,
+        /// The name of the journal's operation.
+        op: String,
+        /// The version of the program that wrote it.
+        version: String,
+    },
     /// The journal is of a run that did something else.
     #[error("the journal {path} is of another operation: {theirs}, not {ours}")]
     OtherOperation {
@@ -129,6 +143,7 @@ impl JournalError {
             JournalError::Write { .. } => ErrorKind::JournalFailed,
             JournalError::InUse { .. } => ErrorKind::JournalInUse,
             JournalError::OtherOperation { .. } => ErrorKind::JournalOfAnotherOperation,
+            JournalError::Incomparable { .. } => ErrorKind::JournalUnusable,
             JournalError::Open { .. }
             | JournalError::Exists { .. }
             | JournalError::Empty { .. }
@@ -151,6 +166,9 @@ impl JournalError {
                 "look at the VMs for what was done, and run the command for the others with a new journal",
             ),
             JournalError::Invalid { .. } => Hint::NAME_JOURNAL,
+            JournalError::Incomparable { .. } => Hint::plain(
+                "resume it with the version that wrote it, or begin a new run for what is left to do",
+            ),
             JournalError::OtherOperation { .. } => Hint::plain(
                 "resume with the very command that the journal was begun with, or begin a new one",
             ),

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
+use super::fingerprint::{Comparison, compare};
 use super::history::History;
 use super::past::{Past, Progress};
-use super::record::{FORMAT, Key, Moved, ReadRecord, Seal, UNSEALED, fingerprint};
+use super::record::{FORMAT, Key, Moved, ReadRecord, Seal, UNSEALED};
 use super::{JournalError, cannot};
 use crate::verbs::Operation;
 
@@ -62,12 +63,21 @@ impl History {
             Ok(_) => return Err(history.invalid(1, "its first line was not written to the end")),
             Err(error) => return Err(history.invalid(1, error)),
         };
+        if let ReadRecord::Begun { format: FORMAT | UNSEALED, op, operation: theirs, version, .. } = &record {
+            let comparison =
+                if op == operation.name() { compare(theirs, version, operation) } else { Comparison::Other };
+            match comparison {
+                Comparison::Same => {}
+                Comparison::Other => return Err(other_operation(name(), op, operation)),
+                Comparison::Unknown => {
+                    let (op, version) = (op.clone(), version.clone());
+                    return Err(JournalError::Incomparable { path: name(), op, version });
+                }
+            }
+        }
         match record {
             ReadRecord::Begun { format, .. } if ![FORMAT, UNSEALED].contains(&format) => {
                 Err(history.invalid(1, format!("format {format}, where {FORMAT} is known")))
-            }
-            ReadRecord::Begun { op, operation: theirs, .. } if theirs != fingerprint(operation) => {
-                Err(other_operation(name(), &op, operation))
             }
             ReadRecord::Begun { format: FORMAT, .. } => {
                 if batch_at(bytes, 0).is_none() {
@@ -233,7 +243,7 @@ fn is_torn_head(line: &[u8]) -> bool {
 
 fn other_operation(path: String, theirs: &str, operation: &Operation) -> JournalError {
     let (theirs, ours) = if theirs == operation.name() {
-        (format!("{theirs} with other arguments, or by another version"), format!("this {theirs}"))
+        (format!("{theirs} with other arguments"), format!("this {theirs}"))
     } else {
         (theirs.to_owned(), operation.name().to_owned())
     };

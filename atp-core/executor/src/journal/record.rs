@@ -1,19 +1,17 @@
 //! The lines of a journal.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::time::SystemTime;
 
-use atp_api::{Outcome, OutcomeError, Policy, Status, millis};
+use atp_api::{Outcome, OutcomeError, Policy, Status};
 use atp_transport::{Effect, HostId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::fingerprint::fingerprint;
 use crate::plan::{Notice, Plan};
 use crate::target::Target;
-use crate::verbs::Operation;
 
 /// The format that is written: lines in batches, each with a seal line at its end.
 pub(super) const FORMAT: u32 = 2;
@@ -34,7 +32,8 @@ pub(super) enum Record<'a> {
         operation: String,
         /// Whether each VM's files go to a folder of their own.
         separate: bool,
-        policy: PolicyNote,
+        /// For people who read the file.
+        policy: &'a Policy,
         targets: Vec<Key>,
         /// What was selected and could not be resolved to targets.
         unresolved: Vec<Unresolved>,
@@ -86,23 +85,14 @@ pub(super) fn sealed(batch: u64, mut lines: String) -> String {
     lines
 }
 
-/// The policy of a run, for people who read the file.
-#[derive(Debug, Serialize)]
-pub(super) struct PolicyNote {
-    parallel: usize,
-    timeout_ms: u64,
-    deadline_ms: Option<u64>,
-    retries: u32,
-    max_failures: Option<String>,
-    serial: Option<String>,
-}
-
 /// A line as it is read, with only the parts that are needed.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum ReadRecord {
     Begun {
         format: u32,
+        #[serde(default)]
+        version: String,
         op: String,
         operation: String,
         separate: bool,
@@ -166,15 +156,15 @@ pub(super) struct Ending {
     pub(super) error: Option<OutcomeError>,
 }
 
-impl Record<'_> {
-    pub(super) fn begun(plan: &Plan) -> Self {
+impl<'a> Record<'a> {
+    pub(super) fn begun(plan: &'a Plan) -> Self {
         Record::Begun {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION"),
             op: plan.operation.name(),
             operation: fingerprint(&plan.operation),
             separate: plan.operation.is_separate(),
-            policy: PolicyNote::of(&plan.policy),
+            policy: &plan.policy,
             targets: plan.targets.iter().map(Key::of).collect(),
             unresolved: Unresolved::all_of(&plan.settled),
             at: now(),
@@ -202,19 +192,6 @@ impl Record<'_> {
 impl<'a> Record<'a> {
     pub(super) fn finished(outcome: &'a Outcome) -> Self {
         Record::Finished { outcome, at: now() }
-    }
-}
-
-impl PolicyNote {
-    fn of(policy: &Policy) -> Self {
-        PolicyNote {
-            parallel: policy.parallel,
-            timeout_ms: millis(policy.timeout),
-            deadline_ms: policy.deadline.map(millis),
-            retries: policy.retries,
-            max_failures: policy.max_failures.map(|portion| portion.to_string()),
-            serial: policy.serial.map(|portion| portion.to_string()),
-        }
     }
 }
 
@@ -249,18 +226,6 @@ impl Unresolved {
         self.host.as_ref().is_none_or(|id| id == host)
             && self.vm.as_deref().is_none_or(|name| Some(name) == vm)
     }
-}
-
-/// A checksum of an operation as it was requested, without what planning changed. It is stable within one version of the
-/// program.
-pub(super) fn fingerprint(operation: &Operation) -> String {
-    let operation = operation.clone().separated(false);
-    let whole = format!("{} {operation:?}", env!("CARGO_PKG_VERSION"));
-    let mut text = String::from("sha256:");
-    for byte in Sha256::digest(whole.as_bytes()) {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 fn now() -> String {

@@ -67,6 +67,12 @@ impl Job {
         Completion::failed(Status::Failed, effect, error)
     }
 
+    /// The operation cannot be expressed. Nothing was sent.
+    pub(super) fn invalid(&self, reason: String) -> Completion {
+        let error = OutcomeError::new(ErrorKind::InvalidCommand, reason);
+        Completion::failed(Status::Failed, Effect::None, error)
+    }
+
     /// The target is a host, and the operation is for VMs. Planning does not make such targets.
     pub(super) fn without_vm(&self) -> Completion {
         let kind = ErrorKind::VmNotFound;

@@ -1,7 +1,10 @@
 //! `key`: chords, pressed one after the other.
 
+use std::time::Duration;
+
+use atp_api::KeySpec;
 use atp_protocol::LibvirtCarrier;
-use atp_protocol::input::{Chord, KeyTiming, Layout, UntypableCharacter, press};
+use atp_protocol::input::{Chord, KeyTiming, press};
 use atp_transport::Effect;
 use atp_transport::domain::DomainInfo;
 
@@ -15,30 +18,6 @@ use super::scenario::node::Node;
 use super::scenario::read::{Names, Result, words};
 use super::scenario::template::{Template, Values, fill_all};
 
-/// Keys to press.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeySpec {
-    /// The chords, pressed one after the other.
-    pub chords: Vec<Chord>,
-    /// How fast.
-    pub timing: KeyTiming,
-}
-
-impl KeySpec {
-    /// These chords, at the usual pace.
-    pub fn new(chords: Vec<Chord>) -> Self {
-        KeySpec { chords, timing: KeyTiming::default() }
-    }
-
-    /// The strokes that type a text on a guest with that keyboard layout.
-    ///
-    /// # Errors
-    /// The first character the layout has no key for.
-    pub fn of_text(text: &str, layout: Layout) -> Result<Self, UntypableCharacter> {
-        Ok(KeySpec::new(layout.strokes(text)?))
-    }
-}
-
 pub(super) static FACTS: VerbFacts = input::facts("key");
 
 pub(super) fn facts(_: &KeySpec) -> &'static VerbFacts {
@@ -46,6 +25,19 @@ pub(super) fn facts(_: &KeySpec) -> &'static VerbFacts {
 }
 
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &KeySpec) -> Completion {
+    match parse(&spec.chords) {
+        Ok(chords) => press_all(job, domain, &chords, spec.hold).await,
+        Err(reason) => job.invalid(reason),
+    }
+}
+
+/// Presses chords, one after the other.
+pub(super) async fn press_all(
+    job: &Job,
+    domain: &DomainInfo,
+    chords: &[Chord],
+    hold: Duration,
+) -> Completion {
     let deadline = job.deadline();
     let answer = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         if let Some(state) = takes_no_input(&connection, domain).await? {
@@ -53,7 +45,7 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &KeySpec) -> C
         }
         job.attempt.mark_sent().await;
         let carrier = LibvirtCarrier::new(&connection, domain.uuid);
-        let pressed = press(&carrier, &spec.chords, spec.timing, deadline).await;
+        let pressed = press(&carrier, chords, KeyTiming { hold }, deadline).await;
         explain(job, &connection, domain, FACTS.needs, pressed).await
     });
     input::completion(job, domain, answer.await)
@@ -70,9 +62,12 @@ pub(super) fn read(node: &Node, names: &Names) -> Result<Vec<Template>> {
 
 /// The keys with values in them. The error says what is wrong.
 pub(super) fn fill(chords: &[Template], values: &Values) -> Result<KeySpec, String> {
-    Ok(KeySpec::new(parse(&fill_all(chords, values)?)?))
+    let chords = fill_all(chords, values)?;
+    parse(&chords)?;
+    Ok(KeySpec::new(chords))
 }
 
-fn parse(words: &[String]) -> Result<Vec<Chord>, String> {
+/// The chords. The error says what is wrong.
+pub(crate) fn parse(words: &[String]) -> Result<Vec<Chord>, String> {
     words.iter().map(|word| word.parse::<Chord>().map_err(|error| error.to_string())).collect()
 }

@@ -1,6 +1,6 @@
 //! The verbs: what can be done to a target, one file for each.
 //!
-//! A verb's file has its spec (what is to be done), its facts and how it is carried out. What it yields is in `atp-api`.
+//! A verb's file has its facts and how it is carried out. Its parameters and what it yields are plain data in `atp-api`.
 //! [`Operation`] is made from the table below. To add a verb, write `verbs/<verb>.rs` with the functions `facts` and
 //! `perform`, and add it to the table; if it yields a new kind of data, add a variant to [`Data`].
 //!
@@ -17,9 +17,9 @@ mod facts;
 mod host_check;
 mod input;
 pub(crate) mod job;
-mod key;
+pub(crate) mod key;
 mod lifecycle;
-mod mouse;
+pub(crate) mod mouse;
 mod pull;
 mod push;
 mod qga;
@@ -29,7 +29,7 @@ mod reconnect_retry;
 mod scenario;
 mod screenshot;
 mod transfer;
-mod type_text;
+pub(crate) mod type_text;
 mod vm_info;
 mod vm_list;
 mod wait;
@@ -37,34 +37,35 @@ mod wait;
 use std::fmt;
 use std::sync::Arc;
 
-use atp_protocol::{ExecSpec, RawCommand};
+use atp_api::{
+    Condition, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, OperationSpec, OutcomeError, PullSpec,
+    RawCommand, ScreenshotSpec, TypeSpec,
+};
+use atp_transport::{ErrorKind, Hint};
 
 pub use self::exec::ExecTemplate;
 pub use self::facts::{DryRun, Needs, VerbFacts};
-pub use self::key::KeySpec;
-pub use self::lifecycle::LifecycleSpec;
-pub use self::mouse::MouseSpec;
-pub use self::pull::PullSpec;
-pub use self::push::PushSpec;
+pub use self::push::PreparedPush;
 pub use self::scenario::{
     Action, Assertion, Matcher, Place, Scenario, ScenarioError, Step, StepOperation, Template,
     schema as scenario_schema,
 };
-pub use self::screenshot::ScreenshotSpec;
-pub use self::wait::{Condition, WaitFor};
+pub use self::wait::WaitFor;
 
 use self::completion::Completion;
 use self::job::Job;
 
-/// Makes [`Operation`], the look at a verb's facts, and the call that carries it out. A line is a variant, its spec if it
-/// has one, and the module that knows the verb.
+/// Makes [`Operation`], the look at a verb's facts, and the call that carries it out. A line is a variant, what it holds if
+/// it has parameters, and the module that knows the verb.
 macro_rules! verbs {
     (
         hosts { $($(#[$host_doc:meta])* $host:ident => $($host_module:ident)::+;)+ }
         vms { $($(#[$doc:meta])* $verb:ident $(($spec:ident: $type:ty))? => $($module:ident)::+;)+ }
     ) => {
-        /// One operation, the same for every target of a run.
-        #[derive(Debug, Clone, PartialEq)]
+        /// One operation, the same for every target of a run: an [`OperationSpec`] that was made ready.
+        ///
+        /// Its [`Debug`](fmt::Debug) is its name, for its parameters may be secret.
+        #[derive(Clone, PartialEq)]
         pub enum Operation {
             $($(#[$host_doc])* $host,)+
             $($(#[$doc])* $verb $(($type))?,)+
@@ -117,7 +118,7 @@ verbs! {
         /// Run a process in the guest.
         Exec(spec: ExecSpec) => exec;
         /// Copy a file into the guest.
-        Push(spec: PushSpec) => push;
+        Push(prepared: PreparedPush) => push;
         /// Copy a file out of the guest.
         Pull(spec: PullSpec) => pull;
         /// Wait until something is true of the VM, or its deadline has passed.
@@ -129,13 +130,88 @@ verbs! {
         /// Press keys.
         Key(spec: KeySpec) => key;
         /// Type a text.
-        Type(spec: KeySpec) => type_text;
+        Type(spec: TypeSpec) => type_text;
         /// Move, click, scroll or drag with the mouse.
         Mouse(spec: MouseSpec) => mouse;
         /// Take a picture of the screen.
         Screenshot(spec: ScreenshotSpec) => screenshot;
         /// Go through the steps of a scenario.
         Scenario(scenario: Arc<Scenario>) => scenario;
+    }
+}
+
+impl Operation {
+    /// Makes an operation ready: opens the file that is to be copied, and checks what can be checked without a host.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the operation cannot be expressed; nothing was sent.
+    ///
+    /// Cancel safe.
+    pub async fn prepare(spec: OperationSpec) -> Result<Self, OutcomeError> {
+        let invalid = |reason: String| OutcomeError::new(ErrorKind::InvalidCommand, reason);
+        Ok(match spec {
+            OperationSpec::HostCheck => Operation::HostCheck,
+            OperationSpec::DiagnoseHost => Operation::DiagnoseHost,
+            OperationSpec::DiagnoseAgent => Operation::DiagnoseAgent,
+            OperationSpec::VmList => Operation::VmList,
+            OperationSpec::VmInfo => Operation::VmInfo,
+            OperationSpec::Lifecycle(spec) => Operation::Lifecycle(spec),
+            OperationSpec::Exec(spec) => Operation::Exec(spec),
+            OperationSpec::Push(spec) => Operation::Push(PreparedPush::open(spec).await?),
+            OperationSpec::Pull(spec) => Operation::Pull(spec),
+            OperationSpec::Wait(condition) => Operation::Wait(condition),
+            OperationSpec::Qmp(command) => Operation::Qmp(command),
+            OperationSpec::Qga(command) => Operation::Qga(command),
+            OperationSpec::Key(spec) => {
+                key::parse(&spec.chords).map_err(invalid)?;
+                Operation::Key(spec)
+            }
+            OperationSpec::Type(spec) => {
+                type_text::strokes(&spec).map_err(invalid)?;
+                Operation::Type(spec)
+            }
+            OperationSpec::Mouse(spec) => {
+                mouse::parse(&spec).map_err(invalid)?;
+                Operation::Mouse(spec)
+            }
+            OperationSpec::Screenshot(spec) => Operation::Screenshot(spec),
+            OperationSpec::Scenario(spec) => match Scenario::prepare(&spec) {
+                Ok(scenario) => Operation::Scenario(Arc::new(scenario)),
+                Err(error) => {
+                    let hint = error.hint.clone().map(Hint::from);
+                    return Err(OutcomeError { hint, ..invalid(error.to_string()) });
+                }
+            },
+        })
+    }
+
+    /// The operation as plain data.
+    pub fn spec(&self) -> OperationSpec {
+        match self {
+            Operation::HostCheck => OperationSpec::HostCheck,
+            Operation::DiagnoseHost => OperationSpec::DiagnoseHost,
+            Operation::DiagnoseAgent => OperationSpec::DiagnoseAgent,
+            Operation::VmList => OperationSpec::VmList,
+            Operation::VmInfo => OperationSpec::VmInfo,
+            Operation::Lifecycle(spec) => OperationSpec::Lifecycle(*spec),
+            Operation::Exec(spec) => OperationSpec::Exec(spec.clone()),
+            Operation::Push(prepared) => OperationSpec::Push(prepared.spec.clone()),
+            Operation::Pull(spec) => OperationSpec::Pull(spec.clone()),
+            Operation::Wait(condition) => OperationSpec::Wait(condition.clone()),
+            Operation::Qmp(command) => OperationSpec::Qmp(command.clone()),
+            Operation::Qga(command) => OperationSpec::Qga(command.clone()),
+            Operation::Key(spec) => OperationSpec::Key(spec.clone()),
+            Operation::Type(spec) => OperationSpec::Type(spec.clone()),
+            Operation::Mouse(spec) => OperationSpec::Mouse(spec.clone()),
+            Operation::Screenshot(spec) => OperationSpec::Screenshot(spec.clone()),
+            Operation::Scenario(scenario) => OperationSpec::Scenario(scenario.spec().clone()),
+        }
+    }
+}
+
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Operation").field(&self.name()).finish()
     }
 }
 

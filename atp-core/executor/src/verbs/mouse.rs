@@ -1,5 +1,6 @@
 //! `mouse`: moves, clicks, scrolls and drags.
 
+use atp_api::MouseSpec;
 use atp_protocol::input::{MouseAction, MouseTiming, point};
 use atp_protocol::{LibvirtCarrier, screenshot};
 use atp_transport::Effect;
@@ -18,15 +19,6 @@ use super::scenario::template::{Template, Values, fill_all};
 /// The screen that positions in pixels refer to.
 const SCREEN: u32 = 0;
 
-/// Something to do with the mouse.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct MouseSpec {
-    /// What.
-    pub action: MouseAction,
-    /// How fast.
-    pub timing: MouseTiming,
-}
-
 pub(super) static FACTS: VerbFacts = input::facts("mouse");
 
 pub(super) fn facts(_: &MouseSpec) -> &'static VerbFacts {
@@ -34,18 +26,23 @@ pub(super) fn facts(_: &MouseSpec) -> &'static VerbFacts {
 }
 
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &MouseSpec) -> Completion {
+    let action = match parse(spec) {
+        Ok(action) => action,
+        Err(reason) => return job.invalid(reason),
+    };
+    let timing = MouseTiming { hold: spec.hold, ..MouseTiming::default() };
     let deadline = job.deadline();
     let answer = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         if let Some(state) = takes_no_input(&connection, domain).await? {
             return Ok(Answer::NotRunning(state, Effect::None));
         }
-        let screen = match spec.action.needs_screen_size() {
+        let screen = match action.needs_screen_size() {
             true => Some(screenshot::screen_size(&connection, domain.uuid, SCREEN, deadline).await?),
             false => None,
         };
         job.attempt.mark_sent().await;
         let carrier = LibvirtCarrier::new(&connection, domain.uuid);
-        let done = point(&carrier, &spec.action, screen, spec.timing, deadline).await;
+        let done = point(&carrier, &action, screen, timing, deadline).await;
         explain(job, &connection, domain, FACTS.needs, done).await
     });
     input::completion(job, domain, answer.await)
@@ -57,14 +54,19 @@ pub(super) const STEP: Field =
 
 /// Reads an action from a step.
 pub(super) fn read(node: &Node, names: &Names) -> Result<Vec<Template>> {
-    words(node, names, |words| parse(words).map(drop))
+    words(node, names, |words| action(words).map(drop))
 }
 
 /// The action with values in it. The error says what is wrong.
 pub(super) fn fill(words: &[Template], values: &Values) -> Result<MouseSpec, String> {
-    Ok(MouseSpec { action: parse(&fill_all(words, values)?)?, timing: MouseTiming::default() })
+    Ok(MouseSpec::new(action(&fill_all(words, values)?)?.to_string()))
 }
 
-fn parse(words: &[String]) -> Result<MouseAction, String> {
+/// The action. The error says what is wrong.
+pub(crate) fn parse(spec: &MouseSpec) -> Result<MouseAction, String> {
+    action(&spec.action.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+}
+
+fn action(words: &[String]) -> Result<MouseAction, String> {
     MouseAction::from_words(words).map_err(|error| error.to_string())
 }

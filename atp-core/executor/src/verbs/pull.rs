@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use atp_api::{Data, FileReport};
+use atp_api::{Data, FileReport, PullSpec};
 use atp_protocol::LibvirtCarrier;
 use atp_protocol::files::{Progress, Pull, Pulled, TransferPolicy};
 use atp_transport::domain::DomainInfo;
@@ -18,42 +18,28 @@ use super::scenario::template::{Template, Values, fill, fill_path};
 use super::transfer::{FACTS, can_continue, finish, note_progress};
 use crate::safe_name::safe_name;
 
-/// A file to be copied out of guests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PullSpec {
-    /// An absolute path in the guests.
-    pub path: String,
-    /// Where it goes here: to this file, or into this folder.
-    pub destination: PathBuf,
-    /// Whether `destination` is a folder in which each VM's file has a place of its own, `HOST/VM/NAME`. Planning
-    /// sets it where there is more than one VM.
-    pub separate: bool,
+/// Makes the pull of a step. The error says what is wrong.
+pub(super) fn filled(
+    from: &Template,
+    to: &Template,
+    values: &Values,
+    own: &Values,
+) -> Result<PullSpec, String> {
+    let (path, destination) = (fill(from, values)?, fill_path(to, values, own)?);
+    Ok(PullSpec { path, destination, separate: true })
 }
 
-impl PullSpec {
-    /// Makes the pull of a step. The error says what is wrong.
-    pub(super) fn fill(
-        from: &Template,
-        to: &Template,
-        values: &Values,
-        own: &Values,
-    ) -> Result<Self, String> {
-        let (path, destination) = (fill(from, values)?, fill_path(to, values, own)?);
-        Ok(PullSpec { path, destination, separate: true })
+/// Where the file of this VM goes. A destination that is a folder, or ends in a slash, gets the file in it.
+fn destination_of(spec: &PullSpec, host: &HostId, vm: &str) -> PathBuf {
+    let name = safe_name(spec.path.rsplit('/').next().unwrap_or_default());
+    if spec.separate {
+        return spec.destination.join(safe_name(host.as_str())).join(safe_name(vm)).join(name);
     }
-
-    /// Where the file of this VM goes. A destination that is a folder, or ends in a slash, gets the file in it.
-    pub fn destination_of(&self, host: &HostId, vm: &str) -> PathBuf {
-        let name = safe_name(self.path.rsplit('/').next().unwrap_or_default());
-        if self.separate {
-            return self.destination.join(safe_name(host.as_str())).join(safe_name(vm)).join(name);
-        }
-        let text = self.destination.as_os_str().as_encoded_bytes();
-        if text.ends_with(b"/") || self.destination.is_dir() {
-            self.destination.join(name)
-        } else {
-            self.destination.clone()
-        }
+    let text = spec.destination.as_os_str().as_encoded_bytes();
+    if text.ends_with(b"/") || spec.destination.is_dir() {
+        spec.destination.join(name)
+    } else {
+        spec.destination.clone()
     }
 }
 
@@ -85,7 +71,7 @@ pub(super) fn facts(_: &PullSpec) -> &'static VerbFacts {
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &PullSpec) -> Completion {
     let deadline = job.deadline();
     let mut retry = ReconnectRetry::new(&job.policy, deadline);
-    let destination = spec.destination_of(&job.target.host, &domain.name);
+    let destination = destination_of(spec, &job.target.host, &domain.name);
     let mut begun = false;
     let policy = TransferPolicy::default();
     let by = policy.before(deadline);
@@ -135,7 +121,7 @@ mod tests {
     #[test]
     fn one_file_goes_to_its_destination_and_several_each_to_a_folder_of_their_own() {
         let host: HostId = "h1".parse().unwrap();
-        let to = |spec: PullSpec, vm: &str| spec.destination_of(&host, vm);
+        let to = |spec: PullSpec, vm: &str| destination_of(&spec, &host, vm);
         assert_eq!(to(spec("/nowhere/copy", false), "vm"), Path::new("/nowhere/copy"));
         assert_eq!(to(spec("/nowhere/", false), "vm"), Path::new("/nowhere/hostname"));
         assert_eq!(to(spec("/tmp", false), "vm"), Path::new("/tmp/hostname"));

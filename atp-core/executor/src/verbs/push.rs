@@ -1,13 +1,14 @@
 //! `cp` into the guest.
 
-use std::path::PathBuf;
+use std::error::Error;
+use std::io;
 use std::sync::Arc;
 
-use atp_api::{Data, FileReport};
+use atp_api::{Data, FileReport, OutcomeError, PushSpec};
 use atp_protocol::files::{Progress, Push, Pushed, Source, TransferPolicy};
 use atp_protocol::{LibvirtCarrier, ProtocolError};
-use atp_transport::Effect;
 use atp_transport::domain::DomainInfo;
+use atp_transport::{Effect, ErrorKind};
 
 use super::answer::{Answer, explain, not_running};
 use super::completion::{Completion, effect_of};
@@ -17,18 +18,44 @@ use super::reconnect_retry::ReconnectRetry;
 use super::scenario::template::{Template, Values, fill, fill_path};
 use super::transfer::{FACTS, can_continue, finish, note_progress};
 
-/// A file to be copied into guests.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PushSpec {
+/// A file that is ready to be copied into guests: it was read once, for its digest.
+#[derive(Clone, PartialEq)]
+pub struct PreparedPush {
+    /// What was asked for, with the digest.
+    pub spec: PushSpec,
     /// The file, looked at once for all guests.
     pub source: Arc<Source>,
-    /// Where it is here, for reports.
-    pub local_path: PathBuf,
-    /// An absolute path in the guests: the file's, or that of a folder it goes into.
-    pub destination: String,
 }
 
-impl PushSpec {
+impl PreparedPush {
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has another digest than was asked for.
+    pub async fn open(spec: PushSpec) -> Result<Self, OutcomeError> {
+        match Source::open(&spec.source).await {
+            Ok(source) => PreparedPush::of(spec, source),
+            Err(error) => Err(cannot_be_copied(&spec, &error)),
+        }
+    }
+
+    /// The copy of a file that is open.
+    ///
+    /// # Errors
+    /// The file has another digest than was asked for.
+    pub fn of(spec: PushSpec, source: Source) -> Result<Self, OutcomeError> {
+        let digest = source.digest().to_string();
+        match &spec.sha256 {
+            Some(asked) if !asked.eq_ignore_ascii_case(&digest) => {
+                let error = io::Error::other(format!("its SHA-256 is {digest}, not {asked}"));
+                Err(cannot_be_copied(&spec, &error))
+            }
+            _ => {
+                Ok(PreparedPush { spec: PushSpec { sha256: Some(digest), ..spec }, source: Arc::new(source) })
+            }
+        }
+    }
+
     /// Makes the push of a step. The error says what is wrong.
     pub(super) async fn fill(
         from: &Template,
@@ -36,24 +63,32 @@ impl PushSpec {
         values: &Values,
         own: &Values,
     ) -> Result<Self, String> {
-        let path = fill_path(from, values, own)?;
-        let source = Source::open(&path).await;
-        let source = source.map_err(|error| format!("{} cannot be copied: {error}", path.display()))?;
-        Ok(PushSpec { source: Arc::new(source), local_path: path, destination: fill(to, values)? })
+        let source = fill_path(from, values, own)?;
+        let spec = PushSpec { source, destination: fill(to, values)?, sha256: None };
+        PreparedPush::open(spec)
+            .await
+            .map_err(|error| format!("{}: {}", error.message, error.causes.join(": ")))
     }
 }
 
-pub(super) fn facts(_: &PushSpec) -> &'static VerbFacts {
+fn cannot_be_copied(spec: &PushSpec, error: &dyn Error) -> OutcomeError {
+    let message = format!("{} cannot be copied", spec.source.display());
+    let causes = [vec![error.to_string()], OutcomeError::causes_of(error)].concat();
+    OutcomeError { causes, ..OutcomeError::new(ErrorKind::LocalFileError, message) }
+}
+
+pub(super) fn facts(_: &PreparedPush) -> &'static VerbFacts {
     &FACTS
 }
 
-pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &PushSpec) -> Completion {
+pub(super) async fn perform(job: &Job, domain: &DomainInfo, prepared: &PreparedPush) -> Completion {
+    let PreparedPush { spec, source } = prepared;
     let deadline = job.deadline();
     let mut retry = ReconnectRetry::new(&job.policy, deadline);
     let mut begun = false;
     let policy = TransferPolicy::default();
     let by = policy.before(deadline);
-    let mut push = Push::new(Arc::clone(&spec.source), &spec.destination, policy);
+    let mut push = Push::new(Arc::clone(source), &spec.destination, policy);
     let partial = format!("{} in the guest, in the folder it goes to", push.partial_name());
     let note = |so_far: Progress| note_progress(job, so_far, &partial);
     loop {
@@ -86,7 +121,7 @@ fn can_continue_push(error: &ProtocolError, begun: &mut bool, is_sent: bool) -> 
 fn completion(spec: &PushSpec, pushed: Pushed) -> Completion {
     let report = FileReport {
         guest_path: pushed.path,
-        local_path: spec.local_path.clone(),
+        local_path: spec.source.clone(),
         bytes: pushed.size,
         resumed_at: pushed.resumed_at,
         sha256: pushed.digest.to_string(),

@@ -3,9 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use atp_api::{Data, OutcomeError, ScreenshotReport, Status};
+use atp_api::{Data, OutcomeError, ScreenshotLimits, ScreenshotReport, ScreenshotSpec, Status};
 use atp_protocol::files::write_in_place;
-use atp_protocol::screenshot::{self, ScreenshotLimits};
+use atp_protocol::screenshot;
 use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, ErrorKind, Hint, HostId};
 
@@ -16,17 +16,6 @@ use super::job::Job;
 use super::scenario::fields::{Field, Shape, field};
 use super::scenario::template::{Template, Values, fill_path};
 use crate::safe_name::safe_name;
-
-/// A picture to take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScreenshotSpec {
-    /// The folder; the file of a VM is `HOST/VM.png` in it, whatever the VM is called. Made if it is not there.
-    pub folder: PathBuf,
-    /// Which screen of the VM, from 0.
-    pub screen: u32,
-    /// Its limits.
-    pub limits: ScreenshotLimits,
-}
 
 pub(super) static FACTS: VerbFacts = VerbFacts {
     name: "screenshot",
@@ -92,12 +81,10 @@ fn file_for(folder: &Path, host: &HostId, vm: &str) -> PathBuf {
 pub(super) const STEP: Field =
     field("screenshot", Shape::Text, "Take a picture of the screen, into this folder");
 
-impl ScreenshotSpec {
-    /// Makes the picture of a step. The error says what is wrong.
-    pub(super) fn fill(folder: &Template, values: &Values, own: &Values) -> Result<Self, String> {
-        let folder = fill_path(folder, values, own)?;
-        Ok(ScreenshotSpec { folder, screen: 0, limits: ScreenshotLimits::default() })
-    }
+/// Makes the picture of a step. The error says what is wrong.
+pub(super) fn fill(folder: &Template, values: &Values, own: &Values) -> Result<ScreenshotSpec, String> {
+    let folder = fill_path(folder, values, own)?;
+    Ok(ScreenshotSpec { folder, screen: 0, limits: ScreenshotLimits::default() })
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! `wait`: until something is true of a VM.
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use atp_api::{Data, OutcomeError, Status, WaitReport};
-use atp_protocol::{ExecSpec, LibvirtCarrier, ProtocolError, RefusalKind, exec, guest};
+use atp_api::{Condition, Data, OutcomeError, Status, WaitReport};
+use atp_protocol::{LibvirtCarrier, ProtocolError, RefusalKind, exec, guest};
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, Hint};
 use tokio::time::{self, Instant};
@@ -19,27 +18,6 @@ use super::scenario::node::{Node, Value};
 use super::scenario::read::{Keys, Names, Result, choice, state};
 use super::scenario::template::Values;
 use crate::error::in_full;
-
-/// The condition to wait for.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Condition {
-    /// The guest's agent answers.
-    Agent,
-    /// The VM is in this state.
-    State(DomainState),
-    /// This program, run in the guest repeatedly, ends with exit code 0.
-    Exec(ExecSpec),
-}
-
-impl fmt::Display for Condition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Condition::Agent => f.write_str("its agent to answer"),
-            Condition::State(state) => write!(f, "the state {state:?}", state = state.as_str()),
-            Condition::Exec(spec) => write!(f, "{:?} to end with exit code 0", spec.program),
-        }
-    }
-}
 
 /// What one look saw, and what it did to the VM: a program that is run in the guest may do anything there.
 struct Look {

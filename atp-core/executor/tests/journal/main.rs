@@ -5,6 +5,7 @@
 mod common;
 mod damage;
 mod moved;
+mod older;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

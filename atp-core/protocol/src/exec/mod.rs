@@ -17,9 +17,9 @@ use std::time::Duration;
 use qapi::qga::GuestExecStatus;
 use tokio::time::Instant;
 
+pub use atp_api::ExecSpec;
 pub(crate) use poll::{ended, started};
 pub use process::Process;
-pub use spec::ExecSpec;
 pub(crate) use spec::SHELL;
 pub use spool::SpoolPolicy;
 

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::spec::launch_failure;
+use super::spec::{is_launched, launch_failure, name, to_command};
 use super::spool::Spool;
 use super::{ExecOutput, ExecPolicy, ExecSpec, poll};
 use crate::carrier::Carrier;
@@ -26,11 +26,11 @@ pub struct Process {
 impl Process {
     pub(super) async fn start(carrier: &impl Carrier, spec: &ExecSpec, deadline: Instant) -> Result<Self> {
         let spool = spec.spool.as_deref().map(Spool::new);
-        let command = spec.to_command(spool.as_ref().map(Spool::folder))?;
+        let command = to_command(spec, spool.as_ref().map(Spool::folder))?;
         // The launcher shell is not the program that the user named.
-        let program = if spec.is_launched() { spec.name() } else { &command.path };
+        let program = if is_launched(spec) { name(spec) } else { &command.path };
         let pid = poll::started(carrier, &command, program, deadline).await?;
-        Ok(Process { program: program.to_owned(), pid, launched: spec.is_launched(), spool, ended: None })
+        Ok(Process { program: program.to_owned(), pid, launched: is_launched(spec), spool, ended: None })
     }
 
     /// Its process id in the guest.

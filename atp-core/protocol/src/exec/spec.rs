@@ -1,6 +1,6 @@
 //! The description of a program to run in the guest, and its conversion to a `guest-exec` command.
 
-use atp_api::TextEncoding;
+use atp_api::ExecSpec;
 use qapi::qga::{GuestExecCaptureOutput, guest_exec};
 
 use crate::error::{ProtocolError, Result};
@@ -24,130 +24,58 @@ exec "$@""#;
 /// The launcher's exit code and message if it did not start the program.
 const NOT_STARTED: (i32, &[u8]) = (125, b"atp: not started\n");
 
-/// A program to run in the guest.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ExecSpec {
-    /// The program: a path in the guest, or a name that is looked up in the agent's `PATH`.
-    pub program: String,
-    /// Its arguments, passed unchanged.
-    pub args: Vec<String>,
-    /// Its environment. If empty, it inherits the agent's. Otherwise it has only these variables, because the agent
-    /// works this way; a `PATH` is added if there is none.
-    pub env: Vec<(String, String)>,
-    /// Its standard input. None means empty. It is sent inside the command as base64, a third longer: through libvirt
-    /// about 95 KiB fit.
-    pub stdin: Option<Vec<u8>>,
-    /// Whether program and arguments are joined by spaces and given to `/bin/sh -c`.
-    pub shell: bool,
-    /// Its working directory, an absolute path. None means that of the agent. Needs a `/bin/sh` in the guest.
-    pub cwd: Option<String>,
-    /// A folder in the guest, such as `/tmp`, for files with its output, which may then have any size. The files are
-    /// removed at the end. Needs a `/bin/sh` in the guest.
-    pub spool: Option<String>,
-    /// The encoding of its output, if it is text that is not UTF-8.
-    pub encoding: Option<TextEncoding>,
+/// The command that starts it, with its output in files in `folder` if given.
+pub(super) fn to_command(spec: &ExecSpec, folder: Option<&str>) -> Result<guest_exec> {
+    let words = || std::iter::once(&spec.program).chain(&spec.args);
+    let invalid = |reason: &str| Err(ProtocolError::InvalidCommand { reason: reason.to_owned() });
+    if spec.program.is_empty() {
+        return invalid("there is no program to run");
+    }
+    // These become C strings in the guest, and would be truncated there without an error.
+    let env_words = spec.env.iter().flat_map(|(name, value)| [name, value]);
+    if words().chain(env_words).chain(&spec.cwd).chain(&spec.spool).any(|word| word.contains('\0')) {
+        return invalid("an argument, the environment or a path has a NUL character");
+    }
+    if spec.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
+        return invalid("an environment variable's name is empty or has a '='");
+    }
+    if spec.cwd.iter().chain(&spec.spool).any(|path| !path.starts_with('/')) {
+        return invalid("the working directory, or the folder for output, is not an absolute path");
+    }
+
+    let mut argv = if spec.shell {
+        let line = words().map(String::as_str).collect::<Vec<_>>().join(" ");
+        vec![SHELL.to_owned(), "-c".to_owned(), line]
+    } else {
+        words().cloned().collect()
+    };
+    if is_launched(spec) {
+        let cwd = spec.cwd.clone().unwrap_or_default();
+        let folder = folder.unwrap_or_default().to_owned();
+        let launcher = [SHELL, "-c", LAUNCHER, "sh"].map(str::to_owned);
+        argv.splice(0..0, launcher.into_iter().chain([folder, cwd]));
+    }
+    let mut env: Vec<String> = spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if !env.is_empty() && !spec.env.iter().any(|(name, _)| name.eq_ignore_ascii_case("PATH")) {
+        env.push(format!("PATH={DEFAULT_PATH}"));
+    }
+    Ok(guest_exec {
+        path: argv.remove(0),
+        arg: Some(argv),
+        env: Some(env).filter(|env| !env.is_empty()),
+        input_data: spec.stdin.clone(),
+        capture_output: Some(GuestExecCaptureOutput::flag(true)),
+    })
 }
 
-impl ExecSpec {
-    /// A program without arguments.
-    pub fn new(program: impl Into<String>) -> Self {
-        ExecSpec { program: program.into(), ..ExecSpec::default() }
-    }
+/// The name for users.
+pub(super) fn name(spec: &ExecSpec) -> &str {
+    if spec.shell { SHELL } else { &spec.program }
+}
 
-    /// A line for the guest's shell.
-    pub fn shell(line: impl Into<String>) -> Self {
-        ExecSpec { shell: true, ..ExecSpec::new(line) }
-    }
-
-    /// Adds an argument.
-    pub fn arg(mut self, arg: impl Into<String>) -> Self {
-        self.args.push(arg.into());
-        self
-    }
-
-    /// Adds arguments.
-    pub fn args<A: Into<String>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
-        self.args.extend(args.into_iter().map(Into::into));
-        self
-    }
-
-    /// Adds an environment variable; see [`env`](Self::env).
-    pub fn with_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.env.push((name.into(), value.into()));
-        self
-    }
-
-    /// Sets standard input.
-    pub fn with_stdin(mut self, stdin: impl Into<Vec<u8>>) -> Self {
-        self.stdin = Some(stdin.into());
-        self
-    }
-
-    /// Sets the working directory; see [`cwd`](Self::cwd).
-    pub fn in_directory(mut self, path: impl Into<String>) -> Self {
-        self.cwd = Some(path.into());
-        self
-    }
-
-    /// Writes the output to files in this folder; see [`spool`](Self::spool).
-    pub fn spooled(mut self, folder: impl Into<String>) -> Self {
-        self.spool = Some(folder.into());
-        self
-    }
-
-    /// The command that starts it, with its output in files in `folder` if given.
-    pub(super) fn to_command(&self, folder: Option<&str>) -> Result<guest_exec> {
-        let words = || std::iter::once(&self.program).chain(&self.args);
-        let invalid = |reason: &str| Err(ProtocolError::InvalidCommand { reason: reason.to_owned() });
-        if self.program.is_empty() {
-            return invalid("there is no program to run");
-        }
-        // These become C strings in the guest, and would be truncated there without an error.
-        let env_words = self.env.iter().flat_map(|(name, value)| [name, value]);
-        if words().chain(env_words).chain(&self.cwd).chain(&self.spool).any(|word| word.contains('\0')) {
-            return invalid("an argument, the environment or a path has a NUL character");
-        }
-        if self.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
-            return invalid("an environment variable's name is empty or has a '='");
-        }
-        if self.cwd.iter().chain(&self.spool).any(|path| !path.starts_with('/')) {
-            return invalid("the working directory, or the folder for output, is not an absolute path");
-        }
-
-        let mut argv = if self.shell {
-            let line = words().map(String::as_str).collect::<Vec<_>>().join(" ");
-            vec![SHELL.to_owned(), "-c".to_owned(), line]
-        } else {
-            words().cloned().collect()
-        };
-        if self.is_launched() {
-            let cwd = self.cwd.clone().unwrap_or_default();
-            let folder = folder.unwrap_or_default().to_owned();
-            let launcher = [SHELL, "-c", LAUNCHER, "sh"].map(str::to_owned);
-            argv.splice(0..0, launcher.into_iter().chain([folder, cwd]));
-        }
-        let mut env: Vec<String> = self.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        if !env.is_empty() && !self.env.iter().any(|(name, _)| name.eq_ignore_ascii_case("PATH")) {
-            env.push(format!("PATH={DEFAULT_PATH}"));
-        }
-        Ok(guest_exec {
-            path: argv.remove(0),
-            arg: Some(argv),
-            env: Some(env).filter(|env| !env.is_empty()),
-            input_data: self.stdin.clone(),
-            capture_output: Some(GuestExecCaptureOutput::flag(true)),
-        })
-    }
-
-    /// The name for users.
-    pub(super) fn name(&self) -> &str {
-        if self.shell { SHELL } else { &self.program }
-    }
-
-    /// Whether it is started by the launcher.
-    pub(super) fn is_launched(&self) -> bool {
-        self.spool.is_some() || self.cwd.is_some()
-    }
+/// Whether it is started by the launcher.
+pub(super) fn is_launched(spec: &ExecSpec) -> bool {
+    spec.spool.is_some() || spec.cwd.is_some()
 }
 
 /// Why the launcher did not start the program, or none if it did.
@@ -167,7 +95,7 @@ mod tests {
     use super::*;
 
     fn wire(spec: &ExecSpec) -> Value {
-        serde_json::to_value(spec.to_command(None).unwrap()).unwrap()
+        serde_json::to_value(to_command(spec, None).unwrap()).unwrap()
     }
 
     #[test]
@@ -201,7 +129,7 @@ mod tests {
             ExecSpec::new("a").in_directory(""),
             ExecSpec::new("a").spooled("tmp"),
         ] {
-            let error = bad.to_command(None).unwrap_err();
+            let error = to_command(&bad, None).unwrap_err();
             assert_eq!(
                 (error.kind().as_str(), error.effect()),
                 ("invalid-command", atp_transport::Effect::None)
@@ -211,7 +139,7 @@ mod tests {
 
     /// Runs the agent's command on this machine.
     fn run_here(spec: &ExecSpec, folder: Option<&Path>) -> Output {
-        let command = spec.to_command(folder.map(|path| path.to_str().unwrap())).unwrap();
+        let command = to_command(spec, folder.map(|path| path.to_str().unwrap())).unwrap();
         let mut child = Command::new(command.path);
         child.args(command.arg.unwrap_or_default()).stdin(Stdio::null());
         if let Some(env) = command.env {

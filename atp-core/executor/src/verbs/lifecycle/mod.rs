@@ -3,7 +3,7 @@
 mod goal;
 mod restart;
 
-use atp_api::{Data, Policy};
+use atp_api::{Data, LifecycleSpec, Policy};
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainInfo, DomainState, Lifecycle};
 use atp_transport::{Effect, ErrorKind, LibvirtConnection, TransportError};
@@ -15,33 +15,6 @@ use super::job::Job;
 use super::scenario::fields::{Field, Shape, field};
 use super::scenario::node::{Node, Value};
 use super::scenario::read::{Keys, Result, choice, truth};
-
-/// A change of a VM's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LifecycleSpec {
-    /// The change.
-    pub action: Lifecycle,
-    /// Whether the operation ends only when the state is reached (see [`goal`](Self::goal)) or the target's deadline
-    /// has passed.
-    pub wait: bool,
-}
-
-impl LifecycleSpec {
-    /// The state that the change leads to.
-    ///
-    /// A restart (`reboot`, `reset`) leads to `running`. libvirt shows a guest that restarts as running all the time,
-    /// so waiting for a restart waits until the VM has restarted and its agent, if it has one, answers. With hypervisors
-    /// other than QEMU, which may not report restarts, only the state is awaited.
-    pub fn goal(&self) -> DomainState {
-        match self.action {
-            Lifecycle::Start | Lifecycle::Resume | Lifecycle::Reboot | Lifecycle::Reset => {
-                DomainState::Running
-            }
-            Lifecycle::Shutdown | Lifecycle::Destroy => DomainState::ShutOff,
-            Lifecycle::Suspend => DomainState::Paused,
-        }
-    }
-}
 
 pub(super) fn facts(spec: &LifecycleSpec) -> &'static VerbFacts {
     const CHANGE: VerbFacts = VerbFacts {

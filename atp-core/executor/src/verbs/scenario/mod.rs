@@ -40,6 +40,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
+use atp_api::ScenarioSpec;
 use atp_transport::HostId;
 
 use crate::selection::{LabelFilter, Selection, StateFilter};
@@ -60,6 +61,8 @@ use super::facts::{Needs, VerbFacts};
 /// A scenario, parsed and checked. Parse it from the text of its file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
+    /// The text of the file, and the variables that were set.
+    spec: ScenarioSpec,
     name: String,
     description: Option<String>,
     variables: Values,
@@ -93,6 +96,23 @@ pub(super) fn facts(scenario: &Scenario) -> &'static VerbFacts {
 const OWN: [&str; 3] = ["host", "uuid", "vm"];
 
 impl Scenario {
+    /// Parses a scenario and gives variables other values.
+    ///
+    /// # Errors
+    /// As those of parsing, and of [`set`](Self::set).
+    pub fn prepare(spec: &ScenarioSpec) -> Result<Self, ScenarioError> {
+        let mut scenario: Scenario = spec.text.parse()?;
+        for (name, value) in &spec.variables {
+            scenario.set(name, value)?;
+        }
+        Ok(scenario)
+    }
+
+    /// What it was made from.
+    pub fn spec(&self) -> &ScenarioSpec {
+        &self.spec
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -119,7 +139,10 @@ impl Scenario {
     /// The file has no such variable.
     pub fn set(&mut self, name: &str, value: impl Into<String>) -> Result<(), ScenarioError> {
         match self.variables.get_mut(name) {
-            Some(variable) => *variable = value.into(),
+            Some(variable) => {
+                *variable = value.into();
+                self.spec.variables.insert(name.to_owned(), variable.clone());
+            }
             None => {
                 return Err(ScenarioError {
                     place: None,

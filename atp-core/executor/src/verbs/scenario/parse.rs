@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use atp_api::ScenarioSpec;
+
 use super::error::ScenarioError;
 use super::fields::SCENARIO;
 use super::node::Node;
@@ -44,6 +46,7 @@ pub(super) fn scenario(text: &str) -> Result<Scenario> {
         None => StateFilter::Any,
     };
     let scenario = Scenario {
+        spec: ScenarioSpec { text: text.to_owned(), variables: BTreeMap::new() },
         name: scalar(top.need("name")?)?,
         description: top.get("description").map(scalar).transpose()?,
         targets: selectors(Some(top.need("targets")?))?,

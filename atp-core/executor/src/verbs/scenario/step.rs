@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use atp_api::LifecycleSpec;
+
 use super::assertion::{self, Assertion};
 use super::error::Place;
 use super::fields::{self, Field};
@@ -13,8 +15,8 @@ use crate::verbs::facts::VerbFacts;
 use crate::verbs::transfer::{self, CopyStep};
 use crate::verbs::wait::{self, WaitFor};
 use crate::verbs::{
-    LifecycleSpec, Operation, PullSpec, PushSpec, ScreenshotSpec, key, lifecycle, mouse, qga, qmp,
-    raw_command, screenshot, type_text, vm_info,
+    Operation, PreparedPush, key, lifecycle, mouse, pull, qga, qmp, raw_command, screenshot, type_text,
+    vm_info,
 };
 
 /// One step that a target goes through.
@@ -231,13 +233,15 @@ impl StepOperation {
             StepOperation::Lifecycle(spec) => Operation::Lifecycle(*spec),
             StepOperation::Info => Operation::VmInfo,
             StepOperation::Wait(wait) => Operation::Wait(wait.fill(values)?),
-            StepOperation::Push { from, to } => Operation::Push(PushSpec::fill(from, to, values, own).await?),
-            StepOperation::Pull { from, to } => Operation::Pull(PullSpec::fill(from, to, values, own)?),
+            StepOperation::Push { from, to } => {
+                Operation::Push(PreparedPush::fill(from, to, values, own).await?)
+            }
+            StepOperation::Pull { from, to } => Operation::Pull(pull::filled(from, to, values, own)?),
             StepOperation::Key(chords) => Operation::Key(key::fill(chords, values)?),
             StepOperation::Type(text) => Operation::Type(type_text::fill(text, values)?),
             StepOperation::Mouse(words) => Operation::Mouse(mouse::fill(words, values)?),
             StepOperation::Screenshot(folder) => {
-                Operation::Screenshot(ScreenshotSpec::fill(folder, values, own)?)
+                Operation::Screenshot(screenshot::fill(folder, values, own)?)
             }
         })
     }

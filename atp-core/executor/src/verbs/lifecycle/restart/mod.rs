@@ -7,7 +7,7 @@
 mod events;
 mod look;
 
-use atp_api::{Data, OutcomeError, Status};
+use atp_api::{Condition, Data, OutcomeError, Status};
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{DomainEvents, Effect, ErrorKind, Hint, TransportError, WatchItem, WatchOptions};
@@ -19,7 +19,7 @@ use self::look::look;
 use super::{LifecycleSpec, Requested, finish, request};
 use crate::verbs::completion::Completion;
 use crate::verbs::job::Job;
-use crate::verbs::wait::{self, Condition};
+use crate::verbs::wait;
 
 /// The hypervisor that is known to report restarts.
 const REPORTS_RESTARTS: &str = "QEMU";

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Any monitor or agent command, with its arguments as JSON.
@@ -10,16 +12,20 @@ use serde_json::{Map, Value};
 /// (`name='"7"'` gives the string `7`). `JSON` is one object with all arguments.
 ///
 /// ```
-/// use atp_protocol::RawCommand;
+/// use atp_api::RawCommand;
 ///
 /// let command = RawCommand::from_words(["human-monitor-command", "command-line=info version"])?;
 /// assert_eq!(
 ///     command.to_json(),
 ///     r#"{"execute":"human-monitor-command","arguments":{"command-line":"info version"}}"#,
 /// );
-/// # Ok::<(), atp_protocol::RawCommandError>(())
+/// # Ok::<(), atp_api::RawCommandError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+///
+/// [`Debug`](fmt::Debug) does not show the arguments, for one may be a password.
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "Serialised", into = "Serialised")]
+#[schemars(with = "Serialised")]
 pub struct RawCommand {
     name: String,
     arguments: Map<String, Value>,
@@ -68,6 +74,37 @@ pub enum RawCommandError {
         /// The key.
         key: String,
     },
+}
+
+/// A command as it is serialised.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+struct Serialised {
+    /// The command's name, such as `query-status`.
+    command: String,
+    /// Its arguments.
+    #[serde(default)]
+    arguments: Map<String, Value>,
+}
+
+impl TryFrom<Serialised> for RawCommand {
+    type Error = RawCommandError;
+
+    fn try_from(Serialised { command, arguments }: Serialised) -> Result<Self, RawCommandError> {
+        RawCommand::new(command, arguments)
+    }
+}
+
+impl From<RawCommand> for Serialised {
+    fn from(RawCommand { name, arguments }: RawCommand) -> Self {
+        Serialised { command: name, arguments }
+    }
+}
+
+impl fmt::Debug for RawCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawCommand").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl RawCommand {

@@ -1,0 +1,69 @@
+//! Files that are copied, and pictures that are taken.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
+
+/// A file to copy into guests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PushSpec {
+    /// The file, on the machine of the program that copies it.
+    #[serde(serialize_with = "lossy_path")]
+    #[schemars(with = "String")]
+    pub source: PathBuf,
+    /// An absolute path in the guests: the file's, or that of a folder it goes into.
+    pub destination: String,
+    /// The SHA-256 of the file in hexadecimal digits. A file that has another one is not copied.
+    #[serde(default)]
+    pub sha256: Option<String>,
+}
+
+/// A file to copy out of guests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PullSpec {
+    /// An absolute path in the guests.
+    pub path: String,
+    /// Where it goes on the machine of the program that copies it: to this file, or into this folder.
+    #[serde(serialize_with = "lossy_path")]
+    #[schemars(with = "String")]
+    pub destination: PathBuf,
+    /// Whether `destination` is a folder in which each VM's file has a place of its own, `HOST/VM/NAME`. Planning
+    /// sets it where there is more than one VM.
+    #[serde(default)]
+    pub separate: bool,
+}
+
+/// A picture to take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ScreenshotSpec {
+    /// The folder; the file of a VM is `HOST/VM.png` in it, whatever the VM is called. Made if it is not there.
+    #[serde(serialize_with = "lossy_path")]
+    #[schemars(with = "String")]
+    pub folder: PathBuf,
+    /// Which screen of the VM, from 0.
+    #[serde(default)]
+    pub screen: u32,
+    /// Its limits.
+    #[serde(default)]
+    pub limits: ScreenshotLimits,
+}
+
+/// Limits of a screenshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ScreenshotLimits {
+    /// The maximum size of the picture from the hypervisor, in bytes; 64 MiB by default. A 4K screen as PPM is 24 MiB.
+    pub max_bytes: usize,
+}
+
+impl Default for ScreenshotLimits {
+    fn default() -> Self {
+        ScreenshotLimits { max_bytes: 64 << 20 }
+    }
+}
+
+/// Serialises a path as text. A path need not be UTF-8, and JSON has nothing else: bytes that are not become U+FFFD.
+pub(crate) fn lossy_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
