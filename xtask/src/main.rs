@@ -1,6 +1,6 @@
 //! `cargo xtask`: all tasks of the project, on a machine that has only Rust.
 //!
-//! Uses only the standard library, so that it is built in seconds.
+//! Uses the standard library and a lexer only, so that it is built in seconds.
 
 use std::env;
 use std::ffi::OsString;

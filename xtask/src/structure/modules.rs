@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path as FilePath, PathBuf};
 use std::{fs, io};
 
-use super::text::{Names, Path, test_modules};
+use super::text::{Names, Path};
 
 /// How many imports of imports are followed: a circle of renames must not be followed without end.
 const MOST_REEXPORTS: usize = 8;
@@ -27,23 +27,23 @@ struct Module {
 impl Modules {
     /// Reads the source files below a folder, without those that are for tests only.
     pub(super) fn read(sources: &FilePath) -> io::Result<Self> {
-        let mut texts = BTreeMap::new();
-        collect(sources, &Path::new(), &mut texts)?;
-        let test_only: BTreeSet<Path> = texts
+        let mut files = BTreeMap::new();
+        collect(sources, &Path::new(), &mut files)?;
+        let test_only: BTreeSet<Path> = files
             .iter()
-            .flat_map(|(module, (_, text))| test_modules(text).into_iter().map(|name| child(module, &name)))
+            .flat_map(|(module, (_, names))| names.test_modules.iter().map(|name| child(module, name)))
             .collect();
-        texts.retain(|module, _| {
+        files.retain(|module, _| {
             let is_test = (1..=module.len()).any(|length| test_only.contains(&module[..length]));
             !is_test && !module.iter().any(|name| name == "tests")
         });
-        let known: BTreeSet<&Path> = texts.keys().collect();
-        let modules = texts.iter().map(|(module, (file, text))| {
-            let names = Names::read(text);
+        let known: BTreeSet<Path> = files.keys().cloned().collect();
+        let modules = files.into_iter().map(|(module, (file, names))| {
             let scope = names.imports.iter().filter_map(|(name, path)| {
-                Some((name.clone(), absolute(module, path, |path| known.contains(path))?))
+                Some((name.clone(), absolute(&module, path, |path| known.contains(path))?))
             });
-            (module.clone(), Module { file: file.clone(), scope: scope.collect(), names })
+            let scope = scope.collect();
+            (module, Module { file, scope, names })
         });
         Ok(Self { modules: modules.collect() })
     }
@@ -95,25 +95,22 @@ impl Modules {
 }
 
 /// Reads the source files below a folder, each with the path of its module.
-fn collect(
-    folder: &FilePath,
-    module: &Path,
-    texts: &mut BTreeMap<Path, (PathBuf, String)>,
-) -> io::Result<()> {
+fn collect(folder: &FilePath, module: &Path, files: &mut BTreeMap<Path, (PathBuf, Names)>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let file = entry?.path();
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if file.is_dir() {
-            collect(&file, &child(module, &name), texts)?;
+            collect(&file, &child(module, &name), files)?;
         } else if file.extension().is_some_and(|extension| extension == "rs") {
             let is_root = module.is_empty() && ["lib", "main"].contains(&name.as_str());
             let module = if is_root || name == "mod" { module.clone() } else { child(module, &name) };
             // The program of a package that has a library as well is a crate of its own, and names only the library.
-            if name == "main" && texts.contains_key(&module) {
+            if name == "main" && files.contains_key(&module) {
                 continue;
             }
-            let text = fs::read_to_string(&file)?;
-            texts.insert(module, (file, text));
+            let names = Names::read(&fs::read_to_string(&file)?);
+            let names = names.map_err(|error| io::Error::other(format!("{}: {error}", file.display())))?;
+            files.insert(module, (file, names));
         }
     }
     Ok(())

@@ -1,4 +1,6 @@
-//! The text of a source file: code without comments, literals and tests; its `use` declarations; the paths in it.
+//! What a source file names: its `use` declarations, and the paths in its code.
+
+use proc_macro2::{Delimiter, Group, LexError, TokenStream, TokenTree};
 
 /// The names of a path, in order: `crate::pool::Lease` has three.
 pub(super) type Path = Vec<String>;
@@ -12,199 +14,104 @@ pub(super) struct Names {
     pub(super) imports: Vec<Import>,
     /// Paths outside `use` declarations.
     pub(super) paths: Vec<Path>,
+    /// The child modules declared with `#[cfg(test)] mod name;`: their files are for tests only.
+    pub(super) test_modules: Vec<String>,
 }
 
 impl Names {
-    /// Reads a source file. Test modules in it do not count.
-    pub(super) fn read(text: &str) -> Self {
-        let code = without_tests(&bare(text));
+    /// Reads a source file. Items that are compiled for tests only do not count.
+    pub(super) fn read(text: &str) -> Result<Self, LexError> {
         let mut names = Self::default();
-        let mut rest = code.as_str();
-        while let Some(start) = use_declaration(rest) {
-            names.add_paths(&rest[..start]);
-            let declaration = &rest[start + "use ".len()..];
-            let end = declaration.find(';').unwrap_or(declaration.len());
-            names.imports.extend(imports(&declaration[..end]));
-            rest = declaration.get(end + 1..).unwrap_or_default();
-        }
-        names.add_paths(rest);
-        names
+        names.add(text.parse()?);
+        Ok(names)
     }
 
-    fn add_paths(&mut self, code: &str) {
-        let mut rest = code;
-        while let Some((start, path)) = next_path(rest) {
-            if path.contains("::") {
-                self.paths.push(segments(path));
-            }
-            rest = &rest[start + path.len()..];
-        }
-    }
-}
-
-/// The child modules that a file declares with `#[cfg(test)] mod name;`: their files are for tests only.
-pub(super) fn test_modules(text: &str) -> Vec<String> {
-    let code = bare(text);
-    let declared = code.split("#[cfg(test)]").skip(1).filter_map(|rest| {
-        let item = rest.trim_start().trim_start_matches("pub(crate) ").strip_prefix("mod ")?;
-        let (name, _) = item.split_once(';')?;
-        name.chars().all(is_word).then(|| name.to_owned())
-    });
-    declared.collect()
-}
-
-/// Replaces each comment and each literal with a space.
-fn bare(text: &str) -> String {
-    let mut code = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        match skipped(rest) {
-            Some(length) => {
-                code.push(' ');
-                rest = &rest[length.min(rest.len())..];
-            }
-            None => {
-                code.push(c);
-                rest = &rest[c.len_utf8()..];
+    fn add(&mut self, tokens: TokenStream) {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        let mut rest = &tokens[..];
+        while let [first, after @ ..] = rest {
+            rest = after;
+            match first {
+                TokenTree::Group(group) if is_test_only(group) => {
+                    let item = rest.iter().position(|token| is_punct(token, ';') || is_block(token));
+                    let (item, after) = rest.split_at(item.unwrap_or(rest.len()));
+                    rest = after.get(1..).unwrap_or_default();
+                    if let [.., TokenTree::Ident(keyword), TokenTree::Ident(name)] = item
+                        && keyword == "mod"
+                        && after.first().is_some_and(|end| is_punct(end, ';'))
+                    {
+                        self.test_modules.push(name.to_string());
+                    }
+                }
+                TokenTree::Group(group) => self.add(group.stream()),
+                // `use<…>` in a type is no declaration.
+                TokenTree::Ident(word)
+                    if word == "use" && !rest.first().is_some_and(|it| is_punct(it, '<')) =>
+                {
+                    let end = rest.iter().position(|token| is_punct(token, ';')).unwrap_or(rest.len());
+                    self.imports.extend(imports(&[], &rest[..end]));
+                    rest = &rest[end..];
+                }
+                TokenTree::Ident(word) => {
+                    let mut path = vec![word.to_string()];
+                    while let [one, two, TokenTree::Ident(name), after @ ..] = rest
+                        && is_punct(one, ':')
+                        && is_punct(two, ':')
+                    {
+                        path.push(name.to_string());
+                        rest = after;
+                    }
+                    if path.len() > 1 {
+                        self.paths.push(path);
+                    }
+                }
+                TokenTree::Punct(_) | TokenTree::Literal(_) => {}
             }
         }
     }
-    code
 }
 
-/// The length of the comment or literal that the text begins with.
-fn skipped(text: &str) -> Option<usize> {
-    let to_end_of = |start: usize, end: &str| {
-        text.get(start..).and_then(|inner| inner.find(end)).map_or(text.len(), |at| start + at + end.len())
-    };
-    if text.starts_with("//") {
-        return Some(text.find('\n').unwrap_or(text.len()));
-    }
-    if text.starts_with("/*") {
-        return Some(to_end_of(2, "*/"));
-    }
-    if text.starts_with("r\"") || text.starts_with("r#\"") || text.starts_with("r##") {
-        let hashes = text[1..].bytes().take_while(|&byte| byte == b'#').count();
-        return Some(to_end_of(hashes + 2, &format!("\"{}", "#".repeat(hashes))));
-    }
-    if text.starts_with('"') {
-        return Some(string_length(text));
-    }
-    let quoted = text.strip_prefix('\'')?;
-    // The character after a backslash is part of the literal even if it is a quote.
-    if let Some(escape) = quoted.strip_prefix('\\') {
-        return Some(escape.get(1..).and_then(|rest| rest.find('\'')).map_or(1, |at| at + 4));
-    }
-    // A lifetime has no second quote: only its first is skipped.
-    let character = quoted.chars().next().filter(|c| quoted[c.len_utf8()..].starts_with('\''));
-    Some(character.map_or(1, |c| c.len_utf8() + 2))
+fn is_punct(token: &TokenTree, wanted: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == wanted)
 }
 
-fn string_length(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            b'"' if !escaped => return at + 1,
-            b'\\' => escaped = !escaped,
-            _ => escaped = false,
-        }
-    }
-    text.len()
+fn is_block(token: &TokenTree) -> bool {
+    matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
 }
 
-/// Removes the items that are compiled for tests only.
-fn without_tests(code: &str) -> String {
-    let mut kept = String::new();
-    let mut rest = code;
-    while let Some(at) = ["#[cfg(test)]", "#[cfg(all(test"].iter().filter_map(|mark| rest.find(mark)).min() {
-        kept.push_str(&rest[..at]);
-        let item = &rest[at..];
-        let end = match (item.find('{'), item.find(';')) {
-            (Some(brace), semicolon) if semicolon.is_none_or(|semicolon| brace < semicolon) => {
-                block_end(item, brace)
+/// Whether this is the attribute of an item that is compiled for tests only.
+fn is_test_only(group: &Group) -> bool {
+    let text: String = group.to_string().split_whitespace().collect();
+    text == "[cfg(test)]" || text.starts_with("[cfg(all(test,")
+}
+
+/// The names that a declaration, or the list in its braces, brings into scope below `prefix`.
+fn imports(prefix: &[String], list: &[TokenTree]) -> Vec<Import> {
+    let mut imports = Vec::new();
+    for tree in list.split(|token| is_punct(token, ',')) {
+        let (mut path, mut name) = (prefix.to_vec(), None);
+        let mut tokens = tree.iter();
+        while let Some(token) = tokens.next() {
+            match token {
+                TokenTree::Ident(word) if word == "as" => name = tokens.next().map(ToString::to_string),
+                // The prefix itself.
+                TokenTree::Ident(word) if word == "self" && !prefix.is_empty() => {}
+                TokenTree::Ident(word) => path.push(word.to_string()),
+                TokenTree::Group(below) => {
+                    let below: Vec<TokenTree> = below.stream().into_iter().collect();
+                    imports.extend(self::imports(&path, &below));
+                    path.clear();
+                }
+                token if is_punct(token, '*') => path.push("*".to_owned()),
+                _ => {}
             }
-            (_, Some(semicolon)) => semicolon + 1,
-            (_, None) => item.len(),
-        };
-        rest = &item[end..];
-    }
-    kept + rest
-}
-
-/// Where the block ends that opens at `start`.
-fn block_end(code: &str, start: usize) -> usize {
-    let mut depth = 0;
-    for (at, byte) in code.bytes().enumerate().skip(start) {
-        match byte {
-            b'{' => depth += 1,
-            b'}' if depth == 1 => return at + 1,
-            b'}' => depth -= 1,
-            _ => {}
+        }
+        // A list may end with a comma, after which there is nothing.
+        if let Some(name) = name.or_else(|| path.last().cloned()).filter(|_| !tree.is_empty()) {
+            imports.push((name, path));
         }
     }
-    code.len()
-}
-
-/// Where the next `use` declaration begins.
-fn use_declaration(code: &str) -> Option<usize> {
-    let mut starts = code.match_indices("use ").map(|(at, _)| at);
-    starts.find(|&at| code[..at].chars().next_back().is_none_or(|c| !is_word(c)))
-}
-
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
-}
-
-/// The next run of names joined by `::`, and where it begins.
-fn next_path(code: &str) -> Option<(usize, &str)> {
-    let start = code.find(is_word)?;
-    let mut end = start;
-    loop {
-        end += code[end..].find(|c| !is_word(c)).unwrap_or(code.len() - end);
-        match code[end..].strip_prefix("::") {
-            Some(next) if next.starts_with(is_word) => end += 2,
-            _ => return Some((start, &code[start..end])),
-        }
-    }
-}
-
-/// The names that a declaration (without `use` and `;`) brings into scope.
-fn imports(declaration: &str) -> Vec<Import> {
-    let text = declaration.trim();
-    if let Some((prefix, rest)) = text.split_once('{') {
-        let inner = rest.rsplit_once('}').map_or(rest, |(inner, _)| inner);
-        let prefix = segments(prefix);
-        let below = split_list(inner).into_iter().flat_map(imports);
-        return below.filter_map(|(name, path)| import(Some(name), &prefix, path)).collect();
-    }
-    match text.split_once(" as ") {
-        Some((path, name)) => import(Some(name.trim().to_owned()), &[], segments(path)).into_iter().collect(),
-        None => import(None, &[], segments(text)).into_iter().collect(),
-    }
-}
-
-/// The import of `path` below `prefix`. Without a name of its own, and for `self`, it has the last of the path.
-fn import(name: Option<String>, prefix: &[String], mut path: Path) -> Option<Import> {
-    if !prefix.is_empty() && path == ["self"] {
-        path.clear();
-    }
-    let path = [prefix, &path].concat();
-    let name = name.filter(|name| name != "self").or_else(|| path.last().cloned())?;
-    Some((name, path))
-}
-
-fn segments(path: &str) -> Path {
-    path.split("::").map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
-}
-
-/// Splits at the commas that are in no inner braces.
-fn split_list(list: &str) -> Vec<&str> {
-    let mut depth = 0;
-    let parts = list.split(|c| {
-        depth += i32::from(c == '{') - i32::from(c == '}');
-        c == ',' && depth == 0
-    });
-    parts.filter(|part| !part.trim().is_empty()).collect()
+    imports
 }
 
 #[cfg(test)]
@@ -212,7 +119,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> (Vec<(String, String)>, Vec<String>) {
-        let names = Names::read(text);
+        let names = Names::read(text).unwrap();
         let imports = names.imports.into_iter().map(|(name, path)| (name, path.join("::")));
         (imports.collect(), names.paths.into_iter().map(|path| path.join("::")).collect())
     }
@@ -257,6 +164,7 @@ mod tests {
             assert_eq!(imports, [("z".to_owned(), "crate::z".to_owned())], "{text}");
             assert_eq!(paths, ["crate::w::v"], "{text}");
         }
-        assert_eq!(test_modules("#[cfg(test)]\nmod a;\nmod b;\n#[cfg(test)]\nmod c { fn d(); }"), ["a"]);
+        let names = Names::read("#[cfg(test)]\nmod a;\nmod b;\n#[cfg(test)]\nmod c { fn d(); }").unwrap();
+        assert_eq!(names.test_modules, ["a"]);
     }
 }
