@@ -162,18 +162,10 @@ fn explain_empty(selection: &Selection, plan: &Plan, none_left: Option<&Notice>,
     });
 }
 
-fn state_word(state: StateFilter) -> Option<&'static str> {
-    match state {
-        StateFilter::Any => None,
-        StateFilter::Running => Some("running"),
-        StateFilter::ShutOff => Some("shut-off"),
-        StateFilter::Paused => Some("paused"),
-    }
-}
-
 /// The filters of the selection, each by its name after `dashes`: `--` for options, nothing for the keys of a file.
 fn filters(selection: &Selection, dashes: &str) -> Vec<String> {
-    let state = state_word(selection.state).map(|state| format!("{dashes}state {state}"));
+    let state = Some(selection.state).filter(|state| *state != StateFilter::Any);
+    let state = state.map(|state| format!("{dashes}state {state}"));
     let labels = selection.labels.iter().map(|label| format!("{dashes}label {}={}", label.key, label.value));
     let exclude = selection.exclude.iter().map(|selector| format!("{dashes}exclude '{selector}'"));
     state.into_iter().chain(labels).chain(exclude).collect()

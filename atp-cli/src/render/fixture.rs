@@ -8,14 +8,10 @@ pub(crate) fn outcome(vm: Option<&str>) -> Outcome {
     Outcome {
         host: Some("h1".parse().unwrap()),
         vm: vm.map(str::to_owned),
-        uuid: None,
-        op: "exec".into(),
-        status: Status::Ok,
         effect: Effect::Done,
         attempts: 1,
         duration_ms: 7,
-        data: None,
-        error: None,
+        ..Outcome::not_started("exec", Status::Ok)
     }
 }
 

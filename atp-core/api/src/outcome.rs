@@ -42,6 +42,22 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The outcome of an operation that was not started, without its target: a base for others.
+    pub fn not_started(op: &'static str, status: Status) -> Outcome {
+        Outcome {
+            host: None,
+            vm: None,
+            uuid: None,
+            op: op.into(),
+            status,
+            effect: Effect::None,
+            attempts: 0,
+            duration_ms: 0,
+            data: None,
+            error: None,
+        }
+    }
+
     /// The order of reports: by host, then VM. Outcomes without a VM come before the VMs of their host, outcomes without
     /// a host come last.
     pub fn report_order(&self, other: &Outcome) -> Ordering {

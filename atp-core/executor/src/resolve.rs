@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use atp_api::{Outcome, OutcomeError, Status, millis};
 use atp_transport::domain::DomainInfo;
-use atp_transport::{Effect, ErrorKind, Hint, HostId, HostInfo};
+use atp_transport::{ErrorKind, Hint, HostId, HostInfo};
 use uuid::Uuid;
 
 use crate::folded::Folded;
@@ -255,14 +255,9 @@ fn settle(
     Outcome {
         host,
         vm: vm.map(str::to_owned),
-        uuid: None,
-        op: op.into(),
-        status,
-        effect: Effect::None,
-        attempts: 0,
         duration_ms: millis(took),
-        data: None,
         error: Some(error),
+        ..Outcome::not_started(op, status)
     }
 }
 
@@ -270,6 +265,7 @@ fn settle(
 mod tests {
     use super::*;
     use crate::selection::StateFilter;
+    use atp_transport::Effect;
     use atp_transport::domain::DomainState;
 
     fn domain(name: &str, state: DomainState) -> DomainInfo {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use atp_transport::HostInfo;
 use atp_transport::domain::{DomainInfo, DomainState};
+use strum::{Display, EnumString};
 
 use crate::selector::{HostSelector, Selector};
 
@@ -75,7 +76,8 @@ impl Selection {
 }
 
 /// A state that VMs must be in to be selected.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Display, EnumString)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = FilterError, parse_err_fn = no_state)]
 pub enum StateFilter {
     /// Any state.
     #[default]
@@ -135,21 +137,8 @@ pub struct FilterError {
     pub expected: &'static str,
 }
 
-impl FromStr for StateFilter {
-    type Err = FilterError;
-
-    fn from_str(input: &str) -> Result<Self, FilterError> {
-        match input {
-            "any" => Ok(StateFilter::Any),
-            "running" => Ok(StateFilter::Running),
-            "shut-off" => Ok(StateFilter::ShutOff),
-            "paused" => Ok(StateFilter::Paused),
-            _ => Err(FilterError {
-                input: input.to_owned(),
-                expected: "a state (running, shut-off, paused or any)",
-            }),
-        }
-    }
+fn no_state(input: &str) -> FilterError {
+    FilterError { input: input.to_owned(), expected: "a state (running, shut-off, paused or any)" }
 }
 
 impl FromStr for LabelFilter {

@@ -10,7 +10,7 @@ use atp_executor::{
     Data, Diagnosis, Doubt, Executor, Finding, HostSelector, Notice, Operation, Outcome, OutcomeError,
     PlanError, Policy, Selection, Selector, Status, Verdict,
 };
-use atp_transport::{Effect, ErrorKind, HostId};
+use atp_transport::{ErrorKind, HostId};
 use clap::Args;
 use tokio::time::Instant;
 
@@ -152,19 +152,13 @@ fn outcome(finding: Finding) -> Outcome {
     let kind =
         if finding.check == "settings" { ErrorKind::UnsafePermissions } else { ErrorKind::DuplicateDaemon };
     Outcome {
-        host: None,
-        vm: None,
-        uuid: None,
-        op: OP.into(),
-        status: if is_bad { Status::Failed } else { Status::Ok },
-        effect: Effect::None,
         attempts: 1,
-        duration_ms: 0,
         error: is_bad.then(|| OutcomeError {
             hint: finding.hint.clone(),
             ..OutcomeError::new(kind, finding.message.clone())
         }),
         data: Some(Data::Diagnosis(Diagnosis::from(vec![finding]))),
+        ..Outcome::not_started(OP, if is_bad { Status::Failed } else { Status::Ok })
     }
 }
 

@@ -44,15 +44,10 @@ pub(super) fn report(
     let file = path.display().to_string();
     let outcome = Outcome {
         host: Some(id.clone()),
-        vm: None,
-        uuid: None,
-        op: op.into(),
-        status,
         effect: if status == Status::Ok { Effect::Done } else { Effect::None },
         attempts: if status == Status::Skipped { 0 } else { 1 },
-        duration_ms: 0,
         data: Some(Data::Reply(json!({"uri": mask_uri(uri), "file": file}))),
-        error: None,
+        ..Outcome::not_started(op, status)
     };
     let mut output = Output::stdout();
     match context.settings.output {

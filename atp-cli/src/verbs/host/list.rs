@@ -2,7 +2,7 @@
 
 use anstyle::Style;
 use atp_executor::{Data, Outcome, Status};
-use atp_transport::{Effect, HostId, HostInfo};
+use atp_transport::{HostId, HostInfo};
 use clap::Args;
 use serde_json::json;
 
@@ -55,13 +55,7 @@ impl Verb for ListArgs {
 fn rows(hosts: &[HostInfo]) -> Vec<Outcome> {
     let row = |host: &HostInfo| Outcome {
         host: host.id.parse::<HostId>().ok(),
-        vm: None,
-        uuid: None,
-        op: "host-list".into(),
-        status: Status::Ok,
-        effect: Effect::None,
         attempts: 1,
-        duration_ms: 0,
         data: Some(Data::Reply(json!({
             "uri": mask_uri(&host.effective_uri()),
             "address": host.address,
@@ -69,7 +63,7 @@ fn rows(hosts: &[HostInfo]) -> Vec<Outcome> {
             "labels": host.labels,
             "weight": host.weight,
         }))),
-        error: None,
+        ..Outcome::not_started("host-list", Status::Ok)
     };
     hosts.iter().map(row).collect()
 }

@@ -181,14 +181,8 @@ impl History {
         left.map(|one| Outcome {
             host: one.host.clone(),
             vm: one.vm.clone(),
-            uuid: None,
-            op: op.into(),
-            status: Status::Skipped,
-            effect: Effect::None,
-            attempts: 0,
-            duration_ms: 0,
-            data: None,
             error: Some(not_selected()),
+            ..Outcome::not_started(op, Status::Skipped)
         })
         .collect()
     }

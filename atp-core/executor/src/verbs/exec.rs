@@ -17,19 +17,7 @@ use super::scenario::node::{Node, Value};
 use super::scenario::read::{Keys, Names, Result, named, texts};
 use super::scenario::template::{Template, Values, fill, fill_all};
 
-pub(super) static FACTS: VerbFacts = VerbFacts {
-    name: "exec",
-    disruptive: false,
-    only_looks: false,
-    needs: Needs::Guest,
-    unchanged_in: None,
-    full_listing: false,
-    ends_on_stop: false,
-};
-
-pub(super) fn facts(_: &ExecSpec) -> &'static VerbFacts {
-    &FACTS
-}
+pub(super) static FACTS: VerbFacts = VerbFacts { needs: Needs::Guest, ..VerbFacts::change("exec") };
 
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &ExecSpec) -> Completion {
     let deadline = job.deadline();

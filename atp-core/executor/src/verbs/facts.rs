@@ -50,6 +50,24 @@ pub enum DryRun {
 }
 
 impl VerbFacts {
+    /// A verb that may change a VM, in whatever state that is.
+    pub(super) const fn change(name: &'static str) -> Self {
+        VerbFacts {
+            name,
+            disruptive: false,
+            only_looks: false,
+            needs: Needs::Nothing,
+            unchanged_in: None,
+            full_listing: false,
+            ends_on_stop: false,
+        }
+    }
+
+    /// A verb that only looks, at a VM in whatever state.
+    pub(super) const fn look(name: &'static str) -> Self {
+        VerbFacts { only_looks: true, ..VerbFacts::change(name) }
+    }
+
     /// What the verb will do to a VM in this state.
     pub fn dry_run(&self, state: DomainState) -> DryRun {
         if self.unchanged_in.is_some_and(|goal| is_reached(goal, state)) {

@@ -8,22 +8,10 @@ use atp_transport::Effect;
 use tokio::time::Instant;
 
 use super::completion::Completion;
-use super::facts::{Needs, VerbFacts};
+use super::facts::VerbFacts;
 use super::job::Job;
 
-static FACTS: VerbFacts = VerbFacts {
-    name: "host-check",
-    disruptive: false,
-    only_looks: true,
-    needs: Needs::Nothing,
-    unchanged_in: None,
-    full_listing: false,
-    ends_on_stop: false,
-};
-
-pub(super) fn facts() -> &'static VerbFacts {
-    &FACTS
-}
+pub(super) static FACTS: VerbFacts = VerbFacts::look("host-check");
 
 pub(super) async fn perform(job: &Job) -> Completion {
     match report(job).await {

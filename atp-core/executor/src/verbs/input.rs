@@ -12,15 +12,7 @@ use super::job::Job;
 
 /// The facts about an input verb of this name.
 pub(super) const fn facts(name: &'static str) -> VerbFacts {
-    VerbFacts {
-        name,
-        disruptive: false,
-        only_looks: false,
-        needs: Needs::Running,
-        unchanged_in: None,
-        full_listing: false,
-        ends_on_stop: false,
-    }
+    VerbFacts { needs: Needs::Running, ..VerbFacts::change(name) }
 }
 
 /// Returns the state of a VM that takes no input now: QEMU silently drops what is sent to a paused VM.

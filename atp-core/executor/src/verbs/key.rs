@@ -20,10 +20,6 @@ use super::scenario::template::{Template, Values, fill_all};
 
 pub(super) static FACTS: VerbFacts = input::facts("key");
 
-pub(super) fn facts(_: &KeySpec) -> &'static VerbFacts {
-    &FACTS
-}
-
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &KeySpec) -> Completion {
     match parse(&spec.chords) {
         Ok(chords) => press_all(job, domain, &chords, spec.hold).await,

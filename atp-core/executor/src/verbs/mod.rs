@@ -1,8 +1,8 @@
 //! The verbs: what can be done to a target, one file for each.
 //!
 //! A verb's file has its facts and how it is carried out. Its parameters and what it yields are plain data in `atp-api`.
-//! [`Operation`] is made from the table below. To add a verb, write `verbs/<verb>.rs` with the functions `facts` and
-//! `perform`, and add it to the table; if it yields a new kind of data, add a variant to [`Data`].
+//! [`Operation`] is made from the table below. To add a verb, write `verbs/<verb>.rs` with its facts and the
+//! function `perform`, and add it to the table; if it yields a new kind of data, add a variant to [`Data`].
 //!
 //! ```text
 //! job  answer  reconnect_retry  completion  facts    what several verbs use
@@ -56,11 +56,11 @@ use self::completion::Completion;
 use self::job::Job;
 
 /// Makes [`Operation`], the look at a verb's facts, and the call that carries it out. A line is a variant, what it holds if
-/// it has parameters, and the module that knows the verb.
+/// it has parameters, the module that knows the verb, and the verb's facts.
 macro_rules! verbs {
     (
-        hosts { $($(#[$host_doc:meta])* $host:ident => $($host_module:ident)::+;)+ }
-        vms { $($(#[$doc:meta])* $verb:ident $(($spec:ident: $type:ty))? => $($module:ident)::+;)+ }
+        hosts { $($(#[$host_doc:meta])* $host:ident => $($host_module:ident)::+, $host_facts:expr;)+ }
+        vms { $($(#[$doc:meta])* $verb:ident $(($spec:ident: $type:ty))? => $($module:ident)::+, $facts:expr;)+ }
     ) => {
         /// One operation, the same for every target of a run: an [`OperationSpec`] that was made ready.
         ///
@@ -75,8 +75,12 @@ macro_rules! verbs {
             /// The facts about its verb.
             pub fn facts(&self) -> &'static VerbFacts {
                 match self {
-                    $(Operation::$host => $($host_module)::+::facts(),)+
-                    $(Operation::$verb $(($spec))? => $($module)::+::facts($($spec)?),)+
+                    $(Operation::$host => $host_facts,)+
+                    $(Operation::$verb $(($spec))? => {
+                        // The facts of most verbs are the same for every spec.
+                        $(let _ = $spec;)?
+                        $facts
+                    })+
                 }
             }
 
@@ -102,41 +106,41 @@ macro_rules! verbs {
 verbs! {
     hosts {
         /// Connect to the host and ask what it is.
-        HostCheck => host_check;
+        HostCheck => host_check, &host_check::FACTS;
         /// Check each step on the way to the host's daemon.
-        DiagnoseHost => diagnose::host;
+        DiagnoseHost => diagnose::host, &diagnose::FACTS;
     }
     vms {
         /// Check what lies between the host and the VM's guest agent.
-        DiagnoseAgent => diagnose::agent;
+        DiagnoseAgent => diagnose::agent, &diagnose::FACTS;
         /// Report what the host's listing says of the VM; nothing more is asked.
-        VmList => vm_list;
+        VmList => vm_list, &vm_list::FACTS;
         /// Ask for everything known of the VM.
-        VmInfo => vm_info;
+        VmInfo => vm_info, &vm_info::FACTS;
         /// Change the VM's state.
-        Lifecycle(spec: LifecycleSpec) => lifecycle;
+        Lifecycle(spec: LifecycleSpec) => lifecycle, lifecycle::facts(spec);
         /// Run a process in the guest.
-        Exec(spec: ExecSpec) => exec;
+        Exec(spec: ExecSpec) => exec, &exec::FACTS;
         /// Copy a file into the guest.
-        Push(prepared: PreparedPush) => push;
+        Push(prepared: PreparedPush) => push, &transfer::FACTS;
         /// Copy a file out of the guest.
-        Pull(spec: PullSpec) => pull;
+        Pull(spec: PullSpec) => pull, &transfer::FACTS;
         /// Wait until something is true of the VM, or its deadline has passed.
-        Wait(condition: Condition) => wait;
+        Wait(condition: Condition) => wait, wait::facts(condition);
         /// Send one command to QEMU's monitor.
-        Qmp(command: RawCommand) => qmp;
+        Qmp(command: RawCommand) => qmp, &qmp::FACTS;
         /// Send one command to the guest agent.
-        Qga(command: RawCommand) => qga;
+        Qga(command: RawCommand) => qga, &qga::FACTS;
         /// Press keys.
-        Key(spec: KeySpec) => key;
+        Key(spec: KeySpec) => key, &key::FACTS;
         /// Type a text.
-        Type(spec: TypeSpec) => type_text;
+        Type(spec: TypeSpec) => type_text, &type_text::FACTS;
         /// Move, click, scroll or drag with the mouse.
-        Mouse(spec: MouseSpec) => mouse;
+        Mouse(spec: MouseSpec) => mouse, &mouse::FACTS;
         /// Take a picture of the screen.
-        Screenshot(spec: ScreenshotSpec) => screenshot;
+        Screenshot(spec: ScreenshotSpec) => screenshot, &screenshot::FACTS;
         /// Go through the steps of a scenario.
-        Scenario(scenario: Arc<Scenario>) => scenario;
+        Scenario(scenario: Arc<Scenario>) => scenario, scenario::facts(scenario);
     }
 }
 

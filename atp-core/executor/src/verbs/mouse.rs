@@ -21,10 +21,6 @@ const SCREEN: u32 = 0;
 
 pub(super) static FACTS: VerbFacts = input::facts("mouse");
 
-pub(super) fn facts(_: &MouseSpec) -> &'static VerbFacts {
-    &FACTS
-}
-
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &MouseSpec) -> Completion {
     let action = match parse(spec) {
         Ok(action) => action,

@@ -11,7 +11,6 @@ use atp_transport::{Effect, HostId};
 use super::Operation;
 use super::answer::{Answer, explain, not_running};
 use super::completion::Completion;
-use super::facts::VerbFacts;
 use super::job::Job;
 use super::reconnect_retry::ReconnectRetry;
 use super::scenario::template::{Template, Values, fill, fill_path};
@@ -62,10 +61,6 @@ impl Operation {
             other => other,
         }
     }
-}
-
-pub(super) fn facts(_: &PullSpec) -> &'static VerbFacts {
-    &FACTS
 }
 
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &PullSpec) -> Completion {

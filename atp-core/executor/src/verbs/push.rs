@@ -12,7 +12,6 @@ use atp_transport::{Effect, ErrorKind};
 
 use super::answer::{Answer, explain, not_running};
 use super::completion::{Completion, effect_of};
-use super::facts::VerbFacts;
 use super::job::Job;
 use super::reconnect_retry::ReconnectRetry;
 use super::scenario::template::{Template, Values, fill, fill_path};
@@ -75,10 +74,6 @@ fn cannot_be_copied(spec: &PushSpec, error: &dyn Error) -> OutcomeError {
     let message = format!("{} cannot be copied", spec.source.display());
     let causes = [vec![error.to_string()], OutcomeError::causes_of(error)].concat();
     OutcomeError { causes, ..OutcomeError::new(ErrorKind::LocalFileError, message) }
-}
-
-pub(super) fn facts(_: &PreparedPush) -> &'static VerbFacts {
-    &FACTS
 }
 
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, prepared: &PreparedPush) -> Completion {

@@ -9,19 +9,7 @@ use super::job::Job;
 use super::raw_command;
 use super::scenario::fields::{Field, Shape, field};
 
-pub(super) static FACTS: VerbFacts = VerbFacts {
-    name: "qga",
-    disruptive: false,
-    only_looks: false,
-    needs: Needs::Guest,
-    unchanged_in: None,
-    full_listing: false,
-    ends_on_stop: false,
-};
-
-pub(super) fn facts(_: &RawCommand) -> &'static VerbFacts {
-    &FACTS
-}
+pub(super) static FACTS: VerbFacts = VerbFacts { needs: Needs::Guest, ..VerbFacts::change("qga") };
 
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, command: &RawCommand) -> Completion {
     raw_command::send(job, domain, FACTS.needs, Peer::Agent, command).await

@@ -17,19 +17,7 @@ use super::scenario::fields::{Field, Shape, field};
 use super::scenario::template::{Template, Values, fill_path};
 use crate::safe_name::safe_name;
 
-pub(super) static FACTS: VerbFacts = VerbFacts {
-    name: "screenshot",
-    disruptive: false,
-    only_looks: true,
-    needs: Needs::Active,
-    unchanged_in: None,
-    full_listing: false,
-    ends_on_stop: false,
-};
-
-pub(super) fn facts(_: &ScreenshotSpec) -> &'static VerbFacts {
-    &FACTS
-}
+pub(super) static FACTS: VerbFacts = VerbFacts { needs: Needs::Active, ..VerbFacts::look("screenshot") };
 
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &ScreenshotSpec) -> Completion {
     let answer = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {

@@ -19,15 +19,7 @@ use super::scenario::template::Template;
 use crate::run::PartialResult;
 
 /// The facts about both directions.
-pub(super) static FACTS: VerbFacts = VerbFacts {
-    name: "cp",
-    disruptive: false,
-    only_looks: false,
-    needs: Needs::Guest,
-    unchanged_in: None,
-    full_listing: false,
-    ends_on_stop: false,
-};
+pub(super) static FACTS: VerbFacts = VerbFacts { needs: Needs::Guest, ..VerbFacts::change("cp") };
 
 /// Turns the end of a copy into a completion. A copy has to end by `by`, shortly before the target's deadline, so that
 /// what is open in the guest can be closed. A copy that ran into it ran out of the target's own time.

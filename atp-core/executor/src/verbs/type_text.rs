@@ -13,10 +13,6 @@ use super::{input, key};
 
 pub(super) static FACTS: VerbFacts = input::facts("type");
 
-pub(super) fn facts(_: &TypeSpec) -> &'static VerbFacts {
-    &FACTS
-}
-
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &TypeSpec) -> Completion {
     match strokes(spec) {
         Ok(strokes) => key::press_all(job, domain, &strokes, spec.hold).await,

@@ -7,22 +7,10 @@ use atp_transport::{Effect, LibvirtConnection};
 use tokio::time::Instant;
 
 use super::completion::Completion;
-use super::facts::{Needs, VerbFacts};
+use super::facts::VerbFacts;
 use super::job::Job;
 
-pub(super) static FACTS: VerbFacts = VerbFacts {
-    name: "vm-info",
-    disruptive: false,
-    only_looks: true,
-    needs: Needs::Nothing,
-    unchanged_in: None,
-    full_listing: false,
-    ends_on_stop: false,
-};
-
-pub(super) fn facts() -> &'static VerbFacts {
-    &FACTS
-}
+pub(super) static FACTS: VerbFacts = VerbFacts::look("vm-info");
 
 pub(super) async fn perform(job: &Job, domain: &DomainInfo) -> Completion {
     let uuid = domain.uuid;

@@ -10,7 +10,7 @@ use tokio::time::{self, Instant};
 
 use super::completion::{Completion, effect_of};
 use super::exec::{self as exec_verb, ExecTemplate};
-use super::facts::{Needs, VerbFacts, is_reached};
+use super::facts::{VerbFacts, is_reached};
 use super::job::Job;
 use super::scenario::ScenarioError;
 use super::scenario::fields::{Field, STATES, Shape, field};
@@ -31,15 +31,7 @@ enum Seen {
     NotYet(String),
 }
 
-pub(super) static LOOK: VerbFacts = VerbFacts {
-    name: "wait",
-    disruptive: false,
-    only_looks: true,
-    needs: Needs::Nothing,
-    unchanged_in: None,
-    full_listing: false,
-    ends_on_stop: true,
-};
+pub(super) static LOOK: VerbFacts = VerbFacts { ends_on_stop: true, ..VerbFacts::look("wait") };
 
 /// A program that is run in the guest may do anything there.
 pub(super) static RUN: VerbFacts = VerbFacts { only_looks: false, ..LOOK };

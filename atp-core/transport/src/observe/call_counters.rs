@@ -1,9 +1,9 @@
-//! The calls to one host since it was added, counted without a lock; and the difference of two such counts.
+//! The calls to one host since it was added, and the difference of two such counts.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::error::TransportError;
@@ -19,20 +19,12 @@ const BUCKETS: usize = OCTAVES * PER_OCTAVE + 1;
 /// A window of time moves on by this part of itself at a time.
 const SLICES: u32 = 12;
 
-/// Counts that only grow.
-pub(crate) struct CallCounters {
-    requests: AtomicU64,
-    errors: AtomicU64,
-    unanswered: AtomicU64,
-    micros: AtomicU64,
-    buckets: [AtomicU64; BUCKETS],
-    acquire_timeouts: AtomicU64,
-    refusals: AtomicU64,
-    reconnects: AtomicU64,
-}
+/// Counts that only grow, behind a lock that is held for a few additions.
+#[derive(Default)]
+pub(crate) struct CallCounters(Mutex<CallCounts>);
 
 /// The counts at one moment, or in the time between two.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CallCounts {
     /// Calls that ended.
     pub(crate) requests: u64,
@@ -42,7 +34,7 @@ pub(crate) struct CallCounts {
     pub(crate) unanswered: u64,
     /// Time they took together, microseconds.
     micros: u64,
-    buckets: [u64; BUCKETS],
+    durations: Durations,
     /// Callers that got no connection by their deadline.
     pub(crate) acquire_timeouts: u64,
     /// Callers for which all were in use until their deadline, and calls over the rate limit, but for those in a hurry.
@@ -51,24 +43,13 @@ pub(crate) struct CallCounts {
     pub(crate) reconnects: u64,
 }
 
-impl Default for CallCounters {
-    fn default() -> Self {
-        CallCounters {
-            requests: AtomicU64::default(),
-            errors: AtomicU64::default(),
-            unanswered: AtomicU64::default(),
-            micros: AtomicU64::default(),
-            buckets: [const { AtomicU64::new(0) }; BUCKETS],
-            acquire_timeouts: AtomicU64::default(),
-            refusals: AtomicU64::default(),
-            reconnects: AtomicU64::default(),
-        }
-    }
-}
+/// How many calls took how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Durations([u64; BUCKETS]);
 
-impl Default for CallCounts {
+impl Default for Durations {
     fn default() -> Self {
-        CallCounters::default().now()
+        Durations([0; BUCKETS])
     }
 }
 
@@ -83,63 +64,59 @@ impl CallCounters {
         took: Duration,
         min_wait: impl FnOnce() -> Duration,
     ) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        add(&self.requests, 1);
-        add(&self.micros, micros);
-        add(&self.buckets[bucket(micros)], 1);
-        if let Err(error) = result {
-            add(&self.errors, 1);
-            // An answer with an error is an answer; a bug in the work, or a refusal of ours, says nothing of the host.
-            let answered = matches!(
+        // An answer with an error is an answer; a bug in the work, or a refusal of ours, says nothing of the host.
+        let is_unanswered = |error: &TransportError| {
+            !matches!(
                 error,
                 TransportError::Libvirt { .. }
                     | TransportError::MonitorBusy { .. }
                     | TransportError::Panicked { .. }
                     | TransportError::Closed { .. }
-            );
-            let held_back =
-                matches!(error, TransportError::RateLimited { .. } | TransportError::Refused { .. });
-            add(&self.unanswered, u64::from(!answered && !held_back));
-            if let TransportError::RateLimited { wait, .. } = error {
-                add(&self.refusals, u64::from(*wait >= min_wait()));
-            }
-        }
+                    | TransportError::RateLimited { .. }
+                    | TransportError::Refused { .. }
+            )
+        };
+        let is_refused = match result {
+            Err(TransportError::RateLimited { wait, .. }) => *wait >= min_wait(),
+            _ => false,
+        };
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let mut counts = self.0.lock();
+        counts.requests += 1;
+        counts.micros = counts.micros.saturating_add(micros);
+        counts.durations.0[bucket(micros)] += 1;
+        counts.errors += u64::from(result.is_err());
+        counts.unanswered += u64::from(result.as_ref().err().is_some_and(is_unanswered));
+        counts.refusals += u64::from(is_refused);
     }
 
     /// A caller got no connection by its deadline; there was no room, and that counts against the host.
     pub(crate) fn acquire_timed_out(&self, no_room: bool) {
-        add(&self.acquire_timeouts, 1);
-        add(&self.refusals, u64::from(no_room));
+        let mut counts = self.0.lock();
+        counts.acquire_timeouts += 1;
+        counts.refusals += u64::from(no_room);
     }
 
     /// A lost connection is up again.
     pub(crate) fn reconnected(&self) {
-        add(&self.reconnects, 1);
+        self.0.lock().reconnects += 1;
     }
 
     pub(crate) fn now(&self) -> CallCounts {
-        CallCounts {
-            requests: get(&self.requests),
-            errors: get(&self.errors),
-            unanswered: get(&self.unanswered),
-            micros: get(&self.micros),
-            buckets: std::array::from_fn(|n| get(&self.buckets[n])),
-            acquire_timeouts: get(&self.acquire_timeouts),
-            refusals: get(&self.refusals),
-            reconnects: get(&self.reconnects),
-        }
+        self.0.lock().clone()
     }
 }
 
 impl CallCounts {
     /// What was counted since `earlier`.
     fn since(&self, earlier: &CallCounts) -> CallCounts {
+        let (ours, theirs) = (&self.durations.0, &earlier.durations.0);
         CallCounts {
             requests: self.requests.saturating_sub(earlier.requests),
             errors: self.errors.saturating_sub(earlier.errors),
             unanswered: self.unanswered.saturating_sub(earlier.unanswered),
             micros: self.micros.saturating_sub(earlier.micros),
-            buckets: std::array::from_fn(|n| self.buckets[n].saturating_sub(earlier.buckets[n])),
+            durations: Durations(std::array::from_fn(|n| ours[n].saturating_sub(theirs[n]))),
             acquire_timeouts: self.acquire_timeouts.saturating_sub(earlier.acquire_timeouts),
             refusals: self.refusals.saturating_sub(earlier.refusals),
             reconnects: self.reconnects.saturating_sub(earlier.reconnects),
@@ -153,10 +130,10 @@ impl CallCounts {
 
     /// How long all but one in a hundred took at most, rounded up by up to a quarter.
     pub(crate) fn p99(&self) -> Duration {
-        let all: u64 = self.buckets.iter().sum();
+        let all: u64 = self.durations.0.iter().sum();
         let slowest = all.div_ceil(100);
         let mut seen = 0;
-        for (n, count) in self.buckets.iter().enumerate().rev() {
+        for (n, count) in self.durations.0.iter().enumerate().rev() {
             seen += count;
             if *count > 0 && seen >= slowest {
                 return Duration::from_micros(upper_bound(n));
@@ -209,14 +186,6 @@ fn upper_bound(bucket: usize) -> u64 {
     let (octave, quarter) = (bucket / PER_OCTAVE, bucket % PER_OCTAVE);
     let base = SHORTEST_US << octave;
     base + base / PER_OCTAVE as u64 * quarter as u64
-}
-
-fn add(count: &AtomicU64, by: u64) {
-    count.fetch_add(by, Ordering::Relaxed);
-}
-
-fn get(count: &AtomicU64) -> u64 {
-    count.load(Ordering::Relaxed)
 }
 
 #[cfg(test)]

@@ -6,9 +6,8 @@ use atp_transport::domain::{AgentChannel, DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind};
 use tokio::time::Instant;
 
-use super::{FACTS, Failed};
+use super::Failed;
 use crate::verbs::completion::Completion;
-use crate::verbs::facts::VerbFacts;
 use crate::verbs::job::Job;
 
 const CHECK: &str = "agent";
@@ -23,10 +22,6 @@ enum Found {
     Disconnected,
     /// Its capabilities, and the milliseconds until it answered.
     Answered(AgentCapabilities, f64),
-}
-
-pub(in crate::verbs) fn facts() -> &'static VerbFacts {
-    &FACTS
 }
 
 pub(in crate::verbs) async fn perform(job: &Job, domain: &DomainInfo) -> Completion {

@@ -3,15 +3,10 @@
 use atp_api::{Data, Diagnosis, Finding, HostReport, OutcomeError, Status};
 use atp_transport::{Effect, ErrorKind, HostInfo, daemon_socket};
 
-use super::{FACTS, Failed, limits};
+use super::{Failed, limits};
 use crate::verbs::completion::Completion;
-use crate::verbs::facts::VerbFacts;
 use crate::verbs::host_check;
 use crate::verbs::job::Job;
-
-pub(in crate::verbs) fn facts() -> &'static VerbFacts {
-    &FACTS
-}
 
 pub(in crate::verbs) async fn perform(job: &Job) -> Completion {
     let Some(info) = job.manager.hosts().into_iter().find(|info| info.id == job.host()) else {

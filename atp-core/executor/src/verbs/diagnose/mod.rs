@@ -10,17 +10,9 @@ use atp_api::OutcomeError;
 use atp_protocol::ProtocolError;
 use atp_transport::{ErrorKind, Hint};
 
-use super::facts::{Needs, VerbFacts};
+use super::facts::VerbFacts;
 
-static FACTS: VerbFacts = VerbFacts {
-    name: "doctor",
-    disruptive: false,
-    only_looks: true,
-    needs: Needs::Nothing,
-    unchanged_in: None,
-    full_listing: false,
-    ends_on_stop: false,
-};
+pub(super) static FACTS: VerbFacts = VerbFacts::look("doctor");
 
 /// An error that ended a diagnosis.
 struct Failed {

@@ -17,15 +17,7 @@ use super::scenario::node::{Node, Value};
 use super::scenario::read::{Keys, Result, choice, truth};
 
 pub(super) fn facts(spec: &LifecycleSpec) -> &'static VerbFacts {
-    const CHANGE: VerbFacts = VerbFacts {
-        name: "",
-        disruptive: true,
-        only_looks: false,
-        needs: Needs::Nothing,
-        unchanged_in: None,
-        full_listing: false,
-        ends_on_stop: false,
-    };
+    const CHANGE: VerbFacts = VerbFacts { disruptive: true, ..VerbFacts::change("") };
     const RUNNING: Option<DomainState> = Some(DomainState::Running);
     const SHUT_OFF: Option<DomainState> = Some(DomainState::ShutOff);
     const PAUSED: Option<DomainState> = Some(DomainState::Paused);
@@ -229,17 +221,9 @@ pub(super) fn read(node: &Node) -> Result<Option<LifecycleSpec>> {
         }
         _ => (node, false),
     };
-    let action = match choice(action, ACTIONS)? {
-        "start" => Lifecycle::Start,
-        "shutdown" => Lifecycle::Shutdown,
-        "reboot" => Lifecycle::Reboot,
-        "reset" => Lifecycle::Reset,
-        "destroy" => Lifecycle::Destroy,
-        "suspend" => Lifecycle::Suspend,
-        "resume" => Lifecycle::Resume,
-        _ => return Ok(None),
-    };
-    Ok(Some(LifecycleSpec { action, wait }))
+    let action = choice(action, ACTIONS)?.parse::<Lifecycle>();
+    // The only other one is `info`.
+    Ok(action.ok().map(|action| LifecycleSpec { action, wait }))
 }
 
 #[cfg(test)]

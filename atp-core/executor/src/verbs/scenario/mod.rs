@@ -56,7 +56,7 @@ pub(super) use self::run::perform;
 
 use self::error::nearest;
 use self::template::Values;
-use super::facts::{Needs, VerbFacts};
+use super::facts::VerbFacts;
 
 /// A scenario, parsed and checked. Parse it from the text of its file.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,15 +76,7 @@ pub struct Scenario {
 
 /// The facts are those of the scenario's steps.
 pub(super) fn facts(scenario: &Scenario) -> &'static VerbFacts {
-    const CHANGE: VerbFacts = VerbFacts {
-        name: "run",
-        disruptive: false,
-        only_looks: false,
-        needs: Needs::Nothing,
-        unchanged_in: None,
-        full_listing: false,
-        ends_on_stop: false,
-    };
+    const CHANGE: VerbFacts = VerbFacts::change("run");
     match (scenario.is_disruptive(), scenario.only_looks()) {
         (true, _) => &VerbFacts { disruptive: true, ..CHANGE },
         (false, true) => &VerbFacts { only_looks: true, ..CHANGE },
