@@ -2,11 +2,13 @@
 //! daemon.
 
 use std::fs;
+use std::future::pending;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 use atp_rpc::{ConnectFailure, ConnectOptions, Connection};
+use tokio::net::UnixListener;
 
 use crate::user::{as_user, run};
 
@@ -119,5 +121,62 @@ fn a_daemon_that_does_not_start_says_why() {
             other => panic!("{other:?}"),
         }
         fs::set_permissions(folder.join("run"), fs::Permissions::from_mode(0o700)).unwrap();
+    });
+}
+
+/// The sockets of a daemon for QEMU alone, and of one for all drivers. Neither answers.
+struct Sockets {
+    direct: Option<UnixListener>,
+    legacy: UnixListener,
+}
+
+impl Sockets {
+    /// The socket that is connected to next.
+    async fn next(&self) -> &'static str {
+        let direct = async {
+            match &self.direct {
+                Some(listener) => listener.accept().await.unwrap(),
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            _ = direct => "direct",
+            _ = self.legacy.accept() => "legacy",
+        }
+    }
+
+    /// The socket that a URI leads to, here and with `virsh`.
+    async fn of(&self, uri: &str) -> &'static str {
+        let options = ConnectOptions::default();
+        let ours = tokio::select! {
+            opened = Connection::open(uri, &options) => panic!("{opened:?}"),
+            socket = self.next() => socket,
+        };
+        let mut virsh = tokio::process::Command::new("virsh");
+        let _virsh = virsh.args(["-c", uri, "uri"]).kill_on_drop(true).spawn().unwrap();
+        assert_eq!(self.next().await, ours, "{uri}");
+        ours
+    }
+}
+
+#[test]
+fn a_mode_leads_to_the_socket_that_virsh_takes() {
+    let name = "session::a_mode_leads_to_the_socket_that_virsh_takes";
+    let Some(folder) = as_user(name, |_| vec![]) else { return };
+    let folder = folder.join("run/libvirt");
+    fs::create_dir(&folder).unwrap();
+    run(async {
+        let at = |name: &str| folder.join(name);
+        let direct = UnixListener::bind(at("virtqemud-sock")).unwrap();
+        let mut sockets =
+            Sockets { direct: Some(direct), legacy: UnixListener::bind(at("libvirt-sock")).unwrap() };
+        for (mode, socket) in
+            [("", "direct"), ("?mode=auto", "direct"), ("?mode=direct", "direct"), ("?mode=legacy", "legacy")]
+        {
+            assert_eq!(sockets.of(&format!("qemu:///session{mode}")).await, socket, "{mode}");
+        }
+        sockets.direct = None;
+        fs::remove_file(at("virtqemud-sock")).unwrap();
+        assert_eq!(sockets.of("qemu:///session").await, "legacy");
     });
 }

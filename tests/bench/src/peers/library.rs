@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use atp_executor::{Executor, Operation, Plan, Policy, RunControl, RunEvent, Selection, Status};
 use atp_protocol::{Carrier, LibvirtCarrier, Peer, ProtocolError, RawCommand};
+use atp_rpc::{CallError, ConnectOptions, Connection};
 use atp_transport::{HostInfo, LibvirtConnection, TransportConfig, TransportError, TransportManager};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
@@ -43,6 +44,8 @@ pub(super) enum Job {
     /// The same by libvirt's client library alone, on threads with a connection each. It has no keepalive and no
     /// event loop: this is the minimum cost of any program that uses the library.
     BareHostname,
+    /// The same by `atp-rpc` alone: tasks, which share one connection to each host.
+    RpcHostname,
     /// `query-status` of each VM, by `execute_on_host` and a carrier.
     Query,
     /// The same, as runs of the executor over all VMs.
@@ -68,6 +71,7 @@ pub(super) fn calls(work: &Work) -> Result<Round> {
 pub(crate) fn measure(work: Work) -> Result<Cost> {
     match work.job {
         Job::BareHostname => bare_hostnames(&work),
+        Job::RpcHostname => Runtime::new()?.block_on(rpc_hostnames(&work)),
         Job::Hostname => Runtime::new()?.block_on(async {
             let (manager, ids) = manager(&work).await?;
             let callers = callers(&ids, work.at_once);
@@ -121,6 +125,35 @@ fn bare_hostnames(work: &Work) -> Result<Cost> {
     })?;
     let latencies = latencies.concat();
     Ok(Cost { operations: latencies.len(), wall: start.elapsed(), cpu: cpu_time() - cpu, latencies })
+}
+
+async fn rpc_hostnames(work: &Work) -> Result<Cost> {
+    let mut connections = Vec::new();
+    for uri in &work.uris {
+        connections.push(Connection::open(uri, &ConnectOptions::default()).await?);
+    }
+    timed(async {
+        let mut callers = JoinSet::new();
+        for caller in 0..connections.len() * work.at_once {
+            let connection = connections.get(caller % connections.len()).context("no connection")?.clone();
+            let calls = work.calls / work.at_once;
+            callers.spawn(async move {
+                let mut latencies = Vec::with_capacity(calls);
+                for _ in 0..calls {
+                    let start = Instant::now();
+                    connection.hostname().await?;
+                    latencies.push(start.elapsed());
+                }
+                Ok::<_, CallError>(latencies)
+            });
+        }
+        let mut latencies = Vec::new();
+        while let Some(of_one) = callers.join_next().await {
+            latencies.extend(of_one??);
+        }
+        Ok(latencies)
+    })
+    .await
 }
 
 async fn timed(calls: impl Future<Output = Result<Vec<Duration>>>) -> Result<Cost> {

@@ -149,6 +149,9 @@ fn hostnames(fleet: &Fleet) -> Result<()> {
             Contender::new("libvirt's C library, threads", None, || {
                 fleet.library(Job::BareHostname, HOSTNAMES)
             }),
+            Contender::new("`atp-rpc` alone, a connection a host", None, || {
+                fleet.library(Job::RpcHostname, HOSTNAMES)
+            }),
             Contender::new("`xargs -P 12 virsh`", Some(TWENTY_TIMES), || {
                 virsh::by_xargs(fleet.at_once(), &by_process, PROCESSES)
             }),
