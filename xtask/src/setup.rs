@@ -7,14 +7,20 @@ use std::process::{Command, Stdio};
 use crate::Result;
 
 /// `libvirt-daemon`, not `libvirt-daemon-system`: the testbed needs only the programs and drivers, and the latter
-/// would start a daemon of the machine and install systemd units. `openssh-server` for tests that run sshd themselves, on loopback: there is no package
-/// of the program alone.
-const PACKAGES: [&str; 13] = [
+/// would start a daemon of the machine and install systemd units. `openssh-server` and `krb5-kdc` for tests that run these servers themselves, on
+/// loopback: there are no packages of the programs alone. `libclang-dev` and `libkrb5-dev` for the feature `gssapi`.
+const PACKAGES: [&str; 19] = [
     "gcc",
     "iproute2",
     "iptables",
+    "krb5-admin-server",
+    "krb5-kdc",
+    "krb5-user",
     "libc6-dev",
+    "libclang-dev",
+    "libkrb5-dev",
     "libsasl2-modules",
+    "libsasl2-modules-gssapi-mit",
     "libvirt-clients",
     "libvirt-daemon",
     "libvirt-dev",

@@ -6,6 +6,9 @@ use std::process::{ExitCode, Stdio};
 
 use crate::{Result, cargo, setup};
 
+/// Features that are off by default, and have tests.
+const FEATURES: &str = "atp-rpc/gssapi";
+
 /// Sets up, runs `cargo test --workspace` and ends with the line `N passed, N failed`.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     let counts = run_tests(arguments);
@@ -32,7 +35,8 @@ fn run_tests(arguments: &[OsString]) -> Result<Tests> {
     setup::run()?;
     let mut command = cargo::cargo();
     // The tests of all crates run, even if those of the first fail.
-    command.args(["test", "--workspace", "--no-fail-fast"]).args(arguments).stdout(Stdio::piped());
+    command.args(["test", "--workspace", "--no-fail-fast", "--features", FEATURES]);
+    command.args(arguments).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("cannot run cargo: {error}"))?;
     let mut tests = Tests::default();
     if let Some(stdout) = child.stdout.take() {

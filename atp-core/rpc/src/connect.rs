@@ -2,6 +2,7 @@
 
 use tokio::time::timeout;
 
+use crate::auth::{self, Way};
 use crate::connect_error::{ConnectError, ConnectFailure, Progress, Stage};
 use crate::connection::Connection;
 use crate::dial::{Dialled, dial, speaks_tls};
@@ -99,12 +100,22 @@ async fn introduce(
     progress: &Progress<'_>,
 ) -> Result<Connection, ConnectFailure> {
     let Dialled { io, private, stderr } = dialled;
+    #[cfg(feature = "gssapi")]
+    let layer = auth::LayerSlot::default();
+    #[cfg(feature = "gssapi")]
+    let io = auth::Layered::new(io, layer.clone());
     let link = Link::start(io, options.max_in_flight, stderr);
     // Of a command it shows only by the daemon's first answer that it has connected.
     if !matches!(uri.transport, Transport::Ssh | Transport::Ext) {
         progress.set(Stage::Greet);
     }
-    crate::auth::authenticate(&link, private, uri, options, progress).await?;
+    let way = Way {
+        uri,
+        private,
+        #[cfg(feature = "gssapi")]
+        layer: &layer,
+    };
+    auth::authenticate(&link, &way, options, progress).await?;
     progress.set(Stage::Open);
     if supports(&link, feature::KEEPALIVE).await? {
         link.keep_alive(options.keepalive);

@@ -176,6 +176,9 @@ pub enum ConnectFailure {
     /// The daemon could not prove that it knows the password, or broke the rules of SASL.
     #[error("SASL: {0}")]
     Sasl(&'static str),
+    /// Kerberos failed: there is no ticket, or none for this daemon.
+    #[error("GSSAPI: {0}")]
+    Kerberos(String),
     /// The daemon refused, or ended the connection.
     #[error(transparent)]
     Call(CallError),

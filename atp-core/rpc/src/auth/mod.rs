@@ -1,6 +1,10 @@
 //! Who we are: what the daemon asks for before anything else.
 
 mod credentials;
+#[cfg(feature = "gssapi")]
+mod gssapi;
+#[cfg(feature = "gssapi")]
+mod layer;
 mod sasl;
 mod scram;
 
@@ -13,6 +17,8 @@ use crate::uri::Uri;
 use crate::xdr::{self, FromXdr, Reader};
 
 pub use credentials::Credentials;
+#[cfg(feature = "gssapi")]
+pub(crate) use layer::{LayerSlot, Layered};
 
 /// The most ways to authenticate that a daemon may offer.
 const MOST: usize = 20;
@@ -32,14 +38,24 @@ impl FromXdr for Offered {
     }
 }
 
+/// The way to a daemon, as far as it matters to authentication.
+pub(crate) struct Way<'a> {
+    pub(crate) uri: &'a Uri,
+    /// Whether no third party can read along, so that a password may be sent.
+    pub(crate) private: bool,
+    /// Where a mechanism puts what encrypts the rest.
+    #[cfg(feature = "gssapi")]
+    pub(crate) layer: &'a LayerSlot,
+}
+
 /// Authenticates as the daemon wants it.
 pub(crate) async fn authenticate(
     link: &Link,
-    private: bool,
-    uri: &Uri,
+    way: &Way<'_>,
     options: &ConnectOptions,
     progress: &Progress<'_>,
 ) -> Result<(), ConnectFailure> {
+    let uri = way.uri;
     let call = procedure::AUTH_LIST;
     let reply = link.call(call, &(), None).await?;
     let Offered(offered) =
@@ -70,7 +86,7 @@ pub(crate) async fn authenticate(
             let mechanism = uri.parameter("auth").and_then(|word| word.strip_prefix("sasl."));
             let given = options.credentials.clone().map(Ok);
             let credentials = given.unwrap_or_else(|| credentials::find(uri));
-            sasl::authenticate(link, private, mechanism, credentials).await
+            sasl::authenticate(link, way, mechanism, credentials).await
         }
         other => Err(ConnectFailure::Mechanism {
             offered: name(other).to_owned(),

@@ -3,7 +3,10 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
+use super::Way;
 use super::credentials::Credentials;
+#[cfg(feature = "gssapi")]
+use super::gssapi;
 use super::scram::{Hash, Proof, Scram};
 use crate::connect_error::ConnectFailure;
 use crate::error::CallError;
@@ -22,11 +25,23 @@ const MECHANISMS: [(&str, Option<Hash>); 4] = [
     ("PLAIN", None),
 ];
 
+/// Why none of the daemon's mechanisms serves.
+const KNOWN: &str = if cfg!(feature = "gssapi") {
+    "SCRAM-SHA-512, -256, -1, PLAIN and GSSAPI are known here"
+} else {
+    "SCRAM-SHA-512, -256, -1 and PLAIN are known here; GSSAPI is a feature that is not built in"
+};
+const IN_THE_CLEAR: &str = if cfg!(feature = "gssapi") {
+    "over plain TCP it has to be GSSAPI: use TLS, ssh or a socket"
+} else {
+    "over plain TCP it has to be GSSAPI, a feature that is not built in: use TLS, ssh or a socket"
+};
+
 /// Bytes of a nonce, before they are encoded.
 const NONCE: usize = 18;
 
 /// Data that may be missing, which is not the same as empty. Each byte takes a word.
-struct Data<'a>(Option<&'a [u8]>);
+pub(super) struct Data<'a>(pub(super) Option<&'a [u8]>);
 
 impl ToXdr for Data<'_> {
     fn write(&self, to: &mut Writer) -> xdr::Result<()> {
@@ -36,9 +51,9 @@ impl ToXdr for Data<'_> {
 }
 
 /// The daemon's message.
-struct Reply {
-    complete: bool,
-    data: Vec<u8>,
+pub(super) struct Reply {
+    pub(super) complete: bool,
+    pub(super) data: Vec<u8>,
 }
 
 impl FromXdr for Reply {
@@ -53,19 +68,23 @@ impl FromXdr for Reply {
 /// Authenticates by the best mechanism, or by the one that is wanted.
 pub(super) async fn authenticate(
     link: &Link,
-    private: bool,
+    way: &Way<'_>,
     wanted: Option<&str>,
     credentials: Result<Credentials, ConnectFailure>,
 ) -> Result<(), ConnectFailure> {
     let offered: String = call(link, procedure::AUTH_SASL_INIT, &()).await?;
     let refuse = |reason| Err(ConnectFailure::Mechanism { offered: format!("SASL {offered}"), reason });
-    if !private {
-        return refuse("over plain TCP it has to be GSSAPI, which is not built in: use TLS, ssh or a socket");
-    }
     let is_offered =
         |name: &str| offered.split(',').any(|one| one == name) && wanted.is_none_or(|wanted| wanted == name);
-    let Some((name, hash)) = MECHANISMS.iter().find(|(name, _)| is_offered(name)) else {
-        return refuse("SCRAM-SHA-512, -256, -1 and PLAIN are known here");
+    // Only mechanisms with a password need a private way.
+    let by_password = MECHANISMS.iter().find(|(name, _)| way.private && is_offered(name));
+    #[cfg(feature = "gssapi")]
+    if is_offered(gssapi::NAME) && (by_password.is_none() || credentials.is_err()) {
+        let host = way.uri.host.as_deref().unwrap_or("localhost");
+        return gssapi::authenticate(link, host, way.private, way.layer).await;
+    }
+    let Some((name, hash)) = by_password else {
+        return refuse(if way.private { KNOWN } else { IN_THE_CLEAR });
     };
     let Credentials { user, password } = credentials?;
     let Some(hash) = *hash else {
@@ -106,7 +125,11 @@ fn nonce() -> Result<String, ConnectFailure> {
     Ok(BASE64_STANDARD.encode(bytes))
 }
 
-async fn call<T: FromXdr>(link: &Link, procedure: Procedure, arguments: &impl ToXdr) -> Result<T, CallError> {
+pub(super) async fn call<T: FromXdr>(
+    link: &Link,
+    procedure: Procedure,
+    arguments: &impl ToXdr,
+) -> Result<T, CallError> {
     let reply = link.call(procedure, arguments, None).await?;
     xdr::decode(&reply).map_err(|source| CallError::Reply { procedure, source })
 }

@@ -5,6 +5,8 @@ mod calls;
 mod commands;
 mod daemon;
 mod events;
+#[cfg(feature = "gssapi")]
+mod gssapi;
 mod sasl;
 mod session;
 mod settings;

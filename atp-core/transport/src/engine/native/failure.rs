@@ -82,6 +82,7 @@ pub(super) fn connect_error(uri: &LibvirtUri, error: atp_rpc::ConnectError) -> C
         | ConnectFailure::Mechanism { .. }
         | ConnectFailure::NoCredentials
         | ConnectFailure::Polkit(_)
+        | ConnectFailure::Kerberos(_)
         | ConnectFailure::Sasl(_) => new(ErrorKind::AuthFailed, format!("{shown}: {}", chain(&failure))),
         // What ssh says is sorted as where the C library runs it.
         ConnectFailure::CommandEnded(message) => {
