@@ -6,8 +6,8 @@ use libgssapi::name::Name;
 use libgssapi::oid::{GSS_MECH_KRB5, GSS_NT_HOSTBASED_SERVICE};
 use tokio::task::spawn_blocking;
 
+use super::exchange::{Data, Reply, call};
 use super::layer::{Layer, LayerSlot, MOST};
-use super::sasl::{Data, Reply, call};
 use crate::connect_error::ConnectFailure;
 use crate::link::Link;
 use crate::numbers::procedure;

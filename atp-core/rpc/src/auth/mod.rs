@@ -1,6 +1,7 @@
 //! Who we are: what the daemon asks for before anything else.
 
 mod credentials;
+mod exchange;
 #[cfg(feature = "gssapi")]
 mod gssapi;
 #[cfg(feature = "gssapi")]

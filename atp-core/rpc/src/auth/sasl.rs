@@ -1,21 +1,17 @@
-//! SASL, as libvirt carries it: SCRAM, and PLAIN, over what is private already.
+//! Authentication by SASL: SCRAM and PLAIN over what is private already, or GSSAPI.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::Way;
 use super::credentials::Credentials;
+use super::exchange::{Data, Reply, call};
 #[cfg(feature = "gssapi")]
 use super::gssapi;
 use super::scram::{Hash, Proof, Scram};
 use crate::connect_error::ConnectFailure;
-use crate::error::CallError;
 use crate::link::Link;
-use crate::numbers::{Procedure, procedure};
-use crate::xdr::{self, FromXdr, Reader, ToXdr, Writer};
-
-/// The most bytes in a message (`REMOTE_AUTH_SASL_DATA_MAX`).
-const MAX_DATA: usize = 65_536;
+use crate::numbers::procedure;
 
 /// The mechanisms that are here, the best first.
 const MECHANISMS: [(&str, Option<Hash>); 4] = [
@@ -39,31 +35,6 @@ const IN_THE_CLEAR: &str = if cfg!(feature = "gssapi") {
 
 /// Bytes of a nonce, before they are encoded.
 const NONCE: usize = 18;
-
-/// Data that may be missing, which is not the same as empty. Each byte takes a word.
-pub(super) struct Data<'a>(pub(super) Option<&'a [u8]>);
-
-impl ToXdr for Data<'_> {
-    fn write(&self, to: &mut Writer) -> xdr::Result<()> {
-        self.0.is_none().write(to)?;
-        to.chars("SASL data", self.0.unwrap_or_default(), MAX_DATA)
-    }
-}
-
-/// The daemon's message.
-pub(super) struct Reply {
-    pub(super) complete: bool,
-    pub(super) data: Vec<u8>,
-}
-
-impl FromXdr for Reply {
-    const MIN_SIZE: usize = 12;
-
-    fn read(from: &mut Reader<'_>) -> xdr::Result<Self> {
-        let (complete, _is_null) = <(bool, bool)>::read(from)?;
-        Ok(Reply { complete, data: from.chars("SASL data", MAX_DATA)? })
-    }
-}
 
 /// Authenticates by the best mechanism, or by the one that is wanted.
 pub(super) async fn authenticate(
@@ -123,13 +94,4 @@ fn nonce() -> Result<String, ConnectFailure> {
     let mut bytes = [0; NONCE];
     getrandom::fill(&mut bytes).map_err(|_| ConnectFailure::Sasl("the system has no random numbers"))?;
     Ok(BASE64_STANDARD.encode(bytes))
-}
-
-pub(super) async fn call<T: FromXdr>(
-    link: &Link,
-    procedure: Procedure,
-    arguments: &impl ToXdr,
-) -> Result<T, CallError> {
-    let reply = link.call(procedure, arguments, None).await?;
-    xdr::decode(&reply).map_err(|source| CallError::Reply { procedure, source })
 }
