@@ -1,4 +1,4 @@
-//! `atp` on many hosts at once, some of which fail: a simulated fleet, whose counts say what was really done.
+//! `atp` on a simulated fleet with faults. The fleet counts what was really executed.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use tokio::runtime::Runtime;
 
 use crate::atp::{Home, Run};
 
-/// What speaks to the hosts.
+/// The engines.
 const ENGINES: [&str; 2] = ["library", "native"];
 
-/// The time for a target where some hang: each such run takes as long, and those that are well have to be done by then, however
-/// busy this machine is.
+/// The time limit for a target where some hang. Each such run takes this long, and healthy targets have to finish within it on a
+/// busy machine.
 const TIME: &str = "6s";
 
 /// A fleet, and `atp` with its settings.
@@ -39,7 +39,7 @@ impl Bed {
         self.home.run(["--config", &self.settings, "-o", "json"].iter().chain(args))
     }
 
-    /// How often each VM ran a program, by `h1/vm1`. What hung is carried out first.
+    /// How often each VM ran a program, by `h1/vm1`. Hung calls are executed first.
     fn ran(&self, program: &str) -> BTreeMap<String, u64> {
         let mut ran = BTreeMap::new();
         for host in self.fleet.hosts() {
@@ -81,7 +81,7 @@ fn for_engines<T: Send>(test: impl Fn(&'static str) -> T + Sync) -> [T; 2] {
 }
 
 #[test]
-fn outcomes_are_in_the_numbers_of_the_faults() {
+fn the_numbers_of_outcomes_follow_from_the_faults() {
     for_engines(|engine| {
         let bed = Bed::new(engine, 100, 1, 1, "refused=3,hung=5,agent-absent=2,shut-off=1");
         let run = bed.run(&["--timeout", TIME, "exec", "*", "--", "hostname"]).exits(1);
@@ -92,7 +92,7 @@ fn outcomes_are_in_the_numbers_of_the_faults() {
 }
 
 #[test]
-fn each_program_is_run_once_or_said_not_to_have_been() {
+fn each_program_runs_once_or_is_reported_as_not_run() {
     for_engines(|engine| {
         for seed in 1..=2 {
             run_once_or_not(engine, seed);
@@ -158,7 +158,7 @@ fn change_states(engine: &str) {
 }
 
 #[test]
-fn both_engines_tell_the_same() {
+fn both_engines_report_the_same() {
     compare(
         "refused=1,agent-absent=1,shut-off=2",
         "60s",
@@ -184,7 +184,7 @@ fn both_engines_tell_the_same() {
 }
 
 #[test]
-fn both_engines_tell_the_same_of_what_hangs() {
+fn both_engines_report_the_same_of_hung_vms() {
     compare(
         "hung=2,agent-silent=1",
         TIME,
@@ -196,9 +196,9 @@ fn both_engines_tell_the_same_of_what_hangs() {
     );
 }
 
-/// Carries out runs on two fleets that are the same, with an engine each: what differs are times, and what people read.
+/// Performs the same runs with each engine, on a fleet of its own, and compares all but times and messages.
 fn compare(faults: &str, time: &str, runs: &[&[&str]]) {
-    let told = |engine| {
+    let report = |engine| {
         let bed = Bed::new(engine, 6, 3, 2, faults);
         let brief = |outcome: &Value| {
             let words = ["host", "vm", "status", "effect"].map(|key| word(&outcome[key]));
@@ -211,7 +211,7 @@ fn compare(faults: &str, time: &str, runs: &[&[&str]]) {
         };
         runs.iter().map(outcomes).collect::<Vec<_>>()
     };
-    let [library, native] = for_engines(told);
+    let [library, native] = for_engines(report);
     for (library, native) in library.iter().zip(&native) {
         assert_eq!(library, native);
     }

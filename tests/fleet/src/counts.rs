@@ -1,4 +1,4 @@
-//! What was executed: for tests that want to know that each thing was done once.
+//! Counts of what was executed, for tests that assert that each thing was done once.
 
 use std::collections::BTreeMap;
 

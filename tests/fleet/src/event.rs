@@ -1,4 +1,4 @@
-//! What happens to VMs, and how a daemon tells those who have asked.
+//! Events of VMs, and the messages by which a daemon sends them.
 
 use std::borrow::Cow;
 
@@ -44,7 +44,7 @@ impl EventKind {
     }
 }
 
-/// What a client has asked for.
+/// A client's registration for events.
 #[derive(Debug)]
 pub(crate) struct Registration {
     pub(crate) callback: i32,
@@ -52,7 +52,7 @@ pub(crate) struct Registration {
     pub(crate) wanted: Wanted,
 }
 
-/// The kind of events that was asked for.
+/// The kind of events that a client registered for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// `virDomainEventID`.
@@ -62,7 +62,7 @@ pub(crate) enum Wanted {
 }
 
 impl Registration {
-    /// The message that tells of an event, if it was asked for: its program, number and payload.
+    /// The message for an event, if the client registered for it: program, number and payload.
     pub(crate) fn message(&self, event: &Event) -> Option<Result<(Program, i32, BytesMut), XdrError>> {
         if self.domain.is_some_and(|domain| domain != event.domain.uuid) {
             return None;

@@ -1,4 +1,4 @@
-//! Faults: what they are, how many there are, and whom the seed gives them to.
+//! Faults: their kinds, their numbers, and their assignment to hosts and VMs by seed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,22 +10,22 @@ use thiserror::Error;
 /// A fault of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostFault {
-    /// Connections are refused. By seed: the host's URI has a port on which nothing listens. Given later: connections are
+    /// Connections are refused. Set by seed, the host's URI has a port on which nothing listens. Set later, connections are
     /// reset as soon as they are accepted.
     Refused,
     /// Connections are accepted, and nothing is answered, as by a daemon that is stopped. What was sent is read and
-    /// answered when the fault is taken away.
+    /// answered after the fault is removed.
     Dead,
     /// Each call takes this long, by half more or less, as the seed says.
     Slow {
         /// How long, on average.
         by: Duration,
     },
-    /// The daemon is there and away in turns. When it goes, its connections are reset; while it is away, so are new ones.
+    /// The daemon is up and down in turns. When it goes down, its connections are reset; while it is down, new ones are too.
     Flapping {
-        /// How long it is there.
+        /// How long it is up.
         up: Duration,
-        /// How long it is away.
+        /// How long it is down.
         down: Duration,
     },
     /// Of calls to VMs, one in so many is executed, and then the connection is reset instead of a reply.
@@ -39,7 +39,7 @@ pub enum HostFault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VmFault {
     /// QEMU hangs, and the guest with it: calls that need them are never answered, whatever time limit they carry, and are
-    /// executed when the fault is taken away. The first of them occupies the monitor, or the agent; further ones fail after
+    /// executed when the fault is removed. The first of them occupies the monitor, or the agent; further ones fail after
     /// 30 s, as libvirt's do.
     Hung,
     /// The guest agent does not answer: commands to it fail after the time limit that they carry.
@@ -90,7 +90,7 @@ impl Faults {
         self
     }
 
-    /// Whom the seed gives them to. Numbers begin at 1.
+    /// Assigns them to hosts and VMs by seed. Numbers begin at 1.
     pub(crate) fn assign(&self, seed: u64, hosts: u32, vms: u32) -> Assignment {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut assignment = Assignment::default();
@@ -104,9 +104,9 @@ impl Faults {
             }
         }
         if !self.vms.is_empty() {
-            let well = (1..=hosts).filter(|host| !assignment.hosts.contains_key(host));
+            let healthy = (1..=hosts).filter(|host| !assignment.hosts.contains_key(host));
             let mut order: Vec<(u32, u32)> =
-                well.flat_map(|host| (1..=vms).map(move |vm| (host, vm))).collect();
+                healthy.flat_map(|host| (1..=vms).map(move |vm| (host, vm))).collect();
             random.shuffle(&mut order);
             let mut order = order.into_iter();
             for (fault, share) in &self.vms {
@@ -118,7 +118,7 @@ impl Faults {
     }
 }
 
-/// Who has a fault.
+/// The hosts and VMs that have a fault.
 #[derive(Debug, Default)]
 pub(crate) struct Assignment {
     pub(crate) hosts: HashMap<u32, HostFault>,
@@ -213,8 +213,8 @@ impl fmt::Display for VmFault {
     }
 }
 
-/// `FAULT=SHARE` with commas between, where a share is a number or a percentage, and what belongs to a fault stands behind
-/// its share: `slow=5%:200ms`.
+/// A list of `FAULT=SHARE`, separated by commas. A share is a number or a percentage; the parameters of a fault follow its
+/// share: `slow=5%:200ms`.
 impl FromStr for Faults {
     type Err = FaultError;
 

@@ -1,4 +1,4 @@
-//! A fleet: one listening socket for all hosts, and what a test asks of it.
+//! A fleet: one listening socket for all hosts, and the API for tests.
 
 use std::fmt::Write as _;
 use std::io;
@@ -44,7 +44,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// A fleet on the addresses of this machine from 127.0.1.1 on.
+    /// Starts a fleet on the addresses from 127.0.1.1 on.
     ///
     /// # Errors
     /// The port is taken, or there are too many hosts or VMs.
@@ -52,7 +52,8 @@ impl Fleet {
         let mut fleet = Fleet::in_memory(options)?;
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
-        // Keeps others out already at the kernel, where it lets us. Each connection is checked as well.
+        // The kernel then refuses connections from other machines. Where it does not allow this, the check of each connection
+        // does it.
         #[cfg(target_os = "linux")]
         if let Err(error) = socket.bind_device(Some(b"lo")) {
             tracing::debug!(%error, "the listening socket is not bound to the loopback device");
@@ -68,7 +69,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// A fleet without addresses, which is reached by [`SimulatedHost::connect`] only: for tests in virtual time.
+    /// Creates a fleet without addresses, which is reached by [`SimulatedHost::connect`] only: for tests in virtual time.
     ///
     /// # Errors
     /// There are too many hosts or VMs.
@@ -99,7 +100,7 @@ impl Fleet {
         (1..=self.shared.options.hosts).filter_map(|number| self.host(number))
     }
 
-    /// The URI of a host, without making the host.
+    /// The URI of a host, without creating the host.
     fn uri(&self, number: u32) -> String {
         let refuses = self.shared.assignment.hosts.get(&number) == Some(&HostFault::Refused);
         let port = if refuses { self.refused_port } else { self.port };
@@ -162,7 +163,7 @@ impl<'a> SimulatedHost<'a> {
         let (ours, theirs) = tokio::io::duplex(PIPE);
         let host = self.host.clone();
         tokio::spawn(async move {
-            if !welcome(&host) {
+            if !admit(&host) {
                 return;
             }
             let (read, write) = tokio::io::split(theirs);
@@ -176,12 +177,12 @@ impl<'a> SimulatedHost<'a> {
         counts_of(self.host)
     }
 
-    /// The fault it has.
+    /// Its fault.
     pub fn fault(&self) -> Option<HostFault> {
         self.host.state().fault
     }
 
-    /// Gives it a fault in place of the one it has, or takes that away.
+    /// Replaces its fault, or removes it.
     pub fn set_fault(&self, fault: impl Into<Option<HostFault>>) {
         self.host.set_fault(fault.into());
     }
@@ -212,12 +213,12 @@ impl SimulatedVm<'_> {
         self.host.state().vms[self.index].counts.clone()
     }
 
-    /// The fault it has. Of one that is shut off: none.
+    /// Its fault. `None` for a VM that is shut off.
     pub fn fault(&self) -> Option<VmFault> {
         self.host.state().vms[self.index].fault
     }
 
-    /// Gives it a fault in place of the one it has, or takes that away: calls that hung are then carried out, and a VM that
+    /// Replaces its fault, or removes it: calls that hung are then executed, and a VM that
     /// was shut off is started.
     pub fn set_fault(&self, fault: impl Into<Option<VmFault>>) {
         calls::set_vm_fault(self.host, self.index, fault.into(), Instant::now());
@@ -242,8 +243,8 @@ fn number_of(address: SocketAddr) -> Option<u32> {
     }
 }
 
-/// Counts a connection; whether it is served.
-fn welcome(host: &Host) -> bool {
+/// Counts a connection. Returns whether it is served.
+fn admit(host: &Host) -> bool {
     let away = host.presence(Instant::now()) == Presence::Away;
     host.state().counts.connections += 1;
     !away
@@ -263,13 +264,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         if number == 0 {
             tokio::spawn(control::serve(stream, shared.clone()));
         } else if let Some(host) = shared.host(number) {
-            tokio::spawn(talk(stream, host.clone()));
+            tokio::spawn(serve_tcp(stream, host.clone()));
         }
     }
 }
 
-async fn talk(mut stream: TcpStream, host: Arc<Host>) {
-    let end = if welcome(&host) {
+async fn serve_tcp(mut stream: TcpStream, host: Arc<Host>) {
+    let end = if admit(&host) {
         let _faster = stream.set_nodelay(true);
         let (read, write) = stream.split();
         serve(&host, read, write).await
@@ -278,5 +279,23 @@ async fn talk(mut stream: TcpStream, host: Arc<Host>) {
     };
     if end == End::Reset {
         let _reset = stream.set_zero_linger();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_selects_the_host_and_others_are_refused() {
+        let number = |text: &str| number_of(SocketAddr::new(text.parse().unwrap(), 1));
+        for host in [1, 7, 300, MAX_HOSTS] {
+            assert_eq!(number(&address(host).to_string()), Some(host));
+            assert!(address(host).is_loopback());
+        }
+        assert_eq!((number("127.0.2.44"), number("127.0.0.1")), (Some(300), Some(0)));
+        for other in ["127.0.0.2", "10.0.1.7", "0.0.0.0", "::1"] {
+            assert_eq!(number(other), None, "{other}");
+        }
     }
 }

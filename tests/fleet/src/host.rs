@@ -26,7 +26,7 @@ pub(crate) enum Stop {
     Error(Refusal),
     /// It fails after this time.
     Late(Duration, Refusal),
-    /// It waits until a fault is taken away, and keeps a worker.
+    /// It waits until a fault is removed, and occupies a worker.
     Hangs,
     /// It waits for a worker.
     Waits,
@@ -48,22 +48,22 @@ pub(crate) struct Parked {
     pub(crate) has_worker: bool,
 }
 
-/// What a connection is told of by its host.
+/// A message from a host to the tasks of its connections.
 #[derive(Debug, Clone)]
 pub(crate) enum Signal {
     Event(Arc<Event>),
-    /// A fault was given or taken away.
+    /// A fault was set or removed.
     Look,
-    /// The fleet ends.
+    /// The fleet was dropped.
     End,
 }
 
-/// Whether a host takes part at a moment.
+/// How a host treats connections at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {
-    /// It does, until then at least.
+    /// It serves them, at least until this time.
     There(Option<Instant>),
-    /// It accepts, and answers nothing.
+    /// It accepts them and answers nothing.
     Dead,
     /// It resets connections.
     Away,
@@ -85,7 +85,7 @@ pub(crate) struct HostState {
     pub(crate) next_id: i32,
     pub(crate) fault: Option<HostFault>,
     pub(crate) random: Rng,
-    /// How far a host that flaps is into its first turn.
+    /// The phase of a flapping host at the start.
     offset: u64,
     links: HashMap<u64, UnboundedSender<Signal>>,
     next_link: u64,
@@ -115,7 +115,7 @@ impl Host {
         vm_fault: impl Fn(u32) -> Option<VmFault>,
         epoch: Instant,
     ) -> Self {
-        // Each host has a sequence of its own, so that its randomness does not depend on when it is first looked at.
+        // Each host has its own random sequence, so that the order in which hosts are created does not matter.
         let mut random = Rng::with_seed(options.seed ^ (u64::from(number) << 32));
         let uuid = uuid_of(&mut random, number, 0);
         let vms: Vec<Vm> = (1..=options.vms)
@@ -143,7 +143,7 @@ impl Host {
         self.state.lock()
     }
 
-    /// Takes a connection in. Its number, and what it is told of.
+    /// Registers a connection. Returns its number and its signals.
     pub(crate) fn enter(&self) -> (u64, UnboundedReceiver<Signal>) {
         let mut state = self.state();
         let link = state.next_link;
@@ -153,14 +153,15 @@ impl Host {
         (link, receiver)
     }
 
-    /// A connection has ended. Calls of it that wait are still carried out: their workers do not know.
+    /// Removes a connection that has ended. Its waiting calls are still executed later, as in libvirt, where the worker does not
+    /// notice that the client has left.
     pub(crate) fn leave(&self, link: u64, parked: Vec<Parked>) {
         let mut state = self.state();
         state.links.remove(&link);
         state.orphans.extend(parked);
     }
 
-    /// Whether it takes part now.
+    /// How it treats connections now.
     pub(crate) fn presence(&self, now: Instant) -> Presence {
         let state = self.state();
         match state.fault {
@@ -182,21 +183,21 @@ impl Host {
         }
     }
 
-    /// Gives the host a fault, or takes it away.
+    /// Sets the fault of the host, or removes it.
     pub(crate) fn set_fault(&self, fault: Option<HostFault>) {
         let mut state = self.state();
         state.fault = fault;
         state.tell(&Signal::Look);
     }
 
-    /// Tells all connections.
+    /// Sends a signal to all connections.
     pub(crate) fn tell(&self, signal: &Signal) {
         self.state().tell(signal);
     }
 }
 
 impl HostState {
-    /// Has those who have asked be told.
+    /// Sends events of a VM to all connections, which select what their clients registered for.
     pub(crate) fn emit(&mut self, index: usize, events: Vec<EventKind>) {
         let Some(vm) = self.vms.get(index) else { return };
         let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

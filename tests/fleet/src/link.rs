@@ -85,7 +85,7 @@ struct Link {
     /// Replies in `out`.
     unflushed: usize,
     presence: Presence,
-    /// When the client was last heard of, or pinged.
+    /// The time of the last message from the client, or of the last ping to it.
     heard: Instant,
     pings: u32,
 }
@@ -126,7 +126,7 @@ pub(crate) async fn serve(
         if let Some(due) = due
             && (due < timer.deadline() || timer.is_elapsed())
         {
-            // Else it wakes too early, which costs less than to set it anew for each message.
+            // A timer that fires too early costs less than setting it again for each message.
             timer.as_mut().reset(due);
         }
         let reads = link.reads();
@@ -168,7 +168,7 @@ pub(crate) async fn serve(
 }
 
 impl Link {
-    /// Messages that the client waits for, as libvirt counts them: from their arrival until their replies are written.
+    /// The number of calls in flight, as libvirt counts them: from their arrival until their replies are written.
     fn in_flight(&self) -> usize {
         self.late.len() + self.parked.len() + self.unflushed
     }
@@ -180,12 +180,12 @@ impl Link {
         }
     }
 
-    /// Whether the client has said goodbye, and has its answer.
+    /// Whether the client has closed its session and was sent the reply.
     fn is_done(&self) -> bool {
         self.session.is_closed && self.out.is_empty() && self.line.is_empty()
     }
 
-    /// Does what is due, and answers what has come.
+    /// Does what is due, and answers what was received.
     fn advance(&mut self, now: Instant) -> Result<(), End> {
         match self.presence {
             Presence::Away => return Err(End::Reset),
@@ -321,19 +321,19 @@ impl Link {
         Ok(())
     }
 
-    /// Tells of an event, as often as it was asked for.
+    /// Sends an event, once for each registration.
     fn event(&mut self, event: &Event) {
         let messages =
             self.session.registrations.iter().filter_map(|registration| registration.message(event));
         let messages: Vec<_> = messages.flatten().collect();
         let now = Instant::now();
         for (program, number, payload) in messages {
-            // Serial 1, as libvirt has it. Names are far too short for a message that is too long.
+            // Serial 1, as libvirt does. Names are far too short for a message that is too long.
             let _sent = self.send(message(program, number, 1), &payload, now);
         }
     }
 
-    /// Faults may have changed.
+    /// Handles a change of faults.
     fn look(&mut self, now: Instant) -> Result<(), End> {
         self.presence = self.host.presence(now);
         for parked in std::mem::take(&mut self.parked) {
@@ -343,7 +343,7 @@ impl Link {
         Ok(())
     }
 
-    /// Pings a client that is silent, and gives up on one that stays so.
+    /// Pings a silent client, and closes the connection if it stays silent.
     fn keep_alive(&mut self, now: Instant) -> Result<(), End> {
         let keepalive = self.host.options.keepalive;
         if !self.session.wants_pings || self.heard + keepalive.interval > now {

@@ -1,4 +1,4 @@
-//! `fleet`: a simulated fleet in a process of its own.
+//! `fleet`: a simulated fleet as a process.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -22,13 +22,13 @@ struct Arguments {
 enum Command {
     /// Start a fleet, and run it until Ctrl-C.
     Up(Up),
-    /// Print what a fleet that is up has executed, as JSON.
+    /// Print what a running fleet has executed, as JSON.
     Report {
         /// The fleet's port.
         #[arg(long)]
         port: u16,
     },
-    /// Give a host or a VM of a fleet that is up a fault.
+    /// Set the fault of a host or a VM of a running fleet.
     Fault {
         /// The fleet's port.
         #[arg(long)]
@@ -39,7 +39,7 @@ enum Command {
         /// `agent-absent`, `shut-off`.
         fault: String,
     },
-    /// Take a fault away. Calls that hung are then carried out.
+    /// Remove the fault of a host or a VM. Calls that hung are then executed.
     Heal {
         /// The fleet's port.
         #[arg(long)]
@@ -57,7 +57,7 @@ struct Up {
     /// Number of VMs of each host.
     #[arg(long, default_value_t = 2)]
     vms: u32,
-    /// The seed of everything that is random.
+    /// The seed of all randomness.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// The port; 0 lets the system choose one.
@@ -145,7 +145,7 @@ async fn serve(up: &Up) -> Result<(), String> {
     Ok(())
 }
 
-/// Asks a fleet that is up, and prints its answer.
+/// Sends a line to a running fleet, and prints the answer.
 fn ask(port: u16, line: &str) -> Result<(), String> {
     const TIME: Duration = Duration::from_secs(30);
     let answer = || -> io::Result<String> {
@@ -166,7 +166,7 @@ fn ask(port: u16, line: &str) -> Result<(), String> {
     }
 }
 
-/// Writes to stdout. Fails if it is closed, and then there is no one to tell.
+/// Writes to stdout. An error means that it was closed, and is ignored.
 fn say(text: &str) {
     let _closed = io::stdout().write_all(text.as_bytes());
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::event::EventKind;
 use crate::vm::{MEMORY_KIB, Vm, state};
 
-/// The version that QEMU tells.
+/// The reported version of QEMU.
 const VERSION: (u32, u32, u32) = (7, 2, 0);
 
 const COMMANDS: [&str; 18] = [
@@ -29,7 +29,7 @@ const COMMANDS: [&str; 18] = [
     "system_powerdown",
 ];
 
-/// What came of a command.
+/// The result of a command.
 pub(crate) struct Done {
     /// The reply, an error reply included: libvirt hands on either.
     pub(crate) reply: Value,

@@ -1,4 +1,4 @@
-//! What a fleet is made of: all numbers, with their defaults.
+//! The options of a fleet, with their defaults.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,38 +6,38 @@ use std::time::Duration;
 use crate::faults::Faults;
 use crate::guest::Programs;
 
-/// What a fleet is made of.
+/// The options of a fleet.
 #[derive(Debug, Clone)]
 pub struct FleetOptions {
     /// Number of hosts. Default: 1. At most [`MAX_HOSTS`].
     pub hosts: u32,
     /// Number of VMs of each host. Default: 1. At most [`MAX_VMS`].
     pub vms: u32,
-    /// The seed of everything that is random: UUIDs, which hosts and VMs have faults, and when. Default: 0.
+    /// The seed of all randomness: UUIDs, which hosts and VMs have faults, and when. Default: 0.
     pub seed: u64,
     /// The TCP port of all hosts. Default: 0, which lets the system choose one.
     pub port: u16,
-    /// The time from a call to its reply on the network: each message of a daemon arrives later by this. Default: none.
+    /// The round-trip time of the network: each message of a daemon is delayed by this. Default: none.
     /// Timers have steps of 1 ms.
     pub rtt: Duration,
     /// Faults by seed. Default: none.
     pub faults: Faults,
-    /// At so many calls in flight on one connection a daemon stops reading it, pings included. Default: 5, as libvirt.
+    /// The number of calls in flight at which a daemon stops reading a connection, pings included. Default: 5, as libvirt.
     pub max_client_requests: usize,
-    /// Workers of a daemon: each hung call keeps one, also when its client has left. Default: 20, as libvirt.
+    /// Workers of a daemon. Each hung call occupies one, also after its client has left. Default: 20, as libvirt.
     pub max_workers: usize,
     /// Further workers of a daemon, for calls that never wait for QEMU. Default: 5, as libvirt.
     pub priority_workers: usize,
     /// The pings of the daemons.
     pub keepalive: KeepaliveOptions,
-    /// What programs do in the guests, before the built-in ones are looked at. Default: nothing.
+    /// Programs in the guests. They come before the built-in ones. Default: none.
     pub programs: Option<Arc<Programs>>,
 }
 
-/// The most hosts: as many as there are addresses for them.
+/// The maximum number of hosts: the number of addresses.
 pub const MAX_HOSTS: u32 = 0x00fe_0000;
 
-/// The most VMs of a host: libvirt's limit for a listing.
+/// The maximum number of VMs of a host: libvirt's limit for a listing.
 pub const MAX_VMS: u32 = 16_384;
 
 impl Default for FleetOptions {

@@ -1,4 +1,4 @@
-//! What a daemon knows of one connection.
+//! The state of a client's session.
 
 use crate::event::Registration;
 
@@ -9,7 +9,7 @@ pub(crate) struct Session {
     pub(crate) is_read_only: bool,
     /// Whether the client has asked for keepalive.
     pub(crate) wants_pings: bool,
-    /// Whether the client has said goodbye.
+    /// Whether the client has closed its session.
     pub(crate) is_closed: bool,
     pub(crate) registrations: Vec<Registration>,
     pub(crate) next_callback: i32,

@@ -1,4 +1,4 @@
-//! What all parts of a fleet share: its options and its hosts.
+//! The state that all parts of a fleet share: its options and its hosts.
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,11 +10,11 @@ use crate::faults::{Assignment, HostFault, VmFault};
 use crate::host::Host;
 use crate::options::FleetOptions;
 
-/// What all parts of a fleet share.
+/// The state that all parts of a fleet share.
 pub(crate) struct Shared {
     pub(crate) options: Arc<FleetOptions>,
     pub(crate) assignment: Assignment,
-    /// Made when they are first looked at.
+    /// Created on first use.
     pub(crate) hosts: Vec<OnceLock<Arc<Host>>>,
     pub(crate) epoch: Instant,
 }
@@ -40,14 +40,14 @@ impl Shared {
         let made = self.hosts.iter().filter_map(OnceLock::get);
         let counts = made.map(|host| (host.name.clone(), counts_of(host)));
         let hosts = counts.filter(|(_, counts)| counts.connections > 0).collect();
-        let hurt = &self.assignment;
-        let of_hosts = hurt.hosts.iter().map(|(host, fault)| (format!("h{host}"), fault.to_string()));
+        let faults = &self.assignment;
+        let of_hosts = faults.hosts.iter().map(|(host, fault)| (format!("h{host}"), fault.to_string()));
         let of_vms =
-            hurt.vms.iter().map(|((host, vm), fault)| (format!("h{host}/vm{vm}"), fault.to_string()));
+            faults.vms.iter().map(|((host, vm), fault)| (format!("h{host}/vm{vm}"), fault.to_string()));
         Report { hosts, faults: of_hosts.chain(of_vms).collect() }
     }
 
-    /// Gives a host (`h7`) or a VM (`h7/vm1`) a fault, or takes it away.
+    /// Sets the fault of a host (`h7`) or a VM (`h7/vm1`), or removes it.
     pub(crate) fn set_fault(&self, target: &str, fault: Option<&str>) -> Result<(), String> {
         let unknown = || format!("there is no {target}");
         let number = |name: &str, prefix| name.strip_prefix(prefix)?.parse::<u32>().ok();

@@ -1,4 +1,4 @@
-//! One simulated VM: what libvirt knows of it, and what happens to it.
+//! One simulated VM: its definition, its state and the changes of its state.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ pub(crate) struct State {
     pub(crate) reason: i32,
 }
 
-/// What of a VM a hung call has taken.
+/// What a hung call occupies of a VM.
 #[derive(Debug, Default)]
 pub(crate) struct Occupied {
     /// Since when the monitor.
@@ -99,7 +99,7 @@ impl Vm {
         if self.is_active() { Ok(()) } else { Err(refusal::invalid_state("domain is not running")) }
     }
 
-    /// What runs in it. Made when it is first needed: most VMs of a large fleet are never looked into.
+    /// The guest. Created on first use: in a large fleet, most VMs never run a command.
     pub(crate) fn guest(&mut self) -> &mut Guest {
         self.guest.get_or_insert_default()
     }
@@ -115,13 +115,13 @@ impl Vm {
         Ok(vec![EventKind::RESUMED, EventKind::STARTED, EventKind::AGENT_CONNECTED])
     }
 
-    /// Ends it: at once, or in order.
+    /// Stops it: by an orderly shutdown, or at once.
     pub(crate) fn stop(&mut self, in_order: bool) -> Result<Vec<EventKind>, Refusal> {
         self.active()?;
         self.id = None;
         self.state = State { number: state::SHUT_OFF, reason: if in_order { 1 } else { 2 } };
         self.occupied = Occupied::default();
-        // Its QEMU is gone, and with it what hung.
+        // The QEMU process that hung has ended.
         self.fault = self.fault.filter(|fault| *fault != VmFault::Hung);
         if let Some(guest) = &mut self.guest {
             guest.stop();
@@ -158,7 +158,7 @@ impl Vm {
         Ok(vec![EventKind::monitor("STOP", ""), EventKind::SUSPENDED])
     }
 
-    /// Has its processors go on.
+    /// Resumes its processors.
     pub(crate) fn resume(&mut self) -> Result<Vec<EventKind>, Refusal> {
         self.active()?;
         if self.state.number != state::PAUSED {

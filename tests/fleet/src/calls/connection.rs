@@ -7,7 +7,7 @@ use crate::host::Outcome;
 use crate::vm::{MEMORY_KIB, VCPUS};
 use crate::xml;
 
-/// The version of libvirt and of QEMU that is told: 9.0.0 and 7.2.0.
+/// The reported versions of libvirt and QEMU: 9.0.0 and 7.2.0.
 const LIBVIRT: u64 = 9_000_000;
 const QEMU: u64 = 7_002_000;
 

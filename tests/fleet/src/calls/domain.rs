@@ -180,7 +180,7 @@ fn get_state(call: &mut Call<'_>) -> Outcome {
     reply(&(state.number, state.reason))
 }
 
-/// For how long a command has been waiting for QEMU. Not so the agent: libvirt does not tell.
+/// For how long a command has been waiting for QEMU. libvirt does not report commands that wait for the agent.
 fn control_info(call: &mut Call<'_>) -> Outcome {
     const OCCUPIED: u32 = 2;
     let (domain, _flags) = call.arguments::<(RemoteDomain, u32)>()?;

@@ -20,11 +20,11 @@ pub(super) const CALLS: &[Entry] = &[
 /// How long libvirt waits for another call on the same VM.
 const LOCK: Duration = Duration::from_secs(30);
 
-/// How long libvirt waits for an agent, where the caller does not say.
+/// How long libvirt waits for an agent by default.
 const AGENT: Duration = Duration::from_secs(5);
 
 impl Call<'_> {
-    /// Takes the monitor of a VM.
+    /// Occupies the monitor of a VM.
     ///
     /// # Errors
     /// QEMU hangs.
@@ -41,7 +41,7 @@ impl Call<'_> {
         Err(Stop::Hangs)
     }
 
-    /// Takes the agent of a VM.
+    /// Occupies the agent of a VM.
     ///
     /// # Errors
     /// The agent, or QEMU with it, does not answer.

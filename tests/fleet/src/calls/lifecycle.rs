@@ -24,7 +24,7 @@ pub(super) const CALLS: &[Entry] = &[
     Entry::new(procedure::DOMAIN_INJECT_NMI, inject_nmi).writes(),
 ];
 
-/// Arguments that begin with a domain, and have nothing else that matters here.
+/// Arguments that begin with a domain. The rest is ignored.
 trait Named: FromXdr {
     fn domain(self) -> RemoteDomain;
 }

@@ -30,7 +30,7 @@ struct Call<'a> {
     session: &'a mut Session,
     payload: &'a [u8],
     name: &'static str,
-    /// Whether it hung before, and so is what occupies a VM that still hangs.
+    /// Whether it hung before, and therefore is the call that occupies the VM.
     occupies: bool,
     now: Instant,
 }
@@ -42,9 +42,9 @@ type Handler = fn(&mut Call<'_>) -> Outcome;
 struct Entry {
     procedure: Procedure,
     handler: Handler,
-    /// Whether it never waits for QEMU, so that spare workers are there for it.
+    /// Whether it never waits for QEMU, so that the priority workers can execute it.
     is_quick: bool,
-    /// Whether it changes something, or reaches into a VM.
+    /// Whether it is forbidden on a read-only connection.
     writes: bool,
     /// Whether a host that cuts connections does so at this call.
     is_cut: bool,
@@ -133,7 +133,7 @@ impl Call<'_> {
         vm
     }
 
-    /// Carries out a change of a VM, counts it, and tells of what happened.
+    /// Changes a VM, counts the call and sends the events.
     fn change(
         &mut self,
         index: usize,

@@ -11,7 +11,7 @@ use crate::host::{Host, HostState, Outcome, Parked, Signal, Stop};
 use crate::refusal;
 use crate::session::Session;
 
-/// What came of a call.
+/// The result of a call.
 pub(crate) struct Answer {
     pub(crate) outcome: Outcome,
     /// How much longer the reply takes.
@@ -38,20 +38,20 @@ pub(crate) fn retry(host: &Host, session: &mut Session, parked: &Parked, now: In
     state.stuck -= usize::from(parked.has_worker);
     let answer = carry_out(host, &mut state, session, &parked.frame, parked.has_worker, now);
     if state.stuck < before && before >= host.options.max_workers {
-        // A worker is free, and may be waited for on another connection.
+        // A worker is free, and a call of another connection may wait for it.
         state.tell(&Signal::Look);
     }
     answer
 }
 
-/// Gives a VM a fault, or takes it away. Calls that hung are carried out.
+/// Sets the fault of a VM, or removes it. Calls that hung are executed.
 pub(crate) fn set_vm_fault(host: &Host, index: usize, fault: Option<VmFault>, now: Instant) {
     let mut state = host.state();
     let next_id = state.next_id;
     let Some(vm) = state.vms.get_mut(index) else { return };
     vm.occupied = Default::default();
     vm.fault = fault.filter(|fault| *fault != VmFault::ShutOff);
-    // Refused only where it is so already.
+    // An error means that the VM is in that state already.
     let events = match fault {
         Some(VmFault::ShutOff) => vm.stop(false).unwrap_or_default(),
         _ => vm.start(next_id, now).unwrap_or_default(),
@@ -61,7 +61,7 @@ pub(crate) fn set_vm_fault(host: &Host, index: usize, fault: Option<VmFault>, no
     wake(host, &mut state, now);
 }
 
-/// Has calls that wait be tried again.
+/// Retries calls that wait.
 pub(super) fn wake(host: &Host, state: &mut HostState, now: Instant) {
     for parked in std::mem::take(&mut state.orphans) {
         state.stuck -= usize::from(parked.has_worker);

@@ -35,7 +35,7 @@ impl Files {
         self.contents.get(path).map(Vec::as_slice)
     }
 
-    /// Puts a file there, in place of one of that name.
+    /// Creates a file, or replaces it.
     pub(super) fn put(&mut self, path: &str, content: Vec<u8>) {
         self.used += content.len();
         if let Some(old) = self.contents.insert(path.to_owned(), content) {
@@ -100,8 +100,8 @@ impl Files {
         Ok(())
     }
 
-    /// Moves a position: from the start (0), from where it is (1), from the end (2). Returns where it is then, and whether
-    /// that is the end.
+    /// Moves a position: from the start (0), from where it is (1), from the end (2). Returns the new
+    /// position, and whether it is at the end.
     pub(super) fn seek(&mut self, handle: i64, offset: i64, whence: i64) -> Result<(usize, bool)> {
         let open = self.open.get_mut(&handle).ok_or_else(|| unknown(handle))?;
         let length = self.contents.get(&open.path).map_or(0, Vec::len);

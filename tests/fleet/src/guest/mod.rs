@@ -15,10 +15,10 @@ use crate::counts::VmCounts;
 use files::Files;
 pub use programs::{Execution, Exit, Programs};
 
-/// The version that the agent tells.
+/// The reported version of the agent.
 const VERSION: &str = "9.0.0";
 
-/// The most processes whose end was not asked for.
+/// The maximum number of processes whose end was not reported.
 const PROCESSES: usize = 4_096;
 
 /// The commands of the agent.
@@ -68,7 +68,7 @@ pub(crate) struct Guest {
     frozen: bool,
 }
 
-/// The guest's surroundings, for one command.
+/// The environment of the guest, for one command.
 pub(crate) struct Surroundings<'a> {
     pub(crate) host: &'a str,
     pub(crate) vm: &'a str,
@@ -78,7 +78,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) programs: Option<&'a Programs>,
 }
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Reply {
     /// An answer.
@@ -214,7 +214,7 @@ impl Guest {
         Ok(json!({"pid": self.last_pid}))
     }
 
-    /// How a process has ended. When it was told, the agent forgets it.
+    /// How a process has ended. After the agent has reported the end, it forgets the process.
     fn exec_status(&mut self, pid: i64, now: Instant) -> Result<Value, Refused> {
         let invalid = || "Invalid parameter 'pid'".to_owned();
         let (_, ends) = self.processes.get(&pid).ok_or_else(invalid)?;
@@ -241,7 +241,7 @@ impl Guest {
     }
 }
 
-/// What the guest says of itself.
+/// Facts about the guest.
 fn facts(name: &str, surroundings: &Surroundings<'_>) -> Value {
     match name {
         "guest-get-host-name" => json!({"host-name": surroundings.vm}),

@@ -1,4 +1,4 @@
-//! What programs do in a simulated guest: a few that are built in, and those that a test adds.
+//! Programs of a simulated guest: a few built-in ones, and those that a test adds.
 
 use std::fmt;
 use std::time::Duration;
@@ -48,12 +48,12 @@ impl Exit {
 
 type Function = dyn Fn(&Execution<'_>) -> Option<Exit> + Send + Sync;
 
-/// What programs do in the guests of a fleet.
+/// Programs that a test adds to the guests of a fleet.
 pub struct Programs(Box<Function>);
 
 impl Programs {
-    /// Programs as a function: how this one ends, or none if it is not known there. It is called with a host locked, so
-    /// it must not block or ask the fleet.
+    /// Programs as a function from a program to its end; `None` means that there is no such program. The function is called
+    /// with the host locked: it must not block or use the fleet.
     pub fn new(function: impl Fn(&Execution<'_>) -> Option<Exit> + Send + Sync + 'static) -> Self {
         Programs(Box::new(function))
     }
@@ -69,7 +69,7 @@ impl fmt::Debug for Programs {
     }
 }
 
-/// Runs a program that is built in; none if there is no such.
+/// Runs a built-in program; `None` if there is no such program.
 pub(super) fn built_in(execution: &Execution<'_>, files: &Files) -> Option<Exit> {
     let Execution { path, args, .. } = *execution;
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
@@ -109,7 +109,7 @@ fn cat(paths: &[String], files: &Files) -> Exit {
     exit
 }
 
-/// What stands between the commands of a line.
+/// How a command is joined to the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Joint {
     Always,
@@ -148,7 +148,7 @@ fn shell(line: &str, execution: &Execution<'_>, files: &Files) -> Exit {
     whole
 }
 
-/// The commands of a line, as words; or the character that is not known.
+/// Splits a line into commands of words. The error is the unknown character.
 fn parse(line: &str) -> Result<Vec<(Joint, Vec<String>)>, char> {
     let mut commands = vec![(Joint::Always, Vec::new())];
     let mut word: Option<String> = None;

@@ -1,4 +1,4 @@
-//! What a well host answers.
+//! Answers of a healthy host.
 
 use std::time::Duration;
 
@@ -133,7 +133,7 @@ async fn programs_run_as_long_as_they_say_and_are_counted() {
     assert_eq!(status().await.unwrap(), json!({"exited": false}));
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(status().await.unwrap(), json!({"exited": true, "exitcode": 0, "out-data": "dm0x"}));
-    assert!(status().await.is_err(), "the agent forgets what it has told");
+    assert!(status().await.is_err(), "the agent forgets a process after it has reported its end");
     exec(&c, &vm, "nope").await.unwrap_err();
     let counts = fleet.host(1).unwrap().vm(1).unwrap().counts();
     assert_eq!((counts.programs.of("mine"), counts.programs.total()), (1, 1));

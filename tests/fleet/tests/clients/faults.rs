@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 use crate::bed::{connect, exec, fleet, try_connect, vm1};
 
 #[tokio::test(start_paused = true)]
-async fn a_hung_vm_answers_nothing_until_it_is_well_and_hurts_no_other() {
+async fn a_hung_vm_answers_after_its_fault_is_removed_and_does_not_affect_others() {
     let fleet = fleet(FleetOptions { vms: 2, ..FleetOptions::default() });
     let vm = fleet.host(1).unwrap().vm(1).unwrap();
     let c = connect(&fleet, 1).await;
@@ -22,7 +22,7 @@ async fn a_hung_vm_answers_nothing_until_it_is_well_and_hurts_no_other() {
     let other = async {
         tokio::time::sleep(Duration::from_secs(100)).await;
         exec(&c, &vms[1], "true").await.unwrap();
-        // What libvirt has in memory is told; further commands wait for the agent, and then fail.
+        // Calls that libvirt answers from memory work; further agent commands wait for the lock, and then fail.
         assert_eq!(c.domain_control_info(&vms[0]).await.unwrap().for_time, Duration::ZERO);
         let began = Instant::now();
         let second = exec(&c, &vms[0], "false").await.unwrap_err();
@@ -38,7 +38,7 @@ async fn a_hung_vm_answers_nothing_until_it_is_well_and_hurts_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_occupied_monitor_is_told_with_its_time() {
+async fn an_occupied_monitor_is_reported_with_its_time() {
     let fleet = fleet(FleetOptions::default());
     let c = connect(&fleet, 1).await;
     let vm = vm1(&c).await;
@@ -50,7 +50,7 @@ async fn an_occupied_monitor_is_told_with_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn agents_that_do_not_answer_are_told_from_those_that_are_not_there() {
+async fn silent_agents_and_absent_agents_have_different_errors() {
     let fleet = fleet(FleetOptions::default());
     let c = connect(&fleet, 1).await;
     let vm = vm1(&c).await;
@@ -69,7 +69,7 @@ async fn agents_that_do_not_answer_are_told_from_those_that_are_not_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_host_accepts_and_answers_when_it_is_well() {
+async fn a_dead_host_accepts_and_answers_after_its_fault_is_removed() {
     let faults = "dead=1".parse().unwrap();
     let fleet = fleet(FleetOptions { faults, ..FleetOptions::default() });
     let host = fleet.host(1).unwrap();
@@ -86,7 +86,7 @@ async fn a_dead_host_accepts_and_answers_when_it_is_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_host_takes_its_time_beside_others() {
+async fn calls_to_a_slow_host_overlap() {
     let faults = "slow=1:1s".parse().unwrap();
     let fleet = fleet(FleetOptions { faults, ..FleetOptions::default() });
     let c = connect(&fleet, 1).await;
@@ -98,7 +98,7 @@ async fn a_slow_host_takes_its_time_beside_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_flaps_is_there_and_away_in_turns() {
+async fn a_flapping_host_is_up_and_down_in_turns() {
     let faults = "flapping=1:3s/2s".parse().unwrap();
     let fleet = fleet(FleetOptions { faults, ..FleetOptions::default() });
     let (mut there, mut away) = (0, 0);
@@ -109,7 +109,7 @@ async fn a_host_that_flaps_is_there_and_away_in_turns() {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!((there + 5) / 10, 30, "{there} there, {away} away");
+    assert_eq!((there + 5) / 10, 30, "{there} up, {away} down");
     let connection = loop {
         match try_connect(&fleet, 1).await {
             Ok(connection) => break connection,

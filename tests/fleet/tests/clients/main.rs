@@ -1,4 +1,4 @@
-//! A fleet as its clients see it: atp-rpc in virtual time, and `virsh`, which knows best what a daemon answers.
+//! A fleet with its clients: atp-rpc in virtual time, and `virsh`, the reference for what a daemon answers.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
 mod bed;

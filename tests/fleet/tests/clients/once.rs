@@ -1,4 +1,4 @@
-//! What a client may believe: a program whose start was answered ran once, and one that is said not to have run did not.
+//! Exactly once: a program whose start was answered ran once, and a call that may not have run did not run.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::bed::{connect, exec, fleet, try_connect, vm1};
 
-/// What a client believes of its program.
+/// What a client knows about its program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Belief {
     Ran,
@@ -15,7 +15,7 @@ enum Belief {
     Unknown,
 }
 
-/// Starts a program on a VM, again for as long as it certainly did not run.
+/// Starts a program on a VM. Retries while the error says that it did not run.
 async fn start(fleet: &atp_fleet::Fleet, host: u32) -> Belief {
     for _ in 0..4 {
         tokio::time::sleep(Duration::from_millis(150)).await;
@@ -26,7 +26,7 @@ async fn start(fleet: &atp_fleet::Fleet, host: u32) -> Belief {
         match timeout(Duration::from_secs(3), exec(&connection, &vm, "true")).await {
             Ok(Ok(_)) => return Belief::Ran,
             Ok(Err(error)) if !error.may_have_run() => {}
-            // libvirt's errors of agents come before or after the command.
+            // libvirt's error does not say whether the agent executed the command.
             _ => return Belief::Unknown,
         }
     }
@@ -34,7 +34,7 @@ async fn start(fleet: &atp_fleet::Fleet, host: u32) -> Belief {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_program_runs_twice_or_is_believed_to_have_run_when_it_has_not() {
+async fn no_program_runs_twice_and_none_is_reported_that_did_not_run() {
     let mut seen = [0; 3];
     for seed in 0..100 {
         let faults = "refused=1,dead=1,slow=2:100ms,flapping=3:200ms/150ms,cutting=4:3,hung=2,agent-silent=1";
@@ -54,7 +54,7 @@ async fn no_program_runs_twice_or_is_believed_to_have_run_when_it_has_not() {
             assert!(is_true, "seed {seed}: {} of {host:?}, where {belief:?}", count);
             seen[belief as usize] += 1;
         }
-        // Well again, each runs what it is told.
+        // Without faults, each program runs.
         exec(&connect(&fleet, 1).await, &vm1(&connect(&fleet, 1).await).await, "false").await.unwrap();
     }
     assert!(seen.iter().all(|count| *count > 100), "the faults do not lead to every belief: {seen:?}");

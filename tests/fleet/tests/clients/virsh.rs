@@ -1,4 +1,4 @@
-//! `virsh`, libvirt's own client: the oracle for what a daemon answers.
+//! `virsh`, libvirt's own client: the reference for what a daemon answers.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use atp_fleet::{Fleet, FleetOptions};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// Far beyond what `virsh` takes here.
+/// Far longer than `virsh` takes.
 const LIMIT: Duration = Duration::from_secs(60);
 
 async fn virsh(uri: &str, arguments: &[&str]) -> Result<String, String> {
@@ -57,7 +57,7 @@ async fn virsh_sees_hosts_and_vms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn virsh_changes_vms_and_is_told_of_it() {
+async fn virsh_changes_vms_and_receives_events() {
     let fleet = Fleet::start(FleetOptions::default()).await.unwrap();
     let uri = &fleet.host(1).unwrap().uri();
     let watching = ["event", "vm1", "lifecycle", "--loop", "--timeout", "30"];
