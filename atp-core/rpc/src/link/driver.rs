@@ -6,11 +6,12 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
@@ -37,6 +38,9 @@ const BATCH: usize = 64;
 
 /// The most pongs that wait for a daemon that pings and does not read.
 const PONGS: u32 = 16;
+
+/// How long the daemon has to take note that the connection is closed.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// What ended the loop.
 type Ended = EndReason;
@@ -66,6 +70,8 @@ pub(super) struct Driver {
     calls: HashMap<(Program, u32), Pending>,
     streams: Streams,
     registrations: Registrations,
+    /// The driver was asked to open.
+    opened: bool,
     keepalive: Option<Watch>,
     /// The pings that are not answered yet, in order: each may give back the slot of a chunk before it.
     pings: VecDeque<Option<Slot>>,
@@ -84,6 +90,7 @@ impl Driver {
             calls: HashMap::new(),
             streams: Streams::default(),
             registrations: Registrations::default(),
+            opened: false,
             keepalive: None,
             pings: VecDeque::new(),
         }
@@ -97,7 +104,16 @@ impl Driver {
         state: watch::Sender<LinkState>,
         stderr: Option<Stderr>,
     ) {
-        let reason = self.drive(io, &mut commands, &state).await;
+        let reason = {
+            let mut io = pin!(io);
+            let reason = self.drive(io.as_mut(), &mut commands, &state).await;
+            if commands.is_closed() {
+                // Calls that are under way have no callers any more.
+                self.calls.clear();
+                let _late = timeout(LEAVE, self.leave(io)).await;
+            }
+            reason
+        };
         // The socket is closed by now, and a command behind it is ending.
         let said = match (&reason, stderr) {
             (EndReason::Closed, _) | (_, None) => String::new(),
@@ -121,13 +137,34 @@ impl Driver {
 
     async fn drive<S: AsyncRead + AsyncWrite>(
         &mut self,
-        io: S,
+        mut io: Pin<&mut S>,
         commands: &mut mpsc::UnboundedReceiver<Command>,
         state: &watch::Sender<LinkState>,
     ) -> Ended {
-        let mut io = pin!(io);
         let mut alarm = pin!(sleep_until(Instant::now()));
         poll_fn(|cx| self.poll(cx, io.as_mut(), commands, state, alarm.as_mut())).await
+    }
+
+    /// Tells the daemon that the connection is closed, and waits for it to close its side: a socket that ends without is an
+    /// error in the daemon's log. Returns at once where nothing was opened.
+    async fn leave<S: AsyncRead + AsyncWrite>(&mut self, mut io: Pin<&mut S>) {
+        if !self.opened {
+            return;
+        }
+        let serial = self.next_serial(procedure::CONNECT_CLOSE.program);
+        self.queue(procedure::CONNECT_CLOSE, Kind::Call, serial, Status::Ok, &[]);
+        let left = poll_fn(|cx| {
+            ready!(self.outbox.poll_send(cx, io.as_mut()))?;
+            loop {
+                self.inbox.clear();
+                self.inbox.reserve(READ_LEAST);
+                if ready!(poll_read_buf(io.as_mut(), cx, &mut self.inbox))? == 0 {
+                    return Poll::Ready(Ok::<_, std::io::Error>(()));
+                }
+            }
+        });
+        // An error is an end as well.
+        let _over = left.await;
     }
 
     /// Does everything that can be done without waiting. Polled by hand: this is the path of every call.
@@ -377,6 +414,7 @@ impl Driver {
         if answer.is_unwanted() {
             return;
         }
+        self.opened |= procedure == procedure::CONNECT_OPEN;
         if let Answer::Register { .. } = answer {
             self.registrations.pending += 1;
         }

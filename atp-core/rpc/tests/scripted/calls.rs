@@ -4,8 +4,9 @@ use std::time::Duration;
 use atp_rpc::frame::{FrameError, Header};
 use atp_rpc::numbers::{Kind, Status, code, procedure};
 use atp_rpc::{CallError, ConnectFailure, ConnectOptions, Connection, EndReason, EventId, EventItem, Stage};
+use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::daemon::{Daemon, connect, connect_with, open};
 
@@ -341,4 +342,24 @@ async fn a_daemon_that_loses_its_hypervisor_says_so() {
     let header = Header { kind: Kind::Message, ..Header::call(procedure::EVENT_CONNECTION_CLOSED, 1) };
     daemon.send(header, &[0, 0, 0, 2]).await;
     assert!(matches!(connection.closed().await.reason, EndReason::Notice { reason: 2 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_connection_takes_its_leave_and_does_not_wait_for_long() {
+    let (connection, mut daemon) = connect().await;
+    drop(connection);
+    let close = daemon.expect(procedure::CONNECT_CLOSE).await;
+    // The daemon closes its side when it has answered, and the link follows.
+    daemon.reply(&close, &()).await;
+    let dropped = Instant::now();
+    daemon.wire.get_mut().shutdown().await.unwrap();
+    assert!(daemon.wire.next().await.is_none());
+    assert_eq!(dropped.elapsed(), Duration::ZERO);
+
+    let (connection, mut daemon) = connect().await;
+    let dropped = Instant::now();
+    drop(connection);
+    daemon.expect(procedure::CONNECT_CLOSE).await;
+    assert!(daemon.wire.next().await.is_none());
+    assert_eq!(dropped.elapsed(), Duration::from_secs(1));
 }
