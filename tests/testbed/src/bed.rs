@@ -68,7 +68,7 @@ impl Builder {
         if !(1..=99).contains(&self.hosts) {
             return Err(Error::State(format!("a testbed has 1 to 99 hosts, not {}", self.hosts)));
         }
-        let is_root = cache::user_id()? == 0;
+        let is_root = cache::user_id() == 0;
         let mode = self.mode.unwrap_or(if is_root { Mode::Root } else { Mode::Rootless });
         if mode == Mode::Root && !is_root {
             return Err(Error::NeedsRoot { operation: "Mode::Root" });

@@ -4,7 +4,7 @@
 //! users keep it in `$XDG_CACHE_HOME/atp-testbed`.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -14,13 +14,13 @@ use crate::error::{Error, Result};
 pub(crate) const SYSTEM_CACHE: &str = "/var/cache/atp-testbed";
 
 /// The user id of this process.
-pub(crate) fn user_id() -> Result<u32> {
-    Ok(fs::metadata("/proc/self").map_err(Error::io("/proc/self"))?.uid())
+pub(crate) fn user_id() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 /// The cache folder of this user. Created if it does not exist.
 pub(crate) fn folder() -> Result<PathBuf> {
-    let folder = if user_id()? == 0 {
+    let folder = if user_id() == 0 {
         PathBuf::from(SYSTEM_CACHE)
     } else {
         let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, LogTail, Result};
-use crate::sys;
 
 /// The maximum time until killed processes are gone, on a busy machine.
 const KILL_DEADLINE: Duration = Duration::from_secs(60);
@@ -167,14 +168,17 @@ fn stat(pid: u32) -> Option<(char, u64)> {
 
 fn send(pid: u32, signal: Signal) -> Result<()> {
     let number = match signal {
-        Signal::Stop => libc::SIGSTOP,
-        Signal::Continue => libc::SIGCONT,
-        Signal::Kill => libc::SIGKILL,
+        Signal::Stop => rustix::process::Signal::STOP,
+        Signal::Continue => rustix::process::Signal::CONT,
+        Signal::Kill => rustix::process::Signal::KILL,
     };
-    match sys::kill(pid, number) {
+    let pid_of_one = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    match pid_of_one.map_or(Err(Errno::INVAL), |pid| kill_process(pid, number)) {
         // It ended by itself.
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-        result => result.map_err(Error::io(format!("sending {signal:?} to process {pid}"))),
+        Err(Errno::SRCH) => Ok(()),
+        result => {
+            result.map_err(|errno| Error::io(format!("sending {signal:?} to process {pid}"))(errno.into()))
+        }
     }
 }
 

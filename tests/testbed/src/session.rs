@@ -30,7 +30,7 @@ pub fn daemon(folder: &Path, config: &Path) -> Result<Command> {
     ] {
         command.env(name, folder.join(below));
     }
-    if runs_as_nobody()? {
+    if runs_as_nobody() {
         command.uid(NOBODY).gid(NOBODY);
     }
     Ok(command)
@@ -38,11 +38,11 @@ pub fn daemon(folder: &Path, config: &Path) -> Result<Command> {
 
 /// Makes the user who runs the daemon the owner of a folder and all its content.
 pub fn give_to_daemon_user(folder: &Path) -> Result<()> {
-    if runs_as_nobody()? { give_to_nobody(folder) } else { Ok(()) }
+    if runs_as_nobody() { give_to_nobody(folder) } else { Ok(()) }
 }
 
-fn runs_as_nobody() -> Result<bool> {
-    Ok(cache::user_id()? == 0)
+fn runs_as_nobody() -> bool {
+    cache::user_id() == 0
 }
 
 fn give_to_nobody(folder: &Path) -> Result<()> {

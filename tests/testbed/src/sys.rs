@@ -1,18 +1,4 @@
-//! Two C functions that the standard library does not provide.
-
-use std::io;
-
-/// Sends a signal to one process.
-pub(crate) fn kill(pid: u32, signal: libc::c_int) -> io::Result<()> {
-    let pid = libc::pid_t::try_from(pid).ok().filter(|pid| *pid > 0);
-    // 0 and negative numbers address groups of processes.
-    let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
-    // SAFETY: kill(2) takes two integers and accesses no memory of this process.
-    match unsafe { libc::kill(pid, signal) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
+//! A C function that the standard library does not provide.
 
 /// Registers a function to be called when this process exits: on return from `main` and by [`std::process::exit`],
 /// not when it is killed.

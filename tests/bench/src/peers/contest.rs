@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 use super::processes;
 use crate::median;
@@ -29,7 +30,8 @@ pub(super) struct Goal {
 pub(super) const AHEAD: Goal = Goal { rate: 1.0, cpu: None };
 
 /// The cost of doing the job once.
-pub(super) struct Round {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Round {
     pub(super) operations: usize,
     pub(super) wall: Duration,
     /// The CPU time of all processes involved.

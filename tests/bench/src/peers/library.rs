@@ -52,23 +52,13 @@ pub(super) enum Job {
     QueryRuns,
 }
 
-/// The cost of the calls.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Cost {
-    operations: usize,
-    wall: Duration,
-    cpu: Duration,
-    latencies: Vec<Duration>,
-}
-
 /// Lets a process make many calls. The cost of starting and connecting is not counted.
 pub(super) fn calls(work: &Work) -> Result<Round> {
-    let Cost { operations, wall, cpu, latencies } = child::ask(child::PEERS, work)?;
-    Ok(Round { operations, wall, cpu, latencies })
+    child::ask(child::PEERS, work)
 }
 
 /// Connects, makes the calls, and returns their cost.
-pub(crate) fn measure(work: Work) -> Result<Cost> {
+pub(crate) fn measure(work: Work) -> Result<Round> {
     match work.job {
         Job::BareHostname => bare_hostnames(&work),
         Job::RpcHostname => Runtime::new()?.block_on(rpc_hostnames(&work)),
@@ -107,7 +97,7 @@ async fn manager(work: &Work) -> Result<(TransportManager, Vec<String>)> {
     Ok((manager, ids))
 }
 
-fn bare_hostnames(work: &Work) -> Result<Cost> {
+fn bare_hostnames(work: &Work) -> Result<Round> {
     let open = |caller: usize| {
         let uri = work.uris.get(caller % work.uris.len()).context("no host")?;
         Ok(Connect::open(Some(uri))?)
@@ -123,11 +113,10 @@ fn bare_hostnames(work: &Work) -> Result<Cost> {
         };
         (0..work.calls / work.at_once).map(call).collect::<Result<Vec<_>>>()
     })?;
-    let latencies = latencies.concat();
-    Ok(Cost { operations: latencies.len(), wall: start.elapsed(), cpu: cpu_time() - cpu, latencies })
+    Ok(since(cpu, start, latencies.concat()))
 }
 
-async fn rpc_hostnames(work: &Work) -> Result<Cost> {
+async fn rpc_hostnames(work: &Work) -> Result<Round> {
     let mut connections = Vec::new();
     for uri in &work.uris {
         connections.push(Connection::open(uri, &ConnectOptions::default()).await?);
@@ -147,19 +136,20 @@ async fn rpc_hostnames(work: &Work) -> Result<Cost> {
                 Ok::<_, CallError>(latencies)
             });
         }
-        let mut latencies = Vec::new();
-        while let Some(of_one) = callers.join_next().await {
-            latencies.extend(of_one??);
-        }
-        Ok(latencies)
+        all(callers).await
     })
     .await
 }
 
-async fn timed(calls: impl Future<Output = Result<Vec<Duration>>>) -> Result<Cost> {
+async fn timed(calls: impl Future<Output = Result<Vec<Duration>>>) -> Result<Round> {
     let (cpu, start) = (cpu_time(), Instant::now());
     let latencies = calls.await?;
-    Ok(Cost { operations: latencies.len(), wall: start.elapsed(), cpu: cpu_time() - cpu, latencies })
+    Ok(since(cpu, start, latencies))
+}
+
+/// The cost of the calls made since then.
+fn since(cpu: Duration, start: Instant, latencies: Vec<Duration>) -> Round {
+    Round { operations: latencies.len(), wall: start.elapsed(), cpu: cpu_time() - cpu, latencies }
 }
 
 /// The ids of the hosts, once for each caller, with each caller's number among those of its host.
