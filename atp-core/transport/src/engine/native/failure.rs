@@ -77,8 +77,12 @@ pub(super) fn connect_error(uri: &LibvirtUri, error: atp_rpc::ConnectError) -> C
             _ if uri.socket.is_some() => new(ErrorKind::HostUnreachable, format!("{to}: {source}")),
             _ => new(ErrorKind::ConnectFailed, format!("{to}: {source}")),
         },
-        ConnectFailure::NoSocket { .. } => new(ErrorKind::ConnectionRefused, chain(&failure)),
-        ConnectFailure::TlsRefused { .. }
+        ConnectFailure::NoSocket { .. } | ConnectFailure::NoDaemon { .. } => {
+            new(ErrorKind::ConnectionRefused, chain(&failure))
+        }
+        // Another attempt meets the same certificates.
+        ConnectFailure::TlsCertificate(_)
+        | ConnectFailure::TlsRefused(_)
         | ConnectFailure::Mechanism { .. }
         | ConnectFailure::NoCredentials
         | ConnectFailure::Polkit(_)
@@ -144,6 +148,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use atp_rpc::CertificateFault;
+
     use super::*;
     use crate::domain::error_numbers::NO_DOMAIN;
 
@@ -192,6 +198,8 @@ mod tests {
             (&tcp, dial(io::ErrorKind::PermissionDenied), ErrorKind::AccessDenied),
             (&tcp, ConnectFailure::Resolve(io::Error::other("x")), ErrorKind::NameNotResolved),
             (&tcp, ConnectFailure::NoCredentials, ErrorKind::AuthFailed),
+            (&tcp, ConnectFailure::TlsCertificate(CertificateFault::Expired), ErrorKind::AuthFailed),
+            (&tcp, ConnectFailure::TlsRefused(CertificateFault::NotAllowed), ErrorKind::AuthFailed),
             (&tcp, ConnectFailure::Timeout(Duration::from_secs(1)), ErrorKind::ConnectTimeout),
             (&tcp, ConnectFailure::SpeaksTls, ErrorKind::ConnectFailed),
             (&ssh, said("root@h: Permission denied (publickey)."), ErrorKind::AuthFailed),
