@@ -68,7 +68,7 @@ fn tip(error: &clap::Error, args: &[OsString]) -> Option<String> {
                 let last = verb.get_arguments().find(|argument| argument.is_last_set())?;
                 Some((verb, last.get_value_names()?.join(" ")))
             })?;
-            Some(format!("write what is for the VMs after '--': atp {} SEL -- {rest}…", verb.get_name()))
+            Some(format!("write the words for the VMs after '--': atp {} SEL -- {rest}…", verb.get_name()))
         }
         _ => None,
     }

@@ -34,7 +34,8 @@ pub(crate) struct Batch {
 pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> {
     let Batch { selection, operation, dry_run: words, forms } = batch;
     let started = Instant::now();
-    let interrupts = Interrupts::listen().context("signals cannot be listened to").map_err(Failure::Bug)?;
+    let interrupts =
+        Interrupts::listen().context("signal handlers cannot be installed").map_err(Failure::Bug)?;
     let history = tokio::select! {
         history = journal::history(&operation, context) => history?,
         signal = interrupts.first() => return Err(Failure::Interrupted(signal)),

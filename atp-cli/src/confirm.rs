@@ -39,8 +39,9 @@ pub(crate) async fn confirm(plan: &Plan, context: &Context, interrupts: &Interru
         Consent::NotNeeded => Ok(()),
         Consent::Refuse => {
             let what = plan.operation.name();
-            let problem = format!("{what} of {} VMs needs consent; nothing was done", plan.targets.len());
-            Err(Problem::new(problem).hint("add --yes to go ahead, or --dry-run to see the targets").into())
+            let problem =
+                format!("{what} of {} VMs needs confirmation; nothing was done", plan.targets.len());
+            Err(Problem::new(problem).hint("add --yes to confirm, or --dry-run to see the targets").into())
         }
         Consent::Ask => ask(plan, interrupts).await,
     }

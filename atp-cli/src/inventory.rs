@@ -55,7 +55,7 @@ pub(crate) async fn known(settings: &Settings) -> Result<Vec<HostInfo>, Vec<Prob
 }
 
 /// Asks for the passwords of the selected hosts that a person has to type, and returns the settings with them.
-/// Nothing else may be written to the terminal meanwhile.
+/// Nothing else may be written to the terminal during the prompt.
 ///
 /// # Errors
 /// There is no terminal to ask on, or a signal came.
@@ -138,10 +138,10 @@ fn empty_inventory(settings: &Settings) -> Problem {
 fn no_hosts(settings: &Settings, error: &TransportError) -> Problem {
     let file = settings.own_file.as_ref();
     let file = file.map_or_else(|| "a file given by --config".to_owned(), |file| file.display().to_string());
-    Problem::new(format!("there is no host to work on: none is configured, and {LOCAL_URI} does not answer"))
+    Problem::new(format!("there is no host: none is configured, and {LOCAL_URI} does not answer"))
         .because(error)
         .hint(format!(
-            "any one of these helps:\n  \
+            "do one of the following:\n  \
              - name a host with --host ID=URI; to try it out: atp --host demo=test:///default vm list\n  \
              - add a host to {file}: atp host add ID URI\n  \
              - start this machine's libvirt daemon, which is then used as host {LOCAL_ID}"

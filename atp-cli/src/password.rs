@@ -20,7 +20,7 @@ pub(crate) async fn ask_if_wanted(host: &mut HostInfo, interrupts: &Interrupts) 
         return Ok(());
     }
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        let message = format!("the password of host {id} is to be asked for, and there is no terminal");
+        let message = format!("the password of host {id} needs a prompt, and there is no terminal");
         let hint = "use password_file or password_env in the host's auth section instead";
         return Err(Problem::new(message).hint(hint).into());
     }
@@ -52,7 +52,7 @@ pub(crate) async fn ask_if_wanted(host: &mut HostInfo, interrupts: &Interrupts) 
         Ok(Err(error)) => {
             return Err(Problem::new(format!("no password for host {id}")).because(&error).into());
         }
-        Err(_) => return Err(Problem::new("the password could not be asked for").into()),
+        Err(_) => return Err(Problem::new("the password prompt failed").into()),
     };
     credentials.password = Some(PasswordSource::Given(Password::new(password)));
     Ok(())

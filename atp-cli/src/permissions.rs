@@ -36,7 +36,7 @@ pub(crate) fn password_files(settings: &Settings) -> impl Iterator<Item = Findin
             Err(error) => Finding::problem(
                 "settings",
                 format!("{}: {error}", file.display()),
-                "correct password_file in the host's auth section, or make that file, with the password as its first line",
+                "correct password_file in the host's auth section, or create that file, with the password as its first line",
             ),
         }
     })
@@ -56,7 +56,7 @@ fn permissions(file: &Path, mode: u32, has_secrets: bool) -> Finding {
             format!("{name} holds a password and can be read by others (mode {:03o})", mode & 0o777);
         return Finding::problem("settings", message, format!("chmod go= {name}"));
     }
-    Finding::ok("settings", format!("{name} is good, and nobody else can change it"))
+    Finding::ok("settings", format!("{name} is valid, and no other user can change it"))
 }
 
 #[cfg(test)]

@@ -273,7 +273,7 @@ fn failure(name: &str, outcome: &Outcome) -> String {
     }
 }
 
-/// Waits for `work`, and shows a spinner meanwhile.
+/// Waits for `work`, and shows a spinner during the wait.
 ///
 /// Cancel safe if `work` is.
 pub(crate) async fn while_waiting<T>(

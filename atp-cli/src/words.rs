@@ -13,69 +13,65 @@ pub(crate) fn hint(hint: &Hint) -> String {
         Some("resume-vm") => "resume it first (`atp vm resume`)",
         Some("check-vm-state") => "check the VM's state (`atp vm info`)",
         Some("wait-for-monitor") => {
-            "another command holds the VM: wait for it, or look with `virsh domcontrol`; a VM that hangs can still be destroyed (`atp vm destroy`)"
+            "another command occupies the VM: wait until it ends, or check with `virsh domcontrol`; a VM that hangs can still be destroyed (`atp vm destroy`)"
         }
         Some("give-host-time") => {
-            "give more time (`--timeout`, `--deadline`); if that does not help, check whether the host is up and its daemon \
+            "allow more time (`--timeout`, `--deadline`); if that does not help, check whether the host is up and its daemon \
              hangs (systemctl status libvirtd)"
         }
-        Some("give-time") => "look at the VM's console, or give more time (`--timeout`)",
+        Some("give-time") => "look at the VM's console, or allow more time (`--timeout`)",
         Some("give-copy-time") => {
-            "give it more time (`--timeout`): it ends up to a second before its time is up, for what is open in the guest to \
-             be closed"
+            "allow more time (`--timeout`): it ends up to one second before its deadline, to close files in the guest"
         }
         Some("destroy-vm") => {
-            "the guest may ignore the request: look at its console, or pull the plug (`atp vm destroy`)"
+            "the guest may ignore the request: look at its console, or power it off (`atp vm destroy`)"
         }
         Some("reset-vm") => {
-            "the guest may ignore the request: look at its console, or press the reset button (`atp vm reset`)"
+            "the guest may ignore the request: look at its console, or reset it (`atp vm reset`)"
         }
-        Some("start-stopped-vm") => "start it (`atp vm start`), and look at its <on_reboot>",
-        Some("check-uptime") => "look at the guest (`atp exec SEL -- uptime -s`) before restarting it again",
+        Some("start-stopped-vm") => "start it (`atp vm start`), and check <on_reboot> in its definition",
+        Some("check-uptime") => {
+            "check the guest's uptime (`atp exec SEL -- uptime -s`) before restarting it again"
+        }
         Some("wait-for-agent") => {
             "wait for the guest to come up (`atp wait SEL --for agent`), or look at its console"
         }
         Some("copy-input") => {
-            "send less at once: standard input travels inside the command and grows by a third; copy more than that into a \
-             file in the guest (`atp cp`), and let the command read it there"
+            "send less input: it is sent inside the command, and encoding makes it a third longer; copy larger input to a file in the guest (`atp cp`), and read it from there"
         }
         Some("check-program") => {
-            "check in the guest what the reason names: the program, its path and that it may be executed; the folders of \
-             --cwd and --spool have to be there already"
+            "check in the guest what the reason names: the program, its path and its execute permission; the folders of --cwd and --spool must exist"
         }
         Some("no-shell") => {
-            "run programs by themselves, without --shell, --cwd and --spool (on Windows `-- powershell.exe -Command …`); files \
-             go there over the network, or with the agent's own commands (`atp qga SEL -- guest-file-open …`)"
+            "run programs directly, without --shell, --cwd and --spool (on Windows `-- powershell.exe -Command …`); copy files over the network, or with the agent's own commands (`atp qga SEL -- guest-file-open …`)"
         }
         Some("spool-output") => {
-            "let its output go through files in the guest (`--spool`), let it write to a file there, or print less"
+            "transfer its output through files in the guest (`--spool`), write it to a file there, or print less"
         }
         Some("check-process") => {
-            "the agent or the guest was restarted, or another client took the result: check in the guest what was done; if it \
-             prints much, let that go through files (`--spool`), for the agent keeps it in memory"
+            "the agent or the guest was restarted, or another client took the result: check in the guest what was done; transfer long output through files (`--spool`), because the agent keeps it in memory"
         }
         Some("agent-memory") => {
-            "the agent ended while the program ran: check in the guest what was done. An agent keeps all that a program \
-             prints in memory, and may be killed for it: let much output go through files (`--spool`)"
+            "the agent ended while the program ran: check in the guest what was done. An agent keeps all output of a program in memory, and may be killed because of it: transfer long output through files (`--spool`)"
         }
         Some("thaw") => {
-            "they may be frozen still: thaw them (`atp qga SEL -- guest-fsfreeze-thaw`), or reset the VM"
+            "they may still be frozen: thaw them (`atp qga SEL -- guest-fsfreeze-thaw`), or reset the VM"
         }
         Some("check-guest-file") => {
             "check the path, its permissions and the free space in the guest (`atp exec SEL -- df`)"
         }
         Some("check-guest-path") => "check the path in the guest (`atp exec SEL -- ls -l PATH`)",
         Some("check-guest-space") => "check permissions and free space in the guest (`atp exec SEL -- df`)",
-        Some("resume-run") => "go on from it with --resume, or choose another file for a new run",
-        Some("resume-run-later") => "make room on the disk, then go on from the journal with --resume",
-        Some("begin-run-anew") => "begin the run anew, with --journal in place of --resume",
-        Some("remove-journal") => "remove it, and begin the run anew with --journal",
+        Some("resume-run") => "continue from it with --resume, or choose another file for a new run",
+        Some("resume-run-later") => "free space on the disk, then continue from the journal with --resume",
+        Some("begin-run-anew") => "start the run again, with --journal instead of --resume",
+        Some("remove-journal") => "remove it, and start the run again with --journal",
         Some("name-journal") => "name the file that was given to --journal",
         Some("add-host") => "add a host to the configuration, or name one with --host ID=URI",
         Some("check-host-name") => {
             "check the spelling against `atp host list`, or add the host with --host ID=URI"
         }
-        Some("check-folder") => "check the folder given with -d, and the space there",
+        Some("check-folder") => "check the folder given with -d, and its free space",
         _ => return hint.to_string(),
     };
     words.to_owned()

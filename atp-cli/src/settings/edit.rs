@@ -148,13 +148,13 @@ impl SettingsFile {
             .hint("change it with an editor"));
         }
         self.replace(&text).map_err(|error| {
-            Problem::new(format!("{}: could not be written; it is as it was", self.path.display()))
+            Problem::new(format!("{}: could not be written; it is unchanged", self.path.display()))
                 .because(&error)
                 .hint("check the folder's permissions and free space")
         })?;
         let synced = File::open(&self.target).and_then(|file| sync_written(&file, &self.target));
         synced.map_err(|error| {
-            let text = format!("{}: was changed, and may be gone after a loss of power", self.path.display());
+            let text = format!("{}: was changed, but may be lost if the power fails", self.path.display());
             Problem::new(text).because(&error).hint("check the disk")
         })
     }

@@ -117,7 +117,7 @@ impl Entry {
 pub(crate) struct Settings {
     /// The form of the data on stdout.
     pub(crate) output: OutputFormat,
-    /// How a run goes about its targets.
+    /// The policy of a run.
     pub(crate) policy: Policy,
     /// When to use colours.
     pub(crate) color: ColorMode,
@@ -207,7 +207,7 @@ struct Top {
 }
 
 impl Top {
-    /// How a run goes about its targets. The values were checked before: what is no limit now is `none`.
+    /// The policy of a run. The values were checked before: what is no limit now is `none`.
     fn policy(&self) -> Policy {
         Policy {
             parallel: self.parallel,
@@ -224,7 +224,7 @@ impl Top {
 
 /// An error in values that were all checked before.
 fn unexpected(error: &ConfigError) -> Problem {
-    Problem::new("the settings cannot be put together").because(error)
+    Problem::new("the settings cannot be merged").because(error)
 }
 
 /// The keys of the command line, beside those of the fleet.
@@ -281,7 +281,7 @@ fn defaults() -> Result<Layer, ConfigError> {
     Ok(layer)
 }
 
-/// Where a problem is: the source, and the line of a file. As numbers, lines stand in their order.
+/// Where a problem is: the source, and the line of a file. Lines are compared as numbers.
 fn place(problem: &ConfigProblem) -> (String, usize) {
     let origin = problem.origin.as_deref().unwrap_or_default();
     match origin.rsplit_once(':').and_then(|(file, line)| Some((file, line.parse().ok()?))) {
@@ -316,7 +316,7 @@ fn flag_layers(flags: &GlobalArgs, problems: &mut Vec<Problem>) -> Vec<Layer> {
         if !seen.insert(host.id.as_str()) {
             problems.push(
                 Problem::new(format!("--host gives the host {} twice", host.id))
-                    .hint("give each host an id of its own"),
+                    .hint("give each host a different id"),
             );
         }
         hosts.set(&["hosts", host.id.as_str(), "uri"], "--host", host.uri.as_str());

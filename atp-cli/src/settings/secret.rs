@@ -1,13 +1,13 @@
 //! Passwords in URIs, taken out before anything is printed.
 
-/// What stands in a secret's place.
+/// The replacement for a secret.
 const MASK: &str = "***";
 
 /// Parameters of a URI whose values are secret.
 const SECRET_PARAMETERS: [&str; 6] = ["password", "passwd", "pass", "passphrase", "secret", "token"];
 
 /// The URI without its secrets: the password of the user and the values of parameters that are named as
-/// secrets. Works on whatever is given, also on what is no URI.
+/// secrets. Works on whatever is given, also on text that is not a URI.
 pub(crate) fn mask_uri(uri: &str) -> String {
     let start = uri.find("://").map_or(0, |at| at + 3);
     let (user, rest) = uri.split_at(user_end(uri, start).unwrap_or(start));

@@ -1,4 +1,4 @@
-//! Running the binary in surroundings of its own.
+//! Runs the binary in an isolated environment.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -22,7 +22,7 @@ const FOREIGN: [&str; 7] = [
     "XDG_CONFIG_HOME",
 ];
 
-/// A home folder of its own, with no configuration but what a test writes.
+/// A separate home folder, with only the configuration that a test writes.
 pub(crate) struct Home {
     folder: PathBuf,
 }
@@ -163,7 +163,7 @@ impl Run {
     }
 }
 
-/// Runs with the demo host, in a home of its own.
+/// Runs with the demo host, in a separate home folder.
 #[track_caller]
 pub(crate) fn demo(args: &[&str]) -> Run {
     Home::new().run(["--host", DEMO].iter().chain(args))

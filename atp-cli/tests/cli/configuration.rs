@@ -69,7 +69,7 @@ fn settings_take_effect() {
 }
 
 #[test]
-fn a_file_that_is_good_is_said_to_be() {
+fn a_valid_file_is_reported_as_valid() {
     let home = Home::new();
     let file = home.write("atp.toml", "[hosts.demo]\nuri = \"test:///default\"\n");
     let file = file.to_str().unwrap();
@@ -97,7 +97,7 @@ fn an_unknown_key_is_an_error_of_every_command() {
 }
 
 #[test]
-fn all_that_is_wrong_is_said_at_once() {
+fn all_problems_are_reported_at_once() {
     let home = Home::new();
     let file = home.write(
         "atp.toml",
@@ -174,7 +174,7 @@ fn a_check_warns_of_passwords_that_cannot_be_had_and_says_where_it_looked() {
 }
 
 #[test]
-fn problems_stand_in_the_order_of_the_lines() {
+fn problems_are_in_the_order_of_the_lines() {
     let home = Home::new();
     let file = home.write(
         "atp.toml",

@@ -103,7 +103,7 @@ fn a_host_that_never_answers_leaves_the_others_half_of_the_time_for_the_run() {
 }
 
 #[test]
-fn a_uri_that_is_none_is_told_before_any_work() {
+fn an_invalid_uri_is_an_error_before_any_work() {
     let home = Home::new();
     for uri in ["foo", "qemu+tcp:///system", "qemu+smoke://h/system", "qemu+ssh://me:hunter2@[/system"] {
         let run = home
@@ -137,7 +137,7 @@ fn the_test_driver_has_neither_monitor_nor_agent() {
 }
 
 #[test]
-fn an_input_file_that_is_missing_is_told_before_any_work() {
+fn a_missing_input_file_is_an_error_before_any_work() {
     demo(&["exec", "test", "--stdin", "/nonexistent", "--", "cat"])
         .exits(2)
         .without_data()
@@ -155,7 +155,7 @@ fn without_any_host_this_machine_s_daemon_is_used_or_asked_for() {
     if run.status.code() == Some(2) {
         let file = home.path("conf/atp/config.toml");
         run.without_data().says(&[
-            "no host to work on",
+            "there is no host",
             "qemu:///system",
             "--host demo=test:///default",
             &format!("add a host to {}: atp host add ID URI", file.display()),
@@ -164,7 +164,7 @@ fn without_any_host_this_machine_s_daemon_is_used_or_asked_for() {
 }
 
 #[test]
-fn a_system_that_gives_no_threads_is_told_of() {
+fn a_system_without_threads_is_an_error() {
     // The limit does not hold for root. Somebody else may not have the way to the binary, or the right to run it, but a
     // copy that is open.
     let limited = "install --mode=755 \"$0\" atp; exec 3<atp; \
@@ -191,7 +191,7 @@ fn an_inventory_that_is_empty_is_not_filled_by_guessing() {
 }
 
 #[test]
-fn a_listing_of_many_hosts_answers_at_the_deadline_with_those_that_live() {
+fn a_listing_of_many_hosts_ends_at_the_deadline_with_the_hosts_that_answer() {
     let home = Home::new();
     let listeners: Vec<_> = (0..10).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let silent = |(n, listener): (usize, &TcpListener)| {

@@ -33,7 +33,7 @@ fn it_begins_with_the_state_and_ends_after_its_time() {
 }
 
 #[test]
-fn a_host_that_is_down_is_told_of_and_not_waited_for() {
+fn a_host_that_is_down_is_reported_at_once() {
     let home = Home::new();
     let closed = "down=qemu+tcp://127.0.0.1:1/system";
     let run = home.run(["--host", closed, "--host", DEMO, "events", "--for", A_WHILE]).exits(1);
@@ -43,7 +43,7 @@ fn a_host_that_is_down_is_told_of_and_not_waited_for() {
 }
 
 #[test]
-fn a_host_that_does_not_answer_is_told_of_when_its_time_is_over() {
+fn a_host_that_does_not_answer_is_reported_after_its_timeout() {
     let home = Home::new();
     // Takes connections, and never says a word.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -54,7 +54,7 @@ fn a_host_that_does_not_answer_is_told_of_when_its_time_is_over() {
 }
 
 #[test]
-fn a_vm_that_is_not_there_is_said_to_be_missing() {
+fn a_missing_vm_is_reported() {
     let home = Home::new();
     let events =
         |selectors: &[&str]| home.run([&["--host", DEMO, "events", "--for", "60s"][..], selectors].concat());

@@ -99,7 +99,7 @@ fn junit_is_written_beside_any_form() {
 }
 
 #[test]
-fn a_junit_file_is_left_as_it_was_if_there_is_no_run() {
+fn a_junit_file_is_unchanged_if_there_is_no_run() {
     let home = Home::new();
     let host = home.host("h1", &["a", "b"]);
     let (file, journal) = (home.write("report.xml", "before"), home.write("run.journal", "begun"));

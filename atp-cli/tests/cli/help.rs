@@ -70,7 +70,7 @@ fn misuse_is_exit_2_with_nothing_on_stdout() {
 }
 
 #[test]
-fn negative_values_are_told_by_their_option() {
+fn negative_values_are_errors_that_name_their_option() {
     for (option, value) in [
         ("--timeout", "-5s"),
         ("--deadline", "-5s"),
@@ -87,12 +87,12 @@ fn negative_values_are_told_by_their_option() {
 }
 
 #[test]
-fn a_selector_that_is_none_is_told_by_position() {
+fn an_invalid_selector_is_an_error_with_a_position() {
     demo(&["vm", "list", "h1/web-["]).exits(2).without_data().says(&["character 8", "']'"]);
 }
 
 #[test]
-fn a_raw_command_that_is_none_is_told_before_any_work() {
+fn an_invalid_raw_command_is_an_error_before_any_work() {
     demo(&["qmp", "test", "--", "{\"execute\":\"x\"}"]).exits(2).without_data().says(&["hint:"]);
     demo(&["qga", "test", "--", "guest-ping", "novalue"]).exits(2).without_data().says(&["key=value"]);
 }

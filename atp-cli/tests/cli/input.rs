@@ -1,4 +1,4 @@
-//! `key`, `type`, `mouse`, `screenshot`: what can be told without a VM to do it to.
+//! `key`, `type`, `mouse`, `screenshot`: checks that need no VM.
 
 use crate::atp::{DEMO, Home};
 
@@ -43,7 +43,7 @@ fn a_dry_run_says_what_would_be_done() {
 }
 
 #[test]
-fn a_hypervisor_without_a_monitor_says_so() {
+fn a_hypervisor_without_a_monitor_is_an_error() {
     let home = Home::new();
     let run = home.run(["--host", DEMO, "-o", "json", "key", "test", "--", "a"]).exits(1);
     let outcome = &run.outcomes()[0];

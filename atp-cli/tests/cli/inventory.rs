@@ -99,8 +99,10 @@ fn what_cannot_be_used_is_not_written() {
             .exits(2)
             .says(&["--group", "a selector @NAME"]);
     }
-    let run =
-        home.run(["host", "add", "h", "qemu+ssh://me:hunter2@h/system"]).exits(2).says(&["holds a password"]);
+    let run = home
+        .run(["host", "add", "h", "qemu+ssh://me:hunter2@h/system"])
+        .exits(2)
+        .says(&["contains a password"]);
     assert!(!run.stderr.contains("hunter2"), "{run:#?}");
     home.run(["--config", "/proc/atp.toml", "host", "add", "demo", "test:///default"])
         .exits(2)

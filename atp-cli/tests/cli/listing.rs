@@ -32,14 +32,14 @@ fn listed(run: &Run) -> Vec<String> {
 #[test]
 fn an_exclusion_that_names_no_vm_is_warned_of() {
     let command = ["vm", "destroy", "*", "--exclude", "vm9", "--dry-run", "-q"];
-    let run = demo(&command).exits(0).says(&["warning: the exclusion 'vm9' leaves nothing out"]);
+    let run = demo(&command).exits(0).says(&["warning: the exclusion 'vm9' excludes nothing"]);
     assert!(run.stdout.contains("test"), "{run:#?}");
     let run = demo(&["vm", "list", "--exclude", "z*", "--exclude", "test"]).exits(4);
     assert!(!run.stderr.contains("warning"), "{run:#?}");
 }
 
 #[test]
-fn a_glob_on_hosts_that_matches_none_is_told_as_such() {
+fn a_host_glob_that_matches_none_is_an_error() {
     let run = demo(&["host", "check", "z*"]).exits(4).says(&["no host matches 'z*'", "atp host list"]);
     assert!(!run.stderr.contains("z*/"), "{run:#?}");
 }
@@ -163,7 +163,7 @@ fn five_hundred_names_never_fill_a_screen() {
 
 #[test]
 fn globs_that_match_nothing_are_exit_4() {
-    let filtered = "a filter by state, label or exclusion takes away";
+    let filtered = "a filter by state, label or exclusion excludes";
     for (args, text) in [
         (&["nosuch-*"][..], "nothing matches"),
         (&["--state", "paused"], filtered),

@@ -55,7 +55,7 @@ fn messages_can_be_json_lines() {
 }
 
 #[test]
-fn a_target_that_is_not_well_has_a_json_line_that_says_why() {
+fn a_failed_target_has_a_json_line_with_the_reason() {
     let records = |run: &Run| -> Vec<serde_json::Value> {
         run.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
@@ -79,7 +79,7 @@ fn a_target_that_is_not_well_has_a_json_line_that_says_why() {
 }
 
 #[test]
-fn a_command_line_that_cannot_be_read_is_told_in_json_too() {
+fn an_invalid_command_line_is_reported_in_json_too() {
     for args in [
         &["--log-format", "json", "vm", "list", "--bogus"][..],
         &["vm", "list", "--state", "foo", "--log-format=json"],
@@ -116,7 +116,7 @@ fn a_reader_that_left_changes_nothing() {
 }
 
 #[test]
-fn data_that_is_lost_is_told() {
+fn lost_data_is_reported() {
     let home = Home::new();
     let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
     for args in [&["vm", "list"][..], &["vm", "list", "-o", "json"], &["host", "list"], &["config", "show"]] {

@@ -22,7 +22,7 @@ fn on_a_terminal(home: &Home, line: &str) -> Run {
     command.env("ATP", env!("CARGO_BIN_EXE_atp")).env("TERM", "xterm").env_remove("CI");
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
-    // Held open: at its end the terminal would be told of one.
+    // Held open: closing it would end the terminal's input.
     let typed = child.stdin.take();
     let mut stdout = String::new();
     child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
@@ -32,7 +32,7 @@ fn on_a_terminal(home: &Home, line: &str) -> Run {
 }
 
 #[test]
-fn a_signal_ends_the_question_and_leaves_the_terminal_as_it_was() {
+fn a_signal_ends_the_prompt_and_restores_the_terminal() {
     let home = Home::new();
     let file = home.write("atp.toml", SETTINGS);
     for command in ["vm list", "doctor", "events"] {
@@ -54,7 +54,7 @@ fn a_signal_ends_the_question_and_leaves_the_terminal_as_it_was() {
 fn nothing_is_shown_over_the_question() {
     let home = Home::new();
     let file = home.write("atp.toml", SETTINGS);
-    // Long enough for whoever waits for hosts to be shown that.
+    // Long enough for the spinner of a wait for hosts to appear.
     let line = format!(
         "\"$ATP\" --config '{}' vm list </dev/tty & atp=$!; {UNTIL_ASKED}; sleep 1; kill -TERM $atp; wait $atp",
         file.display()
@@ -64,11 +64,11 @@ fn nothing_is_shown_over_the_question() {
 }
 
 #[test]
-fn without_a_terminal_nobody_is_asked() {
+fn without_a_terminal_there_is_no_prompt() {
     let home = Home::new();
     let file = home.write("atp.toml", SETTINGS);
     for command in [&["vm", "list"][..], &["doctor"], &["events"]] {
         let run = home.run(["--config", file.to_str().unwrap()].iter().chain(command)).exits(2);
-        run.says(&["the password of host h1 is to be asked for", "password_file"]);
+        run.says(&["the password of host h1 needs a prompt", "password_file"]);
     }
 }

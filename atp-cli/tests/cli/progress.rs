@@ -33,7 +33,7 @@ fn waiting_for_the_hosts_is_shown_too() {
 }
 
 #[test]
-fn nobody_else_has_a_bar() {
+fn without_a_terminal_there_is_no_bar() {
     let (_listener, host) = silent();
     let home = Home::new();
     let args = ["--host", &host, "host", "check", "--timeout", "1s"];

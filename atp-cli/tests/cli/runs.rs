@@ -28,11 +28,11 @@ fn brief(run: &Run) -> Vec<String> {
 const EXEC: [&str; 4] = ["exec", "h1/", "--", "true"];
 
 #[test]
-fn so_many_failures_end_the_run_with_exit_5() {
+fn too_many_failures_end_the_run_with_exit_5() {
     for most in ["2", "50%"] {
         let home = Home::new();
         let run = run(&home, &[&["--max-failures", most][..], &EXEC].concat()).exits(5);
-        let run = run.says(&["stopped early: 2 targets had failed", "2 failed, 2 skipped"]);
+        let run = run.says(&["stopped early: 2 targets failed", "2 failed, 2 skipped"]);
         let skipped = "skipped max-failures-reached 0";
         assert_eq!(brief(&run)[2..], [format!("c {skipped}"), format!("d {skipped}")]);
     }
@@ -168,9 +168,9 @@ fn where_the_report_cannot_be_written_no_journal_is_begun() {
 }
 
 #[test]
-fn a_folder_is_no_journal_to_go_on_from() {
+fn a_folder_cannot_be_resumed_as_a_journal() {
     let home = Home::new();
-    run(&home, &["--journal", ".", "vm", "list"]).exits(2).says(&["no regular file", "check the path"]);
+    run(&home, &["--journal", ".", "vm", "list"]).exits(2).says(&["not a regular file", "check the path"]);
 }
 
 #[test]
@@ -256,8 +256,6 @@ fn an_empty_file_can_become_a_journal() {
     let home = Home::new();
     let journal = home.write("run.journal", "");
     let journal = journal.to_str().unwrap();
-    run(&home, &["--resume", journal, "vm", "info", "h1/"])
-        .exits(2)
-        .says(&["is empty", "--journal in place"]);
+    run(&home, &["--resume", journal, "vm", "info", "h1/"]).exits(2).says(&["is empty", "--journal instead"]);
     run(&home, &["--journal", journal, "vm", "info", "h1/"]).exits(0);
 }

@@ -26,7 +26,7 @@ fn a_scenario_is_run_and_shown() {
 }
 
 #[test]
-fn what_is_wrong_with_a_file_is_told_with_its_place() {
+fn errors_of_a_file_have_a_position() {
     let home = Home::new();
     let file = home.write("wrong.yaml", &LOOK.replace("steps:", "stpes:"));
     let file = file.to_str().unwrap();

@@ -51,46 +51,41 @@ hints! {
     RESUME_VM = "resume-vm", "resume it first";
     CHECK_VM_STATE = "check-vm-state", "check the VM's state";
     WAIT_FOR_MONITOR = "wait-for-monitor",
-        "another command holds the VM: wait for it, or look with `virsh domcontrol`; a VM that hangs can still be destroyed";
+        "another command occupies the VM: wait until it ends, or check with `virsh domcontrol`; a VM that hangs can still be destroyed";
     GIVE_HOST_TIME = "give-host-time",
-        "give more time; if that does not help, check whether the host is up and its daemon hangs (systemctl status libvirtd)";
-    GIVE_TIME = "give-time", "look at the VM's console, or give more time";
+        "allow more time; if that does not help, check whether the host is up and its daemon hangs (systemctl status libvirtd)";
+    GIVE_TIME = "give-time", "look at the VM's console, or allow more time";
     GIVE_COPY_TIME = "give-copy-time",
-        "give it more time: it ends up to a second before its time is up, for what is open in the guest to be closed";
+        "allow more time: it ends up to one second before its deadline, to close files in the guest";
     DESTROY_VM = "destroy-vm", "the guest may ignore the request: look at its console, or destroy the VM";
     RESET_VM = "reset-vm", "the guest may ignore the request: look at its console, or reset the VM";
-    START_STOPPED_VM = "start-stopped-vm", "start it, and look at its <on_reboot>";
-    CHECK_UPTIME = "check-uptime", "look at the guest's uptime before restarting it again";
+    START_STOPPED_VM = "start-stopped-vm", "start it, and check <on_reboot> in its definition";
+    CHECK_UPTIME = "check-uptime", "check the guest's uptime before restarting it again";
     WAIT_FOR_AGENT = "wait-for-agent", "wait for the guest to come up, or look at its console";
     COPY_INPUT = "copy-input",
-        "send less at once: standard input travels inside the command and grows by a third; copy more than that into a file \
-         in the guest, and let the command read it there";
+        "send less input: it is sent inside the command, and encoding makes it a third longer; copy larger input to a file in the guest, and read it from there";
     CHECK_PROGRAM = "check-program",
-        "check in the guest what the reason names: the program, its path and that it may be executed; the working folder and \
-         the folder for output have to be there already";
+        "check in the guest what the reason names: the program, its path and its execute permission; the working folder and the folder for output must exist";
     NO_SHELL = "no-shell",
-        "run programs by themselves, without a shell, a working folder and output by files (on Windows `powershell.exe \
-         -Command …`); files go there over the network, or with the agent's own commands (`guest-file-open`)";
+        "run programs directly, without a shell, a working folder and output through files (on Windows `powershell.exe -Command …`); copy files over the network, or with the agent's own commands (`guest-file-open`)";
     SPOOL_OUTPUT = "spool-output",
-        "let its output go through files in the guest, let it write to a file there, or print less";
+        "transfer its output through files in the guest, write it to a file there, or print less";
     CHECK_PROCESS = "check-process",
-        "the agent or the guest was restarted, or another client took the result: check in the guest what was done; if it \
-         prints much, let that go through files in the guest, for the agent keeps it in memory";
+        "the agent or the guest was restarted, or another client took the result: check in the guest what was done; transfer long output through files in the guest, because the agent keeps it in memory";
     AGENT_MEMORY = "agent-memory",
-        "the agent ended while the program ran: check in the guest what was done. An agent keeps all that a program prints in \
-         memory, and may be killed for it: let much output go through files in the guest";
-    THAW = "thaw", "they may be frozen still: thaw them (`guest-fsfreeze-thaw`), or reset the VM";
+        "the agent ended while the program ran: check in the guest what was done. An agent keeps all output of a program in memory, and may be killed because of it: transfer long output through files in the guest";
+    THAW = "thaw", "they may still be frozen: thaw them (`guest-fsfreeze-thaw`), or reset the VM";
     CHECK_GUEST_FILE = "check-guest-file", "check the path, its permissions and the free space in the guest";
     CHECK_GUEST_PATH = "check-guest-path", "check the path in the guest";
     CHECK_GUEST_SPACE = "check-guest-space", "check permissions and free space in the guest";
     RESUME_RUN = "resume-run", "resume the run from it, or choose another file for a new run";
-    RESUME_RUN_LATER = "resume-run-later", "make room on the disk, then resume the run from the journal";
+    RESUME_RUN_LATER = "resume-run-later", "free space on the disk, then resume the run from the journal";
     BEGIN_RUN_ANEW = "begin-run-anew", "begin the run anew";
-    REMOVE_JOURNAL = "remove-journal", "remove it, and begin the run anew";
+    REMOVE_JOURNAL = "remove-journal", "remove it, and start the run again";
     NAME_JOURNAL = "name-journal", "name the file that the journal was written to";
     ADD_HOST = "add-host", "add a host to the configuration";
     CHECK_HOST_NAME = "check-host-name", "check the spelling against the inventory, or add the host";
-    CHECK_FOLDER = "check-folder", "check the folder, and the space there";
+    CHECK_FOLDER = "check-folder", "check the folder, and its free space";
 }
 
 impl Hint {
@@ -178,7 +173,7 @@ mod tests {
     fn a_hint_is_read_back_with_and_without_an_id() {
         for (hint, json) in [
             (Hint::START_VM, r#"{"id":"start-vm","text":"start it first"}"#),
-            (Hint::plain("give each host an id of its own"), r#""give each host an id of its own""#),
+            (Hint::plain("give each host a different id"), r#""give each host a different id""#),
         ] {
             assert_eq!(serde_json::to_string(&hint).unwrap(), json);
             assert_eq!(serde_json::from_str::<Hint>(json).unwrap(), hint);

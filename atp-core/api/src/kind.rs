@@ -268,7 +268,7 @@ impl ErrorKind {
         match self {
             ErrorKind::UnknownHost => Hint::CHECK_HOST_ID,
             ErrorKind::UnknownGroup => Hint::CHECK_GROUP,
-            ErrorKind::DuplicateHost => Hint::plain("give each host an id of its own"),
+            ErrorKind::DuplicateHost => Hint::plain("give each host a different id"),
             ErrorKind::InvalidHostId => Hint::plain("use letters, digits, '.', '_' and '-' only"),
             ErrorKind::InvalidUri => Hint::plain(
                 "a libvirt URI looks like qemu+tcp://HOST/system, qemu+ssh://USER@HOST/system or qemu:///system",
@@ -278,13 +278,13 @@ impl ErrorKind {
                 Hint::plain("check the spelling, DNS and /etc/hosts, or use an IP address")
             }
             ErrorKind::ConnectionRefused => {
-                Hint::plain("check that what the URI leads to runs and listens there")
+                Hint::plain("check that the daemon of the URI runs and listens there")
             }
             ErrorKind::HostUnreachable => {
-                Hint::plain("check that the host is up, the route to it and the firewalls between")
+                Hint::plain("check that the host is up, the route to it, and the firewalls")
             }
             ErrorKind::ConnectTimeout => Hint::plain(
-                "the port answers and the daemon does not: check whether it is hung or stopped (systemctl status libvirtd)",
+                "the port accepts connections and the daemon does not answer: check whether it is hung or stopped (systemctl status libvirtd)",
             ),
             ErrorKind::AuthFailed => Hint::plain(
                 "check the user, the password and where it is read from (the host's `auth`), or the certificates, and the daemon's auth_* settings",
@@ -296,7 +296,7 @@ impl ErrorKind {
                 "raise max_connections_per_host or max_uses_per_connection, or run fewer targets at once",
             ),
             ErrorKind::CallTimeout => Hint::plain(
-                "the daemon or the VM does not answer: check the VM with `virsh domcontrol`, or give more time",
+                "the daemon or the VM does not answer: check the VM with `virsh domcontrol`, or allow more time",
             ),
             ErrorKind::StuckCalls => Hint::plain(
                 "earlier calls to this host never returned: find the hung VMs (`virsh domcontrol`), destroy or resume them",
@@ -310,11 +310,9 @@ impl ErrorKind {
             ErrorKind::CircuitOpen => Hint::plain(
                 "the host keeps failing, see the cause; it is probed from time to time and used again once it answers",
             ),
-            ErrorKind::RateLimited => {
-                Hint::plain("give the work more time, do less at once, or raise the limit")
-            }
+            ErrorKind::RateLimited => Hint::plain("allow more time, do less at once, or raise the limit"),
             ErrorKind::CallRefused => {
-                Hint::plain("this program was set up to refuse such calls: see the reason")
+                Hint::plain("this program is configured to refuse such calls: see the reason")
             }
             ErrorKind::Closed => Hint::plain("the host was removed while work for it was waiting"),
             ErrorKind::Panicked => Hint::plain("this is a bug in the code that was run on the host"),
@@ -339,13 +337,13 @@ impl ErrorKind {
                 Hint::plain("another client's agent command to this VM is under way; wait for it")
             }
             ErrorKind::ChannelInUse => Hint::plain(
-                "another program has the channel open: wait for it or end it, or take the channel from it (`ChannelOptions::force`)",
+                "another program has the channel open: wait until it closes the channel, or take the channel over (`ChannelOptions::force`)",
             ),
             ErrorKind::NoScreen => Hint::plain(
-                "give the domain a graphics device (<video>) and restart the VM; its serial console may tell as much",
+                "give the domain a graphics device (<video>) and restart the VM; or use its serial console",
             ),
             ErrorKind::AccessDenied => {
-                Hint::plain("ask for the right in the daemon's access control (polkit)")
+                Hint::plain("request the permission in the daemon's access control (polkit)")
             }
             ErrorKind::NotSupported => Hint::plain("this driver or version has no such operation"),
             ErrorKind::LibvirtError => Hint::plain("read the daemon's log on the host"),

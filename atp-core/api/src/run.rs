@@ -136,11 +136,9 @@ impl fmt::Display for StopReason {
             StopReason::Requested => f.write_str("the run was stopped before"),
             StopReason::Aborted => f.write_str("the run was aborted before"),
             StopReason::DeadlinePassed => f.write_str("the time for the whole run was used up"),
-            StopReason::MaxFailures { failures: 1 } => {
-                f.write_str("the run was to end with its first failure")
-            }
+            StopReason::MaxFailures { failures: 1 } => f.write_str("the run ends after its first failure"),
             StopReason::MaxFailures { failures } => {
-                write!(f, "{failures} targets had failed, with which the run was to end")
+                write!(f, "{failures} targets failed, which is the limit of the run")
             }
             StopReason::CanaryFailed => f.write_str("a target of the first batch failed"),
             StopReason::JournalFailed { error } => f.write_str(&error.message),

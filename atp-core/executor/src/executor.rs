@@ -160,7 +160,7 @@ impl Executor {
         join_all(hosts.into_iter().map(ask)).await.into_iter().collect()
     }
 
-    /// Carries out a plan. The run continues by itself and reports by its events.
+    /// Carries out a plan. The run continues in the background and reports by its events.
     ///
     /// Must be called within a tokio runtime.
     pub fn run(&self, plan: Plan, control: &RunControl) -> Run {
@@ -203,7 +203,7 @@ fn listing_budget(policy: &Policy) -> Duration {
 
 fn given_up(id: &HostId, after: Duration) -> OutcomeError {
     let kind = ErrorKind::CallTimeout;
-    OutcomeError::new(kind, format!("host {id}: not listed after {after:?}, given up on"))
+    OutcomeError::new(kind, format!("host {id}: not listed after {after:?}; abandoned"))
         .with_hint(kind.hint())
         .retryable()
 }

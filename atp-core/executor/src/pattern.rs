@@ -127,7 +127,7 @@ fn names_numbers(tokens: &[Token]) -> bool {
     })
 }
 
-/// How many names the tokens stand for, at most 2^64 - 1; none if that has no end.
+/// The number of names that the tokens spell out, at most 2^64 - 1; none if it is unlimited.
 fn count(tokens: &[Token]) -> Option<u64> {
     tokens.iter().try_fold(1_u64, |names, token| {
         let of_token = match token {
@@ -146,7 +146,7 @@ fn in_all(ranges: &[NumberRange]) -> u64 {
     ranges.iter().fold(0, |sum, range| sum.saturating_add(range.count()))
 }
 
-/// The names that the tokens stand for, which were counted before.
+/// The names that the tokens spell out, which were counted before.
 fn expand(tokens: &[Token]) -> Vec<String> {
     let mut names = vec![String::new()];
     for token in tokens {
@@ -192,7 +192,7 @@ fn push_regex(tokens: &[Token], regex: &mut String) {
     }
 }
 
-/// Appends a character so that it stands for itself, inside a class or outside.
+/// Appends a character as a literal, inside a class or outside.
 fn push_escaped(regex: &mut String, c: char) {
     regex.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
 }
@@ -264,7 +264,7 @@ impl Parser {
         self.next().ok_or_else(|| PatternError::new(at, r"a character after '\'"))
     }
 
-    /// What stands in the braces whose `{` was just read.
+    /// The content of the braces whose `{` was just read.
     fn braces(&mut self, depth: usize) -> Result<Token, PatternError> {
         let open = self.at - 1;
         if depth > MAX_DEPTH {
@@ -301,7 +301,7 @@ impl Parser {
         }
     }
 
-    /// What stands in the brackets whose `[` was just read.
+    /// The content of the brackets whose `[` was just read.
     fn brackets(&mut self) -> Result<Token, PatternError> {
         let open = self.at - 1;
         let is_negated = matches!(self.peek(), Some('!' | '^'));

@@ -108,7 +108,7 @@ pub enum Notice {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Doubt {
-    /// A host could not be asked which machine it runs on.
+    /// A host could not be asked for the UUID of its machine.
     NotAsked {
         /// The host.
         host: HostId,
@@ -137,13 +137,13 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Notice::SameDaemon { host, alias, vms } => {
-                write!(f, "{alias} is the same host as {host}: VMs selected under both are taken once: {vms}")
+                write!(f, "{alias} is the same host as {host}: VMs selected under both are processed once: {vms}")
             }
             Notice::PerhapsSameDaemon { host, other, vms, doubt } => {
                 write!(f, "{other} may be the same host as {host}, and is treated as another: ")?;
                 match doubt {
                     Doubt::NotAsked { host, error } => {
-                        write!(f, "{host} could not be asked which machine it runs on: {error}")?;
+                        write!(f, "{host} could not be asked for the UUID of its machine: {error}")?;
                     }
                     Doubt::HostNames { hostname, other } => write!(
                         f,
@@ -155,17 +155,17 @@ impl fmt::Display for Notice {
                          {host} and {state_there} under {other}"
                     )?,
                 }
-                write!(f, "; VMs selected under both are targets under both: {vms}")
+                write!(f, "; VMs selected under both are processed under both: {vms}")
             }
             Notice::NoneLeft { vms: 1 } => f.write_str(
-                "the selectors match 1 VM, which a filter by state, label or exclusion takes away",
+                "the selectors match 1 VM, which a filter by state, label or exclusion excludes",
             ),
             Notice::NoneLeft { vms } => write!(
                 f,
-                "the selectors match {vms} VMs, and the filters by state, label or exclusion leave none of them"
+                "the selectors match {vms} VMs, and the filters by state, label or exclusion exclude all of them"
             ),
             Notice::NothingExcluded { selector } => {
-                write!(f, "the exclusion '{selector}' leaves nothing out: there is no VM of that name")
+                write!(f, "the exclusion '{selector}' excludes nothing: there is no VM with this name")
             }
             Notice::RanElsewhere { vm, host, ran_on } => {
                 let vm = Printable(vm);
@@ -179,7 +179,7 @@ impl fmt::Display for Notice {
                 let vm = Printable(vm);
                 write!(
                     f,
-                    "{host}/{vm} was on {from} in the journal's run, which did nothing to it: it is to do on {host}"
+                    "{host}/{vm} was on {from} in the journal's run, which did nothing to it: it is still to do on {host}"
                 )
             }
             &Notice::Resumed { done, to_do, not_repeated, not_found, new } => {
@@ -279,7 +279,7 @@ impl fmt::Display for Plan {
 #[non_exhaustive]
 pub enum PlanError {
     /// There is no host at all.
-    #[error("there are no hosts to work on")]
+    #[error("there are no hosts to use")]
     NoHosts,
     /// A selector names a host that is not registered.
     #[error("selector {selector:?} names the host {host:?}, which is not in the inventory (hosts: {known})")]

@@ -245,7 +245,7 @@ mod tests {
                 "VM \"y\" is not there under a and shut off under b",
             ),
             (daemon(7, "box", &[(1, "z", Some(4))]), "under a and running with the id 4 as \"z\" under b"),
-            (Err("no answer".to_owned()), "b could not be asked which machine it runs on: no answer"),
+            (Err("no answer".to_owned()), "b could not be asked for the UUID of its machine: no answer"),
         ] {
             for (a, b) in [(one.clone(), other.clone()), (other.clone(), one.clone())] {
                 let (kept, notices) = merged(a, b);
@@ -256,7 +256,7 @@ mod tests {
                     text.starts_with("b may be the same host as a, and is treated as another: "),
                     "{text}"
                 );
-                assert!(text.ends_with("; VMs selected under both are targets under both: 1"), "{text}");
+                assert!(text.ends_with("; VMs selected under both are processed under both: 1"), "{text}");
             }
             let text = merged(one.clone(), other).1[0].to_string();
             assert!(text.contains(why), "{text} does not say {why}");

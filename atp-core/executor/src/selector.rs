@@ -54,7 +54,7 @@ pub struct SelectorError {
     pub input: String,
     /// The character with the error, counted from 1.
     pub position: usize,
-    /// What should stand there.
+    /// What is expected there.
     pub expected: String,
 }
 

@@ -69,7 +69,7 @@ fn errors_say_where_and_what() {
             "name: n\ntargets: x\nstate: off\nsteps:\n  - wait: agent\n".into(),
             3,
             8,
-            "none of any, running",
+            "not one of any, running",
             "",
         ),
         (
@@ -77,7 +77,7 @@ fn errors_say_where_and_what() {
             2,
             13,
             "cannot be named",
-            "of its own",
+            "properties of every VM",
         ),
         (
             "name: n\ntargets: ${vms}\nsteps: [{wait: agent}]\n".into(),
@@ -88,23 +88,23 @@ fn errors_say_where_and_what() {
         ),
         ("name: [\n".into(), 1, 7, "unclosed bracket", ""),
         (steps("  - exce: true"), 4, 5, "no key \"exce\"", "\"exec\""),
-        (steps("  - name: x"), 4, 5, "has to do something", "exec, qmp"),
-        (steps("  - exec: a\n    qmp: b"), 5, 10, "a second: qmp", "of its own"),
+        (steps("  - name: x"), 4, 5, "a step needs an action", "exec, qmp"),
+        (steps("  - exec: a\n    qmp: b"), 5, 10, "a second one: qmp", "a separate step"),
         (steps("  - exec: echo ${krenel}\n  - exec: x"), 4, 11, "no variable \"krenel\"", "known here"),
         (steps("  - exec: echo ${host\n"), 4, 11, "not closed", ""),
         (steps("  - exec: {comand: x}"), 4, 12, "no key \"comand\"", "\"command\""),
         (steps("  - exec: [a, [b]]"), 4, 15, "expected text, not a list", ""),
         (steps("  - exec: x\n    timeout: 30"), 5, 14, "a time such as 30s", ""),
         (steps("  - exec: x\n    capture: 1a"), 5, 14, "cannot be named", ""),
-        (steps("  - wait: agent\n    capture: x"), 5, 14, "yields nothing", ""),
-        (steps("  - vm: explode"), 4, 9, "\"explode\" is none of start", "known here"),
-        (steps("  - vm: {action: shutdwon}"), 4, 18, "none of start", "\"shutdown\""),
+        (steps("  - wait: agent\n    capture: x"), 5, 14, "no result to capture", ""),
+        (steps("  - vm: explode"), 4, 9, "\"explode\" is not one of start", "known here"),
+        (steps("  - vm: {action: shutdwon}"), 4, 18, "not one of start", "\"shutdown\""),
         (steps("  - vm: {action: start, wait: maybe}"), 4, 31, "true or false", ""),
-        (steps("  - wait: {}"), 4, 11, "for one thing", ""),
-        (steps("  - wait: boot"), 4, 11, "none of agent", "state: STATE"),
-        (steps("  - assert: {}"), 4, 13, "expect something", ""),
-        (steps("  - assert: {exit_code: 0}"), 4, 5, "of an exec step just before", ""),
-        (steps("  - assert: {stdout: x}"), 4, 5, "no step before", ""),
+        (steps("  - wait: {}"), 4, 11, "one condition", ""),
+        (steps("  - wait: boot"), 4, 11, "not one of agent", "state: STATE"),
+        (steps("  - assert: {}"), 4, 13, "needs a condition", ""),
+        (steps("  - assert: {exit_code: 0}"), 4, 5, "need an exec step directly before", ""),
+        (steps("  - assert: {stdout: x}"), 4, 5, "no previous step", ""),
         (
             steps("  - exec: x\n  - assert: {stdout: '('}"),
             5,
@@ -247,7 +247,7 @@ async fn steps_follow_one_another_and_a_teardown_them() {
 }
 
 #[tokio::test]
-async fn a_step_that_fails_is_the_last_and_the_teardown_is_carried_out_all_the_same() {
+async fn after_a_failed_step_only_the_teardown_is_carried_out() {
     let text = with_steps(
         "  - vm: suspend\n  - {name: judge, assert: {state: running}}\n  - vm: destroy\n\
          teardown:\n  - exec: true\n  - vm: resume",
@@ -274,7 +274,7 @@ async fn a_wait_ends_with_its_own_time() {
 }
 
 #[tokio::test]
-async fn asked_to_stop_it_goes_on_to_the_teardown() {
+async fn a_stopped_run_continues_with_the_teardown() {
     let text = with_steps(
         "  - {wait: {state: paused}, timeout: 60s}\n  - vm: destroy\nteardown:\n  - {name: after, vm: info}\n  \
          - {name: still up, wait: {state: running}}",
@@ -308,7 +308,7 @@ async fn aborted_it_says_how_far_it_was_and_that_there_was_no_teardown() {
 }
 
 #[tokio::test]
-async fn a_variable_that_was_not_captured_is_told_by_the_step_that_needs_it() {
+async fn a_variable_that_was_not_captured_fails_the_step_that_needs_it() {
     let text = with_steps("  - exec: fails\n    capture: x\nteardown:\n  - exec: echo ${x}");
     let outcome = run(&text).await;
     let undone = &report(&outcome).teardown[0];

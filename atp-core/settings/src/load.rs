@@ -131,7 +131,7 @@ pub fn load(sources: &Sources, schema: &Schema, problems: &mut Vec<ConfigProblem
     let layers: Vec<_> = layers.into_iter().map(|layer| schema.check(layer, problems)).collect();
     let merged = Config::builder().add_source(sources.defaults.clone()).add_source(layers.clone()).build();
     let merged = merged.unwrap_or_else(|error| {
-        problems.push(ConfigProblem::new("", None, format!("the settings cannot be put together: {error}")));
+        problems.push(ConfigProblem::new("", None, format!("the settings cannot be merged: {error}")));
         Config::default()
     });
     Loaded { layers, merged, files }

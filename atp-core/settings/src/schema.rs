@@ -17,7 +17,7 @@ const LIKENESS: f64 = 0.5;
 const VARIABLE_LIKENESS: f64 = 0.75;
 
 /// What can be tried with a value that cannot be used.
-pub const CORRECT_IT: &str = "correct the value, or take the setting out to use its default";
+pub const CORRECT_IT: &str = "correct the value, or remove the setting to use its default";
 
 /// A part of the tree of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,7 +170,7 @@ impl Check<'_> {
             }
             (schema, ValueKind::Table(table)) => Some(self.section(schema, table).into()),
             _ => {
-                self.unusable(value, "a section with keys of its own");
+                self.unusable(value, "a section with further keys");
                 None
             }
         }
@@ -186,7 +186,7 @@ impl Check<'_> {
     fn set_twice(&mut self, name: &str, value: &Value) {
         let (key, origin) = (key_text(&self.path), value.origin().map(str::to_owned));
         let problem = format!("`{key}` is the former name of `{name}`, which is set too");
-        self.problems.push(ConfigProblem::new(key, origin, problem).hint("take the former name out"));
+        self.problems.push(ConfigProblem::new(key, origin, problem).hint("remove the former name"));
     }
 
     fn unknown(&mut self, value: &Value) {

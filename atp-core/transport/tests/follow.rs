@@ -157,7 +157,7 @@ async fn a_program_s_own_settings_in_the_same_file_are_known_and_checked() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_saved_does_not_take_its_hosts_away_and_one_that_is_gone_does() {
+async fn saving_a_file_keeps_its_hosts_and_deleting_it_removes_them() {
     let folder = Folder::new("several");
     let (one, two) = (folder.file("one.toml"), folder.file("two.toml"));
     fs::write(&one, ONE).unwrap();

@@ -14,7 +14,7 @@ use crate::outcome::Outcome;
 /// The interval between checks whether a process has ended.
 const POLL: Duration = Duration::from_millis(5);
 
-/// Text that a user must never see: a panic, a backtrace, or a line that the C library printed by itself.
+/// Text that a user must never see: a panic, a backtrace, or a line that the C library printed itself.
 const NEVER: [&str; 5] = ["panicked at", "internal error", "stack backtrace", "RUST_BACKTRACE", "libvirt: "];
 
 /// A running `atp`. It is killed at its deadline and when this is dropped.
@@ -145,7 +145,7 @@ impl Drop for Running {
     }
 }
 
-/// An `atp` that has ended by itself.
+/// An `atp` that has exited.
 #[derive(Debug)]
 pub struct Run {
     code: Option<i32>,

@@ -9,7 +9,7 @@ use tokio::runtime;
 /// The interval between checks of a condition.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Runs async work of a test on a runtime of its own, which ends with it.
+/// Runs async work of a test on a separate runtime, which ends with it.
 ///
 /// Fails the test if the work takes longer than `limit`. This only keeps a test from hanging: a test of promises
 /// about time checks them itself.

@@ -385,7 +385,7 @@ fn a_copy_without_local_disk_space_leaves_nothing_behind() {
     assert_eq!(run.exits_with(1).brief(), ["h1/vm1 failed none local-file-error"]);
     let error = run.outcome("h1/vm1").error.unwrap();
     assert!(error.causes.iter().any(|cause| cause.contains("No space left")), "{error:?}");
-    assert!(error.hint.is_some_and(|hint| hint.contains("free space here")));
+    assert!(error.hint.is_some_and(|hint| hint.contains("free space on this machine")));
     assert_eq!(fs::read_dir(&small).unwrap().count(), 0);
     bed.run(&["exec", "h1/vm1", "--", "rm", "/tmp/large"]).exits_with(0);
 }

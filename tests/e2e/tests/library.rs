@@ -1,4 +1,4 @@
-//! The library on real hosts: parallel work, and work that fails by itself.
+//! The library on real hosts: parallel work, and work that fails independently.
 
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn work_on_several_hosts_runs_in_parallel() {
     let bed = bed();
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
-        // A barrier of all three: sequential work would wait for ever.
+        // A barrier of all three: sequential work would never end.
         let meeting = Arc::new(tokio::sync::Barrier::new(3));
         let results = manager
             .execute_on_hosts_with(&IDS, in_seconds(60), move |connection| {

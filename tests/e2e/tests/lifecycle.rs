@@ -96,7 +96,7 @@ impl Interceptor for Asked {
 }
 
 #[test]
-fn a_restart_whose_event_is_lost_is_seen_all_the_same() {
+fn a_restart_whose_event_is_lost_is_detected() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
     let guest = host.guest("vm1").unwrap();
@@ -150,7 +150,7 @@ fn several_vms_are_not_stopped_without_consent() {
         let run = bed.atp(&["vm", verb, "*/vm1"]).run();
         run.exits_with(2);
         assert_eq!(run.stdout(), "");
-        assert!(run.stderr.contains("3 VMs needs consent; nothing was done"), "{}", run.stderr);
+        assert!(run.stderr.contains("3 VMs needs confirmation; nothing was done"), "{}", run.stderr);
         assert!(run.stderr.contains("--yes"), "{}", run.stderr);
     }
     assert!(bed.guests().iter().all(|guest| guest.state().unwrap() == "running"));

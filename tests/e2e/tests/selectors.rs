@@ -101,7 +101,7 @@ fn two_ids_of_one_daemon_are_noticed_and_each_vm_is_taken_once() {
     let run = bed.run(&["--host", &alias, "exec", "another/", "h1/", "h2/vm1", "--", "true"]);
     run.exits_with(0);
     assert_eq!(run.brief(), ["another/vm1 ok done", "another/vm2 ok done", "h2/vm1 ok done"]);
-    let notice = "h1 is the same host as another: VMs selected under both are taken once: 2";
+    let notice = "h1 is the same host as another: VMs selected under both are processed once: 2";
     assert!(run.stderr.contains(notice), "{}", run.stderr);
     // With only one of the ids there is nothing to notice.
     let run = bed.run(&["--host", &alias, "exec", "h1/", "--", "true"]);
@@ -133,7 +133,6 @@ fn machines_that_share_a_uuid_are_two_hosts_and_their_vms_two_targets() {
     assert_eq!(run.brief(), ["h1/mvm unchanged none", "h2/mvm ok done"]);
     assert_eq!(guest.state().unwrap(), "shut off");
     let notice = "h2 may be the same host as h1, and is treated as another: the UUIDs of their machines are the same, but \
-                  their host names are not (\"h1.atp.test\", \"h2.atp.test\"); VMs selected under both are targets under \
-                  both: 1";
+                  their host names are not (\"h1.atp.test\", \"h2.atp.test\"); VMs selected under both are processed under both: 1";
     assert!(run.stderr.contains(notice), "{}", run.stderr);
 }

@@ -210,7 +210,7 @@ pub(crate) fn rpc_link(bytes: &[u8]) {
     });
 }
 
-/// Plays a daemon that lets everyone in, and answers the calls that come then as it is told.
+/// Simulates a daemon that accepts everyone, and answers calls with the given replies.
 async fn serve(io: DuplexStream, answer: impl Fn(&Header) -> Vec<Frame>) {
     serve_until(io, answer, |_| false).await;
 }

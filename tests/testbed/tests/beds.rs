@@ -24,7 +24,7 @@ fn starting() -> RwLockReadGuard<'static, ()> {
 }
 
 /// While this is held, no other start is under way.
-fn nobody_starts() -> RwLockWriteGuard<'static, ()> {
+fn no_bed_starts() -> RwLockWriteGuard<'static, ()> {
     STARTS.write().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -108,11 +108,11 @@ impl Run {
 #[test]
 fn the_bed_of_a_killed_process_is_removed() {
     let mut run = Run::start();
-    let nobody_starts = nobody_starts();
+    let no_bed_starts = no_bed_starts();
     run.signal("KILL");
     run.process.wait().unwrap();
     assert!(traces(run.number, &run.folder).len() > 4, "it was not removed");
-    drop(nobody_starts);
+    drop(no_bed_starts);
 
     Testbed::remove_stale().unwrap();
     assert_eq!(traces(run.number, &run.folder), [""; 0]);

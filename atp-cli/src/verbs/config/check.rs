@@ -75,7 +75,7 @@ impl Verb for CheckArgs {
 fn unset_variable(host: &HostInfo) -> Option<String> {
     match host.credentials.as_ref()?.password.as_ref()? {
         PasswordSource::Environment(name) if std::env::var_os(name).is_none() => Some(format!(
-            "the password of the host {} is to be in the variable {name}, which is not set",
+            "the password of the host {} should be in the variable {name}, which is not set",
             host.id
         )),
         _ => None,

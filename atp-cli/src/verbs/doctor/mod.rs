@@ -56,7 +56,7 @@ impl Verb for DoctorArgs {
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let started = Instant::now();
         let interrupts =
-            Interrupts::listen().context("signals cannot be listened to").map_err(Failure::Bug)?;
+            Interrupts::listen().context("signal handlers cannot be installed").map_err(Failure::Bug)?;
         let policy = context.settings.policy.clone();
         let hosts = if self.hosts.is_empty() { Selection::all() } else { Selection::hosts(self.hosts) };
         let settings = inventory::with_passwords(&hosts, &context.settings, &interrupts).await?;
@@ -128,14 +128,14 @@ fn about_inventory(notice: &Notice) -> Option<Outcome> {
     let finding = match notice {
         Notice::SameDaemon { host, alias, .. } => Finding::problem(
             CHECK,
-            format!("{host} and {alias} reach the same daemon: its VMs are worked on as {host}'s"),
+            format!("{host} and {alias} reach the same daemon: its VMs are processed as those of {host}"),
             "keep one of the ids, and remove the other from the inventory",
         ),
         Notice::PerhapsSameDaemon { doubt, .. } => {
             let hint = match doubt {
                 Doubt::NotAsked { .. } => "run it again when both hosts answer",
                 _ => {
-                    "if they are two machines, give each a host_uuid of its own in libvirtd.conf or virtqemud.conf; if they \
+                    "if they are two machines, give each a different host_uuid in libvirtd.conf or virtqemud.conf; if they \
                      are one, remove one of the ids from the inventory"
                 }
             };

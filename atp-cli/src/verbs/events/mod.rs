@@ -79,7 +79,7 @@ impl Verb for EventsArgs {
             return Err(problem.hint("use -o jsonl: one JSON object per line").into());
         }
         let interrupts =
-            Interrupts::listen().context("signals cannot be listened to").map_err(Failure::Bug)?;
+            Interrupts::listen().context("signal handlers cannot be installed").map_err(Failure::Bug)?;
         let all = if self.selectors.is_empty() { Selection::all() } else { Selection::of(self.selectors) };
         let selection = Selection { exclude: self.exclude, labels: self.labels, ..all };
         let options = WatchOptions { monitor_events: self.qemu, ..WatchOptions::default() };

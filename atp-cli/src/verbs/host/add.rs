@@ -66,7 +66,7 @@ impl Verb for AddArgs {
         let AddArgs { id, uri, groups, labels } = self;
         if mask_uri(&uri) != uri {
             return Err(Problem::new(format!(
-                "the URI {} holds a password; nothing was done",
+                "the URI {} contains a password; nothing was done",
                 mask_uri(&uri)
             ))
             .hint(

@@ -56,7 +56,7 @@ pub(super) fn report(
             let text = match (op, status) {
                 (_, Status::Unchanged) => format!("host {id} is already in {file}\n"),
                 ("host-add", Status::Skipped) => format!("dry run: host {id} would be added to {file}\n"),
-                ("host-add", _) => format!("host {id} added to {file}; `atp host check {id}` tries it\n"),
+                ("host-add", _) => format!("host {id} added to {file}; `atp host check {id}` checks it\n"),
                 (_, Status::Skipped) => format!("dry run: host {id} would be removed from {file}\n"),
                 _ => format!("host {} removed from {file}\n", target_name(Some(id), None)),
             };

@@ -201,7 +201,7 @@ fn identities<'a>(target: &'a Target, notices: &'a [Notice]) -> impl Iterator<It
 fn ran_elsewhere(target: &Target, op: &'static str, ran_on: &HostId) -> Outcome {
     let message = format!("a VM of this UUID ran on {ran_on} in the journal's run; it is not repeated here");
     let error = OutcomeError::new(ErrorKind::RanElsewhere, message)
-        .with_hint("if it is a copy, and not the same VM, run the command for it by itself");
+        .with_hint("if it is a copy, and not the same VM, run the command for this VM only");
     Completion::failed(Status::Skipped, Effect::None, error).into_outcome(
         target.clone(),
         op,

@@ -163,15 +163,15 @@ impl JournalError {
             JournalError::Empty { .. } => Hint::BEGIN_RUN_ANEW,
             JournalError::Torn { .. } => Hint::REMOVE_JOURNAL,
             JournalError::Damaged { .. } => Hint::plain(
-                "look at the VMs for what was done, and run the command for the others with a new journal",
+                "check on the VMs what was done, and run the command for the others with a new journal",
             ),
             JournalError::Invalid { .. } => Hint::NAME_JOURNAL,
             JournalError::Incomparable { .. } => Hint::plain(
                 "resume it with the version that wrote it, or begin a new run for what is left to do",
             ),
-            JournalError::OtherOperation { .. } => Hint::plain(
-                "resume with the very command that the journal was begun with, or begin a new one",
-            ),
+            JournalError::OtherOperation { .. } => {
+                Hint::plain("resume with the same command that started the journal, or start a new journal")
+            }
         }
     }
 }
@@ -301,14 +301,14 @@ fn make(path: &Path, name: &str) -> Result<File, JournalError> {
     // A folder or a device cannot be resumed from.
     let exists = || match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => {
-            cannot("made", name, io::Error::other("there is something of that name that is no regular file"))
+            cannot("made", name, io::Error::other("the path exists and is not a regular file"))
         }
         _ => JournalError::Exists { path: name.to_owned() },
     };
     let options = || OpenOptions::new().append(true).mode(0o600).clone();
     let made = options().create_new(true).open(path);
     let file = match made {
-        // Opening something that is not a regular file may block for ever.
+        // Opening something that is not a regular file may block without limit.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_empty(fs::metadata(path)) => {
             options().open(path)
         }
@@ -341,7 +341,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, JournalError> {
     tokio::task::spawn_blocking(work)
         .await
-        .unwrap_or_else(|_| Err(failed("", io::Error::other("the writing was given up"))))
+        .unwrap_or_else(|_| Err(failed("", io::Error::other("the writing was abandoned"))))
 }
 
 /// Locks the file for as long as it is open, against other machines too if the filesystem supports that. On a filesystem

@@ -61,12 +61,11 @@ impl Past {
                  it is not repeated"
             }
             Progress::NeverStarted | Progress::Started => {
-                "it was started by an earlier run, which ended before it could note what came of it; \
-                 it is not repeated"
+                "it was started by an earlier run, which ended before it recorded the outcome; it is not repeated"
             }
         };
         let error = OutcomeError::new(ErrorKind::OutcomeUnknown, unknown)
-            .with_hint("look at the VM, and run the command for it by itself if it has to be done");
+            .with_hint("check the VM, and run the command for this VM only if it still has to be done");
         let ending = Ending {
             status: Status::Failed,
             effect: Effect::Unknown,
@@ -110,9 +109,9 @@ impl Past {
 }
 
 pub(super) fn not_selected() -> OutcomeError {
-    let message = "it is in the journal, was not done, and is not among what is selected now";
+    let message = "it is in the journal and was not done, but it is not selected now";
     OutcomeError::new(ErrorKind::NotSelected, message)
-        .with_hint("the VM may be gone, or in another state; or the selectors differ from those before")
+        .with_hint("the VM may not exist any more, or may be in another state; or the selectors have changed")
 }
 
 fn outcome(key: Key, op: &'static str, ending: Ending) -> Outcome {

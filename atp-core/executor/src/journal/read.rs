@@ -60,7 +60,7 @@ impl History {
         let record = match serde_json::from_slice(head) {
             Ok(record) if head.ends_with(b"\n") => record,
             _ if is_torn_head(head) => return Err(damaged()),
-            Ok(_) => return Err(history.invalid(1, "its first line was not written to the end")),
+            Ok(_) => return Err(history.invalid(1, "its first line is incomplete")),
             Err(error) => return Err(history.invalid(1, error)),
         };
         if let ReadRecord::Begun { format: FORMAT | UNSEALED, op, operation: theirs, version, .. } = &record {
@@ -92,7 +92,7 @@ impl History {
                 history.read_lines(bytes)?;
                 Ok(history)
             }
-            _ => Err(history.invalid(1, "it does not begin with its head")),
+            _ => Err(history.invalid(1, "it does not start with a head")),
         }
     }
 

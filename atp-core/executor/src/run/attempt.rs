@@ -174,7 +174,7 @@ impl Attempt {
             ),
             () = self.given_up(grace) => self.cut_off(
                 Status::Timeout,
-                OutcomeError::new(ErrorKind::DeadlinePassed, format!("not ended {grace:?} after its deadline; given up on"))
+                OutcomeError::new(ErrorKind::DeadlinePassed, format!("not ended {grace:?} after its deadline; abandoned"))
                     .with_hint("the layers below should have ended it in time: please report this")
                     .retryable(),
             ),
@@ -190,7 +190,7 @@ pub(super) fn panicked(error: tokio::task::JoinError) -> OutcomeError {
 }
 
 fn panic_message(error: tokio::task::JoinError) -> String {
-    let Ok(payload) = error.try_into_panic() else { return "its task was ended from outside".to_owned() };
+    let Ok(payload) = error.try_into_panic() else { return "its task was aborted".to_owned() };
     match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(message), _) => (*message).to_owned(),
         (_, Some(message)) => message.clone(),

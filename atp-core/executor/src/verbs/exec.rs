@@ -82,13 +82,13 @@ fn completion(report: ExecReport) -> Completion {
         return Completion::ok(Effect::Done, Data::Exec(report));
     }
     let message = match (report.exit_code, report.signal) {
-        (_, Some(signal)) => format!("the process died of signal {signal}"),
+        (_, Some(signal)) => format!("the process was ended by signal {signal}"),
         (Some(code), None) => format!("the process exited with code {code}"),
-        (None, None) => "the process ended, and the guest does not say how".to_owned(),
+        (None, None) => "the process ended, and the guest does not report how".to_owned(),
     };
     let mut error = OutcomeError::new(ErrorKind::ExitNonzero, message);
     if !report.stderr.bytes.is_empty() {
-        error = error.with_hint("read what it wrote to standard error");
+        error = error.with_hint("read its standard error");
     }
     let mut failed = Completion::failed(Status::Failed, Effect::Done, error);
     failed.data = Some(Data::Exec(report));
@@ -99,7 +99,7 @@ fn completion(report: ExecReport) -> Completion {
 pub(super) const STEP: Field = field(
     "exec",
     Shape::Either(SHAPES),
-    "Run a command in the guest: a line for its shell, or a list of words",
+    "Run a command in the guest: a command line for its shell, or a list of words",
 );
 
 /// What may stand where a step names a process.
@@ -109,7 +109,7 @@ const KEYS: &[Field] = &[
     field(
         "command",
         Shape::Texts,
-        "A line for the guest's shell, or the program and its arguments as a list",
+        "A command line for the guest's shell, or the program and its arguments as a list",
     ),
     field("env", Shape::Named, "Variables of its environment; it then has these and a PATH, and no others"),
     field("stdin", Shape::Text, "What it reads"),

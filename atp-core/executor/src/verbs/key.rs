@@ -49,7 +49,7 @@ pub(super) async fn press_all(
 
 /// The key in a step of a scenario.
 pub(super) const STEP: Field =
-    field("key", Shape::Texts, "Press keys: chords such as ctrl-alt-del, one after the other");
+    field("key", Shape::Texts, "Press keys: chords such as ctrl-alt-del, one after another");
 
 /// Reads chords from a step.
 pub(super) fn read(node: &Node, names: &Names) -> Result<Vec<Template>> {

@@ -55,7 +55,8 @@ async fn write(file: PathBuf, png: Vec<u8>) -> io::Result<()> {
 }
 
 fn unwritten(host: &HostId, report: &ScreenshotReport, error: &io::Error) -> OutcomeError {
-    let message = format!("host {host}: the picture cannot be written to {}: {error}", report.file.display());
+    let message =
+        format!("host {host}: the screenshot cannot be written to {}: {error}", report.file.display());
     OutcomeError::new(ErrorKind::LocalFileError, message).with_hint(Hint::CHECK_FOLDER)
 }
 
@@ -66,8 +67,7 @@ fn file_for(folder: &Path, host: &HostId, vm: &str) -> PathBuf {
 }
 
 /// The key in a step of a scenario.
-pub(super) const STEP: Field =
-    field("screenshot", Shape::Text, "Take a picture of the screen, into this folder");
+pub(super) const STEP: Field = field("screenshot", Shape::Text, "Save a screenshot in this folder");
 
 /// Makes the picture of a step. The error says what is wrong.
 pub(super) fn fill(folder: &Template, values: &Values, own: &Values) -> Result<ScreenshotSpec, String> {

@@ -68,15 +68,15 @@ pub(super) fn can_continue(error: &ProtocolError, begun: &mut bool) -> bool {
 }
 
 /// The key in a step of a scenario.
-pub(super) const STEP: Field = field("cp", Shape::Map(KEYS), "Copy a file into the guest or out of it");
+pub(super) const STEP: Field = field("cp", Shape::Map(KEYS), "Copy a file to or from the guest");
 
 const KEYS: &[Field] = &[
-    field("push", Shape::Text, "The file here that goes into the guest"),
-    field("pull", Shape::Text, "The file in the guest that is fetched"),
+    field("push", Shape::Text, "The file on this machine to copy into the guest"),
+    field("pull", Shape::Text, "The file in the guest to copy to this machine"),
     field(
         "to",
         Shape::Text,
-        "Where it goes: a path in the guest; or a folder here, below which it is HOST/VM/NAME",
+        "The destination: a path in the guest; or a folder on this machine, in which it becomes HOST/VM/NAME",
     ),
 ];
 
@@ -93,7 +93,7 @@ pub(super) fn read(node: &Node, names: &Names) -> Result<CopyStep> {
     match (keys.get("push"), keys.get("pull")) {
         (Some(from), None) => Ok(CopyStep::Push(names.template(from)?, to)),
         (None, Some(from)) => Ok(CopyStep::Pull(names.template(from)?, to)),
-        _ => Err(ScenarioError::at(node.place, "cp is one way: push a file, or pull one")),
+        _ => Err(ScenarioError::at(node.place, "cp has one direction: push a file, or pull one")),
     }
 }
 

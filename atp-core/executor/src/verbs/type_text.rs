@@ -30,7 +30,7 @@ pub(crate) fn strokes(spec: &TypeSpec) -> Result<Vec<Chord>, String> {
 }
 
 /// The key in a step of a scenario.
-pub(super) const STEP: Field = field("type", Shape::Text, "Type a text, on a US keyboard");
+pub(super) const STEP: Field = field("type", Shape::Text, "Type a text on a US keyboard");
 
 /// The text with values in it, on a US keyboard. The error says what is wrong.
 pub(super) fn fill(text: &Template, values: &Values) -> Result<TypeSpec, String> {

@@ -49,7 +49,7 @@ pub(super) fn facts(condition: &Condition) -> &'static VerbFacts {
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, condition: &Condition) -> Completion {
     let (deadline, policy) = (job.deadline(), &job.policy);
     let mut pause = policy.poll_initial;
-    let mut last = String::from("it was not looked at");
+    let mut last = String::from("it was not checked");
     let mut looks = 0;
     let mut effect = Effect::None;
     loop {
@@ -124,9 +124,9 @@ async fn look(
         };
         let seen = match (output.exit_code, output.signal) {
             (Some(0), None) => Seen::True,
-            (_, Some(signal)) => Seen::NotYet(format!("the program died of signal {signal}")),
+            (_, Some(signal)) => Seen::NotYet(format!("the program was ended by signal {signal}")),
             (Some(code), None) => Seen::NotYet(format!("the program exited with code {code}")),
-            (None, None) => Seen::NotYet("the program ended, and the guest does not say how".to_owned()),
+            (None, None) => Seen::NotYet("the program ended, and the guest does not report how".to_owned()),
         };
         Ok(Look { seen, effect: Effect::Done })
     });
@@ -155,7 +155,7 @@ pub(super) fn may_pass(error: &ProtocolError) -> bool {
 
 fn too_late(job: &Job, domain: &DomainInfo, condition: &Condition, effect: Effect, last: &str) -> Completion {
     let message = format!(
-        "host {}: VM {:?} was waited for in vain, for {condition}: {last}",
+        "host {}: VM {:?}: {condition} did not become true by the deadline: {last}",
         job.target.host, domain.name
     );
     let hint = Hint::GIVE_TIME;
@@ -177,7 +177,7 @@ const KEYS: &[Field] = &[
     field(
         "exec",
         Shape::Either(exec_verb::SHAPES),
-        "The command that has to exit with 0; it is run again and again until then",
+        "The command that has to exit with 0; it is repeated until then",
     ),
 ];
 
@@ -214,7 +214,7 @@ pub(super) fn read(node: &Node, names: &Names) -> Result<WaitFor> {
     match (keys.get("state"), keys.get("exec")) {
         (Some(node), None) => Ok(WaitFor::State(state(node)?)),
         (None, Some(node)) => Ok(WaitFor::Exec(exec_verb::read(node, names)?)),
-        _ => Err(ScenarioError::at(node.place, "wait is for one thing: a state, or a command")),
+        _ => Err(ScenarioError::at(node.place, "wait has one condition: a state, or a command")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! A run's journal: on disk before anything is told, whole after a kill at any moment, and gone on from.
+//! A run's journal: on disk before anything is reported, complete after a kill at any moment, and resumable.
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 #[path = "../common/mod.rs"]
@@ -80,7 +80,7 @@ fn spec(plan: Plan, journal: Journal) -> RunSpec {
     }
 }
 
-/// What the work on a VM comes to, told from its number.
+/// The result of the work on a VM, derived from its number.
 fn work(target: &Target) -> Completion {
     let number = target.uuid().unwrap().as_u128() % 1000 - 1;
     let error = |kind| OutcomeError::new(kind, "no");
@@ -114,7 +114,7 @@ async fn resume(history: &History, plan: &Plan) -> Journal {
 }
 
 #[test]
-fn everything_is_on_disk_before_it_is_told() {
+fn everything_is_on_disk_before_it_is_reported() {
     virtual_time(async {
         let folder = Folder::new();
         let path = folder.path();
@@ -289,7 +289,7 @@ fn a_journal_is_gone_on_from_again_and_again() {
 }
 
 #[test]
-fn a_look_is_repeated_and_what_is_not_selected_is_told() {
+fn a_query_is_repeated_and_unselected_targets_are_reported() {
     virtual_time(async {
         let folder = Folder::new();
         let path = folder.path();
@@ -406,7 +406,7 @@ fn what_could_not_be_listed_is_done_when_it_can_be() {
             (vec!["h1/vm1".into(), "h1/vm4".into(), "h0/vm9".into()], vec![], 1)
         );
         assert!(!history.apply(all()).matched_nothing());
-        // Still not there: that is told, and not that all was done.
+        // Still missing: this is reported, and not that everything was done.
         let again =
             Plan { settled: vec![unlisted(None), nowhere()], listed: listed(&["h0"]), ..plan([0], exec()) };
         let told = vec!["h1/- unreachable call-timeout".into(), "-/vm9 failed vm-not-found".into()];
@@ -435,7 +435,7 @@ fn a_literal_that_could_not_be_looked_for_is_done_when_it_can_be() {
 }
 
 #[test]
-fn a_host_whose_id_stands_for_another_one_is_not_done_twice() {
+fn a_host_with_two_ids_is_not_processed_twice() {
     virtual_time(async {
         let folder = Folder::new();
         let path = folder.path();
@@ -482,15 +482,15 @@ fn a_notice_accounts_for_every_target() {
 }
 
 #[test]
-fn what_a_process_wrote_is_its_output_when_it_is_told_again() {
+fn a_reported_outcome_has_the_output_of_its_process() {
     virtual_time(async {
         let data = Data::Exec(ended());
-        assert_eq!(told_again(exec(), &data).await, Some(data));
+        assert_eq!(reported_again(exec(), &data).await, Some(data));
     });
 }
 
 #[test]
-fn how_far_a_scenario_got_is_told_again() {
+fn a_reported_outcome_has_the_steps_of_its_scenario() {
     virtual_time(async {
         let step = |op: &'static str, data| StepReport {
             name: "a step".to_owned(),
@@ -515,18 +515,18 @@ fn how_far_a_scenario_got_is_told_again() {
         });
         let text = "name: s\ntargets: '*'\nsteps:\n  - exec: uname\n";
         let scenario: Scenario = text.parse().unwrap();
-        assert_eq!(told_again(Operation::Scenario(scenario.into()), &data).await, Some(data));
+        assert_eq!(reported_again(Operation::Scenario(scenario.into()), &data).await, Some(data));
     });
 }
 
-/// A process that went wrong, and wrote what is no text.
+/// A failed process whose output is not text.
 fn ended() -> ExecReport {
     let stdout = Stream { bytes: b"\xffout".to_vec(), ..Stream::default() };
     ExecReport { exit_code: Some(1), signal: None, stdout, stderr: Stream::default() }
 }
 
 /// What a target yielded that failed, as a journal tells it.
-async fn told_again(operation: Operation, data: &Data) -> Option<Data> {
+async fn reported_again(operation: Operation, data: &Data) -> Option<Data> {
     let folder = Folder::new();
     let path = folder.path();
     let plan = || plan([0], operation.clone());
@@ -559,7 +559,7 @@ fn an_empty_file_is_no_journal_yet() {
 }
 
 #[test]
-fn files_of_several_vms_go_on_to_where_they_went() {
+fn files_of_several_vms_go_to_the_same_places_on_a_resume() {
     let asked = |separate| {
         let (path, destination) = ("/etc/hostname".to_owned(), "there".into());
         Operation::Pull(PullSpec { path, destination, separate })
@@ -613,7 +613,7 @@ fn a_journal_has_one_writer() {
         let history = History::read(&folder.path(), &exec()).await.unwrap();
         assert_eq!(Journal::resume(&history, &plan).await.unwrap_err().kind(), "journal-in-use");
         drop(first);
-        // Its writer ends by itself when nobody can send to it any more.
+        // Its writer ends when all senders are dropped.
         drop(resume(&history, &plan).await);
         // The file has grown since it was read.
         assert_eq!(Journal::resume(&history, &plan).await.unwrap_err().kind(), "journal-in-use");

@@ -93,7 +93,7 @@ fn a_vm_that_moved_has_the_past_of_its_uuid_on_any_host() {
             notices,
             [
                 "h2/vm0 ran on h1 in the journal's run and is not repeated on h2",
-                "h2/vm1 was on h1 in the journal's run, which did nothing to it: it is to do on h2",
+                "h2/vm1 was on h1 in the journal's run, which did nothing to it: it is still to do on h2",
                 "h2/vm2 ran on h1 in the journal's run and is not repeated on h2",
                 "of the journal's run 1 target is done, 1 is to do, 1 had or may have had an effect and is not repeated",
             ]

@@ -85,7 +85,7 @@ fn a_target_that_hangs_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn after_a_standstill_work_has_its_grace_all_the_same() {
+fn after_a_standstill_work_still_has_its_grace_period() {
     virtual_time(async {
         let mut run = start(targets(1), policy(), |_, attempt| async move {
             sleep_until(attempt.deadline()).await;
@@ -132,7 +132,7 @@ fn work_that_is_cut_off_just_before_it_sends_never_sends() {
         let mut run = run_targets(spec(targets(1), policy), &control, move |_, attempt| {
             let (arrives, goes_on, sent, ends) = shared.clone();
             async move {
-                // Its thread stands here, and cannot be told that it is cut off.
+                // Its thread blocks here, and cannot notice that it is cut off.
                 tokio::task::block_in_place(|| {
                     arrives.wait();
                     goes_on.wait();
@@ -183,7 +183,7 @@ fn a_run_ends_although_work_that_was_given_up_blocks_its_thread() {
 }
 
 #[test]
-fn a_slow_reader_delays_nobodys_clock() {
+fn a_slow_reader_delays_no_deadline() {
     virtual_time(async {
         let targets = targets(12);
         let policy = Policy { parallel: 2, ..policy() };
@@ -205,13 +205,13 @@ fn a_slow_reader_delays_nobodys_clock() {
 }
 
 #[test]
-fn progress_is_told_between_start_and_end_and_is_in_nobodys_way() {
+fn progress_is_reported_between_start_and_end_and_blocks_nothing() {
     virtual_time(async {
         let targets = (0..6).map(|vm| target(0, vm)).collect();
         let policy = Policy { parallel: 4, timeout: Duration::from_secs(5), ..policy() };
         let mut run =
             run_targets(spec(targets, policy), &RunControl::default(), |target, attempt| async move {
-                // Goes on telling when nobody wants to know any more.
+                // Continues to report after its reader has left.
                 let late = attempt.clone();
                 tokio::spawn(async move {
                     sleep(Duration::from_secs(60)).await;
@@ -368,7 +368,7 @@ async fn outline(mut run: Run) -> (Vec<String>, Option<StopReason>) {
 }
 
 #[test]
-fn so_many_failures_end_the_run() {
+fn too_many_failures_end_the_run() {
     virtual_time(async {
         let targets = targets(6);
         let policy = Policy { parallel: 1, max_failures: Some(Portion::Count(2)), ..policy() };
@@ -465,7 +465,7 @@ fn the_time_for_the_whole_run_is_kept() {
 }
 
 #[test]
-fn a_target_cut_short_a_moment_early_ends_the_run_early_all_the_same() {
+fn a_target_that_is_cut_off_slightly_early_still_ends_the_run() {
     virtual_time(async {
         let policy = Policy { deadline: Some(Duration::from_secs(7)), ..policy() };
         let run = start(targets(1), policy, |_, attempt| async move {
@@ -508,7 +508,7 @@ fn a_reader_that_never_reads_moves_no_deadline_and_no_end() {
 }
 
 #[test]
-fn every_reader_is_told_everything_and_the_slow_one_sets_the_pace() {
+fn every_reader_gets_all_events_and_the_slowest_sets_the_speed() {
     virtual_time(async {
         let targets = targets(40);
         let began = Arc::new(AtomicUsize::new(0));
@@ -542,7 +542,7 @@ fn every_reader_is_told_everything_and_the_slow_one_sets_the_pace() {
 }
 
 #[test]
-fn a_run_that_nobody_reads_any_more_is_aborted() {
+fn a_run_without_a_reader_is_aborted() {
     virtual_time(async {
         let gauge = Gauge::default();
         let run = start(targets(9), policy(), endless(&gauge));

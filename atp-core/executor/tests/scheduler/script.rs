@@ -1,4 +1,4 @@
-//! Work that does as it is told.
+//! Scripted work.
 
 use std::time::Duration;
 

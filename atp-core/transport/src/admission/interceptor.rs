@@ -188,7 +188,10 @@ fn contained<T>(interceptor: &dyn Interceptor, panics: &AtomicU64, hook: impl Fn
     catch_unwind(AssertUnwindSafe(hook)).map_or_else(
         |_| {
             panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(interceptor = name_of(interceptor), "an interceptor panicked; the call goes on");
+            tracing::error!(
+                interceptor = name_of(interceptor),
+                "an interceptor panicked; the call continues"
+            );
             None
         },
         Some,

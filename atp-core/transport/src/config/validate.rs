@@ -41,7 +41,8 @@ impl TransportConfig {
         let mut problems = host.validate().map_or_else(|error| error.problems, |()| Vec::new());
         for ((path, ours), (_, theirs)) in self.shared().into_iter().zip(host.shared()) {
             if ours != theirs {
-                let problem = format!("`{path}` is {theirs}; it holds for all hosts together, and is {ours}");
+                let problem =
+                    format!("`{path}` is {theirs}; it applies to all hosts together, and is {ours}");
                 problems.push(ConfigProblem::new(path, None, problem));
             }
         }

@@ -101,7 +101,8 @@ impl Connector for LibvirtConnector {
         match timeout_at(deadline, link.lib_version(in_flight)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(failure)) => {
-                Err(failure.into_connect_error(ErrorKind::ConnectionLost, "the daemon gave no sign of life"))
+                Err(failure
+                    .into_connect_error(ErrorKind::ConnectionLost, "the daemon did not answer the probe"))
             }
             Err(_) => Err(ConnectError::new(ErrorKind::CallTimeout, "the daemon does not answer")),
         }

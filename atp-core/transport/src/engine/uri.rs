@@ -23,19 +23,19 @@ const TLS_PORT: u16 = 16514;
 const TRANSPORTS: [&str; 7] = ["unix", "tcp", "tls", "ssh", "libssh", "libssh2", "ext"];
 
 /// What can be tried where nothing listens for TLS.
-const TLS_HINT: &str = "check that the daemon runs there and listens: for TLS by libvirtd --listen or virtproxyd-tls.socket, on that port";
+const TLS_HINT: &str = "check that the daemon runs there and listens for connections: for TLS by libvirtd --listen or virtproxyd-tls.socket, on that port";
 
 impl LibvirtUri {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.contains('\0') {
-            return Err("the URI holds a NUL character".to_owned());
+            return Err("the URI contains a NUL character".to_owned());
         }
         // The text is not repeated in full: it may hold a password.
         let url =
-            Url::parse(text).map_err(|error| format!("the URI {:?} is not one: {error}", shorten(text)))?;
+            Url::parse(text).map_err(|error| format!("the URI {:?} is not valid: {error}", shorten(text)))?;
         if url.cannot_be_a_base() {
             let given = shorten(text);
-            return Err(format!("the URI {given:?} is not one: '//' is missing after the scheme"));
+            return Err(format!("the URI {given:?} is not valid: '//' is missing after the scheme"));
         }
         let shown = shown(&url);
         let (driver, transport) = match url.scheme().split_once('+') {
@@ -80,7 +80,7 @@ impl LibvirtUri {
         let scheme = self.shown.split(':').next().unwrap_or_default();
         match scheme.split_once('+').map(|(_, transport)| transport) {
             Some("tcp") => {
-                "check that the daemon runs there and listens: for TCP by libvirtd --listen or virtproxyd-tcp.socket, on that port"
+                "check that the daemon runs there and listens for connections: for TCP by libvirtd --listen or virtproxyd-tcp.socket, on that port"
             }
             Some("ssh" | "libssh" | "libssh2") => {
                 "check that sshd runs there and listens on that port, and that the daemon behind it runs (systemctl status libvirtd)"

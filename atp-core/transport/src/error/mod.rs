@@ -87,7 +87,7 @@ pub enum TransportError {
         source: Option<Arc<ConnectError>>,
     },
     /// The call was not answered by its deadline.
-    #[error("host {host}: {operation}: {} after {after:.1?}", if *.sent { "no answer" } else { "not sent, other calls hold the way," })]
+    #[error("host {host}: {operation}: {} after {after:.1?}", if *.sent { "no answer" } else { "not sent, it waited for other calls," })]
     CallTimeout {
         /// The host.
         host: HostId,
@@ -176,9 +176,7 @@ pub enum TransportError {
         last_failure: Option<Arc<TransportError>>,
     },
     /// The call would have had to wait past its deadline for its turn; it was not sent.
-    #[error(
-        "host {host}: {operation}: not sent, {by} holds it back for {wait:.1?}, which is past its deadline"
-    )]
+    #[error("host {host}: {operation}: not sent, {by} delays it by {wait:.1?}, which is past its deadline")]
     RateLimited {
         /// The host.
         host: HostId,

@@ -21,7 +21,7 @@ impl fmt::Display for AcquireStage {
         f.write_str(match self {
             AcquireStage::Connecting => "while connecting",
             AcquireStage::AllInUse => "with all connections in use",
-            AcquireStage::Validating => "while waiting for a sign of life",
+            AcquireStage::Validating => "while probing the connection",
         })
     }
 }

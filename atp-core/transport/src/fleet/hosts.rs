@@ -121,7 +121,7 @@ fn own_transport(section: &Value) -> Option<Map<String, Value>> {
 fn read_host(id: &str, section: Value) -> Result<HostInfo, (String, &'static str)> {
     if let Err(error) = id.parse::<HostId>() {
         let problem = format!("`{}`: {error}", key_text(&["hosts", id]));
-        return Err((problem, "rename the section; an id with dots stands in quotes: [hosts.\"node.7\"]"));
+        return Err((problem, "rename the section; an id with dots needs quotes: [hosts.\"node.7\"]"));
     }
     let section: HostSection = section.try_deserialize().map_err(|error| {
         (format!("host {id} cannot be read: {error}"), "compare the section with the example configuration")
@@ -139,7 +139,7 @@ fn read_host(id: &str, section: Value) -> Result<HostInfo, (String, &'static str
     };
     if let Some(auth) = section.auth {
         let credentials = auth.credentials().ok_or_else(|| {
-            let problem = format!("host {id} has its password from several places");
+            let problem = format!("host {id} has several sources for its password");
             (problem, "keep one of password_file, password_env and password_prompt")
         })?;
         host.credentials = Some(credentials);

@@ -65,10 +65,8 @@ impl PasswordSource {
             }
             PasswordSource::Environment(name) => std::env::var(name)
                 .map(Password::new)
-                .map_err(|_| format!("the variable {name}, which is to hold the password, is not set")),
-            PasswordSource::Prompt => {
-                Err("the password is to be asked for, and there is no terminal".to_owned())
-            }
+                .map_err(|_| format!("the variable {name}, which should contain the password, is not set")),
+            PasswordSource::Prompt => Err("the password needs a prompt, and there is no terminal".to_owned()),
         }
     }
 }

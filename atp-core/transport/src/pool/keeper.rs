@@ -93,7 +93,7 @@ impl<C: Connector> PoolShared<C> {
         drop(state);
         for LongHeld { held_for, taken_at } in long_held {
             tracing::warn!(
-                host = %self.host.id, ?held_for, %taken_at, "a lease is held for long; was it forgotten?"
+                host = %self.host.id, ?held_for, %taken_at, "a lease has been held for a long time; was it forgotten?"
             );
             self.host.emit(TransportEvent::LeaseHeldLong { held_for, taken_at: taken_at.to_string() });
         }

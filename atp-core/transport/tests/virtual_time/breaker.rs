@@ -280,7 +280,7 @@ async fn a_failed_attempt_counts_once_for_any_number_of_waiting_callers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_that_waits_for_a_connection_in_vain_counts() {
+async fn work_that_gets_no_connection_counts() {
     let script = Script::default();
     script.set_attempts(Step::Hangs);
     let manager = one_host(&script).await;

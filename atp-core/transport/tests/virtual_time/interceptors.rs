@@ -166,7 +166,7 @@ async fn one_may_delay_a_call_but_not_past_its_deadline() {
         (error.kind(), error.effect(), error.is_retryable()),
         (ErrorKind::RateLimited, Effect::None, true)
     );
-    assert!(error.to_string().contains("b holds it back for 3.0s"), "{error}");
+    assert!(error.to_string().contains("b delays it by 3.0s"), "{error}");
 
     // A caller that is cancelled in the meantime is noticed.
     taken(&log);

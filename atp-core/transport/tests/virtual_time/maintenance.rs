@@ -183,7 +183,7 @@ async fn least_connections_takes_the_least_used_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hosts_lost_together_are_reconnected_one_after_the_other() {
+async fn hosts_lost_together_are_reconnected_one_after_another() {
     let script = Script::default();
     let config = TransportConfig {
         reconnect: ReconnectConfig {
@@ -250,7 +250,7 @@ async fn a_caller_with_too_little_time_for_the_probe_gets_that_reason() {
     assert!(error.is_retryable() && error.is_timeout());
     assert_eq!(
         error.to_string(),
-        "host h1: no connection after 2.0s, while waiting for a sign of life (1 connection, 1 idle)"
+        "host h1: no connection after 2.0s, while probing the connection (1 connection, 1 idle)"
     );
 }
 

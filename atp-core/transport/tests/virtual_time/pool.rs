@@ -148,7 +148,7 @@ async fn a_hung_connect_is_reported_at_the_deadline() {
     assert_eq!(asked.elapsed(), 5 * SECOND);
     assert!(matches!(error, TransportError::AcquireTimeout { stage: AcquireStage::Connecting, .. }));
     // The result says nothing about the host: the time may have been too short.
-    assert!(error.hint().contains("give more time"), "{}", error.hint());
+    assert!(error.hint().contains("allow more time"), "{}", error.hint());
     assert!(error.is_unreachable() && error.is_retryable());
 }
 
@@ -161,7 +161,7 @@ async fn a_host_is_not_blamed_by_a_caller_with_hardly_any_time() {
         let error = pool.acquire(Instant::now() + time).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectTimeout);
         assert_eq!(error.source().is_some(), is_blamed, "{error:?}");
-        assert_eq!(error.hint().contains("give more time"), !is_blamed, "{}", error.hint());
+        assert_eq!(error.hint().contains("allow more time"), !is_blamed, "{}", error.hint());
     }
 }
 

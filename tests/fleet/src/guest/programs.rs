@@ -40,7 +40,7 @@ impl Exit {
         Exit { stdout: stdout.into(), ..Exit::default() }
     }
 
-    /// A program that fails at once, with an exit code and what it wrote to standard error.
+    /// A program that fails at once, with an exit code and its standard error.
     pub fn failure(code: i32, stderr: impl Into<Vec<u8>>) -> Self {
         Exit { code, stderr: stderr.into(), ..Exit::default() }
     }

@@ -78,7 +78,7 @@ fn judge(job: &Job, domain: &DomainInfo, found: &Found) -> Completion {
         ),
         Found::Disconnected => failed(
             ErrorKind::AgentNotConnected,
-            "has a channel for a guest agent, and nothing in the guest listens on it",
+            "has a channel for a guest agent, but no agent in the guest uses it",
             "install qemu-guest-agent in the guest and start it, or wait until the guest has booted",
         ),
         Found::Answered(agent, millis) => fine(answered(agent, *millis)),

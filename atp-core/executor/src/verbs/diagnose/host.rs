@@ -10,7 +10,7 @@ use crate::verbs::job::Job;
 
 pub(in crate::verbs) async fn perform(job: &Job) -> Completion {
     let Some(info) = job.manager.hosts().into_iter().find(|info| info.id == job.host()) else {
-        let error = OutcomeError::new(ErrorKind::UnknownHost, "the host was removed meanwhile");
+        let error = OutcomeError::new(ErrorKind::UnknownHost, "the host was removed in the meantime");
         return Completion::failed(Status::Failed, Effect::None, error);
     };
     let uri = info.effective_uri();
@@ -46,7 +46,7 @@ fn path(socket: Option<&(String, u16)>, failed: Option<&Failed>) -> Vec<Finding>
             findings.extend(problem("tcp"));
             return findings;
         }
-        findings.push(Finding::ok("tcp", format!("{host} takes connections at port {port}")));
+        findings.push(Finding::ok("tcp", format!("{host} accepts connections on port {port}")));
     }
     if kind == Some(ErrorKind::AuthFailed) {
         findings.extend(problem("auth"));
@@ -54,7 +54,7 @@ fn path(socket: Option<&(String, u16)>, failed: Option<&Failed>) -> Vec<Finding>
     }
     match failed {
         Some(_) => findings.extend(problem("daemon")),
-        None => findings.push(Finding::ok("auth", "the daemon lets us in")),
+        None => findings.push(Finding::ok("auth", "the daemon accepts our credentials")),
     }
     findings
 }

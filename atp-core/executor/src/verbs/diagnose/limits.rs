@@ -41,9 +41,9 @@ fn judge(file: &str, text: &str, ours: usize) -> Finding {
     Finding::warning(
         CHECK,
         format!(
-            "{workers} workers ({file}), and ours are {ours} at most: VMs that hang can stop the whole daemon"
+            "{workers} workers ({file}), and ours are {ours} at most: hung VMs can block the whole daemon"
         ),
-        "set max_workers higher on the host, or transport.calls.max_per_host lower here",
+        "set max_workers higher on the host, or transport.calls.max_per_host lower in the settings",
     )
 }
 

@@ -60,7 +60,7 @@ where
             Err(_) if Instant::now() >= deadline => {}
             // The daemon may be back before the deadline.
             Err(error) if error.is_retryable() => {
-                last = format!("its state could not be asked for: {}", in_full(&error));
+                last = format!("its state could not be queried: {}", in_full(&error));
             }
             Err(error) => return Err(NotReached::Failed(error)),
         }

@@ -200,7 +200,7 @@ async fn state_now(
 
 /// The key in a step of a scenario.
 pub(super) const STEP: Field =
-    field("vm", Shape::Either(SHAPES), "Change the VM's state, or ask for all that is known of it");
+    field("vm", Shape::Either(SHAPES), "Change the VM's state, or query everything known about it");
 
 /// What `vm` can do.
 const ACTIONS: &[&str] = &["start", "shutdown", "reboot", "reset", "destroy", "suspend", "resume", "info"];

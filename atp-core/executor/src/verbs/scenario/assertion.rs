@@ -17,7 +17,7 @@ pub struct Assertion {
     pub stdout: Option<Matcher>,
     /// Its standard error.
     pub stderr: Option<Matcher>,
-    /// The state that the VM is in now.
+    /// The state of the VM now.
     pub state: Option<DomainState>,
 }
 
@@ -35,23 +35,23 @@ impl Eq for Matcher {}
 
 /// The key in a step.
 pub(super) const STEP: Field =
-    field("assert", Shape::Map(ASSERT), "Compare what the step before yielded; all of it has to be so");
+    field("assert", Shape::Map(ASSERT), "Check the result of the previous step; all conditions must hold");
 
 const ASSERT: &[Field] = &[
-    field("exit_code", Shape::Integer, "The exit code of the process before"),
+    field("exit_code", Shape::Integer, "The exit code of the previous process"),
     field(
         "stdout",
         Shape::Text,
-        "A regular expression on its standard output, or on the JSON that a step yielded",
+        "A regular expression on its standard output, or on the JSON result of a step",
     ),
     field("stderr", Shape::Text, "A regular expression on its standard error"),
-    field("state", Shape::Choice(STATES), "The state that the VM is in"),
+    field("state", Shape::Choice(STATES), "The state of the VM"),
 ];
 
 pub(super) fn read(node: &Node) -> Result<Assertion> {
     let keys = Keys::of(node, ASSERT, "assert")?;
     if keys.is_empty() {
-        return Err(ScenarioError::at(node.place, "an assert has to expect something")
+        return Err(ScenarioError::at(node.place, "an assert needs a condition")
             .with_hint("exit_code, stdout, stderr or state"));
     }
     let matcher = |node: &Node| {

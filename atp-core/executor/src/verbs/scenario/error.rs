@@ -47,6 +47,6 @@ pub(in crate::verbs) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = 
     match close.max_by(|a, b| a.0.total_cmp(&b.0)) {
         Some((likeness, nearest)) if likeness > 0.75 => format!("did you mean {nearest:?}?"),
         Some(_) => format!("known here: {}", known.join(", ")),
-        None => "nothing can stand here".to_owned(),
+        None => "nothing is allowed here".to_owned(),
     }
 }

@@ -1,7 +1,7 @@
 //! The keys of a scenario file, from which both the parser and the schema for editors are made. Those of a verb are in
 //! the verb's file.
 
-/// A key and what may stand there.
+/// A key and its allowed values.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::verbs) struct Field {
     pub(in crate::verbs) name: &'static str,
@@ -9,7 +9,7 @@ pub(in crate::verbs) struct Field {
     pub(in crate::verbs) help: &'static str,
 }
 
-/// What may stand at a key.
+/// The allowed values of a key.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::verbs) enum Shape {
     Text,
@@ -40,24 +40,28 @@ pub(in crate::verbs) const STATES: &[&str] = &["running", "shut-off", "paused"];
 
 /// The top of the file.
 pub(super) const SCENARIO: &[Field] = &[
-    field("name", Shape::Text, "What the scenario is called"),
-    field("description", Shape::Text, "What it is for"),
-    field("variables", Shape::Named, "Values to use as ${NAME}; --set NAME=VALUE gives one another value"),
-    field("targets", Shape::Texts, "Selectors of the VMs it is for, [HOST/]VM; several add up"),
-    field("exclude", Shape::Texts, "Selectors of VMs to leave out"),
+    field("name", Shape::Text, "The name of the scenario"),
+    field("description", Shape::Text, "The purpose of the scenario"),
+    field("variables", Shape::Named, "Values to use as ${NAME}; --set NAME=VALUE changes a value"),
+    field(
+        "targets",
+        Shape::Texts,
+        "Selectors of the VMs, [HOST/]VM; VMs that match any of them are selected",
+    ),
+    field("exclude", Shape::Texts, "Selectors of VMs to exclude"),
     field("state", Shape::Choice(&["any", "running", "shut-off", "paused"]), "Only VMs in this state"),
     field("labels", Shape::Named, "Only VMs with all of these labels"),
-    field("steps", Shape::Steps, "What each VM goes through, until a step fails"),
+    field("steps", Shape::Steps, "The steps for each VM, until one fails"),
     field(
         "teardown",
         Shape::Steps,
-        "What each VM goes through at the end in any case, each step whatever came before",
+        "The steps for each VM at the end, in any case; each is carried out whatever the results before it",
     ),
 ];
 
 /// The keys that go with any verb of a step.
 pub(super) const STEP: &[Field] = &[
-    field("name", Shape::Text, "What reports call the step; by default, what it does"),
+    field("name", Shape::Text, "The name of the step in reports; by default, its action"),
     field("timeout", Shape::Duration, "The time for this step; by default that of --timeout"),
-    field("capture", Shape::Text, "A variable to keep what it yields in: its standard output, or JSON"),
+    field("capture", Shape::Text, "A variable that gets the result: standard output, or JSON"),
 ];

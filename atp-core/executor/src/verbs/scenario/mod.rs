@@ -84,7 +84,7 @@ pub(super) fn facts(scenario: &Scenario) -> &'static VerbFacts {
     }
 }
 
-/// The variables that each target has by itself.
+/// The variables that are properties of each target.
 const OWN: [&str; 3] = ["host", "uuid", "vm"];
 
 impl Scenario {
@@ -196,7 +196,7 @@ impl Scenario {
     fn fill(&self, place: Place, template: &Template) -> Result<String, ScenarioError> {
         template.fill(&self.variables).map_err(|name| {
             ScenarioError::at(place, format!("the variable {name:?} has no value here"))
-                .with_hint("what decides which VMs are meant can only use the variables of the file")
+                .with_hint("the selection of VMs can only use the variables of the file")
         })
     }
 

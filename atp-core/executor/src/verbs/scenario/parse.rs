@@ -19,7 +19,7 @@ pub(super) fn scenario(text: &str) -> Result<Scenario> {
     let mut variables = Values::new();
     for (place, name, value) in named(top.get("variables"))? {
         if OWN.contains(&name) || !is_name(name) {
-            let hint = "letters, digits and _, and not host, vm or uuid, which every VM has of its own";
+            let hint = "letters, digits and _, but not host, vm or uuid, which are properties of every VM";
             return Err(
                 ScenarioError::at(place, format!("a variable cannot be named {name:?}")).with_hint(hint)
             );
@@ -74,16 +74,13 @@ fn steps(node: &Node, names: &mut Names) -> Result<Vec<Step>> {
             if (assertion.exit_code.is_some() || assertion.stderr.is_some()) && !is_exec {
                 return Err(ScenarioError::at(
                     node.place,
-                    "exit_code and stderr are of an exec step just before",
+                    "exit_code and stderr need an exec step directly before",
                 ));
             }
             match judged {
                 Some(judged) => judged.exit_is_judged |= assertion.exit_code.is_some(),
                 None if assertion.stdout.is_some() => {
-                    return Err(ScenarioError::at(
-                        node.place,
-                        "no step before yields what this could look at",
-                    ));
+                    return Err(ScenarioError::at(node.place, "no previous step has a result to check"));
                 }
                 None => {}
             }
@@ -100,20 +97,20 @@ fn read_step(node: &Node, names: &mut Names) -> Result<Step> {
     let (verb, what) = match verbs[..] {
         [only] => only,
         [] => {
-            return Err(ScenarioError::at(node.place, "a step has to do something")
+            return Err(ScenarioError::at(node.place, "a step needs an action")
                 .with_hint(format!("one of {}", step::verb_names().join(", "))));
         }
         [_, (second, at), ..] => {
             let name = second.field.name;
-            let message = format!("a step does one thing, and this is a second: {name}");
-            return Err(ScenarioError::at(at.place, message).with_hint("make it a step of its own"));
+            let message = format!("a step has one action, and this is a second one: {name}");
+            return Err(ScenarioError::at(at.place, message).with_hint("make it a separate step"));
         }
     };
     let action = (verb.read)(what, names)?;
     let capture = match keys.get("capture") {
         Some(node) if can_be_captured(&action) => Some(names.capture(node)?),
         Some(node) => {
-            let message = format!("{} yields nothing to keep", verb.field.name);
+            let message = format!("{} has no result to capture", verb.field.name);
             return Err(ScenarioError::at(node.place, message));
         }
         None => None,

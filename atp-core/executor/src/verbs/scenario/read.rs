@@ -70,7 +70,7 @@ impl<'a> Keys<'a> {
                     .with_hint(nearest(&key.name, fields.iter().map(|field| field.name))));
             }
             if entries.iter().any(|(name, _)| *name == key.name) {
-                return Err(ScenarioError::at(key.place, format!("the key {:?} is there twice", key.name)));
+                return Err(ScenarioError::at(key.place, format!("the key {:?} is given twice", key.name)));
             }
             entries.push((&key.name, value));
         }
@@ -81,12 +81,12 @@ impl<'a> Keys<'a> {
         self.entries.is_empty()
     }
 
-    /// What stands at a key.
+    /// The value of a key.
     pub(in crate::verbs) fn get(&self, name: &str) -> Option<&'a Node> {
         self.entries.iter().find(|(key, _)| *key == name).map(|(_, node)| *node)
     }
 
-    /// What stands at a key that must be there.
+    /// The value of a required key.
     pub(in crate::verbs) fn need(&self, name: &'static str) -> Result<&'a Node> {
         self.get(name)
             .ok_or_else(|| ScenarioError::at(self.place, format!("{} needs the key {name:?}", self.what)))
@@ -150,7 +150,7 @@ pub(in crate::verbs) fn duration(node: &Node) -> Result<Duration> {
 pub(in crate::verbs) fn choice<'a>(node: &Node, words: &[&'a str]) -> Result<&'a str> {
     let text = scalar(node)?;
     words.iter().find(|word| **word == text).copied().ok_or_else(|| {
-        ScenarioError::at(node.place, format!("{text:?} is none of {}", words.join(", ")))
+        ScenarioError::at(node.place, format!("{text:?} is not one of {}", words.join(", ")))
             .with_hint(nearest(&text, words.iter().copied()))
     })
 }

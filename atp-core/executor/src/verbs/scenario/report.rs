@@ -51,7 +51,7 @@ pub(super) fn completion(report: ScenarioReport, is_stopped: bool) -> Completion
             None => "; the teardown was carried out".to_owned(),
             Some((_, error)) => format!("; {}", error.message),
         };
-        let message = format!("stopped after {done} of {all} steps, as was asked{teardown}");
+        let message = format!("stopped after {done} of {all} steps, as requested{teardown}");
         is_stopped.then(|| (Status::Cancelled, OutcomeError::new(ErrorKind::Stopped, message)))
     };
     let ended = failure(&report.steps, "step")

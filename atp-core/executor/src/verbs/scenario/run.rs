@@ -131,7 +131,7 @@ impl StepRunner<'_> {
         let ends_on_stop = !self.is_teardown && operation.facts().ends_on_stop;
         let step = self.job.attempt.part(deadline);
         let (operation, job) = (Arc::clone(operation), Job { attempt: step.clone(), ..self.job.clone() });
-        // A task of its own, so that a panic ends it alone and the teardown is carried out all the same.
+        // A separate task, so that a panic ends only this task and the teardown is still carried out.
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let completion = verbs::perform(&operation, &job).await;
             (completion, Instant::now())
@@ -142,7 +142,7 @@ impl StepRunner<'_> {
         tokio::select! {
             (completion, _) = ended => completion,
             () = self.job.attempt.stop_requested(), if ends_on_stop => {
-                let error = OutcomeError::new(ErrorKind::Stopped, "stopped while it was waited for, as was asked");
+                let error = OutcomeError::new(ErrorKind::Stopped, "stopped during the wait, as requested");
                 step.cut_off(Status::Cancelled, error)
             }
         }
@@ -160,7 +160,7 @@ impl StepRunner<'_> {
             differences if differences.is_empty() => Completion::ok(Effect::None, None),
             differences => {
                 let error = OutcomeError::new(ErrorKind::AssertionFailed, differences.join("; "))
-                    .with_hint("the data of the step before shows what it yielded");
+                    .with_hint("the data of the previous step has its result");
                 Completion::failed(Status::Failed, Effect::None, error)
             }
         }
@@ -217,7 +217,7 @@ fn differences(assertion: &Assertion, last: Option<&Data>, state: Option<DomainS
         match report.and_then(|report| report.exit_code) {
             Some(code) if code == expected => {}
             Some(code) => differences.push(format!("the exit code is {code}, not {expected}")),
-            None => differences.push(format!("there is no exit code, where {expected} was expected")),
+            None => differences.push(format!("there is no exit code; {expected} was expected")),
         }
     }
     let mut compare = |what: &str, text: String, regex: &Regex| {
@@ -230,7 +230,7 @@ fn differences(assertion: &Assertion, last: Option<&Data>, state: Option<DomainS
     }
     if let Some(matcher) = &assertion.stderr {
         let text = report.map(|report| report.stderr.lossy_text().into_owned());
-        compare("what it wrote to standard error", text.unwrap_or_default(), &matcher.0);
+        compare("its standard error", text.unwrap_or_default(), &matcher.0);
     }
     if let (Some(expected), Some(state)) = (assertion.state, state)
         && !is_reached(expected, state)

@@ -32,7 +32,7 @@ pub struct Step {
     pub capture: Option<String>,
     /// Whether the next step checks the exit code of its process.
     pub exit_is_judged: bool,
-    /// Where it stands in the file.
+    /// Its position in the file.
     pub place: Place,
 }
 
@@ -76,11 +76,11 @@ pub enum StepOperation {
     },
     /// Press keys, chord by chord.
     Key(Vec<Template>),
-    /// Type a text, on a US keyboard.
+    /// Type a text on a US keyboard.
     Type(Template),
     /// Do something with the mouse.
     Mouse(Vec<Template>),
-    /// Take a picture of the screen, into this folder.
+    /// Save a screenshot in this folder.
     Screenshot(Template),
 }
 
@@ -110,7 +110,7 @@ impl Step {
 /// A key that says what a step does.
 pub(super) struct StepVerb {
     pub(super) field: Field,
-    /// Reads what stands at the key.
+    /// Reads the value of the key.
     pub(super) read: fn(&Node, &Names) -> Result<Action>,
 }
 

@@ -113,8 +113,7 @@ pub(in crate::verbs) fn fill_path(
         let value = values.get(name).filter(|value| own.get(name) != Some(value));
         if let Some(value) = value.filter(|value| !is_name(value)) {
             return Err(format!(
-                "the variable {name:?} is {value:?} and stands in a path of this machine, where only variables of \
-                 the file may be more than the name of a file"
+                "the variable {name:?} is {value:?} and is used in a path on this machine, where only variables of the file may be more than a file name"
             ));
         }
     }

@@ -26,7 +26,7 @@ struct Answers {
 impl Answers {
     fn of(credentials: &Credentials) -> Result<Self, String> {
         let text = |text: &str, what: &str| {
-            CString::new(text).map_err(|_| format!("the {what} holds a NUL character"))
+            CString::new(text).map_err(|_| format!("the {what} contains a NUL character"))
         };
         let username = credentials.username.as_deref().map(|name| text(name, "username")).transpose()?;
         let password = match &credentials.password {
@@ -48,7 +48,7 @@ pub(super) fn open(
 ) -> Result<Connect, ConnectError> {
     let refused = |reason: String| ConnectError::new(ErrorKind::AuthFailed, reason);
     let mut answers = Answers::of(credentials).map_err(refused)?;
-    let name = CString::new(uri).map_err(|_| refused("the URI holds a NUL character".to_owned()))?;
+    let name = CString::new(uri).map_err(|_| refused("the URI contains a NUL character".to_owned()))?;
     let mut questions = QUESTIONS.map(|question| question as c_int);
     let mut auth = sys::virConnectAuth {
         credtype: questions.as_mut_ptr(),

@@ -140,7 +140,9 @@ fn silent(uri: &LibvirtUri, stage: Stage) -> ConnectError {
     let shown = &uri.shown;
     let host = uri.socket.as_ref().map_or(shown.as_str(), |(host, _)| host);
     let (kind, reason) = match stage {
-        Stage::Settings => (ErrorKind::ConnectTimeout, format!("{shown}: settings are read for too long")),
+        Stage::Settings => {
+            (ErrorKind::ConnectTimeout, format!("{shown}: reading the settings takes too long"))
+        }
         Stage::Resolve => {
             (ErrorKind::NameNotResolved, format!("cannot resolve {host}: no answer from the resolver"))
         }

@@ -45,7 +45,7 @@ pub(super) fn assess(vitals: &Vitals, config: &HealthConfig) -> (HealthState, St
     }
 
     if vitals.rejected > config.tolerated_refusals {
-        let reason = format!("{} callers found no room in the last {window}", vitals.rejected);
+        let reason = format!("{} callers were refused in the last {window}", vitals.rejected);
         find(Overloaded, reason);
     }
     if vitals.utilisation >= 1.0 && vitals.waiting > 0 {
@@ -141,7 +141,7 @@ mod tests {
             (Degraded, "90 % of the connections", Box::new(|v| v.utilisation = 0.9)),
             (Degraded, "100 % of the connections", Box::new(|v| v.utilisation = 1.0)),
             (Overloaded, "3 callers wait", Box::new(|v| (v.utilisation, v.waiting) = (1.0, 3))),
-            (Overloaded, "1 callers found no room", Box::new(|v| v.rejected = 1)),
+            (Overloaded, "1 callers were refused", Box::new(|v| v.rejected = 1)),
             (Degraded, "a call hangs", Box::new(|v| v.stuck_calls = 1)),
             (
                 Unavailable,
@@ -171,7 +171,7 @@ mod tests {
         let (state, reason) =
             seen(|v| (v.rejected, v.stuck_calls, v.utilisation, v.waiting) = (2, 1, 1.0, 4));
         assert_eq!(state, Overloaded);
-        assert!(reason.contains("2 callers found") && reason.contains("; all connections"), "{reason}");
+        assert!(reason.contains("2 callers were") && reason.contains("; all connections"), "{reason}");
         assert!(!reason.contains("hangs"), "{reason}");
     }
 

@@ -115,7 +115,7 @@ impl Watch {
         match timeout_at(deadline, &mut call).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(failure)) => {
-                let what = "the daemon does not tell what happens to its domains";
+                let what = "the daemon does not report events of its domains";
                 Err(failure.into_connect_error(ErrorKind::ConnectFailed, what))
             }
             Err(_) => {

@@ -16,7 +16,7 @@ use super::look::Seen;
 const WATCH_SHARE: u32 = 2;
 
 /// Why it is not known whether a VM has restarted that had not when it was looked at.
-const NOT_YET: &str = "it had not restarted when it was last looked at";
+const NOT_YET: &str = "it had not restarted at the last check";
 
 /// How a restart ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub(super) async fn wait_for_end<F: Future<Output = Seen>>(
     let is_other =
         |item: &WatchItem| matches!(item, WatchItem::Event { event, .. } if event.uuid != domain.uuid);
     let mut events = events.filter(|item| ready(!is_other(item)));
-    let not_looked = || "it was not looked at since".to_owned();
+    let not_looked = || "it was not checked since".to_owned();
     // Why it is not known whether the event was lost, if it may have been.
     let mut unknown: Option<String> = None;
     // Whether the host is watched now, so that an event of what happens from now on arrives.
@@ -127,7 +127,7 @@ pub(super) async fn wait_for_end<F: Future<Output = Seen>>(
                 pause = policy.poll_initial;
             }
             Some(WatchItem::Removed { .. }) | None => {
-                return RestartEnd::Unseen("the host was removed meanwhile".to_owned());
+                return RestartEnd::Unseen("the host was removed in the meantime".to_owned());
             }
             // `Unreachable`: looks fail as well then, and say why.
             Some(_) => {}

@@ -92,7 +92,9 @@ fn not_restarted(job: &Job, domain: &DomainInfo, end: RestartEnd) -> Completion 
         RestartEnd::Unseen(why) => (
             ErrorKind::EventsLost,
             Effect::Unknown,
-            format!("may have restarted: its events were lost for a while, and a look did not tell: {why}"),
+            format!(
+                "may have restarted: its events were lost for a while, and a check did not show it: {why}"
+            ),
             Hint::CHECK_UPTIME,
         ),
         RestartEnd::Restarted | RestartEnd::Late => (

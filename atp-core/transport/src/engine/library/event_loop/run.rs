@@ -233,7 +233,7 @@ impl EventLoop {
             table.watched.remove(&fd);
             if let Err(error) = epoll::delete(&self.epoll, source) {
                 // Whatever the error, epoll does not have the file that has this number now.
-                tracing::debug!(%error, fd, "a descriptor was not watched any more");
+                tracing::debug!(%error, fd, "a descriptor was no longer watched");
             }
             return Ok(Registered::AsBefore);
         }
