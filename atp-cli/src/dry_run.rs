@@ -1,8 +1,7 @@
 //! `--dry-run`: a plan is reported instead of run.
 
 use atp_executor::{Data, DryRun, Operation, Outcome, OutcomeError, Plan, Status, Target};
-use atp_transport::domain::DomainState;
-use atp_transport::{Effect, ErrorKind, Hint};
+use atp_transport::Effect;
 
 use crate::report::Report;
 
@@ -14,12 +13,10 @@ pub(crate) fn report(plan: Plan, report: &mut Report<'_>) {
     report.take_all(plan.settled);
     let would_be = |(target, dry_run): (Target, DryRun)| {
         let status = if dry_run == DryRun::Unchanged { Status::Unchanged } else { Status::Skipped };
-        let error = (dry_run == DryRun::NotRunning).then(|| {
-            let hint = match target.state() {
-                Some(DomainState::Paused) => Hint::RESUME_VM,
-                _ => ErrorKind::VmNotRunning.hint(),
-            };
-            OutcomeError::new(ErrorKind::VmNotRunning, "it would fail: the VM is not running").with_hint(hint)
+        let domain = target.domain.as_ref().filter(|_| dry_run == DryRun::NotRunning);
+        let error = domain.map(|domain| {
+            let error = plan.operation.refusal(&target.host, domain);
+            OutcomeError { message: format!("it would fail: {}", error.message), ..error }
         });
         Outcome {
             vm: target.vm().map(str::to_owned),

@@ -11,6 +11,15 @@ pub(crate) fn hint(hint: &Hint) -> String {
         Some("check-vm-name") => "check the name (`atp vm list`)",
         Some("start-vm") => "start it first (`atp vm start`)",
         Some("resume-vm") => "resume it first (`atp vm resume`)",
+        Some("wake-vm") => "its guest sleeps: `atp vm resume` wakes it",
+        Some("free-storage") => {
+            "reading or writing a disk failed: look at the space and the storage on its host, and resume it then (`atp vm \
+             resume`)"
+        }
+        Some("destroy-or-reset-vm") => {
+            "its guest crashed, and the VM was kept for a look (`atp screenshot`): destroy it (`atp vm destroy`), or reset it and \
+             resume it then (`atp vm reset`, `atp vm resume`)"
+        }
         Some("check-vm-state") => "check the VM's state (`atp vm info`)",
         Some("wait-for-monitor") => {
             "another command occupies the VM: wait until it ends, or check with `virsh domcontrol`; a VM that hangs can still be destroyed (`atp vm destroy`)"

@@ -50,6 +50,5 @@ impl NarrowArgs {
 
 /// Parses a state, and lets the help list all states.
 fn state_parser() -> impl TypedValueParser<Value = StateFilter> {
-    PossibleValuesParser::new(["running", "shut-off", "paused", "any"])
-        .try_map(|text| text.parse::<StateFilter>())
+    PossibleValuesParser::new(StateFilter::NAMES.iter().copied()).try_map(|text| text.parse::<StateFilter>())
 }

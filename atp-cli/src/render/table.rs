@@ -75,8 +75,8 @@ pub(crate) fn dry_run(outcomes: &[Outcome]) -> String {
     let mut rows = Rows::new(&["HOST", "VM", "STATE", "WOULD"]);
     for outcome in outcomes {
         let state = match &outcome.data {
-            Some(Data::Domain(domain)) => domain.state.as_str(),
-            _ => NOTHING,
+            Some(Data::Domain(domain)) => domain.state_with_reason(),
+            _ => NOTHING.to_owned(),
         };
         let would = match (outcome.status, &outcome.error) {
             (Status::Skipped, None) => outcome.op.to_string(),
@@ -84,7 +84,7 @@ pub(crate) fn dry_run(outcomes: &[Outcome]) -> String {
             (Status::Unchanged, _) => "do nothing".to_owned(),
             _ => status(outcome),
         };
-        rows.add_outcome(outcome, &[vm(outcome), state, &would]);
+        rows.add_outcome(outcome, &[vm(outcome), &state, &would]);
     }
     rows.finish()
 }

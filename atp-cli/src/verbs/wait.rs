@@ -27,7 +27,7 @@ pub(crate) struct WaitArgs {
     #[command(flatten)]
     targets: TargetArgs,
 
-    /// The condition: agent (the guest agent answers), state=STATE (running, shut-off, paused), or exec=COMMAND (a
+    /// The condition: agent (the guest agent answers), state=STATE (running, shut-off, paused, crashed, pmsuspended), or exec=COMMAND (a
     /// command line for the guest's shell exits with code 0)
     #[arg(long = "for", value_name = "CONDITION")]
     condition: Awaited,
@@ -47,12 +47,15 @@ impl FromStr for Awaited {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
             None if text == "agent" => Ok(Awaited::Agent),
-            Some(("state", state)) => Ok(Awaited::State(match state {
-                "running" => DomainState::Running,
-                "shut-off" => DomainState::ShutOff,
-                "paused" => DomainState::Paused,
-                _ => return Err(format!("expected a state (running, shut-off or paused), not {state:?}")),
-            })),
+            Some(("state", state)) => {
+                let known = DomainState::AWAITED.into_iter().find(|(word, _)| *word == state);
+                let known = known.ok_or_else(|| {
+                    format!(
+                        "expected a state (running, shut-off, paused, crashed or pmsuspended), not {state:?}"
+                    )
+                })?;
+                Ok(Awaited::State(known.1))
+            }
             Some(("exec", command)) if !command.trim().is_empty() => Ok(Awaited::Exec(command.to_owned())),
             _ => Err("expected agent, state=STATE or exec=COMMAND".to_owned()),
         }

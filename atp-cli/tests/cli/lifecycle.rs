@@ -115,3 +115,109 @@ fn on_a_terminal_a_person_is_asked() {
     let run = on_a_terminal(&home, &args, "n\n").exits(2);
     assert!(run.stdout.contains("nothing was done") && !run.stdout.contains("2 ok"), "{run:#?}");
 }
+
+/// A host of the test driver with a VM in each state that a daemon knows: `running`, `paused`, `off`, `crashed`, `asleep`.
+fn every_state(home: &Home) -> String {
+    let domain = |(vm, number): (&str, u32)| {
+        format!(
+            "<domain type='test'><name>{vm}</name><uuid>00000000-0000-4000-8000-{number:012}</uuid><memory>65536</memory>\
+             <os><type>hvm</type></os><test:runstate>{number}</test:runstate></domain>"
+        )
+    };
+    let domains: String = [("running", 1), ("paused", 3), ("off", 5), ("crashed", 6), ("asleep", 7)]
+        .into_iter()
+        .map(domain)
+        .collect();
+    let node = format!("<node xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>{domains}</node>");
+    format!("h1=test://{}", home.write("states.xml", &node).display())
+}
+
+#[test]
+fn vms_that_crashed_or_sleep_are_listed_and_selected_by_their_state() {
+    let home = Home::new();
+    let host = every_state(&home);
+    let list = |args: &[&str]| home.run(["--host", &host, "vm", "list"].iter().chain(args));
+    for (state, vm) in [
+        ("crashed", "crashed"),
+        ("pmsuspended", "asleep"),
+        ("paused", "paused"),
+        ("shut-off", "off"),
+        ("running", "running"),
+    ] {
+        let run = list(&["--state", state, "-o", "name"]).exits(0);
+        assert_eq!(run.stdout, format!("h1/{vm}\n"), "{state}");
+    }
+    for state in ["io-error", "saved", "migrating"] {
+        list(&["--state", state]).exits(4).without_data();
+    }
+    let run = list(&[]).exits(0);
+    assert!(
+        run.stdout.contains("crashed  crashed") && run.stdout.contains("asleep   pmsuspended"),
+        "{run:#?}"
+    );
+}
+
+#[test]
+fn a_crashed_vm_is_not_started_or_typed_into_but_destroyed_or_reset() {
+    let home = Home::new();
+    let host = every_state(&home);
+    let run = |args: &[&str]| home.run(["--host", &host, "-o", "json"].iter().chain(args));
+    for (args, kind) in [
+        (&["vm", "start", "crashed"][..], "operation-invalid"),
+        (&["vm", "resume", "crashed"], "vm-not-running"),
+        (&["vm", "shutdown", "crashed"], "vm-not-running"),
+        (&["vm", "suspend", "crashed"], "vm-not-running"),
+        (&["exec", "crashed", "--", "true"], "vm-not-running"),
+        (&["qga", "crashed", "--", "guest-ping"], "vm-not-running"),
+        (&["key", "crashed", "--", "enter"], "vm-not-running"),
+        (&["mouse", "crashed", "--", "click"], "vm-not-running"),
+    ] {
+        let outcome = &run(args).exits(1).outcomes()[0];
+        assert_eq!(
+            (&outcome["error"]["kind"], &outcome["effect"]),
+            (&json!(kind), &json!("none")),
+            "{args:?}"
+        );
+        let hint = outcome["error"]["hint"].as_str().unwrap();
+        assert!(hint.contains("atp vm destroy") && hint.contains("atp vm reset"), "{args:?}: {hint}");
+    }
+    run(&["vm", "destroy", "crashed"]).exits(0);
+    let dry = home.run(["--host", &host, "vm", "start", "crashed", "--dry-run"]).exits(0);
+    assert!(dry.stdout.contains("fail: operation-invalid"), "{dry:#?}");
+}
+
+#[test]
+fn a_vm_that_sleeps_is_not_worked_on_and_the_hint_wakes_it() {
+    let home = Home::new();
+    let host = every_state(&home);
+    for (args, kind) in [
+        (&["vm", "start", "asleep"][..], "operation-invalid"),
+        (&["vm", "shutdown", "asleep"], "vm-not-running"),
+        (&["vm", "suspend", "asleep"], "vm-not-running"),
+        (&["exec", "asleep", "--", "true"], "vm-not-running"),
+        (&["key", "asleep", "--", "enter"], "vm-not-running"),
+    ] {
+        let run = home.run(["--host", &host, "-o", "json"].iter().chain(args)).exits(1);
+        let outcome = &run.outcomes()[0];
+        assert_eq!(
+            (&outcome["error"]["kind"], &outcome["effect"]),
+            (&json!(kind), &json!("none")),
+            "{args:?}"
+        );
+        assert!(outcome["error"]["hint"].as_str().unwrap().contains("`atp vm resume` wakes it"), "{outcome}");
+    }
+    let run = home.run(["--host", &host, "vm", "resume", "asleep", "--dry-run"]).exits(0);
+    assert!(run.stdout.contains("vm-resume"), "{run:#?}");
+}
+
+#[test]
+fn a_paused_vm_is_resumed_rather_than_started_or_asked() {
+    let home = Home::new();
+    let host = every_state(&home);
+    for args in
+        [&["vm", "start", "paused"][..], &["exec", "paused", "--", "true"], &["key", "paused", "--", "enter"]]
+    {
+        let run = home.run(["--host", &host].iter().chain(args)).exits(1);
+        run.says(&["paused", "hint: resume it first (`atp vm resume`)"]);
+    }
+}

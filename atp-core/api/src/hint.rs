@@ -49,6 +49,11 @@ hints! {
     CHECK_VM_NAME = "check-vm-name", "check the name against those of the host";
     START_VM = "start-vm", "start it first";
     RESUME_VM = "resume-vm", "resume it first";
+    WAKE_VM = "wake-vm", "its guest sleeps: resuming the VM wakes it";
+    FREE_STORAGE = "free-storage",
+        "reading or writing a disk failed: look at the space and the storage on its host, and resume it then";
+    DESTROY_OR_RESET_VM = "destroy-or-reset-vm",
+        "its guest crashed, and the VM was kept for a look: destroy it, or reset it and resume it then";
     CHECK_VM_STATE = "check-vm-state", "check the VM's state";
     WAIT_FOR_MONITOR = "wait-for-monitor",
         "another command occupies the VM: wait until it ends, or check with `virsh domcontrol`; a VM that hangs can still be destroyed";

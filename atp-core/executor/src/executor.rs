@@ -113,7 +113,7 @@ impl Executor {
         let asked = &host;
         let listing = self.manager.execute_on_host_with(id.as_str(), options, |connection| async move {
             // Everything else that a listing can say costs a round trip for each VM.
-            let domains = match operation.facts().full_listing {
+            let domains = match operation.facts().full_listing || selection.state.needs_full_listing() {
                 true => connection.list_domains().await?,
                 false => connection.list_domain_states().await?,
             };

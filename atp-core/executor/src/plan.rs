@@ -259,7 +259,7 @@ impl fmt::Display for Plan {
             let note = match expected {
                 DryRun::Proceed => "",
                 DryRun::Unchanged => ": nothing to do",
-                DryRun::NotRunning => ": will fail, it needs a running VM",
+                DryRun::NotRunning => ": will fail, its state does not allow it",
             };
             writeln!(f, "  {target_text:width$}  {state}{note}")?;
         }

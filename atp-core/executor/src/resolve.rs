@@ -274,6 +274,7 @@ mod tests {
             uuid: Uuid::from_u128(name.bytes().fold(7, |hash, byte| hash * 131 + u128::from(byte))),
             id: None,
             state,
+            reason: None,
             vcpus: None,
             memory_kib: None,
             max_memory_kib: None,

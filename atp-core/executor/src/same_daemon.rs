@@ -184,6 +184,7 @@ mod tests {
             uuid: Uuid::from_u128(vm),
             id: running_as,
             state: if running_as.is_some() { DomainState::Running } else { DomainState::ShutOff },
+            reason: None,
             vcpus: None,
             memory_kib: None,
             max_memory_kib: None,

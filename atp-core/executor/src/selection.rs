@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use atp_transport::HostInfo;
-use atp_transport::domain::{DomainInfo, DomainState};
-use strum::{Display, EnumString};
+use atp_transport::domain::{DomainInfo, DomainState, StateReason};
+use strum::{Display, EnumString, VariantNames};
 
 use crate::selector::{HostSelector, Selector};
 
@@ -53,7 +53,7 @@ impl Selection {
         self.selectors
             .iter()
             .any(|selector| selector.host().matches(host) && selector.matches_vm(&domain.name))
-            && self.state.matches(domain.state)
+            && self.state.matches(domain)
             && !self.excludes(host, &domain.name)
     }
 
@@ -76,7 +76,7 @@ impl Selection {
 }
 
 /// A state that VMs must be in to be selected.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Display, EnumString)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Display, EnumString, VariantNames)]
 #[strum(serialize_all = "kebab-case", parse_err_ty = FilterError, parse_err_fn = no_state)]
 pub enum StateFilter {
     /// Any state.
@@ -86,19 +86,44 @@ pub enum StateFilter {
     Running,
     /// Defined but not running.
     ShutOff,
-    /// Paused.
+    /// Paused, for whatever reason.
     Paused,
+    /// Crashed, and kept as it was.
+    Crashed,
+    /// Suspended by the guest's own power management.
+    #[strum(serialize = "pmsuspended")]
+    PmSuspended,
+    /// Paused because reading or writing a disk failed.
+    IoError,
+    /// Shut off, with its memory in a file of the host (managed save).
+    Saved,
+    /// Paused on its way from one host to another. Most of a live migration a VM runs, and is not in this state.
+    Migrating,
 }
 
 impl StateFilter {
-    /// Whether a VM in this state passes.
-    pub fn matches(self, state: DomainState) -> bool {
+    /// The words of all filters.
+    pub const NAMES: &'static [&'static str] = <StateFilter as VariantNames>::VARIANTS;
+
+    /// Whether a VM passes.
+    pub fn matches(self, domain: &DomainInfo) -> bool {
+        let reason = domain.reason;
         match self {
             StateFilter::Any => true,
-            StateFilter::Running => matches!(state, DomainState::Running | DomainState::Blocked),
-            StateFilter::ShutOff => state == DomainState::ShutOff,
-            StateFilter::Paused => state == DomainState::Paused,
+            StateFilter::Running => domain.state.is_running(),
+            StateFilter::ShutOff => domain.state == DomainState::ShutOff,
+            StateFilter::Paused => domain.state == DomainState::Paused,
+            StateFilter::Crashed => domain.state == DomainState::Crashed,
+            StateFilter::PmSuspended => domain.state == DomainState::PmSuspended,
+            StateFilter::IoError => reason == Some(StateReason::IoError),
+            StateFilter::Saved => reason == Some(StateReason::Saved),
+            StateFilter::Migrating => reason == Some(StateReason::Migrating),
         }
+    }
+
+    /// Whether all that a listing can say has to be asked for: which VMs have a saved memory is no part of their states.
+    pub(crate) fn needs_full_listing(self) -> bool {
+        self == StateFilter::Saved
     }
 }
 
@@ -138,7 +163,10 @@ pub struct FilterError {
 }
 
 fn no_state(input: &str) -> FilterError {
-    FilterError { input: input.to_owned(), expected: "a state (running, shut-off, paused or any)" }
+    FilterError {
+        input: input.to_owned(),
+        expected: "a state (any, running, shut-off, paused, crashed, pmsuspended, io-error, saved or migrating)",
+    }
 }
 
 impl FromStr for LabelFilter {
@@ -237,11 +265,47 @@ mod tests {
         assert_eq!("shut-off".parse(), Ok(StateFilter::ShutOff));
         assert_eq!(
             "off".parse::<StateFilter>().unwrap_err().to_string(),
-            r#"expected a state (running, shut-off, paused or any), not "off""#
+            r#"expected a state (any, running, shut-off, paused, crashed, pmsuspended, io-error, saved or migrating), not "off""#
         );
+        for word in StateFilter::NAMES {
+            assert_eq!(word.parse::<StateFilter>().unwrap().to_string(), *word);
+        }
         let label: LabelFilter = "a=b=c".parse().unwrap();
         assert_eq!((label.key.as_str(), label.value.as_str()), ("a", "b=c"));
         assert!("=x".parse::<LabelFilter>().is_err());
         assert!("x".parse::<LabelFilter>().is_err());
+    }
+
+    #[test]
+    fn each_state_is_selected_by_its_word() {
+        let info = |state, reason| DomainInfo {
+            name: "a".to_owned(),
+            uuid: uuid::Uuid::nil(),
+            id: None,
+            state,
+            reason,
+            vcpus: None,
+            memory_kib: None,
+            max_memory_kib: None,
+        };
+        for (state, reason, words) in [
+            (DomainState::Running, None, "any running"),
+            (DomainState::Blocked, None, "any running"),
+            (DomainState::ShutOff, Some(StateReason::Destroyed), "any shut-off"),
+            (DomainState::ShutOff, Some(StateReason::Saved), "any shut-off saved"),
+            (DomainState::Paused, Some(StateReason::User), "any paused"),
+            (DomainState::Paused, Some(StateReason::IoError), "any paused io-error"),
+            (DomainState::Paused, Some(StateReason::Migrating), "any paused migrating"),
+            (DomainState::Crashed, Some(StateReason::Panicked), "any crashed"),
+            (DomainState::PmSuspended, None, "any pmsuspended"),
+        ] {
+            let domain = info(state, reason);
+            let matching: Vec<&str> = StateFilter::NAMES
+                .iter()
+                .copied()
+                .filter(|word| word.parse::<StateFilter>().unwrap().matches(&domain))
+                .collect();
+            assert_eq!(matching.join(" "), words, "{state} {reason:?}");
+        }
     }
 }

@@ -161,6 +161,8 @@ pub mod list {
     pub const INACTIVE: u32 = 2;
     /// Those with a definition that is kept.
     pub const PERSISTENT: u32 = 4;
+    /// Those whose memory the host keeps in a file (managed save).
+    pub const MANAGED_SAVE: u32 = 256;
 }
 
 /// Flags for a definition (`virDomainXMLFlags`).

@@ -100,6 +100,7 @@ fn plan() -> Plan {
             uuid: Uuid::from_u128(number),
             id: Some(1),
             state: DomainState::Running,
+            reason: None,
             vcpus: None,
             memory_kib: None,
             max_memory_kib: None,

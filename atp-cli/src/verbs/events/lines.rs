@@ -102,6 +102,7 @@ mod tests {
             uuid,
             id: None,
             state: DomainState::ShutOff,
+            reason: None,
             vcpus: Some(1),
             memory_kib: Some(1),
             max_memory_kib: Some(1),

@@ -70,7 +70,10 @@ fn block(name: &str, report: &VmReport) -> String {
     let info = &details.info;
     let unknown = || "unknown".to_owned();
     let mut lines = vec![
-        ("state", info.state.to_string()),
+        (
+            "state",
+            info.reason.map_or_else(|| info.state.to_string(), |reason| format!("{} ({reason})", info.state)),
+        ),
         ("id", info.id.map_or_else(|| "none, it is not active".to_owned(), |id| id.to_string())),
         ("uuid", info.uuid.to_string()),
         ("vcpus", number(info.vcpus)),

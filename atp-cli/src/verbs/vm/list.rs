@@ -49,8 +49,8 @@ fn listing(outcomes: &[Outcome]) -> String {
         match &outcome.data {
             Some(Data::Domain(domain)) => {
                 let (state, vcpus, memory) =
-                    (domain.state.as_str(), number(domain.vcpus), size(domain.memory_kib));
-                rows.add_outcome(outcome, &[vm, state, &vcpus, &memory]);
+                    (domain.state_with_reason(), number(domain.vcpus), size(domain.memory_kib));
+                rows.add_outcome(outcome, &[vm, &state, &vcpus, &memory]);
             }
             _ => rows.add_outcome(outcome, &[vm, reason(outcome), NOTHING, NOTHING]),
         }
@@ -77,6 +77,7 @@ mod tests {
             uuid: Default::default(),
             id: Some(1),
             state: DomainState::ShutOff,
+            reason: None,
             vcpus: Some(2),
             memory_kib: Some(1536 * 1024),
             max_memory_kib: Some(1536 * 1024),

@@ -1,6 +1,7 @@
 //! What libvirt says about a domain (a virtual machine).
 
 mod graphics;
+mod state_reason;
 mod version;
 
 use schemars::JsonSchema;
@@ -9,6 +10,7 @@ use strum::{Display, EnumString, IntoStaticStr};
 use uuid::Uuid;
 
 pub use graphics::{Graphics, GraphicsKind, Listener};
+pub use state_reason::StateReason;
 pub use version::{Hypervisor, InvalidVersion, Version};
 
 /// The state of a domain, worded as `virsh list` words it.
@@ -66,15 +68,24 @@ impl DomainState {
         self.into()
     }
 
+    /// The states that can be waited for or asserted, by their words: those of `as_str` without spaces.
+    pub const AWAITED: [(&'static str, DomainState); 5] = [
+        ("running", DomainState::Running),
+        ("shut-off", DomainState::ShutOff),
+        ("paused", DomainState::Paused),
+        ("crashed", DomainState::Crashed),
+        ("pmsuspended", DomainState::PmSuspended),
+    ];
+
     /// Whether its vCPUs run.
     pub fn is_running(self) -> bool {
         // A blocked domain waits for a resource; it runs all the same.
         matches!(self, DomainState::Running | DomainState::Blocked)
     }
 
-    /// Whether a QEMU process (or its like) exists for the domain, running or paused.
+    /// Whether a QEMU process (or its like) exists for the domain: running, paused, or kept after a crash.
     pub fn is_active(self) -> bool {
-        !matches!(self, DomainState::ShutOff | DomainState::Crashed | DomainState::NoState)
+        !matches!(self, DomainState::ShutOff | DomainState::NoState)
     }
 }
 
@@ -89,6 +100,9 @@ pub struct DomainInfo {
     pub id: Option<u32>,
     /// The state at the time of the call.
     pub state: DomainState,
+    /// Why it is in that state; none where libvirt gives no reason, or was not asked: for one running domain it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<StateReason>,
     /// Virtual CPUs; none where only the state was asked for.
     pub vcpus: Option<u32>,
     /// Memory in use by the guest, KiB; none where only the state was asked for.
@@ -159,6 +173,8 @@ pub enum Lifecycle {
     Suspend,
     /// Let suspended vCPUs run on (`virDomainResume`).
     Resume,
+    /// Wake a guest that its own power management suspended (`virDomainPMWakeup`).
+    Wakeup,
 }
 
 impl Lifecycle {
@@ -172,6 +188,7 @@ impl Lifecycle {
             Lifecycle::Destroy => "virDomainDestroy",
             Lifecycle::Suspend => "virDomainSuspend",
             Lifecycle::Resume => "virDomainResume",
+            Lifecycle::Wakeup => "virDomainPMWakeup",
         }
     }
 

@@ -27,9 +27,11 @@ impl LifecycleSpec {
     /// other than QEMU, which may not report restarts, only the state is awaited.
     pub fn goal(&self) -> DomainState {
         match self.action {
-            Lifecycle::Start | Lifecycle::Resume | Lifecycle::Reboot | Lifecycle::Reset => {
-                DomainState::Running
-            }
+            Lifecycle::Start
+            | Lifecycle::Resume
+            | Lifecycle::Wakeup
+            | Lifecycle::Reboot
+            | Lifecycle::Reset => DomainState::Running,
             Lifecycle::Shutdown | Lifecycle::Destroy => DomainState::ShutOff,
             Lifecycle::Suspend => DomainState::Paused,
         }

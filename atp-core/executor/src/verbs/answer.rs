@@ -1,7 +1,7 @@
 //! The answer of a VM to something that was sent to it.
 
 use atp_protocol::ProtocolError;
-use atp_transport::domain::{DomainInfo, DomainState};
+use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, ErrorKind, LibvirtConnection};
 
 use super::completion::{Completion, effect_of};
@@ -11,22 +11,22 @@ use super::job::Job;
 /// What a VM answered.
 pub(super) enum Answer<T> {
     Given(T),
-    /// The VM is not in a state to answer. Nothing was sent, unless the effect says otherwise.
-    NotRunning(DomainState, Effect),
+    /// The VM, as it is now, is not in a state to answer. Nothing was sent, unless the effect says otherwise.
+    NotRunning(DomainInfo, Effect),
 }
 
-/// Returns the state of a VM that was not running when it was listed and is not now, so that nothing is sent to it.
+/// Returns a VM that was not in a state to be worked on when it was listed and is not now, so that nothing is sent to it.
 pub(super) async fn not_running(
     connection: &LibvirtConnection,
     domain: &DomainInfo,
     needs: Needs,
-) -> Result<Option<DomainState>, ProtocolError> {
+) -> Result<Option<DomainInfo>, ProtocolError> {
     if needs.allow(domain.state) {
         return Ok(None);
     }
     // The target may have waited in the queue for a while since the listing.
-    let state = connection.domain_info(domain.uuid).await?.state;
-    Ok((!needs.allow(state)).then_some(state))
+    let now = connection.domain_info(domain.uuid).await?;
+    Ok((!needs.allow(now.state)).then_some(now))
 }
 
 /// Looks again at a VM that refused: it may have stopped after the listing, and libvirt reports that with a general
@@ -46,9 +46,9 @@ pub(super) async fn explain<T>(
     if error.transport_kind().is_some_and(|kind| suspicious.contains(&kind))
         // If this look fails too, the first error is the one to report.
         && let Ok(now) = connection.domain_info(domain.uuid).await
-        && !needs.can_answer(now.state)
+        && !needs.allow(now.state)
     {
-        return Ok(Answer::NotRunning(now.state, effect_of(&error, job.attempt.is_sent())));
+        return Ok(Answer::NotRunning(now, effect_of(&error, job.attempt.is_sent())));
     }
     Err(job.explained(connection, domain, error).await)
 }
@@ -56,13 +56,12 @@ pub(super) async fn explain<T>(
 /// Turns an answer into a completion.
 pub(super) fn finish<T>(
     job: &Job,
-    domain: &DomainInfo,
     answer: Result<Answer<T>, ProtocolError>,
     given: impl FnOnce(T) -> Completion,
 ) -> Completion {
     match answer {
         Ok(Answer::Given(answer)) => given(answer),
-        Ok(Answer::NotRunning(state, effect)) => job.not_running(domain, state, effect),
+        Ok(Answer::NotRunning(now, effect)) => job.refused(Needs::Running, &now, effect),
         Err(error) => job.failure(&error),
     }
 }

@@ -17,7 +17,7 @@ use super::scenario::node::{Node, Value};
 use super::scenario::read::{Keys, Names, Result, named, texts};
 use super::scenario::template::{Template, Values, fill, fill_all};
 
-pub(super) static FACTS: VerbFacts = VerbFacts { needs: Needs::Guest, ..VerbFacts::change("exec") };
+pub(super) static FACTS: VerbFacts = VerbFacts { needs: Needs::Running, ..VerbFacts::change("exec") };
 
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &ExecSpec) -> Completion {
     let deadline = job.deadline();
@@ -61,7 +61,7 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &ExecSpec) -> 
             }
             (answer, _) => answer,
         };
-        return finish(job, domain, answer, |output| completion(report(output, spec.encoding)));
+        return finish(job, answer, |output| completion(report(output, spec.encoding)));
     }
 }
 

@@ -1,6 +1,8 @@
 //! What is known of a verb without carrying it out.
 
-use atp_transport::domain::DomainState;
+use atp_api::OutcomeError;
+use atp_transport::domain::{DomainInfo, DomainState, StateReason};
+use atp_transport::{ErrorKind, Hint, HostId};
 
 use super::Operation;
 
@@ -25,17 +27,21 @@ pub struct VerbFacts {
     pub ends_on_stop: bool,
 }
 
-/// What a verb needs of its VM.
+/// What a verb needs of its VM. A VM that does not have it is refused before anything is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
     /// Nothing: any VM will do.
     Nothing,
+    /// A VM that is shut off.
+    Off,
     /// A QEMU process: a VM that is not shut off. Its monitor answers when it is paused.
     Active,
-    /// A guest that answers. A VM that was paused when it was listed is tried: it may have been resumed since.
-    Guest,
-    /// A guest that runs. A paused VM is refused before anything is sent: it would lose what is sent to it.
+    /// A guest that is not crashed or asleep, so that it will notice what is asked of it, if only when it is resumed.
+    Alive,
+    /// A guest that runs: any other would lose what is sent to it, or not answer.
     Running,
+    /// A VM that is paused, or whose guest sleeps.
+    Paused,
 }
 
 /// What an operation will do to a VM, as far as the VM's state tells.
@@ -45,7 +51,7 @@ pub enum DryRun {
     Proceed,
     /// The requested state is reached already: nothing will be sent.
     Unchanged,
-    /// It needs a running VM: nothing will be sent.
+    /// The VM's state does not allow it: nothing will be sent.
     NotRunning,
 }
 
@@ -85,21 +91,31 @@ impl Needs {
     pub(super) fn allow(self, state: DomainState) -> bool {
         match self {
             Needs::Nothing => true,
-            Needs::Active | Needs::Guest => state != DomainState::ShutOff,
-            Needs::Running => !matches!(state, DomainState::ShutOff | DomainState::Paused),
+            Needs::Off => matches!(state, DomainState::ShutOff | DomainState::NoState),
+            // Some drivers know no state of a domain that runs.
+            _ if state == DomainState::NoState => true,
+            Needs::Active => state != DomainState::ShutOff,
+            Needs::Alive => Needs::Running.allow(state) || state == DomainState::Paused,
+            Needs::Paused => matches!(state, DomainState::Paused | DomainState::PmSuspended),
+            Needs::Running => state.is_running() || state == DomainState::ShuttingDown,
         }
     }
+}
 
-    /// Whether a VM in this state can answer at all.
-    pub(super) fn can_answer(self, state: DomainState) -> bool {
-        match self {
-            Needs::Nothing => true,
-            Needs::Active => state.is_active(),
-            Needs::Guest | Needs::Running => {
-                state.is_active() && !matches!(state, DomainState::Paused | DomainState::PmSuspended)
-            }
-        }
-    }
+/// The error of a verb that is not carried out because of the VM's state.
+pub(super) fn refusal(needs: Needs, host: &HostId, now: &DomainInfo) -> OutcomeError {
+    let kind = if needs == Needs::Off { ErrorKind::OperationInvalid } else { ErrorKind::VmNotRunning };
+    let hint = match (now.state, now.reason) {
+        (DomainState::Paused, Some(StateReason::IoError)) => Hint::FREE_STORAGE,
+        (DomainState::Paused, _) => Hint::RESUME_VM,
+        (DomainState::PmSuspended, _) => Hint::WAKE_VM,
+        (DomainState::Crashed, _) => Hint::DESTROY_OR_RESET_VM,
+        (DomainState::ShuttingDown, _) => Hint::CHECK_VM_STATE,
+        _ => kind.hint(),
+    };
+    let what = if needs == Needs::Off { "is not shut off" } else { "is not running" };
+    let message = format!("host {host}: VM {:?} {what}: {}", now.name, now.state_with_reason());
+    OutcomeError::new(kind, message).with_hint(hint)
 }
 
 impl Operation {
@@ -122,6 +138,11 @@ impl Operation {
     pub fn dry_run(&self, state: DomainState) -> DryRun {
         self.facts().dry_run(state)
     }
+
+    /// The error of a VM whose state does not allow it.
+    pub fn refusal(&self, host: &HostId, domain: &DomainInfo) -> OutcomeError {
+        refusal(self.facts().needs, host, domain)
+    }
 }
 
 /// Whether a VM in this state is in the requested one.
@@ -135,25 +156,69 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_paused_vm_has_a_monitor_and_no_agent() {
-        assert!(Needs::Active.can_answer(DomainState::Paused));
-        assert!(!Needs::Guest.can_answer(DomainState::Paused));
-        assert!(!Needs::Active.can_answer(DomainState::ShutOff));
-        assert!(Needs::Guest.can_answer(DomainState::Running));
-    }
-
-    #[test]
-    fn a_vm_that_is_shut_off_can_be_listed_only() {
-        assert_eq!(Operation::VmList.dry_run(DomainState::ShutOff), DryRun::Proceed);
-        assert_eq!(Operation::VmInfo.dry_run(DomainState::ShutOff), DryRun::Proceed);
-        for needs in [Needs::Active, Needs::Guest, Needs::Running] {
-            assert!(!needs.allow(DomainState::ShutOff));
+    fn each_need_is_refused_in_the_states_that_do_not_have_it() {
+        use DomainState::{Blocked, Crashed, Paused, PmSuspended, Running, ShutOff, ShuttingDown};
+        for (needs, allowed) in [
+            (Needs::Nothing, &[Running, Blocked, Paused, ShuttingDown, ShutOff, Crashed, PmSuspended][..]),
+            (Needs::Off, &[ShutOff]),
+            (Needs::Active, &[Running, Blocked, Paused, ShuttingDown, Crashed, PmSuspended]),
+            (Needs::Alive, &[Running, Blocked, Paused, ShuttingDown]),
+            (Needs::Paused, &[Paused, PmSuspended]),
+            (Needs::Running, &[Running, Blocked, ShuttingDown]),
+        ] {
+            for state in [Running, Blocked, Paused, ShuttingDown, ShutOff, Crashed, PmSuspended] {
+                assert_eq!(needs.allow(state), allowed.contains(&state), "{needs:?} when {state}");
+            }
         }
     }
 
     #[test]
-    fn only_input_to_the_guest_is_refused_for_a_paused_vm() {
-        assert!(Needs::Active.allow(DomainState::Paused) && Needs::Guest.allow(DomainState::Paused));
-        assert!(!Needs::Running.allow(DomainState::Paused));
+    fn a_vm_that_is_shut_off_can_be_listed() {
+        assert_eq!(Operation::VmList.dry_run(DomainState::ShutOff), DryRun::Proceed);
+        assert_eq!(Operation::VmInfo.dry_run(DomainState::ShutOff), DryRun::Proceed);
+    }
+
+    #[test]
+    fn what_does_not_run_is_refused_with_what_helps() {
+        let host = "h1".parse().unwrap();
+        for (needs, state, reason, hint, message) in [
+            (Needs::Running, DomainState::ShutOff, None, Hint::START_VM, "is not running: shut off"),
+            (
+                Needs::Running,
+                DomainState::Paused,
+                Some(StateReason::User),
+                Hint::RESUME_VM,
+                "is not running: paused",
+            ),
+            (
+                Needs::Running,
+                DomainState::Paused,
+                Some(StateReason::IoError),
+                Hint::FREE_STORAGE,
+                "is not running: paused (I/O error)",
+            ),
+            (Needs::Running, DomainState::PmSuspended, None, Hint::WAKE_VM, "is not running: pmsuspended"),
+            (
+                Needs::Off,
+                DomainState::Crashed,
+                Some(StateReason::Panicked),
+                Hint::DESTROY_OR_RESET_VM,
+                "is not shut off: crashed (panicked)",
+            ),
+        ] {
+            let info = DomainInfo {
+                name: "vm".to_owned(),
+                uuid: uuid::Uuid::nil(),
+                id: None,
+                state,
+                reason,
+                vcpus: None,
+                memory_kib: None,
+                max_memory_kib: None,
+            };
+            let error = refusal(needs, &host, &info);
+            assert_eq!(error.hint, Some(hint), "{state}");
+            assert_eq!(error.message, format!("host h1: VM \"vm\" {message}"));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use atp_api::Status;
 use atp_protocol::ProtocolError;
-use atp_transport::domain::{DomainInfo, DomainState};
+use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, LibvirtConnection};
 
 use super::answer::{Answer, finish};
@@ -15,25 +15,20 @@ pub(super) const fn facts(name: &'static str) -> VerbFacts {
     VerbFacts { needs: Needs::Running, ..VerbFacts::change(name) }
 }
 
-/// Returns the state of a VM that takes no input now: QEMU silently drops what is sent to a paused VM.
+/// Returns a VM that takes no input now: QEMU silently drops what is sent to a paused VM.
 pub(super) async fn takes_no_input(
     connection: &LibvirtConnection,
     domain: &DomainInfo,
-) -> Result<Option<DomainState>, ProtocolError> {
-    let state = connection.domain_info(domain.uuid).await?.state;
-    let hears = matches!(state, DomainState::Running | DomainState::Blocked | DomainState::PmSuspended);
-    Ok((!hears).then_some(state))
+) -> Result<Option<DomainInfo>, ProtocolError> {
+    let now = connection.domain_info(domain.uuid).await?;
+    Ok((!Needs::Running.allow(now.state)).then_some(now))
 }
 
 /// Turns the end of an input into a completion.
-pub(super) fn completion(
-    job: &Job,
-    domain: &DomainInfo,
-    answer: Result<Answer<()>, ProtocolError>,
-) -> Completion {
+pub(super) fn completion(job: &Job, answer: Result<Answer<()>, ProtocolError>) -> Completion {
     // Input that was not sent for lack of time ended before the deadline, and is a timeout all the same.
     let out_of_time = answer.as_ref().is_err_and(ProtocolError::is_timeout);
-    let mut completion = finish(job, domain, answer, |()| Completion::ok(Effect::Done, None));
+    let mut completion = finish(job, answer, |()| Completion::ok(Effect::Done, None));
     if out_of_time && completion.status == Status::Failed {
         completion.status = Status::Timeout;
     }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use atp_api::{OutcomeError, Policy, Status};
 use atp_protocol::{CapabilityCache, LibvirtCarrier, ProtocolError};
-use atp_transport::domain::{DomainInfo, DomainState};
-use atp_transport::{Effect, ErrorKind, ExecuteOptions, Hint, HostId, LibvirtConnection, TransportManager};
+use atp_transport::domain::DomainInfo;
+use atp_transport::{Effect, ErrorKind, ExecuteOptions, HostId, LibvirtConnection, TransportManager};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::completion::Completion;
+use super::facts::{Needs, refusal};
 use crate::run::Attempt;
 use crate::target::Target;
 
@@ -59,12 +60,8 @@ impl Job {
     }
 
     /// The VM is in a state in which the operation is not possible. Nothing was sent, unless `effect` says otherwise.
-    pub(super) fn not_running(&self, domain: &DomainInfo, state: DomainState, effect: Effect) -> Completion {
-        let hint =
-            if state == DomainState::Paused { Hint::RESUME_VM } else { ErrorKind::VmNotRunning.hint() };
-        let message = format!("host {}: VM {:?} is not running: {state}", self.target.host, domain.name);
-        let error = OutcomeError::new(ErrorKind::VmNotRunning, message).with_hint(hint);
-        Completion::failed(Status::Failed, effect, error)
+    pub(super) fn refused(&self, needs: Needs, now: &DomainInfo, effect: Effect) -> Completion {
+        Completion::failed(Status::Failed, effect, refusal(needs, &self.target.host, now))
     }
 
     /// The operation cannot be expressed. Nothing was sent.

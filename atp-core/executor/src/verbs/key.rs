@@ -44,7 +44,7 @@ pub(super) async fn press_all(
         let pressed = press(&carrier, chords, KeyTiming { hold }, deadline).await;
         explain(job, &connection, domain, FACTS.needs, pressed).await
     });
-    input::completion(job, domain, answer.await)
+    input::completion(job, answer.await)
 }
 
 /// The key in a step of a scenario.

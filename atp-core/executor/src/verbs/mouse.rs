@@ -41,7 +41,7 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &MouseSpec) ->
         let done = point(&carrier, &action, screen, timing, deadline).await;
         explain(job, &connection, domain, FACTS.needs, done).await
     });
-    input::completion(job, domain, answer.await)
+    input::completion(job, answer.await)
 }
 
 /// The key in a step of a scenario.

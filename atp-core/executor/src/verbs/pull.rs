@@ -87,7 +87,7 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &PullSpec) -> 
         });
         match answer.await {
             Err(error) if can_continue(&error, &mut begun) && retry.after(&error).await => {}
-            answer => return finish(job, domain, by, answer, |pulled| completion(spec, pulled)),
+            answer => return finish(job, by, answer, |pulled| completion(spec, pulled)),
         }
     }
 }

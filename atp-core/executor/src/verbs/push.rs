@@ -102,7 +102,7 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, prepared: &PreparedP
             Err(error)
                 if can_continue_push(&error, &mut begun, job.attempt.is_sent())
                     && retry.after(&error).await => {}
-            answer => return finish(job, domain, by, answer, |pushed| completion(spec, pushed)),
+            answer => return finish(job, by, answer, |pushed| completion(spec, pushed)),
         }
     }
 }

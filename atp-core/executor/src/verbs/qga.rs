@@ -9,7 +9,7 @@ use super::job::Job;
 use super::raw_command;
 use super::scenario::fields::{Field, Shape, field};
 
-pub(super) static FACTS: VerbFacts = VerbFacts { needs: Needs::Guest, ..VerbFacts::change("qga") };
+pub(super) static FACTS: VerbFacts = VerbFacts { needs: Needs::Running, ..VerbFacts::change("qga") };
 
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, command: &RawCommand) -> Completion {
     raw_command::send(job, domain, FACTS.needs, Peer::Agent, command).await

@@ -33,7 +33,7 @@ pub(super) async fn send(
         };
         explain(job, &connection, domain, needs, reply).await
     });
-    finish(job, domain, answer.await, |reply| Completion::ok(Effect::Done, Data::Reply(reply)))
+    finish(job, answer.await, |reply| Completion::ok(Effect::Done, Data::Reply(reply)))
 }
 
 /// Reads a command from a step.

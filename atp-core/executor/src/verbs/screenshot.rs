@@ -29,7 +29,7 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &ScreenshotSpe
         explain(job, &connection, domain, FACTS.needs, taken).await
     });
     let mut picture = None;
-    let taken = finish(job, domain, answer.await, |taken| {
+    let taken = finish(job, answer.await, |taken| {
         picture = Some(taken);
         Completion::ok(Effect::None, None)
     });

@@ -4,7 +4,6 @@ use atp_api::Status;
 use atp_protocol::ProtocolError;
 use atp_protocol::files::{FileError, Progress};
 use atp_transport::Hint;
-use atp_transport::domain::DomainInfo;
 use tokio::time::Instant;
 
 use super::answer::{self, Answer};
@@ -19,20 +18,19 @@ use super::scenario::template::Template;
 use crate::run::PartialResult;
 
 /// The facts about both directions.
-pub(super) static FACTS: VerbFacts = VerbFacts { needs: Needs::Guest, ..VerbFacts::change("cp") };
+pub(super) static FACTS: VerbFacts = VerbFacts { needs: Needs::Running, ..VerbFacts::change("cp") };
 
 /// Turns the end of a copy into a completion. A copy has to end by `by`, shortly before the target's deadline, so that
 /// what is open in the guest can be closed. A copy that ran into it ran out of the target's own time.
 pub(super) fn finish<T>(
     job: &Job,
-    domain: &DomainInfo,
     by: Instant,
     answer: Result<Answer<T>, ProtocolError>,
     given: impl FnOnce(T) -> Completion,
 ) -> Completion {
     match answer {
         Err(error) => failed(&error, by, job.attempt.is_sent()),
-        answer => answer::finish(job, domain, answer, given),
+        answer => answer::finish(job, answer, given),
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn target(host: usize, vm: usize) -> Target {
             uuid: Uuid::from_u128((host * 1000 + vm + 1) as u128),
             id: Some(1),
             state: DomainState::Running,
+            reason: None,
             vcpus: None,
             memory_kib: None,
             max_memory_kib: None,

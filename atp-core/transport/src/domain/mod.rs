@@ -9,7 +9,7 @@ mod labels;
 
 pub use atp_api::domain::{
     AgentChannel, DomainDetails, DomainInfo, DomainState, Graphics, GraphicsKind, Hypervisor, Lifecycle,
-    Listener, Version,
+    Listener, StateReason, Version,
 };
 pub use definition::Definition;
 pub use event::{DomainEvent, DomainEventKind, LifecycleChange};

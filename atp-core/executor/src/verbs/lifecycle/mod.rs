@@ -22,21 +22,27 @@ pub(super) fn facts(spec: &LifecycleSpec) -> &'static VerbFacts {
     const SHUT_OFF: Option<DomainState> = Some(DomainState::ShutOff);
     const PAUSED: Option<DomainState> = Some(DomainState::Paused);
     match spec.action {
-        Lifecycle::Start => {
-            &VerbFacts { name: "vm-start", disruptive: false, unchanged_in: RUNNING, ..CHANGE }
+        Lifecycle::Start => &VerbFacts {
+            name: "vm-start",
+            disruptive: false,
+            needs: Needs::Off,
+            unchanged_in: RUNNING,
+            ..CHANGE
+        },
+        Lifecycle::Shutdown => {
+            &VerbFacts { name: "vm-shutdown", needs: Needs::Alive, unchanged_in: SHUT_OFF, ..CHANGE }
         }
-        Lifecycle::Shutdown => &VerbFacts { name: "vm-shutdown", unchanged_in: SHUT_OFF, ..CHANGE },
         // Asks the guest. A paused guest does not hear it.
         Lifecycle::Reboot => &VerbFacts { name: "vm-reboot", needs: Needs::Running, ..CHANGE },
         Lifecycle::Reset => &VerbFacts { name: "vm-reset", needs: Needs::Active, ..CHANGE },
         Lifecycle::Destroy => &VerbFacts { name: "vm-destroy", unchanged_in: SHUT_OFF, ..CHANGE },
         Lifecycle::Suspend => {
-            &VerbFacts { name: "vm-suspend", needs: Needs::Active, unchanged_in: PAUSED, ..CHANGE }
+            &VerbFacts { name: "vm-suspend", needs: Needs::Running, unchanged_in: PAUSED, ..CHANGE }
         }
-        Lifecycle::Resume => &VerbFacts {
+        Lifecycle::Resume | Lifecycle::Wakeup => &VerbFacts {
             name: "vm-resume",
             disruptive: false,
-            needs: Needs::Active,
+            needs: Needs::Paused,
             unchanged_in: RUNNING,
             ..CHANGE
         },
@@ -59,8 +65,8 @@ enum Requested {
     /// could be read.
     Done(Option<DomainState>),
     Unchanged(DomainState),
-    /// The VM is in a state in which it cannot be done, and what the request did all the same.
-    NotRunning(DomainState, Effect),
+    /// The state, as it is now, does not allow it, and what the request did all the same.
+    Refused(DomainInfo, Effect),
 }
 
 /// Asks for the change.
@@ -81,7 +87,7 @@ async fn finish(
     let goal = spec.goal();
     match requested {
         Err(error) => job.failure(&error),
-        Ok(Requested::NotRunning(state, effect)) => job.not_running(domain, state, effect),
+        Ok(Requested::Refused(now, effect)) => job.refused(facts(spec).needs, &now, effect),
         Ok(Requested::Unchanged(state)) => Completion::unchanged(Data::Lifecycle { state }),
         Ok(Requested::Done(now)) if spec.wait && !now.is_some_and(|now| is_reached(goal, now)) => {
             goal::wait_for(job, domain, goal).await
@@ -99,12 +105,27 @@ async fn request_on(
 ) -> Result<Requested, ProtocolError> {
     let goal = spec.goal();
     let before = lasting_state(connection, domain, spec, &job.policy).await?;
-    if let Some(requested) = settled(spec, before, Effect::None) {
+    if let Some(requested) = settled(spec, &before, Effect::None) {
         return Ok(requested);
     }
+    let action = match (spec.action, before.state) {
+        (Lifecycle::Resume, DomainState::PmSuspended) => Lifecycle::Wakeup,
+        (action, _) => action,
+    };
     job.attempt.mark_sent().await;
-    let error = match connection.domain_lifecycle(domain.uuid, spec.action).await {
-        Ok(()) => return Ok(Requested::Done(state_now(connection, domain, goal).await.ok())),
+    let error = match connection.domain_lifecycle(domain.uuid, action).await {
+        // QEMU leaves a VM that was kept after a crash paused when it is reset.
+        Ok(()) if (action, before.state) == (Lifecycle::Reset, DomainState::Crashed) => {
+            let resumed = connection.domain_lifecycle(domain.uuid, Lifecycle::Resume).await;
+            return Ok(match (resumed, vm_now(connection, domain, goal).await) {
+                (Err(_), Ok(now)) if !now.state.is_running() => Requested::Refused(now, Effect::Done),
+                (_, now) => Requested::Done(now.ok().map(|now| now.state)),
+            });
+        }
+        Ok(()) => {
+            let now = vm_now(connection, domain, goal).await;
+            return Ok(Requested::Done(now.ok().map(|now| now.state)));
+        }
         Err(error) => error,
     };
     // If the second look fails as well, the first error is the one to report.
@@ -112,24 +133,24 @@ async fn request_on(
     match error.kind() {
         // The state has changed since the first look.
         ErrorKind::OperationInvalid | ErrorKind::VmNotRunning => {
-            if let Ok(now) = state_now(connection, domain, goal).await {
-                if let Some(requested) = settled(spec, now, effect) {
+            if let Ok(now) = vm_now(connection, domain, goal).await {
+                if let Some(requested) = settled(spec, &now, effect) {
                     return Ok(requested);
                 }
                 // A paused guest cannot follow a request. libvirt's message does not say that it is paused.
-                if error.kind() == ErrorKind::VmNotRunning && now == DomainState::Paused {
+                if error.kind() == ErrorKind::VmNotRunning && now.state == DomainState::Paused {
                     // One that was paused before was not asked.
-                    let effect = if before == now { Effect::None } else { effect };
-                    return Ok(Requested::NotRunning(now, effect));
+                    let effect = if before.state == now.state { Effect::None } else { effect };
+                    return Ok(Requested::Refused(now, effect));
                 }
             }
         }
         // A VM may go down although libvirt reports a failure: destroying a hung one reports one of its monitor.
         _ if effect == Effect::Unknown && goal == DomainState::ShutOff && error.libvirt().is_some() => {
-            if let Ok(now) = state_now(connection, domain, goal).await
-                && now == DomainState::ShutOff
+            if let Ok(now) = vm_now(connection, domain, goal).await
+                && now.state == DomainState::ShutOff
             {
-                return Ok(Requested::Done(Some(now)));
+                return Ok(Requested::Done(Some(now.state)));
             }
         }
         _ => {}
@@ -138,16 +159,16 @@ async fn request_on(
 }
 
 /// What a state means for a request with this effect; none if the state allows the change.
-fn settled(spec: &LifecycleSpec, state: DomainState, effect: Effect) -> Option<Requested> {
-    match facts(spec).dry_run(state) {
+fn settled(spec: &LifecycleSpec, now: &DomainInfo, effect: Effect) -> Option<Requested> {
+    match facts(spec).dry_run(now.state) {
         DryRun::Proceed => None,
-        DryRun::Unchanged if effect == Effect::None => Some(Requested::Unchanged(state)),
-        DryRun::Unchanged => Some(Requested::Done(Some(state))),
-        DryRun::NotRunning => Some(Requested::NotRunning(state, effect)),
+        DryRun::Unchanged if effect == Effect::None => Some(Requested::Unchanged(now.state)),
+        DryRun::Unchanged => Some(Requested::Done(Some(now.state))),
+        DryRun::NotRunning => Some(Requested::Refused(now.clone(), effect)),
     }
 }
 
-/// Returns the state of the VM. A VM in the requested state may leave it at any moment while another command still waits
+/// Returns the VM as it is now. A VM in the requested state may leave it at any moment while another command still waits
 /// for its monitor, such as an earlier one that was given up on. So such a command is waited for, until it has taken too
 /// long.
 async fn lasting_state(
@@ -155,17 +176,17 @@ async fn lasting_state(
     domain: &DomainInfo,
     spec: &LifecycleSpec,
     policy: &Policy,
-) -> Result<DomainState, TransportError> {
+) -> Result<DomainInfo, TransportError> {
     let mut pause = policy.poll_initial;
     loop {
-        let state = connection.domain_info(domain.uuid).await?.state;
-        if facts(spec).dry_run(state) != DryRun::Unchanged || !state.is_active() {
-            return Ok(state);
+        let now = connection.domain_info(domain.uuid).await?;
+        if facts(spec).dry_run(now.state) != DryRun::Unchanged || !now.state.is_active() {
+            return Ok(now);
         }
         let is_free = connection.monitor_is_free(domain.uuid).await;
         if is_free.map_err(|error| held_back(error, spec.action))? {
             // It may have been freed since the look.
-            return Ok(connection.domain_info(domain.uuid).await?.state);
+            return connection.domain_info(domain.uuid).await;
         }
         time::sleep(pause).await;
         pause = (pause * 2).min(policy.poll_max);
@@ -183,18 +204,17 @@ fn held_back(error: TransportError, action: Lifecycle) -> TransportError {
     }
 }
 
-/// Returns the state of a VM that was listed. A VM without a definition is gone once it is shut off.
-async fn state_now(
+/// Returns a VM that was listed, as it is now. A VM without a definition is gone once it is shut off.
+async fn vm_now(
     connection: &LibvirtConnection,
     domain: &DomainInfo,
     goal: DomainState,
-) -> Result<DomainState, TransportError> {
+) -> Result<DomainInfo, TransportError> {
     match connection.domain_info(domain.uuid).await {
-        Ok(info) => Ok(info.state),
         Err(error) if error.kind() == ErrorKind::VmNotFound && goal == DomainState::ShutOff => {
-            Ok(DomainState::ShutOff)
+            Ok(DomainInfo { id: None, state: DomainState::ShutOff, reason: None, ..domain.clone() })
         }
-        Err(error) => Err(error),
+        now => now,
     }
 }
 
@@ -260,17 +280,27 @@ mod tests {
     #[test]
     fn a_vm_that_may_have_followed_a_failed_request_is_not_reported_as_unchanged() {
         let off = DomainState::ShutOff;
+        let vm = |state| DomainInfo {
+            name: "vm".to_owned(),
+            uuid: uuid::Uuid::nil(),
+            id: None,
+            state,
+            reason: None,
+            vcpus: None,
+            memory_kib: None,
+            max_memory_kib: None,
+        };
         for (action, effect, expected) in [
             (Lifecycle::Shutdown, Effect::None, Requested::Unchanged(off)),
             (Lifecycle::Shutdown, Effect::Unknown, Requested::Done(Some(off))),
             (Lifecycle::Destroy, Effect::Unknown, Requested::Done(Some(off))),
-            (Lifecycle::Reboot, Effect::Unknown, Requested::NotRunning(off, Effect::Unknown)),
+            (Lifecycle::Reboot, Effect::Unknown, Requested::Refused(vm(off), Effect::Unknown)),
         ] {
             let spec = LifecycleSpec { action, wait: false };
-            assert_eq!(settled(&spec, off, effect), Some(expected), "{action}");
+            assert_eq!(settled(&spec, &vm(off), effect), Some(expected), "{action}");
         }
         let shutdown = LifecycleSpec { action: Lifecycle::Shutdown, wait: false };
-        assert_eq!(settled(&shutdown, DomainState::Running, Effect::Unknown), None);
+        assert_eq!(settled(&shutdown, &vm(DomainState::Running), Effect::Unknown), None);
     }
 
     #[test]
@@ -285,6 +315,42 @@ mod tests {
     fn a_paused_guest_cannot_be_asked_to_restart() {
         assert_eq!(dry_run(Lifecycle::Reboot, DomainState::Paused), DryRun::NotRunning);
         assert_eq!(dry_run(Lifecycle::Reset, DomainState::Paused), DryRun::Proceed);
+    }
+
+    #[test]
+    fn a_sleeping_guest_is_woken_destroyed_or_reset_and_nothing_else() {
+        for (action, expected) in [
+            (Lifecycle::Start, DryRun::NotRunning),
+            (Lifecycle::Shutdown, DryRun::NotRunning),
+            (Lifecycle::Reboot, DryRun::NotRunning),
+            (Lifecycle::Suspend, DryRun::NotRunning),
+            (Lifecycle::Resume, DryRun::Proceed),
+            (Lifecycle::Reset, DryRun::Proceed),
+            (Lifecycle::Destroy, DryRun::Proceed),
+        ] {
+            assert_eq!(dry_run(action, DomainState::PmSuspended), expected, "{action}");
+        }
+    }
+
+    #[test]
+    fn a_crashed_vm_that_was_kept_is_destroyed_or_reset_and_nothing_else() {
+        for (action, expected) in [
+            (Lifecycle::Start, DryRun::NotRunning),
+            (Lifecycle::Shutdown, DryRun::NotRunning),
+            (Lifecycle::Reboot, DryRun::NotRunning),
+            (Lifecycle::Suspend, DryRun::NotRunning),
+            (Lifecycle::Resume, DryRun::NotRunning),
+            (Lifecycle::Reset, DryRun::Proceed),
+            (Lifecycle::Destroy, DryRun::Proceed),
+        ] {
+            assert_eq!(dry_run(action, DomainState::Crashed), expected, "{action}");
+        }
+    }
+
+    #[test]
+    fn a_paused_vm_is_resumed_rather_than_started() {
+        assert_eq!(dry_run(Lifecycle::Start, DomainState::Paused), DryRun::NotRunning);
+        assert_eq!(dry_run(Lifecycle::Resume, DomainState::Paused), DryRun::Proceed);
     }
 
     #[test]

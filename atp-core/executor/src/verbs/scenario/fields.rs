@@ -1,6 +1,8 @@
 //! The keys of a scenario file, from which both the parser and the schema for editors are made. Those of a verb are in
 //! the verb's file.
 
+use crate::selection::StateFilter;
+
 /// A key and its allowed values.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::verbs) struct Field {
@@ -36,7 +38,7 @@ pub(in crate::verbs) const fn field(name: &'static str, shape: Shape, help: &'st
 }
 
 /// The states a step can wait for or assert.
-pub(in crate::verbs) const STATES: &[&str] = &["running", "shut-off", "paused"];
+pub(in crate::verbs) const STATES: &[&str] = &["running", "shut-off", "paused", "crashed", "pmsuspended"];
 
 /// The top of the file.
 pub(super) const SCENARIO: &[Field] = &[
@@ -49,7 +51,7 @@ pub(super) const SCENARIO: &[Field] = &[
         "Selectors of the VMs, [HOST/]VM; VMs that match any of them are selected",
     ),
     field("exclude", Shape::Texts, "Selectors of VMs to exclude"),
-    field("state", Shape::Choice(&["any", "running", "shut-off", "paused"]), "Only VMs in this state"),
+    field("state", Shape::Choice(StateFilter::NAMES), "Only VMs in this state"),
     field("labels", Shape::Named, "Only VMs with all of these labels"),
     field("steps", Shape::Steps, "The steps for each VM, until one fails"),
     field(

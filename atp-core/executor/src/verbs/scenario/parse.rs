@@ -39,10 +39,7 @@ pub(super) fn scenario(text: &str) -> Result<Scenario> {
         labels.insert(key.to_owned(), (value.place, file_only.template(value)?));
     }
     let state = match top.get("state") {
-        Some(node) => {
-            let words = ["any", "running", "shut-off", "paused"];
-            choice(node, &words)?.parse().unwrap_or(StateFilter::Any)
-        }
+        Some(node) => choice(node, StateFilter::NAMES)?.parse().unwrap_or(StateFilter::Any),
         None => StateFilter::Any,
     };
     let scenario = Scenario {

@@ -157,11 +157,9 @@ pub(in crate::verbs) fn choice<'a>(node: &Node, words: &[&'a str]) -> Result<&'a
 
 /// The state named at a key.
 pub(in crate::verbs) fn state(node: &Node) -> Result<DomainState> {
-    Ok(match choice(node, STATES)? {
-        "running" => DomainState::Running,
-        "paused" => DomainState::Paused,
-        _ => DomainState::ShutOff,
-    })
+    let word = choice(node, STATES)?;
+    let known = DomainState::AWAITED.into_iter().find(|(known, _)| *known == word);
+    known.map(|(_, state)| state).ok_or_else(|| expected(node, "a state"))
 }
 
 pub(in crate::verbs) fn expected(node: &Node, what: &str) -> ScenarioError {

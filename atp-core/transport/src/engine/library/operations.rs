@@ -1,6 +1,6 @@
 //! The operations of a link. Each is one blocking call of the C library on a thread, or a few that belong together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use super::domain_events::Registration;
 use super::link::{CallError, LibraryLink};
 use super::stream::ChannelStream;
 use super::{control_info, domain_stats};
-use crate::domain::error_numbers::{NO_DOMAIN, NO_DOMAIN_METADATA, NO_SUPPORT};
+use crate::domain::error_numbers::{INVALID_ARG, NO_DOMAIN, NO_DOMAIN_METADATA, NO_SUPPORT};
 use crate::domain::{
-    Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage, Version,
+    Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage, StateReason, Version,
 };
 use crate::engine::{Answer, EventSink, Inbox};
 
@@ -48,7 +48,9 @@ impl LibraryLink {
 
     pub(crate) async fn list_domains(&self, token: impl Send + 'static) -> Answer<Vec<DomainInfo>> {
         self.run(token, |on| {
-            let listed = list(&on.connect)?;
+            let mut listed = list(&on.connect)?;
+            let saved = managed_saves(&on.connect)?;
+            listed.iter_mut().for_each(|(info, _)| note_saved(info, &saved));
             let infos = listed.iter().map(|(info, _)| info.clone()).collect();
             on.set_domains(listed.into_iter().map(|(info, domain)| (info.uuid, domain)).collect());
             Ok(infos)
@@ -61,13 +63,14 @@ impl LibraryLink {
             let listed = domain_stats::all_states(&on.connect)?;
             let mut known = HashMap::new();
             let mut states = Vec::with_capacity(listed.len());
-            for (domain, state) in listed {
+            for (domain, state, reason) in listed {
                 let (name, uuid, id) = (domain.name()?, domain.uuid()?, domain.id());
                 states.push(DomainInfo {
                     name,
                     uuid,
                     id,
                     state,
+                    reason,
                     vcpus: None,
                     memory_kib: None,
                     max_memory_kib: None,
@@ -104,8 +107,14 @@ impl LibraryLink {
         self.run(token, move |on| {
             let domain = on.fresh_domain(uuid)?;
             let definition = Definition::parse(&domain.xml_desc(0)?);
+            let mut info = info(&domain)?;
+            if info.state.is_running() {
+                info.reason = domain_stats::state(&domain)?.1;
+            } else {
+                note_saved(&mut info, &managed_saves(&on.connect)?);
+            }
             Ok(DomainDetails {
-                info: info(&domain)?,
+                info,
                 persistent: domain.is_persistent()?,
                 autostart: domain.autostart().ok(),
                 agent: definition.agent,
@@ -158,6 +167,7 @@ impl LibraryLink {
                 Lifecycle::Destroy => domain.destroy(),
                 Lifecycle::Suspend => domain.suspend(),
                 Lifecycle::Resume => domain.resume(),
+                Lifecycle::Wakeup => domain.pm_wakeup(0),
             }?;
             Ok(())
         })
@@ -273,10 +283,23 @@ impl LibraryLink {
 
 /// All domains. One that goes away between being listed and being asked is left out.
 fn list(connect: &Connect) -> Result<Vec<(DomainInfo, Arc<Domain>)>, Error> {
+    // The reasons of all in one round trip; a driver without that is asked for each. What else is wrong, the next call finds.
+    let mut reasons = HashMap::new();
+    for (domain, state, reason) in domain_stats::all_states(connect).unwrap_or_default() {
+        reasons.insert(domain.uuid()?, (state, reason));
+    }
     let mut listed = Vec::new();
     for domain in connect.list_all_domains(0)? {
-        match info(&domain) {
-            Ok(info) => listed.push((info, Arc::new(domain))),
+        let known = reasons.get(&domain.uuid()?).copied();
+        match info_with(&domain, |domain| known.map_or_else(|| domain_stats::state(domain), Ok)) {
+            Ok(mut info) => {
+                if let Some((state, reason)) = known
+                    && state == info.state
+                {
+                    info.reason = reason;
+                }
+                listed.push((info, Arc::new(domain)));
+            }
             Err(error) if error.code().to_raw() == NO_DOMAIN => {}
             Err(error) => return Err(error),
         }
@@ -284,13 +307,44 @@ fn list(connect: &Connect) -> Result<Vec<(DomainInfo, Arc<Domain>)>, Error> {
     Ok(listed)
 }
 
+/// The domains that are shut off and whose memory the host keeps. The reason of their state says so too, until the daemon is
+/// restarted.
+fn managed_saves(connect: &Connect) -> Result<HashSet<Uuid>, Error> {
+    match connect.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE) {
+        Ok(domains) => domains.iter().map(Domain::uuid).collect(),
+        // A driver that saves no memory.
+        Err(error) if [NO_SUPPORT, INVALID_ARG].contains(&error.code().to_raw()) => Ok(HashSet::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn note_saved(info: &mut DomainInfo, saved: &HashSet<Uuid>) {
+    if info.state == DomainState::ShutOff && saved.contains(&info.uuid) {
+        info.reason = Some(StateReason::Saved);
+    }
+}
+
+/// A domain as it is now. Of one that runs nothing more has to be known, which saves a round trip.
 fn info(domain: &Domain) -> Result<DomainInfo, Error> {
+    info_with(domain, domain_stats::state)
+}
+
+/// A domain as it is now, with the state and the reason that `state` gives for one that does not run.
+fn info_with(
+    domain: &Domain,
+    state: impl FnOnce(&Domain) -> Result<(DomainState, Option<StateReason>), Error>,
+) -> Result<DomainInfo, Error> {
     let info = domain.info()?;
+    let (state, reason) = match DomainState::from_number(info.state.to_raw()) {
+        running if running.is_running() => (running, None),
+        _ => state(domain)?,
+    };
     Ok(DomainInfo {
         name: domain.name()?,
         uuid: domain.uuid()?,
         id: domain.id(),
-        state: DomainState::from_number(info.state.to_raw()),
+        state,
+        reason,
         vcpus: Some(info.nr_virt_cpu),
         memory_kib: Some(info.memory),
         max_memory_kib: Some(info.max_mem),

@@ -1,11 +1,11 @@
 //! The operations of a link: one call each, or a few that belong together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use atp_rpc::agent::AgentTimeout;
-use atp_rpc::domain::{ControlState, Metadata, affect};
+use atp_rpc::domain::{ControlState, Metadata, affect, list as listed_by};
 use atp_rpc::stats::{flag, group};
 use atp_rpc::{CallError, Connection, RemoteDomain, Stream};
 use tokio::time::{Instant, timeout_at};
@@ -16,9 +16,9 @@ use super::domain_events::Watching;
 use super::failure::{call_failure, missing, stream_failure};
 use super::{Held, NativeLink};
 use crate::connection::connector::CallFailure;
-use crate::domain::error_numbers::{NO_DOMAIN, NO_DOMAIN_METADATA, NO_SUPPORT};
+use crate::domain::error_numbers::{INVALID_ARG, NO_DOMAIN, NO_DOMAIN_METADATA, NO_SUPPORT};
 use crate::domain::{
-    Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage, Version,
+    Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage, StateReason, Version,
 };
 use crate::engine::{Answer, EventSink, Inbox};
 
@@ -47,23 +47,15 @@ impl NativeLink {
     }
 
     pub(crate) async fn list_domains(&self, token: impl Send + 'static) -> Answer<Vec<DomainInfo>> {
-        list(&self.holding(token)).await.map_err(call_failure)
+        let on = self.holding(token);
+        let mut listed = list(&on).await.map_err(call_failure)?;
+        let saved = managed_saves(&on).await.map_err(call_failure)?;
+        listed.iter_mut().for_each(|info| note_saved(info, &saved));
+        Ok(listed)
     }
 
     pub(crate) async fn list_domain_states(&self, token: impl Send + 'static) -> Answer<Vec<DomainInfo>> {
-        let stats = self.holding(token).domain_stats(&[], group::STATE, flag::NOWAIT).await;
-        let state =
-            |number: i64| u32::try_from(number).map_or(DomainState::NoState, DomainState::from_number);
-        let listed = stats.map_err(call_failure)?.into_iter().map(|stats| DomainInfo {
-            name: stats.domain.name,
-            uuid: stats.domain.uuid,
-            id: u32::try_from(stats.domain.id).ok(),
-            state: stats.values.number("state.state").map_or(DomainState::NoState, state),
-            vcpus: None,
-            memory_kib: None,
-            max_memory_kib: None,
-        });
-        Ok(listed.collect())
+        states(&self.holding(token)).await.map_err(call_failure)
     }
 
     pub(crate) async fn domain_by_name(
@@ -134,6 +126,7 @@ impl NativeLink {
             Lifecycle::Destroy => on.destroy_domain(&domain, 0).await,
             Lifecycle::Suspend => on.suspend_domain(&domain).await,
             Lifecycle::Resume => on.resume_domain(&domain).await,
+            Lifecycle::Wakeup => on.wake_domain(&domain).await,
         };
         asked.map_err(call_failure)
     }
@@ -242,12 +235,45 @@ fn to_version(version: atp_rpc::host::Version) -> Version {
     Version { major: part(major), minor: part(minor), release: part(release) }
 }
 
+/// All domains with their states and the reasons for them, in one round trip.
+async fn states(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
+    let listed = on.domain_stats(&[], group::STATE, flag::NOWAIT).await?.into_iter().map(|stats| {
+        let number = |name| stats.values.number(name);
+        let state = number("state.state").and_then(|number| u32::try_from(number).ok());
+        let state = state.map_or(DomainState::NoState, DomainState::from_number);
+        let reason = number("state.reason").and_then(|number| i32::try_from(number).ok());
+        DomainInfo {
+            state,
+            reason: reason.and_then(|number| StateReason::from_number(state, number)),
+            name: stats.domain.name,
+            uuid: stats.domain.uuid,
+            id: u32::try_from(stats.domain.id).ok(),
+            vcpus: None,
+            memory_kib: None,
+            max_memory_kib: None,
+        }
+    });
+    Ok(listed.collect())
+}
+
 /// All domains. One that goes away between being listed and being asked is left out.
 async fn list(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
+    // The reasons of all in one round trip; a driver without that is asked for each. What else is wrong, the next call finds.
+    let states = states(on).await.unwrap_or_default();
+    let reasons: HashMap<_, _> =
+        states.into_iter().map(|info| (info.uuid, (info.state, info.reason))).collect();
     let mut listed = Vec::new();
     for domain in on.list_domains(0).await? {
-        match info(on, domain).await {
-            Ok(info) => listed.push(info),
+        let known = reasons.get(&domain.uuid).copied();
+        match info_with(on, domain, known).await {
+            Ok(mut info) => {
+                if let Some((state, reason)) = known
+                    && state == info.state
+                {
+                    info.reason = reason;
+                }
+                listed.push(info);
+            }
             Err(error) if error.is_code(NO_DOMAIN.cast_signed()) => {}
             Err(error) => return Err(error),
         }
@@ -255,13 +281,48 @@ async fn list(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
     Ok(listed)
 }
 
+/// The domains that are shut off and whose memory the host keeps. The reason of their state says so too, until the daemon is
+/// restarted.
+async fn managed_saves(on: &Connection) -> Result<HashSet<Uuid>, CallError> {
+    match on.list_domains(listed_by::MANAGED_SAVE).await {
+        Ok(domains) => Ok(domains.into_iter().map(|domain| domain.uuid).collect()),
+        // A driver that saves no memory.
+        Err(error) if [NO_SUPPORT, INVALID_ARG].iter().any(|code| error.is_code(code.cast_signed())) => {
+            Ok(HashSet::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn note_saved(info: &mut DomainInfo, saved: &HashSet<Uuid>) {
+    if info.state == DomainState::ShutOff && saved.contains(&info.uuid) {
+        info.reason = Some(StateReason::Saved);
+    }
+}
+
+/// A domain as it is now. Of one that runs nothing more has to be known, which saves a round trip.
 async fn info(on: &Connection, domain: RemoteDomain) -> Result<DomainInfo, CallError> {
+    info_with(on, domain, None).await
+}
+
+/// A domain as it is now, with the state and the reason that are known of it if it does not run.
+async fn info_with(
+    on: &Connection,
+    domain: RemoteDomain,
+    known: Option<(DomainState, Option<StateReason>)>,
+) -> Result<DomainInfo, CallError> {
     let info = on.domain_info(&domain).await?;
+    let (state, reason) = match (to_state(info.state), known) {
+        (running, _) if running.is_running() => (running, None),
+        (_, Some(known)) => known,
+        (_, None) => state(on, &domain).await?,
+    };
     Ok(DomainInfo {
         name: domain.name,
         uuid: domain.uuid,
         id: u32::try_from(domain.id).ok(),
-        state: to_state(info.state),
+        state,
+        reason,
         vcpus: Some(info.vcpus),
         memory_kib: Some(info.memory_kib),
         max_memory_kib: Some(info.max_memory_kib),
@@ -277,14 +338,30 @@ async fn details(on: &Connection, uuid: Uuid) -> Result<DomainDetails, CallError
         Err(CallError::Remote { .. }) => None,
         Err(error) => return Err(error),
     };
+    let mut info = info(on, domain.clone()).await?;
+    if info.state.is_running() {
+        info.reason = state(on, &domain).await?.1;
+    } else {
+        note_saved(&mut info, &managed_saves(on).await?);
+    }
     Ok(DomainDetails {
-        info: info(on, domain).await?,
+        info,
         persistent,
         autostart,
         agent: definition.agent,
         title: definition.title,
         graphics: definition.graphics,
     })
+}
+
+/// The state of a domain, and the reason for it.
+async fn state(
+    on: &Connection,
+    domain: &RemoteDomain,
+) -> Result<(DomainState, Option<StateReason>), CallError> {
+    let (state, reason) = on.domain_state(domain).await?;
+    let state = to_state(state);
+    Ok((state, StateReason::from_number(state, reason)))
 }
 
 fn to_state(state: atp_rpc::domain::DomainState) -> DomainState {

@@ -155,6 +155,7 @@ mod tests {
             uuid: Uuid::from_u128(n),
             id: None,
             state,
+            reason: None,
             vcpus: None,
             memory_kib: None,
             max_memory_kib: None,

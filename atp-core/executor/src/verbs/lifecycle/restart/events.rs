@@ -156,6 +156,7 @@ mod tests {
             uuid: Uuid::from_u128(n),
             id: Some(4),
             state: DomainState::Running,
+            reason: None,
             vcpus: None,
             memory_kib: None,
             max_memory_kib: None,

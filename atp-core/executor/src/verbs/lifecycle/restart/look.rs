@@ -97,6 +97,7 @@ mod tests {
             uuid: Uuid::from_u128(1),
             id,
             state,
+            reason: None,
             vcpus: None,
             memory_kib: None,
             max_memory_kib: None,
