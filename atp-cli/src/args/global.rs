@@ -31,7 +31,7 @@ pub(crate) struct GlobalArgs {
 
     /// What speaks to the daemons of the hosts that have no engine of their own: libvirt's C library, or its protocol in
     /// Rust [default: auto]
-    #[arg(long, global = true, value_name = "ENGINE", value_parser = PossibleValuesParser::new(Engine::ALL.map(Engine::as_str)))]
+    #[arg(long, global = true, value_name = "ENGINE", value_parser = PossibleValuesParser::new(Engine::ALL.iter().map(|engine| engine.as_str())))]
     pub(crate) engine: Option<String>,
 
     /// Format of the data on stdout [default: table]

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use atp_executor::Portion;
+use atp_transport::Engine;
 
 use super::*;
 use crate::args::PolicyArgs;
@@ -189,6 +190,25 @@ fn every_problem_of_every_source_is_reported() {
         assert!(text.iter().any(|text| text.contains(part) && text.contains(&at)), "{part} {at}: {text:#?}");
     }
     assert!(problems.iter().all(|problem| problem.hint.is_some()), "{problems:#?}");
+}
+
+#[test]
+fn the_engine_is_set_for_all_hosts_and_for_one() {
+    let file = File::new(
+        "engine",
+        "[transport]\nengine = \"library\"\n[hosts.node1]\nuri = \"qemu:///system\"\n\
+         [hosts.node1.transport]\nengine = \"auto\"\n[hosts.node2]\nuri = \"qemu:///system\"\n",
+    );
+    let flags = GlobalArgs { engine: Some("native".to_owned()), ..GlobalArgs::default() };
+    let settings = Settings::resolve(&sources(&[&file], &[], flags)).unwrap();
+    assert_eq!(settings.transport.engine, Engine::Native);
+    assert_eq!(settings.hosts[0].config.as_ref().unwrap().engine, Engine::Auto);
+    assert_eq!(settings.hosts[1].config, None);
+    let shown = entry(&settings, "transport.engine");
+    assert_eq!((shown.value.as_str(), shown.origin.as_str()), (Some("native"), "--engine"));
+    let variables = [("ATP_TRANSPORT__ENGINE", "fast")];
+    let problems = Settings::resolve(&sources(&[], &variables, GlobalArgs::default())).unwrap_err();
+    assert!(problems[0].message.contains("`transport.engine`"), "{problems:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ const VARIABLE: &str = "ATP_ENGINE";
 /// The engine in `ATP_ENGINE`: `library`, `native`, or `auto`, which is the default.
 pub fn engine() -> Engine {
     let Ok(word) = env::var(VARIABLE) else { return Engine::Auto };
-    match Engine::ALL.into_iter().find(|engine| engine.as_str() == word) {
+    match Engine::ALL.iter().copied().find(|engine| engine.as_str() == word) {
         Some(engine) => engine,
         None => panic!("{VARIABLE} is {word:?}; there are library, native and auto"),
     }

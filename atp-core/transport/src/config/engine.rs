@@ -1,40 +1,50 @@
 //! Which engine speaks to a host's daemon.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
 
-/// What speaks to a host's daemon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+/// The engine that speaks to a host's daemon.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    Display,
+    IntoStaticStr,
+    VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Engine {
     /// libvirt's C library (feature `library`).
     Library,
     /// libvirt's wire protocol in Rust (feature `native`).
     Native,
-    /// The library, or the one that is built in.
+    /// The library, or the engine that is built in.
     #[default]
     Auto,
 }
 
 impl Engine {
     /// All of them.
-    pub const ALL: [Engine; 3] = [Engine::Library, Engine::Native, Engine::Auto];
+    pub const ALL: &[Engine] = Engine::VARIANTS;
 
     /// The word for it in configuration files.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Engine::Library => "library",
-            Engine::Native => "native",
-            Engine::Auto => "auto",
-        }
+        self.into()
     }
 
     /// The engine that is used: of [`Auto`](Engine::Auto) the one it stands for. A program without any keeps it.
     pub fn resolve(self) -> Engine {
+        let built_in = |engine: &Engine| *engine != Engine::Auto && engine.is_built_in();
         match self {
-            Engine::Auto if Engine::Library.is_built_in() => Engine::Library,
-            Engine::Auto if Engine::Native.is_built_in() => Engine::Native,
+            // In this order.
+            Engine::Auto => Engine::ALL.iter().copied().find(built_in).unwrap_or(Engine::Auto),
             engine => engine,
         }
     }
@@ -49,8 +59,31 @@ impl Engine {
     }
 }
 
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+#[cfg(all(test, feature = "library", feature = "native"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_stands_for_the_library() {
+        assert_eq!(
+            Engine::ALL.iter().map(|engine| engine.as_str()).collect::<Vec<_>>(),
+            ["library", "native", "auto"]
+        );
+        assert_eq!(Engine::Auto.resolve(), Engine::Library);
+        assert_eq!(Engine::Native.resolve(), Engine::Native);
+    }
+}
+
+#[cfg(all(test, not(feature = "library")))]
+mod without_the_library {
+    use super::*;
+    use crate::config::TransportConfig;
+
+    #[test]
+    fn an_engine_that_is_not_built_in_is_a_problem_that_names_its_feature() {
+        let config = TransportConfig { engine: Engine::Library, ..TransportConfig::default() };
+        let problems = config.validate().unwrap_err().to_string();
+        assert!(problems.contains("feature `library`"), "{problems}");
+        assert_ne!(Engine::Auto.resolve(), Engine::Library);
     }
 }

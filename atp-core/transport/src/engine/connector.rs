@@ -120,3 +120,25 @@ impl Connector for LibvirtConnector {
         link.is_open()
     }
 }
+
+#[cfg(all(test, feature = "library", feature = "native"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_engine_has_limits_of_its_own_unless_they_are_set() {
+        let connector = LibvirtConnector::new(&TransportConfig::default());
+        let host = HostInfo::new("h1", "192.0.2.1");
+        let limits = |config: TransportConfig| {
+            let TransportConfig { engine, calls, .. } = connector.adapt(&host, config);
+            (engine, calls.max_per_connection, calls.suspect_after)
+        };
+        let of = |engine| TransportConfig { engine, ..TransportConfig::default() };
+        assert_eq!(limits(of(Engine::Auto)), (Engine::Library, 1, 1));
+        assert_eq!(limits(of(Engine::Library)), (Engine::Library, 1, 1));
+        assert_eq!(limits(of(Engine::Native)), (Engine::Native, 4, 2));
+        let mut set = of(Engine::Native);
+        (set.calls.max_per_connection, set.calls.suspect_after) = (3, 1);
+        assert_eq!(limits(set), (Engine::Native, 3, 1));
+    }
+}
