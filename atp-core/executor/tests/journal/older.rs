@@ -95,11 +95,11 @@ fn what_a_journal_of_version_0_1_0_says_of_a_process_is_read() {
     );
     let text = text.unwrap();
     assert!(!text.contains("hunter2"), "a secret is in the journal");
-    let finished = text.lines().filter_map(|line| {
+    let mut finished = text.lines().filter_map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         serde_json::from_value::<atp_executor::Outcome>(line.get("finished")?.clone()).ok()
     });
-    let outcome = finished.last().unwrap();
+    let outcome = finished.next_back().unwrap();
     let Some(Data::Exec(report)) = outcome.data else { panic!("{outcome:?}") };
     assert_eq!((report.exit_code, report.stdout.bytes.as_slice()), (Some(0), &b"ok\n"[..]));
 }
