@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Some("structure") => structure::run(),
         Some("features") => features::run(),
         Some("ci") => cargo::exec(&cargo::root().join(".ci/run"), &rest),
-        Some("setup") => setup::run().map(|()| ExitCode::SUCCESS),
+        Some("setup") => setup::run_with(setup::OF_TESTS).map(|()| ExitCode::SUCCESS),
         Some("help" | "-h" | "--help") => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)

@@ -6,28 +6,32 @@ use std::process::{Command, Stdio};
 
 use crate::Result;
 
-/// `libvirt-daemon`, not `libvirt-daemon-system`: the testbed needs only the programs and drivers, and the latter
-/// would start a daemon of the machine and install systemd units. `openssh-server` and `krb5-kdc` for tests that run these servers themselves, on
-/// loopback: there are no packages of the programs alone. `libclang-dev` and `libkrb5-dev` for the feature `gssapi`.
-const PACKAGES: [&str; 19] = [
+/// For building, the testbed and the demo. `libvirt-daemon`, not `libvirt-daemon-system`: the testbed needs only the programs and
+/// drivers, and the latter would start a daemon of the machine and install systemd units.
+const PACKAGES: [&str; 10] = [
     "gcc",
     "iproute2",
     "iptables",
-    "krb5-admin-server",
-    "krb5-kdc",
-    "krb5-user",
     "libc6-dev",
-    "libclang-dev",
-    "libkrb5-dev",
     "libsasl2-modules",
-    "libsasl2-modules-gssapi-mit",
     "libvirt-clients",
     "libvirt-daemon",
     "libvirt-dev",
-    "openssh-client",
-    "openssh-server",
     "pkg-config",
     "qemu-system-x86",
+];
+
+/// What only the tests need. They run `openssh-server` and `krb5-kdc` themselves, on loopback; there are no packages of the
+/// programs alone. `libclang-dev` and `libkrb5-dev` are for the feature `gssapi`.
+pub(crate) const OF_TESTS: &[&str] = &[
+    "krb5-admin-server",
+    "krb5-kdc",
+    "krb5-user",
+    "libclang-dev",
+    "libkrb5-dev",
+    "libsasl2-modules-gssapi-mit",
+    "openssh-client",
+    "openssh-server",
     "sasl2-bin",
 ];
 

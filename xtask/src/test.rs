@@ -32,7 +32,7 @@ struct Tests {
 }
 
 fn run_tests(arguments: &[OsString]) -> Result<Tests> {
-    setup::run()?;
+    setup::run_with(setup::OF_TESTS)?;
     let mut command = cargo::cargo();
     // The tests of all crates run, even if those of the first fail.
     command.args(["test", "--workspace", "--no-fail-fast", "--features", FEATURES]);
