@@ -15,6 +15,7 @@ pub enum Effect {
     /// It happened: the target said so.
     Done,
     /// The request was sent, and no answer came, or one that does not say whether: it may have happened.
+    #[serde(other)]
     Unknown,
 }
 

@@ -79,23 +79,24 @@ mod safe_name;
 mod same_daemon;
 
 pub use atp_api::{
-    Condition, Data, Diagnosis, ExecReport, ExecSpec, FileReport, Finding, GuestReport, HostReport, KeySpec,
-    LibvirtCode, LifecycleSpec, MouseSpec, OperationSpec, OsReport, Outcome, OutcomeError, Policy, Portion,
-    PullSpec, PushSpec, RawCommand, RunEvent, RunStart, RunStatistics, ScenarioReport, ScenarioSpec,
-    ScreenshotLimits, ScreenshotReport, ScreenshotSpec, Status, StatusCounts, StepReport, StopReason, Stream,
-    TypeSpec, Verdict, VmReport, WaitReport, millis,
+    Condition, Data, Diagnosis, DryRun, ExecReport, ExecSpec, FileReport, FilterError, Finding, GuestReport,
+    HostReport, KeySpec, LabelFilter, LibvirtCode, LifecycleSpec, MouseSpec, OperationSpec, OsReport,
+    Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, Portion, PullSpec, PushSpec, RawCommand,
+    RunEvent, RunStart, RunStatistics, ScenarioReport, ScenarioSpec, ScreenshotLimits, ScreenshotReport,
+    ScreenshotSpec, StateFilter, Status, StatusCounts, StepReport, StopReason, Stream, Targets, TypeSpec,
+    Verdict, VmReport, WaitReport, millis,
 };
 pub use executor::Executor;
 pub use folded::Folded;
 pub use journal::{History, Journal, JournalError};
 pub use plan::{Doubt, Names, Notice, Plan, PlanError};
 pub use run::{Attempt, Run, RunControl, RunReader, RunSpec, run_targets};
-pub use selection::{FilterError, LabelFilter, Selection, StateFilter};
+pub use selection::Selection;
 pub use selector::{HostSelector, Selector, SelectorError, escape};
 pub use target::Target;
 pub use verbs::completion::Completion;
 pub use verbs::{
-    Action, Assertion, DryRun, ExecTemplate, Matcher, Needs, Operation, Place, PreparedPush, Scenario,
-    ScenarioError, Step, StepOperation, Template, VerbFacts, WaitFor, scenario_schema,
+    Action, Assertion, ExecTemplate, Matcher, Needs, Operation, Place, PreparedPush, Scenario, ScenarioError,
+    Step, StepOperation, Template, VerbFacts, WaitFor, scenario_schema,
 };
 pub use watch::Watch;

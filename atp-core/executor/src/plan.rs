@@ -4,13 +4,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use atp_api::{Outcome, Policy};
+use atp_api::{DryRun, Outcome, PlanReport, PlannedTarget, Policy};
 use atp_transport::{ErrorKind, Hint, HostId};
 use uuid::Uuid;
 
 use crate::folded::Folded;
 use crate::target::{Printable, Target};
-use crate::verbs::{DryRun, Operation};
+use crate::verbs::Operation;
 
 /// What a run will do, before it is started. [`Display`](fmt::Display) prints it for a person.
 #[derive(Debug, Clone)]
@@ -229,6 +229,27 @@ impl Plan {
             && !self.notices.iter().any(left_out)
     }
 
+    /// The plan as an answer to a client.
+    pub fn report(&self) -> PlanReport {
+        let planned = |(target, dry_run): (&Target, DryRun)| PlannedTarget {
+            host: target.host.clone(),
+            vm: target.vm().map(str::to_owned),
+            uuid: target.uuid(),
+            state: target.state(),
+            dry_run,
+        };
+        PlanReport {
+            version: atp_api::VERSION,
+            op: self.operation.name().into(),
+            disruptive: self.operation.is_disruptive(),
+            policy: self.policy.clone(),
+            targets: self.dry_run().map(planned).collect(),
+            settled: self.settled.clone(),
+            notices: self.notices.iter().map(ToString::to_string).collect(),
+            done_before: self.done_before,
+        }
+    }
+
     /// The targets, each with what the operation will do to it, as far as the state at listing tells.
     pub fn dry_run(&self) -> impl Iterator<Item = (&Target, DryRun)> {
         self.targets.iter().map(|target| {
@@ -257,7 +278,7 @@ impl fmt::Display for Plan {
                 continue;
             };
             let note = match expected {
-                DryRun::Proceed => "",
+                DryRun::Proceed | DryRun::Unknown => "",
                 DryRun::Unchanged => ": nothing to do",
                 DryRun::NotRunning => ": will fail, its state does not allow it",
             };

@@ -264,7 +264,7 @@ fn settle(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::selection::StateFilter;
+    use atp_api::StateFilter;
     use atp_transport::Effect;
     use atp_transport::domain::DomainState;
 

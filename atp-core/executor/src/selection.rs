@@ -1,13 +1,10 @@
 //! The selection of targets: selectors that add VMs, selectors that exclude VMs, and filters.
 
-use std::collections::BTreeMap;
-use std::str::FromStr;
-
+use atp_api::{LabelFilter, StateFilter, Targets};
 use atp_transport::HostInfo;
-use atp_transport::domain::{DomainInfo, DomainState, StateReason};
-use strum::{Display, EnumString, VariantNames};
+use atp_transport::domain::DomainInfo;
 
-use crate::selector::{HostSelector, Selector};
+use crate::selector::{HostSelector, Selector, SelectorError};
 
 /// A choice of VMs, before it is known which VMs there are.
 ///
@@ -75,115 +72,26 @@ impl Selection {
     }
 }
 
-/// A state that VMs must be in to be selected.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Display, EnumString, VariantNames)]
-#[strum(serialize_all = "kebab-case", parse_err_ty = FilterError, parse_err_fn = no_state)]
-pub enum StateFilter {
-    /// Any state.
-    #[default]
-    Any,
-    /// Running.
-    Running,
-    /// Defined but not running.
-    ShutOff,
-    /// Paused, for whatever reason.
-    Paused,
-    /// Crashed, and kept as it was.
-    Crashed,
-    /// Suspended by the guest's own power management.
-    #[strum(serialize = "pmsuspended")]
-    PmSuspended,
-    /// Paused because reading or writing a disk failed.
-    IoError,
-    /// Shut off, with its memory in a file of the host (managed save).
-    Saved,
-    /// Paused on its way from one host to another. Most of a live migration a VM runs, and is not in this state.
-    Migrating,
-}
+impl TryFrom<&Targets> for Selection {
+    type Error = SelectorError;
 
-impl StateFilter {
-    /// The words of all filters.
-    pub const NAMES: &'static [&'static str] = <StateFilter as VariantNames>::VARIANTS;
-
-    /// Whether a VM passes.
-    pub fn matches(self, domain: &DomainInfo) -> bool {
-        let reason = domain.reason;
-        match self {
-            StateFilter::Any => true,
-            StateFilter::Running => domain.state.is_running(),
-            StateFilter::ShutOff => domain.state == DomainState::ShutOff,
-            StateFilter::Paused => domain.state == DomainState::Paused,
-            StateFilter::Crashed => domain.state == DomainState::Crashed,
-            StateFilter::PmSuspended => domain.state == DomainState::PmSuspended,
-            StateFilter::IoError => reason == Some(StateReason::IoError),
-            StateFilter::Saved => reason == Some(StateReason::Saved),
-            StateFilter::Migrating => reason == Some(StateReason::Migrating),
-        }
-    }
-
-    /// Whether all that a listing can say has to be asked for: which VMs have a saved memory is no part of their states.
-    pub(crate) fn needs_full_listing(self) -> bool {
-        self == StateFilter::Saved
-    }
-}
-
-/// A label that VMs must have to be selected: `key=value`.
-///
-/// A VM has the labels of its host, which are in the configuration, and those in its own metadata
-/// ([`LABELS_NAMESPACE`](atp_transport::domain::LABELS_NAMESPACE)). If both have the key, the host's value counts:
-/// a host whose own label has another value need not be asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelFilter {
-    /// The label's key.
-    pub key: String,
-    /// The value it must have.
-    pub value: String,
-}
-
-impl LabelFilter {
-    /// Whether it is among these labels.
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        labels.get(&self.key) == Some(&self.value)
-    }
-
-    /// Whether a VM of a host with these labels can have it.
-    fn may_match(&self, labels: &BTreeMap<String, String>) -> bool {
-        labels.get(&self.key).is_none_or(|value| *value == self.value)
-    }
-}
-
-/// Why a text is not a filter.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected {expected}, not {input:?}")]
-pub struct FilterError {
-    /// The text.
-    pub input: String,
-    /// What it should be.
-    pub expected: &'static str,
-}
-
-fn no_state(input: &str) -> FilterError {
-    FilterError {
-        input: input.to_owned(),
-        expected: "a state (any, running, shut-off, paused, crashed, pmsuspended, io-error, saved or migrating)",
-    }
-}
-
-impl FromStr for LabelFilter {
-    type Err = FilterError;
-
-    fn from_str(input: &str) -> Result<Self, FilterError> {
-        match input.split_once('=') {
-            Some((key, value)) if !key.is_empty() => {
-                Ok(LabelFilter { key: key.to_owned(), value: value.to_owned() })
-            }
-            _ => Err(FilterError { input: input.to_owned(), expected: "a label (key=value)" }),
-        }
+    fn try_from(targets: &Targets) -> Result<Self, SelectorError> {
+        let parse =
+            |texts: &[String]| texts.iter().map(|text| text.parse::<Selector>()).collect::<Result<_, _>>();
+        let label = |(key, value): (&String, &String)| LabelFilter { key: key.clone(), value: value.clone() };
+        Ok(Selection {
+            selectors: parse(&targets.selectors)?,
+            exclude: parse(&targets.exclude)?,
+            state: targets.state,
+            labels: targets.labels.iter().map(label).collect(),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use atp_transport::domain::{DomainState, StateReason};
+
     use super::*;
 
     fn host(id: &str) -> HostInfo {

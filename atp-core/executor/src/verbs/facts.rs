@@ -1,6 +1,6 @@
 //! What is known of a verb without carrying it out.
 
-use atp_api::OutcomeError;
+use atp_api::{DryRun, OutcomeError};
 use atp_transport::domain::{DomainInfo, DomainState, StateReason};
 use atp_transport::{ErrorKind, Hint, HostId};
 
@@ -42,17 +42,6 @@ pub enum Needs {
     Running,
     /// A VM that is paused, or whose guest sleeps.
     Paused,
-}
-
-/// What an operation will do to a VM, as far as the VM's state tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DryRun {
-    /// It will be carried out.
-    Proceed,
-    /// The requested state is reached already: nothing will be sent.
-    Unchanged,
-    /// The VM's state does not allow it: nothing will be sent.
-    NotRunning,
 }
 
 impl VerbFacts {

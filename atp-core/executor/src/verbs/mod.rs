@@ -44,7 +44,7 @@ use atp_api::{
 use atp_transport::{ErrorKind, Hint};
 
 pub use self::exec::ExecTemplate;
-pub use self::facts::{DryRun, Needs, VerbFacts};
+pub use self::facts::{Needs, VerbFacts};
 pub use self::push::PreparedPush;
 pub use self::scenario::{
     Action, Assertion, Matcher, Place, Scenario, ScenarioError, Step, StepOperation, Template,

@@ -3,14 +3,14 @@
 mod goal;
 mod restart;
 
-use atp_api::{Data, LifecycleSpec, Policy};
+use atp_api::{Data, DryRun, LifecycleSpec, Policy};
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainInfo, DomainState, Lifecycle};
 use atp_transport::{Effect, ErrorKind, LibvirtConnection, TransportError};
 use tokio::time;
 
 use super::completion::Completion;
-use super::facts::{DryRun, Needs, VerbFacts, is_reached};
+use super::facts::{Needs, VerbFacts, is_reached};
 use super::job::Job;
 use super::scenario::fields::{Field, Shape, field};
 use super::scenario::node::{Node, Value};
@@ -161,7 +161,7 @@ async fn request_on(
 /// What a state means for a request with this effect; none if the state allows the change.
 fn settled(spec: &LifecycleSpec, now: &DomainInfo, effect: Effect) -> Option<Requested> {
     match facts(spec).dry_run(now.state) {
-        DryRun::Proceed => None,
+        DryRun::Proceed | DryRun::Unknown => None,
         DryRun::Unchanged if effect == Effect::None => Some(Requested::Unchanged(now.state)),
         DryRun::Unchanged => Some(Requested::Done(Some(now.state))),
         DryRun::NotRunning => Some(Requested::Refused(now.clone(), effect)),

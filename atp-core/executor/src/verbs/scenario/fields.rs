@@ -1,7 +1,7 @@
 //! The keys of a scenario file, from which both the parser and the schema for editors are made. Those of a verb are in
 //! the verb's file.
 
-use crate::selection::StateFilter;
+use atp_api::StateFilter;
 
 /// A key and its allowed values.
 #[derive(Debug, Clone, Copy)]

@@ -40,10 +40,10 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use atp_api::ScenarioSpec;
+use atp_api::{LabelFilter, ScenarioSpec, StateFilter};
 use atp_transport::HostId;
 
-use crate::selection::{LabelFilter, Selection, StateFilter};
+use crate::selection::Selection;
 use crate::selector::Selector;
 
 pub use self::assertion::{Assertion, Matcher};

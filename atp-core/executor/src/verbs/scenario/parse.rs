@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use atp_api::ScenarioSpec;
+use atp_api::{ScenarioSpec, StateFilter};
 
 use super::error::ScenarioError;
 use super::fields::SCENARIO;
@@ -11,7 +11,6 @@ use super::read::{Keys, Names, Result, choice, duration, list, named, scalar, te
 use super::step::{self, Action, Step, StepOperation};
 use super::template::{Values, is_name};
 use super::{OWN, Scenario};
-use crate::selection::StateFilter;
 
 pub(super) fn scenario(text: &str) -> Result<Scenario> {
     let root = Node::parse(text)?;

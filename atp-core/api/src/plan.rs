@@ -1,0 +1,63 @@
+//! What a run would do, as an answer to a client.
+
+use std::borrow::Cow;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::domain::DomainState;
+use crate::host_id::HostId;
+use crate::outcome::Outcome;
+use crate::policy::Policy;
+
+/// What a run would do: the targets, and the outcomes that are known without running anything.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PlanReport {
+    /// The version of these types that it is written in; see [`VERSION`](crate::VERSION).
+    pub version: u32,
+    /// The operation's name. Its parameters are left out: they may be secret.
+    pub op: Cow<'static, str>,
+    /// Whether it takes a running VM away from its users.
+    pub disruptive: bool,
+    /// The limits and deadlines.
+    pub policy: Policy,
+    /// The targets, by host and then VM, each once.
+    pub targets: Vec<PlannedTarget>,
+    /// Outcomes that no run can change: hosts that could not be listed, VMs that do not exist.
+    pub settled: Vec<Outcome>,
+    /// What a person should know about how the plan was made.
+    pub notices: Vec<String>,
+    /// The number of targets that an earlier run of the same journal has done, and that are not repeated.
+    pub done_before: usize,
+}
+
+/// One target of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedTarget {
+    /// The host.
+    pub host: HostId,
+    /// The VM's name, unless the host is the target.
+    pub vm: Option<String>,
+    /// The VM's identity.
+    pub uuid: Option<Uuid>,
+    /// The VM's state when it was listed.
+    pub state: Option<DomainState>,
+    /// What would be done to it.
+    pub dry_run: DryRun,
+}
+
+/// What an operation will do to a VM, as far as the VM's state tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DryRun {
+    /// It will be carried out.
+    Proceed,
+    /// The requested state is reached already: nothing will be sent.
+    Unchanged,
+    /// The VM's state does not allow it: nothing will be sent.
+    NotRunning,
+    /// A word of a later version.
+    #[serde(other)]
+    Unknown,
+}
