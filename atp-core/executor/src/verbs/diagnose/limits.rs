@@ -17,7 +17,7 @@ const WORKERS: usize = 20;
 pub(super) async fn findings(uri: &str, ours: usize) -> Finding {
     if !(uri.contains(":///") && uri.contains("/system")) {
         let message = format!(
-            "cannot be read from here; with libvirt's defaults there are {WORKERS} workers, of which ours are {ours} at most"
+            "cannot be read from this machine; with libvirt's defaults there are {WORKERS} workers, of which ATP uses at most {ours}"
         );
         return Finding::note(CHECK, message);
     }
@@ -36,13 +36,11 @@ fn read(file: &Path) -> Option<String> {
 fn judge(file: &str, text: &str, ours: usize) -> Finding {
     let workers = value(text, "max_workers").unwrap_or(WORKERS);
     if workers > ours {
-        return Finding::ok(CHECK, format!("{workers} workers, of which ours are {ours} at most ({file})"));
+        return Finding::ok(CHECK, format!("{workers} workers, of which ATP uses at most {ours} ({file})"));
     }
     Finding::warning(
         CHECK,
-        format!(
-            "{workers} workers ({file}), and ours are {ours} at most: hung VMs can block the whole daemon"
-        ),
+        format!("{workers} workers ({file}), and ATP may use {ours}: hung VMs can block the whole daemon"),
         "set max_workers higher on the host, or transport.calls.max_per_host lower in the settings",
     )
 }
