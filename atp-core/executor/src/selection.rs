@@ -216,4 +216,14 @@ mod tests {
             assert_eq!(matching.join(" "), words, "{state} {reason:?}");
         }
     }
+
+    #[test]
+    fn what_a_client_writes_is_parsed_or_refused() {
+        let labels = [("rack".to_owned(), "1".to_owned())].into();
+        let targets = Targets { exclude: vec!["web-9".to_owned()], labels, ..Targets::of(["h1/web-*"]) };
+        let parsed = Selection::try_from(&targets).unwrap();
+        assert_eq!((parsed.selectors[0].to_string().as_str(), parsed.exclude.len()), ("h1/web-*", 1));
+        assert_eq!((parsed.labels[0].key.as_str(), parsed.labels[0].value.as_str()), ("rack", "1"));
+        assert!(Selection::try_from(&Targets::of(["web["])).is_err());
+    }
 }

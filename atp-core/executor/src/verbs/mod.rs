@@ -224,3 +224,59 @@ impl fmt::Display for Operation {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use atp_api::{PushSpec, ScenarioSpec};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_operation_is_made_ready_from_its_spec_and_gives_it_back() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let source = file.path().to_owned();
+        let text = "name: s\ntargets: '*'\nvariables: {a: b}\nsteps:\n  - exec: uname ${a}\n".to_owned();
+        let variables = [("a".to_owned(), "c".to_owned())].into();
+        for spec in [
+            OperationSpec::HostCheck,
+            OperationSpec::VmInfo,
+            OperationSpec::Exec(ExecSpec::new("true")),
+            OperationSpec::Wait(Condition::Agent),
+            OperationSpec::Key(KeySpec::new(["ctrl-alt-del"])),
+            OperationSpec::Type(TypeSpec::new("hi")),
+            OperationSpec::Mouse(MouseSpec::new("click 50% 50%")),
+            OperationSpec::Scenario(ScenarioSpec { text, variables }),
+        ] {
+            assert_eq!(Operation::prepare(spec.clone()).await.unwrap().spec(), spec);
+        }
+        let push = |sha256| PushSpec { source: source.clone(), destination: "/x".into(), sha256 };
+        let ready = Operation::prepare(OperationSpec::Push(push(None))).await.unwrap();
+        // The SHA-256 of nothing.
+        let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".to_owned();
+        assert_eq!(ready.spec(), OperationSpec::Push(push(Some(digest))));
+        let error = Operation::prepare(OperationSpec::Push(push(Some("00".to_owned())))).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::LocalFileError);
+        assert!(error.causes[0].contains("its SHA-256 is e3b0"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_expressed_is_refused_before_a_host_is_asked() {
+        let scenario = ScenarioSpec { text: "name: x".to_owned(), variables: Default::default() };
+        for spec in [
+            OperationSpec::Key(KeySpec::new(["ctrl-nope"])),
+            OperationSpec::Type(TypeSpec { layout: "nope".to_owned(), ..TypeSpec::new("hi") }),
+            OperationSpec::Type(TypeSpec::new("\u{1f600}")),
+            OperationSpec::Mouse(MouseSpec::new("jump")),
+            OperationSpec::Scenario(scenario),
+        ] {
+            let error = Operation::prepare(spec.clone()).await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::InvalidCommand, "{spec:?}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_parameter() {
+        let operation = Operation::Type(TypeSpec::new("hunter2"));
+        assert_eq!(format!("{operation:?}"), "Operation(\"type\")");
+    }
+}
