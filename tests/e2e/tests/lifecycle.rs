@@ -39,6 +39,44 @@ fn boot_id(bed: &Bed) -> String {
 }
 
 #[test]
+fn a_vm_whose_memory_was_saved_is_shown_and_selected_as_such_and_goes_on_when_started() {
+    let bed = bed();
+    let h1 = bed.host("h1").unwrap();
+    let before = boot_id(&bed);
+    h1.virsh(&["managedsave", "vm1"]).unwrap();
+    for engine in ["library", "native"] {
+        let list = |args: &[&str]| bed.atp(&[&["--engine", engine, "vm", "list"][..], args].concat()).run();
+        let saved = list(&["--state", "saved"]);
+        let saved = saved.exits_with(0).stdout();
+        assert!(saved.contains("vm1  shut off (saved)") && saved.lines().count() == 2, "{engine}: {saved}");
+        let all = list(&["h1/"]);
+        assert!(all.exits_with(0).stdout().contains("vm1  shut off (saved)"), "{engine}");
+        let info = bed.atp(&["--engine", engine, "vm", "info", "h1/vm1"]).run();
+        assert!(info.exits_with(0).stdout().contains("shut off (saved)"), "{engine}");
+    }
+    changes(&bed, "start h1/vm1 --wait", "ok done", "running");
+    h1.guest("vm1").unwrap().wait_agent(BOOT).unwrap();
+    assert_eq!(boot_id(&bed), before, "the guest went on and did not boot");
+}
+
+#[test]
+fn a_paused_vm_is_resumed_before_it_is_started_or_asked_anything() {
+    let bed = bed();
+    changes(&bed, "suspend h1/vm1 --wait", "ok done", "paused");
+    changes(&bed, "start h1/vm1", "failed none operation-invalid", "paused");
+    for args in [&["exec", "h1/vm1", "--", "true"][..], &["key", "h1/vm1", "--", "enter"]] {
+        let run = bed.atp(args).run();
+        run.exits_with(1);
+        assert!(
+            run.stderr.contains("not running: paused") && run.stderr.contains("resume it first"),
+            "{}",
+            run.stderr
+        );
+    }
+    changes(&bed, "resume h1/vm1 --wait", "ok done", "running");
+}
+
+#[test]
 fn each_state_is_reached_once() {
     let bed = bed();
     changes(&bed, "suspend h1/vm1 --wait", "ok done", "paused");
