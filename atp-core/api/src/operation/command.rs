@@ -6,10 +6,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// The arguments of agent commands that are text.
+const TEXTS: [&str; 6] = ["path", "mode", "username", "password", "buf-b64", "input-data"];
+
 /// Any monitor or agent command, with its arguments as JSON.
 ///
 /// On a command line it is `COMMAND [key=value… | JSON]`. A value is JSON if it parses as JSON, otherwise a string
-/// (`name='"7"'` gives the string `7`). `JSON` is one object with all arguments.
+/// (`name='"7"'` gives the string `7`). What an agent takes as text, such as a path or a password, is always a string. `JSON` is one object with all arguments.
 ///
 /// ```
 /// use atp_api::RawCommand;
@@ -147,12 +150,21 @@ impl RawCommand {
                 .split_once('=')
                 .filter(|(key, _)| !key.is_empty())
                 .ok_or_else(|| RawCommandError::Argument { position, word: word.to_owned() })?;
-            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+            let value = match serde_json::from_str(value) {
+                Ok(Value::String(text)) => Value::String(text),
+                Ok(value) if !command.takes_text(key) => value,
+                _ => Value::String(value.to_owned()),
+            };
             if command.arguments.insert(key.to_owned(), value).is_some() {
                 return Err(RawCommandError::Duplicate { position, key: key.to_owned() });
             }
         }
         Ok(command)
+    }
+
+    /// Whether the value of the key is text whatever it looks like: a password or a file may be called `123` or `true`.
+    fn takes_text(&self, key: &str) -> bool {
+        self.name.starts_with("guest-") && TEXTS.contains(&key)
     }
 
     /// The command's name, such as `query-status`.
@@ -205,6 +217,24 @@ mod tests {
 
     fn error(words: &[&str]) -> RawCommandError {
         RawCommand::from_words(words).unwrap_err()
+    }
+
+    #[test]
+    fn what_an_agent_takes_as_text_stays_text() {
+        for (words, json) in [
+            (
+                &["guest-set-user-password", "username=1000", "password=12345", "crypted=false"][..],
+                r#"{"crypted":false,"password":"12345","username":"1000"}"#,
+            ),
+            (&["guest-exec", "path=true", "arg=[\"007\"]"], r#"{"arg":["007"],"path":"true"}"#),
+            (&["guest-file-open", "path=\"7\"", "mode=r"], r#"{"mode":"r","path":"7"}"#),
+            (&["guest-file-read", "handle=1000", "count=7"], r#"{"count":7,"handle":1000}"#),
+            (&["set_password", "password=7"], r#"{"password":7}"#),
+        ] {
+            let command = RawCommand::from_words(words).unwrap();
+            let sent: Value = serde_json::from_str(&command.to_json()).unwrap();
+            assert_eq!(sent["arguments"], serde_json::from_str::<Value>(json).unwrap(), "{words:?}");
+        }
     }
 
     #[test]
