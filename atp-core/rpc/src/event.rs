@@ -182,7 +182,7 @@ fn read_kind(program: Program, procedure: i32, from: &mut Reader<'_>) -> Result<
         }
         (Program::REMOTE, 325) => EventKind::ControlError,
         (Program::REMOTE, 333) => EventKind::DeviceRemoved { device: device(from)? },
-        (Program::REMOTE, 345) => {
+        (Program::REMOTE, 339) => {
             let (disk, job, status) = FromXdr::read(from)?;
             EventKind::BlockJob { disk, job, status }
         }
