@@ -30,7 +30,7 @@ const EVENTS: [(Program, i32); 13] = [
     (Program::REMOTE, 324),
     (Program::REMOTE, 325),
     (Program::REMOTE, 333),
-    (Program::REMOTE, 345),
+    (Program::REMOTE, 339),
     (Program::REMOTE, 348),
     (Program::REMOTE, 354),
     (Program::REMOTE, 367),
