@@ -89,7 +89,7 @@
 //! futures-util = "0.3"
 //! tokio = { version = "1", features = ["macros", "rt-multi-thread", "time"] }
 //! ```
-
+//!
 //! # Glossary
 //!
 //! - **Lease** ([`PooledConnection`]): a connection on loan from its pool, until it is dropped.
@@ -104,6 +104,11 @@
 //! - **Reconnect gate**: what lets one attempt at a time, of all connections of a host, try to connect.
 //! - **Circuit breaker** ([`BreakerState`]): refuses work for a host that keeps failing, until a probe succeeds.
 //! - **Engine** ([`LibvirtLink`]): what makes the requests that ATP asks of a daemon.
+
+#![cfg_attr(
+    not(any(feature = "library", feature = "native")),
+    expect(dead_code, reason = "only engines use it; a program with a connector of its own has none")
+)]
 
 // Public API: hosts, and the work run on them.
 mod execute;

@@ -1,6 +1,7 @@
 //! What libvirt says about a domain (a virtual machine), as plain data.
 
 mod definition;
+#[cfg_attr(not(feature = "native"), expect(dead_code, reason = "each engine uses some"))]
 pub(crate) mod error_numbers;
 mod event;
 pub(crate) mod event_words;
