@@ -55,7 +55,7 @@ fn invalid_requests_are_refused_before_anything_is_done() {
     let (empty, misspelt, h1) = (empty.to_str().unwrap(), misspelt.to_str().unwrap(), h1.as_str());
 
     for (args, said) in [
-        (vec!["--host", "x=nonsense", "vm", "list"], "\"nonsense\" is not one"),
+        (vec!["--host", "x=nonsense", "vm", "list"], "\"nonsense\" is not valid"),
         (vec!["--host", "x=qemu+tcp:///system", "vm", "list"], "names no host"),
         (vec!["--host", "x=qemu+pigeon://h/system", "vm", "list"], "pigeon"),
         (vec!["--host", "nonsense", "vm", "list"], "ID=URI"),

@@ -124,8 +124,12 @@ impl<C: Connector> HostConnection<C> {
 
     /// After a call overran: the connection takes no new work when it has as many such calls as it bears. With fewer the
     /// pool finds it less free.
+    ///
+    /// This call counts also if the engine dropped its token with its future: the answer may still come, and then nothing
+    /// else knows of it.
     fn look_at_overrun(&self, operation: &'static str, link: &Arc<C::Link>) {
-        let overdue = self.host.calls.look_for_overdue(&self.calls);
+        let Overdue { overrun, probe } = self.host.calls.look_for_overdue(&self.calls);
+        let overdue = Overdue { overrun: overrun.max(1), probe };
         if self.is_suspect(overdue) {
             self.report(LinkFault::Suspect(Some(operation)), link);
         } else {
