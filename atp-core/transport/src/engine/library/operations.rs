@@ -283,9 +283,13 @@ impl LibraryLink {
 
 /// All domains. One that goes away between being listed and being asked is left out.
 fn list(connect: &Connect) -> Result<Vec<(DomainInfo, Arc<Domain>)>, Error> {
-    // The reasons of all in one round trip; a driver without that is asked for each. What else is wrong, the next call finds.
+    // The reasons of all in one round trip; a driver without that, or without the flag, is asked for each.
+    let states = match domain_stats::all_states(connect) {
+        Err(error) if lacks(&error) => Vec::new(),
+        states => states?,
+    };
     let mut reasons = HashMap::new();
-    for (domain, state, reason) in domain_stats::all_states(connect).unwrap_or_default() {
+    for (domain, state, reason) in states {
         reasons.insert(domain.uuid()?, (state, reason));
     }
     let mut listed = Vec::new();
@@ -313,9 +317,14 @@ fn managed_saves(connect: &Connect) -> Result<HashSet<Uuid>, Error> {
     match connect.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE) {
         Ok(domains) => domains.iter().map(Domain::uuid).collect(),
         // A driver that saves no memory.
-        Err(error) if [NO_SUPPORT, INVALID_ARG].contains(&error.code().to_raw()) => Ok(HashSet::new()),
+        Err(error) if lacks(&error) => Ok(HashSet::new()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the driver has no such call, or not with these flags.
+fn lacks(error: &Error) -> bool {
+    [NO_SUPPORT, INVALID_ARG].contains(&error.code().to_raw())
 }
 
 fn note_saved(info: &mut DomainInfo, saved: &HashSet<Uuid>) {

@@ -258,8 +258,11 @@ async fn states(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
 
 /// All domains. One that goes away between being listed and being asked is left out.
 async fn list(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
-    // The reasons of all in one round trip; a driver without that is asked for each. What else is wrong, the next call finds.
-    let states = states(on).await.unwrap_or_default();
+    // The reasons of all in one round trip; a driver without that, or without the flag, is asked for each.
+    let states = match states(on).await {
+        Err(error) if lacks(&error) => Vec::new(),
+        states => states?,
+    };
     let reasons: HashMap<_, _> =
         states.into_iter().map(|info| (info.uuid, (info.state, info.reason))).collect();
     let mut listed = Vec::new();
@@ -287,11 +290,14 @@ async fn managed_saves(on: &Connection) -> Result<HashSet<Uuid>, CallError> {
     match on.list_domains(listed_by::MANAGED_SAVE).await {
         Ok(domains) => Ok(domains.into_iter().map(|domain| domain.uuid).collect()),
         // A driver that saves no memory.
-        Err(error) if [NO_SUPPORT, INVALID_ARG].iter().any(|code| error.is_code(code.cast_signed())) => {
-            Ok(HashSet::new())
-        }
+        Err(error) if lacks(&error) => Ok(HashSet::new()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the driver has no such call, or not with these flags.
+fn lacks(error: &CallError) -> bool {
+    [NO_SUPPORT, INVALID_ARG].iter().any(|code| error.is_code(code.cast_signed()))
 }
 
 fn note_saved(info: &mut DomainInfo, saved: &HashSet<Uuid>) {
