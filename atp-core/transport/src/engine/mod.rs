@@ -12,6 +12,7 @@
 pub(crate) mod connector;
 #[cfg(feature = "library")]
 pub(crate) mod library;
+mod listing;
 #[cfg(feature = "native")]
 mod native;
 pub(crate) mod uri;

@@ -13,9 +13,10 @@ use virt::error::Error;
 use virt_sys as sys;
 
 use crate::domain::{DomainState, StateReason};
+use crate::engine::listing::StateAndReason;
 
 /// The state of one domain, and the reason for it (`virDomainGetState`).
-pub(super) fn state(domain: &Domain) -> Result<(DomainState, Option<StateReason>), Error> {
+pub(super) fn state(domain: &Domain) -> Result<StateAndReason, Error> {
     let (mut state, mut reason) = (0, 0);
     // SAFETY: the domain is alive for the call, and both numbers are places for the answer.
     let asked = unsafe { sys::virDomainGetState(domain.as_ptr(), &mut state, &mut reason, 0) };

@@ -16,10 +16,11 @@ use super::domain_events::Registration;
 use super::link::{CallError, LibraryLink};
 use super::stream::ChannelStream;
 use super::{control_info, domain_stats};
-use crate::domain::error_numbers::{INVALID_ARG, NO_DOMAIN, NO_DOMAIN_METADATA, NO_SUPPORT};
+use crate::domain::error_numbers::NO_DOMAIN;
 use crate::domain::{
-    Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage, StateReason, Version,
+    Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage, Version,
 };
+use crate::engine::listing::{StateAndReason, lacks_call, lacks_metadata, note_saved, without_asking};
 use crate::engine::{Answer, EventSink, Inbox};
 
 /// What one read of a screenshot's stream takes at most, bytes: libvirt's own packets are no larger.
@@ -140,9 +141,7 @@ impl LibraryLink {
                 });
                 match xml {
                     Ok(xml) => drop(found.insert(uuid, xml)),
-                    // A driver without metadata has no such element in it.
-                    Err(error)
-                        if [NO_DOMAIN_METADATA, NO_DOMAIN, NO_SUPPORT].contains(&error.code().to_raw()) => {}
+                    Err(error) if lacks_metadata(error.code().to_raw()) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -285,7 +284,7 @@ impl LibraryLink {
 fn list(connect: &Connect) -> Result<Vec<(DomainInfo, Arc<Domain>)>, Error> {
     // The reasons of all in one round trip; a driver without that, or without the flag, is asked for each.
     let states = match domain_stats::all_states(connect) {
-        Err(error) if lacks(&error) => Vec::new(),
+        Err(error) if lacks_call(error.code().to_raw()) => Vec::new(),
         states => states?,
     };
     let mut reasons = HashMap::new();
@@ -295,15 +294,8 @@ fn list(connect: &Connect) -> Result<Vec<(DomainInfo, Arc<Domain>)>, Error> {
     let mut listed = Vec::new();
     for domain in connect.list_all_domains(0)? {
         let known = reasons.get(&domain.uuid()?).copied();
-        match info_with(&domain, |domain| known.map_or_else(|| domain_stats::state(domain), Ok)) {
-            Ok(mut info) => {
-                if let Some((state, reason)) = known
-                    && state == info.state
-                {
-                    info.reason = reason;
-                }
-                listed.push((info, Arc::new(domain)));
-            }
+        match info_with(&domain, known) {
+            Ok(info) => listed.push((info, Arc::new(domain))),
             Err(error) if error.code().to_raw() == NO_DOMAIN => {}
             Err(error) => return Err(error),
         }
@@ -311,42 +303,28 @@ fn list(connect: &Connect) -> Result<Vec<(DomainInfo, Arc<Domain>)>, Error> {
     Ok(listed)
 }
 
-/// The domains that are shut off and whose memory the host keeps. The reason of their state says so too, until the daemon is
-/// restarted.
+/// The domains that are shut off and whose memory the host keeps.
 fn managed_saves(connect: &Connect) -> Result<HashSet<Uuid>, Error> {
     match connect.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE) {
         Ok(domains) => domains.iter().map(Domain::uuid).collect(),
         // A driver that saves no memory.
-        Err(error) if lacks(&error) => Ok(HashSet::new()),
+        Err(error) if lacks_call(error.code().to_raw()) => Ok(HashSet::new()),
         Err(error) => Err(error),
     }
 }
 
-/// Whether the driver has no such call, or not with these flags.
-fn lacks(error: &Error) -> bool {
-    [NO_SUPPORT, INVALID_ARG].contains(&error.code().to_raw())
-}
-
-fn note_saved(info: &mut DomainInfo, saved: &HashSet<Uuid>) {
-    if info.state == DomainState::ShutOff && saved.contains(&info.uuid) {
-        info.reason = Some(StateReason::Saved);
-    }
-}
-
-/// A domain as it is now. Of one that runs nothing more has to be known, which saves a round trip.
+/// A domain as it is now.
 fn info(domain: &Domain) -> Result<DomainInfo, Error> {
-    info_with(domain, domain_stats::state)
+    info_with(domain, None)
 }
 
-/// A domain as it is now, with the state and the reason that `state` gives for one that does not run.
-fn info_with(
-    domain: &Domain,
-    state: impl FnOnce(&Domain) -> Result<(DomainState, Option<StateReason>), Error>,
-) -> Result<DomainInfo, Error> {
+/// A domain as it is now, with what is known of its state.
+fn info_with(domain: &Domain, known: Option<StateAndReason>) -> Result<DomainInfo, Error> {
     let info = domain.info()?;
-    let (state, reason) = match DomainState::from_number(info.state.to_raw()) {
-        running if running.is_running() => (running, None),
-        _ => state(domain)?,
+    let known = without_asking(DomainState::from_number(info.state.to_raw()), known);
+    let (state, reason) = match known {
+        Some(known) => known,
+        None => domain_stats::state(domain)?,
     };
     Ok(DomainInfo {
         name: domain.name()?,

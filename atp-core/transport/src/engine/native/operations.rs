@@ -16,10 +16,11 @@ use super::domain_events::Watching;
 use super::failure::{call_failure, missing, stream_failure};
 use super::{Held, NativeLink};
 use crate::connection::connector::CallFailure;
-use crate::domain::error_numbers::{INVALID_ARG, NO_DOMAIN, NO_DOMAIN_METADATA, NO_SUPPORT};
+use crate::domain::error_numbers::NO_DOMAIN;
 use crate::domain::{
     Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage, StateReason, Version,
 };
+use crate::engine::listing::{StateAndReason, lacks_call, lacks_metadata, note_saved, without_asking};
 use crate::engine::{Answer, EventSink, Inbox};
 
 /// What a screenshot may be ahead of its reader, bytes: a few of libvirt's packets.
@@ -100,11 +101,7 @@ impl NativeLink {
         for uuid in uuids {
             match on.domain_metadata(&RemoteDomain::of(uuid), which, affect::CURRENT).await {
                 Ok(xml) => drop(found.insert(uuid, xml)),
-                // A driver without metadata has no such element in it.
-                Err(error)
-                    if [NO_DOMAIN_METADATA, NO_DOMAIN, NO_SUPPORT]
-                        .iter()
-                        .any(|code| error.is_code(code.cast_signed())) => {}
+                Err(error) if refused_as(&error, lacks_metadata) => {}
                 Err(error) => return Err(call_failure(error)),
             }
         }
@@ -260,7 +257,7 @@ async fn states(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
 async fn list(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
     // The reasons of all in one round trip; a driver without that, or without the flag, is asked for each.
     let states = match states(on).await {
-        Err(error) if lacks(&error) => Vec::new(),
+        Err(error) if refused_as(&error, lacks_call) => Vec::new(),
         states => states?,
     };
     let reasons: HashMap<_, _> =
@@ -269,59 +266,44 @@ async fn list(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
     for domain in on.list_domains(0).await? {
         let known = reasons.get(&domain.uuid).copied();
         match info_with(on, domain, known).await {
-            Ok(mut info) => {
-                if let Some((state, reason)) = known
-                    && state == info.state
-                {
-                    info.reason = reason;
-                }
-                listed.push(info);
-            }
-            Err(error) if error.is_code(NO_DOMAIN.cast_signed()) => {}
+            Ok(info) => listed.push(info),
+            Err(error) if refused_as(&error, |code| code == NO_DOMAIN) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(listed)
 }
 
-/// The domains that are shut off and whose memory the host keeps. The reason of their state says so too, until the daemon is
-/// restarted.
+/// The domains that are shut off and whose memory the host keeps.
 async fn managed_saves(on: &Connection) -> Result<HashSet<Uuid>, CallError> {
     match on.list_domains(listed_by::MANAGED_SAVE).await {
         Ok(domains) => Ok(domains.into_iter().map(|domain| domain.uuid).collect()),
         // A driver that saves no memory.
-        Err(error) if lacks(&error) => Ok(HashSet::new()),
+        Err(error) if refused_as(&error, lacks_call) => Ok(HashSet::new()),
         Err(error) => Err(error),
     }
 }
 
-/// Whether the driver has no such call, or not with these flags.
-fn lacks(error: &CallError) -> bool {
-    [NO_SUPPORT, INVALID_ARG].iter().any(|code| error.is_code(code.cast_signed()))
+/// Whether the daemon refused the call with such a code.
+fn refused_as(error: &CallError, is_such: impl FnOnce(u32) -> bool) -> bool {
+    error.remote().is_some_and(|error| is_such(error.code.cast_unsigned()))
 }
 
-fn note_saved(info: &mut DomainInfo, saved: &HashSet<Uuid>) {
-    if info.state == DomainState::ShutOff && saved.contains(&info.uuid) {
-        info.reason = Some(StateReason::Saved);
-    }
-}
-
-/// A domain as it is now. Of one that runs nothing more has to be known, which saves a round trip.
+/// A domain as it is now.
 async fn info(on: &Connection, domain: RemoteDomain) -> Result<DomainInfo, CallError> {
     info_with(on, domain, None).await
 }
 
-/// A domain as it is now, with the state and the reason that are known of it if it does not run.
+/// A domain as it is now, with what is known of its state.
 async fn info_with(
     on: &Connection,
     domain: RemoteDomain,
-    known: Option<(DomainState, Option<StateReason>)>,
+    known: Option<StateAndReason>,
 ) -> Result<DomainInfo, CallError> {
     let info = on.domain_info(&domain).await?;
-    let (state, reason) = match (to_state(info.state), known) {
-        (running, _) if running.is_running() => (running, None),
-        (_, Some(known)) => known,
-        (_, None) => state(on, &domain).await?,
+    let (state, reason) = match without_asking(to_state(info.state), known) {
+        Some(known) => known,
+        None => state(on, &domain).await?,
     };
     Ok(DomainInfo {
         name: domain.name,
@@ -361,10 +343,7 @@ async fn details(on: &Connection, uuid: Uuid) -> Result<DomainDetails, CallError
 }
 
 /// The state of a domain, and the reason for it.
-async fn state(
-    on: &Connection,
-    domain: &RemoteDomain,
-) -> Result<(DomainState, Option<StateReason>), CallError> {
+async fn state(on: &Connection, domain: &RemoteDomain) -> Result<StateAndReason, CallError> {
     let (state, reason) = on.domain_state(domain).await?;
     let state = to_state(state);
     Ok((state, StateReason::from_number(state, reason)))
