@@ -12,8 +12,10 @@ mod settings;
 mod wire;
 
 use atp_protocol::{Carrier, Peer, ProtocolError};
+use bytes::BytesMut;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
+use tokio_util::codec::Decoder;
 
 /// Checks one parser with some bytes.
 pub type Check = fn(&[u8]);
@@ -69,6 +71,23 @@ fn runtime() -> Runtime {
         Ok(runtime) => runtime,
         Err(error) => panic!("no runtime: {error}"),
     }
+}
+
+/// What a codec finds in bytes that arrive in pieces of this length, and whether the last item ended with the bytes.
+fn cut<C: Decoder>(mut codec: C, bytes: &[u8], piece: usize) -> (Vec<C::Item>, bool) {
+    let (mut items, mut buffer) = (Vec::new(), BytesMut::new());
+    for piece in bytes.chunks(piece.max(1)) {
+        buffer.extend_from_slice(piece);
+        loop {
+            match codec.decode(&mut buffer) {
+                Ok(Some(item)) => items.push(item),
+                Ok(None) => break,
+                Err(_) => return (items, false),
+            }
+        }
+    }
+    let ends_well = matches!(codec.decode_eof(&mut buffer), Ok(None));
+    (items, ends_well)
 }
 
 /// A peer that gives the same answer to everything.

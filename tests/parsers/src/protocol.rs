@@ -4,14 +4,14 @@ use atp_protocol::channel::FrameCodec;
 use atp_protocol::socket::{Content, LineCodec, Oversized, SocketAddress, SocketConfig, SocketLink};
 use atp_protocol::{ProtocolError, RawCommand, Refusal, agent, monitor};
 use atp_transport::{Effect, LibvirtError};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use qapi::qga::{guest_exec_status, guest_info};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Duration, Instant};
 use tokio_util::codec::{Decoder, Encoder};
 
-use crate::{Fixed, runtime, text};
+use crate::{Fixed, cut, runtime, text};
 
 /// The codec's maximum line length here, bytes: short, so that the limit is often reached.
 const MAX: usize = 200;
@@ -50,23 +50,6 @@ pub(crate) fn channel_frames(bytes: &[u8]) {
             }
         }
     }
-}
-
-/// The frames in bytes that arrive in pieces, and whether the last frame ended with the bytes.
-fn cut(mut codec: FrameCodec, bytes: &[u8], piece: usize) -> (Vec<Bytes>, bool) {
-    let (mut frames, mut buffer) = (Vec::new(), BytesMut::new());
-    for piece in bytes.chunks(piece.max(1)) {
-        buffer.extend_from_slice(piece);
-        loop {
-            match codec.decode(&mut buffer) {
-                Ok(Some(frame)) => frames.push(frame),
-                Ok(None) => break,
-                Err(_) => return (frames, false),
-            }
-        }
-    }
-    let ends_well = matches!(codec.decode_eof(&mut buffer), Ok(None));
-    (frames, ends_well)
 }
 
 /// Data from QEMU, from the greeting on: the link ends with the data, and all subscribers are notified.

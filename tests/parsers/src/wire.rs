@@ -14,10 +14,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::Duration;
-use tokio_util::codec::{Decoder, Encoder, Framed};
+use tokio_util::codec::{Encoder, Framed};
 use uuid::Uuid;
 
-use crate::{runtime, text};
+use crate::{cut, runtime, text};
 
 /// What the pipe to a scripted daemon holds, bytes.
 const PIPE: usize = 64 * 1024;
@@ -60,8 +60,9 @@ const ZERO: Bytes = Bytes::from_static(&[0; 4]);
 /// and each is encoded to the bytes that it came from.
 pub(crate) fn rpc_frames(bytes: &[u8]) {
     let Some((step, bytes)) = bytes.split_first() else { return };
-    let (whole, ends_well) = cut(bytes, bytes.len());
-    assert_eq!(cut(bytes, usize::from(*step)), (whole.clone(), ends_well));
+    let (whole, ends_well) = cut(FrameCodec::default(), bytes, bytes.len());
+    let in_pieces = cut(FrameCodec::default(), bytes, usize::from(*step));
+    assert_eq!(in_pieces, (whole.clone(), ends_well));
     let mut again = BytesMut::new();
     for frame in whole {
         let encoded = FrameCodec::default().encode(frame, &mut again);
@@ -69,23 +70,6 @@ pub(crate) fn rpc_frames(bytes: &[u8]) {
     }
     assert!(bytes.starts_with(&again), "{again:?}");
     assert_eq!(ends_well, again.len() == bytes.len());
-}
-
-/// The messages in bytes that arrive in pieces, and whether the last one ended with the bytes.
-fn cut(bytes: &[u8], piece: usize) -> (Vec<Frame>, bool) {
-    let (mut codec, mut frames, mut buffer) = (FrameCodec::default(), Vec::new(), BytesMut::new());
-    for piece in bytes.chunks(piece.max(1)) {
-        buffer.extend_from_slice(piece);
-        loop {
-            match codec.decode(&mut buffer) {
-                Ok(Some(frame)) => frames.push(frame),
-                Ok(None) => break,
-                Err(_) => return (frames, false),
-            }
-        }
-    }
-    let ends_well = matches!(codec.decode_eof(&mut buffer), Ok(None));
-    (frames, ends_well)
 }
 
 /// XDR values of every form, each alone and in lists.
