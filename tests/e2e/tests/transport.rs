@@ -229,33 +229,31 @@ fn a_command_whose_look_at_the_monitor_is_not_answered_was_not_sent() {
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
         let h1 = bed.host("h1").unwrap();
-        let (asked_before, asked) = (AtomicBool::new(false), AtomicBool::new(false));
-        let work = async |connection: LibvirtConnection| {
-            connection.list_domains().await?;
-            h1.pause_daemon().unwrap();
-            // A VM that has not answered yet is looked at first.
-            let sent = || asked_before.store(true, Ordering::Relaxed);
-            let looked = connection.monitor_command_with(vm1, r#"{"execute":"query-status"}"#, sent).await;
-            h1.resume_daemon().unwrap();
-            looked
+        // Asks a VM while its daemon is paused. Returns the error, and whether the command was handed over.
+        let ask = async || {
+            let handed_over = AtomicBool::new(false);
+            let work = async |connection: LibvirtConnection| {
+                connection.list_domains().await?;
+                h1.pause_daemon().unwrap();
+                let sent = || handed_over.store(true, Ordering::Relaxed);
+                let asked = connection.monitor_command_with(vm1, r#"{"execute":"query-status"}"#, sent).await;
+                h1.resume_daemon().unwrap();
+                asked
+            };
+            let error = manager.execute_on_host_with("h1", in_seconds(10), work).await.unwrap_err();
+            (error, handed_over.into_inner())
         };
-        let error = manager.execute_on_host_with("h1", in_seconds(10), work).await.unwrap_err();
+
+        // A VM that has not answered yet is looked at first.
+        let (error, handed_over) = ask().await;
         assert_eq!((error.kind(), error.effect()), (ErrorKind::CallTimeout, Effect::None), "{error:?}");
-        assert!(!asked_before.load(Ordering::Relaxed));
+        assert!(!handed_over);
 
         // A VM that has just answered is not looked at: the command itself is not answered.
         query_status(&manager, "h1", vm1, 20).await.unwrap();
-        let work = async |connection: LibvirtConnection| {
-            connection.list_domains().await?;
-            h1.pause_daemon().unwrap();
-            let sent = || asked.store(true, Ordering::Relaxed);
-            let sent = connection.monitor_command_with(vm1, r#"{"execute":"query-status"}"#, sent).await;
-            h1.resume_daemon().unwrap();
-            sent
-        };
-        let error = manager.execute_on_host_with("h1", in_seconds(10), work).await.unwrap_err();
+        let (error, handed_over) = ask().await;
         assert_eq!((error.kind(), error.effect()), (ErrorKind::CallTimeout, Effect::Unknown), "{error:?}");
-        assert!(asked.load(Ordering::Relaxed));
+        assert!(handed_over);
         assert!(manager.close(SOON).await);
     });
 }
