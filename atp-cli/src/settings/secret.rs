@@ -7,7 +7,7 @@ const MASK: &str = "***";
 const SECRET_PARAMETERS: [&str; 6] = ["password", "passwd", "pass", "passphrase", "secret", "token"];
 
 /// The URI without its secrets: the password of the user and the values of parameters that are named as
-/// secrets. Works on whatever is given, also on text that is not a URI.
+/// secrets. Takes any text, also one that is not a URI.
 pub(crate) fn mask_uri(uri: &str) -> String {
     let start = uri.find("://").map_or(0, |at| at + 3);
     let (user, rest) = uri.split_at(user_end(uri, start).unwrap_or(start));

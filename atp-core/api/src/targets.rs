@@ -56,7 +56,7 @@ pub enum StateFilter {
     Running,
     /// Defined but not running.
     ShutOff,
-    /// Paused, for whatever reason.
+    /// Paused, for any reason.
     Paused,
     /// Crashed, and kept as it was.
     Crashed,

@@ -1,4 +1,4 @@
-//! What is written is read back, whatever its values; and what a later version adds does not keep an answer from being read.
+//! Any value that is written is read back, and an answer is read although a later version has added to it.
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 use std::fmt::Debug;

@@ -162,7 +162,7 @@ impl RawCommand {
         Ok(command)
     }
 
-    /// Whether the value of the key is text whatever it looks like: a password or a file may be called `123` or `true`.
+    /// Whether the value of the key is always text: a password or a file may be called `123` or `true`.
     fn takes_text(&self, key: &str) -> bool {
         self.name.starts_with("guest-") && TEXTS.contains(&key)
     }

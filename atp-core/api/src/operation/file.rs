@@ -37,7 +37,7 @@ pub struct PullSpec {
 /// A picture to take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScreenshotSpec {
-    /// The folder; the file of a VM is `HOST/VM.png` in it, whatever the VM is called. Made if it is not there.
+    /// The folder, which is made if it is not there. The file of a VM is `HOST/VM.png` in it, for any name of a VM.
     #[serde(serialize_with = "lossy_path")]
     #[schemars(with = "String")]
     pub folder: PathBuf,

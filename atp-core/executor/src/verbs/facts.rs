@@ -45,7 +45,7 @@ pub enum Needs {
 }
 
 impl VerbFacts {
-    /// A verb that may change a VM, in whatever state that is.
+    /// A verb that may change a VM in any state.
     pub(super) const fn change(name: &'static str) -> Self {
         VerbFacts {
             name,
@@ -58,7 +58,7 @@ impl VerbFacts {
         }
     }
 
-    /// A verb that only looks, at a VM in whatever state.
+    /// A verb that only looks at a VM, in any state.
     pub(super) const fn look(name: &'static str) -> Self {
         VerbFacts { only_looks: true, ..VerbFacts::change(name) }
     }
