@@ -30,6 +30,7 @@ pub(crate) const OF_TESTS: &[&str] = &[
     "libclang-dev",
     "libkrb5-dev",
     "libsasl2-modules-gssapi-mit",
+    "libvirt-l10n",
     "openssh-client",
     "openssh-server",
     "sasl2-bin",

@@ -16,6 +16,9 @@ use crate::refusal::Refusal;
 /// The longest string of libvirt's RPC, bytes (`REMOTE_STRING_MAX`). It limits commands and replies.
 const STRING_MAX: usize = 4 * 1024 * 1024;
 
+/// The longest reply of an agent that a daemon reads, bytes, as it writes that in its message.
+const AGENT_REPLY_MAX: &str = "10485760";
+
 /// `VIR_ERR_SYSTEM_ERROR`.
 const SYSTEM_ERROR: u32 = 38;
 
@@ -129,11 +132,11 @@ fn translate(peer: Peer, error: TransportError) -> ProtocolError {
     let Some(libvirt) = error.libvirt() else {
         return error.into();
     };
-    // Longer than `STRING_MAX`, or longer than the 10 MiB of an agent's reply that the daemon reads.
-    // By number as well: an internal error may quote what the guest sent.
-    let reports = |code, words| libvirt.code == code && libvirt.message.contains(words);
-    let over_daemon = reports(SYSTEM_ERROR, "No complete agent response found in");
-    if over_daemon || reports(RPC_ERROR, "Unable to encode message payload") {
+    // Longer than the 10 MiB of an agent's reply that the daemon reads, or longer than `STRING_MAX`: that is the only error
+    // with this number that a daemon has for a command. By number, as an internal error may quote what the guest sent; and
+    // by the figure, which stands in the message in every language.
+    let over_daemon = libvirt.code == SYSTEM_ERROR && libvirt.message.contains(AGENT_REPLY_MAX);
+    if over_daemon || libvirt.code == RPC_ERROR {
         let libvirt = Some(libvirt.clone());
         return ProtocolError::OutputTooLarge { peer, channel_lost: over_daemon, libvirt };
     }
@@ -203,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_reply_that_is_too_large_means_that_the_command_was_done() {
-        let carried = "Unable to encode message payload";
+        let carried = "Kann Inhalt der Nachricht nicht verschlüsseln";
         let read = "No complete agent response found in 10485760 bytes: Numerical result out of range";
         for (code, domain, message, word) in [(39, 7, carried, "to a file"), (38, 0, read, "restart")] {
             let error = translate(Peer::Agent, libvirt(code, domain, message));

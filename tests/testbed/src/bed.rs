@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::guest::Guest;
 use crate::host::Host;
 use crate::image::Image;
+use crate::language::Language;
 use crate::network::Network;
 use crate::parallel;
 use crate::process::Process;
@@ -33,6 +34,7 @@ pub struct Builder {
     hosts: u8,
     guests: u8,
     mode: Option<Mode>,
+    languages: Vec<String>,
     detached: bool,
 }
 
@@ -52,6 +54,13 @@ impl Builder {
     /// Sets the mode. The default is root mode if this process runs as root, else rootless mode.
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = Some(mode);
+        self
+    }
+
+    /// Sets the languages of the daemons' messages, by the names of libvirt's catalogues (`de`, `pt_BR`), in the order of the
+    /// hosts; the other hosts speak English, as `C` does. Needs Debian's package `libvirt-l10n`.
+    pub fn languages(mut self, languages: &[&str]) -> Self {
+        self.languages = languages.iter().map(|&language| language.to_owned()).collect();
         self
     }
 
@@ -93,12 +102,14 @@ impl Builder {
         store.remove_stale(&lock)?;
         let number = store.claim(&lock)?;
         let network = Network::new(number);
+        let mut languages = self.languages.iter();
         let hosts = (1..=self.hosts).map(|host| {
             let (address, port) = match mode {
                 Mode::Root => (network.host(host).address(), LIBVIRT_PORT),
                 Mode::Rootless => (Ipv4Addr::LOCALHOST, 0),
             };
-            Ok(HostState { id: format!("h{host}"), uuid: new_uuid()?, address, port })
+            let language = languages.next().map_or(Ok(Language::default()), |name| Language::new(name))?;
+            Ok(HostState { id: format!("h{host}"), uuid: new_uuid()?, address, port, language })
         });
         let mut hosts: Vec<HostState> = hosts.collect::<Result<_>>()?;
         if mode == Mode::Rootless {
@@ -148,7 +159,7 @@ impl fmt::Debug for Testbed {
 impl Testbed {
     /// Returns a builder for a bed. The default is one host with one guest.
     pub fn builder() -> Builder {
-        Builder { hosts: 1, guests: 1, mode: None, detached: false }
+        Builder { hosts: 1, guests: 1, mode: None, languages: Vec::new(), detached: false }
     }
 
     /// Returns the bed with this number, which another process of this user may have started.

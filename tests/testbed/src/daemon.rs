@@ -147,6 +147,7 @@ impl Daemon {
             // HOME also identifies the bed to which the processes of a session belong.
             None => session::daemon(folder, &self.layout.daemon_config())?,
         };
+        self.host.language.set(&mut command);
         // A process group of its own, so that Ctrl-C in a test's terminal does not reach the daemon.
         command.process_group(0).current_dir("/");
         command.stdin(Stdio::null()).stdout(log).stderr(errors);

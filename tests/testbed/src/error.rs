@@ -37,6 +37,14 @@ pub enum Error {
         /// The requested name.
         guest: String,
     },
+    /// A daemon should speak a language of which no catalogue is installed.
+    #[error(
+        "libvirt has no translation into {language:?} on this machine; Debian's package libvirt-l10n has them all"
+    )]
+    NoCatalogue {
+        /// The name of the catalogue.
+        language: String,
+    },
     /// A program that the testbed runs is not installed.
     #[error("cannot run {program}: {source}; `cargo xtask setup` installs what the testbed needs")]
     Program {

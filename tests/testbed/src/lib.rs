@@ -51,6 +51,7 @@ mod command;
 mod cpio;
 mod daemon;
 mod image;
+mod language;
 mod layout;
 mod network;
 mod parallel;

@@ -80,11 +80,15 @@ struct Size {
     /// Session daemons on ports of 127.0.0.1
     #[arg(long)]
     rootless: bool,
+    /// The languages of the daemons' messages, in the order of the hosts: de,ja,C
+    #[arg(long, value_name = "LANG", value_delimiter = ',')]
+    language: Vec<String>,
 }
 
 impl Size {
     fn builder(&self) -> Builder {
-        let builder = Testbed::builder().hosts(self.hosts).guests(self.guests);
+        let languages: Vec<_> = self.language.iter().map(String::as_str).collect();
+        let builder = Testbed::builder().hosts(self.hosts).guests(self.guests).languages(&languages);
         if self.rootless { builder.mode(Mode::Rootless) } else { builder }
     }
 }

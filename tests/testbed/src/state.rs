@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache;
 use crate::error::{Error, Result};
+use crate::language::Language;
 use crate::network::Network;
 use crate::process::{Members, Process};
 
@@ -42,6 +43,8 @@ pub(crate) struct HostState {
     pub(crate) uuid: String,
     pub(crate) address: Ipv4Addr,
     pub(crate) port: u16,
+    /// The language of the daemon's messages.
+    pub(crate) language: Language,
 }
 
 impl BedState {

@@ -140,6 +140,7 @@ impl CallFailure {
     pub(crate) fn into_error(self, host: HostId, operation: &'static str) -> TransportError {
         match self {
             CallFailure::Refused { kind, source } => {
+                let kind = source.kind_of(operation, kind);
                 TransportError::Libvirt { host, operation, kind, source }
             }
             CallFailure::Lost { sent, source } => {

@@ -32,5 +32,7 @@ pub(crate) const AGENT_COMMAND_FAILED: u32 = 113;
 
 /// The RPC layer of client and daemon.
 pub(crate) const FROM_RPC: u32 = 7;
+/// The driver for QEMU, with its monitor and the guest agent.
+pub(crate) const FROM_QEMU: u32 = 10;
 /// The client's driver for daemons.
 pub(crate) const FROM_REMOTE: u32 = 13;

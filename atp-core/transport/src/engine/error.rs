@@ -1,17 +1,19 @@
 //! Classification of libvirt's errors.
 //!
-//! Numbers are those of `virErrorNumber` and `virErrorDomain`. Messages are looked at only where a number
-//! says too little, and only those that the client library itself makes or the QEMU driver has kept for years.
+//! Numbers are those of `virErrorNumber` and `virErrorDomain`. A daemon's message may be in any language: it is looked at
+//! only for parts that libvirt translates into none, and for the sentences of `error/phrase.rs`. What else a number means for
+//! one operation is in [`LibvirtError::kind_of`].
 
 use crate::connection::connector::CallFailure;
 use crate::domain::error_numbers::*;
+use crate::error::phrase::{AGENT_BROKEN, AGENT_GONE, AGENT_NOT_CONNECTED};
 use crate::error::{ConnectError, ErrorKind, LibvirtError};
 
 /// What the client library says when a call finds the socket closed already: nothing was sent.
 const SOCKET_CLOSED: &str = "client socket is closed";
 
-/// What the QEMU driver says when another call keeps the VM's lock, or too many wait for it.
-const LOCKED: &str = "cannot acquire state change lock";
+/// The setting that the QEMU driver names when too many calls wait for a VM's lock: no language translates it.
+const TOO_MANY_WAIT: &str = "max_queued";
 
 /// Sorts the failure of a call.
 pub(crate) fn call_failure(source: LibvirtError) -> CallFailure {
@@ -59,43 +61,23 @@ fn is_connection_loss(error: &LibvirtError) -> bool {
 fn call_kind(error: &LibvirtError) -> ErrorKind {
     let message = error.message.as_str();
     let is_locked =
-        error.code == OPERATION_TIMEOUT || error.code == OPERATION_FAILED && message.contains(LOCKED);
-    if error.code == NO_DOMAIN {
-        ErrorKind::VmNotFound
-    } else if error.code == OPERATION_INVALID && message.contains("not running") {
-        ErrorKind::VmNotRunning
-    } else if error.code == OPERATION_INVALID {
-        ErrorKind::OperationInvalid
-    } else if error.code == ARGUMENT_UNSUPPORTED && message.contains("agent is not configured") {
-        ErrorKind::AgentNotConfigured
-    } else if error.code == AGENT_UNRESPONSIVE && message.contains("not connected") {
-        ErrorKind::AgentNotConnected
-    } else if error.code == AGENT_UNRESPONSIVE && message.contains("not available due to an error") {
-        ErrorKind::AgentBroken
-    } else if error.code == AGENT_UNRESPONSIVE && message.contains("disappeared") {
-        ErrorKind::AgentGone
-    } else if error.code == AGENT_UNRESPONSIVE
-        || error.code == AGENT_UNSYNCED
-        || error.code == AGENT_COMMAND_TIMEOUT
-    {
-        ErrorKind::AgentUnresponsive
-    } else if is_locked && message.contains("(held by agent=") {
-        ErrorKind::AgentBusy
-    } else if is_locked || error.code == RESOURCE_BUSY {
-        ErrorKind::MonitorBusy
-    } else if error.code == OPERATION_FAILED && message.contains("Active channel stream exists") {
-        ErrorKind::ChannelInUse
-    } else if message.contains("no console to take a screendump from") {
-        ErrorKind::NoScreen
-    } else if error.code == ACCESS_DENIED || error.code == OPERATION_DENIED {
-        ErrorKind::AccessDenied
-    } else if error.code == NO_SUPPORT
-        || error.code == OPERATION_UNSUPPORTED
-        || error.code == ARGUMENT_UNSUPPORTED
-    {
-        ErrorKind::NotSupported
-    } else {
-        ErrorKind::LibvirtError
+        error.code == OPERATION_TIMEOUT || error.code == OPERATION_FAILED && message.contains(TOO_MANY_WAIT);
+    match error.code {
+        NO_DOMAIN => ErrorKind::VmNotFound,
+        OPERATION_INVALID => ErrorKind::OperationInvalid,
+        AGENT_UNRESPONSIVE if AGENT_NOT_CONNECTED.is_in(message) => ErrorKind::AgentNotConnected,
+        AGENT_UNRESPONSIVE if AGENT_BROKEN.is_in(message) => ErrorKind::AgentBroken,
+        AGENT_UNRESPONSIVE if AGENT_GONE.is_in(message) => ErrorKind::AgentGone,
+        AGENT_UNRESPONSIVE | AGENT_UNSYNCED | AGENT_COMMAND_TIMEOUT => ErrorKind::AgentUnresponsive,
+        // The holders are named in words of libvirt's code.
+        _ if is_locked && message.contains("agent=") && !message.contains("monitor=") => ErrorKind::AgentBusy,
+        _ if is_locked => ErrorKind::MonitorBusy,
+        RESOURCE_BUSY => ErrorKind::MonitorBusy,
+        // QEMU's own words.
+        _ if message.contains("no console to take a screendump from") => ErrorKind::NoScreen,
+        ACCESS_DENIED | OPERATION_DENIED => ErrorKind::AccessDenied,
+        NO_SUPPORT | OPERATION_UNSUPPORTED | ARGUMENT_UNSUPPORTED => ErrorKind::NotSupported,
+        _ => ErrorKind::LibvirtError,
     }
 }
 
@@ -121,18 +103,54 @@ mod tests {
         const QEMU: u32 = 10;
         for (error, kind) in [
             (error(NO_DOMAIN, QEMU, "Domain not found"), ErrorKind::VmNotFound),
-            (
-                error(OPERATION_INVALID, QEMU, "Requested operation is not valid: domain is not running"),
-                ErrorKind::VmNotRunning,
-            ),
             (error(OPERATION_INVALID, QEMU, "domain is already running"), ErrorKind::OperationInvalid),
             (
                 error(AGENT_UNRESPONSIVE, QEMU, "QEMU guest agent is not connected"),
                 ErrorKind::AgentNotConnected,
             ),
             (
-                error(ARGUMENT_UNSUPPORTED, QEMU, "QEMU guest agent is not configured"),
-                ErrorKind::AgentNotConfigured,
+                error(
+                    AGENT_UNRESPONSIVE,
+                    QEMU,
+                    "ゲストエージェントが応答しません: QEMU ゲストエージェントが接続されていません",
+                ),
+                ErrorKind::AgentNotConnected,
+            ),
+            (
+                error(
+                    AGENT_UNRESPONSIVE,
+                    QEMU,
+                    "Агент гостя не отвечает: Агент гостя исчез во время выполнения команды",
+                ),
+                ErrorKind::AgentGone,
+            ),
+            (
+                error(
+                    AGENT_UNRESPONSIVE,
+                    QEMU,
+                    "Gast-Agent antwortet nicht: QEMU Gast-Agent nicht verfügbar ist aufgrund eines Fehlers",
+                ),
+                ErrorKind::AgentBroken,
+            ),
+            (
+                error(
+                    AGENT_UNRESPONSIVE,
+                    QEMU,
+                    "Gast-Agent antwortet nicht: Gast-Agent derzeit nicht verfügbar",
+                ),
+                ErrorKind::AgentUnresponsive,
+            ),
+            (
+                error(
+                    OPERATION_FAILED,
+                    QEMU,
+                    "Kann Status-Änderungs-Lock wegen max_queued Grenze nicht erlangen",
+                ),
+                ErrorKind::MonitorBusy,
+            ),
+            (
+                error(OPERATION_TIMEOUT, QEMU, "状態変更ロックを獲得できません (agent=a が保持)"),
+                ErrorKind::AgentBusy,
             ),
             (
                 error(
@@ -178,10 +196,6 @@ mod tests {
             (
                 error(OPERATION_FAILED, QEMU, "operation failed: domain is no longer running"),
                 ErrorKind::LibvirtError,
-            ),
-            (
-                error(OPERATION_FAILED, QEMU, "Active channel stream exists for this domain"),
-                ErrorKind::ChannelInUse,
             ),
             (
                 error(

@@ -3,6 +3,7 @@
 mod connect;
 mod libvirt;
 mod outcome;
+pub(crate) mod phrase;
 mod refused;
 mod stage;
 

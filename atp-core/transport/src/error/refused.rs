@@ -1,9 +1,12 @@
 //! Which of libvirt's errors say that nothing was done.
 
+use super::libvirt::AGENT_COMMAND;
+use super::phrase::{AGENT_NOT_SYNCHRONISED, MONITOR_ENDED};
 use super::{ErrorKind, LibvirtError};
 use crate::domain::Lifecycle;
 use crate::domain::error_numbers::{
-    AGENT_UNSYNCED, CONFIG_UNSUPPORTED, INVALID_ARG, INVALID_DOMAIN, NO_DOMAIN_METADATA, XML_ERROR,
+    AGENT_UNSYNCED, CONFIG_UNSUPPORTED, FROM_QEMU, INVALID_ARG, INVALID_DOMAIN, NO_DOMAIN_METADATA,
+    OPERATION_FAILED, SYSTEM_ERROR, XML_ERROR,
 };
 
 /// What was asked for cannot be asked for.
@@ -11,13 +14,6 @@ const INVALID_REQUEST: [u32; 2] = [INVALID_DOMAIN, INVALID_ARG];
 
 /// The same, of calls that do not act before they look at the VM.
 const INVALID_DEFINITION: [u32; 3] = [XML_ERROR, CONFIG_UNSUPPORTED, NO_DOMAIN_METADATA];
-
-/// Newer libvirt says so when the silence of the agent came before the command.
-const NOT_SYNCHRONISED: &str = "didn't respond to synchronization";
-
-/// libvirt's messages if QEMU ends while its guest runs. A QEMU that ends while it is started has another message.
-const QEMU_ENDED: [&str; 3] =
-    ["End of file from qemu monitor", "Unable to read from monitor", "domain is no longer running"];
 
 /// Calls that act before they take the VM's lock and look at its state. Destroying sends SIGKILL first. The other two ask
 /// the guest agent first, if there is one, and then press the power button: what they report of the lock, the state or
@@ -34,17 +30,17 @@ const ONE_QEMU_COMMAND: [&str; 5] = [
     "virDomainScreenshot",
 ];
 
-/// The call that is one command to the guest agent.
-const ONE_AGENT_COMMAND: &str = "virDomainQemuAgentCommand";
-
 /// Whether an error of libvirt is on the list of those that are raised before anything happened. Any other may have come
 /// after the command had taken effect: the agent's channel or QEMU's monitor broke, a process did not end on its
-/// SIGKILL in time, a reply could not be read. The daemon may speak another language than English: then an error that is
-/// told by its message is not recognised, and the effect is unknown, which is safe.
+/// SIGKILL in time, a reply could not be read.
 pub(super) fn was_refused(operation: &str, kind: ErrorKind, error: &LibvirtError) -> bool {
     if operation == Lifecycle::Start.function() {
-        // libvirt undoes a start that fails: the domain is shut off again. But its guest may have run before that.
-        return !QEMU_ENDED.iter().any(|words| error.message.contains(words));
+        // libvirt undoes a start that fails: the domain is shut off again. But its guest may have run before that, if the
+        // daemon could not read from the monitor (a system error), or found the domain not running any more (a failed
+        // operation), or the monitor ended.
+        return error.code != OPERATION_FAILED
+            && (error.code, error.domain) != (SYSTEM_ERROR, FROM_QEMU)
+            && !MONITOR_ENDED.is_in(&error.message);
     }
     match kind {
         ErrorKind::VmNotFound | ErrorKind::AccessDenied | ErrorKind::NotSupported => true,
@@ -61,11 +57,11 @@ pub(super) fn was_refused(operation: &str, kind: ErrorKind, error: &LibvirtError
         | ErrorKind::ChannelInUse
         | ErrorKind::NoScreen => true,
         ErrorKind::AgentUnresponsive => {
-            error.code == AGENT_UNSYNCED || error.message.contains(NOT_SYNCHRONISED)
+            error.code == AGENT_UNSYNCED || AGENT_NOT_SYNCHRONISED.is_in(&error.message)
         }
         ErrorKind::LibvirtError => {
             INVALID_DEFINITION.contains(&error.code)
-                || operation == ONE_AGENT_COMMAND && error.agent_refusal().is_some()
+                || operation == AGENT_COMMAND && error.agent_refusal().is_some()
                 || ONE_QEMU_COMMAND.contains(&operation) && error.qemu_refusal().is_some()
         }
         _ => false,
@@ -205,7 +201,13 @@ mod tests {
 
     #[test]
     fn a_start_whose_guest_ran_may_have_had_its_effect() {
-        let message = "internal error: End of file from qemu monitor";
-        assert_eq!(effect("virDomainCreate", ErrorKind::LibvirtError, 1, message), Effect::Unknown);
+        for (code, message) in [
+            (1, "internal error: End of file from qemu monitor"),
+            (1, "内部エラー: qemu モニターからのファイルの終了 (vm='web-1')"),
+            (9, "Operation fehlgeschlagen: Domain läuft nicht mehr"),
+            (38, "Не удалось выполнить чтение из монитора: Connection reset by peer"),
+        ] {
+            assert_eq!(effect("virDomainCreate", ErrorKind::LibvirtError, code, message), Effect::Unknown);
+        }
     }
 }

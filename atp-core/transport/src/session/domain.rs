@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{LibvirtConnection, agent_lane, check_monitor, monitor_lane};
+use super::{LibvirtConnection, agent_lane, check_monitor, explained, monitor_lane};
 use crate::connection::connector::CallFailure;
 use crate::domain::error_numbers::NO_SUPPORT;
 use crate::domain::{DomainDetails, DomainInfo, LABELS_NAMESPACE, Lifecycle, read_labels};
@@ -101,7 +101,11 @@ impl LibvirtConnection {
         self.call(action.function(), lane, |link, in_flight| async move {
             let in_flight = Arc::new(in_flight);
             check_monitor(&link, &in_flight, uuid, busy_after).await?;
-            link.lifecycle(in_flight, uuid, action).await
+            let answer = link.lifecycle(Arc::clone(&in_flight), uuid, action).await;
+            if action == Lifecycle::Start {
+                return answer;
+            }
+            explained(&link, &in_flight, uuid, ErrorKind::OperationInvalid, answer).await
         })
         .await
     }

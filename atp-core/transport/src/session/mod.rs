@@ -13,12 +13,15 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::admission::calls::{InFlight, Lane};
 use crate::connection::connector::CallFailure;
-use crate::engine::LibvirtLink;
+use crate::domain::DomainInfo;
 use crate::engine::connector::LibvirtConnector;
+use crate::engine::{Answer, LibvirtLink};
+use crate::error::ErrorKind;
 use crate::pool::PooledConnection;
 
 pub use channel::{ChannelError, ChannelOptions, DomainChannel};
@@ -62,4 +65,29 @@ async fn check_monitor(
         Err(CallFailure::Lost { source, .. }) => Err(CallFailure::Lost { sent: false, source }),
         Err(failure) => Err(failure),
     }
+}
+
+/// How long a domain is asked for its state after a refusal.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the refusal of a request that the state of a domain does not allow means: that number alone does not tell a domain
+/// that is not running from one that runs, and the message may be in any language. So the daemon is asked for the state.
+async fn explained<T>(
+    link: &LibvirtLink,
+    in_flight: &Arc<InFlight>,
+    uuid: Uuid,
+    while_running: ErrorKind,
+    answer: Answer<T>,
+) -> Answer<T> {
+    let Err(CallFailure::Refused { kind: ErrorKind::OperationInvalid, source }) = answer else {
+        return answer;
+    };
+    let look = link.domain_info(Arc::clone(in_flight), uuid);
+    // If this cannot be found out, the refusal is still the one to report.
+    let kind = match timeout(LOOK_TIMEOUT, look).await {
+        Ok(Ok(DomainInfo { id: None, .. })) => ErrorKind::VmNotRunning,
+        Ok(Ok(_)) => while_running,
+        Ok(Err(_)) | Err(_) => ErrorKind::OperationInvalid,
+    };
+    Err(CallFailure::Refused { kind, source })
 }

@@ -21,7 +21,8 @@ pub(super) fn call_failure(error: CallError) -> CallFailure {
         CallError::Remote { source, .. } => error::call_failure(remote(*source)),
         CallError::Lost { sent, source, .. } => CallFailure::Lost { sent, source: Some(link_end(&source)) },
         CallError::Argument { .. } => refused(INVALID_ARG, &error),
-        CallError::Reply { .. } => refused(RPC_ERROR, &error),
+        // Not the number of a reply that is too long for the daemon to send.
+        CallError::Reply { .. } => refused(INTERNAL_ERROR, &error),
     }
 }
 
