@@ -21,54 +21,91 @@ pub use file::{PullSpec, PushSpec, ScreenshotLimits, ScreenshotSpec};
 pub use keyboard::{KeySpec, MouseSpec, TypeSpec};
 pub use vm::{Condition, LifecycleSpec};
 
-/// One operation, the same for every target of a run, as it is asked for. The executor makes it ready: it opens the file
-/// that is to be copied, and parses the scenario.
+/// The table of operations, one line for each: its variant, its parameters, and after the arrow what carries it out, which
+/// only the executor knows: a module, and the facts about the verb. It passes its lines to the macro `make`, which makes
+/// [`OperationSpec`] here, and the executor's `Operation` there.
 ///
-/// ```
-/// use atp_api::{ExecSpec, OperationSpec};
-///
-/// let operation: OperationSpec = serde_json::from_str(r#"{"op": "exec", "program": "uname", "args": ["-r"]}"#)?;
-/// assert_eq!(operation, OperationSpec::Exec(ExecSpec::new("uname").arg("-r")));
-/// # Ok::<(), serde_json::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "op", rename_all = "kebab-case")]
-pub enum OperationSpec {
-    /// Connect to the host and ask what it is.
-    HostCheck,
-    /// Check each step on the way to the host's daemon.
-    DiagnoseHost,
-    /// Check what lies between the host and the VM's guest agent.
-    DiagnoseAgent,
-    /// Report what the host's listing says of the VM; nothing more is asked.
-    VmList,
-    /// Ask for everything known of the VM.
-    VmInfo,
-    /// Change the VM's state.
-    Lifecycle(LifecycleSpec),
-    /// Run a process in the guest.
-    Exec(ExecSpec),
-    /// Copy a file into the guest.
-    Push(PushSpec),
-    /// Copy a file out of the guest.
-    Pull(PullSpec),
-    /// Wait until something is true of the VM, or its deadline has passed.
-    Wait(Condition),
-    /// Send one command to QEMU's monitor.
-    Qmp(RawCommand),
-    /// Send one command to the guest agent.
-    Qga(RawCommand),
-    /// Press keys.
-    Key(KeySpec),
-    /// Type a text.
-    Type(TypeSpec),
-    /// Move, click, scroll or drag with the mouse.
-    Mouse(MouseSpec),
-    /// Take a picture of the screen.
-    Screenshot(ScreenshotSpec),
-    /// Go through the steps of a scenario.
-    Scenario(ScenarioSpec),
+/// The parameters of those under `prepared` are made ready before a run, once for all targets: what they become is named
+/// beside them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! operations {
+    ($make:ident) => {
+        $make! {
+            hosts {
+                /// Connect to the host and ask what it is.
+                HostCheck => host_check, &host_check::FACTS;
+                /// Check each step on the way to the host's daemon.
+                DiagnoseHost => diagnose::host, &diagnose::FACTS;
+            }
+            vms {
+                /// Check what lies between the host and the VM's guest agent.
+                DiagnoseAgent => diagnose::agent, &diagnose::FACTS;
+                /// Report what the host's listing says of the VM; nothing more is asked.
+                VmList => vm_list, &vm_list::FACTS;
+                /// Ask for everything known of the VM.
+                VmInfo => vm_info, &vm_info::FACTS;
+                /// Change the VM's state.
+                Lifecycle(spec: $crate::LifecycleSpec) => lifecycle, lifecycle::facts(spec);
+                /// Run a process in the guest.
+                Exec(spec: $crate::ExecSpec) => exec, &exec::FACTS;
+                /// Copy a file out of the guest.
+                Pull(spec: $crate::PullSpec) => pull, &transfer::FACTS;
+                /// Wait until something is true of the VM, or its deadline has passed.
+                Wait(condition: $crate::Condition) => wait, wait::facts(condition);
+                /// Send one command to QEMU's monitor.
+                Qmp(command: $crate::RawCommand) => qmp, &qmp::FACTS;
+                /// Send one command to the guest agent.
+                Qga(command: $crate::RawCommand) => qga, &qga::FACTS;
+                /// Press keys.
+                Key(spec: $crate::KeySpec) => key, &key::FACTS;
+                /// Type a text.
+                Type(spec: $crate::TypeSpec) => type_text, &type_text::FACTS;
+                /// Move, click, scroll or drag with the mouse.
+                Mouse(spec: $crate::MouseSpec) => mouse, &mouse::FACTS;
+                /// Take a picture of the screen.
+                Screenshot(spec: $crate::ScreenshotSpec) => screenshot, &screenshot::FACTS;
+            }
+            prepared {
+                /// Copy a file into the guest.
+                Push(file: $crate::PushSpec, PreparedPush) => push, &transfer::FACTS;
+                /// Go through the steps of a scenario.
+                Scenario(scenario: $crate::ScenarioSpec, Arc<Scenario>) => scenario, scenario::facts(scenario);
+            }
+        }
+    };
 }
+
+macro_rules! operation_spec {
+    (
+        hosts { $($(#[$host_doc:meta])* $host:ident => $host_module:path, $host_facts:expr;)+ }
+        vms { $($(#[$doc:meta])* $verb:ident $(($spec:ident: $type:ty))? => $module:path, $facts:expr;)+ }
+        prepared {
+            $($(#[$late_doc:meta])* $late:ident($late_spec:ident: $late_type:ty, $ready:ty) =>
+                $late_module:path, $late_facts:expr;)+
+        }
+    ) => {
+        /// One operation, the same for every target of a run, as it is asked for. The executor makes it ready: it opens the
+        /// file that is to be copied, and parses the scenario.
+        ///
+        /// ```
+        /// use atp_api::{ExecSpec, OperationSpec};
+        ///
+        /// let operation: OperationSpec = serde_json::from_str(r#"{"op": "exec", "program": "uname", "args": ["-r"]}"#)?;
+        /// assert_eq!(operation, OperationSpec::Exec(ExecSpec::new("uname").arg("-r")));
+        /// # Ok::<(), serde_json::Error>(())
+        /// ```
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(tag = "op", rename_all = "kebab-case")]
+        pub enum OperationSpec {
+            $($(#[$host_doc])* $host,)+
+            $($(#[$doc])* $verb $(($type))?,)+
+            $($(#[$late_doc])* $late($late_type),)+
+        }
+    };
+}
+
+operations!(operation_spec);
 
 impl OperationSpec {
     /// The version of the meaning of these types, for fingerprints of operations. It grows when the same JSON means

@@ -58,7 +58,8 @@ fn sha256(text: &str) -> String {
     hash
 }
 
-/// The operation as version 0.1.0 printed it before there were schemas; none for a scenario, which had parts that are gone.
+/// The operation as version 0.1.0 printed it before there were schemas; none for a scenario, which had parts that are gone, and
+/// for operations that came later.
 fn debug(operation: &Operation) -> Option<String> {
     Some(match operation {
         Operation::HostCheck => "HostCheck".to_owned(),
@@ -93,7 +94,7 @@ fn debug(operation: &Operation) -> Option<String> {
             format!("{:?}", Old::Mouse(MouseSpec { action: mouse::parse(spec).ok()?, timing }))
         }
         Operation::Screenshot(spec) => format!("{:?}", Old::Screenshot(spec)),
-        Operation::Scenario(_) => return None,
+        _ => return None,
     })
 }
 

@@ -1,8 +1,8 @@
 //! The verbs: what can be done to a target, one file for each.
 //!
 //! A verb's file has its facts and how it is carried out. Its parameters and what it yields are plain data in `atp-api`.
-//! [`Operation`] is made from the table below. To add a verb, write `verbs/<verb>.rs` with its facts and the
-//! function `perform`, and add it to the table; if it yields a new kind of data, add a variant to [`Data`].
+//! [`Operation`] is made from the table in `atp_api::operations`. To add a verb, write `verbs/<verb>.rs` with its facts and
+//! the function `perform`, and add a line to that table; if it yields a new kind of data, add a variant to `Data`.
 //!
 //! ```text
 //! job  answer  reconnect_retry  completion  facts    what several verbs use
@@ -37,11 +37,8 @@ mod wait;
 use std::fmt;
 use std::sync::Arc;
 
-use atp_api::{
-    Condition, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, OperationSpec, OutcomeError, PullSpec,
-    RawCommand, ScreenshotSpec, TypeSpec,
-};
-use atp_transport::{ErrorKind, Hint};
+use atp_api::{OperationSpec, OutcomeError};
+use atp_transport::ErrorKind;
 
 pub use self::exec::ExecTemplate;
 pub use self::facts::{Needs, VerbFacts};
@@ -55,12 +52,15 @@ pub use self::wait::WaitFor;
 use self::completion::Completion;
 use self::job::Job;
 
-/// Makes [`Operation`], the look at a verb's facts, and the call that carries it out. A line is a variant, what it holds if
-/// it has parameters, the module that knows the verb, and the verb's facts.
-macro_rules! verbs {
+/// Makes [`Operation`] from the table of operations, what is known of its verb, and the call that carries it out.
+macro_rules! operation {
     (
         hosts { $($(#[$host_doc:meta])* $host:ident => $($host_module:ident)::+, $host_facts:expr;)+ }
         vms { $($(#[$doc:meta])* $verb:ident $(($spec:ident: $type:ty))? => $($module:ident)::+, $facts:expr;)+ }
+        prepared {
+            $($(#[$late_doc:meta])* $late:ident($ready:ident: $late_type:ty, $ready_type:ty) =>
+                $late_module:ident, $late_facts:expr;)+
+        }
     ) => {
         /// One operation, the same for every target of a run: an [`OperationSpec`] that was made ready.
         ///
@@ -69,9 +69,36 @@ macro_rules! verbs {
         pub enum Operation {
             $($(#[$host_doc])* $host,)+
             $($(#[$doc])* $verb $(($type))?,)+
+            $($(#[$late_doc])* $late($ready_type),)+
         }
 
         impl Operation {
+            /// Makes an operation ready: opens the file that is to be copied, and checks what can be checked without a host.
+            ///
+            /// # Errors
+            /// A file cannot be read, or the operation cannot be expressed; nothing was sent.
+            ///
+            /// Cancel safe.
+            pub async fn prepare(spec: OperationSpec) -> Result<Self, OutcomeError> {
+                check(&spec)?;
+                Ok(match spec {
+                    $(OperationSpec::$host => Operation::$host,)+
+                    $(OperationSpec::$verb $(($spec))? => Operation::$verb $(($spec))?,)+
+                    OperationSpec::Push(spec) => Operation::Push(PreparedPush::open(spec).await?),
+                    OperationSpec::Scenario(spec) => Operation::Scenario(Arc::new(Scenario::prepare(&spec)?)),
+                })
+            }
+
+            /// The operation as plain data.
+            pub fn spec(&self) -> OperationSpec {
+                match self {
+                    $(Operation::$host => OperationSpec::$host,)+
+                    $(Operation::$verb $(($spec))? => OperationSpec::$verb $(($spec.clone()))?,)+
+                    Operation::Push(file) => OperationSpec::Push(file.spec.clone()),
+                    Operation::Scenario(scenario) => OperationSpec::Scenario(scenario.spec().clone()),
+                }
+            }
+
             /// The facts about its verb.
             pub fn facts(&self) -> &'static VerbFacts {
                 match self {
@@ -80,6 +107,10 @@ macro_rules! verbs {
                         // The facts of most verbs are the same for every spec.
                         $(let _ = $spec;)?
                         $facts
+                    })+
+                    $(Operation::$late($ready) => {
+                        let _ = $ready;
+                        $late_facts
                     })+
                 }
             }
@@ -97,120 +128,26 @@ macro_rules! verbs {
                 $((Operation::$verb $(($spec))?, Some(domain)) => {
                     $($module)::+::perform(job, domain $(, $spec)?).await
                 })+
+                $((Operation::$late($ready), Some(domain)) => {
+                    $late_module::perform(job, domain, $ready).await
+                })+
                 (_, None) => job.without_vm(),
             }
         }
     };
 }
 
-verbs! {
-    hosts {
-        /// Connect to the host and ask what it is.
-        HostCheck => host_check, &host_check::FACTS;
-        /// Check each step on the way to the host's daemon.
-        DiagnoseHost => diagnose::host, &diagnose::FACTS;
-    }
-    vms {
-        /// Check what lies between the host and the VM's guest agent.
-        DiagnoseAgent => diagnose::agent, &diagnose::FACTS;
-        /// Report what the host's listing says of the VM; nothing more is asked.
-        VmList => vm_list, &vm_list::FACTS;
-        /// Ask for everything known of the VM.
-        VmInfo => vm_info, &vm_info::FACTS;
-        /// Change the VM's state.
-        Lifecycle(spec: LifecycleSpec) => lifecycle, lifecycle::facts(spec);
-        /// Run a process in the guest.
-        Exec(spec: ExecSpec) => exec, &exec::FACTS;
-        /// Copy a file into the guest.
-        Push(prepared: PreparedPush) => push, &transfer::FACTS;
-        /// Copy a file out of the guest.
-        Pull(spec: PullSpec) => pull, &transfer::FACTS;
-        /// Wait until something is true of the VM, or its deadline has passed.
-        Wait(condition: Condition) => wait, wait::facts(condition);
-        /// Send one command to QEMU's monitor.
-        Qmp(command: RawCommand) => qmp, &qmp::FACTS;
-        /// Send one command to the guest agent.
-        Qga(command: RawCommand) => qga, &qga::FACTS;
-        /// Press keys.
-        Key(spec: KeySpec) => key, &key::FACTS;
-        /// Type a text.
-        Type(spec: TypeSpec) => type_text, &type_text::FACTS;
-        /// Move, click, scroll or drag with the mouse.
-        Mouse(spec: MouseSpec) => mouse, &mouse::FACTS;
-        /// Take a picture of the screen.
-        Screenshot(spec: ScreenshotSpec) => screenshot, &screenshot::FACTS;
-        /// Go through the steps of a scenario.
-        Scenario(scenario: Arc<Scenario>) => scenario, scenario::facts(scenario);
-    }
-}
+atp_api::operations!(operation);
 
-impl Operation {
-    /// Makes an operation ready: opens the file that is to be copied, and checks what can be checked without a host.
-    ///
-    /// # Errors
-    /// A file cannot be read, or the operation cannot be expressed; nothing was sent.
-    ///
-    /// Cancel safe.
-    pub async fn prepare(spec: OperationSpec) -> Result<Self, OutcomeError> {
-        let invalid = |reason: String| OutcomeError::new(ErrorKind::InvalidCommand, reason);
-        Ok(match spec {
-            OperationSpec::HostCheck => Operation::HostCheck,
-            OperationSpec::DiagnoseHost => Operation::DiagnoseHost,
-            OperationSpec::DiagnoseAgent => Operation::DiagnoseAgent,
-            OperationSpec::VmList => Operation::VmList,
-            OperationSpec::VmInfo => Operation::VmInfo,
-            OperationSpec::Lifecycle(spec) => Operation::Lifecycle(spec),
-            OperationSpec::Exec(spec) => Operation::Exec(spec),
-            OperationSpec::Push(spec) => Operation::Push(PreparedPush::open(spec).await?),
-            OperationSpec::Pull(spec) => Operation::Pull(spec),
-            OperationSpec::Wait(condition) => Operation::Wait(condition),
-            OperationSpec::Qmp(command) => Operation::Qmp(command),
-            OperationSpec::Qga(command) => Operation::Qga(command),
-            OperationSpec::Key(spec) => {
-                key::parse(&spec.chords).map_err(invalid)?;
-                Operation::Key(spec)
-            }
-            OperationSpec::Type(spec) => {
-                type_text::strokes(&spec).map_err(invalid)?;
-                Operation::Type(spec)
-            }
-            OperationSpec::Mouse(spec) => {
-                mouse::parse(&spec).map_err(invalid)?;
-                Operation::Mouse(spec)
-            }
-            OperationSpec::Screenshot(spec) => Operation::Screenshot(spec),
-            OperationSpec::Scenario(spec) => match Scenario::prepare(&spec) {
-                Ok(scenario) => Operation::Scenario(Arc::new(scenario)),
-                Err(error) => {
-                    let hint = error.hint.clone().map(Hint::from);
-                    return Err(OutcomeError { hint, ..invalid(error.to_string()) });
-                }
-            },
-        })
-    }
-
-    /// The operation as plain data.
-    pub fn spec(&self) -> OperationSpec {
-        match self {
-            Operation::HostCheck => OperationSpec::HostCheck,
-            Operation::DiagnoseHost => OperationSpec::DiagnoseHost,
-            Operation::DiagnoseAgent => OperationSpec::DiagnoseAgent,
-            Operation::VmList => OperationSpec::VmList,
-            Operation::VmInfo => OperationSpec::VmInfo,
-            Operation::Lifecycle(spec) => OperationSpec::Lifecycle(*spec),
-            Operation::Exec(spec) => OperationSpec::Exec(spec.clone()),
-            Operation::Push(prepared) => OperationSpec::Push(prepared.spec.clone()),
-            Operation::Pull(spec) => OperationSpec::Pull(spec.clone()),
-            Operation::Wait(condition) => OperationSpec::Wait(condition.clone()),
-            Operation::Qmp(command) => OperationSpec::Qmp(command.clone()),
-            Operation::Qga(command) => OperationSpec::Qga(command.clone()),
-            Operation::Key(spec) => OperationSpec::Key(spec.clone()),
-            Operation::Type(spec) => OperationSpec::Type(spec.clone()),
-            Operation::Mouse(spec) => OperationSpec::Mouse(spec.clone()),
-            Operation::Screenshot(spec) => OperationSpec::Screenshot(spec.clone()),
-            Operation::Scenario(scenario) => OperationSpec::Scenario(scenario.spec().clone()),
-        }
-    }
+/// Whether what is to be pressed, typed or pointed at can be expressed.
+fn check(spec: &OperationSpec) -> Result<(), OutcomeError> {
+    let checked = match spec {
+        OperationSpec::Key(spec) => key::parse(&spec.chords).map(drop),
+        OperationSpec::Type(spec) => type_text::strokes(spec).map(drop),
+        OperationSpec::Mouse(spec) => mouse::parse(spec).map(drop),
+        _ => Ok(()),
+    };
+    checked.map_err(|reason| OutcomeError::new(ErrorKind::InvalidCommand, reason))
 }
 
 impl fmt::Debug for Operation {
@@ -227,7 +164,7 @@ impl fmt::Display for Operation {
 
 #[cfg(test)]
 mod tests {
-    use atp_api::{PushSpec, ScenarioSpec};
+    use atp_api::{Condition, ExecSpec, KeySpec, MouseSpec, PushSpec, ScenarioSpec, TypeSpec};
 
     use super::*;
 

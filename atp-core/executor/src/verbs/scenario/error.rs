@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use atp_api::OutcomeError;
+use atp_transport::{ErrorKind, Hint};
+
 /// A place in a file, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -37,6 +40,13 @@ impl ScenarioError {
     pub(in crate::verbs) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+impl From<ScenarioError> for OutcomeError {
+    fn from(error: ScenarioError) -> Self {
+        let hint = error.hint.clone().map(Hint::from);
+        OutcomeError { hint, ..OutcomeError::new(ErrorKind::InvalidCommand, error.to_string()) }
     }
 }
 
