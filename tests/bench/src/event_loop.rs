@@ -96,7 +96,7 @@ pub(crate) fn report() -> Result<()> {
         }
     }
     table.print(&format!(
-        "{CALLS} calls of `hostname` over {CONNECTIONS} connections to {DAEMONS} daemons; median of the rounds, in turns:"
+        "{CALLS} calls of `hostname` on {CONNECTIONS} connections to {DAEMONS} daemons; median of the rounds, in turns:"
     ));
     bed.down().context("the testbed was not removed")
 }

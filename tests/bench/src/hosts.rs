@@ -73,8 +73,8 @@ pub(crate) fn report() -> Result<()> {
         ]);
     }
     table.print(&format!(
-        "A process with one connection to each host, idle for {} s, then busy for {} s with `hostname` on all hosts at \
-         once, again and again; the hosts are {DAEMONS} daemons:",
+        "A process with one connection to each host. It is idle for {} s, then calls `hostname` on all hosts at once, \
+         repeatedly, for {} s. The hosts are {DAEMONS} daemons:",
         IDLE.as_secs(),
         BUSY.as_secs()
     ));

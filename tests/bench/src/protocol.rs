@@ -67,8 +67,8 @@ pub(crate) fn report() -> Result<()> {
     runtime.block_on(through_libvirt(&manager, &domain, vm, &mut calls))?;
     runtime.block_on(by_socket(&mut calls))?;
     calls.print(&format!(
-        "`query-status` of one VM, one call after the other; median of {ROUNDS} rounds, in which each side had a turn \
-         of {} ms:",
+        "`query-status` of one VM, one call after the other; median of {ROUNDS} rounds, each with a turn \
+         of {} ms for each side:",
         TURN.as_millis()
     ));
     runtime.block_on(programs(&manager, vm))?;
@@ -273,8 +273,11 @@ async fn programs(manager: &TransportManager, vm: Uuid) -> Result<()> {
         Ok::<_, ProtocolError>([pings, growing, steady])
     });
     let mut table = Table::new(["`true` in a guest", "ms"]);
-    let names =
-        ["two round trips to its agent alone (`guest-ping`)", "`exec::run`", "asked after every 100 ms"];
+    let names = [
+        "two round trips to its agent alone (`guest-ping`)",
+        "`exec::run`",
+        "asked for its end every 100 ms",
+    ];
     for (name, figures) in names.into_iter().zip(measured.await?) {
         table.row([name.to_owned(), format!("{:.1}", median(figures))]);
     }
@@ -331,7 +334,7 @@ async fn files(manager: &TransportManager, domain: &Arc<Domain>, vm: Uuid) -> Re
         }
     }
     table.print(&format!(
-        "{} MiB into a guest and out of it through its agent; median of {FILES} rounds, in turns:",
+        "{} MiB into a guest and out of a guest, through its agent; median of {FILES} rounds, in turns:",
         FILE >> 20
     ));
     Ok(())

@@ -97,7 +97,7 @@ pub(crate) fn report() -> Result<()> {
         }
     }
     table.print(&format!(
-        "`hostname` of one daemon; median of {ROUNDS} rounds, in which each side had a turn of {} ms:",
+        "`hostname` of one daemon; median of {ROUNDS} rounds, each with a turn of {} ms for each side:",
         TURN.as_millis()
     ));
     bed.down().context("the testbed was not removed")

@@ -36,11 +36,11 @@ struct Round {
 /// Measures, and prints the results as tables.
 pub(crate) fn report(runtime: &Runtime, effort: Effort) {
     println!(
-        "\nWaits for one of {SLOTS} connections, each held for a turn of the scheduler; median of {} rounds, in turns.",
+        "\nThe time that callers wait for one of {SLOTS} connections, each held for one turn of the scheduler; median of {} rounds, in turns.",
         effort.rounds
     );
     table(runtime, effort, "Every caller has one lease, then all ask again:", Between::Everyone);
-    table(runtime, effort, "A turn of the scheduler between two leases of a caller:", Between::ATurn);
+    table(runtime, effort, "One turn of the scheduler between two leases of a caller:", Between::ATurn);
     table(runtime, effort, "Nothing between two leases of a caller:", Between::Nothing);
 }
 

@@ -149,24 +149,26 @@ fn hostnames(fleet: &Fleet) -> Result<()> {
             Contender::new("libvirt's C library, threads", None, || {
                 fleet.library(Job::BareHostname, HOSTNAMES)
             }),
-            Contender::new("`atp-rpc` alone, a connection a host", None, || {
+            Contender::new("`atp-rpc` alone, a connection per host", None, || {
                 fleet.library(Job::RpcHostname, HOSTNAMES)
             }),
             Contender::new("`xargs -P 12 virsh`", Some(TWENTY_TIMES), || {
                 virsh::by_xargs(fleet.at_once(), &by_process, PROCESSES)
             }),
-            Contender::new("a `virsh` a host, by a pipe", Some(AHEAD), || virsh::by_pipe(&fleet.uris, &line)),
-            Contender::new("libvirt-python, a connection a host", Some(PYTHON_GOAL), || {
+            Contender::new("one `virsh` per host, by a pipe", Some(AHEAD), || {
+                virsh::by_pipe(&fleet.uris, &line)
+            }),
+            Contender::new("libvirt-python, a connection per host", Some(PYTHON_GOAL), || {
                 python::calls(&fleet.python("hostname", true, HOSTNAMES))
             }),
-            Contender::new("libvirt-python, a connection a thread", Some(PYTHON_GOAL), || {
+            Contender::new("libvirt-python, a connection per thread", Some(PYTHON_GOAL), || {
                 python::calls(&fleet.python("hostname", false, HOSTNAMES))
             }),
         ],
     )?;
     table.print(&format!(
-        "`hostname` of {HOSTS} hosts, {HOSTNAMES} times each ({PROCESSES} in all where it is a process each), {AT_ONCE} \
-         at once on a host (one where a host has one `virsh`); median of {CALL_ROUNDS} rounds, in turns:"
+        "`hostname` of {HOSTS} hosts, {HOSTNAMES} times each ({PROCESSES} in total with a process for each call), {AT_ONCE} \
+         at once on a host (one with one `virsh` per host); median of {CALL_ROUNDS} rounds, in turns:"
     ));
     Ok(())
 }
@@ -191,20 +193,20 @@ fn queries(fleet: &Fleet) -> Result<()> {
             Contender::new("`xargs -P 12 virsh`", Some(TWENTY_TIMES), || {
                 virsh::by_xargs(fleet.at_once(), &by_process, by_process.len())
             }),
-            Contender::new("a `virsh` a host, by a pipe", Some(AHEAD), || {
+            Contender::new("one `virsh` per host, by a pipe", Some(AHEAD), || {
                 virsh::by_pipe(&fleet.uris, &lines)
             }),
-            Contender::new("libvirt-python, a connection a host", Some(AHEAD), || {
+            Contender::new("libvirt-python, a connection per host", Some(AHEAD), || {
                 python::calls(&fleet.python("query-status", true, QUERIES))
             }),
-            Contender::new("libvirt-python, a connection a thread", Some(AHEAD), || {
+            Contender::new("libvirt-python, a connection per thread", Some(AHEAD), || {
                 python::calls(&fleet.python("query-status", false, QUERIES))
             }),
         ],
     )?;
     table.print(&format!(
-        "`query-status` of {} VMs, {QUERIES} times each (once where it is a process each), {AT_ONCE} at once on a host (one \
-         where a host has one `virsh`); median of {CALL_ROUNDS} rounds, in turns:",
+        "`query-status` of {} VMs, {QUERIES} times each (once with a process for each call), {AT_ONCE} at once on a host (one \
+         with one `virsh` per host); median of {CALL_ROUNDS} rounds, in turns:",
         fleet.guests.len()
     ));
     Ok(())
@@ -231,8 +233,12 @@ fn whole_fleet(fleet: &Fleet) -> Result<()> {
                     Some(AHEAD),
                     by_xargs(fleet.of_hosts(fleet.uris.len(), &["list", "--all"])),
                 ),
-                Contender::new("a `virsh` a host, by a pipe", Some(AHEAD), processes(commands::list_by_pipe)),
-                Contender::new("libvirt-python, a connection a host", Some(AHEAD), by_python("list", true)),
+                Contender::new(
+                    "one `virsh` per host, by a pipe",
+                    Some(AHEAD),
+                    processes(commands::list_by_pipe),
+                ),
+                Contender::new("libvirt-python, a connection per host", Some(AHEAD), by_python("list", true)),
             ],
         ),
         (
@@ -244,10 +250,14 @@ fn whole_fleet(fleet: &Fleet) -> Result<()> {
                     Some(AHEAD),
                     processes(commands::exec_by_xargs),
                 ),
-                Contender::new("a `virsh` a host, by a pipe", Some(AHEAD), processes(commands::exec_by_pipe)),
-                Contender::new("libvirt-python, a connection a host", Some(AHEAD), by_python("exec", true)),
                 Contender::new(
-                    "libvirt-python, a connection a thread",
+                    "one `virsh` per host, by a pipe",
+                    Some(AHEAD),
+                    processes(commands::exec_by_pipe),
+                ),
+                Contender::new("libvirt-python, a connection per host", Some(AHEAD), by_python("exec", true)),
+                Contender::new(
+                    "libvirt-python, a connection per thread",
                     Some(AHEAD),
                     by_python("exec", false),
                 ),
@@ -259,12 +269,12 @@ fn whole_fleet(fleet: &Fleet) -> Result<()> {
                 Contender::new("`atp qmp`", None, by_atp(&["qmp", "*", "--", "query-status"])),
                 Contender::new("`xargs -P 12 virsh`", Some(AHEAD), by_xargs(fleet.queries())),
                 Contender::new(
-                    "a `virsh` a host, by a pipe",
+                    "one `virsh` per host, by a pipe",
                     Some(AHEAD),
                     processes(commands::query_by_pipe),
                 ),
                 Contender::new(
-                    "libvirt-python, a connection a host",
+                    "libvirt-python, a connection per host",
                     Some(AHEAD),
                     by_python("query-once", true),
                 ),
@@ -275,7 +285,7 @@ fn whole_fleet(fleet: &Fleet) -> Result<()> {
         let mut table = table("command");
         compete(&mut table, COMMAND_ROUNDS, &contenders)?;
         table.print(&format!(
-            "{what}, started anew each time, at most {AT_ONCE} calls at once on a host; median of {COMMAND_ROUNDS} \
+            "{what}, with a new process each time, at most {AT_ONCE} calls at once on a host; median of {COMMAND_ROUNDS} \
              rounds, in turns:"
         ));
     }
@@ -295,6 +305,6 @@ fn starts(fleet: &Fleet) -> Result<()> {
             Contender::new("`virsh --version`", Some(AHEAD), start("virsh".into())),
         ],
     )?;
-    table.print(&format!("Starting, and nothing else; median of {START_ROUNDS} rounds, in turns:"));
+    table.print(&format!("The start of the program only; median of {START_ROUNDS} rounds, in turns:"));
     Ok(())
 }
