@@ -1,5 +1,7 @@
 //! Opening a connection: the way to the daemon, who we are, the driver.
 
+use std::sync::Arc;
+
 use tokio::time::timeout;
 
 use crate::auth::{self, Way};
@@ -7,7 +9,7 @@ use crate::connect_error::{ConnectError, ConnectFailure, Progress, Stage};
 use crate::connection::Connection;
 use crate::dial::{Dialled, dial, speaks_tls};
 use crate::error::CallError;
-use crate::link::Link;
+use crate::link::{Inquiry, Link};
 use crate::numbers::{code, procedure};
 use crate::options::ConnectOptions;
 use crate::settings;
@@ -23,6 +25,11 @@ mod feature {
     /// A notice when the daemon loses its hypervisor.
     pub(super) const CLOSE_CALLBACK: i32 = 15;
 }
+
+/// How often it is measured at most how many messages the daemon holds at once.
+const MEASURES: usize = 3;
+/// Messages that may be under way while the connection is opened, besides those of the measuring.
+const QUESTIONS: usize = 2;
 
 /// OPEN's flag for reading only (`VIR_CONNECT_RO`).
 const READ_ONLY: u32 = 1;
@@ -54,7 +61,8 @@ impl Connection {
             let uri = settings::resolve(uri)?;
             target = uri.to_string();
             let dialled = dial(&uri, options, &progress).await?;
-            let result = introduce(dialled, &uri, options, &progress).await;
+            let inquiry = inquiry(&uri, options);
+            let result = introduce(dialled, &uri, options, Some(inquiry), &progress).await;
             let cut = matches!(&result, Err(ConnectFailure::Call(CallError::Lost { .. })));
             if cut && uri.transport == Transport::Tcp && progress.get() == Stage::Greet {
                 // A TLS port mostly hangs up on what is no TLS, without a word.
@@ -84,8 +92,9 @@ impl Connection {
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
         let progress = Progress::new(&|_| {});
-        let dialled = Dialled { io: Box::new(io), private, stderr: None };
-        let work = introduce(dialled, uri, options, &progress);
+        // What it is made of is not known here.
+        let dialled = Dialled { io: Box::new(io), private, separate: true, stderr: None };
+        let work = introduce(dialled, uri, options, None, &progress);
         let result = timeout(options.timeout, work).await;
         let result = result.unwrap_or(Err(ConnectFailure::Timeout(options.timeout)));
         result.map_err(|failure| ConnectError { target: uri.to_string(), stage: progress.get(), failure })
@@ -97,14 +106,16 @@ async fn introduce(
     dialled: Dialled,
     uri: &Uri,
     options: &ConnectOptions,
+    inquiry: Option<Inquiry>,
     progress: &Progress<'_>,
 ) -> Result<Connection, ConnectFailure> {
-    let Dialled { io, private, stderr } = dialled;
+    let Dialled { io, private, separate, stderr } = dialled;
+    let slots = QUESTIONS + options.max_in_flight.max(1);
     #[cfg(feature = "gssapi")]
     let layer = auth::LayerSlot::default();
     #[cfg(feature = "gssapi")]
     let io = auth::Layered::new(io, layer.clone());
-    let link = Link::start(io, options.max_in_flight, stderr);
+    let link = Link::start(io, slots, separate, stderr);
     // Of a command it shows only by the daemon's first answer that it has connected.
     if !matches!(uri.transport, Transport::Ssh | Transport::Ext) {
         progress.set(Stage::Greet);
@@ -117,20 +128,73 @@ async fn introduce(
     };
     auth::authenticate(&link, &way, options, progress).await?;
     progress.set(Stage::Open);
-    if supports(&link, feature::KEEPALIVE).await? {
-        link.keep_alive(options.keepalive);
-    }
     let flags = if options.read_only { READ_ONLY } else { 0 };
     link.call(procedure::CONNECT_OPEN, &(uri.name(), flags), None).await?;
-    let events = supports(&link, feature::EVENT_CALLBACK).await?;
-    if supports(&link, feature::CLOSE_CALLBACK).await? {
+    #[cfg(feature = "gssapi")]
+    let layered = layer.is_set();
+    #[cfg(not(feature = "gssapi"))]
+    let layered = false;
+    let (event, close) = (feature::EVENT_CALLBACK, feature::CLOSE_CALLBACK);
+    // Of several messages that arrive together below SASL's layer, a daemon reads the first, and the others only when more comes:
+    // they are sent one at a time, and nothing is measured.
+    let most = if layered { 1 } else { options.max_in_flight.max(1) };
+    let (events, close, mut requests) = if layered {
+        (supports(&link, event).await?, supports(&link, close).await?, 2)
+    } else {
+        tokio::try_join!(supports(&link, event), supports(&link, close), count_requests(&link, most))?
+    };
+    for _ in 1..MEASURES {
+        if requests > most {
+            break;
+        }
+        requests = requests.max(count_requests(&link, most).await?);
+    }
+    // One place stays free for a ping.
+    let max_in_flight = requests.saturating_sub(1).clamp(1, most);
+    link.remove_slots(slots - max_in_flight);
+    if close {
         match link.call(procedure::CLOSE_REGISTER, &(), None).await {
             // Drivers inside the daemon have nothing that could be lost.
             Err(CallError::Remote { source, .. }) if source.code == code::NO_SUPPORT => {}
             result => drop(result?),
         }
     }
-    Ok(Connection::new(link, events))
+    // A daemon that takes one message at a time does not read the answers to its pings beside a call, and would close the
+    // connection: it is not asked to ping.
+    if requests > 1 {
+        supports(&link, feature::KEEPALIVE).await?;
+    }
+    link.keep_alive(options.keepalive, requests, inquiry);
+    Ok(Connection::new(link, events, max_in_flight))
+}
+
+/// Measures how many messages the daemon holds at once, at least, with so many calls. Its `max_client_requests` cannot be
+/// asked for.
+///
+/// A daemon reads on until it holds as many messages as that, and answers a ping as soon as it has read it, while calls
+/// take it some time. So a ping that is answered before `n` calls in front of it shows that it holds `n` + 1. The daemon may be
+/// quicker with the calls than with reading, so the number can be too small, and never too large. The call is one for which
+/// daemons keep spare workers, and which takes them longer than most.
+async fn count_requests(link: &Link, calls: usize) -> Result<usize, ConnectFailure> {
+    Ok(link.count_held(procedure::NODE_GET_INFO, calls).await?)
+}
+
+/// Asks on a connection of its own whether the daemon answers a ping.
+fn inquiry(uri: &Uri, options: &ConnectOptions) -> Inquiry {
+    let way = Arc::new((uri.clone(), options.clone()));
+    Box::new(move || {
+        let way = way.clone();
+        Box::pin(async move {
+            let (uri, options) = &*way;
+            match dial(uri, options, &Progress::new(&|_| {})).await {
+                Ok(Dialled { io, separate, stderr, .. }) => {
+                    let link = Link::start(io, 1, separate, stderr);
+                    link.count_held(procedure::AUTH_LIST, 1).await.is_ok()
+                }
+                Err(_) => false,
+            }
+        })
+    })
 }
 
 /// Whether the daemon has a feature. One that does not know the question has none.

@@ -14,14 +14,14 @@ use crate::xdr::{self, FromXdr, ToXdr};
 /// An open connection to a daemon. Clones are handles to the same one; it is closed when the last is dropped, and
 /// with it the last of its [`Events`] and [`Stream`]s.
 ///
-/// Its calls run beside each other, up to [`max_in_flight`](crate::ConnectOptions::max_in_flight); more wait for
-/// their turn. None has a time limit of its own: wrap them in `tokio::time::timeout`. Of a future that is dropped
+/// Its calls run beside each other, up to [`max_in_flight`](Connection::max_in_flight); more wait for their turn. None has a time limit of its own: wrap them in `tokio::time::timeout`. Of a future that is dropped
 /// while it waits for its turn nothing is sent; dropped later, the call goes on at the daemon and keeps its place
 /// until the reply comes.
 #[derive(Clone)]
 pub struct Connection {
     link: Link,
     has_events: bool,
+    max_in_flight: usize,
     token: Option<Token>,
 }
 
@@ -32,8 +32,8 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(link: Link, has_events: bool) -> Self {
-        Connection { link, has_events, token: None }
+    pub(crate) fn new(link: Link, has_events: bool, max_in_flight: usize) -> Self {
+        Connection { link, has_events, max_in_flight, token: None }
     }
 
     /// A handle whose calls hold on to a value for as long as the daemon works on them, also when the futures of the
@@ -142,10 +142,10 @@ impl Connection {
         self.link.end_notice()
     }
 
-    /// Returns when the daemon has left a ping unanswered while calls were at it, with the number of those: at its
-    /// `max_client_requests` it stops reading. Never on a connection that ends without that.
-    pub async fn stalled(&self) -> usize {
-        self.link.stalled().await
+    /// How many calls can be under way at once: as many as the options allow, or fewer if the daemon was not seen to answer a
+    /// ping beside so many.
+    pub fn max_in_flight(&self) -> usize {
+        self.max_in_flight
     }
 
     /// Whether the connection has not ended, as far as is known.

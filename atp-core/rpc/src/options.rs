@@ -14,9 +14,9 @@ pub struct ConnectOptions {
     pub read_only: bool,
     /// How a silent connection is looked after, where the daemon knows pings.
     pub keepalive: Keepalive,
-    /// How many messages may wait for the daemon's answer on the connection, 4 by default. At its own
-    /// `max_client_requests`, 5 by default, a daemon stops reading the connection, pings included, and closes it in
-    /// the end: this has to stay below.
+    /// How many messages may wait for the daemon's answer on the connection at most, 4 by default. At its own
+    /// `max_client_requests`, 5 by default, a daemon stops reading the connection, pings included. That number is measured
+    /// when the connection is opened, and where it is small, fewer messages are sent at once.
     pub max_in_flight: usize,
     /// For a daemon that asks for them by SASL. Default: those in libvirt's `auth.conf`.
     pub credentials: Option<Credentials>,

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use atp_fleet::{Fleet, FleetOptions, KeepaliveOptions, VmFault};
+use atp_fleet::{Fleet, FleetOptions, HostFault, KeepaliveOptions, VmFault};
 use atp_transport::{
-    Engine, EventKind, ExecuteOptions, HostInfo, LibvirtConnection, TransportConfig, TransportManager,
+    Effect, Engine, ErrorKind, EventKind, ExecuteOptions, HostInfo, LibvirtConnection, TransportConfig,
+    TransportManager,
 };
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -21,10 +22,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const STATUS: &str = r#"{"execute":"query-status"}"#;
 
 /// A host of VMs, the first of which will hang, and a manager of it. Both sides give up a silent connection after 4 s.
-async fn host(
-    max_client_requests: usize,
-    change: impl FnOnce(&mut TransportConfig),
-) -> (Fleet, TransportManager, Vec<Uuid>) {
+async fn host(max_client_requests: usize) -> (Fleet, TransportManager, Vec<Uuid>) {
     let keepalive = KeepaliveOptions { interval: SECOND, count: 3 };
     let options =
         FleetOptions { vms: HUNG + WELL, max_client_requests, keepalive, ..FleetOptions::default() };
@@ -33,7 +31,6 @@ async fn host(
     (config.keepalive.interval, config.keepalive.count) = (SECOND, 3);
     // As of the command line: work that waits for VMs that hang leaves connections for other work.
     config.pool.max_connections_per_host = 64;
-    change(&mut config);
     let manager = TransportManager::new(config);
     let host = fleet.host(1).unwrap();
     manager.add_host(HostInfo::from_uri("h1", host.uri())).await.unwrap();
@@ -87,12 +84,11 @@ fn p99(mut times: Vec<Duration>) -> Duration {
     times[times.len() * 99 / 100]
 }
 
+/// Whatever a connection bears, it is found out when it is opened.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn vms_that_hang_leave_the_others_their_answers_and_the_connections_open() {
-    // The second daemon takes fewer requests than a connection carries by default, and is configured for.
-    for (max_client_requests, max_per_connection) in [(5, 0), (3, 2)] {
-        let change = |config: &mut TransportConfig| config.calls.max_per_connection = max_per_connection;
-        let (_fleet, manager, vms) = host(max_client_requests, change).await;
+    for max_client_requests in [5, 3, 1] {
+        let (_fleet, manager, vms) = host(max_client_requests).await;
         let (hung, well) = vms.split_at(HUNG as usize);
         let before = p99(ask_well(&manager, well, Instant::now() + SECOND).await);
         // For long enough that a connection which is not read would be given up.
@@ -100,23 +96,36 @@ async fn vms_that_hang_leave_the_others_their_answers_and_the_connections_open()
         let (sent, times) =
             tokio::join!(ask_hung(&manager, hung, deadline), ask_well(&manager, well, deadline - SECOND));
         println!("p99 {before:?} before, {:?} beside {sent} calls that hang", p99(times));
-        assert!((1..=15).contains(&sent), "{sent} calls were sent");
+        assert!((1..=15).contains(&sent), "{sent} calls were sent to a daemon of {max_client_requests}");
         let lost = manager.event_counts().get(&EventKind::Lost).copied().unwrap_or_default();
-        assert_eq!(lost, 0, "connections were lost");
+        assert_eq!(lost, 0, "connections to a daemon of {max_client_requests} were lost");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_daemon_that_takes_fewer_requests_is_noticed() {
-    let (_fleet, manager, vms) = host(3, |_| {}).await;
-    let (hung, well) = vms.split_at(HUNG as usize);
-    // Noticed after two pings without an answer, before the connection is given up.
-    let sent = ask_hung(&manager, hung, Instant::now() + 3 * SECOND).await;
-    assert!((1..=15).contains(&sent), "{sent} calls were sent");
-    // From now on one that hangs takes nothing from another.
-    ask_well(&manager, well, Instant::now() + SECOND).await;
-    let pool = manager.pool("h1").unwrap();
-    let deadline = Instant::now() + 10 * SECOND;
-    let leases = [pool.acquire(deadline).await.unwrap(), pool.acquire(deadline).await.unwrap()];
-    assert_ne!(leases[0].connection_id(), leases[1].connection_id(), "several calls on one connection");
+async fn a_connection_carries_one_call_fewer_than_its_daemon_takes() {
+    for (max_client_requests, per_connection) in [(5, 4), (3, 2), (2, 1), (1, 1)] {
+        let (_fleet, manager, _) = host(max_client_requests).await;
+        let pool = manager.pool("h1").unwrap();
+        let deadline = Instant::now() + 10 * SECOND;
+        let leases = futures_util::future::join_all([(); 8].map(|()| pool.acquire(deadline))).await;
+        let leases: Vec<_> = leases.into_iter().map(Result::unwrap).collect();
+        let on = |id| leases.iter().filter(|lease| lease.connection_id() == id).count();
+        let fullest = leases.iter().map(|lease| on(lease.connection_id())).max();
+        assert_eq!(fullest, Some(per_connection), "of {max_client_requests}");
+    }
+}
+
+/// Its socket stays open, and nothing is answered there; nor on another connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_daemon_that_takes_one_request_is_noticed_beside_a_call() {
+    let (fleet, manager, vms) = host(1).await;
+    let (vm, options) = (vms[0], ExecuteOptions::by(Instant::now() + 30 * SECOND));
+    let host = fleet.host(1).unwrap();
+    let work = async |lease: LibvirtConnection| {
+        lease.monitor_command_with(vm, STATUS, || host.set_fault(HostFault::Dead)).await
+    };
+    let error = manager.execute_on_host_with("h1", options, work).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionLost, "{error}");
+    assert_eq!(error.effect(), Effect::Unknown);
 }

@@ -75,6 +75,8 @@ struct Link {
     codec: FrameCodec,
     inbox: BytesMut,
     out: BytesMut,
+    /// Replies that workers have ready when everything has been read that the daemon reads. Answers to pings overtake them.
+    replies: BytesMut,
     /// Messages on their way through a network that takes time.
     line: VecDeque<(Instant, BytesMut)>,
     late: BinaryHeap<Late>,
@@ -82,7 +84,7 @@ struct Link {
     parked: Vec<Parked>,
     /// Open streams, by program, procedure and serial.
     streams: HashMap<(u32, i32, u32), Stream>,
-    /// Replies in `out`.
+    /// Replies in `out` and `replies`.
     unflushed: usize,
     presence: Presence,
     /// The time of the last message from the client, or of the last ping to it.
@@ -104,6 +106,7 @@ pub(crate) async fn serve(
         codec: FrameCodec::default(),
         inbox: BytesMut::new(),
         out: BytesMut::new(),
+        replies: BytesMut::new(),
         line: VecDeque::new(),
         late: BinaryHeap::new(),
         next_late: 0,
@@ -208,13 +211,23 @@ impl Link {
         {
             self.out.extend_from_slice(&bytes);
         }
-        while self.reads() && !self.session.is_closed {
-            match self.codec.decode(&mut self.inbox) {
-                Ok(Some(frame)) => self.take(frame, now)?,
-                Ok(None) => break,
-                // As daemons do.
-                Err(_) => return Err(End::Close),
+        loop {
+            while self.reads() && !self.session.is_closed {
+                match self.codec.decode(&mut self.inbox) {
+                    Ok(Some(frame)) => self.take(frame, now)?,
+                    Ok(None) => break,
+                    // As daemons do.
+                    Err(_) => return Err(End::Close),
+                }
             }
+            let rtt = self.host.options.rtt;
+            if rtt.is_zero() || self.replies.is_empty() {
+                self.out.unsplit(self.replies.split());
+                break;
+            }
+            // The network takes them at once, and the daemon reads on.
+            self.line.push_back((now + rtt, self.replies.split()));
+            self.unflushed = 0;
         }
         self.keep_alive(now)
     }
@@ -311,9 +324,11 @@ impl Link {
     /// Sends a message, through the network if that takes time.
     fn send(&mut self, header: Header, payload: &[u8], now: Instant) -> Result<(), End> {
         let rtt = self.host.options.rtt;
-        if rtt.is_zero() {
+        let overtakes = header.program == Program::KEEPALIVE;
+        if rtt.is_zero() || !overtakes {
             self.unflushed += usize::from(header.kind == Kind::Reply);
-            return self.codec.encode((header, payload), &mut self.out).map_err(|_| End::Close);
+            let to = if overtakes { &mut self.out } else { &mut self.replies };
+            return self.codec.encode((header, payload), to).map_err(|_| End::Close);
         }
         let mut bytes = BytesMut::new();
         self.codec.encode((header, payload), &mut bytes).map_err(|_| End::Close)?;

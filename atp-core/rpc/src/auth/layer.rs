@@ -43,6 +43,11 @@ impl LayerSlot {
     pub(super) fn set(&self, layer: Layer) {
         *self.0.lock() = Some(layer);
     }
+
+    /// Whether there is a layer.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.lock().is_some()
+    }
 }
 
 /// A byte stream, below a layer once there is one.

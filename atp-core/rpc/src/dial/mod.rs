@@ -32,12 +32,15 @@ pub(crate) struct Dialled {
     pub(crate) io: Box<dyn Io + Unpin>,
     /// Whether no third party can read what is sent or act as the daemon. A password may be sent only then.
     pub(crate) private: bool,
+    /// Whether each message has to be written by itself. Of several in one TLS record a daemon reads the first, and the others
+    /// only when more data comes.
+    pub(crate) separate: bool,
     pub(crate) stderr: Option<Stderr>,
 }
 
 impl Dialled {
     fn new(io: impl Io + Unpin + 'static, private: bool) -> Self {
-        Dialled { io: Box::new(io), private, stderr: None }
+        Dialled { io: Box::new(io), private, separate: false, stderr: None }
     }
 }
 
@@ -52,7 +55,8 @@ pub(crate) async fn dial(
         Transport::Tcp => Ok(Dialled::new(tcp::connect(uri, tcp::PORT, progress).await?, false)),
         Transport::Tls => {
             let socket = tcp::connect(uri, tls::PORT, progress).await?;
-            Ok(Dialled::new(tls::negotiate(socket, uri, progress).await?, true))
+            let dialled = Dialled::new(tls::negotiate(socket, uri, progress).await?, true);
+            Ok(Dialled { separate: true, ..dialled })
         }
         Transport::Unix => Ok(Dialled::new(unix::connect(uri, options.read_only, progress).await?, true)),
         Transport::Ssh => command::ssh(uri, options, progress),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
@@ -19,7 +19,7 @@ use super::events::Registrations;
 use super::keepalive::{Due, Watch};
 use super::outbox::Outbox;
 use super::streams::{After, Opened, StreamKey, Streams};
-use super::{Answer, Command, LinkState, Outgoing, Slot, Token};
+use super::{Answer, Command, Outgoing, Slot, Token};
 use crate::dial::Stderr;
 use crate::error::{CallError, EndReason, LinkEnd, RemoteError, StreamError};
 use crate::frame::{Frame, FrameCodec, FrameError, Header};
@@ -57,6 +57,16 @@ struct Pending {
     token: Option<Token>,
 }
 
+/// A ping that is not answered yet.
+enum Ping {
+    /// Asks for a sign of life.
+    Sign,
+    /// Behind a chunk, whose slot its answer gives back.
+    Chunk { _slot: Slot },
+    /// Asks how many messages the daemon holds: with the position of its end, as of a call.
+    Count { end: u64, held: oneshot::Sender<usize> },
+}
+
 /// The state of the task.
 pub(super) struct Driver {
     /// For what the task itself has to send. Weak, so that it does not keep the link alive.
@@ -73,18 +83,22 @@ pub(super) struct Driver {
     /// The driver was asked to open.
     opened: bool,
     keepalive: Option<Watch>,
-    /// The pings that are not answered yet, in order: each may give back the slot of a chunk before it.
-    pings: VecDeque<Option<Slot>>,
+    /// In order.
+    pings: VecDeque<Ping>,
 }
 
 impl Driver {
-    pub(super) fn new(commands: mpsc::WeakUnboundedSender<Command>, slots: Arc<Semaphore>) -> Self {
+    pub(super) fn new(
+        commands: mpsc::WeakUnboundedSender<Command>,
+        slots: Arc<Semaphore>,
+        separate: bool,
+    ) -> Self {
         Driver {
             commands,
             slots,
             codec: FrameCodec::default(),
             inbox: BytesMut::new(),
-            outbox: Outbox::default(),
+            outbox: Outbox::new(separate),
             pongs: 0,
             serial: 0,
             calls: HashMap::new(),
@@ -101,12 +115,12 @@ impl Driver {
         mut self,
         io: S,
         mut commands: mpsc::UnboundedReceiver<Command>,
-        state: watch::Sender<LinkState>,
+        ended: watch::Sender<Option<Arc<LinkEnd>>>,
         stderr: Option<Stderr>,
     ) {
         let reason = {
             let mut io = pin!(io);
-            let reason = self.drive(io.as_mut(), &mut commands, &state).await;
+            let reason = self.drive(io.as_mut(), &mut commands).await;
             if commands.is_closed() {
                 // Calls that are under way have no callers any more.
                 self.calls.clear();
@@ -120,7 +134,7 @@ impl Driver {
             (_, Some(stderr)) => stderr.complete().await,
         };
         let end = Arc::new(LinkEnd { reason, said });
-        state.send_modify(|state| state.end = Some(end.clone()));
+        ended.send_replace(Some(end.clone()));
         self.slots.close();
         commands.close();
         while let Ok(command) = commands.try_recv() {
@@ -139,10 +153,9 @@ impl Driver {
         &mut self,
         mut io: Pin<&mut S>,
         commands: &mut mpsc::UnboundedReceiver<Command>,
-        state: &watch::Sender<LinkState>,
     ) -> Ended {
         let mut alarm = pin!(sleep_until(Instant::now()));
-        poll_fn(|cx| self.poll(cx, io.as_mut(), commands, state, alarm.as_mut())).await
+        poll_fn(|cx| self.poll(cx, io.as_mut(), commands, alarm.as_mut())).await
     }
 
     /// Tells the daemon that the connection is closed, and waits for it to close its side: a socket that ends without is an
@@ -173,7 +186,6 @@ impl Driver {
         cx: &mut Context<'_>,
         mut io: Pin<&mut S>,
         commands: &mut mpsc::UnboundedReceiver<Command>,
-        state: &watch::Sender<LinkState>,
         mut alarm: Pin<&mut Sleep>,
     ) -> Poll<Ended> {
         loop {
@@ -193,23 +205,29 @@ impl Driver {
                 Poll::Ready(Err(error)) => return Poll::Ready(EndReason::Frame(error)),
                 Poll::Pending => {}
             }
+            if let Some(watch) = &mut self.keepalive {
+                match watch.poll_inquiry(cx) {
+                    Poll::Ready(true) => watch.sign_of_life(Instant::now()),
+                    Poll::Ready(false) => {
+                        let silence = watch.silence(Instant::now());
+                        return Poll::Ready(EndReason::Keepalive { silence });
+                    }
+                    Poll::Pending => {}
+                }
+            }
             if let Some(watch) = &mut self.keepalive
+                && !watch.is_inquiring()
                 && alarm.as_mut().poll(cx).is_ready()
             {
-                let next = match watch.due(Instant::now()) {
-                    Due::Dead(silence) => return Poll::Ready(EndReason::Keepalive { silence }),
+                match watch.due(Instant::now()) {
+                    Due::Wait(next) => alarm.as_mut().reset(next),
                     Due::Ping(next) => {
-                        // The daemon had an interval to answer the one before.
-                        if watch.unanswered() > 1 && !self.calls.is_empty() {
-                            let calls = self.calls.len();
-                            state.send_modify(|state| state.stalled = calls);
-                        }
-                        self.ping(None);
-                        next
+                        alarm.as_mut().reset(next);
+                        self.ping(Ping::Sign);
                     }
-                    Due::Wait(next) => next,
-                };
-                alarm.as_mut().reset(next);
+                    Due::Dead(_) if watch.inquires(self.calls.len()) => {}
+                    Due::Dead(silence) => return Poll::Ready(EndReason::Keepalive { silence }),
+                }
                 again = true;
             }
             if !again {
@@ -230,9 +248,9 @@ impl Driver {
             match ready!(commands.poll_recv(cx)) {
                 // The last handle was dropped, or the end was requested.
                 None | Some(Command::End) => return Poll::Ready(Some(EndReason::Closed)),
-                Some(Command::Keepalive(config)) => {
+                Some(Command::Keepalive(watch)) => {
                     let now = Instant::now();
-                    self.keepalive = Some(Watch::new(config, now));
+                    self.keepalive = Some(watch);
                     alarm.as_mut().reset(now);
                 }
                 Some(command) => self.take_command(command),
@@ -292,13 +310,21 @@ impl Driver {
                     self.queue(procedure::PONG, Kind::Message, 0, Status::Ok, &[]);
                 }
             }
-            (Program::KEEPALIVE, _) => drop(self.pings.pop_front()),
+            (Program::KEEPALIVE, _) => self.pong(),
             (Program::REMOTE, number) if number == procedure::EVENT_CONNECTION_CLOSED.number => {
                 return Some(EndReason::Notice { reason: xdr::decode(&payload).unwrap_or_default() });
             }
             (program, number) => self.registrations.event(program, number, payload),
         }
         None
+    }
+
+    fn pong(&mut self) {
+        if let Some(Ping::Count { end, held }) = self.pings.pop_front() {
+            // A daemon that read the ping held all messages before it that it had not answered.
+            let before = self.calls.values().filter(|call| call.end < end).count();
+            let _unwanted = held.send(before + 1);
+        }
     }
 
     fn reply(&mut self, header: Header, payload: Bytes) {
@@ -387,7 +413,14 @@ impl Driver {
                 self.queue(key.0, Kind::Stream, key.1, Status::Continue, &bytes);
                 // Only a daemon that knows pings shows what it has taken.
                 if self.keepalive.is_some() {
-                    self.ping(Some(slot));
+                    self.ping(Ping::Chunk { _slot: slot });
+                }
+            }
+            Command::Count { calls } => {
+                for (call, held) in calls {
+                    self.call(call);
+                    let end = self.queue(procedure::PING, Kind::Message, 0, Status::Ok, &[]);
+                    self.pings.push_back(Ping::Count { end, held });
                 }
             }
             Command::EndStream { key, status, slot, done } => {
@@ -441,8 +474,8 @@ impl Driver {
         }
     }
 
-    fn ping(&mut self, slot: Option<Slot>) {
-        self.pings.push_back(slot);
+    fn ping(&mut self, ping: Ping) {
+        self.pings.push_back(ping);
         self.queue(procedure::PING, Kind::Message, 0, Status::Ok, &[]);
     }
 

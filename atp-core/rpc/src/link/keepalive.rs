@@ -1,8 +1,10 @@
 //! When to ping a silent daemon, and when to give it up.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// How a silent connection is looked after. The defaults are libvirt's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,9 @@ impl Default for Keepalive {
     }
 }
 
+/// Asks on another connection whether the daemon is alive.
+pub(crate) type Inquiry = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send>;
+
 /// What is to be done at a time.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
@@ -31,26 +36,54 @@ pub(super) enum Due {
 }
 
 /// The state of one connection. Anything that is received counts as life.
-#[derive(Debug)]
 pub(super) struct Watch {
     config: Keepalive,
     last_sign: Instant,
     unanswered: u32,
+    /// How many messages the daemon holds at once. While it holds as many it reads no ping.
+    requests: usize,
+    daemon: Option<Inquiry>,
+    /// An inquiry that is under way.
+    asked: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
 }
 
 impl Watch {
-    pub(super) fn new(config: Keepalive, now: Instant) -> Self {
-        Watch { config, last_sign: now, unanswered: 0 }
-    }
-
-    /// Pings since the last sign of life.
-    pub(super) fn unanswered(&self) -> u32 {
-        self.unanswered
+    pub(super) fn new(config: Keepalive, requests: usize, daemon: Option<Inquiry>, now: Instant) -> Self {
+        Watch { config, last_sign: now, unanswered: 0, requests, daemon, asked: None }
     }
 
     pub(super) fn sign_of_life(&mut self, now: Instant) {
         self.last_sign = now;
         self.unanswered = 0;
+        self.asked = None;
+    }
+
+    /// Begins an inquiry if the daemon may read nothing because of the calls at it. Returns false if silence means that the
+    /// daemon is dead.
+    pub(super) fn inquires(&mut self, calls: usize) -> bool {
+        let Some(daemon) = self.daemon.as_ref().filter(|_| calls > 0 && calls >= self.requests) else {
+            return false;
+        };
+        let answer = timeout(2 * self.config.interval, daemon());
+        self.asked = Some(Box::pin(async move { answer.await.unwrap_or(false) }));
+        true
+    }
+
+    pub(super) fn is_inquiring(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Whether the daemon is alive, when the inquiry ends. Pending without one.
+    pub(super) fn poll_inquiry(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        match &mut self.asked {
+            Some(asked) => asked.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// How long nothing was received.
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        now - self.last_sign
     }
 
     pub(super) fn due(&mut self, now: Instant) -> Due {
@@ -76,10 +109,14 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn watch(count: u32, start: Instant) -> Watch {
+        Watch::new(Keepalive { interval: 5 * SECOND, count }, 5, None, start)
+    }
+
     #[test]
     fn a_silent_daemon_is_pinged_and_then_given_up() {
         let start = Instant::now();
-        let mut watch = Watch::new(Keepalive { interval: 5 * SECOND, count: 2 }, start);
+        let mut watch = watch(2, start);
         assert_eq!(watch.due(start), Due::Wait(start + 5 * SECOND));
         assert_eq!(watch.due(start + 5 * SECOND), Due::Ping(start + 10 * SECOND));
         assert_eq!(watch.due(start + 6 * SECOND), Due::Wait(start + 10 * SECOND));
@@ -90,7 +127,7 @@ mod tests {
     #[test]
     fn any_sign_of_life_starts_it_again() {
         let start = Instant::now();
-        let mut watch = Watch::new(Keepalive { interval: 5 * SECOND, count: 1 }, start);
+        let mut watch = watch(1, start);
         assert_eq!(watch.due(start + 5 * SECOND), Due::Ping(start + 10 * SECOND));
         watch.sign_of_life(start + 9 * SECOND);
         assert_eq!(watch.due(start + 10 * SECOND), Due::Wait(start + 14 * SECOND));

@@ -5,7 +5,7 @@
 //!
 //! The daemon stops reading a connection, keepalive included, while `max_client_requests` (5 by default) of its
 //! messages are not answered. So everything that counts there takes one of the link's slots, and gives it back only
-//! when the daemon has shown that it is done with it.
+//! when the daemon has shown that it is done with it. How many slots a link has is measured when it is opened.
 
 mod driver;
 mod events;
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::dial::Stderr;
 use crate::error::{CallError, EndReason, LinkEnd};
@@ -30,6 +31,8 @@ pub use keepalive::Keepalive;
 pub use streams::{Stream, StreamSender};
 
 pub(crate) use events::EventQueue;
+pub(crate) use keepalive::Inquiry;
+use keepalive::Watch;
 use streams::{Done, Opened, StreamKey};
 
 /// Lives as long as a call is under way at the daemon. It is only dropped.
@@ -43,16 +46,7 @@ type Slot = OwnedSemaphorePermit;
 pub(crate) struct Link {
     commands: mpsc::UnboundedSender<Command>,
     slots: Arc<Semaphore>,
-    state: watch::Receiver<LinkState>,
-}
-
-/// What the task tells all handles.
-#[derive(Default)]
-struct LinkState {
-    /// Calls that were at the daemon when it left a ping unanswered; 0 until it has.
-    stalled: usize,
-    /// Why the link has ended.
-    end: Option<Arc<LinkEnd>>,
+    end: watch::Receiver<Option<Arc<LinkEnd>>>,
 }
 
 /// A command from a handle to the task.
@@ -79,8 +73,13 @@ enum Command {
     DropEvents {
         queue: Arc<EventQueue>,
     },
+    /// Calls with a ping behind each, to learn how many messages the daemon holds at once.
+    Count {
+        /// The calls, and what gets the number of messages that the daemon held when it answered the ping.
+        calls: Vec<(Outgoing, oneshot::Sender<usize>)>,
+    },
     /// The daemon knows pings.
-    Keepalive(Keepalive),
+    Keepalive(Watch),
     End,
 }
 
@@ -134,17 +133,17 @@ impl Answer {
 }
 
 impl Link {
-    /// Starts the task that owns the socket, with so many slots.
-    pub(crate) fn start<S>(io: S, slots: usize, stderr: Option<Stderr>) -> Self
+    /// Starts the task that owns the socket, with so many slots. Each message is written by itself, if that is to be.
+    pub(crate) fn start<S>(io: S, slots: usize, separate: bool, stderr: Option<Stderr>) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         let (commands, inbox) = mpsc::unbounded_channel();
-        let (sender, state) = watch::channel(LinkState::default());
+        let (sender, end) = watch::channel(None);
         let slots = Arc::new(Semaphore::new(slots.max(1)));
-        let driver = driver::Driver::new(commands.downgrade(), slots.clone());
+        let driver = driver::Driver::new(commands.downgrade(), slots.clone(), separate);
         tokio::spawn(driver.run(io, inbox, sender, stderr));
-        Link { commands, slots, state }
+        Link { commands, slots, end }
     }
 
     /// Makes a call and returns the payload of the reply.
@@ -200,9 +199,42 @@ impl Link {
         answered.await.unwrap_or_else(|_| Err(lost(false)))
     }
 
-    /// Starts keepalive: the daemon supports pings.
-    pub(crate) fn keep_alive(&self, config: Keepalive) {
-        self.tell(Command::Keepalive(config));
+    /// Sends so many calls of one kind without arguments, all at once and with a ping behind each. Returns the most messages
+    /// that the daemon held when it answered one of the pings: the ping, and the calls before it that it had not answered.
+    ///
+    /// # Errors
+    /// The link has ended. That the daemon refuses the calls is no error.
+    pub(crate) async fn count_held(&self, procedure: Procedure, calls: usize) -> Result<usize, CallError> {
+        let lost = |sent| CallError::Lost { procedure, sent, source: self.end() };
+        let (mut sent, mut answers) = (Vec::with_capacity(calls), Vec::with_capacity(calls));
+        for _ in 0..calls {
+            let slot = self.slots.clone().acquire_owned().await.map_err(|_| lost(false))?;
+            let ((answer, answered), (held, counted)) = (oneshot::channel(), oneshot::channel());
+            let (payload, answer) = (BytesMut::new(), Answer::Reply(answer));
+            sent.push((Outgoing { procedure, payload, answer, slot, token: None }, held));
+            answers.push((answered, counted));
+        }
+        self.tell(Command::Count { calls: sent });
+        let mut most = 0;
+        for (answered, counted) in answers {
+            most = counted.await.map_err(|_| lost(true))?.max(most);
+            match answered.await.map_err(|_| lost(true))? {
+                Ok(_) | Err(CallError::Remote { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(most)
+    }
+
+    /// Starts keepalive: the daemon answers pings. It holds up to `requests` messages at once, and `daemon` asks on another
+    /// connection whether it is alive.
+    pub(crate) fn keep_alive(&self, config: Keepalive, requests: usize, daemon: Option<Inquiry>) {
+        self.tell(Command::Keepalive(Watch::new(config, requests, daemon, Instant::now())));
+    }
+
+    /// Takes slots away. They have to be free.
+    pub(crate) fn remove_slots(&self, count: usize) {
+        self.slots.forget_permits(count);
     }
 
     /// Ends the link at once.
@@ -217,32 +249,22 @@ impl Link {
 
     /// As [`ended`](Self::ended), and is no handle: it does not keep the link open.
     pub(crate) fn end_notice(&self) -> impl Future<Output = Arc<LinkEnd>> + Send + use<> {
-        let mut state = self.state.clone();
+        let mut end = self.end.clone();
         async move {
             // An error means that the task is gone, and so the link.
-            drop(state.wait_for(|state| state.end.is_some()).await);
-            told(&state)
-        }
-    }
-
-    /// Returns when the daemon has left a ping unanswered while calls were at it, with the number of those.
-    pub(crate) async fn stalled(&self) -> usize {
-        let mut state = self.state.clone();
-        let stalled = state.wait_for(|state| state.stalled > 0).await.map(|state| state.stalled);
-        match stalled {
-            Ok(calls) => calls,
-            Err(_) => std::future::pending().await,
+            drop(end.wait_for(Option::is_some).await);
+            told(&end)
         }
     }
 
     /// Whether the link has ended.
     pub(crate) fn has_ended(&self) -> bool {
-        self.state.borrow().end.is_some() || self.commands.is_closed()
+        self.end.borrow().is_some() || self.commands.is_closed()
     }
 
     /// Why the link has ended.
     fn end(&self) -> Arc<LinkEnd> {
-        told(&self.state)
+        told(&self.end)
     }
 
     /// Fails only when the link has ended, and with it what the command is about.
@@ -252,7 +274,7 @@ impl Link {
 }
 
 /// Why a link has ended. While it has not yet said why, it is being closed.
-fn told(state: &watch::Receiver<LinkState>) -> Arc<LinkEnd> {
-    let end = state.borrow().end.clone();
+fn told(end: &watch::Receiver<Option<Arc<LinkEnd>>>) -> Arc<LinkEnd> {
+    let end = end.borrow().clone();
     end.unwrap_or_else(|| Arc::new(LinkEnd { reason: EndReason::Closed, said: String::new() }))
 }

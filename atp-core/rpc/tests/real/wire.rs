@@ -114,7 +114,9 @@ async fn calls_are_those_of_virsh() {
     let opening = take(&bed.calls);
     virsh(&bed.uri, &["hostname"]).await;
     let theirs = take(&bed.calls);
-    for frame in &opening {
+    // But for those that measure how many the daemon takes.
+    let measures = |frame: &&Frame| frame.header.procedure == 6;
+    for frame in opening.iter().filter(|frame| !measures(frame)) {
         assert!(theirs.contains(frame), "ours {frame:?}\ntheirs {theirs:?}");
     }
     assert!(opening.iter().any(|frame| frame.header.procedure == 1));

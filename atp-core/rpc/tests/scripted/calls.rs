@@ -310,7 +310,7 @@ async fn the_first_way_to_authenticate_is_taken_or_the_one_that_is_wanted() {
                 let call = daemon.expect(asked).await;
                 daemon.reply(&call, &()).await;
             }
-            daemon.expect(procedure::CONNECT_SUPPORTS_FEATURE).await;
+            daemon.expect(procedure::CONNECT_OPEN).await;
             drop(daemon);
         };
         let (error, ()) = tokio::join!(connecting, play);

@@ -3,13 +3,15 @@ use std::time::Duration;
 use atp_rpc::frame::{FrameCodec, Header};
 use atp_rpc::numbers::{Kind, Program, procedure};
 use atp_rpc::xdr::encode;
-use atp_rpc::{ConnectOptions, EndReason, Keepalive};
+use atp_rpc::{ConnectOptions, Connection, EndReason, Keepalive};
 use bytes::BytesMut;
+use tokio::io::duplex;
+use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 
 use tokio_util::codec::Encoder;
 
-use crate::daemon::{connect, connect_with};
+use crate::daemon::{Daemon, connect, connect_with, open};
 
 #[tokio::test(start_paused = true)]
 async fn a_daemon_that_is_silent_is_given_up_in_time() {
@@ -101,30 +103,66 @@ async fn a_daemon_that_stops_reading_costs_a_bounded_buffer() {
     tokio::join!(call, play).0.unwrap();
 }
 
+/// A connection to a daemon that takes so many messages at once, and the daemon's side of it.
+async fn connect_to(max_client_requests: usize) -> (Connection, Daemon) {
+    let (ours, theirs) = duplex(64 * 1024);
+    let mut daemon = Daemon::new(theirs);
+    let options = ConnectOptions::default();
+    let (connection, ()) = tokio::join!(open(ours, &options), daemon.greet_with(max_client_requests));
+    (connection.unwrap(), daemon)
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_daemon_that_stops_reading_with_calls_in_flight_has_stalled() {
-    let (connection, mut daemon) = connect().await;
-    let calls = [connection.hostname(), connection.hostname()];
-    let play = async {
-        let [first, second] = [
-            daemon.expect(procedure::CONNECT_GET_HOSTNAME).await,
-            daemon.expect(procedure::CONNECT_GET_HOSTNAME).await,
-        ];
-        for _ in 0..2 {
-            assert_eq!(daemon.next().await.header.procedure, procedure::PING.number);
+async fn a_connection_carries_one_call_fewer_than_the_daemon_takes_messages() {
+    for (max_client_requests, max_in_flight) in [(1, 1), (2, 1), (3, 2), (4, 3), (5, 4), (20, 4)] {
+        let (connection, mut daemon) = connect_to(max_client_requests).await;
+        assert_eq!(connection.max_in_flight(), max_in_flight, "of {max_client_requests}");
+        let calls = futures_util::future::join_all([(); 6].map(|()| connection.hostname()));
+        let play = async {
+            let mut held = Vec::new();
+            for _ in 0..max_in_flight {
+                held.push(daemon.expect(procedure::CONNECT_GET_HOSTNAME).await);
+            }
+            // What comes next is a ping.
+            assert_eq!(daemon.next().await.header.program, Program::KEEPALIVE);
+        };
+        tokio::select! {
+            _ = calls => panic!("calls were answered"),
+            () = play => {}
         }
-        let stalled = timeout(Duration::from_secs(1), connection.stalled()).await;
-        daemon.reply(&first, &"one").await;
-        daemon.reply(&second, &"two").await;
-        stalled
-    };
-    let (answers, stalled) = tokio::join!(futures_util::future::join_all(calls), play);
-    assert_eq!(answers.len(), 2);
-    assert_eq!(stalled, Ok(2));
-    // One ping that is late says nothing where none is waiting.
-    let (idle, mut daemon) = connect().await;
-    for _ in 0..2 {
-        assert_eq!(daemon.next().await.header.procedure, procedure::PING.number);
     }
-    assert!(timeout(Duration::from_secs(1), idle.stalled()).await.is_err());
+}
+
+/// A daemon at its `max_client_requests` does not read pings. Whether it is dead is asked on another connection.
+#[tokio::test]
+async fn a_silent_daemon_that_takes_one_message_is_asked_on_another_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("test+tcp://{}/default", listener.local_addr().unwrap());
+    let keepalive = Keepalive { interval: Duration::from_millis(200), count: 1 };
+    let options = ConnectOptions { keepalive, ..ConnectOptions::default() };
+    let accept = async || Daemon::new(listener.accept().await.unwrap().0);
+    let greet = async {
+        let mut daemon = accept().await;
+        daemon.greet_with(1).await;
+        daemon
+    };
+    let (connection, mut daemon) = tokio::join!(Connection::open(&uri, &options), greet);
+    let connection = connection.unwrap();
+    let play = async {
+        let call = daemon.expect(procedure::CONNECT_GET_HOSTNAME).await;
+        for _ in 0..3 {
+            let mut other = accept().await;
+            let call = other.expect(procedure::AUTH_LIST).await;
+            other.reply(&call, &0u32).await;
+            assert_eq!(other.next().await.header.program, Program::KEEPALIVE);
+            other.ping(procedure::PONG).await;
+        }
+        daemon.reply(&call, &"at last").await;
+    };
+    assert_eq!(tokio::join!(connection.hostname(), play).0.unwrap(), "at last");
+
+    // It takes the connection and says nothing there either.
+    let (error, _silent) = tokio::join!(connection.hostname(), accept());
+    assert!(error.unwrap_err().may_have_run());
+    assert!(matches!(connection.closed().await.reason, EndReason::Keepalive { .. }));
 }

@@ -140,8 +140,7 @@ impl<C: Connector> HostConnection<C> {
     /// Whether these calls are reason to take the connection out of service. A probe is: what leaves it unanswered is not a
     /// VM, but the daemon or the link.
     fn is_suspect(&self, Overdue { overrun, probe }: Overdue) -> bool {
-        let config = self.host.config();
-        let borne = config.calls.suspect_after().min(self.host.calls_per_connection(&config));
+        let borne = self.host.config().calls.suspect_after().min(self.max_calls());
         probe || overrun >= borne
     }
 

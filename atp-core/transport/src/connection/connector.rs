@@ -66,11 +66,11 @@ pub trait Connector: Send + Sync + 'static {
         std::future::pending()
     }
 
-    /// Returns when the far side has stopped reading the link while calls were in flight on it, with the number of those: its
-    /// connections bear fewer than they are given. Never, for links that cannot tell. Cancel safe.
-    fn stalled(&self, link: &Self::Link) -> impl Future<Output = usize> + Send {
+    /// How many calls in flight the far side bears on this link, at least one; as many as are configured, for links that
+    /// cannot tell.
+    fn bears(&self, link: &Self::Link) -> usize {
         let _cannot = link;
-        std::future::pending()
+        usize::MAX
     }
 
     /// Whether the link's socket is open, as far as is known here; does not ask the far side.

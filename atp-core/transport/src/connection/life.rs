@@ -152,7 +152,6 @@ impl<C: Connector> HostConnection<C> {
             trouble = self.reported(|_| true) => trouble,
             () = self.link_lost() => LinkFault::Lost(LossCause::Closed),
             () = self.overrun() => LinkFault::Suspect(None),
-            () = self.stalled() => LinkFault::Suspect(None),
             () = self.silence() => LinkFault::Lost(LossCause::ProbeFailed),
         }
     }
@@ -162,17 +161,6 @@ impl<C: Connector> HostConnection<C> {
         let Some(link) = self.link() else { return };
         // A connector that panics knows as little of the link as one whose link is gone.
         let _panicked = contained(async { self.host.connector.lost(&link).await }).await;
-    }
-
-    /// Returns when the daemon has stopped reading the link because of the calls in flight on it. All connections of the host
-    /// then take one call at a time.
-    async fn stalled(&self) {
-        let Some(link) = self.link() else { return std::future::pending().await };
-        match contained(async { self.host.connector.stalled(&link).await }).await {
-            Ok(in_flight) if in_flight > 1 => self.host.limit_to_one_call(in_flight),
-            // One call alone cannot be made fewer; keepalive sees to the link.
-            Ok(_) | Err(_) => std::future::pending().await,
-        }
     }
 
     /// Returns when somebody has reported trouble of this kind.
@@ -195,6 +183,8 @@ impl<C: Connector> HostConnection<C> {
 
     fn connected(&self, link: C::Link, first: bool) {
         let now = Instant::now();
+        self.bears.store(self.host.connector.bears(&link).max(1), Ordering::Relaxed);
+        self.calls.resize(self.max_calls());
         let down_for = {
             let mut core = self.core.lock();
             core.link = Some(Arc::new(link));

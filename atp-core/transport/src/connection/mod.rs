@@ -61,6 +61,8 @@ pub struct HostConnection<C: Connector> {
     activity: TaskTracker,
     /// Leases. Only the making and the dropping of one change it.
     uses: AtomicUsize,
+    /// Calls in flight that its link bears.
+    bears: AtomicUsize,
     /// The last lease came back to a connection that is out of service.
     unused: Notify,
     last_active: AtomicInstant,
@@ -108,7 +110,7 @@ impl<C: Connector> HostConnection<C> {
         let now = Instant::now();
         let (calls, lifetime) = {
             let config = host.config();
-            (ConnectionCalls::new(host.calls_per_connection(&config)), config.pool.max_lifetime)
+            (ConnectionCalls::new(config.calls.per_connection()), config.pool.max_lifetime)
         };
         let expires = (!lifetime.is_zero()).then(|| now + backoff::spread(lifetime));
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -131,6 +133,7 @@ impl<C: Connector> HostConnection<C> {
             calls,
             activity: TaskTracker::new(),
             uses: AtomicUsize::new(0),
+            bears: AtomicUsize::new(usize::MAX),
             unused: Notify::new(),
             last_active: AtomicInstant::new(now),
             last_used: AtomicInstant::new(now),
@@ -233,12 +236,17 @@ impl<C: Connector> HostConnection<C> {
 
     /// Takes over what the configuration says of every connection. Calls of this must not overlap.
     pub(crate) fn reconfigure(&self, config: &TransportConfig) {
-        self.calls.resize(self.host.calls_per_connection(config));
+        self.calls.resize(config.calls.per_connection().min(self.bears()));
     }
 
-    /// Has it take one call at a time.
-    pub(crate) fn limit_to_one(&self) {
-        self.calls.resize(1);
+    /// Calls in flight that its link bears; `usize::MAX` until that is known.
+    pub(crate) fn bears(&self) -> usize {
+        self.bears.load(Ordering::Relaxed)
+    }
+
+    /// Most calls in flight on it.
+    pub(crate) fn max_calls(&self) -> usize {
+        self.host.config().calls.per_connection().min(self.bears())
     }
 
     /// Places that are spoken for: one for each lease, and one for each call that overran, whose lease is back or soon

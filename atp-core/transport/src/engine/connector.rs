@@ -23,8 +23,8 @@ pub fn daemon_socket(uri: &str) -> Option<(String, u16)> {
     LibvirtUri::parse(uri).ok()?.socket
 }
 
-/// Calls in flight that a connection of the native engine bears: at the daemon's `max_client_requests`, 5 by default, it
-/// stops reading the connection, pings included, and closes it after 30 s.
+/// Calls in flight that a connection of the native engine has at most: at the daemon's `max_client_requests`, 5 by default,
+/// it stops reading the connection, pings included. Where that is lower, the connection says so when it is open.
 const NATIVE_CALLS: usize = 4;
 /// Calls that overran that such a connection bears: with two, two places are left, and no more may hang before the daemon
 /// stops reading.
@@ -112,8 +112,8 @@ impl Connector for LibvirtConnector {
         link.closed().await;
     }
 
-    async fn stalled(&self, link: &LibvirtLink) -> usize {
-        link.stalled().await
+    fn bears(&self, link: &LibvirtLink) -> usize {
+        link.bears()
     }
 
     fn is_open(&self, link: &LibvirtLink) -> bool {

@@ -85,14 +85,13 @@ impl LibvirtLink {
         }
     }
 
-    /// Returns when the daemon has stopped answering keepalive messages while calls were in flight, with the number of those;
-    /// never where the engine cannot tell.
-    pub(crate) async fn stalled(&self) -> usize {
+    /// How many calls in flight the daemon bears on this connection; as many as are configured, where the engine cannot tell.
+    pub(crate) fn bears(&self) -> usize {
         match *self {
             #[cfg(feature = "library")]
-            LibvirtLink::Library(_) => std::future::pending().await,
+            LibvirtLink::Library(_) => usize::MAX,
             #[cfg(feature = "native")]
-            LibvirtLink::Native(ref link) => link.stalled().await,
+            LibvirtLink::Native(ref link) => link.bears(),
         }
     }
 

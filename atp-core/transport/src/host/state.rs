@@ -33,8 +33,6 @@ pub(crate) struct HostState<C> {
     events: Arc<EventBus>,
     /// The event that the limit on hung calls is reached has been emitted.
     stuck_cap_told: AtomicBool,
-    /// Its daemon has stopped reading a connection that had several calls in flight.
-    one_call_at_a_time: AtomicBool,
     pub(crate) breaker: Breaker,
     /// One chain for all hosts.
     pub(crate) interceptors: Arc<Interceptors>,
@@ -85,7 +83,6 @@ impl<C: Connector> HostState<C> {
             retry_budget: RetryBudget::default(),
             events: common.events.clone(),
             stuck_cap_told,
-            one_call_at_a_time: AtomicBool::new(false),
         })
     }
 
@@ -103,28 +100,6 @@ impl<C: Connector> HostState<C> {
         }
     }
 
-    /// Most calls in flight on one connection, by a configuration of the host.
-    pub(crate) fn calls_per_connection(&self, config: &TransportConfig) -> usize {
-        if self.is_one_call_at_a_time() { 1 } else { config.calls.per_connection() }
-    }
-
-    /// Whether connections take one call at a time, whatever the configuration says.
-    pub(crate) fn is_one_call_at_a_time(&self) -> bool {
-        self.one_call_at_a_time.load(Ordering::Relaxed)
-    }
-
-    /// Has connections take one call at a time until the host is configured anew: its daemon stopped reading one that had
-    /// so many in flight.
-    pub(crate) fn limit_to_one_call(&self, in_flight: usize) {
-        if !self.one_call_at_a_time.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                host = %self.id, in_flight,
-                "the daemon stopped reading a connection with several calls in flight; connections take one at a time \
-                 from now on. Its max_client_requests may be low: set calls.max_per_connection below it"
-            );
-        }
-    }
-
     /// What is known of the host now.
     pub(crate) fn info(&self) -> Arc<HostInfo> {
         self.info.load_full()
@@ -139,7 +114,6 @@ impl<C: Connector> HostState<C> {
     pub(crate) fn reconfigure(&self, info: HostInfo, config: TransportConfig) {
         self.calls.reconfigure(&config.calls, &config.reconnect);
         self.rate_limit.reconfigure(&config.rate_limit);
-        self.one_call_at_a_time.store(false, Ordering::Relaxed);
         self.info.store(Arc::new(info));
         self.config.store(Arc::new(config));
     }

@@ -61,7 +61,7 @@ impl<C: Connector> ConnectionPool<C> {
         let state = {
             let config = host.config();
             let pool = &config.pool;
-            let terms = Terms::of(&config, host.calls_per_connection(&config));
+            let terms = Terms::of(&config);
             PoolState::new(pool.min_connections_per_host, pool.max_connections_per_host, terms)
         };
         let shared = Arc::new(PoolShared {
@@ -193,7 +193,7 @@ impl<C: Connector> ConnectionPool<C> {
         for connection in &state.connections {
             connection.reconfigure(&config);
         }
-        state.terms = Terms::of(&config, shared.host.calls_per_connection(&config));
+        state.terms = Terms::of(&config);
         drop(state);
         shared.host.breaker_reconfigured();
         // Those who wait may find room now.

@@ -96,9 +96,6 @@ impl<C: Connector> PoolShared<C> {
     pub(super) fn grant(self: &Arc<Self>, state: &mut PoolState<C>) -> Vec<Grant<C>> {
         let now = Instant::now();
         let mut unclaimed = Vec::new();
-        if self.host.is_one_call_at_a_time() {
-            state.limit_to_one();
-        }
         state.sweep();
         while let Some(waiter) = state.wait_queue.pop() {
             let result = if let Some(connection) = state.choose(waiter.ticket.asked) {

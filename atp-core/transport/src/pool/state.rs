@@ -72,9 +72,9 @@ impl<C: Connector> PoolState<C> {
     pub(crate) fn choose(&mut self, asked: Instant) -> Option<Arc<HostConnection<C>>> {
         let Terms { most, soft_max, grow_patience, .. } = self.terms;
         loop {
-            let at = self.choose_below(soft_max).or_else(|| {
+            let at = self.choose_below(|connection| soft_max.min(connection.bears())).or_else(|| {
                 let shares = most > soft_max && (asked.elapsed() >= grow_patience || !self.grows());
-                shares.then(|| self.choose_below(most)).flatten()
+                shares.then(|| self.choose_below(|_| most)).flatten()
             })?;
             self.turn = at + 1;
             let connection = self.connections.get(at)?;
@@ -84,26 +84,17 @@ impl<C: Connector> PoolState<C> {
         }
     }
 
-    /// Has connections carry one lease each, as far as there may be more.
-    pub(crate) fn limit_to_one(&mut self) {
-        if self.terms.soft_max > 1 {
-            self.terms.soft_max = 1;
-            self.complete = false;
-            self.connections.iter().for_each(|connection| connection.limit_to_one());
-        }
-    }
-
     /// Begins another use of a connection, unless it has as many as it may have calls in flight.
     pub(crate) fn use_again(&self, connection: &HostConnection<C>) -> bool {
-        connection.load() < self.terms.soft_max && connection.begin_use()
+        connection.load() < self.terms.soft_max.min(connection.bears()) && connection.begin_use()
     }
 
-    /// Where the connection is that the strategy picks among those with fewer leases than `room`.
-    fn choose_below(&self, room: usize) -> Option<usize> {
+    /// Where the connection is that the strategy picks among those with fewer leases than it has `room` for.
+    fn choose_below(&self, room: impl Fn(&HostConnection<C>) -> usize + Copy) -> Option<usize> {
         let (before, after) = self.connections.split_at(self.turn.min(self.connections.len()));
         let (before, after) = (before.iter().enumerate(), (self.turn..).zip(after));
         let candidates = after.chain(before).filter_map(|(index, connection)| {
-            let uses = connection.load();
+            let (uses, room) = (connection.load(), room(connection));
             (uses < room && connection.is_usable()).then(|| Candidate { index, uses, free: room - uses })
         });
         strategy::choose(self.terms.strategy, candidates, fastrand::f64)

@@ -11,7 +11,7 @@ pub(crate) struct Terms {
     pub(crate) strategy: SelectionStrategy,
     /// Most leases a connection may have.
     pub(crate) most: usize,
-    /// Most it has while the pool can grow: as many as it may have calls in flight.
+    /// Most it has while the pool can grow: as many as it may have calls in flight, if its link bears them.
     pub(crate) soft_max: usize,
     /// How long somebody waits for a further connection before sharing one.
     pub(crate) grow_patience: Duration,
@@ -20,13 +20,12 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// With so many calls in flight on a connection at most.
-    pub(crate) fn of(config: &TransportConfig, per_connection: usize) -> Self {
+    pub(crate) fn of(config: &TransportConfig) -> Self {
         let TransportConfig { pool, .. } = config;
         Terms {
             strategy: pool.selection_strategy,
             most: pool.max_uses_per_connection,
-            soft_max: pool.max_uses_per_connection.min(per_connection),
+            soft_max: pool.max_uses_per_connection.min(config.calls.per_connection()),
             grow_patience: pool.grow_patience,
             validate_after: pool.validate_after,
         }

@@ -9,7 +9,6 @@ use atp_transport::{
     ConnectAttempt, ConnectError, Connector, ErrorKind, HostInfo, InFlight, PooledConnection,
     TransportConfig, TransportManager,
 };
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -95,8 +94,8 @@ struct Shared {
     probes_panic: AtomicBool,
     no_threads: AtomicBool,
     probe_time: Mutex<Duration>,
-    /// Reports how many calls were in flight on the links that have stalled.
-    stalled: Mutex<watch::Sender<usize>>,
+    /// Calls in flight that links bear which are opened from now on; 0 if they cannot tell.
+    bears: AtomicUsize,
     /// Cancelled for the links that are open when they are cut.
     cut: Mutex<CancellationToken>,
 }
@@ -104,7 +103,7 @@ struct Shared {
 /// A link of a scripted host.
 pub(crate) struct Link {
     shared: Arc<Shared>,
-    stalled: watch::Receiver<usize>,
+    bears: usize,
     cut: CancellationToken,
 }
 
@@ -182,9 +181,9 @@ impl Script {
         std::mem::take(&mut *self.shared.cut.lock().unwrap()).cancel();
     }
 
-    /// Every open link reports that its far side has stopped reading, with so many calls in flight.
-    pub(crate) fn stall(&self, in_flight: usize) {
-        let _no_links = std::mem::take(&mut *self.shared.stalled.lock().unwrap()).send(in_flight);
+    /// Links that are opened from now on bear so many calls in flight.
+    pub(crate) fn bear(&self, calls: usize) {
+        self.shared.bears.store(calls, Ordering::SeqCst);
     }
 
     pub(crate) fn attempts_made(&self) -> Vec<Instant> {
@@ -275,8 +274,8 @@ impl Connector for Script {
                 drop(in_flight);
                 shared.open_links.fetch_add(1, Ordering::SeqCst);
                 let cut = shared.cut.lock().unwrap().clone();
-                let stalled = shared.stalled.lock().unwrap().subscribe();
-                Ok(Link { shared: shared.clone(), stalled, cut })
+                let bears = shared.bears.load(Ordering::SeqCst);
+                Ok(Link { shared: shared.clone(), bears, cut })
             }
             Step::Fails(after) => {
                 let _answering = Counted::new(&shared.answering);
@@ -319,13 +318,8 @@ impl Connector for Script {
         link.cut.cancelled().await;
     }
 
-    async fn stalled(&self, link: &Link) -> usize {
-        let mut stalled = link.stalled.clone();
-        let in_flight = stalled.wait_for(|in_flight| *in_flight > 0).await.map(|in_flight| *in_flight);
-        match in_flight {
-            Ok(in_flight) => in_flight,
-            Err(_) => std::future::pending().await,
-        }
+    fn bears(&self, link: &Link) -> usize {
+        if link.bears == 0 { usize::MAX } else { link.bears }
     }
 
     fn is_open(&self, link: &Link) -> bool {

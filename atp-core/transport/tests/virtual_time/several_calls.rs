@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atp_transport::{
-    ErrorKind, ExecuteOptions, Fleet, HostInfo, InFlight, PooledConnection, TransportConfig, TransportManager,
+    ErrorKind, ExecuteOptions, InFlight, PooledConnection, TransportConfig, TransportManager,
 };
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};
@@ -109,37 +109,33 @@ async fn abandoned_calls_that_overrun_count_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_whose_link_stalls_gets_one_call_on_each_link() {
+async fn a_link_has_as_many_leases_as_it_bears_calls() {
     let script = Script::default();
     let manager = one_host(&script, config(8)).await;
-    let busy = [lease(&manager).await, lease(&manager).await];
-    assert_eq!(busy[0].connection_id(), busy[1].connection_id(), "a further link beside free places");
-    script.stall(1);
-    sleep(SECOND).await;
-    let both = lease(&manager).await;
-    assert_eq!(both.connection_id(), busy[0].connection_id(), "one call alone cannot be made fewer");
+    let many = [lease(&manager).await, lease(&manager).await];
+    assert_eq!(many[0].connection_id(), many[1].connection_id(), "a further link beside free places");
+    drop(many);
 
+    // The daemon comes back with another limit.
+    script.bear(1);
     script.cut();
     sleep(60 * SECOND).await;
-    script.stall(2);
-    sleep(SECOND).await;
-    assert_eq!(manager.pool("h1").unwrap().stats().suspect, 1);
-    let leases = [lease(&manager).await, lease(&manager).await, lease(&manager).await];
-    let mut links: Vec<_> = leases.iter().map(|lease| lease.connection_id()).collect();
+    let one = [lease(&manager).await, lease(&manager).await, lease(&manager).await];
+    let mut links: Vec<_> = one.iter().map(|lease| lease.connection_id()).collect();
     links.sort_unstable();
     links.dedup();
     assert_eq!(links.len(), 3, "several leases on one link");
-    assert!(leases.iter().all(|lease| lease.connection_id() != busy[0].connection_id()));
 
-    // Until it is configured anew.
-    drop(leases);
-    let mut config = config(8);
-    config.calls.max_per_connection = 3;
-    manager.apply(Fleet { config, hosts: vec![HostInfo::new("h1", "192.0.2.1")] }).unwrap();
-    let many: Vec<_> = [(); 9].map(|()| lease(&manager)).into_iter().collect();
-    let many = futures_util::future::join_all(many).await;
-    let mut links: Vec<_> = many.iter().map(|lease| lease.connection_id()).collect();
-    links.sort_unstable();
-    links.dedup();
-    assert_eq!(links.len(), 3);
+    // A lower setting holds, a higher one does not.
+    for (bears, set, most) in [(3, 2, 2), (3, 8, 3)] {
+        let script = Script::default();
+        script.bear(bears);
+        let mut config = config(8);
+        config.calls.max_per_connection = set;
+        let manager = one_host(&script, config).await;
+        let first = lease(&manager).await;
+        let many = futures_util::future::join_all([(); 9].map(|()| lease(&manager))).await;
+        let beside = many.iter().filter(|lease| lease.connection_id() == first.connection_id()).count();
+        assert_eq!(beside + 1, most, "with {set}");
+    }
 }

@@ -51,9 +51,9 @@ impl NativeLink {
         Box::pin(async move { drop(end.await) })
     }
 
-    /// Returns when the daemon has left a keepalive message unanswered while calls were in flight: with their number.
-    pub(super) async fn stalled(&self) -> usize {
-        self.connection.stalled().await
+    /// How many calls in flight the daemon bears on this connection.
+    pub(super) fn bears(&self) -> usize {
+        self.connection.max_in_flight()
     }
 
     pub(super) fn is_open(&self) -> bool {
