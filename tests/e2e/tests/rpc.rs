@@ -232,3 +232,45 @@ fn rpc_keeps_a_connection_with_hung_calls_alive() {
         assert!(connection.is_open());
     });
 }
+
+/// A daemon at its `max_client_requests` reads neither pings nor pongs. A connection carries one call fewer, and to a daemon that
+/// takes one request it stays open beside a call that hangs.
+#[test]
+fn rpc_keeps_a_connection_to_a_daemon_with_a_low_limit_alive() {
+    for limit in [1, 3] {
+        let bed = bed();
+        let guest = guest(&bed);
+        let host = bed.host("h1").unwrap();
+        host.set_max_client_requests(Some(limit)).unwrap();
+        within(LIMIT, async {
+            let keepalive = Keepalive { interval: Duration::from_secs(2), count: 3 };
+            let options = ConnectOptions { keepalive, ..ConnectOptions::default() };
+            let connection = Connection::open(&host.uri(), &options).await.unwrap();
+            // What is measured is a lower bound.
+            let most = connection.max_in_flight();
+            assert!((1..limit.max(2) as usize).contains(&most), "{most} calls of {limit}");
+            let vm = domain(&connection).await;
+            guest.pause_qemu().unwrap();
+            let calls: Vec<_> = (0..most)
+                .map(|_| {
+                    let (connection, vm) = (connection.clone(), vm.clone());
+                    tokio::spawn(async move {
+                        connection.monitor_command(&vm, r#"{"execute":"query-status"}"#).await
+                    })
+                })
+                .collect();
+            // Longer than the keepalive limit of either side.
+            timeout(Duration::from_secs(40), connection.closed()).await.expect_err("the connection was lost");
+            guest.resume_qemu().unwrap();
+            let mut answered = 0;
+            for call in calls {
+                match timeout(SOON, call).await.unwrap().unwrap() {
+                    Ok(_) => answered += 1,
+                    Err(error) => assert!(error.is_code(code::OPERATION_TIMEOUT), "{error:?}"),
+                }
+            }
+            assert!(answered >= 1);
+            timeout(SOON, connection.hostname()).await.unwrap().unwrap();
+        });
+    }
+}

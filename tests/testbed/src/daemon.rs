@@ -53,11 +53,13 @@ pub(crate) struct Daemon {
     child: Mutex<Option<Child>>,
     /// The UUID that it reports for its machine instead of the host's own.
     foreign_uuid: Mutex<Option<String>>,
+    max_client_requests: Mutex<Option<u32>>,
 }
 
 impl Daemon {
     pub(crate) fn new(host: HostState, layout: Layout, network: Option<HostNetwork>) -> Self {
-        Self { host, layout, network, child: Mutex::default(), foreign_uuid: Mutex::default() }
+        let (foreign_uuid, max_client_requests) = Default::default();
+        Self { host, layout, network, child: Mutex::default(), foreign_uuid, max_client_requests }
     }
 
     /// The libvirt URI with this address.
@@ -85,6 +87,16 @@ impl Daemon {
         self.foreign_uuid.lock().is_some()
     }
 
+    pub(crate) fn has_request_limit(&self) -> bool {
+        self.max_client_requests.lock().is_some()
+    }
+
+    /// Sets `max_client_requests` from its next start on; libvirt's default if `None`.
+    pub(crate) fn set_max_client_requests(&self, limit: Option<u32>) -> Result<()> {
+        *self.max_client_requests.lock() = limit;
+        self.prepare()
+    }
+
     /// Sets the UUID that it reports for its machine from its next start on; the host's own if `None`.
     pub(crate) fn set_machine_uuid(&self, uuid: Option<&str>) -> Result<()> {
         *self.foreign_uuid.lock() = uuid.map(str::to_owned);
@@ -96,7 +108,7 @@ impl Daemon {
         self.layout.create()?;
         let HostState { address, port, .. } = &self.host;
         let uuid = self.machine_uuid();
-        let config = format!(
+        let mut config = format!(
             "listen_tls = 0\n\
              listen_tcp = 1\n\
              listen_addr = \"{address}\"\n\
@@ -108,6 +120,9 @@ impl Daemon {
              host_uuid = \"{uuid}\"\n\
              log_outputs = \"3:stderr\"\n"
         );
+        if let Some(limit) = *self.max_client_requests.lock() {
+            config.push_str(&format!("max_client_requests = {limit}\n"));
+        }
         let qemu_config = if self.network.is_some() { QEMU_CONFIG } else { "stdio_handler = \"file\"\n" };
         for (path, content) in
             [(self.layout.daemon_config(), config.as_str()), (self.layout.qemu_config(), qemu_config)]

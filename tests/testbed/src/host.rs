@@ -192,6 +192,16 @@ impl Host {
         self.start_daemon()
     }
 
+    /// Restarts the daemon with this `max_client_requests`; libvirt's default with `None`. A restore by the same process does
+    /// that, too.
+    pub fn set_max_client_requests(&self, limit: Option<u32>) -> Result<()> {
+        if self.inner.daemon.process().is_some() {
+            self.kill_daemon()?;
+        }
+        self.inner.daemon.set_max_client_requests(limit)?;
+        self.start_daemon()
+    }
+
     /// The process id of the daemon, if it is running.
     pub fn daemon_pid(&self) -> Option<u32> {
         self.inner.daemon.process().map(Process::pid)
@@ -290,6 +300,9 @@ impl Host {
         }
         if self.inner.daemon.has_foreign_uuid() {
             self.set_machine_uuid(None)?;
+        }
+        if self.inner.daemon.has_request_limit() {
+            self.set_max_client_requests(None)?;
         }
         if self.start_daemon().is_err() {
             // It runs and does not work. Its guests keep running without it.

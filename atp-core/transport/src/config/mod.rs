@@ -251,8 +251,8 @@ pub struct CallConfig {
     /// Most calls in flight on one connection; 0 for what the host's engine bears: 4 with the native one, 1 with the
     /// library and with connectors of a program's own. More than one with the library is asking for trouble: libvirt's
     /// client (9.0 at least) can leave a call unsent beside one that hangs, and corrupts its memory when a connection
-    /// with several calls in flight dies of its keepalive. In any case keep it below the daemon's
-    /// `max_client_requests` (5 by default).
+    /// with several calls in flight dies of its keepalive. A connection of the native engine has fewer if its
+    /// daemon takes fewer (`max_client_requests`, 5 by default), which is measured when it opens.
     pub max_per_connection: usize,
     /// Calls on one connection that overran and have not returned, at which it takes no new work and is replaced; 0 for
     /// what the host's engine bears: 2 with the native one, 1 with the library and with connectors of a program's own.
