@@ -15,9 +15,11 @@ use crate::guest::Guest;
 use crate::host::Host;
 use crate::image::Image;
 use crate::language::Language;
+use crate::libvirt::Libvirt;
 use crate::network::Network;
 use crate::parallel;
 use crate::process::Process;
+use crate::release;
 use crate::state::{BedState, HostState, Mode, Store, boot_id, new_uuid};
 use crate::sys;
 
@@ -35,6 +37,7 @@ pub struct Builder {
     guests: u8,
     mode: Option<Mode>,
     languages: Vec<String>,
+    daemons: Vec<Libvirt>,
     detached: bool,
 }
 
@@ -64,6 +67,12 @@ impl Builder {
         self
     }
 
+    /// Sets the libvirt of each host, in their order; further hosts have the last one's. The default is this machine's.
+    pub fn daemons(mut self, daemons: &[Libvirt]) -> Self {
+        self.daemons = daemons.to_vec();
+        self
+    }
+
     /// Keeps the bed when this process ends, until [`Testbed::remove_all`].
     pub fn detached(mut self) -> Self {
         self.detached = true;
@@ -82,6 +91,10 @@ impl Builder {
         if mode == Mode::Root && !is_root {
             return Err(Error::NeedsRoot { operation: "Mode::Root" });
         }
+        if mode != Mode::Root && self.daemons.iter().any(|libvirt| *libvirt != Libvirt::Machine) {
+            return Err(Error::NeedsRoot { operation: "the libvirt of another Debian release" });
+        }
+        parallel::each(&self.daemons, |libvirt| release::ensure(*libvirt).map(drop))?;
         let image = Image::ensure()?;
         let store = Store::open()?;
         // From here on, dropping the bed removes what the next steps make.
@@ -109,7 +122,9 @@ impl Builder {
                 Mode::Rootless => (Ipv4Addr::LOCALHOST, 0),
             };
             let language = languages.next().map_or(Ok(Language::default()), |name| Language::new(name))?;
-            Ok(HostState { id: format!("h{host}"), uuid: new_uuid()?, address, port, language })
+            let libvirt = self.daemons.get(usize::from(host) - 1).or(self.daemons.last());
+            let libvirt = libvirt.copied().unwrap_or_default();
+            Ok(HostState { id: format!("h{host}"), uuid: new_uuid()?, address, port, language, libvirt })
         });
         let mut hosts: Vec<HostState> = hosts.collect::<Result<_>>()?;
         if mode == Mode::Rootless {
@@ -159,7 +174,14 @@ impl fmt::Debug for Testbed {
 impl Testbed {
     /// Returns a builder for a bed. The default is one host with one guest.
     pub fn builder() -> Builder {
-        Builder { hosts: 1, guests: 1, mode: None, languages: Vec::new(), detached: false }
+        Builder {
+            hosts: 1,
+            guests: 1,
+            mode: None,
+            languages: Vec::new(),
+            daemons: Vec::new(),
+            detached: false,
+        }
     }
 
     /// Returns the bed with this number, which another process of this user may have started.
@@ -284,12 +306,14 @@ impl Testbed {
         if self.mode == Mode::Root {
             Network::new(self.number).create()?;
         }
-        // The first host is created alone: if its daemon has to probe QEMU's capabilities, the other hosts reuse the
-        // result.
-        let (first, others) = self.hosts.split_at(1);
-        parallel::each(first, Host::create)?;
-        parallel::each(first, Host::keep_capabilities)?;
-        parallel::each(others, Host::create)?;
+        // The first host of each kind is created before the others: if its daemon has to probe QEMU's capabilities, the
+        // other hosts reuse the result.
+        let is_first = |host: &Host| self.hosts.iter().find(|other| other.libvirt() == host.libvirt());
+        let (first, others): (Vec<&Host>, Vec<&Host>) =
+            self.hosts.iter().partition(|host| is_first(host).is_some_and(|first| first.id() == host.id()));
+        parallel::each(&first, |host| host.create())?;
+        parallel::each(&first, |host| host.keep_capabilities())?;
+        parallel::each(&others, |host| host.create())?;
 
         let names: Vec<(&Host, String)> = self
             .hosts

@@ -15,6 +15,7 @@ use crate::error::{Error, LogTail, Result};
 use crate::layout::Layout;
 use crate::network::HostNetwork;
 use crate::process::{Members, Process, Signal};
+use crate::release;
 use crate::session;
 use crate::state::HostState;
 use crate::virsh::virsh;
@@ -42,7 +43,10 @@ cgroup_controllers = []
 stdio_handler = \"file\"
 ";
 
-/// One libvirt daemon.
+/// The daemon that serves QEMU's driver alone, behind the one that listens.
+const DRIVER_DAEMON: &str = "virtqemud";
+
+/// One libvirt daemon, or two of a modular libvirt.
 #[derive(Debug)]
 pub(crate) struct Daemon {
     host: HostState,
@@ -124,9 +128,10 @@ impl Daemon {
             config.push_str(&format!("max_client_requests = {limit}\n"));
         }
         let qemu_config = if self.network.is_some() { QEMU_CONFIG } else { "stdio_handler = \"file\"\n" };
-        for (path, content) in
-            [(self.layout.daemon_config(), config.as_str()), (self.layout.qemu_config(), qemu_config)]
-        {
+        // What only one of two daemons understands, the other ignores.
+        let mut files = vec![(self.layout.qemu_config(), qemu_config)];
+        files.extend(self.names().map(|name| (self.layout.daemon_config(name), config.as_str())));
+        for (path, content) in files {
             fs::write(&path, content).map_err(Error::io(format!("writing {}", path.display())))?;
         }
         copy_files(&self.known_capabilities()?, &self.layout.capabilities())?;
@@ -156,18 +161,21 @@ impl Daemon {
                 ]);
                 // libvirt takes a name with a dot as fully qualified and does not ask a name server.
                 command.arg(folder).arg(format!("{}.atp.test", self.host.id));
+                if let Some(release) = release::ensure(self.host.libvirt)? {
+                    command.arg(release.root).args(release.modular);
+                }
                 command.env_clear().env("PATH", session::PATH).env("HOME", folder);
                 command
             }
             // HOME also identifies the bed to which the processes of a session belong.
-            None => session::daemon(folder, &self.layout.daemon_config())?,
+            None => session::daemon(folder, &self.layout.daemon_config(self.name()))?,
         };
         self.host.language.set(&mut command);
         // A process group of its own, so that Ctrl-C in a test's terminal does not reach the daemon.
         command.process_group(0).current_dir("/");
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
         let child =
-            command.spawn().map_err(|source| Error::Program { program: "libvirtd".into(), source })?;
+            command.spawn().map_err(|source| Error::Program { program: self.name().into(), source })?;
         *self.child.lock() = Some(child);
         Ok(())
     }
@@ -208,12 +216,32 @@ impl Daemon {
         }
     }
 
-    /// The process, if it is running.
+    /// The process that listens, if it is running.
     pub(crate) fn process(&self) -> Option<Process> {
         match self.child.lock().as_ref() {
             Some(child) => Process::find(child.id()),
-            None => self.members().of_pid_file(&self.layout.daemon_pid_file()),
+            None => self.members().of_pid_file(&self.layout.daemon_pid_file(self.name())),
         }
+    }
+
+    /// The process that serves QEMU's driver, if it is another one and is running.
+    pub(crate) fn driver_process(&self) -> Option<Process> {
+        self.members().of_pid_file(&self.layout.daemon_pid_file(DRIVER_DAEMON))
+    }
+
+    /// Whether all its processes are running.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.process().is_some() && (!self.host.libvirt.is_modular() || self.driver_process().is_some())
+    }
+
+    /// The name of the program that listens.
+    fn name(&self) -> &'static str {
+        if self.host.libvirt.is_modular() { "virtproxyd" } else { "libvirtd" }
+    }
+
+    /// The names of all its programs.
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name()).chain(self.host.libvirt.is_modular().then_some(DRIVER_DAEMON))
     }
 
     /// All processes of the host: the daemon, its QEMUs, and the processes they started.
@@ -224,13 +252,25 @@ impl Daemon {
         }
     }
 
-    /// Sends a signal to the process.
+    /// Sends a signal to the process that listens.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         let process = self.process().ok_or_else(|| self.failed("does not run"))?;
-        process.signal(signal)?;
-        if signal == Signal::Kill {
-            self.reap();
+        process.signal(signal)
+    }
+
+    /// Sends a signal to the process that serves QEMU's driver behind the one that listens.
+    pub(crate) fn signal_driver(&self, signal: Signal) -> Result<()> {
+        let process = self.driver_process();
+        let process = process.ok_or_else(|| self.failed("has no virtqemud behind it that runs"))?;
+        process.signal(signal)
+    }
+
+    /// Kills all its processes that run.
+    pub(crate) fn kill(&self) -> Result<()> {
+        for process in self.process().into_iter().chain(self.driver_process()) {
+            process.signal(Signal::Kill)?;
         }
+        self.reap();
         Ok(())
     }
 
@@ -257,9 +297,13 @@ impl Daemon {
     }
 
     /// Capabilities depend on whether the daemon may open `/dev/kvm`, so system and session daemons have separate
-    /// caches.
+    /// caches; and each release has a QEMU of its own.
     fn known_capabilities(&self) -> Result<PathBuf> {
-        let name = if self.network.is_some() { "capabilities-system" } else { "capabilities-session" };
+        let name = match (self.network, self.host.libvirt.suite()) {
+            (None, _) => "capabilities-session".to_owned(),
+            (Some(_), None) => "capabilities-system".to_owned(),
+            (Some(_), Some(suite)) => format!("capabilities-{suite}"),
+        };
         let folder = cache::folder()?.join(name);
         cache::make_folder(&folder, 0o755)?;
         Ok(folder)

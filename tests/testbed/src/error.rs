@@ -94,6 +94,19 @@ pub enum Error {
     /// The guest image could not be made.
     #[error("cannot make the guest image: {0}")]
     Image(String),
+    /// Another Debian release, of which a host is to run the libvirt, could not be installed in the cache.
+    #[error(
+        "cannot install Debian {suite} with its libvirt from {mirror}, which this machine's apt uses, and which may not \
+         serve that release: {source}"
+    )]
+    Release {
+        /// The release.
+        suite: String,
+        /// The archive.
+        mirror: String,
+        /// The reason.
+        source: Box<Error>,
+    },
     /// No number is free for another bed, or the state of a bed cannot be read.
     #[error("{0}")]
     State(String),

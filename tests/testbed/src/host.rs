@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::guest::{Guest, Note};
 use crate::image::Image;
 use crate::layout::Layout;
+use crate::libvirt::Libvirt;
 use crate::network::HostNetwork;
 use crate::parallel;
 use crate::process::{Members, Process, Signal};
@@ -41,6 +42,7 @@ pub struct SmallFolder {
 
 struct Inner {
     id: String,
+    libvirt: Libvirt,
     layout: Layout,
     network: Option<HostNetwork>,
     daemon: Daemon,
@@ -60,6 +62,7 @@ impl Host {
         let layout = Layout::new(folder, mode);
         let inner = Inner {
             id: state.id.clone(),
+            libvirt: state.libvirt,
             layout: layout.clone(),
             network,
             daemon: Daemon::new(state, layout, network),
@@ -87,6 +90,11 @@ impl Host {
     /// The file with the daemon's stderr, of all its starts.
     pub fn daemon_log(&self) -> PathBuf {
         self.inner.layout.daemon_log()
+    }
+
+    /// Its libvirt.
+    pub fn libvirt(&self) -> Libvirt {
+        self.inner.libvirt
     }
 
     /// Its guests, sorted by name, including those that are shut off.
@@ -165,13 +173,34 @@ impl Host {
 
     /// Kills the daemon with SIGKILL. Its guests keep running.
     pub fn kill_daemon(&self) -> Result<()> {
-        self.inner.daemon.signal(Signal::Kill)
+        self.inner.daemon.kill()
+    }
+
+    /// Stops, with SIGSTOP, the virtqemud of a [modular](Libvirt::is_modular) host: the virtproxyd in front of it goes on
+    /// answering what it answers by itself, such as keepalive.
+    ///
+    /// # Errors
+    ///
+    /// This and the next two: [`Error::Daemon`] if there is none.
+    pub fn pause_driver_daemon(&self) -> Result<()> {
+        self.inner.daemon.signal_driver(Signal::Stop)
+    }
+
+    /// Continues the virtqemud.
+    pub fn resume_driver_daemon(&self) -> Result<()> {
+        self.inner.daemon.signal_driver(Signal::Continue)
+    }
+
+    /// Kills the virtqemud with SIGKILL. The virtproxyd keeps running; [`start_daemon`](Self::start_daemon) starts both
+    /// anew.
+    pub fn kill_driver_daemon(&self) -> Result<()> {
+        self.inner.daemon.signal_driver(Signal::Kill)
     }
 
     /// Starts the daemon after it was killed, and waits until it answers and has found its guests again.
     pub fn start_daemon(&self) -> Result<()> {
-        if self.inner.daemon.process().is_none() {
-            self.inner.daemon.reap();
+        if !self.inner.daemon.is_complete() {
+            self.inner.daemon.kill()?;
             self.inner.daemon.spawn()?;
         }
         self.inner.daemon.wait_ready()

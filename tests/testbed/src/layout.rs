@@ -43,8 +43,9 @@ impl Layout {
         &self.folder
     }
 
-    pub(crate) fn daemon_config(&self) -> PathBuf {
-        self.configuration().join("libvirtd.conf")
+    /// The configuration of the daemon with this name.
+    pub(crate) fn daemon_config(&self, daemon: &str) -> PathBuf {
+        self.configuration().join(format!("{daemon}.conf"))
     }
 
     pub(crate) fn qemu_config(&self) -> PathBuf {
@@ -55,11 +56,13 @@ impl Layout {
         self.folder.join("log/libvirtd.log")
     }
 
-    pub(crate) fn daemon_pid_file(&self) -> PathBuf {
-        self.folder.join(match self.mode {
-            Mode::Root => "run/libvirtd.pid",
-            Mode::Rootless => "run/libvirt/libvirtd.pid",
-        })
+    /// The pid file of the daemon with this name.
+    pub(crate) fn daemon_pid_file(&self, daemon: &str) -> PathBuf {
+        let folder = match self.mode {
+            Mode::Root => "run",
+            Mode::Rootless => "run/libvirt",
+        };
+        self.folder.join(folder).join(format!("{daemon}.pid"))
     }
 
     /// libvirt's cache of QEMU capabilities, which take seconds to probe.

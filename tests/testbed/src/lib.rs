@@ -23,6 +23,9 @@
 //! (`qemu+tcp://10.231.N.11/system`); **rootless mode** runs session daemons on ports of 127.0.0.1. The machine's own
 //! libvirt, if it has one, is never touched. Nothing is installed by this crate; `cargo xtask setup` does that.
 //!
+//! In root mode a host may run the libvirt and the QEMU of [another Debian release](Libvirt), which is installed in a
+//! folder of the cache.
+//!
 //! The daemons accept every client without authentication, as the tests need it: every user of this machine can control
 //! the hosts of a bed while it is up, and system daemons run as root. Other machines cannot reach them.
 //!
@@ -33,6 +36,7 @@ mod bed;
 mod error;
 mod guest;
 mod host;
+mod libvirt;
 mod proxy;
 mod qemu;
 pub mod session;
@@ -42,6 +46,7 @@ pub use bed::{Builder, Summary, Testbed};
 pub use error::{Error, LogTail, Result};
 pub use guest::Guest;
 pub use host::{Host, SmallFolder};
+pub use libvirt::Libvirt;
 pub use proxy::Proxy;
 pub use qemu::Qemu;
 pub use state::Mode;
@@ -56,5 +61,6 @@ mod layout;
 mod network;
 mod parallel;
 mod process;
+mod release;
 mod sys;
 mod virsh;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use atp_testbed::{Builder, Error, Guest, Host, Mode, Testbed};
+use atp_testbed::{Builder, Error, Guest, Host, Libvirt, Mode, Testbed};
 use clap::{Args, Parser, Subcommand};
 
 mod interrupt;
@@ -21,11 +21,13 @@ const FAULTS: &str = "\
 Faults of a host (TARGET h1):
   pause-daemon  resume-daemon  kill-daemon  start-daemon
   link-down     link-up        drop-packets reject-packets  heal
+  pause-driver-daemon  resume-driver-daemon  kill-driver-daemon   (the virtqemud behind a virtproxyd)
 Faults of a guest (TARGET h1/vm1):
   pause-qemu    resume-qemu    kill-qemu    destroy  start  stop-agent  start-agent
 
 Examples:
   testbed up --hosts 3 --guests 2
+  testbed up --hosts 2 --daemon machine,trixie-modular
   testbed fault h1/vm2 pause-qemu";
 
 /// Real libvirt daemons and real QEMU guests on this machine, for tests and experiments.
@@ -83,12 +85,19 @@ struct Size {
     /// The languages of the daemons' messages, in the order of the hosts: de,ja,C
     #[arg(long, value_name = "LANG", value_delimiter = ',')]
     language: Vec<String>,
+    /// The libvirt of the hosts, in their order: machine, trixie, trixie-modular or testing; further hosts have the last one's
+    #[arg(long = "daemon", value_name = "LIBVIRT", value_delimiter = ',')]
+    daemons: Vec<Libvirt>,
 }
 
 impl Size {
     fn builder(&self) -> Builder {
         let languages: Vec<_> = self.language.iter().map(String::as_str).collect();
-        let builder = Testbed::builder().hosts(self.hosts).guests(self.guests).languages(&languages);
+        let builder = Testbed::builder()
+            .hosts(self.hosts)
+            .guests(self.guests)
+            .languages(&languages)
+            .daemons(&self.daemons);
         if self.rootless { builder.mode(Mode::Rootless) } else { builder }
     }
 }
@@ -252,6 +261,9 @@ fn inject(bed: &Testbed, target: &str, fault: &str) -> Result<(), Failure> {
             "drop-packets" => Host::drop_packets,
             "reject-packets" => Host::reject_packets,
             "heal" => Host::heal,
+            "pause-driver-daemon" => Host::pause_driver_daemon,
+            "resume-driver-daemon" => Host::resume_driver_daemon,
+            "kill-driver-daemon" => Host::kill_driver_daemon,
             _ => return Err(unknown()),
         };
         return Ok(action(&host)?);

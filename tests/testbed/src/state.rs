@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache;
 use crate::error::{Error, Result};
 use crate::language::Language;
+use crate::libvirt::Libvirt;
 use crate::network::Network;
 use crate::process::{Members, Process};
 
@@ -45,6 +46,7 @@ pub(crate) struct HostState {
     pub(crate) port: u16,
     /// The language of the daemon's messages.
     pub(crate) language: Language,
+    pub(crate) libvirt: Libvirt,
 }
 
 impl BedState {
