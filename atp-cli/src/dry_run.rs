@@ -21,6 +21,7 @@ pub(crate) fn report(plan: Plan, report: &mut Report<'_>) {
         Outcome {
             vm: target.vm().map(str::to_owned),
             uuid: target.uuid(),
+            found_on: None,
             host: Some(target.host),
             op: op.into(),
             status,

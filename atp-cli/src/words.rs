@@ -10,6 +10,11 @@ pub(crate) fn hint(hint: &Hint) -> String {
         Some("check-group") => "check the group's name against those of the inventory (`atp host list`)",
         Some("check-vm-name") => "check the name (`atp vm list`)",
         Some("start-vm") => "start it first (`atp vm start`)",
+        Some("find-vm") => "find the host that it runs on (`atp vm list`), and work on it there",
+        Some("start-elsewhere") => {
+            "a VM that runs on two hosts destroys its disks: find the host that it runs on (`atp vm list`); if it surely runs \
+             nowhere else, `--force` starts it here; for copies that share a UUID, set `shared_uuids = \"copies\"`"
+        }
         Some("resume-vm") => "resume it first (`atp vm resume`)",
         Some("wake-vm") => "its guest sleeps: `atp vm resume` wakes it",
         Some("free-storage") => {

@@ -15,7 +15,7 @@ use atp_executor::{Data, ExecReport, Outcome, Stream};
 use similar::{ChangeTag, TextDiff};
 
 use crate::json;
-use crate::render::{Forms, group_by, names_of};
+use crate::render::{Forms, group_by, names_of, table};
 use crate::terminal::{self, DIM, ERROR, GOOD, HEADING, WARNING, styled};
 
 /// Lines of context around each difference.
@@ -74,7 +74,7 @@ fn differences(outcomes: &[Outcome]) -> String {
 fn groups(outcomes: &[Outcome]) -> Vec<(Vec<&Outcome>, String)> {
     let with_output =
         outcomes.iter().filter(|outcome| matches!(outcome.data, Some(Data::Exec(_) | Data::Reply(_))));
-    group_by(with_output, |outcome| json::compact(&outcome.data))
+    group_by(with_output, |outcome| (&outcome.found_on, json::compact(&outcome.data)))
         .into_iter()
         .filter_map(|members| {
             let body = output(members.first()?)?;
@@ -89,8 +89,9 @@ pub(crate) fn is_shown(outcome: &Outcome) -> bool {
 }
 
 fn heading(members: &[&Outcome]) -> String {
+    let elsewhere = members.first().map(|outcome| table::elsewhere(outcome)).unwrap_or_default();
     let count = if members.len() > 1 { format!(" ({})", members.len()) } else { String::new() };
-    format!("{RULE}\n{}\n{RULE}\n", styled(HEADING, format!("{}{count}", names_of(members))))
+    format!("{RULE}\n{}\n{RULE}\n", styled(HEADING, format!("{}{}{count}", names_of(members), elsewhere)))
 }
 
 fn output(outcome: &Outcome) -> Option<String> {

@@ -73,6 +73,7 @@ impl Junit {
             op: outcome.op.clone(),
             data: None,
             error: None,
+            found_on: None,
             ..*outcome
         };
         self.cases.push(Case { of, text: case(outcome) });
@@ -112,6 +113,10 @@ fn case(outcome: &Outcome) -> String {
         attribute(name),
         Duration::from_millis(outcome.duration_ms).as_secs_f64()
     );
+    if let Some(host) = &outcome.found_on {
+        let host = attribute(host.as_str());
+        let _ = writeln!(text, "<properties><property name=\"found_on\" value=\"{host}\"/></properties>");
+    }
     let element = match outcome.status {
         Status::Ok | Status::Unchanged => None,
         Status::Failed => Some("failure"),

@@ -104,10 +104,16 @@ pub(crate) fn reason(outcome: &Outcome) -> &str {
 
 /// The status, with the kind of the error behind it.
 pub(crate) fn status(outcome: &Outcome) -> String {
-    match &outcome.error {
+    let status = match &outcome.error {
         Some(error) => format!("{}: {}", outcome.status, error.kind),
         None => outcome.status.to_string(),
-    }
+    };
+    status + &elsewhere(outcome)
+}
+
+/// Where the VM was found, if that is not the host of the outcome.
+pub(crate) fn elsewhere(outcome: &Outcome) -> String {
+    outcome.found_on.as_ref().map(|host| format!(" (on {host})")).unwrap_or_default()
 }
 
 /// A number that may not be known.

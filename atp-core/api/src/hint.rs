@@ -48,6 +48,9 @@ hints! {
     CHECK_GROUP = "check-group", "check the group's name against those of the inventory";
     CHECK_VM_NAME = "check-vm-name", "check the name against those of the host";
     START_VM = "start-vm", "start it first";
+    FIND_VM = "find-vm", "find the host that it runs on among all hosts, and work on it there";
+    START_ELSEWHERE = "start-elsewhere",
+        "a VM that runs on two hosts destroys its disks: work on it where it runs, or start it without this check if it surely runs nowhere else; for copies that share a UUID, set shared_uuids to \"copies\"";
     RESUME_VM = "resume-vm", "resume it first";
     WAKE_VM = "wake-vm", "its guest sleeps: resuming the VM wakes it";
     FREE_STORAGE = "free-storage",

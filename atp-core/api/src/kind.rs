@@ -79,6 +79,8 @@ pub enum ErrorKind {
     VmNotFound,
     /// The domain is not running.
     VmNotRunning,
+    /// The domain was migrated to another host, or runs there.
+    VmMoved,
     /// The domain is in a state in which the operation is not possible.
     OperationInvalid,
     /// The domain's definition has no guest agent channel.
@@ -318,6 +320,7 @@ impl ErrorKind {
             ErrorKind::Panicked => Hint::plain("this is a bug in the code that was run on the host"),
             ErrorKind::VmNotFound => Hint::CHECK_VM_NAME,
             ErrorKind::VmNotRunning => Hint::START_VM,
+            ErrorKind::VmMoved => Hint::FIND_VM,
             ErrorKind::OperationInvalid => Hint::CHECK_VM_STATE,
             ErrorKind::AgentNotConfigured => Hint::plain(
                 "add a <channel> with the target org.qemu.guest_agent.0 to the domain, and restart the VM",

@@ -90,7 +90,7 @@ pub use host_id::{HostId, InvalidHostId};
 pub use kind::ErrorKind;
 pub use operation::{
     Condition, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, OperationSpec, PullSpec, PushSpec, RawCommand,
-    RawCommandError, ScenarioSpec, ScreenshotLimits, ScreenshotSpec, TypeSpec,
+    RawCommandError, ScenarioSpec, ScreenshotLimits, ScreenshotSpec, StartCheck, TypeSpec,
 };
 pub use outcome::{Outcome, Status};
 pub use plan::{DryRun, PlanReport, PlannedTarget};

@@ -25,6 +25,10 @@ pub struct Outcome {
     pub vm: Option<String>,
     /// The VM's identity, where it is known.
     pub uuid: Option<Uuid>,
+    /// The other host that the VM was found on: it moved there while it was worked on, or [`host`](Self::host) only has
+    /// the definition that it left behind. None where that is not known to be so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_on: Option<HostId>,
     /// The operation's name, such as `exec` or `vm-start`. It also says what [`data`](Self::data) is.
     pub op: Cow<'static, str>,
     /// How it went.
@@ -48,6 +52,7 @@ impl Outcome {
             host: None,
             vm: None,
             uuid: None,
+            found_on: None,
             op: op.into(),
             status,
             effect: Effect::None,
@@ -73,6 +78,7 @@ impl<'de> Deserialize<'de> for Outcome {
             host: Option<HostId>,
             vm: Option<String>,
             uuid: Option<Uuid>,
+            found_on: Option<HostId>,
             op: String,
             status: Status,
             effect: Effect,
@@ -81,11 +87,11 @@ impl<'de> Deserialize<'de> for Outcome {
             data: Option<Value>,
             error: Option<OutcomeError>,
         }
-        let Fields { host, vm, uuid, op, status, effect, attempts, duration_ms, data, error } =
+        let Fields { host, vm, uuid, found_on, op, status, effect, attempts, duration_ms, data, error } =
             Fields::deserialize(deserializer)?;
         let data = data.map(|data| Data::read(&op, data));
         let op = Cow::Owned(op);
-        Ok(Outcome { host, vm, uuid, op, status, effect, attempts, duration_ms, data, error })
+        Ok(Outcome { host, vm, uuid, found_on, op, status, effect, attempts, duration_ms, data, error })
     }
 }
 
@@ -161,6 +167,7 @@ mod tests {
             host: Some("h1".parse().unwrap()),
             vm: Some("web-1".into()),
             uuid: Some(Uuid::nil()),
+            found_on: None,
             op: "exec".into(),
             status: Status::Ok,
             effect: Effect::Done,

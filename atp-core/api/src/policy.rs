@@ -71,6 +71,10 @@ pub struct Policy {
     #[serde(rename = "agent_patience_ms", with = "duration::millis")]
     #[schemars(with = "u64")]
     pub agent_patience: Duration,
+    /// How long another host is asked whether a VM is there; 1 s by default. Hosts are asked at the same time.
+    #[serde(rename = "placement_timeout_ms", with = "duration::millis")]
+    #[schemars(with = "u64")]
+    pub placement_timeout: Duration,
 }
 
 impl Default for Policy {
@@ -90,6 +94,7 @@ impl Default for Policy {
             poll_initial: Duration::from_millis(20),
             poll_max: Duration::from_secs(1),
             agent_patience: Duration::from_secs(5),
+            placement_timeout: Duration::from_secs(1),
         }
     }
 }

@@ -170,6 +170,7 @@ mod tests {
         Outcome {
             host: None,
             vm: None,
+            found_on: None,
             uuid: None,
             op: "exec".into(),
             status,

@@ -14,8 +14,8 @@ use atp_api::{
     Finding, GuestReport, Hint, HostId, HostReport, Interface, KeySpec, LibvirtCode, LifecycleSpec,
     MouseSpec, OperationSpec, OsReport, Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, Portion,
     PullSpec, PushSpec, RawCommand, RunEvent, RunRequest, RunStart, RunStatistics, ScenarioReport,
-    ScenarioSpec, ScreenshotLimits, ScreenshotReport, ScreenshotSpec, StateFilter, Status, StatusCounts,
-    StepReport, StopReason, Stream, Targets, TypeSpec, VmReport, WaitReport,
+    ScenarioSpec, ScreenshotLimits, ScreenshotReport, ScreenshotSpec, StartCheck, StateFilter, Status,
+    StatusCounts, StepReport, StopReason, Stream, Targets, TypeSpec, VmReport, WaitReport,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -268,13 +268,19 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         4 => simple_data(),
         1 => scenario_report().prop_map(|report| ("run", Data::Scenario(report))),
     ];
-    let who = (option::of(host()), option::of(text()), option::of(uuid()));
+    let who = (option::of(host()), option::of(text()), option::of(uuid()), option::of(host()));
     let how = (status(), effect(), any::<u32>(), any::<u64>(), option::of(error()));
     (who, data, any::<bool>(), how).prop_map(
-        |((host, vm, uuid), (op, data), has_data, (status, effect, attempts, duration_ms, error))| Outcome {
+        |(
+            (host, vm, uuid, found_on),
+            (op, data),
+            has_data,
+            (status, effect, attempts, duration_ms, error),
+        )| Outcome {
             host,
             vm,
             uuid,
+            found_on,
             op: op.into(),
             status,
             effect,
@@ -313,6 +319,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 poll_initial: pause,
                 poll_max: pause,
                 agent_patience: pause,
+                placement_timeout: pause,
             }
         },
     )
@@ -386,7 +393,12 @@ fn exec() -> impl Strategy<Value = ExecSpec> {
 
 fn operation() -> impl Strategy<Value = OperationSpec> {
     let action = select(vec![Lifecycle::Start, Lifecycle::Shutdown, Lifecycle::Reboot, Lifecycle::Suspend]);
-    let lifecycle = (action, any::<bool>()).prop_map(|(action, wait)| LifecycleSpec { action, wait });
+    let check = select(vec![StartCheck::Listed, StartCheck::AllHosts, StartCheck::Nothing]);
+    let lifecycle = (action, any::<bool>(), check).prop_map(|(action, wait, start_check)| LifecycleSpec {
+        action,
+        wait,
+        start_check,
+    });
     let condition = prop_oneof![
         Just(Condition::Agent),
         state().prop_map(Condition::State),

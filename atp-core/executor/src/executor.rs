@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use atp_api::{OutcomeError, Policy};
 use atp_protocol::ProtocolError;
+use atp_transport::domain::DomainState;
 use atp_transport::{ErrorKind, ExecuteOptions, HostId, HostInfo, TransportManager};
 use futures_util::future::join_all;
 use tokio::time::{self, Instant};
 
 use crate::error::in_full;
 use crate::journal::Journal;
+use crate::placement::Placements;
 use crate::plan::{Notice, Plan, PlanError};
 use crate::resolve::{self, Listing};
 use crate::run::{Run, RunControl, RunSpec, run_targets};
@@ -19,6 +21,7 @@ use crate::same_daemon::{self, Daemon, Daemons};
 use crate::selection::Selection;
 use crate::target::Target;
 use crate::verbs::job::{Job, KnownAgents};
+use crate::verbs::relocation::has_copies;
 use crate::verbs::{self, Operation};
 
 /// Plans and runs operations over the hosts of a [`TransportManager`].
@@ -71,6 +74,7 @@ impl Executor {
             .into_iter()
             .filter(|host| selection.concerns(host))
             .filter_map(|host| Some((host.id.parse::<HostId>().ok()?, host)));
+        let mut placements = Placements::default();
         let (targets, settled, listed, notices) = if operation.is_for_hosts() {
             let targets = concerned.map(|(host, _)| Target { host, domain: None }).collect();
             (targets, Vec::new(), Vec::new(), Vec::new())
@@ -79,6 +83,7 @@ impl Executor {
             let listings = join_all(concerned.map(list)).await;
             let listed = listings.iter().filter(|listing| listing.domains.is_ok());
             let listed = listed.map(|listing| listing.id.clone()).collect();
+            placements = Placements::of(&listings, selection, |host| has_copies(&self.manager, host));
             let matched = resolve::matched(selection, &listings);
             let unmatched = resolve::unmatched_exclusions(selection, &listings);
             let (targets, settled) = resolve::resolve(operation.name(), selection, listings);
@@ -94,7 +99,18 @@ impl Executor {
         };
         let operation = operation.over(targets.len() + settled.len());
         let planned_in = began.elapsed();
-        Ok(Plan { operation, policy, targets, settled, listed, notices, done_before: 0, planned_in })
+        let placements = placements.without_aliases(&notices);
+        Ok(Plan {
+            operation,
+            policy,
+            targets,
+            settled,
+            listed,
+            notices,
+            placements,
+            done_before: 0,
+            planned_in,
+        })
     }
 
     /// Asks one host for its VMs, and for the labels of those VMs whose selection depends on them.
@@ -172,7 +188,8 @@ impl Executor {
     ///
     /// Must be called within a tokio runtime.
     pub fn run_noted(&self, plan: Plan, journal: Option<Journal>, control: &RunControl) -> Run {
-        let Plan { operation, policy, targets, settled, done_before, planned_in, .. } = plan;
+        let Plan { operation, policy, targets, settled, done_before, planned_in, placements, .. } = plan;
+        let placements = Arc::new(placements.for_targets(&targets));
         let deadline = policy.deadline.map(|whole| whole.saturating_sub(planned_in));
         let run_policy = match &operation {
             // Its steps have the time and the retries of a target each.
@@ -189,7 +206,17 @@ impl Executor {
         run_targets(spec, control, move |target, attempt| {
             let operation = Arc::clone(&operation);
             let (manager, agents) = (manager.clone(), Arc::clone(&agents));
-            let job = Job { manager, agents, policy: policy.clone(), target, attempt };
+            let job = Job {
+                manager,
+                agents,
+                policy: policy.clone(),
+                planned_on: Arc::new(target.host.clone()),
+                placements: Arc::clone(&placements),
+                was_active: target.state().is_some_and(DomainState::is_active),
+                is_step: false,
+                target,
+                attempt,
+            };
             async move { verbs::perform(&operation, &job).await }
         })
     }

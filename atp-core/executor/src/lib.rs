@@ -63,6 +63,7 @@ mod error;
 mod executor;
 mod folded;
 mod journal;
+mod placement;
 mod plan;
 mod run;
 mod selection;
@@ -83,12 +84,13 @@ pub use atp_api::{
     HostReport, KeySpec, LabelFilter, LibvirtCode, LifecycleSpec, MouseSpec, OperationSpec, OsReport,
     Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, Portion, PullSpec, PushSpec, RawCommand,
     RunEvent, RunStart, RunStatistics, ScenarioReport, ScenarioSpec, ScreenshotLimits, ScreenshotReport,
-    ScreenshotSpec, StateFilter, Status, StatusCounts, StepReport, StopReason, Stream, Targets, TypeSpec,
-    Verdict, VmReport, WaitReport, millis,
+    ScreenshotSpec, StartCheck, StateFilter, Status, StatusCounts, StepReport, StopReason, Stream, Targets,
+    TypeSpec, Verdict, VmReport, WaitReport, millis,
 };
 pub use executor::Executor;
 pub use folded::Folded;
 pub use journal::{History, Journal, JournalError};
+pub use placement::Placements;
 pub use plan::{Doubt, Names, Notice, Plan, PlanError};
 pub use run::{Attempt, Run, RunControl, RunReader, RunSpec, run_targets};
 pub use selection::Selection;

@@ -9,6 +9,7 @@ use atp_transport::{ErrorKind, Hint, HostId};
 use uuid::Uuid;
 
 use crate::folded::Folded;
+use crate::placement::Placements;
 use crate::target::{Printable, Target};
 use crate::verbs::Operation;
 
@@ -27,6 +28,8 @@ pub struct Plan {
     pub listed: Vec<HostId>,
     /// What a person should know about how it was made.
     pub notices: Vec<Notice>,
+    /// Where VMs are that several hosts list.
+    pub placements: Placements,
     /// The number of targets that an earlier run of the same journal has done, and that are not repeated.
     pub done_before: usize,
     /// How much of [`Policy::deadline`] planning has used up.

@@ -94,11 +94,11 @@ fn selection(selectors: &[&str]) -> Selection {
 }
 
 fn lifecycle(action: Lifecycle) -> Operation {
-    Operation::Lifecycle(LifecycleSpec { action, wait: false })
+    Operation::Lifecycle(LifecycleSpec::new(action))
 }
 
 fn waiting(action: Lifecycle) -> Operation {
-    Operation::Lifecycle(LifecycleSpec { action, wait: true })
+    Operation::Lifecycle(LifecycleSpec::awaited(action))
 }
 
 /// `host/vm status effect kind`, for each outcome.

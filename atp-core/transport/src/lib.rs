@@ -145,7 +145,7 @@ pub use atp_settings as settings;
 pub use config::{
     BreakerConfig, CallConfig, ConfigError, ConfigProblem, Engine, EventConfig, HealthConfig,
     KeepaliveConfig, PoolConfig, RateLimitConfig, ReconnectConfig, RetryConfig, SelectionStrategy,
-    TransportConfig, TransportConfigBuilder,
+    SharedUuids, TransportConfig, TransportConfigBuilder,
 };
 pub use connection::connector::{CallFailure, Connector};
 pub use connection::reconnect::ConnectAttempt;

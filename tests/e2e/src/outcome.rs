@@ -10,6 +10,7 @@ pub struct Outcome {
     pub host: Option<String>,
     pub vm: Option<String>,
     pub uuid: Option<String>,
+    pub found_on: Option<String>,
     pub op: String,
     pub status: String,
     pub effect: String,

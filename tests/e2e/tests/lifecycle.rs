@@ -160,7 +160,7 @@ fn a_restart_whose_event_is_lost_is_detected() {
         let manager = TransportManager::new(quick()).with_interceptor(Asked(Mutex::new(Some(asked))));
         manager.add_host(HostInfo::from_uri("h1", proxy.uri())).await.unwrap();
         let executor = Executor::new(manager);
-        let operation = Operation::Lifecycle(LifecycleSpec { action: Lifecycle::Reboot, wait: true });
+        let operation = Operation::Lifecycle(LifecycleSpec::awaited(Lifecycle::Reboot));
         let policy = Policy { timeout: Duration::from_secs(150), ..Policy::default() };
         let vm1 = Selection::of(["h1/vm1".parse().unwrap()]);
         let plan = executor.plan(&vm1, operation, policy).await.unwrap();

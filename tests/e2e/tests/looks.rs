@@ -26,7 +26,7 @@ const VM: &str = "h1/off";
 /// The operations that look at the VM before they send anything.
 fn operations() -> [Operation; 4] {
     [
-        Operation::Lifecycle(LifecycleSpec { action: Lifecycle::Shutdown, wait: false }),
+        Operation::Lifecycle(LifecycleSpec::new(Lifecycle::Shutdown)),
         Operation::Exec(ExecSpec::new("true")),
         Operation::Wait(Condition::Agent),
         scenario(),

@@ -21,6 +21,7 @@ mod load;
 mod looks;
 mod many;
 mod messages;
+mod migration;
 mod names;
 mod raw;
 mod resilience;

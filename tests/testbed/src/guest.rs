@@ -192,6 +192,35 @@ impl Guest {
         self.control("agent-start")
     }
 
+    /// Migrates the running guest to another host, where it has no definition. Its definition stays on this one, shut off, as
+    /// with `virsh migrate --live`; `--undefinesource` among the options of virsh removes it.
+    ///
+    /// The disk is not moved: the other host gets an empty one.
+    pub fn migrate(&self, to: &Host, options: &[&str]) -> Result<()> {
+        let xml = self.definition_for(to, "--migratable")?;
+        let (uri, address) = (to.uri(), format!("tcp://{}", to.address().ip()));
+        let fixed = ["migrate", "--live", "--unsafe", "--xml", &xml, self.uuid(), &uri, &address];
+        self.host.virsh(&[&fixed[..], options].concat()).map(drop)
+    }
+
+    /// Defines a copy of the guest on another host, with the same name and UUID, shut off and with an empty disk.
+    pub fn copy(&self, to: &Host) -> Result<()> {
+        let xml = self.definition_for(to, "--inactive")?;
+        to.virsh(&["define", &xml]).map(drop)
+    }
+
+    /// Writes the guest's definition with the paths of another host, and creates its disk there. Returns the file.
+    fn definition_for(&self, to: &Host, option: &str) -> Result<String> {
+        let definition = self.host.virsh(&["dumpxml", option, self.uuid()])?;
+        let [from, there] =
+            [self.host.layout(), to.layout()].map(|layout| layout.folder().display().to_string());
+        let path = to.layout().guests().join(format!("{}.xml", self.uuid()));
+        fs::write(&path, definition.replace(&from, &there))
+            .map_err(Error::io(format!("writing {}", path.display())))?;
+        Guest::new(to.clone(), self.note.clone()).make_disk()?;
+        Ok(path.to_string_lossy().into_owned())
+    }
+
     /// The process id of the guest's QEMU.
     ///
     /// # Errors

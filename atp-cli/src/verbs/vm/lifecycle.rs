@@ -1,6 +1,6 @@
 //! `atp vm start`, `atp vm shutdown` and the other verbs that change a VM's state.
 
-use atp_executor::{Data, LifecycleSpec, Operation, Outcome};
+use atp_executor::{Data, LifecycleSpec, Operation, Outcome, StartCheck};
 use atp_transport::domain::Lifecycle;
 use clap::{Args, Subcommand};
 
@@ -18,7 +18,7 @@ use crate::verbs::verb::Run;
 pub(crate) enum LifecycleCommand {
     /// Start VMs that are shut off
     #[command(after_help = START)]
-    Start(LifecycleArgs),
+    Start(StartArgs),
 
     /// Ask guests to power off
     #[command(after_help = SHUTDOWN)]
@@ -57,10 +57,35 @@ pub(crate) struct LifecycleArgs {
     wait: bool,
 }
 
+/// The arguments of a start.
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    #[command(flatten)]
+    common: LifecycleArgs,
+
+    /// Start a VM that was migrated away or runs on another listed host, too: nothing is checked. A VM that runs on two
+    /// hosts destroys its disks
+    #[arg(long)]
+    force: bool,
+
+    /// Ask all hosts of the inventory whether the VM runs there, and not only the hosts that are listed for this command;
+    /// a host that does not answer is a reason not to start it
+    #[arg(long, conflicts_with = "force")]
+    ask_all_hosts: bool,
+}
+
 impl Run for LifecycleCommand {
     async fn batch(self, _: &Context) -> Result<Batch, Failure> {
+        let mut start_check = StartCheck::default();
         let (action, args) = match self {
-            LifecycleCommand::Start(args) => (Lifecycle::Start, args),
+            LifecycleCommand::Start(StartArgs { common, force, ask_all_hosts }) => {
+                start_check = match (force, ask_all_hosts) {
+                    (true, _) => StartCheck::Nothing,
+                    (false, true) => StartCheck::AllHosts,
+                    (false, false) => StartCheck::Listed,
+                };
+                (Lifecycle::Start, common)
+            }
             LifecycleCommand::Shutdown(args) => (Lifecycle::Shutdown, args),
             LifecycleCommand::Reboot(args) => (Lifecycle::Reboot, args),
             LifecycleCommand::Reset(args) => (Lifecycle::Reset, args),
@@ -70,7 +95,7 @@ impl Run for LifecycleCommand {
         };
         Ok(Batch {
             selection: args.targets.selection(),
-            operation: Operation::Lifecycle(LifecycleSpec { action, wait: args.wait }),
+            operation: Operation::Lifecycle(LifecycleSpec { action, wait: args.wait, start_check }),
             dry_run: dry_run::name_only,
             forms: Forms::new(changes, &["state"]),
         })

@@ -48,8 +48,11 @@ fn listing(outcomes: &[Outcome]) -> String {
         let vm = vm(outcome);
         match &outcome.data {
             Some(Data::Domain(domain)) => {
-                let (state, vcpus, memory) =
-                    (domain.state_with_reason(), number(domain.vcpus), size(domain.memory_kib));
+                let state = match &outcome.found_on {
+                    Some(host) => format!("{}, runs on {host}", domain.state_with_reason()),
+                    None => domain.state_with_reason(),
+                };
+                let (vcpus, memory) = (number(domain.vcpus), size(domain.memory_kib));
                 rows.add_outcome(outcome, &[vm, &state, &vcpus, &memory]);
             }
             _ => rows.add_outcome(outcome, &[vm, reason(outcome), NOTHING, NOTHING]),

@@ -17,9 +17,43 @@ pub struct LifecycleSpec {
     /// has passed.
     #[serde(default)]
     pub wait: bool,
+    /// What is checked before the VM is started. Only a start has this.
+    #[serde(default, skip_serializing_if = "StartCheck::is_default")]
+    pub start_check: StartCheck,
+}
+
+/// What is checked before a VM is started: one that runs on two hosts destroys its disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartCheck {
+    /// That libvirt does not say that it was migrated away, and that it runs on none of the hosts that were listed for the
+    /// run and have a VM of its UUID.
+    #[default]
+    Listed,
+    /// As [`Listed`](Self::Listed), and that it runs on no other host of the inventory. A host that does not answer is
+    /// a reason not to start it.
+    AllHosts,
+    /// Nothing.
+    Nothing,
+}
+
+impl StartCheck {
+    fn is_default(&self) -> bool {
+        *self == StartCheck::default()
+    }
 }
 
 impl LifecycleSpec {
+    /// The change, not waited for.
+    pub fn new(action: Lifecycle) -> Self {
+        LifecycleSpec { action, wait: false, start_check: StartCheck::default() }
+    }
+
+    /// The change, waited for.
+    pub fn awaited(action: Lifecycle) -> Self {
+        LifecycleSpec { wait: true, ..LifecycleSpec::new(action) }
+    }
+
     /// The state that the change leads to.
     ///
     /// A restart (`reboot`, `reset`) leads to `running`. libvirt shows a guest that restarts as running all the time,

@@ -8,11 +8,10 @@ use std::fmt::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use atp_api::{
-    Condition, ExecSpec, LifecycleSpec, OperationSpec, PullSpec, RawCommand, ScreenshotSpec, canonical_json,
-};
+use atp_api::{Condition, ExecSpec, OperationSpec, PullSpec, RawCommand, ScreenshotSpec, canonical_json};
 use atp_protocol::files::Source;
 use atp_protocol::input::{Chord, KeyTiming, MouseAction, MouseTiming};
+use atp_transport::domain::Lifecycle;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
@@ -67,7 +66,9 @@ fn debug(operation: &Operation) -> Option<String> {
         Operation::DiagnoseAgent => "DiagnoseAgent".to_owned(),
         Operation::VmList => "VmList".to_owned(),
         Operation::VmInfo => "VmInfo".to_owned(),
-        Operation::Lifecycle(spec) => format!("{:?}", Old::Lifecycle(spec)),
+        Operation::Lifecycle(spec) => {
+            format!("{:?}", Old::Lifecycle(LifecycleSpec { action: spec.action, wait: spec.wait }))
+        }
         Operation::Exec(spec) => format!("{:?}", Old::Exec(OldExec(spec))),
         Operation::Push(push) => {
             let (local_path, destination) = (&push.spec.source, &push.spec.destination);
@@ -101,8 +102,15 @@ fn debug(operation: &Operation) -> Option<String> {
 /// The variants with parameters, for their names.
 #[derive(Debug)]
 #[expect(dead_code, reason = "they are printed")]
+struct LifecycleSpec {
+    action: Lifecycle,
+    wait: bool,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "they are printed")]
 enum Old<'a> {
-    Lifecycle(&'a LifecycleSpec),
+    Lifecycle(LifecycleSpec),
     Exec(OldExec<'a>),
     Push(PushSpec<'a>),
     Pull(&'a PullSpec),

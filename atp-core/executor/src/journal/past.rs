@@ -73,6 +73,7 @@ impl Past {
             duration_ms: 0,
             data: None,
             error: Some(error),
+            found_on: None,
         };
         settled.push(outcome(self.key, op, ending));
         0
@@ -103,6 +104,7 @@ impl Past {
             duration_ms: 0,
             data: None,
             error: Some(error),
+            found_on: None,
         };
         outcome(self.key, op, ending)
     }
@@ -119,6 +121,7 @@ fn outcome(key: Key, op: &'static str, ending: Ending) -> Outcome {
         host: Some(key.host),
         vm: key.vm,
         uuid: key.uuid,
+        found_on: ending.found_on,
         op: op.into(),
         status: ending.status,
         effect: ending.effect,

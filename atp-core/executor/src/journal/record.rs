@@ -154,6 +154,8 @@ pub(super) struct Ending {
     pub(super) duration_ms: u64,
     pub(super) data: Option<Value>,
     pub(super) error: Option<OutcomeError>,
+    #[serde(default)]
+    pub(super) found_on: Option<HostId>,
 }
 
 impl<'a> Record<'a> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use atp_api::{Data, Outcome, OutcomeError, Status, millis};
 use atp_protocol::ProtocolError;
-use atp_transport::{Effect, ErrorKind};
+use atp_transport::{Effect, ErrorKind, HostId};
 use tokio::time::Instant;
 
 use crate::target::Target;
@@ -20,22 +20,24 @@ pub struct Completion {
     pub data: Option<Data>,
     /// What went wrong.
     pub error: Option<OutcomeError>,
+    /// The other host that the VM was found on; see [`Outcome::found_on`].
+    pub found_on: Option<HostId>,
 }
 
 impl Completion {
     /// Success.
     pub fn ok(effect: Effect, data: impl Into<Option<Data>>) -> Self {
-        Completion { status: Status::Ok, effect, data: data.into(), error: None }
+        Completion { status: Status::Ok, effect, data: data.into(), error: None, found_on: None }
     }
 
     /// The requested state was reached already.
     pub fn unchanged(data: impl Into<Option<Data>>) -> Self {
-        Completion { status: Status::Unchanged, effect: Effect::None, data: data.into(), error: None }
+        Completion { status: Status::Unchanged, ..Completion::ok(Effect::None, data) }
     }
 
     /// Anything else than success.
     pub fn failed(status: Status, effect: Effect, error: OutcomeError) -> Self {
-        Completion { status, effect, data: None, error: Some(error) }
+        Completion { status, effect, data: None, error: Some(error), found_on: None }
     }
 
     /// Makes the completion of work that failed with an error of the layers below and had to end by `deadline`. `is_sent`
@@ -77,6 +79,7 @@ impl Completion {
             host: Some(target.host),
             vm: target.domain.map(|domain| domain.name),
             uuid,
+            found_on: self.found_on,
             op: op.into(),
             status: self.status,
             effect: self.effect,

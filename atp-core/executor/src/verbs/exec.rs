@@ -1,16 +1,18 @@
-//! `exec`: one process in the guest. If the connection is lost while it runs, its end is awaited over another one.
+//! `exec`: one process in the guest. If the connection is lost while it runs, its end is awaited over another one; if the VM
+//! is migrated, on its new host: the agent and the process are the same.
 
 use atp_api::{Data, ExecReport, OutcomeError, Status, Stream};
 use atp_protocol::exec::{self, Process};
 use atp_protocol::{ExecOutput, ExecPolicy, ExecSpec, LibvirtCarrier, ProtocolError, TextEncoding};
 use atp_transport::domain::DomainInfo;
-use atp_transport::{Effect, ErrorKind};
+use atp_transport::{Effect, ErrorKind, Hint, HostId};
 
 use super::answer::{Answer, explain, finish, not_running};
 use super::completion::Completion;
 use super::facts::{Needs, VerbFacts};
 use super::job::Job;
 use super::reconnect_retry::ReconnectRetry;
+use super::relocation::{Relocation, is_excluded, relocation};
 use super::scenario::ScenarioError;
 use super::scenario::fields::{Field, Shape, field};
 use super::scenario::node::{Node, Value};
@@ -20,49 +22,102 @@ use super::scenario::template::{Template, Values, fill, fill_all};
 pub(super) static FACTS: VerbFacts = VerbFacts { needs: Needs::Running, ..VerbFacts::change("exec") };
 
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &ExecSpec) -> Completion {
+    let mut place = job.clone();
+    let completion = run(&mut place, domain, spec).await;
+    place.ended(completion)
+}
+
+/// As [`perform`]. `job` is where the VM is: if it moves while the process runs, that changes.
+async fn run(job: &mut Job, domain: &DomainInfo, spec: &ExecSpec) -> Completion {
     let deadline = job.deadline();
     let policy = ExecPolicy::default();
     let mut retry = ReconnectRetry::new(&job.policy, deadline);
     let mut process: Option<Process> = None;
     loop {
         let (slot, retry_state) = (&mut process, &mut retry);
-        let answer = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-            let carrier = LibvirtCarrier::new(&connection, domain.uuid);
-            let reconnects = connection.reconnects();
-            let process = match slot {
-                Some(process) => process,
-                None => {
-                    if let Some(state) = not_running(&connection, domain, FACTS.needs).await? {
-                        return Ok(Answer::NotRunning(state, Effect::None));
-                    }
-                    job.attempt.mark_sent().await;
-                    match exec::start(&carrier, spec, deadline).await {
-                        Ok(process) => slot.insert(process),
-                        Err(error) => {
-                            return explain(job, &connection, domain, FACTS.needs, Err(error)).await;
+        let now_at = &*job;
+        let answer =
+            now_at.manager.execute_on_host_with(now_at.host(), now_at.options(), |connection| async move {
+                let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+                let reconnects = connection.reconnects();
+                let process = match slot {
+                    Some(process) => process,
+                    None => {
+                        if let Some(state) = not_running(&connection, domain, FACTS.needs).await? {
+                            return Ok(Answer::NotRunning(state, Effect::None));
+                        }
+                        now_at.attempt.mark_sent().await;
+                        match exec::start(&carrier, spec, deadline).await {
+                            Ok(process) => slot.insert(process),
+                            Err(error) => {
+                                return explain(now_at, &connection, domain, FACTS.needs, Err(error)).await;
+                            }
                         }
                     }
-                }
-            };
-            let output = process.wait(&carrier, &policy, deadline).await;
-            retry_state.note_reopened(&connection, reconnects);
-            if output.as_ref().is_err_and(|error| !retry_state.may_pass(error)) {
-                process.discard(&carrier, &policy, deadline).await;
-            }
-            explain(job, &connection, domain, FACTS.needs, output).await
-        });
-        let answer = match (answer.await, &process) {
-            // A process that was started is asked for its end over any connection there is.
-            (Err(error), Some(process)) => {
-                if retry.after(&error).await {
+                };
+                let output = process.wait(&carrier, &policy, deadline).await;
+                retry_state.note_reopened(&connection, reconnects);
+                explain(now_at, &connection, domain, FACTS.needs, output).await
+            });
+        let mut answer = answer.await;
+        let Some(process) = &mut process else {
+            return finish(job, answer, |output| completion(report(output, spec.encoding)));
+        };
+        // A process that was started is asked for its end over any connection there is.
+        if let Err(error) = &answer
+            && retry.after(error).await
+        {
+            continue;
+        }
+        if !matches!(answer, Ok(Answer::Given(_))) {
+            match relocation(job, domain).await {
+                Relocation::To(host) if !is_excluded(job, domain, &host) => {
+                    *job = job.at(host);
+                    // The channel of the agent is opened anew there.
+                    retry.note_loss();
                     continue;
                 }
-                Err(if matches!(error, ProtocolError::Transport(_)) { process.lost(error) } else { error })
+                Relocation::To(host) => return not_followed(job, domain, &host),
+                // It was paused for a migration that failed.
+                Relocation::Here(Some(now))
+                    if matches!(answer, Ok(Answer::NotRunning(..))) && FACTS.needs.allow(now.state) =>
+                {
+                    continue;
+                }
+                Relocation::Here(_) | Relocation::Lost(_) => {}
             }
-            (answer, _) => answer,
-        };
+            if process.has_files() && !answer.as_ref().is_err_and(|error| retry.may_pass(error)) {
+                discard(job, domain, process, &policy).await;
+            }
+        }
+        if let Err(error) = answer {
+            answer =
+                Err(if matches!(error, ProtocolError::Transport(_)) { process.lost(error) } else { error });
+        }
         return finish(job, answer, |output| completion(report(output, spec.encoding)));
     }
+}
+
+/// Removes what a process that is given up left in the guest, if it can be reached.
+async fn discard(job: &Job, domain: &DomainInfo, process: &mut Process, policy: &ExecPolicy) {
+    let deadline = job.deadline();
+    let discarded = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        process.discard(&LibvirtCarrier::new(&connection, domain.uuid), policy, deadline).await;
+        Ok::<_, ProtocolError>(())
+    });
+    // It is an extra: the process has failed already.
+    let _ = discarded.await;
+}
+
+/// The completion of a process whose VM has moved to a host that the selection excludes.
+fn not_followed(job: &Job, domain: &DomainInfo, host: &HostId) -> Completion {
+    let message = format!(
+        "host {}: VM {:?} moved to {host} while the process ran, and the selection excludes it there",
+        job.target.host, domain.name
+    );
+    let error = OutcomeError::new(ErrorKind::VmMoved, message).with_hint(Hint::CHECK_PROCESS);
+    let failed = Completion::failed(Status::Failed, Effect::Unknown, error);
+    Completion { found_on: Some(host.clone()), ..failed }
 }
 
 /// What a process printed, as text in `encoding` if there is one.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::completion::Completion;
 use super::facts::{Needs, refusal};
+use crate::placement::Placements;
 use crate::run::Attempt;
 use crate::target::Target;
 
@@ -25,6 +26,14 @@ pub(crate) struct Job {
     pub(crate) policy: Policy,
     pub(crate) target: Target,
     pub(crate) attempt: Attempt,
+    /// The host in the plan. That of the target is where the VM is now.
+    pub(crate) planned_on: Arc<HostId>,
+    /// What is known of where VMs are.
+    pub(crate) placements: Arc<Placements>,
+    /// Whether the VM was active on the host when the work began: only then can it have moved away since.
+    pub(crate) was_active: bool,
+    /// Whether it is a step of a scenario.
+    pub(crate) is_step: bool,
 }
 
 impl Job {

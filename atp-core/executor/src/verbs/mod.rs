@@ -26,6 +26,7 @@ mod qga;
 mod qmp;
 mod raw_command;
 mod reconnect_retry;
+pub(crate) mod relocation;
 mod scenario;
 mod screenshot;
 mod transfer;
@@ -51,6 +52,7 @@ pub use self::wait::WaitFor;
 
 use self::completion::Completion;
 use self::job::Job;
+use self::relocation::Next;
 
 /// Makes [`Operation`] from the table of operations, what is known of its verb, and the call that carries it out.
 macro_rules! operation {
@@ -121,8 +123,8 @@ macro_rules! operation {
             }
         }
 
-        /// Carries out `operation` on the target of `job`, by the deadline of its attempt.
-        pub(crate) async fn perform(operation: &Operation, job: &Job) -> Completion {
+        /// Carries out `operation` on the target of `job` on its host.
+        async fn perform_here(operation: &Operation, job: &Job) -> Completion {
             match (operation, &job.target.domain) {
                 $((Operation::$host, _) => $($host_module)::+::perform(job).await,)+
                 $((Operation::$verb $(($spec))?, Some(domain)) => {
@@ -138,6 +140,24 @@ macro_rules! operation {
 }
 
 atp_api::operations!(operation);
+
+/// Carries out `operation` on the target of `job`, by the deadline of its attempt: on its host, or where the VM is if it moves
+/// before anything is sent to it.
+pub(crate) async fn perform(operation: &Operation, job: &Job) -> Completion {
+    let mut job = job.clone();
+    loop {
+        let completion = perform_here(operation, &job).await;
+        let next = match &job.target.domain {
+            Some(domain) => relocation::after(operation, &job, domain, &completion).await,
+            None => None,
+        };
+        match next {
+            Some(Next::There(moved)) => job = moved,
+            Some(Next::Ended(completion)) => return job.ended(completion),
+            None => return job.ended(completion),
+        }
+    }
+}
 
 /// Whether what is to be pressed, typed or pointed at can be expressed.
 fn check(spec: &OperationSpec) -> Result<(), OutcomeError> {

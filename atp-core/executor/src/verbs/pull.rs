@@ -66,7 +66,7 @@ impl Operation {
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &PullSpec) -> Completion {
     let deadline = job.deadline();
     let mut retry = ReconnectRetry::new(&job.policy, deadline);
-    let destination = destination_of(spec, &job.target.host, &domain.name);
+    let destination = destination_of(spec, &job.planned_on, &domain.name);
     let mut begun = false;
     let policy = TransferPolicy::default();
     let by = policy.before(deadline);

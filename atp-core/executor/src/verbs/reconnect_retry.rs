@@ -49,7 +49,8 @@ impl ReconnectRetry {
         }
     }
 
-    fn note_loss(&mut self) {
+    /// Records that the VM's agent has to be reached anew.
+    pub(super) fn note_loss(&mut self) {
         self.lost_at = Some(Instant::now());
     }
 

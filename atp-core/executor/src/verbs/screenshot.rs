@@ -35,7 +35,7 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &ScreenshotSpe
     });
     let Some(picture) = picture else { return taken };
     let report = ScreenshotReport {
-        file: file_for(&spec.folder, &job.target.host, &domain.name),
+        file: file_for(&spec.folder, &job.planned_on, &domain.name),
         width: picture.size.width,
         height: picture.size.height,
         bytes: picture.png.len(),

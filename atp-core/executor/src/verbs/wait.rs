@@ -12,6 +12,7 @@ use super::completion::{Completion, effect_of};
 use super::exec::{self as exec_verb, ExecTemplate};
 use super::facts::{VerbFacts, is_reached};
 use super::job::Job;
+use super::relocation::{Relocation, has_left, is_excluded, relocation, runs_on_listed};
 use super::scenario::ScenarioError;
 use super::scenario::fields::{Field, STATES, Shape, field};
 use super::scenario::node::{Node, Value};
@@ -29,6 +30,10 @@ enum Seen {
     True,
     /// Not yet; this is the state instead.
     NotYet(String),
+    /// It is shut off here, and may be elsewhere. This is the state here.
+    Gone(String),
+    /// It was found on another host, where the next look is.
+    Elsewhere,
 }
 
 pub(super) static LOOK: VerbFacts = VerbFacts { ends_on_stop: true, ..VerbFacts::look("wait") };
@@ -47,7 +52,14 @@ pub(super) fn facts(condition: &Condition) -> &'static VerbFacts {
 /// of its own, so that none is held through a long wait. An error that may pass counts as a look that found the
 /// condition not met.
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, condition: &Condition) -> Completion {
-    let (deadline, policy) = (job.deadline(), &job.policy);
+    let mut place = job.clone();
+    let completion = until_true(&mut place, domain, condition).await;
+    place.ended(completion)
+}
+
+/// As [`perform`]. `job` is where the VM is: if it moves, that changes.
+async fn until_true(job: &mut Job, domain: &DomainInfo, condition: &Condition) -> Completion {
+    let (deadline, policy) = (job.deadline(), job.policy.clone());
     let mut pause = policy.poll_initial;
     let mut last = String::from("it was not checked");
     let mut looks = 0;
@@ -57,7 +69,28 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, condition: &Conditio
         let is_sent = AtomicBool::new(false);
         let looked = look(job, domain, condition, &is_sent).await;
         effect = combined(effect, done_by(&looked, is_sent.load(Ordering::Acquire)));
-        match looked.map(|look| look.seen) {
+        let awaits_off = *condition == Condition::State(DomainState::ShutOff);
+        let seen = match looked.map(|look| look.seen) {
+            Ok(Seen::Gone(what)) => match moved(job, domain, condition, &what).await {
+                Some(seen) => Ok(seen),
+                None if awaits_off => Ok(Seen::True),
+                None => Ok(Seen::NotYet(what)),
+            },
+            // A VM without a definition is gone when it is shut off, and when it was migrated.
+            Err(error) if error.transport_kind() == Some(ErrorKind::VmNotFound) => {
+                match moved(job, domain, condition, "it is not there any more").await {
+                    Some(seen) => Ok(seen),
+                    None if awaits_off => Ok(Seen::True),
+                    None => Err(error),
+                }
+            }
+            seen => seen,
+        };
+        match seen {
+            // Looks that were moved on are not held up; each has found the VM on another host.
+            Ok(Seen::Elsewhere) if Instant::now() < deadline => continue,
+            Ok(Seen::Elsewhere) => last = format!("it has moved to {}", job.target.host),
+            Ok(Seen::Gone(seen)) => last = seen,
             Ok(Seen::True) => return Completion::ok(effect, Data::Waited(WaitReport { looks })),
             Ok(Seen::NotYet(seen)) => last = seen,
             // The deadline cut this look off: what the look before saw says more.
@@ -71,6 +104,25 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, condition: &Conditio
         }
         time::sleep_until(deadline.min(now + pause)).await;
         pause = (pause * 2).min(policy.poll_max);
+    }
+}
+
+/// Looks for a VM that is gone from its host, where it is as `what` says. None if nothing says that it is elsewhere.
+async fn moved(job: &mut Job, domain: &DomainInfo, condition: &Condition, what: &str) -> Option<Seen> {
+    let is_work = matches!(condition, Condition::Exec(_));
+    match relocation(job, domain).await {
+        Relocation::To(host) if is_work && is_excluded(job, domain, &host) => {
+            Some(Seen::NotYet(format!("{what}, and it runs on {host}, which the selection excludes")))
+        }
+        Relocation::To(host) => {
+            *job = job.at(host);
+            Some(Seen::Elsewhere)
+        }
+        Relocation::Lost(why) => Some(Seen::NotYet(format!("it was migrated away: {why}"))),
+        Relocation::Here(now) => {
+            let host = runs_on_listed(job, &now.filter(|now| now.state == DomainState::ShutOff)?).await?;
+            Some(Seen::NotYet(format!("{what}, and it runs on {host}")))
+        }
     }
 }
 
@@ -100,8 +152,12 @@ async fn look(
 ) -> Result<Look, ProtocolError> {
     let deadline = job.deadline();
     let looked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-        let state = connection.domain_info(domain.uuid).await?.state;
+        let now = connection.domain_info(domain.uuid).await?;
+        let state = now.state;
         let looked = |seen| Ok::<_, ProtocolError>(Look { seen, effect: Effect::None });
+        if has_left(&now) || (state == DomainState::ShutOff && job.has_other_places(domain)) {
+            return looked(Seen::Gone(format!("it is {}", now.state_with_reason())));
+        }
         let wanted = match condition {
             &Condition::State(goal) if is_reached(goal, state) => return looked(Seen::True),
             Condition::State(_) => return looked(Seen::NotYet(format!("it is {state}"))),
@@ -130,16 +186,7 @@ async fn look(
         };
         Ok(Look { seen, effect: Effect::Done })
     });
-    match looked.await {
-        // A VM without a definition is gone when it is shut off.
-        Err(error)
-            if error.transport_kind() == Some(ErrorKind::VmNotFound)
-                && *condition == Condition::State(DomainState::ShutOff) =>
-        {
-            Ok(Look { seen: Seen::True, effect: Effect::None })
-        }
-        looked => looked,
-    }
+    looked.await
 }
 
 /// Whether another look may see something else. A guest that boots does not have everything yet.

@@ -64,6 +64,7 @@ fn plan(vms: impl IntoIterator<Item = usize>, operation: Operation) -> Plan {
         settled: Vec::new(),
         listed: Vec::new(),
         notices: Vec::new(),
+        placements: Default::default(),
         done_before: 0,
         planned_in: Duration::ZERO,
     }
@@ -323,6 +324,7 @@ fn planned(host: Option<&str>, vm: Option<&str>, status: Status, kind: ErrorKind
         host: host.map(|host| host.parse().unwrap()),
         vm: vm.map(str::to_owned),
         uuid: None,
+        found_on: None,
         op: "exec".into(),
         status,
         effect: Effect::None,
@@ -587,7 +589,7 @@ fn a_journal_of_something_else_is_refused() {
         run(&path, 1).await;
         for other in [
             Operation::Exec(ExecSpec::new("false")),
-            Operation::Lifecycle(LifecycleSpec { action: Lifecycle::Destroy, wait: false }),
+            Operation::Lifecycle(LifecycleSpec::new(Lifecycle::Destroy)),
         ] {
             let error = History::read(&path, &other).await.unwrap_err();
             assert_eq!(error.kind(), "journal-of-another-operation", "{error}");

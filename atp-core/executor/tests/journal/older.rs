@@ -26,7 +26,7 @@ fn files() -> Vec<(&'static str, Operation, bool)> {
     let scenario: Scenario = scenario.parse().unwrap();
     vec![
         ("exec", Operation::Exec(exec.in_directory("/srv")), true),
-        ("vm-destroy", Operation::Lifecycle(LifecycleSpec { action: Lifecycle::Destroy, wait: true }), true),
+        ("vm-destroy", Operation::Lifecycle(LifecycleSpec::awaited(Lifecycle::Destroy)), true),
         ("vm-info", Operation::VmInfo, true),
         ("qga", Operation::Qga(RawCommand::from_words(password).unwrap()), true),
         ("wait", Operation::Wait(Condition::Exec(ExecSpec::new("true").arg("a\"b"))), true),

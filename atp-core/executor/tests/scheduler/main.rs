@@ -30,6 +30,7 @@ fn settled(vm: usize) -> Outcome {
         host: Some("h0".parse().unwrap()),
         vm: Some(format!("gone{vm}")),
         uuid: None,
+        found_on: None,
         op: "exec".into(),
         status: Status::Failed,
         effect: Effect::None,

@@ -38,6 +38,11 @@ impl Process {
         self.pid
     }
 
+    /// Whether it has files in the guest, which [`discard`](Self::discard) removes.
+    pub fn has_files(&self) -> bool {
+        self.spool.is_some()
+    }
+
     /// The error to report if its result could not be queried.
     pub fn lost(&self, source: ProtocolError) -> ProtocolError {
         let (program, pid, source) = (self.program.clone(), self.pid, Box::new(source));

@@ -7,7 +7,7 @@ use std::path::Path;
 use atp_settings::{self as settings, CORRECT_IT, Kind, Layer, Schema, Sources, load};
 use config::{Config, Map, Value, ValueKind};
 
-use super::{ConfigError, ConfigProblem, Engine, SelectionStrategy, TransportConfig};
+use super::{ConfigError, ConfigProblem, Engine, SelectionStrategy, SharedUuids, TransportConfig};
 
 /// Puts a [`TransportConfig`] together; the later value counts. See [`TransportConfig::builder`].
 #[derive(Debug, Clone)]
@@ -58,6 +58,8 @@ impl TransportConfig {
         let mut schema = Schema::of_defaults(&table(&TransportConfig::default()));
         let engines = Engine::ALL.iter().map(ToString::to_string).collect();
         schema.replace(&["engine"], Some(Schema::Value(Kind::Choice(engines))));
+        let meanings = SharedUuids::ALL.iter().map(ToString::to_string).collect();
+        schema.replace(&["shared_uuids"], Some(Schema::Value(Kind::Choice(meanings))));
         let strategies = SelectionStrategy::ALL.iter().map(ToString::to_string).collect();
         schema.replace(&["pool", "selection_strategy"], Some(Schema::Value(Kind::Choice(strategies))));
         schema.keep_former(&["pool"], "strategy", "selection_strategy");

@@ -9,6 +9,7 @@ mod engine;
 mod health;
 mod rate_limit;
 mod retry;
+mod shared_uuids;
 mod validate;
 
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub use engine::Engine;
 pub use health::HealthConfig;
 pub use rate_limit::RateLimitConfig;
 pub use retry::RetryConfig;
+pub use shared_uuids::SharedUuids;
 
 /// How hosts are connected to, and how work is run on them.
 ///
@@ -47,6 +49,8 @@ pub use retry::RetryConfig;
 pub struct TransportConfig {
     /// What speaks to the daemons.
     pub engine: Engine,
+    /// What VMs are to VMs of other hosts that have the same UUID.
+    pub shared_uuids: SharedUuids,
     /// Longest one attempt to open a connection may take.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
@@ -85,6 +89,7 @@ impl Default for TransportConfig {
     fn default() -> Self {
         TransportConfig {
             engine: Engine::Auto,
+            shared_uuids: SharedUuids::OneVm,
             connect_timeout: Duration::from_secs(30),
             call_timeout: Duration::from_secs(30),
             heartbeat_interval: Duration::from_secs(60),

@@ -3,21 +3,54 @@
 use atp_api::{Data, OutcomeError, Policy, Status};
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, Hint, TransportError};
+use parking_lot::Mutex;
 use tokio::time::{self, Instant};
 
 use crate::error::in_full;
 use crate::verbs::completion::Completion;
 use crate::verbs::facts::is_reached;
 use crate::verbs::job::Job;
+use crate::verbs::relocation::{Relocation, has_left, relocation};
 
 /// Waits until the VM is in the state `goal`. Each look acquires a connection of its own, so that none is held through a long wait.
 pub(super) async fn wait_for(job: &Job, domain: &DomainInfo, goal: DomainState) -> Completion {
-    let look = || {
-        job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-            connection.domain_info(domain.uuid).await.map(|info| info.state)
-        })
+    let place = Mutex::new(job.clone());
+    let look = || async {
+        let job = place.lock().clone();
+        let now = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+            connection.domain_info(domain.uuid).await
+        });
+        let now = now.await;
+        let is_gone = match &now {
+            Ok(now) => has_left(now),
+            Err(error) => error.kind() == ErrorKind::VmNotFound,
+        };
+        if is_gone && job.was_active {
+            match relocation(&job, domain).await {
+                // The next look is there.
+                Relocation::To(host) => {
+                    let seen = Seen::Unknown(format!("it has moved to {host}"));
+                    *place.lock() = job.at(host);
+                    return Ok(seen);
+                }
+                Relocation::Lost(why) => return Ok(Seen::Unknown(format!("it was migrated away: {why}"))),
+                Relocation::Here(_) => {}
+            }
+        }
+        now.map(|now| Seen::State(now.state))
     };
-    match poll_until(goal, job.deadline(), &job.policy, look).await {
+    let polled = poll_until(goal, job.deadline(), &job.policy, look).await;
+    let job = &place.into_inner();
+    job.ended(completion(job, domain, goal, polled))
+}
+
+fn completion(
+    job: &Job,
+    domain: &DomainInfo,
+    goal: DomainState,
+    polled: Result<DomainState, NotReached>,
+) -> Completion {
+    match polled {
         Ok(state) => Completion::ok(Effect::Done, Data::Lifecycle { state }),
         Err(NotReached::Late(last)) => too_late(job, domain, goal, &last),
         Err(NotReached::Failed(error)) => {
@@ -26,6 +59,14 @@ pub(super) async fn wait_for(job: &Job, domain: &DomainInfo, goal: DomainState) 
             completion
         }
     }
+}
+
+/// What a look saw.
+#[derive(Clone)]
+enum Seen {
+    State(DomainState),
+    /// Not the state, but this.
+    Unknown(String),
 }
 
 /// Why a state was not seen.
@@ -44,14 +85,15 @@ async fn poll_until<F>(
     mut look: impl FnMut() -> F,
 ) -> Result<DomainState, NotReached>
 where
-    F: Future<Output = Result<DomainState, TransportError>>,
+    F: Future<Output = Result<Seen, TransportError>>,
 {
     let mut pause = policy.poll_initial;
     let mut last = String::from("its state is not known");
     loop {
         match look().await {
-            Ok(state) if is_reached(goal, state) => return Ok(state),
-            Ok(state) => last = format!("it is {state}"),
+            Ok(Seen::State(state)) if is_reached(goal, state) => return Ok(state),
+            Ok(Seen::State(state)) => last = format!("it is {state}"),
+            Ok(Seen::Unknown(what)) => last = what,
             // It had no definition, and is gone now that its process has ended.
             Err(error) if error.kind() == ErrorKind::VmNotFound && goal == DomainState::ShutOff => {
                 return Ok(DomainState::ShutOff);
@@ -106,7 +148,7 @@ mod tests {
         let result = poll_until(goal, began + Duration::from_secs(60), &policy, || {
             let now = seen[looks.min(seen.len() - 1)];
             looks += 1;
-            std::future::ready(now.map_err(libvirt))
+            std::future::ready(now.map(Seen::State).map_err(libvirt))
         });
         let result = result.await;
         (result, looks, began.elapsed())

@@ -12,6 +12,7 @@ use tokio::time;
 use super::completion::Completion;
 use super::facts::{Needs, VerbFacts, is_reached};
 use super::job::Job;
+use super::relocation::{self, has_left};
 use super::scenario::fields::{Field, Shape, field};
 use super::scenario::node::{Node, Value};
 use super::scenario::read::{Keys, Result, choice, truth};
@@ -67,6 +68,8 @@ enum Requested {
     Unchanged(DomainState),
     /// The state, as it is now, does not allow it, and what the request did all the same.
     Refused(DomainInfo, Effect),
+    /// Nothing was sent, because the VM is on another host.
+    Elsewhere(Completion),
 }
 
 /// Asks for the change.
@@ -88,6 +91,7 @@ async fn finish(
     match requested {
         Err(error) => job.failure(&error),
         Ok(Requested::Refused(now, effect)) => job.refused(facts(spec).needs, &now, effect),
+        Ok(Requested::Elsewhere(completion)) => completion,
         Ok(Requested::Unchanged(state)) => Completion::unchanged(Data::Lifecycle { state }),
         Ok(Requested::Done(now)) if spec.wait && !now.is_some_and(|now| is_reached(goal, now)) => {
             goal::wait_for(job, domain, goal).await
@@ -106,7 +110,17 @@ async fn request_on(
     let goal = spec.goal();
     let before = lasting_state(connection, domain, spec, &job.policy).await?;
     if let Some(requested) = settled(spec, &before, Effect::None) {
+        if requested == Requested::Unchanged(DomainState::ShutOff)
+            && let Some(elsewhere) = relocation::off_here(job, &before).await
+        {
+            return Ok(Requested::Elsewhere(elsewhere));
+        }
         return Ok(requested);
+    }
+    if spec.action == Lifecycle::Start
+        && let Some(refused) = relocation::start_refused(job, &before, spec.start_check).await
+    {
+        return Ok(Requested::Elsewhere(refused));
     }
     let action = match (spec.action, before.state) {
         (Lifecycle::Resume, DomainState::PmSuspended) => Lifecycle::Wakeup,
@@ -133,7 +147,9 @@ async fn request_on(
     match error.kind() {
         // The state has changed since the first look.
         ErrorKind::OperationInvalid | ErrorKind::VmNotRunning => {
-            if let Ok(now) = vm_now(connection, domain, goal).await {
+            if let Ok(now) = vm_now(connection, domain, goal).await
+                && !has_left(&now)
+            {
                 if let Some(requested) = settled(spec, &now, effect) {
                     return Ok(requested);
                 }
@@ -149,6 +165,7 @@ async fn request_on(
         _ if effect == Effect::Unknown && goal == DomainState::ShutOff && error.libvirt().is_some() => {
             if let Ok(now) = vm_now(connection, domain, goal).await
                 && now.state == DomainState::ShutOff
+                && !has_left(&now)
             {
                 return Ok(Requested::Done(Some(now.state)));
             }
@@ -243,7 +260,7 @@ pub(super) fn read(node: &Node) -> Result<Option<LifecycleSpec>> {
     };
     let action = choice(action, ACTIONS)?.parse::<Lifecycle>();
     // The only other one is `info`.
-    Ok(action.ok().map(|action| LifecycleSpec { action, wait }))
+    Ok(action.ok().map(|action| LifecycleSpec { wait, ..LifecycleSpec::new(action) }))
 }
 
 #[cfg(test)]
@@ -260,7 +277,7 @@ mod tests {
     }
 
     fn dry_run(action: Lifecycle, state: DomainState) -> DryRun {
-        facts(&LifecycleSpec { action, wait: false }).dry_run(state)
+        facts(&LifecycleSpec::new(action)).dry_run(state)
     }
 
     #[test]
@@ -296,10 +313,10 @@ mod tests {
             (Lifecycle::Destroy, Effect::Unknown, Requested::Done(Some(off))),
             (Lifecycle::Reboot, Effect::Unknown, Requested::Refused(vm(off), Effect::Unknown)),
         ] {
-            let spec = LifecycleSpec { action, wait: false };
+            let spec = LifecycleSpec::new(action);
             assert_eq!(settled(&spec, &vm(off), effect), Some(expected), "{action}");
         }
-        let shutdown = LifecycleSpec { action: Lifecycle::Shutdown, wait: false };
+        let shutdown = LifecycleSpec::new(Lifecycle::Shutdown);
         assert_eq!(settled(&shutdown, &vm(DomainState::Running), Effect::Unknown), None);
     }
 
@@ -372,7 +389,7 @@ mod tests {
             Lifecycle::Resume,
         ]
         .into_iter()
-        .filter(|&action| facts(&LifecycleSpec { action, wait: false }).disruptive)
+        .filter(|&action| facts(&LifecycleSpec::new(action)).disruptive)
         .collect();
         assert_eq!(
             disruptive,

@@ -21,6 +21,7 @@ use super::template::Values;
 use crate::verbs::completion::Completion;
 use crate::verbs::facts::is_reached;
 use crate::verbs::job::Job;
+use crate::verbs::relocation::{Relocation, has_left, relocation};
 use crate::verbs::{self, Operation};
 
 /// Takes a target through the steps of a scenario, and in any case through its teardown.
@@ -34,6 +35,7 @@ pub(in crate::verbs) fn perform<'a>(
         let attempt = &job.attempt;
         let values = scenario.values(&job.target.host, &domain.name, &domain.uuid.to_string());
         let own = &scenario.variables;
+        let job = Job { is_step: true, ..job.clone() };
         let mut progress = StepRunner { job, domain, values, own, last: None, is_teardown: false };
         let mut report = ScenarioReport {
             scenario: scenario.name().to_owned(),
@@ -62,13 +64,14 @@ pub(in crate::verbs) fn perform<'a>(
             attempt.if_cut_off(partial_in_teardown(&report, step));
             report.teardown.push(progress.step(step).await);
         }
-        completion(report, is_stopped)
+        progress.job.ended(completion(report, is_stopped))
     })
 }
 
 /// Carries out the steps of a scenario on one target.
 struct StepRunner<'a> {
-    job: &'a Job,
+    /// The work on the host where the VM is.
+    job: Job,
     domain: &'a DomainInfo,
     values: Values,
     /// The values of the file.
@@ -90,6 +93,15 @@ impl StepRunner<'_> {
             },
             Action::Assert(assertion) => (self.check(assertion, deadline).await, 1),
         };
+        if completion.status.is_success() {
+            // A VM that was started by a step can move as well.
+            self.job.was_active = true;
+        }
+        if let Some(host) = &completion.found_on
+            && completion.error.as_ref().is_none_or(|error| error.kind != ErrorKind::VmMoved)
+        {
+            self.job = self.job.at(host.clone());
+        }
         let completion = if step.exit_is_judged { leave_exit_code(completion) } else { completion };
         if !matches!(step.action, Action::Assert(_)) {
             self.last.clone_from(&completion.data);
@@ -148,7 +160,7 @@ impl StepRunner<'_> {
         }
     }
 
-    async fn check(&self, assertion: &Assertion, deadline: Instant) -> Completion {
+    async fn check(&mut self, assertion: &Assertion, deadline: Instant) -> Completion {
         let state = match assertion.state {
             Some(_) => match self.state(deadline).await {
                 Ok(state) => Some(state),
@@ -166,15 +178,27 @@ impl StepRunner<'_> {
         }
     }
 
-    /// Returns the VM's state now.
-    async fn state(&self, deadline: Instant) -> Result<DomainState, OutcomeError> {
+    /// Returns the VM's state now, where it is.
+    async fn state(&mut self, deadline: Instant) -> Result<DomainState, OutcomeError> {
         let uuid = self.domain.uuid;
-        let options = ExecuteOptions::by(deadline);
-        let state =
-            self.job.manager.execute_on_host_with(self.job.host(), options, |connection| async move {
-                connection.domain_info(uuid).await.map(|info| info.state)
-            });
-        state.await.map_err(|error| OutcomeError::from(&error))
+        loop {
+            let options = ExecuteOptions::by(deadline);
+            let now =
+                self.job.manager.execute_on_host_with(self.job.host(), options, |connection| async move {
+                    connection.domain_info(uuid).await
+                });
+            let now = now.await;
+            let is_gone = match &now {
+                Ok(now) => has_left(now),
+                Err(error) => error.kind() == ErrorKind::VmNotFound,
+            };
+            let job = Job { attempt: self.job.attempt.part(deadline), ..self.job.clone() };
+            if is_gone && let Relocation::To(host) = relocation(&job, self.domain).await {
+                self.job = self.job.at(host);
+                continue;
+            }
+            return now.map(|now| now.state).map_err(|error| OutcomeError::from(&error));
+        }
     }
 }
 

@@ -1,0 +1,106 @@
+//! Where the VMs of a run are, as its hosts were listed: a VM is its UUID, and the host only its place.
+//!
+//! A UUID that several hosts list is one VM that was migrated, or is defined on several hosts, and may run on one of them
+//! at a time. Where VMs were cloned with their UUIDs, the hosts' configuration says so
+//! ([`SharedUuids::Copies`](atp_transport::SharedUuids::Copies)); their VMs have no other place.
+
+use std::collections::HashMap;
+
+use atp_transport::domain::DomainInfo;
+use atp_transport::{HostId, HostInfo};
+use uuid::Uuid;
+
+use crate::plan::Notice;
+use crate::resolve::Listing;
+use crate::selection::Selection;
+use crate::target::Target;
+
+/// Where the VMs of a run are.
+#[derive(Debug, Clone, Default)]
+pub struct Placements {
+    /// The places of each VM that several hosts list. Hosts whose VMs are copies are not among them.
+    shared: HashMap<Uuid, Vec<Place>>,
+    /// The hosts on which such a VM is a target.
+    targets: HashMap<Uuid, Vec<HostId>>,
+    /// What was selected.
+    selection: Selection,
+}
+
+/// One place of a VM.
+#[derive(Debug, Clone)]
+struct Place {
+    host: HostId,
+    domain: DomainInfo,
+}
+
+impl Placements {
+    /// What these listings say. `has_copies` is whether the VMs of a host are copies.
+    pub(crate) fn of(
+        listings: &[Listing],
+        selection: &Selection,
+        has_copies: impl Fn(&HostId) -> bool,
+    ) -> Self {
+        let mut shared: HashMap<Uuid, Vec<Place>> = HashMap::new();
+        for listing in listings.iter().filter(|listing| !has_copies(&listing.id)) {
+            for domain in listing.domains.iter().flatten() {
+                let place = Place { host: listing.id.clone(), domain: domain.clone() };
+                shared.entry(domain.uuid).or_default().push(place);
+            }
+        }
+        shared.retain(|_, places| places.len() > 1);
+        Placements { shared, targets: HashMap::new(), selection: selection.clone() }
+    }
+
+    /// The same without the second ids of daemons, under which their VMs are listed once more.
+    pub(crate) fn without_aliases(mut self, notices: &[Notice]) -> Self {
+        for notice in notices {
+            if let Notice::SameDaemon { alias, .. } = notice {
+                self.shared.values_mut().for_each(|places| places.retain(|place| place.host != *alias));
+            }
+        }
+        self.shared.retain(|_, places| places.len() > 1);
+        self
+    }
+
+    /// The same for a run with these targets.
+    pub(crate) fn for_targets(mut self, targets: &[Target]) -> Self {
+        for target in targets {
+            if let Some(uuid) = target.uuid().filter(|uuid| self.shared.contains_key(uuid)) {
+                self.targets.entry(uuid).or_default().push(target.host.clone());
+            }
+        }
+        self
+    }
+
+    /// The other hosts that list the VM.
+    pub(crate) fn others<'a>(&'a self, uuid: Uuid, host: &'a HostId) -> impl Iterator<Item = &'a HostId> {
+        self.places(uuid).filter(move |place| place.host != *host).map(|place| &place.host)
+    }
+
+    /// The other host on which the VM was active when it was listed, if it is one.
+    pub(crate) fn runs_on(&self, uuid: Uuid, host: &HostId) -> Option<&HostId> {
+        let mut active =
+            self.places(uuid).filter(|place| place.host != *host && place.domain.state.is_active());
+        active.next().filter(|_| active.next().is_none()).map(|place| &place.host)
+    }
+
+    /// Whether the VM was active on this host when it was listed, and is a target there.
+    pub(crate) fn is_worked_on(&self, uuid: Uuid, host: &HostId) -> bool {
+        self.is_target(uuid, host)
+            && self.places(uuid).any(|place| place.host == *host && place.domain.state.is_active())
+    }
+
+    /// Whether the VM is a target on this host.
+    pub(crate) fn is_target(&self, uuid: Uuid, host: &HostId) -> bool {
+        self.targets.get(&uuid).is_some_and(|hosts| hosts.contains(host))
+    }
+
+    /// Whether the selection excludes the VM of this name on this host.
+    pub(crate) fn excludes(&self, host: &HostInfo, vm: &str) -> bool {
+        self.selection.excludes(host, vm)
+    }
+
+    fn places(&self, uuid: Uuid) -> impl Iterator<Item = &Place> {
+        self.shared.get(&uuid).into_iter().flatten()
+    }
+}
