@@ -71,7 +71,8 @@ pub struct Policy {
     #[serde(rename = "agent_patience_ms", with = "duration::millis")]
     #[schemars(with = "u64")]
     pub agent_patience: Duration,
-    /// How long another host is asked whether a VM is there; 1 s by default. Hosts are asked at the same time.
+    /// How long another host is asked before a start whether the VM runs there; 1 s by default. For a VM that has left its
+    /// host, others are asked five times as long. Hosts are asked at the same time.
     #[serde(rename = "placement_timeout_ms", with = "duration::millis")]
     #[schemars(with = "u64")]
     pub placement_timeout: Duration,

@@ -113,6 +113,7 @@ fn plan() -> Plan {
         settled: Vec::new(),
         listed: Vec::new(),
         notices: Vec::new(),
+        placements: Default::default(),
         done_before: 0,
         planned_in: Duration::ZERO,
     }

@@ -12,12 +12,14 @@
 //!
 //! Other hosts are asked in three cases only. For a VM that has left, all hosts of the inventory, for the place where it
 //! runs. Before a start, and before the answer that there is nothing to shut off, the hosts that were listed for the
-//! run and have the UUID. Before a start that asks for it, all hosts. Each is asked for at most
-//! [`Policy::placement_timeout`], and [`ASKED_AT_ONCE`] at the same time.
+//! run and have the UUID. Before a start that asks for it, all hosts. Before a start each is asked for at most
+//! [`placement_timeout`](atp_api::Policy::placement_timeout), otherwise [`PATIENCE`] times as long, and [`ASKED_AT_ONCE`]
+//! are asked at the same time.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use atp_api::{Data, OutcomeError, Policy, StartCheck, Status};
+use atp_api::{Data, OutcomeError, StartCheck, Status};
 use atp_transport::domain::{DomainInfo, DomainState, StateReason};
 use atp_transport::{Effect, ErrorKind, ExecuteOptions, Hint, HostId, SharedUuids, TransportError};
 use futures_util::stream::{self, StreamExt as _};
@@ -33,6 +35,8 @@ use crate::plan::Names;
 const ASKED_AT_ONCE: usize = 16;
 /// In an inventory with many dead hosts, the whole search takes at most so many times the time for one host.
 const ROUNDS: u32 = 10;
+/// A VM that has left is looked for so many times as long as is asked before a start: then nothing else waits.
+const PATIENCE: u32 = 5;
 
 /// Where a VM is active besides its own host.
 #[derive(Debug, PartialEq)]
@@ -103,7 +107,7 @@ pub(super) async fn relocation(job: &Job, domain: &DomainInfo) -> Relocation {
     if has_copies(&job.manager, &job.target.host) {
         return Relocation::Here(now);
     }
-    let found = ask(job, domain.uuid, other_hosts(job)).await;
+    let found = ask(job, domain.uuid, other_hosts(job), patience(job)).await;
     let is_gone = now.is_none();
     match found {
         Elsewhere::On(host) => match came_from_elsewhere(job, &host, domain.uuid).await {
@@ -223,7 +227,7 @@ pub(super) async fn start_refused(job: &Job, now: &DomainInfo, check: StartCheck
         StartCheck::AllHosts => other_hosts(job),
         StartCheck::Listed | StartCheck::Nothing => listed,
     };
-    let found = ask(job, now.uuid, asked).await;
+    let found = ask(job, now.uuid, asked, job.policy.placement_timeout).await;
     // A host that does not answer now did so when it was listed.
     let then = job.placements.runs_on(now.uuid, &job.target.host);
     Some(match (found, then) {
@@ -251,21 +255,25 @@ pub(super) async fn off_here(job: &Job, now: &DomainInfo) -> Option<Completion> 
     if has_copies(&job.manager, &job.target.host) {
         return None;
     }
+    let unchanged =
+        |found_on| Completion { found_on, ..Completion::unchanged(Data::Lifecycle { state: now.state }) };
+    // It has an outcome of its own there.
+    if let Some(host) = job.placements.runs_on(now.uuid, &job.target.host)
+        && job.placements.is_worked_on(now.uuid, host)
+    {
+        return Some(unchanged(Some(host.clone())));
+    }
     let asked = match has_left(now) {
         true => other_hosts(job),
         false => job.placements.others(now.uuid, &job.target.host).cloned().collect(),
     };
-    let unchanged =
-        |found_on| Completion { found_on, ..Completion::unchanged(Data::Lifecycle { state: now.state }) };
     let lost = |why: String| {
         let message = format!("host {}: VM {:?} is shut off here, and {why}", job.target.host, now.name);
         failed(OutcomeError::new(ErrorKind::VmMoved, message), None)
     };
-    Some(match ask(job, now.uuid, asked).await {
-        // It has an outcome of its own there; or it is a copy, and not what was shut off here.
-        Elsewhere::On(host) if job.placements.is_worked_on(now.uuid, &host) || ended_here(now) => {
-            unchanged(Some(host))
-        }
+    Some(match ask(job, now.uuid, asked, patience(job)).await {
+        // What was shut off here is another one.
+        Elsewhere::On(host) if ended_here(now) => unchanged(Some(host)),
         Elsewhere::On(host) => moved(job, now, &host, "and was not shut off there"),
         Elsewhere::OnSeveral(_) if ended_here(now) => return None,
         Elsewhere::OnSeveral(hosts) => lost(format!("VMs of its UUID run on {}", names(hosts))),
@@ -282,10 +290,15 @@ pub(super) async fn runs_on_listed(job: &Job, now: &DomainInfo) -> Option<HostId
         return None;
     }
     let listed: Vec<_> = job.placements.others(now.uuid, &job.target.host).cloned().collect();
-    match ask(job, now.uuid, listed).await {
+    match ask(job, now.uuid, listed, patience(job)).await {
         Elsewhere::On(host) => Some(host),
         _ => None,
     }
+}
+
+/// How long a host is asked for a VM that has left.
+fn patience(job: &Job) -> Duration {
+    job.policy.placement_timeout * PATIENCE
 }
 
 /// All hosts of the inventory on which the VM may be, but its own.
@@ -295,16 +308,15 @@ fn other_hosts(job: &Job) -> Vec<HostId> {
 }
 
 /// Asks these hosts, several at the same time, whether the VM is active there.
-async fn ask(job: &Job, uuid: Uuid, hosts: Vec<HostId>) -> Elsewhere {
+async fn ask(job: &Job, uuid: Uuid, hosts: Vec<HostId>, limit: Duration) -> Elsewhere {
     if hosts.is_empty() {
         return Elsewhere::Nowhere { silent: Vec::new() };
     }
-    let Policy { placement_timeout, .. } = job.policy;
-    let ends = job.deadline().min(Instant::now() + placement_timeout * ROUNDS);
+    let ends = job.deadline().min(Instant::now() + limit * ROUNDS);
     let mut silent: BTreeSet<HostId> = hosts.iter().cloned().collect();
     let mut active = Vec::new();
     let asked = stream::iter(hosts).map(|host| async move {
-        let by = job.deadline().min(Instant::now() + placement_timeout);
+        let by = job.deadline().min(Instant::now() + limit);
         let info = job.manager.execute_on_host_with(
             host.as_str(),
             ExecuteOptions::by(by),
@@ -338,7 +350,7 @@ async fn one_of(job: &Job, mut active: Vec<(HostId, Option<u32>)>) -> Elsewhere 
     active.sort();
     let mut identities = Vec::new();
     for (host, id) in &active {
-        let by = job.deadline().min(Instant::now() + job.policy.placement_timeout);
+        let by = job.deadline().min(Instant::now() + patience(job));
         let identity = job.manager.execute_on_host_with(
             host.as_str(),
             ExecuteOptions::by(by),
@@ -359,7 +371,7 @@ async fn one_of(job: &Job, mut active: Vec<(HostId, Option<u32>)>) -> Elsewhere 
 /// reason for the state of a running one.
 async fn came_from_elsewhere(job: &Job, host: &HostId, uuid: Uuid) -> bool {
     use StateReason::{Booted, FromSnapshot, Restored};
-    let by = job.deadline().min(Instant::now() + job.policy.placement_timeout);
+    let by = job.deadline().min(Instant::now() + patience(job));
     let listed =
         job.manager.execute_on_host_with(host.as_str(), ExecuteOptions::by(by), |connection| async move {
             connection.list_domain_states().await
