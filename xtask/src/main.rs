@@ -9,6 +9,7 @@ use std::process::ExitCode;
 mod bench;
 mod cargo;
 mod demo;
+mod dist;
 mod features;
 mod setup;
 mod structure;
@@ -25,6 +26,7 @@ Usage: cargo xtask COMMAND
                     `fleet --release` optimises it, for measurements
   structure         find files that import each other in a circle
   features          compile each crate without its features and with each alone
+  dist              make a Debian package and a tarball of `atp` with the native engine alone
   ci                run all checks that must pass before a change is merged
   setup             install the packages for building and testing; other commands do this too
 
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Some("fleet") => fleet(&rest),
         Some("structure") => structure::run(),
         Some("features") => features::run(),
+        Some("dist") => dist::run(),
         Some("ci") => cargo::exec(&cargo::root().join(".ci/run"), &rest),
         Some("setup") => setup::run_with(setup::OF_TESTS).map(|()| ExitCode::SUCCESS),
         Some("help" | "-h" | "--help") => {

@@ -1,0 +1,98 @@
+//! `cargo xtask dist`: `atp` as a Debian package and as a tarball, for machines without libvirt and without Rust.
+//!
+//! Both have the native engine alone, the manual pages, the completions and the example settings. The contents of the
+//! package are in `atp-cli/Cargo.toml`, as `cargo-deb` reads them; the tarball is unpacked from the package, so that
+//! both are the same.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use crate::{Result, cargo, setup};
+
+/// The version of `cargo-deb` that makes the package. It is installed below `target`, once.
+const CARGO_DEB: &str = "3.8.0";
+
+/// What it needs: `dpkg-shlibdeps` finds the libraries that a program depends on.
+const PACKAGES: &[&str] = &["dpkg-dev"];
+
+/// The shells with completions, and the names of the files that they look for.
+const COMPLETIONS: [(&str, &str); 3] = [("bash", "atp"), ("zsh", "_atp"), ("fish", "atp.fish")];
+
+/// Builds both files, in `target/release/dist`, and prints where they are.
+pub(crate) fn run() -> Result<ExitCode> {
+    setup::run_with(PACKAGES)?;
+    let mut command = cargo::cargo();
+    command.args(["build", "--quiet", "--release", "--package", "atp-cli", "--no-default-features"]);
+    output(command.args(["--features", "native"]))?;
+    let atp = cargo::released("atp")?;
+    let folder = atp.with_file_name("dist");
+    // Pages of commands that no longer exist would be packed too.
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    generate(&atp, &folder)?;
+    let package = package(&folder)?;
+    let tarball = tarball(&package)?;
+    for file in [atp, package, tarball] {
+        let size = fs::metadata(&file).map_err(|error| format!("{}: {error}", file.display()))?.len();
+        println!("{} ({} KiB)", file.display(), size / 1024);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes what the program can generate: its manual pages and its completions.
+fn generate(atp: &Path, folder: &Path) -> Result<()> {
+    output(Command::new(atp).arg("man").arg(folder.join("man")))?;
+    let completions = folder.join("completions");
+    fs::create_dir_all(&completions).map_err(|error| format!("{}: {error}", completions.display()))?;
+    for (shell, name) in COMPLETIONS {
+        let file = completions.join(name);
+        let script = output(Command::new(atp).args(["completions", shell]))?;
+        fs::write(&file, script).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Makes the Debian package, and returns its path.
+fn package(folder: &Path) -> Result<PathBuf> {
+    let tools = cargo::root().join("target/tools");
+    let cargo_deb = tools.join("bin/cargo-deb");
+    let installed = Command::new(&cargo_deb).arg("--version").output();
+    if !installed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(CARGO_DEB)) {
+        eprintln!("installing cargo-deb {CARGO_DEB} …");
+        let mut command = cargo::cargo();
+        command.args(["install", "--quiet", "--locked", "--version", CARGO_DEB, "cargo-deb", "--root"]);
+        output(command.arg(&tools))?;
+    }
+    let mut command = Command::new(cargo_deb);
+    command.current_dir(cargo::root()).args(["--package", "atp-cli", "--no-build", "--output"]);
+    let path = output(command.arg(folder))?;
+    Ok(PathBuf::from(String::from_utf8_lossy(&path).trim()))
+}
+
+/// Packs what is in the package, without its `usr`, so that it can be unpacked in any folder.
+fn tarball(package: &Path) -> Result<PathBuf> {
+    let name = package.with_extension("");
+    let contents = name.join("usr");
+    let tarball = package.with_extension("tar.gz");
+    output(Command::new("dpkg-deb").arg("--extract").arg(package).arg(&name))?;
+    let mut command = Command::new("tar");
+    command.args(["--create", "--gzip", "--sort=name", "--owner=0", "--group=0", "--numeric-owner"]);
+    command.arg("--file").arg(&tarball).arg("--directory").arg(contents).arg(".");
+    output(&mut command)?;
+    fs::remove_dir_all(&name).map_err(|error| format!("{}: {error}", name.display()))?;
+    Ok(tarball)
+}
+
+/// Runs a program that has to succeed, and returns its stdout. Its stderr is shown.
+fn output(command: &mut Command) -> Result<Vec<u8>> {
+    let name = command.get_program().display().to_string();
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| format!("cannot run {name}: {error}"))?;
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(format!("{name} failed ({})", output.status))
+    }
+}
