@@ -7,13 +7,14 @@ use serde::Serialize;
 
 /// The longest duration that is distinguished, microseconds: an hour. Longer ones count as this.
 const LONGEST_US: u64 = 3_600_000_000;
-/// Two digits: a percentile is off by less than 1 %. A histogram grows with what is recorded, to about 20 KiB.
-const DIGITS: u8 = 2;
+/// Percentiles are off by up to 3 %, as each power of two has 16 buckets, of which the middle is shown. A histogram grows with what is
+/// recorded, to about 2 KiB. One digit more would take 20 KiB, and a program with 10,000 hosts has three histograms for each.
+const DIGITS: u8 = 1;
 
 /// Durations, in microseconds. Takes no room before the first is recorded.
 #[derive(Clone, Default)]
 pub(crate) struct Latencies {
-    histogram: Option<Histogram<u64>>,
+    histogram: Option<Histogram<u32>>,
 }
 
 /// What share of durations were no longer than so much.
@@ -46,13 +47,14 @@ impl Latencies {
 
     pub(crate) fn percentiles(&self) -> Percentiles {
         let Some(histogram) = &self.histogram else { return Percentiles::default() };
-        let at = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile));
+        let middle = |micros| Duration::from_micros(histogram.median_equivalent(micros));
+        let at = |quantile| middle(histogram.value_at_quantile(quantile));
         Percentiles {
             count: histogram.len(),
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
-            max: Duration::from_micros(histogram.max()),
+            max: middle(histogram.max()),
         }
     }
 }
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_within_one_percent() {
+    fn percentiles_are_within_three_percent() {
         let mut latencies = Latencies::default();
         assert_eq!(latencies.percentiles(), Percentiles::default());
         for millis in 1..=1000 {
@@ -72,7 +74,7 @@ mod tests {
         assert_eq!(count, 1000);
         for (measured, exact) in [(p50, 500.0), (p99, 990.0), (max, 1000.0)] {
             let ratio = measured.as_secs_f64() * 1000.0 / exact;
-            assert!((0.99..=1.01).contains(&ratio), "{measured:?} for {exact} ms");
+            assert!((0.965..=1.035).contains(&ratio), "{measured:?} for {exact} ms");
         }
     }
 
@@ -80,6 +82,6 @@ mod tests {
     fn what_is_too_long_counts_as_the_longest() {
         let mut latencies = Latencies::default();
         latencies.record(Duration::MAX);
-        assert!(latencies.percentiles().max >= Duration::from_secs(3599));
+        assert!(latencies.percentiles().max >= Duration::from_secs(3480));
     }
 }
