@@ -31,7 +31,7 @@ pub(crate) fn hint(hint: &Hint) -> String {
         }
         Some("give-host-time") => {
             "allow more time (`--timeout`, `--deadline`); if that does not help, check whether the host is up and its daemon \
-             hangs (systemctl status libvirtd)"
+             hangs (systemctl status libvirtd, or virtqemud and virtproxyd)"
         }
         Some("give-time") => "look at the VM's console, or allow more time (`--timeout`)",
         Some("give-copy-time") => {

@@ -61,7 +61,7 @@ hints! {
     WAIT_FOR_MONITOR = "wait-for-monitor",
         "another command occupies the VM: wait until it ends, or check with `virsh domcontrol`; a VM that hangs can still be destroyed";
     GIVE_HOST_TIME = "give-host-time",
-        "allow more time; if that does not help, check whether the host is up and its daemon hangs (systemctl status libvirtd)";
+        "allow more time; if that does not help, check whether the host is up and its daemon hangs (systemctl status libvirtd, or virtqemud and virtproxyd)";
     GIVE_TIME = "give-time", "look at the VM's console, or allow more time";
     GIVE_COPY_TIME = "give-copy-time",
         "allow more time: it ends up to one second before its deadline, to close files in the guest";

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use atp_fleet::{Fleet, FleetOptions, HostFault, KeepaliveOptions, VmFault};
 use atp_transport::{
-    Effect, Engine, ErrorKind, EventKind, ExecuteOptions, HostInfo, LibvirtConnection, TransportConfig,
-    TransportManager,
+    DomainEvents, Effect, Engine, ErrorKind, EventKind, ExecuteOptions, HostInfo, LibvirtConnection,
+    TransportConfig, TransportManager, WatchItem, WatchOptions,
 };
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -128,4 +128,33 @@ async fn a_dead_daemon_that_takes_one_request_is_noticed_beside_a_call() {
     let error = manager.execute_on_host_with("h1", options, work).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionLost, "{error}");
     assert_eq!(error.effect(), Effect::Unknown);
+}
+
+/// As virtqemud behind virtproxyd, which answers pings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_have_a_gap_when_the_daemon_behind_a_proxy_hangs() {
+    let engines = [
+        Engine::Native,
+        #[cfg(feature = "library")]
+        Engine::Library,
+    ];
+    for engine in engines {
+        let fleet = Fleet::start(FleetOptions::default()).await.unwrap();
+        let mut config = TransportConfig { engine, heartbeat_timeout: SECOND, ..TransportConfig::default() };
+        (config.keepalive.interval, config.keepalive.count) = (SECOND, 3);
+        let manager = TransportManager::new(config);
+        let host = fleet.host(1).unwrap();
+        manager.add_host(HostInfo::from_uri("h1", host.uri())).await.unwrap();
+        let mut events = manager.watch_domains(&["h1"], &WatchOptions::default()).unwrap();
+        let next = async |events: &mut DomainEvents| {
+            // A heartbeat would take a minute.
+            tokio::time::timeout(30 * SECOND, events.next()).await.expect("an item comes").unwrap()
+        };
+        assert!(matches!(next(&mut events).await, WatchItem::Present { .. }));
+        host.set_fault(HostFault::Behind);
+        let gap = next(&mut events).await;
+        assert!(matches!(gap, WatchItem::Gap { .. }), "{engine}: {gap:?}");
+        host.set_fault(None);
+        while !matches!(next(&mut events).await, WatchItem::Present { .. }) {}
+    }
 }

@@ -16,6 +16,9 @@ pub enum HostFault {
     /// Connections are accepted, and nothing is answered, as by a daemon that is stopped. What was sent is read and
     /// answered after the fault is removed.
     Dead,
+    /// The daemon behind the one that listens hangs, as virtqemud behind virtproxyd: pings are answered, and calls are not, but
+    /// for those before a connection is open. They are answered after the fault is removed.
+    Behind,
     /// Each call takes this long, by half more or less, as the seed says.
     Slow {
         /// How long, on average.
@@ -139,10 +142,10 @@ impl FaultError {
     }
 }
 
-const HOST_WORDS: &str = "a host can be refused, dead, slow:TIME, flapping:UP/DOWN or cutting:N";
+const HOST_WORDS: &str = "a host can be refused, dead, behind, slow:TIME, flapping:UP/DOWN or cutting:N";
 const VM_WORDS: &str = "a VM can be hung, agent-silent, agent-absent or shut-off";
 
-/// `refused`, `dead`, `slow:200ms`, `flapping:2s/1s`, `cutting:10`; without their numbers: 200 ms, 2 s and 1 s, 10.
+/// `refused`, `dead`, `behind`, `slow:200ms`, `flapping:2s/1s`, `cutting:10`; without their numbers: 200 ms, 2 s and 1 s, 10.
 impl FromStr for HostFault {
     type Err = FaultError;
 
@@ -152,6 +155,7 @@ impl FromStr for HostFault {
         Ok(match (word, detail) {
             ("refused", None) => HostFault::Refused,
             ("dead", None) => HostFault::Dead,
+            ("behind", None) => HostFault::Behind,
             ("slow", by) => HostFault::Slow { by: time(by.unwrap_or("200ms"))? },
             ("flapping", times) => {
                 let times = times.unwrap_or("2s/1s");
@@ -193,6 +197,7 @@ impl fmt::Display for HostFault {
         match self {
             HostFault::Refused => f.write_str("refused"),
             HostFault::Dead => f.write_str("dead"),
+            HostFault::Behind => f.write_str("behind"),
             HostFault::Slow { by } => write!(f, "slow:{}ms", by.as_millis()),
             HostFault::Flapping { up, down } => {
                 write!(f, "flapping:{}ms/{}ms", up.as_millis(), down.as_millis())
@@ -278,7 +283,7 @@ mod tests {
         for wrong in ["hung", "hung=x", "hung=101%", "hang=1", "slow=1:5", "flapping=1:1s", "cutting=1:0"] {
             assert!(wrong.parse::<Faults>().is_err(), "{wrong}");
         }
-        for fault in [HostFault::Refused, flapping, HostFault::Cutting { one_in: 3 }] {
+        for fault in [HostFault::Refused, HostFault::Behind, flapping, HostFault::Cutting { one_in: 3 }] {
             assert_eq!(fault.to_string().parse(), Ok(fault));
         }
         for fault in [VmFault::Hung, VmFault::AgentSilent, VmFault::AgentAbsent, VmFault::ShutOff] {

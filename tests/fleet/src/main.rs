@@ -35,7 +35,7 @@ enum Command {
         port: u16,
         /// `h7` or `h7/vm1`.
         target: String,
-        /// Of a host: `refused`, `dead`, `slow:TIME`, `flapping:UP/DOWN`, `cutting:N`. Of a VM: `hung`, `agent-silent`,
+        /// Of a host: `refused`, `dead`, `behind`, `slow:TIME`, `flapping:UP/DOWN`, `cutting:N`. Of a VM: `hung`, `agent-silent`,
         /// `agent-absent`, `shut-off`.
         fault: String,
     },

@@ -5,6 +5,7 @@
 //! attempt at a time, and the same backoff.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::Guard;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -78,8 +79,7 @@ impl<C: Connector> UnpooledLinks<C> {
         let connector = &self.host.connector;
         let silence = async {
             loop {
-                let interval = backoff::spread(self.config().heartbeat_interval);
-                sleep(interval).await;
+                sleep(probe_interval(&self.config())).await;
                 // What is under way on it is its probe.
                 let Some(place) = calls.try_acquire() else { continue };
                 let deadline = Instant::now() + self.config().heartbeat_timeout;
@@ -105,10 +105,20 @@ impl<C: Connector> UnpooledLinks<C> {
     }
 }
 
+/// How long such a link may be quiet before it is probed. A daemon that passes calls on to another one, as virtproxyd does to
+/// virtqemud, answers pings while that one hangs: it is noticed in the time in which keepalive notices a daemon that hangs itself.
+fn probe_interval(config: &TransportConfig) -> Duration {
+    let TransportConfig { keepalive, heartbeat_interval, heartbeat_timeout, .. } = config;
+    if keepalive.interval.is_zero() {
+        return backoff::spread(*heartbeat_interval);
+    }
+    let within = (keepalive.interval * keepalive.count).saturating_sub(*heartbeat_timeout);
+    within.clamp(keepalive.interval, (*heartbeat_interval).max(keepalive.interval))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     use tokio::time::timeout;
 
@@ -117,6 +127,18 @@ mod tests {
     use crate::connection::reconnect::ConnectAttempt;
     use crate::host::HostInfo;
     use crate::manager::TransportManager;
+
+    #[test]
+    fn a_probe_that_fails_is_as_quick_as_keepalive() {
+        let mut config = TransportConfig::default();
+        assert_eq!(probe_interval(&config) + config.heartbeat_timeout, Duration::from_secs(25));
+        config.heartbeat_timeout = Duration::from_secs(60);
+        assert_eq!(probe_interval(&config), config.keepalive.interval);
+        config.heartbeat_interval = Duration::from_secs(1);
+        assert_eq!(probe_interval(&config), config.keepalive.interval);
+        config.keepalive.interval = Duration::ZERO;
+        assert!(probe_interval(&config) < Duration::from_secs(2));
+    }
 
     /// Counts the probes of links that never fail.
     #[derive(Default)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use atp_rpc::frame::Frame;
+use atp_rpc::numbers::procedure;
 use tokio::time::Instant;
 
 use super::find;
@@ -86,6 +87,11 @@ fn carry_out(
     let Some(entry) = find(&frame.header) else {
         return Answer::now(Err(refusal::unknown_procedure(frame.header.procedure).into()));
     };
+    // The daemon that listens knows these by itself.
+    let of_proxy = [procedure::AUTH_LIST, procedure::CONNECT_CLOSE, procedure::CONNECT_SUPPORTS_FEATURE];
+    if state.fault == Some(HostFault::Behind) && !of_proxy.contains(&entry.procedure) {
+        return Answer::now(Err(Stop::Waits));
+    }
     let options = &host.options;
     let workers = options.max_workers + if entry.is_quick { options.priority_workers } else { 0 };
     if state.stuck >= workers {
