@@ -3,9 +3,9 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use atp_testbed::Testbed;
-use atp_transport::{HostInfo, TransportConfig, TransportError, TransportManager};
+use anyhow::Result;
+use atp_fleet::{Fleet, FleetOptions};
+use atp_transport::{Engine, HostInfo, TransportConfig, TransportError, TransportManager};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
@@ -14,19 +14,17 @@ use crate::table::Table;
 use crate::usage::{Usage, cpu_time};
 
 const HOSTS: [usize; 5] = [0, 1, 10, 100, 1_000];
-/// The daemons that share the hosts.
-const DAEMONS: u8 = 4;
 /// Long enough for two keepalive intervals.
 const IDLE: Duration = Duration::from_secs(12);
-const BUSY: Duration = Duration::from_secs(5);
-/// How many hosts are connected at the same time while more follow: each daemon accepts at most 20 clients that are
-/// still connecting.
+/// The number of calls while busy.
+const CALLS: usize = 80_000;
+/// How many hosts are connected at the same time while more follow.
 const CONNECTING: usize = 16;
 
 /// The work of a child.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Work {
-    hosts: usize,
+    engine: Engine,
     uris: Vec<String>,
 }
 
@@ -42,10 +40,20 @@ pub(crate) struct Cost {
     calls: usize,
 }
 
-/// Measures, and prints a table.
+/// Measures, and prints a table for each engine.
 pub(crate) fn report() -> Result<()> {
-    let bed = Testbed::builder().hosts(DAEMONS).guests(0).start()?;
-    let uris: Vec<String> = bed.hosts().iter().map(|host| host.uri()).collect();
+    let runtime = Runtime::new()?;
+    let most = HOSTS.iter().copied().max().unwrap_or_default();
+    let options = FleetOptions { hosts: u32::try_from(most)?, ..FleetOptions::default() };
+    let fleet = runtime.block_on(Fleet::start(options))?;
+    let uris: Vec<String> = fleet.hosts().map(|host| host.uri()).collect();
+    for engine in [Engine::Native, Engine::Library] {
+        of_engine(engine, &uris)?;
+    }
+    Ok(())
+}
+
+fn of_engine(engine: Engine, uris: &[String]) -> Result<()> {
     let mut table = Table::new([
         "hosts",
         "idle: MiB",
@@ -57,7 +65,8 @@ pub(crate) fn report() -> Result<()> {
         "CPU, µs/call",
     ]);
     for hosts in HOSTS {
-        let cost: Cost = child::ask(child::HOSTS, &Work { hosts, uris: uris.clone() })?;
+        let uris = uris.iter().take(hosts).cloned().collect();
+        let cost: Cost = child::ask(child::HOSTS, &Work { engine, uris })?;
         let mib = |usage: Usage| format!("{:.1}", usage.memory_kib as f64 / 1024.0);
         let calls = cost.calls as f64;
         let when_busy = |figure: String| if cost.calls == 0 { String::new() } else { figure };
@@ -73,26 +82,25 @@ pub(crate) fn report() -> Result<()> {
         ]);
     }
     table.print(&format!(
-        "A process with one connection to each host. It is idle for {} s, then calls `hostname` on all hosts at once, \
-         repeatedly, for {} s. The hosts are {DAEMONS} daemons:",
-        IDLE.as_secs(),
-        BUSY.as_secs()
+        "A process with one connection to each host, by the {engine} engine. It is idle for {} s, then calls `hostname` on all \
+         hosts at once, repeatedly, {CALLS} times in all. The hosts are simulated, in another process:",
+        IDLE.as_secs()
     ));
-    bed.down().context("the testbed was not removed")
+    Ok(())
 }
 
 /// Connects to the hosts, is idle for a while, then keeps all of them busy.
-pub(crate) fn measure(Work { hosts, uris }: Work) -> Result<Cost> {
+pub(crate) fn measure(Work { engine, uris }: Work) -> Result<Cost> {
     let runtime = Runtime::new()?;
-    let manager = TransportManager::new(TransportConfig::default());
-    runtime.block_on(connect(&manager, hosts, &uris))?;
+    let manager = TransportManager::new(TransportConfig { engine, ..TransportConfig::default() });
+    runtime.block_on(connect(&manager, &uris))?;
 
     let cpu = cpu_time();
     sleep(IDLE);
     let (idle, idle_cpu) = (Usage::now()?, (cpu_time() - cpu).div_f64(IDLE.as_secs_f64()));
 
     let (cpu, start, mut calls) = (cpu_time(), Instant::now(), 0);
-    while hosts > 0 && start.elapsed() < BUSY {
+    while !uris.is_empty() && calls < CALLS {
         let work = manager.execute_on_all_hosts(|connection| async move { connection.hostname().await });
         for (_, result) in runtime.block_on(work) {
             result?;
@@ -104,10 +112,10 @@ pub(crate) fn measure(Work { hosts, uris }: Work) -> Result<Cost> {
 }
 
 /// Adds the hosts, and waits until all of them are connected.
-async fn connect(manager: &TransportManager, hosts: usize, uris: &[String]) -> Result<(), TransportError> {
-    for (n, uri) in (0..hosts).zip(uris.iter().cycle()) {
+async fn connect(manager: &TransportManager, uris: &[String]) -> Result<(), TransportError> {
+    for (n, uri) in uris.iter().enumerate() {
         manager.add_host(HostInfo::from_uri(format!("h{n}"), uri)).await?;
-        if n % CONNECTING == CONNECTING - 1 || n == hosts - 1 {
+        if n % CONNECTING == CONNECTING - 1 || n == uris.len() - 1 {
             while manager.stats().await.iter().any(|(_, stats)| stats.idle_connections == 0) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use atp_testbed::Testbed;
-use atp_transport::{HostInfo, TransportConfig, TransportError, TransportManager};
+use atp_transport::{Engine, HostInfo, TransportConfig, TransportError, TransportManager};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinSet, spawn_blocking};
 use virt::connect::Connect;
@@ -30,13 +30,15 @@ struct Case {
     connections: usize,
     /// The goal: the minimum share of the bare rate, percent.
     goal: Option<f64>,
+    /// The same for the native engine.
+    native_goal: Option<f64>,
 }
 
 const CASES: [Case; 3] = [
-    Case { in_flight: 1, connections: 1, goal: Some(85.0) },
-    Case { in_flight: 4, connections: 4, goal: Some(95.0) },
-    // Not the transport's default: libvirt's client is not safe with several calls on a connection.
-    Case { in_flight: 4, connections: 1, goal: None },
+    Case { in_flight: 1, connections: 1, goal: Some(85.0), native_goal: Some(100.0) },
+    Case { in_flight: 4, connections: 4, goal: Some(95.0), native_goal: None },
+    // Not the library engine's default: libvirt's client is not safe with several calls on a connection.
+    Case { in_flight: 4, connections: 1, goal: None, native_goal: None },
 ];
 
 /// The result of one turn of a side.
@@ -67,21 +69,30 @@ pub(crate) fn report() -> Result<()> {
     for case in CASES {
         let connects = (0..case.connections).map(|_| bare::open(&uri)).collect::<Result<Vec<_>>>()?;
         let connects: Vec<Arc<Connect>> = connects.into_iter().map(Arc::new).collect();
-        let ours = [many.block_on(connected(&uri, &case))?, one.block_on(connected(&uri, &case))?];
-        let [mut bare, mut blocking, mut on_many, mut on_one] = [const { Vec::new() }; 4];
+        let by = |runtime: &Runtime, engine| runtime.block_on(connected(&uri, &case, engine));
+        let ours = [by(&many, Engine::Library)?, by(&one, Engine::Library)?];
+        let natives = [by(&many, Engine::Native)?, by(&one, Engine::Native)?];
+        let [mut bare, mut blocking, mut on_many, mut on_one, mut native_many, mut native_one] =
+            [const { Vec::new() }; 6];
         for _ in 0..ROUNDS {
             bare.push(turn(|start| on_threads(&connects, case.in_flight, start))?);
             on_many.push(turn(|start| many.block_on(on_host(&ours[0], case.in_flight, start)))?);
             blocking.push(turn(|start| many.block_on(on_blocking(&connects, case.in_flight, start)))?);
             on_one.push(turn(|start| one.block_on(on_host(&ours[1], case.in_flight, start)))?);
+            native_many.push(turn(|start| many.block_on(on_host(&natives[0], case.in_flight, start)))?);
+            native_one.push(turn(|start| one.block_on(on_host(&natives[1], case.in_flight, start)))?);
         }
-        many.block_on(ours[0].close(TURN));
-        one.block_on(ours[1].close(TURN));
+        for [on_many, on_one] in [&ours, &natives] {
+            many.block_on(on_many.close(TURN));
+            one.block_on(on_one.close(TURN));
+        }
         for (name, turns, goal) in [
             ("bare `virt`, threads", &bare, None),
             ("bare `virt`, `spawn_blocking`", &blocking, None),
-            ("`execute_on_host`, `multi_thread`", &on_many, case.goal),
-            ("`execute_on_host`, `current_thread`", &on_one, case.goal),
+            ("`execute_on_host`, library, `multi_thread`", &on_many, case.goal),
+            ("`execute_on_host`, library, `current_thread`", &on_one, case.goal),
+            ("`execute_on_host`, native, `multi_thread`", &native_many, case.native_goal),
+            ("`execute_on_host`, native, `current_thread`", &native_one, case.native_goal),
         ] {
             let share = median(turns.iter().zip(&bare).map(|(it, bare)| 100.0 * it.rate / bare.rate));
             table.row([
@@ -104,8 +115,8 @@ pub(crate) fn report() -> Result<()> {
 }
 
 /// A manager of one host, with all connections open.
-async fn connected(uri: &str, case: &Case) -> Result<TransportManager, TransportError> {
-    let mut config = TransportConfig::default();
+async fn connected(uri: &str, case: &Case, engine: Engine) -> Result<TransportManager, TransportError> {
+    let mut config = TransportConfig { engine, ..TransportConfig::default() };
     config.pool.min_connections_per_host = case.connections;
     config.pool.max_connections_per_host = case.connections;
     config.calls.max_per_connection = case.in_flight / case.connections;

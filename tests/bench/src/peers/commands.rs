@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use atp_transport::Engine;
 
 use super::virsh::{self, Shell, xargs};
 use super::{Fleet, QUERY, START, status};
@@ -20,14 +21,11 @@ pub(super) fn binary() -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// Runs `atp` with the fleet's settings.
-pub(super) fn atp(fleet: &Fleet, arguments: &[&str]) -> Result<()> {
+/// Runs `atp` with the fleet's settings for an engine.
+pub(super) fn atp(fleet: &Fleet, engine: Engine, arguments: &[&str]) -> Result<()> {
     let mut command = Command::new(&fleet.atp);
-    command.arg("--config").arg(&fleet.settings).args([
-        "--quiet",
-        "--parallel",
-        &fleet.at_once().to_string(),
-    ]);
+    let settings = fleet.settings.get(&engine).context("no settings for this engine")?;
+    command.arg("--config").arg(settings).args(["--quiet", "--parallel", &fleet.at_once().to_string()]);
     wait_for(command.args(arguments))
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use atp_executor::{Executor, Operation, Plan, Policy, RunControl, RunEvent, Selection, Status};
 use atp_protocol::{Carrier, LibvirtCarrier, Peer, ProtocolError, RawCommand};
 use atp_rpc::{CallError, ConnectOptions, Connection};
-use atp_transport::{HostInfo, LibvirtConnection, TransportConfig, TransportError, TransportManager};
+use atp_transport::{Engine, HostInfo, LibvirtConnection, TransportConfig, TransportError, TransportManager};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -30,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Work {
     pub(super) job: Job,
+    pub(super) engine: Engine,
     pub(super) uris: Vec<String>,
     /// Parallel calls on each host.
     pub(super) at_once: usize,
@@ -89,7 +90,8 @@ pub(crate) fn measure(work: Work) -> Result<Round> {
 
 /// A manager of the hosts, and their ids.
 async fn manager(work: &Work) -> Result<(TransportManager, Vec<String>)> {
-    let manager = TransportManager::new(TransportConfig::default());
+    let manager =
+        TransportManager::new(TransportConfig { engine: work.engine, ..TransportConfig::default() });
     let ids: Vec<String> = (1..=work.uris.len()).map(|n| format!("h{n}")).collect();
     for (id, uri) in ids.iter().zip(&work.uris) {
         manager.add_host(HostInfo::from_uri(id, uri)).await?;

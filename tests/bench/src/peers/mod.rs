@@ -11,12 +11,14 @@ mod processes;
 mod python;
 mod virsh;
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use atp_testbed::Testbed;
+use atp_transport::Engine;
 
 use commands::{atp, monitor, wait_for};
 use contest::{AHEAD, Contender, Goal, Round, compete, table};
@@ -40,7 +42,9 @@ const START_ROUNDS: usize = 101;
 
 /// The goals of atp.
 const TWENTY_TIMES: Goal = Goal { rate: 20.0, cpu: None };
-const PYTHON_GOAL: Goal = Goal { rate: 1.5, cpu: Some(0.5) };
+const HOSTNAME_GOAL: Goal = Goal { rate: 1.2, cpu: Some(0.4) };
+const QUERY_GOAL: Goal = Goal { rate: 1.0, cpu: Some(0.5) };
+const EXEC_GOAL: Goal = Goal { rate: 1.0, cpu: Some(0.6) };
 
 const QUERY: &str = r#"{"execute":"query-status"}"#;
 const START: &str = r#"{"execute":"guest-exec","arguments":{"path":"true","capture-output":true}}"#;
@@ -56,8 +60,8 @@ struct Fleet {
     /// Each guest, with the URI of its host.
     guests: Vec<(String, String)>,
     atp: PathBuf,
-    /// A settings file with the hosts, for atp.
-    settings: PathBuf,
+    /// A settings file with the hosts and an engine, for atp.
+    settings: HashMap<Engine, PathBuf>,
     /// A scenario of many queries.
     scenario: PathBuf,
 }
@@ -69,7 +73,7 @@ impl Fleet {
             let uri = host.uri();
             host.guests().into_iter().map(move |guest| (uri.clone(), guest.name().to_owned()))
         });
-        let settings: String = bed
+        let hosts: String = bed
             .hosts()
             .iter()
             .map(|host| format!("[hosts.{}]\nuri = {:?}\n", host.id(), host.uri()))
@@ -85,7 +89,13 @@ impl Fleet {
             uris,
             guests: guests.collect(),
             atp: commands::binary()?,
-            settings: write("atp.toml", settings)?,
+            settings: [Engine::Native, Engine::Library]
+                .into_iter()
+                .map(|engine| {
+                    let text = format!("[transport]\nengine = \"{engine}\"\n{hosts}");
+                    Ok((engine, write(&format!("{engine}.toml"), text)?))
+                })
+                .collect::<Result<_>>()?,
             scenario: write("queries.yaml", scenario)?,
         })
     }
@@ -100,8 +110,8 @@ impl Fleet {
         self.guests.iter().filter(|(uri, _)| self.uris.first() == Some(uri)).map(|(_, vm)| vm.as_str())
     }
 
-    fn library(&self, job: Job, calls: usize) -> Result<Round> {
-        library::calls(&library::Work { job, uris: self.uris.clone(), at_once: AT_ONCE, calls })
+    fn library(&self, engine: Engine, job: Job, calls: usize) -> Result<Round> {
+        library::calls(&library::Work { job, engine, uris: self.uris.clone(), at_once: AT_ONCE, calls })
     }
 
     fn python(&self, job: &'static str, shared: bool, calls: usize) -> python::Work<'_> {
@@ -143,14 +153,17 @@ fn hostnames(fleet: &Fleet) -> Result<()> {
         &mut table,
         CALL_ROUNDS,
         &[
-            Contender::new("the library, `execute_on_host`", None, || {
-                fleet.library(Job::Hostname, HOSTNAMES)
+            Contender::new("`execute_on_host`, native", None, || {
+                fleet.library(Engine::Native, Job::Hostname, HOSTNAMES)
+            }),
+            Contender::new("`execute_on_host`, library", None, || {
+                fleet.library(Engine::Library, Job::Hostname, HOSTNAMES)
             }),
             Contender::new("libvirt's C library, threads", None, || {
-                fleet.library(Job::BareHostname, HOSTNAMES)
+                fleet.library(Engine::Library, Job::BareHostname, HOSTNAMES)
             }),
             Contender::new("`atp-rpc` alone, a connection per host", None, || {
-                fleet.library(Job::RpcHostname, HOSTNAMES)
+                fleet.library(Engine::Native, Job::RpcHostname, HOSTNAMES)
             }),
             Contender::new("`xargs -P 12 virsh`", Some(TWENTY_TIMES), || {
                 virsh::by_xargs(fleet.at_once(), &by_process, PROCESSES)
@@ -158,10 +171,10 @@ fn hostnames(fleet: &Fleet) -> Result<()> {
             Contender::new("one `virsh` per host, by a pipe", Some(AHEAD), || {
                 virsh::by_pipe(&fleet.uris, &line)
             }),
-            Contender::new("libvirt-python, a connection per host", Some(PYTHON_GOAL), || {
+            Contender::new("libvirt-python, a connection per host", Some(HOSTNAME_GOAL), || {
                 python::calls(&fleet.python("hostname", true, HOSTNAMES))
             }),
-            Contender::new("libvirt-python, a connection per thread", Some(PYTHON_GOAL), || {
+            Contender::new("libvirt-python, a connection per thread", Some(HOSTNAME_GOAL), || {
                 python::calls(&fleet.python("hostname", false, HOSTNAMES))
             }),
         ],
@@ -181,12 +194,17 @@ fn queries(fleet: &Fleet) -> Result<()> {
         &mut table,
         CALL_ROUNDS,
         &[
-            Contender::new("the library, `execute_on_host`", None, || fleet.library(Job::Query, QUERIES)),
-            Contender::new("the library, runs of the executor", None, || {
-                fleet.library(Job::QueryRuns, QUERIES)
+            Contender::new("`execute_on_host`, native", None, || {
+                fleet.library(Engine::Native, Job::Query, QUERIES)
             }),
-            Contender::new("`atp run`, a scenario of 100 steps", None, || {
-                let run = || atp(fleet, &["run", &fleet.scenario.to_string_lossy()]);
+            Contender::new("`execute_on_host`, library", None, || {
+                fleet.library(Engine::Library, Job::Query, QUERIES)
+            }),
+            Contender::new("runs of the executor, native", None, || {
+                fleet.library(Engine::Native, Job::QueryRuns, QUERIES)
+            }),
+            Contender::new("`atp run`, a scenario of 100 steps, native", None, || {
+                let run = || atp(fleet, Engine::Native, &["run", &fleet.scenario.to_string_lossy()]);
                 let round = Round::of_processes(run)?;
                 Ok(Round { operations: QUERIES * fleet.guests.len(), latencies: Vec::new(), ..round })
             }),
@@ -196,10 +214,10 @@ fn queries(fleet: &Fleet) -> Result<()> {
             Contender::new("one `virsh` per host, by a pipe", Some(AHEAD), || {
                 virsh::by_pipe(&fleet.uris, &lines)
             }),
-            Contender::new("libvirt-python, a connection per host", Some(AHEAD), || {
+            Contender::new("libvirt-python, a connection per host", Some(QUERY_GOAL), || {
                 python::calls(&fleet.python("query-status", true, QUERIES))
             }),
-            Contender::new("libvirt-python, a connection per thread", Some(AHEAD), || {
+            Contender::new("libvirt-python, a connection per thread", Some(QUERY_GOAL), || {
                 python::calls(&fleet.python("query-status", false, QUERIES))
             }),
         ],
@@ -214,7 +232,9 @@ fn queries(fleet: &Fleet) -> Result<()> {
 
 /// One command over the whole fleet, by processes started for it.
 fn whole_fleet(fleet: &Fleet) -> Result<()> {
-    let by_atp = |arguments: &'static [&'static str]| move || Round::of_processes(|| atp(fleet, arguments));
+    let by_atp = |engine, arguments: &'static [&'static str]| {
+        move || Round::of_processes(|| atp(fleet, engine, arguments))
+    };
     let by_python = |job, shared| move || python::once(&fleet.python(job, shared, 1));
     let processes = |job: fn(&Fleet) -> Result<()>| move || Round::of_processes(|| job(fleet));
     let by_xargs = |calls: Vec<virsh::Call>| {
@@ -227,7 +247,8 @@ fn whole_fleet(fleet: &Fleet) -> Result<()> {
         (
             "A listing of all VMs of all hosts",
             vec![
-                Contender::new("`atp vm list`", None, by_atp(&["vm", "list"])),
+                Contender::new("`atp vm list`, native", None, by_atp(Engine::Native, &["vm", "list"])),
+                Contender::new("`atp vm list`, library", None, by_atp(Engine::Library, &["vm", "list"])),
                 Contender::new(
                     "`xargs -P 12 virsh list --all`",
                     Some(AHEAD),
@@ -244,7 +265,16 @@ fn whole_fleet(fleet: &Fleet) -> Result<()> {
         (
             "`true` in every guest",
             vec![
-                Contender::new("`atp exec`", None, by_atp(&["exec", "*", "--", "true"])),
+                Contender::new(
+                    "`atp exec`, native",
+                    None,
+                    by_atp(Engine::Native, &["exec", "*", "--", "true"]),
+                ),
+                Contender::new(
+                    "`atp exec`, library",
+                    None,
+                    by_atp(Engine::Library, &["exec", "*", "--", "true"]),
+                ),
                 Contender::new(
                     "`xargs -P 12`, a script of `virsh`",
                     Some(AHEAD),
@@ -255,10 +285,14 @@ fn whole_fleet(fleet: &Fleet) -> Result<()> {
                     Some(AHEAD),
                     processes(commands::exec_by_pipe),
                 ),
-                Contender::new("libvirt-python, a connection per host", Some(AHEAD), by_python("exec", true)),
+                Contender::new(
+                    "libvirt-python, a connection per host",
+                    Some(EXEC_GOAL),
+                    by_python("exec", true),
+                ),
                 Contender::new(
                     "libvirt-python, a connection per thread",
-                    Some(AHEAD),
+                    Some(EXEC_GOAL),
                     by_python("exec", false),
                 ),
             ],
@@ -266,7 +300,16 @@ fn whole_fleet(fleet: &Fleet) -> Result<()> {
         (
             "`query-status` of every VM once",
             vec![
-                Contender::new("`atp qmp`", None, by_atp(&["qmp", "*", "--", "query-status"])),
+                Contender::new(
+                    "`atp qmp`, native",
+                    None,
+                    by_atp(Engine::Native, &["qmp", "*", "--", "query-status"]),
+                ),
+                Contender::new(
+                    "`atp qmp`, library",
+                    None,
+                    by_atp(Engine::Library, &["qmp", "*", "--", "query-status"]),
+                ),
                 Contender::new("`xargs -P 12 virsh`", Some(AHEAD), by_xargs(fleet.queries())),
                 Contender::new(
                     "one `virsh` per host, by a pipe",
