@@ -1,6 +1,8 @@
 //! `atp` on a simulated fleet with faults. The fleet counts what was really executed.
 
 use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use atp_fleet::{Fleet, FleetOptions, VmFault};
 use serde_json::Value;
@@ -75,7 +77,7 @@ fn counts<const N: usize>(expected: [(&str, usize); N]) -> BTreeMap<String, usiz
 /// Tests both engines side by side, since tests with hosts that hang mostly wait.
 fn for_engines<T: Send>(test: impl Fn(&'static str) -> T + Sync) -> [T; 2] {
     let test = &test;
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         ENGINES.map(|engine| scope.spawn(move || test(engine))).map(|thread| thread.join().unwrap())
     })
 }
@@ -225,4 +227,99 @@ fn without_times(data: &Value) -> Value {
         data.retain(|key, _| !key.ends_with("_ms") && !key.ends_with("_us"));
     }
     data
+}
+
+/// VMs of the first host that moves takes to others while `atp` works on them.
+const MOVED_VMS: u32 = 24;
+
+/// Runs `atp` while each VM of the first host is migrated at a moment within `span`, which the seed determines.
+fn run_while_vms_move(bed: &Bed, seed: u64, span: Duration, args: &[&str]) -> Run {
+    let millis = span.as_millis() as u64;
+    let mut moves: Vec<(Duration, u32, u32)> = (1..=MOVED_VMS)
+        .map(|vm| {
+            let at = (u64::from(vm) * 7_919 + seed * 104_729) % millis;
+            (Duration::from_millis(at), vm, 2 + vm % 2)
+        })
+        .collect();
+    moves.sort();
+    thread::scope(|scope| {
+        let run = scope.spawn(|| bed.run(args));
+        let began = Instant::now();
+        for (at, vm, to) in moves {
+            thread::sleep(at.saturating_sub(began.elapsed()));
+            bed.fleet.host(1).unwrap().vm(vm).unwrap().migrate(&bed.fleet.host(to).unwrap());
+        }
+        run.join().unwrap()
+    })
+}
+
+/// How often something was executed in a VM of the first host, on all hosts together.
+fn executed(bed: &Bed, vm: &str, count: impl Fn(&atp_fleet::VmCounts) -> u64) -> u64 {
+    let hosts = bed.fleet.report().hosts;
+    let of_host =
+        |host: &atp_fleet::HostCounts, name: &str| host.vms.get(name).map(&count).unwrap_or_default();
+    hosts
+        .iter()
+        .map(|(host, counts)| match host.as_str() {
+            "h1" => of_host(counts, vm),
+            _ => of_host(counts, &format!("h1-{vm}")),
+        })
+        .sum()
+}
+
+#[test]
+fn a_vm_that_moves_at_any_moment_has_one_outcome_and_is_worked_on_at_most_once() {
+    for engine in ENGINES {
+        let mut followed = 0;
+        for seed in 0..3 {
+            let bed = Bed::new(engine, 3, MOVED_VMS, seed, "");
+            let args = ["--timeout", "40s", "exec", "h1/", "--", "sleep", "1"];
+            let run = run_while_vms_move(&bed, seed, Duration::from_millis(2_500), &args);
+            let outcomes = run.outcomes();
+            assert_eq!(outcomes.len(), MOVED_VMS as usize, "{engine} {seed}");
+            for outcome in outcomes {
+                let vm = outcome["vm"].as_str().unwrap();
+                let times = executed(&bed, vm, |counts| counts.programs.of("sleep 1"));
+                let is_true = match (outcome["status"].as_str().unwrap(), outcome["effect"].as_str().unwrap())
+                {
+                    ("ok", "done") => times == 1,
+                    // It was an old place already when it was listed.
+                    ("failed", "none") => times == 0 && outcome["error"]["kind"] == "vm-moved",
+                    _ => false,
+                };
+                assert!(is_true, "{engine} {seed}: executed {times} times: {outcome}");
+                followed += usize::from(outcome["status"] == "ok" && outcome["found_on"].is_string());
+            }
+        }
+        assert!(followed > 5, "{engine}: only {followed} moved while they were worked on");
+    }
+}
+
+#[test]
+fn a_vm_that_moves_at_any_moment_is_destroyed_once_or_said_to_have_moved() {
+    for engine in ENGINES {
+        for seed in 0..3 {
+            let bed = Bed::new(engine, 3, MOVED_VMS, seed, "");
+            let args = ["--timeout", "40s", "vm", "destroy", "h1/", "--yes"];
+            let run = run_while_vms_move(&bed, seed, Duration::from_millis(700), &args);
+            let outcomes = run.outcomes();
+            assert_eq!(outcomes.len(), MOVED_VMS as usize, "{engine} {seed}");
+            for outcome in outcomes {
+                let times = executed(&bed, outcome["vm"].as_str().unwrap(), |counts| {
+                    counts
+                        .calls
+                        .iter()
+                        .filter(|(name, _)| name.contains("Destroy"))
+                        .map(|(_, times)| times)
+                        .sum()
+                });
+                let is_true = match outcome["status"].as_str().unwrap() {
+                    "ok" => times == 1 && outcome["found_on"].is_null(),
+                    "failed" => times == 0 && outcome["error"]["kind"] == "vm-moved",
+                    _ => false,
+                };
+                assert!(is_true, "{engine} {seed}: destroyed {times} times: {outcome}");
+            }
+        }
+    }
 }

@@ -32,6 +32,7 @@ impl EventKind {
     pub(crate) const SUSPENDED: EventKind = EventKind::Lifecycle { event: 3, detail: 0 };
     pub(crate) const RESUMED: EventKind = EventKind::Lifecycle { event: 4, detail: 0 };
     pub(crate) const SHUT_DOWN: EventKind = EventKind::Lifecycle { event: 5, detail: 0 };
+    pub(crate) const MIGRATED: EventKind = EventKind::Lifecycle { event: 5, detail: 3 };
     pub(crate) const DESTROYED: EventKind = EventKind::Lifecycle { event: 5, detail: 1 };
     /// The guest has ended; QEMU has not yet.
     pub(crate) const SHUTDOWN: EventKind = EventKind::Lifecycle { event: 6, detail: 0 };

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::calls;
 use crate::control;
 use crate::counts::{HostCounts, Report, VmCounts};
+use crate::event::EventKind;
 use crate::faults::{HostFault, VmFault};
 use crate::host::{Host, Presence, Signal};
 use crate::link::{End, serve};
@@ -222,6 +223,43 @@ impl SimulatedVm<'_> {
     /// was shut off is started.
     pub fn set_fault(&self, fault: impl Into<Option<VmFault>>) {
         calls::set_vm_fault(self.host, self.index, fault.into(), Instant::now());
+    }
+
+    /// Migrates it to another host, with its guest and the processes there, as `virsh migrate --live` does in one step. Its
+    /// definition stays here, shut off with the reason `migrated`. There its name has the name of its host before it, and its counts
+    /// begin anew.
+    ///
+    /// Returns whether it was active, and so was migrated.
+    pub fn migrate(&self, to: &SimulatedHost) -> bool {
+        let (here, there) = (self.host, to.host);
+        if here.number == there.number {
+            return false;
+        }
+        // Always in this order, so that two migrations do not wait for each other.
+        let (mut from, mut to) = if here.number < there.number {
+            let from = here.state();
+            (from, there.state())
+        } else {
+            let to = there.state();
+            (here.state(), to)
+        };
+        let id = to.next_id;
+        let name = format!("{}-{}", here.name, from.vms[self.index].name);
+        let Ok((arrived, events)) = from.vms[self.index].leave(name, id) else { return false };
+        to.next_id += 1;
+        from.emit(self.index, events);
+        let arrived_at = match to.index_of(arrived.uuid) {
+            Some(index) => {
+                to.vms[index].come_back(arrived);
+                index
+            }
+            None => {
+                to.vms.push(arrived);
+                to.vms.len() - 1
+            }
+        };
+        to.emit(arrived_at, vec![EventKind::RESUMED]);
+        true
     }
 
     /// Whether it is not shut off.

@@ -217,6 +217,8 @@ impl HostState {
     pub(crate) fn index_of(&self, uuid: Uuid) -> Option<usize> {
         let [.., a, b, c, d] = *uuid.as_bytes();
         let index = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?.checked_sub(1)?;
-        self.vms.get(index).filter(|vm| vm.uuid == uuid).map(|_| index)
+        let own = self.vms.get(index).filter(|vm| vm.uuid == uuid).map(|_| index);
+        // VMs that came from other hosts are behind its own.
+        own.or_else(|| self.vms.iter().rposition(|vm| vm.uuid == uuid))
     }
 }

@@ -158,6 +158,30 @@ impl Vm {
         Ok(vec![EventKind::monitor("STOP", ""), EventKind::SUSPENDED])
     }
 
+    /// Leaves for another host: what arrives there, as the domain of that number. The definition stays, shut off.
+    pub(crate) fn leave(&mut self, name: String, id: i32) -> Result<(Vm, Vec<EventKind>), Refusal> {
+        self.active()?;
+        let arrived = Vm {
+            name,
+            id: Some(id),
+            // The reason is the migration.
+            state: State { number: state::RUNNING, reason: 2 },
+            guest: self.guest.take(),
+            ..Vm::new(String::new(), self.uuid, id, self.fault, self.started)
+        };
+        self.id = None;
+        self.state = State { number: state::SHUT_OFF, reason: 4 };
+        self.occupied = Occupied::default();
+        self.fault = None;
+        Ok((arrived, vec![EventKind::MIGRATED]))
+    }
+
+    /// Replaces what it had left here, but for its name and what it has executed here.
+    pub(crate) fn come_back(&mut self, arrived: Vm) {
+        let (name, counts) = (std::mem::take(&mut self.name), std::mem::take(&mut self.counts));
+        *self = Vm { name, counts, ..arrived };
+    }
+
     /// Resumes its processors.
     pub(crate) fn resume(&mut self) -> Result<Vec<EventKind>, Refusal> {
         self.active()?;

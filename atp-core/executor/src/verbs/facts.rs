@@ -95,6 +95,8 @@ impl Needs {
 pub(super) fn refusal(needs: Needs, host: &HostId, now: &DomainInfo) -> OutcomeError {
     let kind = if needs == Needs::Off { ErrorKind::OperationInvalid } else { ErrorKind::VmNotRunning };
     let hint = match (now.state, now.reason) {
+        // It may run elsewhere: nothing is advised that would start it twice.
+        (DomainState::ShutOff, Some(StateReason::Migrated)) => Hint::FIND_VM,
         (DomainState::Paused, Some(StateReason::IoError)) => Hint::FREE_STORAGE,
         (DomainState::Paused, _) => Hint::RESUME_VM,
         (DomainState::PmSuspended, _) => Hint::WAKE_VM,
@@ -172,6 +174,13 @@ mod tests {
         let host = "h1".parse().unwrap();
         for (needs, state, reason, hint, message) in [
             (Needs::Running, DomainState::ShutOff, None, Hint::START_VM, "is not running: shut off"),
+            (
+                Needs::Running,
+                DomainState::ShutOff,
+                Some(StateReason::Migrated),
+                Hint::FIND_VM,
+                "is not running: shut off (migrated)",
+            ),
             (
                 Needs::Running,
                 DomainState::Paused,

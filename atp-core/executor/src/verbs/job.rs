@@ -70,7 +70,15 @@ impl Job {
 
     /// The VM is in a state in which the operation is not possible. Nothing was sent, unless `effect` says otherwise.
     pub(super) fn refused(&self, needs: Needs, now: &DomainInfo, effect: Effect) -> Completion {
-        Completion::failed(Status::Failed, effect, refusal(needs, &self.target.host, now))
+        let mut error = refusal(needs, &self.target.host, now);
+        let elsewhere = match now.state.is_active() {
+            true => None,
+            false => self.placements.runs_on(now.uuid, &self.target.host),
+        };
+        if let Some(host) = elsewhere {
+            error = error.with_hint(format!("work on it where it runs: {host}/{}", now.name));
+        }
+        Completion { found_on: elsewhere.cloned(), ..Completion::failed(Status::Failed, effect, error) }
     }
 
     /// The operation cannot be expressed. Nothing was sent.

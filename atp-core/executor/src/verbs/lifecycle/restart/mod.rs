@@ -10,7 +10,7 @@ mod look;
 use atp_api::{Condition, Data, OutcomeError, Status};
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainInfo, DomainState};
-use atp_transport::{DomainEvents, Effect, ErrorKind, Hint, TransportError, WatchItem, WatchOptions};
+use atp_transport::{DomainEvents, Effect, ErrorKind, Hint, HostId, TransportError, WatchItem, WatchOptions};
 use futures_util::{Stream, stream};
 use tokio::time::Instant;
 
@@ -19,6 +19,7 @@ use self::look::look;
 use super::{LifecycleSpec, Requested, finish, request};
 use crate::verbs::completion::Completion;
 use crate::verbs::job::Job;
+use crate::verbs::relocation::{Relocation, relocation};
 use crate::verbs::wait;
 
 /// The hypervisor that is known to report restarts.
@@ -52,7 +53,15 @@ pub(super) async fn restart(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec
     let look = || look(job, domain, spec.action, id, asked_at);
     match wait_for_end(&mut events, domain, deadline, &job.policy, look).await {
         RestartEnd::Restarted => {}
-        end => return not_restarted(job, domain, end),
+        end => {
+            // Here it stops when it leaves as well.
+            if matches!(end, RestartEnd::Stopped)
+                && let Relocation::To(host) = relocation(job, domain).await
+            {
+                return moved(job, domain, host);
+            }
+            return not_restarted(job, domain, end);
+        }
     }
     drop(events);
     after_restart(wait::perform(job, domain, &Condition::Agent).await)
@@ -108,6 +117,17 @@ fn not_restarted(job: &Job, domain: &DomainInfo, end: RestartEnd) -> Completion 
     let message = format!("host {}: VM {:?} {how}", job.target.host, domain.name);
     let error = OutcomeError::new(kind, message).with_hint(hint);
     Completion::failed(status, effect, error)
+}
+
+/// The completion of a restart whose VM left the host before it was seen to restart.
+fn moved(job: &Job, domain: &DomainInfo, host: HostId) -> Completion {
+    let message = format!(
+        "host {}: VM {:?} moved to {host} before it was seen to restart",
+        job.target.host, domain.name
+    );
+    let error = OutcomeError::new(ErrorKind::VmMoved, message).with_hint(Hint::CHECK_UPTIME);
+    let failed = Completion::failed(Status::Failed, Effect::Unknown, error);
+    Completion { found_on: Some(host), ..failed }
 }
 
 /// Turns the wait for the agent after a restart into its completion. A VM without an agent is back as far as can be
