@@ -1,6 +1,8 @@
-//! `cargo xtask test`: runs every test and prints the number that passed.
+//! `cargo xtask test`: runs every test with the native engine, those that depend on the engine with libvirt's library
+//! too, and prints the number that passed.
 
-use std::ffi::OsString;
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ExitCode, Stdio};
 
@@ -9,17 +11,47 @@ use crate::{Result, cargo, setup};
 /// Features that are off by default, and have tests.
 const FEATURES: &str = "atp-rpc/gssapi";
 
-/// Sets up, runs `cargo test --workspace` and ends with the line `N passed, N failed`.
+/// The variable that names the engine of the end-to-end tests.
+const ENGINE: &str = "ATP_ENGINE";
+const NATIVE: &str = "native";
+const LIBRARY: &str = "library";
+
+/// The modules of the end-to-end tests that run with both engines: those of connecting, of calls that hang or are lost,
+/// of events and of streams. In the others an engine only carries requests, which `engines` compares one by one.
+const OF_BOTH_ENGINES: [&str; 12] = [
+    "channels",
+    "doctor",
+    "events",
+    "faults",
+    "library",
+    "load",
+    "looks",
+    "resilience",
+    "sasl",
+    "screenshot",
+    "transport",
+    "watching",
+];
+
+/// Sets up, runs the tests and ends with the line `N passed, N failed`.
+///
+/// With arguments, which go to `cargo test --workspace`, there is one pass only, with the engine of the environment.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
-    let counts = run_tests(arguments);
-    let (passed, failed) = counts.as_ref().map_or((0, 0), |tests| (tests.passed, tests.failed));
-    let ok = match &counts {
-        Ok(tests) => tests.ok,
+    let (counts, ok) = match run_passes(arguments) {
+        Ok(counts) => {
+            let ok = counts.iter().all(|(_, tests)| tests.ok);
+            (counts, ok)
+        }
         Err(message) => {
             eprintln!("error: {message}");
-            false
+            (Vec::new(), false)
         }
     };
+    for (engine, tests) in &counts {
+        println!("engine {}: {} passed, {} failed", engine.display(), tests.passed, tests.failed);
+    }
+    let passed: u64 = counts.iter().map(|(_, tests)| tests.passed).sum();
+    let failed: u64 = counts.iter().map(|(_, tests)| tests.failed).sum();
     println!("{passed} passed, {failed} failed");
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -31,12 +63,33 @@ struct Tests {
     ok: bool,
 }
 
-fn run_tests(arguments: &[OsString]) -> Result<Tests> {
+/// The results by engine.
+fn run_passes(arguments: &[OsString]) -> Result<Vec<(OsString, Tests)>> {
     setup::run_with(setup::OF_TESTS)?;
+    let mut counts = Vec::new();
+    for (engine, arguments) in passes(arguments, env::var_os(ENGINE)) {
+        let tests = run_tests(&engine, &arguments)?;
+        counts.push((engine, tests));
+    }
+    Ok(counts)
+}
+
+/// The engine of each run of cargo, and what is added to `cargo test --workspace`.
+fn passes(arguments: &[OsString], engine: Option<OsString>) -> Vec<(OsString, Vec<OsString>)> {
+    if !arguments.is_empty() {
+        return vec![(engine.unwrap_or_else(|| NATIVE.into()), arguments.to_vec())];
+    }
+    // All packages are selected by both, so that they are compiled with the same features, and once.
+    let modules = OF_BOTH_ENGINES.iter().map(|module| format!("{module}::").into());
+    let again = ["--test", "e2e", "--"].into_iter().map(OsString::from).chain(modules);
+    vec![(NATIVE.into(), Vec::new()), (LIBRARY.into(), again.collect())]
+}
+
+fn run_tests(engine: &OsStr, arguments: &[OsString]) -> Result<Tests> {
     let mut command = cargo::cargo();
     // The tests of all crates run, even if those of the first fail.
     command.args(["test", "--workspace", "--no-fail-fast", "--features", FEATURES]);
-    command.args(arguments).stdout(Stdio::piped());
+    command.args(arguments).env(ENGINE, engine).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("cannot run cargo: {error}"))?;
     let mut tests = Tests::default();
     if let Some(stdout) = child.stdout.take() {
@@ -92,5 +145,26 @@ mod tests {
             tests.add(line);
         }
         assert_eq!(tests, Tests { passed: 15, failed: 2, ok: false });
+    }
+
+    #[test]
+    fn without_arguments_both_engines_run_and_with_them_the_chosen_one() {
+        let all = passes(&[], Some("native".into()));
+        assert_eq!(all.iter().map(|(engine, _)| engine.as_os_str()).collect::<Vec<_>>(), [NATIVE, LIBRARY]);
+        assert!(all[0].1.is_empty(), "{all:?}");
+        assert_eq!(all[1].1[..4], ["--test", "e2e", "--", "channels::"].map(OsString::from));
+
+        let arguments = ["-p", "atp-testbed"].map(OsString::from);
+        assert_eq!(passes(&arguments, None), [(NATIVE.into(), arguments.to_vec())]);
+        assert_eq!(passes(&arguments, Some("library".into())), [(LIBRARY.into(), arguments.to_vec())]);
+    }
+
+    #[test]
+    fn the_modules_that_run_with_both_engines_exist() {
+        // A filter that matches no test would run none, and report no failure.
+        let tests = cargo::root().join("tests/e2e/tests");
+        for module in OF_BOTH_ENGINES {
+            assert!(tests.join(module).with_extension("rs").is_file(), "{module}");
+        }
     }
 }
