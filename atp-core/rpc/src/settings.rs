@@ -26,14 +26,21 @@ pub(crate) fn resolve(text: &str) -> Result<Uri, ConnectFailure> {
         Some(path) => read(&path, MAX_FILE)?,
         None => String::new(),
     };
-    if given.is_empty() {
-        return match uri_default(&settings) {
-            Some(uri) => Ok(uri.parse()?),
-            None => Ok(Uri::local()),
-        };
+    match Uri::in_libvirt_conf(&settings, Some(given.as_str()).filter(|alias| !alias.is_empty())) {
+        Some(uri) => Ok(uri.parse()?),
+        None if given.is_empty() => Ok(Uri::local()),
+        None => Err(UriError::Form.into()),
     }
-    let target = uri_alias(&settings, &given).ok_or(UriError::Form)?;
-    Ok(target.parse()?)
+}
+
+impl Uri {
+    /// What an alias stands for in the text of a `libvirt.conf`; without an alias the URI that is to be used by default.
+    pub fn in_libvirt_conf<'a>(settings: &'a str, alias: Option<&str>) -> Option<&'a str> {
+        match alias {
+            Some(alias) => uri_alias(settings, alias),
+            None => uri_default(settings),
+        }
+    }
 }
 
 /// The file of that name: the user's own, if there is one, else the system's; root has no other than that.

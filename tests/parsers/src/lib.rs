@@ -6,6 +6,7 @@
 
 mod guest;
 mod input;
+mod opening;
 mod protocol;
 mod runs;
 mod settings;
@@ -21,8 +22,9 @@ use tokio_util::codec::Decoder;
 pub type Check = fn(&[u8]);
 
 /// Every function of this crate, with the name of its fuzz target.
-pub const TARGETS: [(&str, Check); 26] = [
+pub const TARGETS: [(&str, Check); 29] = [
     ("agent_error", protocol::agent_error),
+    ("auth_conf", opening::auth_conf),
     ("channel_frames", protocol::channel_frames),
     ("chord", input::chord),
     ("domain_xml", settings::domain_xml),
@@ -32,6 +34,7 @@ pub const TARGETS: [(&str, Check); 26] = [
     ("guest_files", guest::guest_files),
     ("guest_system", guest::guest_system),
     ("journal", runs::journal),
+    ("libvirt_conf", opening::libvirt_conf),
     ("libvirt_uri", settings::libvirt_uri),
     ("monitor", protocol::monitor),
     ("mouse", input::mouse),
@@ -40,6 +43,7 @@ pub const TARGETS: [(&str, Check); 26] = [
     ("rpc_events", wire::rpc_events),
     ("rpc_frames", wire::rpc_frames),
     ("rpc_link", wire::rpc_link),
+    ("rpc_open", opening::rpc_open),
     ("rpc_replies", wire::rpc_replies),
     ("rpc_uri", wire::rpc_uri),
     ("rpc_xdr", wire::rpc_xdr),

@@ -236,11 +236,11 @@ fn greet(call: &Header) -> Option<Frame> {
     is(call, procedure::CONNECT_OPEN).then(|| reply(call, Status::Ok, Bytes::new()))
 }
 
-fn is(call: &Header, procedure: Procedure) -> bool {
+pub(crate) fn is(call: &Header, procedure: Procedure) -> bool {
     (call.program, call.procedure) == (procedure.program, procedure.number)
 }
 
-fn reply(call: &Header, status: Status, payload: Bytes) -> Frame {
+pub(crate) fn reply(call: &Header, status: Status, payload: Bytes) -> Frame {
     Frame { header: Header { kind: Kind::Reply, status, ..*call }, payload }
 }
 

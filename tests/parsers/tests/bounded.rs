@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 /// Fragments of valid inputs, to be cut and joined.
-const PIECES: [&str; 87] = [
+const PIECES: [&str; 98] = [
     "{",
     "}",
     "[",
@@ -96,6 +96,17 @@ const PIECES: [&str; 87] = [
     "<labels xmlns='urn:atp:labels:1'><label key='a' value='b'/></labels>",
     r#"{"ip-address":"10.0.0.1","ip-address-type":"ipv4","prefix":24}"#,
     r#"{"name":"lo","ip-addresses":["#,
+    "\n[credentials-a]\n",
+    "\nauthname=",
+    "\npassword=",
+    "\n[auth-libvirt-h1]\ncredentials=a\n",
+    "\n[auth-libvirt-default]\ncredentials=a\n",
+    "\nuri_default = ",
+    "\nuri_aliases = [ ",
+    "\"h1=qemu:///system\"",
+    "\u{1}\u{3}\u{1}",
+    "\u{1}\u{1}\u{2}",
+    "v=AAAA",
 ];
 
 /// The first bytes of a PNG of 2 by 1 pixels.
@@ -125,6 +136,11 @@ fn holds(target: &'static str) {
 #[test]
 fn agent_error() {
     holds("agent_error");
+}
+
+#[test]
+fn auth_conf() {
+    holds("auth_conf");
 }
 
 #[test]
@@ -173,6 +189,11 @@ fn journal() {
 }
 
 #[test]
+fn libvirt_conf() {
+    holds("libvirt_conf");
+}
+
+#[test]
 fn libvirt_uri() {
     holds("libvirt_uri");
 }
@@ -210,6 +231,11 @@ fn rpc_frames() {
 #[test]
 fn rpc_link() {
     holds("rpc_link");
+}
+
+#[test]
+fn rpc_open() {
+    holds("rpc_open");
 }
 
 #[test]

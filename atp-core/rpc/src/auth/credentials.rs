@@ -37,26 +37,30 @@ pub(super) fn find(uri: &Uri) -> Result<Credentials, ConnectFailure> {
     };
     let text = settings::read(&path, MAX_FILE)?;
     let host = uri.host.as_deref().unwrap_or("localhost");
-    parse(&text, host).ok_or(ConnectFailure::NoCredentials)
+    Credentials::in_auth_conf(&text, host).ok_or(ConnectFailure::NoCredentials)
 }
 
-/// Sections `[credentials-NAME]` hold `authname` and `password`; `[auth-libvirt-HOST]`, or with `default` as host, say
-/// by `credentials` which.
-fn parse(text: &str, host: &str) -> Option<Credentials> {
-    let mut sections: HashMap<&str, HashMap<&str, &str>> = HashMap::new();
-    let mut section = "";
-    for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
-        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            section = name;
-        } else if let Some((key, value)) = line.split_once('=') {
-            sections.entry(section).or_default().insert(key.trim(), value.trim());
+impl Credentials {
+    /// Those for a host in the text of an `auth.conf`.
+    ///
+    /// Sections `[credentials-NAME]` hold `authname` and `password`; `[auth-libvirt-HOST]`, or with `default` as host,
+    /// say by `credentials` which.
+    pub fn in_auth_conf(text: &str, host: &str) -> Option<Self> {
+        let mut sections: HashMap<&str, HashMap<&str, &str>> = HashMap::new();
+        let mut section = "";
+        for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+                section = name;
+            } else if let Some((key, value)) = line.split_once('=') {
+                sections.entry(section).or_default().insert(key.trim(), value.trim());
+            }
         }
+        let which = |host: &str| sections.get(format!("auth-libvirt-{host}").as_str())?.get("credentials");
+        let name = which(host).or_else(|| which("default"))?;
+        let found = sections.get(format!("credentials-{name}").as_str())?;
+        let user = found.get("authname").or_else(|| found.get("username"))?;
+        Some(Credentials { user: (*user).to_owned(), password: (*found.get("password")?).to_owned() })
     }
-    let which = |host: &str| sections.get(format!("auth-libvirt-{host}").as_str())?.get("credentials");
-    let name = which(host).or_else(|| which("default"))?;
-    let found = sections.get(format!("credentials-{name}").as_str())?;
-    let user = found.get("authname").or_else(|| found.get("username"))?;
-    Some(Credentials { user: (*user).to_owned(), password: (*found.get("password")?).to_owned() })
 }
 
 #[cfg(test)]
@@ -67,10 +71,10 @@ mod tests {
     fn the_hosts_own_come_before_the_default() {
         let text = "# c\n[credentials-a]\nauthname=ann\npassword = a=b\n[credentials-b]\nauthname=bob\n\
                     password=x\n[auth-libvirt-h1]\ncredentials=a\n[auth-libvirt-default]\ncredentials=b\n";
-        let of = |host| parse(text, host).map(|found| (found.user, found.password));
+        let of = |host| Credentials::in_auth_conf(text, host).map(|found| (found.user, found.password));
         assert_eq!(of("h1"), Some(("ann".into(), "a=b".into())));
         assert_eq!(of("h2"), Some(("bob".into(), "x".into())));
-        assert_eq!(parse("[auth-libvirt-h]\ncredentials=none\n", "h"), None);
+        assert_eq!(Credentials::in_auth_conf("[auth-libvirt-h]\ncredentials=none\n", "h"), None);
     }
 
     #[test]
