@@ -17,13 +17,17 @@ pub(crate) fn hint(hint: &Hint) -> String {
         }
         Some("resume-vm") => "resume it first (`atp vm resume`)",
         Some("wake-vm") => "its guest sleeps: `atp vm resume` wakes it",
+        Some("destroy-sleeper") => {
+            "it was reset while its guest slept, and does not go on by itself: destroy it, and start it again (`atp vm destroy`, \
+             `atp vm start`)"
+        }
         Some("free-storage") => {
             "reading or writing a disk failed: look at the space and the storage on its host, and resume it then (`atp vm \
              resume`)"
         }
         Some("destroy-or-reset-vm") => {
-            "its guest crashed, and the VM was kept for a look (`atp screenshot`): destroy it (`atp vm destroy`), or reset it and \
-             resume it then (`atp vm reset`, `atp vm resume`)"
+            "its guest crashed, and the VM was kept for a look (`atp screenshot`): destroy it (`atp vm destroy`), or reset it, \
+             which also lets it run (`atp vm reset`)"
         }
         Some("check-vm-state") => "check the VM's state (`atp vm info`)",
         Some("wait-for-monitor") => {
@@ -32,6 +36,10 @@ pub(crate) fn hint(hint: &Hint) -> String {
         Some("give-host-time") => {
             "allow more time (`--timeout`, `--deadline`); if that does not help, check whether the host is up and its daemon \
              hangs (systemctl status libvirtd, or virtqemud and virtproxyd)"
+        }
+        Some("await-state") => {
+            "its guest may still boot, or have no agent: look at its console, allow more time (`--timeout`), or wait for the \
+             state only (`--wait=state`)"
         }
         Some("give-time") => "look at the VM's console, or allow more time (`--timeout`)",
         Some("give-copy-time") => {

@@ -53,15 +53,19 @@ hints! {
         "a VM that runs on two hosts destroys its disks: work on it where it runs, or start it without this check if it surely runs nowhere else; for copies that share a UUID, set shared_uuids to \"copies\"";
     RESUME_VM = "resume-vm", "resume it first";
     WAKE_VM = "wake-vm", "its guest sleeps: resuming the VM wakes it";
+    DESTROY_SLEEPER = "destroy-sleeper",
+        "it was reset while its guest slept, and does not go on by itself: destroy it, and start it again";
     FREE_STORAGE = "free-storage",
         "reading or writing a disk failed: look at the space and the storage on its host, and resume it then";
     DESTROY_OR_RESET_VM = "destroy-or-reset-vm",
-        "its guest crashed, and the VM was kept for a look: destroy it, or reset it and resume it then";
+        "its guest crashed, and the VM was kept for a look: destroy it, or reset it, which also lets it run";
     CHECK_VM_STATE = "check-vm-state", "check the VM's state";
     WAIT_FOR_MONITOR = "wait-for-monitor",
         "another command occupies the VM: wait until it ends, or check with `virsh domcontrol`; a VM that hangs can still be destroyed";
     GIVE_HOST_TIME = "give-host-time",
         "allow more time; if that does not help, check whether the host is up and its daemon hangs (systemctl status libvirtd, or virtqemud and virtproxyd)";
+    AWAIT_STATE = "await-state",
+        "its guest may still boot, or have no agent: look at its console, allow more time, or wait for the state only";
     GIVE_TIME = "give-time", "look at the VM's console, or allow more time";
     GIVE_COPY_TIME = "give-copy-time",
         "allow more time: it ends up to one second before its deadline, to close files in the guest";

@@ -89,7 +89,7 @@ pub use hint::Hint;
 pub use host_id::{HostId, InvalidHostId};
 pub use kind::ErrorKind;
 pub use operation::{
-    Condition, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, OperationSpec, PullSpec, PushSpec, RawCommand,
+    Await, Condition, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, OperationSpec, PullSpec, PushSpec, RawCommand,
     RawCommandError, ScenarioSpec, ScreenshotLimits, ScreenshotSpec, StartCheck, TypeSpec,
 };
 pub use outcome::{Outcome, Status};

@@ -10,7 +10,7 @@ use atp_api::domain::{
     StateReason, Version,
 };
 use atp_api::{
-    Address, Condition, Data, Diagnosis, DryRun, Effect, ErrorKind, ExecReport, ExecSpec, FileReport,
+    Address, Await, Condition, Data, Diagnosis, DryRun, Effect, ErrorKind, ExecReport, ExecSpec, FileReport,
     Finding, GuestReport, Hint, HostId, HostReport, Interface, KeySpec, LibvirtCode, LifecycleSpec,
     MouseSpec, OperationSpec, OsReport, Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, Portion,
     PullSpec, PushSpec, RawCommand, RunEvent, RunRequest, RunStart, RunStatistics, ScenarioReport,
@@ -394,7 +394,8 @@ fn exec() -> impl Strategy<Value = ExecSpec> {
 fn operation() -> impl Strategy<Value = OperationSpec> {
     let action = select(vec![Lifecycle::Start, Lifecycle::Shutdown, Lifecycle::Reboot, Lifecycle::Suspend]);
     let check = select(vec![StartCheck::Listed, StartCheck::AllHosts, StartCheck::Nothing]);
-    let lifecycle = (action, any::<bool>(), check).prop_map(|(action, wait, start_check)| LifecycleSpec {
+    let wait = select(vec![Await::Nothing, Await::Completion, Await::State, Await::Agent]);
+    let lifecycle = (action, wait, check).prop_map(|(action, wait, start_check)| LifecycleSpec {
         action,
         wait,
         start_check,

@@ -80,7 +80,7 @@ mod safe_name;
 mod same_daemon;
 
 pub use atp_api::{
-    Condition, Data, Diagnosis, DryRun, ExecReport, ExecSpec, FileReport, FilterError, Finding, GuestReport,
+    Await, Condition, Data, Diagnosis, DryRun, ExecReport, ExecSpec, FileReport, FilterError, Finding, GuestReport,
     HostReport, KeySpec, LabelFilter, LibvirtCode, LifecycleSpec, MouseSpec, OperationSpec, OsReport,
     Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, Portion, PullSpec, PushSpec, RawCommand,
     RunEvent, RunStart, RunStatistics, ScenarioReport, ScenarioSpec, ScreenshotLimits, ScreenshotReport,

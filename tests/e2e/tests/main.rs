@@ -31,6 +31,7 @@ mod scenarios;
 mod screenshot;
 mod selectors;
 mod sockets;
+mod states;
 mod support;
 mod transport;
 mod wait;

@@ -1,14 +1,14 @@
 //! `atp vm start`, `atp vm shutdown` and the other verbs that change a VM's state.
 
-use atp_executor::{Data, LifecycleSpec, Operation, Outcome, StartCheck};
+use atp_executor::{Await, Data, LifecycleSpec, Operation, Outcome, StartCheck};
 use atp_transport::domain::Lifecycle;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::args::TargetArgs;
 use crate::batch::Batch;
 use crate::context::Context;
 use crate::dry_run;
-use crate::problem::Failure;
+use crate::problem::{Failure, Problem};
 use crate::render::Forms;
 use crate::render::table::{NOTHING, Rows, status, time, vm};
 use crate::verbs::verb::Run;
@@ -51,10 +51,28 @@ pub(crate) struct LifecycleArgs {
     #[command(flatten)]
     targets: TargetArgs,
 
-    /// Wait until the state is reached or the timeout passes; for reboot and reset, until the guest has restarted and
-    /// its agent answers
-    #[arg(long)]
-    wait: bool,
+    /// Wait until the state is reached and, if the VM is to run and has an agent, its agent answers; or only for the
+    /// state, or always for the agent
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true)]
+    wait: Option<Option<Awaited>>,
+}
+
+/// What `--wait` can name.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Awaited {
+    State,
+    Agent,
+}
+
+impl LifecycleArgs {
+    fn awaited(&self) -> Await {
+        match self.wait {
+            None => Await::Nothing,
+            Some(None) => Await::Completion,
+            Some(Some(Awaited::State)) => Await::State,
+            Some(Some(Awaited::Agent)) => Await::Agent,
+        }
+    }
 }
 
 /// The arguments of a start.
@@ -93,9 +111,11 @@ impl Run for LifecycleCommand {
             LifecycleCommand::Suspend(args) => (Lifecycle::Suspend, args),
             LifecycleCommand::Resume(args) => (Lifecycle::Resume, args),
         };
+        let spec = LifecycleSpec { action, wait: args.awaited(), start_check };
+        spec.check().map_err(Problem::new)?;
         Ok(Batch {
             selection: args.targets.selection(),
-            operation: Operation::Lifecycle(LifecycleSpec { action, wait: args.wait, start_check }),
+            operation: Operation::Lifecycle(spec),
             dry_run: dry_run::name_only,
             forms: Forms::new(changes, &["state"]),
         })

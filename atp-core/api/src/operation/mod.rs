@@ -19,7 +19,7 @@ pub use exec::ExecSpec;
 pub(crate) use file::lossy_path;
 pub use file::{PullSpec, PushSpec, ScreenshotLimits, ScreenshotSpec};
 pub use keyboard::{KeySpec, MouseSpec, TypeSpec};
-pub use vm::{Condition, LifecycleSpec, StartCheck};
+pub use vm::{Await, Condition, LifecycleSpec, StartCheck};
 
 /// The table of operations, one line for each: its variant, its parameters, and after the arrow what carries it out, which
 /// only the executor knows: a module, and the facts about the verb. It passes its lines to the macro `make`, which makes

@@ -8,7 +8,9 @@ use std::fmt::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use atp_api::{Condition, ExecSpec, OperationSpec, PullSpec, RawCommand, ScreenshotSpec, canonical_json};
+use atp_api::{
+    Await, Condition, ExecSpec, OperationSpec, PullSpec, RawCommand, ScreenshotSpec, canonical_json,
+};
 use atp_protocol::files::Source;
 use atp_protocol::input::{Chord, KeyTiming, MouseAction, MouseTiming};
 use atp_transport::domain::Lifecycle;
@@ -58,7 +60,7 @@ fn sha256(text: &str) -> String {
 }
 
 /// The operation as version 0.1.0 printed it before there were schemas; none for a scenario, which had parts that are gone, and
-/// for operations that came later.
+/// for what came later.
 fn debug(operation: &Operation) -> Option<String> {
     Some(match operation {
         Operation::HostCheck => "HostCheck".to_owned(),
@@ -67,7 +69,13 @@ fn debug(operation: &Operation) -> Option<String> {
         Operation::VmList => "VmList".to_owned(),
         Operation::VmInfo => "VmInfo".to_owned(),
         Operation::Lifecycle(spec) => {
-            format!("{:?}", Old::Lifecycle(LifecycleSpec { action: spec.action, wait: spec.wait }))
+            // There was one way to wait.
+            let wait = match spec.wait {
+                Await::Nothing => false,
+                Await::Completion => true,
+                Await::State | Await::Agent => return None,
+            };
+            format!("{:?}", Old::Lifecycle(LifecycleSpec { action: spec.action, wait }))
         }
         Operation::Exec(spec) => format!("{:?}", Old::Exec(OldExec(spec))),
         Operation::Push(push) => {
@@ -120,6 +128,13 @@ enum Old<'a> {
     Type(KeySpec),
     Mouse(MouseSpec),
     Screenshot(&'a ScreenshotSpec),
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "they are printed")]
+struct LifecycleSpec {
+    action: Lifecycle,
+    wait: bool,
 }
 
 #[derive(Debug)]

@@ -159,9 +159,10 @@ pub(crate) async fn perform(operation: &Operation, job: &Job) -> Completion {
     }
 }
 
-/// Whether what is to be pressed, typed or pointed at can be expressed.
+/// Whether what is to be waited for, pressed, typed or pointed at can be expressed.
 fn check(spec: &OperationSpec) -> Result<(), OutcomeError> {
     let checked = match spec {
+        OperationSpec::Lifecycle(spec) => spec.check(),
         OperationSpec::Key(spec) => key::parse(&spec.chords).map(drop),
         OperationSpec::Type(spec) => type_text::strokes(spec).map(drop),
         OperationSpec::Mouse(spec) => mouse::parse(spec).map(drop),
@@ -184,7 +185,10 @@ impl fmt::Display for Operation {
 
 #[cfg(test)]
 mod tests {
-    use atp_api::{Condition, ExecSpec, KeySpec, MouseSpec, PushSpec, ScenarioSpec, TypeSpec};
+    use atp_api::{
+        Await, Condition, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, PushSpec, ScenarioSpec, TypeSpec,
+    };
+    use atp_transport::domain::Lifecycle;
 
     use super::*;
 
@@ -223,6 +227,7 @@ mod tests {
             OperationSpec::Key(KeySpec::new(["ctrl-nope"])),
             OperationSpec::Type(TypeSpec { layout: "nope".to_owned(), ..TypeSpec::new("hi") }),
             OperationSpec::Type(TypeSpec::new("\u{1f600}")),
+            OperationSpec::Lifecycle(LifecycleSpec { wait: Await::Agent, ..LifecycleSpec::new(Lifecycle::Destroy) }),
             OperationSpec::Mouse(MouseSpec::new("jump")),
             OperationSpec::Scenario(scenario),
         ] {

@@ -3,10 +3,10 @@
 mod goal;
 mod restart;
 
-use atp_api::{Data, DryRun, LifecycleSpec, Policy};
+use atp_api::{Await, Condition, Data, DryRun, LifecycleSpec, OutcomeError, Policy, Status};
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainInfo, DomainState, Lifecycle};
-use atp_transport::{Effect, ErrorKind, LibvirtConnection, TransportError};
+use atp_transport::{Effect, ErrorKind, Hint, LibvirtConnection, TransportError};
 use tokio::time;
 
 use super::completion::Completion;
@@ -16,6 +16,9 @@ use super::relocation::{self, has_left};
 use super::scenario::fields::{Field, Shape, field};
 use super::scenario::node::{Node, Value};
 use super::scenario::read::{Keys, Result, choice, truth};
+use super::scenario::{ScenarioError, node::Kind};
+use super::wait;
+use crate::error::in_full;
 
 pub(super) fn facts(spec: &LifecycleSpec) -> &'static VerbFacts {
     const CHANGE: VerbFacts = VerbFacts { disruptive: true, ..VerbFacts::change("") };
@@ -50,9 +53,9 @@ pub(super) fn facts(spec: &LifecycleSpec) -> &'static VerbFacts {
     }
 }
 
-/// Asks for the change and, if requested, waits until its state is reached.
+/// Asks for the change and, if requested, waits until it is complete.
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec) -> Completion {
-    if spec.wait && matches!(spec.action, Lifecycle::Reboot | Lifecycle::Reset) {
+    if spec.wait != Await::Nothing && matches!(spec.action, Lifecycle::Reboot | Lifecycle::Reset) {
         return restart::restart(job, domain, spec).await;
     }
     let requested = request(job, domain, spec).await;
@@ -70,6 +73,8 @@ enum Requested {
     Refused(DomainInfo, Effect),
     /// Nothing was sent, because the VM is on another host.
     Elsewhere(Completion),
+    /// libvirt shows the VM as asleep, and QEMU, which gives this reason, cannot wake it: it was reset in its sleep.
+    CannotWake(String),
 }
 
 /// Asks for the change.
@@ -80,7 +85,7 @@ async fn request(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec) -> Result
     requested.await
 }
 
-/// Turns a request into a completion: at once, or when its state is reached if that is awaited.
+/// Turns a request into a completion: at once, or when what is awaited is reached.
 async fn finish(
     job: &Job,
     domain: &DomainInfo,
@@ -92,11 +97,56 @@ async fn finish(
         Err(error) => job.failure(&error),
         Ok(Requested::Refused(now, effect)) => job.refused(facts(spec).needs, &now, effect),
         Ok(Requested::Elsewhere(completion)) => completion,
-        Ok(Requested::Unchanged(state)) => Completion::unchanged(Data::Lifecycle { state }),
-        Ok(Requested::Done(now)) if spec.wait && !now.is_some_and(|now| is_reached(goal, now)) => {
-            goal::wait_for(job, domain, goal).await
+        Ok(Requested::CannotWake(reason)) => {
+            let message = format!("host {}: VM {:?} cannot be woken", job.target.host, domain.name);
+            let error =
+                OutcomeError::new(ErrorKind::OperationInvalid, message).with_hint(Hint::DESTROY_SLEEPER);
+            let error = OutcomeError { causes: vec![reason], ..error };
+            Completion::failed(Status::Failed, Effect::None, error)
         }
-        Ok(Requested::Done(now)) => Completion::ok(Effect::Done, now.map(|state| Data::Lifecycle { state })),
+        // It may still boot.
+        Ok(Requested::Unchanged(state)) => {
+            let unchanged = Completion::unchanged(Data::Lifecycle { state });
+            agent_answers(job, domain, spec, unchanged).await
+        }
+        Ok(Requested::Done(now)) => {
+            let is_reached = now.is_some_and(|now| is_reached(goal, now));
+            let done = if spec.wait == Await::Nothing || is_reached {
+                Completion::ok(Effect::Done, now.map(|state| Data::Lifecycle { state }))
+            } else {
+                goal::wait_for(job, domain, goal).await
+            };
+            agent_answers(job, domain, spec, done).await
+        }
+    }
+}
+
+/// Returns the completion of a change when the agent answers, if that is awaited.
+async fn agent_answers(
+    job: &Job,
+    domain: &DomainInfo,
+    spec: &LifecycleSpec,
+    changed: Completion,
+) -> Completion {
+    if !spec.awaits_agent() || !changed.status.is_success() {
+        return changed;
+    }
+    with_agent(changed, wait::perform(job, domain, &Condition::Agent).await, spec.wait)
+}
+
+/// The completion of a change and of the wait for the agent after it. A VM that has no agent is ready as far as can be
+/// known, unless the agent itself was asked for.
+fn with_agent(changed: Completion, waited: Completion, wait: Await) -> Completion {
+    let has_none =
+        |error: &OutcomeError| matches!(error.kind, ErrorKind::AgentNotConfigured | ErrorKind::NotSupported);
+    match waited.error {
+        None => changed,
+        Some(error) if wait != Await::Agent && has_none(&error) => changed,
+        Some(error) => {
+            let is_silent = wait != Await::Agent && waited.status == Status::Timeout;
+            let error = if is_silent { error.with_hint(Hint::AWAIT_STATE) } else { error };
+            Completion { effect: changed.effect, error: Some(error), ..waited }
+        }
     }
 }
 
@@ -122,14 +172,20 @@ async fn request_on(
     {
         return Ok(Requested::Elsewhere(refused));
     }
-    let action = match (spec.action, before.state) {
-        (Lifecycle::Resume, DomainState::PmSuspended) => Lifecycle::Wakeup,
-        (action, _) => action,
-    };
     job.attempt.mark_sent().await;
-    let error = match connection.domain_lifecycle(domain.uuid, action).await {
+    let ask = async |action| connection.domain_lifecycle(domain.uuid, action).await;
+    let asked = match (spec.action, before.state) {
+        (Lifecycle::Resume, DomainState::PmSuspended) => ask(Lifecycle::Wakeup).await,
+        // QEMU does not let a guest run that is reset while it sleeps, and libvirt takes it for asleep from then on.
+        (Lifecycle::Reset, DomainState::PmSuspended) => match ask(Lifecycle::Wakeup).await {
+            Ok(()) => ask(Lifecycle::Reset).await,
+            error => error,
+        },
+        (action, _) => ask(action).await,
+    };
+    let error = match asked {
         // QEMU leaves a VM that was kept after a crash paused when it is reset.
-        Ok(()) if (action, before.state) == (Lifecycle::Reset, DomainState::Crashed) => {
+        Ok(()) if (spec.action, before.state) == (Lifecycle::Reset, DomainState::Crashed) => {
             let resumed = connection.domain_lifecycle(domain.uuid, Lifecycle::Resume).await;
             return Ok(match (resumed, vm_now(connection, domain, goal).await) {
                 (Err(_), Ok(now)) if !now.state.is_running() => Requested::Refused(now, Effect::Done),
@@ -159,6 +215,13 @@ async fn request_on(
                     let effect = if before.state == now.state { Effect::None } else { effect };
                     return Ok(Requested::Refused(now, effect));
                 }
+            }
+        }
+        ErrorKind::LibvirtError if before.state == DomainState::PmSuspended && error.libvirt().is_some() => {
+            if let Ok(now) = vm_now(connection, domain, goal).await
+                && now.state == DomainState::PmSuspended
+            {
+                return Ok(Requested::CannotWake(in_full(&error)));
             }
         }
         // A VM may go down although libvirt reports a failure: destroying a hung one reports one of its monitor.
@@ -246,21 +309,46 @@ const SHAPES: &[Shape] = &[Shape::Choice(ACTIONS), Shape::Map(KEYS)];
 
 const KEYS: &[Field] = &[
     field("action", Shape::Choice(ACTIONS), "What is done"),
-    field("wait", Shape::Bool, "Whether the step ends only when the state is reached"),
+    field(
+        "wait",
+        Shape::Either(&[Shape::Bool, Shape::Choice(AWAITED)]),
+        "Whether the step ends only when the change is complete: the state is reached and, in a VM that is to run, the \
+         agent answers if there is one; or only the state, or always the agent",
+    ),
 ];
+
+/// What can be waited for by name.
+const AWAITED: &[&str] = &["state", "agent"];
+
+/// Reads what a change waits for.
+fn read_wait(node: &Node) -> Result<Await> {
+    match node.value {
+        Value::Scalar(_, Kind::Text) => {
+            let word =
+                choice(node, AWAITED).map_err(|error| error.with_hint("true or false, or state or agent"))?;
+            Ok(if word == "state" { Await::State } else { Await::Agent })
+        }
+        _ => Ok(if truth(node)? { Await::Completion } else { Await::Nothing }),
+    }
+}
 
 /// Reads a change from a step; none for `info`.
 pub(super) fn read(node: &Node) -> Result<Option<LifecycleSpec>> {
     let (action, wait) = match &node.value {
         Value::Map(_) => {
             let keys = Keys::of(node, KEYS, "vm")?;
-            (keys.need("action")?, keys.get("wait").map(truth).transpose()?.unwrap_or(false))
+            (keys.need("action")?, keys.get("wait"))
         }
-        _ => (node, false),
+        _ => (node, None),
     };
-    let action = choice(action, ACTIONS)?.parse::<Lifecycle>();
     // The only other one is `info`.
-    Ok(action.ok().map(|action| LifecycleSpec { wait, ..LifecycleSpec::new(action) }))
+    let Ok(action) = choice(action, ACTIONS)?.parse::<Lifecycle>() else { return Ok(None) };
+    let spec = LifecycleSpec {
+        wait: wait.map(read_wait).transpose()?.unwrap_or_default(),
+        ..LifecycleSpec::new(action)
+    };
+    spec.check().map_err(|reason| ScenarioError::at(node.place, reason))?;
+    Ok(Some(spec))
 }
 
 #[cfg(test)]
@@ -278,6 +366,41 @@ mod tests {
 
     fn dry_run(action: Lifecycle, state: DomainState) -> DryRun {
         facts(&LifecycleSpec::new(action)).dry_run(state)
+    }
+
+    #[test]
+    fn to_wait_means_the_same_after_every_change_that_lets_a_vm_run() {
+        use Lifecycle::{Destroy, Reboot, Reset, Resume, Shutdown, Start, Suspend};
+        let awaits = |action, wait| LifecycleSpec { wait, ..LifecycleSpec::new(action) }.awaits_agent();
+        for action in [Start, Resume, Reboot, Reset] {
+            let awaited = [Await::Nothing, Await::Completion, Await::State, Await::Agent];
+            assert_eq!(awaited.map(|wait| awaits(action, wait)), [false, true, false, true], "{action}");
+        }
+        for action in [Shutdown, Destroy, Suspend] {
+            assert!(!awaits(action, Await::Completion), "{action}");
+            assert!(LifecycleSpec { wait: Await::Agent, ..LifecycleSpec::new(action) }.check().is_err(), "{action}");
+        }
+    }
+
+    #[test]
+    fn a_vm_without_an_agent_is_ready_unless_the_agent_was_asked_for() {
+        let changed = || Completion::ok(Effect::Done, Data::Lifecycle { state: DomainState::Running });
+        let failed = |status, kind| Completion::failed(status, Effect::None, OutcomeError::new(kind, "no"));
+        let waited = Completion::ok(Effect::None, Data::Waited(atp_api::WaitReport { looks: 3 }));
+        for wait in [Await::Completion, Await::Agent] {
+            assert_eq!(with_agent(changed(), waited.clone(), wait), changed());
+        }
+        for kind in [ErrorKind::AgentNotConfigured, ErrorKind::NotSupported] {
+            let none = || failed(Status::Failed, kind);
+            assert_eq!(with_agent(changed(), none(), Await::Completion), changed());
+            let asked_for = with_agent(changed(), none(), Await::Agent);
+            assert_eq!((asked_for.status, asked_for.effect), (Status::Failed, Effect::Done));
+        }
+        let late = || failed(Status::Timeout, ErrorKind::ConditionNotMet);
+        let waited = with_agent(changed(), late(), Await::Completion);
+        assert_eq!((waited.status, waited.effect), (Status::Timeout, Effect::Done));
+        assert_eq!(waited.error.unwrap().hint, Some(Hint::AWAIT_STATE));
+        assert_ne!(with_agent(changed(), late(), Await::Agent).error.unwrap().hint, Some(Hint::AWAIT_STATE));
     }
 
     #[test]

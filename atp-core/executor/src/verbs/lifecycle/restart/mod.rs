@@ -1,31 +1,30 @@
 //! Restarting a VM, and waiting until its guest is back.
 //!
 //! libvirt shows a VM as running all the time while it restarts. So its events are watched from before the request, and when
-//! it has restarted, its agent is awaited. Events are lost while the watching connection is lost: then the VM's id and its
+//! it has restarted, its agent is awaited if that was asked for. Events are lost while the watching connection is lost: then the VM's id and its
 //! guest's uptime are looked at as well, until they tell, or no event can be missing any more.
 
 mod events;
 mod look;
 
-use atp_api::{Condition, Data, OutcomeError, Status};
+use atp_api::{Await, Data, OutcomeError, Status};
 use atp_protocol::ProtocolError;
-use atp_transport::domain::{DomainInfo, DomainState};
+use atp_transport::domain::DomainInfo;
 use atp_transport::{DomainEvents, Effect, ErrorKind, Hint, HostId, TransportError, WatchItem, WatchOptions};
 use futures_util::{Stream, stream};
 use tokio::time::Instant;
 
 use self::events::{RestartEnd, wait_for_end, wait_for_watch};
 use self::look::look;
-use super::{LifecycleSpec, Requested, finish, request};
+use super::{LifecycleSpec, Requested, agent_answers, finish, request};
 use crate::verbs::completion::Completion;
 use crate::verbs::job::Job;
 use crate::verbs::relocation::{Relocation, relocation};
-use crate::verbs::wait;
 
 /// The hypervisor that is known to report restarts.
 const REPORTS_RESTARTS: &str = "QEMU";
 
-/// Asks for the restart, and waits until it has happened and the agent answers, if the VM has one. Holds a connection
+/// Asks for the restart, and waits until it has happened and, if that is awaited, the agent answers. Holds a connection
 /// to the host of its own for as long. Without that connection the VM is not asked.
 pub(super) async fn restart(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec) -> Completion {
     let deadline = job.deadline();
@@ -48,7 +47,9 @@ pub(super) async fn restart(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec
     let asked_at = Instant::now();
     match request(job, domain, spec).await {
         Ok(Requested::Done(_)) => {}
-        requested => return finish(job, domain, &LifecycleSpec { wait: false, ..*spec }, requested).await,
+        requested => {
+            return finish(job, domain, &LifecycleSpec { wait: Await::Nothing, ..*spec }, requested).await;
+        }
     }
     let look = || look(job, domain, spec.action, id, asked_at);
     match wait_for_end(&mut events, domain, deadline, &job.policy, look).await {
@@ -64,7 +65,19 @@ pub(super) async fn restart(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec
         }
     }
     drop(events);
-    after_restart(wait::perform(job, domain, &Condition::Agent).await)
+    let state = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        Ok::<_, ProtocolError>(connection.domain_info(domain.uuid).await?.state)
+    });
+    match state.await {
+        // A VM that was paused is paused again when it has restarted.
+        Ok(state) if spec.wait == Await::Completion && !state.is_running() => {
+            Completion::ok(Effect::Done, Data::Lifecycle { state })
+        }
+        Ok(state) => {
+            agent_answers(job, domain, spec, Completion::ok(Effect::Done, Data::Lifecycle { state })).await
+        }
+        Err(error) => Completion { effect: Effect::Done, ..job.failure(&error) },
+    }
 }
 
 async fn reports_restarts(job: &Job) -> Result<bool, ProtocolError> {
@@ -128,34 +141,4 @@ fn moved(job: &Job, domain: &DomainInfo, host: HostId) -> Completion {
     let error = OutcomeError::new(ErrorKind::VmMoved, message).with_hint(Hint::CHECK_UPTIME);
     let failed = Completion::failed(Status::Failed, Effect::Unknown, error);
     Completion { found_on: Some(host), ..failed }
-}
-
-/// Turns the wait for the agent after a restart into its completion. A VM without an agent is back as far as can be
-/// known.
-fn after_restart(waited: Completion) -> Completion {
-    let has_none = waited.error.as_ref().is_some_and(|error| error.kind == ErrorKind::AgentNotConfigured);
-    if waited.status.is_success() || has_none {
-        return Completion::ok(Effect::Done, Data::Lifecycle { state: DomainState::Running });
-    }
-    Completion { effect: Effect::Done, ..waited }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use atp_api::WaitReport;
-
-    #[test]
-    fn a_vm_without_an_agent_is_back_when_it_has_restarted() {
-        let failed = |kind| Completion::failed(Status::Failed, Effect::None, OutcomeError::new(kind, "no"));
-        let waited = Completion::ok(Effect::None, Data::Waited(WaitReport { looks: 3 }));
-        for success in [waited, failed(ErrorKind::AgentNotConfigured)] {
-            assert_eq!(
-                after_restart(success),
-                Completion::ok(Effect::Done, Data::Lifecycle { state: DomainState::Running })
-            );
-        }
-        let late = after_restart(failed(ErrorKind::ConditionNotMet));
-        assert_eq!((late.status, late.effect), (Status::Failed, Effect::Done));
-    }
 }
