@@ -76,6 +76,9 @@ pub(crate) fn hint(hint: &Hint) -> String {
         Some("agent-memory") => {
             "the agent ended while the program ran: check in the guest what was done. An agent keeps all output of a program in memory, and may be killed because of it: transfer long output through files (`--spool`)"
         }
+        Some("thaw-first") => {
+            "thaw the guest's filesystems first (`atp qga SEL -- guest-fsfreeze-thaw`), if no backup is being taken"
+        }
         Some("thaw") => {
             "they may still be frozen: thaw them (`atp qga SEL -- guest-fsfreeze-thaw`), or reset the VM"
         }

@@ -86,6 +86,7 @@ hints! {
         "the agent or the guest was restarted, or another client took the result: check in the guest what was done; transfer long output through files in the guest, because the agent keeps it in memory";
     AGENT_MEMORY = "agent-memory",
         "the agent ended while the program ran: check in the guest what was done. An agent keeps all output of a program in memory, and may be killed because of it: transfer long output through files in the guest";
+    THAW_FIRST = "thaw-first", "thaw the guest's filesystems first (`guest-fsfreeze-thaw`)";
     THAW = "thaw", "they may still be frozen: thaw them (`guest-fsfreeze-thaw`), or reset the VM";
     CHECK_GUEST_FILE = "check-guest-file", "check the path, its permissions and the free space in the guest";
     CHECK_GUEST_PATH = "check-guest-path", "check the path in the guest";

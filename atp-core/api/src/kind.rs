@@ -101,6 +101,8 @@ pub enum ErrorKind {
     ChannelInUse,
     /// The domain has no display to take a picture of.
     NoScreen,
+    /// The VM has no device that takes such input: no tablet for points of the screen, no keyboard for keys.
+    NoInputDevice,
     /// The daemon's access control says no.
     AccessDenied,
     /// The driver or hypervisor has no such operation.
@@ -344,6 +346,9 @@ impl ErrorKind {
             ),
             ErrorKind::NoScreen => Hint::plain(
                 "give the domain a graphics device (<video>) and restart the VM; or use its serial console",
+            ),
+            ErrorKind::NoInputDevice => Hint::plain(
+                "give the domain the input device: <input type='tablet' bus='usb'/> (or bus='virtio') for points of the screen, <input type='keyboard' …/> for keys; and restart the VM",
             ),
             ErrorKind::AccessDenied => {
                 Hint::plain("request the permission in the daemon's access control (polkit)")

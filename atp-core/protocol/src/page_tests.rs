@@ -79,6 +79,7 @@ fn samples() -> Vec<ProtocolError> {
             source: Box::new(libvirt(ErrorKind::AgentNotConnected)),
         },
         refused(Peer::Monitor, RefusalKind::Qmp),
+        refused(Peer::Monitor, RefusalKind::NoInputDevice),
         refused(peer, RefusalKind::CommandDisabled),
         refused(peer, RefusalKind::CommandUnknown),
         refused(peer, RefusalKind::GuestFrozen),

@@ -28,6 +28,8 @@ pub struct Refusal {
 pub enum RefusalKind {
     /// QEMU refused.
     Qmp,
+    /// QEMU refused, because the VM has no device for such input.
+    NoInputDevice,
     /// The guest agent's configuration forbids the command.
     CommandDisabled,
     /// The guest agent is too old, or was built without the command.
@@ -43,6 +45,7 @@ impl RefusalKind {
     pub fn error_kind(self) -> ErrorKind {
         match self {
             RefusalKind::Qmp => ErrorKind::QmpError,
+            RefusalKind::NoInputDevice => ErrorKind::NoInputDevice,
             RefusalKind::CommandDisabled => ErrorKind::AgentCommandDisabled,
             RefusalKind::CommandUnknown => ErrorKind::AgentCommandUnknown,
             RefusalKind::GuestFrozen => ErrorKind::GuestFrozen,
@@ -65,6 +68,10 @@ impl Refusal {
             desc.push_str("no reason given");
         }
         let kind = match peer {
+            // Of the type "abs" where the VM has no tablet. QEMU's messages are never translated.
+            Peer::Monitor if desc.starts_with("Input handler not found for event type") => {
+                RefusalKind::NoInputDevice
+            }
             Peer::Monitor => RefusalKind::Qmp,
             Peer::Agent => agent_kind(class.as_deref(), &desc),
         };
@@ -85,6 +92,7 @@ impl Refusal {
                 "`query-commands` lists the commands of this QEMU"
             }
             RefusalKind::Qmp => "check the arguments against the QMP reference of the host's QEMU version",
+            RefusalKind::NoInputDevice => return ErrorKind::NoInputDevice.hint(),
             RefusalKind::CommandDisabled => {
                 "in the guest, take the command out of block-rpcs (older: blacklist), or add it to allow-rpcs, in \
                  /etc/qemu/qemu-ga.conf; on Fedora and its kin out of BLACKLIST_RPC or FILTER_RPC_ARGS in \
@@ -93,7 +101,7 @@ impl Refusal {
             RefusalKind::CommandUnknown => {
                 "`guest-info` lists the commands of this agent; a newer qemu-guest-agent may have more"
             }
-            RefusalKind::GuestFrozen => "thaw the guest's filesystems first (`guest-fsfreeze-thaw`)",
+            RefusalKind::GuestFrozen => return Hint::THAW_FIRST,
             // Messages of the agent's parser, which runs before the command.
             RefusalKind::Guest
                 if self.desc.starts_with("Parameter '") || self.desc.starts_with("Invalid parameter") =>
@@ -144,6 +152,15 @@ mod tests {
         ] {
             assert_eq!(Refusal::new(Peer::Agent, "c", None, desc, None).kind, kind, "{desc}");
         }
+        let no_tablet = Refusal::new(
+            Peer::Monitor,
+            "input-send-event",
+            None,
+            "Input handler not found for event type abs",
+            None,
+        );
+        assert_eq!(no_tablet.kind, RefusalKind::NoInputDevice);
+        assert!(no_tablet.hint().contains("type='tablet'"), "{}", no_tablet.hint());
         let full = Refusal::new(Peer::Agent, "guest-file-flush", None, "No space left on device", None);
         assert!(full.hint().contains("free space"), "{}", full.hint());
         for desc in [

@@ -1,8 +1,10 @@
 //! VMs in rare states, brought about by real guests: asleep, crashed and kept, stalled by a disk.
 
+use std::fs;
 use std::time::Duration;
 
 use atp_e2e::{Bed, becomes, bed};
+use atp_testbed::Guest;
 
 /// Time limit for changes that happen soon.
 const SOON: Duration = Duration::from_secs(60);
@@ -104,4 +106,74 @@ fn a_wait_for_the_state_ends_before_the_guest_has_booted() {
     let refused = bed.atp(&["vm", "destroy", "h1/vm1", "--wait=agent"]).run();
     refused.exits_with(2);
     assert!(refused.stderr.contains("destroy cannot wait for the agent"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_guest_whose_file_systems_are_frozen_is_told_from_one_whose_agent_forbids_commands() {
+    let bed = bed();
+    bed.run(&["exec", "h1/vm1", "--", "mount-data"]).exits_with(0);
+    bed.run(&["qga", "h1/vm1", "--", "guest-fsfreeze-freeze"]).exits_with(0);
+    let exec = bed.run(&["exec", "h1/vm1", "--", "true"]);
+    assert_eq!(exec.exits_with(1).brief(), ["h1/vm1 failed none guest-frozen"]);
+    let wait = bed.run(&["wait", "h1/vm1", "--for", "exec=true", "--timeout", "2s"]);
+    assert_eq!(wait.exits_with(1).brief(), ["h1/vm1 timeout none condition-not-met"]);
+    for run in [exec, wait] {
+        let hint = run.outcome("h1/vm1").failure().hint.clone().unwrap();
+        assert!(hint.contains("atp qga SEL -- guest-fsfreeze-thaw"), "{hint}");
+    }
+    let doctor = bed.run(&["doctor", "h1"]);
+    let findings = doctor.outcome("h1/vm1").data["findings"].to_string();
+    assert!(findings.contains("file systems are frozen") && !findings.contains("block-rpcs"), "{findings}");
+    bed.run(&["qga", "h1/vm1", "--", "guest-fsfreeze-thaw"]).exits_with(0);
+    bed.run(&["exec", "h1/vm1", "--", "true"]).exits_with(0);
+}
+
+#[test]
+fn without_a_tablet_the_mouse_cannot_go_to_a_point_and_the_error_says_what_is_missing() {
+    let bed = bed();
+    let guest = changed_guest(&bed, "plain", |xml| without(&xml, "<input type='tablet'", "</input>"));
+    guest.start().unwrap();
+    for action in [&["move", "50%", "50%"][..], &["click", "left", "0.1", "0.1"]] {
+        let run = bed.run(&[&["mouse", "h1/plain", "--"], action].concat());
+        assert_eq!(run.exits_with(1).brief(), ["h1/plain failed none no-input-device"], "{action:?}");
+        let hint = run.outcome("h1/plain").failure().hint.clone().unwrap();
+        assert!(hint.contains("<input type='tablet'"), "{hint}");
+    }
+    bed.run(&["mouse", "h1/plain", "--", "click"]).exits_with(0);
+}
+
+#[test]
+fn a_vm_without_a_video_device_has_no_screen_for_a_screenshot_or_for_points_in_pixels() {
+    let bed = bed();
+    let guest = changed_guest(&bed, "blind", |xml| {
+        without(&xml, "<video>", "</video>")
+            .replace("<devices>", "<devices><video><model type='none'/></video>")
+    });
+    guest.start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().to_str().unwrap();
+    for args in
+        [&["screenshot", "h1/blind", "-d", directory][..], &["mouse", "h1/blind", "--", "move", "1", "1"]]
+    {
+        let run = bed.run(args);
+        assert_eq!(run.exits_with(1).brief(), ["h1/blind failed none no-screen"], "{args:?}");
+    }
+}
+
+/// A guest of `h1`, shut off, whose definition was changed.
+fn changed_guest(bed: &Bed, name: &str, change: impl FnOnce(String) -> String) -> Guest {
+    let h1 = bed.host("h1").unwrap();
+    let guest = h1.define_guest(name).unwrap();
+    let changed = change(h1.virsh(&["dumpxml", "--inactive", name]).unwrap());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), changed).unwrap();
+    h1.virsh(&["define", file.path().to_str().unwrap()]).unwrap();
+    guest
+}
+
+/// The text without its part from `begin` to the next `end`.
+fn without(text: &str, begin: &str, end: &str) -> String {
+    let (before, rest) = text.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    [before, after].concat()
 }

@@ -1,15 +1,16 @@
 //! Why a domain is in its state.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use strum::{Display, IntoStaticStr};
+use strum::Display;
 
 use super::{DomainInfo, DomainState};
 
-/// Why a domain is in its state, as libvirt gives it. Words are those of `virsh domstate --reason`, but for few.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, Display, IntoStaticStr,
-)]
+/// Why a domain is in its state, as libvirt gives it. Words are those of `virsh domstate --reason`, but for few. A reason that
+/// this version does not know is read as [`Other`](Self::Other).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, Display)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "lowercase")]
 pub enum StateReason {
@@ -79,11 +80,41 @@ pub enum StateReason {
     Daemon,
     /// Crashed: its kernel panicked, and the VM is kept as it was.
     Panicked,
+    /// One that this version does not know.
+    #[serde(untagged)]
+    #[strum(transparent)]
+    #[schemars(with = "String")]
+    Other(OtherReason),
+}
+
+/// A reason that this version does not know: libvirt's number for it, if that is known. In JSON it is `reason-99`, or `other`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct OtherReason(Option<u32>);
+
+impl From<String> for OtherReason {
+    fn from(word: String) -> Self {
+        OtherReason(word.strip_prefix("reason-").and_then(|number| number.parse().ok()))
+    }
+}
+
+impl From<OtherReason> for String {
+    fn from(reason: OtherReason) -> Self {
+        reason.0.map_or_else(|| "other".to_owned(), |number| format!("reason-{number}"))
+    }
+}
+
+impl fmt::Display for OtherReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(number) => write!(f, "reason {number}"),
+            None => f.write_str("another reason"),
+        }
+    }
 }
 
 impl StateReason {
-    /// The reason of libvirt's number for it, which depends on the state; none if libvirt gives none, or one that this version
-    /// does not know.
+    /// The reason of libvirt's number for it, which depends on the state; none if libvirt gives none.
     pub fn from_number(state: DomainState, number: i32) -> Option<Self> {
         use StateReason as R;
         // From 1 on; 0 is "unknown" in every state.
@@ -131,7 +162,9 @@ impl StateReason {
             DomainState::Crashed => &[R::Panicked],
             DomainState::NoState | DomainState::Blocked | DomainState::PmSuspended => &[],
         };
-        reasons.get(usize::try_from(number).ok()?.checked_sub(1)?).copied()
+        let number = u32::try_from(number).ok().filter(|number| *number > 0)?;
+        let known = usize::try_from(number - 1).ok().and_then(|index| reasons.get(index)).copied();
+        Some(known.unwrap_or(R::Other(OtherReason(Some(number)))))
     }
 
     /// Whether a person who looks at the state has to know it: what is going on, or has gone wrong.
@@ -150,7 +183,8 @@ impl StateReason {
             | StateReason::Saved
             | StateReason::Failed
             | StateReason::Panicked
-            | StateReason::Migrated => true,
+            | StateReason::Migrated
+            | StateReason::Other(_) => true,
             StateReason::Booted
             | StateReason::Restored
             | StateReason::FromSnapshot
@@ -183,10 +217,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_of_later_versions_are_no_reason() {
+    fn a_number_of_a_later_libvirt_is_a_reason_by_its_number() {
         assert_eq!(StateReason::from_number(DomainState::Paused, 5), Some(StateReason::IoError));
-        for number in [-1, 0, 99] {
+        for number in [-1, 0] {
             assert_eq!(StateReason::from_number(DomainState::Paused, number), None);
+        }
+        let other = StateReason::from_number(DomainState::Paused, 99).unwrap();
+        assert_eq!(other.to_string(), "reason 99");
+        assert_eq!(serde_json::to_string(&other).unwrap(), r#""reason-99""#);
+        assert_eq!(serde_json::from_str::<StateReason>(r#""reason-99""#).unwrap(), other);
+    }
+
+    #[test]
+    fn a_word_of_a_later_version_is_another_reason() {
+        let read = |text| serde_json::from_str::<StateReason>(text);
+        assert_eq!(read(r#""io-error""#).unwrap(), StateReason::IoError);
+        for word in [r#""asleep-at-the-wheel""#, r#""reason-""#, r#""reason--1""#, r#""""#] {
+            assert_eq!(read(word).unwrap(), StateReason::Other(OtherReason(None)), "{word}");
+        }
+        assert_eq!(read(r#""x""#).unwrap().to_string(), "another reason");
+        for no_word in ["3", "null", "{}"] {
+            assert!(read(no_word).is_err(), "{no_word}");
         }
     }
 
@@ -210,6 +261,7 @@ mod tests {
             (DomainState::ShutOff, Some(StateReason::Migrated), "shut off (migrated)"),
             (DomainState::ShutOff, Some(StateReason::Destroyed), "shut off"),
             (DomainState::Crashed, Some(StateReason::Panicked), "crashed (panicked)"),
+            (DomainState::Paused, StateReason::from_number(DomainState::Paused, 99), "paused (reason 99)"),
             (DomainState::Running, Some(StateReason::Migrated), "running"),
             (DomainState::PmSuspended, None, "pmsuspended"),
         ] {

@@ -110,13 +110,6 @@ fn debug(operation: &Operation) -> Option<String> {
 /// The variants with parameters, for their names.
 #[derive(Debug)]
 #[expect(dead_code, reason = "they are printed")]
-struct LifecycleSpec {
-    action: Lifecycle,
-    wait: bool,
-}
-
-#[derive(Debug)]
-#[expect(dead_code, reason = "they are printed")]
 enum Old<'a> {
     Lifecycle(LifecycleSpec),
     Exec(OldExec<'a>),

@@ -94,7 +94,15 @@ impl Needs {
 /// The error of a verb that is not carried out because of the VM's state.
 pub(super) fn refusal(needs: Needs, host: &HostId, now: &DomainInfo) -> OutcomeError {
     let kind = if needs == Needs::Off { ErrorKind::OperationInvalid } else { ErrorKind::VmNotRunning };
-    let hint = match (now.state, now.reason) {
+    let hint = what_helps(now, kind);
+    let what = if needs == Needs::Off { "is not shut off" } else { "is not running" };
+    let message = format!("host {host}: VM {:?} {what}: {}", now.name, now.state_with_reason());
+    OutcomeError::new(kind, message).with_hint(hint)
+}
+
+/// What a person can do about a VM that does not run, if an error of this kind says so.
+pub(super) fn what_helps(now: &DomainInfo, kind: ErrorKind) -> Hint {
+    match (now.state, now.reason) {
         // It may run elsewhere: nothing is advised that would start it twice.
         (DomainState::ShutOff, Some(StateReason::Migrated)) => Hint::FIND_VM,
         (DomainState::Paused, Some(StateReason::IoError)) => Hint::FREE_STORAGE,
@@ -103,10 +111,7 @@ pub(super) fn refusal(needs: Needs, host: &HostId, now: &DomainInfo) -> OutcomeE
         (DomainState::Crashed, _) => Hint::DESTROY_OR_RESET_VM,
         (DomainState::ShuttingDown, _) => Hint::CHECK_VM_STATE,
         _ => kind.hint(),
-    };
-    let what = if needs == Needs::Off { "is not shut off" } else { "is not running" };
-    let message = format!("host {host}: VM {:?} {what}: {}", now.name, now.state_with_reason());
-    OutcomeError::new(kind, message).with_hint(hint)
+    }
 }
 
 impl Operation {

@@ -10,7 +10,7 @@ use tokio::time::{self, Instant};
 
 use super::completion::{Completion, effect_of};
 use super::exec::{self as exec_verb, ExecTemplate};
-use super::facts::{VerbFacts, is_reached};
+use super::facts::{VerbFacts, is_reached, what_helps};
 use super::job::Job;
 use super::relocation::{Relocation, has_left, is_excluded, relocation, runs_on_listed};
 use super::scenario::ScenarioError;
@@ -28,8 +28,8 @@ struct Look {
 
 enum Seen {
     True,
-    /// Not yet; this is the state instead.
-    NotYet(String),
+    /// Not yet; this is the state instead, and what helps.
+    NotYet(String, Hint),
     /// It is shut off here, and may be elsewhere. This is the state here.
     Gone(String),
     /// It was found on another host, where the next look is.
@@ -61,7 +61,7 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, condition: &Conditio
 async fn until_true(job: &mut Job, domain: &DomainInfo, condition: &Condition) -> Completion {
     let (deadline, policy) = (job.deadline(), job.policy.clone());
     let mut pause = policy.poll_initial;
-    let mut last = String::from("it was not checked");
+    let (mut last, mut hint) = (String::from("it was not checked"), Hint::GIVE_TIME);
     let mut looks = 0;
     let mut effect = Effect::None;
     loop {
@@ -74,7 +74,7 @@ async fn until_true(job: &mut Job, domain: &DomainInfo, condition: &Condition) -
             Ok(Seen::Gone(what)) => match moved(job, domain, condition, &what).await {
                 Some(seen) => Ok(seen),
                 None if awaits_off => Ok(Seen::True),
-                None => Ok(Seen::NotYet(what)),
+                None => Ok(Seen::NotYet(what, Hint::START_VM)),
             },
             // A VM without a definition is gone when it is shut off, and when it was migrated.
             Err(error) if error.transport_kind() == Some(ErrorKind::VmNotFound) => {
@@ -92,15 +92,15 @@ async fn until_true(job: &mut Job, domain: &DomainInfo, condition: &Condition) -
             Ok(Seen::Elsewhere) => last = format!("it has moved to {}", job.target.host),
             Ok(Seen::Gone(seen)) => last = seen,
             Ok(Seen::True) => return Completion::ok(effect, Data::Waited(WaitReport { looks })),
-            Ok(Seen::NotYet(seen)) => last = seen,
+            Ok(Seen::NotYet(seen, what_helps)) => (last, hint) = (seen, what_helps),
             // The deadline cut this look off: what the look before saw says more.
             Err(_) if Instant::now() >= deadline && looks > 1 => {}
-            Err(error) if may_pass(&error) => last = in_full(&error),
+            Err(error) if may_pass(&error) => (last, hint) = (in_full(&error), error.hint()),
             Err(error) => return Completion { effect, ..job.failure(&error) },
         }
         let now = Instant::now();
         if now >= deadline {
-            return too_late(job, domain, condition, effect, &last);
+            return too_late(job, domain, condition, effect, &last, hint);
         }
         time::sleep_until(deadline.min(now + pause)).await;
         pause = (pause * 2).min(policy.poll_max);
@@ -154,15 +154,19 @@ async fn look(
     let looked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         let now = connection.domain_info(domain.uuid).await?;
         let state = now.state;
+        let not_yet = |seen| Seen::NotYet(seen, Hint::GIVE_TIME);
         let looked = |seen| Ok::<_, ProtocolError>(Look { seen, effect: Effect::None });
         if has_left(&now) || (state == DomainState::ShutOff && job.has_other_places(domain)) {
             return looked(Seen::Gone(format!("it is {}", now.state_with_reason())));
         }
         let wanted = match condition {
             &Condition::State(goal) if is_reached(goal, state) => return looked(Seen::True),
-            Condition::State(_) => return looked(Seen::NotYet(format!("it is {state}"))),
+            Condition::State(_) => {
+                return looked(Seen::NotYet(format!("it is {}", now.state_with_reason()), Hint::GIVE_TIME));
+            }
             Condition::Agent | Condition::Exec(_) if !state.is_running() => {
-                return looked(Seen::NotYet(format!("it is {state}")));
+                let seen = format!("it is {}", now.state_with_reason());
+                return looked(Seen::NotYet(seen, what_helps(&now, ErrorKind::VmNotRunning)));
             }
             Condition::Agent => None,
             Condition::Exec(spec) => Some(spec),
@@ -180,9 +184,9 @@ async fn look(
         };
         let seen = match (output.exit_code, output.signal) {
             (Some(0), None) => Seen::True,
-            (_, Some(signal)) => Seen::NotYet(format!("the program was ended by signal {signal}")),
-            (Some(code), None) => Seen::NotYet(format!("the program exited with code {code}")),
-            (None, None) => Seen::NotYet("the program ended, and the guest does not report how".to_owned()),
+            (_, Some(signal)) => not_yet(format!("the program was ended by signal {signal}")),
+            (Some(code), None) => not_yet(format!("the program exited with code {code}")),
+            (None, None) => not_yet("the program ended, and the guest does not report how".to_owned()),
         };
         Ok(Look { seen, effect: Effect::Done })
     });
@@ -200,12 +204,18 @@ pub(super) fn may_pass(error: &ProtocolError) -> bool {
     error.is_retryable() || is_early || is_down
 }
 
-fn too_late(job: &Job, domain: &DomainInfo, condition: &Condition, effect: Effect, last: &str) -> Completion {
+fn too_late(
+    job: &Job,
+    domain: &DomainInfo,
+    condition: &Condition,
+    effect: Effect,
+    last: &str,
+    hint: Hint,
+) -> Completion {
     let message = format!(
-        "host {}: VM {:?}: {condition} did not become true by the deadline: {last}",
+        "host {}: VM {:?}: waited until the deadline for {condition}: {last}",
         job.target.host, domain.name
     );
-    let hint = Hint::GIVE_TIME;
     let error = OutcomeError::new(ErrorKind::ConditionNotMet, message).with_hint(hint).retryable();
     Completion::failed(Status::Timeout, effect, error)
 }
@@ -274,7 +284,7 @@ mod tests {
         let unanswered = || Err(ProtocolError::Timeout { peer: atp_protocol::Peer::Agent, sent: true });
         assert_eq!(done_by(&unanswered(), false), Effect::None);
         assert_eq!(done_by(&unanswered(), true), Effect::Unknown);
-        let ran = Ok(Look { seen: Seen::NotYet(String::new()), effect: Effect::Done });
+        let ran = Ok(Look { seen: Seen::NotYet(String::new(), Hint::GIVE_TIME), effect: Effect::Done });
         assert_eq!(done_by(&ran, true), Effect::Done);
     }
 

@@ -1,9 +1,9 @@
 //! The guest agent of one VM: whether it has a channel, is connected, answers, and which commands it refuses.
 
 use atp_api::{Data, Diagnosis, Finding, OutcomeError, Status};
-use atp_protocol::{AgentCapabilities, LibvirtCarrier, ProtocolError, Support};
+use atp_protocol::{AgentCapabilities, LibvirtCarrier, ProtocolError, Support, guest};
 use atp_transport::domain::{AgentChannel, DomainInfo, DomainState};
-use atp_transport::{Effect, ErrorKind};
+use atp_transport::{Effect, ErrorKind, Hint};
 use tokio::time::Instant;
 
 use super::Failed;
@@ -20,8 +20,8 @@ enum Found {
     NotRunning(DomainState),
     NotConfigured,
     Disconnected,
-    /// Its capabilities, and the milliseconds until it answered.
-    Answered(AgentCapabilities, f64),
+    /// Its capabilities, the milliseconds until it answered, and whether the guest's file systems are frozen.
+    Answered(AgentCapabilities, f64, bool),
 }
 
 pub(in crate::verbs) async fn perform(job: &Job, domain: &DomainInfo) -> Completion {
@@ -39,7 +39,11 @@ pub(in crate::verbs) async fn perform(job: &Job, domain: &DomainInfo) -> Complet
         let asked = Instant::now();
         let carrier = LibvirtCarrier::new(&connection, domain.uuid);
         let agent = AgentCapabilities::ask(&carrier, deadline).await?;
-        Ok::<_, ProtocolError>(Found::Answered(agent, asked.elapsed().as_secs_f64() * 1e3))
+        let took = asked.elapsed().as_secs_f64() * 1e3;
+        // An agent has most of its commands disabled while it has file systems frozen.
+        let may_be_frozen = NEEDED.iter().any(|command| agent.support(command) == Support::Disabled);
+        let frozen = may_be_frozen && guest::frozen(&carrier, deadline).await.unwrap_or(false);
+        Ok::<_, ProtocolError>(Found::Answered(agent, took, frozen))
     });
     match found.await {
         Ok(found) => judge(job, domain, &found),
@@ -81,16 +85,22 @@ fn judge(job: &Job, domain: &DomainInfo, found: &Found) -> Completion {
             "has a channel for a guest agent, but no agent in the guest uses it",
             "install qemu-guest-agent in the guest and start it, or wait until the guest has booted",
         ),
-        Found::Answered(agent, millis) => fine(answered(agent, *millis)),
+        Found::Answered(agent, millis, frozen) => fine(answered(agent, *millis, *frozen)),
     }
 }
 
-fn answered(agent: &AgentCapabilities, millis: f64) -> Vec<Finding> {
+fn answered(agent: &AgentCapabilities, millis: f64, frozen: bool) -> Vec<Finding> {
     let mut findings =
         vec![Finding::ok(CHECK, format!("qemu-ga {}, answers in {millis:.1} ms", agent.version))];
     let disabled: Vec<_> =
         NEEDED.into_iter().filter(|command| agent.support(command) == Support::Disabled).collect();
-    if !disabled.is_empty() {
+    if frozen {
+        findings.push(Finding::warning(
+            "agent-commands",
+            "the guest's file systems are frozen: no command can be run in the guest until they are thawed",
+            Hint::THAW_FIRST,
+        ));
+    } else if !disabled.is_empty() {
         findings.push(Finding::warning(
             "agent-commands",
             format!("the agent refuses {}: no command can be run in the guest", disabled.join(" and ")),
@@ -131,9 +141,12 @@ mod tests {
                 }],
             })
         };
-        let findings = answered(&agent(true), 3.0);
+        let findings = answered(&agent(true), 3.0, false);
         assert_eq!((findings.len(), findings[0].message.as_str()), (1, "qemu-ga 7.2, answers in 3.0 ms"));
-        let findings = answered(&agent(false), 3.0);
+        let findings = answered(&agent(false), 3.0, true);
+        assert_eq!((findings.len(), findings[1].verdict), (2, Verdict::Warning));
+        assert!(findings[1].message.contains("frozen"), "{findings:?}");
+        let findings = answered(&agent(false), 3.0, false);
         assert_eq!(findings[1].verdict, Verdict::Warning);
         assert!(findings[1].message.contains("refuses guest-exec:"), "{findings:?}");
     }
