@@ -89,8 +89,8 @@ pub use hint::Hint;
 pub use host_id::{HostId, InvalidHostId};
 pub use kind::ErrorKind;
 pub use operation::{
-    Await, Condition, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, OperationSpec, PullSpec, PushSpec, RawCommand,
-    RawCommandError, ScenarioSpec, ScreenshotLimits, ScreenshotSpec, StartCheck, TypeSpec,
+    Await, Condition, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, OperationSpec, PullSpec, PushSpec,
+    RawCommand, RawCommandError, ScenarioSpec, ScreenshotLimits, ScreenshotSpec, StartCheck, TypeSpec,
 };
 pub use outcome::{Outcome, Status};
 pub use plan::{DryRun, PlanReport, PlannedTarget};

@@ -80,12 +80,12 @@ mod safe_name;
 mod same_daemon;
 
 pub use atp_api::{
-    Await, Condition, Data, Diagnosis, DryRun, ExecReport, ExecSpec, FileReport, FilterError, Finding, GuestReport,
-    HostReport, KeySpec, LabelFilter, LibvirtCode, LifecycleSpec, MouseSpec, OperationSpec, OsReport,
-    Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, Portion, PullSpec, PushSpec, RawCommand,
-    RunEvent, RunStart, RunStatistics, ScenarioReport, ScenarioSpec, ScreenshotLimits, ScreenshotReport,
-    ScreenshotSpec, StartCheck, StateFilter, Status, StatusCounts, StepReport, StopReason, Stream, Targets,
-    TypeSpec, Verdict, VmReport, WaitReport, millis,
+    Await, Condition, Data, Diagnosis, DryRun, ExecReport, ExecSpec, FileReport, FilterError, Finding,
+    GuestReport, HostReport, KeySpec, LabelFilter, LibvirtCode, LifecycleSpec, MouseSpec, OperationSpec,
+    OsReport, Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, Portion, PullSpec, PushSpec,
+    RawCommand, RunEvent, RunStart, RunStatistics, ScenarioReport, ScenarioSpec, ScreenshotLimits,
+    ScreenshotReport, ScreenshotSpec, StartCheck, StateFilter, Status, StatusCounts, StepReport, StopReason,
+    Stream, Targets, TypeSpec, Verdict, VmReport, WaitReport, millis,
 };
 pub use executor::Executor;
 pub use folded::Folded;

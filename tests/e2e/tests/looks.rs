@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use atp_e2e::{Bed, becomes, bed, within};
 use atp_executor::{
-    Condition, Data, Executor, LifecycleSpec, Operation, Outcome, Plan, Policy, RunControl, Selection,
-    Status,
+    Condition, Data, Executor, LifecycleSpec, Operation, Outcome, Plan, Policy, RunControl, Selection, Status,
 };
 use atp_protocol::ExecSpec;
 use atp_testbed::Host;

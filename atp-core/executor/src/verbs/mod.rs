@@ -227,7 +227,10 @@ mod tests {
             OperationSpec::Key(KeySpec::new(["ctrl-nope"])),
             OperationSpec::Type(TypeSpec { layout: "nope".to_owned(), ..TypeSpec::new("hi") }),
             OperationSpec::Type(TypeSpec::new("\u{1f600}")),
-            OperationSpec::Lifecycle(LifecycleSpec { wait: Await::Agent, ..LifecycleSpec::new(Lifecycle::Destroy) }),
+            OperationSpec::Lifecycle(LifecycleSpec {
+                wait: Await::Agent,
+                ..LifecycleSpec::new(Lifecycle::Destroy)
+            }),
             OperationSpec::Mouse(MouseSpec::new("jump")),
             OperationSpec::Scenario(scenario),
         ] {

@@ -36,6 +36,11 @@ enum Seen {
     Elsewhere,
 }
 
+/// Not yet, for a reason that more time may remove.
+fn not_yet(seen: String) -> Seen {
+    Seen::NotYet(seen, Hint::GIVE_TIME)
+}
+
 pub(super) static LOOK: VerbFacts = VerbFacts { ends_on_stop: true, ..VerbFacts::look("wait") };
 
 /// A program that is run in the guest may do anything there.
@@ -74,7 +79,7 @@ async fn until_true(job: &mut Job, domain: &DomainInfo, condition: &Condition) -
             Ok(Seen::Gone(what)) => match moved(job, domain, condition, &what).await {
                 Some(seen) => Ok(seen),
                 None if awaits_off => Ok(Seen::True),
-                None => Ok(Seen::NotYet(what, Hint::START_VM)),
+                None => Ok(not_yet(what)),
             },
             // A VM without a definition is gone when it is shut off, and when it was migrated.
             Err(error) if error.transport_kind() == Some(ErrorKind::VmNotFound) => {
@@ -112,16 +117,16 @@ async fn moved(job: &mut Job, domain: &DomainInfo, condition: &Condition, what: 
     let is_work = matches!(condition, Condition::Exec(_));
     match relocation(job, domain).await {
         Relocation::To(host) if is_work && is_excluded(job, domain, &host) => {
-            Some(Seen::NotYet(format!("{what}, and it runs on {host}, which the selection excludes")))
+            Some(not_yet(format!("{what}, and it runs on {host}, which the selection excludes")))
         }
         Relocation::To(host) => {
             *job = job.at(host);
             Some(Seen::Elsewhere)
         }
-        Relocation::Lost(why) => Some(Seen::NotYet(format!("it was migrated away: {why}"))),
+        Relocation::Lost(why) => Some(not_yet(format!("it was migrated away: {why}"))),
         Relocation::Here(now) => {
             let host = runs_on_listed(job, &now.filter(|now| now.state == DomainState::ShutOff)?).await?;
-            Some(Seen::NotYet(format!("{what}, and it runs on {host}")))
+            Some(not_yet(format!("{what}, and it runs on {host}")))
         }
     }
 }
@@ -154,7 +159,6 @@ async fn look(
     let looked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         let now = connection.domain_info(domain.uuid).await?;
         let state = now.state;
-        let not_yet = |seen| Seen::NotYet(seen, Hint::GIVE_TIME);
         let looked = |seen| Ok::<_, ProtocolError>(Look { seen, effect: Effect::None });
         if has_left(&now) || (state == DomainState::ShutOff && job.has_other_places(domain)) {
             return looked(Seen::Gone(format!("it is {}", now.state_with_reason())));
@@ -162,7 +166,7 @@ async fn look(
         let wanted = match condition {
             &Condition::State(goal) if is_reached(goal, state) => return looked(Seen::True),
             Condition::State(_) => {
-                return looked(Seen::NotYet(format!("it is {}", now.state_with_reason()), Hint::GIVE_TIME));
+                return looked(not_yet(format!("it is {}", now.state_with_reason())));
             }
             Condition::Agent | Condition::Exec(_) if !state.is_running() => {
                 let seen = format!("it is {}", now.state_with_reason());
@@ -284,7 +288,7 @@ mod tests {
         let unanswered = || Err(ProtocolError::Timeout { peer: atp_protocol::Peer::Agent, sent: true });
         assert_eq!(done_by(&unanswered(), false), Effect::None);
         assert_eq!(done_by(&unanswered(), true), Effect::Unknown);
-        let ran = Ok(Look { seen: Seen::NotYet(String::new(), Hint::GIVE_TIME), effect: Effect::Done });
+        let ran = Ok(Look { seen: not_yet(String::new()), effect: Effect::Done });
         assert_eq!(done_by(&ran, true), Effect::Done);
     }
 

@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use atp_executor::{
-    Completion, Data, ExecReport, History, Journal, JournalError, LifecycleSpec, Notice, Operation,
-    Outcome, OutcomeError, Plan, Policy, PullSpec, RunControl, RunEvent, RunSpec, Scenario, ScenarioReport,
-    Status, StepReport, Stream, Target, run_targets,
+    Completion, Data, ExecReport, History, Journal, JournalError, LifecycleSpec, Notice, Operation, Outcome,
+    OutcomeError, Plan, Policy, PullSpec, RunControl, RunEvent, RunSpec, Scenario, ScenarioReport, Status,
+    StepReport, Stream, Target, run_targets,
 };
 use atp_protocol::ExecSpec;
 use atp_transport::domain::Lifecycle;

@@ -378,7 +378,10 @@ mod tests {
         }
         for action in [Shutdown, Destroy, Suspend] {
             assert!(!awaits(action, Await::Completion), "{action}");
-            assert!(LifecycleSpec { wait: Await::Agent, ..LifecycleSpec::new(action) }.check().is_err(), "{action}");
+            assert!(
+                LifecycleSpec { wait: Await::Agent, ..LifecycleSpec::new(action) }.check().is_err(),
+                "{action}"
+            );
         }
     }
 
