@@ -11,6 +11,7 @@ mod cargo;
 mod demo;
 mod dist;
 mod features;
+mod matrix;
 mod setup;
 mod structure;
 mod test;
@@ -20,6 +21,8 @@ Usage: cargo xtask COMMAND
 
   demo              run atp's main job on two hosts with two guests each
   test [ARGS…]      run every test; ARGS go to `cargo test --workspace`
+  matrix [ARGS…]    try every verb on each daemon, and each way to a daemon, and write docs/compatibility.md;
+                    `--smoke` tries the most important verbs on the daemons of other Debian releases
   bench [PART…]     measure the cost of ATP: pool, scrape, rate, event-loop, hosts, protocol, peers, or all
   testbed ARGS…     manage hosts and guests for tests: up, status, down, … (see `testbed --help`)
   fleet ARGS…       simulate thousands of hosts for tests: up, report, fault, heal (see `fleet --help`);
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Some(demo::STEPS) => demo::steps(),
         Some("test") => test::run(&rest),
         Some("bench") => bench::run(&rest),
+        Some("matrix") => matrix::run(&rest),
         Some("testbed") => testbed(&rest),
         Some("fleet") => fleet(&rest),
         Some("structure") => structure::run(),
@@ -74,7 +78,8 @@ fn main() -> ExitCode {
 fn testbed(arguments: &[OsString]) -> Result<ExitCode> {
     // `status`, `down` and the like need no packages that `up` has not already installed.
     if arguments.first().is_some_and(|command| command == "up" || command == "run") {
-        setup::run()?;
+        let daemons = arguments.iter().any(|word| word.as_encoded_bytes().starts_with(b"--daemon"));
+        setup::run_with(if daemons { setup::OF_TESTS } else { &[] })?;
     }
     cargo::build(&["atp-testbed"])?;
     cargo::exec(&cargo::binary("testbed")?, arguments)

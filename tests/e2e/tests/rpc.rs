@@ -241,7 +241,7 @@ fn rpc_keeps_a_connection_to_a_daemon_with_a_low_limit_alive() {
         let bed = bed();
         let guest = guest(&bed);
         let host = bed.host("h1").unwrap();
-        host.set_max_client_requests(Some(limit)).unwrap();
+        host.set_daemon_settings(&format!("max_client_requests = {limit}\n")).unwrap();
         within(LIMIT, async {
             let keepalive = Keepalive { interval: Duration::from_secs(2), count: 3 };
             let options = ConnectOptions { keepalive, ..ConnectOptions::default() };

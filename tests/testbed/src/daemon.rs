@@ -57,13 +57,14 @@ pub(crate) struct Daemon {
     child: Mutex<Option<Child>>,
     /// The UUID that it reports for its machine instead of the host's own.
     foreign_uuid: Mutex<Option<String>>,
-    max_client_requests: Mutex<Option<u32>>,
+    /// Lines of configuration that come before its own.
+    settings: Mutex<String>,
 }
 
 impl Daemon {
     pub(crate) fn new(host: HostState, layout: Layout, network: Option<HostNetwork>) -> Self {
-        let (foreign_uuid, max_client_requests) = Default::default();
-        Self { host, layout, network, child: Mutex::default(), foreign_uuid, max_client_requests }
+        let (foreign_uuid, settings) = Default::default();
+        Self { host, layout, network, child: Mutex::default(), foreign_uuid, settings }
     }
 
     /// The libvirt URI with this address.
@@ -91,20 +92,21 @@ impl Daemon {
         self.foreign_uuid.lock().is_some()
     }
 
-    pub(crate) fn has_request_limit(&self) -> bool {
-        self.max_client_requests.lock().is_some()
-    }
-
-    /// Sets `max_client_requests` from its next start on; libvirt's default if `None`.
-    pub(crate) fn set_max_client_requests(&self, limit: Option<u32>) -> Result<()> {
-        *self.max_client_requests.lock() = limit;
-        self.prepare()
-    }
-
     /// Sets the UUID that it reports for its machine from its next start on; the host's own if `None`.
     pub(crate) fn set_machine_uuid(&self, uuid: Option<&str>) -> Result<()> {
         *self.foreign_uuid.lock() = uuid.map(str::to_owned);
         self.prepare()
+    }
+
+    /// Sets lines of configuration that come before its own from its next start on, and so replace those.
+    pub(crate) fn set_settings(&self, lines: &str) -> Result<()> {
+        lines.clone_into(&mut self.settings.lock());
+        self.prepare()
+    }
+
+    /// Whether there are such lines.
+    pub(crate) fn has_settings(&self) -> bool {
+        !self.settings.lock().is_empty()
     }
 
     /// Writes the configuration and gives the daemon the capabilities known from earlier runs.
@@ -112,8 +114,10 @@ impl Daemon {
         self.layout.create()?;
         let HostState { address, port, .. } = &self.host;
         let uuid = self.machine_uuid();
-        let mut config = format!(
-            "listen_tls = 0\n\
+        let settings = self.settings.lock().clone();
+        let config = format!(
+            "{settings}\n\
+             listen_tls = 0\n\
              listen_tcp = 1\n\
              listen_addr = \"{address}\"\n\
              tcp_port = \"{port}\"\n\
@@ -124,9 +128,6 @@ impl Daemon {
              host_uuid = \"{uuid}\"\n\
              log_outputs = \"3:stderr\"\n"
         );
-        if let Some(limit) = *self.max_client_requests.lock() {
-            config.push_str(&format!("max_client_requests = {limit}\n"));
-        }
         let qemu_config = if self.network.is_some() { QEMU_CONFIG } else { "stdio_handler = \"file\"\n" };
         // What only one of two daemons understands, the other ignores.
         let mut files = vec![(self.layout.qemu_config(), qemu_config)];
@@ -165,6 +166,7 @@ impl Daemon {
                     command.arg(release.root).args(release.modular);
                 }
                 command.env_clear().env("PATH", session::PATH).env("HOME", folder);
+                command.env("SASL_CONF_PATH", folder.join("sasl2"));
                 command
             }
             // HOME also identifies the bed to which the processes of a session belong.

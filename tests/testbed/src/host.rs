@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use crate::network::HostNetwork;
 use crate::parallel;
 use crate::process::{Members, Process, Signal};
 use crate::proxy::{Proxy, Relay};
+use crate::release;
 use crate::state::{HostState, Mode};
 use crate::virsh::{DEADLINE, virsh};
 
@@ -221,14 +223,41 @@ impl Host {
         self.start_daemon()
     }
 
-    /// Restarts the daemon with this `max_client_requests`; libvirt's default with `None`. A restore by the same process does
-    /// that, too.
-    pub fn set_max_client_requests(&self, limit: Option<u32>) -> Result<()> {
-        if self.inner.daemon.process().is_some() {
-            self.kill_daemon()?;
-        }
-        self.inner.daemon.set_max_client_requests(limit)?;
+    /// Restarts the daemon with lines of configuration that replace those of the testbed, such as other ways to connect.
+    /// Its SASL configuration is `sasl2/libvirt.conf` in [its folder](Self::folder). A restore by the same process removes
+    /// the lines.
+    pub fn set_daemon_settings(&self, lines: &str) -> Result<()> {
+        self.inner.daemon.kill()?;
+        self.inner.daemon.set_settings(lines)?;
         self.start_daemon()
+    }
+
+    /// The folder of the host's files, which has the same path for its daemon.
+    pub fn folder(&self) -> &Path {
+        self.inner.layout.folder()
+    }
+
+    /// The daemon's Unix socket, or its socket for reading only, for processes outside of the host.
+    pub fn socket(&self, read_only: bool) -> PathBuf {
+        self.folder().join("run/libvirt").join(if read_only { "libvirt-sock-ro" } else { "libvirt-sock" })
+    }
+
+    /// A command that runs in the host's network and sees the files that its daemon sees, if that is this machine's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NeedsRoot`] in rootless mode; [`Error::State`] if the daemon does not run.
+    pub fn command(&self, program: &str) -> Result<Command> {
+        self.network("command")?;
+        let pid = self.daemon_pid().ok_or_else(|| Error::State("the daemon does not run".to_owned()))?;
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &pid.to_string(), "--mount", "--net", "--uts", program]);
+        Ok(command)
+    }
+
+    /// The folder with the Debian release of its libvirt, if that is not this machine's.
+    pub fn release(&self) -> Result<Option<PathBuf>> {
+        Ok(release::ensure(self.libvirt())?.map(|release| release.root))
     }
 
     /// The process id of the daemon, if it is running.
@@ -330,8 +359,8 @@ impl Host {
         if self.inner.daemon.has_foreign_uuid() {
             self.set_machine_uuid(None)?;
         }
-        if self.inner.daemon.has_request_limit() {
-            self.set_max_client_requests(None)?;
+        if self.inner.daemon.has_settings() {
+            self.set_daemon_settings("")?;
         }
         if self.start_daemon().is_err() {
             // It runs and does not work. Its guests keep running without it.

@@ -27,7 +27,7 @@ chroot "$root" sh -eu -c '
 	cd source
 	meson setup build --prefix=/usr --libdir=/lib --localstatedir=/var --sysconfdir=/etc -Dsystem=true \
 		-Dauto_features=disabled -Ddriver_remote=enabled -Ddriver_libvirtd=enabled -Ddriver_qemu=enabled \
-		-Djson_c=enabled -Dsasl=enabled -Ddocs=disabled -Dtests=disabled -Dnls=disabled
+		-Djson_c=enabled -Dpolkit=enabled -Dsasl=enabled -Ddocs=disabled -Dtests=disabled -Dnls=disabled
 	cd build
 	ninja -t targets all | sed -n "s,^\(src/\(virtqemud\|virtproxyd\|admin/libvirt_admin_driver.a\).p/[^:]*.o\):.*,\1,p" >objects
 	ninja $(cat objects)
