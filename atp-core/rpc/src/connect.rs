@@ -26,8 +26,9 @@ mod feature {
     pub(super) const CLOSE_CALLBACK: i32 = 15;
 }
 
-/// How often it is measured at most how many messages the daemon holds at once.
-const MEASURES: usize = 3;
+/// With how many times as many calls as are wanted in flight it is measured how many messages the daemon holds at once: more
+/// where fewer have not shown it.
+const MEASURES: [usize; 3] = [1, 2, 2];
 /// Messages that may be under way while the connection is opened, besides those of the measuring.
 const QUESTIONS: usize = 2;
 
@@ -110,7 +111,7 @@ async fn introduce(
     progress: &Progress<'_>,
 ) -> Result<Connection, ConnectFailure> {
     let Dialled { io, private, separate, stderr } = dialled;
-    let slots = QUESTIONS + options.max_in_flight.max(1);
+    let slots = QUESTIONS + 2 * options.max_in_flight.max(1);
     #[cfg(feature = "gssapi")]
     let layer = auth::LayerSlot::default();
     #[cfg(feature = "gssapi")]
@@ -141,13 +142,17 @@ async fn introduce(
     let (events, close, mut requests) = if layered {
         (supports(&link, event).await?, supports(&link, close).await?, 2)
     } else {
-        tokio::try_join!(supports(&link, event), supports(&link, close), count_requests(&link, most))?
+        tokio::try_join!(
+            supports(&link, event),
+            supports(&link, close),
+            count_requests(&link, MEASURES[0] * most)
+        )?
     };
-    for _ in 1..MEASURES {
+    for times in &MEASURES[1..] {
         if requests > most {
             break;
         }
-        requests = requests.max(count_requests(&link, most).await?);
+        requests = requests.max(count_requests(&link, times * most).await?);
     }
     // One place stays free for a ping.
     let max_in_flight = requests.saturating_sub(1).clamp(1, most);
