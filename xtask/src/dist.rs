@@ -1,10 +1,13 @@
-//! `cargo xtask dist`: `atp` as a Debian package and as a tarball, for machines without libvirt and without Rust.
+//! `cargo xtask dist`: `atp` as a Debian package and as a tarball, for machines without libvirt and without Rust. With
+//! `--check` the package is not optimised, and is installed, used and removed in a Debian without libvirt.
 //!
 //! Both have the native engine alone, the manual pages, the completions and the example settings. The contents of the
 //! package are in `atp-cli/Cargo.toml`, as `cargo-deb` reads them; the tarball is unpacked from the package, so that
 //! both are the same.
 
+use std::ffi::OsString;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -15,24 +18,38 @@ const CARGO_DEB: &str = "3.8.0";
 
 /// What it needs: `dpkg-shlibdeps` finds the libraries that a program depends on.
 const PACKAGES: &[&str] = &["dpkg-dev"];
+/// What the check needs in addition.
+const OF_CHECK: &[&str] = &["debootstrap", "dpkg-dev"];
+
+/// Installs a package in a Debian of its own, uses it and removes it.
+const CHECK: &str = include_str!("dist/check.sh");
 
 /// The shells with completions, and the names of the files that they look for.
 const COMPLETIONS: [(&str, &str); 3] = [("bash", "atp"), ("zsh", "_atp"), ("fish", "atp.fish")];
 
-/// Builds both files, in `target/release/dist`, and prints where they are.
-pub(crate) fn run() -> Result<ExitCode> {
-    setup::run_with(PACKAGES)?;
+/// Builds both files, in `target/release/dist`, and prints where they are. With `--check` as argument, checks the package.
+pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
+    let is_check = match arguments {
+        [] => false,
+        [word] if word == "--check" => true,
+        _ => return Err("`cargo xtask dist` knows one argument, --check".to_owned()),
+    };
+    setup::run_with(if is_check { OF_CHECK } else { PACKAGES })?;
+    let profile = if is_check { "dev" } else { "release" };
     let mut command = cargo::cargo();
-    command.args(["build", "--quiet", "--release", "--package", "atp-cli", "--no-default-features"]);
+    command.args(["build", "--quiet", "--profile", profile, "--package", "atp-cli", "--no-default-features"]);
     output(command.args(["--features", "native"]))?;
-    let atp = cargo::released("atp")?;
+    let atp = if is_check { cargo::binary("atp")? } else { cargo::released("atp")? };
     let folder = atp.with_file_name("dist");
     // Pages of commands that no longer exist would be packed too.
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     generate(&atp, &folder)?;
-    let package = package(&folder)?;
+    let package = package(&folder, profile)?;
+    if is_check {
+        return check(&package);
+    }
     let tarball = tarball(&package)?;
     for file in [atp, package, tarball] {
         let size = fs::metadata(&file).map_err(|error| format!("{}: {error}", file.display()))?.len();
@@ -55,7 +72,7 @@ fn generate(atp: &Path, folder: &Path) -> Result<()> {
 }
 
 /// Makes the Debian package, and returns its path.
-fn package(folder: &Path) -> Result<PathBuf> {
+fn package(folder: &Path, profile: &str) -> Result<PathBuf> {
     let tools = cargo::root().join("target/tools");
     let cargo_deb = tools.join("bin/cargo-deb");
     let installed = Command::new(&cargo_deb).arg("--version").output();
@@ -66,8 +83,12 @@ fn package(folder: &Path) -> Result<PathBuf> {
         output(command.arg(&tools))?;
     }
     let mut command = Command::new(cargo_deb);
-    command.current_dir(cargo::root()).args(["--package", "atp-cli", "--no-build", "--output"]);
-    let path = output(command.arg(folder))?;
+    command.current_dir(cargo::root()).args(["--package", "atp-cli", "--no-build", "--profile", profile]);
+    if profile != "release" {
+        // It warns of a package that is not optimised.
+        command.arg("--quiet");
+    }
+    let path = output(command.arg("--output").arg(folder))?;
     Ok(PathBuf::from(String::from_utf8_lossy(&path).trim()))
 }
 
@@ -83,6 +104,33 @@ fn tarball(package: &Path) -> Result<PathBuf> {
     output(&mut command)?;
     fs::remove_dir_all(&name).map_err(|error| format!("{}: {error}", name.display()))?;
     Ok(tarball)
+}
+
+/// Tries a package on a simulated host.
+fn check(package: &Path) -> Result<ExitCode> {
+    cargo::build(&["atp-fleet"])?;
+    let hosts = package.with_file_name("fleet.toml");
+    let mut fleet = Command::new(cargo::binary("fleet")?);
+    fleet.args(["up", "--hosts", "1", "--vms", "2", "--write"]).arg(&hosts).stderr(Stdio::piped());
+    let mut fleet = fleet.spawn().map_err(|error| format!("cannot run the simulated fleet: {error}"))?;
+    // It reports that it is up, after the file is written.
+    let is_up = fleet.stderr.as_mut().is_some_and(|stderr| {
+        let mut line = String::new();
+        BufReader::new(stderr).read_line(&mut line).is_ok_and(|length| length > 0)
+    });
+    let checked = if is_up {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", CHECK, "check.sh"]);
+        command.arg(package).arg(&hosts).arg(cargo::root().join("target/tools"));
+        output(&mut command)
+    } else {
+        Err("the simulated fleet did not start".to_owned())
+    };
+    // It has ended by itself if this fails.
+    let _ = fleet.kill();
+    let _ = fleet.wait();
+    print!("{}", String::from_utf8_lossy(&checked?));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs a program that has to succeed, and returns its stdout. Its stderr is shown.

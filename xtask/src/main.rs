@@ -29,7 +29,8 @@ Usage: cargo xtask COMMAND
                     `fleet --release` optimises it, for measurements
   structure         find files that import each other in a circle
   features          compile each crate without its features and with each alone
-  dist              make a Debian package and a tarball of `atp` with the native engine alone
+  dist [--check]    make a Debian package and a tarball of `atp` with the native engine alone; or check that such a
+                    package can be installed, used and removed
   ci                run all checks that must pass before a change is merged
   setup             install the packages for building and testing; other commands do this too
 
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
         Some("fleet") => fleet(&rest),
         Some("structure") => structure::run(),
         Some("features") => features::run(),
-        Some("dist") => dist::run(),
+        Some("dist") => dist::run(&rest),
         Some("ci") => cargo::exec(&cargo::root().join(".ci/run"), &rest),
         Some("setup") => setup::run_with(setup::OF_TESTS).map(|()| ExitCode::SUCCESS),
         Some("help" | "-h" | "--help") => {
