@@ -4,17 +4,24 @@
 use std::time::Duration;
 
 use atp_executor::Selection;
-use atp_transport::{ExecuteOptions, HostInfo, TransportConfig, TransportError, TransportManager};
+use atp_transport::{ErrorKind, ExecuteOptions, HostInfo, TransportConfig, TransportError, TransportManager};
 use tokio::time::Instant;
 
 use crate::password;
 use crate::problem::{Failure, Problem};
 use crate::settings::{Settings, mask_uri};
 use crate::signals::Interrupts;
+use crate::words;
 
 /// The host that is used if none is configured.
 const LOCAL_ID: &str = "local";
 const LOCAL_URI: &str = "qemu:///system";
+
+/// The URI of that host: the one that libvirt's own clients use without a URI (`LIBVIRT_DEFAULT_URI`, `uri_default` in
+/// `libvirt.conf`), else the system daemon of this machine.
+fn local_uri() -> String {
+    atp_transport::default_uri().unwrap_or_else(|| LOCAL_URI.to_owned())
+}
 
 /// Maximum time for closing the connections at the end. A daemon logs an error for each client that leaves without
 /// closing its connection.
@@ -50,7 +57,7 @@ pub(crate) async fn known(settings: &Settings) -> Result<Vec<HostInfo>, Vec<Prob
     match settings.hosts.is_empty() {
         false => Ok(manager.hosts()),
         true if settings.has_inventory => Err(vec![empty_inventory(settings)]),
-        true => Ok(vec![HostInfo::from_uri(LOCAL_ID, LOCAL_URI)]),
+        true => Ok(vec![HostInfo::from_uri(LOCAL_ID, local_uri())]),
     }
 }
 
@@ -105,7 +112,7 @@ pub(crate) async fn check(host: &HostInfo) -> Result<(), TransportError> {
 }
 
 async fn try_local(manager: &TransportManager, timeout: Duration) -> Result<(), TransportError> {
-    manager.add_host(HostInfo::from_uri(LOCAL_ID, LOCAL_URI)).await?;
+    manager.add_host(HostInfo::from_uri(LOCAL_ID, local_uri())).await?;
     let options = ExecuteOptions::by(Instant::now() + timeout);
     let version = manager
         .execute_on_host_with(LOCAL_ID, options, |connection| async move { connection.lib_version().await });
@@ -138,12 +145,18 @@ fn empty_inventory(settings: &Settings) -> Problem {
 fn no_hosts(settings: &Settings, error: &TransportError) -> Problem {
     let file = settings.own_file.as_ref();
     let file = file.map_or_else(|| "a file given by --config".to_owned(), |file| file.display().to_string());
-    Problem::new(format!("there is no host: none is configured, and {LOCAL_URI} does not answer"))
-        .because(error)
-        .hint(format!(
-            "do one of the following:\n  \
-             - name a host with --host ID=URI; to try it out: atp --host demo=test:///default vm list\n  \
-             - add a host to {file}: atp host add ID URI\n  \
-             - start this machine's libvirt daemon, which is then used as host {LOCAL_ID}"
-        ))
+    let uri = mask_uri(&local_uri());
+    let about = format!("there is no host: none is configured, and {uri} cannot be used");
+    let local = match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            format!("start this machine's libvirt daemon, which is then used as host {LOCAL_ID}")
+        }
+        _ => format!("to use {uri} as host {LOCAL_ID}: {}", words::hint(&error.hint())),
+    };
+    Problem::new(about).because(error).hint(format!(
+        "do one of the following:\n  \
+         - {local}\n  \
+         - name a host with --host ID=URI; to try it out: atp --host demo=test:///default vm list\n  \
+         - add a host to {file}: atp host add ID URI"
+    ))
 }

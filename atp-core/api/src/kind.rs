@@ -53,6 +53,9 @@ pub enum ErrorKind {
     ConnectTimeout,
     /// The daemon wants other credentials, or other certificates.
     AuthFailed,
+    /// What answers there speaks another protocol: it is no libvirt daemon, or speaks TLS where the URI means plain TCP,
+    /// or the reverse.
+    WrongProtocol,
     /// The daemon answered the opening with an error that has no kind of its own.
     ConnectFailed,
     /// Every connection of the host was taken until the deadline passed.
@@ -262,6 +265,7 @@ impl ErrorKind {
                 | ErrorKind::HostUnreachable
                 | ErrorKind::ConnectTimeout
                 | ErrorKind::AuthFailed
+                | ErrorKind::WrongProtocol
                 | ErrorKind::ConnectFailed
                 | ErrorKind::InvalidUri
         )
@@ -288,10 +292,13 @@ impl ErrorKind {
                 Hint::plain("check that the host is up, the route to it, and the firewalls")
             }
             ErrorKind::ConnectTimeout => Hint::plain(
-                "the port accepts connections and the daemon does not answer: check whether it is hung or stopped (systemctl status libvirtd, or virtqemud and virtproxyd)",
+                "the daemon did not answer in time: check whether it is hung or stopped (systemctl status libvirtd, or virtqemud)",
             ),
             ErrorKind::AuthFailed => Hint::plain(
                 "check the user, the password and where it is read from (the host's `auth`), or the certificates, and the daemon's auth_* settings",
+            ),
+            ErrorKind::WrongProtocol => Hint::plain(
+                "check the port and the transport in the URI: 16509 is for qemu+tcp, 16514 for qemu+tls",
             ),
             ErrorKind::ConnectFailed => {
                 Hint::plain("try the same URI with `virsh -c URI list`, and read the daemon's log")

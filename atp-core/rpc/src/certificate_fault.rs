@@ -9,7 +9,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 #[non_exhaustive]
 pub enum CertificateFault {
     /// The client has none.
-    #[error("there is none: clientcert.pem and clientkey.pem were not found")]
+    #[error("there is no such file, and no key beside it (clientkey.pem)")]
     Missing,
     /// Its authority is not the one in `cacert.pem`.
     #[error("its authority is not the one in cacert.pem")]

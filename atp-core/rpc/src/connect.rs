@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 
-use crate::auth::{self, Way};
+use crate::auth;
 use crate::connect_error::{ConnectError, ConnectFailure, Progress, Stage};
 use crate::connection::Connection;
-use crate::dial::{Dialled, dial, speaks_tls};
+use crate::dial::Dialled;
 use crate::error::CallError;
+use crate::greet::{Offered, greet};
 use crate::link::{Inquiry, Link};
 use crate::numbers::{code, procedure};
 use crate::options::ConnectOptions;
 use crate::settings;
-use crate::uri::{Transport, Uri};
+use crate::uri::Uri;
+use crate::way::reach;
 use crate::xdr;
 
 /// Features that are asked for (`virDrvFeature`).
@@ -61,17 +63,9 @@ impl Connection {
         let work = async {
             let uri = settings::resolve(uri)?;
             target = uri.to_string();
-            let dialled = dial(&uri, options, &progress).await?;
+            let (dialled, offered) = reach(&uri, options, &progress).await?;
             let inquiry = inquiry(&uri, options);
-            let result = introduce(dialled, &uri, options, Some(inquiry), &progress).await;
-            let cut = matches!(&result, Err(ConnectFailure::Call(CallError::Lost { .. })));
-            if cut && uri.transport == Transport::Tcp && progress.get() == Stage::Greet {
-                // A TLS port mostly hangs up on what is no TLS, without a word.
-                if speaks_tls(&uri).await {
-                    return Err(ConnectFailure::SpeaksTls);
-                }
-            }
-            result
+            introduce(dialled, offered, &uri, options, Some(inquiry), &progress).await
         };
         let result = timeout(options.timeout, work).await;
         let result = result.unwrap_or(Err(ConnectFailure::Timeout(options.timeout)));
@@ -94,17 +88,21 @@ impl Connection {
     {
         let progress = Progress::new(&|_| {});
         // What it is made of is not known here.
-        let dialled = Dialled { io: Box::new(io), private, separate: true, stderr: None };
-        let work = introduce(dialled, uri, options, None, &progress);
+        let mut dialled = Dialled { io: Box::new(io), private, separate: true, stderr: None };
+        let work = async {
+            let offered = greet(&mut dialled, uri.transport, &progress).await?;
+            introduce(dialled, offered, uri, options, None, &progress).await
+        };
         let result = timeout(options.timeout, work).await;
         let result = result.unwrap_or(Err(ConnectFailure::Timeout(options.timeout)));
         result.map_err(|failure| ConnectError { target: uri.to_string(), stage: progress.get(), failure })
     }
 }
 
-/// From the first message to an open driver.
+/// From the daemon's first answer to an open driver.
 async fn introduce(
     dialled: Dialled,
+    offered: Offered,
     uri: &Uri,
     options: &ConnectOptions,
     inquiry: Option<Inquiry>,
@@ -117,17 +115,14 @@ async fn introduce(
     #[cfg(feature = "gssapi")]
     let io = auth::Layered::new(io, layer.clone());
     let link = Link::start(io, slots, separate, stderr);
-    // Of a command it shows only by the daemon's first answer that it has connected.
-    if !matches!(uri.transport, Transport::Ssh | Transport::Ext) {
-        progress.set(Stage::Greet);
-    }
-    let way = Way {
+    progress.set(Stage::Authenticate);
+    let way = auth::Way {
         uri,
         private,
         #[cfg(feature = "gssapi")]
         layer: &layer,
     };
-    auth::authenticate(&link, &way, options, progress).await?;
+    auth::authenticate(&link, offered, &way, options).await?;
     progress.set(Stage::Open);
     let flags = if options.read_only { READ_ONLY } else { 0 };
     link.call(procedure::CONNECT_OPEN, &(uri.name(), flags), None).await?;

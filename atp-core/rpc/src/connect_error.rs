@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 use crate::certificate_fault::CertificateFault;
+use crate::dial::may_be_no_tls;
 use crate::error::{CallError, EndReason, RemoteError};
 use crate::frame::FrameError;
 use crate::uri::UriError;
@@ -24,6 +25,8 @@ pub enum Stage {
     Dial,
     /// ssh, or another command, is started. It shows only by what comes after that it has connected.
     Command,
+    /// An sshd did not admit ssh, mostly because too many connect to it at once (`MaxStartups`): ssh is started again.
+    Admission,
     /// TLS is negotiated.
     Tls,
     /// The daemon is asked how to authenticate: the first that it says.
@@ -41,6 +44,7 @@ impl fmt::Display for Stage {
             Stage::Resolve => "looking up the name",
             Stage::Dial => "connecting",
             Stage::Command => "starting the command",
+            Stage::Admission => "starting ssh again, which sshd did not admit",
             Stage::Tls => "negotiating TLS",
             Stage::Greet => "waiting for the daemon's first answer",
             Stage::Authenticate => "authenticating",
@@ -117,6 +121,15 @@ pub enum ConnectFailure {
         /// The daemons that were looked for.
         tried: Vec<String>,
     },
+    /// The user's own daemons have no folder for their sockets.
+    #[error(
+        "a session needs a folder that can be written, by XDG_RUNTIME_DIR or HOME{}",
+        folder_reason(folder)
+    )]
+    NoFolder {
+        /// The folder and what is wrong with it; none if neither variable is set.
+        folder: Option<(PathBuf, io::Error)>,
+    },
     /// A file that is needed cannot be read, or holds something else.
     #[error("{}: {reason}", path.display())]
     File {
@@ -145,18 +158,31 @@ pub enum ConnectFailure {
         /// How its answer begins.
         begins: String,
     },
+    /// The peer is a libvirt daemon that speaks in the clear, and was asked for TLS.
+    #[error("that port does not speak TLS, but libvirt's protocol in the clear")]
+    NoTls,
     /// TLS could not be negotiated.
-    #[error("TLS failed{}", hint(source))]
+    #[error("TLS failed{}", if may_be_no_tls(source) { ": that port may not speak TLS" } else { "" })]
     Tls {
         /// Why not.
         source: io::Error,
     },
     /// The daemon's certificate is not accepted.
-    #[error("the daemon's certificate is not accepted: {0}")]
-    TlsCertificate(CertificateFault),
+    #[error("the daemon's certificate is not accepted: {fault} (authority: {})", authority.display())]
+    TlsCertificate {
+        /// The file with the authority that is trusted.
+        authority: PathBuf,
+        /// What is wrong with the certificate.
+        fault: CertificateFault,
+    },
     /// The daemon does not accept the client's certificate. It gives no reason: this is what the client finds.
-    #[error("the daemon refused the client's certificate: {0}")]
-    TlsRefused(CertificateFault),
+    #[error("the daemon refused the client's certificate {}: {fault}", certificate.display())]
+    TlsRefused {
+        /// The file of the client's certificate.
+        certificate: PathBuf,
+        /// What is wrong with it.
+        fault: CertificateFault,
+    },
     /// No way to authenticate that the daemon offers is to be had here.
     #[error("cannot authenticate: the daemon offers {offered}; {reason}")]
     Mechanism {
@@ -187,6 +213,32 @@ pub enum ConnectFailure {
     Timeout(Duration),
 }
 
+/// What ssh says when the other side closed the connection before it said who it is.
+const NOT_ADMITTED: &str = "kex_exchange_identification: ";
+
+/// What ssh says before that where it is another fault, on the way to that side.
+const OTHER_FAULTS: [&str; 6] = [
+    "open failed",
+    "forwarding failed",
+    "connect to host",
+    "Permission denied",
+    "Could not resolve",
+    "verification failed",
+];
+
+impl ConnectFailure {
+    /// Whether an ssh ended because the sshd at its other end, or one on the way, did not admit it: mostly because too
+    /// many were connecting to it at once (`MaxStartups`).
+    pub fn was_not_admitted(&self) -> bool {
+        match self {
+            ConnectFailure::CommandEnded(said) => {
+                said.contains(NOT_ADMITTED) && !OTHER_FAULTS.iter().any(|words| said.contains(words))
+            }
+            _ => false,
+        }
+    }
+}
+
 impl From<CallError> for ConnectFailure {
     /// What a peer says that is no daemon shows what it is.
     fn from(error: CallError) -> Self {
@@ -202,19 +254,24 @@ impl From<CallError> for ConnectFailure {
         match begins[..] {
             // A TLS alert or handshake record.
             [0x15 | 0x16, 3, ..] => ConnectFailure::SpeaksTls,
-            _ => ConnectFailure::NotLibvirt { begins: String::from_utf8_lossy(begins).into_owned() },
+            _ => ConnectFailure::NotLibvirt { begins: first_line(begins) },
         }
+    }
+}
+
+/// The first line of what is no message.
+fn first_line(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')).filter(|end| *end > 0);
+    String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned()
+}
+
+fn folder_reason(folder: &Option<(PathBuf, io::Error)>) -> String {
+    match folder {
+        Some((path, error)) => format!(": {}: {error}", path.display()),
+        None => ": neither is set".to_owned(),
     }
 }
 
 fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
-/// Peers that do not speak TLS close the connection on its first message, and say nothing.
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => ": that port may not speak TLS",
-        _ => "",
-    }
 }

@@ -8,8 +8,10 @@ mod connect_error;
 mod connection;
 pub mod error;
 pub mod event;
+mod greet;
 mod settings;
 pub mod uri;
+mod way;
 
 // Calls, by what they are about.
 pub mod agent;
@@ -39,3 +41,4 @@ pub use event::{DomainEvent, EventId, EventKind};
 pub use link::{EventItem, Events, Keepalive, Stream, StreamSender};
 pub use message::RemoteDomain;
 pub use options::ConnectOptions;
+pub use way::Way;

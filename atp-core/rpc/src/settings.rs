@@ -22,11 +22,7 @@ pub(crate) fn resolve(text: &str) -> Result<Uri, ConnectFailure> {
     if given.contains(':') {
         return Ok(given.parse()?);
     }
-    let settings = match file("libvirt.conf") {
-        Some(path) => read(&path, MAX_FILE)?,
-        None => String::new(),
-    };
-    match Uri::in_libvirt_conf(&settings, Some(given.as_str()).filter(|alias| !alias.is_empty())) {
+    match Uri::in_libvirt_conf(&settings()?, Some(given.as_str()).filter(|alias| !alias.is_empty())) {
         Some(uri) => Ok(uri.parse()?),
         None if given.is_empty() => Ok(Uri::local()),
         None => Err(UriError::Form.into()),
@@ -40,6 +36,27 @@ impl Uri {
             Some(alias) => uri_alias(settings, alias),
             None => uri_default(settings),
         }
+    }
+}
+
+/// What a name stands for in `libvirt.conf` (`uri_aliases`).
+pub(crate) fn alias(name: &str) -> Result<Option<String>, ConnectFailure> {
+    Ok(uri_alias(&settings()?, name).map(str::to_owned))
+}
+
+/// The URI of those who name none: as `LIBVIRT_DEFAULT_URI` says, or `uri_default` in `libvirt.conf`.
+pub(crate) fn default_uri() -> Result<Option<String>, ConnectFailure> {
+    match std::env::var("LIBVIRT_DEFAULT_URI") {
+        Ok(uri) if !uri.is_empty() => Ok(Some(uri)),
+        _ => Ok(uri_default(&settings()?).map(str::to_owned)),
+    }
+}
+
+/// The text of `libvirt.conf`; empty if there is none.
+fn settings() -> Result<String, ConnectFailure> {
+    match file("libvirt.conf") {
+        Some(path) => read(&path, MAX_FILE),
+        None => Ok(String::new()),
     }
 }
 

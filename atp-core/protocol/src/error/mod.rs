@@ -8,7 +8,7 @@ mod outcome;
 
 use std::time::Duration;
 
-use atp_transport::{ErrorKind, LibvirtError, TransportError};
+use atp_transport::{ConnectStage, ErrorKind, LibvirtError, TransportError};
 
 use crate::peer::Peer;
 use crate::refusal::Refusal;
@@ -236,6 +236,14 @@ impl ProtocolError {
             // Its kind is more specific than that of its cause.
             ProtocolError::NotThawed { .. } => None,
             _ => self.cause()?.transport_kind(),
+        }
+    }
+
+    /// How far the attempt to connect came that is behind this error, if one is.
+    pub fn connect_stage(&self) -> Option<ConnectStage> {
+        match self {
+            ProtocolError::Transport(error) => error.connect_stage(),
+            _ => self.cause()?.connect_stage(),
         }
     }
 

@@ -9,35 +9,22 @@ mod layer;
 mod sasl;
 mod scram;
 
-use crate::connect_error::{ConnectFailure, Progress, Stage};
+use crate::connect_error::ConnectFailure;
 use crate::error::CallError;
+use crate::greet::Offered;
 use crate::link::Link;
 use crate::numbers::procedure;
 use crate::options::ConnectOptions;
 use crate::uri::Uri;
-use crate::xdr::{self, FromXdr, Reader};
 
 pub use credentials::Credentials;
 #[cfg(feature = "gssapi")]
 pub(crate) use layer::{LayerSlot, Layered};
 
-/// The most ways to authenticate that a daemon may offer.
-const MOST: usize = 20;
-
 /// `remote_auth_type`.
 const NONE: i32 = 0;
 const SASL: i32 = 1;
 const POLKIT: i32 = 2;
-
-struct Offered(Vec<i32>);
-
-impl FromXdr for Offered {
-    const MIN_SIZE: usize = 4;
-
-    fn read(from: &mut Reader<'_>) -> xdr::Result<Self> {
-        Ok(Offered(from.list("a list of authentication methods", MOST)?))
-    }
-}
 
 /// The way to a daemon, as far as it matters to authentication.
 pub(crate) struct Way<'a> {
@@ -52,16 +39,11 @@ pub(crate) struct Way<'a> {
 /// Authenticates as the daemon wants it.
 pub(crate) async fn authenticate(
     link: &Link,
+    Offered(offered): Offered,
     way: &Way<'_>,
     options: &ConnectOptions,
-    progress: &Progress<'_>,
 ) -> Result<(), ConnectFailure> {
     let uri = way.uri;
-    let call = procedure::AUTH_LIST;
-    let reply = link.call(call, &(), None).await?;
-    let Offered(offered) =
-        xdr::decode(&reply).map_err(|source| CallError::Reply { procedure: call, source })?;
-    progress.set(Stage::Authenticate);
     let wanted = match uri.parameter("auth") {
         None => offered.first().copied().unwrap_or(NONE),
         Some(_) if offered.is_empty() => NONE,

@@ -1,7 +1,7 @@
 //! ssh, and commands of the user's own: the protocol is spoken over their stdin and stdout.
 //!
 //! A command runs in a process group of its own, so that Ctrl-C at a terminal does not reach it, and the whole group
-//! ends with the connection, or with a connect that is given up.
+//! ends with the connection, with a connect that is given up, and with this process.
 
 use std::io;
 use std::path::Path;
@@ -109,7 +109,7 @@ fn start(program: &str, mut command: Command, progress: &Progress<'_>) -> Result
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let group = Group(child);
+    let group = Group { _guard: child.id().and_then(watch), leader: child };
     let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
         return Err(failed(io::Error::other("a pipe is missing")));
     };
@@ -117,13 +117,33 @@ fn start(program: &str, mut command: Command, progress: &Progress<'_>) -> Result
     Ok(Dialled { stderr: Some(Stderr::read(stderr)), ..Dialled::new(io, true) })
 }
 
-/// A process group, which is killed when this is dropped.
-struct Group(Child);
+/// What ends the group of a command when this process is gone and could not do it. Only this process has the other end
+/// of its input, so it reads an end of file when this process ends, also by SIGKILL.
+const GUARD: &str = "read -r never; kill -KILL 0";
+
+/// Starts a guard in the group of this leader. Without one the command itself has to notice that nobody reads from it.
+fn watch(leader: u32) -> Option<Child> {
+    let mut guard = Command::new("sh");
+    guard.args(["-c", GUARD]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    guard.process_group(i32::try_from(leader).ok()?).kill_on_drop(true);
+    let started = guard.spawn();
+    if let Err(error) = &started {
+        tracing::debug!(%error, "no guard of a command");
+    }
+    started.ok()
+}
+
+/// A process group, which is killed when this is dropped, and when this process ends.
+struct Group {
+    leader: Child,
+    /// In the group too.
+    _guard: Option<Child>,
+}
 
 impl Drop for Group {
     fn drop(&mut self) {
         // Its leader was not waited for while it has an id, so that the number cannot be another's.
-        let leader = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let leader = self.leader.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         if let Some(leader) = leader {
             let _over = kill_process_group(leader, Signal::KILL);
         }

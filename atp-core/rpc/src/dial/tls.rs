@@ -98,10 +98,15 @@ pub(super) async fn negotiate(
         ConnectFailure::Unsupported(format!("the host's name cannot be checked: {error}"))
     })?;
     progress.set(Stage::Tls);
-    let refused = || ConnectFailure::TlsRefused(find_fault(&files, own.as_ref()));
+    let refused = || ConnectFailure::TlsRefused {
+        certificate: files.certificate.clone(),
+        fault: find_fault(&files, own.as_ref()),
+    };
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, socket);
     let mut stream = connecting.await.map_err(|source| match tls_error(&source) {
-        Some(Error::InvalidCertificate(error)) => ConnectFailure::TlsCertificate(error.into()),
+        Some(Error::InvalidCertificate(error)) => {
+            ConnectFailure::TlsCertificate { authority: files.ca.clone(), fault: error.into() }
+        }
         Some(Error::AlertReceived(alert)) if is_about_certificate(*alert) => refused(),
         _ => ConnectFailure::Tls { source },
     })?;
@@ -115,6 +120,17 @@ pub(super) async fn negotiate(
             (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => Err(refused()),
             _ => Err(ConnectFailure::Tls { source }),
         },
+    }
+}
+
+/// Whether an error of the handshake is that of a peer that does not speak TLS.
+pub(crate) fn may_be_no_tls(error: &io::Error) -> bool {
+    match tls_error(error) {
+        Some(error) => matches!(error, Error::InvalidMessage(_)),
+        None => matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        ),
     }
 }
 

@@ -36,6 +36,9 @@ pub(super) async fn connect(
     if !may_start || !connected.as_ref().is_err_and(has_no_daemon) {
         return connected;
     }
+    // As the daemon would do, which says less of what is wrong.
+    std::fs::create_dir_all(&folder)
+        .map_err(|error| ConnectFailure::NoFolder { folder: Some((folder.clone(), error)) })?;
     let started = session::start(&daemons(uri)?, progress).await;
     progress.set(Stage::Dial);
     let Err(failure) = started else { return first(&tried).await };
@@ -118,9 +121,7 @@ fn user_folder() -> Result<PathBuf, ConnectFailure> {
         return Ok(runtime.join("libvirt"));
     }
     let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
-    cache.map(|cache| cache.join("libvirt")).ok_or_else(|| {
-        ConnectFailure::Unsupported("a session needs XDG_RUNTIME_DIR or HOME to be set".to_owned())
-    })
+    cache.map(|cache| cache.join("libvirt")).ok_or(ConnectFailure::NoFolder { folder: None })
 }
 
 #[cfg(test)]

@@ -133,3 +133,71 @@ async fn the_words_of_a_command_that_dies_are_kept() {
     assert!(matches!(end.reason, EndReason::Eof), "{end:?}");
     assert_eq!(end.said, "the line is cut");
 }
+
+#[tokio::test]
+async fn a_peer_that_says_little_and_leaves_is_shown_too() {
+    let folder = tempfile::tempdir().unwrap();
+    for (text, begins) in [("Hi", "Hi"), ("Welcome to this host", "Welcome to this host")] {
+        let ssh = script(folder.path(), "ssh", &format!("#!/bin/sh\nprintf '{text}'\n"));
+        let uri = format!("qemu+ssh://host/system?command={}", ssh.display());
+        match Connection::open(&uri, &ConnectOptions::default()).await.unwrap_err().failure {
+            ConnectFailure::NotLibvirt { begins: shown } => assert_eq!(shown, begins),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// As an sshd does that has as many before their login as `MaxStartups` allows.
+#[tokio::test]
+async fn an_ssh_that_is_not_admitted_is_started_again() {
+    let daemon = Daemon::start();
+    let netcat = script(daemon.folder(), "netcat", NETCAT);
+    let (count, said) = (daemon.folder().join("count"), "kex_exchange_identification: Connection closed");
+    let dropped = |times: usize| {
+        format!(
+            "#!/bin/sh\necho x >> {0}\nif [ $(wc -l < {0}) -le {times} ]; then echo '{said}' >&2; exit 255; fi\nexec {1} -U {2}\n",
+            count.display(),
+            netcat.display(),
+            daemon.socket().display()
+        )
+    };
+    let ssh = script(daemon.folder(), "ssh", &dropped(2));
+    let uri = format!("test+ssh://host/default?command={}", ssh.display());
+    drop(Connection::open(&uri, &ConnectOptions::default()).await.unwrap());
+    assert_eq!(fs::read_to_string(&count).unwrap().lines().count(), 3);
+    // One that is never admitted says so, and not that the time is over.
+    script(daemon.folder(), "ssh", &dropped(1_000));
+    let options = ConnectOptions { timeout: Duration::from_secs(2), ..ConnectOptions::default() };
+    let error = Connection::open(&uri, &options).await.unwrap_err();
+    assert_eq!(error.stage, Stage::Admission);
+    assert!(error.failure.was_not_admitted(), "{error:?}");
+}
+
+/// Kills this program in the middle: what it started ends with it.
+#[test]
+fn a_command_ends_with_a_program_that_is_killed() {
+    const URI: &str = "ATP_RPC_TEST_KILLED";
+    if let Ok(uri) = std::env::var(URI) {
+        crate::user::run(async {
+            let _never = Connection::open(&uri, &ConnectOptions::default()).await;
+        });
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let word = folder.path().join("word").display().to_string();
+    let ssh = script(folder.path(), "ssh", &format!("#!/bin/sh\nexec sh -c 'sleep 600; true' {word}\n"));
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "commands::a_command_ends_with_a_program_that_is_killed"])
+        .env(URI, format!("qemu+ssh://host/system?command={}", ssh.display()))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while processes(&word).is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(30), "the command does not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    crate::user::run(eventually_none(&word));
+}

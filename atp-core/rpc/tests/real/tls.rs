@@ -95,7 +95,7 @@ impl Bed {
         let error = self.open(host, folder, "").await.unwrap_err();
         assert_eq!(error.stage, Stage::Tls);
         match error.failure {
-            ConnectFailure::TlsCertificate(fault) => fault,
+            ConnectFailure::TlsCertificate { fault, .. } => fault,
             other => panic!("{other:?}"),
         }
     }
@@ -105,7 +105,7 @@ impl Bed {
         let error = self.open("127.0.0.1", folder, "").await.unwrap_err();
         assert_eq!(error.stage, Stage::Tls);
         match error.failure {
-            ConnectFailure::TlsRefused(fault) => fault,
+            ConnectFailure::TlsRefused { fault, .. } => fault,
             other => panic!("{other:?}"),
         }
     }
@@ -197,5 +197,30 @@ async fn tls_and_the_clear_are_told_apart() {
     let tls = format!("test://127.0.0.1:{}/default?pkipath={}", bed.tcp, folder.display());
     let error = Connection::open(&tls, &options).await.unwrap_err();
     assert_eq!(error.stage, Stage::Tls);
-    assert!(error.failure.to_string().contains("may not speak TLS"), "{error:?}");
+    assert!(matches!(error.failure, ConnectFailure::NoTls), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_port_that_is_none_of_libvirts_is_shown_by_what_it_says() {
+    use tokio::io::AsyncWriteExt as _;
+    let bed = Bed::start(&["127.0.0.1"]);
+    let folder = bed.client("client", &bed.authority, Some(&bed.authority));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let _gone = socket.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").await;
+            open.push(socket);
+        }
+    });
+    for uri in [
+        format!("test+tcp://127.0.0.1:{port}/default"),
+        format!("test://127.0.0.1:{port}/default?pkipath={}", folder.display()),
+    ] {
+        match Connection::open(&uri, &ConnectOptions::default()).await.unwrap_err().failure {
+            ConnectFailure::NotLibvirt { begins } => assert!(begins.starts_with("SSH-2.0-"), "{begins}"),
+            other => panic!("{uri}: {other:?}"),
+        }
+    }
 }

@@ -9,18 +9,52 @@ use super::LibvirtLink;
 use super::library::Library;
 #[cfg(feature = "native")]
 use super::native;
-use super::uri::LibvirtUri;
+use super::uri::{LibvirtUri, Transport};
 use crate::admission::calls::InFlight;
 use crate::config::{Engine, TransportConfig};
 use crate::connection::connector::Connector;
 use crate::connection::reconnect::ConnectAttempt;
-use crate::error::{ConnectError, ErrorKind};
+use crate::error::{ConnectError, ConnectStage, ErrorKind};
 use crate::host::HostInfo;
 
-/// Name and port of the daemon's own socket in a URI, where it is reached by TCP or TLS; none by other ways, and of what
-/// is no URI.
-pub fn daemon_socket(uri: &str) -> Option<(String, u16)> {
-    LibvirtUri::parse(uri).ok()?.socket
+/// The URI of clients that name none: as `LIBVIRT_DEFAULT_URI` says, or `uri_default` in `libvirt.conf`; none without
+/// either. A `libvirt.conf` that cannot be read is passed over.
+pub fn default_uri() -> Option<String> {
+    #[cfg(feature = "native")]
+    return atp_rpc::uri::default_uri().ok().flatten();
+    #[cfg(not(feature = "native"))]
+    return std::env::var("LIBVIRT_DEFAULT_URI").ok().filter(|uri| !uri.is_empty());
+}
+
+/// How a daemon is reached, by its URI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DaemonWay {
+    /// The transport: `unix`, `tcp`, `tls`, `ssh` or `ext`; for what is inside the C library `libssh` or `driver`.
+    pub transport: &'static str,
+    /// The host in the URI.
+    pub host: Option<String>,
+    /// The port of the daemon's own socket, where it is reached by TCP or TLS.
+    pub port: Option<u16>,
+}
+
+impl DaemonWay {
+    /// The way of a URI; none of what is no URI.
+    pub fn of(uri: &str) -> Option<Self> {
+        let uri = LibvirtUri::parse(uri).ok()?;
+        let transport = match uri.transport {
+            Transport::Unix => "unix",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Ssh => "ssh",
+            Transport::LibSsh => "libssh",
+            Transport::Ext => "ext",
+            Transport::Driver => "driver",
+        };
+        match uri.socket {
+            Some((host, port)) => Some(DaemonWay { transport, host: Some(host), port: Some(port) }),
+            None => Some(DaemonWay { transport, host: uri.host, port: None }),
+        }
+    }
 }
 
 /// Calls in flight that a connection of the native engine has at most: at the daemon's `max_client_requests`, 5 by default,
@@ -78,7 +112,7 @@ impl Connector for LibvirtConnector {
 
     async fn connect(&self, host: &HostInfo, attempt: ConnectAttempt) -> Result<LibvirtLink, ConnectError> {
         let uri = LibvirtUri::parse(&host.effective_uri())
-            .map_err(|reason| ConnectError::new(ErrorKind::InvalidUri, reason))?;
+            .map_err(|reason| ConnectError::new(ErrorKind::InvalidUri, reason).at(ConnectStage::Settings))?;
         match attempt.config().engine {
             #[cfg(feature = "library")]
             Engine::Library => self.library.connect(uri, host, attempt).await.map(LibvirtLink::Library),

@@ -6,8 +6,10 @@
 
 use crate::connection::connector::CallFailure;
 use crate::domain::error_numbers::*;
+use crate::engine::ssh_faults;
+use crate::engine::uri::{LibvirtUri, Transport};
 use crate::error::phrase::{AGENT_BROKEN, AGENT_GONE, AGENT_NOT_CONNECTED};
-use crate::error::{ConnectError, ErrorKind, LibvirtError};
+use crate::error::{ConnectError, ConnectStage, ErrorKind, LibvirtError};
 
 /// What the client library says when a call finds the socket closed already: nothing was sent.
 const SOCKET_CLOSED: &str = "client socket is closed";
@@ -24,31 +26,66 @@ pub(crate) fn call_failure(source: LibvirtError) -> CallFailure {
     CallFailure::Refused { kind: call_kind(&source), source }
 }
 
-/// Sorts the failure of an opening.
-pub(crate) fn connect_error(uri: &str, source: LibvirtError) -> ConnectError {
-    let message = source.message.as_str();
-    let kind = if source.code == AUTH_FAILED
-        || source.code == AUTH_CANCELLED
-        || source.code == AUTH_UNAVAILABLE
-        || message.contains("Permission denied (")
-    {
-        ErrorKind::AuthFailed
-    } else if message.contains("Connection refused") || message.contains("No such file or directory") {
-        ErrorKind::ConnectionRefused
-    } else if message.contains("No route to host") || message.contains("Network is unreachable") {
-        ErrorKind::HostUnreachable
-    } else if message.contains("unable to resolve")
-        || message.contains("Name or service not known")
-        || message.contains("Could not resolve hostname")
-    {
-        ErrorKind::NameNotResolved
-    } else if message.contains("Permission denied") {
-        ErrorKind::AccessDenied
-    } else {
-        ErrorKind::ConnectFailed
-    };
-    ConnectError { source: Some(source), ..ConnectError::new(kind, format!("cannot open {uri}")) }
+/// Sorts the failure of an opening by the C library, or the answer with which a daemon refuses one. If `reached`, the daemon
+/// was there: then no failure is one of the way.
+pub(crate) fn connect_error(uri: &LibvirtUri, source: LibvirtError, reached: bool) -> ConnectError {
+    let error = sort_connect_error(uri, &source, reached);
+    ConnectError { source: Some(source), ..error }
 }
+
+fn sort_connect_error(uri: &LibvirtUri, source: &LibvirtError, reached: bool) -> ConnectError {
+    let message = source.message.as_str();
+    let shown = &uri.shown;
+    let failed = |kind, stage| ConnectError::new(kind, format!("cannot open {shown}")).at(stage);
+    if matches!(source.code, AUTH_FAILED | AUTH_CANCELLED | AUTH_UNAVAILABLE) {
+        let error = failed(ErrorKind::AuthFailed, ConnectStage::Authenticate);
+        return if uri.transport == Transport::Tcp && message.contains("mech") {
+            error.advise(NO_LAYER)
+        } else {
+            error
+        };
+    }
+    if reached {
+        let error = failed(ErrorKind::ConnectFailed, ConnectStage::Open);
+        // The daemon itself is a client of another one.
+        return match message.contains("ailed to connect socket") {
+            true => error.advise(BEHIND),
+            false => error.advise(REFUSED),
+        };
+    }
+    match uri.transport {
+        Transport::Ssh | Transport::LibSsh | Transport::Ext => {
+            let (kind, hint) = ssh_faults::explain(message);
+            failed(kind, ConnectStage::Command).advise(hint)
+        }
+        Transport::Tls if message.contains("certificate") || message.contains("TLS") => {
+            failed(ErrorKind::AuthFailed, ConnectStage::Tls).advise(CERTIFICATES)
+        }
+        Transport::Unix if message.contains("Permission denied") => {
+            failed(ErrorKind::AccessDenied, ConnectStage::Dial).advise(SOCKET_GROUP)
+        }
+        Transport::Unix
+            if message.contains("Connection refused") || message.contains("No such file or directory") =>
+        {
+            failed(ErrorKind::ConnectionRefused, ConnectStage::Dial)
+        }
+        // A driver inside the library looks names up itself.
+        Transport::Driver
+            if message.contains("unable to resolve") || message.contains("Name or service not known") =>
+        {
+            failed(ErrorKind::NameNotResolved, ConnectStage::Name)
+        }
+        _ => failed(ErrorKind::ConnectFailed, ConnectStage::Open),
+    }
+}
+
+/// Why SASL with a password is not to be had over plain TCP.
+pub(crate) const NO_LAYER: &str = "over plain TCP a password would be readable on the network, and what follows too: SCRAM and PLAIN are only possible over TLS, ssh or a socket, plain TCP needs GSSAPI (Kerberos); use qemu+tls or qemu+ssh";
+const BEHIND: &str = "the daemon answers, and another one behind it does not: check that one on its host (systemctl status virtqemud.socket virtqemud)";
+const REFUSED: &str = "the daemon was reached and refused: its words say why; read its log on its host (journalctl -u libvirtd -u virtqemud)";
+const CERTIFICATES: &str = "check cacert.pem, clientcert.pem and clientkey.pem (in /etc/pki, ~/.pki/libvirt, or the folder of `pkipath=`), and the daemon's servercert.pem: authority, dates, and the name in the URI";
+const SOCKET_GROUP: &str =
+    "add the user to the group of the daemon's socket (usermod -aG libvirt USER) and log in again";
 
 /// "The connection is gone" is a system or internal error of the RPC layer, or an error about the
 /// connection as such. An internal error of any other part says nothing about the connection.

@@ -15,7 +15,10 @@ pub(crate) mod library;
 mod listing;
 #[cfg(feature = "native")]
 mod native;
+mod ssh_faults;
 pub(crate) mod uri;
+#[cfg(feature = "native")]
+mod way;
 
 pub(crate) mod error;
 

@@ -1,9 +1,8 @@
 //! What a libvirt URI says about the way to its daemon.
 
 use atp_api::Hint;
-use url::Url;
 
-use crate::error::{ConnectError, ErrorKind};
+use crate::error::{ConnectError, ConnectStage, ErrorKind};
 
 /// A libvirt URI that has been looked at: `driver[+transport]://[user@][host][:port]/path[?parameters]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +11,31 @@ pub(crate) struct LibvirtUri {
     pub(crate) text: String,
     /// As [`text`](Self::text), fit for logs and errors: without a password and without parameters.
     pub(crate) shown: String,
+    /// How the daemon is reached.
+    pub(crate) transport: Transport,
+    /// The user in the URI.
+    pub(crate) user: Option<String>,
+    /// The host in the URI, without brackets.
+    pub(crate) host: Option<String>,
     /// Host and port of the daemon's own socket, where the transport is TCP or TLS.
     pub(crate) socket: Option<(String, u16)>,
+}
+
+/// How a daemon is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// A socket of this machine.
+    Unix,
+    Tcp,
+    Tls,
+    /// The system's ssh.
+    Ssh,
+    /// An ssh inside the C library.
+    LibSsh,
+    /// A command of the user's own.
+    Ext,
+    /// The driver's own way: it is inside the C library.
+    Driver,
 }
 
 /// Ports of libvirt's daemons, as assigned by IANA.
@@ -22,77 +44,257 @@ const TLS_PORT: u16 = 16514;
 
 const TRANSPORTS: [&str; 7] = ["unix", "tcp", "tls", "ssh", "libssh", "libssh2", "ext"];
 
+/// Drivers that are inside the C library where their URI names no transport: no daemon has them.
+const OF_THE_LIBRARY: [&str; 7] = ["test", "esx", "gsx", "vpx", "hyperv", "openvz", "vmware"];
+
+/// Parameters that are paths. libvirt and ssh take them as they are.
+const PATHS: [&str; 6] = ["keyfile", "pkipath", "socket", "known_hosts", "authfile", "command"];
+
 /// What can be tried where nothing listens for TLS.
 const TLS_HINT: &str = "check that the daemon runs there and listens for connections: for TLS by libvirtd --listen or virtproxyd-tls.socket, on that port";
 
 impl LibvirtUri {
+    /// Looks at a URI, or at a name for one in `libvirt.conf` (`uri_aliases`).
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.contains('\0') {
             return Err("the URI contains a NUL character".to_owned());
         }
-        // The text is not repeated in full: it may hold a password.
-        let url =
-            Url::parse(text).map_err(|error| format!("the URI {:?} is not valid: {error}", shorten(text)))?;
-        if url.cannot_be_a_base() {
-            let given = shorten(text);
-            return Err(format!("the URI {given:?} is not valid: '//' is missing after the scheme"));
+        match meant(text)? {
+            Some(target) => LibvirtUri::read(&target),
+            None => LibvirtUri::read(text),
         }
-        let shown = shown(&url);
-        let (driver, transport) = match url.scheme().split_once('+') {
-            Some((driver, transport)) => (driver, Some(transport)),
-            None => (url.scheme(), None),
-        };
-        if let Some(transport) = transport
-            && !TRANSPORTS.contains(&transport)
+    }
+
+    /// The text is not repeated in full in errors: it may hold a password.
+    fn read(text: &str) -> Result<Self, String> {
+        let invalid = |why: &str| format!("the URI {:?} is not valid: {why}", shorten(text));
+        if let Some(bad) =
+            text.chars().find(|c| c.is_whitespace() || c.is_control() || "<>\"\\^`{|}".contains(*c))
         {
-            let known = TRANSPORTS.join(", ");
-            return Err(format!("the URI {shown:?} names a transport {transport:?}; libvirt has {known}"));
+            let code = u32::from(bad);
+            return Err(invalid(&format!("it contains {bad:?}, which a URI has as %{code:02X}")));
         }
-        let host = url.host_str().filter(|host| !host.is_empty());
-        let default_port = match (transport, host) {
-            (Some("tcp"), _) => Some(TCP_PORT),
-            // A host without a transport is reached by TLS, except by drivers that speak to it themselves.
-            (Some("tls"), _) => Some(TLS_PORT),
-            (None, Some(_)) if ["qemu", "test", "lxc", "ch", "xen", "vbox"].contains(&driver) => {
-                Some(TLS_PORT)
-            }
-            _ => None,
+        let opened = text.split('#').next().unwrap_or_default();
+        let Some((scheme, rest)) = opened.split_once("://") else {
+            return Err(invalid("'//' is missing after the scheme"));
         };
-        if matches!(transport, Some("tcp" | "ssh" | "libssh" | "libssh2")) && host.is_none() {
+        let (driver, transport) = match scheme.split_once('+') {
+            Some((driver, transport)) => (driver, Some(transport)),
+            None => (scheme, None),
+        };
+        if driver.is_empty() || !driver.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)) {
+            return Err(invalid("it has no driver before '://', such as qemu"));
+        }
+        let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = before.find('/').map_or((before, ""), |slash| before.split_at(slash));
+        let (user, place) = match authority.rsplit_once('@') {
+            Some((user, place)) => (user.split(':').next(), place),
+            None => (None, authority),
+        };
+        let at_user = user.map(|user| format!("{user}@")).unwrap_or_default();
+        let shown = format!("{scheme}://{at_user}{place}{path}");
+        let (host, port) = split_port(place).map_err(invalid)?;
+        let host = unescape(host).map_err(invalid)?;
+        unescape(path).map_err(invalid)?;
+        let host = Some(host).filter(|host| !host.is_empty());
+        check_parameters(query).map_err(|why| format!("the URI {shown:?} is not valid: {why}"))?;
+        let transport = match transport {
+            // A test driver of another host is in its daemon.
+            None if OF_THE_LIBRARY.contains(&driver) && (driver != "test" || host.is_none()) => {
+                Transport::Driver
+            }
+            None if host.is_some() => Transport::Tls,
+            None | Some("unix") => Transport::Unix,
+            Some("tcp") => Transport::Tcp,
+            Some("tls") => Transport::Tls,
+            Some("ssh") => Transport::Ssh,
+            Some("libssh" | "libssh2") => Transport::LibSsh,
+            Some("ext") => Transport::Ext,
+            Some(other) => {
+                let known = TRANSPORTS.join(", ");
+                return Err(format!("the URI {shown:?} names a transport {other:?}; libvirt has {known}"));
+            }
+        };
+        if matches!(transport, Transport::Ssh | Transport::LibSsh) && host.is_none() {
             return Err(format!("the URI {shown:?} names no host after '//'"));
         }
-        let socket = default_port.map(|port| {
-            let host = host.unwrap_or("localhost").trim_start_matches('[').trim_end_matches(']');
-            (host.to_owned(), url.port().unwrap_or(port))
-        });
+        let default_port = match transport {
+            Transport::Tcp => Some(TCP_PORT),
+            Transport::Tls => Some(TLS_PORT),
+            _ => None,
+        };
+        let socket = default_port
+            .map(|default| (host.clone().unwrap_or_else(|| "localhost".to_owned()), port.unwrap_or(default)));
         // What runs ssh for us must not ask a terminal for passwords or about keys: there may be a hundred of them.
-        let text = if transport == Some("ssh") { without_questions(text) } else { text.to_owned() };
-        Ok(LibvirtUri { text, shown, socket })
+        let text = if transport == Transport::Ssh { without_questions(opened) } else { opened.to_owned() };
+        let user = user.map(unescape).transpose().map_err(invalid)?.filter(|user| !user.is_empty());
+        Ok(LibvirtUri { text, shown, transport, user, host, socket })
+    }
+
+    /// The URI with another host.
+    #[cfg(feature = "library")]
+    pub(crate) fn with_host(&self, host: &str) -> Option<Self> {
+        let (scheme, rest) = self.text.split_once("://")?;
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        let (user, place) =
+            authority.rsplit_once('@').map_or((None, authority), |(user, place)| (Some(user), place));
+        let (_, port) = split_port(place).ok()?;
+        let user = user.map(|user| format!("{user}@")).unwrap_or_default();
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        Some(LibvirtUri { text: format!("{scheme}://{user}{host}{port}{rest}"), ..self.clone() })
+    }
+
+    /// The URI of the same daemon at a socket of this machine that leads to it.
+    #[cfg(all(feature = "library", feature = "native"))]
+    pub(crate) fn at_socket(&self, socket: &str) -> String {
+        /// What is about the way alone.
+        const OF_THE_WAY: [&str; 11] = [
+            "command",
+            "socket",
+            "sshauth",
+            "netcat",
+            "keyfile",
+            "pkipath",
+            "known_hosts",
+            "known_hosts_verify",
+            "mode",
+            "proxy",
+            "no_verify",
+        ];
+        let (scheme, rest) = self.text.split_once("://").unwrap_or((&self.text, ""));
+        let driver = scheme.split('+').next().unwrap_or_default();
+        let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let path = before.find('/').map_or("", |slash| &before[slash..]);
+        let others = parameters(query).filter(|(name, _)| !OF_THE_WAY.contains(name) && *name != "no_tty");
+        let mut text = format!("{driver}+unix://{path}?socket={socket}");
+        for (name, value) in others {
+            text.push_str(&format!("&{name}={value}"));
+        }
+        text
+    }
+
+    /// The error of a daemon that was reached, and did not answer in time.
+    pub(crate) fn no_answer(&self) -> ConnectError {
+        let shown = &self.shown;
+        let reason = match self.socket {
+            Some(_) => format!("{shown} accepts connections, and the daemon does not answer"),
+            None => format!("{shown}: the daemon does not answer"),
+        };
+        ConnectError::new(ErrorKind::ConnectTimeout, reason).at(ConnectStage::Daemon)
     }
 
     /// The error, with what can be tried where nothing listens: each transport ends at something else.
     pub(crate) fn advise(&self, error: ConnectError) -> ConnectError {
-        let advice = (error.kind == ErrorKind::ConnectionRefused).then(|| Hint::plain(self.listener_hint()));
-        ConnectError { advice, ..error }
-    }
-
-    fn listener_hint(&self) -> &'static str {
-        let scheme = self.shown.split(':').next().unwrap_or_default();
-        match scheme.split_once('+').map(|(_, transport)| transport) {
-            Some("tcp") => {
-                "check that the daemon runs there and listens for connections: for TCP by libvirtd --listen or virtproxyd-tcp.socket, on that port"
-            }
-            Some("ssh" | "libssh" | "libssh2") => {
-                "check that sshd runs there and listens on that port, and that the daemon behind it runs (systemctl status libvirtd)"
-            }
-            Some("ext") => {
-                "run the command that the URI names by hand, and check that the daemon it leads to runs"
-            }
-            Some("tls") => TLS_HINT,
-            None if self.socket.is_some() => TLS_HINT,
-            _ => "check that the daemon runs (systemctl status libvirtd), and the path of its socket",
+        match error.kind {
+            ErrorKind::ConnectionRefused if error.advice.is_none() => error.advise(self.listener_hint()),
+            _ => error,
         }
     }
+
+    fn listener_hint(&self) -> Hint {
+        Hint::plain(match self.transport {
+            Transport::Tcp => {
+                "check that the daemon runs there and listens for connections: for TCP by libvirtd --listen or virtproxyd-tcp.socket, on that port"
+            }
+            Transport::Tls => TLS_HINT,
+            Transport::Ssh | Transport::LibSsh => {
+                "check that sshd runs there and listens on that port, and that the daemon behind it runs (systemctl status libvirtd)"
+            }
+            Transport::Ext => {
+                "run the command that the URI names by hand, and check that the daemon it leads to runs"
+            }
+            Transport::Unix | Transport::Driver => {
+                "check that the daemon runs (systemctl status libvirtd virtqemud), and the path of its socket"
+            }
+        })
+    }
+}
+
+/// What a name in `libvirt.conf` stands for; none for a text that is a URI.
+fn meant(text: &str) -> Result<Option<String>, String> {
+    if text.contains(':') {
+        return Ok(None);
+    }
+    let given = shorten(text);
+    if text.is_empty() {
+        return Err("the URI is empty".to_owned());
+    }
+    #[cfg(feature = "native")]
+    match atp_rpc::uri::alias(text) {
+        Ok(Some(target)) => return Ok(Some(target)),
+        Ok(None) => {}
+        Err(error) => {
+            return Err(format!(
+                "the URI {given:?} is a name, and the file with names cannot be read: {error}"
+            ));
+        }
+    }
+    Err(format!(
+        "the URI {given:?} is not valid: it has no '://', and uri_aliases in libvirt.conf has no such name"
+    ))
+}
+
+/// The host, without brackets, and the port.
+fn split_port(place: &str) -> Result<(&str, Option<u16>), &'static str> {
+    let (host, port) = match place.strip_prefix('[') {
+        Some(rest) => {
+            let (host, after) = rest.split_once(']').ok_or("']' is missing")?;
+            match after.strip_prefix(':') {
+                Some(port) => (host, Some(port)),
+                None if after.is_empty() => (host, None),
+                None => return Err("something else than a port stands after ']'"),
+            }
+        }
+        None => match place.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (place, None),
+        },
+    };
+    match port {
+        None | Some("") => Ok((host, None)),
+        Some(port) => match port.parse() {
+            Ok(0) | Err(_) => Err("the port is no number from 1 to 65535"),
+            Ok(port) => Ok((host, Some(port))),
+        },
+    }
+}
+
+/// The parameters as they are written.
+fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    let pairs = query.split(['&', ';']).filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// Refuses what no client can use.
+fn check_parameters(query: &str) -> Result<(), String> {
+    for (name, value) in parameters(query) {
+        let value = unescape(value).map_err(|why| format!("{name}=: {why}"))?;
+        if PATHS.contains(&name) && value.starts_with('~') {
+            return Err(format!("{name}=: '~' is not expanded: write the whole path"));
+        }
+    }
+    Ok(())
+}
+
+fn unescape(text: &str) -> Result<String, &'static str> {
+    const BAD: &str = "a '%' is not followed by two hexadecimal digits, or they are not UTF-8";
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut left = text.as_bytes();
+    while let Some((byte, rest)) = left.split_first() {
+        left = rest;
+        if *byte != b'%' {
+            bytes.push(*byte);
+            continue;
+        }
+        let (digits, rest) = left.split_first_chunk::<2>().ok_or(BAD)?;
+        let digit = |of: u8| char::from(of).to_digit(16).ok_or(BAD);
+        // Two hexadecimal digits are a byte.
+        bytes.push((digit(digits[0])? * 16 + digit(digits[1])?) as u8);
+        left = rest;
+    }
+    String::from_utf8(bytes).ok().filter(|text| !text.contains('\0')).ok_or(BAD)
 }
 
 /// The URI with the parameter `no_tty=1`, by which libvirt runs ssh in its batch mode.
@@ -104,15 +306,6 @@ fn without_questions(text: &str) -> String {
         .filter(|parameter| !parameter.is_empty() && parameter.split('=').next() != Some("no_tty"));
     let parameters: Vec<_> = others.chain([NO_TTY]).collect();
     format!("{base}?{}", parameters.join("&"))
-}
-
-fn shown(url: &Url) -> String {
-    let mut shown = url.clone();
-    shown.set_query(None);
-    shown.set_fragment(None);
-    // Fails where there is no user part, and so no password.
-    let _no_password = shown.set_password(None);
-    shown.to_string()
 }
 
 /// The beginning of a text that is no URI, without anything behind an `@`.
@@ -143,10 +336,55 @@ mod tests {
 
     #[test]
     fn what_is_not_a_uri_is_told_so() {
-        for bad in ["", "not a uri", "h1", "qemu+carrier://h/system", "qemu+tcp:///system", "mailto:x"] {
+        for bad in ["", "not a uri", "h1", "qemu+carrier://h/system", "qemu+ssh:///system", "mailto:x"] {
             assert!(LibvirtUri::parse(bad).is_err(), "{bad:?} was accepted");
         }
         assert!(LibvirtUri::parse("qemu:///sys\0tem").is_err());
+    }
+
+    #[test]
+    fn what_virsh_takes_is_taken() {
+        let at = |host: &str, port| Some((host.to_owned(), port));
+        assert_eq!(socket("qemu+tcp:///system"), at("localhost", 16509));
+        assert_eq!(socket("qemu+tcp://[fe80::1%25eth0]/system"), at("fe80::1%eth0", 16509));
+        assert_eq!(socket("qemu+tls://[fe80::1%25eth0]:1/system"), at("fe80::1%eth0", 1));
+    }
+
+    #[test]
+    fn what_virsh_refuses_is_refused_with_what_is_wrong() {
+        for (text, word) in [
+            (" qemu:///system", "%20"),
+            ("qemu+ssh://h/system?keyfile=a b", "%20"),
+            ("qemu+ssh://h/system?keyfile=~/x", "'~' is not expanded"),
+            ("qemu+tcp://h:0/system", "port"),
+            ("qemu+tcp://h:99999/system", "port"),
+            ("qemu+tcp://[::1/system", "']'"),
+            ("qemu:///%zz", "'%'"),
+            ("qemu+ssh://h/system?keyfile=%", "'%'"),
+            ("://h/system", "no driver"),
+        ] {
+            let error = LibvirtUri::parse(text).unwrap_err();
+            assert!(error.contains(word), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_host_can_be_replaced() {
+        let with = |text: &str, host: &str| LibvirtUri::parse(text).unwrap().with_host(host).unwrap().text;
+        assert_eq!(with("qemu+tcp://u@h:7/system?a=b", "127.0.0.3"), "qemu+tcp://u@127.0.0.3:7/system?a=b");
+        assert_eq!(with("qemu+tcp://h/system", "::1"), "qemu+tcp://[::1]/system");
+        assert_eq!(with("qemu+tcp:///system", "127.0.0.1"), "qemu+tcp://127.0.0.1/system");
+    }
+
+    #[cfg(feature = "native")]
+    #[test]
+    fn a_socket_of_this_machine_can_stand_for_the_way() {
+        let at = |text: &str| LibvirtUri::parse(text).unwrap().at_socket("/s");
+        assert_eq!(
+            at("qemu+ssh://u@h:22/system?keyfile=/k&x=y&no_verify=1"),
+            "qemu+unix:///system?socket=/s&x=y"
+        );
+        assert_eq!(at("test+ext:///default?command=/c"), "test+unix:///default?socket=/s");
     }
 
     #[test]

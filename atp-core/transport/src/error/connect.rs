@@ -2,7 +2,7 @@
 
 use atp_api::Hint;
 
-use super::{ErrorKind, LibvirtError};
+use super::{ConnectStage, ErrorKind, LibvirtError};
 
 /// Why a connection to a host could not be opened.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -19,12 +19,24 @@ pub struct ConnectError {
     pub source: Option<LibvirtError>,
     /// What a person can try, where more is known than the kind.
     pub advice: Option<Hint>,
+    /// How far it had come, where that is known.
+    pub stage: Option<ConnectStage>,
 }
 
 impl ConnectError {
     /// A failure that did not come from libvirt.
     pub fn new(kind: ErrorKind, reason: impl Into<String>) -> Self {
-        ConnectError { kind, reason: reason.into(), source: None, advice: None }
+        ConnectError { kind, reason: reason.into(), source: None, advice: None, stage: None }
+    }
+
+    /// The same failure, at this stage.
+    pub(crate) fn at(self, stage: ConnectStage) -> Self {
+        ConnectError { stage: Some(stage), ..self }
+    }
+
+    /// The same failure, with this hint.
+    pub(crate) fn advise(self, hint: impl Into<Hint>) -> Self {
+        ConnectError { advice: Some(hint.into()), ..self }
     }
 
     /// What a person can try.

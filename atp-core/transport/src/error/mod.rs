@@ -20,7 +20,7 @@ use atp_api::Hint;
 pub use connect::ConnectError;
 pub use libvirt::LibvirtError;
 use refused::was_refused;
-pub use stage::AcquireStage;
+pub use stage::{AcquireStage, ConnectStage};
 
 /// The result of everything in this crate.
 pub type Result<T, E = TransportError> = std::result::Result<T, E>;
@@ -294,6 +294,16 @@ impl TransportError {
                 source.hint()
             }
             _ => self.kind().hint(),
+        }
+    }
+
+    /// How far the attempt to connect came that is behind this.
+    pub fn connect_stage(&self) -> Option<ConnectStage> {
+        match self {
+            TransportError::Connect { source, .. } => source.stage,
+            TransportError::AcquireTimeout { source: Some(source), .. } => source.stage,
+            TransportError::CircuitOpen { last_failure: Some(failure), .. } => failure.connect_stage(),
+            _ => None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! How far a caller who wanted a connection had come.
+//! How far a caller who wanted a connection had come, and how far an attempt to open one.
 
 use std::fmt;
 
@@ -24,4 +24,25 @@ impl fmt::Display for AcquireStage {
             AcquireStage::Validating => "while probing the connection",
         })
     }
+}
+
+/// How far an attempt to open a connection came: the stage at which it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConnectStage {
+    /// The URI and the files that it names are read.
+    Settings,
+    /// The name is looked up.
+    Name,
+    /// The address or the socket is connected to.
+    Dial,
+    /// ssh or another command connects, and the program that it runs on the far side.
+    Command,
+    /// TLS is negotiated, and both sides look at certificates.
+    Tls,
+    /// The daemon is asked for its first answer.
+    Daemon,
+    /// We authenticate.
+    Authenticate,
+    /// The driver is opened.
+    Open,
 }

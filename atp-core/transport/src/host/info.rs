@@ -69,11 +69,7 @@ impl HostInfo {
     /// A host by id and libvirt URI; the address is the URI's host part, or `localhost` where it has none.
     pub fn from_uri(id: impl Into<String>, uri: impl Into<String>) -> Self {
         let uri = uri.into();
-        let address = url::Url::parse(&uri)
-            .ok()
-            .and_then(|url| url.host_str().map(str::to_owned))
-            .filter(|host| !host.is_empty())
-            .unwrap_or_else(|| "localhost".to_owned());
+        let address = host_of(&uri).unwrap_or("localhost").to_owned();
         HostInfo::new(id, address).with_uri(uri)
     }
 
@@ -137,6 +133,18 @@ impl HostInfo {
             None => format!("qemu+tcp://{}/system", self.address),
         }
     }
+}
+
+/// The host in a URI, without brackets, if there is one.
+fn host_of(uri: &str) -> Option<&str> {
+    let (_, rest) = uri.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    let host = match place.strip_prefix('[') {
+        Some(rest) => rest.split(']').next(),
+        None => place.split(':').next(),
+    };
+    host.filter(|host| !host.is_empty())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod limits;
 
 use atp_api::OutcomeError;
 use atp_protocol::ProtocolError;
-use atp_transport::{ErrorKind, Hint};
+use atp_transport::{ConnectStage, Hint};
 
 use super::facts::VerbFacts;
 
@@ -16,7 +16,8 @@ pub(super) static FACTS: VerbFacts = VerbFacts::look("doctor");
 
 /// An error that ended a diagnosis.
 struct Failed {
-    kind: Option<ErrorKind>,
+    /// How far an attempt to connect came.
+    stage: Option<ConnectStage>,
     message: String,
     hint: Hint,
 }
@@ -26,6 +27,6 @@ impl Failed {
         let outcome = OutcomeError::from(error);
         // The message names the host and the call, the causes say what is wrong.
         let message = if outcome.causes.is_empty() { outcome.message } else { outcome.causes.join(": ") };
-        Failed { kind: error.transport_kind(), message, hint: error.hint() }
+        Failed { stage: error.connect_stage(), message, hint: error.hint() }
     }
 }

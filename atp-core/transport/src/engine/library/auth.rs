@@ -10,7 +10,8 @@ use virt::connect::Connect;
 use virt::error::Error;
 use virt_sys as sys;
 
-use crate::error::{ConnectError, ErrorKind};
+use super::OpenFailure;
+use crate::error::{ConnectError, ConnectStage, ErrorKind, LibvirtError};
 use crate::host::Credentials;
 
 /// The questions that can be answered.
@@ -37,16 +38,16 @@ impl Answers {
     }
 }
 
-/// Opens a connection. Blocks.
+/// Opens a connection. Blocks. What the credentials do not have the library looks up in `auth.conf`: for that it has to be
+/// told that questions are answered at all.
 ///
 /// # Errors
 /// The password cannot be had, or what libvirt says.
-pub(super) fn open(
-    uri: &str,
-    credentials: &Credentials,
-    explain: impl FnOnce(&Error) -> ConnectError,
-) -> Result<Connect, ConnectError> {
-    let refused = |reason: String| ConnectError::new(ErrorKind::AuthFailed, reason);
+pub(super) fn open(uri: &str, credentials: &Credentials) -> Result<Connect, OpenFailure> {
+    let refused = |reason: String| {
+        let error = ConnectError::new(ErrorKind::AuthFailed, reason);
+        OpenFailure::Ours(error.at(ConnectStage::Authenticate))
+    };
     let mut answers = Answers::of(credentials).map_err(refused)?;
     let name = CString::new(uri).map_err(|_| refused("the URI contains a NUL character".to_owned()))?;
     let mut questions = QUESTIONS.map(|question| question as c_int);
@@ -60,7 +61,7 @@ pub(super) fn open(
     // libvirt uses them.
     let connect = unsafe { sys::virConnectOpenAuth(name.as_ptr(), &mut auth, 0) };
     if connect.is_null() {
-        return Err(explain(&Error::last_error()));
+        return Err(OpenFailure::Libvirt(LibvirtError::from(&Error::last_error())));
     }
     // SAFETY: the connection is open, and its one reference passes to the value.
     Ok(unsafe { Connect::from_ptr(connect) })

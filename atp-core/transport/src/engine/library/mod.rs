@@ -3,6 +3,8 @@
 //! The library's calls block, some for ever, so each runs on a thread of our own that may be abandoned.
 
 mod auth;
+#[cfg(feature = "native")]
+mod bridge;
 mod close_notice;
 mod closer;
 mod control_info;
@@ -17,18 +19,25 @@ mod threads;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc;
+use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use virt::connect::Connect;
 
 use super::error;
-use super::uri::LibvirtUri;
+use super::uri::{LibvirtUri, Transport};
+#[cfg(feature = "native")]
+use super::way;
 use crate::config::{KeepaliveConfig, TransportConfig};
 use crate::connection::reconnect::ConnectAttempt;
-use crate::error::{ConnectError, ErrorKind, LibvirtError};
+use crate::error::{ConnectError, ConnectStage, ErrorKind, LibvirtError};
 use crate::host::{Credentials, HostInfo};
+#[cfg(feature = "native")]
+use bridge::Bridge;
 use closer::Unused;
 use link::Handles;
 use threads::{CallThreads, ThreadsExhausted};
@@ -62,13 +71,31 @@ impl Library {
         mut attempt: ConnectAttempt,
     ) -> Result<LibraryLink, ConnectError> {
         event_loop::start().map_err(|reason| ConnectError::new(ErrorKind::ConnectFailed, reason))?;
-        if let Some((host, port)) = &uri.socket {
-            attempt = self.check_tcp(host, *port, attempt).await.map_err(|error| uri.advise(error))?;
+        let mut opened_at = uri.text.clone();
+        #[cfg(feature = "native")]
+        let mut bridge = None;
+        #[cfg(feature = "native")]
+        if matches!(uri.transport, Transport::Ssh | Transport::Ext) {
+            (bridge, opened_at) = self.bridge(&uri, &attempt).await?;
         }
-        let silent = ConnectError::new(
-            ErrorKind::ConnectTimeout,
-            format!("{} accepts connections, and the daemon does not answer", uri.shown),
-        );
+        if let Some((host, port)) = uri.socket.clone() {
+            let found = self.check_tcp(&host, port, attempt).await.map_err(|error| uri.advise(error))?;
+            attempt = found.attempt;
+            // The library would first try one that does not answer.
+            if !found.is_first {
+                match uri.transport {
+                    // The daemon's certificate is checked against the host in the URI.
+                    #[cfg(feature = "native")]
+                    Transport::Tls => (bridge, opened_at) = self.bridge(&uri, &attempt).await?,
+                    Transport::Tcp => {
+                        let address = found.address.ip().to_string();
+                        opened_at = uri.with_host(&address).map_or(opened_at, |uri| uri.text);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let silent = uri.no_answer();
         attempt.waits_for(silent.clone());
         let deadline = attempt.deadline();
         let keepalive = attempt.config().keepalive.clone();
@@ -76,12 +103,13 @@ impl Library {
         let (answer, opened) = oneshot::channel();
         let shown = uri.shown.clone();
         let (threads, closer) = (self.threads.clone(), self.closer.clone());
-        let credentials = host.credentials.clone();
+        let credentials = answers(host, &uri);
+        let opening = shown.clone();
         self.threads
             .run(
                 move || {
-                    let link = open(&uri, credentials.as_ref(), &keepalive);
-                    (link.map(|connect| LibraryLink::new(connect, &uri.shown, threads, closer)), in_flight)
+                    let link = open(&opened_at, &opening, &credentials, &keepalive);
+                    (link.map(|connect| LibraryLink::new(connect, &opening, threads, closer)), in_flight)
                 },
                 move |(link, in_flight)| {
                     drop(in_flight);
@@ -90,8 +118,20 @@ impl Library {
                 },
             )
             .map_err(no_thread)?;
+        #[cfg(feature = "native")]
+        let bridged = bridge.is_some();
+        #[cfg(not(feature = "native"))]
+        let bridged = false;
         match timeout_at(deadline, opened).await {
-            Ok(Ok(result)) => result,
+            Ok(Ok(Ok(link))) => {
+                #[cfg(feature = "native")]
+                if let Some(bridge) = bridge {
+                    bridge.hand_over();
+                }
+                Ok(link)
+            }
+            Ok(Ok(Err(OpenFailure::Ours(error)))) => Err(error),
+            Ok(Ok(Err(OpenFailure::Libvirt(source)))) => Err(explain(&uri, source, bridged, deadline).await),
             Ok(Err(_)) => {
                 Err(ConnectError::new(ErrorKind::ConnectFailed, format!("opening {shown} panicked")))
             }
@@ -99,36 +139,48 @@ impl Library {
         }
     }
 
-    /// Finds out by a plain TCP connection, within the deadline, whether anything listens there: the C
-    /// library would try for minutes, and say less. Gives the attempt back, to go on.
+    /// Opens the way with `atp-rpc`, and gives the URI of the socket at which the library finds it.
+    #[cfg(feature = "native")]
+    async fn bridge(
+        &self,
+        uri: &LibvirtUri,
+        attempt: &ConnectAttempt,
+    ) -> Result<(Option<Bridge>, String), ConnectError> {
+        let on_stage = |stage| attempt.waits_for(way::silent(uri, stage));
+        let way = atp_rpc::Way::open(&uri.text, &way_options(attempt.deadline()), on_stage).await;
+        let way = way.map_err(|error| way::connect_error(uri, error))?;
+        let bridge = Bridge::open(way).map_err(|error| {
+            let reason = format!("{}: no socket can be made for the way: {error}", uri.shown);
+            ConnectError::new(ErrorKind::ConnectFailed, reason)
+                .advise("check the folder for temporary files, and its free space")
+        })?;
+        let opened_at = uri.at_socket(&bridge.socket().to_string_lossy());
+        Ok((Some(bridge), opened_at))
+    }
+
+    /// Finds out by a plain TCP connection, within the deadline, which address listens there: the C library would try
+    /// each for minutes, and say less. Gives the attempt back, to go on.
     async fn check_tcp(
         &self,
         host: &str,
         port: u16,
         attempt: ConnectAttempt,
-    ) -> Result<ConnectAttempt, ConnectError> {
+    ) -> Result<Listening, ConnectError> {
         let name = host.to_owned();
         let look_up = move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
         let (addresses, attempt) = self.resolve(host, attempt, look_up).await?;
-        let mut failure = ConnectError::new(ErrorKind::NameNotResolved, format!("{host} has no address"));
-        for (tried, address) in addresses.iter().enumerate() {
-            let silent = ConnectError::new(ErrorKind::HostUnreachable, format!("{address} does not answer"));
-            attempt.waits_for(silent.clone());
-            let now = Instant::now();
-            // The addresses share what time is left, so that a dead one does not use up that of the others.
-            let share = attempt.deadline().saturating_duration_since(now) / (addresses.len() - tried) as u32;
-            failure = match timeout_at(now + share, TcpStream::connect(address)).await {
-                Ok(Ok(_)) => return Ok(attempt),
-                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    ConnectError::new(ErrorKind::ConnectionRefused, format!("{address} refuses connections"))
-                }
-                Ok(Err(error)) => {
-                    ConnectError::new(ErrorKind::HostUnreachable, format!("{address}: {error}"))
-                }
-                Err(_) => silent,
-            };
+        let Some(first) = addresses.first().copied() else {
+            let reason = format!("{host} has no address");
+            return Err(ConnectError::new(ErrorKind::NameNotResolved, reason).at(ConnectStage::Name));
+        };
+        let silent = ConnectError::new(ErrorKind::HostUnreachable, format!("{first} does not answer"))
+            .at(ConnectStage::Dial);
+        attempt.waits_for(silent.clone());
+        match timeout_at(attempt.deadline(), race(addresses)).await {
+            Ok(Ok(address)) => Ok(Listening { is_first: address == first, address, attempt }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(silent),
         }
-        Err(failure)
     }
 
     /// Resolves a name on a thread of ours: a resolver can hang for as long as any C call. The attempt is under way
@@ -142,7 +194,8 @@ impl Library {
         let silent = ConnectError::new(
             ErrorKind::NameNotResolved,
             format!("cannot resolve {host}: no answer from the resolver"),
-        );
+        )
+        .at(ConnectStage::Name);
         attempt.waits_for(silent.clone());
         let deadline = attempt.deadline();
         let (answer, resolved) = oneshot::channel();
@@ -156,33 +209,121 @@ impl Library {
         match timeout_at(deadline, resolved).await {
             Ok(Ok((Ok(addresses), attempt))) => Ok((addresses, attempt)),
             Ok(Ok((Err(error), _))) => {
-                Err(ConnectError::new(ErrorKind::NameNotResolved, format!("cannot resolve {host}: {error}")))
+                let reason = format!("cannot resolve {host}: {error}");
+                Err(ConnectError::new(ErrorKind::NameNotResolved, reason).at(ConnectStage::Name))
             }
             Ok(Err(_)) | Err(_) => Err(silent),
         }
     }
 }
 
+/// An address that accepts connections.
+struct Listening {
+    address: SocketAddr,
+    /// Whether it is the first of its name's.
+    is_first: bool,
+    attempt: ConnectAttempt,
+}
+
+/// How long an address is alone before the next is tried beside it (RFC 8305).
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// The most addresses of a name that are tried.
+const MOST: usize = 16;
+
+/// The first address that accepts a connection; else the failure of the first address.
+async fn race(addresses: Vec<SocketAddr>) -> Result<SocketAddr, ConnectError> {
+    let mut attempts = FuturesUnordered::new();
+    for (n, address) in addresses.into_iter().take(MOST).enumerate() {
+        let delay = HEAD_START * n as u32;
+        attempts.push(async move {
+            sleep(delay).await;
+            (n, address, TcpStream::connect(address).await)
+        });
+    }
+    let mut failure: Option<(usize, ConnectError)> = None;
+    while let Some((n, address, result)) = attempts.next().await {
+        let error = match result {
+            Ok(_) => return Ok(address),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                ConnectError::new(ErrorKind::ConnectionRefused, format!("{address} refuses connections"))
+            }
+            Err(error) => ConnectError::new(ErrorKind::HostUnreachable, format!("{address}: {error}")),
+        };
+        if failure.as_ref().is_none_or(|(of, _)| n < *of) {
+            failure = Some((n, error.at(ConnectStage::Dial)));
+        }
+    }
+    let none = || ConnectError::new(ErrorKind::NameNotResolved, "the name has no address");
+    Err(failure.map_or_else(none, |(_, error)| error))
+}
+
+/// Why the library did not open a connection.
+enum OpenFailure {
+    Libvirt(LibvirtError),
+    /// It was not asked.
+    Ours(ConnectError),
+}
+
 /// Opens a connection and turns keepalive on, where there is a wire to keep alive. Blocks.
 fn open(
-    uri: &LibvirtUri,
-    credentials: Option<&Credentials>,
+    uri: &str,
+    shown: &str,
+    credentials: &Credentials,
     keepalive: &KeepaliveConfig,
-) -> Result<Connect, ConnectError> {
-    let explain =
-        |error: &virt::error::Error| uri.advise(error::connect_error(&uri.shown, LibvirtError::from(error)));
-    let connect = match credentials {
-        Some(credentials) => auth::open(&uri.text, credentials, explain)?,
-        None => Connect::open(Some(&uri.text)).map_err(|error| explain(&error))?,
-    };
+) -> Result<Connect, OpenFailure> {
+    let connect = auth::open(uri, credentials)?;
     let interval = i32::try_from(keepalive.interval.as_secs()).unwrap_or(i32::MAX);
     if interval > 0
         && let Err(error) = connect.set_keep_alive(interval, keepalive.count)
     {
         // Drivers inside the library have no wire and say so.
-        tracing::debug!(uri = uri.shown, error = error.message(), "no keepalive");
+        tracing::debug!(uri = shown, error = error.message(), "no keepalive");
     }
     Ok(connect)
+}
+
+/// What a daemon is answered. What is missing is in libvirt's `auth.conf`, in which the library looks first; the user in a URI is
+/// used too where no other is given.
+fn answers(host: &HostInfo, uri: &LibvirtUri) -> Credentials {
+    let mut credentials = host.credentials.clone().unwrap_or_default();
+    if matches!(uri.transport, Transport::Tcp | Transport::Tls | Transport::Unix) {
+        credentials.username = credentials.username.or_else(|| uri.user.clone());
+    }
+    credentials
+}
+
+/// Why the library could not open a connection. Its words say little of the way, so the way is looked at once more, without
+/// credentials, if there is time.
+async fn explain(uri: &LibvirtUri, source: LibvirtError, bridged: bool, deadline: Instant) -> ConnectError {
+    let listens = uri.socket.is_some();
+    #[cfg(feature = "native")]
+    if !bridged && matches!(uri.transport, Transport::Unix | Transport::Tcp | Transport::Tls) {
+        use atp_rpc::{CertificateFault, ConnectFailure};
+        let error = match atp_rpc::Way::open(&uri.text, &way_options(deadline), |_| {}).await {
+            Ok(_) => return error::connect_error(uri, source, true),
+            Err(error) => error,
+        };
+        match error.failure {
+            // These are no obstacles to the library.
+            ConnectFailure::TlsCertificate { fault: CertificateFault::NoName, .. }
+            | ConnectFailure::Unsupported(_)
+            | ConnectFailure::Timeout(_) => {}
+            _ => {
+                let found = way::connect_error(uri, error);
+                return ConnectError { source: Some(source), ..found };
+            }
+        }
+    }
+    let _used_with_the_other_engine_only = deadline;
+    error::connect_error(uri, source, bridged || listens && uri.transport == Transport::Tcp)
+}
+
+/// How a way is opened.
+#[cfg(feature = "native")]
+fn way_options(deadline: Instant) -> atp_rpc::ConnectOptions {
+    let timeout = deadline.saturating_duration_since(Instant::now());
+    atp_rpc::ConnectOptions { timeout, ..atp_rpc::ConnectOptions::default() }
 }
 
 fn no_thread(ThreadsExhausted { threads }: ThreadsExhausted) -> ConnectError {
@@ -193,7 +334,6 @@ fn no_thread(ThreadsExhausted { threads }: ThreadsExhausted) -> ConnectError {
 mod tests {
     use std::sync::Arc;
     use std::sync::mpsc::channel;
-    use std::time::Duration;
 
     use super::*;
     use crate::admission::calls::HostCalls;

@@ -4,29 +4,25 @@
 
 mod channel;
 mod domain_events;
-mod failure;
+pub(super) mod failure;
 mod operations;
 
 use std::sync::OnceLock;
 
 use atp_api::Hint;
-use atp_rpc::{ConnectOptions, Connection, Keepalive, Stage};
+use atp_rpc::{ConnectOptions, Connection, Keepalive};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 use super::Closed;
-use super::uri::LibvirtUri;
+use super::uri::{LibvirtUri, Transport};
+use super::way;
 use crate::config::{KeepaliveConfig, TransportConfig};
 use crate::connection::reconnect::ConnectAttempt;
-use crate::error::{ConnectError, ErrorKind};
+use crate::error::{ConnectError, ConnectStage, ErrorKind};
 use crate::host::{Credentials, HostInfo};
 use channel::Channel;
 use domain_events::Watching;
-
-/// Drivers that are inside the C library where their URI names no transport: no daemon has them.
-const OF_THE_LIBRARY: [&str; 7] = ["test", "esx", "gsx", "vpx", "hyperv", "openvz", "vmware"];
-/// Transports that only the C library has.
-const LIBRARY_TRANSPORTS: [&str; 2] = ["libssh", "libssh2"];
 
 /// What stands for "never" where keepalive is off.
 const NO_PINGS: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 60 * 60);
@@ -88,27 +84,27 @@ pub(super) async fn connect(
         credentials,
         ..ConnectOptions::default()
     };
-    let on_stage = |stage| attempt.waits_for(silent(&uri, stage));
+    let on_stage = |stage| attempt.waits_for(way::silent(&uri, stage));
     match Connection::open_observed(&uri.text, &options, on_stage).await {
         Ok(connection) => Ok(NativeLink { held: OnceLock::new(), connection }),
-        Err(error) => Err(uri.advise(failure::connect_error(&uri, error))),
+        Err(error) => Err(way::connect_error(&uri, error)),
     }
 }
 
 /// Refuses by name what only the C library reaches.
 fn needs_no_library(uri: &LibvirtUri) -> Result<(), ConnectError> {
     let scheme = uri.shown.split(':').next().unwrap_or_default();
-    let what = match scheme.split_once('+') {
-        Some((_, transport)) if LIBRARY_TRANSPORTS.contains(&transport) => {
-            format!("the transport {transport}")
+    let what = match uri.transport {
+        Transport::LibSsh => {
+            format!("the transport {}", scheme.split_once('+').map_or(scheme, |(_, transport)| transport))
         }
-        None if OF_THE_LIBRARY.contains(&scheme) && uri.socket.is_none() => format!("the driver {scheme}"),
+        Transport::Driver => format!("the driver {scheme}"),
         _ => return Ok(()),
     };
     let reason =
         format!("{}: {what} is inside libvirt's C library, and the host's engine is native", uri.shown);
     let advice = Hint::plain("set engine = \"library\" for this host");
-    Err(ConnectError { advice: Some(advice), ..ConnectError::new(ErrorKind::InvalidUri, reason) })
+    Err(ConnectError::new(ErrorKind::InvalidUri, reason).advise(advice).at(ConnectStage::Settings))
 }
 
 /// The user name and the password; none if one of them is not given: then libvirt's `auth.conf` has them.
@@ -116,7 +112,8 @@ async fn answers(
     credentials: &Credentials,
     deadline: Instant,
 ) -> Result<Option<atp_rpc::Credentials>, ConnectError> {
-    let refused = |reason: String| ConnectError::new(ErrorKind::AuthFailed, reason);
+    let refused =
+        |reason: String| ConnectError::new(ErrorKind::AuthFailed, reason).at(ConnectStage::Authenticate);
     let (Some(user), Some(source)) = (credentials.username.clone(), credentials.password.clone()) else {
         return Ok(None);
     };
@@ -133,36 +130,6 @@ async fn answers(
 fn pings(config: &KeepaliveConfig) -> Keepalive {
     let interval = if config.interval.is_zero() { NO_PINGS } else { config.interval };
     Keepalive { interval, count: config.count }
-}
-
-/// The error of an attempt whose time runs out at this stage.
-fn silent(uri: &LibvirtUri, stage: Stage) -> ConnectError {
-    let shown = &uri.shown;
-    let host = uri.socket.as_ref().map_or(shown.as_str(), |(host, _)| host);
-    let (kind, reason) = match stage {
-        Stage::Settings => {
-            (ErrorKind::ConnectTimeout, format!("{shown}: reading the settings takes too long"))
-        }
-        Stage::Resolve => {
-            (ErrorKind::NameNotResolved, format!("cannot resolve {host}: no answer from the resolver"))
-        }
-        Stage::Dial => {
-            let place = match &uri.socket {
-                Some((host, port)) if host.contains(':') => format!("[{host}]:{port}"),
-                Some((host, port)) => format!("{host}:{port}"),
-                None => shown.clone(),
-            };
-            (ErrorKind::HostUnreachable, format!("{place} does not answer"))
-        }
-        Stage::Command => {
-            (ErrorKind::ConnectTimeout, format!("{shown}: the command to connect by has not connected"))
-        }
-        Stage::Tls | Stage::Greet | Stage::Authenticate | Stage::Open => (
-            ErrorKind::ConnectTimeout,
-            format!("{shown} accepts connections, and the daemon does not answer"),
-        ),
-    };
-    ConnectError::new(kind, reason)
 }
 
 #[cfg(test)]
@@ -191,19 +158,5 @@ mod tests {
         assert_eq!(pings(&off).interval, NO_PINGS);
         let on = KeepaliveConfig::default();
         assert_eq!(pings(&on), Keepalive { interval: on.interval, count: on.count });
-    }
-
-    #[test]
-    fn an_attempt_that_takes_too_long_says_what_it_waited_for() {
-        let uri = LibvirtUri::parse("qemu+tcp://[::1]:16000/system").unwrap();
-        for (stage, kind, part) in [
-            (Stage::Resolve, ErrorKind::NameNotResolved, "cannot resolve ::1"),
-            (Stage::Dial, ErrorKind::HostUnreachable, "[::1]:16000 does not answer"),
-            (Stage::Greet, ErrorKind::ConnectTimeout, "accepts connections"),
-        ] {
-            let error = silent(&uri, stage);
-            assert_eq!(error.kind, kind);
-            assert!(error.reason.contains(part), "{error}");
-        }
     }
 }
