@@ -8,31 +8,31 @@ use crate::report::Report;
 /// Reports a plan instead of running it: each target as `skipped`, or as `unchanged` if there would be nothing to do.
 /// Only outcomes that planning has settled count for the exit code.
 pub(crate) fn report(plan: Plan, report: &mut Report<'_>) {
-    let dry_runs: Vec<_> = plan.dry_run().map(|(_, dry_run)| dry_run).collect();
     let op = plan.operation.name();
-    report.take_all(plan.settled);
-    let would_be = |(target, dry_run): (Target, DryRun)| {
+    let would_be = |(target, dry_run): (&Target, DryRun)| {
         let status = if dry_run == DryRun::Unchanged { Status::Unchanged } else { Status::Skipped };
-        let domain = target.domain.as_ref().filter(|_| dry_run == DryRun::NotRunning);
-        let error = domain.map(|domain| {
-            let error = plan.operation.refusal(&target.host, domain);
-            OutcomeError { message: format!("it would fail: {}", error.message), ..error }
+        let error = (dry_run == DryRun::NotRunning).then(|| plan.refusal(target)).flatten();
+        let error = error.map(|error| {
+            let message = format!("it would fail: {}", error.message);
+            OutcomeError { message, ..error }
         });
         Outcome {
             vm: target.vm().map(str::to_owned),
             uuid: target.uuid(),
             found_on: None,
-            host: Some(target.host),
+            host: Some(target.host.clone()),
             op: op.into(),
             status,
             effect: Effect::None,
             attempts: 0,
             duration_ms: 0,
-            data: target.domain.map(Data::Domain),
+            data: target.domain.clone().map(Data::Domain),
             error,
         }
     };
-    report.show_all(plan.targets.into_iter().zip(dry_runs).map(would_be).collect());
+    let would_be = plan.dry_run().map(would_be).collect();
+    report.take_all(plan.settled);
+    report.show_all(would_be);
 }
 
 /// The dry-run words of a verb whose name says enough.

@@ -104,3 +104,80 @@ impl Placements {
         self.shared.get(&uuid).into_iter().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use atp_transport::domain::{DomainState, StateReason};
+
+    use super::*;
+
+    const VM: Uuid = Uuid::from_u128(7);
+
+    fn domain(state: DomainState, reason: Option<StateReason>) -> DomainInfo {
+        DomainInfo {
+            name: "vm".to_owned(),
+            uuid: VM,
+            id: None,
+            state,
+            reason,
+            vcpus: None,
+            memory_kib: None,
+            max_memory_kib: None,
+        }
+    }
+
+    /// A host that lists the VM in this state.
+    fn listing(id: &str, state: DomainState) -> Listing {
+        Listing {
+            id: id.parse().unwrap(),
+            host: HostInfo::new(id, "x"),
+            domains: Ok(vec![domain(state, None)]),
+            labels: HashMap::new(),
+            took: Duration::ZERO,
+        }
+    }
+
+    fn host(id: &str) -> HostId {
+        id.parse().unwrap()
+    }
+
+    fn of(listings: &[Listing]) -> Placements {
+        Placements::of(listings, &Selection::all(), |_| false)
+    }
+
+    #[test]
+    fn the_other_place_of_a_vm_is_the_only_other_host_where_it_is_active() {
+        use DomainState::{Paused, Running, ShutOff};
+        let [h1, h2, h3] = ["h1", "h2", "h3"].map(host);
+        let moved = of(&[listing("h1", ShutOff), listing("h2", Running)]);
+        assert_eq!((moved.runs_on(VM, &h1), moved.runs_on(VM, &h2)), (Some(&h2), None));
+        let paused = of(&[listing("h1", ShutOff), listing("h2", Paused), listing("h3", ShutOff)]);
+        assert_eq!((paused.runs_on(VM, &h1), paused.runs_on(VM, &h3)), (Some(&h2), Some(&h2)));
+        let several = of(&[listing("h1", ShutOff), listing("h2", Running), listing("h3", Running)]);
+        assert_eq!(several.runs_on(VM, &h1), None, "it is not known which");
+        let alone = of(&[listing("h1", ShutOff)]);
+        assert_eq!((alone.runs_on(VM, &h1), alone.others(VM, &h1).next()), (None, None));
+    }
+
+    #[test]
+    fn hosts_with_copies_and_second_ids_of_a_daemon_are_no_other_places() {
+        let listings = [listing("h1", DomainState::ShutOff), listing("h2", DomainState::Running)];
+        let copies = Placements::of(&listings, &Selection::all(), |id| *id == host("h2"));
+        assert_eq!(copies.runs_on(VM, &host("h1")), None);
+        let alias = Notice::SameDaemon { host: host("h1"), alias: host("h2"), vms: 1 };
+        assert_eq!(of(&listings).without_aliases(&[alias]).runs_on(VM, &host("h1")), None);
+    }
+
+    #[test]
+    fn a_vm_is_worked_on_where_it_is_a_target_and_was_active() {
+        let listings = [listing("h1", DomainState::ShutOff), listing("h2", DomainState::Running)];
+        let target = |id: &str| Target { host: host(id), domain: Some(domain(DomainState::Running, None)) };
+        let both = of(&listings).for_targets(&[target("h1"), target("h2")]);
+        assert!(both.is_worked_on(VM, &host("h2")) && both.is_target(VM, &host("h1")));
+        assert!(!both.is_worked_on(VM, &host("h1")), "it is shut off there");
+        let one = of(&listings).for_targets(&[target("h1")]);
+        assert!(!one.is_target(VM, &host("h2")));
+    }
+}

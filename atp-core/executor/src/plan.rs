@@ -4,7 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use atp_api::{DryRun, Outcome, PlanReport, PlannedTarget, Policy};
+use atp_api::{DryRun, LifecycleSpec, Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, StartCheck};
+use atp_transport::domain::{DomainState, Lifecycle, StateReason};
 use atp_transport::{ErrorKind, Hint, HostId};
 use uuid::Uuid;
 
@@ -256,9 +257,40 @@ impl Plan {
     /// The targets, each with what the operation will do to it, as far as the state at listing tells.
     pub fn dry_run(&self) -> impl Iterator<Item = (&Target, DryRun)> {
         self.targets.iter().map(|target| {
-            let expected = target.state().map_or(DryRun::Proceed, |state| self.operation.dry_run(state));
+            let expected = match target.state() {
+                None => DryRun::Proceed,
+                Some(_) if self.starts_twice(target) => DryRun::NotRunning,
+                Some(state) => self.operation.dry_run(state),
+            };
             (target, expected)
         })
+    }
+
+    /// The error of a target whose state does not allow the operation, as far as the state at listing tells.
+    pub fn refusal(&self, target: &Target) -> Option<OutcomeError> {
+        let domain = target.domain.as_ref()?;
+        if self.starts_twice(target) {
+            let error = match self.placements.runs_on(domain.uuid, &target.host) {
+                Some(other) => format!("host {}: VM {:?} runs on {other}", target.host, domain.name),
+                None => format!("host {}: VM {:?} was migrated to another host", target.host, domain.name),
+            };
+            return Some(OutcomeError::new(ErrorKind::VmMoved, error).with_hint(Hint::START_ELSEWHERE));
+        }
+        Some(self.operation.refusal(&target.host, domain))
+    }
+
+    /// Whether the operation starts a VM that is shut off on this host and was migrated away, or runs elsewhere.
+    fn starts_twice(&self, target: &Target) -> bool {
+        let Operation::Lifecycle(LifecycleSpec { action: Lifecycle::Start, start_check, .. }) =
+            self.operation
+        else {
+            return false;
+        };
+        let Some(domain) = &target.domain else { return false };
+        start_check != StartCheck::Nothing
+            && domain.state == DomainState::ShutOff
+            && (domain.reason == Some(StateReason::Migrated)
+                || self.placements.runs_on(domain.uuid, &target.host).is_some())
     }
 }
 

@@ -60,6 +60,8 @@ fn the_old_place_of_a_vm_that_was_migrated_is_marked_and_its_vm_is_not_started_t
         assert_eq!(outcome.brief(), "h1/mvm failed none vm-moved");
         assert_eq!(state(&bed, "h1", &guest), "shut off");
     }
+    let dry_run = bed.run(&["vm", "start", "h1/mvm", "--dry-run"]);
+    assert_eq!(dry_run.outcome("h1/mvm").failure().kind, "vm-moved");
     // Hints say nothing that would start it.
     for args in [
         &["vm", "start", "h1/mvm"][..],
