@@ -105,7 +105,8 @@ fn a_host_that_never_answers_leaves_the_others_half_of_the_time_for_the_run() {
 #[test]
 fn an_invalid_uri_is_an_error_before_any_work() {
     let home = Home::new();
-    for uri in ["foo", "qemu+tcp:///system", "qemu+smoke://h/system", "qemu+ssh://me:hunter2@[/system"] {
+    for uri in ["foo", "qemu+tcp://h:99999/system", "qemu+smoke://h/system", "qemu+ssh://me:hunter2@[/system"]
+    {
         let run = home
             .run(["--host", DEMO, "--host", &format!("bad={uri}"), "vm", "list"])
             .exits(2)

@@ -21,3 +21,4 @@ mod runs;
 mod scenarios;
 mod shells;
 mod snapshots;
+mod ways;

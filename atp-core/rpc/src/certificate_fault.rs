@@ -63,7 +63,8 @@ impl From<&CertificateError> for CertificateFault {
                 CertificateFault::NoName
             }
             CertificateError::NotValidForNameContext { expected, presented } => {
-                let (host, names) = (expected.to_str().into_owned(), presented.clone());
+                let (host, names) =
+                    (expected.to_str().into_owned(), presented.iter().map(|name| bare(name)).collect());
                 match expected {
                     ServerName::IpAddress(_) => CertificateFault::WrongAddress { address: host, names },
                     _ => CertificateFault::WrongName { host, names },
@@ -72,4 +73,10 @@ impl From<&CertificateError> for CertificateFault {
             other => CertificateFault::Other(other.to_string()),
         }
     }
+}
+
+/// The name itself, of `DnsName("NAME")` and `IpAddress(NAME)`.
+fn bare(presented: &str) -> String {
+    let inside = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inside.unwrap_or(presented).trim_matches('"').to_owned()
 }

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use crate::auth;
 use crate::connect_error::{ConnectError, ConnectFailure, Progress, Stage};
 use crate::connection::Connection;
-use crate::dial::Dialled;
+use crate::dial::{Dialled, dial};
 use crate::error::CallError;
 use crate::greet::{Offered, greet};
 use crate::link::{Inquiry, Link};

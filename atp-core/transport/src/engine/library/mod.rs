@@ -12,13 +12,14 @@ mod domain_events;
 mod domain_stats;
 mod event_loop;
 mod link;
+mod log_lines;
 mod operations;
 mod stream;
 mod threads;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::mpsc;
+use std::sync::{Once, mpsc};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -71,6 +72,8 @@ impl Library {
         mut attempt: ConnectAttempt,
     ) -> Result<LibraryLink, ConnectError> {
         event_loop::start().map_err(|reason| ConnectError::new(ErrorKind::ConnectFailed, reason))?;
+        static LOG: Once = Once::new();
+        LOG.call_once(log_lines::take_over);
         let mut opened_at = uri.text.clone();
         #[cfg(feature = "native")]
         let mut bridge = None;
