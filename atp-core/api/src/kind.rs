@@ -292,7 +292,7 @@ impl ErrorKind {
                 Hint::plain("check that the host is up, the route to it, and the firewalls")
             }
             ErrorKind::ConnectTimeout => Hint::plain(
-                "the daemon did not answer in time: check whether it is hung or stopped (systemctl status libvirtd, or virtqemud)",
+                "the daemon did not answer in time: check whether it is hung or stopped (systemctl status libvirtd, or virtqemud and virtproxyd)",
             ),
             ErrorKind::AuthFailed => Hint::plain(
                 "check the user, the password and where it is read from (the host's `auth`), or the certificates, and the daemon's auth_* settings",

@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 use crate::certificate_fault::CertificateFault;
-use crate::dial::may_be_no_tls;
 use crate::error::{CallError, EndReason, RemoteError};
 use crate::frame::FrameError;
 use crate::uri::UriError;
@@ -162,7 +161,7 @@ pub enum ConnectFailure {
     #[error("that port does not speak TLS, but libvirt's protocol in the clear")]
     NoTls,
     /// TLS could not be negotiated.
-    #[error("TLS failed{}", if may_be_no_tls(source) { ": that port may not speak TLS" } else { "" })]
+    #[error("TLS failed")]
     Tls {
         /// Why not.
         source: io::Error,

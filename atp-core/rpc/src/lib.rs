@@ -41,4 +41,5 @@ pub use event::{DomainEvent, EventId, EventKind};
 pub use link::{EventItem, Events, Keepalive, Stream, StreamSender};
 pub use message::RemoteDomain;
 pub use options::ConnectOptions;
+pub use settings::{alias, default_uri};
 pub use way::Way;

@@ -39,13 +39,19 @@ impl Uri {
     }
 }
 
-/// What a name stands for in `libvirt.conf` (`uri_aliases`).
-pub(crate) fn alias(name: &str) -> Result<Option<String>, ConnectFailure> {
+/// What a name stands for in `libvirt.conf` (`uri_aliases`); none if it is no name there.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn alias(name: &str) -> Result<Option<String>, ConnectFailure> {
     Ok(uri_alias(&settings()?, name).map(str::to_owned))
 }
 
 /// The URI of those who name none: as `LIBVIRT_DEFAULT_URI` says, or `uri_default` in `libvirt.conf`.
-pub(crate) fn default_uri() -> Result<Option<String>, ConnectFailure> {
+///
+/// # Errors
+/// The file cannot be read.
+pub fn default_uri() -> Result<Option<String>, ConnectFailure> {
     match std::env::var("LIBVIRT_DEFAULT_URI") {
         Ok(uri) if !uri.is_empty() => Ok(Some(uri)),
         _ => Ok(uri_default(&settings()?).map(str::to_owned)),

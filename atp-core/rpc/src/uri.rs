@@ -5,9 +5,6 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::connect_error::ConnectFailure;
-use crate::settings;
-
 /// How a daemon is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -86,22 +83,6 @@ pub enum UriError {
     /// Something that cannot be honoured.
     #[error("{0}")]
     Unsupported(&'static str),
-}
-
-/// What a name stands for in `libvirt.conf` (`uri_aliases`); none if it is no name there.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn alias(name: &str) -> Result<Option<String>, ConnectFailure> {
-    settings::alias(name)
-}
-
-/// The URI of those who name none: as `LIBVIRT_DEFAULT_URI` says, or `uri_default` in `libvirt.conf`.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn default_uri() -> Result<Option<String>, ConnectFailure> {
-    settings::default_uri()
 }
 
 impl Uri {

@@ -21,7 +21,7 @@ use crate::host::HostInfo;
 /// either. A `libvirt.conf` that cannot be read is passed over.
 pub fn default_uri() -> Option<String> {
     #[cfg(feature = "native")]
-    return atp_rpc::uri::default_uri().ok().flatten();
+    return atp_rpc::default_uri().ok().flatten();
     #[cfg(not(feature = "native"))]
     return std::env::var("LIBVIRT_DEFAULT_URI").ok().filter(|uri| !uri.is_empty());
 }

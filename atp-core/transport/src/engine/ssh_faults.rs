@@ -22,7 +22,7 @@ const fn fault(words: &'static [&'static str], kind: ErrorKind, hint: &'static s
 const JUMP: &str = "the jump host was reached, and does not reach the host behind it: check that host, its port, and AllowTcpForwarding on the jump host";
 const UNREACHABLE: &str =
     "check that the host is up, the route to it, the firewalls, and the port of its sshd";
-const NO_DAEMON: &str = "ssh works; check on that host that the daemon runs (systemctl status libvirtd virtqemud), and the path of its socket (`socket=` in the URI)";
+const NO_DAEMON: &str = "ssh works; check on that host that the daemon runs (systemctl status libvirtd, or virtqemud), and the path of its socket (`socket=` in the URI)";
 const NO_PROGRAM: &str = "install libvirt's helper on that host (virt-ssh-helper, on Debian in package libvirt-daemon), or netcat with -U (package netcat-openbsd)";
 const NOT_EXECUTABLE: &str = "that program on that host may not be executed by this user: correct its permissions, or use `proxy=netcat`";
 const NO_FOLDER: &str =

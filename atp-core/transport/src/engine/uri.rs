@@ -206,7 +206,7 @@ impl LibvirtUri {
                 "run the command that the URI names by hand, and check that the daemon it leads to runs"
             }
             Transport::Unix | Transport::Driver => {
-                "check that the daemon runs (systemctl status libvirtd virtqemud), and the path of its socket"
+                "check that the daemon runs (systemctl status libvirtd, or virtqemud), and the path of its socket"
             }
         })
     }
@@ -222,7 +222,7 @@ fn meant(text: &str) -> Result<Option<String>, String> {
         return Err("the URI is empty".to_owned());
     }
     #[cfg(feature = "native")]
-    match atp_rpc::uri::alias(text) {
+    match atp_rpc::alias(text) {
         Ok(Some(target)) => return Ok(Some(target)),
         Ok(None) => {}
         Err(error) => {

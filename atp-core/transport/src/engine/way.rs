@@ -29,6 +29,7 @@ const KEY: &str = "correct `keyfile=` in the URI, or make the key readable";
 const AUTH_FILE: &str =
     "correct that file, LIBVIRT_AUTH_FILE or `authfile=` in the URI, or give the host an `auth` section";
 const SESSION: &str = "a daemon of the user needs a folder of the user's: set XDG_RUNTIME_DIR (/run/user/UID) or HOME to one that can be written";
+const MAY_BE_NO_TLS: &str = "that port may not speak TLS, or the two sides have no version and no cipher of TLS in common: check the port, and the daemon's log";
 const CLOSED: &str = "the daemon may be at max_clients or max_anonymous_clients, or what listens there is no libvirt: read the daemon's log on its host";
 const CREDENTIALS: &str = "give the host an `auth` section with a user name and a password, or put them into libvirt's auth.conf (`authfile=`, LIBVIRT_AUTH_FILE)";
 const INSTALL: &str = "install a daemon for this driver (package libvirt-daemon), or use qemu:///system";
@@ -99,7 +100,7 @@ fn sort(uri: &LibvirtUri, stage: Stage, failure: ConnectFailure) -> ConnectError
                 _ => error,
             }
         }
-        ConnectFailure::Tls { .. } => failed(ErrorKind::ConnectFailed, &failure),
+        ConnectFailure::Tls { .. } => failed(ErrorKind::ConnectFailed, &failure).advise(MAY_BE_NO_TLS),
         ConnectFailure::Command { .. } if uri.transport == Transport::Unix => {
             failed(ErrorKind::ConnectFailed, &failure).advise(SESSION)
         }
