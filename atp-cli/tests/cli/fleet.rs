@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use atp_fleet::{Fleet, FleetOptions, VmFault};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::atp::{Home, Run};
@@ -27,9 +27,12 @@ struct Bed {
 
 impl Bed {
     fn new(engine: &str, hosts: u32, vms: u32, seed: u64, faults: &str) -> Self {
-        let runtime = Runtime::new().unwrap();
         let faults = faults.parse().unwrap();
-        let options = FleetOptions { hosts, vms, seed, faults, ..FleetOptions::default() };
+        Bed::with(engine, FleetOptions { hosts, vms, seed, faults, ..FleetOptions::default() })
+    }
+
+    fn with(engine: &str, options: FleetOptions) -> Self {
+        let runtime = Runtime::new().unwrap();
         let fleet = runtime.block_on(Fleet::start(options)).unwrap();
         let home = Home::new();
         let settings = format!("{}[transport]\nengine = \"{engine}\"\n", fleet.settings());
@@ -322,4 +325,41 @@ fn a_vm_that_moves_at_any_moment_is_destroyed_once_or_said_to_have_moved() {
             }
         }
     }
+}
+
+/// Situation 17: newer daemons ask QEMU for parts of a definition.
+#[test]
+fn a_vm_whose_qemu_hangs_is_shown_as_far_as_its_daemon_knows_it() {
+    for_engines(|engine| {
+        let options = FleetOptions { vms: 2, asks_qemu_for_definitions: true, ..FleetOptions::default() };
+        let bed = Bed::with(engine, options);
+        bed.fleet.hosts().next().unwrap().vm(1).unwrap().set_fault(VmFault::Hung);
+
+        let run = bed.run(&["--timeout", TIME, "vm", "info", "*"]).exits(1);
+        let outcomes = run.outcomes();
+        let [hung, healthy] =
+            ["vm1", "vm2"].map(|vm| outcomes.iter().find(|outcome| outcome["vm"] == vm).unwrap());
+        assert_eq!(
+            (&hung["status"], &hung["effect"]),
+            (&json!("timeout"), &json!("none")),
+            "{engine}: {hung:#}"
+        );
+        assert_eq!(hung["error"]["kind"], "call-timeout", "{engine}: {hung:#}");
+        assert!(hung["error"]["message"].as_str().unwrap().contains("virDomainGetXMLDesc"), "{hung:#}");
+        let known = |vm: &Value| ["state", "vcpus", "memory_kib"].map(|field| vm["data"][field].clone());
+        assert_eq!(known(hung), known(healthy), "{engine}: {hung:#}");
+        assert_eq!((&hung["data"]["state"], &hung["data"]["agent"]), (&json!("running"), &Value::Null));
+        assert_eq!((&healthy["status"], healthy["data"]["agent"].is_string()), (&json!("ok"), true));
+        assert!(hung["duration_ms"].as_u64().unwrap() < 6000, "{engine}: {hung:#}");
+
+        let run = bed.run(&["--timeout", TIME, "doctor", "*"]).exits(1);
+        let outcomes = run.outcomes();
+        let hung = outcomes.iter().find(|outcome| outcome["vm"] == "vm1").unwrap();
+        let finding = |check: &str| {
+            let findings = hung["data"]["findings"].as_array().unwrap();
+            findings.iter().find(|finding| finding["check"] == check).map(|finding| word(&finding["message"]))
+        };
+        assert_eq!(finding("vm").unwrap(), "running, 2 vCPUs, 1024 MiB of memory", "{engine}: {hung:#}");
+        assert!(finding("definition").unwrap().contains("virDomainGetXMLDesc"), "{engine}: {hung:#}");
+    });
 }

@@ -144,9 +144,9 @@ fn vm() -> impl Strategy<Value = VmReport> {
         select(vec![AgentChannel::NotConfigured, AgentChannel::Disconnected, AgentChannel::Connected]);
     let details = (
         domain(),
-        any::<bool>(),
         option::of(any::<bool>()),
-        agent,
+        option::of(any::<bool>()),
+        option::of(agent),
         option::of(text()),
         vec(graphics(), 0..2),
     )

@@ -30,6 +30,8 @@ pub struct FleetOptions {
     pub priority_workers: usize,
     /// The pings of the daemons.
     pub keepalive: KeepaliveOptions,
+    /// Whether a daemon asks QEMU for parts of a running VM's definition, as libvirt 11 does. Default: no, as libvirt 9.
+    pub asks_qemu_for_definitions: bool,
     /// Programs in the guests. They come before the built-in ones. Default: none.
     pub programs: Option<Arc<Programs>>,
 }
@@ -53,6 +55,7 @@ impl Default for FleetOptions {
             max_workers: 20,
             priority_workers: 5,
             keepalive: KeepaliveOptions::default(),
+            asks_qemu_for_definitions: false,
             programs: None,
         }
     }

@@ -78,12 +78,17 @@ fn block(name: &str, report: &VmReport) -> String {
         ("uuid", info.uuid.to_string()),
         ("vcpus", number(info.vcpus)),
         ("memory", format!("{} of at most {}", size(info.memory_kib), size(info.max_memory_kib))),
-        ("agent", agent(details.agent).to_owned()),
-        ("graphics", graphics(&details.graphics)),
-        ("persistent", yes_no(details.persistent).to_owned()),
-        ("autostart", details.autostart.map_or_else(unknown, |autostart| yes_no(autostart).to_owned())),
-        ("title", details.title.clone().unwrap_or_else(|| "none".to_owned())),
     ];
+    match details.agent {
+        Some(channel) => lines.extend([
+            ("agent", agent(channel).to_owned()),
+            ("graphics", graphics(&details.graphics)),
+            ("persistent", details.persistent.map_or_else(unknown, |value| yes_no(value).to_owned())),
+            ("autostart", details.autostart.map_or_else(unknown, |value| yes_no(value).to_owned())),
+            ("title", details.title.clone().unwrap_or_else(|| "none".to_owned())),
+        ]),
+        None => lines.push(("definition", "unknown: the host does not answer for it".to_owned())),
+    }
     lines.extend(report.guest.iter().flat_map(inside));
     if let Some(error) = &report.guest_error {
         lines.push(("guest", format!("does not answer: {}", error.message)));

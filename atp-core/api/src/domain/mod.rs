@@ -117,12 +117,13 @@ pub struct DomainDetails {
     /// What a listing says of it.
     #[serde(flatten)]
     pub info: DomainInfo,
-    /// Whether the host keeps a definition of it when it is shut off.
-    pub persistent: bool,
+    /// Whether the host keeps a definition of it when it is shut off; unknown if the host did not tell.
+    pub persistent: Option<bool>,
     /// Whether it starts with the host; unknown where the driver cannot say.
     pub autostart: Option<bool>,
-    /// The guest agent's channel, as the hypervisor sees it.
-    pub agent: AgentChannel,
+    /// The guest agent's channel, as the hypervisor sees it; unknown if the host did not tell the definition. The title and
+    /// the graphics are missing then, too.
+    pub agent: Option<AgentChannel>,
     /// The title in the definition, if any.
     pub title: Option<String>,
     /// Where its screen can be looked at over the network.

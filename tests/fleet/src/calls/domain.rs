@@ -155,6 +155,9 @@ fn look<T: ToXdr>(call: &mut Call<'_>, value: impl FnOnce(&Vm) -> T) -> Outcome 
 fn xml_desc(call: &mut Call<'_>) -> Outcome {
     let (domain, _flags) = call.arguments::<(RemoteDomain, u32)>()?;
     let index = call.index(&domain)?;
+    if call.host.options.asks_qemu_for_definitions && call.state.vms[index].is_active() {
+        call.monitor(index)?;
+    }
     reply(&xml::definition(call.count_of(index)))
 }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::Failed;
 use crate::verbs::completion::Completion;
 use crate::verbs::job::Job;
+use crate::verbs::vm_info::details;
 
 const CHECK: &str = "agent";
 
@@ -26,16 +27,23 @@ enum Found {
 
 pub(in crate::verbs) async fn perform(job: &Job, domain: &DomainInfo) -> Completion {
     let deadline = job.deadline();
+    let details = match details(job, domain).await {
+        Ok(details) => details,
+        Err((error, known)) => {
+            let known = known.iter().map(|info| Finding::note("vm", in_brief(info)));
+            let diagnosis = Diagnosis::from(known.chain([no_definition(&error)]).collect::<Vec<_>>());
+            return Completion { data: Some(Data::Diagnosis(diagnosis)), ..job.failure(&error) };
+        }
+    };
+    match (details.agent, details.info.state) {
+        (Some(AgentChannel::NotConfigured), _) => return judge(job, domain, &Found::NotConfigured),
+        (_, DomainState::Running | DomainState::Blocked) => {}
+        (_, state) => return judge(job, domain, &Found::NotRunning(state)),
+    }
+    if details.agent == Some(AgentChannel::Disconnected) {
+        return judge(job, domain, &Found::Disconnected);
+    }
     let found = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-        let details = connection.domain_details(domain.uuid).await?;
-        match (details.agent, details.info.state) {
-            (AgentChannel::NotConfigured, _) => return Ok(Found::NotConfigured),
-            (_, DomainState::Running | DomainState::Blocked) => {}
-            (_, state) => return Ok(Found::NotRunning(state)),
-        }
-        if details.agent == AgentChannel::Disconnected {
-            return Ok(Found::Disconnected);
-        }
         let asked = Instant::now();
         let carrier = LibvirtCarrier::new(&connection, domain.uuid);
         let agent = AgentCapabilities::ask(&carrier, deadline).await?;
@@ -52,6 +60,20 @@ pub(in crate::verbs) async fn perform(job: &Job, domain: &DomainInfo) -> Complet
             Completion { data: Some(Data::Diagnosis(diagnosis)), ..job.failure(&error) }
         }
     }
+}
+
+/// What is known of a VM without its QEMU.
+fn in_brief(info: &DomainInfo) -> String {
+    let mut parts = vec![info.state.to_string()];
+    parts.extend(info.vcpus.map(|vcpus| format!("{vcpus} vCPUs")));
+    parts.extend(info.memory_kib.map(|kib| format!("{} MiB of memory", kib / 1024)));
+    parts.join(", ")
+}
+
+/// The finding for a VM whose definition the daemon did not tell.
+fn no_definition(error: &ProtocolError) -> Finding {
+    let Failed { message, hint, .. } = Failed::of(error);
+    Finding::problem("definition", message, hint)
 }
 
 /// The finding for an agent that could not be asked.

@@ -116,9 +116,9 @@ impl LibraryLink {
             }
             Ok(DomainDetails {
                 info,
-                persistent: domain.is_persistent()?,
+                persistent: Some(domain.is_persistent()?),
                 autostart: domain.autostart().ok(),
-                agent: definition.agent,
+                agent: Some(definition.agent),
                 title: definition.title,
                 graphics: definition.graphics,
             })

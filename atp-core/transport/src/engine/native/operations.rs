@@ -334,9 +334,9 @@ async fn details(on: &Connection, uuid: Uuid) -> Result<DomainDetails, CallError
     }
     Ok(DomainDetails {
         info,
-        persistent,
+        persistent: Some(persistent),
         autostart,
-        agent: definition.agent,
+        agent: Some(definition.agent),
         title: definition.title,
         graphics: definition.graphics,
     })
