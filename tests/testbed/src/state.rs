@@ -44,7 +44,9 @@ pub(crate) struct HostState {
     pub(crate) uuid: String,
     pub(crate) address: Ipv4Addr,
     pub(crate) port: u16,
-    /// The language of the daemon's messages.
+    /// The language of the daemon's messages. As fields to come, it may be missing: a state that cannot be read is taken for that
+    /// of a dead process, and another build's bed would be removed.
+    #[serde(default)]
     pub(crate) language: Language,
     pub(crate) libvirt: Libvirt,
 }
