@@ -4,7 +4,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use crate::{Result, cargo, setup};
 
@@ -66,31 +66,51 @@ struct Tests {
 /// The results by engine.
 fn run_passes(arguments: &[OsString]) -> Result<Vec<(OsString, Tests)>> {
     setup::run_with(setup::OF_TESTS)?;
-    let mut counts = Vec::new();
-    for (engine, arguments) in passes(arguments, env::var_os(ENGINE)) {
-        let tests = run_tests(&engine, &arguments)?;
-        counts.push((engine, tests));
+    let engine = if arguments.is_empty() { None } else { env::var_os(ENGINE) };
+    let engine = engine.unwrap_or_else(|| NATIVE.into());
+    let mut first = cargo_test();
+    first.args(arguments);
+    let mut counts = vec![run_tests(&engine, first)];
+    if arguments.is_empty() {
+        counts.push(end_to_end().and_then(|tests| run_tests(OsStr::new(LIBRARY), tests)));
     }
-    Ok(counts)
+    let engines = [engine, LIBRARY.into()];
+    engines.into_iter().zip(counts).map(|(engine, tests)| Ok((engine, tests?))).collect()
 }
 
-/// The engine of each run of cargo, and what is added to `cargo test --workspace`.
-fn passes(arguments: &[OsString], engine: Option<OsString>) -> Vec<(OsString, Vec<OsString>)> {
-    if !arguments.is_empty() {
-        return vec![(engine.unwrap_or_else(|| NATIVE.into()), arguments.to_vec())];
-    }
-    // All packages are selected by both, so that they are compiled with the same features, and once.
-    let modules = OF_BOTH_ENGINES.iter().map(|module| format!("{module}::").into());
-    let again = ["--test", "e2e", "--"].into_iter().map(OsString::from).chain(modules);
-    vec![(NATIVE.into(), Vec::new()), (LIBRARY.into(), again.collect())]
-}
-
-fn run_tests(engine: &OsStr, arguments: &[OsString]) -> Result<Tests> {
+fn cargo_test() -> Command {
     let mut command = cargo::cargo();
     // The tests of all crates run, even if those of the first fail.
     command.args(["test", "--workspace", "--no-fail-fast", "--features", FEATURES]);
-    command.args(arguments).env(ENGINE, engine).stdout(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| format!("cannot run cargo: {error}"))?;
+    command
+}
+
+/// The end-to-end tests of both engines, by the program that `cargo test` has built. To select it by an argument of cargo
+/// would change how dependencies are built, and build them again.
+fn end_to_end() -> Result<Command> {
+    let mut build = cargo_test();
+    build.args(["--no-run", "--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
+    let built = build.output().map_err(|error| format!("cannot run cargo: {error}"))?;
+    let messages = String::from_utf8_lossy(&built.stdout);
+    let program = executable(&messages, "e2e").ok_or("cargo does not say where the end-to-end tests are")?;
+    let mut command = Command::new(program);
+    command.current_dir(cargo::root().join("tests/e2e"));
+    command.args(OF_BOTH_ENGINES.map(|module| format!("{module}::")));
+    Ok(command)
+}
+
+/// The path of a test in cargo's messages, each a JSON object without line feeds.
+fn executable<'a>(messages: &'a str, target: &str) -> Option<&'a str> {
+    let (kind, name) = ("\"kind\":[\"test\"]", format!("\"name\":\"{target}\""));
+    let message = messages.lines().find(|line| line.contains(kind) && line.contains(&name))?;
+    let (_, rest) = message.split_once("\"executable\":\"")?;
+    rest.split('"').next()
+}
+
+/// Runs tests with an engine, shows what they print, and counts the results.
+fn run_tests(engine: &OsStr, mut command: Command) -> Result<Tests> {
+    command.env(ENGINE, engine).stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| format!("cannot run the tests: {error}"))?;
     let mut tests = Tests::default();
     if let Some(stdout) = child.stdout.take() {
         let mut lines = BufReader::new(stdout);
@@ -103,10 +123,10 @@ fn run_tests(engine: &OsStr, arguments: &[OsString]) -> Result<Tests> {
             line.clear();
         }
     }
-    let status = child.wait().map_err(|error| format!("waiting for cargo: {error}"))?;
+    let status = child.wait().map_err(|error| format!("waiting for the tests: {error}"))?;
     tests.ok = status.success();
     if !status.success() && tests.failed == 0 {
-        eprintln!("error: `cargo test` failed ({status}) outside of the tests: see above");
+        eprintln!("error: failed ({status}) outside of the tests: see above");
     }
     Ok(tests)
 }
@@ -148,15 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn without_arguments_both_engines_run_and_with_them_the_chosen_one() {
-        let all = passes(&[], Some("native".into()));
-        assert_eq!(all.iter().map(|(engine, _)| engine.as_os_str()).collect::<Vec<_>>(), [NATIVE, LIBRARY]);
-        assert!(all[0].1.is_empty(), "{all:?}");
-        assert_eq!(all[1].1[..4], ["--test", "e2e", "--", "channels::"].map(OsString::from));
-
-        let arguments = ["-p", "atp-testbed"].map(OsString::from);
-        assert_eq!(passes(&arguments, None), [(NATIVE.into(), arguments.to_vec())]);
-        assert_eq!(passes(&arguments, Some("library".into())), [(LIBRARY.into(), arguments.to_vec())]);
+    fn the_program_of_a_test_is_found_in_cargos_messages() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"e2e"},"executable":"/lib"}
+{"reason":"compiler-artifact","target":{"kind":["test"],"name":"other"},"executable":"/other"}
+{"reason":"compiler-artifact","target":{"kind":["test"],"name":"e2e"},"executable":"/target/e2e-1","fresh":true}"#;
+        assert_eq!(executable(messages, "e2e"), Some("/target/e2e-1"));
+        assert_eq!(executable(messages, "none"), None);
     }
 
     #[test]
