@@ -26,6 +26,16 @@ pub(crate) fn call_failure(source: LibvirtError) -> CallFailure {
     CallFailure::Refused { kind: call_kind(&source), source }
 }
 
+/// Refuses text that cannot be sent: libvirt's strings end at a NUL.
+pub(crate) fn without_nul(text: &str) -> Result<(), CallFailure> {
+    if !text.contains('\0') {
+        return Ok(());
+    }
+    let message = "an argument cannot be sent: it holds a NUL character".to_owned();
+    let source = LibvirtError { code: INVALID_ARG, domain: FROM_RPC, level: 2, message };
+    Err(CallFailure::Refused { kind: ErrorKind::LibvirtError, source })
+}
+
 /// Sorts the failure of an opening by the C library, or the answer with which a daemon refuses one. If `reached`, the daemon
 /// was there: then no failure is one of the way.
 pub(crate) fn connect_error(uri: &LibvirtUri, source: LibvirtError, reached: bool) -> ConnectError {
@@ -124,6 +134,14 @@ mod tests {
 
     fn error(code: u32, domain: u32, message: &str) -> LibvirtError {
         LibvirtError { code, domain, level: 2, message: message.to_owned() }
+    }
+
+    #[test]
+    fn text_with_nul_is_refused_before_it_is_sent() {
+        assert!(without_nul("vm1").is_ok());
+        let refused = without_nul("vm\0");
+        let Err(CallFailure::Refused { source, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!((source.code, source.domain), (INVALID_ARG, FROM_RPC));
     }
 
     #[test]

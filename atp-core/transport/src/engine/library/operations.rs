@@ -20,6 +20,7 @@ use crate::domain::error_numbers::NO_DOMAIN;
 use crate::domain::{
     Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage, Version,
 };
+use crate::engine::error::without_nul;
 use crate::engine::listing::{StateAndReason, lacks_call, lacks_metadata, note_saved, without_asking};
 use crate::engine::{Answer, EventSink, Inbox};
 
@@ -89,6 +90,7 @@ impl LibraryLink {
         token: impl Send + 'static,
         name: String,
     ) -> Answer<DomainInfo> {
+        without_nul(&name)?;
         self.run(token, move |on| Ok(info(&on.connect.lookup_domain_by_name(&name)?)?)).await
     }
 
@@ -187,6 +189,7 @@ impl LibraryLink {
         uuid: Uuid,
         command: String,
     ) -> Answer<String> {
+        without_nul(&command)?;
         self.run(token, move |on| Ok(on.domain(uuid)?.qemu_monitor_command(&command, 0)?)).await
     }
 
@@ -197,6 +200,7 @@ impl LibraryLink {
         command: String,
         deadline: Instant,
     ) -> Answer<String> {
+        without_nul(&command)?;
         self.run(token, move |on| {
             let left = deadline.saturating_duration_since(Instant::now()).as_secs();
             let seconds = i32::try_from(left.max(1)).unwrap_or(i32::MAX);
@@ -252,6 +256,7 @@ impl LibraryLink {
         force: bool,
         inbox: Arc<dyn Inbox>,
     ) -> Answer<()> {
+        without_nul(&name)?;
         self.run(token, move |on| {
             let domain = on.connect.lookup_domain_by_uuid(uuid)?;
             let stream = ChannelStream::open(&on.connect, &domain, &name, force, inbox)?;

@@ -20,6 +20,7 @@ use crate::domain::error_numbers::NO_DOMAIN;
 use crate::domain::{
     Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage, StateReason, Version,
 };
+use crate::engine::error::without_nul;
 use crate::engine::listing::{StateAndReason, lacks_call, lacks_metadata, note_saved, without_asking};
 use crate::engine::{Answer, EventSink, Inbox};
 
@@ -64,6 +65,7 @@ impl NativeLink {
         token: impl Send + 'static,
         name: String,
     ) -> Answer<DomainInfo> {
+        without_nul(&name)?;
         let on = self.holding(token);
         let domain = on.domain_by_name(&name).await.map_err(call_failure)?;
         info(&on, domain).await.map_err(call_failure)
@@ -144,6 +146,7 @@ impl NativeLink {
         uuid: Uuid,
         command: String,
     ) -> Answer<String> {
+        without_nul(&command)?;
         let on = self.holding(token);
         on.monitor_command(&RemoteDomain::of(uuid), &command).await.map_err(call_failure)
     }
@@ -155,6 +158,7 @@ impl NativeLink {
         command: String,
         deadline: Instant,
     ) -> Answer<String> {
+        without_nul(&command)?;
         let (on, domain) = (self.holding(token), RemoteDomain::of(uuid));
         let timeout = AgentTimeout::After(deadline.saturating_duration_since(Instant::now()));
         let reply = on.agent_command(&domain, &command, timeout).await.map_err(call_failure)?;
@@ -197,6 +201,7 @@ impl NativeLink {
         force: bool,
         inbox: Arc<dyn Inbox>,
     ) -> Answer<()> {
+        without_nul(&name)?;
         let channel = Channel::open(&self.holding(token), uuid, &name, force, inbox).await;
         // It is the first and only one on this connection.
         let _one = self.held.set(Held::Channel(channel.map_err(call_failure)?));
