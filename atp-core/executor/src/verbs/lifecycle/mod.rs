@@ -3,11 +3,13 @@
 mod goal;
 mod restart;
 
+use std::time::Duration;
+
 use atp_api::{Await, Condition, Data, DryRun, LifecycleSpec, OutcomeError, Policy, Status};
 use atp_protocol::ProtocolError;
 use atp_transport::domain::{DomainInfo, DomainState, Lifecycle};
 use atp_transport::{Effect, ErrorKind, Hint, LibvirtConnection, TransportError};
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use super::completion::Completion;
 use super::facts::{Needs, VerbFacts, is_reached};
@@ -61,6 +63,9 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec
     let requested = request(job, domain, spec).await;
     finish(job, domain, spec, requested).await
 }
+
+/// For how long libvirt may show a VM as running whose process has ended: it tidies up first.
+const ENDS_WITHIN: Duration = Duration::from_secs(3);
 
 /// The result of a request.
 #[derive(Debug, PartialEq)]
@@ -203,7 +208,8 @@ async fn request_on(
     match error.kind() {
         // The state has changed since the first look.
         ErrorKind::OperationInvalid | ErrorKind::VmNotRunning => {
-            if let Ok(now) = vm_now(connection, domain, goal).await
+            let not_running = error.kind() == ErrorKind::VmNotRunning;
+            if let Ok(now) = vm_at_rest(connection, domain, goal, not_running, &job.policy).await
                 && !has_left(&now)
             {
                 if let Some(requested) = settled(spec, &now, effect) {
@@ -281,6 +287,27 @@ fn held_back(error: TransportError, action: Lifecycle) -> TransportError {
             TransportError::MonitorBusy { host, operation: action.function(), occupied_for }
         }
         error => error,
+    }
+}
+
+/// As [`vm_now`]. A VM that libvirt has just refused as not running, and shows as running, is about to end: it is looked at
+/// until its state is the one after.
+async fn vm_at_rest(
+    connection: &LibvirtConnection,
+    domain: &DomainInfo,
+    goal: DomainState,
+    not_running: bool,
+    policy: &Policy,
+) -> Result<DomainInfo, TransportError> {
+    let last = Instant::now() + ENDS_WITHIN;
+    let mut pause = policy.poll_initial;
+    loop {
+        let now = vm_now(connection, domain, goal).await?;
+        if !not_running || !now.state.is_running() || Instant::now() >= last {
+            return Ok(now);
+        }
+        time::sleep(pause).await;
+        pause = (pause * 2).min(policy.poll_max);
     }
 }
 
