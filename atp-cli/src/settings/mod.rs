@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atp_executor::Policy;
+use atp_protocol::TextEncoding;
 use atp_settings::{ConfigProblem, Kind, Layer, Schema, key_text, load, parse_duration};
 use atp_transport::{Fleet, HostInfo, TransportConfig};
 use clap::ValueEnum;
@@ -158,6 +159,11 @@ impl Settings {
             loaded.merged.cache.clone().into_table().map(|table| entries(&table)).unwrap_or_default();
         let top =
             loaded.merged.try_deserialize::<Top>().map_err(|error| problems.push(unexpected(&error))).ok();
+        if let Some(Err(error)) = top.as_ref().map(|top| top.encoding.parse::<TextEncoding>()) {
+            let origin = entries.iter().find(|entry| entry.key == "encoding").map(|entry| &entry.origin);
+            let origin = origin.map(|origin| format!("{origin}: ")).unwrap_or_default();
+            problems.push(Problem::new(format!("{origin}encoding: {error}")));
+        }
         match (top, fleet) {
             (Some(top), Some(fleet)) if problems.is_empty() => Ok(Settings {
                 output: top.output,
@@ -204,6 +210,7 @@ struct Top {
     serial: String,
     color: ColorMode,
     log_format: LogFormat,
+    encoding: String,
 }
 
 impl Top {
@@ -217,6 +224,7 @@ impl Top {
             retries: u32::try_from(self.retries).unwrap_or(u32::MAX),
             max_failures: self.max_failures.parse().ok(),
             serial: self.serial.parse().ok(),
+            encoding: self.encoding.parse().ok(),
             ..Policy::default()
         }
     }
@@ -242,6 +250,7 @@ fn schema() -> Schema {
         ("serial", or_none(&[Kind::AtLeastOne, Kind::Percent])),
         ("color", Schema::Value(choice::<ColorMode>())),
         ("log_format", Schema::Value(choice::<LogFormat>())),
+        ("encoding", Schema::Value(Kind::Text)),
     ])
 }
 
@@ -266,6 +275,7 @@ fn defaults() -> Result<Layer, ConfigError> {
         serial: none(),
         color: ColorMode::Auto,
         log_format: LogFormat::Text,
+        encoding: "utf-8".to_owned(),
     };
     let mut transport = TransportConfig::default();
     // Nothing connects to a host that no work needs.

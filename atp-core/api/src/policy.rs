@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration;
+use crate::encoding::TextEncoding;
 use crate::portion::Portion;
 
 /// How many targets at once, how long each may take, and when a run ends early.
@@ -76,6 +77,10 @@ pub struct Policy {
     #[serde(rename = "placement_timeout_ms", with = "duration::millis")]
     #[schemars(with = "u64")]
     pub placement_timeout: Duration,
+    /// The encoding of what programs in guests write, where neither the operation nor the label `console-encoding` of the
+    /// host names one; without it UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<TextEncoding>,
 }
 
 impl Default for Policy {
@@ -96,6 +101,7 @@ impl Default for Policy {
             poll_max: Duration::from_secs(1),
             agent_patience: Duration::from_secs(5),
             placement_timeout: Duration::from_secs(1),
+            encoding: None,
         }
     }
 }

@@ -1,11 +1,11 @@
 //! `exec`: one process in the guest. If the connection is lost while it runs, its end is awaited over another one; if the VM
 //! is migrated, on its new host: the agent and the process are the same.
 
-use atp_api::{Data, ExecReport, OutcomeError, Status, Stream};
+use atp_api::{Data, ExecReport, OutcomeError, Policy, Status, Stream};
 use atp_protocol::exec::{self, Process};
 use atp_protocol::{ExecOutput, ExecPolicy, ExecSpec, LibvirtCarrier, ProtocolError, TextEncoding};
 use atp_transport::domain::DomainInfo;
-use atp_transport::{Effect, ErrorKind, Hint, HostId};
+use atp_transport::{Effect, ErrorKind, Hint, HostId, HostInfo};
 
 use super::answer::{Answer, explain, finish, not_running};
 use super::completion::Completion;
@@ -18,6 +18,9 @@ use super::scenario::fields::{Field, Shape, field};
 use super::scenario::node::{Node, Value};
 use super::scenario::read::{Keys, Names, Result, named, texts};
 use super::scenario::template::{Template, Values, fill, fill_all};
+
+/// The label of a host that names the encoding of what programs in its guests write.
+const ENCODING_LABEL: &str = "console-encoding";
 
 pub(super) static FACTS: VerbFacts = VerbFacts { needs: Needs::Running, ..VerbFacts::change("exec") };
 
@@ -33,8 +36,9 @@ async fn run(job: &mut Job, domain: &DomainInfo, spec: &ExecSpec) -> Completion 
     let policy = ExecPolicy::default();
     let mut retry = ReconnectRetry::new(&job.policy, deadline);
     let mut process: Option<Process> = None;
+    let mut encoding = spec.encoding;
     loop {
-        let (slot, retry_state) = (&mut process, &mut retry);
+        let (slot, named, retry_state) = (&mut process, &mut encoding, &mut retry);
         let now_at = &*job;
         let answer =
             now_at.manager.execute_on_host_with(now_at.host(), now_at.options(), |connection| async move {
@@ -46,6 +50,7 @@ async fn run(job: &mut Job, domain: &DomainInfo, spec: &ExecSpec) -> Completion 
                         if let Some(state) = not_running(&connection, domain, FACTS.needs).await? {
                             return Ok(Answer::NotRunning(state, Effect::None));
                         }
+                        *named = encoding_of(spec, &connection.host_info(), &now_at.policy)?;
                         now_at.attempt.mark_sent().await;
                         match exec::start(&carrier, spec, deadline).await {
                             Ok(process) => slot.insert(process),
@@ -61,7 +66,7 @@ async fn run(job: &mut Job, domain: &DomainInfo, spec: &ExecSpec) -> Completion 
             });
         let mut answer = answer.await;
         let Some(process) = &mut process else {
-            return finish(job, answer, |output| completion(report(output, spec.encoding)));
+            return finish(job, answer, |output| completion(report(output, encoding)));
         };
         // A process that was started is asked for its end over any connection there is.
         if let Err(error) = &answer
@@ -94,7 +99,7 @@ async fn run(job: &mut Job, domain: &DomainInfo, spec: &ExecSpec) -> Completion 
             answer =
                 Err(if matches!(error, ProtocolError::Transport(_)) { process.lost(error) } else { error });
         }
-        return finish(job, answer, |output| completion(report(output, spec.encoding)));
+        return finish(job, answer, |output| completion(report(output, encoding)));
     }
 }
 
@@ -118,6 +123,23 @@ fn not_followed(job: &Job, domain: &DomainInfo, host: &HostId) -> Completion {
     let error = OutcomeError::new(ErrorKind::VmMoved, message).with_hint(Hint::CHECK_PROCESS);
     let failed = Completion::failed(Status::Failed, Effect::Unknown, error);
     Completion { found_on: Some(host.clone()), ..failed }
+}
+
+/// The encoding of what a program on this host writes. An unknown name in the label is an error before anything is sent.
+fn encoding_of(
+    spec: &ExecSpec,
+    host: &HostInfo,
+    policy: &Policy,
+) -> std::result::Result<Option<TextEncoding>, ProtocolError> {
+    match host.labels.get(ENCODING_LABEL) {
+        Some(name) if spec.encoding.is_none() => match name.parse() {
+            Ok(encoding) => Ok(Some(encoding)),
+            Err(error) => Err(ProtocolError::InvalidCommand {
+                reason: format!("the label {ENCODING_LABEL} of host {}: {error}", host.id),
+            }),
+        },
+        _ => Ok(spec.encoding.or(policy.encoding)),
+    }
 }
 
 /// What a process printed, as text in `encoding` if there is one.
@@ -233,6 +255,25 @@ fn process(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_option_counts_for_more_than_the_hosts_label_and_the_label_for_more_than_the_setting() {
+        let host = |label: Option<&str>| {
+            let host = HostInfo::from_uri("h1", "test:///default");
+            label.into_iter().fold(host, |host, label| host.with_label(ENCODING_LABEL, label))
+        };
+        let named = |name: &str| Some(name.parse::<TextEncoding>().unwrap());
+        let exec = |encoding| ExecSpec { encoding, ..ExecSpec::new("dir") };
+        let policy = Policy { encoding: named("cp437"), ..Policy::default() };
+        let found = |spec, label| encoding_of(&spec, &host(label), &policy).unwrap();
+        assert_eq!(found(exec(named("utf-16")), Some("cp850")), named("utf-16"));
+        assert_eq!(found(exec(None), Some("cp850")), named("cp850"));
+        assert_eq!(found(exec(None), None), named("cp437"));
+        let unknown = encoding_of(&exec(None), &host(Some("cp0")), &policy).unwrap_err();
+        assert!(unknown.to_string().contains("label console-encoding of host h1"), "{unknown}");
+        assert_eq!(unknown.effect(), Effect::None);
+        assert!(encoding_of(&exec(named("cp850")), &host(Some("cp0")), &policy).is_ok());
+    }
 
     fn report(exit_code: Option<i32>, signal: Option<i32>) -> ExecReport {
         ExecReport { exit_code, signal, stdout: Stream::default(), stderr: Stream::default() }
