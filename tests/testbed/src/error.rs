@@ -96,8 +96,8 @@ pub enum Error {
     Image(String),
     /// Another Debian release, of which a host is to run the libvirt, could not be installed in the cache.
     #[error(
-        "cannot install Debian {suite} with its libvirt from {mirror}, which this machine's apt uses, and which may not \
-         serve that release: {source}"
+        "cannot install Debian {suite} with its libvirt. The archive {mirror}, which this machine's apt uses, may not serve \
+         that release or its sources: {source}"
     )]
     Release {
         /// The release.

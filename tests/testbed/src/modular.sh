@@ -17,7 +17,7 @@ export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 # A mirror may keep a state of the release that is weeks old; apt would refuse it as a replay.
 chroot "$root" apt-get --quiet --quiet -o Acquire::Check-Valid-Until=false update
 chroot "$root" apt-get --quiet --quiet --yes --no-install-recommends install \
-	gcc libc6-dev libglib2.0-dev libgnutls28-dev libjson-c-dev libsasl2-dev libtirpc-dev libxml2-dev libxml2-utils \
+	gcc gettext libc6-dev libglib2.0-dev libgnutls28-dev libjson-c-dev libsasl2-dev libtirpc-dev libxml2-dev libxml2-utils \
 	meson ninja-build perl pkg-config rpcsvc-proto xsltproc xz-utils
 chroot "$root" sh -eu -c '
 	cd /tmp

@@ -37,14 +37,20 @@ pub(crate) struct Release {
 /// machine's own libvirt.
 pub(crate) fn ensure(libvirt: Libvirt) -> Result<Option<Release>> {
     let Some(suite) = libvirt.suite() else { return Ok(None) };
+    // An archive that lacks a release, or its sources, says so in words that do not name it.
+    let run = |script, name, arguments: &[&OsStr]| {
+        run_script(script, name, arguments).map_err(|error| Error::Release {
+            suite: suite.to_owned(),
+            mirror: mirror().unwrap_or_default(),
+            source: Box::new(error),
+        })
+    };
     let root = made(&format!("release-{suite}"), INSTALL, |folder| {
-        let mirror = mirror()?;
-        let result = run_script(INSTALL, "release.sh", &[suite.as_ref(), folder.as_ref(), mirror.as_ref()]);
-        result.map_err(|error| Error::Release { suite: suite.to_owned(), mirror, source: Box::new(error) })
+        run(INSTALL, "release.sh", &[suite.as_ref(), folder.as_ref(), mirror()?.as_ref()])
     })?;
     let modular = libvirt.is_modular().then(|| {
         made(&format!("modular-{suite}"), MODULAR, |folder| {
-            run_script(MODULAR, "modular.sh", &[root.as_ref(), folder.as_ref()])
+            run(MODULAR, "modular.sh", &[root.as_ref(), folder.as_ref()])
         })
     });
     Ok(Some(Release { root, modular: modular.transpose()? }))
