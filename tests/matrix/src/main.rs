@@ -84,6 +84,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     }
     let counts: Vec<(usize, usize)> = reports.iter().map(Report::counts).collect();
     let (all, failed) = counts.iter().fold((0, 0), |sum, counts| (sum.0 + counts.0, sum.1 + counts.1));
+    ensure!(all > 0, "no verb and no way has {:?} in its name", cli.only.as_deref().unwrap_or_default());
     println!("matrix: {all} tried, {failed} failed");
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
