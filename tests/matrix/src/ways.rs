@@ -47,7 +47,7 @@ impl Way {
             Self::Ssh => "ssh, with `virt-ssh-helper`",
             Self::ReadOnly => "unix socket for reading",
             Self::Sasl => "SASL (SCRAM-SHA-256) over tls",
-            Self::Polkit => "unix socket, a user whom polkit does not let in",
+            Self::Polkit => "unix socket, an ordinary user, where polkit is asked and does not run",
         }
     }
 
