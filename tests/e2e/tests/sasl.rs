@@ -115,3 +115,21 @@ fn the_password_comes_from_a_file_or_a_variable_and_is_never_shown() {
     run.exits_with(2);
     assert!(run.stderr.contains("there is no terminal"), "{}", run.stderr);
 }
+
+/// The mechanism encrypts by itself, which only the library can.
+#[test]
+fn libvirts_own_file_of_passwords_serves_without_settings_of_ours() {
+    let daemon = Daemon::start();
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("auth.conf");
+    let config = daemon.config("");
+    let listed = |password: &str| {
+        let text = format!(
+            "[credentials-t]\nauthname=tester\npassword={password}\n[auth-libvirt-127.0.0.1]\ncredentials=t\n"
+        );
+        fs::write(&file, text).unwrap();
+        let run = Atp::new(&["--config", &config, "vm", "list"]).env("ATP_TRANSPORT__ENGINE", "library");
+        run.env("LIBVIRT_AUTH_FILE", &file.display().to_string()).output("json").run().brief()
+    };
+    assert_eq!(listed("s3cret"), ["h/test ok none"]);
+    assert_eq!(listed("wr0ng"), ["h unreachable none auth-failed"]);
+}

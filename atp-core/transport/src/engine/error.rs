@@ -4,6 +4,8 @@
 //! only for parts that libvirt translates into none, and for the sentences of `error/phrase.rs`. What else a number means for
 //! one operation is in [`LibvirtError::kind_of`].
 
+use atp_api::Hint;
+
 use crate::connection::connector::CallFailure;
 use crate::domain::error_numbers::*;
 use crate::engine::ssh_faults;
@@ -49,10 +51,12 @@ fn sort_connect_error(uri: &LibvirtUri, source: &LibvirtError, reached: bool) ->
     let failed = |kind, stage| ConnectError::new(kind, format!("cannot open {shown}")).at(stage);
     if matches!(source.code, AUTH_FAILED | AUTH_CANCELLED | AUTH_UNAVAILABLE) {
         let error = failed(ErrorKind::AuthFailed, ConnectStage::Authenticate);
-        return if uri.transport == Transport::Tcp && message.contains("mech") {
-            error.advise(NO_LAYER)
-        } else {
-            error
+        return match uri.transport {
+            _ if message.contains("collect auth credentials") => error.advise(CREDENTIALS),
+            Transport::Tcp if message.contains("mech") => error.advise(NO_LAYER),
+            // A daemon that offers nothing for plain TCP says no more than that.
+            Transport::Tcp => error.advise(Hint::from(format!("{PASSWORD}. Otherwise: {NO_LAYER}"))),
+            _ => error,
         };
     }
     if reached {
@@ -91,6 +95,9 @@ fn sort_connect_error(uri: &LibvirtUri, source: &LibvirtError, reached: bool) ->
 
 /// Why SASL with a password is not to be had over plain TCP.
 pub(crate) const NO_LAYER: &str = "over plain TCP a password would be readable on the network, and what follows too: SCRAM and PLAIN are only possible over TLS, ssh or a socket, plain TCP needs GSSAPI (Kerberos); use qemu+tls or qemu+ssh";
+/// What a daemon asks for that is nowhere.
+pub(crate) const CREDENTIALS: &str = "give the host an `auth` section with a user name and a password, or put them into libvirt's auth.conf (`authfile=`, LIBVIRT_AUTH_FILE)";
+const PASSWORD: &str = "check the user, the password and where it is read from (the host's `auth`)";
 const BEHIND: &str = "the daemon answers, and another one behind it does not: check that one on its host (systemctl status virtqemud.socket virtqemud)";
 const REFUSED: &str = "the daemon was reached and refused: its words say why; read its log on its host (journalctl -u libvirtd -u virtqemud)";
 const CERTIFICATES: &str = "check cacert.pem, clientcert.pem and clientkey.pem (in /etc/pki, ~/.pki/libvirt, or the folder of `pkipath=`), and the daemon's servercert.pem: authority, dates, and the name in the URI";

@@ -8,7 +8,7 @@ use std::path::Path;
 use atp_api::Hint;
 use atp_rpc::{CallError, CertificateFault, ConnectFailure, EndReason, Stage};
 
-use super::error::{self, NO_LAYER};
+use super::error::{self, CREDENTIALS, NO_LAYER};
 use super::native::failure::{chain, link_end, remote};
 use super::ssh_faults;
 use super::uri::{LibvirtUri, Transport};
@@ -31,7 +31,6 @@ const AUTH_FILE: &str =
 const SESSION: &str = "a daemon of the user needs a folder of the user's: set XDG_RUNTIME_DIR (/run/user/UID) or HOME to one that can be written";
 const MAY_BE_NO_TLS: &str = "that port may not speak TLS, or the two sides have no version and no cipher of TLS in common: check the port, and the daemon's log";
 const CLOSED: &str = "the daemon may be at max_clients or max_anonymous_clients, or what listens there is no libvirt: read the daemon's log on its host";
-const CREDENTIALS: &str = "give the host an `auth` section with a user name and a password, or put them into libvirt's auth.conf (`authfile=`, LIBVIRT_AUTH_FILE)";
 const INSTALL: &str = "install a daemon for this driver (package libvirt-daemon), or use qemu:///system";
 
 /// The failure of an opening.

@@ -363,4 +363,14 @@ mod tests {
             tokio::task::yield_now().await;
         }
     }
+
+    #[tokio::test]
+    async fn a_dead_address_does_not_keep_from_a_living_one() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.3:0").await.unwrap();
+        let living = listener.local_addr().unwrap();
+        let refused = SocketAddr::new("127.0.0.4".parse().unwrap(), living.port());
+        assert_eq!(race(vec![refused, living]).await.unwrap(), living);
+        let error = race(vec![refused]).await.unwrap_err();
+        assert_eq!((error.kind, error.stage), (ErrorKind::ConnectionRefused, Some(ConnectStage::Dial)));
+    }
 }
