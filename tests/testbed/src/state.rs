@@ -48,6 +48,7 @@ pub(crate) struct HostState {
     /// of a dead process, and another build's bed would be removed.
     #[serde(default)]
     pub(crate) language: Language,
+    #[serde(default)]
     pub(crate) libvirt: Libvirt,
 }
 

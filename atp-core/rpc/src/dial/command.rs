@@ -27,6 +27,8 @@ pub(super) fn ssh(
 ) -> Result<Dialled, ConnectFailure> {
     let program = uri.parameter("command").unwrap_or("ssh");
     let mut command = Command::new(program);
+    // What ssh says is sorted by its words, and Debian's ssh passes the language on to the far side's shell.
+    command.env("LC_ALL", "C");
     if let Some(port) = uri.port {
         command.args(["-p", &port.to_string()]);
     }
