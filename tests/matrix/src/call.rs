@@ -40,8 +40,10 @@ impl Atp {
         match &outcomes[..] {
             [outcome] => {
                 let kind = outcome["error"]["kind"].as_str();
-                kind.map(str::to_owned)
-                    .with_context(|| format!("`atp {}` was not refused", arguments.join(" ")))
+                let kind = kind.with_context(|| format!("`atp {}` was not refused", arguments.join(" ")))?;
+                let told = error_of(outcome).unwrap_or_default();
+                ensure!(REFUSALS.contains(&kind), "`atp {}`: {told}", arguments.join(" "));
+                Ok(kind.to_owned())
             }
             _ => bail!("`atp {}` has {} outcomes, not one", arguments.join(" "), outcomes.len()),
         }
@@ -82,6 +84,9 @@ impl Atp {
         Self { config: config.to_owned(), ..self.clone() }
     }
 }
+
+/// The kinds of error of a user who may not do something, or may not even connect.
+const REFUSALS: [&str; 2] = ["access-denied", "auth-failed"];
 
 /// The password of the user `matrix` of daemons that ask for one. They are reached from this machine only.
 pub(crate) const PASSWORD: &str = "matrix-password";
