@@ -224,7 +224,8 @@ impl Top {
             retries: u32::try_from(self.retries).unwrap_or(u32::MAX),
             max_failures: self.max_failures.parse().ok(),
             serial: self.serial.parse().ok(),
-            encoding: self.encoding.parse().ok(),
+            // UTF-8 is what is assumed without one.
+            encoding: self.encoding.parse().ok().filter(|encoding: &TextEncoding| encoding.name() != "utf-8"),
             ..Policy::default()
         }
     }

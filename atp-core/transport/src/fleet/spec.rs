@@ -28,7 +28,7 @@ pub struct Fleet {
 }
 
 /// Keys at the top of a file that are the command line's: it keeps its settings beside those of the fleet.
-const OF_THE_COMMAND_LINE: [&str; 10] = [
+const OF_THE_COMMAND_LINE: [&str; 11] = [
     "output",
     "parallel",
     "per_host",
@@ -39,6 +39,7 @@ const OF_THE_COMMAND_LINE: [&str; 10] = [
     "serial",
     "color",
     "log_format",
+    "encoding",
 ];
 
 impl Fleet {
