@@ -5,6 +5,7 @@
 mod capabilities;
 mod channels;
 mod doctor;
+mod engines;
 mod events;
 mod exec;
 mod exec_full;
