@@ -36,3 +36,7 @@ pub(crate) const FROM_RPC: u32 = 7;
 pub(crate) const FROM_QEMU: u32 = 10;
 /// The client's driver for daemons.
 pub(crate) const FROM_REMOTE: u32 = 13;
+/// D-Bus, by which a daemon asks polkit.
+pub(crate) const FROM_DBUS: u32 = 47;
+/// The daemon's question to polkit.
+pub(crate) const FROM_POLKIT: u32 = 60;

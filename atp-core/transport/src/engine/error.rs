@@ -59,6 +59,10 @@ fn sort_connect_error(uri: &LibvirtUri, source: &LibvirtError, reached: bool) ->
             _ => error,
         };
     }
+    // The daemon could not ask polkit, or was told no. Nothing else of an opening is asked by D-Bus.
+    if reached && matches!(source.domain, FROM_DBUS | FROM_POLKIT) {
+        return failed(ErrorKind::AuthFailed, ConnectStage::Authenticate).advise(POLKIT);
+    }
     if reached {
         let error = failed(ErrorKind::ConnectFailed, ConnectStage::Open);
         // The daemon itself is a client of another one.
@@ -99,6 +103,7 @@ pub(crate) const NO_LAYER: &str = "over plain TCP a password would be readable o
 pub(crate) const CREDENTIALS: &str = "give the host an `auth` section with a user name and a password, or put them into libvirt's auth.conf (`authfile=`, LIBVIRT_AUTH_FILE)";
 const PASSWORD: &str = "check the user, the password and where it is read from (the host's `auth`)";
 const BEHIND: &str = "the daemon answers, and another one behind it does not: check that one on its host (systemctl status virtqemud.socket virtqemud)";
+const POLKIT: &str = "the daemon asks polkit whether this user may connect: check that polkit and D-Bus run on its host, or add the user to the group of the daemon's socket";
 const REFUSED: &str = "the daemon was reached and refused: its words say why; read its log on its host (journalctl -u libvirtd -u virtqemud)";
 const CERTIFICATES: &str = "check cacert.pem, clientcert.pem and clientkey.pem (in /etc/pki, ~/.pki/libvirt, or the folder of `pkipath=`), and the daemon's servercert.pem: authority, dates, and the name in the URI";
 const SOCKET_GROUP: &str =
