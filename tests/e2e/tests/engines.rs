@@ -106,7 +106,11 @@ async fn questions(manager: &TransportManager, vm: Uuid, name: &'static str, sec
             answers.push(told($question, manager.execute_on_host_with(ID, in_seconds(seconds), work).await));
         )*};
     }
-    let listed = |domains: Vec<DomainInfo>| domains.into_iter().map(without_id).collect::<Vec<_>>();
+    // The daemon lists them in an order of its own.
+    let listed = |mut domains: Vec<DomainInfo>| {
+        domains.sort_by(|a, b| a.name.cmp(&b.name));
+        domains.into_iter().map(without_id).collect::<Vec<_>>()
+    };
     ask! {
         "version" => |c| c.lib_version().await;
         "hypervisor" => |c| c.hypervisor().await;
