@@ -47,6 +47,11 @@ impl OutcomeError {
         }
     }
 
+    /// The message and the causes of an error that a retry does not help against.
+    pub fn of(kind: ErrorKind, error: &dyn Error) -> Self {
+        OutcomeError { causes: OutcomeError::causes_of(error), ..OutcomeError::new(kind, error.to_string()) }
+    }
+
     /// Adds what a person can try.
     pub fn with_hint(mut self, hint: impl Into<Hint>) -> Self {
         self.hint = Some(hint.into());

@@ -269,16 +269,8 @@ mod tests {
     use atp_transport::domain::DomainState;
 
     fn domain(name: &str, state: DomainState) -> DomainInfo {
-        DomainInfo {
-            name: name.to_owned(),
-            uuid: Uuid::from_u128(name.bytes().fold(7, |hash, byte| hash * 131 + u128::from(byte))),
-            id: None,
-            state,
-            reason: None,
-            vcpus: None,
-            memory_kib: None,
-            max_memory_kib: None,
-        }
+        let uuid = Uuid::from_u128(name.bytes().fold(7, |hash, byte| hash * 131 + u128::from(byte)));
+        DomainInfo::new(name, uuid, state)
     }
 
     fn listed(id: &str, vms: &[&str]) -> Listing {

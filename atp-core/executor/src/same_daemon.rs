@@ -179,16 +179,8 @@ mod tests {
     use super::*;
 
     fn domain(vm: u128, name: &str, running_as: Option<u32>) -> DomainInfo {
-        DomainInfo {
-            name: name.to_owned(),
-            uuid: Uuid::from_u128(vm),
-            id: running_as,
-            state: if running_as.is_some() { DomainState::Running } else { DomainState::ShutOff },
-            reason: None,
-            vcpus: None,
-            memory_kib: None,
-            max_memory_kib: None,
-        }
+        let state = if running_as.is_some() { DomainState::Running } else { DomainState::ShutOff };
+        DomainInfo { id: running_as, ..DomainInfo::new(name, Uuid::from_u128(vm), state) }
     }
 
     fn target(host: &str, vm: u128, name: &str) -> Target {

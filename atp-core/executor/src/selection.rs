@@ -186,16 +186,7 @@ mod tests {
 
     #[test]
     fn each_state_is_selected_by_its_word() {
-        let info = |state, reason| DomainInfo {
-            name: "a".to_owned(),
-            uuid: uuid::Uuid::nil(),
-            id: None,
-            state,
-            reason,
-            vcpus: None,
-            memory_kib: None,
-            max_memory_kib: None,
-        };
+        let info = |state, reason| DomainInfo { reason, ..DomainInfo::new("a", uuid::Uuid::nil(), state) };
         for (state, reason, words) in [
             (DomainState::Running, None, "any running"),
             (DomainState::Blocked, None, "any running"),

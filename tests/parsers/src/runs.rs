@@ -96,14 +96,8 @@ fn plan() -> Plan {
     let target = |number: u128| Target {
         host: host.clone(),
         domain: Some(DomainInfo {
-            name: format!("vm{number}"),
-            uuid: Uuid::from_u128(number),
             id: Some(1),
-            state: DomainState::Running,
-            reason: None,
-            vcpus: None,
-            memory_kib: None,
-            max_memory_kib: None,
+            ..DomainInfo::new(format!("vm{number}"), Uuid::from_u128(number), DomainState::Running)
         }),
     };
     Plan {

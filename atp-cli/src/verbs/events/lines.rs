@@ -97,16 +97,7 @@ mod tests {
         let host: HostId = "h1".parse().unwrap();
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
         let uuid = serde_json::from_str("\"00000000-0000-0000-0000-000000000001\"").unwrap();
-        let domain = DomainInfo {
-            name: "web\u{1b}[2J".into(),
-            uuid,
-            id: None,
-            state: DomainState::ShutOff,
-            reason: None,
-            vcpus: Some(1),
-            memory_kib: Some(1),
-            max_memory_kib: Some(1),
-        };
+        let domain = DomainInfo::new("web\u{1b}[2J", uuid, DomainState::ShutOff);
         let present = WatchItem::Present { host: host.clone(), at, domains: Arc::from([domain]) };
         let text = plain(&present);
         assert_eq!(text.lines().count(), 2, "{text}");

@@ -76,14 +76,10 @@ mod tests {
 
     fn row(vm: &str) -> Outcome {
         let domain = DomainInfo {
-            name: vm.to_owned(),
-            uuid: Default::default(),
             id: Some(1),
-            state: DomainState::ShutOff,
-            reason: None,
             vcpus: Some(2),
             memory_kib: Some(1536 * 1024),
-            max_memory_kib: Some(1536 * 1024),
+            ..DomainInfo::new(vm, Default::default(), DomainState::ShutOff)
         };
         Outcome { data: Some(Data::Domain(domain)), ..outcome(Some(vm)) }
     }

@@ -4,12 +4,11 @@ use std::borrow::Cow;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
 
 use super::Data;
 use crate::effect::Effect;
 use crate::error::OutcomeError;
-use crate::outcome::Status;
+use crate::outcome::{Outcome, Status};
 
 /// The steps that a target went through.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,22 +48,16 @@ pub struct StepReport {
 }
 
 impl<'de> Deserialize<'de> for StepReport {
-    /// Reads the data by the name of the step's operation.
+    /// A step has what an outcome has, without a target.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         struct Fields {
             name: String,
-            op: String,
-            status: Status,
-            effect: Effect,
-            attempts: u32,
-            duration_ms: u64,
-            data: Option<Value>,
-            error: Option<OutcomeError>,
+            #[serde(flatten)]
+            outcome: Outcome,
         }
-        let Fields { name, op, status, effect, attempts, duration_ms, data, error } =
-            Fields::deserialize(deserializer)?;
-        let data = data.map(|data| Data::read(&op, data));
-        Ok(StepReport { name, op: Cow::Owned(op), status, effect, attempts, duration_ms, data, error })
+        let Fields { name, outcome } = Fields::deserialize(deserializer)?;
+        let Outcome { op, status, effect, attempts, duration_ms, data, error, .. } = outcome;
+        Ok(StepReport { name, op, status, effect, attempts, duration_ms, data, error })
     }
 }

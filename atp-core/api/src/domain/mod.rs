@@ -111,6 +111,22 @@ pub struct DomainInfo {
     pub max_memory_kib: Option<u64>,
 }
 
+impl DomainInfo {
+    /// A domain of which only the state is known.
+    pub fn new(name: impl Into<String>, uuid: Uuid, state: DomainState) -> Self {
+        DomainInfo {
+            name: name.into(),
+            uuid,
+            id: None,
+            state,
+            reason: None,
+            vcpus: None,
+            memory_kib: None,
+            max_memory_kib: None,
+        }
+    }
+}
+
 /// What more is known of one domain, from its definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DomainDetails {

@@ -243,16 +243,7 @@ mod tests {
 
     #[test]
     fn a_reason_is_shown_where_a_person_has_to_know_it() {
-        let info = |state, reason| DomainInfo {
-            name: "a".to_owned(),
-            uuid: uuid::Uuid::nil(),
-            id: None,
-            state,
-            reason,
-            vcpus: None,
-            memory_kib: None,
-            max_memory_kib: None,
-        };
+        let info = |state, reason| DomainInfo { reason, ..DomainInfo::new("a", uuid::Uuid::nil(), state) };
         for (state, reason, text) in [
             (DomainState::Paused, Some(StateReason::IoError), "paused (I/O error)"),
             (DomainState::Paused, Some(StateReason::Migrating), "paused (migrating)"),

@@ -178,8 +178,7 @@ impl JournalError {
 
 impl From<&JournalError> for OutcomeError {
     fn from(error: &JournalError) -> Self {
-        let causes = OutcomeError::causes_of(error);
-        OutcomeError { causes, ..OutcomeError::new(error.kind(), error.to_string()).with_hint(error.hint()) }
+        OutcomeError::of(error.kind(), error).with_hint(error.hint())
     }
 }
 

@@ -209,16 +209,7 @@ mod tests {
                 "is not shut off: crashed (panicked)",
             ),
         ] {
-            let info = DomainInfo {
-                name: "vm".to_owned(),
-                uuid: uuid::Uuid::nil(),
-                id: None,
-                state,
-                reason,
-                vcpus: None,
-                memory_kib: None,
-                max_memory_kib: None,
-            };
+            let info = DomainInfo { reason, ..DomainInfo::new("vm", uuid::Uuid::nil(), state) };
             let error = refusal(needs, &host, &info);
             assert_eq!(error.hint, Some(hint), "{state}");
             assert_eq!(error.message, format!("host h1: VM \"vm\" {message}"));

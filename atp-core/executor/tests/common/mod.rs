@@ -16,17 +16,7 @@ pub(crate) fn virtual_time<F: Future>(test: F) -> F::Output {
 
 /// The VM `vmN` on the host `hN`.
 pub(crate) fn target(host: usize, vm: usize) -> Target {
-    Target {
-        host: format!("h{host}").parse().unwrap(),
-        domain: Some(DomainInfo {
-            name: format!("vm{vm}"),
-            uuid: Uuid::from_u128((host * 1000 + vm + 1) as u128),
-            id: Some(1),
-            state: DomainState::Running,
-            reason: None,
-            vcpus: None,
-            memory_kib: None,
-            max_memory_kib: None,
-        }),
-    }
+    let uuid = Uuid::from_u128((host * 1000 + vm + 1) as u128);
+    let domain = DomainInfo::new(format!("vm{vm}"), uuid, DomainState::Running);
+    Target { host: format!("h{host}").parse().unwrap(), domain: Some(DomainInfo { id: Some(1), ..domain }) }
 }

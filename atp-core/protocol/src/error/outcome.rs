@@ -7,12 +7,10 @@ use super::ProtocolError;
 impl From<&ProtocolError> for OutcomeError {
     fn from(error: &ProtocolError) -> Self {
         OutcomeError {
-            kind: error.kind(),
-            message: error.to_string(),
             hint: Some(error.hint()),
             retryable: error.is_retryable(),
             libvirt: error.libvirt().map(LibvirtCode::from),
-            causes: OutcomeError::causes_of(error),
+            ..OutcomeError::of(error.kind(), error)
         }
     }
 }

@@ -13,12 +13,10 @@ impl From<&LibvirtError> for LibvirtCode {
 impl From<&TransportError> for OutcomeError {
     fn from(error: &TransportError) -> Self {
         OutcomeError {
-            kind: error.kind(),
-            message: error.to_string(),
             hint: Some(error.hint()),
             retryable: error.is_retryable(),
             libvirt: error.libvirt().map(LibvirtCode::from),
-            causes: OutcomeError::causes_of(error),
+            ..OutcomeError::of(error.kind(), error)
         }
     }
 }

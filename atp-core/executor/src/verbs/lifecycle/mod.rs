@@ -450,16 +450,7 @@ mod tests {
     #[test]
     fn a_vm_that_may_have_followed_a_failed_request_is_not_reported_as_unchanged() {
         let off = DomainState::ShutOff;
-        let vm = |state| DomainInfo {
-            name: "vm".to_owned(),
-            uuid: uuid::Uuid::nil(),
-            id: None,
-            state,
-            reason: None,
-            vcpus: None,
-            memory_kib: None,
-            max_memory_kib: None,
-        };
+        let vm = |state| DomainInfo::new("vm", uuid::Uuid::nil(), state);
         for (action, effect, expected) in [
             (Lifecycle::Shutdown, Effect::None, Requested::Unchanged(off)),
             (Lifecycle::Shutdown, Effect::Unknown, Requested::Done(Some(off))),

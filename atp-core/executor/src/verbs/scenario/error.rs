@@ -45,8 +45,8 @@ impl ScenarioError {
 
 impl From<ScenarioError> for OutcomeError {
     fn from(error: ScenarioError) -> Self {
-        let hint = error.hint.clone().map(Hint::from);
-        OutcomeError { hint, ..OutcomeError::new(ErrorKind::InvalidCommand, error.to_string()) }
+        let outcome = OutcomeError::of(ErrorKind::InvalidCommand, &error);
+        OutcomeError { hint: error.hint.map(Hint::from), ..outcome }
     }
 }
 

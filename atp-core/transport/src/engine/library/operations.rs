@@ -67,16 +67,7 @@ impl LibraryLink {
             let mut states = Vec::with_capacity(listed.len());
             for (domain, state, reason) in listed {
                 let (name, uuid, id) = (domain.name()?, domain.uuid()?, domain.id());
-                states.push(DomainInfo {
-                    name,
-                    uuid,
-                    id,
-                    state,
-                    reason,
-                    vcpus: None,
-                    memory_kib: None,
-                    max_memory_kib: None,
-                });
+                states.push(DomainInfo { id, reason, ..DomainInfo::new(name, uuid, state) });
                 known.insert(uuid, Arc::new(domain));
             }
             on.set_domains(known);

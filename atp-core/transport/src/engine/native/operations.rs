@@ -245,14 +245,9 @@ async fn states(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
         let state = state.map_or(DomainState::NoState, DomainState::from_number);
         let reason = number("state.reason").and_then(|number| i32::try_from(number).ok());
         DomainInfo {
-            state,
-            reason: reason.and_then(|number| StateReason::from_number(state, number)),
-            name: stats.domain.name,
-            uuid: stats.domain.uuid,
             id: u32::try_from(stats.domain.id).ok(),
-            vcpus: None,
-            memory_kib: None,
-            max_memory_kib: None,
+            reason: reason.and_then(|number| StateReason::from_number(state, number)),
+            ..DomainInfo::new(stats.domain.name, stats.domain.uuid, state)
         }
     });
     Ok(listed.collect())

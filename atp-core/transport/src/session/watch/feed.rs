@@ -150,16 +150,7 @@ mod tests {
     use crate::domain::LifecycleChange;
 
     fn domain(n: u128, state: DomainState) -> DomainInfo {
-        DomainInfo {
-            name: format!("vm{n}"),
-            uuid: Uuid::from_u128(n),
-            id: None,
-            state,
-            reason: None,
-            vcpus: None,
-            memory_kib: None,
-            max_memory_kib: None,
-        }
+        DomainInfo::new(format!("vm{n}"), Uuid::from_u128(n), state)
     }
 
     fn stopped(n: u128) -> DomainEvent {

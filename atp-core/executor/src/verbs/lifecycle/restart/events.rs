@@ -151,16 +151,8 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn domain(n: u128) -> DomainInfo {
-        DomainInfo {
-            name: format!("vm{n}"),
-            uuid: Uuid::from_u128(n),
-            id: Some(4),
-            state: DomainState::Running,
-            reason: None,
-            vcpus: None,
-            memory_kib: None,
-            max_memory_kib: None,
-        }
+        let domain = DomainInfo::new(format!("vm{n}"), Uuid::from_u128(n), DomainState::Running);
+        DomainInfo { id: Some(4), ..domain }
     }
 
     fn host() -> HostId {

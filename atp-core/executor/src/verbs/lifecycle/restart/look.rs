@@ -92,16 +92,7 @@ mod tests {
 
     #[test]
     fn a_look_tells_by_state_id_and_uptime() {
-        let state = |state, id| DomainInfo {
-            name: "vm1".to_owned(),
-            uuid: Uuid::from_u128(1),
-            id,
-            state,
-            reason: None,
-            vcpus: None,
-            memory_kib: None,
-            max_memory_kib: None,
-        };
+        let state = |state, id| DomainInfo { id, ..DomainInfo::new("vm1", Uuid::from_u128(1), state) };
         let running = state(DomainState::Running, Some(4));
         assert_eq!(by_state(&running, Some(4), Lifecycle::Reboot), None);
         assert_eq!(by_state(&running, None, Lifecycle::Reboot), None);
