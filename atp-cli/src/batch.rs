@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use atp_executor::{Executor, Notice, Operation, Outcome, Plan, Run, RunEvent, Selection, StateFilter};
 use tokio::time::Instant;
 
@@ -34,8 +33,7 @@ pub(crate) struct Batch {
 pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> {
     let Batch { selection, operation, dry_run: words, forms } = batch;
     let started = Instant::now();
-    let interrupts =
-        Interrupts::listen().context("signal handlers cannot be installed").map_err(Failure::Bug)?;
+    let interrupts = Interrupts::listen()?;
     let history = tokio::select! {
         history = journal::history(&operation, context) => history?,
         signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
@@ -45,7 +43,7 @@ pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> 
         let manager = inventory::open(&settings).await?;
         let executor = Executor::new(manager.clone());
         let plan = executor.plan(&selection, operation, context.settings.policy.clone()).await;
-        let plan = plan.map_err(|error| Problem::new(error.to_string()).hint(error.hint()))?;
+        let plan = plan.map_err(Problem::from)?;
         let plan = match &history {
             Some(history) => history.apply(plan),
             None => plan,

@@ -2,10 +2,11 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
-use atp_executor::{Folded, Plan};
+use atp_executor::{Folded, Plan, Target};
 
 use crate::context::Context;
 use crate::problem::{Failure, Problem};
+use crate::render::group_by;
 use crate::signals::Interrupts;
 use crate::terminal::{self, HEADING, styled};
 
@@ -69,21 +70,15 @@ async fn ask(plan: &Plan, interrupts: &Interrupts) -> Result<(), Failure> {
 fn question(plan: &Plan) -> String {
     let count = plan.targets.len();
     let mut text = format!("{}\n", styled(HEADING, format!("{} of {count} VMs:", plan.operation.name())));
-    let mut by_state: Vec<(String, Vec<String>)> = Vec::new();
-    for target in &plan.targets {
-        let state = target.state().map(|state| format!(" ({state})")).unwrap_or_default();
-        let name = match target.vm() {
-            Some(vm) => format!("{}/{vm}", target.host),
-            None => target.host.to_string(),
-        };
-        match by_state.iter_mut().find(|(known, _)| *known == state) {
-            Some((_, names)) => names.push(name),
-            None => by_state.push((state, vec![name])),
-        }
-    }
+    let state = |target: &Target| target.state().map(|state| format!(" ({state})")).unwrap_or_default();
+    let name = |target: &&Target| match target.vm() {
+        Some(vm) => format!("{}/{vm}", target.host),
+        None => target.host.to_string(),
+    };
     let (mut left, mut more) = (NAMED, 0);
-    for (state, names) in by_state {
-        let (shown, rest) = Folded::of(names).shown(left);
+    for targets in group_by(&plan.targets, state) {
+        let state = targets.first().map(|target| state(target)).unwrap_or_default();
+        let (shown, rest) = Folded::of(targets.iter().map(name)).shown(left);
         left -= shown.len();
         more += rest;
         for names in shown {

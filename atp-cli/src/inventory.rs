@@ -78,6 +78,22 @@ pub(crate) async fn with_passwords(
     Ok(settings)
 }
 
+/// As [`open`], after the passwords of the selected hosts were asked for.
+///
+/// # Errors
+/// As [`open`] and [`with_passwords`].
+pub(crate) async fn open_selected(
+    selection: &Selection,
+    settings: &Settings,
+    interrupts: &Interrupts,
+) -> Result<TransportManager, Failure> {
+    let settings = with_passwords(selection, settings, interrupts).await?;
+    tokio::select! {
+        opened = open(&settings) => Ok(opened?),
+        signal = interrupts.first() => Err(Failure::Interrupted(signal)),
+    }
+}
+
 /// Closes the connections within [`CLOSE_TIMEOUT`]; hung closes are abandoned. Calls in flight have `grace` to end
 /// first.
 pub(crate) async fn close(manager: &TransportManager, grace: Duration) {

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use atp_executor::{JournalError, OutcomeError};
+use atp_executor::{JournalError, OutcomeError, PlanError};
 use atp_transport::{ConfigProblem, Hint};
 
 use crate::exit::{self, Signal};
@@ -63,6 +63,12 @@ impl From<JournalError> for Problem {
             Some(source) => problem.because(source),
             None => problem,
         }
+    }
+}
+
+impl From<PlanError> for Problem {
+    fn from(error: PlanError) -> Self {
+        Problem::new(error.to_string()).hint(error.hint())
     }
 }
 

@@ -1,13 +1,14 @@
 //! SIGINT and SIGTERM: the first signal lets targets in progress finish, the second cancels them, the third ends the
 //! process at once.
 
-use std::io;
 use std::sync::{Arc, OnceLock};
 
+use anyhow::Context as _;
 use atp_executor::RunControl;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Signal;
+use crate::problem::Failure;
 
 /// The signals received, and their effect on a run.
 #[derive(Debug, Clone, Default)]
@@ -21,9 +22,11 @@ impl Interrupts {
     ///
     /// # Errors
     /// The system refuses the signal handlers.
-    pub(crate) fn listen() -> io::Result<Self> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        let handler =
+            |kind| signal(kind).context("signal handlers cannot be installed").map_err(Failure::Bug);
+        let mut interrupt = handler(SignalKind::interrupt())?;
+        let mut terminate = handler(SignalKind::terminate())?;
         let interrupts = Interrupts::default();
         let listener = interrupts.clone();
         tokio::spawn(async move {

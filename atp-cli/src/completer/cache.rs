@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use atp_transport::{ExecuteOptions, HostInfo, TransportManager};
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 use tokio::time::Instant;
 
 use super::Vms;
@@ -117,16 +118,12 @@ fn parse(text: &[u8]) -> Entries {
 
 /// Replaces the file in one step. Only the owner may read it: VM names are private.
 fn write(file: &Path, entries: &Entries) -> std::io::Result<()> {
-    if let Some(folder) = file.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    let new = file.with_extension(format!("{}.new", std::process::id()));
-    let mut written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    let done = written.write_all(&serde_json::to_vec(entries)?).and_then(|()| fs::rename(&new, file));
-    if done.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    done
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mut new = NamedTempFile::new_in(folder)?;
+    new.write_all(&serde_json::to_vec(entries)?)?;
+    new.persist(file)?;
+    Ok(())
 }
 
 #[cfg(test)]

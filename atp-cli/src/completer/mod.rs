@@ -6,7 +6,7 @@
 
 mod cache;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 
@@ -95,23 +95,18 @@ fn ids(hosts: &[HostInfo]) -> Vec<String> {
 }
 
 fn groups(hosts: &[HostInfo]) -> Vec<String> {
-    let mut groups: Vec<_> =
-        hosts.iter().flat_map(|host| &host.groups).map(|group| format!("@{group}")).collect();
-    groups.sort();
-    groups.dedup();
-    groups
+    let groups: BTreeSet<_> = hosts.iter().flat_map(|host| &host.groups).collect();
+    groups.into_iter().map(|group| format!("@{group}")).collect()
 }
 
 /// After a host or a group, its VMs; without one, hosts, groups and all VMs.
 fn selector_words(current: &str, hosts: &[HostInfo], vms: impl FnOnce(&[HostInfo]) -> Vms) -> Vec<String> {
+    let names = |hosts: &[HostInfo]| -> BTreeSet<String> {
+        vms(hosts).into_values().flatten().filter(|name| is_plain(name)).collect()
+    };
     let Some((place, _)) = current.split_once('/') else {
-        let mut words: Vec<_> =
-            [ids(hosts), groups(hosts)].concat().iter().map(|word| format!("{word}/")).collect();
-        let mut names: Vec<_> = vms(hosts).into_values().flatten().filter(|name| is_plain(name)).collect();
-        names.sort();
-        names.dedup();
-        words.extend(names);
-        return words;
+        let places = [ids(hosts), groups(hosts)].concat().into_iter().map(|word| format!("{word}/"));
+        return places.chain(names(hosts)).collect();
     };
     let chosen: Vec<_> = match place.strip_prefix('@') {
         Some(group) => {
@@ -119,10 +114,7 @@ fn selector_words(current: &str, hosts: &[HostInfo], vms: impl FnOnce(&[HostInfo
         }
         None => hosts.iter().filter(|host| host.id == place).cloned().collect(),
     };
-    let mut names: Vec<_> = vms(&chosen).into_values().flatten().filter(|name| is_plain(name)).collect();
-    names.sort();
-    names.dedup();
-    names.into_iter().map(|name| format!("{place}/{name}")).collect()
+    names(&chosen).into_iter().map(|name| format!("{place}/{name}")).collect()
 }
 
 /// Whether every shell and selector takes a name literally. Other names are not offered: they would need quoting.

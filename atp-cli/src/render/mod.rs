@@ -46,65 +46,54 @@ impl Forms {
 
 /// Collects the outcomes of a run and renders them in one format.
 #[derive(Debug)]
-pub(crate) enum Reporter {
-    /// Text for people, at the end.
-    People(Forms, Vec<Outcome>),
-    /// One array, at the end.
-    Json(Vec<Outcome>),
-    /// One line per outcome, as targets finish.
-    JsonLines,
-    /// A header and one row per outcome, at the end.
-    Csv(csv::Columns, Vec<Outcome>),
-    /// A selector for each successful target, at the end.
-    Names(Vec<Outcome>),
+pub(crate) struct Reporter {
+    format: OutputFormat,
+    forms: Forms,
+    /// Those that are written at the end: all, but in the format whose lines are written as targets finish.
+    outcomes: Vec<Outcome>,
 }
 
 impl Reporter {
     /// A reporter in this format.
     pub(crate) fn new(format: OutputFormat, forms: Forms) -> Self {
-        match format {
-            OutputFormat::Table => Reporter::People(forms, Vec::new()),
-            OutputFormat::Json => Reporter::Json(Vec::new()),
-            OutputFormat::Jsonl => Reporter::JsonLines,
-            OutputFormat::Csv => Reporter::Csv(forms.columns, Vec::new()),
-            OutputFormat::Name => Reporter::Names(Vec::new()),
-        }
+        Reporter { format, forms, outcomes: Vec::new() }
     }
 
     /// Adds one outcome.
     pub(crate) fn take(&mut self, outcome: Outcome, output: &mut Output) {
-        match self {
-            Reporter::People(_, outcomes)
-            | Reporter::Json(outcomes)
-            | Reporter::Csv(_, outcomes)
-            | Reporter::Names(outcomes) => outcomes.push(outcome),
-            Reporter::JsonLines => output.write(&json::line(&outcome)),
+        match self.format {
+            OutputFormat::Jsonl => output.write(&json::line(&outcome)),
+            _ => self.outcomes.push(outcome),
         }
     }
 
     /// Writes everything kept for the end. Returns the text about failures for stderr.
     pub(crate) fn finish(mut self, output: &mut Output) -> String {
-        match &mut self {
-            Reporter::People(_, outcomes)
-            | Reporter::Json(outcomes)
-            | Reporter::Csv(_, outcomes)
-            | Reporter::Names(outcomes) => outcomes.sort_by(Outcome::report_order),
-            Reporter::JsonLines => {}
-        }
-        let text = match &self {
-            Reporter::People(forms, outcomes) => (forms.table)(outcomes),
-            Reporter::Json(outcomes) => json::array(outcomes),
-            Reporter::Csv(columns, outcomes) => csv::outcomes(columns, outcomes),
-            Reporter::Names(outcomes) => name::names(outcomes),
-            Reporter::JsonLines => String::new(),
-        };
-        output.write(&text);
-        match &self {
-            Reporter::People(forms, outcomes) => (forms.failures)(outcomes),
+        self.outcomes.sort_by(Outcome::report_order);
+        let (forms, outcomes) = (self.forms, &self.outcomes[..]);
+        let text = for_programs(self.format, forms.columns, outcomes);
+        output.write(&text.unwrap_or_else(|| (forms.table)(outcomes)));
+        match self.format {
+            OutputFormat::Table => (forms.failures)(outcomes),
+            OutputFormat::Name => failures::failures(outcomes),
             // The outcomes themselves have it.
-            Reporter::Json(_) | Reporter::JsonLines | Reporter::Csv(..) => String::new(),
-            Reporter::Names(outcomes) => failures::failures(outcomes),
+            OutputFormat::Json | OutputFormat::Jsonl | OutputFormat::Csv => String::new(),
         }
+    }
+}
+
+/// Outcomes in a format that programs read; none for the format for people.
+pub(crate) fn for_programs(
+    format: OutputFormat,
+    columns: csv::Columns,
+    outcomes: &[Outcome],
+) -> Option<String> {
+    match format {
+        OutputFormat::Table => None,
+        OutputFormat::Json => Some(json::array(outcomes)),
+        OutputFormat::Jsonl => Some(outcomes.iter().map(json::line).collect()),
+        OutputFormat::Csv => Some(csv::outcomes(columns, outcomes)),
+        OutputFormat::Name => Some(name::names(outcomes)),
     }
 }
 
@@ -135,18 +124,18 @@ pub(crate) fn name_of(outcome: &Outcome) -> String {
     target_name(outcome.host.as_ref(), outcome.vm.as_deref())
 }
 
-/// Groups outcomes by key, in the order in which the keys first appear.
-fn group_by<'a, K: Hash + Eq>(
-    outcomes: impl IntoIterator<Item = &'a Outcome>,
-    key: impl Fn(&'a Outcome) -> K,
-) -> Vec<Vec<&'a Outcome>> {
-    let mut groups: Vec<Vec<&'a Outcome>> = Vec::new();
+/// Groups items by key, in the order in which the keys first appear.
+pub(crate) fn group_by<T: Copy, K: Hash + Eq>(
+    items: impl IntoIterator<Item = T>,
+    key: impl Fn(T) -> K,
+) -> Vec<Vec<T>> {
+    let mut groups: Vec<Vec<T>> = Vec::new();
     let mut places = HashMap::new();
-    for outcome in outcomes {
-        let place = *places.entry(key(outcome)).or_insert(groups.len());
+    for item in items {
+        let place = *places.entry(key(item)).or_insert(groups.len());
         match groups.get_mut(place) {
-            Some(members) => members.push(outcome),
-            None => groups.push(vec![outcome]),
+            Some(members) => members.push(item),
+            None => groups.push(vec![item]),
         }
     }
     groups

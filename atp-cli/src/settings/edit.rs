@@ -1,18 +1,16 @@
 //! Changing hosts in a settings file, of which everything else stays as a person wrote it: comments, order, blanks.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use atp_protocol::files::sync_written;
+use tempfile::NamedTempFile;
 use toml_edit::{Array, DocumentMut, Item, RawString, Table, Value};
 
 use crate::problem::Problem;
-
-/// The mode of a file that is made here: a file of settings may come to hold secrets.
-const PRIVATE: u32 = 0o600;
 
 /// A host to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,10 +49,7 @@ impl SettingsFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
             Err(error) => return Err(unreadable(error)),
         };
-        let folder = match target.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(&target);
         fs::create_dir_all(folder).map_err(unreadable)?;
         let folder = File::open(folder).map_err(unreadable)?;
         folder.lock().map_err(unreadable)?;
@@ -160,29 +155,25 @@ impl SettingsFile {
     }
 
     fn replace(&self, text: &str) -> io::Result<()> {
-        let mut name = self.target.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.new", std::process::id()));
-        let new = self.target.with_file_name(name);
-        let written = self.write(&new, text).and_then(|()| fs::rename(&new, &self.target));
-        if written.is_err() {
-            // It may not even be there.
-            let _ = fs::remove_file(&new);
-        }
-        written
-    }
-
-    fn write(&self, path: &Path, text: &str) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path)?;
-        file.write_all(text.as_bytes())?;
+        // Only its owner can read it, as it may come to hold secrets.
+        let mut new = NamedTempFile::new_in(folder_of(&self.target))?;
+        new.write_all(text.as_bytes())?;
+        let file = new.as_file();
         if let Some(metadata) = &self.metadata {
             let own = file.metadata()?;
             if (own.uid(), own.gid()) != (metadata.uid(), metadata.gid()) {
-                fchown(&file, Some(metadata.uid()), Some(metadata.gid()))?;
+                fchown(file, Some(metadata.uid()), Some(metadata.gid()))?;
             }
             file.set_permissions(Permissions::from_mode(metadata.permissions().mode()))?;
         }
-        file.sync_all()
+        file.sync_all()?;
+        new.persist(&self.target)?;
+        Ok(())
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Of what stands above a section, the part up to the last empty line, if there is a comment in it.

@@ -8,7 +8,7 @@ use atp_protocol::{ExecSpec, TextEncoding};
 use clap::Args;
 
 use super::verb::Run;
-use crate::args::TargetArgs;
+use crate::args::{TargetArgs, pair};
 use crate::batch::Batch;
 use crate::context::Context;
 use crate::problem::{Failure, Problem};
@@ -37,7 +37,7 @@ pub(crate) struct ExecArgs {
 
     /// Set an environment variable of the command; may be repeated. The command then has only these variables and a
     /// PATH
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_env)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair("expected KEY=VALUE, such as LANG=C"))]
     env: Vec<(String, String)>,
 
     /// Run the command through the guest's shell, its words joined by spaces
@@ -108,13 +108,6 @@ fn read_input(path: &Path) -> Result<Vec<u8>, Problem> {
         std::fs::read(path)
     };
     read.map_err(|error| Problem::new(format!("--stdin {}: cannot be read", path.display())).because(&error))
-}
-
-fn parse_env(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE, such as LANG=C".to_owned()),
-    }
 }
 
 fn parse_folder(text: &str) -> Result<String, String> {

@@ -10,6 +10,7 @@ use atp_executor::{
 use clap::Args;
 
 use super::verb::Run;
+use crate::args::pair;
 use crate::batch::Batch;
 use crate::context::Context;
 use crate::problem::{Failure, Problem};
@@ -31,7 +32,7 @@ pub(crate) struct RunArgs {
     scenario: PathBuf,
 
     /// Set a variable of the scenario to another value; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair("expected NAME=VALUE, such as targets=web-*"))]
     set: Vec<(String, String)>,
 }
 
@@ -53,13 +54,6 @@ impl Run for RunArgs {
             dry_run: steps,
             forms: Forms::new(progress, &["data"]),
         })
-    }
-}
-
-fn parse_variable(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("expected NAME=VALUE, such as targets=web-*".to_owned()),
     }
 }
 

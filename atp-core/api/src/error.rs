@@ -64,6 +64,11 @@ impl OutcomeError {
         self
     }
 
+    /// An error with its causes in one line: a message that only names a libvirt function does not say why.
+    pub fn in_full(error: &dyn Error) -> String {
+        [vec![error.to_string()], OutcomeError::causes_of(error)].concat().join(": ")
+    }
+
     /// The messages of an error's sources, without those that only repeat the message before.
     pub fn causes_of(error: &dyn Error) -> Vec<String> {
         let mut said = error.to_string();
@@ -102,6 +107,13 @@ mod tests {
     fn causes_are_nearest_first() {
         assert_eq!(causes(&["top", "middle", "bottom"]), ["middle", "bottom"]);
         assert!(causes(&["alone"]).is_empty());
+    }
+
+    #[test]
+    fn a_line_says_why() {
+        let source = Some(Box::new(Layer { text: "not connected", source: None }));
+        let call = Layer { text: "host h1: virDomainGetInfo", source };
+        assert_eq!(OutcomeError::in_full(&call), "host h1: virDomainGetInfo: not connected");
     }
 
     #[test]

@@ -11,7 +11,6 @@ use atp_transport::{ErrorKind, ExecuteOptions, HostId, HostInfo, TransportManage
 use futures_util::future::join_all;
 use tokio::time::{self, Instant};
 
-use crate::error::in_full;
 use crate::journal::Journal;
 use crate::placement::Placements;
 use crate::plan::{Notice, Plan, PlanError};
@@ -168,7 +167,7 @@ impl Executor {
                 Ok::<_, ProtocolError>(Daemon::new(machine, hostname, domains))
             });
             let daemon = match time::timeout_at(deadline + policy.grace, asked).await {
-                Ok(asked) => asked.map_err(|error| in_full(&error)),
+                Ok(asked) => asked.map_err(|error| OutcomeError::in_full(&error)),
                 Err(_) => Err(format!("no answer after {:?}", budget + policy.grace)),
             };
             (id, daemon)

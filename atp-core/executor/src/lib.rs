@@ -59,7 +59,6 @@
 //! | teardown | the last steps of a scenario, carried out in any case |
 
 // Public API
-mod error;
 mod executor;
 mod folded;
 mod journal;

@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
-use sha2::{Digest as _, Sha256};
+use atp_protocol::files::Digest;
 
 /// The longest file name made, bytes: what file systems take is 255, and a suffix may follow.
 const LONGEST: usize = 200;
+
+/// The digits of the checksum of a longer name.
+const CHECKSUM: usize = 16;
 
 /// Makes a file name from any name, such as a VM's: one path component, not hidden, without characters that are special to
 /// a terminal or a shell. Different names stay different: a name that is too long ends in a checksum of all of it.
@@ -29,9 +32,9 @@ pub(crate) fn safe_name(name: &str) -> String {
         safe.push('%');
     }
     if safe.len() > LONGEST {
-        let checksum: String =
-            Sha256::digest(name).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        safe.truncate(safe.floor_char_boundary(LONGEST - checksum.len() - 1));
+        let mut checksum = Digest::of(name.as_bytes()).to_string();
+        checksum.truncate(CHECKSUM);
+        safe.truncate(safe.floor_char_boundary(LONGEST - CHECKSUM - 1));
         safe = format!("{safe}~{checksum}");
     }
     safe

@@ -1,21 +1,14 @@
 //! The two peers of a VM that answer commands.
 
-use std::fmt;
+use strum::Display;
 
 /// The program that answers a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display)]
 pub enum Peer {
     /// QEMU itself, over its monitor (QMP).
+    #[strum(serialize = "QEMU")]
     Monitor,
     /// The guest agent inside the VM (QGA).
+    #[strum(serialize = "the guest agent")]
     Agent,
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Peer::Monitor => "QEMU",
-            Peer::Agent => "the guest agent",
-        })
-    }
 }

@@ -5,10 +5,9 @@ mod findings;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use atp_executor::{
     Data, Diagnosis, Doubt, Executor, Finding, HostSelector, Notice, Operation, Outcome, OutcomeError,
-    PlanError, Policy, Selection, Selector, Status, Verdict,
+    Policy, Selection, Selector, Status, Verdict,
 };
 use atp_transport::{ErrorKind, HostId};
 use clap::Args;
@@ -55,20 +54,15 @@ impl Verb for DoctorArgs {
     /// Checks the hosts, all of them if none is named, and then the agents of their VMs.
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let started = Instant::now();
-        let interrupts =
-            Interrupts::listen().context("signal handlers cannot be installed").map_err(Failure::Bug)?;
+        let interrupts = Interrupts::listen()?;
         let policy = context.settings.policy.clone();
         let hosts = if self.hosts.is_empty() { Selection::all() } else { Selection::hosts(self.hosts) };
-        let settings = inventory::with_passwords(&hosts, &context.settings, &interrupts).await?;
-        let manager = tokio::select! {
-            opened = inventory::open(&settings) => opened?,
-            signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
-        };
+        let manager = inventory::open_selected(&hosts, &context.settings, &interrupts).await?;
         let executor = Executor::new(manager.clone());
         // The hosts get half of the whole time, so that a hung host leaves time for the agents of the others.
         let timeout = policy.deadline.map_or(policy.timeout, |whole| policy.timeout.min(whole / 2));
         let of_hosts = Policy { timeout, ..policy.clone() };
-        let plan = executor.plan(&hosts, Operation::DiagnoseHost, of_hosts).await.map_err(refused)?;
+        let plan = executor.plan(&hosts, Operation::DiagnoseHost, of_hosts).await.map_err(Problem::from)?;
         let mut report = Report::new(&plan, FORMS, context)?;
         let findings =
             permissions::files(&context.settings).chain(permissions::password_files(&context.settings));
@@ -88,9 +82,11 @@ impl Verb for DoctorArgs {
             let policy = Policy { deadline, ..policy };
             let planning = async {
                 match goes_on && !reached.is_empty() {
-                    true => {
-                        executor.plan(&vms, Operation::DiagnoseAgent, policy).await.map(Some).map_err(refused)
-                    }
+                    true => executor
+                        .plan(&vms, Operation::DiagnoseAgent, policy)
+                        .await
+                        .map(Some)
+                        .map_err(Problem::from),
                     false => Ok(None),
                 }
             };
@@ -116,10 +112,6 @@ fn reached_host(outcome: &Outcome) -> Option<HostId> {
         Some(Data::Diagnosis(Diagnosis { host: Some(_), .. })) => outcome.host.clone(),
         _ => None,
     }
-}
-
-fn refused(error: PlanError) -> Problem {
-    Problem::new(error.to_string()).hint(error.hint())
 }
 
 /// The finding for two ids that lead to one daemon, or may.

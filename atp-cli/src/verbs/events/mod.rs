@@ -5,7 +5,6 @@ mod lines;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use atp_executor::{Executor, Folded, LabelFilter, Names, Selection, Selector};
 use atp_settings::parse_duration;
 use atp_transport::{ErrorKind, HostId, WatchItem, WatchOptions};
@@ -78,19 +77,13 @@ impl Verb for EventsArgs {
             let problem = Problem::new("events have the formats table, json and jsonl, not csv or name");
             return Err(problem.hint("use -o jsonl: one JSON object per line").into());
         }
-        let interrupts =
-            Interrupts::listen().context("signal handlers cannot be installed").map_err(Failure::Bug)?;
+        let interrupts = Interrupts::listen()?;
         let all = if self.selectors.is_empty() { Selection::all() } else { Selection::of(self.selectors) };
         let selection = Selection { exclude: self.exclude, labels: self.labels, ..all };
         let options = WatchOptions { monitor_events: self.qemu, ..WatchOptions::default() };
-        let settings = inventory::with_passwords(&selection, &context.settings, &interrupts).await?;
-        let manager = tokio::select! {
-            opened = inventory::open(&settings) => opened?,
-            signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
-        };
-        let mut watch = Executor::new(manager.clone())
-            .watch(&selection, &options)
-            .map_err(|error| Problem::new(error.to_string()).hint(error.hint()))?;
+        let manager = inventory::open_selected(&selection, &context.settings, &interrupts).await?;
+        let watch = Executor::new(manager.clone()).watch(&selection, &options);
+        let mut watch = watch.map_err(Problem::from)?;
         let mut unwatched: BTreeSet<HostId> = watch.hosts().cloned().collect();
         if unwatched.is_empty() {
             context.console.problem(

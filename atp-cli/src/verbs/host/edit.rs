@@ -7,10 +7,9 @@ use atp_transport::{Effect, HostId};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::json as json_form;
-use crate::output::{Output, OutputFormat};
+use crate::output::Output;
 use crate::problem::{Failure, Problem};
-use crate::render::{csv, name, target_name};
+use crate::render::{csv, for_programs, target_name};
 use crate::settings::mask_uri;
 
 /// The columns of CSV.
@@ -50,9 +49,10 @@ pub(super) fn report(
         ..Outcome::not_started(op, status)
     };
     let mut output = Output::stdout();
-    match context.settings.output {
+    match for_programs(context.settings.output, COLUMNS, &[outcome]) {
+        Some(text) => output.write(&text),
         // There is no data; the result is a message on stderr.
-        OutputFormat::Table => {
+        None => {
             let text = match (op, status) {
                 (_, Status::Unchanged) => format!("host {id} is already in {file}\n"),
                 ("host-add", Status::Skipped) => format!("dry run: host {id} would be added to {file}\n"),
@@ -64,10 +64,6 @@ pub(super) fn report(
                 context.console.styled(&text);
             }
         }
-        OutputFormat::Json => output.write(&json_form::array(&[outcome])),
-        OutputFormat::Jsonl => output.write(&json_form::line(&outcome)),
-        OutputFormat::Csv => output.write(&csv::outcomes(COLUMNS, &[outcome])),
-        OutputFormat::Name => output.write(&name::names(&[outcome])),
     }
     Ok(output.end(&context.console))
 }

@@ -9,11 +9,10 @@ use serde_json::json;
 use crate::args::GlobalArgs;
 use crate::context::Context;
 use crate::inventory;
-use crate::json as json_form;
-use crate::output::{Output, OutputFormat};
+use crate::output::Output;
 use crate::problem::{Failure, Problem};
 use crate::render::table::{NOTHING, Rows};
-use crate::render::{csv, name};
+use crate::render::{csv, for_programs};
 use crate::settings::mask_uri;
 use crate::verbs::verb::Verb;
 
@@ -41,13 +40,8 @@ impl Verb for ListArgs {
             context.console.note("no host is configured: this machine's daemon is used if it answers; `atp host add ID URI` adds a host");
         }
         let mut output = Output::stdout();
-        match context.settings.output {
-            OutputFormat::Table => output.write(&hosts_table(&hosts)),
-            OutputFormat::Json => output.write(&json_form::array(&rows(&hosts))),
-            OutputFormat::Jsonl => rows(&hosts).iter().for_each(|row| output.write(&json_form::line(row))),
-            OutputFormat::Csv => output.write(&csv::outcomes(COLUMNS, &rows(&hosts))),
-            OutputFormat::Name => output.write(&name::names(&rows(&hosts))),
-        }
+        let text = for_programs(context.settings.output, COLUMNS, &rows(&hosts));
+        output.write(&text.unwrap_or_else(|| hosts_table(&hosts)));
         Ok(output.end(&context.console))
     }
 }

@@ -4,18 +4,17 @@
 //! ([`OperationSpec::SCHEMA`]): `schema-1:sha256:…`. Journals from before there were schemas have `sha256:…` alone, a hash
 //! of the operation as Rust's `Debug` printed it. What it printed then is printed again here, as far as it can be.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use atp_api::{
     Await, Condition, ExecSpec, OperationSpec, PullSpec, RawCommand, ScreenshotSpec, canonical_json,
 };
-use atp_protocol::files::Source;
+use atp_protocol::files::{Digest, Source};
 use atp_protocol::input::{Chord, KeyTiming, MouseAction, MouseTiming};
 use atp_transport::domain::Lifecycle;
 use serde_json::{Map, Value};
-use sha2::{Digest as _, Sha256};
 
 use crate::verbs::{Operation, key, mouse, type_text};
 
@@ -52,11 +51,7 @@ pub(super) fn compare(theirs: &str, version: &str, operation: &Operation) -> Com
 }
 
 fn sha256(text: &str) -> String {
-    let mut hash = String::from("sha256:");
-    for byte in Sha256::digest(text.as_bytes()) {
-        let _ = write!(hash, "{byte:02x}");
-    }
-    hash
+    format!("sha256:{}", Digest::of(text.as_bytes()))
 }
 
 /// The operation as version 0.1.0 printed it before there were schemas; none for a scenario, which had parts that are gone, and

@@ -1,9 +1,9 @@
 //! The past of one target in a journal.
 
-use atp_api::{Data, Outcome, OutcomeError, Status};
+use atp_api::{Outcome, OutcomeError, Status};
 use atp_transport::{Effect, ErrorKind};
 
-use super::record::{Ending, Key};
+use super::record::Key;
 use crate::verbs::Operation;
 
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub(super) enum Progress {
     Started,
     /// Its last record was lost to damage: it may have been started.
     Lost,
-    Finished(Box<Ending>),
+    Finished(Box<Outcome>),
 }
 
 impl Past {
@@ -44,16 +44,16 @@ impl Past {
 
     /// Whether it succeeded or had an effect, so that no run repeats it.
     pub(super) fn is_through(&self) -> bool {
-        matches!(&self.progress, Progress::Finished(ending)
-            if ending.status.is_success() || ending.effect != Effect::None)
+        matches!(&self.progress, Progress::Finished(outcome)
+            if outcome.status.is_success() || outcome.effect != Effect::None)
     }
 
     /// Adds the outcome of a target that is not repeated, unless it succeeded. Returns the number of successes, 0 or 1.
     pub(super) fn settle(self, op: &'static str, settled: &mut Vec<Outcome>) -> usize {
         let unknown = match self.progress {
-            Progress::Finished(ending) if ending.status.is_success() => return 1,
-            Progress::Finished(ending) => {
-                settled.push(outcome(self.key, op, *ending));
+            Progress::Finished(outcome) if outcome.status.is_success() => return 1,
+            Progress::Finished(outcome) => {
+                settled.push(self.key.named(*outcome));
                 return 0;
             }
             Progress::Lost => {
@@ -66,16 +66,9 @@ impl Past {
         };
         let error = OutcomeError::new(ErrorKind::OutcomeUnknown, unknown)
             .with_hint("check the VM, and run the command for this VM only if it still has to be done");
-        let ending = Ending {
-            status: Status::Failed,
-            effect: Effect::Unknown,
-            attempts: 1,
-            duration_ms: 0,
-            data: None,
-            error: Some(error),
-            found_on: None,
-        };
-        settled.push(outcome(self.key, op, ending));
+        let outcome = Outcome::not_started(op, Status::Failed);
+        let outcome = Outcome { effect: Effect::Unknown, attempts: 1, error: Some(error), ..outcome };
+        settled.push(self.key.named(outcome));
         0
     }
 
@@ -97,16 +90,7 @@ impl Past {
             Some(reason) => reason,
             None => (Status::Skipped, not_selected()),
         };
-        let ending = Ending {
-            status,
-            effect: Effect::None,
-            attempts: 0,
-            duration_ms: 0,
-            data: None,
-            error: Some(error),
-            found_on: None,
-        };
-        outcome(self.key, op, ending)
+        self.key.named(Outcome { error: Some(error), ..Outcome::not_started(op, status) })
     }
 }
 
@@ -114,20 +98,4 @@ pub(super) fn not_selected() -> OutcomeError {
     let message = "it is in the journal and was not done, but it is not selected now";
     OutcomeError::new(ErrorKind::NotSelected, message)
         .with_hint("the VM may not exist any more, or may be in another state; or the selectors have changed")
-}
-
-fn outcome(key: Key, op: &'static str, ending: Ending) -> Outcome {
-    Outcome {
-        host: Some(key.host),
-        vm: key.vm,
-        uuid: key.uuid,
-        found_on: ending.found_on,
-        op: op.into(),
-        status: ending.status,
-        effect: ending.effect,
-        attempts: ending.attempts,
-        duration_ms: ending.duration_ms,
-        data: ending.data.map(|data| Data::read(op, data)),
-        error: ending.error,
-    }
 }

@@ -169,8 +169,8 @@ impl History {
             }
             ReadRecord::Sealed(_) => {}
             ReadRecord::Started { target } => self.progress(target, Progress::Started),
-            ReadRecord::Finished { target, ending } => {
-                self.progress(target, Progress::Finished(Box::new(ending)));
+            ReadRecord::Finished { target, outcome } => {
+                self.progress(target, Progress::Finished(outcome));
             }
         }
     }

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use atp_api::{Outcome, OutcomeError, Policy, Status};
-use atp_transport::{Effect, HostId};
+use atp_api::{Outcome, Policy};
+use atp_transport::HostId;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::fingerprint::fingerprint;
@@ -116,8 +115,9 @@ pub(super) enum ReadRecord {
     Finished {
         #[serde(flatten)]
         target: Key,
+        /// Without its target.
         #[serde(flatten)]
-        ending: Ending,
+        outcome: Box<Outcome>,
     },
 }
 
@@ -145,19 +145,6 @@ pub(super) struct Unresolved {
     pub(super) vm: Option<String>,
 }
 
-/// How a target ended.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Ending {
-    pub(super) status: Status,
-    pub(super) effect: Effect,
-    pub(super) attempts: u32,
-    pub(super) duration_ms: u64,
-    pub(super) data: Option<Value>,
-    pub(super) error: Option<OutcomeError>,
-    #[serde(default)]
-    pub(super) found_on: Option<HostId>,
-}
-
 impl<'a> Record<'a> {
     pub(super) fn begun(plan: &'a Plan) -> Self {
         Record::Begun {
@@ -182,6 +169,10 @@ impl<'a> Record<'a> {
         Record::Started { target: Key::of(target), at: now() }
     }
 
+    pub(super) fn finished(outcome: &'a Outcome) -> Self {
+        Record::Finished { outcome, at: now() }
+    }
+
     /// The line, with its line feed.
     pub(super) fn to_line(&self) -> String {
         // Every key in an outcome is text, so that serialising it cannot fail.
@@ -191,15 +182,14 @@ impl<'a> Record<'a> {
     }
 }
 
-impl<'a> Record<'a> {
-    pub(super) fn finished(outcome: &'a Outcome) -> Self {
-        Record::Finished { outcome, at: now() }
-    }
-}
-
 impl Key {
     pub(super) fn of(target: &Target) -> Self {
         Key { host: target.host.clone(), vm: target.vm().map(str::to_owned), uuid: target.uuid() }
+    }
+
+    /// The outcome as that of this target.
+    pub(super) fn named(self, outcome: Outcome) -> Outcome {
+        Outcome { host: Some(self.host), vm: self.vm, uuid: self.uuid, ..outcome }
     }
 }
 

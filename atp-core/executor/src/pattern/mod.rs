@@ -76,12 +76,9 @@ impl Pattern {
 
     /// Compiles a regular expression that may match anywhere in a name.
     pub(crate) fn regex(text: &str) -> Result<Pattern, PatternError> {
-        Regex::new(text).map(Pattern::Regex).map_err(|error| {
-            // The crate draws the expression with a marker below it; its last line is the reason.
-            let message = error.to_string();
-            let reason = message.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            PatternError::new(0, format!("a regular expression ({reason})"))
-        })
+        compiled(text)
+            .map(Pattern::Regex)
+            .map_err(|reason| PatternError::new(0, format!("a regular expression ({reason})")))
     }
 
     /// Whether the name matches.
@@ -99,6 +96,15 @@ impl Pattern {
             Pattern::Regex(_) => &[],
         }
     }
+}
+
+/// A regular expression, or why it is none.
+pub(crate) fn compiled(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| {
+        // The crate draws the expression with a marker below it; its last line is the reason.
+        let message = error.to_string();
+        message.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+    })
 }
 
 #[cfg(test)]

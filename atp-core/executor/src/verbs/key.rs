@@ -5,13 +5,12 @@ use std::time::Duration;
 use atp_api::KeySpec;
 use atp_protocol::LibvirtCarrier;
 use atp_protocol::input::{Chord, KeyTiming, press};
-use atp_transport::Effect;
+use atp_transport::LibvirtConnection;
 use atp_transport::domain::DomainInfo;
 
-use super::answer::{Answer, explain};
 use super::completion::Completion;
 use super::facts::VerbFacts;
-use super::input::{self, takes_no_input};
+use super::input;
 use super::job::Job;
 use super::scenario::fields::{Field, Shape, field};
 use super::scenario::node::Node;
@@ -34,17 +33,12 @@ pub(super) async fn press_all(
     chords: &[Chord],
     hold: Duration,
 ) -> Completion {
-    let deadline = job.deadline();
-    let answer = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-        if let Some(state) = takes_no_input(&connection, domain).await? {
-            return Ok(Answer::NotRunning(state, Effect::None));
-        }
+    let press_on = async |connection: &LibvirtConnection| {
         job.attempt.mark_sent().await;
-        let carrier = LibvirtCarrier::new(&connection, domain.uuid);
-        let pressed = press(&carrier, chords, KeyTiming { hold }, deadline).await;
-        explain(job, &connection, domain, FACTS.needs, pressed).await
-    });
-    input::completion(job, answer.await)
+        let carrier = LibvirtCarrier::new(connection, domain.uuid);
+        press(&carrier, chords, KeyTiming { hold }, job.deadline()).await
+    };
+    input::send(job, domain, press_on).await
 }
 
 /// The key in a step of a scenario.

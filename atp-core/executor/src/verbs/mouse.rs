@@ -3,13 +3,12 @@
 use atp_api::MouseSpec;
 use atp_protocol::input::{MouseAction, MouseTiming, point};
 use atp_protocol::{LibvirtCarrier, screenshot};
-use atp_transport::Effect;
+use atp_transport::LibvirtConnection;
 use atp_transport::domain::DomainInfo;
 
-use super::answer::{Answer, explain};
 use super::completion::Completion;
 use super::facts::VerbFacts;
-use super::input::{self, takes_no_input};
+use super::input;
 use super::job::Job;
 use super::scenario::fields::{Field, Shape, field};
 use super::scenario::node::Node;
@@ -28,20 +27,16 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &MouseSpec) ->
     };
     let timing = MouseTiming { hold: spec.hold, ..MouseTiming::default() };
     let deadline = job.deadline();
-    let answer = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-        if let Some(state) = takes_no_input(&connection, domain).await? {
-            return Ok(Answer::NotRunning(state, Effect::None));
-        }
+    let point_on = async |connection: &LibvirtConnection| {
         let screen = match action.needs_screen_size() {
-            true => Some(screenshot::screen_size(&connection, domain.uuid, SCREEN, deadline).await?),
+            true => Some(screenshot::screen_size(connection, domain.uuid, SCREEN, deadline).await?),
             false => None,
         };
         job.attempt.mark_sent().await;
-        let carrier = LibvirtCarrier::new(&connection, domain.uuid);
-        let done = point(&carrier, &action, screen, timing, deadline).await;
-        explain(job, &connection, domain, FACTS.needs, done).await
-    });
-    input::completion(job, answer.await)
+        let carrier = LibvirtCarrier::new(connection, domain.uuid);
+        point(&carrier, &action, screen, timing, deadline).await
+    };
+    input::send(job, domain, point_on).await
 }
 
 /// The key in a step of a scenario.

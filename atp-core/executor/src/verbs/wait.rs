@@ -18,7 +18,6 @@ use super::scenario::fields::{Field, STATES, Shape, field};
 use super::scenario::node::{Node, Value};
 use super::scenario::read::{Keys, Names, Result, choice, state};
 use super::scenario::template::Values;
-use crate::error::in_full;
 
 /// What one look saw, and what it did to the VM: a program that is run in the guest may do anything there.
 struct Look {
@@ -100,7 +99,7 @@ async fn until_true(job: &mut Job, domain: &DomainInfo, condition: &Condition) -
             Ok(Seen::NotYet(seen, what_helps)) => (last, hint) = (seen, what_helps),
             // The deadline cut this look off: what the look before saw says more.
             Err(_) if Instant::now() >= deadline && looks > 1 => {}
-            Err(error) if may_pass(&error) => (last, hint) = (in_full(&error), error.hint()),
+            Err(error) if may_pass(&error) => (last, hint) = (OutcomeError::in_full(&error), error.hint()),
             Err(error) => return Completion { effect, ..job.failure(&error) },
         }
         let now = Instant::now();

@@ -9,6 +9,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use atp_api::OutcomeError;
 use atp_transport::Effect;
 use bytes::BytesMut;
 use futures_util::StreamExt;
@@ -188,7 +189,7 @@ where
                 Ok(Ok(stream)) => stream,
                 failed => {
                     let reason = match failed {
-                        Ok(Err(error)) => reason_of(&error),
+                        Ok(Err(error)) => OutcomeError::in_full(&error),
                         _ => "not open by the deadline".to_owned(),
                     };
                     // An error means that the caller has left.
@@ -293,20 +294,6 @@ async fn write_all<S: AsyncWrite>(
         }
     }
     closed()
-}
-
-/// An error and those of its causes that add information.
-fn reason_of(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_said = cause.to_string();
-        if !said.contains(&cause_said) {
-            said = format!("{said}: {cause_said}");
-        }
-        next = cause.source();
-    }
-    said
 }
 
 fn closed() -> FrameError {

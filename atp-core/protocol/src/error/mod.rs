@@ -271,9 +271,9 @@ impl ProtocolError {
     /// Whether the VM's agent was not there, disconnected, or may have, because the connection was lost. What was known
     /// of the agent may be outdated then.
     pub fn is_agent_gone(&self) -> bool {
-        let is_gone = |kind| {
-            matches!(
-                kind,
+        matches!(
+            self.transport_kind(),
+            Some(
                 ErrorKind::ConnectionLost
                     | ErrorKind::AgentNotConfigured
                     | ErrorKind::AgentNotConnected
@@ -283,8 +283,7 @@ impl ProtocolError {
                     | ErrorKind::VmNotRunning
                     | ErrorKind::VmNotFound
             )
-        };
-        self.transport_kind().is_some_and(is_gone)
+        )
     }
 
     /// An answer of the agent that does not fit the command.

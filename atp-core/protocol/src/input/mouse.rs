@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use qapi::qmp::InputButton;
+use strum::{Display, EnumString};
 
 /// The largest value of an absolute axis (`INPUT_EVENT_ABS_MAX`).
 const AXIS_MAX: u32 = 0x7fff;
@@ -49,7 +50,8 @@ pub enum MouseAction {
 }
 
 /// A mouse button.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Display, EnumString)]
+#[strum(serialize_all = "lowercase")]
 #[expect(missing_docs, reason = "their names say it")]
 pub enum Button {
     #[default]
@@ -165,21 +167,6 @@ fn times(verb: &str) -> u8 {
     if verb == "double-click" { 2 } else { 1 }
 }
 
-impl FromStr for Button {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Ok(match text {
-            "left" => Button::Left,
-            "middle" => Button::Middle,
-            "right" => Button::Right,
-            "side" => Button::Side,
-            "extra" => Button::Extra,
-            _ => return Err(()),
-        })
-    }
-}
-
 impl From<Button> for InputButton {
     fn from(button: Button) -> Self {
         match button {
@@ -255,12 +242,6 @@ impl fmt::Display for MouseAction {
             MouseAction::Scroll { notches } => write!(f, "scroll {notches}"),
             MouseAction::Drag { button, from, to } => write!(f, "drag {button} {from} {to}"),
         }
-    }
-}
-
-impl fmt::Display for Button {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&format!("{self:?}").to_lowercase())
     }
 }
 

@@ -1,29 +1,21 @@
 //! How far a caller who wanted a connection had come, and how far an attempt to open one.
 
-use std::fmt;
-
 use serde::Serialize;
+use strum::Display;
 
 /// What a caller was waiting for when its time ran out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AcquireStage {
     /// No connection was open yet: the host was being connected to.
+    #[strum(serialize = "while connecting")]
     Connecting,
     /// Connections were open, and all of them fully used.
+    #[strum(serialize = "with all connections in use")]
     AllInUse,
     /// A connection had been quiet for long, and was asked whether the host still answers.
+    #[strum(serialize = "while probing the connection")]
     Validating,
-}
-
-impl fmt::Display for AcquireStage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            AcquireStage::Connecting => "while connecting",
-            AcquireStage::AllInUse => "with all connections in use",
-            AcquireStage::Validating => "while probing the connection",
-        })
-    }
 }
 
 /// How far an attempt to open a connection came: the stage at which it failed.

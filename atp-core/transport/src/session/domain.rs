@@ -20,7 +20,7 @@ impl LibvirtConnection {
     ///
     /// A domain that goes away between the two calls is left out. Answers also while a VM of the host hangs.
     pub async fn list_domains(&self) -> Result<Vec<DomainInfo>> {
-        self.call("virConnectListAllDomains", None, |link, in_flight| async move {
+        self.call("virConnectListAllDomains", None, async |link, in_flight| {
             link.list_domains(in_flight).await
         })
         .await
@@ -48,7 +48,7 @@ impl LibvirtConnection {
     /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is none.
     pub async fn domain_by_name(&self, name: &str) -> Result<DomainInfo> {
         let name = name.to_owned();
-        self.call("virDomainLookupByName", None, |link, in_flight| async move {
+        self.call("virDomainLookupByName", None, async move |link, in_flight| {
             link.domain_by_name(in_flight, name).await
         })
         .await
@@ -59,7 +59,7 @@ impl LibvirtConnection {
     /// # Errors
     /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is none.
     pub async fn domain_info(&self, uuid: Uuid) -> Result<DomainInfo> {
-        self.call("virDomainGetInfo", None, |link, in_flight| async move {
+        self.call("virDomainGetInfo", None, async move |link, in_flight| {
             link.domain_info(in_flight, uuid).await
         })
         .await
@@ -70,7 +70,7 @@ impl LibvirtConnection {
     /// # Errors
     /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is none.
     pub async fn domain_cpu_time(&self, uuid: Uuid) -> Result<Duration> {
-        self.call("virDomainGetInfo", None, |link, in_flight| async move {
+        self.call("virDomainGetInfo", None, async move |link, in_flight| {
             link.domain_cpu_time(in_flight, uuid).await
         })
         .await
@@ -81,7 +81,7 @@ impl LibvirtConnection {
     /// # Errors
     /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is none.
     pub async fn domain_details(&self, uuid: Uuid) -> Result<DomainDetails> {
-        self.call("virDomainGetXMLDesc", None, |link, in_flight| async move {
+        self.call("virDomainGetXMLDesc", None, async move |link, in_flight| {
             link.domain_details(in_flight, uuid).await
         })
         .await
@@ -232,7 +232,7 @@ impl LibvirtConnection {
     /// ```
     pub async fn domain_labels(&self, uuids: Vec<Uuid>) -> Result<HashMap<Uuid, BTreeMap<String, String>>> {
         let found = self
-            .call("virDomainGetMetadata", None, |link, in_flight| async move {
+            .call("virDomainGetMetadata", None, async move |link, in_flight| {
                 link.domain_metadata(in_flight, uuids, LABELS_NAMESPACE).await
             })
             .await?;

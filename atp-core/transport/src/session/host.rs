@@ -9,37 +9,26 @@ use crate::error::Result;
 impl LibvirtConnection {
     /// The version of the daemon's libvirt (`virConnectGetLibVersion`).
     pub async fn lib_version(&self) -> Result<Version> {
-        self.call("virConnectGetLibVersion", None, |link, in_flight| async move {
-            link.lib_version(in_flight).await
-        })
-        .await
+        self.call("virConnectGetLibVersion", None, async |link, in_flight| link.lib_version(in_flight).await)
+            .await
     }
 
     /// The hypervisor and its version (`virConnectGetType`, `virConnectGetVersion`).
     pub async fn hypervisor(&self) -> Result<Hypervisor> {
-        self.call(
-            "virConnectGetVersion",
-            None,
-            |link, in_flight| async move { link.hypervisor(in_flight).await },
-        )
-        .await
+        self.call("virConnectGetVersion", None, async |link, in_flight| link.hypervisor(in_flight).await)
+            .await
     }
 
     /// The host's own name for itself (`virConnectGetHostname`).
     pub async fn hostname(&self) -> Result<String> {
-        self.call(
-            "virConnectGetHostname",
-            None,
-            |link, in_flight| async move { link.hostname(in_flight).await },
-        )
-        .await
+        self.call("virConnectGetHostname", None, async |link, in_flight| link.hostname(in_flight).await).await
     }
 
     /// The UUID of the machine that the daemon runs on, in its capabilities (`virConnectGetCapabilities`): the one of
     /// the firmware, unless `host_uuid` in the daemon's configuration says another. None where the driver knows none.
     pub async fn machine(&self) -> Result<Option<Uuid>> {
         let xml = self
-            .call("virConnectGetCapabilities", None, |link, in_flight| async move {
+            .call("virConnectGetCapabilities", None, async |link, in_flight| {
                 link.capabilities(in_flight).await
             })
             .await?;

@@ -6,7 +6,6 @@ use atp_transport::{Effect, ErrorKind, Hint, TransportError};
 use parking_lot::Mutex;
 use tokio::time::{self, Instant};
 
-use crate::error::in_full;
 use crate::verbs::completion::Completion;
 use crate::verbs::facts::is_reached;
 use crate::verbs::job::Job;
@@ -102,7 +101,7 @@ where
             Err(_) if Instant::now() >= deadline => {}
             // The daemon may be back before the deadline.
             Err(error) if error.is_retryable() => {
-                last = format!("its state could not be queried: {}", in_full(&error));
+                last = format!("its state could not be queried: {}", OutcomeError::in_full(&error));
             }
             Err(error) => return Err(NotReached::Failed(error)),
         }

@@ -20,7 +20,6 @@ use super::scenario::node::{Node, Value};
 use super::scenario::read::{Keys, Result, choice, truth};
 use super::scenario::{ScenarioError, node::Kind};
 use super::wait;
-use crate::error::in_full;
 
 pub(super) fn facts(spec: &LifecycleSpec) -> &'static VerbFacts {
     const CHANGE: VerbFacts = VerbFacts { disruptive: true, ..VerbFacts::change("") };
@@ -227,7 +226,7 @@ async fn request_on(
             if let Ok(now) = vm_now(connection, domain, goal).await
                 && now.state == DomainState::PmSuspended
             {
-                return Ok(Requested::CannotWake(in_full(&error)));
+                return Ok(Requested::CannotWake(OutcomeError::in_full(&error)));
             }
         }
         // A VM may go down although libvirt reports a failure: destroying a hung one reports one of its monitor.

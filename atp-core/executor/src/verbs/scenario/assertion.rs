@@ -7,6 +7,7 @@ use super::error::ScenarioError;
 use super::fields::{Field, STATES, Shape, field};
 use super::node::Node;
 use super::read::{Keys, Result, integer, scalar, state};
+use crate::pattern;
 
 /// What is expected of the step before, or of the VM. All of it must be true.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -56,10 +57,7 @@ pub(super) fn read(node: &Node) -> Result<Assertion> {
     }
     let matcher = |node: &Node| {
         let text = scalar(node)?;
-        Regex::new(&text).map(Matcher).map_err(|error| {
-            // The crate draws the expression with a marker below it; its last line is the reason.
-            let message = error.to_string();
-            let reason = message.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        pattern::compiled(&text).map(Matcher).map_err(|reason| {
             ScenarioError::at(node.place, format!("{text:?} is not a regular expression: {reason}"))
         })
     };

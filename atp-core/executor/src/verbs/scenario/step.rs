@@ -114,55 +114,32 @@ pub(super) struct StepVerb {
     pub(super) read: fn(&Node, &Names) -> Result<Action>,
 }
 
+const fn verb(field: Field, read: fn(&Node, &Names) -> Result<Action>) -> StepVerb {
+    StepVerb { field, read }
+}
+
 /// What a step can do. A step has exactly one of these keys.
 pub(super) const VERBS: &[StepVerb] = &[
-    StepVerb {
-        field: exec::STEP,
-        read: |node, names| Ok(StepOperation::Exec(exec::read(node, names)?).into()),
-    },
-    StepVerb {
-        field: qmp::STEP,
-        read: |node, names| Ok(StepOperation::Qmp(raw_command::read(node, names)?).into()),
-    },
-    StepVerb {
-        field: qga::STEP,
-        read: |node, names| Ok(StepOperation::Qga(raw_command::read(node, names)?).into()),
-    },
-    StepVerb {
-        field: lifecycle::STEP,
-        read: |node, _| {
-            let change = lifecycle::read(node)?;
-            Ok(change.map_or(StepOperation::Info, StepOperation::Lifecycle).into())
-        },
-    },
-    StepVerb {
-        field: wait::STEP,
-        read: |node, names| Ok(StepOperation::Wait(wait::read(node, names)?).into()),
-    },
-    StepVerb {
-        field: transfer::STEP,
-        read: |node, names| {
-            let operation = match transfer::read(node, names)? {
-                CopyStep::Push(from, to) => StepOperation::Push { from, to },
-                CopyStep::Pull(from, to) => StepOperation::Pull { from, to },
-            };
-            Ok(operation.into())
-        },
-    },
-    StepVerb { field: key::STEP, read: |node, names| Ok(StepOperation::Key(key::read(node, names)?).into()) },
-    StepVerb {
-        field: type_text::STEP,
-        read: |node, names| Ok(StepOperation::Type(names.template(node)?).into()),
-    },
-    StepVerb {
-        field: mouse::STEP,
-        read: |node, names| Ok(StepOperation::Mouse(mouse::read(node, names)?).into()),
-    },
-    StepVerb {
-        field: screenshot::STEP,
-        read: |node, names| Ok(StepOperation::Screenshot(names.template(node)?).into()),
-    },
-    StepVerb { field: assertion::STEP, read: |node, _| Ok(Action::Assert(assertion::read(node)?)) },
+    verb(exec::STEP, |node, names| Ok(StepOperation::Exec(exec::read(node, names)?).into())),
+    verb(qmp::STEP, |node, names| Ok(StepOperation::Qmp(raw_command::read(node, names)?).into())),
+    verb(qga::STEP, |node, names| Ok(StepOperation::Qga(raw_command::read(node, names)?).into())),
+    verb(lifecycle::STEP, |node, _| {
+        let change = lifecycle::read(node)?;
+        Ok(change.map_or(StepOperation::Info, StepOperation::Lifecycle).into())
+    }),
+    verb(wait::STEP, |node, names| Ok(StepOperation::Wait(wait::read(node, names)?).into())),
+    verb(transfer::STEP, |node, names| {
+        let operation = match transfer::read(node, names)? {
+            CopyStep::Push(from, to) => StepOperation::Push { from, to },
+            CopyStep::Pull(from, to) => StepOperation::Pull { from, to },
+        };
+        Ok(operation.into())
+    }),
+    verb(key::STEP, |node, names| Ok(StepOperation::Key(key::read(node, names)?).into())),
+    verb(type_text::STEP, |node, names| Ok(StepOperation::Type(names.template(node)?).into())),
+    verb(mouse::STEP, |node, names| Ok(StepOperation::Mouse(mouse::read(node, names)?).into())),
+    verb(screenshot::STEP, |node, names| Ok(StepOperation::Screenshot(names.template(node)?).into())),
+    verb(assertion::STEP, |node, _| Ok(Action::Assert(assertion::read(node)?))),
 ];
 
 impl From<StepOperation> for Action {

@@ -5,10 +5,10 @@
 //! VM that hangs says nothing of its host, and neither does what a caller gave too little time, what stands in line
 //! behind others, or what we lack ourselves. Any answer of the host is a success, an error too.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use atp_api::OutcomeError;
 use tokio::time::Instant;
 
 use super::{BreakerStatus, Change, Probe};
@@ -114,7 +114,7 @@ impl<C: Connector> HostState<C> {
         match change {
             None => {}
             Some(Change::Opened { cool_down, failure }) => {
-                let reason = with_causes(&*failure);
+                let reason = OutcomeError::in_full(&*failure);
                 tracing::warn!(host = %self.id, ?cool_down, reason, "circuit breaker opened");
             }
             Some(Change::HalfOpened) => tracing::info!(host = %self.id, "circuit breaker half open"),
@@ -129,21 +129,12 @@ impl Change {
     /// The event that reports it.
     pub(crate) fn event(&self) -> TransportEvent {
         match self {
-            Change::Opened { cool_down, failure } => {
-                TransportEvent::BreakerOpened { reason: with_causes(&**failure), cool_down: *cool_down }
-            }
+            Change::Opened { cool_down, failure } => TransportEvent::BreakerOpened {
+                reason: OutcomeError::in_full(&**failure),
+                cool_down: *cool_down,
+            },
             Change::HalfOpened => TransportEvent::BreakerHalfOpen,
             Change::Closed { open_for } => TransportEvent::BreakerClosed { open_for: *open_for },
         }
     }
-}
-
-/// An error and what is behind it, on one line.
-fn with_causes(error: &dyn Error) -> String {
-    let (mut text, mut cause) = (error.to_string(), error.source());
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

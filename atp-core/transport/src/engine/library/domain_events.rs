@@ -42,39 +42,18 @@ impl Registration {
         // no arguments of its own included.
         let callbacks: [(sys::virDomainEventID, Generic); 9] = unsafe {
             [
-                (
-                    sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-                    transmute::<*const c_void, Generic>(on_lifecycle as *const c_void),
-                ),
+                (sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, generic(on_lifecycle as *const c_void)),
                 (sys::VIR_DOMAIN_EVENT_ID_REBOOT, on_reboot),
-                (
-                    sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE,
-                    transmute::<*const c_void, Generic>(on_agent as *const c_void),
-                ),
-                (
-                    sys::VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
-                    transmute::<*const c_void, Generic>(on_block_job as *const c_void),
-                ),
-                (
-                    sys::VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
-                    transmute::<*const c_void, Generic>(on_device_added as *const c_void),
-                ),
-                (
-                    sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
-                    transmute::<*const c_void, Generic>(on_device_removed as *const c_void),
-                ),
+                (sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, generic(on_agent as *const c_void)),
+                (sys::VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, generic(on_block_job as *const c_void)),
+                (sys::VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, generic(on_device_added as *const c_void)),
+                (sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, generic(on_device_removed as *const c_void)),
                 (
                     sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED,
-                    transmute::<*const c_void, Generic>(on_device_removal_failed as *const c_void),
+                    generic(on_device_removal_failed as *const c_void),
                 ),
-                (
-                    sys::VIR_DOMAIN_EVENT_ID_WATCHDOG,
-                    transmute::<*const c_void, Generic>(on_watchdog as *const c_void),
-                ),
-                (
-                    sys::VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON,
-                    transmute::<*const c_void, Generic>(on_io_error as *const c_void),
-                ),
+                (sys::VIR_DOMAIN_EVENT_ID_WATCHDOG, generic(on_watchdog as *const c_void)),
+                (sys::VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, generic(on_io_error as *const c_void)),
             ]
         };
         let mut registration = Registration::default();
@@ -137,6 +116,13 @@ impl Registration {
             let _gone = unsafe { sys::virConnectDomainQemuMonitorEventDeregister(connect.as_ptr(), id) };
         }
     }
+}
+
+/// # Safety
+/// `callback` is a function, and libvirt calls it with the arguments it has.
+unsafe fn generic(callback: *const c_void) -> Generic {
+    // SAFETY: by this function's own condition.
+    unsafe { transmute::<*const c_void, Generic>(callback) }
 }
 
 /// Registers a callback with a pointer of its own to the sink.

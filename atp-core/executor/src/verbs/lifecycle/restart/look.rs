@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use atp_api::OutcomeError;
 use atp_protocol::{LibvirtCarrier, ProtocolError, RefusalKind, guest};
 use atp_transport::domain::{DomainInfo, Lifecycle};
 use atp_transport::{ErrorKind, ExecuteOptions};
 use tokio::time::Instant;
 
-use crate::error::in_full;
 use crate::verbs::job::Job;
 use crate::verbs::wait;
 
@@ -74,9 +74,9 @@ fn by_error(error: &ProtocolError) -> Seen {
     }
     let is_refused = error.refusal().is_some_and(|refusal| refusal.kind != RefusalKind::GuestFrozen);
     if is_refused || !(wait::may_pass(error) || error.refusal().is_some()) {
-        Seen::CannotTell(in_full(error))
+        Seen::CannotTell(OutcomeError::in_full(error))
     } else {
-        Seen::Unclear(in_full(error))
+        Seen::Unclear(OutcomeError::in_full(error))
     }
 }
 
