@@ -82,7 +82,9 @@ impl Executor {
             let listings = join_all(concerned.map(list)).await;
             let listed = listings.iter().filter(|listing| listing.domains.is_ok());
             let listed = listed.map(|listing| listing.id.clone()).collect();
-            placements = Placements::of(&listings, selection, |host| has_copies(&self.manager, host));
+            let places = listings.iter().filter(|listing| !has_copies(&self.manager, &listing.id));
+            let places = places.map(|listing| (&listing.id, listing.domains.as_deref().unwrap_or_default()));
+            placements = Placements::of(places, selection);
             let matched = resolve::matched(selection, &listings);
             let unmatched = resolve::unmatched_exclusions(selection, &listings);
             let (targets, settled) = resolve::resolve(operation.name(), selection, listings);
@@ -98,7 +100,8 @@ impl Executor {
         };
         let operation = operation.over(targets.len() + settled.len());
         let planned_in = began.elapsed();
-        let placements = placements.without_aliases(&notices);
+        let aliases: Vec<_> = notices.iter().filter_map(Notice::alias).collect();
+        let placements = placements.without_aliases(&aliases);
         Ok(Plan {
             operation,
             policy,

@@ -10,8 +10,6 @@ use atp_transport::domain::DomainInfo;
 use atp_transport::{HostId, HostInfo};
 use uuid::Uuid;
 
-use crate::plan::Notice;
-use crate::resolve::Listing;
 use crate::selection::Selection;
 use crate::target::Target;
 
@@ -34,16 +32,15 @@ struct Place {
 }
 
 impl Placements {
-    /// What these listings say. `has_copies` is whether the VMs of a host are copies.
-    pub(crate) fn of(
-        listings: &[Listing],
+    /// What the listings of these hosts say, without those whose VMs are copies.
+    pub(crate) fn of<'a>(
+        listings: impl IntoIterator<Item = (&'a HostId, &'a [DomainInfo])>,
         selection: &Selection,
-        has_copies: impl Fn(&HostId) -> bool,
     ) -> Self {
         let mut shared: HashMap<Uuid, Vec<Place>> = HashMap::new();
-        for listing in listings.iter().filter(|listing| !has_copies(&listing.id)) {
-            for domain in listing.domains.iter().flatten() {
-                let place = Place { host: listing.id.clone(), domain: domain.clone() };
+        for (host, domains) in listings {
+            for domain in domains {
+                let place = Place { host: host.clone(), domain: domain.clone() };
                 shared.entry(domain.uuid).or_default().push(place);
             }
         }
@@ -51,12 +48,10 @@ impl Placements {
         Placements { shared, targets: HashMap::new(), selection: selection.clone() }
     }
 
-    /// The same without the second ids of daemons, under which their VMs are listed once more.
-    pub(crate) fn without_aliases(mut self, notices: &[Notice]) -> Self {
-        for notice in notices {
-            if let Notice::SameDaemon { alias, .. } = notice {
-                self.shared.values_mut().for_each(|places| places.retain(|place| place.host != *alias));
-            }
+    /// The same without these second ids of daemons, under which their VMs are listed once more.
+    pub(crate) fn without_aliases(mut self, aliases: &[&HostId]) -> Self {
+        for places in self.shared.values_mut() {
+            places.retain(|place| !aliases.contains(&&place.host));
         }
         self.shared.retain(|_, places| places.len() > 1);
         self
@@ -107,8 +102,6 @@ impl Placements {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use atp_transport::domain::{DomainState, StateReason};
 
     use super::*;
@@ -128,51 +121,41 @@ mod tests {
         }
     }
 
-    /// A host that lists the VM in this state.
-    fn listing(id: &str, state: DomainState) -> Listing {
-        Listing {
-            id: id.parse().unwrap(),
-            host: HostInfo::new(id, "x"),
-            domains: Ok(vec![domain(state, None)]),
-            labels: HashMap::new(),
-            took: Duration::ZERO,
-        }
-    }
-
     fn host(id: &str) -> HostId {
         id.parse().unwrap()
     }
 
-    fn of(listings: &[Listing]) -> Placements {
-        Placements::of(listings, &Selection::all(), |_| false)
+    /// The VM is listed by each of these hosts in this state.
+    fn of(listings: &[(&str, DomainState)]) -> Placements {
+        let listings: Vec<_> =
+            listings.iter().map(|&(id, state)| (host(id), [domain(state, None)])).collect();
+        Placements::of(listings.iter().map(|(id, domains)| (id, &domains[..])), &Selection::all())
     }
 
     #[test]
     fn the_other_place_of_a_vm_is_the_only_other_host_where_it_is_active() {
         use DomainState::{Paused, Running, ShutOff};
         let [h1, h2, h3] = ["h1", "h2", "h3"].map(host);
-        let moved = of(&[listing("h1", ShutOff), listing("h2", Running)]);
+        let moved = of(&[("h1", ShutOff), ("h2", Running)]);
         assert_eq!((moved.runs_on(VM, &h1), moved.runs_on(VM, &h2)), (Some(&h2), None));
-        let paused = of(&[listing("h1", ShutOff), listing("h2", Paused), listing("h3", ShutOff)]);
+        let paused = of(&[("h1", ShutOff), ("h2", Paused), ("h3", ShutOff)]);
         assert_eq!((paused.runs_on(VM, &h1), paused.runs_on(VM, &h3)), (Some(&h2), Some(&h2)));
-        let several = of(&[listing("h1", ShutOff), listing("h2", Running), listing("h3", Running)]);
+        let several = of(&[("h1", ShutOff), ("h2", Running), ("h3", Running)]);
         assert_eq!(several.runs_on(VM, &h1), None, "it is not known which");
-        let alone = of(&[listing("h1", ShutOff)]);
+        let alone = of(&[("h1", ShutOff)]);
         assert_eq!((alone.runs_on(VM, &h1), alone.others(VM, &h1).next()), (None, None));
     }
 
     #[test]
-    fn hosts_with_copies_and_second_ids_of_a_daemon_are_no_other_places() {
-        let listings = [listing("h1", DomainState::ShutOff), listing("h2", DomainState::Running)];
-        let copies = Placements::of(&listings, &Selection::all(), |id| *id == host("h2"));
-        assert_eq!(copies.runs_on(VM, &host("h1")), None);
-        let alias = Notice::SameDaemon { host: host("h1"), alias: host("h2"), vms: 1 };
-        assert_eq!(of(&listings).without_aliases(&[alias]).runs_on(VM, &host("h1")), None);
+    fn second_ids_of_a_daemon_are_no_other_places() {
+        let listings = [("h1", DomainState::ShutOff), ("h2", DomainState::Running)];
+        assert_eq!(of(&listings).runs_on(VM, &host("h1")), Some(&host("h2")));
+        assert_eq!(of(&listings).without_aliases(&[&host("h2")]).runs_on(VM, &host("h1")), None);
     }
 
     #[test]
     fn a_vm_is_worked_on_where_it_is_a_target_and_was_active() {
-        let listings = [listing("h1", DomainState::ShutOff), listing("h2", DomainState::Running)];
+        let listings = [("h1", DomainState::ShutOff), ("h2", DomainState::Running)];
         let target = |id: &str| Target { host: host(id), domain: Some(domain(DomainState::Running, None)) };
         let both = of(&listings).for_targets(&[target("h1"), target("h2")]);
         assert!(both.is_worked_on(VM, &host("h2")) && both.is_target(VM, &host("h1")));

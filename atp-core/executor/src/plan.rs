@@ -137,6 +137,16 @@ pub enum Doubt {
     },
 }
 
+impl Notice {
+    /// The second id of a daemon that two ids turned out to name.
+    pub(crate) fn alias(&self) -> Option<&HostId> {
+        match self {
+            Notice::SameDaemon { alias, .. } => Some(alias),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
