@@ -15,6 +15,7 @@ mod guest_info;
 mod input;
 mod interrupt;
 mod journal;
+mod languages;
 mod library;
 mod lifecycle;
 mod listing;
