@@ -208,15 +208,21 @@ async fn request_on(
         // The state has changed since the first look.
         ErrorKind::OperationInvalid | ErrorKind::VmNotRunning => {
             let not_running = error.kind() == ErrorKind::VmNotRunning;
-            if let Ok(now) = vm_at_rest(connection, domain, goal, not_running, &job.policy).await
-                && !has_left(&now)
-            {
-                if let Some(requested) = settled(spec, &now, effect) {
+            let now = vm_at_rest(connection, domain, goal, not_running, &job.policy).await;
+            if let Ok(now) = now {
+                if has_left(&now) {
+                    // A process that was killed during its migration would not have been migrated: what was killed was
+                    // left behind by the migration.
+                    if spec.action == Lifecycle::Destroy
+                        && let Some(elsewhere) = relocation::off_here(job, &now).await
+                    {
+                        return Ok(Requested::Elsewhere(elsewhere));
+                    }
+                } else if let Some(requested) = settled(spec, &now, effect) {
                     return Ok(requested);
-                }
-                // A paused guest cannot follow a request. libvirt's message does not say that it is paused.
-                if error.kind() == ErrorKind::VmNotRunning && now.state == DomainState::Paused {
-                    // One that was paused before was not asked.
+                } else if error.kind() == ErrorKind::VmNotRunning && now.state == DomainState::Paused {
+                    // A paused guest cannot follow a request. libvirt's message does not say that it is paused. One that
+                    // was paused before was not asked.
                     let effect = if before.state == now.state { Effect::None } else { effect };
                     return Ok(Requested::Refused(now, effect));
                 }
