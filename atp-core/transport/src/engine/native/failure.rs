@@ -5,7 +5,9 @@ use std::error::Error;
 use atp_rpc::{CallError, EndReason, LinkEnd, RemoteError, StreamError};
 
 use crate::connection::connector::CallFailure;
-use crate::domain::error_numbers::{FROM_RPC, INTERNAL_ERROR, INVALID_ARG, RPC_ERROR, SYSTEM_ERROR};
+use crate::domain::error_numbers::{
+    FROM_RPC, INTERNAL_ERROR, INVALID_ARG, NO_DOMAIN, RPC_ERROR, SYSTEM_ERROR,
+};
 use crate::engine::error;
 use crate::error::{ErrorKind, LibvirtError};
 
@@ -56,11 +58,18 @@ pub(super) fn missing(what: &str) -> CallFailure {
 
 /// The daemon's own error.
 pub(in crate::engine) fn remote(error: RemoteError) -> LibvirtError {
+    let mut message = error.message;
+    // Calls name a domain by its UUID alone. A daemon that does not have it writes both, the name in parentheses.
+    if error.code.cast_unsigned() == NO_DOMAIN
+        && let Some(length) = message.strip_suffix(" ()").map(str::len)
+    {
+        message.truncate(length);
+    }
     LibvirtError {
         code: error.code.cast_unsigned(),
         domain: error.domain.cast_unsigned(),
         level: error.level.cast_unsigned(),
-        message: error.message,
+        message,
     }
 }
 
@@ -100,7 +109,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::error_numbers::NO_DOMAIN;
 
     fn call() -> atp_rpc::numbers::Procedure {
         atp_rpc::numbers::procedure::CONNECT_GET_HOSTNAME
@@ -112,13 +120,14 @@ mod tests {
             code: NO_DOMAIN.cast_signed(),
             domain: 10,
             level: 2,
-            message: "Domain not found".to_owned(),
+            message: "Domain not found: no domain with matching uuid '2' ()".to_owned(),
             strings: Default::default(),
             numbers: [0; 2],
         };
         let failure = call_failure(CallError::Remote { procedure: call(), source: Box::new(source) });
         let CallFailure::Refused { kind, source } = failure else { panic!("{failure:?}") };
         assert_eq!((kind, source.code, source.domain), (ErrorKind::VmNotFound, NO_DOMAIN, 10));
+        assert_eq!(source.message, "Domain not found: no domain with matching uuid '2'");
     }
 
     #[test]
