@@ -180,6 +180,11 @@ impl Run {
         self
     }
 
+    /// The exit code; none if it was killed.
+    pub fn code(&self) -> Option<i32> {
+        self.code
+    }
+
     /// Its complete stdout.
     pub fn stdout(&self) -> String {
         text_of(&self.lines)

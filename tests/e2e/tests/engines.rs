@@ -1,24 +1,33 @@
-//! Both engines are asked the same, and answer the same: values, errors with their numbers, effects and hints.
+//! Both engines are asked the same, and answer the same: values, errors with their numbers, effects and hints, events,
+//! streams, and the outcomes of every verb.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use atp_e2e::{Bed, bed, within};
+use atp_e2e::{Atp, Bed, Run, bed, within};
 use atp_testbed::{Guest, Host};
-use atp_transport::domain::DomainInfo;
+use atp_transport::domain::{DomainInfo, Lifecycle};
 use atp_transport::{
-    ChannelOptions, Engine, HostInfo, LibvirtConnection, Result, TransportConfig, TransportManager,
+    ChannelOptions, DomainChannel, DomainEvents, Engine, HostInfo, LibvirtConnection, Result,
+    TransportConfig, TransportManager, WatchItem, WatchOptions,
 };
-use tokio::time::Instant;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use crate::support::{QUERY_STATUS, in_seconds, quick};
 
 /// Time limit of each test.
 const LIMIT: Duration = Duration::from_secs(400);
+/// Time limit for a change that happens soon; the machine may be busy.
+const SOON: Duration = Duration::from_secs(90);
 const CHANNEL: &str = "org.atp.test.channel";
 /// The id of the host of each engine.
 const ID: &str = "h";
+/// Names in JSON of what differs from host to host, or from one moment to the next.
+const VARIES: [&str; 4] = ["uuid", "id", "duration_ms", "latency_ms"];
+
 /// An engine and a host of its own: what one engine does is not seen by the other, and the hosts are alike.
 struct Side {
     engine: Engine,
@@ -35,6 +44,10 @@ impl Side {
         self.host.guest(name).unwrap()
     }
 
+    fn uuid(&self, name: &str) -> Uuid {
+        self.guest(name).uuid().parse().unwrap()
+    }
+
     /// A manager without connections, whose host has this URI.
     async fn manager(&self, uri: String) -> TransportManager {
         let mut config = TransportConfig { engine: self.engine, ..quick() };
@@ -44,6 +57,12 @@ impl Side {
         let manager = TransportManager::new(config);
         manager.add_host(HostInfo::from_uri(ID, uri)).await.unwrap();
         manager
+    }
+
+    /// `atp` with the host as its inventory.
+    fn atp(&self, args: &[&str]) -> Atp {
+        let atp = Atp::new(args).output("json").env("ATP_TRANSPORT__ENGINE", self.engine.as_str());
+        atp.env("ATP_HOSTS__H__URI", &self.host.uri())
     }
 }
 
@@ -165,8 +184,291 @@ fn compare(situation: &str, name: &'static str, prepare: impl Fn(&Side), seconds
 }
 
 #[test]
+fn engines_answer_the_same_in_every_state_of_a_vm() {
+    compare("running", "vm1", |_| {}, 60);
+    compare("shut off", "vm1", |side| side.guest("vm1").destroy().unwrap(), 60);
+    compare("paused", "vm1", |side| drop(side.host.virsh(&["suspend", "vm1"]).unwrap()), 60);
+    compare("without its agent", "vm1", |side| side.guest("vm1").stop_agent().unwrap(), 60);
+    compare("absent", "none", |_| {}, 60);
+}
+
+#[test]
 fn engines_answer_the_same_if_qemu_or_the_daemon_is_gone_or_hangs() {
     compare("QEMU hangs", "vm1", |side| side.guest("vm1").pause_qemu().unwrap(), 4);
     compare("the daemon is killed", "vm1", |side| side.host.kill_daemon().unwrap(), 60);
     compare("the daemon hangs", "vm1", |side| side.host.pause_daemon().unwrap(), 4);
+}
+
+#[test]
+fn engines_are_refused_the_same_by_a_socket_that_only_allows_to_read() {
+    let bed = bed();
+    let [native, library] = sides(&bed).map(|side| {
+        let socket = bed.folder().join(side.host.id()).join("run/libvirt/libvirt-sock-ro");
+        async move {
+            let manager = side.manager(format!("qemu+unix:///system?socket={}", socket.display())).await;
+            let vm = side.uuid("vm1");
+            let mut answers = questions(&manager, vm, "vm1", 60).await;
+            for (action, _) in ACTIONS {
+                answers.push(act(&manager, vm, action).await);
+            }
+            answers
+        }
+    });
+    within(LIMIT, async { are_same("read only", tokio::join!(native, library).into()) });
+}
+
+async fn act(manager: &TransportManager, vm: Uuid, action: Lifecycle) -> String {
+    let work = |connection: LibvirtConnection| async move { connection.domain_lifecycle(vm, action).await };
+    told(&format!("{action:?}"), manager.execute_on_host_with(ID, in_seconds(60), work).await)
+}
+
+/// What is asked for in turn, and the event that it brings if it is not refused. An event of the agent means that the guest
+/// has booted.
+const ACTIONS: [(Lifecycle, Option<&str>); 19] = [
+    (Lifecycle::Start, None),
+    (Lifecycle::Wakeup, None),
+    (Lifecycle::Resume, None),
+    (Lifecycle::Suspend, Some("suspended")),
+    (Lifecycle::Suspend, None),
+    (Lifecycle::Start, None),
+    (Lifecycle::Shutdown, None),
+    (Lifecycle::Reboot, None),
+    (Lifecycle::Resume, Some("resumed")),
+    (Lifecycle::Reset, Some("agent connected")),
+    (Lifecycle::Destroy, Some("stopped")),
+    (Lifecycle::Destroy, None),
+    (Lifecycle::Resume, None),
+    (Lifecycle::Suspend, None),
+    (Lifecycle::Shutdown, None),
+    (Lifecycle::Reset, None),
+    (Lifecycle::Start, Some("agent connected")),
+    (Lifecycle::Reboot, Some("agent connected")),
+    (Lifecycle::Shutdown, Some("stopped")),
+];
+
+#[test]
+fn engines_change_states_and_report_events_in_the_same_way() {
+    let bed = bed();
+    let [native, library] = sides(&bed).map(|side| async move {
+        let (vm, absent) = (side.uuid("vm1"), Uuid::from_u128(1));
+        let manager = side.manager(side.host.uri()).await;
+        let mut events = manager.watch_domains(&[ID], &WatchOptions::default()).unwrap();
+        let mut answers = until(&mut events, "present").await;
+        for (action, event) in ACTIONS {
+            answers.push(act(&manager, vm, action).await);
+            if let Some(event) = event {
+                answers.extend(until(&mut events, event).await);
+            }
+            answers.push(act(&manager, absent, action).await);
+        }
+        answers
+    });
+    within(LIMIT, async { are_same("actions", tokio::join!(native, library).into()) });
+}
+
+/// Takes events until one with this text.
+async fn until(events: &mut DomainEvents, wanted: &str) -> Vec<String> {
+    let mut taken = Vec::new();
+    loop {
+        let item = match timeout(SOON, events.next()).await {
+            Ok(Some(item)) => item,
+            end => panic!("{end:?} instead of {wanted:?} after {taken:#?}"),
+        };
+        taken.push(match item {
+            WatchItem::Event { event, .. } => masked(&format!("{}: {}", event.name, event.kind)),
+            WatchItem::Present { domains, .. } => {
+                let domains: Vec<_> =
+                    domains.iter().map(|info| (&info.name, info.state, info.reason)).collect();
+                format!("present: {domains:?}")
+            }
+            other => format!("{other:?}"),
+        });
+        if taken.last().is_some_and(|item| item.contains(wanted)) {
+            // QEMU may report one restart several times.
+            taken.dedup();
+            return taken;
+        }
+    }
+}
+
+#[test]
+fn engines_carry_channels_in_the_same_way() {
+    let bed = bed();
+    let [native, library] = sides(&bed).map(|side| async move {
+        side.atp(&["exec", "vm1", "--", "channel-peer", "bytes"]).run().exits_with(0);
+        let manager = side.manager(side.host.uri()).await;
+        let open = |force| {
+            let options = ChannelOptions { force, ..ChannelOptions::default() };
+            let (manager, vm) = (manager.clone(), side.uuid("vm1"));
+            async move { manager.open_channel(ID, vm, CHANNEL, &options, Instant::now() + SOON).await }
+        };
+        let mut channel = open(false).await.unwrap();
+        let mut answers = vec![told("second", open(false).await.map(drop))];
+        answers.extend([echo(&mut channel, 1).await, echo(&mut channel, 300_000).await]);
+
+        // Another client takes it.
+        let mut other = open(true).await.unwrap();
+        answers.push(format!("taken: {:?}", timeout(SOON, channel.read(&mut [0])).await.unwrap()));
+        answers.push(echo(&mut other, 1).await);
+        answers.push(format!("finish: {:?}", timeout(SOON, other.shutdown()).await.unwrap()));
+        answers.push(format!("after it: {:?}", other.read(&mut [0]).await));
+        answers.push(format!("and: {:?}", other.write_all(b"x").await));
+
+        let mut cut = open(true).await.unwrap();
+        side.guest("vm1").kill_qemu().unwrap();
+        answers.push(format!("killed: {:?}", timeout(SOON, cut.read(&mut [0])).await.unwrap()));
+        answers
+    });
+    within(LIMIT, async { are_same("channels", tokio::join!(native, library).into()) });
+}
+
+/// Whether so many bytes come back.
+async fn echo(channel: &mut DomainChannel, count: usize) -> String {
+    let (mut read, mut write) = tokio::io::split(channel);
+    let (bytes, mut back) = (vec![b'x'; count], vec![0; count]);
+    let send = async {
+        write.write_all(&bytes).await?;
+        write.flush().await
+    };
+    let both = async { tokio::join!(send, read.read_exact(&mut back)) };
+    let result = timeout(SOON, both).await.unwrap();
+    format!("{count} bytes: {result:?}, {}", bytes == back)
+}
+
+#[test]
+fn engines_report_a_daemon_that_is_killed_during_a_call_in_the_same_way() {
+    let bed = bed();
+    let [native, library] = sides(&bed).map(|side| async move {
+        let (manager, vm) = (side.manager(side.host.uri()).await, side.uuid("vm1"));
+        side.guest("vm1").pause_qemu().unwrap();
+        let ask = |connection: LibvirtConnection| async move {
+            let sent = tokio::sync::Notify::new();
+            let command = connection.monitor_command_with(vm, QUERY_STATUS, || sent.notify_one());
+            let kill = async {
+                sent.notified().await;
+                side.host.kill_daemon().unwrap();
+            };
+            tokio::join!(command, kill).0
+        };
+        vec![told("monitor", manager.execute_on_host_with(ID, in_seconds(60), ask).await)]
+    });
+    within(LIMIT, async { are_same("killed", tokio::join!(native, library).into()) });
+}
+
+/// Verbs in turn, after a fault.
+#[expect(clippy::type_complexity, reason = "a table")]
+const VERBS: [(&str, fn(&Guest), &[&[&str]]); 5] = [
+    (
+        "running",
+        |_| {},
+        &[
+            &["vm", "list"],
+            &["vm", "info", "vm1"],
+            &["host", "check"],
+            &["doctor"],
+            &["wait", "vm1", "--for", "agent"],
+            &["wait", "vm1", "--for", "exec=exit 0"],
+            &["exec", "vm1", "--shell", "--", "echo out; echo err >&2; exit 3"],
+            &["exec", "vm1", "--", "/none"],
+            &["exec", "none", "--", "true"],
+            &["exec", "vm1", "--stdin", "/etc/hostname", "--", "sha256sum"],
+            &["cp", "/etc/passwd", "vm1:/tmp/there"],
+            &["cp", "/etc/passwd", "vm1:/none/there"],
+            &["cp", "vm1:/none", "/tmp"],
+            &["qga", "vm1", "--", "guest-sync", "id=17"],
+            &["qga", "vm1", "--", "none"],
+            &["qga", "vm1", "--", "guest-file-open", "path=/none"],
+            &["qmp", "vm1", "--", "query-status"],
+            &["qmp", "vm1", "--", "none"],
+            &["qmp", "vm1", "--", "device_del", "id=none"],
+            &["key", "vm1", "--", "shift-a"],
+            &["key", "vm1", "--", "none"],
+            &["type", "vm1", "--", "text"],
+            &["mouse", "vm1", "--", "click"],
+            &["mouse", "vm1", "--", "move", "1", "1"],
+            &["vm", "start", "vm1"],
+            &["vm", "resume", "vm1"],
+            &["vm", "suspend", "vm1", "--wait", "--yes"],
+        ],
+    ),
+    (
+        "paused",
+        |guest| drop(guest.host().virsh(&["suspend", guest.uuid()]).unwrap()),
+        &[
+            &["vm", "info", "vm1"],
+            &["exec", "vm1", "--", "true"],
+            &["vm", "shutdown", "vm1", "--yes"],
+            &["vm", "start", "vm1"],
+            &["doctor"],
+            &["vm", "resume", "vm1", "--wait"],
+            &["vm", "reset", "vm1", "--wait", "--yes"],
+            &["vm", "shutdown", "vm1", "--wait", "--yes"],
+        ],
+    ),
+    (
+        "shut off",
+        |guest| guest.destroy().unwrap(),
+        &[
+            &["vm", "info", "vm1"],
+            &["exec", "vm1", "--", "true"],
+            &["qmp", "vm1", "--", "query-status"],
+            &["key", "vm1", "--", "a"],
+            &["screenshot", "vm1", "-d", "/tmp"],
+            &["vm", "reboot", "vm1", "--yes"],
+            &["vm", "destroy", "vm1", "--yes"],
+            &["--timeout", "2s", "wait", "vm1", "--for", "state=running"],
+            &["doctor"],
+        ],
+    ),
+    (
+        "QEMU hangs",
+        |guest| guest.pause_qemu().unwrap(),
+        &[
+            &["--timeout", "4s", "qmp", "vm1", "--", "query-status"],
+            &["--timeout", "4s", "exec", "vm1", "--", "true"],
+            &["vm", "list"],
+        ],
+    ),
+    (
+        "the daemon is killed",
+        |guest| guest.host().kill_daemon().unwrap(),
+        &[&["vm", "list"], &["exec", "vm1", "--", "true"], &["host", "check"], &["doctor"]],
+    ),
+];
+
+#[test]
+fn verbs_have_the_same_outcomes_with_both_engines() {
+    for (situation, prepare, verbs) in VERBS {
+        let bed = bed();
+        let sides = sides(&bed);
+        sides.iter().for_each(|side| prepare(&side.guest("vm1")));
+        let outputs: Vec<_> = verbs
+            .iter()
+            .map(|verb| {
+                let runs = sides.each_ref().map(|side| side.atp(verb).start());
+                runs.map(|run| output(verb, &run.finish()))
+            })
+            .collect();
+        let (native, library) = outputs.into_iter().map(|[native, library]| (native, library)).unzip();
+        are_same(situation, [native, library]);
+    }
+}
+
+/// What a script and a person can see of a run.
+fn output(verb: &[&str], run: &Run) -> String {
+    let mut value: Value = serde_json::from_str(&run.stdout()).unwrap_or_else(|_| run.stdout().into());
+    remove_what_varies(&mut value);
+    format!("{verb:?}: {:?} {value:#} {}", run.code(), masked(&run.stderr))
+}
+
+fn remove_what_varies(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, _| !VARIES.contains(&name.as_str()));
+            fields.values_mut().for_each(remove_what_varies);
+        }
+        Value::Array(values) => values.iter_mut().for_each(remove_what_varies),
+        Value::String(text) => *text = masked(text),
+        _ => {}
+    }
 }
