@@ -327,7 +327,7 @@ fn a_vm_that_moves_at_any_moment_is_destroyed_once_or_said_to_have_moved() {
     }
 }
 
-/// Situation 17: newer daemons ask QEMU for parts of a definition.
+/// Newer daemons ask QEMU for parts of a definition.
 #[test]
 fn a_vm_whose_qemu_hangs_is_shown_as_far_as_its_daemon_knows_it() {
     for_engines(|engine| {
