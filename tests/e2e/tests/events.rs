@@ -194,6 +194,11 @@ fn a_full_disk_stops_its_guest_which_continues_when_there_is_space() {
     let bed = bed();
     let host = bed.host("h1").unwrap();
     let small = host.small_folder().unwrap();
+    // A QEMU that an earlier daemon started does not see the folder.
+    let guest = host.guest("vm1").unwrap();
+    guest.destroy().unwrap();
+    guest.start().unwrap();
+    bed.run(&["wait", "h1/vm1", "--for", "agent"]).exits_with(0);
     let (disk, ballast) =
         (small.outside.join("disk"), Ballast::new(small.outside.join("ballast"), SIZE * 3 / 2));
     File::create(&disk).unwrap().set_len(SIZE as u64).unwrap();
