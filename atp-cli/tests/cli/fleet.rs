@@ -327,6 +327,30 @@ fn a_vm_that_moves_at_any_moment_is_destroyed_once_or_said_to_have_moved() {
     }
 }
 
+#[test]
+fn a_scenario_does_nothing_to_a_vm_where_it_is_excluded_or_a_target_of_its_own() {
+    const ALONE: &str = "targets: h1/vm1\nexclude: h2/";
+    const BOTH: &str = "targets: '*/*vm1'";
+    for (targets, looks) in
+        [(ALONE, "wait: agent"), (ALONE, "assert: {state: running}"), (BOTH, "wait: agent")]
+    {
+        let bed = Bed::new("native", 2, 1, 1, "");
+        let [h1, h2] = [1, 2].map(|number| bed.fleet.host(number).unwrap());
+        assert!(h1.vm(1).unwrap().migrate(&h2));
+        let text = format!("name: s\n{targets}\nsteps:\n  - {looks}\n  - exec: [echo, here]\n");
+        let file = bed.home.write("s.yaml", &text).display().to_string();
+        let outcomes = bed.run(&["--timeout", "20s", "run", &file]).exits(1).outcomes();
+        let old = outcomes.iter().find(|outcome| outcome["host"] == "h1").unwrap();
+        assert_eq!(
+            (&old["status"], &old["error"]["kind"]),
+            (&json!("failed"), &json!("vm-moved")),
+            "{old:#}"
+        );
+        let times = executed(&bed, "vm1", |counts| counts.programs.of("echo here"));
+        assert_eq!(times, u64::from(targets == BOTH), "{targets}, {looks}: {outcomes:#?}");
+    }
+}
+
 /// Newer daemons ask QEMU for parts of a definition.
 #[test]
 fn a_vm_whose_qemu_hangs_is_shown_as_far_as_its_daemon_knows_it() {

@@ -22,12 +22,15 @@ pub struct Completion {
     pub error: Option<OutcomeError>,
     /// The other host that the VM was found on; see [`Outcome::found_on`].
     pub found_on: Option<HostId>,
+    /// The host on which the work ended. It may only have seen that the VM is on another one.
+    pub ended_on: Option<HostId>,
 }
 
 impl Completion {
     /// Success.
     pub fn ok(effect: Effect, data: impl Into<Option<Data>>) -> Self {
-        Completion { status: Status::Ok, effect, data: data.into(), error: None, found_on: None }
+        let data = data.into();
+        Completion { status: Status::Ok, effect, data, error: None, found_on: None, ended_on: None }
     }
 
     /// The requested state was reached already.
@@ -37,7 +40,7 @@ impl Completion {
 
     /// Anything else than success.
     pub fn failed(status: Status, effect: Effect, error: OutcomeError) -> Self {
-        Completion { status, effect, data: None, error: Some(error), found_on: None }
+        Completion { status, effect, data: None, error: Some(error), found_on: None, ended_on: None }
     }
 
     /// Makes the completion of work that failed with an error of the layers below and had to end by `deadline`. `is_sent`

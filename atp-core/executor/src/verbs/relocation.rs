@@ -211,6 +211,11 @@ pub(super) fn is_excluded(job: &Job, domain: &DomainInfo, host: &HostId) -> bool
     info.is_none_or(|info| job.placements.excludes(&info, &domain.name))
 }
 
+/// Whether further work may be done on the host where this work on the VM ended.
+pub(super) fn may_go_on(job: &Job, domain: &DomainInfo, host: &HostId) -> bool {
+    !is_excluded(job, domain, host) && !job.placements.is_target(domain.uuid, host)
+}
+
 /// The completion in place of a start, if the VM must not be started here. `now` is the VM, shut off.
 pub(super) async fn start_refused(job: &Job, now: &DomainInfo, check: StartCheck) -> Option<Completion> {
     let here = format!("host {}: VM {:?} was not started", job.target.host, now.name);
@@ -405,6 +410,7 @@ impl Job {
         let found_on = completion
             .found_on
             .or_else(|| (self.target.host != *self.planned_on).then(|| self.target.host.clone()));
-        Completion { found_on, ..completion }
+        let ended_on = completion.ended_on.or_else(|| Some(self.target.host.clone()));
+        Completion { found_on, ended_on, ..completion }
     }
 }

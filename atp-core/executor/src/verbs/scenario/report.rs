@@ -62,5 +62,5 @@ pub(super) fn completion(report: ScenarioReport, is_stopped: bool) -> Completion
         Some((status, error)) => (status, Some(OutcomeError { retryable: false, ..error })),
         None => (Status::Ok, None),
     };
-    Completion { status, effect, data: Some(Data::Scenario(report)), error, found_on: None }
+    Completion { status, effect, error, ..Completion::ok(effect, Data::Scenario(report)) }
 }

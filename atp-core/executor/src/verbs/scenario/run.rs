@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use atp_api::{Data, ExecReport, OutcomeError, ScenarioReport, Status, StepReport, millis};
 use atp_transport::domain::{DomainInfo, DomainState};
-use atp_transport::{Effect, ErrorKind, ExecuteOptions};
+use atp_transport::{Effect, ErrorKind, HostId};
 use regex::Regex;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -21,7 +21,7 @@ use super::template::Values;
 use crate::verbs::completion::Completion;
 use crate::verbs::facts::is_reached;
 use crate::verbs::job::Job;
-use crate::verbs::relocation::{Relocation, has_left, relocation};
+use crate::verbs::relocation::{Relocation, has_left, may_go_on, relocation};
 use crate::verbs::{self, Operation};
 
 /// Takes a target through the steps of a scenario, and in any case through its teardown.
@@ -97,10 +97,8 @@ impl StepRunner<'_> {
             // A VM that was started by a step can move as well.
             self.job.was_active = true;
         }
-        if let Some(host) = &completion.found_on
-            && completion.error.as_ref().is_none_or(|error| error.kind != ErrorKind::VmMoved)
-        {
-            self.job = self.job.at(host.clone());
+        if let Some(host) = &completion.ended_on {
+            self.go_on_at(host);
         }
         let completion = if step.exit_is_judged { leave_exit_code(completion) } else { completion };
         if !matches!(step.action, Action::Assert(_)) {
@@ -160,6 +158,14 @@ impl StepRunner<'_> {
         }
     }
 
+    /// Goes on at the host where a step has followed the VM to, unless nothing may be done to it there: a look follows it
+    /// everywhere.
+    fn go_on_at(&mut self, host: &HostId) {
+        if *host != self.job.target.host && may_go_on(&self.job, self.domain, host) {
+            self.job = self.job.at(host.clone());
+        }
+    }
+
     async fn check(&mut self, assertion: &Assertion, deadline: Instant) -> Completion {
         let state = match assertion.state {
             Some(_) => match self.state(deadline).await {
@@ -181,22 +187,22 @@ impl StepRunner<'_> {
     /// Returns the VM's state now, where it is.
     async fn state(&mut self, deadline: Instant) -> Result<DomainState, OutcomeError> {
         let uuid = self.domain.uuid;
+        let mut place = Job { attempt: self.job.attempt.part(deadline), ..self.job.clone() };
         loop {
-            let options = ExecuteOptions::by(deadline);
-            let now =
-                self.job.manager.execute_on_host_with(self.job.host(), options, |connection| async move {
+            let looked =
+                place.manager.execute_on_host_with(place.host(), place.options(), |connection| async move {
                     connection.domain_info(uuid).await
                 });
-            let now = now.await;
+            let now = looked.await;
             let is_gone = match &now {
                 Ok(now) => has_left(now),
                 Err(error) => error.kind() == ErrorKind::VmNotFound,
             };
-            let job = Job { attempt: self.job.attempt.part(deadline), ..self.job.clone() };
-            if is_gone && let Relocation::To(host) = relocation(&job, self.domain).await {
-                self.job = self.job.at(host);
+            if is_gone && let Relocation::To(host) = relocation(&place, self.domain).await {
+                place = place.at(host);
                 continue;
             }
+            self.go_on_at(&place.target.host);
             return now.map(|now| now.state).map_err(|error| OutcomeError::from(&error));
         }
     }
