@@ -152,6 +152,16 @@ mod tests {
     }
 
     #[test]
+    fn findings_for_agents_that_do_not_answer_are_the_same_on_every_host() {
+        let messages = ["h1", "h2"].map(|host| {
+            let (host, operation, after) =
+                (host.parse().unwrap(), "virDomainQemuAgentCommand", std::time::Duration::from_secs(5));
+            unanswered(&TransportError::CallTimeout { host, operation, after, sent: true }.into()).message
+        });
+        assert_eq!(messages, ["virDomainQemuAgentCommand: no answer after 5.0s"; 2]);
+    }
+
+    #[test]
     fn an_agent_that_may_run_nothing_is_a_warning() {
         let agent = |enabled: bool| {
             AgentCapabilities::from(qga::GuestAgentInfo {

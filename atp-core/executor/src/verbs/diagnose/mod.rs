@@ -25,8 +25,17 @@ struct Failed {
 impl Failed {
     fn of(error: &ProtocolError) -> Self {
         let outcome = OutcomeError::from(error);
-        // The message names the host and the call, the causes say what is wrong.
-        let message = if outcome.causes.is_empty() { outcome.message } else { outcome.causes.join(": ") };
+        // The message names the host and the call, the causes say what is wrong. The host stands beside a finding, and findings
+        // that are otherwise equal are shown together.
+        let message = match &outcome.causes[..] {
+            [] => without_host(&outcome.message).to_owned(),
+            causes => causes.join(": "),
+        };
         Failed { stage: error.connect_stage(), message, hint: error.hint() }
     }
+}
+
+fn without_host(message: &str) -> &str {
+    let named = message.strip_prefix("host ").and_then(|rest| rest.split_once(": "));
+    named.map_or(message, |(_, rest)| rest)
 }
