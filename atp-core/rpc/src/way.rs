@@ -25,6 +25,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often it is tried again at most: an sshd may also never admit this machine.
 const AGAIN: u32 = 6;
 
+/// How long a peer is looked at once more at most, to say what it is.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// A way that is open and leads to a libvirt daemon, which has answered one question on it. Nobody has authenticated.
 ///
 /// It is for clients of another make, which speak the protocol over it from its beginning; and to find out why such a
@@ -74,18 +77,18 @@ pub(crate) async fn reach(
     progress: &Progress<'_>,
 ) -> Result<(Dialled, Offered), ConnectFailure> {
     let mut pause = PAUSE;
-    let (started, mut left) = (Instant::now(), AGAIN);
+    let (deadline, mut left) = (Instant::now() + options.timeout, AGAIN);
     let unseen = Progress::new(&|_| {});
     let mut seen = progress;
     loop {
-        let failure = match reach_once(uri, options, seen).await {
+        let failure = match reach_once(uri, options, deadline, seen).await {
             Err(failure @ ConnectFailure::CommandEnded(_)) if failure.was_not_admitted() => failure,
             result => return result,
         };
         // An sshd admits so many at a time that have not logged in (`MaxStartups`), and drops others without a word: they
         // come later, and not all at once.
         let delay = pause.mul_f64(0.5 + f64::from(random()) / 255.0);
-        if left == 0 || started.elapsed() + delay >= options.timeout {
+        if left == 0 || Instant::now() + delay >= deadline {
             return Err(failure);
         }
         tracing::debug!(%uri, %failure, "ssh was not admitted, it is tried again");
@@ -109,12 +112,16 @@ fn random() -> u8 {
 async fn reach_once(
     uri: &Uri,
     options: &ConnectOptions,
+    deadline: Instant,
     progress: &Progress<'_>,
 ) -> Result<(Dialled, Offered), ConnectFailure> {
+    // What failed is known: a peer that hangs when it is looked at must not make a missed deadline of it.
+    let look = || LOOK.min(deadline.saturating_duration_since(Instant::now()) / 2);
     let mut dialled = match dial(uri, options, progress).await {
         Err(ConnectFailure::Tls { source }) if dial::may_be_no_tls(&source) => {
             // A peer that does not speak TLS mostly hangs up on its first message. What it is shows in the clear.
-            return Err(in_the_clear(uri).await.unwrap_or(ConnectFailure::Tls { source }));
+            let found = timeout(look(), in_the_clear(uri)).await.ok().flatten();
+            return Err(found.unwrap_or(ConnectFailure::Tls { source }));
         }
         dialled => dialled?,
     };
@@ -127,7 +134,10 @@ async fn reach_once(
                 ConnectFailure::Call(CallError::Lost { source, .. })
                     if matches!(source.reason, EndReason::Eof | EndReason::Frame(FrameError::Io(_)))
             );
-            if cut && uri.transport == Transport::Tcp && dial::speaks_tls(uri).await {
+            if cut
+                && uri.transport == Transport::Tcp
+                && timeout(look(), dial::speaks_tls(uri)).await.unwrap_or(false)
+            {
                 return Err(ConnectFailure::SpeaksTls);
             }
             Err(failure)
@@ -139,8 +149,7 @@ async fn reach_once(
 async fn in_the_clear(uri: &Uri) -> Option<ConnectFailure> {
     let silent = Progress::new(&|_| {});
     let mut dialled = dial::clear(uri).await?;
-    let asked = timeout(dial::LOOK, greet(&mut dialled, Transport::Tcp, &silent)).await.ok()?;
-    match asked {
+    match greet(&mut dialled, Transport::Tcp, &silent).await {
         Ok(_) => Some(ConnectFailure::NoTls),
         Err(failure @ ConnectFailure::NotLibvirt { .. }) => Some(failure),
         Err(_) => None,

@@ -7,10 +7,7 @@ mod tcp;
 mod tls;
 mod unix;
 
-use std::time::Duration;
-
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
 
 use crate::connect_error::{ConnectFailure, Progress, Stage};
 use crate::options::ConnectOptions;
@@ -19,25 +16,18 @@ use crate::uri::{Transport, Uri};
 pub(crate) use stderr::Stderr;
 pub(crate) use tls::may_be_no_tls;
 
-/// How long a peer is looked at once more, to say what it is.
-pub(crate) const LOOK: Duration = Duration::from_secs(2);
-
 /// Whether what listens for TCP at the host of a URI speaks TLS.
 pub(crate) async fn speaks_tls(uri: &Uri) -> bool {
-    let look = async {
-        match tcp::connect(uri, tcp::PORT, &Progress::new(&|_| {})).await {
-            Ok(socket) => tls::answers(socket).await,
-            Err(_) => false,
-        }
-    };
-    timeout(LOOK, look).await.unwrap_or(false)
+    match tcp::connect(uri, tcp::PORT, &Progress::new(&|_| {})).await {
+        Ok(socket) => tls::answers(socket).await,
+        Err(_) => false,
+    }
 }
 
 /// A connection in the clear to the port that a URI means for TLS.
 pub(crate) async fn clear(uri: &Uri) -> Option<Dialled> {
     let silent = Progress::new(&|_| {});
-    let connecting = timeout(LOOK, tcp::connect(uri, tls::PORT, &silent)).await;
-    connecting.ok()?.ok().map(|socket| Dialled::new(socket, false))
+    tcp::connect(uri, tls::PORT, &silent).await.ok().map(|socket| Dialled::new(socket, false))
 }
 
 /// A byte stream.

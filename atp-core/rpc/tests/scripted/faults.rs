@@ -1,12 +1,15 @@
 //! Faults of the wire while calls are under way.
 
 use std::net::Shutdown;
+use std::time::Duration;
 
 use atp_rpc::frame::{FrameError, Header, MAX_CHUNK, MAX_MESSAGE};
 use atp_rpc::numbers::{Kind, Program, procedure};
-use atp_rpc::{CallError, ConnectOptions, Connection, EndReason, EventId, EventItem, RemoteDomain};
+use atp_rpc::{
+    CallError, ConnectFailure, ConnectOptions, Connection, EndReason, EventId, EventItem, RemoteDomain,
+};
 use bytes::Bytes;
-use tokio::net::UnixStream;
+use tokio::net::{TcpListener, UnixStream};
 
 use crate::daemon::{Daemon, connect};
 
@@ -96,4 +99,19 @@ async fn an_upload_does_not_starve_the_answers_to_pings() {
     }
     assert!(chunks <= 8, "{chunks} chunks went before the pong");
     sending.abort();
+}
+
+/// A peer that hangs up may be a port for TLS, which is looked at. One that hangs then is still one that hung up.
+#[tokio::test]
+async fn a_look_at_a_peer_that_hangs_leaves_the_failure_that_led_to_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("test+tcp://{}/default", listener.local_addr().unwrap());
+    let options = ConnectOptions { timeout: Duration::from_secs(1), ..ConnectOptions::default() };
+    let peer = async {
+        drop(listener.accept().await.unwrap());
+        listener.accept().await.unwrap()
+    };
+    let (result, _silent) = tokio::join!(Connection::open(&uri, &options), peer);
+    let error = result.unwrap_err();
+    assert!(matches!(error.failure, ConnectFailure::Call(CallError::Lost { .. })), "{error:?}");
 }
