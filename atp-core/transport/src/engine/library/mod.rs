@@ -296,14 +296,19 @@ fn answers(host: &HostInfo, uri: &LibvirtUri) -> Credentials {
     credentials
 }
 
+/// How long the way is looked at once more at most.
+#[cfg(feature = "native")]
+const LOOK: Duration = Duration::from_secs(3);
+
 /// Why the library could not open a connection. Its words say little of the way, so the way is looked at once more, without
-/// credentials, if there is time.
+/// credentials. A way that hangs then costs half of the time that is left at most: what the library says is not lost.
 async fn explain(uri: &LibvirtUri, source: LibvirtError, bridged: bool, deadline: Instant) -> ConnectError {
     let listens = uri.socket.is_some();
     #[cfg(feature = "native")]
     if !bridged && matches!(uri.transport, Transport::Unix | Transport::Tcp | Transport::Tls) {
         use atp_rpc::{CertificateFault, ConnectFailure};
-        let error = match atp_rpc::Way::open(&uri.text, &way_options(deadline), |_| {}).await {
+        let look = LOOK.min(deadline.saturating_duration_since(Instant::now()) / 2);
+        let error = match atp_rpc::Way::open(&uri.text, &way_options(Instant::now() + look), |_| {}).await {
             Ok(_) => return error::connect_error(uri, source, true),
             Err(error) => error,
         };
@@ -362,6 +367,19 @@ mod tests {
         while calls.stuck_attempts() > 0 {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[cfg(feature = "native")]
+    #[tokio::test]
+    async fn a_way_that_hangs_when_it_is_looked_at_does_not_hide_what_the_library_says() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("qemu+tcp://{}/system", listener.local_addr().unwrap());
+        let uri = LibvirtUri::parse(&uri).unwrap();
+        let source = LibvirtError { code: 45, domain: 7, level: 2, message: "refused".to_owned() };
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let error = explain(&uri, source, false, deadline).await;
+        assert!(Instant::now() < deadline);
+        assert_eq!(error.kind, ErrorKind::AuthFailed, "{error}");
     }
 
     #[tokio::test]
