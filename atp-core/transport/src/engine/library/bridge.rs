@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -72,10 +73,8 @@ impl Drop for Bridge {
 impl Place {
     fn make() -> io::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        /// The longest path of a socket, bytes, with the name of ours.
-        const LONGEST: usize = 107;
         let (temporary, own) = (std::env::temp_dir(), std::process::id());
-        let base = if temporary.as_os_str().len() + 40 > LONGEST { Path::new("/tmp") } else { &temporary };
+        let base = if fits(&temporary) { &temporary } else { Path::new("/tmp") };
         loop {
             let folder = base.join(format!("atp-{own}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
             match fs::DirBuilder::new().mode(0o700).create(&folder) {
@@ -92,10 +91,36 @@ impl Place {
     }
 }
 
+/// Whether a socket of ours in this folder has a path that can be opened, and stands in a URI as it is.
+fn fits(folder: &Path) -> bool {
+    /// The longest path of a socket, bytes.
+    const LONGEST: usize = 107;
+    /// What ours adds to it, bytes.
+    const OURS: usize = 40;
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-._".contains(byte);
+    let path = folder.as_os_str().as_bytes();
+    path.len() + OURS <= LONGEST && path.starts_with(b"/") && path.iter().all(plain)
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         // What cannot be removed is an empty folder in the folder for such.
         let _left = fs::remove_file(self.socket());
         let _left = fs::remove_dir(&self.folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_whose_name_a_uri_would_not_have_as_it_is_is_not_used() {
+        for folder in ["/tmp", "/var/folders/x_1/a-b.c"] {
+            assert!(fits(Path::new(folder)), "{folder}");
+        }
+        for folder in ["tmp", "/a b", "/a&b", "/a%b", "/a#b", "/\u{fc}", &"/x".repeat(40)] {
+            assert!(!fits(Path::new(folder)), "{folder}");
+        }
     }
 }
