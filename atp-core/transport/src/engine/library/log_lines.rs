@@ -56,23 +56,23 @@ fn follow(reader: PipeReader) {
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
     while reader.by_ref().take(LONGEST).read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
-        if let Some((level, text)) = parse(&String::from_utf8_lossy(&line)) {
-            match level {
-                "error" => tracing::error!(target: "libvirt", "{text}"),
-                _ => tracing::warn!(target: "libvirt", "{text}"),
-            }
+        match parse(&String::from_utf8_lossy(&line)) {
+            // With an output of its own the library writes each error there that a call returns, also one that is expected.
+            Some(("error", text)) => tracing::debug!(target: "libvirt", "{text}"),
+            Some((_, text)) => tracing::warn!(target: "libvirt", "{text}"),
+            None => {}
         }
         line.clear();
     }
 }
 
-/// Level and text of a line `TIME: THREAD: LEVEL : FUNCTION:LINE : TEXT`; none of the library's head, whose lines are
-/// about itself.
+/// Level and text of a line `TIME: THREAD: LEVEL : FUNCTION:LINE : TEXT` of a warning or an error; none of the library's head,
+/// whose lines are about itself, and of what else is no such line.
 fn parse(line: &str) -> Option<(&str, &str)> {
     let (head, rest) = line.trim_end().split_once(" : ")?;
     let level = head.rsplit(' ').next()?;
     let text = rest.split_once(" : ").map_or(rest, |(_, text)| text);
-    (level != "info").then_some((level, text))
+    matches!(level, "warning" | "error").then_some((level, text))
 }
 
 #[cfg(test)]
@@ -86,5 +86,6 @@ mod tests {
         assert_eq!(parse(line), Some(("warning", "Certificate check failed: a : b")));
         assert_eq!(parse("2026-01-01 12:00:00.000+0000: 42: info : libvirt version: 9.0.0\n"), None);
         assert_eq!(parse("something else"), None);
+        assert_eq!(parse("the rest of a long line : with more : of it"), None);
     }
 }
