@@ -13,6 +13,7 @@ use crate::greet::{Offered, greet};
 use crate::link::{Inquiry, Link};
 use crate::numbers::{code, procedure};
 use crate::options::ConnectOptions;
+use crate::room::{MEASURES, Room, count_requests, max_in_flight};
 use crate::settings;
 use crate::uri::Uri;
 use crate::way::reach;
@@ -28,9 +29,6 @@ mod feature {
     pub(super) const CLOSE_CALLBACK: i32 = 15;
 }
 
-/// With how many times as many calls as are wanted in flight it is measured how many messages the daemon holds at once: more
-/// where fewer have not shown it.
-const MEASURES: [usize; 3] = [1, 2, 2];
 /// Messages that may be under way while the connection is opened, besides those of the measuring.
 const QUESTIONS: usize = 2;
 
@@ -109,12 +107,11 @@ async fn introduce(
     progress: &Progress<'_>,
 ) -> Result<Connection, ConnectFailure> {
     let Dialled { io, private, separate, stderr } = dialled;
-    let slots = QUESTIONS + 2 * options.max_in_flight.max(1);
     #[cfg(feature = "gssapi")]
     let layer = auth::LayerSlot::default();
     #[cfg(feature = "gssapi")]
     let io = auth::Layered::new(io, layer.clone());
-    let link = Link::start(io, slots, separate, stderr);
+    let link = Link::start(io, QUESTIONS, separate, stderr);
     progress.set(Stage::Authenticate);
     let way = auth::Way {
         uri,
@@ -134,24 +131,25 @@ async fn introduce(
     // Of several messages that arrive together below SASL's layer, a daemon reads the first, and the others only when more comes:
     // they are sent one at a time, and nothing is measured.
     let most = if layered { 1 } else { options.max_in_flight.max(1) };
+    // With one call and a ping behind it is seen whether the daemon reads pings beside a call, which decides who pings. Only where
+    // that does not show it, more are made.
+    let first = if options.measure { most } else { 1 };
     let (events, close, mut requests) = if layered {
         (supports(&link, event).await?, supports(&link, close).await?, 2)
     } else {
-        tokio::try_join!(
-            supports(&link, event),
-            supports(&link, close),
-            count_requests(&link, MEASURES[0] * most)
-        )?
+        tokio::try_join!(supports(&link, event), supports(&link, close), async {
+            Ok(count_requests(&link, MEASURES[0] * first).await?)
+        })?
     };
     for times in &MEASURES[1..] {
-        if requests > most {
+        if requests > first {
             break;
         }
         requests = requests.max(count_requests(&link, times * most).await?);
     }
-    // One place stays free for a ping.
-    let max_in_flight = requests.saturating_sub(1).clamp(1, most);
-    link.remove_slots(slots - max_in_flight);
+    let now = max_in_flight(requests, most);
+    link.remove_slots(QUESTIONS.saturating_sub(now));
+    link.add_slots(now.saturating_sub(QUESTIONS));
     if close {
         match link.call(procedure::CLOSE_REGISTER, &(), None).await {
             // Drivers inside the daemon have nothing that could be lost.
@@ -165,18 +163,7 @@ async fn introduce(
         supports(&link, feature::KEEPALIVE).await?;
     }
     link.keep_alive(options.keepalive, requests, inquiry);
-    Ok(Connection::new(link, events, max_in_flight))
-}
-
-/// Measures how many messages the daemon holds at once, at least, with so many calls. Its `max_client_requests` cannot be
-/// asked for.
-///
-/// A daemon reads on until it holds as many messages as that, and answers a ping as soon as it has read it, while calls
-/// take it some time. So a ping that is answered before `n` calls in front of it shows that it holds `n` + 1. The daemon may be
-/// quicker with the calls than with reading, so the number can be too small, and never too large. The call is one for which
-/// daemons keep spare workers, and which takes them longer than most.
-async fn count_requests(link: &Link, calls: usize) -> Result<usize, ConnectFailure> {
-    Ok(link.count_held(procedure::NODE_GET_INFO, calls).await?)
+    Ok(Connection::new(link, events, Room::new(most, now, options.measure || requests == 1)))
 }
 
 /// Asks on a connection of its own whether the daemon answers a ping.

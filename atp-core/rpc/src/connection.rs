@@ -9,6 +9,7 @@ use crate::event::EventId;
 use crate::link::{Events, Link, Stream, Token};
 use crate::message::RemoteDomain;
 use crate::numbers::{Procedure, procedure};
+use crate::room::Room;
 use crate::xdr::{self, FromXdr, ToXdr};
 
 /// An open connection to a daemon. Clones are handles to the same one; it is closed when the last is dropped, and
@@ -21,7 +22,7 @@ use crate::xdr::{self, FromXdr, ToXdr};
 pub struct Connection {
     link: Link,
     has_events: bool,
-    max_in_flight: usize,
+    room: Arc<Room>,
     token: Option<Token>,
 }
 
@@ -32,8 +33,8 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(link: Link, has_events: bool, max_in_flight: usize) -> Self {
-        Connection { link, has_events, max_in_flight, token: None }
+    pub(crate) fn new(link: Link, has_events: bool, room: Room) -> Self {
+        Connection { link, has_events, room: Arc::new(room), token: None }
     }
 
     /// A handle whose calls hold on to a value for as long as the daemon works on them, also when the futures of the
@@ -145,7 +146,22 @@ impl Connection {
     /// How many calls can be under way at once: as many as the options allow, or fewer if the daemon was not seen to answer a
     /// ping beside so many.
     pub fn max_in_flight(&self) -> usize {
-        self.max_in_flight
+        self.room.now()
+    }
+
+    /// Whether that is all that there can be: [`measure`](Self::measure) has nothing to find out.
+    pub fn is_measured(&self) -> bool {
+        self.room.is_measured()
+    }
+
+    /// Finds out how many calls can be under way at once, beside those that are, where the options did not ask for that when
+    /// the connection was opened. Returns [`max_in_flight`](Self::max_in_flight).
+    ///
+    /// # Errors
+    /// As of [`call`](Self::call). When the future is dropped, what it has found holds.
+    pub async fn measure(&self) -> Result<usize, CallError> {
+        self.room.measure(&self.link).await?;
+        Ok(self.max_in_flight())
     }
 
     /// Whether the connection has not ended, as far as is known.

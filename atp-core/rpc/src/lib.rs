@@ -19,6 +19,7 @@ pub mod domain;
 pub mod host;
 pub mod lifecycle;
 pub mod monitor;
+mod room;
 pub mod screen;
 pub mod stats;
 

@@ -18,6 +18,9 @@ pub struct ConnectOptions {
     /// `max_client_requests`, 5 by default, a daemon stops reading the connection, pings included. That number is measured
     /// when the connection is opened, and where it is small, fewer messages are sent at once.
     pub max_in_flight: usize,
+    /// Whether that is measured when the connection is opened, which is the default, or by
+    /// [`Connection::measure`](crate::Connection::measure) when more than one message is to wait: until then one does.
+    pub measure: bool,
     /// For a daemon that asks for them by SASL. Default: those in libvirt's `auth.conf`.
     pub credentials: Option<Credentials>,
 }
@@ -29,6 +32,7 @@ impl Default for ConnectOptions {
             read_only: false,
             keepalive: Keepalive::default(),
             max_in_flight: 4,
+            measure: true,
             credentials: None,
         }
     }

@@ -423,6 +423,11 @@ impl Driver {
                     self.pings.push_back(Ping::Count { end, held });
                 }
             }
+            Command::Holds(requests) => {
+                if let Some(watch) = &mut self.keepalive {
+                    watch.holds(requests);
+                }
+            }
             Command::EndStream { key, status, slot, done } => {
                 if self.streams.end(key, slot, done) {
                     self.queue(key.0, Kind::Stream, key.1, status, &[]);

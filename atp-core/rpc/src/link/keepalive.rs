@@ -52,6 +52,11 @@ impl Watch {
         Watch { config, last_sign: now, unanswered: 0, requests, daemon, asked: None }
     }
 
+    /// The daemon was seen to hold so many messages at once.
+    pub(super) fn holds(&mut self, requests: usize) {
+        self.requests = self.requests.max(requests);
+    }
+
     pub(super) fn sign_of_life(&mut self, now: Instant) {
         self.last_sign = now;
         self.unanswered = 0;

@@ -78,6 +78,8 @@ enum Command {
         /// The calls, and what gets the number of messages that the daemon held when it answered the ping.
         calls: Vec<(Outgoing, oneshot::Sender<usize>)>,
     },
+    /// The daemon holds so many messages at once.
+    Holds(usize),
     /// The daemon knows pings.
     Keepalive(Watch),
     End,
@@ -199,7 +201,8 @@ impl Link {
         answered.await.unwrap_or_else(|_| Err(lost(false)))
     }
 
-    /// Sends so many calls of one kind without arguments, all at once and with a ping behind each. Returns the most messages
+    /// Sends so many calls of one kind without arguments, all at once and with a ping behind each, and takes no slots for them:
+    /// how many there may be is yet to be known. Returns the most messages
     /// that the daemon held when it answered one of the pings: the ping, and the calls before it that it had not answered.
     ///
     /// # Errors
@@ -207,8 +210,9 @@ impl Link {
     pub(crate) async fn count_held(&self, procedure: Procedure, calls: usize) -> Result<usize, CallError> {
         let lost = |sent| CallError::Lost { procedure, sent, source: self.end() };
         let (mut sent, mut answers) = (Vec::with_capacity(calls), Vec::with_capacity(calls));
+        let own = Arc::new(Semaphore::new(calls));
         for _ in 0..calls {
-            let slot = self.slots.clone().acquire_owned().await.map_err(|_| lost(false))?;
+            let slot = own.clone().acquire_owned().await.map_err(|_| lost(false))?;
             let ((answer, answered), (held, counted)) = (oneshot::channel(), oneshot::channel());
             let (payload, answer) = (BytesMut::new(), Answer::Reply(answer));
             sent.push((Outgoing { procedure, payload, answer, slot, token: None }, held));
@@ -230,6 +234,15 @@ impl Link {
     /// connection whether it is alive.
     pub(crate) fn keep_alive(&self, config: Keepalive, requests: usize, daemon: Option<Inquiry>) {
         self.tell(Command::Keepalive(Watch::new(config, requests, daemon, Instant::now())));
+    }
+
+    /// The daemon was seen to hold so many messages at once.
+    pub(crate) fn holds(&self, requests: usize) {
+        self.tell(Command::Holds(requests));
+    }
+
+    pub(crate) fn add_slots(&self, count: usize) {
+        self.slots.add_permits(count);
     }
 
     /// Takes slots away. They have to be free.

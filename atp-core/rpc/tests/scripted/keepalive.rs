@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use atp_rpc::frame::{FrameCodec, Header};
@@ -131,6 +132,57 @@ async fn a_connection_carries_one_call_fewer_than_the_daemon_takes_messages() {
             () = play => {}
         }
     }
+}
+
+/// Until then one call is under way, and only one is made to learn whether the daemon reads pings beside it.
+#[tokio::test(start_paused = true)]
+async fn what_a_daemon_takes_can_be_measured_later_beside_a_call_that_hangs() {
+    for (max_client_requests, max_in_flight) in [(2, 1), (3, 2), (4, 3), (5, 4), (20, 4)] {
+        let (ours, theirs) = duplex(64 * 1024);
+        let mut daemon = Daemon::new(theirs);
+        let options = ConnectOptions { measure: false, ..ConnectOptions::default() };
+        let (connection, ()) = tokio::join!(open(ours, &options), daemon.greet_with(max_client_requests));
+        let connection = connection.unwrap();
+        assert_eq!((connection.max_in_flight(), connection.is_measured()), (1, false));
+        let same = connection.clone();
+        let hung = tokio::spawn(async move { same.hostname().await });
+        let call = daemon.expect(procedure::CONNECT_GET_HOSTNAME).await;
+        let play = async {
+            let mut held = VecDeque::new();
+            loop {
+                let frame = daemon.next().await;
+                match frame.header.program {
+                    Program::KEEPALIVE => {
+                        daemon.ping(procedure::PONG).await;
+                        if daemon.wire.read_buffer().is_empty() {
+                            for call in std::mem::take(&mut held) {
+                                daemon.reply(&call, &()).await;
+                            }
+                        }
+                    }
+                    _ => held.push_back(frame),
+                }
+                if held.len() + 1 == max_client_requests
+                    && let Some(call) = held.pop_front()
+                {
+                    daemon.reply(&call, &()).await;
+                }
+            }
+        };
+        tokio::select! {
+            found = connection.measure() => assert_eq!(found.unwrap(), max_in_flight),
+            () = play => {}
+        }
+        assert_eq!((connection.max_in_flight(), connection.is_measured()), (max_in_flight, true));
+        daemon.reply(&call, &"at last").await;
+        assert_eq!(hung.await.unwrap().unwrap(), "at last");
+    }
+    let (ours, theirs) = duplex(64 * 1024);
+    let options = ConnectOptions { measure: false, ..ConnectOptions::default() };
+    let mut daemon = Daemon::new(theirs);
+    let (connection, ()) = tokio::join!(open(ours, &options), daemon.greet_with(1));
+    let connection = connection.unwrap();
+    assert_eq!((connection.max_in_flight(), connection.is_measured()), (1, true));
 }
 
 /// A daemon at its `max_client_requests` does not read pings. Whether it is dead is asked on another connection.

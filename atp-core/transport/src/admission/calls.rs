@@ -62,6 +62,8 @@ pub(crate) struct ConnectionCalls {
     overrun: AtomicUsize,
     /// One of those has returned.
     returned: Notify,
+    /// More of them are wanted at once than there are places.
+    more_wanted: Notify,
 }
 
 /// What was found when the calls on a connection were looked at.
@@ -77,16 +79,29 @@ impl ConnectionCalls {
     /// At most `places` of them at once.
     pub(crate) fn new(places: usize) -> Arc<Self> {
         let (places, overrun) = (ResizableSemaphore::new(places), AtomicUsize::new(0));
-        Arc::new(ConnectionCalls { places, overrun, returned: Notify::new() })
+        Arc::new(ConnectionCalls { places, overrun, returned: Notify::new(), more_wanted: Notify::new() })
     }
 
     /// Waits for a place. Cancel safe.
     pub(crate) async fn acquire(&self) -> Permit {
+        if !self.places.has_free() {
+            self.want_more();
+        }
         self.places.acquire().await
     }
 
     pub(crate) fn try_acquire(&self) -> Option<Permit> {
         self.places.try_acquire()
+    }
+
+    /// Says that more places are wanted than there are.
+    pub(crate) fn want_more(&self) {
+        self.more_wanted.notify_one();
+    }
+
+    /// Returns when more places were wanted than there were. For one to wait.
+    pub(crate) async fn more_wanted(&self) {
+        self.more_wanted.notified().await;
     }
 
     pub(crate) fn has_free(&self) -> bool {

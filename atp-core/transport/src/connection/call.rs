@@ -140,7 +140,13 @@ impl<C: Connector> HostConnection<C> {
     /// Whether these calls are reason to take the connection out of service. A probe is: what leaves it unanswered is not a
     /// VM, but the daemon or the link.
     fn is_suspect(&self, Overdue { overrun, probe }: Overdue) -> bool {
-        let borne = self.host.config().calls.suspect_after().min(self.max_calls());
+        // One that was not measured bears a ping beside a call, and as many as are configured until it is known better.
+        let config = self.host.config();
+        let most = match self.measured.load(Ordering::Acquire) {
+            true => self.max_calls(),
+            false => config.calls.per_connection(),
+        };
+        let borne = config.calls.suspect_after().min(most);
         probe || overrun >= borne
     }
 

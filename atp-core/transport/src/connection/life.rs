@@ -1,10 +1,11 @@
 //! The life of a connection: one task opens it, watches over it, and opens it again.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{ConnectionState, HostConnection};
 use crate::connection::connector::Connector;
@@ -153,7 +154,34 @@ impl<C: Connector> HostConnection<C> {
             () = self.link_lost() => LinkFault::Lost(LossCause::Closed),
             () = self.overrun() => LinkFault::Suspect(None),
             () = self.silence() => LinkFault::Lost(LossCause::ProbeFailed),
+            never = self.measure() => match never {},
         }
+    }
+
+    /// Finds out how many calls its link bears, when more are wanted. One that does not tell in time bears what is known then, and
+    /// whoever waits gets a further one before the time at which connections are shared.
+    async fn measure(&self) -> Infallible {
+        while !self.measured.load(Ordering::Acquire) {
+            self.calls.more_wanted().await;
+            let Some(link) = self.link() else { break };
+            let patience = self.host.config().pool.grow_patience / 2;
+            let limit = if patience.is_zero() { self.host.config().heartbeat_timeout } else { patience };
+            let connector = &self.host.connector;
+            let bears = match timeout(limit, contained(async { connector.measure(&link).await })).await {
+                Ok(Ok(bears)) => bears,
+                Ok(Err(_panic)) => 1,
+                Err(_) => connector.bears(&link),
+            };
+            self.set_bears(bears, true);
+            (self.on_change)();
+        }
+        std::future::pending().await
+    }
+
+    fn set_bears(&self, calls: usize, measured: bool) {
+        self.bears.store(calls.max(1), Ordering::Relaxed);
+        self.calls.resize(self.max_calls());
+        self.measured.store(measured, Ordering::Release);
     }
 
     /// Returns when the link has noticed by itself that it is lost.
@@ -183,8 +211,8 @@ impl<C: Connector> HostConnection<C> {
 
     fn connected(&self, link: C::Link, first: bool) {
         let now = Instant::now();
-        self.bears.store(self.host.connector.bears(&link).max(1), Ordering::Relaxed);
-        self.calls.resize(self.max_calls());
+        let connector = &self.host.connector;
+        self.set_bears(connector.bears(&link), connector.is_measured(&link));
         let down_for = {
             let mut core = self.core.lock();
             core.link = Some(Arc::new(link));

@@ -61,8 +61,10 @@ pub struct HostConnection<C: Connector> {
     activity: TaskTracker,
     /// Leases. Only the making and the dropping of one change it.
     uses: AtomicUsize,
-    /// Calls in flight that its link bears.
+    /// Calls in flight that its link bears, as far as is known.
     bears: AtomicUsize,
+    /// Whether that is all that it can bear.
+    measured: AtomicBool,
     /// The last lease came back to a connection that is out of service.
     unused: Notify,
     last_active: AtomicInstant,
@@ -134,6 +136,7 @@ impl<C: Connector> HostConnection<C> {
             activity: TaskTracker::new(),
             uses: AtomicUsize::new(0),
             bears: AtomicUsize::new(usize::MAX),
+            measured: AtomicBool::new(true),
             unused: Notify::new(),
             last_active: AtomicInstant::new(now),
             last_used: AtomicInstant::new(now),
@@ -242,6 +245,15 @@ impl<C: Connector> HostConnection<C> {
     /// Calls in flight that its link bears; `usize::MAX` until that is known.
     pub(crate) fn bears(&self) -> usize {
         self.bears.load(Ordering::Relaxed)
+    }
+
+    /// Whether it may bear more calls than is known; if so, that is found out, and then a change is told.
+    pub(crate) fn may_bear_more(&self) -> bool {
+        let may = self.is_usable() && !self.measured.load(Ordering::Acquire);
+        if may {
+            self.calls.want_more();
+        }
+        may
     }
 
     /// Most calls in flight on it.

@@ -150,6 +150,14 @@ impl Connector for LibvirtConnector {
         link.bears()
     }
 
+    fn is_measured(&self, link: &LibvirtLink) -> bool {
+        link.is_measured()
+    }
+
+    async fn measure(&self, link: &LibvirtLink) -> usize {
+        link.measure().await
+    }
+
     fn is_open(&self, link: &LibvirtLink) -> bool {
         link.is_open()
     }

@@ -88,6 +88,26 @@ impl LibvirtLink {
         }
     }
 
+    /// Whether [`measure`](Self::measure) has nothing to find out.
+    pub(crate) fn is_measured(&self) -> bool {
+        match *self {
+            #[cfg(feature = "library")]
+            LibvirtLink::Library(_) => true,
+            #[cfg(feature = "native")]
+            LibvirtLink::Native(ref link) => link.is_measured(),
+        }
+    }
+
+    /// Finds out how many calls in flight the daemon bears on this connection.
+    pub(crate) async fn measure(&self) -> usize {
+        match *self {
+            #[cfg(feature = "library")]
+            LibvirtLink::Library(_) => usize::MAX,
+            #[cfg(feature = "native")]
+            LibvirtLink::Native(ref link) => link.measure().await,
+        }
+    }
+
     /// How many calls in flight the daemon bears on this connection; as many as are configured, where the engine cannot tell.
     pub(crate) fn bears(&self) -> usize {
         match *self {

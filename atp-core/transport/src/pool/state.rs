@@ -153,6 +153,12 @@ impl<C: Connector> PoolState<C> {
             (true, Scaling::Grow) => GrowthReason::Load,
             (true, _) => return None,
         };
+        // Those there may have room for who waits, when it is known how many calls they bear.
+        if wanted == GrowthReason::Waiting
+            && self.in_service().filter(|connection| connection.may_bear_more()).count() > 0
+        {
+            return None;
+        }
         (count < self.max && settled()).then_some(wanted)
     }
 

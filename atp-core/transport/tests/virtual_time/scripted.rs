@@ -96,6 +96,9 @@ struct Shared {
     probe_time: Mutex<Duration>,
     /// Calls in flight that links bear which are opened from now on; 0 if they cannot tell.
     bears: AtomicUsize,
+    /// How long it takes to find out what links bear that are opened from now on; none if it is known at once.
+    measure: Mutex<Option<Duration>>,
+    measured: AtomicUsize,
     /// Cancelled for the links that are open when they are cut.
     cut: Mutex<CancellationToken>,
 }
@@ -104,6 +107,7 @@ struct Shared {
 pub(crate) struct Link {
     shared: Arc<Shared>,
     bears: usize,
+    measure: Option<Duration>,
     cut: CancellationToken,
 }
 
@@ -184,6 +188,16 @@ impl Script {
     /// Links that are opened from now on bear so many calls in flight.
     pub(crate) fn bear(&self, calls: usize) {
         self.shared.bears.store(calls, Ordering::SeqCst);
+    }
+
+    /// Links that are opened from now on bear one call until it was found out, in this time, how many they bear.
+    pub(crate) fn measure_in(&self, time: Duration) {
+        *self.shared.measure.lock().unwrap() = Some(time);
+    }
+
+    /// How often that was found out.
+    pub(crate) fn measured(&self) -> usize {
+        self.shared.measured.load(Ordering::SeqCst)
     }
 
     pub(crate) fn attempts_made(&self) -> Vec<Instant> {
@@ -275,7 +289,8 @@ impl Connector for Script {
                 shared.open_links.fetch_add(1, Ordering::SeqCst);
                 let cut = shared.cut.lock().unwrap().clone();
                 let bears = shared.bears.load(Ordering::SeqCst);
-                Ok(Link { shared: shared.clone(), bears, cut })
+                let measure = *shared.measure.lock().unwrap();
+                Ok(Link { shared: shared.clone(), bears, measure, cut })
             }
             Step::Fails(after) => {
                 let _answering = Counted::new(&shared.answering);
@@ -319,7 +334,21 @@ impl Connector for Script {
     }
 
     fn bears(&self, link: &Link) -> usize {
-        if link.bears == 0 { usize::MAX } else { link.bears }
+        match link {
+            Link { measure: Some(_), .. } => 1,
+            Link { bears: 0, .. } => usize::MAX,
+            Link { bears, .. } => *bears,
+        }
+    }
+
+    fn is_measured(&self, link: &Link) -> bool {
+        link.measure.is_none()
+    }
+
+    async fn measure(&self, link: &Link) -> usize {
+        link.shared.measured.fetch_add(1, Ordering::SeqCst);
+        sleep(link.measure.unwrap_or_default()).await;
+        link.bears
     }
 
     fn is_open(&self, link: &Link) -> bool {

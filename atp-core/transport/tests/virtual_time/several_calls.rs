@@ -139,3 +139,35 @@ async fn a_link_has_as_many_leases_as_it_bears_calls() {
         assert_eq!(beside + 1, most, "with {set}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_link_bears_is_found_out_when_a_second_lease_is_wanted_and_before_another_link_is_opened() {
+    let script = Script::default();
+    script.bear(3);
+    script.measure_in(SECOND / 10);
+    let manager = one_host(&script, config(8)).await;
+    for _ in 0..3 {
+        drop(lease(&manager).await);
+    }
+    assert_eq!(script.measured(), 0, "for one lease at a time");
+    let first = lease(&manager).await;
+    let asked = Instant::now();
+    let more = [lease(&manager).await, lease(&manager).await];
+    assert_eq!((script.measured(), asked.elapsed()), (1, SECOND / 10));
+    assert!(more.iter().all(|lease| lease.connection_id() == first.connection_id()), "a further link");
+    let fourth = lease(&manager).await;
+    assert_ne!(fourth.connection_id(), first.connection_id());
+}
+
+/// As it may be that never reads on beside a call.
+#[tokio::test(start_paused = true)]
+async fn a_link_that_does_not_tell_what_it_bears_gets_another_beside_it() {
+    let script = Script::default();
+    script.bear(3);
+    script.measure_in(1_000 * SECOND);
+    let manager = one_host(&script, config(8)).await;
+    let (first, asked) = (lease(&manager).await, Instant::now());
+    let second = lease(&manager).await;
+    assert_ne!(second.connection_id(), first.connection_id());
+    assert!(asked.elapsed() < SECOND, "{:?}", asked.elapsed());
+}

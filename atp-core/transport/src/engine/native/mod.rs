@@ -52,6 +52,20 @@ impl NativeLink {
         self.connection.max_in_flight()
     }
 
+    /// Whether that is all that it can be.
+    pub(super) fn is_measured(&self) -> bool {
+        self.connection.is_measured()
+    }
+
+    /// Finds out how many calls in flight the daemon bears.
+    pub(super) async fn measure(&self) -> usize {
+        match self.connection.measure().await {
+            Ok(calls) => calls,
+            // The connection has ended.
+            Err(_) => self.bears(),
+        }
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.connection.is_open()
     }
@@ -81,6 +95,8 @@ pub(super) async fn connect(
         timeout: deadline.saturating_duration_since(Instant::now()),
         keepalive: pings(keepalive),
         max_in_flight: calls.per_connection(),
+        // Most connections of the command line never make two calls at once.
+        measure: false,
         credentials,
         ..ConnectOptions::default()
     };
