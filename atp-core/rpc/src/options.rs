@@ -19,7 +19,7 @@ pub struct ConnectOptions {
     /// when the connection is opened, and where it is small, fewer messages are sent at once.
     pub max_in_flight: usize,
     /// Whether that is measured when the connection is opened, which is the default, or by
-    /// [`Connection::measure`](crate::Connection::measure) when more than one message is to wait: until then one does.
+    /// [`Connection::measure`](crate::Connection::measure) when more are to wait: until then as many do as opening has shown, mostly one to three.
     pub measure: bool,
     /// For a daemon that asks for them by SASL. Default: those in libvirt's `auth.conf`.
     pub credentials: Option<Credentials>,
