@@ -58,7 +58,7 @@ impl DaemonWay {
 }
 
 /// Calls in flight that a connection of the native engine has at most: at the daemon's `max_client_requests`, 5 by default,
-/// it stops reading the connection, pings included. Where that is lower, the connection says so when it is open.
+/// it stops reading the connection, pings included. Where that is lower, the connection finds it out.
 const NATIVE_CALLS: usize = 4;
 /// Calls that overran that such a connection bears: with two, two places are left, and no more may hang before the daemon
 /// stops reading.
