@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use atp_e2e::{Bed, becomes, bed, eventually, within};
+use atp_e2e::{Bed, becomes, bed, engine, eventually, within};
 use atp_transport::{
-    BreakerState, ErrorKind, EventKind, Fleet, HostInfo, SelectionStrategy, TransportConfig, TransportManager,
+    BreakerState, Engine, ErrorKind, EventKind, Fleet, HostInfo, SelectionStrategy, TransportConfig,
+    TransportManager,
 };
 
 use crate::support::{Load, attentive, manager, query_status, vm};
@@ -138,7 +139,10 @@ fn work_on_healthy_hosts_is_done_while_others_fail() {
         }
         faulty.finish().await;
         let counts = manager.event_counts();
-        assert!(counts[&EventKind::BreakerClosed] >= 4 && counts[&EventKind::Suspect] > 0, "{counts:?}");
+        assert!(counts[&EventKind::BreakerClosed] >= 4, "{counts:?}");
+        // A connection of the native engine goes on beside one hung call.
+        let has_suspect = engine().resolve() == Engine::Native || counts[&EventKind::Suspect] > 0;
+        assert!(has_suspect, "{counts:?}");
     });
 }
 

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::Data;
 use crate::effect::Effect;
 use crate::error::OutcomeError;
-use crate::outcome::{Outcome, Status};
+use crate::outcome::Status;
 
 /// The steps that a target went through.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,16 +49,22 @@ pub struct StepReport {
 }
 
 impl<'de> Deserialize<'de> for StepReport {
-    /// A step has what an outcome has, without a target.
+    /// Reads the data by the name of the step's operation.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         struct Fields {
             name: String,
-            #[serde(flatten)]
-            outcome: Outcome,
+            op: String,
+            status: Status,
+            effect: Effect,
+            attempts: u32,
+            duration_ms: u64,
+            data: Option<Value>,
+            error: Option<OutcomeError>,
         }
-        let Fields { name, outcome } = Fields::deserialize(deserializer)?;
-        let Outcome { op, status, effect, attempts, duration_ms, data, error, .. } = outcome;
-        Ok(StepReport { name, op, status, effect, attempts, duration_ms, data, error })
+        let Fields { name, op, status, effect, attempts, duration_ms, data, error } =
+            Fields::deserialize(deserializer)?;
+        let data = data.map(|data| Data::read(&op, data));
+        Ok(StepReport { name, op: Cow::Owned(op), status, effect, attempts, duration_ms, data, error })
     }
 }
