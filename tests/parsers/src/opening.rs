@@ -12,7 +12,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{DuplexStream, duplex};
 use tokio_util::codec::Framed;
 
-use crate::wire::{is, reply};
+use crate::wire::{is, pong, reply};
 use crate::{runtime, text};
 
 /// What the pipe to the scripted daemon holds, bytes.
@@ -82,7 +82,8 @@ pub(crate) fn rpc_open(bytes: &[u8]) {
 async fn serve(io: DuplexStream, script: Script<'_>) {
     let mut wire = Framed::new(io, FrameCodec::default());
     while let Some(Ok(call)) = wire.next().await {
-        if wire.send(answer(&call, script)).await.is_err() {
+        let answer = pong(&call.header).unwrap_or_else(|| answer(&call, script));
+        if wire.send(answer).await.is_err() {
             break;
         }
     }

@@ -213,7 +213,7 @@ async fn serve_until(
             Kind::Stream if header.status != Status::Continue => {
                 vec![Frame { header: Header { status: Status::Ok, ..header }, payload: Bytes::new() }]
             }
-            _ => continue,
+            _ => pong(&header).map_or_else(Vec::new, |pong| vec![pong]),
         };
         for frame in frames {
             if wire.send(frame).await.is_err() {
@@ -234,6 +234,12 @@ fn greet(call: &Header) -> Option<Frame> {
         return Some(reply(call, Status::Ok, ZERO));
     }
     is(call, procedure::CONNECT_OPEN).then(|| reply(call, Status::Ok, Bytes::new()))
+}
+
+/// The answer to a ping.
+pub(crate) fn pong(ping: &Header) -> Option<Frame> {
+    let header = Header { procedure: procedure::PONG.number, ..*ping };
+    is(ping, procedure::PING).then(|| Frame { header, payload: Bytes::new() })
 }
 
 pub(crate) fn is(call: &Header, procedure: Procedure) -> bool {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::{self, Duration, Instant};
 
 use crate::dial::Stderr;
 use crate::error::{CallError, EndReason, LinkEnd};
@@ -34,6 +34,9 @@ pub(crate) use events::EventQueue;
 pub(crate) use keepalive::Inquiry;
 use keepalive::Watch;
 use streams::{Done, Opened, StreamKey};
+
+/// How long the answer to a ping may take when no call is in front of it. A peer without it does not answer pings.
+const PONG_WITHIN: Duration = Duration::from_secs(2);
 
 /// Lives as long as a call is under way at the daemon. It is only dropped.
 pub(crate) type Token = Arc<dyn Any + Send + Sync>;
@@ -203,10 +206,11 @@ impl Link {
 
     /// Sends so many calls of one kind without arguments, all at once and with a ping behind each, and takes no slots for them:
     /// how many there may be is yet to be known. Returns the most messages
-    /// that the daemon held when it answered one of the pings: the ping, and the calls before it that it had not answered.
+    /// that the daemon held when it answered one of the pings: the ping, and the calls before it that it had not answered. None if
+    /// it answers no pings.
     ///
     /// # Errors
-    /// The link has ended. That the daemon refuses the calls is no error.
+    /// The link has ended. That the daemon refuses the calls, or answers what cannot be read, is no error.
     pub(crate) async fn count_held(&self, procedure: Procedure, calls: usize) -> Result<usize, CallError> {
         let lost = |sent| CallError::Lost { procedure, sent, source: self.end() };
         let (mut sent, mut answers) = (Vec::with_capacity(calls), Vec::with_capacity(calls));
@@ -219,15 +223,22 @@ impl Link {
             answers.push((answered, counted));
         }
         self.tell(Command::Count { calls: sent });
-        let mut most = 0;
+        let mut counts = Vec::with_capacity(calls);
         for (answered, counted) in answers {
-            most = counted.await.map_err(|_| lost(true))?.max(most);
             match answered.await.map_err(|_| lost(true))? {
-                Ok(_) | Err(CallError::Remote { .. }) => {}
+                Ok(_) | Err(CallError::Remote { .. } | CallError::Reply { .. }) => counts.push(counted),
                 Err(error) => return Err(error),
             }
         }
-        Ok(most)
+        let most = async {
+            let mut most = 0;
+            for counted in counts {
+                most = counted.await.map_err(|_| lost(true))?.max(most);
+            }
+            Ok(most)
+        };
+        // With no call before them the pings are read at once, by a daemon that answers pings.
+        time::timeout(PONG_WITHIN, most).await.unwrap_or(Ok(0))
     }
 
     /// Starts keepalive: the daemon answers pings. It holds up to `requests` messages at once, and `daemon` asks on another
