@@ -72,7 +72,7 @@ fn plan(vms: impl IntoIterator<Item = usize>, operation: Operation) -> Plan {
 
 fn spec(plan: Plan, journal: Journal) -> RunSpec {
     RunSpec {
-        op: "exec",
+        op: plan.operation.name(),
         targets: plan.targets,
         settled: plan.settled,
         done_before: plan.done_before,
