@@ -19,10 +19,9 @@ struct Daemon {
 
 impl Daemon {
     fn start() -> Self {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("sasl-{}", std::process::id()));
-        // A folder that its user can access, independently of where the project is.
-        let folder = std::env::temp_dir().join(folder.file_name().unwrap());
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // A folder that its user can access, independently of where the project is, and of this daemon alone.
+        let folder = std::env::temp_dir().join(format!("sasl-{}-{port}", std::process::id()));
         for name in ["run", "config", "cache", "data", "sasl2"] {
             fs::create_dir_all(folder.join(name)).unwrap();
         }
@@ -46,7 +45,7 @@ impl Daemon {
 
     /// A settings file with one host that has this `auth`.
     fn config(&self, auth: &str) -> String {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sasl.toml");
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("sasl-{}.toml", self.port));
         let uri = format!("test+tcp://127.0.0.1:{}/default", self.port);
         fs::write(&path, format!("[hosts.h]\nuri = \"{uri}\"\n{auth}\n")).unwrap();
         path.display().to_string()
