@@ -28,7 +28,7 @@ const AGAIN: u32 = 6;
 /// How long a peer is looked at once more at most, to say what it is.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// A way that is open and leads to a libvirt daemon, which has answered one question on it. Nobody has authenticated.
+/// A way that is open and leads to a libvirt daemon, which has answered one question on it. The client has not authenticated.
 ///
 /// It is for clients of another make, which speak the protocol over it from its beginning; and to find out why such a
 /// client fails. Dropping it ends it, and the command that carries it.

@@ -84,7 +84,7 @@ fn p99(mut times: Vec<Duration>) -> Duration {
     times[times.len() * 99 / 100]
 }
 
-/// Whatever a connection bears, it is found out before it carries more.
+/// The number of calls that a connection allows is measured before it carries more than are known.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn vms_that_hang_leave_the_others_their_answers_and_the_connections_open() {
     for max_client_requests in [5, 3, 1] {

@@ -1,6 +1,6 @@
 //! One part of a selector, compiled: names, a glob, or a regular expression on a name.
 //!
-//! Globs are translated into regular expressions, so that matching takes linear time whatever the pattern. A pattern made
+//! Globs are translated into regular expressions, so that matching takes linear time for every pattern. A pattern made
 //! of characters and numbers alone (`web-[1-100]`) stands for the names that it spells out, as for `clush`, `pdsh` and
 //! Ansible: each of them is looked for, and one that is missed can be reported.
 

@@ -6,8 +6,8 @@
 //!   └──────────migration failed────┘
 //! ```
 //!
-//! libvirt's reason decides whether a VM has left: a VM that was shut down or destroyed is shut off here, whatever runs
-//! elsewhere under its UUID. A VM that is running on another host came from here only if libvirt does not say that it was
+//! libvirt's reason decides whether a VM has left: a VM that was shut down or destroyed is shut off here, also
+//! if one of its UUID runs elsewhere. A VM that is running on another host came from here only if libvirt does not say that it was
 //! booted there, so that a copy is not taken for it.
 //!
 //! Other hosts are asked in three cases only. For a VM that has left, all hosts of the inventory, for the place where it

@@ -123,7 +123,7 @@ fn start(program: &str, mut command: Command, progress: &Progress<'_>) -> Result
 /// of its input, so it reads an end of file when this process ends, also by SIGKILL.
 const GUARD: &str = "read -r never; kill -KILL 0";
 
-/// Starts a guard in the group of this leader. Without one the command itself has to notice that nobody reads from it.
+/// Starts a guard in the group of this leader. Without one the command itself has to notice that its output is not read.
 fn watch(leader: u32) -> Option<Child> {
     let mut guard = Command::new("sh");
     guard.args(["-c", GUARD]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -253,14 +253,14 @@ impl ReconnectConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CallConfig {
-    /// Most calls in flight on one connection; 0 for what the host's engine bears: 4 with the native one, 1 with the
+    /// Most calls in flight on one connection; 0 for what the host's engine allows: 4 with the native one, 1 with the
     /// library and with connectors of a program's own. More than one with the library is asking for trouble: libvirt's
     /// client (9.0 at least) can leave a call unsent beside one that hangs, and corrupts its memory when a connection
     /// with several calls in flight dies of its keepalive. A connection of the native engine has fewer if its
     /// daemon takes fewer (`max_client_requests`, 5 by default), which is measured when it opens.
     pub max_per_connection: usize,
     /// Calls on one connection that overran and have not returned, at which it takes no new work and is replaced; 0 for
-    /// what the host's engine bears: 2 with the native one, 1 with the library and with connectors of a program's own.
+    /// what the host's engine allows: 2 with the native one, 1 with the library and with connectors of a program's own.
     pub suspect_after: usize,
     /// Most calls in flight to one host. Keep it below the daemon's `max_workers` (20 by default).
     pub max_per_host: usize,
@@ -297,7 +297,7 @@ impl Default for CallConfig {
 }
 
 impl CallConfig {
-    /// Most calls in flight on one connection. A connector whose links bear several says so in its
+    /// Most calls in flight on one connection. A connector whose links allow several says so in its
     /// [`adapt`](crate::Connector::adapt).
     pub(crate) fn per_connection(&self) -> usize {
         self.max_per_connection.max(1)

@@ -122,7 +122,7 @@ impl<C: Connector> HostConnection<C> {
         result
     }
 
-    /// After a call overran: the connection takes no new work when it has as many such calls as it bears. With fewer the
+    /// After a call overran: the connection takes no new work when it has as many such calls as it allows. With fewer the
     /// pool finds it less free.
     ///
     /// This call counts also if the engine dropped its token with its future: the answer may still come, and then nothing
@@ -140,7 +140,7 @@ impl<C: Connector> HostConnection<C> {
     /// Whether these calls are reason to take the connection out of service. A probe is: what leaves it unanswered is not a
     /// VM, but the daemon or the link.
     fn is_suspect(&self, Overdue { overrun, probe }: Overdue) -> bool {
-        // One that was not measured bears a ping beside a call, and as many as are configured until it is known better.
+        // One that was not measured allows a ping beside a call, and as many as are configured until it is known better.
         let config = self.host.config();
         let most = match self.measured.load(Ordering::Acquire) {
             true => self.max_calls(),

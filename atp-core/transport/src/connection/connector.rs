@@ -66,23 +66,23 @@ pub trait Connector: Send + Sync + 'static {
         std::future::pending()
     }
 
-    /// How many calls in flight the far side bears on this link, as far as is known, at least one; as many as are configured,
+    /// How many calls in flight the far side allows on this link, as far as is known, at least one; as many as are configured,
     /// for links that cannot tell.
-    fn bears(&self, link: &Self::Link) -> usize {
+    fn max_in_flight(&self, link: &Self::Link) -> usize {
         let _cannot = link;
         usize::MAX
     }
 
-    /// Whether [`bears`](Self::bears) is all that the link can bear: [`measure`](Self::measure) has nothing to find out.
+    /// Whether [`max_in_flight`](Self::max_in_flight) is all that the link can allow: [`measure`](Self::measure) has nothing to find out.
     fn is_measured(&self, link: &Self::Link) -> bool {
         let _cannot = link;
         true
     }
 
-    /// Finds out how many calls in flight the far side bears on this link, when more than one is wanted. Asked at most once for
+    /// Finds out how many calls in flight the far side allows on this link, when more than one is wanted. Asked at most once for
     /// each link, which may have calls in flight. Cancel safe.
     fn measure(&self, link: &Self::Link) -> impl Future<Output = usize> + Send {
-        std::future::ready(self.bears(link))
+        std::future::ready(self.max_in_flight(link))
     }
 
     /// Whether the link's socket is open, as far as is known here; does not ask the far side.

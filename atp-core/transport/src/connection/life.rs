@@ -158,8 +158,8 @@ impl<C: Connector> HostConnection<C> {
         }
     }
 
-    /// Finds out how many calls its link bears, when more are wanted. One that does not tell in time bears what is known then, and
-    /// whoever waits gets a further one before the time at which connections are shared.
+    /// Finds out how many calls its link allows, when more are wanted. One that does not tell in time allows what is known then, and
+    /// callers that wait get a further one before the time at which connections are shared.
     async fn measure(&self) -> Infallible {
         while !self.measured.load(Ordering::Acquire) {
             self.calls.more_wanted().await;
@@ -167,19 +167,20 @@ impl<C: Connector> HostConnection<C> {
             let patience = self.host.config().pool.grow_patience / 2;
             let limit = if patience.is_zero() { self.host.config().heartbeat_timeout } else { patience };
             let connector = &self.host.connector;
-            let bears = match timeout(limit, contained(async { connector.measure(&link).await })).await {
-                Ok(Ok(bears)) => bears,
-                Ok(Err(_panic)) => 1,
-                Err(_) => connector.bears(&link),
-            };
-            self.set_bears(bears, true);
+            let max_in_flight =
+                match timeout(limit, contained(async { connector.measure(&link).await })).await {
+                    Ok(Ok(max_in_flight)) => max_in_flight,
+                    Ok(Err(_panic)) => 1,
+                    Err(_) => connector.max_in_flight(&link),
+                };
+            self.set_max_in_flight(max_in_flight, true);
             (self.on_change)();
         }
         std::future::pending().await
     }
 
-    fn set_bears(&self, calls: usize, measured: bool) {
-        self.bears.store(calls.max(1), Ordering::Relaxed);
+    fn set_max_in_flight(&self, calls: usize, measured: bool) {
+        self.max_in_flight.store(calls.max(1), Ordering::Relaxed);
         self.calls.resize(self.max_calls());
         self.measured.store(measured, Ordering::Release);
     }
@@ -212,7 +213,7 @@ impl<C: Connector> HostConnection<C> {
     fn connected(&self, link: C::Link, first: bool) {
         let now = Instant::now();
         let connector = &self.host.connector;
-        self.set_bears(connector.bears(&link), connector.is_measured(&link));
+        self.set_max_in_flight(connector.max_in_flight(&link), connector.is_measured(&link));
         let down_for = {
             let mut core = self.core.lock();
             core.link = Some(Arc::new(link));

@@ -61,9 +61,9 @@ pub struct HostConnection<C: Connector> {
     activity: TaskTracker,
     /// Leases. Only the making and the dropping of one change it.
     uses: AtomicUsize,
-    /// Calls in flight that its link bears, as far as is known.
-    bears: AtomicUsize,
-    /// Whether that is all that it can bear.
+    /// Calls in flight that its link allows, as far as is known.
+    max_in_flight: AtomicUsize,
+    /// Whether that is all that it can allow.
     measured: AtomicBool,
     /// The last lease came back to a connection that is out of service.
     unused: Notify,
@@ -135,7 +135,7 @@ impl<C: Connector> HostConnection<C> {
             calls,
             activity: TaskTracker::new(),
             uses: AtomicUsize::new(0),
-            bears: AtomicUsize::new(usize::MAX),
+            max_in_flight: AtomicUsize::new(usize::MAX),
             measured: AtomicBool::new(true),
             unused: Notify::new(),
             last_active: AtomicInstant::new(now),
@@ -239,15 +239,15 @@ impl<C: Connector> HostConnection<C> {
 
     /// Takes over what the configuration says of every connection. Calls of this must not overlap.
     pub(crate) fn reconfigure(&self, config: &TransportConfig) {
-        self.calls.resize(config.calls.per_connection().min(self.bears()));
+        self.calls.resize(config.calls.per_connection().min(self.max_in_flight()));
     }
 
-    /// Calls in flight that its link bears; `usize::MAX` until that is known.
-    pub(crate) fn bears(&self) -> usize {
-        self.bears.load(Ordering::Relaxed)
+    /// Calls in flight that its link allows; `usize::MAX` until that is known.
+    pub(crate) fn max_in_flight(&self) -> usize {
+        self.max_in_flight.load(Ordering::Relaxed)
     }
 
-    /// Whether it may bear more calls than is known; if so, that is found out, and then a change is told.
+    /// Whether it may allow more calls than is known; if so, that is found out, and then a change is told.
     pub(crate) fn may_bear_more(&self) -> bool {
         let may = self.is_usable() && !self.measured.load(Ordering::Acquire);
         if may {
@@ -258,7 +258,7 @@ impl<C: Connector> HostConnection<C> {
 
     /// Most calls in flight on it.
     pub(crate) fn max_calls(&self) -> usize {
-        self.host.config().calls.per_connection().min(self.bears())
+        self.host.config().calls.per_connection().min(self.max_in_flight())
     }
 
     /// Places that are spoken for: one for each lease, and one for each call that overran, whose lease is back or soon

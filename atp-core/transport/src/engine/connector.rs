@@ -60,7 +60,7 @@ impl DaemonWay {
 /// Calls in flight that a connection of the native engine has at most: at the daemon's `max_client_requests`, 5 by default,
 /// it stops reading the connection, pings included. Where that is lower, the connection finds it out.
 const NATIVE_CALLS: usize = 4;
-/// Calls that overran that such a connection bears: with two, two places are left, and no more may hang before the daemon
+/// Calls that overran that such a connection allows: with two, two places are left, and no more may hang before the daemon
 /// stops reading.
 const NATIVE_OVERRUN: usize = 2;
 
@@ -94,7 +94,7 @@ impl Connector for LibvirtConnector {
         self.library.configure(config);
     }
 
-    /// Settles which engine the host has, and how many calls its connections bear.
+    /// Settles which engine the host has, and how many calls its connections allow.
     fn adapt(&self, _: &HostInfo, mut config: TransportConfig) -> TransportConfig {
         config.engine = config.engine.resolve();
         let (most, borne) = match config.engine {
@@ -146,8 +146,8 @@ impl Connector for LibvirtConnector {
         link.closed().await;
     }
 
-    fn bears(&self, link: &LibvirtLink) -> usize {
-        link.bears()
+    fn max_in_flight(&self, link: &LibvirtLink) -> usize {
+        link.max_in_flight()
     }
 
     fn is_measured(&self, link: &LibvirtLink) -> bool {

@@ -98,7 +98,7 @@ impl LibvirtLink {
         }
     }
 
-    /// Finds out how many calls in flight the daemon bears on this connection.
+    /// Finds out how many calls in flight the daemon allows on this connection.
     pub(crate) async fn measure(&self) -> usize {
         match *self {
             #[cfg(feature = "library")]
@@ -108,13 +108,13 @@ impl LibvirtLink {
         }
     }
 
-    /// How many calls in flight the daemon bears on this connection; as many as are configured, where the engine cannot tell.
-    pub(crate) fn bears(&self) -> usize {
+    /// How many calls in flight the daemon allows on this connection; as many as are configured, where the engine cannot tell.
+    pub(crate) fn max_in_flight(&self) -> usize {
         match *self {
             #[cfg(feature = "library")]
             LibvirtLink::Library(_) => usize::MAX,
             #[cfg(feature = "native")]
-            LibvirtLink::Native(ref link) => link.bears(),
+            LibvirtLink::Native(ref link) => link.max_in_flight(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What ssh says when it fails, and the programs that it runs on the far side: the kind of each failure, and what to do.
 //!
-//! OpenSSH speaks English whatever the locale is. The words of the far side's shell may be in another language, and are then
+//! OpenSSH speaks English in every locale. The words of the far side's shell may be in another language, and are then
 //! reported as they are.
 
 use atp_api::Hint;

@@ -72,10 +72,11 @@ impl<C: Connector> PoolState<C> {
     pub(crate) fn choose(&mut self, asked: Instant) -> Option<Arc<HostConnection<C>>> {
         let Terms { most, soft_max, grow_patience, .. } = self.terms;
         loop {
-            let at = self.choose_below(|connection| soft_max.min(connection.bears())).or_else(|| {
-                let shares = most > soft_max && (asked.elapsed() >= grow_patience || !self.grows());
-                shares.then(|| self.choose_below(|_| most)).flatten()
-            })?;
+            let at =
+                self.choose_below(|connection| soft_max.min(connection.max_in_flight())).or_else(|| {
+                    let shares = most > soft_max && (asked.elapsed() >= grow_patience || !self.grows());
+                    shares.then(|| self.choose_below(|_| most)).flatten()
+                })?;
             self.turn = at + 1;
             let connection = self.connections.get(at)?;
             if connection.begin_use() {
@@ -86,7 +87,7 @@ impl<C: Connector> PoolState<C> {
 
     /// Begins another use of a connection, unless it has as many as it may have calls in flight.
     pub(crate) fn use_again(&self, connection: &HostConnection<C>) -> bool {
-        connection.load() < self.terms.soft_max.min(connection.bears()) && connection.begin_use()
+        connection.load() < self.terms.soft_max.min(connection.max_in_flight()) && connection.begin_use()
     }
 
     /// Where the connection is that the strategy picks among those with fewer leases than it has `room` for.
@@ -153,7 +154,7 @@ impl<C: Connector> PoolState<C> {
             (true, Scaling::Grow) => GrowthReason::Load,
             (true, _) => return None,
         };
-        // Those there may have room for who waits, when it is known how many calls they bear.
+        // Those there may have room for who waits, when it is known how many calls they allow.
         if wanted == GrowthReason::Waiting
             && self.in_service().filter(|connection| connection.may_bear_more()).count() > 0
         {

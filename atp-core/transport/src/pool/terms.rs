@@ -11,7 +11,7 @@ pub(crate) struct Terms {
     pub(crate) strategy: SelectionStrategy,
     /// Most leases a connection may have.
     pub(crate) most: usize,
-    /// Most it has while the pool can grow: as many as it may have calls in flight, if its link bears them.
+    /// Most it has while the pool can grow: as many as it may have calls in flight, if its link allows them.
     pub(crate) soft_max: usize,
     /// How long somebody waits for a further connection before sharing one.
     pub(crate) grow_patience: Duration,

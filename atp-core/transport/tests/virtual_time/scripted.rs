@@ -94,9 +94,9 @@ struct Shared {
     probes_panic: AtomicBool,
     no_threads: AtomicBool,
     probe_time: Mutex<Duration>,
-    /// Calls in flight that links bear which are opened from now on; 0 if they cannot tell.
-    bears: AtomicUsize,
-    /// How long it takes to find out what links bear that are opened from now on; none if it is known at once.
+    /// Calls in flight that links allow which are opened from now on; 0 if they cannot tell.
+    max_in_flight: AtomicUsize,
+    /// How long it takes to find out what links allow that are opened from now on; none if it is known at once.
     measure: Mutex<Option<Duration>>,
     measured: AtomicUsize,
     /// Cancelled for the links that are open when they are cut.
@@ -106,7 +106,7 @@ struct Shared {
 /// A link of a scripted host.
 pub(crate) struct Link {
     shared: Arc<Shared>,
-    bears: usize,
+    max_in_flight: usize,
     measure: Option<Duration>,
     cut: CancellationToken,
 }
@@ -185,12 +185,12 @@ impl Script {
         std::mem::take(&mut *self.shared.cut.lock().unwrap()).cancel();
     }
 
-    /// Links that are opened from now on bear so many calls in flight.
-    pub(crate) fn bear(&self, calls: usize) {
-        self.shared.bears.store(calls, Ordering::SeqCst);
+    /// Links that are opened from now on allow so many calls in flight.
+    pub(crate) fn allow_in_flight(&self, calls: usize) {
+        self.shared.max_in_flight.store(calls, Ordering::SeqCst);
     }
 
-    /// Links that are opened from now on bear one call until it was found out, in this time, how many they bear.
+    /// Links that are opened from now on allow one call until it was found out, in this time, how many they allow.
     pub(crate) fn measure_in(&self, time: Duration) {
         *self.shared.measure.lock().unwrap() = Some(time);
     }
@@ -288,9 +288,9 @@ impl Connector for Script {
                 drop(in_flight);
                 shared.open_links.fetch_add(1, Ordering::SeqCst);
                 let cut = shared.cut.lock().unwrap().clone();
-                let bears = shared.bears.load(Ordering::SeqCst);
+                let max_in_flight = shared.max_in_flight.load(Ordering::SeqCst);
                 let measure = *shared.measure.lock().unwrap();
-                Ok(Link { shared: shared.clone(), bears, measure, cut })
+                Ok(Link { shared: shared.clone(), max_in_flight, measure, cut })
             }
             Step::Fails(after) => {
                 let _answering = Counted::new(&shared.answering);
@@ -333,11 +333,11 @@ impl Connector for Script {
         link.cut.cancelled().await;
     }
 
-    fn bears(&self, link: &Link) -> usize {
+    fn max_in_flight(&self, link: &Link) -> usize {
         match link {
             Link { measure: Some(_), .. } => 1,
-            Link { bears: 0, .. } => usize::MAX,
-            Link { bears, .. } => *bears,
+            Link { max_in_flight: 0, .. } => usize::MAX,
+            Link { max_in_flight, .. } => *max_in_flight,
         }
     }
 
@@ -348,7 +348,7 @@ impl Connector for Script {
     async fn measure(&self, link: &Link) -> usize {
         link.shared.measured.fetch_add(1, Ordering::SeqCst);
         sleep(link.measure.unwrap_or_default()).await;
-        link.bears
+        link.max_in_flight
     }
 
     fn is_open(&self, link: &Link) -> bool {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::scripted::{SECOND, Script, lease, multiplexed, one_host};
 
-/// Four calls on a link, which bears one that overran, and at most so many links.
+/// Four calls on a link, which allows one that overran, and at most so many links.
 fn config(links: usize) -> TransportConfig {
     let mut config = multiplexed();
     config.calls.suspect_after = 2;
@@ -109,7 +109,7 @@ async fn abandoned_calls_that_overrun_count_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_has_as_many_leases_as_it_bears_calls() {
+async fn a_link_has_as_many_leases_as_it_allows_calls() {
     let script = Script::default();
     let manager = one_host(&script, config(8)).await;
     let many = [lease(&manager).await, lease(&manager).await];
@@ -117,7 +117,7 @@ async fn a_link_has_as_many_leases_as_it_bears_calls() {
     drop(many);
 
     // The daemon comes back with another limit.
-    script.bear(1);
+    script.allow_in_flight(1);
     script.cut();
     sleep(60 * SECOND).await;
     let one = [lease(&manager).await, lease(&manager).await, lease(&manager).await];
@@ -127,9 +127,9 @@ async fn a_link_has_as_many_leases_as_it_bears_calls() {
     assert_eq!(links.len(), 3, "several leases on one link");
 
     // A lower setting holds, a higher one does not.
-    for (bears, set, most) in [(3, 2, 2), (3, 8, 3)] {
+    for (max_in_flight, set, most) in [(3, 2, 2), (3, 8, 3)] {
         let script = Script::default();
-        script.bear(bears);
+        script.allow_in_flight(max_in_flight);
         let mut config = config(8);
         config.calls.max_per_connection = set;
         let manager = one_host(&script, config).await;
@@ -141,9 +141,9 @@ async fn a_link_has_as_many_leases_as_it_bears_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_link_bears_is_found_out_when_a_second_lease_is_wanted_and_before_another_link_is_opened() {
+async fn what_a_link_allows_is_found_out_when_a_second_lease_is_wanted_and_before_another_link_is_opened() {
     let script = Script::default();
-    script.bear(3);
+    script.allow_in_flight(3);
     script.measure_in(SECOND / 10);
     let manager = one_host(&script, config(8)).await;
     for _ in 0..3 {
@@ -161,9 +161,9 @@ async fn what_a_link_bears_is_found_out_when_a_second_lease_is_wanted_and_before
 
 /// As it may be that never reads on beside a call.
 #[tokio::test(start_paused = true)]
-async fn a_link_that_does_not_tell_what_it_bears_gets_another_beside_it() {
+async fn a_link_that_does_not_tell_what_it_allows_gets_another_beside_it() {
     let script = Script::default();
-    script.bear(3);
+    script.allow_in_flight(3);
     script.measure_in(1_000 * SECOND);
     let manager = one_host(&script, config(8)).await;
     let (first, asked) = (lease(&manager).await, Instant::now());

@@ -47,8 +47,8 @@ impl NativeLink {
         Box::pin(async move { drop(end.await) })
     }
 
-    /// How many calls in flight the daemon bears on this connection.
-    pub(super) fn bears(&self) -> usize {
+    /// How many calls in flight the daemon allows on this connection.
+    pub(super) fn max_in_flight(&self) -> usize {
         self.connection.max_in_flight()
     }
 
@@ -57,12 +57,12 @@ impl NativeLink {
         self.connection.is_measured()
     }
 
-    /// Finds out how many calls in flight the daemon bears.
+    /// Finds out how many calls in flight the daemon allows.
     pub(super) async fn measure(&self) -> usize {
         match self.connection.measure().await {
             Ok(calls) => calls,
             // The connection has ended.
-            Err(_) => self.bears(),
+            Err(_) => self.max_in_flight(),
         }
     }
 
