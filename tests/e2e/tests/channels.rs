@@ -46,16 +46,15 @@ fn start_peer(bed: &Bed, vm: &str, kind: &str) {
 }
 
 async fn open(manager: &TransportManager, guest: &Guest) -> DomainChannel {
-    let options = ChannelOptions::default();
-    manager.open_channel("h1", uuid(guest), CHANNEL, &options, deadline()).await.unwrap()
+    open_with(manager, guest, &ChannelOptions::default()).await
 }
 
-/// Opens a channel that was open a moment ago: the daemon may not have noticed that it was closed.
-async fn open_again(manager: &TransportManager, guest: &Guest) -> DomainChannel {
-    let options = ChannelOptions::default();
+/// Opens a channel that may have been open a moment ago, in another test too: the daemon may not have noticed yet that it was
+/// closed.
+async fn open_with(manager: &TransportManager, guest: &Guest, options: &ChannelOptions) -> DomainChannel {
     let until = deadline();
     loop {
-        match manager.open_channel("h1", uuid(guest), CHANNEL, &options, until).await {
+        match manager.open_channel("h1", uuid(guest), CHANNEL, options, until).await {
             Ok(channel) => return channel,
             Err(error) => {
                 assert!(error.kind() == ErrorKind::ChannelInUse && Instant::now() < until, "{error:?}");
@@ -138,7 +137,7 @@ fn bytes_come_back_as_they_were_sent() {
         drop(taken);
         drop(channel);
         nothing_is_held(SOON);
-        let mut again = open_again(&manager, &guest).await;
+        let mut again = open(&manager, &guest).await;
         assert_eq!(echo(&mut again, b"again").await, b"again");
     });
     nothing_is_held(SOON);
@@ -229,8 +228,7 @@ fn a_guest_that_floods_uses_no_more_memory_than_the_buffer() {
     within(LIMIT, async {
         let manager = manager(&bed, config()).await;
         let options = ChannelOptions { receive_buffer: 100_000, ..ChannelOptions::default() };
-        let mut channel =
-            manager.open_channel("h1", uuid(&guest), CHANNEL, &options, deadline()).await.unwrap();
+        let mut channel = open_with(&manager, &guest, &options).await;
         // The test does not read until the channel is given up.
         becomes("open sockets", SOON, 0, || Resources::now().sockets);
         let error = timeout(SOON, read_to_error(&mut channel)).await.unwrap();
