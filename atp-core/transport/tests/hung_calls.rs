@@ -1,4 +1,4 @@
-//! Calls that hang at one daemon, by the native engine, on a simulated host that counts what it executes.
+//! Calls that hang at one daemon, on a simulated host that counts what it executes.
 
 #![cfg(feature = "native")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -19,6 +19,11 @@ use uuid::Uuid;
 const HUNG: u32 = 24;
 const WELL: u32 = 8;
 const SECOND: Duration = Duration::from_secs(1);
+const ENGINES: &[Engine] = &[
+    Engine::Native,
+    #[cfg(feature = "library")]
+    Engine::Library,
+];
 const STATUS: &str = r#"{"execute":"query-status"}"#;
 
 /// A host of VMs, the first of which will hang, and a manager of it. Both sides give up a silent connection after 4 s.
@@ -116,6 +121,37 @@ async fn a_connection_carries_one_call_fewer_than_its_daemon_takes() {
     }
 }
 
+/// Connections to a host that is far away open more slowly than work waits before it shares one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_a_vm_that_hangs_on_a_host_far_away_all_others_are_done() {
+    const VMS: u32 = 24;
+    for engine in ENGINES {
+        let options = FleetOptions { vms: VMS, rtt: SECOND / 10, ..FleetOptions::default() };
+        let fleet = Fleet::start(options).await.unwrap();
+        let manager =
+            TransportManager::new(TransportConfig { engine: *engine, ..TransportConfig::default() });
+        let host = fleet.host(1).unwrap();
+        manager.add_host(HostInfo::from_uri("h1", host.uri())).await.unwrap();
+        let list = async |lease: LibvirtConnection| lease.list_domain_states().await;
+        let domains = manager.execute_on_host("h1", list).await.unwrap();
+        host.vm(1).unwrap().set_fault(VmFault::Hung);
+        let deadline = Instant::now() + 20 * SECOND;
+        let mut asked = JoinSet::new();
+        for domain in domains {
+            let manager = manager.clone();
+            asked.spawn(async move {
+                let work = async |lease: LibvirtConnection| lease.monitor_command(domain.uuid, STATUS).await;
+                let options = ExecuteOptions::by(deadline);
+                (domain.name, manager.execute_on_host_with("h1", options, work).await)
+            });
+        }
+        for _ in 1..VMS {
+            let (vm, answer) = asked.join_next().await.unwrap().unwrap();
+            assert!(answer.is_ok(), "{engine}: {vm} of {VMS}, of which vm1 hangs: {answer:?}");
+        }
+    }
+}
+
 /// Its socket stays open, and nothing is answered there; nor on another connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_daemon_that_takes_one_request_is_noticed_beside_a_call() {
@@ -133,14 +169,10 @@ async fn a_dead_daemon_that_takes_one_request_is_noticed_beside_a_call() {
 /// As virtqemud behind virtproxyd, which answers pings.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_have_a_gap_when_the_daemon_behind_a_proxy_hangs() {
-    let engines = [
-        Engine::Native,
-        #[cfg(feature = "library")]
-        Engine::Library,
-    ];
-    for engine in engines {
+    for engine in ENGINES {
         let fleet = Fleet::start(FleetOptions::default()).await.unwrap();
-        let mut config = TransportConfig { engine, heartbeat_timeout: SECOND, ..TransportConfig::default() };
+        let mut config =
+            TransportConfig { engine: *engine, heartbeat_timeout: SECOND, ..TransportConfig::default() };
         (config.keepalive.interval, config.keepalive.count) = (SECOND, 3);
         let manager = TransportManager::new(config);
         let host = fleet.host(1).unwrap();

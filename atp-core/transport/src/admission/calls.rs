@@ -136,6 +136,8 @@ pub struct InFlight {
     _permits: Permits,
     /// Keeps the connection from being closed under the call.
     pub(crate) activity: Option<TaskTrackerToken>,
+    /// The connection that the call is sent on; none for an attempt to connect.
+    pub(crate) connection: Option<u64>,
     /// Whether the call is still at a look before its request, so that the request was not sent.
     looks: Arc<AtomicBool>,
 }
@@ -162,12 +164,13 @@ impl HostCalls {
         self.attempts.resize(reconnect.max_hung_attempts);
     }
 
-    /// Waits until a call may be sent. Cancel safe: a place in line is given up.
+    /// Waits until a call may be sent; `place` waits for its place on a connection, once it is its turn. Cancel safe: a
+    /// place in line is given up.
     pub(crate) async fn admit(
         self: &Arc<Self>,
-        connection: &Arc<ConnectionCalls>,
         lane: Option<Lane>,
         deadline: Instant,
+        place: impl Future<Output = (Arc<ConnectionCalls>, Permit)>,
     ) -> InFlight {
         let (turn, unproven) = match lane {
             None => (None, None),
@@ -178,9 +181,9 @@ impl HostCalls {
                 (Some(turn), unproven)
             }
         };
-        let place = connection.acquire().await;
+        let (connection, place) = place.await;
         let host = self.host.acquire().await;
-        let connection = Some(connection.clone());
+        let connection = Some(connection);
         let record = Record { deadline, connection, is_probe: false, overran: false };
         self.record(record, [turn, unproven, Some(place), Some(host)])
     }
@@ -310,11 +313,24 @@ impl HostCalls {
         let id = table.next_id;
         table.next_id += 1;
         table.under_way.insert(id, record);
-        InFlight { calls: self.clone(), id, _permits: permits, activity: None, looks: Arc::default() }
+        InFlight {
+            calls: self.clone(),
+            id,
+            _permits: permits,
+            activity: None,
+            connection: None,
+            looks: Arc::default(),
+        }
     }
 }
 
 impl InFlight {
+    /// The [connection](crate::HostConnection::connection_id) that a call is sent on, which need not be the leased one.
+    /// None for an attempt to connect.
+    pub fn connection_id(&self) -> Option<u64> {
+        self.connection
+    }
+
     /// Begins or ends a look before the call's request.
     pub(crate) fn set_looks(&self, looks: bool) {
         self.looks.store(looks, Ordering::Relaxed);
@@ -352,6 +368,16 @@ mod tests {
         HostCalls::new(&config, &ReconnectConfig::default())
     }
 
+    async fn admit(
+        calls: &Arc<HostCalls>,
+        connection: &Arc<ConnectionCalls>,
+        lane: Option<Lane>,
+        deadline: Instant,
+    ) -> InFlight {
+        let place = async { (connection.clone(), connection.acquire().await) };
+        calls.admit(lane, deadline, place).await
+    }
+
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(1)
     }
@@ -360,36 +386,36 @@ mod tests {
     async fn one_call_at_a_time_in_a_lane() {
         let calls = calls(CallConfig::default());
         let connection = ConnectionCalls::new(4);
-        let first = calls.admit(&connection, lane(1), soon()).await;
-        assert!(calls.admit(&connection, lane(1), soon()).now_or_never().is_none());
-        let other = calls.admit(&connection, lane(2), soon()).now_or_never();
+        let first = admit(&calls, &connection, lane(1), soon()).await;
+        assert!(admit(&calls, &connection, lane(1), soon()).now_or_never().is_none());
+        let other = admit(&calls, &connection, lane(2), soon()).now_or_never();
         assert!(other.is_some(), "another VM's lane was held up");
         drop(first);
-        assert!(calls.admit(&connection, lane(1), soon()).now_or_never().is_some());
+        assert!(admit(&calls, &connection, lane(1), soon()).now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn hung_vms_leave_room_for_those_that_answer() {
         let calls = calls(CallConfig { max_unproven_per_host: 2, ..CallConfig::default() });
         let connection = ConnectionCalls::new(100);
-        drop(calls.admit(&connection, lane(9), soon()).await);
+        drop(admit(&calls, &connection, lane(9), soon()).await);
         calls.answered(lane(9).unwrap());
         let _hung = [
-            calls.admit(&connection, lane(1), soon()).await,
-            calls.admit(&connection, lane(2), soon()).await,
+            admit(&calls, &connection, lane(1), soon()).await,
+            admit(&calls, &connection, lane(2), soon()).await,
         ];
-        assert!(calls.admit(&connection, lane(3), soon()).now_or_never().is_none());
-        assert!(calls.admit(&connection, lane(9), soon()).now_or_never().is_some());
-        assert!(calls.admit(&connection, None, soon()).now_or_never().is_some());
+        assert!(admit(&calls, &connection, lane(3), soon()).now_or_never().is_none());
+        assert!(admit(&calls, &connection, lane(9), soon()).now_or_never().is_some());
+        assert!(admit(&calls, &connection, None, soon()).now_or_never().is_some());
         calls.overran(lane(9).unwrap());
-        assert!(calls.admit(&connection, lane(9), soon()).now_or_never().is_none());
+        assert!(admit(&calls, &connection, lane(9), soon()).now_or_never().is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_past_its_deadline_is_stuck_until_it_returns() {
         let calls = calls(CallConfig::default());
         let connection = ConnectionCalls::new(4);
-        let call = calls.admit(&connection, None, soon()).await;
+        let call = admit(&calls, &connection, None, soon()).await;
         assert_eq!((calls.in_flight(), calls.stuck()), (1, 0));
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!((calls.in_flight(), calls.stuck()), (1, 1));
@@ -402,9 +428,9 @@ mod tests {
         let calls = calls(CallConfig::default());
         let (connection, other) = (ConnectionCalls::new(4), ConnectionCalls::new(4));
         let (overran, later) = (soon(), Instant::now() + Duration::from_secs(9));
-        let call = calls.admit(&connection, None, overran).await;
-        let _in_time = calls.admit(&connection, None, later).await;
-        let _elsewhere = calls.admit(&other, None, overran).await;
+        let call = admit(&calls, &connection, None, overran).await;
+        let _in_time = admit(&calls, &connection, None, later).await;
+        let _elsewhere = admit(&calls, &other, None, overran).await;
         let none = Overdue { overrun: 0, probe: false };
         assert_eq!(calls.look_for_overdue(&connection), none);
         assert_eq!(calls.next_deadline(&connection), Some(overran));
@@ -428,12 +454,12 @@ mod tests {
     async fn giving_up_in_line_gives_everything_back() {
         let calls = calls(CallConfig { max_per_host: 1, ..CallConfig::default() });
         let connection = ConnectionCalls::new(1);
-        let first = calls.admit(&connection, lane(1), soon()).await;
-        let mut waiting = Box::pin(calls.admit(&connection, lane(2), soon()));
+        let first = admit(&calls, &connection, lane(1), soon()).await;
+        let mut waiting = Box::pin(admit(&calls, &connection, lane(2), soon()));
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(waiting);
         drop(first);
-        assert!(calls.admit(&connection, lane(2), soon()).now_or_never().is_some());
+        assert!(admit(&calls, &connection, lane(2), soon()).now_or_never().is_some());
         calls.tidy();
         assert!(calls.table.lock().lanes.is_empty());
     }

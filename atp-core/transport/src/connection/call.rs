@@ -1,6 +1,8 @@
 //! A call over a connection: admitted, made, and looked after when its caller goes away.
 
 use std::future::Future;
+use std::ops::Deref;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -31,25 +33,37 @@ impl<C: Connector> Drop for OnAbandon<'_, C> {
     }
 }
 
+/// A call that may be sent: the link, the token, and the connection if it is not the caller's own.
+struct Admitted<C: Connector, L> {
+    elsewhere: Option<L>,
+    link: Arc<C::Link>,
+    in_flight: InFlight,
+}
+
 impl<C: Connector> HostConnection<C> {
-    /// Runs one call over the link; see [`PooledConnection::call`](crate::PooledConnection::call).
-    pub(crate) async fn call<T, F, Fut>(
+    /// Runs one call over the link; see [`PooledConnection::call`](crate::PooledConnection::call). While all places here are
+    /// taken, `elsewhere` waits for a connection of the same host that has a free one; the call goes where it can be sent
+    /// first.
+    pub(crate) async fn call<T, F, Fut, L, W>(
         &self,
         operation: &'static str,
         lane: Option<Lane>,
         attempt: u32,
         deadline: Instant,
         start: F,
+        elsewhere: impl Fn() -> W,
     ) -> Result<T>
     where
         F: FnOnce(Arc<C::Link>, InFlight) -> Fut,
         Fut: Future<Output = Result<T, CallFailure>>,
+        L: Deref<Target = Self>,
+        W: Future<Output = L>,
     {
         let asked = Instant::now();
         let (host, connection) = (&self.host.id, self.id);
         let span = tracing::debug_span!("call", %host, operation, connection);
         let call = CallInfo { host, operation, lane, connection, attempt, asked, deadline };
-        let result = self.call_intercepted(call, start).instrument(span).await;
+        let result = self.call_intercepted(call, start, elsewhere).instrument(span).await;
         self.counts.add(result.is_err());
         let now = Instant::now();
         self.host.counters.call(&result, now - asked, || self.host.config().health.min_wait);
@@ -62,23 +76,37 @@ impl<C: Connector> HostConnection<C> {
         result
     }
 
-    async fn call_intercepted<T, F, Fut>(&self, call: CallInfo<'_>, start: F) -> Result<T>
+    async fn call_intercepted<T, F, Fut, L, W>(
+        &self,
+        call: CallInfo<'_>,
+        start: F,
+        elsewhere: impl Fn() -> W,
+    ) -> Result<T>
     where
         F: FnOnce(Arc<C::Link>, InFlight) -> Fut,
         Fut: Future<Output = Result<T, CallFailure>>,
+        L: Deref<Target = Self>,
+        W: Future<Output = L>,
     {
         let passage = self.host.interceptors.admit(call, &self.host.rate_limit).await?;
-        let result = self.call_admitted(call, start).await;
+        let result = self.call_admitted(call, start, elsewhere).await;
         if let Some(passage) = passage {
             passage.ended(&result);
         }
         result
     }
 
-    async fn call_admitted<T, F, Fut>(&self, call: CallInfo<'_>, start: F) -> Result<T>
+    async fn call_admitted<T, F, Fut, L, W>(
+        &self,
+        call: CallInfo<'_>,
+        start: F,
+        elsewhere: impl Fn() -> W,
+    ) -> Result<T>
     where
         F: FnOnce(Arc<C::Link>, InFlight) -> Fut,
         Fut: Future<Output = Result<T, CallFailure>>,
+        L: Deref<Target = Self>,
+        W: Future<Output = L>,
     {
         let CallInfo { operation, lane, asked, deadline, .. } = call;
         let host = self.host.id.clone();
@@ -94,23 +122,25 @@ impl<C: Connector> HostConnection<C> {
         };
         let admitted = tokio::select! {
             biased;
-            admitted = timeout_at(deadline, self.admit(operation, lane, deadline)) => admitted,
+            admitted = timeout_at(deadline, self.admit(operation, lane, deadline, elsewhere)) => admitted,
             () = self.closing.cancelled() => return Err(self.gone(operation)),
         };
         let Ok(admitted) = admitted else { return Err(not_sent()) };
-        let (link, mut in_flight) = admitted?;
-        in_flight.activity = Some(self.activity.token());
+        let Admitted { elsewhere, link, mut in_flight } = admitted?;
+        let connection = elsewhere.as_deref().unwrap_or(self);
+        in_flight.activity = Some(connection.activity.token());
+        in_flight.connection = Some(connection.id);
         let looks = in_flight.looks();
-        let abandoned = OnAbandon { connection: self, deadline };
+        let abandoned = OnAbandon { connection, deadline };
         let began = Instant::now();
         let answer = timeout_at(deadline, start(link.clone(), in_flight)).await;
         // The caller is still here; the guard holds nothing to free.
         std::mem::forget(abandoned);
 
         let result = match answer {
-            Ok(answer) => self.ended(operation, lane, &link, answer),
+            Ok(answer) => connection.ended(operation, lane, &link, answer),
             Err(_) => {
-                self.look_at_overrun(operation, &link);
+                connection.look_at_overrun(operation, &link);
                 if let Some(lane) = lane {
                     calls.overran(lane);
                 }
@@ -181,19 +211,39 @@ impl<C: Connector> HostConnection<C> {
         })
     }
 
-    /// Waits for the link and for a place among the calls in flight.
-    async fn admit(
+    /// Waits for the link and for a place among the calls in flight, here or elsewhere.
+    async fn admit<L, W>(
         &self,
         operation: &'static str,
         lane: Option<Lane>,
         deadline: Instant,
-    ) -> Result<(Arc<C::Link>, InFlight)> {
+        elsewhere: impl Fn() -> W,
+    ) -> Result<Admitted<C, L>>
+    where
+        L: Deref<Target = Self>,
+        W: Future<Output = L>,
+    {
         loop {
             self.ready(operation).await?;
-            let in_flight = self.host.calls.admit(&self.calls, lane, deadline).await;
+            let mut lent = None;
+            let place = async {
+                let mut own = pin!(self.calls.acquire());
+                loop {
+                    let other = tokio::select! {
+                        biased;
+                        place = &mut own => return (self.calls.clone(), place),
+                        other = elsewhere() => other,
+                    };
+                    // Another call may have taken the place since the connection was chosen.
+                    if let Some(place) = other.calls.try_acquire() {
+                        return (lent.insert(other).calls.clone(), place);
+                    }
+                }
+            };
+            let in_flight = self.host.calls.admit(lane, deadline, place).await;
             // The link may have been lost while the call stood in line.
-            if let Some(link) = self.link() {
-                return Ok((link, in_flight));
+            if let Some(link) = lent.as_deref().unwrap_or(self).link() {
+                return Ok(Admitted { elsewhere: lent, link, in_flight });
             }
         }
     }

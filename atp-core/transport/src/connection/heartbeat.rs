@@ -59,6 +59,7 @@ impl<C: Connector> HostConnection<C> {
         let limit = began + self.host.config().heartbeat_timeout;
         let mut in_flight = self.host.calls.begin_probe(&self.calls, place, limit);
         in_flight.activity = Some(self.activity.token());
+        in_flight.connection = Some(self.id);
         let abandoned = OnAbandon { connection: self, deadline: limit };
         let probe = contained(async { self.host.connector.probe(link, in_flight, limit).await });
         let answer = timeout_at(deadline, probe).await;

@@ -3,12 +3,14 @@
 use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::ConnectionPool;
 use super::lease::PooledConnection;
+use super::leases::LeaseKey;
 use super::shared::PoolShared;
 use super::wait_queue::{Grant, Ticket};
 use crate::connection::connector::Connector;
@@ -26,6 +28,19 @@ enum LeaseRequest<'a, C: Connector> {
 struct Place<'a, C: Connector> {
     shared: &'a PoolShared<C>,
     ticket: Ticket,
+}
+
+/// The place in line of a call that waits for a place on a connection.
+struct Unplaced<'a, C: Connector> {
+    shared: &'a PoolShared<C>,
+    ticket: Ticket,
+}
+
+impl<C: Connector> Drop for Unplaced<'_, C> {
+    fn drop(&mut self) {
+        self.shared.state().unplaced.leave(self.ticket);
+        self.shared.unplaced.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl<C: Connector> Drop for Place<'_, C> {
@@ -134,6 +149,41 @@ impl<C: Connector> ConnectionPool<C> {
 }
 
 impl<C: Connector> PoolShared<C> {
+    /// Lends a connection on which a call can be sent at once, as soon as there is one, to a lease whose own connection has
+    /// no free place. Never returns if there is none: the caller has its own deadline. Cancel safe.
+    pub(super) async fn lease_with_place(
+        self: &Arc<Self>,
+        key: LeaseKey,
+        deadline: Instant,
+    ) -> PooledConnection<C> {
+        let asked = Instant::now();
+        loop {
+            let granted = self.wait_for_place(key, asked).await;
+            if let Some(lease) = granted
+                && (lease.is_fresh() || lease.is_alive_by(deadline).await)
+            {
+                return lease;
+            }
+        }
+    }
+
+    async fn wait_for_place(self: &Arc<Self>, key: LeaseKey, asked: Instant) -> Option<PooledConnection<C>> {
+        let (granted, _place) = {
+            let mut state = self.state();
+            let taken_at = state.leases.taken_at(key).unwrap_or_else(|| Location::caller());
+            let (ticket, granted) = state.unplaced.join(asked, taken_at);
+            self.unplaced.fetch_add(1, Ordering::SeqCst);
+            (granted, Unplaced { shared: self, ticket })
+        };
+        // There may be one now, and if not, the keeper is to open one.
+        self.serve();
+        match granted.await {
+            Ok(granted) => granted.ok(),
+            // The pool is gone, and with it the connection that the call waits for too.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     /// Asks for a lease `now`, with the place in line of one who `asked` at some moment.
     fn ask(
         self: &Arc<Self>,
@@ -146,7 +196,7 @@ impl<C: Connector> PoolShared<C> {
             return LeaseRequest::Refused(self.closed());
         }
         if state.wait_queue.first_asked().is_none_or(|first| first > asked)
-            && let Some(connection) = state.choose(asked)
+            && let Some(connection) = state.choose(asked, false)
         {
             return LeaseRequest::Granted(self.lend(&mut state, connection, now - asked, now, taken_at));
         }

@@ -67,7 +67,8 @@ impl<C: Connector> PooledConnection<C> {
     ///
     /// Waits for a place among the calls in flight, then hands the link to `start`, with the token that
     /// marks the call as under way; the token is dropped when the call is really over. `lane` is
-    /// the queue the call stands in, for calls that may not overtake one another and may hang.
+    /// the queue the call stands in, for calls that may not overtake one another and may hang. While other calls take all
+    /// places of the leased connection, the link may be that of another connection of the pool which has a free one.
     ///
     /// # Errors
     /// [`TransportError::CallTimeout`](crate::TransportError::CallTimeout) at the deadline at the latest: the
@@ -79,7 +80,11 @@ impl<C: Connector> PooledConnection<C> {
         F: FnOnce(Arc<C::Link>, InFlight) -> Fut,
         Fut: Future<Output = Result<T, CallFailure>>,
     {
-        self.connection.call(operation, lane, self.attempt, self.call_deadline(), start).await
+        let deadline = self.call_deadline();
+        let elsewhere = || self.pool.lease_with_place(self.key, deadline);
+        let result = self.connection.call(operation, lane, self.attempt, deadline, start, elsewhere).await;
+        self.pool.place_freed();
+        result
     }
 
     /// When a call that starts now has to be done.

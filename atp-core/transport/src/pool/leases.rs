@@ -39,6 +39,11 @@ impl Leases {
         self.out.try_remove(key).map(|record| now.saturating_duration_since(record.since))
     }
 
+    /// Where a lease that is out was taken.
+    pub(crate) fn taken_at(&self, LeaseKey(key): LeaseKey) -> Option<&'static Location<'static>> {
+        self.out.get(key).map(|record| record.taken_at)
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.out.len()
     }

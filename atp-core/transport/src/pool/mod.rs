@@ -19,6 +19,7 @@ mod wait_queue;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use arc_swap::Guard;
@@ -71,6 +72,7 @@ impl<C: Connector> ConnectionPool<C> {
             returned: Notify::new(),
             closing: closing.clone(),
             tasks: TaskTracker::new(),
+            unplaced: AtomicUsize::new(0),
         });
         shared.tasks.spawn(keep(shared.clone()));
         ConnectionPool { shared, _closing: closing.drop_guard() }

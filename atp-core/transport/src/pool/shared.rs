@@ -3,6 +3,7 @@
 use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -31,6 +32,8 @@ pub(crate) struct PoolShared<C: Connector> {
     pub(super) returned: Notify,
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
+    /// How many calls wait for a place.
+    pub(super) unplaced: AtomicUsize,
 }
 
 impl<C: Connector> PoolShared<C> {
@@ -61,11 +64,12 @@ impl<C: Connector> PoolShared<C> {
         if state.draining {
             self.returned.notify_waiters();
         }
-        if state.wait_queue.is_empty() {
+        if !state.is_waited_for() {
             return;
         }
         // Nothing else came free, or the waiting callers would have it: the first of them gets what came back.
         if state.complete
+            && state.unplaced.is_empty()
             && state.use_again(connection)
             && let Some(waiter) = state.wait_queue.pop()
         {
@@ -91,14 +95,32 @@ impl<C: Connector> PoolShared<C> {
         self.attention.notify_one();
     }
 
+    /// A call on a lease has ended: its place may be another's, whose own connection has none.
+    pub(super) fn place_freed(self: &Arc<Self>) {
+        if self.unplaced.load(Ordering::SeqCst) > 0 {
+            self.serve();
+        }
+    }
+
     /// Grants leases to those who wait, as far as there is room; returns those whose callers had left.
     #[must_use = "leases are given back when dropped, which takes the lock"]
     pub(super) fn grant(self: &Arc<Self>, state: &mut PoolState<C>) -> Vec<Grant<C>> {
         let now = Instant::now();
         let mut unclaimed = Vec::new();
         state.sweep();
+        // Those who have a lease already began before those who wait for one.
+        while let Some(waiter) = state.unplaced.pop() {
+            let Some(connection) = state.choose(waiter.ticket.asked, true) else {
+                state.unplaced.put_back(waiter);
+                break;
+            };
+            let lease = self.lend(state, connection, now - waiter.ticket.asked, now, waiter.taken_at);
+            if let Err(result) = waiter.grant.send(Ok(lease)) {
+                unclaimed.push(result);
+            }
+        }
         while let Some(waiter) = state.wait_queue.pop() {
-            let result = if let Some(connection) = state.choose(waiter.ticket.asked) {
+            let result = if let Some(connection) = state.choose(waiter.ticket.asked, false) {
                 Ok(self.lend(state, connection, now - waiter.ticket.asked, now, waiter.taken_at))
             } else if let Some(error) = state.fail_fast(&self.host) {
                 Err(Box::new(error))

@@ -23,6 +23,8 @@ pub(crate) struct PoolState<C: Connector> {
     pub(crate) connections: Vec<Arc<HostConnection<C>>>,
     pub(crate) leases: Leases,
     pub(crate) wait_queue: WaitQueue<C>,
+    /// Calls on leases whose connection has no free place: each waits for a lease of one that has.
+    pub(crate) unplaced: WaitQueue<C>,
     /// Where round robin goes on.
     turn: usize,
     /// How many connections there may be; changes by `resize`.
@@ -50,6 +52,7 @@ impl<C: Connector> PoolState<C> {
             connections: Vec::new(),
             leases: Leases::default(),
             wait_queue: WaitQueue::default(),
+            unplaced: WaitQueue::default(),
             turn: 0,
             min,
             max,
@@ -68,15 +71,25 @@ impl<C: Connector> PoolState<C> {
     ///
     /// A connection is lent no more often than it may have calls in flight: a lease beyond that could find
     /// every place taken by calls that hang. Only when the pool cannot grow, or takes long to, are
-    /// connections lent up to the configured limit, and to a caller who has waited for as long.
-    pub(crate) fn choose(&mut self, asked: Instant) -> Option<Arc<HostConnection<C>>> {
+    /// connections lent up to the configured limit, and to a caller who has waited for as long; those first on which a
+    /// call can be sent at once. For a call that waits for a place, only those.
+    pub(crate) fn choose(&mut self, asked: Instant, for_call: bool) -> Option<Arc<HostConnection<C>>> {
         let Terms { most, soft_max, grow_patience, .. } = self.terms;
         loop {
-            let at =
-                self.choose_below(|connection| soft_max.min(connection.max_in_flight())).or_else(|| {
-                    let shares = most > soft_max && (asked.elapsed() >= grow_patience || !self.grows());
-                    shares.then(|| self.choose_below(|_| most)).flatten()
-                })?;
+            let own_place = |connection: &HostConnection<C>| {
+                let full = for_call && !connection.has_free_place();
+                if full { 0 } else { soft_max.min(connection.max_in_flight()) }
+            };
+            let at = self.choose_below(own_place).or_else(|| {
+                let shares = most > soft_max && (asked.elapsed() >= grow_patience || !self.grows());
+                let free =
+                    |connection: &HostConnection<C>| if connection.has_free_place() { most } else { 0 };
+                let shared = || {
+                    let full = || (!for_call).then(|| self.choose_below(|_| most)).flatten();
+                    self.choose_below(free).or_else(full)
+                };
+                shares.then(shared).flatten()
+            })?;
             self.turn = at + 1;
             let connection = self.connections.get(at)?;
             if connection.begin_use() {
@@ -149,10 +162,10 @@ impl<C: Connector> PoolState<C> {
         if count < self.min {
             return Some(GrowthReason::Minimum);
         }
-        let wanted = match (self.wait_queue.is_empty(), self.scaling) {
-            (false, _) => GrowthReason::Waiting,
-            (true, Scaling::Grow) => GrowthReason::Load,
-            (true, _) => return None,
+        let wanted = match (self.is_waited_for(), self.scaling) {
+            (true, _) => GrowthReason::Waiting,
+            (false, Scaling::Grow) => GrowthReason::Load,
+            (false, _) => return None,
         };
         // Those there may have room for who waits, when it is known how many calls they allow.
         if wanted == GrowthReason::Waiting
@@ -186,7 +199,7 @@ impl<C: Connector> PoolState<C> {
             .map(|c| (c.clone(), ReapReason::Idle))
             .collect();
         // What waits to be opened for somebody who has been served meanwhile needs not be opened at all.
-        if self.wait_queue.is_empty() {
+        if !self.is_waited_for() {
             let for_load = |c: &&Arc<HostConnection<C>>| self.opened_for_load == Some(c.connection_id());
             let needless = self.in_service().filter(|c| c.waits_its_turn() && !for_load(c)).take(over_min);
             surplus.extend(needless.map(|c| (c.clone(), ReapReason::NotNeeded)));
@@ -211,10 +224,16 @@ impl<C: Connector> PoolState<C> {
     /// When those who wait for a connection to open should rather share one that is in use.
     pub(crate) fn patience_ends(&self) -> Option<Instant> {
         let grow_patience = self.terms.grow_patience;
-        let first = self.wait_queue.first_asked()?.elapsed();
+        let queues = [&self.wait_queue, &self.unplaced];
+        let first = queues.into_iter().filter_map(WaitQueue::first_asked).min()?.elapsed();
         let opening = self.in_service().filter(|c| !c.is_usable()).map(|c| c.down_for());
         let longest = opening.chain([first]).filter(|waited| *waited < grow_patience).max()?;
         Some(Instant::now() + (grow_patience - longest))
+    }
+
+    /// Whether a caller waits for a lease, or a call for a place.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        !(self.wait_queue.is_empty() && self.unplaced.is_empty())
     }
 
     /// The connections that count against the maximum.

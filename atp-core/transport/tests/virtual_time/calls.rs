@@ -8,6 +8,7 @@ use atp_transport::{
     LibvirtError, PooledConnection, Result, TransportConfig, TransportError, TransportManager,
 };
 use futures_util::FutureExt;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::scripted::{SECOND, Script, Step, lease, multiplexed, one_host};
@@ -114,6 +115,63 @@ async fn a_call_behind_a_hung_one_is_not_sent() {
         within_five_seconds(&manager, |lease| async move { answered(&lease, 2).await }).await.unwrap(),
         42
     );
+}
+
+/// One call on a link, and links that open more slowly than leases wait before they share one.
+#[tokio::test(start_paused = true)]
+async fn work_that_shares_a_link_with_a_call_that_hangs_is_done_on_another_one() {
+    let script = Script::default();
+    let manager = one_host(&script, TransportConfig::default()).await;
+    drop(lease(&manager).await);
+    script.set_attempts(Step::Opens(3 * SECOND));
+    let (hung, asked) = (Hung::default(), Instant::now());
+    let mut running = JoinSet::new();
+    let (managed, hangs) = (manager.clone(), hung.clone());
+    running.spawn(async move {
+        let error = within_five_seconds(&managed, |lease| async move { hangs.call(&lease, 0).await });
+        assert_eq!(error.await.unwrap_err().kind(), ErrorKind::CallTimeout);
+        5 * SECOND
+    });
+    for vm in 1..8 {
+        let manager = manager.clone();
+        running.spawn(async move {
+            // The lease of a VM that answers has the same link for more than one call.
+            let both = async |lease: Lease| Ok(answered(&lease, vm).await? + answered(&lease, vm).await?);
+            let result = within_five_seconds(&manager, both).await;
+            assert_eq!(result.unwrap(), 84, "VM {vm}");
+            asked.elapsed()
+        });
+    }
+    let took = running.join_all().await;
+    assert!(
+        took.into_iter().filter(|took| *took < 4 * SECOND).count() == 7,
+        "a VM waited for the one that hangs"
+    );
+    hung.let_go();
+}
+
+/// A lease whose work makes calls now and then leaves its link free in between.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_a_place_takes_one_that_comes_free_on_a_link_with_a_lease() {
+    let script = Script::default();
+    let mut config = TransportConfig::default();
+    config.pool.max_connections_per_host = 2;
+    let manager = one_host(&script, config).await;
+    let leases = [lease(&manager).await, lease(&manager).await];
+    let hung = Hung::default();
+    assert!(hung.call(&leases[0], 0).now_or_never().is_none());
+    let busy = leases[1].call("lasts", None, |_link, in_flight| async move {
+        sleep(SECOND).await;
+        drop(in_flight);
+        Ok(())
+    });
+    let waits = async {
+        let asked = Instant::now();
+        (answered(&leases[0], 1).await.unwrap(), asked.elapsed())
+    };
+    let (_, (answer, took)) = tokio::join!(busy, waits);
+    assert_eq!((answer, took), (42, SECOND + Duration::from_millis(5)));
+    hung.let_go();
 }
 
 #[tokio::test(start_paused = true)]

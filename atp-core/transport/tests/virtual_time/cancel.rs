@@ -332,9 +332,10 @@ fn a_call_that_waits_for_everything() {
         scene.script.set_attempts(Step::Opens(MS));
         scene.script.cut();
         sleep(MS).await;
-        caller
+        // All stay lent, so that the caller's call can be sent on its own connection only.
+        (caller, full, waiting)
     };
-    cancelled_at_every_await(7, &crowded(), others, async |scene, caller| {
+    cancelled_at_every_await(7, &crowded(), others, async |scene, (caller, ..)| {
         assert_eq!(answered(&caller.lease, 1).await.unwrap(), 42);
         let took = (Instant::now() - scene.start).as_millis();
         assert!((65..70).contains(&took), "the call did not wait for every limit, but took {took} ms");

@@ -8,6 +8,7 @@ mod world;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use atp_transport::{ConnectionState, PoolStats};
@@ -280,11 +281,16 @@ impl Snapshot {
             + stats.failed;
         hold!(in_service == self.in_service, "{in_service} connections in service by their states");
         let (out, (pending, validating)) = (records.out(), records.wait_queue.pending());
-        let (leases, waiting, held) = (stats.total_active_uses, stats.waiting, out.len());
+        let (leases, waiting) = (stats.total_active_uses, stats.waiting);
+        // A call that was sent elsewhere has a lease there; one that waits may have one that is being validated.
+        let [placing, elsewhere] =
+            [&records.placing, &records.elsewhere].map(|calls| Arc::strong_count(calls) - 1);
+        let held = out.len() + elsewhere;
         hold!(
-            leases + waiting == held + pending,
-            "{leases} leases and {waiting} waiters are counted; {held} hold leases and {pending} ask for one"
+            (held + pending..=held + pending + placing).contains(&(leases + waiting)),
+            "{leases} leases and {waiting} waiters are counted; {held} hold leases, {pending} ask for one, {placing} for a place"
         );
+        let validating = validating + placing;
         hold!(
             (held..=held + validating).contains(&leases),
             "{leases} leases are counted, {held} held and {validating} being validated"
@@ -292,7 +298,7 @@ impl Snapshot {
         let limit = records.config.pool.report_leases_after;
         let is_long = |since: Instant| !limit.is_zero() && self.now - since > limit;
         let [most, fewest] = [0, 1].map(|n| out.iter().filter(|held| is_long(held.since[n])).count());
-        let (long, most) = (stats.long_held_leases, most + validating);
+        let (long, most) = (stats.long_held_leases, most + elsewhere + validating);
         hold!((fewest..=most).contains(&long), "{long} leases are held for long, not {fewest} to {most}");
         let ended = records.ended();
         hold!((stats.total_requests, stats.total_errors) == ended, "{ended:?} calls ended, and failed");
@@ -307,7 +313,8 @@ impl Snapshot {
     /// Links and tasks are those of the connections. No link is lost without a fault.
     fn nothing_leaks(&self, world: &World) -> LawCheck {
         let (stats, records) = (&self.stats, &world.records);
-        let users = self.threads.len() + records.wait_queue.pending().1;
+        let placing = Arc::strong_count(&records.placing) - 1;
+        let users = self.threads.len() + records.wait_queue.pending().1 + placing;
         let most = stats.idle_connections + stats.active_connections + stats.suspect + stats.draining + users;
         let links = world.script.open_links();
         hold!(links <= most, "{links} links are open, {most} connections, calls and probes use them");

@@ -50,6 +50,10 @@ pub(crate) struct Records {
     next_thread: AtomicU64,
     /// VMs that have answered at least once.
     pub(crate) answered: Mutex<BTreeSet<u8>>,
+    /// The callers that wait until their call is sent, and those whose call was sent on another connection than that of
+    /// their lease, as that had no place.
+    pub(crate) placing: Arc<()>,
+    pub(crate) elsewhere: Arc<()>,
     /// The number of calls whose callers got the result, and of failed ones.
     ended: (AtomicU64, AtomicU64),
     /// The tasks of this world, to distinguish them from the pool's.
@@ -134,7 +138,13 @@ impl World {
             Step::Call { lease, vm, ends } => {
                 if let Some(held) = self.records.pick(lease) {
                     self.links_break |= matches!(ends, Ends::Lost { .. });
-                    self.calls.push(self.records.spawn(call(self.records.clone(), held, vm, ends)));
+                    self.calls.push(self.records.spawn(call(
+                        self.records.clone(),
+                        self.pool.clone(),
+                        held,
+                        vm,
+                        ends,
+                    )));
                 }
             }
             Step::AbandonCall { which } => abort(&mut self.calls, which),
@@ -194,6 +204,8 @@ impl Records {
             threads: Mutex::default(),
             next_thread: AtomicU64::new(0),
             answered: Mutex::default(),
+            placing: Arc::default(),
+            elsewhere: Arc::default(),
             ended: Default::default(),
             tasks: TaskTracker::new(),
             violations: Mutex::default(),
@@ -351,26 +363,40 @@ async fn work(records: Arc<Records>, manager: TransportManager<Script>, within: 
     }
 }
 
-async fn call(records: Arc<Records>, held: Arc<Held>, vm: Option<u8>, ends: Ends) {
+async fn call(
+    records: Arc<Records>,
+    pool: Arc<ConnectionPool<Script>>,
+    held: Arc<Held>,
+    vm: Option<u8>,
+    ends: Ends,
+) {
     let lane = vm.map(|vm| Lane { target: u128::from(vm), kind: 0 });
     let deadline = Instant::now() + records.config.call_timeout;
-    let (starter, connection) = (records.clone(), held.lease.connection_id());
-    let reconnects = || held.lease.metrics().reconnects;
+    let starter = records.clone();
+    // Both end with the caller.
+    let (placing, mut elsewhere) = (records.placing.clone(), None);
     let result = held
         .lease
         .call("scripted", lane, |link, in_flight| {
+            drop(placing);
+            let connection = in_flight.connection_id().unwrap();
+            if connection != held.lease.connection_id() {
+                elsewhere = Some(records.elsewhere.clone());
+            }
+            let on = pool.connections().into_iter().find(|on| on.connection_id() == connection).unwrap();
             let thread = Thread {
                 _in_flight: Arc::new(in_flight),
                 _link: link,
                 vm,
                 deadline,
                 connection,
-                reconnects: reconnects(),
+                reconnects: on.reconnects(),
                 end: CancellationToken::new(),
             };
             starter.start(thread, ends)
         })
         .await;
+    drop(elsewhere);
     records.ended.0.fetch_add(1, Ordering::SeqCst);
     records.ended.1.fetch_add(u64::from(result.is_err()), Ordering::SeqCst);
     let now = Instant::now();
