@@ -1,0 +1,238 @@
+// A new run: a verb, its parameters, the targets; then its plan; then the start.
+
+import { Failure, json, uniqueKey } from "./api.js";
+import { fill, h } from "./dom.js";
+import { failureBox } from "./failure.js";
+import { form, plain, resolve, Unfit } from "./form.js";
+import { byName, count } from "./format.js";
+import { readFilter } from "./filter.js";
+import { say } from "./live.js";
+import { change, go } from "./route.js";
+import { planElement } from "./plan.js";
+
+/** The limits that are shown, with the words for them. The others are in the second part. */
+const LIMITS = {
+  timeout_ms: ["Time for each target (s)", "Everything is included: waiting for a connection, connecting, every attempt."],
+  parallel: ["Targets at once", "Over all hosts."],
+  max_failures: ["Stop after failures", "A number, or a share such as 10%. Empty: it goes on to the end."],
+  serial: ["Batches of", "A number, or a share. The first batch is the canary: if one of its targets fails, the run ends with it."],
+  per_host: ["Targets at once on one host", "Empty: as many as in all."],
+  retries: ["Retries", "Only after a failure that changed nothing and that may pass."],
+  deadline_ms: ["Time for the whole run (s)", "When it is used up nothing more is started, and what is under way is cancelled. Empty: no limit."],
+};
+
+/** What the form had when the plan was shown. It may hold secrets, so it is neither in the address nor in storage. */
+let kept = { verb: null, operation: {} };
+
+export async function show(main, route, { signal, session }) {
+  const allowed = await readVerbs(signal);
+  const wanted = route.query.get("verb");
+  let current = allowed.find((verb) => verb.name === wanted) ?? null;
+  let operation = null;
+
+  const choice = h("div", { class: "verbs", role: "radiogroup", "aria-label": "Verb" });
+  const about = h("div", {});
+  const fields = h("div", {});
+  const result = h("div", { id: "plan", "aria-live": "off" });
+  const refused = h("div", {});
+  const targets = targetFields(route.query);
+  const limits = limitFields();
+  const button = h("button", { class: "button primary" }, "Show the plan");
+  const composer = h("form", { class: "composer", novalidate: true, onsubmit: submit },
+    h("fieldset", {}, h("legend", {}, h("span", { class: "step" }, "1"), "What is done"), choice, about, fields),
+    h("fieldset", {}, h("legend", {}, h("span", { class: "step" }, "2"), "To which"), targets.element),
+    h("details", { class: "more card" }, h("summary", {}, "Limits: time, targets at once, failures"), limits.element),
+    h("div", { class: "submit" }, button, h("span", { class: "quiet" }, "Nothing is done yet: the plan says what would be done to which targets.")),
+    refused);
+  fill(main, h("div", { class: "head" }, h("h1", {}, "New run")),
+    session.read_only ? h("p", { class: "notice-box" }, "The service is read only: plans can be made, and nothing can be started.") : null,
+    h("div", { class: "compose" }, composer, result));
+  // Changes of the form make the plan old.
+  composer.addEventListener("input", () => {
+    if (!result.firstChild) return;
+    fill(result, h("p", { class: "quiet card" }, "The form was changed. Show the plan again."));
+  });
+
+  function drawChoice() {
+    const groups = [["Look", (verb) => verb.read_only], ["Change", (verb) => !verb.read_only && !verb.disruptive], ["Take away from users", (verb) => verb.disruptive]];
+    fill(choice, groups.map(([title, belongs]) => {
+      const members = allowed.filter(belongs).sort((a, b) => byName(a.name, b.name));
+      return members.length ? h("div", { class: "verb-group" }, h("span", { class: "verb-title" }, title), h("div", {}, members.map((verb) =>
+        h("label", { class: `verb ${verb.disruptive ? "bad" : ""}`, title: plain(verb.about) },
+          h("input", { type: "radio", name: "verb", value: verb.name, checked: verb === current, onchange: () => choose(verb) }), verb.name)))) : null;
+    }));
+    if (!allowed.length) fill(choice, h("p", {}, "Your token may use no verb. Ask an administrator for another role."));
+  }
+
+  function choose(verb) {
+    current = verb;
+    change({ verb: verb.name }, { step: false });
+    drawForm();
+  }
+
+  function drawForm() {
+    button.disabled = !current;
+    if (!current) {
+      fill(about, h("p", { class: "hint" }, "Choose a verb."));
+      fill(fields);
+      return;
+    }
+    fill(about, h("p", { class: "hint" }, plain(current.about), current.disruptive ? h("b", {}, " It takes running VMs away from their users.") : null));
+    const values = kept.verb === current.name ? kept.operation : {};
+    operation = form(current.schema, current.schema.$defs ?? {}, { values });
+    fill(fields, operation.element);
+    targets.forHosts(Boolean(current.for_hosts));
+  }
+
+  async function submit(event) {
+    event.preventDefault();
+    fill(refused);
+    let body;
+    try {
+      const parameters = operation.read();
+      kept = { verb: current.name, operation: parameters };
+      body = { targets: targets.read(), operation: parameters, policy: limits.read() };
+    } catch (problem) {
+      fill(refused, problem instanceof Unfit ? h("p", { class: "failure", role: "alert" }, problem.message) : failureBox(problem));
+      return;
+    }
+    button.disabled = true;
+    fill(result, h("p", { class: "loading" }, "Asking the hosts for their VMs…"));
+    try {
+      const report = await json("/plans", { method: "POST", body, signal });
+      const key = uniqueKey();
+      const start = async () => {
+        const run = await json("/runs", { method: "POST", body, headers: { "idempotency-key": key }, signal });
+        go("runs", [String(run.id)]);
+      };
+      fill(result, planElement(report, { start: session.read_only ? null : start, verb: current }));
+      result.querySelector("h2")?.focus();
+      say(`Plan: ${count(report.targets.length, "target")}`);
+    } catch (failure) {
+      if (signal.aborted) return;
+      fill(result, failureBox(failure instanceof Failure ? failure : new Failure(0, { detail: failure.message }), () => composer.requestSubmit()));
+    } finally {
+      button.disabled = false;
+    }
+  }
+
+  drawChoice();
+  drawForm();
+  return (next) => {
+    const verb = allowed.find((one) => one.name === next.query.get("verb")) ?? null;
+    if (verb !== current) {
+      current = verb;
+      drawChoice();
+      drawForm();
+    }
+    targets.write(next.query);
+  };
+}
+
+/** Operations that need files of the service's machine, which no client may name. */
+const WITH_FILES = new Set(["push", "pull", "screenshot"]);
+
+/** The verbs that can be chosen: one for each name of an operation, with the schema of its parameters. */
+async function readVerbs(signal) {
+  const views = await json("/verbs", { signal });
+  return views.filter(({ op }) => !WITH_FILES.has(op)).flatMap((view) => view.names.filter(({ allowed }) => allowed).map((one) => {
+    const verb = { ...view, ...one, name: view.op };
+    if (view.op !== "lifecycle") return verb;
+    // Each change of a state is a verb of its own: `vm-start` is the action `start`.
+    const action = one.name.replace(/^vm-/, "");
+    const schema = resolve(view.schema, view.schema.$defs);
+    const about = resolve(schema.properties.action, view.schema.$defs).oneOf?.find((known) => known.const === action)?.description ?? view.about;
+    const properties = { ...schema.properties, action: { const: action } };
+    if (action !== "start") delete properties.start_check;
+    return { ...verb, name: one.name, about, schema: { ...schema, properties, $defs: view.schema.$defs } };
+  }));
+}
+
+function targetFields(query) {
+  const line = (id, label, hint, placeholder) => {
+    const input = h("input", { type: "text", id, spellcheck: false, autocapitalize: "off", autocomplete: "off", placeholder, "aria-describedby": `${id}-hint` });
+    return { input, element: h("div", { class: "field" }, h("label", { htmlFor: id }, label), input, h("p", { class: "hint", id: `${id}-hint` }, hint)) };
+  };
+  const selector = line("run-selector", "Selectors", "Names, globs, HOST/VM, HOST/, @GROUP/, /REGEX/, separated by spaces.", "web-*  h1/");
+  selector.input.dataset.filter = "";
+  const exclude = line("run-exclude", "Except", "What is left out, in the same form.", "");
+  const label = line("run-label", "Labels", "KEY=VALUE, separated by spaces: all must match.", "rack=2");
+  const state = h("select", { id: "run-state" }, ["any", "running", "shut-off", "paused", "crashed", "pmsuspended", "io-error", "saved", "migrating"].map((one) => h("option", { value: one }, one.replaceAll("-", " "))));
+  const vmsOnly = h("div", { class: "pair" }, h("div", { class: "field" }, h("label", { htmlFor: "run-state" }, "State"), state), label.element);
+  let many = null;
+  const manyNote = h("p", { class: "notice-box" });
+  const put = (input, value) => {
+    if (document.activeElement !== input) input.value = value;
+  };
+  const write = (from) => {
+    const filter = readFilter(from);
+    const stored = from.get("kept") ? JSON.parse(sessionStorage.getItem("selectors") ?? "[]") : [];
+    many = stored.length ? stored : null;
+    manyNote.hidden = !many;
+    manyNote.textContent = many ? `${count(many.length, "VM")} that you selected. What you write below is added to them.` : "";
+    put(selector.input, filter.selector.join(" "));
+    put(label.input, filter.label.join(" "));
+    put(exclude.input, from.getAll("exclude").join(" "));
+    state.value = filter.state || "any";
+  };
+  write(query);
+  const store = () => change({ selector: selector.input.value.trim(), exclude: exclude.input.value.trim(), label: label.input.value.trim(), state: state.value === "any" ? "" : state.value }, { step: false });
+  for (const input of [selector.input, exclude.input, label.input, state]) input.addEventListener("change", store);
+  const split = (input) => input.value.split(/\s+/).filter(Boolean);
+  return {
+    element: h("div", { class: "fields" }, manyNote, selector.element, exclude.element, vmsOnly),
+    write,
+    forHosts(hosts) {
+      vmsOnly.hidden = hosts;
+      selector.element.querySelector(".hint").textContent = hosts
+        ? "Hosts: ids, globs, or @GROUP, separated by spaces." : "Names, globs, HOST/VM, HOST/, @GROUP/, /REGEX/, separated by spaces.";
+    },
+    read() {
+      const selectors = [...(many ?? []), ...split(selector.input)];
+      if (!selectors.length) {
+        selector.input.focus();
+        throw new Unfit("selectors", "Selectors: say which targets are meant; * means all.");
+      }
+      const result = { selectors };
+      if (split(exclude.input).length) result.exclude = split(exclude.input);
+      if (vmsOnly.hidden) return result;
+      if (state.value !== "any") result.state = state.value;
+      const labels = split(label.input).map((one) => {
+        const at = one.indexOf("=");
+        if (at < 1) {
+          label.input.focus();
+          throw new Unfit("labels", `Labels: expected KEY=VALUE, not "${one}".`);
+        }
+        return [one.slice(0, at), one.slice(at + 1)];
+      });
+      if (labels.length) result.labels = Object.fromEntries(labels);
+      return result;
+    },
+  };
+}
+
+function limitFields() {
+  const inputs = {};
+  const element = h("div", { class: "fields limits" }, Object.entries(LIMITS).map(([name, [label, hint]]) => {
+    const share = name === "max_failures" || name === "serial";
+    inputs[name] = h("input", { type: share ? "text" : "number", min: share ? null : name === "retries" ? 0 : 1, step: name.endsWith("_ms") ? "any" : "1", id: `limit-${name}`, pattern: share ? "[0-9]+%?" : null, placeholder: { timeout_ms: "60", parallel: "64", retries: "0" }[name] ?? "none" });
+    return h("div", { class: "field" }, h("label", { htmlFor: `limit-${name}` }, label), inputs[name], h("p", { class: "hint" }, hint));
+  }));
+  return {
+    element,
+    read() {
+      const policy = {};
+      for (const [name, input] of Object.entries(inputs)) {
+        const value = input.value.trim();
+        if (value === "" && input.checkValidity()) continue;
+        if (!input.checkValidity()) {
+          input.closest("details").open = true;
+          input.focus();
+          throw new Unfit(name, `${LIMITS[name][0]}: expected a number${input.pattern ? ", or a share such as 10%" : ""}.`);
+        }
+        policy[name] = input.pattern ? (value.endsWith("%") ? value : Number(value)) : name.endsWith("_ms") ? Math.round(Number(value) * 1000) : Number(value);
+      }
+      return policy;
+    },
+  };
+}

@@ -1,0 +1,56 @@
+// The filter of VMs that several views have: a selector, a state and a label. It is in the address.
+
+import { h, settle } from "./dom.js";
+import { change } from "./route.js";
+
+/** The states that VMs can be filtered by, as the service takes them. */
+const STATES = {
+  any: "any state",
+  running: "running",
+  "shut-off": "shut off",
+  paused: "paused",
+  crashed: "crashed",
+  pmsuspended: "asleep",
+  "io-error": "disk failed",
+  saved: "saved",
+  migrating: "migrating",
+};
+
+/** The filter that an address has. */
+export function readFilter(query) {
+  return {
+    selector: query.getAll("selector").flatMap((one) => one.split(/\s+/)).filter(Boolean),
+    state: query.get("state") ?? "",
+    label: query.getAll("label").flatMap((one) => one.split(/\s+/)).filter(Boolean),
+  };
+}
+
+/** Whether anything is filtered. */
+export const isFiltered = (filter) => filter.selector.length > 0 || filter.state !== "" || filter.label.length > 0;
+
+/** A row with the fields of the filter. Changes go to the address; `update` writes the address into the fields. */
+export function filterBar({ states = true, labels = true, placeholder = "web-*   h1/   @rack-2/db-*   /^web-[0-9]+$/" } = {}) {
+  const typed = settle(50, (values) => change(values, { step: false }));
+  const selector = h("input", { id: "selector", type: "search", spellcheck: false, autocapitalize: "off", autocomplete: "off", placeholder, "data-filter": true,
+    title: "A name, a glob, HOST/VM, HOST/ for all VMs of a host, @GROUP/, or /REGEX/. Several are separated by spaces.",
+    oninput: () => typed({ selector: selector.value.trim() }), onchange: () => typed({ selector: selector.value.trim() }) });
+  const state = h("select", { id: "state", onchange: () => change({ state: state.value === "any" ? "" : state.value }) },
+    Object.entries(STATES).map(([value, word]) => h("option", { value }, word)));
+  const label = h("input", { id: "label", type: "search", spellcheck: false, autocapitalize: "off", autocomplete: "off", placeholder: "rack=2",
+    title: "KEY=VALUE. Several are separated by spaces, and then all must match.",
+    oninput: () => typed({ label: label.value.trim() }) });
+  const bar = h("form", { class: "filter", role: "search", onsubmit: (event) => event.preventDefault() },
+    h("div", { class: "field wide" }, h("label", { htmlFor: "selector" }, "Selector ", h("kbd", { "aria-hidden": "true" }, "/")), selector),
+    states ? h("div", { class: "field" }, h("label", { htmlFor: "state" }, "State"), state) : null,
+    labels ? h("div", { class: "field" }, h("label", { htmlFor: "label" }, "Label"), label) : null);
+  const update = (filter) => {
+    const put = (field, value) => {
+      // What someone is typing is not replaced.
+      if (document.activeElement !== field) field.value = value;
+    };
+    put(selector, filter.selector.join(" "));
+    put(state, filter.state || "any");
+    put(label, filter.label.join(" "));
+  };
+  return { bar, update };
+}

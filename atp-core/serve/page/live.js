@@ -1,0 +1,17 @@
+// What is said to those who do not see the page, and short notices to all.
+
+import { h, fill } from "./dom.js";
+
+/** Has a screen reader say a text when it has time. */
+export function say(text) {
+  const live = document.getElementById("live");
+  // The same text twice in a row would not be read a second time.
+  live.textContent = live.textContent === text ? `${text}\u00a0` : text;
+}
+
+/** Shows a line below the top of the page until it is called with null. */
+export function notice(text, ...actions) {
+  const place = document.getElementById("notice");
+  place.hidden = text === null;
+  fill(place, text === null ? [] : [h("span", {}, text), ...actions]);
+}
