@@ -225,6 +225,11 @@ impl SimulatedVm<'_> {
         calls::set_vm_fault(self.host, self.index, fault.into(), Instant::now());
     }
 
+    /// Gives it another name, as `virsh domrename` does. Listings have it from then on.
+    pub fn rename(&self, name: impl Into<String>) {
+        self.host.state().vms[self.index].name = name.into();
+    }
+
     /// Migrates it to another host, with its guest and the processes there, as `virsh migrate --live` does in one step. Its
     /// definition stays here, shut off with the reason `migrated`. There its name has the name of its host before it, and its counts
     /// begin anew.
