@@ -15,7 +15,7 @@ use crate::problem::Problem;
 use crate::terminal::{self, ERROR, HINT, WARNING, styled};
 
 /// The crates whose log lines are shown.
-const LOGGED: [&str; 5] = ["atp", "atp_executor", "atp_protocol", "atp_transport", "libvirt"];
+const LOGGED: [&str; 6] = ["atp", "atp_executor", "atp_protocol", "atp_serve", "atp_transport", "libvirt"];
 
 /// The format of the messages on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

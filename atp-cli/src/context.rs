@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use crate::console::Console;
-use crate::settings::Settings;
+use crate::settings::{Settings, Sources};
 
 /// What every verb works with.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
+    /// Where the settings come from, for a program that follows them.
+    #[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "only the service reads settings again"))]
+    pub(crate) sources: Sources,
     pub(crate) console: Console,
     /// A new file for the journal of the run.
     pub(crate) journal: Option<PathBuf>,

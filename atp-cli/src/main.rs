@@ -44,6 +44,7 @@ use crate::console::LogFormat;
 use crate::context::Context;
 use crate::problem::{Failure, Problem};
 use crate::settings::{Settings, Sources};
+use crate::verbs::Command;
 use crate::verbs::verb::Verb as _;
 
 fn main() -> ExitCode {
@@ -88,7 +89,9 @@ fn start(cli: Cli, console: Console) -> u8 {
     };
     terminal::set_colors(settings.color);
     let console = Console::new(settings.log_format, cli.global.quiet);
-    console::start_log(settings.log_format, cli.global.verbose);
+    // A service that says nothing for days seems to hang.
+    let at_least = u8::from(matches!(cli.command, Command::Serve(_)));
+    console::start_log(settings.log_format, cli.global.verbose.max(at_least));
     if let Err(problem) = cli.command.check(&cli.global) {
         return fail(&console, &problem.into());
     }
@@ -106,6 +109,7 @@ fn start(cli: Cli, console: Console) -> u8 {
     };
     let context = Context {
         settings,
+        sources,
         console,
         journal: cli.global.policy.journal,
         resume: cli.global.policy.resume,

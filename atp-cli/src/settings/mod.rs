@@ -2,7 +2,6 @@
 //! wrong with them is reported at once.
 
 pub(crate) mod edit;
-mod secret;
 
 use std::collections::BTreeSet;
 use std::env;
@@ -23,7 +22,7 @@ use crate::output::OutputFormat;
 use crate::problem::Problem;
 use crate::terminal::ColorMode;
 
-pub(crate) use secret::mask_uri;
+pub(crate) use atp_settings::mask_uri;
 
 /// The file for all users of the machine.
 pub(crate) const SYSTEM_FILE: &str = "/etc/atp/config.toml";
@@ -67,16 +66,32 @@ impl Sources {
     }
 
     /// The same for the loader, with the keys and the defaults of the command line.
-    fn for_loader(&self, flags: Vec<Layer>) -> Result<atp_settings::Sources, ConfigError> {
+    fn for_loader(&self, flags: Vec<Layer>, warm: usize) -> Result<atp_settings::Sources, ConfigError> {
         let files = match &self.files[..] {
             [file] if self.must_exist => atp_settings::Sources::file(file),
             files => atp_settings::Sources::files(files.iter().cloned()),
         };
         let sources = files
-            .with_schema(schema())
-            .with_defaults(defaults()?)
+            .with_schema(schema()?)
+            .with_defaults(defaults(warm)?)
             .with_environment(ENV_PREFIX, self.variables.iter().cloned());
         Ok(flags.into_iter().fold(sources, atp_settings::Sources::with_layer))
+    }
+
+    /// The same for a program that follows them. It keeps `warm` connections to each host, where the settings do not say
+    /// otherwise.
+    ///
+    /// # Errors
+    /// What is wrong with the flags.
+    #[cfg(feature = "serve")]
+    pub(crate) fn followed(&self, warm: usize) -> Result<atp_settings::Sources, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let flags = flag_layers(&self.flags, &mut problems);
+        match self.for_loader(flags, warm) {
+            Ok(sources) if problems.is_empty() => Ok(sources),
+            Ok(_) => Err(problems),
+            Err(error) => Err(vec![unexpected(&error)]),
+        }
     }
 }
 
@@ -128,6 +143,9 @@ pub(crate) struct Settings {
     pub(crate) transport: TransportConfig,
     /// The hosts, by id.
     pub(crate) hosts: Vec<HostInfo>,
+    /// The settings of the service.
+    #[cfg(feature = "serve")]
+    pub(crate) serve: atp_serve::ServeConfig,
     /// Every setting with its origin.
     pub(crate) entries: Vec<Entry>,
     /// The files that were read.
@@ -147,12 +165,14 @@ impl Settings {
     pub(crate) fn resolve(sources: &Sources) -> Result<Settings, Vec<Problem>> {
         let (mut problems, mut found) = (Vec::new(), Vec::new());
         let flags = flag_layers(&sources.flags, &mut problems);
-        let sources_for_loader = sources.for_loader(flags).map_err(|error| vec![unexpected(&error)])?;
+        let sources_for_loader = sources.for_loader(flags, 0).map_err(|error| vec![unexpected(&error)])?;
         let loaded = load(&sources_for_loader, &Fleet::schema(), &mut found);
         let is_inventory = |layer: &Layer| layer.get(&["hosts"]).is_some();
         let has_inventory =
             sources.is_explicit || loaded.layers.iter().take(loaded.files.len()).any(is_inventory);
         let fleet = Fleet::of(&loaded, &mut found);
+        #[cfg(feature = "serve")]
+        let serve = loaded.section("serve");
         found.sort_by_cached_key(place);
         problems.extend(found.into_iter().map(Problem::from));
         let entries =
@@ -164,6 +184,11 @@ impl Settings {
             let origin = origin.map(|origin| format!("{origin}: ")).unwrap_or_default();
             problems.push(Problem::new(format!("{origin}encoding: {error}")));
         }
+        #[cfg(feature = "serve")]
+        let serve = atp_serve::ServeConfig::of(serve).unwrap_or_else(|error| {
+            problems.push(unexpected(&error));
+            atp_serve::ServeConfig::default()
+        });
         match (top, fleet) {
             (Some(top), Some(fleet)) if problems.is_empty() => Ok(Settings {
                 output: top.output,
@@ -172,6 +197,8 @@ impl Settings {
                 log_format: top.log_format,
                 transport: fleet.config,
                 hosts: fleet.hosts,
+                #[cfg(feature = "serve")]
+                serve,
                 entries,
                 files: loaded.files,
                 own_file: sources.files.last().cloned(),
@@ -237,10 +264,12 @@ fn unexpected(error: &ConfigError) -> Problem {
 }
 
 /// The keys of the command line, beside those of the fleet.
-fn schema() -> Schema {
+fn schema() -> Result<Schema, ConfigError> {
     let or_none =
         |kinds: &[Kind]| Schema::Value(Kind::AnyOf([kinds, &[Kind::Choice(vec![NONE.to_owned()])]].concat()));
-    Schema::section([
+    Ok(Schema::section([
+        #[cfg(feature = "serve")]
+        ("serve", atp_serve::ServeConfig::schema()?),
         ("output", Schema::Value(choice::<OutputFormat>())),
         ("parallel", Schema::Value(Kind::AtLeastOne)),
         ("per_host", or_none(&[Kind::AtLeastOne])),
@@ -252,16 +281,18 @@ fn schema() -> Schema {
         ("color", Schema::Value(choice::<ColorMode>())),
         ("log_format", Schema::Value(choice::<LogFormat>())),
         ("encoding", Schema::Value(Kind::Text)),
-    ])
+    ]))
 }
 
 /// The defaults of every setting that has one.
-fn defaults() -> Result<Layer, ConfigError> {
+fn defaults(warm: usize) -> Result<Layer, ConfigError> {
     #[derive(Serialize)]
     struct Defaults {
         #[serde(flatten)]
         top: Top,
         transport: TransportConfig,
+        #[cfg(feature = "serve")]
+        serve: atp_serve::ServeConfig,
     }
     let policy = Policy::default();
     let none = || NONE.to_owned();
@@ -279,12 +310,17 @@ fn defaults() -> Result<Layer, ConfigError> {
         encoding: "utf-8".to_owned(),
     };
     let mut transport = TransportConfig::default();
-    // Nothing connects to a host that no work needs.
-    transport.pool.min_connections_per_host = 0;
+    // Without a service nothing connects to a host that no work needs.
+    transport.pool.min_connections_per_host = warm;
     // As many as targets at once: none has to share a connection with one that hangs.
     transport.pool.max_connections_per_host = 64;
-    let table = atp_settings::table_of(&Defaults { top, transport })
-        .map_err(|error| ConfigError::Message(error.to_string()))?;
+    let defaults = Defaults {
+        top,
+        transport,
+        #[cfg(feature = "serve")]
+        serve: atp_serve::ServeConfig::default(),
+    };
+    let table = atp_settings::table_of(&defaults).map_err(|error| ConfigError::Message(error.to_string()))?;
     let mut layer = Layer::default();
     for (path, value) in atp_settings::values(&table) {
         layer.set(&path, DEFAULT, value.kind.clone());
@@ -336,12 +372,13 @@ fn flag_layers(flags: &GlobalArgs, problems: &mut Vec<Problem>) -> Vec<Layer> {
     layers
 }
 
-/// Every setting: first those at the top, then the transport's, then the hosts.
+/// Every setting: first those at the top, then the transport's, the service's, and the hosts.
 fn entries(settings: &Map<String, Value>) -> Vec<Entry> {
     let mut values = atp_settings::values(settings);
     values.sort_by_key(|(path, _)| match path.first() {
         Some(&"transport") => 1,
-        Some(&"hosts") => 2,
+        Some(&"serve") => 2,
+        Some(&"hosts") => 3,
         _ => 0,
     });
     let entry = |(path, value): (Vec<&str>, &Value)| {

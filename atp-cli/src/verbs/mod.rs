@@ -19,6 +19,7 @@ mod qmp;
 mod raw;
 mod run;
 mod screenshot;
+mod serve;
 mod type_text;
 pub(crate) mod verb;
 mod vm;
@@ -45,6 +46,7 @@ verbs! {
         Screenshot(screenshot::ScreenshotArgs),
         Events(events::EventsArgs),
         Doctor(doctor::DoctorArgs),
+        Serve(serve::ServeArgs),
         #[command(subcommand)]
         Config(config::ConfigCommand),
         Completions(completions::CompletionsArgs),

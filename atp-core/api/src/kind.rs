@@ -216,6 +216,26 @@ pub enum ErrorKind {
     UnsafePermissions,
     /// Two ids lead to one daemon.
     DuplicateDaemon,
+    /// The service does not know who asks: no token, or one that it does not have.
+    NotAuthenticated,
+    /// The service does not allow it to the one who asks.
+    PermissionDenied,
+    /// The service refuses all work.
+    ReadOnly,
+    /// The request to the service is not a valid one.
+    InvalidRequest,
+    /// The service has nothing there.
+    NothingThere,
+    /// The request to the service is larger than it may be.
+    RequestTooLarge,
+    /// The request was not sent in time.
+    RequestTimeout,
+    /// The request contradicts what was asked for before.
+    Conflict,
+    /// The service ends.
+    ServiceStopping,
+    /// The service cannot write its files.
+    StorageFailed,
     /// A kind that this version does not know.
     Unknown,
 }
@@ -362,6 +382,18 @@ impl ErrorKind {
             }
             ErrorKind::NotSupported => Hint::plain("this driver or version has no such operation"),
             ErrorKind::LibvirtError => Hint::plain("read the daemon's log on the host"),
+            ErrorKind::NotAuthenticated => {
+                Hint::plain("send a token of the service: `Authorization: Bearer TOKEN`, or log in")
+            }
+            ErrorKind::PermissionDenied => {
+                Hint::plain("use a token with the role, the verbs and the VMs that this needs")
+            }
+            ErrorKind::ReadOnly => Hint::plain("the service was set to refuse all work (`read_only`)"),
+            ErrorKind::InvalidRequest => Hint::plain("correct the request; the service describes its API"),
+            ErrorKind::ServiceStopping => Hint::plain("try again when the service has started again"),
+            ErrorKind::StorageFailed => {
+                Hint::plain("check the space and the permissions of the service's folder")
+            }
             _ => Hint::plain("see the message and its causes"),
         }
     }

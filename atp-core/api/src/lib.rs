@@ -73,6 +73,7 @@ mod portion;
 mod request;
 mod run;
 mod schema;
+pub mod serve;
 mod statistics;
 mod targets;
 

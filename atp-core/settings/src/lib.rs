@@ -43,6 +43,7 @@ mod load;
 mod plain;
 mod problem;
 mod schema;
+mod secret;
 
 use config::{Map, Value, ValueKind};
 
@@ -53,6 +54,7 @@ pub use load::{Loaded, Sources, load};
 pub use plain::table_of;
 pub use problem::{ConfigError, ConfigProblem};
 pub use schema::{CORRECT_IT, Schema};
+pub use secret::mask_uri;
 
 /// Every value in a table and the tables in it, with its path, by key.
 pub fn values(table: &Map<String, Value>) -> Vec<(Vec<&str>, &Value)> {

@@ -14,9 +14,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::exporter::Exporter;
-
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::exporter::{Exporter, OPENMETRICS};
 
 /// The settings of the HTTP endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]

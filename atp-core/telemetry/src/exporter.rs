@@ -3,11 +3,15 @@
 use std::fmt;
 
 use atp_transport::{Connector, LibvirtConnector, TransportManager};
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use crate::calls::CallMetrics;
 use crate::snapshot::Snapshot;
+
+/// The media type of the text that is rendered.
+pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The settings of the metrics.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,9 +49,20 @@ impl<C: Connector> Exporter<C> {
 
     /// All metrics, in the OpenMetrics text format. Takes a few microseconds per host, and sends nothing to the hosts.
     pub fn render(&self) -> String {
+        text(self.collectors())
+    }
+
+    /// As [`render`](Self::render), with metrics of the program's own at the end.
+    pub fn render_with(&self, own: impl Collector) -> String {
+        let mut collectors = self.collectors();
+        collectors.push(Box::new(own));
+        text(collectors)
+    }
+
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
         let hosts = self.manager.pools().iter().map(|pool| pool.host_id().clone()).collect();
         self.calls.keep(&hosts);
-        text(&self.manager, Some(self.calls.clone()))
+        vec![Box::new(Snapshot::of(&self.manager)), Box::new(self.calls.clone())]
     }
 }
 
@@ -65,15 +80,12 @@ impl<C: Connector> fmt::Debug for Exporter<C> {
 
 /// The metrics of a manager without an exporter: all except durations and failures by operation.
 pub fn render<C: Connector>(manager: &TransportManager<C>) -> String {
-    text(manager, None)
+    text(vec![Box::new(Snapshot::of(manager))])
 }
 
-fn text<C: Connector>(manager: &TransportManager<C>, calls: Option<CallMetrics>) -> String {
+fn text(collectors: Vec<Box<dyn Collector>>) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Snapshot::of(manager)));
-    if let Some(calls) = calls {
-        registry.register_collector(Box::new(calls));
-    }
+    collectors.into_iter().for_each(|collector| registry.register_collector(collector));
     let mut text = String::new();
     // Writing to a string fails only if a metric fails, and none of ours does.
     let _written = encode(&mut text, &registry);

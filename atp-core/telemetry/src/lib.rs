@@ -50,6 +50,6 @@ mod traces;
 
 #[cfg(feature = "http")]
 pub use endpoint::{Endpoint, EndpointConfig, EndpointError};
-pub use exporter::{Exporter, ExporterConfig, render};
+pub use exporter::{Exporter, ExporterConfig, OPENMETRICS, render};
 #[cfg(feature = "otel")]
 pub use traces::{Traces, TracesConfig, TracesError};

@@ -28,7 +28,7 @@ pub struct Fleet {
 }
 
 /// Keys at the top of a file that are the command line's: it keeps its settings beside those of the fleet.
-const OF_THE_COMMAND_LINE: [&str; 11] = [
+const OF_THE_COMMAND_LINE: [&str; 12] = [
     "output",
     "parallel",
     "per_host",
@@ -40,6 +40,7 @@ const OF_THE_COMMAND_LINE: [&str; 11] = [
     "color",
     "log_format",
     "encoding",
+    "serve",
 ];
 
 impl Fleet {

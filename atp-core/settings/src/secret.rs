@@ -8,7 +8,7 @@ const SECRET_PARAMETERS: [&str; 6] = ["password", "passwd", "pass", "passphrase"
 
 /// The URI without its secrets: the password of the user and the values of parameters that are named as
 /// secrets. Takes any text, also one that is not a URI.
-pub(crate) fn mask_uri(uri: &str) -> String {
+pub fn mask_uri(uri: &str) -> String {
     let start = uri.find("://").map_or(0, |at| at + 3);
     let (user, rest) = uri.split_at(user_end(uri, start).unwrap_or(start));
     let (user, rest) = match user[start..].find(':') {

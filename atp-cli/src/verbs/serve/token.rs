@@ -1,0 +1,82 @@
+//! `atp serve token …`: the file of tokens.
+
+use atp_serve::{NewToken, TokenFile, TokensError, verb_names};
+use serde_json::json;
+
+use super::{AddArgs, RemoveArgs, TokenCommand};
+use crate::context::Context;
+use crate::exit::SUCCESS;
+use crate::output::{Output, OutputFormat};
+use crate::problem::{Failure, Problem};
+use crate::terminal;
+
+pub(super) fn run(command: TokenCommand, context: &Context) -> Result<u8, Failure> {
+    match command {
+        TokenCommand::Add(new) => add(new, context),
+        TokenCommand::List => list(context),
+        TokenCommand::Remove(RemoveArgs { name }) => {
+            TokenFile::remove(&context.settings.serve.tokens().map_err(no_folder)?, &name).map_err(failed)?;
+            context.console.note(&format!("the token {name} is removed"));
+            Ok(SUCCESS)
+        }
+    }
+}
+
+fn add(new: AddArgs, context: &Context) -> Result<u8, Failure> {
+    let AddArgs { name, role, selector, verbs } = new;
+    let known = verb_names();
+    if let Some(unknown) = verbs.iter().find(|verb| !known.contains(&verb.as_str())) {
+        let problem = Problem::new(format!("there is no verb {unknown:?}"));
+        return Err(problem.hint(format!("the verbs are: {}", known.join(", "))).into());
+    }
+    let role = role.parse().map_err(|_| Problem::new(format!("there is no role {role:?}")))?;
+    let path = context.settings.serve.tokens().map_err(no_folder)?;
+    let new = NewToken { name: name.clone(), role, selectors: selector, verbs };
+    let secret = TokenFile::create(&path, new).map_err(failed)?;
+    context
+        .console
+        .note(&format!("the token {name}, which is shown this once; {} has its hash", path.display()));
+    let mut output = Output::stdout();
+    output.write(&format!("{}\n", secret.reveal()));
+    Ok(output.end(&context.console))
+}
+
+fn list(context: &Context) -> Result<u8, Failure> {
+    let path = context.settings.serve.tokens().map_err(no_folder)?;
+    let file = TokenFile::read(&path).map_err(failed)?;
+    let mut output = Output::stdout();
+    for token in file.iter() {
+        let selectors: Vec<_> = token.selectors.iter().map(ToString::to_string).collect();
+        let line = match context.settings.output {
+            OutputFormat::Json | OutputFormat::Jsonl => json!({
+                "name": token.name, "role": token.role, "selectors": selectors, "verbs": token.verbs,
+                "created": token.created,
+            })
+            .to_string(),
+            OutputFormat::Name => token.name.clone(),
+            _ => {
+                let all = |texts: &[String], all: &str| match texts {
+                    [] => all.to_owned(),
+                    texts => texts.join(","),
+                };
+                let (vms, verbs) = (all(&selectors, "all VMs"), all(&token.verbs, "all verbs"));
+                terminal::line(&format!("{}  {}  {vms}  {verbs}  {}", token.name, token.role, token.created))
+                    .to_string()
+            }
+        };
+        output.write(&format!("{line}\n"));
+    }
+    Ok(output.end(&context.console))
+}
+
+fn failed(error: TokensError) -> Problem {
+    let problem = Problem::new(error.to_string());
+    match std::error::Error::source(&error) {
+        Some(source) => problem.because(source),
+        None => problem,
+    }
+}
+
+fn no_folder(error: atp_serve::NoFolder) -> Problem {
+    Problem::new(error.to_string()).hint("set serve.folder in the settings' file")
+}

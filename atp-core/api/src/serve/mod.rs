@@ -1,0 +1,13 @@
+//! What the service's HTTP API says beyond plans, runs and outcomes.
+
+mod host;
+mod problem;
+mod session;
+mod verb;
+mod vm;
+
+pub use host::{BreakerView, HealthView, HostView, PoolView};
+pub use problem::{FieldProblem, Problem};
+pub use session::{Login, Role, SessionView};
+pub use verb::{VerbName, VerbView};
+pub use vm::{StaleHost, VmEntry, VmFacts, VmListing};

@@ -1,0 +1,14 @@
+//! Who may ask: tokens, sessions of browsers, and what each may do.
+
+mod cookie;
+mod guard;
+mod permit;
+mod secret;
+mod sessions;
+mod tokens;
+
+pub(crate) use guard::{Access, Caller, Peer, guard, session_cookie};
+pub(crate) use permit::{has_verb, may_see_host, may_see_vm, permit, permit_verb};
+pub use secret::Secret;
+pub(crate) use sessions::{COOKIE, Sessions};
+pub use tokens::{NewToken, Token, TokenFile, TokensError};

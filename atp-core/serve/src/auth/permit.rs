@@ -1,0 +1,115 @@
+//! What a token may do: its role, its verbs, and its VMs.
+//!
+//! An operation is checked before hosts are asked for it ([`permit_verb`]), and each target of the plan after that
+//! ([`permit`]): selectors of the request say nothing of which VMs they match.
+
+use std::collections::BTreeSet;
+
+use atp_api::serve::Role;
+use atp_api::{Condition, ErrorKind};
+use atp_executor::{Action, Operation, Plan, Step, StepOperation, Target, WaitFor};
+use atp_transport::{HostId, HostInfo};
+
+use super::tokens::Token;
+use crate::problem::Refusal;
+
+/// The verbs that an operation needs: its own name, and those of all that it does.
+pub(crate) fn verbs_of(operation: &Operation) -> BTreeSet<&'static str> {
+    let mut verbs = BTreeSet::from([operation.name()]);
+    match operation {
+        Operation::Wait(Condition::Exec { .. }) => verbs.extend(["exec"]),
+        Operation::Scenario(scenario) => {
+            verbs.extend(scenario.steps().iter().chain(scenario.teardown()).flat_map(verbs_of_step));
+        }
+        _ => {}
+    }
+    verbs
+}
+
+fn verbs_of_step(step: &Step) -> Vec<&'static str> {
+    match &step.action {
+        Action::Do(StepOperation::Push { .. } | StepOperation::Pull { .. }) => vec!["cp"],
+        Action::Do(StepOperation::Wait(WaitFor::Exec(_))) => vec!["wait", "exec"],
+        Action::Do(_) => vec![step.op()],
+        Action::Assert(_) => vec![],
+    }
+}
+
+/// Checks the role and the verbs of a token.
+pub(crate) fn permit_verb(token: &Token, operation: &Operation) -> Result<(), Refusal> {
+    if token.role < Role::Operator && !operation.only_looks() {
+        let problem = format!(
+            "the token {:?} has the role {}, which may not use {}",
+            token.name,
+            token.role,
+            operation.name()
+        );
+        return Err(Refusal::new(ErrorKind::PermissionDenied, problem));
+    }
+    let verbs = verbs_of(operation);
+    match verbs.into_iter().find(|verb| !has_verb(token, verb)) {
+        None => Ok(()),
+        Some(verb) => {
+            let problem = format!("the token {:?} may not use {verb}", token.name);
+            Err(Refusal::new(ErrorKind::PermissionDenied, problem))
+        }
+    }
+}
+
+/// Whether a token may use a verb of this name, as far as its list of verbs goes.
+pub(crate) fn has_verb(token: &Token, name: &str) -> bool {
+    token.verbs.is_empty() || token.verbs.iter().any(|verb| verb == name)
+}
+
+/// Checks each target of a plan, and the VMs that outcomes which are settled name. `hosts` are those of the fleet.
+pub(crate) fn permit(token: &Token, plan: &Plan, hosts: &[HostInfo]) -> Result<(), Refusal> {
+    permit_verb(token, &plan.operation)?;
+    if token.selectors.is_empty() {
+        return Ok(());
+    }
+    let info = |id: &HostId| hosts.iter().find(|host| host.id == id.as_str());
+    let allowed = |target: &&Target| {
+        info(&target.host).is_some_and(|host| match target.vm() {
+            Some(vm) => may_see_vm(token, host, vm),
+            // A host as a target concerns all of its VMs.
+            None => owns_host(token, host),
+        })
+    };
+    let refused: Vec<_> = plan.targets.iter().filter(|target| !allowed(target)).collect();
+    match refused.first() {
+        None => Ok(()),
+        Some(first) => {
+            let count = refused.len();
+            let more = if count > 1 { format!(" and {} other targets", count - 1) } else { String::new() };
+            let problem = format!("the token {:?} may not work on {first}{more}", token.name);
+            let hint = format!("its VMs are: {}; name only these, or exclude others", selectors(token));
+            Err(Refusal::new(ErrorKind::PermissionDenied, problem).with_hint(hint))
+        }
+    }
+}
+
+/// Whether a token may see a VM, and work on it.
+pub(crate) fn may_see_vm(token: &Token, host: &HostInfo, vm: &str) -> bool {
+    token.selectors.is_empty()
+        || token.selectors.iter().any(|selector| selector.host().matches(host) && selector.matches_vm(vm))
+}
+
+/// Whether a token may see a host: some of its VMs may be there.
+pub(crate) fn may_see_host(token: &Token, host: &HostInfo) -> bool {
+    token.selectors.is_empty() || token.selectors.iter().any(|selector| selector.host().matches(host))
+}
+
+/// Whether all VMs of a host, whatever they are called, are a token's.
+fn owns_host(token: &Token, host: &HostInfo) -> bool {
+    let is_whole = |text: &str| text.ends_with('/') || text == "*" || text.ends_with("/*");
+    token.selectors.is_empty()
+        || token
+            .selectors
+            .iter()
+            .any(|selector| selector.host().matches(host) && is_whole(&selector.to_string()))
+}
+
+fn selectors(token: &Token) -> String {
+    let texts: Vec<_> = token.selectors.iter().map(|selector| format!("'{selector}'")).collect();
+    texts.join(", ")
+}

@@ -1,0 +1,89 @@
+//! Plans: what a run would do, and whether the client may do it.
+
+use atp_api::{ErrorKind, OperationSpec, PlanReport, RunRequest};
+use atp_executor::{Operation, Plan, PlanError, Selection};
+use axum::extract::State;
+use axum::http::Method;
+use axum::response::Response;
+
+use crate::auth::{Access, Caller, may_see_host, permit, permit_verb};
+use crate::body::{Json, answer};
+use crate::problem::Refusal;
+use crate::router::Route;
+use crate::state::Service;
+
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        Route::new(Method::POST, "/api/v1/plans", Access::Look, make)
+            .about("What a run would do. Asks the hosts for their VMs, and changes nothing.")
+            .takes::<RunRequest>()
+            .answers::<PlanReport>(200),
+    ]
+}
+
+async fn make(
+    State(service): State<Service>,
+    caller: Caller,
+    Json(request): Json<RunRequest>,
+) -> Result<Response, Refusal> {
+    service.limits().start(&caller.token)?;
+    let plan = plan(&service, &caller, request).await?;
+    Ok(answer(&plan.report()))
+}
+
+/// Plans what a client asks for, if it may do that: its role and verbs are checked before hosts are asked, and then each
+/// target. Outcomes about hosts that it may not see are left out.
+///
+/// Cancel safe.
+pub(crate) async fn plan(service: &Service, caller: &Caller, request: RunRequest) -> Result<Plan, Refusal> {
+    let RunRequest { targets, operation, policy, .. } = request;
+    let operation = prepare(operation).await?;
+    permit_verb(&caller.token, &operation)?;
+    let selection = Selection::try_from(&targets)?;
+    if selection.selectors.is_empty() {
+        return Err(Refusal::field("targets.selectors", "names no target"));
+    }
+    if policy.timeout.is_zero() {
+        return Err(Refusal::field("policy.timeout", "leaves no time"));
+    }
+    let planned = service.executor().plan(&selection, operation, policy).await;
+    let hosts = service.manager().hosts();
+    let mut plan = planned.map_err(|error| match error {
+        // The error lists all hosts or groups.
+        PlanError::UnknownHost { host, .. } if !caller.token.selectors.is_empty() => {
+            Refusal::new(ErrorKind::UnknownHost, format!("there is no host {host:?}"))
+        }
+        PlanError::UnknownGroup { group, .. } if !caller.token.selectors.is_empty() => {
+            Refusal::new(ErrorKind::UnknownGroup, format!("there is no group {group:?}"))
+        }
+        error => error.into(),
+    })?;
+    permit(&caller.token, &plan, &hosts)?;
+    plan.settled.retain(|outcome| match &outcome.host {
+        Some(id) => hosts.iter().any(|host| host.id == id.as_str() && may_see_host(&caller.token, host)),
+        None => true,
+    });
+    Ok(plan)
+}
+
+/// Makes an operation ready. Files are those of the service's machine, which no client may name.
+async fn prepare(operation: OperationSpec) -> Result<Operation, Refusal> {
+    let has_files = |operation: &Operation| match operation {
+        Operation::Scenario(scenario) => {
+            let steps = scenario.steps().iter().chain(scenario.teardown());
+            let mut names = steps.map(atp_executor::Step::op);
+            names.any(|name| matches!(name, "push" | "pull" | "screenshot"))
+        }
+        _ => false,
+    };
+    if matches!(operation, OperationSpec::Push(_) | OperationSpec::Pull(_) | OperationSpec::Screenshot(_)) {
+        let problem = "files cannot be copied through the service";
+        return Err(Refusal::new(ErrorKind::NotSupported, problem));
+    }
+    let operation = Operation::prepare(operation).await.map_err(Refusal::from)?;
+    if has_files(&operation) {
+        let problem = "a scenario that copies files or takes screenshots cannot be run through the service";
+        return Err(Refusal::new(ErrorKind::NotSupported, problem));
+    }
+    Ok(operation)
+}

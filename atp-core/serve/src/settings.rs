@@ -1,0 +1,207 @@
+//! The settings of the service: the section `[serve]` of the fleet's file.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use atp_settings::Schema;
+use config::{ConfigError, Map, Value};
+use serde::{Deserialize, Serialize};
+
+/// The settings of the service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServeConfig {
+    /// The address and port; port 0 for any free one. An address that is not a loopback one needs TLS.
+    pub listen: String,
+    /// Whether to listen without TLS on an address that is not a loopback one: tokens are then sent in clear text.
+    pub insecure_listen: bool,
+    /// The file of the certificate chain, PEM; empty for no TLS.
+    pub tls_cert: String,
+    /// The file of the certificate's private key, PEM.
+    pub tls_key: String,
+    /// Names by which browsers and clients may call the service, beside its address, `localhost` and the names of loopback
+    /// addresses. A request for another name is refused.
+    pub names: Vec<String>,
+    /// The folder of the files below; empty for that of systemd (`STATE_DIRECTORY`), else `atp` in the user's folder for
+    /// states.
+    pub folder: String,
+    /// The file of tokens; empty for `tokens.toml` in the folder.
+    pub tokens: String,
+    /// The database of runs; empty for `runs.sqlite` in the folder.
+    pub store: String,
+    /// The audit log; empty for `audit.jsonl` in the folder.
+    pub audit: String,
+    /// Whether all work is refused.
+    pub read_only: bool,
+    /// Whether metrics need no token.
+    pub metrics_public: bool,
+    /// How long a session of a browser lasts that is not used.
+    #[serde(with = "humantime_serde")]
+    pub session_ttl: Duration,
+    /// How long a listing of a host is used again.
+    #[serde(with = "humantime_serde")]
+    pub cache_ttl: Duration,
+    /// The most listings and screens that are kept.
+    pub cache_entries: usize,
+    /// The time for listing a host for a request.
+    #[serde(with = "humantime_serde")]
+    pub list_timeout: Duration,
+    /// The time that a client has for the head of a request, and then for its body.
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    /// The time that a client may take nothing of what is sent to it.
+    #[serde(with = "humantime_serde")]
+    pub stall_timeout: Duration,
+    /// The time for requests under way, and runs, at the end.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+    /// The most connections at the same time.
+    pub max_connections: usize,
+    /// The most streams of events at the same time.
+    pub max_streams: usize,
+    /// The most streams of events of one token at the same time.
+    pub max_streams_per_token: usize,
+    /// The most requests a second of one token; twice as many at once.
+    pub requests_per_second: u32,
+    /// The most plans that are made, and runs that are begun, in a second with one token; twice as many at once.
+    pub starts_per_second: u32,
+    /// The most bytes of a request, files not counted.
+    pub max_body: usize,
+    /// The most bytes of a file.
+    pub max_file: u64,
+    /// The most bytes of all files.
+    pub max_files: u64,
+    /// How long a file is kept.
+    #[serde(with = "humantime_serde")]
+    pub file_ttl: Duration,
+    /// The most events that are kept for streams that resume.
+    pub events: usize,
+}
+
+impl Default for ServeConfig {
+    fn default() -> Self {
+        ServeConfig {
+            listen: "127.0.0.1:9440".to_owned(),
+            insecure_listen: false,
+            tls_cert: String::new(),
+            tls_key: String::new(),
+            names: Vec::new(),
+            folder: String::new(),
+            tokens: String::new(),
+            store: String::new(),
+            audit: String::new(),
+            read_only: false,
+            metrics_public: false,
+            session_ttl: Duration::from_secs(12 * 3600),
+            cache_ttl: Duration::from_secs(5),
+            cache_entries: 20_000,
+            list_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(15),
+            stall_timeout: Duration::from_secs(30),
+            drain: Duration::from_secs(30),
+            max_connections: 1024,
+            max_streams: 512,
+            max_streams_per_token: 512,
+            requests_per_second: 200,
+            starts_per_second: 20,
+            max_body: 1 << 20,
+            max_file: 256 << 20,
+            max_files: 4 << 30,
+            file_ttl: Duration::from_secs(24 * 3600),
+            events: 10_000,
+        }
+    }
+}
+
+impl ServeConfig {
+    /// The keys of the section.
+    ///
+    /// # Errors
+    /// The defaults cannot be read as settings: a defect of this crate.
+    pub fn schema() -> Result<Schema, ConfigError> {
+        let table = atp_settings::table_of(&ServeConfig::default())
+            .map_err(|error| ConfigError::Message(error.to_string()))?;
+        Ok(Schema::of_defaults(&table))
+    }
+
+    /// Reads the section.
+    ///
+    /// # Errors
+    /// A value that the schema lets pass cannot be used.
+    pub fn of(section: Map<String, Value>) -> Result<Self, ConfigError> {
+        Value::new(None, section).try_deserialize()
+    }
+
+    /// The folder of the service's files.
+    ///
+    /// # Errors
+    /// None is set, and the environment names none.
+    pub fn folder(&self) -> Result<PathBuf, NoFolder> {
+        if !self.folder.is_empty() {
+            return Ok(PathBuf::from(&self.folder));
+        }
+        let absolute =
+            |name| env::var_os(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute());
+        absolute("STATE_DIRECTORY")
+            .or_else(|| Some(absolute("XDG_STATE_HOME")?.join("atp")))
+            .or_else(|| Some(absolute("HOME")?.join(".local/state/atp")))
+            .ok_or(NoFolder)
+    }
+
+    /// The file of tokens.
+    ///
+    /// # Errors
+    /// As [`folder`](Self::folder).
+    pub fn tokens(&self) -> Result<PathBuf, NoFolder> {
+        self.file(&self.tokens, "tokens.toml")
+    }
+
+    /// The database of runs.
+    ///
+    /// # Errors
+    /// As [`folder`](Self::folder).
+    pub fn store(&self) -> Result<PathBuf, NoFolder> {
+        self.file(&self.store, "runs.sqlite")
+    }
+
+    /// The audit log.
+    ///
+    /// # Errors
+    /// As [`folder`](Self::folder).
+    pub fn audit(&self) -> Result<PathBuf, NoFolder> {
+        self.file(&self.audit, "audit.jsonl")
+    }
+
+    /// The folder of files that were sent, or that runs have made.
+    ///
+    /// # Errors
+    /// As [`folder`](Self::folder).
+    pub fn files(&self) -> Result<PathBuf, NoFolder> {
+        Ok(self.folder()?.join("files"))
+    }
+
+    fn file(&self, set: &str, name: &str) -> Result<PathBuf, NoFolder> {
+        if set.is_empty() { Ok(self.folder()?.join(name)) } else { Ok(Path::new(set).to_owned()) }
+    }
+}
+
+/// There is no folder for the service's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "there is no folder for the service's files: `serve.folder` is not set, and neither are STATE_DIRECTORY, XDG_STATE_HOME and HOME"
+)]
+pub struct NoFolder;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_section_that_the_schema_describes_can_be_read() {
+        let table = atp_settings::table_of(&ServeConfig::default()).unwrap();
+        assert_eq!(ServeConfig::of(table).unwrap(), ServeConfig::default());
+        let Schema::Section(keys) = ServeConfig::schema().unwrap() else { panic!() };
+        assert!(keys.contains_key("listen") && keys.contains_key("stall_timeout"));
+    }
+}

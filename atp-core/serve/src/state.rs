@@ -1,0 +1,184 @@
+//! What all requests share.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atp_executor::Executor;
+use atp_telemetry::{Exporter, ExporterConfig};
+use atp_transport::TransportManager;
+use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::{Sessions, TokenFile, TokensError};
+use crate::cache::{Cache, CacheCounts};
+use crate::events::Events;
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::settings::{NoFolder, ServeConfig};
+use crate::vms::Listed;
+
+/// The service: hosts, tokens, limits, caches. Cheap to clone; clones are the same service.
+#[derive(Debug, Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: RwLock<Arc<ServeConfig>>,
+    manager: TransportManager,
+    executor: Executor,
+    exporter: Exporter,
+    tokens: RwLock<Arc<TokenFile>>,
+    sessions: Sessions,
+    limits: Limits,
+    metrics: Metrics,
+    listings: Cache<Listed>,
+    events: Events,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Why the service cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file of tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// There is no folder for the service's files.
+    #[error(transparent)]
+    NoFolder(#[from] NoFolder),
+}
+
+impl Service {
+    /// A service for the hosts of a manager. Reads the file of tokens, which need not exist.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn open(config: ServeConfig, manager: TransportManager) -> Result<Self, OpenError> {
+        let tokens = TokenFile::read(&config.tokens()?)?;
+        let limits = Limits::new(&config);
+        let listings = Cache::new(config.cache_entries);
+        let events = Events::new(config.events);
+        let exporter = Exporter::new(&manager, &ExporterConfig::default());
+        let executor = Executor::new(manager.clone());
+        let inner = Inner {
+            config: RwLock::new(Arc::new(config)),
+            manager,
+            executor,
+            exporter,
+            tokens: RwLock::new(Arc::new(tokens)),
+            sessions: Sessions::default(),
+            limits,
+            metrics: Metrics::default(),
+            listings,
+            events,
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        Ok(Service { inner: Arc::new(inner) })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> Arc<ServeConfig> {
+        self.inner.config.read().clone()
+    }
+
+    /// Takes over settings that were changed. What is settled at the start (the address, the files, the number of streams
+    /// and connections, the size of caches) stays.
+    pub fn configure(&self, config: ServeConfig) {
+        self.inner.limits.configure(&config);
+        *self.inner.config.write() = Arc::new(config);
+    }
+
+    /// The hosts.
+    pub fn manager(&self) -> &TransportManager {
+        &self.inner.manager
+    }
+
+    /// What plans and runs operations.
+    pub fn executor(&self) -> &Executor {
+        &self.inner.executor
+    }
+
+    /// The tokens.
+    pub fn tokens(&self) -> Arc<TokenFile> {
+        self.inner.tokens.read().clone()
+    }
+
+    /// Reads the file of tokens again. If it cannot be used, the tokens stay as they are. Blocks.
+    ///
+    /// # Errors
+    /// Why the file cannot be used.
+    pub fn reload_tokens(&self, path: &Path) -> Result<(), TokensError> {
+        let tokens = TokenFile::read(path)?;
+        *self.inner.tokens.write() = Arc::new(tokens);
+        Ok(())
+    }
+
+    /// Is cancelled when the service begins to end: streams end, and nothing new is begun.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.inner.stopping
+    }
+
+    /// Work that the end of the service waits for, for the time of `drain`.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.inner.tasks
+    }
+
+    pub(crate) fn exporter(&self) -> &Exporter {
+        &self.inner.exporter
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.inner.sessions
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    pub(crate) fn listings(&self) -> &Cache<Listed> {
+        &self.inner.listings
+    }
+
+    /// How the questions to caches were answered.
+    pub(crate) fn cache_counts(&self) -> CacheCounts {
+        self.inner.listings.counts()
+    }
+
+    pub(crate) fn events(&self) -> &Events {
+        &self.inner.events
+    }
+
+    /// Whether a request for this name and port is meant for the service, and not for another name that was made to lead
+    /// here. Addresses are: no page can be loaded from one under a name of its own. With TLS a browser has compared the name
+    /// with the certificate.
+    pub(crate) fn is_called(&self, host: &str) -> bool {
+        let config = self.config();
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        !config.tls_cert.is_empty()
+            || bare.parse::<IpAddr>().is_ok()
+            || name.eq_ignore_ascii_case("localhost")
+            || config.names.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// The time for listing a host for a request.
+    pub(crate) fn list_timeout(&self) -> Duration {
+        self.config().list_timeout
+    }
+}
