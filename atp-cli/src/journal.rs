@@ -1,6 +1,8 @@
 //! `--journal` and `--resume`.
 
-use atp_executor::{History, Journal, Operation, Plan};
+use std::sync::Arc;
+
+use atp_executor::{History, Journal, Operation, Plan, Recorder};
 
 use crate::context::Context;
 use crate::problem::Problem;
@@ -24,11 +26,11 @@ pub(crate) async fn open(
     plan: &Plan,
     history: Option<&History>,
     context: &Context,
-) -> Result<Option<Journal>, Problem> {
+) -> Result<Option<Arc<dyn Recorder>>, Problem> {
     let journal = match (&context.journal, history) {
         (Some(path), _) => Journal::create(path, plan).await,
         (None, Some(history)) => Journal::resume(history, plan).await,
         (None, None) => return Ok(None),
     };
-    Ok(Some(journal?))
+    Ok(Some(Arc::new(journal?)))
 }

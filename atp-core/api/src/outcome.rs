@@ -47,7 +47,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// The outcome of an operation that was not started, without its target: a base for others.
-    pub fn not_started(op: &'static str, status: Status) -> Outcome {
+    pub fn not_started(op: impl Into<Cow<'static, str>>, status: Status) -> Outcome {
         Outcome {
             host: None,
             vm: None,

@@ -11,7 +11,7 @@ use atp_transport::{ErrorKind, ExecuteOptions, HostId, HostInfo, TransportManage
 use futures_util::future::join_all;
 use tokio::time::{self, Instant};
 
-use crate::journal::Journal;
+use crate::journal::Recorder;
 use crate::placement::Placements;
 use crate::plan::{Notice, Plan, PlanError};
 use crate::resolve::{self, Listing};
@@ -185,11 +185,11 @@ impl Executor {
         self.run_noted(plan, None, control)
     }
 
-    /// As [`run`](Self::run), with a journal in which every target is recorded before it is started and before its
+    /// As [`run`](Self::run), with a journal or another recorder, in which every target is recorded before it is started and before its
     /// outcome is reported.
     ///
     /// Must be called within a tokio runtime.
-    pub fn run_noted(&self, plan: Plan, journal: Option<Journal>, control: &RunControl) -> Run {
+    pub fn run_noted(&self, plan: Plan, journal: Option<Arc<dyn Recorder>>, control: &RunControl) -> Run {
         let Plan { operation, policy, targets, settled, done_before, planned_in, placements, .. } = plan;
         let placements = Arc::new(placements.for_targets(&targets));
         let deadline = policy.deadline.map(|whole| whole.saturating_sub(planned_in));

@@ -55,6 +55,7 @@
 //! | outcome | the result of a target: status, effect, data or error ([`Outcome`]) |
 //! | canary | the first batch of a run with batches: if one of its targets fails, the run ends |
 //! | journal | a file in which targets are recorded before they start and when they end, so that a run can be resumed ([`Journal`], [`History`]) |
+//! | recorder | where a run records its targets: a journal, or the database of a service ([`Recorder`]) |
 //! | scenario, step | an operation made of steps ([`Scenario`]) |
 //! | teardown | the last steps of a scenario, carried out in any case |
 
@@ -88,7 +89,7 @@ pub use atp_api::{
 };
 pub use executor::Executor;
 pub use folded::Folded;
-pub use journal::{History, Journal, JournalError};
+pub use journal::{History, Journal, JournalError, RecordedTarget, Recorder, RunHead};
 pub use placement::Placements;
 pub use plan::{Doubt, Names, Notice, Plan, PlanError};
 pub use run::{Attempt, Run, RunControl, RunReader, RunSpec, run_targets};

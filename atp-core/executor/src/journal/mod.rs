@@ -14,7 +14,10 @@ mod history;
 mod past;
 mod read;
 mod record;
+mod recorder;
+mod rows;
 
+use std::error::Error;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -24,6 +27,7 @@ use std::sync::Arc;
 use atp_api::{Outcome, OutcomeError};
 use atp_protocol::files::sync_written;
 use atp_transport::{ErrorKind, Hint};
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::plan::Plan;
@@ -31,6 +35,8 @@ use crate::target::Target;
 use record::{Record, sealed};
 
 pub use history::History;
+pub use recorder::Recorder;
+pub use rows::{RecordedTarget, RunHead};
 
 /// The number of lines that are queued to be written. Further callers wait.
 const WAITING: usize = 1024;
@@ -76,6 +82,15 @@ pub enum JournalError {
         /// Why.
         #[source]
         source: Arc<io::Error>,
+    },
+    /// A record could not be written to a store that is not a file.
+    #[error("the run cannot be recorded in {store}")]
+    Store {
+        /// The store's name.
+        store: String,
+        /// Why.
+        #[source]
+        source: Arc<dyn Error + Send + Sync>,
     },
     /// Another process is writing the file, or has written to it since it was read.
     #[error("the journal {path} is in use by another run")]
@@ -140,7 +155,7 @@ impl JournalError {
     /// The kind, for programs to match on.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            JournalError::Write { .. } => ErrorKind::JournalFailed,
+            JournalError::Write { .. } | JournalError::Store { .. } => ErrorKind::JournalFailed,
             JournalError::InUse { .. } => ErrorKind::JournalInUse,
             JournalError::OtherOperation { .. } => ErrorKind::JournalOfAnotherOperation,
             JournalError::Incomparable { .. } => ErrorKind::JournalUnusable,
@@ -158,7 +173,7 @@ impl JournalError {
         match self {
             JournalError::Open { .. } => Hint::plain("check the path and its permissions"),
             JournalError::Exists { .. } => Hint::RESUME_RUN,
-            JournalError::Write { .. } => Hint::RESUME_RUN_LATER,
+            JournalError::Write { .. } | JournalError::Store { .. } => Hint::RESUME_RUN_LATER,
             JournalError::InUse { .. } => Hint::plain("wait until that run has ended"),
             JournalError::Empty { .. } => Hint::BEGIN_RUN_ANEW,
             JournalError::Torn { .. } => Hint::REMOVE_JOURNAL,
@@ -254,22 +269,22 @@ impl Journal {
         Journal { lines }
     }
 
-    /// Records that the work on a target is about to start. When this returns, the record is on disk.
-    pub(crate) async fn started(&self, target: &Target) -> Result<(), JournalError> {
-        self.note(&Record::started(target)).await
-    }
-
-    /// Records the outcome of a target. When this returns, the record is on disk.
-    pub(crate) async fn finished(&self, outcome: &Outcome) -> Result<(), JournalError> {
-        self.note(&Record::finished(outcome)).await
-    }
-
     async fn note(&self, record: &Record<'_>) -> Result<(), JournalError> {
         let (written, answer) = oneshot::channel();
         let line = Line { text: record.to_line(), written };
         let gone = || failed("", io::Error::other("its writer ended"));
         self.lines.send(line).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+impl Recorder for Journal {
+    fn started<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<(), JournalError>> {
+        Box::pin(async { self.note(&Record::started(target)).await })
+    }
+
+    fn finished<'a>(&'a self, outcome: &'a Outcome) -> BoxFuture<'a, Result<(), JournalError>> {
+        Box::pin(async { self.note(&Record::finished(outcome)).await })
     }
 }
 
@@ -390,7 +405,7 @@ mod tests {
             settled: Vec::new(),
             done_before: 0,
             policy,
-            journal: Some(journal),
+            journal: Some(Arc::new(journal)),
         };
         let mut run =
             run_targets(spec, &RunControl::default(), |_, _| async { Completion::ok(Effect::Done, None) });

@@ -1,5 +1,7 @@
 //! The past of one target in a journal.
 
+use std::borrow::Cow;
+
 use atp_api::{Outcome, OutcomeError, Status};
 use atp_transport::{Effect, ErrorKind};
 
@@ -49,7 +51,7 @@ impl Past {
     }
 
     /// Adds the outcome of a target that is not repeated, unless it succeeded. Returns the number of successes, 0 or 1.
-    pub(super) fn settle(self, op: &'static str, settled: &mut Vec<Outcome>) -> usize {
+    pub(super) fn settle(self, op: impl Into<Cow<'static, str>>, settled: &mut Vec<Outcome>) -> usize {
         let unknown = match self.progress {
             Progress::Finished(outcome) if outcome.status.is_success() => return 1,
             Progress::Finished(outcome) => {

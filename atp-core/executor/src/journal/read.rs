@@ -64,16 +64,7 @@ impl History {
             Err(error) => return Err(history.invalid(1, error)),
         };
         if let ReadRecord::Begun { format: FORMAT | UNSEALED, op, operation: theirs, version, .. } = &record {
-            let comparison =
-                if op == operation.name() { compare(theirs, version, operation) } else { Comparison::Other };
-            match comparison {
-                Comparison::Same => {}
-                Comparison::Other => return Err(other_operation(name(), op, operation)),
-                Comparison::Unknown => {
-                    let (op, version) = (op.clone(), version.clone());
-                    return Err(JournalError::Incomparable { path: name(), op, version });
-                }
-            }
+            same_operation(&name(), op, theirs, version, operation)?;
         }
         match record {
             ReadRecord::Begun { format, .. } if ![FORMAT, UNSEALED].contains(&format) => {
@@ -181,7 +172,7 @@ impl History {
         self.note(Past { key, progress, is_from_begin });
     }
 
-    fn note(&mut self, past: Past) {
+    pub(super) fn note(&mut self, past: Past) {
         let Key { host, uuid, .. } = &past.key;
         if let Some(uuid) = *uuid {
             self.hosts_of.entry(uuid).or_default().insert(host.clone());
@@ -198,6 +189,26 @@ impl History {
         {
             self.hosts_of.entry(uuid).or_default().remove(&from);
             self.note(Past { key: Key { host, ..past.key }, ..past });
+        }
+    }
+}
+
+/// Checks that `operation` is the one that a run was begun with.
+pub(super) fn same_operation(
+    name: &str,
+    op: &str,
+    theirs: &str,
+    version: &str,
+    operation: &Operation,
+) -> Result<(), JournalError> {
+    let comparison =
+        if op == operation.name() { compare(theirs, version, operation) } else { Comparison::Other };
+    match comparison {
+        Comparison::Same => Ok(()),
+        Comparison::Other => Err(other_operation(name.to_owned(), op, operation)),
+        Comparison::Unknown => {
+            let (path, op, version) = (name.to_owned(), op.to_owned(), version.to_owned());
+            Err(JournalError::Incomparable { path, op, version })
         }
     }
 }

@@ -207,7 +207,7 @@ impl Moved {
 
 impl Unresolved {
     /// The unresolved selections of these outcomes of a planning, each once.
-    fn all_of(settled: &[Outcome]) -> Vec<Self> {
+    pub(super) fn all_of(settled: &[Outcome]) -> Vec<Self> {
         let of = |outcome: &Outcome| Unresolved { host: outcome.host.clone(), vm: outcome.vm.clone() };
         let all: BTreeSet<_> = settled.iter().map(of).collect();
         all.into_iter().collect()

@@ -30,7 +30,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::journal::Journal;
+use crate::journal::Recorder;
 use crate::target::Target;
 use crate::verbs::completion::Completion;
 
@@ -60,8 +60,9 @@ pub struct RunSpec {
     pub done_before: usize,
     /// The limits and deadlines. The time for the whole run starts when the run starts.
     pub policy: Policy,
-    /// The journal: targets are recorded as started before they start, and as finished before their event.
-    pub journal: Option<Journal>,
+    /// The journal, or another recorder: targets are recorded as started before they start, and as finished before their
+    /// event.
+    pub journal: Option<Arc<dyn Recorder>>,
 }
 
 /// The work of a run, called for each attempt at a target.

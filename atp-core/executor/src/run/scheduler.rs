@@ -16,7 +16,7 @@ use super::attempt::{Attempt, TargetEvents, panicked};
 use super::stop::{Stop, journal_failed, not_started};
 use super::waiting::Waiting;
 use super::{RunSpec, Work};
-use crate::journal::Journal;
+use crate::journal::Recorder;
 use crate::target::Target;
 use crate::verbs::completion::Completion;
 
@@ -146,7 +146,7 @@ struct RunContext {
     op: &'static str,
     policy: Policy,
     stop: Stop,
-    journal: Option<Journal>,
+    journal: Option<Arc<dyn Recorder>>,
     events: mpsc::Sender<RunEvent>,
     work: Work,
 }

@@ -6,10 +6,12 @@ mod common;
 mod damage;
 mod moved;
 mod older;
+mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -77,7 +79,7 @@ fn spec(plan: Plan, journal: Journal) -> RunSpec {
         settled: plan.settled,
         done_before: plan.done_before,
         policy: plan.policy,
-        journal: Some(journal),
+        journal: Some(Arc::new(journal)),
     }
 }
 
