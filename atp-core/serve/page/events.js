@@ -4,7 +4,7 @@ import { query as queryString } from "./api.js";
 import { fill, h, mark, perFrame } from "./dom.js";
 import { emptyBox, failureBox, streamWords } from "./failure.js";
 import { filterBar, readFilter } from "./filter.js";
-import { clock, name, target, text } from "./format.js";
+import { clock, name, target, text, time } from "./format.js";
 import { moveAmong } from "./keys.js";
 import { change, link } from "./route.js";
 import { follow } from "./stream.js";
@@ -12,21 +12,36 @@ import { follow } from "./stream.js";
 /** Events that are kept. */
 const MOST = 1_000;
 
-const KINDS = { vm: "VMs", health: "health", transport: "connections", gap: "gaps" };
+const KINDS = { vm: "VMs", host: "hosts", transport: "connections", gap: "gaps" };
 
-/** What an event is: its kind, tone, shape, words and details. */
-export function describe(kind, data) {
-  const words = String(data.event ?? data.kind ?? data.what ?? kind).replaceAll("-", " ").replaceAll("_", " ");
-  const tones = [
-    [/gap|lost|lag/, ["warn", "≈"]],
-    [/fail|crash|refus|unavailable|io error|error|panic|open(ed)?$|timeout|stuck/, ["bad", "✕"]],
-    [/degraded|overloaded|paus|suspend|watchdog|half/, ["warn", "▲"]],
-    [/start|resum|connected|healthy|restored|closed|booted/, ["good", "●"]],
-  ];
-  const state = data.state ?? data.to ?? "";
-  const sought = `${words} ${typeof state === "string" ? state : ""}`.toLowerCase();
-  const [tone, shape] = tones.find(([pattern]) => pattern.test(sought))?.[1] ?? ["idle", "○"];
-  return { tone, shape, words };
+/** The tone and shape of events, by a word in what is said of them; the first that fits counts. */
+const TONES = [
+  [/crashed|io error|removal failed|unavailable|unreachable|^failed|breaker opened|timed out|stuck|refused|watchdog/, "bad", "✕"],
+  [/suspended|degraded|overloaded|lost|reconnecting|suspect|limit reached|spent|half open|held long|disconnected|gap|missing/, "warn", "▲"],
+  [/started|resumed|connected|recovered|healthy|breaker closed|watched/, "good", "●"],
+];
+
+/** Fields that are not details: they are in the words, or no one looks for them. */
+const SAID = new Set(["item", "event", "host", "vm", "uuid", "at", "time", "sequence", "change", "connected", "from", "to"]);
+
+/** The words for an event, as `atp events` has them. */
+export function words(kind, data) {
+  if (kind === "gap") return data.reason ? `events are missing: ${data.reason}` : data.count ? `${data.count} events are missing` : "gap: the connection for events was lost";
+  if (data.item === "watched") return "is watched for events of its VMs";
+  if (data.item === "unreachable") return "unreachable for events";
+  if (data.item === "removed") return "is no longer watched";
+  if (data.event === "lifecycle") return String(data.change).replaceAll("-", " ");
+  if (data.event === "agent") return data.connected ? "agent connected" : "agent disconnected";
+  if (data.event === "health_changed") return `${data.to}, was ${data.from}`;
+  return String(data.event ?? kind).replaceAll(/[-_]/g, " ");
+}
+
+/** The details of an event. */
+export function details(data) {
+  if (data.error && typeof data.error === "object") return data.error.message ?? data.error.kind;
+  if (data.event === "lifecycle") return data.detail ?? "";
+  return Object.entries(data).filter(([key, value]) => !SAID.has(key) && value !== null && value !== "" && !(key === "reason" && data.item === undefined && data.event === undefined))
+    .map(([key, value]) => (key === "reason" && typeof value === "string" ? value.replaceAll("_", " ") : `${key.replaceAll("_", " ")}: ${typeof value === "object" ? JSON.stringify(value) : value}`)).join(", ");
 }
 
 export async function show(main, route, { signal }) {
@@ -76,16 +91,14 @@ export async function show(main, route, { signal }) {
   });
 
   function item({ kind, data, at }) {
-    const { tone, shape, words } = describe(kind, data);
-    const { event: _event, kind: _kind, host, vm, name: vmName, at: _at, time: _time, number: _number, ...rest } = data;
-    const who = vm ?? vmName;
-    const details = Object.entries(rest).filter(([, value]) => value !== null && value !== undefined && value !== "")
-      .map(([key, value]) => `${key.replaceAll("_", " ")}: ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", ");
-    return h("li", { class: `event ${tone}`, tabindex: -1 }, h("span", { class: "shape", "aria-hidden": "true" }, shape),
+    const what = words(kind, data);
+    const [, tone, shape] = TONES.find(([pattern]) => pattern.test(what)) ?? [null, "idle", "○"];
+    const { host, vm } = data;
+    return h("li", { class: `event ${tone}`, tabindex: -1 },
+      h("span", { class: "shape", "aria-hidden": "true" }, shape),
       h("time", { datetime: new Date(at).toISOString() }, clock(at)),
-      h("span", { class: "who-what" },
-        host ? h("a", { class: "strong", href: who && kind === "vm" ? link("vms", [host, who]) : link("fleet", [host]) }, target(host, who)) : null, " ", name(words)),
-      h("span", { class: "quiet" }, text(details)));
+      h("span", { class: "who-what" }, host ? h("a", { class: "strong", href: vm ? link("vms", [host, vm]) : link("fleet", [host]) }, target(host, vm)) : h("span", { class: "strong" }, "fleet"), " ", name(what)),
+      h("span", { class: "quiet" }, text(details(data))));
   }
 
   function listen() {
@@ -96,8 +109,7 @@ export async function show(main, route, { signal }) {
     follow(`/events${queryString({ selector: filter.selector })}`, {
       signal: control.signal,
       onEvent: ({ name: word, data }) => {
-        const kind = word in KINDS ? word : /health/.test(word) ? "health" : /gap/.test(word) ? "gap" : data.vm !== undefined && data.vm !== null ? "vm" : "transport";
-        events.push({ kind, data: { event: word, ...data }, at: data.at ?? data.time ?? Date.now() });
+        events.push({ kind: word in KINDS ? word : "transport", data, at: time(data.at ?? data.time) ?? new Date() });
         if (events.length > 2 * MOST) events.splice(0, events.length - MOST);
         draw();
       },

@@ -30,7 +30,7 @@ export const isFiltered = (filter) => filter.selector.length > 0 || filter.state
 
 /** A row with the fields of the filter. Changes go to the address; `update` writes the address into the fields. */
 export function filterBar({ states = true, labels = true, placeholder = "web-*   h1/   @rack-2/db-*   /^web-[0-9]+$/" } = {}) {
-  const typed = settle(50, (values) => change(values, { step: false }));
+  const typed = settle(30, (values) => change(values, { step: false }));
   const selector = h("input", { id: "selector", type: "search", spellcheck: false, autocapitalize: "off", autocomplete: "off", placeholder, "data-filter": true,
     title: "A name, a glob, HOST/VM, HOST/ for all VMs of a host, @GROUP/, or /REGEX/. Several are separated by spaces.",
     oninput: () => typed({ selector: selector.value.trim() }), onchange: () => typed({ selector: selector.value.trim() }) });

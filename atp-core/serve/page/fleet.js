@@ -27,6 +27,9 @@ export async function show(main, route, { signal }) {
   return route.path[0] ? showHost(main, route.path[0], { signal }) : showMap(main, route, { signal });
 }
 
+/** The address of the map as it was last filtered. */
+let mapped = link("fleet");
+
 async function showMap(main, route, { signal }) {
   let hosts = await json("/hosts", { signal });
   let query = route.query;
@@ -45,6 +48,7 @@ async function showMap(main, route, { signal }) {
   moveAmong(map, ".tile");
 
   function draw() {
+    mapped = link("fleet", [], Object.fromEntries(query));
     if (!hosts.length) {
       fill(summary);
       fill(map, emptyBox("There are no hosts yet",
@@ -168,7 +172,7 @@ function words(value) {
 async function showHost(main, id, { signal }) {
   const place = h("div", {});
   fill(main,
-    h("div", { class: "head" }, h("a", { class: "back", href: link("fleet"), "data-back": true }, "← Fleet"), h("h1", {}, name(id))),
+    h("div", { class: "head" }, h("a", { class: "back", href: mapped, "data-back": true }, "← Fleet"), h("h1", {}, name(id))),
     place);
   async function draw() {
     let host;

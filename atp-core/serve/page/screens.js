@@ -89,7 +89,7 @@ export async function show(main, route, { signal }) {
   let control = new AbortController();
   let filter = readFilter(route.query);
   const { bar, update } = filterBar({ states: false });
-  const status = h("p", { class: "count", role: "status" });
+  const status = h("p", { class: "count" });
   const wall = h("div", { class: "wall" });
   const more = h("div", {});
   fill(main, h("div", { class: "head" }, h("h1", {}, "Screens"), bar), h("div", { class: "bar" }, status), wall, more);

@@ -39,16 +39,28 @@ const AGAIN = 10_000;
 /** How many VMs are named one by one in an address. */
 const NAMED = 50;
 
+/** VMs by host and name. Names are compared once each: many hosts have VMs of the same names. */
+export function inOrder(vms) {
+  const ranks = (names) => new Map([...new Set(names)].sort(byName).map((one, rank) => [one, rank]));
+  const hosts = ranks(vms.map((vm) => vm.host));
+  const names = ranks(vms.map((vm) => vm.vm));
+  return vms.sort((a, b) => hosts.get(a.host) - hosts.get(b.host) || names.get(a.vm) - names.get(b.vm));
+}
+
 export async function show(main, route, { signal }) {
   return route.path.length >= 2 ? showVm(main, route.path[0], route.path.slice(1).join("/"), { signal }) : showList(main, route, { signal });
 }
 
+/** The address of the table as it was last filtered. */
+let listed = link("vms");
+
 async function showList(main, route, { signal }) {
   let filter = readFilter(route.query);
+  listed = link("vms", [], filter);
   let found = [];
   const chosen = new Map();
   const { bar, update } = filterBar();
-  const status = h("p", { class: "count", role: "status" }, "Reading the VMs of all hosts…");
+  const status = h("p", { class: "count" }, "Reading the VMs of all hosts…");
   const actions = h("div", { class: "actions" });
   const place = h("div", { class: "fills" });
   const list = table({
@@ -87,8 +99,7 @@ async function showList(main, route, { signal }) {
   list.element.addEventListener("select", drawActions);
 
   function draw(answer) {
-    found = answer.vms ?? [];
-    found.sort((a, b) => byName(a.host, b.host) || byName(a.vm, b.vm));
+    found = inOrder(answer.vms ?? []);
     const away = (answer.settled ?? []).filter((outcome) => outcome.error);
     const words = `${count(found.length, "VM")}${isFiltered(filter) ? " match" : ""}`;
     fill(status, h("b", {}, words),
@@ -152,6 +163,7 @@ async function showList(main, route, { signal }) {
   })();
   return (next) => {
     filter = readFilter(next.query);
+    listed = link("vms", [], filter);
     update(filter);
     ask(false);
   };
@@ -161,12 +173,7 @@ async function showList(main, route, { signal }) {
 async function showVm(main, host, vm, { signal }) {
   const selector = selectorOf(host, vm);
   const place = h("div", {});
-  fill(main, h("div", { class: "head" }, h("a", { class: "back", href: link("vms"), "data-back": true, onclick: (event) => {
-    if (history.length > 1) {
-      event.preventDefault();
-      history.back();
-    }
-  } }, "← VMs"), h("h1", {}, name(vm)), h("span", { class: "quiet" }, `on ${name(host)}`)), place);
+  fill(main, h("div", { class: "head" }, h("a", { class: "back", href: listed, "data-back": true }, "← VMs"), h("h1", {}, name(vm)), h("span", { class: "quiet" }, `on ${name(host)}`)), place);
   const answer = await json(`/vms${queryString({ selector, allow_stale: "true" })}`, { signal });
   const row = (answer.vms ?? []).find((one) => one.vm === vm && one.host === host);
   if (!row) {

@@ -16,8 +16,9 @@ use crate::state::Service;
 use crate::{events, hosts, observe, openapi, page, plans, session, verbs, vms};
 
 /// What a page of the service may load and do: what the service itself serves, and nothing else.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
-     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+     require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// A route of the API.
 pub(crate) struct Route {
