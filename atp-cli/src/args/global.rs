@@ -29,8 +29,8 @@ pub(crate) struct GlobalArgs {
     #[arg(id = "ad-hoc-host", long = "host", global = true, value_name = "ID=URI", value_parser = parse_host)]
     pub(crate) hosts: Vec<AdHocHost>,
 
-    /// What speaks to the daemons of the hosts that have no engine of their own: libvirt's C library, or its protocol in
-    /// Rust [default: auto]
+    /// What speaks to the daemons of the hosts that have no engine of their own: atp's own client of libvirt's protocol
+    /// (native), libvirt's C library, or the one that reaches the host's URI [default: auto]
     #[arg(long, global = true, value_name = "ENGINE", value_parser = PossibleValuesParser::new(Engine::ALL.iter().map(|engine| engine.as_str())))]
     pub(crate) engine: Option<String>,
 

@@ -18,7 +18,7 @@ fn csv_has_a_header_and_the_data_s_own_columns() {
     assert_eq!(lines.len(), 2);
 
     let run = demo(&["host", "list", "-o", "csv"]).exits(0);
-    assert!(run.stdout.contains("uri,address,groups,labels,weight\ndemo,,,host-list,ok,"), "{run:#?}");
+    assert!(run.stdout.contains("uri,address,groups,labels,weight,engine\ndemo,,,host-list,ok,"), "{run:#?}");
     let run = demo(&["config", "show", "-o", "csv"]).exits(0);
     assert!(run.stdout.starts_with("key,value,origin\n") && run.stdout.contains("\nparallel,64,default\n"));
 }

@@ -273,10 +273,13 @@ fn doctor_walks_the_stages_of_each_way() {
     let denied = ssh(&home, "ssh", "echo 'Permission denied (publickey).' >&2; exit 255");
     for engine in ENGINES {
         for (host, checks) in [
-            (denied.clone(), vec!["ssh problem"]),
-            (format!("h=qemu+tcp://127.0.0.1:{port}/system"), vec!["name ok", "tcp ok", "daemon problem"]),
-            ("h=qemu+tcp://127.0.0.1:1/system".to_owned(), vec!["name ok", "tcp problem"]),
-            ("h=qemu+unix:///system?socket=/no/such".to_owned(), vec!["socket problem"]),
+            (denied.clone(), vec!["engine ok", "ssh problem"]),
+            (
+                format!("h=qemu+tcp://127.0.0.1:{port}/system"),
+                vec!["engine ok", "name ok", "tcp ok", "daemon problem"],
+            ),
+            ("h=qemu+tcp://127.0.0.1:1/system".to_owned(), vec!["engine ok", "name ok", "tcp problem"]),
+            ("h=qemu+unix:///system?socket=/no/such".to_owned(), vec!["engine ok", "socket problem"]),
         ] {
             let mut command = home.atp(["--host", &host, "doctor", "-o", "json"]);
             let run = Run::of(command.env("ATP_TRANSPORT__ENGINE", engine)).exits(1);

@@ -31,9 +31,8 @@
 //!
 //! What it promises, whatever hangs on the other side:
 //!
-//! - **Work ends by its deadline.** The C library's calls block, some for ever. They run on threads of our
-//!   own; a caller leaves at its deadline, with an error that says at which stage, and the connection is
-//!   replaced.
+//! - **Work ends by its deadline.** A caller leaves at its deadline, with an error that says at which stage, and a connection
+//!   whose calls overrun is replaced. Calls of libvirt's C library block, some for ever: they run on threads of our own.
 //! - **No host and no VM holds up another.** The calls under way are limited per VM, per connection and per
 //!   host, below what a daemon can take, so that hung VMs leave room for those that answer.
 //! - **Errors say what happened**: the [kind](ErrorKind), whether it may have had an [`Effect`], whether a retry
@@ -65,7 +64,7 @@
 //! A closure may fail with any error that can be made of a [`TransportError`]. One that uses `?` ends with
 //! `Ok::<_, TransportError>(…)`, or the compiler cannot tell which error is meant (E0282).
 //!
-//! The driver that needs no daemon is handy to try things out:
+//! The driver that needs no daemon is handy to try things out. It is inside libvirt's C library, so it needs the feature `library`:
 //!
 //! ```
 //! use atp_transport::{HostInfo, TransportConfig, TransportManager};
@@ -81,7 +80,8 @@
 //! ```
 //!
 //! The crate is not on a registry: a program names its folder in a clone of the repository. It needs Debian's
-//! `libvirt-dev` and `pkg-config` to build, and a runtime of tokio with its timer.
+//! `libvirt-dev` and `pkg-config` to build, and a runtime of tokio with its timer. With `default-features = false` and the feature
+//! `native` it needs no libvirt, and reaches hosts with a daemon over `tcp`, `tls`, `unix`, `ssh` and `ext`.
 //!
 //! ```toml
 //! [dependencies]

@@ -7,7 +7,7 @@ use atp_transport::{Engine, TransportConfig};
 /// The variable that names it.
 const VARIABLE: &str = "ATP_ENGINE";
 
-/// The engine in `ATP_ENGINE`: `library`, `native`, or `auto`, which is the default.
+/// The engine in `ATP_ENGINE`: `library`, `native`, or `auto`, which is the default, and the native one for a testbed's hosts.
 pub fn engine() -> Engine {
     let Ok(word) = env::var(VARIABLE) else { return Engine::Auto };
     match Engine::ALL.iter().copied().find(|engine| engine.as_str() == word) {

@@ -20,7 +20,7 @@ fn a_healthy_fleet_has_a_finding_for_every_step_and_no_problem() {
     assert_eq!(run.names(), ["h1", "h1/vm1", "h1/vm2", "h2", "h2/vm1", "h2/vm2"]);
     let host = run.outcome("h1");
     let checks: Vec<_> = verdicts(&host).into_iter().map(|(check, _)| check).collect();
-    assert_eq!(checks, ["name", "tcp", "auth", "daemon", "limits"]);
+    assert_eq!(checks, ["engine", "name", "tcp", "auth", "daemon", "limits"]);
     assert_eq!(host.data["host"]["hypervisor"], "QEMU");
     assert_eq!(verdicts(&run.outcome("h2/vm2")), [("agent".to_owned(), "ok".to_owned())]);
 }

@@ -483,7 +483,11 @@ fn remove_what_varies(value: &mut Value) {
             fields.retain(|name, _| !VARIES.contains(&name.as_str()));
             fields.values_mut().for_each(remove_what_varies);
         }
-        Value::Array(values) => values.iter_mut().for_each(remove_what_varies),
+        Value::Array(values) => {
+            // What `doctor` says of the engine.
+            values.retain(|value| value["check"] != "engine");
+            values.iter_mut().for_each(remove_what_varies);
+        }
         Value::String(text) => *text = masked(text),
         _ => {}
     }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test that calls it")]
 
+mod auto;
 mod capabilities;
 mod channels;
 mod doctor;

@@ -152,7 +152,7 @@ fn a_hung_vm_delays_only_its_caller_and_only_until_the_deadline() {
 
         // With the library the connection is out of service, and replaced as soon as there is work. The native engine's
         // goes on with one place less.
-        let replaced = usize::from(engine().resolve() == Engine::Library);
+        let replaced = usize::from(engine() == Engine::Library);
         becomes("stuck calls and suspect connections", SOON, (1, replaced), || {
             (stats().stuck_calls, stats().suspect)
         });

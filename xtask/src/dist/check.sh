@@ -40,6 +40,10 @@ in_root ldconfig -p | grep libvirt && fail "libvirt is in the folder, where it s
 in_root atp --version
 in_root atp config check --config /usr/share/doc/atp/examples/atp.toml
 in_root atp --config /tmp/hosts.toml vm list
+if in_root atp --host demo=test:///default vm list 2>/mnt/refused; then
+	fail "a driver inside libvirt's library is not refused"
+fi
+grep -q 'the driver test is inside' /mnt/refused && grep -q 'feature `library`' /mnt/refused || fail "$(cat /mnt/refused)"
 in_root atp --config /tmp/hosts.toml -o jsonl exec '*' -- hostname >/mnt/outcomes
 [ "$(grep -c '"status":"ok"' /mnt/outcomes)" = 2 ] || fail "exec: $(cat /mnt/outcomes)"
 for page in atp atp-exec atp-vm-list; do

@@ -2,7 +2,7 @@
 
 use anstyle::Style;
 use atp_executor::{Data, Outcome, Status};
-use atp_transport::{HostId, HostInfo};
+use atp_transport::{Engine, HostId, HostInfo};
 use clap::Args;
 use serde_json::json;
 
@@ -22,7 +22,7 @@ Examples:
   atp host list -o json";
 
 /// The columns of CSV.
-const COLUMNS: csv::Columns = &["uri", "address", "groups", "labels", "weight"];
+const COLUMNS: csv::Columns = &["uri", "address", "groups", "labels", "weight", "engine"];
 
 /// List the inventory; connects to nothing
 #[derive(Debug, Args)]
@@ -40,18 +40,25 @@ impl Verb for ListArgs {
             context.console.note("no host is configured: this machine's daemon is used if it answers; `atp host add ID URI` adds a host");
         }
         let mut output = Output::stdout();
-        let text = for_programs(context.settings.output, COLUMNS, &rows(&hosts));
-        output.write(&text.unwrap_or_else(|| hosts_table(&hosts)));
+        let common = context.settings.transport.engine;
+        let text = for_programs(context.settings.output, COLUMNS, &rows(&hosts, common));
+        output.write(&text.unwrap_or_else(|| hosts_table(&hosts, common)));
         Ok(output.end(&context.console))
     }
 }
 
-fn rows(hosts: &[HostInfo]) -> Vec<Outcome> {
+/// What speaks to the host's daemon; `common` is the setting for all hosts.
+fn engine_of(host: &HostInfo, common: Engine) -> Engine {
+    host.config.as_ref().map_or(common, |config| config.engine).for_uri(&host.effective_uri())
+}
+
+fn rows(hosts: &[HostInfo], common: Engine) -> Vec<Outcome> {
     let row = |host: &HostInfo| Outcome {
         host: host.id.parse::<HostId>().ok(),
         attempts: 1,
         data: Some(Data::Reply(json!({
             "uri": mask_uri(&host.effective_uri()),
+            "engine": engine_of(host, common),
             "address": host.address,
             "groups": host.groups,
             "labels": host.labels,
@@ -62,8 +69,8 @@ fn rows(hosts: &[HostInfo]) -> Vec<Outcome> {
     hosts.iter().map(row).collect()
 }
 
-fn hosts_table(hosts: &[HostInfo]) -> String {
-    let mut rows = Rows::new(&["HOST", "URI", "GROUPS", "LABELS"]);
+fn hosts_table(hosts: &[HostInfo], common: Engine) -> String {
+    let mut rows = Rows::new(&["HOST", "URI", "ENGINE", "GROUPS", "LABELS"]);
     for host in hosts {
         let labels: Vec<_> = host.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         rows.add(
@@ -71,6 +78,7 @@ fn hosts_table(hosts: &[HostInfo]) -> String {
             &[
                 &host.id,
                 &mask_uri(&host.effective_uri()),
+                engine_of(host, common).as_str(),
                 some(&host.groups.join(",")),
                 some(&labels.join(",")),
             ],

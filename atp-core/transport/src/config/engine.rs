@@ -25,7 +25,8 @@ pub enum Engine {
     Library,
     /// libvirt's wire protocol in Rust (feature `native`).
     Native,
-    /// The library, or the engine that is built in.
+    /// The native one for what a daemon serves, the library for what it alone has; the other one where that is not built in.
+    /// [`for_uri`](Engine::for_uri) says which it is.
     #[default]
     Auto,
 }
@@ -39,16 +40,6 @@ impl Engine {
         self.into()
     }
 
-    /// The engine that is used: of [`Auto`](Engine::Auto) the one it stands for. A program without any keeps it.
-    pub fn resolve(self) -> Engine {
-        let built_in = |engine: &Engine| *engine != Engine::Auto && engine.is_built_in();
-        match self {
-            // In this order.
-            Engine::Auto => Engine::ALL.iter().copied().find(built_in).unwrap_or(Engine::Auto),
-            engine => engine,
-        }
-    }
-
     /// Whether this program was built with it.
     pub fn is_built_in(self) -> bool {
         match self {
@@ -56,21 +47,6 @@ impl Engine {
             Engine::Native => cfg!(feature = "native"),
             Engine::Auto => true,
         }
-    }
-}
-
-#[cfg(all(test, feature = "library", feature = "native"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn auto_stands_for_the_library() {
-        assert_eq!(
-            Engine::ALL.iter().map(|engine| engine.as_str()).collect::<Vec<_>>(),
-            ["library", "native", "auto"]
-        );
-        assert_eq!(Engine::Auto.resolve(), Engine::Library);
-        assert_eq!(Engine::Native.resolve(), Engine::Native);
     }
 }
 
@@ -84,6 +60,5 @@ mod without_the_library {
         let config = TransportConfig { engine: Engine::Library, ..TransportConfig::default() };
         let problems = config.validate().unwrap_err().to_string();
         assert!(problems.contains("feature `library`"), "{problems}");
-        assert_ne!(Engine::Auto.resolve(), Engine::Library);
     }
 }

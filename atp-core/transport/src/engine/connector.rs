@@ -95,8 +95,8 @@ impl Connector for LibvirtConnector {
     }
 
     /// Settles which engine the host has, and how many calls its connections allow.
-    fn adapt(&self, _: &HostInfo, mut config: TransportConfig) -> TransportConfig {
-        config.engine = config.engine.resolve();
+    fn adapt(&self, host: &HostInfo, mut config: TransportConfig) -> TransportConfig {
+        config.engine = config.engine.for_uri(&host.effective_uri());
         let (most, borne) = match config.engine {
             Engine::Native => (NATIVE_CALLS, NATIVE_OVERRUN),
             Engine::Library | Engine::Auto => (1, 1),
@@ -171,12 +171,15 @@ mod tests {
     fn each_engine_has_limits_of_its_own_unless_they_are_set() {
         let connector = LibvirtConnector::new(&TransportConfig::default());
         let host = HostInfo::new("h1", "192.0.2.1");
-        let limits = |config: TransportConfig| {
-            let TransportConfig { engine, calls, .. } = connector.adapt(&host, config);
+        let limits_of = |host: &HostInfo, config: TransportConfig| {
+            let TransportConfig { engine, calls, .. } = connector.adapt(host, config);
             (engine, calls.max_per_connection, calls.suspect_after)
         };
+        let limits = |config| limits_of(&host, config);
         let of = |engine| TransportConfig { engine, ..TransportConfig::default() };
-        assert_eq!(limits(of(Engine::Auto)), (Engine::Library, 1, 1));
+        assert_eq!(limits(of(Engine::Auto)), (Engine::Native, 4, 2));
+        let inside = HostInfo::from_uri("h2", "test:///default");
+        assert_eq!(limits_of(&inside, of(Engine::Auto)), (Engine::Library, 1, 1));
         assert_eq!(limits(of(Engine::Library)), (Engine::Library, 1, 1));
         assert_eq!(limits(of(Engine::Native)), (Engine::Native, 4, 2));
         let mut set = of(Engine::Native);

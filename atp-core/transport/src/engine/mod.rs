@@ -9,6 +9,7 @@
 //! its future was dropped. A request begins when its future is first polled. Dropping the future abandons the request
 //! and does not stop it.
 
+mod choice;
 pub(crate) mod connector;
 #[cfg(feature = "library")]
 pub(crate) mod library;

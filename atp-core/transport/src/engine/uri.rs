@@ -19,6 +19,8 @@ pub(crate) struct LibvirtUri {
     pub(crate) host: Option<String>,
     /// Host and port of the daemon's own socket, where the transport is TCP or TLS.
     pub(crate) socket: Option<(String, u16)>,
+    /// Whether it says how TLS is spoken, in GnuTLS' own language.
+    has_tls_priority: bool,
 }
 
 /// How a daemon is reached.
@@ -44,8 +46,11 @@ const TLS_PORT: u16 = 16514;
 
 const TRANSPORTS: [&str; 7] = ["unix", "tcp", "tls", "ssh", "libssh", "libssh2", "ext"];
 
-/// Drivers that are inside the C library where their URI names no transport: no daemon has them.
-const OF_THE_LIBRARY: [&str; 7] = ["test", "esx", "gsx", "vpx", "hyperv", "openvz", "vmware"];
+/// Drivers that are inside the C library where their URI names no transport.
+const OF_THE_LIBRARY: [&str; 4] = ["esx", "gsx", "vpx", "hyperv"];
+
+/// Drivers that are inside it where their URI names no host either: those of another host are in its daemon.
+const OF_THE_LIBRARY_HERE: [&str; 5] = ["test", "openvz", "vmwareplayer", "vmwarews", "vmwarefusion"];
 
 /// Parameters that are paths. libvirt and ssh take them as they are.
 const PATHS: [&str; 6] = ["keyfile", "pkipath", "socket", "known_hosts", "authfile", "command"];
@@ -99,10 +104,8 @@ impl LibvirtUri {
         let host = Some(host).filter(|host| !host.is_empty());
         check_parameters(query).map_err(|why| format!("the URI {shown:?} is not valid: {why}"))?;
         let transport = match transport {
-            // A test driver of another host is in its daemon.
-            None if OF_THE_LIBRARY.contains(&driver) && (driver != "test" || host.is_none()) => {
-                Transport::Driver
-            }
+            None if OF_THE_LIBRARY.contains(&driver) => Transport::Driver,
+            None if OF_THE_LIBRARY_HERE.contains(&driver) && host.is_none() => Transport::Driver,
             None if host.is_some() => Transport::Tls,
             None | Some("unix") => Transport::Unix,
             Some("tcp") => Transport::Tcp,
@@ -128,7 +131,22 @@ impl LibvirtUri {
         // What runs ssh for us must not ask a terminal for passwords or about keys: there may be a hundred of them.
         let text = if transport == Transport::Ssh { without_questions(opened) } else { opened.to_owned() };
         let user = user.map(unescape).transpose().map_err(invalid)?.filter(|user| !user.is_empty());
-        Ok(LibvirtUri { text, shown, transport, user, host, socket })
+        let has_tls_priority = parameters(query).any(|(name, _)| name == "tls_priority");
+        Ok(LibvirtUri { text, shown, transport, user, host, socket, has_tls_priority })
+    }
+
+    /// What of it the C library alone has; none if the wire protocol is enough.
+    pub(crate) fn of_the_library(&self) -> Option<String> {
+        let scheme = self.shown.split(':').next().unwrap_or_default();
+        match self.transport {
+            Transport::LibSsh => {
+                let transport = scheme.split_once('+').map_or(scheme, |(_, transport)| transport);
+                Some(format!("the transport {transport}"))
+            }
+            Transport::Driver => Some(format!("the driver {scheme}")),
+            Transport::Tls if self.has_tls_priority => Some("the parameter tls_priority".to_owned()),
+            _ => None,
+        }
     }
 
     /// The URI with another host.
@@ -368,6 +386,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "library")]
     #[test]
     fn the_host_can_be_replaced() {
         let with = |text: &str, host: &str| LibvirtUri::parse(text).unwrap().with_host(host).unwrap().text;
@@ -376,7 +395,7 @@ mod tests {
         assert_eq!(with("qemu+tcp:///system", "127.0.0.1"), "qemu+tcp://127.0.0.1/system");
     }
 
-    #[cfg(feature = "native")]
+    #[cfg(all(feature = "library", feature = "native"))]
     #[test]
     fn a_socket_of_this_machine_can_stand_for_the_way() {
         let at = |text: &str| LibvirtUri::parse(text).unwrap().at_socket("/s");

@@ -197,10 +197,12 @@ impl LibvirtConnection {
     /// Lends the connection to a blocking closure, on a thread for such calls, for what of libvirt's
     /// API has no method here: the C library's own, with its feature `library`. `operation` names it in errors and logs.
     ///
-    /// Only a host whose engine is the library has it.
+    /// Only a host whose engine is the library has it. With the engine `auto` that is a host with a driver inside the library, such
+    /// as `test:///`; for one with a daemon set [`Engine::Library`](crate::Engine::Library), in the configuration of the host or of
+    /// all hosts.
     ///
     /// # Errors
-    /// [`TransportError::NeedsLibrary`](crate::TransportError::NeedsLibrary) where the engine is another.
+    /// [`TransportError::NeedsLibrary`](crate::TransportError::NeedsLibrary) where the engine is another; nothing was sent.
     ///
     /// Deadline, limits and metrics are those of every other call. The closure cannot be stopped: one that
     /// overruns its deadline makes the connection suspect.

@@ -1,7 +1,7 @@
-//! Each step on the way to a host's daemon: name, TCP or socket, ssh, TLS, authentication, daemon, limits.
+//! Each step on the way to a host's daemon: engine, name, TCP or socket, ssh, TLS, authentication, daemon, limits.
 
 use atp_api::{Data, Diagnosis, Finding, HostReport, OutcomeError, Status};
-use atp_transport::{ConnectStage, DaemonWay, Effect, ErrorKind, HostInfo};
+use atp_transport::{ConnectStage, DaemonWay, Effect, Engine, ErrorKind, HostInfo};
 
 use super::{Failed, limits};
 use crate::verbs::completion::Completion;
@@ -15,19 +15,31 @@ pub(in crate::verbs) async fn perform(job: &Job) -> Completion {
     };
     let uri = info.effective_uri();
     let way = DaemonWay::of(&uri);
+    let engine = info.config.as_ref().map_or_else(|| job.manager.config().engine, |config| config.engine);
+    let mut findings: Vec<_> = speaks(engine.for_uri(&uri)).into_iter().collect();
     match host_check::report(job).await {
         Ok(report) => {
-            let mut findings = path(way.as_ref(), None);
+            findings.extend(path(way.as_ref(), None));
             findings.push(daemon(&report));
             findings.push(limits::findings(&uri, in_flight_per_host(job, &info)).await);
             Completion::ok(Effect::None, Data::Diagnosis(Diagnosis { findings, host: Some(report) }))
         }
         Err(error) => {
             let failed = Failed::of(&error);
-            let diagnosis = Diagnosis::from(path(way.as_ref(), Some(&failed)));
-            Completion { data: Some(Data::Diagnosis(diagnosis)), ..job.failure(&error) }
+            findings.extend(path(way.as_ref(), Some(&failed)));
+            Completion { data: Some(Data::Diagnosis(Diagnosis::from(findings))), ..job.failure(&error) }
         }
     }
+}
+
+/// What speaks to the daemon; none in a program without any engine.
+fn speaks(engine: Engine) -> Option<Finding> {
+    let what = match engine {
+        Engine::Native => "native: ATP's own client of libvirt's protocol",
+        Engine::Library => "library: libvirt's C library",
+        Engine::Auto => return None,
+    };
+    Some(Finding::ok("engine", what))
 }
 
 /// The steps to a daemon, up to the one that failed. The steps after it were not reached and have no finding. If it is not

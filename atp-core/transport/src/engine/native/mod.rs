@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Closed;
 use super::uri::{LibvirtUri, Transport};
 use super::way;
-use crate::config::{KeepaliveConfig, TransportConfig};
+use crate::config::{Engine, KeepaliveConfig, TransportConfig};
 use crate::connection::reconnect::ConnectAttempt;
 use crate::error::{ConnectError, ConnectStage, ErrorKind};
 use crate::host::{Credentials, HostInfo};
@@ -107,19 +107,22 @@ pub(super) async fn connect(
     }
 }
 
-/// Refuses by name what only the C library reaches.
+/// Refuses by name what only the C library has.
 fn needs_no_library(uri: &LibvirtUri) -> Result<(), ConnectError> {
-    let scheme = uri.shown.split(':').next().unwrap_or_default();
-    let what = match uri.transport {
-        Transport::LibSsh => {
-            format!("the transport {}", scheme.split_once('+').map_or(scheme, |(_, transport)| transport))
-        }
-        Transport::Driver => format!("the driver {scheme}"),
-        _ => return Ok(()),
+    let Some(what) = uri.of_the_library() else { return Ok(()) };
+    let ours = match uri.transport {
+        Transport::LibSsh => "use +ssh, which runs the system's ssh, or ",
+        Transport::Tls => "leave it out, or ",
+        _ => "",
     };
-    let reason =
-        format!("{}: {what} is inside libvirt's C library, and the host's engine is native", uri.shown);
-    let advice = Hint::plain("set engine = \"library\" for this host");
+    let (why, theirs) = match Engine::Library.is_built_in() {
+        true => ("the host's engine is native", "set engine = \"library\" for this host"),
+        false => {
+            ("this program was built without it", "use a program that was built with the feature `library`")
+        }
+    };
+    let reason = format!("{}: {what} is inside libvirt's C library, and {why}", uri.shown);
+    let advice = Hint::from(format!("{ours}{theirs}"));
     Err(ConnectError::new(ErrorKind::InvalidUri, reason).advise(advice).at(ConnectStage::Settings))
 }
 
@@ -154,14 +157,20 @@ mod tests {
 
     #[test]
     fn what_only_the_library_has_is_refused_by_name() {
-        for (uri, named) in [
-            ("test:///default", "the driver test"),
-            ("esx://h/?no_verify=1", "the driver esx"),
-            ("qemu+libssh2://h/system", "the transport libssh2"),
+        let way_out = match Engine::Library.is_built_in() {
+            true => "set engine = \"library\"",
+            false => "built with the feature `library`",
+        };
+        for (uri, named, other) in [
+            ("test:///default", "the driver test", ""),
+            ("esx://h/?no_verify=1", "the driver esx", ""),
+            ("qemu+libssh2://h/system", "the transport libssh2", "+ssh"),
+            ("qemu+tls://h/system?tls_priority=NORMAL", "the parameter tls_priority", "leave it out"),
         ] {
             let error = needs_no_library(&LibvirtUri::parse(uri).unwrap()).unwrap_err();
             assert_eq!(error.kind, ErrorKind::InvalidUri);
-            assert!(error.reason.contains(named) && error.hint().contains("library"), "{error}");
+            assert!(error.reason.contains(named), "{error}");
+            assert!(error.hint().contains(way_out) && error.hint().contains(other), "{}", error.hint());
         }
         for uri in ["qemu:///system", "qemu+ssh://h/system", "test+tcp://h/default", "test://h/default"] {
             needs_no_library(&LibvirtUri::parse(uri).unwrap()).unwrap();
