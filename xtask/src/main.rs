@@ -11,6 +11,7 @@ mod cargo;
 mod demo;
 mod dist;
 mod features;
+mod jobs;
 mod matrix;
 mod setup;
 mod structure;

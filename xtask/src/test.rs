@@ -1,11 +1,15 @@
 //! `cargo xtask test`: runs every test with the native engine, those that depend on the engine with libvirt's library
-//! too, and prints the number that passed.
+//! too, and prints the number that passed and the time of each program.
 
+use std::cmp::Reverse;
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
+use crate::jobs::{self, Done, Job};
 use crate::{Result, cargo, setup};
 
 /// Features that are off by default, and have tests.
@@ -31,6 +35,23 @@ const OF_BOTH_ENGINES: [&str; 12] = [
     "screenshot",
     "transport",
     "watching",
+];
+
+/// The program of the end-to-end tests.
+const END_TO_END: &str = "e2e";
+
+/// Those of its modules that take longest.
+const LONGEST: [&str; 10] = [
+    "engines",
+    "transport",
+    "lifecycle",
+    "resilience",
+    "load",
+    "faults",
+    "migration",
+    "channels",
+    "exec",
+    "states",
 ];
 
 /// Sets up, runs the tests and ends with the line `N passed, N failed`.
@@ -66,16 +87,84 @@ struct Tests {
 /// The results by engine.
 fn run_passes(arguments: &[OsString]) -> Result<Vec<(OsString, Tests)>> {
     setup::run_with(setup::OF_TESTS)?;
-    let engine = if arguments.is_empty() { None } else { env::var_os(ENGINE) };
-    let engine = engine.unwrap_or_else(|| NATIVE.into());
-    let mut first = cargo_test();
-    first.args(arguments);
-    let mut counts = vec![run_tests(&engine, first)];
     if arguments.is_empty() {
-        counts.push(end_to_end().and_then(|tests| run_tests(OsStr::new(LIBRARY), tests)));
+        return run_all();
     }
-    let engines = [engine, LIBRARY.into()];
-    engines.into_iter().zip(counts).map(|(engine, tests)| Ok((engine, tests?))).collect()
+    let engine = env::var_os(ENGINE).unwrap_or_else(|| NATIVE.into());
+    let mut command = cargo_test();
+    command.args(arguments);
+    let tests = run_tests(&engine, command)?;
+    Ok(vec![(engine, tests)])
+}
+
+/// Builds all tests, and runs their programs side by side: the end-to-end tests by module.
+fn run_all() -> Result<Vec<(OsString, Tests)>> {
+    let mut build = cargo_test();
+    build.args(["--no-run", "--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
+    let built = build.output().map_err(|error| format!("cannot run cargo: {error}"))?;
+    if !built.status.success() {
+        return Err("the tests do not compile".to_owned());
+    }
+    // Both are run by end-to-end tests.
+    cargo::build(&["atp-cli"])?;
+    cargo::build(&["atp-testbed"])?;
+    let (mut jobs, mut end_to_end) = (Vec::new(), None);
+    for program in programs(&String::from_utf8_lossy(&built.stdout)) {
+        if program.target == END_TO_END {
+            end_to_end = Some(program);
+            continue;
+        }
+        let name = format!("{} of {}", program.target, program.folder.display());
+        jobs.push(Job { name, command: program.command(NATIVE, &[]), needs_bed: false });
+    }
+    let end_to_end = end_to_end.ok_or("cargo does not say where the end-to-end tests are")?;
+    let (modules, atp) = (modules()?, cargo::binary("atp")?);
+    for (engine, modules) in [(NATIVE, &modules), (LIBRARY, &OF_BOTH_ENGINES.map(str::to_owned).to_vec())] {
+        for module in modules {
+            let mut command = end_to_end.command(engine, &[&format!("{module}::")]);
+            command.env("ATP_BINARY", &atp);
+            jobs.push(Job { name: format!("{END_TO_END} {module}, {engine}"), command, needs_bed: true });
+        }
+    }
+    let mut examples = cargo_test();
+    examples.arg("--doc");
+    jobs.push(Job { name: "examples".to_owned(), command: examples, needs_bed: false });
+    let mut ended = jobs::run(jobs);
+    ended.sort_by_key(|job| Reverse(job.took));
+    let mut counts =
+        [NATIVE, LIBRARY].map(|engine| (OsString::from(engine), Tests { ok: true, ..Tests::default() }));
+    println!("\nseconds, the longest first:");
+    for job in &ended {
+        println!("{:5}  {}", job.took.as_secs(), job.name);
+        let [(_, native), (_, library)] = &mut counts;
+        let tests = if job.name.ends_with(LIBRARY) { library } else { native };
+        let failed = tests.failed;
+        job.output.lines().for_each(|line| tests.add(line));
+        tests.ok &= job.succeeded;
+        if !job.succeeded && tests.failed == failed {
+            eprintln!("error: {} failed outside of the tests: see above", job.name);
+        }
+    }
+    let [(_, native), _] = &mut counts;
+    let run = of_end_to_end(&ended);
+    let there = end_to_end.count()?;
+    if run != there {
+        eprintln!(
+            "error: {run} of {there} end-to-end tests were run: each has to be in a module of its own file"
+        );
+        native.ok = false;
+    }
+    Ok(counts.into())
+}
+
+/// How many end-to-end tests were run with the native engine.
+fn of_end_to_end(ended: &[Done]) -> u64 {
+    let mut tests = Tests::default();
+    let is_native = |job: &&Done| job.name.starts_with(END_TO_END) && job.name.ends_with(NATIVE);
+    for job in ended.iter().filter(is_native) {
+        job.output.lines().for_each(|line| tests.add(line));
+    }
+    tests.passed + tests.failed
 }
 
 fn cargo_test() -> Command {
@@ -85,26 +174,62 @@ fn cargo_test() -> Command {
     command
 }
 
-/// The end-to-end tests of both engines, by the program that `cargo test` has built. To select it by an argument of cargo
-/// would change how dependencies are built, and build them again.
-fn end_to_end() -> Result<Command> {
-    let mut build = cargo_test();
-    build.args(["--no-run", "--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
-    let built = build.output().map_err(|error| format!("cannot run cargo: {error}"))?;
-    let messages = String::from_utf8_lossy(&built.stdout);
-    let program = executable(&messages, "e2e").ok_or("cargo does not say where the end-to-end tests are")?;
-    let mut command = Command::new(program);
-    command.current_dir(cargo::root().join("tests/e2e"));
-    command.args(OF_BOTH_ENGINES.map(|module| format!("{module}::")));
-    Ok(command)
+/// The modules of the end-to-end tests, the longest first: a long one that begins last would be waited for alone.
+fn modules() -> Result<Vec<String>> {
+    let path = cargo::root().join("tests/e2e/tests/main.rs");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let names = text.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+    let mut modules: Vec<_> = names.filter(|name| *name != "support").map(str::to_owned).collect();
+    modules.sort_by_key(|module| LONGEST.iter().position(|long| long == module).unwrap_or(LONGEST.len()));
+    Ok(modules)
 }
 
-/// The path of a test in cargo's messages, each a JSON object without line feeds.
-fn executable<'a>(messages: &'a str, target: &str) -> Option<&'a str> {
-    let (kind, name) = ("\"kind\":[\"test\"]", format!("\"name\":\"{target}\""));
-    let message = messages.lines().find(|line| line.contains(kind) && line.contains(&name))?;
-    let (_, rest) = message.split_once("\"executable\":\"")?;
-    rest.split('"').next()
+/// A program of tests.
+#[derive(Debug, PartialEq, Eq)]
+struct Program {
+    target: String,
+    /// The folder of its crate, below that of the workspace.
+    folder: PathBuf,
+    executable: PathBuf,
+}
+
+impl Program {
+    /// As cargo runs it.
+    fn command(&self, engine: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.executable);
+        let folder = cargo::root().join(&self.folder);
+        command.args(arguments).current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder).env(ENGINE, engine);
+        command
+    }
+
+    /// How many tests it has.
+    fn count(&self) -> Result<u64> {
+        let listed = self.command(NATIVE, &["--list", "--format", "terse"]).output();
+        let listed = listed.map_err(|error| format!("cannot run {}: {error}", self.executable.display()))?;
+        let count =
+            String::from_utf8_lossy(&listed.stdout).lines().filter(|line| line.ends_with(": test")).count();
+        u64::try_from(count).map_err(|error| error.to_string())
+    }
+}
+
+/// The programs of tests in cargo's messages, each a JSON object without line feeds.
+fn programs(messages: &str) -> Vec<Program> {
+    let root = cargo::root();
+    let text = |message: &str, key: &str| {
+        let (_, rest) = message.split_once(&format!("\"{key}\":\""))?;
+        rest.split('"').next().map(str::to_owned)
+    };
+    let program = |message: &str| {
+        let (_, target) = message.split_once("\"target\":")?;
+        let manifest = PathBuf::from(text(message, "manifest_path")?);
+        let folder = manifest.parent()?;
+        Some(Program {
+            target: text(target, "name")?,
+            folder: folder.strip_prefix(&root).unwrap_or(folder).to_owned(),
+            executable: text(message, "executable")?.into(),
+        })
+    };
+    messages.lines().filter(|line| line.contains("\"test\":true}")).filter_map(program).collect()
 }
 
 /// Runs tests with an engine, shows what they print, and counts the results.
@@ -168,12 +293,40 @@ mod tests {
     }
 
     #[test]
-    fn the_program_of_a_test_is_found_in_cargos_messages() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"e2e"},"executable":"/lib"}
-{"reason":"compiler-artifact","target":{"kind":["test"],"name":"other"},"executable":"/other"}
-{"reason":"compiler-artifact","target":{"kind":["test"],"name":"e2e"},"executable":"/target/e2e-1","fresh":true}"#;
-        assert_eq!(executable(messages, "e2e"), Some("/target/e2e-1"));
-        assert_eq!(executable(messages, "none"), None);
+    fn the_programs_of_tests_are_found_in_cargos_messages() {
+        let root = cargo::root();
+        let message = |kind: &str, name: &str, is_test: bool, executable: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","package_id":"x","manifest_path":"{}/a/Cargo.toml","target":{{"kind":["{kind}"],"name":"{name}"}},"profile":{{"debuginfo":1,"test":{is_test}}},"executable":{executable}}}"#,
+                root.display()
+            )
+        };
+        let messages = [
+            message("lib", "a", false, "null"),
+            message("test", "e2e", true, "\"/target/e2e-1\""),
+            message("bin", "atp", false, "\"/target/atp\""),
+            message("lib", "a", true, "\"/target/a-2\""),
+        ];
+        let program = |target: &str, executable: &str| Program {
+            target: target.to_owned(),
+            folder: "a".into(),
+            executable: executable.into(),
+        };
+        assert_eq!(
+            programs(&messages.join("\n")),
+            [program("e2e", "/target/e2e-1"), program("a", "/target/a-2")]
+        );
+    }
+
+    #[test]
+    fn each_module_is_chosen_by_its_name_alone() {
+        let modules = modules().unwrap();
+        for module in &modules {
+            let chosen = modules.iter().filter(|other| other.ends_with(module.as_str())).count();
+            assert_eq!(chosen, 1, "{module}");
+        }
+        assert!(LONGEST.iter().all(|long| modules.iter().any(|module| module == long)));
+        assert_eq!(modules[0], LONGEST[0]);
     }
 
     #[test]
