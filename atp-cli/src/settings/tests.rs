@@ -335,7 +335,7 @@ fn a_file_that_is_accepted_here_is_accepted_where_a_fleet_is_followed() {
     let file = File::new("followed-min", &format!("{HOST}[transport.pool]\nmin_connections_per_host = 20\n"));
     let sources = sources(&[&file], &[("ATP_TRANSPORT__CALL_TIMEOUT", "3s")], GlobalArgs::default());
     let settings = Settings::resolve(&sources).unwrap();
-    let fleet = Fleet::load(&sources.for_loader(Vec::new()).unwrap()).unwrap();
+    let fleet = Fleet::load(&sources.for_loader(Vec::new(), 0).unwrap()).unwrap();
     assert_eq!((fleet.config, fleet.hosts), (settings.transport, settings.hosts));
     assert!(Fleet::from_file(file.path()).is_err(), "the library's default maximum is below 20");
 }
