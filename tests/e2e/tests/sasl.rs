@@ -10,7 +10,7 @@ use std::time::Duration;
 use atp_e2e::{Atp, eventually};
 use atp_testbed::session;
 
-/// A daemon with the test driver that accepts `tester` with the password `s3cret`.
+/// A daemon with the test driver, whose mechanism encrypts by itself, as only the library can. It accepts `tester` with the password `s3cret`.
 struct Daemon {
     child: Child,
     folder: PathBuf,
@@ -99,7 +99,7 @@ fn the_password_comes_from_a_file_or_a_variable_and_is_never_shown() {
     ] {
         let config = daemon.config(&auth);
         for args in [&["vm", "list"][..], &["config", "show"]] {
-            let run = Atp::new(&[&["--config", &config, "-vv"], args].concat());
+            let run = Atp::new(&[&["--config", &config, "-vv", "--engine", "library"], args].concat());
             let run = run.env("DAEMON_PASSWORD", "s3cret").output("json").run();
             if args[0] == "vm" {
                 assert_eq!(run.brief(), [brief], "{auth}\n{}", run.stderr);
@@ -115,7 +115,20 @@ fn the_password_comes_from_a_file_or_a_variable_and_is_never_shown() {
     assert!(run.stderr.contains("there is no terminal"), "{}", run.stderr);
 }
 
-/// The mechanism encrypts by itself, which only the library can.
+#[test]
+fn a_mechanism_that_only_the_library_has_is_refused_with_the_way_out() {
+    let daemon = Daemon::start();
+    let config = daemon.config("auth = { username = \"tester\", password_env = \"DAEMON_PASSWORD\" }");
+    let run =
+        Atp::new(&["--config", &config, "vm", "list"]).env("DAEMON_PASSWORD", "s3cret").output("json").run();
+    run.exits_with(1);
+    let outcome = run.outcome("h");
+    assert_eq!(outcome.brief(), "h unreachable none auth-failed");
+    assert!(outcome.failure().causes.concat().contains("DIGEST-MD5"), "{outcome:?}");
+    let hint = outcome.failure().hint.clone().unwrap();
+    assert!(hint.contains("set engine = \"library\" for this host"), "{hint}");
+}
+
 #[test]
 fn libvirts_own_file_of_passwords_serves_without_settings_of_ours() {
     let daemon = Daemon::start();

@@ -22,6 +22,15 @@ impl Engine {
     }
 }
 
+/// What can be done about something that the native engine lacks and the library has.
+pub(super) fn library_hint() -> &'static str {
+    if Engine::Library.is_built_in() {
+        "set engine = \"library\" for this host"
+    } else {
+        "use a program that was built with the feature `library`"
+    }
+}
+
 fn choose(is_of_library: bool, has_library: bool, has_native: bool) -> Engine {
     match (has_library, has_native) {
         (true, true) if is_of_library => Engine::Library,

@@ -8,6 +8,7 @@ use std::path::Path;
 use atp_api::Hint;
 use atp_rpc::{CallError, CertificateFault, ConnectFailure, EndReason, Stage};
 
+use super::choice::library_hint;
 use super::error::{self, CREDENTIALS, NO_LAYER};
 use super::native::failure::{chain, link_end, remote};
 use super::ssh_faults;
@@ -82,14 +83,17 @@ fn sort(uri: &LibvirtUri, stage: Stage, failure: ConnectFailure) -> ConnectError
             let hint = if matches!(fault, CertificateFault::NotAllowed) { ALLOWED } else { OWN };
             failed(ErrorKind::AuthFailed, &failure).advise(hint)
         }
-        ConnectFailure::Mechanism { .. } if uri.transport == Transport::Tcp => {
-            failed(ErrorKind::AuthFailed, &failure).advise(NO_LAYER)
+        ConnectFailure::Mechanism { .. } => {
+            let others = format!("for a mechanism of its own, such as DIGEST-MD5, {}", library_hint());
+            failed(ErrorKind::AuthFailed, &failure).advise(Hint::from(match uri.transport {
+                Transport::Tcp => format!("{NO_LAYER}; {others}"),
+                _ => others,
+            }))
         }
         ConnectFailure::NoCredentials => failed(ErrorKind::AuthFailed, &failure).advise(CREDENTIALS),
-        ConnectFailure::Mechanism { .. }
-        | ConnectFailure::Polkit(_)
-        | ConnectFailure::Kerberos(_)
-        | ConnectFailure::Sasl(_) => failed(ErrorKind::AuthFailed, &failure),
+        ConnectFailure::Polkit(_) | ConnectFailure::Kerberos(_) | ConnectFailure::Sasl(_) => {
+            failed(ErrorKind::AuthFailed, &failure)
+        }
         ConnectFailure::SpeaksTls => failed(ErrorKind::WrongProtocol, &failure).advise(SPEAKS_TLS),
         ConnectFailure::NoTls => failed(ErrorKind::WrongProtocol, &failure).advise(NO_TLS),
         ConnectFailure::NotLibvirt { .. } => {

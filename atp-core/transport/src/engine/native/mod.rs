@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 use super::Closed;
+use super::choice::library_hint;
 use super::uri::{LibvirtUri, Transport};
 use super::way;
 use crate::config::{Engine, KeepaliveConfig, TransportConfig};
@@ -115,14 +116,12 @@ fn needs_no_library(uri: &LibvirtUri) -> Result<(), ConnectError> {
         Transport::Tls => "leave it out, or ",
         _ => "",
     };
-    let (why, theirs) = match Engine::Library.is_built_in() {
-        true => ("the host's engine is native", "set engine = \"library\" for this host"),
-        false => {
-            ("this program was built without it", "use a program that was built with the feature `library`")
-        }
+    let why = match Engine::Library.is_built_in() {
+        true => "the host's engine is native",
+        false => "this program was built without it",
     };
     let reason = format!("{}: {what} is inside libvirt's C library, and {why}", uri.shown);
-    let advice = Hint::from(format!("{ours}{theirs}"));
+    let advice = Hint::from(format!("{ours}{}", library_hint()));
     Err(ConnectError::new(ErrorKind::InvalidUri, reason).advise(advice).at(ConnectStage::Settings))
 }
 
@@ -157,10 +156,7 @@ mod tests {
 
     #[test]
     fn what_only_the_library_has_is_refused_by_name() {
-        let way_out = match Engine::Library.is_built_in() {
-            true => "set engine = \"library\"",
-            false => "built with the feature `library`",
-        };
+        let way_out = library_hint();
         for (uri, named, other) in [
             ("test:///default", "the driver test", ""),
             ("esx://h/?no_verify=1", "the driver esx", ""),
