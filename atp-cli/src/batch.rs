@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use atp_executor::{Executor, Notice, Operation, Outcome, Plan, Run, RunEvent, Selection, StateFilter};
+use atp_transport::TransportManager;
 use tokio::time::Instant;
 
 use crate::confirm::confirm;
@@ -40,9 +41,13 @@ pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> 
     };
     let settings = inventory::with_passwords(&selection, &context.settings, &interrupts).await?;
     let planning = async {
-        let manager = inventory::open(&settings).await?;
+        let manager = tokio::select! {
+            opened = inventory::open(&settings) => opened?,
+            signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
+        };
         let executor = Executor::new(manager.clone());
-        let plan = executor.plan(&selection, operation, context.settings.policy.clone()).await;
+        let policy = context.settings.policy.clone();
+        let plan = executor.plan_until_stopped(&selection, operation, policy, interrupts.control()).await;
         let plan = plan.map_err(Problem::from)?;
         let plan = match &history {
             Some(history) => history.apply(plan),
@@ -50,10 +55,8 @@ pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> 
         };
         Ok::<_, Failure>((manager, executor, plan))
     };
-    let (manager, executor, plan) = tokio::select! {
-        planned = progress::while_waiting("asking the hosts for their VMs", context, planning) => planned?,
-        signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
-    };
+    let (manager, executor, plan) =
+        progress::while_waiting("asking the hosts for their VMs", context, planning).await?;
 
     let is_none_left = |notice: &&Notice| matches!(notice, Notice::NoneLeft { .. });
     plan.notices.iter().filter(|notice| !is_none_left(notice)).for_each(|notice| match notice {
@@ -63,7 +66,10 @@ pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> 
         }
         notice => context.console.note(&notice.to_string()),
     });
-    let report = if plan.matched_nothing() {
+    let report = if interrupts.received().is_some() {
+        // Nothing is sent from here on; each target that is known has its outcome, and each host that is not listed.
+        interrupted(plan, forms, &executor, &interrupts, context).await?
+    } else if plan.matched_nothing() {
         let mut report = Report::new(&plan, forms, context)?;
         report.ending.matched_nothing = true;
         explain_empty(&selection, &plan, plan.notices.iter().find(is_none_left), context);
@@ -74,7 +80,13 @@ pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> 
         dry_run::report(plan, &mut report);
         report
     } else {
-        confirm(&plan, context, &interrupts).await?;
+        match confirm(&plan, context, &interrupts).await {
+            Err(Failure::Interrupted(_)) => {
+                let report = interrupted(plan, forms, &executor, &interrupts, context).await?;
+                return Ok(end(report, started, &manager).await);
+            }
+            confirmed => confirmed?,
+        }
         Report::check(context)?;
         let journal = journal::open(&plan, history.as_ref(), context).await?;
         // Last, because it empties the file of the previous report: if there is no run, nothing would replace it.
@@ -84,9 +96,29 @@ pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> 
         report.ending.signal = interrupts.received();
         report
     };
+    Ok(end(report, started, &manager).await)
+}
+
+async fn end(report: Report<'_>, started: Instant, manager: &TransportManager) -> u8 {
     let code = report.finish(started);
-    inventory::close(&manager, Duration::ZERO).await;
-    Ok(code)
+    inventory::close(manager, Duration::ZERO).await;
+    code
+}
+
+/// Reports a plan of which nothing is begun, as a signal came before.
+async fn interrupted<'a>(
+    plan: Plan,
+    forms: Forms,
+    executor: &Executor,
+    interrupts: &Interrupts,
+    context: &'a Context,
+) -> Result<Report<'a>, Failure> {
+    context.console.warning("interrupted; nothing was done");
+    let mut report = Report::new(&plan, forms, context)?;
+    let run = executor.run(plan, interrupts.control());
+    drive(run, &mut report, interrupts, |_| {}).await;
+    report.ending.signal = interrupts.received();
+    Ok(report)
 }
 
 /// Reports all events of a run; `seen` gets each outcome first.
@@ -96,7 +128,7 @@ pub(crate) async fn drive(
     interrupts: &Interrupts,
     mut seen: impl FnMut(&Outcome),
 ) {
-    let (mut is_noted, mut has_ended) = (false, false);
+    let (mut is_noted, mut has_ended) = (interrupts.received().is_some(), false);
     let mut ticks = tokio::time::interval(progress::TICK);
     loop {
         tokio::select! {

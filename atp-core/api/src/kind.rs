@@ -358,7 +358,7 @@ impl ErrorKind {
                 Hint::plain("check that qemu-guest-agent is installed, enabled and runs in the guest")
             }
             ErrorKind::AgentUnresponsive => Hint::plain(
-                "the guest or its agent hangs, or an earlier agent command still runs: look at the guest's console",
+                "QEMU, the guest or its agent hangs, or an earlier agent command still runs: look at the guest's console",
             ),
             ErrorKind::AgentGone => Hint::plain(
                 "the agent or the guest was stopped or restarted: check in the guest what was done before repeating it",

@@ -65,6 +65,21 @@ impl Executor {
         operation: Operation,
         policy: Policy,
     ) -> Result<Plan, PlanError> {
+        self.plan_until_stopped(selection, operation, policy, &RunControl::default()).await
+    }
+
+    /// As [`plan`](Self::plan), until `control` is asked to stop: the plan then has an outcome for each host that was not
+    /// listed by then. A run of it with the same control starts nothing, and has an outcome for each of its targets.
+    ///
+    /// # Errors
+    /// As of [`plan`](Self::plan). Cancel safe as that is.
+    pub async fn plan_until_stopped(
+        &self,
+        selection: &Selection,
+        operation: Operation,
+        policy: Policy,
+        control: &RunControl,
+    ) -> Result<Plan, PlanError> {
         let began = Instant::now();
         let hosts = self.manager.hosts();
         resolve::check_names(selection, &hosts)?;
@@ -78,7 +93,7 @@ impl Executor {
             let targets = concerned.map(|(host, _)| Target { host, domain: None }).collect();
             (targets, Vec::new(), Vec::new(), Vec::new())
         } else {
-            let list = |(id, host)| self.list(id, host, selection, &operation, &policy);
+            let list = |(id, host)| self.list(id, host, selection, &operation, &policy, control);
             let listings = join_all(concerned.map(list)).await;
             let listed = listings.iter().filter(|listing| listing.domains.is_ok());
             let listed = listed.map(|listing| listing.id.clone()).collect();
@@ -88,10 +103,16 @@ impl Executor {
             let matched = resolve::matched(selection, &listings);
             let unmatched = resolve::unmatched_exclusions(selection, &listings);
             let (targets, settled) = resolve::resolve(operation.name(), selection, listings);
-            let mut daemons = self.daemons(same_daemon::doubtful(&targets), began, &policy).await;
-            let again = self.daemons(same_daemon::undecided(&daemons), began, &policy).await;
-            daemons.extend(again);
-            let (targets, mut notices) = same_daemon::merge(targets, &daemons);
+            // Nothing is going to be done to a VM that two hosts show when the run is stopped.
+            let daemons = tokio::select! {
+                biased;
+                () = control.stop.cancelled() => Daemons::default(),
+                daemons = self.same_daemons(&targets, began, &policy) => daemons,
+            };
+            let (targets, mut notices) = match control.stop.is_cancelled() {
+                true => (targets, Vec::new()),
+                false => same_daemon::merge(targets, &daemons),
+            };
             notices.extend(unmatched.into_iter().map(|selector| Notice::NothingExcluded { selector }));
             if matched > 0 && targets.is_empty() && settled.is_empty() {
                 notices.push(Notice::NoneLeft { vms: matched });
@@ -123,6 +144,7 @@ impl Executor {
         selection: &Selection,
         operation: &Operation,
         policy: &Policy,
+        control: &RunControl,
     ) -> Listing {
         let started = Instant::now();
         let budget = listing_budget(policy);
@@ -143,15 +165,27 @@ impl Executor {
             Ok::<_, ProtocolError>((domains, labels))
         });
         // The transport ends by the deadline and reports its stage. The grace period is for the case that it does not.
-        let listed = match time::timeout_at(deadline + policy.grace, listing).await {
+        let listed = tokio::select! {
+            listed = time::timeout_at(deadline + policy.grace, listing) => listed.map_err(|_| given_up(&id, budget + policy.grace)),
+            () = control.stop.cancelled() => Err(not_listed(&id)),
+        };
+        let listed = match listed {
             Ok(result) => result.map_err(|error| OutcomeError::from(&error)),
-            Err(_) => Err(given_up(&id, budget + policy.grace)),
+            Err(error) => Err(error),
         };
         let (domains, labels) = match listed {
             Ok((domains, labels)) => (Ok(domains), labels),
             Err(error) => (Err(error), HashMap::new()),
         };
         Listing { id, host, domains, labels, took: started.elapsed() }
+    }
+
+    /// The identities of the daemons that may be one, as these targets show them.
+    async fn same_daemons(&self, targets: &[Target], began: Instant, policy: &Policy) -> Daemons {
+        let mut daemons = self.daemons(same_daemon::doubtful(targets), began, policy).await;
+        let again = self.daemons(same_daemon::undecided(&daemons), began, policy).await;
+        daemons.extend(again);
+        daemons
     }
 
     /// Asks daemons, all at once, for their identity. They answered just now, so each has the full time again: a host that
@@ -228,6 +262,14 @@ impl Executor {
 /// of the others.
 fn listing_budget(policy: &Policy) -> Duration {
     policy.deadline.map_or(policy.timeout, |whole| policy.timeout.min(whole / 2))
+}
+
+/// Why a host was not listed when a stop was requested.
+fn not_listed(id: &HostId) -> OutcomeError {
+    let message = format!(
+        "host {id}: not asked for its VMs to the end, as a stop was requested; nothing was sent to them"
+    );
+    OutcomeError::new(ErrorKind::Stopped, message).retryable()
 }
 
 fn given_up(id: &HostId, after: Duration) -> OutcomeError {

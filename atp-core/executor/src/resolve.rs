@@ -169,8 +169,9 @@ fn unreachable(
         }
     }
     let alone = texts.len() + names.len() == 1;
-    let outcome = |vm: Option<&str>, error| {
-        settle(op, Some(listing.id.clone()), vm, Status::Unreachable, error, listing.took)
+    let outcome = |vm: Option<&str>, error: OutcomeError| {
+        let status = if error.kind == ErrorKind::Stopped { Status::Skipped } else { Status::Unreachable };
+        settle(op, Some(listing.id.clone()), vm, status, error, listing.took)
     };
     let globs = texts.into_iter().map(|text| {
         let mut error = error.clone();

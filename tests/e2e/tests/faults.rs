@@ -165,8 +165,8 @@ fn an_agent_behind_a_stopped_qemu() {
     guest(&bed).pause_qemu().unwrap();
     let run = exec_everywhere(&bed);
     run.took_between(0, 30);
-    // libvirt accepts only whole seconds for the agent's time limit, so libvirt mostly gives up first.
-    let ends = ["failed unknown agent-unresponsive", "timeout unknown call-timeout"];
+    // libvirt accepts only whole seconds for the agent's time limit, so either limit may end the wait.
+    let ends = ["failed unknown agent-unresponsive", "timeout unknown agent-unresponsive"];
     only_the_guest_failed(&run, &ends.map(|end| format!("h2/vm2 {end}")));
 }
 
@@ -255,4 +255,42 @@ fn a_daemon_that_stops_during_the_run() {
     assert_eq!((outcome.status.as_str(), outcome.effect.as_str()), ("timeout", "unknown"), "{outcome:?}");
     host(&bed).resume_daemon().unwrap();
     bed.run(&["exec", "h2/vm2", "--", "sh", "-c", "echo > /tmp/under-way; rm /tmp/under-way"]).exits_with(0);
+}
+
+#[test]
+fn a_qemu_that_stops_under_a_program_is_as_silent_as_one_that_stopped_before() {
+    let bed = bed();
+    let script = "mkfifo /tmp/hangs; cat /tmp/hangs; rm /tmp/hangs";
+    // Before libvirt's own time limit for an agent, which is 5 s, and after it.
+    for timeout in ["4s", "12s"] {
+        let exec = ["--timeout", timeout, "exec", "h2/vm2", "--", "sh", "-c", script];
+        let running = bed.atp(&exec).output("json").start();
+        bed.run(&["exec", "h2/vm2", "--", "sh", "-c", "until [ -p /tmp/hangs ]; do sleep 0.1; done"])
+            .exits_with(0);
+        guest(&bed).pause_qemu().unwrap();
+        let run = running.finish();
+        guest(&bed).resume_qemu().unwrap();
+        assert_eq!(run.exits_with(1).brief(), ["h2/vm2 timeout unknown agent-unresponsive"]);
+        assert!(run.outcome("h2/vm2").failure().hint.as_ref().is_some_and(|hint| hint.contains("QEMU")));
+        bed.run(&["exec", "h2/vm2", "--", "sh", "-c", "echo > /tmp/hangs"]).exits_with(0);
+    }
+}
+
+#[test]
+fn a_daemon_that_is_killed_during_programs_is_one_kind_for_all_of_them() {
+    let bed = bed();
+    let exec = ["--timeout", "8s", "exec", "h2/", "--", "sh", "-c", "mkfifo /tmp/killed; cat /tmp/killed"];
+    let running = bed.atp(&exec).output("json").start();
+    bed.run(&["exec", "h2/", "--", "sh", "-c", "until [ -p /tmp/killed ]; do sleep 0.1; done"]).exits_with(0);
+    host(&bed).kill_daemon().unwrap();
+    let run = running.finish();
+    let lost = ["h2/vm1", "h2/vm2"].map(|vm| format!("{vm} failed unknown connection-lost"));
+    assert_eq!(run.exits_with(1).brief(), lost);
+    for outcome in run.outcomes() {
+        let causes = &outcome.failure().causes;
+        assert!(causes[0].contains("the connection to the host was lost"), "{causes:?}");
+    }
+    host(&bed).start_daemon().unwrap();
+    host(&bed).guests().iter().for_each(|guest| drop(guest.wait_agent(EXIT_TIME).unwrap()));
+    bed.run(&["exec", "h2/", "--", "sh", "-c", "echo > /tmp/killed; rm /tmp/killed"]).exits_with(0);
 }

@@ -68,16 +68,36 @@ fn twice_gives_up_at_once() {
 }
 
 #[test]
+fn a_wait_ends_with_what_it_saw_last() {
+    let bed = bed();
+    for (condition, effect) in [("state=shut-off", "none"), ("exec=exit 7", "unknown")] {
+        let wait = ["--timeout", "100s", "-v", "wait", "h1/vm1", "--for", condition];
+        let running = bed.atp(&wait).output("jsonl").start();
+        running.wait_for_stderr("started");
+        running.interrupt();
+        let run = running.finish();
+        run.exits_with(130).took_between(0, 45);
+        let outcome = run.outcome("h1/vm1");
+        assert_eq!((outcome.status.as_str(), outcome.failure().kind.as_str()), ("cancelled", "stopped"));
+        assert!(outcome.effect == effect || outcome.effect == "none", "{outcome:?}");
+    }
+}
+
+#[test]
 fn nothing_is_done_while_hosts_are_listed() {
     let bed = bed();
     bed.host("h1").unwrap().pause_daemon().unwrap();
-    let running = bed.atp(&["-vv", "exec", "*", "--", "touch", "/tmp/interrupted"]).start();
+    let running = bed.atp(&["-vv", "exec", "*", "--", "touch", "/tmp/interrupted"]).output("json").start();
     // Two hosts answer, the third does not.
     running.wait_for_stderr("connected");
     running.interrupt();
     let run = running.finish();
     run.exits_with(130).took_between(0, 45);
-    assert_eq!(run.stdout(), "");
+    let brief = run.brief();
+    assert_eq!(brief[0], "h1 skipped none stopped");
+    // A host that answered has an outcome for each of its VMs.
+    assert!(brief.iter().all(|line| line.ends_with(" skipped none stopped")), "{brief:?}");
+    assert_eq!(run.outcome("h1").attempts, 0);
     assert!(run.stderr.contains("interrupted; nothing was done"), "{}", run.stderr);
     let check = bed.run(&["exec", "h2/", "--", "test", "-e", "/tmp/interrupted"]);
     assert_eq!(check.brief(), ["h2/vm1 failed done exit-nonzero", "h2/vm2 failed done exit-nonzero"]);

@@ -123,3 +123,12 @@ fn a_restarting_daemon_is_waited_for() {
     bed.run(&["exec", "h1/vm1", "--", "touch", "/tmp/now"]).exits_with(0);
     assert_eq!(waiting.finish().exits_with(0).brief(), ["h1/vm1 ok done"]);
 }
+
+#[test]
+fn a_condition_whose_program_runs_into_the_deadline_is_not_met() {
+    let bed = bed();
+    let run = bed.run(&["--timeout", "5s", "wait", "h1/vm1", "--for", "exec=sleep 60"]);
+    run.exits_with(1).took_between(4, 40);
+    assert_eq!(run.brief(), ["h1/vm1 timeout unknown condition-not-met"]);
+    assert!(run.outcome("h1/vm1").failure().message.contains("was still running"), "{run:?}");
+}

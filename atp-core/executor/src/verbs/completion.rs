@@ -50,8 +50,14 @@ impl Completion {
     /// a timeout of the target, though reported shortly before its deadline. So is an agent that was silent until then:
     /// whether libvirt's timer or ours ended the wait for it is chance.
     pub(crate) fn from_error(error: &ProtocolError, deadline: Instant, is_sent: bool) -> Self {
-        let out_of_time = matches!(error, ProtocolError::StillRunning { .. }) || Instant::now() >= deadline;
-        let is_silence = error.is_timeout() || error.transport_kind() == Some(ErrorKind::AgentUnresponsive);
+        let is_silent = error.transport_kind() == Some(ErrorKind::AgentUnresponsive);
+        let out_of_time = match error {
+            ProtocolError::StillRunning { .. } => true,
+            // An agent that does not answer for a process is asked again until then.
+            ProtocolError::ResultLost { .. } if is_silent => true,
+            _ => Instant::now() >= deadline,
+        };
+        let is_silence = error.is_timeout() || is_silent;
         let status = if error.is_unreachable() {
             Status::Unreachable
         } else if is_silence && out_of_time {

@@ -61,11 +61,15 @@ async fn run(job: &mut Job, domain: &DomainInfo, spec: &ExecSpec) -> Completion 
                     }
                 };
                 let output = process.wait(&carrier, &policy, deadline).await;
-                retry_state.note_reopened(&connection, reconnects);
+                retry_state.note_losses(&connection, reconnects);
                 explain(now_at, &connection, domain, FACTS.needs, output).await
             });
         let mut answer = answer.await;
         let Some(process) = &mut process else {
+            let answer = match answer {
+                Err(error) => Err(job.who_is_silent(domain, error).await),
+                answer => answer,
+            };
             return finish(job, answer, |output| completion(report(output, encoding)));
         };
         // A process that was started is asked for its end over any connection there is.
@@ -99,6 +103,10 @@ async fn run(job: &mut Job, domain: &DomainInfo, spec: &ExecSpec) -> Completion 
             answer =
                 Err(if matches!(error, ProtocolError::Transport(_)) { process.lost(error) } else { error });
         }
+        let answer = match answer {
+            Err(error) => Err(job.who_is_silent(domain, retry.given_up(error)).await),
+            answer => answer,
+        };
         return finish(job, answer, |output| completion(report(output, encoding)));
     }
 }

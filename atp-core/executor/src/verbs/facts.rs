@@ -22,8 +22,7 @@ pub struct VerbFacts {
     /// Whether planning asks hosts for all that a listing can say. Other verbs need only names and states; everything
     /// else costs a round trip for each VM.
     pub full_listing: bool,
-    /// Whether a request to stop the run ends it at once as a step of a scenario: nothing is lost with it, and it may
-    /// take long.
+    /// Whether a request to stop the run ends it at once: nothing is lost with it, and it may take long.
     pub ends_on_stop: bool,
 }
 

@@ -53,6 +53,20 @@ impl Job {
         Completion::from_error(error, self.deadline(), self.attempt.is_sent())
     }
 
+    /// Finds out whose silence it was if an agent did not answer by the deadline: the same hang of a VM is then of one kind,
+    /// whichever time limit ended the wait for it. It takes a moment after the deadline, of the run's grace.
+    pub(super) async fn who_is_silent(&self, domain: &DomainInfo, error: ProtocolError) -> ProtocolError {
+        if !error.is_unanswered_by_agent() {
+            return error;
+        }
+        let options = ExecuteOptions::by(Instant::now() + self.policy.grace / 2);
+        let look = |connection: LibvirtConnection| async move { connection.domain_info(domain.uuid).await };
+        match self.manager.execute_on_host_with(self.host(), options, look).await {
+            Ok(_) => error.host_answers(),
+            Err(_) => error,
+        }
+    }
+
     /// Adds to the error of an agent that does not have a command which commands it has.
     pub(super) async fn explained(
         &self,

@@ -38,7 +38,7 @@ mod wait;
 use std::fmt;
 use std::sync::Arc;
 
-use atp_api::{OperationSpec, OutcomeError};
+use atp_api::{OperationSpec, OutcomeError, Status};
 use atp_transport::ErrorKind;
 
 pub use self::exec::ExecTemplate;
@@ -142,8 +142,25 @@ macro_rules! operation {
 atp_api::operations!(operation);
 
 /// Carries out `operation` on the target of `job`, by the deadline of its attempt: on its host, or where the VM is if it moves
-/// before anything is sent to it.
+/// before anything is sent to it. A wait ends when the run is asked to stop; a step of a scenario is ended by the scenario.
 pub(crate) async fn perform(operation: &Operation, job: &Job) -> Completion {
+    let ends_on_stop = operation.facts().ends_on_stop && !job.is_step;
+    tokio::select! {
+        // A wait that has ended counts as ended.
+        biased;
+        completion = follow(operation, job) => completion,
+        () = job.attempt.stop_requested(), if ends_on_stop => stopped(job),
+    }
+}
+
+/// The completion of a wait that ends as the run was asked to stop.
+fn stopped(job: &Job) -> Completion {
+    let error = OutcomeError::new(ErrorKind::Stopped, "stopped during the wait, as requested").retryable();
+    job.attempt.cut_off(Status::Cancelled, error)
+}
+
+/// As [`perform`], whether or not the run is asked to stop.
+async fn follow(operation: &Operation, job: &Job) -> Completion {
     let mut job = job.clone();
     loop {
         let completion = perform_here(operation, &job).await;

@@ -82,11 +82,15 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &PullSpec) -> 
             let carrier = LibvirtCarrier::new(&connection, domain.uuid);
             let reconnects = connection.reconnects();
             let pulled = pull.run(&carrier, deadline, &mut { note }).await;
-            retry_state.note_reopened(&connection, reconnects);
+            retry_state.note_losses(&connection, reconnects);
             explain(job, &connection, domain, FACTS.needs, pulled).await
         });
         match answer.await {
             Err(error) if can_continue(&error, &mut begun) && retry.after(&error).await => {}
+            Err(error) => {
+                let error = job.who_is_silent(domain, retry.given_up(error)).await;
+                return finish(job, by, Err(error), |pulled| completion(spec, pulled));
+            }
             answer => return finish(job, by, answer, |pulled| completion(spec, pulled)),
         }
     }

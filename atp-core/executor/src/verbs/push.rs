@@ -95,13 +95,17 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, prepared: &PreparedP
             let carrier = LibvirtCarrier::new(&connection, domain.uuid);
             let reconnects = connection.reconnects();
             let pushed = push.run_with(&carrier, deadline, &mut { note }, job.attempt.mark_sent()).await;
-            retry_state.note_reopened(&connection, reconnects);
+            retry_state.note_losses(&connection, reconnects);
             explain(job, &connection, domain, FACTS.needs, pushed).await
         });
         match answer.await {
             Err(error)
                 if can_continue_push(&error, &mut begun, job.attempt.is_sent())
                     && retry.after(&error).await => {}
+            Err(error) => {
+                let error = job.who_is_silent(domain, retry.given_up(error)).await;
+                return finish(job, by, Err(error), |pushed| completion(spec, pushed));
+            }
             answer => return finish(job, by, answer, |pushed| completion(spec, pushed)),
         }
     }

@@ -33,7 +33,11 @@ pub(super) async fn send(
         };
         explain(job, &connection, domain, needs, reply).await
     });
-    finish(job, answer.await, |reply| Completion::ok(Effect::Done, Data::Reply(reply)))
+    let answer = match answer.await {
+        Err(error) => Err(job.who_is_silent(domain, error).await),
+        answer => answer,
+    };
+    finish(job, answer, |reply| Completion::ok(Effect::Done, Data::Reply(reply)))
 }
 
 /// Reads a command from a step.

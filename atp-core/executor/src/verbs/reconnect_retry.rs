@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use atp_api::Policy;
 use atp_protocol::ProtocolError;
-use atp_transport::{ErrorKind, LibvirtConnection};
+use atp_transport::{ConnectionState, ErrorKind, LibvirtConnection};
 use tokio::time::{self, Instant};
 
 /// The kinds of failure after which the VM may be reachable over another connection.
@@ -28,6 +28,8 @@ pub(super) struct ReconnectRetry {
     longest: Duration,
     agent_timeout: Duration,
     lost_at: Option<Instant>,
+    /// Whether the host has not been reached since the connection was lost.
+    is_down: bool,
 }
 
 impl ReconnectRetry {
@@ -38,13 +40,20 @@ impl ReconnectRetry {
             longest: policy.poll_max,
             agent_timeout: policy.agent_patience,
             lost_at: None,
+            is_down: false,
         }
     }
 
-    /// Records a connection that was lost and reopened during the work. `before` is its number of reconnects then: a loss
-    /// between two calls is no error of either.
-    pub(super) fn note_reopened(&mut self, connection: &LibvirtConnection, before: u64) {
-        if connection.reconnects() > before {
+    /// Records a connection that was lost during the work. `before` is its number of reconnects then: a loss
+    /// between two calls is no error of either, and a call on a connection that is being opened again ends as one that had no
+    /// time.
+    pub(super) fn note_losses(&mut self, connection: &LibvirtConnection, before: u64) {
+        // One that takes no new work is up as well.
+        self.is_down = !matches!(
+            connection.state(),
+            ConnectionState::Connected | ConnectionState::Suspect | ConnectionState::Draining
+        );
+        if self.is_down || connection.reconnects() > before {
             self.note_loss();
         }
     }
@@ -59,6 +68,7 @@ impl ReconnectRetry {
         let now = Instant::now();
         if is_lost(error) {
             self.note_loss();
+            self.is_down = true;
         }
         if !self.may_pass(error) {
             return false;
@@ -69,6 +79,17 @@ impl ReconnectRetry {
         time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(self.longest);
         true
+    }
+
+    /// The error to report for work that is given up. However the last attempt to reach its host failed, what happened to
+    /// the work is that its connection was lost.
+    pub(super) fn given_up(&self, error: ProtocolError) -> ProtocolError {
+        let kind = error.transport_kind();
+        let is_unreached = error.is_timeout() || is_lost(&error) || kind == Some(ErrorKind::CircuitOpen);
+        match self.is_down && is_unreached && kind != Some(ErrorKind::ConnectionLost) {
+            true => error.not_reached_again(),
+            false => error,
+        }
     }
 
     /// Whether the error may pass soon, so that what the work left in the guest is still needed.
@@ -104,6 +125,37 @@ mod tests {
         assert!((10..20).contains(&tries), "{tries}");
         assert!(start.elapsed() < Duration::from_secs(10));
         assert!(!retry.after(&error(ErrorKind::VmNotFound)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_a_daemon_that_went_away_is_missed_the_connection_was_lost() {
+        let mut retry = ReconnectRetry::new(&Policy::default(), Instant::now() + Duration::from_secs(9));
+        let host = || "h1".parse().unwrap();
+        let operation = "virDomainQemuAgentCommand";
+        let waited =
+            || TransportError::CallTimeout { host: host(), operation, after: Duration::ZERO, sent: false };
+        let untouched = retry.given_up(waited().into());
+        assert_eq!(untouched.kind(), "call-timeout", "the connection was not lost");
+        assert!(retry.after(&error(ErrorKind::ConnectionLost)).await);
+        let source = LibvirtError { code: 38, domain: 7, level: 2, message: "no".into() };
+        let lost =
+            TransportError::ConnectionLost { host: host(), operation, sent: true, source: Some(source) };
+        let last = [
+            error(ErrorKind::ConnectionRefused),
+            error(ErrorKind::ConnectTimeout),
+            waited().into(),
+            lost.into(),
+        ];
+        for last in last {
+            let source = Box::new(last.clone());
+            let started = ProtocolError::ResultLost { program: "p".into(), pid: 1, source };
+            for given_up in [last, started].map(|error| retry.given_up(error)) {
+                assert_eq!(given_up.kind(), "connection-lost", "{given_up}");
+                assert!(!given_up.is_unreachable() && given_up.is_retryable(), "{given_up}");
+            }
+        }
+        let refused = retry.given_up(error(ErrorKind::VmNotFound));
+        assert_eq!(refused.kind(), "vm-not-found", "the daemon answered");
     }
 
     #[tokio::test(start_paused = true)]

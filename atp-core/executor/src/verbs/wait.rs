@@ -18,6 +18,7 @@ use super::scenario::fields::{Field, STATES, Shape, field};
 use super::scenario::node::{Node, Value};
 use super::scenario::read::{Keys, Names, Result, choice, state};
 use super::scenario::template::Values;
+use crate::run::PartialResult;
 
 /// What one look saw, and what it did to the VM: a program that is run in the guest may do anything there.
 struct Look {
@@ -99,9 +100,16 @@ async fn until_true(job: &mut Job, domain: &DomainInfo, condition: &Condition) -
             Ok(Seen::NotYet(seen, what_helps)) => (last, hint) = (seen, what_helps),
             // The deadline cut this look off: what the look before saw says more.
             Err(_) if Instant::now() >= deadline && looks > 1 => {}
+            // The last program ran into the deadline.
+            Err(error @ ProtocolError::StillRunning { .. }) => {
+                let last = OutcomeError::in_full(&error);
+                return too_late(job, domain, condition, effect, &last, error.hint());
+            }
             Err(error) if may_pass(&error) => (last, hint) = (OutcomeError::in_full(&error), error.hint()),
             Err(error) => return Completion { effect, ..job.failure(&error) },
         }
+        let words = Some(format!("waited for {condition}: {last}"));
+        job.attempt.if_cut_off(PartialResult { words, data: None });
         let now = Instant::now();
         if now >= deadline {
             return too_late(job, domain, condition, effect, &last, hint);

@@ -41,6 +41,7 @@ impl ProtocolError {
                     Effect::None
                 }
             }
+            ProtocolError::VmSilent { source } | ProtocolError::NotReachedAgain { source } => source.effect(),
             ProtocolError::ResultLost { source, .. } => match source.effect() {
                 // The agent sends output only when the process has ended.
                 Effect::Done => Effect::Done,
@@ -61,6 +62,8 @@ impl ProtocolError {
             ProtocolError::Transport(error) => error.is_retryable(),
             ProtocolError::Timeout { .. }
             | ProtocolError::AgentSilent
+            | ProtocolError::VmSilent { .. }
+            | ProtocolError::NotReachedAgain { .. }
             | ProtocolError::GuestBooting { .. } => true,
             #[cfg(feature = "sockets")]
             ProtocolError::LinkLost { .. } => true,
@@ -76,7 +79,9 @@ impl ProtocolError {
     pub fn is_timeout(&self) -> bool {
         match self {
             ProtocolError::Transport(error) => error.is_timeout(),
-            ProtocolError::Timeout { .. } | ProtocolError::StillRunning { .. } => true,
+            ProtocolError::Timeout { .. }
+            | ProtocolError::VmSilent { .. }
+            | ProtocolError::StillRunning { .. } => true,
             _ => self.cause().is_some_and(ProtocolError::is_timeout),
         }
     }

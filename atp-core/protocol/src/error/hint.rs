@@ -22,7 +22,10 @@ impl ProtocolError {
             ProtocolError::LinkLost { .. } => {
                 "QEMU ended, or its socket was given to another client; check before repeating the command"
             }
-            ProtocolError::AgentSilent => return ErrorKind::AgentUnresponsive.hint(),
+            ProtocolError::AgentSilent | ProtocolError::VmSilent { .. } => {
+                return ErrorKind::AgentUnresponsive.hint();
+            }
+            ProtocolError::NotReachedAgain { .. } => return ErrorKind::ConnectionLost.hint(),
             ProtocolError::GuestBooting { .. } => return Hint::WAIT_FOR_AGENT,
             ProtocolError::Refused(refusal) => return refusal.hint(),
             ProtocolError::ExecFailed { .. } => return Hint::CHECK_PROGRAM,

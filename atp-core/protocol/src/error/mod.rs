@@ -21,6 +21,9 @@ pub use origin::Origin;
 /// The result of this crate's functions.
 pub type Result<T, E = ProtocolError> = std::result::Result<T, E>;
 
+/// libvirt's name for a command to the agent.
+const AGENT_COMMAND: &str = "virDomainQemuAgentCommand";
+
 /// All failures between a command and its decoded reply.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -49,6 +52,19 @@ pub enum ProtocolError {
         peer: Peer,
         /// Whether the command may have been sent.
         sent: bool,
+    },
+    /// The agent did not answer by the deadline, and its host did: the silence is the VM's.
+    #[error("the guest agent: no answer, and the host answers: QEMU, the guest or its agent hangs")]
+    VmSilent {
+        /// How the silence ended.
+        source: Box<ProtocolError>,
+    },
+    /// The connection was lost during the work, and the host was not reached again.
+    #[error("the connection to the host was lost, and the host was not reached again in time")]
+    NotReachedAgain {
+        /// How the last attempt to reach it failed.
+        #[source]
+        source: Box<ProtocolError>,
     },
     /// The carrier has no connection to this peer. Nothing was sent.
     #[error("{peer}: there is no connection to it, only to the VM's other peer")]
@@ -224,6 +240,44 @@ impl ProtocolError {
         }
     }
 
+    /// This error with its innermost cause, the one that says what failed, replaced.
+    fn map_cause(self, change: impl FnOnce(ProtocolError) -> ProtocolError) -> Self {
+        match self {
+            ProtocolError::ResultLost { program, pid, source } => {
+                ProtocolError::ResultLost { program, pid, source: Box::new(source.map_cause(change)) }
+            }
+            ProtocolError::OutputLost { program, pid, source } => {
+                ProtocolError::OutputLost { program, pid, source: Box::new(source.map_cause(change)) }
+            }
+            ProtocolError::File(FileError::Stopped { path, done, total, partial, source }) => {
+                let source = Box::new(source.map_cause(change));
+                FileError::Stopped { path, done, total, partial, source }.into()
+            }
+            other => change(other),
+        }
+    }
+
+    /// This error, of work whose connection was lost before, when its host could not be reached again.
+    pub fn not_reached_again(self) -> Self {
+        self.map_cause(|source| ProtocolError::NotReachedAgain { source: Box::new(source) })
+    }
+
+    /// Whether an agent did not answer by a deadline of ours. Its host may be as silent.
+    pub fn is_unanswered_by_agent(&self) -> bool {
+        match self {
+            ProtocolError::Timeout { peer: Peer::Agent, sent: true } => true,
+            ProtocolError::Transport(error) => {
+                matches!(error, TransportError::CallTimeout { sent: true, operation: AGENT_COMMAND, .. })
+            }
+            _ => self.cause().is_some_and(ProtocolError::is_unanswered_by_agent),
+        }
+    }
+
+    /// This error, of an agent that [did not answer](Self::is_unanswered_by_agent), when its host does.
+    pub fn host_answers(self) -> Self {
+        self.map_cause(|source| ProtocolError::VmSilent { source: Box::new(source) })
+    }
+
     /// The kind of the transport error behind this one, if there is one.
     pub fn transport_kind(&self) -> Option<ErrorKind> {
         match self {
@@ -231,7 +285,8 @@ impl ProtocolError {
             ProtocolError::Timeout { .. } => Some(ErrorKind::CallTimeout),
             #[cfg(feature = "sockets")]
             ProtocolError::LinkLost { .. } => Some(ErrorKind::ConnectionLost),
-            ProtocolError::AgentSilent => Some(ErrorKind::AgentUnresponsive),
+            ProtocolError::AgentSilent | ProtocolError::VmSilent { .. } => Some(ErrorKind::AgentUnresponsive),
+            ProtocolError::NotReachedAgain { .. } => Some(ErrorKind::ConnectionLost),
             ProtocolError::GuestBooting { source, .. } => Some(source.kind()),
             // Its kind is more specific than that of its cause.
             ProtocolError::NotThawed { .. } => None,
@@ -314,7 +369,8 @@ impl ProtocolError {
             ProtocolError::NoChannel { .. } => ErrorKind::NoChannel,
             #[cfg(feature = "sockets")]
             ProtocolError::LinkLost { .. } => ErrorKind::ConnectionLost,
-            ProtocolError::AgentSilent => ErrorKind::AgentUnresponsive,
+            ProtocolError::AgentSilent | ProtocolError::VmSilent { .. } => ErrorKind::AgentUnresponsive,
+            ProtocolError::NotReachedAgain { .. } => ErrorKind::ConnectionLost,
             ProtocolError::GuestBooting { .. } => ErrorKind::GuestBooting,
             ProtocolError::Refused(refusal) => refusal.kind.error_kind(),
             ProtocolError::ExecFailed { .. } => ErrorKind::GuestExecFailed,
@@ -344,7 +400,8 @@ impl ProtocolError {
                 libvirt.as_ref()
             }
             ProtocolError::OutputTooLarge { libvirt, .. } => libvirt.as_ref(),
-            ProtocolError::StillRunning { source: Some(source), .. } => source.libvirt(),
+            ProtocolError::StillRunning { source: Some(source), .. }
+            | ProtocolError::NotReachedAgain { source } => source.libvirt(),
             _ => self.cause()?.libvirt(),
         }
     }

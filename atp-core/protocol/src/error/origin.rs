@@ -50,6 +50,8 @@ impl ProtocolError {
             | ProtocolError::Timeout { .. }
             | ProtocolError::NoChannel { .. }
             | ProtocolError::AgentSilent
+            | ProtocolError::VmSilent { .. }
+            | ProtocolError::NotReachedAgain { .. }
             | ProtocolError::OutputTooLarge { libvirt: None, .. }
             | ProtocolError::StillRunning { .. } => Origin::Carrier,
             #[cfg(feature = "sockets")]

@@ -48,7 +48,7 @@ pub(crate) async fn ended(
     let program = || program.to_owned();
     let mut pause = polling.first;
     let mut last_took = Duration::ZERO;
-    let mut failed = None;
+    let mut failed: Option<Box<ProtocolError>> = None;
     loop {
         // A query is only sent if there is time for its answer, judged by the duration of the last one: the answer that
         // is cut off may be the one with the result. Near the deadline the pauses halve the time left, so that an end
@@ -59,7 +59,13 @@ pub(crate) async fn ended(
         if next.saturating_add(margin) > left {
             // It returns a little before the deadline, because the caller may cut in at the deadline itself.
             time::sleep(left.saturating_sub(polling.first)).await;
-            return Err(ProtocolError::StillRunning { program: program(), pid, source: failed });
+            return Err(match failed {
+                // Whether it runs is not known: the VM itself may hang.
+                Some(source) if source.transport_kind() == Some(ErrorKind::AgentUnresponsive) => {
+                    ProtocolError::ResultLost { program: program(), pid, source }
+                }
+                source => ProtocolError::StillRunning { program: program(), pid, source },
+            });
         }
         time::sleep(next).await;
         pause = polling.after(pause);
@@ -71,6 +77,14 @@ pub(crate) async fn ended(
             Ok(status) if status.exited => return Ok(status.into()),
             Ok(_) => failed = None,
             Err(error) if may_pass(&error) => failed = Some(Box::new(error)),
+            // The deadline cut off a query of an agent that had been silent before.
+            Err(error)
+                if error.is_unanswered_by_agent()
+                    && let Some(source) = failed
+                        .take_if(|failed| failed.transport_kind() == Some(ErrorKind::AgentUnresponsive)) =>
+            {
+                return Err(ProtocolError::ResultLost { program: program(), pid, source });
+            }
             Err(ProtocolError::Refused(refusal)) if forgotten(&refusal) => {
                 return Err(ProtocolError::ProcessLost { program: program(), pid });
             }

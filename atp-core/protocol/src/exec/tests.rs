@@ -81,6 +81,17 @@ async fn queries_start_fast_back_off_and_end_just_before_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_that_falls_silent_says_nothing_of_its_program() {
+    let silent = || Step::from(ProtocolError::AgentSilent);
+    for steps in [vec![Step::from(STARTED), silent()], vec![STARTED.into(), RUNNING.into(), silent()]] {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let error = run(&Script::new(steps), &spec(), deadline).await.unwrap_err();
+        assert_eq!((error.kind().as_str(), error.effect()), ("agent-unresponsive", Effect::Unknown));
+        assert!(Instant::now() <= deadline);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_query_to_a_slow_agent_is_cut_off_by_the_deadline() {
     let slow = || Step::late(Duration::from_millis(80), RUNNING);
     let started = Step::late(Duration::from_millis(80), STARTED);

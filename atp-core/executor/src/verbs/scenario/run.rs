@@ -152,8 +152,7 @@ impl StepRunner<'_> {
         tokio::select! {
             (completion, _) = ended => completion,
             () = self.job.attempt.stop_requested(), if ends_on_stop => {
-                let error = OutcomeError::new(ErrorKind::Stopped, "stopped during the wait, as requested");
-                step.cut_off(Status::Cancelled, error)
+                verbs::stopped(&Job { attempt: step.clone(), ..self.job.clone() })
             }
         }
     }
