@@ -20,6 +20,7 @@ pub(crate) fn report(plan: Plan, report: &mut Report<'_>) {
             vm: target.vm().map(str::to_owned),
             uuid: target.uuid(),
             found_on: None,
+            from_earlier_run: false,
             host: Some(target.host.clone()),
             op: op.into(),
             status,

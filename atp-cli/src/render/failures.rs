@@ -23,7 +23,12 @@ fn report_on<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> String {
     let unreported = outcomes.filter(|outcome| outcome.error.is_some() && !groups::is_shown(outcome));
     let kinds = group_by(unreported, |outcome| {
         let error = outcome.error.as_ref();
-        (outcome.status, outcome.effect, error.map(|error| (&error.kind, &error.hint)))
+        (
+            outcome.from_earlier_run,
+            outcome.status,
+            outcome.effect,
+            error.map(|error| (&error.kind, &error.hint)),
+        )
     });
     kinds.iter().map(|members| failure(members)).collect()
 }
@@ -40,7 +45,8 @@ fn failure(members: &[&Outcome]) -> String {
         _ => styled(ERROR, "error"),
     };
     let reports = group_by(members.iter().copied(), report);
-    let (word, kind) = (word(status), terminal::line(error.kind.as_str()));
+    let earlier = if outcome.from_earlier_run { " in an earlier run" } else { "" };
+    let (word, kind) = (format!("{}{earlier}", word(status)), terminal::line(error.kind.as_str()));
     let mut text = match members {
         [only] => format!("{label}: {} {word} ({kind})", name_of(only)),
         several => format!("{label}: {} targets {word} ({kind})", several.len()),
@@ -64,6 +70,9 @@ fn failure(members: &[&Outcome]) -> String {
     }
     if outcome.effect == Effect::Unknown {
         text.push_str("  it was sent, and may have taken effect\n");
+    }
+    if outcome.from_earlier_run {
+        text.push_str("  it was not repeated\n");
     }
     match &error.hint {
         Some(hint) => text.push_str(&format!("\n{}: {}\n\n", styled(HINT, "hint"), terminal::block(hint))),
@@ -192,6 +201,19 @@ mod tests {
         let outcome =
             Outcome { effect: Effect::Unknown, ..failed("h1", "a", ErrorKind::CallTimeout, "no answer") };
         assert!(plain(&[outcome]).contains("may have taken effect"));
+    }
+
+    #[test]
+    fn failures_of_an_earlier_run_stand_apart_from_new_ones() {
+        let new = failed("h1", "a", ErrorKind::ExitNonzero, "ended with exit code 7");
+        let old = Outcome {
+            from_earlier_run: true,
+            ..failed("h1", "b", ErrorKind::ExitNonzero, "ended with exit code 7")
+        };
+        let text = plain(&[new, old]);
+        assert!(text.contains("error: h1/a failed (exit-nonzero)\n"), "{text}");
+        assert!(text.contains("error: h1/b failed in an earlier run (exit-nonzero)\n"), "{text}");
+        assert_eq!(text.matches("it was not repeated").count(), 1, "{text}");
     }
 
     #[test]

@@ -74,6 +74,7 @@ impl Junit {
             data: None,
             error: None,
             found_on: None,
+            from_earlier_run: false,
             ..*outcome
         };
         self.cases.push(Case { of, text: case(outcome) });

@@ -53,7 +53,12 @@ fn line(statistics: &RunStatistics, done_before: usize, dry_run: bool, took: Dur
     let targets = if total == 1 { "target" } else { "targets" };
     let time = styled(DIM, format!("in {:.2} s", took.as_secs_f64()));
     let dry = if dry_run { "dry run: " } else { "" };
-    format!("{dry}{total} {targets}: {} {time}\n", counts.join(", "))
+    let earlier = match statistics.from_earlier_run {
+        0 => String::new(),
+        all if all == total => "; of an earlier run, none was repeated".to_owned(),
+        some => format!("; {some} of an earlier run, not repeated"),
+    };
+    format!("{dry}{total} {targets}: {} {time}{earlier}\n", counts.join(", "))
 }
 
 #[cfg(test)]
@@ -74,6 +79,21 @@ mod tests {
         let line = line(&statistics, 0, false, Duration::from_millis(1234));
         let line = anstream::adapter::strip_str(&line).to_string();
         assert_eq!(line, "4 targets: 2 ok, 1 failed, 1 unreachable in 1.23 s\n");
+    }
+
+    #[test]
+    fn failures_of_an_earlier_run_are_no_new_ones() {
+        let old = Outcome { from_earlier_run: true, status: Status::Failed, ..fixture::outcome(None) };
+        let line = |outcomes: &[Outcome]| {
+            let line = line(&outcomes.iter().collect(), 0, false, Duration::ZERO);
+            anstream::adapter::strip_str(&line).to_string()
+        };
+        let new = fixture::outcome(None);
+        assert_eq!(
+            line(&[old.clone(), new]),
+            "2 targets: 1 ok, 1 failed in 0.00 s; 1 of an earlier run, not repeated\n"
+        );
+        assert_eq!(line(&[old]), "1 target: 1 failed in 0.00 s; of an earlier run, none was repeated\n");
     }
 
     #[test]

@@ -108,7 +108,12 @@ pub(crate) fn status(outcome: &Outcome) -> String {
         Some(error) => format!("{}: {}", outcome.status, error.kind),
         None => outcome.status.to_string(),
     };
-    status + &elsewhere(outcome)
+    status + &elsewhere(outcome) + earlier(outcome)
+}
+
+/// That nothing was done now, if so.
+fn earlier(outcome: &Outcome) -> &'static str {
+    if outcome.from_earlier_run { " (earlier run)" } else { "" }
 }
 
 /// Where the VM was found, if that is not the host of the outcome.
@@ -154,6 +159,12 @@ mod tests {
             plain(&results(&[outcome(Some("a"))])),
             "HOST  VM  RESULT  TIME\nh1    a   ok      7 ms\n"
         );
+    }
+
+    #[test]
+    fn an_outcome_of_an_earlier_run_says_so() {
+        let old = Outcome { from_earlier_run: true, status: Status::Failed, ..outcome(Some("a")) };
+        assert!(plain(&results(&[old])).contains("failed (earlier run)"));
     }
 
     #[test]

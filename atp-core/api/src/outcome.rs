@@ -29,6 +29,9 @@ pub struct Outcome {
     /// the definition that it left behind. None where that is not known to be so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found_on: Option<HostId>,
+    /// Whether an earlier run of the same journal had this outcome, which a resumed run only shows: nothing was done now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_earlier_run: bool,
     /// The operation's name, such as `exec` or `vm-start`. It also says what [`data`](Self::data) is.
     pub op: Cow<'static, str>,
     /// How it went.
@@ -53,6 +56,7 @@ impl Outcome {
             vm: None,
             uuid: None,
             found_on: None,
+            from_earlier_run: false,
             op: op.into(),
             status,
             effect: Effect::None,
@@ -79,6 +83,8 @@ impl<'de> Deserialize<'de> for Outcome {
             vm: Option<String>,
             uuid: Option<Uuid>,
             found_on: Option<HostId>,
+            #[serde(default)]
+            from_earlier_run: bool,
             op: String,
             status: Status,
             effect: Effect,
@@ -87,11 +93,25 @@ impl<'de> Deserialize<'de> for Outcome {
             data: Option<Value>,
             error: Option<OutcomeError>,
         }
-        let Fields { host, vm, uuid, found_on, op, status, effect, attempts, duration_ms, data, error } =
-            Fields::deserialize(deserializer)?;
+        let fields = Fields::deserialize(deserializer)?;
+        let Fields { host, vm, uuid, found_on, from_earlier_run, op, status, effect, .. } = fields;
+        let Fields { attempts, duration_ms, data, error, .. } = fields;
         let data = data.map(|data| Data::read(&op, data));
         let op = Cow::Owned(op);
-        Ok(Outcome { host, vm, uuid, found_on, op, status, effect, attempts, duration_ms, data, error })
+        Ok(Outcome {
+            host,
+            vm,
+            uuid,
+            found_on,
+            from_earlier_run,
+            op,
+            status,
+            effect,
+            attempts,
+            duration_ms,
+            data,
+            error,
+        })
     }
 }
 
@@ -168,6 +188,7 @@ mod tests {
             vm: Some("web-1".into()),
             uuid: Some(Uuid::nil()),
             found_on: None,
+            from_earlier_run: false,
             op: "exec".into(),
             status: Status::Ok,
             effect: Effect::Done,

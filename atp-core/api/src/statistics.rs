@@ -29,6 +29,8 @@ pub struct RunStatistics {
     pub kinds: BTreeMap<ErrorKind, u64>,
     /// The outcomes of which it is not known whether anything happened.
     pub unknown_effects: u64,
+    /// The outcomes that an earlier run of the same journal had, and that are not repeated.
+    pub from_earlier_run: u64,
     /// The attempts of all targets together.
     pub attempts: u64,
     /// The attempts that repeated an earlier one of their target.
@@ -97,6 +99,7 @@ impl RunStatistics {
             *self.kinds.entry(error.kind).or_default() += 1;
         }
         self.unknown_effects += u64::from(outcome.effect == Effect::Unknown);
+        self.from_earlier_run += u64::from(outcome.from_earlier_run);
         self.attempts += u64::from(outcome.attempts);
         self.retries += u64::from(outcome.attempts.saturating_sub(1));
         self.targets_ms = self.targets_ms.saturating_add(outcome.duration_ms);
@@ -113,6 +116,7 @@ impl RunStatistics {
             *sum = sum.saturating_add(*count);
         }
         self.unknown_effects = self.unknown_effects.saturating_add(other.unknown_effects);
+        self.from_earlier_run = self.from_earlier_run.saturating_add(other.from_earlier_run);
         self.attempts = self.attempts.saturating_add(other.attempts);
         self.retries = self.retries.saturating_add(other.retries);
         self.targets_ms = self.targets_ms.saturating_add(other.targets_ms);
@@ -171,6 +175,7 @@ mod tests {
             host: None,
             vm: None,
             found_on: None,
+            from_earlier_run: false,
             uuid: None,
             op: "exec".into(),
             status,

@@ -55,7 +55,7 @@ impl Past {
         let unknown = match self.progress {
             Progress::Finished(outcome) if outcome.status.is_success() => return 1,
             Progress::Finished(outcome) => {
-                settled.push(self.key.named(*outcome));
+                settled.push(Outcome { from_earlier_run: true, ..self.key.named(*outcome) });
                 return 0;
             }
             Progress::Lost => {
@@ -69,7 +69,8 @@ impl Past {
         let error = OutcomeError::new(ErrorKind::OutcomeUnknown, unknown)
             .with_hint("check the VM, and run the command for this VM only if it still has to be done");
         let outcome = Outcome::not_started(op, Status::Failed);
-        let outcome = Outcome { effect: Effect::Unknown, attempts: 1, error: Some(error), ..outcome };
+        let (effect, error) = (Effect::Unknown, Some(error));
+        let outcome = Outcome { effect, attempts: 1, error, from_earlier_run: true, ..outcome };
         settled.push(self.key.named(outcome));
         0
     }

@@ -89,6 +89,7 @@ impl Completion {
             vm: target.domain.map(|domain| domain.name),
             uuid,
             found_on: self.found_on,
+            from_earlier_run: false,
             op: op.into(),
             status: self.status,
             effect: self.effect,

@@ -327,6 +327,7 @@ fn planned(host: Option<&str>, vm: Option<&str>, status: Status, kind: ErrorKind
         vm: vm.map(str::to_owned),
         uuid: None,
         found_on: None,
+        from_earlier_run: false,
         op: "exec".into(),
         status,
         effect: Effect::None,

@@ -31,6 +31,7 @@ fn settled(vm: usize) -> Outcome {
         vm: Some(format!("gone{vm}")),
         uuid: None,
         found_on: None,
+        from_earlier_run: false,
         op: "exec".into(),
         status: Status::Failed,
         effect: Effect::None,
