@@ -7,8 +7,8 @@ use atp_e2e::{becomes, bed, engine, eventually, within};
 use atp_testbed::Proxy;
 use atp_transport::domain::DomainInfo;
 use atp_transport::{
-    ConnectionState, Effect, Engine, ErrorKind, HostInfo, LibvirtConnection, Result, TransportConfig,
-    TransportError, TransportManager,
+    ConnectionState, Effect, Engine, ErrorKind, EventKind, HostInfo, LibvirtConnection, Result,
+    TransportConfig, TransportError, TransportManager,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -69,6 +69,52 @@ fn a_killed_daemon_and_its_restart_are_noticed_at_once() {
         becomes("the state", SOON, ConnectionState::Connected, || state(&manager, "h2"));
         assert_eq!(list(&manager, "h2", 20).await.unwrap().len(), 2);
         assert_eq!(manager.pool("h2").unwrap().connections()[0].metrics().reconnects, 1);
+    });
+}
+
+#[test]
+fn a_pool_grows_by_its_load_and_for_those_who_wait_and_shrinks_again() {
+    let bed = bed();
+    within(LIMIT, async {
+        let mut config = config();
+        config.pool.maintenance_interval = Duration::from_secs(1);
+        let manager = manager(&bed, config).await;
+        let pool = manager.pool("h1").unwrap();
+        let total = || pool.stats().total_connections;
+        let take = async |count: usize| {
+            let deadline = Instant::now() + SOON;
+            let leases = futures_util::future::join_all((0..count).map(|_| pool.acquire(deadline))).await;
+            leases.into_iter().collect::<Result<Vec<_>>>().unwrap()
+        };
+        // How many calls a connection carries, and how many are a high load.
+        let (places, high) = if engine().resolve() == Engine::Native { (4, 3) } else { (1, 1) };
+
+        // None has to wait: the load alone makes the pool grow, and only until less than 80 % are highly loaded.
+        let held = take(high).await;
+        becomes("connections of a highly loaded pool", SOON, 2, total);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(total(), 2, "one of two connections highly loaded");
+        drop(held);
+        becomes("connections of an idle pool", SOON, 1, total);
+
+        let mut events = manager.events();
+        let held = take(8 * places).await;
+        assert_eq!(total(), 8);
+        let (mut opening, mut most) = (0_usize, 0);
+        while let Some(event) = events.try_recv() {
+            match event.what.kind() {
+                EventKind::PoolGrown => opening += 1,
+                EventKind::Connected => opening -= 1,
+                _ => {}
+            }
+            most = most.max(opening);
+        }
+        assert_eq!((opening, most), (0, manager.config().pool.max_opening), "connections opened at once");
+        for lease in &held {
+            lease.hostname().await.unwrap();
+        }
+        drop(held);
+        becomes("connections of an idle pool", SOON, 1, total);
     });
 }
 

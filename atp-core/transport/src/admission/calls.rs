@@ -197,6 +197,11 @@ impl HostCalls {
         ))
     }
 
+    /// Attempts to connect that are under way, with those that hang.
+    pub(crate) fn attempts(&self) -> usize {
+        self.attempts.taken()
+    }
+
     /// Marks a probe as under way, which is overdue after `deadline`, with its place among the calls of its connection.
     pub(crate) fn begin_probe(
         self: &Arc<Self>,

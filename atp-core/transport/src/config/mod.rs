@@ -114,6 +114,9 @@ impl Default for TransportConfig {
 pub struct PoolConfig {
     /// Most connections to one host. Connections that were replaced because a call hangs on them do not count.
     pub max_connections_per_host: usize,
+    /// Most connections to one host that are opened side by side while it is well. A daemon takes 20 clients that have not
+    /// authenticated (`max_anonymous_clients`) and sshd 10 (`MaxStartups`), of all programs together.
+    pub max_opening: usize,
     /// Connections kept open even when idle. With 0 nothing connects to a host that no work needs.
     pub min_connections_per_host: usize,
     /// How long a connection beyond the minimum may be unused before it is closed.
@@ -142,7 +145,8 @@ pub struct PoolConfig {
     /// A connection that has been quiet for longer is asked for a sign of life before it is lent.
     #[serde(with = "humantime_serde")]
     pub validate_after: Duration,
-    /// A connection with more leases than this is highly loaded.
+    /// A connection with more leases than this is highly loaded; 0 for one that has at least three quarters of the leases
+    /// that it can have with a call in flight each: three with the native engine, one with the library.
     pub high_load_uses: usize,
     /// The pool grows when at least this share of its connections is highly loaded; 0 to 1.
     pub scale_up_threshold: f64,
@@ -157,6 +161,7 @@ impl Default for PoolConfig {
     fn default() -> Self {
         PoolConfig {
             max_connections_per_host: 10,
+            max_opening: 4,
             min_connections_per_host: 1,
             idle_timeout: Duration::from_secs(300),
             acquire_timeout: Duration::from_secs(30),
@@ -167,7 +172,7 @@ impl Default for PoolConfig {
             selection_strategy: SelectionStrategy::RoundRobin,
             max_lifetime: Duration::ZERO,
             validate_after: Duration::from_secs(30),
-            high_load_uses: 5,
+            high_load_uses: 0,
             scale_up_threshold: 0.8,
             scale_down_threshold: 0.2,
             report_leases_after: Duration::from_secs(600),

@@ -133,6 +133,7 @@ impl TransportConfig {
         }
         for (path, number) in [
             ("pool.max_connections_per_host", pool.max_connections_per_host),
+            ("pool.max_opening", pool.max_opening),
             ("pool.max_uses_per_connection", pool.max_uses_per_connection),
             ("calls.max_per_host", calls.max_per_host),
             ("calls.max_unproven_per_host", calls.max_unproven_per_host),

@@ -170,13 +170,7 @@ impl<C: Connector> HostConnection<C> {
     /// Whether these calls are reason to take the connection out of service. A probe is: what leaves it unanswered is not a
     /// VM, but the daemon or the link.
     fn is_suspect(&self, Overdue { overrun, probe }: Overdue) -> bool {
-        // One that was not measured allows a ping beside a call, and as many as are configured until it is known better.
-        let config = self.host.config();
-        let most = match self.measured.load(Ordering::Acquire) {
-            true => self.max_calls(),
-            false => config.calls.per_connection(),
-        };
-        let borne = config.calls.suspect_after().min(most);
+        let borne = self.host.config().calls.suspect_after().min(self.places());
         probe || overrun >= borne
     }
 

@@ -261,6 +261,15 @@ impl<C: Connector> HostConnection<C> {
         self.host.config().calls.per_connection().min(self.max_in_flight())
     }
 
+    /// Calls in flight that it is taken to allow. One that was not measured allows a ping beside a call, and as many as are
+    /// configured until it is known better.
+    pub(crate) fn places(&self) -> usize {
+        match self.measured.load(Ordering::Acquire) {
+            true => self.max_calls(),
+            false => self.host.config().calls.per_connection(),
+        }
+    }
+
     /// Places that are spoken for: one for each lease, and one for each call that overran, whose lease is back or soon
     /// will be.
     pub(crate) fn load(&self) -> usize {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::autoscale::{self, Scaling};
+use super::autoscale::{self, Load, Scaling};
 use super::leases::Leases;
 use super::snapshot::{Census, Snapshot};
 use super::strategy::{self, Candidate};
@@ -140,8 +140,10 @@ impl<C: Connector> PoolState<C> {
     /// Looks at the load anew.
     pub(crate) fn look_at_load(&mut self, host: &HostState<C>) {
         self.at_limit &= !self.wait_queue.is_empty();
-        let uses: Vec<usize> = self.in_service().map(|connection| connection.active_uses()).collect();
-        self.scaling = autoscale::decide(uses.into_iter(), &host.config().pool);
+        let soft_max = self.terms.soft_max;
+        let load = |c: &Arc<HostConnection<C>>| Load { uses: c.load(), places: soft_max.min(c.places()) };
+        let loads: Vec<Load> = self.in_service().map(load).collect();
+        self.scaling = autoscale::decide(loads.into_iter(), &host.config().pool);
     }
 
     /// The event to emit when a caller has begun to wait: that the pool cannot grow, if it has not been emitted.
@@ -154,11 +156,11 @@ impl<C: Connector> PoolState<C> {
         Some(TransportEvent::PoolLimitReached { max_connections: self.max, active_uses })
     }
 
-    /// Why another connection should be opened now, if one should: below the minimum always; beyond it one at a time,
-    /// for somebody who waits or because of the load, and none while the host cannot be reached.
+    /// Why another connection should be opened now, if one should: below the minimum always; beyond it for those who wait,
+    /// or one at a time because of the load, and none while the host cannot be reached. As many are opened side by side as
+    /// those who wait need, when one is open already, which shows that the host is well.
     pub(crate) fn wants_more(&self) -> Option<GrowthReason> {
         let count = self.in_service().count();
-        let settled = || self.in_service().all(|c| c.state() == ConnectionState::Connected);
         if count < self.min {
             return Some(GrowthReason::Minimum);
         }
@@ -173,7 +175,25 @@ impl<C: Connector> PoolState<C> {
         {
             return None;
         }
-        (count < self.max && settled()).then_some(wanted)
+        let (mut connected, mut opening, mut places) = (0, 0, 0);
+        for connection in self.in_service() {
+            match connection.state() {
+                ConnectionState::Connected => {
+                    connected += 1;
+                    places = places.max(connection.places());
+                }
+                ConnectionState::Idle | ConnectionState::Connecting => opening += 1,
+                _ => return None,
+            }
+        }
+        let waiting = self.wait_queue.len() + self.unplaced.len();
+        let most = match wanted {
+            GrowthReason::Waiting if connected > 0 => {
+                waiting.div_ceil(places.min(self.terms.soft_max).max(1)).min(self.terms.max_opening)
+            }
+            _ => 1,
+        };
+        (count < self.max && opening < most).then_some(wanted)
     }
 
     /// A connection was opened: whether the load asks for a further one is seen at the next look.

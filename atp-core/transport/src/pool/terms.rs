@@ -13,6 +13,8 @@ pub(crate) struct Terms {
     pub(crate) most: usize,
     /// Most it has while the pool can grow: as many as it may have calls in flight, if its link allows them.
     pub(crate) soft_max: usize,
+    /// Most connections that are opened side by side.
+    pub(crate) max_opening: usize,
     /// How long somebody waits for a further connection before sharing one.
     pub(crate) grow_patience: Duration,
     /// A connection quiet for so long is asked for a sign of life before it is lent.
@@ -26,6 +28,7 @@ impl Terms {
             strategy: pool.selection_strategy,
             most: pool.max_uses_per_connection,
             soft_max: pool.max_uses_per_connection.min(config.calls.per_connection()),
+            max_opening: pool.max_opening,
             grow_patience: pool.grow_patience,
             validate_after: pool.validate_after,
         }

@@ -323,7 +323,10 @@ impl Snapshot {
         hold!(tasks == keeper + stats.total_connections, "the pool has {tasks} tasks");
         let excused = world.links_break || world.closing.is_some();
         hold!(excused || !records.has_lost_link(), "a link was lost without a fault");
-        hold!(world.script.most_attempts_at_once() <= 1, "two attempts to connect were made at once");
+        let (at_once, most) = (world.script.most_attempts_at_once(), records.config.pool.max_opening);
+        hold!(at_once <= most, "{at_once} attempts to connect were made at once");
+        let beside = world.script.attempts_beside_while_not_well();
+        hold!(beside == 0, "{beside} attempts were made beside others after one had failed");
         Ok(())
     }
 

@@ -46,6 +46,77 @@ async fn a_pool_under_load_grows_by_one_per_check_and_shrinks_again() {
     assert_eq!(total(&manager), 1, "no load, and nothing idle for long enough to be reaped");
 }
 
+/// With the defaults, and links that carry several calls or one.
+#[tokio::test(start_paused = true)]
+async fn a_pool_grows_when_four_of_five_connections_are_highly_loaded_and_shrinks_when_they_are_not() {
+    for (per_connection, high) in [(4, 3), (1, 1)] {
+        let mut config = TransportConfig::default();
+        config.calls.max_per_connection = per_connection;
+        config.pool.min_connections_per_host = 5;
+        let manager = one_host(&Script::default(), config).await;
+        let pool = manager.pool("h1").unwrap();
+        sleep(SECOND).await;
+        pool.resize(1, 10).unwrap();
+        // One more on the first connection where that leaves room, and one connection without any.
+        let mut held = leases(&manager, 5 * high).await;
+        let spared = held.iter().map(|lease| lease.connection_id()).max();
+        held.retain(|lease| Some(lease.connection_id()) != spared);
+        sleep(31 * SECOND).await;
+        assert_eq!(total(&manager), 6, "four of five");
+        sleep(31 * SECOND).await;
+        assert_eq!(total(&manager), 6, "four of six are less than the threshold");
+        held.truncate(high);
+        let grown = Instant::now();
+        while total(&manager) > 5 {
+            assert!(grown.elapsed() < 200 * SECOND, "one of six highly loaded, and nothing is closed");
+            sleep(SECOND).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_are_opened_side_by_side_as_far_as_waiting_work_needs_them() {
+    for (per_connection, max_opening, needed) in [(1, 4, 10), (1, 2, 10), (4, 4, 4), (4, 1, 4)] {
+        let script = Script::default();
+        let mut config = TransportConfig::default();
+        config.calls.max_per_connection = per_connection;
+        (config.pool.max_opening, config.pool.grow_patience) = (max_opening, 60 * SECOND);
+        let manager = one_host(&script, config).await;
+        drop(leases(&manager, 1).await);
+        script.set_attempts(Step::Opens(2 * SECOND));
+        let asked = Instant::now();
+        let pool = manager.pool("h1").unwrap();
+        let count = needed * per_connection;
+        let held = join_all((0..count).map(|_| pool.acquire(asked + 60 * SECOND))).await;
+        assert!(held.iter().all(Result::is_ok));
+        let rounds = (needed - 1).div_ceil(max_opening);
+        assert_eq!(asked.elapsed(), 2 * SECOND * u32::try_from(rounds).unwrap());
+        assert_eq!(script.most_attempts_at_once(), max_opening.min(needed - 1));
+        assert_eq!(total(&manager), needed, "with {per_connection} calls on a connection");
+    }
+}
+
+/// Attempts that fail at once are one failure of the host, and the next is made alone.
+#[tokio::test(start_paused = true)]
+async fn attempts_that_fail_side_by_side_count_as_one() {
+    let script = Script::default();
+    let mut config = TransportConfig::default();
+    config.reconnect = ReconnectConfig { max_attempts: 3, ..config.reconnect };
+    let manager = one_host(&script, config).await;
+    let _held = leases(&manager, 1).await;
+    script.set_attempts(Step::Fails(SECOND));
+    let pool = manager.pool("h1").unwrap();
+    let waiting = join_all((0..8).map(|_| pool.acquire(Instant::now() + SECOND / 2)));
+    assert!(waiting.await.iter().all(Result::is_err));
+    sleep(SECOND).await;
+    assert_eq!(script.attempts_made().len(), 5);
+    // A host that had failed three times would be left alone for longer.
+    script.cut();
+    sleep(3 * SECOND).await;
+    assert!(script.attempts_made().len() > 5, "{:?}", pool.stats());
+    assert_eq!(script.attempts_beside_while_not_well(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn load_never_grows_a_pool_past_its_maximum() {
     let pool = PoolConfig { high_load_uses: 0, max_connections_per_host: 2, ..PoolConfig::default() };

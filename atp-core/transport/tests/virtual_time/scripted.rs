@@ -85,6 +85,10 @@ struct Shared {
     log: Mutex<Vec<Instant>>,
     under_way: AtomicUsize,
     most_under_way: AtomicUsize,
+    /// Whether the last attempt that ended succeeded.
+    well: AtomicBool,
+    /// Attempts that were begun beside others without that.
+    beside_while_not_well: AtomicUsize,
     /// Attempts under way that will end.
     answering: AtomicUsize,
     open_links: AtomicUsize,
@@ -208,6 +212,11 @@ impl Script {
         self.shared.most_under_way.load(Ordering::SeqCst)
     }
 
+    /// The number of attempts that were begun beside others although the last one that ended had failed.
+    pub(crate) fn attempts_beside_while_not_well(&self) -> usize {
+        self.shared.beside_while_not_well.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn open_links(&self) -> usize {
         self.shared.open_links.load(Ordering::SeqCst)
     }
@@ -279,13 +288,18 @@ impl Connector for Script {
         }
         let in_flight = attempt.into_in_flight();
         let _under_way = Counted::new(&shared.under_way);
-        shared.most_under_way.fetch_max(shared.under_way.load(Ordering::SeqCst), Ordering::SeqCst);
+        let under_way = shared.under_way.load(Ordering::SeqCst);
+        shared.most_under_way.fetch_max(under_way, Ordering::SeqCst);
+        if under_way > 1 && !shared.well.load(Ordering::SeqCst) {
+            shared.beside_while_not_well.fetch_add(1, Ordering::SeqCst);
+        }
         shared.log.lock().unwrap().push(Instant::now());
         match step {
             Step::Opens(after) => {
                 let _answering = Counted::new(&shared.answering);
                 sleep(after).await;
                 drop(in_flight);
+                shared.well.store(true, Ordering::SeqCst);
                 shared.open_links.fetch_add(1, Ordering::SeqCst);
                 let cut = shared.cut.lock().unwrap().clone();
                 let max_in_flight = shared.max_in_flight.load(Ordering::SeqCst);
@@ -295,6 +309,7 @@ impl Connector for Script {
             Step::Fails(after) => {
                 let _answering = Counted::new(&shared.answering);
                 sleep(after).await;
+                shared.well.store(false, Ordering::SeqCst);
                 Err(ConnectError::new(ErrorKind::ConnectionRefused, "scripted"))
             }
             Step::Panics => panics(),

@@ -1,4 +1,4 @@
-//! How a host is connected to: one attempt at a time, at the pace of its backoff.
+//! How a host is connected to: at the pace of its backoff, and side by side while it is well.
 
 use std::sync::Arc;
 
@@ -32,16 +32,20 @@ impl<C: Connector> HostState<C> {
         on_start: impl FnOnce(),
     ) -> Result<C::Link, FailedAttempt> {
         // Held until the pace of the next attempt is set.
-        let _turn = self.reconnect.turn(again).await;
+        let turn = self.reconnect.turn(again).await;
         on_start();
         match self.attempt().await {
             Ok(link) => {
-                self.reconnect.succeeded();
+                // Those that hang leave so many fewer, as each that is made may come to hang too.
+                let config = self.config();
+                let hung = self.calls.attempts().saturating_sub(self.reconnect.others());
+                let most = config.reconnect.max_hung_attempts.saturating_sub(hung);
+                self.reconnect.succeeded(config.pool.max_opening.min(most).max(1));
                 Ok(link)
             }
             Err(error) => {
                 let error = Arc::new(error);
-                let next = self.reconnect.failed(&self.config(), only, error.clone());
+                let next = self.reconnect.failed(&self.config(), &turn, only, error.clone());
                 Err(FailedAttempt { error, next })
             }
         }

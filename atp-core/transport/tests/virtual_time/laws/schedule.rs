@@ -149,7 +149,7 @@ fn configs() -> impl Strategy<Value = TransportConfig> {
 }
 
 fn pools() -> impl Strategy<Value = PoolConfig> {
-    let size = (0usize..4, 1usize..6, 1usize..=16, select(Choice::ALL.to_vec()));
+    let size = (0usize..4, 1usize..6, 1usize..=16, select(Choice::ALL.to_vec()), 1usize..=5);
     let load = (0usize..6, 0.05..=1.0, 0.0..=1.0);
     let timing = (
         ms(1_000..=100_000),
@@ -161,34 +161,37 @@ fn pools() -> impl Strategy<Value = PoolConfig> {
         // Always, sometimes, and never.
         prop_oneof![Just(Duration::ZERO), ms(100..=60_000), Just(Duration::from_secs(86_400))],
     );
-    (size, load, timing).prop_map(|((min, max, uses, strategy), (high_load_uses, up, down), timing)| {
-        let (
-            idle_timeout,
-            acquire_timeout,
-            grow_patience,
-            maintenance_interval,
-            lifetime,
-            report,
-            validate_after,
-        ) = timing;
-        PoolConfig {
-            min_connections_per_host: min.min(max),
-            max_connections_per_host: max,
-            max_uses_per_connection: uses,
-            selection_strategy: strategy,
-            high_load_uses,
-            scale_up_threshold: up,
-            scale_down_threshold: up * down,
-            idle_timeout,
-            acquire_timeout,
-            grow_patience,
-            maintenance_interval,
-            max_lifetime: lifetime,
-            validate_after,
-            report_leases_after: report,
-            ..PoolConfig::default()
-        }
-    })
+    (size, load, timing).prop_map(
+        |((min, max, uses, strategy, max_opening), (high_load_uses, up, down), timing)| {
+            let (
+                idle_timeout,
+                acquire_timeout,
+                grow_patience,
+                maintenance_interval,
+                lifetime,
+                report,
+                validate_after,
+            ) = timing;
+            PoolConfig {
+                min_connections_per_host: min.min(max),
+                max_connections_per_host: max,
+                max_opening,
+                max_uses_per_connection: uses,
+                selection_strategy: strategy,
+                high_load_uses,
+                scale_up_threshold: up,
+                scale_down_threshold: up * down,
+                idle_timeout,
+                acquire_timeout,
+                grow_patience,
+                maintenance_interval,
+                max_lifetime: lifetime,
+                validate_after,
+                report_leases_after: report,
+                ..PoolConfig::default()
+            }
+        },
+    )
 }
 
 fn reconnects() -> impl Strategy<Value = ReconnectConfig> {
