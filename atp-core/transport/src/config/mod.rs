@@ -189,6 +189,8 @@ impl Default for PoolConfig {
 pub enum SelectionStrategy {
     /// One after the other.
     RoundRobin,
+    /// One after the other, each as often as the calls that it carries say, evenly mixed.
+    WeightedRoundRobin,
     /// At random, in proportion to how many more leases each can carry.
     Weighted,
     /// The one with the fewest leases.

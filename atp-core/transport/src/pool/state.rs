@@ -18,6 +18,7 @@ use crate::error::TransportError;
 use crate::host::state::HostState;
 use crate::observe::events::{GrowthReason, ReapReason, TransportEvent};
 use crate::observe::latency::Latencies;
+use crate::sync::weighted_turns::WeightedTurns;
 
 pub(crate) struct PoolState<C: Connector> {
     pub(crate) connections: Vec<Arc<HostConnection<C>>>,
@@ -27,6 +28,8 @@ pub(crate) struct PoolState<C: Connector> {
     pub(crate) unplaced: WaitQueue<C>,
     /// Where round robin goes on.
     turn: usize,
+    /// Where weighted round robin goes on.
+    weighted: WeightedTurns<u64>,
     /// How many connections there may be; changes by `resize`.
     pub(crate) min: usize,
     pub(crate) max: usize,
@@ -54,6 +57,7 @@ impl<C: Connector> PoolState<C> {
             wait_queue: WaitQueue::default(),
             unplaced: WaitQueue::default(),
             turn: 0,
+            weighted: WeightedTurns::default(),
             min,
             max,
             complete: false,
@@ -80,16 +84,14 @@ impl<C: Connector> PoolState<C> {
                 let full = for_call && !connection.has_free_place();
                 if full { 0 } else { soft_max.min(connection.max_in_flight()) }
             };
-            let at = self.choose_below(own_place).or_else(|| {
-                let shares = most > soft_max && (asked.elapsed() >= grow_patience || !self.grows());
-                let free =
-                    |connection: &HostConnection<C>| if connection.has_free_place() { most } else { 0 };
-                let shared = || {
-                    let full = || (!for_call).then(|| self.choose_below(|_| most)).flatten();
-                    self.choose_below(free).or_else(full)
-                };
-                shares.then(shared).flatten()
-            })?;
+            let mut at = self.choose_below(own_place);
+            if at.is_none() && most > soft_max && (asked.elapsed() >= grow_patience || !self.grows()) {
+                at = self.choose_below(|connection| if connection.has_free_place() { most } else { 0 });
+                if at.is_none() && !for_call {
+                    at = self.choose_below(|_| most);
+                }
+            }
+            let at = at?;
             self.turn = at + 1;
             let connection = self.connections.get(at)?;
             if connection.begin_use() {
@@ -104,14 +106,22 @@ impl<C: Connector> PoolState<C> {
     }
 
     /// Where the connection is that the strategy picks among those with fewer leases than it has `room` for.
-    fn choose_below(&self, room: impl Fn(&HostConnection<C>) -> usize + Copy) -> Option<usize> {
+    fn choose_below(&mut self, room: impl Fn(&HostConnection<C>) -> usize + Copy) -> Option<usize> {
+        let soft_max = self.terms.soft_max;
         let (before, after) = self.connections.split_at(self.turn.min(self.connections.len()));
         let (before, after) = (before.iter().enumerate(), (self.turn..).zip(after));
         let candidates = after.chain(before).filter_map(|(index, connection)| {
             let (uses, room) = (connection.load(), room(connection));
-            (uses < room && connection.is_usable()).then(|| Candidate { index, uses, free: room - uses })
+            let (id, weight) = (connection.connection_id(), soft_max.min(connection.max_in_flight()));
+            (uses < room && connection.is_usable()).then(|| Candidate {
+                index,
+                id,
+                weight,
+                uses,
+                free: room - uses,
+            })
         });
-        strategy::choose(self.terms.strategy, candidates, fastrand::f64)
+        strategy::choose(self.terms.strategy, candidates, &mut self.weighted, fastrand::f64)
     }
 
     /// Why waiting is of no use: there are connections, and all of them have given up.

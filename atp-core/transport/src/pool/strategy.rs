@@ -1,12 +1,17 @@
 //! Which connection the next lease gets: plain functions over one snapshot of a pool.
 
 use crate::config::SelectionStrategy;
+use crate::sync::weighted_turns::WeightedTurns;
 
 /// A connection that can carry another lease, as a strategy sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Candidate {
     /// Its place in the pool.
     pub(crate) index: usize,
+    /// The connection's id.
+    pub(crate) id: u64,
+    /// Calls in flight that it carries.
+    pub(crate) weight: usize,
     /// Leases on it.
     pub(crate) uses: usize,
     /// Leases it can carry beyond those.
@@ -20,15 +25,26 @@ pub(crate) struct Candidate {
 pub(crate) fn choose(
     strategy: SelectionStrategy,
     mut candidates: impl Iterator<Item = Candidate> + Clone,
+    turns: &mut WeightedTurns<u64>,
     random: impl FnOnce() -> f64,
 ) -> Option<usize> {
     let chosen = match strategy {
         SelectionStrategy::RoundRobin => candidates.next(),
+        SelectionStrategy::WeightedRoundRobin => by_weight(candidates, turns),
         SelectionStrategy::LeastConnections => least_connections(candidates),
         SelectionStrategy::Weighted => weighted(candidates, random()),
         SelectionStrategy::Random => at_random(candidates, random()),
     };
     chosen.map(|candidate| candidate.index)
+}
+
+/// One after the other, each as often as its weight says.
+fn by_weight(
+    mut candidates: impl Iterator<Item = Candidate> + Clone,
+    turns: &mut WeightedTurns<u64>,
+) -> Option<Candidate> {
+    let weights = candidates.clone().map(|one| (one.id, u32::try_from(one.weight).unwrap_or(u32::MAX)));
+    turns.next(weights).and_then(|at| candidates.nth(at))
 }
 
 /// The one with the fewest leases; among equals the one whose turn comes first.
@@ -72,7 +88,13 @@ mod tests {
     use super::*;
 
     fn with_uses(uses: &[usize]) -> Vec<Candidate> {
-        uses.iter().enumerate().map(|(index, &uses)| Candidate { index, uses, free: 16 - uses }).collect()
+        let candidate = |(index, &uses)| Candidate { free: 16 - uses, uses, ..carries(index, 1) };
+        uses.iter().enumerate().map(candidate).collect()
+    }
+
+    /// An unused connection that carries so many calls.
+    fn carries(index: usize, weight: usize) -> Candidate {
+        Candidate { index, id: index as u64, weight, uses: 0, free: 16 }
     }
 
     fn pick(
@@ -82,7 +104,7 @@ mod tests {
         random: f64,
     ) -> Option<usize> {
         let (before, after) = candidates.split_at(candidates.partition_point(|c| c.index < turn));
-        choose(strategy, after.iter().chain(before).copied(), || random)
+        choose(strategy, after.iter().chain(before).copied(), &mut WeightedTurns::default(), || random)
     }
 
     #[test]
@@ -92,6 +114,23 @@ mod tests {
         assert_eq!(pick(SelectionStrategy::RoundRobin, &three, 3, 0.0), Some(0));
         three.remove(1);
         assert_eq!(pick(SelectionStrategy::RoundRobin, &three, 1, 0.0), Some(2));
+    }
+
+    #[test]
+    fn weighted_round_robin_goes_by_the_calls_that_each_carries_wherever_the_turn_is() {
+        let (mut turns, mut turn) = (WeightedTurns::default(), 0);
+        let candidates = [carries(0, 4), carries(1, 1), carries(2, 2)];
+        let chosen: Vec<_> = (0..7)
+            .filter_map(|_| {
+                let (before, after) = candidates.split_at(turn);
+                let in_turn = after.iter().chain(before).copied();
+                let at = choose(SelectionStrategy::WeightedRoundRobin, in_turn, &mut turns, || 0.0)?;
+                turn = at + 1;
+                Some(at)
+            })
+            .collect();
+        let count = |index| chosen.iter().filter(|&&at| at == index).count();
+        assert_eq!((count(0), count(1), count(2)), (4, 1, 2), "{chosen:?}");
     }
 
     #[test]
@@ -111,7 +150,7 @@ mod tests {
     #[test]
     fn room_without_end_is_room() {
         let endless: Vec<_> =
-            (0..20).map(|index| Candidate { index, uses: 0, free: usize::MAX >> 3 }).collect();
+            (0..20).map(|index| Candidate { free: usize::MAX >> 3, ..carries(index, 1) }).collect();
         assert_eq!(pick(SelectionStrategy::Weighted, &endless, 0, 0.99), Some(19));
     }
 

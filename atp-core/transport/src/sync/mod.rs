@@ -6,3 +6,4 @@ pub(crate) mod panics;
 pub(crate) mod rate_limiter;
 pub(crate) mod semaphore;
 pub(crate) mod sliding_window;
+pub(crate) mod weighted_turns;

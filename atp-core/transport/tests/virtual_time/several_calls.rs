@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atp_transport::{
-    ErrorKind, ExecuteOptions, InFlight, PooledConnection, TransportConfig, TransportManager,
+    ErrorKind, ExecuteOptions, InFlight, PooledConnection, SelectionStrategy, TransportConfig,
+    TransportManager,
 };
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};
@@ -138,6 +139,27 @@ async fn a_link_has_as_many_leases_as_it_allows_calls() {
         let beside = many.iter().filter(|lease| lease.connection_id() == first.connection_id()).count();
         assert_eq!(beside + 1, most, "with {set}");
     }
+}
+
+/// The daemon came back with another limit between two connections.
+#[tokio::test(start_paused = true)]
+async fn weighted_round_robin_lends_each_link_as_often_as_the_calls_that_it_allows() {
+    let script = Script::default();
+    script.allow_in_flight(1);
+    let mut config = config(2);
+    config.pool.selection_strategy = SelectionStrategy::WeightedRoundRobin;
+    let manager = one_host(&script, config).await;
+    let narrow = lease(&manager).await;
+    script.allow_in_flight(4);
+    let wide = lease(&manager).await;
+    let links = [narrow.connection_id(), wide.connection_id()];
+    drop((narrow, wide));
+    let mut lent = [0, 0];
+    for _ in 0..50 {
+        let id = lease(&manager).await.connection_id();
+        lent[usize::from(id == links[1])] += 1;
+    }
+    assert_eq!(lent, [10, 40]);
 }
 
 #[tokio::test(start_paused = true)]
