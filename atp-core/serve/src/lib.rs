@@ -39,6 +39,7 @@
 //! | gap | events are missing there: the stream began later, the client was too slow, or a host was away |
 //! | refusal | why a request is not carried out: a problem with ATP's kind and hint |
 
+mod audit;
 mod auth;
 mod body;
 mod cache;
@@ -46,6 +47,7 @@ mod events;
 mod hosts;
 mod limits;
 mod metrics;
+mod notify;
 mod observe;
 mod openapi;
 mod page;
@@ -61,6 +63,7 @@ mod verbs;
 mod vms;
 
 pub use auth::{NewToken, Secret, Token, TokenFile, TokensError};
+pub use notify::Supervisor;
 pub use openapi::{API_VERSION, openapi};
 pub use server::{ListenError, Listener, Tls};
 pub use settings::{NoFolder, ServeConfig};

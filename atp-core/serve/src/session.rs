@@ -7,6 +7,7 @@ use atp_api::serve::{Login, SessionView};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use serde_json::json;
 
 use crate::auth::{Access, COOKIE, Caller, Peer, Token, session_cookie};
 use crate::body::{Json, answer};
@@ -36,8 +37,11 @@ async fn begin(
     service.limits().may_authenticate(from)?;
     let Some(token) = service.tokens().find(login.token.trim()) else {
         service.limits().failed_authentication(from);
+        service.audit().refused_login(from).await?;
         return Err(Refusal::new(ErrorKind::NotAuthenticated, "the token is not known"));
     };
+    let caller = Caller { token: token.clone(), csrf: None, from };
+    service.audit().record(&caller, "login", json!({})).await?;
     let config = service.config();
     let begun = service.sessions().begin(token.hash(), config.session_ttl);
     let begun = begun.map_err(|error| Refusal::new(ErrorKind::Unknown, error.to_string()))?;

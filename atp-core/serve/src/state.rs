@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Audit;
 use crate::auth::{Sessions, TokenFile, TokensError};
 use crate::cache::{Cache, CacheCounts};
 use crate::events::Events;
@@ -38,6 +39,7 @@ struct Inner {
     metrics: Metrics,
     listings: Cache<Listed>,
     events: Events,
+    audit: Audit,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -63,6 +65,7 @@ impl Service {
     /// Must be called within a tokio runtime.
     pub fn open(config: ServeConfig, manager: TransportManager) -> Result<Self, OpenError> {
         let tokens = TokenFile::read(&config.tokens()?)?;
+        let audit = Audit::new(config.audit()?);
         let limits = Limits::new(&config);
         let listings = Cache::new(config.cache_entries);
         let events = Events::new(config.events);
@@ -79,6 +82,7 @@ impl Service {
             metrics: Metrics::default(),
             listings,
             events,
+            audit,
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
@@ -155,6 +159,10 @@ impl Service {
     /// How the questions to caches were answered.
     pub(crate) fn cache_counts(&self) -> CacheCounts {
         self.inner.listings.counts()
+    }
+
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.inner.audit
     }
 
     pub(crate) fn events(&self) -> &Events {

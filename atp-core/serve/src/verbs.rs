@@ -136,7 +136,7 @@ mod tests {
             json!({"op": "qga", "command": "guest-ping"}),
             json!({"op": "key", "chords": ["a"]}),
             json!({"op": "type", "text": "a"}),
-            json!({"op": "mouse", "words": ["click", "left"]}),
+            json!({"op": "mouse", "action": "click left"}),
             json!({"op": "screenshot", "folder": "/a"}),
             json!({"op": "scenario", "text": scenario("exec: true")}),
         ]);

@@ -1,0 +1,196 @@
+//! Streams of events: resumed, limited, and never read.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::bed::{Bed, get};
+
+/// The events of a stream, one after the other.
+struct Stream {
+    body: Incoming,
+    text: String,
+}
+
+#[derive(Debug, Clone)]
+struct Event {
+    id: String,
+    word: String,
+    data: Value,
+}
+
+impl Stream {
+    async fn open(bed: &Bed, path: &str, token: &str, last: Option<&str>) -> Self {
+        let mut request = get(path, token);
+        if let Some(last) = last {
+            request.headers_mut().insert("last-event-id", last.parse().unwrap());
+        }
+        let response = bed.open(request).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Stream { body: response.into_body(), text: String::new() }
+    }
+
+    /// The next event; none when the stream has ended.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some((frame, rest)) = self.text.split_once("\n\n") {
+                let of =
+                    |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+                let event = (of("id: "), of("event: "), of("data: "));
+                self.text = rest.to_owned();
+                if let (Some(id), Some(word), Some(data)) = event {
+                    return Some(Event { id, word, data: serde_json::from_str(&data).unwrap() });
+                }
+                continue;
+            }
+            let next =
+                timeout(Duration::from_secs(30), self.body.frame()).await.expect("the stream says nothing");
+            let data = next?.ok()?.into_data().ok()?;
+            self.text.push_str(std::str::from_utf8(&data).unwrap());
+        }
+    }
+
+    async fn until(&mut self, is_it: impl Fn(&Event) -> bool) -> Event {
+        loop {
+            let event = self.next().await.expect("the stream has ended");
+            if is_it(&event) {
+                return event;
+            }
+        }
+    }
+}
+
+fn is_watched(host: &str) -> impl Fn(&Event) -> bool {
+    move |event| event.data["item"] == "watched" && event.data["host"] == host
+}
+
+async fn suspend(bed: &Bed, host: &str) {
+    let done = bed.service.manager().execute_on_host(host, |connection| async move {
+        let vm = connection.domain_by_name("vm1").await?;
+        connection.domain_lifecycle(vm.uuid, atp_transport::domain::Lifecycle::Suspend).await
+    });
+    done.await.unwrap();
+}
+
+fn is_suspended(host: &str) -> impl Fn(&Event) -> bool {
+    move |event| event.word == "vm" && event.data["host"] == host && event.data["change"] == "suspended"
+}
+
+#[tokio::test]
+async fn events_of_vms_come_and_a_stream_resumes_where_it_ended() {
+    let bed = Bed::start(2, 1).await;
+    let token = bed.admin();
+    let mut stream = Stream::open(&bed, "/api/v1/events", &token, None).await;
+    let seen = stream.until(is_watched("h2")).await;
+    drop(stream);
+    // Nobody listens.
+    suspend(&bed, "h2").await;
+    let mut resumed = Stream::open(&bed, "/api/v1/events", &token, Some(&seen.id)).await;
+    let event = resumed.until(is_suspended("h2")).await;
+    let mut again = Stream::open(&bed, "/api/v1/events", &token, Some(&seen.id)).await;
+    assert_eq!(again.until(is_suspended("h2")).await.id, event.id);
+}
+
+#[tokio::test]
+async fn a_stream_has_only_the_events_of_its_selection_and_of_its_token() {
+    let bed = Bed::start(2, 1).await;
+    let admin = bed.admin();
+    let viewer = bed.token(atp_api::serve::Role::Viewer, &["h1/"], &[]);
+    let mut all = Stream::open(&bed, "/api/v1/events", &admin, None).await;
+    let mut chosen = Stream::open(&bed, "/api/v1/events?selector=h1/", &admin, None).await;
+    let mut own = Stream::open(&bed, "/api/v1/events", &viewer, None).await;
+    // The first stream was there before any host was watched, so it has both.
+    let mut watched = BTreeSet::new();
+    while watched.len() < 2 {
+        let event = all.until(|event| event.data["item"] == "watched").await;
+        watched.insert(event.data["host"].to_string());
+    }
+    suspend(&bed, "h2").await;
+    suspend(&bed, "h1").await;
+    for stream in [&mut chosen, &mut own] {
+        loop {
+            let event = stream.next().await.unwrap();
+            assert_ne!(event.data["host"], "h2", "{event:?}");
+            if is_suspended("h1")(&event) {
+                break;
+            }
+        }
+    }
+}
+
+async fn resume(bed: &Bed, host: &str) {
+    let done = bed.service.manager().execute_on_host(host, |connection| async move {
+        let vm = connection.domain_by_name("vm1").await?;
+        connection.domain_lifecycle(vm.uuid, atp_transport::domain::Lifecycle::Resume).await
+    });
+    done.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_id_that_is_not_of_this_service_or_no_longer_kept_is_a_gap() {
+    let bed = Bed::with(1, 1, |config| config.events = 2).await;
+    let token = bed.admin();
+    let mut stream = Stream::open(&bed, "/api/v1/events", &token, Some("other-7")).await;
+    let gap = stream.next().await.unwrap();
+    assert_eq!((gap.word.as_str(), gap.data["reason"].is_string()), ("gap", true));
+    let first = stream.until(is_watched("h1")).await;
+    for _ in 0..2 {
+        suspend(&bed, "h1").await;
+        stream.until(is_suspended("h1")).await;
+        resume(&bed, "h1").await;
+        stream.until(|event| event.data["change"] == "resumed").await;
+    }
+    let mut resumed = Stream::open(&bed, "/api/v1/events", &token, Some(&first.id)).await;
+    assert_eq!(resumed.next().await.unwrap().word, "gap");
+    assert_eq!(resumed.next().await.unwrap().word, "vm");
+}
+
+#[tokio::test]
+async fn streams_have_a_limit_and_end_with_the_service_and_their_token() {
+    let bed = Bed::with(1, 1, |config| (config.max_streams, config.max_streams_per_token) = (3, 2)).await;
+    let (one, other) = (bed.admin(), bed.admin());
+    let mut first = Stream::open(&bed, "/api/v1/events", &one, None).await;
+    let second = Stream::open(&bed, "/api/v1/events", &one, None).await;
+    let reply = bed.get("/api/v1/events", &one).await;
+    assert_eq!((reply.status.as_u16(), reply.kind().as_str()), (429, "rate-limited"));
+    assert!(!reply.header("retry-after").is_empty());
+    let _third = Stream::open(&bed, "/api/v1/events", &other, None).await;
+    assert_eq!(bed.get("/api/v1/events", &other).await.status, 429);
+    drop(second);
+    let mut again = loop {
+        // The service sees that a client has left when it writes to it.
+        suspend_or_resume(&bed).await;
+        let response = bed.open(get("/api/v1/events", &other)).await;
+        if response.status() == 200 {
+            break Stream { body: response.into_body(), text: String::new() };
+        }
+    };
+    bed.service.stopping().cancel();
+    while first.next().await.is_some() {}
+    while again.next().await.is_some() {}
+    assert!(bed.serving.await.unwrap(), "the streams have kept the service from its end");
+}
+
+async fn suspend_or_resume(bed: &Bed) {
+    suspend(bed, "h1").await;
+    resume(bed, "h1").await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_costs_its_connection_and_no_memory() {
+    let bed = Bed::with(1, 1, |config| config.stall_timeout = Duration::from_millis(500)).await;
+    let token = bed.admin();
+    let mut reader = Stream::open(&bed, "/api/v1/events", &token, None).await;
+    let response = bed.open(get("/api/v1/events", &token)).await;
+    // The client that is kept here is not polled: its connection task reads what fits in its buffers, and then no more.
+    reader.until(is_watched("h1")).await;
+    suspend(&bed, "h1").await;
+    reader.until(is_suspended("h1")).await;
+    assert_eq!(bed.get("/healthz", "").await.json(), json!({"status": "ok"}));
+    drop(response);
+}
