@@ -52,9 +52,12 @@ pub(crate) struct CacheCounts {
 struct Entry<V> {
     kept: Option<Kept<V>>,
     /// The question under way.
-    flight: Option<watch::Receiver<Option<Result<Kept<V>, OutcomeError>>>>,
+    flight: Option<Flight<V>>,
     used: Instant,
 }
+
+/// A question under way: none until it is answered.
+type Flight<V> = watch::Receiver<Option<Result<Kept<V>, OutcomeError>>>;
 
 /// A value, and when it was asked for.
 #[derive(Debug)]
@@ -151,7 +154,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     }
 
     /// Asks in a task of its own.
-    fn ask<F>(&self, key: &str, fetch: F) -> watch::Receiver<Option<Result<Kept<V>, OutcomeError>>>
+    fn ask<F>(&self, key: &str, fetch: F) -> Flight<V>
     where
         F: Future<Output = Result<V, OutcomeError>> + Send + 'static,
     {

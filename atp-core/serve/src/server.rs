@@ -360,3 +360,35 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_fails_when_the_other_side_takes_nothing() {
+        let (one, mut other) = duplex(16);
+        let mut stream = Stalling::new(one, Duration::from_secs(30));
+        let began = Instant::now();
+        let error = stream.write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!((error.kind(), began.elapsed()), (io::ErrorKind::TimedOut, Duration::from_secs(30)));
+        let mut taken = [0; 16];
+        other.read_exact(&mut taken).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_a_little_is_slow_and_not_gone() {
+        let (one, mut other) = duplex(16);
+        let mut stream = Stalling::new(one, Duration::from_secs(30));
+        let reader = tokio::spawn(async move {
+            for _ in 0..4 {
+                sleep(Duration::from_secs(20)).await;
+                other.read_exact(&mut [0; 16]).await.unwrap();
+            }
+        });
+        stream.write_all(&[0; 64]).await.unwrap();
+        reader.await.unwrap();
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::bed::{Bed, get};
@@ -179,18 +179,4 @@ async fn streams_have_a_limit_and_end_with_the_service_and_their_token() {
 async fn suspend_or_resume(bed: &Bed) {
     suspend(bed, "h1").await;
     resume(bed, "h1").await;
-}
-
-#[tokio::test]
-async fn a_client_that_never_reads_costs_its_connection_and_no_memory() {
-    let bed = Bed::with(1, 1, |config| config.stall_timeout = Duration::from_millis(500)).await;
-    let token = bed.admin();
-    let mut reader = Stream::open(&bed, "/api/v1/events", &token, None).await;
-    let response = bed.open(get("/api/v1/events", &token)).await;
-    // The client that is kept here is not polled: its connection task reads what fits in its buffers, and then no more.
-    reader.until(is_watched("h1")).await;
-    suspend(&bed, "h1").await;
-    reader.until(is_suspended("h1")).await;
-    assert_eq!(bed.get("/healthz", "").await.json(), json!({"status": "ok"}));
-    drop(response);
 }
