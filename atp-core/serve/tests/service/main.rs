@@ -1,6 +1,10 @@
 //! The service as its clients meet it: over HTTP, on a simulated fleet.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test that calls it")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper of a test fails the test that calls it"
+)]
 
 mod bed;
 mod forgery;

@@ -83,8 +83,11 @@ async fn every_role_with_every_verb() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What is selected, and whether that is allowed.
+type Cells = &'static [(&'static str, bool)];
+
 /// What a token's selectors allow of what is selected.
-const SELECTIONS: &[(&[&str], &[(&str, bool)])] = &[
+const SELECTIONS: &[(&[&str], Cells)] = &[
     (&[], &[("*", true), ("h1/vm1", true), ("h2/", true), ("@pair/", true)]),
     (&["*"], &[("*", true), ("h1/vm1", true), ("h2/", true)]),
     (&["h1/"], &[("*", false), ("h1/*", true), ("h1/vm1", true), ("h2/vm1", false), ("h[1-2]/vm1", false)]),
