@@ -59,7 +59,7 @@ impl Connection {
         let progress = Progress::new(&on_stage);
         let mut target = "the URI".to_owned();
         let work = async {
-            let uri = settings::resolve(uri)?;
+            let uri = settings::resolve(uri).await?;
             target = uri.to_string();
             let (dialled, offered) = reach(&uri, options, &progress).await?;
             let inquiry = inquiry(&uri, options);

@@ -1,9 +1,12 @@
 //! libvirt's own settings for clients: `libvirt.conf`, and where such files are.
 
+use std::future::pending;
 use std::io::Read;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
+use tokio::task::spawn_blocking;
 
 use crate::connect_error::ConnectFailure;
 use crate::uri::{Uri, UriError};
@@ -13,7 +16,7 @@ const MAX_FILE: u64 = 1024 * 1024;
 
 /// The URI that a text means: itself, or what it is an alias of. None at all is that of `LIBVIRT_DEFAULT_URI`, of
 /// `uri_default` in `libvirt.conf`, or whatever the daemon of this machine offers.
-pub(crate) fn resolve(text: &str) -> Result<Uri, ConnectFailure> {
+pub(crate) async fn resolve(text: &str) -> Result<Uri, ConnectFailure> {
     let given = match text {
         "" => std::env::var("LIBVIRT_DEFAULT_URI").unwrap_or_default(),
         text => text.to_owned(),
@@ -22,7 +25,10 @@ pub(crate) fn resolve(text: &str) -> Result<Uri, ConnectFailure> {
     if given.contains(':') {
         return Ok(given.parse()?);
     }
-    match Uri::in_libvirt_conf(&settings()?, Some(given.as_str()).filter(|alias| !alias.is_empty())) {
+    match Uri::in_libvirt_conf(
+        &reading(settings).await?,
+        Some(given.as_str()).filter(|alias| !alias.is_empty()),
+    ) {
         Some(uri) => Ok(uri.parse()?),
         None if given.is_empty() => Ok(Uri::local()),
         None => Err(UriError::Form.into()),
@@ -63,6 +69,20 @@ fn settings() -> Result<String, ConnectFailure> {
     match file("libvirt.conf") {
         Some(path) => read(&path, MAX_FILE),
         None => Ok(String::new()),
+    }
+}
+
+/// Does what reads files on a thread for blocking work: a file system that hangs must not hold up the tasks of a runtime.
+pub(crate) async fn reading<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, ConnectFailure> + Send + 'static,
+) -> Result<T, ConnectFailure> {
+    match spawn_blocking(read).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // The runtime is being shut down, and so this is dropped.
+            Err(_) => pending().await,
+        },
     }
 }
 

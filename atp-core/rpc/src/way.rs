@@ -57,7 +57,7 @@ impl Way {
         let progress = Progress::new(&on_stage);
         let mut target = "the URI".to_owned();
         let work = async {
-            let uri = settings::resolve(uri)?;
+            let uri = settings::resolve(uri).await?;
             target = uri.to_string();
             reach(&uri, options, &progress).await
         };

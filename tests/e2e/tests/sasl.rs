@@ -145,3 +145,24 @@ fn libvirts_own_file_of_passwords_serves_without_settings_of_ours() {
     assert_eq!(listed("s3cret"), ["h/test ok none"]);
     assert_eq!(listed("wr0ng"), ["h unreachable none auth-failed"]);
 }
+
+#[test]
+fn over_a_command_the_password_is_that_of_the_host_in_the_uri() {
+    let daemon = Daemon::start();
+    let (relay, file) = (daemon.folder.join("relay"), daemon.folder.join("auth.conf"));
+    let script =
+        format!("#!/bin/bash\nexec 3<>/dev/tcp/127.0.0.1/{}\ncat <&3 &\nexec cat >&3\n", daemon.port);
+    fs::write(&relay, script).unwrap();
+    fs::set_permissions(&relay, Permissions::from_mode(0o755)).unwrap();
+    let text = "[credentials-t]\nauthname=tester\npassword=s3cret\n[auth-libvirt-far.example]\ncredentials=t\n\
+                [credentials-w]\nauthname=tester\npassword=wr0ng\n[auth-libvirt-localhost]\ncredentials=w\n";
+    fs::write(&file, text).unwrap();
+    let (relay, file) = (relay.display(), file.display());
+    for (name, brief) in
+        [("far.example", "h/test ok none"), ("other.example", "h unreachable none auth-failed")]
+    {
+        let host = format!("h=test+ext://{name}/default?command={relay}&authfile={file}");
+        let run = Atp::new(&["--engine", "library", "--host", &host, "vm", "list"]).output("json").run();
+        assert_eq!(run.brief(), [brief], "{}", run.stderr);
+    }
+}

@@ -28,19 +28,27 @@ impl fmt::Debug for Credentials {
 
 /// Those for the host of a URI in the first `auth.conf` there is: that of `LIBVIRT_AUTH_FILE`, of `authfile=` in the
 /// URI, of the user, of the system.
-pub(super) fn find(uri: &Uri) -> Result<Credentials, ConnectFailure> {
+pub(super) async fn find(uri: &Uri) -> Result<Credentials, ConnectFailure> {
     let named = std::env::var_os("LIBVIRT_AUTH_FILE").map(PathBuf::from);
     let named = named.or_else(|| uri.parameter("authfile").map(PathBuf::from));
-    let path = match named {
-        Some(path) => path,
-        None => settings::file("auth.conf").ok_or(ConnectFailure::NoCredentials)?,
+    let read = move || {
+        let path = named.or_else(|| settings::file("auth.conf")).ok_or(ConnectFailure::NoCredentials)?;
+        settings::read(&path, MAX_FILE)
     };
-    let text = settings::read(&path, MAX_FILE)?;
+    let text = settings::reading(read).await?;
     let host = uri.host.as_deref().unwrap_or("localhost");
     Credentials::in_auth_conf(&text, host).ok_or(ConnectFailure::NoCredentials)
 }
 
 impl Credentials {
+    /// Those for the host of a URI in the first `auth.conf` there is, as [`Connection::open`](crate::Connection::open) finds them.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has none for this host.
+    pub async fn in_file_for(uri: &str) -> Result<Self, ConnectFailure> {
+        find(&settings::resolve(uri).await?).await
+    }
+
     /// Those for a host in the text of an `auth.conf`.
     ///
     /// Sections `[credentials-NAME]` hold `authname` and `password`; `[auth-libvirt-HOST]`, or with `default` as host,

@@ -67,8 +67,10 @@ pub(crate) async fn authenticate(
         }
         SASL => {
             let mechanism = uri.parameter("auth").and_then(|word| word.strip_prefix("sasl."));
-            let given = options.credentials.clone().map(Ok);
-            let credentials = given.unwrap_or_else(|| credentials::find(uri));
+            let credentials = match &options.credentials {
+                Some(given) => Ok(given.clone()),
+                None => credentials::find(uri).await,
+            };
             sasl::authenticate(link, way, mechanism, credentials).await
         }
         other => Err(ConnectFailure::Mechanism {

@@ -4,7 +4,7 @@
 //! ends with the connection, with a connect that is given up, and with this process.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::Stdio;
 use std::task::{Context, Poll};
@@ -17,10 +17,11 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use super::{Dialled, Stderr};
 use crate::connect_error::{ConnectFailure, Progress, Stage};
 use crate::options::ConnectOptions;
+use crate::settings::reading;
 use crate::uri::Uri;
 
 /// Starts ssh to the host of a URI, and there what connects to the daemon.
-pub(super) fn ssh(
+pub(super) async fn ssh(
     uri: &Uri,
     options: &ConnectOptions,
     progress: &Progress<'_>,
@@ -37,7 +38,8 @@ pub(super) fn ssh(
     }
     if let Some(keyfile) = uri.parameter("keyfile") {
         // ssh itself would go on with another key.
-        readable(Path::new(keyfile))?;
+        let path = PathBuf::from(keyfile);
+        reading(move || readable(&path)).await?;
         command.args(["-i", keyfile]);
     }
     // There is no terminal to ask at, and the time limit is ours. A link that is dark is noticed by our own pings;

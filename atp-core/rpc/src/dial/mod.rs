@@ -66,7 +66,7 @@ pub(crate) async fn dial(
             Ok(Dialled { separate: true, ..dialled })
         }
         Transport::Unix => Ok(Dialled::new(unix::connect(uri, options.read_only, progress).await?, true)),
-        Transport::Ssh => command::ssh(uri, options, progress),
+        Transport::Ssh => command::ssh(uri, options, progress).await,
         Transport::Ext => command::ext(uri, progress),
     }
 }

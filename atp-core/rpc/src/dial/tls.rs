@@ -25,6 +25,7 @@ use tokio_rustls::rustls::{
 
 use crate::certificate_fault::CertificateFault;
 use crate::connect_error::{ConnectFailure, Progress, Stage};
+use crate::settings::reading;
 use crate::uri::Uri;
 
 /// libvirt's port for TLS.
@@ -90,36 +91,65 @@ pub(super) async fn negotiate(
     uri: &Uri,
     progress: &Progress<'_>,
 ) -> Result<TlsStream<TcpStream>, ConnectFailure> {
-    let files = Files::find(uri);
-    let own = Own::read(&files)?;
-    let config = configure(uri, &files, own.as_ref())?;
+    let Prepared { files, own, config } = reading({
+        let uri = uri.clone();
+        move || Prepared::read(&uri)
+    })
+    .await?;
     let host = uri.host.as_deref().unwrap_or("localhost").to_owned();
     let name = ServerName::try_from(host).map_err(|error| {
         ConnectFailure::Unsupported(format!("the host's name cannot be checked: {error}"))
     })?;
     progress.set(Stage::Tls);
-    let refused = || ConnectFailure::TlsRefused {
-        certificate: files.certificate.clone(),
-        fault: find_fault(&files, own.as_ref()),
-    };
-    let connecting = TlsConnector::from(Arc::new(config)).connect(name, socket);
-    let mut stream = connecting.await.map_err(|source| match tls_error(&source) {
-        Some(Error::InvalidCertificate(error)) => {
-            ConnectFailure::TlsCertificate { authority: files.ca.clone(), fault: error.into() }
+    let is_refusal = |error: &io::Error| matches!(tls_error(error), Some(Error::AlertReceived(alert)) if is_about_certificate(*alert));
+    let mut stream = match TlsConnector::from(Arc::new(config)).connect(name, socket).await {
+        Ok(stream) => stream,
+        Err(source) if is_refusal(&source) => return Err(refused(files, own).await),
+        Err(source) => {
+            return Err(match tls_error(&source) {
+                Some(Error::InvalidCertificate(error)) => {
+                    ConnectFailure::TlsCertificate { authority: files.ca, fault: error.into() }
+                }
+                _ => ConnectFailure::Tls { source },
+            });
         }
-        Some(Error::AlertReceived(alert)) if is_about_certificate(*alert) => refused(),
-        _ => ConnectFailure::Tls { source },
-    })?;
+    };
     // The daemon checks our certificate when TLS is there, and closes the connection if it does not accept it. Some
     // send an alert first.
+    let is_end = |error: &io::Error| {
+        tls_error(error).is_none()
+            && matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
+    };
     match stream.read_u8().await {
         Ok(ACCEPTED) => Ok(stream),
-        Ok(_) => Err(refused()),
-        Err(source) => match (tls_error(&source), source.kind()) {
-            (Some(Error::AlertReceived(alert)), _) if is_about_certificate(*alert) => Err(refused()),
-            (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => Err(refused()),
-            _ => Err(ConnectFailure::Tls { source }),
-        },
+        Ok(_) => Err(refused(files, own).await),
+        Err(source) if is_refusal(&source) || is_end(&source) => Err(refused(files, own).await),
+        Err(source) => Err(ConnectFailure::Tls { source }),
+    }
+}
+
+/// The failure of a client whose certificate the daemon refused.
+async fn refused(files: Files, own: Option<Own>) -> ConnectFailure {
+    let failure = reading(move || {
+        let fault = find_fault(&files, own.as_ref());
+        Ok(ConnectFailure::TlsRefused { certificate: files.certificate, fault })
+    });
+    failure.await.unwrap_or_else(|failure| failure)
+}
+
+/// What is read from files before TLS begins.
+struct Prepared {
+    files: Files,
+    own: Option<Own>,
+    config: ClientConfig,
+}
+
+impl Prepared {
+    fn read(uri: &Uri) -> Result<Self, ConnectFailure> {
+        let files = Files::find(uri);
+        let own = Own::read(&files)?;
+        let config = configure(uri, &files, own.as_ref())?;
+        Ok(Prepared { files, own, config })
     }
 }
 

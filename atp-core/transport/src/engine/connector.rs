@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 use super::LibvirtLink;
@@ -111,7 +112,15 @@ impl Connector for LibvirtConnector {
     }
 
     async fn connect(&self, host: &HostInfo, attempt: ConnectAttempt) -> Result<LibvirtLink, ConnectError> {
-        let uri = LibvirtUri::parse(&host.effective_uri())
+        let text = host.effective_uri();
+        let parsed = match text.contains(':') {
+            true => LibvirtUri::parse(&text),
+            // A name is looked up in a file.
+            false => spawn_blocking(move || LibvirtUri::parse(&text))
+                .await
+                .unwrap_or_else(|error| Err(error.to_string())),
+        };
+        let uri = parsed
             .map_err(|reason| ConnectError::new(ErrorKind::InvalidUri, reason).at(ConnectStage::Settings))?;
         match attempt.config().engine {
             #[cfg(feature = "library")]

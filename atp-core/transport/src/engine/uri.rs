@@ -168,7 +168,8 @@ impl LibvirtUri {
     #[cfg(all(feature = "library", feature = "native"))]
     pub(crate) fn at_socket(&self, socket: &str) -> String {
         /// What is about the way alone.
-        const OF_THE_WAY: [&str; 11] = [
+        const OF_THE_WAY: [&str; 12] = [
+            "authfile",
             "command",
             "socket",
             "sshauth",
@@ -186,7 +187,8 @@ impl LibvirtUri {
         let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
         let path = before.find('/').map_or("", |slash| &before[slash..]);
         let others = parameters(query).filter(|(name, _)| !OF_THE_WAY.contains(name) && *name != "no_tty");
-        let mut text = format!("{driver}+unix://{path}?socket={socket}");
+        // Its `auth.conf` has passwords by host, and the host of a socket is this machine.
+        let mut text = format!("{driver}+unix://{path}?socket={socket}&authfile=/dev/null");
         for (name, value) in others {
             text.push_str(&format!("&{name}={value}"));
         }
@@ -400,10 +402,10 @@ mod tests {
     fn a_socket_of_this_machine_can_stand_for_the_way() {
         let at = |text: &str| LibvirtUri::parse(text).unwrap().at_socket("/s");
         assert_eq!(
-            at("qemu+ssh://u@h:22/system?keyfile=/k&x=y&no_verify=1"),
-            "qemu+unix:///system?socket=/s&x=y"
+            at("qemu+ssh://u@h:22/system?keyfile=/k&x=y&no_verify=1&authfile=/a"),
+            "qemu+unix:///system?socket=/s&authfile=/dev/null&x=y"
         );
-        assert_eq!(at("test+ext:///default?command=/c"), "test+unix:///default?socket=/s");
+        assert_eq!(at("test+ext:///default?command=/c"), "test+unix:///default?socket=/s&authfile=/dev/null");
     }
 
     #[test]

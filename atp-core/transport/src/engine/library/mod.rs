@@ -38,6 +38,8 @@ use crate::connection::reconnect::ConnectAttempt;
 use crate::error::{ConnectError, ConnectStage, ErrorKind, LibvirtError};
 use crate::host::{Credentials, HostInfo};
 #[cfg(feature = "native")]
+use crate::host::{Password, PasswordSource};
+#[cfg(feature = "native")]
 use bridge::Bridge;
 use closer::Unused;
 use link::Handles;
@@ -107,6 +109,8 @@ impl Library {
         let shown = uri.shown.clone();
         let (threads, closer) = (self.threads.clone(), self.closer.clone());
         let credentials = answers(host, &uri);
+        #[cfg(feature = "native")]
+        let credentials = if bridge.is_some() { in_auth_conf(credentials, &uri).await } else { credentials };
         let opening = shown.clone();
         self.threads
             .run(
@@ -294,6 +298,22 @@ fn answers(host: &HostInfo, uri: &LibvirtUri) -> Credentials {
         credentials.username = credentials.username.or_else(|| uri.user.clone());
     }
     credentials
+}
+
+/// What libvirt's `auth.conf` has for the host of a way that the library finds at a socket: it would look for this machine's.
+#[cfg(feature = "native")]
+async fn in_auth_conf(given: Credentials, uri: &LibvirtUri) -> Credentials {
+    if given.username.is_some() && given.password.is_some() {
+        return given;
+    }
+    match atp_rpc::Credentials::in_file_for(&uri.text).await {
+        Ok(found) => Credentials {
+            username: Some(found.user),
+            password: Some(PasswordSource::Given(Password::new(found.password))),
+        },
+        // If the daemon asks, the library says that there is no answer.
+        Err(_) => given,
+    }
 }
 
 /// How long the way is looked at once more at most.
