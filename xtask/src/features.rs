@@ -33,8 +33,8 @@ pub(crate) fn run() -> Result<ExitCode> {
     }
     checked += 1;
     println!("atp without the C library");
-    if let Some(library) = linked_library()? {
-        failed.push(format!("atp-cli with the native engine alone: it is linked with {library}"));
+    if let Some(part) = part_of_the_library_engine()? {
+        failed.push(format!("atp-cli with the native engine alone: it has {part}"));
     }
     for shown in &failed {
         println!("problem: {shown}");
@@ -43,11 +43,11 @@ pub(crate) fn run() -> Result<ExitCode> {
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Builds `atp` with the native engine alone, and looks whether it names the C library all the same: it is to run on
-/// machines without it.
-fn linked_library() -> Result<Option<&'static str>> {
-    // As it is written in the table of the libraries that a program needs.
-    const LIBRARY: &str = "libvirt.so";
+/// Builds `atp` with the native engine alone, and looks whether it names the C library or a source file of its engine all the
+/// same: it is to run on machines without the one, and has no use for the other.
+fn part_of_the_library_engine() -> Result<Option<&'static str>> {
+    // As they are written in the table of the libraries that a program needs, and in the places of panics.
+    const PARTS: [&str; 2] = ["libvirt.so", "src/engine/library"];
     let mut command = cargo::cargo();
     command.args(["build", "--quiet", "-p", "atp-cli", "--no-default-features", "--features", "native"]);
     let status = command.status().map_err(|error| format!("cannot run cargo: {error}"))?;
@@ -56,8 +56,8 @@ fn linked_library() -> Result<Option<&'static str>> {
     }
     let path = cargo::binary("atp")?;
     let program = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let is_named = program.windows(LIBRARY.len()).any(|part| part == LIBRARY.as_bytes());
-    Ok(is_named.then_some(LIBRARY))
+    let is_named = |name: &&str| program.windows(name.len()).any(|part| part == name.as_bytes());
+    Ok(PARTS.into_iter().find(is_named))
 }
 
 /// The names in a manifest's table of features, without `default`.

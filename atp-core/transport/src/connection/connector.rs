@@ -117,6 +117,7 @@ pub enum CallFailure {
         threads: usize,
     },
     /// Only the engine on libvirt's C library can do it, and the link is another's; nothing was sent.
+    #[cfg(feature = "library")]
     NeedsLibrary,
     /// The code of the call panicked.
     Panicked {
@@ -139,6 +140,7 @@ impl CallFailure {
                 ConnectError::new(kind, format!("{what}: occupied for {occupied_for:.1?}"))
             }
             CallFailure::NoThread { threads } => ConnectError::no_thread(threads),
+            #[cfg(feature = "library")]
             CallFailure::NeedsLibrary => {
                 ConnectError::new(kind, format!("{what}: it needs libvirt's C library"))
             }
@@ -162,6 +164,7 @@ impl CallFailure {
                 TransportError::MonitorBusy { host, operation, occupied_for }
             }
             CallFailure::NoThread { threads } => TransportError::NoThread { host, operation, threads },
+            #[cfg(feature = "library")]
             CallFailure::NeedsLibrary => TransportError::NeedsLibrary { host, operation },
             CallFailure::Panicked { message } => TransportError::Panicked { host, message },
         }

@@ -23,6 +23,7 @@ impl Engine {
 }
 
 /// What can be done about something that the native engine lacks and the library has.
+#[cfg(feature = "native")]
 pub(super) fn library_hint() -> &'static str {
     if Engine::Library.is_built_in() {
         "set engine = \"library\" for this host"

@@ -8,7 +8,6 @@ use atp_api::Hint;
 
 use crate::connection::connector::CallFailure;
 use crate::domain::error_numbers::*;
-use crate::engine::ssh_faults;
 use crate::engine::uri::{LibvirtUri, Transport};
 use crate::error::phrase::{AGENT_BROKEN, AGENT_GONE, AGENT_NOT_CONNECTED};
 use crate::error::{ConnectError, ConnectStage, ErrorKind, LibvirtError};
@@ -38,63 +37,30 @@ pub(crate) fn without_nul(text: &str) -> Result<(), CallFailure> {
     Err(CallFailure::Refused { kind: ErrorKind::LibvirtError, source })
 }
 
-/// Sorts the failure of an opening by the C library, or the answer with which a daemon refuses one. If `reached`, the daemon
-/// was there: then no failure is one of the way.
-pub(crate) fn connect_error(uri: &LibvirtUri, source: LibvirtError, reached: bool) -> ConnectError {
-    let error = sort_connect_error(uri, &source, reached);
-    ConnectError { source: Some(source), ..error }
-}
-
-fn sort_connect_error(uri: &LibvirtUri, source: &LibvirtError, reached: bool) -> ConnectError {
-    let message = source.message.as_str();
-    let shown = &uri.shown;
-    let failed = |kind, stage| ConnectError::new(kind, format!("cannot open {shown}")).at(stage);
-    if matches!(source.code, AUTH_FAILED | AUTH_CANCELLED | AUTH_UNAVAILABLE) {
+/// Sorts the answer with which a daemon, or what the C library has instead of one, refuses an opening: no failure of the way.
+pub(crate) fn refused_open(uri: &LibvirtUri, source: LibvirtError) -> ConnectError {
+    let failed = |kind, stage| ConnectError::new(kind, format!("cannot open {}", uri.shown)).at(stage);
+    let error = if is_about_credentials(&source) {
         let error = failed(ErrorKind::AuthFailed, ConnectStage::Authenticate);
-        return match uri.transport {
-            _ if message.contains("collect auth credentials") => error.advise(CREDENTIALS),
-            Transport::Tcp if message.contains("mech") => error.advise(NO_LAYER),
+        match uri.transport {
             // A daemon that offers nothing for plain TCP says no more than that.
             Transport::Tcp => error.advise(Hint::from(format!("{PASSWORD}. Otherwise: {NO_LAYER}"))),
             _ => error,
-        };
-    }
-    // The daemon could not ask polkit, or was told no. Nothing else of an opening is asked by D-Bus.
-    if reached && matches!(source.domain, FROM_DBUS | FROM_POLKIT) {
-        return failed(ErrorKind::AuthFailed, ConnectStage::Authenticate).advise(POLKIT);
-    }
-    if reached {
-        let error = failed(ErrorKind::ConnectFailed, ConnectStage::Open);
-        // The daemon itself is a client of another one.
-        return match message.contains("ailed to connect socket") {
-            true => error.advise(BEHIND),
-            false => error.advise(REFUSED),
-        };
-    }
-    match uri.transport {
-        Transport::Ssh | Transport::LibSsh | Transport::Ext => {
-            let (kind, hint) = ssh_faults::explain(message);
-            failed(kind, ConnectStage::Command).advise(hint)
         }
-        Transport::Tls if message.contains("certificate") || message.contains("TLS") => {
-            failed(ErrorKind::AuthFailed, ConnectStage::Tls).advise(CERTIFICATES)
-        }
-        Transport::Unix if message.contains("Permission denied") => {
-            failed(ErrorKind::AccessDenied, ConnectStage::Dial).advise(SOCKET_GROUP)
-        }
-        Transport::Unix
-            if message.contains("Connection refused") || message.contains("No such file or directory") =>
-        {
-            failed(ErrorKind::ConnectionRefused, ConnectStage::Dial)
-        }
-        // A driver inside the library looks names up itself.
-        Transport::Driver
-            if message.contains("unable to resolve") || message.contains("Name or service not known") =>
-        {
-            failed(ErrorKind::NameNotResolved, ConnectStage::Name)
-        }
-        _ => failed(ErrorKind::ConnectFailed, ConnectStage::Open),
-    }
+    } else if matches!(source.domain, FROM_DBUS | FROM_POLKIT) {
+        // The daemon could not ask polkit, or was told no. Nothing else of an opening is asked by D-Bus.
+        failed(ErrorKind::AuthFailed, ConnectStage::Authenticate).advise(POLKIT)
+    } else {
+        // The daemon itself may be a client of another one.
+        let is_behind = source.message.contains("ailed to connect socket");
+        failed(ErrorKind::ConnectFailed, ConnectStage::Open).advise(if is_behind { BEHIND } else { REFUSED })
+    };
+    ConnectError { source: Some(source), ..error }
+}
+
+/// Whether the credentials are at fault.
+pub(crate) fn is_about_credentials(error: &LibvirtError) -> bool {
+    matches!(error.code, AUTH_FAILED | AUTH_CANCELLED | AUTH_UNAVAILABLE)
 }
 
 /// Why SASL with a password is not to be had over plain TCP.
@@ -105,9 +71,6 @@ const PASSWORD: &str = "check the user, the password and where it is read from (
 const BEHIND: &str = "the daemon answers, and another one behind it does not: check that one on its host (systemctl status virtqemud.socket virtqemud)";
 const POLKIT: &str = "the daemon asks polkit whether this user may connect: check that polkit and D-Bus run on its host, or add the user to the group of the daemon's socket";
 const REFUSED: &str = "the daemon was reached and refused: its words say why; read its log on its host (journalctl -u libvirtd -u virtqemud)";
-const CERTIFICATES: &str = "check cacert.pem, clientcert.pem and clientkey.pem (in /etc/pki, ~/.pki/libvirt, or the folder of `pkipath=`), and the daemon's servercert.pem: authority, dates, and the name in the URI";
-const SOCKET_GROUP: &str =
-    "add the user to the group of the daemon's socket (usermod -aG libvirt USER) and log in again";
 
 /// "The connection is gone" is a system or internal error of the RPC layer, or an error about the
 /// connection as such. An internal error of any other part says nothing about the connection.

@@ -149,52 +149,6 @@ impl LibvirtUri {
         }
     }
 
-    /// The URI with another host.
-    #[cfg(feature = "library")]
-    pub(crate) fn with_host(&self, host: &str) -> Option<Self> {
-        let (scheme, rest) = self.text.split_once("://")?;
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, rest) = rest.split_at(end);
-        let (user, place) =
-            authority.rsplit_once('@').map_or((None, authority), |(user, place)| (Some(user), place));
-        let (_, port) = split_port(place).ok()?;
-        let user = user.map(|user| format!("{user}@")).unwrap_or_default();
-        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        Some(LibvirtUri { text: format!("{scheme}://{user}{host}{port}{rest}"), ..self.clone() })
-    }
-
-    /// The URI of the same daemon at a socket of this machine that leads to it.
-    #[cfg(all(feature = "library", feature = "native"))]
-    pub(crate) fn at_socket(&self, socket: &str) -> String {
-        /// What is about the way alone.
-        const OF_THE_WAY: [&str; 12] = [
-            "authfile",
-            "command",
-            "socket",
-            "sshauth",
-            "netcat",
-            "keyfile",
-            "pkipath",
-            "known_hosts",
-            "known_hosts_verify",
-            "mode",
-            "proxy",
-            "no_verify",
-        ];
-        let (scheme, rest) = self.text.split_once("://").unwrap_or((&self.text, ""));
-        let driver = scheme.split('+').next().unwrap_or_default();
-        let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let path = before.find('/').map_or("", |slash| &before[slash..]);
-        let others = parameters(query).filter(|(name, _)| !OF_THE_WAY.contains(name) && *name != "no_tty");
-        // Its `auth.conf` has passwords by host, and the host of a socket is this machine.
-        let mut text = format!("{driver}+unix://{path}?socket={socket}&authfile=/dev/null");
-        for (name, value) in others {
-            text.push_str(&format!("&{name}={value}"));
-        }
-        text
-    }
-
     /// The error of a daemon that was reached, and did not answer in time.
     pub(crate) fn no_answer(&self) -> ConnectError {
         let shown = &self.shown;
@@ -257,7 +211,7 @@ fn meant(text: &str) -> Result<Option<String>, String> {
 }
 
 /// The host, without brackets, and the port.
-fn split_port(place: &str) -> Result<(&str, Option<u16>), &'static str> {
+pub(super) fn split_port(place: &str) -> Result<(&str, Option<u16>), &'static str> {
     let (host, port) = match place.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']').ok_or("']' is missing")?;
@@ -282,7 +236,7 @@ fn split_port(place: &str) -> Result<(&str, Option<u16>), &'static str> {
 }
 
 /// The parameters as they are written.
-fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
+pub(super) fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
     let pairs = query.split(['&', ';']).filter(|pair| !pair.is_empty());
     pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
@@ -386,26 +340,6 @@ mod tests {
             let error = LibvirtUri::parse(text).unwrap_err();
             assert!(error.contains(word), "{text:?}: {error}");
         }
-    }
-
-    #[cfg(feature = "library")]
-    #[test]
-    fn the_host_can_be_replaced() {
-        let with = |text: &str, host: &str| LibvirtUri::parse(text).unwrap().with_host(host).unwrap().text;
-        assert_eq!(with("qemu+tcp://u@h:7/system?a=b", "127.0.0.3"), "qemu+tcp://u@127.0.0.3:7/system?a=b");
-        assert_eq!(with("qemu+tcp://h/system", "::1"), "qemu+tcp://[::1]/system");
-        assert_eq!(with("qemu+tcp:///system", "127.0.0.1"), "qemu+tcp://127.0.0.1/system");
-    }
-
-    #[cfg(all(feature = "library", feature = "native"))]
-    #[test]
-    fn a_socket_of_this_machine_can_stand_for_the_way() {
-        let at = |text: &str| LibvirtUri::parse(text).unwrap().at_socket("/s");
-        assert_eq!(
-            at("qemu+ssh://u@h:22/system?keyfile=/k&x=y&no_verify=1&authfile=/a"),
-            "qemu+unix:///system?socket=/s&authfile=/dev/null&x=y"
-        );
-        assert_eq!(at("test+ext:///default?command=/c"), "test+unix:///default?socket=/s&authfile=/dev/null");
     }
 
     #[test]

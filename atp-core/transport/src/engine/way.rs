@@ -115,9 +115,7 @@ fn sort(uri: &LibvirtUri, stage: Stage, failure: ConnectFailure) -> ConnectError
             let (kind, hint) = ssh_faults::explain(said);
             failed(kind, &failure).advise(hint)
         }
-        ConnectFailure::Call(CallError::Remote { source, .. }) => {
-            error::connect_error(uri, remote(*source), true)
-        }
+        ConnectFailure::Call(CallError::Remote { source, .. }) => error::refused_open(uri, remote(*source)),
         ConnectFailure::Call(CallError::Lost { source, .. }) => {
             let closed = matches!(source.reason, EndReason::Eof | EndReason::Frame(_));
             let error = ConnectError {

@@ -132,6 +132,7 @@ pub enum TransportError {
         threads: usize,
     },
     /// Only the engine on libvirt's C library can do it, and the host has another; nothing was sent.
+    #[cfg(feature = "library")]
     #[error("host {host}: {operation}: needs libvirt's C library, and the host's engine is native")]
     NeedsLibrary {
         /// The host.
@@ -235,6 +236,7 @@ impl TransportError {
             TransportError::StuckCalls { .. } => ErrorKind::StuckCalls,
             TransportError::MonitorBusy { .. } => ErrorKind::MonitorBusy,
             TransportError::NoThread { .. } => ErrorKind::ThreadsExhausted,
+            #[cfg(feature = "library")]
             TransportError::NeedsLibrary { .. } => ErrorKind::NotSupported,
             TransportError::ConnectionLost { .. } => ErrorKind::ConnectionLost,
             TransportError::Libvirt { kind, .. } => *kind,
@@ -288,6 +290,7 @@ impl TransportError {
             {
                 Hint::GIVE_HOST_TIME
             }
+            #[cfg(feature = "library")]
             TransportError::NeedsLibrary { .. } => Hint::plain("set engine = \"library\" for this host"),
             TransportError::Connect { source, .. } => source.hint(),
             TransportError::AcquireTimeout { source: Some(source), .. } if self.kind() == source.kind => {

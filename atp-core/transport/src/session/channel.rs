@@ -92,9 +92,10 @@ impl From<CallFailure> for ChannelError {
                 ChannelError::Libvirt(source)
             }
             CallFailure::NoThread { threads } => ChannelError::NoThread { threads },
+            #[cfg(feature = "library")]
+            CallFailure::NeedsLibrary => ChannelError::Lost,
             CallFailure::Lost { source: None, .. }
             | CallFailure::Busy { .. }
-            | CallFailure::NeedsLibrary
             | CallFailure::Panicked { .. } => ChannelError::Lost,
         }
     }

@@ -13,9 +13,11 @@ mod domain_stats;
 mod event_loop;
 mod link;
 mod log_lines;
+mod open_failure;
 mod operations;
 mod stream;
 mod threads;
+mod uri;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -29,7 +31,6 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 use virt::connect::Connect;
 
-use super::error;
 use super::uri::{LibvirtUri, Transport};
 #[cfg(feature = "native")]
 use super::way;
@@ -94,7 +95,7 @@ impl Library {
                     Transport::Tls => (bridge, opened_at) = self.bridge(&uri, &attempt).await?,
                     Transport::Tcp => {
                         let address = found.address.ip().to_string();
-                        opened_at = uri.with_host(&address).map_or(opened_at, |uri| uri.text);
+                        opened_at = uri.with_host(&address).unwrap_or(opened_at);
                     }
                     _ => {}
                 }
@@ -329,7 +330,7 @@ async fn explain(uri: &LibvirtUri, source: LibvirtError, bridged: bool, deadline
         use atp_rpc::{CertificateFault, ConnectFailure};
         let look = LOOK.min(deadline.saturating_duration_since(Instant::now()) / 2);
         let error = match atp_rpc::Way::open(&uri.text, &way_options(Instant::now() + look), |_| {}).await {
-            Ok(_) => return error::connect_error(uri, source, true),
+            Ok(_) => return open_failure::connect_error(uri, source, true),
             Err(error) => error,
         };
         match error.failure {
@@ -344,7 +345,7 @@ async fn explain(uri: &LibvirtUri, source: LibvirtError, bridged: bool, deadline
         }
     }
     let _used_with_the_other_engine_only = deadline;
-    error::connect_error(uri, source, bridged || listens && uri.transport == Transport::Tcp)
+    open_failure::connect_error(uri, source, bridged || listens && uri.transport == Transport::Tcp)
 }
 
 /// How a way is opened.
