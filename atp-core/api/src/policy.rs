@@ -15,7 +15,8 @@ use crate::portion::Portion;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Policy {
-    /// Targets under way at once, over all hosts; 64 by default. 0 counts as 1.
+    /// Targets under way at once, over all hosts; 64 by default. 0 counts as 1. Those that wait for an answer for longer than
+    /// [`answer_patience`](Self::answer_patience) do not count.
     pub parallel: usize,
     /// Targets under way at once on one host; without it, as many as in all. 0 counts as 1.
     pub per_host: Option<usize>,
@@ -72,6 +73,12 @@ pub struct Policy {
     #[serde(rename = "agent_patience_ms", with = "duration::millis")]
     #[schemars(with = "u64")]
     pub agent_patience: Duration,
+    /// How long a target keeps its slot among those under way while a call is not answered; 1 s by default. After that other
+    /// targets are started beside it, until there are eight times as many as `parallel`. 0 means that a target keeps its slot to
+    /// its end, and so does `parallel` = 1.
+    #[serde(rename = "answer_patience_ms", with = "duration::millis")]
+    #[schemars(with = "u64")]
+    pub answer_patience: Duration,
     /// How long another host is asked before a start whether the VM runs there; 1 s by default. For a VM that has left its
     /// host, others are asked five times as long. Hosts are asked at the same time.
     #[serde(rename = "placement_timeout_ms", with = "duration::millis")]
@@ -100,6 +107,7 @@ impl Default for Policy {
             poll_initial: Duration::from_millis(20),
             poll_max: Duration::from_secs(1),
             agent_patience: Duration::from_secs(5),
+            answer_patience: Duration::from_secs(1),
             placement_timeout: Duration::from_secs(1),
             encoding: None,
         }

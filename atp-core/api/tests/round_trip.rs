@@ -320,6 +320,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 poll_initial: pause,
                 poll_max: pause,
                 agent_patience: pause,
+                answer_patience: pause,
                 placement_timeout: pause,
                 encoding: (retries % 2 == 0).then(|| "cp850".parse().unwrap()),
             }

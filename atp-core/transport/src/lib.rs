@@ -154,7 +154,7 @@ pub use domain::{Hypervisor, RawImage, Version};
 pub use engine::LibvirtLink;
 pub use engine::connector::{DaemonWay, LibvirtConnector, default_uri};
 pub use error::{AcquireStage, ConnectError, ConnectStage, LibvirtError, Result, TransportError};
-pub use execute::{ExecuteOptions, Failure, Pick};
+pub use execute::{ExecuteOptions, Failure, Pick, Unanswered, UnansweredCall};
 pub use fleet::{Changes, Fleet, Following};
 pub use host::{Credentials, Password, PasswordSource};
 pub use host::{HostId, HostInfo, InvalidHostId};

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use atp_api::{Data, OutcomeError, RunEvent, Status};
-use atp_transport::{Effect, ErrorKind, HostId};
+use atp_transport::{Effect, ErrorKind, HostId, Unanswered};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -23,6 +23,8 @@ pub struct Attempt {
     /// The mark of the attempt that this one is a part of.
     whole: Option<Arc<OnceLock<bool>>>,
     stop: CancellationToken,
+    /// The calls of the target.
+    unanswered: Unanswered,
     /// None when the attempt is over: no events of a target follow its outcome.
     target_events: Arc<Mutex<Option<TargetEvents>>>,
     partial: Arc<Mutex<PartialResult>>,
@@ -46,12 +48,18 @@ pub(super) struct TargetEvents {
 }
 
 impl Attempt {
-    pub(super) fn new(deadline: Instant, stop: CancellationToken, target_events: TargetEvents) -> Self {
+    pub(super) fn new(
+        deadline: Instant,
+        stop: CancellationToken,
+        unanswered: Unanswered,
+        target_events: TargetEvents,
+    ) -> Self {
         Attempt {
             deadline,
             sent: Arc::default(),
             whole: None,
             stop,
+            unanswered,
             target_events: Arc::new(Mutex::new(Some(target_events))),
             partial: Arc::default(),
         }
@@ -65,6 +73,7 @@ impl Attempt {
             sent: Arc::default(),
             whole: Some(Arc::clone(&self.sent)),
             stop: self.stop.clone(),
+            unanswered: self.unanswered.clone(),
             target_events: Arc::clone(&self.target_events),
             partial: Arc::default(),
         }
@@ -78,6 +87,12 @@ impl Attempt {
     /// The time by which the work must have ended.
     pub fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// Calls of the work that were sent and not answered: work whose calls count here gives up its slot to other targets while
+    /// it waits for an answer for longer than [`Policy::answer_patience`](atp_api::Policy::answer_patience).
+    pub fn unanswered(&self) -> &Unanswered {
+        &self.unanswered
     }
 
     /// Marks the work as sent. Await this before sending anything that may change the target: work that is cut off before
@@ -210,7 +225,7 @@ mod tests {
     fn attempt() -> Attempt {
         let (events, _run) = mpsc::channel(1);
         let target_events = TargetEvents { events, host: "h1".parse().unwrap(), vm: None };
-        Attempt::new(Instant::now(), CancellationToken::new(), target_events)
+        Attempt::new(Instant::now(), CancellationToken::new(), Unanswered::default(), target_events)
     }
 
     /// Whether the work may send.

@@ -15,6 +15,7 @@
 mod attempt;
 mod fan_out;
 mod scheduler;
+mod slots;
 mod stop;
 mod waiting;
 

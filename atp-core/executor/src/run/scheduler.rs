@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atp_api::{Outcome, OutcomeError, Policy, RunEvent, RunStart, RunStatistics, Status, StopReason, millis};
-use atp_transport::Effect;
+use atp_transport::{Effect, Unanswered};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::attempt::{Attempt, TargetEvents, panicked};
+use super::slots::Slots;
 use super::stop::{Stop, journal_failed, not_started};
 use super::waiting::Waiting;
 use super::{RunSpec, Work};
@@ -37,7 +38,7 @@ pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent
     let failed_in_planning =
         settled.iter().filter(|outcome| outcome.attempts == 0 && is_failure(outcome.status)).count();
     let mut limits = Limits::new(&policy, targets.len(), failed_in_planning);
-    let mut waiting = Waiting::new(targets, &policy);
+    let (mut waiting, mut slots) = (Waiting::new(targets, &policy), Slots::new(&policy));
     let context = Arc::new(RunContext { op, policy, stop, journal, events, work });
     context.emit(RunEvent::Begun(Box::new(start))).await;
     let mut statistics = RunStatistics::default();
@@ -53,9 +54,11 @@ pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent
         if under_way.is_empty() && waiting.is_batch_admitted() {
             waiting.open_batch();
         }
-        while under_way.len() < limits.parallel && context.stop.reason().is_none() {
+        while context.stop.reason().is_none()
+            && slots.is_one_free(under_way.len(), limits.most_silent(waiting.is_canary()))
+        {
             let Some(target) = waiting.next() else { break };
-            under_way.push(context.admit(target));
+            under_way.push(context.admit(target, slots.take()));
         }
         if !waiting.is_empty()
             && let Some(reason) = context.stop.reason()
@@ -65,6 +68,7 @@ pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent
                 context.finished(context.skipped(target, &reason), &mut statistics).await;
             }
         }
+        let count = under_way.len();
         tokio::select! {
             Some((target, outcome)) = under_way.next() => {
                 waiting.ended(&target);
@@ -77,6 +81,7 @@ pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent
                 context.finished(outcome, &mut statistics).await;
             }
             () = context.stop.asked(), if !waiting.is_empty() => {}
+            () = slots.look(count), if !waiting.is_batch_admitted() => {}
             else => break,
         }
     }
@@ -90,7 +95,6 @@ pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent
 
 /// The limits of the policy, and how much of them is used up.
 struct Limits {
-    parallel: usize,
     max_failures: Option<usize>,
     failures: usize,
     /// Whether the event that the run ends early was sent.
@@ -100,7 +104,6 @@ struct Limits {
 impl Limits {
     fn new(policy: &Policy, targets: usize, failed_in_planning: usize) -> Self {
         Limits {
-            parallel: policy.parallel.max(1),
             max_failures: policy.max_failures.map(|most| most.of(targets + failed_in_planning)),
             failures: failed_in_planning,
             announced: false,
@@ -124,6 +127,15 @@ impl Limits {
         self.max_failures
             .filter(|&most| self.failures >= most)
             .map(|_| StopReason::MaxFailures { failures: self.failures })
+    }
+
+    /// How many targets may have given up their slots: if all of them fail, the number of failures is still not reached.
+    fn most_silent(&self, is_canary: bool) -> usize {
+        match self.max_failures {
+            _ if is_canary => 0,
+            Some(most) => most.saturating_sub(self.failures + 1),
+            None => usize::MAX,
+        }
     }
 
     /// Sends the event that the run ends early, before the first outcome that it causes.
@@ -189,10 +201,14 @@ impl RunContext {
         }
     }
 
-    /// Starts the task that carries out a target.
-    fn admit(self: &Arc<Self>, target: Target) -> impl Future<Output = (Target, Outcome)> + use<> {
+    /// Starts the task that carries out a target, which holds its slot.
+    fn admit(
+        self: &Arc<Self>,
+        target: Target,
+        slot: Arc<Unanswered>,
+    ) -> impl Future<Output = (Target, Outcome)> + use<> {
         let (context, op, given) = (Arc::clone(self), self.op, target.clone());
-        let task = AbortOnDropHandle::new(tokio::spawn(async move { context.carry_out(given).await }));
+        let task = AbortOnDropHandle::new(tokio::spawn(async move { context.carry_out(given, &slot).await }));
         async move {
             let outcome = task.await.unwrap_or_else(|error| {
                 // The caller's work runs in a task of its own, so that it is not what panicked here.
@@ -207,7 +223,7 @@ impl RunContext {
         }
     }
 
-    async fn carry_out(self: Arc<Self>, target: Target) -> Outcome {
+    async fn carry_out(self: Arc<Self>, target: Target, calls: &Unanswered) -> Outcome {
         // Reserve room for the event first: a slow reader delays targets that have not started, and nothing else.
         let room = tokio::select! {
             biased;
@@ -237,21 +253,26 @@ impl RunContext {
         }
         room.send(RunEvent::Started { host: target.host.clone(), vm: target.vm().map(str::to_owned) });
         let started = Instant::now();
-        let (completion, attempts, ended) = self.attempts(&target, started).await;
+        let (completion, attempts, ended) = self.attempts(&target, calls, started).await;
         let outcome = completion.into_outcome(target, self.op, attempts, ended - started);
         self.note_finished(&outcome).await;
         outcome
     }
 
     /// Repeats the work as long as that is needed and allowed.
-    async fn attempts(&self, target: &Target, started: Instant) -> (Completion, u32, Instant) {
+    async fn attempts(
+        &self,
+        target: &Target,
+        calls: &Unanswered,
+        started: Instant,
+    ) -> (Completion, u32, Instant) {
         let own = started + self.policy.timeout;
         let deadline = self.stop.deadline().map_or(own, |of_run| of_run.min(own));
         let mut pause = self.policy.retry_initial;
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let (completion, ended) = self.attempt(target, deadline).await;
+            let (completion, ended) = self.attempt(target, calls, deadline).await;
             if attempts > self.policy.retries || !completion.may_repeat() || ended + pause >= deadline {
                 if deadline < own && completion.status == Status::Timeout {
                     // Work ends shortly before or after its deadline. Either way the deadline of the run counts as passed.
@@ -269,10 +290,10 @@ impl RunContext {
         }
     }
 
-    async fn attempt(&self, target: &Target, deadline: Instant) -> (Completion, Instant) {
+    async fn attempt(&self, target: &Target, calls: &Unanswered, deadline: Instant) -> (Completion, Instant) {
         let (host, vm) = (target.host.clone(), target.vm().map(str::to_owned));
         let target_events = TargetEvents { events: self.events.clone(), host, vm };
-        let attempt = Attempt::new(deadline, self.stop.requested().clone(), target_events);
+        let attempt = Attempt::new(deadline, self.stop.requested().clone(), calls.clone(), target_events);
         let (work, given, handle) = (Arc::clone(&self.work), target.clone(), attempt.clone());
         // A task of its own contains a panic. It has no part of the run: work that blocks its thread cannot be ended, and a
         // sender of events in it would keep the reader waiting for more.

@@ -21,6 +21,8 @@ pub(super) struct Waiting {
     /// Whether there are batches at all, and so a canary.
     is_serial: bool,
     hosts: BTreeMap<HostId, Queue>,
+    /// How many targets of the open batch wait.
+    queued: usize,
     /// Hosts that may be next: the fewest under way first, then the longest without a turn.
     ready: BTreeSet<(usize, u64, HostId)>,
     turns: u64,
@@ -44,12 +46,14 @@ impl Waiting {
             batches.push_back(targets.by_ref().take(size).collect());
         }
         let mut waiting = Waiting {
-            per_host: policy.per_host.unwrap_or(usize::MAX).max(1),
+            // More are under way in all where some give up their slots, and yet not on one host.
+            per_host: policy.per_host.unwrap_or(usize::MAX).min(policy.parallel).max(1),
             per_vm: policy.per_vm.max(1),
             batches,
             opened: 0,
             is_serial: policy.serial.is_some(),
             hosts: BTreeMap::new(),
+            queued: 0,
             ready: BTreeSet::new(),
             turns: 0,
         };
@@ -61,12 +65,11 @@ impl Waiting {
     pub(super) fn open_batch(&mut self) {
         let Some(batch) = self.batches.pop_front() else { return };
         self.opened += 1;
+        self.queued += batch.len();
         for target in batch {
-            self.hosts.entry(target.host.clone()).or_default().targets.push_back(target);
-        }
-        let ids: Vec<HostId> = self.hosts.keys().cloned().collect();
-        for id in ids {
-            self.with_queue(&id, |_| {});
+            let id = target.host.clone();
+            self.hosts.entry(id.clone()).or_default();
+            self.with_queue(&id, |queue| queue.targets.push_back(target));
         }
     }
 
@@ -77,7 +80,7 @@ impl Waiting {
 
     /// Whether nothing of the open batch waits.
     pub(super) fn is_batch_admitted(&self) -> bool {
-        self.hosts.values().all(|queue| queue.targets.is_empty())
+        self.queued == 0
     }
 
     /// Whether nothing waits, and no batch is left.
@@ -93,6 +96,7 @@ impl Waiting {
         })?;
         self.turns += 1;
         let turn = self.turns;
+        self.queued -= 1;
         self.with_queue(&id, |queue| {
             let target = queue.targets.remove(place)?;
             queue.turn = turn;
@@ -123,6 +127,7 @@ impl Waiting {
     /// Takes all waiting targets, by host and in order.
     pub(super) fn drain(&mut self) -> Vec<Target> {
         self.ready.clear();
+        self.queued = 0;
         let open = self.hosts.values_mut().flat_map(|queue| std::mem::take(&mut queue.targets));
         open.chain(std::mem::take(&mut self.batches).into_iter().flatten()).collect()
     }

@@ -46,7 +46,12 @@ impl Job {
     }
 
     pub(super) fn options(&self) -> ExecuteOptions {
-        ExecuteOptions::by(self.deadline())
+        self.options_by(self.deadline())
+    }
+
+    /// As [`options`](Self::options), for work that has to be done earlier.
+    pub(super) fn options_by(&self, deadline: Instant) -> ExecuteOptions {
+        ExecuteOptions::by(deadline).watched_by(self.attempt.unanswered())
     }
 
     pub(super) fn failure(&self, error: &ProtocolError) -> Completion {

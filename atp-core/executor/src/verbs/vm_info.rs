@@ -3,7 +3,7 @@
 use atp_api::{Data, GuestReport, OsReport, OutcomeError, Policy, Status, VmReport};
 use atp_protocol::{LibvirtCarrier, ProtocolError, guest};
 use atp_transport::domain::{AgentChannel, DomainDetails, DomainInfo};
-use atp_transport::{Effect, ErrorKind, ExecuteOptions, LibvirtConnection};
+use atp_transport::{Effect, ErrorKind, LibvirtConnection};
 use tokio::time::Instant;
 
 use super::completion::Completion;
@@ -41,7 +41,7 @@ pub(super) async fn details(
     let (uuid, now) = (domain.uuid, Instant::now());
     let half = now + job.deadline().saturating_duration_since(now) / 2;
     let ask = async |connection: LibvirtConnection| Ok(connection.domain_details(uuid).await?);
-    let asked = job.manager.execute_on_host_with(job.host(), ExecuteOptions::by(half), ask).await;
+    let asked = job.manager.execute_on_host_with(job.host(), job.options_by(half), ask).await;
     let error: ProtocolError = match asked {
         Ok(details) => return Ok(details),
         Err(error) => error,

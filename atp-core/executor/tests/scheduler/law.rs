@@ -1,7 +1,8 @@
 //! The law, by property test: random work, random policies, stops at random moments, readers of any pace.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use atp_executor::{
@@ -18,6 +19,10 @@ use crate::{Gauge, policy, settled, spec, target, virtual_time};
 
 /// A target's time and the grace after it.
 const LIMIT: Duration = Duration::from_millis(10_500);
+/// How long a target keeps its slot without an answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// What counts as the same instant, as timers have steps of 1 ms.
+const SAME: Duration = Duration::from_millis(3);
 
 #[derive(Debug, Clone)]
 struct Case {
@@ -71,8 +76,32 @@ prop_compose! {
 struct Witness {
     all: Gauge,
     hosts: Vec<Gauge>,
+    /// Work under way: when it began, and its script.
+    under_way: Mutex<Vec<(Weak<()>, Instant, Script)>>,
+    /// How many targets under way were not waiting for an answer, at most when one was started.
+    counted: AtomicUsize,
     /// How often each target's work was called, and when first.
     calls: Mutex<HashMap<Uuid, (u32, Instant)>>,
+}
+
+impl Witness {
+    /// Records the start of work; the work is under way while what this returns is there. A target that was started for the first
+    /// time must have found a slot.
+    fn begin(&self, script: Script, is_first: bool) -> Arc<()> {
+        let (live, now) = (Arc::new(()), Instant::now());
+        let mut under_way = self.under_way.lock().unwrap();
+        under_way.retain(|(live, ..)| live.strong_count() > 0);
+        under_way.push((Arc::downgrade(&live), now, script));
+        if is_first {
+            let silent = |began: Instant, script: Script| {
+                let answered = script.answered_after.map(|after| began + Duration::from_millis(after) + SAME);
+                began + PATIENCE <= now && answered.is_some_and(|answered| now <= answered)
+            };
+            let counted = under_way.iter().filter(|(_, began, script)| !silent(*began, *script)).count();
+            self.counted.fetch_max(counted, Ordering::SeqCst);
+        }
+        live
+    }
 }
 
 async fn check(case: Case) -> Result<(), TestCaseError> {
@@ -111,9 +140,10 @@ async fn check(case: Case) -> Result<(), TestCaseError> {
             *count += 1;
             *count
         };
+        let begun = seen.begin(script, time == 1);
         async move {
             let completion = act(script, attempt, time).await;
-            drop(live);
+            drop((live, begun));
             completion
         }
     });
@@ -124,10 +154,16 @@ async fn check(case: Case) -> Result<(), TestCaseError> {
         sleep(Duration::from_millis(case.reader)).await;
     }
     prop_assert_eq!(witness.all.now(), 0, "work was left running");
-    prop_assert!(witness.all.most() <= case.policy.parallel.max(1));
+    let parallel = case.policy.parallel.max(1);
+    let failures = case.policy.max_failures.map(|most| most.of(targets.len() + case.gone));
+    let most = if parallel == 1 { 1 } else { 8 * parallel };
+    prop_assert!(witness.all.most() <= most);
+    prop_assert!(failures.is_none_or(|most| witness.all.most() < parallel + most.max(1)));
     for host in &witness.hosts {
-        prop_assert!(host.most() <= case.policy.per_host.unwrap_or(usize::MAX).max(1));
+        prop_assert!(host.most() <= case.policy.per_host.unwrap_or(usize::MAX).min(parallel).max(1));
     }
+    // With a slow reader a target is started later than its slot was found, and others have their answers in between.
+    prop_assert!(case.reader > 0 || witness.counted.load(Ordering::SeqCst) <= parallel, "no free slot");
     prop_assert_eq!(history.finished.len(), targets.len() + case.gone);
     let start = history.start.as_ref().unwrap();
     let hosts = case.scripts.iter().filter(|vms| !vms.is_empty()).count();

@@ -7,6 +7,7 @@ mod cases;
 mod common;
 mod law;
 mod script;
+mod slots;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -31,6 +31,8 @@ pub(crate) struct Script {
     pub(crate) work: Work,
     /// When it sends something, if it does.
     pub(crate) sends_after: Option<u64>,
+    /// How long it waits for the answer to a call, if it makes one first.
+    pub(crate) answered_after: Option<u64>,
 }
 
 pub(crate) fn script() -> impl Strategy<Value = Script> {
@@ -43,7 +45,9 @@ pub(crate) fn script() -> impl Strategy<Value = Script> {
         1 => Just(Work::TimeOut),
         1 => Just(Work::Hang),
     ];
-    (work, prop::option::of(0_u64..10_000)).prop_map(|(work, sends_after)| Script { work, sends_after })
+    let answered_after = prop_oneof![3 => Just(None), 2 => (0_u64..12_000).prop_map(Some)];
+    (work, prop::option::of(0_u64..10_000), answered_after)
+        .prop_map(|(work, sends_after, answered_after)| Script { work, sends_after, answered_after })
 }
 
 /// Carries out the script, for the so-manieth time.
@@ -89,8 +93,17 @@ pub(crate) async fn act(script: Script, attempt: Attempt, time: u32) -> Completi
         }
         std::future::pending::<()>().await;
     };
+    let unanswered = attempt.unanswered().clone();
+    let call = async {
+        if let Some(after) = script.answered_after {
+            let _call = unanswered.sent();
+            wait(after).await;
+        }
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         biased;
+        () = call => unreachable!("waiting never ends"),
         () = send => unreachable!("sending never ends"),
         completion = act => completion,
     }

@@ -146,6 +146,7 @@ impl<C: Connector> TransportManager<C> {
         stream::iter(ids.into_iter().enumerate())
             .map(move |(index, id)| {
                 let (manager, work, host) = (manager.clone(), work.clone(), id.clone());
+                let options = options.clone();
                 async move {
                     // A task of its own: a closure that computes for long holds up no other host's.
                     let task = AbortOnDropHandle::new(tokio::spawn(

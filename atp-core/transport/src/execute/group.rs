@@ -70,7 +70,7 @@ impl<C: Connector> TransportManager<C> {
                     .map_or(left.len(), |most| left.len().min(most.saturating_sub(this.number) as usize));
                 let acquire_by = share_of_time(options.deadline, further)
                     .unwrap_or_else(|| pool.acquire_by(options.deadline));
-                match pool.execute(options.deadline, acquire_by, this, &work).await {
+                match pool.execute(&options, acquire_by, this, &work).await {
                     Ok(done) => return Ok(done),
                     Err(error) if !may_be_repeated(&error) => return Err(error),
                     Err(error) => failure = Some(error),

@@ -7,6 +7,7 @@ mod group;
 mod options;
 pub(crate) mod pick;
 mod retry;
+pub(crate) mod unanswered;
 
 use std::future::Future;
 use std::panic::Location;
@@ -24,6 +25,7 @@ use crate::sync::panics::contained;
 pub use failure::Failure;
 pub use options::ExecuteOptions;
 pub use pick::Pick;
+pub use unanswered::{Unanswered, UnansweredCall};
 
 /// One try of some work.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +90,7 @@ impl<C: Connector> TransportManager<C> {
     {
         let pool = self.pool(id)?;
         let acquire_by = pool.acquire_by(options.deadline);
-        pool.execute(options.deadline, acquire_by, this, work).await
+        pool.execute(&options, acquire_by, this, work).await
     }
 }
 
@@ -101,7 +103,7 @@ impl<C: Connector> ConnectionPool<C> {
     /// Tries once to run `work`, with a lease that is had by `acquire_by` or not at all.
     pub(crate) async fn execute<T, E, F, Fut>(
         &self,
-        deadline: Option<Instant>,
+        options: &ExecuteOptions,
         acquire_by: Instant,
         this: Try,
         work: F,
@@ -112,6 +114,7 @@ impl<C: Connector> ConnectionPool<C> {
         E: From<TransportError>,
     {
         let host = self.host_id();
+        let deadline = options.deadline;
         let span = tracing::debug_span!("execute", %host, attempt = this.number);
         let execution = async {
             let asked = Instant::now();
@@ -120,7 +123,8 @@ impl<C: Connector> ConnectionPool<C> {
                 host.retry_budget.earn(&host.config().retry, asked);
             }
             let (lease, _probe) = self.admitted_lease(asked, acquire_by, this).await?;
-            let lease = lease.with_deadline(deadline).for_attempt(this.number);
+            let lease =
+                lease.with_deadline(deadline).watched_by(&options.unanswered).for_attempt(this.number);
             let work = contained(async move { work(lease).await });
             let finished = match deadline {
                 None => Ok(work.await),

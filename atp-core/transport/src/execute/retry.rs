@@ -58,11 +58,11 @@ impl<C: Connector> TransportManager<C> {
                 // Looked up anew: the host may be another by now.
                 let pool = self.pool(id)?;
                 let acquire_by = pool.acquire_by(options.deadline);
-                let failure = match pool.execute(options.deadline, acquire_by, this, &work).await {
+                let failure = match pool.execute(&options, acquire_by, this, &work).await {
                     Ok(done) => return Ok(done),
                     Err(failure) => failure,
                 };
-                match pool.next_try(&failure, options, this) {
+                match pool.next_try(&failure, &options, this) {
                     Some(at) => sleep_until(at).await,
                     None => return Err(failure),
                 }
@@ -74,7 +74,7 @@ impl<C: Connector> TransportManager<C> {
 
 impl<C: Connector> ConnectionPool<C> {
     /// When work that failed so is tried again; none if it is not. The retry is taken from the budget.
-    fn next_try(&self, failure: &impl Failure, options: ExecuteOptions, this: Try) -> Option<Instant> {
+    fn next_try(&self, failure: &impl Failure, options: &ExecuteOptions, this: Try) -> Option<Instant> {
         let config = &self.config().retry;
         if !may_be_repeated(failure) || this.number >= options.max_tries.unwrap_or(config.max_tries) {
             return None;

@@ -14,6 +14,7 @@ use crate::admission::calls::{InFlight, Lane};
 use crate::connection::HostConnection;
 use crate::connection::connector::{CallFailure, Connector};
 use crate::error::Result;
+use crate::execute::unanswered::Unanswered;
 
 /// A connection on loan from its pool. It counts as one active use until it is dropped, which also happens
 /// when the work panics or is cancelled.
@@ -26,6 +27,7 @@ pub struct PooledConnection<C: Connector> {
     key: LeaseKey,
     fresh: bool,
     deadline: Option<Instant>,
+    unanswered: Option<Unanswered>,
     /// Which try of the work it is for, from 1.
     attempt: u32,
 }
@@ -42,12 +44,18 @@ impl<C: Connector> PooledConnection<C> {
         let quiet_for = now.saturating_duration_since(connection.last_active());
         // A call in flight is a probe by itself, and the connection's own would have to wait for it.
         let fresh = quiet_for < validate_after || !connection.has_free_place();
-        PooledConnection { pool, connection, key, fresh, deadline: None, attempt: 1 }
+        PooledConnection { pool, connection, key, fresh, deadline: None, unanswered: None, attempt: 1 }
     }
 
     /// Bounds every call made through this lease.
     pub(crate) fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Shows calls made through this lease that are not answered.
+    pub(crate) fn watched_by(mut self, unanswered: &Option<Unanswered>) -> Self {
+        self.unanswered.clone_from(unanswered);
         self
     }
 
@@ -82,6 +90,10 @@ impl<C: Connector> PooledConnection<C> {
     {
         let deadline = self.call_deadline();
         let elsewhere = || self.pool.lease_with_place(self.key, deadline);
+        let start = async |link, in_flight| {
+            let _until_answered = self.unanswered.as_ref().map(Unanswered::sent);
+            start(link, in_flight).await
+        };
         let result = self.connection.call(operation, lane, self.attempt, deadline, start, elsewhere).await;
         self.pool.place_freed();
         result

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atp_transport::{
-    ErrorKind, ExecuteOptions, InFlight, PooledConnection, SelectionStrategy, TransportConfig,
-    TransportManager,
+    ErrorKind, ExecuteOptions, InFlight, Lane, PooledConnection, SelectionStrategy, TransportConfig,
+    TransportManager, Unanswered,
 };
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};
@@ -192,4 +192,34 @@ async fn a_link_that_does_not_tell_what_it_allows_gets_another_beside_it() {
     let second = lease(&manager).await;
     assert_ne!(second.connection_id(), first.connection_id());
     assert!(asked.elapsed() < SECOND, "{:?}", asked.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_call_that_was_sent_is_unanswered_and_not_one_that_waits_for_its_turn() {
+    let manager = one_host(&Script::default(), config(1)).await;
+    let lane = Lane { target: 1, kind: 0 };
+    let work = |watched: &Unanswered| {
+        let (manager, options) = (manager.clone(), ExecuteOptions::default().watched_by(watched));
+        tokio::spawn(async move {
+            let call = |lease: PooledConnection<Script>| async move {
+                let takes = |_, in_flight: InFlight| async move {
+                    sleep(3 * SECOND).await;
+                    drop(in_flight);
+                    Ok(())
+                };
+                lease.call("takes three seconds", Some(lane), takes).await
+            };
+            manager.execute_on_host_with("h1", options, call).await
+        })
+    };
+    let (sent, waits) = (Unanswered::default(), Unanswered::default());
+    let (first, second) = (work(&sent), work(&waits));
+    sleep(2 * SECOND).await;
+    assert!(sent.for_time() >= 2 * SECOND - Duration::from_millis(100), "{:?}", sent.for_time());
+    assert_eq!(waits.for_time(), Duration::ZERO);
+    first.await.unwrap().unwrap();
+    sleep(SECOND).await;
+    assert_eq!(sent.for_time(), Duration::ZERO);
+    assert!(waits.for_time() >= SECOND - Duration::from_millis(100), "{:?}", waits.for_time());
+    second.await.unwrap().unwrap();
 }

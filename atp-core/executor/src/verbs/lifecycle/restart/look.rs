@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use atp_api::OutcomeError;
 use atp_protocol::{LibvirtCarrier, ProtocolError, RefusalKind, guest};
+use atp_transport::ErrorKind;
 use atp_transport::domain::{DomainInfo, Lifecycle};
-use atp_transport::{ErrorKind, ExecuteOptions};
 use tokio::time::Instant;
 
 use crate::verbs::job::Job;
@@ -33,7 +33,7 @@ pub(super) async fn look(
     asked_at: Instant,
 ) -> Seen {
     let deadline = job.deadline().min(Instant::now() + job.policy.agent_patience);
-    let options = ExecuteOptions::by(deadline);
+    let options = job.options_by(deadline);
     let looked = job.manager.execute_on_host_with(job.host(), options, |connection| async move {
         let now = connection.domain_info(domain.uuid).await?;
         if let Some(seen) = by_state(&now, id, action) {
