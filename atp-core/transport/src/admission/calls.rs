@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::config::{CallConfig, ReconnectConfig};
+use crate::execute::unanswered::UnansweredCall;
 use crate::sync::atomic_time::AtomicDuration;
 use crate::sync::semaphore::{Permit, ResizableSemaphore};
 
@@ -136,6 +137,8 @@ pub struct InFlight {
     _permits: Permits,
     /// Keeps the connection from being closed under the call.
     pub(crate) activity: Option<TaskTrackerToken>,
+    /// Shows the call to the program that the work is for.
+    pub(crate) unanswered: Option<UnansweredCall>,
     /// The connection that the call is sent on; none for an attempt to connect.
     pub(crate) connection: Option<u64>,
     /// Whether the call is still at a look before its request, so that the request was not sent.
@@ -323,6 +326,7 @@ impl HostCalls {
             id,
             _permits: permits,
             activity: None,
+            unanswered: None,
             connection: None,
             looks: Arc::default(),
         }

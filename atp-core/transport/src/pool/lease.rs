@@ -90,9 +90,9 @@ impl<C: Connector> PooledConnection<C> {
     {
         let deadline = self.call_deadline();
         let elsewhere = || self.pool.lease_with_place(self.key, deadline);
-        let start = async |link, in_flight| {
-            let _until_answered = self.unanswered.as_ref().map(Unanswered::sent);
-            start(link, in_flight).await
+        let start = |link, mut in_flight: InFlight| {
+            in_flight.unanswered = self.unanswered.as_ref().map(Unanswered::sent);
+            start(link, in_flight)
         };
         let result = self.connection.call(operation, lane, self.attempt, deadline, start, elsewhere).await;
         self.pool.place_freed();
