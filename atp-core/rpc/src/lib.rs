@@ -37,6 +37,7 @@ pub use auth::Credentials;
 pub use certificate_fault::CertificateFault;
 pub use connect_error::{ConnectError, ConnectFailure, Stage};
 pub use connection::Connection;
+pub use dial::Dialler;
 pub use error::{CallError, EndReason, LinkEnd, RemoteError, StreamError};
 pub use event::{DomainEvent, EventId, EventKind};
 pub use link::{EventItem, Events, Keepalive, Stream, StreamSender};

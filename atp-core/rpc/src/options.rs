@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::auth::Credentials;
+use crate::dial::Dialler;
 use crate::link::Keepalive;
 
 /// How a connection is opened and looked after.
@@ -23,6 +24,8 @@ pub struct ConnectOptions {
     pub measure: bool,
     /// For a daemon that asks for them by SASL. Default: those in libvirt's `auth.conf`.
     pub credentials: Option<Credentials>,
+    /// Opens the way to the daemon in place of the URI's transport. Default: none.
+    pub dialler: Option<Dialler>,
 }
 
 impl Default for ConnectOptions {
@@ -34,6 +37,7 @@ impl Default for ConnectOptions {
             max_in_flight: 4,
             measure: true,
             credentials: None,
+            dialler: None,
         }
     }
 }

@@ -136,7 +136,7 @@ async fn reach_once(
             );
             if cut
                 && uri.transport == Transport::Tcp
-                && timeout(look(), dial::speaks_tls(uri)).await.unwrap_or(false)
+                && timeout(look(), dial::speaks_tls(uri, options)).await.unwrap_or(false)
             {
                 return Err(ConnectFailure::SpeaksTls);
             }

@@ -141,6 +141,8 @@ pub use admission::breaker::{BreakerState, BreakerStatus};
 pub use admission::calls::{InFlight, Lane};
 pub use admission::interceptor::{CallDecision, CallInfo, Interceptor};
 pub use atp_api::{Effect, ErrorKind, Hint};
+#[cfg(feature = "native")]
+pub use atp_rpc::Dialler;
 pub use atp_settings as settings;
 pub use config::{
     BreakerConfig, CallConfig, ConfigError, ConfigProblem, Engine, EventConfig, HealthConfig,

@@ -178,6 +178,11 @@ impl<'a> SimulatedHost<'a> {
         counts_of(self.host)
     }
 
+    /// The number of connections to it that are open now.
+    pub fn open_connections(&self) -> usize {
+        self.host.state().connections()
+    }
+
     /// Its fault.
     pub fn fault(&self) -> Option<HostFault> {
         self.host.state().fault

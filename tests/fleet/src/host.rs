@@ -1,6 +1,6 @@
 //! One simulated host: its VMs, its faults, and the connections to it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,7 +87,8 @@ pub(crate) struct HostState {
     pub(crate) random: Rng,
     /// The phase of a flapping host at the start.
     offset: u64,
-    links: HashMap<u64, UnboundedSender<Signal>>,
+    /// In the order in which they were accepted, so that signals reach them in the same order in every run.
+    links: BTreeMap<u64, UnboundedSender<Signal>>,
     next_link: u64,
     /// Hung calls, each of which keeps a worker.
     pub(crate) stuck: usize,
@@ -131,7 +132,7 @@ impl Host {
             fault,
             offset: random.u64(..),
             random,
-            links: HashMap::new(),
+            links: BTreeMap::new(),
             next_link: 0,
             stuck: 0,
             orphans: Vec::new(),
@@ -204,6 +205,11 @@ impl HostState {
         for kind in events {
             self.tell(&Signal::Event(Arc::new(Event { domain: vm.domain(), kind, at })));
         }
+    }
+
+    /// The number of open connections.
+    pub(crate) fn connections(&self) -> usize {
+        self.links.len()
     }
 
     pub(crate) fn tell(&self, signal: &Signal) {

@@ -1,6 +1,7 @@
 //! Ways to a daemon: each gives a byte stream that the protocol is spoken over.
 
 mod command;
+mod dialler;
 mod session;
 mod stderr;
 mod tcp;
@@ -13,11 +14,15 @@ use crate::connect_error::{ConnectFailure, Progress, Stage};
 use crate::options::ConnectOptions;
 use crate::uri::{Transport, Uri};
 
+pub use dialler::Dialler;
 pub(crate) use stderr::Stderr;
 pub(crate) use tls::may_be_no_tls;
 
-/// Whether what listens for TCP at the host of a URI speaks TLS.
-pub(crate) async fn speaks_tls(uri: &Uri) -> bool {
+/// Whether what listens for TCP at the host of a URI speaks TLS. Not asked of a way that a program opened itself.
+pub(crate) async fn speaks_tls(uri: &Uri, options: &ConnectOptions) -> bool {
+    if options.dialler.is_some() {
+        return false;
+    }
     match tcp::connect(uri, tcp::PORT, &Progress::new(&|_| {})).await {
         Ok(socket) => tls::answers(socket).await,
         Err(_) => false,
@@ -58,6 +63,9 @@ pub(crate) async fn dial(
     progress: &Progress<'_>,
 ) -> Result<Dialled, ConnectFailure> {
     progress.set(Stage::Dial);
+    if let Some(dialler) = &options.dialler {
+        return dialler.dial(uri).await;
+    }
     match uri.transport {
         Transport::Tcp => Ok(Dialled::new(tcp::connect(uri, tcp::PORT, progress).await?, false)),
         Transport::Tls => {

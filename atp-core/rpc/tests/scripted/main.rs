@@ -3,6 +3,7 @@
 
 mod calls;
 mod daemon;
+mod dialler;
 mod faults;
 mod keepalive;
 mod streams;

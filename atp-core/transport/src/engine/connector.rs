@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "native")]
+use atp_rpc::Dialler;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
@@ -69,6 +71,8 @@ const NATIVE_OVERRUN: usize = 2;
 pub struct LibvirtConnector {
     #[cfg(feature = "library")]
     library: Library,
+    #[cfg(feature = "native")]
+    dialler: Option<Dialler>,
 }
 
 impl LibvirtConnector {
@@ -78,7 +82,17 @@ impl LibvirtConnector {
         LibvirtConnector {
             #[cfg(feature = "library")]
             library: Library::new(config),
+            #[cfg(feature = "native")]
+            dialler: None,
         }
+    }
+
+    /// Has the native engine open the ways to daemons by `dialler` in place of the URIs' transports: for tests with daemons in the
+    /// same process.
+    #[cfg(feature = "native")]
+    pub fn with_dialler(mut self, dialler: Dialler) -> Self {
+        self.dialler = Some(dialler);
+        self
     }
 }
 
@@ -126,7 +140,10 @@ impl Connector for LibvirtConnector {
             #[cfg(feature = "library")]
             Engine::Library => self.library.connect(uri, host, attempt).await.map(LibvirtLink::Library),
             #[cfg(feature = "native")]
-            Engine::Native => native::connect(uri, host, attempt).await.map(LibvirtLink::Native),
+            Engine::Native => {
+                let dialler = self.dialler.clone();
+                native::connect(uri, host, attempt, dialler).await.map(LibvirtLink::Native)
+            }
             // Configurations are checked before, so that this is a program without any engine.
             engine => {
                 let reason = format!("{}: this program was built without the engine {engine}", uri.shown);

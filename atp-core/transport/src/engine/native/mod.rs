@@ -10,7 +10,7 @@ mod operations;
 use std::sync::OnceLock;
 
 use atp_api::Hint;
-use atp_rpc::{ConnectOptions, Connection, Keepalive};
+use atp_rpc::{ConnectOptions, Connection, Dialler, Keepalive};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
@@ -84,6 +84,7 @@ pub(super) async fn connect(
     uri: LibvirtUri,
     host: &HostInfo,
     attempt: ConnectAttempt,
+    dialler: Option<Dialler>,
 ) -> Result<NativeLink, ConnectError> {
     needs_no_library(&uri)?;
     let deadline = attempt.deadline();
@@ -99,6 +100,7 @@ pub(super) async fn connect(
         // Most connections of the command line never make two calls at once.
         measure: false,
         credentials,
+        dialler,
         ..ConnectOptions::default()
     };
     let on_stage = |stage| attempt.waits_for(way::silent(&uri, stage));
