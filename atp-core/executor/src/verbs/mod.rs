@@ -40,6 +40,7 @@ use std::sync::Arc;
 
 use atp_api::{OperationSpec, OutcomeError, Status};
 use atp_transport::ErrorKind;
+use futures_util::future::BoxFuture;
 
 pub use self::exec::ExecTemplate;
 pub use self::facts::{Needs, VerbFacts};
@@ -125,16 +126,17 @@ macro_rules! operation {
 
         /// Carries out `operation` on the target of `job` on its host.
         async fn perform_here(operation: &Operation, job: &Job) -> Completion {
-            match (operation, &job.target.domain) {
-                $((Operation::$host, _) => $($host_module)::+::perform(job).await,)+
+            let work = match (operation, &job.target.domain) {
+                $((Operation::$host, _) => boxed(|| $($host_module)::+::perform(job)),)+
                 $((Operation::$verb $(($spec))?, Some(domain)) => {
-                    $($module)::+::perform(job, domain $(, $spec)?).await
+                    boxed(|| $($module)::+::perform(job, domain $(, $spec)?))
                 })+
                 $((Operation::$late($ready), Some(domain)) => {
-                    $late_module::perform(job, domain, $ready).await
+                    boxed(|| $late_module::perform(job, domain, $ready))
                 })+
-                (_, None) => job.without_vm(),
-            }
+                (_, None) => return job.without_vm(),
+            };
+            work.await
         }
     };
 }
@@ -174,6 +176,14 @@ async fn follow(operation: &Operation, job: &Job) -> Completion {
             None => return job.ended(completion),
         }
     }
+}
+
+/// Makes the work of a verb on the heap. An unoptimised build has room for the work of every verb in the frame of the function that
+/// makes and awaits it: most of the stack of a thread.
+fn boxed<'a, F: Future<Output = Completion> + Send + 'a>(
+    work: impl FnOnce() -> F,
+) -> BoxFuture<'a, Completion> {
+    Box::pin(work())
 }
 
 /// Whether what is to be waited for, pressed, typed or pointed at can be expressed.

@@ -125,7 +125,9 @@ impl<C: Connector> ConnectionPool<C> {
             let (lease, _probe) = self.admitted_lease(asked, acquire_by, this).await?;
             let lease =
                 lease.with_deadline(deadline).watched_by(&options.unanswered).for_attempt(this.number);
-            let work = contained(async move { work(lease).await });
+            // On the heap: the futures around it stay small, and an unoptimised build, which has each of them in several stack
+            // frames, needs no more than the stack of a common thread.
+            let work = contained(Box::pin(async move { work(lease).await }));
             let finished = match deadline {
                 None => Ok(work.await),
                 // Calls end by the same deadline and say more about it; this is for a closure that waits for
