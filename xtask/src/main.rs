@@ -14,6 +14,7 @@ mod features;
 mod jobs;
 mod matrix;
 mod setup;
+mod simulate;
 mod structure;
 mod test;
 
@@ -28,6 +29,8 @@ Usage: cargo xtask COMMAND
   testbed ARGS…     manage hosts and guests for tests: up, status, down, … (see `testbed --help`)
   fleet ARGS…       simulate thousands of hosts for tests: up, report, fault, heal (see `fleet --help`);
                     `fleet --release` optimises it, for measurements
+  simulate [--seed S] [--seeds N]
+                    simulated hosts and the real client in one process and in virtual time: a seed, or many
   structure         find files that import each other in a circle
   features          compile each crate without its features and with each alone
   dist [--check]    make a Debian package and a tarball of `atp` with the native engine alone; or check that such a
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Some("matrix") => matrix::run(&rest),
         Some("testbed") => testbed(&rest),
         Some("fleet") => fleet(&rest),
+        Some("simulate") => simulate::run(&rest),
         Some("structure") => structure::run(),
         Some("features") => features::run(),
         Some("dist") => dist::run(&rest),
