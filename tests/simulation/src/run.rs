@@ -1,9 +1,10 @@
 //! The run of a case: planned, carried out, ended, resumed, and what is left of it afterwards.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use atp_executor::{Executor, History, Journal, Plan, RunControl, RunEvent, Selection};
+use atp_executor::{Executor, History, Journal, Plan, Recorder, RunControl, RunEvent, Selection};
 use atp_transport::TransportManager;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -200,8 +201,9 @@ async fn carry_out(
         token.cancel();
     }));
     let path = journal.as_ref().map(|(_, path)| path.to_path_buf());
+    let journal = journal.map(|(journal, _)| Arc::new(journal) as Arc<dyn Recorder>);
     let started = Instant::now();
-    let mut run = executor.run_noted(plan, journal.map(|(journal, _)| journal), &control);
+    let mut run = executor.run_noted(plan, journal, &control);
     let reading = async {
         while let Some(event) = run.next().await {
             trace.add(began, line(&event));
