@@ -48,6 +48,19 @@ pub(crate) struct CacheCounts {
     pub(crate) entries: usize,
 }
 
+impl CacheCounts {
+    /// Those of two caches.
+    pub(crate) fn and(self, other: Self) -> Self {
+        CacheCounts {
+            hits: self.hits + other.hits,
+            misses: self.misses + other.misses,
+            shared: self.shared + other.shared,
+            stale: self.stale + other.stale,
+            entries: self.entries + other.entries,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Entry<V> {
     kept: Option<Kept<V>>,

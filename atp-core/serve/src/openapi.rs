@@ -48,7 +48,7 @@ pub fn openapi() -> Value {
         json!({ content.media_type: of_type })
     };
     let problem = content(&Content { media_type: problem::CONTENT_TYPE, ..Content::json::<Problem>() });
-    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for route in all_routes() {
         let mut answers = Map::new();
         for (status, body) in &route.answers {
@@ -75,7 +75,10 @@ pub fn openapi() -> Value {
                 operation.insert("security".to_owned(), json!([]));
             }
         }
-        paths.entry(route.path).or_default().insert(route.method.as_str().to_ascii_lowercase(), operation);
+        paths
+            .entry(route.path.replace("{*", "{"))
+            .or_default()
+            .insert(route.method.as_str().to_ascii_lowercase(), operation);
     }
     json!({
         "openapi": "3.1.0",
@@ -100,7 +103,7 @@ pub fn openapi() -> Value {
 /// A name for clients that are generated: the method, and the words of the path.
 fn id(route: &Route) -> String {
     let path = route.path.trim_start_matches("/api/v1");
-    let words = path.split(['/', '.', '{', '}']).filter(|word| !word.is_empty());
+    let words = path.split(['/', '.', '*', '{', '}']).filter(|word| !word.is_empty());
     let words: Vec<_> = words.collect();
     let words = if words.is_empty() { "page".to_owned() } else { words.join("_") };
     format!("{}_{words}", route.method.as_str().to_ascii_lowercase())

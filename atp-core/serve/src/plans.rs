@@ -8,6 +8,7 @@ use axum::response::Response;
 
 use crate::auth::{Access, Caller, may_see_host, permit, permit_verb};
 use crate::body::{Json, answer};
+use crate::files;
 use crate::problem::Refusal;
 use crate::router::Route;
 use crate::state::Service;
@@ -37,7 +38,7 @@ async fn make(
 /// Cancel safe.
 pub(crate) async fn plan(service: &Service, caller: &Caller, request: RunRequest) -> Result<Plan, Refusal> {
     let RunRequest { targets, operation, policy, .. } = request;
-    let operation = prepare(operation).await?;
+    let operation = prepare(service, caller, operation).await?;
     permit_verb(&caller.token, &operation)?;
     let selection = Selection::try_from(&targets)?;
     if selection.selectors.is_empty() {
@@ -66,24 +67,18 @@ pub(crate) async fn plan(service: &Service, caller: &Caller, request: RunRequest
     Ok(plan)
 }
 
-/// Makes an operation ready. Files are those of the service's machine, which no client may name.
-async fn prepare(operation: OperationSpec) -> Result<Operation, Refusal> {
-    let has_files = |operation: &Operation| match operation {
-        Operation::Scenario(scenario) => {
-            let steps = scenario.steps().iter().chain(scenario.teardown());
-            let mut names = steps.map(atp_executor::Step::op);
-            names.any(|name| matches!(name, "push" | "pull" | "screenshot"))
-        }
-        _ => false,
-    };
-    if matches!(operation, OperationSpec::Push(_) | OperationSpec::Pull(_) | OperationSpec::Screenshot(_)) {
-        let problem = "files cannot be copied through the service";
-        return Err(Refusal::new(ErrorKind::NotSupported, problem));
-    }
+/// Makes an operation ready. Files are those that the service keeps: no client names others of its machine.
+async fn prepare(service: &Service, caller: &Caller, operation: OperationSpec) -> Result<Operation, Refusal> {
+    let operation = files::localise(service, caller, operation).await?;
     let operation = Operation::prepare(operation).await.map_err(Refusal::from)?;
-    if has_files(&operation) {
-        let problem = "a scenario that copies files or takes screenshots cannot be run through the service";
-        return Err(Refusal::new(ErrorKind::NotSupported, problem));
+    if let Operation::Scenario(scenario) = &operation {
+        let mut steps = scenario.steps().iter().chain(scenario.teardown());
+        if steps.any(|step| matches!(step.op(), "push" | "pull" | "screenshot")) {
+            let problem =
+                "a scenario with steps that copy files or take pictures cannot be run through the service";
+            let hint = "copy files and take pictures in runs of their own";
+            return Err(Refusal::new(ErrorKind::NotSupported, problem).with_hint(hint));
+        }
     }
     Ok(operation)
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::auth::{Access, guard};
 use crate::problem::Refusal;
 use crate::state::Service;
-use crate::{events, hosts, observe, openapi, page, plans, session, verbs, vms};
+use crate::{events, files, hosts, observe, openapi, page, plans, screenshots, session, verbs, vms};
 
 /// What a page of the service may load and do: what the service itself serves, and nothing else.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -140,6 +140,11 @@ impl Route {
         Route { body: Some(Content::json::<T>()), ..self }
     }
 
+    /// A body of another kind.
+    pub(crate) fn takes_with(self, content: Content) -> Self {
+        Route { body: Some(content), ..self }
+    }
+
     /// An answer of JSON.
     pub(crate) fn answers<T: JsonSchema>(self, status: u16) -> Self {
         self.answers_with(status, Some(Content::json::<T>()))
@@ -161,7 +166,9 @@ pub(crate) fn routes() -> Vec<Route> {
         verbs::routes(),
         hosts::routes(),
         vms::routes(),
+        screenshots::routes(),
         plans::routes(),
+        files::routes(),
         events::routes(),
         openapi::routes(),
     ]

@@ -21,6 +21,9 @@ use crate::metrics::Metrics;
 use crate::settings::{NoFolder, ServeConfig};
 use crate::vms::Listed;
 
+/// The most pictures that are kept. One is some hundred KiB.
+const MAX_SCREENS: usize = 200;
+
 /// The service: hosts, tokens, limits, caches. Cheap to clone; clones are the same service.
 #[derive(Debug, Clone)]
 pub struct Service {
@@ -38,6 +41,7 @@ struct Inner {
     limits: Limits,
     metrics: Metrics,
     listings: Cache<Listed>,
+    screens: Cache<Vec<u8>>,
     events: Events,
     audit: Audit,
     stopping: CancellationToken,
@@ -81,6 +85,7 @@ impl Service {
             limits,
             metrics: Metrics::default(),
             listings,
+            screens: Cache::new(MAX_SCREENS),
             events,
             audit,
             stopping: CancellationToken::new(),
@@ -152,13 +157,18 @@ impl Service {
         &self.inner.metrics
     }
 
+    pub(crate) fn screens(&self) -> &Cache<Vec<u8>> {
+        &self.inner.screens
+    }
+
     pub(crate) fn listings(&self) -> &Cache<Listed> {
         &self.inner.listings
     }
 
     /// How the questions to caches were answered.
     pub(crate) fn cache_counts(&self) -> CacheCounts {
-        self.inner.listings.counts()
+        let (listings, screens) = (self.inner.listings.counts(), self.inner.screens.counts());
+        listings.and(screens)
     }
 
     pub(crate) fn audit(&self) -> &Audit {

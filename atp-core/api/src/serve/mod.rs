@@ -1,11 +1,13 @@
 //! What the service's HTTP API says beyond plans, runs and outcomes.
 
+mod file;
 mod host;
 mod problem;
 mod session;
 mod verb;
 mod vm;
 
+pub use file::FileView;
 pub use host::{BreakerView, HealthView, HostView, PoolView};
 pub use problem::{FieldProblem, Problem};
 pub use session::{Login, Role, SessionView};

@@ -8,7 +8,7 @@ mod sessions;
 mod tokens;
 
 pub(crate) use guard::{Access, Caller, Peer, guard, session_cookie};
-pub(crate) use permit::{has_verb, may_see_host, may_see_vm, permit, permit_verb};
+pub(crate) use permit::{has_verb, may_see_host, may_see_vm, permit, permit_transfer, permit_verb};
 pub use secret::Secret;
 pub(crate) use sessions::{COOKIE, Sessions};
 pub use tokens::{NewToken, Token, TokenFile, TokensError};

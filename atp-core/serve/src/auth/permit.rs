@@ -56,6 +56,15 @@ pub(crate) fn permit_verb(token: &Token, operation: &Operation) -> Result<(), Re
     }
 }
 
+/// Checks that a token may copy files, before there is an operation.
+pub(crate) fn permit_transfer(token: &Token) -> Result<(), Refusal> {
+    if token.role >= Role::Operator && has_verb(token, "cp") {
+        return Ok(());
+    }
+    let problem = format!("the token {:?} may not use cp", token.name);
+    Err(Refusal::new(ErrorKind::PermissionDenied, problem))
+}
+
 /// Whether a token may use a verb of this name, as far as its list of verbs goes.
 pub(crate) fn has_verb(token: &Token, name: &str) -> bool {
     token.verbs.is_empty() || token.verbs.iter().any(|verb| verb == name)

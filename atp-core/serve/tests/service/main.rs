@@ -7,6 +7,7 @@
 )]
 
 mod bed;
+mod files;
 mod forgery;
 mod listing;
 mod permissions;

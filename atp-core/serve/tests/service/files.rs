@@ -1,0 +1,108 @@
+//! Files that are sent and fetched, and pictures of screens.
+
+use atp_api::serve::Role;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use serde_json::json;
+
+use crate::bed::{Bed, Reply};
+
+async fn upload(bed: &Bed, token: &str, name: &str, content: impl Into<Bytes>) -> Reply {
+    let request = Request::post(format!("/api/v1/files?name={name}"))
+        .header("authorization", format!("Bearer {token}"))
+        .body(Full::from(content.into()))
+        .unwrap();
+    bed.send(request).await
+}
+
+#[tokio::test]
+async fn a_file_that_was_sent_can_be_pushed_and_fetched_by_its_owner_only() {
+    let bed = Bed::start(1, 1).await;
+    let (token, other) = (bed.token(Role::Operator, &[], &[]), bed.token(Role::Operator, &[], &[]));
+    let reply = upload(&bed, &token, "setup.sh", "echo hello").await;
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    let file = reply.json();
+    assert_eq!((&file["name"], &file["bytes"]), (&json!("setup.sh"), &json!(10)));
+    assert_eq!(file["sha256"].as_str().unwrap().len(), 64);
+    let id = file["id"].as_str().unwrap();
+
+    let fetch = format!("/api/v1/files/{id}/setup.sh");
+    let fetched = bed.get(&fetch, &token).await;
+    assert_eq!(
+        (fetched.text().as_str(), fetched.header("content-disposition")),
+        ("echo hello", "attachment")
+    );
+    assert_eq!(bed.get(&fetch, &bed.admin()).await.status, 200);
+    for path in [
+        fetch.clone(),
+        format!("/api/v1/files/{id}/.owner"),
+        format!("/api/v1/files/{id}/../../tokens.toml"),
+        format!("/api/v1/files/{id}/%2e%2e/%2e%2e/tokens.toml"),
+        format!("/api/v1/files/{id}/%2Fetc%2Fpasswd"),
+        format!("/api/v1/files/{}/setup.sh", "0".repeat(32)),
+        "/api/v1/files/../tokens.toml".to_owned(),
+    ] {
+        let reply = bed.get(&path, &other).await;
+        assert_eq!((reply.status.as_u16(), reply.kind().as_str()), (404, "nothing-there"), "{path}");
+        if path != fetch {
+            assert_eq!(bed.get(&path, &token).await.status, 404, "{path}");
+        }
+    }
+
+    let push = |source: &str| {
+        let operation = json!({"op": "push", "source": source, "destination": "/tmp/"});
+        json!({"targets": {"selectors": ["h1/vm1"]}, "operation": operation})
+    };
+    let planned = bed.post("/api/v1/plans", &token, &push(id)).await;
+    assert_eq!(planned.status, 200, "{}", planned.text());
+    assert_eq!(bed.post("/api/v1/plans", &other, &push(id)).await.status, 400);
+}
+
+#[tokio::test]
+async fn files_have_names_and_limits() {
+    let bed = Bed::with(1, 1, |config| (config.max_file, config.max_files) = (100, 150)).await;
+    let token = bed.token(Role::Operator, &[], &[]);
+    for name in ["..", "a%2Fb", "%2Fetc%2Fpasswd", ".owner", ""] {
+        let reply = upload(&bed, &token, name, "x").await;
+        assert_eq!(reply.status, 400, "{name}: {}", reply.text());
+    }
+    assert_eq!(upload(&bed, &token, "a", vec![0; 101]).await.kind(), "request-too-large");
+    assert_eq!(upload(&bed, &token, "a", vec![0; 100]).await.status, 201);
+    assert_eq!(
+        upload(&bed, &token, "a", vec![0; 100]).await.kind(),
+        "request-too-large",
+        "there is room for 50"
+    );
+    let viewer = bed.token(Role::Viewer, &[], &[]);
+    assert_eq!(upload(&bed, &viewer, "a", "x").await.kind(), "permission-denied");
+    let without = bed.token(Role::Admin, &[], &["exec"]);
+    assert_eq!(upload(&bed, &without, "a", "x").await.kind(), "permission-denied");
+    let read_only = Bed::with(1, 1, |config| config.read_only = true).await;
+    assert_eq!(upload(&read_only, &read_only.admin(), "a", "x").await.kind(), "read-only");
+}
+
+#[tokio::test]
+async fn those_who_look_at_a_screen_see_one_picture() {
+    let bed = Bed::start(1, 2).await;
+    let viewer = bed.token(Role::Viewer, &["h1/vm1"], &[]);
+    let path = "/api/v1/vms/h1/vm1/screenshot";
+    let all = futures_util::future::join_all((0..10).map(|_| bed.get(path, &viewer))).await;
+    for reply in &all {
+        assert_eq!(
+            (reply.status.as_u16(), reply.header("content-type")),
+            (200, "image/png"),
+            "{}",
+            reply.text()
+        );
+        assert!(reply.body.starts_with(b"\x89PNG"));
+    }
+    let calls = bed.fleet.host(1).unwrap().vm(1).unwrap().counts();
+    assert_eq!(calls.calls.of("virDomainScreenshot"), 1, "{calls:?}");
+    assert_eq!(bed.get("/api/v1/vms/h1/vm2/screenshot", &viewer).await.kind(), "vm-not-found");
+    assert_eq!(bed.get("/api/v1/vms/h1/none/screenshot", &bed.admin()).await.kind(), "vm-not-found");
+    assert_eq!(bed.get("/api/v1/vms/h9/vm1/screenshot", &viewer).await.kind(), "unknown-host");
+    assert_eq!(bed.get(&format!("{path}?screen=99"), &viewer).await.status, 400);
+    let without = bed.token(Role::Admin, &[], &["exec"]);
+    assert_eq!(bed.get(path, &without).await.kind(), "permission-denied");
+}
