@@ -22,7 +22,7 @@ const PACKAGES: [&str; 10] = [
 ];
 
 /// What only the tests need. `debootstrap` installs other Debian releases for the testbed. The tests run `openssh-server` and `krb5-kdc` themselves, on loopback; there are no packages of the
-/// programs alone. `libclang-dev` and `libkrb5-dev` are for the feature `gssapi`.
+/// programs alone. `prometheus` scrapes the service. `libclang-dev` and `libkrb5-dev` are for the feature `gssapi`.
 pub(crate) const OF_TESTS: &[&str] = &[
     "debootstrap",
     "krb5-admin-server",
@@ -34,6 +34,7 @@ pub(crate) const OF_TESTS: &[&str] = &[
     "libvirt-l10n",
     "openssh-client",
     "openssh-server",
+    "prometheus",
     "sasl2-bin",
 ];
 

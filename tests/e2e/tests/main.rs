@@ -33,6 +33,7 @@ mod sasl;
 mod scenarios;
 mod screenshot;
 mod selectors;
+mod serve;
 mod sockets;
 mod states;
 mod support;
