@@ -17,7 +17,12 @@ impl Supervisor {
     /// The one that the environment names (`NOTIFY_SOCKET`, `WATCHDOG_USEC`).
     pub fn of_process() -> Self {
         let address = env::var("NOTIFY_SOCKET").ok().and_then(|name| address(&name));
-        let socket = address.and_then(|address| Some((UnixDatagram::unbound().ok()?, address)));
+        let socket = address.and_then(|address| {
+            let socket = UnixDatagram::unbound().ok()?;
+            // A supervisor that does not read must not hold up the service.
+            socket.set_nonblocking(true).ok()?;
+            Some((socket, address))
+        });
         let is_ours = env::var("WATCHDOG_PID")
             .map_or(true, |pid| pid.parse::<u32>().is_ok_and(|pid| pid == std::process::id()));
         let micros = env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse::<u64>().ok());
