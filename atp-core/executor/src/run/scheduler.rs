@@ -70,6 +70,9 @@ pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent
         }
         let count = under_way.len();
         tokio::select! {
+            // In this order, so that the same run has the same events. A look is rare, and a stop is seen above in each turn.
+            biased;
+            () = slots.look(count), if !waiting.is_batch_admitted() => {}
             Some((target, outcome)) = under_way.next() => {
                 waiting.ended(&target);
                 if let Some(reason) = limits.count(outcome.status, waiting.is_canary()) {
@@ -81,7 +84,6 @@ pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent
                 context.finished(outcome, &mut statistics).await;
             }
             () = context.stop.asked(), if !waiting.is_empty() => {}
-            () = slots.look(count), if !waiting.is_batch_admitted() => {}
             else => break,
         }
     }
@@ -193,6 +195,7 @@ impl RunContext {
             sleep(self.policy.grace).await;
         };
         tokio::select! {
+            biased;
             noted = journal.finished(outcome) => if let Err(error) = noted {
                 self.stop.halt(journal_failed(&error));
             },
@@ -235,6 +238,7 @@ impl RunContext {
         };
         if let Some(journal) = &self.journal {
             let noted = tokio::select! {
+                biased;
                 noted = journal.started(&target) => noted,
                 // Whether it was recorded is not known. A resume counts it as started.
                 () = self.stop.abort().cancelled() => return self.skipped(target, &StopReason::Aborted),

@@ -97,6 +97,7 @@ impl Watch {
             Ok(())
         };
         tokio::select! {
+            biased;
             () = self.host.lost(link, &calls) => Ok(()),
             failed = settle => failed,
         }
