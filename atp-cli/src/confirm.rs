@@ -9,6 +9,7 @@ use crate::problem::{Failure, Problem};
 use crate::render::group_by;
 use crate::signals::Interrupts;
 use crate::terminal::{self, HEADING, styled};
+use crate::words;
 
 /// Maximum number of folded names in the question; of more, the count is shown.
 const NAMED: usize = 20;
@@ -39,9 +40,9 @@ pub(crate) async fn confirm(plan: &Plan, context: &Context, interrupts: &Interru
     match consent(plan.operation.is_disruptive(), plan.targets.len(), context.yes, can_ask) {
         Consent::NotNeeded => Ok(()),
         Consent::Refuse => {
-            let what = plan.operation.name();
+            let what = words::verb(plan.operation.name());
             let problem =
-                format!("{what} of {} VMs needs confirmation; nothing was done", plan.targets.len());
+                format!("`atp {what}` of {} VMs needs confirmation; nothing was done", plan.targets.len());
             Err(Problem::new(problem).hint("add --yes to confirm, or --dry-run to see the targets").into())
         }
         Consent::Ask => ask(plan, interrupts).await,
@@ -69,7 +70,10 @@ async fn ask(plan: &Plan, interrupts: &Interrupts) -> Result<(), Failure> {
 
 fn question(plan: &Plan) -> String {
     let count = plan.targets.len();
-    let mut text = format!("{}\n", styled(HEADING, format!("{} of {count} VMs:", plan.operation.name())));
+    let mut text = format!(
+        "{}\n",
+        styled(HEADING, format!("`atp {}` of {count} VMs:", words::verb(plan.operation.name())))
+    );
     let state = |target: &Target| target.state().map(|state| format!(" ({state})")).unwrap_or_default();
     let name = |target: &&Target| match target.vm() {
         Some(vm) => format!("{}/{vm}", target.host),

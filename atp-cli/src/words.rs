@@ -8,6 +8,10 @@ pub(crate) fn hint(hint: &Hint) -> String {
     let words = match hint.id() {
         Some("check-host-id") => "check the host's id against the inventory (`atp host list`)",
         Some("check-group") => "check the group's name against those of the inventory (`atp host list`)",
+        Some("check-group-of-hosts") => {
+            "check the spelling; a host is in the groups that its section of the settings names (`groups = [\"rack-2\"]`), or that \
+             `atp host add ID URI --group rack-2` gives it"
+        }
         Some("check-vm-name") => "check the name (`atp vm list`)",
         Some("start-vm") => "start it first (`atp vm start`)",
         Some("find-vm") => "find the host that it runs on (`atp vm list`), and work on it there",
@@ -86,7 +90,9 @@ pub(crate) fn hint(hint: &Hint) -> String {
             "check the path, its permissions and the free space in the guest (`atp exec SEL -- df`)"
         }
         Some("check-guest-path") => "check the path in the guest (`atp exec SEL -- ls -l PATH`)",
-        Some("check-guest-space") => "check permissions and free space in the guest (`atp exec SEL -- df`)",
+        Some("check-guest-space") => {
+            "check in the guest that the folder exists, its permissions, and the free space (`atp exec SEL -- df`)"
+        }
         Some("resume-run") => "continue from it with --resume, or choose another file for a new run",
         Some("resume-run-later") => "free space on the disk, then continue from the journal with --resume",
         Some("begin-run-anew") => "start the run again, with --journal instead of --resume",
@@ -100,6 +106,14 @@ pub(crate) fn hint(hint: &Hint) -> String {
         _ => return hint.to_string(),
     };
     words.to_owned()
+}
+
+/// A verb as it is typed, of the operation with this name.
+pub(crate) fn verb(operation: &str) -> String {
+    match operation.split_once('-') {
+        Some((noun @ ("vm" | "host"), verb)) => format!("{noun} {verb}"),
+        _ => operation.to_owned(),
+    }
 }
 
 /// The outcome with all hints as text of the command line, for every output format.
@@ -128,6 +142,18 @@ pub(crate) fn outcome(mut outcome: Outcome) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_verb_is_named_as_it_is_typed() {
+        for (operation, typed) in [
+            ("vm-shutdown", "vm shutdown"),
+            ("host-check", "host check"),
+            ("exec", "exec"),
+            ("vm-reset", "vm reset"),
+        ] {
+            assert_eq!(verb(operation), typed);
+        }
+    }
 
     #[test]
     fn every_hint_with_an_id_has_words_of_its_own() {

@@ -5,6 +5,7 @@ use atp_executor::{Data, Outcome, Status};
 use comfy_table::{Table, presets};
 
 use crate::terminal::{self, ERROR, HEADING, styled};
+use crate::words;
 
 /// The cell of a value that does not exist.
 pub(crate) const NOTHING: &str = "-";
@@ -79,7 +80,7 @@ pub(crate) fn dry_run(outcomes: &[Outcome]) -> String {
             _ => NOTHING.to_owned(),
         };
         let would = match (outcome.status, &outcome.error) {
-            (Status::Skipped, None) => outcome.op.to_string(),
+            (Status::Skipped, None) => words::verb(&outcome.op),
             (Status::Skipped, Some(error)) => format!("fail: {}", error.kind),
             (Status::Unchanged, _) => "do nothing".to_owned(),
             _ => status(outcome),

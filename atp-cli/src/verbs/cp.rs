@@ -12,7 +12,7 @@ use crate::batch::Batch;
 use crate::context::Context;
 use crate::problem::{Failure, Problem};
 use crate::render::Forms;
-use crate::render::table::{NOTHING, Rows, vm};
+use crate::render::table::{NOTHING, Rows, status, time, vm};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -129,15 +129,15 @@ fn would_copy(operation: &Operation) -> Vec<String> {
 }
 
 fn copies(outcomes: &[Outcome]) -> String {
-    let mut rows = Rows::new(&["HOST", "VM", "STATUS", "BYTES", "IN THE GUEST", "HERE"]);
+    let mut rows = Rows::new(&["HOST", "VM", "RESULT", "BYTES", "IN THE GUEST", "HERE", "TIME"]);
     for outcome in outcomes {
-        let (vm, status) = (vm(outcome), outcome.status.as_str());
+        let (vm, result, time) = (vm(outcome), status(outcome), time(outcome));
         match &outcome.data {
             Some(Data::File(file)) => {
                 let (bytes, here) = (file.bytes.to_string(), file.local_path.display().to_string());
-                rows.add_outcome(outcome, &[vm, status, &bytes, &file.guest_path, &here]);
+                rows.add_outcome(outcome, &[vm, &result, &bytes, &file.guest_path, &here, &time]);
             }
-            _ => rows.add_outcome(outcome, &[vm, status, NOTHING, NOTHING, NOTHING]),
+            _ => rows.add_outcome(outcome, &[vm, &result, NOTHING, NOTHING, NOTHING, &time]),
         }
     }
     rows.finish()

@@ -13,7 +13,7 @@ use crate::batch::Batch;
 use crate::context::Context;
 use crate::problem::Failure;
 use crate::render::Forms;
-use crate::render::table::{NOTHING, Rows, reason, vm};
+use crate::render::table::{NOTHING, Rows, status, time, vm};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,18 +56,22 @@ fn would_write(operation: &Operation) -> Vec<String> {
 }
 
 fn screenshots(outcomes: &[Outcome]) -> String {
-    let mut rows = Rows::new(&["HOST", "VM", "FILE", "SIZE"]);
+    let mut rows = Rows::new(&["HOST", "VM", "RESULT", "FILE", "SIZE", "TIME"]);
     for outcome in outcomes {
         match &outcome.data {
             Some(Data::Screenshot(picture)) => rows.add_outcome(
                 outcome,
                 &[
                     vm(outcome),
+                    &status(outcome),
                     &picture.file.to_string_lossy(),
                     &format!("{}x{}", picture.width, picture.height),
+                    &time(outcome),
                 ],
             ),
-            _ => rows.add_outcome(outcome, &[vm(outcome), reason(outcome), NOTHING]),
+            _ => {
+                rows.add_outcome(outcome, &[vm(outcome), &status(outcome), NOTHING, NOTHING, &time(outcome)])
+            }
         }
     }
     rows.finish()

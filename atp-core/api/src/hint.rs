@@ -46,6 +46,8 @@ macro_rules! hints {
 hints! {
     CHECK_HOST_ID = "check-host-id", "check the host's id against the inventory";
     CHECK_GROUP = "check-group", "check the group's name against those of the inventory";
+    CHECK_GROUP_OF_HOSTS = "check-group-of-hosts",
+        "check the spelling; a host is in the groups that its section of the settings names: groups = [\"rack-2\"]";
     CHECK_VM_NAME = "check-vm-name", "check the name against those of the host";
     START_VM = "start-vm", "start it first";
     FIND_VM = "find-vm", "find the host that it runs on among all hosts, and work on it there";
@@ -90,7 +92,7 @@ hints! {
     THAW = "thaw", "they may still be frozen: thaw them (`guest-fsfreeze-thaw`), or reset the VM";
     CHECK_GUEST_FILE = "check-guest-file", "check the path, its permissions and the free space in the guest";
     CHECK_GUEST_PATH = "check-guest-path", "check the path in the guest";
-    CHECK_GUEST_SPACE = "check-guest-space", "check permissions and free space in the guest";
+    CHECK_GUEST_SPACE = "check-guest-space", "check in the guest that the folder exists, its permissions, and the free space";
     RESUME_RUN = "resume-run", "resume the run from it, or choose another file for a new run";
     RESUME_RUN_LATER = "resume-run-later", "free space on the disk, then resume the run from the journal";
     BEGIN_RUN_ANEW = "begin-run-anew", "begin the run anew";

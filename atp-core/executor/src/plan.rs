@@ -384,9 +384,7 @@ impl PlanError {
         match self {
             PlanError::NoHosts => Hint::ADD_HOST,
             PlanError::UnknownHost { .. } => Hint::CHECK_HOST_NAME,
-            PlanError::UnknownGroup { .. } => {
-                Hint::plain("check the spelling, or add hosts to the group in the configuration")
-            }
+            PlanError::UnknownGroup { .. } => Hint::CHECK_GROUP_OF_HOSTS,
         }
     }
 }

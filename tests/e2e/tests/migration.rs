@@ -394,3 +394,17 @@ fn every_verb_works_on_both_of_two_copies_that_share_a_uuid() {
     let destroyed = copies(&["vm", "destroy", "mvm", "--yes"]);
     assert_eq!(destroyed.exits_with(0).brief(), ["h1/mvm ok done", "h2/mvm unchanged none"]);
 }
+
+#[test]
+fn a_vm_that_its_migration_renames_is_excluded_by_its_new_name() {
+    let bed = bed();
+    let guest = mvm(&bed);
+    let words = "mkfifo /tmp/gate && cat /tmp/gate";
+    let args = ["exec", "mvm", "--exclude", "h2/newname", "--timeout", "100s", "--", "sh", "-c", words];
+    let running = bed.atp(&args).output("json").start();
+    bed.run(&["exec", "mvm", "--", "sh", "-c", "until [ -p /tmp/gate ]; do sleep 0.1; done"]).exits_with(0);
+    guest.migrate(&bed.host("h2").unwrap(), &["--dname", "newname"]).unwrap();
+    let run = running.finish();
+    assert_eq!(run.exits_with(1).brief(), ["h1/mvm failed unknown vm-moved"]);
+    is_found_on_h2(&run, "h1/mvm");
+}

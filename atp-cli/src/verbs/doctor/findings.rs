@@ -32,45 +32,31 @@ pub(crate) fn findings(outcomes: &[Outcome]) -> String {
     rows.finish()
 }
 
-/// How many messages with one hint are printed.
-const MESSAGES: usize = 20;
-
 /// The hints, each once with all its targets.
 pub(crate) fn advice(outcomes: &[Outcome]) -> String {
-    let mut advice: Vec<(&Finding, Vec<(&Outcome, &str)>)> = Vec::new();
+    let mut advice: Vec<(&Finding, Vec<&Outcome>)> = Vec::new();
     for (outcome, finding) in all(outcomes).filter(|(_, finding)| finding.hint.is_some()) {
-        let same = |(known, _): &&mut (&Finding, Vec<(&Outcome, &str)>)| {
+        let same = |(known, _): &&mut (&Finding, Vec<&Outcome>)| {
             (&known.check, known.verdict, &known.hint) == (&finding.check, finding.verdict, &finding.hint)
         };
         match advice.iter_mut().find(same) {
-            Some((_, whose)) => whose.push((outcome, &finding.message)),
-            None => advice.push((finding, vec![(outcome, &finding.message)])),
+            Some((_, whose)) => whose.push(outcome),
+            None => advice.push((finding, vec![outcome])),
         }
     }
     let mut text = String::new();
-    for (finding, whose) in advice {
+    for (finding, outcomes) in advice {
         let (style, word) = match finding.verdict {
             Verdict::Problem => (ERROR, "error"),
             _ => (WARNING, "warning"),
         };
-        let outcomes: Vec<&Outcome> = whose.iter().map(|(outcome, _)| *outcome).collect();
         let names = match outcomes[..] {
             [only] => name(only),
             _ => names_of(&outcomes),
         };
         let label = styled(style, word);
-        if whose.iter().all(|(_, message)| *message == finding.message) {
-            let message = terminal::line(&finding.message);
-            text.push_str(&format!("{label}: {names} ({}): {message}\n", finding.check));
-        } else {
-            text.push_str(&format!("{label}: {names} ({}):\n", finding.check));
-            for (outcome, message) in whose.iter().take(MESSAGES) {
-                text.push_str(&format!("  {}: {}\n", name(outcome), terminal::line(message)));
-            }
-            if whose.len() > MESSAGES {
-                text.push_str(&format!("  … and {} more; `-o json` has them all\n", whose.len() - MESSAGES));
-            }
-        }
+        // The messages are in the table.
+        text.push_str(&format!("{label}: {names} ({})\n", finding.check));
         let hint = terminal::block(finding.hint.as_deref().unwrap_or_default());
         text.push_str(&format!("{}: {hint}\n\n", styled(HINT, "hint")));
     }
@@ -110,18 +96,16 @@ mod tests {
     }
 
     #[test]
-    fn findings_with_the_same_hint_are_grouped_with_their_messages() {
+    fn findings_with_the_same_hint_are_grouped_and_their_messages_stand_in_the_table_only() {
         let found = |vm: &str, message: &str| {
             let finding = Finding::problem("auth", message, "check the password");
             let data = Some(Data::Diagnosis(Diagnosis::from(vec![finding])));
             Outcome { data, ..fixture::outcome(Some(vm)) }
         };
         let text = |outcomes: &[Outcome]| anstream::adapter::strip_str(&advice(outcomes)).to_string();
-        assert_eq!(
-            text(&[found("b", "no such file"), found("c", "no such variable")]),
-            "error: h1/b, h1/c (auth):\n  h1/b: no such file\n  h1/c: no such variable\nhint: check the password\n\n"
-        );
-        let alike = text(&[found("b", "refused"), found("c", "refused")]);
-        assert_eq!(alike, "error: h1/b, h1/c (auth): refused\nhint: check the password\n\n");
+        let different = [found("b", "no such file"), found("c", "no such variable")];
+        assert_eq!(text(&different), "error: h1/b, h1/c (auth)\nhint: check the password\n\n");
+        let table = anstream::adapter::strip_str(&findings(&different)).to_string();
+        assert!(table.contains("no such file") && table.contains("no such variable"), "{table}");
     }
 }

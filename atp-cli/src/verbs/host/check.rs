@@ -51,7 +51,7 @@ impl Run for CheckArgs {
 
 fn checks(outcomes: &[Outcome]) -> String {
     let header =
-        ["HOST", "STATUS", "HYPERVISOR", "LIBVIRT", "HOSTNAME", "CONNECT", "LATENCY", "VMS", "ACTIVE"];
+        ["HOST", "RESULT", "HYPERVISOR", "LIBVIRT", "HOSTNAME", "CONNECT", "LATENCY", "VMS", "ACTIVE"];
     let mut rows = Rows::new(&header);
     for outcome in outcomes {
         match &outcome.data {

@@ -80,13 +80,15 @@ async fn run(job: &mut Job, domain: &DomainInfo, spec: &ExecSpec) -> Completion 
         }
         if !matches!(answer, Ok(Answer::Given(_))) {
             match relocation(job, domain).await {
-                Relocation::To(host) if !is_excluded(job, domain, &host) => {
+                Relocation::To(host) if is_excluded(job, domain, &host).await => {
+                    return not_followed(job, domain, &host);
+                }
+                Relocation::To(host) => {
                     *job = job.at(host);
                     // The channel of the agent is opened anew there.
                     retry.note_loss();
                     continue;
                 }
-                Relocation::To(host) => return not_followed(job, domain, &host),
                 // It was paused for a migration that failed.
                 Relocation::Here(Some(now))
                     if matches!(answer, Ok(Answer::NotRunning(..))) && FACTS.needs.allow(now.state) =>

@@ -158,7 +158,7 @@ pub(super) async fn after(
             Some(Next::There(job.clone()))
         }
         Relocation::Here(_) => None,
-        Relocation::To(host) => Some(match barred(operation, job, domain, &host) {
+        Relocation::To(host) => Some(match barred(operation, job, domain, &host).await {
             None => Next::There(job.at(host)),
             Some(why) => Next::Ended(moved(job, domain, &host, why)),
         }),
@@ -178,9 +178,13 @@ fn was_paused_only(operation: &Operation, now: &DomainInfo) -> bool {
 }
 
 /// Why work that was not begun is not done on the host to which its VM has moved.
-fn barred(operation: &Operation, job: &Job, domain: &DomainInfo, host: &HostId) -> Option<&'static str> {
-    let info = job.manager.hosts().into_iter().find(|info| info.id == host.as_str());
-    if info.is_none_or(|info| job.placements.excludes(&info, &domain.name)) {
+async fn barred(
+    operation: &Operation,
+    job: &Job,
+    domain: &DomainInfo,
+    host: &HostId,
+) -> Option<&'static str> {
+    if is_excluded(job, domain, host).await {
         Some("which the selection excludes")
     } else if job.placements.is_target(domain.uuid, host) {
         Some("where it is a target of its own")
@@ -206,14 +210,26 @@ fn failed(error: OutcomeError, found_on: Option<HostId>) -> Completion {
 }
 
 /// Why work that was begun cannot be followed to the host to which its VM has moved.
-pub(super) fn is_excluded(job: &Job, domain: &DomainInfo, host: &HostId) -> bool {
-    let info = job.manager.hosts().into_iter().find(|info| info.id == host.as_str());
-    info.is_none_or(|info| job.placements.excludes(&info, &domain.name))
+pub(super) async fn is_excluded(job: &Job, domain: &DomainInfo, host: &HostId) -> bool {
+    let Some(info) = job.manager.hosts().into_iter().find(|info| info.id == host.as_str()) else {
+        return true;
+    };
+    let names = [domain.name.clone(), name_on(job, domain, host).await];
+    names.iter().any(|name| job.placements.excludes(&info, name))
+}
+
+/// The VM's name on a host to which it has moved: a migration may rename it. The one that is known, if the host does not tell.
+async fn name_on(job: &Job, domain: &DomainInfo, host: &HostId) -> String {
+    let options = ExecuteOptions::by(job.deadline().min(Instant::now() + patience(job)));
+    let asked = job.manager.execute_on_host_with(host.as_str(), options, |connection| async move {
+        connection.domain_info(domain.uuid).await
+    });
+    asked.await.map_or_else(|_| domain.name.clone(), |there| there.name)
 }
 
 /// Whether further work may be done on the host where this work on the VM ended.
-pub(super) fn may_go_on(job: &Job, domain: &DomainInfo, host: &HostId) -> bool {
-    !is_excluded(job, domain, host) && !job.placements.is_target(domain.uuid, host)
+pub(super) async fn may_go_on(job: &Job, domain: &DomainInfo, host: &HostId) -> bool {
+    !is_excluded(job, domain, host).await && !job.placements.is_target(domain.uuid, host)
 }
 
 /// The completion in place of a start, if the VM must not be started here. `now` is the VM, shut off.

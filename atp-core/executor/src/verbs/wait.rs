@@ -123,7 +123,7 @@ async fn until_true(job: &mut Job, domain: &DomainInfo, condition: &Condition) -
 async fn moved(job: &mut Job, domain: &DomainInfo, condition: &Condition, what: &str) -> Option<Seen> {
     let is_work = matches!(condition, Condition::Exec(_));
     match relocation(job, domain).await {
-        Relocation::To(host) if is_work && is_excluded(job, domain, &host) => {
+        Relocation::To(host) if is_work && is_excluded(job, domain, &host).await => {
             Some(not_yet(format!("{what}, and it runs on {host}, which the selection excludes")))
         }
         Relocation::To(host) => {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::ConfigError;
+use crate::domain::error_numbers::SYSTEM_ERROR;
 use crate::host::{HostId, InvalidHostId};
 use crate::pool::stats::PoolStats;
 use atp_api::Effect;
@@ -21,6 +22,9 @@ pub use connect::ConnectError;
 pub use libvirt::LibvirtError;
 use refused::was_refused;
 pub use stage::{AcquireStage, ConnectStage};
+
+/// libvirt's name for the start of a domain.
+const START: &str = "virDomainCreate";
 
 /// The result of everything in this crate.
 pub type Result<T, E = TransportError> = std::result::Result<T, E>;
@@ -73,7 +77,7 @@ pub enum TransportError {
         source: Arc<ConnectError>,
     },
     /// No connection could be had by the deadline; nothing was sent.
-    #[error("host {host}: no connection after {waited:.1?}, {stage} ({stats})")]
+    #[error("host {host}: {}", not_acquired(*.stage, *.waited, stats))]
     AcquireTimeout {
         /// The host.
         host: HostId,
@@ -292,6 +296,14 @@ impl TransportError {
             }
             #[cfg(feature = "library")]
             TransportError::NeedsLibrary { .. } => Hint::plain("set engine = \"library\" for this host"),
+            // A file of the definition cannot be opened: libvirt's own message names it.
+            TransportError::Libvirt { operation: START, source, kind: ErrorKind::LibvirtError, .. }
+                if source.code == SYSTEM_ERROR =>
+            {
+                Hint::plain(
+                    "check on the host that the file that libvirt names is there, and that QEMU's user may open it; or correct the definition (`virsh edit`)",
+                )
+            }
             TransportError::Connect { source, .. } => source.hint(),
             TransportError::AcquireTimeout { source: Some(source), .. } if self.kind() == source.kind => {
                 source.hint()
@@ -320,6 +332,15 @@ impl TransportError {
             TransportError::CircuitOpen { last_failure: Some(failure), .. } => failure.libvirt(),
             _ => None,
         }
+    }
+}
+
+/// What a caller saw while it waited for a connection. The pool's numbers say more only where its connections are the reason.
+fn not_acquired(stage: AcquireStage, waited: Duration, stats: &PoolStats) -> String {
+    match stage {
+        AcquireStage::Connecting => format!("not connected after {waited:.1?}"),
+        AcquireStage::AllInUse => format!("no connection was free for {waited:.1?} ({stats})"),
+        AcquireStage::Validating => format!("connected, but no answer after {waited:.1?}"),
     }
 }
 

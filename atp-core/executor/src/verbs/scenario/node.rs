@@ -40,6 +40,9 @@ pub(in crate::verbs) struct Key {
     pub(in crate::verbs) name: String,
 }
 
+/// What the text should be.
+const A_SCENARIO: &str = "a scenario is a YAML file with the keys name, targets and steps: docs/scenarios.md";
+
 impl Node {
     /// Parses one document.
     pub(in crate::verbs) fn parse(text: &str) -> Result<Node, ScenarioError> {
@@ -49,7 +52,7 @@ impl Node {
             let message = error.without_snippet().to_string();
             let message = message.lines().next().unwrap_or_default();
             let message = message.split_once(" at line ").map_or(message, |(message, _)| message);
-            ScenarioError::at(place, message.to_owned())
+            ScenarioError::at(place, message.to_owned()).with_hint(A_SCENARIO)
         })?;
         Ok(Node::of(raw, text))
     }

@@ -98,7 +98,7 @@ impl StepRunner<'_> {
             self.job.was_active = true;
         }
         if let Some(host) = &completion.ended_on {
-            self.go_on_at(host);
+            self.go_on_at(host).await;
         }
         let completion = if step.exit_is_judged { leave_exit_code(completion) } else { completion };
         if !matches!(step.action, Action::Assert(_)) {
@@ -159,8 +159,8 @@ impl StepRunner<'_> {
 
     /// Goes on at the host where a step has followed the VM to, unless nothing may be done to it there: a look follows it
     /// everywhere.
-    fn go_on_at(&mut self, host: &HostId) {
-        if *host != self.job.target.host && may_go_on(&self.job, self.domain, host) {
+    async fn go_on_at(&mut self, host: &HostId) {
+        if *host != self.job.target.host && may_go_on(&self.job, self.domain, host).await {
             self.job = self.job.at(host.clone());
         }
     }
@@ -201,7 +201,7 @@ impl StepRunner<'_> {
                 place = place.at(host);
                 continue;
             }
-            self.go_on_at(&place.target.host);
+            self.go_on_at(&place.target.host).await;
             return now.map(|now| now.state).map_err(|error| OutcomeError::from(&error));
         }
     }
