@@ -28,7 +28,7 @@ impl Daemon {
         let shown = folder.display();
         let config = format!(
             "listen_tls = 0\nlisten_tcp = 1\nlisten_addr = \"127.0.0.1\"\ntcp_port = \"{port}\"\nauth_tcp = \"sasl\"\n\
-             log_outputs = \"4:stderr\"\n"
+             auth_unix_ro = \"none\"\nauth_unix_rw = \"sasl\"\nunix_sock_dir = \"{shown}/run\"\nlog_outputs = \"4:stderr\"\n"
         );
         fs::write(folder.join("libvirtd.conf"), config).unwrap();
         let sasl = format!("mech_list: digest-md5\nsasldb_path: {shown}/passwd.db\n");
@@ -146,13 +146,26 @@ fn libvirts_own_file_of_passwords_serves_without_settings_of_ours() {
     assert_eq!(listed("wr0ng"), ["h unreachable none auth-failed"]);
 }
 
+/// Leads to a socket, as a command of a URI does.
+const RELAY: &str = r#"#!/usr/bin/perl
+use IO::Socket::UNIX; use IO::Select;
+my $s = IO::Socket::UNIX->new(Peer => "SOCKET") or die "cannot connect: $!\n";
+my %to = (fileno(STDIN) => $s, fileno($s) => \*STDOUT);
+my $select = IO::Select->new(\*STDIN, $s);
+while (1) {
+    for my $from ($select->can_read) {
+        sysread($from, my $chunk, 65536) or exit 0;
+        syswrite($to{fileno($from)}, $chunk);
+    }
+}
+"#;
+
 #[test]
 fn over_a_command_the_password_is_that_of_the_host_in_the_uri() {
     let daemon = Daemon::start();
     let (relay, file) = (daemon.folder.join("relay"), daemon.folder.join("auth.conf"));
-    let script =
-        format!("#!/bin/bash\nexec 3<>/dev/tcp/127.0.0.1/{}\ncat <&3 &\nexec cat >&3\n", daemon.port);
-    fs::write(&relay, script).unwrap();
+    fs::write(&relay, RELAY.replace("SOCKET", &daemon.folder.join("run/libvirt-sock").display().to_string()))
+        .unwrap();
     fs::set_permissions(&relay, Permissions::from_mode(0o755)).unwrap();
     let text = "[credentials-t]\nauthname=tester\npassword=s3cret\n[auth-libvirt-far.example]\ncredentials=t\n\
                 [credentials-w]\nauthname=tester\npassword=wr0ng\n[auth-libvirt-localhost]\ncredentials=w\n";
@@ -163,6 +176,6 @@ fn over_a_command_the_password_is_that_of_the_host_in_the_uri() {
     {
         let host = format!("h=test+ext://{name}/default?command={relay}&authfile={file}");
         let run = Atp::new(&["--engine", "library", "--host", &host, "vm", "list"]).output("json").run();
-        assert_eq!(run.brief(), [brief], "{}", run.stderr);
+        assert_eq!(run.brief(), [brief], "{}{}", run.stdout(), run.stderr);
     }
 }

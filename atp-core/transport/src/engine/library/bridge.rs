@@ -22,7 +22,7 @@ pub(super) struct Bridge {
     task: Option<AbortHandle>,
 }
 
-/// A folder for one socket, which only this user can enter. It is removed with the value.
+/// A folder for one socket and an `auth.conf`, which only this user can enter. It is removed with the value.
 struct Place {
     folder: PathBuf,
 }
@@ -35,6 +35,7 @@ impl Bridge {
     pub(super) fn open(way: Way) -> io::Result<Self> {
         let place = Place::make()?;
         let listener = UnixListener::bind(place.socket())?;
+        fs::write(place.auth_file(), "")?;
         let task = tokio::spawn(async move {
             let accepted = listener.accept().await;
             drop(listener);
@@ -54,6 +55,11 @@ impl Bridge {
     /// The socket.
     pub(super) fn socket(&self) -> PathBuf {
         self.place.socket()
+    }
+
+    /// An empty `auth.conf`: it has passwords by host, and the host of a socket would be this machine.
+    pub(super) fn auth_file(&self) -> PathBuf {
+        self.place.auth_file()
     }
 
     /// Lets the way live as long as the library's connection: that is open.
@@ -89,6 +95,10 @@ impl Place {
     fn socket(&self) -> PathBuf {
         self.folder.join("way")
     }
+
+    fn auth_file(&self) -> PathBuf {
+        self.folder.join("auth.conf")
+    }
 }
 
 /// Whether a socket of ours in this folder has a path that can be opened, and stands in a URI as it is.
@@ -106,6 +116,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         // What cannot be removed is an empty folder in the folder for such.
         let _left = fs::remove_file(self.socket());
+        let _left = fs::remove_file(self.auth_file());
         let _left = fs::remove_dir(&self.folder);
     }
 }

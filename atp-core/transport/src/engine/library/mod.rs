@@ -162,7 +162,8 @@ impl Library {
             ConnectError::new(ErrorKind::ConnectFailed, reason)
                 .advise("check the folder for temporary files, and its free space")
         })?;
-        let opened_at = uri.at_socket(&bridge.socket().to_string_lossy());
+        let [socket, auth_file] = [bridge.socket(), bridge.auth_file()];
+        let opened_at = uri.at_socket(&socket.to_string_lossy(), &auth_file.to_string_lossy());
         Ok((Some(bridge), opened_at))
     }
 

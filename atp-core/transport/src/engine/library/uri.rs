@@ -21,7 +21,7 @@ impl LibvirtUri {
 
     /// The URI of the same daemon at a socket of this machine that leads to it.
     #[cfg(feature = "native")]
-    pub(super) fn at_socket(&self, socket: &str) -> String {
+    pub(super) fn at_socket(&self, socket: &str, auth_file: &str) -> String {
         /// What is about the way alone.
         const OF_THE_WAY: [&str; 12] = [
             "authfile",
@@ -42,8 +42,7 @@ impl LibvirtUri {
         let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
         let path = before.find('/').map_or("", |slash| &before[slash..]);
         let others = parameters(query).filter(|(name, _)| !OF_THE_WAY.contains(name) && *name != "no_tty");
-        // Its `auth.conf` has passwords by host, and the host of a socket is this machine.
-        let mut text = format!("{driver}+unix://{path}?socket={socket}&authfile=/dev/null");
+        let mut text = format!("{driver}+unix://{path}?socket={socket}&authfile={auth_file}");
         for (name, value) in others {
             text.push_str(&format!("&{name}={value}"));
         }
@@ -66,11 +65,11 @@ mod tests {
     #[cfg(feature = "native")]
     #[test]
     fn a_socket_of_this_machine_can_stand_for_the_way() {
-        let at = |text: &str| LibvirtUri::parse(text).unwrap().at_socket("/s");
+        let at = |text: &str| LibvirtUri::parse(text).unwrap().at_socket("/s", "/e");
         assert_eq!(
             at("qemu+ssh://u@h:22/system?keyfile=/k&x=y&no_verify=1&authfile=/a"),
-            "qemu+unix:///system?socket=/s&authfile=/dev/null&x=y"
+            "qemu+unix:///system?socket=/s&authfile=/e&x=y"
         );
-        assert_eq!(at("test+ext:///default?command=/c"), "test+unix:///default?socket=/s&authfile=/dev/null");
+        assert_eq!(at("test+ext:///default?command=/c"), "test+unix:///default?socket=/s&authfile=/e");
     }
 }
