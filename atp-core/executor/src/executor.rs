@@ -11,6 +11,7 @@ use atp_transport::{ErrorKind, ExecuteOptions, HostId, HostInfo, TransportManage
 use futures_util::future::join_all;
 use tokio::time::{self, Instant};
 
+use crate::host_watches::HostWatches;
 use crate::journal::Recorder;
 use crate::placement::Placements;
 use crate::plan::{Notice, Plan, PlanError};
@@ -25,17 +26,18 @@ use crate::verbs::{self, Operation};
 
 /// Plans and runs operations over the hosts of a [`TransportManager`].
 ///
-/// Cheap to clone. Clones share what they know of guest agents.
+/// Cheap to clone. Clones share what they know of guest agents, and the connections over which they watch hosts.
 #[derive(Debug, Clone)]
 pub struct Executor {
     manager: TransportManager,
     agents: Arc<KnownAgents>,
+    watches: Arc<HostWatches>,
 }
 
 impl Executor {
     /// An executor over these hosts.
     pub fn new(manager: TransportManager) -> Self {
-        Executor { manager, agents: Arc::default() }
+        Executor { manager, agents: Arc::default(), watches: Arc::default() }
     }
 
     /// The hosts.
@@ -238,6 +240,7 @@ impl Executor {
         let spec =
             RunSpec { op: operation.name(), targets, settled, done_before, policy: run_policy, journal };
         let (manager, agents) = (self.manager.clone(), Arc::clone(&self.agents));
+        let watches = Arc::clone(&self.watches);
         let operation = Arc::new(operation);
         run_targets(spec, control, move |target, attempt| {
             let operation = Arc::clone(&operation);
@@ -245,6 +248,7 @@ impl Executor {
             let job = Job {
                 manager,
                 agents,
+                watches: Arc::clone(&watches),
                 policy: policy.clone(),
                 planned_on: Arc::new(target.host.clone()),
                 placements: Arc::clone(&placements),

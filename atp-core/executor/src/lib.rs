@@ -62,6 +62,7 @@
 // Public API
 mod executor;
 mod folded;
+mod host_watches;
 mod journal;
 mod placement;
 mod plan;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::completion::Completion;
 use super::facts::{Needs, refusal};
+use crate::host_watches::HostWatches;
 use crate::placement::Placements;
 use crate::run::Attempt;
 use crate::target::Target;
@@ -23,6 +24,8 @@ pub(crate) type KnownAgents = CapabilityCache<(HostId, Uuid)>;
 pub(crate) struct Job {
     pub(crate) manager: TransportManager,
     pub(crate) agents: Arc<KnownAgents>,
+    /// The hosts that are watched for restarts.
+    pub(crate) watches: Arc<HostWatches>,
     pub(crate) policy: Policy,
     pub(crate) target: Target,
     pub(crate) attempt: Attempt,

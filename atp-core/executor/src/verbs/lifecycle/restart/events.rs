@@ -30,22 +30,19 @@ pub(super) enum RestartEnd {
     Unseen(String),
 }
 
-/// Waits until the host is watched, and returns the id that the VM has then. Fails if the host cannot be reached, and if
-/// it is not watched in its share of the time.
+/// Waits until the host is watched. Fails if it cannot be reached, and if it is not watched in its share of the time.
 pub(super) async fn wait_for_watch(
     events: &mut (impl Stream<Item = WatchItem> + Unpin),
     host: &HostId,
-    domain: &DomainInfo,
     deadline: Instant,
-) -> Result<Option<u32>, TransportError> {
+) -> Result<(), TransportError> {
     let began = Instant::now();
     let share = deadline.saturating_duration_since(began) / WATCH_SHARE;
     let watched = async {
         while let Some(item) = events.next().await {
             match item {
-                WatchItem::Present { domains, .. } => {
-                    return Ok(domains.iter().find(|one| one.uuid == domain.uuid).and_then(|one| one.id));
-                }
+                WatchItem::Present { .. } => return Ok(()),
+                WatchItem::Removed { .. } => break,
                 WatchItem::Unreachable { error: source, .. } => {
                     return Err(TransportError::Connect { host: host.clone(), source });
                 }
@@ -290,11 +287,16 @@ mod tests {
     async fn watching_has_half_of_the_time_to_begin() {
         let begin = async |items: Vec<(Duration, WatchItem)>| {
             let began = Instant::now();
-            let begun = wait_for_watch(&mut items_of(items), &host(), &domain(1), began + MINUTE).await;
+            let begun = wait_for_watch(&mut items_of(items), &host(), began + MINUTE).await;
             (begun, began.elapsed())
         };
         let (begun, took) = begin(vec![(SECOND * 2, present())]).await;
-        assert_eq!((begun.unwrap(), took), (Some(4), SECOND * 2));
+        assert!(begun.is_ok());
+        assert_eq!(took, SECOND * 2);
+        // One that joins in a gap waits for its end.
+        let (begun, took) = begin(vec![(SECOND, gap()), (SECOND * 2, present())]).await;
+        assert!(begun.is_ok());
+        assert_eq!(took, SECOND * 3);
         let refused = Arc::new(ConnectError::new(ErrorKind::ConnectionRefused, "refused"));
         let refused = WatchItem::Unreachable { host: host(), at: SystemTime::now(), error: refused };
         let (begun, took) = begin(vec![(SECOND, refused)]).await;

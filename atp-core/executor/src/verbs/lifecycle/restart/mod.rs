@@ -24,8 +24,8 @@ use crate::verbs::relocation::{Relocation, relocation};
 /// The hypervisor that is known to report restarts.
 const REPORTS_RESTARTS: &str = "QEMU";
 
-/// Asks for the restart, and waits until it has happened and, if that is awaited, the agent answers. Holds a connection
-/// to the host of its own for as long. Without that connection the VM is not asked.
+/// Asks for the restart, and waits until it has happened and, if that is awaited, the agent answers. Shares a connection that
+/// watches the host with the other VMs that restart there. Without that connection the VM is not asked.
 pub(super) async fn restart(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec) -> Completion {
     let deadline = job.deadline();
     match reports_restarts(job).await {
@@ -36,13 +36,18 @@ pub(super) async fn restart(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec
         }
         Err(error) => return job.failure(&error),
     }
-    let mut events = match job.manager.watch_domains(&[job.host()], &WatchOptions::default()) {
-        Ok(events) => Box::pin(items(events)),
+    let watch = || job.manager.watch_domains(&[job.host()], &WatchOptions::default()).map(items);
+    let mut events = match job.watches.events(&job.target.host, watch) {
+        Ok(events) => events,
         Err(error) => return job.failure(&error.into()),
     };
-    let id = match wait_for_watch(&mut events, &job.target.host, domain, deadline).await {
-        Ok(id) => id,
-        Err(error) => return not_watched(job, domain, error),
+    if let Err(error) = wait_for_watch(&mut events, &job.target.host, deadline).await {
+        return not_watched(job, domain, error);
+    }
+    // The host may have been watched for long: the ids that were listed then may be those of earlier processes.
+    let id = match current(job, domain).await {
+        Ok(now) => now.id,
+        Err(error) => return job.failure(&error),
     };
     let asked_at = Instant::now();
     match request(job, domain, spec).await {
@@ -65,10 +70,7 @@ pub(super) async fn restart(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec
         }
     }
     drop(events);
-    let state = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-        Ok::<_, ProtocolError>(connection.domain_info(domain.uuid).await?.state)
-    });
-    match state.await {
+    match current(job, domain).await.map(|now| now.state) {
         // A VM that was paused is paused again when it has restarted.
         Ok(state) if spec.wait == Await::Completion && !state.is_running() => {
             Completion::ok(Effect::Done, Data::Lifecycle { state })
@@ -83,6 +85,13 @@ pub(super) async fn restart(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec
 async fn reports_restarts(job: &Job) -> Result<bool, ProtocolError> {
     let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
         Ok::<_, ProtocolError>(connection.hypervisor().await?.kind == REPORTS_RESTARTS)
+    });
+    asked.await
+}
+
+async fn current(job: &Job, domain: &DomainInfo) -> Result<DomainInfo, ProtocolError> {
+    let asked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        Ok::<_, ProtocolError>(connection.domain_info(domain.uuid).await?)
     });
     asked.await
 }
