@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::fs;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atp_e2e::{Bed, Outcome, becomes, bed, eventually, within};
 use atp_executor::{Executor, LifecycleSpec, Operation, Policy, RunControl, Selection, Status};
+use atp_testbed::Proxy;
 use atp_transport::domain::Lifecycle;
 use atp_transport::{CallInfo, Effect, HostInfo, Interceptor, TransportManager};
 use serde_json::json;
@@ -179,6 +180,56 @@ fn a_restart_whose_event_is_lost_is_detected() {
         let (outcomes, ()) = tokio::join!(run.outcomes(), lose);
         let [outcome] = &outcomes[..] else { panic!("{outcomes:#?}") };
         assert_eq!((outcome.status, outcome.effect), (Status::Ok, Effect::Done), "{outcome:#?}");
+    });
+}
+
+/// Counts the connections to a host when a VM has been asked to restart.
+struct Counts(Arc<Proxy>, Arc<Mutex<Vec<usize>>>);
+
+impl Interceptor for Counts {
+    fn name(&self) -> Cow<'_, str> {
+        "counts".into()
+    }
+
+    fn after(&self, call: &CallInfo<'_>, _: Duration) {
+        if call.operation == "virDomainReboot" {
+            self.1.lock().unwrap().push(self.0.connections());
+        }
+    }
+}
+
+#[test]
+fn vms_that_restart_on_one_host_share_the_connection_that_watches_it() {
+    let bed = bed();
+    let host = bed.host("h1").unwrap();
+    for vm in ["vm1", "vm2"] {
+        let guest = host.guest(vm).unwrap();
+        guest.destroy().unwrap();
+        guest.start().unwrap();
+    }
+    for vm in ["vm1", "vm2"] {
+        host.guest(vm).unwrap().wait_agent(BOOT).unwrap();
+    }
+    let (proxy, counts) = (Arc::new(host.proxy().unwrap()), Arc::new(Mutex::new(Vec::new())));
+    within(Duration::from_secs(250), async {
+        let mut config = quick();
+        // All calls are made on one connection, so that every other one watches.
+        config.pool.max_connections_per_host = 1;
+        let interceptor = Counts(proxy.clone(), counts.clone());
+        let manager = TransportManager::new(config).with_interceptor(interceptor);
+        manager.add_host(HostInfo::from_uri("h1", proxy.uri())).await.unwrap();
+        let executor = Executor::new(manager);
+        let operation = Operation::Lifecycle(LifecycleSpec::awaited(Lifecycle::Reboot));
+        let policy = Policy { timeout: Duration::from_secs(150), ..Policy::default() };
+        let both = Selection::of(["h1/vm1".parse().unwrap(), "h1/vm2".parse().unwrap()]);
+        let plan = executor.plan(&both, operation, policy).await.unwrap();
+        let outcomes = executor.run(plan, &RunControl::default()).outcomes().await;
+        assert_eq!(outcomes.len(), 2);
+        for outcome in &outcomes {
+            assert_eq!((outcome.status, outcome.effect), (Status::Ok, Effect::Done), "{outcome:#?}");
+        }
+        assert_eq!(*counts.lock().unwrap(), [2, 2], "connections: one for calls, one that watches");
+        becomes("connections when all have restarted", SOON, 1, || proxy.connections());
     });
 }
 

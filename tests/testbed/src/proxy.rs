@@ -102,6 +102,11 @@ impl Proxy {
         self.address
     }
 
+    /// The number of connections that are open through the proxy.
+    pub fn connections(&self) -> usize {
+        self.relay.state.lock().connections.len()
+    }
+
     /// Delays all data by this time, in both directions.
     pub fn set_delay(&self, delay: Duration) {
         self.relay.set(Flow::Delay(delay));

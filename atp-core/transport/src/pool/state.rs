@@ -174,10 +174,14 @@ impl<C: Connector> PoolState<C> {
         if count < self.min {
             return Some(GrowthReason::Minimum);
         }
-        let wanted = match (self.is_waited_for(), self.scaling) {
-            (true, _) => GrowthReason::Waiting,
-            (false, Scaling::Grow) => GrowthReason::Load,
-            (false, _) => return None,
+        // Calls have a lease: a place that comes free soon is as good as a further connection.
+        let is_long = |asked: Instant| asked.elapsed() >= self.terms.grow_patience;
+        let unplaced = if self.unplaced.first_asked().is_some_and(is_long) { self.unplaced.len() } else { 0 };
+        let waiting = self.wait_queue.len() + unplaced;
+        let wanted = match (waiting, self.scaling) {
+            (1.., _) => GrowthReason::Waiting,
+            (0, Scaling::Grow) => GrowthReason::Load,
+            (0, _) => return None,
         };
         // Those there may have room for who waits, when it is known how many calls they allow.
         if wanted == GrowthReason::Waiting
@@ -196,7 +200,6 @@ impl<C: Connector> PoolState<C> {
                 _ => return None,
             }
         }
-        let waiting = self.wait_queue.len() + self.unplaced.len();
         let most = match wanted {
             GrowthReason::Waiting if connected > 0 => {
                 waiting.div_ceil(places.min(self.terms.soft_max).max(1)).min(self.terms.max_opening)

@@ -181,6 +181,25 @@ async fn what_a_link_allows_is_found_out_when_a_second_lease_is_wanted_and_befor
     assert_ne!(fourth.connection_id(), first.connection_id());
 }
 
+#[tokio::test(start_paused = true)]
+async fn calls_at_once_on_one_lease_get_a_further_link_only_if_they_wait_for_long() {
+    for (takes, links) in [(SECOND / 10, 1), (4 * SECOND, 3)] {
+        let script = Script::default();
+        let manager = one_host(&script, config(8)).await;
+        let lease = lease(&manager).await;
+        let call = |_: usize| {
+            lease.call("answers", None, |_link, in_flight| async move {
+                sleep(takes).await;
+                drop(in_flight);
+                Ok(())
+            })
+        };
+        let answers = futures_util::future::join_all((0..12).map(call)).await;
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(script.open_links(), links, "calls of {takes:?}");
+    }
+}
+
 /// As it may be that never reads on beside a call.
 #[tokio::test(start_paused = true)]
 async fn a_link_that_does_not_tell_what_it_allows_gets_another_beside_it() {
