@@ -190,17 +190,17 @@ async function showHost(main, id, { signal }) {
     fill(place,
       h("div", { class: "card" },
         h("p", { class: "state" }, mark(tone, shape, word), " ", means, host.health?.since ? h("span", { class: "quiet", title: clock(host.health.since) }, ` Since ${ago(host.health.since)}.`) : null),
-        why ? h("p", {}, "Reason: ", why) : null,
+        why && healthOf(host) !== "healthy" ? h("p", {}, "Reason: ", why) : null,
         h("p", { class: "actions" },
           h("a", { class: "button primary", href: link("vms", [], { selector: `${id}/` }) }, "Show its VMs"),
           h("a", { class: "button", href: link("run", [], { verb: "host-check", selector: id }) }, "Check this host"),
           h("a", { class: "button", href: link("events", [], { selector: `${id}/` }) }, "Its events"),
           h("a", { class: "button", href: link("screens", [], { selector: `${id}/` }) }, "Its screens"))),
       h("div", { class: "cards" },
-        facts("Identity", { URI: host.uri, ...prefixed("label ", host.labels), groups: (host.groups ?? []).join(", ") || null }),
-        facts("Connections (pool)", host.pool),
-        facts("Circuit breaker", typeof host.breaker === "object" ? host.breaker : { state: host.breaker }),
-        facts("Health", host.health)));
+        h("div", { class: "stack" }, facts("Identity", { URI: host.uri, ...prefixed("label ", host.labels), groups: host.groups.join(", ") }),
+        facts("Health", host.health),
+        facts("Circuit breaker", host.breaker)),
+        facts("Connections", host.pool)));
   }
   await draw();
   (async () => {

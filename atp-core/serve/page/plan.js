@@ -35,7 +35,7 @@ export function planElement(report, { start, verb }) {
       { title: "What would be done", width: "minmax(9rem, 2fr)", cell: (one) => mark(...dryRun(one.dry_run)) },
     ],
   });
-  list.element.style.blockSize = `${Math.min(12, report.targets.length + 1) * 36 + 2}px`;
+  list.element.style.blockSize = `${Math.min(9, report.targets.length + 1) * 36 + 2}px`;
   list.setRows(report.targets);
 
   async function begin() {

@@ -48,7 +48,8 @@ export async function showRun(main, id, { signal, session }) {
   let ended = null;
   let stopping = null;
   let lost = null;
-  const outcomes = [];
+  // By target: a run that is resumed has a further outcome for a target that failed before.
+  const outcomes = new Map();
   const underWay = new Map();
   let counts = {};
   let groups = new Groups();
@@ -82,7 +83,7 @@ export async function showRun(main, id, { signal, session }) {
   all.append(list.element);
   fill(main, head, bar, chips, working, failed, tabs, groupPlace, all);
 
-  const total = () => (begun ? begun.targets + begun.settled : summary.targets ?? outcomes.length);
+  const total = () => Math.max(begun ? begun.targets + begun.settled + begun.done_before : summary.targets ?? 0, outcomes.size);
 
   function drawHead() {
     const running = !ended && (summary.state === "running" || summary.state === "planning");
@@ -105,8 +106,8 @@ export async function showRun(main, id, { signal, session }) {
   }
 
   function drawProgress() {
-    const done = outcomes.length;
-    const whole = Math.max(total(), done);
+    const done = outcomes.size;
+    const whole = total();
     bar.setAttribute("aria-valuemax", String(whole));
     bar.setAttribute("aria-valuenow", String(done));
     fill(bar, Object.keys(STATUSES).filter((status) => counts[status]).map((status) => {
@@ -135,7 +136,7 @@ export async function showRun(main, id, { signal, session }) {
     groupPlace.hidden = by !== "groups";
     all.hidden = by !== "targets";
     if (by === "targets") {
-      list.setRows(outcomes.filter((outcome) => !filter || outcome.status === filter));
+      list.setRows([...outcomes.values()].filter((outcome) => !filter || outcome.status === filter));
       return;
     }
     const found = groups.all();
@@ -152,7 +153,7 @@ export async function showRun(main, id, { signal, session }) {
       return element;
     });
     if (!elements.length) {
-      fill(groupPlace, lost && !outcomes.length ? null : ended || summary.state === "ended"
+      fill(groupPlace, lost && !outcomes.size ? null : ended || summary.state === "ended"
         ? emptyBox("No outcomes", filter ? "No target has this status." : "The selectors matched nothing, so nothing was done.")
         : emptyBox("Waiting for the first outcome", "Outcomes appear here as the targets end, together where their output is equal."));
     } else if (groupPlace.children.length !== elements.length || elements.some((element, index) => groupPlace.children[index] !== element)) {
@@ -168,26 +169,32 @@ export async function showRun(main, id, { signal, session }) {
     drawGroups();
   });
 
-  function reset() {
-    outcomes.length = 0;
-    underWay.clear();
+  function take(outcome) {
+    const key = JSON.stringify([outcome.host, outcome.vm]);
+    underWay.delete(key);
+    const isNew = !outcomes.has(key);
+    outcomes.set(key, outcome);
+    if (isNew) {
+      counts[outcome.status] = (counts[outcome.status] ?? 0) + 1;
+      groups.add(outcome);
+      return;
+    }
     counts = {};
     groups = new Groups();
-  }
-
-  function take(outcome) {
-    underWay.delete(JSON.stringify([outcome.host, outcome.vm]));
-    outcomes.push(outcome);
-    counts[outcome.status] = (counts[outcome.status] ?? 0) + 1;
-    groups.add(outcome);
+    for (const one of outcomes.values()) {
+      counts[one.status] = (counts[one.status] ?? 0) + 1;
+      groups.add(one);
+    }
   }
 
   let said = Date.now();
   function onEvent({ data }) {
     switch (data.event) {
       case "begun":
-        reset();
         begun = data;
+        ended = null;
+        stopping = null;
+        underWay.clear();
         summary = { ...summary, state: "running" };
         break;
       case "started":
@@ -202,15 +209,18 @@ export async function showRun(main, id, { signal, session }) {
       case "ended":
         ended = data;
         break;
+      case "interrupted":
+        ended = null;
+        summary = { ...summary, state: "interrupted" };
+        break;
       default:
         break;
     }
     if (Date.now() - said > SAY && !ended) {
       said = Date.now();
-      say(`${number(outcomes.length)} of ${number(total())} outcomes`);
+      say(`${number(outcomes.size)} of ${number(total())} outcomes`);
     }
     draw();
-    return Boolean(ended);
   }
 
   async function act(word) {
@@ -218,11 +228,7 @@ export async function showRun(main, id, { signal, session }) {
     try {
       await json(`${path}/${word}`, { method: "POST", signal });
       say(word === "stop" ? "The run is asked to stop" : word === "abort" ? "The run is asked to end at once" : "The run goes on");
-      if (word === "resume") {
-        ended = null;
-        stopping = null;
-        await watch();
-      }
+      if (word === "resume") await watch();
     } catch (failure) {
       if (!signal.aborted) fill(failed, failureBox(failure));
     }
@@ -230,7 +236,7 @@ export async function showRun(main, id, { signal, session }) {
 
   /** All outcomes as a file that other programs read. */
   function report() {
-    const blob = new Blob([JSON.stringify(outcomes, null, 2)], { type: "application/json" });
+    const blob = new Blob([JSON.stringify([...outcomes.values()], null, 2)], { type: "application/json" });
     const url = URL.createObjectURL(blob);
     h("a", { href: url, download: `atp-run-${id}.json` }).click();
     setTimeout(() => URL.revokeObjectURL(url), 10_000);
@@ -240,6 +246,10 @@ export async function showRun(main, id, { signal, session }) {
     await follow(`${path}/events`, {
       signal,
       onEvent,
+      isOver: async () => {
+        summary = await json(path, { signal });
+        return summary.state !== "running" && summary.state !== "planning";
+      },
       onState: (state, failure) => {
         lost = state === "lost" ? failure : null;
         fill(live, state === "ended" ? null : h("span", { title: failure?.message ?? null }, mark(...streamWords(state))));
@@ -247,11 +257,10 @@ export async function showRun(main, id, { signal, session }) {
       },
     });
     if (signal.aborted) return;
-    summary = await json(path, { signal }).catch(() => summary);
     draw();
     if (ended) {
-      const bad = outcomes.filter((outcome) => outcome.status !== "ok" && outcome.status !== "unchanged").length;
-      say(`The run has ended: ${count(outcomes.length, "outcome")}, ${bad ? `${number(bad)} not successful` : "all successful"}`);
+      const bad = [...outcomes.values()].filter((outcome) => outcome.status !== "ok" && outcome.status !== "unchanged").length;
+      say(`The run has ended: ${count(outcomes.size, "outcome")}, ${bad ? `${number(bad)} not successful` : "all successful"}`);
     }
   }
 

@@ -32,42 +32,39 @@ export function parser(onEvent) {
 }
 
 /**
- * Follows a stream until `signal` or until `onEvent` returns true, and continues after the last event when the connection
- * was lost. `onState` is told "open", "lost" with the failure, and "ended". A refusal that a repeat cannot help ends it.
+ * Follows a stream until `signal`, and continues after the last event when the connection was lost. When the service has closed
+ * it, `isOver` says whether there is more to come. `onState` is told "open", "lost" with the failure, and "ended". A refusal that
+ * a repeat cannot help ends it.
  */
-export async function follow(path, { onEvent, onState = () => {}, signal }) {
+export async function follow(path, { onEvent, onState = () => {}, isOver = async () => false, signal }) {
   let last = null;
   let pause = FIRST_PAUSE;
   while (!signal.aborted) {
-    let done = false;
     try {
       const headers = { accept: "text/event-stream" };
       if (last !== null) headers["last-event-id"] = last;
       const response = await request(path, { headers, signal });
       onState("open");
       const parse = parser((event) => {
-        if (done) return;
         if (event.id !== null) last = event.id;
         pause = FIRST_PAUSE;
-        done = onEvent({ ...event, data: JSON.parse(event.data) }) === true;
+        onEvent({ ...event, data: JSON.parse(event.data) });
       });
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {
-        const { value, done: over } = await reader.read();
-        if (over || done) break;
-        parse(value);
+        const { value, done } = await reader.read();
         if (done) break;
+        parse(value);
       }
-      if (done) await reader.cancel().catch(() => {});
-      else onState("lost", null);
+      if (await isOver()) {
+        onState("ended");
+        return;
+      }
+      onState("lost", null);
     } catch (error) {
       if (signal.aborted) return;
       onState("lost", error);
       if (error.status >= 400 && error.status < 500 && error.status !== 429 && error.status !== 408) return;
-    }
-    if (done) {
-      onState("ended");
-      return;
     }
     await sleep(pause, signal);
     pause = Math.min(pause * 2, LONGEST_PAUSE);

@@ -106,7 +106,7 @@ async function showList(main, route, { signal }) {
       answer.as_of ? h("span", { class: "quiet" }, ` · as of ${ago(answer.as_of)}`) : null,
       answer.stale?.length ? h("span", { class: "badge warn", title: answer.stale.map((one) => `${one.host}: ${one.reason ?? ""} since ${ago(one.since)}`).join("\n") }, `${count(answer.stale.length, "host")} away: old rows`) : null);
     const notices = away.length ? h("details", { class: "away" },
-      h("summary", {}, mark("warn", "▲", `${count(away.length, "part")} of this filter could not be answered`)),
+      h("summary", {}, mark("warn", "▲", `${count(away.length, "host")} could not be listed`)),
       h("ul", {}, away.slice(0, 50).map((outcome) => h("li", {}, h("b", {}, target(outcome.host, outcome.vm)), ": ", rich(outcome.error.message),
         hintWords(outcome.error.hint, "span"))))) : null;
     if (!found.length) {
@@ -144,7 +144,7 @@ async function showList(main, route, { signal }) {
         fill(status, h("b", {}, count(found.length, "VM")), " ", mark("warn", "▲", `not read again: ${failure.message}`));
       } else {
         found = [];
-        fill(status, failure.status === 400 || failure.status === 422 ? "The filter is not understood." : "The VMs could not be read.");
+        fill(status, failure.status === 404 ? "The filter names what there is not." : failure.status === 400 ? "The filter is not understood." : "The VMs could not be read.");
         fill(place, failureBox(failure, () => ask(false)));
         drawActions();
       }
