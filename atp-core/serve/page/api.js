@@ -16,10 +16,16 @@ export class Failure extends Error {
 
 let csrf = null;
 let onSignedOut = () => {};
+let onReach = () => {};
 
 /** What is called when the service says that the session has ended. */
 export function whenSignedOut(action) {
   onSignedOut = action;
+}
+
+/** What is told whether the service answers, whatever it answers. */
+export function whenReached(action) {
+  onReach = action;
 }
 
 /** The word that proves that a request that changes something is from this page. */
@@ -49,6 +55,7 @@ export async function request(path, { method = "GET", body, headers = {}, signal
     response = await fetch(BASE + path, { method, body: payload, headers: all, signal, credentials: "same-origin", cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    onReach(false);
     throw new Failure(0, {
       title: "The service does not answer.",
       kind: "connection-lost",
@@ -56,6 +63,7 @@ export async function request(path, { method = "GET", body, headers = {}, signal
       hint: "Check that `atp serve` runs and that the network is up. The page goes on by itself when it is back.",
     });
   }
+  onReach(true);
   if (response.status === 401 && !quiet) onSignedOut();
   if (!response.ok) throw await failure(response);
   return response;

@@ -46,8 +46,11 @@ export function listen() {
     if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
     const field = event.target.closest?.("input:not([type=checkbox]):not([type=radio]), select, textarea");
     if (event.key === "Escape" && !document.querySelector("dialog[open]")) {
-      if (field) field.blur();
-      else if (document.querySelector("[data-back]")) document.querySelector("[data-back]").click();
+      if (field) {
+        // A field for a search would be cleared, and the filter with it.
+        event.preventDefault();
+        field.blur();
+      } else if (document.querySelector("[data-back]")) document.querySelector("[data-back]").click();
       return;
     }
     if (field || document.querySelector("dialog[open]")) return;

@@ -1,7 +1,5 @@
 // What is said to those who do not see the page, and short notices to all.
 
-import { h, fill } from "./dom.js";
-
 /** Has a screen reader say a text when it has time. */
 export function say(text) {
   const live = document.getElementById("live");
@@ -10,8 +8,8 @@ export function say(text) {
 }
 
 /** Shows a line below the top of the page until it is called with null. */
-export function notice(text, ...actions) {
+export function notice(text) {
   const place = document.getElementById("notice");
   place.hidden = text === null;
-  fill(place, text === null ? [] : [h("span", {}, text), ...actions]);
+  if (place.textContent !== (text ?? "")) place.textContent = text ?? "";
 }

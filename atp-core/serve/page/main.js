@@ -1,6 +1,6 @@
 // The start of the page: the session, the top with the views, and the view that the address names.
 
-import { setCsrf, whenSignedOut } from "./api.js";
+import { setCsrf, whenReached, whenSignedOut } from "./api.js";
 import { h, fill } from "./dom.js";
 import { failureBox, emptyBox } from "./failure.js";
 import { help, listen } from "./keys.js";
@@ -58,7 +58,6 @@ async function draw() {
     return;
   }
   leave();
-  notice(null);
   drawTop();
   document.title = `${view?.title ?? "Not found"} · ATP`;
   if (!view) {
@@ -113,6 +112,7 @@ async function askForToken(options) {
 
 async function start() {
   listen();
+  whenReached((is) => notice(is ? null : "The service does not answer. What you see may be old; the page goes on by itself when the service is back."));
   whenSignedOut(() => askForToken({ ended: session !== null }));
   addEventListener("hashchange", draw);
   document.querySelector(".skip").addEventListener("click", (event) => {
