@@ -21,9 +21,12 @@ const PACKAGES: [&str; 10] = [
     "qemu-system-x86",
 ];
 
-/// What only the tests need. `debootstrap` installs other Debian releases for the testbed. The tests run `openssh-server` and `krb5-kdc` themselves, on loopback; there are no packages of the
-/// programs alone. `prometheus` scrapes the service. `libclang-dev` and `libkrb5-dev` are for the feature `gssapi`.
+/// What only the tests need. `chromium` and its driver show the page of `atp serve`, and `prometheus` scrapes the service. `debootstrap`
+/// installs other Debian releases for the testbed. The tests run `openssh-server` and `krb5-kdc` themselves, on loopback; there are no
+/// packages of the programs alone. `libclang-dev` and `libkrb5-dev` are for the feature `gssapi`.
 pub(crate) const OF_TESTS: &[&str] = &[
+    "chromium",
+    "chromium-driver",
     "debootstrap",
     "krb5-admin-server",
     "krb5-kdc",

@@ -1,0 +1,103 @@
+//! `atp serve` on a simulated fleet.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use atp_fleet::{Fleet, FleetOptions};
+
+use crate::browser::Browser;
+
+/// What a name or an output must not do: run as a script, or imitate another by what cannot be seen.
+pub(crate) const EVIL: &str =
+    "<img src=x onerror=\"window.harmed=1\"><script>window.harmed=1<\u{202e}script>";
+
+pub(crate) struct Service {
+    pub(crate) fleet: Fleet,
+    pub(crate) address: String,
+    /// The token of an operator, `ann`.
+    pub(crate) operator: String,
+    /// The token of a viewer, `bob`.
+    pub(crate) viewer: String,
+    folder: PathBuf,
+    child: Child,
+}
+
+impl Service {
+    /// Starts a fleet, and the service on it. Hosts have the label `rack`: 1, 2 or 3.
+    pub(crate) async fn start(hosts: u32, vms: u32) -> Self {
+        let options = FleetOptions { hosts, vms, seed: 7, ..FleetOptions::default() };
+        Service::on(Fleet::start(options).await.unwrap())
+    }
+
+    pub(crate) fn on(fleet: Fleet) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("serve-{}-{number}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut settings = String::new();
+        let mut rack = 0;
+        for line in fleet.settings().lines() {
+            settings.push_str(line);
+            settings.push('\n');
+            if line.starts_with("uri") {
+                rack = rack % 3 + 1;
+                settings.push_str(&format!("labels = {{ rack = \"{rack}\" }}\n"));
+            }
+        }
+        settings.push_str(&format!("[serve]\nlisten = \"127.0.0.1:0\"\nfolder = {folder:?}\n"));
+        fs::write(folder.join("fleet.toml"), settings).unwrap();
+        let operator = token(&folder, "ann", "operator");
+        let viewer = token(&folder, "bob", "viewer");
+        let mut child = atp(&folder, &["serve"]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let address = lines
+            .find_map(|line| {
+                line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned)
+            })
+            .expect("the service says where it listens");
+        let address = address.trim_end_matches(['/', ',', '.']).to_owned();
+        // What it writes later is not to fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Service { fleet, address, operator, viewer, folder, child }
+    }
+
+    /// A browser that is signed in as an operator, and shows a view.
+    pub(crate) async fn browser(&self, view: &str) -> Browser {
+        let browser = Browser::start().await;
+        browser.go(&format!("{}/{view}", self.address)).await;
+        browser.write("#token", &self.operator).await;
+        browser.enter().await;
+        browser.shows("nav [aria-current]").await;
+        browser
+    }
+}
+
+/// Makes a token, and returns it.
+fn token(folder: &Path, name: &str, role: &str) -> String {
+    let output = atp(folder, &["serve", "token", "add", name, "--role", role]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn atp(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_atp"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ATP_")) {
+        command.env_remove(name);
+    }
+    let settings = folder.join("fleet.toml");
+    command.arg("--config").arg(settings).args(words).env("HOME", folder).env_remove("STATE_DIRECTORY");
+    command.stdin(Stdio::null());
+    command
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _killed = self.child.kill();
+        let _ended = self.child.wait();
+        let _removed = fs::remove_dir_all(&self.folder);
+    }
+}
