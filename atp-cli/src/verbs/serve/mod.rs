@@ -18,6 +18,26 @@ Examples:
   atp serve
   atp serve token add ci --role operator --selector 'web-*' --verbs exec,vm-info";
 
+const TOKEN_EXAMPLES: &str = "\
+Examples:
+  atp serve token add ci --role operator --selector 'web-*' --verbs exec,vm-info
+  atp serve token list";
+
+const ADD_EXAMPLES: &str = "\
+Examples:
+  atp serve token add alice --role admin
+  atp serve token add prometheus --role viewer";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  atp serve token list
+  atp serve token list -o json";
+
+const REMOVE_EXAMPLES: &str = "\
+Examples:
+  atp serve token remove ci
+  atp --config /etc/atp/config.toml serve token remove ci";
+
 /// Serve the fleet to a team: an HTTP API, metrics, and a page in the browser
 ///
 /// Keeps connections to all hosts open, and follows the settings' file. Listens on 127.0.0.1:9440 unless `serve.listen` or
@@ -36,17 +56,20 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Subcommand)]
 enum ServeCommand {
     /// Add, list and remove the tokens that open the service
-    #[command(subcommand)]
+    #[command(subcommand, after_help = TOKEN_EXAMPLES)]
     Token(TokenCommand),
 }
 
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
     /// Make a token and print it; it is shown this once
+    #[command(after_help = ADD_EXAMPLES)]
     Add(AddArgs),
     /// List the tokens: names, roles, VMs and verbs
+    #[command(after_help = LIST_EXAMPLES)]
     List,
     /// Remove a token; the service refuses it within seconds
+    #[command(after_help = REMOVE_EXAMPLES)]
     Remove(RemoveArgs),
 }
 

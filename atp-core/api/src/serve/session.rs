@@ -7,9 +7,6 @@ use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
 /// What the owner of a token may do; each role may do what those before it may.
-///
-/// A word that this version does not know is read as [`Viewer`](Self::Viewer), the least of them, in answers. The file of
-/// tokens is read strictly.
 #[derive(
     Debug,
     Clone,
@@ -50,6 +47,7 @@ impl Role {
 
 /// The request for a session of a browser. [`Debug`](fmt::Debug) does not show the token.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("additionalProperties" = false))]
 pub struct Login {
     /// The token, as it was printed when it was made.
     pub token: String,
