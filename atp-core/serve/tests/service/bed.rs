@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use atp_api::serve::Role;
 use atp_fleet::{Fleet, FleetOptions};
-use atp_serve::{Listener, NewToken, ServeConfig, Service, TokenFile};
+use atp_serve::{Listener, NewToken, ServeConfig, Service, Tls, TokenFile};
 use atp_transport::{TransportConfig, TransportManager};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -24,6 +24,7 @@ pub(crate) struct Bed {
     pub(crate) address: SocketAddr,
     pub(crate) folder: TempDir,
     pub(crate) serving: JoinHandle<bool>,
+    pub(crate) tls: Option<Tls>,
 }
 
 /// An answer.
@@ -77,8 +78,9 @@ impl Bed {
         let listener = Listener::bind(&config).await.unwrap();
         let address = listener.address();
         let service = Service::open(config, manager).unwrap();
+        let tls = listener.tls().cloned();
         let serving = tokio::spawn(listener.serve(service.clone()));
-        Bed { fleet, service, address, folder, serving }
+        Bed { fleet, service, address, folder, serving, tls }
     }
 
     pub(crate) fn tokens(&self) -> PathBuf {

@@ -13,3 +13,4 @@ mod listing;
 mod permissions;
 mod requests;
 mod streams;
+mod tls;
