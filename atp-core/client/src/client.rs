@@ -1,0 +1,409 @@
+//! Requests to the service, one after the other or side by side.
+
+use std::error::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use atp_api::serve::{HostView, Problem, SessionView};
+use atp_api::{PlanReport, RunRequest};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use url::Url;
+use uuid::Uuid;
+
+use crate::error::ClientError;
+use crate::events::RunEvents;
+
+/// The certificates that the system trusts, as Debian, Red Hat and SUSE have them.
+const SYSTEM_CERTIFICATES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
+
+/// How long a connection to the service may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an answer may take. Those that ask hosts have their own time limits added.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a stream may be silent. The service sends a comment every 15 s.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// How long a start is tried again.
+const START_PATIENCE: Duration = Duration::from_secs(15);
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The maximum size of an answer, bytes. Streams have no such limit.
+const MAX_ANSWER: usize = 256 << 20;
+
+/// Where the service is, and who asks. [`Debug`](fmt::Debug) does not show the token.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ClientOptions {
+    /// Its address, as `https://atp.example:8420`.
+    pub url: String,
+    /// The token, as `atp serve token add` printed it.
+    pub token: String,
+    /// A file with the certificates, in PEM, of the authorities that may sign the service's; those of the system without one.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl ClientOptions {
+    /// The service at this address.
+    pub fn new(url: impl Into<String>, token: impl Into<String>) -> Self {
+        ClientOptions { url: url.into(), token: token.into(), ca_file: None }
+    }
+
+    /// The authorities that may sign the service's certificate.
+    #[must_use]
+    pub fn with_ca_file(self, file: impl Into<PathBuf>) -> Self {
+        ClientOptions { ca_file: Some(file.into()), ..self }
+    }
+}
+
+impl fmt::Debug for ClientOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientOptions")
+            .field("url", &self.url)
+            .field("ca_file", &self.ca_file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a client needs to know of a run that was started.
+#[derive(serde::Deserialize)]
+struct Started {
+    id: String,
+}
+
+/// A client of the service. Clones share its connections.
+#[derive(Clone)]
+pub struct Client {
+    http: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    base: Url,
+    /// The header that shows the token.
+    authorization: HeaderValue,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client; connects to nothing.
+    ///
+    /// # Errors
+    /// The address is none of HTTP, the token is no text of a header, or the certificates cannot be read.
+    pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
+        let ClientOptions { url, token, ca_file } = options;
+        let refused = |reason: &str| ClientError::Address { url: url.clone(), reason: reason.to_owned() };
+        let base = Url::parse(&url).map_err(|error| refused(&error.to_string()))?;
+        if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
+            return Err(refused("it is not one of HTTP"));
+        }
+        if !base.username().is_empty() || base.password().is_some() {
+            return Err(refused("it has a user or a password in it"));
+        }
+        let mut authorization =
+            HeaderValue::from_str(&format!("Bearer {}", token.trim())).map_err(|_| ClientError::Token)?;
+        authorization.set_sensitive(true);
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let tls = match base.scheme() {
+            "https" => tls(ca_file.as_deref())?,
+            _ => tls_of(RootCertStore::empty()).map_err(|error| refused(&error))?,
+        };
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .build(connector.wrap_connector(http));
+        Ok(Client { http, base, authorization })
+    }
+
+    /// The address of the service.
+    pub fn url(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    /// Who the service takes this client for, and what it may do.
+    ///
+    /// # Errors
+    /// [`ClientError`]. Cancel safe.
+    pub async fn session(&self) -> Result<SessionView, ClientError> {
+        self.ask(Method::GET, self.at("/api/v1/session"), None, &[], ANSWER_TIMEOUT).await
+    }
+
+    /// The hosts that match any of the selectors, all without one.
+    ///
+    /// # Errors
+    /// [`ClientError`]. Cancel safe.
+    pub async fn hosts(&self, selectors: &[String]) -> Result<Vec<HostView>, ClientError> {
+        let mut url = self.at("/api/v1/hosts");
+        for selector in selectors {
+            url.query_pairs_mut().append_pair("selector", selector);
+        }
+        self.ask(Method::GET, url, None, &[], ANSWER_TIMEOUT).await
+    }
+
+    /// What a run would do.
+    ///
+    /// # Errors
+    /// [`ClientError`]. Cancel safe: a plan changes nothing.
+    pub async fn plan(&self, request: &RunRequest) -> Result<PlanReport, ClientError> {
+        // Hosts that hang are waited for until the plan's own time limit.
+        let limit = request.policy.timeout.saturating_mul(2) + ANSWER_TIMEOUT;
+        self.ask(Method::POST, self.at("/api/v1/plans"), Some(json(request)), &[], limit).await
+    }
+
+    /// Starts a run, and returns its id. A start that is not answered is sent again, under the same key: the service starts it
+    /// once.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    ///
+    /// When the future is dropped the run may have been started.
+    pub async fn start(&self, request: &RunRequest) -> Result<String, ClientError> {
+        let key = Uuid::from_u128(fastrand::u128(..)).to_string();
+        let until = tokio::time::Instant::now() + START_PATIENCE;
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let headers = [(IDEMPOTENCY_KEY, key.clone())];
+            let url = self.at("/api/v1/runs");
+            let asked = self.ask::<Started>(Method::POST, url, Some(json(request)), &headers, ANSWER_TIMEOUT);
+            match asked.await {
+                Ok(run) => return Ok(run.id),
+                Err(error) if error.is_temporary() && tokio::time::Instant::now() + pause < until => {
+                    tokio::time::sleep(pause).await;
+                    pause = pause.saturating_mul(2);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The events of a run, from its first one.
+    pub fn run_events(&self, run: &str) -> RunEvents {
+        RunEvents::open(self.clone(), run.to_owned())
+    }
+
+    /// Lets the targets under way of a run end, and starts no more.
+    ///
+    /// # Errors
+    /// [`ClientError`]. Cancel safe.
+    pub async fn stop(&self, run: &str) -> Result<(), ClientError> {
+        self.tell(run, "stop").await
+    }
+
+    /// Ends a run at once.
+    ///
+    /// # Errors
+    /// [`ClientError`]. Cancel safe.
+    pub async fn abort(&self, run: &str) -> Result<(), ClientError> {
+        self.tell(run, "abort").await
+    }
+
+    async fn tell(&self, run: &str, what: &str) -> Result<(), ClientError> {
+        let url = self.at(&format!("/api/v1/runs/{run}/{what}"));
+        self.ask::<serde::de::IgnoredAny>(Method::POST, url, None, &[], ANSWER_TIMEOUT).await.map(drop)
+    }
+
+    /// A stream of events, after the one of this number.
+    pub(crate) async fn stream(&self, path: &str, after: Option<&str>) -> Result<Incoming, ClientError> {
+        let accept = (ACCEPT, "text/event-stream".to_owned());
+        let after = after.map(|after| (LAST_EVENT_ID, after.to_owned()));
+        let headers: Vec<_> = [Some(accept), after].into_iter().flatten().collect();
+        let sent = self.send(Method::GET, self.at(path), None, &headers);
+        let sent = timeout(ANSWER_TIMEOUT, sent).await.map_err(|_| self.too_slow())?;
+        Ok(sent?.into_body())
+    }
+
+    /// The next piece of a stream; none at its end.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            let frame = timeout(STREAM_TIMEOUT, body.frame()).await.map_err(|_| self.too_slow())?;
+            match frame {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(error)) => return Err(self.unreachable("was lost", error)),
+            }
+        }
+    }
+
+    fn at(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        // A service may be below a path of a proxy.
+        let below = format!("{}{path}", self.base.path().trim_end_matches('/'));
+        url.set_path(&below);
+        url
+    }
+
+    /// Sends a request, and reads the whole answer.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<Vec<u8>>,
+        headers: &[(HeaderName, String)],
+        limit: Duration,
+    ) -> Result<T, ClientError> {
+        let answered = async { self.body(self.send(method, url, body, headers).await?).await };
+        let body = timeout(limit, answered).await.map_err(|_| self.too_slow())??;
+        serde_json::from_slice(&body)
+            .map_err(|error| self.no_service(format!("its answer cannot be read: {error}")))
+    }
+
+    /// Sends a request, and returns the answer if it is no error.
+    async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<Vec<u8>>,
+        headers: &[(HeaderName, String)],
+    ) -> Result<Response<Incoming>, ClientError> {
+        let mut request = Request::builder().method(method).uri(url.as_str());
+        request = request.header(AUTHORIZATION, &self.authorization);
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(Bytes::from(body.unwrap_or_default()))).map_err(|error| {
+            ClientError::Address { url: self.url().to_owned(), reason: error.to_string() }
+        })?;
+        let response = self.http.request(request).await.map_err(|error| {
+            let what =
+                if error.is_connect() { "cannot be reached" } else { "was lost before it had answered" };
+            self.unreachable(what, error)
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = self.body(response).await?;
+        Err(match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => ClientError::Refused(Box::new(problem)),
+            Err(_) => self.no_service(format!("its answer is {status}")),
+        })
+    }
+
+    async fn body(&self, response: Response<Incoming>) -> Result<Vec<u8>, ClientError> {
+        let (mut whole, mut body) = (Vec::new(), response.into_body());
+        while let Some(piece) = self.piece(&mut body).await? {
+            if whole.len() + piece.len() > MAX_ANSWER {
+                return Err(self.no_service(format!("an answer is larger than {MAX_ANSWER} bytes")));
+            }
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole)
+    }
+
+    fn no_service(&self, reason: String) -> ClientError {
+        ClientError::NotAService { url: self.url().to_owned(), reason }
+    }
+
+    fn too_slow(&self) -> ClientError {
+        ClientError::TooSlow { url: self.url().to_owned() }
+    }
+
+    fn unreachable(&self, what: &'static str, error: impl Error + Send + Sync + 'static) -> ClientError {
+        ClientError::Unreachable { url: self.url().to_owned(), what, source: Arc::new(error) }
+    }
+}
+
+/// A request as JSON: all of their types can be written so.
+fn json(request: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(request).unwrap_or_default()
+}
+
+/// TLS with the certificates of this file, or those of the system.
+fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
+    let system = || SYSTEM_CERTIFICATES.iter().map(Path::new).find(|file| file.exists());
+    let file = ca_file.or_else(system).unwrap_or(Path::new(SYSTEM_CERTIFICATES[0]));
+    let refused = |reason: String| ClientError::Certificates { path: file.display().to_string(), reason };
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| refused(error.to_string()))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
+        // A bundle of the system may have one that is too old for this library.
+        if let (Err(error), true) = (roots.add(certificate), ca_file.is_some()) {
+            return Err(refused(error.to_string()));
+        }
+    }
+    if roots.is_empty() {
+        return Err(refused("there is none in it".to_owned()));
+    }
+    tls_of(roots).map_err(refused)
+}
+
+fn tls_of(roots: RootCertStore) -> Result<ClientConfig, String> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_are_none_are_refused() {
+        for url in ["", "host", "ftp://a", "http://", "https://u:p@a", "qemu+tcp://a/system"] {
+            let error = Client::new(ClientOptions::new(url, "t")).unwrap_err();
+            assert!(matches!(&error, ClientError::Address { .. }), "{url}: {error}");
+            assert!(error.hint().is_some());
+        }
+    }
+
+    #[test]
+    fn a_service_may_be_below_a_path() {
+        for (base, expected) in [
+            ("http://a:1", "http://a:1/api/v1/hosts"),
+            ("http://a:1/", "http://a:1/api/v1/hosts"),
+            ("http://a/atp/", "http://a/atp/api/v1/hosts"),
+        ] {
+            let client = Client::new(ClientOptions::new(base, "t")).unwrap();
+            assert_eq!(client.at("/api/v1/hosts").as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn a_token_is_in_no_text() {
+        let options = ClientOptions::new("http://a", "secret-token");
+        let client = Client::new(options.clone()).unwrap();
+        assert!(!format!("{options:?} {client:?}").contains("secret-token"));
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_named() {
+        let options = ClientOptions::new("https://a", "t").with_ca_file("/dev/null");
+        let error = Client::new(options).unwrap_err();
+        assert!(error.to_string().contains("/dev/null"), "{error}");
+    }
+}

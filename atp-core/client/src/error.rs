@@ -1,0 +1,119 @@
+//! Why the service did not do what it was asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use atp_api::serve::Problem;
+use atp_api::{ErrorKind, Hint};
+
+use crate::sse::SseError;
+
+/// Why a request to the service failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The address is not one of a service.
+    #[error("the address {url:?} of the service cannot be used: {reason}")]
+    Address {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file with certificates cannot be used.
+    #[error("the certificates in {path} cannot be used: {reason}")]
+    Certificates {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The token is not one: it has characters that no header may have.
+    #[error("the token of the service is not one")]
+    Token,
+    /// The service did not answer in time.
+    #[error("the service {url} does not answer")]
+    TooSlow {
+        /// The address.
+        url: String,
+    },
+    /// The service cannot be reached, or the connection broke.
+    #[error("the service {url} {what}")]
+    Unreachable {
+        /// The address.
+        url: String,
+        /// What went wrong: it cannot be reached, or was lost.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// The service refused the request.
+    #[error("{}", .0.detail)]
+    Refused(Box<Problem>),
+    /// What answers is not a service of ATP, or one of another version.
+    #[error("{url} answers, but not as a service of atp does: {reason}")]
+    NotAService {
+        /// The address.
+        url: String,
+        /// What it answers instead.
+        reason: String,
+    },
+    /// The events of a run could not be read any more. The run goes on in the service.
+    #[error("the events of run {run} could not be read for {for_how_long:?}; the run goes on in the service")]
+    EventsLost {
+        /// The run's id.
+        run: String,
+        /// How long it was tried.
+        for_how_long: Duration,
+        /// The last error.
+        #[source]
+        source: Box<ClientError>,
+    },
+    /// A stream of events is not one.
+    #[error(transparent)]
+    Stream(#[from] SseError),
+}
+
+impl ClientError {
+    /// The kind, for programs to match on.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            ClientError::Refused(problem) => problem.kind,
+            ClientError::TooSlow { .. } => ErrorKind::RequestTimeout,
+            ClientError::Token => ErrorKind::NotAuthenticated,
+            ClientError::Address { .. } | ClientError::Certificates { .. } => ErrorKind::InvalidRequest,
+            ClientError::Unreachable { .. } => ErrorKind::ConnectionRefused,
+            ClientError::EventsLost { source, .. } => source.kind(),
+            ClientError::NotAService { .. } | ClientError::Stream(_) => ErrorKind::Unknown,
+        }
+    }
+
+    /// What to try.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            ClientError::Refused(problem) => problem.hint.clone(),
+            ClientError::Token => Some("give it as `atp serve token add` printed it".into()),
+            ClientError::Unreachable { .. } | ClientError::TooSlow { .. } => {
+                Some("check that the service runs (`atp serve`), and its address and port".into())
+            }
+            ClientError::NotAService { .. } => {
+                Some("check the address: it is the one that `atp serve` prints when it starts".into())
+            }
+            ClientError::Address { .. } => Some("write it as https://HOST:PORT or http://HOST:PORT".into()),
+            ClientError::EventsLost { .. } => {
+                Some("look at the run on the service's page, or read its events again".into())
+            }
+            ClientError::Certificates { .. } | ClientError::Stream(_) => None,
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    pub(crate) fn is_temporary(&self) -> bool {
+        match self {
+            ClientError::Unreachable { .. } | ClientError::TooSlow { .. } => true,
+            ClientError::Refused(problem) => matches!(problem.status, 408 | 429 | 500 | 502 | 503 | 504),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! A client of ATP's service: runs over its warm connections, as typed calls and streams.
+//!
+//! A [`Client`] has the service's address and a token. A run is planned, started and read event by event; a stream that breaks
+//! is continued where it broke, so each outcome arrives once.
+//!
+//! ```no_run
+//! use atp_api::{ExecSpec, OperationSpec, Policy, RunEvent, RunRequest, Targets};
+//! use atp_client::{Client, ClientOptions};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::new(ClientOptions::new("http://127.0.0.1:8420", "the token"))?;
+//! let operation = OperationSpec::Exec(ExecSpec::new("uname").arg("-r"));
+//! let request = RunRequest::new(Targets::of(["web-*"]), operation, Policy::default());
+//! let run = client.start(&request).await?;
+//! let mut events = client.run_events(&run);
+//! while let Some(event) = events.next().await? {
+//!     if let RunEvent::Finished(outcome) = event {
+//!         println!("{:?}: {}", outcome.vm, outcome.status);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Glossary
+//!
+//! | term | meaning |
+//! |---|---|
+//! | service | `atp serve`: it has the hosts, and keeps the runs |
+//! | token | what the service knows a client by; it says which verbs and VMs the client may use |
+//! | run | one operation over the selected targets, kept by the service under an id |
+//! | stream | events in the order in which they happened, each under a number from which it is continued |
+
+mod client;
+mod error;
+mod events;
+mod sse;
+
+pub use client::{Client, ClientOptions};
+pub use error::ClientError;
+pub use events::RunEvents;
+pub use sse::{Message, SseError};
