@@ -13,6 +13,7 @@ use crate::inventory;
 use crate::journal;
 use crate::problem::{Failure, Problem};
 use crate::progress;
+use crate::remote;
 use crate::render::Forms;
 use crate::report::Report;
 use crate::signals::Interrupts;
@@ -32,6 +33,9 @@ pub(crate) struct Batch {
 /// # Errors
 /// Why there is no run to report.
 pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> {
+    if let Some(client) = remote::client(&context.settings)? {
+        return remote::run(batch, &client, context).await;
+    }
     let Batch { selection, operation, dry_run: words, forms } = batch;
     let started = Instant::now();
     let interrupts = Interrupts::listen()?;
@@ -70,17 +74,18 @@ pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> 
         // Nothing is sent from here on; each target that is known has its outcome, and each host that is not listed.
         interrupted(plan, forms, &executor, &interrupts, context).await?
     } else if plan.matched_nothing() {
-        let mut report = Report::new(&plan, forms, context)?;
+        let mut report = Report::new(plan.operation.name(), plan.done_before, forms, context)?;
         report.ending.matched_nothing = true;
-        explain_empty(&selection, &plan, plan.notices.iter().find(is_none_left), context);
+        explain_empty(&selection, &plan.operation, plan.notices.iter().find(is_none_left), context);
         report
     } else if context.dry_run {
-        let mut report = Report::new(&plan, forms, context)?;
+        let mut report = Report::new(plan.operation.name(), plan.done_before, forms, context)?;
         words(&plan.operation).iter().for_each(|line| context.console.note(line));
-        dry_run::report(plan, &mut report);
+        let would_be = dry_run::of_plan(&plan);
+        dry_run::report(plan.settled, would_be, &mut report);
         report
     } else {
-        match confirm(&plan, context, &interrupts).await {
+        match confirm(&plan.report(), context, &interrupts).await {
             Err(Failure::Interrupted(_)) => {
                 let report = interrupted(plan, forms, &executor, &interrupts, context).await?;
                 return Ok(end(report, started, &manager).await);
@@ -90,7 +95,7 @@ pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> 
         Report::check(context)?;
         let journal = journal::open(&plan, history.as_ref(), context).await?;
         // Last, because it empties the file of the previous report: if there is no run, nothing would replace it.
-        let mut report = Report::new(&plan, forms, context)?;
+        let mut report = Report::new(plan.operation.name(), plan.done_before, forms, context)?;
         let run = executor.run_noted(plan, journal, interrupts.control());
         drive(run, &mut report, &interrupts, |_| {}).await;
         report.ending.signal = interrupts.received();
@@ -114,25 +119,46 @@ async fn interrupted<'a>(
     context: &'a Context,
 ) -> Result<Report<'a>, Failure> {
     context.console.warning("interrupted; nothing was done");
-    let mut report = Report::new(&plan, forms, context)?;
+    let mut report = Report::new(plan.operation.name(), plan.done_before, forms, context)?;
     let run = executor.run(plan, interrupts.control());
     drive(run, &mut report, interrupts, |_| {}).await;
     report.ending.signal = interrupts.received();
     Ok(report)
 }
 
+/// The events of a run, here or in a service.
+pub(crate) trait Events {
+    /// The next event; none after the run's end.
+    ///
+    /// # Errors
+    /// The events cannot be read any more. Nothing comes after that.
+    ///
+    /// Cancel safe.
+    async fn next(&mut self) -> Result<Option<RunEvent>, Problem>;
+}
+
+impl Events for Run {
+    async fn next(&mut self) -> Result<Option<RunEvent>, Problem> {
+        Ok(Run::next(self).await)
+    }
+}
+
 /// Reports all events of a run; `seen` gets each outcome first.
 pub(crate) async fn drive(
-    mut run: Run,
+    mut run: impl Events,
     report: &mut Report<'_>,
     interrupts: &Interrupts,
     mut seen: impl FnMut(&Outcome),
 ) {
-    let (mut is_noted, mut has_ended) = (interrupts.received().is_some(), false);
+    let (mut is_noted, mut has_ended, mut is_broken) = (interrupts.received().is_some(), false, false);
     let mut ticks = tokio::time::interval(progress::TICK);
     loop {
         tokio::select! {
-            event = run.next() => match event {
+            event = run.next() => match event.unwrap_or_else(|problem| {
+                report.broken(&problem);
+                is_broken = true;
+                None
+            }) {
                 Some(RunEvent::Finished(outcome)) => {
                     seen(&outcome);
                     report.take(*outcome);
@@ -158,16 +184,21 @@ pub(crate) async fn drive(
         }
     }
     // Without its numbers nothing is known of the run, not even that it failed.
-    report.ending.bug |= !has_ended;
+    report.ending.bug |= !has_ended && !is_broken;
 }
 
-fn explain_empty(selection: &Selection, plan: &Plan, none_left: Option<&Notice>, context: &Context) {
-    if plan.operation.is_for_hosts() {
+pub(crate) fn explain_empty(
+    selection: &Selection,
+    operation: &Operation,
+    none_left: Option<&Notice>,
+    context: &Context,
+) {
+    if operation.is_for_hosts() {
         let hosts = selection.selectors.iter().map(|selector| format!("'{}'", selector.host()));
         let problem = Problem::new(format!("no host matches {}", hosts.collect::<Vec<_>>().join(" ")));
         return context.console.problem(&problem.hint("`atp host list` lists the hosts"));
     }
-    let is_scenario = matches!(plan.operation, Operation::Scenario(_));
+    let is_scenario = matches!(operation, Operation::Scenario(_));
     let message = match none_left {
         Some(notice) => notice.to_string(),
         None => {

@@ -2,7 +2,8 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
-use atp_executor::{Folded, Plan, Target};
+use atp_api::{PlanReport, PlannedTarget};
+use atp_executor::Folded;
 
 use crate::context::Context;
 use crate::problem::{Failure, Problem};
@@ -35,12 +36,16 @@ fn consent(is_disruptive: bool, targets: usize, yes: bool, can_ask: bool) -> Con
 ///
 /// # Errors
 /// It was refused, or a signal came.
-pub(crate) async fn confirm(plan: &Plan, context: &Context, interrupts: &Interrupts) -> Result<(), Failure> {
+pub(crate) async fn confirm(
+    plan: &PlanReport,
+    context: &Context,
+    interrupts: &Interrupts,
+) -> Result<(), Failure> {
     let can_ask = io::stdin().is_terminal() && io::stderr().is_terminal();
-    match consent(plan.operation.is_disruptive(), plan.targets.len(), context.yes, can_ask) {
+    match consent(plan.disruptive, plan.targets.len(), context.yes, can_ask) {
         Consent::NotNeeded => Ok(()),
         Consent::Refuse => {
-            let what = words::verb(plan.operation.name());
+            let what = words::verb(&plan.op);
             let problem =
                 format!("`atp {what}` of {} VMs needs confirmation; nothing was done", plan.targets.len());
             Err(Problem::new(problem).hint("add --yes to confirm, or --dry-run to see the targets").into())
@@ -49,7 +54,7 @@ pub(crate) async fn confirm(plan: &Plan, context: &Context, interrupts: &Interru
     }
 }
 
-async fn ask(plan: &Plan, interrupts: &Interrupts) -> Result<(), Failure> {
+async fn ask(plan: &PlanReport, interrupts: &Interrupts) -> Result<(), Failure> {
     let (answer, answered) = tokio::sync::oneshot::channel();
     let question = question(plan);
     // A separate thread, because reading from a terminal cannot be cancelled and must not keep the process alive.
@@ -68,14 +73,12 @@ async fn ask(plan: &Plan, interrupts: &Interrupts) -> Result<(), Failure> {
     if agreed { Ok(()) } else { Err(Problem::new("not confirmed; nothing was done").into()) }
 }
 
-fn question(plan: &Plan) -> String {
+fn question(plan: &PlanReport) -> String {
     let count = plan.targets.len();
-    let mut text = format!(
-        "{}\n",
-        styled(HEADING, format!("`atp {}` of {count} VMs:", words::verb(plan.operation.name())))
-    );
-    let state = |target: &Target| target.state().map(|state| format!(" ({state})")).unwrap_or_default();
-    let name = |target: &&Target| match target.vm() {
+    let heading = format!("`atp {}` of {count} VMs:", words::verb(&plan.op));
+    let mut text = format!("{}\n", styled(HEADING, heading));
+    let state = |target: &PlannedTarget| target.state.map(|state| format!(" ({state})")).unwrap_or_default();
+    let name = |target: &&PlannedTarget| match &target.vm {
         Some(vm) => format!("{}/{vm}", target.host),
         None => target.host.to_string(),
     };

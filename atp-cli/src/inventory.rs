@@ -35,6 +35,7 @@ const LOCAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// Hosts that cannot be used, every one of them; or no host at all.
 pub(crate) async fn open(settings: &Settings) -> Result<TransportManager, Vec<Problem>> {
+    refuse_service(settings)?;
     let manager = register(settings).await?;
     if !settings.hosts.is_empty() {
         return Ok(manager);
@@ -46,6 +47,14 @@ pub(crate) async fn open(settings: &Settings) -> Result<TransportManager, Vec<Pr
         Ok(()) => Ok(manager),
         Err(error) => Err(vec![no_hosts(settings, &error)]),
     }
+}
+
+/// Refuses what cannot be done through a service.
+fn refuse_service(settings: &Settings) -> Result<(), Vec<Problem>> {
+    let Some(server) = &settings.server else { return Ok(()) };
+    let problem =
+        Problem::new(format!("this command connects to the hosts itself, and not through {}", server.url));
+    Err(vec![problem.hint("add --server none to connect from this machine")])
 }
 
 /// The hosts in the settings, or this machine if there are none; connects to nothing.

@@ -22,6 +22,7 @@ mod password;
 mod permissions;
 mod problem;
 mod progress;
+mod remote;
 mod render;
 mod report;
 mod settings;

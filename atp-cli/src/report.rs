@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use atp_executor::{Outcome, Plan, RunStart, RunStatistics, Status, StopReason};
+use atp_executor::{Outcome, RunStart, RunStatistics, Status, StopReason};
 use atp_transport::{ErrorKind, HostId};
 use tokio::time::Instant;
 
@@ -32,16 +32,22 @@ pub(crate) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// Starts the report of a plan's operation, in the formats that the settings ask for.
+    /// Starts the report of an operation, in the formats that the settings ask for. `done_before` targets were done by an
+    /// earlier run.
     ///
     /// # Errors
     /// A file cannot be written.
-    pub(crate) fn new(plan: &Plan, forms: Forms, context: &'a Context) -> Result<Self, Problem> {
+    pub(crate) fn new(
+        op: &'static str,
+        done_before: usize,
+        forms: Forms,
+        context: &'a Context,
+    ) -> Result<Self, Problem> {
         let forms = if context.dry_run { forms.of_dry_run() } else { forms };
         let junit = context
             .junit
             .as_ref()
-            .map(|path| Junit::create(path, plan.operation.name()).map_err(|error| unwritable(path, &error)));
+            .map(|path| Junit::create(path, op).map_err(|error| unwritable(path, &error)));
         Ok(Report {
             context,
             output: Output::stdout(),
@@ -49,7 +55,7 @@ impl<'a> Report<'a> {
             junit: junit.transpose()?,
             progress: Progress::new(context),
             statistics: RunStatistics::default(),
-            done_before: plan.done_before,
+            done_before,
             ending: Ending::default(),
         })
     }
@@ -96,6 +102,12 @@ impl<'a> Report<'a> {
                 self.warn(&format!("stopped early: {reason}"));
             }
         }
+    }
+
+    /// The events of the run cannot be read any more.
+    pub(crate) fn broken(&mut self, problem: &Problem) {
+        self.ending.failures = true;
+        self.progress.suspend(|| self.context.console.problem(problem));
     }
 
     /// A target has its outcome.

@@ -34,6 +34,11 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "ENGINE", value_parser = PossibleValuesParser::new(Engine::ALL.iter().map(|engine| engine.as_str())))]
     pub(crate) engine: Option<String>,
 
+    /// Run through the service at this URL, over its warm connections, instead of connecting to the hosts; none for no
+    /// service
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) server: Option<String>,
+
     /// Format of the data on stdout [default: table]
     #[arg(short, long, global = true, value_name = "FORMAT")]
     pub(crate) output: Option<OutputFormat>,

@@ -20,6 +20,7 @@ use crate::args::{GlobalArgs, NONE};
 use crate::console::LogFormat;
 use crate::output::OutputFormat;
 use crate::problem::Problem;
+use crate::remote::Server;
 use crate::terminal::ColorMode;
 
 pub(crate) use atp_settings::mask_uri;
@@ -32,9 +33,6 @@ const ENV_PREFIX: &str = "ATP";
 
 /// The origin of values that no source sets.
 const DEFAULT: &str = "default";
-
-/// The file of one user, below the folder for configurations.
-const USER_FILE: &str = "atp/config.toml";
 
 /// Where the settings come from, before anything is read.
 #[derive(Debug, Clone, Default)]
@@ -98,13 +96,18 @@ impl Sources {
 /// The user's file. A folder that is not absolute is passed over: it would be found from the current folder,
 /// and nothing is read from there.
 fn user_file(variables: &[(String, String)]) -> Option<PathBuf> {
+    Some(user_folder(variables)?.join("config.toml"))
+}
+
+/// The folder of the user's files.
+fn user_folder(variables: &[(String, String)]) -> Option<PathBuf> {
     let folder = |name: &str| {
         let (_, value) = variables.iter().find(|(variable, _)| variable == name)?;
         Some(PathBuf::from(value)).filter(|path| path.is_absolute())
     };
     folder("XDG_CONFIG_HOME")
         .or_else(|| Some(folder("HOME")?.join(".config")))
-        .map(|folder| folder.join(USER_FILE))
+        .map(|folder| folder.join("atp"))
 }
 
 /// A setting as `config show` prints it.
@@ -139,6 +142,8 @@ pub(crate) struct Settings {
     pub(crate) color: ColorMode,
     /// The form of the messages on stderr.
     pub(crate) log_format: LogFormat,
+    /// The service that verbs are run through.
+    pub(crate) server: Option<Server>,
     /// The transport's tunables.
     pub(crate) transport: TransportConfig,
     /// The hosts, by id.
@@ -195,6 +200,7 @@ impl Settings {
                 policy: top.policy(),
                 color: top.color,
                 log_format: top.log_format,
+                server: top.server(user_folder(&sources.variables)),
                 transport: fleet.config,
                 hosts: fleet.hosts,
                 #[cfg(feature = "serve")]
@@ -238,9 +244,23 @@ struct Top {
     color: ColorMode,
     log_format: LogFormat,
     encoding: String,
+    server: String,
+    server_token_file: String,
+    server_ca_file: String,
 }
 
 impl Top {
+    /// The service that verbs are run through. `folder` has the user's files.
+    fn server(&self, folder: Option<PathBuf>) -> Option<Server> {
+        let some = |text: &String| Some(text.clone()).filter(|text| text != NONE);
+        let token_file = some(&self.server_token_file).map(PathBuf::from);
+        Some(Server {
+            url: some(&self.server)?,
+            token_file: token_file.unwrap_or_else(|| folder.unwrap_or_default().join("token")),
+            ca_file: some(&self.server_ca_file).map(PathBuf::from),
+        })
+    }
+
     /// The policy of a run. The values were checked before: what is no limit now is `none`.
     fn policy(&self) -> Policy {
         Policy {
@@ -281,6 +301,9 @@ fn schema() -> Result<Schema, ConfigError> {
         ("color", Schema::Value(choice::<ColorMode>())),
         ("log_format", Schema::Value(choice::<LogFormat>())),
         ("encoding", Schema::Value(Kind::Text)),
+        ("server", Schema::Value(Kind::Text)),
+        ("server_token_file", Schema::Value(Kind::Text)),
+        ("server_ca_file", Schema::Value(Kind::Text)),
     ]))
 }
 
@@ -308,6 +331,9 @@ fn defaults(warm: usize) -> Result<Layer, ConfigError> {
         color: ColorMode::Auto,
         log_format: LogFormat::Text,
         encoding: "utf-8".to_owned(),
+        server: none(),
+        server_token_file: none(),
+        server_ca_file: none(),
     };
     let mut transport = TransportConfig::default();
     // Without a service nothing connects to a host that no work needs.
@@ -352,6 +378,7 @@ fn flag_layers(flags: &GlobalArgs, problems: &mut Vec<Problem>) -> Vec<Layer> {
         ("serial", policy.serial.clone()),
         ("color", flags.color.as_ref().map(name_of)),
         ("log_format", flags.log_format.as_ref().map(name_of)),
+        ("server", flags.server.clone()),
     ];
     let layer = |(key, text): (&str, Option<String>)| {
         let flag = key.rsplit('.').next().unwrap_or(key).replace('_', "-");

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::DomainState;
+use crate::error::OutcomeError;
 use crate::host_id::HostId;
 use crate::outcome::Outcome;
 use crate::policy::Policy;
@@ -45,6 +46,9 @@ pub struct PlannedTarget {
     pub state: Option<DomainState>,
     /// What would be done to it.
     pub dry_run: DryRun,
+    /// The error that it would have, where its state does not allow the operation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<OutcomeError>,
 }
 
 /// What an operation will do to a VM, as far as the VM's state tells.

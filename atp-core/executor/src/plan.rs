@@ -251,6 +251,7 @@ impl Plan {
             uuid: target.uuid(),
             state: target.state(),
             dry_run,
+            refusal: (dry_run == DryRun::NotRunning).then(|| self.refusal(target)).flatten(),
         };
         PlanReport {
             version: atp_api::VERSION,

@@ -63,12 +63,13 @@ impl Verb for DoctorArgs {
         let timeout = policy.deadline.map_or(policy.timeout, |whole| policy.timeout.min(whole / 2));
         let of_hosts = Policy { timeout, ..policy.clone() };
         let plan = executor.plan(&hosts, Operation::DiagnoseHost, of_hosts).await.map_err(Problem::from)?;
-        let mut report = Report::new(&plan, FORMS, context)?;
+        let mut report = Report::new(plan.operation.name(), plan.done_before, FORMS, context)?;
         let findings =
             permissions::files(&context.settings).chain(permissions::password_files(&context.settings));
         report.take_all(findings.map(outcome).collect());
         if context.dry_run {
-            dry_run::report(plan, &mut report);
+            let would_be = dry_run::of_plan(&plan);
+            dry_run::report(plan.settled, would_be, &mut report);
         } else {
             let hosts: Vec<_> = plan.targets.iter().map(|target| target.host.clone()).collect();
             let mut reached = BTreeSet::new();

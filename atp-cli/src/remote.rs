@@ -1,0 +1,163 @@
+//! Runs through a service (`--server`), over its warm connections: with the same reports, exit codes and signals as runs of
+//! this program's own. The run is the service's, and goes on there if this program is killed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use atp_api::domain::DomainInfo;
+use atp_api::{Data, DryRun, PlanReport, PlannedTarget, RunRequest, Targets};
+use atp_client::{Client, ClientError, ClientOptions, RunEvents};
+use atp_executor::{Outcome, RunEvent, Selection};
+use tokio::time::Instant;
+
+use crate::batch::{self, Batch, drive};
+use crate::confirm::confirm;
+use crate::context::Context;
+use crate::dry_run;
+use crate::problem::{Failure, Problem};
+use crate::progress;
+use crate::report::Report;
+use crate::settings::Settings;
+use crate::signals::Interrupts;
+use crate::words;
+
+/// How long the service may take to be told of a signal, before the next one is waited for.
+const TELL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The client of the service that the settings name, if they name one.
+///
+/// # Errors
+/// The address, the token or the certificates cannot be used.
+pub(crate) fn client(settings: &Settings) -> Result<Option<Client>, Problem> {
+    let Some(server) = &settings.server else { return Ok(None) };
+    let file = &server.token_file;
+    let token = std::fs::read_to_string(file).map_err(|error| {
+        let problem = Problem::new(format!("the token for {} cannot be read from {}", server.url, file.display()));
+        problem.because(&error).hint(
+            "write the token that `atp serve token add` printed into that file, or name another one in `server_token_file`",
+        )
+    })?;
+    let options = ClientOptions::new(&server.url, token);
+    let options = match &server.ca_file {
+        Some(file) => options.with_ca_file(file),
+        None => options,
+    };
+    Ok(Some(Client::new(options)?))
+}
+
+/// The service that verbs are run through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Server {
+    /// Its address.
+    pub(crate) url: String,
+    /// The file that has the token.
+    pub(crate) token_file: PathBuf,
+    /// The file with the certificates of the authorities that may sign the service's; those of the system without one.
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+impl From<ClientError> for Problem {
+    fn from(error: ClientError) -> Self {
+        let mut problem = Problem::new(error.to_string());
+        if let Some(source) = std::error::Error::source(&error) {
+            problem = problem.because(source);
+        }
+        match error.hint() {
+            Some(hint) => problem.hint(words::hint(&hint)),
+            None => problem,
+        }
+    }
+}
+
+/// Runs a batch through the service and reports it. Returns the exit code.
+///
+/// # Errors
+/// Why there is no run to report.
+pub(crate) async fn run(batch: Batch, client: &Client, context: &Context) -> Result<u8, Failure> {
+    let Batch { selection, operation, dry_run: words, forms } = batch;
+    if context.journal.is_some() || context.resume.is_some() {
+        let problem =
+            Problem::new("--journal and --resume are for runs without a service: a service keeps its runs");
+        return Err(problem
+            .hint("remove these options; the service's page continues a run that was interrupted")
+            .into());
+    }
+    let started = Instant::now();
+    let interrupts = Interrupts::listen()?;
+    let request = RunRequest::new(targets(&selection), operation.spec(), context.settings.policy.clone());
+    let planning = async { client.plan(&request).await.map_err(Problem::from) };
+    let plan = tokio::select! {
+        planned = progress::while_waiting("asking the service for its VMs", context, planning) => planned?,
+        signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
+    };
+    plan.notices.iter().for_each(|notice| context.console.note(notice));
+    let report = if plan.targets.is_empty() && plan.settled.is_empty() && plan.done_before == 0 {
+        let mut report = Report::new(operation.name(), plan.done_before, forms, context)?;
+        report.ending.matched_nothing = true;
+        batch::explain_empty(&selection, &operation, None, context);
+        report
+    } else if context.dry_run {
+        let mut report = Report::new(operation.name(), plan.done_before, forms, context)?;
+        words(&operation).iter().for_each(|line| context.console.note(line));
+        let targets = plan.targets.iter().map(|target| would_be(&plan, target)).collect();
+        dry_run::report(plan.settled, targets, &mut report);
+        report
+    } else {
+        confirm(&plan, context, &interrupts).await?;
+        Report::check(context)?;
+        let run = tokio::select! {
+            run = client.start(&request) => run.map_err(Problem::from)?,
+            // A start that was sent may be carried out: it is waited for, and stopped then.
+            signal = interrupts.first() => match tokio::time::timeout(TELL_TIMEOUT, client.start(&request)).await {
+                Ok(Ok(run)) => run,
+                _ => return Err(Failure::Interrupted(signal)),
+            },
+        };
+        tracing::info!(run, "started");
+        let mut report = Report::new(operation.name(), plan.done_before, forms, context)?;
+        let signals = tokio::spawn(tell(client.clone(), run.clone(), interrupts.clone()));
+        drive(Remote(client.run_events(&run)), &mut report, &interrupts, |_| {}).await;
+        signals.abort();
+        report.ending.signal = interrupts.received();
+        report
+    };
+    Ok(report.finish(started))
+}
+
+/// The events of a run of the service.
+pub(crate) struct Remote(RunEvents);
+
+impl batch::Events for Remote {
+    async fn next(&mut self) -> Result<Option<RunEvent>, Problem> {
+        self.0.next().await.map_err(Problem::from)
+    }
+}
+
+/// Passes signals on to the service: the first stops the run, the second ends it at once.
+async fn tell(client: Client, run: String, interrupts: Interrupts) {
+    let control = interrupts.control();
+    control.stop.cancelled().await;
+    // If it fails the next signal is still passed on; the report says what became of the run.
+    let _unheard = tokio::time::timeout(TELL_TIMEOUT, client.stop(&run)).await;
+    control.abort.cancelled().await;
+    let _unheard = tokio::time::timeout(TELL_TIMEOUT, client.abort(&run)).await;
+}
+
+fn targets(selection: &Selection) -> Targets {
+    let texts = |selectors: &[atp_executor::Selector]| selectors.iter().map(ToString::to_string).collect();
+    Targets {
+        selectors: texts(&selection.selectors),
+        exclude: texts(&selection.exclude),
+        state: selection.state,
+        labels: selection.labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect(),
+    }
+}
+
+fn would_be(plan: &PlanReport, target: &PlannedTarget) -> Outcome {
+    let PlannedTarget { host, vm, uuid, state, dry_run, refusal } = target;
+    let domain =
+        vm.as_ref().zip(*uuid).zip(*state).map(|((vm, uuid), state)| DomainInfo::new(vm, uuid, state));
+    let refusal = refusal.clone().filter(|_| *dry_run == DryRun::NotRunning);
+    let data = domain.map(Data::Domain);
+    Outcome { vm: vm.clone(), uuid: *uuid, ..dry_run::would_be(&plan.op, host, data, *dry_run, refusal) }
+}
