@@ -160,6 +160,43 @@ fn a_vm_without_a_video_device_has_no_screen_for_a_screenshot_or_for_points_in_p
     }
 }
 
+#[test]
+fn a_vm_whose_memory_was_saved_says_so_and_goes_on_from_there_when_it_is_started() {
+    let bed = bed();
+    bed.run(&["exec", "h1/vm1", "--", "touch", "/tmp/kept-in-memory"]).exits_with(0);
+    bed.host("h1").unwrap().virsh(&["managedsave", "vm1"]).unwrap();
+    let saved = bed.atp(&["vm", "list", "--state", "saved"]).run();
+    let listed = saved.exits_with(0).stdout();
+    assert!(listed.contains("vm1  shut off (saved)") && listed.lines().count() == 2, "{listed}");
+    assert_eq!(bed.run(&["vm", "info", "h1/vm1"]).outcome("h1/vm1").data["reason"], "saved");
+    let exec = bed.run(&["exec", "h1/vm1", "--", "true"]);
+    assert_eq!(exec.exits_with(1).brief(), ["h1/vm1 failed none vm-not-running"]);
+    let failure = exec.outcome("h1/vm1").failure().clone();
+    assert!(failure.message.contains("shut off (saved)"), "{failure:?}");
+    assert!(failure.hint.as_ref().is_some_and(|hint| hint.contains("atp vm start")), "{failure:?}");
+    bed.run(&["vm", "start", "h1/vm1", "--wait", "--timeout", "2m"]).exits_with(0);
+    // A guest that boots has an empty /tmp.
+    bed.run(&["exec", "h1/vm1", "--", "rm", "/tmp/kept-in-memory"]).exits_with(0);
+}
+
+#[test]
+fn a_transient_vm_says_so_and_is_gone_when_it_is_destroyed() {
+    let bed = bed();
+    let h1 = bed.host("h1").unwrap();
+    let guest = h1.boot_guest("brief").unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), h1.virsh(&["dumpxml", "--inactive", "brief"]).unwrap()).unwrap();
+    h1.virsh(&["undefine", "brief"]).unwrap();
+    let info = bed.run(&["vm", "info", "h1/brief"]);
+    assert_eq!(info.exits_with(0).outcome("h1/brief").data["persistent"], false);
+    assert_eq!(bed.run(&["vm", "destroy", "h1/brief"]).exits_with(0).brief(), ["h1/brief ok done"]);
+    let start = bed.run(&["vm", "start", "h1/brief"]);
+    assert_eq!(start.exits_with(1).brief(), ["h1/brief failed none vm-not-found"]);
+    assert!(guest.state().is_err(), "no definition is left");
+    // So that the bed can remove it.
+    h1.virsh(&["define", file.path().to_str().unwrap()]).unwrap();
+}
+
 /// A guest of `h1`, shut off, whose definition was changed.
 fn changed_guest(bed: &Bed, name: &str, change: impl FnOnce(String) -> String) -> Guest {
     let h1 = bed.host("h1").unwrap();
