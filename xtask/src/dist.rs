@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     let profile = if is_check { "dev" } else { "release" };
     let mut command = cargo::cargo();
     command.args(["build", "--quiet", "--profile", profile, "--package", "atp-cli", "--no-default-features"]);
-    output(command.args(["--features", "native"]))?;
+    output(command.args(["--features", "native,serve"]))?;
     let atp = if is_check { cargo::binary("atp")? } else { cargo::released("atp")? };
     let folder = atp.with_file_name("dist");
     // Pages of commands that no longer exist would be packed too.

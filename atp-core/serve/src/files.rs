@@ -7,7 +7,7 @@ use std::path::{Component, Path as FilePath, PathBuf};
 use std::time::Duration;
 
 use atp_api::serve::FileView;
-use atp_api::{ErrorKind, OperationSpec, PullSpec, PushSpec, ScreenshotSpec};
+use atp_api::{Data, ErrorKind, OperationSpec, Outcome, PullSpec, PushSpec, ScreenshotSpec};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
@@ -261,6 +261,21 @@ async fn only_file(folder: &FilePath) -> Result<PathBuf, Refusal> {
         }
     }
     Err(Refusal::field("operation.source", "the file was not sent to its end"))
+}
+
+/// Puts the names by which a client fetches files in the place of paths of the service's machine.
+pub(crate) fn publish(service: &Service, outcome: &mut Outcome) {
+    let Ok(root) = service.config().files() else { return };
+    let published = |path: &mut PathBuf| {
+        if let Ok(inside) = path.strip_prefix(&root) {
+            *path = inside.to_owned();
+        }
+    };
+    match &mut outcome.data {
+        Some(Data::File(report)) => published(&mut report.local_path),
+        Some(Data::Screenshot(report)) => published(&mut report.file),
+        _ => {}
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use atp_api::Outcome;
 use atp_executor::Executor;
 use atp_telemetry::{Exporter, ExporterConfig};
 use atp_transport::TransportManager;
@@ -16,6 +17,7 @@ use crate::audit::Audit;
 use crate::auth::{Sessions, TokenFile, TokensError};
 use crate::cache::{Cache, CacheCounts};
 use crate::events::Events;
+use crate::files;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::settings::{NoFolder, ServeConfig};
@@ -139,6 +141,11 @@ impl Service {
     /// Work that the end of the service waits for, for the time of `drain`.
     pub fn tasks(&self) -> &TaskTracker {
         &self.inner.tasks
+    }
+
+    /// Puts the names by which a client fetches files in the place of paths of this machine.
+    pub fn publish(&self, outcome: &mut Outcome) {
+        files::publish(self, outcome);
     }
 
     pub(crate) fn exporter(&self) -> &Exporter {
