@@ -79,7 +79,7 @@ export async function show(main, route, { signal, session }) {
     }
     fill(about, h("p", { class: "hint" }, plain(current.about), current.disruptive ? h("b", {}, " It takes running VMs away from their users.") : null));
     const values = kept.verb === current.name ? kept.operation : {};
-    operation = form(current.schema, current.schema.$defs ?? {}, { values });
+    operation = form(current.schema, current.schema.$defs ?? {}, { values, widgets: FILES[current.name] });
     fill(fields, operation.element);
     targets.forHosts(Boolean(current.for_hosts));
   }
@@ -89,10 +89,11 @@ export async function show(main, route, { signal, session }) {
     fill(refused);
     let body;
     try {
-      const parameters = operation.read();
+      const parameters = await withFileSent(operation.read(), signal);
       kept = { verb: current.name, operation: parameters };
       body = { targets: targets.read(), operation: parameters, policy: limits.read() };
     } catch (problem) {
+      if (signal.aborted) return;
       fill(refused, problem instanceof Unfit ? h("p", { class: "failure", role: "alert" }, problem.message) : failureBox(problem));
       return;
     }
@@ -129,13 +130,37 @@ export async function show(main, route, { signal, session }) {
   };
 }
 
-/** Operations that need files of the service's machine, which no client may name. */
-const WITH_FILES = new Set(["push", "pull", "screenshot"]);
+/** Fields that name files: those of a push are sent to the service first, and what is pulled is kept by the service. */
+const FILES = {
+  push: { source: fileField },
+  pull: { destination: () => ({ element: null, read: () => "." }), separate: () => ({ element: null, read: () => undefined }) },
+  screenshot: { folder: () => ({ element: null, read: () => "." }) },
+};
+
+function fileField() {
+  const input = h("input", { type: "file", id: "file", required: true, "aria-describedby": "file-hint" });
+  return {
+    element: h("div", { class: "field" }, h("label", { htmlFor: "file" }, "File"), input, h("p", { class: "hint", id: "file-hint" }, "It is sent to the service, and from there to each target.")),
+    read: () => {
+      if (input.files.length) return input.files[0];
+      input.focus();
+      throw new Unfit("source", "File: choose the file to copy.");
+    },
+  };
+}
+
+/** Sends the file among the parameters, if there is one, and puts its id in its place. */
+async function withFileSent(parameters, signal) {
+  if (!(parameters.source instanceof File)) return parameters;
+  const { source } = parameters;
+  const answer = await json(`/files?name=${encodeURIComponent(source.name)}`, { method: "POST", body: source, headers: { "content-type": "application/octet-stream" }, signal });
+  return { ...parameters, source: answer.id, sha256: answer.sha256 };
+}
 
 /** The verbs that can be chosen: one for each name of an operation, with the schema of its parameters. */
 async function readVerbs(signal) {
   const views = await json("/verbs", { signal });
-  return views.filter(({ op }) => !WITH_FILES.has(op)).flatMap((view) => view.names.filter(({ allowed }) => allowed).map((one) => {
+  return views.flatMap((view) => view.names.filter(({ allowed }) => allowed).map((one) => {
     const verb = { ...view, ...one, name: view.op };
     if (view.op !== "lifecycle") return verb;
     // Each change of a state is a verb of its own: `vm-start` is the action `start`.

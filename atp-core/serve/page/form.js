@@ -60,12 +60,12 @@ function options(schema, defs) {
 
 /**
  * Makes the fields of an object's schema. The answer has the element and `read()`, which gives the value, or throws `Unfit`.
- * `values` are what the fields have at first.
+ * `values` are what the fields have at first. `widgets` are fields of their own by name: each makes { element, read }.
  */
-export function form(schema, defs, { values = {} } = {}) {
+export function form(schema, defs, { values = {}, widgets = {} } = {}) {
   const whole = resolve(schema, defs);
   const variants = (whole.oneOf ?? []).map((one) => resolve(one, defs));
-  if (variants.length && variants.every((one) => one.properties)) return variantForm(whole, variants, defs, { values });
+  if (variants.length && variants.every((one) => one.properties)) return variantForm(whole, variants, defs, { values, widgets });
   const required = new Set(whole.required ?? []);
   const readers = [];
   const main = [];
@@ -76,9 +76,9 @@ export function form(schema, defs, { values = {} } = {}) {
       readers.push([name, () => property.const]);
       continue;
     }
-    const made = field(name, property, defs, required.has(name), values[name]);
+    const made = (widgets[name] ?? field)(name, property, defs, required.has(name), values[name]);
     readers.push([name, made.read]);
-    (required.has(name) || made.main ? main : further).push(made.element);
+    if (made.element) (required.has(name) || made.main ? main : further).push(made.element);
   }
   const element = h("div", { class: "fields" }, main,
     further.length ? h("details", { class: "more" }, h("summary", {}, "More options"), h("div", { class: "fields" }, further)) : null);
