@@ -150,17 +150,29 @@ async fn introduce(
     let now = max_in_flight(requests, most);
     link.remove_slots(QUESTIONS.saturating_sub(now));
     link.add_slots(now.saturating_sub(QUESTIONS));
-    if close {
-        match link.call(procedure::CLOSE_REGISTER, &(), None).await {
-            // Drivers inside the daemon have nothing that could be lost.
-            Err(CallError::Remote { source, .. }) if source.code == code::NO_SUPPORT => {}
-            result => drop(result?),
+    let register = async {
+        if close {
+            match link.call(procedure::CLOSE_REGISTER, &(), None).await {
+                // Drivers inside the daemon have nothing that could be lost.
+                Err(CallError::Remote { source, .. }) if source.code == code::NO_SUPPORT => {}
+                result => drop(result?),
+            }
         }
-    }
+        Ok::<_, ConnectFailure>(())
+    };
     // A daemon that takes one message at a time does not read the answers to its pings beside a call, and would close the
     // connection: it is not asked to ping.
-    if requests > 1 {
-        supports(&link, feature::KEEPALIVE).await?;
+    let pings = async {
+        if requests > 1 {
+            supports(&link, feature::KEEPALIVE).await?;
+        }
+        Ok(())
+    };
+    if layered {
+        register.await?;
+        pings.await?;
+    } else {
+        tokio::try_join!(register, pings)?;
     }
     link.keep_alive(options.keepalive, requests, inquiry);
     Ok(Connection::new(link, events, Room::new(most, now, options.measure || requests == 1)))

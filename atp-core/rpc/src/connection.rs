@@ -4,6 +4,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
+
 use crate::error::{CallError, LinkEnd};
 use crate::event::EventId;
 use crate::link::{Events, Link, Stream, Token};
@@ -11,6 +13,9 @@ use crate::message::RemoteDomain;
 use crate::numbers::{Procedure, procedure};
 use crate::room::Room;
 use crate::xdr::{self, FromXdr, ToXdr};
+
+/// How many calls are sent before the first of them is answered, where many are made at once.
+const AHEAD: usize = 32;
 
 /// An open connection to a daemon. Clones are handles to the same one; it is closed when the last is dropped, and
 /// with it the last of its [`Events`] and [`Stream`]s.
@@ -55,6 +60,24 @@ impl Connection {
     ) -> Result<T, CallError> {
         let reply = self.link.call(procedure, arguments, self.token.clone()).await?;
         xdr::decode(&reply).map_err(|source| CallError::Reply { procedure, source })
+    }
+
+    /// Makes calls of one kind in the place of one, many of them before the first is answered, so that they take few round trips.
+    /// Only for what the daemon answers from its memory: a ping waits behind them. Where one call at a time is allowed, they are
+    /// made one after another.
+    ///
+    /// # Errors
+    /// The connection has ended. The results of the calls, in order, are as of [`call`](Self::call).
+    pub(crate) async fn call_each<T: FromXdr, A: ToXdr>(
+        &self,
+        procedure: Procedure,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<Result<T, CallError>>, CallError> {
+        let ahead = if self.room.most() == 1 { 1 } else { AHEAD };
+        let replies = self.link.call_each(procedure, arguments, ahead, self.token.clone()).await?;
+        let decode =
+            |reply: Bytes| xdr::decode(&reply).map_err(|source| CallError::Reply { procedure, source });
+        Ok(replies.into_iter().map(|reply| reply.and_then(decode)).collect())
     }
 
     /// Makes a call that opens a stream. The stream is aborted when more than `buffer` received bytes wait to

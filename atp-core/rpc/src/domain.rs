@@ -244,6 +244,15 @@ impl Connection {
         self.call(procedure::DOMAIN_GET_INFO, domain).await
     }
 
+    /// As [`domain_info`](Self::domain_info), of each of these domains, in order, with many calls under way at once: it never
+    /// waits for QEMU.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub async fn domain_infos(&self, domains: &[RemoteDomain]) -> Called<Vec<Called<DomainInfo>>> {
+        self.call_each(procedure::DOMAIN_GET_INFO, domains).await
+    }
+
     /// Whether a domain's monitor takes commands (`virDomainGetControlInfo`). Never waits for QEMU.
     pub async fn domain_control_info(&self, domain: &RemoteDomain) -> Called<ControlInfo> {
         self.call(procedure::DOMAIN_GET_CONTROL_INFO, &(domain, 0u32)).await

@@ -28,6 +28,10 @@ impl Room {
         self.now.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+
     pub(crate) fn is_measured(&self) -> bool {
         self.measured.load(Ordering::Relaxed)
     }

@@ -161,6 +161,40 @@ impl Link {
         self.send(procedure, arguments, token, Answer::Reply).await
     }
 
+    /// Makes calls of one kind in the place of one, up to `ahead` of them before the first is answered. The results are in order.
+    ///
+    /// The daemon may hold fewer messages at once: the others then wait in its socket, and pings behind them. So this is for calls
+    /// that the daemon answers from its memory.
+    pub(crate) async fn call_each<A: ToXdr>(
+        &self,
+        procedure: Procedure,
+        arguments: impl IntoIterator<Item = A>,
+        ahead: usize,
+        token: Option<Token>,
+    ) -> Result<Vec<Result<Bytes, CallError>>, CallError> {
+        let lost = |sent| CallError::Lost { procedure, sent, source: self.end() };
+        let slot = self.slots.clone().acquire_owned().await.map_err(|_| lost(false))?;
+        // All of them hold the place, also when this future is dropped.
+        let place: Token = Arc::new((slot, token));
+        let own = Arc::new(Semaphore::new(ahead.max(1)));
+        let mut answers = Vec::new();
+        for arguments in arguments {
+            let payload =
+                xdr::encode(&arguments).map_err(|source| CallError::Argument { procedure, source })?;
+            let slot = own.clone().acquire_owned().await.map_err(|_| lost(false))?;
+            let (sender, answered) = oneshot::channel();
+            let (answer, token) = (Answer::Reply(sender), Some(place.clone()));
+            let call = Outgoing { procedure, payload, answer, slot, token };
+            self.commands.send(Command::Call(call)).map_err(|_| lost(false))?;
+            answers.push(answered);
+        }
+        let mut results = Vec::with_capacity(answers.len());
+        for answered in answers {
+            results.push(answered.await.unwrap_or_else(|_| Err(lost(false))));
+        }
+        Ok(results)
+    }
+
     /// Makes a call that opens a stream.
     pub(crate) async fn open_stream(
         &self,

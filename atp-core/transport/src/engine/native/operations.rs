@@ -50,8 +50,7 @@ impl NativeLink {
 
     pub(crate) async fn list_domains(&self, token: impl Send + 'static) -> Answer<Vec<DomainInfo>> {
         let on = self.holding(token);
-        let mut listed = list(&on).await.map_err(call_failure)?;
-        let saved = managed_saves(&on).await.map_err(call_failure)?;
+        let (mut listed, saved) = tokio::try_join!(list(&on), managed_saves(&on)).map_err(call_failure)?;
         listed.iter_mut().for_each(|info| note_saved(info, &saved));
         Ok(listed)
     }
@@ -256,16 +255,24 @@ async fn states(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
 /// All domains. One that goes away between being listed and being asked is left out.
 async fn list(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
     // The reasons of all in one round trip; a driver without that, or without the flag, is asked for each.
-    let states = match states(on).await {
-        Err(error) if refused_as(&error, lacks_call) => Vec::new(),
-        states => states?,
+    let states = async {
+        match states(on).await {
+            Err(error) if refused_as(&error, lacks_call) => Ok(Vec::new()),
+            states => states,
+        }
     };
+    let (states, domains) = tokio::try_join!(states, on.list_domains(0))?;
     let reasons: HashMap<_, _> =
         states.into_iter().map(|info| (info.uuid, (info.state, info.reason))).collect();
+    let infos = on.domain_infos(&domains).await?;
     let mut listed = Vec::new();
-    for domain in on.list_domains(0).await? {
+    for (domain, info) in domains.into_iter().zip(infos) {
         let known = reasons.get(&domain.uuid).copied();
-        match info_with(on, domain, known).await {
+        let info = match info {
+            Ok(info) => info_with(on, domain, info, known).await,
+            Err(error) => Err(error),
+        };
+        match info {
             Ok(info) => listed.push(info),
             Err(error) if refused_as(&error, |code| code == NO_DOMAIN) => {}
             Err(error) => return Err(error),
@@ -291,16 +298,17 @@ fn refused_as(error: &CallError, is_such: impl FnOnce(u32) -> bool) -> bool {
 
 /// A domain as it is now.
 async fn info(on: &Connection, domain: RemoteDomain) -> Result<DomainInfo, CallError> {
-    info_with(on, domain, None).await
+    let info = on.domain_info(&domain).await?;
+    info_with(on, domain, info, None).await
 }
 
-/// A domain as it is now, with what is known of its state.
+/// A domain as its info says, with what is known of its state.
 async fn info_with(
     on: &Connection,
     domain: RemoteDomain,
+    info: atp_rpc::domain::DomainInfo,
     known: Option<StateAndReason>,
 ) -> Result<DomainInfo, CallError> {
-    let info = on.domain_info(&domain).await?;
     let (state, reason) = match without_asking(to_state(info.state), known) {
         Some(known) => known,
         None => state(on, &domain).await?,
@@ -380,4 +388,46 @@ async fn take(mime: String, mut stream: Stream, max_bytes: usize, deadline: Inst
         }
     }
     Ok(RawImage { mime, bytes, complete: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use atp_fleet::{Fleet, FleetOptions};
+    use atp_rpc::ConnectOptions;
+
+    use super::*;
+
+    const RTT: Duration = Duration::from_millis(20);
+
+    /// Round trips one after another: what passes of virtual time, in units of the network's.
+    async fn round_trips<T>(work: impl Future<Output = T>) -> (T, u128) {
+        let began = Instant::now();
+        let result = work.await;
+        (result, (began.elapsed().as_millis() + RTT.as_millis() / 2) / RTT.as_millis())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_with_200_vms_is_connected_to_and_listed_in_few_round_trips() {
+        for (max_client_requests, most) in [(5, 13), (1, 17)] {
+            let options =
+                FleetOptions { hosts: 1, vms: 200, rtt: RTT, max_client_requests, ..Default::default() };
+            let fleet = Fleet::in_memory(options).unwrap();
+            let host = fleet.host(1).unwrap();
+            let uri = "qemu+tcp://127.0.1.1/system".parse().unwrap();
+            let options = ConnectOptions { measure: false, ..ConnectOptions::default() };
+            let open = Connection::over(host.connect(), true, &uri, &options);
+            let (connection, to_open) = round_trips(open).await;
+            let link = NativeLink { held: OnceLock::new(), connection: connection.unwrap() };
+            let (listed, to_list) = round_trips(link.list_domains(())).await;
+            assert_eq!(listed.unwrap().len(), 200);
+            // And one for TCP.
+            let all = 1 + to_open + to_list;
+            assert!(
+                all <= most,
+                "{to_open} to open and {to_list} to list, with {max_client_requests} requests"
+            );
+        }
+    }
 }
