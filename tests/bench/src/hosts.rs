@@ -13,13 +13,15 @@ use crate::child;
 use crate::table::Table;
 use crate::usage::{Usage, cpu_time};
 
-const HOSTS: [usize; 5] = [0, 1, 10, 100, 1_000];
+const HOSTS: [usize; 6] = [0, 1, 10, 100, 1_000, 10_000];
+/// The most hosts of the library engine, which needs a thread for each call.
+const LIBRARY: usize = 1_000;
 /// Long enough for two keepalive intervals.
 const IDLE: Duration = Duration::from_secs(12);
 /// The number of calls while busy.
 const CALLS: usize = 80_000;
-/// How many hosts are connected at the same time while more follow.
-const CONNECTING: usize = 16;
+/// How many hosts are connected to at the same time.
+const CONNECTING: usize = 64;
 
 /// The work of a child.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,6 +67,9 @@ fn of_engine(engine: Engine, uris: &[String]) -> Result<()> {
         "CPU, µs/call",
     ]);
     for hosts in HOSTS {
+        if engine == Engine::Library && hosts > LIBRARY {
+            continue;
+        }
         let uris = uris.iter().take(hosts).cloned().collect();
         let cost: Cost = child::ask(child::HOSTS, &Work { engine, uris })?;
         let mib = |usage: Usage| format!("{:.1}", usage.memory_kib as f64 / 1024.0);
@@ -113,10 +118,13 @@ pub(crate) fn measure(Work { engine, uris }: Work) -> Result<Cost> {
 
 /// Adds the hosts, and waits until all of them are connected.
 async fn connect(manager: &TransportManager, uris: &[String]) -> Result<(), TransportError> {
-    for (n, uri) in uris.iter().enumerate() {
-        manager.add_host(HostInfo::from_uri(format!("h{n}"), uri)).await?;
-        if n % CONNECTING == CONNECTING - 1 || n == uris.len() - 1 {
-            while manager.stats().await.iter().any(|(_, stats)| stats.idle_connections == 0) {
+    let hosts: Vec<_> = uris.iter().enumerate().map(|(n, uri)| (format!("h{n}"), uri)).collect();
+    for some in hosts.chunks(CONNECTING) {
+        for (id, uri) in some {
+            manager.add_host(HostInfo::from_uri(id, *uri)).await?;
+        }
+        for (id, _) in some {
+            while manager.pool(id)?.stats().idle_connections == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }

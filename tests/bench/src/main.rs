@@ -19,6 +19,7 @@ mod parallel;
 mod peers;
 mod protocol;
 mod rate;
+mod scale;
 mod table;
 mod usage;
 
@@ -36,10 +37,11 @@ struct Part {
 }
 
 /// All parts, in the order of the page.
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     Part { name: "rate", report: rate::report },
     Part { name: "event-loop", report: event_loop::report },
     Part { name: "hosts", report: hosts::report },
+    Part { name: "scale", report: scale::report },
     Part { name: "protocol", report: protocol::report },
     Part { name: "peers", report: peers::report },
 ];

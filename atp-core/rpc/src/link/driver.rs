@@ -26,9 +26,11 @@ use crate::frame::{Frame, FrameCodec, FrameError, Header};
 use crate::numbers::{Kind, Procedure, Program, Status, procedure};
 use crate::xdr;
 
-/// Room that is made for reads, bytes, once there is less than [`READ_LEAST`] left.
+/// Room that is made for reads, bytes, once there is less than [`READ_LEAST`] left: the less, unless the last read filled all of it.
+/// Of ten thousand connections nearly all are idle and keep theirs.
 const READ: usize = 8 * 1024;
-const READ_LEAST: usize = 2 * 1024;
+const READ_IDLE: usize = 1024;
+const READ_LEAST: usize = 256;
 
 /// A buffer that grew beyond this is given back once it is empty, bytes.
 const KEEP: usize = 64 * 1024;
@@ -74,6 +76,8 @@ pub(super) struct Driver {
     slots: Arc<Semaphore>,
     codec: FrameCodec,
     inbox: BytesMut,
+    /// Whether the last read filled the room for it.
+    is_filled: bool,
     outbox: Outbox,
     pongs: u32,
     serial: u32,
@@ -98,6 +102,7 @@ impl Driver {
             slots,
             codec: FrameCodec::default(),
             inbox: BytesMut::new(),
+            is_filled: false,
             outbox: Outbox::new(separate),
             pongs: 0,
             serial: 0,
@@ -269,9 +274,12 @@ impl Driver {
             self.inbox = BytesMut::new();
         }
         if self.inbox.capacity() - self.inbox.len() < READ_LEAST {
-            self.inbox.reserve(READ);
+            self.inbox.reserve(if self.is_filled { READ } else { READ_IDLE });
         }
-        if ready!(poll_read_buf(io, cx, &mut self.inbox))? > 0 {
+        let room = self.inbox.capacity() - self.inbox.len();
+        let read = ready!(poll_read_buf(io, cx, &mut self.inbox))?;
+        self.is_filled = read == room;
+        if read > 0 {
             return Poll::Ready(self.take_frames());
         }
         Poll::Ready(self.codec.decode_eof(&mut self.inbox).map(|_| Some(EndReason::Eof)))

@@ -11,7 +11,7 @@ use super::virsh::{self, Shell, xargs};
 use super::{Fleet, QUERY, START, status};
 
 /// The `atp` binary in the folder of this one.
-pub(super) fn binary() -> Result<PathBuf> {
+pub(crate) fn binary() -> Result<PathBuf> {
     let binary = env::current_exe()?.with_file_name("atp");
     ensure!(
         binary.exists(),

@@ -4,12 +4,12 @@
 //! In comparisons of many calls, the cost of starting a process and connecting is counted only for contenders that do
 //! so for each call. In comparisons of commands, everything is counted.
 
-mod commands;
+pub(crate) mod commands;
 mod contest;
 pub(crate) mod library;
-mod processes;
+pub(crate) mod processes;
 mod python;
-mod virsh;
+pub(crate) mod virsh;
 
 use std::collections::HashMap;
 use std::fs;

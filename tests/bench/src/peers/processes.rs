@@ -14,7 +14,7 @@ const LOOK: Duration = Duration::from_millis(2);
 
 /// The CPU time, in user mode and in the kernel, of all processes that this one has waited for, and that they have
 /// waited for.
-pub(super) fn cpu_of_the_ended() -> Result<Duration> {
+pub(crate) fn cpu_of_the_ended() -> Result<Duration> {
     let mut usage = MaybeUninit::uninit();
     // SAFETY: getrusage(2) writes a complete `rusage` to the given address if it succeeds.
     let usage = unsafe {
@@ -41,7 +41,7 @@ pub(super) fn cpu_of_the_running(process: u32) -> Result<Duration> {
 
 /// The peak of the total memory of the processes that a job started, KiB, and the job's result. Memory that several
 /// of them share is counted for each.
-pub(super) fn peak_memory<T>(job: impl FnOnce() -> T) -> (u64, T) {
+pub(crate) fn peak_memory<T>(job: impl FnOnce() -> T) -> (u64, T) {
     let others: BTreeSet<u32> = children(std::process::id()).into_iter().collect();
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {

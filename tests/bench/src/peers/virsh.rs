@@ -37,7 +37,7 @@ pub(super) fn by_xargs(at_once: usize, calls: &[Call], timed: usize) -> Result<R
 }
 
 /// Lets `xargs` run a command for each line, so many in parallel.
-pub(super) fn xargs(at_once: usize, lines: &str, command: &[&str]) -> Result<()> {
+pub(crate) fn xargs(at_once: usize, lines: &str, command: &[&str]) -> Result<()> {
     let mut child = Command::new("xargs")
         .args(["-P", &at_once.to_string(), "-L", "1"])
         .args(command)
