@@ -12,7 +12,7 @@ use crate::exit::Ending;
 use crate::output::Output;
 use crate::problem::Problem;
 use crate::progress::Progress;
-use crate::render::junit::Junit;
+use crate::render::junit::JunitFile;
 use crate::render::{Forms, Reporter, summary, target_name};
 use crate::words;
 
@@ -21,7 +21,7 @@ pub(crate) struct Report<'a> {
     context: &'a Context,
     output: Output,
     reporter: Reporter,
-    junit: Option<Junit>,
+    junit: Option<JunitFile>,
     progress: Progress,
     /// The numbers of what was reported.
     statistics: RunStatistics,
@@ -47,7 +47,7 @@ impl<'a> Report<'a> {
         let junit = context
             .junit
             .as_ref()
-            .map(|path| Junit::create(path, op).map_err(|error| unwritable(path, &error)));
+            .map(|path| JunitFile::create(path, op).map_err(|error| unwritable(path, &error)));
         Ok(Report {
             context,
             output: Output::stdout(),
@@ -66,7 +66,7 @@ impl<'a> Report<'a> {
     /// A file cannot be written.
     pub(crate) fn check(context: &Context) -> Result<(), Problem> {
         match &context.junit {
-            Some(path) => Junit::check(path).map_err(|error| unwritable(path, &error)),
+            Some(path) => JunitFile::check(path).map_err(|error| unwritable(path, &error)),
             None => Ok(()),
         }
     }
@@ -182,7 +182,7 @@ impl<'a> Report<'a> {
         }
         if let Some(junit) = self.junit {
             let path = junit.path().display().to_string();
-            if let Err(error) = junit.finish(&self.statistics, took) {
+            if let Err(error) = junit.finish(took) {
                 console
                     .problem(&Problem::new(format!("--junit {path}: could not be written")).because(&error));
                 self.ending.failures = true;

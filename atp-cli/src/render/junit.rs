@@ -1,39 +1,22 @@
-//! JUnit XML, as CI systems read it: a test case for each target, by host and VM, written at the end.
-//!
-//! A target that failed is a `failure`; one that timed out, was unreachable or was cancelled is an `error`; one that
-//! never started is `skipped`.
+//! The JUnit file of a run, written at its end.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atp_executor::{Data, Outcome, OutcomeError, RunStatistics, Status, StatusCounts};
+use atp_executor::{Junit, Outcome};
 use atp_protocol::files::sync_written;
-use quick_xml::escape::escape;
-
-use crate::terminal;
 
 /// A JUnit file in progress.
 #[derive(Debug)]
-pub(crate) struct Junit {
+pub(crate) struct JunitFile {
     path: PathBuf,
     file: File,
-    /// The name of the suite: that of the operation.
-    suite: &'static str,
-    cases: Vec<Case>,
+    cases: Junit,
 }
 
-/// The test case of a target.
-#[derive(Debug)]
-struct Case {
-    /// The outcome without its large parts, to sort the cases by.
-    of: Outcome,
-    text: String,
-}
-
-impl Junit {
+impl JunitFile {
     /// Creates or empties the file.
     ///
     /// # Errors
@@ -41,13 +24,13 @@ impl Junit {
     pub(crate) fn create(path: &Path, suite: &'static str) -> io::Result<Self> {
         let mut file = File::create(path)?;
         // This detects a full disk before anything is done.
-        if let Err(error) = file.write_all(DECLARATION.as_bytes()) {
+        if let Err(error) = file.write_all(Junit::DECLARATION.as_bytes()) {
             if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
                 let _ = fs::remove_file(path);
             }
             return Err(error);
         }
-        Ok(Junit { path: path.to_owned(), file, suite, cases: Vec::new() })
+        Ok(JunitFile { path: path.to_owned(), file, cases: Junit::new(suite) })
     }
 
     /// Checks that the file can be written, and keeps its content.
@@ -67,118 +50,27 @@ impl Junit {
 
     /// Adds one outcome.
     pub(crate) fn take(&mut self, outcome: &Outcome) {
-        let of = Outcome {
-            host: outcome.host.clone(),
-            vm: outcome.vm.clone(),
-            op: outcome.op.clone(),
-            data: None,
-            error: None,
-            found_on: None,
-            from_earlier_run: false,
-            ..*outcome
-        };
-        self.cases.push(Case { of, text: case(outcome) });
+        self.cases.take(outcome);
     }
 
-    /// Writes the file, with the numbers of the outcomes that were added, and waits until it is on disk.
+    /// Writes the file, and waits until it is on disk.
     ///
     /// # Errors
     /// It cannot be written.
-    pub(crate) fn finish(mut self, statistics: &RunStatistics, took: Duration) -> io::Result<()> {
-        self.cases.sort_by(|one, other| one.of.report_order(&other.of));
-        let StatusCounts { failed: failures, timeout, unreachable, cancelled, skipped, .. } =
-            statistics.counts;
-        let (tests, errors) = (statistics.total(), timeout + unreachable + cancelled);
-        let counts = format!(
-            "tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\" time=\"{:.3}\"",
-            took.as_secs_f64()
-        );
-        let mut text =
-            format!("<testsuites name=\"atp\" {counts}>\n<testsuite name=\"{}\" {counts}>\n", self.suite);
-        self.cases.iter().for_each(|case| text.push_str(&case.text));
-        text.push_str("</testsuite>\n</testsuites>\n");
-        self.file.write_all(text.as_bytes())?;
+    pub(crate) fn finish(mut self, took: Duration) -> io::Result<()> {
+        self.file.write_all(self.cases.text(took).as_bytes())?;
         sync_written(&self.file, &self.path)
     }
 }
 
-/// The first line of the file.
-const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
-
-fn case(outcome: &Outcome) -> String {
-    let host = outcome.host.as_ref().map_or("-", |host| host.as_str());
-    let name = outcome.vm.as_deref().unwrap_or(host);
-    let mut text = format!(
-        "<testcase classname=\"{}\" name=\"{}\" time=\"{:.3}\">\n",
-        attribute(host),
-        attribute(name),
-        Duration::from_millis(outcome.duration_ms).as_secs_f64()
-    );
-    if let Some(host) = &outcome.found_on {
-        let host = attribute(host.as_str());
-        let _ = writeln!(text, "<properties><property name=\"found_on\" value=\"{host}\"/></properties>");
-    }
-    let element = match outcome.status {
-        Status::Ok | Status::Unchanged => None,
-        Status::Failed => Some("failure"),
-        Status::Timeout | Status::Unreachable | Status::Cancelled => Some("error"),
-        Status::Skipped => Some("skipped"),
-    };
-    if let Some(element) = element {
-        let kind = outcome.error.as_ref().map_or(outcome.status.as_str(), |error| error.kind.as_str());
-        let message = outcome.error.as_ref().map_or("", |error| &error.message);
-        let report = outcome.error.as_ref().map(report).unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "<{element} type=\"{}\" message=\"{}\">{}</{element}>",
-            attribute(kind),
-            attribute(message),
-            content(&report)
-        );
-    }
-    if let Some(Data::Exec(ran)) = &outcome.data {
-        for (element, stream) in [("system-out", &ran.stdout), ("system-err", &ran.stderr)] {
-            if !stream.bytes.is_empty() {
-                let _ = writeln!(text, "<{element}>{}</{element}>", content(&terminal::stream_block(stream)));
-            }
-        }
-    }
-    text.push_str("</testcase>\n");
-    text
-}
-
-fn report(error: &OutcomeError) -> String {
-    let mut text = error.message.clone();
-    for cause in &error.causes {
-        let _ = write!(text, "\ncaused by: {cause}");
-    }
-    if let Some(hint) = &error.hint {
-        let _ = write!(text, "\nhint: {hint}");
-    }
-    text
-}
-
-/// Text of an attribute: one line, without characters that XML does not allow.
-fn attribute(text: &str) -> String {
-    escape(characters(&terminal::line(text))).into_owned()
-}
-
-/// Text of an element.
-fn content(text: &str) -> String {
-    escape(characters(&terminal::block(text))).into_owned()
-}
-
-/// Control characters are escaped already; XML 1.0 does not allow two more characters.
-fn characters(text: &str) -> String {
-    text.replace('\u{fffe}', "\\u{fffe}").replace('\u{ffff}', "\\u{ffff}")
-}
-
 #[cfg(test)]
 mod tests {
+    use atp_executor::{OutcomeError, Status};
     use atp_transport::ErrorKind;
 
     use super::*;
     use crate::render::fixture::{self, ran};
+    use crate::terminal;
     use proptest::prelude::*;
 
     fn outcome(vm: &str, status: Status, stdout: &[u8]) -> Outcome {
@@ -193,9 +85,9 @@ mod tests {
 
     fn written(outcomes: &[Outcome]) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut junit = Junit::create(file.path(), "exec").unwrap();
+        let mut junit = JunitFile::create(file.path(), "exec").unwrap();
         outcomes.iter().for_each(|outcome| junit.take(outcome));
-        junit.finish(&outcomes.iter().collect(), Duration::from_millis(1500)).unwrap();
+        junit.finish(Duration::from_millis(1500)).unwrap();
         fs::read_to_string(file.path()).unwrap()
     }
 

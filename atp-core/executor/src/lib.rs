@@ -64,12 +64,14 @@ mod executor;
 mod folded;
 mod host_watches;
 mod journal;
+mod junit;
 mod placement;
 mod plan;
 mod run;
 mod selection;
 mod selector;
 mod target;
+pub mod text;
 mod verbs;
 mod watch;
 
@@ -91,6 +93,7 @@ pub use atp_api::{
 pub use executor::Executor;
 pub use folded::Folded;
 pub use journal::{History, Journal, JournalError, RecordedTarget, Recorder, RunHead};
+pub use junit::Junit;
 pub use placement::Placements;
 pub use plan::{Doubt, Names, Notice, Plan, PlanError};
 pub use run::{Attempt, Run, RunControl, RunReader, RunSpec, run_targets};
