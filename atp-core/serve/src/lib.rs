@@ -10,7 +10,7 @@
 //! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 //! let config = ServeConfig { listen: "127.0.0.1:0".to_owned(), ..ServeConfig::default() };
 //! let listener = Listener::bind(&config).await?;
-//! let service = Service::open(config, TransportManager::new(TransportConfig::default()))?;
+//! let service = Service::open(config, TransportManager::new(TransportConfig::default())).await?;
 //! println!("http://{}", listener.address());
 //! listener.serve(service).await;
 //! # Ok(())
@@ -36,6 +36,8 @@
 //! | caller | the token of a request, and where it comes from |
 //! | listing | the VMs of a host, as it was asked for them; used again for `cache_ttl` |
 //! | stale | older than was asked for, because the host does not answer; only if the request allows it |
+//! | store | the database of runs: what it was told outlasts the service |
+//! | interrupted | a run that was under way when the service ended; it can be resumed |
 //! | gap | events are missing there: the stream began later, the client was too slow, or a host was away |
 //! | refusal | why a request is not carried out: a problem with ATP's kind and hint |
 
@@ -55,12 +57,14 @@ mod page;
 mod plans;
 mod problem;
 mod router;
+mod runs;
 mod screenshots;
 mod server;
 mod session;
 mod settings;
 mod sse;
 mod state;
+mod store;
 mod verbs;
 mod vms;
 
@@ -70,4 +74,5 @@ pub use openapi::{API_VERSION, openapi};
 pub use server::{ListenError, Listener, Tls};
 pub use settings::{NoFolder, ServeConfig};
 pub use state::{OpenError, Service};
+pub use store::StoreError;
 pub use verbs::verb_names;

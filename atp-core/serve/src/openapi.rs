@@ -66,7 +66,7 @@ pub fn openapi() -> Value {
             }
             if let Some(body) = &route.body {
                 let mut described = json!({"required": true, "content": content(body)});
-                if body.schema.is_none() {
+                if body.schema.is_none() || route.body_is_optional {
                     described["required"] = json!(false);
                 }
                 operation.insert("requestBody".to_owned(), described);

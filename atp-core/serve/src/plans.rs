@@ -1,6 +1,6 @@
 //! Plans: what a run would do, and whether the client may do it.
 
-use atp_api::{ErrorKind, OperationSpec, PlanReport, RunRequest};
+use atp_api::{ErrorKind, OperationSpec, PlanReport, Policy, RunRequest, Targets};
 use atp_executor::{Operation, Plan, PlanError, Selection};
 use axum::extract::State;
 use axum::http::Method;
@@ -38,9 +38,30 @@ async fn make(
 /// Cancel safe.
 pub(crate) async fn plan(service: &Service, caller: &Caller, request: RunRequest) -> Result<Plan, Refusal> {
     let RunRequest { targets, operation, policy, .. } = request;
+    let operation = operation_of(service, caller, operation).await?;
+    plan_of(service, caller, &targets, operation, policy).await
+}
+
+/// Makes an operation ready, if the client may use its verbs.
+pub(crate) async fn operation_of(
+    service: &Service,
+    caller: &Caller,
+    operation: OperationSpec,
+) -> Result<Operation, Refusal> {
     let operation = prepare(service, caller, operation).await?;
     permit_verb(&caller.token, &operation)?;
-    let selection = Selection::try_from(&targets)?;
+    Ok(operation)
+}
+
+/// Plans an operation that is ready. The rest is as in [`plan`].
+pub(crate) async fn plan_of(
+    service: &Service,
+    caller: &Caller,
+    targets: &Targets,
+    operation: Operation,
+    policy: Policy,
+) -> Result<Plan, Refusal> {
+    let selection = Selection::try_from(targets)?;
     if selection.selectors.is_empty() {
         return Err(Refusal::field("targets.selectors", "names no target"));
     }

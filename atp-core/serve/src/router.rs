@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::auth::{Access, guard};
 use crate::problem::Refusal;
 use crate::state::Service;
-use crate::{events, files, hosts, observe, openapi, page, plans, screenshots, session, verbs, vms};
+use crate::{events, files, hosts, observe, openapi, page, plans, runs, screenshots, session, verbs, vms};
 
 /// What a page of the service may load and do: what the service itself serves, and nothing else.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -31,6 +31,7 @@ pub(crate) struct Route {
     pub(crate) parameters: Vec<Parameter>,
     /// The type of its body.
     pub(crate) body: Option<Content>,
+    pub(crate) body_is_optional: bool,
     /// The answers beside errors.
     pub(crate) answers: Vec<(u16, Option<Content>)>,
     handler: MethodRouter<Service>,
@@ -94,6 +95,7 @@ impl Route {
             about: "",
             parameters: Vec::new(),
             body: None,
+            body_is_optional: false,
             answers: Vec::new(),
             handler,
         }
@@ -145,6 +147,11 @@ impl Route {
         Route { body: Some(content), ..self }
     }
 
+    /// A body of JSON, which may be left out.
+    pub(crate) fn may_take<T: JsonSchema>(self) -> Self {
+        Route { body_is_optional: true, ..self.takes::<T>() }
+    }
+
     /// An answer of JSON.
     pub(crate) fn answers<T: JsonSchema>(self, status: u16) -> Self {
         self.answers_with(status, Some(Content::json::<T>()))
@@ -169,6 +176,7 @@ pub(crate) fn routes() -> Vec<Route> {
         screenshots::routes(),
         plans::routes(),
         files::routes(),
+        runs::routes(),
         events::routes(),
         openapi::routes(),
     ]

@@ -32,6 +32,11 @@ pub struct ServeConfig {
     pub store: String,
     /// The audit log; empty for `audit.jsonl` in the folder.
     pub audit: String,
+    /// How long a run is kept that has ended.
+    #[serde(with = "humantime_serde")]
+    pub run_ttl: Duration,
+    /// The most runs that are kept; the oldest are forgotten.
+    pub max_runs: u32,
     /// Whether all work is refused.
     pub read_only: bool,
     /// Whether metrics need no token.
@@ -91,6 +96,8 @@ impl Default for ServeConfig {
             tokens: String::new(),
             store: String::new(),
             audit: String::new(),
+            run_ttl: Duration::from_secs(30 * 24 * 3600),
+            max_runs: 10_000,
             read_only: false,
             metrics_public: false,
             session_ttl: Duration::from_secs(12 * 3600),

@@ -20,7 +20,9 @@ use crate::events::Events;
 use crate::files;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::runs::{self, Runs};
 use crate::settings::{NoFolder, ServeConfig};
+use crate::store::{Store, StoreError};
 use crate::vms::Listed;
 
 /// The most pictures that are kept. One is some hundred KiB.
@@ -46,6 +48,7 @@ struct Inner {
     screens: Cache<Vec<u8>>,
     events: Events,
     audit: Audit,
+    runs: Runs,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -57,21 +60,26 @@ pub enum OpenError {
     /// The file of tokens cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokensError),
+    /// The store of runs cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// There is no folder for the service's files.
     #[error(transparent)]
     NoFolder(#[from] NoFolder),
 }
 
 impl Service {
-    /// A service for the hosts of a manager. Reads the file of tokens, which need not exist.
+    /// A service for the hosts of a manager. Reads the file of tokens, which need not exist, and opens the
+    /// store of runs: what was under way when it was last closed is interrupted.
     ///
     /// # Errors
     /// A file cannot be used.
     ///
     /// Must be called within a tokio runtime.
-    pub fn open(config: ServeConfig, manager: TransportManager) -> Result<Self, OpenError> {
+    pub async fn open(config: ServeConfig, manager: TransportManager) -> Result<Self, OpenError> {
         let tokens = TokenFile::read(&config.tokens()?)?;
         let audit = Audit::new(config.audit()?);
+        let store = Store::open(&config.store()?).await?;
         let limits = Limits::new(&config);
         let listings = Cache::new(config.cache_entries);
         let events = Events::new(config.events);
@@ -90,10 +98,13 @@ impl Service {
             screens: Cache::new(MAX_SCREENS),
             events,
             audit,
+            runs: Runs::new(store),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        Ok(Service { inner: Arc::new(inner) })
+        let service = Service { inner: Arc::new(inner) };
+        runs::forget_old(&service);
+        Ok(service)
     }
 
     /// The settings.
@@ -180,6 +191,10 @@ impl Service {
 
     pub(crate) fn audit(&self) -> &Audit {
         &self.inner.audit
+    }
+
+    pub(crate) fn runs(&self) -> &Runs {
+        &self.inner.runs
     }
 
     pub(crate) fn events(&self) -> &Events {

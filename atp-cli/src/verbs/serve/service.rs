@@ -44,6 +44,7 @@ pub(super) async fn run(listen: Option<String>, context: &Context) -> Result<u8,
         false => None,
     };
     let service = Service::open(config, manager.clone())
+        .await
         .map_err(|error| Problem::new("the service cannot be opened").because(&error))?;
     let reload = Reload { context, listen, service: service.clone(), tls: listener.tls().cloned(), follows };
     let url = url(&listener);

@@ -3,6 +3,7 @@
 mod file;
 mod host;
 mod problem;
+mod run;
 mod session;
 mod verb;
 mod vm;
@@ -10,6 +11,7 @@ mod vm;
 pub use file::FileView;
 pub use host::{BreakerView, HealthView, HostView, PoolView};
 pub use problem::{FieldProblem, Problem};
+pub use run::{OutcomePage, RunState, RunSummary};
 pub use session::{Login, Role, SessionView};
 pub use verb::{VerbName, VerbView};
 pub use vm::{StaleHost, VmEntry, VmFacts, VmListing};

@@ -67,7 +67,8 @@ impl RecordedTarget {
         let mut settled = Vec::new();
         Past { key: self.key(), progress: Progress::Started, is_from_begin: self.is_from_begin }
             .settle(op.to_owned(), &mut settled);
-        settled.pop()
+        // It is reported as this run's own.
+        settled.pop().map(|outcome| Outcome { from_earlier_run: false, ..outcome })
     }
 
     fn key(&self) -> Key {

@@ -77,7 +77,7 @@ impl Bed {
         change(&mut config);
         let listener = Listener::bind(&config).await.unwrap();
         let address = listener.address();
-        let service = Service::open(config, manager).unwrap();
+        let service = Service::open(config, manager).await.unwrap();
         let tls = listener.tls().cloned();
         let serving = tokio::spawn(listener.serve(service.clone()));
         Bed { fleet, service, address, folder, serving, tls }

@@ -12,5 +12,6 @@ mod forgery;
 mod listing;
 mod permissions;
 mod requests;
+mod runs;
 mod streams;
 mod tls;

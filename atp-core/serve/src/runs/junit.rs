@@ -1,0 +1,42 @@
+//! The outcomes of a run as JUnit XML.
+
+use std::time::Duration;
+
+use atp_api::serve::RunState;
+use atp_executor::Junit;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+
+use super::visible;
+use crate::auth::Caller;
+use crate::body::Path;
+use crate::problem::Refusal;
+use crate::state::Service;
+
+pub(super) const CONTENT_TYPE: &str = "application/xml";
+
+/// Outcomes that are read at a time.
+const ROWS: i64 = 500;
+
+pub(super) async fn show(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Refusal> {
+    let row = visible(&service, &caller, &id).await?;
+    let mut junit = Junit::new(&row.summary.op);
+    let mut after = 0;
+    loop {
+        let outcomes = service.runs().store.outcomes(&row, after, ROWS).await?;
+        let Some((last, _)) = outcomes.last() else { break };
+        after = *last;
+        outcomes.iter().for_each(|(_, outcome)| junit.take(outcome));
+    }
+    let took = match (row.summary.state, &row.summary.statistics) {
+        (RunState::Ended, Some(statistics)) => Duration::from_millis(statistics.duration_ms),
+        _ => Duration::ZERO,
+    };
+    let text = Junit::DECLARATION.to_owned() + &junit.text(took);
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
+}

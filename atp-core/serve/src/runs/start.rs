@@ -1,0 +1,164 @@
+//! Beginning a run.
+
+use atp_api::{Condition, ErrorKind, OperationSpec, RunRequest, canonical_json};
+use atp_executor::{Operation, Plan, RunHead};
+use atp_protocol::files::Digest;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde_json::json;
+
+use super::drive::drive;
+use super::{Activity, Runs, created, summary, visible};
+use crate::auth::Caller;
+use crate::body::{Json, answer};
+use crate::plans::{operation_of, plan_of};
+use crate::problem::Refusal;
+use crate::state::Service;
+use crate::store::{Change, NewRun, RunRecorder, Started, StoreError, TargetRow};
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The most characters of a client's key.
+const MAX_KEY: usize = 256;
+
+pub(super) async fn create(
+    State(service): State<Service>,
+    caller: Caller,
+    headers: HeaderMap,
+    Json(request): Json<RunRequest>,
+) -> Result<Response, Refusal> {
+    not_stopping(&service)?;
+    service.limits().start(&caller.token)?;
+    let key = idempotency_key(&headers)?;
+    let operation = operation_of(&service, &caller, request.operation.clone()).await?;
+    let new = NewRun {
+        op: operation.name().to_owned(),
+        by: caller.token.name.clone(),
+        request: kept(&request),
+        idempotency: key.map(|key| (key, body_hash(&request))),
+    };
+    let run = match service.runs().store.change(Change::New(new)).await {
+        Ok(run) => run,
+        Err(StoreError::Known { run, is_same: true }) => {
+            let row = visible(&service, &caller, &run.to_string()).await?;
+            return Ok(answer(&summary(&service, row)));
+        }
+        Err(StoreError::Known { run, .. }) => {
+            let problem = format!("the key was sent with another request, which began run {run}");
+            return Err(
+                Refusal::new(ErrorKind::Conflict, problem).with_hint("use another key for another request")
+            );
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let activity = Runs::activate(&service, run, 0)
+        .ok_or_else(|| Refusal::new(ErrorKind::Conflict, "the run is under way"))?;
+    // A client that leaves does not end what it began: it may send the request again with its key.
+    let (planned, client) = (service.clone(), caller.clone());
+    let began = service.tasks().spawn(async move {
+        let began = begin(&planned, &client, request, operation, activity).await;
+        if began.is_err()
+            && let Err(error) = planned.runs().store.change(Change::Discard { run }).await
+        {
+            tracing::warn!(
+                run,
+                error = &error as &dyn std::error::Error,
+                "a run that was not planned stays in the store"
+            );
+        }
+        began
+    });
+    began.await.map_err(|_| Refusal::new(ErrorKind::Panicked, "the planning of the run failed"))??;
+    let row = visible(&service, &caller, &run.to_string()).await?;
+    Ok(created(&summary(&service, row)))
+}
+
+async fn begin(
+    service: &Service,
+    caller: &Caller,
+    request: RunRequest,
+    operation: Operation,
+    activity: Activity,
+) -> Result<(), Refusal> {
+    let plan = plan_of(service, caller, &request.targets, operation, request.policy).await?;
+    audit(service, caller, "run", activity.run, &plan).await?;
+    let head = serde_json::to_string(&RunHead::of(&plan)).map_err(unwritable)?;
+    let started = Started {
+        run: activity.run,
+        head: Some(head),
+        plan: serde_json::to_string(&plan.report()).map_err(unwritable)?,
+        targets: plan.targets.iter().map(TargetRow::of).collect(),
+        moved: Vec::new(),
+    };
+    service.runs().store.change(Change::Begin(Box::new(started))).await?;
+    carry_out(service, plan, activity);
+    Ok(())
+}
+
+/// Records who works on how many targets.
+pub(super) async fn audit(
+    service: &Service,
+    caller: &Caller,
+    action: &str,
+    run: i64,
+    plan: &Plan,
+) -> Result<(), Refusal> {
+    let details = json!({"run": run, "verb": plan.operation.name(), "targets": plan.targets.len()});
+    service.audit().record(caller, action, details).await
+}
+
+/// Starts a run that is in the store.
+pub(super) fn carry_out(service: &Service, plan: Plan, activity: Activity) {
+    let recorder = RunRecorder::new(service.runs().store.clone(), activity.run);
+    let journal: std::sync::Arc<dyn atp_executor::Recorder> = std::sync::Arc::new(recorder);
+    let run = service.executor().run_noted(plan, Some(journal), &activity.active.control);
+    service.tasks().spawn(drive(run, activity));
+}
+
+/// Refuses to begin anything when the service ends.
+pub(super) fn not_stopping(service: &Service) -> Result<(), Refusal> {
+    match service.stopping().is_cancelled() {
+        true => Err(Refusal::new(ErrorKind::ServiceStopping, "the service ends")),
+        false => Ok(()),
+    }
+}
+
+/// The request as it is kept for a resume, if its operation has no part that may be secret: no command lines, texts, data or
+/// variables of the client.
+fn kept(request: &RunRequest) -> Option<String> {
+    let is_plain = match &request.operation {
+        OperationSpec::HostCheck
+        | OperationSpec::DiagnoseHost
+        | OperationSpec::DiagnoseAgent
+        | OperationSpec::VmList
+        | OperationSpec::VmInfo
+        | OperationSpec::Lifecycle(_)
+        | OperationSpec::Mouse(_) => true,
+        OperationSpec::Wait(condition) => !matches!(condition, Condition::Exec(_)),
+        _ => false,
+    };
+    if is_plain { serde_json::to_string(request).ok() } else { None }
+}
+
+/// Identifies a request without repeating it.
+fn body_hash(request: &RunRequest) -> String {
+    // Every key in it is text, so that serialising it cannot fail.
+    let json = canonical_json(&serde_json::to_value(request).unwrap_or_default());
+    Digest::of(json.as_bytes()).to_string()
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    match value.to_str() {
+        Ok(key) if (1..=MAX_KEY).contains(&key.len()) => Ok(Some(key.to_owned())),
+        _ => {
+            let problem = format!("expected 1 to {MAX_KEY} characters of ASCII");
+            Err(Refusal::field(IDEMPOTENCY_KEY, problem))
+        }
+    }
+}
+
+pub(super) fn unwritable(error: serde_json::Error) -> Refusal {
+    Refusal::new(ErrorKind::Unknown, format!("the plan cannot be written: {error}"))
+}

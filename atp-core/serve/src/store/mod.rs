@@ -1,0 +1,141 @@
+//! The store of runs: a SQLite database, which one service has open at a time.
+//!
+//! What a run has to say goes through one writer, which commits all that has come while the disk was busy as one
+//! transaction, with `synchronous=FULL`: what a caller was answered outlasts the process and a loss of power. Readers have
+//! connections of their own, and are not waited for.
+//!
+//! ```text
+//! a run:  started, finished ─┐                      ┌─► streams of events
+//!         its events         ├─► writer ─► database ┼─► lists, outcomes
+//!         new, begun, ended ─┘   (batches)          └─► the history of a resume
+//! ```
+//!
+//! Nothing of an operation's parameters is kept but a hash, unless the operation is one whose parameters can hold no secret.
+
+mod change;
+mod lock;
+mod open;
+mod read;
+mod recorder;
+mod recover;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use atp_api::ErrorKind;
+use sqlx::SqlitePool;
+
+pub(crate) use change::{Change, Ending, EventRow, NewRun, Started, TargetRow};
+pub(crate) use read::RunRow;
+pub(crate) use recorder::{RunRecorder, key};
+pub(crate) use recover::INTERRUPTED;
+
+use crate::problem::Refusal;
+
+/// The store. Cheap to clone; clones are the same store.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    writer: writer::Writer,
+    readers: SqlitePool,
+    name: Arc<str>,
+}
+
+/// Why the store cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The file, or its folder, cannot be made, opened or locked.
+    #[error("the store of runs {} cannot be opened", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// Another service has it.
+    #[error("the store of runs {} is in use by another `atp serve`: end that one, or set serve.store to another file", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is something else.
+    #[error("{} is not a store of runs: {reason}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        reason: String,
+    },
+    /// A later version of the program wrote it.
+    #[error("the store of runs {} is of schema {found}, and this version knows {known}: use the version that wrote it, or set serve.store to another file", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest that this version knows.
+        known: i64,
+    },
+    /// A statement failed, as on a full disk.
+    #[error("the store of runs {path} failed")]
+    Failed {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: Arc<sqlx::Error>,
+    },
+    /// What was to be changed is not in the state for it: a target was started before.
+    #[error("the store of runs refuses it: {0}")]
+    Refused(&'static str),
+    /// The client has sent a request with this key before.
+    #[error("the key was used for run {run}")]
+    Known {
+        /// The run.
+        run: i64,
+        /// Whether the body was the same.
+        is_same: bool,
+    },
+    /// The service ends.
+    #[error("the store of runs is closed")]
+    Closed,
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let detail = match std::error::Error::source(&error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        Refusal::new(ErrorKind::StorageFailed, detail)
+    }
+}
+
+impl Store {
+    /// Makes a change, and returns when it is on disk: the number of rows that it changed, or the new run's id.
+    ///
+    /// Not cancel safe: the change may be made all the same.
+    pub(crate) async fn change(&self, change: Change) -> Result<i64, StoreError> {
+        self.writer.change(change).await
+    }
+
+    fn failed(&self, source: sqlx::Error) -> StoreError {
+        failed(&self.name, source)
+    }
+}
+
+fn failed(path: &str, source: sqlx::Error) -> StoreError {
+    StoreError::Failed { path: path.to_owned(), source: Arc::new(source) }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
