@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 use crate::service::Service;
 
 /// The views, with what each shows when it is there.
-const VIEWS: [(&str, &str); 5] = [
+const VIEWS: [(&str, &str); 6] = [
     ("#/fleet", ".tile"),
     ("#/vms", ".rows .row"),
     ("#/run?verb=exec&selector=*", "[data-name=program]"),
+    ("#/runs", ".empty"),
     ("#/screens", ".screen"),
     ("#/events", ".timeline"),
 ];

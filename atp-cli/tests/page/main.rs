@@ -10,6 +10,8 @@ mod browser;
 mod fleet;
 mod keyboard;
 mod looks;
+mod proxy;
+mod runs;
 mod safety;
 mod service;
 mod session;

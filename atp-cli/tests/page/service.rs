@@ -4,9 +4,11 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use atp_fleet::{Fleet, FleetOptions};
+use atp_fleet::{Exit, Fleet, FleetOptions, Programs};
 
 use crate::browser::Browser;
 
@@ -25,10 +27,35 @@ pub(crate) struct Service {
     child: Child,
 }
 
+/// The programs of the guests: `release` differs on each fifth VM, and fails on `vm4`; `evil` writes what a browser must not run.
+fn programs() -> Programs {
+    Programs::new(|execution| {
+        let lines = |kernel: &str| {
+            let rest: String = (1..=9).map(|line| format!("line {line}\n")).collect();
+            format!("NAME=Debian\nKERNEL={kernel}\n{rest}")
+        };
+        Some(match (execution.path, execution.vm) {
+            ("release", "vm4") => Exit::failure(3, "release: no such kernel\n"),
+            ("release", "vm2") => Exit::success(lines("6.1.0-21")),
+            ("release", _) => Exit::success(lines("6.1.0-25")),
+            ("evil", _) => Exit::success(EVIL),
+            ("pause", _) => Exit { after: Duration::from_millis(400), ..Exit::success("done\n") },
+            ("forever", _) => Exit { after: Duration::from_secs(3600), ..Exit::default() },
+            _ => return None,
+        })
+    })
+}
+
 impl Service {
     /// Starts a fleet, and the service on it. Hosts have the label `rack`: 1, 2 or 3.
     pub(crate) async fn start(hosts: u32, vms: u32) -> Self {
-        let options = FleetOptions { hosts, vms, seed: 7, ..FleetOptions::default() };
+        let options = FleetOptions {
+            hosts,
+            vms,
+            seed: 7,
+            programs: Some(Arc::new(programs())),
+            ..FleetOptions::default()
+        };
         Service::on(Fleet::start(options).await.unwrap())
     }
 
@@ -73,6 +100,13 @@ impl Service {
         browser.enter().await;
         browser.shows("nav [aria-current]").await;
         browser
+    }
+
+    /// How often the VMs of the fleet have run a program, all together.
+    pub(crate) fn ran(&self, program: &str) -> u64 {
+        let hosts = self.fleet.hosts();
+        let vms = hosts.flat_map(|host| (1..).map_while(move |number| host.vm(number)));
+        vms.map(|vm| vm.counts().programs.of(program)).sum()
     }
 }
 

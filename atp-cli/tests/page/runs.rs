@@ -1,0 +1,148 @@
+//! Runs: composed, planned, started, watched, ended early.
+
+use serde_json::{Value, json};
+
+use crate::browser::Browser;
+use crate::proxy::Proxy;
+use crate::service::Service;
+
+/// Composes a run of a program on the VMs of the address, and waits for its plan.
+async fn plan(browser: &Browser, program: &str, targets: &str) {
+    browser.view(&format!("#/run?verb=exec&selector={targets}")).await;
+    browser.write("[data-name=program]", program).await;
+    browser.press("Show the plan").await;
+    browser.shows(".plan").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_shows_its_plan_and_then_its_outcomes_in_groups() {
+    let service = Service::start(5, 4).await;
+    let browser = service.browser("#/run").await;
+    browser.press("exec").await;
+    browser.write("[data-name=program]", "release").await;
+    browser.write("#run-selector", "h*/vm*").await;
+    browser.write("#run-exclude", "h5/").await;
+    browser.press("Show the plan").await;
+    browser.says(".plan h2", "exec on 16 VMs on 4 hosts").await;
+    browser.says(".tally", "will be done").await;
+    assert_eq!(service.ran("release"), 0, "a plan does nothing");
+
+    browser.press("Start exec on 16 VMs").await;
+    browser.shows("a[download]").await;
+    browser.says(".chips", "16 outcomes").await;
+    browser.says(".chips", "12 ok").await;
+    browser.says(".chips", "4 failed").await;
+    assert_eq!((service.ran("release"), browser.count(".outcome").await), (16, 3));
+
+    // The second group differs from the first in one line.
+    assert!(browser.text(".outcome:nth-child(1)").await.contains("8 targets"));
+    let second = ".outcome:nth-child(2)";
+    assert_eq!(
+        browser.text(&format!("{second} .removed")).await.trim().replace('\n', ""),
+        "− only in the largest group:KERNEL=6.1.0-25"
+    );
+    assert_eq!(
+        browser.text(&format!("{second} .added")).await.trim().replace('\n', ""),
+        "+ only here:KERNEL=6.1.0-21"
+    );
+    let third = browser.text(".outcome:nth-child(3)").await;
+    for part in ["exit-nonzero", "exit code 3", "no such kernel", "Effect: done", "h1/vm4", "h4/vm4"] {
+        assert!(third.contains(part), "{part}: {third}");
+    }
+
+    // The filter by status and the list by target are in the address.
+    browser.press("✕4 failed").await;
+    browser.until("document.querySelectorAll('.outcome').length === 1").await;
+    browser.press("Targets").await;
+    browser.until("document.querySelectorAll('.rows .row').length === 4").await;
+    let address = browser.value("location.href").await;
+    browser.go("about:blank").await;
+    browser.go(address.as_str().unwrap()).await;
+    browser.until("document.querySelectorAll('.rows .row').length === 4").await;
+    let junit = browser
+        .run(
+            "return (async () => (await fetch(document.querySelector('a[download]').href)).text())()",
+            Value::Null,
+        )
+        .await;
+    assert!(junit.as_str().unwrap().contains("tests=\"16\""), "{junit}");
+
+    browser.view("#/runs").await;
+    browser.says(".rows .row", "4 failures").await;
+    browser.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_plan_cannot_do_is_said_before_the_start() {
+    let service = Service::start(2, 2).await;
+    service.fleet.host(2).unwrap().set_fault(atp_fleet::HostFault::Dead);
+    let browser = service.browser("#/run").await;
+    browser.view("#/run?verb=vm-start&selector=h1/&selector=h1/nothing").await;
+    browser.press("Show the plan").await;
+    browser.says(".tally", "nothing to do").await;
+    browser.says(".plan .away", "vm-not-found").await;
+    // What takes VMs away is asked about.
+    browser.view("#/run?verb=vm-destroy&selector=h1/").await;
+    browser.press("Show the plan").await;
+    browser.press("Start vm-destroy on 2 VMs").await;
+    browser.says("dialog", "This takes running VMs away from their users: h1/vm1, h1/vm2.").await;
+    browser.press("Do nothing").await;
+    browser.until("!document.querySelector('dialog')").await;
+    assert!(service.fleet.host(1).unwrap().vm(1).unwrap().is_active());
+    browser.press("Start vm-destroy on 2 VMs").await;
+    browser.press("Start on 2 VMs").await;
+    browser.says(".chips", "2 ok").await;
+    assert!(!service.fleet.host(1).unwrap().vm(1).unwrap().is_active());
+    browser.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_cut_is_resumed_and_no_outcome_comes_twice() {
+    let service = Service::start(8, 5).await;
+    let proxy = Proxy::start(&service.address).await;
+    let mut browser = Browser::start().await;
+    browser.expect("ERR_");
+    browser.go(&proxy.address).await;
+    browser.write("#token", &service.operator).await;
+    browser.enter().await;
+    browser.shows(".tile").await;
+    browser.view("#/run?verb=exec&selector=*").await;
+    browser.write("[data-name=program]", "pause").await;
+    // Ten batches, so that the run goes on for some seconds.
+    browser.click("details.more.card summary").await;
+    browser.write("#limit-parallel", "4").await;
+    browser.press("Show the plan").await;
+    browser.press("Start exec on 40 VMs").await;
+    browser.shows(".outcome").await;
+    let id = browser.value("location.hash.split('/').pop()").await;
+    proxy.cut();
+    browser.says(".live", "Reconnecting").await;
+    browser.says(".chips", "40 outcomes").await;
+    browser.shows("a[download]").await;
+    let names = "[...document.querySelectorAll('.members li')].map((one) => one.textContent)";
+    let more = "document.querySelectorAll('.members button').forEach((one) => one.click())";
+    browser.run(more, Value::Null).await;
+    assert_eq!(browser.value(&format!("new Set({names}).size")).await, json!(40));
+    assert_eq!(browser.value(&format!("{names}.length")).await, json!(40));
+    assert_eq!(service.ran("pause"), 40);
+    let path = format!("/api/v1/runs/{}/events", id.as_str().unwrap());
+    assert!(proxy.resumed(&path), "the stream of {path} began anew");
+    browser.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_stopped_and_aborted() {
+    let service = Service::start(4, 4).await;
+    let browser = service.browser("#/run").await;
+    plan(&browser, "forever", "*").await;
+    browser.press("Start exec on 16 VMs").await;
+    browser.says(".working", "Under way: h").await;
+    browser.press("Stop").await;
+    browser.says(".notice-box", "It was stopped").await;
+    browser.press("Abort").await;
+    browser.says(".chips", "16 cancelled").await;
+    browser.says(".outcome", "It was sent, and it is not known whether it happened.").await;
+    browser.view("#/runs").await;
+    browser.says(".rows .row", "ended early").await;
+    browser.end().await;
+}
