@@ -13,7 +13,6 @@ use crate::inventory;
 use crate::journal;
 use crate::problem::{Failure, Problem};
 use crate::progress;
-use crate::remote;
 use crate::render::Forms;
 use crate::report::Report;
 use crate::signals::Interrupts;
@@ -33,9 +32,6 @@ pub(crate) struct Batch {
 /// # Errors
 /// Why there is no run to report.
 pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> {
-    if let Some(client) = remote::client(&context.settings)? {
-        return remote::run(batch, &client, context).await;
-    }
     let Batch { selection, operation, dry_run: words, forms } = batch;
     let started = Instant::now();
     let interrupts = Interrupts::listen()?;

@@ -1,7 +1,6 @@
 //! Runs through a service (`--server`), over its warm connections: with the same reports, exit codes and signals as runs of
 //! this program's own. The run is the service's, and goes on there if this program is killed.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use atp_api::domain::DomainInfo;
@@ -43,17 +42,6 @@ pub(crate) fn client(settings: &Settings) -> Result<Option<Client>, Problem> {
         None => options,
     };
     Ok(Some(Client::new(options)?))
-}
-
-/// The service that verbs are run through.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Server {
-    /// Its address.
-    pub(crate) url: String,
-    /// The file that has the token.
-    pub(crate) token_file: PathBuf,
-    /// The file with the certificates of the authorities that may sign the service's; those of the system without one.
-    pub(crate) ca_file: Option<PathBuf>,
 }
 
 impl From<ClientError> for Problem {

@@ -1,10 +1,6 @@
 //! `atp serve` as an administrator meets it: the real binary, a socket that plays systemd, signals, and files that change.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a helper of a test fails the test that calls it"
-)]
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test that calls it")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -20,7 +20,6 @@ use crate::args::{GlobalArgs, NONE};
 use crate::console::LogFormat;
 use crate::output::OutputFormat;
 use crate::problem::Problem;
-use crate::remote::Server;
 use crate::terminal::ColorMode;
 
 pub(crate) use atp_settings::mask_uri;
@@ -129,6 +128,17 @@ impl Entry {
     pub(crate) fn is_default(&self) -> bool {
         self.origin == DEFAULT
     }
+}
+
+/// The service that verbs are run through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Server {
+    /// Its address.
+    pub(crate) url: String,
+    /// The file that has the token.
+    pub(crate) token_file: PathBuf,
+    /// The file with the certificates of the authorities that may sign the service's; those of the system without one.
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 /// The settings of a run.

@@ -5,6 +5,7 @@ use crate::batch::{self, Batch};
 use crate::console::Console;
 use crate::context::Context;
 use crate::problem::{Failure, Problem};
+use crate::remote;
 
 /// A parsed command.
 pub(crate) trait Verb {
@@ -46,7 +47,11 @@ impl<R: Run> Verb for R {
     }
 
     async fn run(self, context: &Context) -> Result<u8, Failure> {
-        batch::run(self.batch(context).await?, context).await
+        let batch = self.batch(context).await?;
+        match remote::client(&context.settings)? {
+            Some(client) => remote::run(batch, &client, context).await,
+            None => batch::run(batch, context).await,
+        }
     }
 }
 

@@ -469,8 +469,16 @@ fn request() -> impl Strategy<Value = RunRequest> {
 
 fn plan() -> impl Strategy<Value = PlanReport> {
     let dry_run = select(vec![DryRun::Proceed, DryRun::Unchanged, DryRun::NotRunning]);
-    let target = (host(), option::of(text()), option::of(uuid()), option::of(state()), dry_run)
-        .prop_map(|(host, vm, uuid, state, dry_run)| PlannedTarget { host, vm, uuid, state, dry_run });
+    let target =
+        (host(), option::of(text()), option::of(uuid()), option::of(state()), dry_run, option::of(error()))
+            .prop_map(|(host, vm, uuid, state, dry_run, refusal)| PlannedTarget {
+                host,
+                vm,
+                uuid,
+                state,
+                dry_run,
+                refusal,
+            });
     (policy(), vec(target, 0..3), vec(outcome(), 0..2), vec(text(), 0..2)).prop_map(
         |(policy, targets, settled, notices)| PlanReport {
             version: atp_api::VERSION,

@@ -27,7 +27,6 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::error::ClientError;
-use crate::events::RunEvents;
 
 /// The certificates that the system trusts, as Debian, Red Hat and SUSE have them.
 const SYSTEM_CERTIFICATES: [&str; 3] =
@@ -198,11 +197,6 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    /// The events of a run, from its first one.
-    pub fn run_events(&self, run: &str) -> RunEvents {
-        RunEvents::open(self.clone(), run.to_owned())
     }
 
     /// Lets the targets under way of a run end, and starts no more.

@@ -30,12 +30,15 @@ pub struct RunEvents {
     reader: JoinHandle<()>,
 }
 
-impl RunEvents {
-    pub(crate) fn open(client: Client, run: String) -> Self {
+impl Client {
+    /// The events of a run, from its first one. Must be called within a runtime.
+    pub fn run_events(&self, run: &str) -> RunEvents {
         let (sender, events) = mpsc::channel(AHEAD);
-        RunEvents { events, reader: tokio::spawn(follow(client, run, sender)) }
+        RunEvents { events, reader: tokio::spawn(follow(self.clone(), run.to_owned(), sender)) }
     }
+}
 
+impl RunEvents {
     /// The next event; none after the run's end.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use atp_fleet::VmFault;
 use atp_transport::{Effect, ErrorKind, PoolStats};
 
 use crate::case::{Case, End, Place};
-use crate::run::Record;
+use crate::record::Record;
 
 /// What timers may add, ms.
 const TICK: u64 = 2;

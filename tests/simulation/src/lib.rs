@@ -7,6 +7,7 @@
 mod case;
 mod fleet;
 mod laws;
+mod record;
 mod run;
 mod trace;
 

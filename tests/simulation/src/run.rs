@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::case::{Case, End};
 use crate::fleet::World;
 use crate::laws;
+use crate::record::Record;
 use crate::trace::Trace;
 
 /// Longer than any plan and any run of a case may take.
@@ -20,21 +21,6 @@ const FOREVER: Duration = Duration::from_secs(12 * 3600);
 /// How long after the last fault is removed calls and connections may still be on their way: longer than libvirt waits for the
 /// lock of a VM, and than connecting may take.
 const SETTLING: Duration = Duration::from_secs(300);
-
-/// What is known of one run.
-pub(crate) struct Record {
-    /// Its targets and the outcomes that were settled when it was planned, as hosts and VMs.
-    pub(crate) planned: Vec<(Option<String>, Option<String>)>,
-    /// The number of `planned` that are targets.
-    pub(crate) targets: usize,
-    pub(crate) planned_in: Duration,
-    /// Its events, with the time since its beginning.
-    pub(crate) events: Vec<(Duration, RunEvent)>,
-    /// How it was ended from outside.
-    pub(crate) end: End,
-    /// Whether it continues another.
-    pub(crate) is_resumed: bool,
-}
 
 /// Carries out a case and returns the promises that were broken.
 pub(crate) async fn run(case: &Case, trace: &Trace) -> Vec<String> {
