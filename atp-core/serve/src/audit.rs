@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::auth::Caller;
-use crate::hosts::rfc3339;
 use crate::problem::Refusal;
+use crate::time::rfc3339;
 
 /// The file. It is opened for each line, so that it may be moved away at any time.
 #[derive(Debug)]

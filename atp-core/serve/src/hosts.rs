@@ -9,13 +9,13 @@ use atp_settings::mask_uri;
 use atp_transport::{ConnectionPool, FleetHealth, HostInfo, LibvirtConnector};
 use axum::extract::State;
 use axum::response::Response;
-use serde_json::json;
 
 use crate::auth::{Caller, may_see_host};
 use crate::body::{Path, Query, answer};
 use crate::problem::Refusal;
-use crate::router::Route;
+use crate::route::{Route, texts};
 use crate::state::Service;
+use crate::time::rfc3339;
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
@@ -28,11 +28,6 @@ pub(crate) fn routes() -> Vec<Route> {
             .part("id", "The host's id.")
             .answers::<HostView>(200),
     ]
-}
-
-/// The schema of a parameter that may be repeated.
-pub(crate) fn texts() -> serde_json::Value {
-    json!({"type": "array", "items": {"type": "string"}})
 }
 
 async fn list(State(service): State<Service>, caller: Caller, mut query: Query) -> Result<Response, Refusal> {
@@ -121,12 +116,4 @@ fn view(pool: &ConnectionPool<LibvirtConnector>, health: &FleetHealth) -> HostVi
 fn ago(elapsed: Duration) -> String {
     let now = SystemTime::now();
     rfc3339(now.checked_sub(elapsed).unwrap_or(now))
-}
-
-/// A time as text.
-pub(crate) fn rfc3339(time: SystemTime) -> String {
-    // Times before 1970 and after 9999, which only a clock that is wrong shows, cannot be written.
-    let latest = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
-    let time = time.clamp(SystemTime::UNIX_EPOCH, latest);
-    humantime::format_rfc3339_millis(time).to_string()
 }

@@ -2,19 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use atp_api::ErrorKind;
 use parking_lot::Mutex;
-use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
-
-use crate::state::Service;
 
 /// Upper bounds of the durations of requests, seconds.
 const BUCKETS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0, 15.0];
@@ -25,7 +23,7 @@ pub(crate) struct Metrics {
     refused: Mutex<BTreeMap<ErrorKind, u64>>,
     /// By route and method: paths of the table and words of a few methods, so there is an end to them.
     requests: Mutex<BTreeMap<(String, &'static str), Requests>>,
-    connections: AtomicU64,
+    connections: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -37,12 +35,12 @@ struct Requests {
 /// A connection counts for as long as this is held.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    service: Service,
+    all: Arc<AtomicU64>,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.service.metrics().connections.fetch_sub(1, Ordering::Relaxed);
+        self.all.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -62,28 +60,23 @@ impl Metrics {
     }
 
     /// Counts a connection.
-    pub(crate) fn connection(service: &Service) -> Connection {
-        service.metrics().connections.fetch_add(1, Ordering::Relaxed);
-        Connection { service: service.clone() }
+    pub(crate) fn connection(&self) -> Connection {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Connection { all: Arc::clone(&self.connections) }
     }
-}
 
-/// The metrics of a service, read when they are encoded.
-#[derive(Debug)]
-pub(crate) struct ServiceMetrics(pub(crate) Service);
+    /// Connections now.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
 
-impl Collector for ServiceMetrics {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let service = &self.0;
-        let metrics = service.metrics();
+    /// Writes what is counted of requests.
+    pub(crate) fn encode_requests(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let none: Option<&Exemplar<NoLabelSet, u64>> = None;
-
-        let mut metric = encoder.encode_descriptor("atp_build", "The version", None, MetricType::Gauge)?;
-        metric.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?.encode_gauge(&1)?;
 
         let help = "Requests, by route, method and status";
         let mut metric = encoder.encode_descriptor("atp_http_requests", help, None, MetricType::Counter)?;
-        let requests = metrics.requests.lock();
+        let requests = self.requests.lock();
         for ((route, method), of_route) in requests.iter() {
             for (status, count) in &of_route.by_status {
                 let labels = [("route", route.as_str()), ("method", method), ("status", &status.to_string())];
@@ -101,34 +94,8 @@ impl Collector for ServiceMetrics {
 
         let help = "Requests that were refused before anything was done, by kind";
         let mut metric = encoder.encode_descriptor("atp_http_refused", help, None, MetricType::Counter)?;
-        for (kind, count) in metrics.refused.lock().iter() {
+        for (kind, count) in self.refused.lock().iter() {
             metric.encode_family(&[("kind", kind.as_str())])?.encode_counter(count, none)?;
-        }
-
-        for (name, help, count) in [
-            ("atp_http_connections", "Connections of clients", metrics.connections.load(Ordering::Relaxed)),
-            ("atp_http_streams", "Streams of events that are open", service.limits().streams() as u64),
-            ("atp_events_kept", "Events kept for streams that resume", service.events().counts().0 as u64),
-            (
-                "atp_cache_entries",
-                "Listings and screens that are kept",
-                service.cache_counts().entries as u64,
-            ),
-        ] {
-            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            metric.encode_gauge(&i64::try_from(count).unwrap_or(i64::MAX))?;
-        }
-
-        let help = "Questions for listings and screens, by how they were answered";
-        let mut metric = encoder.encode_descriptor("atp_cache_requests", help, None, MetricType::Counter)?;
-        let counts = service.cache_counts();
-        for (result, count) in [
-            ("hit", counts.hits),
-            ("miss", counts.misses),
-            ("shared", counts.shared),
-            ("stale", counts.stale),
-        ] {
-            metric.encode_family(&[("result", result)])?.encode_counter(&count, none)?;
         }
         Ok(())
     }

@@ -1,17 +1,22 @@
 //! Whether the service lives, whether it is ready, and its metrics.
 
+use std::fmt;
+
 use atp_api::ErrorKind;
 use atp_telemetry::OPENMETRICS;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::exemplar::Exemplar;
 use serde_json::json;
 
 use crate::auth::Access;
 use crate::body::{answer, answer_with};
-use crate::metrics::ServiceMetrics;
 use crate::problem::Refusal;
-use crate::router::{Content, Route};
+use crate::route::{Content, Route};
 use crate::state::Service;
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -47,5 +52,49 @@ async fn metrics(State(service): State<Service>) -> Response {
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(_) => Refusal::new(ErrorKind::Panicked, "the metrics cannot be written").into_response(),
+    }
+}
+
+/// The metrics of a service, read when they are encoded.
+#[derive(Debug)]
+struct ServiceMetrics(Service);
+
+impl Collector for ServiceMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let service = &self.0;
+        let metrics = service.metrics();
+        let none: Option<&Exemplar<NoLabelSet, u64>> = None;
+
+        let mut metric = encoder.encode_descriptor("atp_build", "The version", None, MetricType::Gauge)?;
+        metric.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?.encode_gauge(&1)?;
+
+        metrics.encode_requests(&mut encoder)?;
+
+        for (name, help, count) in [
+            ("atp_http_connections", "Connections of clients", metrics.connections()),
+            ("atp_http_streams", "Streams of events that are open", service.limits().streams() as u64),
+            ("atp_events_kept", "Events kept for streams that resume", service.events().counts().0 as u64),
+            (
+                "atp_cache_entries",
+                "Listings and screens that are kept",
+                service.cache_counts().entries as u64,
+            ),
+        ] {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            metric.encode_gauge(&i64::try_from(count).unwrap_or(i64::MAX))?;
+        }
+
+        let help = "Questions for listings and screens, by how they were answered";
+        let mut metric = encoder.encode_descriptor("atp_cache_requests", help, None, MetricType::Counter)?;
+        let counts = service.cache_counts();
+        for (result, count) in [
+            ("hit", counts.hits),
+            ("miss", counts.misses),
+            ("shared", counts.shared),
+            ("stale", counts.stale),
+        ] {
+            metric.encode_family(&[("result", result)])?.encode_counter(&count, none)?;
+        }
+        Ok(())
     }
 }

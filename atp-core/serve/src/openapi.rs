@@ -6,36 +6,29 @@
 use std::collections::BTreeMap;
 
 use atp_api::serve::Problem;
-use axum::extract::State;
 use axum::http::Method;
-use axum::response::Response;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::auth::Access;
 use crate::body::answer;
 use crate::problem;
-use crate::router::{Content, Place, Route, routes as all_routes};
-use crate::state::Service;
+use crate::route::{Content, Parameter, Place, Route};
 
 /// The version of the API. Its first number is that of the paths, and grows when clients of the version before would fail;
 /// the second grows with what is added.
 pub const API_VERSION: &str = "1.0";
 
-pub(crate) fn routes() -> Vec<Route> {
-    vec![
-        Route::new(Method::GET, "/api/v1/openapi.json", Access::Open, show)
-            .about("This description (OpenAPI 3.1).")
-            .answers::<Value>(200),
-    ]
+/// The route at which clients fetch the description.
+pub(crate) fn route(description: fn() -> Value) -> Route {
+    let show = move || async move { answer(&description()) };
+    Route::new(Method::GET, "/api/v1/openapi.json", Access::Open, show)
+        .about("This description (OpenAPI 3.1).")
+        .answers::<Value>(200)
 }
 
-async fn show(State(_): State<Service>) -> Response {
-    answer(&openapi())
-}
-
-/// The description of the API.
-pub fn openapi() -> Value {
+/// The description of an API of these routes.
+pub(crate) fn describe(routes: &[Route]) -> Value {
     let mut settings = SchemaSettings::draft2020_12();
     settings.definitions_path = "/components/schemas".into();
     settings.meta_schema = None;
@@ -49,7 +42,7 @@ pub fn openapi() -> Value {
     };
     let problem = content(&Content { media_type: problem::CONTENT_TYPE, ..Content::json::<Problem>() });
     let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
-    for route in all_routes() {
+    for route in routes {
         let mut answers = Map::new();
         for (status, body) in &route.answers {
             let mut described = json!({"description": "The answer."});
@@ -59,10 +52,10 @@ pub fn openapi() -> Value {
             answers.insert(status.to_string(), described);
         }
         answers.insert("default".to_owned(), json!({"description": "Why not.", "content": problem}));
-        let mut operation = json!({"summary": route.about, "operationId": id(&route), "responses": answers});
+        let mut operation = json!({"summary": route.about, "operationId": id(route), "responses": answers});
         if let Some(operation) = operation.as_object_mut() {
             if !route.parameters.is_empty() {
-                operation.insert("parameters".to_owned(), parameters(&route));
+                operation.insert("parameters".to_owned(), parameters(route));
             }
             if let Some(body) = &route.body {
                 let mut described = json!({"required": true, "content": content(body)});
@@ -110,7 +103,7 @@ fn id(route: &Route) -> String {
 }
 
 fn parameters(route: &Route) -> Value {
-    let parameter = |parameter: &crate::router::Parameter| {
+    let parameter = |parameter: &Parameter| {
         let place = match parameter.place {
             Place::Path => "path",
             Place::Query => "query",

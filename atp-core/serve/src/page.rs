@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::auth::Access;
 use crate::body::Path;
 use crate::problem::Refusal;
-use crate::router::{Content, Route};
+use crate::route::{Content, Route};
 
 /// The files of the folder `page`, each with its type.
 macro_rules! files {

@@ -10,7 +10,7 @@ use crate::auth::{Access, Caller, may_see_host, permit, permit_verb};
 use crate::body::{Json, answer};
 use crate::files;
 use crate::problem::Refusal;
-use crate::router::Route;
+use crate::route::Route;
 use crate::state::Service;
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -90,7 +90,7 @@ pub(crate) async fn plan_of(
 
 /// Makes an operation ready. Files are those that the service keeps: no client names others of its machine.
 async fn prepare(service: &Service, caller: &Caller, operation: OperationSpec) -> Result<Operation, Refusal> {
-    let operation = files::localise(service, caller, operation).await?;
+    let operation = files::localise(&service.config(), caller, operation).await?;
     let operation = Operation::prepare(operation).await.map_err(Refusal::from)?;
     if let Operation::Scenario(scenario) = &operation {
         let mut steps = scenario.steps().iter().chain(scenario.teardown());

@@ -17,7 +17,7 @@ use crate::body::{Path, Query};
 use crate::cache::Lacking;
 use crate::hosts::unknown;
 use crate::problem::Refusal;
-use crate::router::{Content, Route};
+use crate::route::{Content, Route};
 use crate::state::Service;
 
 /// How long a picture is shown again: all who look at a screen at the same time see one picture of it.

@@ -27,7 +27,6 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Peer;
-use crate::metrics::Metrics;
 use crate::router::router;
 use crate::settings::ServeConfig;
 use crate::state::Service;
@@ -248,7 +247,7 @@ async fn connection(
     // An event is sent when it happens; the system would wait for more.
     let _ = stream.set_nodelay(true);
     let config = service.config();
-    let _counted = Metrics::connection(service);
+    let _counted = service.metrics().connection();
     let stream = Stalling::new(stream, config.stall_timeout);
     match tls {
         None => http(stream, peer, service, router).await,

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::auth::{Access, COOKIE, Caller, Peer, Token, session_cookie};
 use crate::body::{Json, answer};
 use crate::problem::Refusal;
-use crate::router::Route;
+use crate::route::Route;
 use crate::state::Service;
 
 const PATH: &str = "/api/v1/session";

@@ -17,10 +17,10 @@ use crate::audit::Audit;
 use crate::auth::{Sessions, TokenFile, TokensError};
 use crate::cache::{Cache, CacheCounts};
 use crate::events::Events;
-use crate::files;
+use crate::files::publish;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::runs::{self, Runs};
+use crate::runs::Runs;
 use crate::settings::{NoFolder, ServeConfig};
 use crate::store::{Store, StoreError};
 use crate::vms::Listed;
@@ -103,7 +103,8 @@ impl Service {
             tasks: TaskTracker::new(),
         };
         let service = Service { inner: Arc::new(inner) };
-        runs::forget_old(&service);
+        let settings = service.clone();
+        service.runs().forget_old(move || settings.config(), service.stopping().clone());
         Ok(service)
     }
 
@@ -156,7 +157,7 @@ impl Service {
 
     /// Puts the names by which a client fetches files in the place of paths of this machine.
     pub fn publish(&self, outcome: &mut Outcome) {
-        files::publish(self, outcome);
+        publish(&self.config(), outcome);
     }
 
     pub(crate) fn exporter(&self) -> &Exporter {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::auth::{Caller, has_verb};
 use crate::body::{Query, answer};
 use crate::problem::Refusal;
-use crate::router::Route;
+use crate::route::Route;
 
 /// A name that outcomes may have, and permissions are given by.
 struct Name {

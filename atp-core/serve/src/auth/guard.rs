@@ -1,52 +1,22 @@
 //! What every request passes: is the service called by its own name, who asks, and may that be asked at all?
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::IpAddr;
 
 use atp_api::ErrorKind;
-use axum::extract::{FromRequestParts, Request, State};
-use axum::http::request::Parts;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use super::caller::{Access, Caller, Peer};
 use super::cookie;
 use super::secret::is_same;
 use super::sessions::COOKIE;
-use super::tokens::Token;
 use crate::problem::Refusal;
 use crate::state::Service;
 
 /// The header in which a session of a browser sends its word against forged requests.
 pub(crate) const CSRF: &str = "x-atp-csrf";
-
-/// What a route needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// No token.
-    Open,
-    /// Metrics: a token, unless they are public.
-    Metrics,
-    /// A token.
-    Look,
-    /// A token, and a service that does not refuse all work.
-    Change,
-}
-
-/// Where a connection comes from.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
-
-/// Who asks.
-#[derive(Debug, Clone)]
-pub(crate) struct Caller {
-    /// The token.
-    pub(crate) token: Arc<Token>,
-    /// The word against forged requests of a browser's session.
-    pub(crate) csrf: Option<Arc<str>>,
-    /// Where the request comes from.
-    pub(crate) from: IpAddr,
-}
 
 /// Lets a request through to its handler, or answers why not.
 pub(crate) async fn guard(
@@ -160,22 +130,4 @@ pub(crate) fn authenticate(service: &Service, headers: &HeaderMap, from: IpAddr)
 /// The cookie of a request's session.
 pub(crate) fn session_cookie(headers: &HeaderMap) -> Option<&str> {
     cookie::value(headers, COOKIE)
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let caller = parts.extensions.get::<Caller>().cloned();
-        caller.ok_or_else(|| Refusal::new(ErrorKind::NotAuthenticated, "no token was sent"))
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Peer {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let unknown = Peer(SocketAddr::from(([0, 0, 0, 0], 0)));
-        Ok(parts.extensions.get::<Peer>().copied().unwrap_or(unknown))
-    }
 }

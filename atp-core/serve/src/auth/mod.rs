@@ -1,5 +1,6 @@
 //! Who may ask: tokens, sessions of browsers, and what each may do.
 
+mod caller;
 mod cookie;
 mod guard;
 mod permit;
@@ -7,7 +8,8 @@ mod secret;
 mod sessions;
 mod tokens;
 
-pub(crate) use guard::{Access, Caller, Peer, guard, session_cookie};
+pub(crate) use caller::{Access, Caller, Peer};
+pub(crate) use guard::{guard, session_cookie};
 pub(crate) use permit::{has_verb, may_see_host, may_see_vm, permit, permit_transfer, permit_verb};
 pub use secret::Secret;
 pub(crate) use sessions::{COOKIE, Sessions};

@@ -6,74 +6,33 @@
 mod drive;
 mod events;
 mod junit;
+mod kept;
 mod resume;
 mod start;
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use atp_api::serve::{OutcomePage, Role, RunState, RunSummary};
-use atp_api::{ErrorKind, PlanReport, RunRequest, RunStatistics};
+use atp_api::{ErrorKind, PlanReport, RunRequest};
 use atp_executor::RunControl;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use parking_lot::Mutex;
 use serde_json::json;
-use tokio::sync::watch;
 
 use crate::auth::{Access, Caller};
 use crate::body::{Path, Query, answer};
 use crate::problem::Refusal;
-use crate::router::{Content, Route};
+use crate::route::{Content, Route};
 use crate::sse;
 use crate::state::Service;
-use crate::store::{Change, RunRow, Store, now};
+use crate::store::RunRow;
+
+use kept::Active;
+pub(crate) use kept::Runs;
 
 /// The most runs of a list, and outcomes of a page.
 const PAGE: i64 = 1000;
-
-/// How often old runs are looked for.
-const FORGET: Duration = Duration::from_secs(600);
-
-/// The runs of the service.
-#[derive(Debug)]
-pub(crate) struct Runs {
-    store: Store,
-    active: Mutex<HashMap<i64, Arc<Active>>>,
-}
-
-/// A run that is planned or under way.
-#[derive(Debug)]
-struct Active {
-    control: RunControl,
-    /// The number of its last event in the store.
-    last: watch::Sender<i64>,
-    statistics: Mutex<RunStatistics>,
-}
-
-impl Runs {
-    pub(crate) fn new(store: Store) -> Self {
-        Runs { store, active: Mutex::default() }
-    }
-
-    fn active(&self, run: i64) -> Option<Arc<Active>> {
-        self.active.lock().get(&run).cloned()
-    }
-
-    /// Makes a run active until the value is dropped; none if it is active already.
-    fn activate(service: &Service, run: i64, last: i64) -> Option<Activity> {
-        let mut all = service.runs().active.lock();
-        if all.contains_key(&run) {
-            return None;
-        }
-        let (control, last) = (RunControl::default(), watch::Sender::new(last));
-        let active = Arc::new(Active { control, last, statistics: Mutex::default() });
-        all.insert(run, active.clone());
-        Some(Activity { service: service.clone(), run, active })
-    }
-}
 
 /// Holds a run among those that are active.
 #[derive(Debug)]
@@ -83,9 +42,17 @@ struct Activity {
     active: Arc<Active>,
 }
 
+impl Activity {
+    /// Makes a run active until the value is dropped; none if it is active already.
+    fn begin(service: &Service, run: i64, last: i64) -> Option<Self> {
+        let active = service.runs().activate(run, last)?;
+        Some(Activity { service: service.clone(), run, active })
+    }
+}
+
 impl Drop for Activity {
     fn drop(&mut self) {
-        self.service.runs().active.lock().remove(&self.run);
+        self.service.runs().deactivate(self.run);
     }
 }
 
@@ -257,39 +224,6 @@ fn summary(service: &Service, row: RunRow) -> RunSummary {
 fn positive(text: &str) -> Option<i64> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|&number: &i64| is_plain && number > 0)
-}
-
-/// Forgets old runs from now on, until the service ends.
-pub(crate) fn forget_old(service: &Service) {
-    let (service, stopping) = (service.clone(), service.stopping().clone());
-    tokio::spawn(async move {
-        let forget = async {
-            loop {
-                let config = service.config();
-                let ttl = i64::try_from(config.run_ttl.as_millis()).unwrap_or(i64::MAX);
-                let change =
-                    Change::Retain { since: now().saturating_sub(ttl), most: i64::from(config.max_runs) };
-                loop {
-                    match service.runs().store.change(change.clone()).await {
-                        Ok(0) => break,
-                        Ok(_) => {}
-                        Err(error) => {
-                            tracing::warn!(
-                                error = &error as &dyn std::error::Error,
-                                "old runs are not forgotten"
-                            );
-                            break;
-                        }
-                    }
-                }
-                tokio::time::sleep(FORGET).await;
-            }
-        };
-        tokio::select! {
-            () = forget => {}
-            () = stopping.cancelled() => {}
-        }
-    });
 }
 
 /// An answer about a run that was begun.

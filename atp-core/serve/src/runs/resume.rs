@@ -7,7 +7,7 @@ use axum::http::header;
 use axum::response::Response;
 
 use super::start::{audit, carry_out, not_stopping, unwritable};
-use super::{Activity, Runs, may_change, summary, visible};
+use super::{Activity, may_change, summary, visible};
 use crate::auth::Caller;
 use crate::body::{Json, Path, answer};
 use crate::plans::{operation_of, plan_of};
@@ -33,7 +33,7 @@ pub(super) async fn resume(
     let row = visible(&service, &caller, &id).await?;
     may_change(&caller, &row)?;
     let last = service.runs().store.last_event(row.id).await?;
-    let activity = Runs::activate(&service, row.id, last)
+    let activity = Activity::begin(&service, row.id, last)
         .ok_or_else(|| Refusal::new(ErrorKind::Conflict, format!("run {id} is under way")))?;
     let (planned, client) = (service.clone(), caller.clone());
     let resumed = service.tasks().spawn(async move { go_on(&planned, &client, row, given, activity).await });

@@ -9,7 +9,7 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::drive::drive;
-use super::{Activity, Runs, created, summary, visible};
+use super::{Activity, created, summary, visible};
 use crate::auth::Caller;
 use crate::body::{Json, answer};
 use crate::plans::{operation_of, plan_of};
@@ -52,7 +52,7 @@ pub(super) async fn create(
         }
         Err(error) => return Err(error.into()),
     };
-    let activity = Runs::activate(&service, run, 0)
+    let activity = Activity::begin(&service, run, 0)
         .ok_or_else(|| Refusal::new(ErrorKind::Conflict, "the run is under way"))?;
     // A client that leaves does not end what it began: it may send the request again with its key.
     let (planned, client) = (service.clone(), caller.clone());

@@ -1,6 +1,8 @@
 //! VMs by selector, from listings that are used again for a while.
 
-use std::collections::{BTreeMap, HashMap};
+mod listed;
+
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use atp_api::serve::{StaleHost, VmEntry, VmListing};
@@ -16,25 +18,19 @@ use serde_json::json;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+pub(crate) use listed::Listed;
+
 use crate::auth::{Caller, may_see_host, may_see_vm};
 use crate::body::{Query, answer};
 use crate::cache::{Kept, Lacking};
-use crate::hosts::{rfc3339, texts, unknown};
+use crate::hosts::unknown;
 use crate::problem::Refusal;
-use crate::router::Route;
+use crate::route::{Route, texts};
 use crate::state::Service;
+use crate::time::rfc3339;
 
 /// How long a request that takes older listings waits for a host that does not answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// What a host was asked for.
-#[derive(Debug)]
-pub(crate) enum Listed {
-    /// Its VMs.
-    Vms(Vec<DomainInfo>),
-    /// The labels that its VMs have themselves.
-    Labels(HashMap<Uuid, BTreeMap<String, String>>),
-}
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![

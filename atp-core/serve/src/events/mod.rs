@@ -3,121 +3,35 @@
 //! A task reads the events of the manager and those of all VMs, and keeps the last of them under numbers. Each client has its
 //! place among them and nothing else: one that does not read costs no memory, and is told of a gap when it reads again.
 
-use std::collections::{BTreeSet, VecDeque};
+mod kept;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use atp_executor::{Selection, Selector};
-use atp_transport::{HostId, HostInfo, TransportEvent, WatchItem, WatchOptions};
+use atp_transport::{HostInfo, TransportEvent, WatchItem, WatchOptions};
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use futures_util::stream::{self, Stream};
-use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use crate::auth::{Caller, Token, may_see_host, may_see_vm};
 use crate::body::Query;
-use crate::hosts::texts;
 use crate::problem::Refusal;
-use crate::router::{Content, Route};
+use crate::route::{Content, Route, texts};
 use crate::sse::{self, Frame, last_event_id};
 use crate::state::Service;
 
+use kept::Event;
+pub(crate) use kept::Events;
+
 /// How often the task looks whether hosts were added. The manager's event comes too; this is for the case that it was lost.
 const LOOK: Duration = Duration::from_secs(30);
-
-/// The last events, under numbers from 1.
-#[derive(Debug)]
-pub(crate) struct Events {
-    kept: Mutex<Kept>,
-    /// The number of the last event.
-    last: watch::Sender<u64>,
-    /// Numbers are those of this process: after a restart they begin anew.
-    epoch: String,
-    capacity: usize,
-    is_watching: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    events: VecDeque<Arc<Event>>,
-    /// The number of the first event that is kept.
-    first: u64,
-}
-
-/// An event, as it was read.
-#[derive(Debug)]
-struct Event {
-    number: u64,
-    /// The host that it is about; none for the whole fleet.
-    host: Option<HostId>,
-    /// The VM that it is about.
-    vm: Option<String>,
-    word: &'static str,
-    data: Value,
-}
-
-impl Events {
-    pub(crate) fn new(capacity: usize) -> Self {
-        let id = Uuid::from_bytes(std::array::from_fn(|_| 0));
-        let epoch = random().unwrap_or(id).simple().to_string();
-        let kept = Kept { events: VecDeque::new(), first: 1 };
-        Events {
-            kept: Mutex::new(kept),
-            last: watch::Sender::new(0),
-            epoch,
-            capacity: capacity.max(1),
-            is_watching: AtomicBool::new(false),
-        }
-    }
-
-    fn add(&self, host: Option<HostId>, vm: Option<String>, word: &'static str, data: Value) {
-        let mut kept = self.kept.lock();
-        let number = *self.last.borrow() + 1;
-        if kept.events.len() >= self.capacity {
-            kept.events.pop_front();
-        }
-        kept.events.push_back(Arc::new(Event { number, host, vm, word, data }));
-        kept.first = kept.events.front().map_or(number, |event| event.number);
-        self.last.send_replace(number);
-    }
-
-    /// The event of this number, if it has happened; or the number of the first one that is kept, if it is gone.
-    fn get(&self, number: u64) -> Result<Option<Arc<Event>>, u64> {
-        let kept = self.kept.lock();
-        if number < kept.first {
-            return Err(kept.first);
-        }
-        let place = usize::try_from(number - kept.first).unwrap_or(usize::MAX);
-        Ok(kept.events.get(place).cloned())
-    }
-
-    fn id(&self, number: u64) -> String {
-        format!("{}-{number}", self.epoch)
-    }
-
-    /// The number in an id; none if it is of another process.
-    fn number(&self, id: &str) -> Option<u64> {
-        let (epoch, number) = id.rsplit_once('-')?;
-        (epoch == self.epoch).then(|| number.parse().ok())?
-    }
-
-    /// Events that are kept, and have happened.
-    pub(crate) fn counts(&self) -> (usize, u64) {
-        (self.kept.lock().events.len(), *self.last.borrow())
-    }
-}
-
-fn random() -> Option<Uuid> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).ok()?;
-    Some(Uuid::from_bytes(bytes))
-}
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
@@ -337,32 +251,4 @@ fn note(service: &Service, item: WatchItem) {
 
 fn as_json<T: Serialize>(value: &T) -> Value {
     serde_json::to_value(value).unwrap_or_else(|error| json!({"error": error.to_string()}))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_events_are_kept_under_their_numbers() {
-        let events = Events::new(3);
-        assert!(matches!(events.get(1), Ok(None)));
-        for number in 1..=5 {
-            events.add(None, None, "vm", json!({"number": number}));
-        }
-        assert_eq!(events.get(2).unwrap_err(), 3);
-        for number in 3..=5 {
-            assert_eq!(events.get(number).unwrap().unwrap().data["number"], number);
-        }
-        assert!(matches!(events.get(6), Ok(None)));
-        assert_eq!(events.counts(), (3, 5));
-    }
-
-    #[test]
-    fn an_id_is_of_one_process() {
-        let (one, other) = (Events::new(1), Events::new(1));
-        assert_eq!(one.number(&one.id(7)), Some(7));
-        assert_eq!(other.number(&one.id(7)), None);
-        assert_eq!(one.number("7"), None);
-    }
 }

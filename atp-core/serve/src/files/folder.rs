@@ -1,0 +1,164 @@
+//! The folders of files: who owns each, how long it is kept, and the names by which clients know what is in it.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use atp_api::{Data, ErrorKind, OperationSpec, Outcome, PullSpec, PushSpec, ScreenshotSpec};
+use tokio::fs;
+
+use crate::auth::{Caller, Secret, permit_transfer};
+use crate::problem::Refusal;
+use crate::settings::ServeConfig;
+
+/// The file in each folder that names the token it belongs to.
+pub(super) const OWNER: &str = ".owner";
+
+pub(super) fn unwritten(error: std::io::Error) -> Refusal {
+    Refusal::new(ErrorKind::StorageFailed, format!("the file cannot be written: {error}"))
+}
+
+/// A new folder of a caller, with its id. Folders whose time has passed are removed.
+pub(super) async fn make_folder(config: &ServeConfig, caller: &Caller) -> Result<(String, PathBuf), Refusal> {
+    sweep(config).await;
+    let id = Secret::new("").map_err(|error| Refusal::new(ErrorKind::Unknown, error.to_string()))?;
+    let id = id.reveal().chars().take(32).collect::<String>();
+    let folder = root(config)?.join(&id);
+    fs::create_dir_all(&folder).await.map_err(unwritten)?;
+    fs::write(folder.join(OWNER), &caller.token.name).await.map_err(unwritten)?;
+    Ok((id, folder))
+}
+
+fn root(config: &ServeConfig) -> Result<PathBuf, Refusal> {
+    let root = config.files();
+    root.map_err(|error| Refusal::new(ErrorKind::StorageFailed, error.to_string()))
+}
+
+/// Removes folders that are older than files are kept. What cannot be removed is tried again with the next file.
+async fn sweep(config: &ServeConfig) {
+    let (Ok(root), ttl) = (root(config), config.file_ttl) else { return };
+    let Ok(mut folders) = fs::read_dir(&root).await else { return };
+    while let Ok(Some(folder)) = folders.next_entry().await {
+        let made = folder.metadata().await.and_then(|metadata| metadata.modified());
+        if made.is_ok_and(|made| is_older(made, ttl)) {
+            let _ = fs::remove_dir_all(folder.path()).await;
+        }
+    }
+}
+
+fn is_older(made: std::time::SystemTime, than: Duration) -> bool {
+    // A time in the future is that of a clock that was set back.
+    made.elapsed().is_ok_and(|age| age > than)
+}
+
+/// The bytes of all files.
+pub(super) async fn used(config: &ServeConfig) -> Result<u64, Refusal> {
+    let root = root(config)?;
+    let counted = tokio::task::spawn_blocking(move || {
+        fn size(folder: &Path) -> u64 {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            entries
+                .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
+                .map(|(path, metadata)| if metadata.is_dir() { size(&path) } else { metadata.len() })
+                .sum()
+        }
+        size(&root)
+    });
+    counted.await.map_err(|_| Refusal::new(ErrorKind::StorageFailed, "the files cannot be counted"))
+}
+
+/// The folder of this id, if it is the caller's, or the caller may see those of others.
+pub(super) async fn own_folder(config: &ServeConfig, caller: &Caller, id: &str) -> Result<PathBuf, Refusal> {
+    let nothing = || Refusal::nothing("there is no such file");
+    if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(nothing());
+    }
+    let folder = root(config)?.join(id);
+    let owner = fs::read_to_string(folder.join(OWNER)).await.map_err(|_| nothing())?;
+    let may_see = owner == caller.token.name || caller.token.role == atp_api::serve::Role::Admin;
+    if may_see { Ok(folder) } else { Err(nothing()) }
+}
+
+/// Whether a name is one of a file in a folder, and not hidden.
+pub(super) fn is_plain(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
+        && !name.starts_with('.')
+        && !name.contains('\0')
+}
+
+/// Puts files of the service in the place of those that a client names: the source of a push is the id of a file that was
+/// sent; what is pulled, and pictures, go to a new folder.
+pub(crate) async fn localise(
+    config: &ServeConfig,
+    caller: &Caller,
+    operation: OperationSpec,
+) -> Result<OperationSpec, Refusal> {
+    Ok(match operation {
+        OperationSpec::Push(spec) => {
+            permit_transfer(&caller.token)?;
+            let id = spec.source.to_str().unwrap_or_default();
+            let folder = own_folder(config, caller, id).await.map_err(|_| {
+                let refusal = Refusal::field("operation.source", "expected the id of a file that was sent");
+                refusal.with_hint("send the file with POST /api/v1/files first")
+            })?;
+            OperationSpec::Push(PushSpec { source: only_file(&folder).await?, ..spec })
+        }
+        OperationSpec::Pull(spec) => {
+            permit_transfer(&caller.token)?;
+            let (_, destination) = make_folder(config, caller).await?;
+            OperationSpec::Pull(PullSpec { destination, separate: true, ..spec })
+        }
+        OperationSpec::Screenshot(spec) => {
+            let (_, folder) = make_folder(config, caller).await?;
+            OperationSpec::Screenshot(ScreenshotSpec { folder, ..spec })
+        }
+        operation => operation,
+    })
+}
+
+async fn only_file(folder: &Path) -> Result<PathBuf, Refusal> {
+    let mut entries = fs::read_dir(folder).await.map_err(unwritten)?;
+    while let Ok(Some(entry)) = entries.next_entry().await {
+        if entry.file_name() != OWNER {
+            return Ok(entry.path());
+        }
+    }
+    Err(Refusal::field("operation.source", "the file was not sent to its end"))
+}
+
+/// Puts the names by which a client fetches files in the place of paths of the service's machine.
+pub(crate) fn publish(config: &ServeConfig, outcome: &mut Outcome) {
+    let Ok(root) = config.files() else { return };
+    let published = |path: &mut PathBuf| {
+        if let Ok(inside) = path.strip_prefix(&root) {
+            *path = inside.to_owned();
+        }
+    };
+    match &mut outcome.data {
+        Some(Data::File(report)) => published(&mut report.local_path),
+        Some(Data::Screenshot(report)) => published(&mut report.file),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_that_of_one_file() {
+        for (name, is) in [
+            ("a", true),
+            ("a b.tar.gz", true),
+            ("", false),
+            (".", false),
+            ("..", false),
+            (".owner", false),
+            ("a/b", false),
+            ("/a", false),
+            ("a/", false),
+        ] {
+            assert_eq!(is_plain(name), is, "{name}");
+        }
+    }
+}
