@@ -28,7 +28,7 @@ pub struct Fleet {
 }
 
 /// Keys at the top of a file that are the command line's: it keeps its settings beside those of the fleet.
-const OF_THE_COMMAND_LINE: [&str; 12] = [
+const OF_THE_COMMAND_LINE: [&str; 15] = [
     "output",
     "parallel",
     "per_host",
@@ -41,6 +41,9 @@ const OF_THE_COMMAND_LINE: [&str; 12] = [
     "log_format",
     "encoding",
     "serve",
+    "server",
+    "server_token_file",
+    "server_ca_file",
 ];
 
 impl Fleet {
