@@ -6,7 +6,7 @@ use std::time::Duration;
 use atp_api::domain::DomainInfo;
 use atp_api::{Data, DryRun, PlanReport, PlannedTarget, RunRequest, Targets};
 use atp_client::{Client, ClientError, ClientOptions, RunEvents};
-use atp_executor::{Outcome, RunEvent, Selection};
+use atp_executor::{Operation, Outcome, RunEvent, Selection};
 use tokio::time::Instant;
 
 use crate::batch::{self, Batch, drive};
@@ -70,6 +70,14 @@ pub(crate) async fn run(batch: Batch, client: &Client, context: &Context) -> Res
             .hint("remove these options; the service's page continues a run that was interrupted")
             .into());
     }
+    if matches!(operation, Operation::Push(_) | Operation::Pull(_) | Operation::Screenshot(_)) {
+        let problem = Problem::new(
+            "`atp cp` and `atp screenshot` copy files to or from this machine, and not through a service",
+        );
+        return Err(problem
+            .hint("add --server none to connect from this machine; the service's page copies files too")
+            .into());
+    }
     let started = Instant::now();
     let interrupts = Interrupts::listen()?;
     let request = RunRequest::new(targets(&selection), operation.spec(), context.settings.policy.clone());
@@ -101,10 +109,11 @@ pub(crate) async fn run(batch: Batch, client: &Client, context: &Context) -> Res
                 _ => return Err(Failure::Interrupted(signal)),
             },
         };
+        let run = run.id;
         tracing::info!(run, "started");
         let mut report = Report::new(operation.name(), plan.done_before, forms, context)?;
-        let signals = tokio::spawn(tell(client.clone(), run.clone(), interrupts.clone()));
-        drive(Remote(client.run_events(&run)), &mut report, &interrupts, |_| {}).await;
+        let signals = tokio::spawn(tell(client.clone(), run, interrupts.clone()));
+        drive(Remote(client.run_events(run)), &mut report, &interrupts, |_| {}).await;
         signals.abort();
         report.ending.signal = interrupts.received();
         report
@@ -122,13 +131,13 @@ impl batch::Events for Remote {
 }
 
 /// Passes signals on to the service: the first stops the run, the second ends it at once.
-async fn tell(client: Client, run: String, interrupts: Interrupts) {
+async fn tell(client: Client, run: u64, interrupts: Interrupts) {
     let control = interrupts.control();
     control.stop.cancelled().await;
     // If it fails the next signal is still passed on; the report says what became of the run.
-    let _unheard = tokio::time::timeout(TELL_TIMEOUT, client.stop(&run)).await;
+    let _unheard = tokio::time::timeout(TELL_TIMEOUT, client.stop(run)).await;
     control.abort.cancelled().await;
-    let _unheard = tokio::time::timeout(TELL_TIMEOUT, client.abort(&run)).await;
+    let _unheard = tokio::time::timeout(TELL_TIMEOUT, client.abort(run)).await;
 }
 
 fn targets(selection: &Selection) -> Targets {

@@ -19,6 +19,7 @@ mod passwords;
 mod progress;
 mod runs;
 mod scenarios;
+mod server;
 mod shells;
 mod snapshots;
 mod ways;

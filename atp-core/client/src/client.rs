@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use atp_api::serve::{HostView, Problem, SessionView};
+use atp_api::serve::{HostView, Problem, RunSummary, SessionView};
 use atp_api::{PlanReport, RunRequest};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -82,12 +82,6 @@ impl fmt::Debug for ClientOptions {
             .field("ca_file", &self.ca_file)
             .finish_non_exhaustive()
     }
-}
-
-/// What a client needs to know of a run that was started.
-#[derive(serde::Deserialize)]
-struct Started {
-    id: String,
 }
 
 /// A client of the service. Clones share its connections.
@@ -168,28 +162,28 @@ impl Client {
     /// # Errors
     /// [`ClientError`]. Cancel safe: a plan changes nothing.
     pub async fn plan(&self, request: &RunRequest) -> Result<PlanReport, ClientError> {
-        // Hosts that hang are waited for until the plan's own time limit.
-        let limit = request.policy.timeout.saturating_mul(2) + ANSWER_TIMEOUT;
+        let limit = planning_limit(request);
         self.ask(Method::POST, self.at("/api/v1/plans"), Some(json(request)), &[], limit).await
     }
 
-    /// Starts a run, and returns its id. A start that is not answered is sent again, under the same key: the service starts it
+    /// Starts a run; returns when it is planned. A start that is not answered is sent again, under the same key: the service starts it
     /// once.
     ///
     /// # Errors
     /// [`ClientError`].
     ///
     /// When the future is dropped the run may have been started.
-    pub async fn start(&self, request: &RunRequest) -> Result<String, ClientError> {
+    pub async fn start(&self, request: &RunRequest) -> Result<RunSummary, ClientError> {
         let key = Uuid::from_u128(fastrand::u128(..)).to_string();
         let until = tokio::time::Instant::now() + START_PATIENCE;
         let mut pause = Duration::from_millis(200);
+        let limit = planning_limit(request);
         loop {
             let headers = [(IDEMPOTENCY_KEY, key.clone())];
             let url = self.at("/api/v1/runs");
-            let asked = self.ask::<Started>(Method::POST, url, Some(json(request)), &headers, ANSWER_TIMEOUT);
+            let asked = self.ask::<RunSummary>(Method::POST, url, Some(json(request)), &headers, limit);
             match asked.await {
-                Ok(run) => return Ok(run.id),
+                Ok(run) => return Ok(run),
                 Err(error) if error.is_temporary() && tokio::time::Instant::now() + pause < until => {
                     tokio::time::sleep(pause).await;
                     pause = pause.saturating_mul(2);
@@ -203,7 +197,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]. Cancel safe.
-    pub async fn stop(&self, run: &str) -> Result<(), ClientError> {
+    pub async fn stop(&self, run: u64) -> Result<(), ClientError> {
         self.tell(run, "stop").await
     }
 
@@ -211,11 +205,11 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]. Cancel safe.
-    pub async fn abort(&self, run: &str) -> Result<(), ClientError> {
+    pub async fn abort(&self, run: u64) -> Result<(), ClientError> {
         self.tell(run, "abort").await
     }
 
-    async fn tell(&self, run: &str, what: &str) -> Result<(), ClientError> {
+    async fn tell(&self, run: u64, what: &str) -> Result<(), ClientError> {
         let url = self.at(&format!("/api/v1/runs/{run}/{what}"));
         self.ask::<serde::de::IgnoredAny>(Method::POST, url, None, &[], ANSWER_TIMEOUT).await.map(drop)
     }
@@ -328,6 +322,11 @@ impl Client {
     fn unreachable(&self, what: &'static str, error: impl Error + Send + Sync + 'static) -> ClientError {
         ClientError::Unreachable { url: self.url().to_owned(), what, source: Arc::new(error) }
     }
+}
+
+/// How long a plan may take: hosts that hang are waited for until its own time limit.
+fn planning_limit(request: &RunRequest) -> Duration {
+    request.policy.timeout.saturating_mul(2) + ANSWER_TIMEOUT
 }
 
 /// A request as JSON: all of their types can be written so.

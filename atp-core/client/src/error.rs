@@ -63,7 +63,7 @@ pub enum ClientError {
     #[error("the events of run {run} could not be read for {for_how_long:?}; the run goes on in the service")]
     EventsLost {
         /// The run's id.
-        run: String,
+        run: u64,
         /// How long it was tried.
         for_how_long: Duration,
         /// The last error.

@@ -32,9 +32,9 @@ pub struct RunEvents {
 
 impl Client {
     /// The events of a run, from its first one. Must be called within a runtime.
-    pub fn run_events(&self, run: &str) -> RunEvents {
+    pub fn run_events(&self, run: u64) -> RunEvents {
         let (sender, events) = mpsc::channel(AHEAD);
-        RunEvents { events, reader: tokio::spawn(follow(self.clone(), run.to_owned(), sender)) }
+        RunEvents { events, reader: tokio::spawn(follow(self.clone(), run, sender)) }
     }
 }
 
@@ -57,7 +57,7 @@ impl Drop for RunEvents {
 }
 
 /// Reads the events of a run until its end.
-async fn follow(client: Client, run: String, events: mpsc::Sender<Result<RunEvent, ClientError>>) {
+async fn follow(client: Client, run: u64, events: mpsc::Sender<Result<RunEvent, ClientError>>) {
     let path = format!("/api/v1/runs/{run}/events");
     let (mut after, mut alive, mut pause) = (None, Instant::now(), FIRST_PAUSE);
     loop {

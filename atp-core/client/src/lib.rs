@@ -12,7 +12,7 @@
 //! let operation = OperationSpec::Exec(ExecSpec::new("uname").arg("-r"));
 //! let request = RunRequest::new(Targets::of(["web-*"]), operation, Policy::default());
 //! let run = client.start(&request).await?;
-//! let mut events = client.run_events(&run);
+//! let mut events = client.run_events(run.id);
 //! while let Some(event) = events.next().await? {
 //!     if let RunEvent::Finished(outcome) = event {
 //!         println!("{:?}: {}", outcome.vm, outcome.status);
