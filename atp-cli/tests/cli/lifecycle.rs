@@ -45,7 +45,7 @@ fn several_vms_are_not_taken_away_without_consent() {
     let host = home.host("h1", &["a", "b"]);
     for verb in ["destroy", "reset", "reboot", "shutdown", "suspend"] {
         home.run(["--host", &host, "vm", verb, "*"]).exits(2).without_data().says(&[
-            &format!("vm-{verb} of 2 VMs"),
+            &format!("`atp vm {verb}` of 2 VMs"),
             "nothing was done",
             "--yes",
         ]);
@@ -75,7 +75,7 @@ fn a_dry_run_shows_what_would_be_done() {
         .says(&["dry run: 2 targets: 2 to do"]);
     assert_eq!(
         run.stdout,
-        "HOST  VM  STATE    WOULD\nh1    a   running  vm-destroy\nh1    b   running  vm-destroy\n"
+        "HOST  VM  STATE    WOULD\nh1    a   running  vm destroy\nh1    b   running  vm destroy\n"
     );
     let run = home.run(["--host", &host, "vm", "start", "*", "--dry-run"]).exits(0);
     assert!(run.stdout.contains("do nothing"), "{run:#?}");
@@ -110,7 +110,10 @@ fn on_a_terminal_a_person_is_asked() {
     let host = home.host("h1", &["a", "b"]);
     let args = ["--host", &host, "vm", "destroy", "*"];
     let run = on_a_terminal(&home, &args, "y\n").exits(0);
-    assert!(run.stdout.contains("vm-destroy of 2 VMs") && run.stdout.contains("h1/b (running)"), "{run:#?}");
+    assert!(
+        run.stdout.contains("`atp vm destroy` of 2 VMs") && run.stdout.contains("h1/b (running)"),
+        "{run:#?}"
+    );
     assert!(run.stdout.contains("2 ok"), "{run:#?}");
     let run = on_a_terminal(&home, &args, "n\n").exits(2);
     assert!(run.stdout.contains("nothing was done") && !run.stdout.contains("2 ok"), "{run:#?}");
@@ -207,7 +210,7 @@ fn a_vm_that_sleeps_is_not_worked_on_and_the_hint_wakes_it() {
         assert!(outcome["error"]["hint"].as_str().unwrap().contains("`atp vm resume` wakes it"), "{outcome}");
     }
     let run = home.run(["--host", &host, "vm", "resume", "asleep", "--dry-run"]).exits(0);
-    assert!(run.stdout.contains("vm-resume"), "{run:#?}");
+    assert!(run.stdout.contains("vm resume"), "{run:#?}");
 }
 
 #[test]

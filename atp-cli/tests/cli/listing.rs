@@ -231,7 +231,7 @@ fn hosts_are_checked_by_name_glob_and_group() {
         assert!(outcomes.iter().all(|outcome| outcome["data"]["domains"] == 2), "{outcomes:#?}");
     }
     let run = home.run(["host", "check"]).exits(0);
-    assert!(run.stdout.starts_with("HOST  STATUS  HYPERVISOR"), "{run:#?}");
+    assert!(run.stdout.starts_with("HOST  RESULT  HYPERVISOR"), "{run:#?}");
     home.run(["host", "check", "nosuch"]).exits(2).without_data();
     home.run(["host", "check", "nosuch*"]).exits(4).without_data();
 }
