@@ -142,18 +142,18 @@ async fn a_file_with_settings_of_the_command_line_is_followed() {
 async fn a_program_s_own_settings_in_the_same_file_are_known_and_checked() {
     let folder = Folder::new("own-settings");
     let file = folder.file("fleet.toml");
-    let write = |own: &str| fs::write(&file, format!("{ONE}[serve]\n{own}\n")).unwrap();
+    let write = |own: &str| fs::write(&file, format!("{ONE}[own]\n{own}\n")).unwrap();
     let own = Schema::section([("listen", Schema::Value(Kind::Text))]);
-    let sources = Sources::file(&file).with_schema(Schema::section([("serve", own)]));
+    let sources = Sources::file(&file).with_schema(Schema::section([("own", own)]));
     write("listen = '127.0.0.1:80'");
     let manager = TransportManager::new(TransportConfig::default());
     let mut events = manager.events();
-    assert!(manager.follow(&file).unwrap_err().to_string().contains("unknown key `serve`"));
+    assert!(manager.follow(&file).unwrap_err().to_string().contains("unknown key `own`"));
     let _following = manager.follow(sources).unwrap();
     applied(&mut events).await;
     write("lisen = '127.0.0.1:80'");
     let refused = refused(&mut events).await;
-    assert!(refused.ends_with(":4: unknown key `serve.lisen`"), "{refused}");
+    assert!(refused.ends_with(":4: unknown key `own.lisen`"), "{refused}");
 }
 
 #[tokio::test]
