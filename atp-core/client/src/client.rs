@@ -54,7 +54,7 @@ const MAX_ANSWER: usize = 256 << 20;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClientOptions {
-    /// Its address, as `https://atp.example:8420`.
+    /// Its address, as `https://atp.example:9440`.
     pub url: String,
     /// The token, as `atp serve token add` printed it.
     pub token: String,

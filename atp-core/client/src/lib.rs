@@ -8,7 +8,7 @@
 //! use atp_client::{Client, ClientOptions};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! let client = Client::new(ClientOptions::new("http://127.0.0.1:8420", "the token"))?;
+//! let client = Client::new(ClientOptions::new("http://127.0.0.1:9440", "the token"))?;
 //! let operation = OperationSpec::Exec(ExecSpec::new("uname").arg("-r"));
 //! let request = RunRequest::new(Targets::of(["web-*"]), operation, Policy::default());
 //! let run = client.start(&request).await?;

@@ -205,6 +205,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_example_for_prometheus_has_the_default_address() {
+        let example = include_str!("../../../configs/prometheus/prometheus.yml");
+        assert!(example.contains(&format!("targets: [\"{}\"]", ServeConfig::default().listen)), "{example}");
+    }
+
+    #[test]
     fn the_section_that_the_schema_describes_can_be_read() {
         let table = atp_settings::table_of(&ServeConfig::default()).unwrap();
         assert_eq!(ServeConfig::of(table).unwrap(), ServeConfig::default());

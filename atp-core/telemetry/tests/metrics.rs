@@ -30,7 +30,10 @@ async fn until(what: &str, mut render: impl FnMut() -> String, is_so: impl Fn(&s
 
 #[tokio::test]
 async fn work_is_counted() {
-    let manager = TransportManager::new(TransportConfig::default());
+    let mut config = TransportConfig::default();
+    // A call that is under way at the pool's maintenance is a full load of the only connection, and opens another.
+    config.pool.maintenance_interval = Duration::from_secs(3600);
+    let manager = TransportManager::new(config);
     let exporter = Exporter::new(&manager, &ExporterConfig::default());
     manager.add_host(HostInfo::from_uri("demo", "test:///default")).await.unwrap();
     for _ in 0..3 {
@@ -107,7 +110,6 @@ async fn durations_and_failures_are_kept_apart_by_host_and_operation() {
     let text = exporter.render();
     let operation = "virConnectGetHostname";
     for (series, expected) in [
-        (format!(r#"atp_call_duration_seconds_bucket{{le="0.0",host="h1",operation="{operation}"}}"#), 0.0),
         (
             format!(
                 r#"atp_call_duration_seconds_bucket{{le="1000000.0",host="h1",operation="{operation}"}}"#

@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::leases::LeaseKey;
@@ -89,7 +90,13 @@ impl<C: Connector> PooledConnection<C> {
         Fut: Future<Output = Result<T, CallFailure>>,
     {
         let deadline = self.call_deadline();
-        let elsewhere = || self.pool.lease_with_place(self.key, deadline);
+        // Boxed, and only where it is waited for: it is rarely needed, and would make the type of every call's future so deep
+        // that the compiler refuses programs with few layers of their own.
+        let elsewhere = || async move {
+            let other: BoxFuture<'_, PooledConnection<C>> =
+                Box::pin(self.pool.lease_with_place(self.key, deadline));
+            other.await
+        };
         let start = |link, mut in_flight: InFlight| {
             in_flight.unanswered = self.unanswered.as_ref().map(Unanswered::sent);
             start(link, in_flight)

@@ -150,7 +150,8 @@ impl TransportManager<LibvirtConnector> {
 /// Dropping it closes the channel, in the background.
 pub struct DomainChannel {
     shared: Arc<ChannelShared>,
-    lost: Closed,
+    /// Completes when the connection has ended; none once that is known, as a future that has completed must not be polled.
+    lost: Option<Closed>,
     writing: Option<Writing>,
     write_bytes: usize,
 }
@@ -182,7 +183,7 @@ enum End {
 
 impl DomainChannel {
     fn new(shared: Arc<ChannelShared>, link: Arc<LibvirtLink>, write_bytes: usize) -> Self {
-        let lost = link.closed();
+        let lost = Some(link.closed());
         let mut state = shared.state.lock();
         if state.end.is_none() {
             state.link = Some(link);
@@ -217,7 +218,8 @@ impl AsyncRead for DomainChannel {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.lost.as_mut().poll(cx).is_ready() {
+        if self.lost.as_mut().is_some_and(|lost| lost.as_mut().poll(cx).is_ready()) {
+            self.lost = None;
             self.shared.end(End::Error(ChannelError::Lost));
         }
         let mut state = self.shared.state.lock();

@@ -158,7 +158,7 @@ mod tests {
                 (host.parse().unwrap(), "virDomainQemuAgentCommand", std::time::Duration::from_secs(5));
             unanswered(&TransportError::CallTimeout { host, operation, after, sent: true }.into()).message
         });
-        assert_eq!(messages, ["virDomainQemuAgentCommand: no answer after 5.0s"; 2]);
+        assert_eq!(messages, ["no answer after 5.0s"; 2]);
     }
 
     #[test]
