@@ -24,8 +24,8 @@ pub(crate) struct Verb {
 const VM: &str = "h/vm1";
 
 /// Commands of `atp` that connect to nothing, or do what a verb of the table does.
-pub(crate) const WITHOUT_DAEMON: [&str; 7] =
-    ["host list", "host add", "host remove", "config", "completions", "man", "help"];
+pub(crate) const WITHOUT_DAEMON: [&str; 8] =
+    ["host list", "host add", "host remove", "config", "completions", "man", "help", "serve token"];
 
 const fn verb(
     name: &'static str,
