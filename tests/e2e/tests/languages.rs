@@ -13,7 +13,7 @@ use atp_testbed::{Guest, Host, Testbed};
 use atp_transport::domain::Lifecycle;
 use atp_transport::{ChannelOptions, HostInfo, LibvirtConnection, TransportError, TransportManager};
 use futures_util::future::join_all;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::support::{QUERY_STATUS, in_seconds};
@@ -141,6 +141,9 @@ impl Client {
             .on(120, async |on| {
                 let carrier = LibvirtCarrier::new(on, uuid);
                 loop {
+                    // An agent that stops between its synchronisation and the command has the daemon wait without limit, and
+                    // every later command with it: pings that follow each other at once would nearly always meet that.
+                    sleep(Duration::from_millis(500)).await;
                     agent::execute_raw(&carrier, &ping, Instant::now() + Duration::from_secs(60)).await?;
                 }
             })
