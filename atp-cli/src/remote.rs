@@ -1,13 +1,14 @@
 //! Runs through a service (`--server`), over its warm connections: with the same reports, exit codes and signals as runs of
 //! this program's own. The run is the service's, and goes on there if this program is killed.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use atp_api::domain::DomainInfo;
 use atp_api::{Data, DryRun, PlanReport, PlannedTarget, RunRequest, Targets};
 use atp_client::{Client, ClientError, ClientOptions, RunEvents};
 use atp_executor::{Operation, Outcome, RunEvent, Selection};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::batch::{self, Batch, drive};
 use crate::confirm::confirm;
@@ -20,7 +21,7 @@ use crate::settings::Settings;
 use crate::signals::Interrupts;
 use crate::words;
 
-/// How long the service may take to be told of a signal, before the next one is waited for.
+/// How long the service may take to answer when a signal is passed on, before the next one is waited for.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The client of the service that the settings name, if they name one.
@@ -101,12 +102,19 @@ pub(crate) async fn run(batch: Batch, client: &Client, context: &Context) -> Res
     } else {
         confirm(&plan, context, &interrupts).await?;
         Report::check(context)?;
+        let mut starting = pin!(client.start(&request));
         let run = tokio::select! {
-            run = client.start(&request) => run.map_err(Problem::from)?,
-            // A start that was sent may be carried out: it is waited for, and stopped then.
-            signal = interrupts.first() => match tokio::time::timeout(TELL_TIMEOUT, client.start(&request)).await {
-                Ok(Ok(run)) => run,
-                _ => return Err(Failure::Interrupted(signal)),
+            run = &mut starting => run.map_err(Problem::from)?,
+            // A start that was sent may be carried out. The same request is waited for, and the run is stopped then; another
+            // one would have a key of its own, and start a second run.
+            signal = interrupts.first() => match timeout(TELL_TIMEOUT, &mut starting).await {
+                Ok(run) => run.map_err(Problem::from)?,
+                Err(_) => {
+                    context.console.warning(
+                        "interrupted; the service has not answered, and may have started the run: look at its page",
+                    );
+                    return Ok(signal.exit_code());
+                }
             },
         };
         let run = run.id;
@@ -135,9 +143,9 @@ async fn tell(client: Client, run: u64, interrupts: Interrupts) {
     let control = interrupts.control();
     control.stop.cancelled().await;
     // If it fails the next signal is still passed on; the report says what became of the run.
-    let _unheard = tokio::time::timeout(TELL_TIMEOUT, client.stop(run)).await;
+    let _unheard = timeout(TELL_TIMEOUT, client.stop(run)).await;
     control.abort.cancelled().await;
-    let _unheard = tokio::time::timeout(TELL_TIMEOUT, client.abort(run)).await;
+    let _unheard = timeout(TELL_TIMEOUT, client.abort(run)).await;
 }
 
 fn targets(selection: &Selection) -> Targets {

@@ -89,7 +89,7 @@ async fn follow(client: Client, run: u64, events: mpsc::Sender<Result<RunEvent, 
 
 /// How a connection of a stream ended.
 enum Read {
-    /// The run has ended, or nobody reads its events any more.
+    /// The run has ended, or its events are read no more.
     Ended,
     /// The connection broke, by an error or by its end.
     Broken(Option<ClientError>),
