@@ -1,7 +1,7 @@
 //! Measurements in a child process: this program again, which gets its work and returns its answer as JSON.
 
 use std::env;
-use std::io::Read;
+use std::io::{self, Read, Write as _};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,12 +20,14 @@ pub(crate) const PEERS: &str = "child-peers";
 /// A time limit that no work reaches, even on a busy machine.
 const HANGS: Duration = Duration::from_secs(180);
 
-/// Runs some work in a child and waits for its answer.
+/// Runs some work in a child and waits for its answer. The child reads its work from stdin: that of ten thousand hosts is too long for
+/// an argument.
 pub(crate) fn ask<W: Serialize, A: DeserializeOwned>(name: &str, work: &W) -> Result<A> {
     let mut command = Command::new(env::current_exe()?);
-    command.arg(name).arg(serde_json::to_string(work)?).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn()?;
+    let mut child = command.arg(name).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let start = Instant::now();
+    // A child reads all of it before anything else. Its end is the end of the work.
+    child.stdin.take().context("the child has no stdin")?.write_all(&serde_json::to_vec(work)?)?;
     let mut stdout = child.stdout.take().context("the child has no stdout")?;
     // The answer is read while it is written, as a long one does not fit into the pipe.
     let reader = thread::spawn(move || {
@@ -51,9 +53,8 @@ pub(crate) fn ask<W: Serialize, A: DeserializeOwned>(name: &str, work: &W) -> Re
 /// Does the work of a child and prints the answer.
 pub(crate) fn answer<W: DeserializeOwned, A: Serialize>(
     measure: impl FnOnce(W) -> Result<A>,
-    work: &str,
 ) -> Result<()> {
-    let answer = measure(serde_json::from_str(work)?)?;
+    let answer = measure(serde_json::from_reader(io::stdin().lock())?)?;
     println!("{}", serde_json::to_string(&answer)?);
     Ok(())
 }

@@ -50,9 +50,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
-        [child::EVENT_LOOP, work] => child::answer(event_loop::measure, work),
-        [child::HOSTS, work] => child::answer(hosts::measure, work),
-        [child::PEERS, work] => child::answer(peers::library::measure, work),
+        [child::EVENT_LOOP] => child::answer(event_loop::measure),
+        [child::HOSTS] => child::answer(hosts::measure),
+        [child::PEERS] => child::answer(peers::library::measure),
         names => return run(names),
     };
     match done {

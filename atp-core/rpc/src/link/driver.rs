@@ -72,7 +72,7 @@ enum Ping {
 /// The state of the task.
 pub(super) struct Driver {
     /// For what the task itself has to send. Weak, so that it does not keep the link alive.
-    commands: mpsc::WeakUnboundedSender<Command>,
+    commands: mpsc::WeakUnboundedSender<Box<Command>>,
     slots: Arc<Semaphore>,
     codec: FrameCodec,
     inbox: BytesMut,
@@ -93,7 +93,7 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(
-        commands: mpsc::WeakUnboundedSender<Command>,
+        commands: mpsc::WeakUnboundedSender<Box<Command>>,
         slots: Arc<Semaphore>,
         separate: bool,
     ) -> Self {
@@ -119,7 +119,7 @@ impl Driver {
     pub(super) async fn run<S: AsyncRead + AsyncWrite>(
         mut self,
         io: S,
-        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut commands: mpsc::UnboundedReceiver<Box<Command>>,
         ended: watch::Sender<Option<Arc<LinkEnd>>>,
         stderr: Option<Stderr>,
     ) {
@@ -143,7 +143,7 @@ impl Driver {
         self.slots.close();
         commands.close();
         while let Ok(command) = commands.try_recv() {
-            if let Command::Call(Outgoing { procedure, answer, .. }) = command {
+            if let Command::Call(Outgoing { procedure, answer, .. }) = *command {
                 answer.fail(CallError::Lost { procedure, sent: false, source: end.clone() });
             }
         }
@@ -157,7 +157,7 @@ impl Driver {
     async fn drive<S: AsyncRead + AsyncWrite>(
         &mut self,
         mut io: Pin<&mut S>,
-        commands: &mut mpsc::UnboundedReceiver<Command>,
+        commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
     ) -> Ended {
         let mut alarm = pin!(sleep_until(Instant::now()));
         poll_fn(|cx| self.poll(cx, io.as_mut(), commands, alarm.as_mut())).await
@@ -190,7 +190,7 @@ impl Driver {
         &mut self,
         cx: &mut Context<'_>,
         mut io: Pin<&mut S>,
-        commands: &mut mpsc::UnboundedReceiver<Command>,
+        commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
         mut alarm: Pin<&mut Sleep>,
     ) -> Poll<Ended> {
         loop {
@@ -246,11 +246,11 @@ impl Driver {
     fn poll_commands(
         &mut self,
         cx: &mut Context<'_>,
-        commands: &mut mpsc::UnboundedReceiver<Command>,
+        commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
         mut alarm: Pin<&mut Sleep>,
     ) -> Poll<Option<Ended>> {
         for _ in 0..BATCH {
-            match ready!(commands.poll_recv(cx)) {
+            match ready!(commands.poll_recv(cx)).map(|command| *command) {
                 // The last handle was dropped, or the end was requested.
                 None | Some(Command::End) => return Poll::Ready(Some(EndReason::Closed)),
                 Some(Command::Keepalive(watch)) => {
@@ -524,7 +524,7 @@ impl Driver {
             if let Ok(slot) = slots.acquire_owned().await
                 && let Some(commands) = commands.upgrade()
             {
-                let _ended = commands.send(command(slot));
+                let _ended = commands.send(Box::new(command(slot)));
             }
         });
     }

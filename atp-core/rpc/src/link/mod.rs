@@ -47,7 +47,8 @@ type Slot = OwnedSemaphorePermit;
 /// A handle to a link. The link ends when the last one is dropped.
 #[derive(Clone)]
 pub(crate) struct Link {
-    commands: mpsc::UnboundedSender<Command>,
+    // Boxed: a channel has room for 32 of its items from the start, which would be 4 KiB for each link.
+    commands: mpsc::UnboundedSender<Box<Command>>,
     slots: Arc<Semaphore>,
     end: watch::Receiver<Option<Arc<LinkEnd>>>,
 }
@@ -185,7 +186,7 @@ impl Link {
             let (sender, answered) = oneshot::channel();
             let (answer, token) = (Answer::Reply(sender), Some(place.clone()));
             let call = Outgoing { procedure, payload, answer, slot, token };
-            self.commands.send(Command::Call(call)).map_err(|_| lost(false))?;
+            self.commands.send(Box::new(Command::Call(call))).map_err(|_| lost(false))?;
             answers.push(answered);
         }
         let mut results = Vec::with_capacity(answers.len());
@@ -233,7 +234,7 @@ impl Link {
         let slot = self.slots.clone().acquire_owned().await.map_err(|_| lost(false))?;
         let (sender, answered) = oneshot::channel();
         let call = Outgoing { procedure, payload, answer: answer(sender), slot, token };
-        self.commands.send(Command::Call(call)).map_err(|_| lost(false))?;
+        self.commands.send(Box::new(Command::Call(call))).map_err(|_| lost(false))?;
         // The task answers every call that it has taken; without an answer it took none.
         answered.await.unwrap_or_else(|_| Err(lost(false)))
     }
@@ -327,7 +328,7 @@ impl Link {
 
     /// Fails only when the link has ended, and with it what the command is about.
     fn tell(&self, command: Command) {
-        let _ended = self.commands.send(command);
+        let _ended = self.commands.send(Box::new(command));
     }
 }
 

@@ -63,8 +63,11 @@ impl<C: Connector> HostState<C> {
             ConnectAttempt::new(deadline, config.clone(), in_flight, self.reconnect.last_error_cell());
         // The connector keeps the deadline itself and says why; the time-out here is for one that does not. One that
         // panics must not take the connection's task with it: nothing else would ever open it.
-        let opening = contained(async { self.connector.connect(&info, attempt).await });
-        match timeout_at(deadline, opening).await {
+        //
+        // Boxed: the state of an attempt is many KiB, and the connection's task, which is part of each connection, would have room
+        // for it all its life.
+        let opening = Box::pin(async { self.connector.connect(&info, attempt).await });
+        match timeout_at(deadline, contained(opening)).await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => {
                 let reason = format!("the connector panicked: {panic}");
