@@ -33,7 +33,8 @@ struct Served {
     /// Its messages.
     lines: Receiver<String>,
     seen: Vec<String>,
-    systemd: UnixDatagram,
+    /// What systemd is told. It reads at once, as systemd does: few messages fit into its socket.
+    told: Receiver<String>,
     address: String,
 }
 
@@ -83,7 +84,16 @@ impl Bed {
         let socket = self.path("notify");
         let _ = fs::remove_file(&socket);
         let systemd = UnixDatagram::bind(&socket).unwrap();
-        systemd.set_read_timeout(Some(LONG)).unwrap();
+        let (sender, told) = channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            // Ends with the test, which no longer listens.
+            while let Ok(read) = systemd.recv(&mut buffer) {
+                if sender.send(String::from_utf8_lossy(&buffer[..read]).into_owned()).is_err() {
+                    return;
+                }
+            }
+        });
         let mut child = self
             .atp(&["serve"])
             .env("NOTIFY_SOCKET", &socket)
@@ -100,7 +110,7 @@ impl Bed {
                 let _ = sender.send(line);
             }
         });
-        let mut served = Served { child, lines, seen: Vec::new(), systemd, address: String::new() };
+        let mut served = Served { child, lines, seen: Vec::new(), told, address: String::new() };
         let line = served.says("serving 2 hosts on ");
         served.address = line.rsplit("//").next().unwrap().to_owned();
         served
@@ -124,10 +134,10 @@ impl Served {
 
     /// Waits for what systemd must be told.
     fn tells(&self, text: &str) -> String {
-        let mut buffer = [0; 4096];
+        let end = Instant::now() + LONG;
         loop {
-            let read = self.systemd.recv(&mut buffer).unwrap_or_else(|error| panic!("{text:?}: {error}"));
-            let told = String::from_utf8_lossy(&buffer[..read]).into_owned();
+            let left = end.saturating_duration_since(Instant::now());
+            let told = self.told.recv_timeout(left).unwrap_or_else(|error| panic!("{text:?}: {error}"));
             if told.lines().any(|line| line == text) {
                 return told;
             }

@@ -40,18 +40,24 @@ const OF_BOTH_ENGINES: [&str; 12] = [
 /// The program of the end-to-end tests.
 const END_TO_END: &str = "e2e";
 
-/// Those of its modules that take longest.
-const LONGEST: [&str; 10] = [
-    "engines",
-    "transport",
-    "lifecycle",
-    "resilience",
-    "load",
-    "faults",
+/// Those of its modules that take longest, the longest first.
+const LONGEST: [&str; 16] = [
     "migration",
-    "channels",
-    "exec",
+    "lifecycle",
+    "transport",
     "states",
+    "languages",
+    "engines",
+    "files",
+    "rpc",
+    "faults",
+    "channels",
+    "events",
+    "load",
+    "serve",
+    "exec_full",
+    "scenarios",
+    "exec",
 ];
 
 /// Sets up, runs the tests and ends with the line `N passed, N failed`.
@@ -118,9 +124,10 @@ fn run_all() -> Result<Vec<(OsString, Tests)>> {
         jobs.push(Job { name, command: program.command(NATIVE, &[]), needs_bed: false });
     }
     let end_to_end = end_to_end.ok_or("cargo does not say where the end-to-end tests are")?;
-    let (modules, atp) = (modules()?, cargo::binary("atp")?);
-    for (engine, modules) in [(NATIVE, &modules), (LIBRARY, &OF_BOTH_ENGINES.map(str::to_owned).to_vec())] {
-        for module in modules {
+    let atp = cargo::binary("atp")?;
+    for module in modules()? {
+        let both = OF_BOTH_ENGINES.contains(&module.as_str());
+        for engine in [NATIVE].into_iter().chain(both.then_some(LIBRARY)) {
             let mut command = end_to_end.command(engine, &[&format!("{module}::")]);
             command.env("ATP_BINARY", &atp);
             jobs.push(Job { name: format!("{END_TO_END} {module}, {engine}"), command, needs_bed: true });

@@ -183,7 +183,7 @@ fn a_hung_vm_delays_only_its_caller_and_only_until_the_deadline() {
         let asked = Instant::now();
         let stuck = tokio::spawn({
             let manager = manager.clone();
-            async move { (query_status(&manager, "h1", vm1, 6).await, asked.elapsed()) }
+            async move { (query_status(&manager, "h1", vm1, 15).await, asked.elapsed()) }
         });
         becomes("calls in flight", SOON, 1, || stats().calls_in_flight);
         // The healthy VM of the same host answers before the hung one's time limit, and more than once.
@@ -196,7 +196,7 @@ fn a_hung_vm_delays_only_its_caller_and_only_until_the_deadline() {
         let error = result.unwrap_err();
         assert!(matches!(error, TransportError::CallTimeout { sent: true, .. }), "{error:?}");
         assert_eq!(error.effect(), Effect::Unknown);
-        assert!((6..40).contains(&took.as_secs()), "{took:?}");
+        assert!((15..60).contains(&took.as_secs()), "{took:?}");
 
         // With the library the connection is out of service, and replaced as soon as there is work. The native engine's
         // goes on with one place less.

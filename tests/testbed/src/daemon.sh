@@ -29,8 +29,10 @@ fi
 # A /run of its own, in which the host's folder, which is below /run, is still found under its usual path.
 inside=$host/run/${host#/run/}
 mkdir -p "$inside"
-# /var/lock: the daemon locks each channel that is opened through it.
+# /var/lock: the daemon locks each channel that is opened through it. A daemon that was killed leaves its locks, and the
+# next one removes them only if no process has that id any more: one whose parent does not wait for it still has it.
 mkdir -p "$host/run/lock"
+rm -f "$host/run/lock/LCK.."*
 mount --bind "$host" "$inside"
 # A disk that is soon full, see `Host::small_folder`.
 mkdir -p "$inside/small"

@@ -55,7 +55,7 @@ pub(super) async fn run(listen: Option<String>, context: &Context) -> Result<u8,
     let mut tokens = Tokens::of(&service);
     let stopping = service.stopping().clone();
     let mut serving = std::pin::pin!(listener.serve(service.clone()));
-    supervisor.ready(&format!("serving {url}"));
+    supervisor.ready(&format!("serving {url}")).await;
 
     let mut look = interval(LOOK_AT_TOKENS);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -66,15 +66,15 @@ pub(super) async fn run(listen: Option<String>, context: &Context) -> Result<u8,
             drained = &mut serving => break drained,
             _ = interrupts.first(), if !stopping.is_cancelled() => {
                 context.console.note("ending: requests and runs under way are finished first; interrupt again to end at once");
-                supervisor.stopping();
                 stopping.cancel();
+                supervisor.stopping().await;
             }
             () = interrupts.control().abort.cancelled() => break false,
             _ = hangup.recv() => {
-                supervisor.reloading();
+                supervisor.reloading().await;
                 reload.all().await;
                 tokens.look(&service, context).await;
-                supervisor.ready(&format!("serving {url}"));
+                supervisor.ready(&format!("serving {url}")).await;
             }
             _ = look.tick() => tokens.look(&service, context).await,
             _ = watchdog.tick() => if supervisor.watchdog().is_some() { supervisor.alive() },

@@ -165,6 +165,47 @@ mod tests {
         }
     }
 
+    /// Never answers.
+    struct Silent;
+
+    impl Connector for Silent {
+        type Link = ();
+
+        fn validate(&self, _: &HostInfo) -> Result<(), String> {
+            Ok(())
+        }
+
+        async fn connect(&self, _: &HostInfo, attempt: ConnectAttempt) -> Result<(), ConnectError> {
+            attempt.waits_for(ConnectError::new(ErrorKind::HostUnreachable, "silent"));
+            std::future::pending().await
+        }
+
+        async fn probe(&self, _: &Arc<()>, _: InFlight, _: Instant) -> Result<(), ConnectError> {
+            Ok(())
+        }
+
+        fn is_open(&self, _: &()) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_attempt_waited_for_is_the_reason_if_it_waited_for_long() {
+        let mut config = TransportConfig::default();
+        config.pool.min_connections_per_host = 0;
+        let manager = TransportManager::with_connector(config, Silent);
+        manager.add_host(HostInfo::new("h1", "192.0.2.1")).await.unwrap();
+        let dedicated = manager.pool("h1").unwrap().dedicated();
+        let kind = async |millis| {
+            let deadline = Instant::now() + Duration::from_millis(millis);
+            dedicated.open_by(deadline).await.unwrap_err().kind()
+        };
+        assert_eq!(kind(10).await, ErrorKind::CallTimeout);
+        assert_eq!(kind(3000).await, ErrorKind::HostUnreachable);
+        // It is the latest that is known.
+        assert_eq!(kind(10).await, ErrorKind::HostUnreachable);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_link_is_not_probed_beside_a_call_under_way() {
         let mut config = TransportConfig::default();

@@ -14,7 +14,7 @@ use super::leases::LeaseKey;
 use super::shared::PoolShared;
 use super::wait_queue::{Grant, Ticket};
 use crate::connection::connector::Connector;
-use crate::error::{AcquireStage, ErrorKind, Result, TransportError};
+use crate::error::{AcquireStage, Result, TransportError};
 use crate::observe::events::TransportEvent;
 
 /// The answer to a caller who asks for a lease.
@@ -231,11 +231,7 @@ impl<C: Connector> PoolShared<C> {
             host: self.host.id.clone(),
             stage,
             waited,
-            source: self.host.reconnect.last_error().filter(|error| {
-                // What an attempt waits for is no fault of the host's before it had some time.
-                let is_silence = matches!(error.kind, ErrorKind::ConnectTimeout | ErrorKind::HostUnreachable);
-                stage == AcquireStage::Connecting && (is_patient || !is_silence)
-            }),
+            source: self.host.reconnect.last_error().filter(|_| stage == AcquireStage::Connecting),
             stats: Box::new(stats),
         };
         self.host.heard_of_acquire(asked, &error);

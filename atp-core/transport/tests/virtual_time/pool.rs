@@ -166,6 +166,27 @@ async fn a_host_is_not_blamed_by_a_caller_with_hardly_any_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_host_that_refused_is_said_to_refuse_until_the_next_attempt_has_waited_for_long() {
+    let script = Script::attempts([Step::Fails(Duration::ZERO), Step::IsSilent]);
+    let mut config = config(exclusive(1));
+    config.reconnect.max_attempts = 0;
+    let longest = config.reconnect.initial_delay * 2;
+    let manager = one_host(&script, config).await;
+    let pool = manager.pool("h1").unwrap();
+    let kind = async |time| pool.acquire(Instant::now() + time).await.unwrap_err().kind();
+    let moment = Duration::from_millis(5);
+    assert_eq!(kind(moment).await, ErrorKind::ConnectionRefused);
+    let begins = async {
+        while script.attempts_made().len() < 2 {
+            sleep(moment).await;
+        }
+    };
+    timeout(longest, begins).await.unwrap();
+    assert_eq!(kind(moment).await, ErrorKind::ConnectionRefused);
+    assert_eq!(kind(3 * SECOND).await, ErrorKind::ConnectTimeout);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_that_refuses_fails_its_callers_at_once_with_the_reason() {
     let script = Script::attempts(vec![Step::Fails(Duration::ZERO); 3]);
     let manager = one_host(&script, config(exclusive(1))).await;

@@ -1,6 +1,7 @@
 //! One attempt to open a link, as the [`Connector`](crate::Connector) gets it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -9,28 +10,38 @@ use crate::admission::calls::InFlight;
 use crate::config::TransportConfig;
 use crate::error::ConnectError;
 
+/// For how long an attempt has to wait for the same before that says something of the host: each attempt waits for each of
+/// its steps for a moment.
+const TELLING: Duration = Duration::from_secs(1);
+
 /// One attempt to open a link, as the [`Connector`](crate::Connector) gets it.
 pub struct ConnectAttempt {
     deadline: Instant,
     config: Arc<TransportConfig>,
     in_flight: InFlight,
-    last_error: LastError,
+    waiting: Weak<Waiting>,
 }
 
-/// Why the last attempt failed, or what the present one waits for. Clones are the same.
-#[derive(Clone, Default)]
-pub(crate) struct LastError {
-    error: Arc<Mutex<Option<Arc<ConnectError>>>>,
+/// Why a host could not be reached when it was last tried.
+#[derive(Default)]
+pub(super) struct LastError {
+    failed: Option<Arc<ConnectError>>,
+    /// What the present attempt waits for, as long as it is under way.
+    waiting: Weak<Waiting>,
 }
+
+/// What an attempt waits for, and since when.
+#[derive(Default)]
+pub(super) struct Waiting(Mutex<Option<(Instant, Arc<ConnectError>)>>);
 
 impl ConnectAttempt {
-    pub(crate) fn new(
+    pub(super) fn new(
         deadline: Instant,
         config: Arc<TransportConfig>,
         in_flight: InFlight,
-        last_error: LastError,
+        waiting: &Arc<Waiting>,
     ) -> Self {
-        ConnectAttempt { deadline, config, in_flight, last_error }
+        ConnectAttempt { deadline, config, in_flight, waiting: Arc::downgrade(waiting) }
     }
 
     /// The configuration that the host goes by, as the connector [adapted](crate::Connector::adapt) it.
@@ -46,7 +57,9 @@ impl ConnectAttempt {
     /// Says what the attempt waits for next: the error to report should the time of the attempt, or of a
     /// caller, run out meanwhile.
     pub fn waits_for(&self, error: ConnectError) {
-        self.last_error.set(Some(Arc::new(error)));
+        if let Some(waiting) = self.waiting.upgrade() {
+            *waiting.0.lock() = Some((Instant::now(), Arc::new(error)));
+        }
     }
 
     /// The token that marks the attempt as under way. An implementation that cannot stop a blocked attempt
@@ -56,12 +69,27 @@ impl ConnectAttempt {
     }
 }
 
+impl Waiting {
+    /// The error to report if the attempt ended now; none if it has hardly waited.
+    pub(super) fn error(&self) -> Option<Arc<ConnectError>> {
+        let waiting = self.0.lock();
+        waiting.as_ref().filter(|(since, _)| since.elapsed() >= TELLING).map(|(_, error)| error.clone())
+    }
+}
+
 impl LastError {
+    /// What the present attempt has waited for without an answer, or else why the last one failed.
     pub(super) fn get(&self) -> Option<Arc<ConnectError>> {
-        self.error.lock().clone()
+        self.waiting.upgrade().and_then(|waiting| waiting.error()).or_else(|| self.failed.clone())
     }
 
-    pub(super) fn set(&self, error: Option<Arc<ConnectError>>) {
-        *self.error.lock() = error;
+    /// Takes note of an attempt that begins.
+    pub(super) fn began(&mut self, waiting: &Arc<Waiting>) {
+        self.waiting = Arc::downgrade(waiting);
+    }
+
+    /// Takes note that an attempt failed, or that one succeeded.
+    pub(super) fn set(&mut self, failed: Option<Arc<ConnectError>>) {
+        self.failed = failed;
     }
 }

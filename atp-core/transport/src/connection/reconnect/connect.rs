@@ -59,8 +59,8 @@ impl<C: Connector> HostState<C> {
                 format!("{} earlier attempts to connect still hang", config.reconnect.max_hung_attempts);
             ConnectError::new(ErrorKind::ConnectTimeout, hang)
         })?;
-        let attempt =
-            ConnectAttempt::new(deadline, config.clone(), in_flight, self.reconnect.last_error_cell());
+        let under_way = self.reconnect.under_way();
+        let attempt = ConnectAttempt::new(deadline, config.clone(), in_flight, &under_way.waiting);
         // The connector keeps the deadline itself and says why; the time-out here is for one that does not. One that
         // panics must not take the connection's task with it: nothing else would ever open it.
         //

@@ -16,7 +16,7 @@ use crate::error::ConnectError;
 use crate::sync::backoff;
 use crate::sync::rate_limiter::RateLimiter;
 use crate::sync::semaphore::{Permit, ResizableSemaphore};
-use attempt::LastError;
+use attempt::{LastError, Waiting};
 
 pub use attempt::ConnectAttempt;
 pub(crate) use connect::FailedAttempt;
@@ -29,7 +29,22 @@ pub(crate) struct Reconnect {
     state: Mutex<State>,
     /// The next attempt may be made sooner than was said.
     sooner: Notify,
-    last_error: LastError,
+    last_error: Mutex<LastError>,
+}
+
+/// An attempt that is under way, for as long as someone waits for it.
+struct UnderWay<'a> {
+    waiting: Arc<Waiting>,
+    reconnect: &'a Reconnect,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        // Its caller has left: what it has waited for in vain is all that is known.
+        if let Some(error) = self.waiting.error() {
+            self.reconnect.last_error.lock().set(Some(error));
+        }
+    }
 }
 
 /// Held while an attempt to connect is made. While the host is not known to be well, no other is made.
@@ -66,7 +81,7 @@ impl State {
 
 impl Reconnect {
     pub(crate) fn new(pace: Arc<RateLimiter>) -> Self {
-        let (state, sooner, last_error) = (Mutex::default(), Notify::new(), LastError::default());
+        let (state, sooner, last_error) = (Mutex::default(), Notify::new(), Mutex::default());
         Reconnect { turns: ResizableSemaphore::new(1), pace, state, sooner, last_error }
     }
 
@@ -96,9 +111,11 @@ impl Reconnect {
         self.state.lock().not_before.filter(|at| *at > Instant::now())
     }
 
-    /// Where an attempt says what it waits for.
-    fn last_error_cell(&self) -> LastError {
-        self.last_error.clone()
+    /// Takes note of an attempt that begins.
+    fn under_way(&self) -> UnderWay<'_> {
+        let waiting = Arc::default();
+        self.last_error.lock().began(&waiting);
+        UnderWay { waiting, reconnect: self }
     }
 
     /// Takes note that an attempt succeeded, which ends the backoff: so many may be made at once from now on.
@@ -107,7 +124,7 @@ impl Reconnect {
         state.failures = 0;
         state.not_before = None;
         state.has_lost = false;
-        self.last_error.set(None);
+        self.last_error.lock().set(None);
         drop(state);
         self.turns.resize(at_once);
     }
@@ -139,7 +156,7 @@ impl Reconnect {
             let wait = if is_slowest { backoff::spread(reconnect.max_delay) } else { state.delay(config) };
             state.not_before = Some(Instant::now() + wait);
         }
-        self.last_error.set(Some(error));
+        self.last_error.lock().set(Some(error));
         (!spent).then_some(state.failures.saturating_add(1))
     }
 
@@ -161,8 +178,8 @@ impl Reconnect {
         state.failures.saturating_add(1)
     }
 
-    /// Why the last attempt failed, or what the present one waits for.
+    /// What the present attempt has waited for without an answer, or else why the last one failed.
     pub(crate) fn last_error(&self) -> Option<Arc<ConnectError>> {
-        self.last_error.get()
+        self.last_error.lock().get()
     }
 }
