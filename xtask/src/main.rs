@@ -13,6 +13,7 @@ mod dist;
 mod features;
 mod jobs;
 mod matrix;
+mod python;
 mod setup;
 mod simulate;
 mod structure;
@@ -35,6 +36,8 @@ Usage: cargo xtask COMMAND
   features          compile each crate without its features and with each alone
   dist [--check]    make a Debian package and a tarball of `atp` with the native engine alone; or check that such a
                     package can be installed, used and removed
+  python [ARGS…]    build the wheel of the Python package atp_libvirt, and test it on a simulated fleet; `--release`
+                    optimises it, `--no-test` only builds it, other arguments go to pytest
   ci                run all checks that must pass before a change is merged
   setup             install the packages for building and testing; other commands do this too
 
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Some("structure") => structure::run(),
         Some("features") => features::run(),
         Some("dist") => dist::run(&rest),
+        Some("python") => python::run(&rest),
         Some("ci") => cargo::exec(&cargo::root().join(".ci/run"), &rest),
         Some("setup") => setup::run_with(setup::OF_TESTS).map(|()| ExitCode::SUCCESS),
         Some("help" | "-h" | "--help") => {

@@ -38,6 +38,7 @@ pub(crate) const OF_TESTS: &[&str] = &[
     "openssh-client",
     "openssh-server",
     "prometheus",
+    "python3-venv",
     "sasl2-bin",
 ];
 

@@ -1,0 +1,167 @@
+"""Exceptions, each with what a program has to know to go on: kind, effect, whether a retry can help, and a hint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
+
+if TYPE_CHECKING:
+    from ._outcomes import Outcome, Outcomes
+
+
+class AtpError(Exception):
+    """The base of all exceptions of this package.
+
+    >>> error = AtpError("no such host", kind="unknown-host", hint="check the spelling")
+    >>> error.kind, error.effect, error.retryable
+    ('unknown-host', 'none', False)
+    >>> print(error)
+    no such host (unknown-host; hint: check the spelling)
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str = "unknown",
+        effect: str = "none",
+        retryable: bool = False,
+        hint: Optional[str] = None,
+        causes: Sequence[str] = (),
+        libvirt: Optional[Tuple[int, int]] = None,
+    ) -> None:
+        super().__init__(message)
+        #: What went wrong, in a sentence without its causes.
+        self.message = message
+        #: A stable word for the kind of the failure, to match on.
+        self.kind = kind
+        #: Whether anything happened to the target: ``none``, ``done`` or ``unknown``. Do not repeat what is ``unknown``.
+        self.effect = effect
+        #: Whether the same work may succeed later.
+        self.retryable = retryable
+        #: What a person can try.
+        self.hint = hint
+        #: The causes, the nearest first.
+        self.causes = list(causes)
+        #: libvirt's code and domain of the error, if libvirt raised it.
+        self.libvirt = libvirt
+
+    def __str__(self) -> str:
+        text = ": ".join([self.message, *self.causes])
+        hint = f"; hint: {self.hint}" if self.hint else ""
+        return f"{text} ({self.kind}{hint})"
+
+    def __reduce__(self) -> Any:
+        return (_restore, (type(self), self.message, dict(self.__dict__)))
+
+
+class ConfigError(AtpError):
+    """The settings cannot be used. The message has a line for each problem."""
+
+
+class RequestError(AtpError):
+    """The request was refused before any target was worked on: a selector, a host or a parameter is wrong."""
+
+
+class ServiceError(AtpError):
+    """The service cannot be reached, or refused the request."""
+
+
+class ClosedError(AtpError):
+    """The fleet was closed."""
+
+
+class ForkedError(AtpError):
+    """The fleet was made by the process that this one was forked from. Make a fleet of its own after the fork."""
+
+
+class OutcomeError(AtpError):
+    """Why the work on one target failed."""
+
+
+class FailedOutcomes(AtpError):
+    """Targets failed. Raised by :meth:`Outcomes.raise_for_failures`.
+
+    Kind and hint are those of the first failure. The effect is ``unknown`` if that of any failure is.
+    """
+
+    def __init__(self, message: str, *, outcomes: Outcomes[Any], **fields: Any) -> None:
+        super().__init__(message, **fields)
+        #: The outcomes that failed.
+        self.outcomes = outcomes
+
+
+_SERVICE = {"not-authenticated", "forbidden", "request-timeout", "connection-refused", "read-only", "too-many-requests"}
+
+
+def exception(
+    kind: str,
+    message: str,
+    effect: str,
+    retryable: bool,
+    hint: Optional[str],
+    causes: Sequence[str],
+    libvirt: Optional[Tuple[int, int]],
+) -> AtpError:
+    """The exception for an error of the extension module."""
+    if kind == "invalid-config":
+        of_kind: type[AtpError] = ConfigError
+    elif kind == "aborted":
+        of_kind = ClosedError
+    elif kind in _SERVICE:
+        of_kind = ServiceError
+    else:
+        of_kind = RequestError
+    return of_kind(
+        message, kind=kind, effect=effect, retryable=retryable, hint=hint, causes=causes, libvirt=libvirt
+    )
+
+
+def forked() -> ForkedError:
+    """The exception for a call in a process that was forked."""
+    return ForkedError(
+        "the fleet was made before this process was forked, and its threads are not here",
+        kind="forked",
+        hint="make a Fleet of its own in the forked process, or start processes by 'spawn' or 'forkserver'",
+    )
+
+
+def failed(failures: Outcomes[Any], total: int) -> FailedOutcomes:
+    """The exception for outcomes of which some failed."""
+    lines = [f"{len(failures)} of {total} targets failed"]
+    for outcome in failures[:8]:
+        lines.append(f"  {outcome.target}: {outcome.status}: {outcome.error}")
+    if len(failures) > 8:
+        lines.append(f"  … and {len(failures) - 8} more")
+    first = failures[0].error
+    effects = {outcome.effect for outcome in failures}
+    return FailedOutcomes(
+        "\n".join(lines),
+        outcomes=failures,
+        kind=first.kind if first else "unknown",
+        effect=next((effect for effect in ("unknown", "done") if effect in effects), "none"),
+        retryable=all(outcome.error is not None and outcome.error.retryable for outcome in failures),
+        hint=first.hint if first else None,
+    )
+
+
+def of_outcome(outcome: Outcome[Any], error: dict[str, Any]) -> OutcomeError:
+    """The exception for the error of an outcome."""
+    hint: Any = error.get("hint")
+    libvirt = error.get("libvirt")
+    return OutcomeError(
+        error["message"],
+        kind=error["kind"],
+        effect=outcome.effect,
+        retryable=error["retryable"],
+        hint=hint if hint is None or isinstance(hint, str) else hint["text"],
+        causes=error["causes"],
+        libvirt=(libvirt["code"], libvirt["domain"]) if libvirt else None,
+    )
+
+
+def _restore(of_kind: type[AtpError], message: str, fields: dict[str, Any]) -> AtpError:
+    """Makes an exception again that was sent between processes."""
+    error = of_kind.__new__(of_kind)
+    Exception.__init__(error, message)
+    error.__dict__.update(fields)
+    return error

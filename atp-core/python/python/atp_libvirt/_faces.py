@@ -1,0 +1,1133 @@
+"""The faces of a fleet. Written by `tools/generate.py` from `_verbs.py`; do not edit."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence, TypeVar, Union
+
+from . import _verbs
+from ._data import (
+    Diagnosis,
+    DomainInfo,
+    ExecReport,
+    FileReport,
+    HostReport,
+    ScenarioReport,
+    ScreenshotReport,
+    StateReport,
+    VmReport,
+    WaitReport,
+)
+from ._verbs import Operation, Options, Selectors
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._outcomes import Outcomes
+    from ._streams import AsyncStream, Stream
+
+D = TypeVar("D")
+
+
+class Verbs:
+    """Each verb, until every target has its outcome."""
+
+    def _run(self, operation: Operation[D], options: Options) -> Outcomes[D]:
+        raise NotImplementedError
+
+    def exec(
+        self,
+        targets: Selectors,
+        argv: Sequence[str],
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        stdin: Union[str, bytes, None] = None,
+        cwd: Optional[str] = None,
+        spool: Optional[str] = None,
+        encoding: Optional[str] = None,
+        **options: Unpack[Options],
+    ) -> Outcomes[ExecReport]:
+        """Runs a program in guests, through their agents.
+
+        :param argv: The program and its arguments. They pass no shell; for a line of one, see :meth:`shell`.
+        :param env: Its whole environment; without it that of the agent.
+        :param stdin: Its standard input, at most about 95 KiB.
+        :param cwd: Its working folder.
+        :param spool: A folder in the guest for its output, which may then have any size.
+        :param encoding: The encoding of its output, if that is not UTF-8.
+        """
+        return self._run(_verbs.exec(targets, argv, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
+
+    def shell(
+        self,
+        targets: Selectors,
+        line: str,
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        stdin: Union[str, bytes, None] = None,
+        cwd: Optional[str] = None,
+        spool: Optional[str] = None,
+        encoding: Optional[str] = None,
+        **options: Unpack[Options],
+    ) -> Outcomes[ExecReport]:
+        """Runs a line of ``/bin/sh`` in guests. The parameters are those of :meth:`exec`."""
+        return self._run(_verbs.shell(targets, line, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
+
+    def vms(
+        self,
+        targets: Selectors = '*',
+        **options: Unpack[Options],
+    ) -> Outcomes[DomainInfo]:
+        """Lists VMs. Nothing is asked but their hosts."""
+        return self._run(_verbs.vms(targets), options)
+
+    def info(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Outcomes[VmReport]:
+        """Asks for everything that hosts and agents know of VMs."""
+        return self._run(_verbs.info(targets), options)
+
+    def start(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        start_check: str = 'listed',
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Starts VMs.
+
+        :param wait: ``"agent"`` or True waits for the guest's agent, ``"state"`` for the state alone.
+        :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
+        """
+        return self._run(_verbs.start(targets, wait=wait, start_check=start_check), options)
+
+    def shutdown(
+        self,
+        targets: Selectors,
+        *,
+        wait: bool = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Asks guests to power off. With ``wait``, until they have."""
+        return self._run(_verbs.shutdown(targets, wait=wait), options)
+
+    def reboot(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Asks guests to restart. ``wait`` as of :meth:`start`."""
+        return self._run(_verbs.reboot(targets, wait=wait), options)
+
+    def reset(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Resets VMs, as by the button. ``wait`` as of :meth:`start`."""
+        return self._run(_verbs.reset(targets, wait=wait), options)
+
+    def destroy(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Ends VMs at once, as by pulling the plug."""
+        return self._run(_verbs.destroy(targets), options)
+
+    def suspend(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Stops the virtual CPUs of VMs."""
+        return self._run(_verbs.suspend(targets), options)
+
+    def resume(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Lets suspended VMs run on, and wakes guests that sleep. ``wait`` as of :meth:`start`."""
+        return self._run(_verbs.resume(targets, wait=wait), options)
+
+    def wait(
+        self,
+        targets: Selectors,
+        until: str = 'agent',
+        *,
+        exec: Optional[Sequence[str]] = None,
+        **options: Unpack[Options],
+    ) -> Outcomes[WaitReport]:
+        """Waits, until the timeout at most.
+
+        :param until: ``agent`` (it answers), or a state: ``running``, ``shut off``, ``paused``, ``crashed``, ``pmsuspended``.
+        :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
+        """
+        return self._run(_verbs.wait(targets, until, exec=exec), options)
+
+    def push(
+        self,
+        targets: Selectors,
+        source: Union[str, os.PathLike[str]],
+        destination: str,
+        **options: Unpack[Options],
+    ) -> Outcomes[FileReport]:
+        """Copies a file of this machine into guests."""
+        return self._run(_verbs.push(targets, source, destination), options)
+
+    def pull(
+        self,
+        targets: Selectors,
+        path: str,
+        destination: Union[str, os.PathLike[str]],
+        **options: Unpack[Options],
+    ) -> Outcomes[FileReport]:
+        """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``."""
+        return self._run(_verbs.pull(targets, path, destination), options)
+
+    def screenshot(
+        self,
+        targets: Selectors,
+        folder: Union[str, os.PathLike[str]],
+        *,
+        screen: int = 0,
+        **options: Unpack[Options],
+    ) -> Outcomes[ScreenshotReport]:
+        """Takes pictures of screens, as ``folder/HOST/VM.png``."""
+        return self._run(_verbs.screenshot(targets, folder, screen=screen), options)
+
+    def qmp(
+        self,
+        targets: Selectors,
+        command: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Sends a command to the monitors of QEMU, and yields the replies as they are."""
+        return self._run(_verbs.qmp(targets, command, arguments), options)
+
+    def qga(
+        self,
+        targets: Selectors,
+        command: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Sends a command to guest agents, and yields the replies as they are."""
+        return self._run(_verbs.qga(targets, command, arguments), options)
+
+    def key(
+        self,
+        targets: Selectors,
+        chords: Union[str, Sequence[str]],
+        *,
+        hold: float = 0.01,
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
+        return self._run(_verbs.key(targets, chords, hold=hold), options)
+
+    def type(
+        self,
+        targets: Selectors,
+        text: str,
+        *,
+        layout: str = 'us',
+        hold: float = 0.01,
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Types a text on the keyboards of VMs. It appears in no message and no log."""
+        return self._run(_verbs.type(targets, text, layout=layout, hold=hold), options)
+
+    def mouse(
+        self,
+        targets: Selectors,
+        action: str,
+        *,
+        hold: float = 0.05,
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
+        return self._run(_verbs.mouse(targets, action, hold=hold), options)
+
+    def run(
+        self,
+        scenario: Union[str, os.PathLike[str]],
+        targets: Selectors = (),
+        *,
+        variables: Optional[Mapping[str, str]] = None,
+        **options: Unpack[Options],
+    ) -> Outcomes[ScenarioReport]:
+        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given."""
+        return self._run(_verbs.run(scenario, targets, variables=variables), options)
+
+    def check(
+        self,
+        hosts: Selectors = '*/',
+        **options: Unpack[Options],
+    ) -> Outcomes[HostReport]:
+        """Connects to hosts, and asks what they are. A host is ``ID/`` or ``@GROUP/``."""
+        return self._run(_verbs.check(hosts), options)
+
+    def diagnose(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Outcomes[Diagnosis]:
+        """Checks what lies between this machine and the agents of VMs."""
+        return self._run(_verbs.diagnose(targets), options)
+
+    def diagnose_hosts(
+        self,
+        hosts: Selectors = '*/',
+        **options: Unpack[Options],
+    ) -> Outcomes[Diagnosis]:
+        """Checks each step on the way to the daemons of hosts."""
+        return self._run(_verbs.diagnose_hosts(hosts), options)
+
+    def operate(
+        self,
+        targets: Selectors,
+        operation: Mapping[str, Any],
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Does any operation, given as JSON has it: ``{"op": "exec", "program": "uname"}``."""
+        return self._run(_verbs.operate(targets, operation), options)
+
+
+class StreamedVerbs:
+    """Each verb, as a stream of outcomes in the order in which they come."""
+
+    def _run(self, operation: Operation[D], options: Options) -> Stream[D]:
+        raise NotImplementedError
+
+    def exec(
+        self,
+        targets: Selectors,
+        argv: Sequence[str],
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        stdin: Union[str, bytes, None] = None,
+        cwd: Optional[str] = None,
+        spool: Optional[str] = None,
+        encoding: Optional[str] = None,
+        **options: Unpack[Options],
+    ) -> Stream[ExecReport]:
+        """Runs a program in guests, through their agents.
+
+        :param argv: The program and its arguments. They pass no shell; for a line of one, see :meth:`shell`.
+        :param env: Its whole environment; without it that of the agent.
+        :param stdin: Its standard input, at most about 95 KiB.
+        :param cwd: Its working folder.
+        :param spool: A folder in the guest for its output, which may then have any size.
+        :param encoding: The encoding of its output, if that is not UTF-8.
+        """
+        return self._run(_verbs.exec(targets, argv, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
+
+    def shell(
+        self,
+        targets: Selectors,
+        line: str,
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        stdin: Union[str, bytes, None] = None,
+        cwd: Optional[str] = None,
+        spool: Optional[str] = None,
+        encoding: Optional[str] = None,
+        **options: Unpack[Options],
+    ) -> Stream[ExecReport]:
+        """Runs a line of ``/bin/sh`` in guests. The parameters are those of :meth:`exec`."""
+        return self._run(_verbs.shell(targets, line, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
+
+    def vms(
+        self,
+        targets: Selectors = '*',
+        **options: Unpack[Options],
+    ) -> Stream[DomainInfo]:
+        """Lists VMs. Nothing is asked but their hosts."""
+        return self._run(_verbs.vms(targets), options)
+
+    def info(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Stream[VmReport]:
+        """Asks for everything that hosts and agents know of VMs."""
+        return self._run(_verbs.info(targets), options)
+
+    def start(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        start_check: str = 'listed',
+        **options: Unpack[Options],
+    ) -> Stream[StateReport]:
+        """Starts VMs.
+
+        :param wait: ``"agent"`` or True waits for the guest's agent, ``"state"`` for the state alone.
+        :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
+        """
+        return self._run(_verbs.start(targets, wait=wait, start_check=start_check), options)
+
+    def shutdown(
+        self,
+        targets: Selectors,
+        *,
+        wait: bool = False,
+        **options: Unpack[Options],
+    ) -> Stream[StateReport]:
+        """Asks guests to power off. With ``wait``, until they have."""
+        return self._run(_verbs.shutdown(targets, wait=wait), options)
+
+    def reboot(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[Options],
+    ) -> Stream[StateReport]:
+        """Asks guests to restart. ``wait`` as of :meth:`start`."""
+        return self._run(_verbs.reboot(targets, wait=wait), options)
+
+    def reset(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[Options],
+    ) -> Stream[StateReport]:
+        """Resets VMs, as by the button. ``wait`` as of :meth:`start`."""
+        return self._run(_verbs.reset(targets, wait=wait), options)
+
+    def destroy(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Stream[StateReport]:
+        """Ends VMs at once, as by pulling the plug."""
+        return self._run(_verbs.destroy(targets), options)
+
+    def suspend(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Stream[StateReport]:
+        """Stops the virtual CPUs of VMs."""
+        return self._run(_verbs.suspend(targets), options)
+
+    def resume(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[Options],
+    ) -> Stream[StateReport]:
+        """Lets suspended VMs run on, and wakes guests that sleep. ``wait`` as of :meth:`start`."""
+        return self._run(_verbs.resume(targets, wait=wait), options)
+
+    def wait(
+        self,
+        targets: Selectors,
+        until: str = 'agent',
+        *,
+        exec: Optional[Sequence[str]] = None,
+        **options: Unpack[Options],
+    ) -> Stream[WaitReport]:
+        """Waits, until the timeout at most.
+
+        :param until: ``agent`` (it answers), or a state: ``running``, ``shut off``, ``paused``, ``crashed``, ``pmsuspended``.
+        :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
+        """
+        return self._run(_verbs.wait(targets, until, exec=exec), options)
+
+    def push(
+        self,
+        targets: Selectors,
+        source: Union[str, os.PathLike[str]],
+        destination: str,
+        **options: Unpack[Options],
+    ) -> Stream[FileReport]:
+        """Copies a file of this machine into guests."""
+        return self._run(_verbs.push(targets, source, destination), options)
+
+    def pull(
+        self,
+        targets: Selectors,
+        path: str,
+        destination: Union[str, os.PathLike[str]],
+        **options: Unpack[Options],
+    ) -> Stream[FileReport]:
+        """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``."""
+        return self._run(_verbs.pull(targets, path, destination), options)
+
+    def screenshot(
+        self,
+        targets: Selectors,
+        folder: Union[str, os.PathLike[str]],
+        *,
+        screen: int = 0,
+        **options: Unpack[Options],
+    ) -> Stream[ScreenshotReport]:
+        """Takes pictures of screens, as ``folder/HOST/VM.png``."""
+        return self._run(_verbs.screenshot(targets, folder, screen=screen), options)
+
+    def qmp(
+        self,
+        targets: Selectors,
+        command: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        **options: Unpack[Options],
+    ) -> Stream[Any]:
+        """Sends a command to the monitors of QEMU, and yields the replies as they are."""
+        return self._run(_verbs.qmp(targets, command, arguments), options)
+
+    def qga(
+        self,
+        targets: Selectors,
+        command: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        **options: Unpack[Options],
+    ) -> Stream[Any]:
+        """Sends a command to guest agents, and yields the replies as they are."""
+        return self._run(_verbs.qga(targets, command, arguments), options)
+
+    def key(
+        self,
+        targets: Selectors,
+        chords: Union[str, Sequence[str]],
+        *,
+        hold: float = 0.01,
+        **options: Unpack[Options],
+    ) -> Stream[Any]:
+        """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
+        return self._run(_verbs.key(targets, chords, hold=hold), options)
+
+    def type(
+        self,
+        targets: Selectors,
+        text: str,
+        *,
+        layout: str = 'us',
+        hold: float = 0.01,
+        **options: Unpack[Options],
+    ) -> Stream[Any]:
+        """Types a text on the keyboards of VMs. It appears in no message and no log."""
+        return self._run(_verbs.type(targets, text, layout=layout, hold=hold), options)
+
+    def mouse(
+        self,
+        targets: Selectors,
+        action: str,
+        *,
+        hold: float = 0.05,
+        **options: Unpack[Options],
+    ) -> Stream[Any]:
+        """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
+        return self._run(_verbs.mouse(targets, action, hold=hold), options)
+
+    def run(
+        self,
+        scenario: Union[str, os.PathLike[str]],
+        targets: Selectors = (),
+        *,
+        variables: Optional[Mapping[str, str]] = None,
+        **options: Unpack[Options],
+    ) -> Stream[ScenarioReport]:
+        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given."""
+        return self._run(_verbs.run(scenario, targets, variables=variables), options)
+
+    def check(
+        self,
+        hosts: Selectors = '*/',
+        **options: Unpack[Options],
+    ) -> Stream[HostReport]:
+        """Connects to hosts, and asks what they are. A host is ``ID/`` or ``@GROUP/``."""
+        return self._run(_verbs.check(hosts), options)
+
+    def diagnose(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Stream[Diagnosis]:
+        """Checks what lies between this machine and the agents of VMs."""
+        return self._run(_verbs.diagnose(targets), options)
+
+    def diagnose_hosts(
+        self,
+        hosts: Selectors = '*/',
+        **options: Unpack[Options],
+    ) -> Stream[Diagnosis]:
+        """Checks each step on the way to the daemons of hosts."""
+        return self._run(_verbs.diagnose_hosts(hosts), options)
+
+    def operate(
+        self,
+        targets: Selectors,
+        operation: Mapping[str, Any],
+        **options: Unpack[Options],
+    ) -> Stream[Any]:
+        """Does any operation, given as JSON has it: ``{"op": "exec", "program": "uname"}``."""
+        return self._run(_verbs.operate(targets, operation), options)
+
+
+class AsyncVerbs:
+    """Each verb, to await until every target has its outcome."""
+
+    async def _run(self, operation: Operation[D], options: Options) -> Outcomes[D]:
+        raise NotImplementedError
+
+    async def exec(
+        self,
+        targets: Selectors,
+        argv: Sequence[str],
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        stdin: Union[str, bytes, None] = None,
+        cwd: Optional[str] = None,
+        spool: Optional[str] = None,
+        encoding: Optional[str] = None,
+        **options: Unpack[Options],
+    ) -> Outcomes[ExecReport]:
+        """Runs a program in guests, through their agents.
+
+        :param argv: The program and its arguments. They pass no shell; for a line of one, see :meth:`shell`.
+        :param env: Its whole environment; without it that of the agent.
+        :param stdin: Its standard input, at most about 95 KiB.
+        :param cwd: Its working folder.
+        :param spool: A folder in the guest for its output, which may then have any size.
+        :param encoding: The encoding of its output, if that is not UTF-8.
+        """
+        return await self._run(_verbs.exec(targets, argv, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
+
+    async def shell(
+        self,
+        targets: Selectors,
+        line: str,
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        stdin: Union[str, bytes, None] = None,
+        cwd: Optional[str] = None,
+        spool: Optional[str] = None,
+        encoding: Optional[str] = None,
+        **options: Unpack[Options],
+    ) -> Outcomes[ExecReport]:
+        """Runs a line of ``/bin/sh`` in guests. The parameters are those of :meth:`exec`."""
+        return await self._run(_verbs.shell(targets, line, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
+
+    async def vms(
+        self,
+        targets: Selectors = '*',
+        **options: Unpack[Options],
+    ) -> Outcomes[DomainInfo]:
+        """Lists VMs. Nothing is asked but their hosts."""
+        return await self._run(_verbs.vms(targets), options)
+
+    async def info(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Outcomes[VmReport]:
+        """Asks for everything that hosts and agents know of VMs."""
+        return await self._run(_verbs.info(targets), options)
+
+    async def start(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        start_check: str = 'listed',
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Starts VMs.
+
+        :param wait: ``"agent"`` or True waits for the guest's agent, ``"state"`` for the state alone.
+        :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
+        """
+        return await self._run(_verbs.start(targets, wait=wait, start_check=start_check), options)
+
+    async def shutdown(
+        self,
+        targets: Selectors,
+        *,
+        wait: bool = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Asks guests to power off. With ``wait``, until they have."""
+        return await self._run(_verbs.shutdown(targets, wait=wait), options)
+
+    async def reboot(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Asks guests to restart. ``wait`` as of :meth:`start`."""
+        return await self._run(_verbs.reboot(targets, wait=wait), options)
+
+    async def reset(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Resets VMs, as by the button. ``wait`` as of :meth:`start`."""
+        return await self._run(_verbs.reset(targets, wait=wait), options)
+
+    async def destroy(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Ends VMs at once, as by pulling the plug."""
+        return await self._run(_verbs.destroy(targets), options)
+
+    async def suspend(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Stops the virtual CPUs of VMs."""
+        return await self._run(_verbs.suspend(targets), options)
+
+    async def resume(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Lets suspended VMs run on, and wakes guests that sleep. ``wait`` as of :meth:`start`."""
+        return await self._run(_verbs.resume(targets, wait=wait), options)
+
+    async def wait(
+        self,
+        targets: Selectors,
+        until: str = 'agent',
+        *,
+        exec: Optional[Sequence[str]] = None,
+        **options: Unpack[Options],
+    ) -> Outcomes[WaitReport]:
+        """Waits, until the timeout at most.
+
+        :param until: ``agent`` (it answers), or a state: ``running``, ``shut off``, ``paused``, ``crashed``, ``pmsuspended``.
+        :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
+        """
+        return await self._run(_verbs.wait(targets, until, exec=exec), options)
+
+    async def push(
+        self,
+        targets: Selectors,
+        source: Union[str, os.PathLike[str]],
+        destination: str,
+        **options: Unpack[Options],
+    ) -> Outcomes[FileReport]:
+        """Copies a file of this machine into guests."""
+        return await self._run(_verbs.push(targets, source, destination), options)
+
+    async def pull(
+        self,
+        targets: Selectors,
+        path: str,
+        destination: Union[str, os.PathLike[str]],
+        **options: Unpack[Options],
+    ) -> Outcomes[FileReport]:
+        """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``."""
+        return await self._run(_verbs.pull(targets, path, destination), options)
+
+    async def screenshot(
+        self,
+        targets: Selectors,
+        folder: Union[str, os.PathLike[str]],
+        *,
+        screen: int = 0,
+        **options: Unpack[Options],
+    ) -> Outcomes[ScreenshotReport]:
+        """Takes pictures of screens, as ``folder/HOST/VM.png``."""
+        return await self._run(_verbs.screenshot(targets, folder, screen=screen), options)
+
+    async def qmp(
+        self,
+        targets: Selectors,
+        command: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Sends a command to the monitors of QEMU, and yields the replies as they are."""
+        return await self._run(_verbs.qmp(targets, command, arguments), options)
+
+    async def qga(
+        self,
+        targets: Selectors,
+        command: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Sends a command to guest agents, and yields the replies as they are."""
+        return await self._run(_verbs.qga(targets, command, arguments), options)
+
+    async def key(
+        self,
+        targets: Selectors,
+        chords: Union[str, Sequence[str]],
+        *,
+        hold: float = 0.01,
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
+        return await self._run(_verbs.key(targets, chords, hold=hold), options)
+
+    async def type(
+        self,
+        targets: Selectors,
+        text: str,
+        *,
+        layout: str = 'us',
+        hold: float = 0.01,
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Types a text on the keyboards of VMs. It appears in no message and no log."""
+        return await self._run(_verbs.type(targets, text, layout=layout, hold=hold), options)
+
+    async def mouse(
+        self,
+        targets: Selectors,
+        action: str,
+        *,
+        hold: float = 0.05,
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
+        return await self._run(_verbs.mouse(targets, action, hold=hold), options)
+
+    async def run(
+        self,
+        scenario: Union[str, os.PathLike[str]],
+        targets: Selectors = (),
+        *,
+        variables: Optional[Mapping[str, str]] = None,
+        **options: Unpack[Options],
+    ) -> Outcomes[ScenarioReport]:
+        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given."""
+        return await self._run(_verbs.run(scenario, targets, variables=variables), options)
+
+    async def check(
+        self,
+        hosts: Selectors = '*/',
+        **options: Unpack[Options],
+    ) -> Outcomes[HostReport]:
+        """Connects to hosts, and asks what they are. A host is ``ID/`` or ``@GROUP/``."""
+        return await self._run(_verbs.check(hosts), options)
+
+    async def diagnose(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Outcomes[Diagnosis]:
+        """Checks what lies between this machine and the agents of VMs."""
+        return await self._run(_verbs.diagnose(targets), options)
+
+    async def diagnose_hosts(
+        self,
+        hosts: Selectors = '*/',
+        **options: Unpack[Options],
+    ) -> Outcomes[Diagnosis]:
+        """Checks each step on the way to the daemons of hosts."""
+        return await self._run(_verbs.diagnose_hosts(hosts), options)
+
+    async def operate(
+        self,
+        targets: Selectors,
+        operation: Mapping[str, Any],
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Does any operation, given as JSON has it: ``{"op": "exec", "program": "uname"}``."""
+        return await self._run(_verbs.operate(targets, operation), options)
+
+
+class AsyncStreamedVerbs:
+    """Each verb, as an asynchronous stream of outcomes."""
+
+    def _run(self, operation: Operation[D], options: Options) -> AsyncStream[D]:
+        raise NotImplementedError
+
+    def exec(
+        self,
+        targets: Selectors,
+        argv: Sequence[str],
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        stdin: Union[str, bytes, None] = None,
+        cwd: Optional[str] = None,
+        spool: Optional[str] = None,
+        encoding: Optional[str] = None,
+        **options: Unpack[Options],
+    ) -> AsyncStream[ExecReport]:
+        """Runs a program in guests, through their agents.
+
+        :param argv: The program and its arguments. They pass no shell; for a line of one, see :meth:`shell`.
+        :param env: Its whole environment; without it that of the agent.
+        :param stdin: Its standard input, at most about 95 KiB.
+        :param cwd: Its working folder.
+        :param spool: A folder in the guest for its output, which may then have any size.
+        :param encoding: The encoding of its output, if that is not UTF-8.
+        """
+        return self._run(_verbs.exec(targets, argv, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
+
+    def shell(
+        self,
+        targets: Selectors,
+        line: str,
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        stdin: Union[str, bytes, None] = None,
+        cwd: Optional[str] = None,
+        spool: Optional[str] = None,
+        encoding: Optional[str] = None,
+        **options: Unpack[Options],
+    ) -> AsyncStream[ExecReport]:
+        """Runs a line of ``/bin/sh`` in guests. The parameters are those of :meth:`exec`."""
+        return self._run(_verbs.shell(targets, line, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
+
+    def vms(
+        self,
+        targets: Selectors = '*',
+        **options: Unpack[Options],
+    ) -> AsyncStream[DomainInfo]:
+        """Lists VMs. Nothing is asked but their hosts."""
+        return self._run(_verbs.vms(targets), options)
+
+    def info(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> AsyncStream[VmReport]:
+        """Asks for everything that hosts and agents know of VMs."""
+        return self._run(_verbs.info(targets), options)
+
+    def start(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        start_check: str = 'listed',
+        **options: Unpack[Options],
+    ) -> AsyncStream[StateReport]:
+        """Starts VMs.
+
+        :param wait: ``"agent"`` or True waits for the guest's agent, ``"state"`` for the state alone.
+        :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
+        """
+        return self._run(_verbs.start(targets, wait=wait, start_check=start_check), options)
+
+    def shutdown(
+        self,
+        targets: Selectors,
+        *,
+        wait: bool = False,
+        **options: Unpack[Options],
+    ) -> AsyncStream[StateReport]:
+        """Asks guests to power off. With ``wait``, until they have."""
+        return self._run(_verbs.shutdown(targets, wait=wait), options)
+
+    def reboot(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[Options],
+    ) -> AsyncStream[StateReport]:
+        """Asks guests to restart. ``wait`` as of :meth:`start`."""
+        return self._run(_verbs.reboot(targets, wait=wait), options)
+
+    def reset(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[Options],
+    ) -> AsyncStream[StateReport]:
+        """Resets VMs, as by the button. ``wait`` as of :meth:`start`."""
+        return self._run(_verbs.reset(targets, wait=wait), options)
+
+    def destroy(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> AsyncStream[StateReport]:
+        """Ends VMs at once, as by pulling the plug."""
+        return self._run(_verbs.destroy(targets), options)
+
+    def suspend(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> AsyncStream[StateReport]:
+        """Stops the virtual CPUs of VMs."""
+        return self._run(_verbs.suspend(targets), options)
+
+    def resume(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[Options],
+    ) -> AsyncStream[StateReport]:
+        """Lets suspended VMs run on, and wakes guests that sleep. ``wait`` as of :meth:`start`."""
+        return self._run(_verbs.resume(targets, wait=wait), options)
+
+    def wait(
+        self,
+        targets: Selectors,
+        until: str = 'agent',
+        *,
+        exec: Optional[Sequence[str]] = None,
+        **options: Unpack[Options],
+    ) -> AsyncStream[WaitReport]:
+        """Waits, until the timeout at most.
+
+        :param until: ``agent`` (it answers), or a state: ``running``, ``shut off``, ``paused``, ``crashed``, ``pmsuspended``.
+        :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
+        """
+        return self._run(_verbs.wait(targets, until, exec=exec), options)
+
+    def push(
+        self,
+        targets: Selectors,
+        source: Union[str, os.PathLike[str]],
+        destination: str,
+        **options: Unpack[Options],
+    ) -> AsyncStream[FileReport]:
+        """Copies a file of this machine into guests."""
+        return self._run(_verbs.push(targets, source, destination), options)
+
+    def pull(
+        self,
+        targets: Selectors,
+        path: str,
+        destination: Union[str, os.PathLike[str]],
+        **options: Unpack[Options],
+    ) -> AsyncStream[FileReport]:
+        """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``."""
+        return self._run(_verbs.pull(targets, path, destination), options)
+
+    def screenshot(
+        self,
+        targets: Selectors,
+        folder: Union[str, os.PathLike[str]],
+        *,
+        screen: int = 0,
+        **options: Unpack[Options],
+    ) -> AsyncStream[ScreenshotReport]:
+        """Takes pictures of screens, as ``folder/HOST/VM.png``."""
+        return self._run(_verbs.screenshot(targets, folder, screen=screen), options)
+
+    def qmp(
+        self,
+        targets: Selectors,
+        command: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        **options: Unpack[Options],
+    ) -> AsyncStream[Any]:
+        """Sends a command to the monitors of QEMU, and yields the replies as they are."""
+        return self._run(_verbs.qmp(targets, command, arguments), options)
+
+    def qga(
+        self,
+        targets: Selectors,
+        command: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        **options: Unpack[Options],
+    ) -> AsyncStream[Any]:
+        """Sends a command to guest agents, and yields the replies as they are."""
+        return self._run(_verbs.qga(targets, command, arguments), options)
+
+    def key(
+        self,
+        targets: Selectors,
+        chords: Union[str, Sequence[str]],
+        *,
+        hold: float = 0.01,
+        **options: Unpack[Options],
+    ) -> AsyncStream[Any]:
+        """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
+        return self._run(_verbs.key(targets, chords, hold=hold), options)
+
+    def type(
+        self,
+        targets: Selectors,
+        text: str,
+        *,
+        layout: str = 'us',
+        hold: float = 0.01,
+        **options: Unpack[Options],
+    ) -> AsyncStream[Any]:
+        """Types a text on the keyboards of VMs. It appears in no message and no log."""
+        return self._run(_verbs.type(targets, text, layout=layout, hold=hold), options)
+
+    def mouse(
+        self,
+        targets: Selectors,
+        action: str,
+        *,
+        hold: float = 0.05,
+        **options: Unpack[Options],
+    ) -> AsyncStream[Any]:
+        """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
+        return self._run(_verbs.mouse(targets, action, hold=hold), options)
+
+    def run(
+        self,
+        scenario: Union[str, os.PathLike[str]],
+        targets: Selectors = (),
+        *,
+        variables: Optional[Mapping[str, str]] = None,
+        **options: Unpack[Options],
+    ) -> AsyncStream[ScenarioReport]:
+        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given."""
+        return self._run(_verbs.run(scenario, targets, variables=variables), options)
+
+    def check(
+        self,
+        hosts: Selectors = '*/',
+        **options: Unpack[Options],
+    ) -> AsyncStream[HostReport]:
+        """Connects to hosts, and asks what they are. A host is ``ID/`` or ``@GROUP/``."""
+        return self._run(_verbs.check(hosts), options)
+
+    def diagnose(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> AsyncStream[Diagnosis]:
+        """Checks what lies between this machine and the agents of VMs."""
+        return self._run(_verbs.diagnose(targets), options)
+
+    def diagnose_hosts(
+        self,
+        hosts: Selectors = '*/',
+        **options: Unpack[Options],
+    ) -> AsyncStream[Diagnosis]:
+        """Checks each step on the way to the daemons of hosts."""
+        return self._run(_verbs.diagnose_hosts(hosts), options)
+
+    def operate(
+        self,
+        targets: Selectors,
+        operation: Mapping[str, Any],
+        **options: Unpack[Options],
+    ) -> AsyncStream[Any]:
+        """Does any operation, given as JSON has it: ``{"op": "exec", "program": "uname"}``."""
+        return self._run(_verbs.operate(targets, operation), options)

@@ -1,0 +1,250 @@
+"""Fleets: hosts that this process connects to, or a service that does."""
+
+from __future__ import annotations
+
+import atexit
+import concurrent.futures.thread
+import json
+import os
+import threading
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type, TypeVar, Union, cast
+from urllib.parse import urlsplit
+from weakref import WeakSet
+
+from . import _native
+from ._faces import AsyncStreamedVerbs, AsyncVerbs, StreamedVerbs, Verbs
+from ._loops import loop
+from ._outcomes import Outcomes
+from ._streams import AsyncStream, Stream
+from ._verbs import Operation, Options, request
+
+D = TypeVar("D")
+
+#: Hosts by their names, each as a URI or as a table of a settings file; or URIs alone.
+Hosts = Union[Mapping[str, Union[str, Mapping[str, Any]]], Iterable[str]]
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host of a fleet."""
+
+    #: Its name in the fleet.
+    id: str
+    #: Where it is, without a password.
+    uri: str
+    #: Its groups.
+    groups: List[str]
+    #: Its labels.
+    labels: Dict[str, str]
+    #: How well it does its work: ``healthy``, ``degraded``, ``overloaded`` or ``unavailable``. None if that is not watched.
+    health: Optional[str]
+
+
+class _Base:
+    """What both kinds of fleets share: how they are made and closed."""
+
+    def __init__(
+        self,
+        config: Union[str, os.PathLike[str], None] = None,
+        *,
+        hosts: Optional[Hosts] = None,
+        settings: Optional[Mapping[str, Any]] = None,
+        environment: Optional[Mapping[str, str]] = None,
+        server: Optional[str] = None,
+        token: Optional[str] = None,
+        ca_file: Union[str, os.PathLike[str], None] = None,
+    ) -> None:
+        if server is not None:
+            if token is None:
+                raise TypeError("a service needs a token: Fleet(server=..., token=...)")
+            if config is not None or hosts is not None or settings is not None:
+                raise TypeError("config, hosts and settings are for a fleet without a server, which has its own")
+            file = None if ca_file is None else os.fspath(ca_file)
+            self._core = _native.Core.of_service(server, token, file)
+        else:
+            if token is not None or ca_file is not None:
+                raise TypeError("token and ca_file are for a service: Fleet(server=..., token=...)")
+            values = list(_leaves((), settings or {})) + list(_hosts(hosts))
+            variables = list((os.environ if environment is None else environment).items())
+            self._core = _native.Core.of_hosts(
+                None if config is None else os.fspath(config),
+                config is None and hosts is None,
+                variables,
+                json.dumps(values),
+            )
+        _open.add(self._core)
+
+    def hosts(self) -> List[Host]:
+        """The hosts, by their names. None of them is asked anything."""
+        return [
+            Host(
+                host["id"],
+                host["uri"],
+                list(host["groups"]),
+                dict(host["labels"]),
+                host["health"]["state"] if host["health"] else None,
+            )
+            for host in json.loads(self._core.hosts())
+        ]
+
+    def begin(self, operation: Operation[Any], options: Options) -> _native.Run:
+        """Begins a run, for the faces of this fleet."""
+        return self._core.start(json.dumps(request(operation, options)))
+
+
+class Fleet(_Base, Verbs):
+    """A fleet of virtual machines.
+
+    :param config: A settings file. Without it, and without ``hosts``, the files that the command line ``atp`` reads:
+        ``/etc/atp/config.toml``, and ``atp/config.toml`` in the user's configuration folder.
+    :param hosts: Hosts by their names, ``{"h1": "qemu+tcp://10.0.0.7/system"}``, or URIs alone.
+    :param settings: Further settings, above those of files and environment: ``{"timeout": "20s", "transport": {...}}``.
+    :param environment: The variables to read settings from; without it, those of this process. Only those that start with
+        ``ATP_`` count.
+    :param server: The address of a service, which does the work instead. It needs a ``token``.
+    :param token: The token that the service knows this program by.
+    :param ca_file: The certificates of the authorities that may sign the service's.
+
+    Each verb of :class:`Verbs` returns when every target has its outcome. It takes further options by name: ``timeout`` (seconds for
+    each target), ``deadline`` (seconds for all), ``parallel``, ``per_host``, ``retries``, ``max_failures``, ``serial``, ``exclude``,
+    ``state`` and ``labels``.
+
+    >>> with Fleet(hosts={"h1": "qemu+tcp://127.0.0.1:1/system"}) as fleet:
+    ...     outcomes = fleet.exec("h1/*", ["uname", "-r"], timeout=2)
+    >>> outcomes[0].status, outcomes[0].error.kind, outcomes[0].effect
+    ('unreachable', 'connection-refused', 'none')
+    """
+
+    @property
+    def stream(self) -> StreamedVerbs:
+        """The same verbs, each as an iterator of outcomes in the order in which they come."""
+        return _Streamed(self)
+
+    def _run(self, operation: Operation[D], options: Options) -> Outcomes[D]:
+        return Outcomes(self.begin(operation, options).collect())
+
+    def close(self) -> None:
+        """Ends all runs at once, and closes all connections. What is called later raises :class:`ClosedError`."""
+        self._core.close()
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+
+class AsyncFleet(_Base, AsyncVerbs):
+    """A :class:`Fleet` for coroutines. It is made as that is, and has the same verbs, each to be awaited."""
+
+    @property
+    def stream(self) -> AsyncStreamedVerbs:
+        """The same verbs, each for ``async for``."""
+        return _AsyncStreamed(self)
+
+    async def _run(self, operation: Operation[D], options: Options) -> Outcomes[D]:
+        run = self.begin(operation, options)
+        try:
+            return Outcomes(await loop().answer(run.collect_into))
+        except BaseException:
+            run.abort()
+            raise
+
+    async def aclose(self) -> None:
+        """As :meth:`Fleet.close`. It takes a fifth of a second at most."""
+        self._core.close()
+
+    async def __aenter__(self) -> AsyncFleet:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        await self.aclose()
+
+
+class _Streamed(StreamedVerbs):
+    def __init__(self, fleet: _Base) -> None:
+        self._fleet = fleet
+
+    def _run(self, operation: Operation[D], options: Options) -> Stream[D]:
+        return Stream(self._fleet.begin(operation, options))
+
+
+class _AsyncStreamed(AsyncStreamedVerbs):
+    def __init__(self, fleet: _Base) -> None:
+        self._fleet = fleet
+
+    def _run(self, operation: Operation[D], options: Options) -> AsyncStream[D]:
+        return AsyncStream(self._fleet.begin(operation, options))
+
+
+def _leaves(path: Tuple[str, ...], values: Any) -> Iterable[Tuple[Tuple[str, ...], Any]]:
+    """The values of nested tables, each with its path. A key may be a path with dots itself."""
+    for key, value in cast("Mapping[str, Any]", values).items():
+        # The name of a host may have dots.
+        parts = (key,) if path[:1] == ("hosts",) else tuple(key.split("."))
+        below = path + parts
+        if isinstance(value, Mapping):
+            yield from _leaves(below, value)
+        else:
+            yield below, value
+
+
+def _hosts(hosts: Optional[Hosts]) -> Iterable[Tuple[Tuple[str, ...], Any]]:
+    if hosts is None:
+        return
+    if isinstance(hosts, str):
+        raise TypeError("hosts is a dict of names and URIs, or a list of URIs")
+    named: Dict[str, Any] = {}
+    if isinstance(hosts, Mapping):
+        named.update(cast("Mapping[str, Any]", hosts))
+    else:
+        for uri in hosts:
+            name = (urlsplit(uri).hostname or "local").replace(":", "-")
+            if name in named:
+                raise ValueError(f"two URIs lead to {name}: give the hosts names, in a dict")
+            named[name] = uri
+    for name, host in named.items():
+        if isinstance(host, Mapping):
+            yield from _leaves(("hosts", name), host)
+        else:
+            yield ("hosts", name, "uri"), host
+
+
+_open: WeakSet[_native.Core] = WeakSet()
+
+
+def _close_all() -> None:
+    """Ends all work before the interpreter joins its threads: one that waits for a call that hangs would hold it up."""
+    pid = os.getpid()
+    for core in list(_open):
+        if pid == _process:
+            core.close()
+
+
+_process = os.getpid()
+
+
+def _forked() -> None:
+    """A process that was forked has no fleets of its own yet."""
+    global _process
+    _process = os.getpid()
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
+# Pools of threads register a join of theirs here when they are imported. What is registered last is called first.
+_before_join = getattr(threading, "_register_atexit", atexit.register)
+_before_join(_close_all)
+assert concurrent.futures.thread

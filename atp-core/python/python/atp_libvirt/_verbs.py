@@ -1,0 +1,315 @@
+"""The verbs, each as the operation that it asks for.
+
+Each function here becomes a method of every face of a fleet: `tools/generate.py` writes them to `_faces.py`. Its return type says what
+the operation yields on each target.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass
+from typing import Any, Dict, Generic, List, Mapping, Optional, Sequence, TypedDict, TypeVar, Union
+
+from ._data import (
+    Diagnosis,
+    DomainInfo,
+    ExecReport,
+    FileReport,
+    HostReport,
+    ScenarioReport,
+    ScreenshotReport,
+    StateReport,
+    VmReport,
+    WaitReport,
+)
+
+#: A selector, such as ``web-*``, ``host1/db``, ``@rack-2/*`` or ``/^web-[0-9]+$/``; or several, which add up.
+Selectors = Union[str, Sequence[str]]
+
+D = TypeVar("D")
+
+
+class Options(TypedDict, total=False):
+    """What every verb takes: which targets are left out, and the limits of the run. Times are in seconds."""
+
+    exclude: Selectors
+    state: str
+    labels: Mapping[str, str]
+    timeout: float
+    deadline: Optional[float]
+    parallel: int
+    per_host: Optional[int]
+    retries: int
+    max_failures: Union[int, str, None]
+    serial: Union[int, str, None]
+
+
+@dataclass(frozen=True)
+class Operation(Generic[D]):
+    """One operation over targets. ``D`` is what it yields on each."""
+
+    targets: Selectors
+    spec: Dict[str, Any]
+
+
+def exec(
+    targets: Selectors,
+    argv: Sequence[str],
+    *,
+    env: Optional[Mapping[str, str]] = None,
+    stdin: Union[str, bytes, None] = None,
+    cwd: Optional[str] = None,
+    spool: Optional[str] = None,
+    encoding: Optional[str] = None,
+) -> Operation[ExecReport]:
+    """Runs a program in guests, through their agents.
+
+    :param argv: The program and its arguments. They pass no shell; for a line of one, see :meth:`shell`.
+    :param env: Its whole environment; without it that of the agent.
+    :param stdin: Its standard input, at most about 95 KiB.
+    :param cwd: Its working folder.
+    :param spool: A folder in the guest for its output, which may then have any size.
+    :param encoding: The encoding of its output, if that is not UTF-8.
+    """
+    if isinstance(argv, str):
+        raise TypeError("argv is a list of words; use shell() for a line of the guest's shell")
+    program, *args = argv
+    return Operation(targets, _exec(program, args, False, env, stdin, cwd, spool, encoding))
+
+
+def shell(
+    targets: Selectors,
+    line: str,
+    *,
+    env: Optional[Mapping[str, str]] = None,
+    stdin: Union[str, bytes, None] = None,
+    cwd: Optional[str] = None,
+    spool: Optional[str] = None,
+    encoding: Optional[str] = None,
+) -> Operation[ExecReport]:
+    """Runs a line of ``/bin/sh`` in guests. The parameters are those of :meth:`exec`."""
+    return Operation(targets, _exec(line, [], True, env, stdin, cwd, spool, encoding))
+
+
+def vms(targets: Selectors = "*") -> Operation[DomainInfo]:
+    """Lists VMs. Nothing is asked but their hosts."""
+    return Operation(targets, {"op": "vm-list"})
+
+
+def info(targets: Selectors) -> Operation[VmReport]:
+    """Asks for everything that hosts and agents know of VMs."""
+    return Operation(targets, {"op": "vm-info"})
+
+
+def start(
+    targets: Selectors, *, wait: Union[bool, str] = False, start_check: str = "listed"
+) -> Operation[StateReport]:
+    """Starts VMs.
+
+    :param wait: ``"agent"`` or True waits for the guest's agent, ``"state"`` for the state alone.
+    :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
+    """
+    return Operation(targets, {**_lifecycle("start", wait), "start_check": start_check})
+
+
+def shutdown(targets: Selectors, *, wait: bool = False) -> Operation[StateReport]:
+    """Asks guests to power off. With ``wait``, until they have."""
+    return Operation(targets, _lifecycle("shutdown", wait))
+
+
+def reboot(targets: Selectors, *, wait: Union[bool, str] = False) -> Operation[StateReport]:
+    """Asks guests to restart. ``wait`` as of :meth:`start`."""
+    return Operation(targets, _lifecycle("reboot", wait))
+
+
+def reset(targets: Selectors, *, wait: Union[bool, str] = False) -> Operation[StateReport]:
+    """Resets VMs, as by the button. ``wait`` as of :meth:`start`."""
+    return Operation(targets, _lifecycle("reset", wait))
+
+
+def destroy(targets: Selectors) -> Operation[StateReport]:
+    """Ends VMs at once, as by pulling the plug."""
+    return Operation(targets, _lifecycle("destroy", False))
+
+
+def suspend(targets: Selectors) -> Operation[StateReport]:
+    """Stops the virtual CPUs of VMs."""
+    return Operation(targets, _lifecycle("suspend", False))
+
+
+def resume(targets: Selectors, *, wait: Union[bool, str] = False) -> Operation[StateReport]:
+    """Lets suspended VMs run on, and wakes guests that sleep. ``wait`` as of :meth:`start`."""
+    return Operation(targets, _lifecycle("resume", wait))
+
+
+def wait(
+    targets: Selectors,
+    until: str = "agent",
+    *,
+    exec: Optional[Sequence[str]] = None,
+) -> Operation[WaitReport]:
+    """Waits, until the timeout at most.
+
+    :param until: ``agent`` (it answers), or a state: ``running``, ``shut off``, ``paused``, ``crashed``, ``pmsuspended``.
+    :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
+    """
+    if exec is not None:
+        program, *args = exec
+        return Operation(targets, {"op": "wait", "until": "exec", "program": program, "args": args})
+    if until == "agent":
+        return Operation(targets, {"op": "wait", "until": "agent"})
+    return Operation(targets, {"op": "wait", "until": "state", "state": until.replace("-", " ")})
+
+
+def push(
+    targets: Selectors, source: Union[str, os.PathLike[str]], destination: str
+) -> Operation[FileReport]:
+    """Copies a file of this machine into guests."""
+    return Operation(targets, {"op": "push", "source": _absolute(source), "destination": destination})
+
+
+def pull(
+    targets: Selectors, path: str, destination: Union[str, os.PathLike[str]]
+) -> Operation[FileReport]:
+    """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``."""
+    spec = {"op": "pull", "path": path, "destination": _absolute(destination), "separate": True}
+    return Operation(targets, spec)
+
+
+def screenshot(
+    targets: Selectors, folder: Union[str, os.PathLike[str]], *, screen: int = 0
+) -> Operation[ScreenshotReport]:
+    """Takes pictures of screens, as ``folder/HOST/VM.png``."""
+    return Operation(targets, {"op": "screenshot", "folder": _absolute(folder), "screen": screen})
+
+
+def qmp(
+    targets: Selectors, command: str, arguments: Optional[Mapping[str, Any]] = None
+) -> Operation[Any]:
+    """Sends a command to the monitors of QEMU, and yields the replies as they are."""
+    return Operation(targets, {"op": "qmp", "command": command, "arguments": dict(arguments or {})})
+
+
+def qga(
+    targets: Selectors, command: str, arguments: Optional[Mapping[str, Any]] = None
+) -> Operation[Any]:
+    """Sends a command to guest agents, and yields the replies as they are."""
+    return Operation(targets, {"op": "qga", "command": command, "arguments": dict(arguments or {})})
+
+
+def key(targets: Selectors, chords: Union[str, Sequence[str]], *, hold: float = 0.01) -> Operation[Any]:
+    """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
+    return Operation(targets, {"op": "key", "chords": _texts(chords), "hold_ms": _ms(hold)})
+
+
+def type(
+    targets: Selectors, text: str, *, layout: str = "us", hold: float = 0.01
+) -> Operation[Any]:
+    """Types a text on the keyboards of VMs. It appears in no message and no log."""
+    return Operation(targets, {"op": "type", "text": text, "layout": layout, "hold_ms": _ms(hold)})
+
+
+def mouse(targets: Selectors, action: str, *, hold: float = 0.05) -> Operation[Any]:
+    """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
+    return Operation(targets, {"op": "mouse", "action": action, "hold_ms": _ms(hold)})
+
+
+def run(
+    scenario: Union[str, os.PathLike[str]],
+    targets: Selectors = (),
+    *,
+    variables: Optional[Mapping[str, str]] = None,
+) -> Operation[ScenarioReport]:
+    """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given."""
+    with open(scenario, encoding="utf-8") as file:
+        text = file.read()
+    return Operation(targets, {"op": "scenario", "text": text, "variables": dict(variables or {})})
+
+
+def check(hosts: Selectors = "*/") -> Operation[HostReport]:
+    """Connects to hosts, and asks what they are. A host is ``ID/`` or ``@GROUP/``."""
+    return Operation(hosts, {"op": "host-check"})
+
+
+def diagnose(targets: Selectors) -> Operation[Diagnosis]:
+    """Checks what lies between this machine and the agents of VMs."""
+    return Operation(targets, {"op": "diagnose-agent"})
+
+
+def diagnose_hosts(hosts: Selectors = "*/") -> Operation[Diagnosis]:
+    """Checks each step on the way to the daemons of hosts."""
+    return Operation(hosts, {"op": "diagnose-host"})
+
+
+def operate(targets: Selectors, operation: Mapping[str, Any]) -> Operation[Any]:
+    """Does any operation, given as JSON has it: ``{"op": "exec", "program": "uname"}``."""
+    return Operation(targets, dict(operation))
+
+
+def _exec(
+    program: str,
+    args: Sequence[str],
+    shell: bool,
+    env: Optional[Mapping[str, str]],
+    stdin: Union[str, bytes, None],
+    cwd: Optional[str],
+    spool: Optional[str],
+    encoding: Optional[str],
+) -> Dict[str, Any]:
+    if isinstance(stdin, bytes):
+        given: Any = {"base64": base64.b64encode(stdin).decode("ascii")}
+    else:
+        given = stdin
+    return {
+        "op": "exec",
+        "program": program,
+        "args": list(args),
+        "env": dict(env or {}),
+        "stdin": given,
+        "shell": shell,
+        "cwd": cwd,
+        "spool": spool,
+        "encoding": encoding,
+    }
+
+
+def _lifecycle(action: str, wait: Union[bool, str]) -> Dict[str, Any]:
+    return {"op": "lifecycle", "action": action, "wait": wait}
+
+
+def _absolute(path: Union[str, os.PathLike[str]]) -> str:
+    return os.path.abspath(os.fspath(path))
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def request(operation: Operation[Any], options: Options) -> Dict[str, Any]:
+    """The request for an operation, as programs of ATP exchange it."""
+    unknown = set(options) - _TARGETS - set(_POLICY) - set(_TIMES)
+    if unknown:
+        known = ", ".join(sorted(_TARGETS | set(_POLICY) | set(_TIMES)))
+        raise TypeError(f"unknown option {min(unknown)!r}; options of every verb are {known}")
+    given: Dict[str, Any] = dict(options)
+    targets: Dict[str, Any] = {
+        "selectors": _texts(operation.targets),
+        "exclude": _texts(given.get("exclude", ())),
+        "state": given.get("state", "any"),
+        "labels": dict(given.get("labels", {})),
+    }
+    policy: Dict[str, Any] = {name: given[name] for name in _POLICY if name in given}
+    for name, key in _TIMES.items():
+        if name in given:
+            policy[key] = None if given[name] is None else _ms(given[name])
+    return {"targets": targets, "operation": operation.spec, "policy": policy}
+
+
+_TARGETS = {"exclude", "state", "labels"}
+_POLICY = ("parallel", "per_host", "retries", "max_failures", "serial")
+_TIMES = {"timeout": "timeout_ms", "deadline": "deadline_ms"}
+
+
+def _texts(selectors: Selectors) -> List[str]:
+    return [selectors] if isinstance(selectors, str) else list(selectors)

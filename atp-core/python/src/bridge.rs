@@ -1,0 +1,99 @@
+//! How an event loop of asyncio learns that something has arrived.
+
+use std::mem;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
+
+use atp_api::OutcomeError;
+use parking_lot::Mutex;
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::{read, write};
+
+use crate::error;
+use crate::outcomes::{Outcomes, Taken};
+
+/// Answers for one event loop, and a descriptor that is readable while there are any. The runtime's threads put answers here; the
+/// thread of the loop takes them.
+#[pyclass(frozen)]
+pub(crate) struct Bridge(Arc<Shared>);
+
+struct Shared {
+    descriptor: OwnedFd,
+    answers: Mutex<Vec<(u64, Answer)>>,
+}
+
+type Answer = Result<Taken, OutcomeError>;
+
+/// An answer that is owed. If it is dropped without one, the answer is that the fleet was closed.
+pub(crate) struct Promise {
+    shared: Arc<Shared>,
+    id: u64,
+    is_kept: bool,
+}
+
+impl Bridge {
+    /// Owes the event loop an answer under this id.
+    pub(crate) fn promise(&self, id: u64) -> Promise {
+        Promise { shared: self.0.clone(), id, is_kept: false }
+    }
+}
+
+#[pymethods]
+impl Bridge {
+    /// A bridge without answers.
+    #[new]
+    fn new() -> PyResult<Self> {
+        let descriptor = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
+            .map_err(|errno| PyOSError::new_err((errno.raw_os_error(), "eventfd")))?;
+        Ok(Bridge(Arc::new(Shared { descriptor, answers: Mutex::default() })))
+    }
+
+    /// The descriptor, for `loop.add_reader`.
+    fn fileno(&self) -> i32 {
+        self.0.descriptor.as_raw_fd()
+    }
+
+    /// Takes what has arrived: ids, each with outcomes or an exception.
+    fn take(&self, py: Python<'_>) -> PyResult<Vec<(u64, Py<PyAny>)>> {
+        // Nothing to read is no failure: the answers are what counts.
+        let _read = read(&self.0.descriptor, &mut [0; 8]);
+        let answers = mem::take(&mut *self.0.answers.lock());
+        let object = |(id, answer): (u64, Answer)| {
+            let object = match answer {
+                Ok(taken) => Py::new(py, Outcomes::from(taken))?.into_any(),
+                Err(error) => error::exception(py, &error).into_value(py).into_any(),
+            };
+            Ok((id, object))
+        };
+        answers.into_iter().map(object).collect()
+    }
+}
+
+impl Promise {
+    /// Gives the answer.
+    pub(crate) fn keep(mut self, answer: Answer) {
+        self.is_kept = true;
+        self.shared.put(self.id, answer);
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.shared.put(self.id, Err(error::closed()));
+        }
+    }
+}
+
+impl Shared {
+    fn put(&self, id: u64, answer: Answer) {
+        let mut answers = self.answers.lock();
+        answers.push((id, answer));
+        if answers.len() == 1 {
+            // Fails only when the counter is full, and then the descriptor is readable.
+            let _written = write(&self.descriptor, &1_u64.to_ne_bytes());
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! A fleet: its hosts or its service, and the threads that work for it.
+
+use std::mem;
+use std::path::PathBuf;
+use std::process;
+use std::thread;
+use std::time::Duration;
+
+use atp_api::{OperationSpec, OutcomeError, Policy, RunRequest, StateFilter};
+use atp_client::{Client, ClientOptions};
+use atp_executor::{Executor, Scenario};
+use atp_settings::mask_uri;
+use atp_transport::TransportManager;
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use serde_json::{Value, json};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::error;
+use crate::run::{Backend, Run};
+use crate::settings::{Given, Settings};
+use crate::wait::wait;
+
+/// The most threads that work for one fleet. They wait for hosts, and compute little.
+const MAX_THREADS: usize = 4;
+
+/// How long hosts are given to take leave. A daemon logs an error for each client that leaves without it.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Something that only the process that made it may use, or drop.
+pub(crate) struct Forked<T> {
+    process: u32,
+    /// None while it is dropped.
+    value: Option<T>,
+}
+
+impl<T> Forked<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Forked { process: process::id(), value: Some(value) }
+    }
+
+    /// # Errors
+    /// In a process that was forked.
+    pub(crate) fn get(&self, py: Python<'_>) -> PyResult<&T> {
+        let value = self.value.as_ref().filter(|_| process::id() == self.process);
+        value.ok_or_else(|| error::forked(py))
+    }
+}
+
+impl<T> Drop for Forked<T> {
+    fn drop(&mut self) {
+        if process::id() != self.process {
+            // A lock in it may be held by a thread that is not there.
+            mem::forget(self.value.take());
+        }
+    }
+}
+
+/// A fleet: hosts that this process connects to, or a service that does.
+#[pyclass(frozen, weakref)]
+pub(crate) struct Core(Forked<Parts>);
+
+struct Parts {
+    /// None when the fleet is closed.
+    runtime: Mutex<Option<Runtime>>,
+    backend: Backend,
+    manager: Option<TransportManager>,
+    policy: Policy,
+    /// Ends all runs.
+    abort: CancellationToken,
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.abort.cancel();
+        if let Some(runtime) = self.runtime.get_mut().take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Parts {
+    fn new(
+        runtime: Runtime,
+        backend: Backend,
+        manager: Option<TransportManager>,
+        policy: Policy,
+    ) -> Forked<Self> {
+        let runtime = Mutex::new(Some(runtime));
+        Forked::new(Parts { runtime, backend, manager, policy, abort: CancellationToken::new() })
+    }
+
+    /// # Errors
+    /// The fleet is closed.
+    fn handle(&self, py: Python<'_>) -> PyResult<Handle> {
+        let runtime = self.runtime.lock();
+        let handle = runtime.as_ref().map(|runtime| runtime.handle().clone());
+        handle.ok_or_else(|| error::exception(py, &error::closed()))
+    }
+}
+
+#[pymethods]
+impl Core {
+    /// A fleet of hosts that this process connects to. `values` is JSON: pairs of a path and a value.
+    #[staticmethod]
+    fn of_hosts(
+        py: Python<'_>,
+        file: Option<PathBuf>,
+        with_own_files: bool,
+        variables: Vec<(String, String)>,
+        values: &str,
+    ) -> PyResult<Self> {
+        let open = || {
+            let values = serde_json::from_str(values).map_err(|error| error::invalid(error.to_string()))?;
+            let Settings { fleet, policy } =
+                Settings::load(Given { file, with_own_files, variables, values })?;
+            let runtime = runtime()?;
+            let manager = TransportManager::new(fleet.config.clone());
+            let applied = {
+                let _runtime = runtime.enter();
+                manager.apply(fleet)
+            };
+            applied.map_err(|error| OutcomeError::of(error.kind(), &error))?;
+            let backend = Backend::Hosts(Executor::new(manager.clone()));
+            Ok::<_, OutcomeError>(Core(Parts::new(runtime, backend, Some(manager), policy)))
+        };
+        py.detach(open).map_err(|error| error::exception(py, &error))
+    }
+
+    /// A fleet that a service works on.
+    #[staticmethod]
+    fn of_service(py: Python<'_>, url: &str, token: &str, ca_file: Option<PathBuf>) -> PyResult<Self> {
+        let open = || {
+            let options = ClientOptions::new(url, token);
+            let options = match ca_file {
+                Some(file) => options.with_ca_file(file),
+                None => options,
+            };
+            let client = Client::new(options).map_err(|error| error::of_client(&error))?;
+            let backend = Backend::Service(Box::new(client));
+            Ok::<_, OutcomeError>(Core(Parts::new(runtime()?, backend, None, Policy::default())))
+        };
+        py.detach(open).map_err(|error| error::exception(py, &error))
+    }
+
+    /// Starts a run of a request, as JSON. Its policy has only what differs from the fleet's.
+    fn start(&self, py: Python<'_>, request: &str) -> PyResult<Run> {
+        let parts = self.0.get(py)?;
+        let runtime = parts.handle(py)?;
+        let request = read_request(request, &parts.policy).map_err(|error| error::exception(py, &error))?;
+        Ok(Run::begin(&runtime, parts.backend.clone(), request, parts.abort.child_token()))
+    }
+
+    /// The hosts, as JSON.
+    fn hosts(&self, py: Python<'_>) -> PyResult<String> {
+        let parts = self.0.get(py)?;
+        let runtime = parts.handle(py)?;
+        let backend = parts.backend.clone();
+        let manager = parts.manager.clone();
+        let (sender, receiver) = oneshot::channel();
+        runtime.spawn(async move {
+            let hosts = match (backend, manager) {
+                (Backend::Service(client), _) => match client.hosts(&[]).await {
+                    Ok(hosts) => Ok(json!(hosts)),
+                    Err(error) => Err(error::of_client(&error)),
+                },
+                (_, manager) => Ok(manager.map_or(Value::Null, |manager| views(&manager))),
+            };
+            // Fails if the caller was interrupted.
+            let _unheard = sender.send(hosts);
+        });
+        let hosts = wait(py, receiver)?.unwrap_or_else(|_| Err(error::closed()));
+        hosts.map(|hosts| hosts.to_string()).map_err(|error| error::exception(py, &error))
+    }
+
+    /// Whether it is closed.
+    #[getter]
+    fn is_closed(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.0.get(py)?.runtime.lock().is_none())
+    }
+
+    /// Ends all runs and closes all connections.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let parts = self.0.get(py)?;
+        parts.abort.cancel();
+        let close = || {
+            let Some(runtime) = parts.runtime.lock().take() else { return };
+            if let Some(manager) = &parts.manager {
+                let closing = async { timeout(CLOSE_TIMEOUT, manager.close(Duration::ZERO)).await };
+                // What has not ended by then is left.
+                let _is_drained = runtime.block_on(closing);
+            }
+            runtime.shutdown_background();
+        };
+        py.detach(close);
+        Ok(())
+    }
+}
+
+fn runtime() -> Result<Runtime, OutcomeError> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("atp").enable_all().build();
+    runtime.map_err(|error| OutcomeError::of(atp_api::ErrorKind::Unknown, &error))
+}
+
+fn read_request(request: &str, policy: &Policy) -> Result<RunRequest, OutcomeError> {
+    let invalid = |error: serde_json::Error| error::invalid(error.to_string());
+    let mut request: Value = serde_json::from_str(request).map_err(invalid)?;
+    let mut whole = serde_json::to_value(policy).map_err(invalid)?;
+    if let (Some(whole), Some(given)) =
+        (whole.as_object_mut(), request.get("policy").and_then(Value::as_object))
+    {
+        whole.extend(given.clone());
+    }
+    if let Some(request) = request.as_object_mut() {
+        request.insert("policy".to_owned(), whole);
+    }
+    let mut request = serde_json::from_value(request).map_err(invalid)?;
+    target_scenario(&mut request)?;
+    Ok(request)
+}
+
+/// A scenario for which no targets are given has those of its file.
+fn target_scenario(request: &mut RunRequest) -> Result<(), OutcomeError> {
+    let OperationSpec::Scenario(spec) = &request.operation else { return Ok(()) };
+    let targets = &mut request.targets;
+    if targets.selectors.is_empty() {
+        let selection = Scenario::prepare(spec)?.selection()?;
+        targets.selectors = selection.selectors.iter().map(ToString::to_string).collect();
+        targets.exclude.extend(selection.exclude.iter().map(ToString::to_string));
+        if targets.state == StateFilter::Any {
+            targets.state = selection.state;
+        }
+        for label in selection.labels {
+            targets.labels.entry(label.key).or_insert(label.value);
+        }
+    }
+    Ok(())
+}
+
+/// The hosts that this process connects to, in the words of the service.
+fn views(manager: &TransportManager) -> Value {
+    let health = manager.health();
+    let view = |host: atp_transport::HostInfo| {
+        let state = health.hosts.iter().find(|(id, _)| id.as_str() == host.id);
+        json!({
+            "id": host.id,
+            "uri": mask_uri(&host.effective_uri()),
+            "groups": host.groups,
+            "labels": host.labels,
+            "health": state.map(|(_, health)| json!({"state": health.state.to_string(), "reason": health.reason.to_string()})),
+        })
+    };
+    manager.hosts().into_iter().map(view).collect()
+}

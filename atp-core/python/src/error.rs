@@ -1,0 +1,56 @@
+//! Errors as Python's exceptions. Their classes are in the module `atp_libvirt._errors`.
+
+use atp_api::{Effect, ErrorKind, Hint, OutcomeError};
+use atp_client::ClientError;
+use atp_executor::{PlanError, SelectorError};
+use atp_settings::ConfigError;
+use pyo3::prelude::*;
+
+/// The exception for an error of which nothing was done.
+pub(crate) fn exception(py: Python<'_>, error: &OutcomeError) -> PyErr {
+    let raise = || {
+        let OutcomeError { kind, message, hint, retryable, libvirt, causes } = error;
+        let kind: &'static str = kind.into();
+        let hint = hint.as_ref().map(|hint| &**hint);
+        let libvirt = libvirt.map(|libvirt| (libvirt.code, libvirt.domain));
+        let arguments = (kind, message, Effect::None.as_str(), *retryable, hint, causes, libvirt);
+        py.import("atp_libvirt._errors")?.call_method1("exception", arguments)
+    };
+    raise().map_or_else(|error| error, PyErr::from_value)
+}
+
+/// The error of a call in a process that was forked.
+pub(crate) fn forked(py: Python<'_>) -> PyErr {
+    let raise = || py.import("atp_libvirt._errors")?.call_method0("forked");
+    raise().map_or_else(|error| error, PyErr::from_value)
+}
+
+/// The error of work that a closed fleet leaves without an answer.
+pub(crate) fn closed() -> OutcomeError {
+    OutcomeError::new(ErrorKind::Aborted, "the fleet was closed")
+        .with_hint("make another Fleet, or keep this one open while work runs")
+}
+
+/// The error of a request that cannot be understood.
+pub(crate) fn invalid(reason: impl Into<String>) -> OutcomeError {
+    OutcomeError::new(ErrorKind::InvalidRequest, reason)
+}
+
+pub(crate) fn of_selector(error: &SelectorError) -> OutcomeError {
+    OutcomeError::of(error.kind(), error).with_hint(error.hint())
+}
+
+pub(crate) fn of_plan(error: &PlanError) -> OutcomeError {
+    OutcomeError::of(error.kind(), error).with_hint(error.hint())
+}
+
+pub(crate) fn of_client(error: &ClientError) -> OutcomeError {
+    OutcomeError { hint: error.hint(), ..OutcomeError::of(error.kind(), error) }
+}
+
+/// Every problem of the settings, a line for each.
+pub(crate) fn of_settings(error: &ConfigError) -> OutcomeError {
+    let texts: Vec<_> = error.problems.iter().map(ToString::to_string).collect();
+    let hint = error.problems.iter().find_map(|problem| problem.hint.clone()).map(Hint::from);
+    OutcomeError { hint, ..OutcomeError::new(ErrorKind::InvalidConfig, texts.join("\n")) }
+}

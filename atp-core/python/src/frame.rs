@@ -1,0 +1,171 @@
+//! Outcomes as columns: a record batch of Apache Arrow.
+//!
+//! The columns and their order are a contract, written down in `docs/python.md`: columns are only added, at the end of their part.
+
+use std::sync::Arc;
+
+use arrow_array::builder::StringDictionaryBuilder;
+use arrow_array::types::Int32Type;
+use arrow_array::{
+    ArrayRef, BooleanArray, Float64Array, Int32Array, RecordBatch, StringArray, UInt32Array, UInt64Array,
+};
+use arrow_schema::ArrowError;
+use atp_api::domain::DomainInfo;
+use atp_api::{Data, ExecReport, HostReport, Outcome, OutcomeError};
+
+/// The columns of these outcomes: those that all have, then those of what their operations yield.
+pub(crate) fn of(outcomes: &[Arc<Outcome>]) -> Result<RecordBatch, ArrowError> {
+    let mut columns = Columns { outcomes, columns: Vec::new() };
+    columns.words("host", |outcome| outcome.host.as_ref().map(|host| host.as_str()))?;
+    columns.texts("vm", |outcome| outcome.vm.clone());
+    columns.texts("uuid", |outcome| outcome.uuid.map(|uuid| uuid.to_string()));
+    columns.words("op", |outcome| Some(&outcome.op))?;
+    columns.words("status", |outcome| Some(outcome.status.as_str()))?;
+    columns.words("effect", |outcome| Some(outcome.effect.as_str()))?;
+    columns.add("attempts", outcomes.iter().map(|outcome| outcome.attempts).collect::<UInt32Array>());
+    columns.add("duration_ms", outcomes.iter().map(|outcome| outcome.duration_ms).collect::<UInt64Array>());
+    columns.words("error_kind", |outcome| Some(outcome.error.as_ref()?.kind.into()))?;
+    columns.texts("error", |outcome| outcome.error.as_ref().map(|error| OutcomeError::clone(error).message));
+    let retryable = outcomes.iter().map(|outcome| outcome.error.as_ref().map(|error| error.retryable));
+    columns.add("retryable", retryable.collect::<BooleanArray>());
+    columns.texts("hint", |outcome| Some(outcome.error.as_ref()?.hint.as_ref()?.to_string()));
+
+    columns.domain()?;
+    columns.exec();
+    columns.host()?;
+    columns.rest();
+    RecordBatch::try_from_iter_with_nullable(
+        columns.columns.into_iter().map(|(name, column)| (name, column, true)),
+    )
+}
+
+struct Columns<'a> {
+    outcomes: &'a [Arc<Outcome>],
+    columns: Vec<(&'static str, ArrayRef)>,
+}
+
+impl<'a> Columns<'a> {
+    fn add(&mut self, name: &'static str, column: impl arrow_array::Array + 'static) {
+        self.columns.push((name, Arc::new(column)));
+    }
+
+    /// A column of texts of which most differ.
+    fn texts(&mut self, name: &'static str, value: impl Fn(&'a Outcome) -> Option<String>) {
+        let column: StringArray = self.outcomes.iter().map(|outcome| value(outcome)).collect();
+        self.add(name, column);
+    }
+
+    /// A column of few words that are repeated.
+    fn words(
+        &mut self,
+        name: &'static str,
+        value: impl Fn(&'a Outcome) -> Option<&'a str>,
+    ) -> Result<(), ArrowError> {
+        let mut column = StringDictionaryBuilder::<Int32Type>::new();
+        for outcome in self.outcomes {
+            match value(outcome) {
+                Some(word) => drop(column.append(word)?),
+                None => column.append_null(),
+            }
+        }
+        self.add(name, column.finish());
+        Ok(())
+    }
+
+    /// Whether any outcome has data of a kind.
+    fn any<T>(&self, of: impl Fn(&'a Outcome) -> Option<T>) -> bool {
+        self.outcomes.iter().any(|outcome| of(outcome).is_some())
+    }
+
+    /// What listings and changes of states yield.
+    fn domain(&mut self) -> Result<(), ArrowError> {
+        let outcomes = self.outcomes;
+        if self.any(|outcome| match &outcome.data {
+            Some(Data::Lifecycle { .. }) => Some(()),
+            _ => domain(outcome).map(drop),
+        }) {
+            self.words("state", |outcome| match &outcome.data {
+                Some(Data::Lifecycle { state }) => Some(state.as_str()),
+                _ => domain(outcome).map(|domain| domain.state.as_str()),
+            })?;
+        }
+        if self.any(domain) {
+            self.texts("reason", |outcome| domain(outcome)?.reason.map(|reason| reason.to_string()));
+            let vcpus = outcomes.iter().map(|outcome| domain(outcome)?.vcpus);
+            self.add("vcpus", vcpus.collect::<UInt32Array>());
+            let memory = outcomes.iter().map(|outcome| domain(outcome)?.memory_kib);
+            self.add("memory_kib", memory.collect::<UInt64Array>());
+            let most = outcomes.iter().map(|outcome| domain(outcome)?.max_memory_kib);
+            self.add("max_memory_kib", most.collect::<UInt64Array>());
+        }
+        Ok(())
+    }
+
+    /// What processes in guests yield.
+    fn exec(&mut self) {
+        let outcomes = self.outcomes;
+        if self.any(exec) {
+            self.add(
+                "exit_code",
+                outcomes.iter().map(|outcome| exec(outcome)?.exit_code).collect::<Int32Array>(),
+            );
+            self.add("signal", outcomes.iter().map(|outcome| exec(outcome)?.signal).collect::<Int32Array>());
+            self.texts("stdout", |outcome| Some(exec(outcome)?.stdout.lossy_text().into_owned()));
+            self.texts("stderr", |outcome| Some(exec(outcome)?.stderr.lossy_text().into_owned()));
+        }
+    }
+
+    /// What checks of hosts yield.
+    fn host(&mut self) -> Result<(), ArrowError> {
+        let outcomes = self.outcomes;
+        if self.any(host) {
+            self.texts("hostname", |outcome| Some(host(outcome)?.hostname.clone()));
+            self.texts("daemon_version", |outcome| Some(host(outcome)?.daemon_version.to_string()));
+            self.words("hypervisor", |outcome| Some(&host(outcome)?.hypervisor))?;
+            self.texts("hypervisor_version", |outcome| Some(host(outcome)?.hypervisor_version.to_string()));
+            let latency = outcomes.iter().map(|outcome| Some(host(outcome)?.latency_ms));
+            self.add("latency_ms", latency.collect::<Float64Array>());
+            let domains = outcomes.iter().map(|outcome| u64::try_from(host(outcome)?.domains).ok());
+            self.add("domains", domains.collect::<UInt64Array>());
+        }
+        Ok(())
+    }
+
+    /// Everything else, as JSON.
+    fn rest(&mut self) {
+        if self.any(rest) {
+            self.texts("data", |outcome| serde_json::to_string(rest(outcome)?).ok());
+        }
+    }
+}
+
+fn domain(outcome: &Outcome) -> Option<&DomainInfo> {
+    match outcome.data.as_ref()? {
+        Data::Domain(domain) => Some(domain),
+        Data::Vm(report) => Some(&report.details.info),
+        _ => None,
+    }
+}
+
+fn exec(outcome: &Outcome) -> Option<&ExecReport> {
+    match outcome.data.as_ref()? {
+        Data::Exec(report) => Some(report),
+        _ => None,
+    }
+}
+
+fn host(outcome: &Outcome) -> Option<&HostReport> {
+    match outcome.data.as_ref()? {
+        Data::Host(report) => Some(report),
+        _ => None,
+    }
+}
+
+/// Data that not all of is in columns.
+fn rest(outcome: &Outcome) -> Option<&Data> {
+    let data = outcome.data.as_ref()?;
+    match data {
+        Data::Domain(_) | Data::Lifecycle { .. } | Data::Exec(_) | Data::Host(_) => None,
+        data => Some(data),
+    }
+}

@@ -1,0 +1,178 @@
+//! Outcomes, as Python reads them.
+
+use std::sync::{Arc, OnceLock};
+
+use arrow_array::ffi_stream::FFI_ArrowArrayStream;
+use arrow_array::{RecordBatch, RecordBatchIterator};
+use arrow_schema::ArrowError;
+use atp_api::RunStatistics;
+use pyo3::exceptions::{PyIndexError, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
+
+use crate::frame;
+
+/// Outcomes that were taken from a run.
+#[derive(Default)]
+pub(crate) struct Taken {
+    pub(crate) outcomes: Vec<atp_api::Outcome>,
+    /// The numbers of the run, if it has ended.
+    pub(crate) statistics: Option<RunStatistics>,
+    /// What is to be known about how the run was planned.
+    pub(crate) notices: Vec<String>,
+}
+
+/// Outcomes, in an order.
+#[pyclass(frozen)]
+pub(crate) struct Outcomes {
+    outcomes: Vec<Arc<atp_api::Outcome>>,
+    statistics: Option<RunStatistics>,
+    notices: Vec<String>,
+    /// Made when it is first asked for: readers without copies then share its buffers.
+    frame: OnceLock<RecordBatch>,
+}
+
+impl From<Taken> for Outcomes {
+    fn from(taken: Taken) -> Self {
+        let Taken { outcomes, statistics, notices } = taken;
+        let outcomes = outcomes.into_iter().map(Arc::new).collect();
+        Outcomes { outcomes, statistics, notices, frame: OnceLock::new() }
+    }
+}
+
+impl Outcomes {
+    fn frame(&self) -> Result<&RecordBatch, ArrowError> {
+        if self.frame.get().is_none() {
+            // Another thread may have been faster; its frame is the same.
+            let _is_first = self.frame.set(frame::of(&self.outcomes)?);
+        }
+        self.frame.get().ok_or_else(|| ArrowError::CDataInterface("no frame".to_owned()))
+    }
+}
+
+#[pymethods]
+impl Outcomes {
+    fn __len__(&self) -> usize {
+        self.outcomes.len()
+    }
+
+    fn item(&self, index: usize) -> PyResult<Outcome> {
+        let outcome =
+            self.outcomes.get(index).ok_or_else(|| PyIndexError::new_err("no outcome of this index"))?;
+        Ok(Outcome(outcome.clone()))
+    }
+
+    /// Those at these indices.
+    fn select(&self, indices: Vec<usize>) -> PyResult<Outcomes> {
+        let outcome = |index: usize| self.item(index).map(|outcome| outcome.0);
+        let outcomes = indices.into_iter().map(outcome).collect::<PyResult<_>>()?;
+        Ok(Outcomes { outcomes, statistics: None, notices: Vec::new(), frame: OnceLock::new() })
+    }
+
+    /// The indices of those that succeeded, or of the others.
+    fn indices(&self, is_success: bool) -> Vec<usize> {
+        let wanted =
+            |(_, outcome): &(usize, &Arc<atp_api::Outcome>)| outcome.status.is_success() == is_success;
+        self.outcomes.iter().enumerate().filter(wanted).map(|(index, _)| index).collect()
+    }
+
+    /// The numbers of the run, as JSON.
+    #[getter]
+    fn statistics(&self) -> Option<String> {
+        serde_json::to_string(self.statistics.as_ref()?).ok()
+    }
+
+    #[getter]
+    fn notices(&self) -> Vec<String> {
+        self.notices.clone()
+    }
+
+    /// The frame as a stream of the Arrow C data interface. A schema that is asked for is not converted to, as the interface allows.
+    #[pyo3(signature = (requested_schema=None))]
+    fn arrow_stream<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let _not_converted = requested_schema;
+        let frame = py.detach(|| self.frame().cloned());
+        let frame = frame.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        let schema = frame.schema();
+        let reader = RecordBatchIterator::new([Ok(frame)], schema);
+        PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(reader)), c"arrow_array_stream")
+    }
+}
+
+/// The result of one target.
+#[pyclass(frozen)]
+pub(crate) struct Outcome(Arc<atp_api::Outcome>);
+
+#[pymethods]
+impl Outcome {
+    #[getter]
+    fn host(&self) -> Option<&str> {
+        self.0.host.as_ref().map(|host| host.as_str())
+    }
+
+    #[getter]
+    fn vm(&self) -> Option<&str> {
+        self.0.vm.as_deref()
+    }
+
+    #[getter]
+    fn uuid(&self) -> Option<String> {
+        self.0.uuid.map(|uuid| uuid.to_string())
+    }
+
+    #[getter]
+    fn found_on(&self) -> Option<&str> {
+        self.0.found_on.as_ref().map(|host| host.as_str())
+    }
+
+    #[getter]
+    fn op(&self) -> &str {
+        &self.0.op
+    }
+
+    #[getter]
+    fn status(&self) -> &'static str {
+        self.0.status.as_str()
+    }
+
+    #[getter]
+    fn is_success(&self) -> bool {
+        self.0.status.is_success()
+    }
+
+    #[getter]
+    fn effect(&self) -> &'static str {
+        self.0.effect.as_str()
+    }
+
+    #[getter]
+    fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    #[getter]
+    fn duration_ms(&self) -> u64 {
+        self.0.duration_ms
+    }
+
+    /// What the operation yielded, as JSON.
+    #[getter]
+    fn data(&self) -> Option<String> {
+        serde_json::to_string(self.0.data.as_ref()?).ok()
+    }
+
+    /// What went wrong, as JSON.
+    #[getter]
+    fn error(&self) -> Option<String> {
+        serde_json::to_string(self.0.error.as_ref()?).ok()
+    }
+
+    /// All of it, as JSON.
+    fn json(&self) -> PyResult<String> {
+        serde_json::to_string(&*self.0).map_err(|error| PyRuntimeError::new_err(error.to_string()))
+    }
+}

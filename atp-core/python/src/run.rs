@@ -1,0 +1,239 @@
+//! A run of one operation, from a request to its outcomes.
+
+use std::sync::Arc;
+
+use atp_api::{Outcome, OutcomeError, RunEvent, RunRequest, RunStatistics};
+use atp_client::Client;
+use atp_executor::{Executor, Operation, OperationSpec, RunControl, Selection};
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio_util::sync::CancellationToken;
+
+use crate::bridge::Bridge;
+use crate::core::Forked;
+use crate::error;
+use crate::outcomes::{Outcomes, Taken};
+use crate::wait::wait;
+
+/// Outcomes that may be there before they are taken. Then no more targets are started.
+const AHEAD: usize = 256;
+
+/// Where work is done.
+#[derive(Clone)]
+pub(crate) enum Backend {
+    /// By this process, on hosts that it connects to.
+    Hosts(Executor),
+    /// By a service.
+    Service(Box<Client>),
+}
+
+/// A run under way. Dropping it ends the run at once.
+#[pyclass(frozen)]
+pub(crate) struct Run(Forked<Parts>);
+
+struct Parts {
+    runtime: Handle,
+    abort: CancellationToken,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.abort.cancel();
+    }
+}
+
+struct Shared {
+    /// One reader at a time takes outcomes.
+    outcomes: tokio::sync::Mutex<Receiver<Result<Outcome, OutcomeError>>>,
+    ending: Arc<Mutex<Ending>>,
+}
+
+/// What is known of a run beside its outcomes.
+#[derive(Default)]
+struct Ending {
+    has_ended: bool,
+    statistics: Option<RunStatistics>,
+    notices: Vec<String>,
+}
+
+impl Run {
+    /// Begins a run. It ends at once with `abort`.
+    pub(crate) fn begin(
+        runtime: &Handle,
+        backend: Backend,
+        request: RunRequest,
+        abort: CancellationToken,
+    ) -> Self {
+        let (sender, receiver) = channel(AHEAD);
+        let ending = Arc::<Mutex<Ending>>::default();
+        let shared =
+            Arc::new(Shared { outcomes: tokio::sync::Mutex::new(receiver), ending: Arc::clone(&ending) });
+        let control = RunControl { stop: abort.clone(), abort: abort.clone() };
+        runtime.spawn(async move {
+            let driven = match backend {
+                Backend::Hosts(executor) => on_hosts(executor, request, control, &sender, &ending).await,
+                Backend::Service(client) => in_service(*client, request, control, &sender, &ending).await,
+            };
+            if let Err(error) = driven {
+                // Fails if the reader has left.
+                let _unheard = sender.send(Err(error)).await;
+            }
+        });
+        Run(Forked::new(Parts { runtime: runtime.clone(), abort, shared }))
+    }
+}
+
+#[pymethods]
+impl Run {
+    /// Waits for all outcomes, in the order of reports.
+    fn collect(&self, py: Python<'_>) -> PyResult<Outcomes> {
+        let parts = self.0.get(py)?;
+        let collected = wait(py, Shared::collect(&parts.shared)).inspect_err(|_| parts.abort.cancel())?;
+        collected.map(Outcomes::from).map_err(|error| error::exception(py, &error))
+    }
+
+    /// Waits for the next outcomes; there are none at the end.
+    fn next(&self, py: Python<'_>) -> PyResult<Outcomes> {
+        let parts = self.0.get(py)?;
+        let next = wait(py, Shared::next(&parts.shared)).inspect_err(|_| parts.abort.cancel())?;
+        next.map(Outcomes::from).map_err(|error| error::exception(py, &error))
+    }
+
+    /// As `collect`, for an event loop: the answer comes under this id.
+    fn collect_into(&self, py: Python<'_>, bridge: &Bridge, id: u64) -> PyResult<()> {
+        let parts = self.0.get(py)?;
+        let (promise, shared) = (bridge.promise(id), parts.shared.clone());
+        parts.runtime.spawn(async move { promise.keep(Shared::collect(&shared).await) });
+        Ok(())
+    }
+
+    /// As `next`, for an event loop: the answer comes under this id.
+    fn next_into(&self, py: Python<'_>, bridge: &Bridge, id: u64) -> PyResult<()> {
+        let parts = self.0.get(py)?;
+        let (promise, shared) = (bridge.promise(id), parts.shared.clone());
+        parts.runtime.spawn(async move { promise.keep(Shared::next(&shared).await) });
+        Ok(())
+    }
+
+    /// Ends the run at once: targets under way are cancelled.
+    fn abort(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.get(py)?.abort.cancel();
+        Ok(())
+    }
+}
+
+impl Shared {
+    async fn collect(&self) -> Result<Taken, OutcomeError> {
+        let mut all = Vec::new();
+        loop {
+            let Taken { outcomes, statistics, notices } = self.next().await?;
+            if outcomes.is_empty() {
+                all.sort_by(Outcome::report_order);
+                return Ok(Taken { outcomes: all, statistics, notices });
+            }
+            all.extend(outcomes);
+        }
+    }
+
+    async fn next(&self) -> Result<Taken, OutcomeError> {
+        let mut received = Vec::new();
+        self.outcomes.lock().await.recv_many(&mut received, AHEAD).await;
+        let outcomes: Vec<_> = received.into_iter().collect::<Result<_, _>>()?;
+        let mut taken = Taken { outcomes, ..Taken::default() };
+        if taken.outcomes.is_empty() {
+            let ending = self.ending.lock();
+            if !ending.has_ended {
+                return Err(error::closed());
+            }
+            taken.statistics = ending.statistics.clone();
+            taken.notices = ending.notices.clone();
+        }
+        Ok(taken)
+    }
+}
+
+/// Runs a request on the hosts, and passes the outcomes on.
+async fn on_hosts(
+    executor: Executor,
+    request: RunRequest,
+    control: RunControl,
+    sender: &Sender<Result<Outcome, OutcomeError>>,
+    ending: &Mutex<Ending>,
+) -> Result<(), OutcomeError> {
+    let selection = Selection::try_from(&request.targets).map_err(|error| error::of_selector(&error))?;
+    let operation = Operation::prepare(request.operation).await?;
+    let plan = executor.plan_until_stopped(&selection, operation, request.policy, &control).await;
+    let plan = plan.map_err(|error| error::of_plan(&error))?;
+    ending.lock().notices = plan.notices.iter().map(ToString::to_string).collect();
+    // Dropping the run ends it.
+    let mut run = executor.run(plan, &control);
+    loop {
+        let event = tokio::select! {
+            event = run.next() => event,
+            () = sender.closed() => return Ok(()),
+        };
+        let Some(event) = event else { return Ok(()) };
+        if !pass_on(event, sender, ending).await {
+            return Ok(());
+        }
+    }
+}
+
+/// Has a request run by a service, and passes the outcomes on.
+async fn in_service(
+    client: Client,
+    request: RunRequest,
+    control: RunControl,
+    sender: &Sender<Result<Outcome, OutcomeError>>,
+    ending: &Mutex<Ending>,
+) -> Result<(), OutcomeError> {
+    if matches!(
+        request.operation,
+        OperationSpec::Push(_) | OperationSpec::Pull(_) | OperationSpec::Screenshot(_)
+    ) {
+        return Err(error::invalid("files are copied to and from this machine, and not through a service")
+            .with_hint("use a Fleet that connects to the hosts itself"));
+    }
+    // A start that was sent is waited for: the run is then ended by its number.
+    let run = client.start(&request).await.map_err(|error| error::of_client(&error))?.id;
+    let mut events = client.run_events(run);
+    let mut is_told = false;
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event.map_err(|error| error::of_client(&error))?,
+            () = control.abort.cancelled(), if !is_told => {
+                is_told = true;
+                client.abort(run).await.map_err(|error| error::of_client(&error))?;
+                continue;
+            }
+            () = sender.closed() => {
+                return client.abort(run).await.map_err(|error| error::of_client(&error));
+            }
+        };
+        let Some(event) = event else { return Ok(()) };
+        if !pass_on(event, sender, ending).await {
+            return client.abort(run).await.map_err(|error| error::of_client(&error));
+        }
+    }
+}
+
+/// Passes an event on. False if its reader has left.
+async fn pass_on(
+    event: RunEvent,
+    sender: &Sender<Result<Outcome, OutcomeError>>,
+    ending: &Mutex<Ending>,
+) -> bool {
+    match event {
+        RunEvent::Finished(outcome) => return sender.send(Ok(*outcome)).await.is_ok(),
+        RunEvent::Ended(statistics) => {
+            let mut ending = ending.lock();
+            ending.has_ended = true;
+            ending.statistics = Some(*statistics);
+        }
+        _ => {}
+    }
+    true
+}

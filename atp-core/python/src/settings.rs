@@ -1,0 +1,153 @@
+//! The settings of a fleet: the files and variables of the command line `atp`, or what a program gives.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use atp_api::{OutcomeError, Policy};
+use atp_settings::{ConfigError, Kind, Layer, Loaded, Schema, Sources, load, parse_duration};
+use atp_transport::{Fleet, HostInfo};
+use config::ValueKind;
+use serde_json::Value;
+
+use crate::error;
+
+/// What the names of environment variables start with.
+const ENV_PREFIX: &str = "ATP";
+
+/// The file for all users of the machine.
+const SYSTEM_FILE: &str = "/etc/atp/config.toml";
+
+/// As many connections to a host as there are targets at once: none has to share one with a target that hangs.
+const MAX_CONNECTIONS: i64 = 64;
+
+/// The word for a limit that is absent.
+const NONE: &str = "none";
+
+/// Where the settings come from.
+pub(crate) struct Given {
+    /// A file that must exist; without it, those of the machine and of the user, unless `hosts` are given.
+    pub(crate) file: Option<PathBuf>,
+    /// Whether the files of the machine and of the user are read if no other is named.
+    pub(crate) with_own_files: bool,
+    /// The environment.
+    pub(crate) variables: Vec<(String, String)>,
+    /// Values by their paths, above all others.
+    pub(crate) values: Vec<(Vec<String>, Value)>,
+}
+
+/// The settings of a fleet.
+pub(crate) struct Settings {
+    pub(crate) fleet: Fleet,
+    pub(crate) policy: Policy,
+}
+
+impl Settings {
+    /// Reads and checks everything. Blocks while it reads files.
+    ///
+    /// # Errors
+    /// Every problem that was found.
+    pub(crate) fn load(given: Given) -> Result<Self, OutcomeError> {
+        let files = match (given.file, given.with_own_files) {
+            (Some(file), _) => Sources::file(file),
+            (None, true) => {
+                let own = user_file(&given.variables);
+                Sources::files([Some(PathBuf::from(SYSTEM_FILE)), own].into_iter().flatten())
+            }
+            (None, false) => Sources::default(),
+        };
+        let defaults = Layer::map(
+            "default",
+            [
+                ("transport.pool.min_connections_per_host", 0),
+                ("transport.pool.max_connections_per_host", MAX_CONNECTIONS),
+            ],
+        );
+        let mut values = Layer::default();
+        for (path, value) in given.values {
+            let path: Vec<_> = path.iter().map(String::as_str).collect();
+            values.set(&path, "Fleet()", kind_of(value));
+        }
+        let sources = files
+            .with_schema(schema())
+            .with_defaults(defaults)
+            .with_environment(ENV_PREFIX, given.variables)
+            .with_layer(values);
+        let mut problems = Vec::new();
+        let loaded = load(&sources, &Fleet::schema(), &mut problems);
+        let fleet = Fleet::of(&loaded, &mut problems);
+        let policy = policy(&loaded);
+        match fleet {
+            Some(mut fleet) if problems.is_empty() => {
+                if fleet.hosts.is_empty() {
+                    let uri = atp_transport::default_uri().unwrap_or_else(|| "qemu:///system".to_owned());
+                    fleet.hosts.push(HostInfo::from_uri("local", uri));
+                }
+                Ok(Settings { fleet, policy })
+            }
+            _ => Err(error::of_settings(&ConfigError { problems })),
+        }
+    }
+}
+
+/// The user's file, if its folder is an absolute one.
+fn user_file(variables: &[(String, String)]) -> Option<PathBuf> {
+    let folder = |name: &str| {
+        let (_, value) = variables.iter().find(|(variable, _)| variable == name)?;
+        Some(PathBuf::from(value)).filter(|path| path.is_absolute())
+    };
+    let folder = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")))?;
+    Some(folder.join("atp/config.toml"))
+}
+
+/// The keys of the command line's file that are a run's policy.
+fn schema() -> Schema {
+    let or_none =
+        |kinds: &[Kind]| Schema::Value(Kind::AnyOf([kinds, &[Kind::Choice(vec![NONE.to_owned()])]].concat()));
+    Schema::section([
+        ("parallel", Schema::Value(Kind::AtLeastOne)),
+        ("per_host", or_none(&[Kind::AtLeastOne])),
+        ("timeout", Schema::Value(Kind::Timeout)),
+        ("deadline", or_none(&[Kind::Timeout])),
+        ("retries", Schema::Value(Kind::Count)),
+        ("max_failures", or_none(&[Kind::AtLeastOne, Kind::Percent])),
+        ("serial", or_none(&[Kind::AtLeastOne, Kind::Percent])),
+        ("encoding", Schema::Value(Kind::Text)),
+    ])
+}
+
+/// The policy in settings that were checked. What is no limit is `none`, and is read as none.
+fn policy(loaded: &Loaded) -> Policy {
+    let text = |key: &str| loaded.merged.get_string(key).ok();
+    let duration = |key: &str| -> Option<Duration> { parse_duration(&text(key)?).ok() };
+    let base = Policy::default();
+    Policy {
+        parallel: text("parallel").and_then(|text| text.parse().ok()).unwrap_or(base.parallel),
+        per_host: text("per_host").and_then(|text| text.parse().ok()),
+        timeout: duration("timeout").unwrap_or(base.timeout),
+        deadline: duration("deadline"),
+        retries: text("retries").and_then(|text| text.parse().ok()).unwrap_or(base.retries),
+        max_failures: text("max_failures").and_then(|text| text.parse().ok()),
+        serial: text("serial").and_then(|text| text.parse().ok()),
+        encoding: text("encoding").and_then(|text| text.parse().ok()),
+        ..base
+    }
+}
+
+fn kind_of(value: Value) -> ValueKind {
+    match value {
+        Value::Null => ValueKind::Nil,
+        Value::Bool(value) => value.into(),
+        Value::Number(number) => match number.as_i64() {
+            Some(number) => number.into(),
+            None => number.as_f64().unwrap_or_default().into(),
+        },
+        Value::String(text) => text.into(),
+        Value::Array(values) => ValueKind::Array(
+            values.into_iter().map(|value| config::Value::new(None, kind_of(value))).collect(),
+        ),
+        Value::Object(values) => {
+            let value = |(key, value)| (key, config::Value::new(None, kind_of(value)));
+            ValueKind::Table(values.into_iter().map(value).collect())
+        }
+    }
+}

@@ -1,0 +1,62 @@
+"""Fixtures: a simulated fleet, which `cargo xtask python` has built."""
+
+import json
+import os
+import re
+import subprocess
+import threading
+from pathlib import Path
+from typing import Iterator, Sequence
+
+import pytest
+
+FLEET = os.environ.get("ATP_TEST_FLEET", str(Path(__file__).parents[3] / "target" / "debug" / "fleet"))
+SERVE = os.environ.get("ATP_TEST_ATP", str(Path(__file__).parents[3] / "target" / "debug" / "atp"))
+
+
+class Simulated:
+    """A simulated fleet as a process."""
+
+    def __init__(self, folder: Path, arguments: Sequence[str]) -> None:
+        self.config = folder / "fleet.toml"
+        command = [FLEET, "up", "--write", str(self.config), *arguments]
+        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        assert self._process.stderr is not None
+        line = self._process.stderr.readline()
+        assert line, "the simulated fleet did not start"
+        # What it writes later must not fill the pipe.
+        threading.Thread(target=self._process.stderr.read, daemon=True).start()
+        found = re.search(r"port (\d+)", line)
+        assert found, line
+        self.port = int(found.group(1))
+
+    def fault(self, target: str, fault: str) -> None:
+        subprocess.run([FLEET, "fault", "--port", str(self.port), target, fault], check=True)
+
+    def heal(self, target: str) -> None:
+        subprocess.run([FLEET, "heal", "--port", str(self.port), target], check=True)
+
+    def report(self) -> object:
+        command = [FLEET, "report", "--port", str(self.port)]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
+    """Two hosts with two VMs each."""
+    fleet = Simulated(tmp_path_factory.mktemp("fleet"), ["--hosts", "2", "--vms", "2"])
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture(scope="session")
+def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
+    """Ten hosts with two VMs each, all of which hang."""
+    fleet = Simulated(tmp_path_factory.mktemp("hung"), ["--hosts", "10", "--vms", "2", "--faults", "hung=100%"])
+    yield fleet
+    fleet.close()
+

@@ -1,0 +1,67 @@
+"""The asyncio face, on simulated hosts."""
+
+import asyncio
+
+import pytest
+from atp_libvirt import AsyncFleet, ClosedError, RequestError
+from conftest import Simulated
+
+
+def test_a_verb_is_awaited(simulated: Simulated) -> None:
+    async def work() -> None:
+        async with AsyncFleet(simulated.config) as fleet:
+            outcomes = await fleet.exec("*", ["true"], timeout=30)
+            assert len(outcomes.raise_for_failures()) == 4
+            with pytest.raises(RequestError):
+                await fleet.vms("h9/*")
+
+    asyncio.run(work())
+
+
+def test_outcomes_are_iterated_over_as_they_come(simulated: Simulated) -> None:
+    async def work() -> None:
+        async with AsyncFleet(simulated.config) as fleet:
+            seen = [outcome.target async for outcome in fleet.stream.exec("*", ["true"])]
+            assert len(set(seen)) == 4
+            async with fleet.stream.vms() as stream:
+                assert (await stream.__anext__()).ok
+            assert [outcome async for outcome in stream] == []
+
+    asyncio.run(work())
+
+
+def test_a_thousand_tasks_share_a_fleet(simulated: Simulated) -> None:
+    async def work() -> None:
+        async with AsyncFleet(simulated.config) as fleet:
+            listings = await asyncio.gather(*(fleet.vms("h1/*", timeout=120) for _ in range(1000)))
+            assert {len(listing.ok) for listing in listings} == {2}
+
+    asyncio.run(work())
+
+
+def test_a_task_that_is_cancelled_ends_its_run(hung: Simulated) -> None:
+    async def work() -> None:
+        async with AsyncFleet(hung.config) as fleet:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(fleet.exec("*", ["true"], timeout=600), 1)
+            # The fleet is as usable as before.
+            assert len(await fleet.vms()) == 20
+
+    asyncio.run(work())
+
+
+def test_what_waits_is_answered_when_the_fleet_is_closed(hung: Simulated) -> None:
+    async def work() -> None:
+        fleet = AsyncFleet(hung.config)
+        waiting = asyncio.ensure_future(fleet.exec("*", ["true"], timeout=600))
+        await asyncio.sleep(0.5)
+        await fleet.aclose()
+        try:
+            outcomes = await asyncio.wait_for(waiting, 30)
+            assert {outcome.status for outcome in outcomes} <= {"cancelled", "skipped", "unreachable"}
+        except ClosedError:
+            pass
+        with pytest.raises(ClosedError):
+            await fleet.vms()
+
+    asyncio.run(work())

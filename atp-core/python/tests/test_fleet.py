@@ -1,0 +1,176 @@
+"""A fleet and its outcomes, on simulated hosts."""
+
+import json
+import pickle
+import threading
+from pathlib import Path
+from typing import List
+
+import pytest
+from atp_libvirt import (
+    ClosedError,
+    ConfigError,
+    DomainInfo,
+    ExecReport,
+    FailedOutcomes,
+    Fleet,
+    OutcomeError,
+    RequestError,
+    StateReport,
+)
+from conftest import Simulated
+
+TARGETS = ["h1/vm1", "h1/vm2", "h2/vm1", "h2/vm2"]
+
+
+def test_a_program_runs_on_every_selected_vm(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        outcomes = fleet.exec("*", ["echo", "hi"], timeout=30)
+        assert [outcome.target for outcome in outcomes] == TARGETS
+        assert all(outcome.ok and outcome.op == "exec" and outcome.effect == "done" for outcome in outcomes)
+        reports = outcomes.raise_for_failures().values()
+        assert all(isinstance(report, ExecReport) and report.exit_code == 0 for report in reports)
+        assert [outcome.target for outcome in fleet.exec("*", ["true"], exclude="h1/*")] == TARGETS[2:]
+
+
+def test_a_listing_has_a_row_for_each_vm(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        vms = fleet.vms()
+        assert [vm.target for vm in vms] == TARGETS
+        first = vms[0].unwrap()
+        assert isinstance(first, DomainInfo)
+        assert (first.name, first.state) == ("vm1", "running")
+        assert [host.id for host in fleet.hosts()] == ["h1", "h2"]
+        assert [vm.target for vm in vms[1:3]] == TARGETS[1:3]
+        assert vms[-1].target == TARGETS[-1]
+        with pytest.raises(IndexError):
+            vms[4]
+
+
+def test_a_vm_changes_its_state_and_back(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        (paused,) = fleet.suspend("h1/vm2").raise_for_failures()
+        assert paused.data == StateReport("paused")
+        assert fleet.vms("h1/*", state="paused")[0].vm == "vm2"
+        (again,) = fleet.suspend("h1/vm2")
+        assert (again.status, again.ok) == ("unchanged", True)
+        assert fleet.resume("h1/vm2").raise_for_failures().values() == [StateReport("running")]
+
+
+def test_a_failure_has_its_kind_effect_and_hint(simulated: Simulated) -> None:
+    simulated.fault("h2/vm1", "agent-absent")
+    try:
+        with Fleet(simulated.config) as fleet:
+            outcomes = fleet.exec("*", ["true"], timeout=3)
+            assert [outcome.target for outcome in outcomes.failed] == ["h2/vm1"]
+            assert len(outcomes.ok) == 3
+            error = outcomes.failed[0].error
+            assert isinstance(error, OutcomeError)
+            assert (error.effect, bool(error.kind), bool(error.message)) == ("none", True, True)
+            assert outcomes.failed[0].to_dict()["error"]["kind"] == error.kind
+            with pytest.raises(FailedOutcomes, match="1 of 4 targets failed") as raised:
+                outcomes.raise_for_failures()
+            assert raised.value.kind == error.kind
+            assert len(raised.value.outcomes) == 1
+            with pytest.raises(OutcomeError):
+                outcomes.values()
+            groups = outcomes.grouped()
+            assert [len(group) for group in groups.values()] == [3, 1]
+            assert list(groups)[1] == error.kind
+            by_host = outcomes.grouped(lambda outcome: outcome.host)
+            assert {key: len(group) for key, group in by_host.items()} == {"h1": 2, "h2": 2}
+            copy = pickle.loads(pickle.dumps(error))
+            assert (copy.kind, copy.hint, str(copy)) == (error.kind, error.hint, str(error))
+    finally:
+        simulated.heal("h2/vm1")
+
+
+def test_a_stream_has_each_outcome_once(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        seen = [outcome.target for outcome in fleet.stream.exec("*", ["true"])]
+        assert sorted(seen) == TARGETS
+        with fleet.stream.vms() as stream:
+            assert next(stream).ok
+        assert list(stream) == []
+
+
+def test_a_stream_shows_a_vm_that_hangs_last(simulated: Simulated) -> None:
+    simulated.fault("h1/vm1", "hung")
+    try:
+        with Fleet(simulated.config) as fleet:
+            seen = [(outcome.target, outcome.status) for outcome in fleet.stream.exec("*", ["true"], timeout=4)]
+            assert [target for target, status in seen[:3] if status == "ok"] == [target for target, _ in seen[:3]]
+            assert seen[3] == ("h1/vm1", "timeout")
+    finally:
+        simulated.heal("h1/vm1")
+
+
+def test_a_scenario_has_the_targets_of_its_file(simulated: Simulated, tmp_path: Path) -> None:
+    scenario = tmp_path / "scenario.yaml"
+    scenario.write_text("name: smoke\ntargets: ['h1/*']\nsteps:\n  - exec: uname -r\n  - wait: agent\n")
+    with Fleet(simulated.config) as fleet:
+        outcomes = fleet.run(scenario).raise_for_failures()
+        assert [outcome.target for outcome in outcomes] == TARGETS[:2]
+        report = outcomes[0].unwrap()
+        assert (report.scenario, [step.status for step in report.steps]) == ("smoke", ["ok", "ok"])
+        assert [outcome.target for outcome in fleet.run(scenario, "h2/vm1")] == ["h2/vm1"]
+
+
+def test_hosts_are_given_in_any_way(simulated: Simulated, tmp_path: Path) -> None:
+    with Fleet(simulated.config) as fleet:
+        uris = {host.id: host.uri for host in fleet.hosts()}
+    with Fleet(hosts=uris) as fleet:
+        assert [vm.target for vm in fleet.vms()] == TARGETS
+    with Fleet(hosts=list(uris.values())) as fleet:
+        assert len(fleet.vms().raise_for_failures()) == 4
+    one = {"h.1": {"uri": uris["h1"], "groups": ["rack"], "labels": {"zone": "a"}}}
+    with Fleet(hosts=one, settings={"timeout": "9s", "transport.call_timeout": "8s"}) as fleet:
+        assert [vm.host for vm in fleet.vms("@rack/*", labels={"zone": "a"})] == ["h.1", "h.1"]
+    with Fleet(environment={"ATP_HOSTS__A__URI": uris["h1"], "HOME": str(tmp_path)}) as fleet:
+        assert [host.id for host in fleet.hosts()] == ["a"]
+    with pytest.raises(ConfigError, match="unknown key") as raised:
+        Fleet(hosts=uris, settings={"tiemout": 1, "transport": {"call_timeot": 1}})
+    assert len(str(raised.value).splitlines()) == 2
+    assert raised.value.hint is not None
+
+
+def test_what_cannot_be_done_is_refused_before_a_host_is_asked(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        with pytest.raises(RequestError) as raised:
+            fleet.vms("h9/*")
+        assert raised.value.kind == "unknown-host"
+        with pytest.raises(RequestError) as raised:
+            fleet.vms("h1/[")
+        assert raised.value.kind == "invalid-selector"
+        with pytest.raises(RequestError, match="paralel"):
+            fleet.operate("*", {"op": "exec", "program": "x", "paralel": 3})
+        with pytest.raises(TypeError, match="paralel"):
+            fleet.vms(paralel=3)  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match="words"):
+            fleet.exec("*", "uname -r")
+    with pytest.raises(ClosedError):
+        fleet.vms()
+    fleet.close()
+
+
+def test_any_operation_can_be_given_as_json(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        (outcome,) = fleet.operate("h1/vm1", {"op": "exec", "program": "true"})
+        assert isinstance(outcome.data, ExecReport)
+        status = fleet.qmp("h1/vm1", "query-status").values()[0]
+        assert json.dumps(status)
+
+
+def test_two_hundred_threads_share_a_fleet(simulated: Simulated) -> None:
+    results: List[List[str]] = []
+    with Fleet(simulated.config) as fleet:
+
+        def work() -> None:
+            results.append([outcome.status for outcome in fleet.vms("h1/*", timeout=60)])
+
+        threads = [threading.Thread(target=work) for _ in range(200)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert results == [["ok", "ok"]] * 200

@@ -1,0 +1,108 @@
+"""How a process that uses a fleet ends, is interrupted, and forks."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import Simulated
+
+HEAD = """
+import os, sys, threading, time
+from atp_libvirt import Fleet, ForkedError
+fleet = Fleet(sys.argv[1])
+"""
+
+#: Begins twenty calls that hang, and says so.
+HANGING = """
+def hang():
+    stream = fleet.stream.exec("*", ["true"], timeout=600)
+    streams.append(stream)
+    list(stream)
+streams = []
+thread = threading.Thread(target=hang)
+thread.start()
+while not streams:
+    time.sleep(0.01)
+time.sleep(0.5)
+print("hanging", flush=True)
+"""
+
+
+def start(code: str, config: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", HEAD + code, str(config)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_word(process: "subprocess.Popen[str]", word: str) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == word
+
+
+def test_the_interpreter_ends_while_calls_hang(hung: Simulated) -> None:
+    process = start(HANGING, hung.config)
+    wait_for_word(process, "hanging")
+    # The timeout of the calls is ten minutes; the bound is far below it and generous to a loaded machine.
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 0, stderr
+    assert "Fatal" not in stderr and "panicked" not in stderr, stderr
+
+
+def test_ctrl_c_interrupts_calls_that_hang(hung: Simulated) -> None:
+    code = """
+print("calling", flush=True)
+try:
+    fleet.exec("*", ["true"], timeout=600)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    assert fleet.hosts()
+"""
+    process = start(code, hung.config)
+    wait_for_word(process, "calling")
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=20)
+    assert (process.returncode, stdout) == (0, "interrupted\n"), stderr
+
+
+@pytest.mark.parametrize("call", ["fleet.vms()", "fleet.hosts()", "next(stream)", "fleet.close()"])
+def test_a_forked_process_is_refused_by_name(simulated: Simulated, call: str) -> None:
+    code = f"""
+fleet.vms()
+stream = fleet.stream.vms()
+child = os.fork()
+if child == 0:
+    try:
+        {call}
+    except ForkedError as error:
+        assert error.kind == "forked" and error.hint, error
+        del stream, fleet
+        with Fleet(sys.argv[1]) as own:
+            assert len(own.vms()) == 4
+        os._exit(7)
+    os._exit(1)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 7, status
+assert len(list(stream)) == 4
+print("done")
+"""
+    process = start(code, simulated.config)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (0, "done\n"), stderr
+
+
+def test_a_forked_process_ends_by_itself(simulated: Simulated) -> None:
+    code = """
+fleet.vms()
+child = os.fork()
+if child == 0:
+    sys.exit(3)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 3, status
+"""
+    process = start(code, simulated.config)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert os.getpid() != process.pid

@@ -1,0 +1,313 @@
+"""Writes the parts of the package that follow from others: `_data.py` from the JSON Schema of atp-api, and `_faces.py` from
+`_verbs.py`. With `--check` it only says whether they are as they would be written.
+"""
+
+import ast
+import json
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "python" / "atp_libvirt"
+SCHEMA = Path(__file__).parent.parent.parent / "api" / "schema.json"
+
+#: What is not read into a class of its own.
+PLAIN = {"Hint": "str", "Data": "Any"}
+
+#: Names that mean something else in Python.
+RENAMED = {"Stream": "Output", "OutcomeError": "Failure"}
+
+
+def data():
+    """The classes of what operations yield."""
+    definitions = json.loads(SCHEMA.read_text())["$defs"]
+    order = []
+
+    def visit(name):
+        definition = definitions[name]
+        if name in PLAIN or name in order or "properties" not in definition:
+            return
+        for field in definition["properties"].values():
+            for used in references(field):
+                visit(used)
+        order.append(name)
+
+    variants = definitions["Data"]["anyOf"]
+    for variant in variants:
+        for used in references(variant):
+            visit(used)
+    text = HEAD_OF_DATA
+    for name in order:
+        text += class_of(name, definitions[name], definitions)
+    for variant in variants:
+        if "$ref" not in variant and "properties" in variant:
+            text += class_of(INLINE[tuple(variant["properties"])], variant, definitions)
+    return text + TAIL_OF_DATA
+
+
+#: Names of kinds of data that have none in the schema, by their fields.
+INLINE = {("state",): "StateReport"}
+
+
+def references(schema):
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            yield schema["$ref"].rsplit("/", 1)[1]
+        for value in schema.values():
+            yield from references(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from references(value)
+
+
+def class_of(name, definition, definitions):
+    required = set(definition.get("required", ()))
+    fields, optional = [], []
+    for field, schema in definition["properties"].items():
+        kind = type_of(schema, definitions)
+        if field not in required and not kind.startswith("Optional[") and kind != "Any":
+            kind = f"Optional[{kind}]"
+        may_lack = kind.startswith("Optional[") or kind == "Any"
+        line = f"    {field}: {kind}{' = None' if may_lack else ''}\n{doc(schema.get('description', ''), 4)}"
+        (optional if may_lack else fields).append(line)
+    about = doc(definition.get("description", ""), 4)
+    name = RENAMED.get(name, name)
+    return f"\n\n@dataclass(frozen=True)\nclass {name}:\n{about}\n" + "\n".join(fields + optional).rstrip() + "\n"
+
+
+def type_of(schema, definitions):
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[1]
+        if name in PLAIN:
+            return PLAIN[name]
+        definition = definitions[name]
+        return RENAMED.get(name, name) if "properties" in definition else type_of(definition, definitions)
+    alternatives = schema.get("anyOf")
+    if alternatives:
+        kinds = [type_of(one, definitions) for one in alternatives if one.get("type") != "null"]
+        inner = kinds[0] if len(set(kinds)) == 1 else "Any"
+        is_optional = len(kinds) < len(alternatives) and inner != "Any"
+        return f"Optional[{inner}]" if is_optional else inner
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        inner = type_of({**schema, "type": next(word for word in kind if word != "null")}, definitions)
+        return inner if inner == "Any" else f"Optional[{inner}]"
+    if kind == "array":
+        return f"List[{type_of(schema.get('items', {}), definitions)}]"
+    if kind == "object":
+        values = schema.get("additionalProperties")
+        return f"Dict[str, {type_of(values, definitions) if isinstance(values, dict) else 'Any'}]"
+    words = {"string": "str", "integer": "int", "number": "float", "boolean": "bool"}
+    words_of = [type_of(one, definitions) for one in schema.get("oneOf", ())]
+    if "const" in schema or "enum" in schema or (words_of and set(words_of) == {"str"}):
+        return words.get(kind, "str")
+    return words.get(kind, "Any")
+
+
+def doc(text, indent):
+    """A docstring of a description in Rust's notation."""
+    text = re.sub(r"```.*?```", "", text, flags=re.S).strip()
+    text = re.sub(r"\[`?([^\]`]+)`?\](\([^)]*\))?", r"\1", text).replace("`", "``").replace("\\", "\\\\")
+    pad = " " * indent
+    lines = []
+    for paragraph in text.split("\n\n"):
+        lines.append("\n".join(textwrap.wrap(" ".join(paragraph.split()), 110 - indent)))
+    text = "\n\n".join(lines)
+    end = f"\n{pad}" if "\n" in text else ""
+    return pad + f'"""{textwrap.indent(text, pad).strip()}{end}"""\n' if text else ""
+
+
+HEAD_OF_DATA = '''"""What operations yield. Written by `tools/generate.py` from the JSON Schema of atp-api; do not edit."""
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Callable, Dict, List, Optional
+'''
+
+TAIL_OF_DATA = '''
+
+#: What an operation yields, by its name. What is in none of these is kept as JSON.
+OF_OPERATIONS: Dict[str, Any] = {
+    "cp": FileReport,
+    "doctor": Diagnosis,
+    "exec": ExecReport,
+    "host-check": HostReport,
+    "pull": FileReport,
+    "push": FileReport,
+    "run": ScenarioReport,
+    "screenshot": ScreenshotReport,
+    "vm-destroy": StateReport,
+    "vm-info": VmReport,
+    "vm-list": DomainInfo,
+    "vm-reboot": StateReport,
+    "vm-reset": StateReport,
+    "vm-resume": StateReport,
+    "vm-shutdown": StateReport,
+    "vm-start": StateReport,
+    "vm-suspend": StateReport,
+    "vm-wakeup": StateReport,
+    "wait": WaitReport,
+}
+
+
+def read(op: str, data: Any) -> Any:
+    """What the operation of this name yielded, from JSON. What is not of its class is kept as it is."""
+    of_class = OF_OPERATIONS.get(op)
+    if of_class is None:
+        return data
+    try:
+        return _reader(of_class)(data)
+    except (AttributeError, KeyError, TypeError):
+        return data
+
+
+@lru_cache(maxsize=None)
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """Makes values of a type from JSON. Fields that it does not know are passed over."""
+    if dataclasses.is_dataclass(kind):
+        types = typing.get_type_hints(kind)
+        fields = [(field.name, types[field.name], field) for field in dataclasses.fields(kind)]
+
+        def read_object(data: Any) -> Any:
+            given = {}
+            for name, of_type, field in fields:
+                if name in data:
+                    given[name] = _reader(of_type)(data[name])
+                elif field.default is dataclasses.MISSING:
+                    raise KeyError(name)
+            return typing.cast("Any", kind)(**given)
+
+        return read_object
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is list:
+        item = _reader(arguments[0])
+        return lambda data: [item(value) for value in data]
+    if origin is dict:
+        value_of = _reader(arguments[1])
+        return lambda data: {key: value_of(value) for key, value in data.items()}
+    if origin is typing.Union:
+        inner = _reader(arguments[0])
+        return lambda data: None if data is None else inner(data)
+    if kind is str:
+        # A hint with an id is an object with its text.
+        return _text
+    return lambda data: data
+
+
+def _text(data: Any) -> Any:
+    return typing.cast("Dict[str, Any]", data)["text"] if isinstance(data, dict) else data
+'''
+
+
+def faces():
+    """A class for each face of a fleet, with a method for each verb."""
+    source = (PACKAGE / "_verbs.py").read_text()
+    verbs = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and is_verb(node)]
+    text = HEAD_OF_FACES
+    for name, about, result, is_async in FACES:
+        text += f'\n\nclass {name}:\n    """{about}"""\n\n'
+        prefix = "async " if is_async else ""
+        text += f"    {prefix}def _run(self, operation: Operation[D], options: Options) -> {result.format('D')}:\n"
+        text += "        raise NotImplementedError\n"
+        for verb in verbs:
+            text += "\n" + method(verb, result, is_async)
+    return text
+
+
+FACES = [
+    ("Verbs", "Each verb, until every target has its outcome.", "Outcomes[{}]", False),
+    ("StreamedVerbs", "Each verb, as a stream of outcomes in the order in which they come.", "Stream[{}]", False),
+    ("AsyncVerbs", "Each verb, to await until every target has its outcome.", "Outcomes[{}]", True),
+    ("AsyncStreamedVerbs", "Each verb, as an asynchronous stream of outcomes.", "AsyncStream[{}]", False),
+]
+
+
+def is_verb(node):
+    return isinstance(node.returns, ast.Subscript) and ast.unparse(node.returns).startswith("Operation[")
+
+
+def method(verb, result, is_async):
+    inner = ast.unparse(verb.returns.slice)
+    arguments = ast.unparse(verb.args)
+    passed = [argument.arg for argument in verb.args.args]
+    passed += [f"{argument.arg}={argument.arg}" for argument in verb.args.kwonlyargs]
+    body = f"self._run(_verbs.{verb.name}({', '.join(passed)}), options)"
+    head = f"{'async ' if is_async else ''}def {verb.name}(\n        self,\n        "
+    head += ",\n        ".join(split(verb)) + ",\n        **options: Unpack[Options],\n"
+    head += f"    ) -> {result.format(inner)}:"
+    docstring = textwrap.indent(ast.get_docstring(verb), "        ").strip()
+    end = "\n        " if "\n" in docstring else ""
+    returned = f"return {'await ' if is_async else ''}{body}"
+    assert arguments
+    return f'    {head}\n        """{docstring}{end}"""\n        {returned}\n'
+
+
+def split(verb):
+    """The parameters, one in each line."""
+    parameters = []
+    defaults = [None] * (len(verb.args.args) - len(verb.args.defaults)) + verb.args.defaults
+    for argument, default in zip(verb.args.args, defaults):
+        parameters.append(parameter(argument, default))
+    if verb.args.kwonlyargs:
+        parameters.append("*")
+    for argument, default in zip(verb.args.kwonlyargs, verb.args.kw_defaults):
+        parameters.append(parameter(argument, default))
+    return parameters
+
+
+def parameter(argument, default):
+    text = f"{argument.arg}: {ast.unparse(argument.annotation)}"
+    return text if default is None else f"{text} = {ast.unparse(default)}"
+
+
+HEAD_OF_FACES = '''"""The faces of a fleet. Written by `tools/generate.py` from `_verbs.py`; do not edit."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence, TypeVar, Union
+
+from . import _verbs
+from ._data import (
+    Diagnosis,
+    DomainInfo,
+    ExecReport,
+    FileReport,
+    HostReport,
+    ScenarioReport,
+    ScreenshotReport,
+    StateReport,
+    VmReport,
+    WaitReport,
+)
+from ._verbs import Operation, Options, Selectors
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._outcomes import Outcomes
+    from ._streams import AsyncStream, Stream
+
+D = TypeVar("D")
+'''
+
+
+def main():
+    written = True
+    for name, text in (("_data.py", data()), ("_faces.py", faces())):
+        path = PACKAGE / name
+        if path.exists() and path.read_text() == text:
+            continue
+        if "--check" in sys.argv:
+            print(f"{path.name} is not what tools/generate.py writes: run it")
+            written = False
+        else:
+            path.write_text(text)
+    return 0 if written else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

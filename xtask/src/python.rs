@@ -1,0 +1,111 @@
+//! `cargo xtask python`: the Python package `atp_libvirt` as a wheel, and its tests in an environment that has nothing but the wheel
+//! and what the tests use.
+//!
+//! Without arguments the wheel is not optimised and is tested on a simulated fleet: types, docstrings, the guide, and all else.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use crate::{Result, cargo, setup};
+
+/// What environments are made with.
+const PACKAGES: &[&str] = &["python3-venv"];
+
+/// Builds the wheel and tests it. `--release` optimises the wheel; `--no-test` stops after it; other arguments go to pytest.
+pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
+    setup::run_with(PACKAGES)?;
+    let (options, for_pytest): (Vec<_>, Vec<_>) =
+        arguments.iter().partition(|word| *word == "--release" || *word == "--no-test");
+    let is_release = options.iter().any(|word| *word == "--release");
+    let package = cargo::root().join("atp-core/python");
+    let folder = cargo::root().join("target/python");
+    let tools = folder.join("tools");
+    if !tools.join("bin/python").exists() {
+        environment(&tools)?;
+    }
+    // Quick if everything is there.
+    pip(&tools, &package.join("requirements.txt"), None)?;
+
+    let wheels = folder.join("wheels");
+    empty(&wheels)?;
+    let mut maturin = Command::new(tools.join("bin/maturin"));
+    maturin.current_dir(cargo::root()).args(["build", "--quiet", "--profile"]);
+    maturin.arg(if is_release { "release" } else { "dev" });
+    maturin.arg("--manifest-path").arg(package.join("Cargo.toml")).arg("--out").arg(&wheels);
+    succeed(&mut maturin)?;
+    let wheel = only_file(&wheels)?;
+    println!("{}", wheel.display());
+    if options.iter().any(|word| *word == "--no-test") {
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    cargo::build(&["atp-fleet"])?;
+    let tests = folder.join("tests");
+    empty(&tests)?;
+    environment(&tests)?;
+    pip(&tests, &package.join("tests/requirements.txt"), Some(&wheel))?;
+    check(&package, &tools, &tests, &for_pytest)
+}
+
+/// Runs every check of the installed package.
+fn check(package: &Path, tools: &Path, tests: &Path, for_pytest: &[&OsString]) -> Result<ExitCode> {
+    let python = tests.join("bin/python");
+    let mut generate = Command::new(&python);
+    succeed(generate.arg(package.join("tools/generate.py")).arg("--check"))?;
+    let mut mypy = Command::new(tools.join("bin/mypy"));
+    mypy.current_dir(package).arg("--python-executable").arg(&python).args(["python/atp_libvirt", "tests"]);
+    succeed(&mut mypy)?;
+    let mut pyright = Command::new(tools.join("bin/pyright"));
+    pyright.current_dir(package).arg("--pythonpath").arg(&python).args(["python", "tests"]);
+    succeed(&mut pyright)?;
+    let mut pytest = Command::new(&python);
+    pytest
+        .current_dir(package)
+        .args(["-m", "pytest", "-q", "tests", "--doctest-modules", "--pyargs", "atp_libvirt"])
+        .args(for_pytest);
+    pytest.env("ATP_TEST_FLEET", cargo::binary("fleet")?);
+    succeed(&mut pytest)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes an environment with Debian's interpreter: one of another origin may lack what its modules are linked to.
+fn environment(folder: &Path) -> Result<()> {
+    succeed(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(folder))
+}
+
+/// Installs what a file of requirements lists, and a wheel.
+fn pip(environment: &Path, requirements: &Path, wheel: Option<&Path>) -> Result<()> {
+    let mut command = Command::new(environment.join("bin/pip"));
+    command.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    succeed(command.arg(requirements).args(wheel))
+}
+
+fn empty(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+fn only_file(folder: &Path) -> Result<PathBuf> {
+    let unreadable = |error: std::io::Error| format!("{}: {error}", folder.display());
+    let mut files = fs::read_dir(folder).map_err(unreadable)?;
+    let file = files.next().ok_or_else(|| format!("{}: no wheel was made", folder.display()))?;
+    file.map(|file| file.path()).map_err(unreadable)
+}
+
+/// Runs a program that has to succeed; its output is shown. Settings of the surroundings' Python do not apply.
+fn succeed(command: &mut Command) -> Result<()> {
+    let name = command.get_program().display().to_string();
+    for (variable, _) in env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(b"PYTHON") || variable == "VIRTUAL_ENV" {
+            command.env_remove(variable);
+        }
+    }
+    let status = command.stdin(Stdio::null()).status();
+    let status = status.map_err(|error| format!("cannot run {name}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{name} failed ({status})")) }
+}
