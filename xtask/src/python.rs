@@ -43,6 +43,18 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     }
 
     cargo::build(&["atp-fleet"])?;
+    // As `cargo xtask dist --check` builds it.
+    let mut atp = cargo::cargo();
+    atp.args([
+        "build",
+        "--quiet",
+        "--package",
+        "atp-cli",
+        "--no-default-features",
+        "--features",
+        "native,serve",
+    ]);
+    succeed(&mut atp)?;
     let tests = folder.join("tests");
     empty(&tests)?;
     environment(&tests)?;
@@ -66,7 +78,7 @@ fn check(package: &Path, tools: &Path, tests: &Path, for_pytest: &[&OsString]) -
         .current_dir(package)
         .args(["-m", "pytest", "-q", "tests", "--doctest-modules", "--pyargs", "atp_libvirt"])
         .args(for_pytest);
-    pytest.env("ATP_TEST_FLEET", cargo::binary("fleet")?);
+    pytest.env("ATP_TEST_FLEET", cargo::binary("fleet")?).env("ATP_TEST_ATP", cargo::binary("atp")?);
     succeed(&mut pytest)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -21,10 +21,14 @@ pub(crate) struct Bridge(Arc<Shared>);
 
 struct Shared {
     descriptor: OwnedFd,
-    answers: Mutex<Vec<(u64, Answer)>>,
+    answers: Mutex<Vec<(u64, Result<Answer, OutcomeError>)>>,
 }
 
-type Answer = Result<Taken, OutcomeError>;
+/// What can be waited for.
+pub(crate) enum Answer {
+    Outcomes(Taken),
+    Texts(Vec<String>),
+}
 
 /// An answer that is owed. If it is dropped without one, the answer is that the fleet was closed.
 pub(crate) struct Promise {
@@ -55,14 +59,15 @@ impl Bridge {
         self.0.descriptor.as_raw_fd()
     }
 
-    /// Takes what has arrived: ids, each with outcomes or an exception.
+    /// Takes what has arrived: ids, each with outcomes, texts or an exception.
     fn take(&self, py: Python<'_>) -> PyResult<Vec<(u64, Py<PyAny>)>> {
         // Nothing to read is no failure: the answers are what counts.
         let _read = read(&self.0.descriptor, &mut [0; 8]);
         let answers = mem::take(&mut *self.0.answers.lock());
-        let object = |(id, answer): (u64, Answer)| {
+        let object = |(id, answer)| {
             let object = match answer {
-                Ok(taken) => Py::new(py, Outcomes::from(taken))?.into_any(),
+                Ok(Answer::Outcomes(taken)) => Py::new(py, Outcomes::from(taken))?.into_any(),
+                Ok(Answer::Texts(texts)) => texts.into_pyobject(py)?.unbind(),
                 Err(error) => error::exception(py, &error).into_value(py).into_any(),
             };
             Ok((id, object))
@@ -73,7 +78,7 @@ impl Bridge {
 
 impl Promise {
     /// Gives the answer.
-    pub(crate) fn keep(mut self, answer: Answer) {
+    pub(crate) fn keep(mut self, answer: Result<Answer, OutcomeError>) {
         self.is_kept = true;
         self.shared.put(self.id, answer);
     }
@@ -88,7 +93,7 @@ impl Drop for Promise {
 }
 
 impl Shared {
-    fn put(&self, id: u64, answer: Answer) {
+    fn put(&self, id: u64, answer: Result<Answer, OutcomeError>) {
         let mut answers = self.answers.lock();
         answers.push((id, answer));
         if answers.len() == 1 {

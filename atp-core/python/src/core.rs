@@ -1,8 +1,6 @@
 //! A fleet: its hosts or its service, and the threads that work for it.
 
-use std::mem;
 use std::path::PathBuf;
-use std::process;
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +18,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::error;
+use crate::events::Events;
+use crate::forked::Forked;
 use crate::run::{Backend, Run};
 use crate::settings::{Given, Settings};
 use crate::wait::wait;
@@ -29,35 +29,6 @@ const MAX_THREADS: usize = 4;
 
 /// How long hosts are given to take leave. A daemon logs an error for each client that leaves without it.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// Something that only the process that made it may use, or drop.
-pub(crate) struct Forked<T> {
-    process: u32,
-    /// None while it is dropped.
-    value: Option<T>,
-}
-
-impl<T> Forked<T> {
-    pub(crate) fn new(value: T) -> Self {
-        Forked { process: process::id(), value: Some(value) }
-    }
-
-    /// # Errors
-    /// In a process that was forked.
-    pub(crate) fn get(&self, py: Python<'_>) -> PyResult<&T> {
-        let value = self.value.as_ref().filter(|_| process::id() == self.process);
-        value.ok_or_else(|| error::forked(py))
-    }
-}
-
-impl<T> Drop for Forked<T> {
-    fn drop(&mut self) {
-        if process::id() != self.process {
-            // A lock in it may be held by a thread that is not there.
-            mem::forget(self.value.take());
-        }
-    }
-}
 
 /// A fleet: hosts that this process connects to, or a service that does.
 #[pyclass(frozen, weakref)]
@@ -152,6 +123,21 @@ impl Core {
         let runtime = parts.handle(py)?;
         let request = read_request(request, &parts.policy).map_err(|error| error::exception(py, &error))?;
         Ok(Run::begin(&runtime, parts.backend.clone(), request, parts.abort.child_token()))
+    }
+
+    /// Begins to watch VMs. `targets` are JSON.
+    fn watch(&self, py: Python<'_>, targets: &str, monitor_events: bool) -> PyResult<Events> {
+        let parts = self.0.get(py)?;
+        let runtime = parts.handle(py)?;
+        let watched = match &parts.backend {
+            Backend::Hosts(executor) => serde_json::from_str(targets)
+                .map(|targets| (executor.clone(), targets))
+                .map_err(|error| error::invalid(error.to_string())),
+            Backend::Service(_) => Err(error::invalid("events are not watched through a service")
+                .with_hint("use a Fleet that connects to the hosts itself")),
+        };
+        let (executor, targets) = watched.map_err(|error| error::exception(py, &error))?;
+        Ok(Events::begin(&runtime, executor, targets, monitor_events, parts.abort.child_token()))
     }
 
     /// The hosts, as JSON.

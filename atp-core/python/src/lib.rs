@@ -18,6 +18,8 @@
 mod bridge;
 mod core;
 mod error;
+mod events;
+mod forked;
 mod frame;
 mod outcomes;
 mod run;
@@ -33,6 +35,8 @@ mod _native {
     use crate::bridge::Bridge;
     #[pymodule_export]
     use crate::core::Core;
+    #[pymodule_export]
+    use crate::events::Events;
     #[pymodule_export]
     use crate::outcomes::{Outcome, Outcomes};
     #[pymodule_export]

@@ -11,9 +11,9 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
-use crate::bridge::Bridge;
-use crate::core::Forked;
+use crate::bridge::{Answer, Bridge};
 use crate::error;
+use crate::forked::Forked;
 use crate::outcomes::{Outcomes, Taken};
 use crate::wait::wait;
 
@@ -106,7 +106,9 @@ impl Run {
     fn collect_into(&self, py: Python<'_>, bridge: &Bridge, id: u64) -> PyResult<()> {
         let parts = self.0.get(py)?;
         let (promise, shared) = (bridge.promise(id), parts.shared.clone());
-        parts.runtime.spawn(async move { promise.keep(Shared::collect(&shared).await) });
+        parts
+            .runtime
+            .spawn(async move { promise.keep(Shared::collect(&shared).await.map(Answer::Outcomes)) });
         Ok(())
     }
 
@@ -114,7 +116,7 @@ impl Run {
     fn next_into(&self, py: Python<'_>, bridge: &Bridge, id: u64) -> PyResult<()> {
         let parts = self.0.get(py)?;
         let (promise, shared) = (bridge.promise(id), parts.shared.clone());
-        parts.runtime.spawn(async move { promise.keep(Shared::next(&shared).await) });
+        parts.runtime.spawn(async move { promise.keep(Shared::next(&shared).await.map(Answer::Outcomes)) });
         Ok(())
     }
 

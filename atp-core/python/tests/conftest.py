@@ -11,7 +11,8 @@ from typing import Iterator, Sequence
 import pytest
 
 FLEET = os.environ.get("ATP_TEST_FLEET", str(Path(__file__).parents[3] / "target" / "debug" / "fleet"))
-SERVE = os.environ.get("ATP_TEST_ATP", str(Path(__file__).parents[3] / "target" / "debug" / "atp"))
+#: The program `atp`, for the tests of the service.
+ATP = os.environ.get("ATP_TEST_ATP", "")
 
 
 class Simulated:

@@ -30,6 +30,21 @@ def test_outcomes_are_iterated_over_as_they_come(simulated: Simulated) -> None:
     asyncio.run(work())
 
 
+def test_events_come_while_vms_are_changed(simulated: Simulated) -> None:
+    async def work() -> None:
+        async with AsyncFleet(simulated.config) as fleet:
+            async with fleet.events("h2/*") as events:
+                assert (await events.__anext__()).item == "present"
+                (await fleet.suspend("h2/vm2")).raise_for_failures()
+                async for event in events:
+                    if event.item == "event":
+                        assert event.vm == "vm2"
+                        break
+            (await fleet.resume("h2/vm2")).raise_for_failures()
+
+    asyncio.run(work())
+
+
 def test_a_thousand_tasks_share_a_fleet(simulated: Simulated) -> None:
     async def work() -> None:
         async with AsyncFleet(simulated.config) as fleet:

@@ -153,6 +153,20 @@ def test_what_cannot_be_done_is_refused_before_a_host_is_asked(simulated: Simula
     fleet.close()
 
 
+def test_events_come_while_vms_are_changed(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        with fleet.events("h1/*") as events:
+            first = next(events)
+            assert (first.item, first.host) == ("present", "h1")
+            fleet.suspend("h1/vm1").raise_for_failures()
+            event = next(event for event in events if event.item == "event")
+            assert (event.host, event.vm, event.kind) == ("h1", "vm1", "lifecycle")
+        assert list(events) == []
+        fleet.resume("h1/vm1").raise_for_failures()
+        with pytest.raises(RequestError):
+            next(fleet.events("h9/*"))
+
+
 def test_any_operation_can_be_given_as_json(simulated: Simulated) -> None:
     with Fleet(simulated.config) as fleet:
         (outcome,) = fleet.operate("h1/vm1", {"op": "exec", "program": "true"})

@@ -51,9 +51,7 @@ pub(crate) fn ask<W: Serialize, A: DeserializeOwned>(name: &str, work: &W) -> Re
 }
 
 /// Does the work of a child and prints the answer.
-pub(crate) fn answer<W: DeserializeOwned, A: Serialize>(
-    measure: impl FnOnce(W) -> Result<A>,
-) -> Result<()> {
+pub(crate) fn answer<W: DeserializeOwned, A: Serialize>(measure: impl FnOnce(W) -> Result<A>) -> Result<()> {
     let answer = measure(serde_json::from_reader(io::stdin().lock())?)?;
     println!("{}", serde_json::to_string(&answer)?);
     Ok(())

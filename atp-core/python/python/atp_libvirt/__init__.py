@@ -42,10 +42,11 @@ from ._errors import (
 )
 from ._fleet import AsyncFleet, Fleet, Host
 from ._outcomes import Outcome, Outcomes
-from ._streams import AsyncStream, Stream
+from ._streams import AsyncEvents, AsyncStream, Event, Events, Stream
 
 __all__ = [
     "Address",
+    "AsyncEvents",
     "AsyncFleet",
     "AsyncStream",
     "AtpError",
@@ -53,6 +54,8 @@ __all__ = [
     "ConfigError",
     "Diagnosis",
     "DomainInfo",
+    "Event",
+    "Events",
     "ExecReport",
     "FailedOutcomes",
     "FileReport",

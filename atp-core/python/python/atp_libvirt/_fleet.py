@@ -17,8 +17,8 @@ from . import _native
 from ._faces import AsyncStreamedVerbs, AsyncVerbs, StreamedVerbs, Verbs
 from ._loops import loop
 from ._outcomes import Outcomes
-from ._streams import AsyncStream, Stream
-from ._verbs import Operation, Options, request
+from ._streams import AsyncEvents, AsyncStream, Events, Stream
+from ._verbs import Operation, Options, Selectors, request, selected
 
 D = TypeVar("D")
 
@@ -89,6 +89,10 @@ class _Base:
             for host in json.loads(self._core.hosts())
         ]
 
+    def watch(self, targets: Selectors, exclude: Selectors, qemu: bool) -> _native.Events:
+        """Begins to watch VMs, for ``events``."""
+        return self._core.watch(json.dumps(selected(targets, exclude)), qemu)
+
     def begin(self, operation: Operation[Any], options: Options) -> _native.Run:
         """Begins a run, for the faces of this fleet."""
         return self._core.start(json.dumps(request(operation, options)))
@@ -125,6 +129,13 @@ class Fleet(_Base, Verbs):
     def _run(self, operation: Operation[D], options: Options) -> Outcomes[D]:
         return Outcomes(self.begin(operation, options).collect())
 
+    def events(self, targets: Selectors = "*", *, exclude: Selectors = (), qemu: bool = False) -> Events:
+        """Watches VMs: each event as it comes, through lost connections, until the iterator is closed.
+
+        :param qemu: The events of QEMU's monitors too.
+        """
+        return Events(self.watch(targets, exclude, qemu))
+
     def close(self) -> None:
         """Ends all runs at once, and closes all connections. What is called later raises :class:`ClosedError`."""
         self._core.close()
@@ -156,6 +167,10 @@ class AsyncFleet(_Base, AsyncVerbs):
         except BaseException:
             run.abort()
             raise
+
+    def events(self, targets: Selectors = "*", *, exclude: Selectors = (), qemu: bool = False) -> AsyncEvents:
+        """As :meth:`Fleet.events`, for ``async for``."""
+        return AsyncEvents(self.watch(targets, exclude, qemu))
 
     async def aclose(self) -> None:
         """As :meth:`Fleet.close`. It takes a fifth of a second at most."""

@@ -15,14 +15,14 @@ class Loop:
 
     def __init__(self, of: asyncio.AbstractEventLoop) -> None:
         self._bridge = _native.Bridge()
-        self._waiting: Dict[int, asyncio.Future[_native.Outcomes]] = {}
+        self._waiting: Dict[int, asyncio.Future[Any]] = {}
         self._ids = itertools.count()
         of.add_reader(self._bridge.fileno(), self._take)
 
-    async def answer(self, ask: Callable[[_native.Bridge, int], None]) -> _native.Outcomes:
+    async def answer(self, ask: Callable[[_native.Bridge, int], None]) -> Any:
         """Asks, and waits for the answer."""
         number = next(self._ids)
-        future: asyncio.Future[_native.Outcomes] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
             ask(self._bridge, number)

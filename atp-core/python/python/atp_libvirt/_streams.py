@@ -1,49 +1,78 @@
-"""Streams of outcomes, in the order in which they come."""
+"""Streams: outcomes in the order in which they come, and events."""
 
 from __future__ import annotations
 
+import json
 from collections import deque
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Deque, Generic, List, Optional, Type, TypeVar
+from typing import Any, Deque, Dict, Generic, List, Optional, Type, TypeVar, Union, cast
 
 from . import _native
 from ._loops import loop
 from ._outcomes import Outcome, Outcomes
 
-
 D = TypeVar("D")
+T = TypeVar("T")
 
 
-class Stream(Generic[D]):
-    """An iterator of outcomes, each as soon as it is there.
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a VM, or to the watch of a host."""
 
-    The run goes on between two outcomes, until some hundred are waiting to be read. Leaving the stream early, by :meth:`close` or
-    as a context manager, ends the run: targets under way are cancelled.
-    """
+    #: ``event`` of a VM; ``present`` (the host is watched from now on), ``gap``, ``unreachable`` or ``removed`` of a host;
+    #: ``missed`` if events came faster than they were read.
+    item: str
+    #: The host.
+    host: Optional[str]
+    #: The VM.
+    vm: Optional[str]
+    #: The kind of an ``event``, such as ``lifecycle``.
+    kind: Optional[str]
+    #: All of it, as the command line prints it as JSON.
+    data: Dict[str, Any]
 
-    def __init__(self, run: _native.Run) -> None:
-        self._run = run
-        self._ready: Deque[Outcome[D]] = deque()
+
+class _Stream(Generic[T]):
+    """What is taken in portions, one by one. An empty portion is the end."""
+
+    def __init__(self, source: Union[_native.Run, _native.Events]) -> None:
+        self._source = source
+        self._ready: Deque[T] = deque()
         self._has_ended = False
 
-    def __iter__(self) -> Stream[D]:
+    def _take(self, portion: Any) -> None:
+        self._has_ended = len(portion) == 0
+        self._ready.extend(self._read(portion))
+
+    def _read(self, portion: Any) -> List[T]:
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        self._ready.clear()
+        if not self._has_ended:
+            self._has_ended = True
+            self._source.abort()
+
+
+class _Iterator(_Stream[T]):
+    """A stream for threads."""
+
+    def __iter__(self) -> _Iterator[T]:
         return self
 
-    def __next__(self) -> Outcome[D]:
-        if not self._ready:
-            self._ready.extend(() if self._has_ended else self._take(self._run.next()))
+    def __next__(self) -> T:
+        if not self._ready and not self._has_ended:
+            self._take(self._source.next())
         if not self._ready:
             raise StopIteration
         return self._ready.popleft()
 
     def close(self) -> None:
-        """Ends the run, if it has not ended."""
-        self._ready.clear()
-        if not self._has_ended:
-            self._has_ended = True
-            self._run.abort()
+        """Ends it early: targets under way are cancelled."""
+        self._end()
 
-    def __enter__(self) -> Stream[D]:
+    def __enter__(self) -> _Iterator[T]:
         return self
 
     def __exit__(
@@ -54,39 +83,25 @@ class Stream(Generic[D]):
     ) -> None:
         self.close()
 
-    def _take(self, native: _native.Outcomes) -> List[Outcome[D]]:
-        self._has_ended = len(native) == 0
-        return _outcomes(native)
 
+class _AsyncIterator(_Stream[T]):
+    """A stream for coroutines."""
 
-class AsyncStream(Generic[D]):
-    """An asynchronous iterator of outcomes, each as soon as it is there. It ends early as a :class:`Stream` does."""
-
-    def __init__(self, run: _native.Run) -> None:
-        self._run = run
-        self._ready: Deque[Outcome[D]] = deque()
-        self._has_ended = False
-
-    def __aiter__(self) -> AsyncStream[D]:
+    def __aiter__(self) -> _AsyncIterator[T]:
         return self
 
-    async def __anext__(self) -> Outcome[D]:
+    async def __anext__(self) -> T:
         if not self._ready and not self._has_ended:
-            native = await loop().answer(self._run.next_into)
-            self._has_ended = len(native) == 0
-            self._ready.extend(_outcomes(native))
+            self._take(await loop().answer(self._source.next_into))
         if not self._ready:
             raise StopAsyncIteration
         return self._ready.popleft()
 
     async def aclose(self) -> None:
-        """Ends the run, if it has not ended."""
-        self._ready.clear()
-        if not self._has_ended:
-            self._has_ended = True
-            self._run.abort()
+        """Ends it early: targets under way are cancelled."""
+        self._end()
 
-    async def __aenter__(self) -> AsyncStream[D]:
+    async def __aenter__(self) -> _AsyncIterator[T]:
         return self
 
     async def __aexit__(
@@ -98,6 +113,46 @@ class AsyncStream(Generic[D]):
         await self.aclose()
 
 
-def _outcomes(native: _native.Outcomes) -> List[Outcome[Any]]:
-    taken: Outcomes[Any] = Outcomes(native)
+class Stream(_Iterator[Outcome[D]]):
+    """An iterator of outcomes, each as soon as it is there.
+
+    The run goes on between two outcomes, until some hundred are waiting to be read. Leaving the stream early, by ``close`` or
+    as a context manager, ends the run: targets under way are cancelled.
+    """
+
+    def _read(self, portion: Any) -> List[Outcome[D]]:
+        return _outcomes(portion)
+
+
+class AsyncStream(_AsyncIterator[Outcome[D]]):
+    """An asynchronous iterator of outcomes, each as soon as it is there. It ends early as a :class:`Stream` does."""
+
+    def _read(self, portion: Any) -> List[Outcome[D]]:
+        return _outcomes(portion)
+
+
+class Events(_Iterator[Event]):
+    """An iterator of events. It ends when it is closed, and when its fleet is."""
+
+    def _read(self, portion: Any) -> List[Event]:
+        return _events(portion)
+
+
+class AsyncEvents(_AsyncIterator[Event]):
+    """An asynchronous iterator of events. It ends when it is closed, and when its fleet is."""
+
+    def _read(self, portion: Any) -> List[Event]:
+        return _events(portion)
+
+
+def _outcomes(portion: _native.Outcomes) -> List[Outcome[Any]]:
+    taken: Outcomes[Any] = Outcomes(portion)
     return list(taken)
+
+
+def _events(portion: List[str]) -> List[Event]:
+    events: List[Event] = []
+    for text in portion:
+        data = cast("Dict[str, Any]", json.loads(text))
+        events.append(Event(data["item"], data.get("host"), data.get("vm"), data.get("event"), data))
+    return events

@@ -294,8 +294,7 @@ def request(operation: Operation[Any], options: Options) -> Dict[str, Any]:
         raise TypeError(f"unknown option {min(unknown)!r}; options of every verb are {known}")
     given: Dict[str, Any] = dict(options)
     targets: Dict[str, Any] = {
-        "selectors": _texts(operation.targets),
-        "exclude": _texts(given.get("exclude", ())),
+        **selected(operation.targets, given.get("exclude", ())),
         "state": given.get("state", "any"),
         "labels": dict(given.get("labels", {})),
     }
@@ -304,6 +303,11 @@ def request(operation: Operation[Any], options: Options) -> Dict[str, Any]:
         if name in given:
             policy[key] = None if given[name] is None else _ms(given[name])
     return {"targets": targets, "operation": operation.spec, "policy": policy}
+
+
+def selected(targets: Selectors, exclude: Selectors) -> Dict[str, Any]:
+    """What is selected, and what of it is left out."""
+    return {"selectors": _texts(targets), "exclude": _texts(exclude)}
 
 
 _TARGETS = {"exclude", "state", "labels"}

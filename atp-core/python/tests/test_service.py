@@ -1,0 +1,106 @@
+"""The same face through a service, on simulated hosts."""
+
+import asyncio
+import json
+import os
+import subprocess
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Iterator, Tuple
+
+import pytest
+from atp_libvirt import AsyncFleet, Fleet, RequestError, ServiceError
+from conftest import ATP, Simulated
+
+pytestmark = pytest.mark.skipif(not ATP, reason="there is no program atp: `cargo xtask python` builds it")
+
+
+@pytest.fixture(scope="module")
+def service(simulated: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuple[str, str]]:
+    """The address of a service, and a token."""
+    folder: Path = tmp_path_factory.mktemp("service")
+    environment = {**os.environ, "ATP_SERVE__FOLDER": str(folder), "ATP_SERVE__LISTEN": "127.0.0.1:0"}
+    command = [ATP, "--config", str(simulated.config), "serve"]
+    added = subprocess.run(
+        [*command, "token", "add", "test", "--role", "admin"],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert process.stderr is not None
+    address = ""
+    for line in process.stderr:
+        if " on http" in line:
+            address = line.split(" on ")[1].strip()
+            break
+    assert address
+    threading.Thread(target=process.stderr.read, daemon=True).start()
+    yield address, added.stdout.strip()
+    process.terminate()
+    process.wait()
+
+
+def wait_until_ended(server: str, token: str) -> None:
+    """Waits until every run of the service has ended."""
+    request = urllib.request.Request(f"{server}/api/v1/runs", headers={"Authorization": f"Bearer {token}"})
+    until = time.monotonic() + 60
+    while True:
+        with urllib.request.urlopen(request) as answer:
+            runs = json.load(answer)
+        if all(run["state"] == "ended" for run in runs):
+            return
+        assert time.monotonic() < until, runs
+        time.sleep(0.1)
+
+
+def test_verbs_have_the_same_outcomes(service: Tuple[str, str]) -> None:
+    server, token = service
+    with Fleet(server=server, token=token) as fleet:
+        assert [host.id for host in fleet.hosts()] == ["h1", "h2"]
+        outcomes = fleet.exec("*", ["true"], timeout=30).raise_for_failures()
+        assert [outcome.target for outcome in outcomes] == ["h1/vm1", "h1/vm2", "h2/vm1", "h2/vm2"]
+        assert outcomes[0].unwrap().exit_code == 0
+        assert outcomes.statistics is not None
+        seen = [outcome.target for outcome in fleet.stream.vms("h1/*")]
+        assert sorted(seen) == ["h1/vm1", "h1/vm2"]
+        with pytest.raises(RequestError):
+            fleet.vms("h9/*")
+        with pytest.raises(RequestError, match="through a service"):
+            fleet.screenshot("h1/vm1", "/tmp")
+
+
+def test_coroutines_use_it_too(service: Tuple[str, str]) -> None:
+    async def work() -> None:
+        async with AsyncFleet(server=service[0], token=service[1]) as fleet:
+            listings = await asyncio.gather(*(fleet.vms("h1/*") for _ in range(5)))
+            assert {len(listing.ok) for listing in listings} == {2}
+
+    asyncio.run(work())
+
+
+def test_a_run_that_is_left_is_ended_in_the_service(simulated: Simulated, service: Tuple[str, str]) -> None:
+    simulated.fault("h2/vm2", "hung")
+    try:
+        with Fleet(server=service[0], token=service[1]) as fleet:
+            with fleet.stream.exec("h2/*", ["true"], timeout=600) as stream:
+                assert next(stream).target == "h2/vm1"
+            # It would go on for ten minutes.
+            wait_until_ended(*service)
+    finally:
+        simulated.heal("h2/vm2")
+
+
+def test_a_wrong_token_or_address_is_told(service: Tuple[str, str]) -> None:
+    with Fleet(server=service[0], token="atp_wrong") as fleet:
+        with pytest.raises(ServiceError) as raised:
+            fleet.vms()
+        assert raised.value.kind == "not-authenticated"
+    with Fleet(server="http://127.0.0.1:1", token="x") as fleet:
+        with pytest.raises(ServiceError, match="cannot be reached"):
+            fleet.hosts()
+    with pytest.raises(TypeError):
+        Fleet(server="http://127.0.0.1:1")
