@@ -51,6 +51,14 @@ impl Process {
         Self::find(self.pid) == Some(self)
     }
 
+    /// Whether it is gone, with what it had open. Its first thread may be a zombie before the others, which still have all
+    /// of that.
+    fn has_ended(self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(0, Iterator::count);
+        !self.is_alive()
+            && (threads <= 1 || stat(self.pid).is_none_or(|(_, started)| started != self.started))
+    }
+
     /// Whether a signal has stopped it.
     pub(crate) fn is_stopped(self) -> bool {
         stat(self.pid).is_some_and(|(state, started)| state == 'T' && started == self.started)
@@ -65,7 +73,7 @@ impl Process {
         let done = || match signal {
             Signal::Stop => self.is_stopped() || !self.is_alive(),
             Signal::Continue => !self.is_stopped(),
-            Signal::Kill => !self.is_alive(),
+            Signal::Kill => self.has_ended(),
         };
         let start = Instant::now();
         while !done() {

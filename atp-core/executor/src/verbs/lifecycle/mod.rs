@@ -63,8 +63,9 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec
     finish(job, domain, spec, requested).await
 }
 
-/// For how long libvirt may show a VM as running whose process has ended: it tidies up first.
-const ENDS_WITHIN: Duration = Duration::from_secs(3);
+/// For how long libvirt may show a VM as running whose process has ended: it tidies up first, which takes seconds on a host
+/// with too much to do.
+const ENDS_WITHIN: Duration = Duration::from_secs(15);
 
 /// The result of a request.
 #[derive(Debug, PartialEq)]
