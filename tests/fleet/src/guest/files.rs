@@ -43,6 +43,13 @@ impl Files {
         }
     }
 
+    /// Removes a file.
+    pub(super) fn remove(&mut self, path: &str) -> Option<Vec<u8>> {
+        let content = self.contents.remove(path)?;
+        self.used -= content.len();
+        Some(content)
+    }
+
     /// Closes all.
     pub(super) fn close_all(&mut self) {
         self.open.clear();

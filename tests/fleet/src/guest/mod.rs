@@ -2,6 +2,7 @@
 
 mod files;
 mod programs;
+mod scripts;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -200,6 +201,7 @@ impl Guest {
         let Surroundings { host, vm, programs, now, .. } = *surroundings;
         let execution = Execution { host, vm, path, args: &args, stdin: &stdin };
         let exit = programs.and_then(|programs| programs.run(&execution));
+        let exit = exit.or_else(|| scripts::run(path, &args, &mut self.files));
         let exit = exit.or_else(|| programs::built_in(&execution, &self.files));
         let Some(mut exit) = exit else { return Err(not_started(path, "No such file or directory")) };
         if !arguments.captures() {
