@@ -14,6 +14,7 @@ mod features;
 mod jobs;
 mod matrix;
 mod python;
+mod schemathesis;
 mod setup;
 mod simulate;
 mod structure;
@@ -26,12 +27,14 @@ Usage: cargo xtask COMMAND
   test [ARGS…]      run every test; ARGS go to `cargo test --workspace`
   matrix [ARGS…]    try every verb on each daemon, and each way to a daemon, and write docs/compatibility.md;
                     `--smoke` tries the most important verbs on the daemons of other Debian releases
-  bench [PART…]     measure the cost of ATP: pool, scrape, rate, event-loop, hosts, protocol, peers, or all
+  bench [PART…]     measure the cost of ATP: pool, scrape, rate, event-loop, hosts,
+                    scale, serve, protocol, peers, or all
   testbed ARGS…     manage hosts and guests for tests: up, status, down, … (see `testbed --help`)
   fleet ARGS…       simulate thousands of hosts for tests: up, report, fault, heal (see `fleet --help`);
                     `fleet --release` optimises it, for measurements
   simulate [--seed S] [--seeds N]
                     simulated hosts and the real client in one process and in virtual time: a seed, or many
+  schemathesis      try the HTTP API of `atp serve` with generated requests, on a simulated fleet
   structure         find files that import each other in a circle
   features          compile each crate without its features and with each alone
   dist [--check]    make a Debian package and a tarball of `atp` with the native engine alone; or check that such a
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Some("matrix") => matrix::run(&rest),
         Some("testbed") => testbed(&rest),
         Some("fleet") => fleet(&rest),
+        Some("schemathesis") => schemathesis::run(),
         Some("simulate") => simulate::run(&rest),
         Some("structure") => structure::run(),
         Some("features") => features::run(),

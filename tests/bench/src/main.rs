@@ -20,6 +20,7 @@ mod peers;
 mod protocol;
 mod rate;
 mod scale;
+mod serve;
 mod table;
 mod usage;
 
@@ -37,11 +38,12 @@ struct Part {
 }
 
 /// All parts, in the order of the page.
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     Part { name: "rate", report: rate::report },
     Part { name: "event-loop", report: event_loop::report },
     Part { name: "hosts", report: hosts::report },
     Part { name: "scale", report: scale::report },
+    Part { name: "serve", report: serve::report },
     Part { name: "protocol", report: protocol::report },
     Part { name: "peers", report: peers::report },
 ];

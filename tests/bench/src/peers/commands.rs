@@ -30,7 +30,7 @@ pub(super) fn atp(fleet: &Fleet, engine: Engine, arguments: &[&str]) -> Result<(
 }
 
 /// Runs a command that must succeed.
-pub(super) fn wait_for(command: &mut Command) -> Result<()> {
+pub(crate) fn wait_for(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
     let status = status.with_context(|| format!("cannot run {program}"))?;

@@ -10,7 +10,7 @@ use crate::median;
 use crate::table::{Table, verdict};
 
 /// One way to do a job.
-pub(super) struct Contender<'a> {
+pub(crate) struct Contender<'a> {
     name: &'static str,
     /// The goal of the first contender compared with this one.
     goal: Option<Goal>,
@@ -19,30 +19,30 @@ pub(super) struct Contender<'a> {
 
 /// A goal of the first contender compared with another.
 #[derive(Clone, Copy)]
-pub(super) struct Goal {
+pub(crate) struct Goal {
     /// The minimum multiple of the other's rate.
-    pub(super) rate: f64,
+    pub(crate) rate: f64,
     /// The maximum share of the other's CPU time per operation.
-    pub(super) cpu: Option<f64>,
+    pub(crate) cpu: Option<f64>,
 }
 
 /// At least as good as the other.
-pub(super) const AHEAD: Goal = Goal { rate: 1.0, cpu: None };
+pub(crate) const AHEAD: Goal = Goal { rate: 1.0, cpu: None };
 
 /// The cost of doing the job once.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Round {
-    pub(super) operations: usize,
-    pub(super) wall: Duration,
+    pub(crate) operations: usize,
+    pub(crate) wall: Duration,
     /// The CPU time of all processes involved.
-    pub(super) cpu: Duration,
+    pub(crate) cpu: Duration,
     /// The latencies of all operations, or of some.
-    pub(super) latencies: Vec<Duration>,
+    pub(crate) latencies: Vec<Duration>,
 }
 
 impl Round {
     /// A job that is one operation: processes that are started and waited for.
-    pub(super) fn of_processes(job: impl FnOnce() -> Result<()>) -> Result<Self> {
+    pub(crate) fn of_processes(job: impl FnOnce() -> Result<()>) -> Result<Self> {
         let (cpu, start) = (processes::cpu_of_the_ended()?, Instant::now());
         job()?;
         let wall = start.elapsed();
@@ -60,13 +60,13 @@ impl Round {
 }
 
 impl<'a> Contender<'a> {
-    pub(super) fn new(name: &'static str, goal: Option<Goal>, job: impl Fn() -> Result<Round> + 'a) -> Self {
+    pub(crate) fn new(name: &'static str, goal: Option<Goal>, job: impl Fn() -> Result<Round> + 'a) -> Self {
         Contender { name, goal, job: Box::new(job) }
     }
 }
 
 /// The headings of the rows that [`compete`] adds; `each` names the operations.
-pub(super) fn table(each: &str) -> Table {
+pub(crate) fn table(each: &str) -> Table {
     Table::new([
         "by",
         &format!("{each}/s"),
@@ -84,7 +84,7 @@ pub(super) fn table(each: &str) -> Table {
 /// Lets each contender do its job so many times, in turns, and adds a row for each to the table.
 ///
 /// Memory is measured in one more execution before the others, which is not counted otherwise.
-pub(super) fn compete(table: &mut Table, rounds: usize, contenders: &[Contender<'_>]) -> Result<()> {
+pub(crate) fn compete(table: &mut Table, rounds: usize, contenders: &[Contender<'_>]) -> Result<()> {
     let mut all: Vec<(u64, Vec<Round>)> = Vec::new();
     for contender in contenders {
         let (memory, done) = processes::peak_memory(|| (contender.job)());

@@ -5,7 +5,7 @@
 //! so for each call. In comparisons of commands, everything is counted.
 
 pub(crate) mod commands;
-mod contest;
+pub(crate) mod contest;
 pub(crate) mod library;
 pub(crate) mod processes;
 mod python;

@@ -29,7 +29,7 @@ pub(crate) fn cpu_of_the_ended() -> Result<Duration> {
 }
 
 /// The CPU time of the current threads of a process.
-pub(super) fn cpu_of_the_running(process: u32) -> Result<Duration> {
+pub(crate) fn cpu_of_the_running(process: u32) -> Result<Duration> {
     let mut total = Duration::ZERO;
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
         let times = fs::read_to_string(thread?.path().join("schedstat"))?;
