@@ -7,7 +7,8 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::json;
@@ -145,8 +146,11 @@ fn problem_text(problem: &Problem) -> String {
     text
 }
 
+/// Gets what is logged, beside stderr.
+pub(crate) type Further = Box<dyn Layer<Registry> + Send + Sync>;
+
 /// Starts the log on stderr: errors only by default, with `-v` information, with `-vv` details for debugging.
-pub(crate) fn start_log(format: LogFormat, verbosity: u8) {
+pub(crate) fn start_log(format: LogFormat, verbosity: u8, further: Option<Further>) {
     let level = match verbosity {
         0 => LevelFilter::ERROR,
         1 => LevelFilter::INFO,
@@ -155,11 +159,11 @@ pub(crate) fn start_log(format: LogFormat, verbosity: u8) {
     let targets = Targets::new().with_targets(LOGGED.map(|target| (target, level)));
     let colored = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colored);
-    let registry = tracing_subscriber::registry().with(targets);
+    let registry = tracing_subscriber::registry().with(further);
     // Fails only if a log was started before, which is then kept.
     let _ = match format {
-        LogFormat::Text => registry.with(lines).try_init(),
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        LogFormat::Text => registry.with(lines.with_filter(targets)).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true).with_filter(targets)).try_init(),
     };
 }
 

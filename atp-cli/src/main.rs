@@ -29,6 +29,7 @@ mod settings;
 mod shell;
 mod signals;
 mod terminal;
+mod traces;
 mod verbs;
 mod words;
 
@@ -92,7 +93,11 @@ fn start(cli: Cli, console: Console) -> u8 {
     let console = Console::new(settings.log_format, cli.global.quiet);
     // A service that says nothing for days seems to hang.
     let at_least = u8::from(matches!(cli.command, Command::Serve(_)));
-    console::start_log(settings.log_format, cli.global.verbose.max(at_least));
+    let spans = match traces::of(&cli.command, &settings) {
+        Ok(spans) => spans,
+        Err(problem) => return fail(&console, &problem.into()),
+    };
+    console::start_log(settings.log_format, cli.global.verbose.max(at_least), spans.layer());
     if let Err(problem) = cli.command.check(&cli.global) {
         return fail(&console, &problem.into());
     }
@@ -122,6 +127,9 @@ fn start(cli: Cli, console: Console) -> u8 {
     let result = runtime.block_on(cli.command.run(&context));
     // Without waiting: a call that hangs in the C library must not keep the process alive.
     runtime.shutdown_background();
+    if let Err(problem) = spans.end() {
+        console.problem(&problem);
+    }
     result.unwrap_or_else(|failure| fail(&console, &failure))
 }
 

@@ -1,11 +1,18 @@
 //! `atp --server`: the same verbs through a service, on a simulated fleet.
 
-use std::io::{BufRead as _, BufReader};
+use std::fs::{self, Permissions};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::Duration;
 
 use atp_fleet::{Fleet, FleetOptions, VmFault};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::atp::{Home, Run};
@@ -58,6 +65,17 @@ impl Drop for Bed {
     }
 }
 
+/// Takes away what a check measured: a time is another one each time.
+fn without_times(findings: &mut Value) {
+    for finding in findings.as_array_mut().into_iter().flatten() {
+        let message = finding["message"].as_str().unwrap().to_owned();
+        let words = message
+            .split(' ')
+            .map(|word| if word.starts_with(|c: char| c.is_ascii_digit()) { "N" } else { word });
+        finding["message"] = words.collect::<Vec<_>>().join(" ").into();
+    }
+}
+
 /// The exit code and the outcomes of a run, without the times that they took.
 fn told(run: &Run) -> (Option<i32>, Vec<Value>) {
     let mut outcomes: Vec<Value> = serde_json::from_str(&run.stdout).unwrap_or_default();
@@ -66,6 +84,10 @@ fn told(run: &Run) -> (Option<i32>, Vec<Value>) {
         fields.remove("duration_ms");
         if let Some(data) = fields.get_mut("data").and_then(Value::as_object_mut) {
             ["connect_ms", "latency_ms"].iter().for_each(|field| drop(data.remove(*field)));
+            if let Some(host) = data.get_mut("host").and_then(Value::as_object_mut) {
+                ["connect_ms", "latency_ms"].iter().for_each(|field| drop(host.remove(*field)));
+            }
+            data.get_mut("findings").map(without_times);
         }
     }
     (run.status.code(), outcomes)
@@ -87,6 +109,10 @@ fn verbs_have_the_same_outcomes_through_a_service() {
         &["exec", "h3/vm1", "--", "true"],
         &["qmp", "h2/*", "query-status"],
         &["host", "check"],
+        &["host", "list"],
+        &["doctor", "h1", "h2"],
+        &["doctor", "--dry-run"],
+        &["exec", "h2/", "--dry-run", "--", "true"],
         &["wait", "h1/vm1", "--for", "agent"],
     ] {
         // What a verb changes is changed back for the other.
@@ -95,12 +121,7 @@ fn verbs_have_the_same_outcomes_through_a_service() {
             bed.here(&["vm", "resume", "h3/", "--yes"]).exits(0);
         }
         let there = bed.there(args);
-        let (mut theirs, mut ours) = (told(&there), told(&here));
-        if args.contains(&"--dry-run") {
-            // A plan says of a VM its name, its UUID and its state.
-            let outcomes = theirs.1.iter_mut().chain(&mut ours.1);
-            outcomes.for_each(|outcome| drop(outcome.as_object_mut().unwrap().remove("data")));
-        }
+        let (theirs, ours) = (told(&there), told(&here));
         assert_eq!(theirs, ours, "{args:?}: {}", there.stderr);
     }
 }
@@ -135,8 +156,7 @@ fn what_a_service_cannot_do_is_refused_by_name() {
     let bed = Bed::new();
     for (args, expected) in [
         (&["exec", "*", "--journal", "j", "--", "true"][..], "--journal"),
-        (&["cp", "/etc/hostname", "h1/vm1:/tmp/x"], "cp"),
-        (&["doctor"], "--server none"),
+        (&["events", "--count", "1"], "--server none"),
     ] {
         let run = bed.there(args).exits(2);
         assert!(run.stderr.contains(expected), "{args:?}: {}", run.stderr);
@@ -147,4 +167,205 @@ fn what_a_service_cannot_do_is_refused_by_name() {
     let gone = ["--config", &bed.settings, "--server", "http://127.0.0.1:1", "vm", "list", "*"];
     let run = bed.home.run(gone).exits(2);
     assert!(run.stderr.contains("cannot be reached"), "{}", run.stderr);
+}
+
+/// The text of a file, and the bits of its permissions.
+fn file(path: &std::path::Path) -> (String, u32) {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    (text, fs::metadata(path).unwrap().permissions().mode() & 0o777)
+}
+
+#[test]
+fn files_are_copied_through_a_service_to_where_they_belong() {
+    let bed = Bed::new();
+    let source = bed.home.write("app.conf", "port = 1\n");
+    fs::set_permissions(&source, Permissions::from_mode(0o640)).unwrap();
+    let (source, out) = (source.display().to_string(), bed.home.path("out"));
+    let to = out.display().to_string();
+    let pushed = bed.there(&["cp", &source, "h1/*:/etc/app.conf"]).exits(0);
+    assert_eq!(pushed.outcomes().len(), 2);
+    for outcome in pushed.outcomes() {
+        assert_eq!((&outcome["data"]["local_path"], &outcome["data"]["bytes"]), (&json!(source), &json!(9)));
+    }
+    // From several VMs each has a place of its own, from one VM it is the file that is named.
+    let pulled = bed.there(&["cp", "h1/*:/etc/app.conf", &to]).exits(0);
+    for (outcome, vm) in pulled.outcomes().iter().zip(["vm1", "vm2"]) {
+        let path = out.join("h1").join(vm).join("app.conf");
+        assert_eq!(outcome["data"]["local_path"], json!(path));
+        assert_eq!(file(&path).0, "port = 1\n");
+    }
+    let one = bed.home.path("one.conf");
+    bed.there(&["cp", "h1/vm1:/etc/app.conf", one.to_str().unwrap()]).exits(0);
+    let here = bed.home.path("here.conf");
+    bed.here(&["cp", "h1/vm1:/etc/app.conf", here.to_str().unwrap()]).exits(0);
+    assert_eq!(file(&one), file(&here));
+
+    let shots = bed.home.path("shots");
+    let run = bed.there(&["screenshot", "h2/*", "-d", shots.to_str().unwrap()]).exits(0);
+    for outcome in run.outcomes() {
+        let picture = fs::read(outcome["data"]["file"].as_str().unwrap()).unwrap();
+        assert!(picture.starts_with(b"\x89PNG"), "{outcome}");
+    }
+    assert!(shots.join("h2/vm1.png").exists() && shots.join("h2/vm2.png").exists());
+
+    assert_eq!(
+        bed.there(&["cp", "h1/vm1:/none", &to]).exits(1).outcomes()[0]["error"]["kind"],
+        "guest-file-error"
+    );
+    bed.there(&["cp", "/none", "h1/vm1:/x"]).exits(2);
+    let left = fs::read_dir(bed.home.path(".local/state/atp/files")).unwrap();
+    let left = left.filter(|folder| fs::read_dir(folder.as_ref().unwrap().path()).unwrap().count() > 1);
+    assert_eq!(left.count(), 0, "the service keeps files that are fetched");
+    // What cannot be put in its place is a failure of its target.
+    let run = bed.there(&["cp", "h1/vm1:/etc/app.conf", &format!("{source}/below")]).exits(1);
+    assert_eq!(run.outcomes()[0]["error"]["kind"], "local-file-error");
+}
+
+#[test]
+fn a_scenario_copies_files_and_takes_pictures_through_a_service() {
+    let bed = Bed::new();
+    let folder = bed.home.path("");
+    bed.home.write("all.conf", "all");
+    bed.home.write("vm1.conf", "one");
+    bed.home.write(
+        "files.yaml",
+        "name: files\ntargets: h1/*\nvariables: {out: got/it}\nsteps:\n  - cp: {push: all.conf, to: /tmp/all}\n  \
+         - cp: {pull: /tmp/all, to: '${out}'}\n  - screenshot: shots\n  - cp: {push: '${vm}.conf', to: /tmp/own}\n",
+    );
+    let args = |server: &[&str]| {
+        let args = ["--config", &bed.settings, "-o", "json"].map(str::to_owned);
+        let server = server.iter().map(|&text| text.to_owned());
+        args.into_iter().chain(server).chain(["run", "files.yaml"].map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let run = |args: &[String]| {
+        let output = bed.home.atp(args).current_dir(&folder).output().unwrap();
+        let outcomes: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), outcomes, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, there, said) = run(&args(&["--server", &bed.url]));
+    assert_eq!((code, there.len()), (Some(1), 2), "{said}");
+    for (outcome, vm) in there.iter().zip(["vm1", "vm2"]) {
+        let steps = outcome["data"]["steps"].as_array().unwrap();
+        assert_eq!(steps[0]["data"]["local_path"], "all.conf", "{outcome}");
+        assert_eq!(steps[1]["data"]["local_path"], format!("got/it/h1/{vm}/all"));
+        assert_eq!(file(&folder.join(format!("got/it/h1/{vm}/all"))).0, "all");
+        assert!(fs::read(folder.join(format!("shots/h1/{vm}.png"))).unwrap().starts_with(b"\x89PNG"));
+        // There is a file for the first VM only.
+        assert_eq!(steps[3]["status"], if vm == "vm1" { "ok" } else { "failed" }, "{outcome}");
+    }
+    let (code, here, _) = run(&args(&[]));
+    let statuses = |outcomes: &[Value]| {
+        let steps = outcomes.iter().flat_map(|outcome| outcome["data"]["steps"].as_array().unwrap().clone());
+        steps
+            .map(|step| (step["op"].clone(), step["status"].clone(), step["effect"].clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((code, statuses(&here)), (Some(1), statuses(&there)));
+
+    bed.home.write("later.yaml", "name: a\ntargets: h1/*\nsteps:\n  - exec: hostname\n    capture: x\n  - cp: {push: '${x}', to: /a}\n");
+    let path = bed.home.path("later.yaml");
+    let run = bed.there(&["run", path.to_str().unwrap()]).exits(2);
+    assert!(run.stderr.contains("${x}") && run.stderr.contains("--server none"), "{}", run.stderr);
+}
+
+/// A way to a service that can hold back answers.
+struct Way {
+    url: String,
+    /// Whether the answer to a start is held back.
+    is_held: Arc<AtomicBool>,
+    /// Tells of each start that was passed on.
+    starts: Receiver<()>,
+}
+
+impl Way {
+    fn to(url: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = format!("http://{}", listener.local_addr().unwrap());
+        let service = url.strip_prefix("http://").unwrap().to_owned();
+        let is_held = Arc::new(AtomicBool::new(true));
+        let (started, starts) = channel();
+        let held = is_held.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let server = TcpStream::connect(&service).unwrap();
+                let holds = Arc::new(AtomicBool::new(false));
+                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let (started, begun) = (started.clone(), holds.clone());
+                thread::spawn(move || {
+                    pass(from, to, |bytes| {
+                        if bytes.starts_with(b"POST /api/v1/runs HTTP") {
+                            begun.store(true, Ordering::SeqCst);
+                            let _unheard = started.send(());
+                        }
+                    });
+                });
+                let held = held.clone();
+                thread::spawn(move || {
+                    pass(server, client, |_| {
+                        while holds.load(Ordering::SeqCst) && held.load(Ordering::SeqCst) {
+                            thread::sleep(Duration::from_millis(10));
+                        }
+                    });
+                });
+            }
+        });
+        Way { url: own, is_held, starts }
+    }
+}
+
+/// Passes bytes on until either side closes.
+fn pass(mut from: TcpStream, mut to: TcpStream, before: impl Fn(&[u8])) {
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok(read @ 1..) = from.read(&mut bytes) {
+        before(&bytes[..read]);
+        if to.write_all(&bytes[..read]).is_err() {
+            break;
+        }
+    }
+    let _ended = to.shutdown(Shutdown::Both);
+}
+
+/// The runs of the service, the newest first.
+fn runs(bed: &Bed) -> Vec<Value> {
+    let address = bed.url.strip_prefix("http://").unwrap();
+    let token = fs::read_to_string(bed.home.path("token")).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "GET /api/v1/runs HTTP/1.0\r\nhost: {address}\r\nauthorization: Bearer {}\r\n\r\n",
+        token.trim()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+#[test]
+fn ctrl_c_while_a_start_is_not_answered_starts_no_second_run() {
+    let bed = Bed::new();
+    for (answered, programs) in [(true, 1), (false, 2)] {
+        let way = Way::to(&bed.url);
+        let args = ["--config", &bed.settings, "-o", "jsonl", "--server", &way.url];
+        let run = ["exec", "*", "--parallel", "1", "--timeout", "60s", "--", "true"];
+        let mut command = bed.home.atp(args.iter().chain(&run));
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        way.starts.recv().unwrap();
+        signal(&child, "INT");
+        if answered {
+            // The signal is there before the answer: then it is the answer to that start which is waited for.
+            thread::sleep(Duration::from_millis(300));
+            way.is_held.store(false, Ordering::SeqCst);
+        }
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert_eq!(said.contains("may have started the run"), !answered, "{said}");
+        if answered {
+            let outcomes = String::from_utf8_lossy(&output.stdout).lines().count();
+            assert_eq!(outcomes, 6, "each target has its outcome: {said}");
+        }
+        assert_eq!(way.starts.try_iter().count(), 0, "it was sent again");
+        assert_eq!(runs(&bed).len(), programs, "{:?}", runs(&bed));
+        way.is_held.store(false, Ordering::SeqCst);
+    }
 }

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::DomainState;
+use crate::data::Finding;
+use crate::domain::{DomainInfo, DomainState};
 use crate::error::OutcomeError;
 use crate::host_id::HostId;
 use crate::outcome::Outcome;
@@ -29,6 +30,9 @@ pub struct PlanReport {
     pub settled: Vec<Outcome>,
     /// What a person should know about how the plan was made.
     pub notices: Vec<String>,
+    /// The notices about the inventory, as a diagnosis reports them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
     /// The number of targets that an earlier run of the same journal has done, and that are not repeated.
     pub done_before: usize,
 }
@@ -44,6 +48,9 @@ pub struct PlannedTarget {
     pub uuid: Option<Uuid>,
     /// The VM's state when it was listed.
     pub state: Option<DomainState>,
+    /// All that the host's listing says of the VM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<DomainInfo>,
     /// What would be done to it.
     pub dry_run: DryRun,
     /// The error that it would have, where its state does not allow the operation.

@@ -428,8 +428,12 @@ fn operation() -> impl Strategy<Value = OperationSpec> {
             screen,
             limits: ScreenshotLimits { max_bytes: max_bytes as usize },
         });
-    let scenario = (text(), btree_map(text(), text(), 0..2))
-        .prop_map(|(text, variables)| ScenarioSpec { text, variables });
+    let texts = || btree_map(text(), text(), 0..2);
+    let scenario = (text(), texts(), option::of(texts())).prop_map(|(text, variables, files)| ScenarioSpec {
+        text,
+        variables,
+        files,
+    });
     prop_oneof![
         select(vec![
             OperationSpec::HostCheck,
@@ -476,6 +480,7 @@ fn plan() -> impl Strategy<Value = PlanReport> {
                 vm,
                 uuid,
                 state,
+                listed: None,
                 dry_run,
                 refusal,
             });
@@ -488,6 +493,7 @@ fn plan() -> impl Strategy<Value = PlanReport> {
             targets,
             settled,
             notices,
+            findings: Vec::new(),
             done_before: 4,
         },
     )

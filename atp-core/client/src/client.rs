@@ -9,7 +9,7 @@ use std::time::Duration;
 use atp_api::serve::{HostView, Problem, RunSummary, SessionView};
 use atp_api::{PlanReport, RunRequest};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
@@ -27,6 +27,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::error::ClientError;
+use crate::files::{RequestBody, empty, whole};
 
 /// The certificates that the system trusts, as Debian, Red Hat and SUSE have them.
 const SYSTEM_CERTIFICATES: [&str; 3] =
@@ -36,7 +37,7 @@ const SYSTEM_CERTIFICATES: [&str; 3] =
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an answer may take. Those that ask hosts have their own time limits added.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a stream may be silent. The service sends a comment every 15 s.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(45);
@@ -87,7 +88,7 @@ impl fmt::Debug for ClientOptions {
 /// A client of the service. Clones share its connections.
 #[derive(Clone)]
 pub struct Client {
-    http: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, RequestBody>,
     base: Url,
     /// The header that shows the token.
     authorization: HeaderValue,
@@ -219,7 +220,7 @@ impl Client {
         let accept = (ACCEPT, "text/event-stream".to_owned());
         let after = after.map(|after| (LAST_EVENT_ID, after.to_owned()));
         let headers: Vec<_> = [Some(accept), after].into_iter().flatten().collect();
-        let sent = self.send(Method::GET, self.at(path), None, &headers);
+        let sent = self.send(Method::GET, self.at(path), empty(), &headers);
         let sent = timeout(ANSWER_TIMEOUT, sent).await.map_err(|_| self.too_slow())?;
         Ok(sent?.into_body())
     }
@@ -242,7 +243,7 @@ impl Client {
         }
     }
 
-    fn at(&self, path: &str) -> Url {
+    pub(crate) fn at(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         // A service may be below a path of a proxy.
         let below = format!("{}{path}", self.base.path().trim_end_matches('/'));
@@ -259,6 +260,22 @@ impl Client {
         headers: &[(HeaderName, String)],
         limit: Duration,
     ) -> Result<T, ClientError> {
+        let is_json = body.is_some();
+        let json = (CONTENT_TYPE, "application/json".to_owned());
+        let headers: Vec<_> = is_json.then_some(json).into_iter().chain(headers.iter().cloned()).collect();
+        let body = body.map_or_else(empty, whole);
+        self.ask_with(method, url, body, &headers, limit).await
+    }
+
+    /// As [`ask`](Self::ask), with any body.
+    pub(crate) async fn ask_with<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: Url,
+        body: RequestBody,
+        headers: &[(HeaderName, String)],
+        limit: Duration,
+    ) -> Result<T, ClientError> {
         let answered = async { self.body(self.send(method, url, body, headers).await?).await };
         let body = timeout(limit, answered).await.map_err(|_| self.too_slow())??;
         serde_json::from_slice(&body)
@@ -266,23 +283,21 @@ impl Client {
     }
 
     /// Sends a request, and returns the answer if it is no error.
-    async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         url: Url,
-        body: Option<Vec<u8>>,
+        body: RequestBody,
         headers: &[(HeaderName, String)],
     ) -> Result<Response<Incoming>, ClientError> {
         let mut request = Request::builder().method(method).uri(url.as_str());
         request = request.header(AUTHORIZATION, &self.authorization);
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
-        }
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let request = request.body(Full::new(Bytes::from(body.unwrap_or_default()))).map_err(|error| {
-            ClientError::Address { url: self.url().to_owned(), reason: error.to_string() }
+        let request = request.body(body).map_err(|error| ClientError::Address {
+            url: self.url().to_owned(),
+            reason: error.to_string(),
         })?;
         let response = self.http.request(request).await.map_err(|error| {
             let what =
@@ -311,11 +326,11 @@ impl Client {
         Ok(whole)
     }
 
-    fn no_service(&self, reason: String) -> ClientError {
+    pub(crate) fn no_service(&self, reason: String) -> ClientError {
         ClientError::NotAService { url: self.url().to_owned(), reason }
     }
 
-    fn too_slow(&self) -> ClientError {
+    pub(crate) fn too_slow(&self) -> ClientError {
         ClientError::TooSlow { url: self.url().to_owned() }
     }
 

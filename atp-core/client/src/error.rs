@@ -1,5 +1,7 @@
 //! Why the service did not do what it was asked for.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +29,15 @@ pub enum ClientError {
         path: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A file here that is to be sent or fetched cannot be used.
+    #[error("{} cannot be used", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Arc<io::Error>,
     },
     /// The token is not one: it has characters that no header may have.
     #[error("the token of the service is not one")]
@@ -82,6 +93,7 @@ impl ClientError {
             ClientError::Refused(problem) => problem.kind,
             ClientError::TooSlow { .. } => ErrorKind::RequestTimeout,
             ClientError::Token => ErrorKind::NotAuthenticated,
+            ClientError::File { .. } => ErrorKind::LocalFileError,
             ClientError::Address { .. } | ClientError::Certificates { .. } => ErrorKind::InvalidRequest,
             ClientError::Unreachable { .. } => ErrorKind::ConnectionRefused,
             ClientError::EventsLost { source, .. } => source.kind(),
@@ -104,6 +116,7 @@ impl ClientError {
             ClientError::EventsLost { .. } => {
                 Some("look at the run on the service's page, or read its events again".into())
             }
+            ClientError::File { .. } => Some("check that the file is there, and its permissions".into()),
             ClientError::Certificates { .. } | ClientError::Stream(_) => None,
         }
     }

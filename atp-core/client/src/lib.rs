@@ -34,9 +34,11 @@
 mod client;
 mod error;
 mod events;
+mod files;
 mod sse;
 
 pub use client::{Client, ClientOptions};
 pub use error::ClientError;
 pub use events::RunEvents;
+pub use files::FetchedFile;
 pub use sse::{Message, SseError};

@@ -102,7 +102,7 @@ pub use selector::{HostSelector, Selector, SelectorError, escape};
 pub use target::Target;
 pub use verbs::completion::Completion;
 pub use verbs::{
-    Action, Assertion, ExecTemplate, Matcher, Needs, Operation, Place, PreparedPush, Scenario, ScenarioError,
-    Step, StepOperation, Template, VerbFacts, WaitFor, scenario_schema,
+    Action, Assertion, ExecTemplate, FilePlaces, Matcher, Needs, Operation, Place, PreparedPush, Scenario,
+    ScenarioError, Step, StepOperation, Template, VerbFacts, WaitFor, scenario_schema,
 };
 pub use watch::Watch;

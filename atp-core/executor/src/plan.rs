@@ -4,7 +4,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use atp_api::{DryRun, LifecycleSpec, Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, StartCheck};
+use atp_api::{
+    DryRun, Finding, LifecycleSpec, Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, StartCheck,
+};
 use atp_transport::domain::{DomainState, Lifecycle, StateReason};
 use atp_transport::{ErrorKind, Hint, HostId};
 use uuid::Uuid;
@@ -145,6 +147,29 @@ impl Notice {
             _ => None,
         }
     }
+
+    /// What a diagnosis finds in it: two ids that lead to one daemon, or may.
+    pub fn finding(&self) -> Option<Finding> {
+        const CHECK: &str = "inventory";
+        match self {
+            Notice::SameDaemon { host, alias, .. } => Some(Finding::problem(
+                CHECK,
+                format!("{host} and {alias} reach the same daemon: its VMs are processed as those of {host}"),
+                "keep one of the ids, and remove the other from the inventory",
+            )),
+            Notice::PerhapsSameDaemon { doubt, .. } => {
+                let hint = match doubt {
+                    Doubt::NotAsked { .. } => "run it again when both hosts answer",
+                    _ => {
+                        "if they are two machines, give each a different host_uuid in libvirtd.conf or virtqemud.conf; if \
+                         they are one, remove one of the ids from the inventory"
+                    }
+                };
+                Some(Finding::warning(CHECK, self.to_string(), hint))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Notice {
@@ -250,6 +275,7 @@ impl Plan {
             vm: target.vm().map(str::to_owned),
             uuid: target.uuid(),
             state: target.state(),
+            listed: target.domain.clone(),
             dry_run,
             refusal: (dry_run == DryRun::NotRunning).then(|| self.refusal(target)).flatten(),
         };
@@ -261,6 +287,7 @@ impl Plan {
             targets: self.dry_run().map(planned).collect(),
             settled: self.settled.clone(),
             notices: self.notices.iter().map(ToString::to_string).collect(),
+            findings: self.notices.iter().filter_map(Notice::finding).collect(),
             done_before: self.done_before,
         }
     }

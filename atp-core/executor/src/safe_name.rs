@@ -40,6 +40,24 @@ pub(crate) fn safe_name(name: &str) -> String {
     safe
 }
 
+/// The name that a safe one was made of; none if it ends in a checksum, or no name becomes it.
+pub(crate) fn name_of_safe(safe: &str) -> Option<String> {
+    // What an empty name becomes: no byte follows.
+    if safe == "%" {
+        return Some(String::new());
+    }
+    let mut bytes = Vec::with_capacity(safe.len());
+    let mut rest = safe;
+    while let Some((plain, escape)) = rest.split_once('%') {
+        bytes.extend_from_slice(plain.as_bytes());
+        bytes.push(u8::from_str_radix(escape.get(..2)?, 16).ok()?);
+        rest = &escape[2..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    // The same name in another form is refused: only what is made here is read.
+    String::from_utf8(bytes).ok().filter(|name| safe_name(name) == safe)
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::{Component, Path};
@@ -68,6 +86,13 @@ mod tests {
         assert!(names.iter().all(|name| name.len() <= LONGEST), "{names:?}");
     }
 
+    #[test]
+    fn what_no_name_becomes_is_not_read() {
+        for safe in ["", "%2", "%4", "a/b", "..", "%61", "%ff", "%+1", "x~", "%2E"] {
+            assert_eq!(name_of_safe(safe), None, "{safe}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_name_is_one_visible_component(name in any::<String>(), other in any::<String>()) {
@@ -75,6 +100,9 @@ mod tests {
             let components: Vec<_> = Path::new(&safe).components().collect();
             prop_assert!(matches!(components.as_slice(), [Component::Normal(_)]), "{safe:?}");
             prop_assert!(safe.len() <= LONGEST && !safe.starts_with('.') && !safe.contains(char::is_control));
+            if !safe.contains('~') {
+                prop_assert_eq!(name_of_safe(&safe), Some(name.clone()));
+            }
             if name != other {
                 prop_assert_ne!(safe, safe_name(&other));
             }

@@ -7,7 +7,6 @@ use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use atp_api::ErrorKind;
 use serde::Serialize;
@@ -15,12 +14,13 @@ use serde_json::Value;
 
 use crate::auth::Caller;
 use crate::problem::Refusal;
-use crate::time::rfc3339;
+use crate::time::{Clock, rfc3339};
 
 /// The file. It is opened for each line, so that it may be moved away at any time.
 #[derive(Debug)]
 pub(crate) struct Audit {
     path: PathBuf,
+    clock: Clock,
 }
 
 /// A line. What an operation does in detail is left out: it may be secret.
@@ -37,8 +37,8 @@ struct Line<'a> {
 }
 
 impl Audit {
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Audit { path }
+    pub(crate) fn new(path: PathBuf, clock: Clock) -> Self {
+        Audit { path, clock }
     }
 
     /// Records what a caller asks for; `details` is an object.
@@ -63,7 +63,7 @@ impl Audit {
         action: &str,
         details: Value,
     ) -> Result<(), Refusal> {
-        let line = Line { time: rfc3339(SystemTime::now()), token, from, action, details };
+        let line = Line { time: rfc3339(self.clock.now()), token, from, action, details };
         let text = serde_json::to_string(&line);
         let mut text = text.map_err(|error| Refusal::new(ErrorKind::Unknown, error.to_string()))?;
         text.push('\n');

@@ -65,6 +65,7 @@ pub(crate) fn unknown(id: &str) -> Refusal {
 fn view(pool: &ConnectionPool<LibvirtConnector>, health: &FleetHealth) -> HostView {
     let info = pool.info();
     let (stats, breaker) = (pool.stats(), pool.breaker());
+    let engine = pool.config().engine.for_uri(&info.effective_uri());
     let health = match health.hosts.get(pool.host_id()) {
         Some(health) => HealthView {
             state: health.state.as_str().to_owned(),
@@ -83,6 +84,9 @@ fn view(pool: &ConnectionPool<LibvirtConnector>, health: &FleetHealth) -> HostVi
     HostView {
         id: pool.host_id().clone(),
         uri: mask_uri(&info.effective_uri()),
+        address: info.address.clone(),
+        engine: engine.as_str().to_owned(),
+        weight: info.weight,
         groups: info.groups.clone(),
         labels: info.labels.clone(),
         health,

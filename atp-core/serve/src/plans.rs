@@ -1,6 +1,9 @@
 //! Plans: what a run would do, and whether the client may do it.
 
-use atp_api::{ErrorKind, OperationSpec, PlanReport, Policy, RunRequest, Targets};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use atp_api::{ErrorKind, OperationSpec, PlanReport, Policy, RunRequest, ScenarioSpec, Targets};
 use atp_executor::{Operation, Plan, PlanError, Selection};
 use axum::extract::State;
 use axum::http::Method;
@@ -90,16 +93,22 @@ pub(crate) async fn plan_of(
 
 /// Makes an operation ready. Files are those that the service keeps: no client names others of its machine.
 async fn prepare(service: &Service, caller: &Caller, operation: OperationSpec) -> Result<Operation, Refusal> {
-    let operation = files::localise(&service.config(), caller, operation).await?;
-    let operation = Operation::prepare(operation).await.map_err(Refusal::from)?;
-    if let Operation::Scenario(scenario) = &operation {
-        let mut steps = scenario.steps().iter().chain(scenario.teardown());
-        if steps.any(|step| matches!(step.op(), "push" | "pull" | "screenshot")) {
-            let problem =
-                "a scenario with steps that copy files or take pictures cannot be run through the service";
-            let hint = "copy files and take pictures in runs of their own";
-            return Err(Refusal::new(ErrorKind::NotSupported, problem).with_hint(hint));
+    let (operation, sent) = match operation {
+        OperationSpec::Scenario(spec) => {
+            let sent = spec.files.unwrap_or_default();
+            (OperationSpec::Scenario(ScenarioSpec { files: None, ..spec }), sent)
         }
+        operation => (operation, BTreeMap::new()),
+    };
+    let config = service.config();
+    let operation = files::localise(&config, service.clock(), caller, operation).await?;
+    let operation = Operation::prepare(operation).await.map_err(Refusal::from)?;
+    match operation {
+        Operation::Scenario(scenario) if scenario.has_files() => {
+            permit_verb(&caller.token, &Operation::Scenario(scenario.clone()))?;
+            let places = files::places(&config, service.clock(), caller, &scenario, &sent).await?;
+            Ok(Operation::Scenario(Arc::new(Arc::unwrap_or_clone(scenario).with_places(places))))
+        }
+        operation => Ok(operation),
     }
-    Ok(operation)
 }

@@ -7,6 +7,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use serde_json::Value;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::auth::guard;
 use crate::openapi::{self};
@@ -77,7 +78,9 @@ async fn measure(
     next: Next,
 ) -> Response {
     let (method, began) = (word(request.method()), Instant::now());
-    let response = next.run(request).await;
+    let span = tracing::debug_span!("request", method, route = path, status = tracing::field::Empty);
+    let response = next.run(request).instrument(span.clone()).await;
+    span.record("status", response.status().as_u16());
     service.metrics().answered(path, method, response.status().as_u16(), began.elapsed());
     response
 }

@@ -82,6 +82,10 @@ pub struct ServeConfig {
     pub file_ttl: Duration,
     /// The most events that are kept for streams that resume.
     pub events: usize,
+    /// The address of an OpenTelemetry collector that gets spans: OTLP over HTTP, with protobuf. Empty for none.
+    pub traces: String,
+    /// The share of traces that the collector gets, 0 to 1.
+    pub traces_share: f64,
 }
 
 impl Default for ServeConfig {
@@ -117,6 +121,8 @@ impl Default for ServeConfig {
             max_files: 4 << 30,
             file_ttl: Duration::from_secs(24 * 3600),
             events: 10_000,
+            traces: String::new(),
+            traces_share: 1.0,
         }
     }
 }

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atp_api::Outcome;
 use atp_executor::Executor;
 use atp_telemetry::{Exporter, ExporterConfig};
 use atp_transport::TransportManager;
@@ -17,12 +16,12 @@ use crate::audit::Audit;
 use crate::auth::{Sessions, TokenFile, TokensError};
 use crate::cache::{Cache, CacheCounts};
 use crate::events::Events;
-use crate::files::publish;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::runs::Runs;
 use crate::settings::{NoFolder, ServeConfig};
 use crate::store::{Store, StoreError};
+use crate::time::Clock;
 use crate::vms::Listed;
 
 /// The most pictures that are kept. One is some hundred KiB.
@@ -49,6 +48,7 @@ struct Inner {
     events: Events,
     audit: Audit,
     runs: Runs,
+    clock: Clock,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -77,9 +77,23 @@ impl Service {
     ///
     /// Must be called within a tokio runtime.
     pub async fn open(config: ServeConfig, manager: TransportManager) -> Result<Self, OpenError> {
+        Service::open_at(config, manager, Clock::system()).await
+    }
+
+    /// As [`open`](Self::open), by another clock than that of the machine.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    ///
+    /// Must be called within a tokio runtime.
+    pub async fn open_at(
+        config: ServeConfig,
+        manager: TransportManager,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
         let tokens = TokenFile::read(&config.tokens()?)?;
-        let audit = Audit::new(config.audit()?);
-        let store = Store::open(&config.store()?).await?;
+        let audit = Audit::new(config.audit()?, clock.clone());
+        let store = Store::open(&config.store()?, clock.clone()).await?;
         let limits = Limits::new(&config);
         let listings = Cache::new(config.cache_entries);
         let events = Events::new(config.events);
@@ -99,12 +113,14 @@ impl Service {
             events,
             audit,
             runs: Runs::new(store),
+            clock,
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
         let service = Service { inner: Arc::new(inner) };
         let settings = service.clone();
-        service.runs().forget_old(move || settings.config(), service.stopping().clone());
+        let clock = service.clock().clone();
+        service.runs().forget_old(move || settings.config(), clock, service.stopping().clone());
         Ok(service)
     }
 
@@ -155,9 +171,9 @@ impl Service {
         &self.inner.tasks
     }
 
-    /// Puts the names by which a client fetches files in the place of paths of this machine.
-    pub fn publish(&self, outcome: &mut Outcome) {
-        publish(&self.config(), outcome);
+    /// The clock.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.inner.clock
     }
 
     pub(crate) fn exporter(&self) -> &Exporter {

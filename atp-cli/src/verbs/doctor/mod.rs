@@ -1,13 +1,14 @@
 //! `atp doctor`: checks the settings files, the hosts and the guest agents, with a finding for each check.
 
 mod findings;
+mod service;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use atp_executor::{
-    Data, Diagnosis, Doubt, Executor, Finding, HostSelector, Notice, Operation, Outcome, OutcomeError,
-    Policy, Selection, Selector, Status, Verdict,
+    Data, Diagnosis, Executor, Finding, HostSelector, Notice, Operation, Outcome, OutcomeError, Policy,
+    Selection, Selector, Status, Verdict,
 };
 use atp_transport::{ErrorKind, HostId};
 use clap::Args;
@@ -22,6 +23,7 @@ use crate::dry_run;
 use crate::inventory;
 use crate::permissions;
 use crate::problem::{Failure, Problem};
+use crate::remote;
 use crate::render::Forms;
 use crate::report::Report;
 use crate::signals::Interrupts;
@@ -57,16 +59,15 @@ impl Verb for DoctorArgs {
         let interrupts = Interrupts::listen()?;
         let policy = context.settings.policy.clone();
         let hosts = if self.hosts.is_empty() { Selection::all() } else { Selection::hosts(self.hosts) };
+        if let Some(client) = remote::client(&context.settings)? {
+            return service::diagnose(&client, &hosts, context, &interrupts).await;
+        }
         let manager = inventory::open_selected(&hosts, &context.settings, &interrupts).await?;
         let executor = Executor::new(manager.clone());
-        // The hosts get half of the whole time, so that a hung host leaves time for the agents of the others.
-        let timeout = policy.deadline.map_or(policy.timeout, |whole| policy.timeout.min(whole / 2));
-        let of_hosts = Policy { timeout, ..policy.clone() };
-        let plan = executor.plan(&hosts, Operation::DiagnoseHost, of_hosts).await.map_err(Problem::from)?;
+        let plan = executor.plan(&hosts, Operation::DiagnoseHost, of_hosts(&policy)).await;
+        let plan = plan.map_err(Problem::from)?;
         let mut report = Report::new(plan.operation.name(), plan.done_before, FORMS, context)?;
-        let findings =
-            permissions::files(&context.settings).chain(permissions::password_files(&context.settings));
-        report.take_all(findings.map(outcome).collect());
+        report.take_all(about_settings(context));
         if context.dry_run {
             let would_be = dry_run::of_plan(&plan);
             dry_run::report(plan.settled, would_be, &mut report);
@@ -75,12 +76,9 @@ impl Verb for DoctorArgs {
             let mut reached = BTreeSet::new();
             let run = executor.run(plan, interrupts.control());
             drive(run, &mut report, &interrupts, |outcome| reached.extend(reached_host(outcome))).await;
-            let alive = hosts.iter().filter(|host| reached.contains(*host));
-            let vms = Selection::of(alive.filter_map(|host| format!("{host}/").parse::<Selector>().ok()));
+            let vms = vms_of(hosts.iter().filter(|host| reached.contains(*host)));
             let goes_on = interrupts.received().is_none() && !report.ending.stopped_early;
-            // The rest of the whole time.
-            let deadline = policy.deadline.map(|whole| whole.saturating_sub(started.elapsed()));
-            let policy = Policy { deadline, ..policy };
+            let policy = of_agents(&policy, started);
             let planning = async {
                 match goes_on && !reached.is_empty() {
                     true => executor
@@ -96,7 +94,7 @@ impl Verb for DoctorArgs {
                 _ = interrupts.first() => None,
             };
             if let Some(plan) = plan {
-                report.take_all(plan.notices.iter().filter_map(about_inventory).collect());
+                report.take_all(plan.notices.iter().filter_map(Notice::finding).map(outcome).collect());
                 drive(executor.run(plan, interrupts.control()), &mut report, &interrupts, |_| {}).await;
             }
             report.ending.signal = interrupts.received();
@@ -107,36 +105,35 @@ impl Verb for DoctorArgs {
     }
 }
 
+/// The limits for the hosts: they get half of the whole time, so that a hung host leaves time for the agents of the others.
+fn of_hosts(policy: &Policy) -> Policy {
+    let timeout = policy.deadline.map_or(policy.timeout, |whole| policy.timeout.min(whole / 2));
+    Policy { timeout, ..policy.clone() }
+}
+
+/// The limits for the agents, in the rest of the whole time.
+fn of_agents(policy: &Policy, started: Instant) -> Policy {
+    let deadline = policy.deadline.map(|whole| whole.saturating_sub(started.elapsed()));
+    Policy { deadline, ..policy.clone() }
+}
+
+/// All VMs of these hosts.
+fn vms_of<'a>(hosts: impl Iterator<Item = &'a HostId>) -> Selection {
+    Selection::of(hosts.filter_map(|host| format!("{host}/").parse::<Selector>().ok()))
+}
+
+/// What is found about the settings of this program.
+fn about_settings(context: &Context) -> Vec<Outcome> {
+    let settings = &context.settings;
+    permissions::files(settings).chain(permissions::password_files(settings)).map(outcome).collect()
+}
+
 /// The host, if it was reached.
 fn reached_host(outcome: &Outcome) -> Option<HostId> {
     match &outcome.data {
         Some(Data::Diagnosis(Diagnosis { host: Some(_), .. })) => outcome.host.clone(),
         _ => None,
     }
-}
-
-/// The finding for two ids that lead to one daemon, or may.
-fn about_inventory(notice: &Notice) -> Option<Outcome> {
-    const CHECK: &str = "inventory";
-    let finding = match notice {
-        Notice::SameDaemon { host, alias, .. } => Finding::problem(
-            CHECK,
-            format!("{host} and {alias} reach the same daemon: its VMs are processed as those of {host}"),
-            "keep one of the ids, and remove the other from the inventory",
-        ),
-        Notice::PerhapsSameDaemon { doubt, .. } => {
-            let hint = match doubt {
-                Doubt::NotAsked { .. } => "run it again when both hosts answer",
-                _ => {
-                    "if they are two machines, give each a different host_uuid in libvirtd.conf or virtqemud.conf; if they \
-                     are one, remove one of the ids from the inventory"
-                }
-            };
-            Finding::warning(CHECK, notice.to_string(), hint)
-        }
-        _ => return None,
-    };
-    Some(outcome(finding))
 }
 
 /// An outcome without a host or VM.
@@ -161,10 +158,10 @@ mod tests {
 
     #[test]
     fn hosts_that_may_be_one_are_a_warning_and_not_called_one() {
-        let doubt = Doubt::HostNames { hostname: "box".to_owned(), other: "crate".to_owned() };
+        let doubt = atp_executor::Doubt::HostNames { hostname: "box".to_owned(), other: "crate".to_owned() };
         let (host, other) = ("h1".parse().unwrap(), "h2".parse().unwrap());
         let notice = Notice::PerhapsSameDaemon { host, other, vms: 1, doubt };
-        let outcome = about_inventory(&notice).unwrap();
+        let outcome = outcome(notice.finding().unwrap());
         assert_eq!((outcome.status, &outcome.error), (Status::Ok, &None));
         let Some(Data::Diagnosis(diagnosis)) = outcome.data else { panic!("{:?}", outcome.data) };
         let [finding] = &diagnosis.findings[..] else { panic!("{diagnosis:?}") };

@@ -166,6 +166,7 @@ fn fixed_changes(old: &ServeConfig, new: &ServeConfig) -> Vec<&'static str> {
         ("max_streams", old.max_streams != new.max_streams),
         ("cache_entries", old.cache_entries != new.cache_entries),
         ("events", old.events != new.events),
+        ("traces", (&old.traces, old.traces_share) != (&new.traces, new.traces_share)),
     ];
     fixed.into_iter().filter_map(|(name, has_changed)| has_changed.then_some(name)).collect()
 }

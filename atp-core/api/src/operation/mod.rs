@@ -121,6 +121,10 @@ pub struct ScenarioSpec {
     /// Variables of the file that have another value than there.
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
+    /// For a service, the files that steps push: the ids of files that were sent to it, by their paths in the steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub files: Option<BTreeMap<String, String>>,
 }
 
 impl fmt::Debug for ScenarioSpec {
@@ -128,6 +132,7 @@ impl fmt::Debug for ScenarioSpec {
         f.debug_struct("ScenarioSpec")
             .field("text_bytes", &self.text.len())
             .field("variables", &self.variables.keys().collect::<Vec<_>>())
+            .field("files", &self.files)
             .finish()
     }
 }

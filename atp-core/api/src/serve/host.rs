@@ -14,6 +14,12 @@ pub struct HostView {
     pub id: HostId,
     /// Where it is, without a password.
     pub uri: String,
+    /// Its address or name.
+    pub address: String,
+    /// What speaks to its daemon: `native` or `library`.
+    pub engine: String,
+    /// Its share of work that is spread by weight.
+    pub weight: u32,
     /// Its groups.
     pub groups: Vec<String>,
     /// Its labels.

@@ -46,7 +46,7 @@ pub use self::exec::ExecTemplate;
 pub use self::facts::{Needs, VerbFacts};
 pub use self::push::PreparedPush;
 pub use self::scenario::{
-    Action, Assertion, Matcher, Place, Scenario, ScenarioError, Step, StepOperation, Template,
+    Action, Assertion, FilePlaces, Matcher, Place, Scenario, ScenarioError, Step, StepOperation, Template,
     schema as scenario_schema,
 };
 pub use self::wait::WaitFor;
@@ -233,7 +233,7 @@ mod tests {
             OperationSpec::Key(KeySpec::new(["ctrl-alt-del"])),
             OperationSpec::Type(TypeSpec::new("hi")),
             OperationSpec::Mouse(MouseSpec::new("click 50% 50%")),
-            OperationSpec::Scenario(ScenarioSpec { text, variables }),
+            OperationSpec::Scenario(ScenarioSpec { text, variables, files: None }),
         ] {
             assert_eq!(Operation::prepare(spec.clone()).await.unwrap().spec(), spec);
         }
@@ -249,7 +249,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_expressed_is_refused_before_a_host_is_asked() {
-        let scenario = ScenarioSpec { text: "name: x".to_owned(), variables: Default::default() };
+        let scenario =
+            ScenarioSpec { text: "name: x".to_owned(), variables: Default::default(), files: None };
         for spec in [
             OperationSpec::Key(KeySpec::new(["ctrl-nope"])),
             OperationSpec::Type(TypeSpec { layout: "nope".to_owned(), ..TypeSpec::new("hi") }),

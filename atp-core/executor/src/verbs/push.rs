@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use atp_api::{Data, FileReport, OutcomeError, PushSpec};
@@ -14,7 +15,7 @@ use super::answer::{Answer, explain, not_running};
 use super::completion::{Completion, effect_of};
 use super::job::Job;
 use super::reconnect_retry::ReconnectRetry;
-use super::scenario::template::{Template, Values, fill, fill_path};
+use super::scenario::template::{Template, Values, fill};
 use super::transfer::{FACTS, can_continue, finish, note_progress};
 
 /// A file that is ready to be copied into guests: it was read once, for its digest.
@@ -56,13 +57,7 @@ impl PreparedPush {
     }
 
     /// Makes the push of a step. The error says what is wrong.
-    pub(super) async fn fill(
-        from: &Template,
-        to: &Template,
-        values: &Values,
-        own: &Values,
-    ) -> Result<Self, String> {
-        let source = fill_path(from, values, own)?;
+    pub(super) async fn fill(source: PathBuf, to: &Template, values: &Values) -> Result<Self, String> {
         let spec = PushSpec { source, destination: fill(to, values)?, sha256: None };
         PreparedPush::open(spec)
             .await

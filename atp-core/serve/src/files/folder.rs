@@ -1,14 +1,17 @@
 //! The folders of files: who owns each, how long it is kept, and the names by which clients know what is in it.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use atp_api::{Data, ErrorKind, OperationSpec, Outcome, PullSpec, PushSpec, ScreenshotSpec};
+use atp_api::{ErrorKind, OperationSpec, PullSpec, PushSpec, ScreenshotSpec};
+use atp_executor::{FilePlaces, Scenario};
 use tokio::fs;
 
 use crate::auth::{Caller, Secret, permit_transfer};
 use crate::problem::Refusal;
 use crate::settings::ServeConfig;
+use crate::time::Clock;
 
 /// The file in each folder that names the token it belongs to.
 pub(super) const OWNER: &str = ".owner";
@@ -18,8 +21,12 @@ pub(super) fn unwritten(error: std::io::Error) -> Refusal {
 }
 
 /// A new folder of a caller, with its id. Folders whose time has passed are removed.
-pub(super) async fn make_folder(config: &ServeConfig, caller: &Caller) -> Result<(String, PathBuf), Refusal> {
-    sweep(config).await;
+pub(super) async fn make_folder(
+    config: &ServeConfig,
+    clock: &Clock,
+    caller: &Caller,
+) -> Result<(String, PathBuf), Refusal> {
+    sweep(config, clock).await;
     let id = Secret::new("").map_err(|error| Refusal::new(ErrorKind::Unknown, error.to_string()))?;
     let id = id.reveal().chars().take(32).collect::<String>();
     let folder = root(config)?.join(&id);
@@ -34,20 +41,21 @@ fn root(config: &ServeConfig) -> Result<PathBuf, Refusal> {
 }
 
 /// Removes folders that are older than files are kept. What cannot be removed is tried again with the next file.
-async fn sweep(config: &ServeConfig) {
+async fn sweep(config: &ServeConfig, clock: &Clock) {
+    let now = clock.steady();
     let (Ok(root), ttl) = (root(config), config.file_ttl) else { return };
     let Ok(mut folders) = fs::read_dir(&root).await else { return };
     while let Ok(Some(folder)) = folders.next_entry().await {
         let made = folder.metadata().await.and_then(|metadata| metadata.modified());
-        if made.is_ok_and(|made| is_older(made, ttl)) {
+        if made.is_ok_and(|made| is_older(made, now, ttl)) {
             let _ = fs::remove_dir_all(folder.path()).await;
         }
     }
 }
 
-fn is_older(made: std::time::SystemTime, than: Duration) -> bool {
-    // A time in the future is that of a clock that was set back.
-    made.elapsed().is_ok_and(|age| age > than)
+fn is_older(made: SystemTime, now: SystemTime, than: Duration) -> bool {
+    // A time in the future is that of a clock that was set.
+    now.duration_since(made).is_ok_and(|age| age > than)
 }
 
 /// The bytes of all files.
@@ -78,11 +86,11 @@ pub(super) async fn own_folder(config: &ServeConfig, caller: &Caller, id: &str) 
     if may_see { Ok(folder) } else { Err(nothing()) }
 }
 
-/// Whether a name is one of a file in a folder, and not hidden.
+/// Whether a name is one of a file in a folder, and not that of its owner's file.
 pub(super) fn is_plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
-        && !name.starts_with('.')
+        && name != OWNER
         && !name.contains('\0')
 }
 
@@ -90,6 +98,7 @@ pub(super) fn is_plain(name: &str) -> bool {
 /// sent; what is pulled, and pictures, go to a new folder.
 pub(crate) async fn localise(
     config: &ServeConfig,
+    clock: &Clock,
     caller: &Caller,
     operation: OperationSpec,
 ) -> Result<OperationSpec, Refusal> {
@@ -97,48 +106,62 @@ pub(crate) async fn localise(
         OperationSpec::Push(spec) => {
             permit_transfer(&caller.token)?;
             let id = spec.source.to_str().unwrap_or_default();
-            let folder = own_folder(config, caller, id).await.map_err(|_| {
-                let refusal = Refusal::field("operation.source", "expected the id of a file that was sent");
-                refusal.with_hint("send the file with POST /api/v1/files first")
-            })?;
-            OperationSpec::Push(PushSpec { source: only_file(&folder).await?, ..spec })
+            let source = sent(config, caller, id, "operation.source").await?;
+            OperationSpec::Push(PushSpec { source, ..spec })
         }
         OperationSpec::Pull(spec) => {
             permit_transfer(&caller.token)?;
-            let (_, destination) = make_folder(config, caller).await?;
+            let (_, destination) = make_folder(config, clock, caller).await?;
             OperationSpec::Pull(PullSpec { destination, separate: true, ..spec })
         }
         OperationSpec::Screenshot(spec) => {
-            let (_, folder) = make_folder(config, caller).await?;
+            let (_, folder) = make_folder(config, clock, caller).await?;
             OperationSpec::Screenshot(ScreenshotSpec { folder, ..spec })
         }
         operation => operation,
     })
 }
 
-async fn only_file(folder: &Path) -> Result<PathBuf, Refusal> {
+/// Where the steps of a scenario read and write files: those that they push were sent, under these ids; what they make goes to a
+/// new folder.
+pub(crate) async fn places(
+    config: &ServeConfig,
+    clock: &Clock,
+    caller: &Caller,
+    scenario: &Scenario,
+    files: &BTreeMap<String, String>,
+) -> Result<FilePlaces, Refusal> {
+    const FIELD: &str = "operation.files";
+    // Of a file whose name depends on the VM it is seen when the step needs it.
+    if let Some(path) = scenario.pushed(None).into_iter().flatten().find(|path| !files.contains_key(path)) {
+        let refusal = Refusal::field(FIELD, format!("names no file for {path:?}, which a step pushes"));
+        return Err(refusal.with_hint("send the file with POST /api/v1/files, and give its id by this path"));
+    }
+    let mut known = BTreeMap::new();
+    for (path, id) in files {
+        known.insert(path.clone(), sent(config, caller, id, FIELD).await?);
+    }
+    let (_, folder) = make_folder(config, clock, caller).await?;
+    Ok(FilePlaces { sent: known, folder })
+}
+
+/// The file that a client has sent under an id.
+async fn sent(config: &ServeConfig, caller: &Caller, id: &str, field: &str) -> Result<PathBuf, Refusal> {
+    let folder = own_folder(config, caller, id).await.map_err(|_| {
+        let refusal = Refusal::field(field, "expected the id of a file that was sent");
+        refusal.with_hint("send the file with POST /api/v1/files first")
+    })?;
+    only_file(&folder, field).await
+}
+
+async fn only_file(folder: &Path, field: &str) -> Result<PathBuf, Refusal> {
     let mut entries = fs::read_dir(folder).await.map_err(unwritten)?;
     while let Ok(Some(entry)) = entries.next_entry().await {
         if entry.file_name() != OWNER {
             return Ok(entry.path());
         }
     }
-    Err(Refusal::field("operation.source", "the file was not sent to its end"))
-}
-
-/// Puts the names by which a client fetches files in the place of paths of the service's machine.
-pub(crate) fn publish(config: &ServeConfig, outcome: &mut Outcome) {
-    let Ok(root) = config.files() else { return };
-    let published = |path: &mut PathBuf| {
-        if let Ok(inside) = path.strip_prefix(&root) {
-            *path = inside.to_owned();
-        }
-    };
-    match &mut outcome.data {
-        Some(Data::File(report)) => published(&mut report.local_path),
-        Some(Data::Screenshot(report)) => published(&mut report.file),
-        _ => {}
-    }
+    Err(Refusal::field(field, "the file was not sent to its end"))
 }
 
 #[cfg(test)]
@@ -150,6 +173,7 @@ mod tests {
         for (name, is) in [
             ("a", true),
             ("a b.tar.gz", true),
+            (".bashrc", true),
             ("", false),
             (".", false),
             ("..", false),

@@ -5,6 +5,9 @@
 
 mod folder;
 
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path as FilePath};
 
 use atp_api::ErrorKind;
@@ -28,10 +31,16 @@ use crate::settings::ServeConfig;
 use crate::state::Service;
 
 use folder::{OWNER, is_plain, make_folder, own_folder, unwritten, used};
-pub(crate) use folder::{localise, publish};
+pub(crate) use folder::{localise, places};
 
-/// The most bytes of a file's name.
-const MAX_NAME: usize = 200;
+/// The most bytes of a file's name: what file systems take.
+const MAX_NAME: usize = 255;
+
+/// The header with the permission bits of a file, in octal digits.
+const MODE: &str = "x-atp-mode";
+
+/// The permission bit by which the owner reads.
+const OWNER_READS: u32 = 0o400;
 
 /// The type of a file's content.
 const BYTES: &str = "application/octet-stream";
@@ -45,6 +54,11 @@ pub(crate) fn routes() -> Vec<Route> {
                 "The file's name.",
                 json!({"type": "string", "minLength": 1, "maxLength": MAX_NAME}),
             )
+            .query(
+                "mode",
+                "Its permission bits, in octal digits.",
+                json!({"type": "string", "pattern": "^[0-7]{1,3}$"}),
+            )
             .takes_with(Content::of(BYTES))
             .answers::<FileView>(201),
         Route::get("/api/v1/files/{id}/{*path}", send)
@@ -52,6 +66,10 @@ pub(crate) fn routes() -> Vec<Route> {
             .part("id", "The first part of its name in an outcome.")
             .part("path", "The rest of its name.")
             .answers_with(200, Some(Content::of(BYTES))),
+        Route::new(Method::DELETE, "/api/v1/files/{id}", Access::Change, remove)
+            .about("Remove a file that was sent, or what a run has made, before its time.")
+            .part("id", "The first part of its name in an outcome.")
+            .answers_with(204, None),
     ]
 }
 
@@ -62,12 +80,16 @@ async fn receive(
     request: Request,
 ) -> Result<Response, Refusal> {
     let name = query.one("name")?.unwrap_or_else(|| "file".to_owned());
+    let mode = query.parse("mode", "up to three octal digits", |text| {
+        let is_plain = (1..=3).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_digit());
+        u32::from_str_radix(text, 8).ok().filter(|_| is_plain)
+    })?;
     query.end()?;
     permit_transfer(&caller.token)?;
     if name.len() > MAX_NAME || !is_plain(&name) {
         return Err(Refusal::field("name", "expected a file's name, without folders"));
     }
-    let (id, folder) = make_folder(&service.config(), &caller).await?;
+    let (id, folder) = make_folder(&service.config(), service.clock(), &caller).await?;
     let path = folder.join(&name);
     let received = write(&service.config(), request.into_body(), &path).await;
     if received.is_err() {
@@ -75,6 +97,11 @@ async fn receive(
         let _ = fs::remove_dir_all(&folder).await;
     }
     let (bytes, sha256) = received?;
+    if let Some(mode) = mode {
+        // The service reads it in any case.
+        let mode = Permissions::from_mode(mode | OWNER_READS);
+        fs::set_permissions(&path, mode).await.map_err(unwritten)?;
+    }
     service.audit().record(&caller, "file", json!({"id": id, "bytes": bytes, "sha256": sha256})).await?;
     Ok(answer_with(StatusCode::CREATED, &FileView { id, name, bytes, sha256 }))
 }
@@ -126,14 +153,25 @@ async fn send(
     if !real.starts_with(&root) || !metadata.is_file() {
         return Err(nothing());
     }
-    let file = fs::File::open(&real).await.map_err(|_| nothing())?;
+    let mode = metadata.permissions().mode() & 0o777;
+    let file = match fs::File::open(&real).await {
+        // It has the mode that it has in the guest, which may let no one read it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let readable = Permissions::from_mode(mode | OWNER_READS);
+            fs::set_permissions(&real, readable).await.map_err(|_| nothing())?;
+            let opened = fs::File::open(&real).await.map_err(|_| nothing())?;
+            fs::set_permissions(&real, Permissions::from_mode(mode)).await.map_err(|_| nothing())?;
+            opened
+        }
+        opened => opened.map_err(|_| nothing())?,
+    };
     let parts = futures_util::stream::unfold(file, |mut file| async move {
         let mut part = vec![0; 64 << 10];
         match file.read(&mut part).await {
             Ok(0) => None,
             Ok(read) => {
                 part.truncate(read);
-                Some((Ok::<_, std::io::Error>(part), file))
+                Some((Ok::<_, io::Error>(part), file))
             }
             Err(error) => Some((Err(error), file)),
         }
@@ -146,7 +184,21 @@ async fn send(
         Body::from_stream(parts),
     )
         .into_response();
+    if let Ok(mode) = HeaderValue::from_str(&format!("{mode:o}")) {
+        response.headers_mut().insert(MODE, mode);
+    }
     // A file of a guest is nothing to show as a page of this origin.
     response.headers_mut().insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
     Ok(response)
+}
+
+async fn remove(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Refusal> {
+    let folder = own_folder(&service.config(), &caller, &id).await?;
+    service.audit().record(&caller, "file-removed", json!({"id": id})).await?;
+    fs::remove_dir_all(&folder).await.map_err(unwritten)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use tokio::time::sleep;
 
 use super::Activity;
+use crate::published::publish;
 use crate::store::{Change, Ending, EventRow, INTERRUPTED, StoreError, TargetRow};
 
 /// The most events that are written together.
@@ -22,6 +23,7 @@ pub(super) async fn drive(mut run: Run, activity: Activity) {
     let mut seq = *active.last.borrow();
     let mut stop_reason = None;
     let mut is_cut = false;
+    let files = service.config().files().ok();
     loop {
         let first = tokio::select! {
             first = run.next() => first,
@@ -40,7 +42,10 @@ pub(super) async fn drive(mut run: Run, activity: Activity) {
         }
         let mut events = Vec::with_capacity(taken.len());
         let mut ending = None;
-        for event in taken {
+        for mut event in taken {
+            if let (RunEvent::Finished(outcome), Some(files)) = (&mut event, &files) {
+                publish(files, outcome);
+            }
             let (word, outcome_of) = match &event {
                 RunEvent::Begun(_) => ("begun", None),
                 RunEvent::Started { .. } => ("started", None),

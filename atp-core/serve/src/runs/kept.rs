@@ -11,10 +11,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::settings::ServeConfig;
-use crate::store::{Change, Store, now};
+use crate::store::{Change, Store};
+use crate::time::{Clock, millis};
 
 /// How often old runs are looked for.
 const FORGET: Duration = Duration::from_secs(600);
+
+/// A change of the clock that is told.
+const TOLD: Duration = Duration::from_secs(60);
 
 /// The runs of the service.
 #[derive(Debug)]
@@ -61,29 +65,27 @@ impl Runs {
     pub(crate) fn forget_old(
         &self,
         config: impl Fn() -> Arc<ServeConfig> + Send + Sync + 'static,
+        clock: Clock,
         stopping: CancellationToken,
     ) {
         let store = self.store.clone();
         tokio::spawn(async move {
             let forget = async {
+                let mut was_set = Duration::ZERO;
                 loop {
-                    let config = config();
-                    let ttl = i64::try_from(config.run_ttl.as_millis()).unwrap_or(i64::MAX);
-                    let change =
-                        Change::Retain { since: now().saturating_sub(ttl), most: i64::from(config.max_runs) };
-                    loop {
-                        match store.change(change.clone()).await {
-                            Ok(0) => break,
-                            Ok(_) => {}
-                            Err(error) => {
-                                tracing::warn!(
-                                    error = &error as &dyn std::error::Error,
-                                    "old runs are not forgotten"
-                                );
-                                break;
-                            }
-                        }
+                    let (forward, back) = match clock.was_set() {
+                        Ok(forward) => (forward, Duration::ZERO),
+                        Err(back) => (Duration::ZERO, back),
+                    };
+                    if forward.max(back).abs_diff(was_set) > TOLD {
+                        was_set = forward.max(back);
+                        tracing::warn!(
+                            ?forward,
+                            ?back,
+                            "the clock was set since the service began; what is kept for a time is kept as if it was not"
+                        );
                     }
+                    forget(&store, &config(), &clock).await;
                     tokio::time::sleep(FORGET).await;
                 }
             };
@@ -92,5 +94,55 @@ impl Runs {
                 () = stopping.cancelled() => {}
             }
         });
+    }
+}
+
+/// Forgets the runs that are too old, and those that are too many.
+async fn forget(store: &Store, config: &ServeConfig, clock: &Clock) {
+    let ttl = i64::try_from(config.run_ttl.as_millis()).unwrap_or(i64::MAX);
+    let since = millis(clock.steady()).saturating_sub(ttl);
+    let change = Change::Retain { since, most: i64::from(config.max_runs) };
+    loop {
+        match store.change(change.clone()).await {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "old runs are not forgotten");
+                break;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::store::{Ending, NewRun};
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_forward_makes_no_run_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let shown = Arc::new(Mutex::new(SystemTime::now()));
+        let read = shown.clone();
+        let clock = Clock::of(move || *read.lock());
+        let store = Store::open(&folder.path().join("runs.sqlite"), clock.clone()).await.unwrap();
+        let new = NewRun { op: "exec".to_owned(), by: "a".to_owned(), request: None, idempotency: None };
+        let run = store.change(Change::New(new)).await.unwrap();
+        let ending = Some(Ending { state: "ended", statistics: "{}".to_owned(), stop_reason: None });
+        store.change(Change::Events { run, events: Vec::new(), ending }).await.unwrap();
+        let config = ServeConfig::default();
+        let years = Duration::from_secs(10 * 365 * 24 * 3600);
+        *shown.lock() += years;
+        forget(&store, &config, &clock).await;
+        assert!(store.run(run).await.unwrap().is_some(), "a run of this moment is forgotten");
+        // A service that begins then takes the clock for right.
+        let later = Clock::of({
+            let shown = shown.clone();
+            move || *shown.lock()
+        });
+        forget(&store, &config, &later).await;
+        assert!(store.run(run).await.unwrap().is_none());
     }
 }

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::json;
+use tracing::Instrument as _;
 
 use super::drive::drive;
 use super::{Activity, created, summary, visible};
@@ -110,10 +111,12 @@ pub(super) async fn audit(
 
 /// Starts a run that is in the store.
 pub(super) fn carry_out(service: &Service, plan: Plan, activity: Activity) {
-    let recorder = RunRecorder::new(service.runs().store.clone(), activity.run);
+    let recorder =
+        RunRecorder::new(service.runs().store.clone(), activity.run, service.config().files().ok());
     let journal: std::sync::Arc<dyn atp_executor::Recorder> = std::sync::Arc::new(recorder);
     let run = service.executor().run_noted(plan, Some(journal), &activity.active.control);
-    service.tasks().spawn(drive(run, activity));
+    let span = tracing::debug_span!("run", run = activity.run);
+    service.tasks().spawn(drive(run, activity).instrument(span));
 }
 
 /// Refuses to begin anything when the service ends.

@@ -3,7 +3,7 @@
 use sqlx::{Error, SqliteConnection};
 use uuid::Uuid;
 
-use super::{StoreError, now};
+use super::StoreError;
 
 /// A change.
 #[derive(Debug, Clone)]
@@ -86,10 +86,15 @@ impl From<Error> for Unmade {
     }
 }
 
-/// Makes a change, within the transaction of its batch. One that is refused has changed nothing.
-pub(super) async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<i64, Unmade> {
+/// Makes a change, within the transaction of its batch. One that is refused has changed nothing. `now` is its time, in
+/// milliseconds since 1970.
+pub(super) async fn apply(
+    connection: &mut SqliteConnection,
+    change: &Change,
+    now: i64,
+) -> Result<i64, Unmade> {
     match change {
-        Change::New(new) => new_run(connection, new).await,
+        Change::New(new) => new_run(connection, new, now).await,
         Change::Discard { run } => {
             let done = sqlx::query("DELETE FROM runs WHERE id = ?").bind(run).execute(connection).await?;
             Ok(rows(done.rows_affected()))
@@ -114,7 +119,7 @@ pub(super) async fn apply(connection: &mut SqliteConnection, change: &Change) ->
             }
         }
         Change::Events { run, events, ending } => {
-            Ok(write_events(connection, *run, events, ending.as_ref()).await?)
+            Ok(write_events(connection, *run, events, ending.as_ref(), now).await?)
         }
         Change::Retain { since, most } => {
             // A few at a time: runs under way wait meanwhile.
@@ -128,7 +133,7 @@ pub(super) async fn apply(connection: &mut SqliteConnection, change: &Change) ->
     }
 }
 
-async fn new_run(connection: &mut SqliteConnection, new: &NewRun) -> Result<i64, Unmade> {
+async fn new_run(connection: &mut SqliteConnection, new: &NewRun, now: i64) -> Result<i64, Unmade> {
     let NewRun { op, by, request, idempotency } = new;
     if let Some((key, body)) = idempotency {
         let statement = "SELECT run, body FROM requests WHERE by = ? AND key = ?";
@@ -139,7 +144,7 @@ async fn new_run(connection: &mut SqliteConnection, new: &NewRun) -> Result<i64,
     }
     let statement = "INSERT INTO runs (op, by, state, created, request) VALUES (?, ?, 'planning', ?, ?)";
     let done =
-        sqlx::query(statement).bind(op).bind(by).bind(now()).bind(request).execute(&mut *connection).await?;
+        sqlx::query(statement).bind(op).bind(by).bind(now).bind(request).execute(&mut *connection).await?;
     let run = done.last_insert_rowid();
     if let Some((key, body)) = idempotency {
         let statement = "INSERT INTO requests (by, key, body, run) VALUES (?, ?, ?, ?)";
@@ -211,6 +216,7 @@ async fn write_events(
     run: i64,
     events: &[EventRow],
     ending: Option<&Ending>,
+    now: i64,
 ) -> Result<i64, Error> {
     for EventRow { seq, word, data, outcome_of } in events {
         let statement = "INSERT OR IGNORE INTO events (run, seq, word, data) VALUES (?, ?, ?, ?)";
@@ -231,7 +237,7 @@ async fn write_events(
         let statement = "UPDATE runs SET state = ?, ended = ?, statistics = ?, stop_reason = ? WHERE id = ?";
         sqlx::query(statement)
             .bind(state)
-            .bind(now())
+            .bind(now)
             .bind(statistics)
             .bind(stop_reason)
             .bind(run)

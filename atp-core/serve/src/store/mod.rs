@@ -133,9 +133,3 @@ impl Store {
 fn failed(path: &str, source: sqlx::Error) -> StoreError {
     StoreError::Failed { path: path.to_owned(), source: Arc::new(source) }
 }
-
-/// Milliseconds since 1970.
-pub(crate) fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}

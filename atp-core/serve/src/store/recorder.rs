@@ -1,11 +1,15 @@
 //! A run's recorder: the rows of its targets.
 
+use std::borrow::Cow;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use atp_api::Outcome;
 use atp_executor::{JournalError, Recorder, Target};
 use atp_transport::HostId;
 use futures_util::future::BoxFuture;
+
+use crate::published::{has_files, publish};
 
 use super::{Change, Store, StoreError, TargetRow};
 
@@ -14,11 +18,13 @@ use super::{Change, Store, StoreError, TargetRow};
 pub(crate) struct RunRecorder {
     store: Store,
     run: i64,
+    files: Option<PathBuf>,
 }
 
 impl RunRecorder {
-    pub(crate) fn new(store: Store, run: i64) -> Self {
-        RunRecorder { store, run }
+    /// `files` is the folder of files that outcomes name.
+    pub(crate) fn new(store: Store, run: i64, files: Option<PathBuf>) -> Self {
+        RunRecorder { store, run, files }
     }
 
     async fn record(&self, change: Change) -> Result<(), JournalError> {
@@ -39,7 +45,11 @@ impl Recorder for RunRecorder {
     fn finished<'a>(&'a self, outcome: &'a Outcome) -> BoxFuture<'a, Result<(), JournalError>> {
         let key = TargetRow::of_outcome(outcome).key;
         Box::pin(async move {
-            let json = serde_json::to_string(outcome).map_err(|error| JournalError::Store {
+            let mut outcome = Cow::Borrowed(outcome);
+            if let Some(files) = self.files.as_ref().filter(|_| has_files(&outcome)) {
+                publish(files, outcome.to_mut());
+            }
+            let json = serde_json::to_string(&*outcome).map_err(|error| JournalError::Store {
                 store: "the service's store".to_owned(),
                 source: Arc::new(error),
             })?;

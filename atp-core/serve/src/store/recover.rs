@@ -4,7 +4,6 @@ use atp_api::{Outcome, RunEvent, RunStatistics};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection as _, Error, Row as _, SqliteConnection};
 
-use super::now;
 use super::read::recorded;
 
 /// The event that a run was interrupted, and its data.
@@ -13,18 +12,18 @@ pub(crate) const INTERRUPTED: (&str, &str) = ("interrupted", r#"{"event":"interr
 /// Makes runs that were under way interrupted, each as a whole: their outcomes that were recorded and not shown become
 /// events, and so do the unknown outcomes of targets that were started. A run whose planning had not ended is forgotten, as
 /// nothing was started, so that a client can send its request again.
-pub(super) async fn recover(connection: &mut SqliteConnection) -> Result<(), Error> {
+pub(super) async fn recover(connection: &mut SqliteConnection, now: i64) -> Result<(), Error> {
     sqlx::query("DELETE FROM runs WHERE state = 'planning'").execute(&mut *connection).await?;
     let runs = sqlx::query_as::<_, (i64, String)>("SELECT id, op FROM runs WHERE state = 'running'");
     for (run, op) in runs.fetch_all(&mut *connection).await? {
         let mut transaction = connection.begin().await?;
-        interrupt(&mut transaction, run, &op).await?;
+        interrupt(&mut transaction, run, &op, now).await?;
         transaction.commit().await?;
     }
     Ok(())
 }
 
-async fn interrupt(connection: &mut SqliteConnection, run: i64, op: &str) -> Result<(), Error> {
+async fn interrupt(connection: &mut SqliteConnection, run: i64, op: &str, now: i64) -> Result<(), Error> {
     let mut statistics = RunStatistics::default();
     let mut seq: i64 = sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM events WHERE run = ?")
         .bind(run)
@@ -62,7 +61,7 @@ async fn interrupt(connection: &mut SqliteConnection, run: i64, op: &str) -> Res
     }
     event_row(connection, run, seq + 1, INTERRUPTED.0, INTERRUPTED.1).await?;
     let statement = "UPDATE runs SET state = 'interrupted', ended = ?, statistics = ? WHERE id = ?";
-    sqlx::query(statement).bind(now()).bind(text(&statistics)?).bind(run).execute(connection).await?;
+    sqlx::query(statement).bind(now).bind(text(&statistics)?).bind(run).execute(connection).await?;
     Ok(())
 }
 

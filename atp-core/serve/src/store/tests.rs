@@ -8,6 +8,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::*;
+use crate::time::{Clock, millis};
 
 async fn execute(path: &Path, sql: &'static str) {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
@@ -18,7 +19,7 @@ async fn execute(path: &Path, sql: &'static str) {
 
 /// A store whose writer has ended, so that it can be opened again.
 async fn closed(path: &Path) {
-    drop(Store::open(path).await.unwrap());
+    drop(Store::open(path, Clock::system()).await.unwrap());
     while matches!(lock::lock(path), Err(StoreError::InUse { .. })) {
         tokio::task::yield_now().await;
     }
@@ -50,19 +51,19 @@ async fn what_is_no_store_is_refused_by_name_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("runs.sqlite");
     std::fs::write(&path, "notes, long enough to be read as a page of a database".repeat(100)).unwrap();
-    let error = Store::open(&path).await.unwrap_err();
+    let error = Store::open(&path, Clock::system()).await.unwrap_err();
     assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
     assert!(std::fs::read_to_string(&path).unwrap().starts_with("notes"));
 
     let other = folder.path().join("other.sqlite");
     execute(&other, "CREATE TABLE t (a)").await;
-    let error = Store::open(&other).await.unwrap_err();
+    let error = Store::open(&other, Clock::system()).await.unwrap_err();
     assert!(error.to_string().contains("another program"), "{error}");
 
     let newer = folder.path().join("newer.sqlite");
     closed(&newer).await;
     execute(&newer, "PRAGMA user_version = 99").await;
-    let error = Store::open(&newer).await.unwrap_err();
+    let error = Store::open(&newer, Clock::system()).await.unwrap_err();
     assert!(matches!(error, StoreError::Newer { found: 99, known: 1, .. }), "{error}");
 }
 
@@ -70,8 +71,8 @@ async fn what_is_no_store_is_refused_by_name_and_kept() {
 async fn one_service_has_it_and_only_its_owner_reads_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new/runs.sqlite");
-    let store = Store::open(&path).await.unwrap();
-    let error = Store::open(&path).await.unwrap_err();
+    let store = Store::open(&path, Clock::system()).await.unwrap();
+    let error = Store::open(&path, Clock::system()).await.unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     store.change(new("a")).await.unwrap();
     let entries = std::fs::read_dir(path.parent().unwrap()).unwrap();
@@ -83,7 +84,7 @@ async fn one_service_has_it_and_only_its_owner_reads_it() {
 #[tokio::test]
 async fn a_target_is_started_once_and_a_key_names_one_run() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("runs.sqlite")).await.unwrap();
+    let store = Store::open(&folder.path().join("runs.sqlite"), Clock::system()).await.unwrap();
     let run = store.change(new("a")).await.unwrap();
     store.change(begin(run, 2)).await.unwrap();
     // All at once, in one batch: the others of the batch are not hurt by one that is refused.
@@ -116,7 +117,7 @@ async fn a_full_disk_is_an_error_and_nothing_is_lost_when_there_is_room_again() 
     };
     let name: Arc<str> = "db".into();
     let connection = options("40").connect().await.unwrap();
-    let writer = writer::Writer::start(connection, lock::lock(&path).unwrap(), name.clone());
+    let writer = writer::Writer::start(connection, lock::lock(&path).unwrap(), name.clone(), Clock::system());
     let run = writer.change(new("a")).await.unwrap();
     writer.change(begin(run, 2)).await.unwrap();
     let events = |seq, bytes: usize| Change::Events {
@@ -135,7 +136,7 @@ async fn a_full_disk_is_an_error_and_nothing_is_lost_when_there_is_room_again() 
     while matches!(lock::lock(&path), Err(StoreError::InUse { .. })) {
         tokio::task::yield_now().await;
     }
-    let store = Store::open(&path).await.unwrap();
+    let store = Store::open(&path, Clock::system()).await.unwrap();
     let read = store.events(run, 0, 10).await.unwrap();
     let words: Vec<_> = read.iter().map(|(seq, word, _)| (*seq, word.as_str())).collect();
     // The target that was started has an unknown outcome.
@@ -149,7 +150,7 @@ async fn a_full_disk_is_an_error_and_nothing_is_lost_when_there_is_room_again() 
 #[tokio::test]
 async fn the_oldest_runs_are_forgotten_but_none_under_way() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("runs.sqlite")).await.unwrap();
+    let store = Store::open(&folder.path().join("runs.sqlite"), Clock::system()).await.unwrap();
     for n in 0..5 {
         let run = store.change(new("a")).await.unwrap();
         store.change(begin(run, 1)).await.unwrap();
@@ -160,7 +161,7 @@ async fn the_oldest_runs_are_forgotten_but_none_under_way() {
     store.change(Change::Retain { since: 0, most: 2 }).await.unwrap();
     let left: Vec<_> = store.runs(i64::MAX, None, 10).await.unwrap().into_iter().map(|row| row.id).collect();
     assert_eq!(left, [5, 4, 2]);
-    store.change(Change::Retain { since: now() + 1000, most: 100 }).await.unwrap();
+    store.change(Change::Retain { since: millis(Clock::system().now()) + 1000, most: 100 }).await.unwrap();
     let left: Vec<_> = store.runs(i64::MAX, None, 10).await.unwrap().into_iter().map(|row| row.id).collect();
     assert_eq!(left, [2]);
     assert!(store.targets(5, 0, 10).await.unwrap().is_empty());

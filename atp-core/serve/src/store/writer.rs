@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::change::{Change, Unmade, apply};
 use super::{StoreError, failed};
+use crate::time::{Clock, millis};
 
 /// The changes that wait. Further callers wait for room.
 const WAITING: usize = 1024;
@@ -25,10 +26,10 @@ struct Asked {
 }
 
 impl Writer {
-    pub(super) fn start(connection: SqliteConnection, lock: File, path: Arc<str>) -> Self {
+    pub(super) fn start(connection: SqliteConnection, lock: File, path: Arc<str>, clock: Clock) -> Self {
         let (changes, waiting) = mpsc::channel(WAITING);
         tokio::spawn(async move {
-            write(connection, &path, waiting).await;
+            write(connection, &path, &clock, waiting).await;
             drop(lock);
         });
         Writer { changes }
@@ -41,10 +42,15 @@ impl Writer {
     }
 }
 
-async fn write(mut connection: SqliteConnection, path: &str, mut waiting: mpsc::Receiver<Asked>) {
+async fn write(
+    mut connection: SqliteConnection,
+    path: &str,
+    clock: &Clock,
+    mut waiting: mpsc::Receiver<Asked>,
+) {
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, WAITING).await > 0 {
-        let answers = match commit(&mut connection, &batch).await {
+        let answers = match commit(&mut connection, &batch, millis(clock.now())).await {
             Ok(answers) => answers,
             Err(source) => {
                 // Nothing of the batch was made: the transaction was rolled back.
@@ -67,9 +73,10 @@ async fn write(mut connection: SqliteConnection, path: &str, mut waiting: mpsc::
 async fn commit(
     connection: &mut SqliteConnection,
     batch: &[Asked],
+    now: i64,
 ) -> Result<Vec<Result<i64, StoreError>>, Error> {
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-    let made = make(connection, batch).await;
+    let made = make(connection, batch, now).await;
     if made.is_err() {
         // Fails if there is nothing left to roll back.
         let _ = sqlx::raw_sql("ROLLBACK").execute(connection).await;
@@ -80,10 +87,11 @@ async fn commit(
 async fn make(
     connection: &mut SqliteConnection,
     batch: &[Asked],
+    now: i64,
 ) -> Result<Vec<Result<i64, StoreError>>, Error> {
     let mut answers = Vec::with_capacity(batch.len());
     for asked in batch {
-        answers.push(match apply(connection, &asked.change).await {
+        answers.push(match apply(connection, &asked.change, now).await {
             Ok(answer) => Ok(answer),
             Err(Unmade::Refused(error)) => Err(error),
             Err(Unmade::Failed(error)) => return Err(error),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use atp_api::serve::Role;
 use atp_fleet::{Fleet, FleetOptions};
-use atp_serve::{Listener, NewToken, ServeConfig, Service, Tls, TokenFile};
+use atp_serve::{Clock, Listener, NewToken, ServeConfig, Service, Tls, TokenFile};
 use atp_transport::{TransportConfig, TransportManager};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -63,6 +63,16 @@ impl Bed {
 
     /// A service whose settings were changed.
     pub(crate) async fn with(hosts: u32, vms: u32, change: impl FnOnce(&mut ServeConfig)) -> Self {
+        Bed::at(Clock::system(), hosts, vms, change).await
+    }
+
+    /// A service with another clock.
+    pub(crate) async fn at(
+        clock: Clock,
+        hosts: u32,
+        vms: u32,
+        change: impl FnOnce(&mut ServeConfig),
+    ) -> Self {
         let fleet = Fleet::start(FleetOptions { hosts, vms, ..FleetOptions::default() }).await.unwrap();
         let manager = TransportManager::new(TransportConfig::default());
         manager.apply(atp_transport::Fleet::from_toml("fleet.toml", &fleet.settings()).unwrap()).unwrap();
@@ -77,7 +87,7 @@ impl Bed {
         change(&mut config);
         let listener = Listener::bind(&config).await.unwrap();
         let address = listener.address();
-        let service = Service::open(config, manager).await.unwrap();
+        let service = Service::open_at(config, manager, clock).await.unwrap();
         let tls = listener.tls().cloned();
         let serving = tokio::spawn(listener.serve(service.clone()));
         Bed { fleet, service, address, folder, serving, tls }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::bed::{Bed, Reply};
 
-async fn upload(bed: &Bed, token: &str, name: &str, content: impl Into<Bytes>) -> Reply {
+pub(crate) async fn upload(bed: &Bed, token: &str, name: &str, content: impl Into<Bytes>) -> Reply {
     let request = Request::post(format!("/api/v1/files?name={name}"))
         .header("authorization", format!("Bearer {token}"))
         .body(Full::from(content.into()))
@@ -105,4 +105,65 @@ async fn those_who_look_at_a_screen_see_one_picture() {
     assert_eq!(bed.get(&format!("{path}?screen=99"), &viewer).await.status, 400);
     let without = bed.token(Role::Admin, &[], &["exec"]);
     assert_eq!(bed.get(path, &without).await.kind(), "permission-denied");
+}
+
+#[tokio::test]
+async fn a_file_is_removed_by_its_owner_before_its_time_and_keeps_its_mode() {
+    let bed = Bed::start(1, 1).await;
+    let (token, other) = (bed.token(Role::Operator, &[], &[]), bed.token(Role::Operator, &[], &[]));
+    let file = upload(&bed, &token, "run.sh&mode=750", "echo").await.json();
+    let path = format!("/api/v1/files/{}", file["id"].as_str().unwrap());
+    let fetched = bed.get(&format!("{path}/run.sh"), &token).await;
+    assert_eq!((fetched.text().as_str(), fetched.header("x-atp-mode")), ("echo", "750"));
+    for mode in ["999", "", "-1", "07777", "rwx"] {
+        assert_eq!(upload(&bed, &token, &format!("a&mode={mode}"), "x").await.status, 400, "{mode}");
+    }
+    let remove = |token: &str| {
+        let request = Request::delete(path.as_str()).header("authorization", format!("Bearer {token}"));
+        bed.send(request.body(Full::default()).unwrap())
+    };
+    assert_eq!(remove(&other).await.kind(), "nothing-there");
+    assert_eq!(remove(&token).await.status, 204);
+    assert_eq!(bed.get(&format!("{path}/run.sh"), &token).await.status, 404);
+    assert_eq!(remove(&token).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_scenario_pushes_only_what_its_token_has_sent() {
+    let bed = Bed::start(1, 1).await;
+    let (token, other) = (bed.token(Role::Operator, &[], &[]), bed.token(Role::Operator, &[], &[]));
+    let id = upload(&bed, &token, "a.conf", "x").await.json()["id"].clone();
+    let text =
+        "name: a\ntargets: x\nsteps:\n  - cp: {push: a.conf, to: /a}\n  - cp: {pull: /a, to: /etc/cron.d}\n";
+    let plan = |files: serde_json::Value| {
+        let operation = json!({"op": "scenario", "text": text, "files": files});
+        json!({"targets": {"selectors": ["h1/vm1"]}, "operation": operation})
+    };
+    assert_eq!(bed.post("/api/v1/plans", &token, &plan(json!({"a.conf": id}))).await.status, 200);
+    for (token, files) in [
+        (&token, json!({})),
+        (&token, json!({"b.conf": id})),
+        (&token, json!({"a.conf": "/etc/passwd"})),
+        (&token, json!({"a.conf": id, "b.conf": "../tokens.toml"})),
+        (&other, json!({"a.conf": id})),
+    ] {
+        let reply = bed.post("/api/v1/plans", token, &plan(files.clone())).await;
+        assert_eq!((reply.status.as_u16(), reply.kind().as_str()), (400, "invalid-request"), "{files}");
+        assert_eq!(reply.json()["errors"][0]["field"], "operation.files", "{}", reply.text());
+    }
+    let viewer = bed.token(Role::Viewer, &[], &[]);
+    assert_eq!(bed.post("/api/v1/plans", &viewer, &plan(json!({}))).await.kind(), "permission-denied");
+    let without = bed.token(Role::Operator, &[], &["run"]);
+    assert_eq!(bed.post("/api/v1/plans", &without, &plan(json!({}))).await.kind(), "permission-denied");
+
+    // What steps pull is kept by the service, wherever they say that it goes.
+    let run = bed.post("/api/v1/runs", &token, &plan(json!({"a.conf": id}))).await.json()["id"].clone();
+    crate::runs::events(&bed, &token, &run, 0).await;
+    let page = bed.get(&format!("/api/v1/runs/{run}/outcomes"), &token).await.json();
+    let steps = &page["outcomes"][0]["data"]["steps"];
+    assert_eq!(steps[0]["data"]["local_path"], format!("{}/a.conf", id.as_str().unwrap()), "{page}");
+    let pulled = steps[1]["data"]["local_path"].as_str().unwrap();
+    assert!(pulled.ends_with("/%2fetc%2fcron.d/h1/vm1/a"), "{pulled}");
+    let path = format!("/api/v1/files/{}", pulled.replace('%', "%25"));
+    assert_eq!(bed.get(&path, &token).await.text(), "x");
 }

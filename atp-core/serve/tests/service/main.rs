@@ -7,6 +7,7 @@
 )]
 
 mod bed;
+mod clock;
 mod files;
 mod forgery;
 mod listing;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, get, post};
 
-fn echo(selectors: &[&str]) -> Value {
+pub(crate) fn echo(selectors: &[&str]) -> Value {
     json!({
         "targets": {"selectors": selectors},
         "operation": {"op": "exec", "program": "echo", "args": ["hunter2"]},
@@ -15,14 +15,14 @@ fn echo(selectors: &[&str]) -> Value {
     })
 }
 
-fn with_key(request: &Value, token: &str, key: &str) -> Request<Full<bytes::Bytes>> {
+pub(crate) fn with_key(request: &Value, token: &str, key: &str) -> Request<Full<bytes::Bytes>> {
     let mut request = post("/api/v1/runs", token, request);
     request.headers_mut().insert("idempotency-key", key.parse().unwrap());
     request
 }
 
 /// The events of a run from after one of this number, as number, word and data, until the stream ends.
-async fn events(bed: &Bed, token: &str, run: &Value, after: u64) -> Vec<(u64, String, Value)> {
+pub(crate) async fn events(bed: &Bed, token: &str, run: &Value, after: u64) -> Vec<(u64, String, Value)> {
     let mut request = get(&format!("/api/v1/runs/{run}/events"), token);
     if after > 0 {
         request.headers_mut().insert("last-event-id", after.to_string().parse().unwrap());

@@ -29,6 +29,7 @@ mod error;
 pub(super) mod fields;
 pub(super) mod node;
 mod parse;
+mod places;
 pub(super) mod read;
 pub(super) mod report;
 mod run;
@@ -48,6 +49,7 @@ use crate::selector::Selector;
 
 pub use self::assertion::{Assertion, Matcher};
 pub use self::error::{Place, ScenarioError};
+pub use self::places::FilePlaces;
 pub use self::schema::schema;
 pub use self::step::{Action, Step, StepOperation};
 pub use self::template::Template;
@@ -72,6 +74,8 @@ pub struct Scenario {
     labels: BTreeMap<String, (Place, Template)>,
     steps: Vec<Step>,
     teardown: Vec<Step>,
+    /// Where its files are, if not where its steps say.
+    places: Option<FilePlaces>,
 }
 
 /// The facts are those of the scenario's steps.
@@ -91,8 +95,17 @@ impl Scenario {
     /// Parses a scenario and gives variables other values.
     ///
     /// # Errors
-    /// As those of parsing, and of [`set`](Self::set).
+    /// As those of parsing, and of [`set`](Self::set); or it has files of a service, which only
+    /// [`with_places`](Self::with_places) gives it.
     pub fn prepare(spec: &ScenarioSpec) -> Result<Self, ScenarioError> {
+        if spec.files.is_some() {
+            return Err(ScenarioError {
+                place: None,
+                message: "the field `files` is for a service: here steps read the files that they name"
+                    .to_owned(),
+                hint: None,
+            });
+        }
         let mut scenario: Scenario = spec.text.parse()?;
         for (name, value) in &spec.variables {
             scenario.set(name, value)?;

@@ -42,7 +42,7 @@ pub(super) fn scenario(text: &str) -> Result<Scenario> {
         None => StateFilter::Any,
     };
     let scenario = Scenario {
-        spec: ScenarioSpec { text: text.to_owned(), variables: BTreeMap::new() },
+        spec: ScenarioSpec { text: text.to_owned(), variables: BTreeMap::new(), files: None },
         name: scalar(top.need("name")?)?,
         description: top.get("description").map(scalar).transpose()?,
         targets: selectors(Some(top.need("targets")?))?,
@@ -53,6 +53,7 @@ pub(super) fn scenario(text: &str) -> Result<Scenario> {
         // It is not known which steps a target completes before the teardown: a variable without a value is reported then.
         teardown: top.get("teardown").map(|node| steps(node, &mut names)).transpose()?.unwrap_or_default(),
         variables,
+        places: None,
     };
     // Report an invalid selector with its place, as far as it can be known here.
     scenario.selection()?;

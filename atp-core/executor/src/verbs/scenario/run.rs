@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Scenario;
 use super::assertion::Assertion;
+use super::places::FilePlaces;
 use super::report::{completion, partial, partial_in_teardown};
 use super::step::{Action, Step};
 use super::template::Values;
@@ -36,7 +37,8 @@ pub(in crate::verbs) fn perform<'a>(
         let values = scenario.values(&job.target.host, &domain.name, &domain.uuid.to_string());
         let own = &scenario.variables;
         let job = Job { is_step: true, ..job.clone() };
-        let mut progress = StepRunner { job, domain, values, own, last: None, is_teardown: false };
+        let places = scenario.places.as_ref();
+        let mut progress = StepRunner { job, domain, values, own, places, last: None, is_teardown: false };
         let mut report = ScenarioReport {
             scenario: scenario.name().to_owned(),
             steps: Vec::new(),
@@ -76,6 +78,8 @@ struct StepRunner<'a> {
     values: Values,
     /// The values of the file.
     own: &'a Values,
+    /// Where files are, if not where the steps say.
+    places: Option<&'a FilePlaces>,
     /// What the last step yielded that was no assert.
     last: Option<Data>,
     /// Whether it is in the teardown, which is carried out also when the run was asked to stop.
@@ -87,7 +91,7 @@ impl StepRunner<'_> {
         let started = Instant::now();
         let deadline = self.job.deadline().min(started + step.budget(self.job.policy.timeout));
         let (completion, attempts) = match &step.action {
-            Action::Do(operation) => match operation.fill(&self.values, self.own).await {
+            Action::Do(operation) => match operation.fill(&self.values, self.own, self.places).await {
                 Ok(operation) => self.operate(operation, deadline).await,
                 Err(message) => (unfit(message), 0),
             },

@@ -8,8 +8,9 @@ use super::assertion::{self, Assertion};
 use super::error::Place;
 use super::fields::{self, Field};
 use super::node::Node;
+use super::places::FilePlaces;
 use super::read::{Names, Result};
-use super::template::{Template, Values};
+use super::template::{Template, Values, fill_path};
 use crate::verbs::exec::{self, ExecTemplate};
 use crate::verbs::facts::VerbFacts;
 use crate::verbs::transfer::{self, CopyStep};
@@ -200,9 +201,14 @@ impl StepOperation {
         )
     }
 
-    /// The operation with values in it. Only the file's `own` values may say where files are on this machine. The error
-    /// says what is wrong.
-    pub(super) async fn fill(&self, values: &Values, own: &Values) -> Result<Operation, String> {
+    /// The operation with values in it. Only the file's `own` values may say where files are on this machine, unless they are
+    /// in other `places`. The error says what is wrong.
+    pub(super) async fn fill(
+        &self,
+        values: &Values,
+        own: &Values,
+        places: Option<&FilePlaces>,
+    ) -> Result<Operation, String> {
         Ok(match self {
             StepOperation::Exec(exec) => Operation::Exec(exec.fill(values)?),
             StepOperation::Qmp(words) => Operation::Qmp(raw_command::fill(words, values)?),
@@ -211,14 +217,26 @@ impl StepOperation {
             StepOperation::Info => Operation::VmInfo,
             StepOperation::Wait(wait) => Operation::Wait(wait.fill(values)?),
             StepOperation::Push { from, to } => {
-                Operation::Push(PreparedPush::fill(from, to, values, own).await?)
+                let path = fill_path(from, values, own)?;
+                let path = places.map_or(Ok(path.clone()), |places| places.source(&path))?;
+                Operation::Push(PreparedPush::fill(path, to, values).await?)
             }
-            StepOperation::Pull { from, to } => Operation::Pull(pull::filled(from, to, values, own)?),
+            StepOperation::Pull { from, to } => {
+                let mut spec = pull::filled(from, to, values, own)?;
+                if let Some(places) = places {
+                    spec.destination = places.folder_for(&spec.destination)?;
+                }
+                Operation::Pull(spec)
+            }
             StepOperation::Key(chords) => Operation::Key(key::fill(chords, values)?),
             StepOperation::Type(text) => Operation::Type(type_text::fill(text, values)?),
             StepOperation::Mouse(words) => Operation::Mouse(mouse::fill(words, values)?),
             StepOperation::Screenshot(folder) => {
-                Operation::Screenshot(screenshot::fill(folder, values, own)?)
+                let mut spec = screenshot::fill(folder, values, own)?;
+                if let Some(places) = places {
+                    spec.folder = places.folder_for(&spec.folder)?;
+                }
+                Operation::Screenshot(spec)
             }
         })
     }

@@ -64,6 +64,15 @@ impl Template {
         })
     }
 
+    /// A regular expression of the texts that can come of it: `known` gives that of a variable, `other` is that of the rest.
+    pub(super) fn pattern(&self, known: impl Fn(&str) -> Option<String>, other: &str) -> String {
+        let part = |part: &Part| match part {
+            Part::Text(text) => regex::escape(text),
+            Part::Variable(name) => known(name).unwrap_or_else(|| other.to_owned()),
+        };
+        self.parts.iter().map(part).collect()
+    }
+
     /// The text with the values in it. The error is the name of a variable without one.
     pub(super) fn fill(&self, values: &Values) -> Result<String, String> {
         let mut text = String::new();

@@ -1,25 +1,32 @@
 //! Runs through a service (`--server`), over its warm connections: with the same reports, exit codes and signals as runs of
 //! this program's own. The run is the service's, and goes on there if this program is killed.
 
+mod files;
+
 use std::pin::pin;
 use std::time::Duration;
 
 use atp_api::domain::DomainInfo;
 use atp_api::{Data, DryRun, PlanReport, PlannedTarget, RunRequest, Targets};
 use atp_client::{Client, ClientError, ClientOptions, RunEvents};
-use atp_executor::{Operation, Outcome, RunEvent, Selection};
+use atp_executor::{Outcome, RunEvent, Selection};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::batch::{self, Batch, drive};
 use crate::confirm::confirm;
 use crate::context::Context;
 use crate::dry_run;
+use crate::exit::Signal;
 use crate::problem::{Failure, Problem};
 use crate::progress;
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::signals::Interrupts;
 use crate::words;
+
+use files::Files;
 
 /// How long the service may take to answer when a signal is passed on, before the next one is waited for.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,22 +78,23 @@ pub(crate) async fn run(batch: Batch, client: &Client, context: &Context) -> Res
             .hint("remove these options; the service's page continues a run that was interrupted")
             .into());
     }
-    if matches!(operation, Operation::Push(_) | Operation::Pull(_) | Operation::Screenshot(_)) {
-        let problem = Problem::new(
-            "`atp cp` and `atp screenshot` copy files to or from this machine, and not through a service",
-        );
-        return Err(problem
-            .hint("add --server none to connect from this machine; the service's page copies files too")
-            .into());
-    }
     let started = Instant::now();
     let interrupts = Interrupts::listen()?;
-    let request = RunRequest::new(targets(&selection), operation.spec(), context.settings.policy.clone());
-    let planning = async { client.plan(&request).await.map_err(Problem::from) };
-    let plan = tokio::select! {
+    let policy = context.settings.policy.clone();
+    let planning = async {
+        let mut files = Files::send(client, &operation).await?;
+        let request = RunRequest::new(targets(&selection), files.operation.clone(), policy.clone());
+        let plan = client.plan(&request).await?;
+        if !context.dry_run {
+            files.planned(&plan).await?;
+        }
+        Ok::<_, Problem>((files, plan))
+    };
+    let (files, plan) = tokio::select! {
         planned = progress::while_waiting("asking the service for its VMs", context, planning) => planned?,
         signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
     };
+    let request = RunRequest::new(targets(&selection), files.operation.clone(), policy);
     plan.notices.iter().for_each(|notice| context.console.note(notice));
     let report = if plan.targets.is_empty() && plan.settled.is_empty() && plan.done_before == 0 {
         let mut report = Report::new(operation.name(), plan.done_before, forms, context)?;
@@ -102,39 +110,87 @@ pub(crate) async fn run(batch: Batch, client: &Client, context: &Context) -> Res
     } else {
         confirm(&plan, context, &interrupts).await?;
         Report::check(context)?;
-        let mut starting = pin!(client.start(&request));
-        let run = tokio::select! {
-            run = &mut starting => run.map_err(Problem::from)?,
-            // A start that was sent may be carried out. The same request is waited for, and the run is stopped then; another
-            // one would have a key of its own, and start a second run.
-            signal = interrupts.first() => match timeout(TELL_TIMEOUT, &mut starting).await {
-                Ok(run) => run.map_err(Problem::from)?,
-                Err(_) => {
-                    context.console.warning(
-                        "interrupted; the service has not answered, and may have started the run: look at its page",
-                    );
-                    return Ok(signal.exit_code());
-                }
-            },
+        let run = match start(client, &request, &interrupts, context).await? {
+            Ok(run) => run,
+            Err(signal) => return Ok(signal.exit_code()),
         };
-        let run = run.id;
-        tracing::info!(run, "started");
         let mut report = Report::new(operation.name(), plan.done_before, forms, context)?;
-        let signals = tokio::spawn(tell(client.clone(), run, interrupts.clone()));
-        drive(Remote(client.run_events(run)), &mut report, &interrupts, |_| {}).await;
-        signals.abort();
+        let signals = AbortOnDropHandle::new(tokio::spawn(tell(client.clone(), run, interrupts.clone())));
+        drive(files.follow(run), &mut report, &interrupts, |_| {}).await;
+        drop(signals);
         report.ending.signal = interrupts.received();
         report
     };
     Ok(report.finish(started))
 }
 
+/// Starts a run, and returns its id; or the signal after which the service has not answered any more.
+///
+/// # Errors
+/// The service refuses it.
+async fn start(
+    client: &Client,
+    request: &RunRequest,
+    interrupts: &Interrupts,
+    context: &Context,
+) -> Result<Result<u64, Signal>, Problem> {
+    let mut starting = pin!(client.start(request));
+    let run = tokio::select! {
+        run = &mut starting => run?,
+        // A start that was sent may be carried out. The same request is waited for, and the run is stopped then; another
+        // one would have a key of its own, and start a second run.
+        signal = interrupts.first() => match timeout(TELL_TIMEOUT, &mut starting).await {
+            Ok(run) => run?,
+            Err(_) => {
+                context.console.warning(
+                    "interrupted; the service has not answered, and may have started the run: look at its page",
+                );
+                return Ok(Err(signal));
+            }
+        },
+    };
+    tracing::info!(run = run.id, "started");
+    Ok(Ok(run.id))
+}
+
+/// Runs an operation that reads and makes no files through the service, as a part of a report. `planned` sees the plan first.
+///
+/// # Errors
+/// Why there is no such run.
+pub(crate) async fn run_part(
+    client: &Client,
+    request: &RunRequest,
+    report: &mut Report<'_>,
+    interrupts: &Interrupts,
+    context: &Context,
+    seen: impl FnMut(&Outcome),
+) -> Result<(), Failure> {
+    if let Ok(run) = start(client, request, interrupts, context).await? {
+        let signals = AbortOnDropHandle::new(tokio::spawn(tell(client.clone(), run, interrupts.clone())));
+        drive(Remote::Plain(client.run_events(run)), report, interrupts, seen).await;
+        drop(signals);
+    }
+    Ok(())
+}
+
 /// The events of a run of the service.
-pub(crate) struct Remote(RunEvents);
+pub(crate) enum Remote {
+    Plain(RunEvents),
+    /// After its files were fetched, by a task.
+    Fetched(
+        mpsc::Receiver<Result<Option<RunEvent>, ClientError>>,
+        #[expect(dead_code, reason = "the task ends with it")] AbortOnDropHandle<()>,
+    ),
+}
 
 impl batch::Events for Remote {
     async fn next(&mut self) -> Result<Option<RunEvent>, Problem> {
-        self.0.next().await.map_err(Problem::from)
+        match self {
+            Remote::Plain(events) => events.next().await.map_err(Problem::from),
+            Remote::Fetched(events, _) => {
+                events.recv().await.transpose().map_err(Problem::from).map(Option::flatten)
+            }
+        }
     }
 }
 
@@ -148,7 +204,7 @@ async fn tell(client: Client, run: u64, interrupts: Interrupts) {
     let _unheard = timeout(TELL_TIMEOUT, client.abort(run)).await;
 }
 
-fn targets(selection: &Selection) -> Targets {
+pub(crate) fn targets(selection: &Selection) -> Targets {
     let texts = |selectors: &[atp_executor::Selector]| selectors.iter().map(ToString::to_string).collect();
     Targets {
         selectors: texts(&selection.selectors),
@@ -158,10 +214,11 @@ fn targets(selection: &Selection) -> Targets {
     }
 }
 
-fn would_be(plan: &PlanReport, target: &PlannedTarget) -> Outcome {
-    let PlannedTarget { host, vm, uuid, state, dry_run, refusal } = target;
-    let domain =
-        vm.as_ref().zip(*uuid).zip(*state).map(|((vm, uuid), state)| DomainInfo::new(vm, uuid, state));
+pub(crate) fn would_be(plan: &PlanReport, target: &PlannedTarget) -> Outcome {
+    let PlannedTarget { host, vm, uuid, state, listed, dry_run, refusal } = target;
+    // A service of an earlier version says no more of a VM than its state.
+    let known = || Some(DomainInfo::new(vm.as_ref()?, (*uuid)?, (*state)?));
+    let domain = listed.clone().or_else(known);
     let refusal = refusal.clone().filter(|_| *dry_run == DryRun::NotRunning);
     let data = domain.map(Data::Domain);
     Outcome { vm: vm.clone(), uuid: *uuid, ..dry_run::would_be(&plan.op, host, data, *dry_run, refusal) }

@@ -1,0 +1,336 @@
+//! Files of runs through a service. Those that a run reads are sent to the service before it; those that it makes are fetched as
+//! their outcomes come, and are then where a run of this program's own would have put them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use atp_api::{
+    Data, FileReport, OperationSpec, Outcome, OutcomeError, PlanReport, PullSpec, PushSpec, RunEvent,
+    ScenarioSpec, ScreenshotReport, ScreenshotSpec, Status,
+};
+use atp_client::{Client, ClientError, FetchedFile, RunEvents};
+use atp_executor::{FilePlaces, Operation, Scenario};
+use atp_transport::{ErrorKind, Hint};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Remote;
+use crate::problem::Problem;
+
+/// Events that are read ahead of the report.
+const AHEAD: usize = 64;
+
+/// The files of one run.
+pub(super) struct Files {
+    client: Client,
+    /// What is asked of the service.
+    pub(super) operation: OperationSpec,
+    made: Made,
+    /// The files that were sent, by their ids: where they are here.
+    sent: BTreeMap<String, PathBuf>,
+    /// Ids of what the run has made and of which all is here.
+    fetched: BTreeSet<String>,
+    /// Ids of what it has made and of which something could not be fetched: the service keeps it.
+    left: BTreeSet<String>,
+    /// The paths that were sent, or cannot be, so that none is tried twice.
+    tried: BTreeSet<String>,
+}
+
+/// Where files that the run makes belong.
+enum Made {
+    Nothing,
+    /// To this file or folder; in a folder each VM's file may have a place of its own.
+    Pulled {
+        destination: PathBuf,
+        separate: bool,
+    },
+    /// Below this folder.
+    Pictures(PathBuf),
+    /// Where the steps say.
+    BySteps(Arc<Scenario>),
+}
+
+impl Files {
+    /// Sends the files that an operation reads, as far as their names are known before there is a plan.
+    ///
+    /// # Errors
+    /// A file cannot be read or sent.
+    ///
+    /// Cancel safe: the service removes the files when their time has come.
+    pub(super) async fn send(client: &Client, operation: &Operation) -> Result<Self, Problem> {
+        // The service puts folders of its own in the place of this.
+        let there = || PathBuf::from(".");
+        let mut files = Files {
+            client: client.clone(),
+            operation: operation.spec(),
+            made: Made::Nothing,
+            sent: BTreeMap::new(),
+            fetched: BTreeSet::new(),
+            left: BTreeSet::new(),
+            tried: BTreeSet::new(),
+        };
+        match operation {
+            Operation::Push(push) => {
+                let id = files.send_file(&push.spec.source).await?;
+                files.operation = OperationSpec::Push(PushSpec { source: id.into(), ..push.spec.clone() });
+            }
+            Operation::Pull(pull) => {
+                files.made = Made::Pulled { destination: pull.destination.clone(), separate: pull.separate };
+                files.operation = OperationSpec::Pull(PullSpec { destination: there(), ..pull.clone() });
+            }
+            Operation::Screenshot(spec) => {
+                files.made = Made::Pictures(spec.folder.clone());
+                files.operation =
+                    OperationSpec::Screenshot(ScreenshotSpec { folder: there(), ..spec.clone() });
+            }
+            Operation::Scenario(scenario) if scenario.has_files() => {
+                files.made = Made::BySteps(scenario.clone());
+                // Each target has its own value of a variable, but no value can be told of one that a step captures.
+                let names = scenario.pushed(Some(("host", "vm", "uuid")));
+                if let Some(unknown) = names.into_iter().find_map(Result::err) {
+                    let problem = Problem::new(format!(
+                        "a step pushes the file {unknown}, whose name is only known when the steps before have run; such a \
+                         scenario cannot be run through a service"
+                    ));
+                    return Err(problem.hint("add --server none to connect from this machine"));
+                }
+                let known: Vec<_> = scenario.pushed(None).into_iter().flatten().collect();
+                for path in known {
+                    files.send_for_step(&path).await?;
+                }
+            }
+            _ => {}
+        }
+        Ok(files)
+    }
+
+    /// Sends the files whose names are known by a plan; remembers how many targets there are.
+    ///
+    /// # Errors
+    /// The service does not take a file. One that cannot be read is an error of the steps that need it.
+    pub(super) async fn planned(&mut self, plan: &PlanReport) -> Result<(), Problem> {
+        if let Made::Pulled { separate, .. } = &mut self.made {
+            *separate |= plan.targets.len() + plan.settled.len() > 1;
+        }
+        let Made::BySteps(scenario) = &self.made else { return Ok(()) };
+        let scenario = scenario.clone();
+        for target in &plan.targets {
+            let (Some(vm), Some(uuid)) = (&target.vm, target.uuid) else { continue };
+            let paths = scenario.pushed(Some((target.host.as_str(), vm, &uuid.to_string())));
+            for path in paths.into_iter().flatten() {
+                if !self.tried.contains(&path) && fs::metadata(&path).is_ok_and(|file| file.is_file()) {
+                    self.send_for_step(&path).await?;
+                }
+                self.tried.insert(path);
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_for_step(&mut self, path: &str) -> Result<(), Problem> {
+        if self.tried.insert(path.to_owned()) {
+            let id = self.send_file(Path::new(path)).await?;
+            if let OperationSpec::Scenario(ScenarioSpec { files, .. }) = &mut self.operation {
+                files.get_or_insert_default().insert(path.to_owned(), id);
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_file(&mut self, path: &Path) -> Result<String, Problem> {
+        let id = self.client.send_file(path).await?.id;
+        self.sent.insert(id.clone(), path.to_owned());
+        Ok(id)
+    }
+
+    /// The events of the run, whose outcomes name the files of this machine.
+    pub(super) fn follow(mut self, run: u64) -> Remote {
+        let mut events = self.client.run_events(run);
+        if matches!(self.made, Made::Nothing) && self.sent.is_empty() {
+            return Remote::Plain(events);
+        }
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let task = tokio::spawn(async move { self.pass_on(&mut events, &sender).await });
+        Remote::Fetched(receiver, AbortOnDropHandle::new(task))
+    }
+
+    async fn pass_on(
+        &mut self,
+        events: &mut RunEvents,
+        to: &mpsc::Sender<Result<Option<RunEvent>, ClientError>>,
+    ) {
+        let mut failed = Vec::new();
+        loop {
+            let event = match events.next().await {
+                Ok(Some(RunEvent::Finished(mut outcome))) => {
+                    let before = outcome.status;
+                    self.localise(&mut outcome).await;
+                    if outcome.status != before {
+                        failed.push(before);
+                    }
+                    Ok(Some(RunEvent::Finished(outcome)))
+                }
+                Ok(Some(RunEvent::Ended(mut statistics))) => {
+                    // The service counts what it did. What could not be fetched is a failure here.
+                    for before in failed.drain(..) {
+                        if before == Status::Ok {
+                            statistics.counts.ok = statistics.counts.ok.saturating_sub(1);
+                            statistics.counts.failed += 1;
+                        }
+                        *statistics.kinds.entry(ErrorKind::LocalFileError).or_default() += 1;
+                    }
+                    // The service removes them later if that fails.
+                    for id in self.sent.keys().chain(self.fetched.difference(&self.left)) {
+                        let _kept = self.client.remove_file(id).await;
+                    }
+                    Ok(Some(RunEvent::Ended(statistics)))
+                }
+                event => event,
+            };
+            let is_last = !matches!(event, Ok(Some(_)));
+            if to.send(event).await.is_err() || is_last {
+                return;
+            }
+        }
+    }
+
+    /// Fetches the files of an outcome, and names them as they are here.
+    async fn localise(&mut self, outcome: &mut Outcome) {
+        let mut data = outcome.data.take();
+        let mut error = None;
+        match &mut data {
+            Some(Data::Scenario(report)) => {
+                for step in report.steps.iter_mut().chain(&mut report.teardown) {
+                    let Some(yielded) = &mut step.data else { continue };
+                    if let Err(failure) = self.fetch(yielded).await {
+                        step.status = Status::Failed;
+                        step.error = Some(failure.clone());
+                        error.get_or_insert(failure);
+                    }
+                }
+            }
+            Some(yielded) => {
+                error = self.fetch(yielded).await.err();
+                if error.is_some() {
+                    data = None;
+                }
+            }
+            None => {}
+        }
+        outcome.data = data;
+        if let Some(error) = error
+            && outcome.status.is_success()
+        {
+            outcome.status = Status::Failed;
+            outcome.error = Some(error);
+        }
+    }
+
+    /// Fetches the file of a report, if there is one.
+    async fn fetch(&mut self, data: &mut Data) -> Result<(), OutcomeError> {
+        match data {
+            Data::File(FileReport { local_path, bytes, sha256, .. }) => {
+                let id = first(local_path);
+                if let Some(path) = id.as_ref().and_then(|id| self.sent.get(id)) {
+                    local_path.clone_from(path);
+                    return Ok(());
+                }
+                let (id, to) = self.place_of(local_path)?;
+                let fetched = self.fetch_to(local_path, &to, *bytes, Some(sha256)).await;
+                self.note(id, fetched)?;
+                *local_path = to;
+            }
+            Data::Screenshot(ScreenshotReport { file, bytes, .. }) => {
+                let (id, to) = self.place_of(file)?;
+                let fetched = self.fetch_to(file, &to, *bytes as u64, None).await;
+                self.note(id, fetched)?;
+                *file = to;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, id: String, fetched: Result<(), OutcomeError>) -> Result<(), OutcomeError> {
+        let kept = if fetched.is_ok() { &mut self.fetched } else { &mut self.left };
+        kept.insert(id);
+        fetched
+    }
+
+    /// The id of a file that the service names, and where the file belongs.
+    fn place_of(&self, name: &Path) -> Result<(String, PathBuf), OutcomeError> {
+        let parts: Option<Vec<&str>> = name
+            .components()
+            .map(|part| match part {
+                Component::Normal(part) => part.to_str(),
+                _ => None,
+            })
+            .collect();
+        let unknown = || {
+            let problem = format!("the service names the file {}, which is none of this run", name.display());
+            OutcomeError::new(ErrorKind::LocalFileError, problem)
+        };
+        let parts = parts.ok_or_else(unknown)?;
+        let [id, rest @ ..] = &parts[..] else { return Err(unknown()) };
+        let place = match (&self.made, rest) {
+            (Made::Pulled { destination, separate: true }, [host, vm, file]) => {
+                destination.join(host).join(vm).join(file)
+            }
+            (Made::Pulled { destination, .. }, [_, _, file]) => {
+                let is_folder = destination.as_os_str().as_encoded_bytes().ends_with(b"/");
+                if is_folder || destination.is_dir() { destination.join(file) } else { destination.clone() }
+            }
+            (Made::Pictures(folder), [host, file]) => folder.join(host).join(file),
+            (Made::BySteps(scenario), [folder, rest @ ..]) if !rest.is_empty() => {
+                // A service is not trusted with where files go: only the scenario says it.
+                let folder = FilePlaces::named_folder(folder).filter(|folder| scenario.may_write_to(folder));
+                folder
+                    .map(|folder| rest.iter().fold(PathBuf::from(folder), |path, part| path.join(part)))
+                    .ok_or_else(unknown)?
+            }
+            _ => return Err(unknown()),
+        };
+        Ok(((*id).to_owned(), place))
+    }
+
+    /// Fetches a file and puts it in its place when it is whole and the one that was named.
+    async fn fetch_to(
+        &self,
+        name: &Path,
+        to: &Path,
+        bytes: u64,
+        sha256: Option<&String>,
+    ) -> Result<(), OutcomeError> {
+        let failed = |causes: Vec<String>| {
+            let message = format!("the service has the file, and it could not be put at {}", to.display());
+            let error = OutcomeError::new(ErrorKind::LocalFileError, message).with_hint(Hint::CHECK_FOLDER);
+            OutcomeError { causes, ..error }
+        };
+        let unwritten = |error: io::Error| failed(vec![error.to_string()]);
+        if fs::metadata(to).is_ok_and(|there| !there.is_file()) {
+            return Err(failed(vec!["something that is no file is there".to_owned()]));
+        }
+        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(unwritten)?;
+        let unfinished = tempfile::Builder::new().prefix(".atp-").suffix(".part").tempfile_in(folder);
+        let unfinished = unfinished.map_err(unwritten)?;
+        let fetched = self.client.fetch_file(name, bytes, unfinished.path()).await;
+        let FetchedFile { bytes: size, sha256: found, mode, .. } = fetched
+            .map_err(|error| failed([vec![error.to_string()], OutcomeError::causes_of(&error)].concat()))?;
+        if size != bytes || sha256.is_some_and(|sha256| *sha256 != found) {
+            return Err(failed(vec![format!("{size} bytes with the SHA-256 {found} came")]));
+        }
+        let mode = mode.unwrap_or(0o644) & 0o777;
+        unfinished.as_file().set_permissions(Permissions::from_mode(mode)).map_err(unwritten)?;
+        unfinished.persist(to).map_err(|error| unwritten(error.error))?;
+        Ok(())
+    }
+}
+
+fn first(name: &Path) -> Option<String> {
+    name.iter().next().and_then(|id| id.to_str()).map(str::to_owned)
+}
