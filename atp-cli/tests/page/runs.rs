@@ -93,6 +93,15 @@ async fn what_a_plan_cannot_do_is_said_before_the_start() {
     browser.press("Start on 2 VMs").await;
     browser.says(".chips", "2 ok").await;
     assert!(!service.fleet.host(1).unwrap().vm(1).unwrap().is_active());
+    // What a VM's state does not allow is named, with its kind and what to try.
+    browser.view("#/run?verb=exec&selector=h1/vm1").await;
+    browser.write("[data-name=program]", "release").await;
+    browser.press("Show the plan").await;
+    browser.says(".plan .refused", "Would be refused: 1 VM").await;
+    let refused = browser.text(".plan .refused li").await;
+    for part in ["h1/vm1", "vm-not-running", "Try:"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
     browser.end().await;
 }
 
@@ -145,5 +154,61 @@ async fn a_run_is_stopped_and_aborted() {
     browser.says(".outcome", "It was sent, and it is not known whether it happened.").await;
     browser.view("#/runs").await;
     browser.says(".rows .row", "ended early").await;
+    browser.end().await;
+}
+
+/// Chooses a file of this machine in a field.
+async fn choose(browser: &Browser, field: &str, name: &str, content: &str) {
+    let folder =
+        std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("files-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(name);
+    std::fs::write(&path, content).unwrap();
+    browser.write(field, path.to_str().unwrap()).await;
+}
+
+/// What the browser gets for the links to files, as text.
+async fn fetched(browser: &Browser) -> Value {
+    let script = "return (async () => Promise.all([...document.querySelectorAll('a.file')].map(async (one) => \
+                  (await (await fetch(one.href)).text()).slice(0, 40))))()";
+    browser.run(script, Value::Null).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_copied_into_guests_and_out_of_them() {
+    let service = Service::start(2, 2).await;
+    let browser = service.browser("#/run").await;
+    browser.view("#/run?verb=push&selector=h1/*").await;
+    choose(&browser, "#file", "app.conf", "port = 1\n").await;
+    browser.write("[data-name=destination]", "/etc/app.conf").await;
+    browser.press("Show the plan").await;
+    browser.press("Start cp on 2 VMs").await;
+    browser.says(".chips", "2 ok").await;
+
+    browser.view("#/run?verb=pull&selector=h1/*").await;
+    browser.write("[data-name=path]", "/etc/app.conf").await;
+    browser.press("Show the plan").await;
+    browser.press("Start cp on 2 VMs").await;
+    browser.says(".chips", "2 ok").await;
+    browser.until("document.querySelectorAll('a.file').length === 2").await;
+    assert_eq!(browser.count(".outcome").await, 1, "equal files are one group");
+    assert_eq!(fetched(&browser).await, json!(["port = 1\n", "port = 1\n"]));
+
+    browser.view("#/run?verb=screenshot&selector=h2/vm1").await;
+    browser.press("Show the plan").await;
+    browser.press("Start screenshot on 1 VM").await;
+    browser.says(".chips", "1 ok").await;
+    browser.until("document.querySelectorAll('a.file').length === 1").await;
+    assert!(fetched(&browser).await[0].as_str().unwrap().contains("PNG"));
+
+    browser.view("#/run?verb=scenario&selector=h2/*").await;
+    let scenario = "name: both\ntargets: h2/*\nsteps:\n- cp: {push: extra.conf, to: /tmp/extra}\n- cp: {pull: /tmp/extra, to: out}\n";
+    browser.write("[data-name=text]", scenario).await;
+    choose(&browser, "#files", "extra.conf", "more").await;
+    browser.press("Show the plan").await;
+    browser.press("Start run on 2 VMs").await;
+    browser.says(".chips", "2 ok").await;
+    browser.until("document.querySelectorAll('a.file').length === 2").await;
+    assert_eq!(fetched(&browser).await, json!(["more", "more"]));
     browser.end().await;
 }

@@ -135,7 +135,19 @@ const FILES = {
   push: { source: fileField },
   pull: { destination: () => ({ element: null, read: () => "." }), separate: () => ({ element: null, read: () => undefined }) },
   screenshot: { folder: () => ({ element: null, read: () => "." }) },
+  scenario: { files: filesField },
 };
+
+/** The files that steps of a scenario push: each is known by its name. */
+function filesField() {
+  const input = h("input", { type: "file", id: "files", multiple: true, "aria-describedby": "files-hint" });
+  return {
+    main: true,
+    element: h("div", { class: "field" }, h("label", { htmlFor: "files" }, "Files", h("span", { class: "quiet" }, " optional")), input,
+      h("p", { class: "hint", id: "files-hint" }, "Those that steps push, by their names, as in ", h("code", {}, "cp: {push: app.conf, to: /etc/app.conf}"), ".")),
+    read: () => (input.files.length ? [...input.files] : undefined),
+  };
+}
 
 function fileField() {
   const input = h("input", { type: "file", id: "file", required: true, "aria-describedby": "file-hint" });
@@ -149,11 +161,16 @@ function fileField() {
   };
 }
 
-/** Sends the file among the parameters, if there is one, and puts its id in its place. */
+/** Sends the files among the parameters, and puts their ids in their places. */
 async function withFileSent(parameters, signal) {
+  const send = (file) => json(`/files?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file, headers: { "content-type": "application/octet-stream" }, signal });
+  if (Array.isArray(parameters.files)) {
+    const files = {};
+    for (const file of parameters.files) files[file.name] = (await send(file)).id;
+    return { ...parameters, files };
+  }
   if (!(parameters.source instanceof File)) return parameters;
-  const { source } = parameters;
-  const answer = await json(`/files?name=${encodeURIComponent(source.name)}`, { method: "POST", body: source, headers: { "content-type": "application/octet-stream" }, signal });
+  const answer = await send(parameters.source);
   return { ...parameters, source: answer.id, sha256: answer.sha256 };
 }
 

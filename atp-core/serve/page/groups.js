@@ -34,7 +34,25 @@ function outputs(outcome) {
     return [...stream("output", data.stdout), ...stream("errors", data.stderr)];
   }
   if (typeof data === "object" && Object.keys(data).length === 1 && typeof data.state === "string") return [["state", data.state]];
-  return [["result", typeof data === "string" ? data : JSON.stringify(data, null, 2)]];
+  // Each target has a file of its own, which is beside its name.
+  const shared = (key, value) => ((key === "local_path" || key === "file") && typeof value === "string" ? undefined : value);
+  return [["result", typeof data === "string" ? data : JSON.stringify(data, shared, 2)]];
+}
+
+/** The files of an outcome that the service keeps: those of pulls and pictures, by themselves or in steps. */
+function files(outcome) {
+  const of = (op, data) => {
+    const path = data?.file ?? (op === "push" || data?.guest_path === undefined ? null : data.local_path);
+    return typeof path === "string" && !path.startsWith("/") && path.includes("/") ? [path] : [];
+  };
+  const steps = [...(outcome.data?.steps ?? []), ...(outcome.data?.teardown ?? [])];
+  return [...of(outcome.op, outcome.data), ...steps.flatMap((step) => of(step.op, step.data))];
+}
+
+/** A link that fetches a file of the service. */
+function fileLink(path) {
+  const parts = path.split("/");
+  return h("a", { class: "file", href: `/api/v1/files/${parts.map(encodeURIComponent).join("/")}`, download: parts.at(-1) }, name(parts.at(-1)));
 }
 
 /** The names of a target in a message are what differs between equal failures. */
@@ -139,7 +157,8 @@ function memberPart(members) {
   const list = h("ul", { class: "members" });
   const sorted = [...members].sort((a, b) => byName(a.host ?? "", b.host ?? "") || byName(a.vm ?? "", b.vm ?? ""));
   const item = (outcome) => h("li", { title: `${duration(outcome.duration_ms)}, ${count(outcome.attempts, "attempt")}` }, target(outcome.host, outcome.vm),
-    outcome.found_on ? h("span", { class: "quiet" }, ` (on ${name(outcome.found_on)})`) : null);
+    outcome.found_on ? h("span", { class: "quiet" }, ` (on ${name(outcome.found_on)})`) : null,
+    files(outcome).map((path) => [" ", fileLink(path)]));
   list.append(...sorted.slice(0, NAMED).map(item));
   if (sorted.length > NAMED) {
     const rest = h("button", { type: "button", class: "button plain small", onclick: () => {

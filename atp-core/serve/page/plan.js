@@ -23,6 +23,7 @@ export function planElement(report, { start, verb }) {
   const hosts = new Set(report.targets.map((one) => one.host)).size;
   const unit = verb.for_hosts ? "host" : "VM";
   const total = count(report.targets.length, unit);
+  const refused = report.targets.filter((one) => one.refusal);
   const place = h("div", {});
   const list = table({
     label: "Targets of the plan",
@@ -57,14 +58,24 @@ export function planElement(report, { start, verb }) {
       ? h("ul", { class: "tally" }, [...counts].map(([word, number]) => h("li", {}, mark(...dryRun(word)), h("b", {}, ` ${count(number, unit)}`))))
       : h("p", {}, "Nothing is selected. Check the selectors: globs that match nothing are no error, and the state or label may exclude all."),
     report.notices.map((notice) => h("p", { class: "notice-box" }, text(notice))),
-    report.settled.length ? h("details", { class: "away", open: report.settled.length <= 5 }, h("summary", {}, mark("bad", "✕", `Known already: ${count(report.settled.length, "failure")}`)),
-      h("ul", {}, report.settled.slice(0, 100).map((outcome) => h("li", {}, h("b", {}, target(outcome.host, outcome.vm)), ": ", text(outcome.error?.message ?? outcome.status), " ",
-        outcome.error ? h("code", {}, outcome.error.kind) : null, hintWords(outcome.error?.hint, "span"))))) : null,
+    errors("away", mark("bad", "✕", `Known already: ${count(report.settled.length, "failure")}`),
+      report.settled.map((outcome) => ({ ...outcome, error: outcome.error ?? { message: outcome.status } }))),
+    errors("refused", mark("warn", "▲", `Would be refused: ${count(refused.length, unit)}`), refused.map((one) => ({ ...one, error: one.refusal }))),
     report.targets.length ? list.element : null,
     h("p", { class: "quiet" }, `At most ${count(report.policy.parallel, "target")} at once, ${duration(report.policy.timeout_ms)} for each`,
       report.policy.max_failures ? `, no more after ${report.policy.max_failures} failures` : "", report.policy.serial ? `, in batches of ${report.policy.serial}` : "", "."),
     place,
     h("div", { class: "submit" }, start ? button : h("span", { class: "quiet" }, "The service is read only.")));
+}
+
+/** Targets with their errors, the first of them. */
+function errors(kind, title, list) {
+  const most = 100;
+  if (!list.length) return null;
+  return h("details", { class: kind, open: list.length <= 5 }, h("summary", {}, title),
+    h("ul", {}, list.slice(0, most).map(({ host, vm, error }) => h("li", {}, h("b", {}, target(host, vm)), ": ", text(error.message), " ",
+      error.kind ? h("code", {}, error.kind) : null, hintWords(error.hint, "span")))),
+    list.length > most ? h("p", { class: "quiet" }, `and ${list.length - most} more`) : null);
 }
 
 /** Asks before something is taken from users. */
