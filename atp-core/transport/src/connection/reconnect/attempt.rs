@@ -44,6 +44,12 @@ impl ConnectAttempt {
         ConnectAttempt { deadline, config, in_flight, waiting: Arc::downgrade(waiting) }
     }
 
+    /// One of which no host waits for what it says.
+    #[cfg(all(test, feature = "library"))]
+    pub(crate) fn alone(deadline: Instant, config: Arc<TransportConfig>, in_flight: InFlight) -> Self {
+        ConnectAttempt::new(deadline, config, in_flight, &Arc::default())
+    }
+
     /// The configuration that the host goes by, as the connector [adapted](crate::Connector::adapt) it.
     pub fn config(&self) -> &TransportConfig {
         &self.config

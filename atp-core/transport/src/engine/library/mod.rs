@@ -375,8 +375,7 @@ mod tests {
         let calls = HostCalls::new(&config.calls, &config.reconnect);
         let deadline = Instant::now() + Duration::from_millis(20);
         let config = Arc::new(config);
-        let attempt =
-            ConnectAttempt::new(deadline, config, calls.begin_attempt(deadline).unwrap(), Default::default());
+        let attempt = ConnectAttempt::alone(deadline, config, calls.begin_attempt(deadline).unwrap());
         let (release, hangs) = channel::<()>();
         let look_up = move || {
             let _released = hangs.recv();
