@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use atp_e2e::{Atp, Bed, Run, becomes, bed, within};
+use atp_e2e::{Atp, Bed, Run, becomes, bed, eventually, within};
 use atp_testbed::{Guest, Host};
 use atp_transport::domain::{DomainInfo, Lifecycle};
 use atp_transport::{
@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
+use crate::load::occupied_for_seconds;
 use crate::support::{QUERY_STATUS, in_seconds, quick};
 
 /// Time limit of each test.
@@ -371,7 +372,13 @@ fn engines_report_a_daemon_that_is_killed_during_a_call_in_the_same_way() {
             let command = connection.monitor_command_with(vm, QUERY_STATUS, || sent.notify_one());
             let kill = async {
                 sent.notified().await;
-                side.host.kill_daemon().unwrap();
+                let host = side.host.clone();
+                let kill = move || {
+                    // Handed over, it may still be on its way, and would be known not to have been sent.
+                    eventually("the call is at the monitor", SOON, || occupied_for_seconds(&host, 0.0));
+                    host.kill_daemon().unwrap();
+                };
+                tokio::task::spawn_blocking(kill).await.unwrap();
             };
             tokio::join!(command, kill).0
         };
