@@ -21,9 +21,10 @@ const PACKAGES: [&str; 10] = [
     "qemu-system-x86",
 ];
 
-/// What only the tests need. `chromium` and its driver show the page of `atp serve`, and `prometheus` scrapes the service. `debootstrap`
-/// installs other Debian releases for the testbed. The tests run `openssh-server` and `krb5-kdc` themselves, on loopback; there are no
-/// packages of the programs alone. `libclang-dev` and `libkrb5-dev` are for the feature `gssapi`.
+/// What only the tests need. `chromium` and its driver show the page of `atp serve`, `prometheus` scrapes the service, and
+/// `postgresql-15` keeps its runs. `debootstrap` installs other Debian releases for the testbed. The tests run `openssh-server`,
+/// `krb5-kdc` and `postgresql-15` themselves; there are no packages of the programs alone. `libclang-dev` and `libkrb5-dev` are for
+/// the feature `gssapi`.
 pub(crate) const OF_TESTS: &[&str] = &[
     "chromium",
     "chromium-driver",
@@ -37,6 +38,7 @@ pub(crate) const OF_TESTS: &[&str] = &[
     "libvirt-l10n",
     "openssh-client",
     "openssh-server",
+    "postgresql-15",
     "prometheus",
     "python3-venv",
     "sasl2-bin",

@@ -30,6 +30,10 @@ pub struct ServeConfig {
     pub tokens: String,
     /// The database of runs; empty for `runs.sqlite` in the folder.
     pub store: String,
+    /// The database of runs in PostgreSQL, as `postgres://USER@HOST/DATABASE`, in place of the file; empty for the file.
+    pub database: String,
+    /// The file of the password for the database; empty for `PGPASSWORD`, or `~/.pgpass`.
+    pub database_password_file: String,
     /// The audit log; empty for `audit.jsonl` in the folder.
     pub audit: String,
     /// How long a run is kept that has ended.
@@ -99,6 +103,8 @@ impl Default for ServeConfig {
             folder: String::new(),
             tokens: String::new(),
             store: String::new(),
+            database: String::new(),
+            database_password_file: String::new(),
             audit: String::new(),
             run_ttl: Duration::from_secs(30 * 24 * 3600),
             max_runs: 10_000,

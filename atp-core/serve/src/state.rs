@@ -20,7 +20,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::runs::Runs;
 use crate::settings::{NoFolder, ServeConfig};
-use crate::store::{Store, StoreError};
+use crate::store::{Database, Store, StoreError};
 use crate::time::Clock;
 use crate::vms::Listed;
 
@@ -93,7 +93,13 @@ impl Service {
     ) -> Result<Self, OpenError> {
         let tokens = TokenFile::read(&config.tokens()?)?;
         let audit = Audit::new(config.audit()?, clock.clone());
-        let store = Store::open(&config.store()?, clock.clone()).await?;
+        let store = match config.database.as_str() {
+            "" => Store::open(&config.store()?, clock.clone()).await?,
+            address => {
+                let database = Database::read(address, &config.database_password_file)?;
+                Store::open_database(database, clock.clone()).await?
+            }
+        };
         let limits = Limits::new(&config);
         let listings = Cache::new(config.cache_entries);
         let events = Events::new(config.events);

@@ -161,6 +161,8 @@ fn fixed_changes(old: &ServeConfig, new: &ServeConfig) -> Vec<&'static str> {
         ("folder", old.folder != new.folder),
         ("tokens", old.tokens != new.tokens),
         ("store", old.store != new.store),
+        ("database", old.database != new.database),
+        ("database_password_file", old.database_password_file != new.database_password_file),
         ("audit", old.audit != new.audit),
         ("max_connections", old.max_connections != new.max_connections),
         ("max_streams", old.max_streams != new.max_streams),

@@ -1,9 +1,10 @@
 //! Changes to the store, each of which is made as a whole or not at all.
 
-use sqlx::{Error, SqliteConnection};
+use sqlx::Error;
 use uuid::Uuid;
 
-use super::StoreError;
+use super::sql::{Db, values};
+use super::{StoreError, now};
 
 /// A change.
 #[derive(Debug, Clone)]
@@ -86,106 +87,90 @@ impl From<Error> for Unmade {
     }
 }
 
-/// Makes a change, within the transaction of its batch. One that is refused has changed nothing. `now` is its time, in
-/// milliseconds since 1970.
-pub(super) async fn apply(
-    connection: &mut SqliteConnection,
-    change: &Change,
-    now: i64,
-) -> Result<i64, Unmade> {
+/// Makes a change, within the transaction of its batch. One that is refused has changed nothing.
+pub(super) async fn apply(db: &mut Db, change: &Change) -> Result<i64, Unmade> {
     match change {
-        Change::New(new) => new_run(connection, new, now).await,
-        Change::Discard { run } => {
-            let done = sqlx::query("DELETE FROM runs WHERE id = ?").bind(run).execute(connection).await?;
-            Ok(rows(done.rows_affected()))
-        }
-        Change::Begin(started) => begin(connection, started).await,
+        Change::New(new) => new_run(db, new).await,
+        Change::Discard { run } => Ok(db.execute("DELETE FROM runs WHERE id = $1", values![*run]).await?),
+        Change::Begin(started) => begin(db, started).await,
         Change::TargetStarted { run, key } => {
             let statement =
-                "UPDATE targets SET state = 'started' WHERE run = ? AND key = ? AND state = 'waiting'";
-            let done = sqlx::query(statement).bind(run).bind(key).execute(connection).await?;
-            match done.rows_affected() {
+                "UPDATE targets SET state = 'started' WHERE run = $1 AND key = $2 AND state = 'waiting'";
+            match db.execute(statement, values![*run, key]).await? {
                 0 => Err(Unmade::Refused(StoreError::Refused("the target was started before"))),
-                count => Ok(rows(count)),
+                count => Ok(count),
             }
         }
         Change::TargetFinished { run, key, outcome } => {
-            let statement = "UPDATE targets SET state = 'finished', outcome = ?, shown = 0
-                WHERE run = ? AND key = ? AND state = 'started'";
-            let done = sqlx::query(statement).bind(outcome).bind(run).bind(key).execute(connection).await?;
-            match done.rows_affected() {
+            let statement = "UPDATE targets SET state = 'finished', outcome = $3, shown = FALSE
+                WHERE run = $1 AND key = $2 AND state = 'started'";
+            match db.execute(statement, values![*run, key, outcome]).await? {
                 0 => Err(Unmade::Refused(StoreError::Refused("the target was not started"))),
-                count => Ok(rows(count)),
+                count => Ok(count),
             }
         }
-        Change::Events { run, events, ending } => {
-            Ok(write_events(connection, *run, events, ending.as_ref(), now).await?)
-        }
+        Change::Events { run, events, ending } => Ok(write_events(db, *run, events, ending.as_ref()).await?),
         Change::Retain { since, most } => {
             // A few at a time: runs under way wait meanwhile.
             let statement = "DELETE FROM runs WHERE id IN (
                 SELECT id FROM runs WHERE state IN ('ended', 'interrupted') AND (
-                    created < ? OR id <= (SELECT id FROM runs ORDER BY id DESC LIMIT 1 OFFSET ?)
+                    created < $1 OR id <= (SELECT id FROM runs ORDER BY id DESC LIMIT 1 OFFSET $2)
                 ) ORDER BY id LIMIT 4)";
-            let done = sqlx::query(statement).bind(since).bind(most).execute(connection).await?;
-            Ok(rows(done.rows_affected()))
+            Ok(db.execute(statement, values![*since, *most]).await?)
         }
     }
 }
 
-async fn new_run(connection: &mut SqliteConnection, new: &NewRun, now: i64) -> Result<i64, Unmade> {
+async fn new_run(db: &mut Db, new: &NewRun) -> Result<i64, Unmade> {
     let NewRun { op, by, request, idempotency } = new;
     if let Some((key, body)) = idempotency {
-        let statement = "SELECT run, body FROM requests WHERE by = ? AND key = ?";
-        let known = sqlx::query_as::<_, (i64, String)>(statement).bind(by).bind(key);
-        if let Some((run, theirs)) = known.fetch_optional(&mut *connection).await? {
+        let statement = "SELECT run, body FROM requests WHERE by = $1 AND key = $2";
+        if let Some(row) = db.row(statement, values![by, key]).await? {
+            let (run, theirs) = (row.int("run")?, row.text("body")?);
             return Err(Unmade::Refused(StoreError::Known { run, is_same: theirs == *body }));
         }
     }
-    let statement = "INSERT INTO runs (op, by, state, created, request) VALUES (?, ?, 'planning', ?, ?)";
-    let done =
-        sqlx::query(statement).bind(op).bind(by).bind(now).bind(request).execute(&mut *connection).await?;
-    let run = done.last_insert_rowid();
+    let statement = "INSERT INTO runs (op, by, state, created, request) VALUES ($1, $2, 'planning', $3, $4)
+        RETURNING id";
+    let run = db.number(statement, values![op, by, now(), request.as_deref()]).await?;
     if let Some((key, body)) = idempotency {
-        let statement = "INSERT INTO requests (by, key, body, run) VALUES (?, ?, ?, ?)";
-        sqlx::query(statement).bind(by).bind(key).bind(body).bind(run).execute(connection).await?;
+        let statement = "INSERT INTO requests (by, key, body, run) VALUES ($1, $2, $3, $4)";
+        db.execute(statement, values![by, key, body, run]).await?;
     }
     Ok(run)
 }
 
-async fn begin(connection: &mut SqliteConnection, started: &Started) -> Result<i64, Unmade> {
+async fn begin(db: &mut Db, started: &Started) -> Result<i64, Unmade> {
     let Started { run, head, plan, targets, moved } = started;
-    let count = rows(targets.len() as u64);
-    let statement = "UPDATE runs SET state = 'running', head = coalesce(head, ?), plan = ?, ended = NULL,
-        statistics = NULL, stop_reason = NULL, targets = coalesce(targets, ?)
-        WHERE id = ? AND state <> 'running'";
-    let done =
-        sqlx::query(statement).bind(head).bind(plan).bind(count).bind(run).execute(&mut *connection).await?;
-    if done.rows_affected() == 0 {
+    let count = i64::try_from(targets.len()).unwrap_or(i64::MAX);
+    let statement = "UPDATE runs SET state = 'running', head = coalesce(head, $2), plan = $3, ended = NULL,
+        statistics = NULL, stop_reason = NULL, targets = coalesce(targets, $4)
+        WHERE id = $1 AND state <> 'running'";
+    if db.execute(statement, values![*run, head.as_deref(), plan, count]).await? == 0 {
         return Err(Unmade::Refused(StoreError::Refused("the run is under way, or was forgotten")));
     }
     // What was settled before is settled again, or is a target now.
-    let statement = "DELETE FROM targets WHERE run = ? AND state = 'settled'";
-    sqlx::query(statement).bind(run).execute(&mut *connection).await?;
+    db.execute("DELETE FROM targets WHERE run = $1 AND state = 'settled'", values![*run]).await?;
     for (before, key, host) in moved {
-        let statement = "UPDATE OR IGNORE targets SET key = ?, host = ? WHERE run = ? AND key = ?";
-        sqlx::query(statement).bind(key).bind(host).bind(run).bind(before).execute(&mut *connection).await?;
+        let statement = "UPDATE targets SET key = $3, host = $4 WHERE run = $1 AND key = $2
+            AND NOT EXISTS (SELECT 1 FROM targets WHERE run = $1 AND key = $3)";
+        db.execute(statement, values![*run, before, key, host]).await?;
     }
     let is_begin = head.is_some();
     for target in targets {
-        insert(connection, *run, target, "waiting", None, is_begin).await?;
+        insert(db, *run, target, "waiting", None, is_begin).await?;
     }
     if !is_begin {
         let statement =
-            "UPDATE runs SET targets = (SELECT count(*) FROM targets WHERE run = ?1) WHERE id = ?1";
-        sqlx::query(statement).bind(run).execute(connection).await?;
+            "UPDATE runs SET targets = (SELECT count(*) FROM targets WHERE run = $1) WHERE id = $1";
+        db.execute(statement, values![*run]).await?;
     }
     Ok(1)
 }
 
 /// Adds a target, or brings the one that is there to this state.
 async fn insert(
-    connection: &mut SqliteConnection,
+    db: &mut Db,
     run: i64,
     target: &TargetRow,
     state: &str,
@@ -193,60 +178,40 @@ async fn insert(
     is_from_begin: bool,
 ) -> Result<(), Error> {
     let TargetRow { key, host, vm, uuid } = target;
+    let uuid = uuid.map(|uuid| uuid.to_string());
     let statement = "INSERT INTO targets (run, key, n, host, vm, uuid, from_begin, state, outcome, shown)
-        VALUES (?1, ?2, (SELECT coalesce(max(n), 0) + 1 FROM targets WHERE run = ?1), ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-        ON CONFLICT (run, key) DO UPDATE SET state = ?7, outcome = ?8, shown = ?9, vm = ?4";
-    sqlx::query(statement)
-        .bind(run)
-        .bind(key)
-        .bind(host)
-        .bind(vm)
-        .bind(uuid.map(|uuid| uuid.to_string()))
-        .bind(is_from_begin)
-        .bind(state)
-        .bind(outcome)
-        .bind(outcome.is_some())
-        .execute(connection)
-        .await?;
+        VALUES ($1, $2, (SELECT coalesce(max(n), 0) + 1 FROM targets WHERE run = $1), $3, $4, $5, $6, $7, $8, $9)
+        ON CONFLICT (run, key) DO UPDATE
+        SET state = excluded.state, outcome = excluded.outcome, shown = excluded.shown, vm = excluded.vm";
+    let (host, vm, uuid) = (host.as_deref(), vm.as_deref(), uuid.as_deref());
+    let is_shown = outcome.is_some();
+    db.execute(statement, values![run, key, host, vm, uuid, is_from_begin, state, outcome, is_shown]).await?;
     Ok(())
 }
 
 async fn write_events(
-    connection: &mut SqliteConnection,
+    db: &mut Db,
     run: i64,
     events: &[EventRow],
     ending: Option<&Ending>,
-    now: i64,
 ) -> Result<i64, Error> {
     for EventRow { seq, word, data, outcome_of } in events {
-        let statement = "INSERT OR IGNORE INTO events (run, seq, word, data) VALUES (?, ?, ?, ?)";
-        sqlx::query(statement).bind(run).bind(seq).bind(word).bind(data).execute(&mut *connection).await?;
+        let statement = "INSERT INTO events (run, seq, word, data) VALUES ($1, $2, $3, $4)
+            ON CONFLICT (run, seq) DO NOTHING";
+        db.execute(statement, values![run, *seq, *word, data]).await?;
         let Some(target) = outcome_of else { continue };
         // A target of the run has its outcome, or gets it here: it was never started, or the disk was full. Others were
         // settled when the run was planned.
-        let statement =
-            "UPDATE targets SET state = 'finished', outcome = ?, shown = 1 WHERE run = ? AND key = ?
-            AND state <> 'settled'";
-        let done =
-            sqlx::query(statement).bind(data).bind(run).bind(&target.key).execute(&mut *connection).await?;
-        if done.rows_affected() == 0 {
-            insert(connection, run, target, "settled", Some(data), false).await?;
+        let statement = "UPDATE targets SET state = 'finished', outcome = $3, shown = TRUE
+            WHERE run = $1 AND key = $2 AND state <> 'settled'";
+        if db.execute(statement, values![run, &target.key, data]).await? == 0 {
+            insert(db, run, target, "settled", Some(data), false).await?;
         }
     }
     if let Some(Ending { state, statistics, stop_reason }) = ending {
-        let statement = "UPDATE runs SET state = ?, ended = ?, statistics = ?, stop_reason = ? WHERE id = ?";
-        sqlx::query(statement)
-            .bind(state)
-            .bind(now)
-            .bind(statistics)
-            .bind(stop_reason)
-            .bind(run)
-            .execute(connection)
-            .await?;
+        let statement =
+            "UPDATE runs SET state = $2, ended = $3, statistics = $4, stop_reason = $5 WHERE id = $1";
+        db.execute(statement, values![run, *state, now(), statistics, stop_reason.as_deref()]).await?;
     }
-    Ok(rows(events.len() as u64))
-}
-
-fn rows(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+    Ok(i64::try_from(events.len()).unwrap_or(i64::MAX))
 }

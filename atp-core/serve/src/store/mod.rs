@@ -1,7 +1,7 @@
-//! The store of runs: a SQLite database, which one service has open at a time.
+//! The store of runs: a SQLite database, or one in PostgreSQL, which one service has open at a time.
 //!
 //! What a run has to say goes through one writer, which commits all that has come while the disk was busy as one
-//! transaction, with `synchronous=FULL`: what a caller was answered outlasts the process and a loss of power. Readers have
+//! transaction, with `synchronous=FULL` in SQLite: what a caller was answered outlasts the process and a loss of power. Readers have
 //! connections of their own, and are not waited for.
 //!
 //! ```text
@@ -19,6 +19,8 @@ mod read;
 mod recorder;
 mod recover;
 mod schema;
+mod server;
+mod sql;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -28,12 +30,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use atp_api::ErrorKind;
-use sqlx::SqlitePool;
-
 pub(crate) use change::{Change, Ending, EventRow, NewRun, Started, TargetRow};
 pub(crate) use read::RunRow;
 pub(crate) use recorder::{RunRecorder, key};
 pub(crate) use recover::INTERRUPTED;
+pub(crate) use server::Database;
 
 use crate::problem::Refusal;
 
@@ -41,7 +42,7 @@ use crate::problem::Refusal;
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     writer: writer::Writer,
-    readers: SqlitePool,
+    readers: sql::Readers,
     name: Arc<str>,
 }
 
@@ -49,8 +50,8 @@ pub(crate) struct Store {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The file, or its folder, cannot be made, opened or locked.
-    #[error("the store of runs {} cannot be opened", path.display())]
+    /// The file, its folder, or a file that it needs cannot be made, opened or locked.
+    #[error("the store of runs cannot be opened: {}", path.display())]
     Open {
         /// The file.
         path: PathBuf,
@@ -59,7 +60,7 @@ pub enum StoreError {
         source: Arc<io::Error>,
     },
     /// Another service has it.
-    #[error("the store of runs {} is in use by another `atp serve`: end that one, or set serve.store to another file", path.display())]
+    #[error("the store of runs {} is in use by another `atp serve`: end that one, or name another store in serve.store or serve.database", path.display())]
     InUse {
         /// The file.
         path: PathBuf,
@@ -72,8 +73,20 @@ pub enum StoreError {
         /// What it is.
         reason: String,
     },
+    /// The address of the database cannot be used.
+    #[error("serve.database: {problem}")]
+    Address {
+        /// What is wrong with it; it may have a password, and is not repeated.
+        problem: String,
+    },
+    /// Another service has opened the database since, and has taken care of what was under way.
+    #[error("the store of runs {name} was opened by another `atp serve`: end one of the two")]
+    TakenOver {
+        /// The database.
+        name: String,
+    },
     /// A later version of the program wrote it.
-    #[error("the store of runs {} is of schema {found}, and this version knows {known}: use the version that wrote it, or set serve.store to another file", path.display())]
+    #[error("the store of runs {} is of schema {found}, and this version knows {known}: use the version that wrote it, or name another store in serve.store or serve.database", path.display())]
     Newer {
         /// The file.
         path: PathBuf,

@@ -10,8 +10,7 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Error};
 
-use crate::time::{Clock, millis};
-
+use super::sql::{Db, Readers};
 use super::{Store, StoreError, failed, lock, recover, schema, writer};
 
 /// Reading connections. More only wait for the same disk.
@@ -28,7 +27,7 @@ impl Store {
     /// Another service has it, the file is something else or of a later version, or cannot be used.
     ///
     /// Must be called within a tokio runtime.
-    pub(crate) async fn open(path: &Path, clock: Clock) -> Result<Store, StoreError> {
+    pub(crate) async fn open(path: &Path) -> Result<Store, StoreError> {
         let cannot = |source: io::Error| StoreError::Open { path: path.to_owned(), source: Arc::new(source) };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
@@ -50,18 +49,18 @@ impl Store {
             }
             _ => failed(&name, source),
         };
-        let mut connection = options.connect().await.map_err(bad)?;
-        schema::migrate(&mut connection, path).await.map_err(|error| match error {
+        let mut db = Db::Sqlite(options.connect().await.map_err(bad)?);
+        schema::migrate(&mut db, path).await.map_err(|error| match error {
             StoreError::Failed { source, .. } => match Arc::try_unwrap(source) {
                 Ok(source) => bad(source),
                 Err(source) => StoreError::Failed { path: name.to_string(), source },
             },
             error => error,
         })?;
-        recover::recover(&mut connection, millis(clock.now())).await.map_err(bad)?;
+        recover::recover(&mut db).await.map_err(bad)?;
         let readers = SqlitePoolOptions::new().max_connections(READERS).min_connections(0);
-        let readers = readers.connect_lazy_with(options.read_only(true));
-        let writer = writer::Writer::start(connection, lock, Arc::clone(&name), clock);
+        let readers = Readers::Sqlite(readers.connect_lazy_with(options.read_only(true)));
+        let writer = writer::Writer::start(db, writer::Hold::File(lock), Arc::clone(&name));
         Ok(Store { writer, readers, name })
     }
 }

@@ -6,9 +6,9 @@ use atp_api::serve::{RunState, RunSummary};
 use atp_api::{Outcome, RunRequest};
 use atp_executor::{RecordedTarget, RunHead};
 use serde::de::DeserializeOwned;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Error, FromRow, Row as _};
+use sqlx::Error;
 
+use super::sql::{DbRow, values};
 use super::{Store, StoreError};
 
 /// A run.
@@ -23,22 +23,22 @@ pub(crate) struct RunRow {
     pub(crate) head: Option<RunHead>,
 }
 
-const RUN: &str = "SELECT id, op, by, state, created, ended, targets, statistics, stop_reason, request, head FROM runs WHERE id = ?";
-const RUNS: &str = "SELECT id, op, by, state, created, ended, targets, statistics, stop_reason, NULL AS request, NULL AS head
-    FROM runs WHERE id < ? AND (? IS NULL OR by = ?) ORDER BY id DESC LIMIT ?";
+const RUN: &str = "SELECT id, op, by, state, created, ended, targets, statistics, stop_reason, request, head FROM runs WHERE id = $1";
+const RUNS: &str = "SELECT id, op, by, state, created, ended, targets, statistics, stop_reason, CAST(NULL AS TEXT) AS request, CAST(NULL AS TEXT) AS head
+    FROM runs WHERE id < $1 AND (CAST($2 AS TEXT) IS NULL OR by = CAST($2 AS TEXT)) ORDER BY id DESC LIMIT $3";
 
-impl FromRow<'_, SqliteRow> for RunRow {
-    fn from_row(row: &SqliteRow) -> Result<Self, Error> {
-        let (id, by): (i64, String) = (row.try_get("id")?, row.try_get("by")?);
-        let state: String = row.try_get("state")?;
+impl RunRow {
+    fn of(row: &DbRow) -> Result<Self, Error> {
+        let (id, by) = (row.int("id")?, row.text("by")?);
+        let state = row.text("state")?;
         let summary = RunSummary {
             id: u64::try_from(id).unwrap_or_default(),
-            op: row.try_get("op")?,
+            op: row.text("op")?,
             by: by.clone(),
             state: RunState::from_str(&state).unwrap_or(RunState::Interrupted),
-            created: time(row.try_get("created")?),
-            ended: row.try_get::<Option<i64>, _>("ended")?.map(time),
-            targets: row.try_get::<Option<i64>, _>("targets")?.and_then(|count| u64::try_from(count).ok()),
+            created: time(row.int("created")?),
+            ended: row.some_int("ended")?.map(time),
+            targets: row.some_int("targets")?.and_then(|count| u64::try_from(count).ok()),
             statistics: json(row, "statistics")?,
             stop_reason: json(row, "stop_reason")?,
         };
@@ -49,7 +49,8 @@ impl FromRow<'_, SqliteRow> for RunRow {
 impl Store {
     /// A run, if there is one of this id.
     pub(crate) async fn run(&self, run: i64) -> Result<Option<RunRow>, StoreError> {
-        let read = sqlx::query_as(RUN).bind(run).fetch_optional(&self.readers).await;
+        let read = self.readers.row(RUN, values![run]).await;
+        let read = read.and_then(|row| row.map(|row| RunRow::of(&row)).transpose());
         read.map_err(|error| self.failed(error))
     }
 
@@ -60,15 +61,16 @@ impl Store {
         by: Option<&str>,
         limit: i64,
     ) -> Result<Vec<RunRow>, StoreError> {
-        let read = sqlx::query_as(RUNS).bind(before).bind(by).bind(by).bind(limit);
-        read.fetch_all(&self.readers).await.map_err(|error| self.failed(error))
+        let rows = self.readers.rows(RUNS, values![before, by, limit]).await;
+        let read = rows.and_then(|rows| rows.iter().map(RunRow::of).collect());
+        read.map_err(|error| self.failed(error))
     }
 
     /// The plan of a run, JSON.
     pub(crate) async fn plan(&self, run: i64) -> Result<Option<String>, StoreError> {
-        let read = sqlx::query_scalar::<_, Option<String>>("SELECT plan FROM runs WHERE id = ?").bind(run);
-        let plan = read.fetch_optional(&self.readers).await.map_err(|error| self.failed(error))?;
-        Ok(plan.flatten())
+        let read = self.readers.row("SELECT plan FROM runs WHERE id = $1", values![run]).await;
+        let plan = read.and_then(|row| row.map(|row| row.some_text("plan")).transpose());
+        Ok(plan.map_err(|error| self.failed(error))?.flatten())
     }
 
     /// Events of a run after one: number, word and data of each. At most as many as are a megabyte together, and at least
@@ -82,16 +84,19 @@ impl Store {
         // The sum of sizes before an event, so that a stream holds no more than about that in memory.
         let statement = "SELECT seq, word, data FROM (
                 SELECT seq, word, data, sum(length(data)) OVER (ORDER BY seq) - length(data) AS before
-                FROM (SELECT seq, word, data FROM events WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?)
-            ) WHERE before < 1000000 ORDER BY seq";
-        let read = sqlx::query_as(statement).bind(run).bind(after).bind(limit);
-        read.fetch_all(&self.readers).await.map_err(|error| self.failed(error))
+                FROM (SELECT seq, word, data FROM events WHERE run = $1 AND seq > $2 ORDER BY seq LIMIT $3) AS next
+            ) AS sized WHERE before < 1000000 ORDER BY seq";
+        let rows = self.readers.rows(statement, values![run, after, limit]).await;
+        let event = |row: &DbRow| Ok((row.int("seq")?, row.text("word")?, row.text("data")?));
+        let read = rows.and_then(|rows| rows.iter().map(event).collect());
+        read.map_err(|error| self.failed(error))
     }
 
     /// The number of the last event of a run.
     pub(crate) async fn last_event(&self, run: i64) -> Result<i64, StoreError> {
-        let statement = "SELECT coalesce(max(seq), 0) FROM events WHERE run = ?";
-        let read = sqlx::query_scalar(statement).bind(run).fetch_one(&self.readers).await;
+        let statement = "SELECT coalesce(max(seq), 0) AS n FROM events WHERE run = $1";
+        let read = self.readers.row(statement, values![run]).await;
+        let read = read.and_then(|row| row.map_or(Ok(0), |row| row.int("n")));
         read.map_err(|error| self.failed(error))
     }
 
@@ -103,11 +108,11 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<(i64, RecordedTarget)>, StoreError> {
         let statement = "SELECT n, host, vm, uuid, from_begin, state, outcome FROM targets
-            WHERE run = ? AND n > ? AND host IS NOT NULL AND state <> 'settled' ORDER BY n LIMIT ?";
-        let read = sqlx::query(statement).bind(run).bind(after).bind(limit).fetch_all(&self.readers).await;
-        let rows = read.map_err(|error| self.failed(error))?;
-        let read = rows.iter().map(|row| Ok((row.try_get("n")?, recorded(row)?)));
-        read.collect::<Result<_, _>>().map_err(|error| self.failed(error))
+            WHERE run = $1 AND n > $2 AND host IS NOT NULL AND state <> 'settled' ORDER BY n LIMIT $3";
+        let rows = self.readers.rows(statement, values![run, after, limit]).await;
+        let target = |row: &DbRow| Ok((row.int("n")?, recorded(row)?));
+        let read = rows.and_then(|rows| rows.iter().map(target).collect());
+        read.map_err(|error| self.failed(error))
     }
 
     /// Outcomes of a run after the one of this number, each with its number, in the order of the plan. Of a target that was
@@ -120,15 +125,15 @@ impl Store {
     ) -> Result<Vec<(i64, Outcome)>, StoreError> {
         let has_ended = matches!(run.summary.state, RunState::Ended | RunState::Interrupted);
         let statement = "SELECT n, host, vm, uuid, from_begin, state, outcome FROM targets
-            WHERE run = ? AND n > ? AND (outcome IS NOT NULL OR (? AND state = 'started')) ORDER BY n LIMIT ?";
-        let read = sqlx::query(statement).bind(run.id).bind(after).bind(has_ended).bind(limit);
-        let rows = read.fetch_all(&self.readers).await.map_err(|error| self.failed(error))?;
+            WHERE run = $1 AND n > $2 AND (outcome IS NOT NULL OR ($3 AND state = 'started')) ORDER BY n LIMIT $4";
+        let rows = self.readers.rows(statement, values![run.id, after, has_ended, limit]).await;
+        let rows = rows.map_err(|error| self.failed(error))?;
         let read = rows.iter().map(|row| {
             let outcome = match json(row, "outcome")? {
                 Some(outcome) => Some(outcome),
                 None => recorded(row)?.unknown(&run.summary.op),
             };
-            Ok(outcome.map(|outcome| Ok::<_, Error>((row.try_get("n")?, outcome))))
+            Ok(outcome.map(|outcome| Ok::<_, Error>((row.int("n")?, outcome))))
         });
         let outcomes = read.filter_map(|outcome: Result<_, Error>| outcome.transpose().map(Result::flatten));
         outcomes.collect::<Result<_, _>>().map_err(|error| self.failed(error))
@@ -136,24 +141,23 @@ impl Store {
 }
 
 /// A row as a target; one without a host is none.
-pub(super) fn recorded(row: &SqliteRow) -> Result<RecordedTarget, Error> {
-    let text = |name: &str| row.try_get::<Option<String>, _>(name);
+pub(super) fn recorded(row: &DbRow) -> Result<RecordedTarget, Error> {
     let decode = |error: Box<dyn std::error::Error + Send + Sync>| Error::Decode(error);
-    let host = text("host")?.unwrap_or_default().parse().map_err(|error| decode(Box::new(error)))?;
-    let uuid = text("uuid")?.map(|uuid| uuid.parse()).transpose();
-    let state: String = row.try_get("state")?;
+    let host = row.some_text("host")?.unwrap_or_default().parse().map_err(|error| decode(Box::new(error)))?;
+    let uuid = row.some_text("uuid")?.map(|uuid| uuid.parse()).transpose();
+    let state = row.text("state")?;
     Ok(RecordedTarget {
         host,
-        vm: text("vm")?,
+        vm: row.some_text("vm")?,
         uuid: uuid.map_err(|error: uuid::Error| decode(Box::new(error)))?,
-        is_from_begin: row.try_get("from_begin")?,
+        is_from_begin: row.bool("from_begin")?,
         was_started: state != "waiting",
         outcome: json(row, "outcome")?,
     })
 }
 
-fn json<T: DeserializeOwned>(row: &SqliteRow, name: &str) -> Result<Option<T>, Error> {
-    let Some(text) = row.try_get::<Option<String>, _>(name)? else { return Ok(None) };
+fn json<T: DeserializeOwned>(row: &DbRow, name: &str) -> Result<Option<T>, Error> {
+    let Some(text) = row.some_text(name)? else { return Ok(None) };
     serde_json::from_str(&text).map(Some).map_err(|error| Error::Decode(Box::new(error)))
 }
 

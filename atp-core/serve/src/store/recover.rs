@@ -1,10 +1,11 @@
 //! What becomes of runs that were under way when the service ended.
 
 use atp_api::{Outcome, RunEvent, RunStatistics};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection as _, Error, Row as _, SqliteConnection};
+use sqlx::Error;
 
+use super::now;
 use super::read::recorded;
+use super::sql::{Db, values};
 
 /// The event that a run was interrupted, and its data.
 pub(crate) const INTERRUPTED: (&str, &str) = ("interrupted", r#"{"event":"interrupted"}"#);
@@ -12,35 +13,32 @@ pub(crate) const INTERRUPTED: (&str, &str) = ("interrupted", r#"{"event":"interr
 /// Makes runs that were under way interrupted, each as a whole: their outcomes that were recorded and not shown become
 /// events, and so do the unknown outcomes of targets that were started. A run whose planning had not ended is forgotten, as
 /// nothing was started, so that a client can send its request again.
-pub(super) async fn recover(connection: &mut SqliteConnection, now: i64) -> Result<(), Error> {
-    sqlx::query("DELETE FROM runs WHERE state = 'planning'").execute(&mut *connection).await?;
-    let runs = sqlx::query_as::<_, (i64, String)>("SELECT id, op FROM runs WHERE state = 'running'");
-    for (run, op) in runs.fetch_all(&mut *connection).await? {
-        let mut transaction = connection.begin().await?;
-        interrupt(&mut transaction, run, &op, now).await?;
-        transaction.commit().await?;
+pub(super) async fn recover(db: &mut Db) -> Result<(), Error> {
+    db.execute("DELETE FROM runs WHERE state = 'planning'", values![]).await?;
+    for row in db.rows("SELECT id, op FROM runs WHERE state = 'running'", values![]).await? {
+        db.begin().await?;
+        // What fails closes the store, and with it the transaction.
+        interrupt(db, row.int("id")?, &row.text("op")?).await?;
+        db.raw("COMMIT").await?;
     }
     Ok(())
 }
 
-async fn interrupt(connection: &mut SqliteConnection, run: i64, op: &str, now: i64) -> Result<(), Error> {
+async fn interrupt(db: &mut Db, run: i64, op: &str) -> Result<(), Error> {
     let mut statistics = RunStatistics::default();
-    let mut seq: i64 = sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM events WHERE run = ?")
-        .bind(run)
-        .fetch_one(&mut *connection)
-        .await?;
+    let statement = "SELECT coalesce(max(seq), 0) FROM events WHERE run = $1";
+    let mut seq = db.number(statement, values![run]).await?;
     let mut last = 0;
     loop {
         let statement = "SELECT n, host, vm, uuid, from_begin, state, outcome, shown FROM targets
-            WHERE run = ? AND n > ? AND state <> 'waiting' ORDER BY n LIMIT 100";
-        let rows: Vec<SqliteRow> =
-            sqlx::query(statement).bind(run).bind(last).fetch_all(&mut *connection).await?;
+            WHERE run = $1 AND n > $2 AND state <> 'waiting' ORDER BY n LIMIT 100";
+        let rows = db.rows(statement, values![run, last]).await?;
         if rows.is_empty() {
             break;
         }
         for row in rows {
-            last = row.try_get("n")?;
-            let outcome = match row.try_get::<Option<String>, _>("outcome")? {
+            last = row.int("n")?;
+            let outcome = match row.some_text("outcome")? {
                 Some(text) => {
                     let read = serde_json::from_str::<Outcome>(&text);
                     Some(read.map_err(|error| Error::Decode(Box::new(error)))?)
@@ -49,31 +47,25 @@ async fn interrupt(connection: &mut SqliteConnection, run: i64, op: &str, now: i
             };
             let Some(outcome) = outcome else { continue };
             statistics.add(&outcome);
-            if row.try_get("shown")? {
+            if row.bool("shown")? {
                 continue;
             }
             seq += 1;
             let event = RunEvent::Finished(Box::new(outcome));
-            event_row(connection, run, seq, "finished", &text(&event)?).await?;
-            let statement = "UPDATE targets SET shown = 1 WHERE run = ? AND n = ?";
-            sqlx::query(statement).bind(run).bind(last).execute(&mut *connection).await?;
+            event_row(db, run, seq, "finished", &text(&event)?).await?;
+            let statement = "UPDATE targets SET shown = TRUE WHERE run = $1 AND n = $2";
+            db.execute(statement, values![run, last]).await?;
         }
     }
-    event_row(connection, run, seq + 1, INTERRUPTED.0, INTERRUPTED.1).await?;
-    let statement = "UPDATE runs SET state = 'interrupted', ended = ?, statistics = ? WHERE id = ?";
-    sqlx::query(statement).bind(now).bind(text(&statistics)?).bind(run).execute(connection).await?;
+    event_row(db, run, seq + 1, INTERRUPTED.0, INTERRUPTED.1).await?;
+    let statement = "UPDATE runs SET state = 'interrupted', ended = $2, statistics = $3 WHERE id = $1";
+    db.execute(statement, values![run, now(), &text(&statistics)?]).await?;
     Ok(())
 }
 
-async fn event_row(
-    connection: &mut SqliteConnection,
-    run: i64,
-    seq: i64,
-    word: &str,
-    data: &str,
-) -> Result<(), Error> {
-    let statement = "INSERT INTO events (run, seq, word, data) VALUES (?, ?, ?, ?)";
-    sqlx::query(statement).bind(run).bind(seq).bind(word).bind(data).execute(connection).await?;
+async fn event_row(db: &mut Db, run: i64, seq: i64, word: &str, data: &str) -> Result<(), Error> {
+    let statement = "INSERT INTO events (run, seq, word, data) VALUES ($1, $2, $3, $4)";
+    db.execute(statement, values![run, seq, word, data]).await?;
     Ok(())
 }
 

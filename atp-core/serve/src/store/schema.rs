@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use sqlx::{Connection as _, SqliteConnection};
-
+use super::sql::{Db, values};
 use super::{StoreError, failed};
 
 /// Marks a SQLite file as a store of runs: "ATPr".
@@ -57,42 +56,129 @@ const STEPS: &[&str] = &["
     CREATE INDEX requests_by_run ON requests (run);
 "];
 
-/// Brings a database to the present schema; a new file gets it.
+/// The same for PostgreSQL.
+const DATABASE_STEPS: &[&str] = &["
+    CREATE TABLE atp_store (version BIGINT NOT NULL, generation BIGINT NOT NULL);
+    INSERT INTO atp_store (version, generation) VALUES (0, 0);
+    CREATE TABLE runs (
+        id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        op TEXT NOT NULL,
+        by TEXT NOT NULL,
+        state TEXT NOT NULL,
+        created BIGINT NOT NULL,
+        ended BIGINT,
+        targets BIGINT,
+        request TEXT,
+        head TEXT,
+        plan TEXT,
+        statistics TEXT,
+        stop_reason TEXT
+    );
+    CREATE INDEX runs_by_state ON runs (state);
+    CREATE TABLE targets (
+        run BIGINT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        n BIGINT NOT NULL,
+        host TEXT,
+        vm TEXT,
+        uuid TEXT,
+        from_begin BOOLEAN NOT NULL,
+        state TEXT NOT NULL,
+        outcome TEXT,
+        shown BOOLEAN NOT NULL DEFAULT FALSE,
+        PRIMARY KEY (run, key)
+    );
+    CREATE INDEX targets_in_order ON targets (run, n);
+    CREATE TABLE events (
+        run BIGINT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        seq BIGINT NOT NULL,
+        word TEXT NOT NULL,
+        data TEXT NOT NULL,
+        PRIMARY KEY (run, seq)
+    );
+    CREATE TABLE requests (
+        by TEXT NOT NULL,
+        key TEXT NOT NULL,
+        body TEXT NOT NULL,
+        run BIGINT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        PRIMARY KEY (by, key)
+    );
+    CREATE INDEX requests_by_run ON requests (run);
+"];
+
+/// Brings a file to the present schema; a new one gets it.
 ///
 /// # Errors
 /// The file is something else, or of a later schema.
-pub(super) async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
+pub(super) async fn migrate(db: &mut Db, path: &Path) -> Result<(), StoreError> {
     let name = path.display().to_string();
     let error = |source| failed(&name, source);
     let invalid = |reason: &str| StoreError::Invalid { path: path.to_owned(), reason: reason.to_owned() };
-    let number = sqlx::query_scalar::<_, i64>("PRAGMA application_id").fetch_one(&mut *connection).await;
-    let application = number.map_err(error)?;
-    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
-    let found: i64 =
-        sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await.map_err(error)?;
-    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(error)?;
+    let application = db.number("PRAGMA application_id", values![]).await;
+    let application = application.map_err(error)?;
+    let found = db.number("PRAGMA user_version", values![]).await;
+    let found = found.map_err(error)?;
+    let tables = db.number("SELECT count(*) FROM sqlite_schema", values![]).await.map_err(error)?;
     let is_new = application == 0 && found == 0 && tables == 0;
     if application != APPLICATION && !is_new {
         return Err(invalid("it is a SQLite database of another program"));
     }
+    let steps = steps_after(found, STEPS, path)?;
+    let check = db.row("PRAGMA quick_check(1)", values![]).await;
+    let check = check.and_then(|row| row.map_or(Ok("ok".to_owned()), |row| row.text("quick_check")));
+    match check.map_err(error)?.as_str() {
+        "ok" => {}
+        found => return Err(invalid(&format!("it is damaged: {found}"))),
+    }
+    for (step, number) in steps {
+        let marks = format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {number};");
+        db.begin().await.map_err(error)?;
+        db.raw(step).await.map_err(error)?;
+        db.raw_text(marks).await.map_err(error)?;
+        db.raw("COMMIT").await.map_err(error)?;
+    }
+    Ok(())
+}
+
+/// The same for a database, which the caller has locked.
+///
+/// # Errors
+/// The database has tables of another program, or is of a later schema.
+pub(super) async fn migrate_database(db: &mut Db, name: &str) -> Result<(), StoreError> {
+    let error = |source| failed(name, source);
+    let path = Path::new(name);
+    let count =
+        "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'atp_store'";
+    let found = match db.number(count, values![]).await.map_err(error)? {
+        0 => {
+            let others = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()";
+            if db.number(others, values![]).await.map_err(error)? > 0 {
+                let reason = "it is a database of another program".to_owned();
+                return Err(StoreError::Invalid { path: path.to_owned(), reason });
+            }
+            0
+        }
+        _ => db.number("SELECT version FROM atp_store", values![]).await.map_err(error)?,
+    };
+    for (step, number) in steps_after(found, DATABASE_STEPS, path)? {
+        db.begin().await.map_err(error)?;
+        db.raw(step).await.map_err(error)?;
+        db.execute("UPDATE atp_store SET version = $1", values![number]).await.map_err(error)?;
+        db.raw("COMMIT").await.map_err(error)?;
+    }
+    Ok(())
+}
+
+/// The steps from a schema to the present one, each with its number.
+fn steps_after(
+    found: i64,
+    all: &[&'static str],
+    path: &Path,
+) -> Result<impl Iterator<Item = (&'static str, i64)>, StoreError> {
+    let known = i64::try_from(all.len()).unwrap_or(i64::MAX);
     if found > known {
         return Err(StoreError::Newer { path: path.to_owned(), found, known });
     }
-    let check: String =
-        sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut *connection).await.map_err(error)?;
-    if check != "ok" {
-        return Err(invalid(&format!("it is damaged: {check}")));
-    }
     let done = usize::try_from(found).unwrap_or_default();
-    for (step, number) in STEPS.iter().skip(done).zip(found + 1..) {
-        let mut transaction = connection.begin().await.map_err(error)?;
-        sqlx::raw_sql(*step).execute(&mut *transaction).await.map_err(error)?;
-        let marks = format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {number};");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(marks)).execute(&mut *transaction).await.map_err(error)?;
-        transaction.commit().await.map_err(error)?;
-    }
-    Ok(())
+    Ok(all.iter().copied().skip(done).zip(found + 1..).collect::<Vec<_>>().into_iter())
 }

@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use sqlx::{Connection as _, Error, SqliteConnection};
+use sqlx::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use super::change::{Change, Unmade, apply};
+use super::server::{Session, in_time};
+use super::sql::Db;
 use super::{StoreError, failed};
-use crate::time::{Clock, millis};
 
 /// The changes that wait. Further callers wait for room.
 const WAITING: usize = 1024;
@@ -26,11 +27,11 @@ struct Asked {
 }
 
 impl Writer {
-    pub(super) fn start(connection: SqliteConnection, lock: File, path: Arc<str>, clock: Clock) -> Self {
+    pub(super) fn start(db: Db, hold: Hold, path: Arc<str>) -> Self {
         let (changes, waiting) = mpsc::channel(WAITING);
         tokio::spawn(async move {
-            write(connection, &path, &clock, waiting).await;
-            drop(lock);
+            write(db, &hold, &path, waiting).await;
+            drop(hold);
         });
         Writer { changes }
     }
@@ -42,61 +43,92 @@ impl Writer {
     }
 }
 
-async fn write(
-    mut connection: SqliteConnection,
-    path: &str,
-    clock: &Clock,
-    mut waiting: mpsc::Receiver<Asked>,
-) {
+/// What makes the store this service's alone.
+#[derive(Debug)]
+pub(super) enum Hold {
+    /// The lock of the file, while it is open.
+    File(#[expect(dead_code, reason = "held for its lock")] File),
+    Session(Session),
+}
+
+async fn write(db: Db, hold: &Hold, path: &str, mut waiting: mpsc::Receiver<Asked>) {
     let mut batch = Vec::new();
+    let mut connected = Some(db);
     while waiting.recv_many(&mut batch, WAITING).await > 0 {
-        let answers = match commit(&mut connection, &batch, millis(clock.now())).await {
+        let answers = match commit(&mut connected, hold, path, &batch).await {
             Ok(answers) => answers,
-            Err(source) => {
-                // Nothing of the batch was made: the transaction was rolled back.
-                let error = failed(path, source);
-                batch.iter().map(|_| Err(error.clone())).collect()
-            }
+            // Nothing of the batch was made: the transaction was rolled back. Where a connection broke, all of it may
+            // have been made; callers make it again, which changes nothing then.
+            Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
         };
         for (asked, answer) in batch.drain(..).zip(answers) {
             // Fails if the caller does not wait any more.
             let _ = asked.made.send(answer);
         }
     }
-    let _ = connection.close().await;
+    if let Some(db) = connected {
+        db.close().await;
+    }
 }
 
 /// Makes all changes of a batch, but for those that are refused. After a failure none is made.
-///
-/// SQLite itself rolls a transaction back when the disk is full; sqlx would still count it as open. So the transaction is begun
-/// and ended by statements.
 async fn commit(
-    connection: &mut SqliteConnection,
+    connected: &mut Option<Db>,
+    hold: &Hold,
+    path: &str,
     batch: &[Asked],
-    now: i64,
-) -> Result<Vec<Result<i64, StoreError>>, Error> {
-    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-    let made = make(connection, batch, now).await;
-    if made.is_err() {
-        // Fails if there is nothing left to roll back.
-        let _ = sqlx::raw_sql("ROLLBACK").execute(connection).await;
+) -> Result<Vec<Result<i64, StoreError>>, StoreError> {
+    let session = match hold {
+        Hold::File(_) => None,
+        Hold::Session(session) => Some(session),
+    };
+    let mut db = match (connected.take(), session) {
+        (Some(db), _) => db,
+        (None, Some(session)) => session.reconnect().await?,
+        (None, None) => return Err(StoreError::Closed),
+    };
+    let made = match session {
+        None => make(&mut db, None, batch).await,
+        Some(session) => in_time(make(&mut db, Some(session), batch)).await,
+    };
+    match made {
+        Ok(Some(answers)) => {
+            *connected = Some(db);
+            Ok(answers)
+        }
+        Ok(None) => Err(StoreError::TakenOver { name: path.to_owned() }),
+        Err(source) => {
+            // A connection to a server is made again, as it may be broken.
+            if session.is_none() {
+                // Fails if there is nothing left to roll back.
+                let _ = db.raw("ROLLBACK").await;
+                *connected = Some(db);
+            }
+            Err(failed(path, source))
+        }
     }
-    made
 }
 
+/// None if the store is another service's.
 async fn make(
-    connection: &mut SqliteConnection,
+    db: &mut Db,
+    session: Option<&Session>,
     batch: &[Asked],
-    now: i64,
-) -> Result<Vec<Result<i64, StoreError>>, Error> {
+) -> Result<Option<Vec<Result<i64, StoreError>>>, Error> {
+    db.begin().await?;
+    if let Some(session) = session
+        && !session.is_present(db).await?
+    {
+        return Ok(None);
+    }
     let mut answers = Vec::with_capacity(batch.len());
     for asked in batch {
-        answers.push(match apply(connection, &asked.change, now).await {
+        answers.push(match apply(db, &asked.change).await {
             Ok(answer) => Ok(answer),
             Err(Unmade::Refused(error)) => Err(error),
             Err(Unmade::Failed(error)) => return Err(error),
         });
     }
-    sqlx::raw_sql("COMMIT").execute(connection).await?;
-    Ok(answers)
+    db.raw("COMMIT").await?;
+    Ok(Some(answers))
 }

@@ -1,4 +1,8 @@
-//! The store by itself: what it refuses to open, what it refuses to write, and what it forgets.
+//! The store by itself: what it refuses to open, what it refuses to write, and what it forgets. What does not depend on the
+//! database is tested on both.
+
+mod bed;
+mod server;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -8,7 +12,31 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::*;
+<<<<<<< HEAD:atp-core/serve/src/store/tests.rs
 use crate::time::{Clock, millis};
+=======
+use bed::Bed;
+
+/// Each of these is tested on both databases.
+macro_rules! on_both {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $test() { super::$test(super::Bed::sqlite()).await })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $test() { super::$test(super::Bed::postgres(stringify!($test))).await })*
+        }
+    };
+}
+
+on_both! {
+    a_target_is_started_once_and_a_key_names_one_run,
+    a_run_that_was_under_way_is_interrupted_when_the_store_is_opened_again,
+    a_resume_takes_what_is_left_and_knows_a_vm_that_has_moved,
+    the_oldest_runs_are_forgotten_but_none_under_way,
+    what_a_page_or_a_stream_reads_is_in_order_and_bounded,
+}
+>>>>>>> 0b038f0 (atp serve: runs can be kept in PostgreSQL (serve.database), so that they outlast the machine of the service):atp-core/serve/src/store/tests/mod.rs
 
 async fn execute(path: &Path, sql: &'static str) {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
@@ -82,6 +110,7 @@ async fn one_service_has_it_and_only_its_owner_reads_it() {
 }
 
 #[tokio::test]
+<<<<<<< HEAD:atp-core/serve/src/store/tests.rs
 async fn a_target_is_started_once_and_a_key_names_one_run() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("runs.sqlite"), Clock::system()).await.unwrap();
@@ -107,6 +136,8 @@ async fn a_target_is_started_once_and_a_key_names_one_run() {
 }
 
 #[tokio::test]
+=======
+>>>>>>> 0b038f0 (atp serve: runs can be kept in PostgreSQL (serve.database), so that they outlast the machine of the service):atp-core/serve/src/store/tests/mod.rs
 async fn a_full_disk_is_an_error_and_nothing_is_lost_when_there_is_room_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("runs.sqlite");
@@ -116,8 +147,14 @@ async fn a_full_disk_is_an_error_and_nothing_is_lost_when_there_is_room_again() 
         options.synchronous(SqliteSynchronous::Full).foreign_keys(true).pragma("max_page_count", pages)
     };
     let name: Arc<str> = "db".into();
+<<<<<<< HEAD:atp-core/serve/src/store/tests.rs
     let connection = options("40").connect().await.unwrap();
     let writer = writer::Writer::start(connection, lock::lock(&path).unwrap(), name.clone(), Clock::system());
+=======
+    let db = sql::Db::Sqlite(options("40").connect().await.unwrap());
+    let hold = writer::Hold::File(lock::lock(&path).unwrap());
+    let writer = writer::Writer::start(db, hold, name.clone());
+>>>>>>> 0b038f0 (atp serve: runs can be kept in PostgreSQL (serve.database), so that they outlast the machine of the service):atp-core/serve/src/store/tests/mod.rs
     let run = writer.change(new("a")).await.unwrap();
     writer.change(begin(run, 2)).await.unwrap();
     let events = |seq, bytes: usize| Change::Events {
@@ -147,10 +184,129 @@ async fn a_full_disk_is_an_error_and_nothing_is_lost_when_there_is_room_again() 
     assert_eq!(row.summary.statistics.unwrap().unknown_effects, 1);
 }
 
+<<<<<<< HEAD:atp-core/serve/src/store/tests.rs
 #[tokio::test]
 async fn the_oldest_runs_are_forgotten_but_none_under_way() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("runs.sqlite"), Clock::system()).await.unwrap();
+=======
+async fn a_target_is_started_once_and_a_key_names_one_run(bed: Bed) {
+    let store = bed.open().await.unwrap();
+    let run = store.change(new("a")).await.unwrap();
+    store.change(begin(run, 2)).await.unwrap();
+    // All at once, in one batch: the others of the batch are not hurt by one that is refused.
+    let asked = [started(run, 0), started(run, 0), started(run, 1)].map(|change| store.change(change));
+    let answers = futures_util::future::join_all(asked).await;
+    assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    assert!(matches!(store.change(begin(run, 2)).await, Err(StoreError::Refused(_))));
+
+    let keyed = |body: &str| {
+        let idempotency = Some(("k".to_owned(), body.to_owned()));
+        Change::New(NewRun { op: "exec".to_owned(), by: "a".to_owned(), request: None, idempotency })
+    };
+    let first = store.change(keyed("x")).await.unwrap();
+    assert!(
+        matches!(store.change(keyed("x")).await, Err(StoreError::Known { run, is_same: true }) if run == first)
+    );
+    assert!(matches!(store.change(keyed("y")).await, Err(StoreError::Known { is_same: false, .. })));
+    store.change(Change::Discard { run: first }).await.unwrap();
+    assert!(store.change(keyed("y")).await.unwrap() > first);
+}
+
+fn finished(run: i64, n: usize) -> Change {
+    Change::TargetFinished { run, key: format!("h/{n}"), outcome: outcome(n) }
+}
+
+fn outcome(n: usize) -> String {
+    format!(
+        r#"{{"host":"h","vm":"vm{n}","uuid":null,"op":"exec","status":"ok","effect":"done","attempts":1,"duration_ms":5,"data":null,"error":null}}"#
+    )
+}
+
+async fn a_run_that_was_under_way_is_interrupted_when_the_store_is_opened_again(bed: Bed) {
+    let store = bed.open().await.unwrap();
+    let planned = store.change(new("a")).await.unwrap();
+    let run = store.change(new("a")).await.unwrap();
+    store.change(begin(run, 3)).await.unwrap();
+    store.change(started(run, 0)).await.unwrap();
+    store.change(started(run, 1)).await.unwrap();
+    store.change(finished(run, 1)).await.unwrap();
+    assert!(matches!(store.change(finished(run, 1)).await, Err(StoreError::Refused(_))));
+    let store = bed.reopen(store).await;
+    assert!(store.run(planned).await.unwrap().is_none(), "its planning had not ended");
+    let row = store.run(run).await.unwrap().unwrap();
+    assert_eq!(row.summary.state, atp_api::serve::RunState::Interrupted);
+    let outcomes = store.outcomes(&row, 0, 10).await.unwrap();
+    let effects: Vec<_> = outcomes.iter().map(|(n, outcome)| (*n, outcome.effect.to_string())).collect();
+    assert_eq!(effects, [(1, "unknown".to_owned()), (2, "done".to_owned())]);
+    let words: Vec<_> =
+        store.events(run, 0, 10).await.unwrap().into_iter().map(|(_, word, _)| word).collect();
+    assert_eq!(words, ["finished", "finished", "interrupted"]);
+}
+
+async fn a_resume_takes_what_is_left_and_knows_a_vm_that_has_moved(bed: Bed) {
+    let store = bed.open().await.unwrap();
+    let run = store.change(new("a")).await.unwrap();
+    store.change(begin(run, 2)).await.unwrap();
+    let ending = Ending { state: "interrupted", statistics: "{}".to_owned(), stop_reason: None };
+    store.change(Change::Events { run, events: Vec::new(), ending: Some(ending) }).await.unwrap();
+    let target = |key: &str| TargetRow {
+        key: key.to_owned(),
+        host: Some("g".to_owned()),
+        vm: Some("vm".to_owned()),
+        uuid: None,
+    };
+    let resumed = Started {
+        run,
+        head: None,
+        plan: "{}".to_owned(),
+        targets: vec![target("g/0"), target("g/9")],
+        // The second one is there already, and stays.
+        moved: vec![
+            ("h/0".to_owned(), "g/0".to_owned(), "g".to_owned()),
+            ("h/1".to_owned(), "g/0".to_owned(), "g".to_owned()),
+        ],
+    };
+    store.change(Change::Begin(Box::new(resumed))).await.unwrap();
+    let targets = store.targets(run, 0, 10).await.unwrap();
+    let hosts: Vec<_> =
+        targets.iter().map(|(n, target)| (*n, target.host.as_str(), target.is_from_begin)).collect();
+    assert_eq!(hosts, [(1, "g", true), (2, "h", true), (3, "g", false)]);
+    assert_eq!(store.run(run).await.unwrap().unwrap().summary.targets, Some(3));
+}
+
+async fn what_a_page_or_a_stream_reads_is_in_order_and_bounded(bed: Bed) {
+    let store = bed.open().await.unwrap();
+    let run = store.change(new("a")).await.unwrap();
+    store.change(begin(run, 4)).await.unwrap();
+    let event = |seq, bytes: usize, outcome_of| EventRow {
+        seq,
+        word: "finished",
+        data: "x".repeat(bytes),
+        outcome_of,
+    };
+    let settled = TargetRow { key: "/=lost".to_owned(), host: None, vm: Some("lost".to_owned()), uuid: None };
+    let mut events: Vec<_> = (1..=4).map(|seq| event(seq, 400_000, None)).collect();
+    events.push(EventRow { data: outcome(7), ..event(5, 0, Some(settled)) });
+    store.change(Change::Events { run, events: events.clone(), ending: None }).await.unwrap();
+    // Told again, as after a connection that broke, they change nothing.
+    store.change(Change::Events { run, events, ending: None }).await.unwrap();
+    assert_eq!(store.last_event(run).await.unwrap(), 5);
+    let numbers =
+        |read: Vec<(i64, String, String)>| read.into_iter().map(|(seq, ..)| seq).collect::<Vec<_>>();
+    assert_eq!(numbers(store.events(run, 0, 10).await.unwrap()), [1, 2, 3]);
+    assert_eq!(numbers(store.events(run, 3, 1).await.unwrap()), [4]);
+    let row = store.run(run).await.unwrap().unwrap();
+    let outcomes = store.outcomes(&row, 0, 10).await.unwrap();
+    assert_eq!(outcomes.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [5]);
+    assert_eq!(store.plan(run).await.unwrap().as_deref(), Some("{}"));
+    assert_eq!(store.runs(i64::MAX, Some("b"), 10).await.unwrap().len(), 0);
+    assert_eq!(store.runs(i64::MAX, Some("a"), 10).await.unwrap().len(), 1);
+}
+
+async fn the_oldest_runs_are_forgotten_but_none_under_way(bed: Bed) {
+    let store = bed.open().await.unwrap();
+>>>>>>> 0b038f0 (atp serve: runs can be kept in PostgreSQL (serve.database), so that they outlast the machine of the service):atp-core/serve/src/store/tests/mod.rs
     for n in 0..5 {
         let run = store.change(new("a")).await.unwrap();
         store.change(begin(run, 1)).await.unwrap();
