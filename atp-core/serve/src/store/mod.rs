@@ -15,11 +15,13 @@
 mod change;
 mod lock;
 mod open;
+mod patience;
 mod read;
 mod recorder;
 mod recover;
 mod schema;
 mod server;
+mod session;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -34,7 +36,7 @@ pub(crate) use change::{Change, Ending, EventRow, NewRun, Started, TargetRow};
 pub(crate) use read::RunRow;
 pub(crate) use recorder::{RunRecorder, key};
 pub(crate) use recover::INTERRUPTED;
-pub(crate) use server::Database;
+pub(crate) use session::Database;
 
 use crate::problem::Refusal;
 

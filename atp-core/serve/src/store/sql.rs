@@ -162,7 +162,7 @@ impl Readers {
                 Ok(rows.into_iter().map(DbRow::Sqlite).collect())
             }
             Readers::Postgres(pool) => {
-                let read = super::server::in_time(query!(sql, values).fetch_all(pool));
+                let read = super::patience::in_time(query!(sql, values).fetch_all(pool));
                 Ok(read.await?.into_iter().map(DbRow::Postgres).collect())
             }
         }

@@ -7,7 +7,8 @@ use sqlx::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use super::change::{Change, Unmade, apply};
-use super::server::{Session, in_time};
+use super::patience::in_time;
+use super::session::Session;
 use super::sql::Db;
 use super::{StoreError, failed};
 
@@ -48,7 +49,7 @@ impl Writer {
 pub(super) enum Hold {
     /// The lock of the file, while it is open.
     File(#[expect(dead_code, reason = "held for its lock")] File),
-    Session(Session),
+    Session(Box<Session>),
 }
 
 async fn write(db: Db, hold: &Hold, path: &str, mut waiting: mpsc::Receiver<Asked>) {
@@ -80,7 +81,7 @@ async fn commit(
 ) -> Result<Vec<Result<i64, StoreError>>, StoreError> {
     let session = match hold {
         Hold::File(_) => None,
-        Hold::Session(session) => Some(session),
+        Hold::Session(session) => Some(&**session),
     };
     let mut db = match (connected.take(), session) {
         (Some(db), _) => db,

@@ -1,0 +1,18 @@
+//! The time that a server has for an answer.
+
+use std::io;
+use std::time::Duration;
+
+use sqlx::Error;
+use tokio::time::timeout;
+
+/// The most time of a statement, or of connecting: a server that hangs is as one that is away.
+pub(super) const TIME: Duration = Duration::from_secs(10);
+
+/// Waits for an answer of the server, for the time that it has.
+pub(super) async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match timeout(TIME, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, format!("no answer for {TIME:?}")))),
+    }
+}
