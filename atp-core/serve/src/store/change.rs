@@ -3,8 +3,8 @@
 use sqlx::Error;
 use uuid::Uuid;
 
+use super::StoreError;
 use super::sql::{Db, values};
-use super::{StoreError, now};
 
 /// A change.
 #[derive(Debug, Clone)]
@@ -87,10 +87,11 @@ impl From<Error> for Unmade {
     }
 }
 
-/// Makes a change, within the transaction of its batch. One that is refused has changed nothing.
-pub(super) async fn apply(db: &mut Db, change: &Change) -> Result<i64, Unmade> {
+/// Makes a change, within the transaction of its batch. One that is refused has changed nothing. `now` is its time, in
+/// milliseconds since 1970.
+pub(super) async fn apply(db: &mut Db, change: &Change, now: i64) -> Result<i64, Unmade> {
     match change {
-        Change::New(new) => new_run(db, new).await,
+        Change::New(new) => new_run(db, new, now).await,
         Change::Discard { run } => Ok(db.execute("DELETE FROM runs WHERE id = $1", values![*run]).await?),
         Change::Begin(started) => begin(db, started).await,
         Change::TargetStarted { run, key } => {
@@ -109,7 +110,9 @@ pub(super) async fn apply(db: &mut Db, change: &Change) -> Result<i64, Unmade> {
                 count => Ok(count),
             }
         }
-        Change::Events { run, events, ending } => Ok(write_events(db, *run, events, ending.as_ref()).await?),
+        Change::Events { run, events, ending } => {
+            Ok(write_events(db, *run, events, ending.as_ref(), now).await?)
+        }
         Change::Retain { since, most } => {
             // A few at a time: runs under way wait meanwhile.
             let statement = "DELETE FROM runs WHERE id IN (
@@ -121,7 +124,7 @@ pub(super) async fn apply(db: &mut Db, change: &Change) -> Result<i64, Unmade> {
     }
 }
 
-async fn new_run(db: &mut Db, new: &NewRun) -> Result<i64, Unmade> {
+async fn new_run(db: &mut Db, new: &NewRun, now: i64) -> Result<i64, Unmade> {
     let NewRun { op, by, request, idempotency } = new;
     if let Some((key, body)) = idempotency {
         let statement = "SELECT run, body FROM requests WHERE by = $1 AND key = $2";
@@ -132,7 +135,7 @@ async fn new_run(db: &mut Db, new: &NewRun) -> Result<i64, Unmade> {
     }
     let statement = "INSERT INTO runs (op, by, state, created, request) VALUES ($1, $2, 'planning', $3, $4)
         RETURNING id";
-    let run = db.number(statement, values![op, by, now(), request.as_deref()]).await?;
+    let run = db.number(statement, values![op, by, now, request.as_deref()]).await?;
     if let Some((key, body)) = idempotency {
         let statement = "INSERT INTO requests (by, key, body, run) VALUES ($1, $2, $3, $4)";
         db.execute(statement, values![by, key, body, run]).await?;
@@ -194,6 +197,7 @@ async fn write_events(
     run: i64,
     events: &[EventRow],
     ending: Option<&Ending>,
+    now: i64,
 ) -> Result<i64, Error> {
     for EventRow { seq, word, data, outcome_of } in events {
         let statement = "INSERT INTO events (run, seq, word, data) VALUES ($1, $2, $3, $4)
@@ -211,7 +215,7 @@ async fn write_events(
     if let Some(Ending { state, statistics, stop_reason }) = ending {
         let statement =
             "UPDATE runs SET state = $2, ended = $3, statistics = $4, stop_reason = $5 WHERE id = $1";
-        db.execute(statement, values![run, *state, now(), statistics, stop_reason.as_deref()]).await?;
+        db.execute(statement, values![run, *state, now, statistics, stop_reason.as_deref()]).await?;
     }
     Ok(i64::try_from(events.len()).unwrap_or(i64::MAX))
 }

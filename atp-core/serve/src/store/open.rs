@@ -10,6 +10,8 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Error};
 
+use crate::time::{Clock, millis};
+
 use super::sql::{Db, Readers};
 use super::{Store, StoreError, failed, lock, recover, schema, writer};
 
@@ -27,7 +29,7 @@ impl Store {
     /// Another service has it, the file is something else or of a later version, or cannot be used.
     ///
     /// Must be called within a tokio runtime.
-    pub(crate) async fn open(path: &Path) -> Result<Store, StoreError> {
+    pub(crate) async fn open(path: &Path, clock: Clock) -> Result<Store, StoreError> {
         let cannot = |source: io::Error| StoreError::Open { path: path.to_owned(), source: Arc::new(source) };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
@@ -57,10 +59,10 @@ impl Store {
             },
             error => error,
         })?;
-        recover::recover(&mut db).await.map_err(bad)?;
+        recover::recover(&mut db, millis(clock.now())).await.map_err(bad)?;
         let readers = SqlitePoolOptions::new().max_connections(READERS).min_connections(0);
         let readers = Readers::Sqlite(readers.connect_lazy_with(options.read_only(true)));
-        let writer = writer::Writer::start(db, writer::Hold::File(lock), Arc::clone(&name));
+        let writer = writer::Writer::start(db, writer::Hold::File(lock), Arc::clone(&name), clock);
         Ok(Store { writer, readers, name })
     }
 }

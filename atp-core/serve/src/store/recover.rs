@@ -3,7 +3,6 @@
 use atp_api::{Outcome, RunEvent, RunStatistics};
 use sqlx::Error;
 
-use super::now;
 use super::read::recorded;
 use super::sql::{Db, values};
 
@@ -13,18 +12,18 @@ pub(crate) const INTERRUPTED: (&str, &str) = ("interrupted", r#"{"event":"interr
 /// Makes runs that were under way interrupted, each as a whole: their outcomes that were recorded and not shown become
 /// events, and so do the unknown outcomes of targets that were started. A run whose planning had not ended is forgotten, as
 /// nothing was started, so that a client can send its request again.
-pub(super) async fn recover(db: &mut Db) -> Result<(), Error> {
+pub(super) async fn recover(db: &mut Db, now: i64) -> Result<(), Error> {
     db.execute("DELETE FROM runs WHERE state = 'planning'", values![]).await?;
     for row in db.rows("SELECT id, op FROM runs WHERE state = 'running'", values![]).await? {
         db.begin().await?;
         // What fails closes the store, and with it the transaction.
-        interrupt(db, row.int("id")?, &row.text("op")?).await?;
+        interrupt(db, row.int("id")?, &row.text("op")?, now).await?;
         db.raw("COMMIT").await?;
     }
     Ok(())
 }
 
-async fn interrupt(db: &mut Db, run: i64, op: &str) -> Result<(), Error> {
+async fn interrupt(db: &mut Db, run: i64, op: &str, now: i64) -> Result<(), Error> {
     let mut statistics = RunStatistics::default();
     let statement = "SELECT coalesce(max(seq), 0) FROM events WHERE run = $1";
     let mut seq = db.number(statement, values![run]).await?;
@@ -59,7 +58,7 @@ async fn interrupt(db: &mut Db, run: i64, op: &str) -> Result<(), Error> {
     }
     event_row(db, run, seq + 1, INTERRUPTED.0, INTERRUPTED.1).await?;
     let statement = "UPDATE runs SET state = 'interrupted', ended = $2, statistics = $3 WHERE id = $1";
-    db.execute(statement, values![run, now(), &text(&statistics)?]).await?;
+    db.execute(statement, values![run, now, &text(&statistics)?]).await?;
     Ok(())
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use sqlx::postgres::PgPoolOptions;
 use tokio::time::{Instant, sleep};
 
+use crate::time::{Clock, millis};
+
 use super::patience::TIME;
 use super::session::{Database, Session, try_lock};
 use super::sql::{Readers, values};
@@ -26,7 +28,7 @@ impl Store {
     /// version.
     ///
     /// Must be called within a tokio runtime.
-    pub(crate) async fn open_database(database: Database) -> Result<Store, StoreError> {
+    pub(crate) async fn open_database(database: Database, clock: Clock) -> Result<Store, StoreError> {
         let name = Arc::clone(&database.name);
         let bad = |source| failed(&name, source);
         let mut db = database.connect().await.map_err(bad)?;
@@ -40,12 +42,13 @@ impl Store {
         schema::migrate_database(&mut db, &name).await?;
         let statement = "UPDATE atp_store SET generation = generation + 1 RETURNING generation";
         let generation = db.number(statement, values![]).await.map_err(bad)?;
-        recover::recover(&mut db).await.map_err(bad)?;
+        recover::recover(&mut db, millis(clock.now())).await.map_err(bad)?;
         let readers = PgPoolOptions::new().max_connections(READERS).min_connections(0).acquire_timeout(TIME);
         let options = database.options.clone().options([("default_transaction_read_only", "on")]);
         let readers = Readers::Postgres(readers.connect_lazy_with(options));
         let session = Session { database, generation };
-        let writer = writer::Writer::start(db, writer::Hold::Session(Box::new(session)), Arc::clone(&name));
+        let writer =
+            writer::Writer::start(db, writer::Hold::Session(Box::new(session)), Arc::clone(&name), clock);
         Ok(Store { writer, readers, name })
     }
 }

@@ -11,6 +11,7 @@ use super::patience::in_time;
 use super::session::Session;
 use super::sql::Db;
 use super::{StoreError, failed};
+use crate::time::{Clock, millis};
 
 /// The changes that wait. Further callers wait for room.
 const WAITING: usize = 1024;
@@ -28,10 +29,10 @@ struct Asked {
 }
 
 impl Writer {
-    pub(super) fn start(db: Db, hold: Hold, path: Arc<str>) -> Self {
+    pub(super) fn start(db: Db, hold: Hold, path: Arc<str>, clock: Clock) -> Self {
         let (changes, waiting) = mpsc::channel(WAITING);
         tokio::spawn(async move {
-            write(db, &hold, &path, waiting).await;
+            write(db, &hold, &path, &clock, waiting).await;
             drop(hold);
         });
         Writer { changes }
@@ -52,11 +53,11 @@ pub(super) enum Hold {
     Session(Box<Session>),
 }
 
-async fn write(db: Db, hold: &Hold, path: &str, mut waiting: mpsc::Receiver<Asked>) {
+async fn write(db: Db, hold: &Hold, path: &str, clock: &Clock, mut waiting: mpsc::Receiver<Asked>) {
     let mut batch = Vec::new();
     let mut connected = Some(db);
     while waiting.recv_many(&mut batch, WAITING).await > 0 {
-        let answers = match commit(&mut connected, hold, path, &batch).await {
+        let answers = match commit(&mut connected, hold, path, &batch, millis(clock.now())).await {
             Ok(answers) => answers,
             // Nothing of the batch was made: the transaction was rolled back. Where a connection broke, all of it may
             // have been made; callers make it again, which changes nothing then.
@@ -78,6 +79,7 @@ async fn commit(
     hold: &Hold,
     path: &str,
     batch: &[Asked],
+    now: i64,
 ) -> Result<Vec<Result<i64, StoreError>>, StoreError> {
     let session = match hold {
         Hold::File(_) => None,
@@ -89,8 +91,8 @@ async fn commit(
         (None, None) => return Err(StoreError::Closed),
     };
     let made = match session {
-        None => make(&mut db, None, batch).await,
-        Some(session) => in_time(make(&mut db, Some(session), batch)).await,
+        None => make(&mut db, None, batch, now).await,
+        Some(session) => in_time(make(&mut db, Some(session), batch, now)).await,
     };
     match made {
         Ok(Some(answers)) => {
@@ -115,6 +117,7 @@ async fn make(
     db: &mut Db,
     session: Option<&Session>,
     batch: &[Asked],
+    now: i64,
 ) -> Result<Option<Vec<Result<i64, StoreError>>>, Error> {
     db.begin().await?;
     if let Some(session) = session
@@ -124,7 +127,7 @@ async fn make(
     }
     let mut answers = Vec::with_capacity(batch.len());
     for asked in batch {
-        answers.push(match apply(db, &asked.change).await {
+        answers.push(match apply(db, &asked.change, now).await {
             Ok(answer) => Ok(answer),
             Err(Unmade::Refused(error)) => Err(error),
             Err(Unmade::Failed(error)) => return Err(error),

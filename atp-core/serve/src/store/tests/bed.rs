@@ -6,6 +6,7 @@ use atp_postgres::Postgres;
 use tempfile::TempDir;
 
 use crate::store::{Database, Store, StoreError};
+use crate::time::Clock;
 
 /// A place for a store.
 pub(super) enum Bed {
@@ -39,8 +40,10 @@ impl Bed {
 
     pub(super) async fn open(&self) -> Result<Store, StoreError> {
         match self {
-            Bed::Sqlite(folder) => Store::open(&folder.path().join("runs.sqlite")).await,
-            Bed::Postgres { address, .. } => Store::open_database(Database::read(address, "").unwrap()).await,
+            Bed::Sqlite(folder) => Store::open(&folder.path().join("runs.sqlite"), Clock::system()).await,
+            Bed::Postgres { address, .. } => {
+                Store::open_database(Database::read(address, "").unwrap(), Clock::system()).await
+            }
         }
     }
 

@@ -12,9 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::*;
-<<<<<<< HEAD:atp-core/serve/src/store/tests.rs
 use crate::time::{Clock, millis};
-=======
 use bed::Bed;
 
 /// Each of these is tested on both databases.
@@ -36,7 +34,6 @@ on_both! {
     the_oldest_runs_are_forgotten_but_none_under_way,
     what_a_page_or_a_stream_reads_is_in_order_and_bounded,
 }
->>>>>>> 0b038f0 (atp serve: runs can be kept in PostgreSQL (serve.database), so that they outlast the machine of the service):atp-core/serve/src/store/tests/mod.rs
 
 async fn execute(path: &Path, sql: &'static str) {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
@@ -110,34 +107,6 @@ async fn one_service_has_it_and_only_its_owner_reads_it() {
 }
 
 #[tokio::test]
-<<<<<<< HEAD:atp-core/serve/src/store/tests.rs
-async fn a_target_is_started_once_and_a_key_names_one_run() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("runs.sqlite"), Clock::system()).await.unwrap();
-    let run = store.change(new("a")).await.unwrap();
-    store.change(begin(run, 2)).await.unwrap();
-    // All at once, in one batch: the others of the batch are not hurt by one that is refused.
-    let asked = [started(run, 0), started(run, 0), started(run, 1)].map(|change| store.change(change));
-    let answers = futures_util::future::join_all(asked).await;
-    assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
-    assert!(matches!(store.change(begin(run, 2)).await, Err(StoreError::Refused(_))));
-
-    let keyed = |body: &str| {
-        let idempotency = Some(("k".to_owned(), body.to_owned()));
-        Change::New(NewRun { op: "exec".to_owned(), by: "a".to_owned(), request: None, idempotency })
-    };
-    let first = store.change(keyed("x")).await.unwrap();
-    assert!(
-        matches!(store.change(keyed("x")).await, Err(StoreError::Known { run, is_same: true }) if run == first)
-    );
-    assert!(matches!(store.change(keyed("y")).await, Err(StoreError::Known { is_same: false, .. })));
-    store.change(Change::Discard { run: first }).await.unwrap();
-    assert!(store.change(keyed("y")).await.unwrap() > first);
-}
-
-#[tokio::test]
-=======
->>>>>>> 0b038f0 (atp serve: runs can be kept in PostgreSQL (serve.database), so that they outlast the machine of the service):atp-core/serve/src/store/tests/mod.rs
 async fn a_full_disk_is_an_error_and_nothing_is_lost_when_there_is_room_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("runs.sqlite");
@@ -147,14 +116,9 @@ async fn a_full_disk_is_an_error_and_nothing_is_lost_when_there_is_room_again() 
         options.synchronous(SqliteSynchronous::Full).foreign_keys(true).pragma("max_page_count", pages)
     };
     let name: Arc<str> = "db".into();
-<<<<<<< HEAD:atp-core/serve/src/store/tests.rs
-    let connection = options("40").connect().await.unwrap();
-    let writer = writer::Writer::start(connection, lock::lock(&path).unwrap(), name.clone(), Clock::system());
-=======
     let db = sql::Db::Sqlite(options("40").connect().await.unwrap());
     let hold = writer::Hold::File(lock::lock(&path).unwrap());
-    let writer = writer::Writer::start(db, hold, name.clone());
->>>>>>> 0b038f0 (atp serve: runs can be kept in PostgreSQL (serve.database), so that they outlast the machine of the service):atp-core/serve/src/store/tests/mod.rs
+    let writer = writer::Writer::start(db, hold, name.clone(), Clock::system());
     let run = writer.change(new("a")).await.unwrap();
     writer.change(begin(run, 2)).await.unwrap();
     let events = |seq, bytes: usize| Change::Events {
@@ -184,12 +148,6 @@ async fn a_full_disk_is_an_error_and_nothing_is_lost_when_there_is_room_again() 
     assert_eq!(row.summary.statistics.unwrap().unknown_effects, 1);
 }
 
-<<<<<<< HEAD:atp-core/serve/src/store/tests.rs
-#[tokio::test]
-async fn the_oldest_runs_are_forgotten_but_none_under_way() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("runs.sqlite"), Clock::system()).await.unwrap();
-=======
 async fn a_target_is_started_once_and_a_key_names_one_run(bed: Bed) {
     let store = bed.open().await.unwrap();
     let run = store.change(new("a")).await.unwrap();
@@ -306,7 +264,6 @@ async fn what_a_page_or_a_stream_reads_is_in_order_and_bounded(bed: Bed) {
 
 async fn the_oldest_runs_are_forgotten_but_none_under_way(bed: Bed) {
     let store = bed.open().await.unwrap();
->>>>>>> 0b038f0 (atp serve: runs can be kept in PostgreSQL (serve.database), so that they outlast the machine of the service):atp-core/serve/src/store/tests/mod.rs
     for n in 0..5 {
         let run = store.change(new("a")).await.unwrap();
         store.change(begin(run, 1)).await.unwrap();

@@ -4,7 +4,7 @@ use super::*;
 use crate::store::Database;
 
 async fn open(address: &str) -> Result<Store, StoreError> {
-    Store::open_database(Database::read(address, "").unwrap()).await
+    Store::open_database(Database::read(address, "").unwrap(), Clock::system()).await
 }
 
 #[tokio::test]
