@@ -135,7 +135,7 @@ fn signals_and_bad_files_under_load_lose_nothing_that_was_answered() {
     const STARTERS: usize = 3;
     let bed = Bed::new();
     let token = bed.token(&["alice", "--role", "admin"]);
-    bed.settings("starts_per_second = 1000\ndrain = \"20s\"");
+    bed.settings("starts_per_second = 100000\nrequests_per_second = 100000\ndrain = \"20s\"");
     let mut served = bed.serve();
     let run = json!({"targets": {"selectors": ["*"]}, "operation": {"op": "exec", "program": "true"}});
     let starters: Vec<_> = (0..STARTERS)
