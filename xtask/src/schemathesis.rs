@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use crate::{Result, cargo, setup};
 
@@ -42,9 +43,12 @@ pub(crate) fn run() -> Result<ExitCode> {
     let _none = fs::remove_file(&settings);
     let mut fleet = Command::new(cargo::binary("fleet")?);
     fleet.args(["up", "--hosts", "2", "--vms", "2", "--write"]).arg(&settings).stdout(Stdio::null());
-    let _fleet = Running(started(&mut fleet)?);
+    let mut fleet = Running(started(&mut fleet)?);
     while !fs::read_to_string(&settings).is_ok_and(|text| text.contains("[hosts.h2]")) {
-        thread::sleep(std::time::Duration::from_millis(50));
+        if let Ok(Some(status)) = fleet.0.try_wait() {
+            return Err(format!("the fleet has ended: {status}"));
+        }
+        thread::sleep(Duration::from_millis(50));
     }
     let limits = "starts_per_second = 10000\nrequests_per_second = 10000\nmax_files = 1073741824";
     let serve = format!("[serve]\nlisten = \"127.0.0.1:0\"\nfolder = {state:?}\n{limits}\n");
