@@ -16,6 +16,7 @@ use crate::{Result, cargo};
 
 mod modules;
 mod text;
+mod words;
 
 /// An import that closes a circle and is there all the same: the file that imports, the file it imports from, and the
 /// reason. One that closes no circle is an error too, so that the list never outlasts what it is for.
@@ -37,7 +38,8 @@ const EXCEPTIONS: &[Exception] = &[
 /// The files that each file imports from, with the names it takes from them.
 type Imports = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// Prints each circle with what its files import from each other, and fails if there is one.
+/// Prints each circle with what its files import from each other, and each place where words decide, and fails if there is a
+/// circle or such a place without a reason.
 pub(crate) fn run() -> Result<ExitCode> {
     let root = cargo::root();
     let mut imports = Imports::new();
@@ -45,9 +47,13 @@ pub(crate) fn run() -> Result<ExitCode> {
     for member in cargo::members()? {
         files += add_imports(&root, &root.join(member).join("src"), &mut imports)?;
     }
-    let problems = problems(&imports, EXCEPTIONS);
+    let mut problems = problems(&imports, EXCEPTIONS);
+    problems.extend(words::problems(&words::readings(&root)?, words::REASONS));
     for problem in &problems {
         println!("{problem}");
+    }
+    for (file, calls, reason) in words::REASONS {
+        println!("words: {file}: {}: {reason}", calls.join(", "));
     }
     println!("{files} files, {} problems, {} exceptions", problems.len(), EXCEPTIONS.len());
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

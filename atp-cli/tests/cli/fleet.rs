@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use atp_fleet::{Fleet, FleetOptions, VmFault};
+use atp_fleet::{Fleet, FleetOptions, HostFault, VmFault};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -328,6 +328,27 @@ fn a_vm_that_moves_at_any_moment_is_destroyed_once_or_said_to_have_moved() {
 }
 
 #[test]
+fn a_start_contacts_the_hosts_of_its_selection_and_all_others_only_if_it_is_told_to() {
+    for_engines(|engine| {
+        let bed = Bed::new(engine, 4, 2, 1, "");
+        let h1 = bed.fleet.host(1).unwrap();
+        [1, 2].into_iter().for_each(|vm| h1.vm(vm).unwrap().set_fault(VmFault::ShutOff));
+        bed.fleet.host(3).unwrap().set_fault(HostFault::Dead);
+        let contacted = || bed.fleet.report().hosts.into_keys().collect::<Vec<_>>();
+
+        bed.run(&["vm", "start", "h1/vm1"]).exits(0);
+        assert_eq!(contacted(), ["h1"], "{engine}");
+        // One that does not answer has a second. Without that, it would have the minute.
+        let run = bed.run(&["--timeout", "1m", "vm", "start", "h1/vm2", "--ask-all-hosts"]).exits(1);
+        assert_eq!(contacted(), ["h1", "h2", "h3", "h4"], "{engine}");
+        let outcome = &run.outcomes()[0];
+        assert_eq!(outcome["error"]["kind"], "vm-moved", "{engine}: {outcome:#}");
+        assert!(word(&outcome["error"]["message"]).contains("h3"), "{engine}: {outcome:#}");
+        assert!(outcome["duration_ms"].as_u64().unwrap() < 30_000, "{engine}: {outcome:#}");
+    });
+}
+
+#[test]
 fn a_scenario_does_nothing_to_a_vm_where_it_is_excluded_or_a_target_of_its_own() {
     const ALONE: &str = "targets: h1/vm1\nexclude: h2/";
     const BOTH: &str = "targets: '*/*vm1'";
@@ -349,6 +370,19 @@ fn a_scenario_does_nothing_to_a_vm_where_it_is_excluded_or_a_target_of_its_own()
         let times = executed(&bed, "vm1", |counts| counts.programs.of("echo here"));
         assert_eq!(times, u64::from(targets == BOTH), "{targets}, {looks}: {outcomes:#?}");
     }
+}
+
+/// As virtqemud behind virtproxyd, which answers pings.
+#[test]
+fn a_daemon_that_hangs_behind_a_proxy_is_named_with_its_proxy() {
+    for_engines(|engine| {
+        let bed = Bed::new(engine, 1, 1, 1, "");
+        bed.fleet.host(1).unwrap().set_fault(HostFault::Behind);
+        let run = bed.run(&["--timeout", "3s", "vm", "info", "h1/vm1"]).exits(1);
+        let outcome = &run.outcomes()[0];
+        let hint = word(&outcome["error"]["hint"]);
+        assert!(hint.contains("virtqemud") && hint.contains("virtproxyd"), "{engine}: {outcome:#}");
+    });
 }
 
 /// Newer daemons ask QEMU for parts of a definition.

@@ -227,6 +227,14 @@ fn a_full_disk_stops_its_guest_which_continues_when_there_is_space() {
         let (device, action, reason) = ("virtio-disk1".to_owned(), "pause", "enospc".to_owned());
         assert_eq!(error.await, DomainEventKind::IoError { path: path.clone(), device, action, reason });
         event(&mut states, "h1/vm1", "suspended (io-error)").await;
+        let stalled = bed.atp(&["vm", "list", "--state", "io-error"]).run();
+        let listed = stalled.exits_with(0).stdout();
+        assert!(listed.contains("vm1  paused (I/O error)") && listed.lines().count() == 2, "{listed}");
+        assert_eq!(bed.run(&["vm", "info", "h1/vm1"]).outcome("h1/vm1").data["reason"], "io-error");
+        let refused = bed.run(&["exec", "h1/vm1", "--", "true"]);
+        assert_eq!(refused.exits_with(1).brief(), ["h1/vm1 failed none vm-not-running"]);
+        let hint = refused.outcome("h1/vm1").failure().hint.clone().unwrap_or_default();
+        assert!(hint.contains("space") && hint.contains("atp vm resume"), "{hint}");
         // The program in the stopped guest has not ended, and the guest cannot be asked about it. A request that was
         // under way when the guest stopped gets no answer until its deadline.
         let writing = writing.finish();

@@ -11,6 +11,7 @@ mod events;
 mod exec;
 mod exec_full;
 mod faults;
+mod field;
 mod files;
 mod guest_info;
 mod input;

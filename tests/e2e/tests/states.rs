@@ -4,7 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use atp_e2e::{Bed, becomes, bed};
-use atp_testbed::Guest;
+
+use crate::support::{changed_guest, without};
 
 /// Time limit for changes that happen soon.
 const SOON: Duration = Duration::from_secs(60);
@@ -195,22 +196,4 @@ fn a_transient_vm_says_so_and_is_gone_when_it_is_destroyed() {
     assert!(guest.state().is_err(), "no definition is left");
     // So that the bed can remove it.
     h1.virsh(&["define", file.path().to_str().unwrap()]).unwrap();
-}
-
-/// A guest of `h1`, shut off, whose definition was changed.
-fn changed_guest(bed: &Bed, name: &str, change: impl FnOnce(String) -> String) -> Guest {
-    let h1 = bed.host("h1").unwrap();
-    let guest = h1.define_guest(name).unwrap();
-    let changed = change(h1.virsh(&["dumpxml", "--inactive", name]).unwrap());
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), changed).unwrap();
-    h1.virsh(&["define", file.path().to_str().unwrap()]).unwrap();
-    guest
-}
-
-/// The text without its part from `begin` to the next `end`.
-fn without(text: &str, begin: &str, end: &str) -> String {
-    let (before, rest) = text.split_once(begin).unwrap();
-    let (_, after) = rest.split_once(end).unwrap();
-    [before, after].concat()
 }

@@ -136,3 +136,59 @@ fn executed(counts: &VmCounts, operation: &Operation) -> u64 {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use atp_executor::{Executor, LifecycleSpec, Outcome, Policy, RunControl, Selection, StartCheck, Status};
+    use atp_transport::domain::Lifecycle;
+    use atp_transport::{Engine, TransportConfig};
+    use tokio::runtime::Builder;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Starts the VM of the first of three hosts, of which these drop packets. Returns how long it took.
+    fn start(check: StartCheck, silent: &[u32]) -> (Duration, Outcome) {
+        let case = Case {
+            hosts: 3,
+            vms: 1,
+            rtt: Duration::from_millis(1),
+            host_faults: BTreeMap::new(),
+            vm_faults: BTreeMap::from([((1, 1), VmFault::ShutOff)]),
+            silent: silent.iter().copied().collect(),
+            changes: Vec::new(),
+            config: TransportConfig { engine: Engine::Native, ..TransportConfig::default() },
+            ..Case::of(1)
+        };
+        let spec = LifecycleSpec { start_check: check, ..LifecycleSpec::new(Lifecycle::Start) };
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let world = World::new(&case).unwrap();
+            let executor = Executor::new(world.client(&case).await.unwrap());
+            let selection = Selection::of(["h1/vm1".parse().unwrap()]);
+            let begun = Instant::now();
+            let plan = executor.plan(&selection, Operation::Lifecycle(spec), Policy::default());
+            let plan = Box::pin(plan).await.unwrap();
+            let mut outcomes = executor.run(plan, &RunControl::default()).outcomes().await;
+            (begun.elapsed(), outcomes.remove(0))
+        })
+    }
+
+    #[test]
+    fn a_start_takes_at_most_a_second_more_for_a_host_that_drops_packets() {
+        let (alone, outcome) = start(StartCheck::Listed, &[]);
+        assert_eq!(outcome.status, Status::Ok, "{outcome:?}");
+        // Only the hosts of the selection are contacted.
+        let (beside, outcome) = start(StartCheck::Listed, &[3]);
+        assert_eq!((outcome.status, beside), (Status::Ok, alone), "{outcome:?}");
+        // All hosts are, if that is asked for.
+        let (all, outcome) = start(StartCheck::AllHosts, &[]);
+        assert_eq!(outcome.status, Status::Ok, "{outcome:?}");
+        let (beside, outcome) = start(StartCheck::AllHosts, &[3]);
+        assert_eq!(outcome.status, Status::Failed, "{outcome:?}");
+        assert!(beside <= all + Duration::from_secs(1), "{beside:?}, and {all:?} without");
+    }
+}

@@ -53,6 +53,13 @@ impl Modules {
         self.modules.len()
     }
 
+    /// Calls `found` with each file and each call in it that looks for something in the words of a message.
+    pub(super) fn for_each_reading(&self, mut found: impl FnMut(&FilePath, &str)) {
+        for module in self.modules.values() {
+            module.names.readings.iter().for_each(|reading| found(&module.file, reading));
+        }
+    }
+
     /// Calls `found` with each file that names something of another file, that other file, and the name.
     /// A module and the modules below it are one thing in several files: what they name of each other does not count.
     pub(super) fn for_each_import(&self, mut found: impl FnMut(&FilePath, &FilePath, &str)) {

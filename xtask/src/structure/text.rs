@@ -14,6 +14,8 @@ pub(super) struct Names {
     pub(super) imports: Vec<Import>,
     /// Paths outside `use` declarations.
     pub(super) paths: Vec<Path>,
+    /// Calls that look for something in the words of a message: `message.contains("x")`.
+    pub(super) readings: Vec<String>,
     /// The child modules declared with `#[cfg(test)] mod name;`: their files are for tests only.
     pub(super) test_modules: Vec<String>,
 }
@@ -61,6 +63,7 @@ impl Names {
                         path.push(name.to_string());
                         rest = after;
                     }
+                    self.readings.extend(reading(path.last().map_or("", String::as_str), rest));
                     if path.len() > 1 {
                         self.paths.push(path);
                     }
@@ -69,6 +72,23 @@ impl Names {
             }
         }
     }
+}
+
+/// What holds the words of another program, by the names that the code has for it.
+const MESSAGES: [&str; 5] = ["message", "desc", "said", "reason", "words"];
+
+/// How words are looked for.
+const LOOKS: [&str; 7] =
+    ["contains", "starts_with", "ends_with", "split_once", "strip_prefix", "strip_suffix", "find"];
+
+/// The call that follows a name, if it looks for something in a message.
+fn reading(name: &str, after: &[TokenTree]) -> Option<String> {
+    let [dot, TokenTree::Ident(method), TokenTree::Group(arguments), ..] = after else { return None };
+    let looks = MESSAGES.contains(&name) && LOOKS.iter().any(|look| method == look);
+    // A sentence with its translations.
+    let is_phrase = method == "is_in";
+    let is_call = is_punct(dot, '.') && arguments.delimiter() == Delimiter::Parenthesis;
+    (is_call && (looks || is_phrase)).then(|| format!("{name}.{method}({})", arguments.stream()))
 }
 
 fn is_punct(token: &TokenTree, wanted: char) -> bool {
@@ -140,6 +160,15 @@ mod tests {
             ("k", "crate::j"),
         ];
         assert_eq!(imports, expected.map(|(name, path)| (name.to_owned(), path.to_owned())));
+    }
+
+    #[test]
+    fn calls_that_look_into_a_message_are_read() {
+        let names = Names::read(
+            "fn f(e: E) { if e.message.contains(\"a b\") || X::GONE.is_in(m) || list.contains(&y) { said.len(); } }
+            #[cfg(test)] mod tests { fn g() { message.contains(\"c\") } }",
+        );
+        assert_eq!(names.unwrap().readings, ["message.contains(\"a b\")", "GONE.is_in(m)"]);
     }
 
     #[test]

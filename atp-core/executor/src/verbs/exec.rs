@@ -163,6 +163,9 @@ fn report(output: ExecOutput, encoding: Option<TextEncoding>) -> ExecReport {
     }
 }
 
+/// What ends by SIGKILL was mostly ended by its kernel. A shell reports 137 for it.
+const KILLED: &str = "something killed it (SIGKILL): a guest that is out of memory ends its largest process so; look for \"Out of memory\" in the guest's kernel log (dmesg)";
+
 /// The effect of a process that ran is `done`. It failed if its exit code or signal says so.
 fn completion(report: ExecReport) -> Completion {
     if report.is_success() {
@@ -174,7 +177,9 @@ fn completion(report: ExecReport) -> Completion {
         (None, None) => "the process ended, and the guest does not report how".to_owned(),
     };
     let mut error = OutcomeError::new(ErrorKind::ExitNonzero, message);
-    if !report.stderr.bytes.is_empty() {
+    if (report.signal, report.exit_code) == (Some(9), None) || report.exit_code == Some(128 + 9) {
+        error = error.with_hint(KILLED);
+    } else if !report.stderr.bytes.is_empty() {
         error = error.with_hint("read its standard error");
     }
     let mut failed = Completion::failed(Status::Failed, Effect::Done, error);
@@ -305,7 +310,20 @@ mod tests {
             let error = completion.error.unwrap();
             assert_eq!(error.kind, ErrorKind::ExitNonzero);
             assert!(error.message.contains(message), "{}", error.message);
-            assert_eq!(error.hint, None, "it wrote nothing to read");
+            assert_eq!(error.hint.is_some(), message == "signal 9", "it wrote nothing to read");
+        }
+    }
+
+    #[test]
+    fn a_process_that_was_killed_may_have_taken_the_guests_memory() {
+        for (ended, is_killed) in [
+            (report(None, Some(9)), true),
+            (report(Some(137), None), true),
+            (report(None, Some(15)), false),
+            (report(Some(9), None), false),
+        ] {
+            let hint = completion(ended.clone()).error.unwrap().hint.unwrap_or(Hint::plain(""));
+            assert_eq!(hint.contains("out of memory"), is_killed, "{ended:?}");
         }
     }
 }

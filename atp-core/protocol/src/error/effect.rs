@@ -5,6 +5,7 @@ use std::time::Duration;
 use atp_transport::{Effect, Failure};
 
 use super::ProtocolError;
+use super::hint::is_exhausted;
 use crate::refusal::RefusalKind;
 
 impl ProtocolError {
@@ -68,6 +69,7 @@ impl ProtocolError {
             #[cfg(feature = "sockets")]
             ProtocolError::LinkLost { .. } => true,
             ProtocolError::Refused(refusal) => refusal.kind == RefusalKind::GuestFrozen,
+            ProtocolError::ExecFailed { reason, .. } => is_exhausted(reason),
             ProtocolError::File(error) => error.is_retryable(),
             // Freezing again does not help against the first freeze.
             ProtocolError::NotThawed { .. } => false,

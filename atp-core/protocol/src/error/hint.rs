@@ -28,6 +28,10 @@ impl ProtocolError {
             ProtocolError::NotReachedAgain { .. } => return ErrorKind::ConnectionLost.hint(),
             ProtocolError::GuestBooting { .. } => return Hint::WAIT_FOR_AGENT,
             ProtocolError::Refused(refusal) => return refusal.hint(),
+            ProtocolError::ExecFailed { reason, .. } if is_exhausted(reason) => {
+                "the guest has no room for another process: it is out of processes or memory, or its agent may start no more \
+                 (TasksMax of qemu-guest-agent.service). Look at its console, and end what fills it, or reset the VM"
+            }
             ProtocolError::ExecFailed { .. } => return Hint::CHECK_PROGRAM,
             ProtocolError::NoShell { .. } => return Hint::NO_SHELL,
             ProtocolError::OutputTooLarge { channel_lost: true, .. } => {
@@ -68,6 +72,14 @@ impl ProtocolError {
     }
 }
 
+/// Whether the guest could not start a program because it has too little of something, which may pass. The agent reports no
+/// number, but the system's words for it at the end, in English: it chooses no language.
+pub(super) fn is_exhausted(reason: &str) -> bool {
+    ["(Resource temporarily unavailable)", "(Cannot allocate memory)", "(Too many open files)"]
+        .iter()
+        .any(|words| reason.ends_with(words))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -98,5 +110,22 @@ mod tests {
             assert_ne!(source.hint(), Hint::AGENT_MEMORY, "{source}");
         }
         assert_ne!(lost(ProtocolError::AgentSilent).hint(), Hint::AGENT_MEMORY);
+    }
+    #[test]
+    fn a_guest_without_room_for_a_process_is_not_blamed_for_the_programs_path() {
+        let failed = |reason: &str| ProtocolError::ExecFailed {
+            program: "p".into(),
+            reason: reason.into(),
+            libvirt: None,
+        };
+        for reason in
+            ["Failed to fork (Resource temporarily unavailable)", "Failed to fork (Cannot allocate memory)"]
+        {
+            assert!(failed(reason).hint().contains("no room"), "{reason}");
+            assert!(failed(reason).is_retryable(), "{reason}");
+        }
+        let absent = "Failed to execute child process “(Cannot allocate memory)” (No such file or directory)";
+        assert_eq!(failed(absent).hint(), Hint::CHECK_PROGRAM);
+        assert!(!failed(absent).is_retryable());
     }
 }

@@ -104,6 +104,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_address_that_drops_packets_does_not_keep_from_a_living_one() {
+        let listener = TcpListener::bind("127.0.0.3:0").await.unwrap();
+        let living = listener.local_addr().unwrap();
+        // With a full queue the system drops what comes to a socket that accepts nothing.
+        let full = tokio::net::TcpSocket::new_v4().unwrap();
+        full.bind("127.0.0.4:0".parse().unwrap()).unwrap();
+        let full = full.listen(1).unwrap();
+        let silent = full.local_addr().unwrap();
+        let mut queued = Vec::new();
+        for _ in 0..2 {
+            queued.push(TcpStream::connect(silent).await.unwrap());
+        }
+        assert_eq!(race(vec![silent, living]).await.unwrap().peer_addr().unwrap(), living);
+    }
+
+    #[tokio::test]
     async fn a_dead_address_does_not_keep_from_a_living_one() {
         let listener = TcpListener::bind("127.0.0.3:0").await.unwrap();
         let living = listener.local_addr().unwrap();

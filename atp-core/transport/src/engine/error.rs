@@ -18,6 +18,9 @@ const SOCKET_CLOSED: &str = "client socket is closed";
 /// The setting that the QEMU driver names when too many calls wait for a VM's lock: no language translates it.
 const TOO_MANY_WAIT: &str = "max_queued";
 
+/// The end of the paths of daemons' sockets: a daemon that cannot reach the one behind it names its socket.
+const SOCKET_PATH: &str = "d-sock";
+
 /// Sorts the failure of a call.
 pub(crate) fn call_failure(source: LibvirtError) -> CallFailure {
     if is_connection_loss(&source) {
@@ -52,7 +55,7 @@ pub(crate) fn refused_open(uri: &LibvirtUri, source: LibvirtError) -> ConnectErr
         failed(ErrorKind::AuthFailed, ConnectStage::Authenticate).advise(POLKIT)
     } else {
         // The daemon itself may be a client of another one.
-        let is_behind = source.message.contains("ailed to connect socket");
+        let is_behind = source.message.contains(SOCKET_PATH);
         failed(ErrorKind::ConnectFailed, ConnectStage::Open).advise(if is_behind { BEHIND } else { REFUSED })
     };
     ConnectError { source: Some(source), ..error }

@@ -30,6 +30,9 @@ const KEY: &str = "correct `keyfile=` in the URI, or make the key readable";
 const AUTH_FILE: &str =
     "correct that file, LIBVIRT_AUTH_FILE or `authfile=` in the URI, or give the host an `auth` section";
 const SESSION: &str = "a daemon of the user needs a folder of the user's: set XDG_RUNTIME_DIR (/run/user/UID) or HOME to one that can be written";
+/// Where the machine's daemons have their sockets.
+const SYSTEM: &str = "/var/run/libvirt";
+const SESSION_OF_ROOT: &str = "for root a session is the machine's daemon: check that it runs (systemctl status libvirtd, or virtqemud), or run atp as the user whose session is meant";
 const MAY_BE_NO_TLS: &str = "that port may not speak TLS, or the two sides have no version and no cipher of TLS in common: check the port, and the daemon's log";
 const CLOSED: &str = "the daemon may be at max_clients or max_anonymous_clients, or what listens there is no libvirt: read the daemon's log on its host";
 const INSTALL: &str = "install a daemon for this driver (package libvirt-daemon), or use qemu:///system";
@@ -55,7 +58,14 @@ fn sort(uri: &LibvirtUri, stage: Stage, failure: ConnectFailure) -> ConnectError
             new(ErrorKind::NameNotResolved, format!("cannot resolve {host}: {source}"))
         }
         ConnectFailure::Dial { to, source } => dial(uri, &to, &source),
-        ConnectFailure::NoSocket { .. } => new(ErrorKind::ConnectionRefused, chain(&failure)),
+        ConnectFailure::NoSocket { ref tried } => {
+            let error = new(ErrorKind::ConnectionRefused, chain(&failure));
+            if is_session(uri) && tried.iter().all(|path| path.starts_with(SYSTEM)) {
+                error.advise(SESSION_OF_ROOT)
+            } else {
+                error
+            }
+        }
         ConnectFailure::NoDaemon { .. } => new(ErrorKind::ConnectionRefused, chain(&failure)).advise(INSTALL),
         ConnectFailure::NoFolder { .. } => failed(ErrorKind::ConnectFailed, &failure).advise(SESSION),
         // Another attempt meets the same files and certificates.
@@ -132,6 +142,11 @@ fn sort(uri: &LibvirtUri, stage: Stage, failure: ConnectFailure) -> ConnectError
         }
         failure => new(ErrorKind::ConnectFailed, format!("cannot open {shown}: {}", chain(&failure))),
     }
+}
+
+/// Whether a URI means the daemon of a user.
+fn is_session(uri: &LibvirtUri) -> bool {
+    uri.text.split('?').next().is_some_and(|path| path.ends_with("/session"))
 }
 
 fn to_stage(stage: Stage) -> ConnectStage {
@@ -234,5 +249,25 @@ pub(super) fn silent(uri: &LibvirtUri, stage: Stage) -> ConnectError {
             format!("{shown} accepts connections, and does not answer the first message of TLS"),
         ),
         Stage::Greet | Stage::Authenticate | Stage::Open => uri.no_answer().at(to_stage(stage)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_of_root_is_the_daemon_of_the_machine() {
+        for (uri, folder, is_of_root) in [
+            ("qemu:///session", SYSTEM, true),
+            ("qemu+unix:///session?mode=direct", SYSTEM, true),
+            ("qemu:///session", "/run/user/7/libvirt", false),
+            ("qemu:///system", SYSTEM, false),
+        ] {
+            let failure = ConnectFailure::NoSocket { tried: vec![Path::new(folder).join("virtqemud-sock")] };
+            let error = sort(&LibvirtUri::parse(uri).unwrap(), Stage::Dial, failure);
+            assert_eq!(error.kind, ErrorKind::ConnectionRefused);
+            assert_eq!(error.advice.is_some(), is_of_root, "{uri} {folder}: {:?}", error.advice);
+        }
     }
 }

@@ -2,9 +2,11 @@
 
 mod load;
 
+use std::fs;
 use std::time::Duration;
 
 use atp_e2e::{Bed, Resources, becomes};
+use atp_testbed::Guest;
 use atp_transport::{ExecuteOptions, HostInfo, LibvirtConnection, Result, TransportConfig, TransportManager};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -71,4 +73,22 @@ pub(crate) async fn query_status(
 #[track_caller]
 pub(crate) fn nothing_is_held(limit: Duration) {
     becomes("resources in use", limit, Resources::NONE, Resources::now);
+}
+
+/// A guest of `h1`, shut off, whose definition was changed.
+pub(crate) fn changed_guest(bed: &Bed, name: &str, change: impl FnOnce(String) -> String) -> Guest {
+    let h1 = bed.host("h1").unwrap();
+    let guest = h1.define_guest(name).unwrap();
+    let changed = change(h1.virsh(&["dumpxml", "--inactive", name]).unwrap());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), changed).unwrap();
+    h1.virsh(&["define", file.path().to_str().unwrap()]).unwrap();
+    guest
+}
+
+/// The text without its part from `begin` to the next `end`.
+pub(crate) fn without(text: &str, begin: &str, end: &str) -> String {
+    let (before, rest) = text.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    [before, after].concat()
 }
