@@ -29,6 +29,8 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     // Quick if everything is there.
     pip(&tools, &package.join("requirements.txt"), None)?;
 
+    // What a new verb or wire type changes.
+    succeed(Command::new(tools.join("bin/python")).arg(package.join("tools/generate.py")))?;
     let wheels = folder.join("wheels");
     empty(&wheels)?;
     let mut maturin = Command::new(tools.join("bin/maturin"));
@@ -65,8 +67,6 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
 /// Runs every check of the installed package.
 fn check(package: &Path, tools: &Path, tests: &Path, for_pytest: &[&OsString]) -> Result<ExitCode> {
     let python = tests.join("bin/python");
-    let mut generate = Command::new(&python);
-    succeed(generate.arg(package.join("tools/generate.py")).arg("--check"))?;
     let mut mypy = Command::new(tools.join("bin/mypy"));
     mypy.current_dir(package).arg("--python-executable").arg(&python).args(["python/atp_libvirt", "tests"]);
     succeed(&mut mypy)?;

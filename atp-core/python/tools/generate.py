@@ -1,11 +1,10 @@
 """Writes the parts of the package that follow from others: `_data.py` from the JSON Schema of atp-api, and `_faces.py` from
-`_verbs.py`. With `--check` it only says whether they are as they would be written.
+`_verbs.py`. It says which of them it had to change.
 """
 
 import ast
 import json
 import re
-import sys
 import textwrap
 from pathlib import Path
 
@@ -41,12 +40,12 @@ def data():
     for name in order:
         text += class_of(name, definitions[name], definitions)
     for variant in variants:
-        if "$ref" not in variant and "properties" in variant:
+        if "$ref" not in variant and tuple(variant.get("properties", ())) in INLINE:
             text += class_of(INLINE[tuple(variant["properties"])], variant, definitions)
     return text + TAIL_OF_DATA
 
 
-#: Names of kinds of data that have none in the schema, by their fields.
+#: Names of kinds of data that have none in the schema, by their fields. Others are kept as JSON.
 INLINE = {("state",): "StateReport"}
 
 
@@ -296,18 +295,12 @@ D = TypeVar("D")
 
 
 def main():
-    written = True
     for name, text in (("_data.py", data()), ("_faces.py", faces())):
         path = PACKAGE / name
-        if path.exists() and path.read_text() == text:
-            continue
-        if "--check" in sys.argv:
-            print(f"{path.name} is not what tools/generate.py writes: run it")
-            written = False
-        else:
+        if not path.exists() or path.read_text() != text:
             path.write_text(text)
-    return 0 if written else 1
+            print(f"{path.name} is written anew: commit it")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
