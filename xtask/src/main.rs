@@ -39,8 +39,9 @@ Usage: cargo xtask COMMAND
   features          compile each crate without its features and with each alone
   dist [--check]    make a Debian package and a tarball of `atp` with the native engine alone; or check that such a
                     package can be installed, used and removed
-  python [ARGS…]    build the wheel of the Python package atp_libvirt, and test it on a simulated fleet; `--release`
-                    optimises it, `--no-test` only builds it, other arguments go to pytest
+  python [ARGS…]    build the wheel of the Python package atp_libvirt, and test it on a simulated fleet; `--testbed`
+                    tests it on real guests too, `--release` optimises it, `--no-test` only builds it, other
+                    arguments go to pytest
   ci                run all checks that must pass before a change is merged
   setup             install the packages for building and testing; other commands do this too
 

@@ -14,12 +14,15 @@ use crate::{Result, cargo, setup};
 /// What environments are made with.
 const PACKAGES: &[&str] = &["python3-venv"];
 
-/// Builds the wheel and tests it. `--release` optimises the wheel; `--no-test` stops after it; other arguments go to pytest.
+/// The own options: the wheel is optimised; it is not tested; it is tested on real guests too.
+const OPTIONS: [&str; 3] = ["--release", "--no-test", "--testbed"];
+
+/// Builds the wheel and tests it. Arguments other than the own options go to pytest.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     setup::run_with(PACKAGES)?;
-    let (options, for_pytest): (Vec<_>, Vec<_>) =
-        arguments.iter().partition(|word| *word == "--release" || *word == "--no-test");
-    let is_release = options.iter().any(|word| *word == "--release");
+    let (options, for_pytest): (Vec<&OsString>, Vec<&OsString>) =
+        arguments.iter().partition(|word| OPTIONS.iter().any(|option| *word == option));
+    let has = |option: &str| options.iter().any(|word| *word == option);
     let package = cargo::root().join("atp-core/python");
     let folder = cargo::root().join("target/python");
     let tools = folder.join("tools");
@@ -35,12 +38,12 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     empty(&wheels)?;
     let mut maturin = Command::new(tools.join("bin/maturin"));
     maturin.current_dir(cargo::root()).args(["build", "--quiet", "--profile"]);
-    maturin.arg(if is_release { "release" } else { "dev" });
+    maturin.arg(if has("--release") { "release" } else { "dev" });
     maturin.arg("--manifest-path").arg(package.join("Cargo.toml")).arg("--out").arg(&wheels);
     succeed(&mut maturin)?;
     let wheel = only_file(&wheels)?;
     println!("{}", wheel.display());
-    if options.iter().any(|word| *word == "--no-test") {
+    if has("--no-test") {
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -61,11 +64,17 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     empty(&tests)?;
     environment(&tests)?;
     pip(&tests, &package.join("tests/requirements.txt"), Some(&wheel))?;
-    check(&package, &tools, &tests, &for_pytest)
+    check(&package, &tools, &tests, has("--testbed"), &for_pytest)
 }
 
 /// Runs every check of the installed package.
-fn check(package: &Path, tools: &Path, tests: &Path, for_pytest: &[&OsString]) -> Result<ExitCode> {
+fn check(
+    package: &Path,
+    tools: &Path,
+    tests: &Path,
+    is_on_testbed: bool,
+    for_pytest: &[&OsString],
+) -> Result<ExitCode> {
     let python = tests.join("bin/python");
     let mut mypy = Command::new(tools.join("bin/mypy"));
     mypy.current_dir(package).arg("--python-executable").arg(&python).args(["python/atp_libvirt", "tests"]);

@@ -36,7 +36,7 @@ def test_processes_are_a_frame(simulated: Simulated) -> None:
     simulated.fault("h1/vm1", "agent-absent")
     try:
         with Fleet(simulated.config) as fleet:
-            outcomes = fleet.exec("*", ["true"], timeout=3)
+            outcomes = fleet.exec("*", ["true"], timeout=20)
     finally:
         simulated.heal("h1/vm1")
     table = pyarrow.table(outcomes)

@@ -52,8 +52,8 @@ def test_the_interpreter_ends_while_calls_hang(hung: Simulated) -> None:
 
 def test_ctrl_c_interrupts_calls_that_hang(hung: Simulated) -> None:
     code = """
-print("calling", flush=True)
 try:
+    print("calling", flush=True)
     fleet.exec("*", ["true"], timeout=600)
 except KeyboardInterrupt:
     print("interrupted", flush=True)

@@ -1,28 +1,38 @@
-"""What needs real guests: a testbed, whose settings file is in ``ATP_TEST_TESTBED``."""
+"""What needs real guests: those of a testbed, which `cargo xtask python --testbed` runs these tests in."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 from atp_libvirt import Fleet
 
-CONFIG = os.environ.get("ATP_TEST_TESTBED", "")
+#: The program `testbed`.
+TESTBED = os.environ.get("ATP_TEST_TESTBED", "")
 
-pytestmark = pytest.mark.skipif(not CONFIG, reason="there is no testbed: see `cargo xtask python --testbed`")
+pytestmark = pytest.mark.skipif(not TESTBED, reason="there is no testbed: see `cargo xtask python --testbed`")
 
 
-def test_a_file_goes_into_a_guest_and_comes_back(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The settings of the testbed."""
+    file = tmp_path_factory.mktemp("testbed") / "testbed.toml"
+    file.write_text(subprocess.run([TESTBED, "config"], check=True, capture_output=True, text=True).stdout)
+    return file
+
+
+def test_a_file_goes_into_a_guest_and_comes_back(config: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(bytes(range(256)) * 16)
-    with Fleet(CONFIG) as fleet:
+    with Fleet(config) as fleet:
         pushed = fleet.push("*", source, "/tmp/x", timeout=60).raise_for_failures()
         assert {report.bytes for report in pushed.values()} == {4096}
         pulled = fleet.pull("*", "/tmp/x", tmp_path / "there", timeout=60).raise_for_failures()
         assert {Path(report.local_path).read_bytes() for report in pulled.values()} == {source.read_bytes()}
 
 
-def test_programs_run_in_guests_and_screens_are_seen(tmp_path: Path) -> None:
-    with Fleet(CONFIG) as fleet:
+def test_programs_run_in_guests_and_screens_are_seen(config: Path, tmp_path: Path) -> None:
+    with Fleet(config) as fleet:
         fleet.wait("*", timeout=120).raise_for_failures()
         kernels = fleet.exec("*", ["uname", "-s"], timeout=60).raise_for_failures()
         assert list(kernels.grouped()) == ["Linux"]

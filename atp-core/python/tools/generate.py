@@ -204,8 +204,11 @@ def _text(data: Any) -> Any:
 def faces():
     """A class for each face of a fleet, with a method for each verb."""
     source = (PACKAGE / "_verbs.py").read_text()
-    verbs = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and is_verb(node)]
-    text = HEAD_OF_FACES
+    body = ast.parse(source).body
+    verbs = [node for node in body if isinstance(node, ast.FunctionDef) and is_verb(node)]
+    (yielded,) = [node for node in body if isinstance(node, ast.ImportFrom) and node.module == "_data"]
+    names = "".join(f"    {name.name},\n" for name in yielded.names)
+    text = HEAD_OF_FACES.replace("{names}", names)
     for name, about, result, is_async in FACES:
         text += f'\n\nclass {name}:\n    """{about}"""\n\n'
         prefix = "async " if is_async else ""
@@ -271,17 +274,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence, TypeVar, Uni
 
 from . import _verbs
 from ._data import (
-    Diagnosis,
-    DomainInfo,
-    ExecReport,
-    FileReport,
-    HostReport,
-    ScenarioReport,
-    ScreenshotReport,
-    StateReport,
-    VmReport,
-    WaitReport,
-)
+{names})
 from ._verbs import Operation, Options, Selectors
 
 if TYPE_CHECKING:
