@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::error;
 use crate::events::Events;
@@ -26,6 +27,9 @@ use crate::wait::wait;
 
 /// The most threads that work for one fleet. They wait for hosts, and compute little.
 const MAX_THREADS: usize = 4;
+
+/// How long runs are given to end when the fleet is closed: their outcomes are taken, and a service is told.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long hosts are given to take leave. A daemon logs an error for each client that leaves without it.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
@@ -42,6 +46,8 @@ struct Parts {
     policy: Policy,
     /// Ends all runs.
     abort: CancellationToken,
+    /// The runs.
+    runs: TaskTracker,
 }
 
 impl Drop for Parts {
@@ -61,7 +67,8 @@ impl Parts {
         policy: Policy,
     ) -> Forked<Self> {
         let runtime = Mutex::new(Some(runtime));
-        Forked::new(Parts { runtime, backend, manager, policy, abort: CancellationToken::new() })
+        let (abort, runs) = (CancellationToken::new(), TaskTracker::new());
+        Forked::new(Parts { runtime, backend, manager, policy, abort, runs })
     }
 
     /// # Errors
@@ -122,7 +129,7 @@ impl Core {
         let parts = self.0.get(py)?;
         let runtime = parts.handle(py)?;
         let request = read_request(request, &parts.policy).map_err(|error| error::exception(py, &error))?;
-        Ok(Run::begin(&runtime, parts.backend.clone(), request, parts.abort.child_token()))
+        Ok(Run::begin(&runtime, &parts.runs, parts.backend.clone(), request, parts.abort.child_token()))
     }
 
     /// Begins to watch VMs. `targets` are JSON.
@@ -162,21 +169,17 @@ impl Core {
         hosts.map(|hosts| hosts.to_string()).map_err(|error| error::exception(py, &error))
     }
 
-    /// Whether it is closed.
-    #[getter]
-    fn is_closed(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.0.get(py)?.runtime.lock().is_none())
-    }
-
     /// Ends all runs and closes all connections.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let parts = self.0.get(py)?;
         parts.abort.cancel();
         let close = || {
             let Some(runtime) = parts.runtime.lock().take() else { return };
+            parts.runs.close();
+            // What has not ended by then is left, as are connections.
+            let _have_ended = runtime.block_on(async { timeout(END_TIMEOUT, parts.runs.wait()).await });
             if let Some(manager) = &parts.manager {
                 let closing = async { timeout(CLOSE_TIMEOUT, manager.close(Duration::ZERO)).await };
-                // What has not ended by then is left.
                 let _is_drained = runtime.block_on(closing);
             }
             runtime.shutdown_background();

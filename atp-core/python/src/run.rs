@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::bridge::{Answer, Bridge};
 use crate::error;
@@ -63,6 +64,7 @@ impl Run {
     /// Begins a run. It ends at once with `abort`.
     pub(crate) fn begin(
         runtime: &Handle,
+        runs: &TaskTracker,
         backend: Backend,
         request: RunRequest,
         abort: CancellationToken,
@@ -72,7 +74,7 @@ impl Run {
         let shared =
             Arc::new(Shared { outcomes: tokio::sync::Mutex::new(receiver), ending: Arc::clone(&ending) });
         let control = RunControl { stop: abort.clone(), abort: abort.clone() };
-        runtime.spawn(async move {
+        let driving = async move {
             let driven = match backend {
                 Backend::Hosts(executor) => on_hosts(executor, request, control, &sender, &ending).await,
                 Backend::Service(client) => in_service(*client, request, control, &sender, &ending).await,
@@ -81,7 +83,8 @@ impl Run {
                 // Fails if the reader has left.
                 let _unheard = sender.send(Err(error)).await;
             }
-        });
+        };
+        runs.spawn_on(driving, runtime);
         Run(Forked::new(Parts { runtime: runtime.clone(), abort, shared }))
     }
 }
@@ -178,7 +181,7 @@ async fn on_hosts(
             () = sender.closed() => return Ok(()),
         };
         let Some(event) = event else { return Ok(()) };
-        if !pass_on(event, sender, ending).await {
+        if !pass_on(event, &control.abort, sender, ending).await {
             return Ok(());
         }
     }
@@ -216,20 +219,27 @@ async fn in_service(
             }
         };
         let Some(event) = event else { return Ok(()) };
-        if !pass_on(event, sender, ending).await {
+        if !pass_on(event, &control.abort, sender, ending).await {
             return client.abort(run).await.map_err(|error| error::of_client(&error));
         }
     }
 }
 
-/// Passes an event on. False if its reader has left.
+/// Passes an event on. False if its reader has left, or the run is to end and nothing is read.
 async fn pass_on(
     event: RunEvent,
+    abort: &CancellationToken,
     sender: &Sender<Result<Outcome, OutcomeError>>,
     ending: &Mutex<Ending>,
 ) -> bool {
     match event {
-        RunEvent::Finished(outcome) => return sender.send(Ok(*outcome)).await.is_ok(),
+        RunEvent::Finished(outcome) => {
+            return tokio::select! {
+                biased;
+                sent = sender.send(Ok(*outcome)) => sent.is_ok(),
+                () = abort.cancelled() => false,
+            };
+        }
         RunEvent::Ended(statistics) => {
             let mut ending = ending.lock();
             ending.has_ended = true;

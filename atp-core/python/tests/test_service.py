@@ -94,6 +94,20 @@ def test_a_run_that_is_left_is_ended_in_the_service(simulated: Simulated, servic
         simulated.heal("h2/vm2")
 
 
+def test_a_fleet_that_is_closed_ends_its_runs_in_the_service(
+    simulated: Simulated, service: Tuple[str, str]
+) -> None:
+    simulated.fault("h2/vm2", "hung")
+    try:
+        fleet = Fleet(server=service[0], token=service[1])
+        stream = fleet.stream.exec("h2/*", ["true"], timeout=600)
+        assert next(stream).target == "h2/vm1"
+        fleet.close()
+        wait_until_ended(*service)
+    finally:
+        simulated.heal("h2/vm2")
+
+
 def test_a_wrong_token_or_address_is_told(service: Tuple[str, str]) -> None:
     with Fleet(server=service[0], token="atp_wrong") as fleet:
         with pytest.raises(ServiceError) as raised:
