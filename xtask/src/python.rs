@@ -82,11 +82,18 @@ fn check(
     let mut pyright = Command::new(tools.join("bin/pyright"));
     pyright.current_dir(package).arg("--pythonpath").arg(&python).args(["python", "tests"]);
     succeed(&mut pyright)?;
-    let mut pytest = Command::new(&python);
-    pytest
-        .current_dir(package)
-        .args(["-m", "pytest", "-q", "tests", "--doctest-modules", "--pyargs", "atp_libvirt"])
-        .args(for_pytest);
+    let mut pytest = if is_on_testbed {
+        cargo::build(&["atp-testbed"])?;
+        let testbed = cargo::binary("testbed")?;
+        let mut command = Command::new(&testbed);
+        command.args(["run", "--hosts", "1", "--guests", "2", "--"]).arg(&python);
+        command.env("ATP_TEST_TESTBED", testbed);
+        command
+    } else {
+        Command::new(&python)
+    };
+    pytest.current_dir(package).args(["-m", "pytest", "-q", "tests", "--doctest-modules"]);
+    pytest.args(["--pyargs", "atp_libvirt"]).args(for_pytest);
     pytest.env("ATP_TEST_FLEET", cargo::binary("fleet")?).env("ATP_TEST_ATP", cargo::binary("atp")?);
     succeed(&mut pytest)?;
     Ok(ExitCode::SUCCESS)
