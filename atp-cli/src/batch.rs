@@ -163,6 +163,7 @@ pub(crate) async fn drive(
                 Some(RunEvent::Progress { host, vm, done, total }) => {
                     report.progress(&host, vm.as_deref(), done, total);
                 }
+                Some(RunEvent::Console { host, vm, line }) => report.console_line(host, vm, line),
                 Some(RunEvent::Stopping(reason)) => report.stopping(&reason),
                 Some(RunEvent::Begun(start)) => report.begun(&start),
                 Some(RunEvent::Ended(statistics)) => {

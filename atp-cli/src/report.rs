@@ -3,17 +3,19 @@
 use std::io;
 use std::path::Path;
 
-use atp_executor::{Outcome, RunStart, RunStatistics, Status, StopReason};
+use atp_executor::{Outcome, RunEvent, RunStart, RunStatistics, Status, StopReason};
 use atp_transport::{ErrorKind, HostId};
 use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::exit::Ending;
-use crate::output::Output;
+use crate::json;
+use crate::output::{Output, OutputFormat};
 use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::render::junit::JunitFile;
 use crate::render::{Forms, Reporter, summary, target_name};
+use crate::terminal;
 use crate::words;
 
 /// The report of a run.
@@ -86,6 +88,16 @@ impl<'a> Report<'a> {
     /// Updates the bytes done of a target.
     pub(crate) fn progress(&mut self, host: &HostId, vm: Option<&str>, done: u64, total: u64) {
         self.progress.is_at(&target_name(Some(host), vm), done, total);
+    }
+
+    /// A VM wrote a line to its console. With the formats that are written at the end there are no such events.
+    pub(crate) fn console_line(&mut self, host: HostId, vm: String, line: String) {
+        let text = match self.context.settings.output {
+            OutputFormat::Jsonl => json::line(&RunEvent::Console { host, vm, line }),
+            _ => format!("{}: {}\n", target_name(Some(&host), Some(&vm)), terminal::line(&line)),
+        };
+        let output = &mut self.output;
+        self.progress.suspend(|| output.write(&text));
     }
 
     /// The run stops early.

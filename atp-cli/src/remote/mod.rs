@@ -9,7 +9,7 @@ use std::time::Duration;
 use atp_api::domain::DomainInfo;
 use atp_api::{Data, DryRun, PlanReport, PlannedTarget, RunRequest, Targets};
 use atp_client::{Client, ClientError, ClientOptions, RunEvents};
-use atp_executor::{Outcome, RunEvent, Selection};
+use atp_executor::{Operation, Outcome, RunEvent, Selection};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -77,6 +77,10 @@ pub(crate) async fn run(batch: Batch, client: &Client, context: &Context) -> Res
         return Err(problem
             .hint("remove these options; the service's page continues a run that was interrupted")
             .into());
+    }
+    if matches!(operation, Operation::Console(_)) {
+        let problem = Problem::new("`atp console` connects to the hosts itself, and not through a service");
+        return Err(problem.hint("add --server none to connect from this machine").into());
     }
     let started = Instant::now();
     let interrupts = Interrupts::listen()?;

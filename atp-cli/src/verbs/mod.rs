@@ -4,8 +4,11 @@
 //! To add a verb, write `verbs/<verb>.rs` and add it to the table [`Command`]. Most verbs do an operation on selected
 //! VMs: they implement [`Run`](verb::Run). The others implement [`Verb`](verb::Verb).
 
+mod attach;
+mod channel;
 mod completions;
 mod config;
+mod console;
 mod cp;
 mod doctor;
 mod events;
@@ -44,6 +47,9 @@ verbs! {
         Type(type_text::TypeArgs),
         Mouse(mouse::MouseArgs),
         Screenshot(screenshot::ScreenshotArgs),
+        Console(console::ConsoleArgs),
+        Attach(attach::AttachArgs),
+        Channel(channel::ChannelArgs),
         Events(events::EventsArgs),
         Doctor(doctor::DoctorArgs),
         Serve(serve::ServeArgs),

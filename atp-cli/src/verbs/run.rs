@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use atp_executor::{
-    Data, ExecTemplate, Operation, Outcome, Scenario, ScenarioError, Step, StepOperation, StepReport,
+    Action, Data, ExecTemplate, Operation, Outcome, Scenario, ScenarioError, Step, StepOperation, StepReport,
     Template, WaitFor,
 };
 use clap::Args;
@@ -71,8 +71,13 @@ fn steps(operation: &Operation) -> Vec<String> {
     let Operation::Scenario(scenario) = operation else { return Vec::new() };
     let part = |part: &'static str, steps: &[Step]| -> Vec<String> {
         let line = |(n, step): (usize, &Step)| {
-            let what =
-                step.operation().and_then(words_of).map(|words| format!(": {words}")).unwrap_or_default();
+            let words = match &step.action {
+                Action::AwaitConsole(line) => {
+                    Some(format!("until its console has a line with /{}/", line.as_str()))
+                }
+                _ => step.operation().and_then(words_of),
+            };
+            let what = words.map(|words| format!(": {words}")).unwrap_or_default();
             match step.op() {
                 op if op == step.name => format!("{part} {}: {op}{what}", n + 1),
                 op => format!("{part} {}: {} ({op}){what}", n + 1, step.name),
@@ -98,6 +103,7 @@ fn words_of(operation: &StepOperation) -> Option<String> {
         StepOperation::Wait(WaitFor::Exec(exec)) => format!("until this ends with 0: {}", command(exec)),
         StepOperation::Wait(WaitFor::Agent) => "until the agent answers".to_owned(),
         StepOperation::Wait(WaitFor::State(state)) => format!("until it is {state}"),
+        StepOperation::Wait(WaitFor::Port(port)) => format!("until a process listens on port {port}"),
         StepOperation::Qmp(words)
         | StepOperation::Qga(words)
         | StepOperation::Key(words)

@@ -25,8 +25,9 @@ pub(crate) struct WaitArgs {
     #[command(flatten)]
     targets: TargetArgs,
 
-    /// The condition: agent (the guest agent answers), state=STATE (running, shut-off, paused, crashed, pmsuspended), or exec=COMMAND (a
-    /// command line for the guest's shell exits with code 0)
+    /// The condition: agent (the guest agent answers), state=STATE (running, shut-off, paused, crashed, pmsuspended),
+    /// port=PORT (a process in the Linux guest listens on this TCP port), or exec=COMMAND (a command line for the guest's shell
+    /// exits with code 0)
     #[arg(long = "for", value_name = "CONDITION", value_parser = parse_condition)]
     condition: Condition,
 }
@@ -41,8 +42,12 @@ fn parse_condition(text: &str) -> Result<Condition, String> {
             })?;
             Ok(Condition::State(known.1))
         }
+        Some(("port", port)) => match port.parse() {
+            Ok(port @ 1..) => Ok(Condition::Port { port }),
+            _ => Err(format!("expected a port from 1 to 65535, not {port:?}")),
+        },
         Some(("exec", line)) if !line.trim().is_empty() => Ok(Condition::Exec(ExecSpec::shell(line))),
-        _ => Err("expected agent, state=STATE or exec=COMMAND".to_owned()),
+        _ => Err("expected agent, state=STATE, port=PORT or exec=COMMAND".to_owned()),
     }
 }
 
@@ -67,7 +72,20 @@ mod tests {
         assert_eq!(parse_condition("state=shut-off"), Ok(Condition::State(DomainState::ShutOff)));
         let command = Condition::Exec(ExecSpec::shell("test -e /x=y"));
         assert_eq!(parse_condition("exec=test -e /x=y"), Ok(command));
-        for bad in ["", "agents", "agent=1", "state", "state=off", "exec=", "exec", "exec= "] {
+        assert_eq!(parse_condition("port=22"), Ok(Condition::Port { port: 22 }));
+        for bad in [
+            "port=",
+            "port=0",
+            "port=65536",
+            "",
+            "agents",
+            "agent=1",
+            "state",
+            "state=off",
+            "exec=",
+            "exec",
+            "exec= ",
+        ] {
             assert!(parse_condition(bad).is_err(), "{bad:?}");
         }
     }

@@ -79,8 +79,9 @@ mod targets;
 
 pub use canonical::canonical_json;
 pub use data::{
-    Address, Data, Diagnosis, ExecReport, FileReport, Finding, GuestReport, HostReport, Interface, OsReport,
-    ScenarioReport, ScreenshotReport, StepReport, Stream, Verdict, VmReport, WaitReport,
+    Address, ConsoleGap, ConsoleReport, Data, Diagnosis, EvidenceReport, ExecReport, FileReport, Finding,
+    GuestReport, HostReport, Interface, KernelFault, KernelFinding, MissedEvidence, OsReport, ScenarioReport,
+    ScreenshotReport, StepReport, Stream, Verdict, VmReport, WaitReport,
 };
 pub use duration::millis;
 pub use effect::Effect;
@@ -90,8 +91,9 @@ pub use hint::Hint;
 pub use host_id::{HostId, InvalidHostId};
 pub use kind::ErrorKind;
 pub use operation::{
-    Await, Condition, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, OperationSpec, PullSpec, PushSpec,
-    RawCommand, RawCommandError, ScenarioSpec, ScreenshotLimits, ScreenshotSpec, StartCheck, TypeSpec,
+    Await, Condition, ConsoleSpec, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, OperationSpec, PullSpec,
+    PushSpec, RawCommand, RawCommandError, ScenarioSpec, ScreenshotLimits, ScreenshotSpec, StartCheck,
+    TypeSpec,
 };
 pub use outcome::{Outcome, Status};
 pub use plan::{DryRun, PlanReport, PlannedTarget};

@@ -46,6 +46,16 @@ pub enum RunEvent {
         /// How much there is in all, bytes.
         total: u64,
     },
+    /// A line of a VM's serial console, or a mark for what is missing between two. Comes between its `Started` and its
+    /// `Finished`.
+    Console {
+        /// The host.
+        host: HostId,
+        /// The VM's name.
+        vm: String,
+        /// The line, without control characters and without its end.
+        line: String,
+    },
     /// A target has its outcome. Targets that never started have no `Started` before.
     Finished(Box<Outcome>),
     /// The run ends early: from here on no more targets are started. Comes at most once.

@@ -10,8 +10,9 @@ use atp_api::domain::{
     StateReason, Version,
 };
 use atp_api::{
-    Address, Await, Condition, Data, Diagnosis, DryRun, Effect, ErrorKind, ExecReport, ExecSpec, FileReport,
-    Finding, GuestReport, Hint, HostId, HostReport, Interface, KeySpec, LibvirtCode, LifecycleSpec,
+    Address, Await, Condition, ConsoleGap, ConsoleReport, ConsoleSpec, Data, Diagnosis, DryRun, Effect,
+    ErrorKind, EvidenceReport, ExecReport, ExecSpec, FileReport, Finding, GuestReport, Hint, HostId,
+    HostReport, Interface, KernelFault, KernelFinding, KeySpec, LibvirtCode, LifecycleSpec, MissedEvidence,
     MouseSpec, OperationSpec, OsReport, Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, Portion,
     PullSpec, PushSpec, RawCommand, RunEvent, RunRequest, RunStart, RunStatistics, ScenarioReport,
     ScenarioSpec, ScreenshotLimits, ScreenshotReport, ScreenshotSpec, StartCheck, StateFilter, Status,
@@ -210,6 +211,26 @@ fn exec_report() -> impl Strategy<Value = ExecReport> {
         .prop_map(|(exit_code, signal, stdout, stderr)| ExecReport { exit_code, signal, stdout, stderr })
 }
 
+fn console_report() -> impl Strategy<Value = ConsoleReport> {
+    let gap = (any::<u64>(), option::of(any::<u64>()), text())
+        .prop_map(|(at_ms, lasted_ms, reason)| ConsoleGap { at_ms, lasted_ms, reason });
+    let fault = select(KernelFault::NAMES).prop_map(|name| KernelFault::named(name).unwrap());
+    let finding =
+        (fault, any::<u64>(), text()).prop_map(|(fault, at_ms, line)| KernelFinding { fault, at_ms, line });
+    let numbers = any::<(u64, u64, u64, u64)>();
+    (option::of(text()), numbers, vec(gap, 0..3), vec(finding, 0..3)).prop_map(
+        |(file, (bytes, lines, gaps, faults), first_gaps, first_faults)| ConsoleReport {
+            file: file.map(Into::into),
+            bytes,
+            lines,
+            gaps,
+            first_gaps,
+            faults,
+            first_faults,
+        },
+    )
+}
+
 /// The name of an operation, with what it yields.
 fn simple_data() -> BoxedStrategy<(&'static str, Data)> {
     let file = (text(), any::<u64>()).prop_map(|(path, bytes)| FileReport {
@@ -240,6 +261,7 @@ fn simple_data() -> BoxedStrategy<(&'static str, Data)> {
         )
             .prop_map(|(op, reply)| (op, Data::Reply(reply))),
         picture.prop_map(|report| ("screenshot", Data::Screenshot(report))),
+        console_report().prop_map(|report| ("console", Data::Console(Box::new(report)))),
         lifecycle.prop_map(|(op, state)| (op, Data::Lifecycle { state })),
     ]
     .boxed()
@@ -258,9 +280,21 @@ fn scenario_report() -> impl Strategy<Value = ScenarioReport> {
             error,
         });
     let step = step.boxed();
-    (text(), vec(step.clone(), 0..3), vec(step, 0..2)).prop_map(|(scenario, steps, teardown)| {
-        ScenarioReport { scenario, steps_total: steps.len(), steps, teardown_total: teardown.len(), teardown }
-    })
+    let missed = (text(), text()).prop_map(|(what, reason)| MissedEvidence { what, reason });
+    let evidence = (text(), vec(text(), 0..2), vec(missed, 0..2))
+        .prop_map(|(folder, files, missed)| EvidenceReport { folder: folder.into(), files, missed });
+    let beside = (option::of(console_report()), option::of(evidence));
+    (text(), vec(step.clone(), 0..3), vec(step, 0..2), beside).prop_map(
+        |(scenario, steps, teardown, (console, evidence))| ScenarioReport {
+            scenario,
+            steps_total: steps.len(),
+            steps,
+            teardown_total: teardown.len(),
+            teardown,
+            console: console.map(Box::new),
+            evidence: evidence.map(Box::new),
+        },
+    )
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -372,6 +406,7 @@ fn event() -> impl Strategy<Value = RunEvent> {
             done,
             total: done
         }),
+        (host(), text(), text()).prop_map(|(host, vm, line)| RunEvent::Console { host, vm, line }),
         outcome().prop_map(|outcome| RunEvent::Finished(Box::new(outcome))),
         reason.prop_map(RunEvent::Stopping),
         statistics().prop_map(|statistics| RunEvent::Ended(Box::new(statistics))),
@@ -408,6 +443,7 @@ fn operation() -> impl Strategy<Value = OperationSpec> {
         Just(Condition::Agent),
         state().prop_map(Condition::State),
         exec().prop_map(Condition::Exec),
+        any::<u16>().prop_map(|port| Condition::Port { port }),
     ];
     let command = ("[a-z-]{1,8}", btree_map(text(), json_value(), 0..3))
         .prop_map(|(name, fields)| RawCommand::new(name, fields.into_iter().collect::<Map<_, _>>()).unwrap())
@@ -428,6 +464,9 @@ fn operation() -> impl Strategy<Value = OperationSpec> {
             screen,
             limits: ScreenshotLimits { max_bytes: max_bytes as usize },
         });
+    let console = (option::of(text()), any::<bool>(), any::<bool>(), option::of(text())).prop_map(
+        |(folder, lines, force, device)| ConsoleSpec { folder: folder.map(Into::into), lines, force, device },
+    );
     let texts = || btree_map(text(), text(), 0..2);
     let scenario = (text(), texts(), option::of(texts())).prop_map(|(text, variables, files)| ScenarioSpec {
         text,
@@ -458,6 +497,7 @@ fn operation() -> impl Strategy<Value = OperationSpec> {
         })),
         (text(), duration()).prop_map(|(action, hold)| OperationSpec::Mouse(MouseSpec { action, hold })),
         screenshot.prop_map(OperationSpec::Screenshot),
+        console.prop_map(OperationSpec::Console),
         scenario.prop_map(OperationSpec::Scenario),
     ]
 }

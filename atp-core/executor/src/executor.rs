@@ -235,6 +235,9 @@ impl Executor {
                 let timeout = scenario.budget(policy.timeout);
                 Policy { deadline, timeout, retries: 0, ..policy.clone() }
             }
+            operation if operation.facts().all_at_once => {
+                Policy { deadline, parallel: policy.parallel.max(targets.len()), ..policy.clone() }
+            }
             _ => Policy { deadline, ..policy.clone() },
         };
         let spec =

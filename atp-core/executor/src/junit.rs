@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use atp_api::{Data, Outcome, OutcomeError, RunStatistics, Status, StatusCounts};
+use atp_api::{Data, Outcome, OutcomeError, RunStatistics, ScenarioReport, Status, StatusCounts};
 use quick_xml::escape::escape;
 
 use crate::text;
@@ -101,6 +101,12 @@ fn case(outcome: &Outcome) -> String {
             attribute(message),
             content(&report)
         );
+    }
+    if let Some(Data::Scenario(ScenarioReport { evidence: Some(evidence), .. })) = &outcome.data {
+        // The form of an attachment that Jenkins and GitLab know.
+        let files = evidence.files.iter().map(|file| evidence.folder.join(file));
+        let links: String = files.map(|file| format!("[[ATTACHMENT|{}]]\n", file.display())).collect();
+        let _ = writeln!(text, "<system-out>{}</system-out>", content(&links));
     }
     if let Some(Data::Exec(ran)) = &outcome.data {
         for (element, stream) in [("system-out", &ran.stdout), ("system-err", &ran.stderr)] {

@@ -83,10 +83,11 @@ mod safe_name;
 mod same_daemon;
 
 pub use atp_api::{
-    Await, Condition, Data, Diagnosis, DryRun, ExecReport, ExecSpec, FileReport, FilterError, Finding,
-    GuestReport, HostReport, KeySpec, LabelFilter, LibvirtCode, LifecycleSpec, MouseSpec, OperationSpec,
-    OsReport, Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, Portion, PullSpec, PushSpec,
-    RawCommand, RunEvent, RunStart, RunStatistics, ScenarioReport, ScenarioSpec, ScreenshotLimits,
+    Await, Condition, ConsoleGap, ConsoleReport, ConsoleSpec, Data, Diagnosis, DryRun, EvidenceReport,
+    ExecReport, ExecSpec, FileReport, FilterError, Finding, GuestReport, HostReport, KernelFault,
+    KernelFinding, KeySpec, LabelFilter, LibvirtCode, LifecycleSpec, MissedEvidence, MouseSpec,
+    OperationSpec, OsReport, Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, Portion, PullSpec,
+    PushSpec, RawCommand, RunEvent, RunStart, RunStatistics, ScenarioReport, ScenarioSpec, ScreenshotLimits,
     ScreenshotReport, ScreenshotSpec, StartCheck, StateFilter, Status, StatusCounts, StepReport, StopReason,
     Stream, Targets, TypeSpec, Verdict, VmReport, WaitReport, millis,
 };
@@ -102,7 +103,8 @@ pub use selector::{HostSelector, Selector, SelectorError, escape};
 pub use target::Target;
 pub use verbs::completion::Completion;
 pub use verbs::{
-    Action, Assertion, ExecTemplate, FilePlaces, Matcher, Needs, Operation, Place, PreparedPush, Scenario,
-    ScenarioError, Step, StepOperation, Template, VerbFacts, WaitFor, scenario_schema,
+    Action, Assertion, Evidence, ExecTemplate, FileAssertion, FilePlaces, Matcher, Needs, Operation, Place,
+    PreparedPush, Scenario, ScenarioError, Step, StepOperation, Template, VerbFacts, WaitFor,
+    scenario_schema,
 };
 pub use watch::Watch;

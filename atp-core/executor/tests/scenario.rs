@@ -31,7 +31,7 @@ fn the_examples_are_scenarios() {
             count += 1;
         }
     }
-    assert_eq!(count, 5);
+    assert_eq!(count, 6);
 }
 
 /// `UPDATE_SCHEMA=1 cargo test -p atp-executor --test scenario` writes it anew.
@@ -109,6 +109,26 @@ fn errors_say_where_and_what() {
         (steps("  - vm: {action: start, wait: 3}"), 4, 31, "true or false", ""),
         (steps("  - vm: {action: destroy, wait: agent}"), 4, 9, "destroy cannot wait for the agent", ""),
         (steps("  - wait: {}"), 4, 11, "one condition", ""),
+        (steps("  - wait: {port: 0}"), 4, 18, "a port from 1 to 65535", ""),
+        (steps("  - wait: {console: '('}"), 4, 21, "not a regular expression", ""),
+        (steps("  - wait: {console: x, port: 1}"), 4, 11, "one condition", ""),
+        (steps("  - assert: {console: {none_of: [panics]}}"), 4, 34, "not one of panic", "\"panic\""),
+        (steps("  - assert: {file: {exists: true}}"), 4, 19, "needs the key \"path\"", ""),
+        (
+            steps("  - assert: {file: {path: /x, exists: false, matches: y}}"),
+            4,
+            19,
+            "not there has no content",
+            "",
+        ),
+        (
+            "name: n\ntargets: x\nevidence: {on: failure}\n".into(),
+            3,
+            11,
+            "no evidence is asked for",
+            "console",
+        ),
+        ("name: n\ntargets: x\nevidence: {console: 0}\n".into(), 3, 21, "lines from 1 to 10000", ""),
         (steps("  - wait: boot"), 4, 11, "not one of agent", "state: STATE"),
         (steps("  - assert: {}"), 4, 13, "needs a condition", ""),
         (steps("  - assert: {exit_code: 0}"), 4, 5, "need an exec step directly before", ""),
@@ -167,6 +187,16 @@ fn a_scenario_is_as_careful_as_its_steps() {
     assert!(!of("  - vm: start").is_disruptive());
     assert!(of("  - vm: info\n  - assert: {state: running}\n  - wait: {state: running}").only_looks());
     assert!(!of("  - exec: x").only_looks());
+    assert!(
+        of("  - wait: {port: 22}\n  - wait: {console: login}\n  - assert: {console: {none_of: [oops]}}")
+            .only_looks()
+    );
+    let evidence =
+        |what: &str| parse(&format!("evidence: {what}\n{}", with_steps("  - wait: agent"))).unwrap();
+    assert!(evidence("{console: 9, screenshot: true}").only_looks());
+    let commands = evidence("{on: always, commands: [dmesg]}");
+    assert!(!commands.only_looks());
+    assert_eq!(commands.budget(Duration::from_secs(60)), Duration::from_secs(80));
     let timed = of("  - exec: x\n    timeout: 5m\n  - exec: y");
     assert_eq!(timed.budget(Duration::from_secs(60)), Duration::from_secs(360));
 }

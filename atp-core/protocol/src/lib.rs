@@ -4,7 +4,7 @@
 //! from `atp-transport`; `socket::SocketCarrier` does so over a socket of QEMU or of an agent, without libvirt. All
 //! other modules use the trait: raw commands ([`RawCommand`]), typed commands of the crate [`qapi`] ([`monitor`], [`agent`]),
 //! programs in the guest ([`exec`]), files ([`files`]), other work of the agent ([`guest`]), keyboard and mouse
-//! ([`input`]).
+//! ([`input`]), and what is in the text of a serial console ([`console`]).
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -101,6 +101,7 @@
 pub mod agent;
 #[cfg(feature = "channels")]
 pub mod channel;
+pub mod console;
 pub mod exec;
 pub mod files;
 pub mod guest;

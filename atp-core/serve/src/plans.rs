@@ -104,6 +104,11 @@ async fn prepare(service: &Service, caller: &Caller, operation: OperationSpec) -
     let operation = files::localise(&config, service.clock(), caller, operation).await?;
     let operation = Operation::prepare(operation).await.map_err(Refusal::from)?;
     match operation {
+        Operation::Scenario(scenario) if scenario.evidence().is_some() => {
+            let problem = "a scenario with evidence cannot be run through the service";
+            let hint = "run it from a machine that connects to the hosts itself";
+            Err(Refusal::new(ErrorKind::NotSupported, problem).with_hint(hint))
+        }
         Operation::Scenario(scenario) if scenario.has_files() => {
             permit_verb(&caller.token, &Operation::Scenario(scenario.clone()))?;
             let places = files::places(&config, service.clock(), caller, &scenario, &sent).await?;

@@ -6,7 +6,7 @@ use atp_api::{Data, Outcome};
 
 /// Whether an outcome may name files.
 pub(crate) fn has_files(outcome: &Outcome) -> bool {
-    matches!(outcome.data, Some(Data::File(_) | Data::Screenshot(_) | Data::Scenario(_)))
+    matches!(outcome.data, Some(Data::File(_) | Data::Screenshot(_) | Data::Console(_) | Data::Scenario(_)))
 }
 
 /// Names the files of an outcome that are below the folder of files by their paths in it: the first part is an id.
@@ -19,6 +19,7 @@ pub(crate) fn publish(files: &Path, outcome: &mut Outcome) {
     let published = |data: &mut Option<Data>| match data {
         Some(Data::File(report)) => name(&mut report.local_path),
         Some(Data::Screenshot(report)) => name(&mut report.file),
+        Some(Data::Console(report)) => report.file.iter_mut().for_each(name),
         _ => {}
     };
     published(&mut outcome.data);

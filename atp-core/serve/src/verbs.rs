@@ -55,6 +55,7 @@ const NAMES: &[Name] = &[
     change("type", "type"),
     change("mouse", "mouse"),
     look("screenshot", "screenshot"),
+    look("console", "console"),
     change("push", "cp"),
     change("scenario", "run"),
 ];
@@ -138,6 +139,7 @@ mod tests {
             json!({"op": "type", "text": "a"}),
             json!({"op": "mouse", "action": "click left"}),
             json!({"op": "screenshot", "folder": "/a"}),
+            json!({"op": "console"}),
             json!({"op": "scenario", "text": scenario("exec: true")}),
         ]);
         let mut seen = std::collections::BTreeSet::new();

@@ -81,6 +81,11 @@ impl Atp {
         Running::start_unread(command, DEADLINE, usize::MAX).finish()
     }
 
+    /// The command, for a test that starts it on a terminal.
+    pub fn into_command(self) -> Command {
+        self.command()
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(binary());
         command.args(self.output.iter().flat_map(|form| ["--output", form])).args(&self.args);

@@ -94,6 +94,16 @@ impl Running {
         self.wait_for(&self.stdout, text);
     }
 
+    /// Waits for so many lines with this text on stdout.
+    #[track_caller]
+    pub fn wait_for_stdout_count(&self, text: &str, count: usize) {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let are_there =
+            |lines: &[Line]| lines.iter().filter(|line| line.text.contains(text)).count() >= count;
+        let came = self.stdout.lines.wait_for(left, are_there);
+        assert!(came, "{text:?} is not {count} times on stdout: {:?}", self.stdout.lines.lines.lock());
+    }
+
     #[track_caller]
     fn wait_for(&self, stream: &Stream, text: &str) {
         let left = self.deadline.saturating_duration_since(Instant::now());

@@ -5,6 +5,7 @@
 mod auto;
 mod capabilities;
 mod channels;
+mod consoles;
 mod doctor;
 mod engines;
 mod events;

@@ -74,7 +74,7 @@ fn of_run(case: &Case, record: &Record) -> Vec<String> {
                     }
                 }
             }
-            RunEvent::Progress { .. } => {}
+            RunEvent::Progress { .. } | RunEvent::Console { .. } => {}
             other => broke(format!("an unexpected event: {other:?}")),
         }
     }

@@ -435,7 +435,7 @@ impl Guest {
       <source file='{disk}'/>
       <target dev='vda' bus='virtio'/>
     </disk>
-    <serial type='file'><source path='{console}'/><target port='0'/></serial>
+    <serial type='pty'><log file='{console}' append='off'/><target port='0'/></serial>
     <serial type='unix'><source mode='bind' path='{control}'/><target port='1'/></serial>
     <channel type='unix'>
       <source mode='bind' path='{agent}'/>

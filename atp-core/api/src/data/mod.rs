@@ -1,5 +1,6 @@
 //! What operations yield.
 
+mod console;
 mod diagnosis;
 mod exec;
 mod file;
@@ -13,11 +14,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use console::{ConsoleGap, ConsoleReport, KernelFault, KernelFinding};
 pub use diagnosis::{Diagnosis, Finding, Verdict};
 pub use exec::ExecReport;
 pub use file::{FileReport, ScreenshotReport};
 pub use host::HostReport;
-pub use scenario::{ScenarioReport, StepReport};
+pub use scenario::{EvidenceReport, MissedEvidence, ScenarioReport, StepReport};
 pub use stream::Stream;
 pub use vm::{Address, GuestReport, Interface, OsReport, VmReport};
 
@@ -48,6 +50,8 @@ pub enum Data {
     Scenario(ScenarioReport),
     /// A picture of the screen.
     Screenshot(ScreenshotReport),
+    /// What was captured of a serial console.
+    Console(Box<ConsoleReport>),
     /// The state in which a lifecycle operation left the VM.
     Lifecycle {
         /// The state when it was last asked for.
@@ -76,6 +80,7 @@ impl Data {
             "doctor" => read(&data, Data::Diagnosis),
             "run" => read(&data, Data::Scenario),
             "screenshot" => read(&data, Data::Screenshot),
+            "console" => read(&data, |report| Data::Console(Box::new(report))),
             "vm-start" | "vm-shutdown" | "vm-reboot" | "vm-reset" | "vm-destroy" | "vm-suspend"
             | "vm-resume" => read(&data, |state: StateOnly| Data::Lifecycle { state: state.state }),
             _ => None,

@@ -1,14 +1,16 @@
 //! The report of a scenario on one target.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::Data;
+use super::{ConsoleReport, Data};
 use crate::effect::Effect;
 use crate::error::OutcomeError;
+use crate::operation::lossy_path;
 use crate::outcome::Status;
 
 /// The steps that a target went through.
@@ -25,6 +27,34 @@ pub struct ScenarioReport {
     /// How many steps the teardown has.
     #[serde(default)]
     pub teardown_total: usize,
+    /// What its VM's console wrote, if a step or the evidence needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<Box<ConsoleReport>>,
+    /// The evidence that was collected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Box<EvidenceReport>>,
+}
+
+/// What was collected of a VM whose scenario has failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EvidenceReport {
+    /// The folder with the files.
+    #[serde(serialize_with = "lossy_path")]
+    #[schemars(with = "String")]
+    pub folder: PathBuf,
+    /// Their names.
+    pub files: Vec<String>,
+    /// What could not be had.
+    pub missed: Vec<MissedEvidence>,
+}
+
+/// Something that could not be had as evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MissedEvidence {
+    /// What was asked for.
+    pub what: String,
+    /// Why it could not be had.
+    pub reason: String,
 }
 
 /// The result of one step.

@@ -1,6 +1,7 @@
 //! What can be done to targets, as plain data: what a client asks for.
 
 mod command;
+mod console;
 mod exec;
 mod file;
 mod input;
@@ -15,9 +16,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use command::{RawCommand, RawCommandError};
+pub use console::ConsoleSpec;
 pub use exec::ExecSpec;
-pub(crate) use file::lossy_path;
 pub use file::{PullSpec, PushSpec, ScreenshotLimits, ScreenshotSpec};
+pub(crate) use file::{lossy_path, optional_lossy_path};
 pub use keyboard::{KeySpec, MouseSpec, TypeSpec};
 pub use vm::{Await, Condition, LifecycleSpec, StartCheck};
 
@@ -65,6 +67,8 @@ macro_rules! operations {
                 Mouse(spec: $crate::MouseSpec) => mouse, &mouse::FACTS;
                 /// Take a picture of the screen.
                 Screenshot(spec: $crate::ScreenshotSpec) => screenshot, &screenshot::FACTS;
+                /// Capture a serial console.
+                Console(spec: $crate::ConsoleSpec) => console, &console::FACTS;
             }
             prepared {
                 /// Copy a file into the guest.

@@ -163,6 +163,11 @@ pub enum Condition {
     State(DomainState),
     /// This program, run in the guest repeatedly, ends with exit code 0.
     Exec(ExecSpec),
+    /// A process in the guest listens on this TCP port. Looked up in the guest, so that no network between is needed.
+    Port {
+        /// The port.
+        port: u16,
+    },
 }
 
 /// A state as it is serialised: an object, beside the tag.
@@ -194,6 +199,7 @@ impl fmt::Display for Condition {
             Condition::Agent => f.write_str("its agent to answer"),
             Condition::State(state) => write!(f, "the state {state:?}", state = state.as_str()),
             Condition::Exec(spec) => write!(f, "{:?} to end with exit code 0", spec.program),
+            Condition::Port { port } => write!(f, "a process that listens on port {port}"),
         }
     }
 }

@@ -80,6 +80,8 @@ fn debug(operation: &Operation) -> Option<String> {
         Operation::Pull(spec) => format!("{:?}", Old::Pull(spec)),
         Operation::Wait(condition) => match condition {
             Condition::Agent => "Wait(Agent)".to_owned(),
+            // There was no such condition.
+            Condition::Port { .. } => return None,
             Condition::State(state) => format!("Wait(State({state:?}))"),
             Condition::Exec(spec) => format!("Wait({:?})", Old::Exec(OldExec(spec))),
         },

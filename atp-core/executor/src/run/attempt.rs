@@ -109,6 +109,17 @@ impl Attempt {
         }
     }
 
+    /// Reports a line of the VM's console. Waits until events are read, at most until `by`: then the line is dropped.
+    pub(crate) async fn console_line(&self, vm: &str, line: String, by: Instant) {
+        let sender =
+            self.target_events.lock().as_ref().map(|target| (target.events.clone(), target.host.clone()));
+        if let Some((events, host)) = sender {
+            let event = RunEvent::Console { host, vm: vm.to_owned(), line };
+            // An error means that the time is over, or that the reader of the events has left.
+            let _unread = tokio::time::timeout_at(by, events.send(event)).await;
+        }
+    }
+
     /// Whether the work was [marked](Self::mark_sent) as sent.
     pub(crate) fn is_sent(&self) -> bool {
         self.sent.get() == Some(&true)

@@ -24,6 +24,9 @@ pub struct VerbFacts {
     pub full_listing: bool,
     /// Whether a request to stop the run ends it at once: nothing is lost with it, and it may take long.
     pub ends_on_stop: bool,
+    /// Whether all targets are under way at once, whatever [`Policy::parallel`](atp_api::Policy::parallel) is: each takes all
+    /// of its time, and a target that waits for its turn would miss what it is for.
+    pub all_at_once: bool,
 }
 
 /// What a verb needs of its VM. A VM that does not have it is refused before anything is sent.
@@ -54,6 +57,7 @@ impl VerbFacts {
             unchanged_in: None,
             full_listing: false,
             ends_on_stop: false,
+            all_at_once: false,
         }
     }
 

@@ -11,6 +11,7 @@
 
 mod answer;
 pub(crate) mod completion;
+mod console;
 mod diagnose;
 mod exec;
 mod facts;
@@ -46,8 +47,8 @@ pub use self::exec::ExecTemplate;
 pub use self::facts::{Needs, VerbFacts};
 pub use self::push::PreparedPush;
 pub use self::scenario::{
-    Action, Assertion, FilePlaces, Matcher, Place, Scenario, ScenarioError, Step, StepOperation, Template,
-    schema as scenario_schema,
+    Action, Assertion, Evidence, FileAssertion, FilePlaces, Matcher, Place, Scenario, ScenarioError, Step,
+    StepOperation, Template, schema as scenario_schema,
 };
 pub use self::wait::WaitFor;
 

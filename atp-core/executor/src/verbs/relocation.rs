@@ -144,8 +144,10 @@ pub(super) async fn after(
     completion: &Completion,
 ) -> Option<Next> {
     use ErrorKind::{AgentGone, AgentNotConnected, OperationInvalid, VmNotFound, VmNotRunning};
-    let looks_for_itself =
-        matches!(operation, Operation::Wait(_) | Operation::Scenario(_) | Operation::VmList);
+    let looks_for_itself = matches!(
+        operation,
+        Operation::Wait(_) | Operation::Scenario(_) | Operation::VmList | Operation::Console(_)
+    );
     let kind = completion.error.as_ref()?.kind;
     let is_absent =
         matches!(kind, VmNotFound | VmNotRunning | OperationInvalid | AgentNotConnected | AgentGone);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use atp_api::{Condition, Data, OutcomeError, Status, WaitReport};
+use atp_api::{Condition, Data, ExecSpec, OutcomeError, Status, WaitReport};
 use atp_protocol::{LibvirtCarrier, ProtocolError, RefusalKind, exec, guest};
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, Hint};
@@ -13,11 +13,11 @@ use super::exec::{self as exec_verb, ExecTemplate};
 use super::facts::{VerbFacts, is_reached, what_helps};
 use super::job::Job;
 use super::relocation::{Relocation, has_left, is_excluded, relocation, runs_on_listed};
-use super::scenario::ScenarioError;
 use super::scenario::fields::{Field, STATES, Shape, field};
 use super::scenario::node::{Node, Value};
-use super::scenario::read::{Keys, Names, Result, choice, state};
+use super::scenario::read::{Keys, Names, Result, choice, integer, state};
 use super::scenario::template::Values;
+use super::scenario::{Matcher, ScenarioError};
 use crate::run::PartialResult;
 
 /// What one look saw, and what it did to the VM: a program that is run in the guest may do anything there.
@@ -48,7 +48,7 @@ pub(super) static RUN: VerbFacts = VerbFacts { only_looks: false, ..LOOK };
 
 pub(super) fn facts(condition: &Condition) -> &'static VerbFacts {
     match condition {
-        Condition::Agent | Condition::State(_) => &LOOK,
+        Condition::Agent | Condition::State(_) | Condition::Port { .. } => &LOOK,
         Condition::Exec(_) => &RUN,
     }
 }
@@ -175,14 +175,20 @@ async fn look(
             Condition::State(_) => {
                 return looked(not_yet(format!("it is {}", now.state_with_reason())));
             }
-            Condition::Agent | Condition::Exec(_) if !state.is_running() => {
+            Condition::Agent | Condition::Exec(_) | Condition::Port { .. } if !state.is_running() => {
                 let seen = format!("it is {}", now.state_with_reason());
                 return looked(Seen::NotYet(seen, what_helps(&now, ErrorKind::VmNotRunning)));
             }
-            Condition::Agent => None,
+            Condition::Agent | Condition::Port { .. } => None,
             Condition::Exec(spec) => Some(spec),
         };
         let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+        if let &Condition::Port { port } = condition {
+            return looked(match listens(&exec::run(&carrier, &ports(), deadline).await?.stdout, port) {
+                true => Seen::True,
+                false => not_yet("no process listens on it".to_owned()),
+            });
+        }
         let Some(spec) = wanted else {
             guest::ping(&carrier, deadline).await?;
             return looked(Seen::True);
@@ -202,6 +208,19 @@ async fn look(
         Ok(Look { seen, effect: Effect::Done })
     });
     looked.await
+}
+
+/// Prints the lines of a Linux guest's tables of TCP sockets that are of listening ones.
+fn ports() -> ExecSpec {
+    ExecSpec::shell("grep -h ' 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null; true")
+}
+
+/// Whether one of these sockets has this port: the number in hexadecimal digits at the end of the second field.
+fn listens(sockets: &[u8], port: u16) -> bool {
+    let sockets = String::from_utf8_lossy(sockets);
+    let ports = sockets.lines().filter_map(|line| line.split_whitespace().nth(1)?.rsplit_once(':'));
+    let mut ports = ports.filter_map(|(_, port)| u16::from_str_radix(port, 16).ok());
+    ports.any(|open| open == port)
 }
 
 /// Whether another look may see something else. A guest that boots does not have everything yet.
@@ -235,12 +254,15 @@ fn too_late(
 pub(super) const STEP: Field = field(
     "wait",
     Shape::Either(SHAPES),
-    "Wait until the guest agent answers, the VM is in a state, or a command exits with 0",
+    "Wait until the guest agent answers, the VM is in a state, a command exits with 0, a port is listened on, or the \
+     console has a line",
 );
 
 const SHAPES: &[Shape] = &[Shape::Choice(&["agent"]), Shape::Map(KEYS)];
 
 const KEYS: &[Field] = &[
+    field("console", Shape::Text, "A regular expression; a line of the serial console has to match"),
+    field("port", Shape::Integer, "The TCP port on which a process in the guest has to listen"),
     field("state", Shape::Choice(STATES), "The state to wait for"),
     field(
         "exec",
@@ -258,6 +280,8 @@ pub enum WaitFor {
     State(DomainState),
     /// The process exits with code 0.
     Exec(ExecTemplate),
+    /// A process in the guest listens on this TCP port.
+    Port(u16),
 }
 
 impl WaitFor {
@@ -267,22 +291,41 @@ impl WaitFor {
             WaitFor::Agent => Condition::Agent,
             WaitFor::State(state) => Condition::State(*state),
             WaitFor::Exec(exec) => Condition::Exec(exec.fill(values)?),
+            WaitFor::Port(port) => Condition::Port { port: *port },
         })
     }
 }
 
-/// Reads what a step waits for.
+/// Reads what a step waits for on the console, if that is what it waits for.
+pub(super) fn console(node: &Node) -> Result<Option<Matcher>> {
+    match &node.value {
+        Value::Map(entries) if matches!(&entries[..], [(key, _)] if key.name == "console") => {
+            Keys::of(node, KEYS, "wait")?.get("console").map(Matcher::read).transpose()
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Reads what a step waits for, besides a line of the console.
 pub(super) fn read(node: &Node, names: &Names) -> Result<WaitFor> {
     let Value::Map(_) = node.value else {
-        choice(node, &["agent"])
-            .map_err(|error| error.with_hint("agent, or state: STATE, or exec: COMMAND"))?;
+        choice(node, &["agent"]).map_err(|error| {
+            error.with_hint("agent, state: STATE, exec: COMMAND, port: N or console: REGEX")
+        })?;
         return Ok(WaitFor::Agent);
     };
     let keys = Keys::of(node, KEYS, "wait")?;
-    match (keys.get("state"), keys.get("exec")) {
-        (Some(node), None) => Ok(WaitFor::State(state(node)?)),
-        (None, Some(node)) => Ok(WaitFor::Exec(exec_verb::read(node, names)?)),
-        _ => Err(ScenarioError::at(node.place, "wait has one condition: a state, or a command")),
+    match (keys.get("state"), keys.get("exec"), keys.get("port"), keys.get("console")) {
+        (Some(node), None, None, None) => Ok(WaitFor::State(state(node)?)),
+        (None, Some(node), None, None) => Ok(WaitFor::Exec(exec_verb::read(node, names)?)),
+        (None, None, Some(node), None) => match u16::try_from(integer(node)?) {
+            Ok(port @ 1..) => Ok(WaitFor::Port(port)),
+            _ => Err(ScenarioError::at(node.place, "expected a port from 1 to 65535")),
+        },
+        _ => Err(ScenarioError::at(
+            node.place,
+            "wait has one condition: a state, a command, a port, or a line of the console",
+        )),
     }
 }
 
@@ -297,6 +340,16 @@ mod tests {
         assert_eq!(done_by(&unanswered(), true), Effect::Unknown);
         let ran = Ok(Look { seen: not_yet(String::new()), effect: Effect::Done });
         assert_eq!(done_by(&ran, true), Effect::Done);
+    }
+
+    #[test]
+    fn a_port_is_found_among_the_sockets_that_listen() {
+        let sockets = b"   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12 1\n\
+              1: 00000000000000000000000000000000:1F90 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 13 1\n";
+        for (port, is_open) in [(22, true), (8080, true), (80, false), (0, false)] {
+            assert_eq!(listens(sockets, port), is_open, "{port}");
+        }
+        assert!(!listens(b"\xff :::: 0A\n", 22));
     }
 
     #[test]

@@ -517,6 +517,8 @@ fn a_reported_outcome_has_the_steps_of_its_scenario() {
             steps_total: 4,
             teardown,
             teardown_total: 1,
+            console: None,
+            evidence: None,
         });
         let text = "name: s\ntargets: '*'\nsteps:\n  - exec: uname\n";
         let scenario: Scenario = text.parse().unwrap();

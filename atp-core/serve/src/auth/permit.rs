@@ -31,7 +31,13 @@ fn verbs_of_step(step: &Step) -> Vec<&'static str> {
         Action::Do(StepOperation::Push { .. } | StepOperation::Pull { .. }) => vec!["cp"],
         Action::Do(StepOperation::Wait(WaitFor::Exec(_))) => vec!["wait", "exec"],
         Action::Do(_) => vec![step.op()],
-        Action::Assert(_) => vec![],
+        // A file is read by a program in the guest.
+        Action::Assert(assertion) => {
+            let file = assertion.file.as_ref().map(|_| "exec");
+            let console = (!assertion.no_fault_of.is_empty()).then_some("console");
+            file.into_iter().chain(console).collect()
+        }
+        Action::AwaitConsole(_) => vec!["wait", "console"],
     }
 }
 

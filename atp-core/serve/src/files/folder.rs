@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use atp_api::{ErrorKind, OperationSpec, PullSpec, PushSpec, ScreenshotSpec};
+use atp_api::{ConsoleSpec, ErrorKind, OperationSpec, PullSpec, PushSpec, ScreenshotSpec};
 use atp_executor::{FilePlaces, Scenario};
 use tokio::fs;
 
@@ -117,6 +117,10 @@ pub(crate) async fn localise(
         OperationSpec::Screenshot(spec) => {
             let (_, folder) = make_folder(config, clock, caller).await?;
             OperationSpec::Screenshot(ScreenshotSpec { folder, ..spec })
+        }
+        OperationSpec::Console(spec) => {
+            let (_, folder) = make_folder(config, clock, caller).await?;
+            OperationSpec::Console(ConsoleSpec { folder: Some(folder), ..spec })
         }
         operation => operation,
     })

@@ -59,7 +59,7 @@ pub(super) async fn drive(mut run: Run, activity: Activity) {
                     ("ended", None)
                 }
                 // It is of use only while it is new.
-                RunEvent::Progress { .. } | RunEvent::Unknown => continue,
+                RunEvent::Progress { .. } | RunEvent::Console { .. } | RunEvent::Unknown => continue,
             };
             let Ok(data) = serde_json::to_string(&event) else { continue };
             seq += 1;

@@ -68,6 +68,33 @@ pub(crate) trait Inbox: Send + Sync + 'static {
     fn ended(&self, error: Option<LibvirtError>);
 }
 
+/// A device of a domain that carries bytes both ways.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ByteDevice {
+    /// A virtio-serial channel, by its name.
+    Channel(String),
+    /// A serial console, by its alias; the first one without it.
+    Console(Option<String>),
+}
+
+impl ByteDevice {
+    /// The function that opens it.
+    pub(crate) fn function(&self) -> &'static str {
+        match self {
+            ByteDevice::Channel(_) => "virDomainOpenChannel",
+            ByteDevice::Console(_) => "virDomainOpenConsole",
+        }
+    }
+
+    /// Its name, if it was asked for by one.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            ByteDevice::Channel(name) => Some(name),
+            ByteDevice::Console(alias) => alias.as_deref(),
+        }
+    }
+}
+
 /// An open connection to a libvirt daemon, by one of the engines. Dropping it closes the connection in the background.
 pub enum LibvirtLink {
     /// By libvirt's C library.
@@ -211,8 +238,9 @@ operations! {
     /// a link of its own, and once.
     watch_domains(sink: Arc<dyn EventSink>, monitor: bool) -> Vec<DomainInfo>;
 
-    /// Opens a domain's virtio-serial channel (`virDomainOpenChannel`). For a link of its own, and once.
-    open_channel(uuid: Uuid, name: String, force: bool, inbox: Arc<dyn Inbox>) -> ();
+    /// Opens a domain's virtio-serial channel or serial console (`virDomainOpenChannel`, `virDomainOpenConsole`). For a
+    /// link of its own, and once.
+    open_device(uuid: Uuid, device: ByteDevice, force: bool, inbox: Arc<dyn Inbox>) -> ();
 
     /// Sends bytes on the link's channel; ends when the daemon has taken them all.
     channel_send(bytes: Vec<u8>) -> ();

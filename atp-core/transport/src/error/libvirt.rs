@@ -25,10 +25,11 @@ pub struct LibvirtError {
 pub(super) const AGENT_COMMAND: &str = "virDomainQemuAgentCommand";
 
 /// Calls of which the number that a state does not allow it has one meaning: the domain is not running.
-const NEEDS_RUNNING: [&str; 7] = [
+const NEEDS_RUNNING: [&str; 8] = [
     AGENT_COMMAND,
     "virDomainQemuMonitorCommand",
     "virDomainOpenChannel",
+    "virDomainOpenConsole",
     Lifecycle::Destroy.function(),
     Lifecycle::Shutdown.function(),
     Lifecycle::Reboot.function(),
@@ -44,7 +45,9 @@ impl LibvirtError {
         match self.code {
             OPERATION_INVALID if NEEDS_RUNNING.contains(&operation) => ErrorKind::VmNotRunning,
             ARGUMENT_UNSUPPORTED if operation == AGENT_COMMAND => ErrorKind::AgentNotConfigured,
-            OPERATION_FAILED if operation == "virDomainOpenChannel" => ErrorKind::ChannelInUse,
+            OPERATION_FAILED if matches!(operation, "virDomainOpenChannel" | "virDomainOpenConsole") => {
+                ErrorKind::ChannelInUse
+            }
             // The agent's job waits for no other.
             _ if operation == AGENT_COMMAND && kind == ErrorKind::MonitorBusy => ErrorKind::AgentBusy,
             _ => kind,
@@ -159,6 +162,7 @@ mod tests {
             (AGENT_COMMAND, 68, ErrorKind::MonitorBusy, ErrorKind::AgentBusy),
             ("virDomainReset", 68, ErrorKind::MonitorBusy, ErrorKind::MonitorBusy),
             ("virDomainOpenChannel", OPERATION_FAILED, ErrorKind::LibvirtError, ErrorKind::ChannelInUse),
+            ("virDomainOpenConsole", OPERATION_FAILED, ErrorKind::LibvirtError, ErrorKind::ChannelInUse),
             ("virDomainCreate", OPERATION_FAILED, ErrorKind::LibvirtError, ErrorKind::LibvirtError),
         ] {
             assert_eq!(error(code).kind_of(operation, by_number), expected, "{operation} {code}");

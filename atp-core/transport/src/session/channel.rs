@@ -1,4 +1,4 @@
-//! A domain's virtio-serial channel, opened through libvirt: bytes to and from a process in the guest.
+//! A domain's virtio-serial channel or serial console, opened through libvirt: bytes to and from the guest.
 //!
 //! Each open channel has a connection of its own. A daemon that cannot pass on what a channel is sent, because
 //! no process in the guest reads it, stops reading that client's connection altogether after a few packets; on a
@@ -19,11 +19,11 @@ use uuid::Uuid;
 
 use crate::connection::connector::CallFailure;
 use crate::engine::connector::LibvirtConnector;
-use crate::engine::{Closed, Inbox, LibvirtLink};
+use crate::engine::{ByteDevice, Closed, Inbox, LibvirtLink};
 use crate::error::{LibvirtError, Result, TransportError};
 use crate::manager::TransportManager;
 
-/// How a channel is opened.
+/// How a channel or a console is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelOptions {
     /// Most bytes kept for a reader that does not read. When more come the channel is closed: libvirt has no
@@ -31,7 +31,7 @@ pub struct ChannelOptions {
     pub receive_buffer: usize,
     /// Most bytes sent at once, from 1 to 256,000; a write of more returns when these are taken. Default 64 KiB.
     pub write_bytes: usize,
-    /// Take the channel from another client of the daemon that has it open.
+    /// Take it from another client of the daemon that has it open.
     pub force: bool,
 }
 
@@ -121,19 +121,50 @@ impl TransportManager<LibvirtConnector> {
         options: &ChannelOptions,
         deadline: Instant,
     ) -> Result<DomainChannel> {
-        const OPERATION: &str = "virDomainOpenChannel";
+        let device = ByteDevice::Channel(name.to_owned());
+        self.open_device(host, domain, device, options, deadline).await
+    }
+
+    /// Opens a serial console of a domain (`virDomainOpenConsole`), by its alias or the first, over a connection of its own
+    /// that no pool counts. The domain must run. What the guest wrote before is not sent again. The daemon gives a console to
+    /// one client at a time.
+    ///
+    /// # Errors
+    /// As [`open_channel`](Self::open_channel).
+    ///
+    /// Cancel safe.
+    pub async fn open_console(
+        &self,
+        host: &str,
+        domain: Uuid,
+        alias: Option<&str>,
+        options: &ChannelOptions,
+        deadline: Instant,
+    ) -> Result<DomainChannel> {
+        let device = ByteDevice::Console(alias.map(str::to_owned));
+        self.open_device(host, domain, device, options, deadline).await
+    }
+
+    async fn open_device(
+        &self,
+        host: &str,
+        domain: Uuid,
+        device: ByteDevice,
+        options: &ChannelOptions,
+        deadline: Instant,
+    ) -> Result<DomainChannel> {
+        let operation = device.function();
         let dedicated = self.pool(host)?.dedicated();
         let asked = Instant::now();
         let link = dedicated.open_by(deadline).await?;
         let shared = Arc::new(ChannelShared::new(options.receive_buffer));
-        let (inbox, name, force) = (shared.clone(), name.to_owned(), options.force);
-        let open = link.open_channel((), domain, name, force, inbox);
+        let open = link.open_device((), domain, device, options.force, shared.clone());
         match timeout_at(deadline, open).await {
             Ok(Ok(())) => Ok(DomainChannel::new(shared, link, options.write_bytes)),
-            Ok(Err(failure)) => Err(failure.into_error(dedicated.host().clone(), OPERATION)),
+            Ok(Err(failure)) => Err(failure.into_error(dedicated.host().clone(), operation)),
             Err(_) => Err(TransportError::CallTimeout {
                 host: dedicated.host().clone(),
-                operation: OPERATION,
+                operation,
                 after: asked.elapsed(),
                 sent: true,
             }),
@@ -141,7 +172,7 @@ impl TransportManager<LibvirtConnector> {
     }
 }
 
-/// An open virtio-serial channel: what is written a process in the guest reads, and the other way round.
+/// An open virtio-serial channel or serial console: what is written the guest reads, and the other way round.
 ///
 /// What was written is on its way when `flush` returns. A write waits for the one
 /// before it, which waits for the guest, so give writes a time-out. The end of what can be read

@@ -1,12 +1,14 @@
 //! `assert`: a comparison of what the step before yielded, and of the VM's state.
 
+use atp_api::KernelFault;
 use atp_transport::domain::DomainState;
 use regex::Regex;
 
 use super::error::ScenarioError;
 use super::fields::{Field, STATES, Shape, field};
 use super::node::Node;
-use super::read::{Keys, Result, integer, scalar, state};
+use super::read::{Keys, Names, Result, choice, expected, integer, list, scalar, state, truth};
+use super::template::Template;
 use crate::pattern;
 
 /// What is expected of the step before, or of the VM. All of it must be true.
@@ -20,11 +22,41 @@ pub struct Assertion {
     pub stderr: Option<Matcher>,
     /// The state of the VM now.
     pub state: Option<DomainState>,
+    /// The faults that its kernel has not reported on the console since the first step.
+    pub no_fault_of: Vec<KernelFault>,
+    /// A file in the guest now.
+    pub file: Option<FileAssertion>,
+}
+
+/// What is expected of a file in the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileAssertion {
+    /// Its path.
+    pub path: Template,
+    /// Whether it is there.
+    pub exists: bool,
+    /// What is in it.
+    pub matches: Option<Matcher>,
 }
 
 /// A regular expression, which may match anywhere.
 #[derive(Debug, Clone)]
 pub struct Matcher(pub(super) Regex);
+
+impl Matcher {
+    /// Reads one.
+    pub(in crate::verbs) fn read(node: &Node) -> Result<Self> {
+        let text = scalar(node)?;
+        pattern::compiled(&text).map(Matcher).map_err(|reason| {
+            ScenarioError::at(node.place, format!("{text:?} is not a regular expression: {reason}"))
+        })
+    }
+
+    /// The expression.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
 
 impl PartialEq for Matcher {
     fn eq(&self, other: &Self) -> bool {
@@ -47,24 +79,60 @@ const ASSERT: &[Field] = &[
     ),
     field("stderr", Shape::Text, "A regular expression on its standard error"),
     field("state", Shape::Choice(STATES), "The state of the VM"),
+    field(
+        "console",
+        Shape::Map(CONSOLE),
+        "What the kernel has reported on the serial console since the first step",
+    ),
+    field("file", Shape::Map(FILE), "A file in the guest"),
 ];
 
-pub(super) fn read(node: &Node) -> Result<Assertion> {
+const CONSOLE: &[Field] = &[field(
+    "none_of",
+    Shape::Choices(KernelFault::NAMES),
+    "The faults that the kernel must not have reported",
+)];
+
+const FILE: &[Field] = &[
+    field("path", Shape::Text, "The path in the guest"),
+    field("exists", Shape::Bool, "Whether it has to be there; true by default"),
+    field("matches", Shape::Text, "A regular expression on its content"),
+];
+
+pub(super) fn read(node: &Node, names: &Names) -> Result<Assertion> {
     let keys = Keys::of(node, ASSERT, "assert")?;
     if keys.is_empty() {
         return Err(ScenarioError::at(node.place, "an assert needs a condition")
-            .with_hint("exit_code, stdout, stderr or state"));
+            .with_hint("exit_code, stdout, stderr, state, console or file"));
     }
-    let matcher = |node: &Node| {
-        let text = scalar(node)?;
-        pattern::compiled(&text).map(Matcher).map_err(|reason| {
-            ScenarioError::at(node.place, format!("{text:?} is not a regular expression: {reason}"))
-        })
-    };
     Ok(Assertion {
         exit_code: keys.get("exit_code").map(integer).transpose()?,
-        stdout: keys.get("stdout").map(matcher).transpose()?,
-        stderr: keys.get("stderr").map(matcher).transpose()?,
+        stdout: keys.get("stdout").map(Matcher::read).transpose()?,
+        stderr: keys.get("stderr").map(Matcher::read).transpose()?,
         state: keys.get("state").map(state).transpose()?,
+        no_fault_of: keys.get("console").map(no_fault_of).transpose()?.unwrap_or_default(),
+        file: keys.get("file").map(|node| file(node, names)).transpose()?,
     })
+}
+
+fn no_fault_of(node: &Node) -> Result<Vec<KernelFault>> {
+    let keys = Keys::of(node, CONSOLE, "console")?;
+    let named = |node: &Node| {
+        let name = choice(node, KernelFault::NAMES)?;
+        KernelFault::named(name).ok_or_else(|| expected(node, "a fault"))
+    };
+    list(keys.need("none_of")?, "faults")?.iter().map(named).collect()
+}
+
+fn file(node: &Node, names: &Names) -> Result<FileAssertion> {
+    let keys = Keys::of(node, FILE, "file")?;
+    let file = FileAssertion {
+        path: names.template(keys.need("path")?)?,
+        exists: keys.get("exists").map(truth).transpose()?.unwrap_or(true),
+        matches: keys.get("matches").map(Matcher::read).transpose()?,
+    };
+    match file.matches.is_some() && !file.exists {
+        true => Err(ScenarioError::at(node.place, "a file that is not there has no content to match")),
+        false => Ok(file),
+    }
 }

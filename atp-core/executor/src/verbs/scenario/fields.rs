@@ -3,6 +3,8 @@
 
 use atp_api::StateFilter;
 
+use super::evidence::EVIDENCE;
+
 /// A key and its allowed values.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::verbs) struct Field {
@@ -25,6 +27,8 @@ pub(in crate::verbs) enum Shape {
     Named,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A list of these words.
+    Choices(&'static [&'static str]),
     /// A mapping with these keys.
     Map(&'static [Field]),
     /// One of several shapes.
@@ -53,6 +57,7 @@ pub(super) const SCENARIO: &[Field] = &[
     field("exclude", Shape::Texts, "Selectors of VMs to exclude"),
     field("state", Shape::Choice(StateFilter::NAMES), "Only VMs in this state"),
     field("labels", Shape::Named, "Only VMs with all of these labels"),
+    EVIDENCE,
     field("steps", Shape::Steps, "The steps for each VM, until one fails"),
     field(
         "teardown",

@@ -25,7 +25,9 @@
 //! `docs/scenarios.md`; [`schema`] gives it to editors.
 
 mod assertion;
+mod console;
 mod error;
+mod evidence;
 pub(super) mod fields;
 pub(super) mod node;
 mod parse;
@@ -47,8 +49,9 @@ use atp_transport::HostId;
 use crate::selection::Selection;
 use crate::selector::Selector;
 
-pub use self::assertion::{Assertion, Matcher};
+pub use self::assertion::{Assertion, FileAssertion, Matcher};
 pub use self::error::{Place, ScenarioError};
+pub use self::evidence::Evidence;
 pub use self::places::FilePlaces;
 pub use self::schema::schema;
 pub use self::step::{Action, Step, StepOperation};
@@ -72,6 +75,7 @@ pub struct Scenario {
     exclude: Vec<(Place, Template)>,
     state: StateFilter,
     labels: BTreeMap<String, (Place, Template)>,
+    evidence: Option<Evidence>,
     steps: Vec<Step>,
     teardown: Vec<Step>,
     /// Where its files are, if not where its steps say.
@@ -138,6 +142,17 @@ impl Scenario {
         &self.teardown
     }
 
+    /// What is collected if a step fails.
+    pub fn evidence(&self) -> Option<&Evidence> {
+        self.evidence.as_ref()
+    }
+
+    /// Whether the VM's console is captured.
+    fn needs_console(&self) -> bool {
+        self.evidence.as_ref().is_some_and(|evidence| evidence.console.is_some())
+            || self.all_steps().any(Step::needs_console)
+    }
+
     /// Gives a variable another value than the file does.
     ///
     /// # Errors
@@ -192,14 +207,17 @@ impl Scenario {
     pub fn only_looks(&self) -> bool {
         self.all_steps().all(|step| match &step.action {
             Action::Do(operation) => operation.only_looks(),
-            Action::Assert(_) => true,
-        })
+            Action::Assert(_) | Action::AwaitConsole(_) => true,
+            // A command for evidence may do anything in the guest.
+        }) && self.evidence.as_ref().is_none_or(|evidence| evidence.commands.is_empty())
     }
 
     /// The maximum time for a target, if a step without its own time may take `timeout`.
     pub fn budget(&self, timeout: Duration) -> Duration {
         let times = self.all_steps().map(|step| step.budget(timeout));
-        times.fold(Duration::ZERO, Duration::saturating_add).max(timeout)
+        let steps = times.fold(Duration::ZERO, Duration::saturating_add).max(timeout);
+        let evidence = self.evidence.as_ref().map_or(Duration::ZERO, |_| evidence::TIME);
+        steps.saturating_add(evidence)
     }
 
     fn all_steps(&self) -> impl Iterator<Item = &Step> {

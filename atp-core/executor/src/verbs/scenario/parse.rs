@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use atp_api::{ScenarioSpec, StateFilter};
 
 use super::error::ScenarioError;
+use super::evidence;
 use super::fields::SCENARIO;
 use super::node::Node;
 use super::read::{Keys, Names, Result, choice, duration, list, named, scalar, texts};
@@ -49,6 +50,7 @@ pub(super) fn scenario(text: &str) -> Result<Scenario> {
         exclude: selectors(top.get("exclude"))?,
         state,
         labels,
+        evidence: top.get("evidence").map(|node| evidence::read(node, &names)).transpose()?,
         steps: steps(top.need("steps")?, &mut names)?,
         // It is not known which steps a target completes before the teardown: a variable without a value is reported then.
         teardown: top.get("teardown").map(|node| steps(node, &mut names)).transpose()?.unwrap_or_default(),
@@ -128,6 +130,6 @@ fn read_step(node: &Node, names: &mut Names) -> Result<Step> {
 fn can_be_captured(action: &Action) -> bool {
     match action {
         Action::Do(operation) => operation.can_be_captured(),
-        Action::Assert(_) => false,
+        Action::Assert(_) | Action::AwaitConsole(_) => false,
     }
 }

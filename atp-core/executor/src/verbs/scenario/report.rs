@@ -1,6 +1,6 @@
 //! The report of a scenario on one target.
 
-use atp_api::{Data, OutcomeError, ScenarioReport, Status, StepReport};
+use atp_api::{Data, EvidenceReport, OutcomeError, ScenarioReport, Status, StepReport};
 use atp_transport::{Effect, ErrorKind};
 
 use super::step::Step;
@@ -26,6 +26,17 @@ pub(super) fn partial_in_teardown(report: &ScenarioReport, step: &Step) -> Parti
         step.name
     );
     PartialResult { words: Some(words), data: Some(Data::Scenario(report.clone())) }
+}
+
+/// Where the evidence is, and what is missing of it.
+fn described(evidence: &EvidenceReport) -> Vec<String> {
+    let there = match &evidence.files[..] {
+        [] => None,
+        files => Some(format!("evidence is in {}: {}", evidence.folder.display(), files.join(", "))),
+    };
+    let missed =
+        evidence.missed.iter().map(|missed| format!("no evidence of {}: {}", missed.what, missed.reason));
+    there.into_iter().chain(missed).collect()
 }
 
 /// Makes the completion of the target. `is_stopped` is whether it was asked to stop before its last step.
@@ -59,7 +70,12 @@ pub(super) fn completion(report: ScenarioReport, is_stopped: bool) -> Completion
         .or_else(|| failure(&report.teardown, "teardown step"));
     let (status, error) = match ended {
         // Not retryable: the steps before it may have had an effect.
-        Some((status, error)) => (status, Some(OutcomeError { retryable: false, ..error })),
+        Some((status, mut error)) => {
+            if let Some(evidence) = &report.evidence {
+                error.causes.extend(described(evidence));
+            }
+            (status, Some(OutcomeError { retryable: false, ..error }))
+        }
         None => (Status::Ok, None),
     };
     Completion { status, effect, error, ..Completion::ok(effect, Data::Scenario(report)) }

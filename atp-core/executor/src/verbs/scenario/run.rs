@@ -4,7 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use atp_api::{Data, ExecReport, OutcomeError, ScenarioReport, Status, StepReport, millis};
+use atp_api::{Data, ExecReport, ExecSpec, OutcomeError, ScenarioReport, Status, StepReport, millis};
+use atp_protocol::{LibvirtCarrier, exec};
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, HostId};
 use regex::Regex;
@@ -14,11 +15,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Scenario;
-use super::assertion::Assertion;
+use super::assertion::{Assertion, FileAssertion, Matcher};
+use super::console::ConsoleWatch;
+use super::evidence;
 use super::places::FilePlaces;
 use super::report::{completion, partial, partial_in_teardown};
 use super::step::{Action, Step};
-use super::template::Values;
+use super::template::{Values, fill};
 use crate::verbs::completion::Completion;
 use crate::verbs::facts::is_reached;
 use crate::verbs::job::Job;
@@ -38,14 +41,20 @@ pub(in crate::verbs) fn perform<'a>(
         let own = &scenario.variables;
         let job = Job { is_step: true, ..job.clone() };
         let places = scenario.places.as_ref();
-        let mut progress = StepRunner { job, domain, values, own, places, last: None, is_teardown: false };
+        let mut progress =
+            StepRunner { job, domain, values, own, places, console: None, last: None, is_teardown: false };
         let mut report = ScenarioReport {
             scenario: scenario.name().to_owned(),
             steps: Vec::new(),
             steps_total: scenario.steps().len(),
             teardown: Vec::new(),
             teardown_total: scenario.teardown().len(),
+            console: None,
+            evidence: None,
         };
+        if scenario.needs_console() {
+            progress.console = Some(ConsoleWatch::begin(&progress.job, domain).await);
+        }
         let mut is_stopped = false;
         for step in scenario.steps() {
             if attempt.is_stop_requested() {
@@ -60,12 +69,22 @@ pub(in crate::verbs) fn perform<'a>(
                 break;
             }
         }
+        let has_failed = report.steps.last().is_some_and(|step| !step.status.is_success());
+        if let Some(evidence) = &scenario.evidence
+            && (has_failed || evidence.always)
+        {
+            let values = (&progress.values, progress.own);
+            let console = progress.console.as_ref();
+            report.evidence =
+                Some(Box::new(evidence::collect(evidence, &progress.job, domain, console, values).await));
+        }
         progress.last = None;
         progress.is_teardown = true;
         for step in scenario.teardown() {
             attempt.if_cut_off(partial_in_teardown(&report, step));
             report.teardown.push(progress.step(step).await);
         }
+        report.console = progress.console.as_ref().map(|console| Box::new(console.report()));
         progress.job.ended(completion(report, is_stopped))
     })
 }
@@ -80,6 +99,8 @@ struct StepRunner<'a> {
     own: &'a Values,
     /// Where files are, if not where the steps say.
     places: Option<&'a FilePlaces>,
+    /// The VM's console, if a step or the evidence needs it.
+    console: Option<ConsoleWatch>,
     /// What the last step yielded that was no assert.
     last: Option<Data>,
     /// Whether it is in the teardown, which is carried out also when the run was asked to stop.
@@ -96,6 +117,7 @@ impl StepRunner<'_> {
                 Err(message) => (unfit(message), 0),
             },
             Action::Assert(assertion) => (self.check(assertion, deadline).await, 1),
+            Action::AwaitConsole(line) => (self.await_console(line, deadline).await, 1),
         };
         if completion.status.is_success() {
             // A VM that was started by a step can move as well.
@@ -177,7 +199,20 @@ impl StepRunner<'_> {
             },
             None => None,
         };
-        match differences(assertion, self.last.as_ref(), state) {
+        let mut found = differences(assertion, self.last.as_ref(), state);
+        if let (Some(console), false) = (&self.console, assertion.no_fault_of.is_empty()) {
+            match console.differences(&assertion.no_fault_of) {
+                Ok(differences) => found.extend(differences),
+                Err(error) => return Completion::failed(Status::Failed, Effect::None, error),
+            }
+        }
+        if let Some(file) = &assertion.file {
+            match self.file_differences(file, deadline).await {
+                Ok(differences) => found.extend(differences),
+                Err(completion) => return *completion,
+            }
+        }
+        match found {
             differences if differences.is_empty() => Completion::ok(Effect::None, None),
             differences => {
                 let error = OutcomeError::new(ErrorKind::AssertionFailed, differences.join("; "))
@@ -185,6 +220,55 @@ impl StepRunner<'_> {
                 Completion::failed(Status::Failed, Effect::None, error)
             }
         }
+    }
+
+    /// Waits for a line of the console. A request to stop ends it at once, except in the teardown.
+    async fn await_console(&mut self, line: &Matcher, deadline: Instant) -> Completion {
+        let attempt = self.job.attempt.part(deadline);
+        let ends_on_stop = !self.is_teardown;
+        // There is one whenever a step waits for it.
+        let Some(console) = &mut self.console else { return unfit("the console is not captured".to_owned()) };
+        tokio::select! {
+            biased;
+            completion = console.wait(line, deadline) => completion,
+            () = attempt.stop_requested(), if ends_on_stop => {
+                verbs::stopped(&Job { attempt: attempt.clone(), ..self.job.clone() })
+            }
+        }
+    }
+
+    /// Returns how a file in the guest differs from what was expected. The error is how the step ends if the guest cannot be asked.
+    async fn file_differences(
+        &self,
+        expected: &FileAssertion,
+        deadline: Instant,
+    ) -> Result<Vec<String>, Box<Completion>> {
+        let path = fill(&expected.path, &self.values).map_err(|reason| Box::new(unfit(reason)))?;
+        let job = Job { attempt: self.job.attempt.part(deadline), ..self.job.clone() };
+        let uuid = self.domain.uuid;
+        let spec = &match expected.matches {
+            Some(_) => ExecSpec::new("cat").arg("--").arg(&path),
+            None => ExecSpec::new("test").arg("-e").arg(&path),
+        };
+        let ran = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+            exec::run(&LibvirtCarrier::new(&connection, uuid), spec, deadline).await
+        });
+        let output = ran.await.map_err(|error| Box::new(job.failure(&error)))?;
+        let is_there = output.exit_code == Some(0);
+        Ok(match &expected.matches {
+            _ if is_there != expected.exists => {
+                let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
+                vec![match is_there {
+                    true => format!("{path} is there"),
+                    false => format!("{path} is not there, or cannot be read{reason}"),
+                }]
+            }
+            Some(matcher) if !matcher.0.is_match(&String::from_utf8_lossy(&output.stdout)) => {
+                vec![format!("{path} does not match /{}/", matcher.0)]
+            }
+            _ => Vec::new(),
+        })
     }
 
     /// Returns the VM's state now, where it is.

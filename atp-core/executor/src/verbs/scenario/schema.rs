@@ -49,6 +49,7 @@ fn shape(shape: &Shape) -> Value {
         Shape::Texts => json!({"anyOf": [text, {"type": "array", "items": text, "minItems": 1}]}),
         Shape::Named => json!({"type": "object", "additionalProperties": text}),
         Shape::Choice(words) => json!({"enum": words}),
+        Shape::Choices(words) => json!({"type": "array", "items": {"enum": words}, "minItems": 1}),
         Shape::Map(fields) => object(fields),
         Shape::Either(shapes) => json!({"anyOf": shapes.iter().map(self::shape).collect::<Vec<_>>()}),
         Shape::Steps => json!({"type": "array", "items": {"$ref": "#/$defs/step"}, "minItems": 1}),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use atp_api::LifecycleSpec;
 
-use super::assertion::{self, Assertion};
+use super::assertion::{self, Assertion, Matcher};
 use super::error::Place;
 use super::fields::{self, Field};
 use super::node::Node;
@@ -44,6 +44,8 @@ pub enum Action {
     Do(StepOperation),
     /// Compare what the step before yielded with what was expected.
     Assert(Assertion),
+    /// Wait until a line of the VM's serial console matches.
+    AwaitConsole(Matcher),
 }
 
 /// An operation with variables in it.
@@ -90,7 +92,7 @@ impl Step {
     pub fn operation(&self) -> Option<&StepOperation> {
         match &self.action {
             Action::Do(operation) => Some(operation),
-            Action::Assert(_) => None,
+            Action::Assert(_) | Action::AwaitConsole(_) => None,
         }
     }
 
@@ -99,6 +101,16 @@ impl Step {
         match &self.action {
             Action::Do(operation) => operation.name(),
             Action::Assert(_) => "assert",
+            Action::AwaitConsole(_) => wait::LOOK.name,
+        }
+    }
+
+    /// Whether it needs what the VM's console has written.
+    pub(super) fn needs_console(&self) -> bool {
+        match &self.action {
+            Action::AwaitConsole(_) => true,
+            Action::Assert(assertion) => !assertion.no_fault_of.is_empty(),
+            Action::Do(_) => false,
         }
     }
 
@@ -128,7 +140,12 @@ pub(super) const VERBS: &[StepVerb] = &[
         let change = lifecycle::read(node)?;
         Ok(change.map_or(StepOperation::Info, StepOperation::Lifecycle).into())
     }),
-    verb(wait::STEP, |node, names| Ok(StepOperation::Wait(wait::read(node, names)?).into())),
+    verb(wait::STEP, |node, names| {
+        Ok(match wait::console(node)? {
+            Some(line) => Action::AwaitConsole(line),
+            None => StepOperation::Wait(wait::read(node, names)?).into(),
+        })
+    }),
     verb(transfer::STEP, |node, names| {
         let operation = match transfer::read(node, names)? {
             CopyStep::Push(from, to) => StepOperation::Push { from, to },
@@ -140,7 +157,7 @@ pub(super) const VERBS: &[StepVerb] = &[
     verb(type_text::STEP, |node, names| Ok(StepOperation::Type(names.template(node)?).into())),
     verb(mouse::STEP, |node, names| Ok(StepOperation::Mouse(mouse::read(node, names)?).into())),
     verb(screenshot::STEP, |node, names| Ok(StepOperation::Screenshot(names.template(node)?).into())),
-    verb(assertion::STEP, |node, _| Ok(Action::Assert(assertion::read(node)?))),
+    verb(assertion::STEP, |node, names| Ok(Action::Assert(assertion::read(node, names)?))),
 ];
 
 impl From<StepOperation> for Action {

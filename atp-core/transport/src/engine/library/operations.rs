@@ -22,7 +22,7 @@ use crate::domain::{
 };
 use crate::engine::error::without_nul;
 use crate::engine::listing::{StateAndReason, lacks_call, lacks_metadata, note_saved, without_asking};
-use crate::engine::{Answer, EventSink, Inbox};
+use crate::engine::{Answer, ByteDevice, EventSink, Inbox};
 
 /// What one read of a screenshot's stream takes at most, bytes: libvirt's own packets are no larger.
 const READ_BYTES: usize = 256 * 1024;
@@ -239,18 +239,18 @@ impl LibraryLink {
         .await
     }
 
-    pub(crate) async fn open_channel(
+    pub(crate) async fn open_device(
         &self,
         token: impl Send + 'static,
         uuid: Uuid,
-        name: String,
+        device: ByteDevice,
         force: bool,
         inbox: Arc<dyn Inbox>,
     ) -> Answer<()> {
-        without_nul(&name)?;
+        device.name().map_or(Ok(()), without_nul)?;
         self.run(token, move |on| {
             let domain = on.connect.lookup_domain_by_uuid(uuid)?;
-            let stream = ChannelStream::open(&on.connect, &domain, &name, force, inbox)?;
+            let stream = ChannelStream::open(&on.connect, &domain, &device, force, inbox)?;
             // It is the first and only one on this connection.
             let _one = on.channel.set(stream);
             Ok(())

@@ -1,4 +1,4 @@
-//! The stream of an open channel: libvirt reports what came in, and it is read at once.
+//! The stream of an open channel or console: libvirt reports what came in, and it is read at once.
 //!
 //! The stream does not block, and a callback (`virStreamEventAddCallback`) reads it on the event loop's thread.
 //! libvirt's client takes in whatever the daemon sends, without a bound, so what came must not be left there:
@@ -13,7 +13,7 @@ use virt::error::Error;
 use virt::stream::Stream;
 use virt_sys as sys;
 
-use crate::engine::Inbox;
+use crate::engine::{ByteDevice, Inbox};
 use crate::error::LibvirtError;
 
 /// One read of the callback; the thread's stack holds it.
@@ -29,17 +29,25 @@ pub(super) struct ChannelStream {
 type Opaque = Arc<dyn Inbox>;
 
 impl ChannelStream {
-    /// Opens a domain's channel of that name (`virDomainOpenChannel`). Blocks.
+    /// Opens a domain's channel or console (`virDomainOpenChannel`, `virDomainOpenConsole`). Blocks.
     pub(super) fn open(
         connect: &Connect,
         domain: &Domain,
-        name: &str,
+        device: &ByteDevice,
         force: bool,
         inbox: Arc<dyn Inbox>,
     ) -> Result<Self, Error> {
         let stream = ChannelStream { stream: Stream::new(connect, sys::VIR_STREAM_NONBLOCK)? };
-        let flags = if force { sys::VIR_DOMAIN_CHANNEL_FORCE } else { 0 };
-        domain.open_channel(Some(name), &stream.stream, flags)?;
+        match device {
+            ByteDevice::Channel(name) => {
+                let flags = if force { sys::VIR_DOMAIN_CHANNEL_FORCE } else { 0 };
+                domain.open_channel(Some(name), &stream.stream, flags)?;
+            }
+            ByteDevice::Console(alias) => {
+                let flags = if force { sys::VIR_DOMAIN_CONSOLE_FORCE } else { 0 };
+                domain.open_console(alias.as_deref(), &stream.stream, flags)?;
+            }
+        }
         stream.watch(inbox)?;
         Ok(stream)
     }

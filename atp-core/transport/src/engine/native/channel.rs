@@ -1,8 +1,8 @@
-//! The stream of an open channel: a task passes on what comes in, at once, to an [`Inbox`], which has a bound.
+//! The stream of an open channel or console: a task passes on what comes in, at once, to an [`Inbox`], which has a bound.
 
 use std::sync::Arc;
 
-use atp_rpc::screen::channel;
+use atp_rpc::screen::{channel, console};
 use atp_rpc::{CallError, Connection, RemoteDomain, Stream, StreamError, StreamSender};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::failure::stream_error;
-use crate::engine::Inbox;
+use crate::engine::{ByteDevice, Inbox};
 
 /// What may come in before the task looks, bytes. The bound of a channel is its inbox's.
 const READ_AHEAD: usize = 4 << 20;
@@ -28,12 +28,21 @@ impl Channel {
     pub(super) async fn open(
         on: &Connection,
         uuid: Uuid,
-        name: &str,
+        device: &ByteDevice,
         force: bool,
         inbox: Arc<dyn Inbox>,
     ) -> Result<Self, CallError> {
-        let flags = if force { channel::FORCE } else { 0 };
-        let stream = on.open_channel(&RemoteDomain::of(uuid), Some(name), flags, READ_AHEAD).await?;
+        let (domain, name) = (RemoteDomain::of(uuid), device.name());
+        let stream = match device {
+            ByteDevice::Channel(_) => {
+                let flags = if force { channel::FORCE } else { 0 };
+                on.open_channel(&domain, name, flags, READ_AHEAD).await?
+            }
+            ByteDevice::Console(_) => {
+                let flags = if force { console::FORCE } else { 0 };
+                on.open_console(&domain, name, flags, READ_AHEAD).await?
+            }
+        };
         let (finish, asked) = oneshot::channel();
         let sender = stream.sender();
         let reader = tokio::spawn(read(stream, inbox, asked));

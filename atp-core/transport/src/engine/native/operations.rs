@@ -22,7 +22,7 @@ use crate::domain::{
 };
 use crate::engine::error::without_nul;
 use crate::engine::listing::{StateAndReason, lacks_call, lacks_metadata, note_saved, without_asking};
-use crate::engine::{Answer, EventSink, Inbox};
+use crate::engine::{Answer, ByteDevice, EventSink, Inbox};
 
 /// What a screenshot may be ahead of its reader, bytes: a few of libvirt's packets.
 const READ_AHEAD: usize = 1 << 20;
@@ -192,16 +192,16 @@ impl NativeLink {
         list(&on).await.map_err(call_failure)
     }
 
-    pub(crate) async fn open_channel(
+    pub(crate) async fn open_device(
         &self,
         token: impl Send + 'static,
         uuid: Uuid,
-        name: String,
+        device: ByteDevice,
         force: bool,
         inbox: Arc<dyn Inbox>,
     ) -> Answer<()> {
-        without_nul(&name)?;
-        let channel = Channel::open(&self.holding(token), uuid, &name, force, inbox).await;
+        device.name().map_or(Ok(()), without_nul)?;
+        let channel = Channel::open(&self.holding(token), uuid, &device, force, inbox).await;
         // It is the first and only one on this connection.
         let _one = self.held.set(Held::Channel(channel.map_err(call_failure)?));
         Ok(())

@@ -1,0 +1,125 @@
+//! `atp attach`: a VM's serial console on this terminal.
+
+use std::io::{self, IsTerminal as _};
+
+use atp_executor::{OutcomeError, Selector};
+use atp_transport::ChannelOptions;
+use clap::Args;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use tokio::time::Instant;
+
+use super::verb::Verb;
+use crate::args::GlobalArgs;
+use crate::completer;
+use crate::context::Context;
+use crate::exit::{SUCCESS, TARGETS_FAILED};
+use crate::inventory::{self, CLOSE_TIMEOUT};
+use crate::one_vm::{self, OneVm};
+use crate::pipe::{self, End};
+use crate::problem::{Failure, Problem};
+use crate::signals::Interrupts;
+
+/// `Ctrl-]`, which ends the session, as in `virsh console` and `telnet`.
+const ESCAPE: u8 = 0x1d;
+
+const EXAMPLES: &str = "\
+Examples:
+  atp attach node7/web-1
+  atp attach web-1 --force";
+
+/// Use the serial console of a VM on this terminal; Ctrl-] ends it
+///
+/// All other keys go to the guest, Ctrl-C too. A serial line has no size: that of the terminal is not passed on; `stty rows R
+/// cols C` sets it in the guest.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct AttachArgs {
+    /// The VM, as [HOST/]VM. Exactly one VM must match
+    #[arg(value_name = "SEL", add = completer::selectors())]
+    vm: Selector,
+
+    /// Take the console from another client, such as `virsh console`
+    #[arg(long)]
+    force: bool,
+
+    /// The alias of the console in the VM's definition, such as serial1; the first console by default
+    #[arg(long, value_name = "ALIAS")]
+    device: Option<String>,
+}
+
+impl Verb for AttachArgs {
+    fn check(&self, options: &GlobalArgs) -> Result<(), Problem> {
+        one_vm::refuse_run_options("attach", options)
+    }
+
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+            let problem = Problem::new("`atp attach` needs a terminal for its input and its output");
+            return Err(problem.hint("`atp console --follow` shows consoles without a terminal").into());
+        }
+        let interrupts = Interrupts::listen()?;
+        let OneVm { manager, host, domain } = OneVm::find(self.vm, context, &interrupts).await?;
+        let options = ChannelOptions { force: self.force, ..ChannelOptions::default() };
+        let deadline = Instant::now() + context.settings.policy.timeout;
+        let opening =
+            manager.open_console(host.as_str(), domain.uuid, self.device.as_deref(), &options, deadline);
+        let console = tokio::select! {
+            opened = opening => opened.map_err(|error| Problem::from(&OutcomeError::from(&error)))?,
+            signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
+        };
+        context.console.note(&format!("attached to {host}/{}; Ctrl-] ends this", domain.name));
+        let ended = {
+            let _raw = RawTerminal::enter()?;
+            tokio::select! {
+                ended = pipe::run(console, Some(ESCAPE), None) => ended,
+                signal = interrupts.first() => End::Signal(signal),
+            }
+        };
+        inventory::close(&manager, CLOSE_TIMEOUT).await;
+        // The guest's cursor may be anywhere in a line.
+        eprintln!();
+        Ok(match ended {
+            End::Escape | End::Input => {
+                context.console.note("detached");
+                SUCCESS
+            }
+            End::Guest => {
+                context.console.note("the VM was stopped, or another client has taken the console");
+                SUCCESS
+            }
+            End::Signal(signal) => signal.exit_code(),
+            End::Output(error) | End::Channel(error) => {
+                context.console.problem(&Problem::new("the console was lost").because(&error));
+                TARGETS_FAILED
+            }
+        })
+    }
+}
+
+/// The terminal without line editing, echo and signals by keys, until this is dropped.
+struct RawTerminal {
+    before: Termios,
+}
+
+impl RawTerminal {
+    fn enter() -> Result<Self, Problem> {
+        let modes = tcgetattr(io::stdin());
+        let before = modes.map_err(|error| unset(&error.into()))?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        let entered = tcsetattr(io::stdin(), OptionalActions::Flush, &raw);
+        entered.map_err(|error| unset(&error.into()))?;
+        Ok(RawTerminal { before })
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        // Fails if the terminal is gone.
+        let _gone = tcsetattr(io::stdin(), OptionalActions::Drain, &self.before);
+    }
+}
+
+fn unset(error: &io::Error) -> Problem {
+    Problem::new("the modes of the terminal cannot be set").because(error)
+}

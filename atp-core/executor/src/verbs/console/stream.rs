@@ -1,0 +1,154 @@
+//! A serial console as a stream that is opened again after it was closed.
+
+use std::time::Duration;
+
+use atp_api::OutcomeError;
+use atp_transport::domain::DomainInfo;
+use atp_transport::{ChannelOptions, DomainChannel, ErrorKind, ExecuteOptions, LibvirtConnection};
+use tokio::io::AsyncReadExt as _;
+use tokio::time::{Instant, sleep};
+
+use crate::verbs::facts::{Needs, refusal};
+use crate::verbs::job::Job;
+use crate::verbs::relocation::{Relocation, relocation};
+
+/// One read, bytes.
+const READ: usize = 16 << 10;
+/// The longest pause between two attempts to open a console. A VM that is started writes its first lines soon.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long a console that another client has is waited for when it is first opened: a client that has just left may still have
+/// it.
+const IN_USE: Duration = Duration::from_secs(2);
+
+/// What happens on a console.
+#[derive(Debug)]
+pub(in crate::verbs) enum ConsoleItem<'a> {
+    /// It is open from here on.
+    Open,
+    /// The guest wrote this.
+    Bytes(&'a [u8]),
+    /// It is not open from here on, for this reason.
+    Gap(String),
+}
+
+/// A console of a VM, wherever the VM is. Dropping it closes the console.
+pub(in crate::verbs) struct ConsoleStream {
+    /// The work on the host where the VM is.
+    job: Job,
+    domain: DomainInfo,
+    device: Option<String>,
+    force: bool,
+    channel: Option<DomainChannel>,
+    buffer: Box<[u8]>,
+    /// When the first attempt to open it began.
+    began: Instant,
+    was_open: bool,
+    pause: Duration,
+    /// Why the last attempt to open it failed.
+    last_error: Option<OutcomeError>,
+}
+
+impl ConsoleStream {
+    pub(in crate::verbs) fn new(job: Job, domain: DomainInfo, device: Option<String>, force: bool) -> Self {
+        let pause = job.policy.poll_initial;
+        ConsoleStream {
+            job,
+            domain,
+            device,
+            force,
+            channel: None,
+            buffer: vec![0; READ].into(),
+            began: Instant::now(),
+            was_open: false,
+            pause,
+            last_error: None,
+        }
+    }
+
+    /// The work on the host where the VM is now.
+    pub(in crate::verbs) fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Why the console is not open, if it never was.
+    pub(in crate::verbs) fn never_opened(&self) -> Option<&OutcomeError> {
+        self.last_error.as_ref().filter(|_| !self.was_open)
+    }
+
+    /// Whether the console was open at any time.
+    pub(in crate::verbs) fn is_open_once(&self) -> bool {
+        self.was_open
+    }
+
+    /// Waits for the next item. A console that cannot be opened now is waited for.
+    ///
+    /// # Errors
+    /// Why the console can never be opened. It is not to be asked again.
+    ///
+    /// Cancel safe.
+    pub(in crate::verbs) async fn next(&mut self) -> Result<ConsoleItem<'_>, OutcomeError> {
+        let Some(channel) = &mut self.channel else {
+            self.channel = Some(self.opened().await?);
+            self.was_open = true;
+            self.pause = self.job.policy.poll_initial;
+            return Ok(ConsoleItem::Open);
+        };
+        let reason = match channel.read(&mut self.buffer).await {
+            Ok(0) => "the VM was stopped, or another client has taken the console".to_owned(),
+            Ok(read) => return Ok(ConsoleItem::Bytes(&self.buffer[..read])),
+            Err(error) => OutcomeError::in_full(&error),
+        };
+        self.channel = None;
+        Ok(ConsoleItem::Gap(reason))
+    }
+
+    /// Opens the console as soon as that is possible.
+    async fn opened(&mut self) -> Result<DomainChannel, OutcomeError> {
+        loop {
+            let error = match self.open().await {
+                Ok(channel) => return Ok(channel),
+                Err(error) => error,
+            };
+            if !self.may_pass(&error) {
+                return Err(error);
+            }
+            if matches!(error.kind, ErrorKind::VmNotFound | ErrorKind::VmNotRunning)
+                && let Relocation::To(host) = relocation(&self.job, &self.domain).await
+            {
+                self.job = self.job.at(host);
+            }
+            self.last_error = Some(error);
+            sleep(self.pause).await;
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Makes one attempt. A VM that does not run costs no connection of its own.
+    async fn open(&mut self) -> Result<DomainChannel, OutcomeError> {
+        let (uuid, deadline) = (self.domain.uuid, self.job.deadline());
+        let look = |connection: LibvirtConnection| async move { connection.domain_info(uuid).await };
+        let looked =
+            self.job.manager.execute_on_host_with(self.job.host(), ExecuteOptions::by(deadline), look).await;
+        let now = looked.map_err(|error| OutcomeError::from(&error))?;
+        if !Needs::Active.allow(now.state) {
+            return Err(refusal(Needs::Active, &self.job.target.host, &now));
+        }
+        // A client that takes the console over by force is not to be thrown out in turn.
+        let options = ChannelOptions { force: self.force && !self.was_open, ..ChannelOptions::default() };
+        let opened =
+            self.job.manager.open_console(self.job.host(), uuid, self.device.as_deref(), &options, deadline);
+        opened.await.map_err(|error| OutcomeError::from(&error))
+    }
+
+    /// Whether a later attempt may open the console.
+    fn may_pass(&self, error: &OutcomeError) -> bool {
+        match error.kind {
+            ErrorKind::VmNotRunning => true,
+            // A VM that was there may be defined again.
+            ErrorKind::VmNotFound => self.was_open,
+            // The daemon may not have noticed yet that it was closed.
+            ErrorKind::ChannelInUse => self.was_open || self.began.elapsed() < IN_USE,
+            _ => error.retryable,
+        }
+    }
+}

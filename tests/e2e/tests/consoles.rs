@@ -1,0 +1,325 @@
+//! Serial consoles: captured through restarts and lost links, with the kernel's faults; on a terminal; and channels as pipes.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use atp_e2e::{Bed, bed, eventually};
+use parking_lot::Mutex;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
+use serde_json::Value;
+
+/// A time limit far beyond what is measured.
+const SOON: Duration = Duration::from_secs(90);
+
+/// Writes a line to a VM's console, from the guest.
+fn say(bed: &Bed, vm: &str, line: &str) {
+    let command = format!("echo '{line}' > /dev/ttyS0");
+    bed.run(&["exec", vm, "--", "sh", "-c", &command]).exits_with(0);
+}
+
+/// Writes to a VM's console until a line of it is in the file: before the console is open what is written is lost.
+fn said(bed: &Bed, vm: &str, line: &str, file: &Path) {
+    eventually(line, SOON, || {
+        say(bed, vm, line);
+        let text = fs::read_to_string(file).unwrap_or_default();
+        if text.contains(line) { Ok(()) } else { Err(text) }
+    });
+}
+
+fn contains(file: &Path, text: &str) {
+    eventually(text, SOON, || {
+        let all = fs::read_to_string(file).unwrap_or_default();
+        if all.contains(text) { Ok(()) } else { Err(all) }
+    });
+}
+
+fn faults(data: &Value) -> Vec<&str> {
+    data["first_faults"].as_array().unwrap().iter().map(|found| found["fault"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_capture_goes_on_through_a_restart_beside_a_hung_vm_and_reports_a_panic() {
+    let bed = bed();
+    let [vm1, vm2] = ["vm1", "vm2"].map(|vm| bed.host("h1").unwrap().guest(vm).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("h1/vm1.log");
+    vm2.pause_qemu().unwrap();
+    let directory = folder.path().to_str().unwrap();
+    let capture =
+        bed.atp(&["console", "h1/*", "-d", directory, "--timeout", "200s", "-v"]).output("json").start();
+    said(&bed, "h1/vm1", "before the restart", &file);
+    vm1.destroy().unwrap();
+    contains(&file, ": gap: ");
+    vm1.start().unwrap();
+    vm1.wait_agent(SOON).unwrap();
+    said(&bed, "h1/vm1", "after the restart", &file);
+    // The guest's kernel stops, and its agent with it.
+    let panic = "echo 1 > /proc/sys/kernel/sysrq; (sleep 1; echo c > /proc/sysrq-trigger) > /dev/null 2>&1 &";
+    bed.run(&["exec", "h1/vm1", "--", "sh", "-c", panic]).exits_with(0);
+    contains(&file, "Kernel panic - not syncing");
+    capture.interrupt();
+    let run = capture.finish();
+    vm2.resume_qemu().unwrap();
+    vm1.destroy().unwrap();
+
+    run.exits_with(130);
+    assert_eq!(run.brief(), ["h1/vm1 ok none", "h1/vm2 ok none"]);
+    let data = &run.outcome("h1/vm1").data;
+    assert!(faults(data).contains(&"panic"), "{data}");
+    assert!(data["gaps"].as_u64().unwrap() >= 1, "{data}");
+    assert!(data["first_gaps"][0]["lasted_ms"].is_u64(), "{data}");
+    assert_eq!(data["file"], file.to_str().unwrap());
+    assert_eq!(faults(&run.outcome("h1/vm2").data), Vec::<&str>::new());
+}
+
+#[test]
+fn lines_are_shown_as_they_come_and_through_a_lost_link() {
+    let bed = bed();
+    let h2 = bed.host("h2").unwrap();
+    let capture = bed.atp(&["console", "h2/vm1", "--follow", "--timeout", "200s"]).output("jsonl").start();
+    capture.wait_for_stdout("the console is open");
+    say(&bed, "h2/vm1", "one line");
+    capture.wait_for_stdout("one line");
+    h2.kill_daemon().unwrap();
+    capture.wait_for_stdout(": gap: ");
+    h2.start_daemon().unwrap();
+    capture.wait_for_stdout_count("the console is open", 2);
+    eventually("a guest that can be asked", SOON, || {
+        let run = bed.run(&["exec", "h2/vm1", "--", "sh", "-c", "echo 'another line' > /dev/ttyS0"]);
+        if run.brief() == ["h2/vm1 ok done"] { Ok(()) } else { Err(run.stderr) }
+    });
+    capture.wait_for_stdout("another line");
+    capture.interrupt();
+    let run = capture.finish();
+    run.exits_with(130);
+    let stdout = run.stdout();
+    let lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let is_line =
+        |line: &&Value| line["event"] == "console" && line["vm"] == "vm1" && line["line"] == "one line";
+    assert_eq!(lines.iter().filter(is_line).count(), 1, "{stdout}");
+    let outcome = lines.last().unwrap();
+    assert_eq!((&outcome["status"], &outcome["data"]["gaps"]), (&"ok".into(), &1.into()), "{stdout}");
+}
+
+#[test]
+fn a_capture_ends_at_its_deadline_and_a_vm_without_a_console_says_so() {
+    let bed = bed();
+    let run = bed.atp(&["console", "h1/vm1", "--follow", "--timeout", "2s"]).run();
+    run.exits_with(0);
+    assert!(run.stdout().contains("h1/vm1: --- "), "{}", run.stdout());
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().to_str().unwrap();
+    let run = bed.run(&["console", "h1/vm1", "-d", directory, "--device", "nope", "--timeout", "60s"]);
+    run.exits_with(1);
+    assert_eq!(run.brief(), ["h1/vm1 failed none libvirt-error"]);
+    let off = bed.host("h1").unwrap().guest("vm2").unwrap();
+    off.destroy().unwrap();
+    let run = bed.run(&["console", "h1/vm2", "-d", directory, "--timeout", "2s"]);
+    run.exits_with(1);
+    assert_eq!(run.brief(), ["h1/vm2 timeout none vm-not-running"]);
+}
+
+#[test]
+fn a_terminal_is_attached_and_restored() {
+    let bed = bed();
+    let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
+    // What is typed is read in the guest.
+    let reader = "rm -f /tmp/typed; (head -n 1 /dev/ttyS0 > /tmp/typed) > /dev/null 2>&1 &";
+    bed.run(&["exec", "h1/vm1", "--", "sh", "-c", reader]).exits_with(0);
+    let terminal = Terminal::open();
+    let before = terminal.local_modes();
+    assert!(before.contains(LocalModes::ICANON | LocalModes::ECHO));
+    let mut attached = terminal.start(bed.atp(&["attach", "h1/vm1"]));
+    terminal.shows("attached to h1/vm1");
+    eventually("a raw terminal", SOON, || {
+        let modes = terminal.local_modes();
+        if modes.intersects(LocalModes::ICANON | LocalModes::ECHO) { Err(modes) } else { Ok(()) }
+    });
+    // Until QEMU has noticed that the console is open it drops what is written.
+    eventually("a line of the guest", SOON, || {
+        say(&bed, "h1/vm1", "seen on the terminal");
+        if terminal.text().contains("seen on the terminal") { Ok(()) } else { Err(terminal.text()) }
+    });
+    eventually("a typed line in the guest", SOON, || {
+        terminal.type_in(b"typed here\r");
+        let run = bed.run(&["exec", "h1/vm1", "--", "cat", "/tmp/typed"]);
+        let stdout = run.outcome("h1/vm1").data["stdout"].to_string();
+        if stdout.contains("typed here") { Ok(()) } else { Err(stdout) }
+    });
+    // A second client is refused, and may take it over.
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().to_str().unwrap();
+    let run = bed.run(&["console", "h1/vm1", "-d", directory, "--timeout", "60s"]);
+    assert_eq!(run.brief(), ["h1/vm1 failed none channel-in-use"]);
+    terminal.type_in(&[0x1d]);
+    assert!(attached.wait().unwrap().success());
+    terminal.shows("detached");
+    assert_eq!(terminal.local_modes(), before);
+
+    // A signal restores it too.
+    let mut attached = terminal.start(bed.atp(&["attach", "h1/vm1", "--force"]));
+    eventually("a raw terminal", SOON, || {
+        if terminal.local_modes().contains(LocalModes::ECHO) { Err(terminal.text()) } else { Ok(()) }
+    });
+    let pid = rustix::process::Pid::from_child(&attached);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(attached.wait().unwrap().code(), Some(143));
+    assert_eq!(terminal.local_modes(), before);
+    guest.destroy().unwrap();
+}
+
+#[test]
+fn a_channel_is_a_pipe() {
+    const CHANNEL: &str = "org.atp.test.channel";
+    let bed = bed();
+    bed.run(&["exec", "h1/vm1", "--", "channel-peer", "bytes"]).exits_with(0);
+    let run = bed.atp(&["channel", "h1/vm1", CHANNEL, "--idle", "5s"]).stdin("to the guest\n").run();
+    run.exits_with(0);
+    assert_eq!(run.stdout(), "to the guest\n");
+    let run = bed.atp(&["channel", "h1/*", CHANNEL]).run();
+    run.exits_with(2);
+    assert!(run.stderr.contains("matches 2 VMs"), "{}", run.stderr);
+    let run = bed.atp(&["attach", "h1/vm1"]).run();
+    run.exits_with(2);
+    assert!(run.stderr.contains("needs a terminal"), "{}", run.stderr);
+}
+
+/// Runs a scenario with these lines after its targets.
+fn scenario(bed: &Bed, folder: &Path, targets: &str, rest: &str, junit: Option<&Path>) -> atp_e2e::Run {
+    let file = folder.join("scenario.yaml");
+    fs::write(&file, format!("name: consoles\ntargets: {targets}\n{rest}")).unwrap();
+    let junit = junit.map(|path| path.to_str().unwrap());
+    let options = junit.into_iter().flat_map(|path| ["--junit", path]);
+    let arguments: Vec<_> =
+        ["run", file.to_str().unwrap(), "--yes", "--timeout", "90s"].into_iter().chain(options).collect();
+    bed.run(&arguments)
+}
+
+#[test]
+fn a_scenario_waits_for_lines_and_keeps_evidence_of_a_panic() {
+    let bed = bed();
+    let folder = tempfile::tempdir().unwrap();
+    let (evidence, junit) = (folder.path().join("evidence"), folder.path().join("junit.xml"));
+    let rest = format!(
+        "evidence: {{console: 200, screenshot: true, commands: [uname], folder: '{}'}}
+steps:
+  - exec: sh -c 'echo first > /dev/ttyS0; echo second > /dev/ttyS0'
+  - wait: {{console: '^first$'}}
+  - wait: {{console: '^second$'}}
+  - assert: {{file: {{path: /proc/version, matches: Linux}}, console: {{none_of: [panic]}}}}
+  - exec: sh -c 'echo 1 > /proc/sys/kernel/sysrq; (sleep 1; echo c > /proc/sysrq-trigger) > /dev/null 2>&1 &'
+  - wait: {{console: 'end Kernel panic'}}
+  - name: no panic
+    assert: {{console: {{none_of: [oops, panic]}}}}
+",
+        evidence.display()
+    );
+    let run = scenario(&bed, folder.path(), "h1/vm1", &rest, Some(&junit));
+    bed.host("h1").unwrap().guest("vm1").unwrap().destroy().unwrap();
+    run.exits_with(1);
+    let outcome = run.outcome("h1/vm1");
+    let failure = outcome.failure();
+    assert!(failure.message.starts_with("step 7 (no panic): the console reports panic"), "{failure:?}");
+    assert!(failure.causes.iter().any(|cause| cause.contains("console.log, screen.png")), "{failure:?}");
+    // The agent went with its kernel.
+    let missed = &outcome.data["evidence"]["missed"];
+    assert_eq!(missed[0]["what"], "uname", "{missed}");
+    let files = evidence.join("h1/vm1");
+    let console = fs::read_to_string(files.join("console.log")).unwrap();
+    assert!(console.contains("second\n") && console.contains("Kernel panic - not syncing"), "{console}");
+    assert!(fs::read(files.join("screen.png")).unwrap().starts_with(b"\x89PNG"));
+    let junit = fs::read_to_string(junit).unwrap();
+    assert!(junit.contains(&format!("[[ATTACHMENT|{}/console.log]]", files.display())), "{junit}");
+}
+
+#[test]
+fn a_vm_whose_qemu_hangs_yields_its_console_as_evidence() {
+    let bed = bed();
+    let [vm1, vm2] = ["vm1", "vm2"].map(|vm| bed.host("h1").unwrap().guest(vm).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let evidence = folder.path().join("evidence");
+    let rest = format!(
+        "evidence: {{console: 50, screenshot: true, commands: [uname], folder: '{}'}}
+steps:
+  - exec: sh -c 'echo before > /dev/ttyS0'
+  - wait: {{console: before}}
+  - wait: {{console: 'never written'}}
+    timeout: 15s
+",
+        evidence.display()
+    );
+    let run = thread::scope(|scope| {
+        let running = scope.spawn(|| scenario(&bed, folder.path(), "[h1/vm1, h1/vm2]", &rest, None));
+        let console = || fs::read_to_string(vm1.console()).unwrap_or_default().contains("before");
+        eventually("the first step", SOON, || if console() { Ok(()) } else { Err(()) });
+        vm1.pause_qemu().unwrap();
+        running.join().unwrap()
+    });
+    vm1.resume_qemu().unwrap();
+    run.exits_with(1);
+    for (vm, files) in [(&vm1, 1), (&vm2, 3)] {
+        let outcome = run.outcome(&format!("h1/{}", vm.name()));
+        let report = &outcome.data["evidence"];
+        assert_eq!(report["files"].as_array().unwrap().len(), files, "{outcome:?}");
+        assert_eq!(report["missed"].as_array().unwrap().len(), 3 - files, "{outcome:?}");
+        let console = fs::read_to_string(evidence.join("h1").join(vm.name()).join("console.log")).unwrap();
+        assert!(console.contains("before\n"), "{console}");
+    }
+}
+
+/// A terminal of a test, and all that was shown on it.
+struct Terminal {
+    master: fs::File,
+    slave: fs::File,
+    shown: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Terminal {
+    fn open() -> Self {
+        let master: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let slave = fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        let master = fs::File::from(master);
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let (mut reader, all) = (master.try_clone().unwrap(), Arc::clone(&shown));
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = reader.read(&mut buffer) {
+                all.lock().extend(&buffer[..read]);
+            }
+        });
+        Terminal { master, slave, shown }
+    }
+
+    fn start(&self, atp: atp_e2e::Atp) -> std::process::Child {
+        let side = || Stdio::from(self.slave.try_clone().unwrap());
+        let mut command: Command = atp.into_command();
+        command.stdin(side()).stdout(side()).stderr(side());
+        command.spawn().unwrap()
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock()).into_owned()
+    }
+
+    fn shows(&self, text: &str) {
+        eventually(text, SOON, || if self.text().contains(text) { Ok(()) } else { Err(self.text()) });
+    }
+
+    fn type_in(&self, bytes: &[u8]) {
+        (&self.master).write_all(bytes).unwrap();
+    }
+
+    fn local_modes(&self) -> LocalModes {
+        tcgetattr(&self.slave).unwrap().local_modes
+    }
+}
