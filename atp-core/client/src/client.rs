@@ -26,8 +26,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use url::Url;
 use uuid::Uuid;
 
+use crate::body::{RequestBody, empty, whole};
 use crate::error::ClientError;
-use crate::files::{RequestBody, empty, whole};
 
 /// The certificates that the system trusts, as Debian, Red Hat and SUSE have them.
 const SYSTEM_CERTIFICATES: [&str; 3] =

@@ -3,29 +3,23 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use atp_api::serve::FileView;
-use bytes::Bytes;
 use hyper::Method;
-use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::CONTENT_TYPE;
 use sha2::{Digest as _, Sha256};
 use tokio::fs::File;
-use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::AsyncWriteExt as _;
 use url::Url;
 
+use crate::body::{empty, of_file};
 use crate::client::{ANSWER_TIMEOUT, Client};
 use crate::error::ClientError;
 
 /// The header with the permission bits of a file, in octal digits.
 const MODE: &str = "x-atp-mode";
-
-/// Bytes of a file that are read at a time.
-const PIECE: usize = 64 << 10;
 
 /// The least speed at which a file may be sent, bytes a second. One that is slower is given up.
 const SLOWEST: u64 = 64 << 10;
@@ -49,7 +43,7 @@ impl Client {
         let mode = metadata.permissions().mode() & 0o777;
         url.query_pairs_mut().append_pair("mode", &format!("{mode:o}"));
         let headers = [(CONTENT_TYPE, "application/octet-stream".to_owned())];
-        let body = http_body_util::BodyExt::boxed_unsync(FileBody { file, left: size });
+        let body = of_file(file, size);
         let limit = ANSWER_TIMEOUT + Duration::from_secs(size / SLOWEST);
         self.ask_with(Method::POST, url, body, &headers, limit).await
     }
@@ -117,65 +111,6 @@ pub struct FetchedFile {
     pub mode: Option<u32>,
 }
 
-/// A body without bytes.
-pub(crate) fn empty() -> RequestBody {
-    whole(Vec::new())
-}
-
-/// A body whose bytes are in memory.
-pub(crate) fn whole(bytes: Vec<u8>) -> RequestBody {
-    let full = http_body_util::Full::new(Bytes::from(bytes));
-    http_body_util::BodyExt::boxed_unsync(http_body_util::BodyExt::map_err(full, |never| match never {}))
-}
-
-/// The body of a request.
-pub(crate) type RequestBody = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
-
 fn unusable(path: &Path, source: io::Error) -> ClientError {
     ClientError::File { path: path.to_owned(), source: Arc::new(source) }
-}
-
-/// The first bytes of a file, as many as it had when it was opened.
-struct FileBody {
-    file: File,
-    left: u64,
-}
-
-impl Body for FileBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if self.left == 0 {
-            return Poll::Ready(None);
-        }
-        let size = usize::try_from(self.left).unwrap_or(usize::MAX).min(PIECE);
-        let mut piece = vec![0; size];
-        let mut buffer = ReadBuf::new(&mut piece);
-        match Pin::new(&mut self.file).poll_read(context, &mut buffer) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
-            Poll::Ready(Ok(())) => {
-                let read = buffer.filled().len();
-                if read == 0 {
-                    let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter");
-                    return Poll::Ready(Some(Err(error)));
-                }
-                self.left -= read as u64;
-                piece.truncate(read);
-                Poll::Ready(Some(Ok(Frame::data(Bytes::from(piece)))))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
 }

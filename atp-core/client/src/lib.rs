@@ -31,6 +31,7 @@
 //! | run | one operation over the selected targets, kept by the service under an id |
 //! | stream | events in the order in which they happened, each under a number from which it is continued |
 
+mod body;
 mod client;
 mod error;
 mod events;

@@ -29,6 +29,7 @@ mod console;
 mod error;
 mod evidence;
 pub(super) mod fields;
+mod files;
 pub(super) mod node;
 mod parse;
 mod places;
