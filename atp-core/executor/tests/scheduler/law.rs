@@ -237,6 +237,7 @@ impl Reading {
                 let first = self.started.insert(name, (Instant::now(), self.order.len())).is_none();
                 prop_assert!(first, "started twice");
             }
+            RunEvent::Console { .. } => prop_assert!(false, "the work has no console"),
             RunEvent::Progress { host, vm, .. } => {
                 let name = format!("{host}/{}", vm.unwrap());
                 prop_assert!(self.started.contains_key(&name) && !self.finished.contains_key(&name));
