@@ -134,9 +134,9 @@ mod tests {
             faults,
             ..ConsoleReport::default()
         };
-        assert_eq!(super::faults(&report(&[], 0)), "none");
+        assert_eq!(faults(&report(&[], 0)), "none");
         let some = [KernelFault::Oops, KernelFault::Panic, KernelFault::Oops];
-        assert_eq!(super::faults(&report(&some, 3)), "2 oops, panic");
-        assert_eq!(super::faults(&report(&some, 8)), "2 oops, panic, 5 more");
+        assert_eq!(faults(&report(&some, 3)), "2 oops, panic");
+        assert_eq!(faults(&report(&some, 8)), "2 oops, panic, 5 more");
     }
 }
