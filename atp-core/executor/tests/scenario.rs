@@ -113,11 +113,11 @@ fn errors_say_where_and_what() {
         (steps("  - wait: {console: '('}"), 4, 21, "not a regular expression", ""),
         (steps("  - wait: {console: x, port: 1}"), 4, 11, "one condition", ""),
         (steps("  - assert: {console: {none_of: [panics]}}"), 4, 34, "not one of panic", "\"panic\""),
-        (steps("  - assert: {file: {exists: true}}"), 4, 19, "needs the key \"path\"", ""),
+        (steps("  - assert: {file: {exists: true}}"), 4, 20, "needs the key \"path\"", ""),
         (
             steps("  - assert: {file: {path: /x, exists: false, matches: y}}"),
             4,
-            19,
+            20,
             "not there has no content",
             "",
         ),
