@@ -102,6 +102,12 @@ pub(crate) fn hint(hint: &Hint) -> String {
         Some("check-host-name") => {
             "check the spelling against `atp host list`, or add the host with --host ID=URI"
         }
+        Some("list-snapshots") => "check the name (`atp snapshot list`)",
+        Some("not-saved") => "its memory is not saved: start it, which boots it (`atp vm start`)",
+        Some("snapshot-off-vm") => {
+            "make a snapshot with its memory (without `--disk-only`), or shut it down first (`atp vm shutdown`): the snapshot of a VM \
+             that is shut off is kept within its disk images"
+        }
         Some("check-folder") => "check the folder given with -d, and its free space",
         _ => return hint.to_string(),
     };
@@ -111,7 +117,7 @@ pub(crate) fn hint(hint: &Hint) -> String {
 /// A verb as it is typed, of the operation with this name.
 pub(crate) fn verb(operation: &str) -> String {
     match operation.split_once('-') {
-        Some((noun @ ("vm" | "host"), verb)) => format!("{noun} {verb}"),
+        Some((noun @ ("vm" | "host" | "snapshot"), verb)) => format!("{noun} {verb}"),
         _ => operation.to_owned(),
     }
 }

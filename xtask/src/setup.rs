@@ -22,9 +22,9 @@ const PACKAGES: [&str; 10] = [
 ];
 
 /// What only the tests need. `chromium` and its driver show the page of `atp serve`, `prometheus` scrapes the service, and
-/// `postgresql-15` keeps its runs. `debootstrap` installs other Debian releases for the testbed. The tests run `openssh-server`,
-/// `krb5-kdc` and `postgresql-15` themselves; there are no packages of the programs alone. `libclang-dev` and `libkrb5-dev` are for
-/// the feature `gssapi`.
+/// `postgresql-15` keeps its runs. `debootstrap` installs other Debian releases for the testbed, and `qemu-utils` makes disk images
+/// that keep snapshots. The tests run `openssh-server`, `krb5-kdc` and `postgresql-15` themselves; there are no packages of the
+/// programs alone. `libclang-dev` and `libkrb5-dev` are for the feature `gssapi`.
 pub(crate) const OF_TESTS: &[&str] = &[
     "chromium",
     "chromium-driver",
@@ -41,6 +41,7 @@ pub(crate) const OF_TESTS: &[&str] = &[
     "postgresql-15",
     "prometheus",
     "python3-venv",
+    "qemu-utils",
     "sasl2-bin",
 ];
 

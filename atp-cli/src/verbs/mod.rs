@@ -23,6 +23,7 @@ mod raw;
 mod run;
 mod screenshot;
 mod serve;
+mod snapshot;
 mod type_text;
 pub(crate) mod verb;
 mod vm;
@@ -50,6 +51,8 @@ verbs! {
         Console(console::ConsoleArgs),
         Attach(attach::AttachArgs),
         Channel(channel::ChannelArgs),
+        #[command(subcommand)]
+        Snapshot(snapshot::SnapshotCommand),
         Events(events::EventsArgs),
         Doctor(doctor::DoctorArgs),
         Serve(serve::ServeArgs),

@@ -13,6 +13,7 @@ mod help;
 mod input;
 mod interrupts;
 mod inventory;
+mod isolation;
 mod lifecycle;
 mod listing;
 mod output;

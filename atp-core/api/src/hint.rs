@@ -100,6 +100,10 @@ hints! {
     NAME_JOURNAL = "name-journal", "name the file that the journal was written to";
     ADD_HOST = "add-host", "add a host to the configuration";
     CHECK_HOST_NAME = "check-host-name", "check the spelling against the inventory, or add the host";
+    LIST_SNAPSHOTS = "list-snapshots", "check the name against those of the VM's snapshots";
+    NOT_SAVED = "not-saved", "its memory is not saved: start it, which boots it";
+    SNAPSHOT_OFF_VM = "snapshot-off-vm",
+        "make a snapshot with its memory, or shut it down first: the snapshot of a VM that is shut off is kept within its disk images";
     CHECK_FOLDER = "check-folder", "check the folder, and its free space";
 }
 

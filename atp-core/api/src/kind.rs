@@ -104,6 +104,12 @@ pub enum ErrorKind {
     ChannelInUse,
     /// The domain has no display to take a picture of.
     NoScreen,
+    /// The domain has no snapshot of that name.
+    SnapshotNotFound,
+    /// The domain has a snapshot of that name already.
+    SnapshotExists,
+    /// The domain's disks or devices, or the host's daemon, do not allow it to be snapshotted, reverted or saved.
+    SnapshotImpossible,
     /// The VM has no device that takes such input: no tablet for points of the screen, no keyboard for keys.
     NoInputDevice,
     /// The daemon's access control says no.
@@ -373,6 +379,11 @@ impl ErrorKind {
             ),
             ErrorKind::NoScreen => Hint::plain(
                 "give the domain a graphics device (<video>) and restart the VM; or use its serial console",
+            ),
+            ErrorKind::SnapshotNotFound => Hint::LIST_SNAPSHOTS,
+            ErrorKind::SnapshotExists => Hint::plain("choose another name, or delete that snapshot first"),
+            ErrorKind::SnapshotImpossible => Hint::plain(
+                "change what the message names in the domain's definition: convert raw disks to qcow2 (`qemu-img convert -O qcow2`), or detach the device",
             ),
             ErrorKind::NoInputDevice => Hint::plain(
                 "give the domain the input device: <input type='tablet' bus='usb'/> (or bus='virtio') for points of the screen, <input type='keyboard' …/> for keys; and restart the VM",

@@ -80,8 +80,9 @@ mod targets;
 pub use canonical::canonical_json;
 pub use data::{
     Address, ConsoleGap, ConsoleReport, Data, Diagnosis, EvidenceReport, ExecReport, FileReport, Finding,
-    GuestReport, HostReport, Interface, KernelFault, KernelFinding, MissedEvidence, OsReport, ScenarioReport,
-    ScreenshotReport, StepReport, Stream, Verdict, VmReport, WaitReport,
+    GuestReport, HostReport, Interface, Isolation, KernelFault, KernelFinding, MissedEvidence, OsReport,
+    ScenarioReport, ScreenshotReport, SnapshotList, StepReport, Stream, Verdict, VmReport, WaitReport,
+    XmlReport,
 };
 pub use duration::millis;
 pub use effect::Effect;
@@ -91,9 +92,9 @@ pub use hint::Hint;
 pub use host_id::{HostId, InvalidHostId};
 pub use kind::ErrorKind;
 pub use operation::{
-    Await, Condition, ConsoleSpec, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, OperationSpec, PullSpec,
-    PushSpec, RawCommand, RawCommandError, ScenarioSpec, ScreenshotLimits, ScreenshotSpec, StartCheck,
-    TypeSpec,
+    AutostartSpec, Await, Condition, ConsoleSpec, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, OperationSpec,
+    PullSpec, PushSpec, RawCommand, RawCommandError, RevertSpec, ScenarioSpec, ScreenshotLimits,
+    ScreenshotSpec, SnapshotDeleteSpec, SnapshotSpec, StartCheck, TypeSpec, XmlSpec, check_snapshot_name,
 };
 pub use outcome::{Outcome, Status};
 pub use plan::{DryRun, PlanReport, PlannedTarget};

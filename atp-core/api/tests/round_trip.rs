@@ -6,17 +6,19 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use atp_api::domain::{
-    AgentChannel, DomainDetails, DomainInfo, DomainState, Graphics, GraphicsKind, Lifecycle, Listener,
-    StateReason, Version,
+    AfterRevert, AgentChannel, DomainDetails, DomainInfo, DomainState, Graphics, GraphicsKind, Lifecycle,
+    Listener, Snapshot, StateReason, Version,
 };
 use atp_api::{
-    Address, Await, Condition, ConsoleGap, ConsoleReport, ConsoleSpec, Data, Diagnosis, DryRun, Effect,
-    ErrorKind, EvidenceReport, ExecReport, ExecSpec, FileReport, Finding, GuestReport, Hint, HostId,
-    HostReport, Interface, KernelFault, KernelFinding, KeySpec, LibvirtCode, LifecycleSpec, MissedEvidence,
-    MouseSpec, OperationSpec, OsReport, Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, Portion,
-    PullSpec, PushSpec, RawCommand, RunEvent, RunRequest, RunStart, RunStatistics, ScenarioReport,
-    ScenarioSpec, ScreenshotLimits, ScreenshotReport, ScreenshotSpec, StartCheck, StateFilter, Status,
-    StatusCounts, StepReport, StopReason, Stream, Targets, TypeSpec, VmReport, WaitReport,
+    Address, AutostartSpec, Await, Condition, ConsoleGap, ConsoleReport, ConsoleSpec, Data, Diagnosis,
+    DryRun, Effect, ErrorKind, EvidenceReport, ExecReport, ExecSpec, FileReport, Finding, GuestReport, Hint,
+    HostId, HostReport, Interface, Isolation, KernelFault, KernelFinding, KeySpec, LibvirtCode,
+    LifecycleSpec, MissedEvidence, MouseSpec, OperationSpec, OsReport, Outcome, OutcomeError, PlanReport,
+    PlannedTarget, Policy, Portion, PullSpec, PushSpec, RawCommand, RevertSpec, RunEvent, RunRequest,
+    RunStart, RunStatistics, ScenarioReport, ScenarioSpec, ScreenshotLimits, ScreenshotReport,
+    ScreenshotSpec, SnapshotDeleteSpec, SnapshotList, SnapshotSpec, StartCheck, StateFilter, Status,
+    StatusCounts, StepReport, StopReason, Stream, Targets, TypeSpec, VmReport, WaitReport, XmlReport,
+    XmlSpec,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -231,6 +233,20 @@ fn console_report() -> impl Strategy<Value = ConsoleReport> {
     )
 }
 
+fn snapshot() -> impl Strategy<Value = Snapshot> {
+    (text(), option::of(text()), option::of(any::<u64>()), option::of(state()), any::<bool>(), any::<bool>())
+        .prop_map(|(name, parent, created, state, current, external)| Snapshot {
+            description: parent.clone(),
+            memory: !external,
+            name,
+            parent,
+            created,
+            state,
+            current,
+            external,
+        })
+}
+
 /// The name of an operation, with what it yields.
 fn simple_data() -> BoxedStrategy<(&'static str, Data)> {
     let file = (text(), any::<u64>()).prop_map(|(path, bytes)| FileReport {
@@ -246,7 +262,8 @@ fn simple_data() -> BoxedStrategy<(&'static str, Data)> {
         height,
         bytes: 7,
     });
-    let lifecycle = (select(vec!["vm-start", "vm-reset", "vm-destroy"]), state());
+    let lifecycle =
+        (select(vec!["vm-start", "vm-reset", "vm-destroy", "vm-save", "snapshot-revert"]), state());
     prop_oneof![
         exec_report().prop_map(|report| ("exec", Data::Exec(report))),
         (select(vec!["vm-list", "exec", "vm-start"]), domain()).prop_map(|(op, row)| (op, Data::Domain(row))),
@@ -262,6 +279,10 @@ fn simple_data() -> BoxedStrategy<(&'static str, Data)> {
             .prop_map(|(op, reply)| (op, Data::Reply(reply))),
         picture.prop_map(|report| ("screenshot", Data::Screenshot(report))),
         console_report().prop_map(|report| ("console", Data::Console(Box::new(report)))),
+        text().prop_map(|xml| ("vm-xml", Data::Xml(XmlReport { xml }))),
+        vec(snapshot(), 0..3)
+            .prop_map(|snapshots| ("snapshot-list", Data::Snapshots(SnapshotList { snapshots }))),
+        snapshot().prop_map(|snapshot| ("snapshot-create", Data::Snapshot(snapshot))),
         lifecycle.prop_map(|(op, state)| (op, Data::Lifecycle { state })),
     ]
     .boxed()
@@ -286,6 +307,7 @@ fn scenario_report() -> impl Strategy<Value = ScenarioReport> {
     let beside = (option::of(console_report()), option::of(evidence));
     (text(), vec(step.clone(), 0..3), vec(step, 0..2), beside).prop_map(
         |(scenario, steps, teardown, (console, evidence))| ScenarioReport {
+            isolated: Some(Isolation { snapshot: scenario.clone(), restored: steps.is_empty() }),
             scenario,
             steps_total: steps.len(),
             steps,
@@ -480,7 +502,21 @@ fn operation() -> impl Strategy<Value = OperationSpec> {
             OperationSpec::DiagnoseAgent,
             OperationSpec::VmList,
             OperationSpec::VmInfo,
+            OperationSpec::VmNmi,
+            OperationSpec::SnapshotList,
         ]),
+        any::<bool>().prop_map(|inactive| OperationSpec::VmXml(XmlSpec { inactive })),
+        any::<bool>().prop_map(|on| OperationSpec::VmAutostart(AutostartSpec { on })),
+        (text(), option::of(text()), any::<bool>(), any::<bool>()).prop_map(
+            |(name, description, disk_only, quiesce)| {
+                OperationSpec::SnapshotCreate(SnapshotSpec { name, description, disk_only, quiesce })
+            }
+        ),
+        (text(), select(vec![AfterRevert::AsThen, AfterRevert::Start, AfterRevert::Pause]))
+            .prop_map(|(name, then)| OperationSpec::SnapshotRevert(RevertSpec { name, then })),
+        (text(), any::<bool>()).prop_map(|(name, children)| OperationSpec::SnapshotDelete(
+            SnapshotDeleteSpec { name, children }
+        )),
         lifecycle.prop_map(OperationSpec::Lifecycle),
         exec().prop_map(OperationSpec::Exec),
         push.prop_map(OperationSpec::Push),

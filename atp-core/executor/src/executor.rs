@@ -134,6 +134,7 @@ impl Executor {
             notices,
             placements,
             done_before: 0,
+            to_undo: BTreeSet::new(),
             planned_in,
         })
     }
@@ -226,7 +227,10 @@ impl Executor {
     ///
     /// Must be called within a tokio runtime.
     pub fn run_noted(&self, plan: Plan, journal: Option<Arc<dyn Recorder>>, control: &RunControl) -> Run {
-        let Plan { operation, policy, targets, settled, done_before, planned_in, placements, .. } = plan;
+        let Plan {
+            operation, policy, targets, settled, done_before, planned_in, placements, to_undo, ..
+        } = plan;
+        let to_undo = Arc::new(to_undo);
         let placements = Arc::new(placements.for_targets(&targets));
         let deadline = policy.deadline.map(|whole| whole.saturating_sub(planned_in));
         let run_policy = match &operation {
@@ -248,6 +252,7 @@ impl Executor {
         run_targets(spec, control, move |target, attempt| {
             let operation = Arc::clone(&operation);
             let (manager, agents) = (manager.clone(), Arc::clone(&agents));
+            let is_to_undo = to_undo.contains(&(target.host.clone(), target.uuid()));
             let job = Job {
                 manager,
                 agents,
@@ -260,7 +265,12 @@ impl Executor {
                 target,
                 attempt,
             };
-            async move { verbs::perform(&operation, &job).await }
+            async move {
+                match is_to_undo {
+                    true => verbs::undo(&operation, &job).await,
+                    false => verbs::perform(&operation, &job).await,
+                }
+            }
         })
     }
 }

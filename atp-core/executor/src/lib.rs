@@ -83,13 +83,14 @@ mod safe_name;
 mod same_daemon;
 
 pub use atp_api::{
-    Await, Condition, ConsoleGap, ConsoleReport, ConsoleSpec, Data, Diagnosis, DryRun, EvidenceReport,
-    ExecReport, ExecSpec, FileReport, FilterError, Finding, GuestReport, HostReport, KernelFault,
-    KernelFinding, KeySpec, LabelFilter, LibvirtCode, LifecycleSpec, MissedEvidence, MouseSpec,
-    OperationSpec, OsReport, Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, Portion, PullSpec,
-    PushSpec, RawCommand, RunEvent, RunStart, RunStatistics, ScenarioReport, ScenarioSpec, ScreenshotLimits,
-    ScreenshotReport, ScreenshotSpec, StartCheck, StateFilter, Status, StatusCounts, StepReport, StopReason,
-    Stream, Targets, TypeSpec, Verdict, VmReport, WaitReport, millis,
+    AutostartSpec, Await, Condition, ConsoleGap, ConsoleReport, ConsoleSpec, Data, Diagnosis, DryRun,
+    EvidenceReport, ExecReport, ExecSpec, FileReport, FilterError, Finding, GuestReport, HostReport,
+    Isolation, KernelFault, KernelFinding, KeySpec, LabelFilter, LibvirtCode, LifecycleSpec, MissedEvidence,
+    MouseSpec, OperationSpec, OsReport, Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, Portion,
+    PullSpec, PushSpec, RawCommand, RevertSpec, RunEvent, RunStart, RunStatistics, ScenarioReport,
+    ScenarioSpec, ScreenshotLimits, ScreenshotReport, ScreenshotSpec, SnapshotDeleteSpec, SnapshotList,
+    SnapshotSpec, StartCheck, StateFilter, Status, StatusCounts, StepReport, StopReason, Stream, Targets,
+    TypeSpec, Verdict, VmReport, WaitReport, XmlReport, XmlSpec, check_snapshot_name, millis,
 };
 pub use executor::Executor;
 pub use folded::Folded;

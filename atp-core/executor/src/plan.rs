@@ -1,6 +1,7 @@
 //! What a run will do, as a value: the targets in order, the operation, the policy, and the outcomes that are
 //! settled already because a host could not be listed or a VM does not exist.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -35,6 +36,9 @@ pub struct Plan {
     pub placements: Placements,
     /// The number of targets that an earlier run of the same journal has done, and that are not repeated.
     pub done_before: usize,
+    /// Of the targets those that an earlier run of the same journal left in the middle of a scenario that isolates its VMs:
+    /// they are taken back to their snapshot, and no step is repeated.
+    pub to_undo: BTreeSet<(HostId, Option<Uuid>)>,
     /// How much of [`Policy::deadline`] planning has used up.
     pub planned_in: Duration,
 }
@@ -295,10 +299,10 @@ impl Plan {
     /// The targets, each with what the operation will do to it, as far as the state at listing tells.
     pub fn dry_run(&self) -> impl Iterator<Item = (&Target, DryRun)> {
         self.targets.iter().map(|target| {
-            let expected = match target.state() {
+            let expected = match &target.domain {
                 None => DryRun::Proceed,
                 Some(_) if self.starts_twice(target) => DryRun::NotRunning,
-                Some(state) => self.operation.dry_run(state),
+                Some(domain) => self.operation.dry_run_of(domain),
             };
             (target, expected)
         })
@@ -319,8 +323,11 @@ impl Plan {
 
     /// Whether the operation starts a VM that is shut off on this host and was migrated away, or runs elsewhere.
     fn starts_twice(&self, target: &Target) -> bool {
-        let Operation::Lifecycle(LifecycleSpec { action: Lifecycle::Start, start_check, .. }) =
-            self.operation
+        let Operation::Lifecycle(LifecycleSpec {
+            action: Lifecycle::Start | Lifecycle::Restore,
+            start_check,
+            ..
+        }) = self.operation
         else {
             return false;
         };

@@ -15,7 +15,7 @@ use crate::socket::LinkEnd;
 const PAGE: &str = include_str!("../../../docs/protocols.md");
 
 /// The kinds of transport errors that concern a VM. The others concern the connection to its host.
-const OF_A_VM: [ErrorKind; 15] = [
+const OF_A_VM: [ErrorKind; 16] = [
     ErrorKind::VmNotFound,
     ErrorKind::VmNotRunning,
     ErrorKind::OperationInvalid,
@@ -28,6 +28,7 @@ const OF_A_VM: [ErrorKind; 15] = [
     ErrorKind::MonitorBusy,
     ErrorKind::ChannelInUse,
     ErrorKind::NoScreen,
+    ErrorKind::SnapshotNotFound,
     ErrorKind::AccessDenied,
     ErrorKind::NotSupported,
     ErrorKind::LibvirtError,

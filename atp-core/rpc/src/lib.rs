@@ -21,6 +21,7 @@ pub mod lifecycle;
 pub mod monitor;
 mod room;
 pub mod screen;
+pub mod snapshot;
 pub mod stats;
 
 // The wire.
@@ -44,4 +45,5 @@ pub use link::{EventItem, Events, Keepalive, Stream, StreamSender};
 pub use message::RemoteDomain;
 pub use options::ConnectOptions;
 pub use settings::{alias, default_uri};
+pub use snapshot::RemoteSnapshot;
 pub use way::Way;

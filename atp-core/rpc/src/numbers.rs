@@ -150,6 +150,13 @@ pub mod procedure {
         DOMAIN_IS_ACTIVE = 150 "virDomainIsActive",
         DOMAIN_IS_PERSISTENT = 151 "virDomainIsPersistent",
         CONNECT_GET_LIB_VERSION = 157 "virConnectGetLibVersion",
+        DOMAIN_MANAGED_SAVE = 182 "virDomainManagedSave",
+        DOMAIN_HAS_MANAGED_SAVE_IMAGE = 183 "virDomainHasManagedSaveImage",
+        DOMAIN_SNAPSHOT_CREATE_XML = 185 "virDomainSnapshotCreateXML",
+        DOMAIN_SNAPSHOT_GET_XML_DESC = 186 "virDomainSnapshotGetXMLDesc",
+        DOMAIN_SNAPSHOT_CURRENT = 191 "virDomainSnapshotCurrent",
+        DOMAIN_REVERT_TO_SNAPSHOT = 192 "virDomainRevertToSnapshot",
+        DOMAIN_SNAPSHOT_DELETE = 193 "virDomainSnapshotDelete",
         DOMAIN_CREATE_WITH_FLAGS = 196 "virDomainCreateWithFlags",
         DOMAIN_OPEN_CONSOLE = 201 "virDomainOpenConsole",
         DOMAIN_INJECT_NMI = 210 "virDomainInjectNMI",
@@ -165,6 +172,7 @@ pub mod procedure {
         DOMAIN_GET_METADATA = 265 "virDomainGetMetadata",
         DOMAIN_PM_WAKEUP = 267 "virDomainPMWakeup",
         CONNECT_LIST_ALL_DOMAINS = 273 "virConnectListAllDomains",
+        DOMAIN_LIST_ALL_SNAPSHOTS = 274 "virDomainListAllSnapshots",
         DOMAIN_GET_HOSTNAME = 277 "virDomainGetHostname",
         DOMAIN_FSTRIM = 294 "virDomainFSTrim",
         DOMAIN_OPEN_CHANNEL = 296 "virDomainOpenChannel",
@@ -217,6 +225,8 @@ pub mod code {
     pub const OPERATION_INVALID: i32 = 55;
     /// A lock was not to be had in time.
     pub const OPERATION_TIMEOUT: i32 = 68;
+    /// The domain has no such snapshot.
+    pub const NO_DOMAIN_SNAPSHOT: i32 = 72;
     /// An argument is not supported.
     pub const ARGUMENT_UNSUPPORTED: i32 = 74;
     /// The domain has no such metadata.

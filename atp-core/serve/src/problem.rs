@@ -95,7 +95,8 @@ fn status_of(kind: ErrorKind) -> StatusCode {
         ErrorKind::NothingThere
         | ErrorKind::UnknownHost
         | ErrorKind::UnknownGroup
-        | ErrorKind::VmNotFound => StatusCode::NOT_FOUND,
+        | ErrorKind::VmNotFound
+        | ErrorKind::SnapshotNotFound => StatusCode::NOT_FOUND,
         ErrorKind::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::Conflict
@@ -103,6 +104,8 @@ fn status_of(kind: ErrorKind) -> StatusCode {
         | ErrorKind::VmMoved
         | ErrorKind::OperationInvalid
         | ErrorKind::NoScreen
+        | ErrorKind::SnapshotExists
+        | ErrorKind::SnapshotImpossible
         | ErrorKind::NoHosts => StatusCode::CONFLICT,
         ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::ServiceStopping | ErrorKind::StorageFailed => StatusCode::SERVICE_UNAVAILABLE,

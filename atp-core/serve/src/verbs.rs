@@ -46,6 +46,15 @@ const NAMES: &[Name] = &[
     disrupt("lifecycle", "vm-destroy"),
     disrupt("lifecycle", "vm-suspend"),
     change("lifecycle", "vm-resume"),
+    disrupt("lifecycle", "vm-save"),
+    change("lifecycle", "vm-restore"),
+    look("vm-xml", "vm-xml"),
+    change("vm-autostart", "vm-autostart"),
+    disrupt("vm-nmi", "vm-nmi"),
+    look("snapshot-list", "snapshot-list"),
+    change("snapshot-create", "snapshot-create"),
+    disrupt("snapshot-revert", "snapshot-revert"),
+    disrupt("snapshot-delete", "snapshot-delete"),
     change("exec", "exec"),
     change("pull", "cp"),
     look("wait", "wait"),
@@ -120,7 +129,10 @@ mod tests {
     async fn the_facts_are_those_of_the_executor() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let scenario = |step: &str| format!("name: a\ntargets: a\nsteps:\n  - {step}");
-        let actions = ["start", "shutdown", "reboot", "reset", "destroy", "suspend", "resume", "wakeup"];
+        let actions = [
+            "start", "shutdown", "reboot", "reset", "destroy", "suspend", "resume", "wakeup", "save",
+            "restore",
+        ];
         let mut specs: Vec<Value> =
             actions.iter().map(|action| json!({"op": "lifecycle", "action": action})).collect();
         specs.extend([
@@ -129,6 +141,13 @@ mod tests {
             json!({"op": "diagnose-agent"}),
             json!({"op": "vm-list"}),
             json!({"op": "vm-info"}),
+            json!({"op": "vm-xml"}),
+            json!({"op": "vm-autostart", "on": true}),
+            json!({"op": "vm-nmi"}),
+            json!({"op": "snapshot-list"}),
+            json!({"op": "snapshot-create", "name": "a"}),
+            json!({"op": "snapshot-revert", "name": "a"}),
+            json!({"op": "snapshot-delete", "name": "a"}),
             json!({"op": "exec", "program": "true"}),
             json!({"op": "pull", "path": "/a", "destination": "/b"}),
             json!({"op": "push", "source": file.path(), "destination": "/b"}),

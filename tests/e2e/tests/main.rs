@@ -36,6 +36,7 @@ mod scenarios;
 mod screenshot;
 mod selectors;
 mod serve;
+mod snapshots;
 mod sockets;
 mod states;
 mod support;

@@ -56,6 +56,11 @@ pub(crate) fn no_metadata() -> Refusal {
     error(code::NO_DOMAIN_METADATA, FROM_QEMU, message)
 }
 
+pub(crate) fn no_snapshot(name: &str) -> Refusal {
+    let message = format!("Domain snapshot not found: no domain snapshot with matching name '{name}'");
+    error(code::NO_DOMAIN_SNAPSHOT, FROM_QEMU, message)
+}
+
 pub(crate) fn invalid_state(what: &str) -> Refusal {
     error(code::OPERATION_INVALID, FROM_QEMU, format!("Requested operation is not valid: {what}"))
 }

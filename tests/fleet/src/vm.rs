@@ -57,7 +57,20 @@ pub(crate) struct Vm {
     /// By namespace.
     pub(crate) metadata: BTreeMap<String, String>,
     guest: Option<Box<Guest>>,
+    pub(crate) snapshots: Vec<Snapshot>,
+    /// The name of the snapshot that it is at.
+    pub(crate) current: Option<String>,
+    /// Whether its memory is in a file of the host.
+    pub(crate) is_saved: bool,
     pub(crate) counts: VmCounts,
+}
+
+/// A snapshot: the guest and the state of that time.
+pub(crate) struct Snapshot {
+    pub(crate) name: String,
+    pub(crate) parent: Option<String>,
+    pub(crate) state: State,
+    guest: Option<Box<Guest>>,
 }
 
 impl Vm {
@@ -81,6 +94,9 @@ impl Vm {
             description: None,
             metadata: BTreeMap::new(),
             guest: None,
+            snapshots: Vec::new(),
+            current: None,
+            is_saved: false,
             counts: VmCounts::default(),
         }
     }
@@ -110,7 +126,8 @@ impl Vm {
             return Err(refusal::invalid_state("domain is already running"));
         }
         self.id = Some(id);
-        self.state = State { number: state::RUNNING, reason: 1 };
+        self.state = State { number: state::RUNNING, reason: if self.is_saved { 3 } else { 1 } };
+        self.is_saved = false;
         self.started = now;
         Ok(vec![EventKind::RESUMED, EventKind::STARTED, EventKind::AGENT_CONNECTED])
     }
@@ -131,6 +148,54 @@ impl Vm {
         } else {
             vec![EventKind::DESTROYED]
         })
+    }
+
+    /// Writes its memory to a file, and ends.
+    pub(crate) fn save(&mut self) -> Result<Vec<EventKind>, Refusal> {
+        let guest = self.guest.clone();
+        let events = self.stop(false)?;
+        self.guest = guest;
+        self.state.reason = 5;
+        self.is_saved = true;
+        Ok(events)
+    }
+
+    /// Makes a snapshot.
+    pub(crate) fn snapshot(&mut self, name: String) -> Result<Vec<EventKind>, Refusal> {
+        if self.snapshots.iter().any(|snapshot| snapshot.name == name) {
+            return Err(refusal::invalid_state("domain snapshot already exists"));
+        }
+        let (parent, guest) = (self.current.replace(name.clone()), self.guest.clone());
+        self.snapshots.push(Snapshot { name, parent, state: self.state, guest });
+        Ok(Vec::new())
+    }
+
+    /// Goes back to a snapshot, as the domain of that number.
+    pub(crate) fn revert(&mut self, name: &str, id: i32, now: Instant) -> Result<Vec<EventKind>, Refusal> {
+        let Some(at) = self.snapshots.iter().position(|snapshot| snapshot.name == name) else {
+            return Err(refusal::no_snapshot(name));
+        };
+        let Snapshot { name, state, guest, .. } = &self.snapshots[at];
+        self.current = Some(name.clone());
+        self.guest = guest.clone();
+        self.id = (state.number != state::SHUT_OFF).then_some(id);
+        // The reason is the snapshot.
+        self.state = State { number: state.number, reason: 4 };
+        self.started = now;
+        Ok(Vec::new())
+    }
+
+    /// Removes a snapshot; its children get its parent.
+    pub(crate) fn delete_snapshot(&mut self, name: &str) -> Result<Vec<EventKind>, Refusal> {
+        let Some(at) = self.snapshots.iter().position(|snapshot| snapshot.name == name) else {
+            return Err(refusal::no_snapshot(name));
+        };
+        let removed = self.snapshots.remove(at);
+        let heirs = self.snapshots.iter_mut().map(|snapshot| &mut snapshot.parent).chain([&mut self.current]);
+        for parent in heirs.filter(|parent| parent.as_deref() == Some(name)) {
+            parent.clone_from(&removed.parent);
+        }
+        Ok(Vec::new())
     }
 
     /// Restarts the guest.

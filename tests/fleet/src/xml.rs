@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use uuid::Uuid;
 
 use crate::faults::VmFault;
-use crate::vm::{MEMORY_KIB, VCPUS, Vm};
+use crate::vm::{MEMORY_KIB, Snapshot, VCPUS, Vm, state};
 
 pub(crate) fn capabilities(host: Uuid) -> String {
     format!(
@@ -46,10 +46,36 @@ pub(crate) fn definition(vm: &Vm) -> String {
     write(format_args!(
         "  <memory unit='KiB'>{MEMORY_KIB}</memory>\n  <currentMemory unit='KiB'>{MEMORY_KIB}</currentMemory>\n  \
          <vcpu placement='static'>{VCPUS}</vcpu>\n  <os>\n    <type arch='x86_64'>hvm</type>\n  </os>\n  <devices>\n    \
+         <disk type='file' device='disk'>\n      <driver name='qemu' type='qcow2'/>\n      \
+         <target dev='vda' bus='virtio'/>\n    </disk>\n    \
          <channel type='unix'>\n      <target type='virtio' name='org.qemu.guest_agent.0'{state}/>\n    </channel>\n  \
          </devices>\n</domain>\n"
     ));
     xml
+}
+
+pub(crate) fn snapshot(snapshot: &Snapshot) -> String {
+    let state = match snapshot.state.number {
+        state::RUNNING => "running",
+        state::PAUSED => "paused",
+        _ => "shutoff",
+    };
+    let memory = if state == "shutoff" { "no" } else { "internal" };
+    let parent = snapshot.parent.as_deref();
+    let parent = parent.map(|name| format!("  <parent>\n    <name>{}</name>\n  </parent>\n", escape(name)));
+    format!(
+        "<domainsnapshot>\n  <name>{}</name>\n  <state>{state}</state>\n{}  <creationTime>1700000000</creationTime>\n  \
+         <memory snapshot='{memory}'/>\n</domainsnapshot>\n",
+        escape(&snapshot.name),
+        parent.unwrap_or_default(),
+    )
+}
+
+/// The name in the description of a snapshot to make.
+pub(crate) fn snapshot_name(xml: &str) -> Option<String> {
+    let (_, rest) = xml.split_once("<name>")?;
+    let (name, _) = rest.split_once("</name>")?;
+    Some(name.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
 }
 
 fn escape(text: &str) -> String {

@@ -16,7 +16,7 @@ use std::process::{Command, ExitCode};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use atp_testbed::{Host, Libvirt, Testbed};
+use atp_testbed::{DiskFormat, Host, Libvirt, Testbed};
 use clap::Parser;
 
 use report::{Report, Scope};
@@ -61,7 +61,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         (some, _) => some.to_vec(),
     };
     let hosts = u8::try_from(daemons.len()).context("too many daemons")?;
-    let bed = Testbed::builder().hosts(hosts).guests(1).daemons(&daemons).start()?;
+    let bed = Testbed::builder().hosts(hosts).guests(1).disks(DiskFormat::Qcow2).daemons(&daemons).start()?;
     let folder = tempfile::tempdir()?;
     // An ordinary user runs `atp` too.
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;

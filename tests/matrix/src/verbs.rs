@@ -37,7 +37,7 @@ const fn verb(
 }
 
 /// All of them.
-pub(crate) const VERBS: [Verb; 22] = [
+pub(crate) const VERBS: [Verb; 31] = [
     verb("host check", false, "the daemon's version is told", |atp, _| {
         let outcomes = atp.ok(&["host", "check"])?;
         has(&outcomes, "version")
@@ -85,6 +85,48 @@ pub(crate) const VERBS: [Verb; 22] = [
         Ok(())
     }),
     verb("events", true, "a guest that is paused and resumed is seen", events),
+    verb("vm xml", false, "the definition has the VM's name", |atp, _| {
+        has(&atp.ok(&["vm", "xml", VM])?, "<name>vm1</name>")
+    }),
+    verb("vm autostart", false, "it is set, and set back", |atp, _| {
+        atp.ok(&["vm", "autostart", "on", VM])?;
+        atp.ok(&["vm", "autostart", "off", VM]).map(drop)
+    }),
+    verb("vm nmi", false, "the interrupt is accepted", |atp, _| {
+        atp.ok(&["vm", "nmi", VM, "--yes"]).map(drop)
+    }),
+    verb("snapshot create", false, "a snapshot of disks and memory is made", |atp, _| {
+        has(&atp.ok(&["snapshot", "create", VM, &snapshot(atp)])?, "created")
+    }),
+    verb("snapshot list", false, "the guest is at the snapshot", |atp, _| {
+        has(&atp.ok(&["snapshot", "list", VM])?, &snapshot(atp))
+    }),
+    verb("snapshot revert", false, "a file that was written since is gone", |atp, _| {
+        atp.ok(&["exec", VM, "--", "touch", "/tmp/since"])?;
+        atp.ok(&["snapshot", "revert", VM, &snapshot(atp), "--yes"])?;
+        atp.ok(&["wait", VM, "--for", "agent"])?;
+        atp.ok(&["exec", VM, "--", "test", "!", "-e", "/tmp/since"]).map(drop)
+    }),
+    verb("snapshot delete", false, "it is not listed any more", |atp, _| {
+        atp.ok(&["snapshot", "delete", VM, &snapshot(atp), "--yes"])?;
+        let listed = atp.ok(&["snapshot", "list", VM])?;
+        ensure!(has(&listed, &snapshot(atp)).is_err(), "it is still listed: {listed:?}");
+        Ok(())
+    }),
+    verb("vm save", false, "the guest is shut off, and its memory saved", |atp, _| {
+        atp.ok(&["exec", VM, "--", "touch", "/tmp/saved"])?;
+        atp.ok(&["vm", "save", VM, "--yes"])?;
+        has(&atp.ok(&["vm", "list"])?, "saved")
+    }),
+    verb("vm restore", false, "the guest goes on from its memory", |atp, _| {
+        // By itself it begins with a guest that runs.
+        if state_is(atp, "running").is_ok() {
+            atp.ok(&["exec", VM, "--", "touch", "/tmp/saved"])?;
+            atp.ok(&["vm", "save", VM, "--yes"])?;
+        }
+        atp.ok(&["vm", "restore", VM, "--wait"])?;
+        atp.ok(&["exec", VM, "--", "rm", "/tmp/saved"]).map(drop)
+    }),
     verb("vm suspend", false, "the guest is paused", |atp, _| {
         atp.ok(&["vm", "suspend", VM, "--yes"])?;
         state_is(atp, "paused")
@@ -120,6 +162,11 @@ pub(crate) const VERBS: [Verb; 22] = [
     }),
     verb("doctor", false, "nothing is a problem", |atp, _| atp.ok(&["doctor"]).map(drop)),
 ];
+
+/// The name of the snapshot that a pass with one engine makes.
+fn snapshot(atp: &Atp) -> String {
+    format!("matrix-{}", atp.engine)
+}
 
 /// One listing.
 pub(crate) fn list(atp: &Atp, _folder: &Path) -> Result<()> {

@@ -109,6 +109,7 @@ fn plan() -> Plan {
         notices: Vec::new(),
         placements: Default::default(),
         done_before: 0,
+        to_undo: Default::default(),
         planned_in: Duration::ZERO,
     }
 }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::cache;
 use crate::daemon::LIBVIRT_PORT;
 use crate::error::{Error, Result};
-use crate::guest::Guest;
+use crate::guest::{DiskFormat, Guest};
 use crate::host::Host;
 use crate::image::Image;
 use crate::language::Language;
@@ -38,6 +38,7 @@ pub struct Builder {
     mode: Option<Mode>,
     languages: Vec<String>,
     daemons: Vec<Libvirt>,
+    disks: DiskFormat,
     detached: bool,
 }
 
@@ -73,6 +74,12 @@ impl Builder {
         self
     }
 
+    /// Sets how the disks of the bed's guests are kept.
+    pub fn disks(mut self, disks: DiskFormat) -> Self {
+        self.disks = disks;
+        self
+    }
+
     /// Keeps the bed when this process ends, until [`Testbed::remove_all`].
     pub fn detached(mut self) -> Self {
         self.detached = true;
@@ -99,7 +106,7 @@ impl Builder {
         let store = Store::open()?;
         // From here on, dropping the bed removes what the next steps make.
         let (mut bed, mut state) = self.claim(store, mode, image)?;
-        bed.create(self.guests)?;
+        bed.create(self.guests, self.disks)?;
         if self.detached {
             state.owner = None;
             state.write(&bed.store.bed_folder(bed.number))?;
@@ -180,6 +187,7 @@ impl Testbed {
             mode: None,
             languages: Vec::new(),
             daemons: Vec::new(),
+            disks: DiskFormat::default(),
             detached: false,
         }
     }
@@ -302,7 +310,7 @@ impl Testbed {
         Self { store, number, mode: state.mode, hosts, owned }
     }
 
-    fn create(&self, guests: u8) -> Result<()> {
+    fn create(&self, guests: u8, disks: DiskFormat) -> Result<()> {
         if self.mode == Mode::Root {
             Network::new(self.number).create()?;
         }
@@ -321,7 +329,7 @@ impl Testbed {
             .flat_map(|host| (1..=guests).map(move |guest| (host, format!("vm{guest}"))))
             .collect();
         parallel::each(&names, |(host, name)| {
-            let guest = host.define(name, true)?;
+            let guest = host.define(name, true, disks)?;
             guest.start()?;
             guest.wait_agent(AGENT_DEADLINE).map(drop)
         })

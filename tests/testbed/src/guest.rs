@@ -6,12 +6,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::cache;
+use crate::command::run;
 use crate::error::{Error, LogTail, Result};
 use crate::host::Host;
 use crate::process::{Process, Signal};
@@ -39,8 +41,32 @@ const SILENCE: Duration = Duration::from_secs(100);
 /// The maximum time until libvirt notices that a guest has ended, on a busy machine.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
+/// The maximum time for making an empty image, on a busy machine.
+const IMAGE_DEADLINE: Duration = Duration::from_secs(60);
+
 /// The size of a guest's disk. `mount-data` in the guest creates a file system on it.
 const DISK_BYTES: u64 = 256 << 20;
+
+/// How a guest's disk is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskFormat {
+    /// As it is.
+    #[default]
+    Raw,
+    /// In QEMU's format, which keeps snapshots. Needs Debian's package `qemu-utils`, as does a snapshot of a guest that is
+    /// off.
+    Qcow2,
+}
+
+impl DiskFormat {
+    fn as_str(self) -> &'static str {
+        match self {
+            DiskFormat::Raw => "raw",
+            DiskFormat::Qcow2 => "qcow2",
+        }
+    }
+}
 
 /// The record of a guest in its host's folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,6 +75,8 @@ pub(crate) struct Note {
     pub(crate) uuid: String,
     /// Whether the guest was made with the bed, and so comes back on [`Testbed::restore`](crate::Testbed::restore).
     pub(crate) original: bool,
+    #[serde(default)]
+    pub(crate) format: DiskFormat,
 }
 
 /// A guest of a host. A cheap handle: clones refer to the same guest.
@@ -70,8 +98,8 @@ impl Guest {
     }
 
     /// Defines a guest in libvirt, shut off.
-    pub(crate) fn define(host: &Host, name: &str, original: bool) -> Result<Self> {
-        let note = Note { name: name.to_owned(), uuid: new_uuid()?, original };
+    pub(crate) fn define(host: &Host, name: &str, original: bool, format: DiskFormat) -> Result<Self> {
+        let note = Note { name: name.to_owned(), uuid: new_uuid()?, original, format };
         let guest = Self::new(host.clone(), note);
         // The record is written first: without it, the guest could not be distinguished from one that is not of this
         // bed.
@@ -133,7 +161,7 @@ impl Guest {
     /// Powers the guest off if it is on, and undefines it in libvirt.
     pub fn remove(&self) -> Result<()> {
         self.power_off()?;
-        self.host.virsh(&["undefine", self.uuid()])?;
+        self.host.virsh(&["undefine", "--managed-save", "--snapshots-metadata", self.uuid()])?;
         self.remove_files()
     }
 
@@ -272,6 +300,11 @@ impl Guest {
         // A guest that libvirt does not know is not powered on.
         if self.state().is_ok() {
             self.power_off()?;
+            for snapshot in self.host.virsh(&["snapshot-list", "--name", self.uuid()])?.lines() {
+                if !snapshot.is_empty() {
+                    self.host.virsh(&["snapshot-delete", "--metadata", self.uuid(), snapshot])?;
+                }
+            }
         }
         let disk = self.host.layout().disk(self.uuid());
         match fs::remove_file(&disk) {
@@ -341,10 +374,17 @@ impl Guest {
     /// gets the owner of its folder: the QEMU of a rootless bed may run as another user than this process.
     fn make_disk(&self) -> Result<()> {
         let path = self.host.layout().disk(self.uuid());
+        if self.note.format == DiskFormat::Qcow2 && !path.exists() {
+            let mut command = Command::new("qemu-img");
+            command.args(["create", "-q", "-f", "qcow2"]).arg(&path).arg(DISK_BYTES.to_string());
+            run(&mut command, IMAGE_DEADLINE)?;
+        }
         let make = || {
             let owner = fs::metadata(self.host.layout().guests())?;
             let disk = fs::File::options().create(true).append(true).open(&path)?;
-            disk.set_len(DISK_BYTES)?;
+            if self.note.format == DiskFormat::Raw {
+                disk.set_len(DISK_BYTES)?;
+            }
             fchown(&disk, Some(owner.uid()), Some(owner.gid()))
         };
         make().map_err(Error::io(format!("making {}", path.display())))
@@ -431,7 +471,7 @@ impl Guest {
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
     <controller type='usb' model='none'/>
     <disk type='file' device='disk'>
-      <driver name='qemu' type='raw' cache='unsafe'/>
+      <driver name='qemu' type='{format}' cache='unsafe'/>
       <source file='{disk}'/>
       <target dev='vda' bus='virtio'/>
     </disk>
@@ -456,6 +496,7 @@ impl Guest {
             kernel = image.kernel.display(),
             initramfs = image.initramfs.display(),
             disk = disk.display(),
+            format = self.note.format.as_str(),
             console = console.display(),
             control = control.display(),
             agent = agent.display(),

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
-use crate::guest::{Guest, Note};
+use crate::guest::{DiskFormat, Guest, Note};
 use crate::image::Image;
 use crate::layout::Layout;
 use crate::libvirt::Libvirt;
@@ -139,14 +139,23 @@ impl Host {
     ///
     /// [`Error::GuestExists`] if the name is taken.
     pub fn define_guest(&self, name: &str) -> Result<Guest> {
-        self.define(name, false)
+        self.define_guest_with(name, DiskFormat::Raw)
     }
 
-    pub(crate) fn define(&self, name: &str, original: bool) -> Result<Guest> {
+    /// Adds a guest with a disk of this format, shut off.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::GuestExists`] if the name is taken.
+    pub fn define_guest_with(&self, name: &str, disk: DiskFormat) -> Result<Guest> {
+        self.define(name, false, disk)
+    }
+
+    pub(crate) fn define(&self, name: &str, original: bool, disk: DiskFormat) -> Result<Guest> {
         if self.guest(name).is_ok() {
             return Err(Error::GuestExists { host: self.id().to_owned(), guest: name.to_owned() });
         }
-        Guest::define(self, name, original)
+        Guest::define(self, name, original, disk)
     }
 
     /// Runs `virsh -c URI` with these arguments, under a deadline of 60 s, and returns its stdout.

@@ -44,7 +44,7 @@ mod state;
 
 pub use bed::{Builder, Summary, Testbed};
 pub use error::{Error, LogTail, Result};
-pub use guest::Guest;
+pub use guest::{DiskFormat, Guest};
 pub use host::{Host, SmallFolder};
 pub use libvirt::Libvirt;
 pub use proxy::Proxy;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use atp_testbed::{Builder, Error, Guest, Host, Libvirt, Mode, Testbed};
+use atp_testbed::{Builder, DiskFormat, Error, Guest, Host, Libvirt, Mode, Testbed};
 use clap::{Args, Parser, Subcommand};
 
 mod interrupt;
@@ -82,6 +82,9 @@ struct Size {
     /// Session daemons on ports of 127.0.0.1
     #[arg(long)]
     rootless: bool,
+    /// Guests with disks in the format qcow2, which keeps snapshots
+    #[arg(long)]
+    qcow2: bool,
     /// The languages of the daemons' messages, in the order of the hosts: de,ja,C
     #[arg(long, value_name = "LANG", value_delimiter = ',')]
     language: Vec<String>,
@@ -98,6 +101,7 @@ impl Size {
             .guests(self.guests)
             .languages(&languages)
             .daemons(&self.daemons);
+        let builder = if self.qcow2 { builder.disks(DiskFormat::Qcow2) } else { builder };
         if self.rootless { builder.mode(Mode::Rootless) } else { builder }
     }
 }

@@ -43,6 +43,14 @@ pub(crate) enum LifecycleCommand {
     /// Resume suspended VMs
     #[command(after_help = RESUME)]
     Resume(LifecycleArgs),
+
+    /// Write the memory of VMs to a file of their host, and power them off
+    #[command(after_help = SAVE)]
+    Save(LifecycleArgs),
+
+    /// Let saved VMs go on from their memory
+    #[command(after_help = RESTORE)]
+    Restore(LifecycleArgs),
 }
 
 /// The arguments of all of them.
@@ -110,6 +118,8 @@ impl Run for LifecycleCommand {
             LifecycleCommand::Destroy(args) => (Lifecycle::Destroy, args),
             LifecycleCommand::Suspend(args) => (Lifecycle::Suspend, args),
             LifecycleCommand::Resume(args) => (Lifecycle::Resume, args),
+            LifecycleCommand::Save(args) => (Lifecycle::Save, args),
+            LifecycleCommand::Restore(args) => (Lifecycle::Restore, args),
         };
         let spec = LifecycleSpec { action, wait: args.awaited(), start_check };
         spec.check().map_err(Problem::new)?;
@@ -169,3 +179,13 @@ const RESUME: &str = "\
 Examples:
   atp vm resume web-1
   atp vm resume '*' --state paused --wait";
+
+const SAVE: &str = "\
+Examples:
+  atp vm save web-1 --timeout 5m
+  atp vm save 'node7/' --state running --yes";
+
+const RESTORE: &str = "\
+Examples:
+  atp vm restore web-1
+  atp vm restore 'node7/' --state saved --wait";

@@ -1,8 +1,11 @@
 //! `atp vm …`: listings and changes of state.
 
+mod autostart;
 mod info;
 mod lifecycle;
 mod list;
+mod nmi;
+mod xml;
 
 use super::verb::verbs;
 
@@ -17,6 +20,9 @@ verbs! {
     pub(crate) enum VmCommand {
         List(list::ListArgs),
         Info(info::InfoArgs),
+        Xml(xml::XmlArgs),
+        Autostart(autostart::AutostartArgs),
+        Nmi(nmi::NmiArgs),
         #[command(flatten)]
         Lifecycle(lifecycle::LifecycleCommand),
     }

@@ -19,11 +19,11 @@ pub use diagnosis::{Diagnosis, Finding, Verdict};
 pub use exec::ExecReport;
 pub use file::{FileReport, ScreenshotReport};
 pub use host::HostReport;
-pub use scenario::{EvidenceReport, MissedEvidence, ScenarioReport, StepReport};
+pub use scenario::{EvidenceReport, Isolation, MissedEvidence, ScenarioReport, StepReport};
 pub use stream::Stream;
 pub use vm::{Address, GuestReport, Interface, OsReport, VmReport};
 
-use crate::domain::{DomainInfo, DomainState};
+use crate::domain::{DomainInfo, DomainState, Snapshot};
 
 /// What an operation yields, serialised as the bare object without a tag. Which it is follows from the operation's name.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -52,11 +52,31 @@ pub enum Data {
     Screenshot(ScreenshotReport),
     /// What was captured of a serial console.
     Console(Box<ConsoleReport>),
-    /// The state in which a lifecycle operation left the VM.
+    /// A VM's definition.
+    Xml(XmlReport),
+    /// The snapshots of a VM.
+    Snapshots(SnapshotList),
+    /// A snapshot that was made.
+    Snapshot(Snapshot),
+    /// The state in which a lifecycle operation, or a revert to a snapshot, left the VM.
     Lifecycle {
         /// The state when it was last asked for.
         state: DomainState,
     },
+}
+
+/// A VM's definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct XmlReport {
+    /// libvirt's XML, without passwords.
+    pub xml: String,
+}
+
+/// The snapshots of a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SnapshotList {
+    /// The snapshots: each after the one that it was made from, and otherwise by time.
+    pub snapshots: Vec<Snapshot>,
 }
 
 /// How a wait ended: the condition was met.
@@ -81,8 +101,13 @@ impl Data {
             "run" => read(&data, Data::Scenario),
             "screenshot" => read(&data, Data::Screenshot),
             "console" => read(&data, |report| Data::Console(Box::new(report))),
+            "vm-xml" => read(&data, Data::Xml),
+            "snapshot-list" => read(&data, Data::Snapshots),
+            "snapshot-create" => read(&data, Data::Snapshot),
             "vm-start" | "vm-shutdown" | "vm-reboot" | "vm-reset" | "vm-destroy" | "vm-suspend"
-            | "vm-resume" => read(&data, |state: StateOnly| Data::Lifecycle { state: state.state }),
+            | "vm-resume" | "vm-save" | "vm-restore" | "snapshot-revert" => {
+                read(&data, |state: StateOnly| Data::Lifecycle { state: state.state })
+            }
             _ => None,
         };
         let row =

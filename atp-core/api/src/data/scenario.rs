@@ -33,6 +33,9 @@ pub struct ScenarioReport {
     /// The evidence that was collected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Box<EvidenceReport>>,
+    /// The snapshot that it begins and ends at; none if the scenario is not isolated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolated: Option<Isolation>,
 }
 
 /// What was collected of a VM whose scenario has failed.
@@ -55,6 +58,15 @@ pub struct MissedEvidence {
     pub what: String,
     /// Why it could not be had.
     pub reason: String,
+}
+
+/// How a scenario left a VM that it takes back to a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Isolation {
+    /// The snapshot's name.
+    pub snapshot: String,
+    /// Whether nothing was done to the VM since it was last taken back to it.
+    pub restored: bool,
 }
 
 /// The result of one step.

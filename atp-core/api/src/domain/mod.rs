@@ -1,6 +1,7 @@
 //! What libvirt says about a domain (a virtual machine).
 
 mod graphics;
+mod snapshot;
 mod state_reason;
 mod version;
 
@@ -10,6 +11,7 @@ use strum::{Display, EnumString, IntoStaticStr};
 use uuid::Uuid;
 
 pub use graphics::{Graphics, GraphicsKind, Listener};
+pub use snapshot::{AfterRevert, Snapshot};
 pub use state_reason::StateReason;
 pub use version::{Hypervisor, InvalidVersion, Version};
 
@@ -192,13 +194,17 @@ pub enum Lifecycle {
     Resume,
     /// Wake a guest that its own power management suspended (`virDomainPMWakeup`).
     Wakeup,
+    /// Write the memory to a file of the host, and power off (`virDomainManagedSave`).
+    Save,
+    /// Go on from the memory that was saved (`virDomainCreate`).
+    Restore,
 }
 
 impl Lifecycle {
     /// The function of libvirt that does it.
     pub const fn function(self) -> &'static str {
         match self {
-            Lifecycle::Start => "virDomainCreate",
+            Lifecycle::Start | Lifecycle::Restore => "virDomainCreate",
             Lifecycle::Shutdown => "virDomainShutdown",
             Lifecycle::Reboot => "virDomainReboot",
             Lifecycle::Reset => "virDomainReset",
@@ -206,6 +212,7 @@ impl Lifecycle {
             Lifecycle::Suspend => "virDomainSuspend",
             Lifecycle::Resume => "virDomainResume",
             Lifecycle::Wakeup => "virDomainPMWakeup",
+            Lifecycle::Save => "virDomainManagedSave",
         }
     }
 

@@ -7,6 +7,7 @@ mod file;
 mod input;
 mod keyboard;
 mod pairs;
+mod snapshot;
 mod vm;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,8 @@ pub use exec::ExecSpec;
 pub use file::{PullSpec, PushSpec, ScreenshotLimits, ScreenshotSpec};
 pub(crate) use file::{lossy_path, optional_lossy_path};
 pub use keyboard::{KeySpec, MouseSpec, TypeSpec};
-pub use vm::{Await, Condition, LifecycleSpec, StartCheck};
+pub use snapshot::{RevertSpec, SnapshotDeleteSpec, SnapshotSpec, check_name as check_snapshot_name};
+pub use vm::{AutostartSpec, Await, Condition, LifecycleSpec, StartCheck, XmlSpec};
 
 /// The table of operations, one line for each: its variant, its parameters, and after the arrow what carries it out, which
 /// only the executor knows: a module, and the facts about the verb. It passes its lines to the macro `make`, which makes
@@ -47,6 +49,20 @@ macro_rules! operations {
                 VmList => vm_list, &vm_list::FACTS;
                 /// Ask for everything known of the VM.
                 VmInfo => vm_info, &vm_info::FACTS;
+                /// Read the VM's definition, as libvirt's XML without passwords.
+                VmXml(spec: $crate::XmlSpec) => vm_xml, &vm_xml::FACTS;
+                /// Set whether the VM is started with its host.
+                VmAutostart(spec: $crate::AutostartSpec) => autostart, &autostart::FACTS;
+                /// Send the VM a non-maskable interrupt.
+                VmNmi => nmi, &nmi::FACTS;
+                /// List the VM's snapshots.
+                SnapshotList => snapshot::list, &snapshot::LIST;
+                /// Make a snapshot of the VM.
+                SnapshotCreate(spec: $crate::SnapshotSpec) => snapshot::create, &snapshot::CREATE;
+                /// Take the VM back to a snapshot.
+                SnapshotRevert(spec: $crate::RevertSpec) => snapshot::revert, &snapshot::REVERT;
+                /// Remove a snapshot of the VM.
+                SnapshotDelete(spec: $crate::SnapshotDeleteSpec) => snapshot::delete, &snapshot::DELETE;
                 /// Change the VM's state.
                 Lifecycle(spec: $crate::LifecycleSpec) => lifecycle, lifecycle::facts(spec);
                 /// Run a process in the guest.

@@ -120,9 +120,10 @@ impl LifecycleSpec {
             Lifecycle::Start
             | Lifecycle::Resume
             | Lifecycle::Wakeup
+            | Lifecycle::Restore
             | Lifecycle::Reboot
             | Lifecycle::Reset => DomainState::Running,
-            Lifecycle::Shutdown | Lifecycle::Destroy => DomainState::ShutOff,
+            Lifecycle::Shutdown | Lifecycle::Destroy | Lifecycle::Save => DomainState::ShutOff,
             Lifecycle::Suspend => DomainState::Paused,
         }
     }
@@ -149,6 +150,21 @@ impl LifecycleSpec {
             Await::Agent => true,
         }
     }
+}
+
+/// Which definition of a VM is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct XmlSpec {
+    /// The one that holds from the next start, and not the one of now.
+    #[serde(default)]
+    pub inactive: bool,
+}
+
+/// Whether a VM is started with its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AutostartSpec {
+    /// Start it with its host, or not.
+    pub on: bool,
 }
 
 /// The condition to wait for.

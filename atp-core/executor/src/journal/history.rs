@@ -70,6 +70,10 @@ impl History {
             let own: Vec<Past> =
                 identities(&target, &plan.notices).filter_map(|identity| left.remove(&identity)).collect();
             match own.iter().position(|past| !past.is_to_do(&plan.operation)) {
+                Some(at) if own[at].is_to_undo(&plan.operation) => {
+                    plan.to_undo.insert((target.host.clone(), target.uuid()));
+                    targets.push(target);
+                }
                 Some(at) => plan.done_before += own[at].clone().settle(op, &mut not_repeated),
                 None if own.is_empty() => unknown_here.push(target),
                 None => match self.elsewhere(&target, &own, &left, &plan.operation) {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use atp_api::{Outcome, OutcomeError, Status};
+use atp_api::{Data, Outcome, OutcomeError, Status};
 use atp_transport::{Effect, ErrorKind};
 
 use super::record::Key;
@@ -42,6 +42,22 @@ impl Past {
             Progress::Started | Progress::Lost => operation.only_looks(),
             Progress::Finished(_) => !self.is_through(),
         }
+    }
+
+    /// Whether a scenario that isolates its VMs may have left this one away from its snapshot.
+    pub(super) fn is_to_undo(&self, operation: &Operation) -> bool {
+        let Operation::Scenario(scenario) = operation else { return false };
+        scenario.is_isolated()
+            && match &self.progress {
+                Progress::NeverStarted => false,
+                Progress::Started | Progress::Lost => true,
+                Progress::Finished(outcome) => {
+                    matches!(
+                        &outcome.data,
+                        Some(Data::Scenario(report)) if report.isolated.as_ref().is_some_and(|one| !one.restored)
+                    ) && outcome.effect != Effect::None
+                }
+            }
     }
 
     /// Whether it succeeded or had an effect, so that no run repeats it.

@@ -137,11 +137,6 @@ impl Operation {
     pub fn dry_run(&self, state: DomainState) -> DryRun {
         self.facts().dry_run(state)
     }
-
-    /// The error of a VM whose state does not allow it.
-    pub fn refusal(&self, host: &HostId, domain: &DomainInfo) -> OutcomeError {
-        refusal(self.facts().needs, host, domain)
-    }
 }
 
 /// Whether a VM in this state is in the requested one.

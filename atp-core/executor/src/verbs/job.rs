@@ -92,7 +92,16 @@ impl Job {
 
     /// The VM is in a state in which the operation is not possible. Nothing was sent, unless `effect` says otherwise.
     pub(super) fn refused(&self, needs: Needs, now: &DomainInfo, effect: Effect) -> Completion {
-        let mut error = refusal(needs, &self.target.host, now);
+        self.refused_for(refusal(needs, &self.target.host, now), now, effect)
+    }
+
+    /// As [`refused`](Self::refused), for this reason.
+    pub(super) fn refused_for(
+        &self,
+        mut error: OutcomeError,
+        now: &DomainInfo,
+        effect: Effect,
+    ) -> Completion {
         let elsewhere = match now.state.is_active() {
             true => None,
             false => self.placements.runs_on(now.uuid, &self.target.host),

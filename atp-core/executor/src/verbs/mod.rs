@@ -10,6 +10,7 @@
 //! ```
 
 mod answer;
+mod autostart;
 pub(crate) mod completion;
 mod console;
 mod diagnose;
@@ -21,6 +22,7 @@ pub(crate) mod job;
 pub(crate) mod key;
 mod lifecycle;
 pub(crate) mod mouse;
+mod nmi;
 mod pull;
 mod push;
 mod qga;
@@ -30,17 +32,20 @@ mod reconnect_retry;
 pub(crate) mod relocation;
 mod scenario;
 mod screenshot;
+mod snapshot;
 mod transfer;
 pub(crate) mod type_text;
 mod vm_info;
 mod vm_list;
+mod vm_xml;
 mod wait;
 
 use std::fmt;
 use std::sync::Arc;
 
-use atp_api::{OperationSpec, OutcomeError, Status};
-use atp_transport::ErrorKind;
+use atp_api::{DryRun, OperationSpec, OutcomeError, Status, check_snapshot_name};
+use atp_transport::domain::DomainInfo;
+use atp_transport::{ErrorKind, HostId};
 use futures_util::future::BoxFuture;
 
 pub use self::exec::ExecTemplate;
@@ -144,6 +149,24 @@ macro_rules! operation {
 
 atp_api::operations!(operation);
 
+impl Operation {
+    /// What it will do to a VM that is listed so: for some the reason of the state decides.
+    pub fn dry_run_of(&self, domain: &DomainInfo) -> DryRun {
+        match self {
+            Operation::Lifecycle(spec) => lifecycle::dry_run(spec, domain),
+            _ => self.dry_run(domain.state),
+        }
+    }
+
+    /// The error of a VM whose state does not allow it.
+    pub fn refusal(&self, host: &HostId, domain: &DomainInfo) -> OutcomeError {
+        match self {
+            Operation::Lifecycle(spec) => lifecycle::refusal(spec, host, domain),
+            _ => facts::refusal(self.facts().needs, host, domain),
+        }
+    }
+}
+
 /// Carries out `operation` on the target of `job`, by the deadline of its attempt: on its host, or where the VM is if it moves
 /// before anything is sent to it. A wait ends when the run is asked to stop; a step of a scenario is ended by the scenario.
 pub(crate) async fn perform(operation: &Operation, job: &Job) -> Completion {
@@ -153,6 +176,15 @@ pub(crate) async fn perform(operation: &Operation, job: &Job) -> Completion {
         biased;
         completion = follow(operation, job) => completion,
         () = job.attempt.stop_requested(), if ends_on_stop => stopped(job),
+    }
+}
+
+/// Takes the target of `job` back to the snapshot of a scenario that an earlier run left in its middle.
+pub(crate) async fn undo(operation: &Operation, job: &Job) -> Completion {
+    match (operation, &job.target.domain) {
+        (Operation::Scenario(scenario), Some(domain)) => scenario::undo(job, domain, scenario).await,
+        // Only such scenarios are undone.
+        _ => job.without_vm(),
     }
 }
 
@@ -194,6 +226,9 @@ fn check(spec: &OperationSpec) -> Result<(), OutcomeError> {
         OperationSpec::Key(spec) => key::parse(&spec.chords).map(drop),
         OperationSpec::Type(spec) => type_text::strokes(spec).map(drop),
         OperationSpec::Mouse(spec) => mouse::parse(spec).map(drop),
+        OperationSpec::SnapshotCreate(spec) => spec.check(),
+        OperationSpec::SnapshotRevert(spec) => check_snapshot_name(&spec.name),
+        OperationSpec::SnapshotDelete(spec) => check_snapshot_name(&spec.name),
         _ => Ok(()),
     };
     checked.map_err(|reason| OutcomeError::new(ErrorKind::InvalidCommand, reason))
@@ -214,7 +249,8 @@ impl fmt::Display for Operation {
 #[cfg(test)]
 mod tests {
     use atp_api::{
-        Await, Condition, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, PushSpec, ScenarioSpec, TypeSpec,
+        Await, Condition, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, PushSpec, RevertSpec, ScenarioSpec,
+        SnapshotSpec, TypeSpec,
     };
     use atp_transport::domain::Lifecycle;
 
@@ -261,6 +297,8 @@ mod tests {
                 ..LifecycleSpec::new(Lifecycle::Destroy)
             }),
             OperationSpec::Mouse(MouseSpec::new("jump")),
+            OperationSpec::SnapshotCreate(SnapshotSpec::new("a/b")),
+            OperationSpec::SnapshotRevert(RevertSpec::new("")),
             OperationSpec::Scenario(scenario),
         ] {
             let error = Operation::prepare(spec.clone()).await.unwrap_err();

@@ -68,6 +68,7 @@ fn plan(vms: impl IntoIterator<Item = usize>, operation: Operation) -> Plan {
         notices: Vec::new(),
         placements: Default::default(),
         done_before: 0,
+        to_undo: Default::default(),
         planned_in: Duration::ZERO,
     }
 }
@@ -519,6 +520,7 @@ fn a_reported_outcome_has_the_steps_of_its_scenario() {
             teardown_total: 1,
             console: None,
             evidence: None,
+            isolated: None,
         });
         let text = "name: s\ntargets: '*'\nsteps:\n  - exec: uname\n";
         let scenario: Scenario = text.parse().unwrap();

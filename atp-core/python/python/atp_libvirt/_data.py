@@ -326,6 +326,17 @@ class Diagnosis:
 
 
 @dataclass(frozen=True)
+class Isolation:
+    """How a scenario left a VM that it takes back to a snapshot."""
+
+    restored: bool
+    """Whether nothing was done to the VM since it was last taken back to it."""
+
+    snapshot: str
+    """The snapshot's name."""
+
+
+@dataclass(frozen=True)
 class StepReport:
     """The result of one step."""
 
@@ -370,6 +381,9 @@ class ScenarioReport:
     teardown: List[StepReport]
     """The steps of the teardown that were carried out."""
 
+    isolated: Optional[Isolation] = None
+    """The snapshot that it begins and ends at; none if the scenario is not isolated."""
+
     teardown_total: Optional[int] = None
     """How many steps the teardown has."""
 
@@ -392,8 +406,53 @@ class ScreenshotReport:
 
 
 @dataclass(frozen=True)
+class XmlReport:
+    """A VM's definition."""
+
+    xml: str
+    """libvirt's XML, without passwords."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot of a domain, as libvirt describes it."""
+
+    current: bool
+    """Whether the domain is at this snapshot: it was made, or reverted to, last."""
+
+    external: bool
+    """Whether a part of it is in files of its own, beside the disk images."""
+
+    memory: bool
+    """Whether it has the domain's memory."""
+
+    name: str
+    """Its name, unique for its domain."""
+
+    created: Optional[int] = None
+    """When it was made, seconds since 1970."""
+
+    description: Optional[str] = None
+    """What a person wrote of it."""
+
+    parent: Optional[str] = None
+    """The snapshot that the domain was at when this one was made."""
+
+    state: Optional[str] = None
+    """The state that the domain was in; none of a snapshot of the disks of a domain that ran."""
+
+
+@dataclass(frozen=True)
+class SnapshotList:
+    """The snapshots of a VM."""
+
+    snapshots: List[Snapshot]
+    """The snapshots: each after the one that it was made from, and otherwise by time."""
+
+
+@dataclass(frozen=True)
 class StateReport:
-    """The state in which a lifecycle operation left the VM."""
+    """The state in which a lifecycle operation, or a revert to a snapshot, left the VM."""
 
     state: str
     """The state when it was last asked for."""
@@ -409,16 +468,22 @@ OF_OPERATIONS: Dict[str, Any] = {
     "push": FileReport,
     "run": ScenarioReport,
     "screenshot": ScreenshotReport,
+    "snapshot-create": Snapshot,
+    "snapshot-list": SnapshotList,
+    "snapshot-revert": StateReport,
     "vm-destroy": StateReport,
     "vm-info": VmReport,
     "vm-list": DomainInfo,
     "vm-reboot": StateReport,
     "vm-reset": StateReport,
+    "vm-restore": StateReport,
     "vm-resume": StateReport,
+    "vm-save": StateReport,
     "vm-shutdown": StateReport,
     "vm-start": StateReport,
     "vm-suspend": StateReport,
     "vm-wakeup": StateReport,
+    "vm-xml": XmlReport,
     "wait": WaitReport,
 }
 

@@ -20,6 +20,9 @@ pub(crate) fn verbs_of(operation: &Operation) -> BTreeSet<&'static str> {
         Operation::Wait(Condition::Exec { .. }) => verbs.extend(["exec"]),
         Operation::Scenario(scenario) => {
             verbs.extend(scenario.steps().iter().chain(scenario.teardown()).flat_map(verbs_of_step));
+            if scenario.is_isolated() {
+                verbs.insert("snapshot-revert");
+            }
         }
         _ => {}
     }

@@ -16,6 +16,7 @@ pub(crate) const AUTH_FAILED: u32 = 45;
 pub(crate) const OPERATION_INVALID: u32 = 55;
 pub(crate) const CONFIG_UNSUPPORTED: u32 = 67;
 pub(crate) const OPERATION_TIMEOUT: u32 = 68;
+pub(crate) const NO_DOMAIN_SNAPSHOT: u32 = 72;
 pub(crate) const ARGUMENT_UNSUPPORTED: u32 = 74;
 pub(crate) const AUTH_CANCELLED: u32 = 79;
 pub(crate) const NO_DOMAIN_METADATA: u32 = 80;
@@ -23,6 +24,7 @@ pub(crate) const OPERATION_UNSUPPORTED: u32 = 84;
 pub(crate) const AGENT_UNRESPONSIVE: u32 = 86;
 pub(crate) const RESOURCE_BUSY: u32 = 87;
 pub(crate) const ACCESS_DENIED: u32 = 88;
+pub(crate) const SNAPSHOT_REVERT_RISKY: u32 = 93;
 pub(crate) const AUTH_UNAVAILABLE: u32 = 94;
 pub(crate) const AGENT_UNSYNCED: u32 = 97;
 /// Of libvirt 11.2 and later: before, the silence of an agent had the number of its absence.

@@ -7,12 +7,17 @@ mod event;
 pub(crate) mod event_words;
 mod image;
 mod labels;
+mod snapshot;
 
 pub use atp_api::domain::{
-    AgentChannel, DomainDetails, DomainInfo, DomainState, Graphics, GraphicsKind, Hypervisor, Lifecycle,
-    Listener, StateReason, Version,
+    AfterRevert, AgentChannel, DomainDetails, DomainInfo, DomainState, Graphics, GraphicsKind, Hypervisor,
+    Lifecycle, Listener, Snapshot, StateReason, Version,
 };
 pub use definition::Definition;
 pub use event::{DomainEvent, DomainEventKind, LifecycleChange};
 pub use image::RawImage;
 pub use labels::{LABELS_NAMESPACE, read_labels};
+#[cfg(any(feature = "library", feature = "native"))]
+pub(crate) use snapshot::read_snapshot;
+pub use snapshot::{internal_snapshot_obstacles, save_obstacles};
+pub(crate) use snapshot::{reverts_external_snapshots, snapshot_xml};

@@ -89,6 +89,7 @@ fn call_kind(error: &LibvirtError) -> ErrorKind {
         error.code == OPERATION_TIMEOUT || error.code == OPERATION_FAILED && message.contains(TOO_MANY_WAIT);
     match error.code {
         NO_DOMAIN => ErrorKind::VmNotFound,
+        NO_DOMAIN_SNAPSHOT => ErrorKind::SnapshotNotFound,
         OPERATION_INVALID => ErrorKind::OperationInvalid,
         AGENT_UNRESPONSIVE if AGENT_NOT_CONNECTED.is_in(message) => ErrorKind::AgentNotConnected,
         AGENT_UNRESPONSIVE if AGENT_BROKEN.is_in(message) => ErrorKind::AgentBroken,
@@ -136,6 +137,7 @@ mod tests {
         const QEMU: u32 = 10;
         for (error, kind) in [
             (error(NO_DOMAIN, QEMU, "Domain not found"), ErrorKind::VmNotFound),
+            (error(NO_DOMAIN_SNAPSHOT, QEMU, "Domain snapshot not found"), ErrorKind::SnapshotNotFound),
             (error(OPERATION_INVALID, QEMU, "domain is already running"), ErrorKind::OperationInvalid),
             (
                 error(AGENT_UNRESPONSIVE, QEMU, "QEMU guest agent is not connected"),

@@ -33,7 +33,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::connection::connector::CallFailure;
-use crate::domain::{DomainDetails, DomainEvent, DomainInfo, Hypervisor, Lifecycle, RawImage, Version};
+use crate::domain::{
+    AfterRevert, DomainDetails, DomainEvent, DomainInfo, Hypervisor, Lifecycle, RawImage, Snapshot, Version,
+};
 use crate::error::LibvirtError;
 #[cfg(feature = "library")]
 use library::LibraryLink;
@@ -216,6 +218,34 @@ operations! {
     /// The element of that XML namespace in the metadata of each domain that has one (`virDomainGetMetadata`, one round trip
     /// a domain).
     domain_metadata(uuids: Vec<Uuid>, namespace: &'static str) -> HashMap<Uuid, String>;
+
+    /// A domain's definition (`virDomainGetXMLDesc`): that of now, or the one that holds from the next start.
+    domain_xml(uuid: Uuid, inactive: bool) -> String;
+
+    /// Whether a domain is started with its host (`virDomainGetAutostart`).
+    autostart(uuid: Uuid) -> bool;
+
+    /// Sets whether a domain is started with its host (`virDomainSetAutostart`).
+    set_autostart(uuid: Uuid, autostart: bool) -> ();
+
+    /// Whether the host keeps a domain's memory in a file (`virDomainHasManagedSaveImage`).
+    is_saved(uuid: Uuid) -> bool;
+
+    /// Sends a domain a non-maskable interrupt (`virDomainInjectNMI`).
+    inject_nmi(uuid: Uuid) -> ();
+
+    /// The snapshots of a domain (`virDomainListAllSnapshots`, `virDomainSnapshotGetXMLDesc`, `virDomainSnapshotCurrent`). One
+    /// that goes away between the calls is left out.
+    snapshots(uuid: Uuid) -> Vec<Snapshot>;
+
+    /// Makes a snapshot as XML describes it (`virDomainSnapshotCreateXML`).
+    create_snapshot(uuid: Uuid, xml: String, disk_only: bool, quiesce: bool) -> ();
+
+    /// Takes a domain back to a snapshot (`virDomainRevertToSnapshot`).
+    revert_to_snapshot(uuid: Uuid, name: String, then: AfterRevert) -> ();
+
+    /// Removes a snapshot, with those that were made after it if asked (`virDomainSnapshotDelete`).
+    delete_snapshot(uuid: Uuid, name: String, children: bool) -> ();
 
     /// Asks for a change of a domain's state.
     lifecycle(uuid: Uuid, action: Lifecycle) -> ();

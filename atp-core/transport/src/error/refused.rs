@@ -6,7 +6,7 @@ use super::{ErrorKind, LibvirtError};
 use crate::domain::Lifecycle;
 use crate::domain::error_numbers::{
     AGENT_UNSYNCED, CONFIG_UNSUPPORTED, FROM_QEMU, INVALID_ARG, INVALID_DOMAIN, NO_DOMAIN_METADATA,
-    OPERATION_FAILED, SYSTEM_ERROR, XML_ERROR,
+    OPERATION_FAILED, SNAPSHOT_REVERT_RISKY, SYSTEM_ERROR, XML_ERROR,
 };
 
 /// What was asked for cannot be asked for.
@@ -22,13 +22,17 @@ const ACT_FIRST: [&str; 3] =
     [Lifecycle::Destroy.function(), Lifecycle::Shutdown.function(), Lifecycle::Reboot.function()];
 
 /// Calls that are one command to QEMU: if QEMU refuses it, nothing was done.
-const ONE_QEMU_COMMAND: [&str; 5] = [
+const ONE_QEMU_COMMAND: [&str; 6] = [
     Lifecycle::Suspend.function(),
     Lifecycle::Resume.function(),
     Lifecycle::Reset.function(),
     "virDomainQemuMonitorCommand",
     "virDomainScreenshot",
+    "virDomainInjectNMI",
 ];
+
+/// Ends the domain's process, and starts another one from the snapshot: what it reports of a state may be that of the second.
+const REVERT: &str = "virDomainRevertToSnapshot";
 
 /// Whether an error of libvirt is on the list of those that are raised before anything happened. Any other may have come
 /// after the command had taken effect: the agent's channel or QEMU's monitor broke, a process did not end on its
@@ -44,7 +48,10 @@ pub(super) fn was_refused(operation: &str, kind: ErrorKind, error: &LibvirtError
     }
     match kind {
         ErrorKind::VmNotFound | ErrorKind::AccessDenied | ErrorKind::NotSupported => true,
+        ErrorKind::SnapshotNotFound => true,
         _ if INVALID_REQUEST.contains(&error.code) => true,
+        // The job that it needs was not to be had, or it was found to need force.
+        _ if operation == REVERT => kind == ErrorKind::MonitorBusy || error.code == SNAPSHOT_REVERT_RISKY,
         _ if ACT_FIRST.contains(&operation) => false,
         ErrorKind::VmNotRunning
         | ErrorKind::OperationInvalid
@@ -131,6 +138,20 @@ mod tests {
             (Lifecycle::Start, locked, Effect::None),
         ] {
             assert_eq!(effect(action.function(), kind, code, message), expected, "{action}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_revert_that_was_begun_may_have_ended_the_vm_whatever_it_reports() {
+        for (kind, code, expected) in [
+            (ErrorKind::SnapshotNotFound, 72, Effect::None),
+            (ErrorKind::MonitorBusy, 68, Effect::None),
+            (ErrorKind::LibvirtError, 93, Effect::None),
+            (ErrorKind::OperationInvalid, 55, Effect::Unknown),
+            (ErrorKind::LibvirtError, 67, Effect::Unknown),
+            (ErrorKind::LibvirtError, 1, Effect::Unknown),
+        ] {
+            assert_eq!(effect("virDomainRevertToSnapshot", kind, code, "no"), expected, "{code}");
         }
     }
 

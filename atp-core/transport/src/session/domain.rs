@@ -87,6 +87,70 @@ impl LibvirtConnection {
         .await
     }
 
+    /// A domain's definition as XML, without passwords (`virDomainGetXMLDesc`): that of now, or the one that holds from the
+    /// next start.
+    ///
+    /// # Errors
+    /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is none.
+    pub async fn domain_xml(&self, uuid: Uuid, inactive: bool) -> Result<String> {
+        self.call("virDomainGetXMLDesc", None, async move |link, in_flight| {
+            link.domain_xml(in_flight, uuid, inactive).await
+        })
+        .await
+    }
+
+    /// Whether a domain is started with its host (`virDomainGetAutostart`).
+    ///
+    /// # Errors
+    /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is no such domain.
+    pub async fn domain_autostart(&self, uuid: Uuid) -> Result<bool> {
+        self.call("virDomainGetAutostart", None, async move |link, in_flight| {
+            link.autostart(in_flight, uuid).await
+        })
+        .await
+    }
+
+    /// Sets whether a domain is started with its host (`virDomainSetAutostart`).
+    ///
+    /// # Errors
+    /// Kind [`OperationInvalid`](crate::ErrorKind::OperationInvalid) for a domain without a definition that is kept.
+    pub async fn set_domain_autostart(&self, uuid: Uuid, autostart: bool) -> Result<()> {
+        self.call("virDomainSetAutostart", None, async move |link, in_flight| {
+            link.set_autostart(in_flight, uuid, autostart).await
+        })
+        .await
+    }
+
+    /// Whether the host keeps a domain's memory in a file, so that its next start goes on from there
+    /// (`virDomainHasManagedSaveImage`).
+    ///
+    /// # Errors
+    /// Kind [`VmNotFound`](crate::ErrorKind::VmNotFound) when there is no such domain.
+    pub async fn domain_is_saved(&self, uuid: Uuid) -> Result<bool> {
+        self.call("virDomainHasManagedSaveImage", None, async move |link, in_flight| {
+            link.is_saved(in_flight, uuid).await
+        })
+        .await
+    }
+
+    /// Sends a domain a non-maskable interrupt (`virDomainInjectNMI`), on which most systems write a report, or stop with one.
+    ///
+    /// # Errors
+    /// Kind [`VmNotRunning`](crate::ErrorKind::VmNotRunning) when it is shut off.
+    /// [`TransportError::MonitorBusy`](crate::TransportError::MonitorBusy) if another command has occupied the domain for long;
+    /// nothing was sent then.
+    pub async fn inject_nmi(&self, uuid: Uuid) -> Result<()> {
+        let lane = monitor_lane(uuid);
+        let busy_after = self.busy_after(lane);
+        self.call("virDomainInjectNMI", Some(lane), |link, in_flight| async move {
+            let in_flight = Arc::new(in_flight);
+            check_monitor(&link, &in_flight, uuid, busy_after).await?;
+            let answer = link.inject_nmi(Arc::clone(&in_flight), uuid).await;
+            explained(&link, &in_flight, uuid, ErrorKind::OperationInvalid, answer).await
+        })
+        .await
+    }
+
     /// Asks for a change of a domain's state. Returns when libvirt has taken the request, which for
     /// [`Shutdown`](Lifecycle::Shutdown) and [`Reboot`](Lifecycle::Reboot) is before the guest has followed it.
     ///
@@ -95,14 +159,14 @@ impl LibvirtConnection {
     /// [`OperationInvalid`](crate::ErrorKind::OperationInvalid) when the state does not allow it.
     pub async fn domain_lifecycle(&self, uuid: Uuid, action: Lifecycle) -> Result<()> {
         // Destroying has to get through where the monitor hangs, so it stands in no line.
-        let stands_in_line = !matches!(action, Lifecycle::Start | Lifecycle::Destroy);
+        let stands_in_line = !matches!(action, Lifecycle::Start | Lifecycle::Restore | Lifecycle::Destroy);
         let lane = stands_in_line.then(|| monitor_lane(uuid));
         let busy_after = lane.and_then(|lane| self.busy_after(lane));
         self.call(action.function(), lane, |link, in_flight| async move {
             let in_flight = Arc::new(in_flight);
             check_monitor(&link, &in_flight, uuid, busy_after).await?;
             let answer = link.lifecycle(Arc::clone(&in_flight), uuid, action).await;
-            if action == Lifecycle::Start {
+            if matches!(action, Lifecycle::Start | Lifecycle::Restore) {
                 return answer;
             }
             explained(&link, &in_flight, uuid, ErrorKind::OperationInvalid, answer).await

@@ -27,12 +27,15 @@ impl LibvirtConnection {
     /// The UUID of the machine that the daemon runs on, in its capabilities (`virConnectGetCapabilities`): the one of
     /// the firmware, unless `host_uuid` in the daemon's configuration says another. None where the driver knows none.
     pub async fn machine(&self) -> Result<Option<Uuid>> {
-        let xml = self
-            .call("virConnectGetCapabilities", None, async |link, in_flight| {
-                link.capabilities(in_flight).await
-            })
-            .await?;
-        Ok(machine_uuid(&xml))
+        Ok(machine_uuid(&self.capabilities().await?))
+    }
+
+    /// What the host can do, as XML (`virConnectGetCapabilities`).
+    pub(super) async fn capabilities(&self) -> Result<String> {
+        self.call("virConnectGetCapabilities", None, async |link, in_flight| {
+            link.capabilities(in_flight).await
+        })
+        .await
     }
 }
 

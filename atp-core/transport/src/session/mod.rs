@@ -8,6 +8,7 @@ mod channel;
 mod domain;
 mod host;
 mod screenshot;
+mod snapshot;
 mod watch;
 
 use std::sync::Arc;

@@ -65,6 +65,7 @@ fn is_meant(vm: &Vm, flags: u32) -> bool {
             (64, vm.state.number == state::SHUT_OFF),
             (128, false),
         ],
+        [(256, vm.is_saved), (512, !vm.is_saved), (0, false), (0, false)],
         [(1024, vm.autostart), (2048, !vm.autostart), (0, false), (0, false)],
     ];
     groups.iter().all(|group| {

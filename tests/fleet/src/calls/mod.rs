@@ -5,6 +5,7 @@ mod domain;
 mod events;
 mod guest;
 mod lifecycle;
+mod snapshot;
 mod streams;
 mod work;
 
@@ -93,8 +94,15 @@ impl Entry {
 }
 
 static ENTRIES: LazyLock<HashMap<(u32, i32), Entry>> = LazyLock::new(|| {
-    let tables =
-        [connection::CALLS, domain::CALLS, events::CALLS, guest::CALLS, lifecycle::CALLS, streams::CALLS];
+    let tables = [
+        connection::CALLS,
+        domain::CALLS,
+        events::CALLS,
+        guest::CALLS,
+        lifecycle::CALLS,
+        snapshot::CALLS,
+        streams::CALLS,
+    ];
     let entries = tables.into_iter().flatten();
     entries.map(|entry| ((entry.procedure.program.0, entry.procedure.number), *entry)).collect()
 });

@@ -12,7 +12,7 @@ const READ: usize = 4 << 20;
 const HANDLES: usize = 256;
 
 /// The files of a guest, and those that the agent has open.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Files {
     contents: HashMap<String, Vec<u8>>,
     used: usize,
@@ -20,7 +20,7 @@ pub(crate) struct Files {
     last: i64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Open {
     path: String,
     position: usize,

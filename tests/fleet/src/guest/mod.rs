@@ -61,7 +61,7 @@ const WHILE_FROZEN: [&str; 6] = [
 ];
 
 /// What runs in a VM.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Guest {
     files: Files,
     processes: HashMap<i64, (Exit, Instant)>,

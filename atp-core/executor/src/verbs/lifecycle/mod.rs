@@ -1,4 +1,4 @@
-//! `vm start`, `shutdown`, `reboot`, `reset`, `destroy`, `suspend` and `resume`: changes of a VM's state.
+//! `vm start`, `shutdown`, `reboot`, `reset`, `destroy`, `suspend`, `resume`, `save` and `restore`: changes of a VM's state.
 
 mod goal;
 mod restart;
@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use atp_api::{Await, Condition, Data, DryRun, LifecycleSpec, OutcomeError, Policy, Status};
 use atp_protocol::ProtocolError;
-use atp_transport::domain::{DomainInfo, DomainState, Lifecycle};
-use atp_transport::{Effect, ErrorKind, Hint, LibvirtConnection, TransportError};
+use atp_transport::domain::{DomainInfo, DomainState, Lifecycle, StateReason, save_obstacles};
+use atp_transport::{Effect, ErrorKind, Hint, HostId, LibvirtConnection, TransportError};
 use tokio::time::{self, Instant};
 
 use super::completion::Completion;
-use super::facts::{Needs, VerbFacts, is_reached};
+use super::facts::{self, Needs, VerbFacts, is_reached};
 use super::job::Job;
 use super::relocation::{self, has_left};
 use super::scenario::fields::{Field, Shape, field};
 use super::scenario::node::{Node, Value};
 use super::scenario::read::{Keys, Result, choice, truth};
 use super::scenario::{ScenarioError, node::Kind};
-use super::wait;
+use super::{snapshot, wait};
 
 pub(super) fn facts(spec: &LifecycleSpec) -> &'static VerbFacts {
     const CHANGE: VerbFacts = VerbFacts { disruptive: true, ..VerbFacts::change("") };
@@ -51,7 +51,40 @@ pub(super) fn facts(spec: &LifecycleSpec) -> &'static VerbFacts {
             unchanged_in: RUNNING,
             ..CHANGE
         },
+        // Whether its memory is saved is not in a list of states, once the daemon was restarted.
+        Lifecycle::Save => &VerbFacts { name: "vm-save", needs: Needs::Alive, full_listing: true, ..CHANGE },
+        Lifecycle::Restore => &VerbFacts {
+            name: "vm-restore",
+            disruptive: false,
+            needs: Needs::Off,
+            unchanged_in: RUNNING,
+            full_listing: true,
+            ..CHANGE
+        },
     }
+}
+
+/// What the change will do to a VM as it is now.
+pub(super) fn dry_run(spec: &LifecycleSpec, now: &DomainInfo) -> DryRun {
+    let is_off = now.state == DomainState::ShutOff;
+    match spec.action {
+        Lifecycle::Save if is_off && is_saved(now) => DryRun::Unchanged,
+        Lifecycle::Restore if is_off && !is_saved(now) => DryRun::NotRunning,
+        _ => facts(spec).dry_run(now.state),
+    }
+}
+
+/// The error of a VM whose state does not allow the change.
+pub(super) fn refusal(spec: &LifecycleSpec, host: &HostId, now: &DomainInfo) -> OutcomeError {
+    if spec.action == Lifecycle::Restore && now.state == DomainState::ShutOff {
+        let message = format!("host {host}: VM {:?} is {}, and its memory is not saved", now.name, now.state);
+        return OutcomeError::new(ErrorKind::OperationInvalid, message).with_hint(Hint::NOT_SAVED);
+    }
+    facts::refusal(facts(spec).needs, host, now)
+}
+
+fn is_saved(now: &DomainInfo) -> bool {
+    now.reason == Some(StateReason::Saved)
 }
 
 /// Asks for the change and, if requested, waits until it is complete.
@@ -78,6 +111,8 @@ enum Requested {
     Refused(DomainInfo, Effect),
     /// Nothing was sent, because the VM is on another host.
     Elsewhere(Completion),
+    /// The memory cannot be saved: the VM's devices do not allow it, or libvirt gave up and the VM is as it was.
+    NotSaved(Completion),
     /// libvirt shows the VM as asleep, and QEMU, which gives this reason, cannot wake it: it was reset in its sleep.
     CannotWake(String),
 }
@@ -100,7 +135,10 @@ async fn finish(
     let goal = spec.goal();
     match requested {
         Err(error) => job.failure(&error),
-        Ok(Requested::Refused(now, effect)) => job.refused(facts(spec).needs, &now, effect),
+        Ok(Requested::Refused(now, effect)) => {
+            job.refused_for(refusal(spec, &job.target.host, &now), &now, effect)
+        }
+        Ok(Requested::NotSaved(completion)) => completion,
         Ok(Requested::Elsewhere(completion)) => completion,
         Ok(Requested::CannotWake(reason)) => {
             let message = format!("host {}: VM {:?} cannot be woken", job.target.host, domain.name);
@@ -163,7 +201,15 @@ async fn request_on(
     spec: &LifecycleSpec,
 ) -> Result<Requested, ProtocolError> {
     let goal = spec.goal();
-    let before = lasting_state(connection, domain, spec, &job.policy).await?;
+    let mut before = lasting_state(connection, domain, spec, &job.policy).await?;
+    let is_about_memory = matches!(spec.action, Lifecycle::Save | Lifecycle::Restore);
+    if is_about_memory
+        && before.state == DomainState::ShutOff
+        && connection.domain_is_saved(domain.uuid).await?
+    {
+        // The reason of its state says so too, until the daemon is restarted.
+        before.reason = Some(StateReason::Saved);
+    }
     if let Some(requested) = settled(spec, &before, Effect::None) {
         if requested == Requested::Unchanged(DomainState::ShutOff)
             && let Some(elsewhere) = relocation::off_here(job, &before).await
@@ -172,10 +218,16 @@ async fn request_on(
         }
         return Ok(requested);
     }
-    if spec.action == Lifecycle::Start
+    if matches!(spec.action, Lifecycle::Start | Lifecycle::Restore)
         && let Some(refused) = relocation::start_refused(job, &before, spec.start_check).await
     {
         return Ok(Requested::Elsewhere(refused));
+    }
+    if spec.action == Lifecycle::Save {
+        let obstacles = save_obstacles(&connection.domain_xml(domain.uuid, false).await?);
+        if !obstacles.is_empty() {
+            return Ok(Requested::NotSaved(snapshot::impossible(job, domain, "saved", &obstacles)));
+        }
     }
     job.attempt.mark_sent().await;
     let ask = async |action| connection.domain_lifecycle(domain.uuid, action).await;
@@ -206,6 +258,20 @@ async fn request_on(
     // If the second look fails as well, the first error is the one to report.
     let effect = error.effect();
     match error.kind() {
+        // libvirt lets a VM run on whose memory it could not write, as on a full disk.
+        _ if spec.action == Lifecycle::Save && effect == Effect::Unknown && error.libvirt().is_some() => {
+            if let (Ok(now), Ok(is_saved)) =
+                (vm_now(connection, domain, goal).await, connection.domain_is_saved(domain.uuid).await)
+            {
+                if is_saved && now.state == goal {
+                    return Ok(Requested::Done(Some(now.state)));
+                }
+                if !is_saved && now.state == before.state {
+                    let failure = job.failure(&error.into());
+                    return Ok(Requested::NotSaved(Completion { effect: Effect::None, ..failure }));
+                }
+            }
+        }
         // The state has changed since the first look.
         ErrorKind::OperationInvalid | ErrorKind::VmNotRunning => {
             let not_running = error.kind() == ErrorKind::VmNotRunning;
@@ -252,7 +318,7 @@ async fn request_on(
 
 /// What a state means for a request with this effect; none if the state allows the change.
 fn settled(spec: &LifecycleSpec, now: &DomainInfo, effect: Effect) -> Option<Requested> {
-    match facts(spec).dry_run(now.state) {
+    match dry_run(spec, now) {
         DryRun::Proceed | DryRun::Unknown => None,
         DryRun::Unchanged if effect == Effect::None => Some(Requested::Unchanged(now.state)),
         DryRun::Unchanged => Some(Requested::Done(Some(now.state))),
@@ -336,7 +402,8 @@ pub(super) const STEP: Field =
     field("vm", Shape::Either(SHAPES), "Change the VM's state, or query everything known about it");
 
 /// What `vm` can do.
-const ACTIONS: &[&str] = &["start", "shutdown", "reboot", "reset", "destroy", "suspend", "resume", "info"];
+const ACTIONS: &[&str] =
+    &["start", "shutdown", "reboot", "reset", "destroy", "suspend", "resume", "save", "restore", "info"];
 
 const SHAPES: &[Shape] = &[Shape::Choice(ACTIONS), Shape::Map(KEYS)];
 

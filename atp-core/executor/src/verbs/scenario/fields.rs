@@ -58,6 +58,11 @@ pub(super) const SCENARIO: &[Field] = &[
     field("state", Shape::Choice(StateFilter::NAMES), "Only VMs in this state"),
     field("labels", Shape::Named, "Only VMs with all of these labels"),
     EVIDENCE,
+    field(
+        "isolate",
+        Shape::Map(ISOLATE),
+        "Take each VM back to a snapshot before the first step and at every end",
+    ),
     field("steps", Shape::Steps, "The steps for each VM, until one fails"),
     field(
         "teardown",
@@ -65,6 +70,10 @@ pub(super) const SCENARIO: &[Field] = &[
         "The steps for each VM at the end, in any case; each is carried out whatever the results before it",
     ),
 ];
+
+/// How VMs are isolated.
+pub(super) const ISOLATE: &[Field] =
+    &[field("snapshot", Shape::Text, "The name of the snapshot, which each VM has")];
 
 /// The keys that go with any verb of a step.
 pub(super) const STEP: &[Field] = &[

@@ -41,6 +41,7 @@ mod step;
 pub(super) mod template;
 
 use std::collections::BTreeMap;
+use std::iter::repeat_n;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -58,7 +59,7 @@ pub use self::schema::schema;
 pub use self::step::{Action, Step, StepOperation};
 pub use self::template::Template;
 
-pub(super) use self::run::perform;
+pub(super) use self::run::{perform, undo};
 
 use self::error::nearest;
 use self::template::Values;
@@ -77,6 +78,8 @@ pub struct Scenario {
     state: StateFilter,
     labels: BTreeMap<String, (Place, Template)>,
     evidence: Option<Evidence>,
+    /// The snapshot that each VM is taken back to before the first step and at every end.
+    isolate: Option<Template>,
     steps: Vec<Step>,
     teardown: Vec<Step>,
     /// Where its files are, if not where its steps say.
@@ -199,23 +202,32 @@ impl Scenario {
         })
     }
 
-    /// Whether a step takes a running VM away from its users.
+    /// Whether each VM is taken back to a snapshot before the first step and at every end.
+    pub fn is_isolated(&self) -> bool {
+        self.isolate.is_some()
+    }
+
+    /// Whether a step takes a running VM away from its users, or what they wrote is lost.
     pub fn is_disruptive(&self) -> bool {
-        self.all_steps().any(|step| step.operation().is_some_and(StepOperation::is_disruptive))
+        self.is_isolated()
+            || self.all_steps().any(|step| step.operation().is_some_and(StepOperation::is_disruptive))
     }
 
     /// Whether all steps only look.
     pub fn only_looks(&self) -> bool {
-        self.all_steps().all(|step| match &step.action {
-            Action::Do(operation) => operation.only_looks(),
-            Action::Assert(_) | Action::AwaitConsole(_) => true,
+        !self.is_isolated()
+            && self.all_steps().all(|step| match &step.action {
+                Action::Do(operation) => operation.only_looks(),
+                Action::Assert(_) | Action::AwaitConsole(_) => true,
+            })
             // A command for evidence may do anything in the guest.
-        }) && self.evidence.as_ref().is_none_or(|evidence| evidence.commands.is_empty())
+            && self.evidence.as_ref().is_none_or(|evidence| evidence.commands.is_empty())
     }
 
     /// The maximum time for a target, if a step without its own time may take `timeout`.
     pub fn budget(&self, timeout: Duration) -> Duration {
-        let times = self.all_steps().map(|step| step.budget(timeout));
+        let reverts = if self.is_isolated() { 2 } else { 0 };
+        let times = self.all_steps().map(|step| step.budget(timeout)).chain(repeat_n(timeout, reverts));
         let steps = times.fold(Duration::ZERO, Duration::saturating_add).max(timeout);
         let evidence = self.evidence.as_ref().map_or(Duration::ZERO, |_| evidence::TIME);
         steps.saturating_add(evidence)

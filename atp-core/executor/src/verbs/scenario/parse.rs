@@ -6,11 +6,11 @@ use atp_api::{ScenarioSpec, StateFilter};
 
 use super::error::ScenarioError;
 use super::evidence;
-use super::fields::SCENARIO;
+use super::fields::{ISOLATE, SCENARIO};
 use super::node::Node;
 use super::read::{Keys, Names, Result, choice, duration, list, named, scalar, texts};
 use super::step::{self, Action, Step, StepOperation};
-use super::template::{Values, is_name};
+use super::template::{Template, Values, is_name};
 use super::{OWN, Scenario};
 
 pub(super) fn scenario(text: &str) -> Result<Scenario> {
@@ -51,6 +51,7 @@ pub(super) fn scenario(text: &str) -> Result<Scenario> {
         state,
         labels,
         evidence: top.get("evidence").map(|node| evidence::read(node, &names)).transpose()?,
+        isolate: top.get("isolate").map(|node| isolate(node, &file_only)).transpose()?,
         steps: steps(top.need("steps")?, &mut names)?,
         // It is not known which steps a target completes before the teardown: a variable without a value is reported then.
         teardown: top.get("teardown").map(|node| steps(node, &mut names)).transpose()?.unwrap_or_default(),
@@ -60,6 +61,11 @@ pub(super) fn scenario(text: &str) -> Result<Scenario> {
     // Report an invalid selector with its place, as far as it can be known here.
     scenario.selection()?;
     Ok(scenario)
+}
+
+/// The snapshot that VMs are taken back to.
+fn isolate(node: &Node, names: &Names) -> Result<Template> {
+    names.template(Keys::of(node, ISOLATE, "isolate")?.need("snapshot")?)
 }
 
 fn steps(node: &Node, names: &mut Names) -> Result<Vec<Step>> {

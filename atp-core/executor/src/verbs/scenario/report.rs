@@ -39,6 +39,61 @@ fn described(evidence: &EvidenceReport) -> Vec<String> {
     there.into_iter().chain(missed).collect()
 }
 
+/// What is reported if a target is cut off while it is taken back to its snapshot at the end.
+pub(super) fn partial_in_revert(report: &ScenarioReport, snapshot: &str) -> PartialResult {
+    let words = format!("it was being taken back to the snapshot {snapshot:?}, and may not be at it");
+    PartialResult { words: Some(words), data: Some(Data::Scenario(report.clone())) }
+}
+
+/// The completion of a target that could not be taken back to its snapshot before the first step.
+pub(super) fn not_begun(reverted: Completion) -> Completion {
+    let error = reverted.error.map(|error| {
+        let message = format!("isolate: {}; no step was carried out", error.message);
+        OutcomeError { message, retryable: false, ..error }
+    });
+    Completion { error, ..reverted }
+}
+
+/// The completion of a target that was, or was not, taken back to its snapshot at the end.
+pub(super) fn after_revert(ended: Completion, reverted: Completion) -> Completion {
+    let effect = match (ended.effect, reverted.effect) {
+        (Effect::Unknown, _) | (_, Effect::Unknown) => Effect::Unknown,
+        (ended, _) => ended,
+    };
+    let Some(failed) = reverted.error else { return Completion { effect, ..ended } };
+    let (status, error) = match ended.error {
+        Some(error) => {
+            let message =
+                format!("{}; and it was not taken back to its snapshot: {}", error.message, failed.message);
+            (ended.status, OutcomeError { message, ..error })
+        }
+        None => {
+            let message = format!("isolate: not taken back to its snapshot: {}", failed.message);
+            (reverted.status, OutcomeError { message, retryable: false, ..failed })
+        }
+    };
+    Completion { status, effect, error: Some(error), ..ended }
+}
+
+/// The completion of a target that an earlier run left in the middle, and that was, or was not, taken back to its snapshot now.
+pub(super) fn undone(reverted: Completion) -> Completion {
+    const EARLIER: &str =
+        "it was started by an earlier run, which ended before it recorded the outcome; it is not repeated";
+    let error = match reverted.error {
+        None => OutcomeError::new(
+            ErrorKind::OutcomeUnknown,
+            format!("{EARLIER}, and was taken back to its snapshot"),
+        )
+        .with_hint("run the command for this VM only if it still has to be done"),
+        Some(error) => {
+            let message = format!("{EARLIER}, and was not taken back to its snapshot: {}", error.message);
+            OutcomeError { message, retryable: false, ..error }
+        }
+    };
+    let status = if reverted.status.is_success() { Status::Failed } else { reverted.status };
+    Completion { status, effect: Effect::Unknown, error: Some(error), ..reverted }
+}
+
 /// Makes the completion of the target. `is_stopped` is whether it was asked to stop before its last step.
 pub(super) fn completion(report: ScenarioReport, is_stopped: bool) -> Completion {
     let effect = report.steps.iter().chain(&report.teardown).fold(Effect::None, |all, step| {

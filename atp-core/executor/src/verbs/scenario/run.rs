@@ -4,7 +4,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use atp_api::{Data, ExecReport, ExecSpec, OutcomeError, ScenarioReport, Status, StepReport, millis};
+use atp_api::{
+    Data, ExecReport, ExecSpec, Isolation, OutcomeError, RevertSpec, ScenarioReport, Status, StepReport,
+    millis,
+};
 use atp_protocol::{LibvirtCarrier, exec};
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, HostId};
@@ -19,7 +22,9 @@ use super::assertion::{Assertion, FileAssertion, Matcher};
 use super::console::ConsoleWatch;
 use super::evidence;
 use super::places::FilePlaces;
-use super::report::{completion, partial, partial_in_teardown};
+use super::report::{
+    after_revert, completion, not_begun, partial, partial_in_revert, partial_in_teardown, undone,
+};
 use super::step::{Action, Step};
 use super::template::{Values, fill};
 use crate::verbs::completion::Completion;
@@ -37,21 +42,19 @@ pub(in crate::verbs) fn perform<'a>(
     // In a box, as its steps are operations again.
     Box::pin(async move {
         let attempt = &job.attempt;
-        let values = scenario.values(&job.target.host, &domain.name, &domain.uuid.to_string());
-        let own = &scenario.variables;
-        let job = Job { is_step: true, ..job.clone() };
-        let places = scenario.places.as_ref();
-        let mut progress =
-            StepRunner { job, domain, values, own, places, console: None, last: None, is_teardown: false };
-        let mut report = ScenarioReport {
-            scenario: scenario.name().to_owned(),
-            steps: Vec::new(),
-            steps_total: scenario.steps().len(),
-            teardown: Vec::new(),
-            teardown_total: scenario.teardown().len(),
-            console: None,
-            evidence: None,
-        };
+        let mut progress = StepRunner::new(job, domain, scenario);
+        let mut report = progress.report(scenario);
+        if let Some(Isolation { snapshot, .. }) = report.isolated.clone() {
+            attempt.if_cut_off(partial_in_revert(&report, &snapshot));
+            let reverted = progress.revert(&snapshot).await;
+            let restored = reverted.status.is_success();
+            report.isolated = Some(Isolation { snapshot, restored });
+            if !restored {
+                let done = Completion { data: Some(Data::Scenario(report)), ..not_begun(reverted) };
+                return progress.job.ended(done);
+            }
+        }
+        // A VM has the consoles of its own process: what is written before it is taken back is of another.
         if scenario.needs_console() {
             progress.console = Some(ConsoleWatch::begin(&progress.job, domain).await);
         }
@@ -61,6 +64,7 @@ pub(in crate::verbs) fn perform<'a>(
                 is_stopped = true;
                 break;
             }
+            touched(&mut report);
             attempt.if_cut_off(partial(&report, step));
             let done = progress.step(step).await;
             let is_success = done.status.is_success();
@@ -73,6 +77,8 @@ pub(in crate::verbs) fn perform<'a>(
         if let Some(evidence) = &scenario.evidence
             && (has_failed || evidence.always)
         {
+            // Its commands may change the VM.
+            touched(&mut report);
             let values = (&progress.values, progress.own);
             let console = progress.console.as_ref();
             report.evidence =
@@ -81,12 +87,54 @@ pub(in crate::verbs) fn perform<'a>(
         progress.last = None;
         progress.is_teardown = true;
         for step in scenario.teardown() {
+            touched(&mut report);
             attempt.if_cut_off(partial_in_teardown(&report, step));
             report.teardown.push(progress.step(step).await);
         }
         report.console = progress.console.as_ref().map(|console| Box::new(console.report()));
-        progress.job.ended(completion(report, is_stopped))
+        let Some(isolation) = &mut report.isolated else {
+            return progress.job.ended(completion(report, is_stopped));
+        };
+        let mut reverted = None;
+        if !isolation.restored {
+            let name = isolation.snapshot.clone();
+            attempt.if_cut_off(partial_in_revert(&report, &name));
+            let done = progress.revert(&name).await;
+            report.isolated = Some(Isolation { snapshot: name, restored: done.status.is_success() });
+            reverted = Some(done);
+        }
+        let ended = completion(report, is_stopped);
+        progress.job.ended(match reverted {
+            Some(reverted) => after_revert(ended, reverted),
+            None => ended,
+        })
     })
+}
+
+/// Takes a VM back to the snapshot of an isolated scenario that an earlier run began on it, and did not end. The steps are not
+/// repeated.
+pub(in crate::verbs) fn undo<'a>(
+    job: &'a Job,
+    domain: &'a DomainInfo,
+    scenario: &'a Scenario,
+) -> Pin<Box<dyn Future<Output = Completion> + Send + 'a>> {
+    Box::pin(async move {
+        let mut progress = StepRunner::new(job, domain, scenario);
+        progress.is_teardown = true;
+        let mut report = progress.report(scenario);
+        let name = report.isolated.as_ref().map(|isolation| isolation.snapshot.clone()).unwrap_or_default();
+        let reverted = progress.revert(&name).await;
+        let restored = reverted.status.is_success();
+        report.isolated = Some(Isolation { snapshot: name, restored });
+        progress.job.ended(Completion { data: Some(Data::Scenario(report)), ..undone(reverted) })
+    })
+}
+
+/// Notes that a step may change the VM from now on.
+fn touched(report: &mut ScenarioReport) {
+    if let Some(isolation) = &mut report.isolated {
+        isolation.restored = false;
+    }
 }
 
 /// Carries out the steps of a scenario on one target.
@@ -107,7 +155,42 @@ struct StepRunner<'a> {
     is_teardown: bool,
 }
 
-impl StepRunner<'_> {
+impl<'a> StepRunner<'a> {
+    fn new(job: &Job, domain: &'a DomainInfo, scenario: &'a Scenario) -> Self {
+        let values = scenario.values(&job.target.host, &domain.name, &domain.uuid.to_string());
+        let job = Job { is_step: true, ..job.clone() };
+        let places = scenario.places.as_ref();
+        let own = &scenario.variables;
+        StepRunner { job, domain, values, own, places, console: None, last: None, is_teardown: false }
+    }
+
+    /// The report before anything was done.
+    fn report(&self, scenario: &Scenario) -> ScenarioReport {
+        // The variables of its name are those of the file, which all have a value.
+        let name = scenario.isolate.as_ref().map(|name| name.fill(&self.values).unwrap_or_default());
+        ScenarioReport {
+            scenario: scenario.name().to_owned(),
+            steps: Vec::new(),
+            steps_total: scenario.steps().len(),
+            teardown: Vec::new(),
+            teardown_total: scenario.teardown().len(),
+            console: None,
+            evidence: None,
+            isolated: name.map(|snapshot| Isolation { snapshot, restored: false }),
+        }
+    }
+
+    /// Takes the VM back to a snapshot.
+    async fn revert(&mut self, snapshot: &str) -> Completion {
+        let deadline = self.job.deadline().min(Instant::now() + self.job.policy.timeout);
+        let operation = Operation::SnapshotRevert(RevertSpec::new(snapshot));
+        let (completion, _) = self.operate(operation, deadline).await;
+        if let Some(host) = &completion.ended_on {
+            self.go_on_at(host).await;
+        }
+        completion
+    }
+
     async fn step(&mut self, step: &Step) -> StepReport {
         let started = Instant::now();
         let deadline = self.job.deadline().min(started + step.budget(self.job.policy.timeout));

@@ -1,4 +1,4 @@
-//! Whether a VM's monitor is occupied (`virDomainGetControlInfo`). It answers from the daemon's memory and
+//! Calls that the `virt` crate lacks: whether a VM's monitor is occupied (`virDomainGetControlInfo`). It answers from the daemon's memory and
 //! never waits for QEMU, so it can be asked before a call that would.
 
 use std::time::Duration;
@@ -17,4 +17,11 @@ pub(super) fn occupied_for(domain: &Domain) -> Result<Option<Duration>, Error> {
     }
     let occupied = info.state == sys::VIR_DOMAIN_CONTROL_OCCUPIED;
     Ok(occupied.then(|| Duration::from_millis(info.stateTime)))
+}
+
+/// Sends a domain a non-maskable interrupt.
+pub(super) fn inject_nmi(domain: &Domain) -> Result<(), Error> {
+    // SAFETY: the domain is alive for the call.
+    let result = unsafe { sys::virDomainInjectNMI(domain.as_ptr(), 0) };
+    if result < 0 { Err(Error::last_error()) } else { Ok(()) }
 }

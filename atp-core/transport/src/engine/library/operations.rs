@@ -16,9 +16,10 @@ use super::domain_events::Registration;
 use super::link::{CallError, LibraryLink};
 use super::stream::ChannelStream;
 use super::{control_info, domain_stats};
-use crate::domain::error_numbers::NO_DOMAIN;
+use crate::domain::error_numbers::{NO_DOMAIN, NO_DOMAIN_SNAPSHOT};
 use crate::domain::{
-    Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage, Version,
+    AfterRevert, Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage,
+    Snapshot, Version, read_snapshot,
 };
 use crate::engine::error::without_nul;
 use crate::engine::listing::{StateAndReason, lacks_call, lacks_metadata, note_saved, without_asking};
@@ -143,6 +144,101 @@ impl LibraryLink {
         .await
     }
 
+    pub(crate) async fn domain_xml(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        inactive: bool,
+    ) -> Answer<String> {
+        let flags = if inactive { sys::VIR_DOMAIN_XML_INACTIVE } else { 0 };
+        self.run(token, move |on| Ok(on.domain(uuid)?.xml_desc(flags)?)).await
+    }
+
+    pub(crate) async fn autostart(&self, token: impl Send + 'static, uuid: Uuid) -> Answer<bool> {
+        self.run(token, move |on| Ok(on.domain(uuid)?.autostart()?)).await
+    }
+
+    pub(crate) async fn set_autostart(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        autostart: bool,
+    ) -> Answer<()> {
+        self.run(token, move |on| {
+            on.domain(uuid)?.set_autostart(autostart)?;
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn is_saved(&self, token: impl Send + 'static, uuid: Uuid) -> Answer<bool> {
+        self.run(token, move |on| Ok(on.domain(uuid)?.has_managed_save(0)?)).await
+    }
+
+    pub(crate) async fn inject_nmi(&self, token: impl Send + 'static, uuid: Uuid) -> Answer<()> {
+        self.run(token, move |on| Ok(control_info::inject_nmi(&*on.domain(uuid)?)?)).await
+    }
+
+    pub(crate) async fn snapshots(&self, token: impl Send + 'static, uuid: Uuid) -> Answer<Vec<Snapshot>> {
+        self.run(token, move |on| Ok(snapshots(&*on.domain(uuid)?)?)).await
+    }
+
+    pub(crate) async fn create_snapshot(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        xml: String,
+        disk_only: bool,
+        quiesce: bool,
+    ) -> Answer<()> {
+        without_nul(&xml)?;
+        self.run(token, move |on| {
+            let alone = sys::VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | sys::VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC;
+            let asked = [(disk_only, alone), (quiesce, sys::VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE)];
+            let flags =
+                asked.into_iter().filter(|(is_asked, _)| *is_asked).fold(0, |all, (_, flag)| all | flag);
+            on.domain(uuid)?.create_snapshot_xml(&xml, flags)?;
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn revert_to_snapshot(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        name: String,
+        then: AfterRevert,
+    ) -> Answer<()> {
+        without_nul(&name)?;
+        self.run(token, move |on| {
+            let snapshot = Domain::lookup_snapshot_by_name(&*on.domain(uuid)?, &name, 0)?;
+            let flags = match then {
+                AfterRevert::AsThen => 0,
+                AfterRevert::Start => sys::VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING,
+                AfterRevert::Pause => sys::VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED,
+            };
+            Ok(snapshot.revert(flags)?)
+        })
+        .await
+    }
+
+    pub(crate) async fn delete_snapshot(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        name: String,
+        children: bool,
+    ) -> Answer<()> {
+        without_nul(&name)?;
+        self.run(token, move |on| {
+            let snapshot = Domain::lookup_snapshot_by_name(&*on.domain(uuid)?, &name, 0)?;
+            let flags = if children { sys::VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN } else { 0 };
+            Ok(snapshot.delete(flags)?)
+        })
+        .await
+    }
+
     pub(crate) async fn lifecycle(
         &self,
         token: impl Send + 'static,
@@ -152,7 +248,7 @@ impl LibraryLink {
         self.run(token, move |on| {
             let domain = on.domain(uuid)?;
             match action {
-                Lifecycle::Start => domain.create(),
+                Lifecycle::Start | Lifecycle::Restore => domain.create(),
                 Lifecycle::Shutdown => domain.shutdown(),
                 Lifecycle::Reboot => domain.reboot(0),
                 Lifecycle::Reset => domain.reset(),
@@ -160,6 +256,7 @@ impl LibraryLink {
                 Lifecycle::Suspend => domain.suspend(),
                 Lifecycle::Resume => domain.resume(),
                 Lifecycle::Wakeup => domain.pm_wakeup(0),
+                Lifecycle::Save => domain.managed_save(0),
             }?;
             Ok(())
         })
@@ -297,6 +394,30 @@ fn list(connect: &Connect) -> Result<Vec<(DomainInfo, Arc<Domain>)>, Error> {
         }
     }
     Ok(listed)
+}
+
+/// The snapshots of a domain. One that is removed between being listed and being asked for is left out.
+fn snapshots(domain: &Domain) -> Result<Vec<Snapshot>, Error> {
+    let is_gone = |error: &Error| error.code().to_raw() == NO_DOMAIN_SNAPSHOT;
+    let listed = domain.list_all_snapshots(0)?;
+    if listed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let current = match domain.current_snapshot(0).and_then(|current| current.name()) {
+        Ok(name) => Some(name),
+        Err(error) if is_gone(&error) => None,
+        Err(error) => return Err(error),
+    };
+    let mut snapshots = Vec::with_capacity(listed.len());
+    for snapshot in listed {
+        let name = snapshot.name()?;
+        match snapshot.xml_desc(0) {
+            Ok(xml) => snapshots.push(read_snapshot(&name, &xml, current.as_deref())),
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(snapshots)
 }
 
 /// The domains that are shut off and whose memory the host keeps.

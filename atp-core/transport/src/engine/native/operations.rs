@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atp_rpc::agent::AgentTimeout;
-use atp_rpc::domain::{ControlState, Metadata, affect, list as listed_by};
+use atp_rpc::domain::{ControlState, Metadata, affect, list as listed_by, xml as definition};
+use atp_rpc::snapshot;
 use atp_rpc::stats::{flag, group};
-use atp_rpc::{CallError, Connection, RemoteDomain, Stream};
+use atp_rpc::{CallError, Connection, RemoteDomain, RemoteSnapshot, Stream};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
@@ -16,9 +17,10 @@ use super::domain_events::Watching;
 use super::failure::{call_failure, missing, stream_failure};
 use super::{Held, NativeLink};
 use crate::connection::connector::CallFailure;
-use crate::domain::error_numbers::NO_DOMAIN;
+use crate::domain::error_numbers::{NO_DOMAIN, NO_DOMAIN_SNAPSHOT};
 use crate::domain::{
-    Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage, StateReason, Version,
+    AfterRevert, Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage,
+    Snapshot, StateReason, Version, read_snapshot,
 };
 use crate::engine::error::without_nul;
 use crate::engine::listing::{StateAndReason, lacks_call, lacks_metadata, note_saved, without_asking};
@@ -109,6 +111,92 @@ impl NativeLink {
         Ok(found)
     }
 
+    pub(crate) async fn domain_xml(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        inactive: bool,
+    ) -> Answer<String> {
+        let flags = if inactive { definition::INACTIVE } else { 0 };
+        self.holding(token).domain_xml(&RemoteDomain::of(uuid), flags).await.map_err(call_failure)
+    }
+
+    pub(crate) async fn autostart(&self, token: impl Send + 'static, uuid: Uuid) -> Answer<bool> {
+        self.holding(token).domain_autostart(&RemoteDomain::of(uuid)).await.map_err(call_failure)
+    }
+
+    pub(crate) async fn set_autostart(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        autostart: bool,
+    ) -> Answer<()> {
+        let on = self.holding(token);
+        on.set_domain_autostart(&RemoteDomain::of(uuid), autostart).await.map_err(call_failure)
+    }
+
+    pub(crate) async fn is_saved(&self, token: impl Send + 'static, uuid: Uuid) -> Answer<bool> {
+        self.holding(token).domain_is_saved(&RemoteDomain::of(uuid)).await.map_err(call_failure)
+    }
+
+    pub(crate) async fn inject_nmi(&self, token: impl Send + 'static, uuid: Uuid) -> Answer<()> {
+        self.holding(token).inject_nmi(&RemoteDomain::of(uuid)).await.map_err(call_failure)
+    }
+
+    pub(crate) async fn snapshots(&self, token: impl Send + 'static, uuid: Uuid) -> Answer<Vec<Snapshot>> {
+        let on = self.holding(token);
+        snapshots(&on, &RemoteDomain::of(uuid)).await.map_err(call_failure)
+    }
+
+    pub(crate) async fn create_snapshot(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        xml: String,
+        disk_only: bool,
+        quiesce: bool,
+    ) -> Answer<()> {
+        without_nul(&xml)?;
+        let on = self.holding(token);
+        let asked = [
+            (disk_only, snapshot::create::DISK_ONLY | snapshot::create::ATOMIC),
+            (quiesce, snapshot::create::QUIESCE),
+        ];
+        let flags = asked.into_iter().filter(|(is_asked, _)| *is_asked).fold(0, |all, (_, flag)| all | flag);
+        let created = on.create_snapshot(&RemoteDomain::of(uuid), &xml, flags).await;
+        created.map(drop).map_err(call_failure)
+    }
+
+    pub(crate) async fn revert_to_snapshot(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        name: String,
+        then: AfterRevert,
+    ) -> Answer<()> {
+        without_nul(&name)?;
+        let which = RemoteSnapshot { name, domain: RemoteDomain::of(uuid) };
+        let flags = match then {
+            AfterRevert::AsThen => 0,
+            AfterRevert::Start => snapshot::revert::RUNNING,
+            AfterRevert::Pause => snapshot::revert::PAUSED,
+        };
+        self.holding(token).revert_to_snapshot(&which, flags).await.map_err(call_failure)
+    }
+
+    pub(crate) async fn delete_snapshot(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+        name: String,
+        children: bool,
+    ) -> Answer<()> {
+        without_nul(&name)?;
+        let which = RemoteSnapshot { name, domain: RemoteDomain::of(uuid) };
+        let flags = if children { snapshot::delete::CHILDREN } else { 0 };
+        self.holding(token).delete_snapshot(&which, flags).await.map_err(call_failure)
+    }
+
     pub(crate) async fn lifecycle(
         &self,
         token: impl Send + 'static,
@@ -117,7 +205,7 @@ impl NativeLink {
     ) -> Answer<()> {
         let (on, domain) = (self.holding(token), RemoteDomain::of(uuid));
         let asked = match action {
-            Lifecycle::Start => on.start_domain(&domain).await,
+            Lifecycle::Start | Lifecycle::Restore => on.start_domain(&domain).await,
             Lifecycle::Shutdown => on.shut_domain_down(&domain, 0).await,
             Lifecycle::Reboot => on.reboot_domain(&domain, 0).await,
             Lifecycle::Reset => on.reset_domain(&domain).await,
@@ -125,6 +213,7 @@ impl NativeLink {
             Lifecycle::Suspend => on.suspend_domain(&domain).await,
             Lifecycle::Resume => on.resume_domain(&domain).await,
             Lifecycle::Wakeup => on.wake_domain(&domain).await,
+            Lifecycle::Save => on.save_domain(&domain).await,
         };
         asked.map_err(call_failure)
     }
@@ -348,6 +437,29 @@ async fn details(on: &Connection, uuid: Uuid) -> Result<DomainDetails, CallError
         title: definition.title,
         graphics: definition.graphics,
     })
+}
+
+/// The snapshots of a domain. One that is removed between being listed and being asked for is left out.
+async fn snapshots(on: &Connection, domain: &RemoteDomain) -> Result<Vec<Snapshot>, CallError> {
+    let is_gone = |error: &CallError| refused_as(error, |code| code == NO_DOMAIN_SNAPSHOT);
+    let listed = on.snapshots(domain).await?;
+    if listed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let current = match on.current_snapshot(domain).await {
+        Ok(current) => Some(current.name),
+        Err(error) if is_gone(&error) => None,
+        Err(error) => return Err(error),
+    };
+    let mut snapshots = Vec::with_capacity(listed.len());
+    for snapshot in listed {
+        match on.snapshot_xml(&snapshot).await {
+            Ok(xml) => snapshots.push(read_snapshot(&snapshot.name, &xml, current.as_deref())),
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(snapshots)
 }
 
 /// The state of a domain, and the reason for it.
