@@ -32,6 +32,7 @@ mod shell;
 mod signals;
 mod terminal;
 mod traces;
+mod units;
 mod verbs;
 mod words;
 

@@ -14,6 +14,7 @@ mod doctor;
 mod events;
 mod exec;
 mod host;
+mod journal;
 mod key;
 mod man;
 mod mouse;
@@ -24,6 +25,8 @@ mod run;
 mod screenshot;
 mod serve;
 mod snapshot;
+mod stats;
+mod top;
 mod type_text;
 pub(crate) mod verb;
 mod vm;
@@ -54,8 +57,12 @@ verbs! {
         #[command(subcommand)]
         Snapshot(snapshot::SnapshotCommand),
         Events(events::EventsArgs),
+        Stats(stats::StatsArgs),
+        Top(top::TopArgs),
         Doctor(doctor::DoctorArgs),
         Serve(serve::ServeArgs),
+        #[command(subcommand)]
+        Journal(journal::JournalCommand),
         #[command(subcommand)]
         Config(config::ConfigCommand),
         Completions(completions::CompletionsArgs),

@@ -76,6 +76,7 @@ mod schema;
 pub mod serve;
 mod statistics;
 mod targets;
+mod vm_statistics;
 
 pub use canonical::canonical_json;
 pub use data::{
@@ -105,6 +106,9 @@ pub use run::{RunEvent, RunStart, StopReason};
 pub use schema::json_schema;
 pub use statistics::{RunStatistics, StatusCounts};
 pub use targets::{FilterError, LabelFilter, StateFilter, Targets};
+pub use vm_statistics::{
+    CpuUse, DiskUse, HostStatistics, InterfaceUse, MemoryUse, Staleness, StatisticsRound, VmStatistics,
+};
 
 /// The version of these types. It grows when a type changes in a way that a reader of the version before cannot read.
 pub const VERSION: u32 = 1;

@@ -68,6 +68,7 @@ mod junit;
 mod placement;
 mod plan;
 mod run;
+mod sampler;
 mod selection;
 mod selector;
 mod target;
@@ -81,6 +82,7 @@ mod pattern;
 mod resolve;
 mod safe_name;
 mod same_daemon;
+mod sought;
 
 pub use atp_api::{
     AutostartSpec, Await, Condition, ConsoleGap, ConsoleReport, ConsoleSpec, Data, Diagnosis, DryRun,
@@ -91,14 +93,19 @@ pub use atp_api::{
     ScenarioSpec, ScreenshotLimits, ScreenshotReport, ScreenshotSpec, SnapshotDeleteSpec, SnapshotList,
     SnapshotSpec, StartCheck, StateFilter, Status, StatusCounts, StepReport, StopReason, Stream, Targets,
     TypeSpec, Verdict, VmReport, WaitReport, XmlReport, XmlSpec, check_snapshot_name, millis,
+    StatisticsRound, VmStatistics,
 };
 pub use executor::Executor;
 pub use folded::Folded;
-pub use journal::{History, Journal, JournalError, RecordedTarget, Recorder, RunHead};
+pub use journal::{
+    History, Journal, JournalError, JournalProgress, JournalReport, JournalTarget, RecordedTarget, Recorder,
+    RunHead,
+};
 pub use junit::Junit;
 pub use placement::Placements;
 pub use plan::{Doubt, Names, Notice, Plan, PlanError};
 pub use run::{Attempt, Run, RunControl, RunReader, RunSpec, run_targets};
+pub use sampler::{SampleOptions, Sampler};
 pub use selection::Selection;
 pub use selector::{HostSelector, Selector, SelectorError, escape};
 pub use target::Target;

@@ -1,6 +1,6 @@
 //! Watching the VMs of a selection: a stream of their events.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use atp_transport::domain::{DomainEventKind, DomainInfo};
@@ -10,6 +10,7 @@ use crate::executor::Executor;
 use crate::plan::PlanError;
 use crate::resolve;
 use crate::selection::Selection;
+use crate::sought::Sought;
 use crate::verbs::job::KnownAgents;
 
 /// The events of a selection's VMs, over all hosts; see [`Executor::watch`].
@@ -19,18 +20,7 @@ pub struct Watch {
     agents: Arc<KnownAgents>,
     hosts: HashMap<HostId, HostInfo>,
     selection: Selection,
-    sought: Vec<Sought>,
-    not_found: Vec<String>,
-}
-
-/// A VM that was selected by its name, and that no host has listed yet.
-#[derive(Debug)]
-struct Sought {
-    /// The host, if it was named as well.
-    host: Option<String>,
-    vm: String,
-    /// The hosts that it may still be on.
-    hosts: BTreeSet<HostId>,
+    sought: Sought,
 }
 
 impl Executor {
@@ -53,29 +43,10 @@ impl Executor {
         let ids: Vec<&HostId> = hosts.keys().collect();
         // Fails only if a host was removed since the lines above.
         let events = self.manager().watch_domains(&ids, options).map_err(|_| PlanError::NoHosts)?;
-        let sought = sought(selection, &hosts);
+        let sought = Sought::of(selection, &hosts);
         let (agents, selection) = (Arc::clone(self.agents()), selection.clone());
-        Ok(Watch { events, agents, hosts, selection, sought, not_found: Vec::new() })
+        Ok(Watch { events, agents, hosts, selection, sought })
     }
-}
-
-/// The VMs that a selection names, each with the hosts it could be on.
-fn sought(selection: &Selection, hosts: &HashMap<HostId, HostInfo>) -> Vec<Sought> {
-    let mut sought = Vec::new();
-    for selector in &selection.selectors {
-        for host in resolve::scopes(selector) {
-            let possible: Vec<_> =
-                hosts.iter().filter(|(_, known)| resolve::is_in_scope(selector, host, known)).collect();
-            for vm in selector.vm_names() {
-                let may_have = possible.iter().filter(|(_, host)| !selection.excludes(host, vm));
-                let may_have: BTreeSet<_> = may_have.map(|(id, _)| (*id).clone()).collect();
-                if !may_have.is_empty() {
-                    sought.push(Sought { host: host.map(str::to_owned), vm: vm.clone(), hosts: may_have });
-                }
-            }
-        }
-    }
-    sought
 }
 
 impl Watch {
@@ -89,7 +60,7 @@ impl Watch {
             match item {
                 WatchItem::Event { host, event, .. } if !self.chooses(&host, &event.name) => {}
                 WatchItem::Present { host, at, domains } => {
-                    self.seek(&host, &domains);
+                    self.sought.seek(&host, domains.iter().map(|domain| domain.name.as_str()));
                     let chosen: Vec<DomainInfo> =
                         domains.iter().filter(|domain| self.chooses(&host, &domain.name)).cloned().collect();
                     return Some(WatchItem::Present { host, at, domains: chosen.into() });
@@ -107,29 +78,7 @@ impl Watch {
     /// Takes the VMs that are selected by name and that none of their possible hosts has, as `VM` or `HOST/VM`. Each is
     /// returned once, when all of these hosts have listed their VMs. A VM of that name that is created later is watched all the same.
     pub fn take_not_found(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.not_found)
-    }
-
-    /// Looks for the VMs that were selected by name among those of a host.
-    fn seek(&mut self, host: &HostId, domains: &[DomainInfo]) {
-        let names: HashSet<&str> = domains.iter().map(|domain| domain.name.as_str()).collect();
-        let not_found = &mut self.not_found;
-        self.sought.retain_mut(|sought| {
-            if !sought.hosts.remove(host) {
-                return true;
-            }
-            if names.contains(sought.vm.as_str()) {
-                return false;
-            }
-            let may_come = !sought.hosts.is_empty();
-            if !may_come {
-                not_found.push(match &sought.host {
-                    Some(host) => format!("{host}/{}", sought.vm),
-                    None => sought.vm.clone(),
-                });
-            }
-            may_come
-        });
+        self.sought.take_not_found()
     }
 
     /// Forgets what the executor knows of a VM's agent when the agent connects anew, or when that could go unnoticed.

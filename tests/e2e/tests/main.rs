@@ -39,6 +39,7 @@ mod serve;
 mod snapshots;
 mod sockets;
 mod states;
+mod stats;
 mod support;
 mod transport;
 mod wait;

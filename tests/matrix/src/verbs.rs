@@ -24,8 +24,18 @@ pub(crate) struct Verb {
 const VM: &str = "h/vm1";
 
 /// Commands of `atp` that connect to nothing, or do what a verb of the table does.
-pub(crate) const WITHOUT_DAEMON: [&str; 8] =
-    ["host list", "host add", "host remove", "config", "completions", "man", "help", "serve token"];
+pub(crate) const WITHOUT_DAEMON: [&str; 10] = [
+    "host list",
+    "host add",
+    "host remove",
+    "config",
+    "completions",
+    "journal show",
+    "man",
+    "help",
+    "serve token",
+    "top",
+];
 
 const fn verb(
     name: &'static str,
@@ -37,7 +47,7 @@ const fn verb(
 }
 
 /// All of them.
-pub(crate) const VERBS: [Verb; 31] = [
+pub(crate) const VERBS: [Verb; 32] = [
     verb("host check", false, "the daemon's version is told", |atp, _| {
         let outcomes = atp.ok(&["host", "check"])?;
         has(&outcomes, "version")
@@ -126,6 +136,14 @@ pub(crate) const VERBS: [Verb; 31] = [
         }
         atp.ok(&["vm", "restore", VM, "--wait"])?;
         atp.ok(&["exec", VM, "--", "rm", "/tmp/saved"]).map(drop)
+    }),
+    verb("stats", true, "the use of the processor and of QEMU's memory are measured", |atp, _| {
+        let rounds = atp.ok(&["stats", VM, "--interval", "1s"])?;
+        let vm = rounds.first().map(|round| &round["vms"][0]);
+        let vm = vm.context("no round")?;
+        let values = [&vm["cpu"]["percent"], &vm["memory"]["resident_kib"]];
+        ensure!(values.iter().all(|value| value.is_number()), "a value is missing: {vm}");
+        Ok(())
     }),
     verb("vm suspend", false, "the guest is paused", |atp, _| {
         atp.ok(&["vm", "suspend", VM, "--yes"])?;

@@ -9,7 +9,7 @@ use atp_transport::{Effect, ErrorKind, HostId};
 use uuid::Uuid;
 
 use super::past::{Past, Progress, not_selected};
-use super::record::{Key, Unresolved};
+use super::record::{Head, Key, Unresolved};
 use crate::plan::{Notice, Plan};
 use crate::target::Target;
 use crate::verbs::Operation;
@@ -19,6 +19,9 @@ use crate::verbs::completion::Completion;
 #[derive(Debug, Clone)]
 pub struct History {
     pub(super) path: PathBuf,
+    pub(super) head: Head,
+    /// When later runs went on.
+    pub(super) resumed_at: Vec<String>,
     /// Bytes up to the end of the last batch that is on disk as it was written; in a file without seals, of the last line.
     pub(super) good_bytes: usize,
     /// How many batches with a seal these are.

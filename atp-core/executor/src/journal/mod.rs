@@ -16,6 +16,7 @@ mod read;
 mod record;
 mod recorder;
 mod rows;
+mod show;
 
 use std::error::Error;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
@@ -37,6 +38,7 @@ use record::{Record, sealed};
 pub use history::History;
 pub use recorder::Recorder;
 pub use rows::{RecordedTarget, RunHead};
+pub use show::{JournalProgress, JournalReport, JournalTarget};
 
 /// The number of lines that are queued to be written. Further callers wait.
 const WAITING: usize = 1024;

@@ -12,7 +12,7 @@ use std::path::Path;
 use super::fingerprint::{Comparison, compare};
 use super::history::History;
 use super::past::{Past, Progress};
-use super::record::{FORMAT, Key, Moved, ReadRecord, Seal, UNSEALED};
+use super::record::{FORMAT, Head, Key, Moved, ReadRecord, Seal, UNSEALED};
 use super::{JournalError, cannot};
 use crate::verbs::Operation;
 
@@ -37,8 +37,22 @@ impl History {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn parse(path: &Path, bytes: &[u8], operation: &Operation) -> Result<History, JournalError> {
+        let name = path.display().to_string();
+        History::parse_of(path, bytes, |Head { op, operation: theirs, version, .. }| {
+            same_operation(&name, op, theirs, version, operation)
+        })
+    }
+
+    /// Parses a journal whose head passes a check.
+    pub(super) fn parse_of(
+        path: &Path,
+        bytes: &[u8],
+        check: impl FnOnce(&Head) -> Result<(), JournalError>,
+    ) -> Result<History, JournalError> {
         let mut history = History {
             path: path.to_owned(),
+            head: Head::default(),
+            resumed_at: Vec::new(),
             good_bytes: 0,
             batches: 0,
             length: bytes.len(),
@@ -63,8 +77,10 @@ impl History {
             Ok(_) => return Err(history.invalid(1, "its first line is incomplete")),
             Err(error) => return Err(history.invalid(1, error)),
         };
-        if let ReadRecord::Begun { format: FORMAT | UNSEALED, op, operation: theirs, version, .. } = &record {
-            same_operation(&name(), op, theirs, version, operation)?;
+        if let ReadRecord::Begun { format: FORMAT | UNSEALED, op, operation, version, at, .. } = &record {
+            let [op, operation, version, at] = [op, operation, version, at].map(String::clone);
+            history.head = Head { op, operation, version, at };
+            check(&history.head)?;
         }
         match record {
             ReadRecord::Begun { format, .. } if ![FORMAT, UNSEALED].contains(&format) => {
@@ -152,7 +168,8 @@ impl History {
                     self.note(Past { key, progress: Progress::NeverStarted, is_from_begin: true });
                 }
             }
-            ReadRecord::Resumed { moved, lost, .. } => {
+            ReadRecord::Resumed { moved, lost, at, .. } => {
+                self.resumed_at.push(at);
                 if lost {
                     self.lose();
                 }

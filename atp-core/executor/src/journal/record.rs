@@ -98,6 +98,8 @@ pub(super) enum ReadRecord {
         targets: Vec<Key>,
         #[serde(default)]
         unresolved: Vec<Unresolved>,
+        #[serde(default)]
+        at: String,
     },
     Resumed {
         #[serde(default)]
@@ -106,6 +108,8 @@ pub(super) enum ReadRecord {
         moved: Vec<Moved>,
         #[serde(default)]
         lost: bool,
+        #[serde(default)]
+        at: String,
     },
     Sealed(Seal),
     Started {
@@ -119,6 +123,18 @@ pub(super) enum ReadRecord {
         #[serde(flatten)]
         outcome: Box<Outcome>,
     },
+}
+
+/// What the first line says of the run.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Head {
+    pub(super) op: String,
+    /// Identifies the operation.
+    pub(super) operation: String,
+    /// The version of the program that wrote it.
+    pub(super) version: String,
+    /// When it was begun.
+    pub(super) at: String,
 }
 
 /// The identity of a target. A VM stays the same VM when it is renamed.

@@ -13,7 +13,7 @@ use super::fingerprint::fingerprint;
 use super::history::History;
 use super::past::{Past, Progress};
 use super::read::same_operation;
-use super::record::{Key, Unresolved};
+use super::record::{Head, Key, Unresolved};
 use crate::plan::Plan;
 use crate::verbs::Operation;
 
@@ -93,6 +93,8 @@ impl History {
         same_operation(name, &op, &theirs, &version, operation)?;
         let mut history = History {
             path: PathBuf::from(name),
+            head: Head { op, operation: theirs, version, at: String::new() },
+            resumed_at: Vec::new(),
             good_bytes: 0,
             batches: 0,
             length: 0,

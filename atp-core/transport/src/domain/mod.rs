@@ -1,5 +1,6 @@
 //! What libvirt says about a domain (a virtual machine), as plain data.
 
+mod counters;
 mod definition;
 #[cfg_attr(not(feature = "native"), expect(dead_code, reason = "each engine uses some"))]
 pub(crate) mod error_numbers;
@@ -13,6 +14,9 @@ pub use atp_api::domain::{
     AfterRevert, AgentChannel, DomainDetails, DomainInfo, DomainState, Graphics, GraphicsKind, Hypervisor,
     Lifecycle, Listener, Snapshot, StateReason, Version,
 };
+pub use counters::{DiskCounters, DomainCounters, InterfaceCounters};
+#[cfg(any(feature = "library", feature = "native"))]
+pub(crate) use counters::{Figure, Figures};
 pub use definition::Definition;
 pub use event::{DomainEvent, DomainEventKind, LifecycleChange};
 pub use image::RawImage;

@@ -35,6 +35,7 @@ use uuid::Uuid;
 use crate::connection::connector::CallFailure;
 use crate::domain::{
     AfterRevert, DomainDetails, DomainEvent, DomainInfo, Hypervisor, Lifecycle, RawImage, Snapshot, Version,
+    DomainCounters,
 };
 use crate::error::LibvirtError;
 #[cfg(feature = "library")]
@@ -202,6 +203,14 @@ operations! {
 
     /// All domains, with their states only, in one round trip (`virConnectGetAllDomainStats`).
     list_domain_states() -> Vec<DomainInfo>;
+
+    /// The counters of all domains, in one round trip, as far as libvirt has them without asking QEMU
+    /// (`virConnectGetAllDomainStats`, and `virDomainGetInfo` where it has no processor time).
+    all_counters() -> Vec<DomainCounters>;
+
+    /// The counters of a domain, with those that QEMU has (`virDomainListGetStats`). If another command occupies the monitor,
+    /// they are missing; else the call hangs for as long as QEMU does. None of a domain that is gone.
+    domain_counters(uuid: Uuid) -> Option<DomainCounters>;
 
     /// The domain of that name (`virDomainLookupByName`).
     domain_by_name(name: String) -> DomainInfo;

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{LibvirtConnection, agent_lane, check_monitor, explained, monitor_lane};
 use crate::connection::connector::CallFailure;
-use crate::domain::error_numbers::NO_SUPPORT;
-use crate::domain::{DomainDetails, DomainInfo, LABELS_NAMESPACE, Lifecycle, read_labels};
+use crate::domain::error_numbers::{ARGUMENT_UNSUPPORTED, INVALID_ARG, NO_SUPPORT};
+use crate::domain::{DomainCounters, DomainDetails, DomainInfo, LABELS_NAMESPACE, Lifecycle, read_labels};
 #[cfg(feature = "library")]
 use crate::engine::LibvirtLink;
 use crate::error::{ErrorKind, Result};
@@ -38,6 +38,48 @@ impl LibvirtConnection {
                 Err(failure) if is_unknown_call(&failure) => link.list_domains(in_flight).await,
                 listed => listed,
             }
+        })
+        .await
+    }
+
+    /// The counters of all domains of the host, running or not, as far as libvirt has them without asking QEMU: processor
+    /// time and network interfaces (`virConnectGetAllDomainStats`). Answers also while a VM of the host hangs.
+    pub async fn all_counters(&self) -> Result<Vec<DomainCounters>> {
+        self.call("virConnectGetAllDomainStats", None, async |link, in_flight| {
+            link.all_counters(in_flight).await
+        })
+        .await
+    }
+
+    /// The counters of one domain that QEMU has: memory, vCPUs, disks (`virDomainListGetStats`). None if the domain is gone, or its driver has no such statistics.
+    ///
+    /// One such call, or monitor command, at a time is under way for a domain. It hangs for as long as QEMU does, so if the VM
+    /// has not answered lately, libvirt is asked first whether any client occupies the monitor.
+    ///
+    /// # Errors
+    /// [`TransportError::MonitorBusy`](crate::TransportError::MonitorBusy) if it has been for longer than
+    /// [`monitor_busy_after`](crate::CallConfig::monitor_busy_after), or if the daemon left out what QEMU has because another
+    /// client's command waits for it.
+    pub async fn domain_counters(&self, uuid: Uuid) -> Result<Option<DomainCounters>> {
+        let lane = monitor_lane(uuid);
+        let busy_after = self.busy_after(lane);
+        self.call("virDomainListGetStats", Some(lane), |link, in_flight| async move {
+            let in_flight = Arc::new(in_flight);
+            check_monitor(&link, &in_flight, uuid, busy_after).await?;
+            let counters = match link.domain_counters(Arc::clone(&in_flight), uuid).await {
+                Err(CallFailure::Refused { source, .. }) if lacks_statistics(source.code) => return Ok(None),
+                counters => counters?,
+            };
+            let lacks = |counters: &DomainCounters| counters.info.state.is_active() && !counters.has_qemus();
+            if counters.as_ref().is_some_and(lacks) {
+                match link.monitor_occupied(in_flight, uuid).await {
+                    Ok(Some(occupied_for)) => return Err(CallFailure::Busy { occupied_for }),
+                    // Free by now, or a driver that has no such counters.
+                    Ok(None) | Err(CallFailure::Refused { .. }) => {}
+                    Err(failure) => return Err(failure),
+                }
+            }
+            Ok(counters)
         })
         .await
     }
@@ -306,6 +348,11 @@ impl LibvirtConnection {
     }
 }
 
+/// Whether the driver has no statistics, or none of one domain, or not by the flag that is asked with.
+fn lacks_statistics(code: u32) -> bool {
+    [NO_SUPPORT, INVALID_ARG, ARGUMENT_UNSUPPORTED].contains(&code)
+}
+
 /// Whether the driver does not have the call at all. Other refusals, such as of an argument, are of one that has it.
 fn is_unknown_call(failure: &CallFailure) -> bool {
     matches!(failure, CallFailure::Refused { source, .. } if source.code == NO_SUPPORT)
@@ -315,7 +362,7 @@ fn is_unknown_call(failure: &CallFailure) -> bool {
 mod tests {
     use super::*;
     use crate::config::TransportConfig;
-    use crate::domain::error_numbers::{ARGUMENT_UNSUPPORTED, OPERATION_UNSUPPORTED};
+    use crate::domain::error_numbers::OPERATION_UNSUPPORTED;
     use crate::engine::error::call_failure;
     use crate::error::LibvirtError;
     use crate::host::HostInfo;

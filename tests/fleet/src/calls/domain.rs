@@ -5,7 +5,7 @@ use std::time::Duration;
 use atp_rpc::RemoteDomain;
 use atp_rpc::message::{Parameter, Parameters, Value};
 use atp_rpc::numbers::procedure;
-use atp_rpc::stats::{DomainStats, group};
+use atp_rpc::stats::{DomainStats, flag, group};
 use atp_rpc::xdr::{FromXdr, Reader, Result as XdrResult, ToXdr, Writer};
 use uuid::Uuid;
 
@@ -85,21 +85,35 @@ fn list(call: &mut Call<'_>) -> Outcome {
 
 fn all_stats(call: &mut Call<'_>) -> Outcome {
     let (List(domains), groups, flags) = call.arguments::<(List<RemoteDomain>, u32, u32)>()?;
+    let groups = if groups == 0 { u32::MAX } else { groups };
+    let meant: Vec<usize> = if domains.is_empty() {
+        (0..call.state.vms.len()).filter(|index| is_meant(&call.state.vms[*index], flags)).collect()
+    } else {
+        domains.iter().filter_map(|domain| call.state.index_of(domain.uuid)).collect()
+    };
+    let asks_qemu = groups & (group::BALLOON | group::VCPU | group::BLOCK) != 0;
+    let mut answering = Vec::with_capacity(meant.len());
+    for &index in &meant {
+        let vm = &call.state.vms[index];
+        // With the flag, a monitor that is occupied by another call is left alone.
+        let is_left_alone = flags & flag::NOWAIT != 0 && vm.occupied.monitor.is_some() && !call.occupies;
+        let is_asked = asks_qemu && vm.is_active() && !is_left_alone;
+        if is_asked {
+            call.monitor(index)?;
+        }
+        answering.push(is_asked);
+    }
     call.count();
     let now = call.now;
-    let stats =
-        |vm: &Vm| DomainStats { domain: vm.domain(), values: statistics(vm, groups, now - vm.started) };
-    let listed = if domains.is_empty() {
-        call.state.vms.iter().filter(|vm| is_meant(vm, flags)).map(stats).collect()
-    } else {
-        let indexes = domains.iter().filter_map(|domain| call.state.index_of(domain.uuid));
-        indexes.map(|index| stats(&call.state.vms[index])).collect()
-    };
-    reply(&List(listed))
+    let stats = meant.iter().zip(answering).map(|(&index, answers)| {
+        let vm = &call.state.vms[index];
+        DomainStats { domain: vm.domain(), values: statistics(vm, groups, now - vm.started, answers) }
+    });
+    reply(&List(stats.collect()))
 }
 
-fn statistics(vm: &Vm, groups: u32, up: Duration) -> Parameters {
-    let groups = if groups == 0 { u32::MAX } else { groups };
+/// The values of a VM; those of QEMU if it `answers`.
+fn statistics(vm: &Vm, groups: u32, up: Duration, answers: bool) -> Parameters {
     let mut values = Vec::new();
     let mut add = |name: &str, value| values.push(Parameter { name: name.to_owned(), value });
     if groups & group::STATE != 0 {
@@ -112,13 +126,39 @@ fn statistics(vm: &Vm, groups: u32, up: Duration) -> Parameters {
     if groups & group::BALLOON != 0 {
         add("balloon.current", Value::ULong(MEMORY_KIB));
         add("balloon.maximum", Value::ULong(MEMORY_KIB));
+        if answers {
+            add("balloon.rss", Value::ULong(MEMORY_KIB / 2));
+        }
     }
     if groups & group::VCPU != 0 {
         add("vcpu.current", Value::UInt(VCPUS));
         add("vcpu.maximum", Value::UInt(VCPUS));
     }
+    let ms = u64::try_from(up.as_millis()).unwrap_or(u64::MAX);
+    if groups & group::INTERFACE != 0 && vm.is_active() {
+        add("net.count", Value::UInt(1));
+        add("net.0.name", Value::Text("vnet0".to_owned()));
+        add("net.0.rx.bytes", Value::ULong(ms.saturating_mul(RX_BYTES)));
+        add("net.0.tx.bytes", Value::ULong(ms.saturating_mul(TX_BYTES)));
+    }
+    if groups & group::BLOCK != 0 {
+        add("block.count", Value::UInt(1));
+        add("block.0.name", Value::Text("vda".to_owned()));
+        if answers {
+            add("block.0.rd.reqs", Value::ULong(ms));
+            add("block.0.rd.bytes", Value::ULong(ms.saturating_mul(READ_BYTES)));
+            add("block.0.wr.reqs", Value::ULong(ms / 2));
+            add("block.0.wr.bytes", Value::ULong(ms.saturating_mul(WRITE_BYTES)));
+        }
+    }
     Parameters(values)
 }
+
+/// Bytes that each VM receives, sends, reads and writes in a millisecond.
+const RX_BYTES: u64 = 3;
+const TX_BYTES: u64 = 2;
+const READ_BYTES: u64 = 4096;
+const WRITE_BYTES: u64 = 512;
 
 /// A processor is busy for a tenth of the time.
 fn cpu_time(up: Duration) -> u64 {

@@ -1,10 +1,13 @@
-//! The states of all domains of a host in one round trip (`virConnectGetAllDomainStats`).
+//! Statistics of domains, of all of a host in one round trip (`virConnectGetAllDomainStats`) or of one
+//! (`virDomainListGetStats`).
 //!
-//! Only the state is asked for: libvirt has it in memory. The statistics of vCPUs and memory are QEMU's to
-//! give: the daemon asks the monitor of every running domain whose monitor is free, and hangs with a QEMU that hangs,
-//! also with the flag that keeps it from waiting for an occupied one (measured with libvirt 9.0.0).
+//! Of all domains only those are asked for that libvirt has without QEMU: the states, the processor time, the interfaces. The
+//! statistics of vCPUs, memory and disks are QEMU's to give: the daemon asks the monitor of every running domain whose monitor
+//! is free, and hangs with a QEMU that hangs, also with the flag that keeps it from waiting for an occupied one (measured with
+//! libvirt 9.0.0).
 
-use std::ffi::CStr;
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::ptr;
 
 use virt::connect::Connect;
@@ -12,7 +15,7 @@ use virt::domain::Domain;
 use virt::error::Error;
 use virt_sys as sys;
 
-use crate::domain::{DomainState, StateReason};
+use crate::domain::{DomainCounters, DomainInfo, DomainState, Figure, Figures, StateReason};
 use crate::engine::listing::StateAndReason;
 
 /// The state of one domain, and the reason for it (`virDomainGetState`).
@@ -31,25 +34,56 @@ pub(super) fn state(domain: &Domain) -> Result<StateAndReason, Error> {
 pub(super) fn all_states(
     connect: &Connect,
 ) -> Result<Vec<(Domain, DomainState, Option<StateReason>)>, Error> {
-    let mut records: *mut sys::virDomainStatsRecordPtr = ptr::null_mut();
-    let flags = sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT;
-    // SAFETY: the connection is alive for the call, and `records` is a place for the answer.
-    let count = unsafe {
-        sys::virConnectGetAllDomainStats(connect.as_ptr(), sys::VIR_DOMAIN_STATS_STATE, &mut records, flags)
+    let records = all(connect, sys::VIR_DOMAIN_STATS_STATE)?.into_iter();
+    Ok(records
+        .map(|(domain, figures)| {
+            let (state, reason) = figures.state();
+            (domain, state, reason)
+        })
+        .collect())
+}
+
+/// All domains of the host with what libvirt counts of them by itself.
+pub(super) fn all_counters(connect: &Connect) -> Result<Vec<DomainCounters>, Error> {
+    let groups =
+        sys::VIR_DOMAIN_STATS_STATE | sys::VIR_DOMAIN_STATS_CPU_TOTAL | sys::VIR_DOMAIN_STATS_INTERFACE;
+    all(connect, groups)?.iter().map(|(domain, figures)| counters_of(domain, figures)).collect()
+}
+
+/// A domain with what QEMU counts; none if it is gone.
+pub(super) fn counters(domain: &Domain) -> Result<Option<DomainCounters>, Error> {
+    let groups = sys::VIR_DOMAIN_STATS_STATE
+        | sys::VIR_DOMAIN_STATS_BALLOON
+        | sys::VIR_DOMAIN_STATS_VCPU
+        | sys::VIR_DOMAIN_STATS_BLOCK;
+    // SAFETY: the list has one domain, which is alive for the call, and ends with null; `records` is a place for the answer.
+    let ask = |records: *mut *mut sys::virDomainStatsRecordPtr| unsafe {
+        let mut list = [domain.as_ptr(), ptr::null_mut()];
+        sys::virDomainListGetStats(list.as_mut_ptr(), groups, records, NOWAIT)
     };
-    let Ok(count) = usize::try_from(count) else { return Err(Error::last_error()) };
+    match records(ask)?.first() {
+        Some((domain, figures)) => counters_of(domain, figures).map(Some),
+        None => Ok(None),
+    }
+}
+
+const NOWAIT: c_uint = sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT;
+
+fn all(connect: &Connect, groups: c_uint) -> Result<Vec<(Domain, Figures)>, Error> {
+    // SAFETY: the connection is alive for the call, and `records` is a place for the answer.
+    records(|records| unsafe { sys::virConnectGetAllDomainStats(connect.as_ptr(), groups, records, NOWAIT) })
+}
+
+/// The records that a call yields.
+fn records(
+    ask: impl FnOnce(*mut *mut sys::virDomainStatsRecordPtr) -> c_int,
+) -> Result<Vec<(Domain, Figures)>, Error> {
+    let mut records: *mut sys::virDomainStatsRecordPtr = ptr::null_mut();
+    let Ok(count) = usize::try_from(ask(&mut records)) else { return Err(Error::last_error()) };
     let mut domains = Vec::with_capacity(count);
     for n in 0..count {
         // SAFETY: the call succeeded, so there are `count` records, each a valid pointer until the list is freed.
         let record = unsafe { &**records.add(n) };
-        let number = |name: &CStr| {
-            let mut number = -1;
-            // SAFETY: the record's parameters are valid, the name is a C string, and `number` is a place for the answer.
-            let found = unsafe {
-                sys::virTypedParamsGetInt(record.params, record.nparams, name.as_ptr(), &mut number)
-            };
-            (found == 1).then_some(number)
-        };
         // SAFETY: the record's domain is valid; the reference that is added here becomes the wrapper's own.
         let domain = unsafe {
             if sys::virDomainRef(record.dom) < 0 {
@@ -57,15 +91,46 @@ pub(super) fn all_states(
             }
             Domain::from_ptr(record.dom)
         };
-        let state = number(sys::VIR_DOMAIN_STATS_STATE_STATE)
-            .map_or(DomainState::NoState, |number| DomainState::from_number(number.cast_unsigned()));
-        let reason = number(sys::VIR_DOMAIN_STATS_STATE_REASON)
-            .and_then(|number| StateReason::from_number(state, number));
-        domains.push((domain, state, reason));
+        let mut figures = HashMap::new();
+        for n in 0..usize::try_from(record.nparams).unwrap_or_default() {
+            // SAFETY: the record has `nparams` parameters, valid until the list is freed.
+            let parameter = unsafe { &*record.params.add(n) };
+            if let Some(figure) = figure(parameter) {
+                figures.insert(text(parameter.field.as_ptr()), figure);
+            }
+        }
+        domains.push((domain, Figures(figures)));
     }
     // SAFETY: the list is libvirt's own, is freed once, and no reference to its records is left.
     unsafe { sys::virDomainStatsRecordListFree(records) };
     Ok(domains)
+}
+
+fn figure(parameter: &sys::virTypedParameter) -> Option<Figure> {
+    let value = &parameter.value;
+    let kind = u32::try_from(parameter.type_).ok()?;
+    // SAFETY: the type says which of the values is there; a text is a valid C string or null.
+    unsafe {
+        match kind {
+            sys::VIR_TYPED_PARAM_INT => u64::try_from(value.i).ok().map(Figure::Number),
+            sys::VIR_TYPED_PARAM_UINT => Some(Figure::Number(value.ui.into())),
+            sys::VIR_TYPED_PARAM_LLONG => u64::try_from(value.l).ok().map(Figure::Number),
+            sys::VIR_TYPED_PARAM_ULLONG => Some(Figure::Number(value.ul)),
+            sys::VIR_TYPED_PARAM_STRING if !value.s.is_null() => Some(Figure::Text(text(value.s))),
+            _ => None,
+        }
+    }
+}
+
+/// Text of libvirt, which ends with NUL.
+fn text(pointer: *const c_char) -> String {
+    // SAFETY: names of parameters end with NUL within their 80 bytes, and texts are C strings; both live as long as the list.
+    unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
+}
+
+fn counters_of(domain: &Domain, figures: &Figures) -> Result<DomainCounters, Error> {
+    let info = DomainInfo::new(domain.name()?, domain.uuid()?, DomainState::NoState);
+    Ok(figures.counters(DomainInfo { id: domain.id(), ..info }))
 }
 
 #[cfg(test)]

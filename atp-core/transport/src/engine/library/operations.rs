@@ -20,6 +20,7 @@ use crate::domain::error_numbers::{NO_DOMAIN, NO_DOMAIN_SNAPSHOT};
 use crate::domain::{
     AfterRevert, Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage,
     Snapshot, Version, read_snapshot,
+    DomainCounters,
 };
 use crate::engine::error::without_nul;
 use crate::engine::listing::{StateAndReason, lacks_call, lacks_metadata, note_saved, without_asking};
@@ -75,6 +76,40 @@ impl LibraryLink {
             Ok(states)
         })
         .await
+    }
+
+    pub(crate) async fn all_counters(&self, token: impl Send + 'static) -> Answer<Vec<DomainCounters>> {
+        self.run(token, |on| {
+            let mut all = match domain_stats::all_counters(&on.connect) {
+                // A driver without that, or without the flag.
+                Err(error) if lacks_call(error.code().to_raw()) => {
+                    list(&on.connect)?.into_iter().map(|(info, _)| DomainCounters::of(info)).collect()
+                }
+                all => all?,
+            };
+            let lacks = |counters: &&mut DomainCounters| {
+                counters.info.state.is_active() && counters.cpu_time.is_none()
+            };
+            for counters in all.iter_mut().filter(lacks) {
+                // A daemon without cgroups has the time in the domain's info. One that has just gone has none.
+                if let Ok(info) = on.domain(counters.info.uuid).and_then(|domain| domain.info()) {
+                    counters.cpu_time = Some(Duration::from_nanos(info.cpu_time));
+                    counters.info.vcpus = Some(info.nr_virt_cpu);
+                    counters.info.memory_kib = Some(info.memory);
+                    counters.info.max_memory_kib = Some(info.max_mem);
+                }
+            }
+            Ok(all)
+        })
+        .await
+    }
+
+    pub(crate) async fn domain_counters(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+    ) -> Answer<Option<DomainCounters>> {
+        self.run(token, move |on| Ok(domain_stats::counters(&*on.domain(uuid)?)?)).await
     }
 
     pub(crate) async fn domain_by_name(

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use atp_rpc::agent::AgentTimeout;
 use atp_rpc::domain::{ControlState, Metadata, affect, list as listed_by, xml as definition};
+use atp_rpc::message::Value;
 use atp_rpc::snapshot;
-use atp_rpc::stats::{flag, group};
+use atp_rpc::stats::{DomainStats, flag, group};
 use atp_rpc::{CallError, Connection, RemoteDomain, RemoteSnapshot, Stream};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -21,6 +22,7 @@ use crate::domain::error_numbers::{NO_DOMAIN, NO_DOMAIN_SNAPSHOT};
 use crate::domain::{
     AfterRevert, Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage,
     Snapshot, StateReason, Version, read_snapshot,
+    DomainCounters, Figure, Figures,
 };
 use crate::engine::error::without_nul;
 use crate::engine::listing::{StateAndReason, lacks_call, lacks_metadata, note_saved, without_asking};
@@ -59,6 +61,50 @@ impl NativeLink {
 
     pub(crate) async fn list_domain_states(&self, token: impl Send + 'static) -> Answer<Vec<DomainInfo>> {
         states(&self.holding(token)).await.map_err(call_failure)
+    }
+
+    pub(crate) async fn all_counters(&self, token: impl Send + 'static) -> Answer<Vec<DomainCounters>> {
+        let on = self.holding(token);
+        let groups = group::STATE | group::CPU | group::INTERFACE;
+        let mut all: Vec<DomainCounters> = match on.domain_stats(&[], groups, flag::NOWAIT).await {
+            Ok(stats) => stats.into_iter().map(counters).collect(),
+            // A driver without that, or without the flag.
+            Err(error) if refused_as(&error, lacks_call) => {
+                let listed = list(&on).await.map_err(call_failure)?;
+                listed.into_iter().map(DomainCounters::of).collect()
+            }
+            Err(error) => return Err(call_failure(error)),
+        };
+        // A daemon without cgroups has the time in the domain's info.
+        let lacks =
+            |counters: &&mut DomainCounters| counters.info.state.is_active() && counters.cpu_time.is_none();
+        let mut lacking: Vec<_> = all.iter_mut().filter(lacks).collect();
+        let domains: Vec<_> = lacking.iter().map(|counters| RemoteDomain::of(counters.info.uuid)).collect();
+        let infos = on.domain_infos(&domains).await.map_err(call_failure)?;
+        for (counters, info) in lacking.iter_mut().zip(infos) {
+            match info {
+                Ok(info) => {
+                    counters.cpu_time = Some(info.cpu_time);
+                    counters.info.vcpus = Some(info.vcpus);
+                    counters.info.memory_kib = Some(info.memory_kib);
+                    counters.info.max_memory_kib = Some(info.max_memory_kib);
+                }
+                Err(error) if error.remote().is_some() => {}
+                Err(error) => return Err(call_failure(error)),
+            }
+        }
+        Ok(all)
+    }
+
+    pub(crate) async fn domain_counters(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+    ) -> Answer<Option<DomainCounters>> {
+        let on = self.holding(token);
+        let groups = group::STATE | group::BALLOON | group::VCPU | group::BLOCK;
+        let stats = on.domain_stats(&[RemoteDomain::of(uuid)], groups, flag::NOWAIT).await;
+        Ok(stats.map_err(call_failure)?.into_iter().next().map(counters))
     }
 
     pub(crate) async fn domain_by_name(
@@ -323,6 +369,23 @@ fn to_version(version: atp_rpc::host::Version) -> Version {
     let atp_rpc::host::Version { major, minor, release } = version;
     let part = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     Version { major: part(major), minor: part(minor), release: part(release) }
+}
+
+fn counters(stats: DomainStats) -> DomainCounters {
+    let figure = |value| match value {
+        Value::Int(number) => u64::try_from(number).ok().map(Figure::Number),
+        Value::UInt(number) => Some(Figure::Number(number.into())),
+        Value::Long(number) => u64::try_from(number).ok().map(Figure::Number),
+        Value::ULong(number) => Some(Figure::Number(number)),
+        Value::Text(text) => Some(Figure::Text(text)),
+        Value::Double(_) | Value::Bool(_) => None,
+    };
+    let values = stats.values.0.into_iter();
+    let figures = values.filter_map(|parameter| Some((parameter.name, figure(parameter.value)?)));
+    let RemoteDomain { name, uuid, id } = stats.domain;
+    let id = u32::try_from(id).ok();
+    Figures(figures.collect())
+        .counters(DomainInfo { id, ..DomainInfo::new(name, uuid, DomainState::NoState) })
 }
 
 /// All domains with their states and the reasons for them, in one round trip.
