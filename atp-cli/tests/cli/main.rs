@@ -26,4 +26,6 @@ mod shells;
 mod situations;
 mod snapshots;
 mod users;
+mod stats;
+mod top;
 mod ways;
