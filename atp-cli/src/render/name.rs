@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use atp_executor::{Outcome, Status, escape};
+use atp_transport::HostId;
 
 use crate::terminal;
 
@@ -15,13 +16,17 @@ pub(crate) fn names(outcomes: &[Outcome]) -> String {
 }
 
 fn name(outcome: &Outcome) -> Option<String> {
-    let host = outcome.host.as_ref()?;
-    Some(match &outcome.vm {
+    Some(selector_of(outcome.host.as_ref()?, outcome.vm.as_deref()))
+}
+
+/// The selector of exactly this target.
+pub(crate) fn selector_of(host: &HostId, vm: Option<&str>) -> String {
+    match vm {
         None => host.to_string(),
         // Only a regular expression can name a character without containing it.
         Some(vm) if vm.contains(terminal::is_unsafe) => format!("{host}//^{}$/", expression(vm)),
         Some(vm) => format!("{host}/{}", escape(vm)),
-    })
+    }
 }
 
 fn expression(vm: &str) -> String {

@@ -21,6 +21,7 @@ mod mouse;
 mod qga;
 mod qmp;
 mod raw;
+mod reserve;
 mod run;
 mod screenshot;
 mod serve;
@@ -59,6 +60,8 @@ verbs! {
         Events(events::EventsArgs),
         Stats(stats::StatsArgs),
         Top(top::TopArgs),
+        Reserve(reserve::ReserveArgs),
+        Release(reserve::ReleaseArgs),
         Doctor(doctor::DoctorArgs),
         Serve(serve::ServeArgs),
         #[command(subcommand)]

@@ -19,6 +19,7 @@ mod listing;
 mod output;
 mod passwords;
 mod progress;
+mod reserve;
 mod runs;
 mod scenarios;
 mod server;

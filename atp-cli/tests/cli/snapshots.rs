@@ -66,6 +66,8 @@ fn help_texts() {
         "stats",
         "top",
         "journal show",
+        "reserve",
+        "release",
         "doctor",
         "config show",
         "config check",

@@ -67,6 +67,7 @@ mod journal;
 mod junit;
 mod placement;
 mod plan;
+mod reservations;
 mod run;
 mod sampler;
 mod selection;
@@ -104,6 +105,7 @@ pub use journal::{
 pub use junit::Junit;
 pub use placement::Placements;
 pub use plan::{Doubt, Names, Notice, Plan, PlanError};
+pub use reservations::{Candidate, Reservation, ReservationError, Reservations, Reserved};
 pub use run::{Attempt, Run, RunControl, RunReader, RunSpec, run_targets};
 pub use sampler::{SampleOptions, Sampler};
 pub use selection::Selection;

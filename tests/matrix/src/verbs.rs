@@ -24,7 +24,7 @@ pub(crate) struct Verb {
 const VM: &str = "h/vm1";
 
 /// Commands of `atp` that connect to nothing, or do what a verb of the table does.
-pub(crate) const WITHOUT_DAEMON: [&str; 10] = [
+pub(crate) const WITHOUT_DAEMON: [&str; 12] = [
     "host list",
     "host add",
     "host remove",
@@ -33,6 +33,8 @@ pub(crate) const WITHOUT_DAEMON: [&str; 10] = [
     "journal show",
     "man",
     "help",
+    "release",
+    "reserve",
     "serve token",
     "top",
 ];

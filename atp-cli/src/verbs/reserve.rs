@@ -1,0 +1,256 @@
+//! `atp reserve` and `atp release`.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anstyle::Style;
+use atp_executor::{
+    Candidate, Executor, Operation, Reservation, ReservationError, Reservations, Reserved, Selection,
+    Selector,
+};
+use atp_settings::parse_duration;
+use atp_transport::HostInfo;
+use clap::{Args, ValueHint};
+
+use super::verb::Verb;
+use crate::args::{GlobalArgs, TargetArgs};
+use crate::completer;
+use crate::context::Context;
+use crate::exit::TARGETS_FAILED;
+use crate::inventory::{self, CLOSE_TIMEOUT};
+use crate::json;
+use crate::output::{Output, OutputFormat};
+use crate::problem::{Failure, Problem};
+use crate::render::table::Rows;
+use crate::render::{csv, name};
+use crate::signals::Interrupts;
+
+const RESERVE_EXAMPLES: &str = "\
+Examples:
+  atp reserve 'test-*' --count 2 --for 1h --owner job-17 --file /var/lib/ci/vms
+  atp reserve 'test-*' --count 2 --for 1h --owner job-17 --file /var/lib/ci/vms --wait=10m -o name";
+
+const RELEASE_EXAMPLES: &str = "\
+Examples:
+  atp release --owner job-17 --file /var/lib/ci/vms
+  atp release test-3 --owner job-17 --file /var/lib/ci/vms";
+
+/// Whose reservations, and where.
+#[derive(Debug, Args)]
+struct Place {
+    /// Who uses the VMs: a name that no other job has
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    owner: String,
+
+    /// The file of the reservations, which all jobs name; on a local disk, as locks on shared filesystems are no promise
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    file: PathBuf,
+}
+
+/// Reserve free VMs, so that no other job gets them
+///
+/// All jobs have to name the same file on the same machine. A VM is reserved until its time ends or it is released. Either all that
+/// are asked for are reserved or none
+#[derive(Debug, Args)]
+#[command(after_help = RESERVE_EXAMPLES)]
+pub(crate) struct ReserveArgs {
+    #[command(flatten)]
+    targets: TargetArgs,
+
+    /// The number of VMs
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+
+    /// How long they are reserved
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    time: Duration,
+
+    /// Wait until enough are free, and at most so long if a duration is given
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, value_parser = parse_duration)]
+    wait: Option<Option<Duration>>,
+
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Release reserved VMs before their time ends; connects to nothing
+#[derive(Debug, Args)]
+#[command(after_help = RELEASE_EXAMPLES)]
+pub(crate) struct ReleaseArgs {
+    /// VMs, as [HOST/]VM, by the names that they were reserved under; all of the owner by default
+    #[arg(value_name = "SEL", add = completer::selectors())]
+    selectors: Vec<Selector>,
+
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Between two looks for free VMs.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long another process may have the lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Refuses options of runs, because they would have no effect.
+fn check(verb: &str, options: &GlobalArgs) -> Result<(), Problem> {
+    let unfit = options.run_options();
+    if unfit.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::new(format!(
+        "`atp {verb}` is not a run over targets, and does not accept {}",
+        unfit.join(", ")
+    )))
+}
+
+impl Verb for ReserveArgs {
+    fn check(&self, options: &GlobalArgs) -> Result<(), Problem> {
+        check("reserve", options)
+    }
+
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let interrupts = Interrupts::listen()?;
+        let selection = self.targets.selection();
+        let manager = inventory::open_selected(&selection, &context.settings, &interrupts).await?;
+        let executor = Executor::new(manager.clone());
+        let policy = context.settings.policy.clone();
+        let planning =
+            executor.plan_until_stopped(&selection, Operation::VmList, policy, interrupts.control());
+        let plan = planning.await.map_err(Problem::from)?;
+        inventory::close(&manager, CLOSE_TIMEOUT).await;
+        // A host that cannot be asked has none that could be reserved now.
+        for error in plan.settled.iter().filter_map(|outcome| outcome.error.as_ref()) {
+            context.console.warning(&error.message);
+        }
+        let candidates = plan.targets.iter().filter_map(|target| {
+            let (vm, uuid) = (target.vm()?.to_owned(), target.uuid()?);
+            Some(Candidate { host: target.host.clone(), vm, uuid })
+        });
+        let candidates: Vec<Candidate> = candidates.collect();
+        let wanted = usize::try_from(self.count).unwrap_or(usize::MAX);
+        if candidates.len() < wanted {
+            let found = candidates.len();
+            let problem = Problem::new(format!("{wanted} VMs are wanted, and {found} are selected"));
+            context.console.problem(&problem.hint("`atp vm list SEL` shows which are selected"));
+            return Ok(TARGETS_FAILED);
+        }
+        let file = Reservations::at(&self.place.file);
+        let give_up = self.wait.flatten().map(|longest| Instant::now() + longest);
+        loop {
+            let (file, candidates) = (file.clone(), candidates.clone());
+            let (owner, time) = (self.place.owner.clone(), self.time);
+            let trying = blocking(move || {
+                file.reserve(&candidates, wanted, &owner, time, Instant::now() + LOCK_TIMEOUT)
+            });
+            let free = match trying.await? {
+                Reserved::Granted(granted) => return Ok(show(&granted, context)),
+                Reserved::TooFew { free } => free,
+            };
+            if self.wait.is_none() || give_up.is_some_and(|end| Instant::now() >= end) {
+                let problem =
+                    Problem::new(format!("{wanted} VMs are wanted, and {free} of the selected are free"));
+                context.console.problem(&problem.hint("--wait waits until enough are free"));
+                return Ok(TARGETS_FAILED);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
+            }
+        }
+    }
+}
+
+impl Verb for ReleaseArgs {
+    fn check(&self, options: &GlobalArgs) -> Result<(), Problem> {
+        check("release", options)
+    }
+
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let is_all = self.selectors.is_empty();
+        let selection = if is_all { Selection::all() } else { Selection::of(self.selectors) };
+        let hosts = context.settings.hosts.clone();
+        let (file, owner) = (Reservations::at(&self.place.file), self.place.owner);
+        let released = blocking(move || {
+            let chooses = |one: &Reservation| {
+                // A host that is no longer in the settings has its id.
+                let unknown = HostInfo::new(one.host.as_str(), one.host.as_str());
+                let host = hosts.iter().find(|host| host.id == one.host.as_str()).unwrap_or(&unknown);
+                is_all || selection.includes(host, &one.vm)
+            };
+            file.release(&owner, chooses, Instant::now() + LOCK_TIMEOUT)
+        });
+        let released = released.await?;
+        if released.is_empty() {
+            context.console.warning("nothing was released: the owner has none of these VMs");
+        }
+        Ok(show(&released, context))
+    }
+}
+
+/// Runs what blocks beside the runtime's workers.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ReservationError> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| problem(&error).into()),
+        Err(error) => Err(Failure::Bug(error.into())),
+    }
+}
+
+fn problem(error: &ReservationError) -> Problem {
+    let mut problem = Problem::new(error.to_string());
+    if let Some(source) = std::error::Error::source(error) {
+        problem = problem.because(source);
+    }
+    problem.hint(match error {
+        ReservationError::Filesystem { .. } => {
+            "name a file on a local disk of the machine that all jobs run on"
+        }
+        ReservationError::Invalid { .. } => "name another file with --file; nothing was written to this one",
+        ReservationError::Locked { .. } => {
+            "look for a process that is stopped while it has the file open: `fuser FILE.lock`"
+        }
+        ReservationError::Late { .. } => "run it again",
+        _ => "check the path and its permissions",
+    })
+}
+
+/// Writes reservations. Returns the exit code.
+fn show(reservations: &[Reservation], context: &Context) -> u8 {
+    let mut output = Output::stdout();
+    match context.settings.output {
+        OutputFormat::Table => output.write(&table(reservations)),
+        OutputFormat::Json => output.write(&json::array(reservations)),
+        OutputFormat::Jsonl => reservations.iter().for_each(|one| output.write(&json::line(one))),
+        OutputFormat::Csv => {
+            output.write(&csv::row(["host", "vm", "uuid", "owner", "until_ms"].map(Into::into).into_iter()));
+            for one in reservations {
+                let (uuid, until) = (one.uuid.to_string(), one.until_ms.to_string());
+                let cells = [one.host.as_str(), &one.vm, &uuid, &one.owner, &until].map(Into::into);
+                output.write(&csv::row(cells.into_iter()));
+            }
+        }
+        OutputFormat::Name => {
+            for one in reservations {
+                output.write(&format!("{}\n", name::selector_of(&one.host, Some(&one.vm))));
+            }
+        }
+    }
+    output.end(&context.console)
+}
+
+fn table(reservations: &[Reservation]) -> String {
+    let mut rows = Rows::new(&["HOST", "VM", "OWNER", "UNTIL"]);
+    for one in reservations {
+        let until =
+            UNIX_EPOCH.checked_add(Duration::from_millis(one.until_ms)).unwrap_or(SystemTime::UNIX_EPOCH);
+        // Times that cannot be written are far away.
+        let until = (one.until_ms < LAST_MS).then(|| humantime::format_rfc3339_seconds(until).to_string());
+        let until = until.unwrap_or_else(|| "for ever".to_owned());
+        rows.add(Style::new(), &[one.host.as_str(), &one.vm, &one.owner, &until]);
+    }
+    rows.finish()
+}
+
+/// The end of the year 9999, milliseconds since 1970.
+const LAST_MS: u64 = 253_402_300_800_000;

@@ -1,0 +1,98 @@
+//! `reserve` and `release`, by many processes at once on a simulated fleet.
+
+use std::collections::HashMap;
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use atp_fleet::{Fleet, FleetOptions};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use crate::atp::{Home, Run};
+
+/// A host with so many VMs.
+struct Bed {
+    home: Home,
+    settings: String,
+    file: String,
+    _fleet: Fleet,
+    _runtime: Runtime,
+}
+
+impl Bed {
+    fn new(vms: u32) -> Bed {
+        let runtime = Runtime::new().unwrap();
+        let options = FleetOptions { hosts: 1, vms, ..FleetOptions::default() };
+        let fleet = runtime.block_on(Fleet::start(options)).unwrap();
+        let home = Home::new();
+        let settings = home.write("fleet.toml", &fleet.settings()).display().to_string();
+        let file = home.path("reserved").display().to_string();
+        Bed { home, settings, file, _fleet: fleet, _runtime: runtime }
+    }
+
+    fn args<'a>(&'a self, owner: &'a str, args: &[&'a str]) -> Vec<&'a str> {
+        [&["--config", &self.settings, "-o", "json"], args, &["--owner", owner, "--file", &self.file]]
+            .concat()
+    }
+
+    fn run(&self, owner: &str, args: &[&str]) -> Run {
+        self.home.run(self.args(owner, args))
+    }
+}
+
+#[test]
+fn a_vm_is_one_jobs_until_it_is_released() {
+    let bed = Bed::new(3);
+    let first = bed.run("a", &["reserve", "*", "--count", "2", "--for", "1h"]).exits(0).outcomes();
+    assert_eq!((first.len(), &first[0]["owner"]), (2, &"a".into()));
+    bed.run("b", &["reserve", "*", "--count", "2", "--for", "1h"])
+        .exits(1)
+        .says(&["2 VMs are wanted, and 1"]);
+    bed.run("b", &["reserve", "*", "--count", "4", "--for", "1h"]).exits(1).says(&["and 3 are selected"]);
+    bed.run("b", &["release"]).exits(0).says(&["nothing was released"]);
+    let name = first[0]["vm"].as_str().unwrap();
+    let released = bed.run("a", &["release", name]).exits(0).outcomes();
+    assert_eq!((released.len(), &released[0]["vm"]), (1, &first[0]["vm"]));
+    let second =
+        bed.run("b", &["reserve", "*", "--count", "2", "--for", "1h", "--wait=1m"]).exits(0).outcomes();
+    assert!(second.iter().all(|one| one["vm"] != first[1]["vm"]), "{second:?}");
+}
+
+#[test]
+fn sixteen_processes_that_are_stopped_at_any_moment_never_share_a_vm() {
+    const ROUNDS: usize = 6;
+    let bed = &Bed::new(6);
+    let held: &Mutex<HashMap<String, usize>> = &Mutex::default();
+    thread::scope(|scope| {
+        for job in 0..16 {
+            scope.spawn(move || {
+                let owner = format!("job-{job}");
+                for round in 0..ROUNDS {
+                    let args = bed.args(&owner, &["reserve", "*", "--for", "1h", "--wait=5m"]);
+                    let mut command = bed.home.atp(args);
+                    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+                    let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+                    // Moments between the start and the end, spread over all jobs and rounds.
+                    let moment = u64::try_from((job * 7 + round * 31) % 60).unwrap();
+                    thread::sleep(Duration::from_millis(moment));
+                    // It may have ended, and is waited for below.
+                    kill_process(pid, Signal::STOP).unwrap();
+                    thread::sleep(Duration::from_millis(20));
+                    kill_process(pid, Signal::CONT).unwrap();
+                    let output = child.wait_with_output().unwrap();
+                    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                    assert!(output.status.success(), "{said}");
+                    let got: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+                    let vm = got[0]["vm"].as_str().unwrap().to_owned();
+                    assert_eq!(held.lock().unwrap().insert(vm.clone(), job), None, "{vm} is another job's");
+                    // Until it is released no other job may get it.
+                    assert_eq!(held.lock().unwrap().remove(&vm), Some(job), "{vm}");
+                    assert_eq!(bed.run(&owner, &["release"]).exits(0).outcomes().len(), 1);
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,413 @@
+//! Reservations of VMs: who uses which VM until when, in a file that all callers share.
+//!
+//! # Why two callers never get one VM
+//!
+//! The file has a lock file beside it, `FILE.lock`, which is never replaced or removed. A process that changes reservations holds an
+//! exclusive `flock` on it from before the file is read until after the new file is in its place, on disk. The kernel grants that
+//! lock to one open file at a time, keeps it while its process is stopped, and releases it when the process dies. So nothing can
+//! come between the look for free VMs and their reservation: a process that is stopped there makes the others wait, up to their
+//! deadline, and one that is killed there has reserved nothing, as the new file takes its place in one step (`rename`).
+//!
+//! # What it cannot promise
+//!
+//! The lock holds among the processes of one machine that name the same file. Filesystems that several machines share, or
+//! whose locks another program grants, are refused. A caller that does not reserve is not kept away from a VM.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use atp_protocol::files::write_in_place;
+use atp_transport::HostId;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The format of the file.
+const FORMAT: u32 = 1;
+
+/// The most bytes of the file that are read.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Between two tries to get the lock: `flock` itself has no time limit.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A VM that an owner uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reservation {
+    /// The VM's host when it was reserved.
+    pub host: HostId,
+    /// The VM's name when it was reserved.
+    pub vm: String,
+    /// The VM. It is reserved on whatever host it is.
+    pub uuid: Uuid,
+    /// The user of it: a job.
+    pub owner: String,
+    /// Until when, milliseconds since 1970.
+    pub until_ms: u64,
+}
+
+/// A VM that may be reserved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its host.
+    pub host: HostId,
+    /// Its name.
+    pub vm: String,
+    /// Its identity.
+    pub uuid: Uuid,
+}
+
+/// A file of reservations.
+#[derive(Debug, Clone)]
+pub struct Reservations {
+    path: PathBuf,
+}
+
+/// Why reservations cannot be read or changed. Nothing was reserved or released then, unless it is
+/// [`Write`](Self::Write), whose cause says so.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReservationError {
+    /// The file or its lock file cannot be used.
+    #[error("the reservations {path} cannot be {doing}")]
+    Open {
+        /// The file.
+        path: String,
+        /// What was done: read, locked.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The file could not be written.
+    #[error("the reservations {path} cannot be written")]
+    Write {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The file is on a filesystem that cannot promise that one process at a time has the lock.
+    #[error(
+        "the reservations {path} are on a filesystem ({kind}) whose locks may not hold among all that use it"
+    )]
+    Filesystem {
+        /// The file.
+        path: String,
+        /// The kind of filesystem.
+        kind: &'static str,
+    },
+    /// The file is not one of reservations.
+    #[error("{path} has no reservations: {reason}")]
+    Invalid {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another process has had the lock all the time.
+    #[error("the reservations {path} have been in use by another process for {waited:?}")]
+    Locked {
+        /// The file.
+        path: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The process was stopped for so long that the reservations ended before they were made.
+    #[error("the reservations in {path} ended before they were made: the process did not run meanwhile")]
+    Late {
+        /// The file.
+        path: String,
+    },
+}
+
+/// What came of a try to reserve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reserved {
+    /// So many as were asked for.
+    Granted(Vec<Reservation>),
+    /// Too few are free: nothing is reserved.
+    TooFew {
+        /// How many are free.
+        free: usize,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Content {
+    format: u32,
+    reservations: Vec<Reservation>,
+}
+
+impl Reservations {
+    /// The reservations in the file at `path`. It is created by the first reservation.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Reservations { path: path.into() }
+    }
+
+    /// Those that have not ended. It does not wait for the lock: the file is replaced in one step.
+    ///
+    /// It blocks for as long as the disk does.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn list(&self) -> Result<Vec<Reservation>, ReservationError> {
+        let now = now_ms();
+        Ok(self.read()?.into_iter().filter(|reservation| reservation.until_ms > now).collect())
+    }
+
+    /// Reserves `count` of these VMs for `owner`, the first that are free; or none, if fewer are free. The VMs that the owner has
+    /// already are not free.
+    ///
+    /// It blocks, by `deadline` at the latest while another process has the lock.
+    ///
+    /// # Errors
+    /// As [`ReservationError`] says.
+    pub fn reserve(
+        &self,
+        candidates: &[Candidate],
+        count: usize,
+        owner: &str,
+        time: Duration,
+        deadline: Instant,
+    ) -> Result<Reserved, ReservationError> {
+        let _lock = self.lock(deadline)?;
+        let mut all = self.list()?;
+        let is_free = |candidate: &&Candidate| all.iter().all(|other| other.uuid != candidate.uuid);
+        let free: Vec<&Candidate> = candidates.iter().filter(is_free).collect();
+        if free.len() < count {
+            return Ok(Reserved::TooFew { free: free.len() });
+        }
+        let until_ms = now_ms().saturating_add(millis(time));
+        let granted: Vec<Reservation> = free[..count]
+            .iter()
+            .map(|free| Reservation {
+                host: free.host.clone(),
+                vm: free.vm.clone(),
+                uuid: free.uuid,
+                owner: owner.to_owned(),
+                until_ms,
+            })
+            .collect();
+        all.extend(granted.iter().cloned());
+        self.write(all)?;
+        if now_ms() >= until_ms {
+            return Err(ReservationError::Late { path: self.name() });
+        }
+        Ok(Reserved::Granted(granted))
+    }
+
+    /// Ends the reservations of `owner` that `chooses` accepts, and returns them.
+    ///
+    /// It blocks, by `deadline` at the latest while another process has the lock.
+    ///
+    /// # Errors
+    /// As [`ReservationError`] says.
+    pub fn release(
+        &self,
+        owner: &str,
+        chooses: impl Fn(&Reservation) -> bool,
+        deadline: Instant,
+    ) -> Result<Vec<Reservation>, ReservationError> {
+        let _lock = self.lock(deadline)?;
+        let is_released = |reservation: &Reservation| reservation.owner == owner && chooses(reservation);
+        let (released, kept): (Vec<_>, Vec<_>) = self.list()?.into_iter().partition(is_released);
+        if !released.is_empty() {
+            self.write(kept)?;
+        }
+        Ok(released)
+    }
+
+    /// The lock, until the file is dropped.
+    fn lock(&self, deadline: Instant) -> Result<File, ReservationError> {
+        let mut path = self.path.as_os_str().to_owned();
+        path.push(".lock");
+        let options = OpenOptions::new().create(true).truncate(false).write(true).mode(0o666).open(&path);
+        let file = options.map_err(|error| self.cannot("locked", error))?;
+        self.check_filesystem(&file)?;
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::Error(error)) => return Err(self.cannot("locked", error)),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                    return Err(ReservationError::Locked { path: self.name(), waited: began.elapsed() });
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    fn check_filesystem(&self, file: &File) -> Result<(), ReservationError> {
+        let found = rustix::fs::fstatfs(file).map_err(|error| self.cannot("locked", error.into()))?;
+        // The width of the number depends on the machine; the kinds are numbers of 32 bits.
+        let number = found.f_type as u32;
+        match SHARED.iter().find(|(known, _)| *known == number) {
+            Some((_, kind)) => Err(ReservationError::Filesystem { path: self.name(), kind }),
+            None => Ok(()),
+        }
+    }
+
+    fn read(&self) -> Result<Vec<Reservation>, ReservationError> {
+        let bytes = match fs::metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(self.cannot("read", error)),
+            Ok(found) if found.len() > MAX_BYTES => return Err(self.invalid("it is too large")),
+            Ok(_) => fs::read(&self.path).map_err(|error| self.cannot("read", error))?,
+        };
+        let content: Content = serde_json::from_slice(&bytes).map_err(|error| self.invalid(error))?;
+        if content.format != FORMAT {
+            return Err(self.invalid(format!("format {}, where {FORMAT} is known", content.format)));
+        }
+        Ok(content.reservations)
+    }
+
+    fn write(&self, reservations: Vec<Reservation>) -> Result<(), ReservationError> {
+        let content = Content { format: FORMAT, reservations };
+        // All keys are text, so that serialising cannot fail.
+        let mut bytes = serde_json::to_vec_pretty(&content).unwrap_or_default();
+        bytes.push(b'\n');
+        write_in_place(&self.path, &bytes)
+            .map_err(|error| ReservationError::Write { path: self.name(), source: Arc::new(error) })
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn cannot(&self, doing: &'static str, error: io::Error) -> ReservationError {
+        ReservationError::Open { path: self.name(), doing, source: Arc::new(error) }
+    }
+
+    fn invalid(&self, reason: impl ToString) -> ReservationError {
+        ReservationError::Invalid { path: self.name(), reason: reason.to_string() }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Filesystems that several machines may share, or whose locks another program grants, by their numbers (`statfs(2)`).
+const SHARED: [(u32, &str); 11] = [
+    (0x6969, "nfs"),
+    (0xff53_4d42, "cifs"),
+    (0xfe53_4d42, "smb2"),
+    (0x517b, "smb"),
+    (0x6573_5546, "fuse"),
+    (0x0102_1997, "9p"),
+    (0x00c3_6400, "ceph"),
+    (0x5346_414f, "afs"),
+    (0x0bd0_0bd0, "lustre"),
+    (0x0116_1970, "gfs2"),
+    (0x7461_636f, "ocfs2"),
+];
+
+fn now_ms() -> u64 {
+    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn candidates(count: u128) -> Vec<Candidate> {
+        let one = |n: u128| Candidate {
+            host: "h1".parse().unwrap(),
+            vm: format!("vm{n}"),
+            uuid: Uuid::from_u128(n),
+        };
+        (1..=count).map(one).collect()
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn granted(reserved: Reserved) -> Vec<Reservation> {
+        match reserved {
+            Reserved::Granted(granted) => granted,
+            Reserved::TooFew { free } => panic!("{free} are free"),
+        }
+    }
+
+    #[test]
+    fn a_vm_is_reserved_once_and_again_when_it_was_released() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Reservations::at(folder.path().join("r"));
+        let all = candidates(3);
+        let first = granted(file.reserve(&all, 2, "a", HOUR, soon()).unwrap());
+        assert_eq!(first.iter().map(|one| one.vm.as_str()).collect::<Vec<_>>(), ["vm1", "vm2"]);
+        assert_eq!(file.reserve(&all, 2, "b", HOUR, soon()).unwrap(), Reserved::TooFew { free: 1 });
+        assert_eq!(granted(file.reserve(&all, 1, "a", HOUR, soon()).unwrap())[0].vm, "vm3");
+        // Of another owner nothing is released.
+        assert_eq!(file.release("b", |_| true, soon()).unwrap(), []);
+        let released = file.release("a", |one| one.vm == "vm2", soon()).unwrap();
+        assert_eq!(released, first[1..]);
+        assert_eq!(granted(file.reserve(&all, 1, "b", HOUR, soon()).unwrap())[0].vm, "vm2");
+        assert_eq!(file.list().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn what_has_ended_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Reservations::at(folder.path().join("r"));
+        let late = file.reserve(&candidates(1), 1, "a", Duration::ZERO, soon());
+        assert!(matches!(late, Err(ReservationError::Late { .. })), "{late:?}");
+        assert_eq!(file.list().unwrap(), []);
+        assert_eq!(granted(file.reserve(&candidates(1), 1, "b", HOUR, soon()).unwrap())[0].owner, "b");
+    }
+
+    #[test]
+    fn a_lock_that_is_held_ends_at_the_deadline() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Reservations::at(folder.path().join("r"));
+        let _held = file.lock(soon()).unwrap();
+        let refused = file.reserve(&candidates(1), 1, "a", HOUR, Instant::now());
+        assert!(matches!(refused, Err(ReservationError::Locked { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn what_is_no_such_file_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r");
+        for text in ["", "[]", "{\"format\":2,\"reservations\":[]}"] {
+            fs::write(&path, text).unwrap();
+            let refused = Reservations::at(&path).reserve(&candidates(1), 1, "a", HOUR, soon());
+            assert!(matches!(refused, Err(ReservationError::Invalid { .. })), "{text}: {refused:?}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn of_many_at_once_none_gets_a_vm_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Reservations::at(folder.path().join("r"));
+        let all = candidates(16);
+        let got: Vec<Vec<Reservation>> = std::thread::scope(|scope| {
+            let reserve = |n: usize| {
+                let (file, all) = (file.clone(), &all);
+                scope.spawn(move || granted(file.reserve(all, 2, &n.to_string(), HOUR, soon()).unwrap()))
+            };
+            let threads: Vec<_> = (0..8).map(reserve).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let vms: HashSet<Uuid> = got.iter().flatten().map(|one| one.uuid).collect();
+        assert_eq!(vms.len(), 16);
+    }
+}
