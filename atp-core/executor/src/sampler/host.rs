@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use atp_api::{HostStatistics, OutcomeError, Staleness, VmStatistics};
-use atp_transport::domain::DomainCounters;
 use atp_transport::{ExecuteOptions, HostId, HostInfo, TransportError, TransportManager};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{SampleOptions, millis, rates};
+use super::rates::{self, Sample};
+use super::{SampleOptions, millis};
 use crate::selection::Selection;
 
 /// Samples the VMs of a host.
@@ -38,13 +38,6 @@ struct Known {
     /// When all was fresh for the last time.
     fresh: Option<Instant>,
     is_stale: bool,
-}
-
-/// Counters at a time.
-#[derive(Debug, Clone)]
-pub(super) struct Sample {
-    pub(super) at: Instant,
-    pub(super) counters: DomainCounters,
 }
 
 /// A host, its VMs that are selected, and the names of all of its VMs if they were listed.

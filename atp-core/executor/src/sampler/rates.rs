@@ -3,9 +3,15 @@
 use std::time::Duration;
 
 use atp_api::{CpuUse, DiskUse, HostId, InterfaceUse, MemoryUse, VmStatistics};
-use atp_transport::domain::{DiskCounters, InterfaceCounters};
+use atp_transport::domain::{DiskCounters, DomainCounters, InterfaceCounters};
+use tokio::time::Instant;
 
-use super::host::Sample;
+/// Counters at a time.
+#[derive(Debug, Clone)]
+pub(super) struct Sample {
+    pub(super) at: Instant,
+    pub(super) counters: DomainCounters,
+}
 
 /// The statistics of a VM: of what libvirt counts and of what QEMU counts, each with the sample before.
 pub(super) fn statistics(

@@ -1,5 +1,9 @@
 //! What libvirt says about a domain (a virtual machine), as plain data.
 
+#[cfg_attr(
+    not(any(feature = "library", feature = "native")),
+    expect(dead_code, reason = "no engine reads any")
+)]
 mod counters;
 mod definition;
 #[cfg_attr(not(feature = "native"), expect(dead_code, reason = "each engine uses some"))]
