@@ -26,7 +26,7 @@ mod server;
 mod shells;
 mod situations;
 mod snapshots;
-mod users;
 mod stats;
 mod top;
+mod users;
 mod ways;

@@ -92,9 +92,9 @@ pub use atp_api::{
     MouseSpec, OperationSpec, OsReport, Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, Portion,
     PullSpec, PushSpec, RawCommand, RevertSpec, RunEvent, RunStart, RunStatistics, ScenarioReport,
     ScenarioSpec, ScreenshotLimits, ScreenshotReport, ScreenshotSpec, SnapshotDeleteSpec, SnapshotList,
-    SnapshotSpec, StartCheck, StateFilter, Status, StatusCounts, StepReport, StopReason, Stream, Targets,
-    TypeSpec, Verdict, VmReport, WaitReport, XmlReport, XmlSpec, check_snapshot_name, millis,
-    StatisticsRound, VmStatistics,
+    SnapshotSpec, StartCheck, StateFilter, StatisticsRound, Status, StatusCounts, StepReport, StopReason,
+    Stream, Targets, TypeSpec, Verdict, VmReport, VmStatistics, WaitReport, XmlReport, XmlSpec,
+    check_snapshot_name, millis,
 };
 pub use executor::Executor;
 pub use folded::Folded;

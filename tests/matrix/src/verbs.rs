@@ -139,7 +139,6 @@ pub(crate) const VERBS: [Verb; 32] = [
         atp.ok(&["vm", "restore", VM, "--wait"])?;
         atp.ok(&["exec", VM, "--", "rm", "/tmp/saved"]).map(drop)
     }),
-    verb("stats", true, "the use of the processor and of QEMU's memory are measured", |atp, _| {
     verb("stats", false, "the use of the processor and of QEMU's memory are measured", |atp, _| {
         let rounds = atp.ok(&["stats", VM, "--interval", "1s"])?;
         let vm = rounds.first().map(|round| &round["vms"][0]);

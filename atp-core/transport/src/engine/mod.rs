@@ -34,8 +34,8 @@ use uuid::Uuid;
 
 use crate::connection::connector::CallFailure;
 use crate::domain::{
-    AfterRevert, DomainDetails, DomainEvent, DomainInfo, Hypervisor, Lifecycle, RawImage, Snapshot, Version,
-    DomainCounters,
+    AfterRevert, DomainCounters, DomainDetails, DomainEvent, DomainInfo, Hypervisor, Lifecycle, RawImage,
+    Snapshot, Version,
 };
 use crate::error::LibvirtError;
 #[cfg(feature = "library")]

@@ -18,9 +18,8 @@ use super::stream::ChannelStream;
 use super::{control_info, domain_stats};
 use crate::domain::error_numbers::{NO_DOMAIN, NO_DOMAIN_SNAPSHOT};
 use crate::domain::{
-    AfterRevert, Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage,
-    Snapshot, Version, read_snapshot,
-    DomainCounters,
+    AfterRevert, Definition, DomainCounters, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle,
+    RawImage, Snapshot, Version, read_snapshot,
 };
 use crate::engine::error::without_nul;
 use crate::engine::listing::{StateAndReason, lacks_call, lacks_metadata, note_saved, without_asking};

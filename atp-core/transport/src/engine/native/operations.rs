@@ -20,9 +20,8 @@ use super::{Held, NativeLink};
 use crate::connection::connector::CallFailure;
 use crate::domain::error_numbers::{NO_DOMAIN, NO_DOMAIN_SNAPSHOT};
 use crate::domain::{
-    AfterRevert, Definition, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle, RawImage,
-    Snapshot, StateReason, Version, read_snapshot,
-    DomainCounters, Figure, Figures,
+    AfterRevert, Definition, DomainCounters, DomainDetails, DomainInfo, DomainState, Figure, Figures,
+    Hypervisor, Lifecycle, RawImage, Snapshot, StateReason, Version, read_snapshot,
 };
 use crate::engine::error::without_nul;
 use crate::engine::listing::{StateAndReason, lacks_call, lacks_metadata, note_saved, without_asking};
