@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn snapshots_are_shown_as_a_tree() {
-        let snapshot = |name: &str, parent: Option<&str>, memory| Snapshot {
+        let snapshot = |name: &str, parent: Option<&str>, memory: bool| Snapshot {
             name: name.to_owned(),
             parent: parent.map(str::to_owned),
             current: name == "c",
