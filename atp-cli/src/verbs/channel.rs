@@ -21,8 +21,8 @@ use crate::signals::Interrupts;
 
 const EXAMPLES: &str = "\
 Examples:
-  echo status | atp channel web-1 org.example.control
-  atp channel web-1 org.example.log --idle 1h < /dev/null > log";
+  atp channel web-1 org.example.control
+  atp channel web-1 org.example.log --idle 1h";
 
 /// Connect stdin and stdout to a virtio-serial channel of a VM
 ///

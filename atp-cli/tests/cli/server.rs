@@ -210,7 +210,7 @@ fn files_are_copied_through_a_service_to_where_they_belong() {
 
     assert_eq!(
         bed.there(&["cp", "h1/vm1:/none", &to]).exits(1).outcomes()[0]["error"]["kind"],
-        "guest-file-error"
+        "file-not-found"
     );
     bed.there(&["cp", "/none", "h1/vm1:/x"]).exits(2);
     let left = fs::read_dir(bed.home.path(".local/state/atp/files")).unwrap();

@@ -23,8 +23,12 @@ pub(crate) struct Verb {
 
 const VM: &str = "h/vm1";
 
-/// Commands of `atp` that connect to nothing, or do what a verb of the table does.
-pub(crate) const WITHOUT_DAEMON: [&str; 12] = [
+/// Commands of `atp` that connect to nothing, or do what a verb of the table does, or need a guest that writes to its console or its
+/// channel, which those of the matrix do not.
+pub(crate) const WITHOUT_DAEMON: [&str; 15] = [
+    "attach",
+    "channel",
+    "console",
     "host list",
     "host add",
     "host remove",

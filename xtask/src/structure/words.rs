@@ -54,6 +54,20 @@ pub(super) const REASONS: &[Reason] = &[
          a retry may help depend on it",
     ),
     (
+        "atp-core/protocol/src/console/fault.rs",
+        &[
+            r#"message.contains(" blocked ")"#,
+            r#"message.contains(" for more than ")"#,
+            r#"message.split_once("[#")"#,
+            r#"message.starts_with("BUG: soft lockup - CPU#")"#,
+            r#"message.starts_with("Watchdog detected hard LOCKUP")"#,
+            "message.starts_with(words)",
+            r#"message.strip_prefix("NMI ")"#,
+            r#"message.strip_prefix("watchdog: ")"#,
+        ],
+        "messages of the guest's kernel, which has no translations",
+    ),
+    (
         "atp-core/protocol/src/libvirt.rs",
         &["message.contains(AGENT_REPLY_MAX)"],
         "a figure, which is the same in every language",

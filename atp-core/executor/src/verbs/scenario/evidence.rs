@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::console::ConsoleWatch;
 use super::error::ScenarioError;
-use super::fields::{Field, Shape, field};
+use super::fields::EVIDENCE;
 use super::node::Node;
 use super::read::{Keys, Names, Result, choice, integer, scalar, texts, truth};
 use super::template::{Template, Values, fill, fill_path};
@@ -44,23 +44,8 @@ pub struct Evidence {
     pub folder: Template,
 }
 
-/// The key at the top of a file.
-pub(super) const EVIDENCE: Field = field(
-    "evidence",
-    Shape::Map(KEYS),
-    "What is collected in a folder for each VM, before its teardown, if a step has failed",
-);
-
-const KEYS: &[Field] = &[
-    field("on", Shape::Choice(&["failure", "always"]), "When it is collected; failure by default"),
-    field("console", Shape::Integer, "The number of lines of the serial console"),
-    field("screenshot", Shape::Bool, "Whether a picture of the screen is taken"),
-    field("commands", Shape::Texts, "Lines for the guest's shell whose output is kept"),
-    field("folder", Shape::Text, "The folder here, in which each VM has HOST/VM; evidence by default"),
-];
-
 pub(super) fn read(node: &Node, names: &Names) -> Result<Evidence> {
-    let keys = Keys::of(node, KEYS, "evidence")?;
+    let keys = Keys::of(node, EVIDENCE, "evidence")?;
     let console = match keys.get("console") {
         Some(node) => match integer(node)? {
             lines @ 1..=MOST_LINES => Some(lines.unsigned_abs() as usize),

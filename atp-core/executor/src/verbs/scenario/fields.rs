@@ -3,8 +3,6 @@
 
 use atp_api::StateFilter;
 
-use super::evidence::EVIDENCE;
-
 /// A key and its allowed values.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::verbs) struct Field {
@@ -44,6 +42,15 @@ pub(in crate::verbs) const fn field(name: &'static str, shape: Shape, help: &'st
 /// The states a step can wait for or assert.
 pub(in crate::verbs) const STATES: &[&str] = &["running", "shut-off", "paused", "crashed", "pmsuspended"];
 
+/// What is collected of a VM whose scenario has failed.
+pub(super) const EVIDENCE: &[Field] = &[
+    field("on", Shape::Choice(&["failure", "always"]), "When it is collected; failure by default"),
+    field("console", Shape::Integer, "The number of lines of the serial console"),
+    field("screenshot", Shape::Bool, "Whether a picture of the screen is taken"),
+    field("commands", Shape::Texts, "Lines for the guest's shell whose output is kept"),
+    field("folder", Shape::Text, "The folder here, in which each VM has HOST/VM; evidence by default"),
+];
+
 /// The top of the file.
 pub(super) const SCENARIO: &[Field] = &[
     field("name", Shape::Text, "The name of the scenario"),
@@ -57,7 +64,11 @@ pub(super) const SCENARIO: &[Field] = &[
     field("exclude", Shape::Texts, "Selectors of VMs to exclude"),
     field("state", Shape::Choice(StateFilter::NAMES), "Only VMs in this state"),
     field("labels", Shape::Named, "Only VMs with all of these labels"),
-    EVIDENCE,
+    field(
+        "evidence",
+        Shape::Map(EVIDENCE),
+        "What is collected in a folder for each VM, before its teardown, if a step has failed",
+    ),
     field(
         "isolate",
         Shape::Map(ISOLATE),
