@@ -6,11 +6,11 @@
 //! Core ──► Run ──► Outcomes ──► Arrow
 //! ```
 //!
-//! A [`Core`](core::Core) has the hosts, or the service, and a runtime of its own. It makes a [`Run`](run::Run) of each request, of
+//! A `core::Core` has the hosts, or the service, and a runtime of its own. It makes a `run::Run` of each request, of
 //! which outcomes are taken one by one or all at once.
 //!
 //! - **Threads of the runtime never touch the interpreter.** What waits in Python waits without the interpreter's lock, in short
-//!   intervals if signals arrive in that thread. An event loop is woken through a descriptor ([`Bridge`](bridge::Bridge)). So the
+//!   intervals if signals arrive in that thread. An event loop is woken through a descriptor (`bridge::Bridge`). So the
 //!   interpreter can end while calls hang.
 //! - **A process that was forked** has none of these threads. Each call compares the process's id, and nothing of its parent is
 //!   dropped there, as a lock may have been held during the fork.

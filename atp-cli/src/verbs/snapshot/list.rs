@@ -111,10 +111,10 @@ mod tests {
         let text = trees(&[Outcome { data, ..outcome(Some("web")) }]);
         assert_eq!(
             anstream::adapter::strip_str(&text).to_string(),
-            "HOST  VM   SNAPSHOT   STATE    KIND              CREATED               DESCRIPTION\n\
-             h1    web  a          running  disks, memory     2023-11-14T22:13:20Z  -\n\
-             h1    web    b        running  disks (external)  2023-11-14T22:13:20Z  -\n\
-             h1    web      c *    running  disks, memory     2023-11-14T22:13:20Z  -\n"
+            "HOST  VM   SNAPSHOT  STATE    KIND              CREATED               DESCRIPTION\n\
+             h1    web  a         running  disks, memory     2023-11-14T22:13:20Z  -\n\
+             h1    web    b       running  disks (external)  2023-11-14T22:13:20Z  -\n\
+             h1    web      c *   running  disks, memory     2023-11-14T22:13:20Z  -\n"
         );
         assert_eq!(at(u64::MAX), u64::MAX.to_string());
     }

@@ -326,6 +326,85 @@ class Diagnosis:
 
 
 @dataclass(frozen=True)
+class KernelFinding:
+    """A line of a console in which the guest's kernel reports a fault."""
+
+    at_ms: int
+    """Milliseconds from the start of the capture to the line."""
+
+    fault: str
+    """What happened."""
+
+    line: str
+    """The line, without control characters."""
+
+
+@dataclass(frozen=True)
+class ConsoleGap:
+    """A time in which a console was not open."""
+
+    at_ms: int
+    """Milliseconds from the start of the capture to the gap."""
+
+    reason: str
+    """Why the console was closed."""
+
+    lasted_ms: Optional[int] = None
+    """How long it was, milliseconds; none if it lasted to the end."""
+
+
+@dataclass(frozen=True)
+class ConsoleReport:
+    """What was captured of a serial console."""
+
+    bytes: int
+    """How many bytes came."""
+
+    faults: int
+    """The number of faults of the guest's kernel."""
+
+    first_faults: List[KernelFinding]
+    """The first of them, at most MOST_KEPT."""
+
+    first_gaps: List[ConsoleGap]
+    """The first gaps, at most MOST_KEPT."""
+
+    gaps: int
+    """The number of gaps: times in which the console was not open, so that output was lost."""
+
+    lines: int
+    """How many lines these were."""
+
+    file: Optional[str] = None
+    """The file with all of it."""
+
+
+@dataclass(frozen=True)
+class MissedEvidence:
+    """Something that could not be had as evidence."""
+
+    reason: str
+    """Why it could not be had."""
+
+    what: str
+    """What was asked for."""
+
+
+@dataclass(frozen=True)
+class EvidenceReport:
+    """What was collected of a VM whose scenario has failed."""
+
+    files: List[str]
+    """Their names."""
+
+    folder: str
+    """The folder with the files."""
+
+    missed: List[MissedEvidence]
+    """What could not be had."""
+
+
+@dataclass(frozen=True)
 class Isolation:
     """How a scenario left a VM that it takes back to a snapshot."""
 
@@ -380,6 +459,12 @@ class ScenarioReport:
 
     teardown: List[StepReport]
     """The steps of the teardown that were carried out."""
+
+    console: Optional[ConsoleReport] = None
+    """What its VM's console wrote, if a step or the evidence needs it."""
+
+    evidence: Optional[EvidenceReport] = None
+    """The evidence that was collected."""
 
     isolated: Optional[Isolation] = None
     """The snapshot that it begins and ends at; none if the scenario is not isolated."""
