@@ -64,7 +64,11 @@ impl ConnectAttempt {
     /// caller, run out meanwhile.
     pub fn waits_for(&self, error: ConnectError) {
         if let Some(waiting) = self.waiting.upgrade() {
-            *waiting.0.lock() = Some((Instant::now(), Arc::new(error)));
+            let mut waiting = waiting.0.lock();
+            // One that waits for the same again, as with an sshd that does not admit it, has waited for it since the first time.
+            let same = |(_, before): &&(Instant, Arc<ConnectError>)| before.to_string() == error.to_string();
+            let since = waiting.as_ref().filter(same).map_or_else(Instant::now, |(since, _)| *since);
+            *waiting = Some((since, Arc::new(error)));
         }
     }
 
