@@ -31,8 +31,8 @@ async fn until(what: &str, mut render: impl FnMut() -> String, is_so: impl Fn(&s
 #[tokio::test]
 async fn work_is_counted() {
     let mut config = TransportConfig::default();
-    // A call under way is a full load of a connection, for which the pool may open another.
-    config.pool.max_connections_per_host = 1;
+    // Else a call under way is a high load of the only connection, for which the pool may open another.
+    config.pool.high_load_uses = config.pool.max_uses_per_connection;
     let manager = TransportManager::new(config);
     let exporter = Exporter::new(&manager, &ExporterConfig::default());
     manager.add_host(HostInfo::from_uri("demo", "test:///default")).await.unwrap();
@@ -47,7 +47,7 @@ async fn work_is_counted() {
     for (series, expected) in [
         (r#"atp_connections{host="demo",state="idle"}"#, 1.0),
         (r#"atp_connections{host="demo",state="failed"}"#, 0.0),
-        (r#"atp_connections_max{host="demo"}"#, 1.0),
+        (r#"atp_connections_max{host="demo"}"#, 10.0),
         (r#"atp_calls_total{host="demo"}"#, 4.0),
         (r#"atp_calls_failed_total{host="demo"}"#, 1.0),
         (r#"atp_call_duration_seconds_count{host="demo",operation="virConnectGetHostname"}"#, 3.0),

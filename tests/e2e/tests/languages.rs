@@ -62,8 +62,8 @@ const EXPECTED: &[(&str, &str)] = &[
     ("a hung monitor, waited for", "monitor-busy none"),
     ("an agent that was not started", "agent-not-connected none"),
     ("a stopped agent", "call-timeout unknown"),
-    // Its kind depends on which end the daemon sees first.
-    ("a QEMU that ends under an agent's command", "unknown"),
+    // Its kind depends on which end the daemon sees first; a busy daemon sees that of QEMU before it takes the command to the agent.
+    ("a QEMU that ends under an agent's command", "unknown|agent-not-connected none"),
     ("destroy, of one that is off", "vm-not-running unknown"),
     ("shutdown, of one that is off", "vm-not-running unknown"),
     ("reboot, of one that is off", "vm-not-running unknown"),
@@ -340,7 +340,7 @@ fn errors_of_daemons_in_any_language_have_the_same_kinds_and_effects() {
     });
     for (client, language) in clients.iter().zip(LANGUAGES) {
         let is_expected = |(found, expected): (&(&str, String), &(&str, &str))| {
-            found.0 == expected.0 && found.1.ends_with(expected.1)
+            found.0 == expected.0 && expected.1.split('|').any(|one| found.1.ends_with(one))
         };
         assert!(
             client.found.len() == EXPECTED.len() && client.found.iter().zip(EXPECTED).all(is_expected),
