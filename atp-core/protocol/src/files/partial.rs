@@ -6,16 +6,21 @@ use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use super::durable::folder_of;
-use crate::error::FileError;
-use crate::error::{ProtocolError, Result};
+use crate::error::{FileError, ProtocolError, Result};
 
 /// No other user can read or write it before the copy is verified.
 pub(super) const PRIVATE: u32 = 0o600;
 
 /// The number of attempts if each time another file is at the path.
 const TRIES: usize = 8;
+
+/// How often, and after which time, a lock is tried again that another transfer may have.
+const MOMENTS: u32 = 20;
+const MOMENT: Duration = Duration::from_millis(10);
 
 /// The path of the partial file: beside its destination, so that it can be renamed.
 pub(super) fn partial_path(destination: &Path) -> PathBuf {
@@ -40,7 +45,19 @@ pub(super) fn check_destination(destination: &Path) -> Result<()> {
 /// [`FileError::Occupied`] if something else is there, which is neither followed nor changed; [`FileError::Busy`] if
 /// another transfer has the file.
 pub(super) fn open(path: &Path) -> Result<File> {
-    open_by(path, File::try_lock)
+    open_by(path, lock)
+}
+
+/// Locks a file. A process that another thread starts has the files of this one until it runs its program: a lock that such a
+/// moment alone keeps from being free is waited for.
+fn lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..MOMENTS {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(MOMENT),
+            result => return result,
+        }
+    }
+    file.try_lock()
 }
 
 fn open_by(path: &Path, lock: impl Fn(&File) -> Result<(), TryLockError>) -> Result<File> {
