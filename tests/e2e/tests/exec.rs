@@ -218,7 +218,7 @@ fn a_process_that_does_not_end_is_a_timeout() {
 /// Whether a program did not end in time: on a busy machine the last status request may itself be unanswered at the
 /// deadline.
 pub(crate) fn is_late(brief: &str, vm: &str) -> bool {
-    ["exec-timeout", "call-timeout"]
+    ["exec-timeout", "call-timeout", "agent-unresponsive"]
         .map(|kind| format!("{vm} timeout unknown {kind}"))
         .contains(&brief.to_owned())
 }
