@@ -130,5 +130,10 @@ fn a_condition_whose_program_runs_into_the_deadline_is_not_met() {
     let run = bed.run(&["--timeout", "5s", "wait", "h1/vm1", "--for", "exec=sleep 60"]);
     run.exits_with(1).took_between(4, 40);
     assert_eq!(run.brief(), ["h1/vm1 timeout unknown condition-not-met"]);
-    assert!(run.outcome("h1/vm1").failure().message.contains("was still running"), "{run:?}");
+    // On a busy machine the time may run out before the agent is asked again.
+    let message = run.outcome("h1/vm1").failure().message.clone();
+    assert!(
+        ["was still running", "its result did not arrive"].iter().any(|words| message.contains(words)),
+        "{run:?}"
+    );
 }

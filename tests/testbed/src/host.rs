@@ -395,7 +395,9 @@ impl Host {
                 known.split_whitespace().filter(|uuid| original.iter().all(|guest| guest.uuid() != *uuid));
             // One of the two commands may fail: a transient domain is gone after the first, and one that is shut off
             // cannot be destroyed. virsh continues after a failed command.
-            let commands: Vec<_> = others.map(|uuid| format!("destroy {uuid}; undefine {uuid}")).collect();
+            let commands: Vec<_> = others
+                .map(|uuid| format!("destroy {uuid}; undefine --managed-save --snapshots-metadata {uuid}"))
+                .collect();
             if commands.is_empty() {
                 return Ok(());
             }
