@@ -53,7 +53,7 @@ impl NativeLink {
 
     pub(crate) async fn list_domains(&self, token: impl Send + 'static) -> Answer<Vec<DomainInfo>> {
         let on = self.holding(token);
-        let (mut listed, saved) = tokio::try_join!(list(&on), managed_saves(&on)).map_err(call_failure)?;
+        let (mut listed, saved) = both(list(&on), managed_saves(&on)).await.map_err(call_failure)?;
         listed.iter_mut().for_each(|info| note_saved(info, &saved));
         Ok(listed)
     }
@@ -412,7 +412,7 @@ async fn list(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
             states => states,
         }
     };
-    let (states, domains) = tokio::try_join!(states, on.list_domains(0))?;
+    let (states, domains) = both(states, on.list_domains(0)).await?;
     let reasons: HashMap<_, _> =
         states.into_iter().map(|info| (info.uuid, (info.state, info.reason))).collect();
     let infos = on.domain_infos(&domains).await?;
@@ -430,6 +430,19 @@ async fn list(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
         }
     }
     Ok(listed)
+}
+
+/// Makes two calls side by side. If both fail, the error is that of one that was sent: with the connection, the other may be lost
+/// while it waits for its turn.
+async fn both<A, B>(
+    one: impl Future<Output = Result<A, CallError>>,
+    other: impl Future<Output = Result<B, CallError>>,
+) -> Result<(A, B), CallError> {
+    match tokio::join!(one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (Err(CallError::Lost { sent: false, .. }), Err(error)) => Err(error),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
 }
 
 /// The domains that are shut off and whose memory the host keeps.
