@@ -266,6 +266,39 @@ impl Client {
 
         guest.start_agent().unwrap();
         guest.wait_agent(Duration::from_secs(100)).unwrap();
+        self.halt_agent(uuid).await;
+        self.until_silent("a stopped agent", uuid).await;
+
+        let done = loop {
+            let (sent, was_sent) = tokio::sync::oneshot::channel();
+            let call = self.on(60, async |on| {
+                let sent = || sent.send(()).unwrap();
+                Ok(on.agent_command_with(uuid, command, sent).await?)
+            });
+            let end = async {
+                let is_sent = was_sent.await.is_ok();
+                if is_sent {
+                    // By its answer the daemon has the command, too.
+                    guest.state().unwrap();
+                    guest.kill_qemu().unwrap();
+                }
+                is_sent
+            };
+            let (done, is_sent) = tokio::join!(call, end);
+            if is_sent {
+                break done;
+            }
+            // The daemon still waits for the stopped agent, and takes no other command for it.
+            guest.destroy().unwrap();
+            guest.start().unwrap();
+            guest.wait_agent(Duration::from_secs(100)).unwrap();
+            self.halt_agent(uuid).await;
+        };
+        self.note("a QEMU that ends under an agent's command", done);
+    }
+
+    /// Stops the process of the agent, which stays connected.
+    async fn halt_agent(&mut self, uuid: Uuid) {
         let started = self
             .on(60, async |on| {
                 let stop = ExecSpec { shell: true, ..ExecSpec::new("kill -STOP $(pidof qemu-ga)") };
@@ -274,21 +307,6 @@ impl Client {
             })
             .await;
         drop(started);
-        self.until_silent("a stopped agent", uuid).await;
-
-        let (sent, was_sent) = tokio::sync::oneshot::channel();
-        let call = self.on(60, async |on| {
-            let sent = || sent.send(()).unwrap();
-            Ok(on.agent_command_with(uuid, command, sent).await?)
-        });
-        let end = async {
-            was_sent.await.unwrap();
-            // By its answer the daemon has the command, too.
-            guest.state().unwrap();
-            guest.kill_qemu().unwrap();
-        };
-        let (done, ()) = tokio::join!(call, end);
-        self.note("a QEMU that ends under an agent's command", done);
     }
 
     async fn off(&mut self, guest: &Guest, uuid: Uuid) {
