@@ -31,6 +31,19 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// The folder of [`cargo_apart`].
+pub(crate) fn folder_apart() -> PathBuf {
+    root().join("target/apart")
+}
+
+/// As [`cargo`], with a target folder of its own: for builds with other features than everybody's, which would replace the
+/// binaries that tests run. It can be removed at any time.
+pub(crate) fn cargo_apart() -> Command {
+    let mut command = cargo();
+    command.env("CARGO_TARGET_DIR", folder_apart());
+    command
+}
+
 /// Builds the binaries of these packages in the dev profile, as this one: an optimised build takes longer than it
 /// saves.
 pub(crate) fn build(packages: &[&str]) -> Result<()> {

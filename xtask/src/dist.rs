@@ -36,10 +36,10 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     };
     setup::run_with(if is_check { OF_CHECK } else { PACKAGES })?;
     let profile = if is_check { "dev" } else { "release" };
-    let mut command = cargo::cargo();
+    let mut command = if is_check { cargo::cargo_apart() } else { cargo::cargo() };
     command.args(["build", "--quiet", "--profile", profile, "--package", "atp-cli", "--no-default-features"]);
     output(command.args(["--features", "native,serve"]))?;
-    let atp = if is_check { cargo::binary("atp")? } else { cargo::released("atp")? };
+    let atp = if is_check { cargo::folder_apart().join("debug/atp") } else { cargo::released("atp")? };
     let folder = atp.with_file_name("dist");
     // Pages of commands that no longer exist would be packed too.
     if folder.exists() {
@@ -86,7 +86,7 @@ fn package(folder: &Path, profile: &str) -> Result<PathBuf> {
     command.current_dir(cargo::root()).args(["--package", "atp-cli", "--no-build", "--profile", profile]);
     if profile != "release" {
         // It warns of a package that is not optimised.
-        command.arg("--quiet");
+        command.arg("--quiet").env("CARGO_TARGET_DIR", cargo::folder_apart());
     }
     let path = output(command.arg("--output").arg(folder))?;
     Ok(PathBuf::from(String::from_utf8_lossy(&path).trim()))

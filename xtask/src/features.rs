@@ -21,7 +21,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         for feature in std::iter::once("").chain(features) {
             let shown = format!("{member} with {}", if feature.is_empty() { "no feature" } else { feature });
             println!("{shown}");
-            let mut command = cargo::cargo();
+            let mut command = cargo::cargo_apart();
             command.args(["check", "--quiet", "--no-default-features", "--features", feature]);
             command.arg("--manifest-path").arg(&manifest);
             let status = command.status().map_err(|error| format!("cannot run cargo: {error}"))?;
@@ -48,13 +48,13 @@ pub(crate) fn run() -> Result<ExitCode> {
 fn part_of_the_library_engine() -> Result<Option<&'static str>> {
     // As they are written in the table of the libraries that a program needs, and in the places of panics.
     const PARTS: [&str; 2] = ["libvirt.so", "src/engine/library"];
-    let mut command = cargo::cargo();
+    let mut command = cargo::cargo_apart();
     command.args(["build", "--quiet", "-p", "atp-cli", "--no-default-features", "--features", "native"]);
     let status = command.status().map_err(|error| format!("cannot run cargo: {error}"))?;
     if !status.success() {
         return Err("atp does not compile with the native engine alone".to_owned());
     }
-    let path = cargo::binary("atp")?;
+    let path = cargo::folder_apart().join("debug/atp");
     let program = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let is_named = |name: &&str| program.windows(name.len()).any(|part| part == name.as_bytes());
     Ok(PARTS.into_iter().find(is_named))
