@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use atp_api::{OperationSpec, OutcomeError, Policy, RunRequest, StateFilter};
+use atp_api::{OperationSpec, OutcomeError, Policy, RunEvent, RunRequest, StateFilter, Targets};
 use atp_client::{Client, ClientOptions};
 use atp_executor::{Executor, Scenario};
 use atp_settings::mask_uri;
@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error;
-use crate::events::Events;
+use crate::feed::{self, Feed};
 use crate::forked::Forked;
-use crate::run::{Backend, Run};
+use crate::run::{Backend, Run, Sink, drive};
 use crate::settings::{Given, Settings};
 use crate::wait::wait;
 
@@ -80,6 +80,23 @@ impl Parts {
     }
 }
 
+impl Parts {
+    /// What measures or watches targets, which are JSON. A service does not.
+    ///
+    /// # Errors
+    /// The fleet is that of a service: `refused` says what it does not do.
+    fn measured(&self, py: Python<'_>, targets: &str, refused: &str) -> PyResult<(Executor, Targets)> {
+        let executor = match &self.backend {
+            Backend::Hosts(executor) => Ok(executor.clone()),
+            Backend::Service(_) => Err(error::invalid(format!("{refused} through a service"))
+                .with_hint("use a Fleet that connects to the hosts itself")),
+        };
+        let targets = || serde_json::from_str(targets).map_err(|error| error::invalid(error.to_string()));
+        let both = executor.and_then(|executor| Ok((executor, targets()?)));
+        both.map_err(|error| error::exception(py, &error))
+    }
+}
+
 #[pymethods]
 impl Core {
     /// A fleet of hosts that this process connects to. `values` is JSON: pairs of a path and a value.
@@ -133,18 +150,33 @@ impl Core {
     }
 
     /// Begins to watch VMs. `targets` are JSON.
-    fn watch(&self, py: Python<'_>, targets: &str, monitor_events: bool) -> PyResult<Events> {
+    fn watch(&self, py: Python<'_>, targets: &str, monitor_events: bool) -> PyResult<Feed> {
         let parts = self.0.get(py)?;
-        let runtime = parts.handle(py)?;
-        let watched = match &parts.backend {
-            Backend::Hosts(executor) => serde_json::from_str(targets)
-                .map(|targets| (executor.clone(), targets))
-                .map_err(|error| error::invalid(error.to_string())),
-            Backend::Service(_) => Err(error::invalid("events are not watched through a service")
-                .with_hint("use a Fleet that connects to the hosts itself")),
+        let (runtime, end) = (parts.handle(py)?, parts.abort.child_token());
+        let (executor, targets) = parts.measured(py, targets, "events are not watched")?;
+        let until = end.clone();
+        Ok(Feed::begin(&runtime, end, |sender| feed::watch(executor, targets, monitor_events, until, sender)))
+    }
+
+    /// Begins to measure VMs, every so many milliseconds. `targets` are JSON.
+    fn sample(&self, py: Python<'_>, targets: &str, interval_ms: u64) -> PyResult<Feed> {
+        let parts = self.0.get(py)?;
+        let (runtime, end) = (parts.handle(py)?, parts.abort.child_token());
+        let (executor, targets) = parts.measured(py, targets, "statistics are not measured")?;
+        let (until, interval) = (end.clone(), Duration::from_millis(interval_ms));
+        Ok(Feed::begin(&runtime, end, |sender| feed::sample(executor, targets, interval, until, sender)))
+    }
+
+    /// Starts a run of a request, as JSON, whose lines of consoles are wanted, and its outcomes.
+    fn lines(&self, py: Python<'_>, request: &str) -> PyResult<Feed> {
+        let parts = self.0.get(py)?;
+        let (runtime, end) = (parts.handle(py)?, parts.abort.child_token());
+        let request = read_request(request, &parts.policy).map_err(|error| error::exception(py, &error))?;
+        let (backend, abort, runs) = (parts.backend.clone(), end.clone(), parts.runs.clone());
+        let work = move |sender| {
+            runs.track_future(async move { drive(backend, request, abort, &Sink::new(sender, line)).await })
         };
-        let (executor, targets) = watched.map_err(|error| error::exception(py, &error))?;
-        Ok(Events::begin(&runtime, executor, targets, monitor_events, parts.abort.child_token()))
+        Ok(Feed::begin(&runtime, end, work))
     }
 
     /// The hosts, as JSON.
@@ -186,6 +218,14 @@ impl Core {
         };
         py.detach(close);
         Ok(())
+    }
+}
+
+/// A line of a console, or the outcome of a capture, as JSON.
+fn line(event: RunEvent) -> Result<Option<String>, OutcomeError> {
+    match event {
+        RunEvent::Console { .. } | RunEvent::Finished(_) => feed::text(&event).map(Some),
+        _ => Ok(None),
     }
 }
 

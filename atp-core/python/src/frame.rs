@@ -2,16 +2,21 @@
 //!
 //! The columns and their order are a contract, written down in `docs/python.md`: columns are only added, at the end of their part.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow_array::builder::StringDictionaryBuilder;
+use arrow_array::ffi_stream::FFI_ArrowArrayStream;
 use arrow_array::types::Int32Type;
 use arrow_array::{
-    ArrayRef, BooleanArray, Float64Array, Int32Array, RecordBatch, StringArray, UInt32Array, UInt64Array,
+    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, RecordBatch, RecordBatchIterator,
+    StringArray, UInt32Array, UInt64Array,
 };
 use arrow_schema::ArrowError;
 use atp_api::domain::DomainInfo;
 use atp_api::{Data, ExecReport, HostReport, Outcome, OutcomeError};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
 
 /// The columns of these outcomes: those that all have, then those of what their operations yield.
 pub(crate) fn of(outcomes: &[Arc<Outcome>]) -> Result<RecordBatch, ArrowError> {
@@ -39,6 +44,40 @@ pub(crate) fn of(outcomes: &[Arc<Outcome>]) -> Result<RecordBatch, ArrowError> {
     )
 }
 
+/// A column of few words that are repeated.
+pub(crate) fn words<'a>(
+    words: impl Iterator<Item = Option<&'a str>>,
+) -> Result<DictionaryArray<Int32Type>, ArrowError> {
+    let mut column = StringDictionaryBuilder::<Int32Type>::new();
+    for word in words {
+        match word {
+            Some(word) => drop(column.append(word)?),
+            None => column.append_null(),
+        }
+    }
+    Ok(column.finish())
+}
+
+/// A frame as a stream of the Arrow C data interface. It is made when it is first asked for. A schema that is asked for is not
+/// converted to, as the interface allows.
+pub(crate) fn stream<'py>(
+    py: Python<'py>,
+    frame: &OnceLock<RecordBatch>,
+    make: impl FnOnce() -> Result<RecordBatch, ArrowError> + Send,
+    requested_schema: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyCapsule>> {
+    let _not_converted = requested_schema;
+    let made = py.detach(|| match frame.get() {
+        Some(frame) => Ok(frame.clone()),
+        // Another thread may have been faster; its frame is the same, and is the one that is shared.
+        None => make().map(|made| frame.get_or_init(|| made).clone()),
+    });
+    let made = made.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+    let schema = made.schema();
+    let reader = RecordBatchIterator::new([Ok(made)], schema);
+    PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(reader)), c"arrow_array_stream")
+}
+
 struct Columns<'a> {
     outcomes: &'a [Arc<Outcome>],
     columns: Vec<(&'static str, ArrayRef)>,
@@ -61,14 +100,8 @@ impl<'a> Columns<'a> {
         name: &'static str,
         value: impl Fn(&'a Outcome) -> Option<&'a str>,
     ) -> Result<(), ArrowError> {
-        let mut column = StringDictionaryBuilder::<Int32Type>::new();
-        for outcome in self.outcomes {
-            match value(outcome) {
-                Some(word) => drop(column.append(word)?),
-                None => column.append_null(),
-            }
-        }
-        self.add(name, column.finish());
+        let column = words(self.outcomes.iter().map(|outcome| value(outcome)))?;
+        self.add(name, column);
         Ok(())
     }
 

@@ -18,12 +18,14 @@
 mod bridge;
 mod core;
 mod error;
-mod events;
+mod feed;
 mod forked;
 mod frame;
 mod outcomes;
+mod reservations;
 mod run;
 mod settings;
+mod statistics;
 mod wait;
 
 use pyo3::prelude::*;
@@ -36,9 +38,13 @@ mod _native {
     #[pymodule_export]
     use crate::core::Core;
     #[pymodule_export]
-    use crate::events::Events;
+    use crate::feed::Feed;
     #[pymodule_export]
     use crate::outcomes::{Outcome, Outcomes};
     #[pymodule_export]
+    use crate::reservations::{release, reserve};
+    #[pymodule_export]
     use crate::run::Run;
+    #[pymodule_export]
+    use crate::statistics::Statistics;
 }

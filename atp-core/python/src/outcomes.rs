@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arrow_array::ffi_stream::FFI_ArrowArrayStream;
-use arrow_array::{RecordBatch, RecordBatchIterator};
-use arrow_schema::ArrowError;
+use arrow_array::RecordBatch;
 use atp_api::RunStatistics;
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
@@ -37,16 +35,6 @@ impl From<Taken> for Outcomes {
         let Taken { outcomes, statistics, notices } = taken;
         let outcomes = outcomes.into_iter().map(Arc::new).collect();
         Outcomes { outcomes, statistics, notices, frame: OnceLock::new() }
-    }
-}
-
-impl Outcomes {
-    fn frame(&self) -> Result<&RecordBatch, ArrowError> {
-        if self.frame.get().is_none() {
-            // Another thread may have been faster; its frame is the same.
-            let _is_first = self.frame.set(frame::of(&self.outcomes)?);
-        }
-        self.frame.get().ok_or_else(|| ArrowError::CDataInterface("no frame".to_owned()))
     }
 }
 
@@ -87,19 +75,14 @@ impl Outcomes {
         self.notices.clone()
     }
 
-    /// The frame as a stream of the Arrow C data interface. A schema that is asked for is not converted to, as the interface allows.
+    /// The frame as a stream of the Arrow C data interface.
     #[pyo3(signature = (requested_schema=None))]
     fn arrow_stream<'py>(
         &self,
         py: Python<'py>,
         requested_schema: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
-        let _not_converted = requested_schema;
-        let frame = py.detach(|| self.frame().cloned());
-        let frame = frame.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        let schema = frame.schema();
-        let reader = RecordBatchIterator::new([Ok(frame)], schema);
-        PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(reader)), c"arrow_array_stream")
+        frame::stream(py, &self.frame, || frame::of(&self.outcomes), requested_schema)
     }
 }
 

@@ -60,6 +60,63 @@ struct Ending {
     notices: Vec<String>,
 }
 
+/// Where events of a run go: those that are read from it are sent to its reader.
+pub(crate) struct Sink<T> {
+    pub(crate) sender: Sender<Result<T, OutcomeError>>,
+    /// What the reader gets of an event, if anything.
+    pub(crate) read: fn(RunEvent) -> Result<Option<T>, OutcomeError>,
+    ending: Arc<Mutex<Ending>>,
+}
+
+impl<T> Sink<T> {
+    pub(crate) fn new(
+        sender: Sender<Result<T, OutcomeError>>,
+        read: fn(RunEvent) -> Result<Option<T>, OutcomeError>,
+    ) -> Self {
+        Sink { sender, read, ending: Arc::default() }
+    }
+
+    /// Passes an event on. False if its reader has left, or the run is to end and nothing is read.
+    async fn pass_on(&self, event: RunEvent, abort: &CancellationToken) -> bool {
+        if let RunEvent::Ended(statistics) = &event {
+            let mut ending = self.ending.lock();
+            ending.has_ended = true;
+            ending.statistics = Some((**statistics).clone());
+        }
+        let Some(item) = (self.read)(event).transpose() else { return true };
+        tokio::select! {
+            biased;
+            sent = self.sender.send(item) => sent.is_ok(),
+            () = abort.cancelled() => false,
+        }
+    }
+}
+
+/// Has a request run, and passes on what happens.
+///
+/// # Errors
+/// The run could not be made, or was lost.
+pub(crate) async fn drive<T>(
+    backend: Backend,
+    request: RunRequest,
+    abort: CancellationToken,
+    sink: &Sink<T>,
+) -> Result<(), OutcomeError> {
+    let control = RunControl { stop: abort.clone(), abort };
+    match backend {
+        Backend::Hosts(executor) => on_hosts(executor, request, control, sink).await,
+        Backend::Service(client) => in_service(*client, request, control, sink).await,
+    }
+}
+
+/// The outcome of an event, if it is one.
+fn outcome(event: RunEvent) -> Result<Option<Outcome>, OutcomeError> {
+    match event {
+        RunEvent::Finished(outcome) => Ok(Some(*outcome)),
+        _ => Ok(None),
+    }
+}
+
 impl Run {
     /// Begins a run. It ends at once with `abort`.
     pub(crate) fn begin(
@@ -70,18 +127,14 @@ impl Run {
         abort: CancellationToken,
     ) -> Self {
         let (sender, receiver) = channel(AHEAD);
-        let ending = Arc::<Mutex<Ending>>::default();
-        let shared =
-            Arc::new(Shared { outcomes: tokio::sync::Mutex::new(receiver), ending: Arc::clone(&ending) });
-        let control = RunControl { stop: abort.clone(), abort: abort.clone() };
+        let sink = Sink::new(sender, outcome);
+        let shared = Shared { outcomes: tokio::sync::Mutex::new(receiver), ending: sink.ending.clone() };
+        let shared = Arc::new(shared);
+        let aborted = abort.clone();
         let driving = async move {
-            let driven = match backend {
-                Backend::Hosts(executor) => on_hosts(executor, request, control, &sender, &ending).await,
-                Backend::Service(client) => in_service(*client, request, control, &sender, &ending).await,
-            };
-            if let Err(error) = driven {
+            if let Err(error) = drive(backend, request, aborted, &sink).await {
                 // Fails if the reader has left.
-                let _unheard = sender.send(Err(error)).await;
+                let _unheard = sink.sender.send(Err(error)).await;
             }
         };
         runs.spawn_on(driving, runtime);
@@ -160,40 +213,38 @@ impl Shared {
     }
 }
 
-/// Runs a request on the hosts, and passes the outcomes on.
-async fn on_hosts(
+/// Runs a request on the hosts, and passes on what happens.
+async fn on_hosts<T>(
     executor: Executor,
     request: RunRequest,
     control: RunControl,
-    sender: &Sender<Result<Outcome, OutcomeError>>,
-    ending: &Mutex<Ending>,
+    sink: &Sink<T>,
 ) -> Result<(), OutcomeError> {
     let selection = Selection::try_from(&request.targets).map_err(|error| error::of_selector(&error))?;
     let operation = Operation::prepare(request.operation).await?;
     let plan = executor.plan_until_stopped(&selection, operation, request.policy, &control).await;
     let plan = plan.map_err(|error| error::of_plan(&error))?;
-    ending.lock().notices = plan.notices.iter().map(ToString::to_string).collect();
+    sink.ending.lock().notices = plan.notices.iter().map(ToString::to_string).collect();
     // Dropping the run ends it.
     let mut run = executor.run(plan, &control);
     loop {
         let event = tokio::select! {
             event = run.next() => event,
-            () = sender.closed() => return Ok(()),
+            () = sink.sender.closed() => return Ok(()),
         };
         let Some(event) = event else { return Ok(()) };
-        if !pass_on(event, &control.abort, sender, ending).await {
+        if !sink.pass_on(event, &control.abort).await {
             return Ok(());
         }
     }
 }
 
-/// Has a request run by a service, and passes the outcomes on.
-async fn in_service(
+/// Has a request run by a service, and passes on what happens.
+async fn in_service<T>(
     client: Client,
     request: RunRequest,
     control: RunControl,
-    sender: &Sender<Result<Outcome, OutcomeError>>,
-    ending: &Mutex<Ending>,
+    sink: &Sink<T>,
 ) -> Result<(), OutcomeError> {
     if matches!(
         request.operation,
@@ -214,38 +265,13 @@ async fn in_service(
                 client.abort(run).await.map_err(|error| error::of_client(&error))?;
                 continue;
             }
-            () = sender.closed() => {
+            () = sink.sender.closed() => {
                 return client.abort(run).await.map_err(|error| error::of_client(&error));
             }
         };
         let Some(event) = event else { return Ok(()) };
-        if !pass_on(event, &control.abort, sender, ending).await {
+        if !sink.pass_on(event, &control.abort).await {
             return client.abort(run).await.map_err(|error| error::of_client(&error));
         }
     }
-}
-
-/// Passes an event on. False if its reader has left, or the run is to end and nothing is read.
-async fn pass_on(
-    event: RunEvent,
-    abort: &CancellationToken,
-    sender: &Sender<Result<Outcome, OutcomeError>>,
-    ending: &Mutex<Ending>,
-) -> bool {
-    match event {
-        RunEvent::Finished(outcome) => {
-            return tokio::select! {
-                biased;
-                sent = sender.send(Ok(*outcome)) => sent.is_ok(),
-                () = abort.cancelled() => false,
-            };
-        }
-        RunEvent::Ended(statistics) => {
-            let mut ending = ending.lock();
-            ending.has_ended = true;
-            ending.statistics = Some(*statistics);
-        }
-        _ => {}
-    }
-    true
 }

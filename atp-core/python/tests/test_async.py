@@ -1,9 +1,10 @@
 """The asyncio face, on simulated hosts."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
-from atp_libvirt import AsyncFleet, ClosedError, RequestError
+from atp_libvirt import AsyncFleet, ClosedError, NotFreeError, RequestError
 from conftest import Simulated
 
 
@@ -78,5 +79,29 @@ def test_what_waits_is_answered_when_the_fleet_is_closed(hung: Simulated) -> Non
             pass
         with pytest.raises(ClosedError):
             await fleet.vms()
+
+    asyncio.run(work())
+
+
+def test_statistics_and_consoles_are_streams(simulated: Simulated) -> None:
+    async def work() -> None:
+        async with AsyncFleet(simulated.config) as fleet:
+            assert len(await fleet.stats("*", interval=0.2)) == 4
+            async with fleet.stream.stats("h1/*", interval=0.1) as samples:
+                assert len(await samples.__anext__()) == 2
+            async with fleet.console_lines("h1/vm1", timeout=600) as lines:
+                assert (await lines.__anext__()).vm == "vm1"
+
+    asyncio.run(work())
+
+
+def test_reservations_end_with_their_block(simulated: Simulated, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with AsyncFleet(simulated.config) as fleet:
+            async with await fleet.reserve("h1/*", file=tmp_path / "vms", count=2) as reserved:
+                with pytest.raises(NotFreeError):
+                    await fleet.reserve("h1/*", file=tmp_path / "vms")
+            assert reserved.targets == ["h1/vm1", "h1/vm2"]
+            await fleet.reserve("h1/*", file=tmp_path / "vms", count=2)
 
     asyncio.run(work())

@@ -15,6 +15,7 @@ def test_the_code_of_the_guide_runs(simulated: Simulated, tmp_path: Path, monkey
     (tmp_path / "atp").mkdir()
     shutil.copy(simulated.config, tmp_path / "atp" / "config.toml")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     text = GUIDE.read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert len(blocks) > 5

@@ -8,12 +8,14 @@ from typing import List
 
 import pytest
 from atp_libvirt import (
+    AtpError,
     ClosedError,
     ConfigError,
     DomainInfo,
     ExecReport,
     FailedOutcomes,
     Fleet,
+    NotFreeError,
     OutcomeError,
     RequestError,
     StateReport,
@@ -173,6 +175,65 @@ def test_any_operation_can_be_given_as_json(simulated: Simulated) -> None:
         assert isinstance(outcome.data, ExecReport)
         status = fleet.qmp("h1/vm1", "query-status").values()[0]
         assert json.dumps(status)
+
+
+def test_a_vm_goes_back_to_a_snapshot(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        made = fleet.snapshot_create("h1/*", "clean", description="before").raise_for_failures().values()
+        assert [(snapshot.name, snapshot.current) for snapshot in made] == [("clean", True)] * 2
+        assert fleet.snapshot_create("h1/vm1", "clean")[0].to_dict()["error"]["kind"] == "snapshot-exists"
+        fleet.suspend("h1/vm1").raise_for_failures()
+        reverted = fleet.snapshot_revert("h1/*", "clean").raise_for_failures().values()
+        assert reverted == [StateReport("running")] * 2
+        (listed,) = fleet.snapshot_list("h1/vm2").values()
+        assert [snapshot.name for snapshot in listed.snapshots] == ["clean"]
+        fleet.snapshot_delete("h1/*", "clean").raise_for_failures()
+        assert fleet.snapshot_list("h1/vm2").values()[0].snapshots == []
+
+
+def test_definitions_are_read_and_vms_saved(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        (definition,) = fleet.xml("h1/vm1").values()
+        assert definition.xml.startswith("<domain ")
+        assert fleet.save("h1/vm1").values() == [StateReport("shut off")]
+        assert fleet.restore("h1/vm1").values() == [StateReport("running")]
+        fleet.autostart("h1/vm1", True).raise_for_failures()
+        fleet.nmi("h1/vm1").raise_for_failures()
+
+
+def test_a_console_is_captured_and_read_line_by_line(simulated: Simulated, tmp_path: Path) -> None:
+    with Fleet(simulated.config) as fleet:
+        (captured,) = fleet.console("h1/vm1", tmp_path, timeout=1).values()
+        assert captured.file is not None and captured.file == str(tmp_path / "h1" / "vm1.log")
+        assert "the console is open" in Path(captured.file).read_text()
+        with fleet.console_lines("h2/*", timeout=600) as lines:
+            assert {next(lines).vm, next(lines).vm} == {"vm1", "vm2"}
+        assert list(lines) == []
+        (refused,) = fleet.console_lines("h2/vm9", timeout=60)
+        assert refused.error is not None and (refused.vm, refused.error.kind) == ("vm9", "vm-not-found")
+
+
+def test_two_jobs_never_have_one_vm(simulated: Simulated, tmp_path: Path) -> None:
+    file = tmp_path / "vms"
+    with Fleet(simulated.config) as fleet:
+        with fleet.reserve("h1/*", file=file, count=2, time=600) as reserved:
+            assert reserved.targets == TARGETS[:2]
+            with pytest.raises(NotFreeError, match="0 of the 2 selected are free") as raised:
+                fleet.reserve("h1/*", file=file, wait=0.1)
+            assert raised.value.retryable
+            with fleet.reserve("*", file=file, owner="job-1") as others:
+                assert others.targets == ["h2/vm1"]
+                assert [one.target for one in fleet.release("job-1", file)] == ["h2/vm1"]
+            assert reserved[0].until.year > 2000
+        assert fleet.release("job-1", file) == []
+        with pytest.raises(NotFreeError, match="9 VMs are wanted"):
+            fleet.reserve("*", file=file, count=9)
+        granted = fleet.reserve("h1/*", file=file, count=2)
+        threading.Timer(0.2, granted.release).start()
+        with fleet.reserve("h1/vm1", file=file, wait=60) as reserved:
+            assert len(reserved) == 1
+        with pytest.raises(AtpError, match="no-such-folder"):
+            fleet.reserve("*", file=tmp_path / "no-such-folder" / "vms")
 
 
 def test_two_hundred_threads_share_a_fleet(simulated: Simulated) -> None:

@@ -1,7 +1,7 @@
 """Outcomes as tables."""
 
 import pytest
-from atp_libvirt import Fleet
+from atp_libvirt import Fleet, RequestError
 from conftest import Simulated
 
 polars = pytest.importorskip("polars")
@@ -20,6 +20,26 @@ COMMON = [
     "error",
     "retryable",
     "hint",
+]
+
+STATISTICS = [
+    "at",
+    "host",
+    "vm",
+    "uuid",
+    "state",
+    "stale_ms",
+    "error_kind",
+    "vcpus",
+    "cpu_time_ns",
+    "cpu_percent",
+    "memory_kib",
+    "resident_kib",
+    "usable_kib",
+    "read_bytes_per_second",
+    "write_bytes_per_second",
+    "rx_bytes_per_second",
+    "tx_bytes_per_second",
 ]
 
 
@@ -45,6 +65,28 @@ def test_processes_are_a_frame(simulated: Simulated) -> None:
     pandas = outcomes.to_pandas()
     assert list(pandas["status"]) == [outcome.status for outcome in outcomes]
     assert polars.DataFrame(outcomes).filter(polars.col("exit_code") == 0).height == 3
+
+
+def test_statistics_are_measured_with_rates(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        statistics = fleet.stats(["h1/*", "h2/vm9"], interval=0.2, count=2)
+        assert [vm.vm for vm in statistics] == ["vm1", "vm2"] * 2
+        assert statistics.not_found == ["h2/vm9"]
+        assert statistics[0].cpu.percent is not None and statistics[0].disks[0].read_bytes_per_second is not None
+        assert {host.host: host.stale for host in statistics.hosts} == {"h1": None, "h2": None}
+        with fleet.stream.stats("h2/*", interval=0.1) as samples:
+            first, second = next(samples), next(samples)
+        assert first.at is not None and second.at is not None and first.at < second.at
+        with pytest.raises(RequestError):
+            fleet.stats("h9/*")
+        with pytest.raises(ValueError, match="interval"):
+            fleet.stats(interval=0)
+    frame = statistics.to_polars()
+    assert frame.columns == STATISTICS
+    assert frame["vm"].to_list() == ["vm1", "vm2"] * 2
+    assert frame["cpu_percent"].null_count() == 0
+    assert frame["at"].n_unique() == 2
+    assert list(statistics[:1].to_pandas()["state"]) == ["running"]
 
 
 def test_replies_are_columns_of_json(simulated: Simulated) -> None:

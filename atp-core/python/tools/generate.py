@@ -36,6 +36,8 @@ def data():
     for variant in variants:
         for used in references(variant):
             visit(used)
+    for name in ("HostStatistics", "VmStatistics"):
+        visit(name)
     text = HEAD_OF_DATA
     for name in order:
         text += class_of(name, definitions[name], definitions)
@@ -130,6 +132,7 @@ TAIL_OF_DATA = '''
 
 #: What an operation yields, by its name. What is in none of these is kept as JSON.
 OF_OPERATIONS: Dict[str, Any] = {
+    "console": ConsoleReport,
     "cp": FileReport,
     "doctor": Diagnosis,
     "exec": ExecReport,
@@ -164,13 +167,13 @@ def read(op: str, data: Any) -> Any:
     if of_class is None:
         return data
     try:
-        return _reader(of_class)(data)
+        return reader(of_class)(data)
     except (AttributeError, KeyError, TypeError):
         return data
 
 
 @lru_cache(maxsize=None)
-def _reader(kind: Any) -> Callable[[Any], Any]:
+def reader(kind: Any) -> Callable[[Any], Any]:
     """Makes values of a type from JSON. Fields that it does not know are passed over."""
     if dataclasses.is_dataclass(kind):
         types = typing.get_type_hints(kind)
@@ -180,7 +183,7 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
             given = {}
             for name, of_type, field in fields:
                 if name in data:
-                    given[name] = _reader(of_type)(data[name])
+                    given[name] = reader(of_type)(data[name])
                 elif field.default is dataclasses.MISSING:
                     raise KeyError(name)
             return typing.cast("Any", kind)(**given)
@@ -188,13 +191,13 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
         return read_object
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is list:
-        item = _reader(arguments[0])
+        item = reader(arguments[0])
         return lambda data: [item(value) for value in data]
     if origin is dict:
-        value_of = _reader(arguments[1])
+        value_of = reader(arguments[1])
         return lambda data: {key: value_of(value) for key, value in data.items()}
     if origin is typing.Union:
-        inner = _reader(arguments[0])
+        inner = reader(arguments[0])
         return lambda data: None if data is None else inner(data)
     if kind is str:
         # A hint with an id is an object with its text.
@@ -233,8 +236,13 @@ FACES = [
 ]
 
 
+#: What is not a verb of every face.
+BY_HAND = {"console_lines"}
+
+
 def is_verb(node):
-    return isinstance(node.returns, ast.Subscript) and ast.unparse(node.returns).startswith("Operation[")
+    is_operation = isinstance(node.returns, ast.Subscript) and ast.unparse(node.returns).startswith("Operation[")
+    return is_operation and node.name not in BY_HAND
 
 
 def method(verb, result, is_async):

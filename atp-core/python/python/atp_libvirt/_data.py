@@ -536,6 +536,169 @@ class SnapshotList:
 
 
 @dataclass(frozen=True)
+class Staleness:
+    """Why values are old."""
+
+    error: Failure
+    """Why no new values came."""
+
+    for_ms: Optional[int] = None
+    """How long ago all were answered for the last time, milliseconds; none if they never were."""
+
+
+@dataclass(frozen=True)
+class HostStatistics:
+    """A host in a round."""
+
+    host: str
+    """The host."""
+
+    stale: Optional[Staleness] = None
+    """Since when it has not answered; none if it answered."""
+
+
+@dataclass(frozen=True)
+class CpuUse:
+    """Use of processors."""
+
+    percent: Optional[float] = None
+    """Processor time in the time, percent: 100 is one processor."""
+
+    time_ns: Optional[int] = None
+    """Processor time of the vCPUs and of QEMU, nanoseconds."""
+
+    vcpus: Optional[int] = None
+    """Virtual CPUs."""
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """Use of a disk."""
+
+    name: str
+    """The name in the definition: ``vda``."""
+
+    allocation_bytes: Optional[int] = None
+    """Bytes that it takes on the host."""
+
+    capacity_bytes: Optional[int] = None
+    """Size as the guest sees it, bytes."""
+
+    read_bytes: Optional[int] = None
+    """Bytes read."""
+
+    read_bytes_per_second: Optional[float] = None
+    """Bytes read per second."""
+
+    read_requests: Optional[int] = None
+    """Read requests."""
+
+    read_requests_per_second: Optional[float] = None
+    """Read requests per second."""
+
+    write_bytes: Optional[int] = None
+    """Bytes written."""
+
+    write_bytes_per_second: Optional[float] = None
+    """Bytes written per second."""
+
+    write_requests: Optional[int] = None
+    """Write requests."""
+
+    write_requests_per_second: Optional[float] = None
+    """Write requests per second."""
+
+
+@dataclass(frozen=True)
+class InterfaceUse:
+    """Use of a network interface. Directions are the guest's."""
+
+    name: str
+    """The name on the host: ``vnet3``."""
+
+    drops: Optional[int] = None
+    """Packets dropped, of both directions."""
+
+    errors: Optional[int] = None
+    """Errors of both directions."""
+
+    rx_bytes: Optional[int] = None
+    """Bytes received."""
+
+    rx_bytes_per_second: Optional[float] = None
+    """Bytes received per second."""
+
+    rx_packets: Optional[int] = None
+    """Packets received."""
+
+    tx_bytes: Optional[int] = None
+    """Bytes sent."""
+
+    tx_bytes_per_second: Optional[float] = None
+    """Bytes sent per second."""
+
+    tx_packets: Optional[int] = None
+    """Packets sent."""
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Use of memory, KiB."""
+
+    current_kib: Optional[int] = None
+    """What the guest has."""
+
+    maximum_kib: Optional[int] = None
+    """What it can have at most."""
+
+    resident_kib: Optional[int] = None
+    """What QEMU's process has on the host."""
+
+    unused_kib: Optional[int] = None
+    """What the guest does not use. Guests report it only if the statistics of the balloon have a period."""
+
+    usable_kib: Optional[int] = None
+    """What the guest could use without swapping; as of ``unused_kib``."""
+
+
+@dataclass(frozen=True)
+class VmStatistics:
+    """A VM in a round. A value is missing where the host does not know it."""
+
+    cpu: CpuUse
+    """The processor."""
+
+    disks: List[DiskUse]
+    """The disks, in the order of the definition."""
+
+    host: str
+    """The host."""
+
+    interfaces: List[InterfaceUse]
+    """The network interfaces, in the order of the definition."""
+
+    memory: MemoryUse
+    """Memory."""
+
+    state: str
+    """The state."""
+
+    uuid: str
+    """The identity."""
+
+    vm: str
+    """The name."""
+
+    reason: Optional[str] = None
+    """The reason for the state."""
+
+    stale: Optional[Staleness] = None
+    """Why values are old; none if all are of this round. Of a VM whose QEMU hangs, memory and disks are as they
+    were; processor time and network are of this round if the host answers.
+    """
+
+
+@dataclass(frozen=True)
 class StateReport:
     """The state in which a lifecycle operation, or a revert to a snapshot, left the VM."""
 
@@ -545,6 +708,7 @@ class StateReport:
 
 #: What an operation yields, by its name. What is in none of these is kept as JSON.
 OF_OPERATIONS: Dict[str, Any] = {
+    "console": ConsoleReport,
     "cp": FileReport,
     "doctor": Diagnosis,
     "exec": ExecReport,
@@ -579,13 +743,13 @@ def read(op: str, data: Any) -> Any:
     if of_class is None:
         return data
     try:
-        return _reader(of_class)(data)
+        return reader(of_class)(data)
     except (AttributeError, KeyError, TypeError):
         return data
 
 
 @lru_cache(maxsize=None)
-def _reader(kind: Any) -> Callable[[Any], Any]:
+def reader(kind: Any) -> Callable[[Any], Any]:
     """Makes values of a type from JSON. Fields that it does not know are passed over."""
     if dataclasses.is_dataclass(kind):
         types = typing.get_type_hints(kind)
@@ -595,7 +759,7 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
             given = {}
             for name, of_type, field in fields:
                 if name in data:
-                    given[name] = _reader(of_type)(data[name])
+                    given[name] = reader(of_type)(data[name])
                 elif field.default is dataclasses.MISSING:
                     raise KeyError(name)
             return typing.cast("Any", kind)(**given)
@@ -603,13 +767,13 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
         return read_object
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is list:
-        item = _reader(arguments[0])
+        item = reader(arguments[0])
         return lambda data: [item(value) for value in data]
     if origin is dict:
-        value_of = _reader(arguments[1])
+        value_of = reader(arguments[1])
         return lambda data: {key: value_of(value) for key, value in data.items()}
     if origin is typing.Union:
-        inner = _reader(arguments[0])
+        inner = reader(arguments[0])
         return lambda data: None if data is None else inner(data)
     if kind is str:
         # A hint with an id is an object with its text.

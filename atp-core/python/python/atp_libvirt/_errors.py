@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
 
 if TYPE_CHECKING:
-    from ._outcomes import Outcome, Outcomes
+    from ._outcomes import Outcomes
 
 
 class AtpError(Exception):
@@ -74,6 +74,10 @@ class ForkedError(AtpError):
     """The fleet was made by the process that this one was forked from. Make a fleet of its own after the fork."""
 
 
+class NotFreeError(AtpError):
+    """Fewer VMs are free than were to be reserved. Nothing was reserved."""
+
+
 class OutcomeError(AtpError):
     """Why the work on one target failed."""
 
@@ -125,6 +129,11 @@ def forked() -> ForkedError:
     )
 
 
+def closed() -> ClosedError:
+    """The exception for work that ended because its fleet was closed."""
+    return ClosedError("the fleet was closed", kind="aborted", hint="keep the fleet open while work runs")
+
+
 def failed(failures: Outcomes[Any], total: int) -> FailedOutcomes:
     """The exception for outcomes of which some failed."""
     lines = [f"{len(failures)} of {total} targets failed"]
@@ -144,14 +153,14 @@ def failed(failures: Outcomes[Any], total: int) -> FailedOutcomes:
     )
 
 
-def of_outcome(outcome: Outcome[Any], error: dict[str, Any]) -> OutcomeError:
-    """The exception for the error of an outcome."""
+def of_outcome(effect: str, error: dict[str, Any]) -> OutcomeError:
+    """The exception for the error of an outcome, from JSON."""
     hint: Any = error.get("hint")
     libvirt = error.get("libvirt")
     return OutcomeError(
         error["message"],
         kind=error["kind"],
-        effect=outcome.effect,
+        effect=effect,
         retryable=error["retryable"],
         hint=hint if hint is None or isinstance(hint, str) else hint["text"],
         causes=error["causes"],

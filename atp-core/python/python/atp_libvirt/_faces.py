@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence, TypeVar, Uni
 
 from . import _verbs
 from ._data import (
+    ConsoleReport,
     Diagnosis,
     DomainInfo,
     ExecReport,
@@ -14,9 +15,12 @@ from ._data import (
     HostReport,
     ScenarioReport,
     ScreenshotReport,
+    Snapshot,
+    SnapshotList,
     StateReport,
     VmReport,
     WaitReport,
+    XmlReport,
 )
 from ._verbs import Operation, Options, Selectors
 
@@ -159,6 +163,124 @@ class Verbs:
     ) -> Outcomes[StateReport]:
         """Lets suspended VMs run on, and wakes guests that sleep. ``wait`` as of :meth:`start`."""
         return self._run(_verbs.resume(targets, wait=wait), options)
+
+    def save(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on."""
+        return self._run(_verbs.save(targets), options)
+
+    def restore(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Lets saved VMs go on from their memory. A VM that is not saved is left as it is. ``wait`` as of :meth:`start`."""
+        return self._run(_verbs.restore(targets, wait=wait), options)
+
+    def nmi(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
+        return self._run(_verbs.nmi(targets), options)
+
+    def autostart(
+        self,
+        targets: Selectors,
+        on: bool,
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Sets whether VMs are started with their hosts."""
+        return self._run(_verbs.autostart(targets, on), options)
+
+    def xml(
+        self,
+        targets: Selectors,
+        *,
+        inactive: bool = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[XmlReport]:
+        """Reads the definitions of VMs, as libvirt's XML without passwords.
+
+        :param inactive: The definitions that hold from the next start, and not those of now.
+        """
+        return self._run(_verbs.xml(targets, inactive=inactive), options)
+
+    def snapshot_create(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        description: Optional[str] = None,
+        disk_only: bool = False,
+        quiesce: bool = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[Snapshot]:
+        """Makes a snapshot of each VM: of its disks, and of its memory if it runs. Allow for the time to write the memory.
+
+        :param description: What a person wants to say of it.
+        :param disk_only: Not the memory of a VM that runs.
+        :param quiesce: The guests' agents freeze the file systems meanwhile. Only with ``disk_only``.
+        """
+        return self._run(_verbs.snapshot_create(targets, name, description=description, disk_only=disk_only, quiesce=quiesce), options)
+
+    def snapshot_list(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Outcomes[SnapshotList]:
+        """Lists the snapshots of VMs."""
+        return self._run(_verbs.snapshot_list(targets), options)
+
+    def snapshot_revert(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        then: str = 'as-then',
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Takes VMs back to a snapshot: what was written since then is lost.
+
+        :param then: What they do afterwards: ``as-then`` (what they did when the snapshot was made), ``start`` or ``pause``.
+        """
+        return self._run(_verbs.snapshot_revert(targets, name, then=then), options)
+
+    def snapshot_delete(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        children: bool = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Removes a snapshot of each VM, which stays as it is.
+
+        :param children: The snapshots that were made after it too.
+        """
+        return self._run(_verbs.snapshot_delete(targets, name, children=children), options)
+
+    def console(
+        self,
+        targets: Selectors,
+        folder: Union[str, os.PathLike[str]],
+        *,
+        device: Optional[str] = None,
+        force: bool = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[ConsoleReport]:
+        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout. Faults of the guests' kernels are counted.
+
+        :param device: The console's alias in the definition, such as ``serial1``; the first console without it.
+        :param force: Takes the console from another client of the daemon.
+        """
+        return self._run(_verbs.console(targets, folder, device=device, force=force), options)
 
     def wait(
         self,
@@ -436,6 +558,124 @@ class StreamedVerbs:
         """Lets suspended VMs run on, and wakes guests that sleep. ``wait`` as of :meth:`start`."""
         return self._run(_verbs.resume(targets, wait=wait), options)
 
+    def save(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Stream[StateReport]:
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on."""
+        return self._run(_verbs.save(targets), options)
+
+    def restore(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[Options],
+    ) -> Stream[StateReport]:
+        """Lets saved VMs go on from their memory. A VM that is not saved is left as it is. ``wait`` as of :meth:`start`."""
+        return self._run(_verbs.restore(targets, wait=wait), options)
+
+    def nmi(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Stream[Any]:
+        """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
+        return self._run(_verbs.nmi(targets), options)
+
+    def autostart(
+        self,
+        targets: Selectors,
+        on: bool,
+        **options: Unpack[Options],
+    ) -> Stream[Any]:
+        """Sets whether VMs are started with their hosts."""
+        return self._run(_verbs.autostart(targets, on), options)
+
+    def xml(
+        self,
+        targets: Selectors,
+        *,
+        inactive: bool = False,
+        **options: Unpack[Options],
+    ) -> Stream[XmlReport]:
+        """Reads the definitions of VMs, as libvirt's XML without passwords.
+
+        :param inactive: The definitions that hold from the next start, and not those of now.
+        """
+        return self._run(_verbs.xml(targets, inactive=inactive), options)
+
+    def snapshot_create(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        description: Optional[str] = None,
+        disk_only: bool = False,
+        quiesce: bool = False,
+        **options: Unpack[Options],
+    ) -> Stream[Snapshot]:
+        """Makes a snapshot of each VM: of its disks, and of its memory if it runs. Allow for the time to write the memory.
+
+        :param description: What a person wants to say of it.
+        :param disk_only: Not the memory of a VM that runs.
+        :param quiesce: The guests' agents freeze the file systems meanwhile. Only with ``disk_only``.
+        """
+        return self._run(_verbs.snapshot_create(targets, name, description=description, disk_only=disk_only, quiesce=quiesce), options)
+
+    def snapshot_list(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Stream[SnapshotList]:
+        """Lists the snapshots of VMs."""
+        return self._run(_verbs.snapshot_list(targets), options)
+
+    def snapshot_revert(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        then: str = 'as-then',
+        **options: Unpack[Options],
+    ) -> Stream[StateReport]:
+        """Takes VMs back to a snapshot: what was written since then is lost.
+
+        :param then: What they do afterwards: ``as-then`` (what they did when the snapshot was made), ``start`` or ``pause``.
+        """
+        return self._run(_verbs.snapshot_revert(targets, name, then=then), options)
+
+    def snapshot_delete(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        children: bool = False,
+        **options: Unpack[Options],
+    ) -> Stream[Any]:
+        """Removes a snapshot of each VM, which stays as it is.
+
+        :param children: The snapshots that were made after it too.
+        """
+        return self._run(_verbs.snapshot_delete(targets, name, children=children), options)
+
+    def console(
+        self,
+        targets: Selectors,
+        folder: Union[str, os.PathLike[str]],
+        *,
+        device: Optional[str] = None,
+        force: bool = False,
+        **options: Unpack[Options],
+    ) -> Stream[ConsoleReport]:
+        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout. Faults of the guests' kernels are counted.
+
+        :param device: The console's alias in the definition, such as ``serial1``; the first console without it.
+        :param force: Takes the console from another client of the daemon.
+        """
+        return self._run(_verbs.console(targets, folder, device=device, force=force), options)
+
     def wait(
         self,
         targets: Selectors,
@@ -712,6 +952,124 @@ class AsyncVerbs:
         """Lets suspended VMs run on, and wakes guests that sleep. ``wait`` as of :meth:`start`."""
         return await self._run(_verbs.resume(targets, wait=wait), options)
 
+    async def save(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on."""
+        return await self._run(_verbs.save(targets), options)
+
+    async def restore(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Lets saved VMs go on from their memory. A VM that is not saved is left as it is. ``wait`` as of :meth:`start`."""
+        return await self._run(_verbs.restore(targets, wait=wait), options)
+
+    async def nmi(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
+        return await self._run(_verbs.nmi(targets), options)
+
+    async def autostart(
+        self,
+        targets: Selectors,
+        on: bool,
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Sets whether VMs are started with their hosts."""
+        return await self._run(_verbs.autostart(targets, on), options)
+
+    async def xml(
+        self,
+        targets: Selectors,
+        *,
+        inactive: bool = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[XmlReport]:
+        """Reads the definitions of VMs, as libvirt's XML without passwords.
+
+        :param inactive: The definitions that hold from the next start, and not those of now.
+        """
+        return await self._run(_verbs.xml(targets, inactive=inactive), options)
+
+    async def snapshot_create(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        description: Optional[str] = None,
+        disk_only: bool = False,
+        quiesce: bool = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[Snapshot]:
+        """Makes a snapshot of each VM: of its disks, and of its memory if it runs. Allow for the time to write the memory.
+
+        :param description: What a person wants to say of it.
+        :param disk_only: Not the memory of a VM that runs.
+        :param quiesce: The guests' agents freeze the file systems meanwhile. Only with ``disk_only``.
+        """
+        return await self._run(_verbs.snapshot_create(targets, name, description=description, disk_only=disk_only, quiesce=quiesce), options)
+
+    async def snapshot_list(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> Outcomes[SnapshotList]:
+        """Lists the snapshots of VMs."""
+        return await self._run(_verbs.snapshot_list(targets), options)
+
+    async def snapshot_revert(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        then: str = 'as-then',
+        **options: Unpack[Options],
+    ) -> Outcomes[StateReport]:
+        """Takes VMs back to a snapshot: what was written since then is lost.
+
+        :param then: What they do afterwards: ``as-then`` (what they did when the snapshot was made), ``start`` or ``pause``.
+        """
+        return await self._run(_verbs.snapshot_revert(targets, name, then=then), options)
+
+    async def snapshot_delete(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        children: bool = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[Any]:
+        """Removes a snapshot of each VM, which stays as it is.
+
+        :param children: The snapshots that were made after it too.
+        """
+        return await self._run(_verbs.snapshot_delete(targets, name, children=children), options)
+
+    async def console(
+        self,
+        targets: Selectors,
+        folder: Union[str, os.PathLike[str]],
+        *,
+        device: Optional[str] = None,
+        force: bool = False,
+        **options: Unpack[Options],
+    ) -> Outcomes[ConsoleReport]:
+        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout. Faults of the guests' kernels are counted.
+
+        :param device: The console's alias in the definition, such as ``serial1``; the first console without it.
+        :param force: Takes the console from another client of the daemon.
+        """
+        return await self._run(_verbs.console(targets, folder, device=device, force=force), options)
+
     async def wait(
         self,
         targets: Selectors,
@@ -987,6 +1345,124 @@ class AsyncStreamedVerbs:
     ) -> AsyncStream[StateReport]:
         """Lets suspended VMs run on, and wakes guests that sleep. ``wait`` as of :meth:`start`."""
         return self._run(_verbs.resume(targets, wait=wait), options)
+
+    def save(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> AsyncStream[StateReport]:
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on."""
+        return self._run(_verbs.save(targets), options)
+
+    def restore(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[Options],
+    ) -> AsyncStream[StateReport]:
+        """Lets saved VMs go on from their memory. A VM that is not saved is left as it is. ``wait`` as of :meth:`start`."""
+        return self._run(_verbs.restore(targets, wait=wait), options)
+
+    def nmi(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> AsyncStream[Any]:
+        """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
+        return self._run(_verbs.nmi(targets), options)
+
+    def autostart(
+        self,
+        targets: Selectors,
+        on: bool,
+        **options: Unpack[Options],
+    ) -> AsyncStream[Any]:
+        """Sets whether VMs are started with their hosts."""
+        return self._run(_verbs.autostart(targets, on), options)
+
+    def xml(
+        self,
+        targets: Selectors,
+        *,
+        inactive: bool = False,
+        **options: Unpack[Options],
+    ) -> AsyncStream[XmlReport]:
+        """Reads the definitions of VMs, as libvirt's XML without passwords.
+
+        :param inactive: The definitions that hold from the next start, and not those of now.
+        """
+        return self._run(_verbs.xml(targets, inactive=inactive), options)
+
+    def snapshot_create(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        description: Optional[str] = None,
+        disk_only: bool = False,
+        quiesce: bool = False,
+        **options: Unpack[Options],
+    ) -> AsyncStream[Snapshot]:
+        """Makes a snapshot of each VM: of its disks, and of its memory if it runs. Allow for the time to write the memory.
+
+        :param description: What a person wants to say of it.
+        :param disk_only: Not the memory of a VM that runs.
+        :param quiesce: The guests' agents freeze the file systems meanwhile. Only with ``disk_only``.
+        """
+        return self._run(_verbs.snapshot_create(targets, name, description=description, disk_only=disk_only, quiesce=quiesce), options)
+
+    def snapshot_list(
+        self,
+        targets: Selectors,
+        **options: Unpack[Options],
+    ) -> AsyncStream[SnapshotList]:
+        """Lists the snapshots of VMs."""
+        return self._run(_verbs.snapshot_list(targets), options)
+
+    def snapshot_revert(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        then: str = 'as-then',
+        **options: Unpack[Options],
+    ) -> AsyncStream[StateReport]:
+        """Takes VMs back to a snapshot: what was written since then is lost.
+
+        :param then: What they do afterwards: ``as-then`` (what they did when the snapshot was made), ``start`` or ``pause``.
+        """
+        return self._run(_verbs.snapshot_revert(targets, name, then=then), options)
+
+    def snapshot_delete(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        children: bool = False,
+        **options: Unpack[Options],
+    ) -> AsyncStream[Any]:
+        """Removes a snapshot of each VM, which stays as it is.
+
+        :param children: The snapshots that were made after it too.
+        """
+        return self._run(_verbs.snapshot_delete(targets, name, children=children), options)
+
+    def console(
+        self,
+        targets: Selectors,
+        folder: Union[str, os.PathLike[str]],
+        *,
+        device: Optional[str] = None,
+        force: bool = False,
+        **options: Unpack[Options],
+    ) -> AsyncStream[ConsoleReport]:
+        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout. Faults of the guests' kernels are counted.
+
+        :param device: The console's alias in the definition, such as ``serial1``; the first console without it.
+        :param force: Takes the console from another client of the daemon.
+        """
+        return self._run(_verbs.console(targets, folder, device=device, force=force), options)
 
     def wait(
         self,

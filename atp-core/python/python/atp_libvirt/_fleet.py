@@ -9,17 +9,33 @@ import json
 import os
 import threading
 from dataclasses import dataclass
+from time import monotonic, sleep
 from types import TracebackType
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type, TypeVar, Union, cast
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type, TypeVar, Union, cast
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
-from . import _native
+from . import _native, _reservations
+from ._errors import closed
 from ._faces import AsyncStreamedVerbs, AsyncVerbs, StreamedVerbs, Verbs
 from ._loops import loop
 from ._outcomes import Outcomes
-from ._streams import AsyncEvents, AsyncStream, Events, Stream
-from ._verbs import Operation, Options, Selectors, request, selected
+from ._reservations import Reservation, Reserved
+from ._statistics import Statistics
+from ._streams import (
+    AsyncConsoleLines,
+    AsyncEvents,
+    AsyncSamples,
+    AsyncStream,
+    ConsoleLines,
+    Events,
+    Samples,
+    Stream,
+)
+from ._verbs import Operation, Options, Selectors, console_lines, request, selected
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 D = TypeVar("D")
 
@@ -90,9 +106,23 @@ class _Base:
             for host in json.loads(self._core.hosts())
         ]
 
-    def watch(self, targets: Selectors, exclude: Selectors, qemu: bool) -> _native.Events:
+    def watch(self, targets: Selectors, exclude: Selectors, qemu: bool) -> _native.Feed:
         """Begins to watch VMs, for ``events``."""
         return self._core.watch(json.dumps(selected(targets, exclude)), qemu)
+
+    def measure(self, targets: Selectors, exclude: Selectors, interval: float) -> _native.Feed:
+        """Begins to measure VMs, for ``stats``."""
+        if interval < 0.1:
+            raise ValueError("interval is at least 0.1 seconds")
+        return self._core.sample(json.dumps(selected(targets, exclude)), round(interval * 1000))
+
+    def listen(self, operation: Operation[Any], options: Options) -> _native.Feed:
+        """Begins to capture consoles, for ``console_lines``."""
+        return self._core.lines(json.dumps(request(operation, options)))
+
+    def release(self, owner: str, file: Union[str, os.PathLike[str]]) -> List[Reservation]:
+        """Ends all reservations of an owner, as ``atp release`` does. Returns them."""
+        return _reservations.release(file, owner)
 
     def begin(self, operation: Operation[Any], options: Options) -> _native.Run:
         """Begins a run, for the faces of this fleet."""
@@ -123,9 +153,9 @@ class Fleet(_Base, Verbs):
     """
 
     @property
-    def stream(self) -> StreamedVerbs:
+    def stream(self) -> Streamed:
         """The same verbs, each as an iterator of outcomes in the order in which they come."""
-        return _Streamed(self)
+        return Streamed(self)
 
     def _run(self, operation: Operation[D], options: Options) -> Outcomes[D]:
         return Outcomes(self.begin(operation, options).collect())
@@ -136,6 +166,68 @@ class Fleet(_Base, Verbs):
         :param qemu: The events of QEMU's monitors too.
         """
         return Events(self.watch(targets, exclude, qemu))
+
+    def console_lines(
+        self,
+        targets: Selectors,
+        *,
+        device: Optional[str] = None,
+        force: bool = False,
+        **options: Unpack[Options],
+    ) -> ConsoleLines:
+        """Lines of serial consoles as they are written, until the timeout. A VM that cannot be captured has a line with an ``error``.
+
+        The parameters are those of :meth:`console`.
+        """
+        return ConsoleLines(self.listen(console_lines(targets, device=device, force=force), options))
+
+    def stats(
+        self, targets: Selectors = "*", *, exclude: Selectors = (), interval: float = 2.0, count: int = 1
+    ) -> Statistics:
+        """Measures what VMs use.
+
+        :param interval: Seconds that are measured over.
+        :param count: How many times in a row.
+        """
+        rounds: List[Statistics] = []
+        with self.stream.stats(targets, exclude=exclude, interval=interval) as samples:
+            while len(rounds) < count:
+                statistics = next(samples, None)
+                if statistics is None:
+                    raise closed()
+                rounds.append(statistics)
+        return Statistics.of(rounds)
+
+    def reserve(
+        self,
+        targets: Selectors,
+        *,
+        file: Union[str, os.PathLike[str]],
+        count: int = 1,
+        time: float = 3600.0,
+        owner: Optional[str] = None,
+        wait: float = 0.0,
+        **options: Unpack[Options],
+    ) -> Reserved:
+        """Reserves free VMs, as ``atp reserve`` does: no other job that names the same file on this machine gets them meanwhile.
+
+        :param file: The file of the reservations, on a local disk.
+        :param count: How many: all of them are reserved, or none.
+        :param time: For how many seconds. Then they are free without a release.
+        :param owner: Whose they are; without it a name that no other has.
+        :param wait: For how many seconds it is waited until enough are free.
+        :raises NotFreeError: Too few are free, or selected.
+        """
+        attempt = _reservations.attempt(list(self.vms(targets, **options).ok), file, count, owner, time)
+        until = monotonic() + wait
+        while True:
+            reserved = attempt.try_once()
+            if reserved is not None:
+                return reserved
+            left = until - monotonic()
+            if left <= 0:
+                raise attempt.refusal()
+            sleep(min(left, _reservations.INTERVAL))
 
     def close(self) -> None:
         """Ends all runs at once, and closes all connections. What is called later raises :class:`ClosedError`."""
@@ -157,9 +249,9 @@ class AsyncFleet(_Base, AsyncVerbs):
     """A :class:`Fleet` for coroutines. It is made as that is, and has the same verbs, each to be awaited."""
 
     @property
-    def stream(self) -> AsyncStreamedVerbs:
+    def stream(self) -> AsyncStreamed:
         """The same verbs, each for ``async for``."""
-        return _AsyncStreamed(self)
+        return AsyncStreamed(self)
 
     async def _run(self, operation: Operation[D], options: Options) -> Outcomes[D]:
         run = self.begin(operation, options)
@@ -172,6 +264,54 @@ class AsyncFleet(_Base, AsyncVerbs):
     def events(self, targets: Selectors = "*", *, exclude: Selectors = (), qemu: bool = False) -> AsyncEvents:
         """As :meth:`Fleet.events`, for ``async for``."""
         return AsyncEvents(self.watch(targets, exclude, qemu))
+
+    def console_lines(
+        self,
+        targets: Selectors,
+        *,
+        device: Optional[str] = None,
+        force: bool = False,
+        **options: Unpack[Options],
+    ) -> AsyncConsoleLines:
+        """As :meth:`Fleet.console_lines`, for ``async for``."""
+        return AsyncConsoleLines(self.listen(console_lines(targets, device=device, force=force), options))
+
+    async def stats(
+        self, targets: Selectors = "*", *, exclude: Selectors = (), interval: float = 2.0, count: int = 1
+    ) -> Statistics:
+        """As :meth:`Fleet.stats`."""
+        rounds: List[Statistics] = []
+        async with self.stream.stats(targets, exclude=exclude, interval=interval) as samples:
+            async for statistics in samples:
+                rounds.append(statistics)
+                if len(rounds) == count:
+                    return Statistics.of(rounds)
+        raise closed()
+
+    async def reserve(
+        self,
+        targets: Selectors,
+        *,
+        file: Union[str, os.PathLike[str]],
+        count: int = 1,
+        time: float = 3600.0,
+        owner: Optional[str] = None,
+        wait: float = 0.0,
+        **options: Unpack[Options],
+    ) -> Reserved:
+        """As :meth:`Fleet.reserve`: ``async with await fleet.reserve(...) as reserved``."""
+        listed = await self.vms(targets, **options)
+        attempt = _reservations.attempt(list(listed.ok), file, count, owner, time)
+        until = monotonic() + wait
+        while True:
+            # In this thread: a reservation is made before the task can be cancelled.
+            reserved = attempt.try_once()
+            if reserved is not None:
+                return reserved
+            left = until - monotonic()
+            if left <= 0:
+                raise attempt.refusal()
+            await asyncio.sleep(min(left, _reservations.INTERVAL))
 
     async def aclose(self) -> None:
         """As :meth:`Fleet.close`. It takes about a second at most."""
@@ -189,17 +329,33 @@ class AsyncFleet(_Base, AsyncVerbs):
         await self.aclose()
 
 
-class _Streamed(StreamedVerbs):
+class Streamed(StreamedVerbs):
+    """The verbs of a :class:`Fleet`, each as an iterator of outcomes."""
+
     def __init__(self, fleet: _Base) -> None:
         self._fleet = fleet
+
+    def stats(
+        self, targets: Selectors = "*", *, exclude: Selectors = (), interval: float = 2.0
+    ) -> Samples:
+        """Measures what VMs use, over each interval, until the iterator is closed."""
+        return Samples(self._fleet.measure(targets, exclude, interval))
 
     def _run(self, operation: Operation[D], options: Options) -> Stream[D]:
         return Stream(self._fleet.begin(operation, options))
 
 
-class _AsyncStreamed(AsyncStreamedVerbs):
+class AsyncStreamed(AsyncStreamedVerbs):
+    """The verbs of an :class:`AsyncFleet`, each as an asynchronous iterator of outcomes."""
+
     def __init__(self, fleet: _Base) -> None:
         self._fleet = fleet
+
+    def stats(
+        self, targets: Selectors = "*", *, exclude: Selectors = (), interval: float = 2.0
+    ) -> AsyncSamples:
+        """Measures what VMs use, over each interval, until the iterator is closed."""
+        return AsyncSamples(self._fleet.measure(targets, exclude, interval))
 
     def _run(self, operation: Operation[D], options: Options) -> AsyncStream[D]:
         return AsyncStream(self._fleet.begin(operation, options))

@@ -107,7 +107,7 @@ class Outcome(Generic[D]):
         """What went wrong; None if it succeeded."""
         if self._error is _UNREAD:
             text = self._native.error
-            self._error = None if text is None else _errors.of_outcome(self, json.loads(text))
+            self._error = None if text is None else _errors.of_outcome(self.effect, json.loads(text))
         return cast("Optional[_errors.OutcomeError]", self._error)
 
     def unwrap(self) -> D:

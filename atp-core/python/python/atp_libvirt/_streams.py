@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Deque, Dict, Generic, List, Optional, Type, TypeVar, Union, cast
 
-from . import _native
+from . import _errors, _native, _statistics
 from ._loops import loop
 from ._outcomes import Outcome, Outcomes
 
@@ -33,10 +33,24 @@ class Event:
     data: Dict[str, Any]
 
 
+@dataclass(frozen=True)
+class ConsoleLine:
+    """A line of a serial console, or the end of a capture that failed."""
+
+    #: The host.
+    host: Optional[str]
+    #: The VM.
+    vm: Optional[str]
+    #: The line, without control characters and without its end. Marks, ``--- TIME: … ---``, say where output is missing.
+    text: str
+    #: Why no more lines of this VM come.
+    error: Optional[_errors.OutcomeError] = None
+
+
 class _Stream(Generic[T]):
     """What is taken in portions, one by one. An empty portion is the end."""
 
-    def __init__(self, source: Union[_native.Run, _native.Events]) -> None:
+    def __init__(self, source: Union[_native.Run, _native.Feed]) -> None:
         self._source = source
         self._ready: Deque[T] = deque()
         self._has_ended = False
@@ -143,6 +157,46 @@ class AsyncEvents(_AsyncIterator[Event]):
 
     def _read(self, portion: Any) -> List[Event]:
         return _events(portion)
+
+
+class ConsoleLines(_Iterator[ConsoleLine]):
+    """An iterator of lines of consoles. It ends at the timeout, and when it is closed."""
+
+    def _read(self, portion: Any) -> List[ConsoleLine]:
+        return _lines(portion)
+
+
+class AsyncConsoleLines(_AsyncIterator[ConsoleLine]):
+    """An asynchronous iterator of lines of consoles. It ends at the timeout, and when it is closed."""
+
+    def _read(self, portion: Any) -> List[ConsoleLine]:
+        return _lines(portion)
+
+
+class Samples(_Iterator[_statistics.Statistics]):
+    """An iterator of rounds of statistics. It ends when it is closed."""
+
+    def _read(self, portion: Any) -> List[_statistics.Statistics]:
+        return [_statistics.read(text) for text in portion]
+
+
+class AsyncSamples(_AsyncIterator[_statistics.Statistics]):
+    """An asynchronous iterator of rounds of statistics. It ends when it is closed."""
+
+    def _read(self, portion: Any) -> List[_statistics.Statistics]:
+        return [_statistics.read(text) for text in portion]
+
+
+def _lines(portion: List[str]) -> List[ConsoleLine]:
+    lines: List[ConsoleLine] = []
+    for text in portion:
+        data = cast("Dict[str, Any]", json.loads(text))
+        if data["event"] == "console":
+            lines.append(ConsoleLine(data["host"], data["vm"], data["line"]))
+        elif data.get("error") is not None:
+            error = _errors.of_outcome(data["effect"], data["error"])
+            lines.append(ConsoleLine(data.get("host"), data.get("vm"), "", error))
+    return lines
 
 
 def _outcomes(portion: _native.Outcomes) -> List[Outcome[Any]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Generic, List, Mapping, Optional, Sequence, TypedDict, TypeVar, Union
 
 from ._data import (
+    ConsoleReport,
     Diagnosis,
     DomainInfo,
     ExecReport,
@@ -19,9 +20,12 @@ from ._data import (
     HostReport,
     ScenarioReport,
     ScreenshotReport,
+    Snapshot,
+    SnapshotList,
     StateReport,
     VmReport,
     WaitReport,
+    XmlReport,
 )
 
 #: A selector, such as ``web-*``, ``host1/db``, ``@rack-2/*`` or ``/^web-[0-9]+$/``; or several, which add up.
@@ -143,6 +147,90 @@ def resume(targets: Selectors, *, wait: Union[bool, str] = False) -> Operation[S
     return Operation(targets, _lifecycle("resume", wait))
 
 
+def save(targets: Selectors) -> Operation[StateReport]:
+    """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on."""
+    return Operation(targets, _lifecycle("save", False))
+
+
+def restore(targets: Selectors, *, wait: Union[bool, str] = False) -> Operation[StateReport]:
+    """Lets saved VMs go on from their memory. A VM that is not saved is left as it is. ``wait`` as of :meth:`start`."""
+    return Operation(targets, _lifecycle("restore", wait))
+
+
+def nmi(targets: Selectors) -> Operation[Any]:
+    """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
+    return Operation(targets, {"op": "vm-nmi"})
+
+
+def autostart(targets: Selectors, on: bool) -> Operation[Any]:
+    """Sets whether VMs are started with their hosts."""
+    return Operation(targets, {"op": "vm-autostart", "on": on})
+
+
+def xml(targets: Selectors, *, inactive: bool = False) -> Operation[XmlReport]:
+    """Reads the definitions of VMs, as libvirt's XML without passwords.
+
+    :param inactive: The definitions that hold from the next start, and not those of now.
+    """
+    return Operation(targets, {"op": "vm-xml", "inactive": inactive})
+
+
+def snapshot_create(
+    targets: Selectors,
+    name: str,
+    *,
+    description: Optional[str] = None,
+    disk_only: bool = False,
+    quiesce: bool = False,
+) -> Operation[Snapshot]:
+    """Makes a snapshot of each VM: of its disks, and of its memory if it runs. Allow for the time to write the memory.
+
+    :param description: What a person wants to say of it.
+    :param disk_only: Not the memory of a VM that runs.
+    :param quiesce: The guests' agents freeze the file systems meanwhile. Only with ``disk_only``.
+    """
+    spec: Dict[str, Any] = {"op": "snapshot-create", "name": name, "disk_only": disk_only, "quiesce": quiesce}
+    return Operation(targets, spec if description is None else {**spec, "description": description})
+
+
+def snapshot_list(targets: Selectors) -> Operation[SnapshotList]:
+    """Lists the snapshots of VMs."""
+    return Operation(targets, {"op": "snapshot-list"})
+
+
+def snapshot_revert(targets: Selectors, name: str, *, then: str = "as-then") -> Operation[StateReport]:
+    """Takes VMs back to a snapshot: what was written since then is lost.
+
+    :param then: What they do afterwards: ``as-then`` (what they did when the snapshot was made), ``start`` or ``pause``.
+    """
+    spec = {"op": "snapshot-revert", "name": name}
+    return Operation(targets, spec if then == "as-then" else {**spec, "then": then})
+
+
+def snapshot_delete(targets: Selectors, name: str, *, children: bool = False) -> Operation[Any]:
+    """Removes a snapshot of each VM, which stays as it is.
+
+    :param children: The snapshots that were made after it too.
+    """
+    return Operation(targets, {"op": "snapshot-delete", "name": name, "children": children})
+
+
+def console(
+    targets: Selectors,
+    folder: Union[str, os.PathLike[str]],
+    *,
+    device: Optional[str] = None,
+    force: bool = False,
+) -> Operation[ConsoleReport]:
+    """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout. Faults of the guests' kernels are counted.
+
+    :param device: The console's alias in the definition, such as ``serial1``; the first console without it.
+    :param force: Takes the console from another client of the daemon.
+    """
+    spec = {"folder": _absolute(folder), "device": device, "force": force}
+    return Operation(targets, {"op": "console", **spec})
+
+
 def wait(
     targets: Selectors,
     until: str = "agent",
@@ -245,6 +333,11 @@ def diagnose_hosts(hosts: Selectors = "*/") -> Operation[Diagnosis]:
 def operate(targets: Selectors, operation: Mapping[str, Any]) -> Operation[Any]:
     """Does any operation, given as JSON has it: ``{"op": "exec", "program": "uname"}``."""
     return Operation(targets, dict(operation))
+
+
+def console_lines(targets: Selectors, *, device: Optional[str], force: bool) -> Operation[ConsoleReport]:
+    """The operation of the methods of this name, which are written by hand."""
+    return Operation(targets, {"op": "console", "lines": True, "device": device, "force": force})
 
 
 def _exec(
