@@ -17,6 +17,9 @@ const PACKAGES: &[&str] = &["python3-venv"];
 /// The own options: the wheel is optimised; it is not tested; it is tested on real guests too.
 const OPTIONS: [&str; 3] = ["--release", "--no-test", "--testbed"];
 
+/// What types are checked of.
+const SOURCES: [&str; 3] = ["python/atp_libvirt", "tests", "examples"];
+
 /// Builds the wheel and tests it. Arguments other than the own options go to pytest.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     setup::run_with(PACKAGES)?;
@@ -77,16 +80,16 @@ fn check(
 ) -> Result<ExitCode> {
     let python = tests.join("bin/python");
     let mut mypy = Command::new(tools.join("bin/mypy"));
-    mypy.current_dir(package).arg("--python-executable").arg(&python).args(["python/atp_libvirt", "tests"]);
+    mypy.current_dir(package).arg("--python-executable").arg(&python).args(SOURCES);
     succeed(&mut mypy)?;
     let mut pyright = Command::new(tools.join("bin/pyright"));
-    pyright.current_dir(package).arg("--pythonpath").arg(&python).args(["python", "tests"]);
+    pyright.current_dir(package).arg("--pythonpath").arg(&python).args(SOURCES);
     succeed(&mut pyright)?;
     let mut pytest = if is_on_testbed {
         cargo::build(&["atp-testbed"])?;
         let testbed = cargo::binary("testbed")?;
         let mut command = Command::new(&testbed);
-        command.args(["run", "--hosts", "1", "--guests", "2", "--"]).arg(&python);
+        command.args(["run", "--hosts", "1", "--guests", "4", "--qcow2", "--"]).arg(&python);
         command.env("ATP_TEST_TESTBED", testbed);
         command
     } else {

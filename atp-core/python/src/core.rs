@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::error;
 use crate::feed::{self, Feed};
 use crate::forked::Forked;
-use crate::run::{Backend, Run, Sink, drive};
+use crate::run::{Backend, Run, Sink, control, drive};
 use crate::settings::{Given, Settings};
 use crate::wait::wait;
 
@@ -174,7 +174,9 @@ impl Core {
         let request = read_request(request, &parts.policy).map_err(|error| error::exception(py, &error))?;
         let (backend, abort, runs) = (parts.backend.clone(), end.clone(), parts.runs.clone());
         let work = move |sender| {
-            runs.track_future(async move { drive(backend, request, abort, &Sink::new(sender, line)).await })
+            runs.track_future(async move {
+                drive(backend, request, control(abort), &Sink::new(sender, line)).await
+            })
         };
         Ok(Feed::begin(&runtime, end, work))
     }

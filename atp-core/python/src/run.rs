@@ -36,13 +36,13 @@ pub(crate) struct Run(Forked<Parts>);
 
 struct Parts {
     runtime: Handle,
-    abort: CancellationToken,
+    control: RunControl,
     shared: Arc<Shared>,
 }
 
 impl Drop for Parts {
     fn drop(&mut self) {
-        self.abort.cancel();
+        self.control.abort.cancel();
     }
 }
 
@@ -92,6 +92,11 @@ impl<T> Sink<T> {
     }
 }
 
+/// How a run is ended: what ends it at once stops it too.
+pub(crate) fn control(abort: CancellationToken) -> RunControl {
+    RunControl { stop: abort.child_token(), abort }
+}
+
 /// Has a request run, and passes on what happens.
 ///
 /// # Errors
@@ -99,10 +104,9 @@ impl<T> Sink<T> {
 pub(crate) async fn drive<T>(
     backend: Backend,
     request: RunRequest,
-    abort: CancellationToken,
+    control: RunControl,
     sink: &Sink<T>,
 ) -> Result<(), OutcomeError> {
-    let control = RunControl { stop: abort.clone(), abort };
     match backend {
         Backend::Hosts(executor) => on_hosts(executor, request, control, sink).await,
         Backend::Service(client) => in_service(*client, request, control, sink).await,
@@ -130,15 +134,16 @@ impl Run {
         let sink = Sink::new(sender, outcome);
         let shared = Shared { outcomes: tokio::sync::Mutex::new(receiver), ending: sink.ending.clone() };
         let shared = Arc::new(shared);
-        let aborted = abort.clone();
+        let control = control(abort);
+        let controlled = control.clone();
         let driving = async move {
-            if let Err(error) = drive(backend, request, aborted, &sink).await {
+            if let Err(error) = drive(backend, request, controlled, &sink).await {
                 // Fails if the reader has left.
                 let _unheard = sink.sender.send(Err(error)).await;
             }
         };
         runs.spawn_on(driving, runtime);
-        Run(Forked::new(Parts { runtime: runtime.clone(), abort, shared }))
+        Run(Forked::new(Parts { runtime: runtime.clone(), control, shared }))
     }
 }
 
@@ -147,14 +152,15 @@ impl Run {
     /// Waits for all outcomes, in the order of reports.
     fn collect(&self, py: Python<'_>) -> PyResult<Outcomes> {
         let parts = self.0.get(py)?;
-        let collected = wait(py, Shared::collect(&parts.shared)).inspect_err(|_| parts.abort.cancel())?;
+        let collected =
+            wait(py, Shared::collect(&parts.shared)).inspect_err(|_| parts.control.abort.cancel())?;
         collected.map(Outcomes::from).map_err(|error| error::exception(py, &error))
     }
 
     /// Waits for the next outcomes; there are none at the end.
     fn next(&self, py: Python<'_>) -> PyResult<Outcomes> {
         let parts = self.0.get(py)?;
-        let next = wait(py, Shared::next(&parts.shared)).inspect_err(|_| parts.abort.cancel())?;
+        let next = wait(py, Shared::next(&parts.shared)).inspect_err(|_| parts.control.abort.cancel())?;
         next.map(Outcomes::from).map_err(|error| error::exception(py, &error))
     }
 
@@ -176,9 +182,15 @@ impl Run {
         Ok(())
     }
 
+    /// Starts no more targets, and ends what goes on without an end of its own, such as the capture of a console. Outcomes still come.
+    fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.get(py)?.control.stop.cancel();
+        Ok(())
+    }
+
     /// Ends the run at once: targets under way are cancelled.
     fn abort(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.get(py)?.abort.cancel();
+        self.0.get(py)?.control.abort.cancel();
         Ok(())
     }
 }
@@ -256,13 +268,20 @@ async fn in_service<T>(
     // A start that was sent is waited for: the run is then ended by its number.
     let run = client.start(&request).await.map_err(|error| error::of_client(&error))?.id;
     let mut events = client.run_events(run);
-    let mut is_told = false;
+    let (mut is_told, mut is_stopped) = (false, false);
     loop {
         let event = tokio::select! {
             event = events.next() => event.map_err(|error| error::of_client(&error))?,
             () = control.abort.cancelled(), if !is_told => {
                 is_told = true;
                 client.abort(run).await.map_err(|error| error::of_client(&error))?;
+                continue;
+            }
+            () = control.stop.cancelled(), if !is_stopped => {
+                is_stopped = true;
+                if !control.abort.is_cancelled() {
+                    client.stop(run).await.map_err(|error| error::of_client(&error))?;
+                }
                 continue;
             }
             () = sink.sender.closed() => {

@@ -1,7 +1,10 @@
 """What needs real guests: those of a testbed, which `cargo xtask python --testbed` runs these tests in."""
 
 import os
+import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,9 @@ from atp_libvirt import Fleet
 
 #: The program `testbed`.
 TESTBED = os.environ.get("ATP_TEST_TESTBED", "")
+
+#: The worked example of the guide.
+SUITE = Path(__file__).parent.parent / "examples" / "suite" / "test_guests.py"
 
 pytestmark = pytest.mark.skipif(not TESTBED, reason="there is no testbed: see `cargo xtask python --testbed`")
 
@@ -31,6 +37,19 @@ def test_a_file_goes_into_a_guest_and_comes_back(config: Path, tmp_path: Path) -
         assert {Path(report.local_path).read_bytes() for report in pulled.values()} == {source.read_bytes()}
 
 
+def test_a_console_has_what_the_guest_says(config: Path) -> None:
+    with Fleet(config) as fleet:
+        fleet.wait("*", timeout=120).raise_for_failures()
+        target = fleet.vms()[0].target
+        with fleet.console_lines(target, timeout=120) as lines:
+            assert "the console is open" in next(lines).text
+            fleet.shell(target, "echo said by the guest > /dev/ttyS0", timeout=60).raise_for_failures()
+            said = next(line for line in lines if "said by the guest" in line.text or line.error is not None)
+            assert said.error is None
+        (sample,) = fleet.stats(target, interval=1)
+        assert sample.stale is None and sample.cpu.percent is not None and sample.memory.resident_kib
+
+
 def test_programs_run_in_guests_and_screens_are_seen(config: Path, tmp_path: Path) -> None:
     with Fleet(config) as fleet:
         fleet.wait("*", timeout=120).raise_for_failures()
@@ -46,3 +65,33 @@ def test_programs_run_in_guests_and_screens_are_seen(config: Path, tmp_path: Pat
         assert Path(picture.file).read_bytes().startswith(b"\x89PNG")
         report = fleet.info(kernels[0].target, timeout=60).values()[0]
         assert report.guest is not None and report.guest.os is not None
+
+
+BROKEN = '''
+import pytest
+
+@pytest.mark.vms("*", isolate="snapshot")
+def test_is_broken(vm):
+    vm.shell("echo what the guest says > /dev/ttyS0")
+    assert False
+'''
+
+
+def test_a_suite_shares_four_vms_among_four_workers(config: Path, tmp_path: Path) -> None:
+    shutil.copy(SUITE, tmp_path)
+    (tmp_path / "test_broken.py").write_text(BROKEN)
+    command = [sys.executable, "-m", "pytest", "-n", "4", "-q", "--junit-xml=report.xml", "--atp-evidence=evidence"]
+    with Fleet(config) as fleet:
+        fleet.wait("*", timeout=120).raise_for_failures()
+        result = subprocess.run(
+            [*command, f"--atp-config={config}"], cwd=tmp_path, capture_output=True, text=True, timeout=400
+        )
+        assert "1 failed, 6 passed" in result.stdout, result.stdout + result.stderr
+        report = (tmp_path / "report.xml").read_text()
+        files = [Path(file) for file in re.findall(r'name="evidence" value="([^"]+)"', report)]
+        assert sorted(file.suffix for file in files) == [".log", ".png", ".txt"]
+        (console,) = [file for file in files if file.suffix == ".log"]
+        assert "what the guest says" in console.read_text(errors="replace")
+        # Nothing is left of any test.
+        assert all(listed.snapshots == [] for listed in fleet.snapshot_list("*").values())
+        assert {vm.state for vm in fleet.vms().values()} == {"running"}

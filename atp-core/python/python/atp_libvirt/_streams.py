@@ -134,12 +134,20 @@ class Stream(_Iterator[Outcome[D]]):
     as a context manager, ends the run: targets under way are cancelled.
     """
 
+    def stop(self) -> None:
+        """Starts no more targets, and ends captures of consoles with what they have. Outcomes still come."""
+        cast("_native.Run", self._source).stop()
+
     def _read(self, portion: Any) -> List[Outcome[D]]:
         return _outcomes(portion)
 
 
 class AsyncStream(_AsyncIterator[Outcome[D]]):
     """An asynchronous iterator of outcomes, each as soon as it is there. It ends early as a :class:`Stream` does."""
+
+    def stop(self) -> None:
+        """As :meth:`Stream.stop`."""
+        cast("_native.Run", self._source).stop()
 
     def _read(self, portion: Any) -> List[Outcome[D]]:
         return _outcomes(portion)

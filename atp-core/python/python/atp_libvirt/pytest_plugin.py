@@ -8,23 +8,39 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import tempfile
 import time
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Dict, Generator, Iterator, List, Optional, Sequence
+from typing import IO, Any, Callable, Dict, Generator, Iterator, List, Optional, Sequence, Tuple
 
 import pytest
 
-from ._data import ExecReport
+from ._data import ConsoleReport, ExecReport
 from ._errors import AtpError
 from ._fleet import Fleet
-from ._outcomes import Outcome
+from ._outcomes import Outcome, Outcomes
+from ._reservations import attempt, escaped
+from ._streams import Stream
 
 #: How often it is looked whether VMs have become free, seconds.
-_INTERVAL = 0.1
+_INTERVAL = 0.2
 
-_KEY: pytest.StashKey[List[Vm]] = pytest.StashKey()
+#: How long a snapshot of a VM may take to be made, reverted to or removed, seconds.
+_SNAPSHOT_TIMEOUT = 120
+
+#: How long a console is captured at most, seconds.
+_CONSOLE_TIMEOUT = 86400
+
+#: How long a picture may take, seconds.
+_SCREENSHOT_TIMEOUT = 10
+
+_KEY: pytest.StashKey[_Hold] = pytest.StashKey()
+
+#: What no test gets any more: VMs of failed tests that are kept as they are. Locks end with this process, reservations with their time.
+_kept: List[_Hold] = []
 
 
 @dataclass
@@ -45,7 +61,7 @@ class Vm:
     @property
     def target(self) -> str:
         """The selector of this VM alone, for the verbs of the fleet."""
-        return f"{self.host}/{_escaped(self.name)}"
+        return f"{self.host}/{escaped(self.name)}"
 
     def exec(self, argv: Sequence[str], *, check: bool = True, **options: Any) -> ExecReport:
         """Runs a program in the guest; see :meth:`Fleet.exec`.
@@ -68,10 +84,145 @@ class Vm:
         return outcome.unwrap()
 
 
+@dataclass
+class _Hold:
+    """The VMs of one test, from the time that it gets them until it gives them back."""
+
+    fleet: Fleet
+    vms: List[Vm]
+    #: Gives them back.
+    free: Callable[[], Any]
+    #: The folder of the test's evidence, if any is collected.
+    folder: Optional[Path] = None
+    #: The snapshot that the VMs go back to, and whether the test has made it.
+    snapshot: Optional[Tuple[str, bool]] = None
+    consoles: Optional[Stream[ConsoleReport]] = None
+    has_failed: bool = False
+    #: Whether the VMs were given back.
+    is_over: bool = False
+    #: Files that were collected.
+    evidence: List[str] = field(default_factory=lambda: [])
+
+    @property
+    def targets(self) -> List[str]:
+        return [vm.target for vm in self.vms]
+
+    def begin(self, isolate: Optional[str]) -> None:
+        """Makes the VMs ready for the test."""
+        if isolate is not None:
+            kind, _, name = isolate.partition(":")
+            if kind != "snapshot":
+                raise pytest.UsageError(f"isolate={isolate!r}: 'snapshot' and 'snapshot:NAME' are known")
+            if name:
+                self._revert(name)
+                self.snapshot = (name, False)
+            else:
+                name = f"atp-test-{uuid.uuid4().hex[:12]}"
+                made = self.fleet.snapshot_create(self.targets, name, timeout=_SNAPSHOT_TIMEOUT)
+                if made.failed:
+                    self._delete(name)
+                made.raise_for_failures()
+                self.snapshot = (name, True)
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.consoles = self.fleet.stream.console(self.targets, self.folder, timeout=_CONSOLE_TIMEOUT)
+
+    def collect(self) -> List[Tuple[str, str]]:
+        """What is known of the VMs of a failed test, as sections of its report."""
+        sections = [(f"commands in {vm.target}", "\n".join(vm.log) or "none") for vm in self.vms]
+        if self.folder is None:
+            return sections
+        for vm in self.vms:
+            sections.append((f"screen of {vm.target}", self._screen(vm, self.folder)))
+        sections.extend(self._consoles())
+        for (name, text), vm in zip(sections, self.vms):
+            file = self.folder / f"{_file_name(vm.target)}.commands.txt"
+            file.write_text(f"{name}\n{text}\n", encoding="utf-8", errors="replace")
+            self.evidence.append(str(file))
+        return sections
+
+    def end(self, keep: bool) -> None:
+        """Gives the VMs back: as they were, if the test is isolated."""
+        self.is_over = True
+        # Nothing is written any more when the capture has ended.
+        for _ in self._consoles():
+            pass
+        if self.folder is not None and not self.has_failed:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if keep and self.has_failed:
+            _kept.append(self)
+            return
+        try:
+            if self.snapshot is not None:
+                name, is_own = self.snapshot
+                self._revert(name)
+                if is_own:
+                    self._delete(name).raise_for_failures()
+        except BaseException:
+            # No other test gets a VM that is not as it was.
+            _kept.append(self)
+            raise
+        self.free()
+
+    def _revert(self, name: str) -> None:
+        self.fleet.snapshot_revert(self.targets, name, timeout=_SNAPSHOT_TIMEOUT).raise_for_failures()
+
+    def _delete(self, name: str) -> Outcomes[Any]:
+        return self.fleet.snapshot_delete(self.targets, name, timeout=_SNAPSHOT_TIMEOUT)
+
+    def _screen(self, vm: Vm, folder: Path) -> str:
+        """Takes a picture; says where it is, or why there is none."""
+        try:
+            file = self.fleet.screenshot(vm.target, folder, timeout=_SCREENSHOT_TIMEOUT)[0].unwrap().file
+        except AtpError as error:
+            return str(error)
+        self.evidence.append(file)
+        return file
+
+    def _consoles(self) -> Iterator[Tuple[str, str]]:
+        """Ends the capture; says where the files are, or why there are none."""
+        if self.consoles is None:
+            return
+        captures, self.consoles = self.consoles, None
+        try:
+            captures.stop()
+            for outcome in captures:
+                report = outcome.data
+                text = str(outcome.error or "")
+                if report is not None and report.file is not None:
+                    self.evidence.append(report.file)
+                    faults = "".join(f"\n{fault.fault}: {fault.line}" for fault in report.first_faults)
+                    text = f"{report.file}{faults}" + (f"\n{text}" if text else "")
+                yield f"console of {outcome.target}", text
+        except AtpError as error:
+            yield "consoles", str(error)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("atp", "virtual machines (atp_libvirt)")
     group.addoption("--atp-config", metavar="FILE", help="settings file of the fleet, instead of atp's own files")
-    group.addoption("--atp-evidence", metavar="FOLDER", help="take pictures of the screens of failed tests' VMs into FOLDER")
+    group.addoption(
+        "--atp-evidence",
+        metavar="FOLDER",
+        help="collect the consoles, pictures of the screens and commands of VMs whose test failed in FOLDER",
+    )
+    group.addoption(
+        "--atp-keep",
+        action="store_true",
+        help="leave the VMs of a failed test as they are: no other test of this process gets them",
+    )
+    group.addoption(
+        "--atp-reservations",
+        metavar="FILE",
+        help="reserve VMs in FILE, as `atp reserve` does, and not only among tests of this user",
+    )
+    group.addoption(
+        "--atp-reserve-for",
+        metavar="SECONDS",
+        type=float,
+        default=3600.0,
+        help="for how long a test reserves its VMs at most (default: 3600)",
+    )
     group.addoption(
         "--atp-wait", metavar="SECONDS", type=float, default=300.0, help="how long a test waits for free VMs (default: 300)"
     )
@@ -80,7 +231,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "vms(selector, ..., count=1, state='running', labels={}): the virtual machines that the fixtures vms and vm are taken from",
+        "vms(selector, ..., count=1, isolate=None, state='running', labels={}): the virtual machines that the fixtures vms and vm"
+        " are taken from; isolate='snapshot' takes them back to what they were before the test, 'snapshot:NAME' to a snapshot that"
+        " they have",
     )
 
 
@@ -97,35 +250,18 @@ def vms(request: pytest.FixtureRequest, fleet: Fleet) -> Iterator[List[Vm]]:
     marker = request.node.get_closest_marker("vms")
     wanted: Dict[str, Any] = {} if marker is None else dict(marker.kwargs)
     selectors = ["*"] if marker is None or not marker.args else list(marker.args)
-    count = wanted.pop("count", 1)
-    wanted.setdefault("state", "running")
-    patience: Any = request.config.getoption("--atp-wait")
-    until = time.monotonic() + float(patience)
-    while True:
-        listed = fleet.vms(selectors, **wanted)
-        locks: Dict[str, IO[str]] = {}
-        taken: List[Vm] = []
-        for outcome in listed.ok:
-            if len(taken) == count or outcome.host is None or outcome.vm is None or outcome.uuid is None:
-                continue
-            if outcome.uuid not in locks and (lock := _lock(outcome.uuid)) is not None:
-                locks[outcome.uuid] = lock
-                taken.append(Vm(fleet, outcome.host, outcome.vm, outcome.uuid, []))
-        if len(taken) == count:
-            break
-        for lock in locks.values():
-            lock.close()
-        if len(listed.ok) < count:
-            pytest.fail(f"{count} VMs of {selectors} are wanted, and there are {len(listed.ok)}: {listed!r}", pytrace=False)
-        if time.monotonic() > until:
-            pytest.fail(f"{count} VMs of {selectors} are wanted, and only {len(taken)} became free", pytrace=False)
-        time.sleep(_INTERVAL)
-    request.node.stash[_KEY] = taken
+    isolate = wanted.pop("isolate", None)
+    hold = _take(request, fleet, selectors, wanted.pop("count", 1), {"state": "running", **wanted})
+    evidence = request.config.getoption("--atp-evidence")
+    if evidence is not None:
+        hold.folder = Path(evidence).absolute() / _file_name(request.node.nodeid)
+    request.node.stash[_KEY] = hold
+    request.node.user_properties.extend(("vm", vm.target) for vm in hold.vms)
     try:
-        yield taken
+        hold.begin(isolate)
+        yield hold.vms
     finally:
-        for lock in locks.values():
-            lock.close()
+        hold.end(bool(request.config.getoption("--atp-keep")))
 
 
 @pytest.fixture
@@ -139,25 +275,83 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    taken = item.stash[_KEY] if _KEY in item.stash else []
-    if call.when == "call" and taken:
-        item.user_properties.extend(("vm", vm.target) for vm in taken)
+    hold = item.stash.get(_KEY, None)
+    if hold is not None and report.failed and not hold.is_over:
+        hold.has_failed = True
+        report.sections.extend(hold.collect())
+        item.user_properties.extend(("evidence", file) for file in hold.evidence)
+        if item.config.getoption("--atp-keep"):
+            report.sections.append(("kept as they are", _kept_as(hold)))
         report.user_properties = list(item.user_properties)
-        if report.failed:
-            for vm in taken:
-                report.sections.append((f"commands in {vm.target}", "\n".join(vm.log) or "none"))
-                folder = item.config.getoption("--atp-evidence")
-                if folder is not None:
-                    report.sections.append((f"screen of {vm.target}", _screenshot(vm, Path(folder) / _file_name(item))))
     return report
 
 
-def _screenshot(vm: Vm, folder: Path) -> str:
-    """Takes a picture; says where it is, or why there is none."""
-    try:
-        return vm.fleet.screenshot(vm.target, folder, timeout=10)[0].unwrap().file
-    except AtpError as error:
-        return str(error)
+def _kept_as(hold: _Hold) -> str:
+    """How a person gives kept VMs back."""
+    if hold.snapshot is None:
+        return "\n".join(hold.targets)
+    name, is_own = hold.snapshot
+    lines = [f"atp snapshot revert {target} {name}" for target in hold.targets]
+    if is_own:
+        lines += [f"atp snapshot delete {target} {name}" for target in hold.targets]
+    return "\n".join(lines)
+
+
+def _take(
+    request: pytest.FixtureRequest, fleet: Fleet, selectors: List[str], count: int, options: Dict[str, Any]
+) -> _Hold:
+    """Waits until enough VMs are free, and takes them."""
+    patience: Any = request.config.getoption("--atp-wait")
+    until = time.monotonic() + float(patience)
+    while True:
+        listed = fleet.vms(selectors, **options)
+        vms = [
+            Vm(fleet, outcome.host, outcome.vm, outcome.uuid, [])
+            for outcome in listed.ok
+            if outcome.host is not None and outcome.vm is not None and outcome.uuid is not None
+        ]
+        vms = list({vm.uuid: vm for vm in reversed(vms)}.values())[::-1]
+        wanted = f"{count} VMs of {selectors} are wanted"
+        if len(vms) < count:
+            pytest.fail(f"{wanted}, and there are {len(vms)}: {listed!r}", pytrace=False)
+        file: Any = request.config.getoption("--atp-reservations")
+        if file is None:
+            hold, free = _lock_first(fleet, vms, count)
+        else:
+            time_of_test: Any = request.config.getoption("--atp-reserve-for")
+            owner = f"pytest-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+            trying = attempt(list(listed.ok), file, count, owner, float(time_of_test))
+            reserved = trying.try_once()
+            free = trying.free
+            hold = None
+            if reserved is not None:
+                of_uuid = {vm.uuid: vm for vm in vms}
+                hold = _Hold(fleet, [of_uuid[one.uuid] for one in reserved], reserved.release)
+        if hold is not None:
+            return hold
+        if time.monotonic() > until:
+            pytest.fail(f"{wanted}, and only {free} became free", pytrace=False)
+        time.sleep(_INTERVAL)
+
+
+def _lock_first(fleet: Fleet, vms: List[Vm], count: int) -> Tuple[Optional[_Hold], int]:
+    """Locks the first that are free: all that are wanted, or none. Tells how many were."""
+    taken: List[Vm] = []
+    locks: List[IO[str]] = []
+    for vm in vms:
+        lock = _lock(vm.uuid) if len(taken) < count else None
+        if lock is not None:
+            locks.append(lock)
+            taken.append(vm)
+
+    def free() -> None:
+        for lock in locks:
+            lock.close()
+
+    if len(taken) == count:
+        return _Hold(fleet, taken, free), count
+    free()
+    return None, len(taken)
 
 
 def _lock(uuid: str) -> Optional[IO[str]]:
@@ -173,10 +367,5 @@ def _lock(uuid: str) -> Optional[IO[str]]:
     return file
 
 
-def _escaped(name: str) -> str:
-    """A VM's name as a selector: no character has a meaning of its own."""
-    return "".join(char if char.isalnum() or char in "._-" else f"\\{char}" for char in name)
-
-
-def _file_name(item: pytest.Item) -> str:
-    return "".join(char if char.isalnum() or char in "._-" else "_" for char in item.nodeid)
+def _file_name(text: str) -> str:
+    return "".join(char if char.isalnum() or char in "._-" else "_" for char in text)
