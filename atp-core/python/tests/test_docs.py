@@ -1,26 +1,45 @@
-"""The code of the guide, on simulated hosts."""
+"""The code of the guide and of the pages beside it, on simulated hosts."""
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import Simulated
 
-GUIDE = Path(__file__).parents[3] / "docs" / "python.md"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
-def test_the_code_of_the_guide_runs(simulated: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def blocks(page: str) -> "list[tuple[int, str]]":
+    """Blocks of Python, each with the line before it."""
+    text = (DOCS / page).read_text()
+    found = re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [(text[: block.start(1)].count("\n"), block.group(1)) for block in found]
+
+
+@pytest.mark.parametrize(
+    ("page", "least"), [("python.md", 6), ("from-libvirt-python.md", 2), ("from-labgrid.md", 1)]
+)
+def test_the_code_of_a_page_runs(
+    simulated: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, least: int
+) -> None:
     pytest.importorskip("polars")
     (tmp_path / "atp").mkdir()
     shutil.copy(simulated.config, tmp_path / "atp" / "config.toml")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    text = GUIDE.read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) > 5
+    found = blocks(page)
+    assert len(found) >= least
     names: dict[str, object] = {"__name__": "guide"}
-    for block in blocks:
-        line = text[: text.index(block)].count("\n")
-        exec(compile("\n" * line + block, str(GUIDE), "exec"), names)
+    for line, block in found:
+        exec(compile("\n" * line + block, str(DOCS / page), "exec"), names)
     getattr(names["fleet"], "close")()
+
+
+def test_the_tests_of_a_page_pass(simulated: Simulated, tmp_path: Path) -> None:
+    (tmp_path / "test_page.py").write_text("\n".join(block for _, block in blocks("from-avocado-vt.md")))
+    command = [sys.executable, "-m", "pytest", "-q", f"--atp-config={simulated.config}"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "3 passed" in result.stdout, result.stdout + result.stderr
