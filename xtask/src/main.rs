@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod cargo;
+mod cluster;
 mod demo;
 mod dist;
 mod features;
@@ -32,6 +33,8 @@ Usage: cargo xtask COMMAND
   testbed ARGS…     manage hosts and guests for tests: up, status, down, … (see `testbed --help`)
   fleet ARGS…       simulate thousands of hosts for tests: up, report, fault, heal (see `fleet --help`);
                     `fleet --release` optimises it, for measurements
+  cluster up [--controllers N] [--hosts M] | down
+                    several controllers over one PostgreSQL, on a simulated fleet (see docs/cluster.md)
   simulate [--seed S] [--seeds N]
                     simulated hosts and the real client in one process and in virtual time: a seed, or many
   schemathesis      try the HTTP API of `atp serve` with generated requests, on a simulated fleet
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Some("matrix") => matrix::run(&rest),
         Some("testbed") => testbed(&rest),
         Some("fleet") => fleet(&rest),
+        Some("cluster") => cluster::run(&rest),
         Some("schemathesis") => schemathesis::run(),
         Some("simulate") => simulate::run(&rest),
         Some("structure") => structure::run(),
